@@ -1,0 +1,59 @@
+"""What a plugin is given besides its options: the block it stands in, and the worker it runs in.
+
+Everything here is passed in, so that a test can run any plugin, or a whole worker, inside one process.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from svcdns.chain.query import Ask
+from svcdns.corefile.blocks import Directive, ServerKey
+from svcdns.telemetry.clock import Clock
+from svcdns.telemetry.counters import Counters
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A server block as a plugin's `parse` sees it.
+
+    `directives` are the block's directives with the plugin's own name, in file order; `others` is every directive of the
+    block. `zones` are the block's zones as text (`cluster.local.`), `root` the base of relative paths (plugin `root`).
+    """
+
+    directives: tuple[Directive, ...]
+    keys: tuple[ServerKey, ...]
+    zones: tuple[str, ...]
+    others: tuple[Directive, ...] = ()
+    root: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """The worker's side of a plugin.
+
+    `server` is the server label of metrics (`dns://:53`), `view` the view's name. `index(options)` is the cluster index for
+    watch options. `data(plugin, key)` is what control has read from a file for this plugin, None where it has not come yet, and
+    `on_data` calls back when it changes. `kept(key, make)` is an object that outlives a change of the chain (a cache, an
+    upstream's state): the same key gives the same object. `forget(owners)` drops the compiled replies resting on those
+    owners. `local_addresses` are this machine's addresses as text without loopback, empty where the block has `bind`.
+    """
+
+    block: Block
+    server: str
+    view: str
+    counters: Counters
+    clock: Clock
+    ask: Ask
+    log: logging.Logger
+    index: Callable[[Any], Any]
+    kept: Callable[[tuple[Any, ...], Callable[[], Any]], Any]
+    data: Callable[[str, str], bytes | None] = lambda _plugin, _key: None
+    on_data: Callable[[str, str, Callable[[bytes], None]], None] = lambda _plugin, _key, _call: None
+    forget: Callable[[tuple[tuple[str, ...], ...]], None] = lambda _owners: None
+    fatal: Callable[[str], None] = lambda _message: None
+    local_addresses: tuple[str, ...] = ()
+    listen_addresses: tuple[tuple[str, int], ...] = ()

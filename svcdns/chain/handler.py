@@ -1,0 +1,63 @@
+"""The plugin contract: what a plugin module offers, and how a handler hands a question on.
+
+A plugin module has `parse(block) -> Options` (frozen, no I/O) and `PLUGIN`, the class that is made of those options and an
+`Environment`, or None where the directive only configures. A handler returns a reply or what `following` returned;
+it never touches a client's socket. Replies may come later: a handler that looks at what follows uses `then`, which costs
+a plain call when the reply is there at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+import msgspec
+
+from svcdns.chain.query import Answer, Query
+from svcdns.wire.reply import Reply
+
+Following = Callable[[Query], Answer]
+"""The rest of the chain."""
+
+
+class Handler(Protocol):
+    """A plugin in a chain. It may also have `start()`, `stop()` (each plain, called when its chain goes live and when it
+    is replaced), and `ready() -> bool`."""
+
+    name: str
+
+    def handle(self, query: Query, following: Following) -> Answer:
+        """Answers the query, or returns what `following(query)` returns, changed or not."""
+        ...
+
+
+class PluginModule(Protocol):
+    """What `plugins/<name>.py` offers."""
+
+    PLUGIN: Any
+
+    def parse(self, block: Any) -> Any:
+        """Frozen options from the block's directives of this name. Raises CorefileError. No I/O."""
+        ...
+
+
+def then(answer: Answer, change: Callable[[Reply], Reply]) -> Answer:
+    """`change` applied to the reply, now if it is there, else when it comes."""
+    if isinstance(answer, Reply):
+        return change(answer)
+    return _then(answer, change)
+
+
+async def _then(answer: Awaitable[Reply], change: Callable[[Reply], Reply]) -> Reply:
+    return change(await answer)
+
+
+def joined(reply: Reply, other: Reply) -> Reply:
+    """`reply` with the reuse terms of another that it was made from: the shorter lifetime, and all owners."""
+    return msgspec.structs.replace(
+        reply,
+        lifetime=min(reply.lifetime, other.lifetime),
+        owners=reply.owners + tuple(o for o in other.owners if o not in reply.owners),
+        for_client=reply.for_client or other.for_client,
+        counts=reply.counts + other.counts,
+    )

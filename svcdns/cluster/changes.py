@@ -1,0 +1,75 @@
+"""What a change source tells: the cluster's changes, one by one, and when a full list is through.
+
+A source is an async iterator of changes. After `Complete(kind)` what was not put since the last `Begin(kind)` is gone:
+that is how a relist, a new epoch of control and a restarted worker all reconcile without an instant in which a
+known name is missing. `Serials` carries the SOA serials that control stamps, so that all workers agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from enum import StrEnum
+from typing import Protocol
+
+import msgspec
+
+from svcdns.cluster.objects import ClusterObject
+
+
+class Kind(StrEnum):
+    """The kinds a source can watch; each value is the tag of its struct in `objects`."""
+
+    SERVICE = "Service"
+    ENDPOINT_SLICE = "EndpointSlice"
+    IMPORTED_SLICE = "ImportedSlice"
+    NAMESPACE = "Namespace"
+    POD = "Pod"
+    SERVICE_IMPORT = "ServiceImport"
+
+
+class Begin(msgspec.Struct, frozen=True, array_like=True, tag="begin"):
+    """A full list of `kind` starts; what the index has stays until `Complete`."""
+
+    kind: Kind
+
+
+class Put(msgspec.Struct, frozen=True, array_like=True, tag="put"):
+    """`object` is there now, new or changed. `trigger_time` is the slice's annotation
+    endpoints.kubernetes.io/last-change-trigger-time in Unix seconds, 0 where absent or read from a list."""
+
+    object: ClusterObject
+    trigger_time: float = 0.0
+
+
+class Gone(msgspec.Struct, frozen=True, array_like=True, tag="gone"):
+    """The object of that kind, namespace and name is not there any more. `trigger_time` as in `Put`."""
+
+    kind: Kind
+    namespace: str
+    name: str
+    trigger_time: float = 0.0
+
+
+class Complete(msgspec.Struct, frozen=True, array_like=True, tag="complete"):
+    """The list that `Begin(kind)` opened is through: what it did not put is gone."""
+
+    kind: Kind
+
+
+class Serials(msgspec.Struct, frozen=True, array_like=True, tag="serials"):
+    """The SOA serials of ordinary, multi-cluster and external zones, Unix seconds; see spec K13, K17 and K23."""
+
+    ordinary: int = 0
+    multicluster: int = 0
+    external: int = 0
+
+
+Change = Begin | Put | Gone | Complete | Serials
+
+
+class ChangeSource(Protocol):
+    """Where changes come from: an API server, manifests, a snapshot, or the feed of another process."""
+
+    def changes(self) -> AsyncIterator[Change]:
+        """Every change from now on, starting with a full list of each kind. Ends only when cancelled."""
+        ...

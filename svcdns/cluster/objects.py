@@ -1,0 +1,109 @@
+"""The Kubernetes objects that answers are made of, trimmed to the fields that an answer can need.
+
+The API's own objects are ten to a hundred times larger; a cluster of 150,000 endpoints has to fit in memory, so nothing is
+kept here that no record, no zone and no metric needs. Every object is frozen and travels as msgpack between processes.
+Names and addresses are the API server's own text: comparing, lowering and packing is the index's business.
+
+Source of the fields: core/v1 Service, Namespace and Pod; discovery.k8s.io/v1 EndpointSlice;
+multicluster.x-k8s.io/v1alpha1 ServiceImport.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+NO_PORT: Final = -1
+"""Stands for a port without a number, and for the one port of an object that lists none."""
+
+HEADLESS: Final = "None"
+"""The clusterIP of a headless Service."""
+
+
+class Port(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One port of a Service, an EndpointSlice or a ServiceImport; `number` is 0..65535 or NO_PORT."""
+
+    name: str = ""
+    protocol: str = ""
+    number: int = NO_PORT
+
+
+PLACEHOLDER_PORTS: Final = (Port(),)
+"""What a Service or EndpointSlice without ports is stored with, so that its addresses still answer."""
+
+
+class Service(msgspec.Struct, frozen=True, array_like=True, tag="Service"):
+    """A Service. `cluster_ips` is clusterIPs, or [clusterIP] where that list is empty; `external_ips` is
+    spec.externalIPs followed by status.loadBalancer.ingress (ip, else hostname)."""
+
+    namespace: str
+    name: str
+    cluster_ips: tuple[str, ...] = ()
+    ports: tuple[Port, ...] = PLACEHOLDER_PORTS
+    external_name: str | None = None
+    external_ips: tuple[str, ...] = ()
+
+    @property
+    def headless(self) -> bool:
+        """True where the first ClusterIP is `None`; the headless label is not read."""
+        return bool(self.cluster_ips) and self.cluster_ips[0] == HEADLESS
+
+
+class Endpoint(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One address of a ready endpoint. `target` is targetRef.name, `zone` the topology zone (only kept with `zonal`)."""
+
+    address: str
+    hostname: str = ""
+    target: str = ""
+    zone: str = ""
+
+
+class EndpointSlice(msgspec.Struct, frozen=True, array_like=True, tag="EndpointSlice"):
+    """The ready endpoints of one slice. `service` is the label kubernetes.io/service-name, empty where it is missing."""
+
+    namespace: str
+    name: str
+    service: str = ""
+    ports: tuple[Port, ...] = PLACEHOLDER_PORTS
+    endpoints: tuple[Endpoint, ...] = ()
+
+
+class ImportedSlice(msgspec.Struct, frozen=True, array_like=True, tag="ImportedSlice"):
+    """A slice of a multi-cluster Service. `service` is the label multicluster.kubernetes.io/service-name, `cluster`
+    the label multicluster.kubernetes.io/source-cluster."""
+
+    namespace: str
+    name: str
+    service: str = ""
+    ports: tuple[Port, ...] = PLACEHOLDER_PORTS
+    endpoints: tuple[Endpoint, ...] = ()
+    cluster: str = ""
+
+
+class Namespace(msgspec.Struct, frozen=True, array_like=True, tag="Namespace", gc=False):
+    """A Namespace; all that counts is that it is there. `namespace` is always empty."""
+
+    name: str
+    namespace: str = ""
+
+
+class Pod(msgspec.Struct, frozen=True, array_like=True, tag="Pod", gc=False):
+    """A Pod with its primary address, status.podIP."""
+
+    namespace: str
+    name: str
+    ip: str = ""
+
+
+class ServiceImport(msgspec.Struct, frozen=True, array_like=True, tag="ServiceImport"):
+    """A ServiceImport. Without ports it stays without: no placeholder is put in."""
+
+    namespace: str
+    name: str
+    headless: bool = False
+    ips: tuple[str, ...] = ()
+    ports: tuple[Port, ...] = ()
+
+
+ClusterObject = Service | EndpointSlice | ImportedSlice | Namespace | Pod | ServiceImport

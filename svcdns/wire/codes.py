@@ -1,0 +1,143 @@
+"""Numbers of the DNS and their mnemonics: types, classes, rcodes, opcodes, header bits.
+
+Only what code or a log line names stands here; any other number is shown as RFC 3597 §5 says (`TYPE65280`).
+Sources: the IANA DNS parameters registry, RFC 1035 §3.2 and §4.1.1, RFC 6895.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Final
+
+
+class Type(IntEnum):
+    """RR TYPEs and QTYPEs."""
+
+    A = 1
+    NS = 2
+    CNAME = 5
+    SOA = 6
+    MB = 7
+    MG = 8
+    MR = 9
+    NULL = 10
+    PTR = 12
+    HINFO = 13
+    MINFO = 14
+    MX = 15
+    TXT = 16
+    RP = 17
+    AFSDB = 18
+    RT = 21
+    SIG = 24
+    KEY = 25
+    PX = 26
+    AAAA = 28
+    LOC = 29
+    NXT = 30
+    SRV = 33
+    NAPTR = 35
+    KX = 36
+    CERT = 37
+    DNAME = 39
+    OPT = 41
+    APL = 42
+    DS = 43
+    SSHFP = 44
+    IPSECKEY = 45
+    RRSIG = 46
+    NSEC = 47
+    DNSKEY = 48
+    DHCID = 49
+    NSEC3 = 50
+    NSEC3PARAM = 51
+    TLSA = 52
+    SMIMEA = 53
+    HIP = 55
+    CDS = 59
+    CDNSKEY = 60
+    OPENPGPKEY = 61
+    CSYNC = 62
+    ZONEMD = 63
+    SVCB = 64
+    HTTPS = 65
+    SPF = 99
+    EUI48 = 108
+    EUI64 = 109
+    TKEY = 249
+    TSIG = 250
+    IXFR = 251
+    AXFR = 252
+    MAILB = 253
+    MAILA = 254
+    ANY = 255
+    URI = 256
+    CAA = 257
+
+
+class Class(IntEnum):
+    """CLASSes and QCLASSes."""
+
+    IN = 1
+    CS = 2
+    CH = 3
+    HS = 4
+    NONE = 254
+    ANY = 255
+
+
+class Rcode(IntEnum):
+    """Response codes, extended ones (RFC 6891 §6.1.3) included."""
+
+    NOERROR = 0
+    FORMERR = 1
+    SERVFAIL = 2
+    NXDOMAIN = 3
+    NOTIMP = 4
+    REFUSED = 5
+    YXDOMAIN = 6
+    YXRRSET = 7
+    NXRRSET = 8
+    NOTAUTH = 9
+    NOTZONE = 10
+    BADVERS = 16
+
+
+class Opcode(IntEnum):
+    """Kinds of query, RFC 1035 §4.1.1 and RFC 6895 §2.2."""
+
+    QUERY = 0
+    IQUERY = 1
+    STATUS = 2
+    NOTIFY = 4
+    UPDATE = 5
+
+
+QR: Final = 0x8000
+AA: Final = 0x0400
+TC: Final = 0x0200
+RD: Final = 0x0100
+RA: Final = 0x0080
+Z: Final = 0x0040
+AD: Final = 0x0020
+CD: Final = 0x0010
+OPCODE_MASK: Final = 0x7800
+
+_TYPES: Final = {int(t): t.name for t in Type}
+_CLASSES: Final = {int(c): c.name for c in Class}
+_RCODES: Final = {int(r): r.name for r in Rcode}
+
+
+def type_text(number: int) -> str:
+    """The mnemonic of a type, or `TYPE<n>` (RFC 3597 §5)."""
+    return _TYPES.get(number) or f"TYPE{number}"
+
+
+def class_text(number: int) -> str:
+    """The mnemonic of a class, or `CLASS<n>` (RFC 3597 §5)."""
+    return _CLASSES.get(number) or f"CLASS{number}"
+
+
+def rcode_text(number: int) -> str:
+    """The mnemonic of a response code, or the number itself."""
+    return _RCODES.get(number) or str(number)

@@ -1,0 +1,54 @@
+"""EDNS(0), RFC 6891: reading and writing the OPT record, and which OPT a reply carries.
+
+The reply's OPT mirrors the client's: its size, version 0, its DO bit. Options that a client may expect back unchanged are
+echoed; an OPT that a plugin or an upstream made keeps its own options instead.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+from svcdns.wire.codes import Type
+from svcdns.wire.errors import FormError
+from svcdns.wire.reply import Edns
+
+ECHOED_OPTIONS: Final = frozenset({3, 9, 10, 11, 12})
+"""NSID (RFC 5001), EXPIRE (7314), COOKIE (7873), TCP KEEPALIVE (7828), PADDING (7830)."""
+
+DO: Final = 0x8000
+_FIXED: Final = struct.Struct("!HHBBHH")
+_OPTION: Final = struct.Struct("!HH")
+
+
+def from_record(rclass: int, ttl: int, rdata: bytes) -> Edns:
+    """The OPT whose CLASS, TTL and RDATA these are. Raises FormError where an option is cut off."""
+    return Edns(rclass, bool(ttl & DO), ttl >> 16 & 0xFF, _options(rdata) if rdata else ())
+
+
+def _options(rdata: bytes) -> tuple[tuple[int, bytes], ...]:
+    out, at = [], 0
+    while at < len(rdata):
+        if at + 4 > len(rdata):
+            raise FormError("EDNS option cut off")
+        code, length = _OPTION.unpack_from(rdata, at)
+        at += 4 + length
+        if at > len(rdata):
+            raise FormError("EDNS option cut off")
+        out.append((code, rdata[at - length : at]))
+    return tuple(out)
+
+
+def to_wire(edns: Edns, rcode: int = 0) -> bytes:
+    """The OPT record; the upper eight bits of `rcode` go into it (RFC 6891 §6.1.3)."""
+    options = b"".join(_OPTION.pack(code, len(data)) + data for code, data in edns.options)
+    return b"\0" + _FIXED.pack(Type.OPT, edns.size, rcode >> 4, edns.version, DO if edns.dnssec_ok else 0, len(options)) + options
+
+
+def for_reply(asked: Edns | None, made: Edns | None, echoed: frozenset[int] = ECHOED_OPTIONS) -> Edns | None:
+    """The OPT of a reply: `asked` is the client's, `made` what a plugin or upstream put in."""
+    if asked is None:
+        return made
+    if made is not None:
+        return Edns(asked.size, asked.dnssec_ok or made.dnssec_ok, 0, made.options)
+    return Edns(asked.size, asked.dnssec_ok, 0, tuple(o for o in asked.options if o[0] in echoed) if asked.options else ())

@@ -1,0 +1,216 @@
+"""Whole messages: a reply to bytes, fitted to what the client can take; a query to bytes; an upstream's reply from bytes.
+
+Names are compressed (RFC 1035 §4.1.4) in owners and in the RDATA of the types that RFC 3597 §4 leaves compressible; the first
+pointer nearly always is to the question. A reply that is too large loses records from its end and gets TC (RFC 2181 §9);
+its OPT stays. Decides nothing about content.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+
+from svcdns.wire import edns as opt
+from svcdns.wire import names
+from svcdns.wire.codes import OPCODE_MASK, QR, RD, TC, Class, Type
+from svcdns.wire.errors import FormError
+from svcdns.wire.question import HEADER, Request
+from svcdns.wire.reply import Edns, Record, Reply
+
+MAX_MESSAGE: Final = 65535
+MIN_UDP: Final = 512
+
+_FIXED: Final = struct.Struct("!HHIH")
+_TO_QUESTION: Final = b"\xc0\x0c"
+_ONE_NAME: Final = frozenset({Type.NS, Type.CNAME, Type.PTR})
+
+
+def udp_limit(asked: Edns | None) -> int:
+    """Octets that a UDP client takes: what it advertised, at least 512 (RFC 6891 §6.2.3)."""
+    return MIN_UDP if asked is None or asked.size < MIN_UDP else asked.size
+
+
+class _Writer:
+    """Collects the parts of a message, knows its size, and where in it each name stands."""
+
+    __slots__ = ("known", "parts", "question_name", "size")
+
+    def __init__(self, question: bytes) -> None:
+        self.parts: list[bytes] = [b"", question]
+        self.size = 12 + len(question)
+        self.question_name = question[:-4]
+        self.known: dict[bytes, int] = {}
+
+    def name(self, name: bytes, at: int) -> bytes:
+        """The name as it is to be written at offset `at`, compressed."""
+        if name == self.question_name and len(name) > 1:
+            return _TO_QUESTION
+        if not self.known:
+            self._learn(self.question_name, 12)
+        cut = 0
+        while name[cut]:
+            offset = self.known.get(name[cut:])
+            if offset is not None:
+                self._learn(name, at, cut)
+                return name[:cut] + (0xC000 | offset).to_bytes(2, "big")
+            cut += 1 + name[cut]
+        self._learn(name, at)
+        return name
+
+    def _learn(self, name: bytes, at: int, until: int = 256) -> None:
+        cut = 0
+        while cut < until and name[cut] and at + cut < 0x4000:
+            self.known.setdefault(name[cut:], at + cut)
+            cut += 1 + name[cut]
+
+    def record(self, record: Record) -> bytes:
+        """The record's octets for the place behind what has been written."""
+        owner = _TO_QUESTION if record.owner == self.question_name and len(record.owner) > 1 else self.name(record.owner, self.size)
+        rdata, rtype = record.rdata, record.rtype
+        if rtype in _ONE_NAME:
+            rdata = self.name(rdata, self.size + len(owner) + 10)
+        elif rtype == Type.MX:
+            rdata = rdata[:2] + self.name(rdata[2:], self.size + len(owner) + 12)
+        elif rtype == Type.SOA:
+            rdata = self._soa(rdata, self.size + len(owner) + 10)
+        return owner + _FIXED.pack(rtype, record.rclass, record.ttl, len(rdata)) + rdata
+
+    def _soa(self, rdata: bytes, at: int) -> bytes:
+        _, behind = names.read_name(rdata, 0)
+        mname = self.name(rdata[:behind], at)
+        rname = self.name(rdata[behind:-20], at + len(mname))
+        return mname + rname + rdata[-20:]
+
+    def section(self, records: Iterable[Record], limit: int) -> tuple[int, bool]:
+        """Writes records while they fit; how many did, and whether all."""
+        count = 0
+        for record in records:
+            data = self.record(record)
+            if self.size + len(data) > limit:
+                return count, False
+            self.parts.append(data)
+            self.size += len(data)
+            count += 1
+        return count, True
+
+
+def encode_reply(request: Request, reply: Reply, limit: int) -> bytes:
+    """The reply as a packet of at most `limit` octets, with the request's id, opcode, question, and EDNS mirrored."""
+    writer = _Writer(request.question)
+    edns = opt.for_reply(request.edns, reply.edns)
+    tail = opt.to_wire(edns, reply.rcode) if edns is not None else b""
+    room = limit - len(tail)
+    flags = QR | request.flags & OPCODE_MASK | reply.flags | reply.rcode & 15
+    counts = [0, 0, 0]
+    for number, records in enumerate((reply.answer, reply.authority, reply.additional)):
+        if records:
+            counts[number], whole = writer.section(records, room)
+            if not whole:
+                flags |= TC
+                break
+    if tail:
+        counts[2] += 1
+        writer.parts.append(tail)
+    writer.parts[0] = HEADER.pack(request.ident, flags, 1, *counts)
+    return b"".join(writer.parts)
+
+
+def encode_query(ident: int, flags: int, name: bytes, rtype: int, rclass: int, edns: Edns | None) -> bytes:
+    """A query as a packet; `flags` are header bits such as RD, AD and CD."""
+    tail = opt.to_wire(edns) if edns is not None else b""
+    return HEADER.pack(ident, flags & ~QR, 1, 0, 0, 1 if tail else 0) + name + struct.pack("!HH", rtype, rclass) + tail
+
+
+def root_query(ident: int, rtype: int, *, recursion_desired: bool = True) -> bytes:
+    """A question for the root, as health probes ask it."""
+    return encode_query(ident, RD if recursion_desired else 0, names.ROOT, rtype, Class.IN, None)
+
+
+class Message(msgspec.Struct):
+    """A parsed message with one question. RDATA has its names decompressed; the OPT stands apart."""
+
+    ident: int
+    flags: int
+    name: bytes
+    rtype: int
+    rclass: int
+    answer: tuple[Record, ...] = ()
+    authority: tuple[Record, ...] = ()
+    additional: tuple[Record, ...] = ()
+    edns: Edns | None = None
+
+
+def parse_message(packet: bytes) -> Message:
+    """A message with exactly one question. Raises FormError, and nothing else, where the packet is not one."""
+    try:
+        ident, flags, questions, *counts = HEADER.unpack_from(packet)
+        if questions != 1:
+            raise FormError(f"{questions} questions; 1 was expected")
+        name, at = names.read_name(packet, 12)
+        rtype, rclass = struct.unpack_from("!HH", packet, at)
+        at += 4
+        message = Message(ident, flags, name, rtype, rclass)
+        sections = []
+        for count in counts:
+            records, at = _section(packet, at, count, message)
+            sections.append(records)
+    except (struct.error, IndexError):
+        raise FormError("message cut off") from None
+    message.answer, message.authority, message.additional = sections
+    return message
+
+
+def _section(packet: bytes, at: int, count: int, message: Message) -> tuple[tuple[Record, ...], int]:
+    records = []
+    for _ in range(count):
+        owner, at = names.read_name(packet, at)
+        rtype, rclass, ttl, length = _FIXED.unpack_from(packet, at)
+        at += 10
+        if at + length > len(packet):
+            raise FormError("record cut off")
+        if rtype == Type.OPT:
+            message.edns = opt.from_record(rclass, ttl, packet[at : at + length])
+        else:
+            rdata = _read_rdata(packet, at, length, rtype)
+            records.append(Record(owner, rtype, 0 if ttl > 0x7FFFFFFF else ttl, rdata, rclass))  # RFC 2181 §8
+        at += length
+    return tuple(records), at
+
+
+_NAMES_IN_RDATA: Final[dict[int, tuple[int, int]]] = {
+    Type.NS: (0, 1), Type.CNAME: (0, 1), Type.PTR: (0, 1), Type.DNAME: (0, 1), Type.MB: (0, 1), Type.MG: (0, 1), Type.MR: (0, 1),
+    Type.NXT: (0, 1), Type.MX: (2, 1), Type.AFSDB: (2, 1), Type.RT: (2, 1), Type.KX: (2, 1), Type.SRV: (6, 1), Type.MINFO: (0, 2),
+    Type.RP: (0, 2), Type.SOA: (0, 2), Type.PX: (2, 2), Type.SIG: (18, 1),
+}  # fmt: skip
+"""Where names may be compressed on the wire (RFC 3597 §4): octets before the first, and how many names follow."""
+
+
+def _read_rdata(packet: bytes, at: int, length: int, rtype: int) -> bytes:
+    end = at + length
+    layout = _NAMES_IN_RDATA.get(rtype)
+    if layout is None:
+        return _read_naptr(packet, at, end) if rtype == Type.NAPTR else packet[at:end]
+    skip, count = layout
+    parts = [packet[at : at + skip]]
+    at += skip
+    for _ in range(count):
+        name, at = names.read_name(packet, at)
+        parts.append(name)
+    if at > end:
+        raise FormError("name runs over the end of its record")
+    parts.append(packet[at:end])
+    return b"".join(parts)
+
+
+def _read_naptr(packet: bytes, at: int, end: int) -> bytes:
+    """RFC 3403 §4.1: order, preference, three character strings, a name."""
+    cut = at + 4
+    for _ in range(3):
+        cut += 1 + packet[cut]
+    name, behind = names.read_name(packet, cut)
+    if behind > end:
+        raise FormError("name runs over the end of its record")
+    return packet[at:cut] + name

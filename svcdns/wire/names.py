@@ -1,0 +1,149 @@
+"""Domain names as uncompressed wire bytes, which is how the whole program carries them.
+
+A name is `bytes`: length-prefixed labels and the root's zero octet (RFC 1035 §3.1), at most 255 octets, labels of at most 63.
+Lowering is `bytes.lower()`: a length octet is at most 63 (0x3F) and so never looks like an upper-case letter (0x41 up).
+This module converts to and from text and cuts names up; reading compressed names from a message is here too, as
+it is the only place where a pointer may be followed.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from svcdns.wire.errors import FormError, NameTextError
+
+ROOT: Final = b"\x00"
+MAX_NAME: Final = 255
+MAX_LABEL: Final = 63
+
+_SPECIAL: Final = frozenset(b'."\\;()@$ ')
+
+
+def from_labels(labels: list[bytes] | tuple[bytes, ...]) -> bytes:
+    """The name with these labels, leftmost first, the root left out. Raises NameTextError where a label or the name is too long."""
+    out = bytearray()
+    for label in labels:
+        if not 0 < len(label) <= MAX_LABEL:
+            raise NameTextError(f"label of {len(label)} octets; 1 to {MAX_LABEL} are allowed")
+        out.append(len(label))
+        out += label
+    out.append(0)
+    if len(out) > MAX_NAME:
+        raise NameTextError(f"name of {len(out)} octets; at most {MAX_NAME} are allowed")
+    return bytes(out)
+
+
+def from_text(text: str) -> bytes:
+    """A name from its presentation form, absolute with or without the final dot. Raises NameTextError.
+
+    `\\.` and `\\DDD` are read as RFC 1035 §5.1 says; characters outside ASCII are taken as UTF-8.
+    """
+    if text in (".", ""):
+        return ROOT
+    if "\\" not in text:
+        return from_labels(text.removesuffix(".").encode().split(b"."))
+    return from_labels(_escaped_labels(text))
+
+
+def _escaped_labels(text: str) -> list[bytes]:
+    raw = text.encode()
+    labels, label, at = [], bytearray(), 0
+    while at < len(raw):
+        char = raw[at]
+        if char == 0x5C:
+            digits = raw[at + 1 : at + 4]
+            if len(digits) == 3 and digits.isdigit():
+                if int(digits) > 255:
+                    raise NameTextError(f"escape \\{digits.decode()} in {text!r}; at most \\255 is allowed")
+                label.append(int(digits))
+                at += 4
+                continue
+            if at + 1 >= len(raw):
+                raise NameTextError(f"{text!r} ends in a backslash")
+            label.append(raw[at + 1])
+            at += 2
+            continue
+        if char == 0x2E:
+            labels.append(bytes(label))
+            label.clear()
+        else:
+            label.append(char)
+        at += 1
+    if label or not raw.endswith(b"."):
+        labels.append(bytes(label))
+    return labels
+
+
+def to_text(name: bytes) -> str:
+    """The presentation form with its final dot, special octets escaped as RFC 1035 §5.1 and RFC 4343 §2.1 say."""
+    if name == ROOT:
+        return "."
+    return "".join(_label_text(label) + "." for label in labels_of(name))
+
+
+def _label_text(label: bytes) -> str:
+    if label.isalnum():
+        return label.decode()
+    return "".join(
+        f"\\{octet:03d}" if not 0x21 <= octet <= 0x7E else f"\\{octet:c}" if octet in _SPECIAL else chr(octet) for octet in label
+    )
+
+
+def labels_of(name: bytes) -> list[bytes]:
+    """The labels, leftmost first, the root left out."""
+    out, at = [], 0
+    while length := name[at]:
+        out.append(name[at + 1 : at + 1 + length])
+        at += 1 + length
+    return out
+
+
+def suffixes(name: bytes) -> list[bytes]:
+    """The name itself, then each shorter suffix, down to the root; the order of longest-match searches."""
+    out, at = [name], 0
+    while length := name[at]:
+        at += 1 + length
+        out.append(name[at:])
+    return out
+
+
+def is_within(name: bytes, zone: bytes) -> bool:
+    """True if `name` equals `zone` or lies below it; both lowered already."""
+    if not name.endswith(zone):
+        return False
+    cut, at = len(name) - len(zone), 0
+    while at < cut:
+        at += 1 + name[at]
+    return at == cut
+
+
+def read_name(message: bytes, at: int) -> tuple[bytes, int]:
+    """The name at offset `at` of a message, and the offset behind it. Raises FormError.
+
+    Follows compression pointers (RFC 1035 §4.1.4), each only to an earlier offset, so no chain of them can loop.
+    """
+    parts: list[bytes] = []
+    size, after, limit = 1, -1, at
+    try:
+        while True:
+            length = message[at]
+            if length == 0:
+                parts.append(ROOT)
+                return b"".join(parts), after if after >= 0 else at + 1
+            if length <= MAX_LABEL:
+                size += length + 1
+                if size > MAX_NAME or at + 1 + length > len(message):
+                    raise FormError("name too long or cut off")
+                parts.append(message[at : at + 1 + length])
+                at += 1 + length
+                continue
+            if length < 0xC0:
+                raise FormError("label type that RFC 6891 §5 retired")
+            target = (length & 0x3F) << 8 | message[at + 1]
+            if target >= limit:
+                raise FormError("compression pointer that does not point back")
+            if after < 0:
+                after = at + 2
+            at = limit = target
+    except IndexError:
+        raise FormError("name cut off") from None

@@ -1,0 +1,101 @@
+"""Reading a request: the header rules every packet has to pass, its one question, its EDNS.
+
+`accept` decides what CoreDNS decides before any plugin sees a packet: silence for what is no question, a bare header for what
+cannot be served, else a `Request`. Records besides OPT are stepped over, not read.
+Sources: RFC 1035 §4.1, RFC 6891 §6.1, RFC 8906 §3.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+import msgspec
+
+from svcdns.wire import edns as opt
+from svcdns.wire import names
+from svcdns.wire.codes import AA, OPCODE_MASK, QR, Opcode, Rcode, Type, Z
+from svcdns.wire.errors import FormError
+from svcdns.wire.reply import Edns
+
+HEADER: Final = struct.Struct("!HHHHHH")
+_TWO_SHORTS: Final = struct.Struct("!HH")
+_FIXED: Final = struct.Struct("!HHIH")
+_SERVED_OPCODES: Final = (Opcode.QUERY, Opcode.NOTIFY)
+
+
+class Request(msgspec.Struct, gc=False):
+    """A request that a chain can answer. `name` is as spelled, `question` the question section's own octets."""
+
+    ident: int
+    flags: int
+    name: bytes
+    rtype: int
+    rclass: int
+    question: bytes
+    edns: Edns | None = None
+
+
+def accept(packet: bytes) -> Request | bytes | None:
+    """The request, or the finished reply that a bad packet gets, or None where silence is right."""
+    if len(packet) < 12:
+        return None
+    ident, flags, questions, answers, authorities, additionals = HEADER.unpack_from(packet)
+    if flags & QR:
+        return None
+    if flags >> 11 & 15 not in _SERVED_OPCODES:
+        return _header_only(ident, flags, Rcode.NOTIMP)
+    if questions != 1 or answers > 1 or authorities > 1 or additionals > 2:
+        return _header_only(ident, flags & ~OPCODE_MASK, Rcode.FORMERR)
+    try:
+        name, at = read_plain_name(packet)
+        rtype, rclass = _TWO_SHORTS.unpack_from(packet, at)
+    except (FormError, struct.error):
+        return _header_only(ident, flags & ~OPCODE_MASK, Rcode.FORMERR)
+    at += 4
+    request = Request(ident, flags, name, rtype, rclass, packet[12:at])
+    count = answers + authorities + additionals
+    if count:
+        try:
+            request.edns = _read_opt(packet, at, count, answers + authorities)
+        except (FormError, struct.error):
+            kept = _reply_bits(flags & ~OPCODE_MASK) | Rcode.FORMERR
+            return HEADER.pack(ident, kept, 1, 0, 0, 0) + request.question
+    return request
+
+
+def read_plain_name(packet: bytes) -> tuple[bytes, int]:
+    """The query name, and the offset behind it. Raises FormError; a first name has nothing that a pointer could point to."""
+    at = 12
+    try:
+        while length := packet[at]:
+            if length > names.MAX_LABEL:
+                raise FormError("compressed or unknown label in the question")
+            at += 1 + length
+    except IndexError:
+        raise FormError("question cut off") from None
+    if at - 11 > names.MAX_NAME:
+        raise FormError("query name longer than 255 octets")
+    return packet[12 : at + 1], at + 1
+
+
+def _read_opt(packet: bytes, at: int, count: int, before: int) -> Edns | None:
+    """Steps over `count` records and reads the OPT among those behind the first `before`; the last one counts."""
+    found = None
+    for number in range(count):
+        _, at = (b"", at + 1) if packet[at : at + 1] == b"\0" else names.read_name(packet, at)
+        rtype, rclass, ttl, length = _FIXED.unpack_from(packet, at)
+        at += 10 + length
+        if at > len(packet):
+            raise FormError("record cut off")
+        if rtype == Type.OPT and number >= before:
+            found = opt.from_record(rclass, ttl, packet[at - length : at])
+    return found
+
+
+def _reply_bits(flags: int) -> int:
+    return (flags | QR) & ~(AA | Z | 15)
+
+
+def _header_only(ident: int, flags: int, rcode: int) -> bytes:
+    return HEADER.pack(ident, _reply_bits(flags) | rcode, 0, 0, 0, 0)

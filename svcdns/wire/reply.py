@@ -1,0 +1,77 @@
+"""A reply before it is bytes: sections of records, and how the finished bytes may be used again.
+
+Everything is frozen: to change a reply, make a changed copy (`msgspec.structs.replace`). Names are uncompressed wire bytes
+and RDATA is finished bytes with uncompressed names in it; `wire.message` turns a reply into a packet.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from svcdns.wire.codes import Class
+
+UNTIL_CHANGED: Final = float("inf")
+"""A lifetime: the reply is right until one of its owners changes."""
+
+NOT_REUSABLE: Final = 0.0
+"""A lifetime: the reply was for this query alone."""
+
+Owner = tuple[str, ...]
+"""A fact that a reply rests on, present or absent: its kind first, then its key, such as ("service", "default", "web")."""
+
+Count = tuple[int, float]
+"""A cell of this worker's counters, and what to add to it."""
+
+
+class Record(msgspec.Struct, frozen=True, gc=False):
+    """A resource record: owner name as wire bytes, TTL in seconds, RDATA as finished bytes (RFC 1035 §3.2.1)."""
+
+    owner: bytes
+    rtype: int
+    ttl: int
+    rdata: bytes
+    rclass: int = Class.IN
+
+
+class Edns(msgspec.Struct, frozen=True, gc=False):
+    """An OPT record (RFC 6891 §6.1): UDP payload size in octets, DO bit, version, options as (code, data)."""
+
+    size: int = 4096
+    dnssec_ok: bool = False
+    version: int = 0
+    options: tuple[tuple[int, bytes], ...] = ()
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """What a plugin answers.
+
+    `flags` are the header bits AA, TC, RD, RA, AD and CD; start from `query.reply_flags`, which has RD and CD copied.
+    `edns` is an OPT record of the plugin's own or of an upstream; the one that mirrors the client's is added later.
+    `written` is false for a bare rcode that the server core turns into a reply: `errors` reports `error` of such replies.
+    `silent` means that the client gets no answer at all. The rest says how the reply may be used again:
+    `lifetime` in seconds, `owners` whose change ends it, `for_client` if it depends on the client's address, and `counts`,
+    what each further use of it adds to counters.
+    """
+
+    rcode: int = 0
+    flags: int = 0
+    answer: tuple[Record, ...] = ()
+    authority: tuple[Record, ...] = ()
+    additional: tuple[Record, ...] = ()
+    edns: Edns | None = None
+    written: bool = True
+    silent: bool = False
+    error: str = ""
+    lifetime: float = NOT_REUSABLE
+    owners: tuple[Owner, ...] = ()
+    for_client: bool = False
+    counts: tuple[Count, ...] = ()
+    rotate: bool = False
+    """The address records of each section are to be handed out in varying order (`loadbalance`)."""
+
+
+def bare(rcode: int, error: str = "") -> Reply:
+    """An rcode that no plugin wrote as a message: the core sends it with the question and without records."""
+    return Reply(rcode=rcode, written=False, error=error)
