@@ -1,0 +1,122 @@
+"""Building the chains of all server blocks, and the listeners that they are reached by.
+
+Each block gets one instance of each of its plugins, shared by all its zones. A chain is built beside the one that serves; nothing of
+it runs before `start`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from svcdns.chain.environment import Block, Environment
+from svcdns.chain.handler import Following, Handler
+from svcdns.chain.plan import BlockPlan, Load
+from svcdns.chain.query import Answer, Query
+from svcdns.chain.routing import Listener, Observer, Route
+from svcdns.wire import names
+from svcdns.wire.codes import Rcode
+from svcdns.wire.reply import bare
+
+Host = str
+MakeEnvironment = Callable[[Block, str, tuple[tuple[str, int], ...], str], Environment]
+"""Makes a plugin's environment from its block, the server label, the block's listen addresses, and the plugin's name."""
+
+_OPENS_CLASSES = frozenset({"chaos", "forward"})
+
+
+@dataclass(slots=True)
+class Chains:
+    """Everything that was built from one Corefile."""
+
+    listeners: dict[tuple[str, int], Listener] = field(default_factory=dict)
+    handlers: list[Handler] = field(default_factory=list)
+
+    def start(self) -> None:
+        """Starts the plugins that have something to start, in chain order."""
+        for handler in self.handlers:
+            getattr(handler, "start", _nothing)()
+
+    def stop(self) -> None:
+        """Stops them, in chain order."""
+        for handler in self.handlers:
+            getattr(handler, "stop", _nothing)()
+
+    def unready(self) -> tuple[str, ...]:
+        """Names of the plugins that say they are not ready, sorted."""
+        return tuple(sorted({h.name for h in self.handlers if not getattr(h, "ready", _always)()}))
+
+
+def build(plans: Sequence[BlockPlan], hosts: Sequence[Sequence[Host]], load: Load, environment: MakeEnvironment) -> Chains:
+    """The chains of the planned blocks. `hosts` has, for each block, the addresses it is bound to, `("",)` for all."""
+    chains = Chains()
+    for block_plan, block_hosts in zip(plans, hosts, strict=True):
+        _build_block(chains, block_plan, block_hosts, load, environment)
+    return chains
+
+
+def _build_block(chains: Chains, block: BlockPlan, hosts: Sequence[Host], load: Load, environment: MakeEnvironment) -> None:
+    listen = tuple(dict.fromkeys((host, key.port) for key in block.keys for host in hosts))
+    server = Listener(*listen[0]).server
+    handlers: list[Handler] = []
+    for name, options in block.options.items():
+        plugin: Any = load(name).PLUGIN
+        if plugin is not None:
+            handlers.append(plugin(options, environment(block.block(name), server, listen, name)))
+    chains.handlers += handlers
+    entry = chain(handlers)
+    observers: tuple[Observer, ...] = tuple(h.observe for h in handlers if hasattr(h, "observe"))
+    counted = "prometheus" in block.options
+    writer = _behind_prometheus(list(block.options), handlers)
+    for key in block.keys:
+        zone = names.from_text(key.zone).lower()
+        route = Route(zone, key.zone, entry, counted, writer, "", observers)
+        for host in hosts:
+            listener = chains.listeners.setdefault((host, key.port), Listener(host, key.port))
+            listener.routes[zone] = route
+            listener.any_class = listener.any_class or not _OPENS_CLASSES.isdisjoint(block.options)
+            listener.counted = listener.counted or counted
+            listener.observed = listener.observed or bool(observers)
+
+
+def _behind_prometheus(directives: list[str], handlers: Sequence[Handler]) -> str:
+    """The first handler behind `prometheus` in chain order; CoreDNS labels responses with it (spec C-prometheus)."""
+    behind = directives[directives.index("prometheus") + 1 :] if "prometheus" in directives else []
+    return next((h.name for h in handlers if h.name in behind), "")
+
+
+def chain(handlers: Sequence[Handler]) -> Following | None:
+    """The handlers as one function, outermost first; None without any. Behind the last one nothing answers."""
+    if not handlers:
+        return None
+    following = _end(handlers[-1].name)
+    for handler in reversed(handlers):
+        following = _link(handler, following)
+    return following
+
+
+def _link(handler: Handler, following: Following) -> Following:
+    handle = handler.handle
+
+    def ask(query: Query) -> Answer:
+        return handle(query, following)
+
+    return ask
+
+
+def _end(name: str) -> Following:
+    reply = bare(Rcode.SERVFAIL, f"plugin/{name}: no next plugin found")
+
+    def ask(_query: Query) -> Answer:
+        return reply
+
+    return ask
+
+
+def _nothing() -> None:
+    return None
+
+
+def _always() -> bool:
+    return True

@@ -1,0 +1,96 @@
+"""Which chain answers a question: the zones of one listener, longest match first.
+
+A listener is a port on an address, or on all of them; only the blocks that are served on it take part. There is no fall-back from one
+block to a shorter zone when a plugin fails. Questions that no block takes are REFUSED here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from svcdns.chain.handler import Following
+from svcdns.chain.query import MAX_DEPTH, Answer, Query
+from svcdns.wire.codes import Class, Rcode, Type
+from svcdns.wire.names import ROOT
+from svcdns.wire.reply import Reply, bare
+
+Observer = Callable[[Query, Reply, int, float], None]
+"""Called for every answered query of a block: query, reply, octets of the reply, seconds it took."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One zone of a server block on a listener.
+
+    `entry` is the head of the block's chain, None where it has no handler. `counted` says that the block has `prometheus`, and
+    `writer` is the plugin label that its responses are counted with: the plugin behind `prometheus` in the chain.
+    """
+
+    zone: bytes
+    zone_text: str
+    entry: Following | None
+    counted: bool = False
+    writer: str = ""
+    view: str = ""
+    observers: tuple[Observer, ...] = ()
+
+
+DROPPED = Route(ROOT, "dropped", None)
+"""Stands for what was refused before any chain: metrics label its zone so."""
+
+
+@dataclass(slots=True)
+class Listener:
+    """The zones served at one host and port; an empty host is every address."""
+
+    host: str
+    port: int
+    routes: dict[bytes, Route] = field(default_factory=dict)
+    any_class: bool = False
+    counted: bool = False
+    observed: bool = False
+
+    @property
+    def server(self) -> str:
+        """The server label of metrics: `dns://:53`, `dns://127.0.0.1:53`, `dns://[::1]:53`."""
+        return f"dns://[{self.host}]:{self.port}" if ":" in self.host else f"dns://{self.host}:{self.port}"
+
+    def find(self, query: Query) -> Route | None:
+        """The route of a question, or None. A DS question belongs to the parent zone where this listener serves it."""
+        key, at, routes = query.key, 0, self.routes
+        found = None
+        while True:
+            route = routes.get(key[at:])
+            if route is not None:
+                if query.rtype != Type.DS:
+                    return route
+                found = route if found is None or at > 0 else found
+                if at > 0:
+                    return route
+            if not key[at]:
+                return found
+            at += 1 + key[at]
+
+    def route(self, query: Query) -> Route:
+        """The route that answers, DROPPED where the question is to be refused before any chain."""
+        if query.rclass != Class.IN and not self.any_class:
+            return DROPPED
+        found = self.find(query)
+        return DROPPED if found is None or found.entry is None else found
+
+    def ask(self, query: Query) -> Answer:
+        """Answers a question of our own through the whole server."""
+        if query.depth > MAX_DEPTH:
+            return bare(Rcode.SERVFAIL, "too many levels of self-queries")
+        return self.answer(query, self.route(query))
+
+    def answer(self, query: Query, route: Route) -> Answer:
+        """Puts the question into the route's chain."""
+        if route.entry is None:
+            return bare(Rcode.REFUSED)
+        query.zone = route.zone
+        query.server = self.server
+        query.view = route.view
+        query.ask_server = self.ask
+        return route.entry(query)

@@ -1,0 +1,102 @@
+"""A change source: the cluster as an API server tells it, by lists and watches.
+
+It puts the parts together: what to watch (`resources`), how to get in (`credentials`), one `Reflector` a kind, and one bounded queue
+that merges their changes. Changes of one kind keep their order; kinds are independent of each other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import AsyncIterator
+
+from svcdns.cluster.changes import Change, Kind
+from svcdns.cluster.sources.api_client import ApiClient, RequestObserver, TimeLimits, connect
+from svcdns.cluster.sources.credentials import Credentials
+from svcdns.cluster.sources.label_selectors import check_label_selector
+from svcdns.cluster.sources.options import SourceError, WatchOptions
+from svcdns.cluster.sources.outage import Jitter, Outage, Sleep
+from svcdns.cluster.sources.resources import watched
+from svcdns.cluster.sources.watching import Reflector
+from svcdns.telemetry.clock import Clock, monotonic
+
+WAITING_BATCHES = 4
+"""Pages or chunks that may wait for the reader before the watches themselves wait."""
+
+
+class ApiServerSource:
+    """Lists and watches what `options` name. Implements ChangeSource."""
+
+    def __init__(
+        self,
+        options: WatchOptions,
+        *,
+        log: logging.Logger,
+        observe: RequestObserver,
+        clock: Clock = monotonic,
+        jitter: Jitter = random.random,
+        sleep: Sleep = asyncio.sleep,
+        limits: TimeLimits | None = None,
+    ) -> None:
+        self._options = options
+        self._log = log
+        self._observe = observe
+        self._clock = clock
+        self._jitter = jitter
+        self._sleep = sleep
+        self._limits = limits or TimeLimits()
+        self._resources = watched(options)
+        self._credentials = Credentials(options, clock=clock, log=log)
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """The kinds whose lists this source will complete."""
+        return tuple(resource.kind for resource in self._resources)
+
+    async def configure(self) -> None:
+        """Check the selectors and read the configuration. Raises SourceError; does not need the API server to be there."""
+        for option, text in (("labels", self._options.labels), ("namespace_labels", self._options.namespace_labels)):
+            try:
+                check_label_selector(text)
+            except ValueError as error:
+                raise SourceError(f"{option}: {error}") from error
+        await self._credentials.access()
+
+    async def changes(self) -> AsyncIterator[Change]:
+        """Every change, beginning with a full list of each kind; ends only when cancelled or closed."""
+        batches: asyncio.Queue[list[Change]] = asyncio.Queue(WAITING_BATCHES)
+        outage = Outage(self._log, self._sleep)
+        async with connect(await self._credentials.access()) as session:
+            client = ApiClient(session, self._credentials, clock=self._clock, observe=self._observe, limits=self._limits)
+            watches = [
+                asyncio.create_task(
+                    Reflector(resource, client, batches.put, outage=outage, log=self._log, clock=self._clock, jitter=self._jitter).run()
+                )
+                for resource in self._resources
+            ]
+            try:
+                while True:
+                    for change in await _next(batches, watches):
+                        yield change
+            finally:
+                for watch in watches:
+                    watch.cancel()
+                await asyncio.gather(*watches, return_exceptions=True)
+
+
+async def _next(batches: asyncio.Queue[list[Change]], watches: list[asyncio.Task[None]]) -> list[Change]:
+    """The next batch. A watch never ends by itself, so one that did has failed: its exception is raised here."""
+    if not batches.empty():
+        return batches.get_nowait()
+    getting = asyncio.ensure_future(batches.get())
+    try:
+        await asyncio.wait([getting, *watches], return_when=asyncio.FIRST_COMPLETED)
+        if getting.done():
+            return getting.result()
+        for watch in watches:
+            if watch.done():
+                watch.result()
+        raise RuntimeError("a watch ended by itself")
+    finally:
+        getting.cancel()

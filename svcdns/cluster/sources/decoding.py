@@ -1,0 +1,357 @@
+"""The API server's JSON, decoded once into the few fields that count and trimmed to the objects of `cluster.objects`.
+
+It knows the shape of list pages, watch events and Status replies, and the rules of what is kept: only endpoints whose
+condition `ready` is not false, placeholder ports where none are listed, Pods being deleted not at all. It does no I/O and
+keeps no state. A field that a server leaves out or sends as null is treated alike, as Go clients do.
+
+Source: core/v1, discovery.k8s.io/v1, multicluster.x-k8s.io/v1alpha1; Kubernetes API concepts, "Efficient detection of
+changes".
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from svcdns.cluster.objects import (
+    NO_PORT,
+    PLACEHOLDER_PORTS,
+    ClusterObject,
+    Endpoint,
+    EndpointSlice,
+    ImportedSlice,
+    Namespace,
+    Pod,
+    Port,
+    Service,
+    ServiceImport,
+)
+
+SERVICE_LABEL = "kubernetes.io/service-name"
+IMPORTED_SERVICE_LABEL = "multicluster.kubernetes.io/service-name"
+SOURCE_CLUSTER_LABEL = "multicluster.kubernetes.io/source-cluster"
+TRIGGER_TIME_ANNOTATION = "endpoints.kubernetes.io/last-change-trigger-time"
+
+T = TypeVar("T")
+
+
+# ruff: noqa: N815  the attributes below are the API's own field names
+
+
+class Metadata(msgspec.Struct):
+    """ObjectMeta as far as it is used."""
+
+    name: str = ""
+    namespace: str = ""
+    resourceVersion: str = ""
+    labels: dict[str, str] | None = None
+    annotations: dict[str, str] | None = None
+    deletionTimestamp: str | None = None
+
+
+class ListMetadata(msgspec.Struct, rename={"token": "continue"}):
+    """ListMeta: the version of the list, and the token of its next page."""
+
+    resourceVersion: str = ""
+    token: str | None = None
+
+
+class ApiPort(msgspec.Struct, gc=False):
+    """A port of a Service, slice or ServiceImport."""
+
+    name: str | None = None
+    protocol: str | None = None
+    port: int | None = None
+
+
+class Ingress(msgspec.Struct, gc=False):
+    """One entry of a load balancer's status."""
+
+    ip: str | None = None
+    hostname: str | None = None
+
+
+class LoadBalancer(msgspec.Struct):
+    """LoadBalancerStatus."""
+
+    ingress: list[Ingress] | None = None
+
+
+class ServiceSpec(msgspec.Struct):
+    """ServiceSpec."""
+
+    type: str | None = None
+    clusterIP: str | None = None
+    clusterIPs: list[str] | None = None
+    externalName: str | None = None
+    externalIPs: list[str] | None = None
+    ports: list[ApiPort] | None = None
+
+
+class ServiceStatus(msgspec.Struct):
+    """ServiceStatus."""
+
+    loadBalancer: LoadBalancer | None = None
+
+
+class ApiService(msgspec.Struct):
+    """core/v1 Service."""
+
+    metadata: Metadata
+    spec: ServiceSpec | None = None
+    status: ServiceStatus | None = None
+
+
+class Conditions(msgspec.Struct, gc=False):
+    """EndpointConditions; `serving` and `terminating` play no part."""
+
+    ready: bool | None = None
+
+
+class TargetRef(msgspec.Struct, gc=False):
+    """ObjectReference."""
+
+    name: str | None = None
+
+
+class ApiEndpoint(msgspec.Struct):
+    """One endpoint of a slice."""
+
+    addresses: list[str] | None = None
+    conditions: Conditions | None = None
+    hostname: str | None = None
+    targetRef: TargetRef | None = None
+    zone: str | None = None
+
+
+class ApiSlice(msgspec.Struct):
+    """discovery.k8s.io/v1 EndpointSlice."""
+
+    metadata: Metadata
+    endpoints: list[ApiEndpoint] | None = None
+    ports: list[ApiPort] | None = None
+
+
+class ApiNamespace(msgspec.Struct):
+    """core/v1 Namespace."""
+
+    metadata: Metadata
+
+
+class PodStatus(msgspec.Struct, gc=False):
+    """PodStatus."""
+
+    podIP: str | None = None
+
+
+class ApiPod(msgspec.Struct):
+    """core/v1 Pod."""
+
+    metadata: Metadata
+    status: PodStatus | None = None
+
+
+class ServiceImportSpec(msgspec.Struct):
+    """ServiceImportSpec."""
+
+    type: str | None = None
+    ips: list[str] | None = None
+    ports: list[ApiPort] | None = None
+
+
+class ApiServiceImport(msgspec.Struct):
+    """multicluster.x-k8s.io/v1alpha1 ServiceImport."""
+
+    metadata: Metadata
+    spec: ServiceImportSpec | None = None
+
+
+class Status(msgspec.Struct):
+    """meta/v1 Status, the body of a refusal and the object of an ERROR event."""
+
+    code: int = 0
+    reason: str = ""
+    message: str = ""
+
+
+class Event(msgspec.Struct):
+    """One line of a watch; `object` waits for a decoder until `type` is known."""
+
+    type: str
+    object: msgspec.Raw
+
+
+class Bookmark(msgspec.Struct):
+    """The object of a BOOKMARK event."""
+
+    metadata: Metadata
+
+
+class Page(msgspec.Struct, Generic[T]):
+    """One page of a list."""
+
+    metadata: ListMetadata
+    items: list[T] | None = None
+
+
+decode_event = msgspec.json.Decoder(Event).decode
+decode_bookmark = msgspec.json.Decoder(Bookmark).decode
+decode_status = msgspec.json.Decoder(Status).decode
+_decode_raw_page = msgspec.json.Decoder(Page[msgspec.Raw]).decode
+
+
+class Item(msgspec.Struct, frozen=True):
+    """A decoded object: where it is, its version, and what is kept of it; `kept` is None for one that is to be ignored."""
+
+    namespace: str
+    name: str
+    version: str
+    kept: ClusterObject | None
+    annotations: dict[str, str] | None = None
+
+
+class ItemDecoder:
+    """Decodes one kind's list pages and objects.
+
+    Bytes that are not such JSON raise msgspec.DecodeError. In a page a single item of a wrong shape is left out and
+    reported, so that it cannot keep the rest of the cluster from being served.
+    """
+
+    def __init__(self, api_type: type[Any], trim: Callable[[Any], ClusterObject | None]) -> None:
+        self._decode_page: Callable[[bytes], Page[Any]] = msgspec.json.Decoder(Page[api_type]).decode  # type: ignore[valid-type]
+        self._decode_object: Callable[[bytes | msgspec.Raw], Any] = msgspec.json.Decoder(api_type).decode
+        self._trim = trim
+
+    def page(self, body: bytes) -> tuple[list[ClusterObject], ListMetadata, int]:
+        """The kept objects of a page, its metadata, and how many items were left out for their shape."""
+        try:
+            page = self._decode_page(body)
+        except msgspec.ValidationError:
+            return self._page_by_item(body)
+        kept = [item for item in map(self._trim, page.items or ()) if item is not None]
+        return kept, page.metadata, 0
+
+    def object(self, raw: msgspec.Raw) -> Item:
+        """The object of an ADDED, MODIFIED or DELETED event."""
+        decoded = self._decode_object(raw)
+        metadata: Metadata = decoded.metadata
+        return Item(metadata.namespace, metadata.name, metadata.resourceVersion, self._trim(decoded), metadata.annotations)
+
+    def _page_by_item(self, body: bytes) -> tuple[list[ClusterObject], ListMetadata, int]:
+        page = _decode_raw_page(body)
+        items = page.items or []
+        decoded = []
+        for raw in items:
+            with contextlib.suppress(msgspec.ValidationError):
+                decoded.append(self._decode_object(raw))
+        kept = [item for item in map(self._trim, decoded) if item is not None]
+        return kept, page.metadata, len(items) - len(decoded)
+
+
+def service(given: ApiService) -> Service:
+    """Trim a Service. The external name is kept only where the type is ExternalName, there even when it is empty."""
+    spec = given.spec or ServiceSpec()
+    cluster_ips = tuple(spec.clusterIPs or ()) or ((spec.clusterIP,) if spec.clusterIP else ())
+    balancer = given.status.loadBalancer if given.status else None
+    ingress = (entry.ip or entry.hostname for entry in (balancer.ingress if balancer else None) or ())
+    return Service(
+        namespace=given.metadata.namespace,
+        name=given.metadata.name,
+        cluster_ips=cluster_ips,
+        ports=_ports(spec.ports) or PLACEHOLDER_PORTS,
+        external_name=(spec.externalName or "") if spec.type == "ExternalName" else None,
+        external_ips=(*(spec.externalIPs or ()), *(address for address in ingress if address)),
+    )
+
+
+def endpoint_slice(given: ApiSlice) -> EndpointSlice:
+    """Trim an EndpointSlice, without topology zones."""
+    return _endpoint_slice(given, zones=False)
+
+
+def zonal_endpoint_slice(given: ApiSlice) -> EndpointSlice:
+    """Trim an EndpointSlice, with topology zones."""
+    return _endpoint_slice(given, zones=True)
+
+
+def imported_slice(given: ApiSlice) -> ImportedSlice:
+    """Trim a slice of a multi-cluster Service. Zonal names do not exist in multi-cluster zones, so zones are not kept."""
+    metadata = given.metadata
+    labels = metadata.labels or {}
+    return ImportedSlice(
+        namespace=metadata.namespace,
+        name=metadata.name,
+        service=labels.get(IMPORTED_SERVICE_LABEL, ""),
+        ports=_ports(given.ports) or PLACEHOLDER_PORTS,
+        endpoints=_endpoints(given, zones=False),
+        cluster=labels.get(SOURCE_CLUSTER_LABEL, ""),
+    )
+
+
+def namespace(given: ApiNamespace) -> Namespace:
+    """Trim a Namespace."""
+    return Namespace(name=given.metadata.name)
+
+
+def pod(given: ApiPod) -> Pod | None:
+    """Trim a Pod; one that is being deleted is None, so that what was known of it stays until it is gone."""
+    metadata = given.metadata
+    if metadata.deletionTimestamp is not None:
+        return None
+    return Pod(namespace=metadata.namespace, name=metadata.name, ip=(given.status.podIP if given.status else None) or "")
+
+
+def service_import(given: ApiServiceImport) -> ServiceImport:
+    """Trim a ServiceImport."""
+    spec = given.spec or ServiceImportSpec()
+    return ServiceImport(
+        namespace=given.metadata.namespace,
+        name=given.metadata.name,
+        headless=spec.type == "Headless",
+        ips=tuple(spec.ips or ()),
+        ports=_ports(spec.ports),
+    )
+
+
+def trigger_time(annotations: dict[str, str] | None) -> float:
+    """Unix seconds of the annotation last-change-trigger-time (RFC 3339), 0 without it; ValueError where it cannot be read."""
+    text = (annotations or {}).get(TRIGGER_TIME_ANNOTATION)
+    if text is None:
+        return 0.0
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError(f"no time zone in {text!r}")
+    return moment.timestamp()
+
+
+def _endpoint_slice(given: ApiSlice, *, zones: bool) -> EndpointSlice:
+    metadata = given.metadata
+    return EndpointSlice(
+        namespace=metadata.namespace,
+        name=metadata.name,
+        service=(metadata.labels or {}).get(SERVICE_LABEL, ""),
+        ports=_ports(given.ports) or PLACEHOLDER_PORTS,
+        endpoints=_endpoints(given, zones=zones),
+    )
+
+
+def _endpoints(given: ApiSlice, *, zones: bool) -> tuple[Endpoint, ...]:
+    kept = []
+    for endpoint in given.endpoints or ():
+        if endpoint.conditions is not None and endpoint.conditions.ready is False:
+            continue
+        hostname = endpoint.hostname or ""
+        target = (endpoint.targetRef.name if endpoint.targetRef is not None else None) or ""
+        zone = (endpoint.zone or "") if zones else ""
+        kept.extend(Endpoint(address, hostname, target, zone) for address in endpoint.addresses or ())
+    return tuple(kept)
+
+
+def _ports(given: list[ApiPort] | None) -> tuple[Port, ...]:
+    return tuple(
+        Port(name=port.name or "", protocol=port.protocol or "", number=NO_PORT if port.port is None else port.port) for port in given or ()
+    )

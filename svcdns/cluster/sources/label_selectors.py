@@ -1,0 +1,54 @@
+"""The syntax of label selectors, checked before the first request so that a mistake ends the start and not the watch.
+
+Equality (`a=b`, `a==b`, `a!=b`), sets (`a in (b, c)`, `a notin (b)`) and presence (`a`, `!a`), joined by commas. It does
+not match labels: that is the API server's work. Source: Kubernetes documentation, "Labels and Selectors".
+"""
+
+from __future__ import annotations
+
+import re
+
+_PART = r"[A-Za-z0-9](?:[A-Za-z0-9_.-]*[A-Za-z0-9])?"
+_NAME = re.compile(_PART)
+_PREFIX = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*")
+_REQUIREMENT = re.compile(
+    r"""\s*(?:
+        !\s*(?P<absent>[^\s,=!()<>]+)
+      | (?P<key>[^\s,=!()<>]+)(?:
+            \s*(?:==|!=|=)\s*(?P<value>[^\s,=!()<>]*)
+          | \s+(?:in|notin)\s*\((?P<values>[^()=!<>]*)\)
+        )?
+    )\s*(?:,|$)""",
+    re.VERBOSE,
+)
+
+
+def check_label_selector(text: str) -> None:
+    """Raise ValueError, one line that names the place, unless `text` is a label selector; an empty one selects everything."""
+    at = 0
+    while at < len(text.rstrip()):
+        found = _REQUIREMENT.match(text, at)
+        if found is None:
+            raise ValueError(
+                f"bad label selector {text!r}: expected key, !key, key=value, key!=value, key in (…) or key notin (…) at {text[at:].strip()!r}"
+            )
+        _check_key(text, found["absent"] or found["key"])
+        values = found["values"].split(",") if found["values"] is not None else [found["value"] or ""]
+        for value in values:
+            _check_value(text, value.strip())
+        at = found.end()
+        if at == len(text) and text.rstrip().endswith(","):
+            raise ValueError(f"bad label selector {text!r}: nothing after the last comma")
+
+
+def _check_key(text: str, key: str) -> None:
+    prefix, slash, name = key.rpartition("/")
+    if slash and (len(prefix) > 253 or not _PREFIX.fullmatch(prefix)):
+        raise ValueError(f"bad label selector {text!r}: {prefix!r} is not a DNS name, as the prefix of a label must be")
+    if len(name) > 63 or not _NAME.fullmatch(name):
+        raise ValueError(f"bad label selector {text!r}: {key!r} is not a label name")
+
+
+def _check_value(text: str, value: str) -> None:
+    if value and (len(value) > 63 or not _NAME.fullmatch(value)):
+        raise ValueError(f"bad label selector {text!r}: {value!r} is not a label value")

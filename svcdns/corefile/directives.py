@@ -1,0 +1,22 @@
+"""Whether each directive of a Corefile is one, and one that we have."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from svcdns.corefile.blocks import Corefile
+from svcdns.corefile.errors import CorefileError
+from svcdns.corefile.reading import nearest
+
+
+def check_directives(corefile: Corefile, known: Collection[str], built: Collection[str]) -> None:
+    """Refuses a directive that is not in `known`, and one that is but is not in `built` yet. Raises CorefileError."""
+    for block in corefile.blocks:
+        for directive in block.directives:
+            name = directive.name.text
+            if name not in known:
+                raise CorefileError(directive.position, f"Unknown directive '{name}'{nearest(name, known)}")
+            if name not in built:
+                raise CorefileError(
+                    directive.position, f"directive '{name}' is one of CoreDNS's that svcdns does not have yet; see docs/supported.md"
+                )

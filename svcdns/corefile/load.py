@@ -1,0 +1,45 @@
+"""Finding and reading the Corefile: the file that was named, `Corefile` in the working directory, or the built-in default."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from svcdns.corefile.blocks import Corefile
+from svcdns.corefile.parser import parse
+from svcdns.errors import SvcdnsError
+
+DEFAULT_FILE: Final = "Corefile"
+
+
+class CorefileMissingError(SvcdnsError):
+    """The Corefile that was named cannot be read."""
+
+
+def load(path: str | None, *, environ: Mapping[str, str], default_port: int = 53) -> Corefile:
+    """The Corefile at `path`; `stdin` is standard input; None is `Corefile` here, or the default where that is missing.
+
+    A file without a server block means the default too. Raises CorefileError and CorefileMissingError.
+    """
+    if path == "stdin":
+        corefile = parse(sys.stdin.read(), "stdin", environ=environ, default_port=default_port)
+    elif path is None and not Path(DEFAULT_FILE).exists():
+        return _default(default_port)
+    else:
+        corefile = parse(_read(path or DEFAULT_FILE), path or DEFAULT_FILE, environ=environ, default_port=default_port)
+    return corefile if corefile.blocks else _default(default_port)
+
+
+def _default(port: int) -> Corefile:
+    return parse(f".:{port} {{\n    whoami\n    log\n}}\n", "built-in", environ={}, default_port=port)
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise CorefileMissingError(f"loading Corefile: open {path}: {(error.strerror or str(error)).lower()}") from error
+    except UnicodeDecodeError as error:
+        raise CorefileMissingError(f"loading Corefile: {path} is not UTF-8 text: {error.reason} at octet {error.start}") from error

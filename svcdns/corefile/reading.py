@@ -1,0 +1,122 @@
+"""What plugins read their directives with: each function checks one thing, and raises CorefileError at the word at fault."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Collection, Sequence
+from typing import Final
+
+from svcdns.corefile.blocks import Directive, Token
+from svcdns.corefile.errors import CorefileError, ZoneError
+from svcdns.corefile.zones import normalise_zone
+
+UNBOUNDED: Final = -1
+_UNITS: Final = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DURATION: Final = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
+
+
+def arguments(line: Directive, least: int, most: int) -> tuple[Token, ...]:
+    """The words behind the line's first; `most` may be UNBOUNDED."""
+    count = len(line.arguments)
+    if count < least:
+        last = line.arguments[-1] if line.arguments else line.name
+        raise CorefileError(last.position, f"Wrong argument count or unexpected line ending after '{last.text}'")
+    if most != UNBOUNDED and count > most:
+        extra = line.arguments[most]
+        expected = "no argument" if most == 0 else f"at most {most} argument{'s' if most > 1 else ''}"
+        raise CorefileError(extra.position, f"Wrong argument count: '{extra.text}' behind '{line.name.text}', {expected} expected")
+    return line.arguments
+
+
+def argument(line: Directive) -> Token:
+    """The one word behind the line's first."""
+    return arguments(line, 1, 1)[0]
+
+
+def no_body(line: Directive) -> None:
+    """The directive takes no block."""
+    if line.body is not None:
+        raise CorefileError(line.position, f"'{line.name.text}' takes no block")
+
+
+def body(line: Directive) -> tuple[Directive, ...]:
+    """The lines in the directive's braces, none where it has no braces."""
+    return line.body or ()
+
+
+def once(directives: Sequence[Directive]) -> Directive:
+    """The only directive of a plugin that a block may have once."""
+    if len(directives) > 1:
+        raise CorefileError(directives[1].position, f"plugin/{directives[1].name.text}: this plugin can only be used once per Server Block")
+    return directives[0]
+
+
+def integer(token: Token, low: int = 0, high: int = 2**31 - 1) -> int:
+    """A whole number within the bounds."""
+    try:
+        value = int(token.text)
+    except ValueError:
+        raise CorefileError(token.position, f"'{token.text}' is not a whole number") from None
+    if not low <= value <= high:
+        raise CorefileError(token.position, f"{value} is out of range; {low} to {high} was expected")
+    return value
+
+
+def duration(token: Token) -> float:
+    """Seconds, from a Go duration such as `300ms` or `1m30s`; a number without a unit is an error, `0` is not."""
+    text = token.text
+    sign = -1.0 if text.startswith("-") else 1.0
+    rest = text.lstrip("+-")
+    if rest == "0":
+        return 0.0
+    parts = _DURATION.findall(rest)
+    if not parts or "".join(number + unit for number, unit in parts) != rest:
+        raise CorefileError(token.position, f"'{text}' is not a duration; a number with a unit such as 30s, 5m or 300ms was expected")
+    return sign * sum(float(number) * _UNITS[unit] for number, unit in parts)
+
+
+def one_of(token: Token, choices: Collection[str]) -> str:
+    """One of the words."""
+    if token.text not in choices:
+        raise CorefileError(token.position, f"'{token.text}' is unknown; one of {', '.join(choices)} was expected")
+    return token.text
+
+
+def nearest(text: str, known: Collection[str]) -> str:
+    """` (did you mean 'x'?)` for the known word that is nearest, empty where none is near."""
+    close = difflib.get_close_matches(text, known, n=1)
+    return f" (did you mean '{close[0]}'?)" if close else ""
+
+
+def unknown_option(line: Directive, known: Collection[str]) -> CorefileError:
+    """The error for a line that the plugin does not know."""
+    text = line.name.text
+    return CorefileError(line.position, f"unknown property '{text}'{nearest(text, known)}")
+
+
+def zones(words: Sequence[Token], fallback: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """Zone arguments made lower-case and absolute, CIDRs expanded; invalid ones are skipped (spec L6). Without words, `fallback`."""
+    if not words:
+        return fallback
+    out: dict[str, None] = {}
+    for word in words:
+        try:
+            out.update(dict.fromkeys(normalise_zone(word.text)))
+        except ZoneError:
+            continue
+    return tuple(out)
+
+
+def fallthrough(line: Directive) -> tuple[str, ...]:
+    """The zones of a `fallthrough` line; the root without any."""
+    return zones(line.arguments, (".",))
+
+
+def host_port(token: Token) -> tuple[str, int]:
+    """Host and port of `:8080`, `127.0.0.1:53`, `[::1]:53` or `localhost:9153`; an empty host is every address."""
+    host, colon, digits = token.text.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    if not colon or not digits.isdecimal() or int(digits) > 65535 or (":" in host and not bracketed):
+        raise CorefileError(token.position, f"'{token.text}' is not an address; HOST:PORT or :PORT was expected")
+    return host[1:-1] if bracketed else host, int(digits)

@@ -1,0 +1,129 @@
+"""What each answered query adds to the server's metrics (spec M1: `coredns_dns_*`).
+
+A query answered by a chain is counted at once. The same sums, as a tuple of (cell, amount), go with a compiled reply, to be added
+once for all its hits when the table is folded. Tuples are shared by all entries that count alike.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from typing import Final
+
+from svcdns.chain.query import Query
+from svcdns.chain.routing import DROPPED, Route
+from svcdns.telemetry.counters import Counters, Family, MetricKind
+from svcdns.wire.codes import Type, rcode_text
+from svcdns.wire.reply import Count, Reply
+
+DURATIONS: Final = tuple(0.00025 * 2**i for i in range(16))
+SIZES: Final = (0.0, 100.0, 200.0, 300.0, 400.0, 511.0, 1023.0, 2047.0, 4095.0, 8291.0, 16000.0, 32000.0, 48000.0, 64000.0)
+
+REQUESTS: Final = Family(
+    "coredns_dns_requests_total",
+    MetricKind.COUNTER,
+    "Counter of DNS requests made per zone, protocol and family.",
+    ("server", "zone", "view", "proto", "family", "type"),
+)
+DURATION: Final = Family(
+    "coredns_dns_request_duration_seconds",
+    MetricKind.HISTOGRAM,
+    "Histogram of the time (in seconds) each request took per zone.",
+    ("server", "zone", "view"),
+    DURATIONS,
+)
+REQUEST_SIZE: Final = Family(
+    "coredns_dns_request_size_bytes",
+    MetricKind.HISTOGRAM,
+    "Size of the requests in bytes.",
+    ("server", "zone", "view", "proto"),
+    SIZES,
+)
+RESPONSE_SIZE: Final = Family(
+    "coredns_dns_response_size_bytes",
+    MetricKind.HISTOGRAM,
+    "Size of the returned responses in bytes.",
+    ("server", "zone", "view", "proto"),
+    SIZES,
+)
+DO_REQUESTS: Final = Family(
+    "coredns_dns_do_requests_total", MetricKind.COUNTER, "Counter of DNS requests with the DO bit set per zone.", ("server", "zone", "view")
+)
+RESPONSES: Final = Family(
+    "coredns_dns_responses_total",
+    MetricKind.COUNTER,
+    "Counter of response status codes.",
+    ("server", "zone", "view", "rcode", "plugin"),
+)
+PANICS: Final = Family("coredns_panics_total", MetricKind.COUNTER, "Number of failures inside a chain that were answered SERVFAIL.")
+
+_LABELLED: Final = {
+    int(t): t.name
+    for t in (
+        Type.AAAA, Type.A, Type.CNAME, Type.DNSKEY, Type.DS, Type.MX, Type.NSEC3, Type.NSEC, Type.NS, Type.PTR, Type.RRSIG, Type.SOA,
+        Type.SRV, Type.TXT, Type.HTTPS, Type.SVCB, Type.IXFR, Type.AXFR, Type.ANY,
+    )
+}  # fmt: skip
+
+
+class Accounts:
+    """The server metrics of one listener, protocol and address family."""
+
+    def __init__(self, counters: Counters, server: str, protocol: str, family: int) -> None:
+        """`server` is the listener's label, `family` 1 for IPv4 and 2 for IPv6."""
+        self.counters, self._server, self._protocol, self._family = counters, server, protocol, str(family)
+        self._shared: dict[tuple[Count, ...], tuple[Count, ...]] = {}
+        self._durations: dict[tuple[str, str], int] = {}
+
+    def counts(self, query: Query, route: Route, reply: Reply, size: int) -> tuple[Count, ...]:
+        """What one such answer adds; `size` is the reply's length in octets. The duration is not in it."""
+        where = (self._server, route.zone_text, route.view)
+        cell = self.counters.cell
+        requests = cell(REQUESTS, *where, self._protocol, self._family, _LABELLED.get(query.rtype, "other"))
+        responses = cell(RESPONSES, *where, rcode_text(reply.rcode), route.writer if reply.written else "")
+        asked = cell(REQUEST_SIZE, *where, self._protocol)
+        answered = cell(RESPONSE_SIZE, *where, self._protocol)
+        counts: tuple[Count, ...] = (
+            (requests, 1.0),
+            (responses, 1.0),
+            (asked + bisect_left(SIZES, query.size), 1.0),
+            (asked + len(SIZES) + 1, float(query.size)),
+            (answered + bisect_left(SIZES, size), 1.0),
+            (answered + len(SIZES) + 1, float(size)),
+        )
+        if query.dnssec_ok:
+            counts += ((cell(DO_REQUESTS, *where), 1.0),)
+        return self._shared.setdefault(counts, counts)
+
+    def share(self, counts: tuple[Count, ...]) -> tuple[Count, ...]:
+        """The one tuple that stands for all equal ones."""
+        return self._shared.setdefault(counts, counts)
+
+    def duration_cell(self, route: Route) -> int:
+        """The first cell of the route's duration histogram."""
+        key = (route.zone_text, route.view)
+        cell = self._durations.get(key)
+        if cell is None:
+            cell = self._durations[key] = self.counters.cell(DURATION, self._server, *key)
+        return cell
+
+    def add(self, counts: tuple[Count, ...], times: int = 1) -> None:
+        """Adds counts that happened `times` times."""
+        values = self.counters.values
+        for cell, amount in counts:
+            values[cell] += amount * times
+
+    def took(self, route: Route, seconds: float, times: int = 1) -> None:
+        """Observes how long answers took."""
+        cell = self.duration_cell(route)
+        values = self.counters.values
+        values[cell + bisect_left(DURATIONS, seconds)] += times
+        values[cell + len(DURATIONS) + 1] += seconds * times
+
+    def panicked(self) -> None:
+        """A chain failed in a way that nobody foresaw."""
+        self.counters.count(PANICS)
+
+
+def is_counted(route: Route) -> bool:
+    """Whether server metrics see the route: its block has `prometheus`, or it was refused before any block."""
+    return route.counted or route is DROPPED

@@ -1,0 +1,142 @@
+"""The answer table: finished replies under the bytes of the packets that they answer.
+
+Key: the packet behind its id. Entry: the reply behind its id, in one or several rotations. A reply goes in at the second sighting of its
+key, so that unique names, cookies and random case cost no entry. It is dropped when a change touches one of its owners, when its
+deadline passes, or with its generation: the table holds two, and starts a new one when the young one has used half
+of the budget, so it is bounded in octets whatever is asked.
+
+Rule: what `forget` was told is never served again; an entry and its owners' lists are made in one step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from svcdns.chain.query import Query
+from svcdns.chain.routing import DROPPED, Route
+from svcdns.telemetry.clock import Clock
+from svcdns.wire.reply import Count, Owner, Reply
+
+ENTRY_COST: Final = 450
+"""Octets of objects that an entry takes besides its key and its wires, the owner index included; a test holds this."""
+SIGHTING_COST: Final = 130
+
+
+class Entry:
+    """A compiled reply.
+
+    `wires` are the rotations, each a reply without its id. `hits` counts uses for ever, `folded` how many of them are in the
+    counters already. `counts` is what one hit adds. `deadline` is on the table's clock, infinite for answers that live until changed.
+    """
+
+    __slots__ = ("counts", "deadline", "folded", "hits", "key", "owners", "route", "seen", "wires")
+
+    def __init__(self, key: bytes, wires: tuple[bytes, ...], deadline: float, owners: tuple[Owner, ...], counts: tuple[Count, ...]) -> None:
+        """The first rotation has been used once, for the packet that made it."""
+        self.key, self.wires, self.deadline, self.owners, self.counts = key, wires, deadline, owners, counts
+        self.hits = self.folded = 1
+        self.route: Route = DROPPED
+        self.seen: tuple[Query, Reply, Route] | None = None
+        """What observers of the block are shown for each hit; only kept where there are observers."""
+
+    @property
+    def cost(self) -> int:
+        """Octets that the entry is charged with."""
+        return ENTRY_COST + len(self.key) + sum(map(len, self.wires)) + 33 * len(self.wires)
+
+
+class AnswerTable:
+    """Two generations of entries, bounded together by `budget` octets.
+
+    The hot loop reads `young` directly; `find` is the way of a packet that is not in it.
+    """
+
+    def __init__(self, budget: int, now: Clock) -> None:
+        """`budget` in octets, for keys, entries and the owner index together; deadlines are on the clock `now`."""
+        self.budget, self.now = budget, now
+        self.changes = 0
+        """Grows with every `forget` and `clear`: a reply asked for before must not be stored after."""
+        self.young: dict[bytes, Entry] = {}
+        self.old: dict[bytes, Entry] = {}
+        self.touched: list[Entry] = []
+        """Entries that have hits which are not in the counters yet."""
+        self._seen: set[int] = set()
+        self._seen_before: set[int] = set()
+        self._owned: dict[Owner, set[bytes]] = {}
+        self._used = 0
+
+    def __len__(self) -> int:
+        """Entries in both generations."""
+        return len(self.young) + len(self.old)
+
+    def find(self, key: bytes, now: float) -> Entry | None:
+        """The entry of a key that `young` does not hold; it is young again from now on."""
+        entry = self.old.pop(key, None)
+        if entry is None:
+            return None
+        if entry.deadline <= now:
+            self._disown(entry)
+            return None
+        self._admit(entry)
+        return entry
+
+    def sighted(self, key: bytes) -> bool:
+        """Whether the key has been asked before in this generation or the last; from now on it has."""
+        mark = hash(key)
+        if mark in self._seen or mark in self._seen_before:
+            return True
+        self._seen.add(mark)
+        self._used += SIGHTING_COST
+        if self._used > self.budget // 2:
+            self._age()
+        return False
+
+    def put(self, entry: Entry) -> None:
+        """Takes a compiled reply in, in place of any other under its key."""
+        self.drop(entry.key)
+        for owner in entry.owners:
+            self._owned.setdefault(owner, set()).add(entry.key)
+        self._admit(entry)
+
+    def drop(self, key: bytes) -> None:
+        """Takes the entry of that key out, if there is one."""
+        entry = self.young.pop(key, None) or self.old.pop(key, None)
+        if entry is not None:
+            self._disown(entry)
+
+    def forget(self, owners: Iterable[Owner]) -> None:
+        """Drops every entry that rests on one of the owners."""
+        owned = self._owned
+        self.changes += 1
+        for owner in owners:
+            for key in tuple(owned.get(owner, ())):
+                self.drop(key)
+
+    def clear(self) -> None:
+        """Drops everything, keeping the hits that are not folded yet."""
+        self.changes += 1
+        self.young, self.old = {}, {}
+        self._owned.clear()
+        self._used = 0
+
+    def _admit(self, entry: Entry) -> None:
+        self.young[entry.key] = entry
+        self._used += entry.cost
+        if self._used > self.budget // 2:
+            self._age()
+
+    def _age(self) -> None:
+        for entry in self.old.values():
+            self._disown(entry)
+        self.old, self.young = self.young, {}
+        self._seen_before, self._seen = self._seen, set()
+        self._used = 0
+
+    def _disown(self, entry: Entry) -> None:
+        for owner in entry.owners:
+            keys = self._owned.get(owner)
+            if keys is not None:
+                keys.discard(entry.key)
+                if not keys:
+                    del self._owned[owner]

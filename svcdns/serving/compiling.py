@@ -1,0 +1,163 @@
+"""From a packet that the answer table does not know to the reply that goes out, and to the entry that may answer the next.
+
+One `Desk` per listener, protocol and address family: it reads the request, asks the chain, encodes what comes back, counts it, and
+puts it into its table where the reply may be used again. It knows no sockets. A reply that came later is stored only if no change
+was applied since it was asked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from time import perf_counter
+from typing import Final
+
+import msgspec
+
+from svcdns.chain.query import Client, Query
+from svcdns.chain.routing import DROPPED, Listener, Route
+from svcdns.serving.accounting import Accounts, is_counted
+from svcdns.serving.answer_table import AnswerTable, Entry
+from svcdns.telemetry.clock import Clock
+from svcdns.wire import question, rotation
+from svcdns.wire.codes import Rcode
+from svcdns.wire.message import MAX_MESSAGE, encode_reply, udp_limit
+from svcdns.wire.question import Request
+from svcdns.wire.reply import NOT_REUSABLE, Edns, Reply, bare
+
+Send = Callable[[bytes], None]
+"""Sends a finished reply to whoever asked, now or later, once; empty bytes mean that there is none to send."""
+
+ROTATIONS: Final = 16
+"""Variants that a load-balanced answer is compiled in, at most."""
+
+log = logging.getLogger("svcdns")
+_random: Final = random.Random()
+_tasks: set[asyncio.Task[None]] = set()
+
+
+class Desk:
+    """Answers the packets of one listener over one protocol and address family.
+
+    `listener` is replaced at a reload; whoever replaces it clears the table in the same step.
+    """
+
+    def __init__(self, listener: Listener, table: AnswerTable, accounts: Accounts, clock: Clock, protocol: str) -> None:
+        """`protocol` is `udp` or `tcp`; `accounts` are those of this protocol and family."""
+        self.listener, self.table, self.accounts, self.clock, self.protocol = listener, table, accounts, clock, protocol
+
+    def answer(self, packet: bytes, client: Client, send: Send, started: float) -> None:
+        """Answers one packet, now or later; `started` is when it was taken from its socket, on `perf_counter`."""
+        request = question.accept(packet)
+        if not isinstance(request, Request):
+            send(request or b"")
+            return
+        query = self._query(request, client, len(packet), started)
+        route = self.listener.route(query)
+        if request.edns is not None and request.edns.version and route is not DROPPED:
+            send(_bad_version(request, query))
+            return
+        order = _Order(self, packet, request, query, route, send, self.table.changes)
+        try:
+            answer = self.listener.answer(query, route)
+        except Exception:  # noqa: BLE001 - the server loop: one bad question must not end the process
+            order.failed()
+            return
+        if isinstance(answer, Reply):
+            order.finish(answer)
+        else:
+            task = asyncio.ensure_future(order.later(answer))
+            _tasks.add(task)
+            task.add_done_callback(_tasks.discard)
+
+    def _query(self, request: Request, client: Client, size: int, started: float) -> Query:
+        name = request.name
+        return Query(
+            name, name.lower(), request.rtype, request.rclass, request.flags, request.edns, client, self.listener.ask,
+            ident=request.ident, size=size, started=started, server=self.listener.server,
+        )  # fmt: skip
+
+    def hit(self, entry: Entry, packet: bytes, client: Client, size: int, started: float) -> None:
+        """Shows an answer from the table to the observers of its block; `size` is the reply's length."""
+        if entry.seen is not None:
+            query, reply, route = entry.seen
+            again = query.changed(ident=int.from_bytes(packet[:2], "big"), client=client)
+            for observe in route.observers:
+                observe(again, reply, size, perf_counter() - started)
+
+
+class _Order(msgspec.Struct, gc=False):
+    """One question being answered."""
+
+    desk: Desk
+    packet: bytes
+    request: Request
+    query: Query
+    route: Route
+    send: Send
+    changes: int
+
+    async def later(self, answer: Awaitable[Reply]) -> None:
+        """Waits for the reply and finishes."""
+        try:
+            reply = await answer
+        except Exception:  # noqa: BLE001 - as in Desk.answer
+            self.failed()
+            return
+        self.finish(reply)
+
+    def failed(self) -> None:
+        """Answers SERVFAIL where a chain broke."""
+        log.exception("Recovered from a failure in the chain of %s", self.desk.listener.server)
+        self.desk.accounts.panicked()
+        self.finish(bare(Rcode.SERVFAIL))
+
+    def finish(self, reply: Reply) -> None:
+        """Sends the reply, counts it, and stores it if it may be used again."""
+        if reply.silent:
+            self.send(b"")
+            return
+        desk, query, route = self.desk, self.query, self.route
+        if not reply.written:
+            reply = Reply(rcode=reply.rcode, flags=query.reply_flags, written=False)
+        limit = MAX_MESSAGE if desk.protocol == "tcp" else udp_limit(self.request.edns)
+        keep = (
+            reply.lifetime > NOT_REUSABLE
+            and not reply.for_client
+            and desk.table.changes == self.changes
+            and desk.table.sighted(self.packet[2:])
+        )
+        if reply.rotate:
+            variants = rotation.rotations(reply, ROTATIONS if keep else 1, _random)
+            wires = tuple(encode_reply(self.request, variant, limit) for variant in variants)
+        else:
+            wires = (encode_reply(self.request, reply, limit),)
+        self.send(wires[0])
+        counts = reply.counts
+        seconds = perf_counter() - query.started
+        if is_counted(route):
+            own = desk.accounts.counts(query, route, reply, len(wires[0]))
+            desk.accounts.add(own)
+            desk.accounts.took(route, seconds)
+            counts = desk.accounts.share(own + counts) if counts else own
+        for observe in route.observers:
+            observe(query, reply, len(wires[0]), seconds)
+        if keep:
+            self._store(reply, wires, counts)
+
+    def _store(self, reply: Reply, wires: tuple[bytes, ...], counts: tuple[tuple[int, float], ...]) -> None:
+        table = self.desk.table
+        deadline = table.now() + reply.lifetime
+        entry = Entry(self.packet[2:], tuple(wire[2:] for wire in wires), deadline, reply.owners, counts)
+        entry.route = self.route
+        if self.route.observers:
+            entry.seen = (self.query, reply, self.route)
+        table.put(entry)
+
+
+def _bad_version(request: Request, query: Query) -> bytes:
+    """RFC 6891 §6.1.3: BADVERS, and the version that we do speak."""
+    plain = msgspec.structs.replace(request, edns=None)
+    return encode_reply(plain, Reply(rcode=Rcode.BADVERS, flags=query.reply_flags, edns=Edns(size=0)), MAX_MESSAGE)

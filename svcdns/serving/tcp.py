@@ -1,0 +1,166 @@
+"""DNS over TCP, RFC 7766: length-prefixed messages, several on a connection, answered in the order they came.
+
+One question of a connection is in the chain at a time; what a client pipelines waits in the connection's buffer, which is bounded: a client
+that does not read its answers is not read either. First message within 3 s, then 10 s of idleness, 5 s to take a reply (spec S2).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from time import perf_counter
+from typing import Any, Final
+
+import msgspec
+
+from svcdns.chain.query import Client
+from svcdns.serving.compiling import Desk
+
+
+class Timeouts(msgspec.Struct, frozen=True):
+    """Seconds a connection may take: for its first message, between messages, and to accept a reply."""
+
+    read: float = 3.0
+    idle: float = 10.0
+    write: float = 5.0
+
+
+MAX_CONNECTIONS: Final = 4096
+"""Connections of one worker; further ones are closed at once."""
+BUFFER: Final = 2 * 65537
+"""Octets of a connection that may wait unread before the socket is left alone."""
+
+
+class TcpConnections:
+    """The open connections of one worker: their number is bounded, and a stop drains them."""
+
+    def __init__(self, most: int = MAX_CONNECTIONS) -> None:
+        """`most` is how many may be open at once."""
+        self.most = most
+        self.open: set[TcpConnection] = set()
+
+    def drain(self) -> None:
+        """Closes every connection as soon as nothing of it is in flight."""
+        for connection in tuple(self.open):
+            connection.finish()
+
+
+class TcpConnection(asyncio.Protocol):
+    """One client's connection."""
+
+    def __init__(self, desk: Desk, connections: TcpConnections, timeouts: Timeouts) -> None:
+        """Replies come from `desk`; the connection registers itself with `connections`."""
+        self._desk, self._connections, self._timeouts = desk, connections, timeouts
+        self._loop = asyncio.get_running_loop()
+        self._buffer = bytearray()
+        self._busy = self._closing = self._paused = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Takes the connection on, or closes it where too many are open."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        if len(self._connections.open) >= self._connections.most:
+            transport.abort()
+            return
+        self._connections.open.add(self)
+        peer, local = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
+        self._client = Client(peer[0], peer[1], _plain(local[0]), local[1], "tcp", 2 if ":" in peer[0] else 1)
+        self._expect(self._timeouts.read)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the protocol's signature
+        """Forgets the connection; an answer still in flight goes nowhere."""
+        self._closing = True
+        self._connections.open.discard(self)
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def data_received(self, data: bytes) -> None:
+        """Collects octets and answers whole messages."""
+        self._buffer += data
+        if len(self._buffer) > BUFFER:
+            self._transport.pause_reading()
+        self._next()
+
+    def eof_received(self) -> bool:
+        """The client sends no more; what it has asked is still answered."""
+        if self._busy or self._whole_message():
+            self._closing = True
+            return True
+        return False
+
+    def pause_writing(self) -> None:
+        """The client does not take its replies: nothing further is answered, and it has the write time to change that."""
+        self._paused = True
+        self._expect(self._timeouts.write)
+
+    def resume_writing(self) -> None:
+        """The client reads again."""
+        self._paused = False
+        self._expect(self._timeouts.idle)
+        self._next()
+
+    def finish(self) -> None:
+        """Closes the connection once its question in flight is answered."""
+        self._closing = True
+        if not self._busy:
+            self._transport.close()
+
+    def _whole_message(self) -> bool:
+        return len(self._buffer) >= 2 and len(self._buffer) >= 2 + int.from_bytes(self._buffer[:2], "big")
+
+    def _next(self) -> None:
+        while not (self._busy or self._paused or self._transport.is_closing()) and self._whole_message():
+            size = int.from_bytes(self._buffer[:2], "big")
+            packet = bytes(self._buffer[2 : 2 + size])
+            del self._buffer[: 2 + size]
+            self._answer(packet)
+        if self._closing and not self._busy and not self._whole_message():
+            self._transport.close()
+        elif len(self._buffer) <= BUFFER and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def _answer(self, packet: bytes) -> None:
+        started = perf_counter()
+        table = self._desk.table
+        entry = table.young.get(packet[2:]) or table.find(packet[2:], table.now())
+        if entry is not None and entry.deadline > table.now():
+            number = entry.hits
+            if number == entry.folded:
+                table.touched.append(entry)
+            entry.hits = number + 1
+            wire = packet[:2] + entry.wires[number % len(entry.wires)]
+            self._write(wire)
+            self._desk.hit(entry, packet, self._client, len(wire), started)
+            if entry.route.counted:
+                self._desk.accounts.took(entry.route, perf_counter() - started)
+            return
+        self._busy = True
+        self._desk.answer(packet, self._client, self._reply, started)
+
+    def _reply(self, wire: bytes) -> None:
+        self._busy = False
+        if not self._transport.is_closing():
+            if wire:
+                self._write(wire)
+            self._loop.call_soon(self._next)
+
+    def _write(self, wire: bytes) -> None:
+        self._transport.write(len(wire).to_bytes(2, "big") + wire)
+        if not self._paused:
+            self._expect(self._timeouts.idle)
+
+    def _expect(self, seconds: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(seconds, self._expired)
+
+    def _expired(self) -> None:
+        if self._busy and not self._paused:
+            self._expect(self._timeouts.idle)
+        else:
+            self._transport.abort() if self._paused else self._transport.close()
+
+
+def _plain(address: Any) -> str:
+    """The address without an IPv6 zone id."""
+    return str(address).partition("%")[0]
