@@ -1,0 +1,12 @@
+"""The `kubernetes` plugin: names and addresses of Services, endpoints and Pods; see docs/plugins/kubernetes.md."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from svcdns.plugins.kubernetes.handler import Kubernetes
+from svcdns.plugins.kubernetes.options import Options, parse
+
+PLUGIN: Final = Kubernetes
+
+__all__ = ["PLUGIN", "Kubernetes", "Options", "parse"]

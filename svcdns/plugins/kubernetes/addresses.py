@@ -1,0 +1,61 @@
+"""Addresses as Kubernetes writes them: to RDATA, to endpoint names, and back from reverse names."""
+
+from __future__ import annotations
+
+import socket
+from typing import Final
+
+from svcdns.wire import names
+from svcdns.wire.codes import Type
+
+_MAPPED: Final = bytes(10) + b"\xff\xff"
+
+
+def rdata_of(text: str) -> tuple[int, bytes] | None:
+    """Type and RDATA of an address record, None for what is no address. An IPv4-mapped IPv6 address counts as IPv4."""
+    try:
+        if ":" not in text:
+            return Type.A, socket.inet_pton(socket.AF_INET, text)
+        packed = socket.inet_pton(socket.AF_INET6, text)
+    except (OSError, ValueError, UnicodeEncodeError):
+        return None
+    return (Type.A, packed[12:]) if packed.startswith(_MAPPED) else (Type.AAAA, packed)
+
+
+def pod_address(label: str) -> str:
+    """The address text that a Pod label spells (spec K9): three single dashes are an IPv4 address, all else IPv6."""
+    if label.count("-") == 3 and "--" not in label:
+        return label.replace("-", ".")
+    return label.replace("-", ":")
+
+
+def from_reverse(key: bytes) -> str:
+    """The address that a full reverse name spells, in its canonical text; empty for anything else (spec K12)."""
+    labels = [label.decode("latin-1") for label in names.labels_of(key)]
+    try:
+        if labels[-2:] == ["in-addr", "arpa"] and len(labels) == 6:
+            return socket.inet_ntop(socket.AF_INET, socket.inet_pton(socket.AF_INET, ".".join(reversed(labels[:4]))))
+        if labels[-2:] == ["ip6", "arpa"] and len(labels) == 34 and all(len(label) == 1 for label in labels[:32]):
+            return _go_text(bytes.fromhex("".join(reversed(labels[:32]))))
+    except (OSError, ValueError):
+        return ""
+    return ""
+
+
+def _go_text(packed: bytes) -> str:
+    """An IPv6 address as the API server writes it; IPv4-mapped ones in dotted form."""
+    if packed.startswith(_MAPPED):
+        return socket.inet_ntop(socket.AF_INET, packed[12:])
+    return socket.inet_ntop(socket.AF_INET6, packed)
+
+
+def endpoint_name(address: str, hostname: str, target: str, *, pod_names: bool) -> str:
+    """The label of an endpoint (spec K8): its hostname, the Pod's name where that is wanted and fits, else its address."""
+    if hostname:
+        return hostname
+    if pod_names and 0 < len(target) <= names.MAX_LABEL:
+        return target
+    if "." in address:
+        return address.replace(".", "-")
+    dashed = address.replace(":", "-")
+    return dashed + "0" if dashed.endswith("-") else dashed

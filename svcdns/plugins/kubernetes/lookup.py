@@ -1,0 +1,194 @@
+"""From a cluster name to what it stands for: entries of host and port, and the facts that the result rests on (spec K7, K8, K9, K17, K18).
+
+An entry's host is text: an address, or a name where a CNAME is to be answered. Nothing here knows record types or bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+
+from svcdns.cluster.index import Index
+from svcdns.cluster.objects import EndpointSlice, ImportedSlice, Port, Service
+from svcdns.plugins.kubernetes.addresses import endpoint_name, pod_address, rdata_of
+from svcdns.plugins.kubernetes.options import Options
+from svcdns.plugins.kubernetes.qname import ClusterName, NoSuchNameError
+from svcdns.wire.reply import Owner
+
+Entry = tuple[str, int, str]
+"""Host, port (NO_PORT: none), and the endpoint's label under the object's name, empty for the object itself."""
+
+
+class Found(msgspec.Struct):
+    """What a name stands for. `base` is the object's name below the zone, in its stored spelling, for SRV targets."""
+
+    entries: list[Entry]
+    base: str = ""
+
+
+NOTHING: Final = Found([])
+"""A name that exists and holds nothing."""
+
+
+class Lookup:
+    """Answers what cluster names stand for, from one index and one set of options."""
+
+    def __init__(self, index: Index, options: Options) -> None:
+        """`index` is only read."""
+        self.index, self.options = index, options
+
+    def find(self, name: ClusterName, owners: list[Owner], *, multicluster: bool) -> Found:
+        """What the name stands for; the facts it rests on are put behind `owners`. Raises NoSuchNameError."""
+        if not name.subtree:
+            return NOTHING
+        self.require_namespace(name.namespace, owners)
+        if name.subtree == "pod":
+            return self._pod(name, owners)
+        if not name.service:
+            return NOTHING
+        if multicluster:
+            return self._import(name, owners)
+        return self._service(name, owners)
+
+    def require_namespace(self, namespace: str, owners: list[Owner]) -> None:
+        """Raises NoSuchNameError where the namespace is not exposed."""
+        owners.append(("namespace", namespace))
+        if not self.exposed(namespace):
+            raise NoSuchNameError
+
+    def exposed(self, namespace: str) -> bool:
+        """Whether the namespace exists and `namespaces` does not leave it out."""
+        wanted = self.options.namespaces
+        return self.index.has_namespace(namespace) and (not wanted or namespace in wanted)
+
+    # -- Services
+
+    def _service(self, name: ClusterName, owners: list[Owner]) -> Found:
+        owners.append(("service", name.namespace, name.service))
+        service = self.index.service(name.namespace, name.service)
+        if service is None:
+            raise NoSuchNameError
+        found = Found([], f"{service.name}.{service.namespace}.svc")
+        if service.external_name is not None:
+            return self._external(name, service, found)
+        slices = self.index.slices(name.namespace, name.service)
+        if service.headless or name.endpoint:
+            owners.append(("endpoints", name.namespace, name.service))
+            if name.directive:
+                return self._zonal(name, service, slices, found)
+            self._endpoints(name, slices, found)
+        else:
+            if self.options.ignore_empty_service:
+                owners.append(("endpoints", name.namespace, name.service))
+                if not any(slice_.endpoints for slice_ in slices):
+                    raise NoSuchNameError
+            if name.directive:
+                raise NoSuchNameError
+            return _cluster_ips(name, service.ports, service.cluster_ips, found)
+        if not found.entries:
+            raise NoSuchNameError
+        return found
+
+    def _external(self, name: ClusterName, service: Service, found: Found) -> Found:
+        value = service.external_name or ""
+        if name.endpoint or name.port or name.protocol or name.directive or rdata_of(value) is not None:
+            raise NoSuchNameError
+        found.entries.append((value, 0, ""))
+        return found
+
+    def _endpoints(self, name: ClusterName, slices: Iterable[EndpointSlice], found: Found) -> None:
+        pod_names = self.options.endpoint_pod_names
+        wanted = name.endpoint
+        for slice_ in slices:
+            ports = [port for port in slice_.ports if _fits(name, port)]
+            for endpoint in slice_.endpoints:
+                label = endpoint_name(endpoint.address, endpoint.hostname, endpoint.target, pod_names=pod_names)
+                if not wanted or label.lower() == wanted:
+                    found.entries += [(endpoint.address, port.number, label) for port in ports]
+
+    def _zonal(self, name: ClusterName, service: Service, slices: Iterable[EndpointSlice], found: Found) -> Found:
+        if not service.headless:
+            raise NoSuchNameError
+        whole = [
+            (endpoint, port, endpoint_name(endpoint.address, endpoint.hostname, endpoint.target, pod_names=self.options.endpoint_pod_names))
+            for slice_ in slices
+            for endpoint in slice_.endpoints
+            for port in slice_.ports
+        ]
+        near = [item for item in whole if item[0].zone and item[0].zone.lower() == name.zone]
+        if not near and name.directive == "prefer":
+            near = whole
+        found.entries += [(endpoint.address, port.number, label) for endpoint, port, label in near]
+        return found
+
+    # -- multi-cluster
+
+    def _import(self, name: ClusterName, owners: list[Owner]) -> Found:
+        owners.append(("import", name.namespace, name.service))
+        imported = self.index.service_import(name.namespace, name.service)
+        if imported is None:
+            raise NoSuchNameError
+        found = Found([], f"{imported.name}.{imported.namespace}.svc")
+        slices = self.index.imported_slices(name.namespace, name.service)
+        if imported.headless or name.endpoint:
+            owners.append(("imported", name.namespace, name.service))
+            self._imported_endpoints(name, slices, found)
+            if not found.entries:
+                raise NoSuchNameError
+            return found
+        if self.options.ignore_empty_service:
+            owners.append(("imported", name.namespace, name.service))
+            if not any(slice_.endpoints for slice_ in slices):
+                raise NoSuchNameError
+        return _cluster_ips(name, imported.ports, imported.ips, found)
+
+    def _imported_endpoints(self, name: ClusterName, slices: Iterable[ImportedSlice], found: Found) -> None:
+        for slice_ in slices:
+            if name.endpoint and slice_.cluster.lower() != name.cluster:
+                continue
+            ports = [port for port in slice_.ports if _fits(name, port)]
+            for endpoint in slice_.endpoints:
+                label = endpoint_name(
+                    endpoint.address, endpoint.hostname, endpoint.target, pod_names=self.options.endpoint_pod_names
+                )
+                if not name.endpoint or label.lower() == name.endpoint:
+                    whole = f"{label}.{slice_.cluster}" if slice_.cluster else label
+                    found.entries += [(endpoint.address, port.number, whole) for port in ports]
+
+    # -- Pods
+
+    def _pod(self, name: ClusterName, owners: list[Owner]) -> Found:
+        mode = self.options.pods
+        if mode == "disabled":
+            raise NoSuchNameError
+        if not name.service:
+            return NOTHING
+        address = pod_address(name.service)
+        found = Found([(address, 0, "")], f"{name.service}.{name.namespace}.pod")
+        if mode == "insecure":
+            if rdata_of(address) is None:
+                raise NoSuchNameError
+            return found
+        owners.append(("pod", address))
+        if not any(pod.namespace.lower() == name.namespace for pod in self.index.pods_at(address)):
+            raise NoSuchNameError
+        return found
+
+
+def _cluster_ips(name: ClusterName, ports: Iterable[Port], addresses: Iterable[str], found: Found) -> Found:
+    matched = False
+    addresses = tuple(addresses)
+    for port in ports:
+        if _fits(name, port):
+            matched = True
+            found.entries += [(address, port.number, "") for address in addresses]
+    if not matched:
+        raise NoSuchNameError
+    return found
+
+
+def _fits(name: ClusterName, port: Port) -> bool:
+    return (not name.port or name.port == port.name.lower()) and (not name.protocol or name.protocol == port.protocol.lower())
+

@@ -1,0 +1,222 @@
+"""The options of `kubernetes` (spec K2), and our own `manifests`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from svcdns.chain.environment import Block
+from svcdns.cluster.sources.options import WatchOptions
+from svcdns.corefile import reading
+from svcdns.corefile.blocks import Directive, Token
+from svcdns.corefile.errors import CorefileError
+from svcdns.corefile.zones import is_reverse
+
+MAX_TTL: Final = 3600
+POD_MODES: Final = ("disabled", "insecure", "verified")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What `kubernetes` was told. Zones are text, the first one that is no reverse zone is the primary zone; times in seconds."""
+
+    zones: tuple[str, ...]
+    primary_zone: str
+    watch: WatchOptions = WatchOptions()  # noqa: RUF009 - frozen
+    namespaces: frozenset[str] = frozenset()
+    pods: str = "disabled"
+    endpoint_pod_names: bool = False
+    ttl: int = 5
+    noendpoints: bool = False
+    zonal: bool = False
+    fallthrough: tuple[str, ...] = ()
+    ignore_empty_service: bool = False
+    multicluster: tuple[str, ...] = ()
+    startup_timeout: float = 5.0
+
+
+def parse(block: Block) -> Options:
+    """The options of the block's `kubernetes` directive. Raises CorefileError."""
+    directive = reading.once(block.directives)
+    zones = reading.zones(directive.arguments, block.zones)
+    forward = [zone for zone in zones if not is_reverse(zone)]
+    if not forward:
+        raise CorefileError(directive.position, "plugin/kubernetes: non-reverse zone name must be used")
+    draft = _Draft(Options(zones, forward[0]), block)
+    for line in reading.body(directive):
+        read = _LINES.get(line.name.text)
+        if read is None:
+            raise reading.unknown_option(line, _LINES)
+        reading.no_body(line)
+        read(draft, line)
+    return draft.finished()
+
+
+class _Draft:
+    """Options as far as the lines have been read."""
+
+    def __init__(self, options: Options, block: Block) -> None:
+        self.options, self.block = options, block
+        self.lines: dict[str, Directive] = {}
+
+    def set(self, line: Directive, **values: Any) -> None:
+        self.lines[line.name.text] = line
+        self.options = replace(self.options, **values)
+
+    def watch(self, line: Directive, **values: Any) -> None:
+        self.set(line, watch=msgspec.structs.replace(self.options.watch, **values))
+
+    def finished(self) -> Options:
+        options = self.options
+        if options.namespaces and options.watch.namespace_labels:
+            line = self.lines["namespace_labels"]
+            raise CorefileError(line.position, "namespaces and namespace_labels cannot both be set")
+        if options.zonal and options.noendpoints:
+            raise CorefileError(self.lines["zonal"].position, "zonal cannot be used together with noendpoints")
+        for zone in options.multicluster:
+            if zone not in options.zones:
+                raise CorefileError(
+                    self.lines["multicluster"].position,
+                    f"multicluster zone '{zone}' is not one of the plugin's zones: {' '.join(options.zones)}",
+                )
+        return options
+
+
+def _text(line: Directive) -> str:
+    return " ".join(word.text for word in reading.arguments(line, 1, reading.UNBOUNDED))
+
+
+def _endpoint(draft: _Draft, line: Directive) -> None:
+    draft.watch(line, endpoint=reading.arguments(line, 1, reading.UNBOUNDED)[0].text)
+
+
+def _tls(draft: _Draft, line: Directive) -> None:
+    certificate, key, authority = reading.arguments(line, 3, 3)
+    draft.watch(line, tls=(certificate.text, key.text, authority.text))
+
+
+def _kubeconfig(draft: _Draft, line: Directive) -> None:
+    words = reading.arguments(line, 1, 2)
+    draft.watch(line, kubeconfig=words[0].text, context=words[1].text if len(words) > 1 else "")
+
+
+def _manifests(draft: _Draft, line: Directive) -> None:
+    words = reading.arguments(line, 1, reading.UNBOUNDED)
+    draft.watch(line, manifests=tuple(str(Path(draft.block.root) / word.text) for word in words))
+
+
+def _rate(draft: _Draft, line: Directive) -> None:
+    """apiserver_qps, _burst, _max_inflight: checked, and without effect, as in CoreDNS (K27-1)."""
+    word = reading.argument(line)
+    try:
+        good = float(word.text) >= 0 and (line.name.text == "apiserver_qps" or word.text.isdecimal())
+    except ValueError:
+        good = False
+    if not good:
+        raise CorefileError(word.position, f"'{word.text}' is not a number of at least 0")
+    draft.set(line)
+
+
+def _namespaces(draft: _Draft, line: Directive) -> None:
+    words = reading.arguments(line, 1, reading.UNBOUNDED)
+    draft.set(line, namespaces=draft.options.namespaces | {word.text.lower() for word in words})
+
+
+_SELECTOR_PART: Final = re.compile(
+    r"\s*(?:!\s*[\w./-]+|[\w./-]+(?:\s*(?:==|=|!=)\s*[\w.-]*|\s+(?:in|notin)\s*\([\w.,\s-]*\)|\s*[<>]\s*\d+)?)\s*"
+)
+
+
+def _selector(line: Directive) -> str:
+    """A label selector; its syntax is checked as far as the API server would refuse it at once."""
+    text = _text(line)
+    for part in re.split(r",(?![^(]*\))", text):
+        if not _SELECTOR_PART.fullmatch(part):
+            raise CorefileError(line.arguments[0].position, f"unable to parse label selector '{text}' at '{part.strip()}'")
+    return text
+
+
+def _namespace_labels(draft: _Draft, line: Directive) -> None:
+    draft.watch(line, namespace_labels=_selector(line))
+
+
+def _labels(draft: _Draft, line: Directive) -> None:
+    draft.watch(line, labels=_selector(line))
+
+
+def _pods(draft: _Draft, line: Directive) -> None:
+    mode = reading.one_of(reading.argument(line), POD_MODES)
+    draft.watch(line, pods=mode == "verified")
+    draft.set(line, pods=mode)
+
+
+def _endpoint_pod_names(draft: _Draft, line: Directive) -> None:
+    reading.arguments(line, 0, 0)
+    draft.set(line, endpoint_pod_names=True)
+
+
+def _ttl(draft: _Draft, line: Directive) -> None:
+    draft.set(line, ttl=reading.integer(reading.arguments(line, 1, reading.UNBOUNDED)[0], 0, MAX_TTL))
+
+
+def _noendpoints(draft: _Draft, line: Directive) -> None:
+    reading.arguments(line, 0, 0)
+    draft.watch(line, endpoint_slices=False)
+    draft.set(line, noendpoints=True)
+
+
+def _zonal(draft: _Draft, line: Directive) -> None:
+    reading.arguments(line, 0, 0)
+    draft.watch(line, zones=True)
+    draft.set(line, zonal=True)
+
+
+def _fallthrough(draft: _Draft, line: Directive) -> None:
+    draft.set(line, fallthrough=reading.fallthrough(line))
+
+
+def _ignore(draft: _Draft, line: Directive) -> None:
+    if not line.arguments:
+        draft.set(line)
+        return
+    reading.one_of(line.arguments[0], ("empty_service",))
+    draft.set(line, ignore_empty_service=True)
+
+
+def _multicluster(draft: _Draft, line: Directive) -> None:
+    zones = reading.zones(line.arguments)
+    draft.watch(line, multicluster=bool(zones))
+    draft.set(line, multicluster=zones)
+
+
+def _startup_timeout(draft: _Draft, line: Directive) -> None:
+    word: Token = reading.arguments(line, 1, reading.UNBOUNDED)[0]
+    draft.set(line, startup_timeout=reading.duration(word))
+
+
+_LINES: Final[dict[str, Callable[[_Draft, Directive], None]]] = {
+    "endpoint": _endpoint,
+    "tls": _tls,
+    "kubeconfig": _kubeconfig,
+    "manifests": _manifests,
+    "apiserver_qps": _rate,
+    "apiserver_burst": _rate,
+    "apiserver_max_inflight": _rate,
+    "namespaces": _namespaces,
+    "namespace_labels": _namespace_labels,
+    "labels": _labels,
+    "pods": _pods,
+    "endpoint_pod_names": _endpoint_pod_names,
+    "ttl": _ttl,
+    "noendpoints": _noendpoints,
+    "zonal": _zonal,
+    "fallthrough": _fallthrough,
+    "ignore": _ignore,
+    "multicluster": _multicluster,
+    "startup_timeout": _startup_timeout,
+}

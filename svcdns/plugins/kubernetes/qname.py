@@ -1,0 +1,58 @@
+"""Reading a cluster name: which object and which part of it the labels left of the zone ask for (spec K4, K18).
+
+Labels are lowered text. The parser knows no cluster: whether anything of that name exists is not asked here. Underscores before port and
+protocol are optional, and a bare `_` becomes empty and matches everything, as in CoreDNS.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class NoSuchNameError(Exception):
+    """A name error: nothing in a cluster can have this name."""
+
+
+class ClusterName(msgspec.Struct, frozen=True, gc=False):
+    """What a name asks for. `subtree` is `svc`, `pod`, or empty for the names above them, which exist but hold nothing.
+
+    `directive` is `pin` or `prefer` for a zonal name, whose topology zone is `zone`.
+    """
+
+    subtree: str = ""
+    namespace: str = ""
+    service: str = ""
+    endpoint: str = ""
+    cluster: str = ""
+    port: str = ""
+    protocol: str = ""
+    zone: str = ""
+    directive: str = ""
+
+
+EMPTY = ClusterName()
+
+
+def parse(labels: list[str], *, multicluster: bool = False, zonal: bool = False) -> ClusterName:
+    """What the labels left of the zone, leftmost first, ask for. Raises NoSuchNameError."""
+    if not labels or labels in (["svc"], ["pod"]):
+        return EMPTY
+    subtree = labels[-1]
+    if subtree not in ("svc", "pod"):
+        raise NoSuchNameError
+    namespace = labels[-2]
+    if len(labels) == 2:
+        return ClusterName(subtree, namespace)
+    service, left = labels[-3], labels[:-3]
+    if not left:
+        return ClusterName(subtree, namespace, service)
+    if len(left) == 1:
+        return ClusterName(subtree, namespace, service, endpoint=left[0])
+    if len(left) == 2:
+        first, second = left
+        if multicluster and not first.startswith("_") and not second.startswith("_"):
+            return ClusterName(subtree, namespace, service, endpoint=first, cluster=second)
+        return ClusterName(subtree, namespace, service, port=first.removeprefix("_"), protocol=second.removeprefix("_"))
+    if zonal and not multicluster and subtree == "svc" and left[-1] == "_zone" and left[-2] in ("pin", "prefer"):
+        return ClusterName(subtree, namespace, service, zone=".".join(left[:-2]), directive=left[-2])
+    raise NoSuchNameError

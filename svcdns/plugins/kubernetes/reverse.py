@@ -1,0 +1,35 @@
+"""PTR: from an address to the Service that has it, else to the endpoints that have it (spec K12)."""
+
+from __future__ import annotations
+
+from svcdns.cluster.index import Index
+from svcdns.plugins.kubernetes.addresses import endpoint_name
+from svcdns.plugins.kubernetes.lookup import Lookup
+from svcdns.plugins.kubernetes.options import Options
+from svcdns.wire.reply import Owner
+
+
+def targets(address: str, index: Index, lookup: Lookup, options: Options, owners: list[Owner]) -> list[str]:
+    """Names below the primary zone that the address has, without repeats; empty where it has none.
+
+    Hidden namespaces count only where `namespaces` is set, as in CoreDNS. A slice without a service name gives no name.
+    """
+    owners.append(("address", address))
+
+    def visible(namespace: str) -> bool:
+        if not options.namespaces:
+            return True
+        owners.append(("namespace", namespace.lower()))
+        return lookup.exposed(namespace.lower())
+
+    for service in index.services_at(address):
+        if visible(service.namespace):
+            return [f"{service.name}.{service.namespace}.svc"]
+    found: dict[str, None] = {}
+    for slice_ in index.slices_at(address):
+        if slice_.service and visible(slice_.namespace):
+            for endpoint in slice_.endpoints:
+                if endpoint.address == address:
+                    label = endpoint_name(address, endpoint.hostname, endpoint.target, pod_names=options.endpoint_pod_names)
+                    found[f"{label}.{slice_.service}.{slice_.namespace}.svc"] = None
+    return list(found)
