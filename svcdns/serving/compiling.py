@@ -161,3 +161,8 @@ def _bad_version(request: Request, query: Query) -> bytes:
     """RFC 6891 §6.1.3: BADVERS, and the version that we do speak."""
     plain = msgspec.structs.replace(request, edns=None)
     return encode_reply(plain, Reply(rcode=Rcode.BADVERS, flags=query.reply_flags, edns=Edns(size=0)), MAX_MESSAGE)
+
+
+def in_flight() -> int:
+    """Questions of this process that wait for somebody else's answer."""
+    return len(_tasks)

@@ -81,7 +81,6 @@ class UdpReader:
         self.local = sock.getsockname()[:2]
         self.durations = [0] * (len(DURATIONS) + 1)
         self.duration_sum = 0.0
-        self.batch_hits = 0
         self._wildcard = wildcard
 
     def drain(self) -> None:
@@ -194,7 +193,14 @@ class UdpReader:
     def _observe(self, seconds: float, hits: int) -> None:
         self.durations[bisect_left(DURATIONS, seconds)] += hits
         self.duration_sum += seconds * hits
-        self.batch_hits += hits
+
+    def waiting(self) -> bool:
+        """Whether a packet waits in the socket."""
+        try:
+            self.sock.recv(1, socket.MSG_PEEK)
+        except OSError:
+            return False
+        return True
 
     def drops(self) -> int:
         """Packets that the kernel has dropped at this socket so far; 0 where the kernel does not say."""

@@ -7,7 +7,7 @@ that takes a slot over finds its predecessor's cells and goes on from their valu
 Layout of a region, all numbers little endian:
 
     0    f64  heartbeat, seconds on CLOCK_MONOTONIC (0: never beaten)
-    8    f64  state, one of the numbers that `svcdns.telemetry.states` names
+    8    f64  state, a `svcdns.telemetry.shared.State`
     16   u32  octets of directory in use
     20   u32  cells in use
     64        cells, f64 each, CELLS of them
@@ -27,8 +27,8 @@ from typing import Final
 import msgspec
 
 from svcdns.errors import SvcdnsError
+from svcdns.telemetry.shared import REGION_SIZE, State
 
-REGION_SIZE: Final = 1 << 20
 CELLS: Final = 32768
 _CELLS_AT: Final = 64
 _DIRECTORY_AT: Final = _CELLS_AT + 8 * CELLS
@@ -107,9 +107,9 @@ class Counters:
         """Shows the supervisor that this process turns its loop; `now` on CLOCK_MONOTONIC."""
         self._clock[0] = now
 
-    def state(self, number: float) -> None:
+    def state(self, state: State) -> None:
         """Shows control and supervisor what this process is doing."""
-        self._clock[1] = number
+        self._clock[1] = float(state)
 
     def cell(self, family: Family, *values: str) -> int:
         """The first cell of the series with these label values, made at 0 where it is new. Raises RegionFullError."""
@@ -156,16 +156,6 @@ class Counters:
         self._region[at + 4 : at + 4 + len(data)] = data
         self._region[at : at + 4] = len(data).to_bytes(4, "little")
         self._words[0] = used + 4 + len(data)
-
-
-def heartbeat(region: memoryview) -> float:
-    """When the region's process last beat, seconds on CLOCK_MONOTONIC; 0 if never."""
-    return region[0:8].cast("d")[0]
-
-
-def state(region: memoryview) -> float:
-    """What the region's process last said it is doing."""
-    return region[8:16].cast("d")[0]
 
 
 def samples(region: memoryview) -> Iterator[Sample]:

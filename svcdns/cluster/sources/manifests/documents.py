@@ -1,0 +1,196 @@
+"""YAML text, read as kubectl reads it, with the line of every field kept for errors.
+
+One file holds any number of documents; `List` objects are flattened to their items. What a document means is `kinds`'s business.
+Rules: a field set to null is a field left out; a key that stands twice in one mapping is an error, as with kubectl's strict
+validation; numbers and true/false are not text and text is not a number. JSON is read as the YAML that it is.
+
+Source: YAML 1.1 as sigs.k8s.io/yaml takes it; Kubernetes API conventions, "Lists and simple kinds".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import msgspec
+import yaml
+
+from svcdns.cluster.sources.manifests.errors import ManifestError, Place
+
+Field = tuple[str | int, ...]
+"""Where a field is within a document: keys of mappings and indexes of lists."""
+
+T = TypeVar("T")
+
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_TAG: Final = "tag:yaml.org,2002:"
+_STEP: Final = re.compile(r"\.([^.\[]+)|\[(\d+)\]")
+_MISMATCH: Final = re.compile(r"Expected `(?P<expected>[^`]+)`, got `(?P<found>[^`]+)`")
+_MISSING: Final = re.compile(r"Object missing required field `(?P<field>[^`]+)`")
+_WORDS: Final = {
+    "str": "text",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "array": "a list",
+    "object": "a mapping",
+    "null": "nothing",
+}
+
+
+class Document:
+    """One object of a manifest: `fields` is its content as plain values, `api_version` and `kind` are non-empty text."""
+
+    def __init__(self, path: str, node: yaml.Node, *, list_kind: str = "", list_version: str = "") -> None:
+        """Reads the node; an item of a `PodList` may leave out that it is a Pod. Raises ManifestError."""
+        self._path = path
+        self._node = node
+        fields = _plain(node, path, frozenset())
+        if not isinstance(fields, dict):
+            raise self.error((), f"expected an object with apiVersion, kind and metadata, found {_WORDS.get(_type_name(fields), 'something else')}")
+        self.fields: dict[str, Any] = fields
+        self.api_version = self._required_text("apiVersion", list_version)
+        self.kind = self._required_text("kind", list_kind)
+
+    def place(self, field: Field = ()) -> Place:
+        """The line of the field, or of the nearest one above it that is written."""
+        return Place(self._path, _line(self._node, field))
+
+    def error(self, field: Field, text: str) -> ManifestError:
+        """The error for a field, to be raised."""
+        name = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in field).lstrip(".")
+        return ManifestError(self.place(field), f"{name}: {text}" if name else text)
+
+    def convert(self, shape: type[T]) -> T:
+        """The fields that `shape`, a msgspec.Struct, names. Raises ManifestError at the first one of another type."""
+        try:
+            return msgspec.convert(self.fields, shape)
+        except msgspec.ValidationError as error:
+            raise self._mismatch(str(error)) from None
+
+    def items(self) -> Iterator[Document]:
+        """The document itself, or for a List its items."""
+        if not self.kind.endswith("List") or "items" not in self.fields:
+            yield self
+            return
+        items = _child(self._node, "items")
+        if not isinstance(items, yaml.SequenceNode):
+            raise self.error(("items",), "expected a list")
+        kind, version = self.kind.removesuffix("List"), self.api_version if self.kind != "List" else ""
+        for item in items.value:
+            document = Document(self._path, item, list_kind=kind, list_version=version)
+            if document.kind.endswith("List") and "items" in document.fields:
+                raise document.error((), "expected an object, found a List inside a List")
+            yield document
+
+    def _required_text(self, field: str, default: str) -> str:
+        found = self.fields.get(field, default)
+        if not isinstance(found, str) or not found:
+            raise self.error((field,) if field in self.fields else (), f"expected the text of {field}")
+        return found
+
+    def _mismatch(self, message: str) -> ManifestError:
+        problem, _, path = message.partition(" - at ")
+        field: Field = tuple(int(index) if index else key for key, index in _STEP.findall(path))
+        if missing := _MISSING.match(problem):
+            return self.error(field, f"expected {missing['field']}, which is not there")
+        if mismatch := _MISMATCH.match(problem):
+            expected = " or ".join(_WORDS.get(word, word) for word in mismatch["expected"].removesuffix(" | null").split(" | "))
+            some = " for each" if "[...]" in path else ""
+            return self.error(field, f"expected {expected}{some}, found {_WORDS.get(mismatch['found'], mismatch['found'])}")
+        return self.error(field, problem)
+
+
+def documents(path: str) -> Iterator[Document]:
+    """The objects of a file, Lists flattened, empty documents left out. Raises ManifestError."""
+    try:
+        loader = _Loader(Path(path).read_bytes().decode("utf-8-sig"))
+    except OSError as error:
+        raise ManifestError(Place(path), f"{error.strerror}; a readable file was expected") from None
+    except (UnicodeDecodeError, yaml.reader.ReaderError) as error:
+        raise ManifestError(Place(path), f"expected UTF-8 text: {error.reason}") from None
+    try:
+        while loader.check_node():
+            node = loader.get_node()
+            if node.tag != _TAG + "null":
+                yield from Document(path, node).items()
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        raise ManifestError(Place(path, mark.line + 1 if mark else 0), f"expected YAML: {error.problem or error.context}") from None
+    except yaml.YAMLError as error:
+        raise ManifestError(Place(path), "expected YAML: " + " ".join(str(error).split())) from None
+    finally:
+        loader.dispose()
+
+
+_construct: Any = yaml.constructor.SafeConstructor()
+
+
+def _plain(node: yaml.Node, path: str, above: frozenset[int]) -> Any:
+    """The node as dict, list, str, int, float, bool or None. `above` are the nodes it is part of, which an alias may name again."""
+    if isinstance(node, yaml.ScalarNode):
+        return _scalar(node, path)
+    if id(node) in above:
+        raise ManifestError(Place(path, node.start_mark.line + 1), "expected a value, found an alias of something that it is part of")
+    inside = above | {id(node)}
+    if isinstance(node, yaml.SequenceNode):
+        return [_plain(item, path, inside) for item in node.value]
+    _flatten(node, path)
+    pairs = ((_scalar(key, path), value) for key, value in node.value)
+    return {key: plain for key, value in pairs if (plain := _plain(value, path, inside)) is not None}
+
+
+def _flatten(node: Any, path: str) -> None:
+    """Checks the keys of a mapping and puts what `<<` merges in its place; done once for each node, as that changes it."""
+    if getattr(node, "flattened", False):
+        return
+    lines: dict[str, int] = {}
+    for key, _ in node.value:
+        line = key.start_mark.line + 1
+        if not isinstance(key, yaml.ScalarNode):
+            raise ManifestError(Place(path, line), "expected text as the key of a mapping")
+        if key.tag != _TAG + "merge" and lines.setdefault(key.value, line) != line:
+            raise ManifestError(Place(path, line), f"expected each key once, {key.value!r} stands in line {lines[key.value]} already")
+    try:
+        _construct.flatten_mapping(node)
+    except yaml.MarkedYAMLError as error:
+        raise ManifestError(Place(path, node.start_mark.line + 1), f"expected YAML: {error.problem}") from None
+    # Of a key that is both merged and written the last one counts, in look-ups by key too.
+    node.value = list({key.value: (key, value) for key, value in node.value if isinstance(key, yaml.ScalarNode)}.values())
+    node.flattened = True
+
+
+def _scalar(node: yaml.ScalarNode, path: str) -> Any:
+    kind = node.tag.removeprefix(_TAG)
+    # YAML 1.1 would make numbers in base 60 of text such as 1:30, which Kubernetes' reader does not.
+    if kind not in {"null", "bool", "int", "float"} or (kind in {"int", "float"} and ":" in node.value):
+        return node.value
+    try:
+        return getattr(_construct, f"construct_yaml_{kind}")(node)
+    except (ValueError, KeyError):
+        raise ManifestError(Place(path, node.start_mark.line + 1), f"expected a value of type {kind}, found {node.value!r}") from None
+
+
+def _child(node: yaml.Node, step: str | int) -> yaml.Node | None:
+    if isinstance(node, yaml.MappingNode):
+        return next((value for key, value in node.value if key.value == step), None)
+    if isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
+        found: yaml.Node = node.value[step]
+        return found
+    return None
+
+
+def _line(node: yaml.Node, field: Field) -> int:
+    """The line where the field's value starts; for a mapping or list below its key that is the line after the key."""
+    for step in field:
+        child = _child(node, step)
+        if child is None:
+            break
+        node = child
+    return int(node.start_mark.line) + 1
+
+
+def _type_name(value: object) -> str:
+    return {list: "array", dict: "object", type(None): "null"}.get(type(value), type(value).__name__)

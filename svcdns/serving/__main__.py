@@ -1,0 +1,169 @@
+"""The worker's process: `python -m svcdns.serving --slot K --channel FD --shared FD`. Started by the supervisor, not by people."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import socket
+import sys
+from collections import deque
+from time import monotonic
+
+from svcdns.serving.listening import Described
+from svcdns.serving.worker import BEAT, Worker
+from svcdns.telemetry import logging as log_lines
+from svcdns.telemetry.channel import Channel, ChannelClosedError, Message
+from svcdns.telemetry.counters import Counters
+from svcdns.telemetry.lifeline import follow_parent
+from svcdns.telemetry.shared import regions
+
+FEED_CHUNK = 65536
+
+
+class _Process:
+    """A worker with its two connections: the supervisor's channel and control's feed."""
+
+    def __init__(self, slot: int, channel: Channel, counters: Counters) -> None:
+        self._channel = channel
+        self._feed: socket.socket | None = None
+        self._unsent: deque[bytes] = deque()
+        self._wake = asyncio.Event()
+        self._received: deque[bytes] = deque()
+        self.worker = Worker(slot, counters, monotonic, self._say)
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._instructions: asyncio.Queue[Message] = asyncio.Queue()
+        asyncio.get_running_loop().add_reader(channel.fileno(), self._from_supervisor)
+
+    async def run(self) -> None:
+        """Works until the supervisor says that it is over, or is gone."""
+        tasks = [asyncio.ensure_future(step()) for step in (self._beat, self._obey, self._follow_feed)]
+        tasks.append(asyncio.ensure_future(self._until_done()))
+        finished, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in finished:
+            task.result()
+
+    async def _until_done(self) -> None:
+        await self.done
+
+    async def _beat(self) -> None:
+        while True:
+            self.worker.beat()
+            await asyncio.sleep(BEAT)
+
+    def _from_supervisor(self) -> None:
+        try:
+            for message in self._channel.receive():
+                self._instructions.put_nowait(message)
+        except ChannelClosedError:
+            if not self.done.done():
+                self.done.set_result(None)
+
+    async def _obey(self) -> None:
+        while True:
+            message = await self._instructions.get()
+            match message["op"]:
+                case "feed":
+                    self._take_feed(socket.socket(fileno=message["fds"][0]))
+                case "sockets":
+                    add = [(Described(**about), fd) for about, fd in zip(message["add"], message["fds"], strict=True)]
+                    await self.worker.sockets(add, message["remove"])
+                case "read":
+                    await self.worker.read(frozenset(message["slots"]))
+                    self._channel.send({"op": "reading", "slots": message["slots"]})
+                case "drain":
+                    await self.worker.drain()
+                    self.done.set_result(None)
+                    return
+
+    def _take_feed(self, feed: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        if self._feed is not None:
+            loop.remove_reader(self._feed)
+            loop.remove_writer(self._feed)
+            self._feed.close()
+        self._unsent.clear()
+        self._received.clear()
+        self.worker.new_feed()
+        feed.setblocking(False)
+        self._feed = feed
+        loop.add_reader(feed, self._readable)
+
+    def _readable(self) -> None:
+        """Takes a chunk only when the last one is worked off, so that what waits stays in the socket."""
+        feed = self._feed
+        if feed is None:
+            return
+        try:
+            data = feed.recv(FEED_CHUNK)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            asyncio.get_running_loop().remove_reader(feed)
+            return
+        self._received.append(data)
+        asyncio.get_running_loop().remove_reader(feed)
+        self._wake.set()
+
+    async def _follow_feed(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            feed = self._feed
+            while self._received:
+                await self.worker.receive(self._received.popleft())
+            if feed is not None and feed is self._feed:
+                asyncio.get_running_loop().add_reader(feed, self._readable)
+
+    def _say(self, data: bytes) -> None:
+        if self._feed is None:
+            return
+        self._unsent.append(data)
+        self._flush()
+
+    def _flush(self) -> None:
+        feed = self._feed
+        if feed is None:
+            return
+        loop = asyncio.get_running_loop()
+        while self._unsent:
+            try:
+                sent = feed.send(self._unsent[0])
+            except BlockingIOError:
+                loop.add_writer(feed, self._flush)
+                return
+            except OSError:
+                self._unsent.clear()
+                break
+            if sent < len(self._unsent[0]):
+                self._unsent[0] = self._unsent[0][sent:]
+            else:
+                self._unsent.popleft()
+        loop.remove_writer(feed)
+
+
+async def _run(slot: int, channel: Channel, counters: Counters) -> None:
+    await _Process(slot, channel, counters).run()
+
+
+def main() -> int:
+    """Runs one worker; 0 when it was told to stop or the supervisor is gone."""
+    parser = argparse.ArgumentParser(prog="svcdns.serving")
+    parser.add_argument("--slot", type=int, required=True)
+    parser.add_argument("--channel", type=int, required=True)
+    parser.add_argument("--shared", type=int, required=True)
+    arguments = parser.parse_args()
+    follow_parent()
+    lines = log_lines.set_up()
+    counters = Counters(regions(arguments.shared)[arguments.slot + 1])
+    channel = Channel(socket.socket(fileno=arguments.channel))
+    try:
+        asyncio.run(_run(arguments.slot, channel, counters))
+    finally:
+        lines.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,179 @@
+"""The sockets a worker holds, and which of them it reads.
+
+The supervisor binds every socket and hands all slots' sockets to every worker; a worker reads its own slot's, and those of a worker that
+is down. A socket is read only while the live chains have a listener for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from typing import Any, Final
+
+import msgspec
+
+from svcdns.chain.routing import Listener
+from svcdns.serving.accounting import Accounts
+from svcdns.serving.answer_table import AnswerTable
+from svcdns.serving.compiling import Desk
+from svcdns.serving.tcp import TcpConnection, TcpConnections, Timeouts
+from svcdns.serving.udp import SocketErrors, UdpReader
+from svcdns.telemetry.clock import Clock
+from svcdns.telemetry.counters import Counters
+
+UDP_TABLE_BUDGET: Final = 48 << 20
+TCP_TABLE_BUDGET: Final = 8 << 20
+"""Octets for the answer tables of a listener's two protocols."""
+
+log = logging.getLogger("svcdns")
+Where = tuple[str, int]
+
+
+class Described(msgspec.Struct, frozen=True):
+    """A listening socket as the supervisor describes it. `host` is empty for a socket of all addresses."""
+
+    id: int
+    slot: int
+    host: str
+    port: int
+    proto: str
+    family: int
+    wildcard: bool
+
+
+class _Held:
+    """A socket in hand, and what reads it."""
+
+    def __init__(self, described: Described, sock: socket.socket) -> None:
+        self.described, self.sock = described, sock
+        self.reader: UdpReader | None = None
+        self.server: asyncio.Server | None = None
+
+
+class Listening:
+    """A worker's sockets, their desks and their readers."""
+
+    def __init__(self, counters: Counters, clock: Clock, timeouts: Timeouts | None = None) -> None:
+        """Nothing is read until sockets, slots and listeners are known."""
+        self._counters, self._clock = counters, clock
+        self._timeouts = timeouts or Timeouts()
+        self._held: dict[int, _Held] = {}
+        self._slots: frozenset[int] = frozenset()
+        self._listeners: dict[Where, Listener] = {}
+        self._desks: dict[tuple[str, int, str, int], Desk] = {}
+        self._tables: dict[tuple[str, int, str], AnswerTable] = {}
+        self.connections = TcpConnections()
+        self.readers: list[UdpReader] = []
+
+    @property
+    def tables(self) -> list[AnswerTable]:
+        """Every answer table."""
+        return list(self._tables.values())
+
+    @property
+    def desks(self) -> list[Desk]:
+        """Every desk."""
+        return list(self._desks.values())
+
+    @property
+    def reading(self) -> bool:
+        """Whether every socket of the slots to read that has a listener is read, and there is one."""
+        wanted = [held for held in self._held.values() if self._wanted(held)]
+        return bool(wanted) and all(held.reader or held.server for held in wanted)
+
+    async def sockets(self, add: list[tuple[Described, int]], remove: list[int]) -> None:
+        """Takes sockets over by their descriptors, and closes those that are not wanted any more."""
+        for number in remove:
+            held = self._held.pop(number, None)
+            if held is not None:
+                self._stop(held)
+                held.sock.close()
+        for described, fd in add:
+            sock = socket.socket(fileno=fd)
+            sock.setblocking(False)
+            self._held[described.id] = _Held(described, sock)
+        await self._reconcile()
+
+    async def read(self, slots: frozenset[int]) -> None:
+        """Reads the sockets of these slots from now on, and no others."""
+        self._slots = slots
+        await self._reconcile()
+
+    async def swap(self, listeners: dict[Where, Listener]) -> None:
+        """Serves with other chains: the same sockets, connections and tables, the latter emptied in the same step."""
+        self._listeners = listeners
+        for (host, port, _, _), desk in self._desks.items():
+            listener = listeners.get((host, port))
+            if listener is not None:
+                desk.listener = listener
+        for table in self._tables.values():
+            table.clear()
+        await self._reconcile()
+
+    async def stop(self) -> None:
+        """Reads no socket any more; what is in the sockets' buffers has been answered."""
+        self.drain(until_empty=True)
+        self._slots = frozenset()
+        await self._reconcile()
+
+    def drain(self, *, until_empty: bool = False) -> None:
+        """Answers what waits in the UDP sockets: a batch of each, or everything."""
+        for reader in self.readers:
+            reader.drain()
+            while until_empty and reader.waiting():
+                reader.drain()
+
+    def _wanted(self, held: _Held) -> bool:
+        return held.described.slot in self._slots and (held.described.host, held.described.port) in self._listeners
+
+    async def _reconcile(self) -> None:
+        for held in self._held.values():
+            active = held.reader is not None or held.server is not None
+            if self._wanted(held) and not active:
+                await self._start(held)
+            elif active and not self._wanted(held):
+                self._stop(held)
+        self.readers = [held.reader for held in self._held.values() if held.reader is not None]
+
+    async def _start(self, held: _Held) -> None:
+        desk = self._desk(held.described)
+        loop = asyncio.get_running_loop()
+        if held.described.proto == "udp":
+            errors = SocketErrors(self._counters, desk.listener.server, self._clock)
+            held.reader = UdpReader(held.sock, desk, errors, wildcard=held.described.wildcard)
+            loop.add_reader(held.sock, held.reader.drain)
+        else:
+            held.server = await loop.create_server(
+                lambda: TcpConnection(desk, self.connections, self._timeouts), sock=held.sock.dup(), backlog=1024
+            )
+
+    def _stop(self, held: _Held) -> None:
+        if held.reader is not None:
+            asyncio.get_running_loop().remove_reader(held.sock)
+            held.reader = None
+        if held.server is not None:
+            held.server.close()
+            held.server = None
+
+    def _desk(self, described: Described) -> Desk:
+        listener = self._listeners[described.host, described.port]
+        family = 2 if described.family == 6 else 1
+        key = (described.host, described.port, described.proto, family)
+        desk = self._desks.get(key)
+        if desk is None:
+            table_key = (described.host, described.port, described.proto + str(family))
+            budget = UDP_TABLE_BUDGET if described.proto == "udp" else TCP_TABLE_BUDGET
+            table = self._tables[table_key] = AnswerTable(budget, self._clock)
+            accounts = Accounts(self._counters, listener.server, described.proto, family)
+            desk = self._desks[key] = Desk(listener, table, accounts, self._clock, described.proto)
+        return desk
+
+    def drop_counts(self) -> list[tuple[str, str, int, int]]:
+        """For each UDP socket of the slots that are read: server label, address, slot, packets the kernel dropped."""
+        out = []
+        for held in self._held.values():
+            if held.reader is not None:
+                local: Any = held.reader.local
+                out.append((held.reader.desk.listener.server, f"{local[0]}:{local[1]}", held.described.slot, held.reader.drops()))
+        return out

@@ -1,0 +1,272 @@
+"""A worker: its index built from the feed, its chains, its answer tables. It answers DNS and does nothing else.
+
+It takes frames, sockets and a clock from outside, so that a test can run one inside its own process. Chains are built beside the ones
+that serve and swapped in one step; index, tables' counters, caches and connections stay. Rules: every change that is applied drops
+the compiled replies that rest on what it touched, in the same step; no work goes on for longer than a fraction of a millisecond
+without the sockets being read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import importlib
+import logging
+from collections.abc import Callable
+from time import perf_counter
+from typing import Any, Final
+
+import msgspec
+
+from svcdns.chain.build import Chains, build
+from svcdns.chain.environment import Block, Environment
+from svcdns.chain.plan import plan
+from svcdns.chain.query import Answer, Query
+from svcdns.cluster.changes import Change
+from svcdns.cluster.index import Index
+from svcdns.cluster.sources.feed import Changed, Configure, Configured, Data, Epoch, Fatal, FrameReader, Swap, ToControl, ToWorker, frame
+from svcdns.cluster.sources.options import WatchOptions
+from svcdns.errors import SvcdnsError
+from svcdns.plugins import BUILT, ORDER
+from svcdns.serving.compiling import in_flight
+from svcdns.serving.folding import fold
+from svcdns.serving.listening import Listening
+from svcdns.serving.udp import SOCKET_DROPS
+from svcdns.telemetry.clock import Clock
+from svcdns.telemetry.counters import Counters
+from svcdns.telemetry.logging import plugin_logger
+from svcdns.telemetry.shared import State
+from svcdns.wire.codes import Rcode
+from svcdns.wire.reply import Owner, bare
+
+SLICE: Final = 0.0002
+"""Seconds of other work after which the sockets are read."""
+BEAT: Final = 1.0
+DRAIN_PATIENCE: Final = 5.0
+"""Seconds that a stop waits for questions in flight."""
+
+log = logging.getLogger("svcdns")
+
+
+def load_plugin(name: str) -> Any:
+    """The module of a directive that is built."""
+    return importlib.import_module(BUILT[name])
+
+
+class _Generation:
+    """Chains of one Corefile, and the callbacks of its plugins for data."""
+
+    def __init__(self) -> None:
+        self.chains = Chains()
+        self.on_data: dict[tuple[str, str], list[Callable[[bytes], None]]] = {}
+
+
+class Worker:
+    """Answers DNS from what control tells."""
+
+    def __init__(self, slot: int, counters: Counters, clock: Clock, say: Callable[[bytes], None]) -> None:
+        """`say` sends a frame's octets to control; it must not block."""
+        self.slot, self.counters, self.clock, self._say = slot, counters, clock, say
+        self.listening = Listening(counters, clock)
+        self._indexes: dict[int, Index] = {}
+        self._views: dict[bytes, int] = {}
+        self._data: dict[tuple[str, str], bytes] = {}
+        self._kept: dict[tuple[Any, ...], Any] = {}
+        self._live = _Generation()
+        self._built: dict[int, _Generation] = {}
+        self._forgetful: list[Callable[[set[Owner]], None]] = []
+        self._configured = self._draining = self._frozen = False
+        self._last_breath = 0.0
+        self._reader = FrameReader(ToWorker)
+
+    # -- the feed
+
+    def new_feed(self) -> None:
+        """A new connection to control: half a frame of the old one is void."""
+        self._reader = FrameReader(ToWorker)
+
+    async def receive(self, data: bytes) -> None:
+        """Octets of the feed."""
+        self._reader.feed(data)
+        for content in self._reader.frames():
+            if isinstance(content, Changed):
+                self._change(content.source, content.change)
+            else:
+                await self._instructed(content)
+            self.breathe()
+
+    async def _instructed(self, content: Any) -> None:
+        match content:
+            case Configure():
+                self._configure(content)
+            case Swap():
+                await self._swap(content.generation)
+            case Data():
+                self._take_data(content)
+            case Epoch():
+                pass
+
+    def _tell(self, content: ToControl) -> None:
+        self._say(frame(content))
+
+    def _change(self, source: int, change: Change) -> None:
+        index = self._indexes.get(source)
+        if index is None:
+            return
+        synced = index.synced
+        touched = index.apply(change)
+        if index.synced and not synced:
+            self._freeze()
+            self._forget_everything()
+            self._show_state()
+        elif touched:
+            self._forget(touched)
+
+    def _forget(self, owners: set[Owner]) -> None:
+        for table in self.listening.tables:
+            table.forget(owners)
+        for forget in self._forgetful:
+            forget(owners)
+
+    def _forget_everything(self) -> None:
+        for table in self.listening.tables:
+            table.clear()
+
+    def _freeze(self) -> None:
+        """What has been built stays: the garbage collector need not walk it again."""
+        if all(index.synced for index in self._indexes.values()):
+            gc.collect()
+            gc.freeze()
+            gc.set_threshold(10_000, 20, 1_000_000)
+            self._frozen = True
+
+    def breathe(self) -> None:
+        """Reads the sockets if other work has gone on for long enough."""
+        now = perf_counter()
+        if now - self._last_breath > SLICE:
+            self.listening.drain()
+            self._last_breath = perf_counter()
+
+    # -- configuration
+
+    def _configure(self, order: Configure) -> None:
+        try:
+            self._built = {order.generation: self._build(order)}
+        except SvcdnsError as error:
+            self._tell(Configured(order.generation, str(error)))
+            return
+        self._tell(Configured(order.generation))
+
+    def _build(self, order: Configure) -> _Generation:
+        self._views = {source.watch: source.number for source in order.sources}
+        for source in order.sources:
+            if source.number not in self._indexes:
+                self._indexes[source.number] = Index(source.kinds)
+        generation = _Generation()
+        plans = plan(order.corefile, ORDER, load_plugin)
+
+        def environment(block: Block, server: str, listen: tuple[tuple[str, int], ...], name: str) -> Environment:
+            bound = any(directive.name.text == "bind" for directive in block.others)
+            return Environment(
+                block=block,
+                server=server,
+                view="",
+                counters=self.counters,
+                clock=self.clock,
+                ask=lambda query: self._ask(listen[0], query),
+                log=plugin_logger(name),
+                index=self._index_for,
+                kept=self._keep,
+                data=lambda plugin, key: self._data.get((plugin, key)),
+                on_data=lambda plugin, key, call: generation.on_data.setdefault((plugin, key), []).append(call),
+                forget=lambda owners: self._forget(set(owners)),
+                fatal=lambda message: self._tell(Fatal(message)),
+                local_addresses=() if bound else order.local_addresses,
+                listen_addresses=listen,
+            )
+
+        generation.chains = build(plans, order.hosts, load_plugin, environment)
+        return generation
+
+    def _ask(self, where: tuple[str, int], query: Query) -> Answer:
+        listener = self._live.chains.listeners.get(where)
+        return listener.ask(query) if listener is not None else bare(Rcode.SERVFAIL, "not serving yet")
+
+    def _index_for(self, watch: WatchOptions) -> Index:
+        return self._indexes[self._views[msgspec.msgpack.encode(watch)]]
+
+    def _keep(self, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
+        if key not in self._kept:
+            self._kept[key] = make()
+        return self._kept[key]
+
+    async def _swap(self, generation: int) -> None:
+        built = self._built.pop(generation, None)
+        if built is None:
+            return
+        old, self._live = self._live, built
+        self._forgetful = [h.forget for h in built.chains.handlers if hasattr(h, "forget")]
+        for source in [number for number in self._indexes if number not in self._views.values()]:
+            del self._indexes[source]
+        await self.listening.swap(built.chains.listeners)
+        old.chains.stop()
+        built.chains.start()
+        self._configured = True
+        self._show_state()
+
+    def _take_data(self, data: Data) -> None:
+        key = (data.plugin, data.key)
+        self._data[key] = data.payload
+        for generation in (self._live, *self._built.values()):
+            for call in generation.on_data.get(key, ()):
+                call(data.payload)
+
+    # -- sockets
+
+    async def sockets(self, add: list[Any], remove: list[int]) -> None:
+        """Sockets from the supervisor."""
+        await self.listening.sockets(add, remove)
+        self._show_state()
+
+    async def read(self, slots: frozenset[int]) -> None:
+        """The slots whose sockets this worker reads from now on."""
+        await self.listening.read(slots)
+        self._show_state()
+
+    def _show_state(self) -> None:
+        if not self._configured or self._draining:
+            return
+        synced = all(index.synced for index in self._indexes.values()) and not self._live.chains.unready()
+        if self.listening.reading:
+            self.counters.state(State.SERVING if synced else State.SERVING_UNSYNCED)
+        else:
+            self.counters.state(State.SYNCED if synced else State.UNSYNCED)
+
+    # -- once a second, and at the end
+
+    def beat(self) -> None:
+        """Heartbeat, counters, state."""
+        self.counters.beat(self.clock())
+        self.fold()
+        self._show_state()
+
+    def fold(self) -> None:
+        """Brings the counters up to date."""
+        for desk in self.listening.desks:
+            fold(desk, [reader for reader in self.listening.readers if reader.desk is desk], self.breathe)
+        for server, address, slot, drops in self.listening.drop_counts():
+            self.counters.set(self.counters.cell(SOCKET_DROPS, server, address, str(slot)), drops)
+
+    async def drain(self) -> None:
+        """Stops: what has arrived is answered, questions in flight are waited for, connections close behind their answers."""
+        self._draining = True
+        self.counters.state(State.DRAINING)
+        await self.listening.stop()
+        self.listening.connections.drain()
+        deadline = self.clock() + DRAIN_PATIENCE
+
+
+        while (in_flight() or self.listening.connections.open) and self.clock() < deadline:
+            await asyncio.sleep(0.01)
+        self._live.chains.stop()
+        self.fold()

@@ -1,0 +1,93 @@
+"""Log lines in CoreDNS's form (spec S5), written by a thread so that a slow reader of the log never holds a process up.
+
+`[INFO] plugin/reload: text`: the prefix comes from the logger's name, `svcdns.plugin.<name>`; other loggers have none. The queue is bounded: what does not fit is
+dropped and counted. A line is one write of at most PIPE_BUF octets, so lines of different processes never mix.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import threading
+from typing import Final
+
+QUEUE_LINES: Final = 8192
+LINE_OCTETS: Final = 4096
+ROOT: Final = "svcdns"
+PLUGIN_PREFIX: Final = "svcdns.plugin."
+
+
+class LineFormatter(logging.Formatter):
+    """`[LEVEL] text`, with `plugin/<name>: ` before the text of a plugin's own messages."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line; a failure's trace follows it on lines of its own."""
+        text = record.getMessage()
+        if record.name.startswith(PLUGIN_PREFIX):
+            text = f"plugin/{record.name.removeprefix(PLUGIN_PREFIX)}: {text}"
+        level = "FATAL" if record.levelno >= logging.CRITICAL else record.levelname
+        if record.exc_info:
+            text = f"{text}\n{self.formatException(record.exc_info)}"
+        return f"[{level}] {text}"
+
+
+class LineWriter(logging.Handler):
+    """Hands lines to a thread that writes them to a file descriptor."""
+
+    def __init__(self, fd: int = 1, lines: int = QUEUE_LINES) -> None:
+        """Writes to `fd`; at most `lines` wait."""
+        super().__init__()
+        self.dropped = 0
+        """Lines that did not fit into the queue."""
+        self._fd = fd
+        self._queue: queue.Queue[bytes | None] = queue.Queue(lines)
+        self._thread = threading.Thread(target=self._write, name="log", daemon=True)
+        self._thread.start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Queues one record's line."""
+        line = self.format(record).encode(errors="replace")
+        if len(line) >= LINE_OCTETS:
+            line = line[: LINE_OCTETS - 5] + b" ..."
+        try:
+            self._queue.put_nowait(line + b"\n")
+        except queue.Full:
+            self.dropped += 1
+
+    def close(self) -> None:
+        """Writes what is queued, waiting a second for it at most."""
+        try:
+            self._queue.put(None, timeout=1)
+        except queue.Full:
+            return
+        self._thread.join(1)
+        super().close()
+
+    def _write(self) -> None:
+        while (line := self._queue.get()) is not None:
+            try:
+                os.write(self._fd, line)
+            except BlockingIOError:
+                self.dropped += 1
+            except OSError:
+                return
+
+
+def set_up(*, debug: bool = False) -> LineWriter:
+    """Sends everything under the logger `svcdns` to standard output; DEBUG lines only where `debug` is asked."""
+    writer = LineWriter()
+    writer.setFormatter(LineFormatter())
+    logger = logging.getLogger(ROOT)
+    for handler in tuple(logger.handlers):
+        logger.removeHandler(handler)
+        handler.close()
+    logger.addHandler(writer)
+    logger.setLevel(logging.DEBUG if debug else logging.INFO)
+    logger.propagate = False
+    return writer
+
+
+def plugin_logger(name: str) -> logging.Logger:
+    """The logger of a plugin."""
+    return logging.getLogger(PLUGIN_PREFIX + name)
