@@ -69,7 +69,6 @@ class _Process:
                     await self.worker.sockets(add, message["remove"])
                 case "read":
                     await self.worker.read(frozenset(message["slots"]))
-                    self._channel.send({"op": "reading", "slots": message["slots"]})
                 case "drain":
                     await self.worker.drain()
                     self.done.set_result(None)

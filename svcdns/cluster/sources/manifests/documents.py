@@ -75,11 +75,11 @@ class Document:
         if not self.kind.endswith("List") or "items" not in self.fields:
             yield self
             return
-        items = _child(self._node, "items")
-        if not isinstance(items, yaml.SequenceNode):
+        found = _child(self._node, "items")
+        if found is None or not isinstance(found[1], yaml.SequenceNode):
             raise self.error(("items",), "expected a list")
         kind, version = self.kind.removesuffix("List"), self.api_version if self.kind != "List" else ""
-        for item in items.value:
+        for item in found[1].value:
             document = Document(self._path, item, list_kind=kind, list_version=version)
             if document.kind.endswith("List") and "items" in document.fields:
                 raise document.error((), "expected an object, found a List inside a List")
@@ -151,8 +151,9 @@ def _flatten(node: Any, path: str) -> None:
         line = key.start_mark.line + 1
         if not isinstance(key, yaml.ScalarNode):
             raise ManifestError(Place(path, line), "expected text as the key of a mapping")
-        if key.tag != _TAG + "merge" and lines.setdefault(key.value, line) != line:
+        if key.value in lines and key.tag != _TAG + "merge":
             raise ManifestError(Place(path, line), f"expected each key once, {key.value!r} stands in line {lines[key.value]} already")
+        lines[key.value] = line
     try:
         _construct.flatten_mapping(node)
     except yaml.MarkedYAMLError as error:
@@ -173,23 +174,24 @@ def _scalar(node: yaml.ScalarNode, path: str) -> Any:
         raise ManifestError(Place(path, node.start_mark.line + 1), f"expected a value of type {kind}, found {node.value!r}") from None
 
 
-def _child(node: yaml.Node, step: str | int) -> yaml.Node | None:
+def _child(node: yaml.Node, step: str | int) -> tuple[yaml.Node, yaml.Node] | None:
+    """The value at a key or index, behind the node that shows where it is: the key, or the item itself."""
     if isinstance(node, yaml.MappingNode):
-        return next((value for key, value in node.value if key.value == step), None)
+        return next((pair for pair in node.value if pair[0].value == step), None)
     if isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
-        found: yaml.Node = node.value[step]
-        return found
+        return node.value[step], node.value[step]
     return None
 
 
 def _line(node: yaml.Node, field: Field) -> int:
-    """The line where the field's value starts; for a mapping or list below its key that is the line after the key."""
+    """The line of the field's key, or of the list item; what is not written has the line of what it is missing in."""
+    shown = node
     for step in field:
-        child = _child(node, step)
-        if child is None:
+        found = _child(node, step)
+        if found is None:
             break
-        node = child
-    return int(node.start_mark.line) + 1
+        shown, node = found
+    return int(shown.start_mark.line) + 1
 
 
 def _type_name(value: object) -> str:

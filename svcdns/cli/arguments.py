@@ -1,0 +1,39 @@
+"""The command line of the server: CoreDNS's flags with one dash or two, `-flag value` or `-flag=value` (spec L8)."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Unknown flags end with usage and exit code 2, as with CoreDNS."""
+        self.print_usage(sys.stderr)
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+def parser(prog: str) -> argparse.ArgumentParser:
+    """The parser of `svcdns` and `svcdns serve`."""
+    out = _Parser(
+        prog=prog,
+        allow_abbrev=False,
+        description="Cluster DNS for Kubernetes: serves what a Corefile says, with CoreDNS's command line.",
+        epilog="Other commands: svcdns demo. Each has its own -help.",
+    )
+    out.add_argument("-conf", "--conf", metavar="FILE", help="Corefile to load (default: Corefile; 'stdin' reads standard input)")
+    out.add_argument("-dns.port", "--dns.port", "-p", "--p", dest="port", type=int, default=53, metavar="PORT", help="port for keys without one")
+    out.add_argument("-pidfile", "--pidfile", metavar="FILE", help="write the process id to FILE")
+    out.add_argument("-plugins", "--plugins", action="store_true", help="list the plugins that are built, and exit")
+    out.add_argument("-quiet", "--quiet", action="store_true", help="do not print zones and version at start")
+    out.add_argument("-version", "--version", action="store_true", help="print the version, and exit")
+    out.add_argument("-help", action="help", help=argparse.SUPPRESS)
+    out.add_argument("rest", nargs="*", help=argparse.SUPPRESS)
+    return out
+
+
+def parse(prog: str, argv: Sequence[str]) -> argparse.Namespace:
+    """The arguments. Exits with usage and code 2 on an unknown flag."""
+    return parser(prog).parse_args(argv)

@@ -1,0 +1,44 @@
+"""`svcdns serve`, and `svcdns` without a command: starts the server."""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+from collections.abc import Sequence
+
+from svcdns import __version__
+from svcdns.cli.arguments import parse
+
+
+def run(argv: Sequence[str], prog: str = "svcdns") -> int:
+    """Serves until stopped; the exit code."""
+    arguments = parse(prog, argv)
+    if arguments.rest:
+        sys.stderr.write(f"extra command line arguments: [{' '.join(arguments.rest)}]\n")
+        return 1
+    if arguments.version:
+        sys.stdout.write(version())
+        return 0
+    if arguments.plugins:
+        sys.stdout.write(_plugins())
+        return 0
+    if not 0 < arguments.port < 65536:
+        sys.stderr.write(f"-dns.port {arguments.port}: a port from 1 to 65535 was expected\n")
+        return 1
+    from svcdns.supervisor import process
+
+    options = {"conf": arguments.conf, "port": arguments.port, "quiet": arguments.quiet}
+    return process.run(["--options", json.dumps(options)], arguments.pidfile)
+
+
+def version() -> str:
+    """What `-version` prints: name and version, then platform and runtime."""
+    runtime = f"{platform.python_implementation()} {platform.python_version()}"
+    return f"svcdns-{__version__}\n{platform.system().lower()}/{platform.machine()}, {runtime}\n"
+
+
+def _plugins() -> str:
+    from svcdns.plugins import BUILT
+
+    return "".join(f"dns.{name}\n" for name in sorted(BUILT))

@@ -1,0 +1,167 @@
+"""The kinds that manifests may hold, and the checks that the API server would make on what is used of them.
+
+One document becomes one `Written`. A kind that is not listed here becomes one without `body`: plain application manifests are
+full of ConfigMaps, and only their namespace says something about names. Kinds go by API group: a Service of serving.knative.dev is
+none of ours.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from svcdns.cluster.objects import HEADLESS
+from svcdns.cluster.sources.decoding import ApiServiceImport, ApiSlice
+from svcdns.cluster.sources.manifests.addresses import MOST_PODS
+from svcdns.cluster.sources.manifests.documents import Document, Field, documents
+from svcdns.cluster.sources.manifests.errors import Place
+from svcdns.cluster.sources.manifests.shapes import (
+    AnyObject,
+    EndpointsObject,
+    ObjectMeta,
+    PodObject,
+    ServiceObject,
+    WorkloadObject,
+)
+
+DEFAULT_NAMESPACE: Final = "default"
+SERVICE_TYPES: Final = ("ClusterIP", "NodePort", "LoadBalancer", "ExternalName")
+FAMILIES: Final = ("IPv4", "IPv6")
+FAMILY_POLICIES: Final = ("SingleStack", "PreferDualStack", "RequireDualStack")
+
+_LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_SUBDOMAIN: Final = re.compile(r"(?=.{1,253}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+
+Body = ServiceObject | ApiSlice | EndpointsObject | PodObject | WorkloadObject | AnyObject | ApiServiceImport
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """An object as it is written down. `namespace` is empty for a Namespace, `body` None for a kind that is not used."""
+
+    place: Place
+    kind: str
+    namespace: str
+    name: str
+    metadata: ObjectMeta
+    body: Body | None = None
+
+
+def read(path: str) -> Iterator[Written]:
+    """The objects of a file. Raises ManifestError."""
+    for document in documents(path):
+        group, slash, _ = document.api_version.rpartition("/")
+        yield _read(document, group if slash else "")
+
+
+def _read(document: Document, group: str) -> Written:
+    known = _KINDS.get((group, document.kind))
+    if known is None:
+        metadata = document.fields.get("metadata")
+        namespace = metadata.get("namespace") if isinstance(metadata, dict) else None
+        return Written(document.place(), document.kind, namespace if isinstance(namespace, str) else "", "", ObjectMeta())
+    shape, check = known
+    metadata = document.convert(AnyObject).metadata
+    cluster_wide = document.kind == "Namespace"
+    _check_name(document, metadata, label=document.kind in {"Namespace", "Service"})
+    body = document.convert(shape)
+    if check is not None:
+        check(document, body)
+    namespace = "" if cluster_wide else metadata.namespace or DEFAULT_NAMESPACE
+    return Written(document.place(), document.kind, namespace, metadata.name, metadata, body)
+
+
+def _check_name(document: Document, metadata: ObjectMeta, *, label: bool) -> None:
+    if not (_LABEL if label else _SUBDOMAIN).fullmatch(metadata.name):
+        expected = "a DNS label (a-z, 0-9, -)" if label else "a DNS name (a-z, 0-9, -, .)"
+        raise document.error(("metadata", "name"), f"expected {expected}, found {metadata.name!r}")
+    if metadata.namespace and not _LABEL.fullmatch(metadata.namespace):
+        raise document.error(("metadata", "namespace"), f"expected a DNS label (a-z, 0-9, -), found {metadata.namespace!r}")
+
+
+def _check_service(document: Document, service: ServiceObject) -> None:
+    spec = service.spec
+    _check_choice(document, ("spec", "type"), spec.type, SERVICE_TYPES)
+    if spec.ipFamilyPolicy:
+        _check_choice(document, ("spec", "ipFamilyPolicy"), spec.ipFamilyPolicy, FAMILY_POLICIES)
+    for at, family in enumerate(spec.ipFamilies):
+        _check_choice(document, ("spec", "ipFamilies", at), family, FAMILIES)
+    if spec.clusterIP not in {"", HEADLESS}:
+        _check_address(document, ("spec", "clusterIP"), spec.clusterIP)
+    for at, address in enumerate(spec.clusterIPs):
+        if address != HEADLESS:
+            _check_address(document, ("spec", "clusterIPs", at), address)
+    if spec.type == "ExternalName" and not spec.externalName:
+        raise document.error(("spec", "externalName"), "expected the name that a Service of type ExternalName stands for")
+    for at, port in enumerate(spec.ports):
+        _check_port(document, ("spec", "ports", at, "port"), port.port)
+        if isinstance(port.targetPort, int):
+            _check_port(document, ("spec", "ports", at, "targetPort"), port.targetPort)
+
+
+def _check_slice(document: Document, given: ApiSlice) -> None:
+    for at, port in enumerate(given.ports or ()):
+        port.protocol = port.protocol or "TCP"
+        if port.port is not None:
+            _check_port(document, ("ports", at, "port"), port.port)
+    if document.fields.get("addressType") == "FQDN":
+        return
+    for at, endpoint in enumerate(given.endpoints or ()):
+        for position, address in enumerate(endpoint.addresses or ()):
+            _check_address(document, ("endpoints", at, "addresses", position), address)
+
+
+def _check_endpoints(document: Document, given: EndpointsObject) -> None:
+    for at, subset in enumerate(given.subsets):
+        for position, port in enumerate(subset.ports):
+            _check_port(document, ("subsets", at, "ports", position, "port"), port.port)
+        for position, address in enumerate(subset.addresses):
+            _check_address(document, ("subsets", at, "addresses", position, "ip"), address.ip)
+
+
+def _check_pod(document: Document, pod: PodObject) -> None:
+    if pod.status.podIP:
+        _check_address(document, ("status", "podIP"), pod.status.podIP)
+    for at, address in enumerate(pod.status.podIPs):
+        _check_address(document, ("status", "podIPs", at, "ip"), address.ip)
+
+
+def _check_workload(document: Document, workload: WorkloadObject) -> None:
+    if not 0 <= workload.spec.replicas <= MOST_PODS:
+        raise document.error(("spec", "replicas"), f"expected a number from 0 to {MOST_PODS}, found {workload.spec.replicas}")
+
+
+def _check_choice(document: Document, field: Field, found: str, choices: tuple[str, ...]) -> None:
+    if found not in choices:
+        raise document.error(field, f"expected {', '.join(choices[:-1])} or {choices[-1]}, found {found!r}")
+
+
+def _check_address(document: Document, field: Field, found: str) -> None:
+    try:
+        ipaddress.ip_address(found)
+    except ValueError:
+        raise document.error(field, f"expected an IPv4 or IPv6 address, found {found!r}") from None
+
+
+def _check_port(document: Document, field: Field, found: int) -> None:
+    if not 0 < found <= 65535:
+        raise document.error(field, f"expected a port number from 1 to 65535, found {found}")
+
+
+_Check = Callable[[Document, Any], None]
+
+_KINDS: Final[dict[tuple[str, str], tuple[type[Body], _Check | None]]] = {
+    ("", "Namespace"): (AnyObject, None),
+    ("", "Service"): (ServiceObject, _check_service),
+    ("", "Endpoints"): (EndpointsObject, _check_endpoints),
+    ("", "Pod"): (PodObject, _check_pod),
+    ("discovery.k8s.io", "EndpointSlice"): (ApiSlice, _check_slice),
+    ("multicluster.x-k8s.io", "ServiceImport"): (ApiServiceImport, None),
+    ("apps", "Deployment"): (WorkloadObject, _check_workload),
+    ("apps", "StatefulSet"): (WorkloadObject, _check_workload),
+    ("apps", "ReplicaSet"): (WorkloadObject, _check_workload),
+    ("apps", "DaemonSet"): (WorkloadObject, _check_workload),
+}
