@@ -10,12 +10,90 @@ Source: Kubernetes documentation, "EndpointSlices", "Service" (publishNotReadyAd
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import ip_address
-from itertools import batched
 from typing import Final
 
 from svcdns.cluster.objects import PLACEHOLDER_PORTS, Endpoint, EndpointSlice, Port
 from svcdns.cluster.sources.manifests.addresses import ending
 from svcdns.cluster.sources.manifests.shapes import EndpointsObject, ServiceSpec
 from svcdns.cluster.sources.manifests.workloads import OVER, ClusterPod
+
+MOST_ENDPOINTS: Final = 100
+MOST_MIRRORED: Final = 1000
+ZONE_LABEL: Final = "topology.kubernetes.io/zone"
+
+_Group = tuple[str, tuple[Port, ...]]
+"""What all endpoints of a slice have in common: the address family and the ports."""
+
+
+class PodsByLabel:
+    """Finds the Pods that a selector matches without looking at all of them."""
+
+    def __init__(self, pods: Iterable[ClusterPod]) -> None:
+        """Pods that have run to their end are left out, as Services take no notice of them."""
+        self._pods: dict[tuple[str, str, str], list[ClusterPod]] = {}
+        for pod in pods:
+            if pod.phase not in OVER:
+                for label, value in pod.labels.items():
+                    self._pods.setdefault((pod.namespace, label, value), []).append(pod)
+
+    def matching(self, namespace: str, selector: dict[str, str]) -> list[ClusterPod]:
+        """The Pods with all labels of the selector, which is not empty, so ordered that scaling a workload changes only the end."""
+        candidates = min((self._pods.get((namespace, *wanted), []) for wanted in selector.items()), key=len)
+        return sorted((pod for pod in candidates if selector.items() <= pod.labels.items()), key=lambda pod: (pod.order, pod.name))
+
+
+def slices_of_pods(
+    namespace: str, name: str, spec: ServiceSpec, families: Sequence[str], pods: Iterable[ClusterPod], *, zones: bool
+) -> Iterator[EndpointSlice]:
+    """The slices of a Service with a selector whose matching Pods are `pods`."""
+    groups: dict[_Group, list[Endpoint]] = {}
+    for pod in pods:
+        if not (spec.publishNotReadyAddresses or (pod.ready and not pod.terminating)):
+            continue
+        ports = _resolved(spec, pod)
+        hostname = pod.hostname if pod.subdomain == name else ""
+        zone = pod.labels.get(ZONE_LABEL, "") if zones else ""
+        for address in pod.addresses:
+            if (family := _family(address)) in families:
+                groups.setdefault((family, ports), []).append(Endpoint(address, hostname, pod.name, zone))
+    return _slices(namespace, name, groups, MOST_ENDPOINTS)
+
+
+def mirrored(namespace: str, name: str, given: EndpointsObject) -> Iterator[EndpointSlice]:
+    """The slices of an Endpoints object; those that are not ready have no part."""
+    groups: dict[_Group, list[Endpoint]] = {}
+    for subset in given.subsets:
+        ports = tuple(Port(port.name, port.protocol, port.port) for port in subset.ports)
+        for address in subset.addresses:
+            target = (address.targetRef.name if address.targetRef else None) or ""
+            groups.setdefault((_family(address.ip), ports), []).append(Endpoint(address.ip, address.hostname, target))
+    return _slices(namespace, name, groups, MOST_MIRRORED)
+
+
+def _resolved(spec: ServiceSpec, pod: ClusterPod) -> tuple[Port, ...]:
+    """The Service's ports as this Pod has them: a named targetPort that no container has is left out."""
+    found = []
+    for port in spec.ports:
+        target: int | str = port.port if port.targetPort in {None, "", 0} else port.targetPort  # type: ignore[assignment]
+        if isinstance(target, str):
+            named = (own.containerPort for own in pod.ports if own.name == target and own.protocol == port.protocol)
+            target = next(named, -1)
+        if target != -1:
+            found.append(Port(port.name, port.protocol, target))
+    return tuple(found)
+
+
+def _slices(namespace: str, service: str, groups: dict[_Group, list[Endpoint]], most: int) -> Iterator[EndpointSlice]:
+    taken: set[str] = set()
+    for (family, ports), endpoints in groups.items():
+        for number, first in enumerate(range(0, len(endpoints), most)):
+            end = ending(f"{namespace}/{service}/{family}/{ports}/{number}", 5, taken)
+            taken.add(end)
+            part = tuple(endpoints[first : first + most])
+            yield EndpointSlice(namespace, f"{service}-{end}", service, ports or PLACEHOLDER_PORTS, part)
+
+
+def _family(address: str) -> str:
+    return f"IPv{ip_address(address).version}"

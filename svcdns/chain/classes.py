@@ -1,0 +1,65 @@
+"""What kind of reply a reply is (spec S4): the same judgement for every plugin that treats answers, denials and errors differently."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Final
+
+from svcdns.chain.query import Query
+from svcdns.wire.codes import Opcode, Rcode, Type
+from svcdns.wire.reply import Reply
+
+
+class MessageType(Enum):
+    """The types of spec S4."""
+
+    UPDATE = "update"
+    META = "meta"
+    NOERROR = "noerror"
+    NODATA = "nodata"
+    NXDOMAIN = "nxdomain"
+    SERVERERROR = "servererror"
+    DELEGATION = "delegation"
+    OTHERERROR = "othererror"
+
+
+SUCCESS: Final = "success"
+DENIAL: Final = "denial"
+ERROR: Final = "error"
+
+_CLASSES: Final = {
+    MessageType.NOERROR: SUCCESS,
+    MessageType.DELEGATION: SUCCESS,
+    MessageType.NXDOMAIN: DENIAL,
+    MessageType.NODATA: DENIAL,
+}
+
+
+def classify(query: Query, reply: Reply) -> MessageType:
+    """The type of a reply; the first condition that holds decides."""
+    if query.opcode == Opcode.UPDATE:
+        return MessageType.UPDATE
+    if query.opcode == Opcode.NOTIFY or query.rtype in (Type.AXFR, Type.IXFR):
+        return MessageType.META
+    if reply.rcode == Rcode.NXDOMAIN:
+        return MessageType.OTHERERROR if reply.answer and _answers(reply, query) else MessageType.NXDOMAIN
+    if reply.rcode in (Rcode.SERVFAIL, Rcode.NOTIMP):
+        return MessageType.SERVERERROR
+    if reply.rcode != Rcode.NOERROR:
+        return MessageType.OTHERERROR
+    if reply.answer:
+        return MessageType.NOERROR
+    authority = {record.rtype for record in reply.authority}
+    if Type.SOA in authority:
+        return MessageType.NODATA
+    return MessageType.DELEGATION if Type.NS in authority else MessageType.NOERROR
+
+
+def class_of(query: Query, reply: Reply) -> str:
+    """`success`, `denial` or `error`."""
+    return _CLASSES.get(classify(query, reply), ERROR)
+
+
+def _answers(reply: Reply, query: Query) -> bool:
+    """Whether an answer record has the asked type: a CNAME chain that ends in NXDOMAIN is a denial all the same."""
+    return any(record.rtype == query.rtype for record in reply.answer)

@@ -1,0 +1,206 @@
+"""From files to the whole cluster that they say: every object that a change source tells of, by kind, namespace and name.
+
+The result depends on the files alone, not on what was read before, so the cluster is the same at every start. Files that have not
+changed since the last reading are not parsed again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from svcdns.cluster.changes import Kind
+from svcdns.cluster.objects import ClusterObject, Namespace, Pod
+from svcdns.cluster.sources import decoding
+from svcdns.cluster.sources.decoding import ApiServiceImport, ApiSlice
+from svcdns.cluster.sources.manifests.errors import ManifestError
+from svcdns.cluster.sources.manifests.files import Found, FoundFile
+from svcdns.cluster.sources.manifests.kinds import DEFAULT_NAMESPACE, Written, read
+from svcdns.cluster.sources.manifests.selecting import Matcher
+from svcdns.cluster.sources.manifests.services import families, services, written_ips
+from svcdns.cluster.sources.manifests.shapes import EndpointsObject, PodObject, ServiceObject
+from svcdns.cluster.sources.manifests.slices import PodsByLabel, mirrored, slices_of_pods
+from svcdns.cluster.sources.manifests.workloads import OVER, ClusterPod, pods
+
+ALWAYS_THERE: Final = (DEFAULT_NAMESPACE, "kube-system")
+"""Namespaces that no manifest has to name."""
+
+MANAGED_BY: Final = "endpointslice.kubernetes.io/managed-by"
+SLICE_CONTROLLER: Final = "endpointslice-controller.k8s.io"
+MIRRORING_CONTROLLER: Final = "endpointslicemirroring-controller.k8s.io"
+SKIP_MIRROR: Final = "endpointslice.kubernetes.io/skip-mirror"
+NAMESPACE_NAME: Final = "kubernetes.io/metadata.name"
+
+Key = tuple[Kind, str, str]
+"""Kind, namespace and name."""
+
+Name = tuple[str, str]
+"""Namespace and name."""
+
+_Labelled = tuple[ClusterObject, Mapping[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What of the cluster is told, as the options of the same names say to an API server."""
+
+    kinds: tuple[Kind, ...]
+    keep_zones: bool
+    labels: Matcher
+    namespace_labels: Matcher
+
+    def admits(self, kind: Kind, labels: Mapping[str, str]) -> bool:
+        """Whether an object with these labels is listed. ServiceImports go by the selector of namespaces, as with an API server."""
+        by_namespace = kind in {Kind.NAMESPACE, Kind.SERVICE_IMPORT}
+        return kind in self.kinds and (self.namespace_labels if by_namespace else self.labels)(labels)
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """Every object, in the order in which a new one is to be told, the Pods that are being deleted, and the kinds that were ignored."""
+
+    objects: dict[Key, ClusterObject]
+    terminating: frozenset[Key]
+    ignored: frozenset[str]
+
+
+class Reader:
+    """Reads files, each one again only when its stamp is another. Not for two threads at a time."""
+
+    def __init__(self) -> None:
+        self._read: dict[str, tuple[FoundFile, tuple[Written, ...]]] = {}
+
+    def read(self, found: Found) -> list[Written]:
+        """The objects of all files in order. Raises ManifestError for a path that is not there, a broken file, an object written twice."""
+        if found.missing is not None:
+            raise found.missing
+        known = self._read
+        self._read = {}
+        for file in found.files:
+            before = known.get(file.path)
+            self._read[file.path] = before if before is not None and before[0] == file else (file, tuple(read(file.path)))
+        written = [item for _, items in self._read.values() for item in items]
+        _check_unique(written)
+        return written
+
+
+def _check_unique(written: Iterable[Written]) -> None:
+    first: dict[tuple[str, str, str], Written] = {}
+    for item in written:
+        if item.body is None:
+            continue
+        same = first.setdefault((item.kind, item.namespace, item.name), item)
+        if same is not item:
+            name = f"{item.namespace}/{item.name}".lstrip("/")
+            raise ManifestError(item.place, f"expected each object once, {item.kind} {name} is written in {same.place} already")
+
+
+def build(written: list[Written], selection: Selection) -> Cluster:
+    """The cluster that the objects describe. Raises ManifestError when there are more objects than addresses."""
+    reserved = set(_spelled_addresses(written))
+    all_pods = pods(written, reserved)
+    given = [(item, item.body) for item in written if isinstance(item.body, ServiceObject)]
+    told: list[_Labelled] = [
+        *_namespaces(written),
+        *_slices(written, given, PodsByLabel(all_pods), selection),
+        *zip(services(given, reserved), (item.metadata.labels for item, _ in given), strict=True),
+        *((Pod(pod.namespace, pod.name, pod.addresses[0]), pod.labels) for pod in all_pods if _listed(pod)),
+        *_imports(written),
+    ]
+    objects = {_key(item): item for item, labels in told if selection.admits(_kind(item), labels)}
+    terminating = frozenset((Kind.POD, pod.namespace, pod.name) for pod in all_pods if pod.terminating)
+    return Cluster(objects, terminating, frozenset(item.kind for item in written if item.body is None))
+
+
+def _key(item: ClusterObject) -> Key:
+    return _kind(item), item.namespace, item.name
+
+
+def _kind(item: ClusterObject) -> Kind:
+    return Kind(type(item).__name__)
+
+
+def _listed(pod: ClusterPod) -> bool:
+    """Pods as an API server is asked for them: not those at their end, and none that is being deleted."""
+    return pod.phase not in {*OVER, "Unknown"} and not pod.terminating
+
+
+def _spelled_addresses(written: Iterable[Written]) -> Iterator[str]:
+    for item in written:
+        match item.body:
+            case ServiceObject(spec=spec):
+                yield from written_ips(spec)
+            case PodObject(status=status):
+                yield from filter(None, (status.podIP, *(address.ip for address in status.podIPs)))
+            case EndpointsObject(subsets=subsets):
+                yield from (address.ip for subset in subsets for address in subset.addresses)
+            case ApiSlice(endpoints=endpoints):
+                yield from (address for endpoint in endpoints or () for address in endpoint.addresses or ())
+            case _:
+                pass
+
+
+def _namespaces(written: Iterable[Written]) -> Iterator[_Labelled]:
+    """The namespaces written out, those that any object is in, and those that are always there."""
+    labels: dict[str, Mapping[str, str]] = dict.fromkeys(ALWAYS_THERE, {})
+    for item in written:
+        if item.kind == "Namespace" and item.body is not None:
+            labels[item.name] = item.metadata.labels
+        elif item.namespace:
+            labels.setdefault(item.namespace, {})
+    for name, own in labels.items():
+        yield Namespace(name), {**own, NAMESPACE_NAME: name}
+
+
+def _slices(
+    written: Iterable[Written], given: Iterable[tuple[Written, ServiceObject]], found: PodsByLabel, selection: Selection
+) -> Iterator[_Labelled]:
+    """Slices of Pods, slices written out, and mirrored Endpoints.
+
+    A dump of a cluster holds what the controllers have made beside what they have made it from. Their slices are passed over where
+    the same is built here from Pods, and their Endpoints where their own mirror is written out.
+    """
+    built: set[Name] = set()
+    unselective: dict[Name, Written] = {}
+    for item, service in given:
+        name = (item.namespace, item.name)
+        if not service.spec.selector:
+            unselective[name] = item
+        elif service.spec.type != "ExternalName" and (matching := found.matching(item.namespace, service.spec.selector)):
+            built.add(name)
+            labels = {**item.metadata.labels, decoding.SERVICE_LABEL: item.name, MANAGED_BY: SLICE_CONTROLLER}
+            of_pods = slices_of_pods(*name, service.spec, families(service.spec), matching, zones=selection.keep_zones)
+            yield from ((slice_, labels) for slice_ in of_pods)
+    mirrors: set[Name] = set()
+    for item in written:
+        if isinstance(item.body, ApiSlice):
+            labels = item.metadata.labels
+            name = (item.namespace, labels.get(decoding.SERVICE_LABEL, ""))
+            if name in built and labels.get(MANAGED_BY) == SLICE_CONTROLLER:
+                continue
+            if labels.get(MANAGED_BY) == MIRRORING_CONTROLLER:
+                mirrors.add(name)
+            yield from ((trimmed, labels) for trimmed in _written_slices(item, item.body, keep_zones=selection.keep_zones))
+    for item in written:
+        name = (item.namespace, item.name)
+        if isinstance(item.body, EndpointsObject) and name in unselective and name not in mirrors:
+            labels = item.metadata.labels
+            if labels.get(SKIP_MIRROR) != "true":
+                labels = {**labels, decoding.SERVICE_LABEL: item.name, MANAGED_BY: MIRRORING_CONTROLLER}
+                yield from ((slice_, labels) for slice_ in mirrored(*name, item.body))
+
+
+def _written_slices(item: Written, body: ApiSlice, *, keep_zones: bool) -> Iterator[ClusterObject]:
+    body.metadata.namespace = item.namespace
+    yield decoding.zonal_endpoint_slice(body) if keep_zones else decoding.endpoint_slice(body)
+    if decoding.IMPORTED_SERVICE_LABEL in item.metadata.labels:
+        yield decoding.imported_slice(body)
+
+
+def _imports(written: Iterable[Written]) -> Iterator[_Labelled]:
+    for item in written:
+        if isinstance(item.body, ApiServiceImport):
+            item.body.metadata.namespace = item.namespace
+            yield decoding.service_import(item.body), item.metadata.labels

@@ -1,0 +1,75 @@
+"""Services as the API server stores them: address families and ClusterIPs filled in, then trimmed to what answers need.
+
+The made-up cluster is dual-stack with IPv4 first, so a Service that says nothing gets one IPv4 address. A Service that
+spells its ClusterIP keeps it; spelled ClusterIPs decide the families before ipFamilies does.
+
+Source: Kubernetes documentation, "IPv4/IPv6 dual-stack".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from ipaddress import ip_address
+
+from svcdns.cluster.objects import HEADLESS, PLACEHOLDER_PORTS, Port, Service
+from svcdns.cluster.sources.manifests.addresses import SERVICE_RANGE, SERVICE_RANGE_6, Name, RangeFullError, assign
+from svcdns.cluster.sources.manifests.errors import ManifestError
+from svcdns.cluster.sources.manifests.kinds import FAMILIES, Written
+from svcdns.cluster.sources.manifests.shapes import ServiceObject, ServiceSpec
+
+
+def services(written: Sequence[tuple[Written, ServiceObject]], reserved: set[str]) -> list[Service]:
+    """The Services in the order given; made-up ClusterIPs are not among `reserved`. Raises ManifestError when the range is full."""
+    homeless: list[Name] = [(item.namespace, item.name) for item, service in written if _needs_address(service.spec)]
+    try:
+        assigned = assign(homeless, SERVICE_RANGE, SERVICE_RANGE_6, reserved)
+    except RangeFullError:
+        raise ManifestError(written[-1][0].place, f"expected no more Services than {SERVICE_RANGE} has addresses") from None
+    return [_trimmed(item, service, assigned.get((item.namespace, item.name), ())) for item, service in written]
+
+
+def families(spec: ServiceSpec) -> tuple[str, ...]:
+    """`IPv4`, `IPv6` or both, the primary one first."""
+    written = (f"IPv{ip_address(address).version}" for address in written_ips(spec))
+    found = tuple(dict.fromkeys((*written, *spec.ipFamilies))) or FAMILIES[:1]
+    if spec.ipFamilyPolicy == "SingleStack":
+        return found[:1]
+    if spec.ipFamilyPolicy:
+        return (*found, *(family for family in FAMILIES if family not in found))
+    return found
+
+
+def written_ips(spec: ServiceSpec) -> tuple[str, ...]:
+    """The ClusterIPs that the manifest spells out."""
+    return tuple(address for address in spec.clusterIPs or [spec.clusterIP] if address and address != HEADLESS)
+
+
+def headless(spec: ServiceSpec) -> bool:
+    """Whether the first ClusterIP is `None`."""
+    return (spec.clusterIPs or [spec.clusterIP])[0] == HEADLESS
+
+
+def _needs_address(spec: ServiceSpec) -> bool:
+    return spec.type != "ExternalName" and not headless(spec) and len(written_ips(spec)) < len(families(spec))
+
+
+def _trimmed(item: Written, service: ServiceObject, assigned: Sequence[str]) -> Service:
+    spec = service.spec
+    ingress = (entry.ip or entry.hostname for entry in service.status.loadBalancer.ingress or ())
+    return Service(
+        namespace=item.namespace,
+        name=item.name,
+        cluster_ips=_cluster_ips(spec, assigned),
+        ports=tuple(Port(port.name, port.protocol, port.port) for port in spec.ports) or PLACEHOLDER_PORTS,
+        external_name=spec.externalName if spec.type == "ExternalName" else None,
+        external_ips=(*spec.externalIPs, *(address for address in ingress if address)),
+    )
+
+
+def _cluster_ips(spec: ServiceSpec, assigned: Sequence[str]) -> tuple[str, ...]:
+    if headless(spec) and spec.type != "ExternalName":
+        return (HEADLESS,)
+    if spec.type == "ExternalName":
+        return ()
+    by_family = {f"IPv{ip_address(address).version}": address for address in (*assigned, *written_ips(spec))}
+    return tuple(by_family[family] for family in families(spec))

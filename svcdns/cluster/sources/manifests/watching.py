@@ -1,0 +1,38 @@
+"""Tells when something in a set of folders may have changed. What it was is for the reader of the files to find out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from typing import Final
+
+from watchfiles import awatch
+
+QUIET_MS: Final = 50
+"""A change is told once nothing more has come for so long: an editor's several steps are one change."""
+
+LONGEST_WAIT_MS: Final = 300
+"""A change is told after so long even where changes keep coming."""
+
+Watch = Callable[[frozenset[str]], AsyncGenerator[None, None]]
+"""Given folders, yields once when it watches their entries, and from then on after each change among them."""
+
+
+async def folder_changes(folders: frozenset[str]) -> AsyncGenerator[None, None]:
+    """The Watch of a real file system; folders below the given ones are not watched. Raises FileNotFoundError for a folder that is not there."""
+    changes = awatch(*folders, watch_filter=None, debounce=LONGEST_WAIT_MS, step=QUIET_MS, recursive=False)
+    async with aclosing(changes):
+        first = asyncio.ensure_future(anext(changes))
+        try:
+            # One step of the loop registers the folders with the kernel; from then on nothing is missed.
+            await asyncio.sleep(0)
+            if first.done():
+                first.result()
+            yield
+            await first
+        finally:
+            first.cancel()
+        yield
+        async for _ in changes:
+            yield

@@ -1,0 +1,41 @@
+"""`bind`: the addresses a server block listens on (spec C-bind). Configures only; control finds the addresses of interfaces."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from svcdns.chain.environment import Block
+from svcdns.corefile import reading
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One `bind` line: addresses or interfaces, and those of them that are left out."""
+
+    places: tuple[str, ...]
+    without: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """All `bind` lines of the block; they add up."""
+
+    lines: tuple[Line, ...]
+
+
+def parse(block: Block) -> Options:
+    """The options of the block's `bind` directives. Raises CorefileError."""
+    lines = []
+    for directive in block.directives:
+        places = tuple(word.text for word in reading.arguments(directive, 1, reading.UNBOUNDED))
+        without: tuple[str, ...] = ()
+        for line in reading.body(directive):
+            if line.name.text != "except":
+                raise reading.unknown_option(line, ("except",))
+            without += tuple(word.text for word in reading.arguments(line, 1, reading.UNBOUNDED))
+        lines.append(Line(places, without))
+    return Options(tuple(lines))
+
+
+PLUGIN: Final = None

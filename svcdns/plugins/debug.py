@@ -1,0 +1,25 @@
+"""`debug`: DEBUG lines in the log (spec C-debug). Configures only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from svcdns.chain.environment import Block
+from svcdns.corefile import reading
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """`debug` has no options: that it is there is all it says."""
+
+
+def parse(block: Block) -> Options:
+    """Checks that the directive stands alone. Raises CorefileError."""
+    for directive in block.directives:
+        reading.arguments(directive, 0, 0)
+        reading.no_body(directive)
+    return Options()
+
+
+PLUGIN: Final = None

@@ -1,0 +1,148 @@
+"""`errors`: logs what went wrong inside the chain (spec C-errors). Clients see only the response code."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from svcdns.chain.environment import Block, Environment
+from svcdns.chain.handler import Following, then
+from svcdns.chain.query import Answer, Query
+from svcdns.corefile import reading
+from svcdns.corefile.blocks import Directive
+from svcdns.corefile.errors import CorefileError
+from svcdns.wire.codes import type_text
+from svcdns.wire.names import to_text
+from svcdns.wire.reply import Reply
+
+MAX_PATTERN: Final = 10_000
+_LEVELS: Final = {"warning": logging.WARNING, "error": logging.ERROR, "info": logging.INFO, "debug": logging.DEBUG}
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Errors like `pattern` are counted for `period` seconds and then logged in one line."""
+
+    period: float
+    pattern: str
+    level: int = logging.ERROR
+    show_first: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The `consolidate` rules, in file order. Stacks are always logged with a failure, whatever `stacktrace` says."""
+
+    rules: tuple[Rule, ...] = ()
+
+
+def parse(block: Block) -> Options:
+    """The options of the block's `errors` directive. Raises CorefileError."""
+    directive = reading.once(block.directives)
+    for word in reading.arguments(directive, 0, 1):
+        reading.one_of(word, ("stdout",))
+    rules = []
+    for line in reading.body(directive):
+        if line.name.text == "stacktrace":
+            reading.arguments(line, 0, 0)
+        elif line.name.text == "consolidate":
+            rules.append(_rule(line))
+        else:
+            raise reading.unknown_option(line, ("stacktrace", "consolidate"))
+    return Options(tuple(rules))
+
+
+def _rule(line: Directive) -> Rule:
+    period, pattern, *rest = reading.arguments(line, 2, 4)
+    seconds = reading.duration(period)
+    if seconds <= 0:
+        raise CorefileError(period.position, f"'{period.text}' is not above 0")
+    if len(pattern.text) > MAX_PATTERN:
+        raise CorefileError(pattern.position, f"regular expression of {len(pattern.text)} characters; at most {MAX_PATTERN} are allowed")
+    try:
+        re.compile(pattern.text)
+    except re.error as error:
+        raise CorefileError(pattern.position, f"'{pattern.text}' is not a regular expression: {error}") from error
+    level, show_first = logging.ERROR, False
+    for number, word in enumerate(rest):
+        if word.text == "show_first":
+            show_first = True
+        elif number == 0:
+            level = _LEVELS[reading.one_of(word, (*_LEVELS, "show_first"))]
+        else:
+            raise CorefileError(word.position, f"'{word.text}' is unknown; show_first was expected")
+    return Rule(seconds, pattern.text, level, show_first)
+
+
+@dataclass(slots=True)
+class _Pending:
+    """A rule with the errors that it has caught in this period."""
+
+    rule: Rule
+    matches: Callable[[str], Any]
+    count: int = 0
+    until: float = field(default=0.0)
+
+
+class Errors:
+    """Logs the errors of bare replies."""
+
+    name = "errors"
+
+    def __init__(self, options: Options, environment: Environment) -> None:
+        """Logs to the environment's logger, by its clock."""
+        self._log, self._clock = environment.log, environment.clock
+        self._pending = [_Pending(rule, re.compile(rule.pattern).search) for rule in options.rules]
+
+    def handle(self, query: Query, following: Following) -> Answer:
+        """Asks on, and looks at what comes back."""
+
+        def look(reply: Reply) -> Reply:
+            if reply.error:
+                self._report(f"{reply.rcode} {to_text(query.key)} {type_text(query.rtype)}: {reply.error}", reply.error)
+            return reply
+
+        return then(following(query), look)
+
+    def stop(self) -> None:
+        """Logs the summaries that are due at the end."""
+        for pending in self._pending:
+            self._summarise(pending)
+
+    def tick(self) -> None:
+        """Logs the summaries whose period is over; called about once a second."""
+        now = self._clock()
+        for pending in self._pending:
+            if pending.count and now >= pending.until:
+                self._summarise(pending)
+
+    def _report(self, line: str, text: str) -> None:
+        for pending in self._pending:
+            if pending.matches(text):
+                pending.count += 1
+                if pending.count == 1:
+                    pending.until = self._clock() + pending.rule.period
+                    if pending.rule.show_first:
+                        self._log.log(pending.rule.level, "%s", line)
+                return
+        self._log.error("%s", line)
+
+    def _summarise(self, pending: _Pending) -> None:
+        rule, count, pending.count = pending.rule, pending.count, 0
+        if count > (1 if rule.show_first else 0):
+            self._log.log(rule.level, "%d errors like '%s' occurred in last %s", count, rule.pattern, _duration_text(rule.period))
+
+
+def _duration_text(seconds: float) -> str:
+    """Seconds as Go writes a duration: 30s, 1m30s, 500ms."""
+    if seconds < 1:
+        return f"{seconds * 1000:g}ms"
+    hours, rest = divmod(seconds, 3600)
+    minutes, rest = divmod(rest, 60)
+    return (f"{hours:g}h" if hours else "") + (f"{minutes:g}m" if hours or minutes else "") + f"{rest:g}s"
+
+
+PLUGIN: Final = Errors

@@ -1,0 +1,50 @@
+"""`health`: whether the process lives, over HTTP (spec C-health). Configures only; control serves it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from svcdns.chain.environment import Block
+from svcdns.corefile import reading
+from svcdns.corefile.errors import CorefileError
+from svcdns.telemetry.counters import Family, MetricKind
+
+DEFAULT: Final = ("", 8080)
+
+DURATION: Final = Family(
+    "coredns_health_request_duration_seconds",
+    MetricKind.HISTOGRAM,
+    "Seconds that a request to our own /health took.",
+    (),
+    tuple(0.00025 * 10**i for i in range(5)),
+)
+FAILURES: Final = Family("coredns_health_request_failures_total", MetricKind.COUNTER, "Requests to our own /health that failed.")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Address to listen on, and seconds of lame duck: how long DNS goes on after a stop was asked."""
+
+    address: tuple[str, int] = DEFAULT
+    lameduck: float = 0.0
+
+
+def parse(block: Block) -> Options:
+    """The options of the block's last `health` directive. Raises CorefileError."""
+    options = Options()
+    for directive in block.directives:
+        words = reading.arguments(directive, 0, 1)
+        lameduck = 0.0
+        for line in reading.body(directive):
+            if line.name.text != "lameduck":
+                raise reading.unknown_option(line, ("lameduck",))
+            word = reading.argument(line)
+            lameduck = reading.duration(word)
+            if lameduck < 0:
+                raise CorefileError(word.position, f"'{word.text}' is negative; a duration of at least 0 was expected")
+        options = Options(reading.host_port(words[0]) if words else DEFAULT, lameduck)
+    return options
+
+
+PLUGIN: Final = None

@@ -1,0 +1,160 @@
+"""`log`: a line for every query (spec C-log).
+
+Replies from the answer table never pass the chain, so this plugin observes: serving tells it of every answered query of its block, from the
+table or not, after the reply is sent. Formats are compiled once.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from svcdns.chain.classes import class_of
+from svcdns.chain.environment import Block, Environment
+from svcdns.chain.handler import Following
+from svcdns.chain.query import Answer, Query
+from svcdns.corefile import reading
+from svcdns.corefile.blocks import Directive
+from svcdns.corefile.zones import normalise_zone
+from svcdns.corefile.errors import CorefileError, ZoneError
+from svcdns.wire import names
+from svcdns.wire.codes import AA, AD, CD, QR, RA, RD, TC, Z, class_text, rcode_text, type_text
+from svcdns.wire.reply import Reply
+
+COMMON: Final = (
+    '{remote}:{port} - {>id} "{type} {class} {name} {proto} {size} {>do} {>bufsize}" {rcode} {>rflags} {rsize} {duration}'
+)
+COMBINED: Final = COMMON + ' "{>opcode}"'
+CLASSES: Final = ("all", "success", "denial", "error")
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Names that the rule is for (zones as text), the format, and the classes of replies that it logs."""
+
+    zones: tuple[str, ...]
+    format: str
+    classes: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The rules, in file order; the first whose names cover the query decides alone."""
+
+    rules: tuple[Rule, ...]
+
+
+def parse(block: Block) -> Options:
+    """The options of the block's `log` directives. Raises CorefileError."""
+    return Options(tuple(_rule(directive) for directive in block.directives))
+
+
+def _rule(directive: Directive) -> Rule:
+    words = list(directive.arguments)
+    template = COMMON
+    if len(words) > 1 and "{" in words[-1].text:
+        template = words.pop().text.replace("{common}", COMMON).replace("{combined}", COMBINED)
+    zones: tuple[str, ...] = ()
+    for word in words:
+        try:
+            zones += normalise_zone(word.text)
+        except ZoneError as error:
+            raise CorefileError(word.position, str(error)) from error
+    classes: set[str] = set()
+    for line in reading.body(directive):
+        if line.name.text != "class":
+            raise reading.unknown_option(line, ("class",))
+        classes |= {reading.one_of(word, CLASSES) for word in reading.arguments(line, 1, reading.UNBOUNDED)}
+    return Rule(zones or (".",), template, frozenset(classes or {"all"}))
+
+
+class Log:
+    """Writes the lines."""
+
+    name = "log"
+
+    def __init__(self, options: Options, environment: Environment) -> None:  # noqa: ARG002 - lines have no plugin prefix
+        """Lines go to the server's own logger."""
+        self._rules = [
+            (tuple(names.from_text(zone).lower() for zone in rule.zones), rule.classes, _compiled(rule.format)) for rule in options.rules
+        ]
+        self._log = logging.getLogger("svcdns")
+
+    def handle(self, query: Query, following: Following) -> Answer:
+        """Passes on; the line is written by `observe`."""
+        return following(query)
+
+    def observe(self, query: Query, reply: Reply, size: int, seconds: float) -> None:
+        """Writes the line of one answered query: `size` octets of reply, `seconds` from packet to reply."""
+        for zones, classes, line in self._rules:
+            if any(names.is_within(query.key, zone) for zone in zones):
+                if "all" in classes or class_of(query, reply) in classes:
+                    self._log.info("%s", line(_Answered(query, reply, size, seconds)))
+                return
+
+
+@dataclass(frozen=True, slots=True)
+class _Answered:
+    query: Query
+    reply: Reply
+    size: int
+    seconds: float
+
+
+def _host(address: str) -> str:
+    return f"[{address}]" if ":" in address else address
+
+
+def _flags(reply: Reply) -> str:
+    bits = reply.flags | QR
+    pairs = ((QR, "qr"), (AA, "aa"), (TC, "tc"), (RD, "rd"), (RA, "ra"), (Z, "z"), (AD, "ad"), (CD, "cd"))
+    return ",".join(name for bit, name in pairs if bits & bit)
+
+
+def _buffer_size(query: Query) -> int:
+    if query.edns is not None:
+        return query.edns.size
+    return 65535 if query.client.protocol == "tcp" else 512
+
+
+_FIELDS: Final[dict[str, Callable[[_Answered], str]]] = {
+    "{type}": lambda a: type_text(a.query.rtype),
+    "{class}": lambda a: class_text(a.query.rclass),
+    "{name}": lambda a: names.to_text(a.query.key),
+    "{proto}": lambda a: a.query.client.protocol,
+    "{remote}": lambda a: _host(a.query.client.address),
+    "{local}": lambda a: _host(a.query.client.local_address),
+    "{port}": lambda a: str(a.query.client.port),
+    "{size}": lambda a: str(a.query.size),
+    "{rsize}": lambda a: str(a.size),
+    "{duration}": lambda a: f"{a.seconds:.9f}s",
+    "{rcode}": lambda a: rcode_text(a.reply.rcode),
+    "{>rflags}": lambda a: _flags(a.reply),
+    "{>id}": lambda a: str(a.query.ident),
+    "{>opcode}": lambda a: str(a.query.opcode),
+    "{>do}": lambda a: "true" if a.query.dnssec_ok else "false",
+    "{>bufsize}": lambda a: str(_buffer_size(a.query)),
+}
+_PLACEHOLDER: Final = re.compile("|".join(re.escape(field) for field in _FIELDS) + r"|\{/[^}]+\}")
+
+
+def _compiled(template: str) -> Callable[[_Answered], str]:
+    """The format as a function; metadata that nobody published is `-`, an unknown placeholder stays as text."""
+    parts: list[Callable[[_Answered], str]] = []
+    at = 0
+    for found in _PLACEHOLDER.finditer(template):
+        parts.append(_constant(template[at : found.start()]))
+        parts.append(_FIELDS.get(found[0], _constant("-")))
+        at = found.end()
+    parts.append(_constant(template[at:]))
+    return lambda answered: "".join(part(answered) for part in parts)
+
+
+def _constant(text: str) -> Callable[[_Answered], str]:
+    return lambda _: text
+
+
+PLUGIN: Final = Log

@@ -1,0 +1,35 @@
+"""`prometheus`: metrics over HTTP, and the server's own per query (spec C-prometheus, M1). Configures only; control serves them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from svcdns.chain.environment import Block
+from svcdns.corefile import reading
+from svcdns.corefile.errors import CorefileError
+
+DEFAULT: Final = ("localhost", 9153)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Address to listen on."""
+
+    address: tuple[str, int] = DEFAULT
+
+
+def parse(block: Block) -> Options:
+    """The options of the block's `prometheus` directive. Raises CorefileError."""
+    directive = reading.once(block.directives)
+    words = reading.arguments(directive, 0, 1)
+    for line in reading.body(directive):
+        if line.name.text == "tls":
+            raise CorefileError(line.position, "prometheus over TLS is not built yet; see docs/supported.md")
+        if line.name.text != "runtime_metrics":
+            raise reading.unknown_option(line, ("tls", "runtime_metrics"))
+        reading.arguments(line, 0, 0)
+    return Options(reading.host_port(words[0]) if words else DEFAULT)
+
+
+PLUGIN: Final = None

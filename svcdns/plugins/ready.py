@@ -1,0 +1,37 @@
+"""`ready`: whether questions are answered, over HTTP (spec C-ready). Configures only; control serves it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from svcdns.chain.environment import Block
+from svcdns.corefile import reading
+
+DEFAULT: Final = ("", 8181)
+MODES: Final = ("until-ready", "continuously")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Address to listen on, and whether a plugin that was ready once is asked again."""
+
+    address: tuple[str, int] = DEFAULT
+    continuously: bool = False
+
+
+def parse(block: Block) -> Options:
+    """The options of the block's last `ready` directive. Raises CorefileError."""
+    options = Options()
+    for directive in block.directives:
+        words = reading.arguments(directive, 0, 1)
+        continuously = False
+        for line in reading.body(directive):
+            if line.name.text != "monitor":
+                raise reading.unknown_option(line, ("monitor",))
+            continuously = reading.one_of(reading.argument(line), MODES) == "continuously"
+        options = Options(reading.host_port(words[0]) if words else DEFAULT, continuously)
+    return options
+
+
+PLUGIN: Final = None

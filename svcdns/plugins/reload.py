@@ -1,0 +1,46 @@
+"""`reload`: takes a changed Corefile over while serving (spec C-reload). Configures only; control reloads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from svcdns.chain.environment import Block
+from svcdns.corefile import reading
+from svcdns.corefile.errors import CorefileError
+from svcdns.telemetry.counters import Family, MetricKind
+
+MIN_INTERVAL: Final = 2.0
+MIN_JITTER: Final = 1.0
+
+FAILED: Final = Family("coredns_reload_failed_total", MetricKind.COUNTER, "Changed Corefiles that could not be taken over.")
+VERSION: Final = Family(
+    "coredns_reload_version_info", MetricKind.GAUGE, "The hash of the Corefile that was taken over last.", ("hash", "value")
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Seconds between two looks at the file, and how far that varies in all."""
+
+    interval: float = 30.0
+    jitter: float = 15.0
+
+
+def parse(block: Block) -> Options:
+    """The options of the block's last `reload` directive. Raises CorefileError."""
+    options = Options()
+    for directive in block.directives:
+        words = reading.arguments(directive, 0, 2)
+        reading.no_body(directive)
+        interval = reading.duration(words[0]) if words else options.interval
+        if interval < MIN_INTERVAL:
+            raise CorefileError(words[0].position, f"interval '{words[0].text}' is too short; at least {MIN_INTERVAL:g}s was expected")
+        jitter = reading.duration(words[1]) if len(words) > 1 else options.jitter
+        if jitter != 0 and jitter < MIN_JITTER:
+            raise CorefileError(words[1].position, f"jitter '{words[1].text}' is too short; 0 or at least {MIN_JITTER:g}s was expected")
+        options = Options(interval, min(jitter, interval / 2))
+    return options
+
+
+PLUGIN: Final = None

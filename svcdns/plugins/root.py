@@ -1,0 +1,27 @@
+"""`root`: the folder that relative paths of other plugins start from. Configures only; the plan reads it first (spec C-root)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from svcdns.chain.environment import Block
+from svcdns.corefile import reading
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The folder, as it was written."""
+
+    path: str
+
+
+def parse(block: Block) -> Options:
+    """The options of the block's last `root` directive. Raises CorefileError."""
+    for directive in block.directives:
+        reading.no_body(directive)
+        path = reading.argument(directive).text
+    return Options(path)
+
+
+PLUGIN: Final = None

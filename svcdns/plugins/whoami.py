@@ -1,0 +1,54 @@
+"""`whoami`: tells a client its own address, port and transport (spec C-whoami)."""
+
+from __future__ import annotations
+
+import ipaddress
+import struct
+from dataclasses import dataclass
+from typing import Final
+
+from svcdns.chain.environment import Block, Environment
+from svcdns.chain.handler import Following
+from svcdns.chain.query import Answer, Query
+from svcdns.corefile import reading
+from svcdns.wire.codes import AA, Type
+from svcdns.wire.names import ROOT
+from svcdns.wire.reply import Record, Reply
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """`whoami` has no options."""
+
+
+def parse(block: Block) -> Options:
+    """Checks that the directive stands alone. Raises CorefileError."""
+    for directive in block.directives:
+        reading.arguments(directive, 0, 0)
+        reading.no_body(directive)
+    return Options()
+
+
+class Whoami:
+    """Answers every question with who asked it."""
+
+    name = "whoami"
+
+    def __init__(self, options: Options, environment: Environment) -> None:
+        """Needs nothing of either."""
+
+    def handle(self, query: Query, following: Following) -> Answer:  # noqa: ARG002 - the last word
+        """No answer; the client's address and a SRV record with its port as additional records."""
+        address = ipaddress.ip_address(query.client.address.partition("%")[0])
+        rtype = Type.A if address.version == 4 else Type.AAAA
+        prefix = b"_" + query.client.protocol.encode()
+        owner = bytes((len(prefix),)) + prefix + query.name
+        service = struct.pack("!HHH", 0, 0, query.client.port) + ROOT
+        return Reply(
+            flags=query.reply_flags | AA,
+            additional=(Record(query.name, rtype, 0, address.packed), Record(owner, Type.SRV, 0, service)),
+            for_client=True,
+        )
+
+
+PLUGIN: Final = Whoami
