@@ -31,9 +31,7 @@ class RangeFullError(Exception):
     """More objects ask for an address than the range has."""
 
 
-def assign(
-    names: Iterable[Name], network: IPv4Network, network_6: IPv6Network, written: Collection[str]
-) -> dict[Name, tuple[str, str]]:
+def assign(names: Iterable[Name], network: IPv4Network, network_6: IPv6Network, written: Collection[str]) -> dict[Name, tuple[str, str]]:
     """An IPv4 and an IPv6 address with the same last 16 bits for each name, none of them in `written`. Raises RangeFullError."""
     size = network.num_addresses - 2
     taken = _offsets(written, network) | _offsets(written, network_6)

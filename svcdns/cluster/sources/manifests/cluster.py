@@ -6,7 +6,6 @@ changed since the last reading are not parsed again.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -144,7 +143,7 @@ def _spelled_addresses(written: Iterable[Written]) -> Iterator[str]:
 
 def _namespaces(written: Iterable[Written]) -> Iterator[_Labelled]:
     """The namespaces written out, those that any object is in, and those that are always there."""
-    labels: dict[str, Mapping[str, str]] = dict.fromkeys(ALWAYS_THERE, {})
+    labels: dict[str, Mapping[str, str]] = {name: {} for name in ALWAYS_THERE}
     for item in written:
         if item.kind == "Namespace" and item.body is not None:
             labels[item.name] = item.metadata.labels
@@ -193,7 +192,6 @@ def _slices(
 
 
 def _written_slices(item: Written, body: ApiSlice, *, keep_zones: bool) -> Iterator[ClusterObject]:
-    body.metadata.namespace = item.namespace
     yield decoding.zonal_endpoint_slice(body) if keep_zones else decoding.endpoint_slice(body)
     if decoding.IMPORTED_SERVICE_LABEL in item.metadata.labels:
         yield decoding.imported_slice(body)
@@ -202,5 +200,4 @@ def _written_slices(item: Written, body: ApiSlice, *, keep_zones: bool) -> Itera
 def _imports(written: Iterable[Written]) -> Iterator[_Labelled]:
     for item in written:
         if isinstance(item.body, ApiServiceImport):
-            item.body.metadata.namespace = item.namespace
             yield decoding.service_import(item.body), item.metadata.labels

@@ -49,7 +49,9 @@ class Document:
         self._node = node
         fields = _plain(node, path, frozenset())
         if not isinstance(fields, dict):
-            raise self.error((), f"expected an object with apiVersion, kind and metadata, found {_WORDS.get(_type_name(fields), 'something else')}")
+            raise self.error(
+                (), f"expected an object with apiVersion, kind and metadata, found {_WORDS.get(_type_name(fields), 'something else')}"
+            )
         self.fields: dict[str, Any] = fields
         self.api_version = self._required_text("apiVersion", list_version)
         self.kind = self._required_text("kind", list_kind)
@@ -92,8 +94,8 @@ class Document:
         return found
 
     def _mismatch(self, message: str) -> ManifestError:
-        problem, _, path = message.partition(" - at ")
-        field: Field = tuple(int(index) if index else key for key, index in _STEP.findall(path))
+        problem, _, path = message.replace("`key` in ", "").partition(" - at ")
+        field: Field = tuple(int(index) if index else key for key, index in _STEP.findall(path.strip("`")))
         if missing := _MISSING.match(problem):
             return self.error(field, f"expected {missing['field']}, which is not there")
         if mismatch := _MISMATCH.match(problem):

@@ -51,7 +51,9 @@ class Found:
                 self._add_folder(path, real)
             else:
                 status = path.stat()
-                self.files.append(FoundFile(str(path), (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)))
+                self.files.append(
+                    FoundFile(str(path), (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
+                )
         except OSError as error:
             self.missing = self.missing or ManifestError(Place(str(path)), f"{error.strerror}; a file or folder of manifests was expected")
 
@@ -62,7 +64,7 @@ class Found:
                 self.add(entry)
 
     def _watch_links(self, path: Path) -> None:
-        """The folder of the path, and of each symbolic link on the way to where it leads; for what is not there, the nearest folder that is."""
+        """The folder of the path, and of each symbolic link on the way to where it leads; where one is missing, the nearest above it."""
         waiting = [Path(os.path.abspath(path))]  # noqa: PTH100  resolve() would follow the links that are looked for
         for _ in range(MOST_LINKS):
             if not waiting:

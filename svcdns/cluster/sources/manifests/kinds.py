@@ -71,6 +71,7 @@ def _read(document: Document, group: str) -> Written:
     if check is not None:
         check(document, body)
     namespace = "" if cluster_wide else metadata.namespace or DEFAULT_NAMESPACE
+    body.metadata.namespace = namespace
     return Written(document.place(), document.kind, namespace, metadata.name, metadata, body)
 
 

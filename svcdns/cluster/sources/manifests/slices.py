@@ -76,7 +76,7 @@ def _resolved(spec: ServiceSpec, pod: ClusterPod) -> tuple[Port, ...]:
     """The Service's ports as this Pod has them: a named targetPort that no container has is left out."""
     found = []
     for port in spec.ports:
-        target: int | str = port.port if port.targetPort in {None, "", 0} else port.targetPort  # type: ignore[assignment]
+        target = port.targetPort or port.port
         if isinstance(target, str):
             named = (own.containerPort for own in pod.ports if own.name == target and own.protocol == port.protocol)
             target = next(named, -1)

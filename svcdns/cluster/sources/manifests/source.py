@@ -11,8 +11,10 @@ import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 
+import msgspec
+
 from svcdns.cluster.changes import Begin, Change, Complete, Gone, Kind, Put
-from svcdns.cluster.objects import ClusterObject, EndpointSlice
+from svcdns.cluster.objects import ClusterObject, Endpoint, EndpointSlice
 from svcdns.cluster.sources.label_selectors import check_label_selector
 from svcdns.cluster.sources.manifests.cluster import Cluster, Key, Reader, Selection, build
 from svcdns.cluster.sources.manifests.errors import ManifestError
@@ -20,3 +22,148 @@ from svcdns.cluster.sources.manifests.files import Found, find
 from svcdns.cluster.sources.manifests.selecting import matcher
 from svcdns.cluster.sources.manifests.watching import Watch, folder_changes
 from svcdns.cluster.sources.options import SourceError
+
+
+class ManifestsSource:
+    """The cluster of the given files and folders. Implements ChangeSource."""
+
+    def __init__(
+        self,
+        paths: tuple[str, ...],
+        *,
+        log: logging.Logger,
+        watch: Watch = folder_changes,
+        endpoint_slices: bool = True,
+        pods: bool = False,
+        keep_zones: bool = False,
+        multicluster: bool = False,
+        labels: str = "",
+        namespace_labels: str = "",
+    ) -> None:
+        """Reads nothing yet. The options mean what they mean in WatchOptions. Raises SourceError for a bad selector."""
+        for option, text in (("labels", labels), ("namespace_labels", namespace_labels)):
+            try:
+                check_label_selector(text)
+            except ValueError as error:
+                raise SourceError(f"{option}: {error}") from error
+        wanted = {
+            Kind.ENDPOINT_SLICE: endpoint_slices,
+            Kind.POD: pods,
+            Kind.SERVICE_IMPORT: multicluster,
+            Kind.IMPORTED_SLICE: multicluster,
+        }
+        kinds = tuple(kind for kind in Kind if wanted.get(kind, True))
+        self._selection = Selection(kinds, keep_zones, matcher(labels), matcher(namespace_labels))
+        self._paths = paths
+        self._log = log
+        self._watch = watch
+        self._reader = Reader()
+        self._good: Cluster | None = None
+        self._tried: object = None
+        self._complaint = ""
+        self._told_ignored = False
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """The kinds whose lists this source will complete."""
+        return self._selection.kinds
+
+    async def configure(self) -> None:
+        """Reads everything once, so that a broken file ends the start. Raises ManifestError."""
+        await self._update(await asyncio.to_thread(find, self._paths))
+
+    def load(self) -> Cluster:
+        """What the files say now. Raises ManifestError."""
+        return self._load(find(self._paths))
+
+    async def changes(self) -> AsyncIterator[Change]:
+        """Every change, beginning with a full list of each kind; ends only when cancelled or closed. Raises ManifestError if nothing
+        good was ever read, SourceError if the folders cannot be watched."""
+        told: Cluster | None = None
+        while True:
+            found = await asyncio.to_thread(find, self._paths)
+            async with aclosing(self._watch(frozenset(found.directories))) as edits:
+                try:
+                    await anext(edits)
+                except FileNotFoundError:
+                    continue
+                except OSError as error:
+                    raise SourceError(f"manifests: cannot watch {', '.join(self._paths)}: {error}") from error
+                watched, found = found.directories, await asyncio.to_thread(find, self._paths)
+                cluster = await self._update(found)
+                for change in _full_list(cluster, self.kinds) if told is None else differences(told.objects, cluster.objects):
+                    yield change
+                told = cluster
+                if found.directories == watched:
+                    await anext(edits)
+
+    async def _update(self, found: Found) -> Cluster:
+        """The cluster of the files, or the last good one where they are broken."""
+        trial = (found.files, str(found.missing))
+        if self._good is not None and trial == self._tried:
+            return self._good
+        self._tried = trial
+        try:
+            cluster = await asyncio.to_thread(self._load, found)
+        except ManifestError as error:
+            if self._good is None:
+                raise
+            if str(error) != self._complaint:
+                self._log.error("manifests: %s; the last good state stays", error)
+            self._complaint = str(error)
+            return self._good
+        if self._complaint:
+            self._log.info("manifests: good again")
+        self._complaint = ""
+        self._tell_ignored(cluster)
+        self._good = cluster if self._good is None else _keep_terminating(self._good, cluster)
+        return self._good
+
+    def _load(self, found: Found) -> Cluster:
+        return build(self._reader.read(found), self._selection)
+
+    def _tell_ignored(self, cluster: Cluster) -> None:
+        if cluster.ignored and not self._told_ignored:
+            self._told_ignored = True
+            self._log.info("manifests: ignored what has no part in names: %s", ", ".join(sorted(cluster.ignored)))
+
+
+def _full_list(cluster: Cluster, kinds: tuple[Kind, ...]) -> Iterator[Change]:
+    for kind in kinds:
+        yield Begin(kind)
+        yield from (Put(item) for key, item in cluster.objects.items() if key[0] == kind)
+        yield Complete(kind)
+
+
+def _keep_terminating(old: Cluster, new: Cluster) -> Cluster:
+    """A Pod that is being deleted stays as it was last told until it is gone, as it does with an API server."""
+    kept = {key: old.objects[key] for key in new.terminating if key in old.objects}
+    return Cluster({**new.objects, **kept}, new.terminating, new.ignored)
+
+
+def differences(old: dict[Key, ClusterObject], new: dict[Key, ClusterObject]) -> Iterator[Change]:
+    """What leads from one state to the other without an instant in which a name is missing that both have: first what is new or
+    changed, then what is gone."""
+    changed = [item for key, item in new.items() if old.get(key) != item]
+    services = {(item.namespace, item.service) for item in changed if isinstance(item, EndpointSlice)}
+    still_there: set[tuple[str, str, Endpoint]] = set()
+    for item in new.values():
+        if isinstance(item, EndpointSlice) and (item.namespace, item.service) in services:
+            still_there.update((item.namespace, item.service, endpoint) for endpoint in item.endpoints)
+    bridged = []
+    for item in changed:
+        bridge = _bridge(old.get((Kind.ENDPOINT_SLICE, item.namespace, item.name)), item, still_there)
+        yield Put(bridge or item)
+        if bridge is not None:
+            bridged.append(item)
+    yield from map(Put, bridged)
+    yield from (Gone(kind, namespace, name) for kind, namespace, name in reversed(old) if (kind, namespace, name) not in new)
+
+
+def _bridge(old: ClusterObject | None, new: ClusterObject, still_there: set[tuple[str, str, Endpoint]]) -> EndpointSlice | None:
+    """The new slice with those endpoints of the old one still in it that another slice of the same Service now has, if there are any."""
+    if not isinstance(new, EndpointSlice) or not isinstance(old, EndpointSlice):
+        return None
+    own = set(new.endpoints)
+    moved = tuple(e for e in old.endpoints if e not in own and (new.namespace, new.service, e) in still_there)
+    return msgspec.structs.replace(new, endpoints=new.endpoints + moved) if moved else None

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Final
 
 from watchfiles import awatch
+
+# It reports every change of any file in the folders, which is for nobody but its own developers.
+logging.getLogger("watchfiles").setLevel(logging.WARNING)
 
 QUIET_MS: Final = 50
 """A change is told once nothing more has come for so long: an editor's several steps are one change."""
@@ -20,7 +24,7 @@ Watch = Callable[[frozenset[str]], AsyncGenerator[None, None]]
 
 
 async def folder_changes(folders: frozenset[str]) -> AsyncGenerator[None, None]:
-    """The Watch of a real file system; folders below the given ones are not watched. Raises FileNotFoundError for a folder that is not there."""
+    """The Watch of a real file system; folders below the given ones are not watched. Raises FileNotFoundError for a missing folder."""
     changes = awatch(*folders, watch_filter=None, debounce=LONGEST_WAIT_MS, step=QUIET_MS, recursive=False)
     async with aclosing(changes):
         first = asyncio.ensure_future(anext(changes))
