@@ -94,14 +94,20 @@ class Document:
         return found
 
     def _mismatch(self, message: str) -> ManifestError:
-        problem, _, path = message.replace("`key` in ", "").partition(" - at ")
-        field: Field = tuple(int(index) if index else key for key, index in _STEP.findall(path.strip("`")))
+        problem, _, path = message.partition(" - at ")
+        field: Field = tuple(int(index) if index else key for key, index in _STEP.findall(path.removesuffix("[...]`").strip("`")))
+        value: Any = self.fields
+        for step in field:
+            value = value[step]
+        if path.endswith("[...]`"):  # of a mapping of texts, some value
+            key, value = next((key, value) for key, value in value.items() if not isinstance(value, str))
+            field = (*field, key)
         if missing := _MISSING.match(problem):
             return self.error(field, f"expected {missing['field']}, which is not there")
         if mismatch := _MISMATCH.match(problem):
             expected = " or ".join(_WORDS.get(word, word) for word in mismatch["expected"].removesuffix(" | null").split(" | "))
-            some = " for each" if "[...]" in path else ""
-            return self.error(field, f"expected {expected}{some}, found {_WORDS.get(mismatch['found'], mismatch['found'])}")
+            shown = f" {value!r}" if isinstance(value, str | int | float) and len(str(value)) <= 40 else ""
+            return self.error(field, f"expected {expected}, found {_WORDS.get(mismatch['found'], mismatch['found'])}{shown}")
         return self.error(field, problem)
 
 
@@ -140,8 +146,8 @@ def _plain(node: yaml.Node, path: str, above: frozenset[int]) -> Any:
     if isinstance(node, yaml.SequenceNode):
         return [_plain(item, path, inside) for item in node.value]
     _flatten(node, path)
-    pairs = ((_scalar(key, path), value) for key, value in node.value)
-    return {key: plain for key, value in pairs if (plain := _plain(value, path, inside)) is not None}
+    pairs = ((key.value, _plain(value, path, inside)) for key, value in node.value)
+    return {key: value for key, value in pairs if value is not None}
 
 
 def _flatten(node: Any, path: str) -> None:
