@@ -49,9 +49,7 @@ class Document:
         self._node = node
         fields = _plain(node, path, frozenset())
         if not isinstance(fields, dict):
-            raise self.error(
-                (), f"expected an object with apiVersion, kind and metadata, found {_WORDS.get(_type_name(fields), 'something else')}"
-            )
+            raise self.error((), f"expected an object with apiVersion, kind and metadata, found {_described(fields)}")
         self.fields: dict[str, Any] = fields
         self.api_version = self._required_text("apiVersion", list_version)
         self.kind = self._required_text("kind", list_kind)
@@ -106,20 +104,15 @@ class Document:
             return self.error(field, f"expected {missing['field']}, which is not there")
         if mismatch := _MISMATCH.match(problem):
             expected = " or ".join(_WORDS.get(word, word) for word in mismatch["expected"].removesuffix(" | null").split(" | "))
-            shown = f" {value!r}" if isinstance(value, str | int | float) and len(str(value)) <= 40 else ""
-            return self.error(field, f"expected {expected}, found {_WORDS.get(mismatch['found'], mismatch['found'])}{shown}")
+            return self.error(field, f"expected {expected}, found {_described(value)}")
         return self.error(field, problem)
 
 
 def documents(path: str) -> Iterator[Document]:
     """The objects of a file, Lists flattened, empty documents left out. Raises ManifestError."""
+    text = _text(path)
     try:
-        loader = _Loader(Path(path).read_bytes().decode("utf-8-sig"))
-    except OSError as error:
-        raise ManifestError(Place(path), f"{error.strerror}; a readable file was expected") from None
-    except (UnicodeDecodeError, yaml.reader.ReaderError) as error:
-        raise ManifestError(Place(path), f"expected UTF-8 text: {error.reason}") from None
-    try:
+        loader = _Loader(text)
         while loader.check_node():
             node = loader.get_node()
             if node.tag != _TAG + "null":
@@ -127,10 +120,19 @@ def documents(path: str) -> Iterator[Document]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         raise ManifestError(Place(path, mark.line + 1 if mark else 0), f"expected YAML: {error.problem or error.context}") from None
-    except yaml.YAMLError as error:
-        raise ManifestError(Place(path), "expected YAML: " + " ".join(str(error).split())) from None
-    finally:
-        loader.dispose()
+    except yaml.reader.ReaderError as error:
+        raise ManifestError(Place(path, text.count("\n", 0, error.position) + 1), f"expected YAML: {error.reason}") from None
+
+
+def _text(path: str) -> str:
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise ManifestError(Place(path), f"{error.strerror}; a readable file was expected") from None
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ManifestError(Place(path, content.count(b"\n", 0, error.start) + 1), f"expected UTF-8 text: {error.reason}") from None
 
 
 _construct: Any = yaml.constructor.SafeConstructor()
@@ -202,5 +204,9 @@ def _line(node: yaml.Node, field: Field) -> int:
     return int(shown.start_mark.line) + 1
 
 
-def _type_name(value: object) -> str:
-    return {list: "array", dict: "object", type(None): "null"}.get(type(value), type(value).__name__)
+def _described(value: object) -> str:
+    """The value as an error shows it: what it is, and the value itself where it is short enough to be found again by."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    word = _WORDS[{list: "array", dict: "object", type(None): "null"}.get(type(value), type(value).__name__)]
+    return f"{word} {value!r}" if isinstance(value, str | int | float) and len(str(value)) <= 40 else word

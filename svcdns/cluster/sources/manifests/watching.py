@@ -37,6 +37,7 @@ async def folder_changes(folders: frozenset[str]) -> AsyncGenerator[None, None]:
             await first
         finally:
             first.cancel()
+            await asyncio.gather(first, return_exceptions=True)
         yield
         async for _ in changes:
             yield

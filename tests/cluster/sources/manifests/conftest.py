@@ -1,0 +1,28 @@
+"""Manifests as text, read the way the source reads them from files."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import pytest
+
+from svcdns.cluster.sources.manifests import ManifestsSource
+from svcdns.cluster.sources.manifests.cluster import Cluster
+
+Say = Callable[..., Cluster]
+
+
+@pytest.fixture
+def say(tmp_path: Path) -> Say:
+    """The cluster that a text says; keyword arguments are those of ManifestsSource, with Pods unless they say otherwise."""
+
+    def read(text: str, **options: Any) -> Cluster:
+        path = tmp_path / "cluster.yaml"
+        path.write_text(dedent(text))
+        return ManifestsSource((str(path),), log=logging.getLogger("manifests"), **{"pods": True, **options}).load()
+
+    return read

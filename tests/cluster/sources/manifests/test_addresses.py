@@ -1,0 +1,86 @@
+"""Made-up addresses depend on names alone, stay in their ranges and keep clear of what is written."""
+
+from ipaddress import IPv4Network, IPv6Network, ip_address
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from svcdns.cluster.sources.manifests.addresses import POD_RANGE, POD_RANGE_6, RangeFullError, assign, ending
+
+SMALL = IPv4Network("10.0.0.0/27")
+SMALL_6 = IPv6Network("fd00::/123")
+NAMES = st.sets(st.tuples(st.sampled_from(["a", "b"]), st.text("xyz", min_size=1, max_size=3)), max_size=20)
+NAME = st.tuples(st.just("new"), st.text("xyz", min_size=1, max_size=3))
+
+
+@given(names=NAMES)
+def test_same_at_every_start(names: set[tuple[str, str]]) -> None:
+    """The order in which names come does not count."""
+    forwards = assign(sorted(names), SMALL, SMALL_6, ())
+    backwards = assign(sorted(names, reverse=True), SMALL, SMALL_6, ())
+    assert forwards == backwards
+
+
+@given(names=NAMES, written=st.sets(st.sampled_from([str(SMALL[i]) for i in range(32)]), max_size=8))
+def test_unique_inside_the_range_and_not_written(names: set[tuple[str, str]], written: set[str]) -> None:
+    """Every name has its own address, neither the first nor the last of the range, and none that is written."""
+    assigned = assign(names, SMALL, SMALL_6, written)
+    firsts = [pair[0] for pair in assigned.values()]
+    assert set(assigned) == names
+    assert len(set(firsts)) == len(firsts)
+    assert not written & set(firsts)
+    for first, second in assigned.values():
+        assert ip_address(first) in list(SMALL.hosts())
+        assert ip_address(second) in SMALL_6
+
+
+@given(names=NAMES, new=NAME)
+def test_an_unrelated_name_moves_nobody(names: set[tuple[str, str]], new: tuple[str, str]) -> None:
+    """Unless the new name takes a place that somebody had, everybody keeps theirs."""
+    before = assign(names, SMALL, SMALL_6, ())
+    after = assign(names | {new}, SMALL, SMALL_6, ())
+    taken = after.pop(new)
+    if taken not in before.values():
+        assert after == before
+
+
+@given(names=st.sets(st.tuples(st.just("n"), st.text("xyz", min_size=1, max_size=3)), min_size=1, max_size=20))
+def test_a_removed_name_that_collided_with_nobody_moves_nobody(names: set[tuple[str, str]]) -> None:
+    """In the real range, where collisions are rare, leaving one out changes the others only if one of them wants its place."""
+    gone = max(names)
+    before = assign(names, POD_RANGE, POD_RANGE_6, ())
+    after = assign(names - {gone}, POD_RANGE, POD_RANGE_6, ())
+    place = before.pop(gone)
+    if place not in after.values():
+        assert after == before
+
+
+def test_written_ipv6_is_kept_clear_of_too() -> None:
+    """An address written in one family takes the place in both."""
+    (pair,) = assign([("n", "x")], SMALL, SMALL_6, ()).values()
+    (other,) = assign([("n", "x")], SMALL, SMALL_6, {pair[1]}).values()
+    assert other[0] != pair[0]
+    assert other[1] != pair[1]
+
+
+def test_known_address() -> None:
+    """The addresses of released versions stay: scripts and screenshots hold them."""
+    assert assign([("default", "db-0")], POD_RANGE, POD_RANGE_6, ()) == {("default", "db-0"): ("10.244.134.203", "fd00:10:244::86cb")}
+
+
+def test_full_range() -> None:
+    """30 names fit in a range of 32 addresses, and one more does not."""
+    names = [("n", str(number)) for number in range(31)]
+    assert len(assign(names[:30], SMALL, SMALL_6, ())) == 30
+    with pytest.raises(RangeFullError):
+        assign(names, SMALL, SMALL_6, ())
+
+
+def test_endings() -> None:
+    """An ending follows from its text, has the asked length and gives way to one that is taken."""
+    first = ending("text", 5)
+    assert ending("text", 5) == first
+    assert len(first) == 5
+    assert set(first) <= set("bcdfghjklmnpqrstvwxz2456789")
+    assert ending("text", 5, {first}) != first
