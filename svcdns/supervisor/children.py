@@ -48,12 +48,12 @@ class Child:
         """What the process says it is doing."""
         return state(self._region)
 
-    def start(self, now: float) -> None:
-        """Starts the process."""
+    def start(self, now: float, *more: str) -> None:
+        """Starts the process, with further arguments for this life of it."""
         ours, theirs = socket.socketpair()
         theirs.set_inheritable(True)
         clear_heartbeat(self._region)
-        arguments = [sys.executable, "-m", *self._command, "--channel", str(theirs.fileno()), "--shared", str(self._shared)]
+        arguments = [sys.executable, "-m", *self._command, *more, "--channel", str(theirs.fileno()), "--shared", str(self._shared)]
         environment = {**os.environ, PARENT: str(os.getpid())}
         self.pid = os.posix_spawn(sys.executable, arguments, environment, setsigmask=(), setsigdef=(signal.SIGPIPE,))
         theirs.close()

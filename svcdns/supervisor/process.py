@@ -146,15 +146,13 @@ class Supervisor:
     # -- children
 
     def _start(self, child: Child) -> None:
-        child.start(time.monotonic())
+        child.start(time.monotonic(), *(["--again"] if child is self._control and self._served else []))
         assert child.channel is not None
         self._selector.register(child.channel, selectors.EVENT_READ, child)
         if child is self._control:
             for slot, worker in enumerate(self._workers):
                 if worker.running:
                     self._connect(slot)
-            if self._served:
-                self._control.send({"op": "listening", "ok": True})
         else:
             slot = self._workers.index(child)
             self._send_sockets([child], self._sockets.all, [])

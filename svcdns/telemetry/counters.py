@@ -147,6 +147,12 @@ class Counters:
         self.values[cell + bisect_left(family.buckets, value)] += 1
         self.values[cell + len(family.buckets) + 1] += value
 
+    def clear(self, family: Family) -> None:
+        """Sets every series of a gauge to 0."""
+        for (name, _), cell in self._cells.items():
+            if name == family.name:
+                self.values[cell] = 0.0
+
     def _append(self, entry: Family | Series) -> None:
         data = _encode(entry)
         used = self._words[0]

@@ -92,6 +92,12 @@ def frame(content: ToWorker | ToControl) -> bytes:
     return len(data).to_bytes(LENGTH, "big") + data
 
 
+def put_frame(source: int, encoded: bytes) -> bytes:
+    """The frame of `Changed(source, Put(object))` for an object that is encoded already."""
+    data = _encoder.encode(("changed", source, ("put", msgspec.Raw(encoded), 0.0)))
+    return len(data).to_bytes(LENGTH, "big") + data
+
+
 class FrameReader:
     """Cuts a stream into frames. `feed` takes octets as they come, `frames` gives what is whole, one by one."""
 

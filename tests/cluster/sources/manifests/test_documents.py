@@ -9,7 +9,7 @@ from svcdns.cluster.sources.manifests.documents import Document, documents
 from svcdns.cluster.sources.manifests.errors import ManifestError
 
 HEAD = "apiVersion: v1\nkind: Thing\n"
-LIST = LIST + ""
+LIST = "apiVersion: v1\nkind: List\nitems:"
 
 
 def read(tmp_path: Path, text: str | bytes) -> list[Document]:

@@ -1,0 +1,39 @@
+"""When the SOA serial of a zone moves (spec K13, K17, K23): which changes of which objects count.
+
+Control stamps serials, so that all workers agree. A serial is the Unix time, in seconds, of the last change that counts for its kind of
+zone; additions and removals count for ordinary zones alone.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from svcdns.cluster.changes import Serials
+from svcdns.cluster.objects import ClusterObject, EndpointSlice, ImportedSlice, Namespace, Pod, Service, ServiceImport
+
+
+def after(serials: Serials, old: ClusterObject | None, new: ClusterObject | None, now: int) -> Serials:
+    """The serials after an object was added (`old` is None), removed (`new` is None) or updated; the same object if none moves."""
+    if isinstance(old or new, Namespace) or old == new:
+        return serials
+    if old is None or new is None:
+        return msgspec.structs.replace(serials, ordinary=now)
+    match old, new:
+        case Service(), Service():
+            if (old.external_name, old.ports) != (new.external_name, new.ports):
+                serials = msgspec.structs.replace(serials, ordinary=now)
+            if (old.external_ips, old.ports) != (new.external_ips, new.ports):
+                serials = msgspec.structs.replace(serials, external=now)
+        case Pod(), Pod():
+            if old.ip != new.ip:
+                serials = msgspec.structs.replace(serials, ordinary=now)
+        case EndpointSlice(), EndpointSlice():
+            if _answered(old) != _answered(new):
+                serials = msgspec.structs.replace(serials, ordinary=now)
+        case (ImportedSlice(), ImportedSlice()) | (ServiceImport(), ServiceImport()):
+            serials = msgspec.structs.replace(serials, multicluster=now)
+    return serials
+
+
+def _answered(slice_: EndpointSlice) -> object:
+    return slice_.ports, [(e.address, e.hostname, e.zone) for e in slice_.endpoints]

@@ -1,0 +1,41 @@
+"""The control process: `python -m svcdns.control --options JSON --channel FD --shared FD`. Started by the supervisor, not by people."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import socket
+import sys
+
+from svcdns.control.process import Control, Options
+from svcdns.telemetry import logging as log_lines
+from svcdns.telemetry.channel import Channel
+from svcdns.telemetry.lifeline import follow_parent
+from svcdns.telemetry.shared import regions
+
+
+def main() -> int:
+    """Runs control; its exit code."""
+    parser = argparse.ArgumentParser(prog="svcdns.control")
+    parser.add_argument("--options", required=True)
+    parser.add_argument("--again", action="store_true")
+    parser.add_argument("--channel", type=int, required=True)
+    parser.add_argument("--shared", type=int, required=True)
+    arguments = parser.parse_args()
+    follow_parent()
+    lines = log_lines.set_up()
+    options = Options(**json.loads(arguments.options), again=arguments.again)
+    channel = Channel(socket.socket(fileno=arguments.channel))
+    try:
+        return asyncio.run(_run(options, channel, regions(arguments.shared)))
+    finally:
+        lines.close()
+
+
+async def _run(options: Options, channel: Channel, shared: list[memoryview]) -> int:
+    return await Control(options, channel, shared).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

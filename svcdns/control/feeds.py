@@ -1,0 +1,139 @@
+"""The feeds to the workers: what each one has still to be told.
+
+A queue per worker holds keys, not values: an object that changes again before it was sent is sent once, with its latest value, so a slow worker costs
+memory for the cluster once and no more. Frames that are no objects (configuration, completions) keep their place among them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Mapping
+
+from svcdns.cluster.changes import Begin, Complete, Gone, Serials
+from svcdns.cluster.sources.feed import Changed, Epoch, FrameReader, ToControl, ToWorker, frame, put_frame
+from svcdns.control.store import Key, View
+
+CHUNK = 65536
+"""Octets of frames put together for one write."""
+
+
+class Feed:
+    """One worker's connection."""
+
+    def __init__(self, slot: int, sock: socket.socket, views: Mapping[int, View], heard: Callable[[int, ToControl], None]) -> None:
+        """`views` are read when objects are sent; `heard` takes what the worker says."""
+        self.slot, self._sock, self._views, self._heard = slot, sock, views, heard
+        self._pending: dict[Key | int | tuple[str, int], bytes | None] = {}
+        self._unsent = b""
+        self._next = 0
+        self._scheduled = self._writing = False
+        self.closed = False
+        self._reader = FrameReader(ToControl)
+        self._loop = asyncio.get_running_loop()
+        sock.setblocking(False)
+        self._loop.add_reader(sock, self._readable)
+
+    def begin(self, epoch: int) -> None:
+        """Opens the feed."""
+        self.put(Epoch(epoch))
+
+    def put(self, content: ToWorker) -> None:
+        """Queues a frame."""
+        self._next += 1
+        self._pending[self._next] = frame(content)
+        self._wake()
+
+    def tell(self, key: Key) -> None:
+        """Queues an object's present value, or its absence."""
+        if key not in self._pending:
+            self._pending[key] = None
+            self._wake()
+
+    def serials(self, view: View) -> None:
+        """Queues a view's serials; those of last time, if still queued, are replaced."""
+        self._pending[("serials", view.number)] = None
+        self._wake()
+
+    def everything(self, view: View) -> None:
+        """Queues all of a view, as a list of each kind that ends once its source has told all."""
+        for kind in view.kinds:
+            self.put(Changed(view.number, Begin(kind)))
+            for key in view.keys(kind):
+                self._pending.pop(key, None)
+                self.tell(key)
+            if kind in view.completed:
+                self.put(Changed(view.number, Complete(kind)))
+        self.serials(view)
+
+    def close(self) -> None:
+        """Ends the connection."""
+        if not self.closed:
+            self.closed = True
+            self._loop.remove_reader(self._sock)
+            self._loop.remove_writer(self._sock)
+            self._sock.close()
+
+    def _wake(self) -> None:
+        if not self._scheduled and not self._writing:
+            self._scheduled = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._scheduled = False
+        if self.closed:
+            return
+        try:
+            while self._unsent or self._pending:
+                if not self._unsent:
+                    self._unsent = self._take()
+                sent = self._sock.send(self._unsent)
+                self._unsent = self._unsent[sent:]
+        except BlockingIOError:
+            if not self._writing:
+                self._writing = True
+                self._loop.add_writer(self._sock, self._flush)
+            return
+        except OSError:
+            self.close()
+            return
+        if self._writing:
+            self._writing = False
+            self._loop.remove_writer(self._sock)
+
+    def _take(self) -> bytes:
+        """The next frames, in order, up to a chunk."""
+        parts: list[bytes] = []
+        size = 0
+        while self._pending and size < CHUNK:
+            key = next(iter(self._pending))
+            ready = self._pending.pop(key)
+            part = ready if ready is not None else self._frame(key)
+            parts.append(part)
+            size += len(part)
+        return b"".join(parts)
+
+    def _frame(self, key: object) -> bytes:
+        if isinstance(key, Key):
+            view = self._views.get(key.source)
+            found = view.objects.get(key) if view is not None else None
+            if found is not None:
+                return put_frame(key.source, found)
+            return frame(Changed(key.source, Gone(key.kind, key.namespace, key.name)))
+        assert isinstance(key, tuple)
+        view = self._views.get(key[1])
+        return frame(Changed(key[1], view.serials if view is not None else Serials()))
+
+    def _readable(self) -> None:
+        try:
+            data = self._sock.recv(CHUNK)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self.close()
+            return
+        self._reader.feed(data)
+        for content in self._reader.frames():
+            self._heard(self.slot, content)  # type: ignore[arg-type]

@@ -1,0 +1,112 @@
+"""The metrics page: the sum of all regions' counters, the build, and the processes (spec M1, K20)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+from collections.abc import Iterable, Iterator
+from itertools import accumulate
+from typing import Final
+
+import psutil
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
+
+from svcdns import __version__
+from svcdns.telemetry.counters import Family, MetricKind, samples
+
+BUILD_INFO: Final = Family(
+    "coredns_build_info", MetricKind.GAUGE, "What is running: version, revision and runtime.", ("version", "revision", "goversion")
+)
+PLUGIN_ENABLED: Final = Family(
+    "coredns_plugin_enabled", MetricKind.GAUGE, "The plugins of each server, zone and view.", ("server", "zone", "view", "name")
+)
+
+
+class Totals(Collector):
+    """Sums every series over the regions of control and all worker slots, past and present."""
+
+    def __init__(self, regions: list[memoryview]) -> None:
+        """`regions` of the shared mapping, control's first."""
+        self._regions = regions
+
+    def collect(self) -> Iterable[Metric]:
+        """The families, each with its series."""
+        families: dict[str, Family] = {}
+        sums: dict[str, dict[tuple[str, ...], list[float]]] = {}
+        for region in self._regions:
+            for sample in samples(region):
+                families[sample.family.name] = sample.family
+                series = sums.setdefault(sample.family.name, {})
+                before = series.get(sample.values)
+                series[sample.values] = list(sample.cells) if before is None else [a + b for a, b in zip(before, sample.cells, strict=True)]
+        for name, family in families.items():
+            yield _metric(family, sums[name])
+
+
+def _metric(family: Family, series: dict[tuple[str, ...], list[float]]) -> Metric:
+    if family.kind == MetricKind.HISTOGRAM:
+        histogram = HistogramMetricFamily(family.name, family.help, labels=family.labels)
+        bounds = [*map(floatToGoString, family.buckets), "+Inf"]
+        for values, cells in series.items():
+            histogram.add_metric(values, list(zip(bounds, accumulate(cells[:-1]), strict=True)), cells[-1])
+        return histogram
+    make = CounterMetricFamily if family.kind == MetricKind.COUNTER else GaugeMetricFamily
+    metric = make(family.name, family.help, labels=family.labels)
+    for values, cells in series.items():
+        metric.add_metric(values, cells[0])
+    return metric
+
+
+class Processes(Collector):
+    """The standard `process_*` metrics, summed over supervisor, control and workers."""
+
+    def collect(self) -> Iterator[Metric]:
+        """CPU, memory and descriptors of all processes together; the start is the supervisor's."""
+        cpu = resident = virtual = descriptors = 0.0
+        start = 0.0
+        for process in _family_of_processes():
+            with contextlib.suppress(psutil.Error):
+                with process.oneshot():
+                    times, memory = process.cpu_times(), process.memory_info()
+                    cpu += times.user + times.system
+                    resident += memory.rss
+                    virtual += memory.vms
+                    start = start or process.create_time()
+                descriptors += process.num_fds()
+        yield CounterMetricFamily("process_cpu_seconds_total", "User and system CPU seconds of all processes.", value=cpu)
+        yield GaugeMetricFamily("process_resident_memory_bytes", "Resident memory of all processes; shared pages count in each.", value=resident)
+        yield GaugeMetricFamily("process_virtual_memory_bytes", "Virtual memory of all processes.", value=virtual)
+        yield GaugeMetricFamily("process_open_fds", "Open file descriptors of all processes.", value=descriptors)
+        yield GaugeMetricFamily("process_start_time_seconds", "Start of the program, Unix seconds.", value=start)
+
+
+def _family_of_processes() -> list[psutil.Process]:
+    try:
+        supervisor = psutil.Process(os.getppid())
+        return [supervisor, *supervisor.children()]
+    except psutil.Error:
+        return []
+
+
+def build_labels() -> tuple[str, str, str]:
+    """The label values of BUILD_INFO."""
+    return __version__, os.environ.get("SVCDNS_REVISION", ""), f"{platform.python_implementation()} {platform.python_version()}"
+
+
+def registry(regions: list[memoryview]) -> CollectorRegistry:
+    """The registry that the metrics page shows."""
+    out = CollectorRegistry()
+    out.register(Totals(regions))
+    out.register(Processes())
+    return out
+
+
+def page(shown: CollectorRegistry, accept: str) -> tuple[bytes, str]:
+    """The page and its content type, in the format that the scraper accepts."""
+    encode, content_type = choose_encoder(accept)
+    return encode(shown), content_type

@@ -1,0 +1,150 @@
+"""From the Corefile to everything that control has to bring about: blocks, addresses, cluster views, files (spec L7's order of checks)."""
+
+from __future__ import annotations
+
+import importlib
+import ipaddress
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import psutil
+
+from svcdns.chain.plan import BlockPlan, plan
+from svcdns.cluster.sources.options import WatchOptions
+from svcdns.corefile.blocks import Corefile
+from svcdns.corefile.directives import check_directives
+from svcdns.corefile.errors import CorefileError
+from svcdns.corefile.keys import check_overlap
+from svcdns.corefile.load import load
+from svcdns.plugins import BUILT, ORDER
+
+Address = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """One Corefile, checked and worked out.
+
+    `hosts` has the addresses of each block, `("",)` for all; `views` the watch options by their encoding; `data` what plugins' files hold,
+    by plugin and key.
+    """
+
+    corefile: Corefile
+    plans: tuple[BlockPlan, ...]
+    hosts: tuple[tuple[str, ...], ...]
+    views: Mapping[bytes, WatchOptions]
+    data: Mapping[tuple[str, str], bytes]
+    local_addresses: tuple[str, ...]
+
+    def options(self, name: str) -> list[Any]:
+        """The options of that plugin in each block that has it."""
+        return [block.options[name] for block in self.plans if name in block.options]
+
+    @property
+    def listen(self) -> list[Address]:
+        """Every address to listen on, in file order."""
+        pairs = zip(self.plans, self.hosts, strict=True)
+        return list(dict.fromkeys((host, key.port) for block, hosts in pairs for key in block.keys for host in hosts))
+
+    @property
+    def zones(self) -> list[str]:
+        """The lines that a start prints: `example.org.:53`, with ` on <address>` where bound."""
+        return [
+            f"{key.zone}:{key.port}" + (f" on {host}" if host else "")
+            for block, hosts in zip(self.plans, self.hosts, strict=True)
+            for key in block.keys
+            for host in hosts
+        ]
+
+    @property
+    def lameduck(self) -> float:
+        """Seconds that DNS goes on after a stop was asked."""
+        return max((options.lameduck for options in self.options("health")), default=0.0)
+
+    @property
+    def startup_timeout(self) -> float:
+        """Seconds to wait for the cluster before serving without it."""
+        return max((options.startup_timeout for options in self.options("kubernetes")), default=0.0)
+
+
+def prepare(conf: str | None, port: int, data: Mapping[tuple[str, str], bytes] | None = None) -> Setup:
+    """Loads, checks and works out a Corefile, and reads the files its plugins name.
+
+    `data` is what was gathered before: a plugin may keep some of it. Raises SvcdnsError.
+    """
+    return work_out(load(conf, environ=os.environ, default_port=port), data or {})
+
+
+def work_out(corefile: Corefile, before: Mapping[tuple[str, str], bytes]) -> Setup:
+    """The set-up for a loaded Corefile. Raises SvcdnsError."""
+    check_directives(corefile, (*ORDER, "import"), BUILT)
+    _check_transports(corefile)
+    plans = plan(corefile, ORDER, _module)
+    interfaces = _interfaces()
+    hosts = tuple(_hosts(block, interfaces) for block in plans)
+    check_overlap(corefile.blocks, hosts)
+    views = {msgspec.msgpack.encode(o.watch): o.watch for o in (b.options["kubernetes"] for b in plans if "kubernetes" in b.options)}
+    own = [address for addresses in interfaces.values() for address in addresses]
+    local = tuple(dict.fromkeys(a for a in own if not a.startswith("127.") and a != "::1"))
+    return Setup(corefile, plans, hosts, views, _gathered(plans, before), local)
+
+
+def _module(name: str) -> Any:
+    return importlib.import_module(BUILT[name])
+
+
+def _check_transports(corefile: Corefile) -> None:
+    for block in corefile.blocks:
+        for key in block.keys:
+            if key.transport != "dns":
+                raise CorefileError(key.position, f"transport '{key.transport}://' is one of CoreDNS's that svcdns does not have yet")
+
+
+def _gathered(plans: tuple[BlockPlan, ...], before: Mapping[tuple[str, str], bytes]) -> dict[tuple[str, str], bytes]:
+    out: dict[tuple[str, str], bytes] = {}
+    for block in plans:
+        for name, options in block.options.items():
+            gather = getattr(_module(name), "gather", None)
+            if gather is not None:
+                known = {key: payload for (plugin, key), payload in before.items() if plugin == name}
+                out |= {(name, key): payload for key, payload in gather(options, known).items()}
+    return out
+
+
+def _interfaces() -> dict[str, list[str]]:
+    """Addresses by interface, without prefix length; those of IPv6 link-local keep their zone."""
+    families = (socket.AF_INET, socket.AF_INET6)
+    return {
+        name: [address.address for address in addresses if address.family in families]
+        for name, addresses in psutil.net_if_addrs().items()
+    }
+
+
+def _hosts(block: BlockPlan, interfaces: Mapping[str, list[str]]) -> tuple[str, ...]:
+    options = block.options.get("bind")
+    if options is None:
+        return ("",)
+    position = next(d.position for d in block.directives if d.name.text == "bind")
+    out: list[str] = []
+    for line in options.lines:
+        without = {a for place in line.without for a in _addresses(place, interfaces) or [place]}
+        for place in line.places:
+            found = _addresses(place, interfaces)
+            if not found:
+                raise CorefileError(position, f"plugin/bind: not a valid IP address or interface name: '{place}'")
+            out += [address for address in found if address not in without]
+    return tuple(dict.fromkeys(out))
+
+
+def _addresses(place: str, interfaces: Mapping[str, list[str]]) -> list[str]:
+    if place in interfaces:
+        return interfaces[place]
+    try:
+        ipaddress.ip_address(place)
+    except ValueError:
+        return []
+    return [place]

@@ -1,0 +1,138 @@
+"""The cluster views: which clusters are watched, by which source, and what has come of it.
+
+A view is what one set of watch options shows; blocks with the same options share it, and a reload that does not change them does not touch the
+watch. Every change goes into the view's store and, as a difference, to whoever is to be told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from svcdns.cluster.changes import Change, Complete, Gone, Kind, Put
+from svcdns.cluster.objects import EndpointSlice, Service
+from svcdns.cluster.sources.feed import SourceKinds
+from svcdns.cluster.sources.options import WatchOptions
+from svcdns.control.store import Key, View
+from svcdns.plugins.kubernetes.metrics import PROGRAMMING_DURATION, REST_DURATION, REST_REQUESTS
+from svcdns.telemetry.counters import Counters
+
+Told = Callable[[View, Key | Complete], None]
+
+
+class RestMetrics:
+    """Counts requests to API servers (spec K20)."""
+
+    def __init__(self, counters: Counters) -> None:
+        """Into control's own region."""
+        self._counters = counters
+
+    def request(self, verb: str, host: str, code: str, method: str, seconds: float | None) -> None:
+        """One request; `seconds` until the head of the response, None where it was never the server's to answer soon (a watch)."""
+        self._counters.count(REST_REQUESTS, code, method, host)
+        if seconds is not None:
+            self._counters.observe(REST_DURATION, self._counters.cell(REST_DURATION, verb, host), seconds)
+
+
+class Views:
+    """All views and the tasks that keep them up to date."""
+
+    def __init__(self, counters: Counters, log: logging.Logger, tell: Told, now: Callable[[], float] = time.time) -> None:
+        """`tell` is called for every difference, in order; `now` is Unix time in seconds."""
+        self._counters, self._log, self._tell, self._now = counters, log, tell, now
+        self.by_number: dict[int, View] = {}
+        self._by_watch: dict[bytes, int] = {}
+        self._sources: dict[int, Any] = {}
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._next = 0
+
+    async def prepare(self, wanted: Mapping[bytes, WatchOptions]) -> list[int]:
+        """Makes the sources that are missing and checks that they can work; their numbers. Raises SvcdnsError, and nothing has changed."""
+        made: list[tuple[bytes, Any]] = []
+        for encoded, options in wanted.items():
+            if encoded not in self._by_watch:
+                source = self._source(options)
+                await source.configure()
+                made.append((encoded, source))
+        new = []
+        for encoded, source in made:
+            self._next += 1
+            self._by_watch[encoded] = self._next
+            self._sources[self._next] = source
+            self.by_number[self._next] = View(self._next, tuple(source.kinds), self._now)
+            new.append(self._next)
+        return new
+
+    def _source(self, options: WatchOptions) -> Any:
+        if options.manifests:
+            from svcdns.cluster.sources.manifests import ManifestsSource
+
+            return ManifestsSource(options, log=self._log)
+        from svcdns.cluster.sources.apiserver import ApiServerSource
+
+        return ApiServerSource(options, log=self._log, observe=RestMetrics(self._counters))
+
+    def start(self, numbers: Iterable[int]) -> None:
+        """Starts to watch."""
+        for number in numbers:
+            self._tasks[number] = asyncio.create_task(self._follow(number))
+
+    def kinds(self, wanted: Iterable[bytes]) -> tuple[SourceKinds, ...]:
+        """What workers have to know of the views with these watch options."""
+        numbers = [(self._by_watch[encoded], encoded) for encoded in wanted]
+        return tuple(SourceKinds(number, encoded, self.by_number[number].kinds) for number, encoded in numbers)
+
+    async def keep(self, wanted: Iterable[bytes]) -> None:
+        """Ends the views that nobody wants any more."""
+        gone = [encoded for encoded in self._by_watch if encoded not in set(wanted)]
+        for encoded in gone:
+            number = self._by_watch.pop(encoded)
+            self.by_number.pop(number)
+            self._sources.pop(number)
+            await self._end(number)
+
+    async def stop(self) -> None:
+        """Ends all watches; what is known stays."""
+        for number in list(self._tasks):
+            await self._end(number)
+
+    async def _end(self, number: int) -> None:
+        task = self._tasks.pop(number, None)
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def _follow(self, number: int) -> None:
+        view = self.by_number[number]
+        async for change in self._sources[number].changes():
+            service = self._service_of(view, change)
+            serials = view.serials
+            for difference in view.take(change):
+                self._tell(view, difference)
+            if view.serials is not serials:
+                self._tell_serials(view)
+            if service is not None:
+                self._programmed(service, change)
+
+    def _tell_serials(self, view: View) -> None:
+        self._tell(view, Key(view.number, Kind.SERVICE, "", ""))
+
+    def _service_of(self, view: View, change: Change) -> Service | None:
+        """The Service of a slice whose change says when it was triggered, looked up when the change is taken."""
+        if not isinstance(change, Put | Gone) or not change.trigger_time:
+            return None
+        if isinstance(change, Put):
+            slice_ = change.object
+        else:
+            slice_ = view.object(Key(view.number, change.kind, change.namespace, change.name))  # type: ignore[assignment]
+        if not isinstance(slice_, EndpointSlice):
+            return None
+        found = view.object(Key(view.number, Kind.SERVICE, slice_.namespace, slice_.service))
+        return found if isinstance(found, Service) else None
+
+    def _programmed(self, service: Service, change: Any) -> None:
+        cell = self._counters.cell(PROGRAMMING_DURATION, "headless_with_selector" if service.headless else "cluster_ip")
+        self._counters.observe(PROGRAMMING_DURATION, cell, max(0.0, self._now() - change.trigger_time))
