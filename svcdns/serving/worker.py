@@ -75,6 +75,7 @@ class Worker:
         self._live = _Generation()
         self._built: dict[int, _Generation] = {}
         self._forgetful: list[Callable[[set[Owner]], None]] = []
+        self._ticking: list[Callable[[], None]] = []
         self._configured = self._draining = self._frozen = False
         self._last_breath = 0.0
         self._reader = FrameReader(ToWorker)
@@ -206,6 +207,7 @@ class Worker:
             return
         old, self._live = self._live, built
         self._forgetful = [h.forget for h in built.chains.handlers if hasattr(h, "forget")]
+        self._ticking = [h.tick for h in built.chains.handlers if hasattr(h, "tick")]
         for source in [number for number in self._indexes if number not in self._views.values()]:
             del self._indexes[source]
         await self.listening.swap(built.chains.listeners)
@@ -247,6 +249,8 @@ class Worker:
     def beat(self) -> None:
         """Heartbeat, counters, state."""
         self.counters.beat(self.clock())
+        for tick in self._ticking:
+            tick()
         self.fold()
         self._show_state()
 

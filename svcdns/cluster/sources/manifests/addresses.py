@@ -9,6 +9,7 @@ The ranges are those that kubeadm and its usual Pod networks start from, so that
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Collection, Iterable
 from ipaddress import IPv4Network, IPv6Network, ip_address
@@ -61,10 +62,15 @@ def ending(text: str, length: int, taken: Collection[str] = ()) -> str:
         attempt += 1
 
 
-def _offsets(written: Collection[str], network: IPv4Network | IPv6Network) -> set[int]:
-    first = int(network.network_address)
-    inside = (address for text in written if (address := ip_address(text)) in network)
-    return {offset for address in inside if 1 <= (offset := int(address) - first) <= network.num_addresses - 2}
+def _offsets(written: Iterable[str], network: IPv4Network | IPv6Network) -> set[int]:
+    """Where in the range the written addresses are; names, which slices of type FQDN hold, are nowhere in it."""
+    found = set()
+    for text in written:
+        with contextlib.suppress(ValueError):
+            address = ip_address(text)
+            if address in network:
+                found.add(int(address) - int(network.network_address))
+    return found & set(range(1, network.num_addresses - 1))
 
 
 def _hash(text: str, attempt: int) -> int:

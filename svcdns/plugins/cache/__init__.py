@@ -1,0 +1,12 @@
+"""The `cache` plugin: what others answered, kept for as long as it is valid; see docs/plugins/cache.md."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from svcdns.plugins.cache.handler import Cache
+from svcdns.plugins.cache.options import Options, parse
+
+PLUGIN: Final = Cache
+
+__all__ = ["PLUGIN", "Cache", "Options", "parse"]

@@ -1,0 +1,12 @@
+"""The `forward` plugin: names outside the cluster are asked of other servers; see docs/plugins/forward.md."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from svcdns.plugins.forward.handler import Forward
+from svcdns.plugins.forward.options import Options, gather, parse
+
+PLUGIN: Final = Forward
+
+__all__ = ["PLUGIN", "Forward", "Options", "gather", "parse"]

@@ -1,0 +1,224 @@
+"""The options of `forward` (spec C-forward), and reading the resolv.conf files that it names."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from svcdns.chain.environment import Block
+from svcdns.corefile import reading
+from svcdns.corefile.blocks import Directive, Token
+from svcdns.corefile.errors import CorefileError
+from svcdns.errors import SvcdnsError
+
+MAX_UPSTREAMS: Final = 15
+POLICIES: Final = ("random", "round_robin", "sequential")
+NOT_BUILT: Final = ("next", "next_on_nodata", "failover", "tls", "tls_servername", "doh_method", "resolver")
+DNS_PORT: Final = 53
+
+
+class UpstreamFileError(SvcdnsError):
+    """A file of upstreams cannot be read, or names none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One `forward` line. `upstreams` are addresses, or paths of files in the form of resolv.conf; times in seconds, 0 meaning none or
+    unlimited where the option says so."""
+
+    zone: str
+    upstreams: tuple[tuple[str, int] | str, ...]
+    excepted: tuple[str, ...] = ()
+    force_tcp: bool = False
+    prefer_udp: bool = False
+    expire: float = 10.0
+    max_age: float = 0.0
+    max_idle_conns: int = 0
+    read_timeout: float = 2.0
+    max_fails: int = 2
+    max_connect_attempts: int = -1
+    health_check: float = 0.5
+    health_recursion: bool = True
+    health_domain: str = "."
+    policy: str = "random"
+    max_concurrent: int = 0
+    failfast: bool = False
+    source_address: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """All `forward` lines of a block, tried in file order."""
+
+    rules: tuple[Rule, ...]
+
+
+def parse(block: Block) -> Options:
+    """The options of the block's `forward` directives. Raises CorefileError."""
+    return Options(tuple(_rule(directive, block) for directive in block.directives))
+
+
+def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  # noqa: ARG001 - files are read once, at set-up
+    """The contents of the files named as upstreams, by path. Raises UpstreamFileError where a line ends without any upstream."""
+    files: dict[str, bytes] = {}
+    for rule in options.rules:
+        count = 0
+        for upstream in rule.upstreams:
+            if isinstance(upstream, str):
+                try:
+                    files[upstream] = Path(upstream).read_bytes()
+                except OSError as error:
+                    raise UpstreamFileError(f"plugin/forward: open {upstream}: {(error.strerror or '').lower()}") from error
+                count += len(nameservers(files[upstream]))
+            else:
+                count += 1
+        if not count:
+            raise UpstreamFileError(f"plugin/forward: no valid upstream addresses found in {' '.join(map(str, rule.upstreams))}")
+    return files
+
+
+def nameservers(content: bytes) -> list[tuple[str, int]]:
+    """The `nameserver` lines of a file in the form of resolv.conf, zone ids cut off; lines that hold no address are skipped."""
+    out = []
+    for line in content.decode(errors="replace").splitlines():
+        words = line.split("#")[0].split(";")[0].split()
+        if len(words) > 1 and words[0] == "nameserver":
+            text = words[1].partition("%")[0]
+            if _is_address(text):
+                out.append((text, DNS_PORT))
+    return out
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _rule(directive: Directive, block: Block) -> Rule:
+    source, *places = reading.arguments(directive, 2, reading.UNBOUNDED)
+    zones = reading.zones([source])
+    if not zones:
+        raise CorefileError(source.position, f"unable to normalize '{source.text}'; a zone was expected")
+    if len(places) > MAX_UPSTREAMS:
+        raise CorefileError(places[MAX_UPSTREAMS].position, f"more than {MAX_UPSTREAMS} TOs configured: {len(places)}")
+    upstreams = tuple(dict.fromkeys(_upstream(place, block) for place in places))
+    rule = Rule(zones[0], upstreams)
+    for line in reading.body(directive):
+        name = line.name.text
+        if name in NOT_BUILT:
+            raise CorefileError(line.position, f"option '{name}' of forward is not built yet; see docs/supported.md")
+        if name not in _LINES:
+            raise reading.unknown_option(line, (*_LINES, *NOT_BUILT))
+        reading.no_body(line)
+        rule = replace(rule, **_LINES[name](line, rule))
+    if 0 < rule.max_age < rule.expire:
+        raise CorefileError(directive.position, f"max_age ({rule.max_age:g}s) must not be less than expire ({rule.expire:g}s)")
+    return rule
+
+
+def _upstream(place: Token, block: Block) -> tuple[str, int] | str:
+    text = place.text
+    scheme, separator, rest = text.rpartition("://")
+    if separator and scheme in ("tls", "https"):
+        raise CorefileError(place.position, f"upstreams by {scheme}:// are not built yet; see docs/supported.md")
+    if separator and scheme != "dns":
+        raise CorefileError(place.position, f"'{scheme}' is not supported as a destination protocol in forward: {text}")
+    address = _address(rest if separator else text)
+    if address is not None:
+        return address
+    path = str(Path(block.root) / text)
+    if separator or not ("/" in text or Path(path).exists()):
+        raise CorefileError(place.position, f"not an IP address or file: '{text}'")
+    return path
+
+
+def _address(text: str) -> tuple[str, int] | None:
+    """IP, IP:port, [IPv6], [IPv6]:port."""
+    if _is_address(text):
+        return text, DNS_PORT
+    host, _, port = text.rpartition(":")
+    if text.startswith("[") and text.endswith("]"):
+        host, port = text, str(DNS_PORT)
+    host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    return (host, int(port)) if port.isdecimal() and 0 < int(port) < 65536 and _is_address(host) else None
+
+
+def _flag(name: str) -> Callable[[Directive, Rule], dict[str, Any]]:
+    def read(line: Directive, _rule: Rule) -> dict[str, Any]:
+        reading.arguments(line, 0, 0)
+        return {name: True}
+
+    return read
+
+
+def _number(name: str) -> Callable[[Directive, Rule], dict[str, Any]]:
+    return lambda line, _rule: {name: reading.integer(reading.argument(line))}
+
+
+def _seconds(name: str, *, above_zero: bool = False) -> Callable[[Directive, Rule], dict[str, Any]]:
+    def read(line: Directive, _rule: Rule) -> dict[str, Any]:
+        word = reading.argument(line)
+        value = reading.duration(word)
+        if value < 0 or (above_zero and not value):
+            raise CorefileError(word.position, f"{line.name.text} '{word.text}' is not {'above 0' if above_zero else 'at least 0'}")
+        return {name: value}
+
+    return read
+
+
+def _except(line: Directive, rule: Rule) -> dict[str, Any]:
+    return {"excepted": rule.excepted + reading.zones(reading.arguments(line, 1, reading.UNBOUNDED))}
+
+
+def _policy(line: Directive, _rule: Rule) -> dict[str, Any]:
+    return {"policy": reading.one_of(reading.argument(line), POLICIES)}
+
+
+def _health_check(line: Directive, _rule: Rule) -> dict[str, Any]:
+    words = list(reading.arguments(line, 1, 4))
+    interval = reading.duration(words.pop(0))
+    if interval < 0:
+        raise CorefileError(line.arguments[0].position, f"health_check '{line.arguments[0].text}' is not at least 0")
+    out: dict[str, Any] = {"health_check": interval}
+    while words:
+        word = words.pop(0)
+        if reading.one_of(word, ("no_rec", "domain")) == "no_rec":
+            out["health_recursion"] = False
+            continue
+        zones = reading.zones(words[:1])
+        if not zones:
+            raise CorefileError(word.position, "health_check: a name was expected behind 'domain'")
+        out["health_domain"] = zones[0]
+        words.pop(0)
+    return out
+
+
+def _source_address(line: Directive, _rule: Rule) -> dict[str, Any]:
+    word = reading.argument(line)
+    if not _is_address(word.text):
+        raise CorefileError(word.position, f"'{word.text}' is not an IP address")
+    return {"source_address": word.text}
+
+
+_LINES: Final[dict[str, Callable[[Directive, Rule], dict[str, Any]]]] = {
+    "except": _except,
+    "force_tcp": _flag("force_tcp"),
+    "prefer_udp": _flag("prefer_udp"),
+    "expire": _seconds("expire"),
+    "max_age": _seconds("max_age"),
+    "max_idle_conns": _number("max_idle_conns"),
+    "read_timeout": _seconds("read_timeout", above_zero=True),
+    "max_fails": _number("max_fails"),
+    "max_connect_attempts": _number("max_connect_attempts"),
+    "health_check": _health_check,
+    "policy": _policy,
+    "max_concurrent": _number("max_concurrent"),
+    "failfast_all_unhealthy_upstreams": _flag("failfast"),
+    "source_address": _source_address,
+}

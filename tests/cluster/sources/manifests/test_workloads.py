@@ -1,0 +1,164 @@
+"""Which Pods there are, what they are called, where they are, and which are ready."""
+
+from collections.abc import Callable
+from textwrap import dedent
+
+import pytest
+
+from svcdns.cluster.changes import Kind
+from svcdns.cluster.objects import EndpointSlice, Pod
+from svcdns.cluster.sources.manifests.cluster import Cluster
+
+Say = Callable[..., Cluster]
+
+
+def pods(cluster: Cluster) -> dict[str, str]:
+    """Address by name of all Pods in `default`."""
+    return {item.name: item.ip for item in cluster.objects.values() if isinstance(item, Pod) and item.namespace == "default"}
+
+
+def ready(cluster: Cluster) -> list[str]:
+    """The Pods that a slice of `default` holds."""
+    return [end.target for item in cluster.objects.values() if isinstance(item, EndpointSlice) for end in item.endpoints]
+
+
+def workload(kind: str, *spec: str, name: str = "web") -> str:
+    """A workload whose Pods are labelled `app: web`, with those lines in its spec."""
+    lines = "".join(f"\n  {line}" for line in spec)
+    return f"""
+apiVersion: apps/v1
+kind: {kind}
+metadata: {{name: {name}}}
+spec:{lines}
+  template: {{metadata: {{labels: {{app: web}}}}}}
+---
+"""
+
+
+SERVICE = "apiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec: {clusterIP: None, selector: {app: web}}\n---\n"
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec", "count"),
+    [
+        pytest.param("Deployment", ["replicas: 3"], 3, id="deployment"),
+        pytest.param("Deployment", [], 1, id="deployment-default"),
+        pytest.param("Deployment", ["replicas: 0"], 0, id="deployment-none"),
+        pytest.param("ReplicaSet", ["replicas: 2"], 2, id="replica-set"),
+        pytest.param("StatefulSet", ["replicas: 2"], 2, id="stateful-set"),
+        pytest.param("StatefulSet", [], 1, id="stateful-set-default"),
+        pytest.param("DaemonSet", [], 1, id="daemon-set"),
+    ],
+)
+def test_count(say: Say, kind: str, spec: list[str], count: int) -> None:
+    """As many as `replicas` says, one where it says nothing, one for a DaemonSet."""
+    assert len(pods(say(workload(kind, *spec)))) == count
+
+
+@pytest.mark.parametrize("kind", ["Deployment", "ReplicaSet", "StatefulSet"])
+def test_scaling_keeps_names_and_addresses(say: Say, kind: str) -> None:
+    """Fewer replicas are the first ones of more, each at its own address."""
+    many = pods(say(workload(kind, "replicas: 5")))
+    few = pods(say(workload(kind, "replicas: 3")))
+    assert few.items() < many.items()
+    assert len(set(many.values())) == 5
+
+
+def test_names(say: Say) -> None:
+    """Names have the form that the controllers give them; another template changes none of them."""
+    before = pods(say(workload("Deployment", "replicas: 2")))
+    after = pods(say(workload("Deployment", "replicas: 2", "paused: false").replace("labels", "annotations: {a: b}, labels")))
+    assert before == after
+    for name in before:
+        first, template_hash, end = name.split("-")
+        assert (first, len(template_hash), len(end)) == ("web", 10, 5)
+
+
+def test_stateful_set(say: Say) -> None:
+    """Its Pods are numbered from ordinals.start, and their names are DNS names below the Service that serviceName names."""
+    text = workload("StatefulSet", "replicas: 2", "serviceName: web", "ordinals: {start: 5}") + SERVICE
+    cluster = say(text)
+    assert list(pods(cluster)) == ["web-5", "web-6"]
+    (slice_,) = (item for item in cluster.objects.values() if isinstance(item, EndpointSlice))
+    assert [end.hostname for end in slice_.endpoints] == ["web-5", "web-6"]
+
+
+def test_service_of_one_stateful_pod(say: Say) -> None:
+    """A selector on the label statefulset.kubernetes.io/pod-name finds the one Pod."""
+    text = workload("StatefulSet", "replicas: 3") + SERVICE.replace("app: web", "statefulset.kubernetes.io/pod-name: web-1")
+    assert ready(say(text)) == ["web-1"]
+
+
+def test_a_written_pod_takes_the_place_of_a_made_up_one(say: Say) -> None:
+    """By its name, so that one Pod of a StatefulSet can be given its own state."""
+    text = workload("StatefulSet", "replicas: 2") + "apiVersion: v1\nkind: Pod\nmetadata: {name: web-1}\nstatus: {podIP: 192.0.2.1}\n"
+    cluster = pods(say(text))
+    assert list(cluster) == ["web-0", "web-1"]
+    assert cluster["web-1"] == "192.0.2.1"
+
+
+def test_dump_of_a_cluster(say: Say) -> None:
+    """Where Pods are written out that a workload owns, it gets none made up, nor does its ReplicaSet."""
+    owner = "ownerReferences: [{{apiVersion: apps/v1, kind: {}, name: {}, controller: true}}]"
+    replica_set = workload("ReplicaSet", "replicas: 2", name="web-abc").replace(
+        "{name: web-abc}", f"{{name: web-abc, {owner.format('Deployment', 'web')}}}"
+    )
+    pod = f"apiVersion: v1\nkind: Pod\nmetadata: {{name: web-abc-x, {owner.format('ReplicaSet', 'web-abc')}}}\n"
+    assert list(pods(say(workload("Deployment", "replicas: 2") + replica_set + pod))) == ["web-abc-x"]
+    assert len(pods(say(workload("Deployment", "replicas: 2") + replica_set))) == 2
+
+
+@pytest.mark.parametrize(
+    ("status", "is_ready", "is_listed"),
+    [
+        pytest.param("", True, True, id="nothing-written"),
+        pytest.param("{podIP: 192.0.2.1}", True, True, id="only-an-address"),
+        pytest.param("{phase: Running}", True, True, id="running"),
+        pytest.param("{phase: Running, conditions: [{type: Ready, status: 'True'}]}", True, True, id="ready"),
+        pytest.param("{phase: Running, conditions: [{type: Ready, status: 'False'}]}", False, True, id="not-ready"),
+        pytest.param("{conditions: [{type: Ready, status: Unknown}]}", False, True, id="ready-unknown"),
+        pytest.param("{conditions: [{type: Initialized, status: 'False'}]}", True, True, id="another-condition"),
+        pytest.param("{phase: Pending}", False, True, id="pending"),
+        pytest.param("{phase: Unknown}", False, False, id="unknown"),
+        pytest.param("{phase: Succeeded}", False, False, id="succeeded"),
+        pytest.param("{phase: Failed, conditions: [{type: Ready, status: 'True'}]}", False, False, id="failed"),
+    ],
+)
+def test_readiness_of_a_written_pod(say: Say, status: str, is_ready: bool, is_listed: bool) -> None:
+    """A written Pod is ready unless its status says otherwise; Pods at their end are not listed, as an API server is asked for them."""
+    text = SERVICE + f"apiVersion: v1\nkind: Pod\nmetadata: {{name: web, labels: {{app: web}}}}\nstatus: {status}\n"
+    cluster = say(text)
+    assert ready(cluster) == (["web"] if is_ready else [])
+    assert list(pods(cluster)) == (["web"] if is_listed else [])
+
+
+def test_pod_being_deleted(say: Say) -> None:
+    """A Pod with a deletionTimestamp is neither ready nor listed anew."""
+    text = SERVICE + "apiVersion: v1\nkind: Pod\nmetadata: {name: web, labels: {app: web}, deletionTimestamp: '2025-01-01T00:00:00Z'}\n"
+    cluster = say(text)
+    assert ready(cluster) == []
+    assert pods(cluster) == {}
+    assert cluster.terminating == {(Kind.POD, "default", "web")}
+
+
+def test_unrelated_objects_move_no_pod(say: Say) -> None:
+    """Another workload beside it, or in another file order, leaves the addresses alone."""
+    first = workload("Deployment", "replicas: 3")
+    other = workload("StatefulSet", "replicas: 4", name="other")
+    alone = pods(say(first))
+    assert alone.items() < pods(say(first + other)).items()
+    assert pods(say(other + first)) == pods(say(first + other))
+
+
+def test_written_addresses_are_kept_clear_of(say: Say) -> None:
+    """A made-up address gives way to a written one, whatever object it is written in."""
+    (address,) = pods(say(workload("Deployment"))).values()
+    text = workload("Deployment") + dedent(
+        f"""
+        apiVersion: discovery.k8s.io/v1
+        kind: EndpointSlice
+        metadata: {{name: x}}
+        endpoints: [{{addresses: [{address}]}}]
+        """
+    )
+    assert address not in pods(say(text)).values()
