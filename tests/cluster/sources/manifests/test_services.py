@@ -1,7 +1,7 @@
 """Services as the API server would store them: families, ClusterIPs, ports, external addresses."""
 
 from collections.abc import Callable
-from ipaddress import ip_address
+from ipaddress import IPv4Network, ip_address
 
 import pytest
 
@@ -85,9 +85,7 @@ def test_without_ports(say: Say) -> None:
 
 def test_full_range(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
     """More Services than addresses are an error, not an endless search."""
-    monkeypatch.setattr(
-        "svcdns.cluster.sources.manifests.services.SERVICE_RANGE", SERVICE_RANGE.supernet(new_prefix=16).__class__("10.96.0.0/30")
-    )
+    monkeypatch.setattr("svcdns.cluster.sources.manifests.services.SERVICE_RANGE", IPv4Network("10.96.0.0/30"))
     text = "".join(f"apiVersion: v1\nkind: Service\nmetadata: {{name: web-{number}}}\n---\n" for number in range(3))
     with pytest.raises(ManifestError, match=r"cluster\.yaml:9: expected no more Services than 10\.96\.0\.0/30 has addresses"):
         say(text)

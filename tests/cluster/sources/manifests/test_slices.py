@@ -28,7 +28,10 @@ def pod(name: str, address: str, spec: str = "{}", metadata: str = "labels: {app
 
 
 NAMED = "{containers: [{ports: [{name: http, containerPort: 8080}, {name: dns, protocol: UDP, containerPort: 5353}]}]}"
-SIDECAR = "{containers: [{}], initContainers: [{ports: [{name: http, containerPort: 1}]}, {restartPolicy: Always, ports: [{name: http, containerPort: 2}]}]}"
+SIDECAR = """{
+  containers: [{}],
+  initContainers: [{ports: [{name: http, containerPort: 1}]}, {restartPolicy: Always, ports: [{name: http, containerPort: 2}]}],
+}"""
 
 
 @pytest.mark.parametrize(
@@ -39,7 +42,9 @@ SIDECAR = "{containers: [{}], initContainers: [{ports: [{name: http, containerPo
         pytest.param("[{name: a, port: 80, targetPort: http}]", NAMED, (Port("a", "TCP", 8080),), id="name"),
         pytest.param("[{name: a, port: 53, protocol: UDP, targetPort: dns}]", NAMED, (Port("a", "UDP", 5353),), id="name-udp"),
         pytest.param("[{name: a, port: 53, targetPort: dns}]", NAMED, PLACEHOLDER_PORTS, id="name-of-another-protocol"),
-        pytest.param("[{name: a, port: 1}, {name: b, port: 2, targetPort: no}]", NAMED, (Port("a", "TCP", 1),), id="unknown-name-left-out"),
+        pytest.param(
+            "[{name: a, port: 1}, {name: b, port: 2, targetPort: gone}]", NAMED, (Port("a", "TCP", 1),), id="unknown-name-left-out"
+        ),
         pytest.param("[{port: 80, targetPort: http}]", SIDECAR, (Port("", "TCP", 2),), id="sidecar-but-no-other-init-container"),
         pytest.param("[]", NAMED, PLACEHOLDER_PORTS, id="no-ports"),
     ],
@@ -134,7 +139,8 @@ def test_families(say: Say, spec: str, families: list[list[str]]) -> None:
 
 def deployment(replicas: int) -> str:
     """A Deployment behind the Service."""
-    return f"apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: web}}\nspec: {{replicas: {replicas}, template: {{metadata: {{labels: {{app: web}}}}}}}}\n---\n"
+    spec = f"{{replicas: {replicas}, template: {{metadata: {{labels: {{app: web}}}}}}}}"
+    return f"apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: web}}\nspec: {spec}\n---\n"
 
 
 def test_at_most_100_endpoints(say: Say) -> None:

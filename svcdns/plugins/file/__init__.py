@@ -1,0 +1,12 @@
+"""The `file` plugin: zones from zone files; see docs/plugins/file.md."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from svcdns.plugins.file.handler import File
+from svcdns.plugins.file.options import Options, gather, parse
+
+PLUGIN: Final = File
+
+__all__ = ["PLUGIN", "File", "Options", "gather", "parse"]

@@ -1,0 +1,185 @@
+"""The `file` plugin: authoritative answers from zone files (spec C-file, RFC 1034 §4.3.2)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from svcdns.chain.environment import Environment
+from svcdns.chain.handler import Following, joined, then
+from svcdns.chain.query import Answer, Query
+from svcdns.plugins.file.options import Options, Zones, data_key
+from svcdns.plugins.file.zone import RRset, Zone
+from svcdns.wire import names
+from svcdns.wire.codes import AA, Rcode, Type
+from svcdns.wire.reply import UNTIL_CHANGED, Owner, Record, Reply, bare
+
+MAX_ALIASES: Final = 8
+_ADDRESSES: Final = (Type.A, Type.AAAA)
+_TARGET_AT: Final[dict[int, int]] = {Type.MX: 2, Type.SRV: 6, Type.SVCB: 2, Type.HTTPS: 2, Type.NS: 0}
+"""Where the RDATA of these types has a name whose addresses belong into the additional section."""
+
+
+class File:
+    """The zone files of one block."""
+
+    name = "file"
+
+    def __init__(self, options: Options, environment: Environment) -> None:
+        """The zones' content comes from control, now or later."""
+        self._environment = environment
+        self._lines: dict[bytes, Zones] = {}
+        self._zones: dict[bytes, Zone] = {}
+        for line in options.files:
+            for text in line.zones:
+                self._serve(line, text)
+        self._order = sorted(self._lines, key=len, reverse=True)
+
+    def _serve(self, line: Zones, text: str) -> None:
+        apex, key = names.from_text(text).lower(), data_key(line.path, text)
+        self._lines[apex] = line
+
+        def loaded(content: bytes) -> None:
+            self._zones[apex] = Zone(apex, content)
+            self._environment.forget((_owner(apex),))
+
+        content = self._environment.data("file", key)
+        if content is not None:
+            self._zones[apex] = Zone(apex, content)
+        self._environment.on_data("file", key, loaded)
+
+    def handle(self, query: Query, following: Following) -> Answer:
+        """Answers names of the zones; others go on."""
+        apex = next((zone for zone in self._order if names.is_within(query.key, zone)), None)
+        if apex is None:
+            return following(query)
+        zone = self._zones.get(apex)
+        if zone is None:
+            return bare(Rcode.SERVFAIL, f"zone {names.to_text(apex)} is not loaded")
+        if query.rtype in (Type.AXFR, Type.IXFR):
+            return bare(Rcode.REFUSED)
+        answer = _Answering(zone, query).run()
+        if isinstance(answer, Reply) and not answer.answer and answer.rcode == Rcode.NXDOMAIN:
+            fallthrough = self._lines[apex].fallthrough
+            if any(names.is_within(query.key, names.from_text(text).lower()) for text in fallthrough):
+                return following(query)
+        return answer
+
+
+def _owner(apex: bytes) -> Owner:
+    return ("file", names.to_text(apex))
+
+
+class _Answering:
+    """One question put to one zone."""
+
+    def __init__(self, zone: Zone, query: Query) -> None:
+        self.zone, self.query = zone, query
+        self.answer: list[Record] = []
+        self.flags = query.reply_flags | AA
+
+    def run(self) -> Answer:
+        name, key = self.query.name, self.query.key
+        for _ in range(MAX_ALIASES + 1):
+            step = self._step(name, key)
+            if not isinstance(step, bytes):
+                return step
+            name, key = step, step.lower()
+            if not names.is_within(key, self.zone.apex):
+                return self._outside(name)
+        return self._reply(Rcode.NOERROR)
+
+    def _step(self, name: bytes, key: bytes) -> Reply | bytes:
+        """The reply, or the name that an alias leads to."""
+        zone, rtype = self.zone, self.query.rtype
+        cut = zone.cut_above(key)
+        if cut is not None and not (cut == key and rtype == Type.DS):
+            return self._delegation(cut)
+        node = zone.nodes.get(key)
+        if node is None:
+            dname = zone.dname_above(key)
+            if dname is not None:
+                return self._redirected(dname, name)
+            if zone.exists(key):
+                return self._negative(Rcode.NOERROR)
+            node = zone.wildcard_for(key)
+            if node is None:
+                return self._negative(Rcode.NXDOMAIN if not self.answer else Rcode.NOERROR)
+        if rtype == Type.ANY:
+            self.answer += [record for rrset in node.values() for record in _owned(rrset, name)]
+            return self._positive()
+        if rtype in node:
+            self.answer += _owned(node[rtype], name)
+            return self._positive()
+        if Type.CNAME in node:
+            self.answer += _owned(node[Type.CNAME], name)
+            return node[Type.CNAME][0].rdata
+        return self._negative(Rcode.NOERROR)
+
+    def _positive(self) -> Reply:
+        """The answer, the zone's NS records, and the addresses of names that the answer mentions."""
+        authority = () if self.query.rtype == Type.NS and self.query.key == self.zone.apex else self.zone.ns
+        additional = self._addresses_of([*self.answer, *authority])
+        return self._reply(Rcode.NOERROR, authority, additional)
+
+    def _negative(self, rcode: int) -> Reply:
+        soa = self.zone.soa[0]
+        minimum = int.from_bytes(soa.rdata[-4:], "big")
+        record = Record(soa.owner, soa.rtype, min(soa.ttl, minimum), soa.rdata)  # RFC 2308 §3
+        return self._reply(rcode, (record,))
+
+    def _delegation(self, cut: bytes) -> Reply:
+        self.flags &= ~AA
+        servers = self.zone.rrset(cut, Type.NS)
+        return self._reply(Rcode.NOERROR, servers, self._addresses_of(servers))
+
+    def _redirected(self, dname: Record, name: bytes) -> Reply | bytes:
+        """The DNAME and the CNAME that follows from it, RFC 6672 §3.1."""
+        target = name[: len(name) - len(dname.owner)] + dname.rdata
+        self.answer.append(dname)
+        if len(target) > names.MAX_NAME:
+            return self._reply(Rcode.YXDOMAIN)
+        self.answer.append(Record(name, Type.CNAME, dname.ttl, target))
+        return target
+
+    def _addresses_of(self, records: RRset | list[Record]) -> RRset:
+        out: list[Record] = []
+        seen: set[bytes] = set()
+        for record in records:
+            at = _TARGET_AT.get(record.rtype)
+            if at is None:
+                continue
+            target, _ = names.read_name(record.rdata, at)
+            key = target.lower()
+            if key not in seen and names.is_within(key, self.zone.apex):
+                seen.add(key)
+                for rtype in _ADDRESSES:
+                    out += self.zone.rrset(key, rtype)
+        return tuple(out)
+
+    def _reply(self, rcode: int, authority: RRset = (), additional: RRset = ()) -> Reply:
+        return Reply(
+            rcode=rcode,
+            flags=self.flags,
+            answer=tuple(self.answer),
+            authority=tuple(authority),
+            additional=additional,
+            lifetime=UNTIL_CHANGED,
+            owners=(_owner(self.zone.apex),),
+        )
+
+    def _outside(self, target: bytes) -> Answer:
+        """The alias leads out of the zone: the server itself is asked."""
+        found = self.query.ask(target, self.query.rtype)
+
+        def add(other: Reply) -> Reply:
+            reply = self._reply(Rcode.NOERROR)
+            return joined(msgspec.structs.replace(reply, answer=reply.answer + other.answer), other)
+
+        return then(found, add)
+
+
+def _owned(rrset: RRset, name: bytes) -> RRset:
+    """The records under the name as it was asked, wildcards included."""
+    return tuple(Record(name, record.rtype, record.ttl, record.rdata) for record in rrset)

@@ -1,0 +1,95 @@
+"""The options of `file` (spec C-file), and reading the zone files that it names; control does the latter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from svcdns.chain.environment import Block
+from svcdns.corefile import reading
+from svcdns.corefile.blocks import Directive
+from svcdns.wire import names
+from svcdns.wire.codes import Type
+from svcdns.wire.reply import Record
+from svcdns.wire.zone_text import ZoneFileError, read
+
+RELOAD: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Zones:
+    """One `file` line: a zone file, the zones that are read from it, seconds between two looks at it."""
+
+    path: str
+    zones: tuple[str, ...]
+    fallthrough: tuple[str, ...] = ()
+    reload: float = RELOAD
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """All `file` lines of a block."""
+
+    files: tuple[Zones, ...]
+
+
+def parse(block: Block) -> Options:
+    """The options of the block's `file` directives. Raises CorefileError."""
+    return Options(tuple(_zones(directive, block) for directive in block.directives))
+
+
+def _zones(directive: Directive, block: Block) -> Zones:
+    path, *origins = reading.arguments(directive, 1, reading.UNBOUNDED)
+    fallthrough: tuple[str, ...] = ()
+    reload = RELOAD
+    for line in reading.body(directive):
+        match line.name.text:
+            case "reload":
+                reload = reading.duration(reading.argument(line))
+            case "reload_by_mtime":
+                reading.arguments(line, 0, 0)
+            case "fallthrough":
+                fallthrough = reading.fallthrough(line)
+            case _:
+                raise reading.unknown_option(line, ("reload", "reload_by_mtime", "fallthrough"))
+    return Zones(str(Path(block.root) / path.text), reading.zones(origins, block.zones), fallthrough, reload)
+
+
+def data_key(path: str, zone: str) -> str:
+    """The key under which a zone's records are handed to the workers."""
+    return f"{path} {zone}"
+
+
+def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:
+    """The records of each zone, as msgpack. A file that has gone wrong since it was read keeps its last good content.
+
+    Raises ZoneFileError for a file that was never good.
+    """
+    out = {}
+    for file in options.files:
+        for zone in file.zones:
+            key = data_key(file.path, zone)
+            try:
+                out[key] = msgspec.msgpack.encode(_read(file.path, zone))
+            except ZoneFileError:
+                if key not in known:
+                    raise
+                out[key] = known[key]
+    return out
+
+
+def _read(path: str, zone: str) -> list[Record]:
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ZoneFileError(f"plugin/file: open {path}: {getattr(error, 'strerror', None) or error}") from error
+    origin = names.from_text(zone)
+    records = read(text, origin, path)
+    apex = origin.lower()
+    if not any(record.rtype == Type.SOA and record.owner.lower() == apex for record in records):
+        raise ZoneFileError(f"plugin/file: {path}: no SOA record for {zone}")
+    return [record for record in records if names.is_within(record.owner.lower(), apex)]

@@ -1,0 +1,303 @@
+"""Zone files: text in the master file format (RFC 1035 §5.1) to records.
+
+Lines, parentheses, quotes, owners and directives are read here, with the place of each in every error; names are read by `wire.names`,
+which holds their limits. RDATA of most types is dnslib's work; types that it lacks come in their own form or as RFC 3597 §5
+writes unknown ones (`\\# length hex`). `$INCLUDE` reads other files; nothing else is read.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from dnslib import RD, DNSBuffer, DNSError
+from dnslib.dns import RDMAP
+
+from svcdns.errors import SvcdnsError
+from svcdns.wire import names
+from svcdns.wire.codes import Class, Type
+from svcdns.wire.errors import NameTextError
+from svcdns.wire.reply import Record
+
+MAX_INCLUDES: Final = 8
+_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_TTL: Final = re.compile(r"(?:\d+[smhdw]?)+", re.IGNORECASE)
+_TOKEN: Final = re.compile(r'"((?:[^"\\]|\\.)*)"|;[^\n]*|([()])|((?:[^\s;()"\\]|\\.)+)|\n', re.DOTALL)
+
+
+class ZoneFileError(SvcdnsError):
+    """A zone file that says something wrong; the text names file and line."""
+
+
+class _Word(NamedTuple):
+    text: str
+    quoted: bool = False
+
+
+class _Line(NamedTuple):
+    """One entry, its parentheses resolved. `blank` says that it starts with white space: the owner is the last one."""
+
+    number: int
+    blank: bool
+    words: list[_Word]
+
+
+class _Buffer(DNSBuffer):
+    """A buffer in which dnslib writes names whole, as `Record` carries them."""
+
+    def encode_name(self, name: object) -> None:
+        self.encode_name_nocompress(name)
+
+
+def read(text: str, origin: bytes, path: str, default_ttl: int = 3600) -> list[Record]:
+    """The records of a zone file, in file order. `origin` is the zone's name; `path` names the file in errors. Raises ZoneFileError."""
+    return _Reader(origin, path, default_ttl).run(text)
+
+
+class _Reader:
+    def __init__(self, origin: bytes, path: str, ttl: int, depth: int = 0) -> None:
+        self.origin, self.path, self.ttl, self.depth = origin, path, ttl, depth
+        self.owner: bytes | None = None
+        self.number = 0
+        self.records: list[Record] = []
+
+    def run(self, text: str) -> list[Record]:
+        for line in self._lines(text):
+            self.number = line.number
+            try:
+                self._entry(line)
+            except NameTextError as error:
+                raise self._error(str(error)) from error
+        return self.records
+
+    def _error(self, what: str) -> ZoneFileError:
+        return ZoneFileError(f"{self.path}:{self.number}: {what}")
+
+    def _lines(self, text: str) -> Iterator[_Line]:
+        number, depth, start, blank = 1, 0, 1, False
+        words: list[_Word] = []
+        at_start = True
+        position = 0
+        while position < len(text):
+            if text[position] in " \t\r":
+                blank = blank or (at_start and not depth)
+                at_start = False
+                position += 1
+                continue
+            found = _TOKEN.match(text, position)
+            if found is None:
+                self.number = number
+                raise self._error("a quote or escape without its end")
+            if at_start and not depth and not words:
+                blank = False
+            position = found.end()
+            token = found[0]
+            if token == "\n":
+                number += 1
+                if not depth:
+                    if words:
+                        yield _Line(start, blank, words)
+                    words, blank, at_start, start = [], False, True, number
+                continue
+            at_start = False
+            if found[2]:
+                depth += 1 if found[2] == "(" else -1
+                if depth < 0:
+                    self.number = number
+                    raise self._error("')' without '('")
+            elif not token.startswith(";"):
+                if not words:
+                    start = number
+                words.append(_Word(found[1], quoted=True) if found[1] is not None else _Word(found[3]))
+                number += token.count("\n")
+        if depth:
+            self.number = start
+            raise self._error("'(' without ')'")
+        if words:
+            yield _Line(start, blank, words)
+
+    def _entry(self, line: _Line) -> None:
+        words = line.words
+        first = words[0].text
+        if first.startswith("$") and not words[0].quoted and not line.blank:
+            self._directive(first.upper(), [word.text for word in words[1:]])
+            return
+        if not line.blank:
+            self.owner = self._name(first)
+            words = words[1:]
+        if self.owner is None:
+            raise self._error("the first record has no owner name")
+        self._record(words)
+
+    def _directive(self, name: str, words: list[str]) -> None:
+        if not words:
+            raise self._error(f"{name} needs a value")
+        if name == "$ORIGIN":
+            self.origin = self._name(words[0])
+        elif name == "$TTL":
+            self.ttl = self._seconds(words[0])
+        elif name == "$INCLUDE":
+            self._include(words)
+        else:
+            raise self._error(f"unknown directive {name}; $ORIGIN, $TTL or $INCLUDE was expected")
+
+    def _include(self, words: list[str]) -> None:
+        if self.depth >= MAX_INCLUDES:
+            raise self._error(f"$INCLUDE deeper than {MAX_INCLUDES} files")
+        path = Path(self.path).parent / words[0]
+        origin = self._name(words[1]) if len(words) > 1 else self.origin
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise self._error(f"cannot include {path}: {error}") from error
+        inner = _Reader(origin, str(path), self.ttl, self.depth + 1)
+        inner.owner = self.owner
+        self.records += inner.run(text)
+
+    def _record(self, words: list[_Word]) -> None:
+        ttl, rest = self.ttl, list(words)
+        while rest and not rest[0].quoted:
+            text = rest[0].text
+            if _TTL.fullmatch(text):
+                ttl = self._seconds(text)
+            elif text.upper() != "IN":
+                break
+            rest.pop(0)
+        if not rest:
+            raise self._error("a type was expected behind the owner name")
+        kind = rest.pop(0).text.upper()
+        if kind in ("CH", "HS", "CS"):
+            raise self._error(f"class {kind}; IN was expected")
+        rtype = self._type(kind)
+        assert self.owner is not None
+        self.records.append(Record(self.owner, rtype, ttl, self._rdata(kind, rtype, rest), Class.IN))
+
+    def _type(self, text: str) -> int:
+        if text in Type.__members__:
+            return int(Type[text])
+        if text.startswith("TYPE") and text[4:].isdecimal() and int(text[4:]) < 65536:
+            return int(text[4:])
+        raise self._error(f"unknown type {text}")
+
+    def _rdata(self, kind: str, rtype: int, words: list[_Word]) -> bytes:
+        if not words:
+            raise self._error(f"{kind} without data")
+        if words[0].text == "\\#" and not words[0].quoted:
+            return self._generic(words)
+        own = _OWN.get(rtype)
+        try:
+            if own is not None:
+                return own(self, [word.text for word in words])
+            if kind == "TXT" or kind == "SPF":
+                return self._strings(words)
+            if kind not in RDMAP:
+                raise self._error(f"data of type {kind} has to be written as \\# LENGTH HEX (RFC 3597)")
+            return self._by_dnslib(kind, [word.text for word in words])
+        except (ValueError, IndexError, KeyError, struct.error, DNSError) as error:
+            raise self._error(f"{kind} data is wrong: {error}") from error
+
+    def _generic(self, words: list[_Word]) -> bytes:
+        try:
+            length, data = int(words[1].text), bytes.fromhex("".join(word.text for word in words[2:]))
+        except (ValueError, IndexError) as error:
+            raise self._error(f"\\# needs a length and hexadecimal data: {error}") from error
+        if len(data) != length:
+            raise self._error(f"\\# says {length} octets, {len(data)} follow")
+        return data
+
+    def _by_dnslib(self, kind: str, words: list[str]) -> bytes:
+        rdata: RD = RDMAP[kind].fromZone(words, names.to_text(self.origin))
+        buffer = _Buffer()
+        rdata.pack(buffer)
+        return bytes(buffer.data)
+
+    def _strings(self, words: list[_Word]) -> bytes:
+        out = b""
+        for word in words:
+            data = _unescaped(word.text)
+            if len(data) > 255:
+                raise self._error(f"string of {len(data)} octets; at most 255 are allowed")
+            out += bytes((len(data),)) + data
+        return out
+
+    def _name(self, text: str) -> bytes:
+        if text == "@":
+            return self.origin
+        name = names.from_text(text)
+        if _is_absolute(text):
+            return name
+        return names.from_labels([*names.labels_of(name), *names.labels_of(self.origin)])
+
+    def _seconds(self, text: str) -> int:
+        if not _TTL.fullmatch(text):
+            raise self._error(f"'{text}' is not a TTL")
+        parts = re.findall(r"(\d+)([smhdw]?)", text.lower())
+        seconds = sum(int(number) * _UNITS[unit or "s"] for number, unit in parts)
+        if seconds > 0x7FFFFFFF:
+            raise self._error(f"TTL {seconds} is above 2147483647")
+        return seconds
+
+    # -- data that is names and numbers
+
+    def _one_name(self, words: list[str]) -> bytes:
+        (name,) = words
+        return self._name(name)
+
+    def _preference(self, words: list[str]) -> bytes:
+        number, name = words
+        return struct.pack("!H", int(number)) + self._name(name)
+
+    def _srv(self, words: list[str]) -> bytes:
+        priority, weight, port, name = words
+        return struct.pack("!HHH", int(priority), int(weight), int(port)) + self._name(name)
+
+    def _soa(self, words: list[str]) -> bytes:
+        mname, rname, serial, *times = words
+        refresh, retry, expire, minimum = (self._seconds(time) for time in times)
+        return self._name(mname) + self._name(rname) + struct.pack("!IIIII", int(serial), refresh, retry, expire, minimum)
+
+    def _two_names(self, words: list[str]) -> bytes:
+        first, second = words
+        return self._name(first) + self._name(second)
+
+    def _hinfo(self, words: list[str]) -> bytes:
+        cpu, system = words
+        return self._strings([_Word(cpu), _Word(system)])
+
+    def _uri(self, words: list[str]) -> bytes:
+        priority, weight, target = words
+        return struct.pack("!HH", int(priority), int(weight)) + _unescaped(target)
+
+
+_OWN: Final[dict[int, Callable[[_Reader, list[str]], bytes]]] = {
+    Type.NS: _Reader._one_name,
+    Type.CNAME: _Reader._one_name,
+    Type.PTR: _Reader._one_name,
+    Type.DNAME: _Reader._one_name,
+    Type.MX: _Reader._preference,
+    Type.AFSDB: _Reader._preference,
+    Type.KX: _Reader._preference,
+    Type.SRV: _Reader._srv,
+    Type.SOA: _Reader._soa,
+    Type.RP: _Reader._two_names,
+    Type.HINFO: _Reader._hinfo,
+    Type.URI: _Reader._uri,
+}
+
+
+def _is_absolute(text: str) -> bool:
+    """Whether the final dot is one, and not an escaped one."""
+    return text.endswith(".") and (len(text) - len(text[:-1].rstrip("\\"))) % 2 == 1
+
+
+def _unescaped(text: str) -> bytes:
+    """A character string's octets (RFC 1035 §5.1)."""
+
+    def octet(found: re.Match[bytes]) -> bytes:
+        digits = found[1]
+        return bytes((int(digits),)) if digits.isdigit() else digits
+
+    return re.sub(rb"\\(\d{3}|.)", octet, text.encode(), flags=re.DOTALL)

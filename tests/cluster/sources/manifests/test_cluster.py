@@ -1,0 +1,235 @@
+"""The whole cluster: namespaces, what the options leave out, multi-cluster objects, files read together, and zones/cluster.yaml."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from svcdns.cluster.changes import Kind
+from svcdns.cluster.objects import Endpoint, EndpointSlice, ImportedSlice, Pod, Port, Service, ServiceImport
+from svcdns.cluster.sources.manifests import ManifestError, ManifestsSource
+from svcdns.cluster.sources.manifests.cluster import Cluster
+
+Say = Callable[..., Cluster]
+
+
+def of_kind(cluster: Cluster, kind: Kind) -> set[str]:
+    """The names of all objects of a kind, behind their namespaces where they have one."""
+    return {f"{namespace}/{name}".lstrip("/") for found, namespace, name in cluster.objects if found == kind}
+
+
+@pytest.mark.parametrize(
+    ("text", "more"),
+    [
+        pytest.param("", set(), id="none"),
+        pytest.param("apiVersion: v1\nkind: Namespace\nmetadata: {name: a}\n", {"a"}, id="written"),
+        pytest.param("apiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: a}\n", {"a"}, id="of-a-service"),
+        pytest.param("apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web, namespace: a}\n", {"a"}, id="of-a-workload"),
+        pytest.param("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: web, namespace: a}\n", {"a"}, id="of-an-ignored-kind"),
+        pytest.param("apiVersion: v1\nkind: Namespace\nmetadata: {name: a, namespace: b}\n", {"a"}, id="a-namespace-is-in-none"),
+    ],
+)
+def test_namespaces(say: Say, text: str, more: set[str]) -> None:
+    """`default` and `kube-system` are always there, others are where they are written or any object is in them."""
+    assert of_kind(say(text), Kind.NAMESPACE) == {"default", "kube-system"} | more
+
+
+EVERYTHING = """
+apiVersion: v1
+kind: Namespace
+metadata: {name: a, labels: {team: x}}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: a, labels: {app: web}}
+spec: {selector: {app: web}}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: db, namespace: a}
+spec: {selector: {app: db}}
+---
+apiVersion: apps/v1
+kind: StatefulSet
+metadata: {name: web, namespace: a}
+spec: {template: {metadata: {labels: {app: web}}}}
+---
+apiVersion: apps/v1
+kind: StatefulSet
+metadata: {name: db, namespace: a}
+spec: {template: {metadata: {labels: {app: db}}}}
+---
+apiVersion: multicluster.x-k8s.io/v1alpha1
+kind: ServiceImport
+metadata: {name: far, namespace: a, labels: {team: x}}
+spec: {type: ClusterSetIP, ips: [192.0.2.1], ports: [{port: 80, name: http, protocol: TCP}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata:
+  name: far
+  namespace: a
+  labels: {app: web, multicluster.kubernetes.io/service-name: far, multicluster.kubernetes.io/source-cluster: c1}
+endpoints: [{addresses: [192.0.2.2], hostname: h}]
+ports: [{port: 80}]
+"""
+
+
+def test_labels(say: Say) -> None:
+    """`labels` selects Services, slices, which have their Service's labels, and Pods, but no namespaces."""
+    cluster = say(EVERYTHING, labels="app=web")
+    assert of_kind(cluster, Kind.SERVICE) == {"a/web"}
+    assert {item.service for item in cluster.objects.values() if isinstance(item, EndpointSlice)} == {"web", ""}
+    assert of_kind(cluster, Kind.POD) == {"a/web-0"}
+    assert "a" in of_kind(cluster, Kind.NAMESPACE)
+
+
+@pytest.mark.parametrize(
+    ("selector", "namespaces", "imports"),
+    [
+        pytest.param("team=x", {"a"}, {"a/far"}, id="label"),
+        pytest.param("kubernetes.io/metadata.name in (default)", {"default"}, set(), id="the-name-that-every-namespace-has-as-label"),
+    ],
+)
+def test_namespace_labels(say: Say, selector: str, namespaces: set[str], imports: set[str]) -> None:
+    """`namespace_labels` selects Namespaces and ServiceImports, and nothing else."""
+    cluster = say(EVERYTHING, namespace_labels=selector, multicluster=True)
+    assert of_kind(cluster, Kind.NAMESPACE) == namespaces
+    assert of_kind(cluster, Kind.SERVICE_IMPORT) == imports
+    assert of_kind(cluster, Kind.SERVICE) == {"a/web", "a/db"}
+
+
+def test_multicluster(say: Say) -> None:
+    """ServiceImports and their slices are told where they are asked for; the slice is an ordinary one too."""
+    cluster = say(EVERYTHING, multicluster=True)
+    assert cluster.objects[Kind.SERVICE_IMPORT, "a", "far"] == ServiceImport("a", "far", False, ("192.0.2.1",), (Port("http", "TCP", 80),))
+    assert cluster.objects[Kind.IMPORTED_SLICE, "a", "far"] == ImportedSlice(
+        "a", "far", "far", (Port("", "TCP", 80),), (Endpoint("192.0.2.2", "h"),), "c1"
+    )
+    assert (Kind.ENDPOINT_SLICE, "a", "far") in cluster.objects
+    assert not {Kind.SERVICE_IMPORT, Kind.IMPORTED_SLICE} & {kind for kind, _, _ in say(EVERYTHING).objects}
+
+
+@pytest.mark.parametrize(
+    ("options", "kinds"),
+    [
+        pytest.param({}, {Kind.SERVICE, Kind.ENDPOINT_SLICE, Kind.NAMESPACE}, id="default"),
+        pytest.param({"pods": True}, {Kind.SERVICE, Kind.ENDPOINT_SLICE, Kind.NAMESPACE, Kind.POD}, id="pods"),
+        pytest.param({"endpoint_slices": False}, {Kind.SERVICE, Kind.NAMESPACE}, id="no-slices"),
+        pytest.param(
+            {"multicluster": True},
+            {Kind.SERVICE, Kind.ENDPOINT_SLICE, Kind.NAMESPACE, Kind.SERVICE_IMPORT, Kind.IMPORTED_SLICE},
+            id="multicluster",
+        ),
+    ],
+)
+def test_kinds(say: Say, options: dict[str, bool], kinds: set[Kind]) -> None:
+    """Only the kinds that the options ask for are told."""
+    cluster = say(EVERYTHING, **{"pods": False, **options})
+    assert {kind for kind, _, _ in cluster.objects} == kinds
+    source = ManifestsSource((), log=logging.getLogger("manifests"), **options)  # type: ignore[arg-type]
+    assert set(source.kinds) == kinds
+
+
+def load(*paths: Path) -> Cluster:
+    """What those files and folders say."""
+    return ManifestsSource(tuple(map(str, paths)), log=logging.getLogger("manifests"), pods=True).load()
+
+
+def test_an_object_written_twice(tmp_path: Path) -> None:
+    """The error names both places."""
+    text = "apiVersion: v1\nkind: Service\nmetadata: {name: web}\n"
+    (tmp_path / "a.yaml").write_text(text)
+    (tmp_path / "b.yaml").write_text("---\n" + text.replace("}", ", namespace: default}"))
+    with pytest.raises(ManifestError) as caught:
+        load(tmp_path)
+    assert str(caught.value) == (
+        f"{tmp_path}/b.yaml:2: expected each object once, Service default/web is written in {tmp_path}/a.yaml:1 already"
+    )
+
+
+def test_files_are_one_cluster(tmp_path: Path) -> None:
+    """A Service in one file finds the Pods of another, in whatever order they are read."""
+    (tmp_path / "a.yaml").write_text("apiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec: {selector: {app: web}}\n")
+    (tmp_path / "b.json").write_text('{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web", "labels": {"app": "web"}}}')
+    found = [item.service for item in load(tmp_path).objects.values() if isinstance(item, EndpointSlice)]
+    assert found == ["web"]
+    assert load(tmp_path / "b.json", tmp_path / "a.yaml").objects == load(tmp_path).objects
+
+
+def test_missing_path(tmp_path: Path) -> None:
+    """A path that is not there is an error at the start."""
+    with pytest.raises(ManifestError, match=r"no: No such file or directory; a file or folder of manifests was expected"):
+        load(tmp_path / "no")
+
+
+EXAMPLE = Path(__file__).parents[4] / "zones" / "cluster.yaml"
+
+
+def test_the_example_has_a_service_of_each_kind() -> None:
+    """zones/cluster.yaml shows all that a newcomer may want to ask for."""
+    cluster = load(EXAMPLE)
+    services = {item.name: item for item in cluster.objects.values() if isinstance(item, Service)}
+    assert set(services) >= {"nginx", "nginx-nodeport", "my-web-service", "shop", "db", "workers", "nginx-dual", "kubernetes", "kube-dns"}
+    assert services["shop"].external_name == "www.example.test"
+    assert [port.number for port in services["my-web-service"].ports] == [80]
+    assert len(services["nginx-dual"].cluster_ips) == 2
+    hostnames = {end.hostname for item in cluster.objects.values() if isinstance(item, EndpointSlice) for end in item.endpoints}
+    assert {"db-0", "db-1", "db-2", "alice"} <= hostnames
+    assert cluster.ignored == set()
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "service", "count"),
+    [
+        pytest.param("serviceName: db\n  replicas: 3", "serviceName: db\n  replicas: 2", "db", 2, id="fewer-replicas"),
+        pytest.param("name: bob\n  namespace: lab\n  labels:\n    app: worker", "name: bob", "workers", 1, id="pod-gone"),
+    ],
+)
+def test_edits_of_the_example(tmp_path: Path, before: str, after: str, service: str, count: int) -> None:
+    """The edits that its comments propose change the headless answers."""
+    text = EXAMPLE.read_text()
+    assert before in text
+    edited = tmp_path / "cluster.yaml"
+    edited.write_text(text.replace(before, after))
+    (found,) = (item for item in load(edited).objects.values() if isinstance(item, EndpointSlice) and item.service == service)
+    assert len(found.endpoints) == count
+
+
+def test_target_port_of_the_example() -> None:
+    """my-web-service leads from port 80 to 8080."""
+    (found,) = (item for item in load(EXAMPLE).objects.values() if isinstance(item, EndpointSlice) and item.service == "my-web-service")
+    assert [port.number for port in found.ports] == [8080]
+
+
+def test_kubectl_get_output(say: Say) -> None:
+    """What `kubectl get -o yaml` prints can be read back: its List, its nulls and its many fields."""
+    cluster = say(
+        dedent(
+            """
+            apiVersion: v1
+            items:
+            - apiVersion: v1
+              kind: Pod
+              metadata:
+                annotations: null
+                creationTimestamp: 2025-01-01T00:00:00Z
+                labels: null
+                name: a
+                namespace: x
+              spec:
+                containers: [{name: c, image: c}]
+              status:
+                conditions:
+                - {lastProbeTime: null, status: "True", type: Ready}
+                phase: Running
+                podIP: 192.0.2.1
+                podIPs: [{ip: 192.0.2.1}]
+            kind: List
+            metadata: {resourceVersion: ""}
+            """
+        )
+    )
+    assert cluster.objects[Kind.POD, "x", "a"] == Pod("x", "a", "192.0.2.1")

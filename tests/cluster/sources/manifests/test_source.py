@@ -1,0 +1,367 @@
+"""The stream of changes: a full list first, then only what an edit changed; broken edits; scaling; files that are replaced."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from pathlib import Path
+
+import pytest
+
+from svcdns.cluster.changes import Begin, Change, Complete, Gone, Kind, Put
+from svcdns.cluster.objects import ClusterObject, Endpoint, EndpointSlice, Namespace, Pod, Service
+from svcdns.cluster.sources.manifests import ManifestError, ManifestsSource
+from svcdns.cluster.sources.manifests.source import differences
+from svcdns.cluster.sources.options import SourceError
+
+LOG = logging.getLogger("svcdns.tests.manifests")
+
+
+class Edits:
+    """A Watch that a test works by hand: `made()` says that something has changed."""
+
+    def __init__(self) -> None:
+        self.folders: list[frozenset[str]] = []
+        self._change = asyncio.Event()
+        self._waiting = asyncio.Event()
+
+    async def __call__(self, folders: frozenset[str]) -> AsyncGenerator[None, None]:
+        """Watches nothing."""
+        self.folders.append(folders)
+        yield
+        self._waiting.set()
+        await self._change.wait()
+        self._change.clear()
+        yield
+
+    def made(self) -> None:
+        """Lets the source look at its files."""
+        self._waiting.clear()
+        self._change.set()
+
+    async def settled(self) -> None:
+        """Returns when the source has told everything and waits for the next change."""
+        await self._waiting.wait()
+
+
+class Running:
+    """A source at work on one file or folder, and the changes that it has told."""
+
+    def __init__(self, path: Path, source: ManifestsSource, edits: Edits) -> None:
+        self.path, self.source, self.edits = path, source, edits
+        self.told: list[Change] = []
+
+    async def follow(self) -> None:
+        """Takes the changes, until it is cancelled."""
+        async for change in self.source.changes():
+            self.told.append(change)
+
+    async def changes(self) -> list[Change]:
+        """What was told since the last call, once nothing more is coming."""
+        await self.edits.settled()
+        told, self.told = self.told, []
+        return told
+
+    async def after(self, text: str) -> list[Change]:
+        """What replacing the file by that text makes the source tell."""
+        replace(self.path, text)
+        self.edits.made()
+        return await self.changes()
+
+
+def replace(path: Path, text: str) -> None:
+    """A new file renamed over the old one, as editors do."""
+    new = path.with_suffix(".new")
+    new.write_text(text)
+    new.rename(path)
+
+
+@contextlib.asynccontextmanager
+async def running(path: Path, text: str, file: str = "") -> AsyncIterator[Running]:
+    """A source that follows `path`, where `file` below it, or itself, holds the text."""
+    edited = path / file if file else path
+    edited.write_text(text)
+    edits = Edits()
+    run = Running(edited, ManifestsSource((str(path),), log=LOG, watch=edits, pods=True), edits)
+    task = asyncio.create_task(run.follow())
+    try:
+        yield run
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+def stateful(replicas: object) -> str:
+    """A headless Service `db` and its StatefulSet."""
+    return f"""
+apiVersion: v1
+kind: Service
+metadata: {{name: db}}
+spec: {{clusterIP: None, selector: {{app: db}}}}
+---
+apiVersion: apps/v1
+kind: StatefulSet
+metadata: {{name: db}}
+spec: {{serviceName: db, replicas: {replicas}, template: {{metadata: {{labels: {{app: db}}}}}}}}
+"""
+
+
+def objects(changes: Iterable[Change]) -> list[ClusterObject]:
+    """What was put."""
+    return [change.object for change in changes if isinstance(change, Put)]
+
+
+def targets(changes: Iterable[Change]) -> list[list[str]]:
+    """The Pods of each slice that was put."""
+    return [[end.target for end in item.endpoints] for item in objects(changes) if isinstance(item, EndpointSlice)]
+
+
+async def test_begins_with_full_lists(tmp_path: Path) -> None:
+    """Each kind that the source names is listed once, between Begin and Complete, everything of it and nothing else."""
+    async with running(tmp_path / "a.yaml", stateful(2)) as run:
+        told = await run.changes()
+    lists = [change.kind for change in told if isinstance(change, Begin)]
+    assert tuple(lists) == run.source.kinds == (Kind.SERVICE, Kind.ENDPOINT_SLICE, Kind.NAMESPACE, Kind.POD)
+    current = None
+    for change in told:
+        match change:
+            case Begin(kind):
+                assert current is None
+                current = kind
+            case Put(item):
+                assert Kind(type(item).__name__) == current
+            case Complete(kind):
+                assert kind == current
+                current = None
+    assert [item.name for item in objects(told) if isinstance(item, Pod)] == ["db-0", "db-1"]
+
+
+async def test_scaling(tmp_path: Path) -> None:
+    """Lowering `replicas` changes the slice and takes the last Pods away; raising it brings the same ones back."""
+    async with running(tmp_path / "a.yaml", stateful(3)) as run:
+        first = await run.changes()
+        told = await run.after(stateful(1))
+        assert targets(told) == [["db-0"]]
+        assert told[1:] == [Gone(Kind.POD, "default", "db-2"), Gone(Kind.POD, "default", "db-1")]
+        again = await run.after(stateful(3))
+        assert objects(again) == [item for item in objects(first) if isinstance(item, EndpointSlice) or item.name in {"db-1", "db-2"}]
+
+
+async def test_deleted_pod(tmp_path: Path) -> None:
+    """A written-out Pod that is deleted leaves the headless answer; the last one takes the slice with it."""
+    service = "apiVersion: v1\nkind: Service\nmetadata: {name: w}\nspec: {clusterIP: None, selector: {app: w}}\n"
+    pods = [f"---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, labels: {{app: w}}}}\n" for name in "ab"]
+    async with running(tmp_path / "a.yaml", service + pods[0] + pods[1]) as run:
+        assert targets(await run.changes()) == [["a", "b"]]
+        assert targets(await run.after(service + pods[1])) == [["b"]]
+        told = await run.after(service)
+        assert [type(change) for change in told] == [Gone, Gone]
+        assert {change.kind for change in told if isinstance(change, Gone)} == {Kind.POD, Kind.ENDPOINT_SLICE}
+
+
+async def test_an_edit_of_nothing_tells_nothing(tmp_path: Path) -> None:
+    """A comment, or a change of another file in the folder, is no change of the cluster."""
+    async with running(tmp_path / "a.yaml", stateful(1)) as run:
+        await run.changes()
+        assert await run.after("# comment\n" + stateful(1)) == []
+        (tmp_path / "other.log").write_text("x")
+        run.edits.made()
+        assert await run.changes() == []
+
+
+async def test_broken_start(tmp_path: Path) -> None:
+    """A file that is broken at the start is an error, from `configure` and from `changes`."""
+    (tmp_path / "a.yaml").write_text(stateful("three"))
+    source = ManifestsSource((str(tmp_path),), log=LOG, watch=Edits())
+    with pytest.raises(ManifestError, match=r"a\.yaml:10: spec\.replicas: expected a whole number, found text 'three'"):
+        await source.configure()
+    with pytest.raises(ManifestError, match=r"a\.yaml:10: "):
+        await anext(aiter(source.changes()))
+
+
+async def test_broken_edit(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It is logged once with file and line, and the last good state stays until the file is good again."""
+    caplog.set_level(logging.INFO, LOG.name)
+    async with running(tmp_path / "a.yaml", stateful(2)) as run:
+        await run.changes()
+        assert await run.after(stateful("three")) == []
+        assert await run.after(stateful("three") + "# still broken\n") == []
+        assert await run.after("kind: [\n") == []
+        assert targets(await run.after(stateful(1))) == [["db-0"]]
+    path = run.path
+    assert [record.message for record in caplog.records] == [
+        f"manifests: {path}:10: spec.replicas: expected a whole number, found text 'three'; the last good state stays",
+        f"manifests: {path}:2: expected YAML: did not find expected node content; the last good state stays",
+        "manifests: good again",
+    ]
+
+
+async def test_file_gone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A file named in the option that is deleted is a broken edit; when it is back, the differences are told."""
+    async with running(tmp_path / "a.yaml", stateful(2)) as run:
+        await run.changes()
+        run.path.unlink()
+        run.edits.made()
+        assert await run.changes() == []
+        assert "a.yaml: No such file or directory" in caplog.text
+        assert targets(await run.after(stateful(1))) == [["db-0"]]
+
+
+async def test_file_gone_from_a_folder(tmp_path: Path) -> None:
+    """In a folder a deleted file takes its objects away."""
+    async with running(tmp_path, stateful(1), "a.yaml") as run:
+        await run.changes()
+        run.path.unlink()
+        run.edits.made()
+        assert [change for change in await run.changes() if not isinstance(change, Gone)] == []
+
+
+async def test_new_folder_is_watched(tmp_path: Path) -> None:
+    """A folder that has come is watched from then on, and read again once it is."""
+    async with running(tmp_path, stateful(1), "a.yaml") as run:
+        await run.changes()
+        (tmp_path / "sub").mkdir()
+        (tmp_path / "sub/b.yaml").write_text("apiVersion: v1\nkind: Namespace\nmetadata: {name: b}\n")
+        run.edits.made()
+        assert await run.changes() == [Put(Namespace("b"))]
+    assert str(tmp_path / "sub") in run.edits.folders[-1]
+
+
+async def test_symbolic_link_swap(tmp_path: Path) -> None:
+    """A mounted ConfigMap changes by its `..data` being swapped, with the file itself untouched."""
+    for number in (1, 2):
+        (tmp_path / f"..{number}").mkdir()
+        (tmp_path / f"..{number}/a.yaml").write_text(stateful(number))
+    (tmp_path / "..data").symlink_to("..1")
+    (tmp_path / "a.yaml").symlink_to("..data/a.yaml")
+    edits = Edits()
+    run = Running(tmp_path, ManifestsSource((str(tmp_path),), log=LOG, watch=edits), edits)
+    task = asyncio.create_task(run.follow())
+    assert targets(await run.changes()) == [["db-0"]]
+    (tmp_path / "..new").symlink_to("..2")
+    (tmp_path / "..new").rename(tmp_path / "..data")
+    edits.made()
+    assert targets(await run.changes()) == [["db-0", "db-1"]]
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_second_stream(tmp_path: Path) -> None:
+    """Another call of `changes` begins with full lists again, from the last good state if the file is broken meanwhile."""
+    async with running(tmp_path / "a.yaml", stateful(2)) as run:
+        first = await run.changes()
+    replace(run.path, stateful("three"))
+    second = [change async for change in take(run.source.changes(), len(first))]
+    assert second == first
+
+
+async def take(changes: AsyncIterator[Change], count: int) -> AsyncIterator[Change]:
+    """The first `count` of them."""
+    for _ in range(count):
+        yield await anext(changes)
+
+
+async def test_pod_being_deleted_stays_until_it_is_gone(tmp_path: Path) -> None:
+    """Its record stays when it gets a deletionTimestamp, as with an API server, and goes with the Pod."""
+    pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\n"
+    async with running(tmp_path / "a.yaml", pod) as run:
+        await run.changes()
+        assert await run.after(pod.replace("}", ", deletionTimestamp: '2025-01-01T00:00:00Z'}")) == []
+        assert await run.after("") == [Gone(Kind.POD, "default", "a")]
+
+
+async def test_ignored_kinds_are_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """One line in total, since application manifests are full of them."""
+    caplog.set_level(logging.INFO, LOG.name)
+    text = "apiVersion: v1\nkind: Secret\nmetadata: {name: a}\n---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n"
+    async with running(tmp_path / "a.yaml", text) as run:
+        await run.changes()
+        await run.after(text + "---\napiVersion: batch/v1\nkind: Job\nmetadata: {name: a}\n")
+    assert [record.message for record in caplog.records] == ["manifests: ignored what has no part in names: ConfigMap, Secret"]
+
+
+async def test_folders_that_cannot_be_watched(tmp_path: Path) -> None:
+    """The system's limit of watches is an error that names the paths, not a cluster that stops to follow its files."""
+
+    async def full(folders: frozenset[str]) -> AsyncGenerator[None, None]:
+        if folders:
+            raise OSError(28, "No space left on device")
+        yield
+
+    with pytest.raises(SourceError, match=r"manifests: cannot watch .*: \[Errno 28\] No space left on device"):
+        await anext(aiter(ManifestsSource((str(tmp_path),), log=LOG, watch=full).changes()))
+
+
+@pytest.mark.parametrize("option", ["labels", "namespace_labels"])
+def test_bad_selector(option: str) -> None:
+    """A selector that does not parse ends the start."""
+    with pytest.raises(SourceError, match=f"^{option}: bad label selector"):
+        ManifestsSource((), log=LOG, **{option: "a in"})  # type: ignore[arg-type]
+
+
+def keyed(*items: ClusterObject) -> dict[tuple[Kind, str, str], ClusterObject]:
+    """Objects by kind, namespace and name."""
+    return {(Kind(type(item).__name__), item.namespace, item.name): item for item in items}
+
+
+def slice_of(name: str, *addresses: str, service: str = "web") -> EndpointSlice:
+    """A slice with those addresses."""
+    return EndpointSlice("n", name, service, endpoints=tuple(map(Endpoint, addresses)))
+
+
+def lowest(old: dict[tuple[Kind, str, str], ClusterObject], changes: Iterable[Change]) -> set[str]:
+    """The addresses that are there after every single one of the changes."""
+    state = dict(old)
+    always: set[str] | None = None
+    for change in changes:
+        match change:
+            case Put(item):
+                state.update(keyed(item))
+            case Gone(kind, namespace, name):
+                del state[kind, namespace, name]
+        now = {end.address for item in state.values() if isinstance(item, EndpointSlice) for end in item.endpoints}
+        always = now if always is None else always & now
+    return always or set()
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        pytest.param([slice_of("a", "1", "2"), slice_of("b", "3")], [slice_of("a", "0", "1"), slice_of("b", "2", "3")], id="moved-back"),
+        pytest.param([slice_of("a", "0", "1"), slice_of("b", "2", "3")], [slice_of("a", "1", "2"), slice_of("b", "3")], id="moved-forward"),
+        pytest.param([slice_of("a", "1"), slice_of("b", "2")], [slice_of("a", "2"), slice_of("b", "1")], id="swapped"),
+        pytest.param([slice_of("a", "1")], [slice_of("b", "1")], id="another-slice"),
+    ],
+)
+def test_no_address_is_missing_in_between(old: list[ClusterObject], new: list[ClusterObject]) -> None:
+    """An endpoint that moves from one slice to another is in one of them at every moment."""
+    changes = list(differences(keyed(*old), keyed(*new)))
+    both = {e.address for i in old if isinstance(i, EndpointSlice) for e in i.endpoints} & {
+        e.address for i in new if isinstance(i, EndpointSlice) for e in i.endpoints
+    }
+    assert lowest(keyed(*old), changes) >= both
+    state = keyed(*old)
+    for change in changes:
+        match change:
+            case Put(item):
+                state.update(keyed(item))
+            case Gone(kind, namespace, name):
+                del state[kind, namespace, name]
+    assert state == keyed(*new)
+
+
+def test_order_of_differences() -> None:
+    """What is new comes before what is gone; a namespace is the first to come and the last to go."""
+    old = keyed(Namespace("old"), slice_of("s"), Service("old", "web"), Pod("old", "p"))
+    new = keyed(Namespace("new"), slice_of("t"), Service("new", "web"))
+    told = list(differences(old, new))
+    assert [type(change) for change in told] == [Put] * 3 + [Gone] * 4
+    assert told[0] == Put(Namespace("new"))
+    assert told[-1] == Gone(Kind.NAMESPACE, "", "old")
+
+
+def test_nothing_is_read_before_it_is_asked_for() -> None:
+    """Making a source does no I/O, so a path that is missing is no error yet."""
+    assert ManifestsSource(("/no/where",), log=LOG).kinds == (Kind.SERVICE, Kind.ENDPOINT_SLICE, Kind.NAMESPACE)

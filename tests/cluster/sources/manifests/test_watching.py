@@ -1,0 +1,69 @@
+"""The real file system: every way of editing a file is told, and nothing is missed from the first yield on."""
+
+import asyncio
+import os
+from collections.abc import Callable
+from contextlib import aclosing
+from pathlib import Path
+
+import pytest
+
+from svcdns.cluster.sources.manifests.watching import folder_changes
+
+
+def write(folder: Path) -> None:
+    """In place."""
+    (folder / "a.yaml").write_text("b")
+
+
+def rename(folder: Path) -> None:
+    """A new file over the old one."""
+    (folder / "new").write_text("b")
+    (folder / "new").rename(folder / "a.yaml")
+
+
+def create(folder: Path) -> None:
+    """A file more."""
+    (folder / "b.yaml").write_text("b")
+
+
+def delete(folder: Path) -> None:
+    """A file less."""
+    (folder / "a.yaml").unlink()
+
+
+def swap(folder: Path) -> None:
+    """Another target for a symbolic link."""
+    (folder / "new").symlink_to("a.yaml")
+    (folder / "new").rename(folder / "link")
+
+
+def make_folder(folder: Path) -> None:
+    """A folder more."""
+    (folder / "sub").mkdir()
+
+
+@pytest.mark.parametrize("edit", [write, rename, create, delete, swap, make_folder])
+async def test_edits(tmp_path: Path, edit: Callable[[Path], None]) -> None:
+    """Each is told once the folder is watched, which the first yield says."""
+    (tmp_path / "a.yaml").write_text("a")
+    async with aclosing(folder_changes(frozenset({str(tmp_path)}))) as changes:
+        await anext(changes)
+        edit(tmp_path)
+        told = asyncio.ensure_future(anext(changes))
+        await asyncio.wait([told], timeout=10)
+        assert told.done()
+
+
+async def test_closing_before_any_change(tmp_path: Path) -> None:
+    """It can be left at once, and leaves no thread and no task behind."""
+    async with aclosing(folder_changes(frozenset({str(tmp_path)}))) as changes:
+        await anext(changes)
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_missing_folder(tmp_path: Path) -> None:
+    """A folder that is gone by now is FileNotFoundError, so that the caller can look again for what to watch."""
+    async with aclosing(folder_changes(frozenset({os.fspath(tmp_path / "no")}))) as changes:
+        with pytest.raises(FileNotFoundError):
+            await anext(changes)
