@@ -19,6 +19,9 @@ import yaml
 
 from svcdns.cluster.sources.manifests.errors import ManifestError, Place
 
+DEEPEST: Final = 100
+"""Lists and mappings inside each other; no object of Kubernetes comes near."""
+
 Field = tuple[str | int, ...]
 """Where a field is within a document: keys of mappings and indexes of lists."""
 
@@ -144,6 +147,8 @@ def _plain(node: yaml.Node, path: str, above: frozenset[int]) -> Any:
         return _scalar(node, path)
     if id(node) in above:
         raise ManifestError(Place(path, node.start_mark.line + 1), "expected a value, found an alias of something that it is part of")
+    if len(above) >= DEEPEST:
+        raise ManifestError(Place(path, node.start_mark.line + 1), f"expected at most {DEEPEST} lists and mappings inside each other")
     inside = above | {id(node)}
     if isinstance(node, yaml.SequenceNode):
         return [_plain(item, path, inside) for item in node.value]

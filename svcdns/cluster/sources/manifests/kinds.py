@@ -133,6 +133,8 @@ def _check_pod(document: Document, pod: PodObject) -> None:
 def _check_workload(document: Document, workload: WorkloadObject) -> None:
     if not 0 <= workload.spec.replicas <= MOST_PODS:
         raise document.error(("spec", "replicas"), f"expected a number from 0 to {MOST_PODS}, found {workload.spec.replicas}")
+    if workload.spec.ordinals.start < 0:
+        raise document.error(("spec", "ordinals", "start"), f"expected a number from 0, found {workload.spec.ordinals.start}")
 
 
 def _check_choice(document: Document, field: Field, found: str, choices: tuple[str, ...]) -> None:

@@ -21,40 +21,22 @@ from svcdns.cluster.sources.manifests.errors import ManifestError
 from svcdns.cluster.sources.manifests.files import Found, find
 from svcdns.cluster.sources.manifests.selecting import matcher
 from svcdns.cluster.sources.manifests.watching import Watch, folder_changes
-from svcdns.cluster.sources.options import SourceError
+from svcdns.cluster.sources.options import SourceError, WatchOptions
 
 
 class ManifestsSource:
-    """The cluster of the given files and folders. Implements ChangeSource."""
+    """The cluster of the files and folders in `options.manifests`. Implements ChangeSource."""
 
-    def __init__(
-        self,
-        paths: tuple[str, ...],
-        *,
-        log: logging.Logger,
-        watch: Watch = folder_changes,
-        endpoint_slices: bool = True,
-        pods: bool = False,
-        keep_zones: bool = False,
-        multicluster: bool = False,
-        labels: str = "",
-        namespace_labels: str = "",
-    ) -> None:
-        """Reads nothing yet. The options mean what they mean in WatchOptions. Raises SourceError for a bad selector."""
-        for option, text in (("labels", labels), ("namespace_labels", namespace_labels)):
+    def __init__(self, options: WatchOptions, *, log: logging.Logger, watch: Watch = folder_changes) -> None:
+        """Reads nothing yet. Of the options, those that say how to reach an API server have no meaning here. Raises SourceError for a
+        bad selector."""
+        for option, text in (("labels", options.labels), ("namespace_labels", options.namespace_labels)):
             try:
                 check_label_selector(text)
             except ValueError as error:
                 raise SourceError(f"{option}: {error}") from error
-        wanted = {
-            Kind.ENDPOINT_SLICE: endpoint_slices,
-            Kind.POD: pods,
-            Kind.SERVICE_IMPORT: multicluster,
-            Kind.IMPORTED_SLICE: multicluster,
-        }
-        kinds = tuple(kind for kind in Kind if wanted.get(kind, True))
-        self._selection = Selection(kinds, keep_zones, matcher(labels), matcher(namespace_labels))
-        self._paths = paths
+        self._selection = Selection(_kinds(options), options.zones, matcher(options.labels), matcher(options.namespace_labels))
+        self._paths = options.manifests
         self._log = log
         self._watch = watch
         self._reader = Reader()
@@ -126,6 +108,16 @@ class ManifestsSource:
         if cluster.ignored and not self._told_ignored:
             self._told_ignored = True
             self._log.info("manifests: ignored what has no part in names: %s", ", ".join(sorted(cluster.ignored)))
+
+
+def _kinds(options: WatchOptions) -> tuple[Kind, ...]:
+    asked_for = {
+        Kind.ENDPOINT_SLICE: options.endpoint_slices,
+        Kind.POD: options.pods,
+        Kind.SERVICE_IMPORT: options.multicluster,
+        Kind.IMPORTED_SLICE: options.multicluster,
+    }
+    return tuple(kind for kind in Kind if asked_for.get(kind, True))
 
 
 def _full_list(cluster: Cluster, kinds: tuple[Kind, ...]) -> Iterator[Change]:

@@ -12,17 +12,18 @@ import pytest
 
 from svcdns.cluster.sources.manifests import ManifestsSource
 from svcdns.cluster.sources.manifests.cluster import Cluster
+from svcdns.cluster.sources.options import WatchOptions
 
 Say = Callable[..., Cluster]
 
 
 @pytest.fixture
 def say(tmp_path: Path) -> Say:
-    """The cluster that a text says; keyword arguments are those of ManifestsSource, with Pods unless they say otherwise."""
+    """The cluster that a text says; keyword arguments are those of WatchOptions, with Pods unless they say otherwise."""
 
     def read(text: str, **options: Any) -> Cluster:
         path = tmp_path / "cluster.yaml"
         path.write_text(dedent(text))
-        return ManifestsSource((str(path),), log=logging.getLogger("manifests"), **{"pods": True, **options}).load()
+        return ManifestsSource(WatchOptions(manifests=(str(path),), **{"pods": True, **options}), log=logging.getLogger("manifests")).load()
 
     return read

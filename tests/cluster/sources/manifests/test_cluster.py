@@ -11,6 +11,7 @@ from svcdns.cluster.changes import Kind
 from svcdns.cluster.objects import Endpoint, EndpointSlice, ImportedSlice, Pod, Port, Service, ServiceImport
 from svcdns.cluster.sources.manifests import ManifestError, ManifestsSource
 from svcdns.cluster.sources.manifests.cluster import Cluster
+from svcdns.cluster.sources.options import WatchOptions
 
 Say = Callable[..., Cluster]
 
@@ -129,13 +130,13 @@ def test_kinds(say: Say, options: dict[str, bool], kinds: set[Kind]) -> None:
     """Only the kinds that the options ask for are told."""
     cluster = say(EVERYTHING, **{"pods": False, **options})
     assert {kind for kind, _, _ in cluster.objects} == kinds
-    source = ManifestsSource((), log=logging.getLogger("manifests"), **options)  # type: ignore[arg-type]
+    source = ManifestsSource(WatchOptions(**options), log=logging.getLogger("manifests"))  # type: ignore[arg-type]
     assert set(source.kinds) == kinds
 
 
 def load(*paths: Path) -> Cluster:
     """What those files and folders say."""
-    return ManifestsSource(tuple(map(str, paths)), log=logging.getLogger("manifests"), pods=True).load()
+    return ManifestsSource(WatchOptions(manifests=tuple(map(str, paths)), pods=True), log=logging.getLogger("manifests")).load()
 
 
 def test_an_object_written_twice(tmp_path: Path) -> None:

@@ -91,6 +91,7 @@ def test_anchors_and_merges(tmp_path: Path) -> None:
         pytest.param(LIST + "\n- apiVersion: v1\n- kind: A\n", 4, "expected the text of kind", id="item"),
         pytest.param(b"a: b\nc: \xff\xfe\xff", 2, "expected UTF-8 text", id="no-utf-8"),
         pytest.param(HEAD + "a: \x01\n", 3, "expected YAML: control characters are not allowed", id="control-character"),
+        pytest.param(HEAD + "a: " + "[" * 100 + "]" * 100, 3, "expected at most 100 lists and mappings inside each other", id="deep"),
         pytest.param(HEAD + "a: !!int x\n", 3, "expected a value of type int, found 'x'", id="bad-tagged-value"),
     ],
 )

@@ -93,6 +93,9 @@ DEPLOYMENT = "apiVersion: apps/v1\nkind: Deployment\nmetadata:\n  name: web\nspe
         ),
         pytest.param(DEPLOYMENT + "  replicas: three\n", 6, "spec.replicas: expected a whole number, found text 'three'", id="replicas"),
         pytest.param(DEPLOYMENT + "  replicas: -1\n", 6, "spec.replicas: expected a number from 0 to 65534, found -1", id="negative"),
+        pytest.param(
+            DEPLOYMENT + "  ordinals:\n    start: -1\n", 7, "spec.ordinals.start: expected a number from 0, found -1", id="negative-ordinal"
+        ),
     ],
 )
 def test_refused(say: Callable[..., Any], text: str, line: int, expected: str) -> None:

@@ -163,7 +163,7 @@ def test_scaling_changes_only_the_end(say: Say) -> None:
 def test_zone(say: Say, keep_zones: bool) -> None:
     """The topology zone is the Pod's label of that name, kept only where it is asked for."""
     text = service("{selector: {app: web}}") + pod("a", "192.0.2.1", metadata="labels: {app: web, topology.kubernetes.io/zone: z1}")
-    (found,) = slices(say(text, keep_zones=keep_zones))
+    (found,) = slices(say(text, zones=keep_zones))
     assert found.endpoints[0].zone == ("z1" if keep_zones else "")
 
 
@@ -183,7 +183,7 @@ endpoints:
 
 def test_written_slice(say: Say) -> None:
     """Ready is what is not said to be not ready; ports default to TCP and to no number."""
-    (found,) = slices(say(SLICE % "", keep_zones=True))
+    (found,) = slices(say(SLICE % "", zones=True))
     assert found == EndpointSlice(
         "default",
         "hand",

@@ -12,7 +12,7 @@ from svcdns.cluster.changes import Begin, Change, Complete, Gone, Kind, Put
 from svcdns.cluster.objects import ClusterObject, Endpoint, EndpointSlice, Namespace, Pod, Service
 from svcdns.cluster.sources.manifests import ManifestError, ManifestsSource
 from svcdns.cluster.sources.manifests.source import differences
-from svcdns.cluster.sources.options import SourceError
+from svcdns.cluster.sources.options import SourceError, WatchOptions
 
 LOG = logging.getLogger("svcdns.tests.manifests")
 
@@ -82,7 +82,7 @@ async def running(path: Path, text: str, file: str = "") -> AsyncIterator[Runnin
     edited = path / file if file else path
     edited.write_text(text)
     edits = Edits()
-    run = Running(edited, ManifestsSource((str(path),), log=LOG, watch=edits, pods=True), edits)
+    run = Running(edited, ManifestsSource(WatchOptions(manifests=(str(path),), pods=True), log=LOG, watch=edits), edits)
     task = asyncio.create_task(run.follow())
     try:
         yield run
@@ -173,7 +173,7 @@ async def test_an_edit_of_nothing_tells_nothing(tmp_path: Path) -> None:
 async def test_broken_start(tmp_path: Path) -> None:
     """A file that is broken at the start is an error, from `configure` and from `changes`."""
     (tmp_path / "a.yaml").write_text(stateful("three"))
-    source = ManifestsSource((str(tmp_path),), log=LOG, watch=Edits())
+    source = ManifestsSource(WatchOptions(manifests=(str(tmp_path),)), log=LOG, watch=Edits())
     with pytest.raises(ManifestError, match=r"a\.yaml:10: spec\.replicas: expected a whole number, found text 'three'"):
         await source.configure()
     with pytest.raises(ManifestError, match=r"a\.yaml:10: "):
@@ -236,7 +236,7 @@ async def test_symbolic_link_swap(tmp_path: Path) -> None:
     (tmp_path / "..data").symlink_to("..1")
     (tmp_path / "a.yaml").symlink_to("..data/a.yaml")
     edits = Edits()
-    run = Running(tmp_path, ManifestsSource((str(tmp_path),), log=LOG, watch=edits), edits)
+    run = Running(tmp_path, ManifestsSource(WatchOptions(manifests=(str(tmp_path),)), log=LOG, watch=edits), edits)
     task = asyncio.create_task(run.follow())
     assert targets(await run.changes()) == [["db-0"]]
     (tmp_path / "..new").symlink_to("..2")
@@ -291,14 +291,14 @@ async def test_folders_that_cannot_be_watched(tmp_path: Path) -> None:
         yield
 
     with pytest.raises(SourceError, match=r"manifests: cannot watch .*: \[Errno 28\] No space left on device"):
-        await anext(aiter(ManifestsSource((str(tmp_path),), log=LOG, watch=full).changes()))
+        await anext(aiter(ManifestsSource(WatchOptions(manifests=(str(tmp_path),)), log=LOG, watch=full).changes()))
 
 
 @pytest.mark.parametrize("option", ["labels", "namespace_labels"])
 def test_bad_selector(option: str) -> None:
     """A selector that does not parse ends the start."""
     with pytest.raises(SourceError, match=f"^{option}: bad label selector"):
-        ManifestsSource((), log=LOG, **{option: "a in"})  # type: ignore[arg-type]
+        ManifestsSource(WatchOptions(**{option: "a in"}), log=LOG)  # type: ignore[arg-type]
 
 
 def keyed(*items: ClusterObject) -> dict[tuple[Kind, str, str], ClusterObject]:
@@ -364,4 +364,4 @@ def test_order_of_differences() -> None:
 
 def test_nothing_is_read_before_it_is_asked_for() -> None:
     """Making a source does no I/O, so a path that is missing is no error yet."""
-    assert ManifestsSource(("/no/where",), log=LOG).kinds == (Kind.SERVICE, Kind.ENDPOINT_SLICE, Kind.NAMESPACE)
+    assert ManifestsSource(WatchOptions(manifests=("/no/where",)), log=LOG).kinds == (Kind.SERVICE, Kind.ENDPOINT_SLICE, Kind.NAMESPACE)
