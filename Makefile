@@ -1,0 +1,61 @@
+# The two commands of the README are `make demo` and `make test`; each does its whole set-up.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUN_STAMP := $(VENV)/.installed
+DEV_STAMP := $(VENV)/.installed-dev
+
+.PHONY: help demo test check format lint types layers integration image lock clean
+
+help:  ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit("svcdns needs Python 3.11 or newer") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+
+$(RUN_STAMP): requirements.lock pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(DEV_STAMP): requirements-dev.lock $(RUN_STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@touch $@
+
+demo: $(RUN_STAMP)  ## serve Corefile.example on loopback, show a few answers, go on serving
+	@exec $(BIN)/svcdns demo
+
+test: $(DEV_STAMP)  ## unit and end-to-end tests
+	$(BIN)/python -m pytest
+
+check: $(DEV_STAMP) lint types layers test  ## everything that CI checks but the integration tier
+
+lint: $(DEV_STAMP)  ## format check and lint
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(DEV_STAMP)  ## mypy --strict
+	$(BIN)/mypy --strict -p svcdns
+
+layers: $(DEV_STAMP)  ## import layers and fences
+	$(BIN)/lint-imports --no-cache
+
+format: $(DEV_STAMP)  ## write the format, and what the linter can mend
+	$(BIN)/ruff check --fix --exit-zero .
+	$(BIN)/ruff format .
+
+integration: $(DEV_STAMP)  ## against the API server that KUBECONFIG names
+	$(BIN)/python -m pytest -m integration tests/integration
+
+IMAGE ?= svcdns
+BASE ?= docker.io/library/python:3.11-slim-bookworm
+image:  ## build the container image with buildah
+	buildah bud --build-arg BASE=$(BASE) -t $(IMAGE) .
+
+lock:  ## resolve the dependencies anew (needs uv)
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -o requirements.lock pyproject.toml requirements.in
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra dev -o requirements-dev.lock pyproject.toml requirements.in
+
+clean:  ## remove the environment and caches
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

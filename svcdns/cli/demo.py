@@ -1,0 +1,173 @@
+"""`svcdns demo`: serves Corefile.example, asks it a few questions, and goes on serving until Ctrl-C.
+
+The server is started as a user would start it; the questions go over UDP. Where the machine names no resolver, the demo says so and leaves
+forwarding out.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from svcdns.errors import SvcdnsError
+from svcdns.wire import names
+from svcdns.wire.codes import RD, Class, Type, rcode_text, type_text
+from svcdns.wire.errors import FormError
+from svcdns.wire.message import Message, encode_query, parse_message
+from svcdns.wire.reply import Record
+
+COREFILE: Final = "Corefile.example"
+RESOLV_CONF: Final = "/etc/resolv.conf"
+PATIENCE: Final = 15.0
+"""Seconds that the server may take to answer its first question."""
+TIMEOUT: Final = 3.0
+
+QUESTIONS: Final = (
+    ("ClusterIP", "nginx.default.svc.cluster.local.", Type.A),
+    ("its named port", "_http._tcp.nginx.default.svc.cluster.local.", Type.SRV),
+    ("NodePort", "nginx-nodeport.default.svc.cluster.local.", Type.A),
+    ("LoadBalancer", "my-web-service.default.svc.cluster.local.", Type.A),
+    ("ExternalName", "shop.default.svc.cluster.local.", Type.A),
+    ("headless", "db.default.svc.cluster.local.", Type.A),
+    ("a Pod of it", "db-0.db.default.svc.cluster.local.", Type.A),
+    ("reverse", "1.0.96.10.in-addr.arpa.", Type.PTR),
+    ("static zone", "www.example.test.", Type.A),
+    ("no such name", "nothing.default.svc.cluster.local.", Type.A),
+)
+FORWARDED: Final = ("forwarded", "example.com.", Type.A)
+
+
+class DemoError(SvcdnsError):
+    """The demo cannot run; the text says why."""
+
+
+def run(argv: Sequence[str]) -> int:
+    """Runs the demo from the project's folder; 0 after Ctrl-C."""
+    if argv:
+        sys.stderr.write("usage: svcdns demo   (it takes no arguments)\n")
+        return 2
+    with tempfile.TemporaryDirectory(prefix="svcdns-demo-") as folder:
+        try:
+            corefile, resolver = _corefile(Path(folder))
+        except DemoError as error:
+            sys.stderr.write(f"{error}\n")
+            return 1
+        # A handler of our own, not SIG_IGN: the server must not inherit the ignoring.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda _number, _frame: None)
+        server = subprocess.Popen([sys.executable, "-m", "svcdns", "serve", "-conf", str(corefile)])
+        return _attend(server, _address(corefile.read_text(encoding="utf-8")), resolver=resolver)
+
+
+def _attend(server: subprocess.Popen[bytes], address: tuple[str, int], *, resolver: bool) -> int:
+    if not _wait(server, address):
+        server.terminate()
+        return server.wait() or 1
+    _show(address, resolver=resolver)
+    while True:
+        code = server.poll()
+        if code is not None:
+            return code
+        time.sleep(0.2)
+
+
+def _corefile(folder: Path) -> tuple[Path, bool]:
+    """The Corefile to serve, and whether it forwards."""
+    path = Path(COREFILE)
+    if not path.exists():
+        raise DemoError(f"{COREFILE} is not here; run the demo in the project's folder")
+    if _has_resolver():
+        return path, True
+    text = re.sub(r"^\s*(forward\b|loop\b).*\n", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    local = folder / "Corefile"
+    local.write_text(text, encoding="utf-8")
+    sys.stdout.write(f"This machine names no resolver in {RESOLV_CONF}: the demo serves everything but forwarding.\n")
+    sys.stdout.flush()
+    return local, False
+
+
+def _has_resolver() -> bool:
+    try:
+        return bool(re.search(r"^\s*nameserver\s+\S+", Path(RESOLV_CONF).read_text(encoding="utf-8"), re.MULTILINE))
+    except OSError:
+        return False
+
+
+def _address(corefile: str) -> tuple[str, int]:
+    """Where the demo's first block listens."""
+    port = re.search(r"^\S*:(\d+)\s*\{", corefile, re.MULTILINE)
+    host = re.search(r"^\s*bind\s+(\S+)", corefile, re.MULTILINE)
+    return (host[1] if host else "127.0.0.1"), (int(port[1]) if port else 53)
+
+
+def _wait(server: subprocess.Popen[bytes], address: tuple[str, int]) -> bool:
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline and server.poll() is None:
+        if ask(address, "cluster.local.", Type.SOA, 0.2) is not None:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def _show(address: tuple[str, int], *, resolver: bool) -> None:
+    lines = ["", "Some questions and their answers:"]
+    for what, name, rtype in (*QUESTIONS, *((FORWARDED,) if resolver else ())):
+        lines += [f"\n; {what}: {name} {type_text(rtype)}", *_answer_lines(ask(address, name, rtype, TIMEOUT))]
+    host, port = address
+    lines += [
+        "\nThe server goes on; Ctrl-C ends it. In another terminal:",
+        f"    dig @{host} -p {port} nginx.default.svc.cluster.local",
+        f"    dig @{host} -p {port} db.default.svc.cluster.local",
+        f"    dig @{host} -p {port} SRV _http._tcp.my-web-service.default.svc.cluster.local",
+        f"    dig @{host} -p {port} -x 10.96.0.1",
+        "Edit zones/cluster.yaml (lower `replicas` of the StatefulSet) and ask again: the answer follows at once.",
+        "",
+    ]
+    sys.stdout.write("\n".join(lines) + "\n")
+    sys.stdout.flush()
+
+
+def ask(address: tuple[str, int], name: str, rtype: int, timeout: float) -> Message | None:
+    """The reply to a question over UDP; None if none comes in time."""
+    packet = encode_query(0x5344, RD, names.from_text(name), rtype, Class.IN, None)
+    with socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(timeout)
+        try:
+            sock.connect(address)
+            sock.send(packet)
+            return parse_message(sock.recv(65535))
+        except (OSError, FormError):
+            return None
+
+
+def _answer_lines(message: Message | None) -> list[str]:
+    if message is None:
+        return ["  (no answer)"]
+    if not message.answer:
+        return [f"  {rcode_text(message.flags & 15)}, no records"]
+    return [f"  {record_text(record)}" for record in message.answer]
+
+
+def record_text(record: Record) -> str:
+    """A record as a zone file shows it, for the types that the demo asks for."""
+    rtype, data = record.rtype, record.rdata
+    if rtype == Type.A:
+        shown = socket.inet_ntop(socket.AF_INET, data)
+    elif rtype == Type.AAAA:
+        shown = socket.inet_ntop(socket.AF_INET6, data)
+    elif rtype in (Type.CNAME, Type.PTR, Type.NS):
+        shown = names.to_text(data)
+    elif rtype == Type.SRV:
+        numbers = (int.from_bytes(data[at : at + 2], "big") for at in (0, 2, 4))
+        shown = " ".join(map(str, numbers)) + " " + names.to_text(data[6:])
+    else:
+        shown = f"\\# {len(data)} {data.hex()}"
+    return f"{names.to_text(record.owner)} {record.ttl} IN {type_text(rtype)} {shown}"
