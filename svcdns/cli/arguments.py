@@ -24,7 +24,9 @@ def parser(prog: str) -> argparse.ArgumentParser:
         epilog="Other commands: svcdns demo. Each has its own -help.",
     )
     out.add_argument("-conf", "--conf", metavar="FILE", help="Corefile to load (default: Corefile; 'stdin' reads standard input)")
-    out.add_argument("-dns.port", "--dns.port", "-p", "--p", dest="port", type=int, default=53, metavar="PORT", help="port for keys without one")
+    out.add_argument(
+        "-dns.port", "--dns.port", "-p", "--p", dest="port", type=int, default=53, metavar="PORT", help="port for keys without one"
+    )
     out.add_argument("-pidfile", "--pidfile", metavar="FILE", help="write the process id to FILE")
     out.add_argument("-plugins", "--plugins", action="store_true", help="list the plugins that are built, and exit")
     out.add_argument("-quiet", "--quiet", action="store_true", help="do not print zones and version at start")

@@ -79,6 +79,4 @@ class HttpPages:
 
     async def without(self, path: str) -> None:
         """Takes a page away; an address that has no other one is closed."""
-        await self.serve(
-            {address: left for address, site in self._sites.items() if (left := frozenset(site.pages) - {path})}
-        )
+        await self.serve({address: left for address, site in self._sites.items() if (left := frozenset(site.pages) - {path})})

@@ -119,8 +119,7 @@ def _interfaces() -> dict[str, list[str]]:
     """Addresses by interface, without prefix length; those of IPv6 link-local keep their zone."""
     families = (socket.AF_INET, socket.AF_INET6)
     return {
-        name: [address.address for address in addresses if address.family in families]
-        for name, addresses in psutil.net_if_addrs().items()
+        name: [address.address for address in addresses if address.family in families] for name, addresses in psutil.net_if_addrs().items()
     }
 
 

@@ -24,9 +24,7 @@ from svcdns.wire import names
 from svcdns.wire.codes import AA, AD, CD, QR, RA, RD, TC, Z, class_text, rcode_text, type_text
 from svcdns.wire.reply import Reply
 
-COMMON: Final = (
-    '{remote}:{port} - {>id} "{type} {class} {name} {proto} {size} {>do} {>bufsize}" {rcode} {>rflags} {rsize} {duration}'
-)
+COMMON: Final = '{remote}:{port} - {>id} "{type} {class} {name} {proto} {size} {>do} {>bufsize}" {rcode} {>rflags} {rsize} {duration}'
 COMBINED: Final = COMMON + ' "{>opcode}"'
 CLASSES: Final = ("all", "success", "denial", "error")
 

@@ -269,7 +269,6 @@ class Worker:
         self.listening.connections.drain()
         deadline = self.clock() + DRAIN_PATIENCE
 
-
         while (in_flight() or self.listening.connections.open) and self.clock() < deadline:
             await asyncio.sleep(0.01)
         self._live.chains.stop()

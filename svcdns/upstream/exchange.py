@@ -181,5 +181,3 @@ def shown(server: Address) -> str:
     """`host:port`, an IPv6 host in brackets."""
     host, port = server
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-

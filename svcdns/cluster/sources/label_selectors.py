@@ -1,13 +1,12 @@
 """The syntax of label selectors, checked before the first request so that a mistake ends the start and not the watch.
 
-Equality (`a=b`, `a==b`, `a!=b`), sets (`a in (b, c)`, `a notin (b)`) and presence (`a`, `!a`), joined by commas. Matching
-labels is the API server's work; `selects` does it where there is none. Source: Kubernetes documentation, "Labels and Selectors".
+Equality (`a=b`, `a==b`, `a!=b`), sets (`a in (b, c)`, `a notin (b)`) and presence (`a`, `!a`), joined by commas. It does
+not match labels: that is the API server's work. Source: Kubernetes documentation, "Labels and Selectors".
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 
 _PART = r"[A-Za-z0-9](?:[A-Za-z0-9_.-]*[A-Za-z0-9])?"
 _NAME = re.compile(_PART)
@@ -16,8 +15,8 @@ _REQUIREMENT = re.compile(
     r"""\s*(?:
         !\s*(?P<absent>[^\s,=!()<>]+)
       | (?P<key>[^\s,=!()<>]+)(?:
-            \s*(?P<equality>==|!=|=)\s*(?P<value>[^\s,=!()<>]*)
-          | \s+(?P<membership>in|notin)\s*\((?P<values>[^()=!<>]*)\)
+            \s*(?:==|!=|=)\s*(?P<value>[^\s,=!()<>]*)
+          | \s+(?:in|notin)\s*\((?P<values>[^()=!<>]*)\)
         )?
     )\s*(?:,|$)""",
     re.VERBOSE,
@@ -40,22 +39,6 @@ def check_label_selector(text: str) -> None:
         at = found.end()
         if at == len(text) and text.rstrip().endswith(","):
             raise ValueError(f"bad label selector {text!r}: nothing after the last comma")
-
-
-def selects(text: str, labels: Mapping[str, str]) -> bool:
-    """Whether a selector that was checked selects an object with these labels; an empty one selects everything."""
-    return all(_holds(found, labels) for found in _REQUIREMENT.finditer(text) if found[0].strip())
-
-
-def _holds(found: re.Match[str], labels: Mapping[str, str]) -> bool:
-    if found["absent"]:
-        return found["absent"] not in labels
-    value = labels.get(found["key"])
-    if found["equality"]:
-        return (value == found["value"]) != (found["equality"] == "!=")
-    if found["membership"]:
-        return (value in {v.strip() for v in found["values"].split(",")}) != (found["membership"] == "notin")
-    return value is not None
 
 
 def _check_key(text: str, key: str) -> None:

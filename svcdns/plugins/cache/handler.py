@@ -205,7 +205,9 @@ def _reaches(query: Query, reply: Reply) -> bool:
 
 
 def _with_ttl(records: tuple[Record, ...], ttl: int) -> tuple[Record, ...]:
-    return tuple(record if record.ttl == ttl else Record(record.owner, record.rtype, ttl, record.rdata, record.rclass) for record in records)
+    return tuple(
+        record if record.ttl == ttl else Record(record.owner, record.rtype, ttl, record.rdata, record.rclass) for record in records
+    )
 
 
 def _wire(zones: tuple[str, ...]) -> tuple[bytes, ...]:

@@ -32,7 +32,9 @@ MAX_WAITERS: Final = 1024
 """Clients that wait for one flight."""
 
 BROKEN: Final = Family(
-    "coredns_forward_healthcheck_broken_total", MetricKind.COUNTER, "Questions that found all upstreams down and were sent to one at random."
+    "coredns_forward_healthcheck_broken_total",
+    MetricKind.COUNTER,
+    "Questions that found all upstreams down and were sent to one at random.",
 )
 REJECTED: Final = Family(
     "coredns_forward_max_concurrent_rejects_total", MetricKind.COUNTER, "Questions that were refused because too many were in flight."
@@ -204,4 +206,3 @@ def _policy(name: str) -> Callable[[Sequence[Server]], list[Server]]:
         return random.sample(servers, len(servers))
 
     return {"random": shuffled, "round_robin": round_robin, "sequential": list}[name]
-

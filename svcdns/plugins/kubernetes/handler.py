@@ -329,4 +329,3 @@ class Kubernetes:
                 continue
             records.append(Record(work.query.name, Type.PTR, self.options.ttl, target))
         return _Result(records)
-

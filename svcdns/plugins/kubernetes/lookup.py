@@ -150,9 +150,7 @@ class Lookup:
                 continue
             ports = [port for port in slice_.ports if _fits(name, port)]
             for endpoint in slice_.endpoints:
-                label = endpoint_name(
-                    endpoint.address, endpoint.hostname, endpoint.target, pod_names=self.options.endpoint_pod_names
-                )
+                label = endpoint_name(endpoint.address, endpoint.hostname, endpoint.target, pod_names=self.options.endpoint_pod_names)
                 if not name.endpoint or label.lower() == name.endpoint:
                     whole = f"{label}.{slice_.cluster}" if slice_.cluster else label
                     found.entries += [(endpoint.address, port.number, whole) for port in ports]
@@ -191,4 +189,3 @@ def _cluster_ips(name: ClusterName, ports: Iterable[Port], addresses: Iterable[s
 
 def _fits(name: ClusterName, port: Port) -> bool:
     return (not name.port or name.port == port.name.lower()) and (not name.protocol or name.protocol == port.protocol.lower())
-

@@ -1,281 +1,203 @@
-"""The cluster that a set of manifests describes: what an API server and its controllers would make of them.
+"""From files to the whole cluster that they say: every object that a change source tells of, by kind, namespace and name.
 
-Services without a ClusterIP get one, Services with a selector get slices from matching Pods as the EndpointSlice controller builds them, Endpoints become
-slices as the mirroring controller would. Namespaces need not be written out. Kinds that DNS does not know are counted and left out.
+The result depends on the files alone, not on what was read before, so the cluster is the same at every start. Files that have not
+changed since the last reading are not parsed again.
 """
 
 from __future__ import annotations
 
-import ipaddress
-from collections.abc import Iterable, Iterator
-from typing import Final, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
 
 from svcdns.cluster.changes import Kind
-from svcdns.cluster.objects import (
-    HEADLESS,
-    PLACEHOLDER_PORTS,
-    ClusterObject,
-    Endpoint,
-    EndpointSlice,
-    ImportedSlice,
-    Namespace,
-    Pod,
-    Port,
-    Service,
-    ServiceImport,
-)
-from svcdns.cluster.sources.label_selectors import selects
-from svcdns.cluster.sources.manifests.addresses import PODS, SERVICES, assign, family
-from svcdns.cluster.sources.manifests.pods import WORKLOADS, ZONE_LABEL, PodInfo, workload_pods, written_pod
-from svcdns.cluster.sources.manifests.yaml_nodes import ManifestError, Node
-from svcdns.cluster.sources.options import WatchOptions
+from svcdns.cluster.objects import ClusterObject, Namespace, Pod
+from svcdns.cluster.sources import decoding
+from svcdns.cluster.sources.decoding import ApiServiceImport, ApiSlice
+from svcdns.cluster.sources.manifests.errors import ManifestError
+from svcdns.cluster.sources.manifests.files import Found, FoundFile
+from svcdns.cluster.sources.manifests.kinds import DEFAULT_NAMESPACE, Written, read
+from svcdns.cluster.sources.manifests.selecting import Matcher
+from svcdns.cluster.sources.manifests.services import families, services, written_ips
+from svcdns.cluster.sources.manifests.shapes import EndpointsObject, PodObject, ServiceObject
+from svcdns.cluster.sources.manifests.slices import PodsByLabel, mirrored, slices_of_pods
+from svcdns.cluster.sources.manifests.workloads import OVER, ClusterPod, pods
 
-SERVICE_LABEL: Final = "kubernetes.io/service-name"
-IMPORTED_LABEL: Final = "multicluster.kubernetes.io/service-name"
-SOURCE_CLUSTER_LABEL: Final = "multicluster.kubernetes.io/source-cluster"
-ALWAYS_THERE: Final = ("default", "kube-system")
-SLICE_SIZE: Final = 100
-READ_KINDS: Final = ("Service", "EndpointSlice", "Endpoints", "Pod", "Namespace", "ServiceImport", *WORKLOADS)
-_CLUSTER_WIDE: Final = ("Namespace",)
+ALWAYS_THERE: Final = (DEFAULT_NAMESPACE, "kube-system")
+"""Namespaces that no manifest has to name."""
 
-Objects = dict[tuple[Kind, str, str], ClusterObject]
+MANAGED_BY: Final = "endpointslice.kubernetes.io/managed-by"
+SLICE_CONTROLLER: Final = "endpointslice-controller.k8s.io"
+MIRRORING_CONTROLLER: Final = "endpointslicemirroring-controller.k8s.io"
+SKIP_MIRROR: Final = "endpointslice.kubernetes.io/skip-mirror"
+NAMESPACE_NAME: Final = "kubernetes.io/metadata.name"
 
+Key = tuple[Kind, str, str]
+"""Kind, namespace and name."""
 
-class Manifest(NamedTuple):
-    """One object of a manifest."""
+Name = tuple[str, str]
+"""Namespace and name."""
 
-    kind: str
-    namespace: str
-    name: str
-    node: Node
+_Labelled = tuple[ClusterObject, Mapping[str, str]]
 
 
-def manifests(documents: Iterable[Node]) -> tuple[list[Manifest], set[str]]:
-    """The objects of these documents, Lists taken apart, and the kinds that were left out. Raises ManifestError for duplicates."""
-    found: dict[tuple[str, str, str], Manifest] = {}
-    others: set[str] = set()
-    for node in _objects(documents):
-        kind = node.text_at("kind")
-        if not kind:
-            raise node.error("a Kubernetes object with `kind`")
-        if kind not in READ_KINDS:
-            others.add(kind)
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What of the cluster is told, as the options of the same names say to an API server."""
+
+    kinds: tuple[Kind, ...]
+    keep_zones: bool
+    labels: Matcher
+    namespace_labels: Matcher
+
+    def admits(self, kind: Kind, labels: Mapping[str, str]) -> bool:
+        """Whether an object with these labels is listed. ServiceImports go by the selector of namespaces, as with an API server."""
+        by_namespace = kind in {Kind.NAMESPACE, Kind.SERVICE_IMPORT}
+        return kind in self.kinds and (self.namespace_labels if by_namespace else self.labels)(labels)
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """Every object, in the order in which a new one is to be told, the Pods that are being deleted, and the kinds that were ignored."""
+
+    objects: dict[Key, ClusterObject]
+    terminating: frozenset[Key]
+    ignored: frozenset[str]
+
+
+class Reader:
+    """Reads files, each one again only when its stamp is another. Not for two threads at a time."""
+
+    def __init__(self) -> None:
+        self._read: dict[str, tuple[FoundFile, tuple[Written, ...]]] = {}
+
+    def read(self, found: Found) -> list[Written]:
+        """The objects of all files in order. Raises ManifestError for a path that is not there, a broken file, an object written twice."""
+        if found.missing is not None:
+            raise found.missing
+        known = self._read
+        self._read = {}
+        for file in found.files:
+            before = known.get(file.path)
+            self._read[file.path] = before if before is not None and before[0] == file else (file, tuple(read(file.path)))
+        written = [item for _, items in self._read.values() for item in items]
+        _check_unique(written)
+        return written
+
+
+def _check_unique(written: Iterable[Written]) -> None:
+    first: dict[tuple[str, str, str], Written] = {}
+    for item in written:
+        if item.body is None:
             continue
-        name = node.text_at("metadata", "name")
-        if not name:
-            raise node.error(f"a {kind} with metadata.name")
-        namespace = "" if kind in _CLUSTER_WIDE else node.text_at("metadata", "namespace", default="default")
-        key = (kind, namespace, name)
-        if key in found:
-            shown = f"{namespace}/{name}" if namespace else name
-            raise ManifestError(f"{node.where}: {kind} {shown} is described already at {found[key].node.where}; one description was expected")
-        found[key] = Manifest(kind, namespace, name, node)
-    return list(found.values()), others
+        same = first.setdefault((item.kind, item.namespace, item.name), item)
+        if same is not item:
+            name = f"{item.namespace}/{item.name}".lstrip("/")
+            raise ManifestError(item.place, f"expected each object once, {item.kind} {name} is written in {same.place} already")
 
 
-def _objects(documents: Iterable[Node]) -> Iterator[Node]:
-    for node in documents:
-        kind = node.text_at("kind")
-        if kind.endswith("List") and node.get("items") is not None:
-            yield from _objects(node.items_at("items"))
-        else:
-            yield node
+def build(written: list[Written], selection: Selection) -> Cluster:
+    """The cluster that the objects describe. Raises ManifestError when there are more objects than addresses."""
+    reserved = set(_spelled_addresses(written))
+    all_pods = pods(written, reserved)
+    given = [(item, item.body) for item in written if isinstance(item.body, ServiceObject)]
+    told: list[_Labelled] = [
+        *_namespaces(written),
+        *_slices(written, given, PodsByLabel(all_pods), selection),
+        *zip(services(given, reserved), (item.metadata.labels for item, _ in given), strict=True),
+        *((Pod(pod.namespace, pod.name, pod.addresses[0]), pod.labels) for pod in all_pods if _listed(pod)),
+        *_imports(written),
+    ]
+    objects = {_key(item): item for item, labels in told if selection.admits(_kind(item), labels)}
+    terminating = frozenset((Kind.POD, pod.namespace, pod.name) for pod in all_pods if pod.terminating)
+    return Cluster(objects, terminating, frozenset(item.kind for item in written if item.body is None))
 
 
-def cluster(described: list[Manifest], options: WatchOptions) -> Objects:
-    """Every object that answers need, by kind, namespace and name. Raises ManifestError."""
-    return _Cluster(described, options).run()
+def _key(item: ClusterObject) -> Key:
+    return _kind(item), item.namespace, item.name
 
 
-class _Cluster:
-    def __init__(self, described: list[Manifest], options: WatchOptions) -> None:
-        self.described, self.options = described, options
-        self.objects: Objects = {}
+def _kind(item: ClusterObject) -> Kind:
+    return Kind(type(item).__name__)
 
-    def run(self) -> Objects:
-        self._namespaces()
-        pods = self._pods()
-        for manifest in self.described:
-            self._plain(manifest)
-        self._services(pods)
-        return self.objects
 
-    def _of(self, *kinds: str) -> list[Manifest]:
-        return [manifest for manifest in self.described if manifest.kind in kinds]
+def _listed(pod: ClusterPod) -> bool:
+    """Pods as an API server is asked for them: not those at their end, and none that is being deleted."""
+    return pod.phase not in {*OVER, "Unknown"} and not pod.terminating
 
-    def _add(self, kind: Kind, item: ClusterObject, labels: dict[str, str] | None = None) -> None:
-        selector = self.options.namespace_labels if kind in (Kind.NAMESPACE, Kind.SERVICE_IMPORT) else self.options.labels
-        if not selector or selects(selector, labels or {}):
-            self.objects[kind, item.namespace, item.name] = item
 
-    def _namespaces(self) -> None:
-        written = {manifest.name: manifest.node.labels_at("metadata", "labels") for manifest in self._of("Namespace")}
-        named = {manifest.namespace for manifest in self.described if manifest.namespace}
-        for name in {*written, *named, *ALWAYS_THERE}:
-            self._add(Kind.NAMESPACE, Namespace(name), {"kubernetes.io/metadata.name": name, **written.get(name, {})})
+def _spelled_addresses(written: Iterable[Written]) -> Iterator[str]:
+    for item in written:
+        match item.body:
+            case ServiceObject(spec=spec):
+                yield from written_ips(spec)
+            case PodObject(status=status):
+                yield from filter(None, (status.podIP, *(address.ip for address in status.podIPs)))
+            case EndpointsObject(subsets=subsets):
+                yield from (address.ip for subset in subsets for address in subset.addresses)
+            case ApiSlice(endpoints=endpoints):
+                yield from (address for endpoint in endpoints or () for address in endpoint.addresses or ())
+            case _:
+                pass
 
-    def _pods(self) -> list[PodInfo]:
-        pods = {pod.key: pod for m in self._of(*WORKLOADS) for pod in workload_pods(m.kind, m.node, m.namespace, m.name)}
-        pods |= {pod.key: pod for m in self._of("Pod") for pod in (written_pod(m.node, m.namespace, m.name),)}
-        taken = {address for pod in pods.values() for address in pod.addresses}
-        nameless = [key for key, pod in pods.items() if not pod.addresses]
-        made = [assign(nameless, PODS[version], taken) for version in (4, 6)]
-        for key in nameless:
-            pods[key].addresses = tuple(addresses[key] for addresses in made)
-        if self.options.pods:
-            for pod in pods.values():
-                if not pod.terminating and not pod.finished:
-                    self._add(Kind.POD, Pod(pod.namespace, pod.name, pod.addresses[0]), pod.labels)
-        return sorted(pods.values(), key=lambda pod: (len(pod.name), pod.key))
 
-    def _plain(self, manifest: Manifest) -> None:
-        node, labels = manifest.node, manifest.node.labels_at("metadata", "labels")
-        if manifest.kind == "EndpointSlice":
-            self._written_slice(manifest, labels)
-        elif manifest.kind == "Endpoints":
-            self._mirrored(manifest, labels)
-        elif manifest.kind == "ServiceImport" and self.options.multicluster:
-            spec = node.get("spec") or node
-            ports = tuple(_port(port) for port in spec.items_at("ports"))
-            ips = tuple(spec.get("ips").texts()) if spec.get("ips") else ()  # type: ignore[union-attr]
-            headless = spec.text_at("type") == "Headless"
-            self._add(Kind.SERVICE_IMPORT, ServiceImport(manifest.namespace, manifest.name, headless, ips, ports), labels)
+def _namespaces(written: Iterable[Written]) -> Iterator[_Labelled]:
+    """The namespaces written out, those that any object is in, and those that are always there."""
+    labels: dict[str, Mapping[str, str]] = {name: {} for name in ALWAYS_THERE}
+    for item in written:
+        if item.kind == "Namespace" and item.body is not None:
+            labels[item.name] = item.metadata.labels
+        elif item.namespace:
+            labels.setdefault(item.namespace, {})
+    for name, own in labels.items():
+        yield Namespace(name), {**own, NAMESPACE_NAME: name}
 
-    # -- slices that are written out
 
-    def _written_slice(self, manifest: Manifest, labels: dict[str, str]) -> None:
-        node = manifest.node
-        ports = tuple(_port(port) for port in node.items_at("ports")) or PLACEHOLDER_PORTS
-        endpoints = tuple(endpoint for item in node.items_at("endpoints") for endpoint in self._endpoints(item))
-        if self.options.endpoint_slices:
-            service = labels.get(SERVICE_LABEL, "")
-            self._add(Kind.ENDPOINT_SLICE, EndpointSlice(manifest.namespace, manifest.name, service, ports, endpoints), labels)
-        if self.options.multicluster and IMPORTED_LABEL in labels:
-            source = labels.get(SOURCE_CLUSTER_LABEL, "")
-            imported = ImportedSlice(manifest.namespace, manifest.name, labels[IMPORTED_LABEL], ports, endpoints, source)
-            self._add(Kind.IMPORTED_SLICE, imported, labels)
+def _slices(
+    written: Iterable[Written], given: Iterable[tuple[Written, ServiceObject]], found: PodsByLabel, selection: Selection
+) -> Iterator[_Labelled]:
+    """Slices of Pods, slices written out, and mirrored Endpoints.
 
-    def _endpoints(self, item: Node) -> Iterator[Endpoint]:
-        if item.boolean_at("conditions", "ready", default=True):
-            zone = item.text_at("zone") if self.options.zones else ""
-            addresses = item.get("addresses")
-            for address in addresses.texts() if addresses is not None else ():
-                yield Endpoint(address, item.text_at("hostname"), item.text_at("targetRef", "name"), zone)
-
-    def _mirrored(self, manifest: Manifest, labels: dict[str, str]) -> None:
-        """Endpoints of a Service without selector, as the EndpointSliceMirroring controller copies them."""
-        if not self.options.endpoint_slices:
-            return
-        for number, subset in enumerate(manifest.node.items_at("subsets")):
-            ports = tuple(_port(port) for port in subset.items_at("ports")) or PLACEHOLDER_PORTS
-            ready = [
-                Endpoint(a.text_at("ip"), a.text_at("hostname"), a.text_at("targetRef", "name")) for a in subset.items_at("addresses")
-            ]
-            for version in (4, 6):
-                mine = tuple(e for e in ready if family(e.address) == version)
-                if mine:
-                    name = f"{manifest.name}-mirrored-{number}-ipv{version}"
-                    self._add(Kind.ENDPOINT_SLICE, EndpointSlice(manifest.namespace, name, manifest.name, ports, mine), labels)
-
-    # -- Services
-
-    def _services(self, pods: list[PodInfo]) -> None:
-        services = self._of("Service")
-        written = {f"{m.namespace}/{m.name}": _written_ips(m.node) for m in services}
-        taken = {address for addresses in written.values() for address in addresses}
-        missing = [m for m in services if not written[f"{m.namespace}/{m.name}"] and m.node.text_at("spec", "type") != "ExternalName"]
-        made = {
-            version: assign((f"{m.namespace}/{m.name}" for m in missing if version in _families(m.node, ())), SERVICES[version], taken)
-            for version in (4, 6)
-        }
-        for manifest in services:
-            key = f"{manifest.namespace}/{manifest.name}"
-            addresses = written[key] or tuple(made[v][key] for v in _families(manifest.node, ()) if key in made[v])
-            self._service(manifest, addresses, pods)
-
-    def _service(self, manifest: Manifest, addresses: tuple[str, ...], pods: list[PodInfo]) -> None:
-        node, labels = manifest.node, manifest.node.labels_at("metadata", "labels")
-        spec = node.get("spec")
-        if spec is None:
-            raise node.error("a Service with spec")
-        external = spec.text_at("externalName") if spec.text_at("type") == "ExternalName" else None
-        ports = tuple(_port(port) for port in spec.items_at("ports"))
-        ingress = [i.text_at("ip") or i.text_at("hostname") for i in node.items_at("status", "loadBalancer", "ingress")]
-        outside = tuple(spec.get("externalIPs").texts()) if spec.get("externalIPs") else ()  # type: ignore[union-attr]
-        self._add(
-            Kind.SERVICE,
-            Service(manifest.namespace, manifest.name, addresses, ports or PLACEHOLDER_PORTS, external, (*outside, *filter(None, ingress))),
-            labels,
-        )
-        selector = spec.labels_at("selector")
-        if selector and external is None and self.options.endpoint_slices:
-            self._controlled_slices(manifest, spec, selector, addresses, pods, labels)
-
-    def _controlled_slices(
-        self, manifest: Manifest, spec: Node, selector: dict[str, str], addresses: tuple[str, ...], pods: list[PodInfo], labels: dict[str, str]
-    ) -> None:
-        """The slices of a Service with a selector, as the EndpointSlice controller builds them: by family and by ports."""
-        unready = spec.boolean_at("publishNotReadyAddresses")
-        groups: dict[tuple[int, tuple[Port, ...]], list[Endpoint]] = {}
-        for pod in pods:
-            if pod.namespace != manifest.namespace or not selector.items() <= pod.labels.items() or pod.finished:
+    A dump of a cluster holds what the controllers have made beside what they have made it from. Their slices are passed over where
+    the same is built here from Pods, and their Endpoints where their own mirror is written out.
+    """
+    built: set[Name] = set()
+    unselective: dict[Name, Written] = {}
+    for item, service in given:
+        name = (item.namespace, item.name)
+        if not service.spec.selector:
+            unselective[name] = item
+        elif service.spec.type != "ExternalName" and (matching := found.matching(item.namespace, service.spec.selector)):
+            built.add(name)
+            labels = {**item.metadata.labels, decoding.SERVICE_LABEL: item.name, MANAGED_BY: SLICE_CONTROLLER}
+            of_pods = slices_of_pods(*name, service.spec, families(service.spec), matching, zones=selection.keep_zones)
+            yield from ((slice_, labels) for slice_ in of_pods)
+    mirrors: set[Name] = set()
+    for item in written:
+        if isinstance(item.body, ApiSlice):
+            labels = item.metadata.labels
+            name = (item.namespace, labels.get(decoding.SERVICE_LABEL, ""))
+            if name in built and labels.get(MANAGED_BY) == SLICE_CONTROLLER:
                 continue
-            if not unready and (not pod.ready or pod.terminating):
-                continue
-            ports = tuple(port for port in (_target_port(port, pod) for port in spec.items_at("ports")) if port is not None)
-            hostname = pod.hostname if pod.subdomain == manifest.name else ""
-            zone = pod.labels.get(ZONE_LABEL, "") if self.options.zones else ""
-            for version in _families(manifest.node, addresses):
-                for address in pod.addresses:
-                    if family(address) == version:
-                        endpoint = Endpoint(address, hostname, pod.name, zone)
-                        groups.setdefault((version, ports or PLACEHOLDER_PORTS), []).append(endpoint)
-                        break
-        for number, ((version, ports), endpoints) in enumerate(groups.items()):
-            for start in range(0, len(endpoints), SLICE_SIZE):
-                name = f"{manifest.name}-ipv{version}-{number}-{start // SLICE_SIZE}"
-                part = tuple(endpoints[start : start + SLICE_SIZE])
-                self._add(Kind.ENDPOINT_SLICE, EndpointSlice(manifest.namespace, name, manifest.name, ports, part), labels)
+            if labels.get(MANAGED_BY) == MIRRORING_CONTROLLER:
+                mirrors.add(name)
+            yield from ((trimmed, labels) for trimmed in _written_slices(item, item.body, keep_zones=selection.keep_zones))
+    for item in written:
+        name = (item.namespace, item.name)
+        if isinstance(item.body, EndpointsObject) and name in unselective and name not in mirrors:
+            labels = item.metadata.labels
+            if labels.get(SKIP_MIRROR) != "true":
+                labels = {**labels, decoding.SERVICE_LABEL: item.name, MANAGED_BY: MIRRORING_CONTROLLER}
+                yield from ((slice_, labels) for slice_ in mirrored(*name, item.body))
 
 
-def _port(node: Node) -> Port:
-    return Port(node.text_at("name"), node.text_at("protocol", default="TCP"), node.integer_at("port", default=-1))
+def _written_slices(item: Written, body: ApiSlice, *, keep_zones: bool) -> Iterator[ClusterObject]:
+    yield decoding.zonal_endpoint_slice(body) if keep_zones else decoding.endpoint_slice(body)
+    if decoding.IMPORTED_SERVICE_LABEL in item.metadata.labels:
+        yield decoding.imported_slice(body)
 
 
-def _target_port(node: Node, pod: PodInfo) -> Port | None:
-    """The port of a Service as it is on a Pod; None where the Pod has no port of that name."""
-    target = node.get("targetPort")
-    if target is None:
-        number: int | None = node.integer_at("port", default=-1)
-    elif target.is_integer:
-        number = target.integer()
-    else:
-        number = pod.ports.get(target.text())
-    return None if number is None else Port(node.text_at("name"), node.text_at("protocol", default="TCP"), number)
-
-
-def _written_ips(node: Node) -> tuple[str, ...]:
-    """The ClusterIPs that the manifest spells out."""
-    listed = node.at("spec", "clusterIPs")
-    single = node.at("spec", "clusterIP")
-    found = listed.items() if listed is not None else [single] if single is not None else []
-    for item in found:
-        if item.text() not in (HEADLESS, ""):
-            try:
-                ipaddress.ip_address(item.text())
-            except ValueError:
-                raise item.error("an IP address or None") from None
-    return tuple(item.text() for item in found if item.text())
-
-
-def _families(node: Node, addresses: tuple[str, ...]) -> tuple[int, ...]:
-    """The address families of a Service: those of its ClusterIPs, else what its manifest asks for, else IPv4."""
-    if addresses and addresses[0] != HEADLESS:
-        return tuple(dict.fromkeys(family(address) for address in addresses))
-    asked = tuple({"IPv4": 4, "IPv6": 6}.get(item.text(), 0) for item in node.items_at("spec", "ipFamilies"))
-    if 0 in asked:
-        raise (node.at("spec", "ipFamilies") or node).error("IPv4 and IPv6")
-    both = node.text_at("spec", "ipFamilyPolicy") in ("PreferDualStack", "RequireDualStack")
-    if both and len(asked) < 2:
-        return (asked[0], 10 - asked[0]) if asked else (4, 6)
-    return asked or (4,)
+def _imports(written: Iterable[Written]) -> Iterator[_Labelled]:
+    for item in written:
+        if isinstance(item.body, ApiServiceImport):
+            yield decoding.service_import(item.body), item.metadata.labels

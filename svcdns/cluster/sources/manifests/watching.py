@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from typing import Final
+from typing import Any, Final
 
 from watchfiles import awatch
 
@@ -24,15 +24,19 @@ Watch = Callable[[frozenset[str]], AsyncGenerator[None, None]]
 
 
 async def folder_changes(folders: frozenset[str]) -> AsyncGenerator[None, None]:
-    """The Watch of a real file system; folders below the given ones are not watched. Raises FileNotFoundError for a missing folder."""
-    changes = awatch(*folders, watch_filter=None, debounce=LONGEST_WAIT_MS, step=QUIET_MS, recursive=False)
+    """The Watch of a real file system; folders below the given ones are not watched. Raises FileNotFoundError for a missing folder.
+
+    Where the kernel cannot watch, mostly because others have used up its inotify instances, the folders are looked at three
+    times a second instead.
+    """
+    try:
+        changes, first = await _begin(folders, polling=None)
+    except FileNotFoundError:
+        raise
+    except (OSError, RuntimeError):  # watchfiles' error for a watcher that cannot be made is a RuntimeError
+        changes, first = await _begin(folders, polling=True)
     async with aclosing(changes):
-        first = asyncio.ensure_future(anext(changes))
         try:
-            # One step of the loop registers the folders with the kernel; from then on nothing is missed.
-            await asyncio.sleep(0)
-            if first.done():
-                first.result()
             yield
             await first
         finally:
@@ -41,3 +45,18 @@ async def folder_changes(folders: frozenset[str]) -> AsyncGenerator[None, None]:
         yield
         async for _ in changes:
             yield
+
+
+async def _begin(folders: frozenset[str], *, polling: bool | None) -> tuple[AsyncGenerator[Any, None], asyncio.Task[Any]]:
+    """Changes of the folders, which are watched on return, and the task that waits for the first; `polling` None leaves it to the system."""
+    changes = awatch(*folders, watch_filter=None, debounce=LONGEST_WAIT_MS, step=QUIET_MS, recursive=False, force_polling=polling)
+    first = asyncio.ensure_future(_next(changes))
+    # One step of the loop registers the folders with the kernel; from then on nothing is missed.
+    await asyncio.sleep(0)
+    if first.done():
+        first.result()
+    return changes, first
+
+
+async def _next(changes: AsyncGenerator[Any, None]) -> Any:
+    return await anext(changes)

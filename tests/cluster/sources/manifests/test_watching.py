@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from pathlib import Path
 
@@ -67,3 +67,18 @@ async def test_missing_folder(tmp_path: Path) -> None:
     async with aclosing(folder_changes(frozenset({os.fspath(tmp_path / "no")}))) as changes:
         with pytest.raises(FileNotFoundError):
             await anext(changes)
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("Error creating recommended watcher")], ids=repr)
+async def test_without_inotify(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """Where the kernel refuses to watch, the folders are polled."""
+
+    async def awatch(*folders: str, force_polling: bool | None, **_: object) -> AsyncGenerator[set[str], None]:
+        if not force_polling:
+            raise error
+        await asyncio.sleep(0)
+        yield set(folders)
+
+    monkeypatch.setattr("svcdns.cluster.sources.manifests.watching.awatch", awatch)
+    async with aclosing(folder_changes(frozenset({str(tmp_path)}))) as changes:
+        assert [None async for _ in changes] == [None, None]
