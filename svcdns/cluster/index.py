@@ -127,14 +127,14 @@ class Index:
         if old == new:
             return
         objects[key] = new
-        self._changed(kind, key, old, new, touched)
+        self._changed(key, old, new, touched)
 
     def _remove(self, kind: Kind, key: Key, touched: set[Owner]) -> None:
         old = self._objects[kind].pop(key, None)
         if old is not None:
-            self._changed(kind, key, old, None, touched)
+            self._changed(key, old, None, touched)
 
-    def _changed(self, kind: Kind, key: Key, old: ClusterObject | None, new: ClusterObject | None, touched: set[Owner]) -> None:
+    def _changed(self, key: Key, old: ClusterObject | None, new: ClusterObject | None, touched: set[Owner]) -> None:
         match old or new:
             case Namespace():
                 touched.add(("namespace", key[1]))
@@ -143,13 +143,15 @@ class Index:
             case EndpointSlice():
                 self._slice_changed(old, new, touched)  # type: ignore[arg-type]
             case ImportedSlice():
-                for slice_ in _moved(self._imported, old, new):  # type: ignore[type-var]
-                    touched.add(("imported", slice_.namespace.lower(), slice_.service.lower()))
+                self._imported_changed(old, new, touched)  # type: ignore[arg-type]
             case ServiceImport():
                 touched.add(("import", *key))
             case Pod():
                 self._pod_changed(old, new, touched)  # type: ignore[arg-type]
-        del kind
+
+    def _imported_changed(self, old: ImportedSlice | None, new: ImportedSlice | None, touched: set[Owner]) -> None:
+        for slice_ in _moved(self._imported, old, new):
+            touched.add(("imported", slice_.namespace.lower(), slice_.service.lower()))
 
     def _service_changed(self, key: Key, old: Service | None, new: Service | None, touched: set[Owner]) -> None:
         touched.add(("service", *key))
@@ -185,11 +187,12 @@ _T = TypeVar("_T", Service, EndpointSlice, ImportedSlice, Pod)
 
 def _replace(index: dict[str, tuple[_T, ...]], at: str, old: _T | None, new: _T | None, order: Callable[[_T], tuple[str, str]]) -> None:
     """Puts `new` in place of `old` under one key, either may be missing, and keeps the order."""
-    left = tuple(item for item in index.get(at, ()) if item is not old)
+    left: list[_T] = [item for item in index.get(at, ()) if item is not old]
     if new is not None:
-        left = tuple(sorted((*left, new), key=order)) if left else (new,)
+        left.append(new)
+        left.sort(key=order)
     if left:
-        index[at] = left
+        index[at] = tuple(left)
     else:
         index.pop(at, None)
 
@@ -199,11 +202,12 @@ def _moved(index: dict[Key, tuple[_Slice, ...]], old: _Slice | None, new: _Slice
     touched = [slice_ for slice_ in (old, new) if slice_ is not None]
     for slice_ in touched:
         key = (slice_.namespace.lower(), slice_.service.lower())
-        left = tuple(s for s in index.get(key, ()) if s is not old and s is not new)
+        left: list[_Slice] = [s for s in index.get(key, ()) if s is not old and s is not new]
         if slice_ is new:
-            left = tuple(sorted((*left, slice_), key=_by_name))
+            left.append(slice_)
+            left.sort(key=_by_name)
         if left:
-            index[key] = left
+            index[key] = tuple(left)
         else:
             index.pop(key, None)
     return touched

@@ -1,8 +1,8 @@
 """The feeds to the workers: what each one has still to be told.
 
-A queue per worker holds keys, not values: an object that changes again before it was sent is sent once, with its latest value, so a slow worker costs
-memory for the cluster once and no more. Frames that are no objects (configuration, completions) keep their place among them.
-"""
+A queue per worker holds keys, not values: an object that changes again before it was sent is sent once, with its latest value, so a
+slow worker costs memory for the cluster once and no more. Frames that are no objects (configuration, completions) keep their place
+among them."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
 """The control process: Corefile, cluster views, feeds, HTTP pages, reload. It answers no DNS.
 
-Order of a start: the Corefile is checked; workers are started and told their chains and the cluster as it comes in; when all are synced, or
-the start-up time is over, the supervisor is asked to listen. A reload goes the same way beside what serves, and either takes over as a whole or
-leaves everything as it was.
-"""
+Order of a start: the Corefile is checked; workers are started and told their chains and the cluster as it comes in; when all are
+synced, or the start-up time is over, the supervisor is asked to listen. A reload goes the same way beside what serves, and either takes
+over as a whole or leaves everything as it was."""
 
 from __future__ import annotations
 

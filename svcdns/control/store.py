@@ -1,8 +1,7 @@
 """What control knows of the clusters: every object as encoded bytes, so that a worker that starts can be told everything.
 
-A list from a source is reconciled here: what it did not name is gone, what is as it was is no change. So workers see differences alone, however often
-the API server is listed.
-"""
+A list from a source is reconciled here: what it did not name is gone, what is as it was is no change. So workers see differences alone,
+however often the API server is listed."""
 
 from __future__ import annotations
 

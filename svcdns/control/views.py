@@ -1,8 +1,7 @@
 """The cluster views: which clusters are watched, by which source, and what has come of it.
 
-A view is what one set of watch options shows; blocks with the same options share it, and a reload that does not change them does not touch the
-watch. Every change goes into the view's store and, as a difference, to whoever is to be told.
-"""
+A view is what one set of watch options shows; blocks with the same options share it, and a reload that does not change them does not
+touch the watch. Every change goes into the view's store and, as a difference, to whoever is to be told."""
 
 from __future__ import annotations
 
@@ -124,10 +123,7 @@ class Views:
         """The Service of a slice whose change says when it was triggered, looked up when the change is taken."""
         if not isinstance(change, Put | Gone) or not change.trigger_time:
             return None
-        if isinstance(change, Put):
-            slice_ = change.object
-        else:
-            slice_ = view.object(Key(view.number, change.kind, change.namespace, change.name))  # type: ignore[assignment]
+        slice_ = change.object if isinstance(change, Put) else view.object(_key(view, change))
         if not isinstance(slice_, EndpointSlice):
             return None
         found = view.object(Key(view.number, Kind.SERVICE, slice_.namespace, slice_.service))
@@ -136,3 +132,7 @@ class Views:
     def _programmed(self, service: Service, change: Any) -> None:
         cell = self._counters.cell(PROGRAMMING_DURATION, "headless_with_selector" if service.headless else "cluster_ip")
         self._counters.observe(PROGRAMMING_DURATION, cell, max(0.0, self._now() - change.trigger_time))
+
+
+def _key(view: View, gone: Gone) -> Key:
+    return Key(view.number, gone.kind, gone.namespace, gone.name)

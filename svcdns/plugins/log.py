@@ -18,8 +18,8 @@ from svcdns.chain.handler import Following
 from svcdns.chain.query import Answer, Query
 from svcdns.corefile import reading
 from svcdns.corefile.blocks import Directive
-from svcdns.corefile.zones import normalise_zone
 from svcdns.corefile.errors import CorefileError, ZoneError
+from svcdns.corefile.zones import normalise_zone
 from svcdns.wire import names
 from svcdns.wire.codes import AA, AD, CD, QR, RA, RD, TC, Z, class_text, rcode_text, type_text
 from svcdns.wire.reply import Reply

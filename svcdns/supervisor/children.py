@@ -1,8 +1,7 @@
 """The child processes: starting them, telling whether they live, starting them again.
 
-A child is silent when its heartbeat is older than SILENCE; it is killed then and replaced. One that keeps dying soon after its start is started again
-more and more slowly.
-"""
+A child is silent when its heartbeat is older than SILENCE; it is killed then and replaced. One that keeps dying soon after its start is
+started again more and more slowly."""
 
 from __future__ import annotations
 

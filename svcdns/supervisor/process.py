@@ -1,8 +1,7 @@
 """The supervisor's loop: children, sockets, signals, and the order of a stop (spec L9).
 
-It knows what processes there are, and nothing of DNS, Corefiles or clusters. Control says how many workers there are to be and where to listen;
-every word that comes in is from a child of its own.
-"""
+It knows what processes there are, and nothing of DNS, Corefiles or clusters. Control says how many workers there are to be and where to
+listen; every word that comes in is from a child of its own."""
 
 from __future__ import annotations
 
@@ -16,7 +15,7 @@ import time
 from typing import Any, Final
 
 from svcdns.supervisor.children import Child
-from svcdns.supervisor.sockets import Listening, ListenError, Sockets
+from svcdns.supervisor.sockets import ListenError, Listening, Sockets
 from svcdns.telemetry import shared
 from svcdns.telemetry.channel import ChannelClosedError, Message
 from svcdns.telemetry.shared import State

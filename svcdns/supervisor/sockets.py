@@ -106,7 +106,7 @@ class Sockets:
     @staticmethod
     def _families(host: str) -> list[tuple[socket.AddressFamily, str]]:
         if not host:
-            return [(socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")]  # noqa: S104 - that is what was asked for
+            return [(socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")]
         return [(socket.AF_INET6 if ":" in host else socket.AF_INET, host)]
 
     def _open(self, slot: int, address: Address, family: socket.AddressFamily, bound: str, kind: socket.SocketKind) -> list[Listening]:

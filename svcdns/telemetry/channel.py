@@ -1,9 +1,8 @@
 """The channel between the supervisor and each of its children: small JSON messages, and file descriptors with them.
 
-A message is one line of JSON; descriptors travel beside the bytes (SCM_RIGHTS, unix(7)), and a message says under `fds` how many of them are
-its own. The channel is also the child's lifeline: only the supervisor holds the other end, so its end of file means that the
-supervisor is gone. Standard library only.
-"""
+A message is one line of JSON; descriptors travel beside the bytes (SCM_RIGHTS, unix(7)), and a message says under `fds` how many of
+them are its own. The channel is also the child's lifeline: only the supervisor holds the other end, so its end of file means that the
+supervisor is gone. Standard library only."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Log lines in CoreDNS's form (spec S5), written by a thread so that a slow reader of the log never holds a process up.
 
-`[INFO] plugin/reload: text`: the prefix comes from the logger's name, `svcdns.plugin.<name>`; other loggers have none. The queue is bounded: what does not fit is
-dropped and counted. A line is one write of at most PIPE_BUF octets, so lines of different processes never mix.
-"""
+`[INFO] plugin/reload: text`: the prefix comes from the logger's name, `svcdns.plugin.<name>`; other loggers have none. The queue is
+bounded: what does not fit is dropped and counted. A line is one write of at most PIPE_BUF octets, so lines of different processes never
+mix."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
 """One question to one server, over UDP or TCP, and the reply that belongs to it.
 
-Every UDP question has a socket of its own, connected, so that the kernel picks a random port and reports a closed one at once; its id is random
-from the system's generator. A reply counts only if id and question match; anything else is dropped and does not end the wait
-(RFC 5452 §9). Nothing is retried here.
-"""
+Every UDP question has a socket of its own, connected, so that the kernel picks a random port and reports a closed one at once; its id
+is random from the system's generator. A reply counts only if id and question match; anything else is dropped and does not end the wait
+(RFC 5452 §9). Nothing is retried here."""
 
 from __future__ import annotations
 
@@ -54,7 +53,7 @@ def random_ident() -> int:
     return int.from_bytes(os.urandom(2), "big")
 
 
-async def over_udp(question: Question, server: Address, timeout: float, source: str = "") -> Message:  # noqa: ASYNC109 - one timer, no cancel scope
+async def over_udp(question: Question, server: Address, timeout: float, source: str = "") -> Message:
     """The server's reply to a datagram, within `timeout` seconds. Raises ExchangeError."""
     loop = asyncio.get_running_loop()
     done: asyncio.Future[Message] = loop.create_future()
@@ -98,6 +97,7 @@ def _judge(question: Question, ident: int) -> Callable[[bytes], Message | None]:
         """The message, if it is the reply; one that is cut off counts as truncated."""
         if len(packet) < 12 or packet[:2] != ident.to_bytes(2, "big") or not packet[2] & 0x80:
             return None
+        message: Message | None
         try:
             message = parse_message(packet)
         except FormError:
@@ -133,7 +133,7 @@ class TcpConnection:
         self._reader, self._writer, self._server = reader, writer, server
 
     @classmethod
-    async def connect(cls, server: Address, timeout: float, source: str = "") -> TcpConnection:  # noqa: ASYNC109
+    async def connect(cls, server: Address, timeout: float, source: str = "") -> TcpConnection:
         """A new connection. Raises ExchangeError."""
         local = (source, 0) if source else None
         try:
@@ -149,7 +149,7 @@ class TcpConnection:
         """Whether either side has ended it."""
         return self._writer.is_closing() or self._reader.at_eof()
 
-    async def ask(self, question: Question, timeout: float) -> Message:  # noqa: ASYNC109
+    async def ask(self, question: Question, timeout: float) -> Message:
         """The reply to a question. Raises ExchangeError, and then the connection is of no more use."""
         ident = random_ident()
         packet = question.packet(ident)

@@ -1,8 +1,7 @@
 """One upstream server: its kept TCP connections, whether it is up, and its metrics.
 
-A server that failed is probed until it answers; it is down while more probes than `max_fails` have failed in a row. Source of the rules: spec
-C-forward.
-"""
+A server that failed is probed until it answers; it is down while more probes than `max_fails` have failed in a row. Source of the
+rules: spec C-forward."""
 
 from __future__ import annotations
 

@@ -191,7 +191,7 @@ class _Reader:
         try:
             if own is not None:
                 return own(self, [word.text for word in words])
-            if kind == "TXT" or kind == "SPF":
+            if kind in ("TXT", "SPF"):
                 return self._strings(words)
             if kind not in RDMAP:
                 raise self._error(f"data of type {kind} has to be written as \\# LENGTH HEX (RFC 3597)")
@@ -242,49 +242,56 @@ class _Reader:
 
     # -- data that is names and numbers
 
-    def _one_name(self, words: list[str]) -> bytes:
+    def one_name(self, words: list[str]) -> bytes:
+        """A name alone: NS, CNAME, PTR, DNAME."""
         (name,) = words
         return self._name(name)
 
-    def _preference(self, words: list[str]) -> bytes:
+    def preference(self, words: list[str]) -> bytes:
+        """A number and a name: MX, AFSDB, KX."""
         number, name = words
         return struct.pack("!H", int(number)) + self._name(name)
 
-    def _srv(self, words: list[str]) -> bytes:
+    def srv(self, words: list[str]) -> bytes:
+        """RFC 2782."""
         priority, weight, port, name = words
         return struct.pack("!HHH", int(priority), int(weight), int(port)) + self._name(name)
 
-    def _soa(self, words: list[str]) -> bytes:
+    def soa(self, words: list[str]) -> bytes:
+        """RFC 1035 §3.3.13."""
         mname, rname, serial, *times = words
         refresh, retry, expire, minimum = (self._seconds(time) for time in times)
         return self._name(mname) + self._name(rname) + struct.pack("!IIIII", int(serial), refresh, retry, expire, minimum)
 
-    def _two_names(self, words: list[str]) -> bytes:
+    def two_names(self, words: list[str]) -> bytes:
+        """RP, RFC 1183 §2.2."""
         first, second = words
         return self._name(first) + self._name(second)
 
-    def _hinfo(self, words: list[str]) -> bytes:
+    def hinfo(self, words: list[str]) -> bytes:
+        """RFC 1035 §3.3.2."""
         cpu, system = words
         return self._strings([_Word(cpu), _Word(system)])
 
-    def _uri(self, words: list[str]) -> bytes:
+    def uri(self, words: list[str]) -> bytes:
+        """RFC 7553 §4.5."""
         priority, weight, target = words
         return struct.pack("!HH", int(priority), int(weight)) + _unescaped(target)
 
 
 _OWN: Final[dict[int, Callable[[_Reader, list[str]], bytes]]] = {
-    Type.NS: _Reader._one_name,
-    Type.CNAME: _Reader._one_name,
-    Type.PTR: _Reader._one_name,
-    Type.DNAME: _Reader._one_name,
-    Type.MX: _Reader._preference,
-    Type.AFSDB: _Reader._preference,
-    Type.KX: _Reader._preference,
-    Type.SRV: _Reader._srv,
-    Type.SOA: _Reader._soa,
-    Type.RP: _Reader._two_names,
-    Type.HINFO: _Reader._hinfo,
-    Type.URI: _Reader._uri,
+    Type.NS: _Reader.one_name,
+    Type.CNAME: _Reader.one_name,
+    Type.PTR: _Reader.one_name,
+    Type.DNAME: _Reader.one_name,
+    Type.MX: _Reader.preference,
+    Type.AFSDB: _Reader.preference,
+    Type.KX: _Reader.preference,
+    Type.SRV: _Reader.srv,
+    Type.SOA: _Reader.soa,
+    Type.RP: _Reader.two_names,
+    Type.HINFO: _Reader.hinfo,
+    Type.URI: _Reader.uri,
 }
 
 

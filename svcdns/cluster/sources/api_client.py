@@ -95,7 +95,8 @@ class ApiClient:
 
     @contextlib.asynccontextmanager
     async def watch(self, resource: Resource, version: str, seconds: int) -> AsyncIterator[AsyncIterator[bytes]]:
-        """The chunks of a watch that starts after `version` and that the server is to end after `seconds`. Raises ApiError, also while read."""
+        """The chunks of a watch that starts after `version` and that the server is to end after `seconds`. Raises ApiError, also while
+        read."""
         query = {"watch": "true", "allowWatchBookmarks": "true", "resourceVersion": version, "timeoutSeconds": str(seconds)}
         async with self._get(resource, query, self._limits.watch_silence, latency=False) as response:
             _keep_alive(response)

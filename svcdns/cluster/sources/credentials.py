@@ -1,7 +1,7 @@
 """How to reach the API server: address, TLS and headers, from the Corefile's options, a kubeconfig or the Pod's own files.
 
-The official client's `kubernetes.aio` reads kubeconfigs and the files of a Pod and runs exec plugins. It is imported when first needed, because it
-costs more time and memory than the rest of the program; none of its requests, models or watches is used. A plain `endpoint`
+The official client's `kubernetes.aio` reads kubeconfigs and the files of a Pod and runs exec plugins. It is imported when first needed,
+because it costs more time and memory than the rest of the program; none of its requests, models or watches is used. A plain `endpoint`
 does without it.
 
 Rules: everything is read again before a request, at most every REFRESH seconds, so that a rotated token, a renewed certificate or an edited
@@ -111,20 +111,22 @@ class Credentials:
         from kubernetes.aio.config.incluster_config import InClusterConfigLoader
 
         folder = self._service_account
-        loader = InClusterConfigLoader(f"{folder}/token", f"{folder}/ca.crt", try_refresh_token=False)
-        return self._from_client(lambda configuration: loader.load_and_set(configuration), "in-cluster configuration")
+        make: Any = InClusterConfigLoader
+        loader = make(f"{folder}/token", f"{folder}/ca.crt", try_refresh_token=False)
+        return self._from_client(loader.load_and_set, "in-cluster configuration")
 
     async def _kubeconfig(self) -> Access:
+        from kubernetes.aio import config as client_config
         from kubernetes.aio.client import Configuration
-        from kubernetes.aio.config import load_kube_config
 
+        load: Any = client_config.load_kube_config
         path, context = self._options.kubeconfig, self._options.context or None
         if not Path(path).is_file():
             raise SourceError(f"kubeconfig: {path}: no such file")
         configuration = Configuration()
         try:
-            loader: Any = await load_kube_config(path, context, configuration, persist_config=False)
-        except Exception as error:  # noqa: BLE001 - the library raises what its YAML reader and its parts raise
+            loader: Any = await load(path, context, configuration, persist_config=False)
+        except Exception as error:
             raise SourceError(f"kubeconfig: {path}: {_one_line(error)}") from error
         self._refresh = EXEC_REFRESH if _runs_plugin(loader) else REFRESH
         return self._of(configuration)
@@ -135,7 +137,7 @@ class Credentials:
         configuration = Configuration()
         try:
             load(configuration)
-        except Exception as error:  # noqa: BLE001 - as above
+        except Exception as error:
             raise SourceError(f"{what}: {_one_line(error)}") from error
         return self._of(configuration)
 

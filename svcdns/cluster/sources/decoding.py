@@ -340,7 +340,7 @@ def _endpoint_slice(given: ApiSlice, *, zones: bool) -> EndpointSlice:
 
 
 def _endpoints(given: ApiSlice, *, zones: bool) -> tuple[Endpoint, ...]:
-    kept = []
+    kept: list[Endpoint] = []
     for endpoint in given.endpoints or ():
         if endpoint.conditions is not None and endpoint.conditions.ready is False:
             continue

@@ -30,7 +30,8 @@ def check_label_selector(text: str) -> None:
         found = _REQUIREMENT.match(text, at)
         if found is None:
             raise ValueError(
-                f"bad label selector {text!r}: expected key, !key, key=value, key!=value, key in (…) or key notin (…) at {text[at:].strip()!r}"
+                f"bad label selector {text!r}: expected key, !key, key=value, key!=value, key in (…) or key notin (…) "
+                f"at {text[at:].strip()!r}"
             )
         _check_key(text, found["absent"] or found["key"])
         values = found["values"].split(",") if found["values"] is not None else [found["value"] or ""]

@@ -16,7 +16,8 @@ class SourceError(SvcdnsError):
 
 
 class WatchOptions(msgspec.Struct, frozen=True, array_like=True):
-    """What to watch, and where. Of the places, `manifests` wins over `kubeconfig`, that over `endpoint`, and with none of them the process is in a cluster.
+    """What to watch, and where. Of the places, `manifests` wins over `kubeconfig`, that over `endpoint`, and with none of them the
+    process is in a cluster.
 
     `tls` is (certificate, key, CA certificate), paths, used with `endpoint` only; an empty `context` is the kubeconfig's
     current one. `labels` selects Services, slices and Pods; `namespace_labels` selects Namespaces and ServiceImports.

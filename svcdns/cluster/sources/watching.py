@@ -126,7 +126,7 @@ class Reflector:
                 raise
             self._log.debug("%s: the watch was cut: %s", self._resource.qualified, error)
         finally:
-            lived = self._version != version or bool(opened_at) and self._clock() - opened_at >= LIVED
+            lived = self._version != version or (bool(opened_at) and self._clock() - opened_at >= LIVED)
             if lived:
                 self._backoff.reset()
         if not lived:
@@ -201,7 +201,8 @@ class Reflector:
     def _complain(self, verb: str, error: ApiError) -> None:
         resource = self._resource.qualified
         if isinstance(error, Refused) and error.status == 403:
-            text = f'cannot {verb} {resource}: forbidden; the ServiceAccount needs "list" and "watch" on {resource} in all namespaces ({error})'
+            rights = f'the ServiceAccount needs "list" and "watch" on {resource} in all namespaces'
+            text = f"cannot {verb} {resource}: forbidden; {rights} ({error})"
         elif isinstance(error, Refused) and error.status == 401:
             text = f"cannot {verb} {resource}: unauthorized; reading the credentials again ({error})"
         else:

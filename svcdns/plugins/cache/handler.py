@@ -1,9 +1,8 @@
 """The `cache` plugin: keeps what others answered for as long as its TTLs allow (spec C-cache).
 
-An answer that rests on the cluster alone is never kept: it gets the TTLs that CoreDNS's cache would show and is counted, but it lives until the
-cluster changes. What is kept and rests on the cluster in part (an alias to an outside name, an address that the cluster does not
-know) is dropped when that part changes.
-"""
+An answer that rests on the cluster alone is never kept: it gets the TTLs that CoreDNS's cache would show and is counted, but it lives
+until the cluster changes. What is kept and rests on the cluster in part (an alias to an outside name, an address that the cluster does
+not know) is dropped when that part changes."""
 
 from __future__ import annotations
 

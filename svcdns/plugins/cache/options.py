@@ -32,8 +32,8 @@ class Options:
     """Zones are text; `no_success` and `no_denial` are those in which nothing of that class is stored; `servfail` is in seconds."""
 
     zones: tuple[str, ...]
-    success: Bounds = Bounds(CAPACITY, MAX_SUCCESS_TTL)  # noqa: RUF009 - frozen
-    denial: Bounds = Bounds(CAPACITY, MAX_DENIAL_TTL)  # noqa: RUF009
+    success: Bounds = Bounds(CAPACITY, MAX_SUCCESS_TTL)
+    denial: Bounds = Bounds(CAPACITY, MAX_DENIAL_TTL)
     servfail: float = 5.0
     no_success: tuple[str, ...] = ()
     no_denial: tuple[str, ...] = ()

@@ -1,8 +1,7 @@
 """What `cache` keeps: replies with the moment they were stored, in two bounded stores, findable by what they rest on.
 
-Capacity is CoreDNS's: 256 shards of at least four entries, so 1,024 at least. The least recently used entry goes first; CoreDNS takes a random
-one, which no client can tell.
-"""
+Capacity is CoreDNS's: 256 shards of at least four entries, so 1,024 at least. The least recently used entry goes first; CoreDNS takes a
+random one, which no client can tell."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 
 from svcdns.chain.environment import Environment
@@ -108,7 +109,7 @@ class _Line:
         def make(address: tuple[str, int]) -> Server:
             return Server(address, manner, environment.counters, environment.clock)
 
-        return [environment.kept(("forward", a, manner), lambda a=a: make(a)) for a in dict.fromkeys(addresses)]
+        return [environment.kept(("forward", address, manner), partial(make, address)) for address in dict.fromkeys(addresses)]
 
     def takes(self, key: bytes) -> bool:
         """Whether the name is to be forwarded by this line."""
@@ -205,4 +206,5 @@ def _policy(name: str) -> Callable[[Sequence[Server]], list[Server]]:
     def shuffled(servers: Sequence[Server]) -> list[Server]:
         return random.sample(servers, len(servers))
 
-    return {"random": shuffled, "round_robin": round_robin, "sequential": list}[name]
+    policies: dict[str, Callable[[Sequence[Server]], list[Server]]] = {"random": shuffled, "round_robin": round_robin, "sequential": list}
+    return policies[name]

@@ -48,7 +48,8 @@ async def folder_changes(folders: frozenset[str]) -> AsyncGenerator[None, None]:
 
 
 async def _begin(folders: frozenset[str], *, polling: bool | None) -> tuple[AsyncGenerator[Any, None], asyncio.Task[Any]]:
-    """Changes of the folders, which are watched on return, and the task that waits for the first; `polling` None leaves it to the system."""
+    """Changes of the folders, which are watched on return, and the task that waits for the first; `polling` None leaves it to the
+    system."""
     changes = awatch(*folders, watch_filter=None, debounce=LONGEST_WAIT_MS, step=QUIET_MS, recursive=False, force_polling=polling)
     first = asyncio.ensure_future(_next(changes))
     # One step of the loop registers the folders with the kernel; from then on nothing is missed.
