@@ -35,15 +35,15 @@ class ApiError(SvcdnsError):
     """A request to the API server did not do what it was to do."""
 
 
-class Unreachable(ApiError):
+class UnreachableError(ApiError):
     """No answer: refused, timed out, cut, TLS that does not verify, or credentials that cannot be read."""
 
 
-class Expired(ApiError):
+class ExpiredError(ApiError):
     """410: the resource version or continue token is too old, only a new list helps."""
 
 
-class Refused(ApiError):
+class RefusedError(ApiError):
     """The API server said no. `retry_after` is the wait that it asked for, in seconds, or None."""
 
     def __init__(self, status: int, message: str, retry_after: float | None = None) -> None:
@@ -140,9 +140,9 @@ class ApiClient:
                 yield response
         except (aiohttp.ClientError, OSError) as error:
             code = "<error>"
-            raise Unreachable(_reason(error)) from error
+            raise UnreachableError(_reason(error)) from error
         except SourceError as error:
-            raise Unreachable(str(error)) from error
+            raise UnreachableError(str(error)) from error
         finally:
             if host and (latency or code != "200"):
                 self._observe.request("GET", host, code, "GET", self._clock() - started if latency else None)
@@ -160,8 +160,8 @@ def connect(access: Access) -> aiohttp.ClientSession:
 def refusal(code: int, status: decoding.Status, retry_after: float | None = None) -> ApiError:
     """The error that a Status object stands for, be it a response's body or the object of an ERROR event."""
     if code == 410:
-        return Expired(status.message or status.reason or "expired")
-    return Refused(code, status.message or status.reason, retry_after)
+        return ExpiredError(status.message or status.reason or "expired")
+    return RefusedError(code, status.message or status.reason, retry_after)
 
 
 async def _refusal(response: aiohttp.ClientResponse) -> ApiError:

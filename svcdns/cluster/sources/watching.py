@@ -18,7 +18,7 @@ import msgspec
 
 from svcdns.cluster.changes import Begin, Change, Complete, Gone, Kind, Put
 from svcdns.cluster.sources import decoding
-from svcdns.cluster.sources.api_client import ApiClient, ApiError, Expired, Refused, Unreachable, refusal
+from svcdns.cluster.sources.api_client import ApiClient, ApiError, ExpiredError, RefusedError, UnreachableError, refusal
 from svcdns.cluster.sources.outage import FIRST_DELAY, Backoff, Jitter, Outage
 from svcdns.cluster.sources.resources import Resource
 from svcdns.telemetry.clock import Clock
@@ -35,11 +35,11 @@ Emit = Callable[[list[Change]], Awaitable[None]]
 """Takes changes in order; waits while the reader is behind."""
 
 
-class Unreadable(ApiError):
+class UnreadableError(ApiError):
     """The API server's bytes are not what they should be."""
 
 
-class Fruitless(ApiError):
+class FruitlessError(ApiError):
     """A watch ended as soon as it was opened."""
 
 
@@ -51,14 +51,14 @@ class LineSplitter:
         self._rest = bytearray()
 
     def feed(self, chunk: bytes) -> list[bytes]:
-        """The lines that `chunk` finishes, without their newlines. Raises Unreadable for a line that is too long."""
+        """The lines that `chunk` finishes, without their newlines. Raises UnreadableError for a line that is too long."""
         *lines, rest = chunk.split(b"\n")
         if lines and self._rest:
             lines[0] = bytes(self._rest) + lines[0]
             self._rest.clear()
         self._rest += rest
         if len(self._rest) > self._limit:
-            raise Unreadable(f"a watch event is longer than {self._limit} bytes")
+            raise UnreadableError(f"a watch event is longer than {self._limit} bytes")
         return [line for line in lines if line]
 
 
@@ -97,10 +97,10 @@ class Reflector:
         try:
             objects, metadata, left_out = self._resource.decoder.page(body)
         except msgspec.DecodeError as error:
-            raise Unreadable(f"a page of the list cannot be decoded: {error}") from error
+            raise UnreadableError(f"a page of the list cannot be decoded: {error}") from error
         del body
         if not metadata.resourceVersion:
-            raise Unreadable("the list has no resourceVersion")
+            raise UnreadableError("the list has no resourceVersion")
         self._well()
         if left_out:
             self._log.warning("%s: %d objects of an unknown shape were left out", self._resource.qualified, left_out)
@@ -121,7 +121,7 @@ class Reflector:
                 splitter = LineSplitter()
                 async for chunk in chunks:
                     await self._take(splitter.feed(chunk))
-        except Unreachable as error:
+        except UnreachableError as error:
             if not opened_at:
                 raise
             self._log.debug("%s: the watch was cut: %s", self._resource.qualified, error)
@@ -130,7 +130,7 @@ class Reflector:
             if lived:
                 self._backoff.reset()
         if not lived:
-            raise Fruitless("the watch ended as soon as it was opened")
+            raise FruitlessError("the watch ended as soon as it was opened")
 
     async def _take(self, lines: list[bytes]) -> None:
         changes: list[Change] = []
@@ -138,7 +138,7 @@ class Reflector:
             for line in lines:
                 self._read(line, changes)
         except msgspec.DecodeError as error:
-            raise Unreadable(f"a watch event cannot be decoded: {error}") from error
+            raise UnreadableError(f"a watch event cannot be decoded: {error}") from error
         finally:
             if changes:
                 await self._emit(changes)
@@ -179,18 +179,18 @@ class Reflector:
     async def _recover(self, error: ApiError) -> None:
         """Say what is wrong unless it was said, and wait as long as it takes."""
         verb = "watch" if self._version else "list"
-        if isinstance(error, Expired | Unreadable):
+        if isinstance(error, ExpiredError | UnreadableError):
             self._version = self._token = ""
         delay = self._backoff.next()
         first = self._backoff.failures == 1
-        if isinstance(error, Expired):
+        if isinstance(error, ExpiredError):
             self._log.info("%s: %s; listing anew", self._resource.qualified, error)
             delay = 0.0 if first else delay
-        elif isinstance(error, Unreachable):
+        elif isinstance(error, UnreachableError):
             self._outage.failed(str(error))
         else:
             self._complain(verb, error)
-        if isinstance(error, Refused):
+        if isinstance(error, RefusedError):
             if error.retry_after is not None:
                 delay = max(min(error.retry_after, LONGEST_RETRY_AFTER), FIRST_DELAY) * (1 + self._jitter() / 4)
             if error.status == 401 and await self._client.renew() and first:
@@ -200,10 +200,10 @@ class Reflector:
 
     def _complain(self, verb: str, error: ApiError) -> None:
         resource = self._resource.qualified
-        if isinstance(error, Refused) and error.status == 403:
+        if isinstance(error, RefusedError) and error.status == 403:
             rights = f'the ServiceAccount needs "list" and "watch" on {resource} in all namespaces'
             text = f"cannot {verb} {resource}: forbidden; {rights} ({error})"
-        elif isinstance(error, Refused) and error.status == 401:
+        elif isinstance(error, RefusedError) and error.status == 401:
             text = f"cannot {verb} {resource}: unauthorized; reading the credentials again ({error})"
         else:
             text = f"cannot {verb} {resource}: {error}"

@@ -1,0 +1,106 @@
+"""The index: lists reconcile without a gap, lookups follow every change, and what is touched is what matters."""
+
+from __future__ import annotations
+
+from svcdns.cluster.changes import Begin, Complete, Gone, Kind, Put, Serials
+from svcdns.cluster.index import SYNC, Index
+from svcdns.cluster.objects import Endpoint, EndpointSlice, Namespace, Pod, Port, Service
+
+
+def synced(*kinds: Kind) -> Index:
+    """An index whose kinds are listed."""
+    index = Index(kinds or (Kind.SERVICE,))
+    for kind in kinds or (Kind.SERVICE,):
+        index.apply(Complete(kind))
+    return index
+
+
+def test_is_synced_once_every_kind_is_listed() -> None:
+    """And never unsynced again; the moment itself is an owner."""
+    index = Index((Kind.SERVICE, Kind.NAMESPACE))
+    assert index.apply(Complete(Kind.SERVICE)) == set()
+    assert not index.synced
+    assert index.apply(Complete(Kind.NAMESPACE)) == {SYNC}
+    index.apply(Begin(Kind.SERVICE))
+    assert index.synced
+
+
+def test_a_relist_drops_only_at_its_end() -> None:
+    """What the list does not name is there until Complete, and gone with it."""
+    index = synced()
+    index.apply(Put(Service("n", "a", ("10.0.0.1",))))
+    index.apply(Put(Service("n", "b", ("10.0.0.2",))))
+    index.apply(Begin(Kind.SERVICE))
+    assert index.apply(Put(Service("n", "a", ("10.0.0.1",)))) == set()
+    assert index.service("n", "b") is not None
+    assert index.apply(Complete(Kind.SERVICE)) == {("service", "n", "b"), ("address", "10.0.0.2")}
+    assert index.service("n", "b") is None
+    assert index.services_at("10.0.0.2") == ()
+
+
+def test_names_compare_lowered() -> None:
+    """Whatever case the API sends."""
+    index = synced()
+    index.apply(Put(Service("NS", "Web")))
+    index.apply(Put(EndpointSlice("NS", "s", "Web", (), (Endpoint("10.0.0.1"),))))
+    assert index.service("ns", "web") is not None
+    assert len(index.slices("ns", "web")) == 1
+    index.apply(Gone(Kind.SERVICE, "ns", "WEB"))
+    assert index.service("ns", "web") is None
+
+
+def test_an_unchanged_object_touches_nothing() -> None:
+    """A relist of the same cluster costs no compiled reply."""
+    index = synced()
+    slice_ = EndpointSlice("n", "s", "web", (Port("a", "TCP", 1),), (Endpoint("10.0.0.1"),))
+    assert index.apply(Put(slice_))
+    assert index.apply(Put(EndpointSlice("n", "s", "web", (Port("a", "TCP", 1),), (Endpoint("10.0.0.1"),)))) == set()
+
+
+def test_a_slice_touches_its_service_and_the_addresses_that_changed() -> None:
+    """An endpoint that stays as it was keeps its PTR."""
+    index = synced()
+    index.apply(Put(EndpointSlice("n", "s", "web", (), (Endpoint("10.0.0.1"), Endpoint("10.0.0.2", "x")))))
+    touched = index.apply(Put(EndpointSlice("n", "s", "web", (), (Endpoint("10.0.0.1"), Endpoint("10.0.0.2", "y"), Endpoint("10.0.0.3")))))
+    assert touched == {("endpoints", "n", "web"), ("address", "10.0.0.2"), ("address", "10.0.0.3")}
+
+
+def test_a_slice_that_moves_touches_both_services() -> None:
+    """And every address in it, as all their names change."""
+    index = synced()
+    index.apply(Put(EndpointSlice("n", "s", "a", (), (Endpoint("10.0.0.1"),))))
+    assert index.apply(Put(EndpointSlice("n", "s", "b", (), (Endpoint("10.0.0.1"),)))) == {
+        ("endpoints", "n", "a"), ("endpoints", "n", "b"), ("address", "10.0.0.1"),
+    }  # fmt: skip
+    assert index.slices("n", "a") == ()
+    assert [s.service for s in index.slices_at("10.0.0.1")] == ["b"]
+
+
+def test_order_of_events_does_not_show() -> None:
+    """Slices and Services come in the order of their names."""
+    slices = [EndpointSlice("n", name, "web", (), (Endpoint("10.0.0.1"),)) for name in "abc"]
+    seen = []
+    for order in (slices, slices[::-1]):
+        index = synced()
+        for slice_ in order:
+            index.apply(Put(slice_))
+        seen.append((index.slices("n", "web"), index.slices_at("10.0.0.1")))
+    assert seen[0] == seen[1]
+
+
+def test_pods_by_address() -> None:
+    """A Pod that changes its address is found by the new one alone."""
+    index = synced()
+    index.apply(Put(Pod("n", "p", "10.0.0.1")))
+    assert index.apply(Put(Pod("n", "p", "10.0.0.2"))) == {("pod", "10.0.0.1"), ("pod", "10.0.0.2")}
+    assert index.pods_at("10.0.0.1") == ()
+    assert [pod.name for pod in index.pods_at("10.0.0.2")] == ["p"]
+
+
+def test_namespaces_and_serials() -> None:
+    """A namespace is a fact; serials are taken as they come."""
+    index = synced()
+    assert index.apply(Put(Namespace("n"))) == {("namespace", "n")}
+    assert index.has_namespace("n")
+    index.apply(Serials(5, 6, 7))
+    assert index.serials == Serials(5, 6, 7)

@@ -1,0 +1,32 @@
+"""Two blocks may not claim the same place (spec L3)."""
+
+from __future__ import annotations
+
+import pytest
+
+from svcdns.corefile.errors import CorefileError
+from svcdns.corefile.keys import check_overlap
+from svcdns.corefile.parser import parse
+
+
+@pytest.mark.parametrize(
+    ("hosts", "message"),
+    [
+        pytest.param(((("",)), (("",))), "cannot serve dns://a.org.:53 - it is already defined", id="twice"),
+        pytest.param((("127.0.0.1",), ("127.0.0.1",)), "cannot serve dns://a.org.:53 - it is already defined", id="twice bound"),
+        pytest.param((("127.0.0.1",), ("",)), "zone overlap listener capacity", id="bound and unbound"),
+    ],
+)
+def test_refuses_overlap(hosts: tuple[tuple[str, ...], ...], message: str) -> None:
+    """The second block is at fault."""
+    corefile = parse("a.org {\n}\nA.org {\n}", "Corefile", environ={})
+    with pytest.raises(CorefileError, match=message) as caught:
+        check_overlap(corefile.blocks, hosts)
+    assert caught.value.position.line == 3
+
+
+def test_different_addresses_are_no_overlap() -> None:
+    """Each address has one owner."""
+    corefile = parse("a.org {\n}\na.org {\n}\na.org:54 {\n}", "Corefile", environ={})
+    check_overlap(corefile.blocks, (("127.0.0.1",), ("127.0.0.2",), ("127.0.0.1",)))
+    assert len(corefile.blocks) == 3

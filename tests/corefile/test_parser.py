@@ -1,0 +1,212 @@
+"""The Corefile language (spec L1, L2): what is read, and the one line that a bad file gets."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from svcdns.corefile.blocks import Corefile, Directive
+from svcdns.corefile.errors import CorefileError
+from svcdns.corefile.parser import parse
+
+KUBEADM = """
+.:53 {
+    errors
+    health {
+       lameduck 5s
+    }
+    ready
+    kubernetes cluster.local in-addr.arpa ip6.arpa {
+       pods insecure
+       fallthrough in-addr.arpa ip6.arpa
+       ttl 30
+    }
+    prometheus :9153
+    forward . /etc/resolv.conf {
+       max_concurrent 1000
+    }
+    cache 30 {
+       disable success cluster.local
+       disable denial cluster.local
+    }
+    loop
+    reload
+    loadbalance
+}
+"""
+
+
+def read(text: str, **environ: str) -> Corefile:
+    """A Corefile of that text."""
+    return parse(text, "Corefile", environ=environ)
+
+
+def words(directive: Directive) -> list[object]:
+    """A directive as nested lists of words."""
+    head: list[object] = [directive.name.text, *(word.text for word in directive.arguments)]
+    return head if directive.body is None else [*head, [words(line) for line in directive.body]]
+
+
+def directives(text: str, **environ: str) -> list[list[object]]:
+    """The directives of the first block."""
+    return [words(directive) for directive in read(text, **environ).blocks[0].directives]
+
+
+def test_reads_the_stock_corefile() -> None:
+    """What kubeadm installs: keys, directives in order, bodies."""
+    corefile = read(KUBEADM)
+    assert [(key.transport, key.zone, key.port) for key in corefile.blocks[0].keys] == [("dns", ".", 53)]
+    found = directives(KUBEADM)
+    assert [line[0] for line in found] == [
+        "errors", "health", "ready", "kubernetes", "prometheus", "forward", "cache", "loop", "reload", "loadbalance",
+    ]  # fmt: skip
+    assert found[1] == ["health", [["lameduck", "5s"]]]
+    assert found[6] == ["cache", "30", [["disable", "success", "cluster.local"], ["disable", "denial", "cluster.local"]]]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param('. {\n log "a b" c\n}', [["log", "a b", "c"]], id="quotes"),
+        pytest.param('. {\n log "a \\"b\\" \\n"\n}', [["log", 'a "b" \\n']], id="only an escaped quote is an escape"),
+        pytest.param('. {\n log a"b\n}', [["log", 'a"b']], id="a quote inside a word is literal"),
+        pytest.param('. {\n log "a\nb" c\n}', [["log", "a\nb", "c"]], id="a quoted line end stays on its line"),
+        pytest.param('. {\n log ""\n}', [["log", ""]], id="empty word"),
+        pytest.param(". {\n log a#b c\n}", [["log", "a"]], id="a comment inside a word"),
+        pytest.param("\ufeff. {\r\n log\r\n}\r\n", [["log"]], id="byte-order mark and carriage returns"),
+        pytest.param(".\nlog\nerrors", [["log"], ["errors"]], id="one block without braces"),
+        pytest.param(".\n{\n log\n}", [["log"]], id="brace on the next line"),
+        pytest.param(". {\n a {\n b {\n c\n }\n }\n}", [["a", [["b", [["c"]]]]]], id="nested braces"),
+        pytest.param('. {\n log "{" "}"\n}', [["log", "{", "}"]], id="quoted braces are words"),
+        pytest.param("(s) {\n log\n errors\n}\n. {\n import s\n whoami\n}", [["log"], ["errors"], ["whoami"]], id="snippet"),
+        pytest.param("(s) {\n a {args[0]} {args[1]}\n}\n. {\n import s x y\n}", [["a", "x", "y"]], id="snippet with arguments"),
+        pytest.param("(s) {\n b\n}\n. {\n a {\n import s\n }\n}", [["a", [["b"]]]], id="import in a body"),
+    ],
+)
+def test_reads(text: str, expected: list[object]) -> None:
+    """The forms of the language."""
+    assert directives(text) == expected
+
+
+def test_environment_variables() -> None:
+    """Both forms, anywhere in a word, not split again, unset is empty, `{$}` stays."""
+    text = "{$ZONE}:{%PORT%} {\n log x{$A}y {$NONE} {$} {%%} {$SPACED}\n}"
+    corefile = read(text, ZONE="example.org", PORT="5300", A="1", SPACED="a b")
+    assert [(key.zone, key.port) for key in corefile.blocks[0].keys] == [("example.org.", 5300)]
+    assert words(corefile.blocks[0].directives[0]) == ["log", "x1y", "", "{$}", "{%%}", "a b"]
+
+
+def test_several_keys_with_commas_over_lines() -> None:
+    """Keys by spaces and commas; after a trailing comma the list goes on below."""
+    keys = read("a.org, b.org:54,\nc.org dns://d.org {\n}").blocks[0].keys
+    assert [(key.zone, key.port) for key in keys] == [("a.org.", 53), ("b.org.", 54), ("c.org.", 53), ("d.org.", 53)]
+
+
+def test_imports_files_and_globs(tmp_path: Path) -> None:
+    """Relative to the importing file; tokens keep the place they stand in; a glob without matches is a warning."""
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / "a.conf").write_text("log\n")
+    (tmp_path / "parts" / "b.conf").write_text("import deeper.inc\n")
+    (tmp_path / "parts" / "deeper.inc").write_text("\n errors\n")
+    path = str(tmp_path / "Corefile")
+    corefile = parse(". {\n import parts/*.conf\n import nothing*\n}\n", path, environ={})
+    assert [words(d) for d in corefile.blocks[0].directives] == [["log"], ["errors"]]
+    place = corefile.blocks[0].directives[1].position
+    assert (place.file, place.line, place.column) == (str(tmp_path / "parts" / "deeper.inc"), 2, 2)
+    assert corefile.warnings == ("No files matching import glob pattern: nothing*",)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        pytest.param(". {\n log\n", "Corefile:1:3 - Error during parsing: '{' without its end; a line with '}' was expected", id="open"),
+        pytest.param("}\n", "Corefile:1:1 - Error during parsing: '}' where a zone was expected", id="close"),
+        pytest.param(". {\n log\n}\n}\n", "Corefile:4:1 - Error during parsing: '}' where a zone was expected", id="close once too often"),
+        pytest.param(
+            ". {\n health { lameduck 5s }\n}",
+            "Corefile:2:9 - Error during parsing: '{' inside a line; it must be the last word of its line",
+            id="brace inside a line",
+        ),
+        pytest.param(
+            ". {\n a {\n } b\n}", "Corefile:3:4 - Error during parsing: 'b' behind '}'; a line of its own was expected", id="behind brace"
+        ),
+        pytest.param('. {\n log "x\n}', 'Corefile:2:6 - Error during parsing: quote without its end; a closing " was expected', id="quote"),
+        pytest.param("a, {\n}", "Corefile:1:4 - Error during parsing: another zone was expected behind the comma, found '{'", id="comma"),
+        pytest.param(
+            "a,",
+            "Corefile:1:1 - Error during parsing: another zone was expected behind the comma, found the end of the file",
+            id="comma end",
+        ),
+        pytest.param("{\n}", "Corefile:1:1 - Error during parsing: a zone was expected before '{'", id="no key"),
+        pytest.param("a:x {\n}", "Corefile:1:1 - Error during parsing: 'x' is not a port; a number up to 65535 was expected", id="port"),
+        pytest.param("a: {\n}", "Corefile:1:1 - Error during parsing: expecting data after last colon: 'a:'", id="empty port"),
+        pytest.param(
+            "foo://a {\n}",
+            "Corefile:1:1 - Error during parsing: unknown scheme 'foo://'; one of dns, tls, quic, grpc, https, https3 was expected",
+            id="scheme",
+        ),
+        pytest.param(
+            "a..b {\n}",
+            "Corefile:1:1 - Error during parsing: 'a..b' is not a domain name: label of 0 octets; 1 to 63 are allowed",
+            id="name",
+        ),
+        pytest.param(
+            "(s) {\n import s\n}\n. {\n import s\n}", "Corefile:2:9 - Error during parsing: snippet 's' imports itself", id="self import"
+        ),
+        pytest.param(
+            "(s) {\n}\n(s) {\n}",
+            "Corefile:3:1 - Error during parsing: snippet 's' is defined already; each name may be defined once",
+            id="twice defined",
+        ),
+        pytest.param(". {\n import nofile\n}", "Corefile:2:9 - Error during parsing: File to import not found: nofile", id="no file"),
+        pytest.param(
+            ". {\n import\n}",
+            "Corefile:2:2 - Error during parsing: Wrong argument count or unexpected line ending after 'import'; "
+            "a snippet or file was expected",
+            id="import nothing",
+        ),
+        pytest.param(
+            ". {\n import a*b*c\n}",
+            "Corefile:2:9 - Error during parsing: import pattern 'a*b*c'; at most one '*' and one '?', and no brackets, are allowed",
+            id="two stars",
+        ),
+    ],
+)
+def test_bad_files_get_one_line(text: str, line: str) -> None:
+    """File, line, column, what was found and what was expected."""
+    with pytest.raises(CorefileError) as caught:
+        read(text)
+    assert str(caught.value) == line
+
+
+def test_import_limit() -> None:
+    """Snippets that multiply are stopped."""
+    bomb = "(s0) {\n log\n}\n" + "".join(f"(s{n}) {{\n" + f" import s{n - 1}\n" * 10 + "}\n" for n in range(1, 6)) + ". {\n import s5\n}"
+    with pytest.raises(CorefileError, match="maximum snippet import depth"):
+        read(bomb)
+
+
+def test_digest_is_of_meaning_and_place() -> None:
+    """Environment values and blank lines shift it, trailing comments do not (spec C-reload)."""
+    base = read(". {\n log {$A}\n}", A="1").digest
+    assert read(". {\n log {$A} # comment\n}", A="1").digest == base
+    assert read(". {\n log {$A}\n}", A="2").digest != base
+    assert read("\n. {\n log {$A}\n}", A="1").digest != base
+
+
+def test_travels_as_msgpack() -> None:
+    """Workers get the same Corefile."""
+    corefile = read(KUBEADM)
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(corefile), type=Corefile) == corefile
+
+
+@given(st.text(alphabet='. {}\n\t"#ab:/\\$%,()import*', max_size=60))
+def test_any_text_parses_or_is_a_corefile_error(text: str) -> None:
+    """Nothing else comes out, whatever is typed."""
+    with contextlib.suppress(CorefileError):
+        assert read(text).digest

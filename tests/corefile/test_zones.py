@@ -1,0 +1,42 @@
+"""Zone names and CIDRs (spec L3)."""
+
+from __future__ import annotations
+
+import pytest
+
+from svcdns.corefile.errors import ZoneError
+from svcdns.corefile.zones import is_reverse, normalise_zone
+
+
+@pytest.mark.parametrize(
+    ("text", "zones"),
+    [
+        pytest.param("Example.ORG", ("example.org.",), id="name"),
+        pytest.param(".", (".",), id="root"),
+        pytest.param("10.0.0.0/24", ("0.0.10.in-addr.arpa.",), id="on the boundary"),
+        pytest.param("10.1.2.3/8", ("10.in-addr.arpa.",), id="host bits masked"),
+        pytest.param("10.0.0.0/23", ("0.0.10.in-addr.arpa.", "1.0.10.in-addr.arpa."), id="two zones"),
+        pytest.param("2001:db8::/32", ("8.b.d.0.1.0.0.2.ip6.arpa.",), id="IPv6"),
+        pytest.param("2001:db8::/31", ("8.b.d.0.1.0.0.2.ip6.arpa.", "9.b.d.0.1.0.0.2.ip6.arpa."), id="IPv6 off the boundary"),
+    ],
+)
+def test_normalises(text: str, zones: tuple[str, ...]) -> None:
+    """Lower case, absolute; networks as reverse zones."""
+    assert normalise_zone(text) == zones
+
+
+def test_a_network_may_give_many_zones() -> None:
+    """/20 is sixteen zones, /27 thirty-two."""
+    assert (len(normalise_zone("10.0.0.0/20")), len(normalise_zone("10.0.0.0/27"))) == (16, 32)
+
+
+@pytest.mark.parametrize("text", ["10.0.0.0/33", "a..b", "::/0", "x/24"])
+def test_refuses(text: str) -> None:
+    """What is neither name nor network."""
+    with pytest.raises(ZoneError):
+        normalise_zone(text)
+
+
+def test_knows_reverse_zones() -> None:
+    """Both trees and what is below."""
+    assert [is_reverse(zone) for zone in ("in-addr.arpa.", "1.ip6.arpa.", "arpa.", "x-in-addr.arpa.")] == [True, True, False, False]

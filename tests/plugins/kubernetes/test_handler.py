@@ -1,0 +1,339 @@
+"""The conformance vectors of spec K26, and what the tables K5 to K15 say besides."""
+
+from __future__ import annotations
+
+import pytest
+
+from svcdns.cluster.objects import Endpoint, EndpointSlice, Namespace, Pod, Port, Service
+from svcdns.wire.codes import AA, CD, RD, Rcode
+from svcdns.wire.reply import NOT_REUSABLE, UNTIL_CHANGED, Reply, bare
+from tests.plugins.kubernetes.fixture import HTTP, OBJECTS, ask, index, plugin
+from tests.support import world
+
+SOA = "auth cluster.local. 5 IN SOA ns.dns.cluster.local. hostmaster.cluster.local. SERIAL 7200 1800 86400 5"
+NXDOMAIN = ["NXDOMAIN", SOA]
+NODATA = ["NOERROR", SOA]
+WEB = "web.d.svc.cluster.local."
+
+
+def reverse_soa(zone: str) -> str:
+    """The SOA of a reverse zone."""
+    return f"auth {zone} 5 IN SOA ns.dns.{zone} hostmaster.{zone} SERIAL 7200 1800 86400 5"
+
+
+@pytest.mark.parametrize(
+    ("name", "rtype", "expected"),
+    [
+        pytest.param(WEB, "A", ["NOERROR", f"{WEB} 5 IN A 10.0.0.1"], id="1 ClusterIP"),
+        pytest.param(WEB, "AAAA", NODATA, id="2 other family"),
+        pytest.param("WEB.D.svc.Cluster.Local.", "A", ["NOERROR", "WEB.D.svc.Cluster.Local. 5 IN A 10.0.0.1"], id="3 owner as asked"),
+        pytest.param(
+            "_HTTP._tcp.web.d.svc.CLUSTER.local.",
+            "SRV",
+            [
+                "NOERROR",
+                "_HTTP._tcp.web.d.svc.CLUSTER.local. 5 IN SRV 0 100 80 web.d.svc.CLUSTER.local.",
+                "add web.d.svc.CLUSTER.local. 5 IN A 10.0.0.1",
+            ],
+            id="4 zone part as asked",
+        ),
+        pytest.param(
+            WEB,
+            "SRV",
+            ["NOERROR", f"{WEB} 5 IN SRV 0 50 80 {WEB}", f"{WEB} 5 IN SRV 0 50 81 {WEB}", f"add {WEB} 5 IN A 10.0.0.1"],
+            id="5 bare name",
+        ),
+        pytest.param(
+            "_http._tcp.dual.d.svc.cluster.local.",
+            "SRV",
+            [
+                "NOERROR",
+                "_http._tcp.dual.d.svc.cluster.local. 5 IN SRV 0 50 80 dual.d.svc.cluster.local.",
+                "add dual.d.svc.cluster.local. 5 IN A 10.0.0.2",
+                "add dual.d.svc.cluster.local. 5 IN AAAA fd00::2",
+            ],
+            id="6 dual-stack",
+        ),
+        pytest.param(
+            "http.tcp.web.d.svc.cluster.local.",
+            "SRV",
+            ["NOERROR", f"http.tcp.web.d.svc.cluster.local. 5 IN SRV 0 100 80 {WEB}", f"add {WEB} 5 IN A 10.0.0.1"],
+            id="7 without underscores",
+        ),
+        pytest.param("_http._udp.web.d.svc.cluster.local.", "SRV", NXDOMAIN, id="8 wrong protocol"),
+        pytest.param("_tcp.web.d.svc.cluster.local.", "A", NXDOMAIN, id="9 protocol alone is an endpoint"),
+        pytest.param(
+            "_http._tcp.web.d.svc.cluster.local.",
+            "A",
+            ["NOERROR", "_http._tcp.web.d.svc.cluster.local. 5 IN A 10.0.0.1"],
+            id="10 A at a port",
+        ),
+        pytest.param("nop.d.svc.cluster.local.", "A", ["NOERROR", "nop.d.svc.cluster.local. 5 IN A 10.0.0.3"], id="11 no ports"),
+        pytest.param("nop.d.svc.cluster.local.", "SRV", NODATA, id="11 no ports, SRV"),
+        pytest.param(
+            "hl.d.svc.cluster.local.",
+            "A",
+            ["NOERROR", "hl.d.svc.cluster.local. 5 IN A 172.16.0.2", "hl.d.svc.cluster.local. 5 IN A 172.16.0.3"],
+            id="12 headless",
+        ),
+        pytest.param("db-0.hl.d.svc.cluster.local.", "A", ["NOERROR", "db-0.hl.d.svc.cluster.local. 5 IN A 172.16.0.3"], id="13 hostname"),
+        pytest.param(
+            "172-16-0-2.hl.d.svc.cluster.local.", "A", ["NOERROR", "172-16-0-2.hl.d.svc.cluster.local. 5 IN A 172.16.0.2"], id="14 dashed"
+        ),
+        pytest.param("172-16-0-3.hl.d.svc.cluster.local.", "A", NXDOMAIN, id="15 its name is db-0"),
+        pytest.param(
+            "172-16-0-9.web.d.svc.cluster.local.",
+            "A",
+            ["NOERROR", "172-16-0-9.web.d.svc.cluster.local. 5 IN A 172.16.0.9"],
+            id="16 endpoint of a ClusterIP service",
+        ),
+        pytest.param(
+            "fd00--1.hl.d.svc.cluster.local.", "AAAA", ["NOERROR", "fd00--1.hl.d.svc.cluster.local. 5 IN AAAA fd00::1"], id="IPv6"
+        ),
+        pytest.param("empty.d.svc.cluster.local.", "A", NXDOMAIN, id="18 headless without endpoints"),
+        pytest.param("ext.d.svc.cluster.local.", "CNAME", ["NOERROR", "ext.d.svc.cluster.local. 5 IN CNAME www.example.com."], id="19"),
+        pytest.param("ext.d.svc.cluster.local.", "SRV", NODATA, id="19 SRV"),
+        pytest.param("ext.d.svc.cluster.local.", "TXT", NODATA, id="19 TXT"),
+        pytest.param("x.ext.d.svc.cluster.local.", "A", NXDOMAIN, id="below an ExternalName"),
+        pytest.param("literal.d.svc.cluster.local.", "A", NXDOMAIN, id="ExternalName that is an address"),
+        pytest.param(
+            "inside.d.svc.cluster.local.",
+            "A",
+            ["NOERROR", f"inside.d.svc.cluster.local. 5 IN CNAME {WEB}", f"{WEB} 5 IN A 10.0.0.1"],
+            id="ExternalName inside the zone",
+        ),
+        pytest.param("self.d.svc.cluster.local.", "A", NODATA, id="ExternalName loop"),
+        pytest.param("dead.d.svc.cluster.local.", "A", NODATA, id="ExternalName dead end"),
+        pytest.param("d.svc.cluster.local.", "A", NODATA, id="21 namespace"),
+        pytest.param("d.svc.cluster.local.", "TXT", NXDOMAIN, id="21 namespace TXT"),
+        pytest.param("x.svc.cluster.local.", "A", NXDOMAIN, id="22 unknown namespace"),
+        pytest.param("web.hidden.svc.cluster.local.", "A", NXDOMAIN, id="namespace without an object"),
+        pytest.param("svc.cluster.local.", "A", NODATA, id="23"),
+        pytest.param("foo.cluster.local.", "A", NXDOMAIN, id="24"),
+        pytest.param("nosuch.d.svc.cluster.local.", "SOA", NODATA, id="25 SOA quirk"),
+        pytest.param("cluster.local.", "A", NODATA, id="26 apex"),
+        pytest.param("cluster.local.", "SOA", ["NOERROR", SOA.removeprefix("auth ")], id="26 SOA"),
+        pytest.param("cluster.local.", "TXT", NXDOMAIN, id="26 TXT quirk"),
+        pytest.param("dns-version.cluster.local.", "TXT", ["NOERROR", 'dns-version.cluster.local. 28800 IN TXT "1.1.0"'], id="27"),
+        pytest.param("dns-version.cluster.local.", "A", NXDOMAIN, id="27 A"),
+        pytest.param("10-1-2-3.d.pod.cluster.local.", "A", ["NOERROR", "10-1-2-3.d.pod.cluster.local. 5 IN A 10.1.2.3"], id="28"),
+        pytest.param("10-1-2-3.d.pod.cluster.local.", "AAAA", NODATA, id="28 other family"),
+        pytest.param("10-1-2-256.d.pod.cluster.local.", "A", NXDOMAIN, id="29"),
+        pytest.param("01-2-3-4.d.pod.cluster.local.", "A", NXDOMAIN, id="leading zero"),
+        pytest.param("1-2-3-4.x.pod.cluster.local.", "A", NXDOMAIN, id="30"),
+        pytest.param(
+            "x.10-1-2-3.d.pod.cluster.local.", "A", ["NOERROR", "x.10-1-2-3.d.pod.cluster.local. 5 IN A 10.1.2.3"], id="extra label"
+        ),
+        pytest.param("a.b.c.web.d.svc.cluster.local.", "A", NXDOMAIN, id="31 too deep"),
+        pytest.param(WEB, "HTTPS", NODATA, id="32 HTTPS"),
+        pytest.param(WEB, "ANY", NODATA, id="32 ANY"),
+        pytest.param(WEB, "MX", NODATA, id="32 MX"),
+        pytest.param("*.d.svc.cluster.local.", "A", NXDOMAIN, id="34 no wildcard"),
+        pytest.param("1.0.0.10.in-addr.arpa.", "PTR", ["NOERROR", f"1.0.0.10.in-addr.arpa. 5 IN PTR {WEB}"], id="PTR of a ClusterIP"),
+        pytest.param(
+            "3.0.16.172.in-addr.arpa.",
+            "PTR",
+            ["NOERROR", "3.0.16.172.in-addr.arpa. 5 IN PTR db-0.hl.d.svc.cluster.local."],
+            id="PTR endpoint",
+        ),
+        pytest.param(
+            "9.0.0.10.in-addr.arpa.",
+            "PTR",
+            ["NOERROR", "9.0.0.10.in-addr.arpa. 5 IN PTR web.hidden.svc.cluster.local."],
+            id="PTR ignores a missing namespace",
+        ),
+        pytest.param("1.0.0.10.in-addr.arpa.", "A", ["NXDOMAIN", reverse_soa("in-addr.arpa.")], id="reverse name, other type"),
+        pytest.param("0.10.in-addr.arpa.", "PTR", ["NXDOMAIN", reverse_soa("in-addr.arpa.")], id="partial reverse name"),
+        pytest.param(
+            "2." + "0." * 27 + "0.0.d.f.ip6.arpa.",
+            "PTR",
+            ["NOERROR", "2." + "0." * 27 + "0.0.d.f.ip6.arpa. 5 IN PTR dual.d.svc.cluster.local."],
+            id="PTR IPv6",
+        ),
+    ],
+)
+def test_answers(name: str, rtype: str, expected: list[str]) -> None:
+    """One row per rule; every one of them carries AA and lives until the cluster changes."""
+    reply = ask(plugin(), name, rtype)
+    assert world.summary(reply) == expected
+    assert reply.flags == AA | RD
+    assert reply.lifetime == UNTIL_CHANGED
+
+
+def test_headless_srv() -> None:
+    """17: one SRV per endpoint and port, the slice's port, weight 100 over their number."""
+    reply = ask(plugin(), "_http._tcp.hl.d.svc.cluster.local.", "SRV")
+    assert world.summary(reply)[1:4] == [
+        "_http._tcp.hl.d.svc.cluster.local. 5 IN SRV 0 33 8080 172-16-0-2.hl.d.svc.cluster.local.",
+        "_http._tcp.hl.d.svc.cluster.local. 5 IN SRV 0 33 8080 db-0.hl.d.svc.cluster.local.",
+        "_http._tcp.hl.d.svc.cluster.local. 5 IN SRV 0 33 8080 fd00--1.hl.d.svc.cluster.local.",
+    ]
+    assert len(reply.additional) == 3
+
+
+def test_weight_is_at_least_one() -> None:
+    """150 endpoints have weight 1 each (spec K10)."""
+    many = EndpointSlice("d", "hl-1", "hl", (HTTP,), tuple(Endpoint(f"10.9.0.{n}") for n in range(1, 151)))
+    reply = ask(plugin(found=index(*OBJECTS, many)), "_http._tcp.hl.d.svc.cluster.local.", "SRV")
+    assert {line.split()[5] for line in world.shown(reply.answer)} == {"1"}
+
+
+@pytest.mark.parametrize(
+    ("outside", "expected"),
+    [
+        pytest.param(bare(Rcode.SERVFAIL), [], id="20 failure: the CNAME alone"),
+        pytest.param(Reply(rcode=3), [], id="20 NXDOMAIN: the CNAME alone"),
+        pytest.param(
+            Reply(answer=world.records("www.example.com. 20 IN A 192.0.2.7")), ["www.example.com. 20 IN A 192.0.2.7"], id="followed"
+        ),
+    ],
+)
+def test_external_name_out_of_the_zone(outside: Reply, expected: list[str]) -> None:
+    """NOERROR with the CNAME, whatever comes back; the reply may be used no longer than what came back."""
+    reply = ask(plugin(), "ext.d.svc.cluster.local.", ask=lambda _: outside)
+    assert world.summary(reply) == ["NOERROR", "ext.d.svc.cluster.local. 5 IN CNAME www.example.com.", *expected]
+    assert reply.lifetime == NOT_REUSABLE
+
+
+async def test_external_name_waits() -> None:
+    """A target that is answered later makes the reply come later."""
+
+    async def later() -> Reply:
+        return Reply(answer=world.records("www.example.com. 20 IN A 192.0.2.7"))
+
+    answer = plugin().handle(world.query("ext.d.svc.cluster.local.", ask=lambda _: later()), world.following())
+    assert not isinstance(answer, Reply)
+    assert len((await answer).answer) == 2
+
+
+def chain(length: int) -> tuple[object, ...]:
+    """`link-1` leads over `length` CNAMEs to an address."""
+    links = [
+        Service("d", f"link-{n}", (), external_name=f"{'link-' + str(n + 1) if n < length else 'web'}.d.svc.cluster.local")
+        for n in range(1, length + 1)
+    ]
+    return (*OBJECTS, *links)
+
+
+@pytest.mark.parametrize(("length", "records"), [(11, 12), (12, 0)])
+def test_longest_chain(length: int, records: int) -> None:
+    """Eleven CNAMEs and an address; one more and the whole answer is NODATA (spec K11)."""
+    reply = ask(plugin(found=index(*chain(length))), "link-1.d.svc.cluster.local.")  # type: ignore[arg-type]
+    assert len(reply.answer) == records
+
+
+def test_transfer_is_refused_without_the_plugin() -> None:
+    """33."""
+    assert ask(plugin(), "cluster.local.", "AXFR") == bare(Rcode.REFUSED)
+
+
+def test_other_zones_go_on() -> None:
+    """A name outside the plugin's zones is the next plugin's."""
+    assert ask(plugin(), "www.example.com.", following=world.following(Reply(rcode=7))).rcode == 7
+
+
+@pytest.mark.parametrize(
+    ("options", "name", "passed"),
+    [
+        pytest.param("fallthrough", "nothing.d.svc.cluster.local.", True, id="name error"),
+        pytest.param("fallthrough", "d.svc.cluster.local.", False, id="NODATA never"),
+        pytest.param("fallthrough in-addr.arpa", "nothing.d.svc.cluster.local.", False, id="other zone"),
+        pytest.param("fallthrough in-addr.arpa", "7.7.7.7.in-addr.arpa.", True, id="reverse"),
+    ],
+)
+def test_fallthrough(options: str, name: str, passed: bool) -> None:
+    """Name errors alone, inside the zones that are named (spec K15); the reply still rests on the cluster's facts."""
+    reply = ask(plugin(options), name, "PTR", following=world.following(Reply(rcode=7, lifetime=9.0)))
+    assert (reply.rcode == 7) == passed
+    if passed:
+        assert reply.lifetime == 9.0
+        assert reply.owners
+
+
+@pytest.mark.parametrize(
+    ("name", "rtype", "rcode"),
+    [
+        pytest.param("nothing.d.svc.cluster.local.", "A", "SERVFAIL", id="what would be a name error"),
+        pytest.param(WEB, "A", "NOERROR", id="what is known"),
+        pytest.param("svc.cluster.local.", "A", "NOERROR", id="what always exists"),
+        pytest.param("cluster.local.", "SOA", "NOERROR", id="SOA"),
+    ],
+)
+def test_before_sync(name: str, rtype: str, rcode: str) -> None:
+    """Only name errors become SERVFAIL, with AA and SOA (spec K19)."""
+    handler = plugin(found=index(synced=False))
+    reply = ask(handler, name, rtype)
+    assert world.summary(reply)[0] == rcode
+    assert reply.flags & AA
+    assert not handler.ready()
+
+
+@pytest.mark.parametrize(
+    ("options", "name", "rtype", "expected"),
+    [
+        pytest.param("ttl 0", WEB, "A", ["NOERROR", f"{WEB} 0 IN A 10.0.0.1"], id="ttl"),
+        pytest.param("ignore empty_service", "dual.d.svc.cluster.local.", "A", NXDOMAIN, id="ignore empty_service"),
+        pytest.param("ignore empty_service", WEB, "A", ["NOERROR", f"{WEB} 5 IN A 10.0.0.1"], id="a service with endpoints stays"),
+        pytest.param("namespaces other", WEB, "A", NXDOMAIN, id="namespaces"),
+        pytest.param(
+            "namespaces other", "1.0.0.10.in-addr.arpa.", "PTR", ["NXDOMAIN", reverse_soa("in-addr.arpa.")], id="namespaces and PTR"
+        ),
+        pytest.param("pods disabled", "10-1-2-3.d.pod.cluster.local.", "A", NXDOMAIN, id="pods disabled"),
+        pytest.param("pods disabled", "d.pod.cluster.local.", "A", NXDOMAIN, id="pods disabled, namespace"),
+        pytest.param("pods disabled", "pod.cluster.local.", "A", NODATA, id="pods disabled, subtree"),
+        pytest.param(
+            "endpoint_pod_names",
+            "web-abc.web.d.svc.cluster.local.",
+            "A",
+            ["NOERROR", "web-abc.web.d.svc.cluster.local. 5 IN A 172.16.0.9"],
+            id="endpoint_pod_names",
+        ),
+    ],
+)
+def test_options_change_answers(options: str, name: str, rtype: str, expected: list[str]) -> None:
+    """Spec K2."""
+    assert world.summary(ask(plugin(options), name, rtype)) == expected
+
+
+def test_pods_verified() -> None:
+    """Only a Pod with that very address text in that namespace (spec K9)."""
+    found = index(*OBJECTS, Pod("d", "p", "10.1.2.3"), Namespace("e"))
+    handler = plugin("pods verified", found)
+    names = ("10-1-2-3.d.pod", "10-1-2-4.d.pod", "10-1-2-3.e.pod")
+    assert [ask(handler, f"{name}.cluster.local.").rcode for name in names] == [Rcode.NOERROR, Rcode.NXDOMAIN, Rcode.NXDOMAIN]
+
+
+def test_name_servers_are_found_by_own_addresses() -> None:
+    """The Service whose endpoints hold one of our addresses (spec K13); NS only in lower case."""
+    mine = (
+        Namespace("kube-system"),
+        Service("kube-system", "kube-dns", ("10.96.0.10",), (Port("dns", "UDP", 53),)),
+        EndpointSlice("kube-system", "kube-dns-1", "kube-dns", (Port("dns", "UDP", 53),), (Endpoint("192.0.2.53"),)),
+    )
+    handler = plugin(found=index(*OBJECTS, *mine), local_addresses=("192.0.2.53",))
+    server = "kube-dns.kube-system.svc.cluster.local."
+    assert world.summary(ask(handler, "cluster.local.", "NS")) == [
+        "NOERROR",
+        f"cluster.local. 5 IN NS {server}",
+        f"add {server} 5 IN A 10.96.0.10",
+    ]
+    assert world.summary(ask(handler, "ns.dns.cluster.local.")) == ["NOERROR", "ns.dns.cluster.local. 5 IN A 10.96.0.10"]
+    assert ask(handler, "Cluster.local.", "NS").answer == ()
+    assert ask(handler, "ns.dns.CLUSTER.local.").rcode == Rcode.NXDOMAIN
+
+
+def test_name_servers_outside_a_cluster() -> None:
+    """Without such a slice the machine's own addresses are `ns.dns`; without addresses there is none."""
+    reply = ask(plugin(local_addresses=("192.0.2.53",)), "cluster.local.", "NS")
+    assert world.summary(reply) == [
+        "NOERROR",
+        "cluster.local. 5 IN NS ns.dns.cluster.local.",
+        "add ns.dns.cluster.local. 5 IN A 192.0.2.53",
+    ]
+    assert ask(plugin(), "cluster.local.", "NS").answer == ()
+
+
+def test_checking_disabled_is_copied() -> None:
+    """RD and CD of a query, neither for NOTIFY (spec K14, K25)."""
+    assert ask(plugin(), WEB, flags=RD | CD).flags == AA | RD | CD
+    assert ask(plugin(), WEB, flags=0x2000 | RD).flags == AA

@@ -1,0 +1,69 @@
+"""The options of `kubernetes` (spec K2)."""
+
+from __future__ import annotations
+
+import pytest
+
+from svcdns.cluster.sources.options import WatchOptions
+from svcdns.corefile.errors import CorefileError
+from svcdns.plugins.kubernetes import parse
+from tests.support import world
+
+
+def read(body: str, zones: str = "cluster.local in-addr.arpa") -> object:
+    """The options of a directive with this body."""
+    return parse(world.block(f"kubernetes {zones} {{\n{body}\n}}", "kubernetes"))
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "value"),
+    [
+        pytest.param("", "primary_zone", "cluster.local.", id="primary zone"),
+        pytest.param("ttl 30", "ttl", 30, id="ttl"),
+        pytest.param("pods verified", "watch", WatchOptions(pods=True), id="pods verified are watched"),
+        pytest.param("endpoint http://a http://b", "watch", WatchOptions(endpoint="http://a"), id="the first endpoint"),
+        pytest.param("kubeconfig F ctx", "watch", WatchOptions(kubeconfig="F", context="ctx"), id="kubeconfig"),
+        pytest.param("endpoint https://a\ntls c k ca", "watch", WatchOptions(endpoint="https://a", tls=("c", "k", "ca")), id="tls"),
+        pytest.param("noendpoints", "watch", WatchOptions(endpoint_slices=False), id="noendpoints"),
+        pytest.param("labels a in (b, c)", "watch", WatchOptions(labels="a in (b, c)"), id="labels"),
+        pytest.param("namespaces a\nnamespaces b C", "namespaces", frozenset("abc"), id="namespaces add up"),
+        pytest.param("ignore", "ignore_empty_service", False, id="ignore without a word"),
+        pytest.param("startup_timeout 1m", "startup_timeout", 60.0, id="startup_timeout"),
+        pytest.param("fallthrough", "fallthrough", (".",), id="fallthrough"),
+        pytest.param("multicluster cluster.local", "multicluster", ("cluster.local.",), id="multicluster"),
+        pytest.param("manifests a b/c", "watch", WatchOptions(manifests=("a", "b/c")), id="manifests"),
+        pytest.param("apiserver_qps 1.5\napiserver_burst 3\napiserver_max_inflight 0", "ttl", 5, id="rates are accepted"),
+    ],
+)
+def test_reads(body: str, field: str, value: object) -> None:
+    """Each option does what it says."""
+    assert getattr(read(body), field) == value
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        pytest.param("ttl 3601", "Corefile:3:5 - Error during parsing: 3601 is out of range; 0 to 3600 was expected", id="ttl"),
+        pytest.param("pods some", "'some' is unknown; one of disabled, insecure, verified was expected", id="pods"),
+        pytest.param("tls a b", "Wrong argument count or unexpected line ending after 'b'", id="tls"),
+        pytest.param("resyncperiod 5m", "unknown property 'resyncperiod'", id="gone"),
+        pytest.param("fallthru", "unknown property 'fallthru' (did you mean 'fallthrough'?)", id="near"),
+        pytest.param("namespaces a\nnamespace_labels b=c", "namespaces and namespace_labels cannot both be set", id="both"),
+        pytest.param("zonal\nnoendpoints", "zonal cannot be used together with noendpoints", id="zonal"),
+        pytest.param("multicluster x.y", "multicluster zone 'x.y.' is not one of the plugin's zones", id="multicluster"),
+        pytest.param("labels a b", "unable to parse label selector 'a b'", id="selector"),
+        pytest.param("ignore all", "'all' is unknown; one of empty_service was expected", id="ignore"),
+        pytest.param("apiserver_qps -1", "'-1' is not a number of at least 0", id="rate"),
+    ],
+)
+def test_refuses(body: str, message: str) -> None:
+    """One line, at the word at fault."""
+    with pytest.raises(CorefileError) as caught:
+        read(body)
+    assert message in str(caught.value)
+
+
+def test_needs_a_forward_zone() -> None:
+    """Reverse zones alone have no name for PTR records."""
+    with pytest.raises(CorefileError, match="non-reverse zone name must be used"):
+        read("", "in-addr.arpa")

@@ -1,0 +1,131 @@
+"""Small worlds to test in: records as zone-file text, a plugin with its surroundings, a query."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from svcdns.chain.environment import Block, Environment
+from svcdns.chain.handler import Following
+from svcdns.chain.query import Answer, Client, Query
+from svcdns.cluster.index import Index
+from svcdns.corefile.parser import parse as parse_corefile
+from svcdns.telemetry.counters import Counters, samples
+from svcdns.wire import names
+from svcdns.wire.codes import RD, Rcode, Type, rcode_text, type_text
+from svcdns.wire.reply import Edns, Record, Reply, bare
+from svcdns.wire.zone_text import read
+
+CLIENT = Client("192.0.2.1", 40000, "192.0.2.53", 53, "udp")
+
+
+def records(*lines: str) -> tuple[Record, ...]:
+    """Records from zone-file lines with absolute names."""
+    return tuple(read("\n".join(lines), names.ROOT, "test"))
+
+
+def shown(found: Iterable[Record]) -> list[str]:
+    """Records as zone-file lines, in their order."""
+    return [f"{names.to_text(r.owner)} {r.ttl} IN {type_text(r.rtype)} {rdata_text(r)}" for r in found]
+
+
+def rdata_text(record: Record) -> str:
+    """RDATA as text, by dnspython, an implementation that is not ours."""
+    import dns.rdata
+
+    return dns.rdata.from_wire(record.rclass, record.rtype, record.rdata, 0, len(record.rdata)).to_text()
+
+
+def summary(reply: Reply) -> list[str]:
+    """Rcode, then each record with its section; the SOA's serial is masked."""
+    out = [rcode_text(reply.rcode)]
+    for section, found in (("", reply.answer), ("auth ", reply.authority), ("add ", reply.additional)):
+        for line in shown(found):
+            words = line.split()
+            if words[3] == "SOA":
+                words[6] = "SERIAL"
+            out.append(section + " ".join(words))
+    return out
+
+
+def query(name: str, rtype: str = "A", *, ask: Callable[[Query], Answer] | None = None, **fields: Any) -> Query:
+    """A question for a name in presentation form."""
+    wire = names.from_text(name)
+    values: dict[str, Any] = {"flags": RD, "edns": None, "rclass": 1, "client": CLIENT, "size": 40, **fields}
+    return Query(name=wire, key=wire.lower(), rtype=int(Type[rtype]), ask_server=ask or (lambda _: bare(Rcode.REFUSED)), **values)
+
+
+def edns(size: int = 1232, **fields: Any) -> Edns:
+    """An OPT record."""
+    return Edns(size, **fields)
+
+
+class Clock:
+    """A clock that is turned by hand."""
+
+    def __init__(self, now: float = 1000.0) -> None:
+        """Starts at `now`."""
+        self.now = now
+
+    def __call__(self) -> float:
+        """The time."""
+        return self.now
+
+    def turn(self, seconds: float) -> None:
+        """Lets time pass."""
+        self.now += seconds
+
+
+def block(text: str, name: str, zones: str = ".", root: str = "") -> Block:
+    """The server block of a Corefile as the plugin of that name sees it."""
+    parsed = parse_corefile(f"{zones} {{\n{text}\n}}\n", "Corefile", environ={})
+    whole = parsed.blocks[0]
+    mine = tuple(d for d in whole.directives if d.name.text == name)
+    return Block(mine, whole.keys, tuple(dict.fromkeys(k.zone for k in whole.keys)), whole.directives, root)
+
+
+def environment(index: Index | None = None, **fields: Any) -> Environment:
+    """A plugin's surroundings, each part replaceable."""
+    kept: dict[Any, Any] = {}
+    values: dict[str, Any] = {
+        "block": None,
+        "server": "dns://:53",
+        "view": "",
+        "counters": Counters(),
+        "clock": Clock(),
+        "ask": lambda _: bare(Rcode.REFUSED),
+        "log": logging.getLogger("svcdns.plugin.test"),
+        "index": lambda _: index,
+        "kept": lambda key, make: kept.setdefault(key, None) or kept.update({key: make()}) or kept[key],
+        "listen_addresses": (("127.0.0.1", 53),),
+        **fields,
+    }
+    return Environment(**values)
+
+
+def following(reply: Reply | None = None) -> Following:
+    """The rest of a chain that always gives this reply."""
+    return lambda _: reply if reply is not None else bare(Rcode.SERVFAIL, "the end")
+
+
+def now(answer: Answer) -> Reply:
+    """A reply that is there already."""
+    assert isinstance(answer, Reply)
+    return answer
+
+
+async def soon(answer: Answer) -> Reply:
+    """A reply, waited for."""
+    return answer if isinstance(answer, Reply) else await asyncio.wait_for(asyncio.ensure_future(answer), 10)
+
+
+def counted(counters: Counters) -> dict[tuple[str, ...], float]:
+    """Every counter that is not 0, by its name and label values; a histogram by its number of observations."""
+    out = {}
+    for sample in samples(counters._region):
+        value = sum(sample.cells[:-1]) if len(sample.cells) > 1 else sample.cells[0]
+        if value:
+            out[sample.family.name, *sample.values] = value
+    return out

@@ -1,0 +1,128 @@
+"""Replies to bytes and back, compared with dnspython; truncation; any bytes in."""
+
+from __future__ import annotations
+
+import dns.flags
+import dns.message
+import dns.rcode
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from svcdns.wire import names
+from svcdns.wire.codes import AA, RD, TC, Rcode, Type
+from svcdns.wire.errors import FormError
+from svcdns.wire.message import encode_query, encode_reply, parse_message, udp_limit
+from svcdns.wire.question import Request, accept
+from svcdns.wire.reply import Edns, Reply
+from tests.support.world import records, shown
+
+ZONE = records(
+    "www.example.org. 5 IN A 192.0.2.1",
+    "www.example.org. 5 IN AAAA 2001:db8::1",
+    "x.example.org. 7 IN CNAME www.example.org.",
+    "example.org. 60 IN MX 10 mail.example.org.",
+    "example.org. 60 IN SOA ns.example.org. host.example.org. 1 2 3 4 5",
+    "_s._tcp.example.org. 9 IN SRV 0 5 80 www.example.org.",
+    "example.org. 60 IN NS ns.example.org.",
+    'example.org. 60 IN TXT "hello" "world"',
+    "4.3.2.1.in-addr.arpa. 60 IN PTR www.example.org.",
+)
+
+
+def request(name: str = "www.example.org.", rtype: str = "A", **options: object) -> Request:
+    """A request as a client sends it."""
+    found = accept(dns.message.make_query(name, rtype, **options).to_wire())  # type: ignore[arg-type]
+    assert isinstance(found, Request)
+    return found
+
+
+@given(st.lists(st.sampled_from(ZONE), max_size=12), st.lists(st.sampled_from(ZONE), max_size=5), st.sampled_from(ZONE))
+def test_what_is_encoded_parses_to_the_same(answer: list, additional: list, question: object) -> None:  # type: ignore[type-arg]
+    """Compressed or not, another implementation and our own parser read the same records."""
+    asked = request(names.to_text(question.owner))  # type: ignore[attr-defined]
+    wire = encode_reply(asked, Reply(flags=AA | RD, answer=tuple(answer), additional=tuple(additional)), 65535)
+    parsed = parse_message(wire)
+    assert parsed.answer == tuple(answer)
+    assert parsed.additional == tuple(additional)
+    theirs = dns.message.from_wire(wire, one_rr_per_rrset=True)
+    assert [rrset.to_text() for rrset in theirs.answer] == shown(answer)
+
+
+@given(st.integers(min_value=512, max_value=4000), st.integers(min_value=1, max_value=200))
+def test_truncates_to_the_limit(limit: int, count: int) -> None:
+    """At most the limit, parseable, TC exactly if something is missing, OPT kept."""
+    answer = records(*(f"www.example.org. 5 IN A 10.0.{n // 250}.{n % 250}" for n in range(count)))
+    wire = encode_reply(request(use_edns=0, payload=limit), Reply(answer=answer), limit)
+    parsed = parse_message(wire)
+    assert len(wire) <= limit
+    assert parsed.answer == answer[: len(parsed.answer)]
+    assert bool(parsed.flags & TC) == (len(parsed.answer) < count)
+    assert parsed.edns == Edns(limit)
+
+
+def test_additional_records_go_first() -> None:
+    """Additional records that do not fit are left out with TC, the answer stays."""
+    answer = records("www.example.org. 5 IN A 10.0.0.1")
+    extra = records(*(f"a{n}.example.org. 5 IN A 10.0.0.{n}" for n in range(60)))
+    parsed = parse_message(encode_reply(request(), Reply(answer=answer, additional=extra), 512))
+    assert parsed.answer == answer
+    assert 0 < len(parsed.additional) < 60
+    assert parsed.flags & TC
+
+
+@pytest.mark.parametrize(
+    ("asked", "made", "expected"),
+    [
+        pytest.param(None, None, None, id="none asked, none sent"),
+        pytest.param(Edns(1232), None, Edns(1232), id="mirrored"),
+        pytest.param(Edns(100, True), None, Edns(100, True), id="small size and DO"),
+        pytest.param(
+            Edns(1232, False, 0, ((10, b"c"), (65001, b"x"))), None, Edns(1232, False, 0, ((10, b"c"),)), id="known options echoed"
+        ),
+        pytest.param(Edns(1232), Edns(4096, True, 0, ((15, b"e"),)), Edns(1232, True, 0, ((15, b"e"),)), id="a plugin's own keeps options"),
+        pytest.param(None, Edns(4096), Edns(4096), id="a plugin's own goes out unasked"),
+    ],
+)
+def test_opt_of_a_reply(asked: Edns | None, made: Edns | None, expected: Edns | None) -> None:
+    """The client's OPT is mirrored (spec K25, S1)."""
+    base = request()
+    base.edns = asked
+    assert parse_message(encode_reply(base, Reply(edns=made), 512)).edns == expected
+
+
+def test_extended_rcode_needs_opt() -> None:
+    """BADVERS is sent in the OPT record's upper bits."""
+    wire = encode_reply(request(), Reply(rcode=Rcode.BADVERS, edns=Edns(0)), 512)
+    assert dns.message.from_wire(wire).rcode() == dns.rcode.BADVERS
+
+
+def test_udp_limit_is_at_least_512() -> None:
+    """RFC 6891 §6.2.3."""
+    assert [udp_limit(None), udp_limit(Edns(100)), udp_limit(Edns(4096))] == [512, 512, 4096]
+
+
+def test_query_is_what_dnspython_reads() -> None:
+    """Question, flags and OPT of a query of ours."""
+    wire = encode_query(9, RD, names.from_text("a.b."), Type.AAAA, 1, Edns(1232, dnssec_ok=True))
+    message = dns.message.from_wire(wire)
+    assert (message.id, message.flags, message.question[0].to_text()) == (9, dns.flags.RD, "a.b. IN AAAA")
+    assert (message.payload, message.ednsflags) == (1232, dns.flags.DO)
+
+
+def test_names_in_rdata_are_decompressed() -> None:
+    """A record taken from one message can be put into another."""
+    message = dns.message.make_response(dns.message.make_query("example.org.", "NAPTR"))
+    message.answer.append(dns.rrset.from_text("example.org.", 60, "IN", "NAPTR", '1 2 "s" "x" "" www.example.org.'))
+    parsed = parse_message(message.to_wire())
+    assert shown(parsed.answer) == ['example.org. 60 IN NAPTR 1 2 "s" "x" "" www.example.org.']
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_parse_or_are_form_errors(data: bytes) -> None:
+    """Nothing but FormError comes out."""
+    try:
+        parse_message(data)
+    except FormError:
+        return
+    assert len(data) >= 12

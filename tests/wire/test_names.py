@@ -1,0 +1,80 @@
+"""Domain names: text and wire, labels, limits, compression pointers."""
+
+from __future__ import annotations
+
+import dns.name
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from svcdns.wire import names
+from svcdns.wire.errors import FormError, NameTextError
+
+NAMES = st.lists(st.binary(min_size=1, max_size=20), max_size=8).map(names.from_labels)
+
+
+@pytest.mark.parametrize(
+    ("text", "wire"),
+    [
+        pytest.param(".", b"\0", id="root"),
+        pytest.param("a.b.", b"\1a\1b\0", id="absolute"),
+        pytest.param("a.b", b"\1a\1b\0", id="without the final dot"),
+        pytest.param(r"a\.b.c.", b"\3a.b\1c\0", id="escaped dot"),
+        pytest.param(r"\032x.", b"\2 x\0", id="decimal escape"),
+        pytest.param("*.x.", b"\1*\1x\0", id="asterisk"),
+    ],
+)
+def test_reads_presentation_form(text: str, wire: bytes) -> None:
+    """RFC 1035 §5.1 names become wire bytes."""
+    assert names.from_text(text) == wire
+
+
+@pytest.mark.parametrize("text", ["a..b", "x" * 64 + ".", ".".join(["x" * 63] * 4) + ".", "\\", r"\999."], ids=str)
+def test_refuses_what_is_no_name(text: str) -> None:
+    """Empty and overlong labels, overlong names, broken escapes."""
+    with pytest.raises(NameTextError):
+        names.from_text(text)
+
+
+@given(NAMES)
+def test_text_round_trips_and_agrees_with_dnspython(wire: bytes) -> None:
+    """Any name survives the way to text and back, and the text means the same to another implementation."""
+    text = names.to_text(wire)
+    assert names.from_text(text) == wire
+    assert dns.name.from_text(text).to_wire() == wire
+
+
+@given(NAMES, NAMES)
+def test_is_within_is_about_labels(name: bytes, zone: bytes) -> None:
+    """A name lies within a zone exactly where its last labels are the zone's."""
+    ours, theirs = names.labels_of(name), names.labels_of(zone)
+    assert names.is_within(name, zone) == (ours[len(ours) - len(theirs) :] == theirs if len(theirs) <= len(ours) else False)
+
+
+def test_suffixes_go_from_the_name_to_the_root() -> None:
+    """The order of a longest-match search."""
+    assert names.suffixes(b"\1a\1b\0") == [b"\1a\1b\0", b"\1b\0", b"\0"]
+
+
+def test_reads_compressed_names() -> None:
+    """A pointer to an earlier name is followed, and the offset behind is that of the pointer."""
+    message = bytes(12) + b"\1b\1c\0" + b"\1a\xc0\x0c"
+    assert names.read_name(message, 17) == (b"\1a\1b\1c\0", 21)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        pytest.param(b"\xc0\x00", id="to itself"),
+        pytest.param(b"\xc0\x02\xc0\x00", id="forward"),
+        pytest.param(b"\x05ab", id="cut label"),
+        pytest.param(b"\1a", id="no root"),
+        pytest.param(b"\x40" + bytes(70), id="a label of 64"),
+        pytest.param(b"\xc0", id="half a pointer"),
+        pytest.param((b"\x3f" + b"x" * 63) * 4 + b"\0", id="longer than 255"),
+    ],
+)
+def test_refuses_bad_names_in_messages(message: bytes) -> None:
+    """Loops, forward pointers and cut names are FormErrors, nothing else."""
+    with pytest.raises(FormError):
+        names.read_name(message, 0)

@@ -1,0 +1,76 @@
+"""Requests: what is answered at once, what is dropped, what reaches a chain (spec K25)."""
+
+from __future__ import annotations
+
+import struct
+
+import dns.message
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from svcdns.wire.question import Request, accept
+from svcdns.wire.reply import Edns
+
+
+def packet(flags: int = 0x0100, counts: tuple[int, int, int, int] = (1, 0, 0, 0), body: bytes = b"\1a\0\0\1\0\1") -> bytes:
+    """A packet by hand."""
+    return struct.pack("!HHHHHH", 7, flags, *counts) + body
+
+
+def test_reads_a_question() -> None:
+    """Name as spelled, type, class, flags, and the question's own octets."""
+    assert accept(packet(body=b"\1A\0\0\x1c\0\1")) == Request(7, 0x0100, b"\1A\0", 28, 1, b"\1A\0\0\x1c\0\1")
+
+
+def test_reads_edns() -> None:
+    """Size, DO bit and options of the OPT record."""
+    query = dns.message.make_query("a.", "A", use_edns=0, payload=1400, want_dnssec=True, options=[dns.edns.CookieOption(b"12345678", b"")])
+    request = accept(query.to_wire())
+    assert isinstance(request, Request)
+    assert request.edns == Edns(1400, True, 0, ((10, b"12345678"),))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [pytest.param(b"", id="empty"), pytest.param(bytes(11), id="short"), pytest.param(packet(flags=0x8100), id="a response")],
+)
+def test_drops(data: bytes) -> None:
+    """What is no question gets no answer."""
+    assert accept(data) is None
+
+
+@pytest.mark.parametrize(
+    ("data", "flags"),
+    [
+        pytest.param(packet(flags=0x2900), 0xA904, id="UPDATE: NOTIMP, opcode kept"),
+        pytest.param(packet(flags=0x1500), 0x9104, id="STATUS: NOTIMP, AA cleared"),
+        pytest.param(packet(counts=(0, 0, 0, 0)), 0x8101, id="no question: FORMERR"),
+        pytest.param(packet(counts=(2, 0, 0, 0)), 0x8101, id="two questions: FORMERR"),
+        pytest.param(packet(counts=(1, 2, 0, 0)), 0x8101, id="two answers: FORMERR"),
+        pytest.param(packet(counts=(1, 0, 0, 3)), 0x8101, id="three additional: FORMERR"),
+        pytest.param(packet(flags=0x2100, counts=(0, 0, 0, 0)), 0xA104 & ~0x7804 | 0x2004, id="NOTIFY is a question like others"),
+        pytest.param(packet(body=b"\5a"), 0x8101, id="cut name: FORMERR"),
+        pytest.param(packet(body=b"\xc0\x0c\0\1\0\1"), 0x8101, id="compressed question: FORMERR"),
+    ],
+)
+def test_answers_bad_headers_at_once(data: bytes, flags: int) -> None:
+    """A bare header with the right rcode, no question in it."""
+    reply = accept(data)
+    assert isinstance(reply, bytes)
+    if (data[2] >> 3 & 15) == 4:
+        flags = 0x8101
+    assert reply == struct.pack("!HHHHHH", 7, flags, 0, 0, 0, 0)
+
+
+def test_echoes_the_question_where_the_rest_is_broken() -> None:
+    """FORMERR with the question, if it was readable."""
+    assert accept(packet(counts=(1, 0, 0, 1), body=b"\1a\0\0\1\0\1\0\0")) == packet(flags=0x8101)
+
+
+@given(st.binary(max_size=100))
+def test_any_bytes_are_taken_in_peace(data: bytes) -> None:
+    """No input raises."""
+    accept(data)
+    accept(packet(body=data))
+    accept(packet(counts=(1, 0, 0, 1), body=b"\1a\0\0\1\0\1" + data))
