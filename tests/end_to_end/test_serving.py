@@ -1,0 +1,254 @@
+"""The whole server as a user runs it: manifests in, answers out; reload, metrics, faults, stop."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.server import Server, http, is_alive, until
+
+CLUSTER = """
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec:
+  clusterIP: 10.96.0.20
+  ports: [{name: http, port: 80}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: db}
+spec:
+  clusterIP: None
+  ports: [{name: sql, port: 5432}]
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: db-1, labels: {kubernetes.io/service-name: db}}
+addressType: IPv4
+ports: [{name: sql, port: 5432}]
+endpoints:
+  - {addresses: [10.244.1.1], hostname: db-0}
+  - {addresses: [10.244.1.2], hostname: db-1}
+"""
+COREFILE = """
+.:{port} {
+    %s
+    errors
+    health 127.0.0.1:{health} {
+        lameduck 300ms
+    }
+    ready 127.0.0.1:{ready}
+    kubernetes cluster.local in-addr.arpa ip6.arpa {
+        manifests {dir}/cluster.yaml
+        ttl 30
+    }
+    prometheus 127.0.0.1:{metrics}
+    cache 30 {
+        disable success cluster.local
+        disable denial cluster.local
+    }
+    reload 2s 0s
+    loadbalance
+}
+"""
+BOUND = COREFILE % "bind 127.0.0.1"
+WEB = "web.default.svc.cluster.local."
+DB = "db.default.svc.cluster.local."
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    """A server of the small cluster, ready."""
+    (tmp_path / "cluster.yaml").write_text(CLUSTER)
+    with Server(tmp_path, BOUND) as running:
+        running.until_ready()
+        yield running
+
+
+def test_answers_over_udp_and_tcp(server: Server) -> None:
+    """Every record form of a small cluster, on both transports."""
+    for tcp in (False, True):
+        assert server.records(WEB, tcp=tcp) == ["10.96.0.20"]
+        assert server.records(DB, tcp=tcp) == ["10.244.1.1", "10.244.1.2"]
+        assert server.records("db-0." + DB, tcp=tcp) == ["10.244.1.1"]
+        assert server.records("_http._tcp." + WEB, "SRV", tcp=tcp) == [f"0 100 80 {WEB}"]
+        assert server.records("20.0.96.10.in-addr.arpa.", "PTR", tcp=tcp) == [WEB]
+        assert server.records("none." + WEB, tcp=tcp) == ["NXDOMAIN"]
+
+
+def test_an_edit_is_in_the_answers_at_once(server: Server) -> None:
+    """Also for names whose answers were compiled before; a broken edit changes nothing and is reported with its line."""
+    for _ in range(4):
+        assert len(server.records(DB)) == 2
+    path = server.folder / "cluster.yaml"
+    path.write_text(CLUSTER.replace("  - {addresses: [10.244.1.2], hostname: db-1}\n", ""))
+    until("the endpoint to go", lambda: server.records(DB) == ["10.244.1.1"], 1.0)
+    path.write_text("kind: Service\nmetadata: [\n")
+    server.until_logged("cluster.yaml:3")
+    assert server.records(DB) == ["10.244.1.1"]
+    assert "Traceback" not in server.log
+
+
+def test_queries_sent_are_requests_counted(server: Server) -> None:
+    """Hits of the answer table too, the cache's counters with them."""
+    for _ in range(25):
+        server.records(WEB)
+    for _ in range(10):
+        server.records("no." + WEB, tcp=True)
+    labels = 'coredns_dns_requests_total{family="1",proto="%s",server="dns://127.0.0.1:[0-9]+",type="A",view="",zone="."}'
+    udp, tcp = (re.sub(r"([{}])", r"\\\1", labels % proto) for proto in ("udp", "tcp"))
+    until("all counted", lambda: (server.metric(udp), server.metric(tcp)) == (25, 10))
+    assert server.metric(r'coredns_dns_responses_total\{plugin="errors",rcode="NXDOMAIN"') == 10
+    assert server.metric("coredns_cache_misses_total") == server.metric("coredns_cache_requests_total") == 35
+    assert server.metric("coredns_dns_request_duration_seconds_count") == 35
+    assert server.metric("coredns_dns_response_size_bytes_count") == 35
+
+
+def test_reload_takes_a_new_corefile_and_refuses_a_bad_one(server: Server) -> None:
+    """By itself and by signal; the cluster is not read again, no total falls."""
+    server.records(WEB)
+    server.write(BOUND.replace("ttl 30", "ttl 60"))
+    until("the new TTL", lambda: server.ask(WEB).answer[0].ttl == 30 and "Reloading complete" in server.log)
+    server.write(BOUND.replace("ttl 30", "ttl 60").replace("cache 30", "cache 45"))
+    server.process.send_signal(signal.SIGUSR1)
+    until("the TTL of the second reload", lambda: server.ask(WEB).answer[0].ttl == 45)
+    server.write(BOUND.replace("ttl 30", "ttl never"))
+    server.process.send_signal(signal.SIGUSR1)
+    server.until_logged("'never' is not a whole number")
+    assert server.ask(WEB).answer[0].ttl == 45
+    assert http(server.ports["ready"], "/ready") == (200, "OK")
+    until("the count of the first question too", lambda: server.metric(r"coredns_dns_requests_total") >= 3)
+
+
+def test_a_reload_moves_to_another_address(server: Server) -> None:
+    """New sockets are bound before old ones close; a page moves too."""
+    server.write(BOUND.replace("bind 127.0.0.1", "bind 127.0.0.2"))
+    server.process.send_signal(signal.SIGUSR1)
+    server.until_logged("Reloading complete")
+    until("the new address", lambda: server.records(WEB, host="127.0.0.2") == ["10.96.0.20"])
+    assert server.ask(WEB, timeout=0.3) is None
+
+
+def test_a_killed_worker_is_back_within_a_second(server: Server) -> None:
+    """With its counters; a scrape never sees less."""
+    server.records(WEB)
+    until("the count", lambda: server.metric("coredns_dns_requests_total") == 1)
+    old = server.children()["worker 0"]
+    os.kill(old, signal.SIGKILL)
+    until("an answer from a new worker", lambda: server.ask(WEB, timeout=0.2) is not None and server.children().get("worker 0") != old, 2.0)
+    assert server.metric("coredns_dns_requests_total") >= 1
+
+
+def test_a_hung_worker_is_replaced(server: Server) -> None:
+    """SIGSTOP: silent for three seconds, killed, started again."""
+    old = server.children()["worker 0"]
+    os.kill(old, signal.SIGSTOP)
+    until("another worker", lambda: server.children().get("worker 0", old) != old, 5.0)
+    until("an answer", lambda: server.records(WEB) == ["10.96.0.20"])
+
+
+def test_control_may_die(server: Server) -> None:
+    """Workers answer on, control comes back and catches up."""
+    old = server.children()["control"]
+    os.kill(old, signal.SIGKILL)
+    assert server.records(WEB) == ["10.96.0.20"]
+    until("another control", lambda: server.children().get("control", old) != old)
+    (server.folder / "cluster.yaml").write_text(CLUSTER.replace("10.96.0.20", "10.96.0.21"))
+    until("the edit to be seen", lambda: server.records(WEB) == ["10.96.0.21"])
+    server.until_ready()
+
+
+def test_children_do_not_outlive_the_supervisor(server: Server) -> None:
+    """Killed too, so that nothing holds the port."""
+    children = list(server.children().values())
+    server.process.kill()
+    server.process.wait()
+    until("the children to leave", lambda: not any(map(is_alive, children)), 2.0)
+
+
+def test_sigterm_drains_and_ends_with_0(server: Server) -> None:
+    """/ready goes first, DNS and /health stay through lameduck."""
+    server.process.send_signal(signal.SIGTERM)
+    until("/ready to close", lambda: http(server.ports["ready"], "/ready")[0] == 0)
+    assert http(server.ports["health"], "/health") == (200, "OK")
+    assert server.records(WEB) == ["10.96.0.20"]
+    assert server.process.wait(10) == 0
+    assert "[INFO] SIGTERM: Shutting down servers then terminating" in server.log
+    assert "Traceback" not in server.log
+
+
+@pytest.mark.parametrize(
+    ("signals", "code"),
+    [
+        pytest.param([signal.SIGINT], 0, id="INT"),
+        pytest.param([signal.SIGINT, signal.SIGINT], 2, id="INT twice"),
+        pytest.param([signal.SIGQUIT], 0, id="QUIT"),
+        pytest.param([signal.SIGHUP, signal.SIGTERM], 0, id="HUP is ignored"),
+    ],
+)
+def test_signals(server: Server, signals: list[signal.Signals], code: int) -> None:
+    """Exit codes of spec L9."""
+    for number, one in enumerate(signals):
+        server.process.send_signal(one)
+        if number + 1 < len(signals) and one == signal.SIGINT:
+            server.until_logged("SIGINT")
+    assert server.process.wait(10) == code
+    assert "Traceback" not in server.log
+
+
+def test_a_wildcard_listener_answers_from_the_address_that_was_asked(tmp_path: Path) -> None:
+    """Any loopback address, IPv6 too, over both transports; odd source ports do no harm."""
+    (tmp_path / "cluster.yaml").write_text(CLUSTER)
+    with Server(tmp_path, COREFILE % "") as server:
+        server.until_ready()
+        for host in ("127.0.0.1", "127.0.0.5", "::1"):
+            for tcp in (False, True):
+                assert server.records(WEB, host=host, tcp=tcp) == ["10.96.0.20"]
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as gone:
+            gone.sendto(b"\0\1\1\0\0\1\0\0\0\0\0\0\0\0\1\0\1", ("127.0.0.1", server.ports["port"]))
+        assert server.records(WEB) == ["10.96.0.20"]
+
+
+def test_two_workers_cover_for_each_other(tmp_path: Path) -> None:
+    """While one is down, the other reads its sockets."""
+    (tmp_path / "cluster.yaml").write_text(CLUSTER)
+    with Server(tmp_path, BOUND.replace("errors\n", "errors\n    multisocket 2\n", 1)) as server:
+        server.until_ready()
+        old = server.children()["worker 1"]
+        os.kill(old, signal.SIGKILL)
+        lost = sum(server.ask(WEB, timeout=1.0) is None for _ in range(100))
+        assert lost <= 5
+        until("another worker", lambda: server.children().get("worker 1", old) != old)
+        server.until_ready()
+
+
+@pytest.mark.parametrize(
+    ("corefile", "line"),
+    [
+        pytest.param(". {\n  forwad . 1.1.1.1\n}", "Corefile:2:3 - Error during parsing: Unknown directive 'forwad' (did you mean 'forward'?)", id="unknown"),
+        pytest.param(". {\n  dnssec\n}", "Corefile:2:3 - Error during parsing: directive 'dnssec' is one of CoreDNS's", id="not built"),
+        pytest.param(". {\n  cache x.y {\n    sucess 1\n  }\n}", "Corefile:3:5 - Error during parsing: unknown property 'sucess' (did you mean 'success'?)", id="option"),
+        pytest.param(". {\n  errors\n", "Corefile:1:3 - Error during parsing: '{' without its end", id="syntax"),
+        pytest.param("a {\n}\na {\n}", "Corefile:3:1 - Error during parsing: cannot serve dns://a.:53", id="twice"),
+        pytest.param("tls://. {\n}", "Corefile:1:1 - Error during parsing: transport 'tls://'", id="transport"),
+        pytest.param(". {\n  bind nowhere0\n}", "plugin/bind: not a valid IP address or interface name: 'nowhere0'", id="bind"),
+        pytest.param(". {\n  bind 192.0.2.200\n  whoami\n}", "listen udp 192.0.2.200:53: bind: cannot assign requested address", id="listen"),
+        pytest.param(". {\n  file nothing.zone x\n}", "plugin/file: open nothing.zone: No such file or directory", id="zone file"),
+        pytest.param(". {\n  kubernetes c.l {\n    manifests none.yaml\n  }\n}", "none.yaml", id="manifests"),
+        pytest.param(". {\n  kubernetes c.l\n}", "unable to load in-cluster configuration", id="not in a cluster"),
+        pytest.param(". {\n  forward . /dev/null\n}", "plugin/forward: no valid upstream addresses found in /dev/null", id="resolv.conf"),
+    ],
+)  # fmt: skip
+def test_a_bad_corefile_ends_the_start_with_one_line(tmp_path: Path, corefile: str, line: str) -> None:
+    """Exit code 1, no traceback."""
+    with Server(tmp_path, corefile, "-quiet") as server:
+        assert server.process.wait(15) == 1
+        assert len(server.log.strip().splitlines()) == 1, server.log
+        assert line in server.log

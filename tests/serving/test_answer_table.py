@@ -1,0 +1,104 @@
+"""The answer table: what goes in, what comes out, what is dropped, and that it is bounded."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from svcdns.serving.answer_table import ENTRY_COST, AnswerTable, Entry
+from svcdns.wire.reply import Owner
+from tests.support.world import Clock
+
+FOREVER = float("inf")
+
+
+def entry(key: bytes, *owners: Owner, deadline: float = FOREVER, wire: bytes = b"reply") -> Entry:
+    """A compiled reply."""
+    return Entry(key, (wire,), deadline, owners, ())
+
+
+def table(budget: int = 1 << 20, clock: Clock | None = None) -> AnswerTable:
+    """A table."""
+    return AnswerTable(budget, clock or Clock())
+
+
+def test_a_key_counts_from_its_second_sighting() -> None:
+    """Names asked once cost no entry."""
+    found = table()
+    assert [found.sighted(b"a"), found.sighted(b"a"), found.sighted(b"b")] == [False, True, False]
+
+
+def test_a_touched_owner_takes_its_entries_out() -> None:
+    """Those that rest on it, and no others."""
+    found = table()
+    found.put(entry(b"1", ("service", "n", "a"), ("namespace", "n")))
+    found.put(entry(b"2", ("service", "n", "b"), ("namespace", "n")))
+    found.forget([("service", "n", "a")])
+    assert set(found.young) == {b"2"}
+    found.forget([("namespace", "n")])
+    assert not found.young
+
+
+def test_every_forgetting_is_a_change() -> None:
+    """So that a reply asked for before is not stored after."""
+    found = table()
+    before = found.changes
+    found.forget([("x",)])
+    found.clear()
+    assert found.changes == before + 2
+
+
+def test_old_entries_are_found_again_and_still_forgotten() -> None:
+    """A generation change loses nothing that is asked again."""
+    found = table(budget=8 * (ENTRY_COST + 50))
+    found.put(entry(b"keep", ("o",)))
+    for number in range(4):
+        found.put(entry(b"%d" % number))
+    assert b"keep" not in found.young
+    assert found.find(b"keep", 0) is not None
+    assert b"keep" in found.young
+    found.forget([("o",)])
+    assert found.find(b"keep", 0) is None
+    assert b"keep" not in found.young
+
+
+def test_an_old_entry_past_its_deadline_is_gone() -> None:
+    """Time counts in both generations."""
+    found = table(budget=6 * (ENTRY_COST + 50))
+    found.put(entry(b"timed", ("o",), deadline=5.0))
+    for number in range(4):
+        found.put(entry(b"%d" % number))
+    assert found.find(b"timed", 6.0) is None
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.sets(st.integers(0, 4)), st.booleans()), max_size=60))
+def test_nothing_forgotten_is_ever_found(steps: list[tuple[int, set[int], bool]]) -> None:
+    """In any order of putting, forgetting and ageing, what is found rests on nothing touched since it was put."""
+    found = table(budget=10 * (ENTRY_COST + 60))
+    alive: dict[bytes, set[int]] = {}
+    for number, owners, put in steps:
+        key = b"%d" % number
+        if put:
+            found.put(entry(key, *((str(owner),) for owner in owners)))
+            alive[key] = owners
+        else:
+            found.forget([(str(owner),) for owner in owners])
+            alive = {k: o for k, o in alive.items() if not o & owners}
+        assert set(found.young) | set(found.old) <= set(alive)
+
+
+def test_memory_is_bounded_by_the_budget() -> None:
+    """A flood of names cannot take more than what was allowed; the cost charged is close to what an entry takes."""
+    budget = 2 << 20
+    found = table(budget)
+    tracemalloc.start()
+    try:
+        for number in range(20_000):
+            key = b"%060d" % number
+            found.put(entry(key, ("service", "ns", f"name-{number}"), wire=bytes(100)))
+        used, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert 0.5 * budget < used < 1.6 * budget

@@ -1,0 +1,155 @@
+"""From packet to reply, and which replies the table keeps."""
+
+from __future__ import annotations
+
+import asyncio
+
+import dns.message
+import dns.rcode
+
+from svcdns.chain.query import Answer, Query
+from svcdns.chain.routing import Listener, Route
+from svcdns.serving.accounting import Accounts
+from svcdns.serving.answer_table import AnswerTable
+from svcdns.serving.compiling import Desk, in_flight
+from svcdns.serving.folding import fold
+from svcdns.telemetry.counters import Counters, Family, MetricKind
+from svcdns.wire.codes import AA, RD, Rcode
+from svcdns.wire.reply import UNTIL_CHANGED, Reply, bare
+from tests.support.world import CLIENT, Clock, counted, records
+
+REPLY = Reply(flags=AA | RD, answer=records("a.b. 5 IN A 192.0.2.1"), lifetime=UNTIL_CHANGED, owners=(("fact",),))
+
+
+class World:
+    """A desk whose chain answers with what the test says."""
+
+    def __init__(self, reply: object = REPLY, protocol: str = "udp") -> None:
+        self.reply, self.asked = reply, 0
+        self.clock, self.counters = Clock(), Counters()
+        listener = Listener("", 53)
+        listener.routes[b"\1b\0"] = Route(b"\1b\0", "b.", self.chain, counted=True, writer="errors")
+        self.table = AnswerTable(1 << 20, self.clock)
+        self.desk = Desk(listener, self.table, Accounts(self.counters, listener.server, protocol, 1), self.clock, protocol)
+        self.sent: list[bytes] = []
+
+    def chain(self, _query: Query) -> Answer:
+        """Counts, and answers."""
+        self.asked += 1
+        if isinstance(self.reply, Exception):
+            raise self.reply
+        return self.reply  # type: ignore[return-value]
+
+    def ask(self, name: str = "a.b.", rtype: str = "A", **options: object) -> bytes:
+        """Sends a packet; what came back, empty for nothing."""
+        packet = dns.message.make_query(name, rtype, **options).to_wire()  # type: ignore[arg-type]
+        self.desk.answer(packet, CLIENT, self.sent.append, 0.0)
+        return self.sent.pop() if self.sent else b""
+
+
+def rcode(wire: bytes) -> str:
+    """A reply's response code."""
+    return dns.rcode.to_text(dns.message.from_wire(wire).rcode())
+
+
+def test_a_reply_goes_in_at_the_second_sighting() -> None:
+    """And its entry holds the bytes behind the id."""
+    world = World()
+    first, second = world.ask(), world.ask()
+    assert len(world.table) == 1
+    assert first[2:] == second[2:] == next(iter(world.table.young.values())).wires[0]
+
+
+def test_replies_that_may_not_be_reused_stay_out() -> None:
+    """Those without a lifetime, and those for one client."""
+    for reply in (Reply(), Reply(lifetime=UNTIL_CHANGED, for_client=True), bare(Rcode.SERVFAIL)):
+        world = World(reply)
+        world.ask()
+        world.ask()
+        assert len(world.table) == 0
+
+
+async def test_a_reply_that_came_after_a_change_is_not_stored() -> None:
+    """It may rest on what is no longer so."""
+
+    async def later() -> Reply:
+        return REPLY
+
+    world = World(later())
+    world.table.sighted(dns.message.make_query("a.b.", "A", id=1).to_wire()[2:])
+    world.ask()
+    world.table.forget([("other",)])
+    while in_flight():
+        await asyncio.sleep(0)
+    assert world.sent
+    assert len(world.table) == 0
+
+
+def test_refusals_come_before_any_chain() -> None:
+    """Other classes, zones nobody serves."""
+    world = World()
+    assert rcode(world.ask("a.c.")) == "REFUSED"
+    assert rcode(world.ask("a.b.", rdclass="CH")) == "REFUSED"
+    assert world.asked == 0
+    assert counted(world.counters)["coredns_dns_requests_total", "dns://:53", "dropped", "", "udp", "1", "A"] == 2
+
+
+def test_other_edns_versions_are_bad() -> None:
+    """BADVERS with version 0, before any plugin."""
+    wire = World().ask(use_edns=1)
+    message = dns.message.from_wire(wire)
+    assert (message.rcode(), message.edns, message.payload) == (dns.rcode.BADVERS, 0, 0)
+
+
+def test_a_broken_chain_is_servfail_and_counted() -> None:
+    """One bad question ends nothing."""
+    world = World(ValueError("on purpose"))
+    assert rcode(world.ask()) == "SERVFAIL"
+    assert counted(world.counters)["coredns_panics_total",] == 1
+
+
+def test_silence_is_silence() -> None:
+    """A reply that is not to be sent."""
+    assert World(Reply(silent=True)).ask() == b""
+
+
+def test_bare_rcodes_carry_the_question_and_opt() -> None:
+    """A failure that no plugin wrote."""
+    message = dns.message.from_wire(World(bare(Rcode.REFUSED)).ask(use_edns=0, payload=1400))
+    assert (message.question[0].to_text(), message.payload) == ("a.b. IN A", 1400)
+
+
+def test_load_balanced_replies_are_compiled_in_rotations() -> None:
+    """Each address comes first once in as many rotations as there are addresses."""
+    answer = records(*(f"a.b. 5 IN A 192.0.2.{n}" for n in range(5)))
+    world = World(Reply(answer=answer, rotate=True, lifetime=UNTIL_CHANGED))
+    world.ask()
+    world.ask()
+    entry = next(iter(world.table.young.values()))
+    firsts = {dns.message.from_wire(b"\0\0" + wire).answer[0][0].to_text() for wire in entry.wires}
+    heads = [wire.rsplit(b"\xc0\x0c")[1][-4:] for wire in entry.wires]
+    assert len(entry.wires) == 5
+    assert len(set(heads)) == 5
+    assert firsts
+
+
+def test_hits_are_folded_into_the_counters() -> None:
+    """What is counted is what was answered, plugin counters included; folding twice adds nothing."""
+    world = World()
+    cell = world.counters.cell(Family("hits_total", MetricKind.COUNTER, "A plugin's."))
+    world.reply = Reply(answer=REPLY.answer, lifetime=UNTIL_CHANGED, counts=((cell, 1.0),))
+    world.ask()
+    world.ask()
+    entry = next(iter(world.table.young.values()))
+    before = world.counters.values[cell]
+    for _ in range(10):
+        if entry.hits == entry.folded:
+            world.table.touched.append(entry)
+        entry.hits += 1
+    fold(world.desk, [], lambda: None)
+    fold(world.desk, [], lambda: None)
+    found = counted(world.counters)
+    assert found["coredns_dns_requests_total", "dns://:53", "b.", "", "udp", "1", "A"] == 12
+    assert found["coredns_dns_responses_total", "dns://:53", "b.", "", "NOERROR", "errors"] == 12
+    assert found["coredns_dns_request_size_bytes", "dns://:53", "b.", "", "udp"] == 12
+    assert world.counters.values[cell] - before == 10

@@ -1,0 +1,170 @@
+"""The real server, started as a user starts it, on loopback; questions over UDP and TCP; waiting for what is to happen."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import dns.message
+import dns.query
+import dns.rcode
+
+T = TypeVar("T")
+PATIENCE = 15.0
+
+
+def until(what: str, probe: Callable[[], T], patience: float = PATIENCE) -> T:
+    """The first true thing that `probe` gives, within a deadline."""
+    deadline = time.monotonic() + patience
+    pause = threading.Event()
+    while True:
+        found = probe()
+        if found:
+            return found
+        assert time.monotonic() < deadline, f"gave up waiting for {what}"
+        pause.wait(0.02)
+
+
+def free_port() -> int:
+    """A port that the kernel has free for UDP and TCP on loopback."""
+    while True:
+        with socket.socket() as tcp, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+            tcp.bind(("127.0.0.1", 0))
+            try:
+                udp.bind(("127.0.0.1", tcp.getsockname()[1]))
+            except OSError:
+                continue
+            return int(tcp.getsockname()[1])
+
+
+def http(port: int, path: str) -> tuple[int, str]:
+    """Status and body of a page; (0, "") where nobody listens."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=3) as response:
+            return response.status, response.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+    except OSError:
+        return 0, ""
+
+
+class Server:
+    """A running `svcdns`. The Corefile may name {port}, {ready}, {health}, {metrics} and {dir}."""
+
+    def __init__(self, folder: Path, corefile: str, *arguments: str, **environ: str) -> None:
+        """Starts it; `folder` is its working directory and takes Corefile and log."""
+        self.folder = folder
+        self.ports = {name: free_port() for name in ("port", "ready", "health", "metrics")}
+        self.corefile = folder / "Corefile"
+        self.write(corefile)
+        self.log_file = folder / "log"
+        with self.log_file.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "svcdns", "-conf", str(self.corefile), *arguments],
+                cwd=folder,
+                env={**os.environ, **environ},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def __enter__(self) -> Self:
+        """Nothing to wait for: a test says what it waits for."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Ends it, whatever state it is in."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+
+    def write(self, corefile: str) -> None:
+        """Writes the Corefile, its places filled in."""
+        for name, value in {**self.ports, "dir": self.folder}.items():
+            corefile = corefile.replace("{" + name + "}", str(value))
+        self.corefile.write_text(corefile)
+
+    @property
+    def log(self) -> str:
+        """What it has printed."""
+        return self.log_file.read_text()
+
+    def until_logged(self, text: str) -> None:
+        """Waits for a line."""
+        until(f"{text!r} in the log", lambda: text in self.log)
+
+    def until_serving(self) -> None:
+        """Waits until it answers."""
+        until("the first answer", lambda: self.process.poll() is not None or self.answers())
+        assert self.process.poll() is None, self.log
+
+    def until_ready(self) -> None:
+        """Waits for /ready."""
+        until("/ready", lambda: self.process.poll() is not None or http(self.ports["ready"], "/ready")[0] == 200)
+        assert self.process.poll() is None, self.log
+
+    def answers(self) -> bool:
+        """Whether any question gets an answer."""
+        return self.ask("version.bind.", "TXT", timeout=0.3) is not None
+
+    def ask(self, name: str, rtype: str = "A", *, tcp: bool = False, host: str = "127.0.0.1", timeout: float = 3.0) -> Any:
+        """The reply; None if none comes."""
+        query = dns.message.make_query(name, rtype)
+        send = dns.query.tcp if tcp else dns.query.udp
+        try:
+            return send(query, host, timeout, self.ports["port"], one_rr_per_rrset=True)
+        except (OSError, dns.exception.Timeout, EOFError):
+            return None
+
+    def records(self, name: str, rtype: str = "A", **options: Any) -> list[str]:
+        """The answer's RDATA, sorted; the rcode alone where there is none."""
+        reply = self.ask(name, rtype, **options)
+        if reply is None:
+            return ["no answer"]
+        found = sorted(rrset[0].to_text() for rrset in reply.answer)
+        return found or [dns.rcode.to_text(reply.rcode())]
+
+    def children(self) -> dict[str, int]:
+        """Process ids of control and workers by name."""
+        out: dict[str, int] = {}
+        for task in Path(f"/proc/{self.process.pid}/task").glob("*/children"):
+            for pid in map(int, task.read_text().split()):
+                try:
+                    command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+                except OSError:
+                    continue
+                if b"svcdns.control" in command:
+                    out["control"] = pid
+                elif b"svcdns.serving" in command:
+                    out["worker " + command[command.index(b"--slot") + 1].decode()] = pid
+        return out
+
+    def metric(self, line: str) -> float:
+        """The sum of all series whose text matches a pattern."""
+        _, page = http(self.ports["metrics"], "/metrics")
+        return sum(float(found[1]) for found in re.finditer(rf"^{line}\S* (\S+)$", page, re.MULTILINE))
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Sends a signal and waits for the end; the exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(PATIENCE)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process is there and no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

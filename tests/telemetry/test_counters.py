@@ -1,0 +1,78 @@
+"""Counters in shared memory: they outlive their process, and describe themselves."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from svcdns.telemetry.counters import CELLS, Counters, Family, MetricKind, RegionFullError, samples
+from svcdns.telemetry.shared import REGION_SIZE, SLOTS, State, clear_heartbeat, heartbeat, make, regions, state
+
+ASKED = Family("asked_total", MetricKind.COUNTER, "Questions.", ("zone",))
+TOOK = Family("took_seconds", MetricKind.HISTOGRAM, "Seconds.", (), (0.1, 1.0))
+
+
+def region() -> memoryview:
+    """Memory as the supervisor makes it."""
+    return memoryview(bytearray(REGION_SIZE))
+
+
+def test_a_successor_goes_on_from_the_values() -> None:
+    """A process that died leaves its numbers, and its cells."""
+    shared = region()
+    first = Counters(shared)
+    first.count(ASKED, "a.", amount=3)
+    second = Counters(shared)
+    assert second.cell(ASKED, "a.") == first.cell(ASKED, "a.")
+    second.count(ASKED, "a.")
+    second.count(ASKED, "b.")
+    assert [(s.values, s.cells) for s in samples(shared)] == [(("a.",), (4.0,)), (("b.",), (1.0,))]
+
+
+def test_histograms_put_a_value_into_its_bucket() -> None:
+    """A bound belongs to its bucket, what is above all bounds to +Inf; the sum is kept."""
+    counters = Counters(shared := region())
+    for value in (0.05, 0.1, 0.5, 7.0):
+        counters.observe(TOOK, counters.cell(TOOK), value)
+    assert next(samples(shared)).cells == (2.0, 1.0, 1.0, pytest.approx(7.65))
+
+
+@given(st.lists(st.tuples(st.text(max_size=10), st.integers(1, 5)), max_size=40))
+def test_any_labels(counts: list[tuple[str, int]]) -> None:
+    """Totals per label value are exact, whatever the text."""
+    counters = Counters(shared := region())
+    expected: dict[str, int] = {}
+    for label, amount in counts:
+        counters.count(ASKED, label, amount=amount)
+        expected[label] = expected.get(label, 0) + amount
+    assert {sample.values[0]: sample.cells[0] for sample in samples(shared)} == expected
+
+
+def test_a_full_region_is_an_error() -> None:
+    """Labels that explode are a defect, not a crash of memory."""
+    counters = Counters(region())
+    wide = Family("wide", MetricKind.HISTOGRAM, "", ("n",), tuple(float(n) for n in range(2000)))
+    for number in range(CELLS // wide.width):
+        counters.cell(wide, str(number))
+    with pytest.raises(RegionFullError):
+        counters.cell(wide, "one more")
+
+
+def test_label_values_have_to_match() -> None:
+    """A wrong number of them is a mistake in the program."""
+    with pytest.raises(ValueError, match="has labels"):
+        Counters(region()).cell(ASKED)
+
+
+def test_heartbeat_and_state() -> None:
+    """What the supervisor and control see of a process."""
+    shared = regions(make())
+    assert len(shared) == SLOTS + 1
+    counters = Counters(shared[3])
+    counters.beat(12.5)
+    counters.state(State.SERVING)
+    assert (heartbeat(shared[3]), state(shared[3])) == (12.5, State.SERVING)
+    assert heartbeat(shared[2]) == 0
+    clear_heartbeat(shared[3])
+    assert (heartbeat(shared[3]), state(shared[3])) == (0, State.STARTING)

@@ -1,0 +1,57 @@
+"""Log lines (spec S5)."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+import pytest
+
+from svcdns.telemetry.logging import LINE_OCTETS, LineFormatter, LineWriter, plugin_logger
+
+
+@pytest.mark.parametrize(
+    ("name", "level", "line"),
+    [
+        pytest.param("svcdns", logging.INFO, "[INFO] text", id="own"),
+        pytest.param("svcdns.plugin.reload", logging.WARNING, "[WARNING] plugin/reload: text", id="plugin"),
+        pytest.param("svcdns", logging.CRITICAL, "[FATAL] text", id="fatal"),
+    ],
+)
+def test_lines(name: str, level: int, line: str) -> None:
+    """Level, the plugin where there is one, text."""
+    assert LineFormatter().format(logging.LogRecord(name, level, "", 0, "te%s", ("xt",), None)) == line
+
+
+def test_lines_are_written_whole_and_cut_at_the_limit() -> None:
+    """One write each, so that processes never mix."""
+    read, write = os.pipe()
+    writer = LineWriter(write)
+    writer.setFormatter(LineFormatter())
+    logger = logging.Logger("svcdns")
+    logger.addHandler(writer)
+    logger.error("x" * 10_000)
+    writer.close()
+    assert len(data := os.read(read, 20_000)) == LINE_OCTETS
+    assert data.endswith(b" ...\n")
+    os.close(read)
+    os.close(write)
+
+
+def test_a_reader_that_does_not_read_holds_nobody_up() -> None:
+    """Lines that do not fit are dropped and counted."""
+    read, write = os.pipe()
+    writer = LineWriter(write, lines=4)
+    logger = logging.Logger("svcdns")
+    logger.addHandler(writer)
+    for _ in range(200):
+        logger.error("y" * 3000)
+    assert writer.dropped > 0
+    os.close(read)
+    writer.close()
+    os.close(write)
+
+
+def test_plugin_loggers_are_below_the_servers() -> None:
+    """So one handler serves them all."""
+    assert plugin_logger("x").name == "svcdns.plugin.x"
