@@ -46,7 +46,7 @@ format: $(DEV_STAMP)  ## write the format, and what the linter can mend
 	$(BIN)/ruff format .
 
 integration: $(DEV_STAMP)  ## against the API server that KUBECONFIG names
-	$(BIN)/python -m pytest -m integration tests/integration
+	$(BIN)/python -m pytest -m integration -p no:randomly tests/integration
 
 IMAGE ?= svcdns
 BASE ?= docker.io/library/python:3.11-slim-bookworm

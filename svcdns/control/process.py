@@ -127,6 +127,7 @@ class Control:
         setup = await self._first_setup()
         self._apply_debug(setup)
         self._note_build()
+        self._workers = setup.workers
         self._channel.send({"op": "workers", "count": self._workers})
         new = await self._views.prepare(setup.views)
         await self._http.serve(_pages(setup))

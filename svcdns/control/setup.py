@@ -66,6 +66,11 @@ class Setup:
         return max((options.lameduck for options in self.options("health")), default=0.0)
 
     @property
+    def workers(self) -> int:
+        """How many workers serve: the most that a block asks for."""
+        return max((options.workers for options in self.options("multisocket")), default=1)
+
+    @property
     def startup_timeout(self) -> float:
         """Seconds to wait for the cluster before serving without it."""
         return max((options.startup_timeout for options in self.options("kubernetes")), default=0.0)

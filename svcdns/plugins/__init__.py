@@ -31,6 +31,6 @@ BUILT: Final[dict[str, str]] = {
     name: f"svcdns.plugins.{name}"
     for name in (
         "root", "reload", "bind", "debug", "ready", "health", "prometheus", "errors", "log", "loadbalance", "cache", "kubernetes", "file",
-        "loop", "forward", "whoami",
+        "loop", "forward", "whoami", "multisocket",
     )
 }  # fmt: skip

@@ -1,0 +1,116 @@
+"""Against a real API server: what is applied and deleted is in the answers at once."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import ssl
+import urllib.request
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.support.server import Server, until
+
+pytestmark = pytest.mark.integration
+
+# The file that kubeadm installs, with ports and the way to the API changed.
+COREFILE = """
+.:{port} {
+    errors
+    health :{health} {
+        lameduck 300ms
+    }
+    ready :{ready}
+    kubernetes cluster.local in-addr.arpa ip6.arpa {
+        kubeconfig KUBECONFIG
+        pods insecure
+        fallthrough in-addr.arpa ip6.arpa
+        ttl 30
+    }
+    prometheus :{metrics}
+    cache 30 {
+        disable success cluster.local
+        disable denial cluster.local
+    }
+    loop
+    reload
+    loadbalance
+}
+"""
+
+
+class Api:
+    """Just enough of a client to write objects, with the kubeconfig's token."""
+
+    def __init__(self, path: str) -> None:
+        """Reads the current context of a kubeconfig."""
+        config = yaml.safe_load(Path(path).read_text())
+        named = {kind: {e["name"]: e[kind[:-1]] for e in config[kind]} for kind in ("clusters", "users", "contexts")}
+        context = named["contexts"][config["current-context"]]
+        cluster, user = named["clusters"][context["cluster"]], named["users"][context["user"]]
+        self.server, self.headers = cluster["server"], {"Content-Type": "application/json"}
+        if "token" in user:
+            self.headers["Authorization"] = "Bearer " + user["token"]
+        self.tls = ssl.create_default_context(cafile=cluster.get("certificate-authority"))
+        if "certificate-authority-data" in cluster:
+            self.tls.load_verify_locations(cadata=base64.b64decode(cluster["certificate-authority-data"]).decode())
+        if "client-certificate" in user:
+            self.tls.load_cert_chain(user["client-certificate"], user["client-key"])
+
+    def __call__(self, method: str, path: str, content: dict[str, Any] | None = None) -> None:
+        """One request; an HTTP error is raised."""
+        data = json.dumps(content).encode() if content is not None else None
+        request = urllib.request.Request(self.server + path, data, self.headers, method=method)
+        with urllib.request.urlopen(request, context=self.tls, timeout=10) as response:
+            response.read()
+
+
+@pytest.fixture
+def api() -> Api:
+    """The API server that KUBECONFIG names."""
+    return Api(os.environ["KUBECONFIG"])
+
+
+@pytest.fixture
+def namespace(api: Api) -> Iterator[str]:
+    """A namespace of this test's own."""
+    name = "svcdns-" + uuid.uuid4().hex[:8]
+    api("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
+    yield name
+    api("DELETE", f"/api/v1/namespaces/{name}")
+
+
+def test_changes_are_seen_at_once(api: Api, namespace: str, tmp_path: Path) -> None:
+    """A headless Service and its slices come, change and go under the stock Corefile."""
+    name = f"db.{namespace}.svc.cluster.local."
+    with Server(tmp_path, COREFILE.replace("KUBECONFIG", os.environ["KUBECONFIG"])) as server:
+        server.until_ready()
+        assert server.records(name) == ["NXDOMAIN"]
+        services = f"/api/v1/namespaces/{namespace}/services"
+        slices = f"/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices"
+        api("POST", services, {"metadata": {"name": "db"}, "spec": {"clusterIP": "None", "ports": [{"name": "sql", "port": 5432}]}})
+        one: dict[str, Any] = {
+            "metadata": {"name": "db-1", "labels": {"kubernetes.io/service-name": "db"}},
+            "addressType": "IPv4",
+            "ports": [{"name": "sql", "port": 5432, "protocol": "TCP"}],
+            "endpoints": [{"addresses": ["10.244.7.1"], "hostname": "db-0", "conditions": {"ready": True}}],
+        }
+        api("POST", slices, one)
+        until("the endpoint", lambda: server.records(name) == ["10.244.7.1"], 2.0)
+        assert server.records("_sql._tcp." + name, "SRV") == [f"0 100 5432 db-0.{name}"]
+        assert server.records("1.7.244.10.in-addr.arpa.", "PTR") == ["db-0." + name]
+        one["endpoints"].append({"addresses": ["10.244.7.2"], "hostname": "db-1", "conditions": {"ready": True}})
+        api("PUT", slices + "/db-1", one)
+        until("the second endpoint", lambda: server.records(name) == ["10.244.7.1", "10.244.7.2"], 2.0)
+        api("DELETE", slices + "/db-1")
+        until("no endpoint", lambda: "10.244.7.1" not in server.records(name), 2.0)
+        api("DELETE", services + "/db")
+        until("the name to go", lambda: server.records(name) == ["NXDOMAIN"], 2.0)
+        assert server.stop() == 0
+        assert "Traceback" not in server.log
