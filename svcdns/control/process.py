@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import random
 import socket
 import sys
@@ -26,9 +27,10 @@ from svcdns.cluster.sources.feed import Changed, Configure, Configured, Data, Fa
 from svcdns.control import metrics
 from svcdns.control.feeds import Feed
 from svcdns.control.http import Address, HttpPages
-from svcdns.control.setup import Setup, prepare
+from svcdns.control.setup import Setup, period, prepare, refreshed, work_out
 from svcdns.control.store import Key, View
 from svcdns.control.views import Views
+from svcdns.corefile.load import load
 from svcdns.errors import SvcdnsError
 from svcdns.plugins import health, reload
 from svcdns.telemetry.channel import Channel, ChannelClosedError, Message
@@ -43,6 +45,8 @@ BUILD_PATIENCE = 10.0
 """Seconds that workers may take to build chains."""
 WAITING_LINE = 0.5
 RETRY = 2.0
+IDLE = 10.0
+"""Seconds after which a Corefile without files to look at may have got some by a reload."""
 
 log = logging.getLogger("svcdns")
 
@@ -100,7 +104,10 @@ class Control:
             await asyncio.wait([ending, starting], return_when=asyncio.FIRST_COMPLETED)
             if starting.done():
                 starting.result()
-                self._tasks += [asyncio.create_task(step()) for step in (self._follow_corefile, self._check_health, self._follow_stop)]
+                self._tasks += [
+                    asyncio.create_task(step())
+                    for step in (self._follow_corefile, self._follow_files, self._check_health, self._follow_stop)
+                ]
                 done, _ = await asyncio.wait([ending, *self._tasks], return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
                     task.result()
@@ -292,18 +299,18 @@ class Control:
             assert self._setup is not None
             watched = self._setup.options("reload")
             options: Any = watched[-1] if watched else None
-            period = options.interval + random.uniform(-options.jitter / 2, options.jitter / 2) if options else None
-            asked = await self._asked_within(period)
+            pause = options.interval + random.uniform(-options.jitter / 2, options.jitter / 2) if options else None
+            asked = await self._asked_within(pause)
             try:
-                setup = prepare(self._options.conf, self._options.port, self._setup.data)
+                corefile = load(self._options.conf, environ=os.environ, default_port=self._options.port)
+                if not asked and corefile.digest in (tried, self._setup.corefile.digest):
+                    continue
+                setup = work_out(corefile, self._setup.data)
             except SvcdnsError as error:
                 if asked:
                     log.error("SIGUSR1: %s", error)
                 else:
                     self._reload_log.warning("Corefile parse failed: %s", error)
-                continue
-            if not asked and (setup.corefile.digest in (tried, self._setup.corefile.digest)):
-                self._new_data(setup)
                 continue
             tried = setup.corefile.digest
             await self._reload(setup, asked=asked)
@@ -316,15 +323,18 @@ class Control:
         self._reload_asked.clear()
         return True
 
-    def _new_data(self, setup: Setup) -> None:
-        """Sends what plugins' files hold now, where it has changed."""
-        assert self._setup is not None
-        for (plugin, key), payload in setup.data.items():
-            if self._setup.data.get((plugin, key)) != payload:
-                self._broadcast(Data(plugin, key, payload))
-        self._setup = Setup(
-            self._setup.corefile, self._setup.plans, self._setup.hosts, self._setup.views, setup.data, self._setup.local_addresses
-        )
+    async def _follow_files(self) -> None:
+        """Sends what plugins' files hold now, where it has changed, at the interval that the plugins want."""
+        while True:
+            assert self._setup is not None
+            await asyncio.sleep(period(self._setup) or IDLE)
+            before = self._setup
+            if not period(before):
+                continue
+            self._setup = refreshed(before)
+            for (plugin, key), payload in self._setup.data.items():
+                if before.data.get((plugin, key)) != payload:
+                    self._broadcast(Data(plugin, key, payload))
 
     async def _reload(self, setup: Setup, *, asked: bool) -> None:
         log.info("Reloading")
@@ -371,6 +381,8 @@ class Control:
         await self._views.keep(setup.views)
         self._apply_debug(setup)
         self._note_plugins(setup)
+        if setup.workers != self._workers:
+            log.warning("multisocket: %d workers from the next start on; a reload keeps the %d there are", setup.workers, self._workers)
 
     async def _lists_complete(self, numbers: list[int], patience: float) -> None:
         """A new view is listed before it serves, as long as the start-up time allows."""

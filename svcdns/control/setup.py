@@ -7,15 +7,15 @@ import ipaddress
 import os
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import msgspec
 import psutil
 
 from svcdns.chain.plan import BlockPlan, plan
 from svcdns.cluster.sources.options import WatchOptions
-from svcdns.corefile.blocks import Corefile
+from svcdns.corefile.blocks import Corefile, Position
 from svcdns.corefile.directives import check_directives
 from svcdns.corefile.errors import CorefileError
 from svcdns.corefile.keys import check_overlap
@@ -25,18 +25,25 @@ from svcdns.plugins import BUILT, ORDER
 Address = tuple[str, int]
 
 
+class Watched(NamedTuple):
+    """A cluster that is to be watched, and the directive that says so."""
+
+    options: WatchOptions
+    position: Position
+
+
 @dataclass(frozen=True, slots=True)
 class Setup:
     """One Corefile, checked and worked out.
 
-    `hosts` has the addresses of each block, `("",)` for all; `views` the watch options by their encoding; `data` what plugins' files hold,
-    by plugin and key.
+    `hosts` has the addresses of each block, `("",)` for all; `views` the clusters to watch, by their options' encoding;
+    `data` what plugins' files hold, by plugin and key.
     """
 
     corefile: Corefile
     plans: tuple[BlockPlan, ...]
     hosts: tuple[tuple[str, ...], ...]
-    views: Mapping[bytes, WatchOptions]
+    views: Mapping[bytes, Watched]
     data: Mapping[tuple[str, str], bytes]
     local_addresses: tuple[str, ...]
 
@@ -76,26 +83,31 @@ class Setup:
         return max((options.startup_timeout for options in self.options("kubernetes")), default=0.0)
 
 
-def prepare(conf: str | None, port: int, data: Mapping[tuple[str, str], bytes] | None = None) -> Setup:
-    """Loads, checks and works out a Corefile, and reads the files its plugins name.
-
-    `data` is what was gathered before: a plugin may keep some of it. Raises SvcdnsError.
-    """
-    return work_out(load(conf, environ=os.environ, default_port=port), data or {})
+def prepare(conf: str | None, port: int) -> Setup:
+    """Loads, checks and works out a Corefile, and reads the files its plugins name. Raises SvcdnsError."""
+    return work_out(load(conf, environ=os.environ, default_port=port), {})
 
 
 def work_out(corefile: Corefile, before: Mapping[tuple[str, str], bytes]) -> Setup:
-    """The set-up for a loaded Corefile. Raises SvcdnsError."""
+    """The set-up for a loaded Corefile. `before` is what was gathered last: a plugin may keep some of it. Raises SvcdnsError."""
     check_directives(corefile, (*ORDER, "import"), BUILT)
     _check_transports(corefile)
     plans = plan(corefile, ORDER, _module)
     interfaces = _interfaces()
     hosts = tuple(_hosts(block, interfaces) for block in plans)
     check_overlap(corefile.blocks, hosts)
-    views = {msgspec.msgpack.encode(o.watch): o.watch for o in (b.options["kubernetes"] for b in plans if "kubernetes" in b.options)}
     own = [address for addresses in interfaces.values() for address in addresses]
     local = tuple(dict.fromkeys(a for a in own if not a.startswith("127.") and a != "::1"))
-    return Setup(corefile, plans, hosts, views, _gathered(plans, before), local)
+    return Setup(corefile, plans, hosts, _views(plans), _gathered(plans, before), local)
+
+
+def _views(plans: tuple[BlockPlan, ...]) -> dict[bytes, Watched]:
+    out: dict[bytes, Watched] = {}
+    for block in plans:
+        if "kubernetes" in block.options:
+            options = block.options["kubernetes"].watch
+            out.setdefault(msgspec.msgpack.encode(options), Watched(options, block.block("kubernetes").directives[0].position))
+    return out
 
 
 def _module(name: str) -> Any:
@@ -118,6 +130,27 @@ def _gathered(plans: tuple[BlockPlan, ...], before: Mapping[tuple[str, str], byt
                 known = {key: payload for (plugin, key), payload in before.items() if plugin == name}
                 out |= {(name, key): payload for key, payload in gather(options, known).items()}
     return out
+
+
+def period(setup: Setup) -> float:
+    """Seconds between two looks at the files of plugins that read theirs again; 0 for never."""
+    periods = [module.period(options) for module, options in _refreshing(setup)]
+    return min((one for one in periods if one), default=0.0)
+
+
+def refreshed(setup: Setup) -> Setup:
+    """The same set-up with what those files hold now."""
+    data = dict(setup.data)
+    for module, options in _refreshing(setup):
+        name = module.__name__.rpartition(".")[2]
+        known = {key: payload for (plugin, key), payload in data.items() if plugin == name}
+        data |= {(name, key): payload for key, payload in module.refresh(options, known).items()}
+    return replace(setup, data=data)
+
+
+def _refreshing(setup: Setup) -> list[tuple[Any, Any]]:
+    pairs = [(_module(name), options) for block in setup.plans for name, options in block.options.items()]
+    return [(module, options) for module, options in pairs if hasattr(module, "refresh")]
 
 
 def _interfaces() -> dict[str, list[str]]:

@@ -15,7 +15,10 @@ from svcdns.cluster.changes import Change, Complete, Gone, Kind, Put
 from svcdns.cluster.objects import EndpointSlice, Service
 from svcdns.cluster.sources.feed import SourceKinds
 from svcdns.cluster.sources.options import WatchOptions
+from svcdns.control.setup import Watched
 from svcdns.control.store import Key, View
+from svcdns.corefile.errors import CorefileError
+from svcdns.errors import SvcdnsError
 from svcdns.plugins.kubernetes.metrics import PROGRAMMING_DURATION, REST_DURATION, REST_REQUESTS
 from svcdns.telemetry.counters import Counters
 
@@ -48,13 +51,16 @@ class Views:
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._next = 0
 
-    async def prepare(self, wanted: Mapping[bytes, WatchOptions]) -> list[int]:
-        """Makes the sources that are missing and checks that they can work; their numbers. Raises SvcdnsError, and nothing has changed."""
+    async def prepare(self, wanted: Mapping[bytes, Watched]) -> list[int]:
+        """Makes the sources that are missing and checks that they can work; their numbers. A CorefileError changes nothing."""
         made: list[tuple[bytes, Any]] = []
-        for encoded, options in wanted.items():
+        for encoded, (options, position) in wanted.items():
             if encoded not in self._by_watch:
                 source = self._source(options)
-                await source.configure()
+                try:
+                    await source.configure()
+                except SvcdnsError as error:
+                    raise CorefileError(position, f"plugin/kubernetes: {error}") from error
                 made.append((encoded, source))
         new = []
         for encoded, source in made:

@@ -8,7 +8,7 @@ from typing import Final
 
 from svcdns.chain.environment import Block
 from svcdns.corefile import reading
-from svcdns.corefile.errors import CorefileError
+from svcdns.telemetry.shared import SLOTS
 
 MOST: Final = 1024
 """The largest number that the directive takes."""
@@ -16,7 +16,7 @@ MOST: Final = 1024
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Workers, at least 1."""
+    """Workers, 1 to the number of slots in shared memory."""
 
     workers: int
 
@@ -29,11 +29,8 @@ def parse(block: Block) -> Options:
         reading.no_body(directive)
         workers = os.cpu_count() or 1
         if words:
-            text = words[0].text
-            if not text.isdecimal() or not 1 <= int(text) <= MOST:
-                raise CorefileError(words[0].position, f"'{text}' is not a number of sockets; 1 to {MOST} was expected")
-            workers = int(text)
-    return Options(workers)
+            workers = reading.integer(words[0], 1, MOST)
+    return Options(min(workers, SLOTS))
 
 
 PLUGIN: Final = None

@@ -229,26 +229,63 @@ def test_two_workers_cover_for_each_other(tmp_path: Path) -> None:
         server.until_ready()
 
 
-@pytest.mark.parametrize(
-    ("corefile", "line"),
-    [
-        pytest.param(". {\n  forwad . 1.1.1.1\n}", "Corefile:2:3 - Error during parsing: Unknown directive 'forwad' (did you mean 'forward'?)", id="unknown"),
-        pytest.param(". {\n  dnssec\n}", "Corefile:2:3 - Error during parsing: directive 'dnssec' is one of CoreDNS's", id="not built"),
-        pytest.param(". {\n  cache x.y {\n    sucess 1\n  }\n}", "Corefile:3:5 - Error during parsing: unknown property 'sucess' (did you mean 'success'?)", id="option"),
-        pytest.param(". {\n  errors\n", "Corefile:1:3 - Error during parsing: '{' without its end", id="syntax"),
-        pytest.param("a {\n}\na {\n}", "Corefile:3:1 - Error during parsing: cannot serve dns://a.:53", id="twice"),
-        pytest.param("tls://. {\n}", "Corefile:1:1 - Error during parsing: transport 'tls://'", id="transport"),
-        pytest.param(". {\n  bind nowhere0\n}", "plugin/bind: not a valid IP address or interface name: 'nowhere0'", id="bind"),
-        pytest.param(". {\n  bind 192.0.2.200\n  whoami\n}", "listen udp 192.0.2.200:53: bind: cannot assign requested address", id="listen"),
-        pytest.param(". {\n  file nothing.zone x\n}", "plugin/file: open nothing.zone: No such file or directory", id="zone file"),
-        pytest.param(". {\n  kubernetes c.l {\n    manifests none.yaml\n  }\n}", "none.yaml", id="manifests"),
-        pytest.param(". {\n  kubernetes c.l\n}", "unable to load in-cluster configuration", id="not in a cluster"),
-        pytest.param(". {\n  forward . /dev/null\n}", "plugin/forward: no valid upstream addresses found in /dev/null", id="resolv.conf"),
-    ],
-)  # fmt: skip
+BAD = {
+    "unknown": (
+        ". {\n  forwad . 1.1.1.1\n}",
+        "Corefile:2:3 - Error during parsing: Unknown directive 'forwad' (did you mean 'forward'?)",
+    ),
+    "not built": (
+        ". {\n  dnssec\n}",
+        "Corefile:2:3 - Error during parsing: directive 'dnssec' is one of CoreDNS's",
+    ),
+    "option": (
+        ". {\n  cache x.y {\n    sucess 1\n  }\n}",
+        "Corefile:3:5 - Error during parsing: unknown property 'sucess' (did you mean 'success'?)",
+    ),
+    "syntax": (
+        ". {\n  errors\n",
+        "Corefile:1:3 - Error during parsing: '{' without its end",
+    ),
+    "twice": (
+        "a {\n}\na {\n}",
+        "Corefile:3:1 - Error during parsing: cannot serve dns://a.:53",
+    ),
+    "transport": (
+        "tls://. {\n}",
+        "Corefile:1:1 - Error during parsing: transport 'tls://'",
+    ),
+    "bind": (
+        ". {\n  bind nowhere0\n}",
+        "plugin/bind: not a valid IP address or interface name: 'nowhere0'",
+    ),
+    "listen": (
+        ". {\n  bind 192.0.2.200\n  whoami\n}",
+        "listen udp 192.0.2.200:53: bind: cannot assign requested address",
+    ),
+    "zone file": (
+        ". {\n  file nothing.zone x {\n    reload 0\n  }\n}",
+        "plugin/file: open nothing.zone: No such file or directory",
+    ),
+    "manifests": (
+        ". {\n  kubernetes c.l {\n    manifests none.yaml\n  }\n}",
+        "none.yaml",
+    ),
+    "not in a cluster": (
+        ". {\n  kubernetes c.l\n}",
+        "unable to load in-cluster configuration",
+    ),
+    "resolv.conf": (
+        ". {\n  forward . /dev/null\n}",
+        "plugin/forward: no valid upstream addresses found in /dev/null",
+    ),
+}
+
+
+@pytest.mark.parametrize(("corefile", "line"), BAD.values(), ids=BAD)
 def test_a_bad_corefile_ends_the_start_with_one_line(tmp_path: Path, corefile: str, line: str) -> None:
     """Exit code 1, no traceback."""
     with Server(tmp_path, corefile, "-quiet") as server:
         assert server.process.wait(15) == 1
         assert len(server.log.strip().splitlines()) == 1, server.log
         assert line in server.log
+        assert line.startswith("listen") or re.search(r"Corefile:\d+:\d+ - ", server.log)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from svcdns.plugins.file.handler import File
-from svcdns.plugins.file.options import Options, gather, parse
+from svcdns.plugins.file.options import Options, gather, parse, period, refresh
 
 PLUGIN: Final = File
 
-__all__ = ["PLUGIN", "File", "Options", "gather", "parse"]
+__all__ = ["PLUGIN", "File", "Options", "gather", "parse", "period", "refresh"]

@@ -11,7 +11,9 @@ import msgspec
 
 from svcdns.chain.environment import Block
 from svcdns.corefile import reading
-from svcdns.corefile.blocks import Directive
+from svcdns.corefile.blocks import Directive, Position
+from svcdns.corefile.errors import CorefileError
+from svcdns.telemetry.logging import plugin_logger
 from svcdns.wire import names
 from svcdns.wire.codes import Type
 from svcdns.wire.reply import Record
@@ -20,14 +22,20 @@ from svcdns.wire.zone_text import ZoneFileError, read
 RELOAD: Final = 60.0
 
 
+class MissingError(ZoneFileError):
+    """The zone file is not there."""
+
+
 @dataclass(frozen=True, slots=True)
 class Zones:
     """One `file` line: a zone file, the zones that are read from it, seconds between two looks at it."""
 
+    position: Position
     path: str
     zones: tuple[str, ...]
     fallthrough: tuple[str, ...] = ()
     reload: float = RELOAD
+    reload_by_mtime: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,18 +53,19 @@ def parse(block: Block) -> Options:
 def _zones(directive: Directive, block: Block) -> Zones:
     path, *origins = reading.arguments(directive, 1, reading.UNBOUNDED)
     fallthrough: tuple[str, ...] = ()
-    reload = RELOAD
+    reload, by_mtime = RELOAD, False
     for line in reading.body(directive):
         match line.name.text:
             case "reload":
                 reload = reading.duration(reading.argument(line))
             case "reload_by_mtime":
                 reading.arguments(line, 0, 0)
+                by_mtime = True
             case "fallthrough":
                 fallthrough = reading.fallthrough(line)
             case _:
                 raise reading.unknown_option(line, ("reload", "reload_by_mtime", "fallthrough"))
-    return Zones(str(Path(block.root) / path.text), reading.zones(origins, block.zones), fallthrough, reload)
+    return Zones(path.position, str(Path(block.root) / path.text), reading.zones(origins, block.zones), fallthrough, reload, by_mtime)
 
 
 def data_key(path: str, zone: str) -> str:
@@ -65,9 +74,10 @@ def data_key(path: str, zone: str) -> str:
 
 
 def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:
-    """The records of each zone, as msgpack. A file that has gone wrong since it was read keeps its last good content.
+    """The records of each zone, as msgpack. A file that has gone wrong since it was read keeps its last good content; one that is not there
+    yet is looked for again, unless `reload` is 0.
 
-    Raises ZoneFileError for a file that was never good.
+    Raises CorefileError for a file that was never good.
     """
     out = {}
     for file in options.files:
@@ -75,16 +85,49 @@ def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:
             key = data_key(file.path, zone)
             try:
                 out[key] = msgspec.msgpack.encode(_read(file.path, zone))
-            except ZoneFileError:
-                if key not in known:
-                    raise
-                out[key] = known[key]
+            except ZoneFileError as error:
+                if key in known:
+                    out[key] = known[key]
+                elif not (isinstance(error, MissingError) and file.reload):
+                    raise CorefileError(file.position, str(error)) from error
+                plugin_logger("file").warning("%s", str(error).removeprefix("plugin/file: "))
     return out
+
+
+def period(options: Options) -> float:
+    """Seconds between two looks at the files; 0 for never."""
+    return min((file.reload for file in options.files if file.reload), default=0.0)
+
+
+def refresh(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:
+    """`gather` at the interval of `reload`: a zone is read anew when its serial differs, or its text with `reload_by_mtime`.
+
+    A file that is wrong is logged, and the zone stays as it is.
+    """
+    out = dict(known)
+    for file in options.files:
+        for zone in file.zones if file.reload else ():
+            key = data_key(file.path, zone)
+            try:
+                found = _read(file.path, zone)
+            except ZoneFileError as error:
+                plugin_logger("file").warning("%s", str(error).removeprefix("plugin/file: "))
+                continue
+            before = msgspec.msgpack.decode(known[key], type=list[Record]) if key in known else []
+            if file.reload_by_mtime or _soas(found) != _soas(before):
+                out[key] = msgspec.msgpack.encode(found)
+    return out
+
+
+def _soas(records: list[Record]) -> list[bytes]:
+    return [record.rdata for record in records if record.rtype == Type.SOA]
 
 
 def _read(path: str, zone: str) -> list[Record]:
     try:
         text = Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise MissingError(f"plugin/file: open {path}: {error.strerror}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise ZoneFileError(f"plugin/file: open {path}: {getattr(error, 'strerror', None) or error}") from error
     origin = names.from_text(zone)

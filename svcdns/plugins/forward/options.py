@@ -10,9 +10,8 @@ from typing import Any, Final
 
 from svcdns.chain.environment import Block
 from svcdns.corefile import reading
-from svcdns.corefile.blocks import Directive, Token
+from svcdns.corefile.blocks import Directive, Position, Token
 from svcdns.corefile.errors import CorefileError
-from svcdns.errors import SvcdnsError
 
 MAX_UPSTREAMS: Final = 15
 POLICIES: Final = ("random", "round_robin", "sequential")
@@ -20,15 +19,12 @@ NOT_BUILT: Final = ("next", "next_on_nodata", "failover", "tls", "tls_servername
 DNS_PORT: Final = 53
 
 
-class UpstreamFileError(SvcdnsError):
-    """A file of upstreams cannot be read, or names none."""
-
-
 @dataclass(frozen=True, slots=True)
 class Rule:
     """One `forward` line. `upstreams` are addresses, or paths of files in the form of resolv.conf; times in seconds, 0 meaning none or
     unlimited where the option says so."""
 
+    position: Position
     zone: str
     upstreams: tuple[tuple[str, int] | str, ...]
     excepted: tuple[str, ...] = ()
@@ -62,7 +58,7 @@ def parse(block: Block) -> Options:
 
 
 def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  # noqa: ARG001 - files are read once, at set-up
-    """The contents of the files named as upstreams, by path. Raises UpstreamFileError where a line ends without any upstream."""
+    """The contents of the files named as upstreams, by path. Raises CorefileError where a line ends without any upstream."""
     files: dict[str, bytes] = {}
     for rule in options.rules:
         count = 0
@@ -71,12 +67,13 @@ def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  #
                 try:
                     files[upstream] = Path(upstream).read_bytes()
                 except OSError as error:
-                    raise UpstreamFileError(f"plugin/forward: open {upstream}: {(error.strerror or '').lower()}") from error
+                    raise CorefileError(rule.position, f"plugin/forward: open {upstream}: {(error.strerror or '').lower()}") from error
                 count += len(nameservers(files[upstream]))
             else:
                 count += 1
         if not count:
-            raise UpstreamFileError(f"plugin/forward: no valid upstream addresses found in {' '.join(map(str, rule.upstreams))}")
+            shown = " ".join(map(str, rule.upstreams))
+            raise CorefileError(rule.position, f"plugin/forward: no valid upstream addresses found in {shown}")
     return files
 
 
@@ -108,7 +105,7 @@ def _rule(directive: Directive, block: Block) -> Rule:
     if len(places) > MAX_UPSTREAMS:
         raise CorefileError(places[MAX_UPSTREAMS].position, f"more than {MAX_UPSTREAMS} TOs configured: {len(places)}")
     upstreams = tuple(dict.fromkeys(_upstream(place, block) for place in places))
-    rule = Rule(zones[0], upstreams)
+    rule = Rule(directive.position, zones[0], upstreams)
     for line in reading.body(directive):
         name = line.name.text
         if name in NOT_BUILT:

@@ -1,0 +1,282 @@
+"""A double of the Kubernetes API server, as far as a cluster DNS reads it: paged lists, watches with bookmarks, every way of failing.
+
+It runs in its own thread, so that blocking tests can use it. `bench/cluster.py` fills it with a large cluster.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Self, TypeVar
+
+from aiohttp import web
+
+T = TypeVar("T")
+Object = dict[str, Any]
+
+SERVICES = "/api/v1/services"
+NAMESPACES = "/api/v1/namespaces"
+PODS = "/api/v1/pods"
+SLICES = "/apis/discovery.k8s.io/v1/endpointslices"
+PATHS = {"Service": SERVICES, "Namespace": NAMESPACES, "Pod": PODS, "EndpointSlice": SLICES}
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What the next request is met with: a status with its text, or (`status` 0) a cut connection."""
+
+    status: int = 0
+    message: str = ""
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request that came."""
+
+    path: str
+    query: dict[str, str]
+    headers: dict[str, str]
+
+    @property
+    def watch(self) -> bool:
+        """Whether it asked for a watch."""
+        return "watch" in self.query
+
+
+class ApiDouble:
+    """The objects of a cluster under the paths of their resources."""
+
+    def __init__(self, objects: Iterable[Object] = (), *, page: int = 0, tls: ssl.SSLContext | None = None) -> None:
+        """`page` bounds the objects of a page besides the client's own limit."""
+        self.requests: list[Request] = []
+        self.faults: dict[str, deque[Fault]] = {path: deque() for path in PATHS.values()}
+        self.port = 0
+        self._page, self._tls = page, tls
+        self._version = 100
+        self._oldest = 0
+        self._objects: dict[str, dict[tuple[str, str], Object]] = {path: {} for path in PATHS.values()}
+        self._history: list[tuple[int, str, bytes]] = []
+        self._watches: dict[asyncio.Queue[bytes | None], str] = {}
+        self._snapshots: dict[str, list[Object]] = {}
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        for item in objects:
+            self._store(item)
+
+    def __enter__(self) -> Self:
+        """Listens on a port of loopback that the kernel chooses."""
+        self._thread.start()
+        self._in_loop(self._listen)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Ends the thread and its connections."""
+        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(5)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(5)
+        self._loop.close()
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
+
+    @property
+    def version(self) -> int:
+        """The resource version of the last change."""
+        return self._version
+
+    # -- what a test does
+
+    def put(self, *items: Object) -> None:
+        """Creates or replaces objects; watches are told."""
+        self._in_loop(lambda: [self._change("", item) for item in items])
+
+    def delete(self, *items: Object) -> None:
+        """Deletes objects; watches are told."""
+        self._in_loop(lambda: [self._change("DELETED", item) for item in items])
+
+    def lose(self, item: Object) -> None:
+        """Deletes an object without telling watches: what only a new list can show."""
+        self._in_loop(lambda: self._objects[PATHS[item["kind"]]].pop(_key(item)))
+
+    def send(self, path: str, line: bytes) -> None:
+        """Sends raw octets to the watches of a resource."""
+        self._in_loop(lambda: self._send(path, line))
+
+    def bookmark(self, path: str) -> None:
+        """Sends a bookmark with a version that is newer than any change."""
+        self._version += 10
+        event = {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": str(self._version)}}}
+        self.send(path, json.dumps(event).encode() + b"\n")
+
+    def expire(self, path: str) -> None:
+        """Ends the watches of a resource with 410 in the stream, and forgets history, so that the next watch is refused with 410 too."""
+        status = {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old resource version"}
+        self.compact()
+        self.send(path, json.dumps({"type": "ERROR", "object": status}).encode() + b"\n")
+
+    def compact(self) -> None:
+        """Forgets history: a watch from before now is met with 410."""
+        self._version += 1
+        self._oldest = self._version
+
+    def cut(self, path: str) -> None:
+        """Cuts the watches of a resource."""
+        self._in_loop(lambda: [queue.put_nowait(None) for queue, watched in self._watches.items() if watched == path])
+
+    def fail(self, path: str, *faults: Fault) -> None:
+        """Meets the next requests of a resource with faults, one each."""
+        self.faults[path].extend(faults)
+
+    def asked(self, path: str, *, watch: bool | None = None) -> list[Request]:
+        """The requests of a resource so far."""
+        return [one for one in self.requests if one.path == path and (watch is None or one.watch is watch)]
+
+    def watching(self, path: str) -> int:
+        """How many watches of a resource are open."""
+        return sum(watched == path for watched in self._watches.values())
+
+    # -- inside its thread
+
+    def _in_loop(self, work: Callable[[], T]) -> T:
+        async def run() -> T:
+            result = work()
+            return await result if asyncio.iscoroutine(result) else result
+
+        return asyncio.run_coroutine_threadsafe(run(), self._loop).result(10)
+
+    async def _listen(self) -> None:
+        app = web.Application()
+        for path in PATHS.values():
+            app.router.add_get(path, self._answer)
+        self._runner = web.AppRunner(app, access_log=None)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", self.port, ssl_context=self._tls, shutdown_timeout=0.1)
+        await site.start()
+        self.port = self._runner.addresses[0][1]
+
+    async def _close(self) -> None:
+        for queue in self._watches:
+            queue.put_nowait(None)
+        await self._runner.cleanup()
+
+    def _store(self, item: Object) -> Object:
+        self._version += 1
+        metadata = {"namespace": "" if item["kind"] == "Namespace" else "default"} | item["metadata"]
+        stored = item | {"metadata": metadata | {"resourceVersion": str(self._version)}}
+        self._objects[PATHS[item["kind"]]][_key(stored)] = stored
+        return stored
+
+    def _change(self, event: str, item: Object) -> None:
+        path = PATHS[item["kind"]]
+        key = _key(item)
+        event = event or ("MODIFIED" if key in self._objects[path] else "ADDED")
+        stored = self._store(item)
+        if event == "DELETED":
+            del self._objects[path][key]
+        line = json.dumps({"type": event, "object": stored}).encode() + b"\n"
+        self._history.append((self._version, path, line))
+        self._send(path, line)
+
+    def _send(self, path: str, line: bytes) -> None:
+        for queue, watched in self._watches.items():
+            if watched == path:
+                queue.put_nowait(line)
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        self.requests.append(Request(request.path, dict(request.query), dict(request.headers)))
+        if self.faults[request.path]:
+            return self._fault(request, self.faults[request.path].popleft())
+        if "watch" in request.query:
+            return await self._watch(request)
+        return self._list(request)
+
+    def _fault(self, request: web.Request, fault: Fault) -> web.StreamResponse:
+        if fault.status:
+            return _status(fault.status, fault.message, fault.headers)
+        assert request.transport is not None
+        request.transport.abort()
+        return web.Response()
+
+    def _list(self, request: web.Request) -> web.StreamResponse:
+        token = request.query.get("continue", "")
+        items = self._snapshots.get(token.split("@")[0]) if token else list(self._objects[request.path].values())
+        if items is None:
+            return _status(410, "the provided continue parameter is too old", {})
+        limit = min(int(request.query.get("limit", "0")) or len(items) or 1, self._page or len(items) or 1)
+        start = int(token.split("@")[1]) if token else 0
+        metadata: dict[str, Any] = {"resourceVersion": token.split("@")[0].split("-")[0] or str(self._version)}
+        if start + limit < len(items):
+            name = token.split("@")[0] or f"{self._version}-{request.path}"
+            self._snapshots[name] = items
+            metadata["continue"] = f"{name}@{start + limit}"
+            metadata["remainingItemCount"] = len(items) - start - limit
+        body = {"kind": "List", "apiVersion": "v1", "metadata": metadata, "items": items[start : start + limit]}
+        return web.Response(body=json.dumps(body).encode(), content_type="application/json")
+
+    def forget_pages(self) -> None:
+        """Makes the continue tokens that are out too old."""
+        self._snapshots.clear()
+
+    async def _watch(self, request: web.Request) -> web.StreamResponse:
+        since = int(request.query["resourceVersion"])
+        if since < self._oldest:
+            return _status(410, "too old resource version", {})
+        response = web.StreamResponse(headers={"Content-Type": "application/json"})
+        response.enable_chunked_encoding()
+        await response.prepare(request)
+        queue: asyncio.Queue[bytes | None] = asyncio.Queue()
+        for version, path, line in self._history:
+            if version > since and path == request.path:
+                queue.put_nowait(line)
+        self._watches[queue] = request.path
+        try:
+            while True:
+                line = await queue.get()
+                if line is None:
+                    break
+                await response.write(line)
+        except ConnectionError:
+            pass
+        finally:
+            del self._watches[queue]
+        return response
+
+
+def _key(item: Object) -> tuple[str, str]:
+    namespace = "" if item["kind"] == "Namespace" else item["metadata"].get("namespace", "default")
+    return namespace, item["metadata"]["name"]
+
+
+def _status(code: int, message: str, headers: dict[str, str]) -> web.Response:
+    body = {"kind": "Status", "code": code, "message": message, "status": "Failure"}
+    return web.Response(status=code, headers=headers, body=json.dumps(body).encode(), content_type="application/json")
+
+
+def namespace(name: str) -> Object:
+    """A Namespace."""
+    return {"kind": "Namespace", "metadata": {"name": name}}
+
+
+def service(name: str, ip: str = "None", *ports: int, **metadata: str) -> Object:
+    """A Service with one cluster IP, or headless."""
+    spec = {"clusterIP": ip, "ports": [{"name": f"p{port}", "port": port, "protocol": "TCP"} for port in ports or (80,)]}
+    return {"kind": "Service", "metadata": {"name": name, **metadata}, "spec": spec}
+
+
+def endpoint_slice(name: str, of: str, *addresses: str, **metadata: Any) -> Object:
+    """A slice of ready endpoints of the Service `of`."""
+    return {
+        "kind": "EndpointSlice",
+        "metadata": {"name": name, "labels": {"kubernetes.io/service-name": of}, **metadata},
+        "addressType": "IPv4",
+        "ports": [{"name": "p80", "port": 80, "protocol": "TCP"}],
+        "endpoints": [{"addresses": [address], "conditions": {"ready": True}} for address in addresses],
+    }
