@@ -22,13 +22,6 @@ REST_DURATION: Final = Family(
     ("verb", "host"),
     _REST_BUCKETS,
 )
-REST_LIMITER: Final = Family(
-    "coredns_kubernetes_rest_client_rate_limiter_duration_seconds",
-    MetricKind.HISTOGRAM,
-    "Seconds that requests to the API server were held back by our own rate limit.",
-    ("verb", "host"),
-    _REST_BUCKETS,
-)
 REST_REQUESTS: Final = Family(
     "coredns_kubernetes_rest_client_requests_total",
     MetricKind.COUNTER,
