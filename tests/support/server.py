@@ -70,11 +70,16 @@ class Server:
         self.corefile = folder / "Corefile"
         self.write(corefile)
         self.log_file = folder / "log"
+        self._arguments, self._environ = arguments, environ
+        self.process = self.launch()
+
+    def launch(self) -> subprocess.Popen[bytes]:
+        """Starts the process."""
         with self.log_file.open("wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "svcdns", "-conf", str(self.corefile), *arguments],
-                cwd=folder,
-                env={**os.environ, **environ},
+            return subprocess.Popen(
+                [sys.executable, "-m", "svcdns", "-conf", str(self.corefile), *self._arguments],
+                cwd=self.folder,
+                env={**os.environ, **self._environ},
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,

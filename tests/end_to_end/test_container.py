@@ -1,0 +1,149 @@
+"""The program as a container runs it: PID 1, an unprivileged user, no new privileges, a read-only root without a writable place anywhere."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import svcdns
+from tests.support.server import Server, is_alive, until
+
+USER = 65532
+NAMESPACES = ["unshare", "--pid", "--mount", "--fork", "--kill-child"]
+COREFILE = """
+.:{port} {
+    bind 127.0.0.1
+    errors
+    health 127.0.0.1:{health}
+    ready 127.0.0.1:{ready}
+    whoami
+}
+"""
+# $1 is the new root, the rest are folders to have in it. Nothing in it can be written to.
+ENTER = r"""
+set -e
+root=$1; shift
+mount --make-rprivate /
+mount -t tmpfs none "$root"
+for folder in "$@"; do
+  mkdir -p "$root$folder"
+  mount --bind "$folder" "$root$folder"
+  mount -o remount,bind,ro "$root$folder"
+done
+for link in /bin /lib /lib64 /sbin; do
+  if [ -L "$link" ]; then ln -s "$(readlink "$link")" "$root$link"; fi
+done
+mkdir -p "$root/etc" "$root/proc" "$root/dev"
+cp /etc/ld.so.cache "$root/etc/" 2>/dev/null || true
+cp "$COREFILE" "$root/etc/Corefile"
+mount -t proc proc "$root/proc"
+touch "$root/dev/null" && mount --bind /dev/null "$root/dev/null"
+mount -o remount,ro "$root"
+exec chroot "$root" setpriv --reuid "$USER_ID" --regid "$USER_ID" --clear-groups --no-new-privs \
+  "$PROGRAM" -m svcdns -conf /etc/Corefile
+"""
+
+
+def can_unshare() -> bool:
+    """Whether this machine lets us make namespaces: Linux, as root."""
+    try:
+        return os.geteuid() == 0 and subprocess.run([*NAMESPACES, "true"], capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False
+
+
+class Container(Server):
+    """The server in namespaces of its own; the network is the machine's."""
+
+    def launch(self) -> subprocess.Popen[bytes]:
+        """Starts it as PID 1 of its namespace."""
+        root = self.folder / "root"
+        root.mkdir()
+        folders = dict.fromkeys(
+            str(Path(place).resolve())
+            for place in ("/usr", sys.base_prefix, sys.prefix, sysconfig.get_path("purelib"), Path(svcdns.__file__).parents[1])
+        )
+        top = [one for one in folders if not any(one != other and Path(one).is_relative_to(other) for other in folders)]
+        with self.log_file.open("wb") as log:
+            return subprocess.Popen(
+                [*NAMESPACES, "sh", "-c", ENTER, "enter", str(root), *top],
+                env={**os.environ, "COREFILE": str(self.corefile), "USER_ID": str(USER), "PROGRAM": sys.executable},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    @property
+    def first(self) -> int:
+        """The process that is PID 1 inside."""
+        return int(Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()[0])
+
+    def status(self, field: str) -> list[str]:
+        """A field of its status in /proc."""
+        lines = Path(f"/proc/{self.first}/status").read_text().splitlines()
+        return next(line.split()[1:] for line in lines if line.startswith(field + ":"))
+
+
+@pytest.fixture
+def container(tmp_path: Path) -> Iterator[Container]:
+    """A container that is ready."""
+    if not can_unshare():
+        pytest.skip("needs Linux, root and unshare")
+    with Container(tmp_path, COREFILE) as server:
+        server.until_ready()
+        yield server
+
+
+def test_it_runs_as_the_first_process_without_privileges(container: Container) -> None:
+    """PID 1, the image's user, no capability, no new privileges."""
+    assert container.status("NSpid")[-1] == "1"
+    assert set(container.status("Uid")) == {str(USER)}
+    assert container.status("NoNewPrivs") == ["1"]
+    assert int(container.status("CapEff")[0], 16) == 0
+    assert container.ask("example.org.") is not None
+
+
+def test_nothing_can_be_written(container: Container) -> None:
+    """The mounts of its namespace are read-only, but /proc and the null device."""
+    mounts = [line.split() for line in Path(f"/proc/{container.first}/mountinfo").read_text().splitlines()]
+    writable = {mount[4] for mount in mounts if "rw" in mount[5].split(",")}
+    assert writable <= {"/proc", "/dev/null"}
+
+
+def test_orphans_are_reaped(container: Container) -> None:
+    """What loses its parent becomes a child of PID 1, which takes its end in."""
+    nsenter = ["nsenter", "--target", str(container.first), "--pid", "--mount"]
+    command = [*nsenter, "sh", "-c", "(true &)"]
+    subprocess.run(command, check=True, capture_output=True)
+    until(
+        "no zombie below PID 1",
+        lambda: all(is_alive(int(pid)) for pid in Path(f"/proc/{container.first}/task/{container.first}/children").read_text().split()),
+    )
+    assert container.ask("example.org.") is not None
+
+
+def test_a_killed_worker_comes_back(container: Container) -> None:
+    """The supervisor starts it again, with the same means."""
+    children = Path(f"/proc/{container.first}/task/{container.first}/children").read_text().split()
+    worker = next(int(pid) for pid in children if b"svcdns.serving" in Path(f"/proc/{pid}/cmdline").read_bytes())
+    os.kill(worker, signal.SIGKILL)
+    until("the worker's end", lambda: not is_alive(worker))
+    container.until_ready()
+    assert container.ask("example.org.") is not None
+
+
+def test_it_ends_by_the_signal_that_a_kubelet_sends(container: Container) -> None:
+    """TERM to PID 1: exit code 0, no traceback, the port is free."""
+    os.kill(container.first, signal.SIGTERM)
+    assert container.process.wait(15) == 0
+    assert "Traceback" not in container.log
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", container.ports["port"]))
