@@ -1,4 +1,4 @@
-"""The program as a container runs it: PID 1, an unprivileged user, no new privileges, a read-only root without a writable place anywhere."""
+"""The program as a container runs it: PID 1, an unprivileged user, no new privileges, a read-only root and nothing writable."""
 
 from __future__ import annotations
 
