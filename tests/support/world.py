@@ -11,6 +11,7 @@ from svcdns.chain.environment import Block, Environment
 from svcdns.chain.handler import Following
 from svcdns.chain.query import Answer, Client, Query
 from svcdns.cluster.index import Index
+from svcdns.corefile.errors import CorefileError
 from svcdns.corefile.parser import parse as parse_corefile
 from svcdns.telemetry.counters import Counters, samples
 from svcdns.wire import names
@@ -129,3 +130,19 @@ def counted(counters: Counters) -> dict[tuple[str, ...], float]:
         if value:
             out[sample.family.name, *sample.values] = value
     return out
+
+
+def options(name: str, text: str, **fields: Any) -> Any:
+    """The options of the plugin of that name from the text of its directives."""
+    import importlib
+
+    return importlib.import_module(f"svcdns.plugins.{name}").parse(block(text, name, **fields))
+
+
+def rejection(name: str, text: str, **fields: Any) -> str:
+    """What the plugin says to directives that are wrong: `line:column message`, the block's own brace being line 1."""
+    try:
+        options(name, text, **fields)
+    except CorefileError as error:
+        return f"{error.position.line}:{error.position.column} {error.message}"
+    raise AssertionError(f"{text!r} was accepted")

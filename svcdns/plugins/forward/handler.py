@@ -140,13 +140,17 @@ class _Line:
             flight.waiters += 1
         return self._await(flight)
 
-    async def _await(self, flight: _Flight) -> Reply:
+    def _await(self, flight: _Flight) -> Answer:
+        """The flight's reply for one client, who counts from now on: a burst is limited before any of it is under way."""
         self._waiting += 1
-        try:
-            return await asyncio.shield(flight.task)
-        finally:
+
+        def ended(_: object) -> None:
             self._waiting -= 1
             flight.waiters -= 1
+
+        outcome = asyncio.shield(flight.task)
+        outcome.add_done_callback(ended)
+        return outcome
 
     async def _fly(self, question: Question, *, tcp: bool) -> Reply:
         servers = self._order(self._servers)

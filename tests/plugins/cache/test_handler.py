@@ -1,0 +1,225 @@
+"""The plugin `cache` (spec C-cache)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from svcdns.chain.query import Answer, Query
+from svcdns.plugins.cache import Cache
+from svcdns.plugins.cache.metrics import HITS
+from svcdns.telemetry.counters import Counters
+from svcdns.wire.codes import AD, CD, RA, RD, TC, Rcode
+from svcdns.wire.reply import UNTIL_CHANGED, Reply, bare
+from tests.support import world
+
+A = world.records("a.example.org. 60 IN A 10.0.0.1")
+SOA = world.records("example.org. 300 IN SOA ns. root. 1 2 3 4 90")
+CLUSTER = Reply(
+    answer=world.records("web.d.svc.cluster.local. 30 IN A 10.96.0.1"), lifetime=UNTIL_CHANGED, owners=(("service", "d", "web"),)
+)
+
+
+class Cached:
+    """The plugin, with a clock and an upstream whose reply is set."""
+
+    def __init__(self, text: str = "cache", reply: Reply | None = None) -> None:
+        """`text` is the directive."""
+        self.clock, self.counters = world.Clock(), Counters()
+        self.asked = 0
+        self.reply = reply or Reply(flags=RD | RA, answer=A)
+        self.plugin = Cache(world.options("cache", text), world.environment(clock=self.clock, counters=self.counters))
+
+    def _upstream(self, _query: Query) -> Answer:
+        self.asked += 1
+        return self.reply
+
+    def ask(self, name: str = "a.example.org.", rtype: str = "A", **fields: Any) -> Reply:
+        """The answer to a question."""
+        return world.now(self.plugin.handle(world.query(name, rtype, server="dns://:53", **fields), self._upstream))
+
+    def ttls(self, *args: Any, **fields: Any) -> list[int]:
+        """The TTLs of the answer to a question."""
+        reply = self.ask(*args, **fields)
+        return [record.ttl for record in (*reply.answer, *reply.authority)]
+
+
+def test_keeps_an_answer_and_counts_its_ttl_down() -> None:
+    """Until it is over."""
+    cached = Cached()
+    assert cached.ttls() == [60]
+    cached.clock.turn(10.5)
+    assert cached.ttls() == [50]
+    cached.clock.turn(49.4)
+    assert cached.ttls() == [1]
+    assert cached.asked == 1
+    cached.clock.turn(0.2)
+    assert cached.ttls() == [60]
+    assert cached.asked == 2
+
+
+def test_a_hit_may_be_compiled_until_its_ttl_changes() -> None:
+    """The table must not show a TTL for longer than its second."""
+    cached = Cached()
+    cached.ask()
+    cached.clock.turn(10.25)
+    assert cached.ask().lifetime == pytest.approx(0.75)
+
+
+def test_keepttl() -> None:
+    """Hits show the TTL that it came with, until it is over."""
+    cached = Cached("cache {\n keepttl\n}")
+    cached.ask()
+    cached.clock.turn(20.25)
+    assert cached.ttls() == [60]
+    assert cached.ask().lifetime == pytest.approx(39.75)
+    cached.clock.turn(40)
+    cached.ask()
+    assert cached.asked == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "reply", "ttls"),
+    [
+        pytest.param("cache 30", Reply(answer=A), [30], id="longest"),
+        pytest.param("cache {\n success 1000 30 20\n}", Reply(answer=world.records("a. 7 IN A 10.0.0.1")), [20], id="shortest"),
+        pytest.param("cache", Reply(answer=world.records("a. 1 IN A 10.0.0.1")), [5], id="never below 5"),
+        pytest.param("cache", Reply(rcode=Rcode.NXDOMAIN, authority=SOA), [300], id="denial"),
+        pytest.param("cache 20", Reply(authority=SOA), [20], id="nodata"),
+        pytest.param("cache {\n denial 100 45\n}", Reply(rcode=Rcode.NXDOMAIN, authority=SOA), [45], id="longest denial"),
+    ],
+)
+def test_bounds_the_ttl(text: str, reply: Reply, ttls: list[int]) -> None:
+    """From the first answer on."""
+    assert Cached(text, reply).ttls() == ttls
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        pytest.param(Reply(flags=TC, answer=A), id="truncated"),
+        pytest.param(Reply(rcode=Rcode.NXDOMAIN), id="NXDOMAIN without SOA"),
+        pytest.param(Reply(answer=world.records("b.example.org. 60 IN A 10.0.0.1")), id="another name"),
+        pytest.param(Reply(rcode=Rcode.REFUSED), id="refused"),
+        pytest.param(bare(Rcode.SERVFAIL, "no upstream"), id="not a message"),
+        pytest.param(Reply(answer=A, for_client=True), id="for this client alone"),
+    ],
+)
+def test_does_not_keep(reply: Reply) -> None:
+    """What is not a whole answer to the question for everybody."""
+    cached = Cached(reply=reply)
+    cached.ask("a.example.org.")
+    cached.ask("a.example.org.")
+    assert cached.asked == 2
+
+
+def test_servfail_is_kept_briefly() -> None:
+    """5 s if not told otherwise, and not at all with 0."""
+    cached = Cached(reply=Reply(rcode=Rcode.SERVFAIL))
+    cached.ask()
+    cached.clock.turn(4.9)
+    assert cached.ask().rcode == Rcode.SERVFAIL
+    assert cached.asked == 1
+    cached.clock.turn(0.2)
+    cached.ask()
+    assert cached.asked == 2
+    none = Cached("cache {\n servfail 0\n}", Reply(rcode=Rcode.SERVFAIL))
+    none.ask()
+    none.ask()
+    assert none.asked == 2
+
+
+def test_questions_that_differ_are_kept_apart() -> None:
+    """By type, DO and CD; not by spelling."""
+    cached = Cached()
+    cached.ask()
+    cached.ask("A.Example.ORG.")
+    assert cached.asked == 1
+    cached.ask(rtype="AAAA")
+    cached.ask(edns=world.edns(dnssec_ok=True))
+    cached.ask(flags=RD | CD)
+    assert cached.asked == 4
+
+
+def test_ad_is_for_those_who_ask_for_it() -> None:
+    """With AD or DO in the question."""
+    cached = Cached(reply=Reply(flags=AD | RA, answer=A))
+    assert not cached.ask().flags & AD
+    assert not cached.ask().flags & AD
+    assert cached.ask(flags=RD | AD).flags & AD
+
+
+def test_an_answer_of_the_cluster_is_never_kept() -> None:
+    """It lives until the cluster changes, its TTL is bounded and does not count down, and it is counted as if it were kept."""
+    cached = Cached("cache 20", CLUSTER)
+    for _ in range(2):
+        reply = cached.ask("web.d.svc.cluster.local.")
+        assert (reply.lifetime, reply.owners) == (UNTIL_CHANGED, CLUSTER.owners)
+        assert [record.ttl for record in reply.answer] == [20]
+        cached.clock.turn(10)
+    assert cached.asked == 2
+    assert (cached.counters.cell(HITS, "dns://:53", "success", ".", ""), 1.0) in reply.counts
+
+
+def test_an_answer_that_rests_on_the_cluster_in_part_is_dropped_with_it() -> None:
+    """An alias to an outside name: kept for its TTL, or until the Service changes."""
+    mixed = Reply(answer=A, lifetime=30.0, owners=(("service", "d", "ext"),))
+    cached = Cached(reply=mixed)
+    cached.ask()
+    cached.ask()
+    assert cached.asked == 1
+    cached.plugin.forget({("service", "d", "ext")})
+    cached.ask()
+    assert cached.asked == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "reply", "asked"),
+    [
+        pytest.param("cache {\n disable success\n}", Reply(answer=A), 2, id="success"),
+        pytest.param("cache {\n disable denial\n}", Reply(answer=A), 1, id="the other class is kept"),
+        pytest.param("cache {\n disable denial example.org\n}", Reply(rcode=Rcode.NXDOMAIN, authority=SOA), 2, id="denial"),
+        pytest.param("cache {\n disable denial example.net\n}", Reply(rcode=Rcode.NXDOMAIN, authority=SOA), 1, id="another zone"),
+        pytest.param("cache example.net", Reply(answer=A), 2, id="outside the zones"),
+    ],
+)
+def test_disable(text: str, reply: Reply, asked: int) -> None:
+    """Nothing of that class is kept in those zones."""
+    cached = Cached(text, reply)
+    cached.ask()
+    cached.ask()
+    assert cached.asked == asked
+
+
+def test_counts() -> None:
+    """Requests, hits by kind, misses, entries."""
+    cached = Cached()
+    cached.ask()
+    cached.ask()
+    cached.reply = Reply(rcode=Rcode.NXDOMAIN, authority=SOA)
+    cached.ask("b.example.org.")
+    cached.ask("b.example.org.")
+    cached.plugin.tick()
+    zone, by = ("dns://:53", ".", ""), "dns://:53"
+    found = world.counted(cached.counters)
+    assert found["coredns_cache_requests_total", *zone] == 4
+    assert found["coredns_cache_misses_total", *zone] == 2
+    assert found["coredns_cache_hits_total", by, "success", ".", ""] == 1
+    assert found["coredns_cache_hits_total", by, "denial", ".", ""] == 1
+    assert found["coredns_cache_entries", by, "success", ".", ""] == 1
+    assert found["coredns_cache_entries", by, "denial", ".", ""] == 1
+
+
+async def test_a_reply_that_comes_later_is_kept_too() -> None:
+    """The plugin before it may have to wait."""
+    cached = Cached()
+
+    async def later() -> Reply:
+        return Reply(answer=A)
+
+    query = world.query("a.example.org.", server="dns://:53")
+    reply = await world.soon(cached.plugin.handle(query, lambda _: later()))
+    assert [record.ttl for record in reply.answer] == [60]
+    assert cached.ttls() == [60]
+    assert cached.asked == 0

@@ -1,0 +1,198 @@
+"""The plugin `file`: answers from a zone (RFC 1034 §4.3.2, spec C-file)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+from svcdns.chain.query import Answer, Query
+from svcdns.plugins.file import File
+from svcdns.wire import names
+from svcdns.wire.codes import AA, Rcode
+from svcdns.wire.reply import UNTIL_CHANGED, Reply
+from svcdns.wire.zone_text import read
+from tests.support import world
+
+ZONE = """\
+$TTL 60
+@        IN SOA ns root 7 2 3 4 30
+         IN NS  ns
+         IN MX  10 mail
+ns       IN A   10.0.0.1
+mail     IN A   10.0.0.2
+www      IN A   10.0.0.3
+www      IN AAAA 2001:db8::3
+alias    IN CNAME www
+out      IN CNAME host.example.net.
+dangling IN CNAME nothing
+loop     IN CNAME loop
+*.wild   IN A   10.0.0.4
+*.wildc  IN CNAME www
+a.b.c    IN TXT "deep"
+sub      IN NS  ns.sub
+ns.sub   IN A   10.0.0.5
+_s._tcp  IN SRV 0 0 80 www
+moved    IN DNAME www
+"""
+SOA = "auth example.org. 30 IN SOA ns.example.org. root.example.org. SERIAL 2 3 4 30"
+NS = "auth example.org. 60 IN NS ns.example.org."
+GLUE = "add ns.example.org. 60 IN A 10.0.0.1"
+
+
+class World:
+    """The plugin with one zone, whose content can change."""
+
+    def __init__(self, body: str = "", text: str | None = ZONE) -> None:
+        """`body` is the directive's; without `text` the zone has not been read yet."""
+        self.calls: dict[str, Callable[[bytes], None]] = {}
+        self.forgotten: list[Any] = []
+        self.content = self._encoded(text) if text is not None else None
+        self.plugin = File(
+            world.options("file", f"file z example.org {{\n{body}\n}}"),
+            world.environment(
+                data=lambda _plugin, _key: self.content,
+                on_data=lambda _plugin, key, call: self.calls.update({key: call}),
+                forget=self.forgotten.append,
+            ),
+        )
+
+    @staticmethod
+    def _encoded(text: str) -> bytes:
+        return msgspec.msgpack.encode(read(text, names.from_text("example.org."), "z"))
+
+    def change(self, text: str) -> None:
+        """Control has read the file again."""
+        self.calls["z example.org."](self._encoded(text))
+
+    def ask(self, name: str, rtype: str = "A", *, elsewhere: Reply | None = None) -> Reply:
+        """The answer; `elsewhere` is what the server says of names outside."""
+
+        def server(_query: Query) -> Answer:
+            return elsewhere or Reply(rcode=Rcode.NXDOMAIN)
+
+        query = world.query(name, rtype, ask=server)
+        return world.now(self.plugin.handle(query, world.following(Reply(rcode=Rcode.REFUSED))))
+
+
+@pytest.mark.parametrize(
+    ("name", "rtype", "expected"),
+    [
+        pytest.param("www.example.org.", "A", ["NOERROR", "www.example.org. 60 IN A 10.0.0.3", NS, GLUE], id="positive"),
+        pytest.param("WWW.example.ORG.", "A", ["NOERROR", "WWW.example.ORG. 60 IN A 10.0.0.3", NS, GLUE], id="spelling"),
+        pytest.param("example.org.", "NS", ["NOERROR", NS.removeprefix("auth "), GLUE], id="apex NS"),
+        pytest.param("www.example.org.", "TXT", ["NOERROR", SOA], id="no such type"),
+        pytest.param("nothing.example.org.", "A", ["NXDOMAIN", SOA], id="no such name"),
+        pytest.param("b.c.example.org.", "A", ["NOERROR", SOA], id="empty non-terminal"),
+        pytest.param(
+            "alias.example.org.",
+            "A",
+            ["NOERROR", "alias.example.org. 60 IN CNAME www.example.org.", "www.example.org. 60 IN A 10.0.0.3", NS, GLUE],
+            id="alias",
+        ),
+        pytest.param("alias.example.org.", "CNAME", ["NOERROR", "alias.example.org. 60 IN CNAME www.example.org.", NS, GLUE], id="CNAME"),
+        pytest.param("x.wild.example.org.", "A", ["NOERROR", "x.wild.example.org. 60 IN A 10.0.0.4", NS, GLUE], id="wildcard"),
+        pytest.param("x.y.wild.example.org.", "A", ["NOERROR", "x.y.wild.example.org. 60 IN A 10.0.0.4", NS, GLUE], id="wildcard, deeper"),
+        pytest.param("x.wild.example.org.", "TXT", ["NOERROR", SOA], id="wildcard without that type"),
+        pytest.param(
+            "x.wildc.example.org.",
+            "A",
+            ["NOERROR", "x.wildc.example.org. 60 IN CNAME www.example.org.", "www.example.org. 60 IN A 10.0.0.3", NS, GLUE],
+            id="wildcard alias",
+        ),
+        pytest.param(
+            "example.org.",
+            "MX",
+            ["NOERROR", "example.org. 60 IN MX 10 mail.example.org.", NS, "add mail.example.org. 60 IN A 10.0.0.2", GLUE],
+            id="MX with its address",
+        ),
+        pytest.param(
+            "_s._tcp.example.org.",
+            "SRV",
+            [
+                "NOERROR",
+                "_s._tcp.example.org. 60 IN SRV 0 0 80 www.example.org.",
+                NS,
+                "add www.example.org. 60 IN A 10.0.0.3",
+                "add www.example.org. 60 IN AAAA 2001:db8::3",
+                GLUE,
+            ],
+            id="SRV with its addresses",
+        ),
+        pytest.param(
+            "x.sub.example.org.",
+            "A",
+            ["NOERROR", "auth sub.example.org. 60 IN NS ns.sub.example.org.", "add ns.sub.example.org. 60 IN A 10.0.0.5"],
+            id="delegation",
+        ),
+        pytest.param("x.moved.example.org.", "A", None, id="DNAME"),
+        pytest.param("example.net.", "A", ["REFUSED"], id="outside"),
+        pytest.param("example.org.", "AXFR", ["REFUSED"], id="zone transfer"),
+    ],
+)
+def test_answers(name: str, rtype: str, expected: list[str] | None) -> None:
+    """Each way that the algorithm can end."""
+    found = world.summary(World().ask(name, rtype))
+    if expected is None:
+        expected = [
+            "NOERROR",
+            "moved.example.org. 60 IN DNAME www.example.org.",
+            "x.moved.example.org. 60 IN CNAME x.www.example.org.",
+            SOA,
+        ]
+    assert found == expected
+
+
+def test_authority() -> None:
+    """AA but for a delegation; the reply lives until the zone changes."""
+    asked = World()
+    assert asked.ask("www.example.org.").flags & AA
+    assert not asked.ask("x.sub.example.org.").flags & AA
+    reply = asked.ask("nothing.example.org.")
+    assert (reply.lifetime, reply.owners) == (UNTIL_CHANGED, (("file", "example.org."),))
+
+
+def test_an_alias_out_of_the_zone_asks_the_server() -> None:
+    """And takes its terms over."""
+    outside = Reply(answer=world.records("host.example.net. 9 IN A 192.0.2.9"), lifetime=9.0)
+    reply = World().ask("out.example.org.", elsewhere=outside)
+    assert world.summary(reply)[:3] == [
+        "NOERROR",
+        "out.example.org. 60 IN CNAME host.example.net.",
+        "host.example.net. 9 IN A 192.0.2.9",
+    ]
+    assert reply.lifetime == 9.0
+
+
+def test_an_alias_to_itself_ends() -> None:
+    """After some rounds."""
+    reply = World().ask("loop.example.org.")
+    assert reply.rcode == Rcode.NOERROR
+    assert len(reply.answer) <= 10
+
+
+def test_fallthrough() -> None:
+    """Only NXDOMAIN falls through, and only below the named zones."""
+    asked = World("fallthrough lower.example.org")
+    assert world.summary(asked.ask("x.lower.example.org.")) == ["REFUSED"]
+    assert asked.ask("x.example.org.").rcode == Rcode.NXDOMAIN
+    assert World("fallthrough").ask("x.example.org.").rcode == Rcode.REFUSED
+    assert World("fallthrough").ask("www.example.org.", "TXT").rcode == Rcode.NOERROR
+
+
+def test_a_zone_that_has_not_been_read_is_servfail() -> None:
+    """Until it has been."""
+    asked = World(text=None)
+    assert asked.ask("www.example.org.").rcode == Rcode.SERVFAIL
+    asked.change(ZONE)
+    assert asked.ask("www.example.org.").rcode == Rcode.NOERROR
+
+
+def test_a_changed_zone_answers_at_once() -> None:
+    """And what rested on the old one is forgotten."""
+    asked = World()
+    asked.change(ZONE.replace("10.0.0.3", "10.0.0.33"))
+    assert world.shown(asked.ask("www.example.org.").answer) == ["www.example.org. 60 IN A 10.0.0.33"]
+    assert asked.forgotten == [(("file", "example.org."),)]

@@ -1,0 +1,103 @@
+"""The options of `forward` (spec C-forward)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from svcdns.corefile.errors import CorefileError
+from svcdns.plugins.forward import gather
+from svcdns.plugins.forward.options import nameservers
+from tests.support import world
+
+
+@pytest.mark.parametrize(
+    ("text", "fields"),
+    [
+        pytest.param("forward . 192.0.2.1", {"zone": ".", "upstreams": (("192.0.2.1", 53),), "policy": "random", "max_fails": 2}, id="one"),
+        pytest.param(
+            "forward a.b dns://192.0.2.1:54 [::1]:55 ::2", {"upstreams": (("192.0.2.1", 54), ("::1", 55), ("::2", 53))}, id="forms"
+        ),
+        pytest.param("forward . 192.0.2.1 192.0.2.1", {"upstreams": (("192.0.2.1", 53),)}, id="the same twice"),
+        pytest.param("forward . /etc/resolv.conf", {"upstreams": ("/etc/resolv.conf",)}, id="file"),
+        pytest.param("forward . ::1 {\n except a.b c.d\n except e.f\n}", {"excepted": ("a.b.", "c.d.", "e.f.")}, id="except"),
+        pytest.param(
+            "forward . ::1 {\n policy sequential\n max_concurrent 1000\n}", {"policy": "sequential", "max_concurrent": 1000}, id="policy"
+        ),
+        pytest.param("forward . ::1 {\n force_tcp\n prefer_udp\n}", {"force_tcp": True, "prefer_udp": True}, id="transport"),
+        pytest.param(
+            "forward . ::1 {\n expire 5s\n max_age 1m\n max_idle_conns 3\n}",
+            {"expire": 5.0, "max_age": 60.0, "max_idle_conns": 3},
+            id="conns",
+        ),
+        pytest.param(
+            "forward . ::1 {\n health_check 1s no_rec domain a.b\n}",
+            {"health_check": 1.0, "health_recursion": False, "health_domain": "a.b."},
+            id="health",
+        ),
+        pytest.param(
+            "forward . ::1 {\n read_timeout 500ms\n max_connect_attempts 3\n}",
+            {"read_timeout": 0.5, "max_connect_attempts": 3},
+            id="attempts",
+        ),
+        pytest.param(
+            "forward . ::1 {\n failfast_all_unhealthy_upstreams\n source_address 127.0.0.1\n}",
+            {"failfast": True, "source_address": "127.0.0.1"},
+            id="rest",
+        ),
+    ],
+)
+def test_reads(text: str, fields: dict[str, Any]) -> None:
+    """Each option does what it says."""
+    (rule,) = world.options("forward", text).rules
+    assert {name: getattr(rule, name) for name in fields} == fields
+
+
+def test_each_line_is_a_rule() -> None:
+    """In file order."""
+    assert [rule.zone for rule in world.options("forward", "forward a.b ::1\nforward . ::2").rules] == ["a.b.", "."]
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        pytest.param("forward .", "2:9 Wrong argument count", id="no upstream"),
+        pytest.param("forward . nowhere", "2:11 not an IP address or file: 'nowhere'", id="name"),
+        pytest.param("forward . tls://192.0.2.1", "2:11 upstreams by tls:// are not built yet", id="tls"),
+        pytest.param("forward . ftp://192.0.2.1", "2:11 'ftp' is not supported as a destination protocol", id="scheme"),
+        pytest.param("forward . " + " ".join(f"192.0.2.{n}" for n in range(16)), "2:166 more than 15 TOs configured: 16", id="too many"),
+        pytest.param("forward . ::1 {\n policy best\n}", "3:9 'best' is unknown; one of random, round_robin, sequential", id="policy"),
+        pytest.param("forward . ::1 {\n max_fails -1\n}", "3:12 -1 is out of range", id="negative"),
+        pytest.param("forward . ::1 {\n read_timeout 0\n}", "3:15 read_timeout '0' is not above 0", id="zero"),
+        pytest.param("forward . ::1 {\n health_check 1s domain\n}", "3:18 health_check: a name was expected", id="health"),
+        pytest.param("forward . ::1 {\n max_age 5s\n}", "2:1 max_age (5s) must not be less than expire (10s)", id="max_age"),
+        pytest.param("forward . ::1 {\n source_address lo\n}", "3:17 'lo' is not an IP address", id="source"),
+        pytest.param("forward . ::1 {\n tls_servername x\n}", "3:2 option 'tls_servername' of forward is not built yet", id="not built"),
+        pytest.param("forward . ::1 {\n polcy random\n}", "3:2 unknown property 'polcy' (did you mean 'policy'?)", id="unknown"),
+    ],
+)
+def test_rejects(text: str, error: str) -> None:
+    """The word at fault is named."""
+    assert world.rejection("forward", text).startswith(error)
+
+
+def test_reads_resolv_conf() -> None:
+    """`nameserver` lines that hold an address; comments and zone ids are cut off."""
+    text = b"search a.b\nnameserver 192.0.2.1 # first\n;nameserver 192.0.2.9\nnameserver fe80::1%eth0\nnameserver x\noptions ndots:5\n"
+    assert nameservers(text) == [("192.0.2.1", 53), ("fe80::1", 53)]
+
+
+def test_gathers_files(tmp_path: Path) -> None:
+    """By path; a line that ends without any upstream is an error."""
+    path = tmp_path / "resolv.conf"
+    path.write_text("nameserver 192.0.2.1\n")
+    read = world.options("forward", f"forward . {path}")
+    assert gather(read, {}) == {str(path): b"nameserver 192.0.2.1\n"}
+    path.write_text("search a.b\n")
+    with pytest.raises(CorefileError, match=r"Corefile:2:1 .*no valid upstream addresses found in"):
+        gather(read, {})
+    path.unlink()
+    with pytest.raises(CorefileError, match="no such file or directory"):
+        gather(read, {})

@@ -1,0 +1,60 @@
+"""The plugin `log` (spec C-log)."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from svcdns.chain.query import Client, Query
+from svcdns.plugins.log import Log
+from svcdns.wire.codes import AA, RD, Rcode
+from svcdns.wire.reply import Reply
+from tests.support import world
+
+POSITIVE = Reply(flags=AA | RD, answer=world.records("a.example.org. 5 IN A 10.0.0.1"))
+NXDOMAIN = Reply(rcode=Rcode.NXDOMAIN)
+
+
+def lines(text: str, caplog: pytest.LogCaptureFixture, *answered: tuple[Query, Reply]) -> list[str]:
+    """What is logged of these queries."""
+    caplog.set_level(logging.INFO)
+    plugin = Log(world.options("log", text), world.environment())
+    for query, reply in answered:
+        plugin.observe(query, reply, 83, 0.000123)
+    return [record.getMessage() for record in caplog.records]
+
+
+def test_common_format(caplog: pytest.LogCaptureFixture) -> None:
+    """That of CoreDNS; the name is lowered."""
+    asked = world.query("A.example.org.", ident=4711, edns=world.edns(1232, dnssec_ok=True))
+    line = '192.0.2.1:40000 - 4711 "A IN a.example.org. udp 40 true 1232" NOERROR qr,aa,rd 83 0.000123000s'
+    assert lines("log", caplog, (asked, POSITIVE)) == [line]
+
+
+def test_ipv6_client_without_edns_over_tcp(caplog: pytest.LogCaptureFixture) -> None:
+    """An address in brackets; the size that TCP takes."""
+    asked = world.query("a.", "TXT", client=Client("2001:db8::1", 9, "::1", 53, "tcp", 2))
+    assert lines("log . {combined}", caplog, (asked, NXDOMAIN)) == [
+        '[2001:db8::1]:9 - 0 "TXT IN a. tcp 40 false 65535" NXDOMAIN qr 83 0.000123000s "0"'
+    ]
+
+
+def test_the_first_rule_that_covers_the_name_decides(caplog: pytest.LogCaptureFixture) -> None:
+    """Even if its class logs nothing."""
+    text = "log example.org {\n class denial\n}\nlog . {name}"
+    inside, outside = world.query("x.example.org."), world.query("elsewhere.")
+    found = lines(text, caplog, (inside, POSITIVE), (outside, POSITIVE), (inside, NXDOMAIN))
+    assert [line.split(" ")[0] for line in found] == ["elsewhere.", "192.0.2.1:40000"]
+
+
+def test_placeholders(caplog: pytest.LogCaptureFixture) -> None:
+    """Metadata that nobody published is a dash; unknown braces stay."""
+    text = 'log . "{local} {rsize} {/kubernetes/kind} {odd} {>rflags}"'
+    assert lines(text, caplog, (world.query("a."), POSITIVE)) == ["192.0.2.53 83 - {odd} qr,aa,rd"]
+
+
+def test_rejects() -> None:
+    """An unknown class and an unknown option."""
+    assert world.rejection("log", "log {\n class good\n}").startswith("3:8 'good' is unknown; one of all, success")
+    assert world.rejection("log", "log {\n klass all\n}") == "3:2 unknown property 'klass' (did you mean 'class'?)"

@@ -1,0 +1,17 @@
+"""The directive `root` (spec C-root)."""
+
+from __future__ import annotations
+
+from svcdns.plugins.root import Options
+from tests.support import world
+
+
+def test_the_last_one_counts() -> None:
+    """A later line replaces an earlier one."""
+    assert world.options("root", "root zones\nroot other") == Options("other")
+
+
+def test_takes_one_folder() -> None:
+    """No more, and no less."""
+    assert world.rejection("root", "root").startswith("2:1 Wrong argument count")
+    assert world.rejection("root", "root a b").startswith("2:8 Wrong argument count")

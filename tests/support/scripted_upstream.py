@@ -1,0 +1,119 @@
+"""A DNS server on loopback that answers as a test tells it: over UDP and TCP on one port, inside the test's event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import Self
+
+import dns.flags
+import dns.message
+import dns.rrset
+
+from svcdns.wire.message import Message, parse_message
+
+Respond = Callable[[dns.message.Message, str], list[bytes] | bytes | None]
+"""From the question and its transport to packets, or None for silence."""
+
+
+def answer(*lines: str, rcode: int = 0, flags: int = 0) -> Respond:
+    """A reply with these records in the answer section."""
+
+    def respond(query: dns.message.Message, _transport: str) -> bytes:
+        reply = dns.message.make_response(query, recursion_available=True)
+        reply.set_rcode(rcode)
+        reply.flags |= flags
+        for line in lines:
+            name, ttl, rclass, rtype, *rest = line.split()
+            reply.answer.append(dns.rrset.from_text(name, int(ttl), rclass, rtype, " ".join(rest)))
+        return reply.to_wire(max_size=65535)
+
+    return respond
+
+
+def silence(_query: dns.message.Message, _transport: str) -> None:
+    """No reply at all."""
+
+
+class ScriptedUpstream:
+    """`respond` may be changed at any time; `asked` has what came, with its transport."""
+
+    def __init__(self, respond: Respond | None = None) -> None:
+        """Answers NOERROR without records if not told otherwise."""
+        self.respond = respond or answer()
+        self.asked: list[tuple[Message, str]] = []
+        self.connections = 0
+        self.port = 0
+        self._arrived: asyncio.Queue[Message] = asyncio.Queue()
+        self._writers: set[asyncio.StreamWriter] = set()
+
+    async def __aenter__(self) -> Self:
+        """Binds one port for both transports."""
+        loop = asyncio.get_running_loop()
+        while True:
+            self._tcp = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+            self.port = self._tcp.sockets[0].getsockname()[1]
+            self._udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            self._udp.setblocking(False)
+            try:
+                self._udp.bind(("127.0.0.1", self.port))
+            except OSError:
+                self._tcp.close()
+                self._udp.close()
+                continue
+            loop.add_reader(self._udp, self._datagram)
+            return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Closes it."""
+        self.close()
+        await self._tcp.wait_closed()
+
+    def close(self) -> None:
+        """Stops to listen, and ends connections."""
+        if self._udp.fileno() >= 0:
+            asyncio.get_running_loop().remove_reader(self._udp)
+            self._udp.close()
+        self._tcp.close()
+        self.hang_up()
+
+    def hang_up(self) -> None:
+        """Ends the connections that are open."""
+        for writer in self._writers:
+            writer.close()
+
+    async def question(self) -> Message:
+        """The next question that comes."""
+        return await asyncio.wait_for(self._arrived.get(), 10)
+
+    @property
+    def transports(self) -> list[str]:
+        """How each question came."""
+        return [transport for _, transport in self.asked]
+
+    def _answers(self, packet: bytes, transport: str) -> list[bytes]:
+        message = parse_message(packet)
+        self.asked.append((message, transport))
+        self._arrived.put_nowait(message)
+        found = self.respond(dns.message.from_wire(packet), transport)
+        return [] if found is None else [found] if isinstance(found, bytes) else found
+
+    def _datagram(self) -> None:
+        packet, client = self._udp.recvfrom(65535)
+        for reply in self._answers(packet, "udp"):
+            self._udp.sendto(reply, client)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        self._writers.add(writer)
+        try:
+            while True:
+                size = int.from_bytes(await reader.readexactly(2), "big")
+                for reply in self._answers(await reader.readexactly(size), "tcp"):
+                    writer.write(len(reply).to_bytes(2, "big") + reply)
+        except (asyncio.IncompleteReadError, OSError):
+            pass
+        finally:
+            self._writers.discard(writer)
+            writer.close()
