@@ -55,7 +55,7 @@ class ApiDouble:
     def __init__(self, objects: Iterable[Object] = (), *, page: int = 0, tls: ssl.SSLContext | None = None) -> None:
         """`page` bounds the objects of a page besides the client's own limit."""
         self.requests: list[Request] = []
-        self.faults: dict[str, deque[Fault]] = {path: deque() for path in PATHS.values()}
+        self.faults: dict[str, deque[Fault | None]] = {path: deque() for path in PATHS.values()}
         self.port = 0
         self._page, self._tls = page, tls
         self._version = 100
@@ -64,13 +64,13 @@ class ApiDouble:
         self._history: list[tuple[int, str, bytes]] = []
         self._watches: dict[asyncio.Queue[bytes | None], str] = {}
         self._snapshots: dict[str, list[Object]] = {}
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         for item in objects:
             self._store(item)
 
     def __enter__(self) -> Self:
         """Listens on a port of loopback that the kernel chooses."""
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
         self._in_loop(self._listen)
         return self
@@ -131,8 +131,8 @@ class ApiDouble:
         """Cuts the watches of a resource."""
         self._in_loop(lambda: [queue.put_nowait(None) for queue, watched in self._watches.items() if watched == path])
 
-    def fail(self, path: str, *faults: Fault) -> None:
-        """Meets the next requests of a resource with faults, one each."""
+    def fail(self, path: str, *faults: Fault | None) -> None:
+        """Meets the next requests of a resource with faults, one each; None lets one through."""
         self.faults[path].extend(faults)
 
     def asked(self, path: str, *, watch: bool | None = None) -> list[Request]:
@@ -156,9 +156,9 @@ class ApiDouble:
         app = web.Application()
         for path in PATHS.values():
             app.router.add_get(path, self._answer)
-        self._runner = web.AppRunner(app, access_log=None)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", self.port, ssl_context=self._tls, shutdown_timeout=0.1)
+        site = web.TCPSite(self._runner, "127.0.0.1", self.port, ssl_context=self._tls)
         await site.start()
         self.port = self._runner.addresses[0][1]
 
@@ -192,8 +192,10 @@ class ApiDouble:
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         self.requests.append(Request(request.path, dict(request.query), dict(request.headers)))
-        if self.faults[request.path]:
-            return self._fault(request, self.faults[request.path].popleft())
+        faults = self.faults[request.path]
+        fault = faults.popleft() if faults else None
+        if fault is not None:
+            return self._fault(request, fault)
         if "watch" in request.query:
             return await self._watch(request)
         return self._list(request)
@@ -220,10 +222,6 @@ class ApiDouble:
             metadata["remainingItemCount"] = len(items) - start - limit
         body = {"kind": "List", "apiVersion": "v1", "metadata": metadata, "items": items[start : start + limit]}
         return web.Response(body=json.dumps(body).encode(), content_type="application/json")
-
-    def forget_pages(self) -> None:
-        """Makes the continue tokens that are out too old."""
-        self._snapshots.clear()
 
     async def _watch(self, request: web.Request) -> web.StreamResponse:
         since = int(request.query["resourceVersion"])
