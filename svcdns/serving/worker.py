@@ -48,16 +48,21 @@ DRAIN_PATIENCE: Final = 5.0
 log = logging.getLogger("svcdns")
 
 
+def _nothing() -> None:
+    return None
+
+
 def load_plugin(name: str) -> Any:
     """The module of a directive that is built."""
     return importlib.import_module(BUILT[name])
 
 
 class _Generation:
-    """Chains of one Corefile, and the callbacks of its plugins for data."""
+    """Chains of one Corefile, the callbacks of its plugins for data, and what they keep from chain to chain."""
 
     def __init__(self) -> None:
         self.chains = Chains()
+        self.kept: set[tuple[Any, ...]] = set()
         self.on_data: dict[tuple[str, str], list[Callable[[bytes], None]]] = {}
 
 
@@ -78,6 +83,7 @@ class Worker:
         self._ticking: list[Callable[[], None]] = []
         self._configured = self._draining = self._frozen = False
         self._last_breath = 0.0
+        self._spilled = 0
         self._reader = FrameReader(ToWorker)
 
     # -- the feed
@@ -177,7 +183,7 @@ class Worker:
                 ask=lambda query: self._ask(listen[0], query),
                 log=plugin_logger(name),
                 index=self._index_for,
-                kept=self._keep,
+                kept=lambda key, make: self._keep(generation, key, make),
                 data=lambda plugin, key: self._data.get((plugin, key)),
                 on_data=lambda plugin, key, call: generation.on_data.setdefault((plugin, key), []).append(call),
                 forget=lambda owners: self._forget(set(owners)),
@@ -196,7 +202,8 @@ class Worker:
     def _index_for(self, watch: WatchOptions) -> Index:
         return self._indexes[self._views[msgspec.msgpack.encode(watch)]]
 
-    def _keep(self, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
+    def _keep(self, generation: _Generation, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
+        generation.kept.add(key)
         if key not in self._kept:
             self._kept[key] = make()
         return self._kept[key]
@@ -212,9 +219,15 @@ class Worker:
             del self._indexes[source]
         await self.listening.swap(built.chains.listeners)
         old.chains.stop()
+        self._let_go(built.kept)
         built.chains.start()
         self._configured = True
         self._show_state()
+
+    def _let_go(self, kept: set[tuple[Any, ...]]) -> None:
+        """Ends what the chains that are gone have kept, and the live ones do not."""
+        for key in [key for key in self._kept if key not in kept]:
+            getattr(self._kept.pop(key), "stop", _nothing)()
 
     def _take_data(self, data: Data) -> None:
         key = (data.plugin, data.key)
@@ -253,6 +266,9 @@ class Worker:
             tick()
         self.fold()
         self._show_state()
+        if self.counters.spilled > self._spilled:
+            self._spilled = self.counters.spilled
+            log.warning("no room for %d series of metrics: they are not counted", self._spilled)
 
     def fold(self) -> None:
         """Brings the counters up to date."""

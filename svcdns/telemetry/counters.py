@@ -26,17 +26,14 @@ from typing import Final
 
 import msgspec
 
-from svcdns.errors import SvcdnsError
 from svcdns.telemetry.shared import REGION_SIZE, State
 
-CELLS: Final = 32768
+CELLS: Final = 1 << 18
+SPILL: Final = 64
+"""The first cells of a region take what has no room: they belong to no series, and are as many as the widest family has."""
 _CELLS_AT: Final = 64
 _DIRECTORY_AT: Final = _CELLS_AT + 8 * CELLS
 _DIRECTORY_SIZE: Final = REGION_SIZE - _DIRECTORY_AT
-
-
-class RegionFullError(SvcdnsError):
-    """No room for a further series: the labels of a metric have more values than can be right."""
 
 
 class MetricKind(StrEnum):
@@ -97,6 +94,8 @@ class Counters:
         self._clock = self._region[0:16].cast("d")
         self._families: dict[str, Family] = {}
         self._cells: dict[tuple[str, tuple[str, ...]], int] = {}
+        self.spilled = 0
+        """Series that there was no room for."""
         for entry in _entries(self._region):
             if isinstance(entry, Family):
                 self._families[entry.name] = entry
@@ -112,21 +111,24 @@ class Counters:
         self._clock[1] = float(state)
 
     def cell(self, family: Family, *values: str) -> int:
-        """The first cell of the series with these label values, made at 0 where it is new. Raises RegionFullError."""
+        """The first cell of the series with these label values, made at 0 where it is new.
+
+        Where there is no room left, one that nobody reads, and `spilled` grows: a metric too many must not cost an answer.
+        """
         key = (family.name, values)
         found = self._cells.get(key)
         if found is not None:
             return found
         if len(values) != len(family.labels):
             raise ValueError(f"{family.name} has labels {family.labels}, not {values}")
-        if family.name not in self._families:
-            self._append(family)
-            self._families[family.name] = family
-        cell = self._words[1]
-        if cell + family.width > CELLS:
-            raise RegionFullError(f"no cell left for {family.name}{values}")
+        cell = max(self._words[1], SPILL)
+        new: list[Family | Series] = [] if family.name in self._families else [family]
+        if cell + family.width > CELLS or not self._append(*new, Series(family.name, values, cell)):
+            self.spilled += 1
+            self._cells[key] = 0
+            return 0
+        self._families[family.name] = family
         self._words[1] = cell + family.width
-        self._append(Series(family.name, values, cell))
         self._cells[key] = cell
         return cell
 
@@ -153,15 +155,16 @@ class Counters:
             if name == family.name:
                 self.values[cell] = 0.0
 
-    def _append(self, entry: Family | Series) -> None:
-        data = _encode(entry)
+    def _append(self, *entries: Family | Series) -> bool:
+        """Puts all of them into the directory, or none where there is no room."""
+        data = b"".join(len(one).to_bytes(4, "little") + one for one in map(_encode, entries))
         used = self._words[0]
-        if used + 4 + len(data) > _DIRECTORY_SIZE:
-            raise RegionFullError(f"no room in the directory for {entry}")
+        if used + len(data) > _DIRECTORY_SIZE:
+            return False
         at = _DIRECTORY_AT + used
-        self._region[at + 4 : at + 4 + len(data)] = data
-        self._region[at : at + 4] = len(data).to_bytes(4, "little")
-        self._words[0] = used + 4 + len(data)
+        self._region[at : at + len(data)] = data
+        self._words[0] = used + len(data)
+        return True
 
 
 def samples(region: memoryview) -> Iterator[Sample]:

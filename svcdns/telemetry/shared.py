@@ -13,7 +13,7 @@ import tempfile
 from enum import IntEnum
 from typing import Final
 
-REGION_SIZE: Final = 1 << 20
+REGION_SIZE: Final = 4 << 20
 SLOTS: Final = 64
 """Worker slots that a mapping has room for; a region takes memory only once it is written to."""
 CONTROL: Final = 0

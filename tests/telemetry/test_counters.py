@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from svcdns.telemetry.counters import CELLS, Counters, Family, MetricKind, RegionFullError, samples
+from svcdns.telemetry.counters import CELLS, SPILL, Counters, Family, MetricKind, samples
 from svcdns.telemetry.shared import REGION_SIZE, SLOTS, State, clear_heartbeat, heartbeat, make, regions, state
 
 ASKED = Family("asked_total", MetricKind.COUNTER, "Questions.", ("zone",))
@@ -49,14 +49,29 @@ def test_any_labels(counts: list[tuple[str, int]]) -> None:
     assert {sample.values[0]: sample.cells[0] for sample in samples(shared)} == expected
 
 
-def test_a_full_region_is_an_error() -> None:
-    """Labels that explode are a defect, not a crash of memory."""
-    counters = Counters(region())
-    wide = Family("wide", MetricKind.HISTOGRAM, "", ("n",), tuple(float(n) for n in range(2000)))
-    for number in range(CELLS // wide.width):
-        counters.cell(wide, str(number))
-    with pytest.raises(RegionFullError):
-        counters.cell(wide, "one more")
+def test_what_has_no_room_is_counted_nowhere() -> None:
+    """Labels that explode cost their own series, neither an answer nor the series that are there."""
+    counters = Counters(shared := region())
+    wide = Family("wide", MetricKind.HISTOGRAM, "", ("n",), tuple(float(n) for n in range(SPILL - 2)))
+    room = (CELLS - SPILL) // wide.width
+    for number in range(room):
+        counters.observe(wide, counters.cell(wide, str(number)), 1.0)
+    assert counters.spilled == 0
+    counters.observe(wide, counters.cell(wide, "one more"), 1.0)
+    counters.observe(wide, counters.cell(wide, "one more"), 1e9)
+    assert counters.spilled == 1
+    found = list(samples(shared))
+    assert len(found) == room
+    assert {sum(sample.cells[:-1]) for sample in found} == {1.0}
+
+
+def test_a_full_directory_too() -> None:
+    """Names of any length."""
+    counters = Counters(shared := region())
+    for number in range(8):
+        counters.count(ASKED, f"{number}" * (1 << 18))
+    assert 0 < counters.spilled < 8
+    assert len(list(samples(shared))) == 8 - counters.spilled
 
 
 def test_label_values_have_to_match() -> None:
