@@ -35,7 +35,7 @@ from svcdns.errors import SvcdnsError
 from svcdns.plugins import health, reload
 from svcdns.telemetry.channel import Channel, ChannelClosedError, Message
 from svcdns.telemetry.counters import Counters
-from svcdns.telemetry.logging import plugin_logger
+from svcdns.telemetry.logging import DroppedLines, plugin_logger
 from svcdns.telemetry.shared import State, heartbeat, state
 
 BEAT = 1.0
@@ -455,8 +455,10 @@ class Control:
     # -- what is shown
 
     async def _beat(self) -> None:
+        dropped_lines = DroppedLines(self._counters)
         while True:
             self._counters.beat(time.monotonic())
+            dropped_lines.fold()
             await asyncio.sleep(BEAT)
 
     def _note_build(self) -> None:

@@ -34,7 +34,7 @@ from svcdns.serving.listening import Listening
 from svcdns.serving.udp import SOCKET_DROPS
 from svcdns.telemetry.clock import Clock
 from svcdns.telemetry.counters import Counters
-from svcdns.telemetry.logging import plugin_logger
+from svcdns.telemetry.logging import DroppedLines, plugin_logger
 from svcdns.telemetry.shared import State
 from svcdns.wire.codes import Rcode
 from svcdns.wire.reply import Owner, bare
@@ -84,6 +84,7 @@ class Worker:
         self._configured = self._draining = self._frozen = False
         self._last_breath = 0.0
         self._spilled = 0
+        self._dropped_lines = DroppedLines(counters)
         self._reader = FrameReader(ToWorker)
 
     # -- the feed
@@ -266,6 +267,7 @@ class Worker:
             tick()
         self.fold()
         self._show_state()
+        self._dropped_lines.fold()
         if self.counters.spilled > self._spilled:
             self._spilled = self.counters.spilled
             log.warning("no room for %d series of metrics: they are not counted", self._spilled)
@@ -275,7 +277,8 @@ class Worker:
         for desk in self.listening.desks:
             fold(desk, [reader for reader in self.listening.readers if reader.desk is desk], self.breathe)
         for server, address, slot, drops in self.listening.drop_counts():
-            self.counters.set(self.counters.cell(SOCKET_DROPS, server, address, str(slot)), drops)
+            if slot == self.slot:  # the kernel goes on counting those of a worker that is down; it reports them when it is back
+                self.counters.set(self.counters.cell(SOCKET_DROPS, server, address, str(slot)), drops)
 
     async def drain(self) -> None:
         """Stops: what has arrived is answered, questions in flight are waited for, connections close behind their answers."""

@@ -12,10 +12,16 @@ import queue
 import threading
 from typing import Final
 
+from svcdns.telemetry.counters import Counters, Family, MetricKind
+
 QUEUE_LINES: Final = 8192
 LINE_OCTETS: Final = 4096
 ROOT: Final = "svcdns"
 PLUGIN_PREFIX: Final = "svcdns.plugin."
+
+DROPPED: Final = Family(
+    "svcdns_log_lines_dropped_total", MetricKind.COUNTER, "Log lines that were dropped because whoever reads the log was too slow."
+)
 
 
 class LineFormatter(logging.Formatter):
@@ -86,6 +92,21 @@ def set_up(*, debug: bool = False) -> LineWriter:
     logger.setLevel(logging.DEBUG if debug else logging.INFO)
     logger.propagate = False
     return writer
+
+
+class DroppedLines:
+    """Brings the number of lines that this process has dropped into its counters."""
+
+    def __init__(self, counters: Counters) -> None:
+        """From what its log has dropped by now."""
+        self._counters, self._cell = counters, counters.cell(DROPPED)
+        self._seen = 0
+
+    def fold(self) -> None:
+        """Counts those since the last time."""
+        dropped = sum(handler.dropped for handler in logging.getLogger(ROOT).handlers if isinstance(handler, LineWriter))
+        self._counters.add(self._cell, dropped - self._seen)
+        self._seen = dropped
 
 
 def plugin_logger(name: str) -> logging.Logger:

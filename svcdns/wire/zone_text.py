@@ -7,6 +7,7 @@ writes unknown ones (`\\# length hex`). `$INCLUDE` reads other files; nothing el
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import struct
 from collections.abc import Callable, Iterator
@@ -242,6 +243,16 @@ class _Reader:
 
     # -- data that is names and numbers
 
+    def ipv4(self, words: list[str]) -> bytes:
+        """An IPv4 address."""
+        (address,) = words
+        return ipaddress.IPv4Address(address).packed
+
+    def ipv6(self, words: list[str]) -> bytes:
+        """An IPv6 address in any of its forms (RFC 4291 §2.2), that with an IPv4 address at its end too, which dnslib does not read."""
+        (address,) = words
+        return ipaddress.IPv6Address(address).packed
+
     def one_name(self, words: list[str]) -> bytes:
         """A name alone: NS, CNAME, PTR, DNAME."""
         (name,) = words
@@ -280,6 +291,8 @@ class _Reader:
 
 
 _OWN: Final[dict[int, Callable[[_Reader, list[str]], bytes]]] = {
+    Type.A: _Reader.ipv4,
+    Type.AAAA: _Reader.ipv6,
     Type.NS: _Reader.one_name,
     Type.CNAME: _Reader.one_name,
     Type.PTR: _Reader.one_name,

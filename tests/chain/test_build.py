@@ -1,0 +1,119 @@
+"""From blocks to chains: the order of plugins, and what a chain is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+from svcdns.chain.build import Chains, build, chain
+from svcdns.chain.handler import Following
+from svcdns.chain.plan import plan
+from svcdns.chain.query import Answer, Query
+from svcdns.corefile.parser import parse
+from svcdns.wire.codes import Rcode
+from svcdns.wire.reply import Reply
+from tests.support import world
+
+ORDER = ("reload", "prometheus", "log", "cache", "forward")
+
+
+@dataclass(frozen=True)
+class Options:
+    """The words of the directive."""
+
+    words: tuple[str, ...]
+
+
+class Plugin:
+    """Says its name, and asks on."""
+
+    name = "plugin"
+    trail: list[str]
+
+    def __init__(self, options: Options, environment: Any) -> None:
+        """Keeps both."""
+        self.options, self.environment = options, environment
+
+    def handle(self, query: Query, following: Following) -> Answer:
+        """Leaves a mark."""
+        self.trail.append(self.name)
+        return following(query)
+
+    def start(self) -> None:
+        """Leaves a mark."""
+        self.trail.append(f"start {self.name}")
+
+    def stop(self) -> None:
+        """Leaves a mark."""
+        self.trail.append(f"stop {self.name}")
+
+
+def built(text: str, **extra: Any) -> tuple[Chains, list[str]]:
+    """The chains of a Corefile, and the trail of their plugins. `extra` adds to the class of a plugin."""
+    trail: list[str] = []
+
+    def load(name: str) -> Any:
+        made = type(name, (Plugin,), {"name": name, "trail": trail, **extra.get(name, {})})
+        words = lambda block: Options(tuple(word.text for d in block.directives for word in d.arguments))  # noqa: E731
+        return SimpleNamespace(PLUGIN=None if name in ("reload", "prometheus") else made, parse=words)
+
+    plans = plan(parse(text, "Corefile", environ={}), ORDER, load)
+    hosts = [("127.0.0.1",)] * len(plans)
+    return build(plans, hosts, load, lambda block, server, listen, name: SimpleNamespace(server=server, listen=listen)), trail
+
+
+def test_the_order_is_fixed() -> None:
+    """Whatever the order in the file; start and stop go the same way."""
+    chains, trail = built(". {\n forward a\n cache\n log\n}")
+    chains.start()
+    listener = chains.listeners["127.0.0.1", 53]
+    reply = world.now(listener.ask(world.query("a.b.")))
+    chains.stop()
+    names = ["log", "cache", "forward"]
+    assert trail == [f"start {name}" for name in names] + names + [f"stop {name}" for name in names]
+    assert (reply.rcode, reply.error) == (Rcode.SERVFAIL, "plugin/forward: no next plugin found")
+
+
+def test_zones_of_a_block_share_their_plugins() -> None:
+    """And each has its route on each port."""
+    chains, _ = built("a.b c.d:54 {\n log\n}")
+    assert len(chains.handlers) == 1
+    assert {where: list(listener.routes) for where, listener in chains.listeners.items()} == {
+        ("127.0.0.1", 53): [b"\1a\1b\0"],
+        ("127.0.0.1", 54): [b"\1c\1d\0"],
+    }
+
+
+def test_what_metrics_and_observers_need() -> None:
+    """Whether the block counts, who is said to have written, who watches."""
+    chains, _ = built("a {\n prometheus\n log\n cache\n}\nb {\n cache\n}", log={"observe": lambda *_: None})
+    routes = chains.listeners["127.0.0.1", 53].routes
+    assert [(route.counted, route.writer, len(route.observers)) for route in routes.values()] == [(True, "log", 1), (False, "", 0)]
+    assert chains.listeners["127.0.0.1", 53].observed
+
+
+def test_a_block_that_only_configures_answers_nothing() -> None:
+    """Its names are refused."""
+    chains, _ = built(". {\n reload\n}")
+    assert world.now(chains.listeners["127.0.0.1", 53].ask(world.query("a."))).rcode == Rcode.REFUSED
+
+
+def test_other_classes_only_where_a_plugin_takes_them() -> None:
+    """As CoreDNS lets them pass."""
+    for text, rcode in ((". {\n log\n}", Rcode.REFUSED), (". {\n forward x\n}", Rcode.SERVFAIL)):
+        listener = built(text)[0].listeners["127.0.0.1", 53]
+        query = world.query("version.bind.", "TXT", rclass=3)
+        assert world.now(listener.answer(query, listener.route(query))).rcode == rcode
+
+
+def test_unready_plugins_by_name() -> None:
+    """Each once, sorted."""
+    chains, _ = built("a {\n log\n cache\n}\nb {\n cache\n}", cache={"ready": lambda _self: False})
+    assert chains.unready() == ("cache",)
+
+
+def test_an_empty_chain_is_none() -> None:
+    """So that the core refuses without asking."""
+    assert chain([]) is None
+    assert isinstance(Reply(), Reply)

@@ -1,0 +1,34 @@
+"""Changing a reply that is there, or to come; joining the terms of two."""
+
+from __future__ import annotations
+
+import msgspec
+
+from svcdns.chain.handler import joined, then
+from svcdns.wire.codes import AA
+from svcdns.wire.reply import UNTIL_CHANGED, Reply
+from tests.support import world
+
+
+def mark(reply: Reply) -> Reply:
+    """A changed copy."""
+    return msgspec.structs.replace(reply, flags=AA)
+
+
+async def test_then() -> None:
+    """At once where it can be."""
+    assert world.now(then(Reply(), mark)).flags == AA
+
+    async def later() -> Reply:
+        return Reply(rcode=3)
+
+    assert await world.soon(then(later(), mark)) == Reply(rcode=3, flags=AA)
+
+
+def test_joined() -> None:
+    """The shorter lifetime, all facts, both counts; for this client if either is."""
+    one = Reply(lifetime=UNTIL_CHANGED, owners=(("a",), ("b",)), counts=((1, 1.0),))
+    other = Reply(rcode=3, lifetime=5.0, owners=(("b",), ("c",)), counts=((2, 1.0),), for_client=True)
+    reply = joined(one, other)
+    assert (reply.rcode, reply.lifetime, reply.owners) == (0, 5.0, (("a",), ("b",), ("c",)))
+    assert (reply.for_client, reply.counts) == (True, ((1, 1.0), (2, 1.0)))

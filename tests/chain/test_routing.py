@@ -1,0 +1,75 @@
+"""Which zone answers a question."""
+
+from __future__ import annotations
+
+import pytest
+
+from svcdns.chain.query import MAX_DEPTH, Query
+from svcdns.chain.routing import DROPPED, Listener, Route
+from svcdns.wire import names
+from svcdns.wire.codes import Rcode
+from svcdns.wire.reply import Reply
+from tests.support import world
+
+
+def listener(*zones: str, host: str = "") -> Listener:
+    """One that serves these zones."""
+    made = Listener(host, 53)
+    for zone in zones:
+        wire = names.from_text(zone)
+        made.routes[wire] = Route(wire, zone, lambda _query: Reply())
+    return made
+
+
+@pytest.mark.parametrize(
+    ("name", "rtype", "zone"),
+    [
+        pytest.param("x.b.c.", "A", "b.c.", id="longest match"),
+        pytest.param("X.B.C.", "A", "b.c.", id="case"),
+        pytest.param("b.c.", "A", "b.c.", id="apex"),
+        pytest.param("xb.c.", "A", "c.", id="whole labels only"),
+        pytest.param("b.c.", "DS", "c.", id="DS belongs to the parent"),
+        pytest.param("x.b.c.", "DS", "b.c.", id="DS inside the zone"),
+        pytest.param("c.", "DS", "c.", id="DS where there is no parent"),
+        pytest.param("d.", "A", None, id="nobody's"),
+    ],
+)
+def test_finds_the_zone(name: str, rtype: str, zone: str | None) -> None:
+    """By labels from the right."""
+    found = listener("c.", "b.c.").find(world.query(name, rtype))
+    assert (None if found is None else found.zone_text) == zone
+
+
+def test_the_root_takes_the_rest() -> None:
+    """And nobody is refused."""
+    found = listener(".", "b.c.").find(world.query("d."))
+    assert found is not None
+    assert found.zone_text == "."
+
+
+def test_refused_before_any_chain() -> None:
+    """Other zones, and other classes."""
+    one = listener("b.c.")
+    assert one.route(world.query("d.")) is DROPPED
+    assert one.route(world.query("b.c.", rclass=3)) is DROPPED
+    one.any_class = True
+    assert one.route(world.query("b.c.", rclass=3)) is not DROPPED
+
+
+def test_self_queries_end() -> None:
+    """Eight levels deep."""
+    one = Listener("", 53)
+
+    def again(query: Query) -> object:
+        return query.ask(query.name, query.rtype)
+
+    one.routes[names.ROOT] = Route(names.ROOT, ".", again)  # type: ignore[arg-type]
+    reply = world.now(one.ask(world.query("a.")))
+    assert (reply.rcode, reply.error) == (Rcode.SERVFAIL, "too many levels of self-queries")
+    assert MAX_DEPTH == 8
+
+
+@pytest.mark.parametrize(("host", "label"), [("", "dns://:53"), ("10.0.0.1", "dns://10.0.0.1:53"), ("::1", "dns://[::1]:53")])
+def test_server_label(host: str, label: str) -> None:
+    """As metrics show it."""
+    assert listener(host=host).server == label

@@ -1,0 +1,132 @@
+"""One worker's feed: order, latest values, bounded memory."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+
+import pytest
+
+from svcdns.cluster.changes import Begin, Complete, Gone, Kind, Put, Serials
+from svcdns.cluster.objects import Service
+from svcdns.cluster.sources.feed import Changed, Configured, Data, Epoch, FrameReader, ToControl, ToWorker, frame
+from svcdns.control.feeds import Feed
+from svcdns.control.store import Key, View
+
+
+def service(number: int, ip: str = "10.0.0.1") -> Service:
+    """A Service."""
+    return Service("d", f"s{number}", (ip,))
+
+
+def key(number: int) -> Key:
+    """Its key in view 1."""
+    return Key(1, Kind.SERVICE, "d", f"s{number}")
+
+
+class World:
+    """A feed with a view, and the worker's end of it."""
+
+    def __init__(self) -> None:
+        """Both ends of a socket pair."""
+        self.view = View(1, (Kind.SERVICE,), lambda: 0.0)
+        self.heard: list[tuple[int, ToControl]] = []
+        ours, self.worker = socket.socketpair()
+        self.worker.setblocking(False)
+        self.feed = Feed(3, ours, {1: self.view}, lambda slot, content: self.heard.append((slot, content)))
+        self._reader = FrameReader(ToWorker)
+
+    def put(self, *services: Service) -> None:
+        """Changes objects, and tells of them."""
+        for one in services:
+            for difference in self.view.take(Put(one)):
+                assert isinstance(difference, Key)
+                self.feed.tell(difference)
+
+    async def received(self, count: int) -> list[ToWorker]:
+        """The next frames."""
+        loop = asyncio.get_running_loop()
+        out: list[ToWorker] = []
+        async with asyncio.timeout(10):
+            while len(out) < count:
+                self._reader.feed(await loop.sock_recv(self.worker, 1 << 20))
+                out += self._reader.frames()  # type: ignore[arg-type]
+        assert len(out) == count
+        return out
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    """Closed at the end."""
+    made = World()
+    yield made
+    made.feed.close()
+    made.worker.close()
+
+
+async def test_tells_in_order(world: World) -> None:
+    """Objects, absences, serials and other frames."""
+    world.feed.begin(9)
+    world.put(service(1))
+    world.feed.put(Data("file", "z", b"x"))
+    world.feed.tell(key(5))
+    world.feed.serials(world.view)
+    assert await world.received(5) == [
+        Epoch(9),
+        Changed(1, Put(service(1))),
+        Data("file", "z", b"x"),
+        Changed(1, Gone(Kind.SERVICE, "d", "s5")),
+        Changed(1, Serials()),
+    ]
+
+
+async def test_the_latest_value_wins(world: World) -> None:
+    """A worker that does not read costs an entry for each object, not for each change."""
+    for number in range(1000):
+        world.put(service(1, f"10.0.{number >> 8}.{number & 255}"))
+    assert len(world.feed._pending) == 1
+    assert await world.received(1) == [Changed(1, Put(service(1, "10.0.3.231")))]
+
+
+async def test_a_slow_worker_gets_everything_in_the_end(world: World) -> None:
+    """More than its socket holds; memory is the objects, once."""
+    for number in range(20_000):
+        world.put(service(number))
+    await asyncio.sleep(0)
+    world.put(service(19_999, "10.9.9.9"))
+    out = await world.received(20_000)
+    assert out[-1] == Changed(1, Put(service(19_999, "10.9.9.9")))
+    assert world.feed._pending == {}
+
+
+async def test_everything_is_a_list_of_each_kind(world: World) -> None:
+    """With its end, if the source's list is through."""
+    world.view.take(Put(service(1)))
+    world.feed.everything(world.view)
+    assert await world.received(3) == [Changed(1, Begin(Kind.SERVICE)), Changed(1, Put(service(1))), Changed(1, Serials())]
+    world.view.take(Begin(Kind.SERVICE))
+    world.view.take(Put(service(1)))
+    world.view.take(Complete(Kind.SERVICE))
+    world.feed.everything(world.view)
+    assert [type(one.change) for one in await world.received(4) if isinstance(one, Changed)] == [Begin, Put, Complete, Serials]
+
+
+async def test_hears_the_worker(world: World) -> None:
+    """Under its slot."""
+    world.worker.send(frame(Configured(5, "no")))
+    async with asyncio.timeout(10):
+        while not world.heard:
+            await asyncio.sleep(0)
+    assert world.heard == [(3, Configured(5, "no"))]
+
+
+async def test_a_worker_that_is_gone_closes_the_feed(world: World) -> None:
+    """What is told then goes nowhere."""
+    world.worker.close()
+    async with asyncio.timeout(10):
+        while not world.feed.closed:
+            await asyncio.sleep(0)
+    world.put(service(1))
+    await asyncio.sleep(0)
+    assert world.feed.closed

@@ -1,0 +1,77 @@
+"""The HTTP pages and their addresses."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from svcdns.control.http import HttpListenError, HttpPages
+from tests.support.server import free_port
+
+
+async def page(request: web.Request) -> web.Response:
+    """Says where it is."""
+    return web.Response(text=request.path)
+
+
+async def get(port: int, path: str) -> tuple[int, str]:
+    """Status and text; 0 where nobody listens."""
+    try:
+        async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}{path}") as response:
+            return response.status, await response.text()
+    except aiohttp.ClientConnectorError:
+        return 0, ""
+
+
+@pytest.fixture
+async def pages() -> AsyncIterator[HttpPages]:
+    """Ended after the test."""
+    made = HttpPages(dict.fromkeys(("/health", "/ready", "/metrics"), page))
+    yield made
+    await made.serve({})
+
+
+async def test_serves_each_page_at_its_address(pages: HttpPages) -> None:
+    """An address may have several; the others are not found there."""
+    one, other = free_port(), free_port()
+    await pages.serve({("127.0.0.1", one): frozenset({"/health", "/ready"}), ("127.0.0.1", other): frozenset({"/metrics"})})
+    assert await get(one, "/health") == (200, "/health")
+    assert await get(one, "/ready") == (200, "/ready")
+    assert (await get(one, "/metrics"))[0] == 404
+    assert (await get(other, "/nothing"))[0] == 404
+
+
+async def test_a_reload_changes_what_differs(pages: HttpPages) -> None:
+    """What stays is not touched."""
+    one, other = free_port(), free_port()
+    await pages.serve({("127.0.0.1", one): frozenset({"/health"})})
+    await pages.serve({("127.0.0.1", one): frozenset({"/ready"}), ("127.0.0.1", other): frozenset({"/health"})})
+    assert [(await get(one, path))[0] for path in ("/health", "/ready")] == [404, 200]
+    await pages.serve({("127.0.0.1", other): frozenset({"/health"})})
+    assert [(await get(port, "/health"))[0] for port in (one, other)] == [0, 200]
+
+
+async def test_an_address_that_is_taken_changes_nothing(pages: HttpPages) -> None:
+    """Neither the new addresses beside it nor the old ones."""
+    one, other = free_port(), free_port()
+    await pages.serve({("127.0.0.1", one): frozenset({"/health"})})
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(HttpListenError, match=f"listen tcp 127.0.0.1:{port}: bind: "):
+            await pages.serve({("127.0.0.1", other): frozenset({"/ready"}), ("127.0.0.1", port): frozenset({"/ready"})})
+    assert (await get(one, "/health"))[0] == 200
+    assert (await get(other, "/ready"))[0] == 0
+
+
+async def test_a_page_can_be_taken_away(pages: HttpPages) -> None:
+    """As at a stop: /ready goes, /health stays."""
+    port = free_port()
+    await pages.serve({("127.0.0.1", port): frozenset({"/health", "/ready"})})
+    await pages.without("/ready")
+    assert [(await get(port, path))[0] for path in ("/health", "/ready")] == [200, 404]

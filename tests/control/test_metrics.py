@@ -1,0 +1,74 @@
+"""The metrics page: sums over all regions."""
+
+from __future__ import annotations
+
+import re
+
+from svcdns.control import metrics
+from svcdns.telemetry.counters import Counters, Family, MetricKind
+from svcdns.telemetry.shared import REGION_SIZE
+
+ASKED = Family("coredns_asked_total", MetricKind.COUNTER, "Asked.", ("who",))
+TOOK = Family("coredns_took_seconds", MetricKind.HISTOGRAM, "Took.", (), (0.1, 1.0))
+HELD = Family("coredns_held", MetricKind.GAUGE, "Held.")
+
+
+def page(*regions: memoryview, accept: str = "") -> tuple[list[str], str]:
+    """The lines of our own families, and the content type."""
+    body, content_type = metrics.page(metrics.registry(list(regions)), accept)
+    return [line for line in body.decode().splitlines() if line.startswith("coredns_")], content_type
+
+
+def test_sums_over_processes() -> None:
+    """Counters, gauges and histograms, whose buckets become cumulative."""
+    regions = [memoryview(bytearray(REGION_SIZE)) for _ in range(3)]
+    for region, amount in zip(regions, (1, 2, 3), strict=True):
+        counters = Counters(region)
+        counters.count(ASKED, "a", amount=amount)
+        counters.count(HELD, amount=amount)
+        counters.observe(TOOK, counters.cell(TOOK), 0.05 * 10 ** (amount - 1))
+    Counters(regions[2]).count(ASKED, 'q"\n')
+    lines, content_type = page(*regions)
+    assert content_type.startswith("text/plain")
+    assert lines == [
+        'coredns_asked_total{who="a"} 6.0',
+        'coredns_asked_total{who="q\\"\\n"} 1.0',
+        "coredns_held 6.0",
+        'coredns_took_seconds_bucket{le="0.1"} 1.0',
+        'coredns_took_seconds_bucket{le="1.0"} 2.0',
+        'coredns_took_seconds_bucket{le="+Inf"} 3.0',
+        "coredns_took_seconds_count 3.0",
+        "coredns_took_seconds_sum 5.55",
+    ]
+
+
+def test_a_process_that_died_leaves_its_numbers() -> None:
+    """The one that takes its slot over goes on from them."""
+    region = memoryview(bytearray(REGION_SIZE))
+    Counters(region).count(ASKED, "a", amount=5)
+    Counters(region).count(ASKED, "a")
+    assert page(region)[0] == ['coredns_asked_total{who="a"} 6.0']
+
+
+def test_openmetrics_where_it_is_asked_for() -> None:
+    """By the Accept header."""
+    region = memoryview(bytearray(REGION_SIZE))
+    Counters(region).count(ASKED, "a")
+    body, content_type = metrics.page(metrics.registry([region]), "application/openmetrics-text; version=1.0.0")
+    assert content_type.startswith("application/openmetrics-text")
+    assert body.endswith(b"# EOF\n")
+
+
+def test_processes() -> None:
+    """Of this test's parent and its children."""
+    body, _ = metrics.page(metrics.registry([]), "")
+    found = dict(re.findall(r"^(process_\w+) (\S+)$", body.decode(), re.MULTILINE))
+    assert float(found["process_resident_memory_bytes"]) > 1 << 20
+    assert float(found["process_start_time_seconds"]) > 1e9
+    assert set(found) == {
+        "process_cpu_seconds_total",
+        "process_resident_memory_bytes",
+        "process_virtual_memory_bytes",
+        "process_open_fds",
+        "process_start_time_seconds",
+    }

@@ -1,0 +1,99 @@
+"""From a Corefile to everything that has to be brought about."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from svcdns.control.setup import Setup, period, prepare, refreshed, work_out
+from svcdns.corefile.errors import CorefileError
+from svcdns.corefile.load import load
+
+ZONE = "@ 60 IN SOA ns root {} 2 3 4 5\nwww 60 IN A 10.0.0.1\n"
+
+
+def setup(folder: Path, text: str) -> Setup:
+    """The set-up of a Corefile."""
+    path = folder / "Corefile"
+    path.write_text(text)
+    return prepare(str(path), 53)
+
+
+def test_addresses(tmp_path: Path) -> None:
+    """In file order, each once; blocks that bind have their own."""
+    made = setup(tmp_path, "a.b c.d:54 {\n whoami\n}\ne.f {\n bind 127.0.0.1 ::1\n whoami\n}\n")
+    assert made.listen == [("", 53), ("", 54), ("127.0.0.1", 53), ("::1", 53)]
+    assert made.zones == ["a.b.:53", "c.d.:54", "e.f.:53 on 127.0.0.1", "e.f.:53 on ::1"]
+
+
+def test_an_interface_stands_for_its_addresses(tmp_path: Path) -> None:
+    """Without those that are left out."""
+    made = setup(tmp_path, ". {\n bind lo {\n  except ::1\n }\n whoami\n}\n")
+    assert ("127.0.0.1", 53) in made.listen
+    assert ("::1", 53) not in made.listen
+
+
+def test_blocks_with_the_same_watch_share_a_view(tmp_path: Path) -> None:
+    """Options that do not concern the watch make no difference."""
+    block = "kubernetes cluster.local {{\n  endpoint {}\n  ttl {}\n }}\n"
+    text = f"a {{\n {block.format('http://x', 5)}}}\nb {{\n {block.format('http://x', 30)}}}\nc {{\n {block.format('http://y', 5)}}}\n"
+    views = list(setup(tmp_path, text).views.values())
+    assert [(view.options.endpoint, view.position.line) for view in views] == [("http://x", 2), ("http://y", 14)]
+
+
+def test_numbers_of_the_whole_server(tmp_path: Path) -> None:
+    """The largest of all blocks."""
+    made = setup(
+        tmp_path,
+        "a {\n multisocket 2\n health :1 {\n  lameduck 1s\n }\n whoami\n}\n"
+        "b {\n multisocket 3\n health :2 {\n  lameduck 3s\n }\n kubernetes c.l {\n  endpoint http://x\n  startup_timeout 9s\n }\n}\n",
+    )
+    assert (made.workers, made.lameduck, made.startup_timeout) == (3, 3.0, 9.0)
+    plain = setup(tmp_path, ". {\n whoami\n}\n")
+    assert (plain.workers, plain.lameduck, plain.startup_timeout) == (1, 0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        pytest.param("tls://. {\n whoami\n}", r"Corefile:1:1 .*transport 'tls://'", id="transport"),
+        pytest.param(". {\n bind nowhere0\n}", r"Corefile:2:2 .*not a valid IP address or interface name: 'nowhere0'", id="bind"),
+        pytest.param("a {\n whoami\n}\na {\n whoami\n}", r"Corefile:4:1 .*cannot serve dns://a\.:53", id="overlap"),
+        pytest.param(". {\n dnssec\n}", r"Corefile:2:2 .*'dnssec' is one of CoreDNS's", id="not built"),
+    ],
+)
+def test_what_cannot_be(tmp_path: Path, text: str, error: str) -> None:
+    """With its place."""
+    with pytest.raises(CorefileError, match=error):
+        setup(tmp_path, text)
+
+
+def test_the_same_zone_on_different_addresses_is_no_overlap(tmp_path: Path) -> None:
+    """As with CoreDNS."""
+    text = "a {\n bind 127.0.0.1\n whoami\n}\na {\n bind 127.0.0.2\n whoami\n}\n"
+    assert setup(tmp_path, text).listen == [("127.0.0.1", 53), ("127.0.0.2", 53)]
+
+
+def test_files_are_read_and_read_again(tmp_path: Path) -> None:
+    """At the interval of the plugin; the rest of the set-up stays."""
+    zone = tmp_path / "zone"
+    zone.write_text(ZONE.format(1))
+    made = setup(tmp_path, f"example.org {{\n file {zone} {{\n  reload 10s\n }}\n}}\n")
+    assert period(made) == 10.0
+    assert refreshed(made) == made
+    zone.write_text(ZONE.format(2))
+    again = refreshed(made)
+    assert again.plans == made.plans
+    assert again.data != made.data
+    assert period(setup(tmp_path, ". {\n whoami\n}\n")) == 0.0
+
+
+def test_what_was_gathered_before_may_be_kept(tmp_path: Path) -> None:
+    """The probe of `loop` is the same over a reload."""
+    path = tmp_path / "Corefile"
+    path.write_text(". {\n loop\n whoami\n}\n")
+    corefile = load(str(path), environ={}, default_port=53)
+    first = work_out(corefile, {})
+    assert work_out(corefile, first.data).data == first.data
+    assert work_out(corefile, {}).data != first.data
