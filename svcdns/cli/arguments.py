@@ -38,4 +38,9 @@ def parser(prog: str) -> argparse.ArgumentParser:
 
 def parse(prog: str, argv: Sequence[str]) -> argparse.Namespace:
     """The arguments. Exits with usage and code 2 on an unknown flag."""
-    return parser(prog).parse_args(argv)
+    return parser(prog).parse_args([_two_dashes(word) for word in argv])
+
+
+def _two_dashes(word: str) -> str:
+    """`-conf` as `--conf`: argparse takes abbreviations of the former whatever it is told."""
+    return f"-{word}" if len(word) > 2 and word[0] == "-" != word[1] else word

@@ -1,0 +1,35 @@
+"""CoreDNS's command line (spec L8)."""
+
+from __future__ import annotations
+
+import pytest
+
+from svcdns.cli.arguments import parse
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        pytest.param([], {"conf": None, "port": 53, "quiet": False}, id="nothing"),
+        pytest.param(["-conf", "F"], {"conf": "F"}, id="one dash"),
+        pytest.param(["--conf=F"], {"conf": "F"}, id="two dashes, equals sign"),
+        pytest.param(["-dns.port=54"], {"port": 54}, id="dns.port"),
+        pytest.param(["-p", "55"], {"port": 55}, id="p"),
+        pytest.param(["-quiet", "-pidfile", "P"], {"quiet": True, "pidfile": "P"}, id="quiet, pidfile"),
+        pytest.param(["-version"], {"version": True}, id="version"),
+        pytest.param(["-plugins"], {"plugins": True}, id="plugins"),
+    ],
+)
+def test_reads(words: list[str], expected: dict[str, object]) -> None:
+    """With one dash or two."""
+    found = vars(parse("svcdns", words))
+    assert {name: found[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize("words", [["-nothing"], ["-conf"], ["-p", "x"], ["-con", "F"]])
+def test_what_is_wrong_ends_with_usage(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit code 2, and no abbreviations."""
+    with pytest.raises(SystemExit) as ended:
+        parse("svcdns", words)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith("usage: svcdns")

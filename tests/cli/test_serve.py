@@ -1,0 +1,37 @@
+"""The commands that do not serve, and wrong ones."""
+
+from __future__ import annotations
+
+import pytest
+
+from svcdns import __version__
+from svcdns.cli import serve
+from svcdns.plugins import BUILT, ORDER
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    """Name and version, then platform and runtime."""
+    assert serve.run(["-version"]) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == f"svcdns-{__version__}"
+    assert "Python" in second
+
+
+def test_plugins(capsys: pytest.CaptureFixture[str]) -> None:
+    """Those that are built, each of them one of the order."""
+    assert serve.run(["-plugins"]) == 0
+    assert capsys.readouterr().out.splitlines() == [f"dns.{name}" for name in sorted(BUILT)]
+    assert set(BUILT) <= set(ORDER)
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        pytest.param(["extra"], "extra command line arguments: [extra]\n", id="words"),
+        pytest.param(["-p", "0"], "-dns.port 0: a port from 1 to 65535 was expected\n", id="port"),
+    ],
+)
+def test_what_is_wrong(words: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """One line, exit code 1."""
+    assert serve.run(words) == 1
+    assert capsys.readouterr().err == line

@@ -1,0 +1,191 @@
+"""The hot loop: packets in, replies out, errors counted."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import dns.message
+import pytest
+
+from svcdns.serving.folding import fold
+from svcdns.serving.udp import BATCH, IP_PKTINFO, SocketErrors, UdpReader
+from tests.support.desk import Place, bound
+from tests.support.world import Clock, counted
+
+ASKED = ("coredns_dns_requests_total", "dns://127.0.0.1:53", ".", "", "udp", "1", "A")
+
+
+class Served:
+    """A reader on a socket, and a client."""
+
+    def __init__(self, *, wildcard: bool = False, observed: bool = False) -> None:
+        """`wildcard` asks for packet information."""
+        self.place = Place("udp")
+        self.sock, self.client = bound(), bound()
+        if wildcard:
+            self.sock.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
+        self.place.listener.observed = observed
+        errors = SocketErrors(self.place.counters, "dns://:53", Clock())
+        self.reader = UdpReader(self.sock, self.place.desk, errors, wildcard=wildcard)
+
+    def send(self, *packets: bytes) -> None:
+        """From the client."""
+        for packet in packets:
+            self.client.sendto(packet, self.sock.getsockname())
+
+    def received(self) -> list[bytes]:
+        """What has come back."""
+        out = []
+        while True:
+            try:
+                out.append(self.client.recv(65535))
+            except BlockingIOError:
+                return out
+
+    def close(self) -> None:
+        """Closes both."""
+        self.sock.close()
+        self.client.close()
+
+
+@pytest.fixture(params=[{}, {"wildcard": True}, {"observed": True}], ids=["bound", "wildcard", "observed"])
+def served(request: pytest.FixtureRequest) -> Iterator[Served]:
+    """Each way of reading a socket."""
+    made = Served(**request.param)
+    yield made
+    made.close()
+
+
+def query(ident: int, name: str = "a.b.") -> bytes:
+    """A packet."""
+    return dns.message.make_query(name, "A", id=ident).to_wire()
+
+
+def test_answers_carry_the_ids_of_their_questions(served: Served) -> None:
+    """From the chain or from the table; every question is counted once."""
+    for ident in range(5):
+        served.send(query(ident))
+        served.reader.drain()
+    replies = served.received()
+    assert [dns.message.from_wire(reply).id for reply in replies] == list(range(5))
+    assert len({reply[2:] for reply in replies}) == 1
+    assert served.place.asked == 2
+    fold(served.place.desk, [served.reader], lambda: None)
+    found = counted(served.place.counters)
+    assert found[ASKED] == 5
+    assert found["coredns_dns_request_duration_seconds", "dns://127.0.0.1:53", ".", ""] == 5
+
+
+def test_a_batch_is_bounded(served: Served) -> None:
+    """So that others get their turn."""
+    served.send(*[query(ident) for ident in range(BATCH + 10)])
+    served.reader.drain()
+    assert len(served.received()) == BATCH
+    assert served.reader.waiting()
+    served.reader.drain()
+    assert len(served.received()) == 10
+    assert not served.reader.waiting()
+
+
+def test_packets_that_make_no_sense_cost_nothing_else(served: Served) -> None:
+    """Those behind them are answered."""
+    served.send(b"", b"\0", b"\xff" * 11, query(1)[:-1], bytes(600), query(7))
+    served.reader.drain()
+    assert dns.message.from_wire(served.received()[-1]).id == 7
+
+
+def test_a_reply_is_no_question(served: Served) -> None:
+    """QR=1 is dropped: two servers would talk for ever."""
+    packet = bytearray(query(1))
+    packet[2] |= 0x80
+    served.send(bytes(packet))
+    served.reader.drain()
+    assert served.received() == []
+
+
+def test_what_was_forgotten_is_asked_anew(served: Served) -> None:
+    """At once."""
+    for ident in range(4):
+        served.send(query(ident))
+        served.reader.drain()
+    assert served.place.asked == 2
+    served.place.table.forget([("fact",)])
+    served.send(query(9))
+    served.reader.drain()
+    assert served.place.asked == 3
+
+
+class Broken:
+    """A socket whose calls fail."""
+
+    family = socket.AF_INET
+
+    def __init__(self, sock: socket.socket, *errors: int) -> None:
+        """`errors` are those of its next sends."""
+        self._sock, self._errors = sock, list(errors)
+
+    def __getattr__(self, name: str) -> Any:
+        """The rest is the socket's."""
+        return getattr(self._sock, name)
+
+    def sendto(self, *args: Any) -> int:
+        """Fails as told."""
+        if self._errors:
+            raise OSError(self._errors.pop(0), "as told")
+        return self._sock.sendto(*args)
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.EACCES, errno.EPERM, errno.ENOBUFS, errno.EAGAIN])
+def test_a_send_that_fails_is_counted_and_ends_nothing(number: int, caplog: pytest.LogCaptureFixture) -> None:
+    """As for a client at port 0; logged once a minute."""
+    served = Served()
+    try:
+        errors = SocketErrors(served.place.counters, "dns://:53", clock := Clock())
+        reader = UdpReader(Broken(served.sock, number, number), served.place.desk, errors, wildcard=False)  # type: ignore[arg-type]
+        with caplog.at_level(logging.WARNING):
+            served.send(query(1), query(2), query(3))
+            reader.drain()
+        assert [dns.message.from_wire(reply).id for reply in served.received()] == [3]
+        found = counted(served.place.counters)
+        assert found["svcdns_socket_errors_total", "dns://:53", "send", errno.errorcode[number]] == 2
+        assert len(caplog.records) == 1
+        clock.turn(61)
+        with caplog.at_level(logging.WARNING):
+            errors.saw("send", OSError(number, "x"))
+        assert len(caplog.records) == 2
+    finally:
+        served.close()
+
+
+def test_a_wildcard_socket_answers_from_the_address_that_was_asked() -> None:
+    """And the client is told of as having asked there."""
+    served = Served(wildcard=True)
+    with served.sock, served.client, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as everywhere:
+        everywhere.setblocking(False)
+        everywhere.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
+        everywhere.bind(("0.0.0.0", 0))
+        reader = UdpReader(everywhere, served.place.desk, served.reader.errors, wildcard=True)
+        served.client.sendto(query(5), ("127.0.0.5", everywhere.getsockname()[1]))
+        reader.drain()
+        reply, sender = served.client.recvfrom(512)
+        assert sender[0] == "127.0.0.5"
+        assert dns.message.from_wire(reply).id == 5
+
+
+def test_drops_are_the_kernels_count() -> None:
+    """A buffer that is too small drops packets, and the count says how many."""
+    served = Served()
+    with served.sock, served.client:
+        served.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+        served.send(*[query(n) for n in range(200)])
+        dropped = served.reader.drops()
+        answered = 0
+        while served.reader.waiting():
+            served.reader.drain()
+            answered += len(served.received())
+        assert dropped > 0
+        assert answered + dropped == 200

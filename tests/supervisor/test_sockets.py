@@ -1,0 +1,75 @@
+"""The listening sockets."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from svcdns.supervisor.sockets import ListenError, Sockets
+from tests.support.server import free_port
+
+
+@pytest.fixture
+def sockets() -> Iterator[Sockets]:
+    """Closed at the end."""
+    made = Sockets(lambda _line: None)
+    yield made
+    made.close(made.all)
+
+
+def test_one_set_for_each_slot(sockets: Sockets) -> None:
+    """UDP and TCP, on one port."""
+    port = free_port()
+    added, removed = sockets.change([("127.0.0.1", port)], 2)
+    assert [(one.slot, one.proto, one.sock.getsockname()) for one in added] == [
+        (slot, proto, ("127.0.0.1", port)) for slot in (0, 1) for proto in ("udp", "tcp")
+    ]
+    assert removed == []
+    assert all(not one.sock.getblocking() for one in added)
+    assert len({one.id for one in added}) == 4
+
+
+def test_every_address_is_two_families(sockets: Sockets) -> None:
+    """IPv6 apart from IPv4, so that a reply leaves in the family it came in."""
+    added, _ = sockets.change([("", free_port())], 1)
+    families = [(one.family, one.wildcard) for one in added]
+    assert families in ([(4, True), (4, True), (6, True), (6, True)], [(4, True), (4, True)])
+    for one in added:
+        if one.family == 6:
+            assert one.sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY) == 1
+
+
+def test_a_change_touches_what_differs(sockets: Sockets) -> None:
+    """What stays is the same socket; what goes stays open until it is closed."""
+    one, other = ("127.0.0.1", free_port()), ("127.0.0.1", free_port())
+    before, _ = sockets.change([one], 1)
+    added, removed = sockets.change([one, other], 1)
+    assert {(a.host, a.port) for a in added} == {other}
+    assert removed == []
+    added, removed = sockets.change([other], 1)
+    assert added == []
+    assert removed == before
+    assert all(gone.sock.fileno() >= 0 for gone in removed)
+    sockets.close(removed)
+    assert all(gone.sock.fileno() < 0 for gone in removed)
+
+
+def test_an_address_that_cannot_be_bound_changes_nothing(sockets: Sockets) -> None:
+    """One line, as CoreDNS writes it."""
+    good, bad = ("127.0.0.1", free_port()), ("192.0.2.200", 5353)
+    with pytest.raises(ListenError, match=r"^listen udp 192\.0\.2\.200:5353: bind: cannot assign requested address$"):
+        sockets.change([good, bad], 1)
+    assert sockets.all == []
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as again:
+        again.bind(good)
+
+
+def test_receive_buffers_are_large(sockets: Sockets) -> None:
+    """As far as the kernel lets us."""
+    added, _ = sockets.change([("127.0.0.1", free_port())], 1)
+    udp = next(one.sock for one in added if one.proto == "udp")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as plain:
+        default = plain.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+    assert udp.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) >= default

@@ -1,0 +1,44 @@
+"""A listener whose chain answers with what the test says, and sockets on loopback."""
+
+from __future__ import annotations
+
+import socket
+
+from svcdns.chain.query import Answer, Query
+from svcdns.chain.routing import Listener, Route
+from svcdns.serving.accounting import Accounts
+from svcdns.serving.answer_table import AnswerTable
+from svcdns.serving.compiling import Desk
+from svcdns.telemetry.counters import Counters
+from svcdns.wire.codes import AA, RD
+from svcdns.wire.reply import UNTIL_CHANGED, Reply
+from tests.support.world import Clock, records
+
+REPLY = Reply(flags=AA | RD, answer=records("a.b. 5 IN A 192.0.2.1"), lifetime=UNTIL_CHANGED, owners=(("fact",),))
+
+
+class Place:
+    """A desk with its table and counters."""
+
+    def __init__(self, protocol: str, reply: Answer = REPLY) -> None:
+        """Every question gets `reply`."""
+        self.reply, self.asked = reply, 0
+        self.clock, self.counters = Clock(), Counters()
+        self.listener = Listener("127.0.0.1", 53)
+        self.listener.routes[b"\0"] = Route(b"\0", ".", self.chain, counted=True, writer="test")
+        self.table = AnswerTable(1 << 20, self.clock)
+        self.accounts = Accounts(self.counters, self.listener.server, protocol, 1)
+        self.desk = Desk(self.listener, self.table, self.accounts, self.clock, protocol)
+
+    def chain(self, _query: Query) -> Answer:
+        """Counts, and answers."""
+        self.asked += 1
+        return self.reply
+
+
+def bound(host: str = "127.0.0.1") -> socket.socket:
+    """A datagram socket that does not block."""
+    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
+    sock.setblocking(False)
+    sock.bind((host, 0))
+    return sock
