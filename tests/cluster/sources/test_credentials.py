@@ -1,0 +1,141 @@
+"""How the API server is reached: a Pod's files, kubeconfigs, an endpoint with TLS."""
+
+from __future__ import annotations
+
+import json
+import logging
+import ssl
+import stat
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from svcdns.cluster.sources.credentials import REFRESH, Access, Credentials
+from svcdns.cluster.sources.options import SourceError, WatchOptions
+from tests.support import world
+
+LOG = logging.getLogger("credentials-test")
+
+
+def kubeconfig(folder: Path, user: dict[str, Any], **cluster: Any) -> str:
+    """A kubeconfig with two contexts; `other` has another server."""
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "here",
+        "contexts": [
+            {"name": "here", "context": {"cluster": "one", "user": "u"}},
+            {"name": "other", "context": {"cluster": "two", "user": "u"}},
+        ],
+        "clusters": [
+            {"name": "one", "cluster": {"server": "http://127.0.0.1:1", **cluster}},
+            {"name": "two", "cluster": {"server": "http://10.0.0.9:2/"}},
+        ],
+        "users": [{"name": "u", "user": user}],
+    }
+    path = folder / "kubeconfig"
+    path.write_text(json.dumps(config))
+    return str(path)
+
+
+async def access(options: WatchOptions) -> Access:
+    """The access to use."""
+    return await Credentials(options, clock=world.Clock(), log=LOG).access()
+
+
+async def test_kubeconfig_with_a_token(tmp_path: Path) -> None:
+    """Of its current context, or of the one named."""
+    path = kubeconfig(tmp_path, {"token": "secret"})
+    found = await access(WatchOptions(kubeconfig=path))
+    assert (found.url, found.headers, found.host, found.local) == (
+        "http://127.0.0.1:1",
+        {"Authorization": "Bearer secret"},
+        "127.0.0.1:1",
+        True,
+    )
+    other = await access(WatchOptions(kubeconfig=path, context="other"))
+    assert (other.url, other.local) == ("http://10.0.0.9:2", False)
+
+
+async def test_what_is_edited_counts_after_a_while(tmp_path: Path) -> None:
+    """Not before every request, and not after a restart only."""
+    clock = world.Clock()
+    credentials = Credentials(WatchOptions(kubeconfig=kubeconfig(tmp_path, {"token": "old"})), clock=clock, log=LOG)
+    await credentials.access()
+    kubeconfig(tmp_path, {"token": "new"})
+    assert (await credentials.access()).headers == {"Authorization": "Bearer old"}
+    clock.turn(REFRESH)
+    assert (await credentials.access()).headers == {"Authorization": "Bearer new"}
+
+
+async def test_an_exec_plugin(tmp_path: Path) -> None:
+    """Is run once, and again when what it gave is refused."""
+    count = tmp_path / "count"
+    script = tmp_path / "plugin"
+    status = '{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential","status":{"token":"t%d"}}'
+    script.write_text(
+        f"#!{sys.executable}\nwith open({str(count)!r}, 'a+') as f:\n f.write('x')\n f.seek(0)\n print({status!r} % len(f.read()))\n"
+    )
+    script.chmod(script.stat().st_mode | stat.S_IXUSR)
+    user = {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": str(script), "interactiveMode": "Never"}}
+    clock = world.Clock()
+    credentials = Credentials(WatchOptions(kubeconfig=kubeconfig(tmp_path, user)), clock=clock, log=LOG)
+    assert (await credentials.access()).headers == {"Authorization": "Bearer t1"}
+    clock.turn(REFRESH * 2)
+    assert (await credentials.access()).headers == {"Authorization": "Bearer t1"}
+    assert await credentials.renew()
+    assert (await credentials.access()).headers == {"Authorization": "Bearer t2"}
+
+
+async def test_inside_a_pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The service account's token, read again as it rotates; the CA's file."""
+    (tmp_path / "ca.crt").write_text(Path(ssl.get_default_verify_paths().cafile or "/etc/ssl/certs/ca-certificates.crt").read_text())
+    (tmp_path / "token").write_text("first")
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.96.0.1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "443")
+    clock = world.Clock()
+    credentials = Credentials(WatchOptions(), clock=clock, log=LOG, service_account=str(tmp_path))
+    found = await credentials.access()
+    assert (found.url, found.headers) == ("https://10.96.0.1:443", {"Authorization": "Bearer first"})
+    assert found.ssl is not None
+    (tmp_path / "token").write_text("second")
+    clock.turn(REFRESH)
+    again = await credentials.access()
+    assert again.headers == {"Authorization": "Bearer second"}
+    assert again.ssl is found.ssl
+
+
+async def test_not_inside_a_pod(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line that says what else there is."""
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    with pytest.raises(SourceError, match=r"unable to load in-cluster configuration.*outside a cluster use kubeconfig"):
+        await access(WatchOptions())
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "url"),
+    [("http://a:1/", "http://a:1"), ("10.0.0.1:8080", "http://10.0.0.1:8080"), ("https://[::1]:6443", "https://[::1]:6443")],
+)
+async def test_an_endpoint(endpoint: str, url: str) -> None:
+    """With or without its scheme."""
+    assert (await access(WatchOptions(endpoint=endpoint))).url == url
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        pytest.param("nonsense: [", "kubeconfig: ", id="no YAML"),
+        pytest.param("{}", "kubeconfig: ", id="empty"),
+    ],
+)
+async def test_a_kubeconfig_that_is_wrong(tmp_path: Path, text: str, error: str) -> None:
+    """Is one line that names it."""
+    path = tmp_path / "kubeconfig"
+    path.write_text(text)
+    with pytest.raises(SourceError) as raised:
+        await access(WatchOptions(kubeconfig=str(path)))
+    assert str(raised.value).startswith(error)
+    assert str(path) in str(raised.value)
+    assert "\n" not in str(raised.value)

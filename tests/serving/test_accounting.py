@@ -1,0 +1,70 @@
+"""What an answered query adds to the server's metrics (spec M1)."""
+
+from __future__ import annotations
+
+import pytest
+
+from svcdns.chain.routing import DROPPED, Route
+from svcdns.serving.accounting import DURATIONS, SIZES, Accounts, is_counted
+from svcdns.telemetry.counters import Counters, samples
+from svcdns.wire.codes import Rcode
+from svcdns.wire.reply import Reply
+from tests.support import world
+
+ROUTE = Route(b"\0", ".", None, counted=True, writer="errors")
+
+
+@pytest.mark.parametrize(
+    ("rtype", "label"),
+    [("A", "A"), ("HTTPS", "HTTPS"), ("SRV", "SRV"), ("HINFO", "other"), ("CAA", "other")],
+)
+def test_types_that_are_rare_are_other(rtype: str, label: str) -> None:
+    """So that labels are bounded whatever is asked."""
+    counters = Counters()
+    accounts = Accounts(counters, "dns://:53", "udp", 1)
+    accounts.add(accounts.counts(world.query("a.", rtype), ROUTE, Reply(), 50))
+    assert world.counted(counters)["coredns_dns_requests_total", "dns://:53", ".", "", "udp", "1", label] == 1
+
+
+def test_all_of_an_answer() -> None:
+    """Request, response, sizes, DO; a reply that nobody wrote has no plugin."""
+    counters = Counters()
+    accounts = Accounts(counters, "dns://:53", "tcp", 2)
+    query = world.query("a.", edns=world.edns(dnssec_ok=True), size=120)
+    accounts.add(accounts.counts(query, ROUTE, Reply(rcode=Rcode.NXDOMAIN), 513), 2)
+    accounts.add(accounts.counts(query, ROUTE, Reply(rcode=Rcode.SERVFAIL, written=False), 40))
+    where = ("dns://:53", ".", "")
+    found = world.counted(counters)
+    assert found["coredns_dns_requests_total", *where, "tcp", "2", "A"] == 3
+    assert found["coredns_dns_responses_total", *where, "NXDOMAIN", "errors"] == 2
+    assert found["coredns_dns_responses_total", *where, "SERVFAIL", ""] == 1
+    assert found["coredns_dns_do_requests_total", *where] == 3
+    sums = {sample.family.name: sample.cells for sample in samples(counters._region)}
+    assert sums["coredns_dns_request_size_bytes"][-1] == 360
+    assert sums["coredns_dns_response_size_bytes"][SIZES.index(1023.0)] == 2
+
+
+def test_counts_that_are_alike_are_one_object() -> None:
+    """A hundred thousand entries share a few of them."""
+    accounts = Accounts(Counters(), "dns://:53", "udp", 1)
+    one, other = (accounts.counts(world.query(name), ROUTE, Reply(), 50) for name in ("a.", "b."))
+    assert one is other
+
+
+def test_durations() -> None:
+    """In CoreDNS's buckets, for as many questions as shared the batch."""
+    counters = Counters()
+    accounts = Accounts(counters, "dns://:53", "udp", 1)
+    accounts.took(ROUTE, 0.0004, 3)
+    accounts.took(ROUTE, 100.0)
+    (cells,) = [sample.cells for sample in samples(counters._region)]
+    assert cells[1] == 3
+    assert cells[len(DURATIONS)] == 1
+    assert cells[-1] == pytest.approx(100.0012)
+
+
+def test_which_routes_count() -> None:
+    """Blocks with `prometheus`, and what was refused before any block."""
+    assert is_counted(ROUTE)
+    assert is_counted(DROPPED)
+    assert not is_counted(Route(b"\0", ".", None))

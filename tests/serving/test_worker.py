@@ -1,0 +1,232 @@
+"""A worker inside the test's process: fed with frames, asked over sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Iterable
+from pathlib import Path
+from typing import Any
+
+import dns.message
+import dns.rcode
+import pytest
+
+from svcdns.cluster.changes import Begin, Change, Complete, Gone, Kind, Put
+from svcdns.cluster.objects import Endpoint, EndpointSlice, Namespace, Service
+from svcdns.cluster.sources.feed import Changed, Configure, Configured, Epoch, FrameReader, SourceKinds, Swap, ToControl, ToWorker, frame
+from svcdns.control.setup import prepare
+from svcdns.serving.listening import Described
+from svcdns.serving.worker import Worker
+from svcdns.telemetry.clock import monotonic
+from svcdns.telemetry.counters import Counters
+from svcdns.telemetry.shared import State, state
+from tests.support.world import counted
+
+KINDS = (Kind.SERVICE, Kind.ENDPOINT_SLICE, Kind.NAMESPACE)
+COREFILE = """
+. {{
+    bind 127.0.0.1
+    prometheus
+    kubernetes cluster.local {{
+        endpoint http://127.0.0.1:1
+        ttl {ttl}
+    }}
+}}
+"""
+WEB = Service("d", "web", ("10.96.0.1",))
+DB = Service("d", "db", ("None",))
+
+
+def slice_of(*addresses: str) -> EndpointSlice:
+    """The slice of the headless Service."""
+    return EndpointSlice("d", "db-1", "db", endpoints=tuple(Endpoint(address) for address in addresses))
+
+
+class World:
+    """A worker, its sockets and its feed."""
+
+    def __init__(self, folder: Path) -> None:
+        """One UDP and one TCP socket on loopback."""
+        self.folder = folder
+        self.said = FrameReader(ToControl)
+        self.counters = Counters()
+        self.worker = Worker(0, self.counters, monotonic, self.said.feed)
+        self.port = 0
+
+    async def listen(self) -> None:
+        """Hands it its sockets."""
+        tcp = socket.socket()
+        tcp.bind(("127.0.0.1", 0))
+        tcp.listen()
+        self.port = tcp.getsockname()[1]
+        udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        udp.bind(("127.0.0.1", self.port))
+        described = [Described(n, 0, "127.0.0.1", 53, proto, 4, wildcard=False) for n, proto in enumerate(("udp", "tcp"))]
+        await self.worker.sockets(list(zip(described, (udp.detach(), tcp.detach()), strict=True)), [])
+        await self.worker.read(frozenset({0}))
+
+    async def feed(self, *frames: ToWorker) -> list[ToControl]:
+        """Feeds frames; what it says to them."""
+        await self.worker.receive(b"".join(map(frame, frames)))
+        return list(self.said.frames())  # type: ignore[arg-type]
+
+    async def change(self, *changes: Change) -> None:
+        """Changes the cluster."""
+        await self.feed(*[Changed(1, change) for change in changes])
+
+    async def list(self, *objects: Any) -> None:
+        """A list of every kind."""
+        for kind in KINDS:
+            mine = [Put(item) for item in (Namespace("d"), *objects) if type(item).__name__ == kind]
+            await self.change(Begin(kind), *mine, Complete(kind))
+
+    async def configure(self, generation: int, ttl: int = 5) -> list[ToControl]:
+        """Builds chains from a Corefile."""
+        path = self.folder / "Corefile"
+        path.write_text(COREFILE.format(ttl=ttl))
+        made = prepare(str(path), 53)
+        (watch,) = made.views
+        return await self.feed(Configure(generation, made.corefile, made.hosts, (SourceKinds(1, watch, KINDS),)))
+
+    async def ask(self, name: str, rtype: str = "A") -> list[str]:
+        """Addresses and their TTL, or the response code."""
+        loop = asyncio.get_running_loop()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.setblocking(False)
+            sock.connect(("127.0.0.1", self.port))
+            sock.send(dns.message.make_query(name, rtype).to_wire())
+            reply = dns.message.from_wire(await asyncio.wait_for(loop.sock_recv(sock, 65535), 10))
+        found = sorted(f"{rrset.ttl} {rdata}" for rrset in reply.answer for rdata in rrset)
+        return found or [dns.rcode.to_text(reply.rcode())]
+
+    @property
+    def state(self) -> State:
+        """What it shows the supervisor."""
+        return state(self.counters._region)
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    """Drained at the end."""
+    made = World(tmp_path)
+    yield made
+    await made.worker.drain()
+    await made.worker.sockets([], [0, 1])
+
+
+async def serving(world: World, *objects: Any) -> None:
+    """A worker that serves these objects."""
+    await world.feed(Epoch(1))
+    await world.configure(1)
+    await world.feed(Swap(1))
+    await world.listen()
+    await world.list(*objects)
+
+
+async def test_a_start(world: World) -> None:
+    """Chains, then the cluster, then sockets; each shows in its state."""
+    assert world.state is State.STARTING
+    assert await world.configure(1) == [Configured(1)]
+    await world.feed(Swap(1))
+    assert world.state is State.UNSYNCED
+    await world.list(WEB)
+    assert world.state is State.SYNCED
+    await world.listen()
+    assert world.state is State.SERVING
+    assert await world.ask("web.d.svc.cluster.local.") == ["5 10.96.0.1"]
+
+
+async def test_before_the_first_list(world: World) -> None:
+    """What is known answers; what would be NXDOMAIN is SERVFAIL."""
+    await world.configure(1)
+    await world.feed(Swap(1))
+    await world.listen()
+    assert world.state is State.SERVING_UNSYNCED
+    await world.change(Begin(Kind.NAMESPACE), Put(Namespace("d")), Put(WEB))
+    assert await world.ask("web.d.svc.cluster.local.") == ["5 10.96.0.1"]
+    assert await world.ask("nothing.d.svc.cluster.local.") == ["SERVFAIL"]
+    await world.list(WEB)
+    assert await world.ask("nothing.d.svc.cluster.local.") == ["NXDOMAIN"]
+
+
+async def test_every_change_is_in_the_next_answer(world: World) -> None:
+    """Of names that were compiled, present and absent ones."""
+    await serving(world, DB, slice_of("10.0.0.1"))
+    name = "db.d.svc.cluster.local."
+    for _ in range(3):
+        assert await world.ask(name) == ["5 10.0.0.1"]
+        assert await world.ask("web.d.svc.cluster.local.") == ["NXDOMAIN"]
+    await world.change(Put(slice_of("10.0.0.1", "10.0.0.2")), Put(WEB))
+    assert await world.ask(name) == ["5 10.0.0.1", "5 10.0.0.2"]
+    assert await world.ask("web.d.svc.cluster.local.") == ["5 10.96.0.1"]
+    await world.change(Put(slice_of()), Gone(Kind.SERVICE, "d", "web"))
+    assert await world.ask(name) == ["NXDOMAIN"]
+    assert await world.ask("web.d.svc.cluster.local.") == ["NXDOMAIN"]
+    await world.change(Put(slice_of("10.0.0.3")))
+    assert await world.ask(name) == ["5 10.0.0.3"]
+    await world.change(Gone(Kind.NAMESPACE, "", "d"))
+    assert await world.ask(name) == ["NXDOMAIN"]
+
+
+async def test_a_new_epoch_has_no_gap(world: World) -> None:
+    """Control was away: what was known answers until the new list is through, which then ends what it does not name."""
+    await serving(world, WEB, DB, slice_of("10.0.0.1"))
+    world.worker.new_feed()
+    await world.feed(Epoch(2))
+    await world.change(Begin(Kind.SERVICE), Put(DB))
+    assert await world.ask("web.d.svc.cluster.local.") == ["5 10.96.0.1"]
+    await world.change(Complete(Kind.SERVICE))
+    assert await world.ask("web.d.svc.cluster.local.") == ["NXDOMAIN"]
+    assert await world.ask("db.d.svc.cluster.local.") == ["5 10.0.0.1"]
+
+
+async def test_half_a_frame_of_an_old_feed_is_void(world: World) -> None:
+    """The new one starts anew."""
+    await serving(world, WEB)
+    await world.worker.receive(frame(Changed(1, Gone(Kind.SERVICE, "d", "web")))[:-1])
+    world.worker.new_feed()
+    await world.feed(Epoch(2))
+    assert await world.ask("web.d.svc.cluster.local.") == ["5 10.96.0.1"]
+
+
+async def test_a_reload_swaps_in_one_step(world: World) -> None:
+    """New chains are built beside the old ones, on the index that is there; counters go on."""
+    await serving(world, WEB)
+    for _ in range(3):
+        assert await world.ask("web.d.svc.cluster.local.") == ["5 10.96.0.1"]
+    assert await world.configure(2, ttl=30) == [Configured(2)]
+    assert await world.ask("web.d.svc.cluster.local.") == ["5 10.96.0.1"]
+    await world.feed(Swap(1))
+    assert await world.ask("web.d.svc.cluster.local.") == ["5 10.96.0.1"]
+    await world.feed(Swap(2))
+    assert await world.ask("web.d.svc.cluster.local.") == ["30 10.96.0.1"]
+    world.worker.fold()
+    requests = sum(value for (name, *_), value in counted(world.counters).items() if name == "coredns_dns_requests_total")
+    assert requests == 6
+
+
+async def test_a_slot_that_is_not_ours_is_not_read(world: World) -> None:
+    """Until we are told to cover for it."""
+    await serving(world, WEB)
+    await world.worker.read(frozenset({1}))
+    assert not world.worker.listening.reading
+    await world.worker.read(frozenset({0, 1}))
+    assert await world.ask("web.d.svc.cluster.local.") == ["5 10.96.0.1"]
+
+
+async def test_a_drain_answers_what_has_come(world: World) -> None:
+    """What is in the sockets' buffers when it is told to stop."""
+    await serving(world, WEB)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(10)
+        sock.connect(("127.0.0.1", world.port))
+        for ident in range(100):
+            sock.send(dns.message.make_query("web.d.svc.cluster.local.", "A", id=ident).to_wire())
+        await world.worker.drain()
+        assert world.state is State.DRAINING
+        assert sorted(_idents(sock, 100)) == list(range(100))
+
+
+def _idents(sock: socket.socket, count: int) -> Iterable[int]:
+    return [dns.message.from_wire(sock.recv(65535)).id for _ in range(count)]

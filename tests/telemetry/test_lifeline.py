@@ -1,0 +1,56 @@
+"""What ties a child to its supervisor."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+
+import pytest
+
+CHILD = "from svcdns.telemetry.lifeline import follow_parent; follow_parent(); print('lives', flush=True); import signal; signal.pause()"
+
+
+def start(parent: int) -> subprocess.Popen[str]:
+    """A child that believes in this parent."""
+    return subprocess.Popen(
+        [sys.executable, "-c", CHILD], env={**os.environ, "SVCDNS_PARENT": str(parent)}, stdout=subprocess.PIPE, text=True
+    )
+
+
+def test_leaves_the_terminals_signals_to_the_supervisor() -> None:
+    """Ctrl-C goes to all of a group; the supervisor alone decides."""
+    with start(os.getpid()) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "lives\n"
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1):
+            child.send_signal(number)
+        assert child.poll() is None
+        child.kill()
+
+
+def test_ends_where_the_parent_is_gone_already() -> None:
+    """Between fork and prctl."""
+    with start(1 if os.getppid() != 1 else 2) as child:
+        assert child.wait(10) == 0
+        assert child.stdout is not None
+        assert child.stdout.read() == ""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's; elsewhere the channel's end does it alone")
+def test_dies_with_its_parent() -> None:
+    """Killed in any way."""
+    middle = (
+        "import os, subprocess, sys; "
+        f"p = subprocess.Popen([sys.executable, '-c', {CHILD!r}], env={{**os.environ, 'SVCDNS_PARENT': str(os.getpid())}}, "
+        "stdout=subprocess.PIPE, text=True); p.stdout.readline(); print(p.pid, flush=True); import signal; signal.pause()"
+    )
+    with subprocess.Popen([sys.executable, "-c", middle], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        grandchild = int(parent.stdout.readline())
+        descriptor = os.pidfd_open(grandchild)
+        parent.kill()
+        assert select.select([descriptor], [], [], 10)[0]
+        os.close(descriptor)

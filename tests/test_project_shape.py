@@ -1,0 +1,207 @@
+"""What the project asks of all of its parts: pages, tests, metrics, modules that stand alone."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import svcdns
+from svcdns.chain.plan import plan
+from svcdns.control import metrics
+from svcdns.corefile.directives import check_directives
+from svcdns.corefile.parser import parse
+from svcdns.plugins import BUILT, ORDER
+from svcdns.telemetry.counters import Family
+
+ROOT = Path(__file__).parents[1]
+MODULES = sorted(
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in (ROOT / "svcdns").rglob("*.py")
+)
+SECTIONS = ("Name", "Description", "Syntax", "Examples", "Metrics", "Ready", "Limits")
+REQUIRED = SECTIONS[:4]
+
+# Modules whose tests are those of another: what they hold has no behaviour of its own, or shows only through the one named.
+TESTED_BY = {
+    "svcdns": "tests/cli/test_serve.py",
+    "svcdns.__main__": "tests/end_to_end/test_serving.py",
+    "svcdns.chain.environment": "tests/serving/test_worker.py",
+    "svcdns.chain.plan": "tests/chain/test_build.py",
+    "svcdns.chain.query": "tests/chain/test_routing.py",
+    "svcdns.cluster.changes": "tests/cluster/sources/test_feed.py",
+    "svcdns.cluster.objects": "tests/cluster/test_index.py",
+    "svcdns.cluster.sources.api_client": "tests/cluster/sources/test_apiserver.py",
+    "svcdns.cluster.sources.manifests.errors": "tests/cluster/sources/manifests/test_documents.py",
+    "svcdns.cluster.sources.manifests.shapes": "tests/cluster/sources/manifests/test_kinds.py",
+    "svcdns.cluster.sources.options": "tests/plugins/kubernetes/test_options.py",
+    "svcdns.cluster.sources.resources": "tests/cluster/sources/test_apiserver.py",
+    "svcdns.cluster.sources.watching": "tests/cluster/sources/test_apiserver.py",
+    "svcdns.control.__main__": "tests/end_to_end/test_serving.py",
+    "svcdns.control.process": "tests/end_to_end/test_serving.py",
+    "svcdns.corefile.blocks": "tests/corefile/test_parser.py",
+    "svcdns.corefile.errors": "tests/corefile/test_reading.py",
+    "svcdns.corefile.lexer": "tests/corefile/test_parser.py",
+    "svcdns.errors": "tests/corefile/test_reading.py",
+    "svcdns.plugins": "tests/test_project_shape.py",
+    "svcdns.plugins.cache.metrics": "tests/plugins/cache/test_handler.py",
+    "svcdns.plugins.file.zone": "tests/plugins/file/test_handler.py",
+    "svcdns.plugins.kubernetes.addresses": "tests/plugins/kubernetes/test_handler.py",
+    "svcdns.plugins.kubernetes.apex": "tests/plugins/kubernetes/test_handler.py",
+    "svcdns.plugins.kubernetes.lookup": "tests/plugins/kubernetes/test_handler.py",
+    "svcdns.plugins.kubernetes.metrics": "tests/control/test_views.py",
+    "svcdns.plugins.kubernetes.reverse": "tests/plugins/kubernetes/test_handler.py",
+    "svcdns.serving.__main__": "tests/end_to_end/test_serving.py",
+    "svcdns.serving.listening": "tests/serving/test_worker.py",
+    "svcdns.supervisor.process": "tests/end_to_end/test_serving.py",
+    "svcdns.telemetry.clock": "tests/upstream/test_server.py",
+    "svcdns.wire.codes": "tests/wire/test_message.py",
+    "svcdns.wire.errors": "tests/wire/test_question.py",
+    "svcdns.wire.reply": "tests/wire/test_message.py",
+}
+
+
+def examples(page: Path) -> list[str]:
+    """The Corefiles in a page."""
+    return re.findall(r"^```corefile\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def sections(page: Path) -> list[str]:
+    """The headings of a page."""
+    return re.findall(r"^## (.+)$", page.read_text(), re.MULTILINE)
+
+
+def load(name: str) -> ModuleType:
+    """A plugin's module."""
+    return importlib.import_module(BUILT[name])
+
+
+def families() -> set[str]:
+    """The names of all metrics that modules declare."""
+    found = {"process_cpu_seconds_total", "process_resident_memory_bytes", "process_virtual_memory_bytes"}
+    found |= {"process_open_fds", "process_start_time_seconds"}
+    for name in MODULES:
+        if not name.endswith("__main__"):
+            found |= {value.name for value in vars(importlib.import_module(name)).values() if isinstance(value, Family)}
+    return found
+
+
+@pytest.mark.parametrize("name", sorted(BUILT))
+def test_a_plugin_has_its_parts(name: str) -> None:
+    """Options and parse, a class that says its name, tests, a place in the order."""
+    module = load(name)
+    assert name in ORDER
+    assert inspect.isclass(module.Options)
+    assert list(inspect.signature(module.parse).parameters) == ["block"]
+    if module.PLUGIN is not None:
+        assert module.PLUGIN.name == name
+        assert list(inspect.signature(module.PLUGIN.handle).parameters) == ["self", "query", "following"]
+    tests = ROOT / "tests" / "plugins"
+    assert (tests / f"test_{name}.py").exists() or list((tests / name).glob("test_*.py"))
+
+
+@pytest.mark.parametrize("name", [*sorted(BUILT), "import"])
+def test_a_plugin_has_its_page(name: str) -> None:
+    """With the sections in their order; each option that `parse` knows is in it."""
+    page = ROOT / "docs" / "plugins" / f"{name}.md"
+    found = sections(page)
+    assert found[:4] == list(REQUIRED)
+    assert found == [section for section in SECTIONS if section in found]
+    assert page.read_text().startswith(f"# {name}\n")
+    assert examples(page)
+
+
+def test_there_is_no_page_without_a_plugin() -> None:
+    """Pages tell of what is there."""
+    assert {page.stem for page in (ROOT / "docs" / "plugins").glob("*.md")} == set(BUILT) | {"import"}
+
+
+PAGES = [page for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")] if examples(page)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_example_can_be_served(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is parsed, and every option of it is known."""
+    monkeypatch.chdir(ROOT)
+    for text in examples(page):
+        corefile = parse(text, "Corefile", environ={})
+        check_directives(corefile, (*ORDER, "import"), BUILT)
+        assert plan(corefile, ORDER, load)
+
+
+def test_every_metric_is_documented_and_every_documented_one_is_there() -> None:
+    """`docs/metrics.md` has them all."""
+    documented = set(re.findall(r"^\| `(\w+)` \|", (ROOT / "docs" / "metrics.md").read_text(), re.MULTILINE))
+    assert documented == families()
+    assert metrics.BUILD_INFO.name in documented
+
+
+def test_every_link_of_the_docs_leads_somewhere() -> None:
+    """Inside the repository."""
+    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]:
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_module_has_tests(name: str) -> None:
+    """In the place that mirrors its own, or where TESTED_BY says."""
+    *folders, last = name.split(".")[1:] or [""]
+    mirrored = ROOT.joinpath("tests", *folders, f"test_{last}.py")
+    package = ROOT.joinpath(*name.split("."))
+    if package.is_dir() and not (package / "__init__.py").read_text().strip():
+        return
+    if name in TESTED_BY:
+        assert not mirrored.exists(), "it has tests of its own: take it out of TESTED_BY"
+        assert (ROOT / TESTED_BY[name]).exists()
+    else:
+        assert mirrored.exists() or package.is_dir(), f"{mirrored.relative_to(ROOT)} is missing"
+
+
+def test_modules_import_alone() -> None:
+    """No module needs another one to have been imported before it; none does anything but define."""
+    program = (
+        "import importlib, sys\n"
+        "for name in sys.argv[1:]:\n"
+        "    before = set(sys.modules)\n"
+        "    importlib.import_module(name)\n"
+        "    for new in [m for m in sys.modules if m.split('.')[0] == 'svcdns']:\n"
+        "        del sys.modules[new]\n"
+    )
+    names = [name for name in MODULES if not name.endswith("__main__")]
+    done = subprocess.run([sys.executable, "-c", program, *names], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_a_worker_does_without_what_is_controls() -> None:
+    """No Kubernetes client, no HTTP, no YAML in it: they cost memory in each of its processes."""
+    program = "import svcdns.serving.__main__, svcdns.plugins.kubernetes, sys; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert not {"kubernetes", "aiohttp", "yaml", "watchfiles", "psutil", "prometheus_client"} & set(done.stdout.split())
+
+
+def test_public_things_say_what_they_are() -> None:
+    """Every module but an empty one has a docstring."""
+    for name in MODULES:
+        path = ROOT.joinpath(*name.split("."))
+        path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+        text = path.read_text().strip()
+        assert not text or text.startswith('"""'), name
+
+
+def test_repository_texts_name_no_machine() -> None:
+    """No paths of this machine, no addresses of registries in lock files."""
+    tracked = subprocess.run(["git", "ls-files"], capture_output=True, text=True, cwd=ROOT, check=False).stdout.split()
+    for name in tracked or [str(path.relative_to(ROOT)) for path in ROOT.glob("*.*")]:
+        path = ROOT / name
+        if path.suffix in (".md", ".toml", ".lock", ".in", ".py", ".yaml", "") and path.is_file():
+            text = path.read_text()
+            assert str(ROOT) + os.sep not in text, name
+            assert "--index-url" not in text or path.name in ("test_project_shape.py", "Makefile"), name
+    assert svcdns.__version__
