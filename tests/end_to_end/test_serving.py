@@ -9,6 +9,7 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+import dns.message
 import pytest
 
 from tests.support.server import Server, http, is_alive, until
@@ -289,3 +290,56 @@ def test_a_bad_corefile_ends_the_start_with_one_line(tmp_path: Path, corefile: s
         assert len(server.log.strip().splitlines()) == 1, server.log
         assert line in server.log
         assert line.startswith("listen") or re.search(r"Corefile:\d+:\d+ - ", server.log)
+
+
+def test_packets_that_cannot_be_answered_do_no_harm(server: Server) -> None:
+    """From a port that is closed by the time of the answer, and, where we may send it, from port 0."""
+    question = dns.message.make_query(WEB, "A").to_wire()
+    target = ("127.0.0.1", server.ports["port"])
+    for _ in range(50):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.sendto(question, target)
+    if os.geteuid() == 0:
+        header = (0).to_bytes(2, "big") + target[1].to_bytes(2, "big") + (8 + len(question)).to_bytes(2, "big") + b"\0\0"
+        with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_UDP) as raw:
+            for _ in range(50):
+                raw.sendto(header + question, ("127.0.0.1", 0))
+    worker = server.children()["worker 0"]
+    assert server.records(WEB) == ["10.96.0.20"]
+    assert server.children()["worker 0"] == worker
+    assert "Traceback" not in server.log
+
+
+def test_an_edited_zone_file_is_read_again(tmp_path: Path) -> None:
+    """When its serial has grown; a wrong edit is logged, and the zone stays."""
+    zone = tmp_path / "zone"
+    zone.write_text("@ 60 IN SOA ns root 1 2 3 4 5\nwww 60 IN A 10.0.0.1\n")
+    with Server(tmp_path, "example.org:{port} {\n bind 127.0.0.1\n file {dir}/zone {\n  reload 50ms\n }\n}\n") as server:
+        server.until_serving()
+        until("the zone", lambda: server.records("www.example.org.") == ["10.0.0.1"])
+        zone.write_text("@ 60 IN SOA ns root 2 2 3 4 5\nwww 60 IN A 10.0.0.2\n")
+        until("the edit", lambda: server.records("www.example.org.") == ["10.0.0.2"])
+        zone.write_text("@ 60 IN SOA ns root 3 2 3 4 5\nwww 60 IN A nonsense\n")
+        server.until_logged(f"[WARNING] plugin/file: {zone}:2: A data is wrong")
+        assert server.records("www.example.org.") == ["10.0.0.2"]
+
+
+def test_every_question_can_be_logged(tmp_path: Path) -> None:
+    """Those from the table too, in CoreDNS's format."""
+    (tmp_path / "cluster.yaml").write_text(CLUSTER)
+    with Server(tmp_path, BOUND.replace("errors\n", "errors\n    log\n", 1)) as server:
+        server.until_ready()
+        for _ in range(4):
+            server.ask(WEB)
+        line = rf'^\[INFO\] 127\.0\.0\.1:\d+ - \d+ "A IN {re.escape(WEB)} udp \d+ false \d+" NOERROR qr,aa,rd \d+ 0\.\d+s$'
+        until("four lines", lambda: len(re.findall(line, server.log, re.MULTILINE)) == 4)
+
+
+def test_pidfile_and_quiet(tmp_path: Path) -> None:
+    """The file has the supervisor's id; zones and version are not printed."""
+    (tmp_path / "cluster.yaml").write_text(CLUSTER)
+    pidfile = tmp_path / "pid"
+    with Server(tmp_path, BOUND, "-pidfile", str(pidfile), "-quiet") as server:
+        server.until_ready()
+        assert int(pidfile.read_text()) == server.process.pid
+        assert "svcdns-" not in server.log
