@@ -60,10 +60,10 @@ def run(argv: Sequence[str]) -> int:
         except DemoError as error:
             sys.stderr.write(f"{error}\n")
             return 1
-        # A handler of our own, not SIG_IGN: the server must not inherit the ignoring.
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda _number, _frame: None)
-        server = subprocess.Popen([sys.executable, "-m", "svcdns", "serve", "-conf", str(corefile)])
+        # A process group of its own: a terminal's Ctrl-C reaches the server through us alone, and so once.
+        server = subprocess.Popen([sys.executable, "-m", "svcdns", "serve", "-conf", str(corefile)], process_group=0)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, lambda caught, _frame: server.send_signal(signal.SIGTERM if caught == signal.SIGHUP else caught))
         return _attend(server, _address(corefile.read_text(encoding="utf-8")), resolver=resolver)
 
 

@@ -17,7 +17,7 @@ import svcdns
 from tests.support.server import Server, is_alive, until
 
 USER = 65532
-NAMESPACES = ["unshare", "--pid", "--mount", "--fork", "--kill-child"]
+NAMESPACES = ["unshare", "--pid", "--mount", "--fork"]
 COREFILE = """
 .:{port} {
     bind 127.0.0.1
@@ -80,6 +80,12 @@ class Container(Server):
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+
+    def __exit__(self, *_: object) -> None:
+        """Ends PID 1, and all of its namespace with it; unshare's own way is void once the program has changed its user."""
+        if self.process.poll() is None:
+            os.kill(self.first, signal.SIGKILL)
+        self.process.wait()
 
     @property
     def first(self) -> int:
