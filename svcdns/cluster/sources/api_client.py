@@ -10,6 +10,7 @@ credentials are asked for anew before each request; redirects are not followed, 
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -177,6 +178,8 @@ async def _refusal(response: aiohttp.ClientResponse) -> ApiError:
 def _reason(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return str(error) or "timed out"
+    if isinstance(error, aiohttp.ClientConnectorError) and error.errno and not isinstance(error, aiohttp.ClientSSLError):
+        return f"connect {error.host}:{error.port}: {os.strerror(error.errno).lower()}"
     return str(error) or type(error).__name__
 
 
