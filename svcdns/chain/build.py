@@ -20,8 +20,9 @@ from svcdns.wire.codes import Rcode
 from svcdns.wire.reply import bare
 
 Host = str
-MakeEnvironment = Callable[[Block, str, tuple[tuple[str, int], ...], str], Environment]
-"""Makes a plugin's environment from its block, the server label, the block's listen addresses, and the plugin's name."""
+Peers = Callable[[str], tuple[Handler, ...]]
+MakeEnvironment = Callable[[Block, str, tuple[tuple[str, int], ...], str, Peers], Environment]
+"""Makes a plugin's environment from its block, server label, listen addresses, the plugin's name, and the block's handlers."""
 
 _OPENS_CLASSES = frozenset({"chaos", "forward"})
 
@@ -60,10 +61,14 @@ def _build_block(chains: Chains, block: BlockPlan, hosts: Sequence[Host], load: 
     listen = tuple(dict.fromkeys((host, key.port) for key in block.keys for host in hosts))
     server = Listener(*listen[0]).server
     handlers: list[Handler] = []
+
+    def peers(name: str) -> tuple[Handler, ...]:
+        return tuple(handler for handler in handlers if handler.name == name)
+
     for name, options in block.options.items():
         plugin: Any = load(name).PLUGIN
         if plugin is not None:
-            handlers.append(plugin(options, environment(block.block(name), server, listen, name)))
+            handlers.append(plugin(options, environment(block.block(name), server, listen, name, peers)))
     chains.handlers += handlers
     entry = chain(handlers)
     observers: tuple[Observer, ...] = tuple(h.observe for h in handlers if hasattr(h, "observe"))

@@ -22,7 +22,8 @@ Following = Callable[[Query], Answer]
 
 class Handler(Protocol):
     """A plugin in a chain. It may also have `start()`, `stop()` (each plain, called when its chain goes live and when it
-    is replaced), and `ready() -> bool`."""
+    is replaced), and `ready() -> bool`. One whose replies depend on who asks has `audience(address) -> str`: the
+    class that it puts a client's address into; and `audience_facts`, the kinds of owners that a class rests on (such as {"pod"})."""
 
     name: str
 
@@ -58,6 +59,6 @@ def joined(reply: Reply, other: Reply) -> Reply:
         reply,
         lifetime=min(reply.lifetime, other.lifetime),
         owners=reply.owners + tuple(o for o in other.owners if o not in reply.owners),
-        for_client=reply.for_client or other.for_client,
+        audience=max(reply.audience, other.audience),
         counts=reply.counts + other.counts,
     )

@@ -13,7 +13,7 @@ from svcdns.chain.query import Answer, Query
 from svcdns.corefile import reading
 from svcdns.wire.codes import AA, Type
 from svcdns.wire.names import ROOT
-from svcdns.wire.reply import Record, Reply
+from svcdns.wire.reply import Audience, Record, Reply
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Whoami:
         return Reply(
             flags=query.reply_flags | AA,
             additional=(Record(query.name, rtype, 0, address.packed), Record(owner, Type.SRV, 0, service)),
-            for_client=True,
+            audience=Audience.CLIENT,
         )
 
 

@@ -25,7 +25,7 @@ from svcdns.wire import question, rotation
 from svcdns.wire.codes import Rcode
 from svcdns.wire.message import MAX_MESSAGE, encode_reply, udp_limit
 from svcdns.wire.question import Request
-from svcdns.wire.reply import NOT_REUSABLE, Edns, Reply, bare
+from svcdns.wire.reply import NOT_REUSABLE, Audience, Edns, Reply, bare
 
 Send = Callable[[bytes], None]
 """Sends a finished reply to whoever asked, now or later, once; empty bytes mean that there is none to send."""
@@ -125,7 +125,7 @@ class _Order(msgspec.Struct, gc=False):
         limit = MAX_MESSAGE if desk.protocol == "tcp" else udp_limit(self.request.edns)
         keep = (
             reply.lifetime > NOT_REUSABLE
-            and not reply.for_client
+            and reply.audience is Audience.EVERYBODY
             and desk.table.changes == self.changes
             and desk.table.sighted(self.packet[2:])
         )

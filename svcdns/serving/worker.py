@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import msgspec
 
-from svcdns.chain.build import Chains, build
+from svcdns.chain.build import Chains, Peers, build
 from svcdns.chain.environment import Block, Environment
 from svcdns.chain.plan import plan
 from svcdns.chain.query import Answer, Query
@@ -173,7 +173,7 @@ class Worker:
         generation = _Generation()
         plans = plan(order.corefile, ORDER, load_plugin)
 
-        def environment(block: Block, server: str, listen: tuple[tuple[str, int], ...], name: str) -> Environment:
+        def environment(block: Block, server: str, listen: tuple[tuple[str, int], ...], name: str, peers: Peers) -> Environment:
             bound = any(directive.name.text == "bind" for directive in block.others)
             return Environment(
                 block=block,
@@ -189,6 +189,7 @@ class Worker:
                 on_data=lambda plugin, key, call: generation.on_data.setdefault((plugin, key), []).append(call),
                 forget=lambda owners: self._forget(set(owners)),
                 fatal=lambda message: self._tell(Fatal(message)),
+                peers=peers,
                 local_addresses=() if bound else order.local_addresses,
                 listen_addresses=listen,
             )

@@ -6,6 +6,7 @@ and RDATA is finished bytes with uncompressed names in it; `wire.message` turns 
 
 from __future__ import annotations
 
+from enum import IntEnum
 from typing import Final
 
 import msgspec
@@ -23,6 +24,14 @@ Owner = tuple[str, ...]
 
 Count = tuple[int, float]
 """A cell of this worker's counters, and what to add to it."""
+
+
+class Audience(IntEnum):
+    """Who else may be given a reply: everybody, clients that every plugin of the chain puts into the same class, or nobody."""
+
+    EVERYBODY = 0
+    CLASS = 1
+    CLIENT = 2
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
@@ -51,7 +60,7 @@ class Reply(msgspec.Struct, frozen=True):
     `edns` is an OPT record of the plugin's own or of an upstream; the one that mirrors the client's is added later.
     `written` is false for a bare rcode that the server core turns into a reply: `errors` reports `error` of such replies.
     `silent` means that the client gets no answer at all. The rest says how the reply may be used again:
-    `lifetime` in seconds, `owners` whose change ends it, `for_client` if it depends on the client's address, and `counts`,
+    `lifetime` in seconds, `owners` whose change ends it, `audience` if it depends on who asked, and `counts`,
     what each further use of it adds to counters.
     """
 
@@ -66,7 +75,7 @@ class Reply(msgspec.Struct, frozen=True):
     error: str = ""
     lifetime: float = NOT_REUSABLE
     owners: tuple[Owner, ...] = ()
-    for_client: bool = False
+    audience: Audience = Audience.EVERYBODY
     counts: tuple[Count, ...] = ()
     rotate: bool = False
     """The address records of each section are to be handed out in varying order (`loadbalance`)."""

@@ -60,7 +60,7 @@ def built(text: str, **extra: Any) -> tuple[Chains, list[str]]:
 
     plans = plan(parse(text, "Corefile", environ={}), ORDER, load)
     hosts = [("127.0.0.1",)] * len(plans)
-    return build(plans, hosts, load, lambda block, server, listen, name: SimpleNamespace(server=server, listen=listen)), trail
+    return build(plans, hosts, load, lambda block, server, listen, name, peers: SimpleNamespace(server=server, listen=listen)), trail
 
 
 def test_the_order_is_fixed() -> None:

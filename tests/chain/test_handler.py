@@ -6,7 +6,7 @@ import msgspec
 
 from svcdns.chain.handler import joined, then
 from svcdns.wire.codes import AA
-from svcdns.wire.reply import UNTIL_CHANGED, Reply
+from svcdns.wire.reply import UNTIL_CHANGED, Audience, Reply
 from tests.support import world
 
 
@@ -28,7 +28,7 @@ async def test_then() -> None:
 def test_joined() -> None:
     """The shorter lifetime, all facts, both counts; for this client if either is."""
     one = Reply(lifetime=UNTIL_CHANGED, owners=(("a",), ("b",)), counts=((1, 1.0),))
-    other = Reply(rcode=3, lifetime=5.0, owners=(("b",), ("c",)), counts=((2, 1.0),), for_client=True)
+    other = Reply(rcode=3, lifetime=5.0, owners=(("b",), ("c",)), counts=((2, 1.0),), audience=Audience.CLIENT)
     reply = joined(one, other)
     assert (reply.rcode, reply.lifetime, reply.owners) == (0, 5.0, (("a",), ("b",), ("c",)))
-    assert (reply.for_client, reply.counts) == (True, ((1, 1.0), (2, 1.0)))
+    assert (reply.audience, reply.counts) == (Audience.CLIENT, ((1, 1.0), (2, 1.0)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from svcdns.chain.query import Client
 from svcdns.plugins.whoami import Options, Whoami
+from svcdns.wire.reply import Audience
 from tests.support import world
 
 
@@ -15,7 +16,7 @@ def test_tells_address_port_and_transport() -> None:
         "add example.org. 0 IN A 192.0.2.1",
         "add _udp.example.org. 0 IN SRV 0 0 40000 .",
     ]
-    assert reply.for_client
+    assert reply.audience is Audience.CLIENT
 
 
 def test_tells_an_ipv6_client_over_tcp() -> None:

@@ -15,7 +15,7 @@ from svcdns.serving.compiling import Desk, in_flight
 from svcdns.serving.folding import fold
 from svcdns.telemetry.counters import Counters, Family, MetricKind
 from svcdns.wire.codes import AA, RD, Rcode
-from svcdns.wire.reply import UNTIL_CHANGED, Reply, bare
+from svcdns.wire.reply import UNTIL_CHANGED, Audience, Reply, bare
 from tests.support.world import CLIENT, Clock, counted, records
 
 REPLY = Reply(flags=AA | RD, answer=records("a.b. 5 IN A 192.0.2.1"), lifetime=UNTIL_CHANGED, owners=(("fact",),))
@@ -62,7 +62,7 @@ def test_a_reply_goes_in_at_the_second_sighting() -> None:
 
 def test_replies_that_may_not_be_reused_stay_out() -> None:
     """Those without a lifetime, and those for one client."""
-    for reply in (Reply(), Reply(lifetime=UNTIL_CHANGED, for_client=True), bare(Rcode.SERVFAIL)):
+    for reply in (Reply(), Reply(lifetime=UNTIL_CHANGED, audience=Audience.CLIENT), bare(Rcode.SERVFAIL)):
         world = World(reply)
         world.ask()
         world.ask()

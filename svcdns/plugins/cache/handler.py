@@ -18,7 +18,7 @@ from svcdns.plugins.cache.store import Item, Key, Store
 from svcdns.telemetry.counters import Counters
 from svcdns.wire import names
 from svcdns.wire.codes import AA, AD, CD, RA, TC, Rcode, Type
-from svcdns.wire.reply import UNTIL_CHANGED, Count, Record, Reply
+from svcdns.wire.reply import UNTIL_CHANGED, Audience, Count, Record, Reply
 
 _UNSTORED = (MessageType.OTHERERROR, MessageType.META, MessageType.UPDATE)
 _DENIALS = (MessageType.NXDOMAIN, MessageType.NODATA)
@@ -132,7 +132,7 @@ class Cache:
         counts = reply.counts
         if on_cluster_alone:
             counts += self._counts_of_cluster_answer(query, kind, cells)
-        elif lifetime > 0 and not reply.for_client and self._may_keep(query, reply, kind):
+        elif lifetime > 0 and reply.audience is Audience.EVERYBODY and self._may_keep(query, reply, kind):
             self._keep(key, kind, Item(msgspec.structs.replace(reply, edns=None, counts=()), self._clock(), lifetime), query)
         flags = reply.flags if query.flags & AD or query.dnssec_ok else reply.flags & ~AD
         return msgspec.structs.replace(

@@ -11,7 +11,7 @@ from svcdns.plugins.cache import Cache
 from svcdns.plugins.cache.metrics import HITS
 from svcdns.telemetry.counters import Counters
 from svcdns.wire.codes import AD, CD, RA, RD, TC, Rcode
-from svcdns.wire.reply import UNTIL_CHANGED, Reply, bare
+from svcdns.wire.reply import UNTIL_CHANGED, Audience, Reply, bare
 from tests.support import world
 
 A = world.records("a.example.org. 60 IN A 10.0.0.1")
@@ -103,7 +103,7 @@ def test_bounds_the_ttl(text: str, reply: Reply, ttls: list[int]) -> None:
         pytest.param(Reply(answer=world.records("b.example.org. 60 IN A 10.0.0.1")), id="another name"),
         pytest.param(Reply(rcode=Rcode.REFUSED), id="refused"),
         pytest.param(bare(Rcode.SERVFAIL, "no upstream"), id="not a message"),
-        pytest.param(Reply(answer=A, for_client=True), id="for this client alone"),
+        pytest.param(Reply(answer=A, audience=Audience.CLIENT), id="for this client alone"),
     ],
 )
 def test_does_not_keep(reply: Reply) -> None:
