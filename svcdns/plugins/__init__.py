@@ -32,5 +32,6 @@ BUILT: Final[dict[str, str]] = {
     for name in (
         "root", "reload", "bind", "debug", "ready", "health", "prometheus", "errors", "log", "loadbalance", "cache", "kubernetes", "file",
         "loop", "forward", "whoami", "multisocket",
+        "acl",
     )
 }  # fmt: skip

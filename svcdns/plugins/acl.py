@@ -1,0 +1,211 @@
+"""`acl`: who may ask for what (spec C-acl).
+
+The policy is taken on the name as it reaches this place of the chain, behind `rewrite`, and before `cache`, so it covers cached answers. A
+client's class is the set of the networks of the block's rules that hold its address: all else that a decision rests on is in the packet.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from svcdns.chain.environment import Block, Environment
+from svcdns.chain.handler import Following, then
+from svcdns.chain.query import Answer, Query
+from svcdns.corefile import reading
+from svcdns.corefile.blocks import Directive, Token
+from svcdns.corefile.errors import CorefileError
+from svcdns.telemetry.counters import Family, MetricKind
+from svcdns.wire import names
+from svcdns.wire.codes import Rcode, Type
+from svcdns.wire.networks import Network, Networks, NetworkTextError, packed
+from svcdns.wire.reply import UNTIL_CHANGED, Audience, Edns, Reply
+
+ACTIONS: Final = ("allow", "block", "filter", "drop")
+SECTIONS: Final = ("type", "net")
+EXTENDED_ERROR: Final = 15
+"""The EDNS option of RFC 8914."""
+BLOCKED: Final = 15
+FILTERED: Final = 17
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """One line: what is done with questions of these types from these networks; None stands for all of them."""
+
+    action: str
+    types: frozenset[int] | None = None
+    networks: tuple[Network, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One `acl` directive: its zones as text, its lines in file order."""
+
+    zones: tuple[str, ...]
+    policies: tuple[Policy, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """All `acl` directives of a block, in file order."""
+
+    rules: tuple[Rule, ...]
+
+
+def parse(block: Block) -> Options:
+    """The options of the block's `acl` directives. Raises CorefileError."""
+    return Options(tuple(_rule(directive, block) for directive in block.directives))
+
+
+def _rule(directive: Directive, block: Block) -> Rule:
+    return Rule(reading.zones(directive.arguments, block.zones), tuple(_policy(line) for line in reading.body(directive)))
+
+
+def _policy(line: Directive) -> Policy:
+    reading.no_body(line)
+    action = line.name.text.lower()
+    if action not in ACTIONS:
+        expected = f"{', '.join(ACTIONS[:-1])} or {ACTIONS[-1]} was expected"
+        raise CorefileError(line.position, f"'{line.name.text}' is no action{reading.nearest(action, ACTIONS)}; {expected}")
+    types: set[int] | None = None
+    networks: list[Network] | None = None
+    every_type = every_network = False
+    for section, words in _sections(line):
+        star = next((at for at, word in enumerate(words) if word.text == "*"), len(words))
+        if section == "type":
+            types = (types or set()) | {_type(word) for word in words[:star]}
+            every_type = every_type or star < len(words)
+        else:
+            networks = (networks or []) + [_network(word) for word in words[:star]]
+            every_network = every_network or star < len(words)
+    return Policy(
+        action,
+        None if types is None or every_type else frozenset(types),
+        None if networks is None or every_network else tuple(networks),
+    )
+
+
+def _sections(line: Directive) -> list[tuple[str, list[Token]]]:
+    out: list[tuple[str, list[Token]]] = []
+    for word in line.arguments:
+        if word.text.lower() in SECTIONS:
+            if out and not out[-1][1]:
+                raise CorefileError(word.position, f"'{out[-1][0]}' needs a word behind it, '{word.text}' was found")
+            out.append((word.text.lower(), []))
+        elif not out:
+            raise CorefileError(word.position, f"'{word.text}' was found, 'type' or 'net' was expected")
+        else:
+            out[-1][1].append(word)
+    if out and not out[-1][1]:
+        raise CorefileError(line.arguments[-1].position, f"'{out[-1][0]}' needs a word behind it")
+    return out
+
+
+def _type(word: Token) -> int:
+    found = Type.__members__.get(word.text)
+    if found is None:
+        hint = reading.nearest(word.text, Type.__members__)
+        raise CorefileError(word.position, f"'{word.text}' is no record type{hint}; one in capitals such as AAAA was expected")
+    return int(found)
+
+
+def _network(word: Token) -> Network:
+    try:
+        return Network.from_text(word.text)
+    except NetworkTextError as error:
+        raise CorefileError(word.position, str(error)) from error
+
+
+_BY_ZONE: Final = ("server", "zone", "view")
+STOPPED: Final = {
+    "block": Family("coredns_acl_blocked_requests_total", MetricKind.COUNTER, "Questions that were refused.", _BY_ZONE),
+    "filter": Family("coredns_acl_filtered_requests_total", MetricKind.COUNTER, "Questions that got an empty answer.", _BY_ZONE),
+    "drop": Family("coredns_acl_dropped_requests_total", MetricKind.COUNTER, "Questions that got no answer.", _BY_ZONE),
+}
+BLOCKED_REQUESTS, FILTERED_REQUESTS, DROPPED_REQUESTS = STOPPED.values()
+ALLOWED_REQUESTS: Final = Family(
+    "coredns_acl_allowed_requests_total", MetricKind.COUNTER, "Questions that were let through.", ("server", "view")
+)
+
+
+class _Line:
+    """A policy at work."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.action, self.types = policy.action, policy.types
+        self.networks = None if policy.networks is None else Networks(policy.networks)
+
+
+class Acl:
+    """Decides about each question, in the order of rules and lines; what no line matches is allowed."""
+
+    name = "acl"
+
+    def __init__(self, options: Options, environment: Environment) -> None:
+        """Counts per server, zone of the rule, and view."""
+        self._counters, self._log = environment.counters, environment.log
+        self._rules = [
+            (tuple((names.from_text(zone).lower(), zone) for zone in rule.zones), [_Line(policy) for policy in rule.policies])
+            for rule in options.rules
+        ]
+        self._distinct = [line.networks for _, lines in self._rules for line in lines if line.networks is not None]
+
+    def audience(self, address: str) -> str:
+        """One digit for each line that names networks, 1 where they hold the address; `?` for a text that is no address."""
+        found = packed(address)
+        if found is None:
+            return "?"
+        return "".join("1" if found in networks else "0" for networks in self._distinct)
+
+    def handle(self, query: Query, following: Following) -> Answer:
+        """Answers what is not allowed; asks on for the rest."""
+        action, zone, audience = self._decide(query)
+        if action == "allow":
+            cell = self._counters.cell(ALLOWED_REQUESTS, query.server, query.view)
+        else:
+            cell = self._counters.cell(STOPPED[action], query.server, zone, query.view)
+        self._counters.add(cell)
+        count = (cell, 1.0)
+        if action == "allow":
+            return then(
+                following(query),
+                lambda reply: msgspec.structs.replace(reply, audience=max(audience, reply.audience), counts=(*reply.counts, count)),
+            )
+        if action == "drop":
+            return Reply(silent=True)
+        rcode, code = (Rcode.REFUSED, BLOCKED) if action == "block" else (Rcode.NOERROR, FILTERED)
+        edns = Edns(4096, dnssec_ok=True, options=((EXTENDED_ERROR, code.to_bytes(2, "big")),))
+        return Reply(rcode=rcode, flags=query.reply_flags, edns=edns, lifetime=UNTIL_CHANGED, audience=audience, counts=(count,))
+
+    def _decide(self, query: Query) -> tuple[str, str, Audience]:
+        """The action, the zone of the rule that said so, and whether other addresses may be told otherwise."""
+        audience = Audience.EVERYBODY
+        address = packed(query.client.address)
+        for zones, lines in self._rules:
+            zone = _longest(query.key, zones)
+            if zone is None:
+                continue
+            if address is None:
+                self._log.error("Blocking request. Unable to parse source address: %s", query.client.address)
+                return "block", zone, Audience.CLIENT
+            for line in lines:
+                if line.types is not None and query.rtype not in line.types:
+                    continue
+                if line.networks is not None:
+                    audience = Audience.CLASS
+                    if address not in line.networks:
+                        continue
+                return line.action, zone, audience
+        return "allow", "", audience
+
+
+def _longest(key: bytes, zones: tuple[tuple[bytes, str], ...]) -> str | None:
+    """The longest zone that the name is in."""
+    covering = [(zone, text) for zone, text in zones if names.is_within(key, zone)]
+    return max(covering, key=lambda pair: len(pair[0]))[1] if covering else None
+
+
+PLUGIN: Final = Acl
