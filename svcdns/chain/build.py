@@ -17,6 +17,7 @@ from svcdns.chain.query import Answer, Query
 from svcdns.chain.routing import Listener, Observer, Route
 from svcdns.wire import names
 from svcdns.wire.codes import Rcode
+from svcdns.wire.edns import ECHOED_OPTIONS
 from svcdns.wire.reply import bare
 
 Host = str
@@ -54,6 +55,9 @@ def build(plans: Sequence[BlockPlan], hosts: Sequence[Sequence[Host]], load: Loa
     chains = Chains()
     for block_plan, block_hosts in zip(plans, hosts, strict=True):
         _build_block(chains, block_plan, block_hosts, load, environment)
+    echoed = ECHOED_OPTIONS.union(*(getattr(handler, "echoed_options", ()) for handler in chains.handlers))
+    for listener in chains.listeners.values():
+        listener.echoed = echoed
     return chains
 
 

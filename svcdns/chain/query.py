@@ -1,7 +1,8 @@
 """A question on its way through the chain, and what the chain may ask of the server.
 
 One `Query` is made per packet that the answer table does not know. A plugin that changes the question makes a copy
-(`changed`), so that what is further up still sees what was asked.
+(`changed`), so that what is further up still sees what was asked. The header flags and the EDNS are changed in place: the core
+makes its own replies from them, and mirrors the EDNS as the chain left it.
 """
 
 from __future__ import annotations

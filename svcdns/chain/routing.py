@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from svcdns.chain.handler import Following
 from svcdns.chain.query import MAX_DEPTH, Answer, Query
 from svcdns.wire.codes import Class, Rcode, Type
+from svcdns.wire.edns import ECHOED_OPTIONS
 from svcdns.wire.names import ROOT
 from svcdns.wire.reply import Reply, bare
 
@@ -50,6 +51,8 @@ class Listener:
     any_class: bool = False
     counted: bool = False
     observed: bool = False
+    echoed: frozenset[int] = ECHOED_OPTIONS
+    """Codes of EDNS options that clients get back as they sent them: those of the core, and what plugins add."""
 
     @property
     def server(self) -> str:

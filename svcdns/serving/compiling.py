@@ -120,9 +120,11 @@ class _Order(msgspec.Struct, gc=False):
             self.send(b"")
             return
         desk, query, route = self.desk, self.query, self.route
+        request = self.request
+        request.edns = query.edns  # as the chain left it: `bufsize` and `rewrite edns0` change what is mirrored
         if not reply.written:
             reply = Reply(rcode=reply.rcode, flags=query.reply_flags, written=False)
-        limit = MAX_MESSAGE if desk.protocol == "tcp" else udp_limit(self.request.edns)
+        limit = MAX_MESSAGE if desk.protocol == "tcp" else udp_limit(request.edns)
         keep = (
             reply.lifetime > NOT_REUSABLE
             and reply.audience is Audience.EVERYBODY
@@ -131,9 +133,9 @@ class _Order(msgspec.Struct, gc=False):
         )
         if reply.rotate:
             variants = rotation.rotations(reply, ROTATIONS if keep else 1, _random)
-            wires = tuple(encode_reply(self.request, variant, limit) for variant in variants)
+            wires = tuple(encode_reply(request, variant, limit, desk.listener.echoed) for variant in variants)
         else:
-            wires = (encode_reply(self.request, reply, limit),)
+            wires = (encode_reply(request, reply, limit, desk.listener.echoed),)
         self.send(wires[0])
         counts = reply.counts
         seconds = perf_counter() - query.started

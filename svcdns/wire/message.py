@@ -97,10 +97,13 @@ class _Writer:
         return count, True
 
 
-def encode_reply(request: Request, reply: Reply, limit: int) -> bytes:
-    """The reply as a packet of at most `limit` octets, with the request's id, opcode, question, and EDNS mirrored."""
+def encode_reply(request: Request, reply: Reply, limit: int, echoed: frozenset[int] = opt.ECHOED_OPTIONS) -> bytes:
+    """The reply as a packet of at most `limit` octets, with the request's id, opcode, question, and EDNS mirrored.
+
+    `echoed` are the codes of options that a client gets back as it sent them.
+    """
     writer = _Writer(request.question)
-    edns = opt.for_reply(request.edns, reply.edns)
+    edns = opt.for_reply(request.edns, reply.edns, echoed)
     tail = opt.to_wire(edns, reply.rcode) if edns is not None else b""
     room = limit - len(tail)
     flags = QR | request.flags & OPCODE_MASK | reply.flags | reply.rcode & 15

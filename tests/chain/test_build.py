@@ -12,6 +12,7 @@ from svcdns.chain.plan import plan
 from svcdns.chain.query import Answer, Query
 from svcdns.corefile.parser import parse
 from svcdns.wire.codes import Rcode
+from svcdns.wire.edns import ECHOED_OPTIONS
 from svcdns.wire.reply import Reply
 from tests.support import world
 
@@ -111,6 +112,12 @@ def test_unready_plugins_by_name() -> None:
     """Each once, sorted."""
     chains, _ = built("a {\n log\n cache\n}\nb {\n cache\n}", cache={"ready": lambda _self: False})
     assert chains.unready() == ("cache",)
+
+
+def test_options_that_plugins_have_echoed() -> None:
+    """On every listener, besides those of the core."""
+    chains, _ = built("a {\n log\n}\nb:54 {\n cache\n}", cache={"echoed_options": frozenset({65001})})
+    assert [listener.echoed - ECHOED_OPTIONS for listener in chains.listeners.values()] == [{65001}, {65001}]
 
 
 def test_an_empty_chain_is_none() -> None:

@@ -15,7 +15,7 @@ from svcdns.serving.compiling import Desk, in_flight
 from svcdns.serving.folding import fold
 from svcdns.telemetry.counters import Counters, Family, MetricKind
 from svcdns.wire.codes import AA, RD, Rcode
-from svcdns.wire.reply import UNTIL_CHANGED, Audience, Reply, bare
+from svcdns.wire.reply import UNTIL_CHANGED, Audience, Edns, Reply, bare
 from tests.support.world import CLIENT, Clock, counted, records
 
 REPLY = Reply(flags=AA | RD, answer=records("a.b. 5 IN A 192.0.2.1"), lifetime=UNTIL_CHANGED, owners=(("fact",),))
@@ -50,6 +50,21 @@ class World:
 def rcode(wire: bytes) -> str:
     """A reply's response code."""
     return dns.rcode.to_text(dns.message.from_wire(wire).rcode())
+
+
+def test_edns_is_mirrored_as_the_chain_left_it() -> None:
+    """Its size bounds the reply; options are echoed whose codes the listener has."""
+    world = World()
+
+    def chain(query: Query) -> Answer:
+        query.edns = Edns(600, options=((65001, b"kept"), (65002, b"dropped")))
+        return Reply(answer=records(*(f"a.b. 5 IN A 192.0.2.{n}" for n in range(60))))
+
+    world.desk.listener.routes[b"\1b\0"] = Route(b"\1b\0", "b.", chain)
+    world.desk.listener.echoed = frozenset({65001})
+    reply = dns.message.from_wire(world.ask(payload=4096))
+    assert (reply.payload, [(int(option.otype), option.to_wire()) for option in reply.options]) == (600, [(65001, b"kept")])
+    assert 500 < len(reply.to_wire()) <= 600
 
 
 def test_a_reply_goes_in_at_the_second_sighting() -> None:

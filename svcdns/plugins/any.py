@@ -1,0 +1,47 @@
+"""`any`: answers questions for all types with as little as possible (RFC 8482, spec C-any)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from svcdns.chain.environment import Block, Environment
+from svcdns.chain.handler import Following
+from svcdns.chain.query import Answer, Query
+from svcdns.corefile import reading
+from svcdns.wire.codes import Type
+from svcdns.wire.reply import UNTIL_CHANGED, Record, Reply
+
+TTL: Final = 8482
+_RDATA: Final = b"\x0dANY obsoleted\x0cSee RFC 8482"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """`any` has no options."""
+
+
+def parse(block: Block) -> Options:
+    """Checks that the directive stands alone. Raises CorefileError."""
+    for directive in block.directives:
+        reading.arguments(directive, 0, 0)
+        reading.no_body(directive)
+    return Options()
+
+
+class Any:
+    """Answers type ANY with a HINFO record."""
+
+    name = "any"
+
+    def __init__(self, options: Options, environment: Environment) -> None:
+        """Needs nothing of either."""
+
+    def handle(self, query: Query, following: Following) -> Answer:
+        """The HINFO record for type ANY; every other question goes on."""
+        if query.rtype != Type.ANY:
+            return following(query)
+        return Reply(flags=query.reply_flags, answer=(Record(query.name, Type.HINFO, TTL, _RDATA),), lifetime=UNTIL_CHANGED)
+
+
+PLUGIN: Final = Any

@@ -1,0 +1,75 @@
+"""`chaos`: tells version, authors and host name in class CH (RFC 4892, spec C-chaos)."""
+
+from __future__ import annotations
+
+import random
+import socket
+from dataclasses import dataclass
+from typing import Final
+
+from svcdns import __version__
+from svcdns.chain.environment import Block, Environment
+from svcdns.chain.handler import Following
+from svcdns.chain.query import Answer, Query
+from svcdns.corefile import reading
+from svcdns.wire.codes import Class, Type
+from svcdns.wire.names import from_text
+from svcdns.wire.reply import NOT_REUSABLE, UNTIL_CHANGED, Record, Reply
+
+VERSION: Final = f"svcdns-{__version__}"
+AUTHORS: Final = ("The svcdns authors",)
+
+_VERSION_NAMES: Final = frozenset({from_text("version.bind."), from_text("version.server.")})
+_HOST_NAMES: Final = frozenset({from_text("hostname.bind."), from_text("id.server.")})
+_AUTHORS_NAME: Final = from_text("authors.bind.")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What is told. Authors are sorted, each once."""
+
+    version: str = VERSION
+    authors: tuple[str, ...] = AUTHORS
+
+
+def parse(block: Block) -> Options:
+    """The options of the block's first `chaos` directive. Raises CorefileError."""
+    directive = block.directives[0]
+    reading.no_body(directive)
+    words = [word.text for word in directive.arguments]
+    return Options(words[0] if words else VERSION, tuple(sorted(set(words[1:]))) or AUTHORS)
+
+
+class Chaos:
+    """Answers TXT questions of class CH for the names that are known; all others go on."""
+
+    name = "chaos"
+
+    def __init__(self, options: Options, environment: Environment) -> None:  # noqa: ARG002 - needs no surroundings
+        """The host's name is looked up once."""
+        self._version, self._host = _string(options.version), _string(socket.gethostname())
+        self._authors = [_string(author) for author in options.authors]
+
+    def handle(self, query: Query, following: Following) -> Answer:
+        """The texts; authors in a new order each time."""
+        if query.rclass != Class.CH or query.rtype != Type.TXT:
+            return following(query)
+        if query.key in _VERSION_NAMES:
+            texts = [self._version]
+        elif query.key in _HOST_NAMES:
+            texts = [self._host]
+        elif query.key == _AUTHORS_NAME:
+            texts = random.sample(self._authors, len(self._authors))
+        else:
+            return following(query)
+        records = tuple(Record(query.name, Type.TXT, 0, text, Class.CH) for text in texts)
+        return Reply(flags=query.reply_flags, answer=records, lifetime=NOT_REUSABLE if len(texts) > 1 else UNTIL_CHANGED)
+
+
+def _string(text: str) -> bytes:
+    """RDATA of one character string, cut to the 255 octets that it may have (RFC 1035 §3.3)."""
+    data = text.encode()[:255]
+    return bytes((len(data),)) + data
+
+
+PLUGIN: Final = Chaos

@@ -1,0 +1,91 @@
+"""`header`: sets and clears header flags of queries and replies (spec C-header)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from svcdns.chain.environment import Block, Environment
+from svcdns.chain.handler import Following, then
+from svcdns.chain.query import Answer, Query
+from svcdns.corefile import reading
+from svcdns.corefile.blocks import Directive
+from svcdns.corefile.errors import CorefileError
+from svcdns.wire.codes import AA, RA, RD
+from svcdns.wire.reply import Reply
+
+FLAGS: Final = {"aa": AA, "ra": RA, "rd": RD}
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Header bits to set, and those to clear; a bit is in one of them at most."""
+
+    set: int = 0
+    clear: int = 0
+
+    def to(self, flags: int) -> int:
+        """The header word with the change made."""
+        return (flags | self.set) & ~self.clear
+
+    def and_then(self, bit: int, *, on: bool) -> Change:
+        """This change with one more bit; the last word about a bit holds."""
+        return Change(self.set | bit, self.clear & ~bit) if on else Change(self.set & ~bit, self.clear | bit)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What is changed on the way in and on the way out."""
+
+    query: Change = Change()
+    response: Change = Change()
+
+
+def parse(block: Block) -> Options:
+    """The options of the block's first `header` directive with a rule. Raises CorefileError."""
+    for directive in block.directives:
+        reading.arguments(directive, 0, 0)
+        changes = {"query": Change(), "response": Change()}
+        for line in reading.body(directive):
+            which = line.name.text.lower()
+            if which not in changes:
+                raise reading.unknown_option(line, tuple(changes))
+            changes[which] = _with_line(changes[which], line)
+        if reading.body(directive):
+            return Options(**changes)
+    raise CorefileError(block.directives[0].position, "header needs at least one line such as 'response set ra'")
+
+
+def _with_line(change: Change, line: Directive) -> Change:
+    action, *flags = reading.arguments(line, 2, reading.UNBOUNDED)
+    if action.text.lower() not in ("set", "clear"):
+        raise CorefileError(action.position, f"unknown action '{action.text}'; set or clear was expected")
+    for flag in flags:
+        bit = FLAGS.get(flag.text.lower())
+        if bit is None:
+            raise CorefileError(flag.position, f"unknown flag '{flag.text}'; one of {', '.join(FLAGS)} was expected")
+        change = change.and_then(bit, on=action.text.lower() == "set")
+    return change
+
+
+class Header:
+    """Changes the flags."""
+
+    name = "header"
+
+    def __init__(self, options: Options, environment: Environment) -> None:  # noqa: ARG002 - needs no surroundings
+        """Needs the changes alone."""
+        self._query, self._response = options.query, options.response
+
+    def handle(self, query: Query, following: Following) -> Answer:
+        """Asks on with the query's flags changed, and changes those of a reply that was written."""
+        query.flags = self._query.to(query.flags)
+        return then(following(query), self._changed)
+
+    def _changed(self, reply: Reply) -> Reply:
+        return msgspec.structs.replace(reply, flags=self._response.to(reply.flags)) if reply.written else reply
+
+
+PLUGIN: Final = Header

@@ -1,0 +1,96 @@
+"""`local`: answers the names of the machine itself, which must not leak to other servers (RFC 6303, RFC 6761 §6.3, spec C-local)."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Final
+
+from svcdns.chain.environment import Block, Environment
+from svcdns.chain.handler import Following
+from svcdns.chain.query import Answer, Query
+from svcdns.corefile import reading
+from svcdns.telemetry.counters import Family, MetricKind
+from svcdns.wire import names
+from svcdns.wire.codes import Rcode, Type
+from svcdns.wire.reply import UNTIL_CHANGED, Count, Record, Reply
+
+TTL: Final = 604800
+LOCALHOST_REQUESTS: Final = Family(
+    "coredns_local_localhost_requests_total",
+    MetricKind.COUNTER,
+    "Questions for names that begin with localhost or lie below it.",
+)
+
+_LOCALHOST: Final = names.from_text("localhost.")
+_ZONES: Final = tuple(names.from_text(zone) for zone in ("localhost.", "0.in-addr.arpa.", "127.in-addr.arpa.", "255.in-addr.arpa."))
+_LOOPBACK_PTR: Final = names.from_text("1.0.0.127.in-addr.arpa.")
+_SOA: Final = _LOCALHOST + names.from_text("root.localhost.") + struct.pack("!IIIII", 1, 0, 0, 0, TTL)
+_ADDRESSES: Final = {Type.A: bytes((127, 0, 0, 1)), Type.AAAA: bytes(15) + b"\1"}
+_APEX: Final = {Type.SOA: _SOA, Type.NS: _LOCALHOST}
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """`localhost_prefix`: whether names that begin with the label `localhost` are ours too."""
+
+    localhost_prefix: bool = True
+
+
+def parse(block: Block) -> Options:
+    """The options of the block's `local` directives; the last word holds. Raises CorefileError."""
+    prefix = True
+    for directive in block.directives:
+        reading.arguments(directive, 0, 0)
+        for line in reading.body(directive):
+            if line.name.text != "localhost_prefix":
+                raise reading.unknown_option(line, ("localhost_prefix",))
+            prefix = reading.one_of(reading.argument(line), ("on", "off")) == "on"
+    return Options(prefix)
+
+
+class Local:
+    """Answers for the local zones; everything else goes on."""
+
+    name = "local"
+
+    def __init__(self, options: Options, environment: Environment) -> None:
+        """Counts in the environment's counters."""
+        self._prefix, self._counters = options.localhost_prefix, environment.counters
+        self._cell = environment.counters.cell(LOCALHOST_REQUESTS)
+
+    def handle(self, query: Query, following: Following) -> Answer:
+        """Loopback addresses for what is below or begins with `localhost.`; the records of the zones; NXDOMAIN for the rest of them."""
+        key = query.key
+        if key != _LOCALHOST and (names.is_within(key, _LOCALHOST) or (self._prefix and key.startswith(_LOCALHOST[:-1]))):
+            self._counters.add(self._cell)
+            return _answer(query, _ADDRESSES, query.name, ((self._cell, 1.0),))
+        for zone in _ZONES:
+            if names.is_within(key, zone):
+                return self._in_zone(query, zone)
+        return following(query)
+
+    @staticmethod
+    def _in_zone(query: Query, zone: bytes) -> Reply:
+        apex = query.name[len(query.name) - len(zone) :]
+        if query.key == zone:
+            return _answer(query, _APEX if zone != _LOCALHOST else {**_APEX, **_ADDRESSES}, apex)
+        if query.key == _LOOPBACK_PTR:
+            return _answer(query, {Type.PTR: _LOCALHOST}, apex)
+        return Reply(Rcode.NXDOMAIN, query.reply_flags, authority=(_soa(apex),), lifetime=UNTIL_CHANGED)
+
+
+def _answer(query: Query, data: dict[Type, bytes], apex: bytes, counts: tuple[Count, ...] = ()) -> Reply:
+    """The record of the asked type, or NODATA with the SOA at `apex`."""
+    for rtype, rdata in data.items():
+        if rtype == query.rtype:
+            record = Record(query.name, rtype, TTL, rdata)
+            return Reply(flags=query.reply_flags, answer=(record,), lifetime=UNTIL_CHANGED, counts=counts)
+    return Reply(flags=query.reply_flags, authority=(_soa(apex),), lifetime=UNTIL_CHANGED, counts=counts)
+
+
+def _soa(owner: bytes) -> Record:
+    return Record(owner, Type.SOA, TTL, _SOA)
+
+
+PLUGIN: Final = Local

@@ -1,0 +1,53 @@
+"""`minimal`: answers without what nobody asked for (spec C-minimal).
+
+Denials, errors and delegations need their authority section and pass unchanged.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from svcdns.chain.classes import MessageType, classify
+from svcdns.chain.environment import Block, Environment
+from svcdns.chain.handler import Following, then
+from svcdns.chain.query import Answer, Query
+from svcdns.corefile import reading
+from svcdns.wire.reply import Reply
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """`minimal` has no options."""
+
+
+def parse(block: Block) -> Options:
+    """Checks that the directive stands alone. Raises CorefileError."""
+    for directive in block.directives:
+        reading.arguments(directive, 0, 0)
+        reading.no_body(directive)
+    return Options()
+
+
+class Minimal:
+    """Drops the authority and additional sections of plain answers."""
+
+    name = "minimal"
+
+    def __init__(self, options: Options, environment: Environment) -> None:
+        """Needs nothing of either."""
+
+    def handle(self, query: Query, following: Following) -> Answer:
+        """Asks on, and shortens what comes back."""
+
+        def shortened(reply: Reply) -> Reply:
+            if not reply.written or reply.silent or classify(query, reply) is not MessageType.NOERROR:
+                return reply
+            return msgspec.structs.replace(reply, authority=(), additional=(), edns=None)
+
+        return then(following(query), shortened)
+
+
+PLUGIN: Final = Minimal

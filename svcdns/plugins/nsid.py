@@ -1,0 +1,59 @@
+"""`nsid`: tells clients that ask which server answered (RFC 5001, spec C-nsid)."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from svcdns.chain.environment import Block, Environment
+from svcdns.chain.handler import Following, then
+from svcdns.chain.query import Answer, Query
+from svcdns.corefile import reading
+from svcdns.wire.reply import Edns, Reply
+
+NSID: Final = 3
+"""The option's code."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The identifier; empty for the host's name."""
+
+    text: str = ""
+
+
+def parse(block: Block) -> Options:
+    """The options of the block's `nsid` directive. Raises CorefileError."""
+    directive = reading.once(block.directives)
+    reading.no_body(directive)
+    return Options(" ".join(word.text for word in directive.arguments))
+
+
+class Nsid:
+    """Puts the identifier into the replies to queries that have the option."""
+
+    name = "nsid"
+
+    def __init__(self, options: Options, environment: Environment) -> None:  # noqa: ARG002 - needs no surroundings
+        """The host's name is looked up once."""
+        self._data = (options.text or socket.gethostname()).encode()
+
+    def handle(self, query: Query, following: Following) -> Answer:
+        """Asks on; a reply that was written gets the option."""
+        if query.edns is None or all(code != NSID for code, _ in query.edns.options):
+            return following(query)
+        return then(following(query), self._signed)
+
+    def _signed(self, reply: Reply) -> Reply:
+        """The option in the OPT that the reply has, or in a new one, which CoreDNS makes with DO set."""
+        if not reply.written or reply.silent:
+            return reply
+        edns = reply.edns or Edns(dnssec_ok=True)
+        others = tuple(option for option in edns.options if option[0] != NSID)
+        return msgspec.structs.replace(reply, edns=msgspec.structs.replace(edns, options=(*others, (NSID, self._data))))
+
+
+PLUGIN: Final = Nsid

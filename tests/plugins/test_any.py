@@ -1,0 +1,28 @@
+"""The plugin `any` (spec C-any)."""
+
+from __future__ import annotations
+
+from svcdns.plugins.any import Any, Options
+from svcdns.wire.codes import RD
+from svcdns.wire.reply import UNTIL_CHANGED, Reply
+from tests.support import world
+
+
+def test_answers_type_any() -> None:
+    """With the HINFO of RFC 8482, not as an authority, for ever."""
+    reply = world.now(Any(Options(), world.environment()).handle(world.query("X.y.", "ANY"), world.following()))
+    assert world.summary(reply) == ["NOERROR", 'X.y. 8482 IN HINFO "ANY obsoleted" "See RFC 8482"']
+    assert (reply.flags, reply.lifetime) == (RD, UNTIL_CHANGED)
+
+
+def test_passes_every_other_type_on() -> None:
+    """HINFO itself too."""
+    reply = Reply()
+    for rtype in ("A", "HINFO"):
+        assert Any(Options(), world.environment()).handle(world.query("x.", rtype), world.following(reply)) is reply
+
+
+def test_takes_no_words() -> None:
+    """It has no options."""
+    assert world.options("any", "any") == Options()
+    assert world.rejection("any", "any x").startswith("2:5 Wrong argument count")

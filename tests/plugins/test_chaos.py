@@ -1,0 +1,74 @@
+"""The plugin `chaos` (spec C-chaos)."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from svcdns.plugins.chaos import AUTHORS, VERSION, Chaos, Options
+from svcdns.wire import names
+from svcdns.wire.codes import RD, Class
+from svcdns.wire.reply import NOT_REUSABLE, UNTIL_CHANGED, Reply
+from tests.support import world
+
+NOBODY = Reply(error="went on")
+TOLD = Options("v1", ("b", "a"))
+
+
+def ask(name: str, rtype: str = "TXT", rclass: int = Class.CH, options: Options = TOLD) -> Reply:
+    """The plugin's answer, or NOBODY where it asked on."""
+    query = world.query(name, rtype, rclass=rclass)
+    return world.now(Chaos(options, world.environment()).handle(query, world.following(NOBODY)))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        pytest.param("version.bind.", "v1", id="version.bind"),
+        pytest.param("VERSION.server.", "v1", id="version.server in capitals"),
+        pytest.param("hostname.bind.", socket.gethostname(), id="hostname.bind"),
+        pytest.param("id.server.", socket.gethostname(), id="id.server"),
+    ],
+)
+def test_tells(name: str, text: str) -> None:
+    """One text of class CH with TTL 0."""
+    reply = ask(name)
+    (record,) = reply.answer
+    assert (record.owner, record.rclass, record.ttl) == (names.from_text(name), Class.CH, 0)
+    assert record.rdata == bytes((len(text),)) + text.encode()
+    assert (reply.flags, reply.lifetime) == (RD, UNTIL_CHANGED)
+
+
+def test_shuffles_its_authors() -> None:
+    """So that the answer may not be used again."""
+    reply = ask("authors.bind.")
+    assert sorted(record.rdata for record in reply.answer) == [b"\1a", b"\1b"]
+    assert reply.lifetime == NOT_REUSABLE
+
+
+@pytest.mark.parametrize(
+    ("name", "rtype", "rclass"),
+    [
+        pytest.param("version.bind.", "TXT", Class.IN, id="class IN"),
+        pytest.param("version.bind.", "A", Class.CH, id="another type"),
+        pytest.param("other.bind.", "TXT", Class.CH, id="an unknown name"),
+    ],
+)
+def test_passes_on(name: str, rtype: str, rclass: int) -> None:
+    """What is not its own."""
+    assert ask(name, rtype, rclass) is NOBODY
+
+
+def test_long_texts_are_cut() -> None:
+    """To one character string."""
+    (record,) = ask("version.bind.", options=Options("x" * 300)).answer
+    assert record.rdata == b"\xff" + b"x" * 255
+
+
+def test_options() -> None:
+    """Authors come sorted, each once."""
+    assert world.options("chaos", "chaos") == Options(VERSION, AUTHORS)
+    assert world.options("chaos", "chaos v2") == Options("v2", AUTHORS)
+    assert world.options("chaos", "chaos v2 me you me") == Options("v2", ("me", "you"))
+    assert world.rejection("chaos", "chaos {\n}").startswith("2:1 'chaos' takes no block")

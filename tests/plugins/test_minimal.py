@@ -1,0 +1,51 @@
+"""The plugin `minimal` (spec C-minimal)."""
+
+from __future__ import annotations
+
+import pytest
+
+from svcdns.plugins.minimal import Minimal, Options
+from svcdns.wire.codes import Rcode
+from svcdns.wire.reply import UNTIL_CHANGED, Reply, bare
+from tests.support import world
+
+A = world.records("a. 5 IN A 10.0.0.1")
+SOA = world.records("z. 5 IN SOA ns. mail. 1 2 3 4 5")
+NS = world.records("z. 5 IN NS ns.z.")
+
+
+def ask(reply: Reply, rtype: str = "A") -> Reply:
+    """What the plugin makes of a reply."""
+    return world.now(Minimal(Options(), world.environment()).handle(world.query("a.", rtype), world.following(reply)))
+
+
+def test_drops_what_nobody_asked_for() -> None:
+    """Both sections and the OPT; the terms of reuse stay."""
+    full = Reply(answer=A, authority=NS, additional=A, edns=world.edns(), lifetime=UNTIL_CHANGED, owners=(("x",),))
+    reply = ask(full)
+    assert world.summary(reply) == ["NOERROR", "a. 5 IN A 10.0.0.1"]
+    assert (reply.edns, reply.lifetime, reply.owners) == (None, UNTIL_CHANGED, (("x",),))
+
+
+@pytest.mark.parametrize(
+    ("reply", "rtype"),
+    [
+        pytest.param(Reply(Rcode.NXDOMAIN, authority=SOA, additional=A), "A", id="NXDOMAIN"),
+        pytest.param(Reply(authority=SOA, additional=A), "A", id="NODATA"),
+        pytest.param(Reply(authority=NS, additional=A), "A", id="delegation"),
+        pytest.param(Reply(Rcode.REFUSED, additional=A), "A", id="error"),
+        pytest.param(Reply(answer=A, additional=A), "AXFR", id="zone transfer"),
+        pytest.param(bare(Rcode.SERVFAIL, "broken"), "A", id="nobody wrote"),
+        pytest.param(Reply(silent=True), "A", id="silence"),
+    ],
+)
+def test_leaves_alone(reply: Reply, rtype: str) -> None:
+    """The reply comes back as it was."""
+    assert ask(reply, rtype) is reply
+
+
+def test_takes_no_words() -> None:
+    """It has no options."""
+    assert world.options("minimal", "minimal") == Options()
+    assert world.rejection("minimal", "minimal now").startswith("2:9 Wrong argument count")
+    assert world.rejection("minimal", "minimal {\n}").startswith("2:1 'minimal' takes no block")
