@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from svcdns.cluster.changes import Begin, Complete, Gone, Kind, Put, Serials
-from svcdns.cluster.index import SYNC, Index
+from svcdns.cluster.index import SERIAL, SYNC, Index
 from svcdns.cluster.objects import Endpoint, EndpointSlice, Namespace, Pod, Port, Service
 
 
@@ -102,5 +102,32 @@ def test_namespaces_and_serials() -> None:
     index = synced()
     assert index.apply(Put(Namespace("n"))) == {("namespace", "n")}
     assert index.has_namespace("n")
-    index.apply(Serials(5, 6, 7))
+    assert index.apply(Serials(5, 6, 7)) == {SERIAL}
+    assert index.apply(Serials(5, 6, 7)) == set()
     assert index.serials == Serials(5, 6, 7)
+
+
+def test_external_addresses() -> None:
+    """A Service is found by those it has now; each is a fact of its own."""
+    index = synced()
+    index.apply(Put(Service("n", "web", external_ips=("192.0.2.1", "lb.example."))))
+    touched = index.apply(Put(Service("n", "web", external_ips=("192.0.2.2", "lb.example."))))
+    assert touched == {("service", "n", "web"), ("external", "192.0.2.1"), ("external", "192.0.2.2"), ("external", "lb.example.")}
+    assert index.services_outside_at("192.0.2.1") == ()
+    assert [service.name for service in index.services_outside_at("192.0.2.2")] == ["web"]
+    index.apply(Gone(Kind.SERVICE, "n", "web"))
+    assert index.services_outside_at("192.0.2.2") == ()
+
+
+def test_contents_are_those_of_a_moment() -> None:
+    """What changes later does not show in them."""
+    index = synced()
+    slice_ = EndpointSlice("n", "s", "Web", (), (Endpoint("10.0.0.1"),))
+    for item in (Namespace("n"), Service("n", "web"), slice_):
+        index.apply(Put(item))
+    contents = index.contents()
+    index.apply(Gone(Kind.SERVICE, "n", "web"))
+    index.apply(Gone(Kind.ENDPOINT_SLICE, "n", "s"))
+    index.apply(Gone(Kind.NAMESPACE, "", "n"))
+    assert (contents.services, contents.namespaces, contents.slices) == ((Service("n", "web"),), {"n"}, {("n", "web"): (slice_,)})
+    assert index.contents() == ((), (), frozenset(), {}, {})

@@ -5,8 +5,8 @@ from __future__ import annotations
 import struct
 from typing import Final
 
+from svcdns.cluster.addresses import endpoint_name
 from svcdns.cluster.index import Index
-from svcdns.plugins.kubernetes.addresses import endpoint_name
 from svcdns.plugins.kubernetes.lookup import Entry
 from svcdns.wire import names
 from svcdns.wire.codes import Type

@@ -15,10 +15,10 @@ import msgspec
 from svcdns.chain.environment import Environment
 from svcdns.chain.handler import Following, joined, then
 from svcdns.chain.query import Answer, Query
-from svcdns.cluster.index import SYNC, Index
+from svcdns.cluster.addresses import from_reverse, rdata_of
+from svcdns.cluster.index import SERIAL, SYNC, Index
 from svcdns.cluster.objects import NO_PORT
 from svcdns.plugins.kubernetes import apex, qname, reverse
-from svcdns.plugins.kubernetes.addresses import from_reverse, rdata_of
 from svcdns.plugins.kubernetes.lookup import Found, Lookup
 from svcdns.plugins.kubernetes.options import Options
 from svcdns.plugins.kubernetes.qname import NoSuchNameError
@@ -177,7 +177,7 @@ class Kubernetes:
             return self._ptr(work)
         if rtype == Type.SOA:
             if query.key == work.zone:
-                work.owners.append(("serial",))
+                work.owners.append(SERIAL)
                 return _Result([self._soa(work)])
             return _Result([])
         if rtype == Type.CNAME:

@@ -10,9 +10,9 @@ from typing import Final
 
 import msgspec
 
+from svcdns.cluster.addresses import endpoint_name, pod_address, rdata_of
 from svcdns.cluster.index import Index
 from svcdns.cluster.objects import EndpointSlice, ImportedSlice, Port, Service
-from svcdns.plugins.kubernetes.addresses import endpoint_name, pod_address, rdata_of
 from svcdns.plugins.kubernetes.options import Options
 from svcdns.plugins.kubernetes.qname import ClusterName, NoSuchNameError
 from svcdns.wire.reply import Owner

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from svcdns.cluster.addresses import endpoint_name
 from svcdns.cluster.index import Index
-from svcdns.plugins.kubernetes.addresses import endpoint_name
 from svcdns.plugins.kubernetes.lookup import Lookup
 from svcdns.plugins.kubernetes.options import Options
 from svcdns.wire.reply import Owner
