@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from svcdns.chain.audience import Classes
 from svcdns.chain.environment import Block, Environment
 from svcdns.chain.handler import Following, Handler
 from svcdns.chain.plan import BlockPlan, Load
@@ -58,6 +59,8 @@ def build(plans: Sequence[BlockPlan], hosts: Sequence[Sequence[Host]], load: Loa
     echoed = ECHOED_OPTIONS.union(*(getattr(handler, "echoed_options", ()) for handler in chains.handlers))
     for listener in chains.listeners.values():
         listener.echoed = echoed
+        looking = [handler for handler in listener.handlers if hasattr(handler, "audience")]
+        listener.classes = Classes(looking) if looking else None
     return chains
 
 
@@ -84,6 +87,7 @@ def _build_block(chains: Chains, block: BlockPlan, hosts: Sequence[Host], load: 
         for host in hosts:
             listener = chains.listeners.setdefault((host, key.port), Listener(host, key.port))
             listener.routes[zone] = route
+            listener.handlers += [handler for handler in handlers if handler not in listener.handlers]
             listener.any_class = listener.any_class or not _OPENS_CLASSES.isdisjoint(block.options)
             listener.counted = listener.counted or counted
             listener.observed = listener.observed or bool(observers)

@@ -55,10 +55,13 @@ async def _then(answer: Awaitable[Reply], change: Callable[[Reply], Reply]) -> R
 
 
 def joined(reply: Reply, other: Reply) -> Reply:
-    """`reply` with the reuse terms of another that it was made from: the shorter lifetime, and all owners."""
+    """`reply` with the reuse terms of another that it was made from: the shorter lifetime, and all owners.
+
+    Where the other's TTLs go down, the joined reply lives until they do: what of them went into it is not known here.
+    """
     return msgspec.structs.replace(
         reply,
-        lifetime=min(reply.lifetime, other.lifetime),
+        lifetime=min(reply.lifetime, other.lifetime, other.next_second),
         owners=reply.owners + tuple(o for o in other.owners if o not in reply.owners),
         audience=max(reply.audience, other.audience),
         counts=reply.counts + other.counts,

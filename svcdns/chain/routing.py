@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from svcdns.chain.handler import Following
+from svcdns.chain.audience import Classes
+from svcdns.chain.handler import Following, Handler
 from svcdns.chain.query import MAX_DEPTH, Answer, Query
 from svcdns.wire.codes import Class, Rcode, Type
 from svcdns.wire.edns import ECHOED_OPTIONS
@@ -53,6 +54,9 @@ class Listener:
     observed: bool = False
     echoed: frozenset[int] = ECHOED_OPTIONS
     """Codes of EDNS options that clients get back as they sent them: those of the core, and what plugins add."""
+    handlers: list[Handler] = field(default_factory=list)
+    classes: Classes | None = None
+    """The audience classes of the listener's clients, None where no plugin of its blocks looks at who asks."""
 
     @property
     def server(self) -> str:

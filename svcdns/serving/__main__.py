@@ -9,6 +9,7 @@ import sys
 from collections import deque
 from time import monotonic
 
+from svcdns.serving.draining import DrainingLoop
 from svcdns.serving.listening import Described
 from svcdns.serving.worker import BEAT, Worker
 from svcdns.telemetry import logging as log_lines
@@ -158,7 +159,8 @@ def main() -> int:
     counters = Counters(regions(arguments.shared)[arguments.slot + 1])
     channel = Channel(socket.socket(fileno=arguments.channel))
     try:
-        asyncio.run(_run(arguments.slot, channel, counters))
+        with asyncio.Runner(loop_factory=DrainingLoop) as runner:
+            runner.run(_run(arguments.slot, channel, counters))
     finally:
         lines.close()
     return 0

@@ -1,9 +1,10 @@
 """The answer table: finished replies under the bytes of the packets that they answer.
 
-Key: the packet behind its id. Entry: the reply behind its id, in one or several rotations. A reply goes in at the second sighting of its
-key, so that unique names, cookies and random case cost no entry. It is dropped when a change touches one of its owners, when its
-deadline passes, or with its generation: the table holds two, and starts a new one when the young one has used half
-of the budget, so it is bounded in octets whatever is asked.
+Key: the packet behind its id, with the client's audience class before it where the listener has classes. Entry: the reply behind its
+id, in one or several rotations. A reply goes in at the second sighting of its key, so that unique names, cookies and random case cost
+no entry. It is dropped when a change touches one of its owners, when its deadline passes, or with its generation: the table holds two,
+and starts a new one when the young one has used half of the budget, so it is bounded in octets whatever is asked. TTLs that count down
+are brought up to date when an entry is asked for after a whole second, never otherwise.
 
 Rule: what `forget` was told is never served again; an entry and its owners' lists are made in one step.
 """
@@ -16,6 +17,7 @@ from typing import Final
 from svcdns.chain.query import Query
 from svcdns.chain.routing import DROPPED, Route
 from svcdns.telemetry.clock import Clock
+from svcdns.wire.aging import aged
 from svcdns.wire.reply import Count, Owner, Reply
 
 ENTRY_COST: Final = 450
@@ -23,19 +25,31 @@ ENTRY_COST: Final = 450
 SIGHTING_COST: Final = 130
 
 
+class Countdown:
+    """How an entry's TTLs go down: where they stand in each wire (offsets from the wire's own start), and when the reply is over."""
+
+    __slots__ = ("ends", "offsets")
+
+    def __init__(self, offsets: tuple[tuple[int, ...], ...], ends: float) -> None:
+        """`ends` is on the table's clock; TTLs go down each whole second before it."""
+        self.offsets, self.ends = offsets, ends
+
+
 class Entry:
     """A compiled reply.
 
     `wires` are the rotations, each a reply without its id. `hits` counts uses for ever, `folded` how many of them are in the
-    counters already. `counts` is what one hit adds. `deadline` is on the table's clock, infinite for answers that live until changed.
+    counters already. `counts` is what one hit adds. `deadline` is on the table's clock, infinite for answers that live until changed;
+    with a `countdown` it is the moment of the next step of the TTLs.
     """
 
-    __slots__ = ("counts", "deadline", "folded", "hits", "key", "owners", "route", "seen", "wires")
+    __slots__ = ("countdown", "counts", "deadline", "folded", "hits", "key", "owners", "route", "seen", "wires")
 
     def __init__(self, key: bytes, wires: tuple[bytes, ...], deadline: float, owners: tuple[Owner, ...], counts: tuple[Count, ...]) -> None:
         """The first rotation has been used once, for the packet that made it."""
         self.key, self.wires, self.deadline, self.owners, self.counts = key, wires, deadline, owners, counts
         self.hits = self.folded = 1
+        self.countdown: Countdown | None = None
         self.route: Route = DROPPED
         self.seen: tuple[Query, Reply, Route] | None = None
         """What observers of the block are shown for each hit; only kept where there are observers."""
@@ -45,11 +59,23 @@ class Entry:
         """Octets that the entry is charged with."""
         return ENTRY_COST + len(self.key) + sum(map(len, self.wires)) + 33 * len(self.wires)
 
+    def alive(self, now: float) -> bool:
+        """Whether the entry may be served at `now`; TTLs that have to go down by then have done so."""
+        if self.deadline > now:
+            return True
+        countdown = self.countdown
+        if countdown is None or countdown.ends <= now:
+            return False
+        steps = int(now - self.deadline) + 1
+        self.wires = tuple(aged(wire, at, steps) for wire, at in zip(self.wires, countdown.offsets, strict=True))
+        self.deadline = min(self.deadline + steps, countdown.ends)
+        return True
+
 
 class AnswerTable:
     """Two generations of entries, bounded together by `budget` octets.
 
-    The hot loop reads `young` directly; `find` is the way of a packet that is not in it.
+    The hot loop reads `young` directly; `find` is the way of a packet that is not in it, or whose entry there is past its deadline.
     """
 
     def __init__(self, budget: int, now: Clock) -> None:
@@ -71,11 +97,17 @@ class AnswerTable:
         return len(self.young) + len(self.old)
 
     def find(self, key: bytes, now: float) -> Entry | None:
-        """The entry of a key that `young` does not hold; it is young again from now on."""
+        """The entry of a key in either generation, fit to be served at `now`; it is young from now on."""
+        entry = self.young.get(key)
+        if entry is not None:
+            if entry.alive(now):
+                return entry
+            self.drop(key)
+            return None
         entry = self.old.pop(key, None)
         if entry is None:
             return None
-        if entry.deadline <= now:
+        if not entry.alive(now):
             self._disown(entry)
             return None
         self._admit(entry)

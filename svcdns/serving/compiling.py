@@ -19,9 +19,10 @@ import msgspec
 from svcdns.chain.query import Client, Query
 from svcdns.chain.routing import DROPPED, Listener, Route
 from svcdns.serving.accounting import Accounts, is_counted
-from svcdns.serving.answer_table import AnswerTable, Entry
+from svcdns.serving.answer_table import AnswerTable, Countdown, Entry
 from svcdns.telemetry.clock import Clock
 from svcdns.wire import question, rotation
+from svcdns.wire.aging import ttl_offsets
 from svcdns.wire.codes import Rcode
 from svcdns.wire.message import MAX_MESSAGE, encode_reply, udp_limit
 from svcdns.wire.question import Request
@@ -59,7 +60,7 @@ class Desk:
         if request.edns is not None and request.edns.version and route is not DROPPED:
             send(_bad_version(request, query))
             return
-        order = _Order(self, packet, request, query, route, send, self.table.changes)
+        order = _Order(self, self.key(packet, client), request, query, route, send, self.table.changes)
         try:
             answer = self.listener.answer(query, route)
         except Exception:  # noqa: BLE001 - the server loop: one bad question must not end the process
@@ -79,6 +80,11 @@ class Desk:
             ident=request.ident, size=size, started=started, server=self.listener.server,
         )  # fmt: skip
 
+    def key(self, packet: bytes, client: Client) -> bytes:
+        """What the table knows the packet under: its octets behind the id, behind the client's class where the listener has classes."""
+        classes = self.listener.classes
+        return packet[2:] if classes is None else classes.of(client.address) + packet[2:]
+
     def hit(self, entry: Entry, packet: bytes, client: Client, size: int, started: float) -> None:
         """Shows an answer from the table to the observers of its block; `size` is the reply's length."""
         if entry.seen is not None:
@@ -92,7 +98,7 @@ class _Order(msgspec.Struct, gc=False):
     """One question being answered."""
 
     desk: Desk
-    packet: bytes
+    key: bytes
     request: Request
     query: Query
     route: Route
@@ -127,9 +133,9 @@ class _Order(msgspec.Struct, gc=False):
         limit = MAX_MESSAGE if desk.protocol == "tcp" else udp_limit(request.edns)
         keep = (
             reply.lifetime > NOT_REUSABLE
-            and reply.audience is Audience.EVERYBODY
+            and reply.audience <= (Audience.EVERYBODY if desk.listener.classes is None else Audience.CLASS)
             and desk.table.changes == self.changes
-            and desk.table.sighted(self.packet[2:])
+            and desk.table.sighted(self.key)
         )
         if reply.rotate:
             variants = rotation.rotations(reply, ROTATIONS if keep else 1, _random)
@@ -151,8 +157,12 @@ class _Order(msgspec.Struct, gc=False):
 
     def _store(self, reply: Reply, wires: tuple[bytes, ...], counts: tuple[tuple[int, float], ...]) -> None:
         table = self.desk.table
-        deadline = table.now() + reply.lifetime
-        entry = Entry(self.packet[2:], tuple(wire[2:] for wire in wires), deadline, reply.owners, counts)
+        now = table.now()
+        ends = now + reply.lifetime
+        entry = Entry(self.key, tuple(wire[2:] for wire in wires), ends, reply.owners, counts)
+        if reply.next_second < reply.lifetime:
+            entry.deadline = now + reply.next_second
+            entry.countdown = Countdown(tuple(tuple(at - 2 for at in ttl_offsets(wire)) for wire in wires), ends)
         entry.route = self.route
         if self.route.observers:
             entry.seen = (self.query, reply, self.route)

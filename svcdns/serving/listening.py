@@ -17,6 +17,7 @@ from svcdns.chain.routing import Listener
 from svcdns.serving.accounting import Accounts
 from svcdns.serving.answer_table import AnswerTable
 from svcdns.serving.compiling import Desk
+from svcdns.serving.draining import add_drain, remove_drain
 from svcdns.serving.tcp import TcpConnection, TcpConnections, Timeouts
 from svcdns.serving.udp import SocketErrors, UdpReader
 from svcdns.telemetry.clock import Clock
@@ -142,7 +143,7 @@ class Listening:
         if held.described.proto == "udp":
             errors = SocketErrors(self._counters, desk.listener.server, self._clock)
             held.reader = UdpReader(held.sock, desk, errors, wildcard=held.described.wildcard)
-            loop.add_reader(held.sock, held.reader.drain)
+            add_drain(loop, held.sock, held.reader.drain)
         else:
             held.server = await loop.create_server(
                 lambda: TcpConnection(desk, self.connections, self._timeouts), sock=held.sock.dup(), backlog=1024
@@ -150,7 +151,7 @@ class Listening:
 
     def _stop(self, held: _Held) -> None:
         if held.reader is not None:
-            asyncio.get_running_loop().remove_reader(held.sock)
+            remove_drain(asyncio.get_running_loop(), held.sock)
             held.reader = None
         if held.server is not None:
             held.server.close()

@@ -122,8 +122,8 @@ class TcpConnection(asyncio.Protocol):
     def _answer(self, packet: bytes) -> None:
         started = perf_counter()
         table = self._desk.table
-        entry = table.young.get(packet[2:]) or table.find(packet[2:], table.now())
-        if entry is not None and entry.deadline > table.now():
+        entry = table.find(self._desk.key(packet, self._client), table.now())
+        if entry is not None:
             number = entry.hits
             if number == entry.folded:
                 table.touched.append(entry)

@@ -1,8 +1,9 @@
 """The hot loop: UDP packets in, compiled replies out.
 
-Per packet that the answer table knows: one receive, one dictionary look-up on the bytes behind the id, one send. Whatever can be
-done once is done elsewhere: hits are folded into the counters once a second, the time is read once a batch, the duration of a batch
-is observed for all its hits. A batch is bounded, so that TCP, upstream replies, the feed and the timers get their turn.
+Per packet that the answer table knows: one dictionary look-up on the bytes behind the id, and the reply copied into its place. Whatever
+can be done once is done elsewhere: a batch is received and sent in one system call each (`datagrams`), hits are folded into the
+counters once a second, the time is read once a batch, the duration of a batch is observed for all its hits. A batch is bounded, so that
+TCP, upstream replies, the feed and the timers get their turn.
 
 Errors of the system calls never end a drain: they are counted by errno and named at most once a minute.
 """
@@ -20,20 +21,12 @@ from typing import Any, Final
 
 from svcdns.chain.query import Client
 from svcdns.serving.accounting import DURATIONS
-from svcdns.serving.compiling import Desk, Send
+from svcdns.serving.answer_table import Entry
+from svcdns.serving.compiling import Desk
+from svcdns.serving.datagrams import LAYOUT, REPLY_SIZE, Slot, asked_address, batch
 from svcdns.telemetry.clock import Clock
 from svcdns.telemetry.counters import Counters, Family, MetricKind
 
-RECEIVE_SIZE: Final = 512
-"""Octets taken of a request; the rest of a longer one is cut off, as CoreDNS does (spec K25)."""
-BATCH: Final = 64
-"""Packets of one socket handled before the loop looks elsewhere."""
-
-IP_PKTINFO: Final = 8
-IPV6_PKTINFO: Final = 50
-_IN_PKTINFO: Final = struct.Struct("=i4s4s")
-_IN6_PKTINFO: Final = struct.Struct("=16si")
-_ANCILLARY: Final = socket.CMSG_SPACE(20)
 SO_MEMINFO: Final = 55
 _DROPS_AT: Final = 8
 
@@ -81,110 +74,126 @@ class UdpReader:
         self.local = sock.getsockname()[:2]
         self.durations = [0] * (len(DURATIONS) + 1)
         self.duration_sum = 0.0
-        self._wildcard = wildcard
+        self.batch = batch(sock, wildcard=wildcard, failed=errors.saw)
 
-    def drain(self) -> None:
-        """Answers up to BATCH packets."""
-        if self._wildcard or self.desk.listener.observed:
-            self._drain_in_full()
-        else:
-            self._drain_fast()
+    def drain(self) -> bool:
+        """Answers one batch of packets; whether more was done than sending compiled replies."""
+        count = self.batch.receive()
+        if not count:
+            return False
+        listener = self.desk.listener
+        if listener.observed or listener.classes is not None:
+            return self._drain_in_full(count)
+        return self._drain_fast(count)
 
-    def _drain_fast(self) -> None:
-        """The loop for sockets bound to one address in blocks without observers."""
+    def _drain_fast(self, count: int) -> bool:
+        """The loop where every client gets the same, and nobody wants to see the queries."""
         started = perf_counter()
-        sock, table = self.sock, self.desk.table
-        receive, send, young, touch = sock.recvfrom, sock.sendto, table.young, table.touched.append
-        now = table.now()
-        hits = 0
-        for _ in range(BATCH):
-            try:
-                packet, address = receive(RECEIVE_SIZE)
-            except BlockingIOError:
-                break
-            except OSError as error:
-                self.errors.saw("receive", error)
-                break
-            entry = young.get(packet[2:])
+        table, batch = self.desk.table, self.batch
+        data, lengths, replies, sizes = batch.data, batch.lengths, batch.replies, batch.sizes
+        known, touch, now = table.young.get, table.touched.append, table.now()
+        hits = missing = 0
+        for slot in LAYOUT[:count]:
+            _, at, key_at, length, reply_at, size = slot
+            entry = known(data[key_at : at + lengths[length]])
             if entry is None or entry.deadline <= now:
-                self._miss(packet, address, None, started)
-                young = table.young
+                missing += self._miss(slot, started)
+                known = table.young.get
                 continue
             number = entry.hits
             if number == entry.folded:
                 touch(entry)
             entry.hits = number + 1
             wires = entry.wires
-            try:
-                send(packet[:2] + wires[number % len(wires)], address)
-            except OSError as error:
-                self.errors.saw("send", error)
+            wire = data[at:key_at] + wires[number % len(wires)]
+            octets = len(wire)
+            if octets > REPLY_SIZE:
+                missing += self._alone(slot, wire)
+            else:
+                replies[reply_at : reply_at + octets] = wire
+                sizes[size] = octets
             hits += 1
+        batch.send(count, whole=not missing)
         if hits:
             self._observe(perf_counter() - started, hits)
+        return hits < count
 
-    def _drain_in_full(self) -> None:
-        """The loop where the reply's source address matters, or somebody wants to see every query."""
+    def _drain_in_full(self, count: int) -> bool:
+        """The loop where somebody wants to see every query, or answers depend on who asks."""
         started = perf_counter()
-        desk = self.desk
-        table, observed = desk.table, desk.listener.observed
-        receive = self.sock.recvmsg
-        now = table.now()
-        hits = 0
-        for _ in range(BATCH):
-            try:
-                packet, ancillary, _, address = receive(RECEIVE_SIZE, _ANCILLARY)
-            except BlockingIOError:
-                break
-            except OSError as error:
-                self.errors.saw("receive", error)
-                break
-            entry = table.young.get(packet[2:])
-            if entry is None or entry.deadline <= now:
-                self._miss(packet, address, ancillary, started)
+        desk, batch = self.desk, self.batch
+        table, now = desk.table, desk.table.now()
+        missing = hits = 0
+        for slot in LAYOUT[:count]:
+            packet = self._packet(slot)
+            client = self._client(slot)
+            entry = table.find(desk.key(packet, client), now)
+            if entry is None:
+                missing += self._ask(slot, packet, client)
                 continue
-            number = entry.hits
-            if number == entry.folded:
-                table.touched.append(entry)
-            entry.hits = number + 1
-            wire = entry.wires[number % len(entry.wires)]
-            self._send(packet[:2] + wire, address, ancillary)
             hits += 1
-            if observed:
-                desk.hit(entry, packet, self._client(address, ancillary), len(wire) + 2, started)
+            missing += self._reuse(slot, entry, packet, client, started)
+        batch.send(count, whole=not missing)
         if hits:
             self._observe(perf_counter() - started, hits)
+        return True
 
-    def _miss(self, packet: bytes, address: Any, ancillary: Any, started: float) -> None:
-        entry = self.desk.table.find(packet[2:], self.desk.table.now())
-        if entry is not None:
-            if entry.hits == entry.folded:
-                self.desk.table.touched.append(entry)
-            entry.hits += 1
-            wire = packet[:2] + entry.wires[entry.hits % len(entry.wires)]
-            self._send(wire, address, ancillary)
-            client = self._client(address, ancillary)
+    def _miss(self, slot: Slot, started: float) -> bool:
+        """A packet whose reply is not among the young ones; whether its slot stays empty."""
+        packet, table = self._packet(slot), self.desk.table
+        entry = table.find(packet[2:], table.now())
+        if entry is None:
+            return self._ask(slot, packet, self._client(slot))
+        empty = self._reuse(slot, entry, packet, None, started)
+        self._observe(perf_counter() - started, 1)
+        return empty
+
+    def _reuse(self, slot: Slot, entry: Entry, packet: bytes, client: Client | None, started: float) -> bool:
+        """Puts a compiled reply into its slot, and shows it to observers; whether the slot stays empty."""
+        number = entry.hits
+        if number == entry.folded:
+            self.desk.table.touched.append(entry)
+        entry.hits = number + 1
+        wire = packet[:2] + entry.wires[number % len(entry.wires)]
+        empty = self._place(slot, wire)
+        if entry.seen is not None and client is not None:
             self.desk.hit(entry, packet, client, len(wire), started)
-            self._observe(perf_counter() - started, 1)
-            return
-        self.desk.answer(packet, self._client(address, ancillary), self._sender(address, ancillary), perf_counter())
+        return empty
 
-    def _client(self, address: Any, ancillary: Any) -> Client:
-        local = _asked_address(ancillary) or self.local[0]
+    def _ask(self, slot: Slot, packet: bytes, client: Client) -> bool:
+        self.batch.sizes[slot.size] = 0
+        reply = _Reply(self, slot)
+        self.desk.answer(packet, client, reply, perf_counter())
+        reply.leave_batch()
+        return not self.batch.sizes[slot.size]
+
+    def _packet(self, slot: Slot) -> bytes:
+        return self.batch.data[slot.at : slot.at + self.batch.lengths[slot.length]]
+
+    def _client(self, slot: Slot) -> Client:
+        address = self.batch.address(slot.number)
+        local = asked_address(self.batch.ancillary(slot.number)) or self.local[0]
         return Client(address[0], address[1], local, self.local[1], "udp", self.family)
 
-    def _sender(self, address: Any, ancillary: Any) -> Send:
-        def send(wire: bytes) -> None:
-            self._send(wire, address, ancillary)
+    def _place(self, slot: Slot, wire: bytes) -> bool:
+        """Puts a reply into its slot; whether the slot stays empty, because there is none, or because it went out on its own."""
+        octets = len(wire)
+        if octets > REPLY_SIZE:
+            return self._alone(slot, wire)
+        self.batch.replies[slot.reply_at : slot.reply_at + octets] = wire
+        self.batch.sizes[slot.size] = octets
+        return not octets
 
-        return send
+    def _alone(self, slot: Slot, wire: bytes) -> bool:
+        self.batch.sizes[slot.size] = 0
+        self.send(wire, self.batch.address(slot.number), self.batch.ancillary(slot.number))
+        return True
 
-    def _send(self, wire: bytes, address: Any, ancillary: Any) -> None:
-        if not wire:
-            return
+    def send(self, wire: bytes, address: Any, ancillary: Any) -> None:
+        """Sends one reply outside a batch."""
         try:
             if ancillary:
-                self.sock.sendmsg((wire,), _from_asked(ancillary), 0, address)
+                self.sock.sendmsg((wire,), ancillary, 0, address)
             else:
                 self.sock.sendto(wire, address)
         except OSError as error:
@@ -211,25 +220,24 @@ class UdpReader:
         return int(struct.unpack_from("=I", data, 4 * _DROPS_AT)[0]) if len(data) > 4 * _DROPS_AT else 0
 
 
-def _asked_address(ancillary: Any) -> str:
-    """The address that a datagram was sent to, as its packet information says."""
-    for level, kind, data in ancillary or ():
-        if level == socket.IPPROTO_IP and kind == IP_PKTINFO:
-            return socket.inet_ntop(socket.AF_INET, data[8:12])
-        if level == socket.IPPROTO_IPV6 and kind == IPV6_PKTINFO:
-            return socket.inet_ntop(socket.AF_INET6, data[:16])
-    return ""
+class _Reply:
+    """Takes the reply to one packet, now or later: into its slot while the batch is being filled, else out on its own."""
 
+    __slots__ = ("_address", "_ancillary", "_came", "_reader", "_slot")
 
-def _from_asked(ancillary: Any) -> list[tuple[int, int, bytes]]:
-    """The packet information that makes a reply leave from the address that was asked; the route picks the interface."""
-    out = []
-    for level, kind, data in ancillary:
-        if level == socket.IPPROTO_IP and kind == IP_PKTINFO:
-            _, local, asked = _IN_PKTINFO.unpack_from(data)
-            out.append((level, kind, _IN_PKTINFO.pack(0, local if asked[0] >= 224 else asked, asked)))
-        elif level == socket.IPPROTO_IPV6 and kind == IPV6_PKTINFO:
-            asked, interface = _IN6_PKTINFO.unpack_from(data)
-            link_local = asked[0] == 0xFE and asked[1] & 0xC0 == 0x80
-            out.append((level, kind, _IN6_PKTINFO.pack(asked, interface if link_local else 0)))
-    return out
+    def __init__(self, reader: UdpReader, slot: Slot) -> None:
+        self._reader, self._slot, self._came = reader, slot, False
+        self._address: Any = None
+
+    def leave_batch(self) -> None:
+        """The batch goes on to its next packet: if the reply is still to come, who asked is noted down."""
+        if not self._came:
+            batch, number = self._reader.batch, self._slot.number
+            self._address, self._ancillary = batch.address(number), batch.ancillary(number)
+
+    def __call__(self, wire: bytes) -> None:
+        self._came = True
+        if self._address is None:
+            self._reader._place(self._slot, wire)  # noqa: SLF001 - a part of the reader
+        elif wire:
+            self._reader.send(wire, self._address, self._ancillary)

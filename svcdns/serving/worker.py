@@ -133,6 +133,9 @@ class Worker:
     def _forget(self, owners: set[Owner]) -> None:
         for table in self.listening.tables:
             table.forget(owners)
+        for listener in self._live.chains.listeners.values():
+            if listener.classes is not None:
+                listener.classes.forget(owners)
         for forget in self._forgetful:
             forget(owners)
 

@@ -6,9 +6,11 @@ An empty host is every address: 0.0.0.0 and [::], opened separately (IPV6_V6ONLY
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -18,6 +20,9 @@ RECEIVE_BUFFER: Final = 4 << 20
 BACKLOG: Final = 1024
 
 SO_RCVBUFFORCE: Final = 33
+MTU_DISCOVER: Final = {socket.AF_INET: (socket.IPPROTO_IP, 10), socket.AF_INET6: (socket.IPPROTO_IPV6, 23)}
+"""IP_MTU_DISCOVER and IPV6_MTU_DISCOVER of Linux."""
+PMTUDISC_OMIT: Final = 5
 IP_PKTINFO: Final = getattr(socket, "IP_PKTINFO", 8)
 IPV6_RECVPKTINFO: Final = getattr(socket, "IPV6_RECVPKTINFO", 49)
 
@@ -150,6 +155,7 @@ def _prepare(sock: socket.socket, family: socket.AddressFamily, kind: socket.Soc
     if family == socket.AF_INET6:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
     if kind == socket.SOCK_DGRAM:
+        _never_fragment_by_path(sock, family)
         try:
             sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER)
         except OSError:
@@ -158,3 +164,11 @@ def _prepare(sock: socket.socket, family: socket.AddressFamily, kind: socket.Soc
             sock.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
         elif wildcard:
             sock.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVPKTINFO, 1)
+
+
+def _never_fragment_by_path(sock: socket.socket, family: socket.AddressFamily) -> None:
+    """Takes no path MTU from ICMP messages, which anybody can forge to have replies sent in fragments; Linux alone has this."""
+    if sys.platform == "linux":
+        level, option = MTU_DISCOVER[family]
+        with contextlib.suppress(OSError):  # an old kernel
+            sock.setsockopt(level, option, PMTUDISC_OMIT)

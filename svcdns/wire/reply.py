@@ -77,6 +77,8 @@ class Reply(msgspec.Struct, frozen=True):
     owners: tuple[Owner, ...] = ()
     audience: Audience = Audience.EVERYBODY
     counts: tuple[Count, ...] = ()
+    next_second: float = UNTIL_CHANGED
+    """Seconds until the TTLs go down by one, and again each second after that while the reply lives; infinite where they stay."""
     rotate: bool = False
     """The address records of each section are to be handed out in varying order (`loadbalance`)."""
 

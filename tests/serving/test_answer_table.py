@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import tracemalloc
 
+import dns.message
 from hypothesis import given
 from hypothesis import strategies as st
 
-from svcdns.serving.answer_table import ENTRY_COST, AnswerTable, Entry
-from svcdns.wire.reply import Owner
-from tests.support.world import Clock
+from svcdns.serving.answer_table import ENTRY_COST, AnswerTable, Countdown, Entry
+from svcdns.wire.aging import ttl_offsets
+from svcdns.wire.message import encode_reply
+from svcdns.wire.question import Request, accept
+from svcdns.wire.reply import Owner, Reply
+from tests.support.world import Clock, records
 
 FOREVER = float("inf")
 
@@ -102,3 +106,23 @@ def test_memory_is_bounded_by_the_budget() -> None:
     finally:
         tracemalloc.stop()
     assert 0.5 * budget < used < 1.6 * budget
+
+
+def test_ttls_go_down_when_an_entry_is_asked_for_and_not_before() -> None:
+    """Each whole second, until the reply is over."""
+    found = table()
+    request = accept(dns.message.make_query("a.b.", "A").to_wire())
+    assert isinstance(request, Request)
+    wire = encode_reply(request, Reply(answer=records("a.b. 10 IN A 192.0.2.1")), 512)
+    made = Entry(b"k", (wire[2:],), 0.5, (), ())
+    made.countdown = Countdown((tuple(at - 2 for at in ttl_offsets(wire)),), 9.5)
+    found.put(made)
+
+    def shown(now: float) -> tuple[int, float] | None:
+        """TTL and next step."""
+        entry = found.find(b"k", now)
+        return entry and (dns.message.from_wire(wire[:2] + entry.wires[0]).answer[0].ttl, entry.deadline)
+
+    assert [shown(now) for now in (0.0, 0.5, 1.4, 4.6, 9.4)] == [(10, 0.5), (9, 1.5), (9, 1.5), (5, 5.5), (1, 9.5)]
+    assert shown(9.5) is None
+    assert len(found) == 0

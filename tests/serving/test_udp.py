@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import logging
 import socket
 from collections.abc import Iterator
-from typing import Any
 
 import dns.message
 import pytest
 
+from svcdns.serving.datagrams import IP_PKTINFO, SLOTS
 from svcdns.serving.folding import fold
-from svcdns.serving.udp import BATCH, IP_PKTINFO, SocketErrors, UdpReader
+from svcdns.serving.udp import SocketErrors, UdpReader
 from tests.support.desk import Place, bound
 from tests.support.world import Clock, counted
 
@@ -82,9 +83,9 @@ def test_answers_carry_the_ids_of_their_questions(served: Served) -> None:
 
 def test_a_batch_is_bounded(served: Served) -> None:
     """So that others get their turn."""
-    served.send(*[query(ident) for ident in range(BATCH + 10)])
+    served.send(*[query(ident) for ident in range(SLOTS + 10)])
     served.reader.drain()
-    assert len(served.received()) == BATCH
+    assert len(served.received()) == SLOTS
     assert served.reader.waiting()
     served.reader.drain()
     assert len(served.received()) == 10
@@ -119,33 +120,23 @@ def test_what_was_forgotten_is_asked_anew(served: Served) -> None:
     assert served.place.asked == 3
 
 
-class Broken:
-    """A socket whose calls fail."""
-
-    family = socket.AF_INET
-
-    def __init__(self, sock: socket.socket, *errors: int) -> None:
-        """`errors` are those of its next sends."""
-        self._sock, self._errors = sock, list(errors)
-
-    def __getattr__(self, name: str) -> Any:
-        """The rest is the socket's."""
-        return getattr(self._sock, name)
-
-    def sendto(self, *args: Any) -> int:
-        """Fails as told."""
-        if self._errors:
-            raise OSError(self._errors.pop(0), "as told")
-        return self._sock.sendto(*args)
-
-
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.EACCES, errno.EPERM, errno.ENOBUFS, errno.EAGAIN])
 def test_a_send_that_fails_is_counted_and_ends_nothing(number: int, caplog: pytest.LogCaptureFixture) -> None:
     """As for a client at port 0; logged once a minute."""
     served = Served()
     try:
         errors = SocketErrors(served.place.counters, "dns://:53", clock := Clock())
-        reader = UdpReader(Broken(served.sock, number, number), served.place.desk, errors, wildcard=False)  # type: ignore[arg-type]
+        reader = UdpReader(served.sock, served.place.desk, errors, wildcard=False)
+        real, failing = reader.batch._sendmmsg, [True, True, False]  # type: ignore[attr-defined]
+
+        def sendmmsg(*arguments: int) -> int:
+            """The first two fail."""
+            if failing.pop(0):
+                ctypes.set_errno(number)
+                return -1
+            return int(real(*arguments))
+
+        reader.batch._sendmmsg = sendmmsg  # type: ignore[attr-defined]
         with caplog.at_level(logging.WARNING):
             served.send(query(1), query(2), query(3))
             reader.drain()

@@ -108,7 +108,7 @@ class Cache:
         if query.flags & AD or query.dnssec_ok:
             flags |= reply.flags & AD
         elapsed = now - item.stored
-        until_next = 1.0 - (elapsed - int(elapsed))
+        into = elapsed - int(elapsed)
         return msgspec.structs.replace(
             reply,
             flags=flags,
@@ -117,7 +117,8 @@ class Cache:
             additional=_with_ttl(reply.additional, ttl),
             written=True,
             error="",
-            lifetime=float(remaining) - (elapsed - int(elapsed)) if self._options.keepttl else until_next,
+            lifetime=remaining - into,
+            next_second=UNTIL_CHANGED if self._options.keepttl else 1.0 - into,
             counts=counts,
         )
 

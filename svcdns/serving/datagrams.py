@@ -1,0 +1,273 @@
+"""Batches of datagrams in and out of one socket, in two system calls where the kernel has them (Linux: recvmmsg, sendmmsg).
+
+A batch has SLOTS places. `receive` fills the first few; whoever answers writes a reply into the same slot's part of `replies` and its
+length into `sizes`, 0 for none; `send` sends what is there. Addresses stay where the kernel put them, so a reply leaves to whoever
+asked and, on a wildcard socket, from the address that was asked (packet information, RFC 3542 §6.2). All buffers are made once. Knows
+no DNS.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import socket
+from collections.abc import Callable, MutableSequence, Sequence
+from typing import Any, Final, NamedTuple
+
+SLOTS: Final = 32
+RECEIVE_SIZE: Final = 512
+"""Octets taken of a request; the rest of a longer one is cut off, as CoreDNS does (spec K25)."""
+REPLY_SIZE: Final = 1536
+"""Octets of a reply that has room in a batch; larger ones are sent on their own."""
+
+IP_PKTINFO: Final = 8
+IPV6_PKTINFO: Final = 50
+_LINK_LOCAL: Final = bytes((0xFE, 0x80))
+
+Failed = Callable[[str, OSError], None]
+"""Told of a failed call: `receive` or `send`, and the error."""
+
+
+class _IoVec(ctypes.Structure):
+    _fields_ = (("base", ctypes.c_void_p), ("len", ctypes.c_size_t))
+
+
+class _MsgHdr(ctypes.Structure):
+    _fields_ = (
+        ("name", ctypes.c_void_p), ("namelen", ctypes.c_uint32), ("iov", ctypes.c_void_p), ("iovlen", ctypes.c_size_t),
+        ("control", ctypes.c_void_p), ("controllen", ctypes.c_size_t), ("flags", ctypes.c_int),
+    )  # fmt: skip
+
+
+class _MMsgHdr(ctypes.Structure):
+    _fields_ = (("hdr", _MsgHdr), ("len", ctypes.c_uint))
+
+
+class Slot(NamedTuple):
+    """Where the parts of one slot are: in `data`, in `lengths`, in `replies` and in `sizes`."""
+
+    number: int
+    at: int
+    key_at: int
+    length: int
+    reply_at: int
+    size: int
+
+
+_LENGTH_STEP: Final = ctypes.sizeof(_MMsgHdr) // 4
+_LENGTH_AT: Final = _MMsgHdr.len.offset // 4
+_SIZE_STEP: Final = ctypes.sizeof(_IoVec) // ctypes.sizeof(ctypes.c_size_t)
+_SIZE_AT: Final = _IoVec.len.offset // ctypes.sizeof(ctypes.c_size_t)
+LAYOUT: Final = tuple(
+    Slot(n, n * RECEIVE_SIZE, n * RECEIVE_SIZE + 2, n * _LENGTH_STEP + _LENGTH_AT, n * REPLY_SIZE, n * _SIZE_STEP + _SIZE_AT)
+    for n in range(SLOTS)
+)
+"""The slots of every batch."""
+
+
+class Batch:
+    """What both kinds of batch offer.
+
+    `data` is what was received, `lengths` and `sizes` the octets of each slot's request and reply, `replies` takes the replies.
+    """
+
+    data: bytes
+    lengths: Sequence[int]
+    replies: bytearray
+    sizes: MutableSequence[int] | memoryview
+
+    def receive(self) -> int:
+        """Takes what waits in the socket, at most SLOTS datagrams; how many slots are filled."""
+        raise NotImplementedError
+
+    def send(self, count: int, *, whole: bool) -> None:
+        """Sends the replies of the first `count` slots; `whole` says that each of them has one."""
+        raise NotImplementedError
+
+    def address(self, slot: int) -> Any:
+        """Who sent the datagram in a slot, as `socket.sendto` takes it."""
+        raise NotImplementedError
+
+    def ancillary(self, slot: int) -> list[tuple[int, int, bytes]]:
+        """What `socket.sendmsg` takes for a later reply to leave from the address that was asked; empty on a bound socket."""
+        raise NotImplementedError
+
+
+def asked_address(ancillary: Sequence[tuple[int, int, bytes]]) -> str:
+    """The address that a datagram was sent to, as its packet information says; empty without any."""
+    for level, kind, data in ancillary:
+        if level == socket.IPPROTO_IP and kind == IP_PKTINFO:
+            return socket.inet_ntop(socket.AF_INET, data[8:12])
+        if level == socket.IPPROTO_IPV6 and kind == IPV6_PKTINFO:
+            return socket.inet_ntop(socket.AF_INET6, data[:16])
+    return ""
+
+
+def batch(sock: socket.socket, *, wildcard: bool, failed: Failed) -> Batch:
+    """A batch for a socket that does not block; `wildcard` sockets have packet information switched on."""
+    try:
+        library = ctypes.CDLL(None, use_errno=True)
+        return _SystemBatch(sock, library.recvmmsg, library.sendmmsg, wildcard=wildcard, failed=failed)
+    except (OSError, AttributeError):
+        return _PortableBatch(sock, wildcard=wildcard, failed=failed)
+
+
+class _SystemBatch(Batch):
+    """By recvmmsg(2) and sendmmsg(2). The kernel reads and writes the buffers of this object alone, which live as long as it."""
+
+    def __init__(self, sock: socket.socket, recvmmsg: Any, sendmmsg: Any, *, wildcard: bool, failed: Failed) -> None:
+        recvmmsg.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int, ctypes.c_void_p)
+        sendmmsg.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int)
+        self._recvmmsg, self._sendmmsg, self._failed = recvmmsg, sendmmsg, failed
+        self._sock, self._fd = sock, sock.fileno()
+        self._ipv6 = sock.family == socket.AF_INET6
+        self._name_size = 28 if self._ipv6 else 16
+        self._control_size = 0 if not wildcard else socket.CMSG_SPACE(20 if self._ipv6 else 12)
+        self._requests = bytearray(SLOTS * RECEIVE_SIZE)
+        self._request_view = memoryview(self._requests)
+        self.replies = bytearray(SLOTS * REPLY_SIZE)
+        self._names = bytearray(SLOTS * self._name_size)
+        self._control = bytearray(max(1, SLOTS * self._control_size))
+        self._in_vectors = self._vectors(self._requests, RECEIVE_SIZE, RECEIVE_SIZE)
+        self._out_vectors = self._vectors(self.replies, REPLY_SIZE, 0)
+        self._in, self._out = self._headers(self._in_vectors), self._headers(self._out_vectors)
+        self._in_at, self._out_at = _address_of(self._in), _address_of(self._out)
+        self.lengths = memoryview(self._in).cast("I")
+        self.sizes = memoryview(self._out_vectors).cast("L")
+        self.data = b""
+        head = socket.CMSG_LEN(0)
+        self._pktinfo_at = tuple(n * self._control_size + head for n in range(SLOTS)) if wildcard else ()
+
+    @staticmethod
+    def _vectors(buffer: bytearray, step: int, size: int) -> bytearray:
+        base = _address_of(buffer)
+        made = bytearray(SLOTS * ctypes.sizeof(_IoVec))
+        for number, vector in enumerate((_IoVec * SLOTS).from_buffer(made)):
+            vector.base, vector.len = base + number * step, size
+        return made
+
+    def _headers(self, vectors: bytearray) -> bytearray:
+        names, vectors_at, control = _address_of(self._names), _address_of(vectors), _address_of(self._control)
+        made = bytearray(SLOTS * ctypes.sizeof(_MMsgHdr))
+        for number, message in enumerate((_MMsgHdr * SLOTS).from_buffer(made)):
+            header = message.hdr
+            header.name, header.namelen = names + number * self._name_size, self._name_size
+            header.iov, header.iovlen = vectors_at + number * ctypes.sizeof(_IoVec), 1
+            if self._control_size:
+                header.control, header.controllen = control + number * self._control_size, self._control_size
+        return made
+
+    def receive(self) -> int:
+        count: int = self._recvmmsg(self._fd, self._in_at, SLOTS, socket.MSG_DONTWAIT, None)
+        if count <= 0:
+            number = ctypes.get_errno()
+            if count < 0 and number not in (errno.EAGAIN, errno.EINTR):
+                self._failed("receive", OSError(number, ""))
+            return 0
+        self.data = bytes(self._request_view[: count * RECEIVE_SIZE])
+        for at in self._pktinfo_at[:count]:
+            self._forget_interface(at)
+        return count
+
+    def _forget_interface(self, at: int) -> None:
+        """The route picks the interface that a reply leaves by, but for link-local addresses, which mean nothing without theirs."""
+        control = self._control
+        if not self._ipv6:
+            control[at : at + 4] = b"\0\0\0\0"
+        elif control[at] != _LINK_LOCAL[0] or control[at + 1] & 0xC0 != _LINK_LOCAL[1]:
+            control[at + 16 : at + 20] = b"\0\0\0\0"
+
+    def send(self, count: int, *, whole: bool) -> None:
+        at = 0
+        while at < count:
+            end = count if whole else self._end_of_run(at, count)
+            if end == at:
+                at += 1
+                continue
+            sent: int = self._sendmmsg(self._fd, self._out_at + at * ctypes.sizeof(_MMsgHdr), end - at, socket.MSG_DONTWAIT)
+            if sent <= 0:  # the first one cannot be sent: the others still can
+                self._failed("send", OSError(ctypes.get_errno(), ""))
+                sent = 1
+            at += sent
+
+    def _end_of_run(self, at: int, count: int) -> int:
+        while at < count and self.sizes[LAYOUT[at].size]:
+            at += 1
+        return at
+
+    def address(self, slot: int) -> Any:
+        at = slot * self._name_size
+        name = self._names[at : at + self._name_size]
+        port = int.from_bytes(name[2:4], "big")
+        if not self._ipv6:
+            return socket.inet_ntop(socket.AF_INET, name[4:8]), port
+        scope = int.from_bytes(name[24:28], "little" if memoryview(b"\1\0").cast("H")[0] == 1 else "big")
+        return socket.inet_ntop(socket.AF_INET6, name[8:24]), port, 0, scope
+
+    def ancillary(self, slot: int) -> list[tuple[int, int, bytes]]:
+        if not self._pktinfo_at:
+            return []
+        at = self._pktinfo_at[slot]
+        if self._ipv6:
+            return [(socket.IPPROTO_IPV6, IPV6_PKTINFO, bytes(self._control[at : at + 20]))]
+        return [(socket.IPPROTO_IP, IP_PKTINFO, bytes(self._control[at : at + 12]))]
+
+
+class _PortableBatch(Batch):
+    """By recvmsg and sendmsg, one datagram at a time, where the system has no calls for batches."""
+
+    def __init__(self, sock: socket.socket, *, wildcard: bool, failed: Failed) -> None:
+        self._sock, self._failed = sock, failed
+        self._room = socket.CMSG_SPACE(20) if wildcard else 0
+        self._senders: list[tuple[Any, list[tuple[int, int, bytes]]]] = [(None, [])] * SLOTS
+        self.data = b""
+        self.lengths: list[int] = [0] * (SLOTS * _LENGTH_STEP)
+        self.sizes: list[int] = [0] * (SLOTS * _SIZE_STEP)
+        self.replies = bytearray(SLOTS * REPLY_SIZE)
+
+    def receive(self) -> int:
+        packets = []
+        for slot in LAYOUT:
+            try:
+                packet, ancillary, _, address = self._sock.recvmsg(RECEIVE_SIZE, self._room)
+            except (BlockingIOError, InterruptedError):
+                break
+            except OSError as error:
+                self._failed("receive", error)
+                break
+            self._senders[slot.number] = (address, [item for item in map(_routed, ancillary) if item])
+            self.lengths[slot.length] = len(packet)
+            packets.append(packet.ljust(RECEIVE_SIZE, b"\0"))
+        self.data = b"".join(packets)
+        return len(packets)
+
+    def send(self, count: int, *, whole: bool) -> None:  # noqa: ARG002 - each goes on its own in any case
+        for slot in LAYOUT[:count]:
+            size = self.sizes[slot.size]
+            if size:
+                address, ancillary = self._senders[slot.number]
+                try:
+                    self._sock.sendmsg((self.replies[slot.reply_at : slot.reply_at + size],), ancillary, 0, address)
+                except OSError as error:
+                    self._failed("send", error)
+
+    def address(self, slot: int) -> Any:
+        return self._senders[slot][0]
+
+    def ancillary(self, slot: int) -> list[tuple[int, int, bytes]]:
+        return self._senders[slot][1]
+
+
+def _routed(item: tuple[int, int, bytes]) -> tuple[int, int, bytes] | None:
+    """Packet information without its interface, but for link-local addresses; None for any other item."""
+    level, kind, data = item
+    if level == socket.IPPROTO_IP and kind == getattr(socket, "IP_PKTINFO", IP_PKTINFO):
+        return level, kind, b"\0\0\0\0" + data[4:12]
+    if level == socket.IPPROTO_IPV6 and kind == getattr(socket, "IPV6_PKTINFO", IPV6_PKTINFO):
+        local = data[0] == _LINK_LOCAL[0] and data[1] & 0xC0 == _LINK_LOCAL[1]
+        return level, kind, data if local else data[:16] + b"\0\0\0\0"
+    return None
+
+
+def _address_of(buffer: bytearray) -> int:
+    return ctypes.addressof((ctypes.c_char * len(buffer)).from_buffer(buffer))

@@ -1,0 +1,50 @@
+"""Classes of clients."""
+
+from __future__ import annotations
+
+from svcdns.chain.audience import MAX_KNOWN, Classes
+
+
+class Networks:
+    """A plugin that looks at who asks."""
+
+    audience_facts = frozenset({"pod"})
+
+    def __init__(self, **classes: str) -> None:
+        """Classes by address."""
+        self.classes, self.asked = classes, 0
+
+    def audience(self, address: str) -> str:
+        """The class."""
+        self.asked += 1
+        return self.classes.get(address, "")
+
+
+def test_clients_that_all_plugins_treat_alike_share_a_class() -> None:
+    """And no others do."""
+    first, second = Networks(a="x", b="x"), Networks(b="y")
+    classes = Classes([first, second])
+    assert classes.of("c") == classes.of("d")
+    assert len({classes.of("a"), classes.of("b"), classes.of("c")}) == 3
+    assert {len(classes.of(address)) for address in "abc"} == {4}
+
+
+def test_a_class_is_asked_for_once_until_its_facts_change() -> None:
+    """A Pod's address passes on to another Pod."""
+    plugin = Networks(a="old")
+    classes = Classes([plugin])
+    before = classes.of("a")
+    assert (classes.of("a"), plugin.asked) == (before, 1)
+    plugin.classes["a"] = "new"
+    classes.forget([("service", "d", "web")])
+    assert classes.of("a") == before
+    classes.forget([("pod", "a")])
+    assert classes.of("a") != before
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    """Whoever asks."""
+    classes = Classes([Networks()])
+    for number in range(MAX_KNOWN + 10):
+        classes.of(str(number))
+    assert len(classes._known) <= MAX_KNOWN

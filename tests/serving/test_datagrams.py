@@ -1,0 +1,123 @@
+"""Batches of datagrams, by system calls and without them."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from svcdns.serving.datagrams import LAYOUT, SLOTS, Batch, _PortableBatch, asked_address, batch
+from svcdns.supervisor.sockets import IP_PKTINFO, IPV6_RECVPKTINFO
+
+FAMILIES = [pytest.param("0.0.0.0", "127.0.0.5", id="IPv4"), pytest.param("::", "::1", id="IPv6")]
+
+
+class Ends:
+    """A batch on a wildcard socket, and a client."""
+
+    def __init__(self, host: str, *, portable: bool) -> None:
+        """Failures of calls are noted."""
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self.sock, self.client = (socket.socket(family, socket.SOCK_DGRAM) for _ in range(2))
+        self.sock.setblocking(False)
+        level, option = (41, IPV6_RECVPKTINFO) if family == socket.AF_INET6 else (0, IP_PKTINFO)
+        self.sock.setsockopt(level, option, 1)
+        self.sock.bind((host, 0))
+        self.client.settimeout(10)
+        self.failures: list[tuple[str, int | None]] = []
+        made = _PortableBatch if portable else batch
+        self.batch: Batch = made(self.sock, wildcard=True, failed=lambda call, error: self.failures.append((call, error.errno)))
+
+    def send(self, to: str, *packets: bytes) -> None:
+        """From the client."""
+        for packet in packets:
+            self.client.sendto(packet, (to, self.sock.getsockname()[1]))
+
+    def received(self, count: int) -> list[bytes]:
+        """The requests of a batch."""
+        made = self.batch
+        return [made.data[slot.at : slot.at + made.lengths[slot.length]] for slot in LAYOUT[:count]]
+
+    def reply(self, number: int, octets: bytes) -> None:
+        """Puts a reply into a slot."""
+        slot = LAYOUT[number]
+        self.batch.replies[slot.reply_at : slot.reply_at + len(octets)] = octets
+        self.batch.sizes[slot.size] = len(octets)
+
+
+@pytest.fixture(params=[False, True], ids=["system", "portable"])
+def portable(request: pytest.FixtureRequest) -> bool:
+    """Both ways."""
+    return bool(request.param)
+
+
+@pytest.fixture
+def ends(portable: bool, host: str) -> Iterator[Ends]:
+    """Closed at the end."""
+    made = Ends(host, portable=portable)
+    with made.sock, made.client:
+        yield made
+
+
+@pytest.mark.parametrize(("host", "asked"), FAMILIES)
+def test_replies_go_back_the_way_the_requests_came(ends: Ends, asked: str) -> None:
+    """To the sender, from the address that was asked; an empty slot sends nothing."""
+    ends.send(asked, b"one", b"two", b"three")
+    count = ends.batch.receive()
+    assert ends.received(count) == [b"one", b"two", b"three"]
+    assert ends.batch.address(1)[:2] == ends.client.getsockname()[:2] or ends.batch.address(1)[1] == ends.client.getsockname()[1]
+    assert asked_address(ends.batch.ancillary(2)) == asked
+    ends.reply(0, b"first")
+    ends.reply(1, b"")
+    ends.reply(2, b"third" * 200)
+    ends.batch.send(count, whole=False)
+    assert [ends.client.recvfrom(2000)[0] for _ in range(2)] == [b"first", b"third" * 200]
+    ends.reply(1, b"second")
+    ends.batch.send(count, whole=True)
+    got = [ends.client.recvfrom(2000) for _ in range(3)]
+    assert [octets for octets, _ in got] == [b"first", b"second", b"third" * 200]
+    assert {sender[0] for _, sender in got} == {asked}
+    assert ends.failures == []
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0"])
+def test_a_batch_takes_so_many_and_no_more(ends: Ends) -> None:
+    """Nothing waiting is no failure; long packets are cut off."""
+    assert ends.batch.receive() == 0
+    ends.send("127.0.0.1", *[b"%d" % n for n in range(SLOTS + 3)], bytes(600))
+    assert ends.batch.receive() == SLOTS
+    assert ends.received(SLOTS) == [b"%d" % n for n in range(SLOTS)]
+    assert ends.batch.receive() == 4
+    assert ends.received(4)[3] == bytes(512)
+    assert ends.failures == []
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0"])
+@pytest.mark.parametrize("portable", [False], ids=["system"])
+def test_a_reply_that_cannot_be_sent_holds_up_no_other(ends: Ends) -> None:
+    """The one in the middle fails."""
+    ends.send("127.0.0.1", b"1", b"2", b"3")
+    count = ends.batch.receive()
+    for number in range(3):
+        ends.reply(number, b"%d" % number)
+    real = ends.batch._sendmmsg  # type: ignore[attr-defined]
+    calls: list[int] = []
+
+    def sendmmsg(fd: int, at: int, size: int, flags: int) -> int:
+        """The kernel stops at the second message, and fails when it is the first."""
+        calls.append(size)
+        if len(calls) == 1:
+            return int(real(fd, at, 1, flags))
+        if len(calls) == 2:
+            ctypes.set_errno(errno.EPERM)
+            return -1
+        return int(real(fd, at, size, flags))
+
+    ends.batch._sendmmsg = sendmmsg  # type: ignore[attr-defined]
+    ends.batch.send(count, whole=True)
+    assert [ends.client.recv(9) for _ in range(2)] == [b"0", b"2"]
+    assert ends.failures == [("send", errno.EPERM)]
+    assert calls == [3, 2, 1]

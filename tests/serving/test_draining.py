@@ -1,0 +1,80 @@
+"""The event loop that drains sockets while it waits."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from svcdns.serving.draining import DrainingLoop, DrainingSelector, add_drain, remove_drain
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Two connected sockets of datagrams."""
+    ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with ends[0], ends[1]:
+        yield ends
+
+
+def test_a_drained_socket_is_never_reported(pair: tuple[socket.socket, socket.socket]) -> None:
+    """Its packets are read inside the selector; the wait goes on until its time is over."""
+    ours, theirs = pair
+    taken = []
+    with DrainingSelector() as selector:
+        selector.add(ours, lambda: taken.append(ours.recv(9)) is not None)
+        theirs.send(b"1")
+        assert selector.select(0.01) == []
+        assert taken == [b"1"]
+        theirs.send(b"2")
+        selector.remove(ours)
+        assert selector.select(0) == []
+        assert taken == [b"1"]
+
+
+def test_a_drain_with_more_to_do_ends_the_wait(pair: tuple[socket.socket, socket.socket]) -> None:
+    """A question that went into a chain may have left work for the loop."""
+    ours, theirs = pair
+    with DrainingSelector() as selector:
+        selector.add(ours, lambda: bool(ours.recv(9)))
+        theirs.send(b"1")
+        assert selector.select(None) == []
+
+
+def test_the_loop_goes_on_beside_a_flood(pair: tuple[socket.socket, socket.socket]) -> None:
+    """Timers, tasks and other descriptors get their turn while a socket is always readable."""
+    ours, theirs = pair
+    drained = 0
+
+    def drain() -> bool:
+        nonlocal drained
+        drained += 1
+        return False
+
+    async def work() -> bytes:
+        loop = asyncio.get_running_loop()
+        add_drain(loop, ours, drain)
+        theirs.send(b"never read")
+        left, right = socket.socketpair()
+        with left, right:
+            left.setblocking(False)
+            loop.call_later(0.01, right.send, b"timer")
+            got = await asyncio.wait_for(loop.sock_recv(left, 9), 10)
+        remove_drain(loop, ours)
+        return got
+
+    with asyncio.Runner(loop_factory=DrainingLoop) as runner:
+        assert runner.run(work()) == b"timer"
+    assert drained > 1
+
+
+async def test_any_other_loop_takes_a_drain_as_a_reader(pair: tuple[socket.socket, socket.socket]) -> None:
+    """As in tests that run a worker inside their own loop."""
+    ours, theirs = pair
+    got: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+    add_drain(asyncio.get_running_loop(), ours, lambda: got.set_result(ours.recv(9)))
+    theirs.send(b"x")
+    assert await asyncio.wait_for(got, 10) == b"x"
+    remove_drain(asyncio.get_running_loop(), ours)
