@@ -8,7 +8,7 @@ a plain call when the reply is there at once.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
 from typing import Any, Protocol
 
 import msgspec
@@ -52,6 +52,27 @@ def then(answer: Answer, change: Callable[[Reply], Reply]) -> Answer:
 
 async def _then(answer: Awaitable[Reply], change: Callable[[Reply], Reply]) -> Reply:
     return change(await answer)
+
+
+def steps(work: Generator[Answer, Reply, Reply]) -> Answer:
+    """Runs a generator that yields each answer it needs and is sent the reply; its return value, now if nothing had to be waited for."""
+    try:
+        answer = next(work)
+        while isinstance(answer, Reply):
+            answer = work.send(answer)
+    except StopIteration as end:
+        reply: Reply = end.value
+        return reply
+    return _steps(work, answer)
+
+
+async def _steps(work: Generator[Answer, Reply, Reply], answer: Answer) -> Reply:
+    try:
+        while True:
+            answer = work.send(answer if isinstance(answer, Reply) else await answer)
+    except StopIteration as end:
+        reply: Reply = end.value
+        return reply
 
 
 def joined(reply: Reply, other: Reply) -> Reply:

@@ -33,6 +33,6 @@ BUILT: Final[dict[str, str]] = {
         "root", "reload", "bind", "debug", "ready", "health", "prometheus", "errors", "log", "loadbalance", "cache", "kubernetes", "file",
         "loop", "forward", "whoami", "multisocket",
         "acl",
-        "nsid", "bufsize", "local", "any", "chaos", "header", "minimal",
+        "nsid", "bufsize", "local", "any", "chaos", "header", "minimal", "rewrite",
     )
 }  # fmt: skip

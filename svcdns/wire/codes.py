@@ -100,7 +100,15 @@ class Rcode(IntEnum):
     NXRRSET = 8
     NOTAUTH = 9
     NOTZONE = 10
+    DSOTYPENI = 11
     BADVERS = 16
+    BADKEY = 17
+    BADTIME = 18
+    BADMODE = 19
+    BADNAME = 20
+    BADALG = 21
+    BADTRUNC = 22
+    BADCOOKIE = 23
 
 
 class Opcode(IntEnum):

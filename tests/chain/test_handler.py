@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+
 import msgspec
 
-from svcdns.chain.handler import joined, then
+from svcdns.chain.handler import joined, steps, then
+from svcdns.chain.query import Answer
 from svcdns.wire.codes import AA
 from svcdns.wire.reply import UNTIL_CHANGED, Audience, Reply
 from tests.support import world
@@ -32,3 +35,20 @@ def test_joined() -> None:
     reply = joined(one, other)
     assert (reply.rcode, reply.lifetime, reply.owners) == (0, 5.0, (("a",), ("b",), ("c",)))
     assert (reply.audience, reply.counts) == (Audience.CLIENT, ((1, 1.0), (2, 1.0)))
+
+
+async def test_steps() -> None:
+    """A generator runs on while replies are there, and waits for those that are not."""
+
+    async def later() -> Reply:
+        return Reply(rcode=3)
+
+    def work(*answers: Answer) -> Generator[Answer, Reply, Reply]:
+        total = 0
+        for answer in answers:
+            total += (yield answer).rcode
+        return Reply(rcode=total)
+
+    assert world.now(steps(work())) == Reply()
+    assert world.now(steps(work(Reply(rcode=1), Reply(rcode=2)))) == Reply(rcode=3)
+    assert await world.soon(steps(work(Reply(rcode=1), later(), Reply(rcode=2), later()))) == Reply(rcode=9)

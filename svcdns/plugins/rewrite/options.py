@@ -1,0 +1,253 @@
+"""Options of the `rewrite` plugin, parsed from its directives (spec C-rewrite).
+
+A directive is one rule, on its line or, where the line has less than two words, continued over the lines of its block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from svcdns.chain.environment import Block
+from svcdns.corefile import reading
+from svcdns.corefile.blocks import Directive, Token
+from svcdns.corefile.errors import CorefileError
+from svcdns.corefile.regex import regex
+from svcdns.plugins.rewrite.edns import ACTIONS, NSID, SUBNET, VARIABLES, Data, Fixed, OptionRule, Subnet, Variable
+from svcdns.plugins.rewrite.responses import CnameTarget, OwnerNames, ResponseCode, Ttl, ValueNames
+from svcdns.plugins.rewrite.rules import ClassRule, CnameRule, NamedRule, NameRule, Responses, Rule, TypeRule
+from svcdns.plugins.rewrite.texts import MATCHES, Match, Replaced, absolute, check_groups, name_match
+from svcdns.wire.codes import Class, Rcode, Type
+
+MAX_TTL: Final = 2**31 - 1
+_MAX_RCODE: Final = 23
+_Words = list[Token]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The rules, in file order."""
+
+    rules: tuple[Rule, ...]
+
+
+def parse(block: Block) -> Options:
+    """The options of the block's `rewrite` directives. Raises CorefileError."""
+    return Options(tuple(_rule(directive) for directive in block.directives))
+
+
+def _rule(directive: Directive) -> Rule:
+    words = list(directive.arguments)
+    if len(words) < 2:
+        for line in reading.body(directive):
+            reading.no_body(line)
+            words += (line.name, *line.arguments)
+    else:
+        reading.no_body(directive)
+    stop = True
+    if words and words[0].text.lower() in ("stop", "continue"):
+        stop = words.pop(0).text.lower() == "stop"
+    if not words:
+        raise CorefileError(directive.position, f"a rule was expected; one of {', '.join(_FIELDS)}")
+    field, *rest = words
+    if field.text.lower() == "answer":
+        raise CorefileError(field.position, "response rewrites must begin with a name rule")
+    make = _FIELDS.get(field.text.lower())
+    if make is None:
+        raise CorefileError(field.position, f"unknown rule '{field.text}'{reading.nearest(field.text, _FIELDS)}")
+    return make(stop, field, rest)
+
+
+def _count(field: Token, words: _Words, least: int, most: int) -> None:
+    if len(words) < least:
+        last = words[-1] if words else field
+        raise CorefileError(last.position, f"too few words for a {field.text} rule behind '{last.text}'")
+    if len(words) > most:
+        raise CorefileError(words[most].position, f"'{words[most].text}' is more than a {field.text} rule takes")
+
+
+# -- name
+
+
+def _name(stop: bool, field: Token, words: _Words) -> Rule:
+    _count(field, words, 2, 1000)
+    kind, (old, new, *answer) = ("exact", words) if len(words) == 2 else (words[0].text.lower(), words[1:])
+    if kind not in MATCHES:
+        raise CorefileError(words[0].position, f"'{words[0].text}' is no way to match names; one of {', '.join(MATCHES)} was expected")
+    to = absolute(new.text)
+    auto, answers = _answers(answer)
+    if kind == "regex":
+        pattern = regex(old)
+        check_groups(pattern, new)
+        return NameRule(stop, Match(kind, old.text, pattern), to, auto, answers)
+    match = Match(kind, absolute(old.text))
+    if kind == "exact":
+        check_groups(regex(new, to), old)
+        return NameRule(stop, match, to, True, answers)
+    if kind == "suffix" and auto:
+        back = Replaced(Match("suffix", to), match.text)
+        return NameRule(stop, match, to, False, (OwnerNames(back), ValueNames(back), *answers))
+    return NameRule(stop, match, to, auto, answers)
+
+
+def _answers(words: _Words) -> tuple[bool, Responses]:
+    """Whether there is `auto`, and the rules of `name` and `value`."""
+    auto, rules, first = False, [], True
+    names: Token | None = None
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        if word.text == "answer":
+            if not rest:
+                raise CorefileError(word.position, "auto, name or value was expected behind 'answer'")
+            word = rest.pop(0)
+        elif first:
+            raise CorefileError(word.position, f"'answer' was expected, not '{word.text}'")
+        first = False
+        kind = reading.one_of(word, ("auto", "name", "value"))
+        if kind == "auto":
+            auto = True
+            continue
+        if len(rest) < 2:
+            raise CorefileError(word.position, f"a pattern and a name were expected behind '{kind}'")
+        old, new = rest.pop(0), rest.pop(0)
+        pattern = regex(old)
+        check_groups(pattern, new)
+        change = Replaced(Match("regex", old.text, pattern), absolute(new.text))
+        rules.append(OwnerNames(change) if kind == "name" else ValueNames(change))
+        names = word if kind == "name" else names
+    if auto and names is not None:
+        raise CorefileError(names.position, "'answer name' cannot be combined with 'answer auto'")
+    return auto, tuple(rules)
+
+
+# -- type, class, ttl, rcode, cname
+
+
+def _type(stop: bool, field: Token, words: _Words) -> Rule:
+    _count(field, words, 2, 2)
+    return TypeRule(stop, *(_mnemonic(word, Type.__members__, "type") for word in words))
+
+
+def _class(stop: bool, field: Token, words: _Words) -> Rule:
+    _count(field, words, 2, 2)
+    return ClassRule(stop, *(_mnemonic(word, Class.__members__, "class") for word in words))
+
+
+def _mnemonic(word: Token, members: Mapping[str, int], what: str) -> int:
+    text = word.text.upper()
+    digits = text.removeprefix(what.upper())
+    if text not in members and digits != text and digits.isdecimal() and 0 < int(digits) < 65536:
+        return int(digits)
+    if text not in members:
+        raise CorefileError(word.position, f"'{word.text}' is not a {what}")
+    return int(members[text])
+
+
+def _ttl(stop: bool, field: Token, words: _Words) -> Rule:
+    _count(field, words, 2, 3)
+    word = words[-1]
+    low, dash, high = word.text.partition("-")
+    least, most = _seconds(word, low, 0), _seconds(word, high if dash else low, MAX_TTL)
+    if word.text in ("", "-") or least > most:
+        raise CorefileError(word.position, f"invalid TTL '{word.text}'; SECONDS, MIN-MAX, MIN- or -MAX was expected")
+    return NamedRule(stop, name_match(words[:-1]), (Ttl(least, most),))
+
+
+def _seconds(word: Token, text: str, fallback: int) -> int:
+    if not text:
+        return fallback
+    if not (text.isdecimal() and text.isascii()) or int(text) >= 2**32:
+        raise CorefileError(word.position, f"invalid TTL '{word.text}'; SECONDS, MIN-MAX, MIN- or -MAX was expected")
+    return int(text)
+
+
+def _rcode(stop: bool, field: Token, words: _Words) -> Rule:
+    _count(field, words, 3, 4)
+    *name, old, new = words
+    return NamedRule(stop, name_match(name), (ResponseCode(_code(old), _code(new)),))
+
+
+def _code(word: Token) -> int:
+    text = word.text.upper()
+    if text.isdecimal() and text.isascii() and int(text) <= _MAX_RCODE:
+        return int(text)
+    if text not in Rcode.__members__:
+        raise CorefileError(word.position, f"'{word.text}' is not a response code")
+    return int(Rcode[text])
+
+
+def _cname(stop: bool, field: Token, words: _Words) -> Rule:
+    _count(field, words, 2, 3)
+    *how, old, new = words
+    kind = how[0].text.lower() if how else "exact"
+    if kind not in MATCHES:
+        raise CorefileError(how[0].position, f"'{how[0].text}' is no way to match names; one of {', '.join(MATCHES)} was expected")
+    if kind == "exact":
+        return CnameRule(stop, CnameTarget(Match(kind, absolute(old.text)), absolute(new.text)))
+    text, to = old.text.lower(), new.text.lower()
+    return CnameRule(stop, CnameTarget(Match(kind, text, regex(old, text) if kind == "regex" else None), to))
+
+
+# -- edns0
+
+
+def _edns0(stop: bool, field: Token, words: _Words) -> Rule:
+    _count(field, words, 2, 5)
+    kind, action = words[0].text.lower(), words[1].text.lower()
+    if kind not in ("local", "nsid", "subnet"):
+        raise CorefileError(words[0].position, f"'{words[0].text}' is unknown; local, nsid or subnet was expected")
+    if action not in ACTIONS:
+        raise CorefileError(words[1].position, f"'{words[1].text}' is unknown; one of {', '.join(ACTIONS)} was expected")
+    rest, revert = words[2:], False
+    if action != "unset" and rest and rest[-1].text == "revert":
+        rest, revert = rest[:-1], True
+    wanted = {"local": 1 if action == "unset" else 2, "nsid": 0, "subnet": 0 if action == "unset" else 2}[kind]
+    _count(words[1] if not rest else field, rest, wanted, wanted)
+    if kind == "nsid":
+        return OptionRule(stop, action, NSID, Fixed(b""), revert)
+    if kind == "subnet":
+        bits = (_number(rest[0], 32), _number(rest[1], 128)) if rest else (0, 0)
+        return OptionRule(stop, action, SUBNET, Subnet(*bits), revert)
+    data = _data(rest[1]) if len(rest) > 1 else Fixed(b"")
+    return OptionRule(stop, action, _number(rest[0], 65535), data, revert, local=True)
+
+
+def _data(word: Token) -> Data:
+    text = word.text
+    if text.startswith("{") and text.endswith("}"):
+        name = text[1:-1]
+        parts = name.split("/")
+        if name not in VARIABLES and (len(parts) < 2 or not all(parts)):
+            raise CorefileError(word.position, f"unknown variable '{text}'{reading.nearest(name, VARIABLES)}")
+        return Variable(name)
+    if not text.startswith("0x"):
+        return Fixed(text.encode())
+    try:
+        return Fixed(bytes.fromhex(text[2:]))
+    except ValueError:
+        raise CorefileError(word.position, f"'{text}' is not hexadecimal") from None
+
+
+def _number(word: Token, most: int) -> int:
+    """A number as Go writes them: decimal, 0x, 0o, 0b, or octal behind a 0."""
+    text = word.text
+    try:
+        number = int(text, 8) if text.startswith("0") and text.isdecimal() else int(text, 0)
+    except ValueError:
+        raise CorefileError(word.position, f"'{text}' is not a number") from None
+    if not 0 <= number <= most:
+        raise CorefileError(word.position, f"{text} is out of range; 0 to {most} was expected")
+    return number
+
+
+_FIELDS: Final[dict[str, Callable[[bool, Token, _Words], Rule]]] = {
+    "name": _name,
+    "type": _type,
+    "class": _class,
+    "ttl": _ttl,
+    "rcode": _rcode,
+    "cname": _cname,
+    "edns0": _edns0,
+}

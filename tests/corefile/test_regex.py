@@ -1,0 +1,50 @@
+"""Regular expressions of a Corefile."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from svcdns.corefile.blocks import Position, Token
+from svcdns.corefile.errors import CorefileError
+from svcdns.corefile.regex import MAX_LENGTH, regex
+
+
+def token(text: str) -> Token:
+    """A word at line 3, column 4."""
+    return Token(text, Position("Corefile", 3, 4))
+
+
+def test_finds_the_leftmost_match_and_its_groups() -> None:
+    """Not anchored; a group that took no part is empty, and groups have names in both of Go's forms."""
+    pattern = regex(token(r"(?P<a>\d+)-(?<b>\d+)(x)?"))
+    assert pattern.find("ip 1-22, 3-4") == ("1-22", "1", "22", "")
+    assert pattern.find("ip") is None
+    assert (pattern.groups, pattern.names) == (3, (("a", 1), ("b", 2)))
+
+
+def test_equal_texts_are_equal_patterns() -> None:
+    """So that options can be compared."""
+    assert regex(token("a+")) == regex(token("a+")) != regex(token("a*"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("(", id="not closed"),
+        pytest.param(r"(a)\1", id="a back reference"),
+        pytest.param("a" * (MAX_LENGTH + 1), id="too long"),
+    ],
+)
+def test_says_where_one_is_wrong(text: str) -> None:
+    """At the word."""
+    with pytest.raises(CorefileError, match=r"^Corefile:3:4 "):
+        regex(token(text))
+
+
+def test_no_pattern_takes_long() -> None:
+    """One that makes backtracking engines try two to the power of the text's length."""
+    started = time.monotonic()
+    assert regex(token(r"^(\w+\w+)+x$")).find("a" * 250 + ".") is None
+    assert time.monotonic() - started < 1

@@ -1,0 +1,280 @@
+"""The plugin `rewrite` at work (spec C-rewrite)."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from svcdns.chain.query import Answer, Query
+from svcdns.plugins.rewrite import PLUGIN, parse
+from svcdns.wire import names
+from svcdns.wire.codes import AA, CD, RD, TC, Class, Rcode, Type, type_text
+from svcdns.wire.reply import UNTIL_CHANGED, Edns, Reply, bare
+from tests.support import world
+
+
+class Chain:
+    """A `rewrite` with a chain behind it that gives one reply, made of records that may name what was asked as `@`."""
+
+    def __init__(self, rules: str, *records: str, reply: Reply | None = None) -> None:
+        """`rules` are directives without their name, one a line unless in braces."""
+        text = "\n".join(f"rewrite {rule.strip()}" for rule in rules.split(";"))
+        self.rewrite = PLUGIN(parse(world.block(text, "rewrite")), world.environment())
+        self.records, self.reply = records, reply
+        self.asked: list[str] = []
+
+    def follow(self, query: Query) -> Answer:
+        """Notes the question, and answers."""
+        self.asked.append(f"{names.to_text(query.name)} {Class(query.rclass).name} {type_text(query.rtype)}")
+        if self.reply is not None:
+            return self.reply
+        name = names.to_text(query.name)
+        return Reply(flags=AA, answer=world.records(*(line.replace("@", name) for line in self.records)), lifetime=UNTIL_CHANGED)
+
+    def ask(self, name: str, rtype: str = "A", **fields: object) -> list[str]:
+        """The reply's summary."""
+        return world.summary(world.now(self.rewrite.handle(world.query(name, rtype, **fields), self.follow)))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("rules", "name", "asked"),
+    [
+        pytest.param("name a.b c.d", "A.b.", "c.d. IN A", id="exact"),
+        pytest.param("name a.b c.d", "X.a.b.", "X.a.b. IN A", id="no match keeps the spelling"),
+        pytest.param("name prefix foo bar", "foo.b.", "bar.b. IN A", id="prefix"),
+        pytest.param("name suffix .a.b .c", "X.a.b.", "x.c. IN A", id="suffix"),
+        pytest.param("name substring a.b c", "x.a.b.", "x.c. IN A", id="substring"),
+        pytest.param("name regex ^(.*)-(.*)\\.a\\.$ {2}.{1}.b", "x-y.a.", "y.x.b. IN A", id="regex"),
+        pytest.param("type A AAAA", "X.", "X. IN AAAA", id="type"),
+        pytest.param("class IN CH", "X.", "X. CH A", id="class"),
+        pytest.param("name a b; name a c", "a.", "b. IN A", id="stop"),
+        pytest.param("name a b; name b c", "a.", "b. IN A", id="stop ends the list"),
+        pytest.param("continue name a b; name b c", "a.", "c. IN A", id="continue shows the new name"),
+        pytest.param("name x y; type A MX", "a.", "a. IN MX", id="stop where the rule applied only"),
+        pytest.param("cname x y; type A MX", "a.", "a. IN A", id="cname applies always"),
+        pytest.param("continue cname x y; type A MX", "a.", "a. IN MX", id="cname in mode continue"),
+    ],
+)
+def test_questions(rules: str, name: str, asked: str) -> None:
+    """What the chain is asked."""
+    chain = Chain(rules)
+    chain.ask(name)
+    assert chain.asked == [asked]
+
+
+SRV = "@ 5 IN SRV 0 1 80 x.@"
+
+
+@pytest.mark.parametrize(
+    ("rules", "name", "records", "expected"),
+    [
+        pytest.param("name a.b c.d", "A.B.", [SRV], ["a.b. 5 IN SRV 0 1 80 x.a.b."], id="exact, back in lower case"),
+        pytest.param("name a.b c.d", "a.b.", ["xc.d. 5 IN A 10.0.0.1"], ["xc.d. 5 IN A 10.0.0.1"], id="exact, another name"),
+        pytest.param("name suffix .b .c", "a.b.", [SRV], ["a.c. 5 IN SRV 0 1 80 x.a.c."], id="suffix"),
+        pytest.param(
+            "name suffix .b .c answer auto",
+            "A.b.",
+            ["@ 5 IN CNAME other.c.", "other.c. 5 IN A 10.0.0.1"],
+            ["a.b. 5 IN CNAME other.b.", "other.b. 5 IN A 10.0.0.1"],
+            id="suffix auto, every name",
+        ),
+        pytest.param(
+            "name regex (.*)\\.b {1}.c answer auto",
+            "a.b.",
+            ["@ 5 IN CNAME other.c.", "other.c. 5 IN A 10.0.0.1"],
+            ["a.b. 5 IN CNAME other.c.", "other.c. 5 IN A 10.0.0.1"],
+            id="regex auto, the made name alone",
+        ),
+        pytest.param(
+            "name regex (.*)\\.b {1}.c answer name (.*)\\.c {1}.x value (.*)\\.c {1}.y",
+            "a.b.",
+            [SRV],
+            ["a.x. 5 IN SRV 0 1 80 x.a.y."],
+            id="answer name and value",
+        ),
+        pytest.param(
+            "continue name a.z b.z; name b.z c.z",
+            "a.z.",
+            ["@ 5 IN A 10.0.0.1"],
+            ["a.z. 5 IN A 10.0.0.1"],
+            id="two rules, undone in reverse order",
+        ),
+        pytest.param("ttl a 30", "a.", ["@ 5 IN A 10.0.0.1"], ["a. 30 IN A 10.0.0.1"], id="ttl"),
+        pytest.param("ttl a 30-60", "a.", ["@ 5 IN A 10.0.0.1", "@ 90 IN A 10.0.0.2", "@ 40 IN A 10.0.0.3"],
+            ["a. 30 IN A 10.0.0.1", "a. 60 IN A 10.0.0.2", "a. 40 IN A 10.0.0.3"], id="ttl between"),
+        pytest.param("ttl b 30", "a.", ["@ 5 IN A 10.0.0.1"], ["a. 5 IN A 10.0.0.1"], id="ttl of another name"),
+    ],
+)  # fmt: skip
+def test_replies(rules: str, name: str, records: list[str], expected: list[str]) -> None:
+    """What the client gets."""
+    assert Chain(rules, *records).ask(name) == ["NOERROR", *expected]
+
+
+VALUES = (
+    "@ 5 IN CNAME v.", "@ 5 IN DNAME v.", "@ 5 IN MX 1 v.", '@ 5 IN NAPTR 1 2 "u" "s" "!x!y!" v.', "@ 5 IN NS v.",
+    "@ 5 IN PTR v.", "@ 5 IN SOA v. v. 1 2 3 4 5", "@ 5 IN SRV 1 2 3 v.", "@ 5 IN RP v. v.", '@ 5 IN TXT "v."',
+)  # fmt: skip
+
+
+def test_values_of_every_type() -> None:
+    """Names in RDATA; of a SOA the first, of other types none."""
+    shown = [line.split(" ", 4)[4] for line in Chain("name suffix q q answer value v w", *VALUES).ask("q.")[1:]]
+    assert shown == [
+        "w.", "w.", "1 w.", '1 2 "u" "s" "!x!y!" w.', "w.", "w.", "w. v. SERIAL 2 3 4 5", "1 2 3 w.", "v. v.", '"v."',
+    ]  # fmt: skip
+
+
+def test_all_sections_pass() -> None:
+    """Authority and additional as well."""
+    records = world.records("b. 5 IN A 10.0.0.1")
+    reply = Reply(answer=records, authority=records, additional=records)
+    assert Chain("name a b", reply=reply).ask("a.") == [
+        "NOERROR", "a. 5 IN A 10.0.0.1", "auth a. 5 IN A 10.0.0.1", "add a. 5 IN A 10.0.0.1",
+    ]  # fmt: skip
+
+
+def test_the_ttl_of_an_opt_is_its_flags() -> None:
+    """A bound takes DO away, or sets it."""
+    for bounds, do, expected in (("30", True, False), ("32768-", False, True), ("0-40000", True, True)):
+        chain = Chain(f"ttl a {bounds}", reply=Reply(edns=Edns(dnssec_ok=do)))
+        reply = world.now(chain.rewrite.handle(world.query("a."), chain.follow))
+        assert reply.edns == Edns(dnssec_ok=expected)
+
+
+def test_response_codes() -> None:
+    """Of written replies, and of those that nobody wrote: they are written here, with their error kept."""
+    assert Chain("rcode a NXDOMAIN NOERROR", reply=Reply(Rcode.NXDOMAIN)).ask("a.") == ["NOERROR"]
+    assert Chain("rcode a NXDOMAIN NOERROR", reply=Reply(Rcode.REFUSED)).ask("a.") == ["REFUSED"]
+    assert Chain("rcode b NXDOMAIN NOERROR", reply=Reply(Rcode.NXDOMAIN)).ask("a.") == ["NXDOMAIN"]
+    chain = Chain("continue rcode a SERVFAIL REFUSED", reply=bare(Rcode.SERVFAIL, "why"))
+    reply = world.now(chain.rewrite.handle(world.query("a.", flags=RD | CD), chain.follow))
+    assert (reply.rcode, reply.written, reply.flags, reply.error) == (Rcode.REFUSED, True, RD | CD, "why")
+
+
+def test_who_writes_a_bare_reply() -> None:
+    """Only a rule that ended the list, or has something to do with replies, makes it written."""
+    for rules, written in (("type A MX", True), ("continue type A MX", False), ("type MX A", False)):
+        chain = Chain(rules, reply=bare(Rcode.SERVFAIL))
+        assert world.now(chain.rewrite.handle(world.query("a."), chain.follow)).written is written
+
+
+def test_silence_stays() -> None:
+    """Nothing is written for a chain that chose to say nothing."""
+    silent = Reply(silent=True)
+    chain = Chain("rcode a NOERROR REFUSED", reply=silent)
+    assert chain.rewrite.handle(world.query("a."), chain.follow) is silent
+
+
+@pytest.mark.parametrize(
+    ("rules", "name"),
+    [
+        pytest.param("name substring b .", "a.b.", id="an empty label"),
+        pytest.param(f"name prefix a {'x' * 64}", "a.b.", id="a long label"),
+        pytest.param("name regex (.*) " + "{1}" * 9, "a" * 30 + ".", id="a long name"),
+    ],
+)
+def test_what_is_no_name_is_an_error(rules: str, name: str) -> None:
+    """The chain is not asked."""
+    chain = Chain(rules)
+    reply = world.now(chain.rewrite.handle(world.query(name), chain.follow))
+    assert (reply.rcode, reply.written, chain.asked) == (Rcode.SERVFAIL, False, [])
+    assert reply.error.startswith("invalid name after rewrite: ")
+
+
+def test_a_reply_that_has_no_names_any_more_is_an_error() -> None:
+    """CoreDNS fails to send such a reply; the client is told here."""
+    chain = Chain("name suffix a a answer name (.*) {1}..", "@ 5 IN A 10.0.0.1")
+    reply = world.now(chain.rewrite.handle(world.query("a."), chain.follow))
+    assert (reply.rcode, reply.answer) == (Rcode.SERVFAIL, ())
+
+
+def test_terms_of_reuse_stay() -> None:
+    """A rewritten cluster answer lives as long as its facts."""
+    records = world.records("b. 5 IN A 10.0.0.1")
+    chain = Chain("name a b", reply=Reply(answer=records, lifetime=UNTIL_CHANGED, owners=(("fact",),), counts=((70, 1.0),)))
+    reply = world.now(chain.rewrite.handle(world.query("a."), chain.follow))
+    assert (reply.lifetime, reply.owners, reply.counts) == (UNTIL_CHANGED, (("fact",),), ((70, 1.0),))
+
+
+def test_what_the_chain_did_to_flags_holds_for_the_asked_question() -> None:
+    """As if there were one question only."""
+    chain = Chain("continue name a b")
+
+    def follow(query: Query) -> Answer:
+        query.flags = 0
+        query.edns = Edns(600)
+        return Reply()
+
+    query = world.query("a.", flags=RD, edns=Edns(1232))
+    chain.rewrite.handle(query, follow)
+    assert (query.flags, query.edns, names.to_text(query.name)) == (0, Edns(600), "a.")
+
+
+class TestCname:
+    """`rewrite cname`."""
+
+    ALIAS = ("@ 5 IN CNAME old.z.", "old.z. 5 IN CNAME older.z.", "older.z. 5 IN A 10.0.0.1")
+
+    def run(self, rules: str, found: Answer, *records: str) -> tuple[Answer, list[tuple[str, str]]]:
+        """The answer to `a.`, and what the server was asked."""
+        asked: list[tuple[str, str]] = []
+
+        def ask(query: Query) -> Answer:
+            asked.append((names.to_text(query.name), Type(query.rtype).name))
+            return found
+
+        chain = Chain(rules, *(records or self.ALIAS))
+        return chain.rewrite.handle(world.query("a.", ask=ask), chain.follow), asked
+
+    @pytest.mark.parametrize(
+        "rule",
+        [
+            pytest.param("cname old.z new.z", id="exact"),
+            pytest.param("cname prefix old. new.", id="prefix"),
+            pytest.param("cname suffix old.z. new.z.", id="suffix"),
+            pytest.param("cname substring old. new.", id="substring"),
+            pytest.param("cname regex ^OLD\\.(.*)$ new.{1}", id="regex, lowered"),
+        ],
+    )
+    def test_leads_elsewhere(self, rule: str) -> None:
+        """What followed is replaced by what the server finds."""
+        new = Reply(answer=world.records("new.z. 5 IN A 10.0.0.9"), lifetime=9, owners=(("new",),), flags=TC)
+        answer, asked = self.run(rule, new)
+        reply = world.now(answer)
+        assert world.summary(reply) == ["NOERROR", "a. 5 IN CNAME new.z.", "new.z. 5 IN A 10.0.0.9"]
+        assert asked == [("new.z.", "A")]
+        assert (reply.flags & TC, reply.lifetime, reply.owners) == (TC, 9, (("new",),))
+
+    def test_waits_for_what_comes_later(self) -> None:
+        """The same, for an answer that is not there yet."""
+
+        async def later() -> Reply:
+            await asyncio.sleep(0)
+            return Reply(answer=world.records("new.z. 5 IN A 10.0.0.9"))
+
+        async def run() -> list[str]:
+            answer, _ = self.run("cname old.z new.z", later())
+            assert not isinstance(answer, Reply)
+            return world.summary(await answer)
+
+        assert asyncio.run(run()) == ["NOERROR", "a. 5 IN CNAME new.z.", "new.z. 5 IN A 10.0.0.9"]
+
+    def test_keeps_the_aliases_before_it(self) -> None:
+        """Only what is behind goes."""
+        answer, _ = self.run("cname older.z new.z", Reply())
+        assert world.summary(world.now(answer)) == ["NOERROR", "a. 5 IN CNAME old.z.", "old.z. 5 IN CNAME new.z."]
+
+    @pytest.mark.parametrize(
+        ("rule", "found"),
+        [
+            pytest.param("cname other.z new.z", Reply(), id="another target"),
+            pytest.param("cname regex ^other$ new.z", Reply(), id="no match"),
+            pytest.param("cname prefix old. x..", Reply(), id="no name"),
+            pytest.param("cname old.z new.z", Reply(silent=True), id="silence"),
+        ],
+    )
+    def test_leaves_alone(self, rule: str, found: Reply) -> None:
+        """The reply is as the chain made it."""
+        answer, _ = self.run(rule, found)
+        assert world.summary(world.now(answer))[1] == "a. 5 IN CNAME old.z."
