@@ -30,13 +30,16 @@ def pod_address(label: str) -> str:
 
 
 def from_reverse(key: bytes) -> str:
-    """The address that a full reverse name spells, in its canonical text; empty for anything else (spec K12)."""
-    labels = [label.decode("latin-1") for label in names.labels_of(key)]
+    """The address that a full reverse name spells, in its canonical text; empty for anything else (spec K12).
+
+    Under ip6.arpa up to three further labels left of the 32 are ignored, as in CoreDNS, which reads them in groups of four.
+    """
+    labels = [label.decode("latin-1") for label in reversed(names.labels_of(key))]
     try:
-        if labels[-2:] == ["in-addr", "arpa"] and len(labels) == 6:
-            return socket.inet_ntop(socket.AF_INET, socket.inet_pton(socket.AF_INET, ".".join(reversed(labels[:4]))))
-        if labels[-2:] == ["ip6", "arpa"] and len(labels) == 34 and all(len(label) == 1 for label in labels[:32]):
-            return _go_text(bytes.fromhex("".join(reversed(labels[:32]))))
+        if labels[:2] == ["arpa", "in-addr"] and len(labels) == 6:
+            return socket.inet_ntop(socket.AF_INET, socket.inet_pton(socket.AF_INET, ".".join(labels[2:])))
+        if labels[:2] == ["arpa", "ip6"] and 34 <= len(labels) < 38 and all(len(label) == 1 for label in labels[2:34]):
+            return _go_text(bytes.fromhex("".join(labels[2:34])))
     except (OSError, ValueError):
         return ""
     return ""
@@ -50,12 +53,17 @@ def _go_text(packed: bytes) -> str:
 
 
 def endpoint_name(address: str, hostname: str, target: str, *, pod_names: bool) -> str:
-    """The label of an endpoint (spec K8): its hostname, the Pod's name where that is wanted and fits, else its address."""
+    """The label of an endpoint (spec K8): its hostname, the Pod's name where that is wanted and fits, else its address.
+
+    Empty, which no label is, for an address that is a host's name without dots.
+    """
     if hostname:
         return hostname
     if pod_names and 0 < len(target) <= names.MAX_LABEL:
         return target
     if "." in address:
         return address.replace(".", "-")
+    if ":" not in address:
+        return ""
     dashed = address.replace(":", "-")
     return dashed + "0" if dashed.endswith("-") else dashed

@@ -43,5 +43,5 @@ def _reverse_name(address: ipaddress.IPv4Address | ipaddress.IPv6Address, labels
 
 
 def is_reverse(zone: str) -> bool:
-    """True for the reverse trees and what is below them."""
-    return zone.endswith((".in-addr.arpa.", ".ip6.arpa.")) or zone in ("in-addr.arpa.", "ip6.arpa.")
+    """True for what is below the reverse trees; the two trees themselves count as other zones, as in CoreDNS."""
+    return zone.endswith((".in-addr.arpa.", ".ip6.arpa."))

@@ -78,10 +78,11 @@ def to_text(name: bytes) -> str:
     """The presentation form with its final dot, special octets escaped as RFC 1035 §5.1 and RFC 4343 §2.1 say."""
     if name == ROOT:
         return "."
-    return "".join(_label_text(label) + "." for label in labels_of(name))
+    return "".join(label_text(label) + "." for label in labels_of(name))
 
 
-def _label_text(label: bytes) -> str:
+def label_text(label: bytes) -> str:
+    """One label in presentation form, so that a dot or an odd octet inside it is seen to be one."""
     if label.isalnum():
         return label.decode()
     return "".join(

@@ -253,9 +253,12 @@ class ItemDecoder:
 
 
 def service(given: ApiService) -> Service:
-    """Trim a Service. The external name is kept only where the type is ExternalName, there even when it is empty."""
+    """Trim a Service. The external name is kept only where the type is ExternalName, there even when it is empty.
+
+    Without any cluster IP the one that is kept is empty, as CoreDNS does; it answers like an empty external name.
+    """
     spec = given.spec or ServiceSpec()
-    cluster_ips = tuple(spec.clusterIPs or ()) or ((spec.clusterIP,) if spec.clusterIP else ())
+    cluster_ips = tuple(spec.clusterIPs or ()) or ((spec.clusterIP or "",) if spec.clusterIP or spec.type != "ExternalName" else ())
     balancer = given.status.loadBalancer if given.status else None
     ingress = (entry.ip or entry.hostname for entry in (balancer.ingress if balancer else None) or ())
     return Service(

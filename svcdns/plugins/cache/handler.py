@@ -142,6 +142,7 @@ class Cache:
             answer=_with_ttl(reply.answer, lifetime),
             authority=_with_ttl(reply.authority, lifetime),
             additional=_with_ttl(reply.additional, lifetime),
+            edns=None,
             counts=counts,
         )
 

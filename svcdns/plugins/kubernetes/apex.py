@@ -27,6 +27,15 @@ def soa(zone: bytes, ttl: int, serial: int) -> Record:
     return Record(zone, Type.SOA, min(ttl, MAX_SOA_TTL), rdata)
 
 
+def is_server_name(key: bytes, zone: bytes) -> bool:
+    """Whether a lowered name is the name servers' own, `ns.dns` in the zone as it was spelled.
+
+    CoreDNS looks for the zone's text right behind `ns.dns.`, not for the end of the name: so a name that goes on behind it is one
+    too (a search list makes such names), a zone spelled with upper case has none, and the root zone has none.
+    """
+    return key.startswith(NS_LABELS) and names.to_text(key).find(names.to_text(zone)) == len("ns.dns.")
+
+
 def servers(index: Index, local_addresses: tuple[str, ...], owners: list[Owner], *, pod_names: bool) -> list[tuple[Entry, str]]:
     """The name servers: entries as of a lookup, each with its object's name below the zone.
 

@@ -79,7 +79,8 @@ class Kubernetes:
         zone = self._zone_of(query.key)
         if zone is None:
             return following(query)
-        work = _Work(query, zone, query.name[len(query.name) - len(zone) :], zone in self._multicluster, [])
+        multicluster = any(names.is_within(zone, other) for other in self._multicluster)
+        work = _Work(query, zone, query.name[len(query.name) - len(zone) :], multicluster, [])
         if query.rtype in (Type.AXFR, Type.IXFR):
             return bare(Rcode.REFUSED)
         try:
@@ -192,14 +193,14 @@ class Kubernetes:
     def _find(self, work: _Work, key: bytes) -> Found:
         """What a name below the zone stands for, `ns.dns` included. Raises NoSuchNameError."""
         below = key[: len(key) - len(work.zone)]
-        if below == apex.NS_LABELS and work.spelled == work.zone:
+        if apex.is_server_name(key, work.spelled):
             pod_names = self.options.endpoint_pod_names
             found = apex.servers(self.index, self._local, work.owners, pod_names=pod_names)
             return Found([entry for entry, _ in found], "")
         return self._find_plain(work, below + b"\0")
 
     def _find_plain(self, work: _Work, below: bytes) -> Found:
-        labels = [label.decode("latin-1") for label in names.labels_of(below)]
+        labels = [names.label_text(label) for label in names.labels_of(below)]
         name = qname.parse(labels, multicluster=work.multicluster, zonal=self.options.zonal)
         if name.subtree and work.zone.endswith(_REVERSE):
             raise NoSuchNameError
@@ -256,9 +257,8 @@ class Kubernetes:
             text = SCHEMA_VERSION.encode()
             return _Result([Record(query.name, Type.TXT, SCHEMA_TTL, bytes((len(text),)) + text)])
         below = query.key[: len(query.key) - len(work.zone)] + b"\0"
-        labels = [label.decode("latin-1") for label in names.labels_of(below)]
         found = self._find_plain(work, below)
-        if not found.entries and not (self.options.zonal and len(labels) > 5):
+        if not found.entries and not (self.options.zonal and len(names.labels_of(below)) > 5):
             raise NoSuchNameError
         return _Result([])
 

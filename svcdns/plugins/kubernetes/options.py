@@ -127,13 +127,11 @@ def _namespaces(draft: _Draft, line: Directive) -> None:
     draft.set(line, namespaces=draft.options.namespaces | {word.text.lower() for word in words})
 
 
-_SELECTOR_PART: Final = re.compile(
-    r"\s*(?:!\s*[\w./-]+|[\w./-]+(?:\s*(?:==|=|!=)\s*[\w.-]*|\s+(?:in|notin)\s*\([\w.,\s-]*\)|\s*[<>]\s*\d+)?)\s*"
-)
+_SELECTOR_PART: Final = re.compile(r"\s*(?:!\s*[\w./-]+|[\w./-]+(?:\s*==?\s*[\w.-]*|\s+(?:in|notin)\s*\([\w.,\s-]*\))?)\s*")
 
 
 def _selector(line: Directive) -> str:
-    """A label selector; its syntax is checked as far as the API server would refuse it at once."""
+    """A label selector of equalities, sets and existence; `!=`, `<` and `>`, which the API server has too, are refused as by CoreDNS."""
     text = _text(line)
     for part in re.split(r",(?![^(]*\))", text):
         if not _SELECTOR_PART.fullmatch(part):

@@ -37,8 +37,8 @@ def kept(decoder: ItemDecoder, **fields: Any) -> object:
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [
-        pytest.param({}, Service("d", "x"), id="nothing but its name"),
-        pytest.param({"spec": None, "status": None}, Service("d", "x"), id="nulls"),
+        pytest.param({}, Service("d", "x", ("",)), id="nothing but its name"),
+        pytest.param({"spec": None, "status": None}, Service("d", "x", ("",)), id="nulls"),
         pytest.param({"spec": {"clusterIP": "10.0.0.1"}}, Service("d", "x", ("10.0.0.1",)), id="clusterIP alone"),
         pytest.param(
             {"spec": {"clusterIP": "10.0.0.1", "clusterIPs": ["10.0.0.1", "fd00::1"]}},
@@ -46,22 +46,23 @@ def kept(decoder: ItemDecoder, **fields: Any) -> object:
             id="dual",
         ),
         pytest.param({"spec": {"clusterIP": "None"}}, Service("d", "x", ("None",)), id="headless"),
+        pytest.param({"spec": {"type": "ClusterIP"}}, Service("d", "x", ("",)), id="no address yet"),
         pytest.param(
             {"spec": {"ports": [{"name": "http", "port": 80, "protocol": "TCP"}, {"port": 53}]}},
-            Service("d", "x", (), (Port("http", "TCP", 80), Port("", "", 53))),
+            Service("d", "x", ("",), (Port("http", "TCP", 80), Port("", "", 53))),
             id="ports",
         ),
         pytest.param(
             {"spec": {"type": "ExternalName", "externalName": "a.b"}}, Service("d", "x", (), external_name="a.b"), id="ExternalName"
         ),
         pytest.param({"spec": {"type": "ExternalName"}}, Service("d", "x", (), external_name=""), id="ExternalName without one"),
-        pytest.param({"spec": {"type": "ClusterIP", "externalName": "a.b"}}, Service("d", "x"), id="external name of another type"),
+        pytest.param({"spec": {"type": "ClusterIP", "externalName": "a.b"}}, Service("d", "x", ("",)), id="external name of another type"),
         pytest.param(
             {
                 "spec": {"externalIPs": ["192.0.2.1"]},
                 "status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.2"}, {"hostname": "lb.example"}, {}]}},
             },
-            Service("d", "x", (), external_ips=("192.0.2.1", "192.0.2.2", "lb.example")),
+            Service("d", "x", ("",), external_ips=("192.0.2.1", "192.0.2.2", "lb.example")),
             id="external addresses",
         ),
     ],

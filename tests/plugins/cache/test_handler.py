@@ -45,6 +45,12 @@ class Cached:
         return [record.ttl for record in (*reply.answer, *reply.authority)]
 
 
+def test_drops_the_opt_record_of_an_upstream() -> None:
+    """So that the core mirrors the client's own, options included, as for answers of our own."""
+    cached = Cached(reply=Reply(flags=RD | RA, answer=A, edns=world.edns(4096)))
+    assert [cached.ask().edns, cached.ask().edns] == [None, None]
+
+
 def test_keeps_an_answer_and_counts_its_ttl_down() -> None:
     """Until it is over."""
     cached = Cached()

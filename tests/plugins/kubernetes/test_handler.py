@@ -322,6 +322,54 @@ def test_name_servers_are_found_by_own_addresses() -> None:
     assert ask(handler, "ns.dns.CLUSTER.local.").rcode == Rcode.NXDOMAIN
 
 
+@pytest.mark.parametrize(
+    ("name", "rcode"),
+    [
+        pytest.param("ns.dns.cluster.local.", "NOERROR", id="the name itself"),
+        pytest.param("ns.dns.cluster.local.d.svc.cluster.local.", "NOERROR", id="by a search list"),
+        pytest.param("x.ns.dns.cluster.local.", "NXDOMAIN", id="below it"),
+        pytest.param("ns.dns.Cluster.local.", "NXDOMAIN", id="a zone in upper case"),
+        pytest.param("ns.dns.other.cluster.local.", "NXDOMAIN", id="another name"),
+    ],
+)
+def test_which_names_are_the_servers(name: str, rcode: str) -> None:
+    """`ns.dns.` and right behind it the zone, whatever follows."""
+    assert world.summary(ask(plugin(local_addresses=("192.0.2.53",)), name))[0] == rcode
+
+
+def test_the_root_zone_has_no_server_name() -> None:
+    """CoreDNS finds the root's dot too early in the name."""
+    handler = plugin(corefile="kubernetes . {\n}", local_addresses=("192.0.2.53",))
+    assert ask(handler, "ns.dns.").rcode == Rcode.NXDOMAIN
+
+
+def test_endpoints_of_odd_names() -> None:
+    """Pod names may hold dots, which no label can equal; a host's name without dots is no label either; no address is the root."""
+    found = index(
+        Namespace("d"),
+        Service("d", "hl", ("None",)),
+        Service("d", "pending", ("",)),
+        EndpointSlice("d", "hl-1", "hl", (Port("http", "TCP", 8080),), (Endpoint("10.0.0.7", target="a.b"), Endpoint("crane"))),
+    )
+    handler = plugin("endpoint_pod_names", found)
+    assert ask(handler, "a\\.b.hl.d.svc.cluster.local.").rcode == Rcode.NXDOMAIN
+    assert ask(handler, "crane.hl.d.svc.cluster.local.").rcode == Rcode.NXDOMAIN
+    assert world.summary(ask(handler, "pending.d.svc.cluster.local.")) == ["NOERROR", "pending.d.svc.cluster.local. 5 IN CNAME ."]
+
+
+def test_zones_below_a_multicluster_zone_are_such_too() -> None:
+    """The option names zones, and means what is below them as well."""
+    handler = plugin(corefile="kubernetes cluster.local set.local a.set.local {\n multicluster set.local\n}")
+    assert ask(handler, "web.d.svc.a.set.local.").rcode == Rcode.NXDOMAIN
+
+
+@pytest.mark.parametrize(("extra", "rcode"), [("", "NOERROR"), ("x.y.z.", "NOERROR"), ("w.x.y.z.", "NXDOMAIN")])
+def test_labels_left_of_a_reverse_name(extra: str, rcode: str) -> None:
+    """Up to three are ignored under ip6.arpa, where labels are read in groups of four."""
+    name = "2.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.d.f.ip6.arpa."
+    assert world.summary(ask(plugin(), extra + name, "PTR"))[0] == rcode
+
+
 def test_name_servers_outside_a_cluster() -> None:
     """Without such a slice the machine's own addresses are `ns.dns`; without addresses there is none."""
     reply = ask(plugin(local_addresses=("192.0.2.53",)), "cluster.local.", "NS")

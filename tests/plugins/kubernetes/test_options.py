@@ -51,6 +51,7 @@ def test_reads(body: str, field: str, value: object) -> None:
         pytest.param("namespaces a\nnamespace_labels b=c", "namespaces and namespace_labels cannot both be set", id="both"),
         pytest.param("zonal\nnoendpoints", "zonal cannot be used together with noendpoints", id="zonal"),
         pytest.param("multicluster x.y", "multicluster zone 'x.y.' is not one of the plugin's zones", id="multicluster"),
+        pytest.param("labels a!=b", "unable to parse label selector 'a!=b'", id="inequality"),
         pytest.param("labels a b", "unable to parse label selector 'a b'", id="selector"),
         pytest.param("ignore all", "'all' is unknown; one of empty_service was expected", id="ignore"),
         pytest.param("apiserver_qps -1", "'-1' is not a number of at least 0", id="rate"),
@@ -66,4 +67,16 @@ def test_refuses(body: str, message: str) -> None:
 def test_needs_a_forward_zone() -> None:
     """Reverse zones alone have no name for PTR records."""
     with pytest.raises(CorefileError, match="non-reverse zone name must be used"):
-        read("", "in-addr.arpa")
+        read("", "10.in-addr.arpa")
+
+
+@pytest.mark.parametrize(
+    ("zones", "primary"),
+    [
+        pytest.param("10.in-addr.arpa cluster.local", "cluster.local.", id="below a reverse tree"),
+        pytest.param("in-addr.arpa cluster.local", "in-addr.arpa.", id="a whole reverse tree is taken, as CoreDNS does"),
+    ],
+)
+def test_the_primary_zone(zones: str, primary: str) -> None:
+    """The first zone that is not below a reverse tree: PTR records lead into it."""
+    assert read("", zones).primary_zone == primary
