@@ -53,6 +53,8 @@ TESTED_BY = {
     "svcdns.plugins": "tests/test_project_shape.py",
     "svcdns.plugins.cache.metrics": "tests/plugins/cache/test_handler.py",
     "svcdns.plugins.file.zone": "tests/plugins/file/test_handler.py",
+    "svcdns.plugins.hosts.table": "tests/plugins/hosts/test_handler.py",
+    "svcdns.plugins.kubernetes.addresses": "tests/plugins/kubernetes/test_handler.py",
     "svcdns.plugins.kubernetes.apex": "tests/plugins/kubernetes/test_handler.py",
     "svcdns.plugins.kubernetes.lookup": "tests/plugins/kubernetes/test_handler.py",
     "svcdns.plugins.kubernetes.metrics": "tests/control/test_views.py",

@@ -7,6 +7,7 @@ import os
 import platform
 from collections.abc import Iterable, Iterator
 from itertools import accumulate
+from operator import add
 from typing import Final
 
 import psutil
@@ -28,7 +29,7 @@ PLUGIN_ENABLED: Final = Family(
 
 
 class Totals(Collector):
-    """Sums every series over the regions of control and all worker slots, past and present."""
+    """Every series over the regions of control and all worker slots, past and present: summed, or the largest where all are alike."""
 
     def __init__(self, regions: list[memoryview]) -> None:
         """`regions` of the shared mapping, control's first."""
@@ -43,7 +44,8 @@ class Totals(Collector):
                 families[sample.family.name] = sample.family
                 series = sums.setdefault(sample.family.name, {})
                 before = series.get(sample.values)
-                series[sample.values] = list(sample.cells) if before is None else [a + b for a, b in zip(before, sample.cells, strict=True)]
+                join = max if sample.family.alike else add
+                series[sample.values] = list(sample.cells) if before is None else list(map(join, before, sample.cells))
         for name, family in families.items():
             yield _metric(family, sums[name])
 

@@ -45,13 +45,17 @@ class MetricKind(StrEnum):
 
 
 class Family(msgspec.Struct, frozen=True, array_like=True, tag="family"):
-    """A metric: its full name (counters with `_total`), kind, help text, label names, and upper bounds of buckets."""
+    """A metric: its full name (counters with `_total`), kind, help text, label names, and upper bounds of buckets.
+
+    `alike` marks a gauge that every process knows whole (the size of a file): the page shows the largest value, not the sum.
+    """
 
     name: str
     kind: MetricKind
     help: str
     labels: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
+    alike: bool = False
 
     @property
     def width(self) -> int:

@@ -42,6 +42,16 @@ def test_sums_over_processes() -> None:
     ]
 
 
+def test_what_all_processes_know_alike_is_not_summed() -> None:
+    """The largest value is shown."""
+    size = Family("coredns_size", MetricKind.GAUGE, "Size.", alike=True)
+    regions = [memoryview(bytearray(REGION_SIZE)) for _ in range(3)]
+    for region, value in zip(regions, (7, 0, 7), strict=True):
+        counters = Counters(region)
+        counters.set(counters.cell(size), value)
+    assert page(*regions)[0] == ["coredns_size 7.0"]
+
+
 def test_a_process_that_died_leaves_its_numbers() -> None:
     """The one that takes its slot over goes on from them."""
     region = memoryview(bytearray(REGION_SIZE))

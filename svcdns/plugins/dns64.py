@@ -1,0 +1,181 @@
+"""`dns64`: IPv6 addresses made of IPv4 ones, for clients that have nothing but IPv6 (spec C-dns64, RFC 6147, RFC 6052).
+
+An AAAA question goes on first. Unless its reply denies the name or has an AAAA record, the A records are asked for through the whole server
+and mapped into the prefix. Without `allow_ipv4` the family of the client's address is its class.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+import msgspec
+
+from svcdns.chain.classes import MessageType, classify
+from svcdns.chain.environment import Block, Environment
+from svcdns.chain.handler import Following, joined, then
+from svcdns.chain.query import Answer, Query
+from svcdns.corefile import reading
+from svcdns.corefile.blocks import Directive, Token
+from svcdns.corefile.errors import CorefileError
+from svcdns.telemetry.counters import Family, MetricKind
+from svcdns.telemetry.logging import plugin_logger
+from svcdns.wire.codes import TC, Class, Type
+from svcdns.wire.reply import Audience, Record, Reply
+
+LENGTHS: Final = (32, 40, 48, 56, 64, 72, 80, 88, 96)
+DEFAULT_TTL: Final = 600
+"""The longest TTL of a mapped address where no SOA says otherwise, RFC 6147 §5.1.7."""
+_FLAGS: Final = ("translate_all", "allow_ipv4")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """`prefix` has the octets of the prefix, 4 to 12; `passed_over` the positions of options without effect, as text."""
+
+    prefix: bytes = ipaddress.ip_address("64:ff9b::").packed[:12]
+    translate_all: bool = False
+    allow_ipv4: bool = False
+    passed_over: tuple[str, ...] = ()
+
+
+def parse(block: Block) -> Options:
+    """The options of the block's `dns64` directives, which add up. Raises CorefileError.
+
+    On a line with a prefix, CoreDNS reads the block for nothing but another prefix; so that the same Corefile gives the same answers,
+    so do we, and `gather` tells.
+    """
+    options = Options()
+    for directive in block.directives:
+        words = reading.arguments(directive, 0, 1)
+        if words:
+            options = replace(options, prefix=_prefix(words[0]))
+        for line in reading.body(directive):
+            reading.no_body(line)
+            options = _behind_prefix(line, options) if words else _option(line, options)
+    return options
+
+
+def _behind_prefix(line: Directive, options: Options) -> Options:
+    if reading.arguments(line, 0, 1):
+        return replace(options, prefix=_prefix(line.arguments[0]))
+    where = f"{line.position.file}:{line.position.line}: '{line.name.text}'"
+    return replace(options, passed_over=(*options.passed_over, where))
+
+
+def _option(line: Directive, options: Options) -> Options:
+    name = line.name.text
+    if name == "prefix":
+        return replace(options, prefix=_prefix(reading.argument(line)))
+    if name not in _FLAGS:
+        raise reading.unknown_option(line, ("prefix", *_FLAGS))
+    reading.arguments(line, 0, 0)
+    return replace(options, translate_all=options.translate_all or name == _FLAGS[0], allow_ipv4=options.allow_ipv4 or name == _FLAGS[1])
+
+
+def _prefix(word: Token) -> bytes:
+    address, _, length = word.text.partition("/")
+    try:
+        network = ipaddress.IPv6Network(word.text, strict=False)
+    except ValueError:
+        network = None
+    if network is None or not address or not length.isdecimal() or network.prefixlen not in LENGTHS:
+        expected = f"an IPv6 prefix of {', '.join(map(str, LENGTHS[:-1]))} or {LENGTHS[-1]} bits"
+        raise CorefileError(word.position, f"'{word.text}' is no prefix; {expected} such as 64:ff9b::/96 was expected")
+    return network.network_address.packed[: network.prefixlen // 8]
+
+
+def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  # noqa: ARG001 - there is nothing to read
+    """No data; warns of options without effect."""
+    for where in options.passed_over:
+        plugin_logger("dns64").warning("%s has no effect in the block of a line with a prefix; write 'prefix' in the block instead", where)
+    return {}
+
+
+TRANSLATED: Final = Family("coredns_dns64_requests_translated_total", MetricKind.COUNTER, "Questions that were translated.", ("server",))
+
+
+class Dns64:
+    """Maps addresses for one block."""
+
+    name = "dns64"
+
+    def __init__(self, options: Options, environment: Environment) -> None:
+        """Counts per server."""
+        self._options, self._counters = options, environment.counters
+
+    def audience(self, address: str) -> str:
+        """The family of the address, where it matters."""
+        return "" if self._options.allow_ipv4 else "6" if ":" in address else "4"
+
+    def handle(self, query: Query, following: Following) -> Answer:
+        """Asks on; where there is no AAAA record, asks for A records and maps them."""
+        if query.rtype != Type.AAAA or query.rclass != Class.IN:
+            return following(query)
+        answer = following(query)
+        if self._options.allow_ipv4:
+            return self._translated(query, answer)
+        if query.client.family == 2:
+            answer = self._translated(query, answer)
+        return then(answer, _for_family)
+
+    def _translated(self, query: Query, answer: Answer) -> Answer:
+        if not isinstance(answer, Reply):
+            return self._later(query, answer)
+        if not self._wanting(query, answer):
+            return answer
+        first = answer
+        return then(query.ask(query.key, Type.A), lambda reply: self._mapped(query, first, reply))
+
+    async def _later(self, query: Query, answer: Answer) -> Reply:
+        assert not isinstance(answer, Reply)
+        out = self._translated(query, await answer)
+        return out if isinstance(out, Reply) else await out
+
+    def _wanting(self, query: Query, reply: Reply) -> bool:
+        """Whether the reply to the AAAA question leaves something to map."""
+        if not reply.written or reply.silent or classify(query, reply) == MessageType.NXDOMAIN:
+            return False
+        return self._options.translate_all or not any(record.rtype == Type.AAAA for record in reply.answer)
+
+    def _mapped(self, query: Query, first: Reply, reply: Reply) -> Reply:
+        """The reply to the A question with its addresses mapped: the answer to the AAAA question."""
+        if reply.silent:
+            return joined(reply, first)
+        longest = next((record.ttl for record in reversed(first.authority) if record.rtype == Type.SOA), DEFAULT_TTL)
+        cell = self._counters.cell(TRANSLATED, query.server)
+        self._counters.add(cell)
+        mapped = Reply(
+            flags=query.reply_flags | reply.flags & TC,
+            answer=tuple(self._record(record, longest) for record in reply.answer),
+            authority=reply.authority,
+            additional=reply.additional,
+            edns=reply.edns,
+            lifetime=reply.lifetime,
+            owners=reply.owners,
+            audience=reply.audience,
+            counts=(*reply.counts, (cell, 1.0)),
+        )
+        return joined(mapped, first)
+
+    def _record(self, record: Record, longest: int) -> Record:
+        if record.rtype != Type.A:
+            return record
+        return Record(record.owner, Type.AAAA, min(record.ttl, longest), embedded(self._options.prefix, record.rdata), record.rclass)
+
+
+def embedded(prefix: bytes, address: bytes) -> bytes:
+    """The IPv6 address that holds an IPv4 address behind the prefix; octet 8 stays zero (RFC 6052 §2.2)."""
+    out = prefix + address
+    if len(prefix) <= 8:
+        out = out[:8] + b"\0" + out[8:]
+    return out.ljust(16, b"\0")
+
+
+def _for_family(reply: Reply) -> Reply:
+    return msgspec.structs.replace(reply, audience=max(reply.audience, Audience.CLASS))
+
+
+PLUGIN: Final = Dns64

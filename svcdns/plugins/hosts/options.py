@@ -1,0 +1,137 @@
+"""The options of `hosts` (spec C-hosts), and reading its file; control does the latter."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from svcdns.chain.environment import Block
+from svcdns.corefile import reading
+from svcdns.corefile.blocks import Directive, Position
+from svcdns.corefile.errors import CorefileError
+from svcdns.plugins.hosts.table import Table, read
+from svcdns.telemetry.logging import plugin_logger
+from svcdns.wire.networks import packed
+
+DEFAULT_FILE: Final = "/etc/hosts"
+MAX_TTL: Final = 65535
+NAMES: Final = ("fallthrough", "fallthrough_unsupported", "no_reverse", "ttl", "reload")
+_STAMP: Final = struct.Struct("!dQ")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """`inline` are the lines of the Corefile's own entries; zones are text; `ttl` and `reload` in seconds, 0 for never.
+
+    `named` says that the file stands in the Corefile, so that it is worth a warning if it is not there.
+    """
+
+    position: Position
+    path: str
+    named: bool
+    zones: tuple[str, ...]
+    inline: tuple[str, ...] = ()
+    ttl: int = 3600
+    reverse: bool = True
+    reload: float = 5.0
+    fallthrough: tuple[str, ...] = ()
+    fallthrough_unsupported: bool = False
+
+    @property
+    def data_key(self) -> str:
+        """What the file's content is handed to the workers under: it is read for the zones alone."""
+        return " ".join((self.path, *self.zones, *(() if self.reverse else ("no_reverse",))))
+
+
+def parse(block: Block) -> Options:
+    """The options of the block's `hosts` directive. Raises CorefileError."""
+    directive = reading.once(block.directives)
+    words = directive.arguments
+    path = str(Path(block.root) / words[0].text) if words else DEFAULT_FILE
+    options = Options(directive.position, path, bool(words), reading.zones(words[1:], block.zones))
+    for line in reading.body(directive):
+        reading.no_body(line)
+        options = replace(options, **_line(line, options))
+    if options.fallthrough_unsupported and not options.fallthrough:
+        raise CorefileError(directive.position, "'fallthrough_unsupported' needs 'fallthrough' beside it")
+    return options
+
+
+def _line(line: Directive, options: Options) -> dict[str, Any]:
+    match line.name.text:
+        case "fallthrough":
+            return {"fallthrough": reading.fallthrough(line)}
+        case "fallthrough_unsupported":
+            reading.arguments(line, 0, 0)
+            return {"fallthrough_unsupported": True}
+        case "no_reverse":
+            reading.arguments(line, 0, 0)
+            return {"reverse": False}
+        case "ttl":
+            return {"ttl": reading.integer(reading.arguments(line, 1, reading.UNBOUNDED)[0], 1, MAX_TTL)}
+        case "reload":
+            word = reading.argument(line)
+            seconds = reading.duration(word)
+            if seconds < 0:
+                raise CorefileError(word.position, f"reload '{word.text}' is not at least 0")
+            return {"reload": seconds}
+    if options.fallthrough:
+        hint = "; entries stand before 'fallthrough'" if packed(line.name.text) is not None else ""
+        error = reading.unknown_option(line, NAMES)
+        raise CorefileError(error.position, error.message + hint)
+    return {"inline": (*options.inline, " ".join(word.text for word in (line.name, *line.arguments)))}
+
+
+def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  # noqa: ARG001 - a new Corefile reads anew
+    """The file's content, as `unpacked` reads it; nothing where it is not there. Raises CorefileError if it cannot be reached."""
+    log = plugin_logger("hosts")
+    for line in options.inline:
+        if packed(line.split()[0]) is None:
+            log.warning("%s:%d: '%s' begins with no address and is passed over", options.position.file, options.position.line, line)
+    try:
+        if Path(options.path).is_dir():
+            log.warning("Hosts file %s is a directory", options.path)
+            return {}
+        return {options.data_key: _read(options)}
+    except FileNotFoundError:
+        if options.named:
+            log.warning("File does not exist: %s", options.path)
+        return {}
+    except OSError as error:
+        raise CorefileError(options.position, f"unable to access hosts file '{options.path}': {error.strerror}") from error
+
+
+def period(options: Options) -> float:
+    """Seconds between two looks at the file; 0 for never."""
+    return options.reload
+
+
+def refresh(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:
+    """The file's content if its time of change or its size is another; what was known where it cannot be read."""
+    before = known.get(options.data_key, b"")
+    try:
+        status = Path(options.path).stat()
+        if not options.reload or before.startswith(_STAMP.pack(status.st_mtime, status.st_size)):
+            return {}
+        return {options.data_key: _read(options)}
+    except OSError:
+        return {}
+
+
+def _read(options: Options) -> bytes:
+    path = Path(options.path)
+    status = path.stat()
+    lines = path.read_bytes().decode(errors="replace").split("\n")
+    table = read(lines, options.zones, reverse=options.reverse)
+    return _STAMP.pack(status.st_mtime, status.st_size) + msgspec.msgpack.encode(table)
+
+
+def unpacked(payload: bytes) -> tuple[float, Table]:
+    """The file's time of change in Unix seconds, and what it says."""
+    changed, _ = _STAMP.unpack_from(payload)
+    return changed, msgspec.msgpack.decode(memoryview(payload)[_STAMP.size :], type=Table)

@@ -1,0 +1,177 @@
+"""The plugin `hosts` (spec C-hosts)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from svcdns.plugins.hosts import Hosts, gather
+from svcdns.telemetry.counters import Counters
+from svcdns.wire.codes import AA, Rcode
+from svcdns.wire.reply import UNTIL_CHANGED, Owner, Reply
+from tests.support import world
+
+INLINE = """hosts none {zones} {{
+    10.0.0.1 box.example.org alias.example.org
+    10.0.0.2 box.example.org
+    ::ffff:10.0.0.3 mapped.example.org
+    2001:db8::1%eth0 six.example.org
+    10.0.0.9 *.wild.example.org
+    10.0.0.8 own.wild.example.org
+    10.0.0.7 host.example.net
+    {more}
+}}"""
+BEHIND = Reply(rcode=Rcode.NXDOMAIN, lifetime=30.0)
+
+
+class World:
+    """The plugin, and control's part of it."""
+
+    def __init__(self, text: str) -> None:
+        """`text` is the directive."""
+        self.options = world.options("hosts", text)
+        self.counters = Counters()
+        self.forgotten: list[tuple[Owner, ...]] = []
+        self._calls: list[Callable[[bytes], None]] = []
+        content = gather(self.options, {})
+        self.plugin = Hosts(
+            self.options,
+            world.environment(
+                counters=self.counters,
+                data=lambda _plugin, key: content.get(key),
+                on_data=lambda _plugin, _key, call: self._calls.append(call),
+                forget=self.forgotten.append,
+            ),
+        )
+
+    def change(self) -> None:
+        """Control has read the file again."""
+        for call in self._calls:
+            call(gather(self.options, {})[self.options.data_key])
+
+    def ask(self, name: str, rtype: str = "A") -> Reply:
+        """The answer to a question."""
+        return world.now(self.plugin.handle(world.query(name, rtype), world.following(BEHIND)))
+
+    def lines(self, name: str, rtype: str = "A") -> list[str]:
+        """Rcode and records of it."""
+        return world.summary(self.ask(name, rtype))
+
+
+def inline(zones: str = "", more: str = "") -> World:
+    """The entries above; there is no file."""
+    return World(INLINE.format(zones=zones, more=more))
+
+
+@pytest.mark.parametrize(
+    ("name", "rtype", "lines"),
+    [
+        pytest.param("box.example.org.", "A", ["box.example.org. 3600 IN A 10.0.0.1", "box.example.org. 3600 IN A 10.0.0.2"], id="two"),
+        pytest.param("Alias.Example.ORG.", "A", ["alias.example.org. 3600 IN A 10.0.0.1"], id="lowered"),
+        pytest.param("mapped.example.org.", "A", ["mapped.example.org. 3600 IN A 10.0.0.3"], id="mapped"),
+        pytest.param("six.example.org.", "AAAA", ["six.example.org. 3600 IN AAAA 2001:db8::1"], id="zone id"),
+        pytest.param("box.example.org.", "AAAA", [], id="other family"),
+        pytest.param("box.example.org.", "TXT", [], id="other type"),
+        pytest.param("x.wild.example.org.", "A", ["x.wild.example.org. 3600 IN A 10.0.0.9"], id="wildcard"),
+        pytest.param("own.wild.example.org.", "A", ["own.wild.example.org. 3600 IN A 10.0.0.8"], id="its own entry wins"),
+        pytest.param(
+            "1.0.0.10.in-addr.arpa.",
+            "PTR",
+            ["1.0.0.10.in-addr.arpa. 3600 IN PTR box.example.org.", "1.0.0.10.in-addr.arpa. 3600 IN PTR alias.example.org."],
+            id="names of an address",
+        ),
+    ],
+)
+def test_answers(name: str, rtype: str, lines: list[str]) -> None:
+    """With AA; nothing for a known name without such records."""
+    reply = inline().ask(name, rtype)
+    assert world.summary(reply) == ["NOERROR", *lines]
+    assert reply.flags & AA
+    assert reply.lifetime == UNTIL_CHANGED
+
+
+def test_a_name_that_is_not_known_is_servfail() -> None:
+    """There is no SOA to deny it with."""
+    for name in ("none.example.org.", "a.b.wild.example.org.", "wild.example.org."):
+        reply = inline().ask(name)
+        assert (reply.rcode, reply.written) == (Rcode.SERVFAIL, False)
+
+
+@pytest.mark.parametrize(
+    ("more", "name", "rtype", "goes_on"),
+    [
+        pytest.param("fallthrough", "none.example.org.", "A", True, id="unknown"),
+        pytest.param("fallthrough", "box.example.org.", "AAAA", False, id="known"),
+        pytest.param("fallthrough", "box.example.org.", "TXT", False, id="known, other type"),
+        pytest.param("fallthrough\nfallthrough_unsupported", "box.example.org.", "TXT", True, id="other types too"),
+        pytest.param("fallthrough\nfallthrough_unsupported", "box.example.org.", "AAAA", False, id="not the other family"),
+        pytest.param("fallthrough example.net", "none.example.net.", "A", True, id="zone"),
+        pytest.param("", "9.0.0.10.in-addr.arpa.", "PTR", True, id="a wildcard has no PTR"),
+        pytest.param("", "box.example.org.", "PTR", True, id="PTR of a forward name"),
+        pytest.param("no_reverse", "1.0.0.10.in-addr.arpa.", "PTR", True, id="no_reverse"),
+    ],
+)
+def test_goes_on(more: str, name: str, rtype: str, goes_on: bool) -> None:
+    """Names that are not known, where `fallthrough` says so; addresses that are not known, always."""
+    assert (inline(more=more).ask(name, rtype).rcode == Rcode.NXDOMAIN) is goes_on
+
+
+def test_what_goes_on_rests_on_the_file_all_the_same() -> None:
+    """It may get the name."""
+    hosts = inline(more="fallthrough")
+    reply = hosts.ask("none.example.org.")
+    assert (reply.lifetime, reply.owners) == (30.0, hosts.ask("box.example.org.").owners)
+
+
+def test_names_outside_of_the_zones() -> None:
+    """Are passed over when the entries are read, and go on when they are asked for."""
+    hosts = inline("example.org")
+    assert hosts.ask("host.example.net.").rcode == Rcode.NXDOMAIN
+    assert hosts.ask("7.0.0.10.in-addr.arpa.", "PTR").rcode == Rcode.NXDOMAIN
+    assert hosts.lines("1.0.0.10.in-addr.arpa.", "PTR")[0] == "NOERROR"
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """A hosts file."""
+    path = tmp_path / "hosts"
+    path.write_bytes(b"# names\n10.1.0.1 Box.example.org extra.example.org # two\nx y\n10.1.0.2\n\n10.1.0.3 b\xff..d b.\r\n")
+    os.utime(path, (1000, 1000))
+    return path
+
+
+def test_the_file_comes_before_the_corefile(file: Path) -> None:
+    """Both answer."""
+    hosts = World(f"hosts {file} {{\n10.0.0.1 box.example.org\n ttl 77\n}}")
+    assert hosts.lines("box.example.org.") == ["NOERROR", "box.example.org. 77 IN A 10.1.0.1", "box.example.org. 77 IN A 10.0.0.1"]
+    assert hosts.lines("b.") == ["NOERROR", "b. 77 IN A 10.1.0.3"]
+    assert len(hosts.lines("1.0.1.10.in-addr.arpa.", "PTR")) == 3
+
+
+def test_a_change_of_the_file_ends_what_rests_on_it(file: Path) -> None:
+    """And is counted."""
+    hosts = World(f"hosts {file} {{\n10.0.0.1 box.example.org\n}}")
+    before = world.counted(hosts.counters)
+    assert before["coredns_hosts_entries", str(file)] == 6 + 2
+    assert before["coredns_hosts_reload_timestamp_seconds",] == 1000
+    reply = hosts.ask("extra.example.org.")
+    file.write_text("10.1.0.9 extra.example.org\n")
+    os.utime(file, (2000.5, 2000.5))
+    hosts.change()
+    assert hosts.forgotten == [reply.owners]
+    assert hosts.lines("extra.example.org.") == ["NOERROR", "extra.example.org. 3600 IN A 10.1.0.9"]
+    after = world.counted(hosts.counters)
+    assert (after["coredns_hosts_entries", str(file)], after["coredns_hosts_reload_timestamp_seconds",]) == (4, 2000.5)
+
+
+def test_all_entries_at_once(tmp_path: Path) -> None:
+    """A file with many names is read and found again."""
+    path = tmp_path / "many"
+    path.write_text("".join(f"10.2.{n // 256}.{n % 256} n{n}.example.org\n" for n in range(5000)))
+    hosts = World(f"hosts {path}")
+    found: dict[str, Any] = {name: hosts.lines(name)[1].split()[-1] for name in ("n0.example.org.", "n4999.example.org.")}
+    assert found == {"n0.example.org.": "10.2.0.0", "n4999.example.org.": "10.2.19.135"}
