@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 RUN_STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
 
-.PHONY: help demo test check format lint types layers integration image lock clean
+.PHONY: help demo test check format lint types layers integration bench bench-smoke image lock clean
 
 help:  ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("svcdns needs Python 3.11 or newer") if sys.version_info < (3, 11) else None'
@@ -36,7 +36,7 @@ lint: $(DEV_STAMP)  ## format check and lint
 	$(BIN)/ruff check .
 
 types: $(DEV_STAMP)  ## mypy --strict
-	$(BIN)/mypy --strict -p svcdns
+	$(BIN)/mypy --strict -p svcdns -p bench
 
 layers: $(DEV_STAMP)  ## import layers and fences
 	$(BIN)/lint-imports --no-cache
@@ -47,6 +47,12 @@ format: $(DEV_STAMP)  ## write the format, and what the linter can mend
 
 integration: $(DEV_STAMP)  ## against the API server that KUBECONFIG names
 	$(BIN)/python -m pytest -m integration -p no:randomly tests/integration
+
+bench: $(DEV_STAMP)  ## speed and memory beside NSD, Knot, Unbound, dnsmasq and CoreDNS (COREDNS=its binary); BENCH="hit mix --rounds 5" chooses
+	$(BIN)/python -m bench $(BENCH)
+
+bench-smoke: $(DEV_STAMP)  ## whether every scenario of the bench works, in seconds
+	$(BIN)/python -m bench --smoke $(BENCH)
 
 IMAGE ?= svcdns
 BASE ?= docker.io/library/python:3.11-slim-bookworm

@@ -1,0 +1,1 @@
+"""Speed and memory of svcdns beside other name servers, measured in one run: `python -m bench --help`."""

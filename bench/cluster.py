@@ -1,72 +1,233 @@
-"""A cluster of a given size behind the tests' API double, changed at a given rate: `python -m bench.cluster --services 10000 --changes 50`.
+"""The cluster that benches ask about: any number of Services, each a pure function of its number, and the names they ask for.
 
-It prints its URL once it listens, changes endpoint slices until its standard input ends, and then prints how many changes it made.
+Every tenth Service is headless, every fifth has an IPv6 address besides. Objects are as an API server would send them, managed
+fields included, so that what they cost to read is what it costs in a real cluster.
 """
 
 from __future__ import annotations
 
-import argparse
-import itertools
-import random
-import select
-import sys
-import time
+import ipaddress
 from collections.abc import Iterator
-
-from tests.support.api_double import ApiDouble, Object, endpoint_slice, namespace, service
+from dataclasses import dataclass
+from typing import Any
 
 NAMESPACES = 50
+ZONE = "cluster.local"
+OUTSIDE_ZONE = "example"
+OUTSIDE = 500
+"""Names outside the cluster that are asked for."""
+
+SERVICES, SLICES, NAMESPACE_LIST = "services", "endpointslices", "namespaces"
+
+_V4 = int(ipaddress.IPv4Address("10.64.0.0"))
+_V6 = int(ipaddress.IPv6Address("fd00:10:64::"))
+_POD = int(ipaddress.IPv4Address("10.128.0.0"))
+_MOVED = int(ipaddress.IPv4Address("11.0.0.0"))
+_OUTSIDE_V4 = int(ipaddress.IPv4Address("203.0.113.0"))
 
 
-def place(number: int) -> tuple[str, str]:
-    """Name and namespace of a Service."""
-    return f"service-{number}", f"team-{number % NAMESPACES}"
+@dataclass(frozen=True)
+class Cluster:
+    """`services` Services with `endpoints` endpoints each."""
+
+    services: int
+    endpoints: int = 1
+
+    def fqdn(self, number: int) -> str:
+        """The name of a Service, without the last dot."""
+        return f"service-{number}.{namespace(number)}.svc.{ZONE}"
+
+    def pods(self, number: int) -> list[str]:
+        """The addresses of a Service's endpoints."""
+        first = _POD + number * self.endpoints
+        return [str(ipaddress.IPv4Address(first + k)) for k in range(self.endpoints)]
+
+    def addresses(self, number: int) -> list[str]:
+        """What A and AAAA of a Service say."""
+        return self.pods(number) if headless(number) else cluster_ips(number)
+
+    def headless(self) -> list[int]:
+        """The Services whose A is their endpoints."""
+        return [number for number in range(self.services) if headless(number)]
 
 
-def address(number: int) -> str:
-    """The cluster IP of a Service; every tenth is headless."""
-    return "None" if number % 10 == 0 else f"10.{96 + (number >> 16)}.{number >> 8 & 255}.{number & 255}"
+def headless(number: int) -> bool:
+    """Whether a Service has no cluster IP."""
+    return number % 10 == 0
 
 
-def slice_of(number: int, size: int, variant: int = 0) -> Object:
-    """The slice of a Service, with `size` endpoints; variants differ in one address."""
-    name, team = place(number)
-    pods = [f"10.{128 + (number >> 14)}.{number >> 6 & 255}.{(number << 2 | k) & 255}" for k in range(size)]
+def namespace(number: int) -> str:
+    """The namespace of a Service."""
+    return f"team-{number % NAMESPACES}"
+
+
+def cluster_ips(number: int) -> list[str]:
+    """The cluster IPs of a Service that is not headless."""
+    found = [str(ipaddress.IPv4Address(_V4 + number))]
+    return [*found, str(ipaddress.IPv6Address(_V6 + number))] if number % 5 == 1 else found
+
+
+def moved(variant: int) -> str:
+    """The address that change number `variant` gives to an endpoint; no other endpoint has it."""
+    return str(ipaddress.IPv4Address(_MOVED + variant % 0xFFFFFF))
+
+
+def outside(number: int) -> str:
+    """A name outside the cluster."""
+    return f"www.site-{number}.{OUTSIDE_ZONE}"
+
+
+def outside_address(number: int) -> str:
+    """Its address."""
+    return str(ipaddress.IPv4Address(_OUTSIDE_V4 + number % 256))
+
+
+# -- objects of the API
+
+
+def _managed(manager: str, operation: str, fields: dict[str, Any]) -> list[dict[str, Any]]:
+    return [
+        {
+            "manager": manager,
+            "operation": operation,
+            "apiVersion": "v1",
+            "time": "2025-06-01T12:00:00Z",
+            "fieldsType": "FieldsV1",
+            "fieldsV1": fields,
+        }
+    ]
+
+
+_NAMESPACE_FIELDS = _managed("kubectl-create", "Update", {"f:metadata": {"f:labels": {".": {}, "f:kubernetes.io/metadata.name": {}}}})
+_SERVICE_FIELDS = _managed(
+    "kubectl-client-side-apply",
+    "Update",
+    {
+        "f:metadata": {"f:labels": {".": {}, "f:app.kubernetes.io/name": {}, "f:app.kubernetes.io/managed-by": {}}},
+        "f:spec": {
+            "f:internalTrafficPolicy": {},
+            "f:ports": {".": {}, 'k:{"port":80,"protocol":"TCP"}': {".": {}, "f:name": {}, "f:port": {}, "f:protocol": {}}},
+            "f:selector": {},
+            "f:sessionAffinity": {},
+            "f:type": {},
+        },
+    },
+)
+_SLICE_FIELDS = _managed(
+    "kube-controller-manager",
+    "Update",
+    {
+        "f:addressType": {},
+        "f:endpoints": {},
+        "f:metadata": {
+            "f:annotations": {".": {}, "f:endpoints.kubernetes.io/last-change-trigger-time": {}},
+            "f:generateName": {},
+            "f:labels": {".": {}, "f:endpointslice.kubernetes.io/managed-by": {}, "f:kubernetes.io/service-name": {}},
+            "f:ownerReferences": {".": {}, "k:{}": {}},
+        },
+        "f:ports": {},
+    },
+)
+
+
+def _uid(group: int, number: int) -> str:
+    return f"{group:08x}-5a1e-4c3d-9f00-{number:012x}"
+
+
+def namespace_object(number: int) -> dict[str, Any]:
+    """A Namespace."""
+    name = namespace(number)
+    return {
+        "metadata": {
+            "name": name,
+            "uid": _uid(1, number),
+            "creationTimestamp": "2025-06-01T12:00:00Z",
+            "labels": {"kubernetes.io/metadata.name": name},
+            "managedFields": _NAMESPACE_FIELDS,
+        },
+        "spec": {"finalizers": ["kubernetes"]},
+        "status": {"phase": "Active"},
+    }
+
+
+def service_object(number: int) -> dict[str, Any]:
+    """A Service."""
+    name = f"service-{number}"
+    ips = ["None"] if headless(number) else cluster_ips(number)
+    families = ["IPv4", "IPv6"][: len(ips)]
+    return {
+        "metadata": {
+            "name": name,
+            "namespace": namespace(number),
+            "uid": _uid(2, number),
+            "creationTimestamp": "2025-06-01T12:00:00Z",
+            "labels": {"app.kubernetes.io/name": name, "app.kubernetes.io/managed-by": "bench"},
+            "managedFields": _SERVICE_FIELDS,
+        },
+        "spec": {
+            "ports": [{"name": "http", "protocol": "TCP", "port": 80, "targetPort": 8080}],
+            "selector": {"app.kubernetes.io/name": name},
+            "clusterIP": ips[0],
+            "clusterIPs": ips,
+            "type": "ClusterIP",
+            "sessionAffinity": "None",
+            "ipFamilies": families,
+            "ipFamilyPolicy": "RequireDualStack" if len(ips) > 1 else "SingleStack",
+            "internalTrafficPolicy": "Cluster",
+        },
+        "status": {"loadBalancer": {}},
+    }
+
+
+def slice_object(cluster: Cluster, number: int, variant: int = 0) -> dict[str, Any]:
+    """The EndpointSlice of a Service; with a variant, its first endpoint has moved."""
+    name, team = f"service-{number}", namespace(number)
+    pods = cluster.pods(number)
     if variant:
-        pods[0] = f"10.200.{variant >> 8 & 255}.{variant & 255}"
-    return endpoint_slice(f"{name}-abc", name, *pods, namespace=team)
+        pods[0] = moved(variant)
+    return {
+        "metadata": {
+            "name": f"{name}-x7k2p",
+            "generateName": f"{name}-",
+            "namespace": team,
+            "uid": _uid(3, number),
+            "generation": variant + 1,
+            "creationTimestamp": "2025-06-01T12:00:00Z",
+            "labels": {"endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io", "kubernetes.io/service-name": name},
+            "annotations": {"endpoints.kubernetes.io/last-change-trigger-time": "2025-06-01T12:00:00Z"},
+            "ownerReferences": [
+                {
+                    "apiVersion": "v1",
+                    "kind": "Service",
+                    "name": name,
+                    "uid": _uid(2, number),
+                    "controller": True,
+                    "blockOwnerDeletion": True,
+                }
+            ],
+            "managedFields": _SLICE_FIELDS,
+        },
+        "addressType": "IPv4",
+        "endpoints": [_endpoint(number * cluster.endpoints + k, name, team, pod) for k, pod in enumerate(pods)],
+        "ports": [{"name": "http", "protocol": "TCP", "port": 8080}],
+    }
 
 
-def objects(services: int, endpoints: int) -> Iterator[Object]:
-    """All of the cluster."""
-    for team in range(NAMESPACES):
-        yield namespace(f"team-{team}")
-    for number in range(services):
-        name, team = place(number)
-        yield service(name, address(number), 80, namespace=team)
-        yield slice_of(number, endpoints)
+def _endpoint(number: int, name: str, team: str, address: str) -> dict[str, Any]:
+    target = {"kind": "Pod", "namespace": team, "name": f"{name}-6d4cf56db6-{number:05x}", "uid": _uid(4, number)}
+    return {
+        "addresses": [address],
+        "conditions": {"ready": True, "serving": True, "terminating": False},
+        "nodeName": f"node-{number % 200}",
+        "targetRef": target,
+        "zone": f"zone-{number % 3}",
+    }
 
 
-def main() -> None:
-    """Serves and changes the cluster."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--services", type=int, default=10_000)
-    parser.add_argument("--endpoints", type=int, default=4, help="endpoints of each Service")
-    parser.add_argument("--changes", type=float, default=50.0, help="endpoint slices changed a second")
-    options = parser.parse_args()
-    chosen = random.Random(1)
-    with ApiDouble(objects(options.services, options.endpoints)) as api:
-        print(api.url, flush=True)
-        made = 0
-        begin = time.monotonic()
-        for variant in itertools.count(1):
-            pause = begin + variant / options.changes - time.monotonic() if options.changes else None
-            if select.select([sys.stdin], [], [], None if pause is None else max(0.0, pause))[0]:
-                break
-            api.put(slice_of(chosen.randrange(options.services), options.endpoints, variant))
-            made += 1
-        print(made, flush=True)
-
-
-if __name__ == "__main__":
-    main()
+def objects(cluster: Cluster) -> Iterator[tuple[str, dict[str, Any]]]:
+    """All of the cluster: resource and object."""
+    for number in range(NAMESPACES):
+        yield NAMESPACE_LIST, namespace_object(number)
+    for number in range(cluster.services):
+        yield SERVICES, service_object(number)
+        yield SLICES, slice_object(cluster, number)

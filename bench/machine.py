@@ -1,0 +1,55 @@
+"""Where and with what a bench ran."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+
+_VERSIONS = {
+    "nsd": ("nsd", "-v"),
+    "knot": ("knotd", "-V"),
+    "unbound": ("unbound", "-V"),
+    "dnsmasq": ("dnsmasq", "-v"),
+    "coredns": (os.environ.get("COREDNS", ""), "-version"),
+}
+
+
+def facts(servers: list[str]) -> dict[str, Any]:
+    """The machine, the commit, and the versions of the servers."""
+    return {
+        "cpu": cpu_model(Path("/proc/cpuinfo").read_text()),
+        "cores": os.cpu_count(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "commit": commit(),
+        "versions": {name: version(name) for name in servers if name in _VERSIONS},
+    }
+
+
+def cpu_model(text: str) -> str:
+    """The model in the text of /proc/cpuinfo."""
+    found = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+    return found[1] if found else platform.machine()
+
+
+def commit() -> str:
+    """The commit, with `-dirty` where files differ from it; empty outside of a checkout."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def version(name: str) -> str:
+    """The first version number that a server prints of itself."""
+    done = subprocess.run(_VERSIONS[name], check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    found = re.search(r"\d+(\.\d+)+", done.stdout)
+    return found[0] if found else ""

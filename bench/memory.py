@@ -1,0 +1,53 @@
+"""Memory of all processes of a server, as the sum of PSS, sampled every 50 ms."""
+
+from __future__ import annotations
+
+import time
+
+from bench import questions
+from bench.cluster import Cluster
+from bench.processes import PssSampler
+from bench.results import Target
+from bench.run import Run
+from bench.servers import Server
+from bench.throughput import ALL
+
+SETTLED = 1.0
+"""Seconds after the last question, a relist or a reload, after which memory is read."""
+
+
+def memory(run: Run) -> None:
+    """After every name was asked, at 1 and 10 endpoints a Service; and the peak through a relist and a reload with 15."""
+    settled = 0.1 if run.options.smoke else SETTLED
+    limits = {1: 114.0, 10: 180.0, 15: 170.0}
+    for endpoints, limit in limits.items():
+        cluster = Cluster(run.options.services, endpoints)
+        size = f"{cluster.services:,} × {endpoints}"
+        rounds = 1 if endpoints > 1 else run.options.rounds
+        warm = run.row("memory", f"{size}, all names asked", "MiB", *(() if endpoints == 15 else (Target(limit),)))
+        peak = run.row("memory", f"{size}, peak from start", "MiB")
+        relist = run.row("memory", f"{size}, peak through relist and reload", "MiB", *((Target(limit),) if endpoints == 15 else ()))
+        peers = ALL if endpoints < 15 else ("coredns",)
+        path = run.questions("memory", questions.every_name(cluster).lines)
+        for _ in range(rounds):
+            for name in run.peers(*peers):
+                run.say(f"memory: {name}, {size}")
+                with run.stage(cluster, [name], wait=False) as stage:
+                    server = stage.servers[name]
+                    with PssSampler(server.process.pid) as sampler:
+                        server.wait()
+                        run.warm(server, path)
+                        time.sleep(settled)
+                    peak.add(name, sampler.peak)
+                    warm.add(name, server.pss())
+                    if name in run.peers("coredns"):
+                        relist.add(name, _through_relist_and_reload(server, settled))
+
+
+def _through_relist_and_reload(server: Server, settled: float) -> float:
+    with PssSampler(server.process.pid) as sampler:
+        server.relist()
+        time.sleep(settled)
+        server.reload()
+        time.sleep(2 * settled)
+    return sampler.peak

@@ -1,0 +1,148 @@
+"""What a server's processes cost: CPU time and memory of a process and everything below it, from /proc; and where processes run."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO, Any, Self, TypeVar
+
+T = TypeVar("T")
+_PR_SET_PDEATHSIG = 1
+
+
+def tree(pid: int) -> list[int]:
+    """A process and all of its descendants."""
+    found = [pid]
+    for one in found:
+        for task in Path(f"/proc/{one}/task").glob("*/children"):
+            try:
+                found += map(int, task.read_text().split())
+            except OSError:
+                continue
+    return found
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time of a process and its descendants, to the nanosecond; that of ended threads and processes is not in it."""
+    total = 0
+    for one in tree(pid):
+        for task in Path(f"/proc/{one}/task").glob("*/schedstat"):
+            try:
+                total += int(task.read_text().split()[0])
+            except OSError:
+                continue
+    return total / 1e9
+
+
+def pss_mib(pid: int) -> float:
+    """Proportional set size of a process and its descendants, MiB."""
+    return sum(map(_pss_kib, tree(pid))) / 1024
+
+
+def _pss_kib(pid: int) -> int:
+    try:
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1])
+    except OSError:
+        pass
+    return 0
+
+
+class PssSampler:
+    """Samples `pss_mib` in a thread; `peak` is the largest so far."""
+
+    def __init__(self, pid: int, every: float = 0.05) -> None:
+        self.peak = 0.0
+        self.samples = 0
+        self._pid, self._every = pid, every
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def _run(self) -> None:
+        while not self._over.wait(self._every):
+            self.peak = max(self.peak, pss_mib(self._pid))
+            self.samples += 1
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+
+def spawn(command: Sequence[str], cpus: Sequence[int], **options: Any) -> subprocess.Popen[bytes]:
+    """Starts a process on some cores, in a session of its own."""
+
+    def pin() -> None:
+        os.sched_setaffinity(0, cpus)
+
+    return subprocess.Popen(command, preexec_fn=pin, start_new_session=True, **options)  # noqa: PLW1509  (no threads are started before)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Kills a process with its descendants."""
+    for pid in tree(process.pid) if process.poll() is None else []:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+    process.wait(10)
+
+
+def end_with_parent() -> None:
+    """Has the kernel end this process with the one that started it."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+class Helper:
+    """A process of the bench's own that prints a port, and ends when its standard input does."""
+
+    def __init__(self, module: str, *arguments: str, cpus: Sequence[int]) -> None:
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        self.process = spawn([sys.executable, "-m", module, *arguments], cpus, **pipes)
+        self.port = int(self._output.readline() or 0)
+        if not self.port:
+            raise RuntimeError(f"{module} did not start")
+
+    @property
+    def _output(self) -> IO[bytes]:
+        assert self.process.stdout is not None
+        return self.process.stdout
+
+    def ask(self, command: str) -> Any:
+        """Gives it one line; its answer."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(command.encode() + b"\n")
+        self.process.stdin.flush()
+        line = self._output.readline()
+        if not line:
+            raise RuntimeError(f"no answer to {command!r}")
+        return json.loads(line)
+
+    def close(self) -> None:
+        """Ends it."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self._output.close()
+        self.process.wait(10)
+
+
+def until(what: str, probe: Callable[[], T], patience: float, pause: float = 0.002) -> T:
+    """The first true thing that `probe` gives; raises TimeoutError."""
+    deadline = time.monotonic() + patience
+    while not (found := probe()):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"gave up waiting for {what}")
+        time.sleep(pause)
+    return found

@@ -1,0 +1,189 @@
+"""Servers and their surroundings, started and ended: each with its own API server, so that one's changes never cost another anything."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from bench import peers
+from bench.asking import Asker, holds, packet
+from bench.cluster import Cluster
+from bench.dnsperf import BrokenError
+from bench.processes import Helper, cpu_seconds, end, pss_mib, spawn, until
+
+PATIENCE = 120.0
+
+
+@dataclass(frozen=True)
+class Cores:
+    """Which cores the servers and the asking side run on."""
+
+    server: Sequence[int]
+    asker: Sequence[int]
+
+
+class Server:
+    """One running name server."""
+
+    def __init__(self, name: str, site: peers.Site, folder: Path, cores: Cores, api: Helper | None) -> None:
+        """Starts it, without waiting."""
+        self.name, self.site, self.port, self._api = name, site, site.port, api
+        self.command = peers.CONFIGURED[name](site, folder)
+        self._log = folder / "log"
+        with self._log.open("wb") as log:
+            self.begun = time.monotonic()
+            self.process = spawn(self.command, cores.server, cwd=Path.cwd() if name == "svcdns" else folder, stdout=log, stderr=log)
+
+    @property
+    def api(self) -> Helper:
+        """Its API server."""
+        assert self._api is not None
+        return self._api
+
+    def wait(self) -> float:
+        """Waits until it is ready and answers a question for the last Service; seconds since its start. Raises BrokenError."""
+        cluster = self.site.cluster
+        last = cluster.services - 1
+        question, wanted = packet(cluster.fqdn(last)), cluster.addresses(last)[0]
+        asker = Asker(self.port, 0.2)
+        try:
+            if self.name in peers.WATCHERS:
+                until("/ready", self._ready, PATIENCE)
+            until("the first right answer", lambda: self._alive() and holds(asker.ask(question), wanted), PATIENCE)
+        except TimeoutError as error:
+            raise BrokenError(f"{self.name}: {error}: {self.log()}") from error
+        finally:
+            asker.close()
+        return time.monotonic() - self.begun
+
+    def _ready(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.site.pages['ready']}/ready", timeout=5) as response:
+                return self._alive() and response.status == 200
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            return not self._alive()
+
+    def _alive(self) -> bool:
+        if self.process.poll() is not None:
+            raise BrokenError(f"{self.name} ended with {self.process.returncode}: {self.log()}")
+        return True
+
+    def log(self) -> str:
+        """The end of what it printed."""
+        return self._log.read_text(errors="replace")[-1000:].strip()
+
+    def cpu(self) -> float:
+        """CPU seconds of all its processes so far."""
+        return cpu_seconds(self.process.pid)
+
+    def pss(self) -> float:
+        """PSS of all its processes, MiB."""
+        return pss_mib(self.process.pid)
+
+    def reload(self) -> None:
+        """Has it read its Corefile anew."""
+        self.process.send_signal(signal.SIGUSR1)
+
+    def relist(self) -> float:
+        """Has the API server forget its history and end all watches; waits for the watches to be back. Seconds. Raises BrokenError."""
+        begin = time.monotonic()
+        self.api.ask("relist")
+        try:
+            until("the watches", lambda: self.watching() or self._gone(), PATIENCE, 0.01)
+        except TimeoutError as error:
+            raise BrokenError(f"{self.name}: no relist: {self.log()}") from error
+        return time.monotonic() - begin
+
+    def watching(self) -> bool:
+        """Whether it watches every kind."""
+        return all(self.api.ask("watches").values())
+
+    def _gone(self) -> bool:
+        return not self._alive()
+
+    def stop(self) -> None:
+        """Kills it, and ends its API server."""
+        end(self.process)
+        if self._api is not None:
+            self._api.close()
+
+
+class Stage:
+    """Servers side by side with the names of one cluster. A context manager; nothing outlives it."""
+
+    def __init__(self, cluster: Cluster, names: Sequence[str], cores: Cores, *, workers: int = 1, wait: bool = True) -> None:
+        self.cluster = cluster
+        self.servers: dict[str, Server] = {}
+        self.started: dict[str, float] = {}
+        self._stack = ExitStack()
+        self._folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="svcdns-bench-")))
+        try:
+            upstream = Helper("bench.upstream", cpus=cores.asker)
+            self._stack.callback(upstream.close)
+            for name in names:
+                self._start(name, upstream.port, cores, workers)
+                if wait:
+                    self.started[name] = self.servers[name].wait()
+        except BaseException:
+            self.close()
+            raise
+
+    def _start(self, name: str, upstream: int, cores: Cores, workers: int) -> None:
+        api = None
+        if name in peers.WATCHERS:
+            size = ("--services", str(self.cluster.services), "--endpoints", str(self.cluster.endpoints))
+            api = Helper("bench.api", *size, cpus=cores.asker)
+        folder = self._folder / name
+        folder.mkdir()
+        ports = free_ports(4)
+        site = peers.Site(
+            self.cluster,
+            ports[0],
+            upstream,
+            api.port if api else 0,
+            workers,
+            dict(zip(("health", "ready", "metrics"), ports[1:], strict=True)),
+        )
+        try:
+            self.servers[name] = Server(name, site, folder, cores, api)
+        except BaseException:
+            if api is not None:
+                api.close()
+            raise
+        self._stack.callback(self.servers[name].stop)
+
+    def close(self) -> None:
+        """Ends everything."""
+        self._stack.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of loopback that are free for UDP and TCP."""
+    found: list[int] = []
+    with ExitStack() as held:
+        while len(found) < count:
+            tcp = held.enter_context(socket.socket())
+            tcp.bind(("127.0.0.1", 0))
+            port = int(tcp.getsockname()[1])
+            udp = held.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            try:
+                udp.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            found.append(port)
+    return found
