@@ -70,7 +70,7 @@ def _build_block(chains: Chains, block: BlockPlan, hosts: Sequence[Host], load: 
     handlers: list[Handler] = []
 
     def peers(name: str) -> tuple[Handler, ...]:
-        return tuple(handler for handler in handlers if handler.name == name)
+        return tuple(handler for handler in handlers if name in ("", handler.name))
 
     for name, options in block.options.items():
         plugin: Any = load(name).PLUGIN

@@ -39,8 +39,9 @@ class Environment:
     watch options. `data(plugin, key)` is what control has read from a file for this plugin, None where it has not come yet, and
     `on_data` calls back when it changes. `kept(key, make)` is an object that outlives a change of the chain (a cache, an
     upstream's state): the same key gives the same object. `forget(owners)` drops the compiled replies resting on those
-    owners. `peers(name)` are the handlers of that name in the same block, there from `start()` on. `local_addresses` are this
-    machine's addresses as text without loopback, empty where the block has `bind`.
+    owners. `peers(name)` are the handlers of that name in the same block, all of them in chain order for "", there from
+    `start()` on. `local_addresses` are this machine's addresses as text without loopback, empty where the block has `bind`.
+    `first` is true in one worker of all, for what has to be done once: telling others that a zone is new.
     """
 
     block: Block
@@ -57,5 +58,6 @@ class Environment:
     forget: Callable[[tuple[tuple[str, ...], ...]], None] = lambda _owners: None
     fatal: Callable[[str], None] = lambda _message: None
     local_addresses: tuple[str, ...] = ()
+    first: bool = True
     peers: Callable[[str], tuple[Any, ...]] = lambda _name: ()
     listen_addresses: tuple[tuple[str, int], ...] = ()

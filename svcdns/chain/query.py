@@ -36,8 +36,9 @@ class Query(msgspec.Struct):
     """A question with its header, its EDNS and its client.
 
     `name` is the query name as it was spelled, `key` the same lowered; both wire bytes. `flags` is the header word of the
-    request. `zone` is the server-block zone that matched, lowered wire bytes; `server` the server label of metrics
-    (`dns://:53`). `size` is the request's length in octets. `depth` counts self-queries that led here.
+    request, `serial` the zone serial that an IXFR request names, None where it names none. `zone` is the server-block zone that
+    matched, lowered wire bytes; `server` the server label of metrics (`dns://:53`). `size` is the request's length in octets.
+    `depth` counts self-queries that led here.
     """
 
     name: bytes
@@ -55,6 +56,7 @@ class Query(msgspec.Struct):
     view: str = ""
     depth: int = 0
     started: float = 0.0
+    serial: int | None = None
 
     @property
     def opcode(self) -> int:

@@ -10,14 +10,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from time import perf_counter
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from svcdns.chain.query import Client, Query
 from svcdns.chain.routing import DROPPED, Listener, Route
+from svcdns.serving import transfers
 from svcdns.serving.accounting import Accounts, is_counted
 from svcdns.serving.answer_table import AnswerTable, Countdown, Entry
 from svcdns.telemetry.clock import Clock
@@ -26,7 +27,7 @@ from svcdns.wire.aging import ttl_offsets
 from svcdns.wire.codes import Rcode
 from svcdns.wire.message import MAX_MESSAGE, encode_reply, udp_limit
 from svcdns.wire.question import Request
-from svcdns.wire.reply import NOT_REUSABLE, Audience, Edns, Reply, bare
+from svcdns.wire.reply import NOT_REUSABLE, Audience, Count, Edns, Reply, bare
 
 Send = Callable[[bytes], None]
 """Sends a finished reply to whoever asked, now or later, once; empty bytes mean that there is none to send."""
@@ -49,8 +50,11 @@ class Desk:
         """`protocol` is `udp` or `tcp`; `accounts` are those of this protocol and family."""
         self.listener, self.table, self.accounts, self.clock, self.protocol = listener, table, accounts, clock, protocol
 
-    def answer(self, packet: bytes, client: Client, send: Send, started: float) -> None:
-        """Answers one packet, now or later; `started` is when it was taken from its socket, on `perf_counter`."""
+    def answer(self, packet: bytes, client: Client, send: Send, started: float, outlet: transfers.Outlet | None = None) -> None:
+        """Answers one packet, now or later; `started` is when it was taken from its socket, on `perf_counter`.
+
+        `outlet` takes the messages before the last one of a reply that has several; without it there are no such replies.
+        """
         request = question.accept(packet)
         if not isinstance(request, Request):
             send(request or b"")
@@ -60,7 +64,7 @@ class Desk:
         if request.edns is not None and request.edns.version and route is not DROPPED:
             send(_bad_version(request, query))
             return
-        order = _Order(self, self.key(packet, client), request, query, route, send, self.table.changes)
+        order = _Order(self, self.key(packet, client), request, query, route, send, self.table.changes, outlet)
         try:
             answer = self.listener.answer(query, route)
         except Exception:  # noqa: BLE001 - the server loop: one bad question must not end the process
@@ -69,15 +73,13 @@ class Desk:
         if isinstance(answer, Reply):
             order.finish(answer)
         else:
-            task = asyncio.ensure_future(order.later(answer))
-            _tasks.add(task)
-            task.add_done_callback(_tasks.discard)
+            _start(order.later(answer))
 
     def _query(self, request: Request, client: Client, size: int, started: float) -> Query:
         name = request.name
         return Query(
             name, name.lower(), request.rtype, request.rclass, request.flags, request.edns, client, self.listener.ask,
-            ident=request.ident, size=size, started=started, server=self.listener.server,
+            ident=request.ident, size=size, started=started, server=self.listener.server, serial=request.serial,
         )  # fmt: skip
 
     def key(self, packet: bytes, client: Client) -> bytes:
@@ -104,6 +106,7 @@ class _Order(msgspec.Struct, gc=False):
     route: Route
     send: Send
     changes: int
+    outlet: transfers.Outlet | None = None
 
     async def later(self, answer: Awaitable[Reply]) -> None:
         """Waits for the reply and finishes."""
@@ -125,9 +128,14 @@ class _Order(msgspec.Struct, gc=False):
         if reply.silent:
             self.send(b"")
             return
-        desk, query, route = self.desk, self.query, self.route
+        desk, query = self.desk, self.query
         request = self.request
         request.edns = query.edns  # as the chain left it: `bufsize` and `rewrite edns0` change what is mirrored
+        if reply.stream is not None:
+            if self.outlet is not None:
+                _start(self._stream(reply, self.outlet))
+                return
+            reply = bare(Rcode.REFUSED)
         if not reply.written:
             reply = Reply(rcode=reply.rcode, flags=query.reply_flags, written=False)
         limit = MAX_MESSAGE if desk.protocol == "tcp" else udp_limit(request.edns)
@@ -143,19 +151,28 @@ class _Order(msgspec.Struct, gc=False):
         else:
             wires = (encode_reply(request, reply, limit, desk.listener.echoed),)
         self.send(wires[0])
-        counts = reply.counts
+        counts = self._account(reply, len(wires[0]))
+        if keep:
+            self._store(reply, wires, counts)
+
+    async def _stream(self, reply: Reply, outlet: transfers.Outlet) -> None:
+        """Sends a reply of several messages, and counts it as one."""
+        self._account(reply, await transfers.send(self.request, reply, outlet, self.send, self.desk.listener.echoed))
+
+    def _account(self, reply: Reply, size: int) -> tuple[Count, ...]:
+        """Counts a reply of so many octets and shows it to the observers; what each further use of it adds."""
+        desk, query, route, counts = self.desk, self.query, self.route, reply.counts
         seconds = perf_counter() - query.started
         if is_counted(route):
-            own = desk.accounts.counts(query, route, reply, len(wires[0]))
+            own = desk.accounts.counts(query, route, reply, size)
             desk.accounts.add(own)
             desk.accounts.took(route, seconds)
             counts = desk.accounts.share(own + counts) if counts else own
         for observe in route.observers:
-            observe(query, reply, len(wires[0]), seconds)
-        if keep:
-            self._store(reply, wires, counts)
+            observe(query, reply, size, seconds)
+        return counts
 
-    def _store(self, reply: Reply, wires: tuple[bytes, ...], counts: tuple[tuple[int, float], ...]) -> None:
+    def _store(self, reply: Reply, wires: tuple[bytes, ...], counts: tuple[Count, ...]) -> None:
         table = self.desk.table
         now = table.now()
         ends = now + reply.lifetime
@@ -173,6 +190,12 @@ def _bad_version(request: Request, query: Query) -> bytes:
     """RFC 6891 §6.1.3: BADVERS, and the version that we do speak."""
     plain = msgspec.structs.replace(request, edns=None)
     return encode_reply(plain, Reply(rcode=Rcode.BADVERS, flags=query.reply_flags, edns=Edns(size=0)), MAX_MESSAGE)
+
+
+def _start(work: Coroutine[Any, Any, None]) -> None:
+    task = asyncio.ensure_future(work)
+    _tasks.add(task)
+    task.add_done_callback(_tasks.discard)
 
 
 def in_flight() -> int:

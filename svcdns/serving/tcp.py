@@ -53,6 +53,7 @@ class TcpConnection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._buffer = bytearray()
         self._busy = self._closing = self._paused = False
+        self._taken: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -71,6 +72,7 @@ class TcpConnection(asyncio.Protocol):
         """Forgets the connection; an answer still in flight goes nowhere."""
         self._closing = True
         self._connections.open.discard(self)
+        self._unblock()
         if self._timer is not None:
             self._timer.cancel()
 
@@ -96,6 +98,7 @@ class TcpConnection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """The client reads again."""
         self._paused = False
+        self._unblock()
         self._expect(self._timeouts.idle)
         self._next()
 
@@ -104,6 +107,28 @@ class TcpConnection(asyncio.Protocol):
         self._closing = True
         if not self._busy:
             self._transport.close()
+
+    async def more(self, wire: bytes) -> None:
+        """Sends a message of a reply that has further ones, and waits while the client does not read.
+
+        Raises ConnectionError when it is gone.
+        """
+        self._write(wire)
+        if self._paused:
+            self._taken = self._loop.create_future()
+            await self._taken
+        if self._transport.is_closing():
+            raise ConnectionResetError
+
+    def abort(self) -> None:
+        """Cuts the connection: what was sent is half a reply."""
+        self._busy = False
+        self._transport.abort()
+
+    def _unblock(self) -> None:
+        if self._taken is not None:
+            self._taken.set_result(None)
+            self._taken = None
 
     def _whole_message(self) -> bool:
         return len(self._buffer) >= 2 and len(self._buffer) >= 2 + int.from_bytes(self._buffer[:2], "big")
@@ -135,7 +160,7 @@ class TcpConnection(asyncio.Protocol):
                 self._desk.accounts.took(entry.route, perf_counter() - started)
             return
         self._busy = True
-        self._desk.answer(packet, self._client, self._reply, started)
+        self._desk.answer(packet, self._client, self._reply, started, self)
 
     def _reply(self, wire: bytes) -> None:
         self._busy = False

@@ -192,6 +192,7 @@ class Worker:
                 on_data=lambda plugin, key, call: generation.on_data.setdefault((plugin, key), []).append(call),
                 forget=lambda owners: self._forget(set(owners)),
                 fatal=lambda message: self._tell(Fatal(message)),
+                first=self.slot == 0,
                 peers=peers,
                 local_addresses=() if bound else order.local_addresses,
                 listen_addresses=listen,

@@ -33,7 +33,7 @@ def udp_limit(asked: Edns | None) -> int:
     return MIN_UDP if asked is None or asked.size < MIN_UDP else asked.size
 
 
-class _Writer:
+class Writer:
     """Collects the parts of a message, knows its size, and where in it each name stands."""
 
     __slots__ = ("known", "parts", "question_name", "size")
@@ -102,7 +102,7 @@ def encode_reply(request: Request, reply: Reply, limit: int, echoed: frozenset[i
 
     `echoed` are the codes of options that a client gets back as it sent them.
     """
-    writer = _Writer(request.question)
+    writer = Writer(request.question)
     edns = opt.for_reply(request.edns, reply.edns, echoed)
     tail = opt.to_wire(edns, reply.rcode) if edns is not None else b""
     room = limit - len(tail)

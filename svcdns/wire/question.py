@@ -21,11 +21,15 @@ from svcdns.wire.reply import Edns
 HEADER: Final = struct.Struct("!HHHHHH")
 _TWO_SHORTS: Final = struct.Struct("!HH")
 _FIXED: Final = struct.Struct("!HHIH")
+_SERIAL: Final = struct.Struct("!I")
 _SERVED_OPCODES: Final = (Opcode.QUERY, Opcode.NOTIFY)
 
 
 class Request(msgspec.Struct, gc=False):
-    """A request that a chain can answer. `name` is as spelled, `question` the question section's own octets."""
+    """A request that a chain can answer. `name` is as spelled, `question` the question section's own octets.
+
+    `serial` is that of an IXFR request's one SOA in the authority section (RFC 1995 §3), None where there is none.
+    """
 
     ident: int
     flags: int
@@ -34,6 +38,7 @@ class Request(msgspec.Struct, gc=False):
     rclass: int
     question: bytes
     edns: Edns | None = None
+    serial: int | None = None
 
 
 def accept(packet: bytes) -> Request | bytes | None:
@@ -58,6 +63,8 @@ def accept(packet: bytes) -> Request | bytes | None:
     if count:
         try:
             request.edns = _read_opt(packet, at, count, answers + authorities)
+            if rtype == Type.IXFR and authorities:
+                request.serial = _read_serial(packet, at, answers)
         except (FormError, struct.error):
             kept = _reply_bits(flags & ~OPCODE_MASK) | Rcode.FORMERR
             return HEADER.pack(ident, kept, 1, 0, 0, 0) + request.question
@@ -91,6 +98,19 @@ def _read_opt(packet: bytes, at: int, count: int, before: int) -> Edns | None:
         if rtype == Type.OPT and number >= before:
             found = opt.from_record(rclass, ttl, packet[at - length : at])
     return found
+
+
+def _read_serial(packet: bytes, at: int, before: int) -> int | None:
+    """The serial of the SOA behind the first `before` records, None if the record there is of another type."""
+    for _ in range(before):
+        _, at = names.read_name(packet, at)
+        at += 10 + _FIXED.unpack_from(packet, at)[3]
+    _, at = names.read_name(packet, at)
+    if _FIXED.unpack_from(packet, at)[0] != Type.SOA:
+        return None
+    _, at = names.read_name(packet, at + 10)
+    _, at = names.read_name(packet, at)
+    return int(_SERIAL.unpack_from(packet, at)[0])
 
 
 def _reply_bits(flags: int) -> int:

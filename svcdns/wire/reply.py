@@ -6,6 +6,7 @@ and RDATA is finished bytes with uncompressed names in it; `wire.message` turns 
 
 from __future__ import annotations
 
+from collections.abc import Generator, Iterable
 from enum import IntEnum
 from typing import Final
 
@@ -81,6 +82,8 @@ class Reply(msgspec.Struct, frozen=True):
     """Seconds until the TTLs go down by one, and again each second after that while the reply lives; infinite where they stay."""
     rotate: bool = False
     """The address records of each section are to be handed out in varying order (`loadbalance`)."""
+    stream: Generator[Iterable[Record], None, None] | None = None
+    """In place of `answer`: records for as many messages as they take (RFC 5936 §2.2), made in small portions while they are sent."""
 
 
 def bare(rcode: int, error: str = "") -> Reply:

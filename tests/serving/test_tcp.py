@@ -3,74 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import operator
-from collections.abc import AsyncIterator
 
 import dns.message
 import pytest
 
 from svcdns.chain.routing import Route
-from svcdns.serving.tcp import TcpConnection, TcpConnections, Timeouts
+from svcdns.serving.tcp import TcpConnections, Timeouts
 from svcdns.wire.reply import Reply
 from tests.support.desk import REPLY, Place
+from tests.support.tcp import served
 from tests.support.world import counted
-
-LONG = Timeouts(60, 60, 60)
-
-
-class Client:
-    """One connection."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Made by `connect`."""
-        self.reader, self.writer = reader, writer
-
-    def send(self, *idents: int, cut: int = 0) -> None:
-        """Questions behind each other, without their last `cut` octets."""
-        data = b""
-        for ident in idents:
-            packet = dns.message.make_query("a.b.", "A", id=ident).to_wire()
-            data += len(packet).to_bytes(2, "big") + packet
-        self.writer.write(data[: len(data) - cut])
-
-    async def reply(self) -> dns.message.Message:
-        """The next reply."""
-        async with asyncio.timeout(10):
-            size = int.from_bytes(await self.reader.readexactly(2), "big")
-            return dns.message.from_wire(await self.reader.readexactly(size))
-
-    async def ended(self) -> bool:
-        """Waits for the end of the connection."""
-        async with asyncio.timeout(10):
-            with contextlib.suppress(ConnectionError):
-                return await self.reader.read() == b""
-        return True
-
-
-@contextlib.asynccontextmanager
-async def served(place: Place, connections: TcpConnections, timeouts: Timeouts = LONG) -> AsyncIterator[functools.partial]:  # type: ignore[type-arg]
-    """A server; gives what makes clients."""
-    loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: TcpConnection(place.desk, connections, timeouts), "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    made: list[Client] = []
-
-    async def connect() -> Client:
-        client = Client(*await asyncio.open_connection("127.0.0.1", port))
-        made.append(client)
-        return client
-
-    try:
-        yield functools.partial(connect)
-    finally:
-        for client in made:
-            client.writer.close()
-        server.close()
-        async with asyncio.timeout(10):
-            while connections.open:
-                await asyncio.sleep(0)
 
 
 async def test_several_questions_on_a_connection() -> None:

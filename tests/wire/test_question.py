@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 
 import dns.message
+import dns.rrset
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -68,9 +69,36 @@ def test_echoes_the_question_where_the_rest_is_broken() -> None:
     assert accept(packet(counts=(1, 0, 0, 1), body=b"\1a\0\0\1\0\1\0\0")) == packet(flags=0x8101)
 
 
+@pytest.mark.parametrize(
+    ("rtype", "authority", "serial"),
+    [
+        pytest.param("IXFR", "a. 5 IN SOA ns.a. host.a. 77 2 3 4 5", 77, id="IXFR with the client's serial"),
+        pytest.param("IXFR", "a. 5 IN NS ns.a.", None, id="IXFR without SOA"),
+        pytest.param("IXFR", "", None, id="IXFR without anything"),
+        pytest.param("AXFR", "a. 5 IN SOA ns.a. host.a. 77 2 3 4 5", None, id="AXFR has no serial"),
+    ],
+)
+def test_reads_the_serial_of_ixfr(rtype: str, authority: str, serial: int | None) -> None:
+    """RFC 1995 §3, with an OPT behind it and compressed names."""
+    query = dns.message.make_query("a.", rtype, use_edns=0)
+    if authority:
+        query.authority.append(dns.rrset.from_text(*authority.split(" ", 4)))
+    request = accept(query.to_wire())
+    assert isinstance(request, Request)
+    assert request.serial == serial
+    assert request.edns is not None
+
+
+def test_an_ixfr_whose_soa_is_cut_is_malformed() -> None:
+    """FORMERR with the question."""
+    broken = packet(counts=(1, 0, 1, 0), body=b"\1a\0\0\xfb\0\1" + b"\0\0\6\0\1\0\0\0\0\0\2\0\0")
+    assert accept(broken) == packet(flags=0x8101, body=b"\1a\0\0\xfb\0\1")
+
+
 @given(st.binary(max_size=100))
 def test_any_bytes_are_taken_in_peace(data: bytes) -> None:
     """No input raises."""
     accept(data)
     accept(packet(body=data))
     accept(packet(counts=(1, 0, 0, 1), body=b"\1a\0\0\1\0\1" + data))
+    accept(packet(counts=(1, 1, 1, 0), body=b"\1a\0\0\xfb\0\1" + data))

@@ -1,0 +1,140 @@
+"""Replies that are made while they are sent: whole, in slices, and never further ahead than the client reads."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Generator, Iterable
+from time import perf_counter
+
+import dns.message
+import dns.rcode
+import pytest
+
+from svcdns.serving.tcp import TcpConnections
+from svcdns.wire.codes import AA, RD
+from svcdns.wire.reply import Record, Reply
+from tests.support.desk import Place
+from tests.support.tcp import LONG, Client, served
+from tests.support.world import CLIENT, counted, records
+
+SOA = records("a.b. 5 IN SOA ns.a.b. host.a.b. 7 2 3 4 5")
+BIG = records('x.a.b. 5 IN TXT "' + '" "'.join(["x" * 250] * 8) + '"')
+
+
+class Zone:
+    """Portions of a zone, counted as they are made."""
+
+    def __init__(self, portions: int, *, breaks: bool = False, portion: tuple[Record, ...] = BIG) -> None:
+        """So many portions between the SOAs, or a failure in place of the last SOA."""
+        self.portions, self.breaks, self.portion = portions, breaks, portion
+        self.made = 0
+        self.closed = False
+
+    def reply(self) -> Reply:
+        """The reply."""
+        return Reply(flags=AA | RD, stream=self._make())
+
+    def _make(self) -> Generator[Iterable[Record], None, None]:
+        try:
+            yield SOA
+            for _ in range(self.portions):
+                self.made += 1
+                yield self.portion
+            if self.breaks:
+                raise RuntimeError("a broken zone")
+            yield SOA
+        finally:
+            self.closed = True
+
+
+async def everything(client: Client) -> list[str]:
+    """The types of all records, until the second SOA."""
+    found: list[str] = []
+    while found.count("SOA") < 2:
+        message = await client.reply()
+        found += [rrset.to_text().split()[3] for rrset in message.answer]
+    return found
+
+
+async def test_a_zone_comes_whole_and_the_connection_goes_on() -> None:
+    """Over several messages; what was asked behind it is answered behind it; it counts as one answer."""
+    zone = Zone(100)
+    place = Place("tcp", zone.reply())
+    async with served(place, TcpConnections()) as connect:
+        client = await connect()
+        client.send(1)
+        found = await everything(client)
+        assert (found[0], found[-1], found.count("TXT")) == ("SOA", "SOA", 100)
+        assert zone.closed
+        place.reply = Reply(answer=SOA)
+        client.send(2)
+        assert (await client.reply()).id == 2
+    counts = counted(place.counters)
+    assert counts["coredns_dns_responses_total", "dns://127.0.0.1:53", ".", "", "NOERROR", "test"] == 2
+    assert counts["coredns_dns_response_size_bytes", "dns://127.0.0.1:53", ".", "", "tcp"] == 2
+
+
+async def test_a_client_that_does_not_read_holds_the_zone_back() -> None:
+    """No more is made than fits into buffers; reading goes on to the end."""
+    zone = Zone(40_000)
+    place = Place("tcp", zone.reply())
+    async with served(place, TcpConnections()) as connect:
+        client = await connect()
+        client.send(1)
+        before = -1
+        while zone.made > before:  # until it stands still
+            before = zone.made
+            for _ in range(1000):
+                await asyncio.sleep(0)
+        assert 0 < zone.made < 20_000
+        assert (await everything(client)).count("TXT") == 40_000
+
+
+async def test_a_client_that_leaves_ends_the_making() -> None:
+    """The zone is let go of."""
+    zone = Zone(40_000)
+    place, connections = Place("tcp", zone.reply()), TcpConnections()
+    async with served(place, connections) as connect:
+        client = await connect()
+        client.send(1)
+        await client.reply()
+        client.writer.transport.abort()
+        async with asyncio.timeout(10):
+            while not zone.closed:
+                await asyncio.sleep(0)
+    assert zone.made < 40_000
+
+
+async def test_half_a_zone_is_not_taken_for_a_whole_one(caplog: pytest.LogCaptureFixture) -> None:
+    """Where a zone cannot be made to its end, the connection is cut."""
+    place = Place("tcp", Zone(100, breaks=True).reply())
+    async with served(place, TcpConnections()) as connect:
+        client = await connect()
+        client.send(1)
+        await client.ended()
+    assert "a zone transfer failed" in caplog.text
+
+
+async def test_others_get_their_turn() -> None:
+    """A long zone is made in slices: the loop turns over and over meanwhile."""
+    place = Place("tcp", Zone(20_000, portion=records("x.a.b. 5 IN A 192.0.2.1")).reply())
+    async with served(place, TcpConnections(), LONG) as connect:
+        client = await connect()
+        client.send(1)
+        turns, began = 0, perf_counter()
+        reading = asyncio.ensure_future(everything(client))
+        while not reading.done():
+            turns += 1
+            await asyncio.sleep(0)
+        assert (await reading).count("A") == 20_000
+        assert turns > 100 * (perf_counter() - began)
+
+
+def test_without_a_connection_there_are_no_such_replies() -> None:
+    """REFUSED, over UDP and for whatever else asks."""
+    zone = Zone(1)
+    place = Place("udp", zone.reply())
+    sent: list[bytes] = []
+    place.desk.answer(dns.message.make_query("a.b.", "AXFR").to_wire(), CLIENT, sent.append, perf_counter())
+    assert dns.message.from_wire(sent[0]).rcode() == dns.rcode.REFUSED
+    assert zone.made == 0

@@ -1,0 +1,51 @@
+"""Replies of several messages, read back by dnspython."""
+
+from __future__ import annotations
+
+import dns.flags
+import dns.message
+import pytest
+
+from svcdns.wire.codes import AA, RD
+from svcdns.wire.envelopes import Envelopes
+from svcdns.wire.question import Request, accept
+from svcdns.wire.reply import Reply
+from tests.support.world import records
+
+ZONE = records(*(f"host-{number}.sub.example.org. 5 IN A 192.0.2.{number}" for number in range(100)))
+
+
+def written(full: int, **options: object) -> list[dns.message.Message]:
+    """The zone in messages of about that many octets."""
+    request = accept(dns.message.make_query("Example.org.", "AXFR", id=7, **options).to_wire())  # type: ignore[arg-type]
+    assert isinstance(request, Request)
+    envelopes = Envelopes(request, Reply(flags=AA | RD), full=full)
+    wires = [wire for wire in map(envelopes.add, ZONE) if wire is not None]
+    return [dns.message.from_wire(wire, one_rr_per_rrset=True) for wire in (*wires, envelopes.last())]
+
+
+@pytest.mark.parametrize(
+    "full", [pytest.param(63000, id="all in one"), pytest.param(512, id="several"), pytest.param(1, id="one record each")]
+)
+def test_every_record_comes_once_and_in_order(full: int) -> None:
+    """Whatever the size of a message."""
+    found = [rrset.to_text() for message in written(full) for rrset in message.answer]
+    assert found == [f"host-{number}.sub.example.org. 5 IN A 192.0.2.{number}" for number in range(100)]
+
+
+def test_messages_are_full_but_not_over() -> None:
+    """A message ends where the next record would not fit."""
+    messages = written(512)
+    sizes = [len(message.to_wire()) for message in messages]
+    assert len(messages) > 3
+    assert all(480 < size <= 512 for size in sizes[:-1])
+    assert sizes[-1] <= 512
+
+
+def test_each_message_stands_alone() -> None:
+    """Id, flags, question and EDNS are in every one; names are compressed within it."""
+    for message in written(512, use_edns=0, payload=1400):
+        assert message.id == 7
+        assert message.flags == dns.flags.QR | dns.flags.AA | dns.flags.RD
+        assert message.question[0].to_text() == "Example.org. IN AXFR"
+        assert message.payload == 1400
