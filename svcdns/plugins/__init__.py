@@ -32,7 +32,7 @@ BUILT: Final[dict[str, str]] = {
     for name in (
         "root", "reload", "bind", "debug", "ready", "health", "prometheus", "errors", "log", "loadbalance", "cache", "kubernetes", "file",
         "loop", "forward", "whoami", "multisocket",
-        "acl", "dns64", "hosts",
+        "acl", "autopath", "dns64", "hosts",
         "nsid", "bufsize", "local", "any", "chaos", "header", "minimal", "rewrite",
     )
 }  # fmt: skip

@@ -23,7 +23,7 @@ from svcdns.corefile.errors import CorefileError
 from svcdns.telemetry.counters import Family, MetricKind
 from svcdns.telemetry.logging import plugin_logger
 from svcdns.wire.codes import TC, Class, Type
-from svcdns.wire.reply import Audience, Record, Reply
+from svcdns.wire.reply import UNTIL_CHANGED, Audience, Record, Reply
 
 LENGTHS: Final = (32, 40, 48, 56, 64, 72, 80, 88, 96)
 DEFAULT_TTL: Final = 600
@@ -153,12 +153,10 @@ class Dns64:
             authority=reply.authority,
             additional=reply.additional,
             edns=reply.edns,
-            lifetime=reply.lifetime,
-            owners=reply.owners,
-            audience=reply.audience,
-            counts=(*reply.counts, (cell, 1.0)),
+            lifetime=UNTIL_CHANGED,
+            counts=((cell, 1.0),),
         )
-        return joined(mapped, first)
+        return joined(joined(mapped, reply), first)
 
     def _record(self, record: Record, longest: int) -> Record:
         if record.rtype != Type.A:

@@ -65,6 +65,13 @@ def test_maps_the_addresses() -> None:
     assert [amount for _, amount in reply.counts] == [1.0]
 
 
+def test_ttls_that_count_down_end_the_reply() -> None:
+    """The smaller of two TTLs may be another one by then."""
+    second = Reply(answer=A.answer, lifetime=30.0, next_second=0.5)
+    reply = Translating(second=second).ask()
+    assert (reply.lifetime, reply.next_second) == (0.5, UNTIL_CHANGED)
+
+
 def test_600_seconds_without_a_soa() -> None:
     """At most."""
     second = Reply(answer=world.records("a. 900 IN A 10.0.0.1"))

@@ -74,6 +74,15 @@ class Kubernetes:
         """Ready once the cluster has been listed."""
         return self.index.synced
 
+    def search_zone(self, key: bytes) -> bytes | None:
+        """For `autopath`: the zone of ours that a name is in, if clients are known by their Pods."""
+        return self._zone_of(key) if self.options.pods == "verified" else None
+
+    def pod_namespace(self, address: str) -> str:
+        """For `autopath`: the namespace of the Pod with that address, empty if it is none's. Rests on ("pod", address)."""
+        pods = self.index.pods_at(address) if self.options.pods == "verified" else ()
+        return pods[0].namespace.lower() if pods else ""
+
     def handle(self, query: Query, following: Following) -> Answer:
         """Answers names of the plugin's zones; others go on."""
         zone = self._zone_of(query.key)

@@ -303,6 +303,16 @@ def test_pods_verified() -> None:
     assert [ask(handler, f"{name}.cluster.local.").rcode for name in names] == [Rcode.NOERROR, Rcode.NXDOMAIN, Rcode.NXDOMAIN]
 
 
+def test_clients_are_known_by_their_pods() -> None:
+    """With `pods verified`, for autopath (spec K24)."""
+    found = index(*OBJECTS, Pod("d", "p", "10.1.2.3"))
+    handler, unaware = plugin("pods verified", found), plugin("pods insecure", found)
+    assert [handler.pod_namespace(address) for address in ("10.1.2.3", "10.1.2.4")] == ["d", ""]
+    key, zone = b"\1a\7cluster\5local\0", b"\7cluster\5local\0"
+    assert [handler.search_zone(name) for name in (key, b"\7example\0")] == [zone, None]
+    assert (unaware.pod_namespace("10.1.2.3"), unaware.search_zone(key)) == ("", None)
+
+
 def test_name_servers_are_found_by_own_addresses() -> None:
     """The Service whose endpoints hold one of our addresses (spec K13); NS only in lower case."""
     mine = (
