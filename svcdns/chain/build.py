@@ -15,7 +15,7 @@ from svcdns.chain.environment import Block, Environment
 from svcdns.chain.handler import Following, Handler
 from svcdns.chain.plan import BlockPlan, Load
 from svcdns.chain.query import Answer, Query
-from svcdns.chain.routing import Listener, Observer, Route
+from svcdns.chain.routing import Absent, Listener, Observer, Route
 from svcdns.wire import names
 from svcdns.wire.codes import Rcode
 from svcdns.wire.edns import ECHOED_OPTIONS
@@ -83,7 +83,7 @@ def _build_block(chains: Chains, block: BlockPlan, hosts: Sequence[Host], load: 
     writer = _behind_prometheus(list(block.options), handlers)
     for key in block.keys:
         zone = names.from_text(key.zone).lower()
-        route = Route(zone, key.zone, entry, counted, writer, "", observers)
+        route = Route(zone, key.zone, entry, counted, writer, "", observers, None if observers else _absent(handlers))
         for host in hosts:
             listener = chains.listeners.setdefault((host, key.port), Listener(host, key.port))
             listener.routes[zone] = route
@@ -97,6 +97,17 @@ def _behind_prometheus(directives: list[str], handlers: Sequence[Handler]) -> st
     """The first handler behind `prometheus` in chain order; CoreDNS labels responses with it (spec C-prometheus)."""
     behind = directives[directives.index("prometheus") + 1 :] if "prometheus" in directives else []
     return next((h.name for h in handlers if h.name in behind), "")
+
+
+def _absent(handlers: Sequence[Handler]) -> Absent | None:
+    """The first handler's knowledge of what its zones lack, if those before it treat all names of these zones alike."""
+    for number, handler in enumerate(handlers):
+        if hasattr(handler, "absent"):
+            zones: tuple[bytes, ...] = handler.zones  # type: ignore[attr-defined]
+            before = handlers[:number]
+            alike = all(hasattr(one, "alike") and one.alike(zone) for one in before for zone in zones)
+            return handler.absent if alike else None
+    return None
 
 
 def chain(handlers: Sequence[Handler]) -> Following | None:

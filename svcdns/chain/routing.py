@@ -21,12 +21,17 @@ Observer = Callable[[Query, Reply, int, float], None]
 """Called for every answered query of a block: query, reply, octets of the reply, seconds it took."""
 
 
+Absent = Callable[[bytes, int], bytes | None]
+"""Whether a name (lowered) certainly does not exist for a type: the zone that lacks it, None where the chain has to be asked."""
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
     """One zone of a server block on a listener.
 
     `entry` is the head of the block's chain, None where it has no handler. `counted` says that the block has `prometheus`, and
-    `writer` is the plugin label that its responses are counted with: the plugin behind `prometheus` in the chain.
+    `writer` is the plugin label that its responses are counted with: the plugin behind `prometheus` in the chain. `absent` is there where a
+    plugin knows what its zones lack, and all before it treat the names of these zones alike.
     """
 
     zone: bytes
@@ -36,6 +41,7 @@ class Route:
     writer: str = ""
     view: str = ""
     observers: tuple[Observer, ...] = ()
+    absent: Absent | None = None
 
 
 DROPPED = Route(ROOT, "dropped", None)
@@ -63,14 +69,14 @@ class Listener:
         """The server label of metrics: `dns://:53`, `dns://127.0.0.1:53`, `dns://[::1]:53`."""
         return f"dns://[{self.host}]:{self.port}" if ":" in self.host else f"dns://{self.host}:{self.port}"
 
-    def find(self, query: Query) -> Route | None:
-        """The route of a question, or None. A DS question belongs to the parent zone where this listener serves it."""
-        key, at, routes = query.key, 0, self.routes
+    def find(self, key: bytes, rtype: int) -> Route | None:
+        """The route of a name, lowered, or None. A DS question belongs to the parent zone where this listener serves it."""
+        at, routes = 0, self.routes
         found = None
         while True:
             route = routes.get(key[at:])
             if route is not None:
-                if query.rtype != Type.DS:
+                if rtype != Type.DS:
                     return route
                 found = route if found is None or at > 0 else found
                 if at > 0:
@@ -83,7 +89,7 @@ class Listener:
         """The route that answers, DROPPED where the question is to be refused before any chain."""
         if query.rclass != Class.IN and not self.any_class:
             return DROPPED
-        found = self.find(query)
+        found = self.find(query.key, query.rtype)
         return DROPPED if found is None or found.entry is None else found
 
     def ask(self, query: Query) -> Answer:

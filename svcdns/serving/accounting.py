@@ -56,6 +56,8 @@ RESPONSES: Final = Family(
 )
 PANICS: Final = Family("coredns_panics_total", MetricKind.COUNTER, "Number of failures inside a chain that were answered SERVFAIL.")
 
+MAX_SHARED: Final = 8192
+
 _LABELLED: Final = {
     int(t): t.name
     for t in (
@@ -71,31 +73,47 @@ class Accounts:
     def __init__(self, counters: Counters, server: str, protocol: str, family: int) -> None:
         """`server` is the listener's label, `family` 1 for IPv4 and 2 for IPv6."""
         self.counters, self._server, self._protocol, self._family = counters, server, protocol, str(family)
+        self._counts: dict[tuple[str, str, int, int, str, bool], tuple[Count, ...]] = {}
+        self._size_cells: dict[tuple[str, str], tuple[int, int]] = {}
         self._shared: dict[tuple[Count, ...], tuple[Count, ...]] = {}
         self._durations: dict[tuple[str, str], int] = {}
 
-    def counts(self, query: Query, route: Route, reply: Reply, size: int) -> tuple[Count, ...]:
-        """What one such answer adds; `size` is the reply's length in octets. The duration is not in it."""
+    def counts(self, query: Query, route: Route, reply: Reply) -> tuple[Count, ...]:
+        """What one such answer adds, but for sizes and duration."""
+        writer = route.writer if reply.written else ""
+        key = (route.zone_text, route.view, query.rtype, reply.rcode, writer, query.dnssec_ok)
+        found = self._counts.get(key)
+        if found is not None:
+            return found
         where = (self._server, route.zone_text, route.view)
         cell = self.counters.cell
         requests = cell(REQUESTS, *where, self._protocol, self._family, _LABELLED.get(query.rtype, "other"))
-        responses = cell(RESPONSES, *where, rcode_text(reply.rcode), route.writer if reply.written else "")
-        asked = cell(REQUEST_SIZE, *where, self._protocol)
-        answered = cell(RESPONSE_SIZE, *where, self._protocol)
-        counts: tuple[Count, ...] = (
-            (requests, 1.0),
-            (responses, 1.0),
-            (asked + bisect_left(SIZES, query.size), 1.0),
-            (asked + len(SIZES) + 1, float(query.size)),
-            (answered + bisect_left(SIZES, size), 1.0),
-            (answered + len(SIZES) + 1, float(size)),
-        )
+        responses = cell(RESPONSES, *where, rcode_text(reply.rcode), writer)
+        counts: tuple[Count, ...] = ((requests, 1.0), (responses, 1.0))
         if query.dnssec_ok:
             counts += ((cell(DO_REQUESTS, *where), 1.0),)
-        return self._shared.setdefault(counts, counts)
+        self._counts[key] = counts
+        return counts
+
+    def sizes(self, route: Route, asked: int, answered: int) -> tuple[Count, ...]:
+        """What the sizes of one question and its answer add, in octets."""
+        cells = self._size_cells.get((route.zone_text, route.view))
+        if cells is None:
+            where = (self._server, route.zone_text, route.view, self._protocol)
+            cells = self.counters.cell(REQUEST_SIZE, *where), self.counters.cell(RESPONSE_SIZE, *where)
+            self._size_cells[route.zone_text, route.view] = cells
+        first, second = cells
+        return (
+            (first + bisect_left(SIZES, asked), 1.0),
+            (first + len(SIZES) + 1, float(asked)),
+            (second + bisect_left(SIZES, answered), 1.0),
+            (second + len(SIZES) + 1, float(answered)),
+        )
 
     def share(self, counts: tuple[Count, ...]) -> tuple[Count, ...]:
-        """The one tuple that stands for all equal ones."""
+        """The one tuple that stands for all equal ones; so many are remembered that nearly all entries share theirs."""
+        if len(self._shared) >= MAX_SHARED:
+            self._shared.clear()
         return self._shared.setdefault(counts, counts)
 
     def duration_cell(self, route: Route) -> int:

@@ -16,6 +16,7 @@ from typing import Final
 
 from svcdns.chain.query import Query
 from svcdns.chain.routing import DROPPED, Route
+from svcdns.serving import absent
 from svcdns.telemetry.clock import Clock
 from svcdns.wire.aging import aged
 from svcdns.wire.reply import Count, Owner, Reply
@@ -87,6 +88,8 @@ class AnswerTable:
         self.old: dict[bytes, Entry] = {}
         self.touched: list[Entry] = []
         """Entries that have hits which are not in the counters yet."""
+        self.absent: dict[absent.Shape, absent.AbsentAnswer] = {}
+        """Answers about names that are not there, by what such names may differ in; any change voids them."""
         self._seen: set[int] = set()
         self._seen_before: set[int] = set()
         self._owned: dict[Owner, set[bytes]] = {}
@@ -141,6 +144,7 @@ class AnswerTable:
         """Drops every entry that rests on one of the owners."""
         owned = self._owned
         self.changes += 1
+        self.absent.clear()
         for owner in owners:
             for key in tuple(owned.get(owner, ())):
                 self.drop(key)
@@ -149,6 +153,7 @@ class AnswerTable:
         """Drops everything, keeping the hits that are not folded yet."""
         self.changes += 1
         self.young, self.old = {}, {}
+        self.absent.clear()
         self._owned.clear()
         self._used = 0
 

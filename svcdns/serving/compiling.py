@@ -18,7 +18,7 @@ import msgspec
 
 from svcdns.chain.query import Client, Query
 from svcdns.chain.routing import DROPPED, Listener, Route
-from svcdns.serving import transfers
+from svcdns.serving import absent, transfers
 from svcdns.serving.accounting import Accounts, is_counted
 from svcdns.serving.answer_table import AnswerTable, Countdown, Entry
 from svcdns.telemetry.clock import Clock
@@ -27,7 +27,7 @@ from svcdns.wire.aging import ttl_offsets
 from svcdns.wire.codes import Rcode
 from svcdns.wire.message import MAX_MESSAGE, encode_reply, udp_limit
 from svcdns.wire.question import Request
-from svcdns.wire.reply import NOT_REUSABLE, Audience, Count, Edns, Reply, bare
+from svcdns.wire.reply import NOT_REUSABLE, UNTIL_CHANGED, Audience, Count, Edns, Reply, bare
 
 Send = Callable[[bytes], None]
 """Sends a finished reply to whoever asked, now or later, once; empty bytes mean that there is none to send."""
@@ -64,7 +64,7 @@ class Desk:
         if request.edns is not None and request.edns.version and route is not DROPPED:
             send(_bad_version(request, query))
             return
-        order = _Order(self, self.key(packet, client), request, query, route, send, self.table.changes, outlet)
+        order = _Order(self, packet, self.key(packet, client), request, query, route, send, self.table.changes, outlet)
         try:
             answer = self.listener.answer(query, route)
         except Exception:  # noqa: BLE001 - the server loop: one bad question must not end the process
@@ -74,6 +74,27 @@ class Desk:
             order.finish(answer)
         else:
             _start(order.later(answer))
+
+    def answer_absent(self, packet: bytes, started: float) -> bytes:
+        """The reply to a question about a name that is not there, where it is known already; empty where `answer` has to be called."""
+        if not self.table.absent:
+            return b""
+        asked = absent.read(packet)
+        if asked is None:
+            return b""
+        route = self.listener.find(asked.key, asked.rtype)
+        zone = route.absent(asked.key, asked.rtype) if route is not None and route.absent is not None else None
+        if route is None or zone is None:
+            return b""
+        known = self.table.absent.get(absent.shape(packet, asked.behind_name, zone))
+        if known is None or known.route is not route or self.table.sighted(packet[2:]):
+            return b""
+        wire = known.wire(packet, asked.behind_name, zone)
+        if route.counted:
+            self.accounts.add(self.accounts.sizes(route, len(packet), len(wire)))
+            self.accounts.took(route, perf_counter() - started)
+        self.accounts.add(known.counts)
+        return wire
 
     def _query(self, request: Request, client: Client, size: int, started: float) -> Query:
         name = request.name
@@ -100,6 +121,7 @@ class _Order(msgspec.Struct, gc=False):
     """One question being answered."""
 
     desk: Desk
+    packet: bytes
     key: bytes
     request: Request
     query: Query
@@ -154,6 +176,8 @@ class _Order(msgspec.Struct, gc=False):
         counts = self._account(reply, len(wires[0]))
         if keep:
             self._store(reply, wires, counts)
+        elif self.route.absent is not None and reply.rcode == Rcode.NXDOMAIN and reply.lifetime == UNTIL_CHANGED:
+            self._note_absent(reply, wires[0])
 
     async def _stream(self, reply: Reply, outlet: transfers.Outlet) -> None:
         """Sends a reply of several messages, and counts it as one."""
@@ -164,19 +188,32 @@ class _Order(msgspec.Struct, gc=False):
         desk, query, route, counts = self.desk, self.query, self.route, reply.counts
         seconds = perf_counter() - query.started
         if is_counted(route):
-            own = desk.accounts.counts(query, route, reply, size)
+            own = desk.accounts.counts(query, route, reply) + desk.accounts.sizes(route, query.size, size)
             desk.accounts.add(own)
             desk.accounts.took(route, seconds)
-            counts = desk.accounts.share(own + counts) if counts else own
+            counts = own + counts
         for observe in route.observers:
             observe(query, reply, size, seconds)
         return counts
+
+    def _note_absent(self, reply: Reply, wire: bytes) -> None:
+        """Keeps the answer for other names that the same zone lacks, where all of them get the same."""
+        table, route, query = self.desk.table, self.route, self.query
+        zone = route.absent(query.key, query.rtype) if route.absent is not None else None
+        asked = absent.read(self.packet) if zone is not None and table.changes == self.changes else None
+        if zone is None or asked is None:
+            return
+        counts = reply.counts + (self.desk.accounts.counts(query, route, reply) if route.counted else ())
+        made = absent.compiled(wire, self.packet, asked.behind_name, zone, counts, route)
+        if made is not None:
+            table.absent[absent.shape(self.packet, asked.behind_name, zone)] = made
 
     def _store(self, reply: Reply, wires: tuple[bytes, ...], counts: tuple[Count, ...]) -> None:
         table = self.desk.table
         now = table.now()
         ends = now + reply.lifetime
-        entry = Entry(self.key, tuple(wire[2:] for wire in wires), ends, reply.owners, counts)
+        shared = self.desk.accounts.share(counts)
+        entry = Entry(self.key, tuple(wire[2:] for wire in wires), ends, reply.owners, shared)
         if reply.next_second < reply.lifetime:
             entry.deadline = now + reply.next_second
             entry.countdown = Countdown(tuple(tuple(at - 2 for at in ttl_offsets(wire)) for wire in wires), ends)

@@ -143,7 +143,8 @@ class UdpReader:
         packet, table = self._packet(slot), self.desk.table
         entry = table.find(packet[2:], table.now())
         if entry is None:
-            return self._ask(slot, packet, self._client(slot))
+            wire = self.desk.answer_absent(packet, started)
+            return self._place(slot, wire) if wire else self._ask(slot, packet, self._client(slot))
         empty = self._reuse(slot, entry, packet, None, started)
         self._observe(perf_counter() - started, 1)
         return empty

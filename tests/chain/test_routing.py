@@ -7,7 +7,7 @@ import pytest
 from svcdns.chain.query import MAX_DEPTH, Query
 from svcdns.chain.routing import DROPPED, Listener, Route
 from svcdns.wire import names
-from svcdns.wire.codes import Rcode
+from svcdns.wire.codes import Rcode, Type
 from svcdns.wire.reply import Reply
 from tests.support import world
 
@@ -36,13 +36,13 @@ def listener(*zones: str, host: str = "") -> Listener:
 )
 def test_finds_the_zone(name: str, rtype: str, zone: str | None) -> None:
     """By labels from the right."""
-    found = listener("c.", "b.c.").find(world.query(name, rtype))
+    found = listener("c.", "b.c.").find(names.from_text(name).lower(), Type[rtype])
     assert (None if found is None else found.zone_text) == zone
 
 
 def test_the_root_takes_the_rest() -> None:
     """And nobody is refused."""
-    found = listener(".", "b.c.").find(world.query("d."))
+    found = listener(".", "b.c.").find(names.from_text("d."), Type.A)
     assert found is not None
     assert found.zone_text == "."
 

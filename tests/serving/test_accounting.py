@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from svcdns.chain.routing import DROPPED, Route
-from svcdns.serving.accounting import DURATIONS, SIZES, Accounts, is_counted
+from svcdns.serving.accounting import DURATIONS, MAX_SHARED, SIZES, Accounts, is_counted
 from svcdns.telemetry.counters import Counters, samples
 from svcdns.wire.codes import Rcode
 from svcdns.wire.reply import Reply
@@ -22,7 +22,7 @@ def test_types_that_are_rare_are_other(rtype: str, label: str) -> None:
     """So that labels are bounded whatever is asked."""
     counters = Counters()
     accounts = Accounts(counters, "dns://:53", "udp", 1)
-    accounts.add(accounts.counts(world.query("a.", rtype), ROUTE, Reply(), 50))
+    accounts.add(accounts.counts(world.query("a.", rtype), ROUTE, Reply()))
     assert world.counted(counters)["coredns_dns_requests_total", "dns://:53", ".", "", "udp", "1", label] == 1
 
 
@@ -31,8 +31,8 @@ def test_all_of_an_answer() -> None:
     counters = Counters()
     accounts = Accounts(counters, "dns://:53", "tcp", 2)
     query = world.query("a.", edns=world.edns(dnssec_ok=True), size=120)
-    accounts.add(accounts.counts(query, ROUTE, Reply(rcode=Rcode.NXDOMAIN), 513), 2)
-    accounts.add(accounts.counts(query, ROUTE, Reply(rcode=Rcode.SERVFAIL, written=False), 40))
+    accounts.add(accounts.counts(query, ROUTE, Reply(rcode=Rcode.NXDOMAIN)) + accounts.sizes(ROUTE, query.size, 513), 2)
+    accounts.add(accounts.counts(query, ROUTE, Reply(rcode=Rcode.SERVFAIL, written=False)) + accounts.sizes(ROUTE, query.size, 40))
     where = ("dns://:53", ".", "")
     found = world.counted(counters)
     assert found["coredns_dns_requests_total", *where, "tcp", "2", "A"] == 3
@@ -47,8 +47,18 @@ def test_all_of_an_answer() -> None:
 def test_counts_that_are_alike_are_one_object() -> None:
     """A hundred thousand entries share a few of them."""
     accounts = Accounts(Counters(), "dns://:53", "udp", 1)
-    one, other = (accounts.counts(world.query(name), ROUTE, Reply(), 50) for name in ("a.", "b."))
+    one, other = (
+        accounts.share(accounts.counts(world.query(name), ROUTE, Reply()) + accounts.sizes(ROUTE, 40, 50)) for name in ("a.", "b.")
+    )
     assert one is other
+
+
+def test_what_is_shared_is_bounded() -> None:
+    """Sizes make many combinations, and whoever asks chooses them."""
+    accounts = Accounts(Counters(), "dns://:53", "udp", 1)
+    for size in range(MAX_SHARED + 10):
+        accounts.share(accounts.sizes(ROUTE, size, size))
+    assert len(accounts._shared) <= MAX_SHARED
 
 
 def test_durations() -> None:

@@ -58,6 +58,10 @@ class Cache:
         self._success.forget(owners)
         self._denial.forget(owners)
 
+    def alike(self, zone: bytes) -> bool:
+        """Whether no zone of the options begins inside this one."""
+        return not any(other != zone and names.is_within(other, zone) for other in (*self._zones, *self._no_denial))
+
     def tick(self) -> None:
         """Shows how many entries there are; called about once a second."""
         for cells in self._cells.values():

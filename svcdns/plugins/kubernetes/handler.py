@@ -31,6 +31,8 @@ SCHEMA_VERSION: Final = "1.1.0"
 SCHEMA_TTL: Final = 28800
 MAX_CNAMES: Final = 10
 _SRV: Final = struct.Struct("!HHH")
+_ANSWERED_ANYWHERE: Final = frozenset({Type.SOA, Type.NS, Type.TXT, Type.PTR, Type.AXFR, Type.IXFR})
+"""Types that do not follow the common rule of what exists."""
 _REVERSE: Final = (names.from_text("in-addr.arpa."), names.from_text("ip6.arpa."))
 
 Alias = tuple[Record, Answer]
@@ -65,8 +67,9 @@ class Kubernetes:
         self.index: Index = environment.index(options.watch)
         self._lookup = Lookup(self.index, options)
         self._local = environment.local_addresses
-        self._zones = sorted((names.from_text(zone).lower() for zone in options.zones), key=len, reverse=True)
+        self.zones = sorted((names.from_text(zone).lower() for zone in options.zones), key=len, reverse=True)
         self._multicluster = frozenset(names.from_text(zone).lower() for zone in options.multicluster)
+        self._unforeseen = self._multicluster | {zone for zone in self.zones if zone.endswith(_REVERSE)}
         self._primary = names.from_text(options.primary_zone)
         self._fallthrough = tuple(names.from_text(zone).lower() for zone in options.fallthrough)
 
@@ -100,8 +103,27 @@ class Kubernetes:
             return self._negative(work, Rcode.NOERROR)
         return self._positive(work, result)
 
+    def absent(self, key: bytes, rtype: int) -> bytes | None:
+        """The zone that lacks the name because its namespace or its Service is not there (spec K6); None where it takes a closer look."""
+        zone = self._zone_of(key)
+        if zone is None or rtype in _ANSWERED_ANYWHERE or zone in self._unforeseen or not self.index.synced or self._falls_through(key):
+            return None
+        labels = names.labels_of(key[: len(key) - len(zone)] + b"\0")
+        if not labels or labels[-1] in (b"pod", b"dns"):
+            return None
+        if labels[-1] != b"svc":
+            return zone
+        if len(labels) < 2:
+            return None
+        namespace = labels[-2].decode("latin-1")
+        if not self._lookup.exposed(namespace):
+            return zone
+        if len(labels) < 3 or self.index.service(namespace, labels[-3].decode("latin-1")) is not None:
+            return None
+        return zone
+
     def _zone_of(self, key: bytes) -> bytes | None:
-        for zone in self._zones:
+        for zone in self.zones:
             if key.endswith(zone) and names.is_within(key, zone):
                 return zone
         return None
