@@ -117,17 +117,17 @@ async def test_half_a_zone_is_not_taken_for_a_whole_one(caplog: pytest.LogCaptur
 
 async def test_others_get_their_turn() -> None:
     """A long zone is made in slices: the loop turns over and over meanwhile."""
-    place = Place("tcp", Zone(20_000, portion=records("x.a.b. 5 IN A 192.0.2.1")).reply())
+    place = Place("tcp", Zone(4_000, portion=records("x.a.b. 5 IN A 192.0.2.1")).reply())
     async with served(place, TcpConnections(), LONG) as connect:
         client = await connect()
         client.send(1)
-        turns, began = 0, perf_counter()
+        turns = 0
         reading = asyncio.ensure_future(everything(client))
         while not reading.done():
             turns += 1
             await asyncio.sleep(0)
-        assert (await reading).count("A") == 20_000
-        assert turns > 100 * (perf_counter() - began)
+        assert (await reading).count("A") == 4_000
+        assert turns > 20
 
 
 def test_without_a_connection_there_are_no_such_replies() -> None:
