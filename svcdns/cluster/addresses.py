@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from ipaddress import IPv6Address
 from typing import Final
 
 from svcdns.wire import names
@@ -46,9 +47,11 @@ def from_reverse(key: bytes) -> str:
 
 
 def _go_text(packed: bytes) -> str:
-    """An IPv6 address as the API server writes it; IPv4-mapped ones in dotted form."""
+    """An IPv6 address as the API server writes it; IPv4-mapped ones in dotted form, and they alone."""
     if packed.startswith(_MAPPED):
         return socket.inet_ntop(socket.AF_INET, packed[12:])
+    if packed.startswith(bytes(12)):
+        return str(IPv6Address(packed))  # the C library writes the end of these with dots too
     return socket.inet_ntop(socket.AF_INET6, packed)
 
 

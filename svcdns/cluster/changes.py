@@ -7,13 +7,13 @@ known name is missing. `Serials` carries the SOA serials that control stamps, so
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 
-from svcdns.cluster.objects import ClusterObject
+from svcdns.cluster.objects import ClusterObject, EndpointSlice, ImportedSlice, Namespace, Pod, Service, ServiceImport
 
 
 class Kind(StrEnum):
@@ -25,6 +25,20 @@ class Kind(StrEnum):
     NAMESPACE = "Namespace"
     POD = "Pod"
     SERVICE_IMPORT = "ServiceImport"
+
+
+STRUCTS: Final[Mapping[Kind, type[ClusterObject]]] = {
+    Kind.SERVICE: Service,
+    Kind.ENDPOINT_SLICE: EndpointSlice,
+    Kind.IMPORTED_SLICE: ImportedSlice,
+    Kind.NAMESPACE: Namespace,
+    Kind.POD: Pod,
+    Kind.SERVICE_IMPORT: ServiceImport,
+}
+"""The struct of each kind."""
+
+KINDS: Final[Mapping[type[ClusterObject], Kind]] = {struct: kind for kind, struct in STRUCTS.items()}
+"""The kind of each struct."""
 
 
 class Begin(msgspec.Struct, frozen=True, array_like=True, tag="begin"):

@@ -5,13 +5,14 @@ however often the API server is listed."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import msgspec
 
-from svcdns.cluster.changes import Begin, Change, Complete, Gone, Kind, Put, Serials
-from svcdns.cluster.objects import ClusterObject, EndpointSlice, ImportedSlice, Namespace, Pod, Service, ServiceImport
+from svcdns.cluster.changes import KINDS, STRUCTS, Begin, Change, Complete, Gone, Kind, Put, Serials
+from svcdns.cluster.objects import ClusterObject
 from svcdns.cluster.serials import after
 
 
@@ -24,15 +25,10 @@ class Key(NamedTuple):
     name: str
 
 
-_STRUCTS = {
-    Kind.SERVICE: Service,
-    Kind.ENDPOINT_SLICE: EndpointSlice,
-    Kind.IMPORTED_SLICE: ImportedSlice,
-    Kind.NAMESPACE: Namespace,
-    Kind.POD: Pod,
-    Kind.SERVICE_IMPORT: ServiceImport,
-}
-_decode = {kind: msgspec.msgpack.Decoder(struct).decode for kind, struct in _STRUCTS.items()}
+_Name = tuple[str, str]
+"""Namespace and name."""
+
+_decode = {kind: msgspec.msgpack.Decoder(struct).decode for kind, struct in STRUCTS.items()}
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -42,10 +38,10 @@ class View:
     def __init__(self, number: int, kinds: tuple[Kind, ...], now: Callable[[], float]) -> None:
         """`now` is Unix time in seconds, for serials."""
         self.number, self.kinds, self._now = number, kinds, now
-        self.objects: dict[Key, bytes] = {}
         self.completed: set[Kind] = set()
         self.serials = Serials()
-        self._listing: dict[Kind, set[Key]] = {}
+        self._encoded: dict[Kind, dict[_Name, bytes]] = {kind: {} for kind in Kind}
+        self._unnamed: dict[Kind, set[_Name]] = {}
 
     def take(self, change: Change) -> list[Key | Complete]:
         """Takes a source's change in; what workers have to be told: keys whose objects changed, and first completions."""
@@ -53,9 +49,9 @@ class View:
             case Put():
                 return self._put(change.object)
             case Gone():
-                return self._remove(Key(self.number, change.kind, change.namespace, change.name))
+                return self._remove(change.kind, (change.namespace, change.name))
             case Begin():
-                self._listing[change.kind] = set()
+                self._unnamed[change.kind] = set(self._encoded[change.kind])
             case Complete():
                 return self._complete(change)
             case Serials():
@@ -64,38 +60,42 @@ class View:
 
     def object(self, key: Key) -> ClusterObject | None:
         """The object under a key."""
-        data = self.objects.get(key)
+        data = self.encoded(key)
         return None if data is None else _decode[key.kind](data)
+
+    def encoded(self, key: Key) -> bytes | None:
+        """The msgpack of the object under a key."""
+        return self._encoded[key.kind].get((key.namespace, key.name))
 
     def keys(self, kind: Kind) -> Iterator[Key]:
         """The keys of one kind."""
-        return (key for key in self.objects if key.kind is kind)
+        return (Key(self.number, kind, *name) for name in self._encoded[kind])
 
     def _put(self, new: ClusterObject) -> list[Key | Complete]:
-        key = Key(self.number, Kind(type(new).__name__), new.namespace, new.name)
-        named = self._listing.get(key.kind)
-        if named is not None:
-            named.add(key)
+        kind = KINDS[type(new)]
+        name = sys.intern(new.namespace), new.name
+        unnamed = self._unnamed.get(kind)
+        if unnamed:
+            unnamed.discard(name)
         data = _encode(new)
-        before = self.objects.get(key)
+        before = self._encoded[kind].get(name)
         if before == data:
             return []
-        self.serials = after(self.serials, None if before is None else _decode[key.kind](before), new, int(self._now()))
-        self.objects[key] = data
-        return [key]
+        self.serials = after(self.serials, None if before is None else _decode[kind](before), new, int(self._now()))
+        self._encoded[kind][name] = data
+        return [Key(self.number, kind, *name)]
 
-    def _remove(self, key: Key) -> list[Key | Complete]:
-        before = self.objects.pop(key, None)
+    def _remove(self, kind: Kind, name: _Name) -> list[Key | Complete]:
+        before = self._encoded[kind].pop(name, None)
         if before is None:
             return []
-        self.serials = after(self.serials, _decode[key.kind](before), None, int(self._now()))
-        return [key]
+        self.serials = after(self.serials, _decode[kind](before), None, int(self._now()))
+        return [Key(self.number, kind, *name)]
 
     def _complete(self, change: Complete) -> list[Key | Complete]:
-        named = self._listing.pop(change.kind, set())
         out: list[Key | Complete] = []
-        for key in [key for key in self.keys(change.kind) if key not in named]:
-            out += self._remove(key)
+        for name in self._unnamed.pop(change.kind, ()):
+            out += self._remove(change.kind, name)
         if change.kind not in self.completed:
             self.completed.add(change.kind)
             out.append(change)

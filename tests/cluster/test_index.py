@@ -129,5 +129,49 @@ def test_contents_are_those_of_a_moment() -> None:
     index.apply(Gone(Kind.SERVICE, "n", "web"))
     index.apply(Gone(Kind.ENDPOINT_SLICE, "n", "s"))
     index.apply(Gone(Kind.NAMESPACE, "", "n"))
-    assert (contents.services, contents.namespaces, contents.slices) == ((Service("n", "web"),), {"n"}, {("n", "web"): (slice_,)})
-    assert index.contents() == ((), (), frozenset(), {}, {})
+    assert list(contents.services) == [Service("n", "web")]
+    assert (contents.namespaces, contents.slices) == ({"n"}, {("n", "web"): (slice_,)})
+    assert [len(part) for part in index.contents()] == [0, 0, 0, 0, 0]
+
+
+def test_neighbours_are_told_apart() -> None:
+    """Addresses are filed together with those that differ in their end; an odd spelling is another address."""
+    index = synced()
+    texts = ("10.0.0.1", "10.0.0.11", "10.0.0.111", "10.0.0.2", "fd00::1", "fd00::11", "FD00::1", "::ffff:10.0.0.1", "host.example")
+    for number, text in enumerate(texts):
+        index.apply(Put(EndpointSlice("n", f"s{number}", "web", (), (Endpoint(text, "10.0.0.9"),))))
+        index.apply(Put(Service("n", f"v{number}", (text,))))
+        index.apply(Put(Pod("n", f"p{number}", text)))
+    for number, text in enumerate(texts):
+        assert [found.name for found in index.slices_at(text)] == [f"s{number}"]
+        assert [found.name for found in index.services_at(text)] == [f"v{number}"]
+        assert [found.name for found in index.pods_at(text)] == [f"p{number}"]
+    for text in ("10.0.0.9", "10.0.0.10", "fd00:0::1", "1", "", "None"):
+        assert index.slices_at(text) == index.services_at(text) == index.pods_at(text) == ()
+
+
+def test_an_address_of_many_slices() -> None:
+    """Those of a node, say: all are found, in order, whatever comes and goes."""
+    index = synced()
+    expected = {f"s{number:03}" for number in range(200)}
+    for name in sorted(expected, key=lambda name: name[::-1]):
+        index.apply(Put(EndpointSlice("n", name, name, (), (Endpoint("10.0.0.1"), Endpoint("10.0.0.2")))))
+    for name in sorted(expected)[::3]:
+        assert index.apply(Put(EndpointSlice("n", name, name, (), (Endpoint("10.0.0.2"),)))) == {
+            ("endpoints", "n", name), ("address", "10.0.0.1"),
+        }  # fmt: skip
+        expected.remove(name)
+    index.apply(Gone(Kind.ENDPOINT_SLICE, "n", "s100"))
+    assert [slice_.name for slice_ in index.slices_at("10.0.0.1")] == sorted(expected - {"s100"})
+    assert len(index.slices_at("10.0.0.2")) == 199
+
+
+def test_a_change_shows_on_every_way() -> None:
+    """An object that changes stays in its place, and is found there as it is now."""
+    index = synced()
+    for number in (1, 2):
+        index.apply(Put(EndpointSlice("n", "s", "web", (Port("p", "TCP", number),), (Endpoint("10.0.0.1"),))))
+        index.apply(Put(Service("n", "web", ("10.0.0.1",), (Port("p", "TCP", number),), external_ips=("192.0.2.1",))))
+        slices = index.slices("n", "web") + index.slices_at("10.0.0.1")
+        services = index.services_at("10.0.0.1") + index.services_outside_at("192.0.2.1")
+        assert [port.number for item in (*slices, *services) for port in item.ports] == [number] * 4

@@ -76,4 +76,6 @@ def test_objects_are_kept_encoded() -> None:
     one = view()
     slice_ = EndpointSlice("d", "web-1", "web")
     one.take(Put(slice_))
-    assert msgspec.msgpack.decode(one.objects[key("web-1", Kind.ENDPOINT_SLICE)], type=EndpointSlice) == slice_
+    data = one.encoded(key("web-1", Kind.ENDPOINT_SLICE))
+    assert data is not None
+    assert msgspec.msgpack.decode(data, type=EndpointSlice) == slice_

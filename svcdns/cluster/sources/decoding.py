@@ -271,17 +271,19 @@ def service(given: ApiService) -> Service:
     )
 
 
-def endpoint_slice(given: ApiSlice) -> EndpointSlice:
-    """Trim an EndpointSlice, without topology zones."""
-    return _endpoint_slice(given, zones=False)
+def endpoint_slice(given: ApiSlice, *, zones: bool = False, targets: bool = True) -> EndpointSlice:
+    """Trim an EndpointSlice, with topology zones and the names of targets where they are wanted."""
+    metadata = given.metadata
+    return EndpointSlice(
+        namespace=metadata.namespace,
+        name=metadata.name,
+        service=(metadata.labels or {}).get(SERVICE_LABEL, ""),
+        ports=_ports(given.ports) or PLACEHOLDER_PORTS,
+        endpoints=_endpoints(given, zones=zones, targets=targets),
+    )
 
 
-def zonal_endpoint_slice(given: ApiSlice) -> EndpointSlice:
-    """Trim an EndpointSlice, with topology zones."""
-    return _endpoint_slice(given, zones=True)
-
-
-def imported_slice(given: ApiSlice) -> ImportedSlice:
+def imported_slice(given: ApiSlice, *, targets: bool = True) -> ImportedSlice:
     """Trim a slice of a multi-cluster Service. Zonal names do not exist in multi-cluster zones, so zones are not kept."""
     metadata = given.metadata
     labels = metadata.labels or {}
@@ -290,7 +292,7 @@ def imported_slice(given: ApiSlice) -> ImportedSlice:
         name=metadata.name,
         service=labels.get(IMPORTED_SERVICE_LABEL, ""),
         ports=_ports(given.ports) or PLACEHOLDER_PORTS,
-        endpoints=_endpoints(given, zones=False),
+        endpoints=_endpoints(given, zones=False, targets=targets),
         cluster=labels.get(SOURCE_CLUSTER_LABEL, ""),
     )
 
@@ -331,24 +333,13 @@ def trigger_time(annotations: dict[str, str] | None) -> float:
     return moment.timestamp()
 
 
-def _endpoint_slice(given: ApiSlice, *, zones: bool) -> EndpointSlice:
-    metadata = given.metadata
-    return EndpointSlice(
-        namespace=metadata.namespace,
-        name=metadata.name,
-        service=(metadata.labels or {}).get(SERVICE_LABEL, ""),
-        ports=_ports(given.ports) or PLACEHOLDER_PORTS,
-        endpoints=_endpoints(given, zones=zones),
-    )
-
-
-def _endpoints(given: ApiSlice, *, zones: bool) -> tuple[Endpoint, ...]:
+def _endpoints(given: ApiSlice, *, zones: bool, targets: bool) -> tuple[Endpoint, ...]:
     kept: list[Endpoint] = []
     for endpoint in given.endpoints or ():
         if endpoint.conditions is not None and endpoint.conditions.ready is False:
             continue
         hostname = endpoint.hostname or ""
-        target = (endpoint.targetRef.name if endpoint.targetRef is not None else None) or ""
+        target = (endpoint.targetRef.name or "") if targets and endpoint.targetRef is not None else ""
         zone = (endpoint.zone or "") if zones else ""
         kept.extend(Endpoint(address, hostname, target, zone) for address in endpoint.addresses or ())
     return tuple(kept)

@@ -21,7 +21,8 @@ class WatchOptions(msgspec.Struct, frozen=True, array_like=True):
 
     `tls` is (certificate, key, CA certificate), paths, used with `endpoint` only; an empty `context` is the kubeconfig's
     current one. `labels` selects Services, slices and Pods; `namespace_labels` selects Namespaces and ServiceImports.
-    `pods` watches Pods, `zones` keeps the topology zone of endpoints, `multicluster` watches ServiceImports and their slices.
+    `pods` watches Pods, `zones` keeps the topology zone of endpoints, `targets` the names of the Pods behind them (which is most of what an
+    endpoint takes), `multicluster` watches ServiceImports and their slices.
     """
 
     endpoint: str = ""
@@ -33,5 +34,6 @@ class WatchOptions(msgspec.Struct, frozen=True, array_like=True):
     endpoint_slices: bool = True
     pods: bool = False
     zones: bool = False
+    targets: bool = False
     multicluster: bool = False
     manifests: tuple[str, ...] = ()

@@ -7,6 +7,7 @@ put together. Source: the rights and selectors that CoreDNS' `kubernetes` plugin
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from svcdns.cluster.changes import Kind
 from svcdns.cluster.sources import decoding
@@ -41,7 +42,7 @@ def watched(options: WatchOptions) -> tuple[Resource, ...]:
         ),
     ]
     if options.endpoint_slices:
-        trim = decoding.zonal_endpoint_slice if options.zones else decoding.endpoint_slice
+        trim = partial(decoding.endpoint_slice, zones=options.zones, targets=options.targets)
         resources.append(_slices(Kind.ENDPOINT_SLICE, ItemDecoder(decoding.ApiSlice, trim), options.labels))
     if options.pods:
         pods = ItemDecoder(decoding.ApiPod, decoding.pod)
@@ -56,7 +57,8 @@ def watched(options: WatchOptions) -> tuple[Resource, ...]:
             )
         )
         selector = ",".join(filter(None, (options.labels, decoding.IMPORTED_SERVICE_LABEL)))
-        resources.append(_slices(Kind.IMPORTED_SLICE, ItemDecoder(decoding.ApiSlice, decoding.imported_slice), selector))
+        trim_imported = partial(decoding.imported_slice, targets=options.targets)
+        resources.append(_slices(Kind.IMPORTED_SLICE, ItemDecoder(decoding.ApiSlice, trim_imported), selector))
     return tuple(resources)
 
 

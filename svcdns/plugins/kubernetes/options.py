@@ -155,6 +155,7 @@ def _pods(draft: _Draft, line: Directive) -> None:
 
 def _endpoint_pod_names(draft: _Draft, line: Directive) -> None:
     reading.arguments(line, 0, 0)
+    draft.watch(line, targets=True)
     draft.set(line, endpoint_pod_names=True)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -105,11 +106,11 @@ def test_slices(fields: dict[str, Any], expected: EndpointSlice) -> None:
 
 def test_other_kinds() -> None:
     """Zones, imports, Namespaces and Pods."""
-    endpoint = [{"addresses": ["10.0.0.1"], "zone": "z"}]
-    zonal = ItemDecoder(decoding.ApiSlice, decoding.zonal_endpoint_slice)
+    endpoint = [{"addresses": ["10.0.0.1"], "zone": "z", "targetRef": {"name": "p"}}]
+    zonal = ItemDecoder(decoding.ApiSlice, partial(decoding.endpoint_slice, zones=True, targets=False))
     assert kept(zonal, endpoints=endpoint) == EndpointSlice("d", "x", "", PLACEHOLDER_PORTS, (Endpoint("10.0.0.1", zone="z"),))
     labels = {decoding.IMPORTED_SERVICE_LABEL: "s", decoding.SOURCE_CLUSTER_LABEL: "c"}
-    imported = ItemDecoder(decoding.ApiSlice, decoding.imported_slice)
+    imported = ItemDecoder(decoding.ApiSlice, partial(decoding.imported_slice, targets=False))
     assert kept(imported, metadata={"labels": labels}, endpoints=endpoint) == ImportedSlice(
         "d", "x", "s", PLACEHOLDER_PORTS, (Endpoint("10.0.0.1"),), "c"
     )

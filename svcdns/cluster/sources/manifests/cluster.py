@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from svcdns.cluster.changes import Kind
+from svcdns.cluster.changes import KINDS, Kind
 from svcdns.cluster.objects import ClusterObject, Namespace, Pod
 from svcdns.cluster.sources import decoding
 from svcdns.cluster.sources.decoding import ApiServiceImport, ApiSlice
@@ -118,7 +118,7 @@ def _key(item: ClusterObject) -> Key:
 
 
 def _kind(item: ClusterObject) -> Kind:
-    return Kind(type(item).__name__)
+    return KINDS[type(item)]
 
 
 def _listed(pod: ClusterPod) -> bool:
@@ -192,7 +192,7 @@ def _slices(
 
 
 def _written_slices(item: Written, body: ApiSlice, *, keep_zones: bool) -> Iterator[ClusterObject]:
-    yield decoding.zonal_endpoint_slice(body) if keep_zones else decoding.endpoint_slice(body)
+    yield decoding.endpoint_slice(body, zones=keep_zones)
     if decoding.IMPORTED_SERVICE_LABEL in item.metadata.labels:
         yield decoding.imported_slice(body)
 

@@ -1,0 +1,75 @@
+"""What the state of a cluster takes, in bytes: the index of a worker, and what control keeps. docs/performance.md states the figures."""
+
+from __future__ import annotations
+
+import gc
+import tracemalloc
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from svcdns.cluster.changes import Change, Complete, Kind, Put
+from svcdns.cluster.index import Index
+from svcdns.cluster.objects import Endpoint, EndpointSlice, Namespace, Pod, Port, Service
+from svcdns.control.store import View
+
+KINDS = (Kind.SERVICE, Kind.ENDPOINT_SLICE, Kind.NAMESPACE, Kind.POD)
+SERVICES = 2_000
+PODS_OF_A_NODE = 50
+PORTS = (Port("http", "TCP", 80), Port("metrics", "TCP", 9090))
+
+
+def address(pod: int, nodes: int) -> str:
+    """The address of a Pod: each node has 254, and Pods of a Service are on different ones."""
+    node = pod % nodes
+    return f"10.{node >> 8}.{node & 255}.{1 + pod // nodes}"
+
+
+def cluster(endpoints: int, pods: int) -> Iterator[Change]:
+    """Services of that many endpoints, in 20 namespaces."""
+    for number in range(SERVICES):
+        namespace, name = f"team-{number % 20}", f"service-{number:05}"
+        yield Put(Service(namespace, name, (f"10.96.{number >> 8}.{number & 255}",), PORTS))
+        addresses = [address(number + at * SERVICES, SERVICES * endpoints // PODS_OF_A_NODE) for at in range(endpoints)]
+        yield Put(EndpointSlice(namespace, f"{name}-abcde", name, PORTS, tuple(map(Endpoint, addresses))))
+    for number in range(pods):
+        yield Put(Pod(f"team-{number % 20}", f"service-{number:05}-7d4b9c6f5-abcde", address(number, pods // PODS_OF_A_NODE)))
+    for number in range(20):
+        yield Put(Namespace(f"team-{number}"))
+    for kind in KINDS:
+        yield Complete(kind)
+
+
+def taken(endpoints: int, pods: int, make: Callable[[], Callable[[Change], object]]) -> int:
+    """The bytes that a keeper of the cluster has in use."""
+    gc.collect()
+    tracemalloc.start()
+    take = make()
+    for change in cluster(endpoints, pods):
+        take(change)
+    gc.collect()
+    used, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return used
+
+
+def index() -> Callable[[Change], object]:
+    """A worker's."""
+    return Index(KINDS).apply
+
+
+def view() -> Callable[[Change], object]:
+    """Control's."""
+    return View(1, KINDS, lambda: 0.0).take
+
+
+@pytest.mark.parametrize(
+    ("make", "service", "endpoint", "pod"),
+    [pytest.param(index, 850, 42, 360, id="index"), pytest.param(view, 700, 22, 300, id="control")],
+)
+def test_bytes(make: Callable[[], Callable[[Change], object]], service: int, endpoint: int, pod: int) -> None:
+    """Of a Service with its first slice, of each further endpoint, and of a Pod, at most."""
+    alone, large, with_pods = taken(1, 0, make), taken(21, 0, make), taken(1, SERVICES, make)
+    assert alone / SERVICES < service
+    assert (large - alone) / (20 * SERVICES) < endpoint
+    assert (with_pods - alone) / SERVICES < pod
