@@ -1,0 +1,55 @@
+"""Places: shared keys, their order, and what is read of a moment."""
+
+from __future__ import annotations
+
+import pytest
+
+from svcdns.cluster.places import Place, Places, Row, Table
+
+
+def place(name: str) -> Place:
+    """A place with its own name as data."""
+    return Place(("n", name), name.encode())
+
+
+def names(places: Places[str], key: str) -> list[str]:
+    """The names of the places under a key."""
+    return [found.key[1] for found in places.at(key)]
+
+
+@pytest.mark.parametrize("order", ["abc", "cba", "bca"])
+def test_places_are_in_order(order: str) -> None:
+    """Whatever the order they came and went in."""
+    places: Places[str] = Places()
+    made = {name: place(name) for name in order}
+    for one in made.values():
+        places.add("x", one)
+    assert names(places, "x") == ["a", "b", "c"]
+    for number, name in enumerate(order, 1):
+        places.remove("x", made[name])
+        assert names(places, "x") == sorted(order[number:])
+    assert names(places, "y") == []
+
+
+def test_a_move_touches_what_is_new_or_gone() -> None:
+    """A key that stays keeps its place."""
+    places: Places[str] = Places()
+    one = place("a")
+    places.move(one, set(), {"x", "y"})
+    places.move(one, {"x", "y"}, {"y", "z"})
+    assert [names(places, key) for key in "xyz"] == [[], ["a"], ["a"]]
+
+
+def test_what_is_read_of_a_moment_stays() -> None:
+    """Places that change, come or go later do not show."""
+    places: Places[tuple[str, str]] = Places()
+    first, second = place("a"), place("b")
+    for one in (first, second):
+        places.add(("n", "web"), one)
+    row, table = Row([first, second], bytes.decode), Table(places, bytes.decode)
+    first.data = b"changed"
+    places.remove(("n", "web"), second)
+    places.add(("n", "db"), second)
+    assert (list(row), row[1], row[:1], len(row)) == (["a", "b"], "b", ["a"], 2)
+    assert table == {("n", "web"): ("a", "b")}
+    assert (len(table), table.get(("n", "db"), ())) == (1, ())
