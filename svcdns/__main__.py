@@ -14,6 +14,10 @@ def main() -> int:
         from svcdns.cli import demo
 
         return demo.run(arguments[1:])
+    if arguments[:1] == ["conformance"]:
+        from svcdns.cli import conformance
+
+        return conformance.run(arguments[1:])
     from svcdns.cli import serve
 
     if arguments[:1] == ["serve"]:

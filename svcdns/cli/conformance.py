@@ -1,0 +1,178 @@
+"""`svcdns conformance`: judges a cluster DNS server, this one or any other, by the answers it gives."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import random
+import signal
+import sys
+from collections.abc import AsyncIterator, Coroutine, Sequence
+
+from svcdns.cli import conformance_report as report
+from svcdns.conformance import sources
+from svcdns.conformance.api import api_of
+from svcdns.conformance.asking import Server
+from svcdns.conformance.checking import Check
+from svcdns.conformance.checks import CHECKS
+from svcdns.conformance.description import Cluster, from_manifests
+from svcdns.conformance.errors import ConformanceError
+from svcdns.conformance.examiner import Examiner
+from svcdns.conformance.lab import lab
+from svcdns.conformance.running import conforms
+from svcdns.conformance.running import run as run_checks
+from svcdns.errors import SvcdnsError
+from svcdns.wire import names
+from svcdns.wire.errors import NameTextError
+
+INTERRUPTED = 130
+
+
+def parser() -> argparse.ArgumentParser:
+    """The arguments."""
+    out = argparse.ArgumentParser(
+        prog="svcdns conformance",
+        allow_abbrev=False,
+        description="Judges a cluster DNS server by the answers it gives.",
+        epilog="Exit code: 0 if every required check holds, 1 if one does not, 2 if the run could not be made.",
+    )
+    out.add_argument("--server", metavar="HOST[:PORT]", help="the server to judge; the port is 53 if none is given")
+    out.add_argument("--zone", default="cluster.local", help="the cluster's zone (default: %(default)s)")
+    out.add_argument(
+        "--kubeconfig",
+        metavar="FILE",
+        help="make a namespace with a Service of every kind through this API server, and remove it at the end",
+    )
+    out.add_argument("--context", default="", metavar="NAME", help="context of the kubeconfig (default: its current one)")
+    out.add_argument("--manifests", nargs="+", metavar="PATH", help="take the cluster as these YAML files and folders describe it")
+    out.add_argument(
+        "--existing", action="store_true", help="write nothing: check the Services that are there, read with --kubeconfig if it is given"
+    )
+    out.add_argument("--only", action="append", default=[], metavar="ID", help="run this check, or this group, alone; may be repeated")
+    out.add_argument("--output", choices=("table", "json", "junit"), default="table", help="what is printed (default: %(default)s)")
+    out.add_argument("--list", action="store_true", help="say what each check is about, and exit")
+    out.add_argument("--timeout", type=_seconds, default=2.0, metavar="S", help="seconds for one try of a question (default: %(default)s)")
+    out.add_argument(
+        "--bound", type=_seconds, default=30.0, metavar="S", help="seconds within which a change must be seen (default: %(default)s)"
+    )
+    out.add_argument(
+        "--wait", type=_seconds, default=60.0, metavar="S", help="seconds for what is made to be served (default: %(default)s)"
+    )
+    out.add_argument(
+        "--time-limit", type=_seconds, default=300.0, metavar="S", help="seconds for all checks together (default: %(default)s)"
+    )
+    return out
+
+
+def run(argv: Sequence[str]) -> int:
+    """Runs the command; the exit code."""
+    arguments = parser().parse_args(argv)
+    try:
+        checks = _chosen(arguments.only)
+        if arguments.list:
+            report.explain(checks)
+            return 0
+        _check_combination(arguments)
+        host, port = address(arguments.server)
+        zone = _zone(arguments.zone)
+        return asyncio.run(_interruptible(_judge(arguments, Server(host, port, timeout=arguments.timeout), zone, checks)))
+    except asyncio.CancelledError:
+        sys.stderr.write("svcdns conformance: interrupted\n")
+        return INTERRUPTED
+    except SvcdnsError as error:
+        sys.stderr.write(f"svcdns conformance: {error}\n")
+        return 2
+
+
+def _check_combination(arguments: argparse.Namespace) -> None:
+    if not arguments.server:
+        raise ConformanceError("--server HOST[:PORT] is missing: which server is to be judged?")
+    if arguments.manifests and (arguments.kubeconfig or arguments.existing):
+        raise ConformanceError("--manifests does not go with --kubeconfig or --existing: one of them says what the cluster is")
+    if not (arguments.manifests or arguments.kubeconfig or arguments.existing):
+        raise ConformanceError("one of --kubeconfig FILE, --manifests PATH and --existing is needed: what is the cluster?")
+
+
+def address(text: str) -> tuple[str, int]:
+    """Host and port of `HOST`, `HOST:PORT`, `[IPv6]:PORT` or a bare IPv6 address. Raises ConformanceError."""
+    host, port = text, "53"
+    if text.startswith("["):
+        host, _, rest = text[1:].partition("]")
+        port = rest.removeprefix(":") or "53"
+    elif text.count(":") == 1:
+        host, _, port = text.partition(":")
+    if not host or not (port.isascii() and port.isdigit()) or not 0 < int(port) < 65536:
+        raise ConformanceError(f"--server {text}: HOST or HOST:PORT with a port from 1 to 65535 was expected")
+    return host, int(port)
+
+
+def _zone(text: str) -> str:
+    try:
+        return names.to_text(names.from_text(text)).lower()
+    except NameTextError as error:
+        raise ConformanceError(f"--zone {text}: {error}") from error
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 86400:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+    return value
+
+
+def _chosen(only: Sequence[str]) -> list[Check]:
+    groups = {check.group for check in CHECKS.values()}
+    for name in only:
+        if name not in CHECKS and name not in groups:
+            raise ConformanceError(
+                f"--only {name}: a check or one of the groups {', '.join(sorted(groups))} was expected; --list has them all"
+            )
+    return [check for check in CHECKS.values() if not only or check.name in only or check.group in only]
+
+
+async def _interruptible(work: Coroutine[object, object, int]) -> int:
+    """Ctrl-C and SIGTERM cancel the work once, so that it cleans up; more of them change nothing."""
+    task = asyncio.create_task(work)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, lambda: None if task.cancelling() else task.cancel())
+    return await task
+
+
+async def _judge(arguments: argparse.Namespace, server: Server, zone: str, checks: Sequence[Check]) -> int:
+    cluster = from_manifests(arguments.manifests) if arguments.manifests else Cluster()
+    await server.resolve()
+    await sources.first_sign(server, zone)
+    examiner = Examiner(server, zone, cluster, random.Random())
+    with report.Progress(checks, quiet=arguments.output != "table") as progress:
+        async with _described(arguments, examiner, progress):
+            results = await run_checks(examiner, checks, limit=arguments.time_limit, tell=progress.done)
+            progress.say("removing what was made" if examiner.lab else "")
+    report.show(results, arguments.output, server=f"{server.host} port {server.port}", zone=zone)
+    return 0 if conforms(results) else 1
+
+
+@contextlib.asynccontextmanager
+async def _described(arguments: argparse.Namespace, examiner: Examiner, progress: report.Progress) -> AsyncIterator[None]:
+    """Puts the description of the cluster into the examiner, for as long as it holds."""
+    if arguments.manifests:
+        yield
+    elif arguments.kubeconfig is None:
+        examiner.cluster = await sources.discover(examiner)
+        yield
+    else:
+        async with api_of(arguments.kubeconfig, arguments.context) as api:
+            if arguments.existing:
+                examiner.cluster = await sources.read_cluster(api)
+                yield
+            else:
+                progress.say("making Services")
+                async with lab(api, arguments.bound, examiner.random) as (examiner.lab, examiner.cluster):
+                    progress.say("waiting for them to be served")
+                    await sources.until_served(examiner, arguments.wait)
+                    progress.say("")
+                    yield

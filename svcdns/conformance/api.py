@@ -1,0 +1,125 @@
+"""The API server that the server under test watches: reading the cluster, and writing the few objects that the suite makes.
+
+Credentials, TLS and proxies are those of the project's own watch (`cluster.sources`). Every failure is a ConformanceError in one line.
+Source: Kubernetes API conventions; RFC 7386 for merge patches.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, Final
+
+import aiohttp
+
+from svcdns.cluster.sources.api_client import connect
+from svcdns.cluster.sources.credentials import Credentials
+from svcdns.cluster.sources.options import SourceError, WatchOptions
+from svcdns.conformance.description import Object
+from svcdns.conformance.errors import ConformanceError
+from svcdns.telemetry.clock import monotonic
+
+NAMESPACES: Final = "/api/v1/namespaces"
+SERVICES: Final = "services"
+SLICES: Final = "endpointslices"
+PODS: Final = "pods"
+_GROUPS: Final = {SERVICES: "/api/v1", PODS: "/api/v1", SLICES: "/apis/discovery.k8s.io/v1"}
+KINDS: Final = {SERVICES: "Service", SLICES: "EndpointSlice", PODS: "Pod", NAMESPACES: "Namespace"}
+PAGE: Final = 500
+TIMEOUT: Final = 10.0
+"""Seconds that a request may take."""
+
+
+def path_of(resource: str, namespace: str = "", name: str = "") -> str:
+    """Where a namespaced resource, or one object of it, is."""
+    parts = [_GROUPS[resource], *(["namespaces", namespace] if namespace else []), resource, *([name] if name else [])]
+    return "/".join(parts)
+
+
+class MissingError(ConformanceError):
+    """The object is not there (404)."""
+
+
+class Api:
+    """Requests with the kubeconfig's rights."""
+
+    def __init__(self, session: aiohttp.ClientSession, credentials: Credentials) -> None:
+        self._session, self._credentials = session, credentials
+
+    async def get(self, path: str) -> Object:
+        """An object."""
+        return await self._request("GET", path)
+
+    async def listed(self, path: str, kind: str) -> list[Object]:
+        """All objects of a resource, page by page, each with its kind, which lists leave out."""
+        found: list[Object] = []
+        token = ""
+        while True:
+            query = {"limit": str(PAGE), **({"continue": token} if token else {})}
+            page = await self._request("GET", path, query=query)
+            found += [{**item, "kind": kind} for item in page.get("items") or ()]
+            token = (page.get("metadata") or {}).get("continue") or ""
+            if not token:
+                return found
+
+    async def create(self, path: str, content: Object) -> Object:
+        """Makes an object; as the server stored it."""
+        return await self._request("POST", path, content)
+
+    async def patch(self, path: str, change: Object) -> Object:
+        """Changes an object by a merge patch; as the server stored it."""
+        return await self._request("PATCH", path, change, "application/merge-patch+json")
+
+    async def delete(self, path: str) -> None:
+        """Deletes an object; one that is gone already is no error."""
+        with contextlib.suppress(MissingError):
+            await self._request("DELETE", path)
+
+    async def _request(
+        self, method: str, path: str, content: Object | None = None, kind: str = "application/json", query: Mapping[str, str] | None = None
+    ) -> Object:
+        try:
+            access = await self._credentials.access()
+            async with self._session.request(
+                method,
+                access.url + path,
+                params=query,
+                data=None if content is None else json.dumps(content),
+                headers={**access.headers, "Accept": "application/json", "Content-Type": kind},
+                timeout=aiohttp.ClientTimeout(total=TIMEOUT),
+                allow_redirects=False,
+                ssl=access.ssl if access.ssl is not None else True,
+                server_hostname=access.server_hostname,
+                proxy=access.proxy,
+            ) as response:
+                return _checked(method, path, response.status, await response.read())
+        except SourceError as error:
+            raise ConformanceError(str(error)) from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise ConformanceError(f"API server: {method} {path}: {str(error) or 'timed out'}") from error
+
+
+def _checked(method: str, path: str, status: int, body: bytes) -> Object:
+    try:
+        found: Any = json.loads(body)
+    except ValueError:
+        found = {}
+    if status < 300 and isinstance(found, dict):
+        return found
+    message = found.get("message") if isinstance(found, dict) else None
+    error = MissingError if status == 404 else ConformanceError
+    raise error(f"API server: {method} {path}: {status} {message or body[:120].decode(errors='replace')}".rstrip())
+
+
+@contextlib.asynccontextmanager
+async def api_of(kubeconfig: str, context: str = "") -> AsyncIterator[Api]:
+    """The API server of a kubeconfig. Raises ConformanceError where the file cannot be used."""
+    credentials = Credentials(WatchOptions(kubeconfig=kubeconfig, context=context), clock=monotonic, log=logging.getLogger(__name__))
+    try:
+        access = await credentials.access()
+    except SourceError as error:
+        raise ConformanceError(str(error)) from error
+    async with connect(access) as session:
+        yield Api(session, credentials)

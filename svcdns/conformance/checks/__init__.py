@@ -1,0 +1,12 @@
+"""The checks, group by group. `CHECKS` has all of them by name, in the order in which they are shown."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from svcdns.conformance.checking import Check
+from svcdns.conformance.checks import changes, edns, existence, headless, messages, records, search, transport
+
+CHECKS: Final[dict[str, Check]] = {
+    name: one for group in (records, headless, existence, search, messages, transport, edns, changes) for name, one in group.CHECKS.items()
+}

@@ -1,0 +1,111 @@
+"""Names as Pods look them up: through the search list of /etc/resolv.conf with `ndots:5`, in the ways of glibc and of musl.
+
+The resolvers are played here after what they do, step by step. glibc tries the search list before the name itself where the name has
+fewer dots than ndots, asks A and AAAA at the same moment from one socket, and goes on at NXDOMAIN and at NODATA. musl does likewise, but
+stops at the first name that is not NXDOMAIN, so that a NODATA for a name that is not there hides the name behind it.
+Sources: resolv.conf(5), musl's src/network/lookup_name.c by behaviour; the search list is kubelet's for `dnsPolicy: ClusterFirst`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from svcdns.conformance import expected
+from svcdns.conformance.checking import E2E, Check, Severity, checker
+from svcdns.conformance.checks.selecting import clustered, with_endpoints
+from svcdns.conformance.description import Service
+from svcdns.conformance.examiner import Answer, Examiner
+from svcdns.conformance.questions import Question
+from svcdns.wire.codes import TC, Type
+
+CHECKS: Final[dict[str, Check]] = {}
+check = checker("search", CHECKS)
+NDOTS: Final = 5
+OUTSIDE: Final = ("www.example.com", "example.com", "a.b.c.example.com")
+
+_Pair = tuple[Answer, Answer]
+
+
+def candidates(name: str, namespace: str, zone: str) -> list[str]:
+    """The names that are tried for `name` by a Pod in `namespace`, in their order."""
+    if name.endswith("."):
+        return [name]
+    searched = [f"{name}.{suffix}" for suffix in (f"{namespace}.svc.{zone}", f"svc.{zone}", zone)]
+    return [f"{name}.", *searched] if name.count(".") >= NDOTS else [*searched, f"{name}."]
+
+
+async def _both(examiner: Examiner, name: str, *, tcp: bool) -> _Pair:
+    questions = [Question(name, Type.A), Question(name, Type.AAAA)]
+    if tcp:
+        first, second = await examiner.pipelined([q.over_tcp() for q in questions])
+    else:
+        first, second = await examiner.together(questions)
+        if first.reply.has(TC) or second.reply.has(TC):  # both resolvers ask again over TCP
+            first, second = await examiner.pipelined([q.over_tcp() for q in questions])
+    return first, second
+
+
+def _glibc_stops(pair: _Pair) -> bool:
+    """glibc ends the search at the first name with an address; at SERVFAIL it would try again, which is an error here."""
+    return any(answer.rcode(0, 3).reply.answer for answer in pair)
+
+
+def _musl_stops(pair: _Pair) -> bool:
+    """musl ends it at the first name whose answers are not both NXDOMAIN."""
+    return any(answer.rcode(0, 3).reply.rcode == 0 for answer in pair)
+
+
+async def _look_up(examiner: Examiner, service: Service, stops: Callable[[_Pair], bool], *, tcp: bool) -> None:
+    """Every partial name of a Service, from a Pod in its namespace and one in another, ends at the Service's addresses."""
+    wanted = expected.addresses(service, 4) | expected.addresses(service, 6)
+    full = f"{service.name}.{service.namespace}"
+    elsewhere = next((ns for ns in sorted(examiner.cluster.namespaces) if ns != service.namespace), "default")
+    asked = [(service.name, service.namespace), (full, elsewhere), (f"{full}.svc", elsewhere), (f"{full}.svc.{examiner.zone}", elsewhere)]
+    asked.append((f"{full}.svc.{examiner.zone.rstrip('.')}", elsewhere))
+    for name, namespace in asked:
+        for candidate in candidates(name, namespace, examiner.zone):
+            pair = await _both(examiner, candidate, tcp=tcp)
+            if stops(pair):
+                break
+        found = set(pair[0].reply.data(Type.A)) | set(pair[1].reply.data(Type.AAAA))
+        ends = ", ".join(sorted(found)[:6]) or "nothing"
+        shown = ", ".join(sorted(wanted)[:6])
+        pair[0].need(found == wanted, f"the search for {name!r} from namespace {namespace} to end at {shown}; it ends here with {ends}")
+
+
+def _services(examiner: Examiner) -> list[Service]:
+    return examiner.some([*clustered(examiner)[:3], *with_endpoints(examiner)[:2]], "no Service has an address")
+
+
+@check(
+    "search-glibc", Severity.REQUIRED, f"resolv.conf(5), RFC 1034 §4.3.2; {E2E}, should resolve DNS of partial qualified names for services"
+)
+async def search_glibc(examiner: Examiner) -> None:
+    """Partial names of a Service resolve through the search list with ndots:5 in glibc's order, over UDP."""
+    for service in _services(examiner):
+        await _look_up(examiner, service, _glibc_stops, tcp=False)
+
+
+@check("search-glibc-tcp", Severity.REQUIRED, "resolv.conf(5) option use-vc, RFC 7766 §5")
+async def search_glibc_tcp(examiner: Examiner) -> None:
+    """The same over TCP, A and AAAA on one connection."""
+    for service in _services(examiner):
+        await _look_up(examiner, service, _glibc_stops, tcp=True)
+
+
+@check("search-musl", Severity.REQUIRED, "RFC 2308 §2, musl's resolver")
+async def search_musl(examiner: Examiner) -> None:
+    """Partial names resolve as musl searches: A and AAAA in parallel from one socket, and an end at the first name that is not NXDOMAIN."""
+    for service in _services(examiner):
+        await _look_up(examiner, service, _musl_stops, tcp=False)
+
+
+@check("search-outside", Severity.REQUIRED, "RFC 2308 §2.1, RFC 1034 §4.3.2")
+async def search_outside(examiner: Examiner) -> None:
+    """A name of the internet with a search suffix behind it is NXDOMAIN for A and AAAA, so that the search goes on to the name itself."""
+    namespace = min(examiner.cluster.namespaces, default="default")
+    for name in OUTSIDE:
+        for candidate in candidates(name, namespace, examiner.zone)[:-1]:
+            for answer in await _both(examiner, candidate, tcp=False):
+                answer.no_name()

@@ -1,0 +1,208 @@
+"""The cluster that the server should be answering for, as far as names go: what the expected records are worked out from.
+
+It is made from objects as the API server sends them (`from_objects`) or from the project's manifest reader (`from_manifests`). Only
+Service, EndpointSlice, Namespace and Pod count. Source: core/v1, discovery.k8s.io/v1.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import ipaddress
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from svcdns.cluster.objects import NO_PORT, EndpointSlice, Namespace, Pod
+from svcdns.cluster.objects import Service as ServiceObject
+
+SERVICE_LABEL: Final = "kubernetes.io/service-name"
+Object = Mapping[str, Any]
+Name = tuple[str, str]
+"""Namespace and name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """A port; `name` may be empty, `protocol` is in lower case as it stands in names."""
+
+    name: str
+    protocol: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A ready address of a Service in canonical text, with its hostname if it has one and the ports of its slice."""
+
+    address: str
+    hostname: str = ""
+    ports: tuple[Port, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A Service. `type` is empty where it is not known; `cluster_ips` is empty for headless ones and ExternalNames."""
+
+    namespace: str
+    name: str
+    type: str = ""
+    cluster_ips: tuple[str, ...] = ()
+    headless: bool = False
+    external_name: str = ""
+    ports: tuple[Port, ...] = ()
+    endpoints: tuple[Endpoint, ...] = ()
+    by_name: bool = False
+    """Whether it has endpoints that are names (slices of addressType FQDN), of which the specification does not speak."""
+
+    def of_family(self, version: int) -> tuple[str, ...]:
+        """The ClusterIPs of IP version 4 or 6."""
+        return tuple(ip for ip in self.cluster_ips if ipaddress.ip_address(ip).version == version)
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Everything that names are made of. `complete` says whether what is not here does not exist."""
+
+    services: tuple[Service, ...] = ()
+    namespaces: frozenset[str] = frozenset()
+    pods: tuple[Name, ...] = ()
+    """Namespace and address of Pods."""
+    complete: bool = True
+
+    def service(self, namespace: str, name: str) -> Service | None:
+        """The Service of that name."""
+        return next((s for s in self.services if (s.namespace, s.name) == (namespace, name)), None)
+
+    def holders(self, address: str) -> list[tuple[Service, Endpoint | None]]:
+        """Whose address this is, in canonical text: Services that have it as ClusterIP, and endpoints of Services."""
+        return self._holders.get(address, [])
+
+    @functools.cached_property
+    def _holders(self) -> dict[str, list[tuple[Service, Endpoint | None]]]:
+        found: dict[str, list[tuple[Service, Endpoint | None]]] = {}
+        for service in self.services:
+            for ip in service.cluster_ips:
+                found.setdefault(ip, []).append((service, None))
+            for endpoint in service.endpoints:
+                found.setdefault(endpoint.address, []).append((service, endpoint))
+        return found
+
+
+def from_objects(objects: Iterable[Object]) -> Cluster:
+    """The cluster of these objects in the shape of the API's JSON; kinds that have no part in names are passed over."""
+    by_kind: dict[str, list[Object]] = {}
+    for item in objects:
+        by_kind.setdefault(item["kind"], []).append(item)
+    endpoints: dict[Name, list[Endpoint]] = {}
+    for item in by_kind.get("EndpointSlice", []):
+        metadata = item["metadata"]
+        service = (metadata.get("labels") or {}).get(SERVICE_LABEL, "")
+        endpoints.setdefault((metadata["namespace"], service), []).extend(_endpoints(item))
+    by_name: set[Name] = {
+        (item["metadata"]["namespace"], (item["metadata"].get("labels") or {}).get(SERVICE_LABEL, ""))
+        for item in by_kind.get("EndpointSlice", [])
+        if item.get("addressType") == "FQDN"
+    }
+    services = tuple(_service(item, endpoints, by_name) for item in by_kind.get("Service", []))
+    pods = tuple(
+        (item["metadata"]["namespace"], item["status"]["podIP"])
+        for item in by_kind.get("Pod", [])
+        if (item.get("status") or {}).get("podIP") and item["status"].get("phase") in (None, "Pending", "Running")
+    )
+    return Cluster(services, frozenset(item["metadata"]["name"] for item in by_kind.get("Namespace", [])), pods)
+
+
+def canonical(addresses: Iterable[str]) -> Iterator[str]:
+    """IP addresses in their canonical text; an IPv4-mapped one is the IPv4 address that it stands for, what is no address is left out."""
+    for text in addresses:
+        with contextlib.suppress(ValueError):
+            ip = ipaddress.ip_address(text)
+            yield str((ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None) or ip)
+
+
+def _service(item: Object, endpoints: Mapping[Name, list[Endpoint]], by_name: Collection[Name]) -> Service:
+    metadata, spec = item["metadata"], item.get("spec") or {}
+    key = (metadata["namespace"], metadata["name"])
+    kind = spec.get("type") or "ClusterIP"
+    ips = tuple(spec.get("clusterIPs") or filter(None, [spec.get("clusterIP")]))
+    headless = kind != "ExternalName" and ips[:1] == ("None",)
+    external = kind == "ExternalName"
+    return Service(
+        *key,
+        type=kind,
+        cluster_ips=() if headless or external else tuple(canonical(ips)),
+        headless=headless,
+        external_name=spec.get("externalName") or "" if external else "",
+        ports=_ports(spec.get("ports")),
+        endpoints=_unique(endpoints.get(key, [])),
+        by_name=key in by_name,
+    )
+
+
+def _endpoints(item: Object) -> Iterable[Endpoint]:
+    """The ready endpoints of a slice: `ready` true or missing (discovery.k8s.io/v1 EndpointConditions)."""
+    ports = _ports(item.get("ports"))
+    for endpoint in item.get("endpoints") or ():
+        if (endpoint.get("conditions") or {}).get("ready") is not False and item.get("addressType") != "FQDN":
+            yield from (Endpoint(a, endpoint.get("hostname") or "", ports) for a in canonical(endpoint.get("addresses") or ()))
+
+
+def _ports(given: Sequence[Object] | None) -> tuple[Port, ...]:
+    return tuple(Port(p.get("name") or "", (p.get("protocol") or "TCP").lower(), p["port"]) for p in given or () if p.get("port"))
+
+
+def _unique(endpoints: Iterable[Endpoint]) -> tuple[Endpoint, ...]:
+    """One endpoint for each address and hostname, with the ports of all the slices that have it."""
+    found: dict[Name, Endpoint] = {}
+    for endpoint in endpoints:
+        key = (endpoint.address, endpoint.hostname)
+        before = found.get(key)
+        ports = endpoint.ports if before is None else tuple(dict.fromkeys(before.ports + endpoint.ports))
+        found[key] = Endpoint(*key, ports)
+    return tuple(found.values())
+
+
+def from_manifests(paths: Sequence[str]) -> Cluster:
+    """The cluster that YAML files and folders describe, read as `kubernetes { manifests }` reads them. Raises ManifestError."""
+    from svcdns.cluster.changes import Kind
+    from svcdns.cluster.sources.manifests.cluster import Reader, Selection, build
+    from svcdns.cluster.sources.manifests.files import find
+    from svcdns.cluster.sources.manifests.selecting import matcher
+    from svcdns.cluster.sources.manifests.shapes import ServiceObject as Spelled
+
+    written = Reader().read(find(tuple(paths)))
+    kinds = (Kind.SERVICE, Kind.ENDPOINT_SLICE, Kind.NAMESPACE, Kind.POD)
+    objects = build(written, Selection(kinds, False, matcher(""), matcher(""))).objects.values()
+    types = {(item.namespace, item.name): item.body.spec.type for item in written if isinstance(item.body, Spelled)}
+    endpoints: dict[Name, list[Endpoint]] = {}
+    by_name: set[Name] = set()
+    for item in objects:
+        if isinstance(item, EndpointSlice):
+            if any(not list(canonical([e.address])) for e in item.endpoints):
+                by_name.add((item.namespace, item.service))
+            ports = tuple(Port(p.name, p.protocol.lower(), p.number) for p in item.ports if p.number != NO_PORT)
+            endpoints.setdefault((item.namespace, item.service), []).extend(
+                Endpoint(address, e.hostname, ports) for e in item.endpoints for address in canonical([e.address])
+            )
+    services = [_trimmed(item, types, endpoints, by_name) for item in objects if isinstance(item, ServiceObject)]
+    namespaces = frozenset(item.name for item in objects if isinstance(item, Namespace))
+    return Cluster(tuple(services), namespaces, tuple((item.namespace, item.ip) for item in objects if isinstance(item, Pod) and item.ip))
+
+
+def _trimmed(
+    item: ServiceObject, types: Mapping[Name, str], endpoints: Mapping[Name, list[Endpoint]], by_name: Collection[Name]
+) -> Service:
+    """A Service as the manifest reader gives it."""
+    key = (item.namespace, item.name)
+    external = item.external_name is not None
+    return Service(
+        *key,
+        type=types.get(key, ""),
+        cluster_ips=() if item.headless or external else tuple(canonical(item.cluster_ips)),
+        headless=item.headless and not external,
+        external_name=item.external_name or "",
+        ports=tuple(Port(p.name, p.protocol.lower(), p.number) for p in item.ports if p.number != NO_PORT),
+        endpoints=_unique(endpoints.get(key, [])),
+        by_name=key in by_name,
+    )

@@ -1,0 +1,9 @@
+"""What can keep the suite from judging at all; each is one line for the user."""
+
+from __future__ import annotations
+
+from svcdns.errors import SvcdnsError
+
+
+class ConformanceError(SvcdnsError):
+    """The run cannot begin or go on: no such server, no cluster, no right to write."""

@@ -1,0 +1,167 @@
+"""A namespace of the suite's own in a real cluster, with a Service of every kind in it; made, changed by checks, and removed again.
+
+No controller is needed: no Service has a selector, the EndpointSlices are written by hand. Their addresses are of the ranges for benchmarks
+and documentation (RFC 2544, RFC 3849), so that no Pod has them. The LoadBalancer has a class that no controller serves, so that nothing
+is rented for it. Removing takes each object by itself, as not every API server empties a namespace that is deleted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Final
+
+from svcdns.conformance.api import NAMESPACES, SERVICES, SLICES, Api, path_of
+from svcdns.conformance.description import SERVICE_LABEL, Cluster, Object, Service, from_objects
+from svcdns.conformance.errors import ConformanceError
+
+BIG: Final = 150
+"""Endpoints of the big headless Service: 150 A records take 2.4 kB, more than any usual UDP reply."""
+PER_SLICE: Final = 75
+CLEANING: Final = 30.0
+"""Seconds that removing everything may take."""
+LABELS: Final = {"app.kubernetes.io/managed-by": "svcdns-conformance"}
+EXTERNAL: Final = "www.conformance.invalid"
+"""No such name can exist (RFC 6761 §6.4), so nobody outside is asked for it in earnest."""
+
+HTTP: Final = {"name": "http", "port": 80, "protocol": "TCP"}
+DNS: Final = {"name": "dns", "port": 53, "protocol": "UDP"}
+
+
+def service(name: str, **spec: Any) -> Object:
+    """A Service without selector; it has a port if the spec says nothing else."""
+    return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "labels": LABELS}, "spec": {"ports": [HTTP], **spec}}
+
+
+def endpoint(address: str, hostname: str = "", *, ready: bool = True) -> Object:
+    """An endpoint of a slice."""
+    return {"addresses": [address], "conditions": {"ready": ready}, **({"hostname": hostname} if hostname else {})}
+
+
+def endpoint_slice(name: str, of: str, endpoints: Sequence[Object], ports: Sequence[Object] = (HTTP,)) -> Object:
+    """A slice of the Service `of`."""
+    first = endpoints[0]["addresses"][0]
+    return {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {"name": name, "labels": {**LABELS, SERVICE_LABEL: of}},
+        "addressType": "IPv6" if ":" in first else "IPv4",
+        "ports": list(ports),
+        "endpoints": list(endpoints),
+    }
+
+
+def objects(block: int) -> list[Object]:
+    """A Service of every kind with its slices. `block` is 0..255 and keeps the addresses of two runs apart."""
+    admin = {"name": "admin", "port": 9100, "protocol": "TCP"}
+    slices = [
+        endpoint_slice("cluster-1", "cluster", [endpoint(f"198.18.{block}.1"), endpoint(f"198.18.{block}.2")]),
+        endpoint_slice(
+            "headless-1",
+            "headless",
+            [
+                endpoint(f"198.18.{block}.11", "alpha"),
+                endpoint(f"198.18.{block}.12", "beta"),
+                endpoint(f"198.18.{block}.13"),
+                endpoint(f"198.18.{block}.14", "later", ready=False),
+            ],
+            [HTTP, admin],
+        ),
+        endpoint_slice("headless-both-1", "headless-both", [endpoint(f"198.18.{block}.21", "one"), endpoint(f"198.18.{block}.22")]),
+        endpoint_slice(
+            "headless-both-2", "headless-both", [endpoint(f"2001:db8:{block:x}::21", "one"), endpoint(f"2001:db8:{block:x}::22")]
+        ),
+        endpoint_slice("unready-1", "unready", [endpoint(f"198.18.{block}.31", ready=False)]),
+    ]
+    many: list[Object] = [endpoint(f"198.19.{block}.{n}", f"pod-{n}") for n in range(1, BIG + 1)]
+    slices += [endpoint_slice(f"big-{at // PER_SLICE + 1}", "big", many[at : at + PER_SLICE]) for at in range(0, BIG, PER_SLICE)]
+    balanced = {"loadBalancerClass": "svcdns.invalid/none", "allocateLoadBalancerNodePorts": False}
+    return [
+        service("cluster", ports=[HTTP, DNS]),
+        service("unnamed-port", ports=[{"port": 8080, "protocol": "TCP"}]),
+        service("nodeport", type="NodePort"),
+        service("loadbalancer", type="LoadBalancer", **balanced),
+        service("external", type="ExternalName", externalName=EXTERNAL),
+        service("dual", ipFamilyPolicy="PreferDualStack"),
+        service("headless", clusterIP="None", ports=[HTTP, admin]),
+        service("headless-both", clusterIP="None", ipFamilyPolicy="PreferDualStack"),
+        service("unready", clusterIP="None"),
+        service("empty", clusterIP="None"),
+        service("big", clusterIP="None"),
+        *slices,
+    ]
+
+
+class Lab:
+    """The namespace, and what checks do in it. `bound` is the seconds within which a change must be seen."""
+
+    def __init__(self, api: Api, namespace: str, block: int, bound: float) -> None:
+        self.namespace, self.block, self.bound = namespace, block, bound
+        self._api = api
+        self._made: list[str] = []
+        self._addresses = iter(range(200, 255))
+
+    async def open(self) -> Cluster:
+        """Makes everything; the cluster that this gives, as the API server stored it. Raises ConformanceError."""
+        stored = await self._create(
+            NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace, "labels": LABELS}}
+        )
+        made: list[Object] = [{**stored, "kind": "Namespace"}, {"kind": "Namespace", "metadata": {"name": "default"}}]
+        made += [await self.create(item) for item in objects(self.block)]
+        with contextlib.suppress(ConformanceError):  # not every kubeconfig may read it
+            made.append({**await self._api.get(path_of(SERVICES, "default", "kubernetes")), "kind": "Service"})
+        cluster = from_objects(made)
+        return Cluster(cluster.services, cluster.namespaces, complete=False)
+
+    async def create(self, item: Object) -> Object:
+        """Makes an object in the namespace."""
+        resource = SERVICES if item["kind"] == "Service" else SLICES
+        return {**await self._create(path_of(resource, self.namespace), item), "kind": item["kind"]}
+
+    async def service(self, item: Object) -> Service:
+        """Makes a Service; described as the API server stored it."""
+        return from_objects([await self.create(item)]).services[0]
+
+    async def change(self, kind: str, name: str, change: Object) -> Object:
+        """Changes an object by a merge patch; as the API server stored it."""
+        resource = SERVICES if kind == "Service" else SLICES
+        return {**await self._api.patch(path_of(resource, self.namespace, name), change), "kind": kind}
+
+    async def remove(self, kind: str, name: str) -> None:
+        """Deletes an object."""
+        await self._api.delete(path_of(SERVICES if kind == "Service" else SLICES, self.namespace, name))
+
+    def address(self) -> str:
+        """An address that no endpoint has had yet."""
+        return f"198.18.{self.block}.{next(self._addresses)}"
+
+    async def close(self) -> None:
+        """Removes all that was made, the last first. Raises ConformanceError that names what is left."""
+        left = []
+        try:
+            async with asyncio.timeout(CLEANING):
+                for path in reversed(self._made):
+                    try:
+                        await self._api.delete(path)
+                    except ConformanceError as error:
+                        left.append(str(error))
+        except TimeoutError:
+            left.append(f"not done in {CLEANING:g} s")
+        if left:
+            raise ConformanceError(f"namespace {self.namespace} could not be removed: {left[0]}")
+
+    async def _create(self, path: str, item: Object) -> Object:
+        self._made.append(f"{path}/{item['metadata']['name']}")
+        return await self._api.create(path, item)
+
+
+@contextlib.asynccontextmanager
+async def lab(api: Api, bound: float, rng: random.Random) -> AsyncIterator[tuple[Lab, Cluster]]:
+    """A lab with everything in it, removed at the end whatever happens, a cancellation included. Raises ConformanceError."""
+    one = Lab(api, f"svcdns-conformance-{rng.getrandbits(32):08x}", rng.randrange(256), bound)
+    try:
+        yield one, await one.open()
+    finally:
+        await asyncio.shield(asyncio.create_task(one.close()))

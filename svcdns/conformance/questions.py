@@ -1,0 +1,146 @@
+"""A question as the suite asks it, well-formed or odd on purpose: to a packet, to words, and to the `dig` line that shows the same.
+
+Sources: RFC 1035 §4.1, RFC 6891 §6.1; for the words of dig its manual (BIND 9.18).
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field, replace
+from typing import Final, Self
+
+from svcdns.wire import names
+from svcdns.wire.codes import RD, Class, Type, class_text, type_text
+
+_HEADER: Final = struct.Struct("!HHHHHH")
+_DIG_FLAGS: Final = (
+    (0x0400, "+aaflag"),
+    (0x0200, "+tcflag"),
+    (0x0080, "+raflag"),
+    (0x0040, "+zflag"),
+    (0x0020, "+adflag"),
+    (0x0010, "+cdflag"),
+)
+
+UDP_SIZE: Final = 1232
+"""What an ordinary query of the suite advertises: it fits every path (DNS flag day 2020)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opt:
+    """An OPT record to send: UDP size in octets, version, the 16 flag bits (DO is 0x8000), options as (code, data)."""
+
+    size: int = UDP_SIZE
+    version: int = 0
+    flags: int = 0
+    options: tuple[tuple[int, bytes], ...] = ()
+
+    def wire(self) -> bytes:
+        """The record's octets (RFC 6891 §6.1.2)."""
+        options = b"".join(struct.pack("!HH", code, len(data)) + data for code, data in self.options)
+        return b"\0" + struct.pack("!HHBBHH", Type.OPT, self.size, 0, self.version, self.flags, len(options)) + options
+
+    def dig(self) -> str:
+        """dig's words for it."""
+        words = [f"+edns={self.version}", f"+bufsize={self.size}"]
+        if self.flags & 0x8000:
+            words.append("+dnssec")
+        if self.flags & 0x7FFF:
+            words.append(f"+ednsflags={self.flags & 0x7FFF:#x}")
+        words += [f"+ednsopt={code}" + (f":{data.hex()}" if data else "") for code, data in self.options]
+        return " ".join(words + (["+noednsneg"] if self.version else []))
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """`name` is text with or without its final dot; `flags` are header bits with the opcode left out. `opts` is more than one OPT only
+    to be wrong on purpose; `repeat` is QDCOUNT, with the question written that often."""
+
+    name: str
+    rtype: int = Type.A
+    rclass: int = Class.IN
+    flags: int = RD
+    opcode: int = 0
+    opts: tuple[Opt, ...] = ()
+    tcp: bool = False
+    repeat: int = 1
+
+    def packet(self, ident: int) -> bytes:
+        """The message (RFC 1035 §4.1)."""
+        flags = self.flags & 0x87FF | self.opcode << 11
+        return (
+            _HEADER.pack(ident, flags, self.repeat, 0, 0, len(self.opts))
+            + self.section * self.repeat
+            + b"".join(o.wire() for o in self.opts)
+        )
+
+    @property
+    def section(self) -> bytes:
+        """The question section's octets, once."""
+        return names.from_text(self.name) + struct.pack("!HH", self.rtype, self.rclass)
+
+    def over_tcp(self) -> Self:
+        """The same over TCP."""
+        return replace(self, tcp=True)
+
+    def dig(self, host: str, port: int) -> str:
+        """The command line that asks the same; for what dig cannot send, one that sends the octets."""
+        if self.repeat > 1 or len(self.opts) > 1 or self.flags & 0x8000:
+            return raw_line(self.packet(0x1234), host, port)
+        words = [f"dig @{host} -p {port}", "+noall +comments +question +answer +authority +additional", "+ignore"]
+        words += ["+recurse" if self.flags & RD else "+norecurse", "+tcp" if self.tcp else "+notcp"]
+        flags = [word for bit, word in _DIG_FLAGS if self.flags & bit]
+        words += [*flags, *([] if self.flags & 0x20 else ["+noadflag"])]
+        words.append(" ".join(["+nocookie", *(opt.dig() for opt in self.opts)]) if self.opts else "+noedns")
+        if self.opcode:
+            words.append(f"+opcode={self.opcode}")
+        if not self.repeat:
+            return " ".join([*words, "+header-only"])
+        return " ".join(
+            [
+                *words,
+                *([f"-c {class_text(self.rclass)}"] if self.rclass != Class.IN else []),
+                f"-t {type_text(self.rtype)}",
+                f"-q '{self.name}'",
+            ]
+        )
+
+    def __str__(self) -> str:
+        """In a line: what is unusual about it in brackets."""
+        notes = ["TCP"] if self.tcp else []
+        if self.opcode:
+            notes.append(f"opcode {self.opcode}")
+        if self.repeat != 1:
+            notes.append(f"{self.repeat} questions")
+        if self.flags != RD:
+            notes.append(f"flags {self.flags:#06x}")
+        for opt in self.opts:
+            codes = " ".join(str(code) for code, _ in opt.options)
+            notes.append(f"EDNS {opt.version} size {opt.size} flags {opt.flags:#x}" + (f" options {codes}" if codes else ""))
+        return f"{self.name} {class_text(self.rclass)} {type_text(self.rtype)}" + (f" [{', '.join(notes)}]" if notes else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Octets:
+    """A packet that is no message, sent as it is; `what` says what is wrong with it."""
+
+    what: str
+    data: bytes = field(repr=False)
+    tcp: bool = False
+
+    def packet(self, ident: int) -> bytes:
+        """The octets, the first two of them the id if there are two."""
+        return ident.to_bytes(2, "big") + self.data[2:] if len(self.data) >= 2 else self.data
+
+    def dig(self, host: str, port: int) -> str:
+        """dig cannot send it; this can."""
+        return raw_line(self.data, host, port)
+
+    def __str__(self) -> str:
+        """What it is."""
+        return f"{len(self.data)} octets: {self.what}"
+
+
+def raw_line(packet: bytes, host: str, port: int) -> str:
+    """A shell line that sends octets over UDP and shows what comes."""
+    return f"echo {packet.hex()} | xxd -r -p | nc -u -w 2 {host} {port} | xxd"

@@ -1,0 +1,102 @@
+"""Where the description of the cluster comes from when nothing is made: the API server, read only, or what DNS itself tells."""
+
+from __future__ import annotations
+
+import asyncio
+
+from svcdns.conformance import expected
+from svcdns.conformance.api import KINDS, NAMESPACES, PODS, SERVICES, SLICES, Api, path_of
+from svcdns.conformance.asking import Server, Silence
+from svcdns.conformance.checking import Failed
+from svcdns.conformance.description import Cluster, Port, Service, from_objects
+from svcdns.conformance.errors import ConformanceError
+from svcdns.conformance.examiner import Examiner
+from svcdns.conformance.questions import Question
+from svcdns.wire.codes import Type
+
+USUAL = (
+    ("default", "kubernetes", (Port("https", "tcp", 443),)),
+    ("kube-system", "kube-dns", (Port("dns", "udp", 53), Port("dns-tcp", "tcp", 53), Port("metrics", "tcp", 9153))),
+)
+"""Services that clusters usually have, with the ports that they usually name."""
+POLL = 0.2
+
+
+async def read_cluster(api: Api) -> Cluster:
+    """Every Service, EndpointSlice and Namespace, and Pods if they may be read. Raises ConformanceError."""
+    listed = await asyncio.gather(
+        *(
+            api.listed(path, kind)
+            for path, kind in ((path_of(SERVICES), KINDS[SERVICES]), (path_of(SLICES), KINDS[SLICES]), (NAMESPACES, "Namespace"))
+        )
+    )
+    try:
+        pods = await api.listed(path_of(PODS), KINDS[PODS])
+    except ConformanceError:
+        pods = []
+    return from_objects([item for part in (*listed, pods) for item in part])
+
+
+async def discover(examiner: Examiner) -> Cluster:
+    """The usual Services, as far as the server itself tells of them; with them, one record is held against another."""
+    services, namespaces = [], {"default"}
+    for namespace, name, ports in USUAL:
+        found = Service(namespace, name, cluster_ips=await _addresses(examiner, examiner.under(name, namespace, "svc")))
+        if found.cluster_ips:
+            namespaces.add(namespace)
+            here = [port for port in ports if await _has_port(examiner, found, port)]
+            services.append(Service(namespace, name, cluster_ips=found.cluster_ips, ports=tuple(here)))
+    return Cluster(tuple(services), frozenset(namespaces), complete=False)
+
+
+async def _addresses(examiner: Examiner, name: str) -> tuple[str, ...]:
+    found: list[str] = []
+    for rtype in (Type.A, Type.AAAA):
+        try:
+            found += (await examiner.ask(name, rtype)).reply.data(rtype)
+        except Failed:
+            continue  # the checks will tell
+    return tuple(found)
+
+
+async def _has_port(examiner: Examiner, service: Service, port: Port) -> bool:
+    try:
+        answer = await examiner.ask(expected.port_name(port, service, examiner.zone), Type.SRV)
+    except Failed:
+        return False
+    return any(line.split()[2] == str(port.number) for line in answer.reply.data(Type.SRV))
+
+
+async def first_sign(server: Server, zone: str) -> None:
+    """Waits for any reply at all. Raises ConformanceError where none comes, over UDP or over TCP."""
+    packet = Question(zone, Type.SOA).packet(0x5356)
+    try:
+        await server.udp(packet)
+    except Silence as silence:
+        raise ConformanceError(f"{server.host} port {server.port} does not answer: {silence}") from None
+
+
+async def until_served(examiner: Examiner, patience: float) -> None:
+    """Waits until what was made is served: the first Service, the last and the largest. Raises ConformanceError."""
+    clock = asyncio.get_running_loop().time
+    end = clock() + patience
+    waited = [s for s in examiner.cluster.services if s.cluster_ips or s.endpoints]
+    for service in waited:
+        while True:
+            found: set[str] = set()
+            try:
+                name = expected.service_name(service, examiner.zone)
+                found = set((await examiner.ask(name, tcp=True)).reply.data(Type.A))
+                found |= set((await examiner.ask(name, Type.AAAA, tcp=True)).reply.data(Type.AAAA))
+            except Failed:
+                pass
+            if found == expected.addresses(service, 4) | expected.addresses(service, 6):
+                break
+            if clock() >= end:
+                if service is not waited[0]:
+                    return  # it serves the cluster: what is missing is for the checks to say
+                raise ConformanceError(
+                    f"{expected.service_name(service, examiner.zone)} is not served {patience:g} s after it was made: "
+                    "does the server watch this API server, and serve this zone?"
+                )
+            await asyncio.sleep(POLL)

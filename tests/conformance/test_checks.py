@@ -1,0 +1,100 @@
+"""Every check passes against a right server, and fails against one that is wrong in what it is there to see."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import re
+from collections.abc import AsyncIterator
+
+import pytest
+
+from svcdns.conformance.asking import Server
+from svcdns.conformance.checking import Outcome, Result, Severity
+from svcdns.conformance.checks import CHECKS
+from svcdns.conformance.description import Cluster
+from svcdns.conformance.examiner import Examiner
+from svcdns.conformance.lab import Lab
+from svcdns.conformance.running import run
+from tests.conformance.faults import FAULTS, NS
+from tests.conformance.model import ZONE, FakeApi, Fault, ModelServer
+
+KUBERNETES = {
+    "kind": "Service",
+    "metadata": {"name": "kubernetes", "namespace": "default"},
+    "spec": {"clusterIP": "10.96.0.1", "clusterIPs": ["10.96.0.1"], "ports": [{"name": "https", "port": 443, "protocol": "TCP"}]},
+}
+PATIENT, IMPATIENT = 5.0, 0.3
+"""Seconds for a reply: where all must come, and where one never will."""
+
+
+SILENCE = re.compile("no reply|not all of|TCP connection")
+SILENT = {"type-unknown", "header-cd", "tcp-reuse", "tcp-pipelining", "tcp-pieces", "udp-many", "edns-large-query"}
+"""Checks whose fault is that nothing comes."""
+
+
+@contextlib.asynccontextmanager
+async def examining(fault: Fault, timeout: float) -> AsyncIterator[Examiner]:
+    """An examiner of a model server with the lab's Services."""
+    api = FakeApi(KUBERNETES, {"kind": "Namespace", "metadata": {"name": "default"}}, ignores=fault.ignores)
+    async with ModelServer(api, fault).serving() as model:
+        server = Server("127.0.0.1", model.port, timeout=timeout, tries=1, silence=0.05)
+        await server.resolve()
+        lab = Lab(api, NS, 7, 0.4 if timeout == IMPATIENT else PATIENT)
+        yield Examiner(server, ZONE, await lab.open(), random.Random(1), lab)
+
+
+async def judged(name: str, fault: Fault, timeout: float) -> Result:
+    """How a check ends."""
+    async with examining(fault, timeout) as examiner:
+        (result,) = await run(examiner, [CHECKS[name]], limit=30)
+        return result
+
+
+@pytest.mark.parametrize("name", CHECKS)
+async def test_a_right_server_passes(name: str) -> None:
+    """And nothing is skipped in the suite's own namespace."""
+    result = await judged(name, Fault(), PATIENT)
+    assert result.outcome is Outcome.PASSED, (result.failure, result.note)
+
+
+@pytest.mark.parametrize("name", CHECKS)
+async def test_a_wrong_server_fails(name: str) -> None:
+    """With a failure that says what was asked, expected and got."""
+    result = await judged(name, FAULTS[name], IMPATIENT)
+    assert result.outcome is Outcome.FAILED, result.note
+    assert result.failure is not None
+    assert result.failure.question
+    assert result.failure.expected
+    assert name in SILENT or not SILENCE.search(result.failure.got), "the fault ended the server"
+    assert result.failure.dig.startswith(("dig @127.0.0.1 -p ", "echo "))
+
+
+def test_every_check_has_a_fault() -> None:
+    """And no fault is for a check that is gone."""
+    assert set(FAULTS) == set(CHECKS)
+
+
+@pytest.mark.parametrize("check", CHECKS.values(), ids=lambda check: check.name)
+def test_every_check_says_what_it_is_about(check) -> None:
+    """In a sentence, with a source; what only CoreDNS does is never required."""
+    assert check.explains.endswith(".")
+    assert (
+        "§" in check.rule
+        or "ISC" in check.rule
+        or "e2e" in check.rule
+        or check.severity is not Severity.REQUIRED
+        or "resolv.conf" in check.rule
+    )
+    assert not (check.severity is Severity.REQUIRED and "CoreDNS" in check.rule)
+
+
+async def test_without_a_cluster_little_is_tried() -> None:
+    """Checks that have nothing to try are skipped, and say what is missing."""
+    async with examining(Fault(), PATIENT) as examiner:
+        examiner.cluster, examiner.lab = Cluster(), None
+        results = {r.check.name: r for r in await run(examiner, CHECKS.values(), limit=30)}
+    assert results["clusterip-a"].outcome is Outcome.SKIPPED
+    assert results["change-created"].note == "changes are made with --kubeconfig only"
+    assert results["isc-edns"].outcome is Outcome.PASSED
+    assert Outcome.FAILED not in {r.outcome for r in results.values()}

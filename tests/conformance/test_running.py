@@ -1,0 +1,83 @@
+"""Running checks: bounds, order, and what makes a server conform."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import replace
+
+import pytest
+
+from svcdns.conformance.asking import Server
+from svcdns.conformance.checking import Check, Failed, Outcome, Result, Severity, Skipped, checker
+from svcdns.conformance.description import Cluster
+from svcdns.conformance.errors import ConformanceError
+from svcdns.conformance.examiner import Examiner
+from svcdns.conformance.running import conforms, run
+
+EXAMINER = Examiner(Server("127.0.0.1", 1), "z.", Cluster(), random.Random(1))
+
+
+def check(run_it, severity: Severity = Severity.REQUIRED) -> Check:
+    """A check that runs this."""
+    return Check("x", "g", severity, "RFC 1 §1", "It holds.", run_it)
+
+
+async def holds(_examiner: Examiner) -> None:
+    """Nothing is wrong."""
+
+
+async def fails(_examiner: Examiner) -> None:
+    """Something is."""
+    raise Failed("q", "this", "that")
+
+
+async def skips(_examiner: Examiner) -> None:
+    """Nothing to try."""
+    raise Skipped("no Service")
+
+
+async def api_refuses(_examiner: Examiner) -> None:
+    """A change that cannot be made tells nothing about the server."""
+    raise ConformanceError("API server: 403")
+
+
+async def hangs(_examiner: Examiner) -> None:
+    """Never ends."""
+    await asyncio.Event().wait()
+
+
+async def test_each_ends_with_a_result() -> None:
+    """In the order of the checks, told as they come."""
+    told: list[Result] = []
+    results = await run(EXAMINER, map(check, (hangs, holds, fails, skips, api_refuses)), limit=0.05, tell=told.append, together=5)
+    outcomes = [Outcome.FAILED, Outcome.PASSED, Outcome.FAILED, Outcome.SKIPPED, Outcome.SKIPPED]
+    assert [r.outcome for r in results] == outcomes
+    assert len(told) == 5
+    assert results[0].failure is not None
+    assert "time limit" in results[0].failure.expected
+    assert (results[3].note, results[4].note) == ("no Service", "API server: 403")
+
+
+async def test_only_so_many_at_a_time() -> None:
+    """And what comes after the time limit has failed without having run."""
+    results = await run(EXAMINER, [check(hangs), check(hangs), check(hangs)], limit=0.02, together=1)
+    assert {r.outcome for r in results} == {Outcome.FAILED}
+
+
+@pytest.mark.parametrize("severity", Severity)
+def test_only_required_checks_decide(severity: Severity) -> None:
+    """The others tell."""
+    result = Result(check(fails, severity), Outcome.FAILED, 0.0, Failed("q", "this", "that"))
+    assert conforms([result]) is (severity is not Severity.REQUIRED)
+    assert conforms([replace(result, outcome=Outcome.SKIPPED)])
+
+
+def test_a_name_is_given_once() -> None:
+    """Two checks of one name are a mistake of ours."""
+    into: dict[str, Check] = {}
+    register = checker("g", into)
+    register("a", Severity.REQUIRED, "RFC 1 §1")(holds)
+    assert into["a"].explains == "Nothing is wrong."
+    with pytest.raises(ValueError, match="two checks are named a"):
+        register("a", Severity.REQUIRED, "RFC 1 §1")(holds)
