@@ -74,6 +74,7 @@ TESTED_BY = {
     "svcdns.plugins.kubernetes.reverse": "tests/plugins/kubernetes/test_handler.py",
     "svcdns.plugins.rewrite.responses": "tests/plugins/rewrite/test_handler.py",
     "svcdns.plugins.rewrite.rules": "tests/plugins/rewrite/test_handler.py",
+    "svcdns.plugins.transfer.notifying": "tests/plugins/transfer/test_handler.py",
     "svcdns.serving.__main__": "tests/end_to_end/test_serving.py",
     "svcdns.serving.listening": "tests/serving/test_worker.py",
     "svcdns.supervisor.process": "tests/end_to_end/test_serving.py",

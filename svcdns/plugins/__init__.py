@@ -31,7 +31,7 @@ BUILT: Final[dict[str, str]] = {
     name: f"svcdns.plugins.{name}"
     for name in (
         "root", "reload", "bind", "debug", "ready", "health", "prometheus", "errors", "log", "loadbalance", "cache", "kubernetes", "file",
-        "loop", "forward", "whoami", "multisocket",
+        "loop", "forward", "transfer", "whoami", "multisocket",
         "acl", "autopath", "dns64", "hosts",
         "nsid", "bufsize", "local", "any", "chaos", "header", "minimal", "rewrite",
     )

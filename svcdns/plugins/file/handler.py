@@ -9,6 +9,7 @@ import msgspec
 from svcdns.chain.environment import Environment
 from svcdns.chain.handler import Following, joined, then
 from svcdns.chain.query import Answer, Query
+from svcdns.chain.zones import UnavailableError, ZoneOffer
 from svcdns.plugins.file.options import Options, Zones, data_key
 from svcdns.plugins.file.zone import RRset, Zone
 from svcdns.wire import names
@@ -28,7 +29,7 @@ class File:
 
     def __init__(self, options: Options, environment: Environment) -> None:
         """The zones' content comes from control, now or later."""
-        self._environment = environment
+        self._environment, self._started = environment, False
         self._lines: dict[bytes, Zones] = {}
         self._zones: dict[bytes, Zone] = {}
         for line in options.files:
@@ -43,11 +44,32 @@ class File:
         def loaded(content: bytes) -> None:
             self._zones[apex] = Zone(apex, content)
             self._environment.forget((_owner(apex),))
+            self._notify(apex)
 
         content = self._environment.data("file", key)
         if content is not None:
             self._zones[apex] = Zone(apex, content)
         self._environment.on_data("file", key, loaded)
+
+    def start(self) -> None:
+        """Tells the secondaries of the zones that are there already."""
+        self._started = True
+        for apex in self._zones:
+            self._notify(apex)
+
+    def _notify(self, apex: bytes) -> None:
+        if self._started and self._environment.first:
+            for transfer in self._environment.peers("transfer"):
+                transfer.notify(apex)
+
+    def transfer(self, zone: bytes, serial: int) -> ZoneOffer | None:
+        """The zone for `transfer`; see `chain.zones`."""
+        if zone not in self._lines:
+            return None
+        found = self._zones.get(zone)
+        if found is None:
+            raise UnavailableError(f"plugin/file: zone {names.to_text(zone)} is not loaded")
+        return found.offer(serial)
 
     def handle(self, query: Query, following: Following) -> Answer:
         """Answers names of the zones; others go on."""

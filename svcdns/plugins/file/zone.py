@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import msgspec
 
+from svcdns.chain.zones import ZoneOffer
 from svcdns.wire import names
 from svcdns.wire.codes import Type
 from svcdns.wire.reply import Record
@@ -36,6 +39,17 @@ class Zone:
     def ns(self) -> RRset:
         """The zone's own NS records."""
         return self.nodes[self.apex].get(Type.NS, ())
+
+    def offer(self, serial: int) -> ZoneOffer:
+        """The whole zone, name by name in the order of the file; its SOA alone where `serial` is the current one."""
+        whole = ZoneOffer(self.soa[0], self._without_soa())
+        return ZoneOffer(whole.soa, None) if serial and serial == whole.serial else whole
+
+    def _without_soa(self) -> Iterator[RRset]:
+        for name, node in self.nodes.items():
+            for rtype, rrset in node.items():
+                if not (rtype == Type.SOA and name == self.apex):
+                    yield rrset
 
     def rrset(self, name: bytes, rtype: int) -> RRset:
         """The records of a lowered name and type."""

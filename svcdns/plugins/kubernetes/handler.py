@@ -15,10 +15,11 @@ import msgspec
 from svcdns.chain.environment import Environment
 from svcdns.chain.handler import Following, joined, then
 from svcdns.chain.query import Answer, Query
+from svcdns.chain.zones import ZoneOffer
 from svcdns.cluster.addresses import from_reverse, rdata_of
 from svcdns.cluster.index import SERIAL, SYNC, Index
 from svcdns.cluster.objects import NO_PORT
-from svcdns.plugins.kubernetes import apex, qname, reverse
+from svcdns.plugins.kubernetes import apex, qname, reverse, transfer
 from svcdns.plugins.kubernetes.lookup import Found, Lookup
 from svcdns.plugins.kubernetes.options import Options
 from svcdns.plugins.kubernetes.qname import NoSuchNameError
@@ -91,8 +92,7 @@ class Kubernetes:
         zone = self._zone_of(query.key)
         if zone is None:
             return following(query)
-        multicluster = any(names.is_within(zone, other) for other in self._multicluster)
-        work = _Work(query, zone, query.name[len(query.name) - len(zone) :], multicluster, [])
+        work = _Work(query, zone, query.name[len(query.name) - len(zone) :], self._is_multicluster(zone), [])
         if query.rtype in (Type.AXFR, Type.IXFR):
             return bare(Rcode.REFUSED)
         try:
@@ -121,6 +121,15 @@ class Kubernetes:
         if len(labels) < 3 or self.index.service(namespace, labels[-3].decode("latin-1")) is not None:
             return None
         return zone
+
+    def transfer(self, zone: bytes, serial: int) -> ZoneOffer | None:
+        """The zone for `transfer`; see `chain.zones`."""
+        if self._zone_of(zone) is None:
+            return None
+        return transfer.offer(self.index, self.options, self._local, zone, serial, multicluster=self._is_multicluster(zone))
+
+    def _is_multicluster(self, zone: bytes) -> bool:
+        return any(names.is_within(zone, other) for other in self._multicluster)
 
     def _zone_of(self, key: bytes) -> bytes | None:
         for zone in self.zones:

@@ -9,9 +9,10 @@ import msgspec
 import pytest
 
 from svcdns.chain.query import Answer, Query
+from svcdns.chain.zones import UnavailableError
 from svcdns.plugins.file import File
 from svcdns.wire import names
-from svcdns.wire.codes import AA, Rcode
+from svcdns.wire.codes import AA, Rcode, Type
 from svcdns.wire.reply import UNTIL_CHANGED, Reply
 from svcdns.wire.zone_text import read
 from tests.support import world
@@ -45,7 +46,7 @@ GLUE = "add ns.example.org. 60 IN A 10.0.0.1"
 class World:
     """The plugin with one zone, whose content can change."""
 
-    def __init__(self, body: str = "", text: str | None = ZONE) -> None:
+    def __init__(self, body: str = "", text: str | None = ZONE, **surroundings: Any) -> None:
         """`body` is the directive's; without `text` the zone has not been read yet."""
         self.calls: dict[str, Callable[[bytes], None]] = {}
         self.forgotten: list[Any] = []
@@ -56,6 +57,7 @@ class World:
                 data=lambda _plugin, _key: self.content,
                 on_data=lambda _plugin, key, call: self.calls.update({key: call}),
                 forget=self.forgotten.append,
+                **surroundings,
             ),
         )
 
@@ -196,3 +198,55 @@ def test_a_changed_zone_answers_at_once() -> None:
     asked.change(ZONE.replace("10.0.0.3", "10.0.0.33"))
     assert world.shown(asked.ask("www.example.org.").answer) == ["www.example.org. 60 IN A 10.0.0.33"]
     assert asked.forgotten == [(("file", "example.org."),)]
+
+
+def test_whole_zone() -> None:
+    """All records but the SOA, which stands apart; only under the zone's own name."""
+    plugin = World().plugin
+    offer = plugin.transfer(names.from_text("example.org."), 0)
+    assert offer is not None
+    assert offer.records is not None
+    found = world.shown(record for portion in offer.records for record in portion)
+    expected = world.shown(r for r in read(ZONE, names.from_text("example.org."), "z") if r.rtype != Type.SOA)
+    assert sorted(found) == sorted(expected)
+    assert offer.serial == 7
+    assert plugin.transfer(names.from_text("www.example.org."), 0) is None
+
+
+def test_whole_zone_for_who_has_it() -> None:
+    """The SOA alone where the serial is equal."""
+    plugin = World().plugin
+    zone = names.from_text("example.org.")
+    current, other = plugin.transfer(zone, 7), plugin.transfer(zone, 8)
+    assert current is not None
+    assert current.records is None
+    assert other is not None
+    assert other.records is not None
+
+
+def test_a_zone_that_is_not_loaded_is_not_given() -> None:
+    """It is ours, and not there."""
+    with pytest.raises(UnavailableError, match=r"zone example\.org\. is not loaded"):
+        World(text=None).plugin.transfer(names.from_text("example.org."), 0)
+
+
+@pytest.mark.parametrize(
+    ("first", "expected"), [pytest.param(True, ["example.org."] * 2, id="one worker"), pytest.param(False, [], id="not the others")]
+)
+def test_secondaries_are_told(*, first: bool, expected: list[str]) -> None:
+    """At the start, and when the zone was read anew; before the start nobody is."""
+    told: list[str] = []
+
+    class Transfer:
+        """Writes down who is told what."""
+
+        def notify(self, zone: bytes) -> None:
+            """Of a zone."""
+            told.append(names.to_text(zone))
+
+    at = World(first=first, peers=lambda _: (Transfer(),))
+    at.change(ZONE)
+    assert told == []
+    at.plugin.start()
+    at.change(ZONE)
+    assert told == expected

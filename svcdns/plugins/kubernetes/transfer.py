@@ -1,0 +1,154 @@
+"""The whole of a cluster zone, as records (spec K16).
+
+Any name inside a configured zone may be asked for, and then the records are those of the cluster below that name, as with CoreDNS.
+What is not transferred: Pods, `dns-version`, PTRs, zonal names, and namespaces that are not exposed.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final, TypeVar
+
+from svcdns.chain.zones import UnavailableError, ZoneOffer, in_order
+from svcdns.cluster.addresses import endpoint_name, rdata_of
+from svcdns.cluster.index import Contents, Index, Key
+from svcdns.cluster.objects import Endpoint, EndpointSlice, ImportedSlice, Port, Service, ServiceImport
+from svcdns.plugins.kubernetes import apex
+from svcdns.plugins.kubernetes.options import Options
+from svcdns.wire import names
+from svcdns.wire.codes import Type
+from svcdns.wire.errors import NameTextError
+from svcdns.wire.names import ROOT
+from svcdns.wire.reply import Record
+
+_Slice = TypeVar("_Slice", EndpointSlice, ImportedSlice)
+_SRV: Final = struct.Struct("!HHH")
+WEIGHT: Final = 100
+SERVER_TTL: Final = 0
+"""The TTL that CoreDNS gives the addresses of name servers in a transfer."""
+
+
+def offer(index: Index, options: Options, local: tuple[str, ...], zone: bytes, serial: int, *, multicluster: bool) -> ZoneOffer:
+    """The zone, given lowered; a single SOA where `serial` is the current one. Raises UnavailableError before the first list."""
+    if not index.synced:
+        raise UnavailableError("plugin/kubernetes: the cluster has not been listed yet")
+    current = index.serials.multicluster if multicluster else index.serials.ordinary
+    soa = apex.soa(zone, options.ttl, current)
+    if serial and serial == current:
+        return ZoneOffer(soa, None)
+    writer = _Zone(zone, options, index.contents())
+    servers = tuple(writer.servers(index, local))
+    return ZoneOffer(soa, _all(servers, writer.imports() if multicluster else writer.services()))
+
+
+def _all(servers: tuple[Record, ...], rest: Iterator[Iterable[Record]]) -> Iterator[Iterable[Record]]:
+    yield servers
+    yield from rest
+
+
+class _Zone:
+    """Writes the records of one zone from the contents of one moment."""
+
+    def __init__(self, zone: bytes, options: Options, contents: Contents) -> None:
+        self.zone, self.options, self.contents, self.ttl = zone, options, contents, options.ttl
+
+    def servers(self, index: Index, local: tuple[str, ...]) -> Iterator[Record]:
+        """One NS record for each name of a server, then all addresses."""
+        found = apex.servers(index, local, [], pod_names=self.options.endpoint_pod_names)
+        placed = [(apex.name_below(base, label, self.zone), rdata_of(host)) for (host, _, label), base in found]
+        for name in dict.fromkeys(name for name, _ in placed):
+            yield Record(self.zone, Type.NS, self.ttl, name)
+        for name, address in placed:
+            if address is not None:
+                yield Record(name, address[0], SERVER_TTL, address[1])
+
+    def services(self) -> Iterator[Iterable[Record]]:
+        """The records of the Services, ordered by their names."""
+        for service in in_order(self.contents.services, _by_name):
+            if service is None or not self._exposed(service.namespace):
+                yield ()
+            elif service.external_name is not None:
+                yield self._alias(service, service.external_name)
+            elif service.cluster_ips and rdata_of(service.cluster_ips[0]) is not None:
+                yield self._fixed(service, service.cluster_ips)
+            else:
+                yield from self._endpoints(service, self.contents.slices)
+
+    def imports(self) -> Iterator[Iterable[Record]]:
+        """The records of the ServiceImports; endpoint names go without the cluster, as with CoreDNS."""
+        for imported in in_order(self.contents.imports, _by_name):
+            if imported is None or not self._exposed(imported.namespace):
+                yield ()
+            elif imported.ips and rdata_of(imported.ips[0]) is not None:
+                yield self._fixed(imported, imported.ips)
+            else:
+                yield from self._endpoints(imported, self.contents.imported)
+
+    def _exposed(self, namespace: str) -> bool:
+        wanted, lowered = self.options.namespaces, namespace.lower()
+        return lowered in self.contents.namespaces and (not wanted or lowered in wanted)
+
+    def _name(self, service: Service | ServiceImport, *labels: str) -> bytes:
+        """The name of an object, or one below it. Raises NameTextError."""
+        name = names.from_text(".".join((*labels, service.name, service.namespace, "svc")))[:-1] + self.zone
+        if len(name) > names.MAX_NAME:
+            raise NameTextError(f"name of {len(name)} octets")
+        return name
+
+    def _alias(self, service: Service, target: str) -> Iterator[Record]:
+        if rdata_of(target) is None:
+            try:
+                yield Record(self._name(service), Type.CNAME, self.ttl, names.from_text(target))
+            except NameTextError:
+                return
+
+    def _fixed(self, service: Service | ServiceImport, addresses: tuple[str, ...]) -> Iterator[Record]:
+        """Addresses, then for each port an SRV record at the Service's name, and one at the port's if it has a name."""
+        try:
+            name = self._name(service)
+            for address in addresses:
+                yield from self._address(name, address)
+            target = name if rdata_of(addresses[-1]) is not None else ROOT
+            for port in service.ports:
+                yield self._srv(name, WEIGHT, port, target)
+                if port.name:
+                    yield self._srv(self._port_name(service, port), WEIGHT, port, target)
+        except NameTextError:
+            return
+
+    def _endpoints(self, service: Service | ServiceImport, slices: Mapping[Key, tuple[_Slice, ...]]) -> Iterator[Iterable[Record]]:
+        for slice_ in slices.get((service.namespace.lower(), service.name.lower()), ()):
+            weight = max(1, int(100.0 / (100 * max(1, len(slice_.endpoints))) * 100))
+            for endpoint in slice_.endpoints:
+                yield self._endpoint(service, endpoint, slice_.ports, weight)
+        yield ()
+
+    def _endpoint(self, service: Service | ServiceImport, endpoint: Endpoint, ports: tuple[Port, ...], weight: int) -> Iterator[Record]:
+        """The address at the Service's name and at the endpoint's, then an SRV record for each port that has a name."""
+        label = endpoint_name(endpoint.address, endpoint.hostname, endpoint.target, pod_names=self.options.endpoint_pod_names)
+        try:
+            yield from self._address(self._name(service), endpoint.address)
+            name = self._name(service, label)
+            yield from self._address(name, endpoint.address)
+            target = name if rdata_of(endpoint.address) is not None else ROOT
+            for port in ports:
+                if port.name:
+                    yield self._srv(self._port_name(service, port), weight, port, target)
+        except NameTextError:
+            return
+
+    def _port_name(self, service: Service | ServiceImport, port: Port) -> bytes:
+        return self._name(service, f"_{port.name}".lower(), f"_{port.protocol}".lower())
+
+    def _address(self, name: bytes, address: str) -> Iterator[Record]:
+        packed = rdata_of(address)
+        if packed is not None:
+            yield Record(name, packed[0], self.ttl, packed[1])
+
+    def _srv(self, name: bytes, weight: int, port: Port, target: bytes) -> Record:
+        return Record(name, Type.SRV, self.ttl, _SRV.pack(0, weight, port.number & 0xFFFF) + target)
+
+
+def _by_name(item: Service | ServiceImport) -> tuple[str, ...]:
+    return item.name, item.namespace

@@ -1,0 +1,81 @@
+"""The options of `transfer` (spec C-transfer)."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from typing import Final
+
+from svcdns.chain.environment import Block
+from svcdns.corefile import reading
+from svcdns.corefile.blocks import Directive, Token
+from svcdns.corefile.errors import CorefileError
+
+EVERYBODY: Final = "*"
+DNS_PORT: Final = 53
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One `transfer` line: who may have the zones. `to` has addresses and ports, the address in its canonical text; `everybody`
+    stands for a `*` among them. `source` is the address that notifications are sent from, empty for any."""
+
+    zones: tuple[str, ...]
+    to: tuple[tuple[str, int], ...]
+    everybody: bool = False
+    source: str = ""
+
+    def allows(self, address: str) -> bool:
+        """Whether a client with that address, in canonical text, may have the zones."""
+        return self.everybody or any(address == host for host, _ in self.to)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """All `transfer` lines of a block, in file order."""
+
+    rules: tuple[Rule, ...]
+
+
+def parse(block: Block) -> Options:
+    """The options of the block's `transfer` directives. Raises CorefileError."""
+    return Options(tuple(_rule(directive, block) for directive in block.directives))
+
+
+def _rule(directive: Directive, block: Block) -> Rule:
+    words: list[Token] = []
+    source = ""
+    for line in reading.body(directive):
+        reading.no_body(line)
+        match line.name.text:
+            case "to":
+                words += reading.arguments(line, 1, reading.UNBOUNDED)
+            case "source":
+                if source:
+                    raise CorefileError(line.position, "source is given already")
+                source = _address(reading.argument(line))
+            case _:
+                raise reading.unknown_option(line, ("to", "source"))
+    if not words:
+        raise CorefileError(directive.position, "'to' is required")
+    to = tuple(_host_port(word) for word in words if word.text != EVERYBODY)
+    return Rule(reading.zones(directive.arguments, block.zones), to, len(to) < len(words), source)
+
+
+def _host_port(word: Token) -> tuple[str, int]:
+    """An address with or without a port: `192.0.2.1`, `192.0.2.1:53`, `2001:db8::1`, `[2001:db8::1]:53`."""
+    text = word.text
+    host, colon, port = text.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    if not colon or (":" in host and not bracketed):
+        return _address(word), DNS_PORT
+    if port and not (port.isdecimal() and int(port) <= 65535):
+        raise CorefileError(word.position, f"'{port}' is not a port; 0 to 65535 was expected")
+    return _address(Token(host[1:-1] if bracketed else host, word.position)), int(port or DNS_PORT)
+
+
+def _address(word: Token) -> str:
+    try:
+        return str(ipaddress.ip_address(word.text.partition("%")[0]))
+    except ValueError:
+        raise CorefileError(word.position, f"'{word.text}' is not an IP address") from None

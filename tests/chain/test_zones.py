@@ -1,0 +1,27 @@
+"""What whole zones are offered as."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from svcdns.chain.zones import RUN, ZoneOffer, in_order
+from tests.support import world
+
+
+@given(st.lists(st.text(max_size=2), max_size=5 * RUN))
+def test_in_order_sorts_everything(items: list[str]) -> None:
+    """None in between is work without an item."""
+    assert [item for item in in_order(items, lambda text: (text,)) if item is not None] == sorted(items)
+
+
+def test_in_order_works_in_small_pieces() -> None:
+    """Before the first item there is a None for each run that is sorted."""
+    found = list(in_order([str(number) for number in range(3 * RUN)], lambda text: (text,)))
+    assert found[:3] == [None, None, None]
+    assert found.count(None) == 3
+
+
+def test_the_serial_is_that_of_the_soa() -> None:
+    """RFC 1035 §3.3.13."""
+    assert ZoneOffer(world.records("a. 5 IN SOA ns.a. host.a. 4294967295 2 3 4 5")[0], None).serial == 4294967295

@@ -1,0 +1,177 @@
+"""The plugin `transfer`: who gets a zone, in what form, and who is told of a new one."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import msgspec
+import pytest
+
+from svcdns.chain.query import Client
+from svcdns.chain.zones import UnavailableError, ZoneOffer
+from svcdns.plugins.transfer import Transfer
+from svcdns.plugins.transfer.handler import AT_ONCE
+from svcdns.wire import names
+from svcdns.wire.codes import AA, CD, RD, Rcode
+from svcdns.wire.reply import NOT_REUSABLE, Reply, bare
+from tests.support import world
+from tests.support.scripted_upstream import ScriptedUpstream, answer
+
+TCP = Client("192.0.2.1", 40000, "192.0.2.53", 53, "tcp")
+UDP = msgspec.structs.replace(TCP, protocol="udp")
+SOA, *REST = world.records("example.org. 60 IN SOA ns.example.org. root.example.org. 7 2 3 4 30", "a.example.org. 5 IN A 192.0.2.1")
+BELOW = Reply(rcode=Rcode.NXDOMAIN)
+REFUSED = bare(Rcode.REFUSED)
+SERVFAIL = bare(Rcode.SERVFAIL)
+
+
+class Source:
+    """A plugin that has example.org with serial 7."""
+
+    name = "source"
+
+    def __init__(self) -> None:
+        """Has not been asked."""
+        self.asked: list[tuple[bytes, int]] = []
+
+    def transfer(self, zone: bytes, serial: int) -> ZoneOffer | None:
+        """The zone, nothing of others, a failure for broken.example.org."""
+        self.asked.append((zone, serial))
+        if zone == names.from_text("broken.example.org."):
+            raise UnavailableError("plugin/source: not there")
+        if zone != names.from_text("example.org."):
+            return None
+        return ZoneOffer(SOA, None if serial == 7 else iter([REST]))
+
+
+class NoSource:
+    """A plugin without zones."""
+
+    name = "other"
+
+
+def plugin(text: str = "transfer example.org {\n to *\n}", source: Source | None = None) -> Transfer:
+    """The plugin, with one that has zones behind one that has none."""
+    peers: tuple[Any, ...] = (NoSource(), source or Source())
+    return Transfer(world.options("transfer", text), world.environment(peers=lambda _: peers))
+
+
+def ask(handler: Transfer, rtype: str = "AXFR", name: str = "example.org.", **fields: Any) -> Reply:
+    """The plugin's reply to a client over TCP."""
+    return world.now(handler.handle(world.query(name, rtype, **{"client": TCP, **fields}), world.following(BELOW)))
+
+
+def sent(reply: Reply) -> list[str]:
+    """The records of a stream."""
+    assert reply.stream is not None
+    return world.shown(record for portion in reply.stream for record in portion)
+
+
+@pytest.mark.parametrize(
+    ("rtype", "serial"),
+    [
+        pytest.param("AXFR", None, id="AXFR"),
+        pytest.param("IXFR", 6, id="IXFR, older"),
+        pytest.param("IXFR", 0, id="IXFR, 0 stands for AXFR"),
+    ],
+)
+def test_a_zone_is_sent_between_its_soas(rtype: str, serial: int | None) -> None:
+    """AA; RD and CD as asked; nothing of it may be used again."""
+    source = Source()
+    reply = ask(plugin(source=source), rtype, "Example.ORG.", serial=serial, flags=RD | CD)
+    assert (reply.rcode, reply.flags, reply.lifetime) == (Rcode.NOERROR, AA | RD | CD, NOT_REUSABLE)
+    assert sent(reply) == world.shown((SOA, *REST, SOA))
+    assert source.asked == [(names.from_text("example.org."), serial or 0)]
+
+
+def test_ixfr_of_a_current_zone_is_its_soa() -> None:
+    """One message, without AA as with CoreDNS."""
+    assert ask(plugin(), "IXFR", serial=7) == Reply(flags=RD, answer=(SOA,))
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        pytest.param({"rtype": "A"}, BELOW, id="other types go on"),
+        pytest.param({"client": UDP}, REFUSED, id="over UDP"),
+        pytest.param({"client": UDP, "name": "example.net."}, REFUSED, id="over UDP, whatever the zone"),
+        pytest.param({"name": "example.net."}, BELOW, id="zones without a rule go on"),
+        pytest.param({"name": "sub.example.org."}, BELOW, id="zones that nobody has go on"),
+        pytest.param({"rtype": "IXFR"}, SERVFAIL, id="IXFR without a serial"),
+        pytest.param({"name": "broken.example.org."}, bare(Rcode.SERVFAIL, "plugin/source: not there"), id="a zone that is not there"),
+    ],
+)
+def test_what_is_not_sent(fields: dict[str, Any], expected: Reply) -> None:
+    """And what is answered instead."""
+    assert ask(plugin(), **fields) == expected
+
+
+@pytest.mark.parametrize(
+    ("to", "client", "allowed"),
+    [
+        pytest.param("192.0.2.1", "192.0.2.1", True, id="named"),
+        pytest.param("192.0.2.1:5353", "192.0.2.1", True, id="named with a port"),
+        pytest.param("192.0.2.2 192.0.2.1", "192.0.2.1", True, id="one of several"),
+        pytest.param("2001:DB8:0::1", "2001:db8::1", True, id="IPv6 in another spelling"),
+        pytest.param("fe80::1%eth0", "fe80::1%eth0", True, id="with a zone id"),
+        pytest.param("192.0.2.2", "192.0.2.1", False, id="somebody else"),
+        pytest.param("192.0.2.2 *", "192.0.2.1", True, id="everybody"),
+    ],
+)
+def test_who_may_have_a_zone(to: str, client: str, *, allowed: bool) -> None:
+    """The rest is refused, by a reply that is the plugin's own."""
+    reply = ask(plugin(f"transfer example.org {{\n to {to}\n}}"), client=msgspec.structs.replace(TCP, address=client))
+    assert (reply.stream is not None) == allowed
+    assert allowed or reply == Reply(rcode=Rcode.REFUSED, flags=RD)
+
+
+def test_the_longest_zone_decides() -> None:
+    """Whatever the order of the rules."""
+    rules = "transfer . {\n to *\n}\ntransfer example.org {\n to 192.0.2.9\n}\ntransfer org {\n to *\n}"
+    assert ask(plugin(rules)).rcode == Rcode.REFUSED
+
+
+def test_transfers_at_once_are_bounded() -> None:
+    """One that ended, or that nobody wants any more, makes room."""
+    handler = plugin()
+    streams = [ask(handler).stream for _ in range(AT_ONCE)]
+    for stream in streams:
+        assert stream is not None
+        next(stream)
+    assert ask(handler).rcode == Rcode.SERVFAIL
+    assert streams[0] is not None
+    streams[0].close()
+    assert sent(ask(handler))
+
+
+async def notified(to: str, *, zone: str = "example.org.", source: str = "") -> None:
+    """Tells everybody, and waits until that is done."""
+    handler = plugin(f"transfer example.org {{\n to {to}\n {source}\n}}")
+    handler.notify(names.from_text(zone))
+    for task in tuple(handler._tasks):
+        await task
+
+
+async def test_notifies_those_with_an_address() -> None:
+    """A NOTIFY question for the zone's SOA with AA (RFC 1996 §3), from the source address."""
+    async with ScriptedUpstream() as one, ScriptedUpstream() as other:
+        await notified(f"* 127.0.0.1:{one.port} 127.0.0.1:{other.port}", source="source 127.0.0.1")
+        for upstream in (one, other):
+            assert [(m.flags, names.to_text(m.name), m.rtype) for m, _ in upstream.asked] == [(4 << 11 | AA, "example.org.", 6)]
+
+
+async def test_notify_is_tried_three_times(caplog: pytest.LogCaptureFixture) -> None:
+    """Then a line says who did not take it."""
+    async with ScriptedUpstream(answer(rcode=Rcode.REFUSED)) as upstream:
+        with caplog.at_level(logging.WARNING):
+            await notified(f"127.0.0.1:{upstream.port}")
+        assert len(upstream.asked) == 3
+        assert caplog.messages == [f"zone example.org.: notification not accepted: 127.0.0.1:{upstream.port}: REFUSED"]
+
+
+async def test_zones_without_a_rule_notify_nobody() -> None:
+    """There is no `to` for them."""
+    async with ScriptedUpstream() as upstream:
+        await notified(f"127.0.0.1:{upstream.port}", zone="example.net.")
+        assert upstream.asked == []
