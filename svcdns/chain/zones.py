@@ -1,8 +1,7 @@
 """What a plugin that has whole zones offers to the plugin `transfer`, by a method `transfer(zone, serial)`.
 
 `zone` is the name that was asked for, lowered wire bytes; `serial` is what an IXFR client has, 0 for AXFR (RFC 1995 §2, §4). The method
-gives None where the plugin is not the zone's authority, and raises UnavailableError where it is, and the zone cannot be given. Records are
-those of the moment of the call, however long the sending takes.
+gives None where the plugin is not the zone's authority, and raises UnavailableError where it is, and the zone cannot be given.
 """
 
 from __future__ import annotations
@@ -27,16 +26,19 @@ class UnavailableError(SvcdnsError):
 
 
 class ZoneOffer(msgspec.Struct, frozen=True):
-    """A zone to be sent: its SOA, which begins and ends it, and what is between, in portions that take far less than 0.1 ms
-    to make, empty ones included; None where the client's serial is current and the SOA is all there is to say."""
+    """A zone to be sent. `soa` is that of now.
+
+    `records` gives all records of one moment, from its SOA to the same SOA again, in portions that take far less than 0.1 ms to make, empty
+    ones included. It is None where the client's serial is current, and `soa` all there is to say.
+    """
 
     soa: Record
     records: Iterator[Iterable[Record]] | None
 
-    @property
-    def serial(self) -> int:
-        """The zone's serial (RFC 1035 §3.3.13)."""
-        return int.from_bytes(self.soa.rdata[-20:-16], "big")
+
+def serial_of(soa: Record) -> int:
+    """The serial in an SOA record (RFC 1035 §3.3.13)."""
+    return int.from_bytes(soa.rdata[-20:-16], "big")
 
 
 def in_order(items: Sequence[T], key: Callable[[T], tuple[str, ...]]) -> Iterator[T | None]:

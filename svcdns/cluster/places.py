@@ -1,14 +1,13 @@
 """Where an index keeps its objects: encoded, each in one place that every way to it shares.
 
-An object that changes stays in its place, so the ways to it have to be touched only where they are new or gone. What is read of a moment is
-decoded when it is looked at, one object at a time.
+An object that changes stays in its place, so the ways to it have to be touched only where they are new or gone.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Generic, TypeVar, overload
+from collections.abc import Iterable
+from typing import Generic, TypeVar
 
 import msgspec
 
@@ -16,7 +15,6 @@ Key = tuple[str, str]
 """Namespace and name, lowered."""
 
 K = TypeVar("K")
-T = TypeVar("T")
 
 
 class Place(msgspec.Struct, gc=False):
@@ -64,53 +62,9 @@ class Places(Generic[K]):
         for key in after - before:
             self.add(key, place)
 
-    def encoded(self) -> dict[K, tuple[bytes, ...]]:
-        """What is kept under each key now."""
-        return {
-            key: tuple([place.data for place in found]) if isinstance(found, list) else (found.data,) for key, found in self._found.items()
-        }
-
-
-class Row(Sequence[T]):
-    """Objects of a moment, in no order."""
-
-    def __init__(self, places: Iterable[Place], decode: Callable[[bytes], T]) -> None:
-        """Takes what is in the places now."""
-        self._encoded, self._decode = [place.data for place in places], decode
-
-    @overload
-    def __getitem__(self, at: int) -> T: ...
-    @overload
-    def __getitem__(self, at: slice) -> list[T]: ...
-    def __getitem__(self, at: int | slice) -> T | list[T]:
-        """One object, or a part of them."""
-        if isinstance(at, slice):
-            return [self._decode(data) for data in self._encoded[at]]
-        return self._decode(self._encoded[at])
-
-    def __len__(self) -> int:
-        """How many there are."""
-        return len(self._encoded)
-
-
-class Table(Mapping[Key, tuple[T, ...]]):
-    """Objects of a moment by key."""
-
-    def __init__(self, places: Places[Key], decode: Callable[[bytes], T]) -> None:
-        """Takes what is in the places now."""
-        self._encoded, self._decode = places.encoded(), decode
-
-    def __getitem__(self, key: Key) -> tuple[T, ...]:
-        """The objects under a key."""
-        return tuple(map(self._decode, self._encoded[key]))
-
-    def __iter__(self) -> Iterator[Key]:
-        """The keys, in no order."""
-        return iter(self._encoded)
-
-    def __len__(self) -> int:
-        """How many keys there are."""
-        return len(self._encoded)
+    def items(self) -> Iterable[tuple[K, Place | list[Place]]]:
+        """Each key with its place, or its places."""
+        return self._found.items()
 
 
 def _key_of(place: Place) -> Key:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from svcdns.cluster.places import Place, Places, Row, Table
+from svcdns.cluster.places import Place, Places
 
 
 def place(name: str) -> Place:
@@ -40,16 +40,10 @@ def test_a_move_touches_what_is_new_or_gone() -> None:
     assert [names(places, key) for key in "xyz"] == [[], ["a"], ["a"]]
 
 
-def test_what_is_read_of_a_moment_stays() -> None:
-    """Places that change, come or go later do not show."""
-    places: Places[tuple[str, str]] = Places()
-    first, second = place("a"), place("b")
-    for one in (first, second):
-        places.add(("n", "web"), one)
-    row, table = Row([first, second], bytes.decode), Table(places, bytes.decode)
-    first.data = b"changed"
-    places.remove(("n", "web"), second)
-    places.add(("n", "db"), second)
-    assert (list(row), row[1], row[:1], len(row)) == (["a", "b"], "b", ["a"], 2)
-    assert table == {("n", "web"): ("a", "b")}
-    assert (len(table), table.get(("n", "db"), ())) == (1, ())
+def test_all_places_by_key() -> None:
+    """One, or a list of several."""
+    places: Places[str] = Places()
+    one, other = place("a"), place("b")
+    places.move(one, set(), {"x", "y"})
+    places.move(other, set(), {"y"})
+    assert dict(places.items()) == {"x": one, "y": [one, other]}

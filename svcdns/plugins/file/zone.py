@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from svcdns.chain.zones import ZoneOffer
+from svcdns.chain.zones import ZoneOffer, serial_of
 from svcdns.wire import names
 from svcdns.wire.codes import Type
 from svcdns.wire.reply import Record
@@ -42,14 +42,16 @@ class Zone:
 
     def offer(self, serial: int) -> ZoneOffer:
         """The whole zone, name by name in the order of the file; its SOA alone where `serial` is the current one."""
-        whole = ZoneOffer(self.soa[0], self._without_soa())
-        return ZoneOffer(whole.soa, None) if serial and serial == whole.serial else whole
+        soa = self.soa[0]
+        return ZoneOffer(soa, None if serial and serial == serial_of(soa) else self._whole(soa))
 
-    def _without_soa(self) -> Iterator[RRset]:
+    def _whole(self, soa: Record) -> Iterator[RRset]:
+        yield (soa,)
         for name, node in self.nodes.items():
             for rtype, rrset in node.items():
                 if not (rtype == Type.SOA and name == self.apex):
                     yield rrset
+        yield (soa,)
 
     def rrset(self, name: bytes, rtype: int) -> RRset:
         """The records of a lowered name and type."""

@@ -10,10 +10,12 @@ import struct
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, TypeVar
 
-from svcdns.chain.zones import UnavailableError, ZoneOffer, in_order
+from svcdns.chain.zones import UnavailableError, ZoneOffer, in_order, serial_of
 from svcdns.cluster.addresses import endpoint_name, rdata_of
-from svcdns.cluster.index import Contents, Index, Key
+from svcdns.cluster.contents import Contents
+from svcdns.cluster.index import Index
 from svcdns.cluster.objects import Endpoint, EndpointSlice, ImportedSlice, Port, Service, ServiceImport
+from svcdns.cluster.places import Key
 from svcdns.plugins.kubernetes import apex
 from svcdns.plugins.kubernetes.options import Options
 from svcdns.wire import names
@@ -33,18 +35,20 @@ def offer(index: Index, options: Options, local: tuple[str, ...], zone: bytes, s
     """The zone, given lowered; a single SOA where `serial` is the current one. Raises UnavailableError before the first list."""
     if not index.synced:
         raise UnavailableError("plugin/kubernetes: the cluster has not been listed yet")
-    current = index.serials.multicluster if multicluster else index.serials.ordinary
-    soa = apex.soa(zone, options.ttl, current)
-    if serial and serial == current:
-        return ZoneOffer(soa, None)
-    writer = _Zone(zone, options, index.contents())
-    servers = tuple(writer.servers(index, local))
-    return ZoneOffer(soa, _all(servers, writer.imports() if multicluster else writer.services()))
 
+    def soa() -> Record:
+        return apex.soa(zone, options.ttl, index.serials.multicluster if multicluster else index.serials.ordinary)
 
-def _all(servers: tuple[Record, ...], rest: Iterator[Iterable[Record]]) -> Iterator[Iterable[Record]]:
-    yield servers
-    yield from rest
+    def whole() -> Iterator[Iterable[Record]]:
+        writer = _Zone(zone, options, (yield from index.contents()))
+        own, servers = (soa(),), tuple(writer.servers(index, local))
+        yield own
+        yield servers
+        yield from writer.imports() if multicluster else writer.services()
+        yield own
+
+    now = soa()
+    return ZoneOffer(now, None if serial and serial == serial_of(now) else whole())
 
 
 class _Zone:

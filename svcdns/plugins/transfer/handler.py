@@ -13,7 +13,7 @@ from typing import Final
 from svcdns.chain.environment import Environment
 from svcdns.chain.handler import Following
 from svcdns.chain.query import Answer, Query
-from svcdns.chain.zones import UnavailableError, ZoneOffer
+from svcdns.chain.zones import UnavailableError, ZoneOffer, serial_of
 from svcdns.plugins.transfer.notifying import notify
 from svcdns.plugins.transfer.options import Options, Rule
 from svcdns.wire import names
@@ -60,11 +60,11 @@ class Transfer:
         if offer is None:
             return following(query)
         if offer.records is None:
-            self._log("zone %s: serial %d is current, told to %s", query, offer.serial)
+            self._log("zone %s: serial %d is current, told to %s", query, offer.soa)
             return Reply(flags=query.reply_flags, answer=(offer.soa,))  # without AA, as CoreDNS has it
         if self._sending >= AT_ONCE:
             return bare(Rcode.SERVFAIL, f"plugin/transfer: {AT_ONCE} transfers are on their way already")
-        return Reply(flags=query.reply_flags | AA, stream=self._stream(query, offer.soa, offer.records, offer.serial))
+        return Reply(flags=query.reply_flags | AA, stream=self._stream(query, offer.records))
 
     def _offer(self, zone: bytes, serial: int) -> ZoneOffer | None:
         """What the first plugin in chain order that has the zone offers."""
@@ -75,21 +75,20 @@ class Transfer:
                     return offer
         return None
 
-    def _stream(
-        self, query: Query, soa: Record, records: Iterable[Iterable[Record]], serial: int
-    ) -> Generator[Iterable[Record], None, None]:
-        """The zone between its SOAs; counts itself among those that are on their way."""
+    def _stream(self, query: Query, zone: Iterable[Iterable[Record]]) -> Generator[Iterable[Record], None, None]:
+        """The zone's records; counts itself among those that are on their way."""
         self._sending += 1
+        portion: Iterable[Record] = ()
         try:
-            yield (soa,)
-            yield from records
-            yield (soa,)
-            self._log("zone %s with serial %d sent to %s", query, serial)
+            for portion in zone:
+                yield portion
+            for soa in portion:  # a zone ends with its SOA
+                self._log("zone %s with serial %d sent to %s", query, soa)
         finally:
             self._sending -= 1
 
-    def _log(self, text: str, query: Query, serial: int) -> None:
-        self._environment.log.info(text, names.to_text(query.key), serial, query.client.address)
+    def _log(self, text: str, query: Query, soa: Record) -> None:
+        self._environment.log.info(text, names.to_text(query.key), serial_of(soa), query.client.address)
 
     def _rule_for(self, key: bytes) -> Rule | None:
         return next((rule for zone, rule in self._rules if names.is_within(key, zone)), None)

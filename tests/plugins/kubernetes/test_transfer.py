@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from svcdns.chain.zones import UnavailableError, ZoneOffer
+from svcdns.chain.zones import UnavailableError, ZoneOffer, serial_of
 from svcdns.cluster.changes import Gone, Kind, Put, Serials
 from svcdns.cluster.objects import ClusterObject, Endpoint, EndpointSlice, ImportedSlice, Namespace, Port, Service, ServiceImport
 from svcdns.plugins.kubernetes import Kubernetes
@@ -26,7 +26,9 @@ def offered(handler: Kubernetes, zone: str = "cluster.local.", serial: int = 0) 
 def records(offer: ZoneOffer) -> list[str]:
     """What is between the SOAs."""
     assert offer.records is not None
-    return world.shown(record for portion in offer.records for record in portion)
+    first, *between, last = [record for portion in offer.records for record in portion]
+    assert first == last
+    return world.shown(between)
 
 
 def zone(
@@ -192,7 +194,7 @@ def test_a_current_serial_gets_the_soa_alone() -> None:
     assert offered(handler, serial=5).records is None
     assert offered(handler, serial=6).records is not None
     assert offered(handler, "clusterset.local.", 6).records is None
-    assert offered(handler, "clusterset.local.").serial == 6
+    assert serial_of(offered(handler, "clusterset.local.").soa) == 6
 
 
 def test_a_zone_is_that_of_one_moment() -> None:
@@ -200,14 +202,19 @@ def test_a_zone_is_that_of_one_moment() -> None:
     found = index(NS, Service("d", "a", ("10.0.0.1",)), Service("d", "hl", ("None",)), slice_ := EndpointSlice("d", "s", "hl", (), ()))
     found.apply(Put(EndpointSlice("d", "s", "hl", (), (Endpoint("10.1.0.1"),))))
     handler = plugin(found=found)
-    before, again = offered(handler), offered(handler)
-    expected = records(before)
+    expected = records(offered(handler))
+    begun = offered(handler).records
+    assert begun is not None
+    first = [record for _ in range(5) for record in next(begun)]
+    assert world.shown(first)[0].split()[6] == "0"
     found.apply(Gone(Kind.SERVICE, "d", "a"))
     found.apply(Put(slice_))
     found.apply(Serials(9, 9, 9))
-    assert records(again) == expected
-    assert again.serial == 0
+    rest = [record for portion in begun for record in portion]
+    assert world.shown([*first, *rest][1:-1]) == expected
+    assert rest[-1] == first[0]
     assert records(offered(handler)) == []
+    assert serial_of(offered(handler).soa) == 9
 
 
 def test_part_of_a_cluster_is_not_given_for_the_whole() -> None:

@@ -42,7 +42,7 @@ class Source:
             raise UnavailableError("plugin/source: not there")
         if zone != names.from_text("example.org."):
             return None
-        return ZoneOffer(SOA, None if serial == 7 else iter([REST]))
+        return ZoneOffer(SOA, None if serial == 7 else iter([(SOA,), REST, (SOA,)]))
 
 
 class NoSource:
