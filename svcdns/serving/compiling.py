@@ -22,18 +22,22 @@ from svcdns.serving import absent, transfers
 from svcdns.serving.accounting import Accounts, is_counted
 from svcdns.serving.answer_table import AnswerTable, Countdown, Entry
 from svcdns.telemetry.clock import Clock
-from svcdns.wire import question, rotation
+from svcdns.wire import question
 from svcdns.wire.aging import ttl_offsets
-from svcdns.wire.codes import Rcode
+from svcdns.wire.codes import TC, Rcode
 from svcdns.wire.message import MAX_MESSAGE, encode_reply, udp_limit
 from svcdns.wire.question import Request
 from svcdns.wire.reply import NOT_REUSABLE, UNTIL_CHANGED, Audience, Count, Edns, Reply, bare
+from svcdns.wire.rotation import Rotation
 
 Send = Callable[[bytes], None]
 """Sends a finished reply to whoever asked, now or later, once; empty bytes mean that there is none to send."""
 
-ROTATIONS: Final = 16
-"""Variants that a load-balanced answer is compiled in, at most."""
+ROTATIONS: Final = 32
+"""Variants that a load-balanced answer is compiled in, where that shows every record."""
+MAX_ROTATIONS: Final = 64
+MAX_ROTATED_OCTETS: Final = 128 << 10
+TRUNCATED: Final = TC >> 8
 
 log = logging.getLogger("svcdns")
 _random: Final = random.Random()
@@ -167,17 +171,21 @@ class _Order(msgspec.Struct, gc=False):
             and desk.table.changes == self.changes
             and desk.table.sighted(self.key)
         )
-        if reply.rotate:
-            variants = rotation.rotations(reply, ROTATIONS if keep else 1, _random)
-            wires = tuple(encode_reply(request, variant, limit, desk.listener.echoed) for variant in variants)
-        else:
-            wires = (encode_reply(request, reply, limit, desk.listener.echoed),)
+        wires = self._rotated(reply, limit, keep=keep) if reply.rotate else (encode_reply(request, reply, limit, desk.listener.echoed),)
         self.send(wires[0])
         counts = self._account(reply, len(wires[0]))
         if keep:
             self._store(reply, wires, counts)
         elif self.route.absent is not None and reply.rcode == Rcode.NXDOMAIN and reply.lifetime == UNTIL_CHANGED:
             self._note_absent(reply, wires[0])
+
+    def _rotated(self, reply: Reply, limit: int, *, keep: bool) -> tuple[bytes, ...]:
+        """The reply in a random order, and where it is kept in others besides."""
+        echoed = self.desk.listener.echoed
+        rotation = Rotation(reply, _random)
+        first = encode_reply(self.request, rotation.variant(0, 1), limit, echoed)
+        count = variants(first, rotation.widest) if keep else 1
+        return (first, *(encode_reply(self.request, rotation.variant(number, count), limit, echoed) for number in range(1, count)))
 
     async def _stream(self, reply: Reply, outlet: transfers.Outlet) -> None:
         """Sends a reply of several messages, and counts it as one."""
@@ -221,6 +229,15 @@ class _Order(msgspec.Struct, gc=False):
         if self.route.observers:
             entry.seen = (self.query, reply, self.route)
         table.put(entry)
+
+
+def variants(wire: bytes, widest: int) -> int:
+    """How many variants a reply is compiled in: each record comes first equally often, and truncated ones show every record in turn."""
+    count = ROTATIONS
+    if wire[2] & TRUNCATED:
+        shown = max(1, int.from_bytes(wire[6:8], "big"))
+        count = min(MAX_ROTATIONS, max(ROTATIONS, -(-widest // shown)))
+    return max(1, min(widest, count, MAX_ROTATED_OCTETS // len(wire)))
 
 
 def _bad_version(request: Request, query: Query) -> bytes:

@@ -9,13 +9,13 @@ from collections.abc import Callable
 
 from svcdns.chain.routing import Route
 from svcdns.serving.accounting import DURATIONS
-from svcdns.serving.compiling import ROTATIONS, Desk
+from svcdns.serving.compiling import Desk
 from svcdns.serving.udp import UdpReader
 
 SLICE = 256
 """Entries folded between two looks at the clock."""
-TIRED = ROTATIONS * 8
-"""Hits after which a load-balanced entry is compiled anew, in another random order."""
+TIRED = 8
+"""Uses of each variant after which a load-balanced entry is compiled anew, in another random order."""
 
 
 def fold(desk: Desk, readers: list[UdpReader], breathe: Callable[[], None]) -> None:
@@ -33,7 +33,7 @@ def fold(desk: Desk, readers: list[UdpReader], breathe: Callable[[], None]) -> N
         sums[id(entry.counts)] = (entry.counts, before + hits)
         _, before = routes.get(id(entry.route), (None, 0))
         routes[id(entry.route)] = (entry.route, before + hits)
-        if len(entry.wires) > 1 and entry.hits > TIRED:
+        if len(entry.wires) > 1 and entry.hits > TIRED * len(entry.wires):
             table.drop(entry.key)
     for number, (counts, hits) in enumerate(sums.values()):
         if number % SLICE == SLICE - 1:

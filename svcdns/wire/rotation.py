@@ -1,12 +1,12 @@
 """Varying the order of address records, so that clients that take the first one spread over all.
 
 The order inside a section is CNAMEs first, then other types as they stand, then addresses, then MX, as CoreDNS's `loadbalance` sends
-them (RFC 1794 asks only that the order varies). The same set in `n` rotations puts each record first equally often.
+them (RFC 1794 asks only that the order varies). The same set turned `n` times by the n-th part of its length puts each record first
+equally often.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from random import Random
 from typing import Final
 
@@ -30,42 +30,36 @@ def in_order(records: Section) -> Section:
     return (*cnames, *rest, *addresses, *exchanges)
 
 
-def shuffled(records: Section, random: Random) -> Section:
-    """The section in order, with its addresses and its MX records each in random order."""
-    return _arranged(records, lambda group: random.sample(group, len(group)))
+class Rotation:
+    """A reply whose address and MX records were put in random order once, to be turned step by step."""
+
+    def __init__(self, reply: Reply, random: Random) -> None:
+        """Takes the reply apart; nothing of it changes."""
+        self._reply = reply
+        self._sections = [_parted(section, random) for section in (reply.answer, reply.authority, reply.additional)]
+        self.widest = max(len(group) for _, *groups in self._sections for group in groups)
+        """Records of the largest group that is turned: the most variants that differ in what comes first."""
+
+    def variant(self, number: int, of: int) -> Reply:
+        """Number 0 is the random order itself; the others turn each group on by that part of its length."""
+        answer, authority, additional = (
+            (*head, *_turned(addresses, number, of), *_turned(exchanges, number, of)) for head, addresses, exchanges in self._sections
+        )
+        return msgspec.structs.replace(self._reply, answer=answer, authority=authority, additional=additional)
 
 
-def rotations(reply: Reply, most: int, random: Random) -> tuple[Reply, ...]:
-    """The reply in up to `most` variants: one random order, turned step by step. One variant where nothing can vary."""
-    sections = [shuffled(s, random) for s in (reply.answer, reply.authority, reply.additional)]
-    widest = max((max(_count(s, _ADDRESSES), _count(s, (Type.MX,))) for s in sections), default=0)
-    variants = min(widest, most)
-    if variants < 2:
-        return (_with(reply, sections),)
-    return tuple(_with(reply, [_turned(s, number, variants) for s in sections]) for number in range(variants))
+Parts = tuple[list[Record], list[Record], list[Record]]
+"""What is not turned, the addresses, and the mail exchanges of a section."""
 
 
-def _with(reply: Reply, sections: list[Section]) -> Reply:
-    return msgspec.structs.replace(reply, answer=sections[0], authority=sections[1], additional=sections[2])
-
-
-def _count(records: Section, types: tuple[int, ...]) -> int:
-    return sum(1 for r in records if r.rtype in types)
-
-
-def _turned(records: Section, number: int, variants: int) -> Section:
-    def turn(group: list[Record]) -> list[Record]:
-        cut = number * len(group) // variants
-        return group[cut:] + group[:cut]
-
-    return _arranged(records, turn)
-
-
-def _arranged(records: Section, arrange: Callable[[list[Record]], list[Record]]) -> Section:
-    if len(records) < 2:
-        return records
+def _parted(records: Section, random: Random) -> Parts:
     ordered = in_order(records)
-    addresses = [r for r in ordered if r.rtype in _ADDRESSES]
-    exchanges = [r for r in ordered if r.rtype == Type.MX]
-    head = len(ordered) - len(addresses) - len(exchanges)
-    return (*ordered[:head], *arrange(addresses), *arrange(exchanges))
+    addresses = [record for record in ordered if record.rtype in _ADDRESSES]
+    exchanges = [record for record in ordered if record.rtype == Type.MX]
+    head = list(ordered[: len(ordered) - len(addresses) - len(exchanges)])
+    return head, random.sample(addresses, len(addresses)), random.sample(exchanges, len(exchanges))
+
+
+def _turned(group: list[Record], number: int, of: int) -> list[Record]:
+    cut = number * len(group) // of
+    return group[cut:] + group[:cut]

@@ -6,6 +6,7 @@ import asyncio
 
 import dns.message
 import dns.rcode
+import pytest
 
 from svcdns.chain.query import Answer, Query
 from svcdns.chain.routing import Listener, Route
@@ -168,3 +169,29 @@ def test_hits_are_folded_into_the_counters() -> None:
     assert found["coredns_dns_responses_total", "dns://:53", "b.", "", "NOERROR", "errors"] == 12
     assert found["coredns_dns_request_size_bytes", "dns://:53", "b.", "", "udp"] == 12
     assert world.counters.values[cell] - before == 10
+
+
+@pytest.mark.parametrize(
+    ("count", "size", "shown"), [pytest.param(40, 0, 40, id="40 at 512"), pytest.param(500, 1232, 500, id="500 at 1232")]
+)
+def test_truncated_replies_show_every_address_in_turn(count: int, size: int, shown: int) -> None:
+    """No endpoint is left out because it never fits: a few answers later it is among those that do."""
+    answer = records(*[f"a.b. 5 IN A 10.0.{n >> 8}.{n & 255}" for n in range(count)])
+    world = World(Reply(answer=answer, rotate=True, lifetime=UNTIL_CHANGED))
+    options = {"use_edns": 0, "payload": size} if size else {}
+    for _ in range(2):
+        assert dns.message.from_wire(world.ask(**options)).flags & dns.flags.TC
+    (entry,) = world.table.young.values()
+    seen = {rdata.to_text() for wire in entry.wires for rrset in dns.message.from_wire(b"\0\0" + wire).answer for rdata in rrset}
+    assert len(seen) == shown
+
+
+def test_a_name_asked_once_a_change_starts_anywhere() -> None:
+    """The first answer behind a change is in random order too."""
+    answer = records(*[f"a.b. 5 IN A 10.0.0.{n}" for n in range(8)])
+    world = World(Reply(answer=answer, rotate=True, lifetime=UNTIL_CHANGED, owners=(("fact",),)))
+    first = set()
+    for _ in range(60):
+        first.add(dns.message.from_wire(world.ask()).answer[0][0].to_text())
+        world.table.forget([("fact",)])
+    assert len(first) > 5

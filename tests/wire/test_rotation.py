@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from svcdns.wire.reply import Reply
-from svcdns.wire.rotation import in_order, rotations, shuffled
+from svcdns.wire.rotation import Rotation, in_order
 from tests.support import world
 
 
@@ -19,32 +19,38 @@ def addresses(count: int) -> Reply:
     return Reply(answer=world.records(*lines))
 
 
+def rotations(reply: Reply, count: int, seed: int) -> list[Reply]:
+    """The reply in so many variants."""
+    made = Rotation(reply, Random(seed))
+    return [made.variant(number, count) for number in range(count)]
+
+
 @given(st.integers(2, 40), st.integers(2, 16), st.integers())
 def test_each_variant_is_the_same_set(count: int, most: int, seed: int) -> None:
-    """Nothing is lost or doubled, the alias stays in front, and there are no more variants than asked for."""
+    """Nothing is lost or doubled, and the alias stays in front."""
     reply = addresses(count)
-    variants = rotations(reply, most, Random(seed))
-    assert len(variants) == min(count, most)
-    for variant in variants:
+    for variant in rotations(reply, most, seed):
         assert variant.answer[0] == reply.answer[0]
         assert Counter(variant.answer) == Counter(reply.answer)
 
 
-def test_each_address_comes_first_equally_often() -> None:
-    """Over all variants."""
-    first = Counter(variant.answer[1] for variant in rotations(addresses(4), 16, Random(1)))
-    assert set(first.values()) == {1}
+@given(st.integers(1, 40), st.integers())
+def test_each_address_comes_first_equally_often(count: int, seed: int) -> None:
+    """Over as many variants as there are addresses."""
+    first = Counter(variant.answer[1] for variant in rotations(addresses(count), count, seed))
+    assert (set(first.values()), len(first)) == ({1}, count)
 
 
-def test_one_address_has_one_variant() -> None:
-    """There is nothing to vary."""
-    assert rotations(addresses(1), 16, Random(1)) == (addresses(1),)
+def test_the_widest_group_counts() -> None:
+    """Addresses of either family, wherever they stand."""
+    reply = Reply(answer=world.records("a. 5 IN SRV 0 0 1 b."), additional=world.records("b. 5 IN A 10.0.0.1", "b. 5 IN AAAA ::1"))
+    assert [Rotation(r, Random(1)).widest for r in (addresses(7), reply, Reply())] == [7, 2, 0]
 
 
 def test_the_order_is_random() -> None:
     """Not the one that came."""
-    records = addresses(8).answer
-    assert len({shuffled(records, Random(seed)) for seed in range(20)}) > 10
+    reply = addresses(8)
+    assert len({rotations(reply, 1, seed)[0].answer for seed in range(20)}) > 10
 
 
 def test_kinds() -> None:
