@@ -29,7 +29,7 @@ def run(argv: Sequence[str], prog: str = "svcdns") -> int:
     from svcdns.supervisor import process
 
     options = {"conf": arguments.conf, "port": arguments.port, "quiet": arguments.quiet}
-    return process.run(["--options", json.dumps(options)], arguments.pidfile)
+    return process.run(["--options", json.dumps(options)], arguments.pidfile, pin=arguments.pin)
 
 
 def version() -> str:

@@ -18,14 +18,14 @@ from svcdns.serving.accounting import Accounts
 from svcdns.serving.answer_table import AnswerTable
 from svcdns.serving.compiling import Desk
 from svcdns.serving.draining import add_drain, remove_drain
+from svcdns.serving.limits import memory_limit, table_budget
 from svcdns.serving.tcp import TcpConnection, TcpConnections, Timeouts
 from svcdns.serving.udp import SocketErrors, UdpReader
 from svcdns.telemetry.clock import Clock
 from svcdns.telemetry.counters import Counters
 
-UDP_TABLE_BUDGET: Final = 48 << 20
-TCP_TABLE_BUDGET: Final = 8 << 20
-"""Octets for the answer tables of a listener's two protocols."""
+_SHARES: Final = {"udp": 3, "tcp": 1}
+"""How tables divide a worker's budget: most questions come over UDP."""
 
 log = logging.getLogger("svcdns")
 Where = tuple[str, int]
@@ -63,7 +63,8 @@ class Listening:
         self._slots: frozenset[int] = frozenset()
         self._listeners: dict[Where, Listener] = {}
         self._desks: dict[tuple[str, int, str, int], Desk] = {}
-        self._tables: dict[tuple[str, int, str], AnswerTable] = {}
+        self._tables: dict[tuple[str, int, str, int], AnswerTable] = {}
+        self._limit = memory_limit()
         self.connections = TcpConnections()
         self.readers: list[UdpReader] = []
 
@@ -136,6 +137,15 @@ class Listening:
             elif active and not self._wanted(held):
                 self._stop(held)
         self.readers = [held.reader for held in self._held.values() if held.reader is not None]
+        self._divide()
+
+    def _divide(self) -> None:
+        """Gives every table its share of the budget, which all tables of all workers together stay within."""
+        workers = 1 + max((held.described.slot for held in self._held.values()), default=0)
+        budget = table_budget(self._limit, workers)
+        whole = sum(_SHARES[proto] for _, _, proto, _ in self._tables)
+        for (_, _, proto, _), table in self._tables.items():
+            table.budget = budget * _SHARES[proto] // whole
 
     async def _start(self, held: _Held) -> None:
         desk = self._desk(held.described)
@@ -163,9 +173,7 @@ class Listening:
         key = (described.host, described.port, described.proto, family)
         desk = self._desks.get(key)
         if desk is None:
-            table_key = (described.host, described.port, described.proto + str(family))
-            budget = UDP_TABLE_BUDGET if described.proto == "udp" else TCP_TABLE_BUDGET
-            table = self._tables[table_key] = AnswerTable(budget, self._clock)
+            table = self._tables[key] = AnswerTable(0, self._clock)
             accounts = Accounts(self._counters, listener.server, described.proto, family)
             desk = self._desks[key] = Desk(listener, table, accounts, self._clock, described.proto)
         return desk

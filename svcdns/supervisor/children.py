@@ -5,6 +5,7 @@ started again more and more slowly."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -87,3 +88,11 @@ class Child:
         if not last:
             return now - max(self.started, awake_since) > FIRST_BEAT
         return now - max(last, awake_since) > SILENCE
+
+
+def keep_on_processor(pid: int, slot: int) -> None:
+    """Keeps the worker of a slot on one of the processors that this program may use; nothing where that cannot be done."""
+    if sys.platform == "linux":
+        allowed = sorted(os.sched_getaffinity(0))
+        with contextlib.suppress(OSError):
+            os.sched_setaffinity(pid, {allowed[slot % len(allowed)]})

@@ -14,7 +14,7 @@ import sys
 import time
 from typing import Any, Final
 
-from svcdns.supervisor.children import Child
+from svcdns.supervisor.children import Child, keep_on_processor
 from svcdns.supervisor.sockets import ListenError, Listening, Sockets
 from svcdns.telemetry import shared
 from svcdns.telemetry.channel import ChannelClosedError, Message
@@ -41,8 +41,9 @@ class _ExitError(Exception):
 class Supervisor:
     """Keeps control and workers alive until told to stop."""
 
-    def __init__(self, control_arguments: list[str]) -> None:
-        """`control_arguments` are given to control as they are."""
+    def __init__(self, control_arguments: list[str], *, pin: bool = False) -> None:
+        """`control_arguments` are given to control as they are; `pin` keeps each worker on a processor of its own."""
+        self._pin = pin
         self._shared = shared.make()
         os.set_inheritable(self._shared, True)
         self._regions = shared.regions(self._shared)
@@ -154,6 +155,8 @@ class Supervisor:
                     self._connect(slot)
         else:
             slot = self._workers.index(child)
+            if self._pin:
+                keep_on_processor(child.pid, slot)
             self._send_sockets([child], self._sockets.all, [])
             self._assign()
             self._connect(slot)
@@ -299,8 +302,8 @@ def say(line: str) -> None:
         return
 
 
-def run(control_arguments: list[str], pidfile: str | None = None) -> int:
-    """Runs the program; the exit code. `pidfile` gets the process id."""
+def run(control_arguments: list[str], pidfile: str | None = None, *, pin: bool = False) -> int:
+    """Runs the program; the exit code. `pidfile` gets the process id; `pin` keeps each worker on a processor of its own."""
     if pidfile:
         try:
             with open(pidfile, "w", encoding="ascii") as file:
@@ -308,4 +311,4 @@ def run(control_arguments: list[str], pidfile: str | None = None) -> int:
         except OSError as error:
             sys.stderr.write(f"cannot write the pidfile {pidfile}: {error.strerror}\n")
             return 1
-    return Supervisor(control_arguments).run()
+    return Supervisor(control_arguments, pin=pin).run()

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import struct
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
 
-from svcdns.supervisor.children import FIRST_BEAT, SETTLED, SILENCE, SLOWEST, Child
+from svcdns.supervisor.children import FIRST_BEAT, SETTLED, SILENCE, SLOWEST, Child, keep_on_processor
 from svcdns.telemetry.shared import REGION_SIZE
 
 
@@ -75,3 +77,16 @@ def test_a_new_life_begins_without_a_beat(child: Child) -> None:
     beat(child, 50.0)
     child.start(100.0)
     assert not child.is_silent(101.0, 0.0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel of macOS has no affinity")
+def test_workers_are_kept_on_processors_of_their_own() -> None:
+    """In turn, on those that the program may use."""
+    allowed = sorted(os.sched_getaffinity(0))
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        try:
+            for slot in range(3):
+                keep_on_processor(child.pid, slot)
+                assert os.sched_getaffinity(child.pid) == {allowed[slot % len(allowed)]}
+        finally:
+            child.kill()
