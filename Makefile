@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 RUN_STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
 
-.PHONY: help demo test check format lint types layers integration bench bench-smoke image lock clean
+.PHONY: help demo test check conformance format lint types layers integration bench bench-smoke image lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -44,6 +44,9 @@ layers: $(DEV_STAMP)  ## import layers and fences
 format: $(DEV_STAMP)  ## write the format, and what the linter can mend
 	$(BIN)/ruff check --fix --exit-zero .
 	$(BIN)/ruff format .
+
+conformance: $(DEV_STAMP)  ## the real server against recorded answers, and against itself after many changes
+	$(BIN)/python -m pytest -m conformance tests/conformance
 
 integration: $(DEV_STAMP)  ## against the API server that KUBECONFIG names
 	$(BIN)/python -m pytest -m integration -p no:randomly tests/integration

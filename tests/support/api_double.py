@@ -1,6 +1,8 @@
 """A double of the Kubernetes API server, as far as a cluster DNS reads it: paged lists, watches with bookmarks, every way of failing.
 
-It runs in its own thread, so that blocking tests can use it. `bench/cluster.py` fills it with a large cluster.
+It runs in its own thread, so that blocking tests can use it. `bench/cluster.py` fills it with a large cluster. Lists and watches
+obey label selectors, and field selectors as far as a cluster DNS has one. It knows plain lists only: a request for a streamed
+list would be refused, as by an old server.
 """
 
 from __future__ import annotations
@@ -10,29 +12,34 @@ import json
 import ssl
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self, TypeVar
 
 from aiohttp import web
 
+from tests.support.selectors import label_selector
+
 T = TypeVar("T")
 Object = dict[str, Any]
+Selects = Callable[[Object], bool]
 
 SERVICES = "/api/v1/services"
 NAMESPACES = "/api/v1/namespaces"
 PODS = "/api/v1/pods"
 SLICES = "/apis/discovery.k8s.io/v1/endpointslices"
-PATHS = {"Service": SERVICES, "Namespace": NAMESPACES, "Pod": PODS, "EndpointSlice": SLICES}
+IMPORTS = "/apis/multicluster.x-k8s.io/v1alpha1/serviceimports"
+PATHS = {"Service": SERVICES, "Namespace": NAMESPACES, "Pod": PODS, "EndpointSlice": SLICES, "ServiceImport": IMPORTS}
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What the next request is met with: a status with its text, or (`status` 0) a cut connection."""
+    """What a request is met with: a status with its text, (`status` 0) a cut connection, or nothing at all (`stalled`)."""
 
     status: int = 0
     message: str = ""
     headers: dict[str, str] = field(default_factory=dict)
+    stalled: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,13 +63,15 @@ class ApiDouble:
         """`page` bounds the objects of a page besides the client's own limit."""
         self.requests: list[Request] = []
         self.faults: dict[str, deque[Fault | None]] = {path: deque() for path in PATHS.values()}
+        self.standing: Fault | None = None
+        """What every request is met with that no other fault awaits."""
         self.port = 0
         self._page, self._tls = page, tls
         self._version = 100
         self._oldest = 0
         self._objects: dict[str, dict[tuple[str, str], Object]] = {path: {} for path in PATHS.values()}
-        self._history: list[tuple[int, str, bytes]] = []
-        self._watches: dict[asyncio.Queue[bytes | None], str] = {}
+        self._history: list[tuple[int, str, _Event]] = []
+        self._watches: dict[asyncio.Queue[bytes | None], tuple[str, Selects]] = {}
         self._snapshots: dict[str, list[Object]] = {}
         for item in objects:
             self._store(item)
@@ -129,7 +138,7 @@ class ApiDouble:
 
     def cut(self, path: str) -> None:
         """Cuts the watches of a resource."""
-        self._in_loop(lambda: [queue.put_nowait(None) for queue, watched in self._watches.items() if watched == path])
+        self._in_loop(lambda: [queue.put_nowait(None) for queue, (watched, _) in self._watches.items() if watched == path])
 
     def fail(self, path: str, *faults: Fault | None) -> None:
         """Meets the next requests of a resource with faults, one each; None lets one through."""
@@ -141,7 +150,7 @@ class ApiDouble:
 
     def watching(self, path: str) -> int:
         """How many watches of a resource are open."""
-        return sum(watched == path for watched in self._watches.values())
+        return sum(watched == path for watched, _ in self._watches.values())
 
     # -- inside its thread
 
@@ -177,30 +186,36 @@ class ApiDouble:
     def _change(self, event: str, item: Object) -> None:
         path = PATHS[item["kind"]]
         key = _key(item)
-        event = event or ("MODIFIED" if key in self._objects[path] else "ADDED")
+        before = self._objects[path].get(key)
         stored = self._store(item)
         if event == "DELETED":
             del self._objects[path][key]
-        line = json.dumps({"type": event, "object": stored}).encode() + b"\n"
-        self._history.append((self._version, path, line))
-        self._send(path, line)
+        change = _Event(before, stored, gone=event == "DELETED")
+        self._history.append((self._version, path, change))
+        for queue, (watched, selects) in self._watches.items():
+            if watched == path and (line := change.line(selects)):
+                queue.put_nowait(line)
 
     def _send(self, path: str, line: bytes) -> None:
-        for queue, watched in self._watches.items():
+        for queue, (watched, _) in self._watches.items():
             if watched == path:
                 queue.put_nowait(line)
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         self.requests.append(Request(request.path, dict(request.query), dict(request.headers)))
         faults = self.faults[request.path]
-        fault = faults.popleft() if faults else None
+        fault = faults.popleft() if faults else self.standing
         if fault is not None:
-            return self._fault(request, fault)
+            return await self._fault(request, fault)
+        if "sendInitialEvents" in request.query:
+            return _status(422, "sendInitialEvents is forbidden for watch", {})
         if "watch" in request.query:
             return await self._watch(request)
         return self._list(request)
 
-    def _fault(self, request: web.Request, fault: Fault) -> web.StreamResponse:
+    async def _fault(self, request: web.Request, fault: Fault) -> web.StreamResponse:
+        if fault.stalled:
+            await asyncio.Event().wait()
         if fault.status:
             return _status(fault.status, fault.message, fault.headers)
         assert request.transport is not None
@@ -209,7 +224,7 @@ class ApiDouble:
 
     def _list(self, request: web.Request) -> web.StreamResponse:
         token = request.query.get("continue", "")
-        items = self._snapshots.get(token.split("@")[0]) if token else list(self._objects[request.path].values())
+        items = self._snapshots.get(token.split("@")[0]) if token else self._selected(request)
         if items is None:
             return _status(410, "the provided continue parameter is too old", {})
         limit = min(int(request.query.get("limit", "0")) or len(items) or 1, self._page or len(items) or 1)
@@ -223,6 +238,10 @@ class ApiDouble:
         body = {"kind": "List", "apiVersion": "v1", "metadata": metadata, "items": items[start : start + limit]}
         return web.Response(body=json.dumps(body).encode(), content_type="application/json")
 
+    def _selected(self, request: web.Request) -> list[Object]:
+        selects = _selects(request.query)
+        return [item for item in self._objects[request.path].values() if selects(item)]
+
     async def _watch(self, request: web.Request) -> web.StreamResponse:
         since = int(request.query["resourceVersion"])
         if since < self._oldest:
@@ -231,10 +250,11 @@ class ApiDouble:
         response.enable_chunked_encoding()
         await response.prepare(request)
         queue: asyncio.Queue[bytes | None] = asyncio.Queue()
-        for version, path, line in self._history:
-            if version > since and path == request.path:
+        selects = _selects(request.query)
+        for version, path, change in self._history:
+            if version > since and path == request.path and (line := change.line(selects)):
                 queue.put_nowait(line)
-        self._watches[queue] = request.path
+        self._watches[queue] = request.path, selects
         try:
             while True:
                 line = await queue.get()
@@ -246,6 +266,30 @@ class ApiDouble:
         finally:
             del self._watches[queue]
         return response
+
+
+@dataclass(frozen=True)
+class _Event:
+    """A change of an object, as a watch with some selector sees it: one that leaves the selection is deleted for it."""
+
+    before: Object | None
+    after: Object
+    gone: bool
+
+    def line(self, selects: Selects) -> bytes:
+        was = self.before is not None and selects(self.before)
+        now = not self.gone and selects(self.after)
+        if not was and not now:
+            return b""
+        kind = "DELETED" if not now else "MODIFIED" if was else "ADDED"
+        return json.dumps({"type": kind, "object": self.after}).encode() + b"\n"
+
+
+def _selects(query: Mapping[str, str]) -> Selects:
+    """The objects that the selectors of a request leave."""
+    labels = label_selector(query.get("labelSelector", ""))
+    phases = {part.removeprefix("status.phase!=") for part in query.get("fieldSelector", "").split(",")}
+    return lambda item: labels(item["metadata"].get("labels") or {}) and item.get("status", {}).get("phase") not in phases
 
 
 def _key(item: Object) -> tuple[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import re
 import signal
 import socket
@@ -37,15 +38,16 @@ def until(what: str, probe: Callable[[], T], patience: float = PATIENCE) -> T:
 
 
 def free_port() -> int:
-    """A port that the kernel has free for UDP and TCP on loopback."""
+    """A port that is free for UDP and TCP on loopback, below those that the kernel gives to clients, so that none of them takes it meanwhile."""
     while True:
+        port = random.randint(10_000, 30_000)
         with socket.socket() as tcp, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
-            tcp.bind(("127.0.0.1", 0))
             try:
-                udp.bind(("127.0.0.1", tcp.getsockname()[1]))
+                tcp.bind(("127.0.0.1", port))
+                udp.bind(("127.0.0.1", port))
             except OSError:
                 continue
-            return int(tcp.getsockname()[1])
+            return port
 
 
 def http(port: int, path: str) -> tuple[int, str]:
