@@ -70,20 +70,20 @@ class Listener:
         return f"dns://[{self.host}]:{self.port}" if ":" in self.host else f"dns://{self.host}:{self.port}"
 
     def find(self, key: bytes, rtype: int) -> Route | None:
-        """The route of a name, lowered, or None. A DS question belongs to the parent zone where this listener serves it."""
+        """The route of a name, lowered, or None.
+
+        A DS question belongs to a zone above; it is given to the highest that this listener serves below the root, as by CoreDNS.
+        """
         at, routes = 0, self.routes
-        found = None
-        while True:
+        above = None
+        while key[at]:
             route = routes.get(key[at:])
             if route is not None:
-                if rtype != Type.DS:
+                if rtype != Type.DS or route.entry is None:
                     return route
-                found = route if found is None or at > 0 else found
-                if at > 0:
-                    return route
-            if not key[at]:
-                return found
+                above = route
             at += 1 + key[at]
+        return above or routes.get(ROOT)
 
     def route(self, query: Query) -> Route:
         """The route that answers, DROPPED where the question is to be refused before any chain."""

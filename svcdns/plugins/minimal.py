@@ -15,7 +15,8 @@ from svcdns.chain.environment import Block, Environment
 from svcdns.chain.handler import Following, then
 from svcdns.chain.query import Answer, Query
 from svcdns.corefile import reading
-from svcdns.wire.reply import Reply
+from svcdns.wire.codes import Rcode
+from svcdns.wire.reply import Reply, bare
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,8 @@ class Minimal:
         """Asks on, and shortens what comes back."""
 
         def shortened(reply: Reply) -> Reply:
+            if not reply.written and not reply.error:
+                return bare(Rcode.SERVFAIL)  # CoreDNS has no message to look at here and breaks; a zone transfer's REFUSED ends so
             if not reply.written or reply.silent or classify(query, reply) is not MessageType.NOERROR:
                 return reply
             return msgspec.structs.replace(reply, authority=(), additional=(), edns=None)

@@ -29,7 +29,7 @@ def listener(*zones: str, host: str = "") -> Listener:
         pytest.param("b.c.", "A", "b.c.", id="apex"),
         pytest.param("xb.c.", "A", "c.", id="whole labels only"),
         pytest.param("b.c.", "DS", "c.", id="DS belongs to the parent"),
-        pytest.param("x.b.c.", "DS", "b.c.", id="DS inside the zone"),
+        pytest.param("x.b.c.", "DS", "c.", id="DS inside the zone goes up all the same"),
         pytest.param("c.", "DS", "c.", id="DS where there is no parent"),
         pytest.param("d.", "A", None, id="nobody's"),
     ],
@@ -41,10 +41,13 @@ def test_finds_the_zone(name: str, rtype: str, zone: str | None) -> None:
 
 
 def test_the_root_takes_the_rest() -> None:
-    """And nobody is refused."""
+    """And nobody is refused; a DS question stays below it where it can."""
     found = listener(".", "b.c.").find(names.from_text("d."), Type.A)
     assert found is not None
     assert found.zone_text == "."
+    below = listener(".", "b.c.").find(names.from_text("b.c."), Type.DS)
+    assert below is not None
+    assert below.zone_text == "b.c."
 
 
 def test_refused_before_any_chain() -> None:

@@ -44,6 +44,11 @@ def test_leaves_alone(reply: Reply, rtype: str) -> None:
     assert ask(reply, rtype) is reply
 
 
+def test_a_bare_code_without_an_error() -> None:
+    """As the REFUSED of a zone transfer is: CoreDNS fails over it."""
+    assert ask(bare(Rcode.REFUSED), "AXFR").rcode == Rcode.SERVFAIL
+
+
 def test_takes_no_words() -> None:
     """It has no options."""
     assert world.options("minimal", "minimal") == Options()
