@@ -17,7 +17,7 @@ import sys
 import time
 from pathlib import Path
 
-from bench import machine, memory, peers, throughput
+from bench import changing, latency, machine, memory, peers, scaling, throughput
 from bench.dnsperf import BrokenError
 from bench.results import OURS, as_json, table
 from bench.run import Options, Run, Scenario
@@ -31,7 +31,13 @@ SCENARIOS: dict[str, Scenario] = {
     "miss": throughput.miss,
     "external": throughput.external,
     "tcp": throughput.tcp,
+    "latency": latency.latency,
+    "change": changing.change,
+    "start": changing.start,
     "memory": memory.memory,
+    "workers": scaling.workers,
+    "growth": scaling.growth,
+    "endurance": scaling.endurance,
 }
 
 

@@ -82,12 +82,13 @@ class PssSampler:
 
 
 def spawn(command: Sequence[str], cpus: Sequence[int], **options: Any) -> subprocess.Popen[bytes]:
-    """Starts a process on some cores, in a session of its own."""
-
-    def pin() -> None:
-        os.sched_setaffinity(0, cpus)
-
-    return subprocess.Popen(command, preexec_fn=pin, start_new_session=True, **options)  # noqa: PLW1509  (no threads are started before)
+    """Starts a process on some cores, which it inherits from this thread, in a session of its own."""
+    own = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cpus)
+    try:
+        return subprocess.Popen(command, start_new_session=True, **options)
+    finally:
+        os.sched_setaffinity(0, own)
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
