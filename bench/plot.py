@@ -54,11 +54,9 @@ def charts(report: dict[str, Any]) -> dict[str, Chart]:
         ("changes", "while 200 endpoints a second change"),
         ("relist", f"while {report['services'] * 10:,} endpoints are listed"),
     ):
-        rows = [
-            (row, row["measure"].removeprefix(f"{state}, ")) for row in _rows(report, "latency") if row["measure"].startswith(f"{state}, ")
-        ]
-        places = [(float(k), label) for k, (_, label) in enumerate(rows)]
-        series = _series([(x, row) for (x, _), (row, _) in zip(places, rows, strict=True)])
+        rows = [row for row in _rows(report, "latency") if row["measure"].startswith(f"{state}, p")]
+        places = [(float(k), row["measure"].partition(", ")[2]) for k, row in enumerate(rows)]
+        series = _series([(float(k), row) for k, row in enumerate(rows)])
         title = f"Latency at 5,000 questions a second, {words}"
         found[f"latency-{state}"] = Chart(title, "percentile", "milliseconds (logarithmic)", places, series, log=True, note=note)
     sizes = [(row, re.search(r"([\d,]+)$", row["measure"])) for row in _rows(report, "growth")]
@@ -86,7 +84,8 @@ def _series(rows: Sequence[tuple[float, dict[str, Any]]]) -> dict[str, list[Poin
 def _note(report: dict[str, Any]) -> str:
     machine = report["machine"]
     rounds = f"{report['rounds']} round{'s' * (report['rounds'] != 1)} of {report['seconds']} s"
-    return f"{machine['cpu']}, {machine['cores']} cores, Linux {machine['kernel']}; commit {machine['commit']}; {rounds}; bars: range of the rounds"
+    where = f"{machine['cpu']}, {machine['cores']} cores, Linux {machine['kernel']}"
+    return f"{where}; commit {machine['commit']}; {rounds}; bars: range of the rounds"
 
 
 # -- drawing
@@ -95,13 +94,14 @@ def _note(report: dict[str, Any]) -> str:
 def draw(chart: Chart) -> str:
     """The chart as SVG."""
     heights = _y_ticks(chart)
+    middle = (TOP + HEIGHT - BOTTOM) / 2
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" font-size="12" fill="#222">',
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/>',
         _text(LEFT, 26, chart.title, size=15),
         _text(LEFT, HEIGHT - 10, chart.note, size=9),
         _text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 32, chart.x_label, anchor="middle"),
-        f'<g transform="rotate(-90 20 {(TOP + HEIGHT - BOTTOM) / 2})">{_text(20, (TOP + HEIGHT - BOTTOM) / 2, chart.y_label, anchor="middle")}</g>',
+        f'<g transform="rotate(-90 20 {middle})">{_text(20, middle, chart.y_label, anchor="middle")}</g>',
     ]
     for value in heights:
         y = _y(chart, heights, value)

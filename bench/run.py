@@ -86,8 +86,8 @@ class Run:
         return dnsperf.run(load, server.port, path, self.options.cores.asker)
 
     def warm(self, server: Server, path: Path) -> None:
-        """Asks an input twice: what is asked a second time is what caches keep."""
-        for _ in range(2):
+        """Asks an input twice: what is asked a second time is what caches keep. Of more workers each has a cache, and any may be asked."""
+        for _ in range(2 if server.site.workers == 1 else 6 * server.site.workers):
             dnsperf.run(Load(seconds=0), server.port, path, self.options.cores.asker)
 
     # -- rows
