@@ -33,6 +33,6 @@ BUILT: Final[dict[str, str]] = {
         "root", "reload", "bind", "debug", "ready", "health", "prometheus", "errors", "log", "loadbalance", "cache", "kubernetes", "file",
         "loop", "forward", "transfer", "whoami", "multisocket",
         "acl", "autopath", "dns64", "hosts",
-        "nsid", "bufsize", "local", "any", "chaos", "header", "minimal", "rewrite",
+        "nsid", "bufsize", "local", "any", "chaos", "header", "minimal", "rewrite", "template",
     )
 }  # fmt: skip

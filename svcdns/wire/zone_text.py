@@ -58,9 +58,17 @@ def read(text: str, origin: bytes, path: str, default_ttl: int = 3600) -> list[R
     return _Reader(origin, path, default_ttl).run(text)
 
 
+def read_record(text: str, default_ttl: int = 3600) -> Record:
+    """The first record of a text, of any class, with names relative to the root. No file is read. Raises ZoneFileError."""
+    found = _Reader(names.ROOT, "text", default_ttl, depth=MAX_INCLUDES, classes=frozenset(Class.__members__)).run(text)
+    if not found:
+        raise ZoneFileError("text without a record")
+    return found[0]
+
+
 class _Reader:
-    def __init__(self, origin: bytes, path: str, ttl: int, depth: int = 0) -> None:
-        self.origin, self.path, self.ttl, self.depth = origin, path, ttl, depth
+    def __init__(self, origin: bytes, path: str, ttl: int, depth: int = 0, classes: frozenset[str] = frozenset({"IN"})) -> None:
+        self.origin, self.path, self.ttl, self.depth, self.classes = origin, path, ttl, depth, classes
         self.owner: bytes | None = None
         self.number = 0
         self.records: list[Record] = []
@@ -159,12 +167,14 @@ class _Reader:
         self.records += inner.run(text)
 
     def _record(self, words: list[_Word]) -> None:
-        ttl, rest = self.ttl, list(words)
+        ttl, rclass, rest = self.ttl, Class.IN, list(words)
         while rest and not rest[0].quoted:
             text = rest[0].text
             if _TTL.fullmatch(text):
                 ttl = self._seconds(text)
-            elif text.upper() != "IN":
+            elif text.upper() in self.classes:
+                rclass = Class[text.upper()]
+            else:
                 break
             rest.pop(0)
         if not rest:
@@ -174,7 +184,7 @@ class _Reader:
             raise self._error(f"class {kind}; IN was expected")
         rtype = self._type(kind)
         assert self.owner is not None
-        self.records.append(Record(self.owner, rtype, ttl, self._rdata(kind, rtype, rest), Class.IN))
+        self.records.append(Record(self.owner, rtype, ttl, self._rdata(kind, rtype, rest), rclass))
 
     def _type(self, text: str) -> int:
         if text in Type.__members__:

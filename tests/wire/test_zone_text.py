@@ -12,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from svcdns.wire import names
-from svcdns.wire.zone_text import ZoneFileError, read
+from svcdns.wire.codes import Class, Type
+from svcdns.wire.reply import Record
+from svcdns.wire.zone_text import ZoneFileError, read, read_record
 from tests.support import world
 
 ORIGIN = names.from_text("example.org.")
@@ -110,3 +112,12 @@ def test_reads_what_another_implementation_writes(found: list[tuple[str, int, ob
         if rdataset.rdclass == dns.rdataclass.IN
     }
     assert ours == theirs
+
+
+def test_one_record() -> None:
+    """The first of a text, of any class, relative to the root; no file is read."""
+    assert read_record("a.b 60 CH A 192.0.2.1\nc 60 A 192.0.2.2") == Record(b"\1a\1b\0", Type.A, 60, bytes((192, 0, 2, 1)), Class.CH)
+    assert read_record("a A 192.0.2.1").ttl == 3600
+    for text in ("", "; a", "$INCLUDE x", "a XX A 192.0.2.1"):
+        with pytest.raises(ZoneFileError):
+            read_record(text)

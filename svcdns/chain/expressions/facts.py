@@ -1,0 +1,55 @@
+"""What an expression may ask about a question: functions by name, each of the query and its own arguments (spec C-view)."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, Final
+
+from svcdns.chain.expressions.errors import EvaluationError
+from svcdns.chain.query import Query
+from svcdns.wire import names
+from svcdns.wire.codes import class_text, type_text
+
+
+def _incidr(_: Query, address: str, network: str) -> bool:
+    try:
+        return ipaddress.ip_address(address.partition("%")[0]) in ipaddress.ip_network(network, strict=False)
+    except (ValueError, AttributeError) as error:
+        raise EvaluationError(f"incidr: {error}") from error
+
+
+def _bufsize(query: Query) -> int:
+    if query.client.protocol == "tcp":
+        return 65535
+    return 512 if query.edns is None else max(512, query.edns.size)
+
+
+_FACTS: Final[dict[str, Callable[..., Any]]] = {
+    "type": lambda query: type_text(query.rtype),
+    "name": lambda query: names.to_text(query.key),
+    "class": lambda query: class_text(query.rclass),
+    "proto": lambda query: query.client.protocol,
+    "size": lambda query: query.size,
+    "client_ip": lambda query: query.client.address,
+    "port": lambda query: str(query.client.port),
+    "id": lambda query: query.ident,
+    "opcode": lambda query: query.opcode,
+    "do": lambda query: query.dnssec_ok,
+    "bufsize": _bufsize,
+    "server_ip": lambda query: query.client.local_address,
+    "server_port": lambda query: str(query.client.local_port),
+    "incidr": _incidr,
+    "metadata": lambda _query, _label: "",
+}
+FUNCTIONS: Final = frozenset(_FACTS)
+"""Their names."""
+
+PERSONAL: Final = frozenset({"client_ip", "port", "id", "server_ip", "metadata"})
+"""Those that may differ between equal packets."""
+
+
+def facts(query: Query) -> Mapping[str, Callable[..., Any]]:
+    """The functions for one question. `metadata` has no labels to tell of; it gives the empty text."""
+    return {name: partial(fact, query) for name, fact in _FACTS.items()}

@@ -1,0 +1,121 @@
+"""Functions of the expression language itself: of values, and of lists with something to be worked out for each element."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, Final
+
+from svcdns.chain.expressions.operators import equal, number, text, truth
+
+_INT64: Final = 1 << 63
+
+
+def _string(value: Any) -> str:
+    if value is None:
+        return "nil"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _int(value: Any) -> int:
+    """Whole numbers have 64 bits, so that none grows without bound."""
+    made = int(value) if isinstance(value, str) else int(number(value))
+    if not -_INT64 <= made < _INT64:
+        raise ValueError("a number of more than 64 bits")
+    return made
+
+
+def _numbers(given: tuple[Any, ...]) -> list[Any]:
+    return [number(item) for item in (given[0] if len(given) == 1 and isinstance(given[0], list) else given)]
+
+
+def _split(value: str, separator: str, most: int = -1) -> list[str]:
+    if not text(separator):
+        return list(text(value))
+    return text(value).split(separator, most - 1 if most > 0 else -1)
+
+
+def _repeat(value: str, times: int) -> str:
+    if len(text(value)) * times > 1 << 16:
+        raise ValueError("text of more than 65536 characters")
+    return value * times
+
+
+def _edge(at: int) -> Callable[[Any], Any]:
+    return lambda items: items[at] if items else None
+
+
+def _uniq(items: list[Any]) -> list[Any]:
+    out: list[Any] = []
+    for item in items:
+        if not any(equal(item, other) for other in out):
+            out.append(item)
+    return out
+
+
+BUILTINS: Final[dict[str, Callable[..., Any]]] = {
+    "len": len,
+    "int": _int,
+    "float": lambda value: float(value) if isinstance(value, str) else float(number(value)),
+    "string": _string,
+    "abs": lambda value: abs(number(value)),
+    "ceil": lambda value: float(math.ceil(number(value))),
+    "floor": lambda value: float(math.floor(number(value))),
+    "round": lambda value: math.copysign(math.floor(abs(number(value)) + 0.5), value),
+    "min": lambda *given: min(_numbers(given)),
+    "max": lambda *given: max(_numbers(given)),
+    "mean": lambda *given: sum(_numbers(given)) / len(_numbers(given)),
+    "trim": lambda value, characters=None: text(value).strip(characters),
+    "trimPrefix": lambda value, prefix: text(value).removeprefix(text(prefix)),
+    "trimSuffix": lambda value, suffix: text(value).removesuffix(text(suffix)),
+    "upper": lambda value: text(value).upper(),
+    "lower": lambda value: text(value).lower(),
+    "split": _split,
+    "replace": lambda value, old, new: text(value).replace(text(old), text(new)),
+    "repeat": _repeat,
+    "join": lambda items, separator="": text(separator).join(items),
+    "indexOf": lambda value, part: text(value).find(text(part)),
+    "lastIndexOf": lambda value, part: text(value).rfind(text(part)),
+    "hasPrefix": lambda value, prefix: text(value).startswith(text(prefix)),
+    "hasSuffix": lambda value, suffix: text(value).endswith(text(suffix)),
+    "first": _edge(0),
+    "last": _edge(-1),
+    "take": lambda items, count: items[:count],
+    "reverse": lambda items: items[::-1],
+    "sort": lambda items, order="asc": sorted(items, reverse=order == "desc"),
+    "uniq": _uniq,
+    "concat": lambda *lists: [item for items in lists for item in items],
+    "keys": lambda value: list(value.keys()),
+    "values": lambda value: list(value.values()),
+    "get": lambda value, key: value.get(key) if isinstance(value, dict) else value[key] if -len(value) <= key < len(value) else None,
+    "bitand": lambda left, right: _int(left) & _int(right),
+    "bitor": lambda left, right: _int(left) | _int(right),
+    "bitxor": lambda left, right: _int(left) ^ _int(right),
+    "bitshl": lambda left, right: _wrapped(_int(left) << min(_int(right), 64)),
+    "bitshr": lambda left, right: _int(left) >> _int(right),
+}
+"""By name; arguments are values."""
+
+
+def _wrapped(value: int) -> int:
+    """The lower 64 bits, with their sign."""
+    return (value + _INT64) % (2 * _INT64) - _INT64
+
+
+Look = Callable[[Any], Any]
+
+PREDICATES: Final[dict[str, Callable[[list[Any], Look], Any]]] = {
+    "all": lambda items, look: all(truth(look(item)) for item in items),
+    "any": lambda items, look: any(truth(look(item)) for item in items),
+    "none": lambda items, look: not any(truth(look(item)) for item in items),
+    "one": lambda items, look: sum(truth(look(item)) for item in items) == 1,
+    "filter": lambda items, look: [item for item in items if truth(look(item))],
+    "map": lambda items, look: [look(item) for item in items],
+    "count": lambda items, look: sum(truth(look(item)) for item in items),
+    "find": lambda items, look: next((item for item in items if truth(look(item))), None),
+    "findIndex": lambda items, look: next((at for at, item in enumerate(items) if truth(look(item))), None),
+    "sum": lambda items, look: sum(number(look(item)) for item in items),
+}
+"""By name; given a list, and what is to be worked out for an element."""

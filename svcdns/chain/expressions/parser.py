@@ -1,0 +1,280 @@
+"""From text to an expression that can be run: operator precedence as in the expr language, each node a function of a scope.
+
+There is no declaration (`let`) and no method; types are checked when an operator meets its values. Unknown names are found here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Final
+
+from svcdns.chain.expressions import operators
+from svcdns.chain.expressions.errors import EvaluationError, ExpressionError
+from svcdns.chain.expressions.functions import BUILTINS, PREDICATES
+from svcdns.chain.expressions.lexer import Token, tokens
+from svcdns.corefile.regex import compiled as regex
+
+MAX_DEPTH: Final = 100
+_BINARY: Final = {
+    "or": 10, "||": 10, "and": 15, "&&": 15,
+    "==": 20, "!=": 20, "<": 20, ">": 20, "<=": 20, ">=": 20,
+    "in": 20, "matches": 20, "contains": 20, "startsWith": 20, "endsWith": 20, "not": 20,
+    "..": 25, "+": 30, "-": 30, "*": 60, "/": 60, "%": 60, "**": 100, "^": 100, "??": 500,
+}  # fmt: skip
+_UNARY: Final = {"not": 50, "!": 50, "-": 90, "+": 90}
+_NEGATABLE: Final = ("in", "matches", "contains", "startsWith", "endsWith")
+_LITERALS: Final[dict[str, Any]] = {"true": True, "false": False, "nil": None}
+RESERVED: Final = frozenset({*_LITERALS, *_NEGATABLE, "not", "and", "or", "let", "if", "else"})
+"""Words that cannot be names."""
+
+
+class Scope:
+    """What a running expression sees: values by name, and the elements that predicates look at, innermost last."""
+
+    __slots__ = ("elements", "values")
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self.values = values
+        self.elements: list[Any] = []
+
+
+Node = Callable[[Scope], Any]
+
+
+class Expression:
+    """A compiled expression. `calls` are the names of the functions of its surroundings that it may call."""
+
+    def __init__(self, text: str, node: Node, calls: frozenset[str]) -> None:
+        self.text, self._node, self.calls = text, node, calls
+
+    def __eq__(self, other: object) -> bool:
+        """Two are equal if their texts are."""
+        return isinstance(other, Expression) and other.text == self.text
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+    def run(self, values: Mapping[str, Any]) -> Any:
+        """The expression's value, where names stand for these values. Raises EvaluationError."""
+        try:
+            return self._node(Scope(values))
+        except (TypeError, ValueError, LookupError, ArithmeticError, AttributeError, RecursionError) as error:
+            raise EvaluationError(f"{self.text}: {error}") from error
+
+
+def compiled(text: str, functions: Collection[str], variables: Collection[str] = ()) -> Expression:
+    """The expression that the text is, which may use these names besides its language's own. Raises ExpressionError."""
+    parser = _Parser(tokens(text), functions, variables)
+    node = parser.expression()
+    parser.expect_end()
+    return Expression(text, node, frozenset(parser.calls))
+
+
+class _Parser:
+    def __init__(self, found: list[Token], functions: Collection[str], variables: Collection[str]) -> None:
+        self.tokens, self.at = found, 0
+        self.functions, self.variables = functions, variables
+        self.calls: set[str] = set()
+        self.depth = self.predicates = 0
+
+    @property
+    def token(self) -> Token:
+        return self.tokens[self.at]
+
+    def take(self, *texts: str) -> bool:
+        """Steps over the token if it is one of these words or operators."""
+        if self.token.kind in ("name", "operator") and self.token.text in texts:
+            self.at += 1
+            return True
+        return False
+
+    def expect(self, text: str) -> None:
+        if not self.take(text):
+            raise ExpressionError(f"'{text}' was expected, not '{self.token.text}'")
+
+    def expect_end(self) -> None:
+        if self.token.kind != "end":
+            raise ExpressionError(f"'{self.token.text}' was not expected")
+
+    def expression(self, power: int = 0) -> Node:
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise ExpressionError(f"nested more than {MAX_DEPTH} deep")
+        left = self.unary()
+        while (binding := self._binding()) >= max(power, 1):
+            left = self._binary(left, binding)
+        if power == 0:
+            left = self._tail(left)
+        self.depth -= 1
+        return left
+
+    def _binding(self) -> int:
+        token = self.token
+        if token.kind not in ("name", "operator"):
+            return 0
+        if token.text == "not" and self.tokens[self.at + 1].text not in _NEGATABLE:
+            return 0
+        return _BINARY.get(token.text, 0)
+
+    def _binary(self, left: Node, binding: int) -> Node:
+        operator = self.token.text
+        self.at += 1
+        if operator == "not":
+            operator = self.token.text
+            self.at += 1
+            return operators.negated(operators.binary(operator, left, self.expression(binding + 1)))
+        if operator == "matches" and self.token.kind == "string":
+            self._check_pattern(self.token.value)
+        right = self.expression(binding if operator in ("**", "^") else binding + 1)
+        return operators.binary(operator, left, right)
+
+    @staticmethod
+    def _check_pattern(text: str) -> None:
+        try:
+            regex(text)
+        except ValueError as error:
+            raise ExpressionError(f"'{text}' is not a regular expression (RE2): {error}") from error
+
+    def _tail(self, left: Node) -> Node:
+        """What binds loosest: pipes and the choice between two."""
+        while self.token.text in ("|", "?") and self.token.kind == "operator":
+            if self.take("|"):
+                if self.token.kind != "name":
+                    raise ExpressionError(f"a function was expected behind '|', not '{self.token.text}'")
+                left = self._postfix(self._call(self._name(), left))
+            elif self.take("?"):
+                if self.take(":"):
+                    left = operators.choice(left, left, self.expression())
+                else:
+                    then = self.expression()
+                    self.expect(":")
+                    left = operators.choice(left, then, self.expression())
+        return left
+
+    def unary(self) -> Node:
+        token = self.token
+        if token.kind in ("name", "operator") and token.text in _UNARY:
+            self.at += 1
+            return operators.unary(token.text, self.expression(_UNARY[token.text]))
+        return self._postfix(self._primary())
+
+    def _primary(self) -> Node:
+        token = self.token
+        if token.kind in ("number", "string"):
+            self.at += 1
+            return operators.constant(token.value)
+        if token.kind == "name":
+            return self._named()
+        if self.take("("):
+            node = self.expression()
+            self.expect(")")
+            return node
+        if self.take("["):
+            return operators.array(self._list("]"))
+        if self.take("{"):
+            return self._map()
+        if token.text in ("#", ".") and self.predicates:
+            self.at += token.text == "#"
+            return operators.element
+        raise ExpressionError(f"a value was expected, not '{token.text}'")
+
+    def _name(self) -> str:
+        self.at += 1
+        return self.tokens[self.at - 1].text
+
+    def _named(self) -> Node:
+        name = self._name()
+        if name in _LITERALS:
+            return operators.constant(_LITERALS[name])
+        if self.token.text == "(" and self.token.kind == "operator":
+            return self._call(name)
+        if name in self.variables:
+            return operators.variable(name)
+        if name in self.functions or name in BUILTINS or name in PREDICATES:
+            raise ExpressionError(f"'{name}' is a function; '{name}()' was expected")
+        raise ExpressionError(f"unknown name {name}")
+
+    def _call(self, name: str, first: Node | None = None) -> Node:
+        self.expect("(")
+        given = [] if first is None else [first]
+        if name in PREDICATES and name not in self.functions:
+            return self._predicate(name, given)
+        given += self._list(")")
+        if name in self.functions:
+            self.calls.add(name)
+            return operators.call_of(name, given)
+        if name not in BUILTINS:
+            raise ExpressionError(f"unknown name {name}")
+        return operators.call(BUILTINS[name], given)
+
+    def _predicate(self, name: str, given: list[Node]) -> Node:
+        """A function of a list and, for most, something to be worked out for each element, `#`."""
+        if not given:
+            given.append(self.expression())
+            if not self.take(","):
+                self.expect(")")
+                return operators.over(PREDICATES[name], given[0], None)
+        elif self.take(")"):
+            return operators.over(PREDICATES[name], given[0], None)
+        self.predicates += 1
+        braces = self.take("{")
+        test = self.expression()
+        if braces:
+            self.expect("}")
+        self.predicates -= 1
+        self.expect(")")
+        return operators.over(PREDICATES[name], given[0], test)
+
+    def _list(self, end: str) -> list[Node]:
+        out: list[Node] = []
+        while not self.take(end):
+            if out:
+                self.expect(",")
+                if self.take(end):
+                    break
+            out.append(self.expression())
+        return out
+
+    def _map(self) -> Node:
+        keys: list[Node] = []
+        values: list[Node] = []
+        while not self.take("}"):
+            if keys:
+                self.expect(",")
+                if self.take("}"):
+                    break
+            token = self.token
+            self.at += 1
+            if token.kind == "operator" and token.text == "(":
+                keys.append(self.expression())
+                self.expect(")")
+            elif token.kind in ("name", "string", "number"):
+                keys.append(operators.constant(token.text if token.value is None else str(token.value)))
+            else:
+                raise ExpressionError(f"a key was expected, not '{token.text}'")
+            self.expect(":")
+            values.append(self.expression())
+        return operators.mapping(keys, values)
+
+    def _postfix(self, node: Node) -> Node:
+        while self.token.kind == "operator":
+            if self.token.text in (".", "?."):
+                optional = self._name() == "?."
+                if self.token.kind != "name":
+                    raise ExpressionError(f"a field was expected, not '{self.token.text}'")
+                node = operators.member(node, operators.constant(self._name()), optional=optional)
+            elif self.take("["):
+                node = self._subscript(node)
+            else:
+                break
+        return node
+
+    def _subscript(self, node: Node) -> Node:
+        start = None if self.token.text == ":" else self.expression()
+        if not self.take(":"):
+            self.expect("]")
+            assert start is not None
+            return operators.member(node, start, optional=False)
+        end = None if self.token.text == "]" else self.expression()
+        self.expect("]")
+        return operators.part(node, start, end)

@@ -1,0 +1,23 @@
+"""Metrics of the `template` plugin (spec M1)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from svcdns.telemetry.counters import Family, MetricKind
+
+_LABELS: Final = ("server", "zone", "view", "class", "type")
+
+MATCHES: Final = Family("coredns_template_matches_total", MetricKind.COUNTER, "Questions that a template answered.", _LABELS)
+TEMPLATE_FAILURES: Final = Family(
+    "coredns_template_template_failures_total",
+    MetricKind.COUNTER,
+    "Texts that could not be rendered.",
+    (*_LABELS, "section", "template"),
+)
+RR_FAILURES: Final = Family(
+    "coredns_template_rr_failures_total",
+    MetricKind.COUNTER,
+    "Rendered texts that are no resource records.",
+    (*_LABELS, "section", "template"),
+)

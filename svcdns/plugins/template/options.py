@@ -1,0 +1,144 @@
+"""Options of the `template` plugin, parsed from its directives (spec C-template)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from svcdns.chain.environment import Block
+from svcdns.chain.expressions import FUNCTIONS, Expression, ExpressionError, compiled
+from svcdns.chain.expressions.functions import BUILTINS, PREDICATES
+from svcdns.chain.expressions.parser import RESERVED
+from svcdns.corefile import reading
+from svcdns.corefile.blocks import Directive, Token
+from svcdns.corefile.errors import CorefileError
+from svcdns.corefile.regex import Regex, regex
+from svcdns.corefile.regex import compiled as pattern
+from svcdns.plugins.template.texts import Text, TextError, parsed
+from svcdns.wire.codes import Class, Rcode, Type
+
+SECTIONS: Final = ("answer", "additional", "authority")
+GROUP: Final = "group"
+"""The function of expressions that gives a group of the match."""
+_KNOWN: Final = (*SECTIONS, "match", "var", "expr", "rcode", "ederror", "fallthrough", "upstream")
+_VARIABLE: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One `template` directive: which questions it is for, and what it answers.
+
+    `zones` and `fallthrough` are names as text. `ederror` is an extended DNS error (RFC 8914): its code and text.
+    """
+
+    rclass: int
+    rtype: int
+    zones: tuple[str, ...]
+    patterns: tuple[Regex, ...]
+    variables: tuple[tuple[str, Expression], ...] = ()
+    conditions: tuple[Expression, ...] = ()
+    answer: tuple[Text, ...] = ()
+    additional: tuple[Text, ...] = ()
+    authority: tuple[Text, ...] = ()
+    rcode: int = 0
+    ederror: tuple[int, str] | None = None
+    fallthrough: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The rules, in file order."""
+
+    rules: tuple[Rule, ...]
+
+
+def parse(block: Block) -> Options:
+    """The options of the block's `template` directives. Raises CorefileError."""
+    return Options(tuple(_rule(directive, block.zones) for directive in block.directives))
+
+
+def _rule(directive: Directive, zones: tuple[str, ...]) -> Rule:
+    rclass, rtype, *names = reading.arguments(directive, 2, reading.UNBOUNDED)
+    if rclass.text not in Class.__members__:
+        raise CorefileError(rclass.position, f"invalid query class {rclass.text}")
+    if rtype.text not in Type.__members__:
+        raise CorefileError(rtype.position, f"invalid RR type {rtype.text}")
+    lines = _Lines()
+    for line in reading.body(directive):
+        lines.add(line)
+    return Rule(
+        Class[rclass.text],
+        Type[rtype.text],
+        reading.zones(names, zones),
+        tuple(lines.patterns) or (pattern(".*"),),
+        tuple(lines.variables.items()),
+        tuple(lines.conditions),
+        answer=tuple(lines.texts["answer"]),
+        additional=tuple(lines.texts["additional"]),
+        authority=tuple(lines.texts["authority"]),
+        rcode=lines.rcode,
+        ederror=lines.ederror,
+        fallthrough=lines.fallthrough,
+    )
+
+
+class _Lines:
+    """What the lines of one directive say so far."""
+
+    def __init__(self) -> None:
+        self.patterns: list[Regex] = []
+        self.variables: dict[str, Expression] = {}
+        self.conditions: list[Expression] = []
+        self.texts: dict[str, list[Text]] = {section: [] for section in SECTIONS}
+        self.rcode = 0
+        self.ederror: tuple[int, str] | None = None
+        self.fallthrough: tuple[str, ...] = ()
+
+    def add(self, line: Directive) -> None:
+        """Takes one line in. Raises CorefileError."""
+        reading.no_body(line)
+        match line.name.text:
+            case "match":
+                self.patterns += (regex(word) for word in reading.arguments(line, 1, reading.UNBOUNDED))
+            case "answer" | "additional" | "authority":
+                self.texts[line.name.text] += (_text(word) for word in reading.arguments(line, 1, reading.UNBOUNDED))
+            case "var":
+                self._variable(line)
+            case "expr":
+                self.conditions.append(self._expression(reading.arguments(line, 1, reading.UNBOUNDED)))
+            case "rcode":
+                word = reading.argument(line)
+                if word.text not in Rcode.__members__:
+                    raise CorefileError(word.position, f"unknown rcode {word.text}")
+                self.rcode = Rcode[word.text]
+            case "ederror":
+                words = reading.arguments(line, 1, 2)
+                self.ederror = (reading.integer(words[0], 0, 65535), words[1].text if len(words) > 1 else "")
+            case "fallthrough":
+                self.fallthrough = reading.fallthrough(line)
+            case "upstream":
+                pass
+            case _:
+                raise reading.unknown_option(line, _KNOWN)
+
+    def _variable(self, line: Directive) -> None:
+        name, *words = reading.arguments(line, 2, reading.UNBOUNDED)
+        if _VARIABLE.fullmatch(name.text) is None:
+            raise CorefileError(name.position, f"invalid variable name '{name.text}'")
+        if name.text in (*FUNCTIONS, GROUP, *BUILTINS, *PREDICATES, *RESERVED, *self.variables):
+            raise CorefileError(name.position, f"variable name '{name.text}' is reserved")
+        self.variables[name.text] = self._expression(tuple(words))
+
+    def _expression(self, words: tuple[Token, ...]) -> Expression:
+        try:
+            return compiled(" ".join(word.text for word in words), {*FUNCTIONS, GROUP}, self.variables)
+        except ExpressionError as error:
+            raise CorefileError(words[0].position, f"could not compile expression: {error}") from error
+
+
+def _text(word: Token) -> Text:
+    try:
+        return parsed(word.text)
+    except TextError as error:
+        raise CorefileError(word.position, f"could not compile template: {error}") from error

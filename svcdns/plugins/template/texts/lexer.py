@@ -1,0 +1,114 @@
+"""Cuts a template's text into plain text and actions, and each action into tokens (Go's text/template, "Text and spaces", "Arguments")."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple
+
+from svcdns.chain.expressions.errors import ExpressionError
+from svcdns.chain.expressions.lexer import number, unquoted
+from svcdns.plugins.template.texts.errors import TextError
+
+_TOKEN: Final = re.compile(
+    r"""
+      (?P<number>[+-]?(?:0[xX][0-9a-fA-F_]+|0[oO][0-7_]+|0[bB][01_]+|\d[\d_]*(?:\.\d*)?(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?))(?![\w.])
+    | (?P<string>"(?:[^"\\\n]|\\.)*"|`[^`]*`)
+    | (?P<character>'(?:[^'\\\n]|\\.[^']*)')
+    | (?P<field>\.[A-Za-z_]\w*)
+    | (?P<dot>\.)
+    | (?P<variable>\$\w*)
+    | (?P<name>[A-Za-z_]\w*)
+    | (?P<operator>:=|[=|(),])
+    """,
+    re.VERBOSE,
+)
+_SPACE: Final = " \t\r\n"
+
+
+class Token(NamedTuple):
+    """A token of an action: its kind, its text, what a literal stands for, and whether white space precedes it."""
+
+    kind: str
+    text: str
+    value: Any
+    apart: bool
+
+
+Piece = str | list[Token]
+"""Plain text, or the tokens of an action with an `end` behind them."""
+
+
+def pieces(text: str) -> Iterator[Piece]:
+    """The text's pieces in their order; comments are gone and trimmed space too. Raises TextError."""
+    at, trim = 0, False
+    while True:
+        start = text.find("{{", at)
+        plain = text[at:] if start < 0 else text[at:start]
+        if trim:
+            plain = plain.lstrip(_SPACE)
+        if start < 0:
+            if plain:
+                yield plain
+            return
+        inner = start + 2
+        if text[inner : inner + 1] == "-" and text[inner + 1 : inner + 2] in tuple(_SPACE):
+            plain, inner = plain.rstrip(_SPACE), inner + 2
+        if plain:
+            yield plain
+        tokens, at, trim = _action(text, inner)
+        if tokens:
+            yield tokens
+
+
+def _action(text: str, at: int) -> tuple[list[Token], int, bool]:
+    """The tokens of the action that starts at `at`, the offset behind it, and whether what follows is trimmed; no token for a comment."""
+    found: list[Token] = []
+    if text.startswith("/*", at):
+        end = text.find("*/", at)
+        if end < 0:
+            raise TextError("comment without its end")
+        at = end + 2
+        trim = _trims(text, at)
+        at += 2 if trim else 0
+        if not text.startswith("}}", at):
+            raise TextError("a comment has to be all of its action")
+        return found, at + 2, trim
+    while True:
+        before = at
+        while text[at : at + 1] and text[at] in _SPACE:
+            at += 1
+        if text.startswith("}}", at):
+            trim, behind = False, at + 2
+        elif at > before and text.startswith("-}}", at):
+            trim, behind = True, at + 3
+        else:
+            token, at = _token(text, at, apart=at > before)
+            found.append(token)
+            continue
+        if not found:
+            raise TextError("action without anything in it")
+        found.append(Token("end", "}}", None, apart=True))
+        return found, behind, trim
+
+
+def _trims(text: str, at: int) -> bool:
+    return text[at : at + 1] in tuple(_SPACE) and text[at + 1 : at + 2] == "-"
+
+
+def _token(text: str, at: int, *, apart: bool) -> tuple[Token, int]:
+    found = _TOKEN.match(text, at)
+    if found is None:
+        raise TextError("action without its end" if at >= len(text) else f"'{text[at : at + 10]}' cannot be read")
+    kind, word = str(found.lastgroup), found[0]
+    value: Any = None
+    try:
+        if kind == "number":
+            value = -number(word[1:]) if word[0] == "-" else number(word.lstrip("+"))
+        elif kind == "string":
+            value = unquoted(word)
+        elif kind == "character":
+            kind, value = "number", ord(unquoted(word))
+    except (ExpressionError, TypeError) as error:
+        raise TextError(f"{word} is not a literal") from error
+    return Token(kind, word, value, apart), found.end()

@@ -1,0 +1,224 @@
+"""From a template's text to nodes that can be rendered."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from svcdns.plugins.template.texts import nodes
+from svcdns.plugins.template.texts.errors import TextError
+from svcdns.plugins.template.texts.functions import FUNCTIONS, LAZY
+from svcdns.plugins.template.texts.lexer import Token, pieces
+
+MAX_DEPTH: Final = 50
+_LITERALS: Final[dict[str, Any]] = {"true": True, "false": False, "nil": None}
+_ABSENT: Final = ("define", "template", "block")
+
+
+class Text:
+    """A parsed text. `fields` are the names of all fields that it looks at."""
+
+    def __init__(self, text: str, parts: tuple[nodes.Node, ...], fields: frozenset[str]) -> None:
+        self.text, self._parts, self.fields = text, parts, fields
+
+    def __eq__(self, other: object) -> bool:
+        """Two are equal if their texts are."""
+        return isinstance(other, Text) and other.text == self.text
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+    def render(self, data: Any) -> str:
+        """The text with its actions worked out, where `.` and `$` are the data. Raises RenderError."""
+        run = nodes.Run(data)
+        nodes.render(self._parts, run, data)
+        return "".join(run.out)
+
+
+def parsed(text: str) -> Text:
+    """The text as a template. Raises TextError."""
+    parser = _Parser(text)
+    parts, end = parser.body(())
+    assert end is None
+    return Text(text, parts, frozenset(parser.fields))
+
+
+class _Parser:
+    def __init__(self, text: str) -> None:
+        self.pieces = pieces(text)
+        self.tokens: list[Token] = []
+        self.at = 0
+        self.variables = ["$"]
+        self.fields: set[str] = set()
+        self.depth = self.ranges = 0
+
+    # -- bodies
+
+    def body(self, ends: tuple[str, ...]) -> tuple[tuple[nodes.Node, ...], str | None]:
+        """The nodes up to an action that begins with one of the words, and that word; the action's rest is left to be read."""
+        self._deeper()
+        declared = len(self.variables)
+        out: list[nodes.Node] = []
+        for piece in self.pieces:
+            if isinstance(piece, str):
+                out.append(nodes.Plain(piece))
+                continue
+            self.tokens, self.at = piece, 0
+            word = self.token.text if self.token.kind == "name" else ""
+            if word in ends:
+                self.at += 1
+                self.depth -= 1
+                del self.variables[declared:]
+                return tuple(out), word
+            out.append(self._action(word))
+        if ends:
+            raise TextError("an action without its {{end}}")
+        self.depth -= 1
+        return tuple(out), None
+
+    def _deeper(self) -> None:
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise TextError(f"nested more than {MAX_DEPTH} deep")
+
+    def _action(self, word: str) -> nodes.Node:
+        if word in _ABSENT:
+            raise TextError(f"'{word}' is not known here: a text is one template")
+        if word in ("end", "else"):
+            raise TextError(f"unexpected {{{{{word}}}}}")
+        if word in ("if", "with", "range"):
+            self.at += 1
+            return self._branch(word)
+        if word in ("break", "continue"):
+            self.at += 1
+            self._expect_end()
+            if not self.ranges:
+                raise TextError(f"{{{{{word}}}}} outside {{{{range}}}}")
+            return nodes.Leave(nodes.Break if word == "break" else nodes.Continue)
+        pipeline = self._pipeline()
+        self._expect_end()
+        return nodes.Action(pipeline)
+
+    def _branch(self, word: str) -> nodes.Node:
+        declared = len(self.variables)
+        pipeline = self._pipeline(most=2 if word == "range" else 1)
+        self._expect_end()
+        self.ranges += word == "range"
+        body, end = self.body(("else", "end"))
+        self.ranges -= word == "range"
+        otherwise: tuple[nodes.Node, ...] = ()
+        if end == "else":
+            if self.token.text in ("if", "with") and self.token.text == word:
+                self.at += 1
+                self._deeper()
+                otherwise = (self._branch(word),)
+                self.depth -= 1
+                end = None
+            else:
+                self._expect_end()
+                otherwise, end = self.body(("end",))
+        if end is not None:
+            self._expect_end()
+        del self.variables[declared:]
+        if word == "range":
+            return nodes.Range(pipeline, body, otherwise)
+        return nodes.Branch(pipeline, body, otherwise, moves=word == "with")
+
+    # -- pipelines
+
+    @property
+    def token(self) -> Token:
+        return self.tokens[self.at]
+
+    def _take(self, text: str) -> bool:
+        if self.token.kind == "operator" and self.token.text == text:
+            self.at += 1
+            return True
+        return False
+
+    def _expect_end(self) -> None:
+        if self.token.kind != "end":
+            raise TextError(f"'{self.token.text}' was not expected")
+
+    def _pipeline(self, most: int = 1) -> nodes.Pipeline:
+        names, declares = self._declaration(most)
+        commands = [self._command()]
+        while self._take("|"):
+            commands.append(self._command())
+        if declares:
+            self.variables += names
+        return nodes.Pipeline(tuple(commands), names, declares)
+
+    def _declaration(self, most: int) -> tuple[tuple[str, ...], bool]:
+        """The variables that the pipeline's value goes into, and whether they are new."""
+        start, names = self.at, []
+        while self.token.kind == "variable":
+            names.append(self.token.text)
+            self.at += 1
+            if len(names) < most and self._take(","):
+                continue
+            if self._take(":="):
+                return tuple(names), True
+            if self._take("="):
+                for name in names:
+                    self._known(name)
+                return tuple(names), False
+            break
+        self.at = start
+        return (), False
+
+    def _command(self) -> nodes.Command:
+        token = self.token
+        first = self._operand()
+        arguments = []
+        while self.token.kind != "end" and self.token.text not in ("|", ")"):
+            if not self.token.apart:
+                raise TextError(f"'{self.token.text}' was not expected behind '{self.tokens[self.at - 1].text}'")
+            arguments.append(self._operand())
+        lazy = token.text if token.kind == "name" and token.text in LAZY else ""
+        return nodes.Command(first, tuple(arguments), lazy)
+
+    def _operand(self) -> nodes.Operand:
+        start = self._term()
+        names = []
+        while self.token.kind == "field" and not self.token.apart:
+            names.append(self.token.text[1:])
+            self.at += 1
+        self.fields.update(names)
+        return nodes.fields(start, tuple(names)) if names else start
+
+    def _term(self) -> nodes.Operand:
+        token = self.token
+        self.at += 1
+        if token.kind in ("number", "string"):
+            return nodes.fixed(token.value)
+        if token.kind == "field":
+            self.at -= 1
+            self.tokens[self.at] = token._replace(apart=False)
+            return nodes.dot_itself
+        if token.kind == "dot":
+            return nodes.dot_itself
+        if token.kind == "variable":
+            return self._known(token.text)
+        if token.kind == "name":
+            return self._named(token.text)
+        if token.text == "(":
+            self._deeper()
+            pipeline = self._pipeline()
+            if not self._take(")"):
+                raise TextError("'(' without ')'")
+            self.depth -= 1
+            return nodes.inner(pipeline)
+        raise TextError(f"a value was expected, not '{token.text}'")
+
+    def _known(self, name: str) -> nodes.Operand:
+        if name not in self.variables:
+            raise TextError(f'undefined variable "{name}"')
+        return nodes.variable(name)
+
+    @staticmethod
+    def _named(name: str) -> nodes.Operand:
+        if name in _LITERALS:
+            return nodes.fixed(_LITERALS[name])
+        if name not in FUNCTIONS and name not in LAZY:
+            raise TextError(f'function "{name}" not defined')
+        return nodes.function(name)

@@ -1,0 +1,46 @@
+"""What expressions may ask about a question (spec C-view)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from svcdns.chain.expressions import FUNCTIONS, EvaluationError, compiled, facts
+from svcdns.chain.query import Client
+from tests.support import world
+
+CLIENT6 = Client("fe80::1%eth0", 1234, "fe80::2", 5353, "tcp", 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "value6"),
+    [
+        ("type()", "AAAA", "AAAA"), ("name()", "a.b.", "a.b."), ("class()", "IN", "IN"), ("proto()", "udp", "tcp"), ("size()", 40, 40),
+        ("client_ip()", "192.0.2.1", "fe80::1%eth0"), ("port()", "40000", "1234"), ("id()", 7, 7), ("opcode()", 0, 0),
+        ("do()", True, False),
+        ("bufsize()", 1232, 65535), ("server_ip()", "192.0.2.53", "fe80::2"), ("server_port()", "53", "5353"),
+        ("incidr(client_ip(), '192.0.2.77/24')", True, False), ("incidr(client_ip(), 'fe80::/10')", False, True),
+        ("metadata('a/b')", "", ""),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)  # fmt: skip
+def test_facts(text: str, value: Any, value6: Any) -> None:
+    """Over UDP with EDNS, and over TCP without."""
+    expression = compiled(text, FUNCTIONS)
+    query = world.query("A.b.", "AAAA", ident=7, edns=world.edns(dnssec_ok=True))
+    assert expression.run(facts(query)) == value
+    assert expression.run(facts(world.query("A.b.", "AAAA", ident=7, client=CLIENT6))) == value6
+
+
+def test_the_size_of_a_client_without_edns() -> None:
+    """512; less than that does not count."""
+    for edns in (None, world.edns(100)):
+        assert compiled("bufsize()", FUNCTIONS).run(facts(world.query("a.", edns=edns))) == 512
+
+
+@pytest.mark.parametrize("text", ["incidr('x', '10.0.0.0/8')", "incidr('10.0.0.1', 'x')", "incidr(1, '10.0.0.0/8')", "name(1)"])
+def test_what_is_no_network(text: str) -> None:
+    """Is an error."""
+    with pytest.raises(EvaluationError):
+        compiled(text, FUNCTIONS).run(facts(world.query("a.")))

@@ -1,0 +1,55 @@
+"""Tokens of expressions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from svcdns.chain.expressions.errors import ExpressionError
+from svcdns.chain.expressions.lexer import number, tokens, unquoted
+
+
+def test_tokens() -> None:
+    """Words, operators, literals; space and comments go."""
+    found = tokens("a.b >= 1..3 // rest\n ?? `x` /* y */ #")
+    assert [token.text for token in found] == ["a", ".", "b", ">=", "1", "..", "3", "??", "`x`", "#", "the end"]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        pytest.param("12", 12, id="decimal"),
+        pytest.param("1_000", 1000, id="with underscores"),
+        pytest.param("0x1F", 31, id="hexadecimal"),
+        pytest.param("0b11", 3, id="binary"),
+        pytest.param("017", 15, id="octal"),
+        pytest.param("1.5", 1.5, id="a fraction"),
+        pytest.param(".5e1", 5.0, id="an exponent"),
+    ],
+)
+def test_numbers(text: str, value: Any) -> None:
+    """As Go writes them."""
+    assert number(text) == value
+    assert tokens(text)[0].value == value
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        pytest.param('"a\\"b\\n"', 'a"b\n', id="double quotes"),
+        pytest.param("'it\\'s'", "it's", id="single quotes"),
+        pytest.param("`a\\n`", "a\\n", id="as written"),
+        pytest.param('"\\x41\\u00e9\\101\\\\"', "AéA\\", id="by number"),
+    ],
+)
+def test_strings(text: str, value: str) -> None:
+    """With their escapes."""
+    assert unquoted(text) == value
+
+
+@pytest.mark.parametrize("text", ["'open", "~", "@", "08"])
+def test_what_is_none(text: str) -> None:
+    """Says so."""
+    with pytest.raises(ExpressionError):
+        tokens(text)

@@ -1,0 +1,219 @@
+"""The plugin `template` at work (spec C-template)."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from svcdns.chain.query import Answer, Query
+from svcdns.plugins.template import PLUGIN, parse
+from svcdns.telemetry.counters import Counters
+from svcdns.wire import names
+from svcdns.wire.codes import AA, CD, RD, TC, Class, Rcode, Type
+from svcdns.wire.reply import NOT_REUSABLE, UNTIL_CHANGED, Audience, Edns, Reply
+from tests.support import world
+
+NOBODY = Reply(rcode=Rcode.NOTAUTH, lifetime=UNTIL_CHANGED)
+SOA = '"{{ .Zone }} 60 IN SOA ns. mail. 1 2 3 4 5"'
+
+
+def run(text: str, name: str = "a.z.", rtype: str = "A", counters: Counters | None = None, **fields: object) -> Answer:
+    """The answer of one or several templates, or NOBODY where they asked on."""
+    plugin = PLUGIN(parse(world.block(text, "template", zones="z")), world.environment(counters=counters or Counters()))
+    return plugin.handle(world.query(name, rtype, server="dns://:53", **fields), world.following(NOBODY))  # type: ignore[arg-type]
+
+
+def summary(*given: object, **fields: object) -> list[str]:
+    """What came back."""
+    return world.summary(world.now(run(*given, **fields)))  # type: ignore[arg-type]
+
+
+def test_a_reply_with_all_sections() -> None:
+    """Authoritative, for ever, counted with each use."""
+    counters = Counters()
+    answers = '"{{ .Name }} A 10.0.0.1" "x.{{ .Name }} 5 IN A 10.0.0.2"'
+    text = f'template IN A {{\n answer {answers}\n additional "b A 10.0.0.3"\n authority {SOA}\n}}'
+    reply = world.now(run(text, "A.z.", counters=counters, flags=RD | CD))
+    assert world.summary(reply) == [
+        "NOERROR",
+        "a.z. 3600 IN A 10.0.0.1",
+        "x.a.z. 5 IN A 10.0.0.2",
+        "auth z. 60 IN SOA ns. mail. SERIAL 2 3 4 5",
+        "add b. 3600 IN A 10.0.0.3",
+    ]
+    assert (reply.flags, reply.lifetime, reply.audience) == (AA | RD | CD, UNTIL_CHANGED, Audience.EVERYBODY)
+    series = ("coredns_template_matches_total", "dns://:53", "z.", "", "IN", "A")
+    assert world.counted(counters) == {series: 1}
+    counters.add(*reply.counts[0])
+    assert world.counted(counters) == {series: 2}
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "rtype", "rclass", "applies"),
+    [
+        pytest.param("template IN A", "a.z.", "A", Class.IN, True, id="zone, class and type"),
+        pytest.param("template IN A", "a.y.", "A", Class.IN, False, id="another zone"),
+        pytest.param("template IN A b.y", "x.B.y.", "A", Class.IN, True, id="a zone of its own"),
+        pytest.param("template IN A", "a.z.", "MX", Class.IN, False, id="another type"),
+        pytest.param("template IN A", "a.z.", "A", Class.CH, False, id="another class"),
+        pytest.param("template ANY ANY", "a.z.", "MX", Class.CH, True, id="all classes and types"),
+        pytest.param("template IN A", "a.z.", "ANY", Class.ANY, True, id="questions for all"),
+    ],
+)
+def test_which_questions(text: str, name: str, rtype: str, rclass: int, applies: bool) -> None:
+    """Others go on, fallthrough or not."""
+    answer = run(text, name, rtype, rclass=rclass)
+    assert (answer is not NOBODY) is applies
+
+
+@pytest.mark.parametrize(
+    ("lines", "rcode"),
+    [
+        pytest.param("match ^b\nrcode NXDOMAIN", "SERVFAIL", id="no match"),
+        pytest.param("match ^b\nfallthrough", "NOTAUTH", id="no match, falls through"),
+        pytest.param("match ^b\nfallthrough b.z", "SERVFAIL", id="falls through for other names"),
+        pytest.param("match ^b ^a\nrcode NXDOMAIN", "NXDOMAIN", id="the second pattern"),
+        pytest.param("match ^A", "SERVFAIL", id="the name is in lower case"),
+        pytest.param("expr type() == 'A'\nexpr name() == 'a.z.'\nrcode NXDOMAIN", "NXDOMAIN", id="all conditions"),
+        pytest.param("expr type() == 'A'\nexpr name() == 'b.z.'", "SERVFAIL", id="one is false"),
+        pytest.param("expr name() == 'b.z.'\nfallthrough", "NOTAUTH", id="one is false, falls through"),
+        pytest.param("expr 1\nfallthrough", "NOTAUTH", id="one is no truth value"),
+        pytest.param("expr 1 / 0 == 1\nfallthrough", "SERVFAIL", id="one cannot be worked out"),
+        pytest.param("rcode SERVFAIL\nanswer `bad", "SERVFAIL", id="SERVFAIL is not written"),
+    ],
+)
+def test_conditions(lines: str, rcode: str) -> None:
+    """And what becomes of a question that fails them."""
+    reply = world.now(run(f"template IN A {{\n{lines}\n}}"))
+    assert world.summary(reply) == [rcode]
+    assert reply.written == (rcode != "SERVFAIL")
+
+
+def test_the_next_template() -> None:
+    """Is tried where the first one falls through."""
+    text = "template IN A {\n match ^b\n fallthrough\n}\ntemplate ANY ANY {\n rcode NXDOMAIN\n}\ntemplate IN A {\n rcode REFUSED\n}"
+    assert summary(text) == ["NXDOMAIN"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param("{{ .Zone }}|{{ .Name }}|{{ .Class }}|{{ .Type }}", "z.|x-1.z.|IN|A", id="names"),
+        pytest.param("{{ index .Match 0 }}|{{ index .Match 2 }}", "x-1.z.|1", id="the match"),
+        pytest.param("{{ .Group.n }}|{{ index .Group `1` }}", "1|x", id="its groups"),
+        pytest.param("{{ .Var.next }}|{{ .Var.kind }}", "2|A", id="variables"),
+        pytest.param("{{ .Remote }}|{{ .Meta `a/b` }}", "192.0.2.1|", id="the client"),
+        pytest.param("{{ .Question.Name }}|{{ .Question.Qtype }}|{{ .Question.Qclass }}", "X-1.z.|1|1", id="the question"),
+        pytest.param("{{ .Message.Id }}|{{ .Message.RecursionDesired }}|{{ .Message.CheckingDisabled }}", "7|true|false", id="the message"),
+        pytest.param("{{ (index .Message.Question 0).Name }}|{{ .Message.Opcode }}", "X-1.z.|0", id="more of it"),
+        pytest.param("{{ .Regex }}", "^(.)-(?P<n>[0-9])[.]z[.]$", id="the pattern"),
+    ],
+)
+def test_data(text: str, expected: str) -> None:
+    """What texts see."""
+    lines = f"match ^(.)-(?P<n>[0-9])[.]z[.]$\nvar next int(group('n')) + 1\nvar kind group(9) + type()\nanswer `x. TXT \"{text}\"`"
+    lines = lines.replace("`x. ", '"x. ').replace('"`', '\\""').replace('TXT "', 'TXT \\"')
+    reply = world.now(run(f"template IN A {{\n{lines}\n}}", "X-1.z.", ident=7))
+    (record,) = reply.answer
+    assert record.rdata == bytes((len(expected),)) + expected.encode()
+
+
+def test_labels_of_questions_for_all() -> None:
+    """Are those of the rule; types without a mnemonic have none."""
+    text = 'template IN ANY {\n answer "x. TXT [{{ .Class }}{{ .Type }}]"\n}'
+    assert summary(text, rtype="ANY", rclass=255)[1] == 'x. 3600 IN TXT "[INANY]"'
+    query = world.query("a.z.").changed(rtype=65280)
+    plugin = PLUGIN(parse(world.block(text, "template", zones="z")), world.environment())
+    assert world.summary(world.now(plugin.handle(query, world.following(NOBODY))))[1] == 'x. 3600 IN TXT "[IN]"'
+
+
+@pytest.mark.parametrize(
+    ("lines", "alone"),
+    [
+        pytest.param('answer "a. A {{ .Remote }}"', True, id="the client is shown"),
+        pytest.param('answer "a. TXT {{ .Message.Id }}"', True, id="the id is shown"),
+        pytest.param("expr client_ip() == '192.0.2.1'", True, id="the client is looked at"),
+        pytest.param("expr client_ip() == '192.0.2.9'\nfallthrough", True, id="the client is looked at, and passed on"),
+        pytest.param("var x port()\nrcode NXDOMAIN", True, id="the port"),
+        pytest.param("match ^b\nexpr client_ip() == ''\nfallthrough", False, id="not looked at"),
+        pytest.param("expr name() == 'a.z.'", False, id="the packet alone"),
+    ],
+)
+def test_what_rests_on_more_than_the_packet_is_not_used_again(lines: str, alone: bool) -> None:
+    """Whoever answered."""
+    reply = world.now(run(f"template IN A {{\n{lines}\n}}"))
+    assert reply.audience == (Audience.CLIENT if alone else Audience.EVERYBODY)
+    assert reply.lifetime == (NOT_REUSABLE if alone else UNTIL_CHANGED)
+
+
+def test_extended_errors() -> None:
+    """In an OPT of the reply's own."""
+    reply = world.now(run('template IN A {\n rcode NXDOMAIN\n ederror 15 "no way"\n}'))
+    assert reply.edns == Edns(4096, dnssec_ok=True, options=((15, b"\0\x0fno way"),))
+
+
+@pytest.mark.parametrize(
+    ("section", "text", "metric"),
+    [
+        pytest.param("answer", "{{ .Other }}", "template_template_failures", id="cannot be rendered"),
+        pytest.param("additional", "{{ .Name }} 60 IN A x", "template_rr_failures", id="is no record"),
+        pytest.param("authority", "{{ .Name }}", "template_rr_failures", id="is no record at all"),
+        pytest.param("answer", " ", "template_rr_failures", id="is empty"),
+        pytest.param("answer", "$INCLUDE /etc/hostname", "template_rr_failures", id="reads no file"),
+        pytest.param("answer", "a..b A 10.0.0.1", "template_rr_failures", id="is no name"),
+    ],
+)
+def test_texts_that_fail(section: str, text: str, metric: str) -> None:
+    """Are SERVFAIL, an error, and counted."""
+    counters = Counters()
+    reply = world.now(run(f'template IN A {{\n {section} "{text}"\n}}', counters=counters))
+    assert (reply.rcode, reply.written, bool(reply.error)) == (Rcode.SERVFAIL, False, True)
+    counted = world.counted(counters)
+    assert counted[f"coredns_{metric}_total", "dns://:53", "z.", "", "IN", "A", section, text] == 1
+
+
+class TestCname:
+    """A CNAME among the answers."""
+
+    TEXT = 'template IN ANY {\n answer "{{ .Name }} CNAME b.z." "{{ .Name }} A 10.0.0.9"\n}'
+    FOUND = Reply(flags=TC, answer=world.records("b.z. 5 IN A 10.0.0.1"), lifetime=5.0, owners=(("b",),))
+    ANSWER = ("a.z. 3600 IN CNAME b.z.", "b.z. 5 IN A 10.0.0.1", "a.z. 3600 IN A 10.0.0.9")
+
+    def run(self, found: Answer, rtype: str = "A") -> tuple[Answer, list[str]]:
+        """The answer, and what the server was asked."""
+        asked: list[str] = []
+
+        def ask(query: Query) -> Answer:
+            asked.append(f"{names.to_text(query.name)} {Type(query.rtype).name}")
+            return found
+
+        return run(self.TEXT, rtype=rtype, ask=ask), asked
+
+    def test_is_followed(self) -> None:
+        """What is found comes behind it, with its terms."""
+        answer, asked = self.run(self.FOUND)
+        reply = world.now(answer)
+        assert (world.summary(reply), asked) == (["NOERROR", *self.ANSWER], ["b.z. A"])
+        assert (reply.flags & TC, reply.lifetime, reply.owners) == (TC, 5.0, (("b",),))
+
+    def test_is_waited_for(self) -> None:
+        """Where the server has to ask others."""
+
+        async def later() -> Reply:
+            await asyncio.sleep(0)
+            return self.FOUND
+
+        async def wait() -> list[str]:
+            answer, _ = self.run(later())
+            assert not isinstance(answer, Reply)
+            return world.summary(await answer)
+
+        assert asyncio.run(wait()) == ["NOERROR", *self.ANSWER]
+
+    def test_is_not_followed(self) -> None:
+        """For other types; and silence adds nothing."""
+        for found, rtype in ((self.FOUND, "TXT"), (Reply(silent=True), "A")):
+            answer, asked = self.run(found, rtype)
+            assert world.summary(world.now(answer)) == ["NOERROR", self.ANSWER[0], self.ANSWER[2]]
+            assert len(asked) == (rtype == "A")

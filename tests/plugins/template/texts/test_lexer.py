@@ -1,0 +1,56 @@
+"""Pieces of a template's text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from svcdns.plugins.template.texts.errors import TextError
+from svcdns.plugins.template.texts.lexer import pieces
+
+
+def cut(text: str) -> list[Any]:
+    """Plain text, and the words of each action."""
+    return [piece if isinstance(piece, str) else [token.text for token in piece[:-1]] for piece in pieces(text)]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param("a b", ["a b"], id="plain"),
+        pytest.param("", [], id="nothing"),
+        pytest.param("a {{.B}} c", ["a ", [".B"], " c"], id="an action"),
+        pytest.param("a {{- .B -}} c", ["a", [".B"], "c"], id="trimmed"),
+        pytest.param("a \n{{- 3}}{{-3}}", ["a", ["3"], ["-3"]], id="a minus is no trim marker"),
+        pytest.param("a {{/* b }} c */}} d", ["a ", " d"], id="a comment"),
+        pytest.param("a {{- /* b */ -}} d", ["a", "d"], id="a trimmed comment"),
+        pytest.param("{{ $x := index .A.B \"}}\" `c` | f (g 'x') }}", [
+            ["$x", ":=", "index", ".A", ".B", '"}}"', "`c`", "|", "f", "(", "g", "'x'", ")"],
+        ], id="tokens"),
+        pytest.param("} }} {", ["} }} {"], id="braces alone"),
+    ],
+)  # fmt: skip
+def test_pieces(text: str, expected: list[Any]) -> None:
+    """In their order."""
+    assert cut(text) == expected
+
+
+def test_literals() -> None:
+    """Have their value."""
+    (piece,) = pieces('{{ 1 -2 0x1F 1.5 \'A\' "a\\"b" `c\\` . }}')
+    assert [token.value for token in piece if not isinstance(token, str)] == [1, -2, 31, 1.5, 65, 'a"b', "c\\", None, None]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("{{ .A", id="no end"), pytest.param("{{}}", id="empty"), pytest.param("{{ ~ }}", id="unknown sign"),
+        pytest.param("{{/* a", id="open comment"), pytest.param("{{/* a */ .B}}", id="comment and more"),
+        pytest.param('{{ "a }}', id="open text"), pytest.param("{{ 'ab' }}", id="two characters"), pytest.param("{{ 08 }}", id="no number"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_cut(text: str) -> None:
+    """Says so."""
+    with pytest.raises(TextError):
+        cut(text)
