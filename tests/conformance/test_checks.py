@@ -34,19 +34,19 @@ SILENT = {"type-unknown", "header-cd", "tcp-reuse", "tcp-pipelining", "tcp-piece
 
 
 @contextlib.asynccontextmanager
-async def examining(fault: Fault, timeout: float) -> AsyncIterator[Examiner]:
+async def examining(fault: Fault, timeout: float = PATIENT, silence: float = 0.05, bound: float = PATIENT) -> AsyncIterator[Examiner]:
     """An examiner of a model server with the lab's Services."""
     api = FakeApi(KUBERNETES, {"kind": "Namespace", "metadata": {"name": "default"}}, ignores=fault.ignores)
     async with ModelServer(api, fault).serving() as model:
-        server = Server("127.0.0.1", model.port, timeout=timeout, tries=1, silence=0.05)
+        server = Server("127.0.0.1", model.port, timeout=timeout, tries=1, silence=silence)
         await server.resolve()
-        lab = Lab(api, NS, 7, 0.4 if timeout == IMPATIENT else PATIENT)
+        lab = Lab(api, NS, 7, bound)
         yield Examiner(server, ZONE, await lab.open(), random.Random(1), lab)
 
 
-async def judged(name: str, fault: Fault, timeout: float) -> Result:
+async def judged(name: str, fault: Fault, **limits: float) -> Result:
     """How a check ends."""
-    async with examining(fault, timeout) as examiner:
+    async with examining(fault, **limits) as examiner:
         (result,) = await run(examiner, [CHECKS[name]], limit=30)
         return result
 
@@ -54,14 +54,14 @@ async def judged(name: str, fault: Fault, timeout: float) -> Result:
 @pytest.mark.parametrize("name", CHECKS)
 async def test_a_right_server_passes(name: str) -> None:
     """And nothing is skipped in the suite's own namespace."""
-    result = await judged(name, Fault(), PATIENT)
+    result = await judged(name, Fault())
     assert result.outcome is Outcome.PASSED, (result.failure, result.note)
 
 
 @pytest.mark.parametrize("name", CHECKS)
 async def test_a_wrong_server_fails(name: str) -> None:
     """With a failure that says what was asked, expected and got."""
-    result = await judged(name, FAULTS[name], IMPATIENT)
+    result = await judged(name, FAULTS[name], timeout=IMPATIENT if name in SILENT else PATIENT, silence=0.5, bound=0.4)
     assert result.outcome is Outcome.FAILED, result.note
     assert result.failure is not None
     assert result.failure.question
@@ -91,7 +91,7 @@ def test_every_check_says_what_it_is_about(check) -> None:
 
 async def test_without_a_cluster_little_is_tried() -> None:
     """Checks that have nothing to try are skipped, and say what is missing."""
-    async with examining(Fault(), PATIENT) as examiner:
+    async with examining(Fault()) as examiner:
         examiner.cluster, examiner.lab = Cluster(), None
         results = {r.check.name: r for r in await run(examiner, CHECKS.values(), limit=30)}
     assert results["clusterip-a"].outcome is Outcome.SKIPPED
