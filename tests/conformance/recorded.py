@@ -28,7 +28,7 @@ SILENCE: Answer = {"timeout": True}
 
 @dataclass(frozen=True)
 class Question:
-    """A question and everything that is odd about its packet. `size` 0: without EDNS; `extra`: a second name, "none": no question at all."""
+    """A question and what is odd about its packet: `size` 0 is without EDNS, `extra` a second name, or "none" for no question."""
 
     category: str
     name: str

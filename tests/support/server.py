@@ -38,7 +38,7 @@ def until(what: str, probe: Callable[[], T], patience: float = PATIENCE) -> T:
 
 
 def free_port() -> int:
-    """A port that is free for UDP and TCP on loopback, below those that the kernel gives to clients, so that none of them takes it meanwhile."""
+    """A port that is free for UDP and TCP on loopback, below those that the kernel gives to clients: none of them takes it meanwhile."""
     while True:
         port = random.randint(10_000, 30_000)
         with socket.socket() as tcp, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:

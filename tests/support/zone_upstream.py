@@ -1,6 +1,7 @@
 """A DNS server on loopback that answers from the records it is given, over UDP and TCP on one port, in a thread of its own.
 
-It follows CNAMEs, tells NXDOMAIN from NODATA (the root counts as missing), and puts the SOA of its one zone into negative answers. What does not fit is sent empty, with TC.
+It follows CNAMEs, tells NXDOMAIN from NODATA (the root counts as missing), and puts the SOA of its one zone into negative answers. What
+does not fit is sent empty, with TC.
 """
 
 from __future__ import annotations
