@@ -42,7 +42,7 @@ def classify(query: Query, reply: Reply) -> MessageType:
     if query.opcode == Opcode.NOTIFY or query.rtype in (Type.AXFR, Type.IXFR):
         return MessageType.META
     if reply.rcode == Rcode.NXDOMAIN:
-        return MessageType.OTHERERROR if reply.answer and _answers(reply, query) else MessageType.NXDOMAIN
+        return MessageType.OTHERERROR if reply.answer else MessageType.NXDOMAIN
     if reply.rcode in (Rcode.SERVFAIL, Rcode.NOTIMP):
         return MessageType.SERVERERROR
     if reply.rcode != Rcode.NOERROR:
@@ -58,8 +58,3 @@ def classify(query: Query, reply: Reply) -> MessageType:
 def class_of(query: Query, reply: Reply) -> str:
     """`success`, `denial` or `error`."""
     return _CLASSES.get(classify(query, reply), ERROR)
-
-
-def _answers(reply: Reply, query: Query) -> bool:
-    """Whether an answer record has the asked type: a CNAME chain that ends in NXDOMAIN is a denial all the same."""
-    return any(record.rtype == query.rtype for record in reply.answer)

@@ -70,7 +70,7 @@ class Kubernetes:
         self._local = environment.local_addresses
         self.zones = sorted((names.from_text(zone).lower() for zone in options.zones), key=len, reverse=True)
         self._multicluster = frozenset(names.from_text(zone).lower() for zone in options.multicluster)
-        self._unforeseen = self._multicluster | {zone for zone in self.zones if zone.endswith(_REVERSE)}
+        self._unforeseen = frozenset(zone for zone in self.zones if self._is_multicluster(zone) or zone.endswith(_REVERSE))
         self._primary = names.from_text(options.primary_zone)
         self._fallthrough = tuple(names.from_text(zone).lower() for zone in options.fallthrough)
 
@@ -107,6 +107,8 @@ class Kubernetes:
         """The zone that lacks the name because its namespace or its Service is not there (spec K6); None where it takes a closer look."""
         zone = self._zone_of(key)
         if zone is None or rtype in _ANSWERED_ANYWHERE or zone in self._unforeseen or not self.index.synced or self._falls_through(key):
+            return None
+        if key.startswith(apex.NS_LABELS):
             return None
         labels = names.labels_of(key[: len(key) - len(zone)] + b"\0")
         if not labels or labels[-1] in (b"pod", b"dns"):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from svcdns.cluster.objects import Endpoint, EndpointSlice, Namespace, Pod, Port, Service
-from svcdns.wire.codes import AA, CD, RD, Rcode
+from svcdns.wire import names
+from svcdns.wire.codes import AA, CD, RD, Rcode, Type
 from svcdns.wire.reply import NOT_REUSABLE, UNTIL_CHANGED, Reply, bare
 from tests.plugins.kubernetes.fixture import HTTP, OBJECTS, ask, index, plugin
 from tests.support import world
@@ -395,3 +396,23 @@ def test_checking_disabled_is_copied() -> None:
     """RD and CD of a query, neither for NOTIFY (spec K14, K25)."""
     assert ask(plugin(), WEB, flags=RD | CD).flags == AA | RD | CD
     assert ask(plugin(), WEB, flags=0x2000 | RD).flags == AA
+
+
+def test_names_known_to_be_absent_are_name_errors() -> None:
+    """What `absent` says without a look at endpoints or ports is what the plugin answers, with that zone's SOA; not so `ns.dns`."""
+    corefile = "kubernetes cluster.local svc.cluster.local set.local a.set.local {\n multicluster set.local\n}"
+    handler = plugin(corefile=corefile, local_addresses=("192.0.2.53",))
+    names_asked = (
+        "x.d.svc.cluster.local.", "x.cluster.local.", "e.web.d.svc.cluster.local.", "x.d.svc.set.local.", "web.d.svc.a.set.local.",
+        "ns.dns.cluster.local.x.svc.cluster.local.", "ns.dns.cluster.local.", "web.x.svc.cluster.local.",
+    )  # fmt: skip
+    known = {}
+    for name in names_asked:
+        wire = names.from_text(name)
+        zone = handler.absent(wire, Type.A)
+        if zone is not None:
+            known[name] = names.to_text(zone)
+            reply = ask(handler, name)
+            assert (reply.rcode, reply.authority[0].owner) == (Rcode.NXDOMAIN, zone)
+    below = ("x.d.svc.cluster.local.", "e.web.d.svc.cluster.local.", "web.x.svc.cluster.local.")
+    assert known == {"x.cluster.local.": "cluster.local.", **dict.fromkeys(below, "svc.cluster.local.")}
