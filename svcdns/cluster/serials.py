@@ -14,6 +14,11 @@ from svcdns.cluster.objects import ClusterObject, EndpointSlice, ImportedSlice, 
 
 def after(serials: Serials, old: ClusterObject | None, new: ClusterObject | None, now: int) -> Serials:
     """The serials after an object was added (`old` is None), removed (`new` is None) or updated; the same object if none moves."""
+    moved = _after(serials, old, new, now)
+    return serials if moved == serials else moved
+
+
+def _after(serials: Serials, old: ClusterObject | None, new: ClusterObject | None, now: int) -> Serials:
     if isinstance(old or new, Namespace) or old == new:
         return serials
     if old is None or new is None:

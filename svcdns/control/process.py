@@ -22,7 +22,7 @@ from aiohttp import web
 
 from svcdns import __version__
 from svcdns.chain.routing import Listener
-from svcdns.cluster.changes import Complete, Kind
+from svcdns.cluster.changes import Complete
 from svcdns.cluster.sources.feed import Changed, Configure, Configured, Data, Fatal, Swap, ToControl
 from svcdns.control import metrics
 from svcdns.control.feeds import Feed
@@ -270,14 +270,14 @@ class Control:
         for feed in self._feeds.values():
             feed.put(content)
 
-    def _tell(self, view: View, difference: Key | Complete) -> None:
+    def _tell(self, view: View, difference: Key | Complete | None) -> None:
         for feed in self._feeds.values():
-            if isinstance(difference, Complete):
-                feed.put(Changed(view.number, difference))
-            elif difference == Key(view.number, Kind.SERVICE, "", ""):
-                feed.serials(view)
-            else:
+            if isinstance(difference, Key):
                 feed.tell(difference)
+            elif isinstance(difference, Complete):
+                feed.put(Changed(view.number, difference))
+            else:
+                feed.serials(view)
 
     def _heard(self, slot: int, content: ToControl) -> None:
         match content:

@@ -22,7 +22,7 @@ from svcdns.errors import SvcdnsError
 from svcdns.plugins.kubernetes.metrics import PROGRAMMING_DURATION, REST_DURATION, REST_REQUESTS
 from svcdns.telemetry.counters import Counters
 
-Told = Callable[[View, Key | Complete], None]
+Told = Callable[[View, Key | Complete | None], None]
 
 
 class RestMetrics:
@@ -43,7 +43,7 @@ class Views:
     """All views and the tasks that keep them up to date."""
 
     def __init__(self, counters: Counters, log: logging.Logger, tell: Told, now: Callable[[], float] = time.time) -> None:
-        """`tell` is called for every difference, in order; `now` is Unix time in seconds."""
+        """`tell` is called for every difference, in order, and with None where the serials have moved; `now` is Unix time in seconds."""
         self._counters, self._log, self._tell, self._now = counters, log, tell, now
         self.by_number: dict[int, View] = {}
         self._by_watch: dict[bytes, int] = {}
@@ -118,12 +118,9 @@ class Views:
             for difference in view.take(change):
                 self._tell(view, difference)
             if view.serials is not serials:
-                self._tell_serials(view)
+                self._tell(view, None)
             if service is not None:
                 self._programmed(service, change)
-
-    def _tell_serials(self, view: View) -> None:
-        self._tell(view, Key(view.number, Kind.SERVICE, "", ""))
 
     def _service_of(self, view: View, change: Change) -> Service | None:
         """The Service of a slice whose change says when it was triggered, looked up when the change is taken."""

@@ -24,6 +24,8 @@ SETTLED: Final = 10.0
 """Seconds after which a child's death is no part of a crash loop."""
 SLOWEST: Final = 5.0
 _QUICKEST: Final = 0.1
+_ALLOCATOR: Final = {"MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_TRIM_THRESHOLD_": "131072"}
+"""For glibc, whose thresholds grow with use: large blocks, a page of an API list say, go back to the system when they are freed."""
 
 
 class Child:
@@ -54,7 +56,7 @@ class Child:
         theirs.set_inheritable(True)
         clear_heartbeat(self._region)
         arguments = [sys.executable, "-m", *self._command, *more, "--channel", str(theirs.fileno()), "--shared", str(self._shared)]
-        environment = {**os.environ, PARENT: str(os.getpid())}
+        environment = {**_ALLOCATOR, **os.environ, PARENT: str(os.getpid())}
         self.pid = os.posix_spawn(sys.executable, arguments, environment, setsigmask=(), setsigdef=(signal.SIGPIPE,))
         theirs.close()
         self.channel = Channel(ours)

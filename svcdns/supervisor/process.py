@@ -66,6 +66,7 @@ class Supervisor:
         self._catch_signals()
         try:
             self._start(self._control)
+            self._set_workers(1)  # there is always one, and it takes as long to start as control does
             while True:
                 self._turn()
         except _ExitError as end:

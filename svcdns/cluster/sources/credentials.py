@@ -1,26 +1,27 @@
 """How to reach the API server: address, TLS and headers, from the Corefile's options, a kubeconfig or the Pod's own files.
 
-The official client's `kubernetes.aio` reads kubeconfigs and the files of a Pod and runs exec plugins. It is imported when first needed,
-because it costs more time and memory than the rest of the program; none of its requests, models or watches is used. A plain `endpoint`
-does without it.
-
 Rules: everything is read again before a request, at most every REFRESH seconds, so that a rotated token, a renewed certificate or an edited
-kubeconfig takes effect without a restart; what an exec plugin gave is kept until it is refused or too old.
+kubeconfig takes effect without a restart; a kubeconfig only if one of its files has changed, and what an exec plugin gave is kept
+until it is refused or too old.
+
+Source: Kubernetes documentation, "Accessing the Kubernetes API from a Pod", "Directly accessing the REST API".
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import ipaddress
 import logging
 import os
 import ssl
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
+from svcdns.cluster.sources import kubeconfig
 from svcdns.cluster.sources.options import SourceError, WatchOptions
 from svcdns.telemetry.clock import Clock
 
@@ -66,6 +67,8 @@ class Credentials:
         self._access: Access | None = None
         self._read_at = 0.0
         self._refresh = REFRESH
+        self._found: kubeconfig.Found | None = None
+        self._stamps: tuple[object, ...] = ()
         self._contexts: dict[tuple[object, ...], ssl.SSLContext] = {}
 
     async def access(self) -> Access:
@@ -79,7 +82,7 @@ class Credentials:
     async def renew(self) -> bool:
         """Reads everything again; True if it has changed. Raises SourceError."""
         before = self._access
-        self._access = None
+        self._access = self._found = None
         return await self.access() != before
 
     async def _read(self) -> Access:
@@ -108,55 +111,30 @@ class Credentials:
                 "unable to load in-cluster configuration, KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT must be defined; "
                 "outside a cluster use kubeconfig, endpoint or manifests"
             )
-        from kubernetes.aio.config.incluster_config import InClusterConfigLoader
-
-        folder = self._service_account
-        make: Any = InClusterConfigLoader
-        loader = make(f"{folder}/token", f"{folder}/ca.crt", try_refresh_token=False)
-        return self._from_client(loader.load_and_set, "in-cluster configuration")
+        folder = Path(self._service_account)
+        try:
+            token = (folder / "token").read_text(encoding="ascii").strip()
+        except (OSError, ValueError) as error:
+            raise SourceError(f"in-cluster configuration: the token of the service account: {_one_line(error)}") from error
+        if not token:
+            raise SourceError(f"in-cluster configuration: {folder / 'token'} is empty")
+        shown = f"[{host}]" if ":" in host else host
+        return Access(f"https://{shown}:{port}", {"Authorization": f"Bearer {token}"}, self._context(str(folder / "ca.crt"), None, None))
 
     async def _kubeconfig(self) -> Access:
-        from kubernetes.aio import config as client_config
-        from kubernetes.aio.client import Configuration
-
-        load: Any = client_config.load_kube_config
-        path, context = self._options.kubeconfig, self._options.context or None
-        if not Path(path).is_file():
-            raise SourceError(f"kubeconfig: {path}: no such file")
-        configuration = Configuration()
-        try:
-            loader: Any = await load(path, context, configuration, persist_config=False)
-        except Exception as error:
-            raise SourceError(f"kubeconfig: {path}: {_one_line(error)}") from error
-        self._refresh = EXEC_REFRESH if _runs_plugin(loader) else REFRESH
-        return self._of(configuration)
-
-    def _from_client(self, load: Any, what: str) -> Access:
-        from kubernetes.aio.client import Configuration
-
-        configuration = Configuration()
-        try:
-            load(configuration)
-        except Exception as error:
-            raise SourceError(f"{what}: {_one_line(error)}") from error
-        return self._of(configuration)
-
-    def _of(self, configuration: Any) -> Access:
-        """What the client's configuration says, as an access."""
-        token = configuration.api_key.get("BearerToken")
-        headers = {"Authorization": _with_scheme(token)} if token else {}
+        """What the kubeconfig says, asked for anew only where it may be another."""
+        if self._found is None or self._found.runs_plugin or _stamps(self._found.files) != self._stamps:
+            self._found = await kubeconfig.ask(self._options.kubeconfig, self._options.context)
+            self._stamps = _stamps(self._found.files)
+        found = self._found
+        self._refresh = EXEC_REFRESH if found.runs_plugin else REFRESH
         context = None
-        if configuration.host.startswith("https"):
-            context = self._context(
-                configuration.ssl_ca_cert, configuration.cert_file, configuration.key_file, verify=configuration.verify_ssl
-            )
-        return Access(
-            configuration.host.rstrip("/"),
-            headers,
-            context,
-            getattr(configuration, "tls_server_name", None) or None,
-            getattr(configuration, "proxy", None) or None,
-        )
+        if found.host.startswith("https"):
+            with contextlib.ExitStack() as stack:
+                files = [_file(part, stack) for part in (found.authority, found.certificate, found.key)]
+                context = self._context(*files, verify=found.verify)
+        headers = {"Authorization": _with_scheme(found.token)} if found.token else {}
+        return Access(found.host.rstrip("/"), headers, context, found.server_name, found.proxy)
 
     def _context(self, authority: str | None, certificate: str | None, key: str | None, *, verify: bool = True) -> ssl.SSLContext:
         """A TLS context for these files; the same one as long as their contents are."""
@@ -177,9 +155,24 @@ class Credentials:
         return found
 
 
-def _runs_plugin(loader: Any) -> bool:
-    user = getattr(loader, "_user", None)
-    return user is not None and ("exec" in user or "auth-provider" in user)
+def _stamps(files: Iterable[str]) -> tuple[object, ...]:
+    """What is another after any of the files has changed."""
+    found = [Path(file).stat() if Path(file).exists() else None for file in files]
+    return tuple(status and (status.st_ino, status.st_size, status.st_mtime_ns) for status in found)
+
+
+def _file(part: kubeconfig.Part | None, stack: contextlib.ExitStack) -> str | None:
+    """A file with what the part says, for as long as the stack is open: OpenSSL takes certificates and keys from files alone."""
+    if part is None or part.path:
+        return part.path if part is not None else None
+    try:
+        handle, name = tempfile.mkstemp()
+        stack.callback(os.unlink, name)
+        with open(handle, "w", encoding="ascii") as file:
+            file.write(part.text)
+    except OSError as error:
+        raise SourceError(f"kubeconfig: a file for what is written in it: {_one_line(error)}") from error
+    return name
 
 
 def _with_scheme(token: str) -> str:

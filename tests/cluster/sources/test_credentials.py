@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
 import ssl
@@ -87,6 +88,45 @@ async def test_an_exec_plugin(tmp_path: Path) -> None:
     assert (await credentials.access()).headers == {"Authorization": "Bearer t1"}
     assert await credentials.renew()
     assert (await credentials.access()).headers == {"Authorization": "Bearer t2"}
+
+
+async def test_a_kubeconfig_is_read_again_when_one_of_its_files_has_changed(tmp_path: Path) -> None:
+    """And not otherwise: its reader is a process."""
+    (tmp_path / "token").write_text("old")
+    clock = world.Clock()
+    credentials = Credentials(WatchOptions(kubeconfig=kubeconfig(tmp_path, {"tokenFile": "token"})), clock=clock, log=LOG)
+    found = await credentials.access()
+    assert found.headers == {"Authorization": "Bearer old"}
+    reader = credentials._found
+    clock.turn(REFRESH)
+    assert await credentials.access() == found
+    assert credentials._found is reader
+    (tmp_path / "token").write_text("newer")
+    clock.turn(REFRESH)
+    assert (await credentials.access()).headers == {"Authorization": "Bearer newer"}
+
+
+async def test_a_kubeconfig_with_its_authority_in_it(tmp_path: Path) -> None:
+    """The context stays the same as long as the authority does."""
+    authority = Path(ssl.get_default_verify_paths().cafile or "/etc/ssl/certs/ca-certificates.crt").read_bytes()
+    data = {"certificate-authority-data": base64.b64encode(authority).decode(), "server": "https://127.0.0.1:1"}
+    credentials = Credentials(WatchOptions(kubeconfig=kubeconfig(tmp_path, {"token": "t"}, **data)), clock=world.Clock(), log=LOG)
+    found = await credentials.access()
+    assert found.ssl is not None
+    assert found.ssl.get_ca_certs()
+    assert not await credentials.renew()
+    assert (await credentials.access()).ssl is found.ssl
+
+
+@pytest.mark.parametrize("text", [None, ""], ids=["missing", "empty"])
+async def test_a_pod_without_a_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None) -> None:
+    """Is one line that says so."""
+    if text is not None:
+        (tmp_path / "token").write_text(text)
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "fd00::1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "443")
+    with pytest.raises(SourceError, match=r"in-cluster configuration: .*token"):
+        await Credentials(WatchOptions(), clock=world.Clock(), log=LOG, service_account=str(tmp_path)).access()
 
 
 async def test_inside_a_pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
