@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import socket
 import sys
@@ -13,6 +14,9 @@ from svcdns.telemetry import logging as log_lines
 from svcdns.telemetry.channel import Channel
 from svcdns.telemetry.lifeline import follow_parent
 from svcdns.telemetry.shared import regions
+
+YOUNG = 5_000
+"""Objects after which the garbage collector looks: a list of the cluster makes many, and hardly any in a cycle."""
 
 
 def main() -> int:
@@ -24,6 +28,8 @@ def main() -> int:
     parser.add_argument("--shared", type=int, required=True)
     arguments = parser.parse_args()
     follow_parent()
+    gc.freeze()
+    gc.set_threshold(YOUNG, 10, 10)
     lines = log_lines.set_up()
     options = Options(**json.loads(arguments.options), again=arguments.again)
     channel = Channel(socket.socket(fileno=arguments.channel))

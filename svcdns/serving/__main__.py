@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import socket
 import sys
 from collections import deque
@@ -19,6 +20,8 @@ from svcdns.telemetry.lifeline import follow_parent
 from svcdns.telemetry.shared import regions
 
 FEED_CHUNK = 65536
+YOUNG = 10_000
+"""Objects after which the garbage collector looks: the index makes many, and none in a cycle."""
 
 
 class _Process:
@@ -155,6 +158,8 @@ def main() -> int:
     parser.add_argument("--shared", type=int, required=True)
     arguments = parser.parse_args()
     follow_parent()
+    gc.freeze()
+    gc.set_threshold(YOUNG, 20, 1_000_000)
     lines = log_lines.set_up()
     counters = Counters(regions(arguments.shared)[arguments.slot + 1])
     channel = Channel(socket.socket(fileno=arguments.channel))
