@@ -18,7 +18,6 @@ import time
 from pathlib import Path
 
 from bench import changing, latency, machine, memory, peers, scaling, throughput
-from bench.dnsperf import BrokenError
 from bench.results import OURS, as_json, table
 from bench.run import Options, Run, Scenario
 from bench.servers import Cores
@@ -52,25 +51,21 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"bench: no such scenario: {', '.join(unknown)}; there are {', '.join(SCENARIOS)}", file=sys.stderr)
         return 2
     options = options_of(chosen)
-    broken: dict[str, str] = {}
     os.sched_setaffinity(0, options.cores.asker)
     with Run(options) as run:
         for name in chosen.scenarios or SCENARIOS:
-            try:
+            with run.trying(name, "all servers"):
                 SCENARIOS[name](run)
-            except (BrokenError, TimeoutError) as error:
-                broken[name] = str(error)
-                run.say(f"{name} is broken: {error}")
         run.say("done\n")
     print(table(run.rows, options.servers))
-    for name, text in broken.items():
-        print(f"\nBROKEN {name}: {text}")
+    for text in run.broken:
+        print(f"\nBROKEN {text}")
     if chosen.json:
-        Path(chosen.json).write_text(json.dumps(report(run, broken), indent=1) + "\n")
-    return 1 if broken else 0
+        Path(chosen.json).write_text(json.dumps(report(run), indent=1) + "\n")
+    return 1 if run.broken else 0
 
 
-def report(run: Run, broken: dict[str, str]) -> dict[str, object]:
+def report(run: Run) -> dict[str, object]:
     """All of a run, for a file."""
     options = run.options
     return {
@@ -83,7 +78,7 @@ def report(run: Run, broken: dict[str, str]) -> dict[str, object]:
         "rounds": options.rounds,
         "smoke": options.smoke,
         "rows": as_json(run.rows),
-        "broken": broken,
+        "broken": run.broken,
         "commands": run.commands,
     }
 

@@ -28,7 +28,7 @@ def start(run: Run) -> None:
     row = run.row("start", f"to ready, {cluster.services:,} × 10", "s", Target(1.5))
     for _ in run.rounds("start"):
         for name in run.peers("nsd", "knot", "unbound", "dnsmasq", "coredns"):
-            with run.stage(cluster, [name]) as stage:
+            with run.trying("start", name), run.stage(cluster, [name]) as stage:
                 row.add(name, stage.started[name])
 
 
@@ -41,13 +41,14 @@ def change(run: Run) -> None:
     with run.stage(Cluster(run.options.services * 10 if run.options.smoke else run.options.services), run.peers("coredns")) as stage:
         for number in run.rounds("change"):
             for server in stage.servers.values():
-                chosen = random.Random(number)
-                targets = stage.cluster.headless()
-                with collector_at_rest():
-                    delays = [_one(server, chosen.choice(targets)) for _ in range(count)]
-                    burst.add(server.name, _burst(server, chosen.sample(targets, min(many, len(targets)))) * 1000)
-                for label, (share, _) in limits.items():
-                    rows[label].add(server.name, percentile(delays, share) * 1000)
+                with run.trying("change", server.name):
+                    chosen = random.Random(number)
+                    targets = stage.cluster.headless()
+                    with collector_at_rest():
+                        delays = [_one(server, chosen.choice(targets)) for _ in range(count)]
+                        burst.add(server.name, _burst(server, chosen.sample(targets, min(many, len(targets)))) * 1000)
+                    for label, (share, _) in limits.items():
+                        rows[label].add(server.name, percentile(delays, share) * 1000)
 
 
 def _one(server: Server, number: int) -> float:

@@ -39,23 +39,23 @@ def latency(run: Run) -> None:
         rows = {name: _rows(run, name) for name in ("plain", "changes", "relist")}
         for _ in run.rounds("latency"):
             for server in stage.servers.values():
-                _warm(run, stage, server)
-                plain = _percentiles(_asked(run, server, _undisturbed), rows["plain"], server.name)
-                for name in ("changes", "relist"):
-                    if server.name == "nsd":  # what it is without such troubles is what others are held to
-                        _add(rows[name], "nsd", plain)
-                    elif server.name in WATCHERS:
-                        disturbed = _churned if name == "changes" else _relisted
-                        _percentiles(_asked(run, server, disturbed), rows[name], server.name)
+                with run.trying("latency", server.name):
+                    _measure(run, stage, server, rows)
+
+
+def _measure(run: Run, stage: Stage, server: Server, rows: dict[str, dict[str, Row]]) -> None:
+    run.warm(server, run.questions("latency-warm", questions.every_name(stage.cluster).lines))
+    plain = _percentiles(_asked(run, server, _undisturbed), rows["plain"], server.name)
+    for name in ("changes", "relist"):
+        if server.name == "nsd":  # what it is without such troubles is what others are held to
+            _add(rows[name], "nsd", plain)
+        elif server.name in WATCHERS:
+            _percentiles(_asked(run, server, _churned if name == "changes" else _relisted), rows[name], server.name)
 
 
 def _rows(run: Run, name: str) -> dict[str, Row]:
     rows = {label: run.row("latency", f"{name}, {label}", "ms", *TARGETS.get(label, ())) for label in PERCENTILES}
     return rows | {"lost": run.row("latency", f"{name}, lost", "%")}
-
-
-def _warm(run: Run, stage: Stage, server: Server) -> None:
-    run.warm(server, run.questions("latency-warm", questions.every_name(stage.cluster).lines))
 
 
 def _asked(run: Run, server: Server, disturbed: Disturbed) -> Sample:

@@ -32,7 +32,7 @@ def memory(run: Run) -> None:
         for _ in range(rounds):
             for name in run.peers(*peers):
                 run.say(f"memory: {name}, {size}")
-                with run.stage(cluster, [name], wait=False) as stage:
+                with run.trying("memory", name), run.stage(cluster, [name], wait=False) as stage:
                     server = stage.servers[name]
                     with PssSampler(server.process.pid) as sampler:
                         server.wait()

@@ -112,6 +112,8 @@ server:
   tcp-workers: 1
   background-workers: 1
   tcp-max-clients: 500
+  tcp-io-timeout: 0
+  tcp-idle-timeout: 60
 database:
   storage: "{folder}"
 template:

@@ -15,7 +15,7 @@ from typing import Self
 from bench import dnsperf
 from bench.asking import write_questions
 from bench.cluster import Cluster
-from bench.dnsperf import Figures, Load
+from bench.dnsperf import BrokenError, Figures, Load
 from bench.results import OURS, Row, Target
 from bench.servers import Cores, Server, Stage
 
@@ -41,6 +41,7 @@ class Run:
         self.options = options
         self.rows: list[Row] = []
         self.commands: dict[str, list[str]] = {}
+        self.broken: list[str] = []
         self._stack = ExitStack()
         self.folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="svcdns-questions-")))
         self._shared: Stage | None = None
@@ -89,6 +90,19 @@ class Run:
         """Asks an input twice: what is asked a second time is what caches keep. Of more workers each has a cache, and any may be asked."""
         for _ in range(2 if server.site.workers == 1 else 6 * server.site.workers):
             dnsperf.run(Load(seconds=0), server.port, path, self.options.cores.asker)
+
+    def check(self, figures: Figures, absent: float) -> None:
+        """Holds a run of dnsperf to what it asked; losses alone do not break a smoke run, whose cores are others' too. Raises BrokenError."""
+        dnsperf.check(figures, absent, lost=0.5 if self.options.smoke else 0.01)
+
+    @contextmanager
+    def trying(self, scenario: str, server: str) -> Iterator[None]:
+        """What breaks within is said and kept in `broken`, and the other servers are measured all the same."""
+        try:
+            yield
+        except (BrokenError, TimeoutError) as error:
+            self.broken.append(f"{scenario}, {server}: {error}")
+            self.say(f"{scenario} is broken for {server}: {error}\n")
 
     # -- rows
 

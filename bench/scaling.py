@@ -9,7 +9,7 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from bench import dnsperf, questions
+from bench import questions
 from bench.asking import Asker, holds, packet
 from bench.cluster import Cluster
 from bench.dnsperf import BrokenError
@@ -37,7 +37,8 @@ def growth(run: Run) -> None:
             servers += [(size, one) for one in stages.enter_context(run.stage(Cluster(size), run.peers("coredns"))).servers.values()]
         for _ in run.rounds("growth"):
             for size, server in servers:
-                rows[size].add(server.name, _hits(run, server)[0])
+                with run.trying("growth", server.name):
+                    rows[size].add(server.name, _hits(run, server)[0])
 
 
 def endurance(run: Run) -> None:
@@ -90,8 +91,9 @@ def _hits(run: Run, server: Server) -> tuple[float, float]:
     run.warm(server, warm)
     before = server.cpu()
     figures = run.ask(server, run.load(), asked)
-    dnsperf.check(figures, 0.0)
-    return (server.cpu() - before) / figures.completed * 1e6, figures.rate
+    cpu = server.cpu() - before
+    run.check(figures, 0.0)
+    return cpu / figures.completed * 1e6, figures.rate
 
 
 def _flood(run: Run, server: Server, changes: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import signal
 import socket
 import tempfile
@@ -173,17 +174,16 @@ class Stage:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of loopback that are free for UDP and TCP."""
+    """Ports of loopback that are free for UDP and TCP, below those that the kernel gives to clients."""
     found: list[int] = []
-    with ExitStack() as held:
-        while len(found) < count:
-            tcp = held.enter_context(socket.socket())
-            tcp.bind(("127.0.0.1", 0))
-            port = int(tcp.getsockname()[1])
-            udp = held.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+    while len(found) < count:
+        port = random.randrange(10_000, 32_000)
+        with socket.socket() as tcp, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
             try:
-                udp.bind(("127.0.0.1", port))
+                tcp.bind(("", port))
+                udp.bind(("", port))
             except OSError:
                 continue
+        if port not in found:
             found.append(port)
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from bench import dnsperf, questions
+from bench import questions
 from bench.dnsperf import Load
 from bench.questions import Questions
 from bench.results import Row, Target
@@ -59,7 +59,8 @@ def miss(run: Run) -> None:
     for number in run.rounds("miss"):
         path = run.questions("miss", questions.misses(FASTEST * load.seconds or 2_000, f"round{number}"))
         for server in _servers(run, ALL):
-            _measure(run, server, load, path, 1.0, (row, rate))
+            with run.trying("miss", server.name):
+                _measure(run, server, load, path, 1.0, (row, rate))
 
 
 def tcp(run: Run) -> None:
@@ -68,11 +69,13 @@ def tcp(run: Run) -> None:
     asked, warm = _files(run, "tcp", _hits(run), _warm_hits(run))
     for _ in run.rounds("tcp"):
         for server in _servers(run, ("nsd", "knot", "coredns")):
-            run.warm(server, warm)
-            before = server.cpu()
-            figures = run.ask(server, run.load(tcp=True), asked)
-            dnsperf.check(figures, 0.0)
-            row.add(server.name, figures.completed / (server.cpu() - before))
+            with run.trying("tcp", server.name):
+                run.warm(server, warm)
+                before = server.cpu()
+                figures = run.ask(server, run.load(tcp=True), asked)
+                cpu = server.cpu() - before
+                run.check(figures, 0.0)
+                row.add(server.name, figures.completed / cpu)
 
 
 def _lines(run: Run) -> int:
@@ -105,8 +108,9 @@ def _throughput(
     asked_file, warm_file = _files(run, scenario, asked, warm)
     for _ in run.rounds(scenario):
         for server in _servers(run, peers):
-            run.warm(server, warm_file)
-            _measure(run, server, run.load(rate), asked_file, asked.absent, rows)
+            with run.trying(scenario, server.name):
+                run.warm(server, warm_file)
+                _measure(run, server, run.load(rate), asked_file, asked.absent, rows)
 
 
 def _measure(run: Run, server: Server, load: Load, path: Path, absent: float, rows: Iterable[Row]) -> None:
@@ -114,9 +118,6 @@ def _measure(run: Run, server: Server, load: Load, path: Path, absent: float, ro
     before = server.cpu()
     figures = run.ask(server, load, path)
     cpu = server.cpu() - before
-    try:
-        dnsperf.check(figures, absent)
-    except dnsperf.BrokenError as error:
-        raise dnsperf.BrokenError(f"{server.name}: {error}") from error
+    run.check(figures, absent)
     for row, figure in zip(rows, (cpu / figures.completed * 1e6, figures.rate), strict=False):
         row.add(server.name, figure)

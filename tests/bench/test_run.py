@@ -1,0 +1,55 @@
+"""A run: rows, files, and what becomes of a server that breaks."""
+
+from __future__ import annotations
+
+import pytest
+
+from bench.__main__ import options_of, parser, report
+from bench.cluster import Cluster
+from bench.dnsperf import BrokenError, Figures
+from bench.questions import hits
+from bench.run import Options, Run
+
+
+def test_one_broken_server_does_not_end_a_scenario(capsys: pytest.CaptureFixture[str]) -> None:
+    """It is kept with the scenario, and what comes after it runs."""
+    with Run(Options(["svcdns", "nsd"])) as run:
+        row = run.row("hit", "CPU", "µs")
+        for name in ("svcdns", "nsd"):
+            with run.trying("hit", name):
+                if name == "svcdns":
+                    raise BrokenError("no answers")
+                row.add(name, 1.0)
+        assert run.broken == ["hit, svcdns: no answers"]
+        assert row.figures == {"nsd": [1.0]}
+        assert report(run)["broken"] == run.broken
+    assert "no answers" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("smoke", "breaks"), [(False, True), (True, False)], ids=["measured", "smoke"])
+def test_losses_alone_do_not_break_a_smoke_run(smoke: bool, breaks: bool) -> None:
+    """Where figures count, they do."""
+    figures = Figures(100, 90, 10, 1.0, {"NOERROR": 90})
+    with Run(Options(["svcdns"], smoke=smoke)) as run:
+        with run.trying("hit", "svcdns"):
+            run.check(figures, 0.0)
+        assert bool(run.broken) is breaks
+
+
+def test_questions_are_files_that_go_with_the_run() -> None:
+    """A line a question; gone afterwards."""
+    with Run(Options(["svcdns"])) as run:
+        path = run.questions("hit", hits(Cluster(5), 3).lines)
+        assert len(path.read_text().splitlines()) == 3
+    assert not path.exists()
+
+
+def test_peers_are_chosen_on_the_command_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """svcdns always takes part; what is not there is said in a line and left out."""
+    monkeypatch.delenv("COREDNS", raising=False)
+    assert options_of(parser().parse_args(["--peers", "none"])).servers == ["svcdns"]
+    found = options_of(parser().parse_args(["--peers", "coredns", "--server-cores", "0,1", "--smoke"]))
+    assert found.servers == ["svcdns"]
+    assert found.cores.server == (0, 1)
+    assert found.smoke
+    assert capsys.readouterr().err.count("coredns is left out") == 1
