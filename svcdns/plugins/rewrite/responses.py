@@ -18,7 +18,7 @@ from svcdns.plugins.rewrite.texts import Match, Text
 from svcdns.wire import names
 from svcdns.wire.codes import TC, Type
 from svcdns.wire.errors import NameTextError
-from svcdns.wire.reply import Edns, Record, Reply
+from svcdns.wire.reply import UNTIL_CHANGED, Edns, Record, Reply
 
 _DO: Final = 0x8000
 _NAME_AT: Final = {Type.CNAME: 0, Type.DNAME: 0, Type.NS: 0, Type.PTR: 0, Type.SOA: 0, Type.MX: 2, Type.SRV: 6}
@@ -41,6 +41,11 @@ class Draft:
         self.reply, self.query = reply, query
         self.rcode, self.flags, self.edns = reply.rcode, reply.flags, reply.edns
         self.answer, self.authority, self.additional = _places(reply.answer), _places(reply.authority), _places(reply.additional)
+
+    def hold_still(self) -> None:
+        """The TTLs are worked out for this second: the reply lives until those that it was made from go down."""
+        reply = self.reply
+        self.reply = msgspec.structs.replace(reply, lifetime=min(reply.lifetime, reply.next_second), next_second=UNTIL_CHANGED)
 
     def finished(self) -> Reply:
         """The reply that the draft has become."""
@@ -120,6 +125,7 @@ class Ttl:
 
     def apply(self, draft: Draft, place: Place | None) -> None:
         """Changes the record's TTL."""
+        draft.hold_still()
         if place is not None:
             ttl = self._bounded(place.record.ttl)
             if ttl != place.record.ttl:
@@ -177,6 +183,7 @@ class CnameTarget:
                     break
         draft.answer = kept + _places(reply.answer)
         draft.flags = draft.flags & ~TC | reply.flags & TC
+        draft.hold_still()
         draft.reply = joined(draft.reply, reply)
 
 

@@ -197,6 +197,15 @@ def test_terms_of_reuse_stay() -> None:
     assert (reply.lifetime, reply.owners, reply.counts) == (UNTIL_CHANGED, (("fact",),), ((70, 1.0),))
 
 
+def test_ttls_within_bounds_do_not_go_down_beyond_them() -> None:
+    """A reply whose TTLs go down in half a second is right until then; other rules leave that to whoever counts."""
+    records = world.records("a. 31 IN A 10.0.0.1")
+    for rules, expected in (("ttl a 30-", (0.5, UNTIL_CHANGED)), ("rcode a NXDOMAIN NOERROR", (9.0, 0.5))):
+        chain = Chain(rules, reply=Reply(answer=records, lifetime=9.0, next_second=0.5))
+        reply = world.now(chain.rewrite.handle(world.query("a."), chain.follow))
+        assert (reply.lifetime, reply.next_second) == expected
+
+
 def test_what_the_chain_did_to_flags_holds_for_the_asked_question() -> None:
     """As if there were one question only."""
     chain = Chain("continue name a b")
