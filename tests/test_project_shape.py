@@ -68,6 +68,8 @@ TESTED_BY = {
     "svcdns.plugins.file.zone": "tests/plugins/file/test_handler.py",
     "svcdns.plugins.hosts.table": "tests/plugins/hosts/test_handler.py",
     "svcdns.plugins.kubernetes.addresses": "tests/plugins/kubernetes/test_handler.py",
+    "svcdns.plugins.k8s_external.lookup": "tests/plugins/k8s_external/test_handler.py",
+    "svcdns.plugins.k8s_external.records": "tests/plugins/k8s_external/test_handler.py",
     "svcdns.plugins.kubernetes.apex": "tests/plugins/kubernetes/test_handler.py",
     "svcdns.plugins.kubernetes.lookup": "tests/plugins/kubernetes/test_handler.py",
     "svcdns.plugins.kubernetes.metrics": "tests/control/test_views.py",

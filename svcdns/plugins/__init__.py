@@ -30,8 +30,8 @@ ORDER: Final = (
 BUILT: Final[dict[str, str]] = {
     name: f"svcdns.plugins.{name}"
     for name in (
-        "root", "reload", "bind", "debug", "ready", "health", "prometheus", "errors", "log", "loadbalance", "cache", "kubernetes", "file",
-        "loop", "forward", "transfer", "whoami", "multisocket",
+        "root", "reload", "bind", "debug", "ready", "health", "prometheus", "errors", "log", "loadbalance", "cache",
+        "k8s_external", "kubernetes", "file", "loop", "forward", "transfer", "whoami", "multisocket",
         "acl", "autopath", "dns64", "hosts",
         "nsid", "bufsize", "local", "any", "chaos", "header", "minimal", "rewrite", "template",
     )

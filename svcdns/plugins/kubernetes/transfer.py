@@ -133,7 +133,7 @@ class _Zone:
         label = endpoint_name(endpoint.address, endpoint.hostname, endpoint.target, pod_names=self.options.endpoint_pod_names)
         try:
             yield from self._address(self._name(service), endpoint.address)
-            name = self._name(service, label)
+            name = self._name(service, *filter(None, (label,)))
             yield from self._address(name, endpoint.address)
             target = name if rdata_of(endpoint.address) is not None else ROOT
             for port in ports:

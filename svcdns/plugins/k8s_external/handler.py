@@ -1,0 +1,220 @@
+"""The `k8s_external` plugin: answers zones that show Services under their external addresses (spec K23).
+
+The cluster is that of `kubernetes` in the same block. Every reply names the facts it rests on. Oddities of CoreDNS that clients can see are
+kept: a label below a Service with external addresses is ignored, and a host name of a load balancer is a CNAME for each port.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from functools import cached_property
+
+from svcdns.chain.environment import Environment
+from svcdns.chain.handler import Following, joined, steps, then
+from svcdns.chain.query import Answer, Query
+from svcdns.chain.zones import ZoneOffer
+from svcdns.cluster.addresses import from_reverse, rdata_of
+from svcdns.cluster.index import SERIAL
+from svcdns.cluster.objects import NO_PORT
+from svcdns.plugins.k8s_external import records, transfer
+from svcdns.plugins.k8s_external.lookup import Cluster, Entry, Lookup
+from svcdns.plugins.k8s_external.options import Options
+from svcdns.wire import names
+from svcdns.wire.codes import AA, TC, Rcode, Type
+from svcdns.wire.errors import NameTextError
+from svcdns.wire.reply import UNTIL_CHANGED, Owner, Record, Reply
+
+Asking = Generator[Answer, Reply, Reply]
+"""Work that yields the answers it needs and is sent the replies; see `chain.handler.steps`."""
+
+
+class External:
+    """Answers the external zones of one server block."""
+
+    name = "k8s_external"
+
+    def __init__(self, options: Options, environment: Environment) -> None:
+        """The cluster is looked for when it is needed: the block's other plugins come later."""
+        self.options, self._environment = options, environment
+        in_file = [names.from_text(zone).lower() for zone in options.zones]
+        self._zones = sorted(in_file, key=len, reverse=True)
+        self._first = in_file[0]
+        self._apex = names.from_text(options.apex)[:-1]
+        self._apexes = [self._apex.lower() + zone for zone in in_file]
+        self._fallthrough = [names.from_text(zone).lower() for zone in options.fallthrough]
+
+    @cached_property
+    def _cluster(self) -> Cluster:
+        cluster: Cluster = self._environment.peers("kubernetes")[0]
+        return cluster
+
+    @cached_property
+    def _lookup(self) -> Lookup:
+        return Lookup(self._cluster, headless=self.options.headless)
+
+    def alike(self, zone: bytes) -> bool:
+        """Whether none of the names of a zone are ours."""
+        return not any(names.is_within(zone, own) or names.is_within(own, zone) for own in self._zones)
+
+    def transfer(self, zone: bytes, serial: int) -> ZoneOffer | None:
+        """The zone for `transfer`; see `chain.zones`."""
+        if zone not in self._zones:
+            return None
+        return transfer.offer(self._lookup, self.options, self._apex, self._environment.local_addresses, zone, serial)
+
+    def handle(self, query: Query, following: Following) -> Answer:
+        """Answers names of the zones; others go on."""
+        key = query.key
+        zone = next((zone for zone in self._zones if names.is_within(key, zone)), None)
+        if zone is None:
+            return following(query)
+        if key == zone:
+            return self._zone_itself(query, zone)
+        labels = [names.label_text(label) for label in names.labels_of(key[: len(key) - len(zone)] + b"\0")]
+        if any(names.is_within(key, apex) for apex in self._apexes):
+            return self._name_server(query, zone, labels)
+        owners: list[Owner] = []
+        address = from_reverse(key) if query.rtype == Type.PTR else ""
+        if address:
+            found = self._lookup.at(address, owners)
+            return self._pointers(query, found, owners) if found else self._absent(query, zone, owners, following)
+        entries = self._lookup.find(labels, owners)
+        if entries is None:
+            return self._absent(query, zone, owners, following)
+        if query.rtype in (Type.A, Type.AAAA):
+            return steps(self._addresses(query, zone, entries, owners))
+        if query.rtype == Type.SRV:
+            return steps(self._services(query, zone, entries, owners))
+        return self._negative(query, zone, owners)
+
+    # -- the zone's own names
+
+    def _zone_itself(self, query: Query, zone: bytes) -> Reply:
+        owners: list[Owner] = []
+        if query.rtype == Type.SOA:
+            return self._reply(query, [self._soa(zone)], [SERIAL])
+        if query.rtype == Type.NS:
+            server = records.SERVER + self._apex + query.name
+            glue = self._servers(server, owners)
+            return self._reply(query, [records.ns(zone, self._apex, self.options.ttl)], owners, glue)
+        return self._negative(query, zone, owners)
+
+    def _name_server(self, query: Query, zone: bytes, labels: list[str]) -> Reply:
+        """`<apex>` and `ns1.<apex>`, by the number of labels left of the zone; there is no other name."""
+        owners: list[Owner] = []
+        if len(labels) == 1:
+            return self._negative(query, zone, owners)
+        if len(labels) != 2 or labels[0] != "ns1":
+            return self._negative(query, zone, owners, Rcode.NXDOMAIN)
+        answer = [record for record in self._servers(query.name, owners) if record.rtype == query.rtype]
+        return self._reply(query, answer, owners) if answer else self._negative(query, zone, owners)
+
+    def _servers(self, name: bytes, owners: list[Owner]) -> list[Record]:
+        found = self._lookup.servers(self._environment.local_addresses, owners)
+        return [Record(name, packed[0], self.options.ttl, packed[1]) for host in found if (packed := rdata_of(host)) is not None]
+
+    # -- Services
+
+    def _addresses(self, query: Query, zone: bytes, entries: list[Entry], owners: list[Owner]) -> Asking:
+        """Addresses, each once; a CNAME for each entry with a host name, and what the server says of it."""
+        answer: list[Record] = []
+        told: dict[bytes, Reply] = {}
+        seen: set[str] = set()
+        flags = 0
+        for host, _, _ in entries:
+            packed = rdata_of(host)
+            if packed is not None:
+                if packed[0] == query.rtype and host not in seen:
+                    seen.add(host)
+                    answer.append(Record(query.name, packed[0], self.options.ttl, packed[1]))
+                continue
+            target = _host_name(host)
+            if target is None:
+                continue
+            if target not in told:
+                told[target] = yield query.ask(target, query.rtype)
+            answer += [Record(query.name, Type.CNAME, self._cluster.options.ttl, target), *told[target].answer]
+            flags |= told[target].flags & TC
+        reply = self._reply(query, answer, owners, flags=flags) if answer else self._negative(query, zone, owners)
+        for other in told.values():
+            reply = joined(reply, other)
+        return reply
+
+    def _services(self, query: Query, zone: bytes, entries: list[Entry], owners: list[Owner]) -> Asking:
+        """SRV records, each target and port once, and the addresses of the targets."""
+        weight, ttl = records.weight_of(len(entries) or 1), self._cluster.options.ttl
+        answer: dict[tuple[bytes, int], Record] = {}
+        additional: list[Record] = []
+        placed: set[tuple[bytes, str]] = set()
+        told: list[Reply] = []
+        for host, port, name in entries:
+            packed = rdata_of(host)
+            target = _host_name(host) if packed is None else _name_below(name, zone)
+            if port.number == NO_PORT or target is None:
+                continue
+            answer.setdefault((target, port.number), records.srv(query.name, ttl, weight, port, target))
+            if (target, host) in placed:
+                continue
+            placed.add((target, host))
+            if packed is not None:
+                additional.append(Record(target, packed[0], self.options.ttl, packed[1]))
+                continue
+            for rtype in (Type.A, Type.AAAA):
+                other = yield query.ask(target, rtype)
+                told.append(other)
+                additional += other.answer
+        if not answer:
+            return self._negative(query, zone, owners)
+        reply = self._reply(query, list(answer.values()), owners, additional)
+        for other in told:
+            reply = joined(reply, other)
+        return reply
+
+    def _pointers(self, query: Query, found: list[str], owners: list[Owner]) -> Reply:
+        targets = [target for text in found if (target := _name_below(text, self._first)) is not None]
+        return self._reply(query, [Record(query.name, Type.PTR, self.options.ttl, target) for target in targets], owners)
+
+    # -- replies
+
+    def _reply(
+        self, query: Query, answer: list[Record], owners: list[Owner], additional: list[Record] | None = None, flags: int = 0
+    ) -> Reply:
+        return Reply(
+            flags=query.reply_flags | AA | flags,
+            answer=tuple(answer),
+            additional=tuple(additional or ()),
+            lifetime=UNTIL_CHANGED,
+            owners=tuple(owners),
+        )
+
+    def _negative(self, query: Query, zone: bytes, owners: list[Owner], rcode: int = Rcode.NOERROR) -> Reply:
+        return Reply(
+            rcode=rcode,
+            flags=query.reply_flags | AA,
+            authority=(self._soa(zone),),
+            lifetime=UNTIL_CHANGED,
+            owners=tuple(owners),
+        )
+
+    def _absent(self, query: Query, zone: bytes, owners: list[Owner], following: Following) -> Answer:
+        if any(names.is_within(query.key, other) for other in self._fallthrough):
+            terms = Reply(lifetime=UNTIL_CHANGED, owners=tuple(owners))
+            return then(following(query), lambda reply: joined(reply, terms))
+        return self._negative(query, zone, owners, Rcode.NXDOMAIN)
+
+    def _soa(self, zone: bytes) -> Record:
+        return records.soa(zone, self._apex, self.options.ttl, self._cluster.index.serials.external)
+
+
+def _host_name(host: str) -> bytes | None:
+    try:
+        return names.from_text(host)
+    except NameTextError:
+        return None
+
+
+def _name_below(text: str, zone: bytes) -> bytes | None:
+    try:
+        return records.name_below(text, zone)
+    except NameTextError:
+        return None

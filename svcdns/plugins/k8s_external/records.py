@@ -1,0 +1,49 @@
+"""Records of an external zone: its own SOA and NS, and names in it (spec K23)."""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+from svcdns.cluster.objects import Port
+from svcdns.wire import names
+from svcdns.wire.codes import Type
+from svcdns.wire.errors import NameTextError
+from svcdns.wire.reply import Record
+
+REFRESH: Final = 7200
+RETRY: Final = 1800
+EXPIRE: Final = 86400
+SERVER: Final = b"\x03ns1"
+_HOSTMASTER: Final = b"\x0ahostmaster"
+_NUMBERS: Final = struct.Struct("!IIIII")
+_SRV: Final = struct.Struct("!HHH")
+
+
+def soa(zone: bytes, apex: bytes, ttl: int, serial: int) -> Record:
+    """The zone's SOA; `apex` are the labels that the name servers' names are below."""
+    server, hostmaster = SERVER + apex + zone, _HOSTMASTER + apex + zone
+    return Record(zone, Type.SOA, ttl, server + hostmaster + _NUMBERS.pack(serial & 0xFFFFFFFF, REFRESH, RETRY, EXPIRE, ttl))
+
+
+def ns(zone: bytes, apex: bytes, ttl: int) -> Record:
+    """The zone's one NS record."""
+    return Record(zone, Type.NS, ttl, SERVER + apex + zone)
+
+
+def srv(owner: bytes, ttl: int, weight: int, port: Port, target: bytes) -> Record:
+    """RFC 2782."""
+    return Record(owner, Type.SRV, ttl, _SRV.pack(0, weight, port.number) + target)
+
+
+def weight_of(entries: int) -> int:
+    """The weight of each of so many entries (spec K10), at least 1; rounded as CoreDNS does it."""
+    return max(1, int(100.0 / (100 * entries) * 100))
+
+
+def name_below(text: str, zone: bytes) -> bytes:
+    """A name of the zone. Raises NameTextError."""
+    name = names.from_text(text)[:-1] + zone
+    if len(name) > names.MAX_NAME:
+        raise NameTextError(f"name of {len(name)} octets")
+    return name

@@ -1,0 +1,146 @@
+"""The whole of an external zone, as records (spec K23).
+
+Much of it is repeated, as CoreDNS does: addresses for each port, CNAMEs twice, SRV records of headless Services twice. Namespaces that
+are not exposed are in it, other than in answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from svcdns.chain.zones import UnavailableError, ZoneOffer, serial_of
+from svcdns.cluster.addresses import rdata_of
+from svcdns.cluster.objects import NO_PORT, Port, Service
+from svcdns.plugins.k8s_external import records
+from svcdns.plugins.k8s_external.lookup import Entry, Lookup, endpoints, external
+from svcdns.plugins.k8s_external.options import Options
+from svcdns.wire import names
+from svcdns.wire.codes import Type
+from svcdns.wire.errors import NameTextError
+from svcdns.wire.reply import Record
+
+
+def offer(lookup: Lookup, options: Options, apex: bytes, local: tuple[str, ...], zone: bytes, serial: int) -> ZoneOffer:
+    """The zone, given lowered; a single SOA where `serial` is the current one or greater. Raises UnavailableError before the first list."""
+    index = lookup.index
+    if not index.synced:
+        raise UnavailableError("plugin/k8s_external: the cluster has not been listed yet")
+
+    def soa() -> Record:
+        return records.soa(zone, apex, options.ttl, index.serials.external)
+
+    def whole() -> Iterator[Iterable[Record]]:
+        contents = yield from index.contents()
+        own, server = soa(), records.SERVER + apex + zone
+        yield own, records.ns(zone, apex, options.ttl)
+        writer = _Zone(zone, options.ttl, lookup.options.ttl)
+        yield [record for host in lookup.servers(local, []) for record in writer.address(server, host)]
+        headless = []
+        for service in contents.services:
+            if options.headless and not service.external_ips and service.headless:
+                headless.append((service.namespace.lower(), service.name.lower(), service))
+            yield writer.outside(service)
+        for namespace, name, service in headless:
+            entries: list[Entry] = []
+            for slice_ in contents.slices.get((namespace, name), ()):
+                entries += [entry for _, entry in endpoints(service, (slice_,), pod_names=lookup.options.endpoint_pod_names)]
+                yield ()
+            yield writer.headless(service, entries)
+        yield (own,)
+
+    now = soa()
+    return ZoneOffer(now, None if serial and serial >= serial_of(now) else whole())
+
+
+class _Zone:
+    """Writes the records of one zone; `ttl` is its own, `cluster_ttl` that of `kubernetes`, both in seconds."""
+
+    def __init__(self, zone: bytes, ttl: int, cluster_ttl: int) -> None:
+        self.zone, self.ttl, self.cluster_ttl = zone, ttl, cluster_ttl
+
+    def outside(self, service: Service) -> Iterator[Record]:
+        """For each external address and port: the address, then SRV records at the Service's name and at the port's, one for a name."""
+        seen: set[bytes] = set()
+        for entry in external(service):
+            try:
+                yield from self._outside(entry, seen)
+            except NameTextError:
+                continue
+
+    def _outside(self, entry: Entry, seen: set[bytes]) -> Iterator[Record]:
+        name = records.name_below(entry.name, self.zone)
+        yield from self._host(name, entry.host)
+        target = at_port = name
+        if rdata_of(entry.host) is None:
+            target = names.from_text(entry.host)
+            at_port = _stripped(target)
+        for owner, leads_to in ((name, target), (self._port_name(entry.port, entry.name), at_port)):
+            if entry.port.number != NO_PORT and owner not in seen:
+                seen.add(owner)
+                yield records.srv(owner, self.cluster_ttl, 100, entry.port, leads_to)
+
+    def headless(self, service: Service, entries: list[Entry]) -> Iterator[Record]:
+        """The Service's name with all endpoints, the name of each endpoint, the names of ports."""
+        try:
+            if entries:
+                yield from self._group(records.name_below(f"{service.name}.{service.namespace}", self.zone), entries)
+            for entry in entries:
+                yield from self._group(records.name_below(entry.name, self.zone), [entry])
+            ports: dict[bytes, list[Entry]] = {}
+            for entry in entries:
+                if entry.port.name:
+                    ports.setdefault(self._port_name(entry.port, f"{service.name}.{service.namespace}"), []).append(entry)
+            for owner, group in ports.items():
+                yield from self._srv(owner, [(records.name_below(entry.name, self.zone), entry.port) for entry in group])
+        except NameTextError:
+            return
+
+    def _group(self, name: bytes, entries: list[Entry]) -> Iterator[Record]:
+        """IPv4 addresses, IPv6 addresses, each once, CNAMEs with both; then the SRV records twice."""
+        packed = {entry.host: rdata_of(entry.host) for entry in entries}
+        for rtype in (Type.A, Type.AAAA):
+            seen: set[str] = set()
+            for entry in entries:
+                address = packed[entry.host]
+                if address is None:
+                    yield Record(name, Type.CNAME, self.cluster_ttl, names.from_text(entry.host))
+                elif address[0] == rtype and entry.host not in seen:
+                    seen.add(entry.host)
+                    yield Record(name, rtype, self.ttl, address[1])
+        targets = [
+            (names.from_text(entry.host) if packed[entry.host] is None else records.name_below(entry.name, self.zone), entry.port)
+            for entry in entries
+        ]
+        yield from self._srv(name, targets)
+        yield from self._srv(name, targets)
+
+    def _srv(self, owner: bytes, targets: list[tuple[bytes, Port]]) -> Iterator[Record]:
+        weight = records.weight_of(len(targets))
+        seen: set[tuple[bytes, int]] = set()
+        for target, port in targets:
+            if port.number != NO_PORT and (target, port.number) not in seen:
+                seen.add((target, port.number))
+                yield records.srv(owner, self.cluster_ttl, weight, port, target)
+
+    def address(self, name: bytes, host: str) -> Iterator[Record]:
+        """The address record, nothing for a host name."""
+        packed = rdata_of(host)
+        if packed is not None:
+            yield Record(name, packed[0], self.ttl, packed[1])
+
+    def _host(self, name: bytes, host: str) -> Iterator[Record]:
+        if rdata_of(host) is not None:
+            yield from self.address(name, host)
+            return
+        for _ in (Type.A, Type.AAAA):  # once for each family that is asked for
+            yield Record(name, Type.CNAME, self.cluster_ttl, names.from_text(host))
+
+    def _port_name(self, port: Port, below: str) -> bytes:
+        return records.name_below(f"_{port.name}._{port.protocol}.".lower() + below, self.zone)
+
+
+def _stripped(target: bytes) -> bytes:
+    """A host name as the target at a port's name: without its first two labels, if it has more. CoreDNS strips the port's labels there, and
+    takes those of the host name for them."""
+    labels = names.labels_of(target)
+    return names.from_labels(labels[2:]) if len(labels) > 2 else target
