@@ -64,6 +64,7 @@ TESTED_BY = {
     "svcdns.corefile.lexer": "tests/corefile/test_parser.py",
     "svcdns.errors": "tests/corefile/test_reading.py",
     "svcdns.plugins": "tests/test_project_shape.py",
+    "svcdns.plugins.cache.keeping": "tests/plugins/cache/test_handler.py",
     "svcdns.plugins.cache.metrics": "tests/plugins/cache/test_handler.py",
     "svcdns.plugins.file.zone": "tests/plugins/file/test_handler.py",
     "svcdns.plugins.hosts.table": "tests/plugins/hosts/test_handler.py",

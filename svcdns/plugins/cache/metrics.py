@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from svcdns.telemetry.counters import Family, MetricKind
+from svcdns.telemetry.counters import Counters, Family, MetricKind
 
 _BY_ZONES: Final = ("server", "zones", "view")
 _BY_TYPE: Final = ("server", "type", "zones", "view")
@@ -14,6 +14,24 @@ REQUESTS: Final = Family("coredns_cache_requests_total", MetricKind.COUNTER, "Qu
 HITS: Final = Family("coredns_cache_hits_total", MetricKind.COUNTER, "Questions that the cache answered.", _BY_TYPE)
 MISSES: Final = Family("coredns_cache_misses_total", MetricKind.COUNTER, "Questions that the cache could not answer.", _BY_ZONES)
 EVICTIONS: Final = Family("coredns_cache_evictions_total", MetricKind.COUNTER, "Entries that had to make room.", _BY_TYPE)
+PREFETCHES: Final = Family("coredns_cache_prefetch_total", MetricKind.COUNTER, "Entries that were renewed in the background.", _BY_ZONES)
+STALE: Final = Family("coredns_cache_served_stale_total", MetricKind.COUNTER, "Questions that an entry behind its end answered.", _BY_ZONES)
 DROPS: Final = Family(
     "coredns_cache_drops_total", MetricKind.COUNTER, "Replies that were not kept because they answer another question.", _BY_ZONES
 )
+
+
+class Cells:
+    """The counters of one server label."""
+
+    def __init__(self, counters: Counters, server: str, zones: str, view: str) -> None:
+        """`zones` as the label has them."""
+        labels = (zones, view)
+        self.requests = counters.cell(REQUESTS, server, *labels)
+        self.misses = counters.cell(MISSES, server, *labels)
+        self.drops = counters.cell(DROPS, server, *labels)
+        self.prefetches = counters.cell(PREFETCHES, server, *labels)
+        self.stale = counters.cell(STALE, server, *labels)
+        self.hits = {which: counters.cell(HITS, server, which, *labels) for which in ("success", "denial")}
+        self.evictions = {which: counters.cell(EVICTIONS, server, which, *labels) for which in ("success", "denial")}
+        self.entries = {which: counters.cell(ENTRIES, server, which, *labels) for which in ("success", "denial")}

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from svcdns.chain.environment import Block
 from svcdns.corefile import reading
-from svcdns.corefile.blocks import Directive
+from svcdns.corefile.blocks import Directive, Token
 from svcdns.corefile.errors import CorefileError
 
 MAX_SUCCESS_TTL: Final = 3600
@@ -15,7 +15,9 @@ MAX_DENIAL_TTL: Final = 1800
 MIN_TTL: Final = 5
 CAPACITY: Final = 10_000
 MAX_SERVFAIL: Final = 300.0
-NOT_BUILT: Final = ("prefetch", "serve_stale", "serve_stale_policy")
+MAX_RECHECK: Final = 300.0
+MAX_TTL: Final = 2**32 - 1
+POLICIES: Final = ("prefer_positive",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,31 @@ class Bounds:
     capacity: int
     longest: int
     shortest: int = MIN_TTL
+
+
+@dataclass(frozen=True, slots=True)
+class Prefetch:
+    """An entry with `amount` hits and never `gap` seconds between two is renewed when `percentage` of its lifetime is left; 0 for none."""
+
+    amount: int = 0
+    gap: float = 60.0
+    percentage: int = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Stale:
+    """Entries are served for `up_to` seconds behind their end, with this TTL, 0 for not at all.
+
+    With `verify`, others are asked first, for `timeout` seconds at most unless it is 0; without, meanwhile. `recheck` is the
+    time after a failed refresh in which none is tried. With `prefer_positive`, an answer goes before a denial.
+    """
+
+    up_to: float = 0.0
+    verify: bool = False
+    timeout: float = 0.0
+    ttl: int = 0
+    recheck: float = 0.0
+    prefer_positive: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +65,8 @@ class Options:
     no_success: tuple[str, ...] = ()
     no_denial: tuple[str, ...] = ()
     keepttl: bool = False
+    prefetch: Prefetch = Prefetch()
+    stale: Stale = Stale()
 
 
 def parse(block: Block) -> Options:
@@ -51,13 +80,22 @@ def parse(block: Block) -> Options:
     options = replace(options, zones=reading.zones(words, block.zones))
     for line in reading.body(directive):
         name = line.name.text
-        if name in NOT_BUILT:
-            raise CorefileError(line.position, f"option '{name}' of cache is not built yet; see docs/supported.md")
         if name not in _LINES:
-            raise reading.unknown_option(line, (*_LINES, *NOT_BUILT))
+            raise reading.unknown_option(line, _LINES)
         reading.no_body(line)
         options = replace(options, **_LINES[name](line, options))
+    _check_policy(directive)
     return options
+
+
+def _check_policy(directive: Directive) -> None:
+    """The policy of stale answers stands once, beside `serve_stale`."""
+    lines = {name: [line for line in reading.body(directive) if line.name.text == name] for name in ("serve_stale", "serve_stale_policy")}
+    policies = lines["serve_stale_policy"]
+    if len(policies) > 1:
+        raise CorefileError(policies[1].position, "'serve_stale_policy' may stand once, a second one was found")
+    if policies and not lines["serve_stale"]:
+        raise CorefileError(policies[0].position, "'serve_stale_policy' needs 'serve_stale' beside it")
 
 
 def _bounds(line: Directive, before: Bounds) -> Bounds:
@@ -97,10 +135,66 @@ def _keepttl(line: Directive, _options: Options) -> dict[str, Any]:
     return {"keepttl": True}
 
 
+def _prefetch(line: Directive, _options: Options) -> dict[str, Any]:
+    words = reading.arguments(line, 1, 3)
+    out = Prefetch(reading.integer(words[0]))
+    if len(words) > 1:
+        out = replace(out, gap=_seconds(words[1]))
+    if len(words) > 2:
+        number = words[2].text.removesuffix("%")
+        if not words[2].text.endswith("%") or not number.isdecimal() or not 10 <= int(number) <= 90:
+            raise CorefileError(words[2].position, f"'{words[2].text}' is no percentage; 10% to 90% was expected")
+        out = replace(out, percentage=int(number))
+    return {"prefetch": out}
+
+
+def _serve_stale(line: Directive, options: Options) -> dict[str, Any]:
+    words = reading.arguments(line, 0, 5)
+    stale = Stale(up_to=3600.0, prefer_positive=options.stale.prefer_positive)
+    if words:
+        stale = replace(stale, up_to=_seconds(words[0]))
+    rest = words[2:]
+    if len(words) > 1:
+        mode = words[1].text.lower()
+        if mode not in ("immediate", "verify"):
+            raise CorefileError(words[1].position, f"'{words[1].text}' is unknown; one of immediate, verify was expected")
+        stale = replace(stale, verify=mode == "verify")
+    if stale.verify and rest:
+        stale, rest = replace(stale, timeout=_seconds(rest[0])), rest[1:]
+    if len(rest) > 2:
+        raise CorefileError(rest[2].position, f"'{rest[2].text}' is one word too many behind 'immediate'; a TTL and a time were expected")
+    if rest:
+        ttl = _seconds(rest[0], MAX_TTL)
+        if ttl != int(ttl):
+            raise CorefileError(rest[0].position, f"'{rest[0].text}' is no TTL; whole seconds were expected")
+        stale = replace(stale, ttl=int(ttl))
+    if len(rest) > 1:
+        stale = replace(stale, recheck=_seconds(rest[1], MAX_RECHECK))
+    return {"stale": stale}
+
+
+def _policy(line: Directive, options: Options) -> dict[str, Any]:
+    word = reading.argument(line)
+    if word.text.lower() not in POLICIES:
+        raise CorefileError(word.position, f"'{word.text}' is unknown; {POLICIES[0]} was expected")
+    return {"stale": replace(options.stale, prefer_positive=True)}
+
+
+def _seconds(word: Token, most: float = float("inf")) -> float:
+    value = reading.duration(word)
+    if not 0 <= value <= most:
+        expected = "at least 0 was expected" if most == float("inf") else f"0s to {most:g}s was expected"
+        raise CorefileError(word.position, f"'{word.text}' is out of range; {expected}")
+    return value
+
+
 _LINES: Final[dict[str, Any]] = {
     "success": _success,
     "denial": _denial,
     "servfail": _servfail,
     "disable": _disable,
     "keepttl": _keepttl,
+    "prefetch": _prefetch,
+    "serve_stale": _serve_stale,
+    "serve_stale_policy": _policy,
 }

@@ -5,6 +5,7 @@ random one, which no client can tell."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
@@ -20,12 +21,27 @@ Key = tuple[bytes, int, int, bool, bool]
 """Lowered name, type, class, DO bit, CD bit."""
 
 
-class Item(msgspec.Struct, frozen=True):
-    """A stored reply: `stored` on the cache's clock, `lifetime` in whole seconds."""
+class Item(msgspec.Struct):
+    """A stored reply: `stored` on the cache's clock, `lifetime` in whole seconds.
+
+    `answering` says that it answers its question; `good` is an older one that did, kept beside one that does not. The rest changes:
+    `hits` without too long a gap up to `seen`, the refresh that is under way, and the time before which none is to be tried again.
+    """
 
     reply: Reply
     stored: float
     lifetime: int
+    answering: bool = True
+    good: Item | None = None
+    hits: int = 0
+    seen: float = float("-inf")
+    refresh: asyncio.Task[Any] | None = None
+    retry: float = float("-inf")
+
+    @property
+    def owners(self) -> set[Owner]:
+        """All facts that it rests on."""
+        return {*self.reply.owners, *(self.good.reply.owners if self.good is not None else ())}
 
     def remaining(self, now: float) -> int:
         """Whole seconds that are left, as every TTL shows them; 0 or less when it is over."""
@@ -53,7 +69,8 @@ class Store(LRUCache[Key, Item]):
 
     def put(self, key: Key, item: Item) -> None:
         """Stores an item, and remembers what it rests on."""
-        for owner in item.reply.owners:
+        self.pop(key, None)
+        for owner in item.owners:
             self._owned.setdefault(owner, set()).add(key)
         self[key] = item
 
@@ -68,7 +85,7 @@ class Store(LRUCache[Key, Item]):
         """Forgets what the entry rested on with it."""
         item = self.get(key)
         super().__delitem__(key, *rest)
-        for owner in item.reply.owners if item is not None else ():
+        for owner in item.owners if item is not None else ():
             keys = self._owned.get(owner)
             if keys is not None:
                 keys.discard(key)

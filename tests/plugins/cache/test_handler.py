@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -92,6 +93,10 @@ def test_keepttl() -> None:
         pytest.param("cache 30", Reply(answer=A), [30], id="longest"),
         pytest.param("cache {\n success 1000 30 20\n}", Reply(answer=world.records("a. 7 IN A 10.0.0.1")), [20], id="shortest"),
         pytest.param("cache", Reply(answer=world.records("a. 1 IN A 10.0.0.1")), [5], id="never below 5"),
+        pytest.param("cache 3", Reply(answer=world.records("a. 1 IN A 10.0.0.1")), [3], id="but not above the longest"),
+        pytest.param(
+            "cache", Reply(answer=world.records("a.example.org. 9000 IN CNAME b."), authority=SOA), [300, 300], id="alias to nothing"
+        ),
         pytest.param("cache", Reply(rcode=Rcode.NXDOMAIN, authority=SOA), [300], id="denial"),
         pytest.param("cache 20", Reply(authority=SOA), [20], id="nodata"),
         pytest.param("cache {\n denial 100 45\n}", Reply(rcode=Rcode.NXDOMAIN, authority=SOA), [45], id="longest denial"),
@@ -169,6 +174,27 @@ def test_an_answer_of_the_cluster_is_never_kept() -> None:
     assert (cached.counters.cell(HITS, "dns://:53", "success", ".", ""), 1.0) in reply.counts
 
 
+def test_others_get_a_name_of_the_cluster_as_the_first_client_spelled_it() -> None:
+    """For as long as it would have been kept; those who spell it so themselves have it until the cluster changes."""
+    cached = Cached("cache 20")
+    asked: list[bytes] = []
+
+    def cluster(query: Query) -> Answer:
+        asked.append(query.name)
+        return CLUSTER
+
+    def ask(name: str) -> float:
+        return world.now(cached.plugin.handle(world.query(name, server="dns://:53"), cluster)).lifetime
+
+    assert ask("Web.d.svc.cluster.local.") == UNTIL_CHANGED
+    cached.clock.turn(5)
+    assert ask("wEB.d.svc.cluster.local.") == 15.0
+    assert ask("Web.d.svc.cluster.local.") == UNTIL_CHANGED
+    cached.clock.turn(15)
+    assert ask("wEB.d.svc.cluster.local.") == UNTIL_CHANGED
+    assert [name[1:4] for name in asked] == [b"Web", b"Web", b"Web", b"wEB"]
+
+
 def test_an_answer_that_rests_on_the_cluster_in_part_is_dropped_with_it() -> None:
     """An alias to an outside name: kept for its TTL, or until the Service changes."""
     mixed = Reply(answer=A, lifetime=30.0, owners=(("service", "d", "ext"),))
@@ -179,6 +205,25 @@ def test_an_answer_that_rests_on_the_cluster_in_part_is_dropped_with_it() -> Non
     cached.plugin.forget({("service", "d", "ext")})
     cached.ask()
     assert cached.asked == 2
+
+
+async def test_what_was_asked_before_a_change_is_not_kept_after_it() -> None:
+    """A name that the cluster did not have may have come meanwhile."""
+    cached = Cached(reply=Reply(answer=A, lifetime=0.0, owners=(("service", "d", "ext"),)))
+    gate = asyncio.Event()
+
+    async def later() -> Reply:
+        await gate.wait()
+        return cached.reply
+
+    query = world.query("a.example.org.", server="dns://:53")
+    waiting = asyncio.ensure_future(world.soon(cached.plugin.handle(query, lambda _: later())))
+    await asyncio.sleep(0)
+    cached.plugin.forget({("service", "d", "other")})
+    gate.set()
+    await waiting
+    cached.ask()
+    assert cached.asked == 1
 
 
 @pytest.mark.parametrize(

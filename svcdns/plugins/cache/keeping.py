@@ -1,0 +1,196 @@
+"""What goes into the stores of a cache, and what is found there (spec C-cache, RFC 2308, RFC 8767).
+
+An answer that rests on the cluster alone never goes in: it lives until the cluster changes, and its TTL does not count down. What is
+remembered of it is how the first client spelled the name: for as long as CoreDNS would keep the answer, others get it spelled so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import msgspec
+from cachetools import LRUCache
+
+from svcdns.chain.classes import MessageType
+from svcdns.chain.query import Query
+from svcdns.plugins.cache.judging import DENIALS, UNSTORED, answers, is_answer, kind_of, may_keep
+from svcdns.plugins.cache.metrics import Cells
+from svcdns.plugins.cache.options import MIN_TTL, Options
+from svcdns.plugins.cache.refreshing import Asked, Taken
+from svcdns.plugins.cache.store import Item, Key, Store
+from svcdns.telemetry.clock import Clock
+from svcdns.wire import names
+from svcdns.wire.codes import AD, TC, Rcode
+from svcdns.wire.reply import UNTIL_CHANGED, Audience, Count, Owner, Record, Reply
+
+
+class Spelling(NamedTuple):
+    """A name as it was asked for, and the end of the time in which answers of the cluster have it so."""
+
+    name: bytes
+    until: float
+
+
+class Keeper:
+    """Puts replies into the two stores of a cache and finds them again."""
+
+    def __init__(self, options: Options, success: Store, denial: Store, clock: Clock) -> None:
+        """Lifetimes are on the clock."""
+        self._options, self._stale, self._clock = options, options.stale, clock
+        self._success, self._denial = success, denial
+        self._spellings: LRUCache[Key, Spelling] = LRUCache(options.success.capacity)
+        self.changes = 0
+        """Grows with every change that `forget` is told: what was asked for before it and rests on facts is not kept."""
+        self._no_success, self._no_denial = wire(options.no_success), wire(options.no_denial)
+
+    def forget(self, owners: set[Owner]) -> None:
+        """Drops what rests on one of the owners."""
+        self.changes += 1
+        self._success.forget(owners)
+        self._denial.forget(owners)
+
+    def spelling(self, asked: Asked) -> Spelling | None:
+        """How others get the name of an answer of the cluster; None where nobody has asked for it yet, or long ago."""
+        found: Spelling | None = self._spellings.get(asked.key)
+        return found if found is not None and found.until > asked.now else None
+
+    def find(self, key: Key, now: float) -> tuple[str, Item] | None:
+        """Denials come first, but for a kept SERVFAIL where there is an answer, and with `prefer_positive`."""
+        if self._stale.prefer_positive and self._stale.up_to > 0:
+            good = self._usable(self._success, key, now)
+            if good is not None and not good.answering:
+                good = good.good if good.good is not None and self._in_time(good.good, now) else None
+            if good is not None:
+                return "success", good
+        denial = self._usable(self._denial, key, now)
+        if denial is not None and denial.reply.rcode != Rcode.SERVFAIL:
+            return "denial", denial
+        success = self._usable(self._success, key, now)
+        if success is not None:
+            return "success", success
+        return None if denial is None else ("denial", denial)
+
+    def _usable(self, store: Store, key: Key, now: float) -> Item | None:
+        item: Item | None = store.get(key)
+        if item is not None and not self._in_time(item, now) and (item.good is None or not self._in_time(item.good, now)):
+            store.pop(key, None)
+            return None
+        return item
+
+    def _in_time(self, item: Item, now: float) -> bool:
+        """Whether the entry may be served, stale or not."""
+        return item.remaining(now) > -int(self._stale.up_to) if self._stale.up_to else item.remaining(now) > 0
+
+    def take(self, asked: Asked, reply: Reply) -> Taken:
+        """Keeps a reply if it may be kept, and bounds its TTLs."""
+        if reply.silent or not reply.written:
+            return Taken(reply, None)
+        query, key = asked.query, asked.key
+        kind = kind_of(query, reply)
+        lifetime = self._lifetime(reply, kind)
+        counts = reply.counts
+        item = None
+        if _is_of_cluster(reply):
+            counts += self._counts_of_cluster_answer(query, kind, asked.cells)
+            if lifetime > 0 and may_keep(query, reply, kind) and self._stores(query.key, kind) and self.spelling(asked) is None:
+                self._spellings[key] = Spelling(query.name, asked.now + lifetime)
+        elif lifetime > 0 and self._may_keep(asked, reply, kind):
+            kept = msgspec.structs.replace(reply, edns=None, counts=())
+            item = Item(kept, self._clock(), lifetime, answers(query, reply))
+            self._keep(key, item, denial=_is_denial(kind))
+        flags = reply.flags if query.flags & AD or query.dnssec_ok else reply.flags & ~AD
+        return Taken(msgspec.structs.replace(with_ttl(reply, lifetime), flags=flags, edns=None, counts=counts), item)
+
+    def take_fresh(self, asked: Asked, reply: Reply) -> Taken | None:
+        """The same for what may take the place of an entry that has ended: other replies leave it (RFC 8767 §4)."""
+        if reply.silent or not reply.written or reply.flags & TC:
+            return None
+        if self._stale.prefer_positive:
+            taken = self.take(asked, reply)
+            return taken if is_answer(asked.query, reply) else None
+        if reply.rcode not in (Rcode.NOERROR, Rcode.NXDOMAIN) or kind_of(asked.query, reply) in UNSTORED:
+            return None
+        if _is_of_cluster(reply):
+            self._success.pop(asked.key, None)
+            self._denial.pop(asked.key, None)
+        return self.take(asked, reply)
+
+    def take_in_background(self, old: Item, *, judged: bool = False) -> Callable[[Asked, Reply], Taken | None]:
+        """The same for a refresh that no client waits for: the new entry goes on with the old one's hits."""
+
+        def take(asked: Asked, reply: Reply) -> Taken | None:
+            taken = self.take_fresh(asked, reply) if judged else self.take(asked, reply)
+            if taken is not None and taken.item is not None:
+                taken.item.hits, taken.item.seen = old.hits, asked.now
+            return taken
+
+        return take
+
+    def _may_keep(self, asked: Asked, reply: Reply, kind: MessageType) -> bool:
+        if reply.audience is not Audience.EVERYBODY or (reply.owners and asked.changes != self.changes):
+            return False
+        return may_keep(asked.query, reply, kind) and self._stores(asked.query.key, kind)
+
+    def _keep(self, key: Key, item: Item, *, denial: bool) -> None:
+        if denial:
+            self._denial.put(key, item)
+            return
+        if self._stale.prefer_positive and not item.answering:
+            before: Item | None = self._success.get(key)
+            if before is not None:
+                item.good = before if before.answering else before.good
+        else:
+            self._denial.pop(key, None)
+        self._success.put(key, item)
+
+    def _counts_of_cluster_answer(self, query: Query, kind: MessageType, cells: Cells) -> tuple[Count, ...]:
+        """What CoreDNS would count for the next such query: a miss where nothing is stored, else a hit."""
+        if not self._stores(query.key, kind) or kind in UNSTORED:
+            return ((cells.requests, 1.0), (cells.misses, 1.0))
+        return ((cells.requests, 1.0), (cells.hits["denial" if kind in DENIALS else "success"], 1.0))
+
+    def _lifetime(self, reply: Reply, kind: MessageType) -> int:
+        """Whole seconds that the reply may be kept: its smallest TTL within the bounds of its class."""
+        if kind == MessageType.SERVERERROR:
+            return int(self._options.servfail)
+        bounds = self._options.denial if kind in DENIALS else self._options.success
+        records = (*reply.answer, *reply.authority, *reply.additional)
+        smallest = MIN_TTL
+        if records and kind in (MessageType.NOERROR, *DENIALS):
+            smallest = min(record.ttl for record in records)
+        return min(bounds.longest, max(bounds.shortest, smallest))
+
+    def _stores(self, key: bytes, kind: MessageType) -> bool:
+        """Whether replies of that kind are stored in the name's zone."""
+        return not covered(key, self._no_denial if _is_denial(kind) else self._no_success)
+
+
+def _is_of_cluster(reply: Reply) -> bool:
+    """Whether it rests on facts alone whose change is told."""
+    return bool(reply.owners) and reply.lifetime == UNTIL_CHANGED
+
+
+def _is_denial(kind: MessageType) -> bool:
+    return kind in (*DENIALS, MessageType.SERVERERROR)
+
+
+def with_ttl(reply: Reply, ttl: int) -> Reply:
+    """The reply with this TTL in every record."""
+
+    def section(records: tuple[Record, ...]) -> tuple[Record, ...]:
+        return tuple(r if r.ttl == ttl else Record(r.owner, r.rtype, ttl, r.rdata, r.rclass) for r in records)
+
+    return msgspec.structs.replace(
+        reply, answer=section(reply.answer), authority=section(reply.authority), additional=section(reply.additional)
+    )
+
+
+def wire(zones: tuple[str, ...]) -> tuple[bytes, ...]:
+    """Zones as lowered wire names."""
+    return tuple(names.from_text(zone).lower() for zone in zones)
+
+
+def covered(key: bytes, zones: tuple[bytes, ...]) -> bool:
+    """Whether the lowered name lies in one of the zones."""
+    return any(names.is_within(key, zone) for zone in zones)

@@ -1,0 +1,51 @@
+"""What a reply is to the cache (spec C-cache)."""
+
+from __future__ import annotations
+
+import pytest
+
+from svcdns.chain.classes import MessageType
+from svcdns.plugins.cache.judging import answers, is_answer, kind_of, may_keep
+from svcdns.wire.codes import TC, Rcode
+from svcdns.wire.reply import Reply
+from tests.support import world
+
+SOA = world.records("example.org. 300 IN SOA ns. root. 1 2 3 4 90")
+ALIAS = "a. 60 IN CNAME b."
+
+
+@pytest.mark.parametrize(
+    ("rtype", "lines", "answered"),
+    [
+        pytest.param("A", ["A. 60 IN A 10.0.0.1"], True, id="the type"),
+        pytest.param("A", ["b. 60 IN A 10.0.0.1"], False, id="another name"),
+        pytest.param("A", ["a. 60 IN AAAA ::1"], False, id="another type"),
+        pytest.param("A", [ALIAS, "B. 60 IN A 10.0.0.1"], True, id="behind an alias"),
+        pytest.param("A", ["b. 60 IN CNAME c.", "c. 60 IN A 10.0.0.1", ALIAS], True, id="behind two, in any order"),
+        pytest.param("A", [ALIAS], False, id="an alias to nothing"),
+        pytest.param("A", [ALIAS, "a. 60 IN CNAME c.", "b. 60 IN A 10.0.0.1"], False, id="two ways"),
+        pytest.param("A", [ALIAS, "a. 30 IN CNAME B.", "b. 60 IN A 10.0.0.1"], True, id="one way twice"),
+        pytest.param("A", [ALIAS, "b. 60 IN CNAME a."], False, id="a loop"),
+        pytest.param("CNAME", [ALIAS], True, id="the alias itself"),
+        pytest.param("ANY", ["a. 60 IN TXT x"], True, id="anything"),
+        pytest.param("ANY", ["b. 60 IN TXT x"], False, id="anything of another name"),
+        pytest.param("A", [], False, id="nothing"),
+    ],
+)
+def test_answers(rtype: str, lines: list[str], answered: bool) -> None:
+    """The type at the end of the aliases; without it, it is a denial if there is a SOA, and not kept if there is none."""
+    query, reply = world.query("a.", rtype), Reply(answer=world.records(*lines) if lines else ())
+    assert answers(query, reply) is answered
+    assert is_answer(query, reply) is answered
+    if lines:
+        assert may_keep(query, reply, kind_of(query, reply)) is answered
+        denied = Reply(answer=reply.answer, authority=SOA)
+        assert kind_of(query, denied) == (MessageType.NOERROR if answered else MessageType.NODATA)
+        assert may_keep(query, denied, kind_of(query, denied))
+
+
+def test_what_else_is_no_answer() -> None:
+    """Errors, and what is not whole."""
+    query, answer = world.query("a."), world.records("a. 60 IN A 10.0.0.1")
+    assert not answers(query, Reply(rcode=Rcode.SERVFAIL, answer=answer))
+    assert not is_answer(query, Reply(flags=TC, answer=answer))

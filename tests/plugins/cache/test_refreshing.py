@@ -1,0 +1,374 @@
+"""The plugin `cache`: entries that are renewed before they end, or served behind it (spec C-cache, RFC 8767)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from svcdns.chain.query import Answer, Query
+from svcdns.plugins.cache import Cache, refreshing
+from svcdns.telemetry.counters import Counters
+from svcdns.wire.codes import AA, AD, RA, RD, TC, Rcode
+from svcdns.wire.reply import UNTIL_CHANGED, Reply, bare
+from tests.support import world
+
+OLD = Reply(flags=RD | RA, answer=world.records("a.example.org. 60 IN A 10.0.0.1"))
+NEW = Reply(flags=RD | RA, answer=world.records("a.example.org. 60 IN A 10.0.0.2"))
+GONE = Reply(rcode=Rcode.NXDOMAIN, authority=world.records("example.org. 60 IN SOA ns. root. 1 2 3 4 90"))
+FAILED = Reply(rcode=Rcode.SERVFAIL)
+EMPTY = Reply()
+
+
+class Upstream:
+    """What stands behind the cache: answers with `reply`, at once or, while `holding`, when it is let go."""
+
+    def __init__(self) -> None:
+        """Answers at once."""
+        self.reply = OLD
+        self.queries: list[Query] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    def __call__(self, query: Query) -> Answer:
+        """A handler's `following`."""
+        self.queries.append(query)
+        return self._later() if not self.gate.is_set() else self.reply
+
+    async def _later(self) -> Reply:
+        await self.gate.wait()
+        return self.reply
+
+
+class Cached:
+    """The plugin, its clock, and what stands behind it."""
+
+    def __init__(self, *lines: str) -> None:
+        """`lines` are the directive's body."""
+        self.clock, self.counters, self.upstream = world.Clock(), Counters(), Upstream()
+        options = world.options("cache", "cache {\n" + "\n".join(lines) + "\n}")
+        self.plugin = Cache(options, world.environment(clock=self.clock, counters=self.counters))
+
+    async def ask(self, flags: int = RD) -> Reply:
+        """The answer to the question."""
+        query = world.query("a.example.org.", server="dns://:53", flags=flags)
+        return await world.soon(self.plugin.handle(query, self.upstream))
+
+    async def shown(self) -> str:
+        """Rcode, last octet of the address, TTL."""
+        reply = await self.ask()
+        records = (*reply.answer, *reply.authority)
+        return " ".join([Rcode(reply.rcode).name, *(f"{record.rdata[-1]}/{record.ttl}" for record in records)])
+
+    def counted(self, name: str) -> float:
+        """A counter."""
+        return world.counted(self.counters).get((f"coredns_cache_{name}_total", "dns://:53", ".", ""), 0)
+
+
+async def settle() -> None:
+    """Lets what is under way come as far as it can."""
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def stale() -> AsyncIterator[Cached]:
+    """An entry one second behind its end, served at once."""
+    cached = Cached("serve_stale 1h")
+    await cached.ask()
+    cached.clock.turn(61)
+    yield cached
+    cached.plugin.stop()
+
+
+async def test_an_entry_behind_its_end_is_served_and_renewed(stale: Cached) -> None:
+    """With TTL 0, and never again from the table; the new one is asked for over TCP, with AD."""
+    stale.upstream.reply = NEW
+    reply = await stale.ask()
+    assert world.summary(reply) == ["NOERROR", "a.example.org. 0 IN A 10.0.0.1"]
+    assert (reply.lifetime, reply.flags) == (0.0, RD | RA | AA)
+    await settle()
+    assert await stale.shown() == "NOERROR 2/60"
+    assert len(stale.upstream.queries) == 2
+    renewing = stale.upstream.queries[1]
+    assert (renewing.client.protocol, renewing.flags & AD) == ("tcp", AD)
+    assert (stale.counted("prefetch"), stale.counted("served_stale"), stale.counted("misses")) == (1, 1, 1)
+
+
+async def test_one_refresh_at_a_time(stale: Cached) -> None:
+    """However many ask meanwhile."""
+    stale.upstream.gate.clear()
+    for _ in range(3):
+        assert await stale.shown() == "NOERROR 1/0"
+        await settle()
+    assert len(stale.upstream.queries) == 2
+    stale.upstream.reply = NEW
+    stale.upstream.gate.set()
+    await settle()
+    assert await stale.shown() == "NOERROR 2/60"
+    assert stale.counted("served_stale") == 3
+
+
+@pytest.mark.parametrize(
+    "reply", [FAILED, bare(Rcode.SERVFAIL), Reply(rcode=Rcode.REFUSED), Reply(flags=TC), Reply(silent=True)], ids=lambda r: str(r.rcode)
+)
+async def test_a_refresh_that_fails_leaves_the_entry(stale: Cached, reply: Reply) -> None:
+    """And is tried again with the next question."""
+    stale.upstream.reply = reply
+    for _ in range(2):
+        assert await stale.shown() == "NOERROR 1/0"
+        await settle()
+    assert len(stale.upstream.queries) == 3
+
+
+async def test_a_denial_takes_the_place_of_an_answer(stale: Cached) -> None:
+    """NXDOMAIN is news."""
+    stale.upstream.reply = GONE
+    await stale.ask()
+    await settle()
+    assert await stale.shown() == "NXDOMAIN 90/60"
+
+
+async def test_an_answer_takes_the_place_of_a_denial() -> None:
+    """Nor is the old denial served when both have ended."""
+    cached = Cached("serve_stale 1h")
+    cached.upstream.reply = GONE
+    await cached.ask()
+    cached.clock.turn(61)
+    cached.upstream.reply = NEW
+    assert await cached.shown() == "NXDOMAIN 90/0"
+    await settle()
+    cached.clock.turn(10)
+    assert await cached.shown() == "NOERROR 2/50"
+
+
+async def test_not_for_ever(stale: Cached) -> None:
+    """As long as the option says."""
+    stale.upstream.reply = FAILED
+    stale.clock.turn(3598.5)
+    assert await stale.shown() == "NOERROR 1/0"
+    await settle()
+    stale.clock.turn(1)
+    assert await stale.shown() == "SERVFAIL"
+
+
+async def test_the_ttl_and_the_time_between_two_tries() -> None:
+    """A stale reply may be used again until a refresh is to be tried."""
+    cached = Cached("serve_stale 1h immediate 7s 10s")
+    await cached.ask()
+    cached.clock.turn(61)
+    cached.upstream.reply = FAILED
+    assert await cached.shown() == "NOERROR 1/7"
+    await settle()
+    cached.clock.turn(4)
+    reply = await cached.ask()
+    await settle()
+    assert (len(cached.upstream.queries), reply.lifetime, reply.next_second) == (2, 6.0, UNTIL_CHANGED)
+    cached.clock.turn(6)
+    await cached.ask()
+    await settle()
+    assert len(cached.upstream.queries) == 3
+
+
+async def test_keepttl() -> None:
+    """Shows the TTL that it came with, behind the end too."""
+    cached = Cached("serve_stale 1h", "keepttl")
+    await cached.ask()
+    cached.clock.turn(61)
+    assert await cached.shown() == "NOERROR 1/60"
+    cached.plugin.stop()
+
+
+async def test_refreshes_are_bounded(stale: Cached, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the bound an entry is served as it is."""
+    monkeypatch.setattr(refreshing, "MAX_REFRESHES", 0)
+    assert await stale.shown() == "NOERROR 1/0"
+    await settle()
+    assert len(stale.upstream.queries) == 1
+
+
+async def test_a_refresh_that_breaks_is_logged(stale: Cached, caplog: pytest.LogCaptureFixture) -> None:
+    """And the next one is tried."""
+
+    def broken(_: Query) -> Answer:
+        raise ValueError("broken")
+
+    await world.soon(stale.plugin.handle(world.query("a.example.org.", server="dns://:53"), broken))
+    await settle()
+    assert "a refresh has failed: ValueError('broken')" in caplog.text
+    stale.upstream.reply = NEW
+    await stale.ask()
+    await settle()
+    assert await stale.shown() == "NOERROR 2/60"
+
+
+async def test_a_change_of_the_cluster_ends_a_stale_entry() -> None:
+    """Nothing is served that rests on what is gone."""
+    cached = Cached("serve_stale 1h")
+    cached.upstream.reply = Reply(answer=OLD.answer, lifetime=0.0, owners=(("service", "d", "ext"),))
+    await cached.ask()
+    cached.clock.turn(61)
+    cached.plugin.forget({("service", "d", "ext")})
+    cached.upstream.reply = NEW
+    assert await cached.shown() == "NOERROR 2/60"
+
+
+async def test_an_answer_of_the_cluster_takes_the_place_of_a_stale_entry(stale: Cached) -> None:
+    """And is not kept itself."""
+    stale.upstream.reply = Reply(answer=NEW.answer, lifetime=UNTIL_CHANGED, owners=(("service", "d", "web"),))
+    await stale.ask()
+    await settle()
+    assert await stale.shown() == "NOERROR 2/60"
+    assert stale.counted("misses") == 2
+
+
+# -- verify
+
+
+async def verifying(*arguments: str) -> Cached:
+    """An entry one second behind its end, that is verified first."""
+    cached = Cached("serve_stale 1h verify " + " ".join(arguments))
+    await cached.ask()
+    cached.clock.turn(61)
+    return cached
+
+
+@pytest.mark.parametrize(
+    ("reply", "shown"), [(NEW, "NOERROR 2/60"), (GONE, "NXDOMAIN 90/60"), (FAILED, "NOERROR 1/0"), (bare(5), "NOERROR 1/0")], ids=str
+)
+@pytest.mark.parametrize("arguments", ["", "10s", "10s 0s 10s", "0s 0s 10s"])
+async def test_verify_asks_first(arguments: str, reply: Reply, shown: str) -> None:
+    """The entry is served where nothing comes of it."""
+    cached = await verifying(arguments)
+    cached.upstream.reply = reply
+    assert await cached.shown() == shown
+    assert len(cached.upstream.queries) == 2
+    assert cached.upstream.queries[1].client.protocol == "udp"
+
+
+async def test_verify_waits_no_longer_than_it_may() -> None:
+    """The reply is kept when it comes; others who ask meanwhile wait for the same one."""
+    cached = await verifying("10ms")
+    cached.upstream.gate.clear()
+    cached.upstream.reply = NEW
+    first, second = await asyncio.gather(cached.shown(), cached.shown())
+    assert (first, second, len(cached.upstream.queries)) == ("NOERROR 1/0", "NOERROR 1/0", 2)
+    cached.upstream.gate.set()
+    await settle()
+    assert await cached.shown() == "NOERROR 2/60"
+
+
+async def test_what_several_waited_for_is_shown_to_each() -> None:
+    """With the flags of each one's question."""
+    cached = await verifying("10s")
+    cached.upstream.gate.clear()
+    cached.upstream.reply = Reply(flags=RD, answer=world.records("b. 60 IN A 10.0.0.3"))  # not kept: another name
+    waiting = [asyncio.ensure_future(cached.ask(flags)) for flags in (RD, 0)]
+    await settle()
+    cached.upstream.gate.set()
+    assert [reply.flags & RD for reply in await asyncio.gather(*waiting)] == [RD, 0]
+    assert len(cached.upstream.queries) == 2
+
+
+async def test_verify_is_not_tried_again_too_soon() -> None:
+    """Nor while a try is under way."""
+    cached = await verifying("10s", "0s", "30s")
+    cached.upstream.reply = FAILED
+    assert await cached.shown() == "NOERROR 1/0"
+    cached.clock.turn(29)
+    assert await cached.shown() == "NOERROR 1/0"
+    assert len(cached.upstream.queries) == 2
+    cached.clock.turn(1)
+    cached.upstream.gate.clear()
+    waiting = asyncio.ensure_future(cached.shown())
+    await settle()
+    assert await cached.shown() == "NOERROR 1/0"
+    cached.upstream.reply = NEW
+    cached.upstream.gate.set()
+    assert await waiting == "NOERROR 2/60"
+
+
+# -- prefer_positive
+
+
+async def test_prefer_positive_serves_an_old_answer_before_a_denial() -> None:
+    """The denial is kept; the answer is served until it is too old."""
+    cached = Cached("serve_stale 1h", "serve_stale_policy prefer_positive")
+    await cached.ask()
+    cached.clock.turn(61)
+    cached.upstream.reply = GONE
+    for _ in range(2):
+        assert await cached.shown() == "NOERROR 1/0"
+        await settle()
+    cached.clock.turn(3600)
+    assert await cached.shown() == "NXDOMAIN 90/0"
+    cached.plugin.stop()
+
+
+async def test_prefer_positive_keeps_an_answer_beside_what_is_none() -> None:
+    """An empty reply without SOA goes into the same store."""
+    cached = Cached("serve_stale 1h", "serve_stale_policy prefer_positive")
+    await cached.ask()
+    cached.clock.turn(61)
+    cached.upstream.reply = EMPTY
+    for _ in range(3):
+        assert await cached.shown() == "NOERROR 1/0"
+        await settle()
+    cached.upstream.reply = NEW
+    await cached.ask()
+    await settle()
+    assert await cached.shown() == "NOERROR 2/60"
+
+
+# -- prefetch
+
+
+async def test_an_entry_that_is_much_asked_for_is_renewed_before_its_end() -> None:
+    """Once it has enough hits and is near its end; the new one has as many."""
+    cached = Cached("prefetch 2 1m 20%")
+    for _ in range(3):
+        await cached.ask()
+    cached.upstream.reply = NEW
+    cached.clock.turn(47.5)
+    reply = await cached.ask()
+    assert (reply.lifetime, reply.next_second) == (0.5, 0.5)
+    cached.clock.turn(0.5)
+    assert await cached.shown() == "NOERROR 1/12"
+    await settle()
+    assert await cached.shown() == "NOERROR 2/60"
+    cached.clock.turn(48)
+    await cached.ask()
+    await settle()
+    assert (len(cached.upstream.queries), cached.counted("prefetch"), cached.counted("misses")) == (3, 2, 1)
+
+
+async def test_hits_are_noted_until_they_are_enough() -> None:
+    """Until then the table must not take them."""
+    cached = Cached("prefetch 3 1m 50%")
+    await cached.ask()
+    assert [(await cached.ask()).lifetime for _ in range(4)] == [0.0, 0.0, 30.0, 30.0]
+
+
+async def test_a_gap_between_two_hits_starts_anew() -> None:
+    """Longer than the option says."""
+    cached = Cached("prefetch 2 10s 50%")
+    await cached.ask()
+    await cached.ask()
+    cached.clock.turn(11)
+    assert (await cached.ask()).lifetime == 0.0
+    assert (await cached.ask()).lifetime == 10.0
+    cached.clock.turn(15)
+    assert (await cached.ask()).lifetime > 0.0, "hits from the table are taken to have come"
+
+
+async def test_a_failed_renewal_leaves_the_answer() -> None:
+    """SERVFAIL is kept as a denial, and yields to it."""
+    cached = Cached("prefetch 1 1m 90%")
+    await cached.ask()
+    cached.upstream.reply = FAILED
+    cached.clock.turn(30)
+    assert await cached.shown() == "NOERROR 1/30"
+    await settle()
+    assert await cached.shown() == "NOERROR 1/30"
+    await settle()
