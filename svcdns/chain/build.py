@@ -100,14 +100,22 @@ def _behind_prometheus(directives: list[str], handlers: Sequence[Handler]) -> st
 
 
 def _absent(handlers: Sequence[Handler]) -> Absent | None:
-    """The first handler's knowledge of what its zones lack, if those before it treat all names of these zones alike."""
+    """The first handler's knowledge of what its zones lack, for those zones whose names all before it treat alike."""
     for number, handler in enumerate(handlers):
         if hasattr(handler, "absent"):
             zones: tuple[bytes, ...] = handler.zones  # type: ignore[attr-defined]
             before = handlers[:number]
-            alike = all(hasattr(one, "alike") and one.alike(zone) for one in before for zone in zones)
-            return handler.absent if alike else None
+            alike = frozenset(zone for zone in zones if all(hasattr(one, "alike") and one.alike(zone) for one in before))
+            return handler.absent if len(alike) == len(zones) else _within(alike, handler.absent) if alike else None
     return None
+
+
+def _within(zones: frozenset[bytes], absent: Absent) -> Absent:
+    def ask(key: bytes, rtype: int) -> bytes | None:
+        zone = absent(key, rtype)
+        return zone if zone in zones else None
+
+    return ask
 
 
 def chain(handlers: Sequence[Handler]) -> Following | None:

@@ -86,6 +86,24 @@ def test_zones_of_a_block_share_their_plugins() -> None:
     }
 
 
+def test_what_is_absent_is_known_for_zones_whose_names_all_treat_alike() -> None:
+    """The others are for the chain."""
+
+    def load(name: str) -> SimpleNamespace:
+        fields: dict[str, Any] = {"name": name, "handle": lambda query, following: following(query), "zones": (b"\1a\0", b"\1b\0")}
+        fields |= {"alike": lambda zone: zone == b"\1a\0"} if name == "cache" else {"absent": lambda key, _rtype: key[-3:]}
+        return SimpleNamespace(PLUGIN=lambda _options, _environment: SimpleNamespace(**fields), parse=lambda _block: None)
+
+    def absent(text: str) -> Any:
+        plans = plan(parse(text, "Corefile", environ={}), ORDER, load)
+        chains = build(plans, [("",)], load, lambda *_: None)
+        return chains.listeners["", 53].routes[b"\0"].absent
+
+    both, one = absent(". {\n forward\n}"), absent(". {\n forward\n cache\n}")
+    assert [both(b"\1x" + zone, 1) for zone in (b"\1a\0", b"\1b\0")] == [b"\1a\0", b"\1b\0"]
+    assert [one(b"\1x" + zone, 1) for zone in (b"\1a\0", b"\1b\0")] == [b"\1a\0", None]
+
+
 def test_what_metrics_and_observers_need() -> None:
     """Whether the block counts, who is said to have written, who watches."""
     chains, _ = built("a {\n prometheus\n log\n cache\n}\nb {\n cache\n}", log={"observe": lambda *_: None})

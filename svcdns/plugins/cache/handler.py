@@ -18,6 +18,7 @@ from svcdns.plugins.cache.metrics import Cells
 from svcdns.plugins.cache.options import Options
 from svcdns.plugins.cache.refreshing import Asked, Refresher, Taken, in_background, stale_span, used
 from svcdns.plugins.cache.store import Item, Key, Store
+from svcdns.wire import names
 from svcdns.wire.codes import AA, AD, CD, RA, RD
 from svcdns.wire.reply import UNTIL_CHANGED, Count, Reply
 
@@ -33,6 +34,7 @@ class Cache:
         self._stale = options.stale
         self._refresher = Refresher(environment.clock, options.stale.recheck, environment.log)
         self._zones = wire(options.zones)
+        self._no_denial = wire(options.no_denial)
         self._view = environment.view
         self._label = ",".join(options.zones)
         self._cells: dict[str, Cells] = {}
@@ -58,8 +60,9 @@ class Cache:
         self._keeper.forget(owners)
 
     def alike(self, zone: bytes) -> bool:
-        """Whether no zone of the options begins inside this one."""
-        return not any(other != zone and names.is_within(other, zone) for other in (*self._zones, *self._no_denial))
+        """Whether no denial of this zone is stored, so that none has another client's spelling, and no other rule begins inside it."""
+        stored = covered(zone, self._zones) and not covered(zone, self._no_denial)
+        return not stored and not any(other != zone and names.is_within(other, zone) for other in (*self._zones, *self._no_denial))
 
     def tick(self) -> None:
         """Shows how many entries there are; called about once a second."""
