@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import platform
 import sys
 from collections.abc import Sequence
 
@@ -34,6 +33,8 @@ def run(argv: Sequence[str], prog: str = "svcdns") -> int:
 
 def version() -> str:
     """What `-version` prints: name and version, then platform and runtime."""
+    import platform
+
     runtime = f"{platform.python_implementation()} {platform.python_version()}"
     return f"svcdns-{__version__}\n{platform.system().lower()}/{platform.machine()}, {runtime}\n"
 

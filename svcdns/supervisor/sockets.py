@@ -12,8 +12,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 RECEIVE_BUFFER: Final = 4 << 20
 """Octets asked for; the kernel's default holds 256 small packets, 13 ms at 20,000 queries a second."""
@@ -33,8 +32,7 @@ class ListenError(Exception):
     """A socket cannot be bound; the text is one line."""
 
 
-@dataclass(frozen=True, slots=True)
-class Listening:
+class Listening(NamedTuple):
     """A bound socket and how workers are told of it."""
 
     id: int

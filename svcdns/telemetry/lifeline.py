@@ -6,7 +6,6 @@ the child itself, which then checks that the parent is still there. Elsewhere th
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import sys
@@ -22,6 +21,8 @@ def follow_parent() -> None:
     for name in _LEFT_TO_PARENT:
         signal.signal(getattr(signal, name), signal.SIG_IGN)
     if sys.platform == "linux":
+        import ctypes
+
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     parent = os.environ.get(PARENT)
     if parent is not None and os.getppid() != int(parent):

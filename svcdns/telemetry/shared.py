@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import mmap
 import os
-import tempfile
 from enum import IntEnum
 from typing import Final
 
@@ -40,6 +39,8 @@ def make() -> int:
     if hasattr(os, "memfd_create"):
         fd = os.memfd_create("svcdns-counters", os.MFD_CLOEXEC)
     else:
+        import tempfile
+
         with tempfile.TemporaryFile() as file:
             fd = os.dup(file.fileno())
     os.ftruncate(fd, (1 + SLOTS) * REGION_SIZE)

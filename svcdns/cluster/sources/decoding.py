@@ -341,7 +341,8 @@ def _endpoints(given: ApiSlice, *, zones: bool, targets: bool) -> tuple[Endpoint
         hostname = endpoint.hostname or ""
         target = (endpoint.targetRef.name or "") if targets and endpoint.targetRef is not None else ""
         zone = (endpoint.zone or "") if zones else ""
-        kept.extend(Endpoint(address, hostname, target, zone) for address in endpoint.addresses or ())
+        for address in endpoint.addresses or ():
+            kept.append(Endpoint(address, hostname, target, zone))  # noqa: PERF401  a generator for the one address takes twice as long
     return tuple(kept)
 
 
