@@ -24,6 +24,8 @@ from svcdns.wire.reply import Count, Owner, Reply
 ENTRY_COST: Final = 450
 """Octets of objects that an entry takes besides its key and its wires, the owner index included; a test holds this."""
 SIGHTING_COST: Final = 130
+DYING: Final = 8
+"""Entries of a generation that is over which go with each entry that comes, so that no packet waits for all of them."""
 
 
 class Countdown:
@@ -86,6 +88,8 @@ class AnswerTable:
         """Grows with every `forget` and `clear`: a reply asked for before must not be stored after."""
         self.young: dict[bytes, Entry] = {}
         self.old: dict[bytes, Entry] = {}
+        self._dying: dict[bytes, Entry] = {}
+        """What no look-up finds any more, and the owner index still names; a few go with every entry that comes."""
         self.touched: list[Entry] = []
         """Entries that have hits which are not in the counters yet."""
         self.absent: dict[absent.Shape, absent.AbsentAnswer] = {}
@@ -93,7 +97,7 @@ class AnswerTable:
         self._seen: set[int] = set()
         self._seen_before: set[int] = set()
         self._owned: dict[Owner, set[bytes]] = {}
-        self._used = 0
+        self._used = self._used_before = 0
 
     def __len__(self) -> int:
         """Entries in both generations."""
@@ -152,26 +156,38 @@ class AnswerTable:
     def clear(self) -> None:
         """Drops everything, keeping the hits that are not folded yet."""
         self.changes += 1
-        self.young, self.old = {}, {}
+        self.young, self.old, self._dying = {}, {}, {}
         self.absent.clear()
         self._owned.clear()
-        self._used = 0
+        self._used = self._used_before = 0
+
+    def allow(self, budget: int) -> None:
+        """Another budget, in octets, from now on; what is over it goes."""
+        self.budget = budget
+        while self._used + self._used_before > budget:
+            self._age()
 
     def _admit(self, entry: Entry) -> None:
         self.young[entry.key] = entry
         self._used += entry.cost
+        for _ in range(min(DYING, len(self._dying))):
+            self._disown(self._dying.popitem()[1])
         if self._used > self.budget // 2:
             self._age()
 
     def _age(self) -> None:
-        for entry in self.old.values():
+        for entry in self._dying.values():  # none, unless a generation came with far fewer entries than the one before the last
             self._disown(entry)
-        self.old, self.young = self.young, {}
+        self._dying, self.old, self.young = self.old, self.young, {}
         self._seen_before, self._seen = self._seen, set()
-        self._used = 0
+        self._used_before, self._used = self._used, 0
 
     def _disown(self, entry: Entry) -> None:
+        """Takes an entry out of the owner index, but for owners that the entry which now has its key rests on too."""
+        successor = self.young.get(entry.key) or self.old.get(entry.key)
         for owner in entry.owners:
+            if successor is not None and owner in successor.owners:
+                continue
             keys = self._owned.get(owner)
             if keys is not None:
                 keys.discard(entry.key)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-UNLIMITED: Final = 64 << 20
+UNLIMITED: Final = 128 << 20
 """Octets for one worker's tables where nothing limits the memory, and at most where something does."""
 SHARE: Final = 8
 """The tables of all workers together take at most this part of the limit."""

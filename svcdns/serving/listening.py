@@ -25,7 +25,9 @@ from svcdns.telemetry.clock import Clock
 from svcdns.telemetry.counters import Counters
 
 _SHARES: Final = {"udp": 3, "tcp": 1}
-"""How tables divide a worker's budget: most questions come over UDP."""
+"""How the tables in use divide a worker's budget: most questions come over UDP."""
+_IDLE: Final = 8
+"""All idle tables together have this part of the budget, to begin with."""
 
 log = logging.getLogger("svcdns")
 Where = tuple[str, int]
@@ -137,15 +139,17 @@ class Listening:
             elif active and not self._wanted(held):
                 self._stop(held)
         self.readers = [held.reader for held in self._held.values() if held.reader is not None]
-        self._divide()
+        self.divide()
 
-    def _divide(self) -> None:
-        """Gives every table its share of the budget, which all tables of all workers together stay within."""
+    def divide(self) -> None:
+        """Gives every table in use its share of the budget, which all tables of all workers together keep to; once a second."""
         workers = 1 + max((held.described.slot for held in self._held.values()), default=0)
         budget = table_budget(self._limit, workers)
-        whole = sum(_SHARES[proto] for _, _, proto, _ in self._tables)
-        for (_, _, proto, _), table in self._tables.items():
-            table.budget = budget * _SHARES[proto] // whole
+        idle = budget // _IDLE // max(1, len(self._tables))
+        shares = {key: _SHARES[key[2]] for key, table in self._tables.items() if len(table)}
+        rest = budget - idle * (len(self._tables) - len(shares))
+        for key, table in self._tables.items():
+            table.allow(rest * shares[key] // sum(shares.values()) if key in shares else idle)
 
     async def _start(self, held: _Held) -> None:
         desk = self._desk(held.described)

@@ -279,6 +279,7 @@ class Worker:
 
     def fold(self) -> None:
         """Brings the counters up to date."""
+        self.listening.divide()
         for desk in self.listening.desks:
             fold(desk, [reader for reader in self.listening.readers if reader.desk is desk], self.breathe)
         for server, address, slot, drops in self.listening.drop_counts():

@@ -126,3 +126,28 @@ def test_ttls_go_down_when_an_entry_is_asked_for_and_not_before() -> None:
     assert [shown(now) for now in (0.0, 0.5, 1.4, 4.6, 9.4)] == [(10, 0.5), (9, 1.5), (9, 1.5), (5, 5.5), (1, 9.5)]
     assert shown(9.5) is None
     assert len(found) == 0
+
+
+def test_a_smaller_budget_counts_at_once() -> None:
+    """What is over it goes, and what is forgotten later is not missed."""
+    found = table(budget=100 * (ENTRY_COST + 50))
+    for number in range(40):
+        found.put(entry(b"%d" % number, ("o",)))
+    found.allow(10 * (ENTRY_COST + 50))
+    assert len(found) == 0
+    found.put(entry(b"new", ("o",)))
+    found.forget([("o",)])
+    assert len(found) == 0
+
+
+def test_an_entry_that_took_the_place_of_a_dying_one_is_still_forgotten() -> None:
+    """The owner index loses the old entry, not the new one under the same key."""
+    found = table(budget=4 * (ENTRY_COST + 50))
+    found.put(entry(b"same", ("o",)))
+    while b"same" in found.young or b"same" in found.old:
+        found.put(entry(b"%d" % len(found.young)))
+    assert b"same" in found._dying
+    found.put(entry(b"same", ("o",)))
+    found.put(entry(b"other"))
+    found.forget([("o",)])
+    assert found.find(b"same", 0) is None
