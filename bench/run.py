@@ -92,7 +92,7 @@ class Run:
             dnsperf.run(Load(seconds=0), server.port, path, self.options.cores.asker)
 
     def check(self, figures: Figures, absent: float) -> None:
-        """Holds a run of dnsperf to what it asked; losses alone do not break a smoke run, whose cores are others' too. Raises BrokenError."""
+        """Holds a run of dnsperf to what it asked; losses alone do not break a smoke run, which shares its cores. Raises BrokenError."""
         dnsperf.check(figures, absent, lost=0.5 if self.options.smoke else 0.01)
 
     @contextmanager
