@@ -45,6 +45,12 @@ def in_order(items: Sequence[T], key: Callable[[T], tuple[str, ...]]) -> Iterato
     """The items sorted, one by one; None for a moment of work without one, so that nobody waits for the whole sorting."""
     runs = []
     for at in range(0, len(items), RUN):
-        runs.append(sorted(items[at : at + RUN], key=key))
+        runs.append(_used_up(sorted(items[at : at + RUN], key=key, reverse=True)))
         yield None
     yield from heapq.merge(*runs, key=key)
+
+
+def _used_up(reverse: list[T]) -> Iterator[T]:
+    """The items from last to first, each let go of when it was taken: to let go of all at the end takes as long as to make them."""
+    while reverse:
+        yield reverse.pop()

@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from typing import Final, NamedTuple, TypeVar, overload
 
 from svcdns.cluster.objects import EndpointSlice, ImportedSlice, Service, ServiceImport
-from svcdns.cluster.places import Key, Place
+from svcdns.cluster.places import Key, Place, Places
 
 PIECE: Final = 400
 """Places that are noted down between two pauses: less than 0.1 ms."""
@@ -64,13 +64,14 @@ class Row(Sequence[T]):
 class Table(Mapping[Key, tuple[T, ...]]):
     """Objects by key."""
 
-    def __init__(self, encoded: Mapping[Key, tuple[bytes, ...]], decode: Callable[[bytes], T]) -> None:
+    def __init__(self, encoded: Mapping[Key, bytes | tuple[bytes, ...]], decode: Callable[[bytes], T]) -> None:
         """`decode` gives an object."""
         self._encoded, self._decode = encoded, decode
 
     def __getitem__(self, key: Key) -> tuple[T, ...]:
         """The objects under a key."""
-        return tuple(map(self._decode, self._encoded[key]))
+        found = self._encoded[key]
+        return tuple(map(self._decode, found)) if isinstance(found, tuple) else (self._decode(found),)
 
     def __iter__(self) -> Iterator[Key]:
         """The keys, in no order."""
@@ -100,11 +101,13 @@ def noted(places: Iterable[Place]) -> Pausing[list[bytes]]:
     return out
 
 
-def noted_by_key(places: Iterable[tuple[Key, Place | list[Place]]]) -> Pausing[dict[Key, tuple[bytes, ...]]]:
-    """What the places under each key hold."""
-    found, out = list(places), {}
-    for at in range(0, len(found), PIECE):
-        for key, held in found[at : at + PIECE]:
-            out[key] = tuple([place.data for place in held]) if isinstance(held, list) else (held.data,)
+def noted_by_key(places: Places[Key]) -> Pausing[dict[Key, bytes | tuple[bytes, ...]]]:
+    """What the places under each key hold; a single one without a tuple around it, as most are, and tuples are work for the collector."""
+    keys = list(places.keys())
+    out: dict[Key, bytes | tuple[bytes, ...]] = {}
+    for at in range(0, len(keys), PIECE):
+        for key in keys[at : at + PIECE]:
+            held = tuple([place.data for place in places.at(key)])
+            out[key] = held if len(held) > 1 else held[0]
         yield ()
     return out

@@ -113,8 +113,8 @@ class Index:
             Row((yield from noted(self._kept[Kind.SERVICE].values())), _service),
             Row((yield from noted(self._kept[Kind.SERVICE_IMPORT].values())), _import),
             frozenset(name for _, name in self._kept[Kind.NAMESPACE]),
-            Table((yield from noted_by_key(self._slices[Kind.ENDPOINT_SLICE].items())), _slice),
-            Table((yield from noted_by_key(self._slices[Kind.IMPORTED_SLICE].items())), _imported),
+            Table((yield from noted_by_key(self._slices[Kind.ENDPOINT_SLICE])), _slice),
+            Table((yield from noted_by_key(self._slices[Kind.IMPORTED_SLICE])), _imported),
         )
 
     def count(self, kind: Kind) -> int:

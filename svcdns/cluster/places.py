@@ -62,9 +62,9 @@ class Places(Generic[K]):
         for key in after - before:
             self.add(key, place)
 
-    def items(self) -> Iterable[tuple[K, Place | list[Place]]]:
-        """Each key with its place, or its places."""
-        return self._found.items()
+    def keys(self) -> Iterable[K]:
+        """Every key that has a place."""
+        return self._found.keys()
 
 
 def _key_of(place: Place) -> Key:

@@ -31,7 +31,7 @@ def test_what_was_noted_stays() -> None:
     for one in (first, second):
         places.add(("n", "web"), one)
     row = Row(finished(noted([first, second]))[1], bytes.decode)
-    table = Table(finished(noted_by_key(places.items()))[1], bytes.decode)
+    table = Table(finished(noted_by_key(places))[1], bytes.decode)
     first.data = b"changed"
     places.remove(("n", "web"), second)
     places.add(("n", "db"), second)

@@ -40,10 +40,11 @@ def test_a_move_touches_what_is_new_or_gone() -> None:
     assert [names(places, key) for key in "xyz"] == [[], ["a"], ["a"]]
 
 
-def test_all_places_by_key() -> None:
-    """One, or a list of several."""
+def test_keys() -> None:
+    """Those that have a place now."""
     places: Places[str] = Places()
     one, other = place("a"), place("b")
     places.move(one, set(), {"x", "y"})
     places.move(other, set(), {"y"})
-    assert dict(places.items()) == {"x": one, "y": [one, other]}
+    places.move(one, {"x", "y"}, {"y"})
+    assert list(places.keys()) == ["y"]
