@@ -1,0 +1,75 @@
+"""Whole zones of a real server, taken by a secondary that is not ours: dnspython's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import dns.query
+import dns.zone
+
+from tests.support.api_double import ApiDouble, endpoint_slice, namespace, service
+from tests.support.server import Server, until
+
+COREFILE = """
+.:{port} {
+    bind 127.0.0.1
+    errors
+    prometheus 127.0.0.1:{metrics}
+    ready 127.0.0.1:{ready}
+    cache
+    loadbalance
+    transfer {
+        to 127.0.0.1
+    }
+    kubernetes cluster.local {
+        endpoint API
+    }
+    k8s_external ext.test
+}
+"""
+
+
+def refreshed(copy: dns.zone.Zone, server: Server) -> dns.zone.Zone:
+    """The copy brought up to date: by AXFR where it is empty, else by IXFR."""
+    dns.query.inbound_xfr("127.0.0.1", copy, port=server.ports["port"], timeout=10, lifetime=10)
+    return copy
+
+
+def addresses(copy: dns.zone.Zone, name: str) -> list[str]:
+    """The copy's addresses of a name."""
+    found = copy.get_rdataset(name, "A")
+    return sorted(rdata.address for rdata in found or ())
+
+
+def test_a_secondary_follows_the_cluster(tmp_path: Path) -> None:
+    """The whole zone of a large cluster, nothing where nothing changed, and what changed."""
+    services = [service(f"web-{number}", f"10.96.{number >> 8}.{number & 255}") for number in range(1, 3000)]
+    external = service("shop", "10.97.0.1")
+    external["spec"]["externalIPs"] = ["192.0.2.1"]
+    with (
+        ApiDouble([namespace("default"), service("db"), endpoint_slice("db-1", "db", "10.244.1.1"), external, *services]) as api,
+        Server(tmp_path, COREFILE.replace("API", api.url)) as server,
+    ):
+        server.until_ready()
+        copy, outside = dns.zone.Zone("cluster.local."), dns.zone.Zone("ext.test.")
+        refreshed(copy, server)
+        assert [addresses(copy, f"web-{number}.default.svc") for number in (1, 2999)] == [["10.96.0.1"], ["10.96.11.183"]]
+        assert addresses(copy, "db.default.svc") == ["10.244.1.1"]
+        assert str(copy.get_soa().serial) in server.records("cluster.local.", "SOA")[0].split()
+        assert addresses(refreshed(outside, server), "shop.default") == ["192.0.2.1"]
+
+        before = copy.get_soa().serial
+        assert refreshed(copy, server).get_soa().serial == before
+        until("a second to pass for the serial", lambda: _changed(api, server, before))
+        assert addresses(refreshed(copy, server), "db.default.svc") == ["10.244.1.1", "10.244.1.2"]
+        assert copy.get_soa().serial > before
+
+        assert server.records("cluster.local.", "AXFR") == ["REFUSED"]
+        until("both transfers to be counted", lambda: server.metric(r'coredns_dns_requests_total\{\S*proto="tcp"\S*type="AXFR"') == 2)
+
+
+def _changed(api: ApiDouble, server: Server, before: int) -> bool:
+    """Whether the zone has another serial than before, after a change was made."""
+    api.put(endpoint_slice("db-1", "db", "10.244.1.1"))
+    api.put(endpoint_slice("db-1", "db", "10.244.1.1", "10.244.1.2"))
+    return str(before) not in server.records("cluster.local.", "SOA")[0].split()
