@@ -155,6 +155,7 @@ class Dns64:
             edns=reply.edns,
             lifetime=UNTIL_CHANGED,
             counts=((cell, 1.0),),
+            rotate=reply.rotate,
         )
         return joined(joined(mapped, reply), first)
 

@@ -28,7 +28,6 @@ from svcdns.wire.codes import TC, Rcode
 from svcdns.wire.message import MAX_MESSAGE, encode_reply, udp_limit
 from svcdns.wire.question import Request
 from svcdns.wire.reply import NOT_REUSABLE, UNTIL_CHANGED, Audience, Count, Edns, Reply, bare
-from svcdns.wire.rotation import Rotation
 
 Send = Callable[[bytes], None]
 """Sends a finished reply to whoever asked, now or later, once; empty bytes mean that there is none to send."""
@@ -171,7 +170,7 @@ class _Order(msgspec.Struct, gc=False):
             and desk.table.changes == self.changes
             and desk.table.sighted(self.key)
         )
-        wires = self._rotated(reply, limit, keep=keep) if reply.rotate else (encode_reply(request, reply, limit, desk.listener.echoed),)
+        wires = self._rotated(reply, limit, keep=keep)
         self.send(wires[0])
         counts = self._account(reply, len(wires[0]))
         if keep:
@@ -180,9 +179,11 @@ class _Order(msgspec.Struct, gc=False):
             self._note_absent(reply, wires[0])
 
     def _rotated(self, reply: Reply, limit: int, *, keep: bool) -> tuple[bytes, ...]:
-        """The reply in a random order, and where it is kept in others besides."""
+        """The reply; in a random order if it wants that, and where it is kept in others besides."""
         echoed = self.desk.listener.echoed
-        rotation = Rotation(reply, _random)
+        if reply.rotate is None:
+            return (encode_reply(self.request, reply, limit, echoed),)
+        rotation = reply.rotate(reply, _random)
         first = encode_reply(self.request, rotation.variant(0, 1), limit, echoed)
         count = variants(first, rotation.widest) if keep else 1
         return (first, *(encode_reply(self.request, rotation.variant(number, count), limit, echoed) for number in range(1, count)))

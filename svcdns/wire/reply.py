@@ -6,9 +6,10 @@ and RDATA is finished bytes with uncompressed names in it; `wire.message` turns 
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from enum import IntEnum
-from typing import Final
+from random import Random
+from typing import Final, Protocol
 
 import msgspec
 
@@ -54,6 +55,16 @@ class Edns(msgspec.Struct, frozen=True, gc=False):
     options: tuple[tuple[int, bytes], ...] = ()
 
 
+class Variants(Protocol):
+    """A reply in several orders of its records; `widest` is the most variants that make sense."""
+
+    widest: int
+
+    def variant(self, number: int, of: int) -> Reply:
+        """The one of that number, from 0, among so many; the first of one is any of them."""
+        ...
+
+
 class Reply(msgspec.Struct, frozen=True):
     """What a plugin answers.
 
@@ -80,8 +91,8 @@ class Reply(msgspec.Struct, frozen=True):
     counts: tuple[Count, ...] = ()
     next_second: float = UNTIL_CHANGED
     """Seconds until the TTLs go down by one, and again each second after that while the reply lives; infinite where they stay."""
-    rotate: bool = False
-    """The address records of each section are to be handed out in varying order (`loadbalance`)."""
+    rotate: Callable[[Reply, Random], Variants] | None = None
+    """How the records of the reply are to be handed out in varying order (`loadbalance`); None for as they stand."""
     stream: Generator[Iterable[Record], None, None] | None = None
     """In place of `answer`: records for as many messages as they take (RFC 5936 §2.2), made in small portions while they are sent."""
 

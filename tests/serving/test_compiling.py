@@ -17,6 +17,7 @@ from svcdns.serving.folding import fold
 from svcdns.telemetry.counters import Counters, Family, MetricKind
 from svcdns.wire.codes import AA, RD, Rcode
 from svcdns.wire.reply import UNTIL_CHANGED, Audience, Edns, Reply, bare
+from svcdns.wire.rotation import Rotation
 from tests.support.world import CLIENT, Clock, counted, records
 
 REPLY = Reply(flags=AA | RD, answer=records("a.b. 5 IN A 192.0.2.1"), lifetime=UNTIL_CHANGED, owners=(("fact",),))
@@ -138,7 +139,7 @@ def test_bare_rcodes_carry_the_question_and_opt() -> None:
 def test_load_balanced_replies_are_compiled_in_rotations() -> None:
     """Each address comes first once in as many rotations as there are addresses."""
     answer = records(*(f"a.b. 5 IN A 192.0.2.{n}" for n in range(5)))
-    world = World(Reply(answer=answer, rotate=True, lifetime=UNTIL_CHANGED))
+    world = World(Reply(answer=answer, rotate=Rotation, lifetime=UNTIL_CHANGED))
     world.ask()
     world.ask()
     entry = next(iter(world.table.young.values()))
@@ -177,7 +178,7 @@ def test_hits_are_folded_into_the_counters() -> None:
 def test_truncated_replies_show_every_address_in_turn(count: int, size: int, shown: int) -> None:
     """No endpoint is left out because it never fits: a few answers later it is among those that do."""
     answer = records(*[f"a.b. 5 IN A 10.0.{n >> 8}.{n & 255}" for n in range(count)])
-    world = World(Reply(answer=answer, rotate=True, lifetime=UNTIL_CHANGED))
+    world = World(Reply(answer=answer, rotate=Rotation, lifetime=UNTIL_CHANGED))
     options = {"use_edns": 0, "payload": size} if size else {}
     for _ in range(2):
         assert dns.message.from_wire(world.ask(**options)).flags & dns.flags.TC
@@ -189,7 +190,7 @@ def test_truncated_replies_show_every_address_in_turn(count: int, size: int, sho
 def test_a_name_asked_once_a_change_starts_anywhere() -> None:
     """The first answer behind a change is in random order too."""
     answer = records(*[f"a.b. 5 IN A 10.0.0.{n}" for n in range(8)])
-    world = World(Reply(answer=answer, rotate=True, lifetime=UNTIL_CHANGED, owners=(("fact",),)))
+    world = World(Reply(answer=answer, rotate=Rotation, lifetime=UNTIL_CHANGED, owners=(("fact",),)))
     first = set()
     for _ in range(60):
         first.add(dns.message.from_wire(world.ask()).answer[0][0].to_text())

@@ -8,8 +8,9 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
+from svcdns.wire.networks import Network
 from svcdns.wire.reply import Reply
-from svcdns.wire.rotation import Rotation, in_order
+from svcdns.wire.rotation import MANY, Rotation, WeightedDraw, in_order, preferring
 from tests.support import world
 
 
@@ -58,3 +59,38 @@ def test_kinds() -> None:
     records = world.records("a. 5 IN MX 1 m.", "a. 5 IN A 10.0.0.1", 'a. 5 IN TXT "x"', "a. 5 IN CNAME b.")
     assert [line.split()[3] for line in world.shown(in_order(records))] == ["CNAME", "TXT", "A", "MX"]
     assert in_order(records[:1]) is not None
+
+
+@given(st.lists(st.integers(1, 255), min_size=2, max_size=12), st.integers())
+def test_weighted_variants_have_each_address_first_by_its_share(weights: list[int], seed: int) -> None:
+    """As nearly as whole numbers can be; nothing is lost or doubled."""
+    reply = addresses(len(weights))
+    known = {b"\1b\0": {bytes((10, 0, 0, number)): weight for number, weight in enumerate(weights)}}
+    made = WeightedDraw(reply, Random(seed), known)
+    variants = [made.variant(number, MANY) for number in range(MANY)]
+    assert made.widest == MANY
+    for variant in variants:
+        assert variant.answer[0] == reply.answer[0]
+        assert Counter(variant.answer) == Counter(reply.answer)
+    first = Counter(variant.answer[1].rdata[3] for variant in variants)
+    for number, weight in enumerate(weights):
+        assert abs(first[number] - MANY * weight / sum(weights)) < 1.001
+
+
+def test_sections_without_addresses_stay() -> None:
+    """As they stand; one address needs no drawing."""
+    reply = Reply(answer=world.records("a. 5 IN SRV 0 0 1 b.", "a. 5 IN CNAME b."), additional=world.records("b. 5 IN A 10.0.0.1"))
+    made = WeightedDraw(reply, Random(1), {})
+    assert (made.widest, made.variant(0, 1)) == (1, reply)
+
+
+@given(st.integers(1, 12), st.integers(1, 12), st.integers())
+def test_each_preferred_address_comes_first_equally_often(count: int, others: int, seed: int) -> None:
+    """And none of the others."""
+    networks = [Network.from_text("10.9.0.0/16")]
+    lines = [f"a. 5 IN A 10.9.0.{number}" for number in range(count)] + [f"a. 5 IN A 10.0.0.{number}" for number in range(others)]
+    reply = Reply(answer=world.records(*lines))
+    made = Rotation(reply, Random(seed), preferring(networks))
+    first = Counter(made.variant(number, count).answer[0].rdata for number in range(count))
+    assert set(first.values()) == {1}
+    assert all(rdata[1] == 9 for rdata in first)

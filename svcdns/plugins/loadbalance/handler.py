@@ -1,0 +1,65 @@
+"""The `loadbalance` plugin: varies the order of addresses from answer to answer (spec C-loadbalance).
+
+The handler says how a reply is to be arranged; the table compiles such a reply in several variants, so that a hit costs no shuffling.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from random import Random
+from typing import Final
+
+import msgspec
+
+from svcdns.chain.environment import Environment
+from svcdns.chain.handler import Following, then
+from svcdns.chain.query import Answer, Query
+from svcdns.plugins.loadbalance.options import Options, unpacked
+from svcdns.wire.codes import Rcode, Type
+from svcdns.wire.reply import Owner, Reply, Variants
+from svcdns.wire.rotation import Rotation, WeightedDraw, preferring
+
+_WEIGHTED: Final = (Type.A, Type.AAAA, Type.SRV)
+
+
+class LoadBalance:
+    """Marks replies whose addresses are to be rotated, drawn by weight, or put behind preferred ones."""
+
+    name = "loadbalance"
+
+    def __init__(self, options: Options, environment: Environment) -> None:
+        """Weights come from control, now or later."""
+        self._options, self._environment = options, environment
+        self._owner: Owner = ("weights", options.path)
+        self._rotate: Callable[[Reply, Random], Variants] = Rotation
+        if options.preferred:
+            self._rotate = partial(Rotation, order=preferring(options.preferred))
+        if options.path:
+            self._take(environment.data("loadbalance", options.path))
+            environment.on_data("loadbalance", options.path, self._changed)
+
+    def _take(self, content: bytes | None) -> None:
+        self._rotate = partial(WeightedDraw, weights=unpacked(content) if content else {})
+
+    def _changed(self, content: bytes) -> None:
+        self._take(content)
+        self._environment.forget((self._owner,))
+
+    def alike(self, zone: bytes) -> bool:  # noqa: ARG002 - one record has no order
+        """Every name alike: there is nothing to vary in a negative answer."""
+        return True
+
+    def handle(self, query: Query, following: Following) -> Answer:
+        """Asks on; every NOERROR reply that was written comes back marked. Never a zone transfer."""
+        rtype = query.rtype
+        if rtype in (Type.AXFR, Type.IXFR) or (self._options.path and rtype not in _WEIGHTED):
+            return following(query)
+        return then(following(query), self._marked)
+
+    def _marked(self, reply: Reply) -> Reply:
+        if reply.rcode != Rcode.NOERROR or not reply.written or (len(reply.answer) < 2 and len(reply.additional) < 2):
+            return reply
+        if self._options.path:
+            return msgspec.structs.replace(reply, rotate=self._rotate, owners=(*reply.owners, self._owner))
+        return msgspec.structs.replace(reply, rotate=self._rotate)

@@ -1,0 +1,173 @@
+"""The options of `loadbalance` (spec C-loadbalance), and reading its file of weights; control does the latter.
+
+Format of the file: a name on a line of its own, then a line for each of its addresses with the address and its weight, 1 to 255; empty
+lines and those that begin with `#` do not count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from svcdns.chain.environment import Block
+from svcdns.corefile import reading
+from svcdns.corefile.blocks import Directive, Position, Token
+from svcdns.corefile.errors import CorefileError
+from svcdns.errors import SvcdnsError
+from svcdns.telemetry.logging import plugin_logger
+from svcdns.wire import names
+from svcdns.wire.errors import NameTextError
+from svcdns.wire.networks import Network, NetworkTextError, packed
+
+POLICIES: Final = ("round_robin", "weighted")
+RELOAD: Final = 30.0
+MAX_WEIGHT: Final = 255
+
+
+class WeightFileError(SvcdnsError):
+    """The file of weights cannot be read or understood."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """`path` is that of the weights, empty for round robin; `reload` in seconds, 0 for never; `preferred` come first, in their order."""
+
+    position: Position
+    path: str = ""
+    reload: float = RELOAD
+    preferred: tuple[Network, ...] = ()
+
+
+def parse(block: Block) -> Options:
+    """The options of the block's `loadbalance` directives, of which the last decides on the policy. Raises CorefileError."""
+    options = Options(block.directives[0].position)
+    for directive in block.directives:
+        options = _weighted(directive, block) if _policy(directive) == "weighted" else _round_robin(directive, options)
+    return options
+
+
+def _policy(directive: Directive) -> str:
+    return reading.one_of(directive.arguments[0], POLICIES) if directive.arguments else POLICIES[0]
+
+
+def _weighted(directive: Directive, block: Block) -> Options:
+    _, path = reading.arguments(directive, 2, 2)
+    options = Options(path.position, str(Path(block.root) / path.text))
+    for line in reading.body(directive):
+        if line.name.text != "reload":
+            raise reading.unknown_option(line, ("reload",))
+        word = reading.argument(line)
+        options = replace(options, reload=reading.duration(word))
+        if options.reload < 0:
+            raise CorefileError(word.position, f"reload '{word.text}' is not at least 0")
+    return options
+
+
+def _round_robin(directive: Directive, options: Options) -> Options:
+    reading.arguments(directive, 0, 1)
+    preferred = list(options.preferred)
+    for line in reading.body(directive):
+        if line.name.text != "prefer":
+            raise reading.unknown_option(line, ("prefer",))
+        reading.no_body(line)
+        preferred += [_network(word) for word in line.arguments]
+    return Options(directive.position, preferred=tuple(preferred))
+
+
+def _network(word: Token) -> Network:
+    try:
+        if "/" in word.text:
+            return Network.from_text(word.text)
+    except NetworkTextError as error:
+        raise CorefileError(word.position, str(error)) from error
+    raise CorefileError(word.position, f"'{word.text}' is not a network; a CIDR such as 10.0.0.0/8 was expected")
+
+
+def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  # noqa: ARG001 - a new Corefile reads anew
+    """The weights of the file, as `unpacked` reads them. One that is not there is looked for again, unless `reload` is 0.
+
+    Raises CorefileError for a file that is wrong.
+    """
+    if not options.path:
+        return {}
+    try:
+        return {options.path: _read(options.path)}
+    except OSError as error:
+        text = f"cannot open the weight file {options.path}: {(error.strerror or '').lower()}"
+        if not options.reload:
+            raise CorefileError(options.position, f"plugin/loadbalance: {text}") from error
+        plugin_logger("loadbalance").warning("%s; it is looked for again every %gs", text, options.reload)
+        return {}
+    except WeightFileError as error:
+        raise CorefileError(options.position, f"plugin/loadbalance: {error}") from error
+
+
+def period(options: Options) -> float:
+    """Seconds between two looks at the file; 0 for never."""
+    return options.reload if options.path else 0.0
+
+
+def refresh(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:
+    """The weights that the file has now; what was known, and a line in the log, where it is wrong."""
+    if not period(options):
+        return {}
+    log = plugin_logger("loadbalance")
+    try:
+        found = _read(options.path)
+    except (OSError, WeightFileError) as error:
+        log.error("%s", error)
+        return {}
+    if known.get(options.path) != found:
+        log.info("Successfully reloaded weight file %s", options.path)
+    return {options.path: found}
+
+
+def _read(path: str) -> bytes:
+    return msgspec.msgpack.encode(read(Path(path).read_bytes().decode(errors="replace").splitlines(), path))
+
+
+def unpacked(payload: bytes) -> dict[bytes, dict[bytes, int]]:
+    """Weights by lowered name and packed address."""
+    return msgspec.msgpack.decode(payload, type=dict[bytes, dict[bytes, int]])
+
+
+def read(lines: Iterable[str], path: str) -> dict[bytes, dict[bytes, int]]:
+    """The weights of these lines; of an address that stands twice under a name, the first. Raises WeightFileError."""
+    out: dict[bytes, dict[bytes, int]] = {}
+    weights: dict[bytes, int] | None = None
+    for number, line in enumerate(lines, 1):
+        words = line.split()
+        if not words or words[0].startswith("#"):
+            continue
+        where = f"{path}:{number}"
+        if len(words) == 1:
+            weights = out.setdefault(_name(words[0], where), {})
+        elif len(words) > 2:
+            raise WeightFileError(f"{where}: '{line.strip()}' has {len(words)} words; a name, or an address and a weight, was expected")
+        elif weights is None:
+            raise WeightFileError(f"{where}: '{line.strip()}' stands before any name")
+        else:
+            weights.setdefault(*_weight(words, where))
+    return out
+
+
+def _name(word: str, where: str) -> bytes:
+    if packed(word) is not None:
+        raise WeightFileError(f"{where}: '{word}' is an address without a weight")
+    try:
+        return names.from_text(word).lower()
+    except NameTextError as error:
+        raise WeightFileError(f"{where}: '{word}' is no name: {error}") from error
+
+
+def _weight(words: list[str], where: str) -> tuple[bytes, int]:
+    address = packed(words[0])
+    if address is None:
+        raise WeightFileError(f"{where}: '{words[0]}' is no address")
+    if not words[1].isdecimal() or not 0 < int(words[1]) <= MAX_WEIGHT:
+        raise WeightFileError(f"{where}: '{words[1]}' is no weight; 1 to {MAX_WEIGHT} was expected")
+    return address, int(words[1])
