@@ -30,6 +30,7 @@ from svcdns.wire.reply import Owner
 
 SYNC: Owner = ("sync",)
 SERIAL: Owner = ("serial",)
+_NO_ADDRESS: Final = {HEADLESS}
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decoders: Final[dict[Kind, Callable[[bytes], Any]]] = {kind: msgspec.msgpack.Decoder(struct).decode for kind, struct in STRUCTS.items()}
@@ -173,51 +174,51 @@ class Index:
 
     def _changed(self, place: Place, old: ClusterObject | None, new: ClusterObject | None, touched: set[Owner]) -> None:
         match old or new:
-            case Namespace():
-                touched.add(("namespace", place.key[1]))
-            case Service():
-                touched.add(("service", *place.key))
-                self._served_at(place, old, new, touched)  # type: ignore[arg-type]
             case EndpointSlice():
                 self._relabelled(Kind.ENDPOINT_SLICE, "endpoints", place, old, new, touched)
                 self._readdressed(place, old, new, touched)  # type: ignore[arg-type]
+            case Service():
+                touched.add(("service", *place.key))
+                self._served_at(place, old, new, touched)  # type: ignore[arg-type]
+            case Pod():
+                before, after = _pod_ips(old), _pod_ips(new)
+                _refile(self._pods_by_ip, place, before, after)
+                touched.update([("pod", address) for address in before | after])
             case ImportedSlice():
                 self._relabelled(Kind.IMPORTED_SLICE, "imported", place, old, new, touched)
             case ServiceImport():
                 touched.add(("import", *place.key))
-            case Pod():
-                before, after = _pod_ips(old), _pod_ips(new)
-                self._pods_by_ip.move(place, _blocks(before), _blocks(after))
-                touched.update([("pod", address) for address in before | after])
+            case Namespace():
+                touched.add(("namespace", place.key[1]))
 
     def _served_at(self, place: Place, old: Service | None, new: Service | None, touched: set[Owner]) -> None:
         before, after = set(old.cluster_ips if old is not None else ()), set(new.cluster_ips if new is not None else ())
-        self._by_cluster_ip.move(place, _blocks(before - {HEADLESS}), _blocks(after - {HEADLESS}))
+        _refile(self._by_cluster_ip, place, before - _NO_ADDRESS, after - _NO_ADDRESS)
         touched.update([("address", address) for address in before | after])
         before, after = set(old.external_ips if old is not None else ()), set(new.external_ips if new is not None else ())
-        self._by_external_ip.move(place, before, after)
-        touched.update([("external", address) for address in before | after])
+        if before or after:
+            self._by_external_ip.move(place, before, after)
+            touched.update([("external", address) for address in before | after])
 
-    def _relabelled(
-        self, kind: Kind, owner: str, place: Place, old: ClusterObject | None, new: ClusterObject | None, touched: set[Owner]
-    ) -> None:
+    def _relabelled(self, kind: Kind, owner: str, place: Place, old: Any, new: Any, touched: set[Owner]) -> None:
         """Files a slice under its service instead of where it was."""
-        before, after = self._labelled(old), self._labelled(new)
-        self._slices[kind].move(place, before, after)
-        touched.update([(owner, *key) for key in before | after])
-
-    def _labelled(self, slice_: Any) -> set[Key]:
-        """The key of a slice's service, that of the Service itself where it is known, to keep it once."""
-        if slice_ is None:
-            return set()
-        key = slice_.namespace.lower(), slice_.service.lower()
-        service = self._kept[Kind.SERVICE].get(key)
-        return {key if service is None else service.key}
+        before = (old.namespace.lower(), old.service.lower()) if old is not None else None
+        after = (new.namespace.lower(), new.service.lower()) if new is not None else None
+        if before is not None:
+            touched.add((owner, *before))
+        if after == before:
+            return
+        if before is not None:
+            self._slices[kind].remove(before, place)
+        if after is not None:
+            touched.add((owner, *after))
+            service = self._kept[Kind.SERVICE].get(after)
+            self._slices[kind].add(after if service is None else service.key, place)  # one key for both takes less
 
     def _readdressed(self, place: Place, old: EndpointSlice | None, new: EndpointSlice | None, touched: set[Owner]) -> None:
         before = {endpoint.address for endpoint in old.endpoints} if old is not None else set()
         after = {endpoint.address for endpoint in new.endpoints} if new is not None else set()
-        self._by_address.move(place, _blocks(before), _blocks(after))
+        _refile(self._by_address, place, before, after)
         if old is not None and new is not None and old.service == new.service:
             changed = {endpoint.address for endpoint in {*old.endpoints} ^ {*new.endpoints}}
         else:
@@ -229,9 +230,10 @@ def _pod_ips(pod: Any) -> set[str]:
     return {pod.ip} if pod is not None and pod.ip else set()
 
 
-def _blocks(addresses: set[str]) -> set[str]:
-    """Addresses that differ in their last two characters at most are filed together."""
-    return {address[:-2] for address in addresses}
+def _refile(places: Places[str], place: Place, before: set[str], after: set[str]) -> None:
+    """Files an object under the addresses that it has now, together with what has others that differ in two characters at most."""
+    if before != after:
+        places.move(place, {address[:-2] for address in before}, {address[:-2] for address in after})
 
 
 def _mentioning(places: Places[str], address: str) -> Iterable[bytes]:
