@@ -86,10 +86,10 @@ class Run:
         self.commands.setdefault(server.name, []).append(command)
         return dnsperf.run(load, server.port, path, self.options.cores.asker)
 
-    def warm(self, server: Server, path: Path) -> None:
+    def warm(self, server: Server, path: Path, *, tcp: bool = False) -> None:
         """Asks an input twice: what is asked a second time is what caches keep. Of more workers each has a cache, and any may be asked."""
         for _ in range(2 if server.site.workers == 1 else 6 * server.site.workers):
-            dnsperf.run(Load(seconds=0), server.port, path, self.options.cores.asker)
+            dnsperf.run(Load(seconds=0, tcp=tcp), server.port, path, self.options.cores.asker)
 
     def check(self, figures: Figures, absent: float) -> None:
         """Holds a run of dnsperf to what it asked; losses alone do not break a smoke run, which shares its cores. Raises BrokenError."""

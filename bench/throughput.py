@@ -70,7 +70,7 @@ def tcp(run: Run) -> None:
     for _ in run.rounds("tcp"):
         for server in _servers(run, ("nsd", "knot", "coredns")):
             with run.trying("tcp", server.name):
-                run.warm(server, warm)
+                run.warm(server, warm, tcp=True)
                 before = server.cpu()
                 figures = run.ask(server, run.load(tcp=True), asked)
                 cpu = server.cpu() - before

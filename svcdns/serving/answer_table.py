@@ -11,7 +11,7 @@ Rule: what `forget` was told is never served again; an entry and its owners' lis
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from svcdns.chain.query import Query
@@ -26,6 +26,10 @@ ENTRY_COST: Final = 450
 SIGHTING_COST: Final = 130
 DYING: Final = 8
 """Entries of a generation that is over which go with each entry that comes, so that no packet waits for all of them."""
+
+
+def _nothing() -> None:
+    return None
 
 
 class Countdown:
@@ -84,6 +88,8 @@ class AnswerTable:
     def __init__(self, budget: int, now: Clock) -> None:
         """`budget` in octets, for keys, entries and the owner index together; deadlines are on the clock `now`."""
         self.budget, self.now = budget, now
+        self.pressed: Callable[[], None] = _nothing
+        """Called when a generation is full: others may leave this table some of their budget."""
         self.changes = 0
         """Grows with every `forget` and `clear`: a reply asked for before must not be stored after."""
         self.young: dict[bytes, Entry] = {}
@@ -127,8 +133,7 @@ class AnswerTable:
             return True
         self._seen.add(mark)
         self._used += SIGHTING_COST
-        if self._used > self.budget // 2:
-            self._age()
+        self._bound()
         return False
 
     def put(self, entry: Entry) -> None:
@@ -172,8 +177,13 @@ class AnswerTable:
         self._used += entry.cost
         for _ in range(min(DYING, len(self._dying))):
             self._disown(self._dying.popitem()[1])
+        self._bound()
+
+    def _bound(self) -> None:
         if self._used > self.budget // 2:
-            self._age()
+            self.pressed()
+            if self._used > self.budget // 2:
+                self._age()
 
     def _age(self) -> None:
         for entry in self._dying.values():  # none, unless a generation came with far fewer entries than the one before the last

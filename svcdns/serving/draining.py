@@ -18,34 +18,56 @@ Drain = Callable[[], bool]
 
 
 class DrainingSelector(selectors.DefaultSelector):
-    """The platform's selector, with sockets that are drained while it waits."""
+    """The platform's selector, with descriptors that are drained while it waits.
+
+    The event loop may wait for a drained descriptor to become writable: its registrations carry a pair of handles, for reading and for
+    writing, of which the first is missing here.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self._drains: dict[int, Drain] = {}
 
-    def add(self, sock: socket.socket, drain: Drain) -> None:
-        """Drains this socket whenever it is readable."""
-        self.register(sock, selectors.EVENT_READ)
-        self._drains[sock.fileno()] = drain
+    def add(self, fd: int, drain: Drain) -> None:
+        """Drains this descriptor whenever it is readable."""
+        self._drains[fd] = drain
+        key = self.get_map().get(fd)
+        if key is None:
+            self.register(fd, selectors.EVENT_READ, (None, None))
+        else:
+            self.modify(fd, key.events | selectors.EVENT_READ, (None, key.data[1]))
 
-    def remove(self, sock: socket.socket) -> None:
-        """Leaves the socket alone."""
-        del self._drains[sock.fileno()]
-        self.unregister(sock)
+    def remove(self, fd: int) -> None:
+        """Leaves the descriptor alone."""
+        key = self.get_map().get(fd)
+        if self._drains.pop(fd, None) is None or key is None:
+            return
+        if key.events & selectors.EVENT_WRITE:
+            self.modify(fd, selectors.EVENT_WRITE, key.data)
+        else:
+            self.unregister(fd)
+
+    def unregister(self, fileobj: Any) -> selectors.SelectorKey:
+        """Whoever closes a descriptor ends its drain too."""
+        key = super().unregister(fileobj)
+        self._drains.pop(key.fd, None)
+        return key
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        """What is ready besides the drained sockets; waits at most `timeout` seconds, for ever if None, not at all if 0 or less."""
+        """What is ready besides what is drained; waits at most `timeout` seconds, for ever if None, not at all if 0 or less."""
         ends = monotonic() + timeout if timeout is not None and timeout > 0 else None
         while True:
             ready, busy = [], False
             events = super().select(timeout)
-            for event in events:
-                drain = self._drains.get(event[0].fd)
+            for key, mask in events:
+                drain = self._drains.get(key.fd)
                 if drain is None:
-                    ready.append(event)
-                elif drain():
+                    ready.append((key, mask))
+                    continue
+                if mask & selectors.EVENT_READ and drain():
                     busy = True
+                if mask & selectors.EVENT_WRITE:
+                    ready.append((key, selectors.EVENT_WRITE))
             if ready or busy or not events or (timeout is not None and timeout <= 0):
                 return ready
             if ends is not None:
@@ -58,22 +80,14 @@ class DrainingLoop(asyncio.SelectorEventLoop):
     """An event loop on such a selector."""
 
     def __init__(self) -> None:
-        self._draining = DrainingSelector()
-        super().__init__(self._draining)
-
-    def add_drain(self, sock: socket.socket, drain: Drain) -> None:
-        """Drains this socket whenever it is readable."""
-        self._draining.add(sock, drain)
-
-    def remove_drain(self, sock: socket.socket) -> None:
-        """Leaves the socket alone."""
-        self._draining.remove(sock)
+        self.draining = DrainingSelector()
+        super().__init__(self.draining)
 
 
 def add_drain(loop: asyncio.AbstractEventLoop, sock: socket.socket, drain: Callable[[], Any]) -> None:
     """Drains the socket on whatever loop this is: inside its selector where it can, else as one of its readers."""
     if isinstance(loop, DrainingLoop):
-        loop.add_drain(sock, drain)
+        loop.draining.add(sock.fileno(), drain)
     else:
         loop.add_reader(sock, drain)
 
@@ -81,6 +95,6 @@ def add_drain(loop: asyncio.AbstractEventLoop, sock: socket.socket, drain: Calla
 def remove_drain(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
     """Leaves the socket alone."""
     if isinstance(loop, DrainingLoop):
-        loop.remove_drain(sock)
+        loop.draining.remove(sock.fileno())
     else:
         loop.remove_reader(sock)

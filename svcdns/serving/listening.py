@@ -178,6 +178,7 @@ class Listening:
         desk = self._desks.get(key)
         if desk is None:
             table = self._tables[key] = AnswerTable(0, self._clock)
+            table.pressed = self.divide
             accounts = Accounts(self._counters, listener.server, described.proto, family)
             desk = self._desks[key] = Desk(listener, table, accounts, self._clock, described.proto)
         return desk

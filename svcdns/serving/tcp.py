@@ -7,13 +7,16 @@ that does not read its answers is not read either. First message within 3 s, the
 from __future__ import annotations
 
 import asyncio
+import os
 from time import perf_counter
 from typing import Any, Final
 
 import msgspec
 
 from svcdns.chain.query import Client
+from svcdns.serving.answer_table import Entry
 from svcdns.serving.compiling import Desk
+from svcdns.serving.draining import DrainingLoop
 
 
 class Timeouts(msgspec.Struct, frozen=True):
@@ -28,6 +31,10 @@ MAX_CONNECTIONS: Final = 4096
 """Connections of one worker; further ones are closed at once."""
 BUFFER: Final = 2 * 65537
 """Octets of a connection that may wait unread before the socket is left alone."""
+
+
+CHUNK: Final = 4096
+"""Octets read at once where the selector drains the connection."""
 
 
 class TcpConnections:
@@ -52,9 +59,11 @@ class TcpConnection(asyncio.Protocol):
         self._desk, self._connections, self._timeouts = desk, connections, timeouts
         self._loop = asyncio.get_running_loop()
         self._buffer = bytearray()
-        self._busy = self._closing = self._paused = False
+        self._busy = self._closing = self._paused = self._held = False
         self._taken: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._deadline = 0.0
+        self._fd = -1
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Takes the connection on, or closes it where too many are open."""
@@ -67,6 +76,52 @@ class TcpConnection(asyncio.Protocol):
         peer, local = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
         self._client = Client(peer[0], peer[1], _plain(local[0]), local[1], "tcp", 2 if ":" in peer[0] else 1)
         self._expect(self._timeouts.read)
+        if isinstance(self._loop, DrainingLoop):
+            transport.pause_reading()
+            self._fd = transport.get_extra_info("socket").fileno()
+            self._loop.draining.add(self._fd, self._drain)
+
+    def _drain(self) -> bool:
+        """The short way of a connection that has nothing in flight: a whole question whose answer is compiled, read and answered at once.
+
+        Whatever else arrives takes the way of any connection. Whether the event loop has something to do now.
+        """
+        started = perf_counter()
+        try:
+            data = os.read(self._fd, CHUNK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            self._transport.abort()
+            return True
+        if not data:
+            self._hold()
+            if not self.eof_received():
+                self._transport.close()
+            return True
+        if self._buffer or self._busy or self._paused or self._closing or int.from_bytes(data[:2], "big") != len(data) - 2:
+            self.data_received(data)
+            return True
+        entry = self._desk.table.young.get(self._desk.key(data[2:], self._client))
+        if entry is None or entry.deadline <= self._desk.table.now() or self._transport.get_write_buffer_size():
+            self.data_received(data)
+            return True
+        self._reuse(entry, data[2:], started)
+        return False
+
+    def _hold(self) -> None:
+        """Reads no more for now."""
+        if isinstance(self._loop, DrainingLoop):
+            self._loop.draining.remove(self._fd)
+        else:
+            self._transport.pause_reading()
+
+    def _go_on(self) -> None:
+        """Reads again."""
+        if isinstance(self._loop, DrainingLoop):
+            self._loop.draining.add(self._fd, self._drain)
+        else:
+            self._transport.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the protocol's signature
         """Forgets the connection; an answer still in flight goes nowhere."""
@@ -80,7 +135,8 @@ class TcpConnection(asyncio.Protocol):
         """Collects octets and answers whole messages."""
         self._buffer += data
         if len(self._buffer) > BUFFER:
-            self._transport.pause_reading()
+            self._held = True
+            self._hold()
         self._next()
 
     def eof_received(self) -> bool:
@@ -141,26 +197,32 @@ class TcpConnection(asyncio.Protocol):
             self._answer(packet)
         if self._closing and not self._busy and not self._whole_message():
             self._transport.close()
-        elif len(self._buffer) <= BUFFER and not self._transport.is_closing():
-            self._transport.resume_reading()
+        elif self._held and len(self._buffer) <= BUFFER and not self._transport.is_closing():
+            self._held = False
+            self._go_on()
 
     def _answer(self, packet: bytes) -> None:
         started = perf_counter()
         table = self._desk.table
         entry = table.find(self._desk.key(packet, self._client), table.now())
         if entry is not None:
-            number = entry.hits
-            if number == entry.folded:
-                table.touched.append(entry)
-            entry.hits = number + 1
-            wire = packet[:2] + entry.wires[number % len(entry.wires)]
-            self._write(wire)
-            self._desk.hit(entry, packet, self._client, len(wire), started)
-            if entry.route.counted:
-                self._desk.accounts.took(entry.route, perf_counter() - started)
+            self._reuse(entry, packet, started)
             return
         self._busy = True
         self._desk.answer(packet, self._client, self._reply, started, self)
+
+    def _reuse(self, entry: Entry, packet: bytes, started: float) -> None:
+        """Answers with a compiled reply."""
+        number = entry.hits
+        if number == entry.folded:
+            self._desk.table.touched.append(entry)
+        entry.hits = number + 1
+        wire = packet[:2] + entry.wires[number % len(entry.wires)]
+        self._write(wire)
+        if entry.seen is not None:
+            self._desk.hit(entry, packet, self._client, len(wire), started)
+        if entry.route.counted:
+            self._desk.accounts.took(entry.route, perf_counter() - started)
 
     def _reply(self, wire: bytes) -> None:
         self._busy = False
@@ -175,12 +237,21 @@ class TcpConnection(asyncio.Protocol):
             self._expect(self._timeouts.idle)
 
     def _expect(self, seconds: float) -> None:
+        """Ends the connection in so many seconds, unless something else is expected before. A timer set for earlier stays, and looks."""
+        self._deadline = self._loop.time() + seconds
+        if self._timer is None or self._timer.when() > self._deadline:
+            self._set_timer()
+
+    def _set_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_later(seconds, self._expired)
+        self._timer = self._loop.call_at(self._deadline, self._expired)
 
     def _expired(self) -> None:
-        if self._busy and not self._paused:
+        self._timer = None
+        if self._loop.time() < self._deadline:
+            self._set_timer()
+        elif self._busy and not self._paused:
             self._expect(self._timeouts.idle)
         else:
             self._transport.abort() if self._paused else self._transport.close()

@@ -24,12 +24,12 @@ def test_a_drained_socket_is_never_reported(pair: tuple[socket.socket, socket.so
     ours, theirs = pair
     taken = []
     with DrainingSelector() as selector:
-        selector.add(ours, lambda: taken.append(ours.recv(9)) is not None)
+        selector.add(ours.fileno(), lambda: taken.append(ours.recv(9)) is not None)
         theirs.send(b"1")
         assert selector.select(0.01) == []
         assert taken == [b"1"]
         theirs.send(b"2")
-        selector.remove(ours)
+        selector.remove(ours.fileno())
         assert selector.select(0) == []
         assert taken == [b"1"]
 
@@ -38,7 +38,7 @@ def test_a_drain_with_more_to_do_ends_the_wait(pair: tuple[socket.socket, socket
     """A question that went into a chain may have left work for the loop."""
     ours, theirs = pair
     with DrainingSelector() as selector:
-        selector.add(ours, lambda: bool(ours.recv(9)))
+        selector.add(ours.fileno(), lambda: bool(ours.recv(9)))
         theirs.send(b"1")
         assert selector.select(None) == []
 
