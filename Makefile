@@ -46,7 +46,7 @@ format: $(DEV_STAMP)  ## write the format, and what the linter can mend
 	$(BIN)/ruff format .
 
 conformance: $(DEV_STAMP)  ## the real server against recorded answers, and against itself after many changes
-	$(BIN)/python -m pytest -m conformance tests/conformance
+	$(BIN)/python -m pytest -m conformance
 
 integration: $(DEV_STAMP)  ## against the API server that KUBECONFIG names
 	$(BIN)/python -m pytest -m integration -p no:randomly tests/integration

@@ -6,7 +6,8 @@ remembered of it is how the first client spelled the name: for as long as CoreDN
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterable
+from contextlib import closing
 from typing import NamedTuple
 
 import msgspec
@@ -176,14 +177,24 @@ def _is_denial(kind: MessageType) -> bool:
 
 
 def with_ttl(reply: Reply, ttl: int) -> Reply:
-    """The reply with this TTL in every record."""
+    """The reply with this TTL in every record, those of a transfer as they are made."""
 
     def section(records: tuple[Record, ...]) -> tuple[Record, ...]:
         return tuple(r if r.ttl == ttl else Record(r.owner, r.rtype, ttl, r.rdata, r.rclass) for r in records)
 
     return msgspec.structs.replace(
-        reply, answer=section(reply.answer), authority=section(reply.authority), additional=section(reply.additional)
+        reply,
+        answer=section(reply.answer),
+        authority=section(reply.authority),
+        additional=section(reply.additional),
+        stream=None if reply.stream is None else _stamped(reply.stream, ttl),
     )
+
+
+def _stamped(stream: Generator[Iterable[Record], None, None], ttl: int) -> Generator[Iterable[Record], None, None]:
+    with closing(stream):
+        for portion in stream:
+            yield (Record(r.owner, r.rtype, ttl, r.rdata, r.rclass) for r in portion)
 
 
 def wire(zones: tuple[str, ...]) -> tuple[bytes, ...]:

@@ -36,6 +36,9 @@ _ANSWERED_ANYWHERE: Final = frozenset({Type.SOA, Type.NS, Type.TXT, Type.PTR, Ty
 """Types that do not follow the common rule of what exists."""
 _REVERSE: Final = (names.from_text("in-addr.arpa."), names.from_text("ip6.arpa."))
 
+_BY_NAME_ALONE: Final[tuple[Owner, ...]] = (("kubernetes",),)
+"""Stands for no fact at all: the name is enough to know the answer, and it never changes."""
+
 Alias = tuple[Record, Answer]
 """A CNAME that leads out of the zone, and what the server answers about its target."""
 
@@ -48,6 +51,11 @@ class _Work(msgspec.Struct):
     spelled: bytes
     multicluster: bool
     owners: list[Owner]
+
+    @property
+    def facts(self) -> tuple[Owner, ...]:
+        """What the reply rests on; never nothing, so that `cache` knows it for an answer about the cluster."""
+        return tuple(self.owners) or _BY_NAME_ALONE
 
 
 class _Result(msgspec.Struct):
@@ -149,7 +157,7 @@ class Kubernetes:
                 answer=tuple(result.answer),  # type: ignore[arg-type]
                 additional=tuple(result.additional),
                 lifetime=UNTIL_CHANGED,
-                owners=tuple(work.owners),
+                owners=work.facts,
             )
         if all(isinstance(answer, Reply) for answer in aliases):
             return self._with_targets(work, result, aliases)  # type: ignore[arg-type]
@@ -176,7 +184,7 @@ class Kubernetes:
         if not records:
             reply = self._negative(work, Rcode.NOERROR)
         else:
-            owners = tuple(work.owners)
+            owners = work.facts
             reply = Reply(flags=flags, answer=tuple(records), lifetime=UNTIL_CHANGED, owners=owners)
         for target in replies:
             reply = joined(reply, target)
@@ -184,7 +192,7 @@ class Kubernetes:
 
     def _name_error(self, work: _Work, following: Following) -> Answer:
         if self._falls_through(work.query.key):
-            owners = tuple(work.owners)
+            owners = work.facts
             return then(following(work.query), lambda reply: joined(reply, Reply(lifetime=UNTIL_CHANGED, owners=owners)))
         if not self.index.synced:
             work.owners.append(SYNC)
@@ -200,7 +208,7 @@ class Kubernetes:
             flags=work.query.reply_flags | AA,
             authority=(self._soa(work),),
             lifetime=UNTIL_CHANGED,
-            owners=tuple(work.owners),
+            owners=work.facts,
         )
 
     def _soa(self, work: _Work) -> Record:

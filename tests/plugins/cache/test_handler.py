@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Generator, Iterable
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from svcdns.plugins.cache import Cache
 from svcdns.plugins.cache.metrics import HITS
 from svcdns.telemetry.counters import Counters
 from svcdns.wire.codes import AD, CD, RA, RD, TC, Rcode
-from svcdns.wire.reply import UNTIL_CHANGED, Audience, Reply, bare
+from svcdns.wire.reply import UNTIL_CHANGED, Audience, Record, Reply, bare
 from tests.support import world
 
 A = world.records("a.example.org. 60 IN A 10.0.0.1")
@@ -50,6 +51,24 @@ def test_drops_the_opt_record_of_an_upstream() -> None:
     """So that the core mirrors the client's own, options included, as for answers of our own."""
     cached = Cached(reply=Reply(flags=RD | RA, answer=A, edns=world.edns(4096)))
     assert [cached.ask().edns, cached.ask().edns] == [None, None]
+
+
+def test_a_transfer_gets_the_time_of_what_is_never_kept() -> None:
+    """All of its records, as they are made; it is closed with the stream that is read."""
+    ended = []
+
+    def stream() -> Generator[Iterable[Record], None, None]:
+        try:
+            yield SOA
+            yield A
+        finally:
+            ended.append(True)
+
+    made = Cached(reply=Reply(stream=stream())).ask(rtype="AXFR").stream
+    assert made is not None
+    assert [record.ttl for record in next(made)] == [5]
+    made.close()
+    assert ended
 
 
 def test_keeps_an_answer_and_counts_its_ttl_down() -> None:

@@ -7,8 +7,8 @@ the whole answer, and their number may differ by two.
 
 from __future__ import annotations
 
-from tests.conformance.asking import SECTIONS
-from tests.conformance.recorded import Answer, Case, Line
+from tests.conformance.coredns.asking import SECTIONS
+from tests.conformance.coredns.recorded import Answer, Case, Line
 
 PLAIN = ("timeout", "rcode", "opcode", "header_only", "undecodable", "question", "edns", "ends")
 

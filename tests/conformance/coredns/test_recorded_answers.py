@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from tests.conformance.asking import ask
-from tests.conformance.comparing import differences
-from tests.conformance.recorded import HERE, SILENCE, Case, Line, cases, manifests
+from tests.conformance.coredns.asking import ask
+from tests.conformance.coredns.comparing import differences
+from tests.conformance.coredns.recorded import HERE, SILENCE, Case, Line, cases, manifests
 from tests.support.api_double import ApiDouble, Fault
 from tests.support.server import Server
 from tests.support.zone_upstream import ZoneUpstream

@@ -18,7 +18,7 @@ import dns.rcode
 import dns.rdataclass
 import dns.rdatatype
 
-from tests.conformance.recorded import SILENCE, Answer, Question
+from tests.conformance.coredns.recorded import SILENCE, Answer, Question
 
 PATIENCE = 2.0
 SILENT_PATIENCE = 0.4

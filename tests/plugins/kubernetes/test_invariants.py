@@ -1,0 +1,185 @@
+"""What holds in every cluster, whatever is in it: answers agree with each other, and depend on the state alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from ipaddress import ip_address
+from itertools import islice
+from random import Random
+
+import dns.flags
+import dns.message
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from svcdns.cluster.changes import Complete, Gone, Kind, Put, Serials
+from svcdns.cluster.index import Index
+from svcdns.plugins.kubernetes import Kubernetes
+from svcdns.wire import names
+from svcdns.wire.codes import Rcode, Type
+from svcdns.wire.message import MAX_MESSAGE, encode_reply, udp_limit
+from svcdns.wire.question import Request, accept
+from svcdns.wire.reply import Record, Reply
+from svcdns.wire.rotation import Rotation
+from tests.plugins.kubernetes.fixture import ask, plugin
+from tests.support import clusters, world
+
+CORE = "kubernetes cluster.local in-addr.arpa ip6.arpa set.local {{\n multicluster set.local\n {}\n}}"
+NAMES = clusters.names(("cluster.local.", "set.local."))
+OPTIONS = ("", "pods insecure", "pods verified\nendpoint_pod_names", "zonal\nignore empty_service", "namespaces d svc", "noendpoints")
+SAMPLE = 40
+
+seeds = st.integers(0, 1 << 32)
+every_option = pytest.mark.parametrize("options", OPTIONS)
+few = settings(max_examples=7, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def index(changes: Iterable[Put | Gone]) -> Index:
+    """A synced index behind these changes."""
+    out = Index(tuple(Kind))
+    for change in changes:
+        out.apply(change)
+    for kind in Kind:
+        out.apply(Complete(kind))
+    out.apply(Serials(7, 7, 7))
+    return out
+
+
+def serving(seed: int, options: str) -> tuple[Kubernetes, Random]:
+    """The plugin on a random cluster, and what to choose names with."""
+    rng = Random(seed)
+    state = clusters.cluster(rng)
+    return plugin(found=index(map(Put, state.values())), corefile=CORE.format(options.replace("\n", "\n "))), rng
+
+
+def chosen(handler: Kubernetes, rng: Random) -> list[str]:
+    """Names to ask, half of which exist: most of all names do not."""
+    shuffled = rng.sample(NAMES, len(NAMES))
+    there = (name for name in shuffled if ask(handler, name, "PTR" if name.endswith("arpa.") else "A").rcode == Rcode.NOERROR)
+    return [*islice(there, SAMPLE // 2), *shuffled[: SAMPLE // 2]]
+
+
+def addresses(handler: Kubernetes, name: str) -> list[Record]:
+    """The A and AAAA records at a name."""
+    found = [*ask(handler, name).answer, *ask(handler, name, "AAAA").answer]
+    return [record for record in found if record.rtype in (Type.A, Type.AAAA)]
+
+
+def text_of(record: Record) -> str:
+    """The address of an address record."""
+    return str(ip_address(record.rdata))
+
+
+@every_option
+@given(seed=seeds)
+@few
+def test_an_address_answers_its_ptr(options: str, seed: int) -> None:
+    """Each address of a Service or of an endpoint has a reverse name, if the API spells it in the canonical way."""
+    handler, rng = serving(seed, options)
+    for name in chosen(handler, rng):
+        if not name.endswith("svc.cluster.local."):
+            continue  # Pods and imported Services have no PTR
+        for record in ask(handler, name).answer + ask(handler, name, "AAAA").answer:
+            address = text_of(record) if record.rtype in (Type.A, Type.AAAA) else ""
+            if address in (*clusters.CLUSTER_IPS, *clusters.ADDRESSES):
+                owners = ask(handler, clusters.reverse_name(address), "PTR")
+                assert owners.rcode == Rcode.NOERROR, (name, address)
+                assert owners.answer or not handler.index.services_at(address), (name, address)
+
+
+@every_option
+@given(seed=seeds)
+@few
+def test_srv_targets_have_the_addresses_that_come_along(options: str, seed: int) -> None:
+    """Asking for a target of an SRV record gives at least what the additional section has for it; and no address has another owner."""
+    handler, rng = serving(seed, options)
+    for name in chosen(handler, rng):
+        reply = ask(handler, name, "SRV")
+        targets = {record.rdata[6:] for record in reply.answer}
+        assert {record.owner for record in reply.additional} == targets, name
+        for target in targets:
+            text = names.to_text(target)
+            if "pod.b." in text:
+                continue  # a Pod's name with a dot is two labels, and no label can equal it
+            along = {(record.rtype, record.rdata) for record in reply.additional if record.owner == target}
+            assert along <= {(record.rtype, record.rdata) for record in addresses(handler, text)}, (name, text)
+
+
+@every_option
+@given(seed=seeds)
+@few
+def test_nothing_exists_below_a_name_that_does_not(options: str, seed: int) -> None:
+    """RFC 8020, but for the oddities that are kept: one label left of a Service, `dns`, what has no name of its own under `_zone`."""
+    handler, rng = serving(seed, options)
+    for name in chosen(handler, rng):
+        if ask(handler, name).rcode != Rcode.NXDOMAIN or excused(name):
+            continue
+        for label in ("x", "_http", "10-244-0-1", "h0", "ns", "db"):
+            assert ask(handler, f"{label}.{name}").rcode == Rcode.NXDOMAIN, (label, name)
+
+
+def excused(name: str) -> bool:
+    """Whether names may exist below an NXDOMAIN: spec K4, K6."""
+    labels = name.split(".")
+    one_left_of_a_service = len(labels) == len(["x", "web", "d", "svc", "cluster", "local", ""])
+    return one_left_of_a_service or labels[0] == "dns" or "_zone" in labels or name.endswith(".arpa.")
+
+
+@every_option
+@given(seed=seeds)
+@few
+def test_only_the_state_counts(options: str, seed: int) -> None:
+    """Whatever the way to it: other objects come and gone, other contents before, any order."""
+    rng = Random(seed)
+    state = clusters.cluster(rng)
+    history: list[Put | Gone] = []
+    detour: clusters.State = {}
+    for _ in range(30):
+        change = clusters.change(rng, detour)
+        clusters.apply(detour, change)
+        history.append(change)
+    gone = [Gone(*key) for key in detour if key not in state]
+    final: list[Put | Gone] = [*gone, *map(Put, state.values())]
+    rng.shuffle(final)
+    corefile = CORE.format(options.replace("\n", "\n "))
+    straight, crooked = (plugin(found=index(way), corefile=corefile) for way in (map(Put, state.values()), [*history, *final]))
+    for name in chosen(straight, rng):
+        for rtype in ("A", "AAAA", "SRV", "PTR", "CNAME", "TXT"):
+            assert world.summary(ask(straight, name, rtype)) == world.summary(ask(crooked, name, rtype)), (name, rtype)
+
+
+@every_option
+@given(seed=seeds, size=st.sampled_from((0, 100, 512, 513, 700, 1232, 4096)), rotated=st.booleans())
+@few
+def test_replies_fit_and_parse(options: str, seed: int, size: int, rotated: bool) -> None:
+    """At most what the client takes, with TC where records are missing; whole over TCP. dnspython reads them."""
+    handler, rng = serving(seed, options)
+    for name in chosen(handler, rng)[::2]:
+        for rtype in ("A", "SRV", "PTR"):
+            request = asked(name, rtype, size)
+            reply = ask(handler, name, rtype)
+            if rotated:
+                reply = Rotation(reply, rng).variant(0, 1)
+            wire = encode_reply(request, reply, udp_limit(request.edns))
+            assert len(wire) <= max(512, size)
+            small = dns.message.from_wire(wire, one_rr_per_rrset=True)
+            whole = dns.message.from_wire(encode_reply(request, reply, MAX_MESSAGE), one_rr_per_rrset=True)
+            assert not whole.flags & dns.flags.TC
+            assert [len(section) for section in whole.sections[1:]] == [len(s) for s in sections(reply)]
+            missing = any(len(few_) < len(all_) for few_, all_ in zip(small.sections, whole.sections, strict=True))
+            assert bool(small.flags & dns.flags.TC) == missing
+            assert small.answer == whole.answer[: len(small.answer)]
+
+
+def sections(reply: Reply) -> tuple[tuple[Record, ...], ...]:
+    """The three sections of records."""
+    return reply.answer, reply.authority, reply.additional
+
+
+def asked(name: str, rtype: str, size: int) -> Request:
+    """The request of a packet."""
+    options = {"use_edns": 0, "payload": size} if size else {"use_edns": False}
+    request = accept(dns.message.make_query(name, rtype, **options).to_wire())  # type: ignore[arg-type]
+    assert isinstance(request, Request)
+    return request

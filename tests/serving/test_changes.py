@@ -1,0 +1,218 @@
+"""Compiled replies against fresh ones, over thousands of changes: whatever was answered before, only the present state counts."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Iterable
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import dns.message
+import msgspec
+import pytest
+
+from svcdns.cluster.changes import KINDS, Begin, Change, Complete, Kind, Put, Serials
+from svcdns.cluster.objects import ClusterObject
+from svcdns.cluster.sources.feed import Changed, Configure, Data, FrameReader, SourceKinds, Swap, ToControl, ToWorker, frame
+from svcdns.control.setup import prepare
+from svcdns.serving.listening import Described
+from svcdns.serving.worker import Worker
+from svcdns.telemetry.counters import Counters
+from svcdns.wire.codes import TC, Type
+from svcdns.wire.message import parse_message
+from svcdns.wire.reply import Record
+from tests.support import clusters
+from tests.support.world import Clock
+
+QUICK = 300
+CHECKPOINTS = 2
+QUESTIONS = 3
+"""Questions between two changes, and as many that were asked before."""
+PLAIN = """
+    kubernetes cluster.local in-addr.arpa ip6.arpa {
+        endpoint http://127.0.0.1:1
+        pods verified
+    }
+"""
+STOCK = """
+    errors
+    kubernetes cluster.local in-addr.arpa ip6.arpa {
+        endpoint http://127.0.0.1:1
+        pods insecure
+        fallthrough in-addr.arpa ip6.arpa
+        ttl 30
+    }
+    prometheus
+    hosts {
+        192.0.2.80 www.example.org
+        10.96.0.2 shadow.example.org
+        fallthrough
+    }
+    cache 30 {
+        disable success cluster.local
+        disable denial cluster.local
+    }
+    loadbalance
+"""
+EVERYTHING = """
+    prometheus
+    cache
+    minimal
+    rewrite name suffix .old. .svc.cluster.local. answer auto
+    autopath @kubernetes
+    kubernetes cluster.local in-addr.arpa ip6.arpa set.local {
+        endpoint http://127.0.0.1:1
+        pods verified
+        endpoint_pod_names
+        ignore empty_service
+        zonal
+        multicluster set.local
+        fallthrough e.svc.cluster.local
+        namespaces d svc
+    }
+"""
+
+
+class World:
+    """A worker inside the test's process, and a client of it."""
+
+    def __init__(self, folder: Path, body: str) -> None:
+        """`body` is what its only server block has."""
+        folder.mkdir()
+        self.folder, self.body = folder, body
+        self.clock = Clock()
+        self.worker = Worker(0, Counters(), self.clock, FrameReader(ToControl).feed)
+        self.client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.client.settimeout(0)
+
+    async def start(self, state: Iterable[ClusterObject] = ()) -> None:
+        """Serves this cluster."""
+        path = self.folder / "Corefile"
+        path.write_text(f". {{\n    bind 127.0.0.1\n{self.body}\n}}\n")
+        made = prepare(str(path), 53)
+        (watch,) = made.views
+        await self._feed(*[Data(plugin, key, payload) for (plugin, key), payload in made.data.items()])
+        await self._feed(Configure(1, made.corefile, made.hosts, (SourceKinds(1, watch, tuple(Kind)),)), Swap(1))
+        listening = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        listening.bind(("127.0.0.1", 0))
+        self.client.connect(listening.getsockname())
+        await self.worker.sockets([(Described(0, 0, "127.0.0.1", 53, "udp", 4, wildcard=False), listening.detach())], [])
+        await self.worker.read(frozenset({0}))
+        by_kind: dict[Kind, list[Change]] = {kind: [] for kind in Kind}
+        for item in state:
+            by_kind[KINDS[type(item)]].append(Put(item))
+        for kind, puts in by_kind.items():
+            await self.change(Begin(kind), *puts, Complete(kind))
+
+    async def stop(self) -> None:
+        """Closes everything."""
+        await self.worker.drain()
+        await self.worker.sockets([], [0])
+        self.client.close()
+
+    async def change(self, *changes: Change) -> None:
+        """Changes the cluster."""
+        await self._feed(*[Changed(1, change) for change in changes])
+
+    async def _feed(self, *frames: ToWorker) -> None:
+        await self.worker.receive(b"".join(map(frame, frames)))
+
+    def forget(self) -> None:
+        """Nothing is compiled, nothing is cached."""
+        for table in self.worker.listening.tables:
+            table.clear()
+
+    async def ask(self, packet: bytes) -> bytes:
+        """The reply to a packet."""
+        self.client.send(packet)
+        self.worker.listening.drain()
+        for _ in range(100):
+            try:
+                return self.client.recv(65535)
+            except BlockingIOError:
+                await asyncio.sleep(0)
+                self.worker.listening.drain()
+        raise AssertionError(f"no answer to {dns.message.from_wire(packet)}")
+
+
+def check(found: bytes, expected: bytes, where: object) -> None:
+    """Two replies say the same."""
+    if found != expected:
+        assert shown(found) == shown(expected), where
+
+
+def shown(wire: bytes) -> list[object]:
+    """A reply without what may vary: the order of records, which of them a truncated one keeps, and the serial of a negative answer."""
+    message = parse_message(wire)
+    sections: list[list[Record]] = [list(message.answer), [_unserial(record) for record in message.authority], list(message.additional)]
+    head = [message.flags, message.name, message.rtype, message.edns]
+    if message.flags & TC:
+        return [*head, *map(len, sections)]
+    return [*head, *(sorted((r.owner, r.rtype, r.ttl, r.rdata) for r in section) for section in sections)]
+
+
+def _unserial(record: Record) -> Record:
+    if record.rtype != Type.SOA:
+        return record
+    return msgspec.structs.replace(record, rdata=record.rdata[:-20] + record.rdata[-16:])
+
+
+@pytest.fixture(params=[PLAIN, STOCK, EVERYTHING], ids=["plain", "stock", "everything"])
+async def worlds(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[tuple[World, World]]:
+    """Two workers that are told the same."""
+    made = [World(tmp_path / name, request.param) for name in ("compiled", "fresh")]
+    for world in made:
+        await world.start()
+    yield made[0], made[1]
+    for world in made:
+        await world.stop()
+
+
+@pytest.mark.parametrize("changes", [QUICK, pytest.param(10_000, marks=[pytest.mark.conformance, pytest.mark.timeout(600)])])
+async def test_no_compiled_reply_differs_from_a_fresh_one(worlds: tuple[World, World], tmp_path: Path, changes: int) -> None:
+    """One worker compiles and keeps replies, the other forgets all before each question; now and then a third starts from the list."""
+    compiled, fresh = worlds
+    rng = Random(len(compiled.body))
+    names = clusters.names(("cluster.local.", "set.local.") if "set.local" in compiled.body else ("cluster.local.",))
+    state: clusters.State = {}
+    asked: list[bytes] = []
+    for number in range(changes):
+        change: Change = Serials(number, number, number) if number % 10 == 9 else clusters.change(rng, state)
+        clusters.apply(state, change)
+        for world in worlds:
+            await world.change(change)
+        asked = (asked + [question(rng, names) for _ in range(QUESTIONS)])[-40:]
+        for packet in rng.sample(asked, min(len(asked), 2 * QUESTIONS)):
+            fresh.forget()
+            expected = await fresh.ask(packet)
+            for _ in range(2):
+                check(await compiled.ask(packet), expected, (number, change))
+        if (number + 1) % (changes // CHECKPOINTS) == 0:
+            chosen = names if changes > QUICK else rng.sample(names, 150)
+            await check_names(compiled, state, chosen, tmp_path / str(number))
+    assert any(len(table) for table in compiled.worker.listening.tables)
+
+
+async def check_names(world: World, state: clusters.State, names: list[str], folder: Path) -> None:
+    """A worker that starts now, from the list, answers these names alike; the serials it cannot know."""
+    started = World(folder, world.body)
+    await started.start(state.values())
+    try:
+        for name in names:
+            for rtype in clusters.TYPES:
+                if rtype != "SOA":
+                    packet = dns.message.make_query(name, rtype, id=1).to_wire()
+                    check(await world.ask(packet), await started.ask(packet), (name, rtype))
+    finally:
+        await started.stop()
+
+
+def question(rng: Random, names: list[str]) -> bytes:
+    """A question for a name in some spelling."""
+    name = rng.choice(names)
+    if rng.random() < 0.1:
+        name = "".join(letter.upper() if rng.random() < 0.5 else letter for letter in name)
+    options: dict[str, Any] = rng.choice([{}, {}, {"use_edns": 0, "payload": 1232}, {"use_edns": 0, "payload": 512, "want_dnssec": True}])
+    return dns.message.make_query(name, rng.choice(clusters.TYPES), id=1, **options).to_wire()
