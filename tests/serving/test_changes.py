@@ -137,20 +137,24 @@ class World:
         raise AssertionError(f"no answer to {dns.message.from_wire(packet)}")
 
 
-def check(found: bytes, expected: bytes, where: object) -> None:
-    """Two replies say the same."""
+def check(world: World, found: bytes, expected: bytes, where: object) -> None:
+    """Two replies say the same. Under `cache` owners are spelled as whoever asked first has spelled them."""
     if found != expected:
-        assert shown(found) == shown(expected), where
+        spelled = "cache" not in world.body
+        assert shown(found, spelled=spelled) == shown(expected, spelled=spelled), where
 
 
-def shown(wire: bytes) -> list[object]:
+def shown(wire: bytes, *, spelled: bool) -> list[object]:
     """A reply without what may vary: the order of records, which of them a truncated one keeps, and the serial of a negative answer."""
     message = parse_message(wire)
     sections: list[list[Record]] = [list(message.answer), [_unserial(record) for record in message.authority], list(message.additional)]
     head = [message.flags, message.name, message.rtype, message.edns]
     if message.flags & TC:
         return [*head, *map(len, sections)]
-    return [*head, *(sorted((r.owner, r.rtype, r.ttl, r.rdata) for r in section) for section in sections)]
+    parts = [sorted((r.owner, r.rtype, r.ttl, r.rdata) for r in section) for section in sections]
+    if not spelled:
+        parts = [sorted((owner.lower(), rtype, ttl, rdata.lower()) for owner, rtype, ttl, rdata in section) for section in parts]
+    return [*head, *parts]
 
 
 def _unserial(record: Record) -> Record:
@@ -188,7 +192,7 @@ async def test_no_compiled_reply_differs_from_a_fresh_one(worlds: tuple[World, W
             fresh.forget()
             expected = await fresh.ask(packet)
             for _ in range(2):
-                check(await compiled.ask(packet), expected, (number, change))
+                check(compiled, await compiled.ask(packet), expected, (number, change))
         if (number + 1) % (changes // CHECKPOINTS) == 0:
             chosen = names if changes > QUICK else rng.sample(names, 150)
             await check_names(compiled, state, chosen, tmp_path / str(number))
@@ -204,7 +208,7 @@ async def check_names(world: World, state: clusters.State, names: list[str], fol
             for rtype in clusters.TYPES:
                 if rtype != "SOA":
                     packet = dns.message.make_query(name, rtype, id=1).to_wire()
-                    check(await world.ask(packet), await started.ask(packet), (name, rtype))
+                    check(world, await world.ask(packet), await started.ask(packet), (name, rtype))
     finally:
         await started.stop()
 
