@@ -161,7 +161,7 @@ class Control:
     async def _first_setup(self) -> Setup:
         while True:
             try:
-                return prepare(self._options.conf, self._options.port)
+                return await asyncio.to_thread(prepare, self._options.conf, self._options.port)
             except SvcdnsError as error:
                 if not self._options.again:
                     raise
@@ -305,7 +305,7 @@ class Control:
                 corefile = load(self._options.conf, environ=os.environ, default_port=self._options.port)
                 if not asked and corefile.digest in (tried, self._setup.corefile.digest):
                     continue
-                setup = work_out(corefile, self._setup.data)
+                setup = await asyncio.to_thread(work_out, corefile, self._setup.data)
             except SvcdnsError as error:
                 if asked:
                     log.error("SIGUSR1: %s", error)

@@ -66,7 +66,7 @@ async def over_udp(question: Question, server: Address, timeout: float, source: 
             sock.bind((source, 0))
         sock.connect(server)
         sock.send(question.packet(ident))
-        loop.add_reader(sock, _take, sock, done, _judge(question, ident))
+        loop.add_reader(sock, _take, sock, done, judge(question, ident))
         timer = loop.call_later(timeout, _time_out, done, server)
         return await done
     except OSError as error:
@@ -92,8 +92,10 @@ def _take(sock: socket.socket, done: asyncio.Future[Message], judge: Callable[[b
         done.set_result(message)
 
 
-def _judge(question: Question, ident: int) -> Callable[[bytes], Message | None]:
-    def judge(packet: bytes) -> Message | None:
+def judge(question: Question, ident: int) -> Callable[[bytes], Message | None]:
+    """What tells the reply to a question from any other datagram (RFC 5452 §9)."""
+
+    def judged(packet: bytes) -> Message | None:
         """The message, if it is the reply; one that is cut off counts as truncated."""
         if len(packet) < 12 or packet[:2] != ident.to_bytes(2, "big") or not packet[2] & 0x80:
             return None
@@ -104,7 +106,7 @@ def _judge(question: Question, ident: int) -> Callable[[bytes], Message | None]:
             message = _header_and_question(packet)
         return message if message is not None and question.is_answered_by(message) else None
 
-    return judge
+    return judged
 
 
 def _header_and_question(packet: bytes) -> Message | None:

@@ -57,6 +57,7 @@ class Manner(msgspec.Struct, frozen=True):
     probe_interval: float = 0.5
     probe_name: bytes = ROOT
     probe_recursion: bool = True
+    probe_tcp: bool = False
     source: str = ""
 
 
@@ -159,7 +160,7 @@ class Server:
         question = Question(manner.probe_name, Type.NS, Class.IN, RD if manner.probe_recursion else 0)
         while True:
             try:
-                await over_udp(question, self.address, PROBE_TIMEOUT, manner.source)
+                await self._probe_once(question)
             except ExchangeError:
                 self._fails += 1
                 self._counters.count(PROBE_FAILURES, *self._labels)
@@ -167,3 +168,13 @@ class Server:
                 self._fails = 0
                 return
             await asyncio.sleep(manner.probe_interval)
+
+    async def _probe_once(self, question: Question) -> None:
+        if not self.manner.probe_tcp:
+            await over_udp(question, self.address, PROBE_TIMEOUT, self.manner.source)
+            return
+        connection = await TcpConnection.connect(self.address, PROBE_TIMEOUT, self.manner.source)
+        try:
+            await connection.ask(question, PROBE_TIMEOUT)
+        finally:
+            connection.close()

@@ -88,3 +88,13 @@ async def test_observes_by_response_code() -> None:
         await Server(("127.0.0.1", upstream.port), Manner(), counters, monotonic).ask(QUESTION, tcp=False)
         to = f"127.0.0.1:{upstream.port}"
         assert world.counted(counters)["coredns_proxy_request_duration_seconds", "forward", to, "NXDOMAIN"] == 1
+
+
+async def test_a_probe_over_tcp() -> None:
+    """Where all questions go over TCP."""
+    async with ScriptedUpstream() as upstream:
+        server = Server(("127.0.0.1", upstream.port), Manner(probe_tcp=True), Counters(), monotonic)
+        server.failed()
+        assert server._probing is not None
+        await asyncio.wait_for(server._probing, 10)
+        assert upstream.transports == ["tcp"]

@@ -16,9 +16,9 @@ from typing import Final
 from svcdns.chain.environment import Environment
 from svcdns.chain.handler import Following
 from svcdns.chain.query import Answer, Query
-from svcdns.plugins.forward.options import Options, Rule, nameservers
+from svcdns.plugins.forward.options import Named, Options, Rule, unpacked
 from svcdns.telemetry.counters import Family, MetricKind
-from svcdns.upstream.exchange import ExchangeError, Question
+from svcdns.upstream.exchange import Address, ExchangeError, Question
 from svcdns.upstream.server import Manner, Server
 from svcdns.wire import names
 from svcdns.wire.codes import AA, AD, CD, RA, RD, TC, Rcode
@@ -27,6 +27,7 @@ from svcdns.wire.reply import Reply, bare
 
 BUDGET: Final = 5.0
 """Seconds after which no further attempt is begun."""
+NO_HEALTHY: Final = "no healthy proxies"
 MAX_IN_FLIGHT: Final = 4096
 """Flights of one `forward` line at once, whatever `max_concurrent` says: memory is bounded."""
 MAX_WAITERS: Final = 1024
@@ -55,10 +56,25 @@ class Forward:
 
     def handle(self, query: Query, following: Following) -> Answer:
         """Asks the upstreams of the first line that takes the name; other names go on."""
-        for line in self._lines:
+        return self._from(0, query, following)
+
+    def _from(self, number: int, query: Query, following: Following) -> Answer:
+        """The answer of the first line that takes the name, from that number on."""
+        for at in range(number, len(self._lines)):
+            line = self._lines[at]
             if line.takes(query.key):
-                return line.answer(query)
+                answer = line.answer(query)
+                last = at + 1 == len(self._lines)
+                return answer if last or not line.hands_on else self._or_next(answer, at, query, following)
         return following(query)
+
+    async def _or_next(self, answer: Answer, at: int, query: Query, following: Following) -> Reply:
+        """The answer of a line, or where that leaves the question to the next one, what that answers."""
+        reply = answer if isinstance(answer, Reply) else await answer
+        if not self._lines[at].leaves(reply):
+            return reply
+        answer = self._from(at + 1, query, following)
+        return answer if isinstance(answer, Reply) else await answer
 
 
 class _Flight:
@@ -97,16 +113,18 @@ class _Line:
             probe_interval=rule.health_check,
             probe_name=names.from_text(rule.health_domain),
             probe_recursion=rule.health_recursion,
+            probe_tcp=rule.force_tcp,
             source=rule.source_address,
         )
-        addresses: list[tuple[str, int]] = []
+        addresses: list[Address] = []
         for upstream in rule.upstreams:
-            if isinstance(upstream, str):
-                addresses += nameservers(environment.data("forward", upstream) or b"")
+            if isinstance(upstream, Named):
+                content = environment.data("forward", rule.data_key(upstream))
+                addresses += unpacked(content) if content else []
             else:
                 addresses.append(upstream)
 
-        def make(address: tuple[str, int]) -> Server:
+        def make(address: Address) -> Server:
             return Server(address, manner, environment.counters, environment.clock)
 
         return [environment.kept(("forward", address, manner), partial(make, address)) for address in dict.fromkeys(addresses)]
@@ -116,6 +134,16 @@ class _Line:
         if not names.is_within(key, self._zone):
             return False
         return key == self._zone or not any(names.is_within(key, zone) for zone in self._excepted)
+
+    @property
+    def hands_on(self) -> bool:
+        """Whether there are replies that the next line is tried for."""
+        return bool(self._rule.next) or self._rule.next_on_nodata
+
+    def leaves(self, reply: Reply) -> bool:
+        """Whether this reply is one of those. A failure to get any reply is not."""
+        empty = self._rule.next_on_nodata and reply.rcode == Rcode.NOERROR and not reply.answer
+        return reply.written and (empty or reply.rcode in self._rule.next)
 
     def answer(self, query: Query) -> Answer:
         """The upstreams' answer, when it comes."""
@@ -155,8 +183,8 @@ class _Line:
     async def _fly(self, question: Question, *, tcp: bool) -> Reply:
         servers = self._order(self._servers)
         deadline = self._clock() + BUDGET
-        attempts = at = skipped = 0
-        failure = "no healthy proxies"
+        attempts = at = skipped = refusals = 0
+        failure = NO_HEALTHY
         while self._clock() < deadline and (not self._attempts or attempts < self._attempts):
             if at >= len(servers):
                 at = skipped = 0
@@ -177,6 +205,11 @@ class _Line:
                 attempts += 1
                 server.failed()
                 continue
+            failure = NO_HEALTHY
+            if message.flags & 15 in self._rule.failover:
+                refusals += 1
+                if refusals < len(servers):
+                    continue
             return _reply(message)
         return bare(Rcode.SERVFAIL, failure)
 

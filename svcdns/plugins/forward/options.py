@@ -1,4 +1,5 @@
-"""The options of `forward` (spec C-forward), and reading the resolv.conf files that it names."""
+"""The options of `forward` (spec C-forward), and finding the upstreams that it names by file or by host; control does the latter, once for
+each Corefile."""
 
 from __future__ import annotations
 
@@ -8,25 +9,50 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
 from svcdns.chain.environment import Block
 from svcdns.corefile import reading
 from svcdns.corefile.blocks import Directive, Position, Token
 from svcdns.corefile.errors import CorefileError
+from svcdns.telemetry.logging import plugin_logger
+from svcdns.upstream.exchange import Address, shown
+from svcdns.upstream.resolving import ResolveError, addresses_of
+from svcdns.wire import names
+from svcdns.wire.codes import Rcode
+from svcdns.wire.errors import NameTextError
 
 MAX_UPSTREAMS: Final = 15
 POLICIES: Final = ("random", "round_robin", "sequential")
-NOT_BUILT: Final = ("next", "next_on_nodata", "failover", "tls", "tls_servername", "doh_method", "resolver")
+NOT_BUILT: Final = ("tls", "tls_servername", "doh_method")
+RCODES: Final = {**{rcode.name: int(rcode) for rcode in Rcode}, "NOTIMPL": int(Rcode.NOTIMP)}
 DNS_PORT: Final = 53
 
 
 @dataclass(frozen=True, slots=True)
+class Named:
+    """An upstream that is no address: the path of a file in the form of resolv.conf, or, if there is none, a host and a port.
+
+    `host` is empty where the text can be nothing but a path.
+    """
+
+    path: str
+    host: str = ""
+    port: int = DNS_PORT
+
+
+@dataclass(frozen=True, slots=True)
 class Rule:
-    """One `forward` line. `upstreams` are addresses, or paths of files in the form of resolv.conf; times in seconds, 0 meaning none or
-    unlimited where the option says so."""
+    """One `forward` line; times in seconds, 0 meaning none or unlimited where the option says so.
+
+    `left_out` are the zones of a network that FROM stands for besides the first. `next`, `next_on_nodata` are the replies that the next
+    line is tried for, `failover` those for which the next upstream is; `resolvers` find the hosts among the upstreams.
+    """
 
     position: Position
     zone: str
-    upstreams: tuple[tuple[str, int] | str, ...]
+    upstreams: tuple[Address | Named, ...]
+    left_out: tuple[str, ...] = ()
     excepted: tuple[str, ...] = ()
     force_tcp: bool = False
     prefer_udp: bool = False
@@ -43,6 +69,14 @@ class Rule:
     max_concurrent: int = 0
     failfast: bool = False
     source_address: str = ""
+    next: frozenset[int] = frozenset()
+    next_on_nodata: bool = False
+    failover: frozenset[int] = frozenset()
+    resolvers: tuple[Address, ...] = ()
+
+    def data_key(self, upstream: Named) -> str:
+        """What the addresses of an upstream are handed to the workers under."""
+        return " ".join((upstream.path, *map(shown, self.resolvers)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,30 +88,51 @@ class Options:
 
 def parse(block: Block) -> Options:
     """The options of the block's `forward` directives. Raises CorefileError."""
-    return Options(tuple(_rule(directive, block) for directive in block.directives))
+    return Options(tuple(_rule(directive) for directive in block.directives))
 
 
-def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  # noqa: ARG001 - files are read once, at set-up
-    """The contents of the files named as upstreams, by path. Raises CorefileError where a line ends without any upstream."""
-    files: dict[str, bytes] = {}
+def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  # noqa: ARG001 - found once, at set-up
+    """The addresses of the upstreams that are no addresses. Blocks where hosts are looked up.
+
+    Raises CorefileError where one cannot be found, or a line ends without any upstream.
+    """
+    out: dict[str, bytes] = {}
     for rule in options.rules:
+        if rule.left_out:
+            text = "Unsupported CIDR notation: only %s of its zones is forwarded, %s are not"
+            plugin_logger("forward").warning(text, rule.zone, " ".join(rule.left_out))
         count = 0
         for upstream in rule.upstreams:
-            if isinstance(upstream, str):
-                try:
-                    files[upstream] = Path(upstream).read_bytes()
-                except OSError as error:
-                    raise CorefileError(rule.position, f"plugin/forward: open {upstream}: {(error.strerror or '').lower()}") from error
-                count += len(nameservers(files[upstream]))
+            if isinstance(upstream, Named):
+                found = _find(upstream, rule)
+                out[rule.data_key(upstream)] = msgspec.msgpack.encode(found)
+                count += len(found)
             else:
                 count += 1
         if not count:
-            shown = " ".join(map(str, rule.upstreams))
-            raise CorefileError(rule.position, f"plugin/forward: no valid upstream addresses found in {shown}")
-    return files
+            text = " ".join(upstream.path for upstream in rule.upstreams if isinstance(upstream, Named))
+            raise CorefileError(rule.position, f"plugin/forward: no valid upstream addresses found in {text}")
+    return out
 
 
-def nameservers(content: bytes) -> list[tuple[str, int]]:
+def unpacked(payload: bytes) -> list[Address]:
+    """Addresses as `gather` hands them over."""
+    return msgspec.msgpack.decode(payload, type=list[Address])
+
+
+def _find(upstream: Named, rule: Rule) -> list[Address]:
+    try:
+        return nameservers(Path(upstream.path).read_bytes())
+    except OSError as error:
+        if not upstream.host:
+            raise CorefileError(rule.position, f"plugin/forward: open {upstream.path}: {(error.strerror or '').lower()}") from error
+    try:
+        return [(address, upstream.port) for address in addresses_of(upstream.host, rule.resolvers)]
+    except ResolveError as error:
+        raise CorefileError(rule.position, f"plugin/forward: failed to resolve '{upstream.host}': {error}") from error
+
+
+def nameservers(content: bytes) -> list[Address]:
     """The `nameserver` lines of a file in the form of resolv.conf, zone ids cut off; lines that hold no address are skipped."""
     out = []
     for line in content.decode(errors="replace").splitlines():
@@ -97,15 +152,15 @@ def _is_address(text: str) -> bool:
     return True
 
 
-def _rule(directive: Directive, block: Block) -> Rule:
+def _rule(directive: Directive) -> Rule:
     source, *places = reading.arguments(directive, 2, reading.UNBOUNDED)
     zones = reading.zones([source])
     if not zones:
         raise CorefileError(source.position, f"unable to normalize '{source.text}'; a zone was expected")
     if len(places) > MAX_UPSTREAMS:
         raise CorefileError(places[MAX_UPSTREAMS].position, f"more than {MAX_UPSTREAMS} TOs configured: {len(places)}")
-    upstreams = tuple(dict.fromkeys(_upstream(place, block) for place in places))
-    rule = Rule(directive.position, zones[0], upstreams)
+    upstreams = tuple(dict.fromkeys(_upstream(place) for place in places))
+    rule = Rule(directive.position, zones[0], upstreams, zones[1:])
     for line in reading.body(directive):
         name = line.name.text
         if name in NOT_BUILT:
@@ -119,23 +174,30 @@ def _rule(directive: Directive, block: Block) -> Rule:
     return rule
 
 
-def _upstream(place: Token, block: Block) -> tuple[str, int] | str:
-    text = place.text
-    scheme, separator, rest = text.rpartition("://")
+def _upstream(place: Token) -> Address | Named:
+    scheme, separator, text = place.text.rpartition("://")
     if separator and scheme in ("tls", "https"):
         raise CorefileError(place.position, f"upstreams by {scheme}:// are not built yet; see docs/supported.md")
     if separator and scheme != "dns":
-        raise CorefileError(place.position, f"'{scheme}' is not supported as a destination protocol in forward: {text}")
-    address = _address(rest if separator else text)
+        raise CorefileError(place.position, f"'{scheme}' is not supported as a destination protocol in forward: {place.text}")
+    address = _address(text)
     if address is not None:
         return address
-    path = str(Path(block.root) / text)
-    if separator or not ("/" in text or Path(path).exists()):
-        raise CorefileError(place.position, f"not an IP address or file: '{text}'")
-    return path
+    if "/" in text:
+        return Named(text)
+    host, colon, port = text.rpartition(":")
+    if not colon:
+        host, port = text, str(DNS_PORT)
+    try:
+        valid = bool(host) and port.isdecimal() and 0 < int(port) < 65536 and bool(names.from_text(host))
+    except NameTextError:
+        valid = False
+    if not valid:
+        raise CorefileError(place.position, f"not an IP address, file, or valid domain: '{place.text}'")
+    return Named(text, host, int(port))
 
 
-def _address(text: str) -> tuple[str, int] | None:
+def _address(text: str) -> Address | None:
     """IP, IP:port, [IPv6], [IPv6]:port."""
     if _is_address(text):
         return text, DNS_PORT
@@ -203,6 +265,32 @@ def _source_address(line: Directive, _rule: Rule) -> dict[str, Any]:
     return {"source_address": word.text}
 
 
+def _rcodes(name: str) -> Callable[[Directive, Rule], dict[str, Any]]:
+    def read(line: Directive, rule: Rule) -> dict[str, Any]:
+        found: set[int] = set(getattr(rule, name))
+        for word in reading.arguments(line, 1, reading.UNBOUNDED):
+            rcode = RCODES.get(word.text.upper())
+            if rcode is None:
+                hint = reading.nearest(word.text.upper(), RCODES)
+                raise CorefileError(word.position, f"'{word.text}' is not a response code{hint}; one such as NXDOMAIN was expected")
+            if name == "failover" and rcode == Rcode.NOERROR:
+                raise CorefileError(word.position, "NOERROR cannot be used in failover: it is no reason to ask another upstream")
+            found.add(rcode)
+        return {name: frozenset(found)}
+
+    return read
+
+
+def _resolver(line: Directive, _rule: Rule) -> dict[str, Any]:
+    servers = []
+    for word in reading.arguments(line, 1, reading.UNBOUNDED):
+        address = _address(word.text)
+        if address is None:
+            raise CorefileError(word.position, f"'{word.text}' is not a resolver; IP or IP:PORT was expected")
+        servers.append(address)
+    return {"resolvers": tuple(servers)}
+
+
 _LINES: Final[dict[str, Callable[[Directive, Rule], dict[str, Any]]]] = {
     "except": _except,
     "force_tcp": _flag("force_tcp"),
@@ -218,4 +306,8 @@ _LINES: Final[dict[str, Callable[[Directive, Rule], dict[str, Any]]]] = {
     "max_concurrent": _number("max_concurrent"),
     "failfast_all_unhealthy_upstreams": _flag("failfast"),
     "source_address": _source_address,
+    "next": _rcodes("next"),
+    "next_on_nodata": _flag("next_on_nodata"),
+    "failover": _rcodes("failover"),
+    "resolver": _resolver,
 }

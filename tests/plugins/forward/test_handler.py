@@ -11,7 +11,7 @@ import dns.message
 import pytest
 
 from svcdns.chain.query import Client
-from svcdns.plugins.forward import Forward
+from svcdns.plugins.forward import Forward, gather
 from svcdns.telemetry.clock import monotonic
 from svcdns.telemetry.counters import Counters
 from svcdns.wire.codes import RA, TC, Rcode
@@ -113,6 +113,69 @@ async def test_an_rcode_of_an_upstream_is_an_answer(upstream: ScriptedUpstream, 
         upstream.respond = answer(rcode=rcode)
         assert (await Forwarding(upstream, other).ask()).rcode == rcode
     assert other.asked == []
+
+
+class Two:
+    """Two *forward* lines in one block."""
+
+    def __init__(self, first: ScriptedUpstream, second: ScriptedUpstream, body: str, zone: str = ".") -> None:
+        """`body` is the first one's; `zone` the second one's."""
+        text = f"forward . 127.0.0.1:{first.port} {{\n{body}\n}}\nforward {zone} 127.0.0.1:{second.port}"
+        self.plugin = Forward(world.options("forward", text), world.environment(clock=monotonic))
+
+    async def ask(self) -> list[str]:
+        """What comes of a question; behind the last line is REFUSED."""
+        answer = self.plugin.handle(world.query("a.example.org."), world.following(Reply(rcode=Rcode.REFUSED)))
+        return world.summary(await world.soon(answer))
+
+
+SECOND = ["NOERROR", "a.example.org. 60 IN A 192.0.2.2"]
+
+
+@pytest.mark.parametrize(
+    ("body", "respond", "zone", "expected"),
+    [
+        pytest.param("next NXDOMAIN", answer(rcode=3), ".", SECOND, id="next"),
+        pytest.param("next NXDOMAIN", answer(A), ".", ["NOERROR", A], id="an answer"),
+        pytest.param("next NXDOMAIN", answer(rcode=2), ".", ["SERVFAIL"], id="another rcode"),
+        pytest.param("next NXDOMAIN", answer(rcode=3), "example.net", ["REFUSED"], id="the next one is for another zone"),
+        pytest.param("next NXDOMAIN", answer(), ".", ["NOERROR"], id="nodata"),
+        pytest.param("next_on_nodata", answer(), ".", SECOND, id="next on nodata"),
+        pytest.param("next_on_nodata", answer(rcode=3), ".", ["NXDOMAIN"], id="no nodata"),
+        pytest.param("next SERVFAIL\nread_timeout 10ms\nmax_connect_attempts 1\nmax_fails 0", silence, ".", ["SERVFAIL"], id="no reply"),
+    ],
+)
+async def test_the_next_line_is_tried(
+    upstream: ScriptedUpstream, other: ScriptedUpstream, body: str, respond: Any, zone: str, expected: list[str]
+) -> None:
+    """For replies that the line says so of; a failure to get any is none of them."""
+    upstream.respond = respond
+    assert await Two(upstream, other, body, zone).ask() == expected
+
+
+async def test_the_last_line_has_no_next(upstream: ScriptedUpstream) -> None:
+    """Its replies are sent, whatever it says."""
+    upstream.respond = answer(rcode=3)
+    assert (await Forwarding(upstream, body="next NXDOMAIN").ask()).rcode == Rcode.NXDOMAIN
+
+
+async def test_failover(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
+    """The next upstream is asked; when all were, the last reply is sent."""
+    upstream.respond = answer(rcode=5)
+    forwarding = Forwarding(upstream, other, body="policy sequential\nfailover REFUSED SERVFAIL")
+    assert world.summary(await forwarding.ask()) == SECOND
+    other.respond = answer(rcode=2)
+    assert (await forwarding.ask("b.example.org.")).rcode == Rcode.SERVFAIL
+    assert (len(upstream.asked), len(other.asked)) == (2, 2)
+
+
+async def test_upstreams_that_control_has_found(upstream: ScriptedUpstream) -> None:
+    """By host or file."""
+    content = gather(world.options("forward", f"forward . localhost:{upstream.port}"), {})
+    options = world.options("forward", f"forward . localhost:{upstream.port}")
+    plugin = Forward(options, world.environment(clock=monotonic, data=lambda _plugin, key: content[key]))
+    reply = await world.soon(plugin.handle(world.query("a.example.org."), world.following()))
+    assert world.summary(reply) == ["NOERROR", A]
 
 
 async def test_a_truncated_reply_is_passed_on(upstream: ScriptedUpstream) -> None:

@@ -9,7 +9,8 @@ import pytest
 
 from svcdns.corefile.errors import CorefileError
 from svcdns.plugins.forward import gather
-from svcdns.plugins.forward.options import nameservers
+from svcdns.plugins.forward.options import Named, nameservers, unpacked
+from svcdns.upstream.resolving import ResolveError
 from tests.support import world
 
 
@@ -21,7 +22,17 @@ from tests.support import world
             "forward a.b dns://192.0.2.1:54 [::1]:55 ::2", {"upstreams": (("192.0.2.1", 54), ("::1", 55), ("::2", 53))}, id="forms"
         ),
         pytest.param("forward . 192.0.2.1 192.0.2.1", {"upstreams": (("192.0.2.1", 53),)}, id="the same twice"),
-        pytest.param("forward . /etc/resolv.conf", {"upstreams": ("/etc/resolv.conf",)}, id="file"),
+        pytest.param("forward . /etc/resolv.conf", {"upstreams": (Named("/etc/resolv.conf"),)}, id="file"),
+        pytest.param(
+            "forward . ns.a.b dns://ns.a.b:54", {"upstreams": (Named("ns.a.b", "ns.a.b"), Named("ns.a.b:54", "ns.a.b", 54))}, id="hosts"
+        ),
+        pytest.param("forward 10.0.0.0/15 ::1", {"zone": "0.10.in-addr.arpa.", "left_out": ("1.10.in-addr.arpa.",)}, id="network"),
+        pytest.param(
+            "forward . ::1 {\n next nxdomain NOTIMPL\n next SERVFAIL\n next_on_nodata\n failover REFUSED\n}",
+            {"next": frozenset({2, 3, 4}), "next_on_nodata": True, "failover": frozenset({5})},
+            id="next",
+        ),
+        pytest.param("forward . ::1 {\n resolver 192.0.2.1 [::1]:54\n}", {"resolvers": (("192.0.2.1", 53), ("::1", 54))}, id="resolver"),
         pytest.param("forward . ::1 {\n except a.b c.d\n except e.f\n}", {"excepted": ("a.b.", "c.d.", "e.f.")}, id="except"),
         pytest.param(
             "forward . ::1 {\n policy sequential\n max_concurrent 1000\n}", {"policy": "sequential", "max_concurrent": 1000}, id="policy"
@@ -64,7 +75,12 @@ def test_each_line_is_a_rule() -> None:
     ("text", "error"),
     [
         pytest.param("forward .", "2:9 Wrong argument count", id="no upstream"),
-        pytest.param("forward . nowhere", "2:11 not an IP address or file: 'nowhere'", id="name"),
+        pytest.param("forward . no..where", "2:11 not an IP address, file, or valid domain: 'no..where'", id="name"),
+        pytest.param("forward . host:x", "2:11 not an IP address, file, or valid domain: 'host:x'", id="port"),
+        pytest.param("forward . ::1 {\n next\n}", "3:2 Wrong argument count", id="no rcode"),
+        pytest.param("forward . ::1 {\n next NXDOMAN\n}", "3:7 'NXDOMAN' is not a response code (did you mean 'NXDOMAIN'?)", id="rcode"),
+        pytest.param("forward . ::1 {\n failover NoError\n}", "3:11 NOERROR cannot be used in failover", id="failover"),
+        pytest.param("forward . ::1 {\n resolver ns.a.b\n}", "3:11 'ns.a.b' is not a resolver; IP or IP:PORT", id="resolver"),
         pytest.param("forward . tls://192.0.2.1", "2:11 upstreams by tls:// are not built yet", id="tls"),
         pytest.param("forward . ftp://192.0.2.1", "2:11 'ftp' is not supported as a destination protocol", id="scheme"),
         pytest.param("forward . " + " ".join(f"192.0.2.{n}" for n in range(16)), "2:166 more than 15 TOs configured: 16", id="too many"),
@@ -90,14 +106,43 @@ def test_reads_resolv_conf() -> None:
 
 
 def test_gathers_files(tmp_path: Path) -> None:
-    """By path; a line that ends without any upstream is an error."""
+    """A line that ends without any upstream is an error."""
     path = tmp_path / "resolv.conf"
     path.write_text("nameserver 192.0.2.1\n")
     read = world.options("forward", f"forward . {path}")
-    assert gather(read, {}) == {str(path): b"nameserver 192.0.2.1\n"}
+    assert {key: unpacked(content) for key, content in gather(read, {}).items()} == {str(path): [("192.0.2.1", 53)]}
     path.write_text("search a.b\n")
     with pytest.raises(CorefileError, match=r"Corefile:2:1 .*no valid upstream addresses found in"):
         gather(read, {})
+    assert [unpacked(content) for content in gather(world.options("forward", f"forward . {path} ::1"), {}).values()] == [[]]
     path.unlink()
     with pytest.raises(CorefileError, match="no such file or directory"):
         gather(read, {})
+
+
+def test_gathers_hosts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Where there is no file of that name; one that is not found is an error."""
+    monkeypatch.chdir(tmp_path)
+    asked = []
+
+    def addresses_of(host: str, servers: tuple[tuple[str, int], ...]) -> list[str]:
+        asked.append((host, servers))
+        if host == "none":
+            raise ResolveError("no addresses found for none")
+        return ["192.0.2.1", "::1"]
+
+    monkeypatch.setattr("svcdns.plugins.forward.options.addresses_of", addresses_of)
+    read = world.options("forward", "forward . ns.a.b:54 192.0.2.9 {\n resolver 192.0.2.53\n}")
+    found = {key: unpacked(content) for key, content in gather(read, {}).items()}
+    assert found == {"ns.a.b:54 192.0.2.53:53": [("192.0.2.1", 54), ("::1", 54)]}
+    assert asked == [("ns.a.b", (("192.0.2.53", 53),))]
+    with pytest.raises(CorefileError, match="failed to resolve 'none': no addresses found for none"):
+        gather(world.options("forward", "forward . none"), {})
+    (tmp_path / "none").write_text("nameserver ::2")
+    assert [unpacked(content) for content in gather(world.options("forward", "forward . none"), {}).values()] == [[("::2", 53)]]
+
+
+def test_zones_that_are_left_out_are_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    """A network that stands for several."""
+    gather(world.options("forward", "forward 10.0.0.0/15 ::1"), {})
+    assert "only 0.10.in-addr.arpa. of its zones is forwarded, 1.10.in-addr.arpa. are not" in caplog.text

@@ -1,0 +1,77 @@
+"""The addresses of a host name: from the machine's resolver, or from servers that are given.
+
+These calls block: they are for control, in a thread, and never for a worker.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from svcdns.errors import SvcdnsError
+from svcdns.upstream.exchange import MAX_DATAGRAM, Address, Question, judge, random_ident, shown
+from svcdns.wire import names
+from svcdns.wire.codes import RD, Class, Type
+from svcdns.wire.message import Message
+
+TIMEOUT: Final = 2.0
+"""Seconds that a server may take for one question."""
+
+
+class ResolveError(SvcdnsError):
+    """The name has no address, or nobody said so; the text says why."""
+
+
+def addresses_of(host: str, servers: Sequence[Address] = ()) -> list[str]:
+    """The addresses of a host, IPv4 and IPv6, without repeats; the servers are asked in turn. Raises ResolveError."""
+    if not servers:
+        return _from_system(host)
+    failure = ""
+    for server in servers:
+        try:
+            found = _addresses(host, Type.A, server)
+        except OSError as error:
+            failure = f": {shown(server)}: {_reason(error)}"
+            continue
+        try:
+            found += _addresses(host, Type.AAAA, server)
+        except OSError as error:
+            failure = f": {shown(server)}: {_reason(error)}"
+        if found:
+            return list(dict.fromkeys(found))
+    raise ResolveError(f"no addresses found for {host}{failure}")
+
+
+def _from_system(host: str) -> list[str]:
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_DGRAM)
+    except OSError as error:
+        raise ResolveError(f"no addresses found for {host}: {_reason(error)}") from error
+    return list(dict.fromkeys(str(address[0]).partition("%")[0] for *_, address in found))
+
+
+def _addresses(host: str, rtype: Type, server: Address) -> list[str]:
+    family = socket.AF_INET if rtype == Type.A else socket.AF_INET6
+    answer = _ask(Question(names.from_text(host), rtype, Class.IN, RD), server).answer
+    return [socket.inet_ntop(family, record.rdata) for record in answer if record.rtype == rtype]
+
+
+def _ask(question: Question, server: Address) -> Message:
+    """The server's reply to a datagram. Raises OSError."""
+    ident, deadline = random_ident(), time.monotonic() + TIMEOUT
+    judged = judge(question, ident)
+    with socket.socket(socket.AF_INET6 if ":" in server[0] else socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.connect(server)
+        sock.send(question.packet(ident))
+        while (left := deadline - time.monotonic()) > 0:
+            sock.settimeout(left)
+            message = judged(sock.recv(MAX_DATAGRAM))
+            if message is not None:
+                return message
+    raise TimeoutError
+
+
+def _reason(error: OSError) -> str:
+    return "i/o timeout" if isinstance(error, TimeoutError) else (error.strerror or str(error)).lower()

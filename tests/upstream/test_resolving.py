@@ -1,0 +1,77 @@
+"""Addresses of hosts, from servers that are given."""
+
+from __future__ import annotations
+
+import asyncio
+
+import dns.message
+import dns.rdatatype
+import pytest
+
+from svcdns.upstream import resolving
+from svcdns.upstream.resolving import ResolveError, addresses_of
+from tests.support.scripted_upstream import ScriptedUpstream, answer, silence
+
+A = "host.example.org. 60 IN A 192.0.2.1"
+AAAA = "host.example.org. 60 IN AAAA 2001:db8::1"
+ALIAS = "host.example.org. 60 IN CNAME other.example.org."
+
+
+def by_type(query: dns.message.Message, transport: str) -> list[bytes] | bytes | None:
+    """Each type its own answer, an alias before the first."""
+    rtype = query.question[0].rdtype
+    return answer(*((ALIAS, A) if rtype == dns.rdatatype.A else (AAAA,)))(query, transport)
+
+
+async def found(*servers: ScriptedUpstream) -> list[str]:
+    """The host's addresses; the call blocks, so it is made in a thread."""
+    return await asyncio.to_thread(addresses_of, "host.example.org", [("127.0.0.1", server.port) for server in servers])
+
+
+async def test_both_families() -> None:
+    """IPv4 first; other records do not count."""
+    async with ScriptedUpstream(by_type) as server:
+        assert await found(server) == ["192.0.2.1", "2001:db8::1"]
+
+
+async def test_the_next_server_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where one is silent, or knows no address."""
+    monkeypatch.setattr(resolving, "TIMEOUT", 0.05)
+    async with ScriptedUpstream(silence) as silent, ScriptedUpstream() as empty, ScriptedUpstream(by_type) as server:
+        assert await found(silent, empty, server) == ["192.0.2.1", "2001:db8::1"]
+
+
+async def test_one_family_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other question may fail."""
+    monkeypatch.setattr(resolving, "TIMEOUT", 0.05)
+    async with ScriptedUpstream(lambda q, t: by_type(q, t) if q.question[0].rdtype == dns.rdatatype.A else None) as server:
+        assert await found(server) == ["192.0.2.1"]
+
+
+async def test_replies_to_other_questions_are_dropped() -> None:
+    """The true one is waited for."""
+
+    def forged(query: dns.message.Message, transport: str) -> list[bytes]:
+        true = by_type(query, transport)
+        assert isinstance(true, bytes)
+        return [bytes((true[0] ^ 1,)) + true[1:], b"\0", true]
+
+    async with ScriptedUpstream(forged) as server:
+        assert await found(server) == ["192.0.2.1", "2001:db8::1"]
+
+
+async def test_nobody_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last reason is told."""
+    monkeypatch.setattr(resolving, "TIMEOUT", 0.05)
+    async with ScriptedUpstream() as empty, ScriptedUpstream(silence) as silent:
+        with pytest.raises(ResolveError, match=r"^no addresses found for host.example.org$"):
+            await found(empty)
+        with pytest.raises(ResolveError, match=rf"no addresses found for host.example.org: 127.0.0.1:{silent.port}: i/o timeout"):
+            await found(silent)
+
+
+def test_the_machine_knows_itself() -> None:
+    """Without servers, its own resolver is asked."""
+    assert "127.0.0.1" in addresses_of("localhost")
+    with pytest.raises(ResolveError, match="no addresses found for"):
+        addresses_of("host.invalid.")
