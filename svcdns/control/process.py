@@ -27,7 +27,7 @@ from svcdns.cluster.sources.feed import Changed, Configure, Configured, Data, Fa
 from svcdns.control import metrics
 from svcdns.control.feeds import Feed
 from svcdns.control.http import Address, HttpPages
-from svcdns.control.setup import Setup, period, prepare, refreshed, work_out
+from svcdns.control.setup import Setup, periods, prepare, refreshed, work_out
 from svcdns.control.store import Key, View
 from svcdns.control.views import Views
 from svcdns.corefile.load import load
@@ -46,7 +46,7 @@ BUILD_PATIENCE = 10.0
 WAITING_LINE = 0.5
 RETRY = 2.0
 IDLE = 10.0
-"""Seconds after which a Corefile without files to look at may have got some by a reload."""
+"""Seconds after which a Corefile may have got other files to look at by a reload."""
 
 log = logging.getLogger("svcdns")
 
@@ -324,14 +324,17 @@ class Control:
         return True
 
     async def _follow_files(self) -> None:
-        """Sends what plugins' files hold now, where it has changed, at the interval that the plugins want."""
+        """Sends what plugins' files hold now, where it has changed, each at the interval that its plugin wants."""
+        looked: dict[float, float] = {}
         while True:
             assert self._setup is not None
-            await asyncio.sleep(period(self._setup) or IDLE)
-            before = self._setup
-            if not period(before):
-                continue
-            self._setup = refreshed(before)
+            now = time.monotonic()
+            looked = {period: looked.get(period, now) for period in periods(self._setup)}
+            await asyncio.sleep(min((IDLE, *(last + period - now for period, last in looked.items()))))
+            before, now = self._setup, time.monotonic()
+            due = {period for period, last in looked.items() if last + period <= now}
+            looked |= dict.fromkeys(due, now)
+            self._setup = refreshed(before, due)
             for (plugin, key), payload in self._setup.data.items():
                 if before.data.get((plugin, key)) != payload:
                     self._broadcast(Data(plugin, key, payload))

@@ -6,7 +6,7 @@ import importlib
 import ipaddress
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -132,16 +132,17 @@ def _gathered(plans: tuple[BlockPlan, ...], before: Mapping[tuple[str, str], byt
     return out
 
 
-def period(setup: Setup) -> float:
-    """Seconds between two looks at the files of plugins that read theirs again; 0 for never."""
-    periods = [module.period(options) for module, options in _refreshing(setup)]
-    return min((one for one in periods if one), default=0.0)
+def periods(setup: Setup) -> frozenset[float]:
+    """Seconds between two looks at the files of the plugins that read theirs again."""
+    return frozenset(module.period(options) for module, options in _refreshing(setup)) - {0.0}
 
 
-def refreshed(setup: Setup) -> Setup:
-    """The same set-up with what those files hold now."""
+def refreshed(setup: Setup, due: Container[float]) -> Setup:
+    """The same set-up with what the files hold now that are looked at with one of these periods."""
     data = dict(setup.data)
     for module, options in _refreshing(setup):
+        if module.period(options) not in due:
+            continue
         name = module.__name__.rpartition(".")[2]
         known = {key: payload for (plugin, key), payload in data.items() if plugin == name}
         data |= {(name, key): payload for key, payload in module.refresh(options, known).items()}

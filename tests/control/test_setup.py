@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from svcdns.control.setup import Setup, period, prepare, refreshed, work_out
+from svcdns.control.setup import Setup, periods, prepare, refreshed, work_out
 from svcdns.corefile.errors import CorefileError
 from svcdns.corefile.load import load
 
@@ -80,13 +80,30 @@ def test_files_are_read_and_read_again(tmp_path: Path) -> None:
     zone = tmp_path / "zone"
     zone.write_text(ZONE.format(1))
     made = setup(tmp_path, f"example.org {{\n file {zone} {{\n  reload 10s\n }}\n}}\n")
-    assert period(made) == 10.0
-    assert refreshed(made) == made
+    assert periods(made) == {10.0}
+    assert refreshed(made, {10.0}) == made
     zone.write_text(ZONE.format(2))
-    again = refreshed(made)
+    assert refreshed(made, {5.0}) == made
+    again = refreshed(made, {10.0})
     assert again.plans == made.plans
     assert again.data != made.data
-    assert period(setup(tmp_path, ". {\n whoami\n}\n")) == 0.0
+    assert periods(setup(tmp_path, ". {\n whoami\n}\n")) == frozenset()
+
+
+def test_each_plugin_has_its_own_interval(tmp_path: Path) -> None:
+    """What is looked at often does not have the rest looked at."""
+    (tmp_path / "hosts").write_text("10.0.0.1 a")
+    (tmp_path / "weights").write_text("a\n10.0.0.1 2")
+    text = f". {{\n hosts {tmp_path}/hosts\n loadbalance weighted {tmp_path}/weights\n}}\n"
+    made = setup(tmp_path, text)
+    assert periods(made) == {5.0, 30.0}
+    (tmp_path / "hosts").write_text("10.0.0.22 a")
+    (tmp_path / "weights").write_text("a\n10.0.0.1 3")
+    changed = {
+        plugin for due in (5.0, 30.0) for (plugin, key), data in refreshed(made, {due}).data.items() if made.data[plugin, key] != data
+    }
+    assert changed == {"hosts", "loadbalance"}
+    assert refreshed(made, {5.0}).data["loadbalance", f"{tmp_path}/weights"] == made.data["loadbalance", f"{tmp_path}/weights"]
 
 
 def test_what_was_gathered_before_may_be_kept(tmp_path: Path) -> None:

@@ -126,12 +126,14 @@ class Server:
         """Whether any question gets an answer."""
         return self.ask("version.bind.", "TXT", timeout=0.3) is not None
 
-    def ask(self, name: str, rtype: str = "A", *, tcp: bool = False, host: str = "127.0.0.1", timeout: float = 3.0) -> Any:
-        """The reply; None if none comes."""
+    def ask(
+        self, name: str, rtype: str = "A", *, tcp: bool = False, host: str = "127.0.0.1", source: str | None = None, timeout: float = 3.0
+    ) -> Any:
+        """The reply; None if none comes. `source` is the address to ask from."""
         query = dns.message.make_query(name, rtype)
         send = dns.query.tcp if tcp else dns.query.udp
         try:
-            return send(query, host, timeout, self.ports["port"], one_rr_per_rrset=True)
+            return send(query, host, timeout, self.ports["port"], source=source, one_rr_per_rrset=True)
         except (OSError, dns.exception.Timeout, EOFError):
             return None
 

@@ -1,0 +1,44 @@
+"""Files that plugins read, and who may ask, through the whole server: each process has them; what is compiled does not outlive them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.support.server import Server, until
+
+
+def test_an_edited_hosts_file_is_read_again(tmp_path: Path) -> None:
+    """What was compiled from it goes with it; a name that it did not have is found."""
+    hosts = tmp_path / "names"
+    hosts.write_text("10.0.0.1 a.example.org\n")
+    with Server(tmp_path, ".:{port} {\n bind 127.0.0.1\n multisocket 2\n hosts {dir}/names {\n  reload 50ms\n }\n}\n") as server:
+        server.until_serving()
+        for _ in range(6):
+            assert server.records("a.example.org.") == ["10.0.0.1"]
+            assert server.records("b.example.org.") == ["SERVFAIL"]
+        hosts.write_text("10.0.0.2 a.example.org b.example.org # edited\n")
+        for name in ("a.example.org.", "b.example.org."):
+            until("the edit", lambda name=name: all(server.records(name) == ["10.0.0.2"] for _ in range(8)))
+
+
+def test_policies_hold_for_answers_from_the_table(tmp_path: Path) -> None:
+    """Each client gets its own answer, however often the other one has asked."""
+    (tmp_path / "names").write_text("10.0.0.1 a.example.org\n")
+    corefile = ".:{port} {\n bind 127.0.0.1\n acl {\n  block net 127.0.0.2\n }\n hosts {dir}/names\n}\n"
+    with Server(tmp_path, corefile) as server:
+        server.until_serving()
+        for tcp in (False, True):
+            for _ in range(4):
+                assert server.ask("a.example.org.", tcp=tcp).rcode() == 0
+                assert server.ask("a.example.org.", tcp=tcp, source="127.0.0.2").rcode() == 5
+
+
+def test_an_upstream_by_its_host_name(tmp_path: Path) -> None:
+    """It is looked up before the server serves; one that is not found ends the start."""
+    corefile = ".:{port} {\n bind 127.0.0.1\n forward . localhost:1 {\n  max_fails 0\n  read_timeout 50ms\n }\n}\n"
+    with Server(tmp_path, corefile) as server:
+        server.until_serving()
+        assert server.ask("a.example.org.").rcode() == 2
+    with Server(tmp_path, corefile.replace("localhost:1", "nowhere.invalid.")) as server:
+        assert server.process.wait(30) == 1
+        assert "failed to resolve 'nowhere.invalid.'" in server.log
