@@ -16,6 +16,18 @@ from svcdns.wire.reply import Edns
 ECHOED_OPTIONS: Final = frozenset({3, 9, 10, 11, 12})
 """NSID (RFC 5001), EXPIRE (7314), COOKIE (7873), TCP KEEPALIVE (7828), PADDING (7830)."""
 
+CLIENT_SUBNET: Final = 8
+EXPIRE: Final = 9
+_LONGEST: Final = 1 << 16
+_LENGTHS: Final = {
+    1: range(18, _LONGEST),  # long-lived queries, RFC 8764 §3.2
+    2: (4, 8),  # update lease, RFC 9664 §4
+    EXPIRE: frozenset({0, *range(4, 512)}),  # RFC 7314 §2
+    11: (0, 2),  # TCP keepalive, RFC 7828 §3.1
+    15: range(2, _LONGEST),  # extended errors, RFC 8914 §2
+}
+"""Octets that the data of an option may have."""
+
 DO: Final = 0x8000
 _FIXED: Final = struct.Struct("!HHBBHH")
 _OPTION: Final = struct.Struct("!HH")
@@ -35,8 +47,25 @@ def _options(rdata: bytes) -> tuple[tuple[int, bytes], ...]:
         at += 4 + length
         if at > len(rdata):
             raise FormError("EDNS option cut off")
-        out.append((code, rdata[at - length : at]))
+        out.append((code, _checked(code, rdata[at - length : at])))
     return tuple(out)
+
+
+def _checked(code: int, data: bytes) -> bytes:
+    """The option's data as far as it counts. Raises FormError where it cannot be right."""
+    if code == CLIENT_SUBNET:
+        good = len(data) >= 4 and _is_subnet(*_OPTION.unpack_from(data))
+    else:
+        good = code not in _LENGTHS or len(data) in _LENGTHS[code]
+    if not good:
+        raise FormError(f"bad data of EDNS option {code}")
+    return data[:4] if code == EXPIRE else data
+
+
+def _is_subnet(family: int, prefixes: int) -> bool:
+    """RFC 7871 §6: the prefix lengths are bounded by the family; family 0 goes with source prefix 0 alone."""
+    source, scope = prefixes >> 8, prefixes & 0xFF
+    return source == 0 if family == 0 else max(source, scope) <= {1: 32, 2: 128}.get(family, -1)
 
 
 def to_wire(edns: Edns, rcode: int = 0) -> bytes:

@@ -14,7 +14,7 @@ import msgspec
 
 from svcdns.wire import edns as opt
 from svcdns.wire import names
-from svcdns.wire.codes import AA, OPCODE_MASK, QR, Opcode, Rcode, Type, Z
+from svcdns.wire.codes import AA, CD, OPCODE_MASK, QR, RD, Opcode, Rcode, Type, Z
 from svcdns.wire.errors import FormError
 from svcdns.wire.reply import Edns
 
@@ -42,7 +42,11 @@ class Request(msgspec.Struct, gc=False):
 
 
 def accept(packet: bytes) -> Request | bytes | None:
-    """The request, or the finished reply that a bad packet gets, or None where silence is right."""
+    """The request, or the finished reply that a bad packet gets, or None where silence is right.
+
+    Like CoreDNS it takes a packet for what it holds where that is less than its header counts: records that are missing at
+    the end, type and class too; a header alone is SERVFAIL.
+    """
     if len(packet) < 12:
         return None
     ident, flags, questions, answers, authorities, additionals = HEADER.unpack_from(packet)
@@ -52,13 +56,18 @@ def accept(packet: bytes) -> Request | bytes | None:
         return _header_only(ident, flags, Rcode.NOTIMP)
     if questions != 1 or answers > 1 or authorities > 1 or additionals > 2:
         return _header_only(ident, flags & ~OPCODE_MASK, Rcode.FORMERR)
+    if len(packet) == 12:
+        return HEADER.pack(ident, QR | flags & (OPCODE_MASK if flags & OPCODE_MASK else RD | CD) | Rcode.SERVFAIL, 0, 0, 0, 0)
     try:
         name, at = read_plain_name(packet)
-        rtype, rclass = _TWO_SHORTS.unpack_from(packet, at)
-    except (FormError, struct.error):
+        kind = packet[at : at + 4]
+        rtype, rclass = _TWO_SHORTS.unpack(kind + b"\0\0\0\0"[len(kind) :])
+    except FormError:
+        return _header_only(ident, flags & ~OPCODE_MASK, Rcode.FORMERR)
+    if len(kind) & 1:
         return _header_only(ident, flags & ~OPCODE_MASK, Rcode.FORMERR)
     at += 4
-    request = Request(ident, flags, name, rtype, rclass, packet[12:at])
+    request = Request(ident, flags, name, rtype, rclass, packet[12:at] + b"\0\0\0\0"[len(kind) :])
     count = answers + authorities + additionals
     if count:
         try:
@@ -87,24 +96,29 @@ def read_plain_name(packet: bytes) -> tuple[bytes, int]:
 
 
 def _read_opt(packet: bytes, at: int, count: int, before: int) -> Edns | None:
-    """Steps over `count` records and reads the OPT among those behind the first `before`; the last one counts."""
+    """Steps over up to `count` records and reads the OPT among those behind the first `before`; the last one counts."""
     found = None
     for number in range(count):
+        if at >= len(packet):
+            break
         _, at = (b"", at + 1) if packet[at : at + 1] == b"\0" else names.read_name(packet, at)
         rtype, rclass, ttl, length = _FIXED.unpack_from(packet, at)
         at += 10 + length
         if at > len(packet):
             raise FormError("record cut off")
-        if rtype == Type.OPT and number >= before:
-            found = opt.from_record(rclass, ttl, packet[at - length : at])
+        if rtype == Type.OPT:
+            read = opt.from_record(rclass, ttl, packet[at - length : at])
+            found = read if number >= before else found
     return found
 
 
 def _read_serial(packet: bytes, at: int, before: int) -> int | None:
-    """The serial of the SOA behind the first `before` records, None if the record there is of another type."""
+    """The serial of the SOA behind the first `before` records, None if there is none or a record of another type."""
     for _ in range(before):
         _, at = names.read_name(packet, at)
         at += 10 + _FIXED.unpack_from(packet, at)[3]
+    if at >= len(packet):
+        return None
     _, at = names.read_name(packet, at)
     if _FIXED.unpack_from(packet, at)[0] != Type.SOA:
         return None

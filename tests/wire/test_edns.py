@@ -10,7 +10,7 @@ from svcdns.wire import edns
 from svcdns.wire.errors import FormError
 from svcdns.wire.reply import Edns
 
-OPTIONS = st.lists(st.tuples(st.integers(0, 65535), st.binary(max_size=20)), max_size=4).map(tuple)
+OPTIONS = st.lists(st.tuples(st.integers(16, 65535), st.binary(max_size=20)), max_size=4).map(tuple)
 RECORDS = st.builds(Edns, st.integers(0, 65535), st.booleans(), st.integers(0, 255), OPTIONS)
 
 
@@ -29,6 +29,40 @@ def test_an_option_that_is_cut_off(rdata: bytes) -> None:
     """Is a format error."""
     with pytest.raises(FormError):
         edns.from_record(1232, 0, rdata)
+
+
+@pytest.mark.parametrize(
+    ("code", "good", "bad"),
+    [
+        pytest.param(
+            8,
+            ["00010000", "000118000a0102", "00023800200100", "00000000"],
+            ["00", "00012100", "0002810000", "00030000", "00000100"],
+            id="subnet",
+        ),
+        pytest.param(9, ["", "00000001"], ["01", "010203"], id="expire"),
+        pytest.param(11, ["", "0064"], ["01", "010203"], id="TCP keepalive"),
+        pytest.param(15, ["0016", "001661"], ["", "00"], id="extended error"),
+        pytest.param(2, ["00000001", "0000000100000002"], ["", "0001"], id="update lease"),
+        pytest.param(1, ["00" * 18], ["00" * 17], id="long-lived query"),
+        pytest.param(65001, ["", "00"], [], id="unknown"),
+    ],
+)
+def test_what_options_may_hold(code: int, good: list[str], bad: list[str]) -> None:
+    """The lengths, and the prefixes of a subnet, of the options that have a form."""
+    for text in good:
+        data = bytes.fromhex(text)
+        wire = edns.to_wire(Edns(options=((code, data),)))
+        assert edns.from_record(1232, 0, wire[11:]).options == ((code, data),)
+    for text in bad:
+        data = bytes.fromhex(text)
+        with pytest.raises(FormError):
+            edns.from_record(1232, 0, code.to_bytes(2, "big") + len(data).to_bytes(2, "big") + data)
+
+
+def test_expire_is_four_octets() -> None:
+    """What is behind them does not count, nor come back."""
+    assert edns.from_record(1232, 0, b"\0\x09\0\5abcde").options == ((9, b"abcd"),)
 
 
 def test_the_replys_mirrors_the_clients() -> None:

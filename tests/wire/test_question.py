@@ -64,6 +64,39 @@ def test_answers_bad_headers_at_once(data: bytes, flags: int) -> None:
     assert reply == struct.pack("!HHHHHH", 7, flags, 0, 0, 0, 0)
 
 
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [pytest.param(0x01B0, 0x8112, id="RD and CD come back"), pytest.param(0x2110, 0xA002, id="neither for NOTIFY")],
+)
+def test_a_header_alone(flags: int, expected: int) -> None:
+    """Its counts promise a question that is not there: SERVFAIL, a bare header."""
+    assert accept(packet(flags=flags, body=b"")) == struct.pack("!HHHHHH", 7, expected, 0, 0, 0, 0)
+
+
+@pytest.mark.parametrize("counts", [(1, 0, 0, 2), (1, 1, 1, 0), (1, 0, 1, 1)])
+def test_counts_of_records_that_are_missing(counts: tuple[int, int, int, int]) -> None:
+    """Do not matter: the packet ends where a record would begin."""
+    request = accept(packet(counts=counts, body=b"\1a\0\0\1\0\1"))
+    assert isinstance(request, Request)
+    assert (request.name, request.edns) == (b"\1a\0", None)
+
+
+@pytest.mark.parametrize(("body", "rtype"), [(b"\1a\0", 0), (b"\1a\0\0\x1c", 28)])
+def test_a_question_without_type_or_class(body: bytes, rtype: int) -> None:
+    """Has type and class 0, and comes back with them; half a number is a format error."""
+    request = accept(packet(body=body))
+    assert isinstance(request, Request)
+    assert (request.rtype, request.rclass, request.question) == (rtype, 0, b"\1a\0" + rtype.to_bytes(2, "big") + b"\0\0")
+    assert accept(packet(body=body + b"\0")) == struct.pack("!HHHHHH", 7, 0x8101, 0, 0, 0, 0)
+
+
+def test_an_option_that_cannot_be_right() -> None:
+    """FORMERR before the version is looked at, wherever the OPT record stands."""
+    opt = b"\0\0\x29\4\xd0\0\1\0\0\0\5\0\x0b\0\1a"
+    for counts in ((1, 0, 0, 1), (1, 1, 0, 0)):
+        assert accept(packet(counts=counts, body=b"\1a\0\0\1\0\1" + opt)) == packet(flags=0x8101, body=b"\1a\0\0\1\0\1")
+
+
 def test_echoes_the_question_where_the_rest_is_broken() -> None:
     """FORMERR with the question, if it was readable."""
     assert accept(packet(counts=(1, 0, 0, 1), body=b"\1a\0\0\1\0\1\0\0")) == packet(flags=0x8101)
