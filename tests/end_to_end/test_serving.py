@@ -12,7 +12,7 @@ from pathlib import Path
 import dns.message
 import pytest
 
-from tests.support.server import Server, http, is_alive, until
+from tests.support.server import PATIENCE, Server, http, is_alive, until
 
 CLUSTER = """
 apiVersion: v1
@@ -174,13 +174,16 @@ def test_children_do_not_outlive_the_supervisor(server: Server) -> None:
     until("the children to leave", lambda: not any(map(is_alive, children)), 2.0)
 
 
-def test_sigterm_drains_and_ends_with_0(server: Server) -> None:
+def test_sigterm_drains_and_ends_with_0(tmp_path: Path) -> None:
     """/ready goes first, DNS and /health stay through lameduck."""
-    server.process.send_signal(signal.SIGTERM)
-    until("/ready to close", lambda: http(server.ports["ready"], "/ready")[0] == 0)
-    assert http(server.ports["health"], "/health") == (200, "OK")
-    assert server.records(WEB) == ["10.96.0.20"]
-    assert server.process.wait(10) == 0
+    (tmp_path / "cluster.yaml").write_text(CLUSTER)
+    with Server(tmp_path, BOUND.replace("lameduck 300ms", "lameduck 4s")) as server:
+        server.until_ready()
+        server.process.send_signal(signal.SIGTERM)
+        until("/ready to close", lambda: http(server.ports["ready"], "/ready")[0] == 0)
+        assert http(server.ports["health"], "/health") == (200, "OK")
+        assert server.records(WEB) == ["10.96.0.20"]
+        assert server.process.wait(PATIENCE) == 0
     assert "[INFO] SIGTERM: Shutting down servers then terminating" in server.log
     assert "Traceback" not in server.log
 
