@@ -15,7 +15,7 @@ from svcdns.chain.environment import Block, Environment
 from svcdns.chain.handler import Following, Handler
 from svcdns.chain.plan import BlockPlan, Load
 from svcdns.chain.query import Answer, Query
-from svcdns.chain.routing import Absent, Listener, Observer, Route
+from svcdns.chain.routing import Absent, Encloser, Listener, Observer, Route
 from svcdns.wire import names
 from svcdns.wire.codes import Rcode
 from svcdns.wire.edns import ECHOED_OPTIONS
@@ -111,9 +111,9 @@ def _absent(handlers: Sequence[Handler]) -> Absent | None:
 
 
 def _within(zones: frozenset[bytes], absent: Absent) -> Absent:
-    def ask(key: bytes, rtype: int) -> bytes | None:
-        zone = absent(key, rtype)
-        return zone if zone in zones else None
+    def ask(key: bytes, rtype: int) -> Encloser | None:
+        found = absent(key, rtype)
+        return found if found is not None and any(names.is_within(found.key, zone) for zone in zones) else None
 
     return ask
 

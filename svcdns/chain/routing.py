@@ -6,23 +6,40 @@ block to a shorter zone when a plugin fails. Questions that no block takes are R
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field
+
+import msgspec
 
 from svcdns.chain.audience import Classes
 from svcdns.chain.handler import Following, Handler
 from svcdns.chain.query import MAX_DEPTH, Answer, Query
 from svcdns.wire.codes import Class, Rcode, Type
 from svcdns.wire.edns import ECHOED_OPTIONS
-from svcdns.wire.names import ROOT
-from svcdns.wire.reply import Reply, bare
+from svcdns.wire.names import ROOT, is_within
+from svcdns.wire.reply import Owner, Reply, bare
 
 Observer = Callable[[Query, Reply, int, float], None]
 """Called for every answered query of a block: query, reply, octets of the reply, seconds it took."""
 
 
-Absent = Callable[[bytes, int], bytes | None]
-"""Whether a name (lowered) certainly does not exist for a type: the zone that lacks it, None where the chain has to be asked."""
+class Encloser(msgspec.Struct, frozen=True, gc=False):
+    """The closest encloser (RFC 4592 §3.3.1) of a name that is not there: what it has, so that what it lacks is known too.
+
+    Names below `key` (lowered) whose label next to it is none of its `children` get the answer that the missing name gets, for the same
+    type. `children` is live; it holds (`scope`, label) for each of them, the label lowered and read as Latin-1. Names that begin with
+    `unlike` (lowered wire octets) are left out. The answer rests on `owners`.
+    """
+
+    key: bytes
+    scope: str
+    children: Container[tuple[str, str]]
+    unlike: bytes = b""
+    owners: tuple[Owner, ...] = ()
+
+
+Absent = Callable[[bytes, int], Encloser | None]
+"""What encloses a name (lowered) that the chain found not to exist for a type; None where other names may get another answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +101,10 @@ class Listener:
                 above = route
             at += 1 + key[at]
         return above or routes.get(ROOT)
+
+    def is_divided(self, key: bytes) -> bool:
+        """Whether names below this one, lowered, have other routes than it has."""
+        return any(zone != key and is_within(zone, key) for zone in self.routes)
 
     def route(self, query: Query) -> Route:
         """The route that answers, DROPPED where the question is to be refused before any chain."""

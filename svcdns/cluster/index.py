@@ -17,7 +17,7 @@ Owners: ("namespace", ns), ("service", ns, name), ("endpoints", ns, service), ("
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from typing import Any, Final
 
 import msgspec
@@ -117,6 +117,10 @@ class Index:
             Table((yield from noted_by_key(self._slices[Kind.ENDPOINT_SLICE])), _slice),
             Table((yield from noted_by_key(self._slices[Kind.IMPORTED_SLICE])), _imported),
         )
+
+    def names(self, kind: Kind) -> Container[Key]:
+        """Namespace and name, both lowered, of the objects of that kind that are there at any time; it is live."""
+        return self._kept[kind]
 
     def count(self, kind: Kind) -> int:
         """Objects of that kind."""

@@ -1,78 +1,99 @@
 """Answers about names that are not there, without asking the chain for each: random names must not cost more than they are worth.
 
-All names that one zone lacks get the same answer but for the question and for the offset that its zone has there. Such an answer is
-compiled once; for the next such name the plugin that owns the zone only says that the name is missing (`Route.absent`). A route has this
-where every plugin in front of that one treats all names of the zone alike.
+Below a name that exists (the closest encloser, RFC 4592 §3.3.1) all names that lead on with a label which it does not have get the same
+answer but for the question. Such an answer is compiled once for all names that are as long; for the next such name it only takes a look
+whether the label has come into being (`chain.routing.Encloser`). A route has this where every plugin in front of the one that knows the
+names treats all of them alike.
 
 Rule: an answer made here is, to the octet, the one that the chain would have given; whatever is in doubt goes to the chain.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Final
 
-import msgspec
-
-from svcdns.chain.routing import Route
+from svcdns.chain.routing import Encloser, Route
 from svcdns.wire import names
 from svcdns.wire.errors import FormError
 from svcdns.wire.question import read_plain_name
-from svcdns.wire.reply import Count
+from svcdns.wire.reply import Count, Owner
 
-Shape = tuple[bytes, bytes, bytes, bytes]
-"""What questions with the same answer have in common: flags and counts of the header, type and class, what follows, and the zone."""
-
-PLAIN_OPT: Final = 11
+MOST: Final = 4096
+"""Answers that are kept; one more, and all are made anew."""
+_PLAIN_OPT: Final = 11
 """Octets of an OPT record without options."""
-_POINTERS: Final = 3
-"""Names in a negative answer that end with the zone: the SOA's owner, its MNAME and its RNAME."""
+_NAME_AT: Final = 10
+"""Where the name begins behind the id."""
+_LENGTHS: Final = tuple(bytes((length,)) for length in range(256))
 
 
-class AbsentQuestion(msgspec.Struct, gc=False):
-    """A question that may be about a name that is not there."""
+class AbsentAnswer:
+    """The answer for all names of one length that an encloser lacks. `hits`, `folded`, `counts` and `route` are as of an `Entry`.
 
-    key: bytes
-    rtype: int
-    behind_name: int
+    `head` is the reply's header behind the id, `tail` what follows its question; `beyond` are the octets of a request behind the question.
+    """
 
+    __slots__ = ("beyond", "counts", "encloser", "folded", "head", "hits", "route", "tail")
 
-class AbsentAnswer(msgspec.Struct, gc=False):
-    """An answer for one shape. `pieces` are what stands between the pointers to the zone; `counts` is what each use adds."""
-
-    head: bytes
-    pieces: list[bytes]
-    counts: tuple[Count, ...]
-    route: Route
-
-    def wire(self, packet: bytes, behind_name: int, zone: bytes) -> bytes:
-        """The reply to a packet whose name ends before `behind_name`."""
-        pointer = (0xC000 | behind_name - len(zone)).to_bytes(2, "big")
-        return packet[:2] + self.head + packet[12 : behind_name + 4] + pointer.join(self.pieces)
+    def __init__(self, head: bytes, tail: bytes, beyond: int, encloser: Encloser, counts: tuple[Count, ...], route: Route) -> None:
+        """Not used yet."""
+        self.head, self.tail, self.beyond, self.encloser, self.counts, self.route = head, tail, beyond, encloser, counts, route
+        self.hits = self.folded = 0
 
 
-def read(packet: bytes) -> AbsentQuestion | None:
-    """The question of a plain query, None for any other packet."""
-    if len(packet) < 17 or packet[2] & 0xF8 or packet[4:10] != b"\0\1\0\0\0\0":
+class AbsentAnswers:
+    """The answers of one table, by what the packets have in common that they answer: all but the labels left of the encloser."""
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, AbsentAnswer] = {}
+        self._owners: set[Owner] = set()
+
+    def find(self, key: bytes) -> AbsentAnswer | None:
+        """The answer to a packet, given behind its id; None where the chain has to be asked."""
+        known, head = self._known, key[:_NAME_AT]
+        at, end = _NAME_AT, len(key) - 5
+        while at < end:
+            length = key[at]
+            if not 0 < length <= names.MAX_LABEL:
+                return None
+            label_at, at = at + 1, at + 1 + length
+            if at > end:
+                return None
+            found = known.get(head + _LENGTHS[at - _NAME_AT & 0xFF] + key[at:])
+            if found is not None:
+                encloser = found.encloser
+                if (encloser.scope, key[label_at:at].lower().decode("latin-1")) in encloser.children:
+                    return None
+                if encloser.unlike and key[_NAME_AT:at].lower().startswith(encloser.unlike):
+                    return None
+                return found
         return None
-    try:
-        name, at = read_plain_name(packet)
-    except FormError:
-        return None
-    if len(packet) - at - 4 != (PLAIN_OPT if packet[10:12] == b"\0\1" else 0):
-        return None
-    return AbsentQuestion(name.lower(), packet[at] << 8 | packet[at + 1], at)
 
+    def note(self, packet: bytes, wire: bytes, encloser: Encloser, counts: tuple[Count, ...], route: Route) -> None:
+        """Keeps the reply to a packet as the answer for all such names; it is to have come from the chain just now."""
+        if packet[2] & 0xF8 or packet[4:10] != b"\0\1\0\0\0\0":
+            return
+        try:
+            name, at = read_plain_name(packet)
+        except FormError:
+            return
+        beyond = len(packet) - at - 4
+        if beyond != (_PLAIN_OPT if packet[10:12] == b"\0\1" else 0) or packet[12 : at + 4] != wire[12 : at + 4]:
+            return
+        if len(self._known) >= MOST:
+            self._known.clear()
+        left = len(name) - len(encloser.key)
+        shape = packet[2:12] + _LENGTHS[left] + packet[12 + left :]
+        self._known[shape] = AbsentAnswer(wire[2:12], wire[at + 4 :], beyond, encloser, counts, route)
+        self._owners.update(encloser.owners)
 
-def shape(packet: bytes, behind_name: int, zone: bytes) -> Shape:
-    """The shape of such a question."""
-    return packet[2:12], packet[behind_name : behind_name + 4], packet[behind_name + 4 :], zone
+    def forget(self, owners: Collection[Owner]) -> None:
+        """Drops all answers if what one of them rests on has changed."""
+        if self._known and not self._owners.isdisjoint(owners):
+            self.clear()
 
-
-def compiled(wire: bytes, packet: bytes, behind_name: int, zone: bytes, counts: tuple[Count, ...], route: Route) -> AbsentAnswer | None:
-    """The answer for a shape from one that the chain gave; None where it cannot be the answer for all names."""
-    at = behind_name - len(zone)
-    pieces = wire[behind_name + 4 :].split((0xC000 | at).to_bytes(2, "big"))
-    if zone == names.ROOT or len(pieces) != _POINTERS + 1:
-        return None
-    made = AbsentAnswer(wire[2:12], pieces, counts, route)
-    return made if made.wire(packet, behind_name, zone) == wire else None
+    def clear(self) -> None:
+        """Drops all answers."""
+        self._known.clear()
+        self._owners.clear()

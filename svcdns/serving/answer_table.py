@@ -11,19 +11,20 @@ Rule: what `forget` was told is never served again; an entry and its owners' lis
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from typing import Final
 
 from svcdns.chain.query import Query
 from svcdns.chain.routing import DROPPED, Route
-from svcdns.serving import absent
+from svcdns.serving.absent import AbsentAnswer, AbsentAnswers
 from svcdns.telemetry.clock import Clock
 from svcdns.wire.aging import aged
 from svcdns.wire.reply import Count, Owner, Reply
 
 ENTRY_COST: Final = 450
 """Octets of objects that an entry takes besides its key and its wires, the owner index included; a test holds this."""
-SIGHTING_COST: Final = 130
+MARKS: Final = 1 << 20
+"""Octets that remember which packets came before, made when the first one comes."""
 DYING: Final = 8
 """Entries of a generation that is over which go with each entry that comes, so that no packet waits for all of them."""
 
@@ -96,12 +97,11 @@ class AnswerTable:
         self.old: dict[bytes, Entry] = {}
         self._dying: dict[bytes, Entry] = {}
         """What no look-up finds any more, and the owner index still names; a few go with every entry that comes."""
-        self.touched: list[Entry] = []
-        """Entries that have hits which are not in the counters yet."""
-        self.absent: dict[absent.Shape, absent.AbsentAnswer] = {}
-        """Answers about names that are not there, by what such names may differ in; any change voids them."""
-        self._seen: set[int] = set()
-        self._seen_before: set[int] = set()
+        self.touched: list[Entry | AbsentAnswer] = []
+        """What has hits which are not in the counters yet."""
+        self.absent = AbsentAnswers()
+        """Answers about names that are not there."""
+        self._marks = bytearray()
         self._owned: dict[Owner, set[bytes]] = {}
         self._used = self._used_before = 0
 
@@ -127,13 +127,16 @@ class AnswerTable:
         return entry
 
     def sighted(self, key: bytes) -> bool:
-        """Whether the key has been asked before in this generation or the last; from now on it has."""
-        mark = hash(key)
-        if mark in self._seen or mark in self._seen_before:
+        """Whether the key has been asked before; from now on it has.
+
+        Each key has an octet that names the last one that came there: of so many keys few push another out, one in 255 is taken for it.
+        """
+        number = hash(key)
+        mark, at = number % 255 + 1, (number >> 8) % MARKS
+        marks = self._marks or self._begin_marks()
+        if marks[at] == mark:
             return True
-        self._seen.add(mark)
-        self._used += SIGHTING_COST
-        self._bound()
+        marks[at] = mark
         return False
 
     def put(self, entry: Entry) -> None:
@@ -149,11 +152,11 @@ class AnswerTable:
         if entry is not None:
             self._disown(entry)
 
-    def forget(self, owners: Iterable[Owner]) -> None:
+    def forget(self, owners: Collection[Owner]) -> None:
         """Drops every entry that rests on one of the owners."""
         owned = self._owned
         self.changes += 1
-        self.absent.clear()
+        self.absent.forget(owners)
         for owner in owners:
             for key in tuple(owned.get(owner, ())):
                 self.drop(key)
@@ -179,6 +182,10 @@ class AnswerTable:
             self._disown(self._dying.popitem()[1])
         self._bound()
 
+    def _begin_marks(self) -> bytearray:
+        self._marks = bytearray(MARKS)
+        return self._marks
+
     def _bound(self) -> None:
         if self._used > self.budget // 2:
             self.pressed()
@@ -189,7 +196,6 @@ class AnswerTable:
         for entry in self._dying.values():  # none, unless a generation came with far fewer entries than the one before the last
             self._disown(entry)
         self._dying, self.old, self.young = self.old, self.young, {}
-        self._seen_before, self._seen = self._seen, set()
         self._used_before, self._used = self._used, 0
 
     def _disown(self, entry: Entry) -> None:

@@ -18,7 +18,7 @@ import msgspec
 
 from svcdns.chain.query import Client, Query
 from svcdns.chain.routing import DROPPED, Listener, Route
-from svcdns.serving import absent, transfers
+from svcdns.serving import transfers
 from svcdns.serving.accounting import Accounts, is_counted
 from svcdns.serving.answer_table import AnswerTable, Countdown, Entry
 from svcdns.telemetry.clock import Clock
@@ -78,26 +78,18 @@ class Desk:
         else:
             _start(order.later(answer))
 
-    def answer_absent(self, packet: bytes, started: float) -> bytes:
-        """The reply to a question about a name that is not there, where it is known already; empty where `answer` has to be called."""
-        if not self.table.absent:
+    def answer_absent(self, key: bytes) -> bytes:
+        """The reply to a packet, both without their ids, where it is about a name that is known not to be there; empty where `answer` has
+        to be called: also for what comes again, so that it gets an entry of its own.
+        """
+        table = self.table
+        found = table.absent.find(key)
+        if found is None or table.sighted(key):
             return b""
-        asked = absent.read(packet)
-        if asked is None:
-            return b""
-        route = self.listener.find(asked.key, asked.rtype)
-        zone = route.absent(asked.key, asked.rtype) if route is not None and route.absent is not None else None
-        if route is None or zone is None:
-            return b""
-        known = self.table.absent.get(absent.shape(packet, asked.behind_name, zone))
-        if known is None or known.route is not route or self.table.sighted(packet[2:]):
-            return b""
-        wire = known.wire(packet, asked.behind_name, zone)
-        if route.counted:
-            self.accounts.add(self.accounts.sizes(route, len(packet), len(wire)))
-            self.accounts.took(route, perf_counter() - started)
-        self.accounts.add(known.counts)
-        return wire
+        if found.hits == found.folded:
+            table.touched.append(found)
+        found.hits += 1
+        return found.head + key[10 : len(key) - found.beyond] + found.tail
 
     def _query(self, request: Request, client: Client, size: int, started: float) -> Query:
         name = request.name
@@ -176,7 +168,7 @@ class _Order(msgspec.Struct, gc=False):
         if keep:
             self._store(reply, wires, counts)
         elif self.route.absent is not None and reply.rcode == Rcode.NXDOMAIN and reply.lifetime == UNTIL_CHANGED:
-            self._note_absent(reply, wires[0])
+            self._note_absent(wires[0], counts)
 
     def _rotated(self, reply: Reply, limit: int, *, keep: bool) -> tuple[bytes, ...]:
         """The reply; in a random order if it wants that, and where it is kept in others besides."""
@@ -205,17 +197,12 @@ class _Order(msgspec.Struct, gc=False):
             observe(query, reply, size, seconds)
         return counts
 
-    def _note_absent(self, reply: Reply, wire: bytes) -> None:
-        """Keeps the answer for other names that the same zone lacks, where all of them get the same."""
-        table, route, query = self.desk.table, self.route, self.query
-        zone = route.absent(query.key, query.rtype) if route.absent is not None else None
-        asked = absent.read(self.packet) if zone is not None and table.changes == self.changes else None
-        if zone is None or asked is None:
-            return
-        counts = reply.counts + (self.desk.accounts.counts(query, route, reply) if route.counted else ())
-        made = absent.compiled(wire, self.packet, asked.behind_name, zone, counts, route)
-        if made is not None:
-            table.absent[absent.shape(self.packet, asked.behind_name, zone)] = made
+    def _note_absent(self, wire: bytes, counts: tuple[Count, ...]) -> None:
+        """Keeps the answer for other names that are not there either, where all of them get the same."""
+        desk, route, query = self.desk, self.route, self.query
+        encloser = route.absent(query.key, query.rtype) if route.absent is not None else None
+        if encloser is not None and desk.table.changes == self.changes and not desk.listener.is_divided(encloser.key):
+            desk.table.absent.note(self.packet, wire, encloser, desk.accounts.share(counts), route)
 
     def _store(self, reply: Reply, wires: tuple[bytes, ...], counts: tuple[Count, ...]) -> None:
         table = self.desk.table

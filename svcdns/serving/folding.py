@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from svcdns.chain.routing import Route
 from svcdns.serving.accounting import DURATIONS
+from svcdns.serving.answer_table import Entry
 from svcdns.serving.compiling import Desk
 from svcdns.serving.udp import UdpReader
 
@@ -33,7 +34,7 @@ def fold(desk: Desk, readers: list[UdpReader], breathe: Callable[[], None]) -> N
         sums[id(entry.counts)] = (entry.counts, before + hits)
         _, before = routes.get(id(entry.route), (None, 0))
         routes[id(entry.route)] = (entry.route, before + hits)
-        if len(entry.wires) > 1 and entry.hits > TIRED * len(entry.wires):
+        if isinstance(entry, Entry) and len(entry.wires) > 1 and entry.hits > TIRED * len(entry.wires):
             table.drop(entry.key)
     for number, (counts, hits) in enumerate(sums.values()):
         if number % SLICE == SLICE - 1:

@@ -91,12 +91,20 @@ class UdpReader:
         started = perf_counter()
         table, batch = self.desk.table, self.batch
         data, lengths, replies, sizes = batch.data, batch.lengths, batch.replies, batch.sizes
-        known, touch, now = table.young.get, table.touched.append, table.now()
+        known, absent, touch, now = table.young.get, self.desk.answer_absent, table.touched.append, table.now()
         hits = missing = 0
         for slot in LAYOUT[:count]:
             _, at, key_at, length, reply_at, size = slot
-            entry = known(data[key_at : at + lengths[length]])
+            key = data[key_at : at + lengths[length]]
+            entry = known(key)
             if entry is None or entry.deadline <= now:
+                wire = absent(key)
+                if wire:
+                    octets = len(wire) + 2
+                    replies[reply_at : reply_at + octets] = data[at:key_at] + wire
+                    sizes[size] = octets
+                    hits += 1
+                    continue
                 missing += self._miss(slot, started)
                 known = table.young.get
                 continue
@@ -143,8 +151,7 @@ class UdpReader:
         packet, table = self._packet(slot), self.desk.table
         entry = table.find(packet[2:], table.now())
         if entry is None:
-            wire = self.desk.answer_absent(packet, started)
-            return self._place(slot, wire) if wire else self._ask(slot, packet, self._client(slot))
+            return self._ask(slot, packet, self._client(slot))
         empty = self._reuse(slot, entry, packet, None, started)
         self._observe(perf_counter() - started, 1)
         return empty

@@ -10,6 +10,7 @@ from svcdns.chain.build import Chains, build, chain
 from svcdns.chain.handler import Following
 from svcdns.chain.plan import plan
 from svcdns.chain.query import Answer, Query
+from svcdns.chain.routing import Encloser
 from svcdns.corefile.parser import parse
 from svcdns.wire.codes import Rcode
 from svcdns.wire.edns import ECHOED_OPTIONS
@@ -91,7 +92,8 @@ def test_what_is_absent_is_known_for_zones_whose_names_all_treat_alike() -> None
 
     def load(name: str) -> SimpleNamespace:
         fields: dict[str, Any] = {"name": name, "handle": lambda query, following: following(query), "zones": (b"\1a\0", b"\1b\0")}
-        fields |= {"alike": lambda zone: zone == b"\1a\0"} if name == "cache" else {"absent": lambda key, _rtype: key[-3:]}
+        absent = {"absent": lambda key, _rtype: Encloser(key[-3:], "", ())}
+        fields |= {"alike": lambda zone: zone == b"\1a\0"} if name == "cache" else absent
         return SimpleNamespace(PLUGIN=lambda _options, _environment: SimpleNamespace(**fields), parse=lambda _block: None)
 
     def absent(text: str) -> Any:
@@ -100,8 +102,8 @@ def test_what_is_absent_is_known_for_zones_whose_names_all_treat_alike() -> None
         return chains.listeners["", 53].routes[b"\0"].absent
 
     both, one = absent(". {\n forward\n}"), absent(". {\n forward\n cache\n}")
-    assert [both(b"\1x" + zone, 1) for zone in (b"\1a\0", b"\1b\0")] == [b"\1a\0", b"\1b\0"]
-    assert [one(b"\1x" + zone, 1) for zone in (b"\1a\0", b"\1b\0")] == [b"\1a\0", None]
+    assert [both(b"\1x" + zone, 1).key for zone in (b"\1a\0", b"\1b\0")] == [b"\1a\0", b"\1b\0"]
+    assert [one(b"\1x" + zone, 1) for zone in (b"\1a\0", b"\1b\0")] == [Encloser(b"\1a\0", "", ()), None]
 
 
 def test_what_metrics_and_observers_need() -> None:

@@ -15,8 +15,10 @@ import msgspec
 from svcdns.chain.environment import Environment
 from svcdns.chain.handler import Following, joined, then
 from svcdns.chain.query import Answer, Query
+from svcdns.chain.routing import Encloser
 from svcdns.chain.zones import ZoneOffer
 from svcdns.cluster.addresses import from_reverse, rdata_of
+from svcdns.cluster.changes import Kind
 from svcdns.cluster.index import SERIAL, SYNC, Index
 from svcdns.cluster.objects import NO_PORT
 from svcdns.plugins.kubernetes import apex, qname, reverse, transfer
@@ -38,6 +40,9 @@ _REVERSE: Final = (names.from_text("in-addr.arpa."), names.from_text("ip6.arpa."
 
 _BY_NAME_ALONE: Final[tuple[Owner, ...]] = (("kubernetes",),)
 """Stands for no fact at all: the name is enough to know the answer, and it never changes."""
+
+_SUBTREES: Final = frozenset({("", "svc"), ("", "pod"), ("", "dns")})
+"""Below a zone everything else is not there."""
 
 Alias = tuple[Record, Answer]
 """A CNAME that leads out of the zone, and what the server answers about its target."""
@@ -111,26 +116,30 @@ class Kubernetes:
             return self._negative(work, Rcode.NOERROR)
         return self._positive(work, result)
 
-    def absent(self, key: bytes, rtype: int) -> bytes | None:
-        """The zone that lacks the name because its namespace or its Service is not there (spec K6); None where it takes a closer look."""
+    def absent(self, key: bytes, rtype: int) -> Encloser | None:
+        """What encloses a name that is not there, because its namespace or its Service is not (spec K6); None where there is more to it."""
         zone = self._zone_of(key)
-        if zone is None or rtype in _ANSWERED_ANYWHERE or zone in self._unforeseen or not self.index.synced or self._falls_through(key):
-            return None
-        if key.startswith(apex.NS_LABELS):
+        if zone is None or rtype in _ANSWERED_ANYWHERE or zone in self._unforeseen or not self.index.synced:
             return None
         labels = names.labels_of(key[: len(key) - len(zone)] + b"\0")
         if not labels or labels[-1] in (b"pod", b"dns"):
             return None
         if labels[-1] != b"svc":
-            return zone
-        if len(labels) < 2:
-            return None
-        namespace = labels[-2].decode("latin-1")
-        if not self._lookup.exposed(namespace):
-            return zone
-        if len(labels) < 3 or self.index.service(namespace, labels[-3].decode("latin-1")) is not None:
-            return None
-        return zone
+            found = Encloser(zone, "", _SUBTREES, apex.NS_LABELS, (SERIAL,))
+        else:
+            if len(labels) < 3:
+                return None
+            subtree, namespace = b"\3svc" + zone, labels[-2].decode("latin-1")
+            if not self.index.has_namespace(namespace):
+                found = Encloser(subtree, "", self.index.names(Kind.NAMESPACE), apex.NS_LABELS, (SERIAL,))
+            else:
+                within = bytes((len(labels[-2]),)) + labels[-2] + subtree
+                found = Encloser(within, namespace, self.index.names(Kind.SERVICE), apex.NS_LABELS, (SERIAL, ("namespace", namespace)))
+        return None if self._is_divided(found.key) else found
+
+    def _is_divided(self, key: bytes) -> bool:
+        """Whether a zone of ours, or one that falls through, begins below the name, or the name itself falls through."""
+        return self._falls_through(key) or any(names.is_within(zone, key) and zone != key for zone in (*self.zones, *self._fallthrough))
 
     def transfer(self, zone: bytes, serial: int) -> ZoneOffer | None:
         """The zone for `transfer`; see `chain.zones`."""

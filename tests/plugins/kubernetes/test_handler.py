@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from svcdns.cluster.objects import Endpoint, EndpointSlice, Namespace, Pod, Port, Service
@@ -398,21 +399,34 @@ def test_checking_disabled_is_copied() -> None:
     assert ask(plugin(), WEB, flags=0x2000 | RD).flags == AA
 
 
-def test_names_known_to_be_absent_are_name_errors() -> None:
-    """What `absent` says without a look at endpoints or ports is what the plugin answers, with that zone's SOA; not so `ns.dns`."""
-    corefile = "kubernetes cluster.local svc.cluster.local set.local a.set.local {\n multicluster set.local\n}"
+def test_what_encloses_an_absent_name() -> None:
+    """Other names that it lacks get the same answer; where that is not so, nothing is said to enclose them."""
+    corefile = (
+        "kubernetes cluster.local svc.cluster.local other.local set.local a.set.local {\n"
+        " multicluster set.local\n fallthrough d.svc.other.local\n}"
+    )
     handler = plugin(corefile=corefile, local_addresses=("192.0.2.53",))
     names_asked = (
-        "x.d.svc.cluster.local.", "x.cluster.local.", "e.web.d.svc.cluster.local.", "x.d.svc.set.local.", "web.d.svc.a.set.local.",
-        "ns.dns.cluster.local.x.svc.cluster.local.", "ns.dns.cluster.local.", "web.x.svc.cluster.local.",
+        "x.d.svc.cluster.local.", "x.cluster.local.", "a.b.y.cluster.local.", "x.other.local.", "x.y.svc.other.local.",
+        "x.d.svc.set.local.",        "web.d.svc.a.set.local.", "x.d.svc.other.local.", "x.pod.other.local.",
     )  # fmt: skip
-    known = {}
-    for name in names_asked:
-        wire = names.from_text(name)
-        zone = handler.absent(wire, Type.A)
-        if zone is not None:
-            known[name] = names.to_text(zone)
-            reply = ask(handler, name)
-            assert (reply.rcode, reply.authority[0].owner) == (Rcode.NXDOMAIN, zone)
-    below = ("x.d.svc.cluster.local.", "e.web.d.svc.cluster.local.", "web.x.svc.cluster.local.")
-    assert known == {"x.cluster.local.": "cluster.local.", **dict.fromkeys(below, "svc.cluster.local.")}
+    found = {name: handler.absent(names.from_text(name), Type.A) for name in names_asked}
+    assert {name: names.to_text(one.key) for name, one in found.items() if one is not None} == {
+        "x.d.svc.cluster.local.": "svc.cluster.local."
+    }
+    handler = plugin(local_addresses=("192.0.2.53",))
+    for name, encloser, there, other in (
+        ("x.d.svc.cluster.local.", "d.svc.cluster.local.", "web", "y"),
+        ("e.x.d.svc.cluster.local.", "d.svc.cluster.local.", "web", "y"),
+        ("web.x.svc.cluster.local.", "svc.cluster.local.", "d", "y"),
+        ("www.example.com.cluster.local.", "cluster.local.", "svc", "org"),
+    ):
+        one = handler.absent(names.from_text(name), Type.A)
+        assert one is not None
+        assert names.to_text(one.key) == encloser
+        assert ((one.scope, there) in one.children, (one.scope, other) in one.children) == (True, False)
+        first, second = (ask(handler, f"{label}.{encloser}") for label in (name.removesuffix(encloser)[:-1].rpartition(".")[2], other))
+        assert first == msgspec.structs.replace(second, owners=first.owners)
+        assert first.rcode == Rcode.NXDOMAIN
+    for name, rtype in (("x.d.svc.cluster.local.", Type.TXT), ("10-0-0-1.d.pod.cluster.local.", Type.A), ("d.svc.cluster.local.", Type.A)):
+        assert handler.absent(names.from_text(name), rtype) is None
