@@ -10,7 +10,7 @@ import sys
 from collections import deque
 from time import monotonic
 
-from svcdns.serving.draining import DrainingLoop
+from svcdns.serving.draining import new_loop
 from svcdns.serving.listening import Described
 from svcdns.serving.worker import BEAT, Worker
 from svcdns.telemetry import logging as log_lines
@@ -164,7 +164,7 @@ def main() -> int:
     counters = Counters(regions(arguments.shared)[arguments.slot + 1])
     channel = Channel(socket.socket(fileno=arguments.channel))
     try:
-        with asyncio.Runner(loop_factory=DrainingLoop) as runner:
+        with asyncio.Runner(loop_factory=new_loop) as runner:
             runner.run(_run(arguments.slot, channel, counters))
     finally:
         lines.close()

@@ -67,6 +67,19 @@ _LABELLED: Final = {
 }  # fmt: skip
 
 
+class Durations:
+    """How long answers took that are not in the metrics yet: how many in each bucket, and their sum in seconds."""
+
+    def __init__(self) -> None:
+        self.buckets = [0] * (len(DURATIONS) + 1)
+        self.seconds = 0.0
+
+    def observe(self, seconds: float, times: int) -> None:
+        """So many answers took so long each."""
+        self.buckets[bisect_left(DURATIONS, seconds)] += times
+        self.seconds += seconds * times
+
+
 class Accounts:
     """The server metrics of one listener, protocol and address family."""
 

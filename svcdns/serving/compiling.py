@@ -19,7 +19,7 @@ import msgspec
 from svcdns.chain.query import Client, Query
 from svcdns.chain.routing import DROPPED, Listener, Route
 from svcdns.serving import transfers
-from svcdns.serving.accounting import Accounts, is_counted
+from svcdns.serving.accounting import Accounts, Durations, is_counted
 from svcdns.serving.answer_table import AnswerTable, Countdown, Entry
 from svcdns.telemetry.clock import Clock
 from svcdns.wire import question
@@ -52,6 +52,8 @@ class Desk:
     def __init__(self, listener: Listener, table: AnswerTable, accounts: Accounts, clock: Clock, protocol: str) -> None:
         """`protocol` is `udp` or `tcp`; `accounts` are those of this protocol and family."""
         self.listener, self.table, self.accounts, self.clock, self.protocol = listener, table, accounts, clock, protocol
+        self.durations = Durations()
+        """Of answers from the table; `fold` takes them out."""
 
     def answer(self, packet: bytes, client: Client, send: Send, started: float, outlet: transfers.Outlet | None = None) -> None:
         """Answers one packet, now or later; `started` is when it was taken from its socket, on `perf_counter`.

@@ -1,37 +1,50 @@
-"""An event loop whose waiting answers DNS: datagrams are drained inside the selector, so that a wake-up does not pass through asyncio.
+"""An event loop whose waiting answers DNS: sockets are drained inside the selector, so that a wake-up does not pass through asyncio.
 
 A drain that did nothing but send compiled replies leaves nothing for the event loop to do, and the selector waits on. Anything else
-(another descriptor, a timer that is due, a question that went into a chain) hands control back at once.
+(another descriptor, a timer that is due, a question that went into a chain) hands control back at once. This is Linux's epoll(7) used
+directly; elsewhere a drain is a reader of the platform's own loop.
 """
 
 from __future__ import annotations
 
 import asyncio
+import select
 import selectors
 import socket
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from math import ceil
 from time import monotonic
-from typing import Any
+from typing import Any, Final
 
 Drain = Callable[[], bool]
 """Reads a socket; whether it did more than send compiled replies."""
 
+MOST: Final = 256
+"""Descriptors that one wait reports."""
+_IN: Final = 1
+_OUT: Final = 4
+"""EPOLLIN and EPOLLOUT; errors and hang-ups come unasked, and wake whoever waits."""
 
-class DrainingSelector(selectors.DefaultSelector):
-    """The platform's selector, with descriptors that are drained while it waits.
+
+class DrainingSelector(selectors.BaseSelector):
+    """A selector with descriptors that are drained while it waits.
 
     The event loop may wait for a drained descriptor to become writable: its registrations carry a pair of handles, for reading and for
-    writing, of which the first is missing here.
+    writing, of which the first is missing here. Whoever closes a descriptor unregisters it, which ends its drain too.
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        """Nothing is registered."""
+        self._epoll = select.epoll()
+        self._keys: dict[int, selectors.SelectorKey] = {}
         self._drains: dict[int, Drain] = {}
 
     def add(self, fd: int, drain: Drain) -> None:
         """Drains this descriptor whenever it is readable."""
         self._drains[fd] = drain
-        key = self.get_map().get(fd)
+        key = self._keys.get(fd)
         if key is None:
             self.register(fd, selectors.EVENT_READ, (None, None))
         else:
@@ -39,7 +52,7 @@ class DrainingSelector(selectors.DefaultSelector):
 
     def remove(self, fd: int) -> None:
         """Leaves the descriptor alone."""
-        key = self.get_map().get(fd)
+        key = self._keys.get(fd)
         if self._drains.pop(fd, None) is None or key is None:
             return
         if key.events & selectors.EVENT_WRITE:
@@ -47,33 +60,85 @@ class DrainingSelector(selectors.DefaultSelector):
         else:
             self.unregister(fd)
 
-    def unregister(self, fileobj: Any) -> selectors.SelectorKey:
-        """Whoever closes a descriptor ends its drain too."""
-        key = super().unregister(fileobj)
-        self._drains.pop(key.fd, None)
+    def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        """See `selectors.BaseSelector`, as for the others below."""
+        fd = _number(fileobj)
+        if fd in self._keys:
+            raise KeyError(f"{fileobj!r} is registered already")
+        self._epoll.register(fd, _mask(events))
+        key = self._keys[fd] = selectors.SelectorKey(fileobj, fd, events, data)
         return key
+
+    def modify(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        """Waits for other events of a registered descriptor."""
+        old = self._keys[_number(fileobj)]
+        if events != old.events:
+            self._epoll.modify(old.fd, _mask(events))
+        key = self._keys[old.fd] = old._replace(events=events, data=data)
+        return key
+
+    def unregister(self, fileobj: Any) -> selectors.SelectorKey:
+        """Waits for nothing of this descriptor any more."""
+        key = self._keys.pop(_number(fileobj))
+        self._drains.pop(key.fd, None)
+        with suppress(OSError):  # closed before: the kernel has forgotten it
+            self._epoll.unregister(key.fd)
+        return key
+
+    def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
+        """By number of the descriptor."""
+        return self._keys
+
+    def get_key(self, fileobj: Any) -> selectors.SelectorKey:
+        """The registration of a descriptor. Raises KeyError."""
+        return self._keys[_number(fileobj)]
+
+    def close(self) -> None:
+        """Forgets everything."""
+        self._epoll.close()
+        self._keys.clear()
+        self._drains.clear()
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         """What is ready besides what is drained; waits at most `timeout` seconds, for ever if None, not at all if 0 or less."""
         ends = monotonic() + timeout if timeout is not None and timeout > 0 else None
+        wait = -1.0 if timeout is None else _whole_milliseconds(timeout)
+        poll, drain_of, key_of = self._epoll.poll, self._drains.get, self._keys.get
         while True:
             ready, busy = [], False
-            events = super().select(timeout)
-            for key, mask in events:
-                drain = self._drains.get(key.fd)
-                if drain is None:
-                    ready.append((key, mask))
-                    continue
-                if mask & selectors.EVENT_READ and drain():
-                    busy = True
-                if mask & selectors.EVENT_WRITE:
-                    ready.append((key, selectors.EVENT_WRITE))
-            if ready or busy or not events or (timeout is not None and timeout <= 0):
+            events = poll(wait, MOST)
+            for fd, mask in events:
+                drain = drain_of(fd)
+                if drain is not None:
+                    if mask & ~_OUT and drain():
+                        busy = True
+                    if mask == _IN:
+                        continue
+                key = key_of(fd)
+                if key is not None:
+                    seen = (selectors.EVENT_READ if mask & ~_OUT else 0) | (selectors.EVENT_WRITE if mask & ~_IN else 0)
+                    seen &= key.events if drain is None else key.events & selectors.EVENT_WRITE
+                    if seen:
+                        ready.append((key, seen))
+            if ready or busy or not events or wait == 0:
                 return ready
             if ends is not None:
-                timeout = ends - monotonic()
-                if timeout <= 0:
+                wait = _whole_milliseconds(ends - monotonic())
+                if wait == 0:
                     return ready
+
+
+def _mask(events: int) -> int:
+    return (_IN if events & selectors.EVENT_READ else 0) | (_OUT if events & selectors.EVENT_WRITE else 0)
+
+
+def _whole_milliseconds(seconds: float) -> float:
+    """Rounded up, as the kernel counts no less; 0 for what is over."""
+    return ceil(seconds * 1e3) * 1e-3 if seconds > 0 else 0.0
+
+
+def _number(fileobj: Any) -> int:
+    return fileobj if isinstance(fileobj, int) else int(fileobj.fileno())
 
 
 class DrainingLoop(asyncio.SelectorEventLoop):
@@ -82,6 +147,11 @@ class DrainingLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         self.draining = DrainingSelector()
         super().__init__(self.draining)
+
+
+def new_loop() -> asyncio.AbstractEventLoop:
+    """The loop that a worker runs on: one that drains where the platform has epoll."""
+    return DrainingLoop() if sys.platform == "linux" else asyncio.new_event_loop()
 
 
 def add_drain(loop: asyncio.AbstractEventLoop, sock: socket.socket, drain: Callable[[], Any]) -> None:

@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from svcdns.chain.routing import Route
-from svcdns.serving.accounting import DURATIONS
+from svcdns.serving.accounting import Durations
 from svcdns.serving.answer_table import Entry
 from svcdns.serving.compiling import Desk
-from svcdns.serving.udp import UdpReader
 
 SLICE = 256
 """Entries folded between two looks at the clock."""
@@ -19,8 +18,8 @@ TIRED = 8
 """Uses of each variant after which a load-balanced entry is compiled anew, in another random order."""
 
 
-def fold(desk: Desk, readers: list[UdpReader], breathe: Callable[[], None]) -> None:
-    """Adds the hits since the last time of one desk, whose sockets `readers` read."""
+def fold(desk: Desk, breathe: Callable[[], None]) -> None:
+    """Adds the hits since the last time of one desk."""
     table, touched = desk.table, desk.table.touched
     table.touched = []
     sums: dict[int, tuple[tuple[tuple[int, float], ...], int]] = {}
@@ -40,26 +39,24 @@ def fold(desk: Desk, readers: list[UdpReader], breathe: Callable[[], None]) -> N
         if number % SLICE == SLICE - 1:
             breathe()
         desk.accounts.add(counts, hits)
-    _fold_durations(desk, readers, list(routes.values()))
+    _fold_durations(desk, list(routes.values()))
 
 
-def _fold_durations(desk: Desk, readers: list[UdpReader], routes: list[tuple[Route, int]]) -> None:
-    """Gives each route its share of the batches' durations: batches mix routes, all packets of one took the same time."""
+def _fold_durations(desk: Desk, routes: list[tuple[Route, int]]) -> None:
+    """Gives each route its share of the durations: batches mix routes, all packets of one took the same time."""
     total = sum(hits for _, hits in routes)
-    for reader in readers:
-        durations, seconds = reader.durations, reader.duration_sum
-        if not any(durations) or not total:
+    if not total:
+        return
+    taken, desk.durations = desk.durations, Durations()
+    values = desk.accounts.counters.values
+    owed = 0.0
+    for route, hits in routes:
+        if not route.counted:
             continue
-        reader.durations, reader.duration_sum = [0] * (len(DURATIONS) + 1), 0.0
-        values = desk.accounts.counters.values
-        owed = 0.0
-        for route, hits in routes:
-            if not route.counted:
-                continue
-            cell = desk.accounts.duration_cell(route)
-            for bucket, count in enumerate(durations):
-                share = count * hits / total + owed if len(routes) > 1 else count
-                whole = int(share + 0.5) if len(routes) > 1 else count
-                owed = share - whole
-                values[cell + bucket] += whole
-            values[cell + len(durations)] += seconds * hits / total
+        cell = desk.accounts.duration_cell(route)
+        for bucket, count in enumerate(taken.buckets):
+            share = count * hits / total + owed if len(routes) > 1 else count
+            whole = int(share + 0.5) if len(routes) > 1 else count
+            owed = share - whole
+            values[cell + bucket] += whole
+        values[cell + len(taken.buckets)] += taken.seconds * hits / total

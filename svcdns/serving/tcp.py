@@ -235,10 +235,9 @@ class TcpConnection(asyncio.Protocol):
         entry.hits = number + 1
         wire = packet[:2] + entry.wires[number % len(entry.wires)]
         write(wire)
+        self._desk.durations.observe(perf_counter() - started, 1)
         if entry.seen is not None:
             self._desk.hit(entry, packet, self._client, len(wire), started)
-        if entry.route.counted:
-            self._desk.accounts.took(entry.route, perf_counter() - started)
 
     def _reply(self, wire: bytes) -> None:
         self._busy = False

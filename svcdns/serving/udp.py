@@ -15,12 +15,10 @@ import logging
 import os
 import socket
 import struct
-from bisect import bisect_left
 from time import perf_counter
 from typing import Any, Final
 
 from svcdns.chain.query import Client
-from svcdns.serving.accounting import DURATIONS
 from svcdns.serving.answer_table import Entry
 from svcdns.serving.compiling import Desk
 from svcdns.serving.datagrams import LAYOUT, REPLY_SIZE, Slot, asked_address, batch
@@ -72,8 +70,6 @@ class UdpReader:
         self.sock, self.desk, self.errors = sock, desk, errors
         self.family = 2 if sock.family == socket.AF_INET6 else 1
         self.local = sock.getsockname()[:2]
-        self.durations = [0] * (len(DURATIONS) + 1)
-        self.duration_sum = 0.0
         self.batch = batch(sock, wildcard=wildcard, failed=errors.saw)
 
     def drain(self) -> bool:
@@ -123,7 +119,7 @@ class UdpReader:
             hits += 1
         batch.send(count, whole=not missing)
         if hits:
-            self._observe(perf_counter() - started, hits)
+            self.desk.durations.observe(perf_counter() - started, hits)
         return hits < count
 
     def _drain_in_full(self, count: int) -> bool:
@@ -143,7 +139,7 @@ class UdpReader:
             missing += self._reuse(slot, entry, packet, client, started)
         batch.send(count, whole=not missing)
         if hits:
-            self._observe(perf_counter() - started, hits)
+            self.desk.durations.observe(perf_counter() - started, hits)
         return True
 
     def _miss(self, slot: Slot, started: float) -> bool:
@@ -153,7 +149,7 @@ class UdpReader:
         if entry is None:
             return self._ask(slot, packet, self._client(slot))
         empty = self._reuse(slot, entry, packet, None, started)
-        self._observe(perf_counter() - started, 1)
+        self.desk.durations.observe(perf_counter() - started, 1)
         return empty
 
     def _reuse(self, slot: Slot, entry: Entry, packet: bytes, client: Client | None, started: float) -> bool:
@@ -206,10 +202,6 @@ class UdpReader:
                 self.sock.sendto(wire, address)
         except OSError as error:
             self.errors.saw("send", error)
-
-    def _observe(self, seconds: float, hits: int) -> None:
-        self.durations[bisect_left(DURATIONS, seconds)] += hits
-        self.duration_sum += seconds * hits
 
     def waiting(self) -> bool:
         """Whether a packet waits in the socket."""

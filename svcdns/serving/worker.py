@@ -281,7 +281,7 @@ class Worker:
         """Brings the counters up to date."""
         self.listening.divide()
         for desk in self.listening.desks:
-            fold(desk, [reader for reader in self.listening.readers if reader.desk is desk], self.breathe)
+            fold(desk, self.breathe)
         for server, address, slot, drops in self.listening.drop_counts():
             if slot == self.slot:  # the kernel goes on counting those of a worker that is down; it reports them when it is back
                 self.counters.set(self.counters.cell(SOCKET_DROPS, server, address, str(slot)), drops)

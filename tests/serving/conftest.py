@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import pytest
 
-from svcdns.serving.draining import DrainingLoop
+from svcdns.serving.draining import new_loop
 
 
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
     """The kinds of loop for a test."""
     any_loop = {"any loop": asyncio.SelectorEventLoop} if item.path.name in ("test_tcp.py", "test_draining.py") else {}
-    return {"draining loop": DrainingLoop, **any_loop}
+    return {"draining loop": new_loop, **any_loop}

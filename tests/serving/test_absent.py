@@ -88,8 +88,8 @@ async def test_the_second_absent_name_takes_the_short_way(desks: tuple[Desk, Des
         for name in others:
             assert len(name) == len(first)
             assert behind_id(short, query(name)) == whole(long, query(name))[2:]
-    fold(short, [], lambda: None)
-    fold(long, [], lambda: None)
+    fold(short, lambda: None)
+    fold(long, lambda: None)
     assert {k: v for k, v in counted(short.accounts.counters).items() if "duration" not in k[0]} == {
         k: v for k, v in counted(long.accounts.counters).items() if "duration" not in k[0]
     }

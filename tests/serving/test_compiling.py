@@ -163,8 +163,8 @@ def test_hits_are_folded_into_the_counters() -> None:
         if entry.hits == entry.folded:
             world.table.touched.append(entry)
         entry.hits += 1
-    fold(world.desk, [], lambda: None)
-    fold(world.desk, [], lambda: None)
+    fold(world.desk, lambda: None)
+    fold(world.desk, lambda: None)
     found = counted(world.counters)
     assert found["coredns_dns_requests_total", "dns://:53", "b.", "", "udp", "1", "A"] == 12
     assert found["coredns_dns_responses_total", "dns://:53", "b.", "", "NOERROR", "errors"] == 12

@@ -24,9 +24,9 @@ def test_every_question_is_counted_once(asked: list[tuple[int, bool]]) -> None:
             client.sendto(dns.message.make_query(f"{number}.b.", "A").to_wire(), sock.getsockname())
             reader.drain()
             if folds:
-                fold(place.desk, [reader], lambda: None)
+                fold(place.desk, lambda: None)
                 place.table.forget([("fact",)])
-        fold(place.desk, [reader], lambda: None)
+        fold(place.desk, lambda: None)
     found = counted(place.counters)
     assert found.get(("coredns_dns_requests_total", *LABELS, "udp", "1", "A"), 0) == len(asked)
     assert found.get(("coredns_dns_responses_total", *LABELS, "NOERROR", "test"), 0) == len(asked)
@@ -44,5 +44,5 @@ def test_long_work_lets_the_sockets_be_read() -> None:
                 client.sendto(dns.message.make_query(f"{number}.b.", "A", id=1).to_wire(), sock.getsockname())
                 reader.drain()
                 client.recv(512)
-        fold(place.desk, [reader], lambda: breaths.append(1))
+        fold(place.desk, lambda: breaths.append(1))
     assert len(breaths) >= 2
