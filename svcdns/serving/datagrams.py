@@ -9,7 +9,6 @@ no DNS.
 from __future__ import annotations
 
 import ctypes
-import errno
 import socket
 from collections.abc import Callable, MutableSequence, Sequence
 from typing import Any, Final, NamedTuple
@@ -23,6 +22,7 @@ REPLY_SIZE: Final = 1536
 IP_PKTINFO: Final = 8
 IPV6_PKTINFO: Final = 50
 _LINK_LOCAL: Final = bytes((0xFE, 0x80))
+_NO_INTERFACES: Final = memoryview(bytes(4 * SLOTS)).cast("I")
 
 Failed = Callable[[str, OSError], None]
 """Told of a failed call: `receive` or `send`, and the error."""
@@ -106,7 +106,7 @@ def asked_address(ancillary: Sequence[tuple[int, int, bytes]]) -> str:
 def batch(sock: socket.socket, *, wildcard: bool, failed: Failed) -> Batch:
     """A batch for a socket that does not block; `wildcard` sockets have packet information switched on."""
     try:
-        library = ctypes.CDLL(None, use_errno=True)
+        library = ctypes.PyDLL(None)
         return _SystemBatch(sock, library.recvmmsg, library.sendmmsg, wildcard=wildcard, failed=failed)
     except (OSError, AttributeError):
         return _PortableBatch(sock, wildcard=wildcard, failed=failed)
@@ -116,8 +116,6 @@ class _SystemBatch(Batch):
     """By recvmmsg(2) and sendmmsg(2). The kernel reads and writes the buffers of this object alone, which live as long as it."""
 
     def __init__(self, sock: socket.socket, recvmmsg: Any, sendmmsg: Any, *, wildcard: bool, failed: Failed) -> None:
-        recvmmsg.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int, ctypes.c_void_p)
-        sendmmsg.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int)
         self._recvmmsg, self._sendmmsg, self._failed = recvmmsg, sendmmsg, failed
         self._sock, self._fd = sock, sock.fileno()
         self._ipv6 = sock.family == socket.AF_INET6
@@ -131,12 +129,16 @@ class _SystemBatch(Batch):
         self._in_vectors = self._vectors(self._requests, RECEIVE_SIZE, RECEIVE_SIZE)
         self._out_vectors = self._vectors(self.replies, REPLY_SIZE, 0)
         self._in, self._out = self._headers(self._in_vectors), self._headers(self._out_vectors)
-        self._in_at, self._out_at = _address_of(self._in), _address_of(self._out)
+        self._in_at = ctypes.c_void_p(_address_of(self._in))
+        self._out_at = tuple(ctypes.c_void_p(_address_of(self._out) + n * ctypes.sizeof(_MMsgHdr)) for n in range(SLOTS))
         self.lengths = memoryview(self._in).cast("I")
         self.sizes = memoryview(self._out_vectors).cast("L")
         self.data = b""
         head = socket.CMSG_LEN(0)
         self._pktinfo_at = tuple(n * self._control_size + head for n in range(SLOTS)) if wildcard else ()
+        self._interfaces = (
+            memoryview(self._control).cast("I")[head // 4 :: self._control_size // 4] if wildcard and not self._ipv6 else None
+        )
 
     @staticmethod
     def _vectors(buffer: bytearray, step: int, size: int) -> bytearray:
@@ -160,22 +162,31 @@ class _SystemBatch(Batch):
     def receive(self) -> int:
         count: int = self._recvmmsg(self._fd, self._in_at, SLOTS, socket.MSG_DONTWAIT, None)
         if count <= 0:
-            number = ctypes.get_errno()
-            if count < 0 and number not in (errno.EAGAIN, errno.EINTR):
-                self._failed("receive", OSError(number, ""))
-            return 0
+            return self._receive_nothing()
         self.data = bytes(self._request_view[: count * RECEIVE_SIZE])
-        for at in self._pktinfo_at[:count]:
-            self._forget_interface(at)
+        if self._pktinfo_at:
+            self._forget_interfaces(count)
         return count
 
-    def _forget_interface(self, at: int) -> None:
+    def _receive_nothing(self) -> int:
+        """Why nothing was received, which Python's own call says; a datagram that has come by now stays for the next time."""
+        try:
+            self._sock.recv(1, socket.MSG_PEEK)
+        except (BlockingIOError, InterruptedError):
+            pass
+        except OSError as error:
+            self._failed("receive", error)
+        return 0
+
+    def _forget_interfaces(self, count: int) -> None:
         """The route picks the interface that a reply leaves by, but for link-local addresses, which mean nothing without theirs."""
+        if self._interfaces is not None:
+            self._interfaces[:count] = _NO_INTERFACES[:count]
+            return
         control = self._control
-        if not self._ipv6:
-            control[at : at + 4] = b"\0\0\0\0"
-        elif control[at] != _LINK_LOCAL[0] or control[at + 1] & 0xC0 != _LINK_LOCAL[1]:
-            control[at + 16 : at + 20] = b"\0\0\0\0"
+        for at in self._pktinfo_at[:count]:
+            if control[at] != _LINK_LOCAL[0] or control[at + 1] & 0xC0 != _LINK_LOCAL[1]:
+                control[at + 16 : at + 20] = b"\0\0\0\0"
 
     def send(self, count: int, *, whole: bool) -> None:
         at = 0
@@ -184,11 +195,20 @@ class _SystemBatch(Batch):
             if end == at:
                 at += 1
                 continue
-            sent: int = self._sendmmsg(self._fd, self._out_at + at * ctypes.sizeof(_MMsgHdr), end - at, socket.MSG_DONTWAIT)
-            if sent <= 0:  # the first one cannot be sent: the others still can
-                self._failed("send", OSError(ctypes.get_errno(), ""))
+            sent: int = self._sendmmsg(self._fd, self._out_at[at], end - at, socket.MSG_DONTWAIT)
+            if sent <= 0:
+                self._send_alone(at)
                 sent = 1
             at += sent
+
+    def _send_alone(self, slot: int) -> None:
+        """Sends one reply that the kernel refused, by Python's own call, which says why: the others can still be sent."""
+        start = slot * REPLY_SIZE
+        wire = self.replies[start : start + self.sizes[LAYOUT[slot].size]]
+        try:
+            self._sock.sendmsg((wire,), self.ancillary(slot), 0, self.address(slot))
+        except OSError as error:
+            self._failed("send", error)
 
     def _end_of_run(self, at: int, count: int) -> int:
         while at < count and self.sizes[LAYOUT[at].size]:

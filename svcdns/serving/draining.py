@@ -14,7 +14,6 @@ import socket
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from math import ceil
 from time import monotonic
 from typing import Any, Final
 
@@ -102,7 +101,7 @@ class DrainingSelector(selectors.BaseSelector):
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         """What is ready besides what is drained; waits at most `timeout` seconds, for ever if None, not at all if 0 or less."""
         ends = monotonic() + timeout if timeout is not None and timeout > 0 else None
-        wait = -1.0 if timeout is None else _whole_milliseconds(timeout)
+        wait = -1.0 if timeout is None else max(timeout, 0.0)
         poll, drain_of, key_of = self._epoll.poll, self._drains.get, self._keys.get
         while True:
             ready, busy = [], False
@@ -123,18 +122,13 @@ class DrainingSelector(selectors.BaseSelector):
             if ready or busy or not events or wait == 0:
                 return ready
             if ends is not None:
-                wait = _whole_milliseconds(ends - monotonic())
-                if wait == 0:
+                wait = ends - monotonic()
+                if wait <= 0:
                     return ready
 
 
 def _mask(events: int) -> int:
     return (_IN if events & selectors.EVENT_READ else 0) | (_OUT if events & selectors.EVENT_WRITE else 0)
-
-
-def _whole_milliseconds(seconds: float) -> float:
-    """Rounded up, as the kernel counts no less; 0 for what is over."""
-    return ceil(seconds * 1e3) * 1e-3 if seconds > 0 else 0.0
 
 
 def _number(fileobj: Any) -> int:

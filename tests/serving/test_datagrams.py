@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import socket
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 
@@ -112,11 +112,14 @@ def test_a_reply_that_cannot_be_sent_holds_up_no_other(ends: Ends) -> None:
         if len(calls) == 1:
             return int(real(fd, at, 1, flags))
         if len(calls) == 2:
-            ctypes.set_errno(errno.EPERM)
             return -1
         return int(real(fd, at, size, flags))
 
+    def sendmsg(*_: object) -> int:
+        raise PermissionError(errno.EPERM, "no")
+
     ends.batch._sendmmsg = sendmmsg  # type: ignore[attr-defined]
+    ends.batch._sock = SimpleNamespace(sendmsg=sendmsg)  # type: ignore[attr-defined]
     ends.batch.send(count, whole=True)
     assert [ends.client.recv(9) for _ in range(2)] == [b"0", b"2"]
     assert ends.failures == [("send", errno.EPERM)]

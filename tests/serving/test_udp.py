@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import logging
+import os
 import socket
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import dns.message
 import pytest
@@ -131,12 +132,13 @@ def test_a_send_that_fails_is_counted_and_ends_nothing(number: int, caplog: pyte
 
         def sendmmsg(*arguments: int) -> int:
             """The first two fail."""
-            if failing.pop(0):
-                ctypes.set_errno(number)
-                return -1
-            return int(real(*arguments))
+            return -1 if failing.pop(0) else int(real(*arguments))
+
+        def sendmsg(*_: object) -> int:
+            raise OSError(number, os.strerror(number))
 
         reader.batch._sendmmsg = sendmmsg  # type: ignore[attr-defined]
+        reader.batch._sock = SimpleNamespace(sendmsg=sendmsg)  # type: ignore[attr-defined]
         with caplog.at_level(logging.WARNING):
             served.send(query(1), query(2), query(3))
             reader.drain()
