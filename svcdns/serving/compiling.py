@@ -209,7 +209,7 @@ class _Order(msgspec.Struct, gc=False):
     def _store(self, reply: Reply, wires: tuple[bytes, ...], counts: tuple[Count, ...]) -> None:
         table = self.desk.table
         now = table.now()
-        ends = now + reply.lifetime
+        ends = UNTIL_CHANGED if reply.lifetime == UNTIL_CHANGED else now + reply.lifetime  # one object for nearly all of them
         shared = self.desk.accounts.share(counts)
         entry = Entry(self.key, tuple(wire[2:] for wire in wires), ends, reply.owners, shared)
         if reply.next_second < reply.lifetime:

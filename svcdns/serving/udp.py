@@ -21,7 +21,7 @@ from typing import Any, Final
 from svcdns.chain.query import Client
 from svcdns.serving.answer_table import Entry
 from svcdns.serving.compiling import Desk
-from svcdns.serving.datagrams import LAYOUT, REPLY_SIZE, Slot, asked_address, batch
+from svcdns.serving.datagrams import LAYOUT, PLAIN_LAYOUT, REPLY_SIZE, Slot, asked_address, batch
 from svcdns.telemetry.clock import Clock
 from svcdns.telemetry.counters import Counters, Family, MetricKind
 
@@ -89,8 +89,7 @@ class UdpReader:
         data, lengths, replies, sizes = batch.data, batch.lengths, batch.replies, batch.sizes
         known, absent, touch, now = table.young.get, self.desk.answer_absent, table.touched.append, table.now()
         hits = missing = 0
-        for slot in LAYOUT[:count]:
-            _, at, key_at, length, reply_at, size = slot
+        for number, at, key_at, length, reply_at, size in PLAIN_LAYOUT[:count]:
             key = data[key_at : at + lengths[length]]
             entry = known(key)
             if entry is None or entry.deadline <= now:
@@ -101,18 +100,18 @@ class UdpReader:
                     sizes[size] = octets
                     hits += 1
                     continue
-                missing += self._miss(slot, started)
+                missing += self._miss(LAYOUT[number], started)
                 known = table.young.get
                 continue
-            number = entry.hits
-            if number == entry.folded:
+            uses = entry.hits
+            if uses == entry.folded:
                 touch(entry)
-            entry.hits = number + 1
+            entry.hits = uses + 1
             wires = entry.wires
-            wire = data[at:key_at] + wires[number % len(wires)]
+            wire = data[at:key_at] + wires[uses % len(wires)]
             octets = len(wire)
             if octets > REPLY_SIZE:
-                missing += self._alone(slot, wire)
+                missing += self._alone(LAYOUT[number], wire)
             else:
                 replies[reply_at : reply_at + octets] = wire
                 sizes[size] = octets
