@@ -102,6 +102,7 @@ class AnswerTable:
         self.absent = AbsentAnswers()
         """Answers about names that are not there."""
         self._marks = bytearray()
+        self._turn = False
         self._owned: dict[Owner, set[bytes]] = {}
         self._used = self._used_before = 0
 
@@ -129,14 +130,15 @@ class AnswerTable:
     def sighted(self, key: bytes) -> bool:
         """Whether the key has been asked before; from now on it has.
 
-        Each key has an octet that names the last one that came there: of so many keys few push another out, one in 255 is taken for it.
+        A key leaves a mark in one of two octets that are its own and few others'; one key in 127 is taken for another.
         """
         number = hash(key)
-        mark, at = number % 255 + 1, (number >> 8) % MARKS
+        mark, first, second = number % 255 + 1, (number >> 8) % MARKS, (number >> 28) % MARKS
         marks = self._marks or self._begin_marks()
-        if marks[at] == mark:
+        if mark in (marks[first], marks[second]):
             return True
-        marks[at] = mark
+        self._turn = not self._turn
+        marks[first if not marks[first] or (marks[second] and self._turn) else second] = mark
         return False
 
     def put(self, entry: Entry) -> None:

@@ -25,6 +25,9 @@ MIN_UDP: Final = 512
 
 _FIXED: Final = struct.Struct("!HHIH")
 _TO_QUESTION: Final = b"\xc0\x0c"
+_ADDRESSES: Final = (Type.A, Type.AAAA)
+_ADDRESS_HEAD: Final = 12
+"""Octets of an address record before its RDATA, where the owner is a pointer."""
 _ONE_NAME: Final = frozenset({Type.NS, Type.CNAME, Type.PTR})
 
 
@@ -119,6 +122,37 @@ def encode_reply(request: Request, reply: Reply, limit: int, echoed: frozenset[i
         writer.parts.append(tail)
     writer.parts[0] = HEADER.pack(request.ident, flags, 1, *counts)
     return b"".join(writer.parts)
+
+
+class Reordering:
+    """Encodes replies that differ from one that is encoded already in the order of its answer alone, without writing records again.
+
+    It can where the answer has addresses of the query name only, all of which went in: these stand alone, wherever they stand.
+    """
+
+    def __init__(self, request: Request, reply: Reply, wire: bytes) -> None:
+        """`wire` is what `encode_reply` made of the reply."""
+        self._reply, self._wire = reply, wire
+        self._at = at = 12 + len(request.question)
+        self._pieces: dict[int, bytes] = {}
+        name = request.name
+        if wire[2] & TC >> 8 or len(name) < 2:
+            return
+        for record in reply.answer:
+            if record.rtype not in _ADDRESSES or record.owner != name:
+                self._pieces.clear()
+                return
+            end = at + _ADDRESS_HEAD + len(record.rdata)
+            self._pieces[id(record)] = wire[at:end]
+            at = end
+        self._end = at
+
+    def encode(self, other: Reply) -> bytes | None:
+        """The wire of a reply with the same records; None where it has to be encoded as a whole."""
+        if not self._pieces or other.authority != self._reply.authority or other.additional != self._reply.additional:
+            return None
+        pieces = self._pieces
+        return self._wire[: self._at] + b"".join([pieces[id(record)] for record in other.answer]) + self._wire[self._end :]
 
 
 def encode_query(ident: int, flags: int, name: bytes, rtype: int, rclass: int, edns: Edns | None) -> bytes:

@@ -17,6 +17,7 @@ MAX_NAME: Final = 255
 MAX_LABEL: Final = 63
 
 _SPECIAL: Final = frozenset(b'."\\;()@$ ')
+_PLAIN: Final = bytes(octet for octet in range(0x21, 0x7F) if octet not in _SPECIAL)
 
 
 def from_labels(labels: list[bytes] | tuple[bytes, ...]) -> bytes:
@@ -83,7 +84,7 @@ def to_text(name: bytes) -> str:
 
 def label_text(label: bytes) -> str:
     """One label in presentation form, so that a dot or an odd octet inside it is seen to be one."""
-    if label.isalnum():
+    if not label.translate(None, _PLAIN):
         return label.decode()
     return "".join(
         f"\\{octet:03d}" if not 0x21 <= octet <= 0x7E else f"\\{octet:c}" if octet in _SPECIAL else chr(octet) for octet in label
@@ -112,6 +113,8 @@ def is_within(name: bytes, zone: bytes) -> bool:
     """True if `name` equals `zone` or lies below it; both lowered already."""
     if not name.endswith(zone):
         return False
+    if zone == ROOT:
+        return True
     cut, at = len(name) - len(zone), 0
     while at < cut:
         at += 1 + name[at]

@@ -82,16 +82,16 @@ class Rotation:
 
     def variant(self, number: int, of: int) -> Reply:
         """Number 0 is the random order itself; the others turn each group on by that part of its length."""
-        answer, authority, additional = (
-            tuple(record for group, turns in section for record in (_turned(group, number, of) if turns else group))
-            for section in self._sections
-        )
+        answer, authority, additional = [_turned(section, number, of) for section in self._sections]
         return msgspec.structs.replace(self._reply, answer=answer, authority=authority, additional=additional)
 
 
-def _turned(group: list[Record], number: int, of: int) -> list[Record]:
-    cut = number * len(group) // of
-    return group[cut:] + group[:cut]
+def _turned(section: list[Group], number: int, of: int) -> Section:
+    out: list[Record] = []
+    for group, turns in section:
+        cut = number * len(group) // of if turns else 0
+        out += group[cut:] + group[:cut] if cut else group
+    return tuple(out)
 
 
 Weights = Mapping[bytes, Mapping[bytes, int]]

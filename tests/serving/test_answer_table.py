@@ -34,6 +34,17 @@ def test_a_key_counts_from_its_second_sighting() -> None:
     assert [found.sighted(b"a"), found.sighted(b"a"), found.sighted(b"b")] == [False, True, False]
 
 
+def test_keys_that_share_their_place_are_all_sighted() -> None:
+    """Asked in turn, none pushes another out for ever."""
+    found = table(10**6)
+    keys = [b"%d" % number for number in range(50_000)]
+    found.sighted(b"")
+    assert sum(found.sighted(key) for key in keys) < 2_000
+    for _ in range(4):
+        unknown = sum(not found.sighted(key) for key in keys)
+    assert unknown < 20
+
+
 def test_a_touched_owner_takes_its_entries_out() -> None:
     """Those that rest on it, and no others."""
     found = table()

@@ -82,7 +82,7 @@ class Cache:
         self._counters.add(cells.requests)
         key: Key = (query.key, query.rtype, query.rclass, query.dnssec_ok, bool(query.flags & CD))
         asked = Asked(query, key, following, cells, now, self._keeper.changes)
-        found = self._keeper.find(asked.key, now)
+        found = None if self._keeper.never_stores(query.key) else self._keeper.find(asked.key, now)
         if found is None:
             self._counters.add(cells.misses)
             return self._missed(asked)

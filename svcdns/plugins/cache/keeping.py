@@ -14,7 +14,6 @@ import msgspec
 from cachetools import LRUCache
 
 from svcdns.chain.classes import MessageType
-from svcdns.chain.query import Query
 from svcdns.plugins.cache.judging import DENIALS, UNSTORED, answers, is_answer, kind_of, may_keep
 from svcdns.plugins.cache.metrics import Cells
 from svcdns.plugins.cache.options import MIN_TTL, Options
@@ -51,8 +50,14 @@ class Keeper:
         self._success.forget(owners)
         self._denial.forget(owners)
 
+    def never_stores(self, key: bytes) -> bool:
+        """Whether nothing is ever stored for a lowered name."""
+        return covered(key, self._no_denial) and covered(key, self._no_success)
+
     def spelling(self, asked: Asked) -> Spelling | None:
         """How others get the name of an answer of the cluster; None where nobody has asked for it yet, or long ago."""
+        if not self._spellings:
+            return None
         found: Spelling | None = self._spellings.get(asked.key)
         return found if found is not None and found.until > asked.now else None
 
@@ -93,8 +98,9 @@ class Keeper:
         counts = reply.counts
         item = None
         if _is_of_cluster(reply):
-            counts += self._counts_of_cluster_answer(query, kind, asked.cells)
-            if lifetime > 0 and may_keep(query, reply, kind) and self._stores(query.key, kind) and self.spelling(asked) is None:
+            stores = self._stores(query.key, kind)
+            counts += _counts_of_cluster_answer(asked.cells, kind if stores else MessageType.OTHERERROR)
+            if stores and lifetime > 0 and may_keep(query, reply, kind) and self.spelling(asked) is None:
                 self._spellings[key] = Spelling(query.name, asked.now + lifetime)
         elif lifetime > 0 and self._may_keep(asked, reply, kind):
             kept = msgspec.structs.replace(reply, edns=None, counts=())
@@ -145,12 +151,6 @@ class Keeper:
             self._denial.pop(key, None)
         self._success.put(key, item)
 
-    def _counts_of_cluster_answer(self, query: Query, kind: MessageType, cells: Cells) -> tuple[Count, ...]:
-        """What CoreDNS would count for the next such query: a miss where nothing is stored, else a hit."""
-        if not self._stores(query.key, kind) or kind in UNSTORED:
-            return ((cells.requests, 1.0), (cells.misses, 1.0))
-        return ((cells.requests, 1.0), (cells.hits["denial" if kind in DENIALS else "success"], 1.0))
-
     def _lifetime(self, reply: Reply, kind: MessageType) -> int:
         """Whole seconds that the reply may be kept: its smallest TTL within the bounds of its class."""
         if kind == MessageType.SERVERERROR:
@@ -159,12 +159,19 @@ class Keeper:
         records = (*reply.answer, *reply.authority, *reply.additional)
         smallest = MIN_TTL
         if records and kind in (MessageType.NOERROR, *DENIALS):
-            smallest = min(record.ttl for record in records)
+            smallest = min([record.ttl for record in records])
         return min(bounds.longest, max(bounds.shortest, smallest))
 
     def _stores(self, key: bytes, kind: MessageType) -> bool:
         """Whether replies of that kind are stored in the name's zone."""
         return not covered(key, self._no_denial if _is_denial(kind) else self._no_success)
+
+
+def _counts_of_cluster_answer(cells: Cells, kind: MessageType) -> tuple[Count, ...]:
+    """What CoreDNS would count for the next such query: a miss where replies of that kind are not stored, else a hit."""
+    if kind in UNSTORED:
+        return ((cells.requests, 1.0), (cells.misses, 1.0))
+    return ((cells.requests, 1.0), (cells.hits["denial" if kind in DENIALS else "success"], 1.0))
 
 
 def _is_of_cluster(reply: Reply) -> bool:
@@ -180,8 +187,10 @@ def with_ttl(reply: Reply, ttl: int) -> Reply:
     """The reply with this TTL in every record, those of a transfer as they are made."""
 
     def section(records: tuple[Record, ...]) -> tuple[Record, ...]:
-        return tuple(r if r.ttl == ttl else Record(r.owner, r.rtype, ttl, r.rdata, r.rclass) for r in records)
+        return tuple([r if r.ttl == ttl else Record(r.owner, r.rtype, ttl, r.rdata, r.rclass) for r in records])
 
+    if reply.stream is None and {r.ttl for r in (*reply.answer, *reply.authority, *reply.additional)} <= {ttl}:
+        return reply
     return msgspec.structs.replace(
         reply,
         answer=section(reply.answer),
@@ -204,4 +213,7 @@ def wire(zones: tuple[str, ...]) -> tuple[bytes, ...]:
 
 def covered(key: bytes, zones: tuple[bytes, ...]) -> bool:
     """Whether the lowered name lies in one of the zones."""
-    return any(names.is_within(key, zone) for zone in zones)
+    for zone in zones:  # noqa: SIM110 - twice as fast as any(), and every question comes here
+        if names.is_within(key, zone):
+            return True
+    return False

@@ -73,16 +73,16 @@ class Lookup:
         found = Found([], f"{service.name}.{service.namespace}.svc")
         if service.external_name is not None:
             return self._external(name, service, found)
-        slices = self.index.slices(name.namespace, name.service)
         if service.headless or name.endpoint:
             owners.append(("endpoints", name.namespace, name.service))
+            slices = self.index.slices(name.namespace, name.service)
             if name.directive:
                 return self._zonal(name, service, slices, found)
             self._endpoints(name, slices, found)
         else:
             if self.options.ignore_empty_service:
                 owners.append(("endpoints", name.namespace, name.service))
-                if not any(slice_.endpoints for slice_ in slices):
+                if not any(slice_.endpoints for slice_ in self.index.slices(name.namespace, name.service)):
                     raise NoSuchNameError
             if name.directive:
                 raise NoSuchNameError
