@@ -12,6 +12,7 @@ from time import monotonic
 
 from svcdns.serving.draining import new_loop
 from svcdns.serving.listening import Described
+from svcdns.serving.scheduling import ask_for_short_slices
 from svcdns.serving.worker import BEAT, Worker
 from svcdns.telemetry import logging as log_lines
 from svcdns.telemetry.channel import Channel, ChannelClosedError, Message
@@ -158,6 +159,7 @@ def main() -> int:
     parser.add_argument("--shared", type=int, required=True)
     arguments = parser.parse_args()
     follow_parent()
+    ask_for_short_slices()
     gc.freeze()
     gc.set_threshold(YOUNG, 20, 1_000_000)
     lines = log_lines.set_up()

@@ -1,0 +1,37 @@
+"""What a worker asks of the kernel's scheduler."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+import sys
+
+import pytest
+
+ASK = """
+import ctypes, struct, sys
+from svcdns.serving import scheduling
+asked = scheduling.ask_for_short_slices()
+seen = ctypes.create_string_buffer(48)
+ctypes.CDLL(None).syscall(scheduling._NUMBERS["x86_64"] + 1, 0, seen, 48, 0)
+print(asked, *scheduling._ATTRIBUTES.unpack(seen.raw)[1:6])
+"""
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="the numbers of system calls are those of x86-64")
+def test_a_worker_gets_short_slices() -> None:
+    """Of its own niceness and policy; kernels before 6.12 keep none."""
+    assert ctypes.sizeof(ctypes.c_void_p) == 8
+    shown = subprocess.run([sys.executable, "-c", ASK], check=True, capture_output=True, text=True).stdout.split()
+    nice = os.getpriority(os.PRIO_PROCESS, 0)
+    assert shown[:4] == ["True", "0", "0", str(nice)]
+    assert shown[5] in ("100000", "0")
+
+
+def test_elsewhere_nothing_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine whose system calls are not known."""
+    monkeypatch.setattr("platform.machine", lambda: "pdp11")
+    from svcdns.serving.scheduling import ask_for_short_slices
+
+    assert not ask_for_short_slices()
