@@ -18,7 +18,7 @@ from svcdns.telemetry.shared import regions
 
 YOUNG = 5_000
 """Objects after which the garbage collector looks: a list of the cluster makes many, and hardly any in a cycle."""
-NICE = 5
+NICE = 15
 """How far control stands back where it shares a processor with workers: questions wait, changes of the cluster need not."""
 
 

@@ -10,7 +10,7 @@ import sys
 from collections import deque
 from time import monotonic
 
-from svcdns.serving.draining import new_loop
+from svcdns.serving.draining import add_drain, new_loop, remove_drain
 from svcdns.serving.listening import Described
 from svcdns.serving.scheduling import ask_for_short_slices
 from svcdns.serving.worker import BEAT, Worker
@@ -32,8 +32,7 @@ class _Process:
         self._channel = channel
         self._feed: socket.socket | None = None
         self._unsent: deque[bytes] = deque()
-        self._wake = asyncio.Event()
-        self._received: deque[bytes] = deque()
+        self._instructed = asyncio.Event()
         self.worker = Worker(slot, counters, monotonic, self._say)
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._instructions: asyncio.Queue[Message] = asyncio.Queue()
@@ -82,43 +81,41 @@ class _Process:
     def _take_feed(self, feed: socket.socket) -> None:
         loop = asyncio.get_running_loop()
         if self._feed is not None:
-            loop.remove_reader(self._feed)
+            remove_drain(loop, self._feed)
             loop.remove_writer(self._feed)
             self._feed.close()
         self._unsent.clear()
-        self._received.clear()
         self.worker.new_feed()
         feed.setblocking(False)
         self._feed = feed
-        loop.add_reader(feed, self._readable)
+        add_drain(loop, feed, self._drain_feed)
 
-    def _readable(self) -> None:
-        """Takes a chunk only when the last one is worked off, so that what waits stays in the socket."""
+    def _drain_feed(self) -> bool:
+        """Applies the changes that have come. Anything else is done first before more is read, so that what waits stays in the socket."""
         feed = self._feed
         if feed is None:
-            return
+            return False
         try:
             data = feed.recv(FEED_CHUNK)
         except BlockingIOError:
-            return
+            return False
         except OSError:
             data = b""
-        if not data:
-            asyncio.get_running_loop().remove_reader(feed)
-            return
-        self._received.append(data)
-        asyncio.get_running_loop().remove_reader(feed)
-        self._wake.set()
+        instructed = bool(data) and self.worker.take(data)
+        if instructed or not data:
+            remove_drain(asyncio.get_running_loop(), feed)
+        if instructed:
+            self._instructed.set()
+        return instructed
 
     async def _follow_feed(self) -> None:
         while True:
-            await self._wake.wait()
-            self._wake.clear()
+            await self._instructed.wait()
+            self._instructed.clear()
             feed = self._feed
-            while self._received:
-                await self.worker.receive(self._received.popleft())
+            await self.worker.obey()
             if feed is not None and feed is self._feed:
-                asyncio.get_running_loop().add_reader(feed, self._readable)
+                add_drain(asyncio.get_running_loop(), feed, self._drain_feed)
 
     def _say(self, data: bytes) -> None:
         if self._feed is None:

@@ -25,7 +25,7 @@ from svcdns.telemetry.clock import Clock
 from svcdns.wire import question
 from svcdns.wire.aging import ttl_offsets
 from svcdns.wire.codes import TC, Rcode
-from svcdns.wire.message import MAX_MESSAGE, Reordering, encode_reply, udp_limit
+from svcdns.wire.message import MAX_MESSAGE, encode_reply, turned, udp_limit
 from svcdns.wire.question import Request
 from svcdns.wire.reply import NOT_REUSABLE, UNTIL_CHANGED, Audience, Count, Edns, Reply, bare
 
@@ -180,13 +180,11 @@ class _Order(msgspec.Struct, gc=False):
         rotation = reply.rotate(reply, _random)
         begin = rotation.variant(0, 1)
         first = encode_reply(self.request, begin, limit, echoed)
-        wires = [first]
         count = variants(first, rotation.widest) if keep else 1
-        reordering = Reordering(self.request, begin, first) if count > 1 else None
-        for number in range(1, count):
-            other = rotation.variant(number, count)
-            wires.append((reordering and reordering.encode(other)) or encode_reply(self.request, other, limit, echoed))
-        return tuple(wires)
+        wires = turned(self.request, begin, first, count) if rotation.turns_answer and count > 1 else []
+        if wires:
+            return tuple(wires)
+        return (first, *[encode_reply(self.request, rotation.variant(number, count), limit, echoed) for number in range(1, count)])
 
     async def _stream(self, reply: Reply, outlet: transfers.Outlet) -> None:
         """Sends a reply of several messages, and counts it as one."""

@@ -86,22 +86,36 @@ class Worker:
         self._spilled = 0
         self._dropped_lines = DroppedLines(counters)
         self._reader = FrameReader(ToWorker)
+        self._instruction: object = None
 
     # -- the feed
 
     def new_feed(self) -> None:
         """A new connection to control: half a frame of the old one is void."""
         self._reader = FrameReader(ToWorker)
+        self._instruction = None
 
-    async def receive(self, data: bytes) -> None:
-        """Octets of the feed."""
+    def take(self, data: bytes) -> bool:
+        """Octets of the feed. Changes show at once; whether there is something else among them, for which `obey` has to be called."""
+        self._last_breath = perf_counter()
         self._reader.feed(data)
+        return self._take_changes()
+
+    async def obey(self) -> None:
+        """Does what else has come, and takes the changes behind it."""
+        while self._instruction is not None:
+            instruction, self._instruction = self._instruction, None
+            await self._instructed(instruction)
+            self._take_changes()
+
+    def _take_changes(self) -> bool:
         for content in self._reader.frames():
-            if isinstance(content, Changed):
-                self._change(content.source, content.change)
-            else:
-                await self._instructed(content)
+            if not isinstance(content, Changed):
+                self._instruction = content
+                return True
+            self._change(content.source, content.change)
             self.breathe()
+        return False
 
     async def _instructed(self, content: Any) -> None:
         match content:

@@ -124,35 +124,24 @@ def encode_reply(request: Request, reply: Reply, limit: int, echoed: frozenset[i
     return b"".join(writer.parts)
 
 
-class Reordering:
-    """Encodes replies that differ from one that is encoded already in the order of its answer alone, without writing records again.
+def turned(request: Request, reply: Reply, wire: bytes, count: int) -> list[bytes]:
+    """`wire`, which `encode_reply` made of the reply, and `count` - 1 others in which the answer begins further on, evenly.
 
-    It can where the answer has addresses of the query name only, all of which went in: these stand alone, wherever they stand.
+    Only where the answer has addresses of the query name alone, of one type and all of them: these stand alone, wherever they stand.
+    Otherwise the list is empty.
     """
-
-    def __init__(self, request: Request, reply: Reply, wire: bytes) -> None:
-        """`wire` is what `encode_reply` made of the reply."""
-        self._reply, self._wire = reply, wire
-        self._at = at = 12 + len(request.question)
-        self._pieces: dict[int, bytes] = {}
-        name = request.name
-        if wire[2] & TC >> 8 or len(name) < 2:
-            return
-        for record in reply.answer:
-            if record.rtype not in _ADDRESSES or record.owner != name:
-                self._pieces.clear()
-                return
-            end = at + _ADDRESS_HEAD + len(record.rdata)
-            self._pieces[id(record)] = wire[at:end]
-            at = end
-        self._end = at
-
-    def encode(self, other: Reply) -> bytes | None:
-        """The wire of a reply with the same records; None where it has to be encoded as a whole."""
-        if not self._pieces or other.authority != self._reply.authority or other.additional != self._reply.additional:
-            return None
-        pieces = self._pieces
-        return self._wire[: self._at] + b"".join([pieces[id(record)] for record in other.answer]) + self._wire[self._end :]
+    at, name, answer = 12 + len(request.question), request.name, reply.answer
+    if wire[2] & TC >> 8 or len(name) < 2 or not answer or answer[0].rtype not in _ADDRESSES:
+        return []
+    rtype = answer[0].rtype
+    for record in answer:
+        if record.rtype != rtype or record.owner != name:
+            return []
+    size = _ADDRESS_HEAD + len(answer[0].rdata)
+    end = at + size * len(answer)
+    head, section, tail = wire[:at], wire[at:end], wire[end:]
+    cuts = [number * len(answer) // count * size for number in range(1, count)]
+    return [wire, *[head + section[cut:] + section[:cut] + tail for cut in cuts]]
 
 
 def encode_query(ident: int, flags: int, name: bytes, rtype: int, rclass: int, edns: Edns | None) -> bytes:

@@ -56,9 +56,13 @@ class Edns(msgspec.Struct, frozen=True, gc=False):
 
 
 class Variants(Protocol):
-    """A reply in several orders of its records; `widest` is the most variants that make sense."""
+    """A reply in several orders of its records; `widest` is the most variants that make sense.
+
+    With `turns_answer` the variants are the first one with its answer as a whole turned on, evenly.
+    """
 
     widest: int
+    turns_answer: bool
 
     def variant(self, number: int, of: int) -> Reply:
         """The one of that number, from 0, among so many; the first of one is any of them."""

@@ -75,8 +75,11 @@ class Rotation:
         self._reply = reply
         sections = (order(reply.answer), by_kind(reply.authority), order(reply.additional))
         self._sections = [
-            [(random.sample(group, len(group)) if turns else group, turns) for group, turns in section] for section in sections
+            [(_shuffled(group, random) if turns and len(group) > 1 else group, turns) for group, turns in section] for section in sections
         ]
+        answer, others = self._sections[0], self._sections[1] + self._sections[2]
+        self.turns_answer = sum(bool(group) for group, _ in answer) == 1 and not any(len(group) > 1 for group, turns in others if turns)
+        """Whether the variants are those of the answer as a whole, turned."""
         self.widest = max(len(group) for section in self._sections for group, turns in section if turns)
         """Records of the largest group that is turned: the most variants that differ in what comes first."""
 
@@ -84,6 +87,11 @@ class Rotation:
         """Number 0 is the random order itself; the others turn each group on by that part of its length."""
         answer, authority, additional = [_turned(section, number, of) for section in self._sections]
         return msgspec.structs.replace(self._reply, answer=answer, authority=authority, additional=additional)
+
+
+def _shuffled(group: list[Record], random: Random) -> list[Record]:
+    draw = random.random
+    return sorted(group, key=lambda _: draw())
 
 
 def _turned(section: list[Group], number: int, of: int) -> Section:
@@ -110,6 +118,7 @@ class WeightedDraw:
         self._answer = _Draw(reply.answer, weights)
         self._additional = _Draw(reply.additional, weights)
         self._places: dict[int, list[float]] = {}
+        self.turns_answer = False
         self.widest = MANY if max(len(self._answer.addresses), len(self._additional.addresses)) > 1 else 1
         """The most variants that make sense."""
 

@@ -117,7 +117,8 @@ class World:
         await self._feed(*[Changed(1, change) for change in changes])
 
     async def _feed(self, *frames: ToWorker) -> None:
-        await self.worker.receive(b"".join(map(frame, frames)))
+        if self.worker.take(b"".join(map(frame, frames))):
+            await self.worker.obey()
 
     def forget(self) -> None:
         """Nothing is compiled, nothing is cached."""

@@ -68,7 +68,8 @@ class World:
 
     async def feed(self, *frames: ToWorker) -> list[ToControl]:
         """Feeds frames; what it says to them."""
-        await self.worker.receive(b"".join(map(frame, frames)))
+        if self.worker.take(b"".join(map(frame, frames))):
+            await self.worker.obey()
         return list(self.said.frames())  # type: ignore[arg-type]
 
     async def change(self, *changes: Change) -> None:
@@ -184,7 +185,8 @@ async def test_a_new_epoch_has_no_gap(world: World) -> None:
 async def test_half_a_frame_of_an_old_feed_is_void(world: World) -> None:
     """The new one starts anew."""
     await serving(world, WEB)
-    await world.worker.receive(frame(Changed(1, Gone(Kind.SERVICE, "d", "web")))[:-1])
+    if world.worker.take(frame(Changed(1, Gone(Kind.SERVICE, "d", "web")))[:-1]):
+        await world.worker.obey()
     world.worker.new_feed()
     await world.feed(Epoch(2))
     assert await world.ask("web.d.svc.cluster.local.") == ["5 10.96.0.1"]
