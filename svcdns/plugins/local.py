@@ -80,7 +80,7 @@ class Local:
         return Reply(Rcode.NXDOMAIN, query.reply_flags, authority=(_soa(apex),), lifetime=UNTIL_CHANGED)
 
 
-def _answer(query: Query, data: dict[Type, bytes], apex: bytes, counts: tuple[Count, ...] = ()) -> Reply:
+def _answer(query: Query, data: dict[int, bytes], apex: bytes, counts: tuple[Count, ...] = ()) -> Reply:
     """The record of the asked type, or NODATA with the SOA at `apex`."""
     for rtype, rdata in data.items():
         if rtype == query.rtype:

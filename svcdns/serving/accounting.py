@@ -12,7 +12,7 @@ from typing import Final
 from svcdns.chain.query import Query
 from svcdns.chain.routing import DROPPED, Route
 from svcdns.telemetry.counters import Counters, Family, MetricKind
-from svcdns.wire.codes import Type, rcode_text
+from svcdns.wire.codes import Type, rcode_text, type_text
 from svcdns.wire.reply import Count, Reply
 
 DURATIONS: Final = tuple(0.00025 * 2**i for i in range(16))
@@ -59,7 +59,7 @@ PANICS: Final = Family("coredns_panics_total", MetricKind.COUNTER, "Number of fa
 MAX_SHARED: Final = 8192
 
 _LABELLED: Final = {
-    int(t): t.name
+    t: type_text(t)
     for t in (
         Type.AAAA, Type.A, Type.CNAME, Type.DNSKEY, Type.DS, Type.MX, Type.NSEC3, Type.NSEC, Type.NS, Type.PTR, Type.RRSIG, Type.SOA,
         Type.SRV, Type.TXT, Type.HTTPS, Type.SVCB, Type.IXFR, Type.AXFR, Type.ANY,

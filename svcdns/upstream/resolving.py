@@ -52,7 +52,7 @@ def _from_system(host: str) -> list[str]:
     return list(dict.fromkeys(str(address[0]).partition("%")[0] for *_, address in found))
 
 
-def _addresses(host: str, rtype: Type, server: Address) -> list[str]:
+def _addresses(host: str, rtype: int, server: Address) -> list[str]:
     family = socket.AF_INET if rtype == Type.A else socket.AF_INET6
     answer = _ask(Question(names.from_text(host), rtype, Class.IN, RD), server).answer
     return [socket.inet_ntop(family, record.rdata) for record in answer if record.rtype == rtype]

@@ -6,11 +6,32 @@ Sources: the IANA DNS parameters registry, RFC 1035 §3.2 and §4.1.1, RFC 6895.
 
 from __future__ import annotations
 
-from enum import IntEnum
-from typing import Final
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Any, Final
 
 
-class Type(IntEnum):
+class Numbers(type):
+    """The class of classes that name numbers. They are used like an `IntEnum`, but a name is a plain attribute, its value a plain number:
+    up to Python 3.11 each use of an enum's member costs as much as a call.
+    """
+
+    __members__: Mapping[str, int]
+
+    def __init__(cls, name: str, bases: tuple[type, ...], fields: dict[str, Any]) -> None:
+        super().__init__(name, bases, fields)
+        cls.__members__ = MappingProxyType({key: value for key, value in fields.items() if isinstance(value, int)})
+
+    def __getitem__(cls, name: str) -> int:
+        """The number of that name. Raises KeyError."""
+        return cls.__members__[name]
+
+    def __iter__(cls) -> Iterator[int]:
+        """The numbers, as they stand in the class."""
+        return iter(cls.__members__.values())
+
+
+class Type(metaclass=Numbers):
     """RR TYPEs and QTYPEs."""
 
     A = 1
@@ -75,7 +96,7 @@ class Type(IntEnum):
     CAA = 257
 
 
-class Class(IntEnum):
+class Class(metaclass=Numbers):
     """CLASSes and QCLASSes."""
 
     IN = 1
@@ -86,7 +107,7 @@ class Class(IntEnum):
     ANY = 255
 
 
-class Rcode(IntEnum):
+class Rcode(metaclass=Numbers):
     """Response codes, extended ones (RFC 6891 §6.1.3) included."""
 
     NOERROR = 0
@@ -111,7 +132,7 @@ class Rcode(IntEnum):
     BADCOOKIE = 23
 
 
-class Opcode(IntEnum):
+class Opcode(metaclass=Numbers):
     """Kinds of query, RFC 1035 §4.1.1 and RFC 6895 §2.2."""
 
     QUERY = 0
@@ -131,9 +152,9 @@ AD: Final = 0x0020
 CD: Final = 0x0010
 OPCODE_MASK: Final = 0x7800
 
-_TYPES: Final = {int(t): t.name for t in Type}
-_CLASSES: Final = {int(c): c.name for c in Class}
-_RCODES: Final = {int(r): r.name for r in Rcode}
+_TYPES: Final = {number: name for name, number in Type.__members__.items()}
+_CLASSES: Final = {number: name for name, number in Class.__members__.items()}
+_RCODES: Final = {number: name for name, number in Rcode.__members__.items()}
 
 
 def type_text(number: int) -> str:

@@ -60,7 +60,7 @@ def _kinds(records: Iterable[Record]) -> tuple[list[Record], list[Record], list[
     exchanges: list[Record] = []
     kinds = {Type.CNAME: cnames, Type.A: addresses, Type.AAAA: addresses, Type.MX: exchanges}
     for record in records:
-        kinds.get(record.rtype, rest).append(record)  # type: ignore[call-overload]
+        kinds.get(record.rtype, rest).append(record)
     return cnames, rest, addresses, exchanges
 
 

@@ -37,7 +37,7 @@ class Policed:
             return "drop"
         if reply.edns is None:
             return "allow"
-        return {(Rcode.REFUSED, b"\0\x0f"): "block", (Rcode.NOERROR, b"\0\x11"): "filter"}[Rcode(reply.rcode), reply.edns.options[0][1]]
+        return {(Rcode.REFUSED, b"\0\x0f"): "block", (Rcode.NOERROR, b"\0\x11"): "filter"}[reply.rcode, reply.edns.options[0][1]]
 
 
 @pytest.mark.parametrize(

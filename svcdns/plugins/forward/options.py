@@ -25,7 +25,7 @@ from svcdns.wire.errors import NameTextError
 MAX_UPSTREAMS: Final = 15
 POLICIES: Final = ("random", "round_robin", "sequential")
 NOT_BUILT: Final = ("tls", "tls_servername", "doh_method")
-RCODES: Final = {**{rcode.name: int(rcode) for rcode in Rcode}, "NOTIMPL": int(Rcode.NOTIMP)}
+RCODES: Final = {**Rcode.__members__, "NOTIMPL": int(Rcode.NOTIMP)}
 DNS_PORT: Final = 53
 
 

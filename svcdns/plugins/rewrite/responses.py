@@ -234,7 +234,7 @@ def _name_at(record: Record) -> int | None:
         for _ in range(3):
             at += 1 + record.rdata[at]
         return at
-    return _NAME_AT.get(record.rtype)  # type: ignore[call-overload,no-any-return]
+    return _NAME_AT.get(record.rtype)
 
 
 def _renamed(name: bytes, change: Text) -> bytes:

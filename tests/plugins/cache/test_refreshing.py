@@ -10,7 +10,7 @@ import pytest
 from svcdns.chain.query import Answer, Query
 from svcdns.plugins.cache import Cache, refreshing
 from svcdns.telemetry.counters import Counters
-from svcdns.wire.codes import AA, AD, RA, RD, TC, Rcode
+from svcdns.wire.codes import AA, AD, RA, RD, TC, Rcode, rcode_text
 from svcdns.wire.reply import UNTIL_CHANGED, Reply, bare
 from tests.support import world
 
@@ -59,7 +59,7 @@ class Cached:
         """Rcode, last octet of the address, TTL."""
         reply = await self.ask()
         records = (*reply.answer, *reply.authority)
-        return " ".join([Rcode(reply.rcode).name, *(f"{record.rdata[-1]}/{record.ttl}" for record in records)])
+        return " ".join([rcode_text(reply.rcode), *(f"{record.rdata[-1]}/{record.ttl}" for record in records)])
 
     def counted(self, name: str) -> float:
         """A counter."""

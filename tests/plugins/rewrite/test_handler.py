@@ -9,7 +9,7 @@ import pytest
 from svcdns.chain.query import Answer, Query
 from svcdns.plugins.rewrite import PLUGIN, parse
 from svcdns.wire import names
-from svcdns.wire.codes import AA, CD, RD, TC, Class, Rcode, Type, type_text
+from svcdns.wire.codes import AA, CD, RD, TC, Rcode, class_text, type_text
 from svcdns.wire.reply import UNTIL_CHANGED, Edns, Reply, bare
 from tests.support import world
 
@@ -26,7 +26,7 @@ class Chain:
 
     def follow(self, query: Query) -> Answer:
         """Notes the question, and answers."""
-        self.asked.append(f"{names.to_text(query.name)} {Class(query.rclass).name} {type_text(query.rtype)}")
+        self.asked.append(f"{names.to_text(query.name)} {class_text(query.rclass)} {type_text(query.rtype)}")
         if self.reply is not None:
             return self.reply
         name = names.to_text(query.name)
@@ -230,7 +230,7 @@ class TestCname:
         asked: list[tuple[str, str]] = []
 
         def ask(query: Query) -> Answer:
-            asked.append((names.to_text(query.name), Type(query.rtype).name))
+            asked.append((names.to_text(query.name), type_text(query.rtype)))
             return found
 
         chain = Chain(rules, *(records or self.ALIAS))

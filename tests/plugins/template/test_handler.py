@@ -10,7 +10,7 @@ from svcdns.chain.query import Answer, Query
 from svcdns.plugins.template import PLUGIN, parse
 from svcdns.telemetry.counters import Counters
 from svcdns.wire import names
-from svcdns.wire.codes import AA, CD, RD, TC, Class, Rcode, Type
+from svcdns.wire.codes import AA, CD, RD, TC, Class, Rcode, type_text
 from svcdns.wire.reply import NOT_REUSABLE, UNTIL_CHANGED, Audience, Edns, Reply
 from tests.support import world
 
@@ -185,7 +185,7 @@ class TestCname:
         asked: list[str] = []
 
         def ask(query: Query) -> Answer:
-            asked.append(f"{names.to_text(query.name)} {Type(query.rtype).name}")
+            asked.append(f"{names.to_text(query.name)} {type_text(query.rtype)}")
             return found
 
         return run(self.TEXT, rtype=rtype, ask=ask), asked
