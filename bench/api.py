@@ -25,6 +25,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 from aiohttp import web
 
 from bench.cluster import NAMESPACE_LIST, SERVICES, SLICES, Cluster, moved, objects, slice_object
@@ -72,7 +73,7 @@ class Api:
         self.version += 1
         metadata = item["metadata"]
         metadata["resourceVersion"] = str(self.version)
-        body = json.dumps(item, separators=(",", ":")).encode()
+        body = msgspec.json.encode(item)
         self.kept[resource][f"{metadata.get('namespace', '')}/{metadata['name']}"] = body
         return body
 
