@@ -13,11 +13,12 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Final
 
-from svcdns.chain.routing import Encloser, Route
+from svcdns.chain.routing import Encloser
+from svcdns.serving.accounting import Tally
 from svcdns.wire import names
 from svcdns.wire.errors import FormError
 from svcdns.wire.question import read_plain_name
-from svcdns.wire.reply import Count, Owner
+from svcdns.wire.reply import Owner
 
 MOST: Final = 4096
 """Answers that are kept; one more, and all are made anew."""
@@ -29,17 +30,16 @@ _LENGTHS: Final = tuple(bytes((length,)) for length in range(256))
 
 
 class AbsentAnswer:
-    """The answer for all names of one length that an encloser lacks. `hits`, `folded`, `counts` and `route` are as of an `Entry`.
+    """The answer for all names of one length that an encloser lacks. Each use counts in `tally`.
 
     `head` is the reply's header behind the id, `tail` what follows its question; `beyond` are the octets of a request behind the question.
     """
 
-    __slots__ = ("beyond", "counts", "encloser", "folded", "head", "hits", "route", "tail")
+    __slots__ = ("beyond", "encloser", "head", "tail", "tally")
 
-    def __init__(self, head: bytes, tail: bytes, beyond: int, encloser: Encloser, counts: tuple[Count, ...], route: Route) -> None:
+    def __init__(self, head: bytes, tail: bytes, beyond: int, encloser: Encloser, tally: Tally) -> None:
         """Not used yet."""
-        self.head, self.tail, self.beyond, self.encloser, self.counts, self.route = head, tail, beyond, encloser, counts, route
-        self.hits = self.folded = 0
+        self.head, self.tail, self.beyond, self.encloser, self.tally = head, tail, beyond, encloser, tally
 
 
 class AbsentAnswers:
@@ -70,7 +70,7 @@ class AbsentAnswers:
                 return found
         return None
 
-    def note(self, packet: bytes, wire: bytes, encloser: Encloser, counts: tuple[Count, ...], route: Route) -> None:
+    def note(self, packet: bytes, wire: bytes, encloser: Encloser, tally: Tally) -> None:
         """Keeps the reply to a packet as the answer for all such names; it is to have come from the chain just now."""
         if packet[2] & 0xF8 or packet[4:10] != b"\0\1\0\0\0\0":
             return
@@ -85,7 +85,7 @@ class AbsentAnswers:
             self._known.clear()
         left = len(name) - len(encloser.key)
         shape = packet[2:12] + _LENGTHS[left] + packet[12 + left :]
-        self._known[shape] = AbsentAnswer(wire[2:12], wire[at + 4 :], beyond, encloser, counts, route)
+        self._known[shape] = AbsentAnswer(wire[2:12], wire[at + 4 :], beyond, encloser, tally)
         self._owners.update(encloser.owners)
 
     def forget(self, owners: Collection[Owner]) -> None:

@@ -56,7 +56,7 @@ RESPONSES: Final = Family(
 )
 PANICS: Final = Family("coredns_panics_total", MetricKind.COUNTER, "Number of failures inside a chain that were answered SERVFAIL.")
 
-MAX_SHARED: Final = 8192
+MAX_TALLIES: Final = 8192
 
 _LABELLED: Final = {
     t: type_text(t)
@@ -80,6 +80,19 @@ class Durations:
         self.seconds += seconds * times
 
 
+class Tally:
+    """Uses of compiled replies that count for the same: `hits` for ever, `folded` how many of them are in the counters already.
+
+    `counts` is what one use adds; `route` is whose duration histogram it goes into.
+    """
+
+    __slots__ = ("counts", "folded", "hits", "route")
+
+    def __init__(self, counts: tuple[Count, ...], route: Route) -> None:
+        self.counts, self.route = counts, route
+        self.hits = self.folded = 0
+
+
 class Accounts:
     """The server metrics of one listener, protocol and address family."""
 
@@ -88,7 +101,7 @@ class Accounts:
         self.counters, self._server, self._protocol, self._family = counters, server, protocol, str(family)
         self._counts: dict[tuple[str, str, int, int, str, bool], tuple[Count, ...]] = {}
         self._size_cells: dict[tuple[str, str], tuple[int, int]] = {}
-        self._shared: dict[tuple[Count, ...], tuple[Count, ...]] = {}
+        self._tallies: dict[tuple[Count, ...], Tally] = {}
         self._durations: dict[tuple[str, str], int] = {}
 
     def counts(self, query: Query, route: Route, reply: Reply) -> tuple[Count, ...]:
@@ -123,11 +136,14 @@ class Accounts:
             (second + len(SIZES) + 1, float(answered)),
         )
 
-    def share(self, counts: tuple[Count, ...]) -> tuple[Count, ...]:
-        """The one tuple that stands for all equal ones; so many are remembered that nearly all entries share theirs."""
-        if len(self._shared) >= MAX_SHARED:
-            self._shared.clear()
-        return self._shared.setdefault(counts, counts)
+    def tally(self, counts: tuple[Count, ...], route: Route) -> Tally:
+        """The one for such counts and that route; so many are remembered that nearly all entries share theirs."""
+        found = self._tallies.get(counts)
+        if found is None or found.route is not route:
+            if len(self._tallies) >= MAX_TALLIES:
+                self._tallies.clear()
+            found = self._tallies[counts] = Tally(counts, route)
+        return found
 
     def duration_cell(self, route: Route) -> int:
         """The first cell of the route's duration histogram."""

@@ -15,11 +15,12 @@ from collections.abc import Callable, Collection
 from typing import Final
 
 from svcdns.chain.query import Query
-from svcdns.chain.routing import DROPPED, Route
-from svcdns.serving.absent import AbsentAnswer, AbsentAnswers
+from svcdns.chain.routing import Route
+from svcdns.serving.absent import AbsentAnswers
+from svcdns.serving.accounting import Tally
 from svcdns.telemetry.clock import Clock
 from svcdns.wire.aging import aged
-from svcdns.wire.reply import Count, Owner, Reply
+from svcdns.wire.reply import Owner, Reply
 
 ENTRY_COST: Final = 450
 """Octets of objects that an entry takes besides its key and its wires, the owner index included; a test holds this."""
@@ -46,19 +47,21 @@ class Countdown:
 class Entry:
     """A compiled reply.
 
-    `wires` are the rotations, each a reply without its id. `hits` counts uses for ever, `folded` how many of them are in the
-    counters already. `counts` is what one hit adds. `deadline` is on the table's clock, infinite for answers that live until changed;
-    with a `countdown` it is the moment of the next step of the TTLs.
+    `wire` is the reply without its id, None where there are several rotations of it: these are `wires`, and `uses` says how many times one
+    of them went out, `turned` how many times before the last fold. Each use counts in `tally`, which entries share: so a use of an entry
+    with one wire writes nothing into it. `deadline` is on the table's clock, infinite for answers that live until changed; with a
+    `countdown` it is the moment of the next step of the TTLs.
     """
 
-    __slots__ = ("countdown", "counts", "deadline", "folded", "hits", "key", "owners", "route", "seen", "wires")
+    __slots__ = ("countdown", "deadline", "key", "owners", "seen", "tally", "turned", "uses", "wire", "wires")
 
-    def __init__(self, key: bytes, wires: tuple[bytes, ...], deadline: float, owners: tuple[Owner, ...], counts: tuple[Count, ...]) -> None:
+    def __init__(self, key: bytes, wires: tuple[bytes, ...], deadline: float, owners: tuple[Owner, ...], tally: Tally) -> None:
         """The first rotation has been used once, for the packet that made it."""
-        self.key, self.wires, self.deadline, self.owners, self.counts = key, wires, deadline, owners, counts
-        self.hits = self.folded = 1
+        self.key, self.deadline, self.owners, self.tally = key, deadline, owners, tally
+        self.wires = wires
+        self.wire = wires[0] if len(wires) == 1 else None
+        self.uses = self.turned = 1
         self.countdown: Countdown | None = None
-        self.route: Route = DROPPED
         self.seen: tuple[Query, Reply, Route] | None = None
         """What observers of the block are shown for each hit; only kept where there are observers."""
 
@@ -76,6 +79,7 @@ class Entry:
             return False
         steps = int(now - self.deadline) + 1
         self.wires = tuple(aged(wire, at, steps) for wire, at in zip(self.wires, countdown.offsets, strict=True))
+        self.wire = self.wires[0] if self.wire is not None else None
         self.deadline = min(self.deadline + steps, countdown.ends)
         return True
 
@@ -97,8 +101,10 @@ class AnswerTable:
         self.old: dict[bytes, Entry] = {}
         self._dying: dict[bytes, Entry] = {}
         """What no look-up finds any more, and the owner index still names; a few go with every entry that comes."""
-        self.touched: list[Entry | AbsentAnswer] = []
+        self.touched: list[Tally] = []
         """What has hits which are not in the counters yet."""
+        self.turning: list[Entry] = []
+        """Entries with rotations that were used since the last fold."""
         self.absent = AbsentAnswers()
         """Answers about names that are not there."""
         self._marks = bytearray()
@@ -126,6 +132,22 @@ class AnswerTable:
             return None
         self._admit(entry)
         return entry
+
+    def use(self, entry: Entry) -> bytes:
+        """The reply that an entry gives this time, without its id; its use is counted."""
+        tally = entry.tally
+        if tally.hits == tally.folded:
+            self.touched.append(tally)
+        tally.hits += 1
+        return entry.wire if entry.wire is not None else self.turn(entry)
+
+    def turn(self, entry: Entry) -> bytes:
+        """The next rotation of an entry that has several."""
+        uses, wires = entry.uses, entry.wires
+        if uses == entry.turned:
+            self.turning.append(entry)
+        entry.uses = uses + 1
+        return wires[uses % len(wires)]
 
     def sighted(self, key: bytes) -> bool:
         """Whether the key has been asked before; from now on it has.

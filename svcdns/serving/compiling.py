@@ -88,9 +88,10 @@ class Desk:
         found = table.absent.find(key)
         if found is None or table.sighted(key):
             return b""
-        if found.hits == found.folded:
-            table.touched.append(found)
-        found.hits += 1
+        tally = found.tally
+        if tally.hits == tally.folded:
+            table.touched.append(tally)
+        tally.hits += 1
         return found.head + key[10 : len(key) - found.beyond] + found.tail
 
     def _query(self, request: Request, client: Client, size: int, started: float) -> Query:
@@ -208,18 +209,17 @@ class _Order(msgspec.Struct, gc=False):
         desk, route, query = self.desk, self.route, self.query
         encloser = route.absent(query.key, query.rtype) if route.absent is not None else None
         if encloser is not None and desk.table.changes == self.changes and not desk.listener.is_divided(encloser.key):
-            desk.table.absent.note(self.packet, wire, encloser, desk.accounts.share(counts), route)
+            desk.table.absent.note(self.packet, wire, encloser, desk.accounts.tally(counts, route))
 
     def _store(self, reply: Reply, wires: tuple[bytes, ...], counts: tuple[Count, ...]) -> None:
         table = self.desk.table
         now = table.now()
         ends = UNTIL_CHANGED if reply.lifetime == UNTIL_CHANGED else now + reply.lifetime  # one object for nearly all of them
-        shared = self.desk.accounts.share(counts)
-        entry = Entry(self.key, tuple(wire[2:] for wire in wires), ends, reply.owners, shared)
+        tally = self.desk.accounts.tally(counts, self.route)
+        entry = Entry(self.key, tuple([wire[2:] for wire in wires]), ends, reply.owners, tally)
         if reply.next_second < reply.lifetime:
             entry.deadline = now + reply.next_second
             entry.countdown = Countdown(tuple(tuple(at - 2 for at in ttl_offsets(wire)) for wire in wires), ends)
-        entry.route = self.route
         if self.route.observers:
             entry.seen = (self.query, reply, self.route)
         table.put(entry)

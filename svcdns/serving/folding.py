@@ -9,36 +9,33 @@ from collections.abc import Callable
 
 from svcdns.chain.routing import Route
 from svcdns.serving.accounting import Durations
-from svcdns.serving.answer_table import Entry
 from svcdns.serving.compiling import Desk
 
 SLICE = 256
-"""Entries folded between two looks at the clock."""
+"""Tallies or entries folded between two looks at the clock."""
 TIRED = 8
 """Uses of each variant after which a load-balanced entry is compiled anew, in another random order."""
 
 
 def fold(desk: Desk, breathe: Callable[[], None]) -> None:
     """Adds the hits since the last time of one desk."""
-    table, touched = desk.table, desk.table.touched
-    table.touched = []
-    sums: dict[int, tuple[tuple[tuple[int, float], ...], int]] = {}
+    table, touched, turning = desk.table, desk.table.touched, desk.table.turning
+    table.touched, table.turning = [], []
     routes: dict[int, tuple[Route, int]] = {}
-    for number, entry in enumerate(touched):
+    for number, tally in enumerate(touched):
         if number % SLICE == SLICE - 1:
             breathe()
-        hits = entry.hits - entry.folded
-        entry.folded = entry.hits
-        _, before = sums.get(id(entry.counts), (None, 0))
-        sums[id(entry.counts)] = (entry.counts, before + hits)
-        _, before = routes.get(id(entry.route), (None, 0))
-        routes[id(entry.route)] = (entry.route, before + hits)
-        if isinstance(entry, Entry) and len(entry.wires) > 1 and entry.hits > TIRED * len(entry.wires):
+        hits = tally.hits - tally.folded
+        tally.folded = tally.hits
+        desk.accounts.add(tally.counts, hits)
+        _, before = routes.get(id(tally.route), (None, 0))
+        routes[id(tally.route)] = (tally.route, before + hits)
+    for number, entry in enumerate(turning):
+        if number % SLICE == SLICE - 1:
+            breathe()
+        entry.turned = entry.uses
+        if entry.uses > TIRED * len(entry.wires):
             table.drop(entry.key)
-    for number, (counts, hits) in enumerate(sums.values()):
-        if number % SLICE == SLICE - 1:
-            breathe()
-        desk.accounts.add(counts, hits)
     _fold_durations(desk, list(routes.values()))
 
 

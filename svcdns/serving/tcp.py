@@ -229,11 +229,7 @@ class TcpConnection(asyncio.Protocol):
 
     def _reuse(self, entry: Entry, packet: bytes, started: float, write: Callable[[bytes], None]) -> None:
         """Answers with a compiled reply."""
-        number = entry.hits
-        if number == entry.folded:
-            self._desk.table.touched.append(entry)
-        entry.hits = number + 1
-        wire = packet[:2] + entry.wires[number % len(entry.wires)]
+        wire = packet[:2] + self._desk.table.use(entry)
         write(wire)
         self._desk.durations.observe(perf_counter() - started, 1)
         if entry.seen is not None:

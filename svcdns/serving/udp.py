@@ -87,7 +87,7 @@ class UdpReader:
         started = perf_counter()
         table, batch = self.desk.table, self.batch
         data, lengths, replies, sizes = batch.data, batch.lengths, batch.replies, batch.sizes
-        known, absent, touch, now = table.young.get, self.desk.answer_absent, table.touched.append, table.now()
+        known, absent, touch, turn, now = table.young.get, self.desk.answer_absent, table.touched.append, table.turn, table.now()
         hits = missing = 0
         for number, at, key_at, length, reply_at, size in PLAIN_LAYOUT[:count]:
             key = data[key_at : at + lengths[length]]
@@ -103,12 +103,12 @@ class UdpReader:
                 missing += self._miss(LAYOUT[number], started)
                 known = table.young.get
                 continue
-            uses = entry.hits
-            if uses == entry.folded:
-                touch(entry)
-            entry.hits = uses + 1
-            wires = entry.wires
-            wire = data[at:key_at] + wires[uses % len(wires)]
+            tally = entry.tally
+            if tally.hits == tally.folded:
+                touch(tally)
+            tally.hits += 1
+            reply = entry.wire
+            wire = data[at:key_at] + (reply if reply is not None else turn(entry))
             octets = len(wire)
             if octets > REPLY_SIZE:
                 missing += self._alone(LAYOUT[number], wire)
@@ -153,11 +153,7 @@ class UdpReader:
 
     def _reuse(self, slot: Slot, entry: Entry, packet: bytes, client: Client | None, started: float) -> bool:
         """Puts a compiled reply into its slot, and shows it to observers; whether the slot stays empty."""
-        number = entry.hits
-        if number == entry.folded:
-            self.desk.table.touched.append(entry)
-        entry.hits = number + 1
-        wire = packet[:2] + entry.wires[number % len(entry.wires)]
+        wire = packet[:2] + self.desk.table.use(entry)
         empty = self._place(slot, wire)
         if entry.seen is not None and client is not None:
             self.desk.hit(entry, packet, client, len(wire), started)

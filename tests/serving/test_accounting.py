@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from svcdns.chain.routing import DROPPED, Route
-from svcdns.serving.accounting import DURATIONS, MAX_SHARED, SIZES, Accounts, is_counted
+from svcdns.serving.accounting import DURATIONS, MAX_TALLIES, SIZES, Accounts, is_counted
 from svcdns.telemetry.counters import Counters, samples
 from svcdns.wire.codes import Rcode
 from svcdns.wire.reply import Reply
@@ -44,21 +44,22 @@ def test_all_of_an_answer() -> None:
     assert sums["coredns_dns_response_size_bytes"][SIZES.index(1023.0)] == 2
 
 
-def test_counts_that_are_alike_are_one_object() -> None:
-    """A hundred thousand entries share a few of them."""
+def test_uses_that_count_alike_have_one_tally() -> None:
+    """A hundred thousand entries share a few of them; another route has its own."""
     accounts = Accounts(Counters(), "dns://:53", "udp", 1)
     one, other = (
-        accounts.share(accounts.counts(world.query(name), ROUTE, Reply()) + accounts.sizes(ROUTE, 40, 50)) for name in ("a.", "b.")
+        accounts.tally(accounts.counts(world.query(name), ROUTE, Reply()) + accounts.sizes(ROUTE, 40, 50), ROUTE) for name in ("a.", "b.")
     )
     assert one is other
+    assert accounts.tally(one.counts, DROPPED) is not one
 
 
-def test_what_is_shared_is_bounded() -> None:
+def test_tallies_are_bounded() -> None:
     """Sizes make many combinations, and whoever asks chooses them."""
     accounts = Accounts(Counters(), "dns://:53", "udp", 1)
-    for size in range(MAX_SHARED + 10):
-        accounts.share(accounts.sizes(ROUTE, size, size))
-    assert len(accounts._shared) <= MAX_SHARED
+    for size in range(MAX_TALLIES + 10):
+        accounts.tally(accounts.sizes(ROUTE, size, size), ROUTE)
+    assert len(accounts._tallies) <= MAX_TALLIES
 
 
 def test_durations() -> None:

@@ -8,6 +8,8 @@ import dns.message
 from hypothesis import given
 from hypothesis import strategies as st
 
+from svcdns.chain.routing import DROPPED
+from svcdns.serving.accounting import Tally
 from svcdns.serving.answer_table import ENTRY_COST, AnswerTable, Countdown, Entry
 from svcdns.wire.aging import ttl_offsets
 from svcdns.wire.message import encode_reply
@@ -20,7 +22,7 @@ FOREVER = float("inf")
 
 def entry(key: bytes, *owners: Owner, deadline: float = FOREVER, wire: bytes = b"reply") -> Entry:
     """A compiled reply."""
-    return Entry(key, (wire,), deadline, owners, ())
+    return Entry(key, (wire,), deadline, owners, Tally((), DROPPED))
 
 
 def table(budget: int = 1 << 20, clock: Clock | None = None) -> AnswerTable:
@@ -125,14 +127,14 @@ def test_ttls_go_down_when_an_entry_is_asked_for_and_not_before() -> None:
     request = accept(dns.message.make_query("a.b.", "A").to_wire())
     assert isinstance(request, Request)
     wire = encode_reply(request, Reply(answer=records("a.b. 10 IN A 192.0.2.1")), 512)
-    made = Entry(b"k", (wire[2:],), 0.5, (), ())
+    made = Entry(b"k", (wire[2:],), 0.5, (), Tally((), DROPPED))
     made.countdown = Countdown((tuple(at - 2 for at in ttl_offsets(wire)),), 9.5)
     found.put(made)
 
     def shown(now: float) -> tuple[int, float] | None:
         """TTL and next step."""
         entry = found.find(b"k", now)
-        return entry and (dns.message.from_wire(wire[:2] + entry.wires[0]).answer[0].ttl, entry.deadline)
+        return entry and (dns.message.from_wire(wire[:2] + found.use(entry)).answer[0].ttl, entry.deadline)
 
     assert [shown(now) for now in (0.0, 0.5, 1.4, 4.6, 9.4)] == [(10, 0.5), (9, 1.5), (9, 1.5), (5, 5.5), (1, 9.5)]
     assert shown(9.5) is None

@@ -160,9 +160,7 @@ def test_hits_are_folded_into_the_counters() -> None:
     entry = next(iter(world.table.young.values()))
     before = world.counters.values[cell]
     for _ in range(10):
-        if entry.hits == entry.folded:
-            world.table.touched.append(entry)
-        entry.hits += 1
+        world.table.use(entry)
     fold(world.desk, lambda: None)
     fold(world.desk, lambda: None)
     found = counted(world.counters)

@@ -6,7 +6,10 @@ import dns.message
 from hypothesis import given
 from hypothesis import strategies as st
 
-from svcdns.serving.folding import fold
+from svcdns.chain.routing import DROPPED
+from svcdns.serving.accounting import Tally
+from svcdns.serving.answer_table import Entry
+from svcdns.serving.folding import TIRED, fold
 from svcdns.serving.udp import SocketErrors, UdpReader
 from tests.support.desk import Place, bound
 from tests.support.world import Clock, counted
@@ -35,14 +38,14 @@ def test_every_question_is_counted_once(asked: list[tuple[int, bool]]) -> None:
 
 
 def test_long_work_lets_the_sockets_be_read() -> None:
-    """Between slices."""
+    """Between slices, of tallies and of entries that take turns; the latter go once they are tired."""
     place, breaths = Place("udp"), []
-    with bound() as sock, bound() as client:
-        reader = UdpReader(sock, place.desk, SocketErrors(place.counters, "dns://:53", Clock()), wildcard=False)
-        for number in range(600):
-            for _ in range(3):
-                client.sendto(dns.message.make_query(f"{number}.b.", "A", id=1).to_wire(), sock.getsockname())
-                reader.drain()
-                client.recv(512)
-        fold(place.desk, lambda: breaths.append(1))
-    assert len(breaths) >= 2
+    for number in range(600):
+        place.table.touched.append(Tally((), DROPPED))
+        entry = Entry(b"%d" % number, (b"one", b"two"), float("inf"), (), Tally((), DROPPED))
+        place.table.put(entry)
+        for _ in range(TIRED * 2 if number % 2 else 1):
+            place.table.turn(entry)
+    fold(place.desk, lambda: breaths.append(1))
+    assert len(breaths) == 4
+    assert len(place.table) == 300
