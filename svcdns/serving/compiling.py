@@ -24,7 +24,7 @@ from svcdns.serving.answer_table import AnswerTable, Countdown, Entry
 from svcdns.telemetry.clock import Clock
 from svcdns.wire import question
 from svcdns.wire.aging import ttl_offsets
-from svcdns.wire.codes import TC, Rcode
+from svcdns.wire.codes import TC, Rcode, Type
 from svcdns.wire.message import MAX_MESSAGE, encode_reply, turned, udp_limit
 from svcdns.wire.question import Request
 from svcdns.wire.reply import NOT_REUSABLE, UNTIL_CHANGED, Audience, Count, Edns, Reply, bare
@@ -35,6 +35,8 @@ Send = Callable[[bytes], None]
 ROTATIONS: Final = 32
 """Variants that a load-balanced answer is compiled in, where that shows every record."""
 MAX_ROTATIONS: Final = 64
+FRESH: Final = 30.0
+"""Seconds that a negative answer is kept: the serial in its SOA moves with changes that leave the answer right."""
 MAX_ROTATED_OCTETS: Final = 128 << 10
 TRUNCATED: Final = TC >> 8
 
@@ -215,6 +217,8 @@ class _Order(msgspec.Struct, gc=False):
         table = self.desk.table
         now = table.now()
         ends = UNTIL_CHANGED if reply.lifetime == UNTIL_CHANGED else now + reply.lifetime  # one object for nearly all of them
+        if any(record.rtype == Type.SOA for record in reply.authority):
+            ends = min(ends, now + FRESH)
         tally = self.desk.accounts.tally(counts, self.route)
         entry = Entry(self.key, tuple([wire[2:] for wire in wires]), ends, reply.owners, tally)
         if reply.next_second < reply.lifetime:

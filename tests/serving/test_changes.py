@@ -144,6 +144,20 @@ def check(found: bytes, expected: bytes, where: object) -> None:
         assert shown(found) == shown(expected), where
 
 
+def check_part(found: bytes, whole: bytes, where: object) -> None:
+    """A truncated reply has records of the whole one alone; `bufsize` may have truncated that too."""
+    part, rest = parse_message(found), parse_message(whole)
+    if not rest.flags & TC:
+        assert {*part.answer, *part.additional} <= {*rest.answer, *rest.additional}, where
+
+
+def roomy(packet: bytes) -> bytes:
+    """The same question with room for any answer."""
+    message = dns.message.from_wire(packet)
+    message.use_edns(0, message.ednsflags, 65_000)
+    return message.to_wire()
+
+
 def shown(wire: bytes) -> list[object]:
     """A reply without what may vary: the order of records, which of them a truncated one keeps, and the serial of a negative answer."""
     message = parse_message(wire)
@@ -190,7 +204,10 @@ async def test_no_compiled_reply_differs_from_a_fresh_one(worlds: tuple[World, W
             fresh.forget()
             expected = await fresh.ask(packet)
             for _ in range(2):
-                check(await compiled.ask(packet), expected, (number, change))
+                found = await compiled.ask(packet)
+                check(found, expected, (number, change))
+                if found[2] & TC >> 8:
+                    check_part(found, await fresh.ask(roomy(packet)), (number, change))
         if (number + 1) % (changes // CHECKPOINTS) == 0:
             chosen = names if changes > QUICK else rng.sample(names, 150)
             await check_names(compiled, state, chosen, tmp_path / str(number))

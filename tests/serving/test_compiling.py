@@ -12,7 +12,7 @@ from svcdns.chain.query import Answer, Query
 from svcdns.chain.routing import Listener, Route
 from svcdns.serving.accounting import Accounts
 from svcdns.serving.answer_table import AnswerTable
-from svcdns.serving.compiling import Desk, in_flight
+from svcdns.serving.compiling import FRESH, Desk, in_flight
 from svcdns.serving.folding import fold
 from svcdns.telemetry.counters import Counters, Family, MetricKind
 from svcdns.wire.codes import AA, RD, Rcode
@@ -75,6 +75,17 @@ def test_a_reply_goes_in_at_the_second_sighting() -> None:
     first, second = world.ask(), world.ask()
     assert len(world.table) == 1
     assert first[2:] == second[2:] == next(iter(world.table.young.values())).wires[0]
+
+
+def test_a_negative_answer_is_made_anew_in_time() -> None:
+    """Nothing tells of the serial in its SOA; the answer itself lives until it is changed."""
+    soa = records("b. 5 IN SOA ns.b. host.b. 1 2 3 4 5")
+    for authority, kept in (((), True), (soa, False)):
+        world = World(Reply(rcode=Rcode.NXDOMAIN, authority=authority, lifetime=UNTIL_CHANGED, owners=(("fact",),)))
+        world.ask(id=1), world.ask(id=1)
+        (key,) = world.table.young
+        assert world.table.find(key, world.clock() + FRESH - 1) is not None
+        assert (world.table.find(key, world.clock() + FRESH + 1) is not None) is kept
 
 
 def test_replies_that_may_not_be_reused_stay_out() -> None:
