@@ -34,6 +34,13 @@ def argument(line: Directive) -> Token:
     return arguments(line, 1, 1)[0]
 
 
+def alone(directives: Sequence[Directive]) -> None:
+    """Checks that none of them has arguments or options. Raises CorefileError."""
+    for directive in directives:
+        arguments(directive, 0, 0)
+        no_body(directive)
+
+
 def no_body(line: Directive) -> None:
     """The directive takes no block."""
     if line.body is not None:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import re
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from svcdns.chain.environment import Block, Environment
 from svcdns.chain.handler import Following, then
@@ -14,11 +12,11 @@ from svcdns.chain.query import Answer, Query
 from svcdns.corefile import reading
 from svcdns.corefile.blocks import Directive
 from svcdns.corefile.errors import CorefileError
+from svcdns.corefile.regex import Regex, regex
 from svcdns.wire.codes import type_text
 from svcdns.wire.names import to_text
 from svcdns.wire.reply import Reply
 
-MAX_PATTERN: Final = 10_000
 _LEVELS: Final = {"warning": logging.WARNING, "error": logging.ERROR, "info": logging.INFO, "debug": logging.DEBUG}
 
 
@@ -27,7 +25,7 @@ class Rule:
     """Errors like `pattern` are counted for `period` seconds and then logged in one line."""
 
     period: float
-    pattern: str
+    pattern: Regex
     level: int = logging.ERROR
     show_first: bool = False
 
@@ -60,12 +58,7 @@ def _rule(line: Directive) -> Rule:
     seconds = reading.duration(period)
     if seconds <= 0:
         raise CorefileError(period.position, f"'{period.text}' is not above 0")
-    if len(pattern.text) > MAX_PATTERN:
-        raise CorefileError(pattern.position, f"regular expression of {len(pattern.text)} characters; at most {MAX_PATTERN} are allowed")
-    try:
-        re.compile(pattern.text)
-    except re.error as error:
-        raise CorefileError(pattern.position, f"'{pattern.text}' is not a regular expression: {error}") from error
+    matching = regex(pattern)
     level, show_first = logging.ERROR, False
     for number, word in enumerate(rest):
         if word.text == "show_first":
@@ -74,7 +67,7 @@ def _rule(line: Directive) -> Rule:
             level = _LEVELS[reading.one_of(word, (*_LEVELS, "show_first"))]
         else:
             raise CorefileError(word.position, f"'{word.text}' is unknown; show_first was expected")
-    return Rule(seconds, pattern.text, level, show_first)
+    return Rule(seconds, matching, level, show_first)
 
 
 @dataclass(slots=True)
@@ -82,7 +75,6 @@ class _Pending:
     """A rule with the errors that it has caught in this period."""
 
     rule: Rule
-    matches: Callable[[str], Any]
     count: int = 0
     until: float = field(default=0.0)
 
@@ -95,7 +87,7 @@ class Errors:
     def __init__(self, options: Options, environment: Environment) -> None:
         """Logs to the environment's logger, by its clock."""
         self._log, self._clock = environment.log, environment.clock
-        self._pending = [_Pending(rule, re.compile(rule.pattern).search) for rule in options.rules]
+        self._pending = [_Pending(rule) for rule in options.rules]
 
     def handle(self, query: Query, following: Following) -> Answer:
         """Asks on, and looks at what comes back."""
@@ -125,7 +117,7 @@ class Errors:
 
     def _report(self, line: str, text: str) -> None:
         for pending in self._pending:
-            if pending.matches(text):
+            if pending.rule.pattern.find(text) is not None:
                 pending.count += 1
                 if pending.count == 1:
                     pending.until = self._clock() + pending.rule.period
@@ -137,7 +129,7 @@ class Errors:
     def _summarise(self, pending: _Pending) -> None:
         rule, count, pending.count = pending.rule, pending.count, 0
         if count > (1 if rule.show_first else 0):
-            self._log.log(rule.level, "%d errors like '%s' occurred in last %s", count, rule.pattern, _duration_text(rule.period))
+            self._log.log(rule.level, "%d errors like '%s' occurred in last %s", count, rule.pattern.text, _duration_text(rule.period))
 
 
 def _duration_text(seconds: float) -> str:

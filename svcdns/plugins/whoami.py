@@ -23,9 +23,7 @@ class Options:
 
 def parse(block: Block) -> Options:
     """Checks that the directive stands alone. Raises CorefileError."""
-    for directive in block.directives:
-        reading.arguments(directive, 0, 0)
-        reading.no_body(directive)
+    reading.alone(block.directives)
     return Options()
 
 

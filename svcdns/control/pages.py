@@ -1,0 +1,119 @@
+"""What control's pages show, and the probe of /health that control makes itself (spec C-health, C-ready, M1)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import Final
+
+import aiohttp
+from aiohttp import web
+
+from svcdns.chain.routing import Listener
+from svcdns.control import metrics
+from svcdns.control.http import Address, HttpPages
+from svcdns.control.setup import Setup
+from svcdns.control.workers import Workers
+from svcdns.plugins import health, reload
+from svcdns.telemetry.counters import Counters
+from svcdns.telemetry.logging import plugin_logger
+from svcdns.telemetry.shared import State
+
+SLOW: Final = 1.0
+"""Seconds of a health request that are worth a line."""
+
+log = logging.getLogger("svcdns")
+
+
+class Pages:
+    """/health, /ready and /metrics of the setup that serves."""
+
+    def __init__(self, workers: Workers, counters: Counters, regions: list[memoryview], watching: Callable[[], bool]) -> None:
+        """`regions` of the shared mapping, control's first; `watching` says whether there is a cluster to wait for."""
+        self._workers, self._counters, self._watching = workers, counters, watching
+        self._registry = metrics.registry(regions)
+        self._http = HttpPages({"/health": self._health, "/ready": self._ready, "/metrics": self._metrics})
+
+    async def serve(self, setup: Setup) -> None:
+        """Serves the pages that a setup wants, and no others. Raises HttpListenError, and then nothing has changed."""
+        out: dict[Address, set[str]] = {}
+        for name, path in (("health", "/health"), ("ready", "/ready"), ("prometheus", "/metrics")):
+            for options in setup.options(name):
+                out.setdefault(options.address, set()).add(path)
+        await self._http.serve({address: frozenset(paths) for address, paths in out.items()})
+
+    async def unready(self) -> None:
+        """Takes /ready away."""
+        await self._http.without("/ready")
+
+    async def close(self) -> None:
+        """Serves nothing any more."""
+        await self._http.serve({})
+
+    async def _health(self, _request: web.Request) -> web.Response:
+        return web.Response(text="OK") if self._workers.alive() else web.Response(status=503, text="no worker answers")
+
+    async def _ready(self, _request: web.Request) -> web.Response:
+        states = self._workers.states()
+        if all(one == State.SERVING for one in states):
+            return web.Response(text="OK")
+        unsynced = any(one in (State.UNSYNCED, State.SERVING_UNSYNCED, State.STARTING) for one in states)
+        names = "kubernetes" if unsynced and self._watching() else "worker"
+        log.info('Plugins not ready: "%s"', names)
+        return web.Response(status=503, text=names)
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        body, content_type = metrics.page(self._registry, request.headers.get("Accept", ""))
+        return web.Response(body=body, headers={"Content-Type": content_type})
+
+    # -- the probe
+
+    async def check(self, setup: Callable[[], Setup]) -> None:
+        """Asks our own /health once a second, as a probe would."""
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=3), trust_env=False) as session:
+            while True:
+                await asyncio.sleep(1.0)
+                for options in setup().options("health"):
+                    await self._check_once(session, options.address)
+
+    async def _check_once(self, session: aiohttp.ClientSession, address: Address) -> None:
+        host, port = address
+        shown = f"[{host}]" if ":" in host else host or "127.0.0.1"
+        began = time.monotonic()
+        try:
+            async with session.get(f"http://{shown}:{port}/health") as response:
+                await response.read()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            self._counters.count(health.FAILURES)
+            plugin_logger("health").warning("Local health request failed: %s", error)
+            return
+        took = time.monotonic() - began
+        self._counters.observe(health.DURATION, self._counters.cell(health.DURATION), took)
+        if took > SLOW:
+            plugin_logger("health").warning("Local health request took more than 1s: %.3fs", took)
+
+
+def note_build(counters: Counters) -> None:
+    """Shows what runs, and the counters of what has not happened yet."""
+    counters.set(counters.cell(metrics.BUILD_INFO, *metrics.build_labels()), 1)
+    counters.cell(health.FAILURES)
+    counters.cell(reload.FAILED)
+
+
+def note_plugins(counters: Counters, setup: Setup) -> None:
+    """Shows the plugins of each server and zone."""
+    counters.clear(metrics.PLUGIN_ENABLED)
+    for block, hosts in zip(setup.plans, setup.hosts, strict=True):
+        for key in block.keys:
+            for host in hosts:
+                server = Listener(host, key.port).server
+                for name in block.options:
+                    counters.set(counters.cell(metrics.PLUGIN_ENABLED, server, key.zone, "", name), 1)
+
+
+def note_version(counters: Counters, setup: Setup) -> None:
+    """Shows which Corefile was loaded last."""
+    counters.clear(reload.VERSION)
+    counters.set(counters.cell(reload.VERSION, "sha512", setup.corefile.digest), 1)

@@ -1,0 +1,155 @@
+"""The workers as control sees them: a feed to each, the chains that each has built, and the state that each shows.
+
+What a worker that joins has to be told is kept here: data of plugins, the chains that serve, and the views that these use.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from svcdns.cluster.changes import Complete
+from svcdns.cluster.sources.feed import Changed, Configure, Configured, Data, Fatal, Swap, ToControl
+from svcdns.control.feeds import Feed
+from svcdns.control.store import Key, View
+from svcdns.errors import SvcdnsError
+from svcdns.telemetry.shared import State, heartbeat, state
+
+BUILD_PATIENCE: Final = 10.0
+"""Seconds that workers may take to build chains."""
+SILENCE: Final = 3.0
+
+
+Contents = Mapping[tuple[str, str], bytes]
+"""What plugins' files hold, by plugin and key."""
+
+
+class BuildError(SvcdnsError):
+    """The chains cannot be built, or not in time."""
+
+
+class Workers:
+    """All workers of the server. `count` is how many there are to be."""
+
+    def __init__(
+        self, views: Mapping[int, View], regions: Sequence[memoryview], epoch: int, fatal: Callable[[str], None]
+    ) -> None:
+        """`regions` of the shared mapping, those of workers alone; `fatal` is told why the server has to end."""
+        self.count = 1
+        self._views, self._regions, self._epoch, self._fatal = views, regions, epoch, fatal
+        self._feeds: dict[int, Feed] = {}
+        self._data: Contents = {}
+        self._order: Configure | None = None
+        self._live = False
+        self._building = 0
+        self._built: dict[int, str] = {}
+        self._changed = asyncio.Event()
+        self._beaten = False
+
+    # -- what they are told
+
+    def joined(self, slot: int, fd: int) -> None:
+        """A worker has started; `fd` is control's end of its feed."""
+        old = self._feeds.pop(slot, None)
+        if old is not None:
+            old.close()
+        self._built.pop(slot, None)
+        feed = self._feeds[slot] = Feed(slot, socket.socket(fileno=fd), self._views, self._heard)
+        feed.begin(self._epoch)
+        if self._order is not None:
+            self._introduce(feed, self._order)
+        self._changed.set()
+
+    def begin(self, order: Configure, data: Contents) -> None:
+        """The first chains, which workers are to build."""
+        self._order, self._data, self._building = order, data, order.generation
+        for feed in self._feeds.values():
+            self._introduce(feed, order)
+
+    def _introduce(self, feed: Feed, order: Configure) -> None:
+        """Tells a worker all: data, chains, the cluster."""
+        for (plugin, key), payload in self._data.items():
+            feed.put(Data(plugin, key, payload))
+        feed.put(order)
+        if self._live:
+            feed.put(Swap(order.generation))
+        for source in order.sources:
+            feed.everything(self._views[source.number])
+
+    def build(self, order: Configure, new_views: Sequence[int]) -> None:
+        """Further chains, to be built beside those that serve; and what is in the views that nobody knows yet."""
+        self._building = order.generation
+        self._built.clear()
+        self._broadcast(order)
+        for number in new_views:
+            for feed in self._feeds.values():
+                feed.everything(self._views[number])
+
+    async def built(self) -> None:
+        """Waits until every worker has built the chains that it was told last. Raises BuildError."""
+        deadline = time.monotonic() + BUILD_PATIENCE
+        while len(self._feeds) < self.count or not all(slot in self._built for slot in self._feeds):
+            self._changed.clear()
+            try:
+                await asyncio.wait_for(self._changed.wait(), max(0.0, deadline - time.monotonic()))
+            except TimeoutError:
+                raise BuildError("gave up waiting for the workers to build their chains") from None
+        errors = [error for error in self._built.values() if error]
+        if errors:
+            raise BuildError(errors[0])
+
+    def use(self, order: Configure) -> None:
+        """Whoever joins from now on builds these chains."""
+        self._order = order
+
+    def swap(self) -> None:
+        """The chains that were told last serve from now on."""
+        assert self._order is not None
+        self._live = True
+        self._broadcast(Swap(self._order.generation))
+
+    def update(self, data: Contents) -> None:
+        """What plugins' files hold now."""
+        before, self._data = self._data, data
+        for (plugin, key), payload in data.items():
+            if before.get((plugin, key)) != payload:
+                self._broadcast(Data(plugin, key, payload))
+
+    def tell(self, view: View, difference: Key | Complete | None) -> None:
+        """A difference in the cluster; None says that the serials have moved."""
+        for feed in self._feeds.values():
+            if isinstance(difference, Key):
+                feed.tell(difference)
+            elif isinstance(difference, Complete):
+                feed.put(Changed(view.number, difference))
+            else:
+                feed.serials(view)
+
+    def _broadcast(self, content: Any) -> None:
+        for feed in self._feeds.values():
+            feed.put(content)
+
+    # -- what they say and show
+
+    def _heard(self, slot: int, content: ToControl) -> None:
+        match content:
+            case Configured():
+                if content.generation == self._building:
+                    self._built[slot] = content.error
+                    self._changed.set()
+            case Fatal():
+                self._fatal(content.message)
+
+    def states(self) -> list[State]:
+        """The state of each, in order of their slots."""
+        return [state(region) for region in self._regions[: self.count]]
+
+    def alive(self) -> bool:
+        """Whether any of them beats, or none has begun to yet."""
+        now = time.monotonic()
+        beats = [heartbeat(region) for region in self._regions[: self.count]]
+        self._beaten = self._beaten or any(beats)
+        return not self._beaten or any(now - beat <= SILENCE for beat in beats)
