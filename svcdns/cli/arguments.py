@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -31,6 +32,10 @@ def parser(prog: str) -> argparse.ArgumentParser:
     out.add_argument("-pin", "--pin", action="store_true", help="keep each worker on a processor of its own (svcdns alone has this)")
     out.add_argument("-plugins", "--plugins", action="store_true", help="list the plugins that are built, and exit")
     out.add_argument("-quiet", "--quiet", action="store_true", help="do not print zones and version at start")
+    out.add_argument(
+        "-state", "--state", metavar="FOLDER", default=os.environ.get("SVCDNS_STATE"),
+        help="keep there what outlives a start: the last good Corefile (default: SVCDNS_STATE; svcdns alone has this)",
+    )  # fmt: skip
     out.add_argument("-version", "--version", action="store_true", help="print the version, and exit")
     out.add_argument("-help", action="help", help=argparse.SUPPRESS)
     out.add_argument("rest", nargs="*", help=argparse.SUPPRESS)

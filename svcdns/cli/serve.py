@@ -27,7 +27,7 @@ def run(argv: Sequence[str], prog: str = "svcdns") -> int:
         return 1
     from svcdns.supervisor import process
 
-    options = {"conf": arguments.conf, "port": arguments.port, "quiet": arguments.quiet}
+    options = {"conf": arguments.conf, "port": arguments.port, "quiet": arguments.quiet, "state": arguments.state}
     return process.run(["--options", json.dumps(options)], arguments.pidfile, pin=arguments.pin)
 
 

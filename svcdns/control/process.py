@@ -14,12 +14,14 @@ import random
 import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from svcdns import __version__
 from svcdns.cluster.sources.feed import Configure
 from svcdns.control.pages import Pages, note_build, note_plugins, note_version
 from svcdns.control.setup import Setup, periods, prepare, refreshed, work_out
+from svcdns.control.state_folder import FALLBACK, StateError, StateFolder
 from svcdns.control.views import Views
 from svcdns.control.workers import Workers
 from svcdns.corefile.load import load
@@ -46,12 +48,13 @@ class StartError(SvcdnsError):
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the command line said. `again` means that a control process before this one has served."""
+    """What the command line said. `again` means that a control process before this one has served; `state` names the state folder."""
 
     conf: str | None
     port: int
     quiet: bool
     again: bool = False
+    state: str | None = None
 
 
 class Control:
@@ -69,6 +72,8 @@ class Control:
         self._pages = Pages(self._workers, self._counters, regions, lambda: self._setup is not None and bool(self._setup.views))
         self._setup: Setup | None = None
         self._configure: Configure | None = None
+        self._state = StateFolder(Path(options.state)) if options.state else None
+        self._fell_back = False
         self._listening: asyncio.Future[str] | None = None
         self._reload_asked = asyncio.Event()
         self._stop_asked = asyncio.Event()
@@ -138,6 +143,8 @@ class Control:
         self._workers.swap()
         await self._synced(setup)
         await self._listen(setup)
+        if not self._fell_back:
+            await asyncio.to_thread(self._keep, setup)
         note_plugins(self._counters, setup)
         for line in setup.corefile.warnings:
             log.warning("%s", line.removeprefix("Warning: "))
@@ -153,10 +160,39 @@ class Control:
             try:
                 return await asyncio.to_thread(prepare, self._options.conf, self._options.port)
             except SvcdnsError as error:
+                kept = await asyncio.to_thread(self._last_good, error)
+                if kept is not None:
+                    return kept
                 if not self._options.again:
                     raise
                 log.error("Corefile: %s; the workers serve what they have", error)
                 await asyncio.sleep(RETRY)
+
+    def _last_good(self, error: SvcdnsError) -> Setup | None:
+        """The set-up of the Corefile that served last, as the present one cannot be used; None where there is none of use."""
+        if self._state is None:
+            return None
+        try:
+            kept = self._state.last_good()
+            setup = work_out(kept.corefile, {}) if kept is not None else None
+        except SvcdnsError as reason:
+            log.error("the last good Corefile cannot be used: %s", reason)
+            return None
+        if kept is not None:
+            when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(kept.time))
+            log.error("Corefile: %s; serving the one that was good last, of %s", error, when)
+            self._counters.set(self._counters.cell(FALLBACK), 1)
+            self._fell_back = True
+        return setup
+
+    def _keep(self, setup: Setup) -> None:
+        """Notes down that this Corefile serves."""
+        if self._state is not None:
+            self._counters.set(self._counters.cell(FALLBACK), 0)
+            try:
+                self._state.keep(setup.corefile, time.time())
+            except StateError as error:
+                log.warning("%s", error)
 
     def _order(self, setup: Setup) -> Configure:
         self._generation += 1
@@ -279,6 +315,7 @@ class Control:
             self._counters.count(reload.FAILED)
             return
         note_version(self._counters, setup)
+        await asyncio.to_thread(self._keep, setup)
         log.info("Reloading complete")
 
     async def _take_over(self, setup: Setup, new: list[int]) -> None:

@@ -128,6 +128,29 @@ def test_reload_takes_a_new_corefile_and_refuses_a_bad_one(server: Server) -> No
     until("the count of the first question too", lambda: server.metric(r"coredns_dns_requests_total") >= 3)
 
 
+def test_a_bad_corefile_at_a_start(tmp_path: Path) -> None:
+    """With a state folder the last good one serves, loudly, until the file is right again; without one the start ends."""
+    (tmp_path / "cluster.yaml").write_text(CLUSTER)
+    with Server(tmp_path, BOUND, "-state", str(tmp_path / "state")) as server:
+        server.until_ready()
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(PATIENCE) == 0
+        server.write(BOUND.replace("ttl 30", "ttl never"))
+        server.process = server.launch()
+        server.until_ready()
+        assert server.records(WEB) == ["10.96.0.20"]
+        assert "'never' is not a whole number" in server.log
+        assert "serving the one that was good last" in server.log
+        assert server.metric("svcdns_corefile_fallback") == 1
+        server.write(BOUND.replace("ttl 30", "ttl 31"))
+        server.process.send_signal(signal.SIGUSR1)
+        server.until_logged("Reloading complete")
+        assert server.metric("svcdns_corefile_fallback") == 0
+    with Server(tmp_path, BOUND.replace("ttl 30", "ttl never")) as server:
+        assert server.process.wait(PATIENCE) == 1
+        assert "Corefile:" in server.log
+
+
 def test_a_reload_moves_to_another_address(server: Server) -> None:
     """New sockets are bound before old ones close; a page moves too."""
     server.write(BOUND.replace("bind 127.0.0.1", "bind 127.0.0.2"))
