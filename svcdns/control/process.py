@@ -18,10 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from svcdns import __version__
+from svcdns.cluster.changes import Complete
 from svcdns.cluster.sources.feed import Configure
 from svcdns.control.pages import Pages, note_build, note_plugins, note_version
 from svcdns.control.setup import Setup, periods, prepare, refreshed, work_out
 from svcdns.control.state_folder import FALLBACK, StateError, StateFolder
+from svcdns.control.store import Key, View
 from svcdns.control.views import Views
 from svcdns.control.workers import Workers
 from svcdns.corefile.load import load
@@ -67,7 +69,7 @@ class Control:
         self._kubernetes_log = plugin_logger("kubernetes")
         self._reload_log = plugin_logger("reload")
         self._generation = time.time_ns() // 1_000_000
-        self._views = Views(self._counters, self._kubernetes_log, lambda view, difference: self._workers.tell(view, difference))
+        self._views = Views(self._counters, self._kubernetes_log, self._tell)
         self._workers = Workers(self._views.by_number, regions[1:], self._generation, self._fatal)
         self._pages = Pages(self._workers, self._counters, regions, lambda: self._setup is not None and bool(self._setup.views))
         self._setup: Setup | None = None
@@ -79,6 +81,9 @@ class Control:
         self._stop_asked = asyncio.Event()
         self._exit_asked = asyncio.Event()
         self._tasks: list[asyncio.Task[Any]] = []
+
+    def _tell(self, view: View, difference: Key | Complete | None) -> None:
+        self._workers.tell(view, difference)
 
     @property
     def _serving(self) -> Setup:
@@ -337,7 +342,9 @@ class Control:
         self._apply_debug(setup)
         note_plugins(self._counters, setup)
         if setup.workers != self._workers.count:
-            log.warning("multisocket: %d workers from the next start on; a reload keeps the %d there are", setup.workers, self._workers.count)
+            log.warning(
+                "multisocket: %d workers from the next start on; a reload keeps the %d there are", setup.workers, self._workers.count
+            )
 
     async def _lists_complete(self, numbers: list[int], patience: float) -> None:
         """A new view is listed before it serves, as long as the start-up time allows."""

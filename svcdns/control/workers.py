@@ -34,9 +34,7 @@ class BuildError(SvcdnsError):
 class Workers:
     """All workers of the server. `count` is how many there are to be."""
 
-    def __init__(
-        self, views: Mapping[int, View], regions: Sequence[memoryview], epoch: int, fatal: Callable[[str], None]
-    ) -> None:
+    def __init__(self, views: Mapping[int, View], regions: Sequence[memoryview], epoch: int, fatal: Callable[[str], None]) -> None:
         """`regions` of the shared mapping, those of workers alone; `fatal` is told why the server has to end."""
         self.count = 1
         self._views, self._regions, self._epoch, self._fatal = views, regions, epoch, fatal
