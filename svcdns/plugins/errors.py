@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from svcdns.chain.environment import Block, Environment
@@ -91,13 +92,13 @@ class Errors:
 
     def handle(self, query: Query, following: Following) -> Answer:
         """Asks on, and looks at what comes back."""
+        reply = following(query)
+        return self._seen(query, reply) if isinstance(reply, Reply) else then(reply, partial(self._seen, query))
 
-        def look(reply: Reply) -> Reply:
-            if reply.error:
-                self._report(f"{reply.rcode} {to_text(query.key)} {type_text(query.rtype)}: {reply.error}", reply.error)
-            return reply
-
-        return then(following(query), look)
+    def _seen(self, query: Query, reply: Reply) -> Reply:
+        if reply.error:
+            self._report(f"{reply.rcode} {to_text(query.key)} {type_text(query.rtype)}: {reply.error}", reply.error)
+        return reply
 
     def alike(self, zone: bytes) -> bool:  # noqa: ARG002 - a negative answer is no error, whatever its zone
         """Every name alike."""

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
 from time import perf_counter
 from typing import Any, Final
 
 import msgspec
 
 from svcdns.chain.query import Client
-from svcdns.serving.answer_table import Entry
 from svcdns.serving.compiling import Desk
 from svcdns.serving.draining import DrainingLoop
 
@@ -34,6 +32,8 @@ BUFFER: Final = 2 * 65537
 """Octets of a connection that may wait unread before the socket is left alone."""
 
 
+_LEAST: Final = 2 + 12
+"""Octets of the shortest question with its length."""
 CHUNK: Final = 4096
 """Octets read at once where the selector drains the connection."""
 
@@ -100,21 +100,23 @@ class TcpConnection(asyncio.Protocol):
             if not self.eof_received():
                 self._transport.close()
             return True
-        if self._buffer or self._busy or self._paused or self._closing or int.from_bytes(data[:2], "big") != len(data) - 2:
+        if self._buffer or self._busy or self._paused or self._closing or len(data) < _LEAST or data[0] << 8 | data[1] != len(data) - 2:
             self.data_received(data)
             return True
-        table, packet = self._desk.table, data[2:]
-        entry, now = table.young.get(self._desk.key(packet, self._client)), table.now()
-        if entry is None or entry.deadline <= now or self._transport.get_write_buffer_size():
+        desk = self._desk
+        table, now = desk.table, desk.table.now()
+        entry = table.young.get(data[4:] if desk.listener.classes is None else desk.key(data[2:], self._client))
+        if entry is None or entry.deadline <= now or entry.seen is not None or self._transport.get_write_buffer_size():
             self.data_received(data)
             return True
         self._deadline = now + self._timeouts.idle
-        self._reuse(entry, packet, started, self._write_at_once)
+        reply = table.use(entry)
+        self._write_at_once((len(reply) + 2).to_bytes(2, "big") + data[2:4] + reply)
+        desk.durations.observe(perf_counter() - started, 1)
         return False
 
-    def _write_at_once(self, wire: bytes) -> None:
+    def _write_at_once(self, message: bytes) -> None:
         """Writes past the transport, which has nothing to write; what the kernel does not take goes through it."""
-        message = len(wire).to_bytes(2, "big") + wire
         try:
             written = os.write(self._fd, message)
         except BlockingIOError:
@@ -222,18 +224,14 @@ class TcpConnection(asyncio.Protocol):
         table = self._desk.table
         entry = table.find(self._desk.key(packet, self._client), table.now())
         if entry is not None:
-            self._reuse(entry, packet, started, self._write)
+            wire = packet[:2] + table.use(entry)
+            self._write(wire)
+            self._desk.durations.observe(perf_counter() - started, 1)
+            if entry.seen is not None:
+                self._desk.hit(entry, packet, self._client, len(wire), started)
             return
         self._busy = True
         self._desk.answer(packet, self._client, self._reply, started, self)
-
-    def _reuse(self, entry: Entry, packet: bytes, started: float, write: Callable[[bytes], None]) -> None:
-        """Answers with a compiled reply."""
-        wire = packet[:2] + self._desk.table.use(entry)
-        write(wire)
-        self._desk.durations.observe(perf_counter() - started, 1)
-        if entry.seen is not None:
-            self._desk.hit(entry, packet, self._client, len(wire), started)
 
     def _reply(self, wire: bytes) -> None:
         self._busy = False

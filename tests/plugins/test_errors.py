@@ -6,6 +6,7 @@ import logging
 
 import pytest
 
+from svcdns.corefile.regex import compiled
 from svcdns.plugins.errors import Errors, Rule
 from svcdns.wire.codes import Rcode
 from svcdns.wire.reply import Reply, bare

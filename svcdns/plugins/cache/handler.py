@@ -94,7 +94,7 @@ class Cache:
     def _missed(self, asked: Asked) -> Answer:
         query, spelling = asked.query, self._keeper.spelling(asked)
         if spelling is None or spelling.name == query.name:
-            answer = asked.following(query.changed(flags=query.flags | AD))
+            answer = asked.following(msgspec.structs.replace(query, flags=query.flags | AD))
             return then(answer, lambda reply: self._keeper.take(asked, reply).reply)
         left = spelling.until - asked.now
 
