@@ -34,7 +34,7 @@ def growth(run: Run) -> None:
         servers = []
         for size in sizes:
             run.say(f"growth: a cluster of {size:,}")
-            servers += [(size, one) for one in stages.enter_context(run.stage(Cluster(size), run.peers("coredns"))).servers.values()]
+            servers += [(size, one) for one in stages.enter_context(run.stage(Cluster(size), run.peers("nsd", "coredns"))).servers.values()]
         for _ in run.rounds("growth"):
             for size, server in servers:
                 with run.trying("growth", server.name):
