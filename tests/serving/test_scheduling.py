@@ -9,6 +9,8 @@ import sys
 
 import pytest
 
+from svcdns.serving.scheduling import SLICE, ask_for_short_slices
+
 ASK = """
 import ctypes, struct, sys
 from svcdns.serving import scheduling
@@ -26,12 +28,10 @@ def test_a_worker_gets_short_slices() -> None:
     shown = subprocess.run([sys.executable, "-c", ASK], check=True, capture_output=True, text=True).stdout.split()
     nice = os.getpriority(os.PRIO_PROCESS, 0)
     assert shown[:4] == ["True", "0", "0", str(nice)]
-    assert shown[5] in ("100000", "0")
+    assert shown[5] in (str(SLICE), "0")
 
 
 def test_elsewhere_nothing_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a machine whose system calls are not known."""
     monkeypatch.setattr("platform.machine", lambda: "pdp11")
-    from svcdns.serving.scheduling import ask_for_short_slices
-
     assert not ask_for_short_slices()
