@@ -14,7 +14,7 @@ from typing import Final, Protocol
 import msgspec
 
 from svcdns.chain.query import Query
-from svcdns.plugins.rewrite.responses import OptionAdded, OptionReplaced
+from svcdns.plugins.rewrite.responses import OptionReverted
 from svcdns.plugins.rewrite.rules import Asked, Responses
 from svcdns.wire import names
 from svcdns.wire.reply import Edns
@@ -117,11 +117,11 @@ class OptionRule:
             return ()
         if at is not None and self.action in ("set", "replace"):
             self._put(asked, (*options[:at], (self.code, data), *options[at + 1 :]))
-            return (OptionReplaced(self.code, options[at][1]),) if self.revert else ()
+            return (OptionReverted(self.code, options[at][1]),) if self.revert else ()
         if self.action == "replace" or (at is not None and not isinstance(self.data, Fixed)):
             return None
         self._put(asked, (*options, (self.code, data)))
-        return (OptionAdded(self.code),) if self.revert else ()
+        return (OptionReverted(self.code),) if self.revert else ()
 
     def _put(self, asked: Asked, options: tuple[tuple[int, bytes], ...]) -> None:
         assert asked.query.edns is not None

@@ -15,7 +15,7 @@ from svcdns.chain.handler import Following, steps
 from svcdns.chain.query import Answer, Query
 from svcdns.plugins.rewrite.edns import OptionRule
 from svcdns.plugins.rewrite.options import Options
-from svcdns.plugins.rewrite.responses import Draft, OptionAdded, OptionReplaced, ResponseRule, rewritten
+from svcdns.plugins.rewrite.responses import Draft, OptionReverted, ResponseRule, rewritten
 from svcdns.plugins.rewrite.rules import Asked, InvalidName
 from svcdns.wire.codes import Rcode
 from svcdns.wire.errors import NameTextError
@@ -69,7 +69,7 @@ def _answer(
     if not responses or not reply.written:
         return reply
     for rule in reversed(responses):
-        if isinstance(rule, OptionAdded | OptionReplaced) and query.edns is not None:
+        if isinstance(rule, OptionReverted) and query.edns is not None:
             query.edns = rule.reverted(query.edns)
     try:
         return (yield from rewritten(Draft(reply, asked.query), responses))

@@ -188,31 +188,11 @@ class CnameTarget:
 
 
 @dataclass(frozen=True, slots=True)
-class OptionAdded:
-    """Takes an EDNS option away that a rule had added."""
+class OptionReverted:
+    """Gives an EDNS option back the data that a rule had replaced; with None, takes one away that a rule had added."""
 
     code: int
-
-    def apply(self, draft: Draft, place: Place | None) -> None:
-        """Changes the reply's own OPT."""
-        if place is None and draft.edns is not None:
-            draft.edns = self.reverted(draft.edns)
-
-    def reverted(self, edns: Edns) -> Edns:
-        """The OPT without the first option of the code."""
-        codes = [code for code, _ in edns.options]
-        if self.code not in codes:
-            return edns
-        at = codes.index(self.code)
-        return msgspec.structs.replace(edns, options=edns.options[:at] + edns.options[at + 1 :])
-
-
-@dataclass(frozen=True, slots=True)
-class OptionReplaced:
-    """Gives an EDNS option back the data that a rule had replaced."""
-
-    code: int
-    data: bytes
+    data: bytes | None = None
 
     def apply(self, draft: Draft, place: Place | None) -> None:
         """Changes the reply's own OPT."""
@@ -225,7 +205,8 @@ class OptionReplaced:
         if self.code not in codes:
             return edns
         at = codes.index(self.code)
-        return msgspec.structs.replace(edns, options=(*edns.options[:at], (self.code, self.data), *edns.options[at + 1 :]))
+        before = () if self.data is None else ((self.code, self.data),)
+        return msgspec.structs.replace(edns, options=(*edns.options[:at], *before, *edns.options[at + 1 :]))
 
 
 def _name_at(record: Record) -> int | None:
