@@ -22,6 +22,8 @@ from svcdns.wire.reply import Owner
 
 MOST: Final = 4096
 """Answers that are kept; one more, and all are made anew."""
+LONGEST: Final = 512
+"""Octets of a reply that is kept, so that one always has room in a batch; the chain's answers of this kind have half of it."""
 _PLAIN_OPT: Final = 11
 """Octets of an OPT record without options."""
 _NAME_AT: Final = 10
@@ -72,7 +74,7 @@ class AbsentAnswers:
 
     def note(self, packet: bytes, wire: bytes, encloser: Encloser, tally: Tally) -> None:
         """Keeps the reply to a packet as the answer for all such names; it is to have come from the chain just now."""
-        if packet[2] & 0xF8 or packet[4:10] != b"\0\1\0\0\0\0":
+        if len(wire) > LONGEST or packet[2] & 0xF8 or packet[4:10] != b"\0\1\0\0\0\0":
             return
         try:
             name, at = read_plain_name(packet)

@@ -84,7 +84,7 @@ class Desk:
 
     def answer_absent(self, key: bytes) -> bytes:
         """The reply to a packet, both without their ids, where it is about a name that is known not to be there; empty where `answer` has
-        to be called: also for what comes again, so that it gets an entry of its own.
+        to be called: also for what comes again, so that it gets an entry of its own. For listeners without audience classes alone.
         """
         table = self.table
         found = table.absent.find(key)
@@ -172,7 +172,7 @@ class _Order(msgspec.Struct, gc=False):
         counts = self._account(reply, len(wires[0]))
         if keep:
             self._store(reply, wires, counts)
-        elif self.route.absent is not None and reply.rcode == Rcode.NXDOMAIN and reply.lifetime == UNTIL_CHANGED:
+        elif reply.rcode == Rcode.NXDOMAIN and reply.lifetime == UNTIL_CHANGED:
             self._note_absent(wires[0], counts)
 
     def _rotated(self, reply: Reply, limit: int, *, keep: bool) -> tuple[bytes, ...]:
@@ -209,7 +209,9 @@ class _Order(msgspec.Struct, gc=False):
     def _note_absent(self, wire: bytes, counts: tuple[Count, ...]) -> None:
         """Keeps the answer for other names that are not there either, where all of them get the same."""
         desk, route, query = self.desk, self.route, self.query
-        encloser = route.absent(query.key, query.rtype) if route.absent is not None else None
+        if route.absent is None or desk.listener.classes is not None:
+            return
+        encloser = route.absent(query.key, query.rtype)
         if encloser is not None and desk.table.changes == self.changes and not desk.listener.is_divided(encloser.key):
             desk.table.absent.note(self.packet, wire, encloser, desk.accounts.tally(counts, route))
 

@@ -221,17 +221,22 @@ class TcpConnection(asyncio.Protocol):
 
     def _answer(self, packet: bytes) -> None:
         started = perf_counter()
-        table = self._desk.table
-        entry = table.find(self._desk.key(packet, self._client), table.now())
+        desk, table = self._desk, self._desk.table
+        entry = table.find(desk.key(packet, self._client), table.now())
         if entry is not None:
             wire = packet[:2] + table.use(entry)
             self._write(wire)
-            self._desk.durations.observe(perf_counter() - started, 1)
+            desk.durations.observe(perf_counter() - started, 1)
             if entry.seen is not None:
-                self._desk.hit(entry, packet, self._client, len(wire), started)
+                desk.hit(entry, packet, self._client, len(wire), started)
+            return
+        absent = desk.answer_absent(packet[2:]) if desk.listener.classes is None else b""
+        if absent:
+            self._write(packet[:2] + absent)
+            desk.durations.observe(perf_counter() - started, 1)
             return
         self._busy = True
-        self._desk.answer(packet, self._client, self._reply, started, self)
+        desk.answer(packet, self._client, self._reply, started, self)
 
     def _reply(self, wire: bytes) -> None:
         self._busy = False

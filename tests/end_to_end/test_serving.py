@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import dns.message
+import dns.rcode
 import pytest
 
 from tests.support.server import PATIENCE, Server, http, is_alive, until
@@ -149,6 +150,25 @@ def test_a_bad_corefile_at_a_start(tmp_path: Path) -> None:
     with Server(tmp_path, BOUND.replace("ttl 30", "ttl never")) as server:
         assert server.process.wait(PATIENCE) == 1
         assert "Corefile:" in server.log
+
+
+def test_names_that_are_not_there(server: Server) -> None:
+    """Each asked once, over both transports; one that comes into being is there at once; all are counted."""
+    for tcp in (False, True):
+        for number in range(20):
+            reply = server.ask(f"x{tcp:d}{number:02d}.default.svc.cluster.local.", tcp=tcp)
+            assert (dns.rcode.to_text(reply.rcode()), reply.authority[0].name.to_text()) == ("NXDOMAIN", "cluster.local.")
+    (server.folder / "cluster.yaml").write_text(CLUSTER.replace("{name: web}", "{name: x999}"))
+    until("the new name", lambda: server.records("x999.default.svc.cluster.local.", tcp=True) == ["10.96.0.20"])
+    assert server.records("x999.default.svc.cluster.local.") == ["10.96.0.20"]
+    until("the count", lambda: server.metric(r'coredns_dns_responses_total{.*rcode="NXDOMAIN"') >= 40)
+
+
+def test_control_stands_back(server: Server) -> None:
+    """Where it shares a processor with a worker, questions go first."""
+    own, children = os.getpriority(os.PRIO_PROCESS, 0), server.children()
+    assert os.getpriority(os.PRIO_PROCESS, children["worker 0"]) == own
+    assert os.getpriority(os.PRIO_PROCESS, children["control"]) == min(19, own + 15)
 
 
 def test_a_reload_moves_to_another_address(server: Server) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import dns.message
 import pytest
 
+from svcdns.chain.audience import Classes
 from svcdns.chain.query import Client
 from svcdns.cluster.changes import Put, Serials
 from svcdns.cluster.objects import Service
@@ -164,3 +165,15 @@ async def test_the_number_of_answers_is_bounded(desks: tuple[Desk, Desk], monkey
         whole(short, query(name))
     assert behind_id(short, query("y.d.svc.cluster.local.")) == b""
     assert behind_id(short, query("yyy.d.svc.cluster.local.")) != b""
+
+
+async def test_a_reply_without_room_in_a_batch_is_not_kept(desks: tuple[Desk, Desk], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor one of a listener whose answers depend on who asks."""
+    short, _ = desks
+    monkeypatch.setattr("svcdns.serving.absent.LONGEST", 50)
+    whole(short, query("x.d.svc.cluster.local."))
+    assert behind_id(short, query("y.d.svc.cluster.local.")) == b""
+    monkeypatch.undo()
+    monkeypatch.setattr(short.listener, "classes", Classes([]))
+    whole(short, query("x2.d.svc.cluster.local."))
+    assert behind_id(short, query("y2.d.svc.cluster.local.")) == b""
