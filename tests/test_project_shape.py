@@ -60,7 +60,6 @@ TESTED_BY = {
     "svcdns.control.__main__": "tests/end_to_end/test_serving.py",
     "svcdns.control.pages": "tests/end_to_end/test_serving.py",
     "svcdns.control.process": "tests/end_to_end/test_serving.py",
-    "svcdns.control.workers": "tests/end_to_end/test_serving.py",
     "svcdns.corefile.blocks": "tests/corefile/test_parser.py",
     "svcdns.corefile.errors": "tests/corefile/test_reading.py",
     "svcdns.corefile.lexer": "tests/corefile/test_parser.py",

@@ -73,7 +73,6 @@ class Control:
         self._workers = Workers(self._views.by_number, regions[1:], self._generation, self._fatal)
         self._pages = Pages(self._workers, self._counters, regions, lambda: self._setup is not None and bool(self._setup.views))
         self._setup: Setup | None = None
-        self._configure: Configure | None = None
         self._state = StateFolder(Path(options.state)) if options.state else None
         self._fell_back = False
         self._listening: asyncio.Future[str] | None = None
@@ -141,8 +140,7 @@ class Control:
         new = await self._views.prepare(setup.views)
         await self._pages.serve(setup)
         self._setup = setup
-        self._configure = self._order(setup)
-        self._workers.begin(self._configure, setup.data)
+        self._workers.begin(self._order(setup), setup.data)
         self._views.start(new)
         await self._workers.built()
         self._workers.swap()
@@ -300,14 +298,13 @@ class Control:
 
     async def _reload(self, setup: Setup, *, asked: bool) -> None:
         log.info("Reloading")
-        before, order_before = self._serving, self._configure
-        assert order_before is not None
+        before = self._serving
         try:
             new = await self._views.prepare(setup.views)
             await self._take_over(setup, new)
         except SvcdnsError as error:
-            self._setup, self._configure = before, order_before
-            self._workers.use(order_before)
+            self._setup = before
+            self._workers.abandon()
             self._workers.update(before.data)
             await self._views.keep(before.views)
             with contextlib.suppress(SvcdnsError):
@@ -333,8 +330,7 @@ class Control:
         await self._pages.serve(setup)
         if setup.listen != before.listen:
             await self._listen(setup)
-        self._setup, self._configure = setup, order
-        self._workers.use(order)
+        self._setup = setup
         if new:
             await self._lists_complete(new, setup.startup_timeout)
         self._workers.swap()

@@ -1,6 +1,7 @@
 """The workers as control sees them: a feed to each, the chains that each has built, and the state that each shows.
 
-What a worker that joins has to be told is kept here: data of plugins, the chains that serve, and the views that these use.
+What a worker that joins has to be told is kept here: data of plugins, the chains that serve and those that are being built, and the
+views that these use.
 """
 
 from __future__ import annotations
@@ -40,9 +41,9 @@ class Workers:
         self._views, self._regions, self._epoch, self._fatal = views, regions, epoch, fatal
         self._feeds: dict[int, Feed] = {}
         self._data: Contents = {}
-        self._order: Configure | None = None
-        self._live = False
-        self._building = 0
+        self._live: Configure | None = None
+        self._pending: Configure | None = None
+        self._new_views: tuple[int, ...] = ()
         self._built: dict[int, str] = {}
         self._changed = asyncio.Event()
         self._beaten = False
@@ -57,34 +58,38 @@ class Workers:
         self._built.pop(slot, None)
         feed = self._feeds[slot] = Feed(slot, socket.socket(fileno=fd), self._views, self._heard)
         feed.begin(self._epoch)
-        if self._order is not None:
-            self._introduce(feed, self._order)
+        self._put_data(feed)
+        if self._live is not None:
+            feed.put(self._live)
+            feed.put(Swap(self._live.generation))
+            for source in self._live.sources:
+                feed.everything(self._views[source.number])
+        if self._pending is not None:
+            self._put_pending(feed, self._pending)
         self._changed.set()
 
     def begin(self, order: Configure, data: Contents) -> None:
         """The first chains, which workers are to build."""
-        self._order, self._data, self._building = order, data, order.generation
+        self._data = data
         for feed in self._feeds.values():
-            self._introduce(feed, order)
-
-    def _introduce(self, feed: Feed, order: Configure) -> None:
-        """Tells a worker all: data, chains, the cluster."""
-        for (plugin, key), payload in self._data.items():
-            feed.put(Data(plugin, key, payload))
-        feed.put(order)
-        if self._live:
-            feed.put(Swap(order.generation))
-        for source in order.sources:
-            feed.everything(self._views[source.number])
+            self._put_data(feed)
+        self.build(order, [source.number for source in order.sources])
 
     def build(self, order: Configure, new_views: Sequence[int]) -> None:
         """Further chains, to be built beside those that serve; and what is in the views that nobody knows yet."""
-        self._building = order.generation
+        self._pending, self._new_views = order, tuple(new_views)
         self._built.clear()
-        self._broadcast(order)
-        for number in new_views:
-            for feed in self._feeds.values():
-                feed.everything(self._views[number])
+        for feed in self._feeds.values():
+            self._put_pending(feed, order)
+
+    def _put_data(self, feed: Feed) -> None:
+        for (plugin, key), payload in self._data.items():
+            feed.put(Data(plugin, key, payload))
+
+    def _put_pending(self, feed: Feed, order: Configure) -> None:
+        feed.put(order)
+        for number in self._new_views:
+            feed.everything(self._views[number])
 
     async def built(self) -> None:
         """Waits until every worker has built the chains that it was told last. Raises BuildError."""
@@ -99,15 +104,15 @@ class Workers:
         if errors:
             raise BuildError(errors[0])
 
-    def use(self, order: Configure) -> None:
-        """Whoever joins from now on builds these chains."""
-        self._order = order
-
     def swap(self) -> None:
         """The chains that were told last serve from now on."""
-        assert self._order is not None
-        self._live = True
-        self._broadcast(Swap(self._order.generation))
+        assert self._pending is not None
+        self._live, self._pending = self._pending, None
+        self._broadcast(Swap(self._live.generation))
+
+    def abandon(self) -> None:
+        """The chains that were told last are not to serve: whoever joins is not told of them."""
+        self._pending = None
 
     def update(self, data: Contents) -> None:
         """What plugins' files hold now."""
@@ -135,7 +140,7 @@ class Workers:
     def _heard(self, slot: int, content: ToControl) -> None:
         match content:
             case Configured():
-                if content.generation == self._building:
+                if self._pending is not None and content.generation == self._pending.generation:
                     self._built[slot] = content.error
                     self._changed.set()
             case Fatal():

@@ -1,0 +1,164 @@
+"""The workers as control sees them: what each is told, whenever it joins."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from svcdns.cluster.changes import Kind, Put
+from svcdns.cluster.objects import Service
+from svcdns.cluster.sources.feed import Changed, Configure, Configured, Data, Epoch, Fatal, FrameReader, SourceKinds, Swap, ToWorker, frame
+from svcdns.control.store import View
+from svcdns.control.workers import BuildError, Workers
+from svcdns.corefile.blocks import Corefile
+from svcdns.telemetry.shared import REGION_SIZE
+
+EMPTY = Corefile("Corefile", ())
+
+
+def order(generation: int, *views: int) -> Configure:
+    """Chains that use these views."""
+    return Configure(generation, EMPTY, (), tuple(SourceKinds(number, b"", (Kind.SERVICE,)) for number in views))
+
+
+class Joined:
+    """A worker's end of its feed."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        """Reads without blocking."""
+        sock.setblocking(False)
+        self.sock, self._reader = sock, FrameReader(ToWorker)
+
+    async def told(self, last: Callable[[ToWorker], bool]) -> list[str]:
+        """What it is told, up to a certain frame, one word each."""
+        out: list[str] = []
+        async with asyncio.timeout(10):
+            while True:
+                for content in self._reader.frames():
+                    out.append(word(content))  # type: ignore[arg-type]
+                    if last(content):  # type: ignore[arg-type]
+                        return out
+                self._reader.feed(await asyncio.get_running_loop().sock_recv(self.sock, 1 << 20))
+
+    def say(self, content: Configured | Fatal) -> None:
+        """Answers control."""
+        self.sock.send(frame(content))
+
+
+def word(content: ToWorker) -> str:
+    """A frame in short."""
+    match content:
+        case Epoch():
+            return "epoch"
+        case Configure():
+            return f"build {content.generation}"
+        case Swap():
+            return f"swap {content.generation}"
+        case Data():
+            return f"data {content.key}"
+        case Changed():
+            return f"{type(content.change).__name__} {content.source}"
+
+
+class World:
+    """Workers to be, and the views that they are told."""
+
+    def __init__(self) -> None:
+        """Two views with a Service each."""
+        self.fatal: list[str] = []
+        self.views = {number: View(number, (Kind.SERVICE,), lambda: 0.0) for number in (1, 2)}
+        for view in self.views.values():
+            view.take(Put(Service("d", "web", ("10.0.0.1",))))
+        self.workers = Workers(self.views, [memoryview(bytearray(REGION_SIZE)) for _ in range(2)], 7, self.fatal.append)
+        self.joined: list[Joined] = []
+
+    def join(self, slot: int = 0) -> Joined:
+        """A worker of this slot starts."""
+        ours, theirs = socket.socketpair()
+        self.workers.joined(slot, ours.detach())
+        self.joined.append(Joined(theirs))
+        return self.joined[-1]
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    """Its sockets are closed at the end."""
+    made = World()
+    yield made
+    for worker in made.joined:
+        worker.sock.close()
+    for feed in made.workers._feeds.values():
+        feed.close()
+
+
+async def serving(world: World) -> Joined:
+    """A worker that serves generation 1."""
+    worker = world.join()
+    world.workers.begin(order(1, 1), {("file", "a"): b"x"})
+    worker.say(Configured(1))
+    await world.workers.built()
+    world.workers.swap()
+    await worker.told(lambda content: isinstance(content, Swap))
+    return worker
+
+
+def is_serials(source: int) -> Callable[[ToWorker], bool]:
+    """Whether a frame ends what is told of a view."""
+    return lambda content: isinstance(content, Changed) and word(content) == f"Serials {source}"
+
+
+async def test_who_joins_later_is_told_all(world: World) -> None:
+    """Data, chains that serve at once, the cluster."""
+    await serving(world)
+    told = await world.join().told(is_serials(1))
+    assert told == ["epoch", "data a", "build 1", "swap 1", "Begin 1", "Put 1", "Serials 1"]
+
+
+async def test_who_joins_while_a_reload_is_built_builds_it_too(world: World) -> None:
+    """Behind the chains that serve, with the views that only the new ones have; so the reload does not wait in vain."""
+    first = await serving(world)
+    world.workers.build(order(2, 1, 2), [2])
+    first.say(Configured(2))
+    second = world.join()
+    told = await second.told(is_serials(2))
+    already = ["epoch", "data a", "build 1", "swap 1", "Begin 1", "Put 1", "Serials 1"]
+    assert told == [*already, "build 2", "Begin 2", "Put 2", "Serials 2"]
+    second.say(Configured(1))
+    second.say(Configured(2))
+    async with asyncio.timeout(5):
+        await world.workers.built()
+    world.workers.swap()
+    assert (await second.told(lambda content: isinstance(content, Swap)))[-1] == "swap 2"
+
+
+async def test_an_abandoned_reload_is_told_to_nobody(world: World) -> None:
+    """Who joins afterwards knows of the old chains alone."""
+    worker = await serving(world)
+    world.workers.build(order(2, 1), [])
+    worker.say(Configured(2, "no such thing"))
+    with pytest.raises(BuildError, match="no such thing"):
+        await world.workers.built()
+    world.workers.abandon()
+    told = await world.join().told(is_serials(1))
+    assert "build 2" not in told
+    assert "swap 1" in told
+
+
+async def test_data_is_sent_where_it_has_changed(world: World) -> None:
+    """To all who have joined."""
+    worker = await serving(world)
+    world.workers.update({("file", "a"): b"x", ("file", "b"): b"y"})
+    assert (await worker.told(lambda content: isinstance(content, Data)))[-1] == "data b"
+
+
+async def test_a_fatal_word_is_passed_on(world: World) -> None:
+    """With its text."""
+    worker = await serving(world)
+    worker.say(Fatal("loop"))
+    async with asyncio.timeout(5):
+        while not world.fatal:
+            await asyncio.sleep(0)
+    assert world.fatal == ["loop"]
