@@ -369,6 +369,7 @@ class Control:
         while True:
             self._counters.beat(time.monotonic())
             dropped_lines.fold()
+            self._views.show_ages()
             await asyncio.sleep(BEAT)
 
     @staticmethod

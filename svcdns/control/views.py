@@ -15,11 +15,12 @@ from svcdns.cluster.changes import Change, Complete, Gone, Kind, Put
 from svcdns.cluster.objects import EndpointSlice, Service
 from svcdns.cluster.sources.feed import SourceKinds
 from svcdns.cluster.sources.options import WatchOptions
+from svcdns.cluster.sources.resources import QUALIFIED
 from svcdns.control.setup import Watched
 from svcdns.control.store import Key, View
 from svcdns.corefile.errors import CorefileError
 from svcdns.errors import SvcdnsError
-from svcdns.plugins.kubernetes.metrics import PROGRAMMING_DURATION, REST_DURATION, REST_REQUESTS
+from svcdns.plugins.kubernetes.metrics import PROGRAMMING_DURATION, REST_DURATION, REST_REQUESTS, VIEW_AGE
 from svcdns.telemetry.counters import Counters
 
 Told = Callable[[View, Key | Complete | None], None]
@@ -62,6 +63,9 @@ class Views:
                 except SvcdnsError as error:
                     raise CorefileError(position, f"plugin/kubernetes: {error}") from error
                 made.append((encoded, source))
+                if not self._next and not options.manifests:
+                    # A control before this one may have seen an outage begin; what the workers know has not become younger since.
+                    source.assume(max(self._counters.values[self._counters.cell(VIEW_AGE, QUALIFIED[kind])] for kind in source.kinds))
         new = []
         for encoded, source in made:
             self._next += 1
@@ -89,6 +93,29 @@ class Views:
         """What workers have to know of the views with these watch options."""
         numbers = [(self._by_watch[encoded], encoded) for encoded in wanted]
         return tuple(SourceKinds(number, encoded, self.by_number[number].kinds) for number, encoded in numbers)
+
+    def ages(self, number: int) -> dict[Kind, float]:
+        """Seconds since what a view shows of each of its kinds was confirmed by its source; finite always."""
+        ages: dict[Kind, float] = self._sources[number].ages()
+        return ages
+
+    def age(self, number: int) -> float:
+        """Seconds since the oldest kind of a view was confirmed; 0 for manifests."""
+        return max(self.ages(number).values(), default=0.0)
+
+    def assume(self, number: int, age: float) -> None:
+        """What a view knows before its source's first lists is `age` seconds old. Only for views of an API server."""
+        self._sources[number].assume(age)
+
+    def show_ages(self) -> None:
+        """Puts the ages on the metrics page."""
+        oldest: dict[str, float] = {}
+        for number in self.by_number:
+            for kind, age in self.ages(number).items():
+                oldest[QUALIFIED[kind]] = max(age, oldest.get(QUALIFIED[kind], 0.0))
+        self._counters.clear(VIEW_AGE)
+        for resource, age in oldest.items():
+            self._counters.set(self._counters.cell(VIEW_AGE, resource), age)
 
     async def keep(self, wanted: Iterable[bytes]) -> None:
         """Ends the views that nobody wants any more."""

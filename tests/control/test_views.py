@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from svcdns.cluster.changes import Complete
+from svcdns.cluster.changes import Complete, Kind
 from svcdns.cluster.sources.options import WatchOptions
 from svcdns.control.setup import Watched
 from svcdns.control.store import Key, View
@@ -33,9 +33,9 @@ def api() -> Iterator[ApiDouble]:
 class World:
     """Views, and what they told."""
 
-    def __init__(self) -> None:
-        """Nothing is watched yet."""
-        self.counters = Counters()
+    def __init__(self, counters: Counters | None = None) -> None:
+        """Nothing is watched yet; `counters` are those of a control before."""
+        self.counters = counters or Counters()
         self.told: list[Key | Complete] = []
         self.views = Views(self.counters, logging.getLogger("views-test"), lambda _view, what: self.told.append(what), lambda: 1767323050.0)
 
@@ -77,6 +77,41 @@ async def test_what_cannot_be_watched_names_its_place(tmp_path: Path) -> None:
     with pytest.raises(CorefileError, match=r"^Corefile:3:5 - .*plugin/kubernetes: .*none.yaml: No such file"):
         await made.views.prepare(watched(manifests=(str(tmp_path / "none.yaml"),)))
     assert made.views.by_number == {}
+
+
+async def test_the_age_of_a_view(api: ApiDouble) -> None:
+    """Of the oldest kind; shown by resource, the oldest of all views; manifests are never old."""
+    made = World()
+    await made.views.prepare(watched(endpoint=api.url))
+    await made.views.prepare(watched(endpoint=api.url, labels="a=b"))
+    made.views.assume(1, 100.0)
+    assert made.views.ages(1).keys() == {Kind.SERVICE, Kind.NAMESPACE, Kind.ENDPOINT_SLICE}
+    assert made.views.age(1) == pytest.approx(100.0, abs=5)
+    assert made.views.age(2) == pytest.approx(0.0, abs=5)
+    made.views.show_ages()
+    shown = {
+        values[0]: age for (name, *values), age in world.counted(made.counters).items() if name == "svcdns_kubernetes_view_age_seconds"
+    }
+    assert shown == pytest.approx(dict.fromkeys(("services", "namespaces", "endpointslices.discovery.k8s.io"), 100.0), abs=5)
+
+
+async def test_manifests_are_never_old(tmp_path: Path) -> None:
+    """There is nobody to be cut off from."""
+    made = World()
+    (tmp_path / "cluster.yaml").write_text("apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n")
+    [number] = await made.views.prepare(watched(manifests=(str(tmp_path / "cluster.yaml"),)))
+    assert made.views.age(number) == 0.0
+
+
+async def test_the_age_lasts_over_a_restart_of_control(api: ApiDouble) -> None:
+    """The new one has not heard of the API server either."""
+    made = World()
+    await made.views.prepare(watched(endpoint=api.url))
+    made.views.assume(1, 100.0)
+    made.views.show_ages()
+    later = World(made.counters)
+    await later.views.prepare(watched(endpoint=api.url))
+    assert later.views.age(1) == pytest.approx(100.0, abs=5)
 
 
 async def test_how_long_a_change_took(api: ApiDouble) -> None:

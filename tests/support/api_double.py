@@ -34,12 +34,16 @@ PATHS = {"Service": SERVICES, "Namespace": NAMESPACES, "Pod": PODS, "EndpointSli
 
 @dataclass(frozen=True)
 class Fault:
-    """What a request is met with: a status with its text, (`status` 0) a cut connection, or nothing at all (`stalled`)."""
+    """What a request is met with: a status with its text, (`status` 0) a cut connection, or nothing at all (`stalled`).
+
+    `in_stream` opens the watch that was asked for and ends it with the status as an ERROR event, 410 where there is none.
+    """
 
     status: int = 0
     message: str = ""
     headers: dict[str, str] = field(default_factory=dict)
     stalled: bool = False
+    in_stream: bool = False
 
 
 @dataclass(frozen=True)
@@ -216,6 +220,11 @@ class ApiDouble:
     async def _fault(self, request: web.Request, fault: Fault) -> web.StreamResponse:
         if fault.stalled:
             await asyncio.Event().wait()
+        if fault.in_stream:
+            response = web.StreamResponse(headers={"Content-Type": "application/json"})
+            await response.prepare(request)
+            await response.write(_line("ERROR", {"kind": "Status", "code": fault.status or 410, "message": fault.message}))
+            return response
         if fault.status:
             return _status(fault.status, fault.message, fault.headers)
         assert request.transport is not None
@@ -282,7 +291,11 @@ class _Event:
         if not was and not now:
             return b""
         kind = "DELETED" if not now else "MODIFIED" if was else "ADDED"
-        return json.dumps({"type": kind, "object": self.after}).encode() + b"\n"
+        return _line(kind, self.after)
+
+
+def _line(event: str, item: Object) -> bytes:
+    return json.dumps({"type": event, "object": item}).encode() + b"\n"
 
 
 def _selects(query: Mapping[str, str]) -> Selects:

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator
 from svcdns.cluster.changes import Change, Kind
 from svcdns.cluster.sources.api_client import ApiClient, RequestObserver, TimeLimits, connect
 from svcdns.cluster.sources.credentials import Credentials
+from svcdns.cluster.sources.freshness import Freshness
 from svcdns.cluster.sources.label_selectors import check_label_selector
 from svcdns.cluster.sources.options import SourceError, WatchOptions
 from svcdns.cluster.sources.outage import Jitter, Outage, Sleep
@@ -48,11 +49,20 @@ class ApiServerSource:
         self._limits = limits or TimeLimits()
         self._resources = watched(options)
         self._credentials = Credentials(options, clock=clock, log=log)
+        self._freshness = Freshness(self.kinds, clock)
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
         """The kinds whose lists this source will complete."""
         return tuple(resource.kind for resource in self._resources)
+
+    def ages(self) -> dict[Kind, float]:
+        """Seconds since the API server last confirmed what is known of each kind; before the first list, since the source was made."""
+        return self._freshness.ages()
+
+    def assume(self, age: float) -> None:
+        """What is known before the first lists comes from elsewhere and is `age` seconds old."""
+        self._freshness.assume(age)
 
     async def configure(self) -> None:
         """Check the selectors and read the configuration. Raises SourceError; does not need the API server to be there."""
@@ -71,7 +81,16 @@ class ApiServerSource:
             client = ApiClient(session, self._credentials, clock=self._clock, observe=self._observe, limits=self._limits)
             watches = [
                 asyncio.create_task(
-                    Reflector(resource, client, batches.put, outage=outage, log=self._log, clock=self._clock, jitter=self._jitter).run()
+                    Reflector(
+                        resource,
+                        client,
+                        batches.put,
+                        outage=outage,
+                        freshness=self._freshness,
+                        log=self._log,
+                        clock=self._clock,
+                        jitter=self._jitter,
+                    ).run()
                 )
                 for resource in self._resources
             ]

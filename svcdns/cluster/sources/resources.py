@@ -6,37 +6,52 @@ put together. Source: the rights and selectors that CoreDNS' `kubernetes` plugin
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Final
 
 from svcdns.cluster.changes import Kind
 from svcdns.cluster.sources import decoding
 from svcdns.cluster.sources.decoding import ItemDecoder
 from svcdns.cluster.sources.options import WatchOptions
 
+QUALIFIED: Final[Mapping[Kind, str]] = {
+    Kind.SERVICE: "services",
+    Kind.ENDPOINT_SLICE: "endpointslices.discovery.k8s.io",
+    Kind.IMPORTED_SLICE: "endpointslices.discovery.k8s.io",
+    Kind.NAMESPACE: "namespaces",
+    Kind.POD: "pods",
+    Kind.SERVICE_IMPORT: "serviceimports.multicluster.x-k8s.io",
+}
+"""resource.group of each kind, as RBAC messages show it."""
+
 LIVE_PODS = "status.phase!=Succeeded,status.phase!=Failed,status.phase!=Unknown"
 
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """One list and watch. `qualified` is resource.group as RBAC messages show it; the selectors may be empty."""
+    """One list and watch. The selectors may be empty."""
 
     kind: Kind
     path: str
-    qualified: str
     decoder: ItemDecoder
     label_selector: str = ""
     field_selector: str = ""
+
+    @property
+    def qualified(self) -> str:
+        """resource.group, for log lines and metrics."""
+        return QUALIFIED[self.kind]
 
 
 def watched(options: WatchOptions) -> tuple[Resource, ...]:
     """The lists and watches that `options` ask for, all of them over every namespace."""
     resources = [
-        Resource(Kind.SERVICE, "/api/v1/services", "services", ItemDecoder(decoding.ApiService, decoding.service), options.labels),
+        Resource(Kind.SERVICE, "/api/v1/services", ItemDecoder(decoding.ApiService, decoding.service), options.labels),
         Resource(
             Kind.NAMESPACE,
             "/api/v1/namespaces",
-            "namespaces",
             ItemDecoder(decoding.ApiNamespace, decoding.namespace),
             options.namespace_labels,
         ),
@@ -46,16 +61,12 @@ def watched(options: WatchOptions) -> tuple[Resource, ...]:
         resources.append(_slices(Kind.ENDPOINT_SLICE, ItemDecoder(decoding.ApiSlice, trim), options.labels))
     if options.pods:
         pods = ItemDecoder(decoding.ApiPod, decoding.pod)
-        resources.append(Resource(Kind.POD, "/api/v1/pods", "pods", pods, options.labels, LIVE_PODS))
+        resources.append(Resource(Kind.POD, "/api/v1/pods", pods, options.labels, LIVE_PODS))
     if options.multicluster:
         imports = ItemDecoder(decoding.ApiServiceImport, decoding.service_import)
         group = "multicluster.x-k8s.io"
         # ServiceImports go by the selector of namespaces, not by `labels`: CoreDNS does so, and rules may rely on it.
-        resources.append(
-            Resource(
-                Kind.SERVICE_IMPORT, f"/apis/{group}/v1alpha1/serviceimports", f"serviceimports.{group}", imports, options.namespace_labels
-            )
-        )
+        resources.append(Resource(Kind.SERVICE_IMPORT, f"/apis/{group}/v1alpha1/serviceimports", imports, options.namespace_labels))
         selector = ",".join(filter(None, (options.labels, decoding.IMPORTED_SERVICE_LABEL)))
         trim_imported = partial(decoding.imported_slice, targets=options.targets)
         resources.append(_slices(Kind.IMPORTED_SLICE, ItemDecoder(decoding.ApiSlice, trim_imported), selector))
@@ -63,5 +74,4 @@ def watched(options: WatchOptions) -> tuple[Resource, ...]:
 
 
 def _slices(kind: Kind, decoder: ItemDecoder, selector: str) -> Resource:
-    group = "discovery.k8s.io"
-    return Resource(kind, f"/apis/{group}/v1/endpointslices", f"endpointslices.{group}", decoder, selector)
+    return Resource(kind, "/apis/discovery.k8s.io/v1/endpointslices", decoder, selector)

@@ -19,6 +19,7 @@ import msgspec
 from svcdns.cluster.changes import Begin, Change, Complete, Gone, Kind, Put
 from svcdns.cluster.sources import decoding
 from svcdns.cluster.sources.api_client import ApiClient, ApiError, ExpiredError, RefusedError, UnreachableError, refusal
+from svcdns.cluster.sources.freshness import Freshness
 from svcdns.cluster.sources.outage import FIRST_DELAY, Backoff, Jitter, Outage
 from svcdns.cluster.sources.resources import Resource
 from svcdns.telemetry.clock import Clock
@@ -66,12 +67,22 @@ class Reflector:
     """Lists and watches one resource and emits its changes."""
 
     def __init__(
-        self, resource: Resource, client: ApiClient, emit: Emit, *, outage: Outage, log: logging.Logger, clock: Clock, jitter: Jitter
+        self,
+        resource: Resource,
+        client: ApiClient,
+        emit: Emit,
+        *,
+        outage: Outage,
+        freshness: Freshness,
+        log: logging.Logger,
+        clock: Clock,
+        jitter: Jitter,
     ) -> None:
         self._resource = resource
         self._client = client
         self._emit = emit
         self._outage = outage
+        self._freshness = freshness
         self._log = log
         self._clock = clock
         self._jitter = jitter
@@ -111,16 +122,24 @@ class Reflector:
             changes.append(Complete(self._resource.kind))
             self._version = metadata.resourceVersion
         await self._emit(changes)
+        if not self._token:
+            self._freshness.confirm(self._resource.kind)
 
     async def _watch(self) -> None:
         opened_at, version = 0.0, self._version
+        confirmed = self._freshness.confirmed(self._resource.kind)
         try:
             async with self._client.watch(self._resource, version, int(300 * (1 + self._jitter()))) as chunks:
                 opened_at = self._clock()
                 self._outage.answered()
+                self._freshness.confirm(self._resource.kind)
                 splitter = LineSplitter()
                 async for chunk in chunks:
                     await self._take(splitter.feed(chunk))
+        except ExpiredError:
+            if self._version == version:
+                self._freshness.take_back(self._resource.kind, confirmed)
+            raise
         except UnreachableError as error:
             if not opened_at:
                 raise
@@ -152,6 +171,7 @@ class Reflector:
             self._version = decoding.decode_bookmark(event.object).metadata.resourceVersion
         else:
             self._read_object(event, changes)
+        self._freshness.confirm(self._resource.kind)
         self._well()
 
     def _read_object(self, event: decoding.Event, changes: list[Change]) -> None:

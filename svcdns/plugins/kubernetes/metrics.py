@@ -15,6 +15,12 @@ PROGRAMMING_DURATION: Final = Family(
     ("service_kind",),
     tuple(0.001 * 2**i for i in range(20)),
 )
+VIEW_AGE: Final = Family(
+    "svcdns_kubernetes_view_age_seconds",
+    MetricKind.GAUGE,
+    "Seconds since the API server last confirmed what is known of a resource; of several views, the oldest.",
+    ("resource",),
+)
 REST_DURATION: Final = Family(
     "coredns_kubernetes_rest_client_request_duration_seconds",
     MetricKind.HISTOGRAM,

@@ -14,6 +14,7 @@ from svcdns.cluster.changes import Begin, Change, Complete, Gone, Kind, Put
 from svcdns.cluster.sources.api_client import TimeLimits
 from svcdns.cluster.sources.apiserver import ApiServerSource
 from svcdns.cluster.sources.options import SourceError, WatchOptions
+from svcdns.telemetry.clock import Clock, monotonic
 from tests.support.api_double import NAMESPACES, PODS, SERVICES, SLICES, ApiDouble, Fault, endpoint_slice, namespace, service
 
 WEB, API, DB = service("web", "10.96.0.1"), service("api", "10.96.0.2"), service("db")
@@ -34,7 +35,14 @@ class Observed:
 class Followed:
     """A source at work, and what it has told."""
 
-    def __init__(self, api: ApiDouble, caplog: pytest.LogCaptureFixture, limits: TimeLimits | None = None, **options: object) -> None:
+    def __init__(
+        self,
+        api: ApiDouble,
+        caplog: pytest.LogCaptureFixture,
+        limits: TimeLimits | None = None,
+        clock: Clock = monotonic,
+        **options: object,
+    ) -> None:
         """Waiting takes no time; how long it would have taken is noted."""
         caplog.set_level(logging.INFO)
         self.changes: list[Change] = []
@@ -46,6 +54,7 @@ class Followed:
             log=logging.getLogger("api-test"),
             observe=self.observed,
             jitter=lambda: 0.0,
+            clock=clock,
             sleep=self._wait,
             limits=limits,
         )
@@ -179,6 +188,28 @@ async def test_410_lists_anew_without_a_gap(api: ApiDouble, caplog: pytest.LogCa
         assert followed.told()[5:] == ["begin", "+api", "+db", "complete"]
         assert any("listing anew" in line for line in followed.lines)
         assert not any(record.levelno > logging.INFO for record in caplog.records)
+
+
+async def test_what_confirms_a_kind(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
+    """A list, an event, a bookmark; not a watch that opens only to say that it begins too late, nor a part of a list."""
+    now = [100.0]
+    followed = Followed(api, caplog, clock=lambda: now[0])
+    age = lambda: followed.source.ages()[Kind.SERVICE]  # noqa: E731
+    async with following(followed):
+        await followed.until(lambda: api.watching(SERVICES))
+        assert age() == 0.0
+        now[0] += 30
+        assert age() == 30.0
+        api.bookmark(SERVICES)
+        await followed.until(lambda: age() == 0.0)
+        now[0] += 30
+        api.put(DB)
+        await followed.until(lambda: age() == 0.0)
+        now[0] += 30
+        api.fail(SERVICES, Fault(message="expired", in_stream=True), None, Fault(stalled=True))
+        api.cut(SERVICES)
+        await followed.until(lambda: followed.told().count("begin") == 2)
+        assert age() == 30.0
 
 
 async def test_an_expired_page_starts_the_list_over(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:

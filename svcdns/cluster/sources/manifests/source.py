@@ -50,6 +50,10 @@ class ManifestsSource:
         """The kinds whose lists this source will complete."""
         return self._selection.kinds
 
+    def ages(self) -> dict[Kind, float]:
+        """Files are always as they are: nothing is old."""
+        return dict.fromkeys(self.kinds, 0.0)
+
     async def configure(self) -> None:
         """Reads everything once, so that a broken file ends the start. Raises ManifestError."""
         await self._update(await asyncio.to_thread(find, self._paths))

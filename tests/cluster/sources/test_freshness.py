@@ -1,0 +1,39 @@
+"""How old what is known is."""
+
+from __future__ import annotations
+
+from svcdns.cluster.changes import Kind
+from svcdns.cluster.sources.freshness import Freshness
+
+
+def test_ages() -> None:
+    """Each kind grows old by itself, from its own last confirmation; without one, from the beginning."""
+    now = [1000.0]
+    fresh = Freshness([Kind.SERVICE, Kind.NAMESPACE], lambda: now[0])
+    now[0] += 10
+    fresh.confirm(Kind.SERVICE)
+    now[0] += 5
+    assert fresh.ages() == {Kind.SERVICE: 5.0, Kind.NAMESPACE: 15.0}
+
+
+def test_what_comes_from_elsewhere_is_as_old_as_it_is() -> None:
+    """Until the API server confirms it; an age below zero, of a snapshot by a clock that was ahead, is none."""
+    now = [1000.0]
+    fresh = Freshness([Kind.SERVICE, Kind.NAMESPACE], lambda: now[0])
+    fresh.assume(60.0)
+    now[0] += 1
+    fresh.confirm(Kind.NAMESPACE)
+    assert fresh.ages() == {Kind.SERVICE: 61.0, Kind.NAMESPACE: 0.0}
+    fresh.assume(-60.0)
+    assert fresh.ages() == {Kind.SERVICE: 0.0, Kind.NAMESPACE: 0.0}
+
+
+def test_a_confirmation_can_be_taken_back() -> None:
+    """As if it had not been."""
+    now = [1000.0]
+    fresh = Freshness([Kind.SERVICE], lambda: now[0])
+    before = fresh.confirmed(Kind.SERVICE)
+    now[0] += 10
+    fresh.confirm(Kind.SERVICE)
+    fresh.take_back(Kind.SERVICE, before)
+    assert fresh.ages() == {Kind.SERVICE: 10.0}
