@@ -1,4 +1,6 @@
-"""The control process: `python -m svcdns.control --options JSON --channel FD --shared FD`. Started by the supervisor, not by people."""
+"""The control process: `python -m svcdns.control --options JSON --region N --channel FD --shared FD`.
+
+Started by the supervisor, not by people."""
 
 from __future__ import annotations
 
@@ -27,6 +29,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="svcdns.control")
     parser.add_argument("--options", required=True)
     parser.add_argument("--again", action="store_true")
+    parser.add_argument("--region", type=int, required=True)
     parser.add_argument("--channel", type=int, required=True)
     parser.add_argument("--shared", type=int, required=True)
     arguments = parser.parse_args()
@@ -38,13 +41,13 @@ def main() -> int:
     options = Options(**json.loads(arguments.options), again=arguments.again)
     channel = Channel(socket.socket(fileno=arguments.channel))
     try:
-        return asyncio.run(_run(options, channel, regions(arguments.shared)))
+        return asyncio.run(_run(options, channel, regions(arguments.shared), arguments.region))
     finally:
         lines.close()
 
 
-async def _run(options: Options, channel: Channel, shared: list[memoryview]) -> int:
-    return await Control(options, channel, shared).run()
+async def _run(options: Options, channel: Channel, shared: list[memoryview], own: int) -> int:
+    return await Control(options, channel, shared, own).run()
 
 
 if __name__ == "__main__":

@@ -24,9 +24,9 @@ TAKEN = 64
 class Feed:
     """One worker's connection."""
 
-    def __init__(self, slot: int, sock: socket.socket, views: Mapping[int, View], heard: Callable[[int, ToControl], None]) -> None:
-        """`views` are read when objects are sent; `heard` takes what the worker says."""
-        self.slot, self._sock, self._views, self._heard = slot, sock, views, heard
+    def __init__(self, number: int, sock: socket.socket, views: Mapping[int, View], heard: Callable[[int, ToControl | None], None]) -> None:
+        """`number` is the worker's; `views` are read when objects are sent; `heard` takes what the worker says, and None at its end."""
+        self.number, self._sock, self._views, self._heard = number, sock, views, heard
         self._pending: dict[Key | int | tuple[str, int], bytes | None] = {}
         self._unsent = b""
         self._next = 0
@@ -76,6 +76,7 @@ class Feed:
             self._loop.remove_reader(self._sock)
             self._loop.remove_writer(self._sock)
             self._sock.close()
+            self._heard(self.number, None)
 
     def _wake(self) -> None:
         if not self._scheduled and not self._writing:
@@ -140,4 +141,4 @@ class Feed:
             return
         self._reader.feed(data)
         for content in self._reader.frames():
-            self._heard(self.slot, content)  # type: ignore[arg-type]
+            self._heard(self.number, content)  # type: ignore[arg-type]

@@ -19,6 +19,9 @@ from prometheus_client.utils import floatToGoString
 
 from svcdns import __version__
 from svcdns.telemetry.counters import Family, MetricKind, samples
+from svcdns.telemetry.shared import SIDES, State, control_region, state
+
+_CONTROLS: Final = [control_region(side) for side in range(SIDES)]
 
 BUILD_INFO: Final = Family(
     "coredns_build_info", MetricKind.GAUGE, "What is running: version, revision and runtime.", ("version", "revision", "goversion")
@@ -26,21 +29,37 @@ BUILD_INFO: Final = Family(
 PLUGIN_ENABLED: Final = Family(
     "coredns_plugin_enabled", MetricKind.GAUGE, "The plugins of each server, zone and view.", ("server", "zone", "view", "name")
 )
+RESTARTS: Final = Family(
+    "svcdns_process_restarts_total",
+    MetricKind.COUNTER,
+    "How often a process has ended that was not told to, by reason: exit, signal, or silent (killed because it did not beat).",
+    ("process", "reason"),
+    alike=True,
+)
+CRASH_LOOP: Final = Family(
+    "svcdns_process_crash_loop", MetricKind.GAUGE, "1 while a process ends again and again soon after its start.", ("process",)
+)
 
 
 class Totals(Collector):
-    """Every series over the regions of control and all worker slots, past and present: summed, or the largest where all are alike."""
+    """Every series over all regions, past and present: summed, or the largest where all are alike.
 
-    def __init__(self, regions: list[memoryview]) -> None:
-        """`regions` of the shared mapping, control's first."""
-        self._regions = regions
+    Gauges of a process that is gone count no more, nor do those of another control that is about to take over or to leave.
+    """
+
+    def __init__(self, regions: list[memoryview], own: int) -> None:
+        """`regions` of the shared mapping; `own` is that of the control that shows them."""
+        self._regions, self._own = regions, own
 
     def collect(self) -> Iterable[Metric]:
         """The families, each with its series."""
         families: dict[str, Family] = {}
         sums: dict[str, dict[tuple[str, ...], list[float]]] = {}
-        for region in self._regions:
+        for number, region in enumerate(self._regions):
+            past = state(region) == State.ENDED or (number in _CONTROLS and number != self._own)
             for sample in samples(region):
+                if past and sample.family.kind == MetricKind.GAUGE:
+                    continue
                 families[sample.family.name] = sample.family
                 series = sums.setdefault(sample.family.name, {})
                 before = series.get(sample.values)
@@ -102,10 +121,10 @@ def build_labels() -> tuple[str, str, str]:
     return __version__, os.environ.get("SVCDNS_REVISION", ""), f"{platform.python_implementation()} {platform.python_version()}"
 
 
-def registry(regions: list[memoryview]) -> CollectorRegistry:
-    """The registry that the metrics page shows."""
+def registry(regions: list[memoryview], own: int = control_region(0)) -> CollectorRegistry:
+    """The registry that the metrics page of the control with region `own` shows."""
     out = CollectorRegistry()
-    out.register(Totals(regions))
+    out.register(Totals(regions, own))
     out.register(Processes())
     return out
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import aiohttp
@@ -30,10 +30,10 @@ log = logging.getLogger("svcdns")
 class Pages:
     """/health, /ready and /metrics of the setup that serves."""
 
-    def __init__(self, workers: Workers, counters: Counters, regions: list[memoryview], watching: Callable[[], bool]) -> None:
-        """`regions` of the shared mapping, control's first; `watching` says whether there is a cluster to wait for."""
+    def __init__(self, workers: Workers, counters: Counters, regions: list[memoryview], own: int, watching: Callable[[], bool]) -> None:
+        """`regions` of the shared mapping, `own` the number of this process's; `watching` says whether there is a cluster to wait for."""
         self._workers, self._counters, self._watching = workers, counters, watching
-        self._registry = metrics.registry(regions)
+        self._registry = metrics.registry(regions, own)
         self._http = HttpPages({"/health": self._health, "/ready": self._ready, "/metrics": self._metrics})
 
     async def serve(self, setup: Setup) -> None:
@@ -117,3 +117,13 @@ def note_version(counters: Counters, setup: Setup) -> None:
     """Shows which Corefile was loaded last."""
     counters.clear(reload.VERSION)
     counters.set(counters.cell(reload.VERSION, "sha512", setup.corefile.digest), 1)
+
+
+def note_endings(counters: Counters, counts: Sequence[tuple[str, str, float]], loops: Sequence[str]) -> None:
+    """Shows how often processes have ended, by name and reason, since the program's start, and which of them are in a crash loop."""
+    for name, reason, count in counts:
+        counters.set(counters.cell(metrics.RESTARTS, name, reason), count)
+        counters.cell(metrics.CRASH_LOOP, name)
+    counters.clear(metrics.CRASH_LOOP)
+    for name in loops:
+        counters.set(counters.cell(metrics.CRASH_LOOP, name), 1)

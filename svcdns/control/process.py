@@ -20,7 +20,7 @@ from typing import Any
 from svcdns import __version__
 from svcdns.cluster.changes import Complete
 from svcdns.cluster.sources.feed import Configure
-from svcdns.control.pages import Pages, note_build, note_plugins, note_version
+from svcdns.control.pages import Pages, note_build, note_endings, note_plugins, note_version
 from svcdns.control.setup import Setup, periods, prepare, refreshed, work_out
 from svcdns.control.state_folder import FALLBACK, StateError, StateFolder
 from svcdns.control.store import Key, View
@@ -62,16 +62,16 @@ class Options:
 class Control:
     """Everything that is not answering DNS."""
 
-    def __init__(self, options: Options, channel: Channel, regions: list[memoryview]) -> None:
-        """`regions` of the shared mapping, control's first."""
+    def __init__(self, options: Options, channel: Channel, regions: list[memoryview], own: int) -> None:
+        """`regions` of the shared mapping, of which this process writes number `own`."""
         self._options, self._channel = options, channel
-        self._counters = Counters(regions[0])
+        self._counters = Counters(regions[own])
         self._kubernetes_log = plugin_logger("kubernetes")
         self._reload_log = plugin_logger("reload")
         self._generation = time.time_ns() // 1_000_000
         self._views = Views(self._counters, self._kubernetes_log, self._tell)
-        self._workers = Workers(self._views.by_number, regions[1:], self._generation, self._fatal)
-        self._pages = Pages(self._workers, self._counters, regions, lambda: self._setup is not None and bool(self._setup.views))
+        self._workers = Workers(self._views.by_number, regions, self._generation, self._fatal)
+        self._pages = Pages(self._workers, self._counters, regions, own, lambda: self._setup is not None and bool(self._setup.views))
         self._setup: Setup | None = None
         self._state = StateFolder(Path(options.state)) if options.state else None
         self._fell_back = False
@@ -149,6 +149,8 @@ class Control:
         if not self._fell_back:
             await asyncio.to_thread(self._keep, setup)
         note_plugins(self._counters, setup)
+        if self._options.again:
+            note_version(self._counters, setup)
         for line in setup.corefile.warnings:
             log.warning("%s", line.removeprefix("Warning: "))
         if not self._options.quiet and not self._options.again:
@@ -240,7 +242,9 @@ class Control:
     def _told(self, message: Message) -> None:
         match message["op"]:
             case "worker":
-                self._workers.joined(message["slot"], message["fds"][0])
+                self._workers.joined(message["slot"], message["region"], message["fds"][0])
+            case "endings":
+                note_endings(self._counters, message["counts"], message["loops"])
             case "listening":
                 if self._listening is not None and not self._listening.done():
                     self._listening.set_result("" if message["ok"] else message["error"])

@@ -17,7 +17,7 @@ from svcdns.cluster.sources.feed import Changed, Configure, Configured, Data, Fa
 from svcdns.control.feeds import Feed
 from svcdns.control.store import Key, View
 from svcdns.errors import SvcdnsError
-from svcdns.telemetry.shared import State, heartbeat, state
+from svcdns.telemetry.shared import SIDES, State, heartbeat, state, worker_region
 
 BUILD_PATIENCE: Final = 10.0
 """Seconds that workers may take to build chains."""
@@ -36,10 +36,13 @@ class Workers:
     """All workers of the server. `count` is how many there are to be."""
 
     def __init__(self, views: Mapping[int, View], regions: Sequence[memoryview], epoch: int, fatal: Callable[[str], None]) -> None:
-        """`regions` of the shared mapping, those of workers alone; `fatal` is told why the server has to end."""
+        """`regions` of the shared mapping; `fatal` is told why the server has to end."""
         self.count = 1
         self._views, self._regions, self._epoch, self._fatal = views, regions, epoch, fatal
         self._feeds: dict[int, Feed] = {}
+        """By the worker's region: while a worker is replaced, its slot has two."""
+        self._slots: dict[int, int] = {}
+        """Slot by region."""
         self._data: Contents = {}
         self._live: Configure | None = None
         self._pending: Configure | None = None
@@ -50,13 +53,13 @@ class Workers:
 
     # -- what they are told
 
-    def joined(self, slot: int, fd: int) -> None:
-        """A worker has started; `fd` is control's end of its feed."""
-        old = self._feeds.pop(slot, None)
+    def joined(self, slot: int, region: int, fd: int) -> None:
+        """A worker has started, or comes from a control before this one; `fd` is control's end of its feed."""
+        old = self._feeds.get(region)
         if old is not None:
             old.close()
-        self._built.pop(slot, None)
-        feed = self._feeds[slot] = Feed(slot, socket.socket(fileno=fd), self._views, self._heard)
+        self._slots[region] = slot
+        feed = self._feeds[region] = Feed(region, socket.socket(fileno=fd), self._views, self._heard)
         feed.begin(self._epoch)
         self._put_data(feed)
         if self._live is not None:
@@ -94,7 +97,7 @@ class Workers:
     async def built(self) -> None:
         """Waits until every worker has built the chains that it was told last. Raises BuildError."""
         deadline = time.monotonic() + BUILD_PATIENCE
-        while len(self._feeds) < self.count or not all(slot in self._built for slot in self._feeds):
+        while len(set(self._slots.values())) < self.count or not all(region in self._built for region in self._feeds):
             self._changed.clear()
             try:
                 await asyncio.wait_for(self._changed.wait(), max(0.0, deadline - time.monotonic()))
@@ -137,22 +140,35 @@ class Workers:
 
     # -- what they say and show
 
-    def _heard(self, slot: int, content: ToControl) -> None:
+    def _heard(self, region: int, content: ToControl | None) -> None:
         match content:
+            case None:
+                del self._feeds[region], self._slots[region]
+                self._built.pop(region, None)
+                self._changed.set()
             case Configured():
                 if self._pending is not None and content.generation == self._pending.generation:
-                    self._built[slot] = content.error
+                    self._built[region] = content.error
                     self._changed.set()
             case Fatal():
                 self._fatal(content.message)
 
     def states(self) -> list[State]:
-        """The state of each, in order of their slots."""
-        return [state(region) for region in self._regions[: self.count]]
+        """The state of each slot, in order: that of the worker that serves, else of one that is about to."""
+        return [self._state(slot) for slot in range(self.count)]
+
+    def _state(self, slot: int) -> State:
+        states = [state(region) for region in self._of(slot)]
+        if State.SERVING in states:
+            return State.SERVING
+        return next((one for one in states if one not in (State.STARTING, State.DRAINING, State.ENDED)), State.STARTING)
+
+    def _of(self, slot: int) -> list[memoryview]:
+        return [self._regions[worker_region(slot, side)] for side in range(SIDES)]
 
     def alive(self) -> bool:
         """Whether any of them beats, or none has begun to yet."""
         now = time.monotonic()
-        beats = [heartbeat(region) for region in self._regions[: self.count]]
+        beats = [heartbeat(region) for slot in range(self.count) for region in self._of(slot)]
         self._beaten = self._beaten or any(beats)
         return not self._beaten or any(now - beat <= SILENCE for beat in beats)

@@ -1,4 +1,6 @@
-"""The worker's process: `python -m svcdns.serving --slot K --channel FD --shared FD`. Started by the supervisor, not by people."""
+"""The worker's process: `python -m svcdns.serving --slot K --region N --channel FD --shared FD`.
+
+Started by the supervisor, not by people."""
 
 from __future__ import annotations
 
@@ -21,6 +23,8 @@ from svcdns.telemetry.lifeline import follow_parent
 from svcdns.telemetry.shared import regions
 
 FEED_CHUNK = 65536
+PULSES = 4
+"""Heartbeats for each time that counters are folded: so soon others see that this worker stalls, and read its sockets."""
 YOUNG = 10_000
 """Objects after which the garbage collector looks: the index makes many, and none in a cycle."""
 
@@ -52,7 +56,9 @@ class _Process:
     async def _beat(self) -> None:
         while True:
             self.worker.beat()
-            await asyncio.sleep(BEAT)
+            for _ in range(PULSES):
+                await asyncio.sleep(BEAT / PULSES)
+                self.worker.pulse()
 
     def _from_supervisor(self) -> None:
         try:
@@ -152,6 +158,7 @@ def main() -> int:
     """Runs one worker; 0 when it was told to stop or the supervisor is gone."""
     parser = argparse.ArgumentParser(prog="svcdns.serving")
     parser.add_argument("--slot", type=int, required=True)
+    parser.add_argument("--region", type=int, required=True)
     parser.add_argument("--channel", type=int, required=True)
     parser.add_argument("--shared", type=int, required=True)
     arguments = parser.parse_args()
@@ -160,7 +167,7 @@ def main() -> int:
     gc.freeze()
     gc.set_threshold(YOUNG, 20, 1_000_000)
     lines = log_lines.set_up()
-    counters = Counters(regions(arguments.shared)[arguments.slot + 1])
+    counters = Counters(regions(arguments.shared)[arguments.region])
     channel = Channel(socket.socket(fileno=arguments.channel))
     try:
         with asyncio.Runner(loop_factory=new_loop) as runner:

@@ -36,6 +36,7 @@ SOCKET_DROPS: Final = Family(
     MetricKind.COUNTER,
     "Packets that the kernel dropped because a listening socket's buffer was full.",
     ("server", "address", "slot"),
+    alike=True,
 )
 SILENCE: Final = 60.0
 """Seconds between two log lines about the same errno."""

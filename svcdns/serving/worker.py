@@ -279,9 +279,13 @@ class Worker:
 
     # -- once a second, and at the end
 
+    def pulse(self) -> None:
+        """Heartbeat."""
+        self.counters.beat(self.clock())
+
     def beat(self) -> None:
         """Heartbeat, counters, state."""
-        self.counters.beat(self.clock())
+        self.pulse()
         for tick in self._ticking:
             tick()
         self.fold()

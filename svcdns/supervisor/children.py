@@ -1,7 +1,7 @@
 """The child processes: starting them, telling whether they live, starting them again.
 
-A child is silent when its heartbeat is older than SILENCE; it is killed then and replaced. One that keeps dying soon after its start is
-started again more and more slowly."""
+A child stalls when its heartbeat is older than STALL: others do its work meanwhile, where they can. It is silent when that is older than
+SILENCE, and is killed then and started again. One that keeps ending soon after its start, a crash loop, is started more and more slowly."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ import contextlib
 import os
 import signal
 import socket
+import struct
 import sys
 from typing import Final
 
 from svcdns.telemetry.channel import Channel, ChannelClosedError, Message
 from svcdns.telemetry.lifeline import PARENT
-from svcdns.telemetry.shared import State, clear_heartbeat, heartbeat, state
+from svcdns.telemetry.shared import State, enter, heartbeat, state
 
+STALL: Final = 0.75
+"""Seconds without a heartbeat after which other workers read a worker's sockets. It beats four times a second."""
 SILENCE: Final = 3.0
 """Seconds without a heartbeat after which a child is killed."""
 FIRST_BEAT: Final = 30.0
@@ -23,22 +26,31 @@ FIRST_BEAT: Final = 30.0
 SETTLED: Final = 10.0
 """Seconds after which a child's death is no part of a crash loop."""
 SLOWEST: Final = 5.0
+"""Seconds that a start is put off at most."""
+LOOP: Final = 3
+"""Deaths soon after a start, one behind the other, that are a crash loop."""
+SEND_PATIENCE: Final = 1
+"""Seconds that a child may leave its channel full; after that it is killed, as half a message cannot be taken back."""
 _QUICKEST: Final = 0.1
 _ALLOCATOR: Final = {"MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_TRIM_THRESHOLD_": "131072"}
 """For glibc, whose thresholds grow with use: large blocks, a page of an API list say, go back to the system when they are freed."""
 
 
 class Child:
-    """One process to be kept alive. `region` is its part of the shared mapping."""
+    """One process to be kept alive. `slot` is a worker's, -1 for control; `number` is that of its region of the shared mapping."""
 
-    def __init__(self, name: str, command: list[str], region: memoryview, shared: int) -> None:
-        """`command` is what follows `python -m`; the descriptors of channel and mapping are put behind it."""
-        self.name, self._command, self._region, self._shared = name, command, region, shared
+    def __init__(self, name: str, command: list[str], slot: int, number: int, region: memoryview, shared: int) -> None:
+        """`command` is what follows `python -m`; the region's number and the descriptors of channel and mapping are put behind it."""
+        self.name, self.command, self.slot, self.number = name, command, slot, number
+        self._region, self._shared = region, shared
         self.pid = 0
         self.channel: Channel | None = None
         self.start_at = 0.0
         self.started = 0.0
         self.deaths = 0
+        """How often it has ended soon after its start since it last ran for longer."""
+        self.was_silent = False
+        """Whether it is being killed because it was silent."""
 
     @property
     def running(self) -> bool:
@@ -53,18 +65,21 @@ class Child:
     def start(self, now: float, *more: str) -> None:
         """Starts the process, with further arguments for this life of it."""
         ours, theirs = socket.socketpair()
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", SEND_PATIENCE, 0))
         theirs.set_inheritable(True)
-        clear_heartbeat(self._region)
-        arguments = [sys.executable, "-m", *self._command, *more, "--channel", str(theirs.fileno()), "--shared", str(self._shared)]
+        enter(self._region, State.STARTING)
+        own = ["--region", str(self.number), "--channel", str(theirs.fileno()), "--shared", str(self._shared)]
+        arguments = [sys.executable, "-m", *self.command, *more, *own]
         environment = {**_ALLOCATOR, **os.environ, PARENT: str(os.getpid())}
         self.pid = os.posix_spawn(sys.executable, arguments, environment, setsigmask=(), setsigdef=(signal.SIGPIPE,))
         theirs.close()
         self.channel = Channel(ours)
-        self.started, self.start_at = now, 0.0
+        self.started, self.start_at, self.was_silent = now, 0.0, False
 
     def died(self, now: float) -> None:
         """The process has been reaped; `start_at` says when to start it again."""
         self.pid = 0
+        enter(self._region, State.ENDED)
         if self.channel is not None:
             self.channel.close()
             self.channel = None
@@ -72,12 +87,12 @@ class Child:
         self.start_at = now if self.deaths <= 1 else now + min(SLOWEST, _QUICKEST * 2**self.deaths)
 
     def send(self, message: Message, fds: list[int] | None = None) -> None:
-        """Sends a message; one to a child that is gone goes nowhere, its successor is told everything anew."""
+        """Sends a message. One to a child that is gone or does not read goes nowhere: it is killed, and the next one told everything."""
         if self.channel is not None:
             try:
                 self.channel.send(message, fds)
             except ChannelClosedError:
-                return
+                self.kill()
 
     def kill(self, number: int = signal.SIGKILL) -> None:
         """Sends a signal."""
@@ -90,6 +105,11 @@ class Child:
         if not last:
             return now - max(self.started, awake_since) > FIRST_BEAT
         return now - max(last, awake_since) > SILENCE
+
+    def serves(self, now: float, awake_since: float) -> bool:
+        """Whether the process is a worker that reads its sockets, and not just now stalled."""
+        beats = now - max(heartbeat(self._region), awake_since) <= STALL
+        return self.running and beats and self.state in (State.SERVING, State.SERVING_UNSYNCED)
 
 
 def keep_on_processor(pid: int, slot: int) -> None:

@@ -1,4 +1,4 @@
-"""The supervisor's loop: children, sockets, signals, and the order of a stop (spec L9).
+"""The supervisor's loop: children, signals, and the order of a stop (spec L9).
 
 It knows what processes there are, and nothing of DNS, Corefiles or clusters. Control says how many workers there are to be and where to
 listen; every word that comes in is from a child of its own."""
@@ -12,13 +12,12 @@ import signal
 import socket
 import sys
 import time
-from typing import Any, Final
+from typing import Final
 
-from svcdns.supervisor.children import Child, keep_on_processor
-from svcdns.supervisor.sockets import ListenError, Listening, Sockets
+from svcdns.supervisor.children import Child
+from svcdns.supervisor.crew import Crew
 from svcdns.telemetry import shared
-from svcdns.telemetry.channel import ChannelClosedError, Message
-from svcdns.telemetry.shared import State
+from svcdns.telemetry.channel import Message
 
 TICK: Final = 0.25
 GAP: Final = 1.0
@@ -43,34 +42,26 @@ class Supervisor:
 
     def __init__(self, control_arguments: list[str], *, pin: bool = False) -> None:
         """`control_arguments` are given to control as they are; `pin` keeps each worker on a processor of its own."""
-        self._pin = pin
-        self._shared = shared.make()
-        os.set_inheritable(self._shared, True)
-        self._regions = shared.regions(self._shared)
-        self._control = Child("control", ["svcdns.control", *control_arguments], self._regions[shared.CONTROL], self._shared)
-        self._workers: list[Child] = []
-        self._wanted = 0
-        self._sockets = Sockets(say)
-        self._addresses: list[tuple[str, int]] = []
-        self._covered: dict[int, int] = {}
-        self._served = False
-        self._stopping = self._draining = self._leaving = False
-        self._interrupted = False
+        self._selector = selectors.DefaultSelector()
+        mapping = shared.make()
+        os.set_inheritable(mapping, True)
+        self._crew = Crew(self._selector, say, control_arguments, mapping)
+        self._crew.pin = pin
+        self._stopping = self._leaving = self._interrupted = False
         self._deadline = 0.0
         self._signals: list[int] = []
-        self._selector = selectors.DefaultSelector()
         self._awake_since = self._last_tick = time.monotonic()
 
     def run(self) -> int:
         """Runs until a stop is through; the exit code."""
         self._catch_signals()
         try:
-            self._start(self._control)
-            self._set_workers(1)  # there is always one, and it takes as long to start as control does
+            self._crew.start(self._crew.control)
+            self._crew.set_count(1)  # there is always one, and it takes as long to start as control does
             while True:
                 self._turn()
         except _ExitError as end:
-            for child in (*self._workers, self._control):
+            for child in self._crew:
                 child.kill()
             return end.code
 
@@ -112,7 +103,7 @@ class Supervisor:
             raise _ExitError(0)
         elif number == signal.SIGUSR1:
             say("[INFO] SIGUSR1: Reloading")
-            self._control.send({"op": "reload"})
+            self._crew.control.send({"op": "reload"})
         elif number == signal.SIGUSR2:
             say("[WARNING] SIGUSR2: an upgrade in place is not built yet; nothing was done")
 
@@ -120,16 +111,18 @@ class Supervisor:
         if now - self._last_tick > GAP:
             self._awake_since = now
         self._last_tick = now
-        for child in (self._control, *self._workers):
+        crew = self._crew
+        for child in crew:
             if not child.running:
                 if child.start_at and now >= child.start_at and not self._stopping:
-                    self._start(child)
-            elif child.is_silent(now, self._awake_since):
+                    crew.start(child)
+            elif child.is_silent(now, self._awake_since) and not child.was_silent:
                 say(f"[ERROR] {child.name} does not answer: killed, to be replaced")
+                child.was_silent = True
                 child.kill()
-        for slot in [slot for slot in self._covered if self._workers[slot].state in (State.SERVING, State.SERVING_UNSYNCED)]:
-            del self._covered[slot]
-            self._assign()
+            elif crew.endings.look(child, now):
+                crew.tell_endings()
+        crew.settle_reading(now, self._awake_since)
         self._advance_stop(now)
 
     def _reap(self) -> None:
@@ -140,120 +133,39 @@ class Supervisor:
                 return
             if not pid:
                 return
-            for child in (self._control, *self._workers):
+            for child in self._crew:
                 if child.pid == pid:
                     self._ended(child, os.waitstatus_to_exitcode(status))
 
-    # -- children
-
-    def _start(self, child: Child) -> None:
-        child.start(time.monotonic(), *(["--again"] if child is self._control and self._served else []))
-        assert child.channel is not None
-        self._selector.register(child.channel, selectors.EVENT_READ, child)
-        if child is self._control:
-            for slot, worker in enumerate(self._workers):
-                if worker.running:
-                    self._connect(slot)
-        else:
-            slot = self._workers.index(child)
-            if self._pin:
-                keep_on_processor(child.pid, slot)
-            self._send_sockets([child], self._sockets.all, [])
-            self._assign()
-            self._connect(slot)
-
     def _ended(self, child: Child, code: int) -> None:
-        if child.channel is not None:
-            self._read(child)
-        if child.channel is not None:
-            self._selector.unregister(child.channel)
-        child.died(time.monotonic())
-        if child is self._control and not self._served:
+        self._read(child)
+        crew, now = self._crew, time.monotonic()
+        crew.buried(child)
+        if child is crew.control and not crew.served:
             raise _ExitError(1 if code == 0 else abs(code))
         if not self._stopping:
-            reason = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-            say(f"[ERROR] {child.name} ended ({reason}): starting it again")
-        if child is not self._control and not self._draining:
-            self._cover(self._workers.index(child))
-
-    def _connect(self, slot: int) -> None:
-        """A fresh feed between control and a worker."""
-        if not self._control.running:
-            return
-        to_worker, to_control = socket.socketpair()
-        self._workers[slot].send({"op": "feed"}, [to_worker.fileno()])
-        self._control.send({"op": "worker", "slot": slot}, [to_control.fileno()])
-        to_worker.close()
-        to_control.close()
-
-    def _cover(self, slot: int) -> None:
-        """Lets another worker read the sockets of one that is down."""
-        others = [other for other, worker in enumerate(self._workers) if worker.running and other not in self._covered and other != slot]
-        if others:
-            self._covered[slot] = others[slot % len(others)]
-            self._assign()
-
-    def _assign(self) -> None:
-        for slot, worker in enumerate(self._workers):
-            if worker.running:
-                mine = [slot] if not self._draining else []
-                worker.send({"op": "read", "slots": mine + [down for down, cover in self._covered.items() if cover == slot]})
+            say(f"[ERROR] {child.name} ended ({_cause(code)}): starting it again")
+            crew.endings.ended(child, code, now)
+            crew.tell_endings()
+        crew.settle_reading(now, self._awake_since)
 
     # -- what control says
 
     def _read(self, child: Child) -> None:
-        if child.channel is None:
-            return
-        try:
-            messages = child.channel.receive()
-        except ChannelClosedError:
-            if child.channel in self._selector.get_map():
-                self._selector.unregister(child.channel)
-                child.channel.close()
-                child.channel = None
-            return
-        for message in messages:
-            self._told(message)
+        for message in self._crew.receive(child):
+            self._told(child, message)
 
-    def _told(self, message: Message) -> None:
+    def _told(self, child: Child, message: Message) -> None:
         match message["op"]:
             case "workers":
-                self._set_workers(message["count"])
+                self._crew.set_count(message["count"])
             case "listen":
-                self._listen([(host, port) for host, port in message["addresses"]])
+                error = self._crew.listen([(host, port) for host, port in message["addresses"]])
+                child.send({"op": "listening", "ok": not error, "error": error})
             case "fatal":
                 raise _ExitError(message["code"])
             case "stopping-done":
                 self._drain_workers()
-
-    def _set_workers(self, count: int) -> None:
-        self._wanted = count
-        while len(self._workers) < count:
-            slot = len(self._workers)
-            region = self._regions[slot + 1]
-            self._workers.append(Child(f"worker {slot}", ["svcdns.serving", "--slot", str(slot)], region, self._shared))
-            self._start(self._workers[slot])
-
-    def _listen(self, addresses: list[tuple[str, int]]) -> None:
-        try:
-            added, removed = self._sockets.change(addresses, max(1, len(self._workers)))
-        except ListenError as error:
-            self._control.send({"op": "listening", "ok": False, "error": str(error)})
-            return
-        self._addresses = addresses
-        self._send_sockets(self._workers, added, removed)
-        self._sockets.close(removed)
-        self._served = True
-        self._control.send({"op": "listening", "ok": True})
-
-    @staticmethod
-    def _send_sockets(workers: list[Child], added: list[Listening], removed: list[Listening]) -> None:
-        gone = [one.id for one in removed]
-        for worker in workers:
-            for start in range(0, max(1, len(added)), 200):
-                part = added[start : start + 200]
-                message: dict[str, Any] = {"op": "sockets", "add": [one.described() for one in part], "remove": gone}
-                worker.send(message, [one.sock.fileno() for one in part])
 
     # -- stopping
 
@@ -261,37 +173,48 @@ class Supervisor:
         if self._stopping:
             return
         self._stopping = True
-        if self._control.running:
-            self._control.send({"op": "stop", "signal": name})
+        if self._crew.control.running:
+            self._crew.control.send({"op": "stop", "signal": name})
         else:
             self._drain_workers()
 
     def _drain_workers(self) -> None:
-        if not self._draining:
-            self._draining = True
+        if not self._crew.draining:
+            self._crew.draining = True
             self._deadline = time.monotonic() + DRAIN
-            for worker in self._workers:
+            for worker in self._crew.workers:
                 worker.send({"op": "drain"})
 
     def _advance_stop(self, now: float) -> None:
         if not self._stopping:
             return
-        if not self._draining:
-            if not self._control.running:
+        control = self._crew.control
+        if not self._crew.draining:
+            if not control.running:
                 self._drain_workers()
             return
-        alive = [worker for worker in self._workers if worker.running]
+        alive = [child for child in self._crew if child.running and child is not control]
         if alive:
             if now > self._deadline:
-                for worker in alive:
-                    worker.kill()
+                for child in alive:
+                    child.kill()
             return
         if not self._leaving:
             self._leaving = True
             self._deadline = now + FAREWELL
-            self._control.send({"op": "exit"})
-        if not self._control.running or now > self._deadline:
+            control.send({"op": "exit"})
+        if not control.running or now > self._deadline:
             raise _ExitError(0)
+
+
+def _cause(code: int) -> str:
+    """How a process ended, in words."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return f"signal {signal.Signals(-code).name}"
+    except ValueError:  # one without a name
+        return f"signal {-code}"
 
 
 def say(line: str) -> None:

@@ -1,8 +1,8 @@
 """Counters in memory that all processes share, so that no total falls because a process died.
 
-The supervisor makes one mapping; each process slot has a region in it that only this slot's process writes and control
+The supervisor makes one mapping; each process has a region in it that it alone writes and control
 reads. A region is self-describing: a directory of families and series that only grows, and cells of eight bytes. A process
-that takes a slot over finds its predecessor's cells and goes on from their values.
+that takes a region over finds its predecessor's cells and goes on from the values of counters; gauges begin at 0.
 
 Layout of a region, all numbers little endian:
 
@@ -47,7 +47,8 @@ class MetricKind(StrEnum):
 class Family(msgspec.Struct, frozen=True, array_like=True, tag="family"):
     """A metric: its full name (counters with `_total`), kind, help text, label names, and upper bounds of buckets.
 
-    `alike` marks a gauge that every process knows whole (the size of a file): the page shows the largest value, not the sum.
+    `alike` marks what every process knows whole (the size of a file, a count that the kernel keeps): the page shows the largest value,
+    not the sum.
     """
 
     name: str
@@ -105,6 +106,9 @@ class Counters:
                 self._families[entry.name] = entry
             else:
                 self._cells[entry.family, entry.values] = entry.cell
+        for family in self._families.values():
+            if family.kind == MetricKind.GAUGE:
+                self.clear(family)
 
     def beat(self, now: float) -> None:
         """Shows the supervisor that this process turns its loop; `now` on CLOCK_MONOTONIC."""

@@ -1,7 +1,8 @@
-"""The memory that all processes share: one region for control, one for each worker slot.
+"""The memory that all processes share: two regions for control, two for each worker slot.
 
 The supervisor makes the mapping and hands its file descriptor to the children. It lives as long as the program, so a process that died
-leaves its numbers to the one that takes its slot over. Standard library only: the supervisor imports it. What is in a region beyond
+leaves its numbers to the one that takes its region over. A region has one writer at a time: a process that is to replace another one,
+which goes on meanwhile, gets the region of the other side. Standard library only: the supervisor imports it. What is in a region beyond
 heartbeat and state is the business of `svcdns.telemetry.counters`.
 """
 
@@ -15,8 +16,9 @@ from typing import Final
 REGION_SIZE: Final = 4 << 20
 SLOTS: Final = 64
 """Worker slots that a mapping has room for; a region takes memory only once it is written to."""
-CONTROL: Final = 0
-"""The region of the control process; that of worker slot `k` is `k + 1`."""
+SIDES: Final = 2
+"""Regions that control and each worker slot have, one for each of two processes that replace one another."""
+REGIONS: Final = SIDES * (1 + SLOTS)
 
 
 class State(IntEnum):
@@ -32,6 +34,23 @@ class State(IntEnum):
     SERVING_UNSYNCED = 4
     """A worker that reads its sockets, still waiting for the cluster."""
     DRAINING = 5
+    ENDED = 6
+    """No process: it has ended, and none has taken its region over yet."""
+
+
+def control_region(side: int) -> int:
+    """The number of control's region of a side, 0 or 1."""
+    return side * (1 + SLOTS)
+
+
+def worker_region(slot: int, side: int) -> int:
+    """The number of a worker's region of a side, 0 or 1."""
+    return side * (1 + SLOTS) + 1 + slot
+
+
+def other_side(region: int) -> int:
+    """The region of the same place on the other side."""
+    return (region + 1 + SLOTS) % REGIONS
 
 
 def make() -> int:
@@ -43,14 +62,14 @@ def make() -> int:
 
         with tempfile.TemporaryFile() as file:
             fd = os.dup(file.fileno())
-    os.ftruncate(fd, (1 + SLOTS) * REGION_SIZE)
+    os.ftruncate(fd, REGIONS * REGION_SIZE)
     return fd
 
 
 def regions(fd: int) -> list[memoryview]:
-    """All regions of a mapping, control's first."""
-    whole = memoryview(mmap.mmap(fd, (1 + SLOTS) * REGION_SIZE))
-    return [whole[n * REGION_SIZE : (n + 1) * REGION_SIZE] for n in range(1 + SLOTS)]
+    """All regions of a mapping, by their numbers."""
+    whole = memoryview(mmap.mmap(fd, REGIONS * REGION_SIZE))
+    return [whole[n * REGION_SIZE : (n + 1) * REGION_SIZE] for n in range(REGIONS)]
 
 
 def heartbeat(region: memoryview) -> float:
@@ -58,10 +77,10 @@ def heartbeat(region: memoryview) -> float:
     return region[0:8].cast("d")[0]
 
 
-def clear_heartbeat(region: memoryview) -> None:
-    """Before a new process takes the slot: neither its predecessor's beat nor its state counts."""
+def enter(region: memoryview, now: State) -> None:
+    """A process is about to take the region over (STARTING) or has left it (ENDED): what the last one said of itself counts no more."""
     region[0:16].cast("d")[0] = 0.0
-    region[0:16].cast("d")[1] = float(State.STARTING)
+    region[0:16].cast("d")[1] = float(now)
 
 
 def state(region: memoryview) -> State:

@@ -31,7 +31,7 @@ class World:
     def __init__(self) -> None:
         """Both ends of a socket pair."""
         self.view = View(1, (Kind.SERVICE,), lambda: 0.0)
-        self.heard: list[tuple[int, ToControl]] = []
+        self.heard: list[tuple[int, ToControl | None]] = []
         ours, self.worker = socket.socketpair()
         self.worker.setblocking(False)
         self.feed = Feed(3, ours, {1: self.view}, lambda slot, content: self.heard.append((slot, content)))

@@ -6,7 +6,7 @@ import re
 
 from svcdns.control import metrics
 from svcdns.telemetry.counters import Counters, Family, MetricKind
-from svcdns.telemetry.shared import REGION_SIZE
+from svcdns.telemetry.shared import REGION_SIZE, SLOTS, State, control_region, enter
 
 ASKED = Family("coredns_asked_total", MetricKind.COUNTER, "Asked.", ("who",))
 TOOK = Family("coredns_took_seconds", MetricKind.HISTOGRAM, "Took.", (), (0.1, 1.0))
@@ -27,7 +27,8 @@ def test_sums_over_processes() -> None:
         counters.count(ASKED, "a", amount=amount)
         counters.count(HELD, amount=amount)
         counters.observe(TOOK, counters.cell(TOOK), 0.05 * 10 ** (amount - 1))
-    Counters(regions[2]).count(ASKED, 'q"\n')
+        if amount == 3:
+            counters.count(ASKED, 'q"\n')
     lines, content_type = page(*regions)
     assert content_type.startswith("text/plain")
     assert lines == [
@@ -58,6 +59,20 @@ def test_a_process_that_died_leaves_its_numbers() -> None:
     Counters(region).count(ASKED, "a", amount=5)
     Counters(region).count(ASKED, "a")
     assert page(region)[0] == ['coredns_asked_total{who="a"} 6.0']
+
+
+def test_gauges_are_those_of_processes_that_are_there() -> None:
+    """Not of one that has ended, nor of another control; totals stay."""
+    regions = [memoryview(bytearray(REGION_SIZE)) for _ in range(2 + SLOTS)]
+    for number, amount in ((0, 1), (1, 10), (2, 100), (control_region(1), 1000)):
+        counters = Counters(regions[number])
+        counters.count(ASKED, "a", amount=amount)
+        counters.count(HELD, amount=amount)
+    enter(regions[1], State.ENDED)
+    assert page(*regions)[0] == ['coredns_asked_total{who="a"} 1111.0', "coredns_held 101.0"]
+    enter(regions[1], State.STARTING)
+    Counters(regions[1])
+    assert page(*regions)[0] == ['coredns_asked_total{who="a"} 1111.0', "coredns_held 101.0"]
 
 
 def test_openmetrics_where_it_is_asked_for() -> None:

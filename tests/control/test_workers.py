@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import AsyncIterator, Callable
 
 import pytest
@@ -14,7 +15,7 @@ from svcdns.cluster.sources.feed import Changed, Configure, Configured, Data, Ep
 from svcdns.control.store import View
 from svcdns.control.workers import BuildError, Workers
 from svcdns.corefile.blocks import Corefile
-from svcdns.telemetry.shared import REGION_SIZE
+from svcdns.telemetry.shared import REGIONS, State, enter, worker_region
 
 EMPTY = Corefile("Corefile", ())
 
@@ -72,13 +73,14 @@ class World:
         self.views = {number: View(number, (Kind.SERVICE,), lambda: 0.0) for number in (1, 2)}
         for view in self.views.values():
             view.take(Put(Service("d", "web", ("10.0.0.1",))))
-        self.workers = Workers(self.views, [memoryview(bytearray(REGION_SIZE)) for _ in range(2)], 7, self.fatal.append)
+        self.regions = [memoryview(bytearray(64)) for _ in range(REGIONS)]
+        self.workers = Workers(self.views, self.regions, 7, self.fatal.append)
         self.joined: list[Joined] = []
 
-    def join(self, slot: int = 0) -> Joined:
+    def join(self, slot: int = 0, side: int = 0) -> Joined:
         """A worker of this slot starts."""
         ours, theirs = socket.socketpair()
-        self.workers.joined(slot, ours.detach())
+        self.workers.joined(slot, worker_region(slot, side), ours.detach())
         self.joined.append(Joined(theirs))
         return self.joined[-1]
 
@@ -90,7 +92,7 @@ async def world() -> AsyncIterator[World]:
     yield made
     for worker in made.joined:
         worker.sock.close()
-    for feed in made.workers._feeds.values():
+    for feed in tuple(made.workers._feeds.values()):
         feed.close()
 
 
@@ -162,3 +164,51 @@ async def test_a_fatal_word_is_passed_on(world: World) -> None:
         while not world.fatal:
             await asyncio.sleep(0)
     assert world.fatal == ["loop"]
+
+
+async def test_a_worker_that_ends_is_waited_for_again(world: World) -> None:
+    """A reload that is being built waits for the one that comes in its place."""
+    first = await serving(world)
+    world.workers.build(order(2, 1), [])
+    first.say(Configured(2))
+    await world.workers.built()
+    first.sock.close()
+    async with asyncio.timeout(5):
+        while world.workers._feeds:
+            await asyncio.sleep(0)
+    waiting = asyncio.create_task(world.workers.built())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    world.join().say(Configured(2))
+    async with asyncio.timeout(5):
+        await waiting
+
+
+async def test_a_slot_may_have_two_workers(world: World) -> None:
+    """While one is replaced: both are told, and the slot's state is that of the one that serves."""
+    old = await serving(world)
+    new = world.join(side=1)
+    world.workers.update({("file", "b"): b"y"})
+    for worker in (old, new):
+        await worker.told(lambda content: isinstance(content, Data) and content.key == "b")
+    one, other = (world.regions[worker_region(0, side)] for side in (0, 1))
+    for states, shown in (
+        ((State.STARTING, State.STARTING), State.STARTING),
+        ((State.SERVING, State.STARTING), State.SERVING),
+        ((State.SERVING_UNSYNCED, State.STARTING), State.SERVING_UNSYNCED),
+        ((State.DRAINING, State.SERVING), State.SERVING),
+        ((State.ENDED, State.UNSYNCED), State.UNSYNCED),
+        ((State.ENDED, State.STARTING), State.STARTING),
+    ):
+        enter(one, states[0])
+        enter(other, states[1])
+        assert world.workers.states() == [shown]
+
+
+def test_one_that_beats_is_enough(world: World) -> None:
+    """For health; before the first beat nobody is missed."""
+    assert world.workers.alive()
+    world.regions[worker_region(0, 1)][0:8].cast("d")[0] = time.monotonic()
+    assert world.workers.alive()
+    world.regions[worker_region(0, 1)][0:8].cast("d")[0] = time.monotonic() - 10
+    assert not world.workers.alive()

@@ -19,7 +19,7 @@ from svcdns.telemetry.shared import REGION_SIZE
 def child() -> Iterator[Child]:
     """A child that has not been started; `python -m this` is a module that ends at once."""
     with open(os.devnull, "rb") as shared:
-        made = Child("worker 0", ["this"], memoryview(bytearray(REGION_SIZE)), shared.fileno())
+        made = Child("worker 0", ["this"], 0, 1, memoryview(bytearray(REGION_SIZE)), shared.fileno())
         yield made
         if made.pid:
             made.kill()

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from svcdns.telemetry.counters import CELLS, SPILL, Counters, Family, MetricKind, samples
-from svcdns.telemetry.shared import REGION_SIZE, SLOTS, State, clear_heartbeat, heartbeat, make, regions, state
+from svcdns.telemetry.shared import REGION_SIZE, REGIONS, State, enter, heartbeat, make, regions, state
 
 ASKED = Family("asked_total", MetricKind.COUNTER, "Questions.", ("zone",))
 TOOK = Family("took_seconds", MetricKind.HISTOGRAM, "Seconds.", (), (0.1, 1.0))
@@ -83,11 +83,11 @@ def test_label_values_have_to_match() -> None:
 def test_heartbeat_and_state() -> None:
     """What the supervisor and control see of a process."""
     shared = regions(make())
-    assert len(shared) == SLOTS + 1
+    assert len(shared) == REGIONS
     counters = Counters(shared[3])
     counters.beat(12.5)
     counters.state(State.SERVING)
     assert (heartbeat(shared[3]), state(shared[3])) == (12.5, State.SERVING)
     assert heartbeat(shared[2]) == 0
-    clear_heartbeat(shared[3])
+    enter(shared[3], State.STARTING)
     assert (heartbeat(shared[3]), state(shared[3])) == (0, State.STARTING)

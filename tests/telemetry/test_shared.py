@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from svcdns.telemetry.shared import CONTROL, REGION_SIZE, SLOTS, make, regions
+from svcdns.telemetry.shared import REGION_SIZE, REGIONS, SIDES, SLOTS, control_region, make, other_side, regions, worker_region
 
 
 def test_regions_are_apart_and_shared() -> None:
@@ -12,10 +12,19 @@ def test_regions_are_apart_and_shared() -> None:
     fd = make()
     try:
         one, other = regions(fd), regions(fd)
-        assert len(one) == SLOTS + 1
-        one[CONTROL + 1][REGION_SIZE - 1] = 7
-        assert other[CONTROL + 1][REGION_SIZE - 1] == 7
-        assert other[CONTROL + 2][0] == 0
-        assert not any(other[CONTROL][:64])
+        assert len(one) == REGIONS
+        one[1][REGION_SIZE - 1] = 7
+        assert other[1][REGION_SIZE - 1] == 7
+        assert other[2][0] == 0
+        assert not any(other[0][:64])
     finally:
         os.close(fd)
+
+
+def test_every_place_has_a_region_on_each_side() -> None:
+    """No two share one, and the other side's other side is one's own."""
+    numbers = [control_region(side) for side in range(SIDES)]
+    numbers += [worker_region(slot, side) for slot in range(SLOTS) for side in range(SIDES)]
+    assert sorted(numbers) == list(range(REGIONS))
+    assert all(other_side(other_side(number)) == number != other_side(number) for number in numbers)
+    assert other_side(worker_region(5, 1)) == worker_region(5, 0)

@@ -1,0 +1,112 @@
+"""The children as a whole: who reads which sockets."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from svcdns.supervisor.children import STALL
+from svcdns.supervisor.crew import Crew
+from svcdns.telemetry import shared
+from svcdns.telemetry.channel import Channel, Message
+from svcdns.telemetry.shared import State, worker_region
+
+
+class World:
+    """A crew of workers that only seem to run; what they are told is kept."""
+
+    def __init__(self, count: int) -> None:
+        """All serve, and beat at 100.0."""
+        self.selector = selectors.DefaultSelector()
+        self.mapping = shared.make()
+        self.regions = shared.regions(self.mapping)
+        self.crew = Crew(self.selector, lambda _line: None, [], self.mapping)
+        self.theirs: list[Channel] = []
+        for slot in range(count):
+            worker = self.crew.new_worker(slot, worker_region(slot, 0))
+            ours, theirs = socket.socketpair()
+            theirs.setblocking(False)
+            worker.pid, worker.channel = 1 << 30, Channel(ours)
+            self.theirs.append(Channel(theirs))
+            self.crew.workers.append(worker)
+            self.shows(slot, 100.0, State.SERVING)
+
+    def shows(self, slot: int, beat: float, state: State) -> None:
+        """What a worker writes into its region."""
+        cells = self.regions[worker_region(slot, 0)][0:16].cast("d")
+        cells[0], cells[1] = beat, float(state)
+
+    def told(self, slot: int) -> list[Message]:
+        """What a worker has been told since the last time: the slots to read."""
+        return [message["slots"] for message in self.theirs[slot].receive()]
+
+    def settle(self, now: float, awake_since: float = 0.0) -> list[list[Message]]:
+        """What each worker is told at a tick."""
+        self.crew.settle_reading(now, awake_since)
+        return [self.told(slot) for slot in range(len(self.theirs))]
+
+    def close(self) -> None:
+        """Ends it."""
+        for channel in (*self.theirs, *(worker.channel for worker in self.crew.workers)):
+            if channel is not None:
+                channel.close()
+        self.selector.close()
+        os.close(self.mapping)
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    """Two workers."""
+    made = World(2)
+    yield made
+    made.close()
+
+
+def test_nothing_is_said_while_all_is_well(world: World) -> None:
+    """Tick after tick."""
+    assert world.settle(100.1) == [[], []]
+
+
+def test_a_worker_that_stalls_is_covered_until_it_beats_again(world: World) -> None:
+    """Long before it counts as silent; no longer than needed."""
+    world.shows(1, 100.0 + STALL, State.SERVING)
+    assert world.settle(100.1 + STALL) == [[[0]], [[1, 0]]]
+    assert world.settle(100.2 + STALL) == [[], []]
+    world.shows(0, 100.3 + STALL, State.SERVING)
+    assert world.settle(100.3 + STALL) == [[[0]], [[1]]]
+
+
+def test_a_worker_that_is_down_is_covered_until_it_serves(world: World) -> None:
+    """A new process in its place does not serve from its first beat."""
+    world.crew.workers[0].pid = 0
+    assert world.settle(100.1) == [[], [[1, 0]]]
+    world.crew.workers[0].pid = 1 << 30
+    world.shows(0, 100.2, State.STARTING)
+    assert world.settle(100.2) == [[], []]
+    world.shows(0, 100.3, State.SERVING)
+    assert world.settle(100.3) == [[[0]], [[1]]]
+
+
+def test_nobody_covers_where_nobody_serves(world: World) -> None:
+    """Nothing is said; whoever comes back first reads all."""
+    for slot in (0, 1):
+        world.shows(slot, 50.0, State.SERVING)
+    assert world.settle(100.0) == [[], []]
+    world.shows(0, 100.0, State.SERVING)
+    assert world.settle(100.1) == [[[0, 1]], [[1]]]
+
+
+def test_time_in_which_the_supervisor_stood_still_does_not_count(world: World) -> None:
+    """All look stalled then."""
+    assert world.settle(200.0, awake_since=199.9) == [[], []]
+
+
+def test_who_drains_is_told_to_read_nothing(world: World) -> None:
+    """A stop goes its own way."""
+    world.crew.draining = True
+    world.crew.workers[0].pid = 0
+    assert world.settle(100.1) == [[], []]
