@@ -22,6 +22,28 @@ def holds(reply: bytes, address: str) -> bool:
     return bool(reply) and reply[3] & 15 == 0 and ipaddress.ip_address(address).packed in reply[12:]
 
 
+def addresses(reply: bytes) -> frozenset[bytes]:
+    """The RDATA of the A and AAAA records of a reply's answer section. Raises IndexError where it ends too early."""
+    at = _after_name(reply, 12) + 4
+    found = []
+    for _ in range(int.from_bytes(reply[6:8], "big")):
+        at = _after_name(reply, at)
+        rtype, _, _, size = struct.unpack_from(">HHIH", reply, at)
+        at += 10 + size
+        if rtype in TYPES.values():
+            found.append(reply[at - size : at])
+    return frozenset(found)
+
+
+def _after_name(reply: bytes, at: int) -> int:
+    """Where what follows a name begins."""
+    while size := reply[at]:
+        if size >= 0xC0:
+            return at + 2
+        at += 1 + size
+    return at + 1
+
+
 class Asker:
     """One UDP socket connected to a server on loopback."""
 

@@ -30,6 +30,21 @@ def tree(pid: int) -> list[int]:
     return found
 
 
+def children(pid: int) -> dict[str, int]:
+    """Process ids of svcdns's control and workers by name, below its supervisor; of two of a name the younger."""
+    found: dict[str, int] = {}
+    for one in sorted(tree(pid)[1:]):
+        try:
+            command = Path(f"/proc/{one}/cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if b"svcdns.control" in command:
+            found["control"] = one
+        elif b"svcdns.serving" in command:
+            found["worker " + command[command.index(b"--slot") + 1].decode()] = one
+    return found
+
+
 def cpu_seconds(pid: int) -> float:
     """CPU time of a process and its descendants, to the nanosecond; that of ended threads and processes is not in it."""
     total = 0

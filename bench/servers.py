@@ -39,6 +39,7 @@ class Server:
         """Starts it, without waiting."""
         self.name, self.site, self.port, self._api = name, site, site.port, api
         self.command = peers.CONFIGURED[name](site, folder)
+        self.corefile = folder / "Corefile"
         self._log = folder / "log"
         with self._log.open("wb") as log:
             self.begun = time.monotonic()
@@ -81,6 +82,10 @@ class Server:
     def log(self) -> str:
         """The end of what it printed."""
         return self._log.read_text(errors="replace")[-1000:].strip()
+
+    def whole_log(self) -> str:
+        """All that it printed."""
+        return self._log.read_text(errors="replace")
 
     def cpu(self) -> float:
         """CPU seconds of all its processes so far."""

@@ -6,11 +6,13 @@ from caches.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import ipaddress
-import selectors
 import socket
 import struct
 import sys
+from typing import Any, cast
 
 from bench.cluster import OUTSIDE_ZONE, outside_address
 from bench.processes import end_with_parent
@@ -36,22 +38,44 @@ def reply(packet: bytes) -> bytes:
     return packet[:2] + b"\x81\x80\0\1\0\1\0\0\0\0" + question + record
 
 
+class _Datagrams(asyncio.DatagramProtocol):
+    """The UDP side."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.DatagramTransport", transport)  # Python 3.11 does not say so of its own class
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        if len(data) > 16 and not data[2] & 0x80:
+            self._transport.sendto(reply(data), addr)
+
+
+async def _stream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+        while True:
+            answer = reply(await reader.readexactly(int.from_bytes(await reader.readexactly(2), "big")))
+            writer.write(len(answer).to_bytes(2, "big") + answer)
+    writer.close()
+
+
+async def serve() -> None:
+    """Serves over UDP and TCP until the standard input ends."""
+    loop = asyncio.get_running_loop()
+    server = await asyncio.start_server(_stream, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+    sock.bind(("127.0.0.1", port))
+    await loop.create_datagram_endpoint(_Datagrams, sock=sock)
+    print(port, flush=True)
+    over = asyncio.Event()
+    loop.add_reader(sys.stdin, over.set)
+    await over.wait()
+
+
 def main() -> None:
     """Serves."""
     end_with_parent()
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server, selectors.DefaultSelector() as selector:
-        server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
-        server.bind(("127.0.0.1", 0))
-        print(server.getsockname()[1], flush=True)
-        selector.register(server, selectors.EVENT_READ)
-        selector.register(sys.stdin, selectors.EVENT_READ)
-        while True:
-            for key, _ in selector.select():
-                if key.fileobj is sys.stdin:
-                    return
-                packet, sender = server.recvfrom(4096)
-                if len(packet) > 16 and not packet[2] & 0x80:
-                    server.sendto(reply(packet), sender)
+    asyncio.run(serve())
 
 
 if __name__ == "__main__":

@@ -1,0 +1,91 @@
+"""The faults that a server has to survive with nothing lost, each made on a running server; a fault is over when all is well again."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from dataclasses import dataclass
+from functools import partial
+
+from bench.scene import Fault, Scene
+
+OUTAGE = 60.0
+"""Seconds that the API server is away."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A fault, how long the load lasts (seconds), the workers that it needs, and what may be lost at most."""
+
+    what: str
+    fault: Fault
+    seconds: int = 15
+    workers: int = 1
+    datagrams: int = 0
+    connections: int = 0
+    """TCP connections that may end, each with one question."""
+
+
+async def nothing(_scene: Scene) -> None:
+    """The control run."""
+
+
+async def five_reloads(scene: Scene) -> None:
+    """Another TTL each time, so that every chain is another."""
+    path = scene.server.corefile
+    text = path.read_text()
+    for number in range(5):
+        path.write_text(text.replace("ttl 30", f"ttl {29 - number}"))
+        scene.server.reload()
+        await scene.until("the reload", partial(_reloaded, scene, number + 1), 10)
+        await asyncio.sleep(0.5)
+
+
+def _reloaded(scene: Scene, times: int) -> bool:
+    return scene.server.whole_log().count("Reloading complete") == times
+
+
+def killed(process: str, number: signal.Signals = signal.SIGKILL) -> Fault:
+    """One of the processes gets a signal and has to be replaced."""
+
+    async def fault(scene: Scene) -> None:
+        before = scene.signal(process, number)
+        await scene.until_replaced(process, before)
+
+    return fault
+
+
+async def api_outage(scene: Scene) -> None:
+    """The API server stands still for a minute: connections stay open and nothing comes."""
+    pid = scene.server.api.process.pid
+    async with scene.silence(grace=3.0):
+        os.kill(pid, signal.SIGSTOP)
+        await asyncio.sleep(OUTAGE)
+        os.kill(pid, signal.SIGCONT)
+
+
+async def relist(scene: Scene) -> None:
+    """Compaction: every watch ends with 410, and all is listed anew."""
+    async with scene.silence(grace=3.0):
+        await asyncio.to_thread(scene.server.relist)
+
+
+async def upgrade(scene: Scene) -> None:
+    """SIGUSR2: every process is replaced by one of another generation."""
+    before = scene.processes()
+    scene.server.process.send_signal(signal.SIGUSR2)
+    await scene.until("the upgrade", lambda: not set(before.values()) & set(scene.processes().values()), 60)
+
+
+CASES: dict[str, Case] = {
+    "none": Case("no fault", nothing),
+    "reload": Case("five reloads", five_reloads, 20),
+    "worker-killed": Case("SIGKILL of one of two workers", killed("worker 0"), 15, 2, 128, 500),
+    "worker-hung": Case("SIGSTOP of one of two workers", killed("worker 0", signal.SIGSTOP), 20, 2, 128, 500),
+    "control-killed": Case("SIGKILL of control", killed("control")),
+    "control-hung": Case("SIGSTOP of control", killed("control", signal.SIGSTOP), 20),
+    "api-outage": Case("the API server stands still for 60 s", api_outage, 80),
+    "relist": Case("compaction, all endpoints listed anew", relist, 20),
+    "upgrade": Case("upgrade in place", upgrade, 30),
+}

@@ -1,0 +1,185 @@
+"""A server under load with everything that can go wrong around it: dnsperf asks at a fixed rate, a checker holds answers to the truth,
+endpoints move all the time, and a fault is made in the midst."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import re
+import signal
+import time
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from bench import dnsperf, questions
+from bench.asking import write_questions
+from bench.checker import Checker, Count
+from bench.checker import questions as checked
+from bench.cluster import Cluster
+from bench.dnsperf import BrokenError, Figures, Load
+from bench.processes import children
+from bench.servers import Cores, Server, Stage
+from bench.truth import Trouble, Truth
+
+MOVING = 200
+"""Headless Services whose endpoints move."""
+CHANGES = 20
+"""Changes a second."""
+LINES = 50_000
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much is asked: dnsperf's questions a second over UDP, the checker's over UDP and over `connections` TCP connections."""
+
+    services: int = 10_000
+    endpoints: int = 10
+    rate: int = 20_000
+    checked: int = 500
+    tcp: int = 1_000
+    connections: int = 500
+
+
+@dataclass
+class Outcome:
+    """What came of one run. `recovered` is the longest of the times that the fault measured, in seconds; `restarts` by process."""
+
+    load: Figures
+    udp: Count
+    tcp: Count
+    drops: float
+    recovered: float
+    log: list[str]
+
+    @property
+    def clean(self) -> bool:
+        """Whether nothing was lost and nothing wrong."""
+        return not (self.load.lost or self.udp.lost or self.tcp.lost or self.udp.wrong or self.tcp.wrong)
+
+
+class Scene:
+    """One server and its API server. Coroutines run beside the checker; what waits for a process runs in a thread."""
+
+    def __init__(self, server: Server, truth: Truth) -> None:
+        self.server, self.truth = server, truth
+        self.recovered = 0.0
+        self._api = asyncio.Lock()
+        self.moving = random.Random(3).sample(server.site.cluster.headless(), MOVING)
+
+    async def api(self, command: str) -> object:
+        """A command to the API server."""
+        async with self._api:
+            return await asyncio.to_thread(self.server.api.ask, command)
+
+    async def change(self) -> None:
+        """Moves an endpoint of a random Service."""
+        number = random.choice(self.moving)
+        async with self._api:
+            begun = time.monotonic()
+            [address] = await asyncio.to_thread(self.server.api.ask, f"change {number}")
+            self.truth.changed(number, address, begun, time.monotonic())
+
+    async def keep_changing(self) -> None:
+        """Moves endpoints until cancelled."""
+        while True:
+            await self.change()
+            await asyncio.sleep(1 / CHANGES)
+
+    @asynccontextmanager
+    async def silence(self, grace: float) -> AsyncIterator[None]:
+        """While it lasts the API server tells nothing and nothing is changed; `grace` seconds later answers have to be right again."""
+        async with self._api:
+            trouble = Trouble(time.monotonic(), grace)
+            self.truth.troubles.append(trouble)
+            yield
+            trouble.until = time.monotonic()
+
+    def processes(self) -> dict[str, int]:
+        """Control and workers by name."""
+        return children(self.server.process.pid)
+
+    def signal(self, process: str, number: signal.Signals) -> int:
+        """Sends a signal to one of the server's processes; its id."""
+        pid = self.processes()[process]
+        os.kill(pid, number)
+        return pid
+
+    async def until(self, what: str, probe: Callable[[], bool], patience: float) -> float:
+        """Waits, looking every 20 ms; the seconds that it took. Raises BrokenError."""
+        begun = time.monotonic()
+        while not await asyncio.to_thread(probe):
+            if time.monotonic() - begun > patience:
+                raise BrokenError(f"{self.server.name}: gave up waiting for {what}: {self.server.log()}")
+            await asyncio.sleep(0.02)
+        took = time.monotonic() - begun
+        self.recovered = max(self.recovered, took)
+        return took
+
+    async def until_replaced(self, process: str, before: int) -> float:
+        """Waits until another process has taken the place of one that died, and the server is ready."""
+        await self.until(f"another {process}", lambda: self.processes().get(process, before) != before, 30)
+        return await self.until("readiness", lambda: self.page("ready")[0] == 200, 30)
+
+    def page(self, name: str) -> tuple[int, str]:
+        """Status and text of /ready or /metrics; (0, "") while nobody answers."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.server.site.pages[name]}/{name}", timeout=3) as response:
+                return response.status, response.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, ""
+        except OSError:
+            return 0, ""
+
+    def metric(self, name: str) -> float:
+        """The sum of all series of a metric."""
+        return sum(float(found[1]) for found in re.finditer(rf"^{name}(?:{{.*}})? (\S+)$", self.page("metrics")[1], re.MULTILINE))
+
+
+Fault = Callable[[Scene], Awaitable[None]]
+"""Makes a fault and waits until its consequences are over."""
+
+
+def run(fault: Fault, scale: Scale, cores: Cores, *, seconds: int, name: str = "svcdns", workers: int = 1) -> Outcome:
+    """Starts a server, asks it for so many seconds, with a fault in them, and ends it. Raises BrokenError."""
+    cluster = Cluster(scale.services, scale.endpoints)
+    with Stage(cluster, [name], cores, workers=workers) as stage:
+        return asyncio.run(_run(fault, scale, cores, stage.servers[name], seconds))
+
+
+async def _run(fault: Fault, scale: Scale, cores: Cores, server: Server, seconds: int) -> Outcome:
+    truth = Truth(server.site.cluster)
+    scene = Scene(server, truth)
+    asked = checked(server.site.cluster, truth, scene.moving, 20_000)
+    checker = Checker(server.port, asked, udp_rate=scale.checked, tcp_rate=scale.tcp, connections=scale.connections)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(TemporaryDirectory(prefix="svcdns-bench-")))
+        lines = [*questions.hits(server.site.cluster, LINES).lines, *questions.outsiders(LINES // 10).lines]
+        path = write_questions(folder / "questions", lines)
+        changing = asyncio.create_task(scene.keep_changing())
+        checking = asyncio.create_task(checker.run())
+        load = Load(seconds, scale.rate, 64, 5000)
+        loading = asyncio.create_task(asyncio.to_thread(dnsperf.run, load, server.port, path, cores.asker))
+        await asyncio.sleep(LEAD)
+        await fault(scene)
+        if loading.done():
+            raise BrokenError(f"{server.name}: the fault took longer than the load of {seconds} s")
+        figures = await loading
+        changing.cancel()
+        checker.stop()
+        await checking
+    await asyncio.sleep(2.0)  # a scrape may lag by this much
+    drops = scene.metric("svcdns_socket_dropped_packets_total")
+    if server.process.poll() is not None:
+        raise BrokenError(f"{server.name} ended: {server.log()}")
+    return Outcome(figures, checker.udp, checker.tcp, drops, scene.recovered, server.log().splitlines())
+
+
+LEAD = 2.0
+"""Seconds of undisturbed asking before a fault."""
