@@ -43,6 +43,8 @@ class Count:
     wrong: int = 0
     closed: int = 0
     """Connections that the server ended."""
+    cut: int = 0
+    """Questions lost with these, among the lost."""
     slowest: float = 0.0
     examples: list[str] = field(default_factory=list)
 
@@ -169,6 +171,7 @@ class _Waiting:
 
     def lose_all(self) -> None:
         """No answer can come any more."""
+        self.count.cut += len(self.waiting)
         for ident in list(self.waiting):
             self._lost(ident)
 

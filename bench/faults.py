@@ -24,7 +24,7 @@ class Case:
     workers: int = 1
     datagrams: int = 0
     connections: int = 0
-    """TCP connections that may end, each with one question."""
+    """TCP connections that may end, with what is asked on them meanwhile."""
 
 
 async def nothing(_scene: Scene) -> None:
@@ -50,16 +50,17 @@ def killed(process: str, number: signal.Signals = signal.SIGKILL) -> Fault:
     """One of the processes gets a signal and has to be replaced."""
 
     async def fault(scene: Scene) -> None:
-        before = scene.signal(process, number)
-        await scene.until_replaced(process, before)
+        async with scene.blind():
+            before = scene.signal(process, number)
+            await scene.until_replaced(process, before)
 
     return fault
 
 
-async def api_outage(scene: Scene) -> None:
-    """The API server stands still for a minute: connections stay open and nothing comes."""
+async def api_outage(scene: Scene, seconds: float = OUTAGE) -> None:
+    """The API server stands still: connections stay open and nothing comes."""
     pid = scene.server.api.process.pid
-    async with scene.silence(grace=3.0):
+    async with scene.blind(), scene.without_changes():
         os.kill(pid, signal.SIGSTOP)
         await asyncio.sleep(OUTAGE)
         os.kill(pid, signal.SIGCONT)
@@ -67,15 +68,15 @@ async def api_outage(scene: Scene) -> None:
 
 async def relist(scene: Scene) -> None:
     """Compaction: every watch ends with 410, and all is listed anew."""
-    async with scene.silence(grace=3.0):
-        await asyncio.to_thread(scene.server.relist)
+    async with scene.blind():
+        await scene.api("relist")
 
 
 async def upgrade(scene: Scene) -> None:
     """SIGUSR2: every process is replaced by one of another generation."""
-    before = scene.processes()
+    before = set(scene.processes().values())
     scene.server.process.send_signal(signal.SIGUSR2)
-    await scene.until("the upgrade", lambda: not set(before.values()) & set(scene.processes().values()), 60)
+    await scene.until("the upgrade", lambda: not before & set(scene.processes().values()), 60)
 
 
 CASES: dict[str, Case] = {

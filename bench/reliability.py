@@ -23,13 +23,16 @@ from bench.faults import CASES, Case
 from bench.scene import Outcome, Scale, run
 from bench.servers import Cores
 
-HEAD = ("fault", "asked (UDP)", "lost", "checked (UDP, TCP)", "lost (UDP, TCP)", "wrong", "connections ended", "kernel drops", "slowest")
+HEAD = (
+    "fault", "asked (UDP)", "lost", "checked (UDP, TCP)", "lost (UDP, TCP)", "wrong", "connections ended", "kernel drops", "slowest",
+    "change answered",
+)  # fmt: skip
 
 
 def good(case: Case, outcome: Outcome) -> bool:
     """Whether no more was lost than the fault may cost, and nothing was wrong."""
     wrong = outcome.udp.wrong + outcome.tcp.wrong
-    ended = outcome.tcp.closed <= case.connections and outcome.tcp.lost <= case.connections
+    ended = outcome.tcp.closed <= case.connections and outcome.tcp.lost == outcome.tcp.cut
     return not wrong and ended and outcome.load.lost + outcome.udp.lost <= case.datagrams
 
 
@@ -47,6 +50,7 @@ def row(name: str, outcome: Outcome) -> list[str]:
         str(tcp.closed),
         f"{outcome.drops:g}",
         f"{slowest:.0f} ms",
+        f"{outcome.recovered:.2f} s" if outcome.recovered else "",
     ]
 
 

@@ -1,5 +1,8 @@
 """A server under load with everything that can go wrong around it: dnsperf asks at a fixed rate, a checker holds answers to the truth,
-endpoints move all the time, and a fault is made in the midst."""
+endpoints move all the time, and a fault is made in the midst.
+
+dnsperf asks for names of the cluster alone. Outside names are the checker's: when a fault empties a cache, a high rate of them would
+measure the upstream."""
 
 from __future__ import annotations
 
@@ -12,13 +15,13 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from bench import dnsperf, questions
-from bench.asking import write_questions
+from bench.asking import Asker, holds, packet, write_questions
 from bench.checker import Checker, Count
 from bench.checker import questions as checked
 from bench.cluster import Cluster
@@ -48,7 +51,7 @@ class Scale:
 
 @dataclass
 class Outcome:
-    """What came of one run. `recovered` is the longest of the times that the fault measured, in seconds; `restarts` by process."""
+    """What came of one run. `recovered` is how long after the fault, in seconds, a change was answered."""
 
     load: Figures
     udp: Count
@@ -77,13 +80,14 @@ class Scene:
         async with self._api:
             return await asyncio.to_thread(self.server.api.ask, command)
 
-    async def change(self) -> None:
-        """Moves an endpoint of a random Service."""
+    async def change(self) -> tuple[int, str]:
+        """Moves an endpoint of a random Service; its number and the new address."""
         number = random.choice(self.moving)
         async with self._api:
             begun = time.monotonic()
             [address] = await asyncio.to_thread(self.server.api.ask, f"change {number}")
             self.truth.changed(number, address, begun, time.monotonic())
+            return number, address
 
     async def keep_changing(self) -> None:
         """Moves endpoints until cancelled."""
@@ -92,13 +96,26 @@ class Scene:
             await asyncio.sleep(1 / CHANGES)
 
     @asynccontextmanager
-    async def silence(self, grace: float) -> AsyncIterator[None]:
-        """While it lasts the API server tells nothing and nothing is changed; `grace` seconds later answers have to be right again."""
+    async def blind(self) -> AsyncIterator[Trouble]:
+        """A time in which the server cannot learn what changes. It ends when a change that is made at its end is answered.
+
+        What is `recovered` counts from the moment when all was well around the server, for a fault of its own from its beginning.
+        """
+        trouble = Trouble(time.monotonic())
+        self.truth.troubles.append(trouble)
+        yield trouble
+        number, address = await self.change()
+        question = packet(self.server.site.cluster.fqdn(number))
+        with closing(Asker(self.server.port, 0.2)) as asker:
+            await self.until("the change", lambda: holds(asker.ask(question), address), 30)
+        trouble.until = time.monotonic()
+        self.recovered = max(self.recovered, trouble.until - (trouble.well or trouble.since))
+
+    @asynccontextmanager
+    async def without_changes(self) -> AsyncIterator[None]:
+        """While it lasts the API server is asked for nothing."""
         async with self._api:
-            trouble = Trouble(time.monotonic(), grace)
-            self.truth.troubles.append(trouble)
             yield
-            trouble.until = time.monotonic()
 
     def processes(self) -> dict[str, int]:
         """Control and workers by name."""
@@ -110,21 +127,18 @@ class Scene:
         os.kill(pid, number)
         return pid
 
-    async def until(self, what: str, probe: Callable[[], bool], patience: float) -> float:
-        """Waits, looking every 20 ms; the seconds that it took. Raises BrokenError."""
+    async def until(self, what: str, probe: Callable[[], bool], patience: float) -> None:
+        """Waits, looking every 20 ms. Raises BrokenError."""
         begun = time.monotonic()
         while not await asyncio.to_thread(probe):
             if time.monotonic() - begun > patience:
                 raise BrokenError(f"{self.server.name}: gave up waiting for {what}: {self.server.log()}")
             await asyncio.sleep(0.02)
-        took = time.monotonic() - begun
-        self.recovered = max(self.recovered, took)
-        return took
 
-    async def until_replaced(self, process: str, before: int) -> float:
+    async def until_replaced(self, process: str, before: int) -> None:
         """Waits until another process has taken the place of one that died, and the server is ready."""
         await self.until(f"another {process}", lambda: self.processes().get(process, before) != before, 30)
-        return await self.until("readiness", lambda: self.page("ready")[0] == 200, 30)
+        await self.until("readiness", lambda: self.page("ready")[0] == 200, 30)
 
     def page(self, name: str) -> tuple[int, str]:
         """Status and text of /ready or /metrics; (0, "") while nobody answers."""
@@ -160,8 +174,7 @@ async def _run(fault: Fault, scale: Scale, cores: Cores, server: Server, seconds
     checker = Checker(server.port, asked, udp_rate=scale.checked, tcp_rate=scale.tcp, connections=scale.connections)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="svcdns-bench-")))
-        lines = [*questions.hits(server.site.cluster, LINES).lines, *questions.outsiders(LINES // 10).lines]
-        path = write_questions(folder / "questions", lines)
+        path = write_questions(folder / "questions", questions.hits(server.site.cluster, LINES).lines)
         changing = asyncio.create_task(scene.keep_changing())
         checking = asyncio.create_task(checker.run())
         load = Load(seconds, scale.rate, 64, 5000)

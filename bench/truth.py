@@ -1,7 +1,8 @@
 """What each question may be answered with at each moment, told by whoever changes the cluster: the measure that every answer is held to.
 
-An answer is right if it was the whole truth at some moment from LATE seconds before the question left until the answer came. While the
-API server cannot tell a server what changes, and for a stated time afterwards, everything counts that was so since the trouble began.
+An answer is right if it was the whole truth at some moment from LATE seconds before the question left until the answer came. While
+a server cannot learn what changes, and until it has learnt it all afterwards, everything counts that was so since the trouble began: how
+long that takes is a figure of its own.
 """
 
 from __future__ import annotations
@@ -35,10 +36,10 @@ class _Span:
 
 @dataclass
 class Trouble:
-    """A time in which the API server tells nothing; `grace` seconds after its end answers have to be right again."""
+    """A time in which a server cannot learn what changes; it is `well` again before it has learnt all, which is at `until`."""
 
     since: float
-    grace: float
+    well: float = 0.0
     until: float = math.inf
 
 
@@ -59,7 +60,7 @@ class Truth:
 
     def right(self, number: int, addresses: Addresses, sent: float, came: float) -> bool:
         """Whether these were a Service's endpoints at a moment that counts for a question of that time."""
-        earliest = min([sent - LATE, *(one.since - LATE for one in self.troubles if one.since <= came and sent <= one.until + one.grace)])
+        earliest = min([sent - LATE, *(one.since - LATE for one in self.troubles if one.since <= came and sent <= one.until + LATE)])
         return any(span.addresses == addresses and span.since <= came and span.until >= earliest for span in self._of(number))
 
     def _of(self, number: int) -> list[_Span]:
