@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from dataclasses import dataclass
 from functools import partial
 
@@ -60,10 +61,12 @@ def killed(process: str, number: signal.Signals = signal.SIGKILL) -> Fault:
 async def api_outage(scene: Scene, seconds: float = OUTAGE) -> None:
     """The API server stands still: connections stay open and nothing comes."""
     pid = scene.server.api.process.pid
-    async with scene.blind(), scene.without_changes():
-        os.kill(pid, signal.SIGSTOP)
-        await asyncio.sleep(OUTAGE)
-        os.kill(pid, signal.SIGCONT)
+    async with scene.blind() as trouble:
+        async with scene.without_changes():
+            os.kill(pid, signal.SIGSTOP)
+            await asyncio.sleep(seconds)
+            os.kill(pid, signal.SIGCONT)
+        trouble.well = time.monotonic()
 
 
 async def relist(scene: Scene) -> None:

@@ -36,14 +36,19 @@ class Server:
     """One running name server."""
 
     def __init__(self, name: str, site: peers.Site, folder: Path, cores: Cores, api: Helper | None) -> None:
-        """Starts it, without waiting."""
+        """Starts it, without waiting for it."""
         self.name, self.site, self.port, self._api = name, site, site.port, api
         self.command = peers.CONFIGURED[name](site, folder)
         self.corefile = folder / "Corefile"
         self._log = folder / "log"
-        with self._log.open("wb") as log:
+        self.start(cores)
+
+    def start(self, cores: Cores) -> None:
+        """Starts it, also again after its end; its log goes on."""
+        with self._log.open("ab") as log:
             self.begun = time.monotonic()
-            self.process = spawn(self.command, cores.server, cwd=Path.cwd() if name == "svcdns" else folder, stdout=log, stderr=log)
+            folder = Path.cwd() if self.name == "svcdns" else self._log.parent
+            self.process = spawn(self.command, cores.server, cwd=folder, stdout=log, stderr=log)
 
     @property
     def api(self) -> Helper:
