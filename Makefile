@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 RUN_STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
 
-.PHONY: help demo test check conformance format lint types layers integration bench bench-smoke image lock clean
+.PHONY: help demo test check conformance format lint types layers integration bench bench-smoke soak image lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -56,6 +56,9 @@ bench: $(DEV_STAMP)  ## speed and memory beside NSD, Knot, Unbound, dnsmasq and 
 
 bench-smoke: $(DEV_STAMP)  ## whether every scenario of the bench works, in seconds
 	$(BIN)/python -m bench --smoke $(BENCH)
+
+soak: $(DEV_STAMP)  ## random faults under load, every answer checked; SOAK="--minutes 5 --seed 1"
+	$(BIN)/python -m bench.soak $(SOAK)
 
 IMAGE ?= svcdns
 BASE ?= docker.io/library/python:3.11-slim-bookworm

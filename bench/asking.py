@@ -23,15 +23,20 @@ def holds(reply: bytes, address: str) -> bool:
 
 
 def addresses(reply: bytes) -> frozenset[bytes]:
-    """The RDATA of the A and AAAA records of a reply's answer section. Raises IndexError where it ends too early."""
-    at = _after_name(reply, 12) + 4
+    """The RDATA of the A and AAAA records of a reply's answer section. Raises ValueError where it ends too early."""
     found = []
-    for _ in range(int.from_bytes(reply[6:8], "big")):
-        at = _after_name(reply, at)
-        rtype, _, _, size = struct.unpack_from(">HHIH", reply, at)
-        at += 10 + size
-        if rtype in TYPES.values():
-            found.append(reply[at - size : at])
+    try:
+        at = _after_name(reply, 12) + 4
+        for _ in range(int.from_bytes(reply[6:8], "big")):
+            at = _after_name(reply, at)
+            rtype, _, _, size = struct.unpack_from(">HHIH", reply, at)
+            at += 10 + size
+            if rtype in TYPES.values():
+                found.append(reply[at - size : at])
+    except (IndexError, struct.error) as error:
+        raise ValueError("the reply ends too early") from error
+    if at > len(reply):
+        raise ValueError("the reply ends in a record")
     return frozenset(found)
 
 

@@ -114,6 +114,7 @@ class Checker:
         finally:
             for one in everyone:
                 one.close()
+            await asyncio.sleep(0)  # in which the sockets close
 
     def stop(self) -> None:
         """Asks no more."""
@@ -135,7 +136,7 @@ class Checker:
         count.slowest = max(count.slowest, came - sent)
         try:
             rcode, found = reply[3] & 15, addresses(reply)
-        except IndexError:
+        except (IndexError, ValueError):
             rcode, found = -1, frozenset()
         if not question.right(rcode, found, sent, came):
             count.wrong += 1
