@@ -38,7 +38,8 @@ class Environment:
     `server` is the server label of metrics (`dns://:53`), `view` the view's name. `index(options)` is the cluster index for
     watch options. `data(plugin, key)` is what control has read from a file for this plugin, None where it has not come yet, and
     `on_data` calls back when it changes. `kept(key, make)` is an object that outlives a change of the chain (a cache, an
-    upstream's state): the same key gives the same object. `forget(owners)` drops the compiled replies resting on those
+    upstream's state): the same key gives the same object. `publish(plugin, key, payload)` gives
+    all workers, this one first, what this one has found out, as data. `forget(owners)` drops the compiled replies resting on those
     owners. `peers(name)` are the handlers of that name in the same block, all of them in chain order for "", there from
     `start()` on. `local_addresses` are this machine's addresses as text without loopback, empty where the block has `bind`.
     `first` is true in one worker of all, for what has to be done once: telling others that a zone is new.
@@ -56,7 +57,7 @@ class Environment:
     data: Callable[[str, str], bytes | None] = lambda _plugin, _key: None
     on_data: Callable[[str, str, Callable[[bytes], None]], None] = lambda _plugin, _key, _call: None
     forget: Callable[[tuple[tuple[str, ...], ...]], None] = lambda _owners: None
-    fatal: Callable[[str], None] = lambda _message: None
+    publish: Callable[[str, str, bytes], None] = lambda _plugin, _key, _payload: None
     local_addresses: tuple[str, ...] = ()
     first: bool = True
     peers: Callable[[str], tuple[Any, ...]] = lambda _name: ()

@@ -70,7 +70,7 @@ class Control:
         self._reload_log = plugin_logger("reload")
         self._generation = time.time_ns() // 1_000_000
         self._views = Views(self._counters, self._kubernetes_log, self._tell)
-        self._workers = Workers(self._views.by_number, regions, self._generation, self._fatal)
+        self._workers = Workers(self._views.by_number, regions, self._generation)
         self._pages = Pages(self._workers, self._counters, regions, own, lambda: self._setup is not None and bool(self._setup.views))
         self._setup: Setup | None = None
         self._state = StateFolder(Path(options.state)) if options.state else None
@@ -118,16 +118,9 @@ class Control:
     def _give_up(self, line: str) -> int:
         sys.stderr.write(line + "\n")
         sys.stderr.flush()
-        self._end_server()
-        return 1
-
-    def _fatal(self, line: str) -> None:
-        log.critical("%s", line)
-        self._end_server()
-
-    def _end_server(self) -> None:
         with contextlib.suppress(ChannelClosedError):
             self._channel.send({"op": "fatal", "code": 1})
+        return 1
 
     # -- starting
 

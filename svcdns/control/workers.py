@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from svcdns.cluster.changes import Complete
-from svcdns.cluster.sources.feed import Changed, Configure, Configured, Data, Fatal, Swap, ToControl
+from svcdns.cluster.sources.feed import Changed, Configure, Configured, Data, Swap, ToControl
 from svcdns.control.feeds import Feed
 from svcdns.control.store import Key, View
 from svcdns.errors import SvcdnsError
@@ -35,15 +35,17 @@ class BuildError(SvcdnsError):
 class Workers:
     """All workers of the server. `count` is how many there are to be."""
 
-    def __init__(self, views: Mapping[int, View], regions: Sequence[memoryview], epoch: int, fatal: Callable[[str], None]) -> None:
-        """`regions` of the shared mapping; `fatal` is told why the server has to end."""
+    def __init__(self, views: Mapping[int, View], regions: Sequence[memoryview], epoch: int) -> None:
+        """`regions` of the shared mapping."""
         self.count = 1
-        self._views, self._regions, self._epoch, self._fatal = views, regions, epoch, fatal
+        self._views, self._regions, self._epoch = views, regions, epoch
         self._feeds: dict[int, Feed] = {}
         """By the worker's region: while a worker is replaced, its slot has two."""
         self._slots: dict[int, int] = {}
         """Slot by region."""
         self._data: Contents = {}
+        self._published: dict[tuple[str, str], bytes] = {}
+        """What workers have found out, for all of them."""
         self._live: Configure | None = None
         self._pending: Configure | None = None
         self._new_views: tuple[int, ...] = ()
@@ -86,7 +88,7 @@ class Workers:
             self._put_pending(feed, order)
 
     def _put_data(self, feed: Feed) -> None:
-        for (plugin, key), payload in self._data.items():
+        for (plugin, key), payload in (*self._data.items(), *self._published.items()):
             feed.put(Data(plugin, key, payload))
 
     def _put_pending(self, feed: Feed, order: Configure) -> None:
@@ -150,8 +152,11 @@ class Workers:
                 if self._pending is not None and content.generation == self._pending.generation:
                     self._built[region] = content.error
                     self._changed.set()
-            case Fatal():
-                self._fatal(content.message)
+            case Data():
+                key = (content.plugin, content.key)
+                if self._published.get(key) != content.payload:
+                    self._published[key] = content.payload
+                    self._broadcast(content)
 
     def states(self) -> list[State]:
         """The state of each slot, in order: that of the worker that serves, else of one that is about to."""

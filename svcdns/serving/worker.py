@@ -24,7 +24,7 @@ from svcdns.chain.plan import plan
 from svcdns.chain.query import Answer, Query
 from svcdns.cluster.changes import Change
 from svcdns.cluster.index import Index
-from svcdns.cluster.sources.feed import Changed, Configure, Configured, Data, Epoch, Fatal, FrameReader, Swap, ToControl, ToWorker, frame
+from svcdns.cluster.sources.feed import Changed, Configure, Configured, Data, Epoch, FrameReader, Swap, ToControl, ToWorker, frame
 from svcdns.cluster.sources.options import WatchOptions
 from svcdns.errors import SvcdnsError
 from svcdns.plugins import BUILT, ORDER
@@ -205,7 +205,7 @@ class Worker:
                 data=lambda plugin, key: self._data.get((plugin, key)),
                 on_data=lambda plugin, key, call: generation.on_data.setdefault((plugin, key), []).append(call),
                 forget=lambda owners: self._forget(set(owners)),
-                fatal=lambda message: self._tell(Fatal(message)),
+                publish=self._publish,
                 first=self.slot == 0,
                 peers=peers,
                 local_addresses=() if bound else order.local_addresses,
@@ -255,6 +255,11 @@ class Worker:
         for generation in (self._live, *self._built.values()):
             for call in generation.on_data.get(key, ()):
                 call(data.payload)
+
+    def _publish(self, plugin: str, key: str, payload: bytes) -> None:
+        data = Data(plugin, key, payload)
+        self._take_data(data)
+        self._tell(data)
 
     # -- sockets
 

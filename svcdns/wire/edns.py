@@ -18,13 +18,16 @@ ECHOED_OPTIONS: Final = frozenset({3, 9, 10, 11, 12})
 
 CLIENT_SUBNET: Final = 8
 EXPIRE: Final = 9
+EXTENDED_ERROR: Final = 15
+NOT_READY: Final = 14
+"""An extended error: the server is not fully functional (RFC 8914 §4.15)."""
 _LONGEST: Final = 1 << 16
 _LENGTHS: Final = {
     1: range(18, _LONGEST),  # long-lived queries, RFC 8764 §3.2
     2: (4, 8),  # update lease, RFC 9664 §4
     EXPIRE: frozenset({0, *range(4, 512)}),  # RFC 7314 §2
     11: (0, 2),  # TCP keepalive, RFC 7828 §3.1
-    15: range(2, _LONGEST),  # extended errors, RFC 8914 §2
+    EXTENDED_ERROR: range(2, _LONGEST),  # extended errors, RFC 8914 §2
 }
 """Octets that the data of an option may have."""
 
@@ -72,6 +75,11 @@ def to_wire(edns: Edns, rcode: int = 0) -> bytes:
     """The OPT record; the upper eight bits of `rcode` go into it (RFC 6891 §6.1.3)."""
     options = b"".join(_OPTION.pack(code, len(data)) + data for code, data in edns.options)
     return b"\0" + _FIXED.pack(Type.OPT, edns.size, rcode >> 4, edns.version, DO if edns.dnssec_ok else 0, len(options)) + options
+
+
+def extended_error(code: int, text: str = "") -> tuple[int, bytes]:
+    """The option that says what a reply suffers from, RFC 8914 §2."""
+    return EXTENDED_ERROR, code.to_bytes(2, "big") + text.encode()
 
 
 def for_reply(asked: Edns | None, made: Edns | None, echoed: frozenset[int] = ECHOED_OPTIONS) -> Edns | None:

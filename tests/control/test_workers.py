@@ -11,7 +11,7 @@ import pytest
 
 from svcdns.cluster.changes import Kind, Put
 from svcdns.cluster.objects import Service
-from svcdns.cluster.sources.feed import Changed, Configure, Configured, Data, Epoch, Fatal, FrameReader, SourceKinds, Swap, ToWorker, frame
+from svcdns.cluster.sources.feed import Changed, Configure, Configured, Data, Epoch, FrameReader, SourceKinds, Swap, ToWorker, frame
 from svcdns.control.store import View
 from svcdns.control.workers import BuildError, Workers
 from svcdns.corefile.blocks import Corefile
@@ -44,7 +44,7 @@ class Joined:
                         return out
                 self._reader.feed(await asyncio.get_running_loop().sock_recv(self.sock, 1 << 20))
 
-    def say(self, content: Configured | Fatal) -> None:
+    def say(self, content: Configured | Data) -> None:
         """Answers control."""
         self.sock.send(frame(content))
 
@@ -69,12 +69,11 @@ class World:
 
     def __init__(self) -> None:
         """Two views with a Service each."""
-        self.fatal: list[str] = []
         self.views = {number: View(number, (Kind.SERVICE,), lambda: 0.0) for number in (1, 2)}
         for view in self.views.values():
             view.take(Put(Service("d", "web", ("10.0.0.1",))))
         self.regions = [memoryview(bytearray(64)) for _ in range(REGIONS)]
-        self.workers = Workers(self.views, self.regions, 7, self.fatal.append)
+        self.workers = Workers(self.views, self.regions, 7)
         self.joined: list[Joined] = []
 
     def join(self, slot: int = 0, side: int = 0) -> Joined:
@@ -156,16 +155,6 @@ async def test_data_is_sent_where_it_has_changed(world: World) -> None:
     assert (await worker.told(lambda content: isinstance(content, Data)))[-1] == "data b"
 
 
-async def test_a_fatal_word_is_passed_on(world: World) -> None:
-    """With its text."""
-    worker = await serving(world)
-    worker.say(Fatal("loop"))
-    async with asyncio.timeout(5):
-        while not world.fatal:
-            await asyncio.sleep(0)
-    assert world.fatal == ["loop"]
-
-
 async def test_a_worker_that_ends_is_waited_for_again(world: World) -> None:
     """A reload that is being built waits for the one that comes in its place."""
     first = await serving(world)
@@ -212,3 +201,15 @@ def test_one_that_beats_is_enough(world: World) -> None:
     assert world.workers.alive()
     world.regions[worker_region(0, 1)][0:8].cast("d")[0] = time.monotonic() - 10
     assert not world.workers.alive()
+
+
+async def test_what_one_has_found_out_all_are_told(world: World) -> None:
+    """Once, also who joins later, and again where it is another thing."""
+    first = await serving(world)
+    second = world.join(1)
+    await second.told(is_serials(1))
+    for payload in (b"x", b"x", b"y"):
+        first.say(Data("loop", ".", payload))
+    told = [await worker.told(lambda content: content == Data("loop", ".", b"y")) for worker in (first, second)]
+    assert told == [["data .", "data ."]] * 2
+    assert (await world.join(1).told(is_serials(1)))[:3] == ["epoch", "data a", "data ."]

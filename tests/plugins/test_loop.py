@@ -1,85 +1,292 @@
-"""The plugin `loop` (spec C-loop)."""
+"""The plugin `loop` (spec C-loop): probes, finding a loop and its end, across workers."""
 
 from __future__ import annotations
 
-from svcdns.chain.query import Query
-from svcdns.plugins.loop import Loop, Options, gather
+import asyncio
+import itertools
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from svcdns.chain.query import Answer, Query
+from svcdns.plugins.loop import CALM, FIRST, FOUND, LATELY, SLOWEST, Loop, Options, Probes, gather
+from svcdns.telemetry.counters import Counters
 from svcdns.wire import names
 from svcdns.wire.codes import Rcode
+from svcdns.wire.reply import Reply, bare
 from tests.support import world
-from tests.support.scripted_upstream import ScriptedUpstream
 
-PROBE = b"1.2.example.org."
-
-
-def loop(fatal: list[str], port: int = 53) -> Loop:
-    """The plugin for one zone."""
-    data = {("loop", "example.org."): PROBE}
-    return Loop(
-        Options("example.org."),
-        world.environment(data=lambda plugin, key: data.get((plugin, key)), fatal=fatal.append, listen_addresses=(("127.0.0.1", port),)),
-    )
+KEY = b"k" * 16
+THERE = Reply(rcode=Rcode.NXDOMAIN)
+UNREACHED = bare(Rcode.SERVFAIL, "no healthy proxies")
 
 
-def probe(name: bytes = PROBE, rtype: str = "HINFO") -> Query:
-    """A question for the probe's name."""
-    return world.query(name.decode(), rtype)
+class Node:
+    """Workers of one server, and what stands in for control between them."""
+
+    def __init__(self, count: int = 1) -> None:
+        """The first one probes."""
+        self.clock = world.Clock()
+        self.asked: list[Query] = []
+        self.answer: Callable[[Query], Answer] = lambda _: THERE
+        self.data: dict[str, bytes] = {"example.org.": KEY}
+        self.told: dict[str, list[Callable[[bytes], None]]] = {}
+        self.counters = [Counters() for _ in range(count)]
+        self.workers = [self._worker(slot) for slot in range(count)]
+
+    def _worker(self, slot: int) -> Loop:
+        environment = world.environment(
+            ask=self._asked,
+            clock=self.clock,
+            counters=self.counters[slot],
+            first=slot == 0,
+            data=lambda _, key: self.data.get(key),
+            on_data=lambda _, key, call: self.told.setdefault(key, []).append(call),
+            publish=self._publish,
+            log=logging.getLogger("svcdns.plugin.loop"),
+        )
+        return Loop(Options("example.org."), environment)
+
+    def _publish(self, _plugin: str, key: str, payload: bytes) -> None:
+        self.data[key] = payload
+        for call in self.told[key]:
+            call(payload)
+
+    def _asked(self, query: Query) -> Answer:
+        self.asked.append(query)
+        return self.answer(query)
+
+    async def start(self) -> None:
+        """All of them, in the order of their slots; the first probe has been answered."""
+        for worker in self.workers:
+            worker.start()
+        await settle()
+
+    async def after(self, seconds: float) -> None:
+        """Time passes, tick by tick."""
+        end = self.clock.now + seconds
+        while self.clock.now < end:
+            self.clock.turn(min(1.0, end - self.clock.now))
+            for worker in self.workers:
+                worker.tick()
+            await settle()
+
+    def probe(self, client: Any = world.CLIENT) -> Query:
+        """The last probe, come in through a socket, or as the client's."""
+        last = self.asked[-1]
+        return world.query(names.to_text(last.name).upper(), "HINFO", client=client)
+
+    def comes_back(self, slot: int = 0) -> Reply:
+        """The last probe is led back to a worker; its reply."""
+        return world.now(self.workers[slot].handle(self.probe(), world.following(THERE)))
+
+    def forwards(self, slot: int = 0) -> bool:
+        """Whether a worker forwards a client's question."""
+        return world.now(self.workers[slot].handle(world.query("www.example.org."), world.following(THERE))) is THERE
+
+    @property
+    def found(self) -> list[float]:
+        """The metric of each worker."""
+        return [world.counted(one).get((FOUND.name, "dns://:53", "example.org."), 0) for one in self.counters]
 
 
-def test_the_third_sighting_ends_the_server() -> None:
-    """Once by us, once more by a repetition; then it is a loop. It is said once."""
-    fatal: list[str] = []
-    plugin = loop(fatal)
+async def settle() -> None:
+    """Lets what is ready run."""
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_a_probe_goes_out_at_the_start_and_now_and_then() -> None:
+    """A question of type HINFO, each time for another name; all is well."""
+    node = Node(2)
+    await node.start()
+    (query,) = node.asked
+    labels = names.to_text(query.name).split(".")
+    assert [label.isdigit() for label in labels[:2]] == [True, True]
+    assert labels[2:] == ["example", "org", ""]
+    assert query.rtype == 13
+    await node.after(CALM + 5)
+    assert len({query.name for query in node.asked}) == len(node.asked) == 2
+    assert node.forwards()
+    assert node.found == [0, 0]
+
+
+async def test_a_probe_that_goes_out_passes_and_one_that_comes_back_does_not() -> None:
+    """Also while a loop is known: else its end could not be found."""
+    node = Node()
+    await node.start()
+    mine = node.asked[0]
     for _ in range(2):
-        world.now(plugin.handle(probe(), world.following()))
-    assert not fatal
-    for _ in range(3):
-        world.now(plugin.handle(probe(), world.following()))
-    assert fatal == [
-        'plugin/loop: Loop (192.0.2.1:40000 -> 192.0.2.53:53) detected for zone "example.org.", see docs/plugins/loop.md. '
-        'Query: "HINFO 1.2.example.org."'
-    ]
+        assert world.now(node.workers[0].handle(mine, world.following(THERE))) is THERE
+        assert node.comes_back().rcode == Rcode.SERVFAIL
 
 
-def test_other_questions_pass() -> None:
-    """Neither other names nor other types count."""
-    fatal: list[str] = []
-    plugin = loop(fatal)
-    for _ in range(5):
-        reply = world.now(plugin.handle(probe(rtype="A"), world.following()))
-        world.now(plugin.handle(probe(b"2.1.example.org."), world.following()))
-    assert reply.rcode == Rcode.SERVFAIL
-    assert not fatal
+async def test_whoever_sees_a_probe_tells_all(caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing is forwarded by any worker; one line says it, once; the metric is 1."""
+    node = Node(3)
+    await node.start()
+    with caplog.at_level(logging.INFO, "svcdns"):
+        node.comes_back(slot=2)
+        node.comes_back(slot=1)
+    assert [node.forwards(slot) for slot in range(3)] == [False] * 3
+    assert node.found == [1, 1, 1]
+    (line,) = caplog.messages
+    assert line.startswith('Loop (192.0.2.1:40000 -> 192.0.2.53:53) detected for zone "example.org."')
+    assert names.to_text(node.asked[0].name) in line
 
 
-def test_after_a_stop_nothing_counts() -> None:
-    """The chain that is replaced does not look any more."""
-    fatal: list[str] = []
-    plugin = loop(fatal)
-    plugin.stop()
-    for _ in range(5):
-        world.now(plugin.handle(probe(), world.following()))
-    assert not fatal
+async def test_clients_with_edns_learn_why() -> None:
+    """Extended error 14, Not Ready, with a text (RFC 8914 §4.15); others get no OPT."""
+    node = Node()
+    await node.start()
+    node.comes_back()
+    following = world.following(THERE)
+    reply = world.now(node.workers[0].handle(world.query("www.example.org.", edns=world.edns()), following))
+    assert reply.edns is not None
+    assert reply.edns.options == ((15, b"\0\x0eforwarding loop"),)
+    assert world.now(node.workers[0].handle(world.query("www.example.org."), following)).edns is None
 
 
-async def test_asks_itself_until_it_is_answered() -> None:
-    """The probe goes to the block's own address; an answer ends it."""
-    async with ScriptedUpstream() as upstream:
-        plugin = loop([], upstream.port)
-        plugin.start()
-        asked = await upstream.question()
-        assert (asked.name, asked.rtype) == (names.from_text(PROBE.decode()), 13)
-        assert plugin._task is not None
-        await plugin._task
-        assert not plugin._active
+async def test_a_loop_is_probed_again_more_and_more_slowly() -> None:
+    """One second, then twice as long each time, thirty at most; while each probe comes back it stays found."""
+    node = Node()
+
+    def led_back(_query: Query) -> Answer:
+        node.comes_back()
+        return THERE
+
+    node.answer = led_back
+    await node.start()
+    times = []
+    for _ in range(240):
+        before = len(node.asked)
+        await node.after(1)
+        if len(node.asked) > before:
+            times.append(node.clock.now)
+    pauses = [later - sooner for sooner, later in itertools.pairwise(times)]
+    assert pauses == sorted(pauses)
+    assert FIRST <= pauses[0] <= FIRST + 4
+    assert SLOWEST <= pauses[-1] <= SLOWEST + 3
+    assert node.found == [1]
 
 
-def test_the_probe_is_made_once_for_each_zone() -> None:
-    """Two random numbers below the zone; workers and reloads share it."""
+async def test_the_end_of_a_loop(caplog: pytest.LogCaptureFixture) -> None:
+    """A probe was answered and did not come back: all forward again, within seconds; a line says so."""
+    node = Node(2)
+    await node.start()
+    node.comes_back(slot=1)
+    with caplog.at_level(logging.INFO, "svcdns"):
+        await node.after(6)
+    assert [node.forwards(slot) for slot in range(2)] == [True, True]
+    assert node.found == [0, 0]
+    assert caplog.messages[1:] == ['the loop for zone "example.org." is gone: forwarding again']
+
+
+async def test_a_probe_without_an_answer_tells_nothing() -> None:
+    """The loop that is known stays; without one, probes are sent often for half a minute, then as when all is well."""
+    node = Node()
+    node.answer = lambda _: UNREACHED
+    await node.start()
+    await node.after(45)
+    often = len(node.asked)
+    assert 4 <= often <= 6
+    assert node.forwards()
+    await node.after(200)
+    assert len(node.asked) == often
+    node.comes_back()
+    assert node.forwards()  # that probe is too old to count
+    while len(node.asked) == often:
+        await node.after(1)
+    node.comes_back()
+    assert not node.forwards()
+    await node.after(120)
+    assert not node.forwards()
+
+
+async def test_a_failure_of_the_chain_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """It is said, and probing goes on."""
+    node = Node()
+
+    def fails(_query: Query) -> Answer:
+        raise ZeroDivisionError
+
+    node.answer = fails
+    await node.start()
+    await node.after(4)
+    assert len(node.asked) == 2
+    assert "the probe failed: ZeroDivisionError()" in caplog.messages
+    node.workers[0].stop()
+
+
+async def test_a_loop_is_known_to_the_chains_that_come_after() -> None:
+    """A reload does not forget it, and probes at once; the end of a chain that has no successor ends the metric."""
+    node = Node()
+    await node.start()
+    node.comes_back()
+    node.workers[0].stop()
+    assert node.found == [0]
+    node.workers = [node._worker(0)]
+    assert not node.forwards()
+    await node.start()
+    assert node.found == [1]
+    assert len(node.asked) == 2
+    await node.after(3)
+    assert node.forwards()
+
+
+async def test_a_stop_ends_the_probe_that_is_out() -> None:
+    """Nothing of it is left."""
+    node = Node()
+    pending: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+    node.answer = lambda _: pending
+    await node.start()
+    node.workers[0].stop()
+    await settle()
+    assert pending.cancelled()
+
+
+@pytest.mark.parametrize(
+    ("key", "place", "age", "known"),
+    [
+        pytest.param(KEY, "here", LATELY, True, id="ours"),
+        pytest.param(KEY, "here", LATELY + 1, False, id="too-old"),
+        pytest.param(KEY, "here", -1, False, id="not-made-yet"),
+        pytest.param(b"x" * 16, "here", 0, False, id="another-server"),
+        pytest.param(KEY, "there", 0, False, id="another-block"),
+    ],
+)
+def test_only_names_of_our_own_are_probes(key: bytes, place: str, age: float, known: bool) -> None:
+    """And only lately, of this block."""
+    name = Probes(key, place, "example.org.").make(1000.0)
+    assert Probes(KEY, "here", "example.org.").include(name, 1000.0 + age) is known
+
+
+@pytest.mark.parametrize(
+    "name", [".", "example.org.", "1.example.org.", "x.1.example.org.", "²².1.example.org.", f"{9**60}.1.example.org."]
+)
+def test_other_names_are_none(name: str) -> None:
+    """Whatever they look like."""
+    assert not Probes(KEY, "here", "example.org.").include(names.from_text(name).lower(), 1000.0)
+
+
+async def test_other_questions_pass() -> None:
+    """Other names, and other types of the probe's name."""
+    node = Node()
+    await node.start()
+    following = world.following(THERE)
+    assert world.now(node.workers[0].handle(node.asked[0].changed(rtype=1, client=world.CLIENT), following)) is THERE
+    assert world.now(node.workers[0].handle(world.query("1.2.example.org.", "HINFO"), following)) is THERE
+    assert node.forwards()
+
+
+def test_the_key_is_made_once_for_each_zone() -> None:
+    """Workers and reloads share it."""
     made = gather(Options("example.org."), {})
-    assert made["example.org."].endswith(b".example.org.")
+    assert len(made["example.org."]) == 16
     assert gather(Options("example.org."), made) == made
-    assert gather(Options("."), {})["."].count(b".") == 2
+    assert gather(Options("."), {})["."] != gather(Options("."), {})["."]
 
 
 def test_takes_no_words() -> None:

@@ -60,7 +60,7 @@ class Changed(msgspec.Struct, frozen=True, array_like=True, tag="changed"):
 
 
 class Data(msgspec.Struct, frozen=True, array_like=True, tag="data"):
-    """What control has read from a file for a plugin, under the plugin's own key."""
+    """What control has read from a file for a plugin, under the plugin's own key. From a worker: what it has found out, for all of them."""
 
     plugin: str
     key: str
@@ -74,14 +74,8 @@ class Configured(msgspec.Struct, frozen=True, array_like=True, tag="configured")
     error: str = ""
 
 
-class Fatal(msgspec.Struct, frozen=True, array_like=True, tag="fatal"):
-    """From the worker: the whole server has to end, with this line."""
-
-    message: str
-
-
 ToWorker = Epoch | Configure | Swap | Changed | Data
-ToControl = Configured | Fatal
+ToControl = Configured | Data
 
 _encoder: Final = msgspec.msgpack.Encoder()
 
