@@ -68,7 +68,9 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("faults", nargs="*", metavar="FAULT", choices=[[], *CASES], help="all, where none is named")
     for field, default in asdict(Scale()).items():
-        parser.add_argument(f"--{field}", type=int, default=default, help="(%(default)s)")
+        if field != "ordinary_buffers":
+            parser.add_argument(f"--{field}", type=int, default=default, help="(%(default)s)")
+    parser.add_argument("--ordinary-buffers", action="store_true", help="receive buffers of the kernel's default size")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--json", metavar="FILE", help="write everything there")
     chosen = parser.parse_args(arguments)

@@ -22,6 +22,7 @@ from tempfile import TemporaryDirectory
 
 from bench import dnsperf, questions
 from bench.asking import Asker, holds, packet, write_questions
+from bench.buffers import shrink
 from bench.checker import Checker, Count
 from bench.checker import questions as checked
 from bench.cluster import Cluster
@@ -47,6 +48,8 @@ class Scale:
     checked: int = 500
     tcp: int = 1_000
     connections: int = 500
+    ordinary_buffers: bool = False
+    """Whether the server's sockets get receive buffers of the kernel's default size."""
 
 
 @dataclass
@@ -160,11 +163,14 @@ Fault = Callable[[Scene], Awaitable[None]]
 """Makes a fault and waits until its consequences are over."""
 
 
-def run(fault: Fault, scale: Scale, cores: Cores, *, seconds: int, name: str = "svcdns", workers: int = 1) -> Outcome:
+def run(fault: Fault, scale: Scale, cores: Cores, *, seconds: int, workers: int = 1) -> Outcome:
     """Starts a server, asks it for so many seconds, with a fault in them, and ends it. Raises BrokenError."""
     cluster = Cluster(scale.services, scale.endpoints)
-    with Stage(cluster, [name], cores, workers=workers) as stage:
-        return asyncio.run(_run(fault, scale, cores, stage.servers[name], seconds))
+    with Stage(cluster, ["svcdns"], cores, workers=workers) as stage:
+        server = stage.servers["svcdns"]
+        if scale.ordinary_buffers:
+            shrink(server.process.pid)
+        return asyncio.run(_run(fault, scale, cores, server, seconds))
 
 
 async def _run(fault: Fault, scale: Scale, cores: Cores, server: Server, seconds: int) -> Outcome:

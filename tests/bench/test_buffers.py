@@ -1,0 +1,18 @@
+"""Receive buffers of another process."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+from bench.buffers import ORDINARY, shrink
+
+
+def test_buffers_of_datagram_sockets_shrink() -> None:
+    """And those of other sockets stay."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams, socket.socket() as stream:
+        datagrams.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * ORDINARY)
+        before = stream.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+        assert shrink(os.getpid()) >= 1
+        assert datagrams.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) == ORDINARY
+        assert stream.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) == before
