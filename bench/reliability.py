@@ -17,12 +17,15 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from bench import machine
+from bench import machine, peers
 from bench.dnsperf import BrokenError
 from bench.faults import CASES, Case
+from bench.results import OURS
 from bench.scene import Outcome, Scale, run
 from bench.servers import Cores
 
+SLOWER = 60
+"""Seconds that the load of a peer lasts longer: each reload of CoreDNS takes its lame duck time."""
 HEAD = (
     "fault", "asked (UDP)", "lost", "checked (UDP, TCP)", "lost (UDP, TCP)", "wrong", "connections ended", "kernel drops", "slowest",
     "change answered",
@@ -71,6 +74,7 @@ def main(arguments: list[str] | None = None) -> int:
         if field != "ordinary_buffers":
             parser.add_argument(f"--{field}", type=int, default=default, help="(%(default)s)")
     parser.add_argument("--ordinary-buffers", action="store_true", help="receive buffers of the kernel's default size")
+    parser.add_argument("--peer", default=OURS, choices=peers.WATCHERS, help="CoreDNS has the faults of a server of one process")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--json", metavar="FILE", help="write everything there")
     chosen = parser.parse_args(arguments)
@@ -83,17 +87,20 @@ def main(arguments: list[str] | None = None) -> int:
     rows, report, bad = [], [], []
     for name in chosen.faults or CASES:
         case = CASES[name]
+        if chosen.peer != OURS and not case.any_server:
+            continue
         for _ in range(chosen.rounds):
             print(f"{name}: {case.what}", file=sys.stderr, flush=True)
             cores = Cores(cpus[:1] if case.workers == 1 else cpus, cpus[-1:])
+            seconds = case.seconds if chosen.peer == OURS else case.seconds + SLOWER
             try:
-                outcome = run(case.fault, scale, cores, seconds=case.seconds, workers=case.workers)
+                outcome = run(case.fault, scale, cores, seconds=seconds, name=chosen.peer, workers=case.workers)
             except BrokenError as error:
                 bad.append(f"{name}: {error}")
                 continue
             rows.append(row(case.what, outcome))
             report.append({"fault": name, **asdict(outcome)})
-            if not good(case, outcome):
+            if chosen.peer == OURS and not good(case, outcome):
                 bad.append("\n".join([f"{name}: more was lost than may be", *outcome.udp.examples, *outcome.tcp.examples, *outcome.log]))
     print(markdown(rows))
     for text in bad:

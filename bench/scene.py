@@ -163,11 +163,11 @@ Fault = Callable[[Scene], Awaitable[None]]
 """Makes a fault and waits until its consequences are over."""
 
 
-def run(fault: Fault, scale: Scale, cores: Cores, *, seconds: int, workers: int = 1) -> Outcome:
+def run(fault: Fault, scale: Scale, cores: Cores, *, seconds: int, name: str = "svcdns", workers: int = 1) -> Outcome:
     """Starts a server, asks it for so many seconds, with a fault in them, and ends it. Raises BrokenError."""
     cluster = Cluster(scale.services, scale.endpoints)
-    with Stage(cluster, ["svcdns"], cores, workers=workers) as stage:
-        server = stage.servers["svcdns"]
+    with Stage(cluster, [name], cores, workers=workers) as stage:
+        server = stage.servers[name]
         if scale.ordinary_buffers:
             shrink(server.process.pid)
         return asyncio.run(_run(fault, scale, cores, server, seconds))
