@@ -20,7 +20,7 @@ from svcdns.control.setup import Watched
 from svcdns.control.store import Key, View
 from svcdns.corefile.errors import CorefileError
 from svcdns.errors import SvcdnsError
-from svcdns.plugins.kubernetes.metrics import PROGRAMMING_DURATION, REST_DURATION, REST_REQUESTS, VIEW_AGE
+from svcdns.plugins.kubernetes.metrics import PROGRAMMING_DURATION, RECEIVED, REST_DURATION, REST_REQUESTS, VIEW_AGE
 from svcdns.telemetry.counters import Counters
 
 Told = Callable[[View, Key | Complete | None], None]
@@ -38,6 +38,10 @@ class RestMetrics:
         self._counters.count(REST_REQUESTS, code, method, host)
         if seconds is not None:
             self._counters.observe(REST_DURATION, self._counters.cell(REST_DURATION, verb, host), seconds)
+
+    def received(self, resource: str, octets: int) -> None:
+        """Octets of a body."""
+        self._counters.count(RECEIVED, resource, amount=octets)
 
 
 class Views:

@@ -1,23 +1,30 @@
 """Requests to the API server: one page of a list, or the byte stream of a watch.
 
-Transport only: it adds credentials, counts requests and turns every way of failing into one of the errors below. It does
+Transport only: it adds credentials, counts requests and octets and turns every way of failing into one of the errors below. It does
 not retry, decode objects or keep a place in a list.
 
-Rules: a request has time limits on connecting and on silence, never on its whole length, because a watch is meant to last;
-credentials are asked for anew before each request; redirects are not followed, so that no token leaves for elsewhere.
+Rules:
+1. A request has time limits on its head and on silence, never on its whole length, because a watch is meant to last.
+2. Credentials are asked for anew before each request; redirects are not followed, so that no token leaves for elsewhere.
+3. After a request without an answer no connection is used again: the next one is fresh, and begins with the next address of the name, so
+   that a dead server among several is not tried for ever.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import email.utils
 import os
 import socket
+import zlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Protocol
 
 import aiohttp
 import msgspec
+from aiohttp.abc import ResolveResult
 
 from svcdns.cluster.sources import decoding
 from svcdns.cluster.sources.credentials import Access, Credentials
@@ -26,10 +33,8 @@ from svcdns.cluster.sources.resources import Resource
 from svcdns.errors import SvcdnsError
 from svcdns.telemetry.clock import Clock
 
-PAGE_LIMIT = 500
-"""Objects a page; only one page of a kind is in memory at a time."""
-
 READ_BUFFER = 1 << 18
+_GZIP = 31
 
 
 class ApiError(SvcdnsError):
@@ -55,92 +60,113 @@ class RefusedError(ApiError):
 
 @dataclass(frozen=True, slots=True)
 class TimeLimits:
-    """Seconds: for connecting with the TLS handshake, of silence within a list, of silence in a watch.
+    """Seconds: until the head of a cheap request's answer, connecting included; the same for one that is patient; of silence within a
+    list; of silence in a watch.
 
-    Servers send a bookmark about once a minute, up to 75 s apart, so a watch that missed two is dead; a peer whose machine is gone is found
-    sooner, by TCP keep-alive.
+    Servers send a bookmark 60 to 75 s after the last one, so a watch that is silent for longer is dead; a peer whose machine is gone is
+    found sooner, by TCP keep-alive.
     """
 
-    connect: float = 10.0
+    head: float = 3.0
+    patient: float = 20.0
     list_silence: float = 30.0
-    watch_silence: float = 150.0
+    watch_silence: float = 90.0
 
 
 class RequestObserver(Protocol):
-    """Counts requests for the rest_client metrics of spec K20."""
+    """Counts requests for the rest_client metrics of spec K20, and what they bring."""
 
     def request(self, verb: str, host: str, code: str, method: str, seconds: float | None) -> None:
         """A request ended with the HTTP status `code`, or "<error>"; `seconds` is None for a watch, which has no end to wait for."""
         ...
 
+    def received(self, resource: str, octets: int) -> None:
+        """Octets of a response's body, as they came over the network."""
+        ...
+
 
 class ApiClient:
-    """GETs lists and watches over one session, whose owner closes it."""
+    """GETs lists and watches of one resource, over connections of its own."""
 
-    def __init__(
-        self, session: aiohttp.ClientSession, credentials: Credentials, *, clock: Clock, observe: RequestObserver, limits: TimeLimits
-    ) -> None:
-        self._session = session
-        self._credentials = credentials
-        self._clock = clock
-        self._observe = observe
-        self._limits = limits
+    def __init__(self, resource: Resource, credentials: Credentials, *, clock: Clock, observe: RequestObserver, limits: TimeLimits) -> None:
+        self._resource, self._credentials, self._clock, self._observe, self._limits = resource, credentials, clock, observe, limits
+        self._session: aiohttp.ClientSession | None = None
+        self._given_up = 0
 
-    async def page(self, resource: Resource, token: str) -> bytes:
-        """The body of one page, the first one where `token` is empty. Raises ApiError."""
-        query = {"limit": str(PAGE_LIMIT)}
+    async def page(self, token: str, limit: int, *, patient: bool) -> bytes:
+        """The body of a page of so many objects, the first one where `token` is empty. A page of one object is cheap, and its answer not
+        waited for long unless `patient`. Raises ApiError."""
+        query = {"limit": str(limit)}
         if token:
             query["continue"] = token
-        async with self._get(resource, query, self._limits.list_silence, latency=True) as response:
-            return await response.read()
+        head = self._limits.list_silence if limit > 1 else self._head(patient=patient)
+        async with self._get(query, head, self._limits.list_silence, encoding="gzip", latency=True) as response:
+            body = await response.read()
+            self._observe.received(self._resource.qualified, len(body))
+            if response.headers.get("Content-Encoding", "") != "gzip":
+                return body
+            try:
+                return zlib.decompress(body, _GZIP)
+            except zlib.error as error:
+                raise UnreachableError(f"a page cannot be unpacked: {error}") from error
 
     @contextlib.asynccontextmanager
-    async def watch(self, resource: Resource, version: str, seconds: int) -> AsyncIterator[AsyncIterator[bytes]]:
+    async def watch(self, version: str, seconds: int, *, patient: bool) -> AsyncIterator[AsyncIterator[bytes]]:
         """The chunks of a watch that starts after `version` and that the server is to end after `seconds`. Raises ApiError, also while
         read."""
         query = {"watch": "true", "allowWatchBookmarks": "true", "resourceVersion": version, "timeoutSeconds": str(seconds)}
-        async with self._get(resource, query, self._limits.watch_silence, latency=False) as response:
+        head, silence = self._head(patient=patient), self._limits.watch_silence
+        async with self._get(query, head, silence, encoding="identity", latency=False) as response:
             _keep_alive(response)
-            yield response.content.iter_any()
+            yield self._chunks(response)
 
-    async def renew(self) -> bool:
-        """Read the credentials again; True if they have changed."""
+    async def _chunks(self, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+        async for chunk in response.content.iter_any():
+            self._observe.received(self._resource.qualified, len(chunk))
+            yield chunk
+
+    async def renew(self, *, refused: bool) -> bool:
+        """Read the credentials again, which were `refused` or may be why there is no answer; True if they have changed."""
         with contextlib.suppress(SourceError):
-            return await self._credentials.renew()
+            return await self._credentials.renew(refused=refused)
         return False
+
+    async def close(self) -> None:
+        """Ends its connections. It can be used again, and connects anew then."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    def _head(self, *, patient: bool) -> float:
+        return self._limits.patient if patient else self._limits.head
 
     @contextlib.asynccontextmanager
     async def _get(
-        self, resource: Resource, query: dict[str, str], silence: float, *, latency: bool
+        self, query: dict[str, str], head: float, silence: float, *, encoding: str, latency: bool
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        if resource.label_selector:
-            query["labelSelector"] = resource.label_selector
-        if resource.field_selector:
-            query["fieldSelector"] = resource.field_selector
+        if self._resource.label_selector:
+            query["labelSelector"] = self._resource.label_selector
+        if self._resource.field_selector:
+            query["fieldSelector"] = self._resource.field_selector
         started = self._clock()
         code, host = "<error>", ""
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=self._limits.connect, sock_read=silence)
         try:
             access = await self._credentials.access()
             host = access.host
-            async with self._session.get(
-                access.url + resource.path,
-                params=query,
-                headers=access.headers,
-                timeout=timeout,
-                allow_redirects=False,
-                ssl=access.ssl if access.ssl is not None else True,
-                server_hostname=access.server_hostname,
-                proxy=access.proxy,
-            ) as response:
+            response = await self._head_of(access, query, head, silence, encoding)
+            try:
                 code = str(response.status)
                 if response.status != 200:
                     raise await _refusal(response)
                 if not latency:
                     self._observe.request("GET", host, code, "GET", None)
                 yield response
+            finally:
+                response.release()
         except (aiohttp.ClientError, OSError) as error:
             code = "<error>"
+            self._given_up += 1
+            await self.close()
             raise UnreachableError(_reason(error)) from error
         except SourceError as error:
             raise UnreachableError(str(error)) from error
@@ -148,13 +174,46 @@ class ApiClient:
             if host and (latency or code != "200"):
                 self._observe.request("GET", host, code, "GET", self._clock() - started if latency else None)
 
+    async def _head_of(self, access: Access, query: dict[str, str], head: float, silence: float, encoding: str) -> aiohttp.ClientResponse:
+        if self._session is None:
+            self._session = connect(access, first=self._given_up, unpack=False)
+            # When to try again is the outage's to say; aiohttp would at once, on one more connection, and has no public way to leave it.
+            self._session._retry_connection = False  # noqa: SLF001
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=head, sock_read=silence)
+        async with asyncio.timeout(head):
+            return await self._session.get(
+                access.url + self._resource.path,
+                params=query,
+                headers={**access.headers, "Accept-Encoding": encoding},
+                timeout=timeout,
+                allow_redirects=False,
+                ssl=access.ssl if access.ssl is not None else True,
+                server_hostname=access.server_hostname,
+                proxy=access.proxy,
+            )
 
-def connect(access: Access) -> aiohttp.ClientSession:
-    """A session for an API server reached by `access`. Proxies of the environment are not for a server on this machine."""
+
+class _Addresses(aiohttp.ThreadedResolver):
+    """The addresses of a name, beginning with another one for each number."""
+
+    def __init__(self, first: int) -> None:
+        super().__init__()
+        self._first = first
+
+    async def resolve(self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC) -> list[ResolveResult]:
+        found = await super().resolve(host, port, family)
+        first = self._first % len(found) if found else 0
+        return found[first:] + found[:first]
+
+
+def connect(access: Access, *, first: int = 0, unpack: bool = True) -> aiohttp.ClientSession:
+    """A session for an API server reached by `access`, by the address of its name with the number `first`, and then the others; `unpack`
+    bodies that are compressed. Proxies of the environment are not for a server on this machine."""
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0),
+        connector=aiohttp.TCPConnector(limit=0, resolver=_Addresses(first)),
         trust_env=not access.local,
         read_bufsize=READ_BUFFER,
+        auto_decompress=unpack,
     )
 
 
@@ -171,8 +230,19 @@ async def _refusal(response: aiohttp.ClientResponse) -> ApiError:
         status = decoding.decode_status(body)
     except msgspec.DecodeError:
         status = decoding.Status(message=response.reason or "")
+    return refusal(response.status, status, _retry_after(response))
+
+
+def _retry_after(response: aiohttp.ClientResponse) -> float | None:
+    """Seconds, or a date (RFC 9110 section 10.2.3), which is compared with the response's own and not with our clock."""
     wanted = response.headers.get("Retry-After", "")
-    return refusal(response.status, status, float(wanted) if wanted.isascii() and wanted.isdigit() else None)
+    if wanted.isascii() and wanted.isdigit():
+        return float(wanted)
+    try:
+        moments = [email.utils.parsedate_to_datetime(text) for text in (wanted, response.headers.get("Date", ""))]
+        return max(0.0, (moments[0] - moments[1]).total_seconds())
+    except (ValueError, TypeError):
+        return None
 
 
 def _reason(error: Exception) -> str:

@@ -12,7 +12,7 @@ import random
 from collections.abc import AsyncIterator
 
 from svcdns.cluster.changes import Change, Kind
-from svcdns.cluster.sources.api_client import ApiClient, RequestObserver, TimeLimits, connect
+from svcdns.cluster.sources.api_client import ApiClient, RequestObserver, TimeLimits
 from svcdns.cluster.sources.credentials import Credentials
 from svcdns.cluster.sources.freshness import Freshness
 from svcdns.cluster.sources.label_selectors import check_label_selector
@@ -22,7 +22,7 @@ from svcdns.cluster.sources.resources import watched
 from svcdns.cluster.sources.watching import Reflector
 from svcdns.telemetry.clock import Clock, monotonic
 
-WAITING_BATCHES = 4
+WAITING_BATCHES = 1
 """Pages or chunks that may wait for the reader before the watches themselves wait."""
 
 
@@ -76,32 +76,36 @@ class ApiServerSource:
     async def changes(self) -> AsyncIterator[Change]:
         """Every change, beginning with a full list of each kind; ends only when cancelled or closed."""
         batches: asyncio.Queue[list[Change]] = asyncio.Queue(WAITING_BATCHES)
-        outage = Outage(self._log, self._sleep)
-        async with connect(await self._credentials.access()) as session:
-            client = ApiClient(session, self._credentials, clock=self._clock, observe=self._observe, limits=self._limits)
-            watches = [
-                asyncio.create_task(
-                    Reflector(
-                        resource,
-                        client,
-                        batches.put,
-                        outage=outage,
-                        freshness=self._freshness,
-                        log=self._log,
-                        clock=self._clock,
-                        jitter=self._jitter,
-                    ).run()
-                )
-                for resource in self._resources
-            ]
-            try:
-                while True:
-                    for change in await _next(batches, watches):
-                        yield change
-            finally:
-                for watch in watches:
-                    watch.cancel()
-                await asyncio.gather(*watches, return_exceptions=True)
+        outage = Outage(self._log, self._sleep, clock=self._clock, jitter=self._jitter)
+        clients = [
+            ApiClient(resource, self._credentials, clock=self._clock, observe=self._observe, limits=self._limits)
+            for resource in self._resources
+        ]
+        watches = [
+            asyncio.create_task(
+                Reflector(
+                    resource,
+                    client,
+                    batches.put,
+                    outage=outage,
+                    freshness=self._freshness,
+                    log=self._log,
+                    clock=self._clock,
+                    jitter=self._jitter,
+                ).run()
+            )
+            for resource, client in zip(self._resources, clients, strict=True)
+        ]
+        try:
+            while True:
+                for change in await _next(batches, watches):
+                    yield change
+        finally:
+            for watch in watches:
+                watch.cancel()
+            await asyncio.gather(*watches, return_exceptions=True)
+            for client in clients:
+                await client.close()
 
 
 async def _next(batches: asyncio.Queue[list[Change]], watches: list[asyncio.Task[None]]) -> list[Change]:

@@ -9,6 +9,7 @@ Source: Kubernetes documentation, "Accessing the Kubernetes API from a Pod", "Di
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 import ipaddress
@@ -27,6 +28,8 @@ from svcdns.telemetry.clock import Clock
 
 REFRESH = 5.0
 """Seconds after which files are read again."""
+EXEC_RETRY = 5.0
+"""Seconds from one run of an exec plugin to the next while what it gives is refused."""
 EXEC_REFRESH = 600.0
 """Seconds after which an exec plugin is run again, if it was not refused before."""
 SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
@@ -66,23 +69,28 @@ class Credentials:
         self._options, self._clock, self._log, self._service_account = options, clock, log, service_account
         self._access: Access | None = None
         self._read_at = 0.0
-        self._refresh = REFRESH
+        self._reading = asyncio.Lock()
+        self._asked_at = 0.0
+        self._refused = False
         self._found: kubeconfig.Found | None = None
         self._stamps: tuple[object, ...] = ()
         self._contexts: dict[tuple[object, ...], ssl.SSLContext] = {}
 
     async def access(self) -> Access:
         """The access to use for a request now. Raises SourceError."""
-        now = self._clock()
-        if self._access is None or now - self._read_at >= self._refresh:
-            self._access = await self._read()
-            self._read_at = now
-        return self._access
+        async with self._reading:
+            now = self._clock()
+            if self._access is None or now - self._read_at >= REFRESH:
+                self._access = await self._read()
+                self._read_at = now
+            return self._access
 
-    async def renew(self) -> bool:
-        """Reads everything again; True if it has changed. Raises SourceError."""
+    async def renew(self, *, refused: bool) -> bool:
+        """Reads everything again; True if it has changed. What an exec plugin gave is asked for anew only if it was `refused`, and not
+        all the time. Raises SourceError."""
         before = self._access
-        self._access = self._found = None
+        self._access = None
+        self._refused = self._refused or refused
         return await self.access() != before
 
     async def _read(self) -> Access:
@@ -123,11 +131,11 @@ class Credentials:
 
     async def _kubeconfig(self) -> Access:
         """What the kubeconfig says, asked for anew only where it may be another."""
-        if self._found is None or self._found.runs_plugin or _stamps(self._found.files) != self._stamps:
-            self._found = await kubeconfig.ask(self._options.kubeconfig, self._options.context)
-            self._stamps = _stamps(self._found.files)
         found = self._found
-        self._refresh = EXEC_REFRESH if found.runs_plugin else REFRESH
+        if found is None or self._outdated(found):
+            self._asked_at, self._refused = self._clock(), False
+            found = self._found = await kubeconfig.ask(self._options.kubeconfig, self._options.context)
+            self._stamps = _stamps(found.files)
         context = None
         if found.host.startswith("https"):
             with contextlib.ExitStack() as stack:
@@ -135,6 +143,10 @@ class Credentials:
                 context = self._context(*files, verify=found.verify)
         headers = {"Authorization": _with_scheme(found.token)} if found.token else {}
         return Access(found.host.rstrip("/"), headers, context, found.server_name, found.proxy)
+
+    def _outdated(self, found: kubeconfig.Found) -> bool:
+        lasts = EXEC_RETRY if self._refused else EXEC_REFRESH
+        return _stamps(found.files) != self._stamps or (found.runs_plugin and self._clock() - self._asked_at >= lasts)
 
     def _context(self, authority: str | None, certificate: str | None, key: str | None, *, verify: bool = True) -> ssl.SSLContext:
         """A TLS context for these files; the same one as long as their contents are."""

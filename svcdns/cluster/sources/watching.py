@@ -3,8 +3,13 @@
 Rules:
 1. Nothing is dropped before a new list is complete: a relist is Begin, Puts page by page, Complete.
 2. A watch that ends, is cut or falls silent goes on from the last version seen, without a list. Only 410 asks for a list.
-3. A page that fails is asked for again with the same continue token; an expired token starts the list over.
-4. Trouble is waited out with back-off that ends only when a watch has lived; each kind of trouble is said once.
+3. A list begins with a page of one object, and goes on with pages of about PAGE_OCTETS, so that one page is all of it that is in memory.
+4. A page that fails is asked for again with the same continue token, as one of one object; an expired token starts the list over.
+5. What fails is tried again when it is its turn (`outage`): a watch where there is a version to go on from, else a page of one object, so
+   that a sick server is never asked for a full list. A Retry-After is waited for first, however long it is.
+6. Each kind of trouble is said once.
+
+Lists come in pages and not as a watch with initial events (WatchList): docs/architecture.md has what both cost.
 
 Source: Kubernetes API concepts, "Efficient detection of changes", "Watch bookmarks", "Retrieving large results sets in chunks".
 """
@@ -20,47 +25,26 @@ from svcdns.cluster.changes import Begin, Change, Complete, Gone, Kind, Put
 from svcdns.cluster.sources import decoding
 from svcdns.cluster.sources.api_client import ApiClient, ApiError, ExpiredError, RefusedError, UnreachableError, refusal
 from svcdns.cluster.sources.freshness import Freshness
-from svcdns.cluster.sources.outage import FIRST_DELAY, Backoff, Jitter, Outage
+from svcdns.cluster.sources.outage import Backoff, Jitter, Outage
+from svcdns.cluster.sources.paging import LineSplitter, PageLimit, UnreadableError
 from svcdns.cluster.sources.resources import Resource
 from svcdns.telemetry.clock import Clock
-
-LONGEST_LINE = 32 << 20
-"""Bytes of one watch event; etcd takes objects of 1.5 MiB."""
 
 LIVED = 1.0
 """Seconds after which a watch that told nothing still counts as having worked."""
 
-LONGEST_RETRY_AFTER = 60.0
+WATCH_TIME = 300
+"""Seconds, up to twice as many, after which the server is to end a watch."""
+
+NO_USE = (400, 422)
+"""How a watch is refused whose version the server cannot make sense of, as after a restore of its storage."""
 
 Emit = Callable[[list[Change]], Awaitable[None]]
 """Takes changes in order; waits while the reader is behind."""
 
 
-class UnreadableError(ApiError):
-    """The API server's bytes are not what they should be."""
-
-
 class FruitlessError(ApiError):
     """A watch ended as soon as it was opened."""
-
-
-class LineSplitter:
-    """Cuts a byte stream into lines; the unfinished last one is kept, up to `limit` bytes."""
-
-    def __init__(self, limit: int = LONGEST_LINE) -> None:
-        self._limit = limit
-        self._rest = bytearray()
-
-    def feed(self, chunk: bytes) -> list[bytes]:
-        """The lines that `chunk` finishes, without their newlines. Raises UnreadableError for a line that is too long."""
-        *lines, rest = chunk.split(b"\n")
-        if lines and self._rest:
-            lines[0] = bytes(self._rest) + lines[0]
-            self._rest.clear()
-        self._rest += rest
-        if len(self._rest) > self._limit:
-            raise UnreadableError(f"a watch event is longer than {self._limit} bytes")
-        return [line for line in lines if line]
 
 
 class Reflector:
@@ -86,33 +70,41 @@ class Reflector:
         self._log = log
         self._clock = clock
         self._jitter = jitter
-        self._backoff = Backoff(jitter)
         self._version = ""
         self._token = ""
+        self._limit = PageLimit()
+        self._troubled = False
+        self._unanswered = 0
         self._complaint = ""
+        self._dear_pages = Backoff(jitter)
+        self._lists = Backoff(jitter)
 
     async def run(self) -> None:
         """Emit changes until cancelled."""
         while True:
             try:
-                if self._version:
-                    await self._watch()
-                else:
-                    await self._list_page()
+                with self._outage.patience(self._unanswered) as patient:
+                    if self._version:
+                        await self._watch(patient=patient)
+                    else:
+                        await self._page(patient=patient)
             except ApiError as error:
                 await self._recover(error)
 
-    async def _list_page(self) -> None:
-        first = not self._token
-        body = await self._client.page(self._resource, self._token)
+    async def _page(self, *, patient: bool) -> None:
+        first, cheap = not self._token, self._limit.cheap
+        body = await self._client.page(self._token, self._limit.next, patient=patient)
         try:
             objects, metadata, left_out = self._resource.decoder.page(body)
         except msgspec.DecodeError as error:
             raise UnreadableError(f"a page of the list cannot be decoded: {error}") from error
-        del body
         if not metadata.resourceVersion:
             raise UnreadableError("the list has no resourceVersion")
+        self._limit.took(len(body))
+        del body
         self._well()
+        if not cheap:
+            self._dear_pages.reset()
         if left_out:
             self._log.warning("%s: %d objects of an unknown shape were left out", self._resource.qualified, left_out)
         changes: list[Change] = [Begin(self._resource.kind)] if first else []
@@ -120,19 +112,20 @@ class Reflector:
         self._token = metadata.token or ""
         if not self._token:
             changes.append(Complete(self._resource.kind))
-            self._version = metadata.resourceVersion
         await self._emit(changes)
         if not self._token:
+            self._version = metadata.resourceVersion
             self._freshness.confirm(self._resource.kind)
+            self._again()
 
-    async def _watch(self) -> None:
+    async def _watch(self, *, patient: bool) -> None:
         opened_at, version = 0.0, self._version
         confirmed = self._freshness.confirmed(self._resource.kind)
         try:
-            async with self._client.watch(self._resource, version, int(300 * (1 + self._jitter()))) as chunks:
+            async with self._client.watch(version, int(WATCH_TIME * (1 + self._jitter())), patient=patient) as chunks:
                 opened_at = self._clock()
-                self._outage.answered()
                 self._freshness.confirm(self._resource.kind)
+                self._well()
                 splitter = LineSplitter()
                 async for chunk in chunks:
                     await self._take(splitter.feed(chunk))
@@ -147,7 +140,7 @@ class Reflector:
         finally:
             lived = self._version != version or (bool(opened_at) and self._clock() - opened_at >= LIVED)
             if lived:
-                self._backoff.reset()
+                self._lists.reset()
         if not lived:
             raise FruitlessError("the watch ended as soon as it was opened")
 
@@ -172,7 +165,7 @@ class Reflector:
         else:
             self._read_object(event, changes)
         self._freshness.confirm(self._resource.kind)
-        self._well()
+        self._again()
 
     def _read_object(self, event: decoding.Event, changes: list[Change]) -> None:
         try:
@@ -196,44 +189,68 @@ class Reflector:
             self._log.warning("%s/%s: %s: %s", item.namespace, item.name, decoding.TRIGGER_TIME_ANNOTATION, error)
             return 0.0
 
+    # -- trouble
+
     async def _recover(self, error: ApiError) -> None:
-        """Say what is wrong unless it was said, and wait as long as it takes."""
-        verb = "watch" if self._version else "list"
-        if isinstance(error, ExpiredError | UnreadableError):
-            self._version = self._token = ""
-        delay = self._backoff.next()
-        first = self._backoff.failures == 1
+        """Says what is wrong unless it was said, and waits until this is to be tried again."""
         if isinstance(error, ExpiredError):
             self._log.info("%s: %s; listing anew", self._resource.qualified, error)
-            delay = 0.0 if first else delay
-        elif isinstance(error, UnreachableError):
-            self._outage.failed(str(error))
-        else:
-            self._complain(verb, error)
-        if isinstance(error, RefusedError):
-            if error.retry_after is not None:
-                delay = max(min(error.retry_after, LONGEST_RETRY_AFTER), FIRST_DELAY) * (1 + self._jitter() / 4)
-            if error.status == 401 and await self._client.renew() and first:
-                delay = 0.0
-        if delay:
-            await self._outage.pause(delay)
+            self._well()
+            await self._list_anew()
+            return
+        first, self._troubled = not self._troubled, True
+        dear = not self._version and not self._limit.cheap
+        self._complain(error)
+        self._limit.probe()
+        if isinstance(error, UnreadableError) or (isinstance(error, RefusedError) and self._version and error.status in NO_USE):
+            await self._list_anew()
+        if isinstance(error, RefusedError) and error.retry_after is not None:
+            await self._outage.pause(error.retry_after * (1 + self._jitter() / 4))
+            await self._outage.turn(0.0)
+            return
+        if dear:
+            await self._outage.pause(self._dear_pages.next())
+        refused = isinstance(error, RefusedError) and error.status == 401
+        if (refused or isinstance(error, UnreachableError)) and await self._client.renew(refused=refused) and first:
+            return
+        await self._outage.turn()
 
-    def _complain(self, verb: str, error: ApiError) -> None:
-        resource = self._resource.qualified
-        if isinstance(error, RefusedError) and error.status == 403:
+    async def _list_anew(self) -> None:
+        """At once, but not again and again while no watch comes of it."""
+        self._version = self._token = ""
+        self._limit.probe()
+        await self._outage.pause(self._lists.next())
+
+    def _complain(self, error: ApiError) -> None:
+        if isinstance(error, UnreachableError):
+            self._unanswered += 1
+            self._outage.unreachable(str(error))
+            return
+        self._unanswered = 0
+        self._outage.answered()
+        verb, resource = "watch" if self._version else "list", self._resource.qualified
+        status = error.status if isinstance(error, RefusedError) else 0
+        text = f"cannot {verb} {resource}: {error}"
+        if status == 403:
             rights = f'the ServiceAccount needs "list" and "watch" on {resource} in all namespaces'
             text = f"cannot {verb} {resource}: forbidden; {rights} ({error})"
-        elif isinstance(error, RefusedError) and error.status == 401:
+        elif status == 401:
             text = f"cannot {verb} {resource}: unauthorized; reading the credentials again ({error})"
-        else:
-            text = f"cannot {verb} {resource}: {error}"
-        key = f"{verb} {getattr(error, 'status', type(error).__name__)}"
+        key = f"{verb} {status or type(error).__name__}"
         if key != self._complaint:
             self._complaint = key
             self._log.error("%s", text)
 
     def _well(self) -> None:
+        """The server answers as it should."""
+        self._unanswered = 0
         self._outage.answered()
+        if self._troubled:
+            self._troubled = False
+            self._outage.over()
+
+    def _again(self) -> None:
+        """What was complained of is over."""
         if self._complaint:
             self._complaint = ""
             self._log.info("%s: listing and watching again", self._resource.qualified)

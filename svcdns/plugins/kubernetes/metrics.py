@@ -21,6 +21,12 @@ VIEW_AGE: Final = Family(
     "Seconds since the API server last confirmed what is known of a resource; of several views, the oldest.",
     ("resource",),
 )
+RECEIVED: Final = Family(
+    "svcdns_kubernetes_received_bytes_total",
+    MetricKind.COUNTER,
+    "Octets of lists and watches that the API server sent, compressed where they came so.",
+    ("resource",),
+)
 REST_DURATION: Final = Family(
     "coredns_kubernetes_rest_client_request_duration_seconds",
     MetricKind.HISTOGRAM,

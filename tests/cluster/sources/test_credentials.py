@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from svcdns.cluster.sources.credentials import REFRESH, Access, Credentials
+from svcdns.cluster.sources.credentials import EXEC_REFRESH, EXEC_RETRY, REFRESH, Access, Credentials
 from svcdns.cluster.sources.options import SourceError, WatchOptions
 from tests.support import world
 
@@ -72,7 +72,7 @@ async def test_what_is_edited_counts_after_a_while(tmp_path: Path) -> None:
 
 
 async def test_an_exec_plugin(tmp_path: Path) -> None:
-    """Is run once, and again when what it gave is refused."""
+    """Is run once, and again when what it gave is refused, every few seconds at most, or is old."""
     count = tmp_path / "count"
     script = tmp_path / "plugin"
     status = '{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential","status":{"token":"t%d"}}'
@@ -86,8 +86,14 @@ async def test_an_exec_plugin(tmp_path: Path) -> None:
     assert (await credentials.access()).headers == {"Authorization": "Bearer t1"}
     clock.turn(REFRESH * 2)
     assert (await credentials.access()).headers == {"Authorization": "Bearer t1"}
-    assert await credentials.renew()
+    assert await credentials.renew(refused=True)
     assert (await credentials.access()).headers == {"Authorization": "Bearer t2"}
+    assert not await credentials.renew(refused=True), "it is not run all the time"
+    clock.turn(EXEC_RETRY)
+    assert await credentials.renew(refused=True)
+    assert not await credentials.renew(refused=False)
+    clock.turn(EXEC_REFRESH)
+    assert (await credentials.access()).headers == {"Authorization": "Bearer t4"}
 
 
 async def test_a_kubeconfig_is_read_again_when_one_of_its_files_has_changed(tmp_path: Path) -> None:
@@ -114,7 +120,7 @@ async def test_a_kubeconfig_with_its_authority_in_it(tmp_path: Path) -> None:
     found = await credentials.access()
     assert found.ssl is not None
     assert found.ssl.get_ca_certs()
-    assert not await credentials.renew()
+    assert not await credentials.renew(refused=True)
     assert (await credentials.access()).ssl is found.ssl
 
 

@@ -4,50 +4,86 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 import pytest
 
-from svcdns.cluster.sources.outage import LONGEST_DELAY, Backoff, Outage
+from svcdns.cluster.sources.outage import Backoff, Outage
+from tests.support.followed import VirtualTime
+
+LOG = logging.getLogger("outage-test")
+
+
+def outage(time: VirtualTime, jitter: Callable[[], float] = lambda: 0.0) -> Outage:
+    """One in virtual time."""
+    return Outage(LOG, time.sleep, clock=time.clock, jitter=jitter)
 
 
 def test_back_off() -> None:
-    """Doubles up to a bound; each delay is shortened at random by up to a half; a success starts it anew."""
+    """None at first, then it doubles up to a bound; each delay is shortened at random by up to a half; a success starts it anew."""
     backoff = Backoff(lambda: 0.0)
-    assert [backoff.next() for _ in range(8)] == [0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 30.0, 30.0]
+    assert [backoff.next() for _ in range(8)] == [0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
     backoff.reset()
-    assert backoff.next() == 0.8
-    assert Backoff(lambda: 0.999).next() == pytest.approx(0.4, rel=0.01)
-    assert LONGEST_DELAY == 30.0
+    assert backoff.next() == 0.0
+    shortened = Backoff(lambda: 0.999)
+    assert [shortened.next(), shortened.next()] == pytest.approx([0.0, 0.5], abs=0.01)
 
 
-async def test_the_first_that_gets_through_wakes_the_others(caplog: pytest.LogCaptureFixture) -> None:
-    """Recovery does not wait for the longest back-off; an outage is two lines."""
+@pytest.mark.parametrize(("jitter", "waits"), [(0.0, [0.3, 1.0, 1.0, 1.0]), (0.8, [0.54, 1.2, 1.2, 1.2])], ids=["none", "much"])
+async def test_turns_are_a_second_apart(jitter: float, waits: list[float]) -> None:
+    """Whoever waits, in order; the first not at once."""
+    time = VirtualTime()
+    shared = outage(time, lambda: jitter)
+    order: list[int] = []
+
+    async def wait(number: int) -> None:
+        await shared.turn()
+        order.append(number)
+
+    await asyncio.gather(*(wait(number) for number in range(4)))
+    assert order == [0, 1, 2, 3]
+    assert time.waits == waits
+
+
+async def test_the_first_that_gets_through_wakes_the_others() -> None:
+    """Recovery does not wait for the last in the queue; the next trouble waits again."""
     never = asyncio.Event()
 
     async def sleep(_seconds: float) -> None:
         await never.wait()
 
-    outage = Outage(logging.getLogger("outage-test"), sleep)
+    shared = Outage(LOG, sleep, clock=lambda: 0.0, jitter=lambda: 0.0)
+    waiting = [asyncio.create_task(shared.turn()) for _ in range(3)]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    shared.over()
+    await asyncio.wait_for(asyncio.gather(*waiting), 10)
+    later = asyncio.create_task(shared.turn())
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not later.done()
+    later.cancel()
+    await asyncio.gather(later, return_exceptions=True)
+
+
+async def test_an_outage_is_two_lines(caplog: pytest.LogCaptureFixture) -> None:
+    """However many watches it hits."""
+    shared = outage(VirtualTime())
     with caplog.at_level(logging.INFO):
         for _ in range(3):
-            outage.failed("connection refused")
-        waiting = [asyncio.create_task(outage.pause(30)) for _ in range(3)]
-        await asyncio.sleep(0)
-        outage.answered()
-        outage.answered()
-        await asyncio.wait_for(asyncio.gather(*waiting), 10)
+            shared.unreachable("connection refused")
+        shared.answered()
+        shared.answered()
     assert [record.getMessage() for record in caplog.records] == [
         "cannot reach the Kubernetes API: connection refused; answering from the last known state and trying again",
         "the Kubernetes API answers again",
     ]
 
 
-async def test_other_trouble_is_waited_out() -> None:
-    """Where the API server can be reached, the whole time."""
-    slept: list[float] = []
-
-    async def sleep(seconds: float) -> None:
-        slept.append(seconds)
-
-    await Outage(logging.getLogger("outage-test"), sleep).pause(7.0)
-    assert slept == [7.0]
+async def test_one_at_a_time_is_patient() -> None:
+    """And only after some tries without an answer."""
+    shared = outage(VirtualTime())
+    with shared.patience(2) as first, shared.patience(3) as second, shared.patience(7) as third:
+        assert (first, second, third) == (False, True, False)
+    with shared.patience(3) as again:
+        assert again

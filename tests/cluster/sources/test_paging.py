@@ -1,0 +1,49 @@
+"""How long the next page may be, and where events end."""
+
+from __future__ import annotations
+
+import pytest
+
+from svcdns.cluster.sources.paging import LineSplitter, PageLimit, UnreadableError
+
+
+@pytest.mark.parametrize(
+    ("octets_each", "limits"),
+    [(1_000, [1, 25, 500, 500]), (10_000, [1, 25, 104, 104]), (100_000, [1, 10, 10, 10]), (2_000_000, [1, 2, 2, 2])],
+    ids=["small", "middle", "large", "largest"],
+)
+def test_pages_grow_to_what_fits(octets_each: int, limits: list[int]) -> None:
+    """From one object to a mebioctet, or 500 objects; by the objects of the page before."""
+    limit = PageLimit()
+    seen = []
+    for _ in limits:
+        seen.append(limit.next)
+        limit.took(octets_each * limit.next)
+    assert seen == limits
+
+
+def test_after_trouble_a_page_is_of_one_object() -> None:
+    """And cheap."""
+    limit = PageLimit()
+    limit.took(1000)
+    assert not limit.cheap
+    limit.probe()
+    assert limit.cheap
+    assert limit.next == 1
+
+
+def test_lines_are_cut_out_of_any_chunks() -> None:
+    """Wherever a chunk ends; empty lines are none."""
+    octets = b"one\ntwo\n\nthree\n"
+    for size in range(1, len(octets) + 1):
+        splitter = LineSplitter()
+        lines = [line for at in range(0, len(octets), size) for line in splitter.feed(octets[at : at + size])]
+        assert lines == [b"one", b"two", b"three"]
+
+
+def test_a_line_without_end_is_not_kept_for_ever() -> None:
+    """Memory has a bound."""
+    splitter = LineSplitter(10)
+    splitter.feed(b"x" * 10)
+    with pytest.raises(UnreadableError, match="longer than 10 bytes"):
+        splitter.feed(b"x")

@@ -1,0 +1,204 @@
+"""Faults of the API server: what is tried, how often, and that everything is right again when the server is."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from svcdns.cluster.changes import Kind
+from svcdns.cluster.sources.api_client import TimeLimits
+from svcdns.cluster.sources.outage import PERIOD
+from tests.support.api_double import NAMESPACES, SERVICES, SLICES, ApiDouble, Fault, namespace, service
+from tests.support.followed import Followed, following, watching
+
+WEB, API, DB = service("web", "10.96.0.1"), service("api", "10.96.0.2"), service("db")
+
+
+@pytest.fixture
+def api() -> Iterator[ApiDouble]:
+    """Two Services and a Namespace."""
+    with ApiDouble([namespace("default"), WEB, API], page=1) as double:
+        yield double
+
+
+async def test_a_cut_watch_goes_on_where_it_was(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
+    """No list; what happened meanwhile is told; nothing is said, as watches end all the time."""
+    async with watching(api, caplog) as followed:
+        api.put(DB)
+        await followed.until(lambda: "+db" in followed.told())
+        version = api.version
+        api.cut(SERVICES)
+        api.delete(WEB)
+        await followed.until(lambda: "-web" in followed.told())
+        assert len(api.asked(SERVICES, watch=False)) == 2
+        assert int(api.asked(SERVICES, watch=True)[-1].query["resourceVersion"]) >= version
+        assert followed.lines == []
+
+
+@pytest.mark.parametrize("in_stream", [True, False], ids=["in the stream", "at the start"])
+async def test_410_lists_anew_without_a_gap(api: ApiDouble, caplog: pytest.LogCaptureFixture, *, in_stream: bool) -> None:
+    """What is gone is told by what the list does not name; nothing is taken back before."""
+    async with watching(api, caplog) as followed:
+        api.put(DB)
+        await followed.until(lambda: "+db" in followed.told())
+        api.lose(WEB)
+        if in_stream:
+            api.expire(SERVICES)
+        else:
+            api.compact()
+            api.cut(SERVICES)
+        await followed.until_listed(times=2)
+        assert followed.told()[5:] == ["begin", "+api", "+db", "complete"]
+        assert any("listing anew" in line for line in followed.lines)
+        assert not any(record.levelno > logging.INFO for record in caplog.records)
+
+
+async def test_an_expired_page_starts_the_list_over(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
+    """From Begin."""
+    api.fail(SERVICES, None, Fault(410, "the provided continue parameter is too old"))
+    async with following(Followed(api, caplog)) as followed:
+        await followed.until_listed()
+        assert followed.told() == ["begin", "+web", "begin", "+web", "+api", "complete"]
+
+
+async def test_a_page_that_fails_is_asked_for_again(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
+    """With the same token, as one of one object; what was told before stays."""
+    api.fail(SERVICES, None, Fault(500, "etcd is away"), Fault(500, "etcd is away"))
+    async with following(Followed(api, caplog)) as followed:
+        await followed.until_listed()
+        assert followed.told() == ["begin", "+web", "+api", "complete"]
+        tokens = [request.query.get("continue") for request in api.asked(SERVICES, watch=False)]
+        assert tokens == [None, tokens[1], tokens[1], tokens[1]]
+        assert [request.query["limit"] for request in api.asked(SERVICES, watch=False)] == ["1", "25", "1", "1"]
+        assert followed.waits == [0.3, 1.0]
+        assert followed.lines == ["cannot list services: 500 etcd is away", "services: listing and watching again"]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [Fault(500, "etcd is away"), Fault(503, "starting"), Fault(429, "busy"), Fault(401, "no"), Fault(403, "no"), Fault()],
+    ids=lambda fault: str(fault.status or "cut"),
+)
+async def test_a_sick_server_gets_one_cheap_request_a_second(api: ApiDouble, caplog: pytest.LogCaptureFixture, fault: Fault) -> None:
+    """From all kinds together, and it is a watch; when the server is well, every kind is back within three seconds, without a list."""
+    async with watching(api, caplog) as followed:
+        await followed.until(lambda: api.watching(NAMESPACES) and api.watching(SLICES))
+        followed.time.now += 60
+        asked, began, lists = len(api.requests), followed.time.now, len(api.asked(SERVICES, watch=False))
+        api.standing = fault
+        for path in (SERVICES, NAMESPACES, SLICES):
+            api.cut(path)
+        await followed.until(lambda: len(api.requests) > asked + 30)
+        assert len(api.requests) - asked <= 3 + (followed.time.now - began) / PERIOD + 1
+        assert all(one.watch for one in api.requests[asked:])
+        api.standing = None
+        well = followed.time.now
+        api.put(DB)
+        await followed.until(lambda: api.watching(SERVICES) and api.watching(NAMESPACES) and api.watching(SLICES))
+        await followed.until(lambda: "+db" in followed.told())
+        assert followed.time.now - well <= 3.0
+        assert len(api.asked(SERVICES, watch=False)) == lists
+
+
+async def test_a_list_waits_for_a_page_of_one_object(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
+    """While the server is sick, no other is asked for."""
+    api.standing = Fault(500, "etcd is away")
+    async with following(Followed(api, caplog)) as followed:
+        await followed.until(lambda: len(api.requests) > 20)
+        assert {request.query["limit"] for request in api.requests} == {"1"}
+        api.standing = None
+        for kind in (Kind.SERVICE, Kind.NAMESPACE, Kind.ENDPOINT_SLICE):
+            await followed.until_listed(kind)
+
+
+async def test_full_pages_that_fail_are_asked_for_less_and_less_often(caplog: pytest.LogCaptureFixture) -> None:
+    """By a server that gives one object and no more."""
+    with ApiDouble([service(f"s{number}") for number in range(40)]) as api:
+        api.fail(SERVICES, *[None, Fault(500, "too much")] * 6)
+        async with following(Followed(api, caplog)) as followed:
+            await followed.until_listed()
+            assert [wait for wait in followed.waits if wait > 1.0] == [2.0, 4.0, 8.0, 16.0]
+            assert followed.told() == ["begin", *(f"+s{number}" for number in range(40)), "complete"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "seconds"),
+    [("7", 7.0), ("900", 900.0), ("Fri, 02 Jan 2026 03:04:15 GMT", 10.0), ("soon", 0.3)],
+    ids=["seconds", "many", "a date", "nonsense"],
+)
+async def test_a_server_that_is_busy_says_when(api: ApiDouble, caplog: pytest.LogCaptureFixture, wanted: str, seconds: float) -> None:
+    """429 with Retry-After, in seconds or as a date by the server's clock, however long: nothing is asked of that resource before."""
+    api.fail(SERVICES, Fault(429, "too many requests", {"Retry-After": wanted, "Date": "Fri, 02 Jan 2026 03:04:05 GMT"}))
+    async with following(Followed(api, caplog)) as followed:
+        await followed.until_listed()
+        assert followed.waits == [seconds]
+
+
+async def test_an_outage_is_said_once_and_its_end_too(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
+    """However many kinds it hits."""
+    for path in (SERVICES, NAMESPACES, SLICES):
+        api.fail(path, *[Fault()] * 3)
+    async with following(Followed(api, caplog)) as followed:
+        for kind in (Kind.SERVICE, Kind.NAMESPACE, Kind.ENDPOINT_SLICE):
+            await followed.until_listed(kind)
+        said = [line for line in followed.lines if "cannot reach" in line]
+        assert 1 <= len(said) <= 3
+        assert "answering from the last known state" in said[0]
+        assert followed.lines[-1] == "the Kubernetes API answers again"
+        assert "<error>" in followed.observed.codes
+        assert "200" in followed.observed.codes
+
+
+async def test_a_missing_right_is_said_once(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
+    """With the verb and the resource; the other kinds are listed meanwhile."""
+    denial = Fault(403, 'services is forbidden: User "system:serviceaccount:kube-system:coredns" cannot list resource "services"')
+    api.fail(SERVICES, *[denial] * 5)
+    async with following(Followed(api, caplog)) as followed:
+        await followed.until_listed(Kind.NAMESPACE)
+        await followed.until_listed()
+        said = [line for line in followed.lines if "forbidden" in line]
+        assert len(said) == 1
+        rights = 'the ServiceAccount needs "list" and "watch" on services in all namespaces'
+        assert said[0].startswith(f"cannot list services: forbidden; {rights}")
+        assert "services: listing and watching again" in followed.lines
+
+
+async def test_a_token_that_is_refused_is_read_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A kubeconfig whose token file was renewed: no wait, no end."""
+    token = tmp_path / "token"
+    token.write_text("old")
+    with ApiDouble([WEB]) as api:
+        config = tmp_path / "kubeconfig"
+        config.write_text(
+            f"apiVersion: v1\nkind: Config\ncurrent-context: c\ncontexts: [{{name: c, context: {{cluster: k, user: u}}}}]\n"
+            f"clusters: [{{name: k, cluster: {{server: '{api.url}'}}}}]\nusers: [{{name: u, user: {{tokenFile: {token}}}}}]\n"
+        )
+        api.fail(SERVICES, Fault(401, "token expired"))
+        followed = Followed(api, caplog, endpoint="", kubeconfig=str(config))
+        await followed.source.configure()
+        token.write_text("new")
+        async with following(followed):
+            await followed.until_listed()
+        assert [request.headers["Authorization"] for request in api.asked(SERVICES, watch=False)] == ["Bearer old", "Bearer new"]
+        assert any("unauthorized; reading the credentials again" in line for line in followed.lines)
+
+
+async def test_a_silent_watch_is_opened_again(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
+    """From where it was, without a list."""
+    async with watching(api, caplog, limits=TimeLimits(watch_silence=0.05)) as followed:
+        await followed.until(lambda: len(api.asked(SERVICES, watch=True)) > 2)
+        assert len(api.asked(SERVICES, watch=False)) == 2
+
+
+async def test_octets_that_make_no_sense_lead_to_a_new_list(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
+    """And are said."""
+    async with watching(api, caplog) as followed:
+        api.put(DB)
+        await followed.until(lambda: "+db" in followed.told())
+        api.send(SERVICES, b'{"type": "ADDED", "object": \n')
+        await followed.until_listed(times=2)
+        assert followed.told()[5:] == ["begin", "+web", "+api", "+db", "complete"]
+        assert any("a watch event cannot be decoded" in line for line in followed.lines)
