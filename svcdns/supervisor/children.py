@@ -23,6 +23,8 @@ SILENCE: Final = 3.0
 """Seconds without a heartbeat after which a child is killed."""
 FIRST_BEAT: Final = 30.0
 """Seconds that a child may take until its first heartbeat."""
+LATE: Final = 1.5
+"""Seconds after which a beat is late: from then on it is looked whether the process gets a processor at all."""
 SETTLED: Final = 10.0
 """Seconds after which a child's death is no part of a crash loop."""
 SLOWEST: Final = 5.0
@@ -51,6 +53,8 @@ class Child:
         """How often it has ended soon after its start since it last ran for longer."""
         self.was_silent = False
         """Whether it is being killed because it was silent."""
+        self._late = (0.0, 0.0)
+        """The last beat that was found late, and how long the process had waited for a processor then."""
 
     @property
     def running(self) -> bool:
@@ -100,16 +104,35 @@ class Child:
             os.kill(self.pid, number)
 
     def is_silent(self, now: float, awake_since: float) -> bool:
-        """Whether the process has not beaten for too long; time in which the supervisor itself stood still does not count."""
+        """Whether the process has not beaten for too long.
+
+        Time in which the supervisor itself stood still does not count, nor does time in which the process waited for a processor: on a
+        crowded node to kill it would make all worse.
+        """
         last = heartbeat(self._region)
         if not last:
             return now - max(self.started, awake_since) > FIRST_BEAT
-        return now - max(last, awake_since) > SILENCE
+        silence = now - max(last, awake_since)
+        if silence <= LATE:
+            return False
+        waited = _waited(self.pid)
+        if self._late[0] != last:
+            self._late = last, waited
+        return silence - (waited - self._late[1]) > SILENCE
 
     def serves(self, now: float, awake_since: float) -> bool:
         """Whether the process is a worker that reads its sockets, and not just now stalled."""
         beats = now - max(heartbeat(self._region), awake_since) <= STALL
         return self.running and beats and self.state in (State.SERVING, State.SERVING_UNSYNCED)
+
+
+def _waited(pid: int) -> float:
+    """Seconds that a process has waited for a processor so far, where the kernel tells; Linux alone does."""
+    try:
+        with open(f"/proc/{pid}/schedstat", "rb") as file:
+            return int(file.read().split()[1]) / 1e9
+    except (OSError, IndexError, ValueError):
+        return 0.0
 
 
 def keep_on_processor(pid: int, slot: int) -> None:

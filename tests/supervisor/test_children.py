@@ -7,11 +7,13 @@ import signal
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 
 import pytest
 
-from svcdns.supervisor.children import FIRST_BEAT, SETTLED, SILENCE, SLOWEST, Child, keep_on_processor
+from svcdns.supervisor import children
+from svcdns.supervisor.children import FIRST_BEAT, LATE, SETTLED, SILENCE, SLOWEST, Child, keep_on_processor
 from svcdns.telemetry.shared import REGION_SIZE
 
 
@@ -70,6 +72,27 @@ def test_silence(child: Child) -> None:
     assert not child.is_silent(200.0 + SILENCE, 0.0)
     assert child.is_silent(200.1 + SILENCE, 0.0)
     assert not child.is_silent(260.0, 259.0)
+
+
+def test_to_wait_for_a_processor_is_no_silence(child: Child, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that gets none is not killed for it; one that has what it needs is."""
+    waits = iter([5.0, 7.5, 7.5, 7.5])
+    monkeypatch.setattr(children, "_waited", lambda _pid: next(waits))
+    beat(child, 200.0)
+    assert not child.is_silent(200.0 + LATE, 0.0)
+    assert not child.is_silent(201.6, 0.0)
+    assert not child.is_silent(205.4, 0.0)
+    assert child.is_silent(205.6, 0.0)
+    beat(child, 210.0)
+    assert not child.is_silent(210.0 + SILENCE, 0.0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel of macOS does not tell")
+def test_the_kernel_tells_how_long_a_process_has_waited() -> None:
+    """In seconds, which only grow; nothing is said of a process that is gone."""
+    before = children._waited(os.getpid())
+    assert 0.0 < before <= children._waited(os.getpid()) < time.monotonic()
+    assert children._waited(2**22 + 1) == 0.0
 
 
 def test_a_new_life_begins_without_a_beat(child: Child) -> None:
