@@ -29,6 +29,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="svcdns.control")
     parser.add_argument("--options", required=True)
     parser.add_argument("--again", action="store_true")
+    parser.add_argument("--beside", action="store_true")
     parser.add_argument("--region", type=int, required=True)
     parser.add_argument("--channel", type=int, required=True)
     parser.add_argument("--shared", type=int, required=True)
@@ -38,7 +39,7 @@ def main() -> int:
     gc.freeze()
     gc.set_threshold(YOUNG, 10, 10)
     lines = log_lines.set_up()
-    options = Options(**json.loads(arguments.options), again=arguments.again)
+    options = Options(**json.loads(arguments.options), again=arguments.again or arguments.beside, beside=arguments.beside)
     channel = Channel(socket.socket(fileno=arguments.channel))
     try:
         return asyncio.run(_run(options, channel, regions(arguments.shared), arguments.region))

@@ -1,7 +1,8 @@
 """The HTTP pages: /health, /ready and /metrics, each on the addresses that the Corefile gives it.
 
 An address may have several pages; blocks that name the same address share a listener. A reload keeps what stays and binds what is new
-before it closes what is gone.
+before it closes what is gone. Ports are shared (SO_REUSEPORT, as with CoreDNS), so that in an upgrade the new control can serve before the
+old one has left.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class _Site:
         host, port = self.address
         await self._runner.setup()
         try:
-            await web.TCPSite(self._runner, host or None, port, reuse_address=True).start()
+            await web.TCPSite(self._runner, host or None, port, reuse_address=True, reuse_port=True).start()
         except OSError as error:
             await self._runner.cleanup()
             raise HttpListenError(f"listen tcp {host}:{port}: bind: {(error.strerror or str(error)).lower()}") from error

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import random
 import sys
@@ -20,6 +21,7 @@ from typing import Any
 from svcdns import __version__
 from svcdns.cluster.changes import Complete
 from svcdns.cluster.sources.feed import Configure
+from svcdns.control.handover import handover_format
 from svcdns.control.pages import Pages, note_build, note_endings, note_plugins, note_version
 from svcdns.control.setup import Setup, periods, prepare, refreshed, work_out
 from svcdns.control.state_folder import FALLBACK, StateError, StateFolder
@@ -50,12 +52,16 @@ class StartError(SvcdnsError):
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the command line said. `again` means that a control process before this one has served; `state` names the state folder."""
+    """What the command line said, and the supervisor. `state` names the state folder.
+
+    `again` means that a control process before this one has served, `beside` that it still does, until this one has taken over.
+    """
 
     conf: str | None
     port: int
     quiet: bool
     again: bool = False
+    beside: bool = False
     state: str | None = None
 
 
@@ -93,6 +99,7 @@ class Control:
         """Runs until told to end; the exit code."""
         loop = asyncio.get_running_loop()
         loop.add_reader(self._channel.fileno(), self._from_supervisor)
+        self._channel.send({"op": "format", "format": handover_format()})
         self._tasks.append(asyncio.create_task(self._beat()))
         ending = asyncio.create_task(self._exit_asked.wait())
         starting = asyncio.create_task(self._start())
@@ -131,10 +138,14 @@ class Control:
         self._workers.count = setup.workers
         self._channel.send({"op": "workers", "count": setup.workers})
         new = await self._views.prepare(setup.views)
-        await self._pages.serve(setup)
         self._setup = setup
         self._workers.begin(self._order(setup), setup.data)
         self._views.start(new)
+        if self._options.beside:
+            await self._lists_complete(new, math.inf)
+            note_plugins(self._counters, setup)
+            self._channel.send({"op": "listed"})
+        await self._pages.serve(setup)
         await self._workers.built()
         self._workers.swap()
         await self._synced(setup)
@@ -152,6 +163,7 @@ class Control:
             sys.stdout.flush()
         if "reload" in {name for block in setup.plans for name in block.options}:
             self._reload_log.info("Running configuration SHA512 = %s", setup.corefile.digest)
+        self._channel.send({"op": "serving"})
 
     async def _first_setup(self) -> Setup:
         while True:
@@ -340,7 +352,7 @@ class Control:
             )
 
     async def _lists_complete(self, numbers: list[int], patience: float) -> None:
-        """A new view is listed before it serves, as long as the start-up time allows."""
+        """A new view is listed before it serves, if that takes no longer than `patience`, in seconds."""
         deadline = time.monotonic() + patience
         views = [self._views.by_number[number] for number in numbers]
         while time.monotonic() < deadline and not all(view.completed.issuperset(view.kinds) for view in views):

@@ -37,6 +37,7 @@ class _Process:
         self._feed: socket.socket | None = None
         self._unsent: deque[bytes] = deque()
         self._instructed = asyncio.Event()
+        self._taking: asyncio.Future[None] | None = None
         self.worker = Worker(slot, counters, monotonic, self._say)
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._instructions: asyncio.Queue[Message] = asyncio.Queue()
@@ -79,6 +80,12 @@ class _Process:
                     await self.worker.sockets(add, message["remove"])
                 case "read":
                     await self.worker.read(frozenset(message["slots"]))
+                case "take-over":
+                    self._taking = asyncio.ensure_future(self.worker.take_over(socket.socket(fileno=message["fds"][0])))
+                case "hand-over":
+                    await self.worker.hand_over(socket.socket(fileno=message["fds"][0]))
+                    self.done.set_result(None)
+                    return
                 case "drain":
                     await self.worker.drain()
                     self.done.set_result(None)

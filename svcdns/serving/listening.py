@@ -19,7 +19,7 @@ from svcdns.serving.answer_table import AnswerTable
 from svcdns.serving.compiling import Desk
 from svcdns.serving.draining import add_drain, remove_drain
 from svcdns.serving.limits import memory_limit, table_budget
-from svcdns.serving.tcp import TcpConnection, TcpConnections, Timeouts
+from svcdns.serving.tcp import Parted, TcpConnection, TcpConnections, Timeouts
 from svcdns.serving.udp import SocketErrors, UdpReader
 from svcdns.telemetry.clock import Clock
 from svcdns.telemetry.counters import Counters
@@ -121,6 +121,20 @@ class Listening:
         self._slots = frozenset()
         await self._reconcile()
 
+    async def adopt(self, parted: Parted) -> None:
+        """Takes a connection over from another worker; one of a listener that there is no more is closed."""
+        sock = socket.socket(fileno=parted.fd)
+        if (parted.host, parted.port) not in self._listeners:
+            sock.close()
+            return
+        sock.setblocking(False)
+        desk = self._desk(parted.host, parted.port, "tcp", parted.family)
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.connect_accepted_socket(lambda: TcpConnection(desk, self.connections, self._timeouts, parted), sock)
+        except OSError:
+            sock.close()
+
     def drain(self, *, until_empty: bool = False) -> None:
         """Answers what waits in the UDP sockets: a batch of each, or everything."""
         for reader in self.readers:
@@ -152,7 +166,8 @@ class Listening:
             table.allow(rest * shares[key] // sum(shares.values()) if key in shares else idle)
 
     async def _start(self, held: _Held) -> None:
-        desk = self._desk(held.described)
+        about = held.described
+        desk = self._desk(about.host, about.port, about.proto, about.family)
         loop = asyncio.get_running_loop()
         if held.described.proto == "udp":
             errors = SocketErrors(self._counters, desk.listener.server, self._clock)
@@ -171,16 +186,16 @@ class Listening:
             held.server.close()
             held.server = None
 
-    def _desk(self, described: Described) -> Desk:
-        listener = self._listeners[described.host, described.port]
-        family = 2 if described.family == 6 else 1
-        key = (described.host, described.port, described.proto, family)
+    def _desk(self, host: str, port: int, proto: str, ip: int) -> Desk:
+        listener = self._listeners[host, port]
+        family = 2 if ip == 6 else 1
+        key = (host, port, proto, family)
         desk = self._desks.get(key)
         if desk is None:
             table = self._tables[key] = AnswerTable(0, self._clock)
             table.pressed = self.divide
-            accounts = Accounts(self._counters, listener.server, described.proto, family)
-            desk = self._desks[key] = Desk(listener, table, accounts, self._clock, described.proto)
+            accounts = Accounts(self._counters, listener.server, proto, family)
+            desk = self._desks[key] = Desk(listener, table, accounts, self._clock, proto)
         return desk
 
     def drop_counts(self) -> list[tuple[str, str, int, int]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from time import perf_counter
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -38,6 +38,18 @@ CHUNK: Final = 4096
 """Octets read at once where the selector drains the connection."""
 
 
+class Parted(NamedTuple):
+    """A connection that goes from one worker to another: its descriptor, the listener it belongs to (address family 4 or 6), the seconds it
+    has left, and what has come of its next question."""
+
+    fd: int
+    host: str
+    port: int
+    family: int
+    patience: float
+    buffer: bytes
+
+
 class TcpConnections:
     """The open connections of one worker: their number is bounded, and a stop drains them."""
 
@@ -55,11 +67,11 @@ class TcpConnections:
 class TcpConnection(asyncio.Protocol):
     """One client's connection."""
 
-    def __init__(self, desk: Desk, connections: TcpConnections, timeouts: Timeouts) -> None:
-        """Replies come from `desk`; the connection registers itself with `connections`."""
-        self._desk, self._connections, self._timeouts = desk, connections, timeouts
+    def __init__(self, desk: Desk, connections: TcpConnections, timeouts: Timeouts, parted: Parted | None = None) -> None:
+        """Replies come from `desk`; the connection registers itself with `connections`. `parted` is what another worker knew of it."""
+        self._desk, self._connections, self._timeouts, self._parted = desk, connections, timeouts, parted
         self._loop = asyncio.get_running_loop()
-        self._buffer = bytearray()
+        self._buffer = bytearray(parted.buffer if parted is not None else b"")
         self._busy = self._closing = self._paused = self._held = False
         self._taken: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -70,13 +82,14 @@ class TcpConnection(asyncio.Protocol):
         """Takes the connection on, or closes it where too many are open."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        if len(self._connections.open) >= self._connections.most:
+        peer, local = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
+        full = len(self._connections.open) >= self._connections.most and self._parted is None
+        if full or not peer:  # without a peer it has been cut already
             transport.abort()
             return
         self._connections.open.add(self)
-        peer, local = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
         self._client = Client(peer[0], peer[1], _plain(local[0]), local[1], "tcp", 2 if ":" in peer[0] else 1)
-        self._expect(self._timeouts.read)
+        self._expect(self._timeouts.read if self._parted is None else self._parted.patience)
         if isinstance(self._loop, DrainingLoop):
             transport.pause_reading()
             self._fd = transport.get_extra_info("socket").fileno()
@@ -177,10 +190,40 @@ class TcpConnection(asyncio.Protocol):
         self._next()
 
     def finish(self) -> None:
-        """Closes the connection once its question in flight is answered."""
+        """Closes the connection once what it has asked is answered, that which waits in the kernel too."""
+        if isinstance(self._loop, DrainingLoop) and not (self._busy or self._paused or self._transport.is_closing()):
+            self._drain()
         self._closing = True
-        if not self._busy:
+        if not self._busy and not self._transport.is_closing():
             self._transport.close()
+
+    # -- to another worker
+
+    def part(self) -> Parted | None:
+        """What another worker has to know to take the connection over; None while something of it is in flight.
+
+        Then it does nothing more, until `leave` or `stay` is called.
+        """
+        if self._busy or self._paused or self._closing or self._whole_message() or self._transport.is_closing():
+            return None
+        if self._transport.get_write_buffer_size():
+            return None
+        self._hold()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        listener, family = self._desk.listener, 4 if self._client.family == 1 else 6
+        fd = self._transport.get_extra_info("socket").fileno()
+        return Parted(fd, listener.host, listener.port, family, max(0.0, self._deadline - self._loop.time()), bytes(self._buffer))
+
+    def leave(self) -> None:
+        """The other worker has it: this one's descriptor is closed, which the client does not see."""
+        self._transport.abort()
+
+    def stay(self) -> None:
+        """Nobody has taken it over: it goes on here."""
+        self._expect(self._timeouts.idle)
+        self._go_on()
 
     async def more(self, wire: bytes) -> None:
         """Sends a message of a reply that has further ones, and waits while the client does not read.

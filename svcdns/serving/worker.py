@@ -12,6 +12,7 @@ import asyncio
 import gc
 import importlib
 import logging
+import socket
 from collections.abc import Callable
 from time import perf_counter
 from typing import Any, Final
@@ -30,6 +31,7 @@ from svcdns.errors import SvcdnsError
 from svcdns.plugins import BUILT, ORDER
 from svcdns.serving.compiling import in_flight
 from svcdns.serving.folding import fold
+from svcdns.serving.handing_over import give, take
 from svcdns.serving.listening import Listening
 from svcdns.serving.udp import SOCKET_DROPS
 from svcdns.telemetry.clock import Clock
@@ -42,6 +44,10 @@ from svcdns.wire.reply import Owner, bare
 SLICE: Final = 0.0002
 """Seconds of other work after which the sockets are read."""
 BEAT: Final = 1.0
+HAND_OVER_PATIENCE: Final = 25.0
+"""Seconds that a worker which has been replaced waits for questions in flight, and for connections to hand over."""
+ROUNDS: Final = 5
+"""Looks in a row that have to find nothing left: a connection that has just been accepted shows a moment later."""
 DRAIN_PATIENCE: Final = 5.0
 """Seconds that a stop waits for questions in flight."""
 
@@ -319,5 +325,31 @@ class Worker:
 
         while (in_flight() or self.listening.connections.open) and self.clock() < deadline:
             await asyncio.sleep(0.01)
+        self._end()
+
+    async def hand_over(self, sock: socket.socket) -> None:
+        """Stops in favour of the worker at the other end of `sock`, which reads the same sockets already.
+
+        What waits in them is that one's to answer; connections go there; questions in flight are answered here.
+        """
+        self._draining = True
+        self.counters.state(State.DRAINING)
+        await self.listening.read(frozenset())
+        deadline = self.clock() + HAND_OVER_PATIENCE
+        idle = 0
+
+        def going_on() -> bool:
+            nonlocal idle
+            idle = 0 if in_flight() or self.listening.connections.open else idle + 1
+            return idle < ROUNDS and self.clock() < deadline
+
+        await give(self.listening.connections, sock, going_on)
+        self._end()
+
+    async def take_over(self, sock: socket.socket) -> None:
+        """Takes the connections over that the worker at the other end of `sock` hands over."""
+        await take(sock, self.listening.adopt)
+
+    def _end(self) -> None:
         self._live.chains.stop()
         self.fold()

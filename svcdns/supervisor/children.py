@@ -55,6 +55,8 @@ class Child:
         """Whether it is being killed because it was silent."""
         self._late = (0.0, 0.0)
         """The last beat that was found late, and how long the process had waited for a processor then."""
+        self.adopted = False
+        """Whether the program before this one has started it."""
 
     @property
     def running(self) -> bool:
@@ -78,7 +80,7 @@ class Child:
         self.pid = os.posix_spawn(sys.executable, arguments, environment, setsigmask=(), setsigdef=(signal.SIGPIPE,))
         theirs.close()
         self.channel = Channel(ours)
-        self.started, self.start_at, self.was_silent = now, 0.0, False
+        self.started, self.start_at, self.was_silent, self.adopted = now, 0.0, False, False
 
     def died(self, now: float) -> None:
         """The process has been reaped; `start_at` says when to start it again."""

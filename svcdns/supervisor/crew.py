@@ -38,6 +38,8 @@ class Crew:
         self.sockets = Sockets(note)
         self.endings = Endings(note)
         self.served = self.draining = False
+        self.format = ""
+        """The hand-over that the program in use understands, as control says."""
         self._covered: dict[int, int] = {}
 
     def new_control(self, number: int) -> Child:
@@ -79,7 +81,7 @@ class Crew:
             keep_on_processor(child.pid, child.slot)
         self._send_sockets([child], self.sockets.all, [])
         if child is not self.successor:
-            self._assign()
+            self.assign()
         self.connect(child, self.control)
 
     def adopt(self, child: Child) -> None:
@@ -88,9 +90,9 @@ class Crew:
             self._selector.register(child.channel, selectors.EVENT_READ, child)
 
     def connect_all(self, control: Child) -> None:
-        """Fresh feeds between control and all workers."""
-        for worker in (*self.workers, *self.leaving):
-            if worker.running and worker.slot >= 0:
+        """Fresh feeds between control and all workers but those that leave."""
+        for worker in self.workers:
+            if worker.running:
                 self.connect(worker, control)
 
     @staticmethod
@@ -170,9 +172,10 @@ class Crew:
         covered = {slot: well[slot % len(well)] for slot in range(len(self.workers)) if slot not in well} if well else {}
         if covered != self._covered:
             self._covered = covered
-            self._assign()
+            self.assign()
 
-    def _assign(self) -> None:
+    def assign(self) -> None:
+        """Tells every worker which slots' sockets to read."""
         for slot, worker in enumerate(self.workers):
             if worker.running and not self.draining:
                 worker.send({"op": "read", "slots": [slot, *(down for down, cover in self._covered.items() if cover == slot)]})

@@ -46,6 +46,11 @@ class Endings:
         self._note(f"[INFO] {child.name} runs again: its crash loop is over")
         return True
 
+    def restore(self, message: Message) -> None:
+        """Goes on from what `message` gave."""
+        self.counts = {(name, reason): count for name, reason, count in message["counts"]}
+        self.loops = set(message["loops"])
+
     def message(self) -> Message:
         """What control is told: all of it."""
         return {"op": "endings", "counts": [[*key, count] for key, count in self.counts.items()], "loops": sorted(self.loops)}

@@ -1,4 +1,4 @@
-"""The supervisor's loop: children, signals, and the order of a stop (spec L9).
+"""The supervisor's loop: children, signals, the order of a stop (spec L9), and the upgrade of the program in place.
 
 It knows what processes there are, and nothing of DNS, Corefiles or clusters. Control says how many workers there are to be and where to
 listen; every word that comes in is from a child of its own."""
@@ -14,8 +14,12 @@ import sys
 import time
 from typing import Final
 
+from svcdns import __version__
+from svcdns.supervisor import handover
 from svcdns.supervisor.children import Child
 from svcdns.supervisor.crew import Crew
+from svcdns.supervisor.replacing import Replacing
+from svcdns.supervisor.trial import Trial, TrialError
 from svcdns.telemetry import shared
 from svcdns.telemetry.channel import Message
 
@@ -40,24 +44,37 @@ class _ExitError(Exception):
 class Supervisor:
     """Keeps control and workers alive until told to stop."""
 
-    def __init__(self, control_arguments: list[str], *, pin: bool = False) -> None:
-        """`control_arguments` are given to control as they are; `pin` keeps each worker on a processor of its own."""
+    def __init__(self, control_arguments: list[str], mapping: int, *, pin: bool = False) -> None:
+        """`control_arguments` are given to control as they are; `mapping` is the shared mapping; `pin` keeps each worker on a processor."""
         self._selector = selectors.DefaultSelector()
-        mapping = shared.make()
         os.set_inheritable(mapping, True)
         self._crew = Crew(self._selector, say, control_arguments, mapping)
         self._crew.pin = pin
+        self._replacing = Replacing(self._crew, say)
+        self._trial: Trial | None = None
+        self._handing_over = False
         self._stopping = self._leaving = self._interrupted = False
         self._deadline = 0.0
         self._signals: list[int] = []
         self._awake_since = self._last_tick = time.monotonic()
 
     def run(self) -> int:
-        """Runs until a stop is through; the exit code."""
+        """Starts everything, and runs until a stop is through; the exit code."""
         self._catch_signals()
+        self._crew.start(self._crew.control)
+        self._crew.set_count(1)  # there is always one, and it takes as long to start as control does
+        return self._loop()
+
+    def go_on(self, state: handover.State) -> int:
+        """Takes everything over from the program before, replaces its children, and runs until a stop is through; the exit code."""
+        handover.restore(self._crew, state)
+        self._catch_signals()
+        say(f"[INFO] svcdns-{__version__} has taken over: control and {len(self._crew.workers)} workers are replaced, one after the other")
+        self._replacing.begin([self._crew.control, *self._crew.workers])
+        return self._loop()
+
+    def _loop(self) -> int:
         try:
-            self._crew.start(self._crew.control)
-            self._crew.set_count(1)  # there is always one, and it takes as long to start as control does
             while True:
                 self._turn()
         except _ExitError as end:
@@ -87,6 +104,7 @@ class Supervisor:
         for number in _HANDLED:
             signal.signal(number, lambda caught, _frame: self._signals.append(caught))
         self._selector.register(self._wakeup, selectors.EVENT_READ, None)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)  # an upgrade in place has blocked them
 
     def _signalled(self, number: int) -> None:
         if number == signal.SIGTERM:
@@ -103,9 +121,11 @@ class Supervisor:
             raise _ExitError(0)
         elif number == signal.SIGUSR1:
             say("[INFO] SIGUSR1: Reloading")
-            self._crew.control.send({"op": "reload"})
+            for child in self._crew:
+                if child.slot < 0:
+                    child.send({"op": "reload"})
         elif number == signal.SIGUSR2:
-            say("[WARNING] SIGUSR2: an upgrade in place is not built yet; nothing was done")
+            self._try_upgrade()
 
     def _tick(self, now: float) -> None:
         if now - self._last_tick > GAP:
@@ -123,7 +143,14 @@ class Supervisor:
             elif crew.endings.look(child, now):
                 crew.tell_endings()
         crew.settle_reading(now, self._awake_since)
-        self._advance_stop(now)
+        if self._trial is not None:
+            self._trial.look(now)
+        if self._stopping:
+            self._advance_stop(now)
+        elif self._handing_over:
+            self._hand_over()
+        elif self._replacing.advance(now):
+            say("[INFO] the upgrade is complete")
 
     def _reap(self) -> None:
         while True:
@@ -133,21 +160,65 @@ class Supervisor:
                 return
             if not pid:
                 return
+            code = os.waitstatus_to_exitcode(status)
+            if self._trial is not None and self._trial.pid == pid:
+                self._upgrade(self._trial, code)
             for child in self._crew:
                 if child.pid == pid:
-                    self._ended(child, os.waitstatus_to_exitcode(status))
+                    self._ended(child, code)
 
     def _ended(self, child: Child, code: int) -> None:
         self._read(child)
         crew, now = self._crew, time.monotonic()
+        leaving = child in crew.leaving
         crew.buried(child)
         if child is crew.control and not crew.served:
             raise _ExitError(1 if code == 0 else abs(code))
-        if not self._stopping:
-            say(f"[ERROR] {child.name} ended ({_cause(code)}): starting it again")
+        if leaving:
+            if code:
+                say(f"[WARNING] {child.name}, which has been replaced, ended ({_cause(code)})")
+        elif not self._stopping:
+            then = self._replacing.ended(child)
+            say(f"[ERROR] {child.name} ended ({_cause(code)}): {then or 'starting it again'}")
             crew.endings.ended(child, code, now)
             crew.tell_endings()
         crew.settle_reading(now, self._awake_since)
+
+    # -- the upgrade in place
+
+    def _try_upgrade(self) -> None:
+        """Runs the program that is installed now once; if it can take over, it will."""
+        if self._stopping or not self._crew.served:
+            say("[ERROR] SIGUSR2: nothing is upgraded during a start or a stop")
+        elif self._trial is not None or self._handing_over or self._replacing.going_on:
+            say("[ERROR] SIGUSR2: an upgrade is going on; this one is refused")
+        else:
+            say("[INFO] SIGUSR2: trying the program that is installed now")
+            self._trial = Trial(time.monotonic())
+
+    def _upgrade(self, trial: Trial, code: int) -> None:
+        """Has the new program take over, if its trial went well."""
+        self._trial = None
+        try:
+            version = trial.result(code, self._crew.format)
+        except TrialError as error:
+            say(f"[ERROR] SIGUSR2: the program that is installed now cannot take over, nothing was done: {error}")
+            return
+        if not self._stopping:
+            say(f"[INFO] SIGUSR2: svcdns-{__version__} hands over to svcdns-{version}")
+            self._handing_over = True
+
+    def _hand_over(self) -> None:
+        """Becomes the new program, unless a signal or half a message has just come: then at the next turn."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
+        try:
+            if not self._signals and all(child.channel.whole for child in self._crew if child.channel is not None):
+                self._handing_over = False
+                handover.become(*handover.describe(self._crew))
+        except OSError as error:
+            say(f"[ERROR] SIGUSR2: the new program cannot be run, nothing was done: {error}")
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
 
     # -- what control says
 
@@ -162,10 +233,20 @@ class Supervisor:
             case "listen":
                 error = self._crew.listen([(host, port) for host, port in message["addresses"]])
                 child.send({"op": "listening", "ok": not error, "error": error})
+            case "format":
+                if child is self._crew.control:
+                    self._crew.format = message["format"]
+            case "listed":
+                self._crew.connect_all(child)
+            case "serving":
+                self._replacing.serves(child, time.monotonic())
             case "fatal":
-                raise _ExitError(message["code"])
+                if child is self._crew.control:
+                    raise _ExitError(message["code"])
+                child.kill()
             case "stopping-done":
-                self._drain_workers()
+                if child is self._crew.control:
+                    self._drain_workers()
 
     # -- stopping
 
@@ -173,6 +254,7 @@ class Supervisor:
         if self._stopping:
             return
         self._stopping = True
+        self._replacing.stop()
         if self._crew.control.running:
             self._crew.control.send({"op": "stop", "signal": name})
         else:
@@ -182,12 +264,11 @@ class Supervisor:
         if not self._crew.draining:
             self._crew.draining = True
             self._deadline = time.monotonic() + DRAIN
-            for worker in self._crew.workers:
-                worker.send({"op": "drain"})
+            for child in self._crew:
+                if child.slot >= 0 and child not in self._crew.leaving:
+                    child.send({"op": "drain"})
 
     def _advance_stop(self, now: float) -> None:
-        if not self._stopping:
-            return
         control = self._crew.control
         if not self._crew.draining:
             if not control.running:
@@ -235,4 +316,10 @@ def run(control_arguments: list[str], pidfile: str | None = None, *, pin: bool =
         except OSError as error:
             sys.stderr.write(f"cannot write the pidfile {pidfile}: {error.strerror}\n")
             return 1
-    return Supervisor(control_arguments, pin=pin).run()
+    return Supervisor(control_arguments, shared.make(), pin=pin).run()
+
+
+def go_on(fd: int) -> int:
+    """Runs the program in the place of the one that has left its state there; the exit code."""
+    state = handover.read(fd)
+    return Supervisor(state["arguments"], state["mapping"]).go_on(state)

@@ -64,6 +64,15 @@ class Sockets:
         """Every socket."""
         return [one for group in self._held.values() for one in group]
 
+    def restore(self, described: Iterable[dict[str, Any]]) -> None:
+        """Takes sockets over that are open already: their fields, and under `fd` their descriptor."""
+        for fields in described:
+            os.set_inheritable(fields["fd"], False)
+            rest = {name: value for name, value in fields.items() if name != "fd"}
+            one = Listening(**rest, sock=socket.socket(fileno=fields["fd"]))
+            self._held.setdefault((one.slot, (one.host, one.port)), []).append(one)
+            self._next = max(self._next, one.id)
+
     def change(self, addresses: Iterable[Address], slots: int) -> tuple[list[Listening], list[Listening]]:
         """Binds what is missing for `slots` workers at these addresses; the new sockets, and those not wanted any more.
 

@@ -23,6 +23,12 @@ class ChannelClosedError(Exception):
     """The other side is gone."""
 
 
+def encoded(message: Message, fds: list[int]) -> tuple[bytes, list[tuple[int, int, array.array[int]]]]:
+    """A message's line, and its descriptors as ancillary data, which go with the first octet."""
+    line = json.dumps({**message, "fds": len(fds)}, separators=(",", ":")).encode() + b"\n"
+    return line, [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+
+
 class Channel:
     """One end of a channel, on a stream socket.
 
@@ -41,9 +47,7 @@ class Channel:
 
     def send(self, message: Message, fds: list[int] | None = None) -> None:
         """Sends a message with descriptors. Raises ChannelClosedError."""
-        fds = fds or []
-        line = json.dumps({**message, "fds": len(fds)}, separators=(",", ":")).encode() + b"\n"
-        ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+        line, ancillary = encoded(message, fds or [])
         try:
             sent = self.sock.sendmsg([line], ancillary)
             if sent < len(line):
@@ -69,6 +73,11 @@ class Channel:
             raise ChannelClosedError
         *lines, self._buffer = (self._buffer + data).split(b"\n")
         return [self._message(line) for line in lines]
+
+    @property
+    def whole(self) -> bool:
+        """Whether no half message has been received."""
+        return not self._buffer and not self._fds
 
     def close(self) -> None:
         """Closes this end."""

@@ -13,6 +13,9 @@ import os
 from enum import IntEnum
 from typing import Final
 
+HANDOVER: Final = 1
+"""To be raised where the version before this one would not understand this mapping, a message on a channel, what a supervisor leaves to
+its successor (`svcdns.supervisor.handover`), or what a plugin's `gather` sends to workers: then an upgrade in place is refused."""
 REGION_SIZE: Final = 4 << 20
 SLOTS: Final = 64
 """Worker slots that a mapping has room for; a region takes memory only once it is written to."""
@@ -55,15 +58,19 @@ def other_side(region: int) -> int:
 
 def make() -> int:
     """A new mapping's file descriptor; every region is zero."""
-    if hasattr(os, "memfd_create"):
-        fd = os.memfd_create("svcdns-counters", os.MFD_CLOEXEC)
-    else:
-        import tempfile
-
-        with tempfile.TemporaryFile() as file:
-            fd = os.dup(file.fileno())
+    fd = memory("svcdns-counters")
     os.ftruncate(fd, REGIONS * REGION_SIZE)
     return fd
+
+
+def memory(name: str) -> int:
+    """The descriptor of an empty file in memory, or one without a name where the system has no such thing."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create(name, os.MFD_CLOEXEC)
+    import tempfile
+
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
 
 
 def regions(fd: int) -> list[memoryview]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import functools
 import operator
+import sys
 
 import dns.message
 import pytest
 
 from svcdns.chain.routing import Route
+from svcdns.serving.draining import new_loop
 from svcdns.serving.tcp import TcpConnections, Timeouts
 from svcdns.wire.reply import Reply
 from tests.support.desk import REPLY, Place
@@ -142,3 +144,23 @@ async def test_counts_what_is_answered() -> None:
         client.send(1)
         await client.reply()
     assert counted(place.counters)["coredns_dns_requests_total", "dns://127.0.0.1:53", ".", "", "tcp", "1", "A"] == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere asyncio's own reader has the socket")
+def test_a_drain_reads_what_has_arrived() -> None:
+    """A question that waits in the kernel is answered before the connection closes."""
+
+    async def drained() -> None:
+        connections = TcpConnections()
+        async with served(Place("tcp"), connections) as connect:
+            client = await connect()
+            async with asyncio.timeout(10):
+                while not connections.open:
+                    await asyncio.sleep(0)
+            client.send(1)
+            connections.drain()
+            assert (await client.reply()).id == 1
+            assert await client.ended()
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(drained())

@@ -1,0 +1,15 @@
+"""What a supervisor sees of the program that is to take its place."""
+
+from __future__ import annotations
+
+import pytest
+
+from svcdns import __version__
+from svcdns.cli import handover
+from svcdns.control.handover import handover_format
+
+
+def test_prints_hand_over_and_version(capsys: pytest.CaptureFixture[str]) -> None:
+    """On one line."""
+    assert handover.main() == 0
+    assert capsys.readouterr().out == f"{handover_format()} {__version__}\n"

@@ -1,0 +1,193 @@
+"""SIGUSR2: the program is replaced in place, and nobody who asks sees it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+
+import svcdns
+from tests.end_to_end.test_restarts import TWO, Asking
+from tests.end_to_end.test_serving import BOUND, CLUSTER, WEB
+from tests.support.kept import KeptConnections
+from tests.support.scripted_upstream import ScriptedUpstream, answer
+from tests.support.server import PATIENCE, Server, http, until
+
+PACKAGE = Path(svcdns.__file__).parent
+COMPLETE = "[INFO] the upgrade is complete"
+FORWARD = "\n.:{port} {\n bind 127.0.0.1\n forward . 127.0.0.1:%d\n}\n"
+
+
+def install(folder: Path, **edits: tuple[str, str, str]) -> None:
+    """Puts a program in the server's working directory, which comes first when it looks for its modules.
+
+    Each edit is a file, and a text in it with its replacement.
+    """
+    new = folder / "new"
+    shutil.copytree(PACKAGE, new, ignore=shutil.ignore_patterns("__pycache__"))
+    for file, before, after in edits.values():
+        path = new / file
+        text = path.read_text()
+        assert before in text
+        path.write_text(text.replace(before, after))
+    if (folder / "svcdns").exists():
+        (folder / "svcdns").rename(folder / "old")
+        shutil.rmtree(folder / "old")
+    new.rename(folder / "svcdns")
+
+
+def version(text: str) -> tuple[str, str, str]:
+    """The edit that makes it another version."""
+    return ("__init__.py", f'"{svcdns.__version__}"', f'"{text}"')
+
+
+def upgrade(server: Server, times: int = 1) -> None:
+    """One upgrade, from the signal to its end."""
+    server.process.send_signal(signal.SIGUSR2)
+    until("the end of the upgrade", lambda: server.process.poll() is not None or server.log.count(COMPLETE) == times, 60.0)
+    assert server.process.poll() is None, server.log
+
+
+def test_nothing_is_lost_through_upgrades(tmp_path: Path) -> None:
+    """Over UDP and over kept connections; the first process stays, all others are new; no total falls, and none is counted twice."""
+    (tmp_path / "cluster.yaml").write_text(CLUSTER)
+    install(tmp_path)
+    with Server(tmp_path, TWO) as server:
+        server.until_ready()
+        with KeptConnections(100, server.ports["port"], WEB) as kept, Asking(server) as asking:
+            for number in (1, 2, 3):
+                before = server.children()
+                install(tmp_path, version=version(f"9.{number}"))
+                upgrade(server, number)
+                after = server.children()
+                assert set(before) == set(after)
+                assert not set(before.values()) & set(after.values())
+                assert http(server.ports["ready"], "/ready") == (200, "OK")
+                assert server.metric(rf'coredns_build_info\{{[^}}]*version="9.{number}"\}}') == 1
+        assert kept.lost == []
+        assert asking.lost == 0
+        asked = kept.answered + len(asking.answers)
+        until("every question to be counted", lambda: server.metric("coredns_dns_requests_total") >= asked)
+        assert server.metric("coredns_dns_requests_total") == asked
+        assert server.metric("svcdns_process_restarts_total") == 0
+        server.write(TWO.replace("ttl 30", "ttl 20"))
+        server.process.send_signal(signal.SIGUSR1)
+        until("a reload afterwards", lambda: server.ask(WEB).answer[0].ttl == 20)
+        (tmp_path / "cluster.yaml").write_text(CLUSTER.replace("10.96.0.20", "10.96.0.21"))
+        until("an edit afterwards", lambda: server.records(WEB) == ["10.96.0.21"])
+        assert "ERROR" not in server.log
+        assert "Traceback" not in server.log
+        assert server.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("edit", "line"),
+    [
+        pytest.param(
+            ("serving/worker.py", "import asyncio\n", "import asyncio, nothing_of_that_name\n"),
+            "it does not start (exit code 1: ModuleNotFoundError: No module named 'nothing_of_that_name')",
+            id="broken",
+        ),
+        pytest.param(("telemetry/shared.py", "HANDOVER: Final = 1", "HANDOVER: Final = 99"), "its hand-over is 99.", id="other hand-over"),
+        pytest.param(
+            ("cluster/sources/feed.py", "    message: str\n", "    message: bytes\n"), "a restart is needed", id="other frames of the feed"
+        ),
+    ],
+)
+def test_a_program_that_cannot_take_over_does_not(tmp_path: Path, edit: tuple[str, str, str], line: str) -> None:
+    """One line, and everything goes on; a program that can is taken afterwards."""
+    (tmp_path / "cluster.yaml").write_text(CLUSTER)
+    install(tmp_path)
+    with Server(tmp_path, BOUND) as server:
+        server.until_ready()
+        before = server.children()
+        install(tmp_path, edit=edit)
+        server.process.send_signal(signal.SIGUSR2)
+        server.until_logged(line)
+        assert "[ERROR] SIGUSR2: the program that is installed now cannot take over, nothing was done" in server.log
+        assert server.children() == before
+        assert server.records(WEB) == ["10.96.0.20"]
+        install(tmp_path)
+        upgrade(server)
+        assert server.records(WEB) == ["10.96.0.20"]
+
+
+@pytest.mark.parametrize("module", ["control", "serving"])
+def test_a_new_process_that_fails_is_tried_again(tmp_path: Path, module: str) -> None:
+    """The old one goes on meanwhile; a second upgrade is refused as long as the first is not through."""
+    (tmp_path / "cluster.yaml").write_text(CLUSTER)
+    install(tmp_path)
+    with Server(tmp_path, BOUND) as server:
+        server.until_ready()
+        old = server.children()["control" if module == "control" else "worker 0"]
+        fault = tmp_path / "fault"
+        fault.touch()
+        call = "    follow_parent()\n"
+        install(
+            tmp_path, edit=(f"{module}/__main__.py", call, f"{call}    if __import__('os').path.exists('{fault}'):\n        return 7\n")
+        )
+        with KeptConnections(10, server.ports["port"], WEB) as kept, Asking(server) as asking:
+            server.process.send_signal(signal.SIGUSR2)
+            server.until_logged("ended (exit code 7): trying again, the old one goes on")
+            server.until_logged("crash loop, next try in")
+            assert old in server.children().values()
+            server.process.send_signal(signal.SIGUSR2)
+            server.until_logged("[ERROR] SIGUSR2: an upgrade is going on; this one is refused")
+            fault.unlink()
+            server.until_logged(COMPLETE)
+        assert old not in server.children().values()
+        assert (kept.lost, asking.lost) == ([], 0)
+
+
+@pytest.mark.parametrize("process", ["control", "worker 0"])
+def test_an_old_process_that_dies_meanwhile_is_replaced_too(tmp_path: Path, process: str) -> None:
+    """Killed while its successor starts: that one takes its place."""
+    (tmp_path / "cluster.yaml").write_text(CLUSTER)
+    with Server(tmp_path, TWO) as server:
+        server.until_ready()
+        old = server.children()
+        server.process.send_signal(signal.SIGUSR2)
+        server.until_logged("has taken over" if process == "control" else "control is replaced")
+        with Asking(server) as asking:
+            os.kill(old[process], signal.SIGKILL)
+            server.until_logged(COMPLETE)
+        assert asking.lost <= 2
+        assert not set(old.values()) & set(server.children().values())
+        server.until_ready()
+        assert server.records(WEB) == ["10.96.0.20"]
+
+
+@pytest.mark.parametrize("line", ["SIGUSR2: trying", "has taken over", "control is replaced", "worker 0 is replaced"])
+def test_a_stop_during_an_upgrade(tmp_path: Path, line: str) -> None:
+    """Exit code 0, as at any other time."""
+    (tmp_path / "cluster.yaml").write_text(CLUSTER)
+    with Server(tmp_path, TWO) as server:
+        server.until_ready()
+        server.process.send_signal(signal.SIGUSR2)
+        server.until_logged(line)
+        assert server.stop() == 0
+        assert "Traceback" not in server.log
+
+
+async def test_a_question_in_flight_is_answered_by_the_old_worker(tmp_path: Path) -> None:
+    """Over UDP and TCP: its upstream answers only when the new worker serves already."""
+    import asyncio
+
+    (tmp_path / "cluster.yaml").write_text(CLUSTER)
+    async with ScriptedUpstream(lambda _query, _transport: None) as upstream:
+        with Server(tmp_path, BOUND.replace(".:{port}", "cluster.local:{port}") + FORWARD % upstream.port) as server:
+            await asyncio.to_thread(server.until_ready)
+            asking = [
+                asyncio.create_task(asyncio.to_thread(server.records, "slow.example.", tcp=tcp, timeout=20.0)) for tcp in (False, True)
+            ]
+            async with asyncio.timeout(PATIENCE):
+                while not upstream.asked:
+                    await asyncio.sleep(0.01)
+            server.process.send_signal(signal.SIGUSR2)
+            await asyncio.to_thread(server.until_logged, "worker 0 is replaced")
+            upstream.respond = answer("slow.example. 5 IN A 192.0.2.1")
+            assert await asyncio.gather(*asking) == [["192.0.2.1"], ["192.0.2.1"]]
+            await asyncio.to_thread(server.until_logged, COMPLETE)

@@ -1,0 +1,184 @@
+"""Connections that go from one worker to another."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import socket
+from collections.abc import AsyncIterator
+
+import pytest
+
+from svcdns.chain.routing import Route
+from svcdns.serving.draining import new_loop
+from svcdns.serving.handing_over import give, take
+from svcdns.serving.tcp import Parted, TcpConnection, TcpConnections, Timeouts
+from svcdns.wire.reply import Reply
+from tests.support.desk import REPLY, Place
+from tests.support.tcp import LONG, Client, served
+
+
+class World:
+    """Two places, the old one with a listener, and connections that go from there to the new one."""
+
+    def __init__(self, connect: functools.partial, old: TcpConnections) -> None:  # type: ignore[type-arg]
+        """Nothing moves yet."""
+        self.connect, self.old = connect, old
+        self.place, self.new = Place("tcp"), TcpConnections()
+        self.parted: list[Parted] = []
+        self.timeouts = LONG
+
+    async def adopt(self, parted: Parted) -> None:
+        """What a worker does with one."""
+        self.parted.append(parted)
+        sock = socket.socket(fileno=parted.fd)
+        make = functools.partial(TcpConnection, self.place.desk, self.new, self.timeouts, parted)
+        await asyncio.get_running_loop().connect_accepted_socket(make, sock)
+
+    async def move(self) -> None:
+        """Hands over all there is."""
+        left, right = socket.socketpair()
+        await asyncio.gather(give(self.old, left, lambda: bool(self.old.open)), take_of(right, self))
+
+
+async def take_of(sock: socket.socket, world: World) -> None:
+    """The other side."""
+    sock.setblocking(False)
+    await take(sock, world.adopt)
+
+
+@contextlib.asynccontextmanager
+async def worlds(place: Place, timeouts: Timeouts = LONG) -> AsyncIterator[World]:
+    """One; its connections are closed at the end."""
+    old = TcpConnections()
+    async with served(place, old, timeouts) as connect:
+        world = World(connect, old)
+        yield world
+        world.new.drain()
+
+
+async def opened(world: World) -> Client:
+    """A connection that the old side has accepted."""
+    before = len(world.old.open)
+    client: Client = await world.connect()
+    async with asyncio.timeout(10):
+        while len(world.old.open) == before:
+            await asyncio.sleep(0)
+    return client
+
+
+async def test_a_connection_moves_between_two_messages() -> None:
+    """The client sees nothing of it."""
+    async with worlds(Place("tcp")) as world:
+        client = await opened(world)
+        client.send(1)
+        assert (await client.reply()).id == 1
+        await world.move()
+        assert (len(world.old.open), len(world.new.open)) == (0, 1)
+        client.send(2, 3)
+        assert [(await client.reply()).id for _ in range(2)] == [2, 3]
+        assert world.place.asked
+
+
+@pytest.mark.parametrize("cut", [1, 10, 28, 29], ids=lambda cut: f"{cut} octets missing")
+async def test_half_a_question_moves_with_it(cut: int) -> None:
+    """The other half may come before or after."""
+    async with worlds(Place("tcp")) as world:
+        client = await opened(world)
+        client.send(7, cut=cut)
+        async with asyncio.timeout(10):
+            while not any(connection._buffer for connection in world.old.open):
+                await asyncio.sleep(0)
+        await world.move()
+        assert world.parted[0].buffer
+        whole = bytearray()
+        client.writer.write, write = whole.extend, client.writer.write  # type: ignore[method-assign, assignment]
+        client.send(7)
+        write(bytes(whole[-cut:]))
+        assert (await client.reply()).id == 7
+
+
+async def test_what_is_in_flight_is_answered_first() -> None:
+    """By the side that was asked; what the client has asked behind it too."""
+    release = asyncio.Event()
+
+    async def later() -> Reply:
+        await release.wait()
+        return REPLY
+
+    place = Place("tcp")
+    first = [later()]
+    place.listener.routes[b"\0"] = Route(b"\0", ".", lambda _query: first.pop() if first else REPLY)
+    async with worlds(place) as world:
+        client = await opened(world)
+        client.send(1, 2)
+        async with asyncio.timeout(10):
+            while first:
+                await asyncio.sleep(0)
+        moving = asyncio.create_task(world.move())
+        await asyncio.sleep(0)
+        assert not world.parted
+        release.set()
+        assert [(await client.reply()).id for _ in range(2)] == [1, 2]
+        await moving
+        assert world.place.asked == 0
+        client.send(3)
+        assert (await client.reply()).id == 3
+        assert world.place.asked == 1
+
+
+async def test_many_move_and_new_ones_too() -> None:
+    """Those that are accepted while the others move."""
+    async with worlds(Place("tcp")) as world:
+        clients = [await opened(world) for _ in range(300)]
+        await world.move()
+        assert len(world.new.open) == 300
+        for number, client in enumerate(clients):
+            client.send(number)
+        assert [(await client.reply()).id for client in clients] == list(range(300))
+
+
+async def test_the_time_that_is_left_moves_too() -> None:
+    """A connection that has said nothing is closed when it would have been."""
+    async with worlds(Place("tcp"), Timeouts(read=0.2, idle=60, write=60)) as world:
+        client = await opened(world)
+        await world.move()
+        assert 0 < world.parted[0].patience <= 0.2
+        assert await client.ended()
+
+
+async def test_a_client_that_leaves_meanwhile() -> None:
+    """Its end is seen on the other side."""
+    async with worlds(Place("tcp")) as world:
+        client = await opened(world)
+        client.writer.close()
+        await world.move()
+        async with asyncio.timeout(10):
+            while world.new.open:
+                await asyncio.sleep(0)
+        assert not world.old.open
+
+
+async def test_where_nobody_takes_them_they_are_drained() -> None:
+    """What is asked is answered, then they close."""
+    async with worlds(Place("tcp")) as world:
+        client = await opened(world)
+        client.send(1)
+        left, right = socket.socketpair()
+        right.close()
+        await give(world.old, left, lambda: bool(world.old.open))
+        assert (await client.reply()).id == 1
+        assert await client.ended()
+
+
+def test_on_the_loop_of_a_worker() -> None:
+    """Where connections are drained inside the selector."""
+
+    async def moved() -> None:
+        await test_a_connection_moves_between_two_messages()
+        await test_many_move_and_new_ones_too()
+        await test_where_nobody_takes_them_they_are_drained()
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(moved())

@@ -1,0 +1,74 @@
+"""Clients that keep their TCP connections and ask on and on, as node-local caches do; half of their questions come in two pieces."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+from typing import Self
+
+import dns.message
+
+PATIENCE = 5.0
+"""Seconds that a reply may take."""
+REST = 0.05
+"""Seconds between two questions of a connection, and between two pieces of one, on average."""
+
+
+class KeptConnections:
+    """So many connections, in a thread of their own. `answered` counts replies, `lost` says what went wrong."""
+
+    def __init__(self, count: int, port: int, name: str) -> None:
+        """All ask for the address of `name`."""
+        self._count, self._port, self._name = count, port, name
+        self.answered = 0
+        self.lost: list[str] = []
+        self._over = threading.Event()
+        self._open = threading.Semaphore(0)
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()))
+
+    def __enter__(self) -> Self:
+        """Asks; returns once every connection has had its first answer."""
+        self._thread.start()
+        for _ in range(self._count):
+            assert self._open.acquire(timeout=30), self.lost
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Every connection gets its last answer."""
+        self._over.set()
+        self._thread.join()
+
+    async def _run(self) -> None:
+        await asyncio.gather(*(self._keep(number) for number in range(self._count)))
+
+    async def _keep(self, number: int) -> None:
+        try:
+            reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
+            ident = number
+            while not self._over.is_set():
+                ident = (ident + self._count) % 65536
+                async with asyncio.timeout(PATIENCE):
+                    await self._ask(reader, writer, ident)
+                self.answered += 1
+                if ident == number + self._count:
+                    self._open.release()
+                await asyncio.sleep(random.uniform(0, 2 * REST))
+            writer.close()
+        except (OSError, EOFError, TimeoutError, AssertionError) as error:
+            self.lost.append(f"connection {number}: {error!r}")
+            self._open.release()
+
+    async def _ask(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, ident: int) -> None:
+        packet = dns.message.make_query(self._name, "A", id=ident).to_wire()
+        data = len(packet).to_bytes(2, "big") + packet
+        if random.random() < 0.5:
+            cut = random.randrange(1, len(data))
+            writer.write(data[:cut])
+            await asyncio.sleep(random.uniform(0, 2 * REST))
+            data = data[cut:]
+        writer.write(data)
+        size = int.from_bytes(await reader.readexactly(2), "big")
+        reply = dns.message.from_wire(await reader.readexactly(size))
+        assert reply.id == ident
+        assert reply.answer
