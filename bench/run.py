@@ -66,9 +66,9 @@ class Run:
             self._shared = self._stack.enter_context(self.stage(Cluster(self.options.services), self.options.servers))
         return self._shared
 
-    def stage(self, cluster: Cluster, servers: Sequence[str], *, workers: int = 1, wait: bool = True) -> Stage:
-        """Servers of a scenario's own."""
-        return Stage(cluster, servers, self.options.cores, workers=workers, wait=wait)
+    def stage(self, cluster: Cluster, servers: Sequence[str], *, workers: int = 1, wait: bool = True, prefix: Sequence[str] = ()) -> Stage:
+        """Servers of a scenario's own; `prefix` goes before each server's command."""
+        return Stage(cluster, servers, self.options.cores, workers=workers, wait=wait, prefix=prefix)
 
     # -- asking
 

@@ -35,10 +35,10 @@ class Cores:
 class Server:
     """One running name server."""
 
-    def __init__(self, name: str, site: peers.Site, folder: Path, cores: Cores, api: Helper | None) -> None:
-        """Starts it, without waiting for it."""
+    def __init__(self, name: str, site: peers.Site, folder: Path, cores: Cores, api: Helper | None, prefix: Sequence[str] = ()) -> None:
+        """Starts it, without waiting for it; `prefix` goes before its command."""
         self.name, self.site, self.port, self._api = name, site, site.port, api
-        self.command = peers.CONFIGURED[name](site, folder)
+        self.command = [*prefix, *peers.CONFIGURED[name](site, folder)]
         self.corefile = folder / "Corefile"
         self._log = folder / "log"
         self.start(cores)
@@ -131,7 +131,10 @@ class Server:
 class Stage:
     """Servers side by side with the names of one cluster. A context manager; nothing outlives it."""
 
-    def __init__(self, cluster: Cluster, names: Sequence[str], cores: Cores, *, workers: int = 1, wait: bool = True) -> None:
+    def __init__(
+        self, cluster: Cluster, names: Sequence[str], cores: Cores, *, workers: int = 1, wait: bool = True, prefix: Sequence[str] = ()
+    ) -> None:
+        """Starts them; `prefix` goes before each server's command."""
         self.cluster = cluster
         self.servers: dict[str, Server] = {}
         self.started: dict[str, float] = {}
@@ -141,14 +144,14 @@ class Stage:
             upstream = Helper("bench.upstream", cpus=cores.asker)
             self._stack.callback(upstream.close)
             for name in names:
-                self._start(name, upstream.port, cores, workers)
+                self._start(name, upstream.port, cores, workers, prefix)
                 if wait:
                     self.started[name] = self.servers[name].wait()
         except BaseException:
             self.close()
             raise
 
-    def _start(self, name: str, upstream: int, cores: Cores, workers: int) -> None:
+    def _start(self, name: str, upstream: int, cores: Cores, workers: int, prefix: Sequence[str]) -> None:
         api = None
         if name in peers.WATCHERS:
             size = ("--services", str(self.cluster.services), "--endpoints", str(self.cluster.endpoints))
@@ -165,7 +168,7 @@ class Stage:
             dict(zip(("health", "ready", "metrics"), ports[1:], strict=True)),
         )
         try:
-            self.servers[name] = Server(name, site, folder, cores, api)
+            self.servers[name] = Server(name, site, folder, cores, api, prefix)
         except BaseException:
             if api is not None:
                 api.close()
