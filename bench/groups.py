@@ -25,7 +25,7 @@ class MemoryGroup:
         with suppress(OSError):
             path.mkdir()
             self.path = path
-            self._file(_MAX).write_text(str(limit))
+            self.allow(limit)
 
     def __enter__(self) -> Self:
         return self
@@ -41,6 +41,15 @@ class MemoryGroup:
         if self.path is None:
             return ()
         return ("sh", "-c", 'echo $$ > "$0" && exec "$@"', str(self.path / "cgroup.procs"))
+
+    def allow(self, limit: int) -> None:
+        """Another limit, in octets."""
+        self._file(_MAX).write_text(str(limit))
+
+    def take(self, pid: int) -> None:
+        """Has a process in the group from now on, with the children that it will have."""
+        assert self.path is not None
+        (self.path / "cgroup.procs").write_text(str(pid))
 
     @property
     def most(self) -> float | None:

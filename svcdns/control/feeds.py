@@ -37,9 +37,9 @@ class Feed:
         sock.setblocking(False)
         self._loop.add_reader(sock, self._readable)
 
-    def begin(self, epoch: int) -> None:
+    def begin(self, epoch: int, share: float = 1.0) -> None:
         """Opens the feed."""
-        self.put(Epoch(epoch))
+        self.put(Epoch(epoch, share))
 
     def put(self, content: ToWorker) -> None:
         """Queues a frame."""

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from svcdns.cluster.changes import Complete
-from svcdns.cluster.sources.feed import Changed, Configure, Configured, Data, Swap, ToControl
+from svcdns.cluster.sources.feed import Allow, Changed, Configure, Configured, Data, Swap, ToControl
 from svcdns.control.feeds import Feed
 from svcdns.control.store import Key, View
 from svcdns.errors import SvcdnsError
@@ -43,6 +43,7 @@ class Workers:
         """By the worker's region: while a worker is replaced, its slot has two."""
         self._slots: dict[int, int] = {}
         """Slot by region."""
+        self._share = 1.0
         self._data: Contents = {}
         self._published: dict[tuple[str, str], bytes] = {}
         """What workers have found out, for all of them."""
@@ -62,7 +63,7 @@ class Workers:
             old.close()
         self._slots[region] = slot
         feed = self._feeds[region] = Feed(region, socket.socket(fileno=fd), self._views, self._heard)
-        feed.begin(self._epoch)
+        feed.begin(self._epoch, self._share)
         self._put_data(feed)
         if self._live is not None:
             feed.put(self._live)
@@ -125,6 +126,11 @@ class Workers:
         for (plugin, key), payload in data.items():
             if before.get((plugin, key)) != payload:
                 self._broadcast(Data(plugin, key, payload))
+
+    def allow(self, share: float) -> None:
+        """The part of their usual size that answer tables and caches may have."""
+        self._share = share
+        self._broadcast(Allow(share))
 
     def tell(self, view: View, difference: Key | Complete | None) -> None:
         """A difference in the cluster; None says that the serials have moved."""

@@ -11,7 +11,8 @@ Rule: what `forget` was told is never served again; an entry and its owners' lis
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections import deque
+from collections.abc import Callable, Collection, Iterator
 from typing import Final
 
 from svcdns.chain.query import Query
@@ -99,8 +100,8 @@ class AnswerTable:
         """Grows with every `forget` and `clear`: a reply asked for before must not be stored after."""
         self.young: dict[bytes, Entry] = {}
         self.old: dict[bytes, Entry] = {}
-        self._dying: dict[bytes, Entry] = {}
-        """What no look-up finds any more, and the owner index still names; a few go with every entry that comes."""
+        self._dying: deque[dict[bytes, Entry]] = deque()
+        """Generations that no look-up finds any more, and the owner index still names; a few entries go with every one that comes."""
         self.touched: list[Tally] = []
         """What has hits which are not in the counters yet."""
         self.turning: list[Entry] = []
@@ -188,7 +189,8 @@ class AnswerTable:
     def clear(self) -> None:
         """Drops everything, keeping the hits that are not folded yet."""
         self.changes += 1
-        self.young, self.old, self._dying = {}, {}, {}
+        self.young, self.old = {}, {}
+        self._dying.clear()
         self.absent.clear()
         self._owned.clear()
         self._used = self._used_before = 0
@@ -199,11 +201,18 @@ class AnswerTable:
         while self._used + self._used_before > budget:
             self._age()
 
+    def shrink(self, budget: int) -> Iterator[None]:
+        """As `allow`, but all that goes is gone at the end of the iterator, bit by bit between its steps."""
+        self.allow(budget)
+        while self._dying:
+            self._bury()
+            yield
+
     def _admit(self, entry: Entry) -> None:
         self.young[entry.key] = entry
         self._used += entry.cost
-        for _ in range(min(DYING, len(self._dying))):
-            self._disown(self._dying.popitem()[1])
+        if self._dying:
+            self._bury()
         self._bound()
 
     def _begin_marks(self) -> bytearray:
@@ -216,10 +225,18 @@ class AnswerTable:
             if self._used > self.budget // 2:
                 self._age()
 
+    def _bury(self) -> None:
+        """Forgets a few of the dying."""
+        generation = self._dying[0]
+        for _ in range(min(DYING, len(generation))):
+            self._disown(generation.popitem()[1])
+        if not generation:
+            self._dying.popleft()
+
     def _age(self) -> None:
-        for entry in self._dying.values():  # none, unless a generation came with far fewer entries than the one before the last
-            self._disown(entry)
-        self._dying, self.old, self.young = self.old, self.young, {}
+        if self.old:
+            self._dying.append(self.old)
+        self.old, self.young = self.young, {}
         self._used_before, self._used = self._used, 0
 
     def _disown(self, entry: Entry) -> None:

@@ -17,7 +17,7 @@ TIRED = 8
 """Uses of each variant after which a load-balanced entry is compiled anew, in another random order."""
 
 
-def fold(desk: Desk, breathe: Callable[[], None]) -> None:
+def fold(desk: Desk, breathe: Callable[[], object]) -> None:
     """Adds the hits since the last time of one desk."""
     table, touched, turning = desk.table, desk.table.touched, desk.table.turning
     table.touched, table.turning = [], []

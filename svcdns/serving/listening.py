@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from collections.abc import Iterator
 from typing import Any, Final
 
 import msgspec
@@ -18,9 +19,10 @@ from svcdns.serving.accounting import Accounts
 from svcdns.serving.answer_table import AnswerTable
 from svcdns.serving.compiling import Desk
 from svcdns.serving.draining import add_drain, remove_drain
-from svcdns.serving.limits import memory_limit, table_budget
+from svcdns.serving.limits import table_budget
 from svcdns.serving.tcp import Parted, TcpConnection, TcpConnections, Timeouts
 from svcdns.serving.udp import SocketErrors, UdpReader
+from svcdns.telemetry.cgroup import MemoryGroup
 from svcdns.telemetry.clock import Clock
 from svcdns.telemetry.counters import Counters
 
@@ -66,7 +68,8 @@ class Listening:
         self._listeners: dict[Where, Listener] = {}
         self._desks: dict[tuple[str, int, str, int], Desk] = {}
         self._tables: dict[tuple[str, int, str, int], AnswerTable] = {}
-        self._limit = memory_limit()
+        self._limit = MemoryGroup().limit()
+        self._share = 1.0
         self.connections = TcpConnections()
         self.readers: list[UdpReader] = []
 
@@ -157,13 +160,23 @@ class Listening:
 
     def divide(self) -> None:
         """Gives every table in use its share of the budget, which all tables of all workers together keep to; once a second."""
+        for table, budget in self._budgets():
+            table.allow(budget)
+
+    def allow(self, share: float) -> Iterator[None]:
+        """Gives the tables another part of what they may usually have; what is over it goes bit by bit, as the iterator is asked on."""
+        self._share = share
+        for table, budget in self._budgets():
+            yield from table.shrink(budget)
+
+    def _budgets(self) -> list[tuple[AnswerTable, int]]:
         workers = 1 + max((held.described.slot for held in self._held.values()), default=0)
-        budget = table_budget(self._limit, workers)
+        budget = int(table_budget(self._limit, workers) * self._share)
         idle = budget // _IDLE // max(1, len(self._tables))
         shares = {key: _SHARES[key[2]] for key, table in self._tables.items() if len(table)}
         rest = budget - idle * (len(self._tables) - len(shares))
-        for key, table in self._tables.items():
-            table.allow(rest * shares[key] // sum(shares.values()) if key in shares else idle)
+        whole = sum(shares.values())
+        return [(table, rest * shares[key] // whole if key in shares else idle) for key, table in self._tables.items()]
 
     async def _start(self, held: _Held) -> None:
         about = held.described

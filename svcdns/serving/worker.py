@@ -14,6 +14,7 @@ import importlib
 import logging
 import socket
 from collections.abc import Callable
+from itertools import chain
 from time import perf_counter
 from typing import Any, Final
 
@@ -25,7 +26,7 @@ from svcdns.chain.plan import plan
 from svcdns.chain.query import Answer, Query
 from svcdns.cluster.changes import Change
 from svcdns.cluster.index import Index
-from svcdns.cluster.sources.feed import Changed, Configure, Configured, Data, Epoch, FrameReader, Swap, ToControl, ToWorker, frame
+from svcdns.cluster.sources.feed import Allow, Changed, Configure, Configured, Data, Epoch, FrameReader, Swap, ToControl, ToWorker, frame
 from svcdns.cluster.sources.options import WatchOptions
 from svcdns.errors import SvcdnsError
 from svcdns.plugins import BUILT, ORDER
@@ -36,6 +37,7 @@ from svcdns.serving.listening import Listening
 from svcdns.serving.udp import SOCKET_DROPS
 from svcdns.telemetry.clock import Clock
 from svcdns.telemetry.counters import Counters
+from svcdns.telemetry.heap import give_back
 from svcdns.telemetry.logging import DroppedLines, plugin_logger
 from svcdns.telemetry.shared import State
 from svcdns.wire.codes import Rcode
@@ -88,6 +90,7 @@ class Worker:
         self._forgetful: list[Callable[[set[Owner]], None]] = []
         self._ticking: list[Callable[[], None]] = []
         self._configured = self._draining = self._frozen = False
+        self._share = 1.0
         self._last_breath = 0.0
         self._spilled = 0
         self._dropped_lines = DroppedLines(counters)
@@ -131,8 +134,8 @@ class Worker:
                 await self._swap(content.generation)
             case Data():
                 self._take_data(content)
-            case Epoch():
-                pass
+            case Epoch() | Allow():
+                await self._allow(content.share)
 
     def _tell(self, content: ToControl) -> None:
         self._say(frame(content))
@@ -171,12 +174,24 @@ class Worker:
             gc.set_threshold(10_000, 20, 1_000_000)
             self._frozen = True
 
-    def breathe(self) -> None:
-        """Reads the sockets if other work has gone on for long enough."""
+    async def _allow(self, share: float) -> None:
+        """The container's memory fills up, or has room again: answer tables and caches may have this part of their usual size."""
+        less, self._share = share < self._share, share
+        handlers = [handler for handler in self._live.chains.handlers if hasattr(handler, "shrink")]
+        for _ in chain(self.listening.allow(share), *[handler.shrink(share) for handler in handlers]):
+            if self.breathe():
+                await asyncio.sleep(0)  # connections and timers
+        if less:
+            give_back()
+
+    def breathe(self) -> bool:
+        """Reads the sockets if other work has gone on for long enough; whether it has."""
         now = perf_counter()
-        if now - self._last_breath > SLICE:
-            self.listening.drain()
-            self._last_breath = perf_counter()
+        if now - self._last_breath <= SLICE:
+            return False
+        self.listening.drain()
+        self._last_breath = perf_counter()
+        return True
 
     # -- configuration
 
@@ -247,6 +262,8 @@ class Worker:
         old.chains.stop()
         self._let_go(built.kept)
         built.chains.start()
+        if self._share < 1:
+            await self._allow(self._share)  # caches of a size that they had not before
         self._configured = True
         self._show_state()
 

@@ -240,6 +240,9 @@ class Supervisor:
                 self._crew.connect_all(child)
             case "serving":
                 self._replacing.serves(child, time.monotonic())
+            case "restart":
+                if child is self._crew.control and self._crew.served and not self._stopping:
+                    child.send({"op": "exit"})
             case "fatal":
                 if child is self._crew.control:
                     raise _ExitError(message["code"])

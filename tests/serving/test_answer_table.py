@@ -153,13 +153,42 @@ def test_a_smaller_budget_counts_at_once() -> None:
     assert len(found) == 0
 
 
+def test_shrinking_goes_bit_by_bit() -> None:
+    """A few entries at each step; what comes in meanwhile is kept, and nothing of what went is left in the owner index."""
+    found = table(budget=1000 * (ENTRY_COST + 50))
+    for number in range(900):
+        found.put(entry(b"%d" % number, ("o",), (f"{number}",)))
+    steps = found.shrink(20 * (ENTRY_COST + 50))
+    next(steps)
+    assert len(found) == 0
+    assert len(found._owned[("o",)]) > 800
+    found.put(entry(b"new", ("o",)))
+    assert sum(1 for _ in steps) > 90
+    assert found._owned == {("o",): {b"new"}}
+    assert found.find(b"new", 0) is not None
+    assert not found._dying
+
+
+def test_generations_that_die_together_all_go() -> None:
+    """Two at once, where a budget fell; then a few with each entry that comes."""
+    found = table(budget=1000 * (ENTRY_COST + 50))
+    for number in range(900):
+        found.put(entry(b"%d" % number, (f"{number}",)))
+    found.allow(300 * (ENTRY_COST + 50))
+    assert len(found) == 0
+    for number in range(120):
+        found.put(entry(b"new %d" % number))
+    assert not found._owned
+    assert len(found) == 120
+
+
 def test_an_entry_that_took_the_place_of_a_dying_one_is_still_forgotten() -> None:
     """The owner index loses the old entry, not the new one under the same key."""
     found = table(budget=4 * (ENTRY_COST + 50))
     found.put(entry(b"same", ("o",)))
     while b"same" in found.young or b"same" in found.old:
         found.put(entry(b"%d" % len(found.young)))
-    assert b"same" in found._dying
+    assert b"same" in found._dying[0]
     found.put(entry(b"same", ("o",)))
     found.put(entry(b"other"))
     found.forget([("o",)])

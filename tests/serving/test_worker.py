@@ -14,7 +14,19 @@ import pytest
 
 from svcdns.cluster.changes import Begin, Change, Complete, Gone, Kind, Put
 from svcdns.cluster.objects import Endpoint, EndpointSlice, Namespace, Service
-from svcdns.cluster.sources.feed import Changed, Configure, Configured, Epoch, FrameReader, SourceKinds, Swap, ToControl, ToWorker, frame
+from svcdns.cluster.sources.feed import (
+    Allow,
+    Changed,
+    Configure,
+    Configured,
+    Epoch,
+    FrameReader,
+    SourceKinds,
+    Swap,
+    ToControl,
+    ToWorker,
+    frame,
+)
 from svcdns.control.setup import prepare
 from svcdns.serving.listening import Described
 from svcdns.serving.worker import Worker
@@ -31,6 +43,9 @@ COREFILE = """
     kubernetes cluster.local {{
         endpoint http://127.0.0.1:1
         ttl {ttl}
+    }}
+    cache 30 {{
+        success {capacity}
     }}
 }}
 """
@@ -82,10 +97,10 @@ class World:
             mine = [Put(item) for item in (Namespace("d"), *objects) if type(item).__name__ == kind]
             await self.change(Begin(kind), *mine, Complete(kind))
 
-    async def configure(self, generation: int, ttl: int = 5) -> list[ToControl]:
+    async def configure(self, generation: int, ttl: int = 5, capacity: int = 1024) -> list[ToControl]:
         """Builds chains from a Corefile."""
         path = self.folder / "Corefile"
-        path.write_text(COREFILE.format(ttl=ttl))
+        path.write_text(COREFILE.format(ttl=ttl, capacity=capacity))
         made = prepare(str(path), 53)
         (watch,) = made.views
         return await self.feed(Configure(generation, made.corefile, made.hosts, (SourceKinds(1, watch, KINDS),)))
@@ -206,6 +221,35 @@ async def test_a_reload_swaps_in_one_step(world: World) -> None:
     world.worker.fold()
     requests = sum(value for (name, *_), value in counted(world.counters).items() if name == "coredns_dns_requests_total")
     assert requests == 6
+
+
+async def test_less_memory(world: World) -> None:
+    """Tables and caches, those of chains to come too, make do with less, and a new life of control says anew how much; answers go on."""
+    await serving(world, WEB)
+
+    def budget() -> int:
+        return sum(table.budget for table in world.worker.listening.tables)
+
+    def room() -> list[float]:
+        stores = [store for key, store in world.worker._kept.items() if key[0] == "cache"]
+        return sorted(store._room / store.maxsize for store in stores)
+
+    for _ in range(3):
+        assert await world.ask("web.d.svc.cluster.local.") == ["5 10.96.0.1"]
+    world.worker.beat()
+    whole = budget()
+    await world.feed(Allow(0.25))
+    assert budget() == pytest.approx(whole / 4, rel=0.01)
+    assert room() == [0.25, 0.25]
+    for _ in range(3):
+        assert await world.ask("web.d.svc.cluster.local.") == ["5 10.96.0.1"]
+    world.worker.beat()
+    assert budget() == pytest.approx(whole / 4, rel=0.01)
+    await world.configure(2, capacity=2048)
+    await world.feed(Swap(2))
+    assert room() == [0.25, 0.25]
+    await world.feed(Epoch(2))
+    assert room() == [1, 1]
 
 
 async def test_a_slot_that_is_not_ours_is_not_read(world: World) -> None:

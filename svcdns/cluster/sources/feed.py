@@ -27,9 +27,16 @@ class SourceKinds(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Epoch(msgspec.Struct, frozen=True, array_like=True, tag="epoch"):
-    """A new life of control. What follows is complete for each kind once its `Complete` has come."""
+    """A new life of control. What follows is complete for each kind once its `Complete` has come; `share` as in `Allow`."""
 
     number: int
+    share: float = 1.0
+
+
+class Allow(msgspec.Struct, frozen=True, array_like=True, tag="allow"):
+    """The part of their usual size that answer tables and caches may have from now on: the container's memory fills up, or has room."""
+
+    share: float
 
 
 class Configure(msgspec.Struct, frozen=True, array_like=True, tag="configure"):
@@ -74,7 +81,7 @@ class Configured(msgspec.Struct, frozen=True, array_like=True, tag="configured")
     error: str = ""
 
 
-ToWorker = Epoch | Configure | Swap | Changed | Data
+ToWorker = Epoch | Allow | Configure | Swap | Changed | Data
 ToControl = Configured | Data
 
 _encoder: Final = msgspec.msgpack.Encoder()

@@ -7,6 +7,7 @@ not know) is dropped when that part changes."""
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 
 import msgspec
 
@@ -63,6 +64,11 @@ class Cache:
         """Whether no denial of this zone is stored, so that none has another client's spelling, and no other rule begins inside it."""
         stored = covered(zone, self._zones) and not covered(zone, self._no_denial)
         return not stored and not any(other != zone and names.is_within(other, zone) for other in (*self._zones, *self._no_denial))
+
+    def shrink(self, share: float) -> Iterator[None]:
+        """Keeps to a part of the stores' sizes."""
+        yield from self._success.shrink(share)
+        yield from self._denial.shrink(share)
 
     def tick(self) -> None:
         """Shows how many entries there are; called about once a second."""

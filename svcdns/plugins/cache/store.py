@@ -6,7 +6,7 @@ random one, which no client can tell."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 import msgspec
@@ -60,6 +60,7 @@ class Store(LRUCache[Key, Item]):
         """`evicted` is called for each entry that had to make room."""
         super().__init__(capacity(size))
         self._evicted = evicted
+        self._room = int(self.maxsize)
         self._owned: dict[Owner, set[Key]] = {}
 
     def popitem(self) -> tuple[Key, Item]:
@@ -70,9 +71,18 @@ class Store(LRUCache[Key, Item]):
     def put(self, key: Key, item: Item) -> None:
         """Stores an item, and remembers what it rests on."""
         self.pop(key, None)
+        if len(self) >= self._room:
+            self.popitem()
         for owner in item.owners:
             self._owned.setdefault(owner, set()).add(key)
         self[key] = item
+
+    def shrink(self, share: float) -> Iterator[None]:
+        """Keeps to a part of its size from now on. What is over it goes bit by bit, between the steps of the iterator."""
+        self._room = max(PER_SHARD, int(self.maxsize * share))
+        while len(self) > self._room:
+            self.popitem()
+            yield
 
     def forget(self, owners: Iterable[Owner]) -> None:
         """Drops what rests on one of the owners."""

@@ -32,6 +32,23 @@ def test_the_least_recently_used_makes_room() -> None:
     assert store.get(key(1)) is None
 
 
+def test_shrinks_to_a_part_of_its_size() -> None:
+    """One entry at a time, the least recently used first, and keeps to it; then it may have all again."""
+    evicted: list[int] = []
+    store = Store(1, lambda: evicted.append(1))
+    for number in range(1024):
+        store.put(key(number), Item(Reply(owners=((f"{number}",),)), 0.0, 5))
+    assert sum(1 for _ in store.shrink(0.5)) == len(evicted) == len(store) == len(store._owned) == 512
+    store.put(key(2000), Item(Reply(), 0.0, 5))
+    assert len(store) == 512
+    assert store.get(key(513)) is not None
+    assert store.get(key(512)) is None
+    assert list(store.shrink(1.0)) == []
+    for number in range(1024):
+        store.put(key(number), Item(Reply(), 0.0, 5))
+    assert len(store) == 1024
+
+
 def test_forgets_by_owner() -> None:
     """What rests on a fact goes when the fact changes; an entry that made room is no trouble."""
     store = Store(1, lambda: None)
