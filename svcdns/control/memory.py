@@ -8,13 +8,17 @@ before it can show; a control process that has been restarted stays for a while,
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections.abc import Callable
 from typing import Final
 
+import psutil
+
 from svcdns.telemetry.cgroup import MemoryGroup, Usage
 from svcdns.telemetry.clock import Clock
 from svcdns.telemetry.counters import Counters, Family, MetricKind
+from svcdns.telemetry.heap import give_back
 
 SHRINK, ALLOW, RESTART = 0.85, 0.75, 0.95
 """Parts of the limit."""
@@ -106,6 +110,9 @@ class MemoryBudget:
         self._counters.set(self._counters.cell(SHARE), share)
         self._counters.count(PRESSURE, action)
         self._allow(share)
+        if action == "shrink":
+            gc.collect()
+            give_back()
 
     def _start_anew(self, usage: Usage) -> None:
         self._stays_until = self._clock() + STAY
@@ -114,6 +121,11 @@ class MemoryBudget:
         log.error("%s: control, which holds %s alone, is restarted, workers answer on%s", _shown(usage), _mib(own), doubt)
         self._counters.count(PRESSURE, "restart")
         self._restart()
+
+
+def own_memory() -> int:
+    """Octets that this process holds alone."""
+    return int(psutil.Process().memory_full_info().uss)
 
 
 def _shown(usage: Usage) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import logging
 import math
 import os
@@ -19,13 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from svcdns import __version__
 from svcdns.cluster.changes import Complete
 from svcdns.cluster.sources.feed import Configure
 from svcdns.control.handover import handover_format
-from svcdns.control.memory import MemoryBudget
+from svcdns.control.memory import MemoryBudget, own_memory
 from svcdns.control.pages import Pages, note_build, note_endings, note_plugins, note_version
 from svcdns.control.setup import Setup, periods, prepare, refreshed, work_out
 from svcdns.control.state_folder import FALLBACK, StateError, StateFolder
@@ -37,7 +34,6 @@ from svcdns.errors import SvcdnsError
 from svcdns.plugins import reload
 from svcdns.telemetry.channel import Channel, ChannelClosedError, Message
 from svcdns.telemetry.counters import Counters
-from svcdns.telemetry.heap import give_back
 from svcdns.telemetry.logging import DroppedLines, plugin_logger
 from svcdns.telemetry.shared import State
 
@@ -82,7 +78,9 @@ class Control:
         self._generation = time.time_ns() // 1_000_000
         self._views = Views(self._counters, self._kubernetes_log, self._tell)
         self._workers = Workers(self._views.by_number, regions, self._generation)
-        self._memory = MemoryBudget(self._counters, time.monotonic, self._allow, self._ask_for_restart, _own_memory, again=options.again)
+        self._memory = MemoryBudget(
+            self._counters, time.monotonic, self._workers.allow, self._ask_for_restart, own_memory, again=options.again
+        )
         self._pages = Pages(self._workers, self._counters, regions, own, lambda: self._setup is not None and bool(self._setup.views))
         self._setup: Setup | None = None
         self._state = StateFolder(Path(options.state)) if options.state else None
@@ -389,12 +387,6 @@ class Control:
             self._memory.look(serving=listening and not self._stop_asked.is_set())
             await asyncio.sleep(BEAT)
 
-    def _allow(self, share: float) -> None:
-        self._workers.allow(share)
-        if share < 1:
-            gc.collect()
-            give_back()
-
     def _ask_for_restart(self) -> None:
         with contextlib.suppress(ChannelClosedError):
             self._channel.send({"op": "restart"})
@@ -402,8 +394,3 @@ class Control:
     @staticmethod
     def _apply_debug(setup: Setup) -> None:
         log.setLevel(logging.DEBUG if setup.options("debug") else logging.INFO)
-
-
-def _own_memory() -> int:
-    """Octets that this process holds alone."""
-    return int(psutil.Process().memory_full_info().uss)
