@@ -53,6 +53,8 @@ class Request:
     path: str
     query: dict[str, str]
     headers: dict[str, str]
+    port: int
+    """The client's: what tells connections apart."""
 
     @property
     def watch(self) -> bool:
@@ -69,6 +71,8 @@ class ApiDouble:
         self.faults: dict[str, deque[Fault | None]] = {path: deque() for path in PATHS.values()}
         self.standing: Fault | None = None
         """What every request is met with that no other fault awaits."""
+        self.token = ""
+        """The only bearer token that is let in, where there is one."""
         self.port = 0
         self._page, self._tls = page, tls
         self._version = 100
@@ -206,11 +210,14 @@ class ApiDouble:
                 queue.put_nowait(line)
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
-        self.requests.append(Request(request.path, dict(request.query), dict(request.headers)))
+        peer = request.transport.get_extra_info("peername") if request.transport is not None else None
+        self.requests.append(Request(request.path, dict(request.query), dict(request.headers), peer[1] if peer else 0))
         faults = self.faults[request.path]
         fault = faults.popleft() if faults else self.standing
         if fault is not None:
             return await self._fault(request, fault)
+        if self.token and request.headers.get("Authorization") != f"Bearer {self.token}":
+            return _status(401, "Unauthorized", {})
         if "sendInitialEvents" in request.query:
             return _status(422, "sendInitialEvents is forbidden for watch", {})
         if "watch" in request.query:
@@ -245,7 +252,9 @@ class ApiDouble:
             metadata["continue"] = f"{name}@{start + limit}"
             metadata["remainingItemCount"] = len(items) - start - limit
         body = {"kind": "List", "apiVersion": "v1", "metadata": metadata, "items": items[start : start + limit]}
-        return web.Response(body=json.dumps(body).encode(), content_type="application/json")
+        response = web.Response(body=json.dumps(body).encode(), content_type="application/json")
+        response.enable_compression()
+        return response
 
     def _selected(self, request: web.Request) -> list[Object]:
         selects = _selects(request.query)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import pytest
@@ -32,6 +33,18 @@ async def test_lists_in_pages_and_watches_from_the_lists_version(api: ApiDouble,
         assert watch.query == {"watch": "true", "allowWatchBookmarks": "true", "resourceVersion": str(version), "timeoutSeconds": "300"}
         await followed.until(lambda: api.watching(NAMESPACES) and api.watching(SLICES))
         assert api.asked(PODS) == []
+
+
+async def test_octets_are_counted_as_they_come(caplog: pytest.LogCaptureFixture) -> None:
+    """Compressed, where they came so; those of a watch too."""
+    with ApiDouble([service(f"service-{number}", "10.96.0.1") for number in range(300)]) as api:
+        async with watching(api, caplog) as followed:
+            listed = followed.observed.octets["services"]
+            assert 1_000 < listed < 20_000 < len(json.dumps([service("service-1", "10.96.0.1")] * 300))
+            assert len(followed.told()) == 302
+            api.put(DB)
+            await followed.until(lambda: "+db" in followed.told())
+            assert followed.observed.octets["services"] > listed + 100
 
 
 async def test_tells_of_changes(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -202,3 +205,103 @@ async def test_octets_that_make_no_sense_lead_to_a_new_list(api: ApiDouble, capl
         await followed.until_listed(times=2)
         assert followed.told()[5:] == ["begin", "+web", "+api", "+db", "complete"]
         assert any("a watch event cannot be decoded" in line for line in followed.lines)
+
+
+async def test_a_connection_without_an_answer_is_not_used_again(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
+    """A watch that fell silent and requests that nobody answers: each next one comes over a fresh connection."""
+    limits = TimeLimits(head=0.03, patient=0.06, watch_silence=0.1)
+    async with watching(api, caplog, limits=limits) as followed:
+        await followed.until(lambda: api.watching(NAMESPACES) and api.watching(SLICES))
+        asked = len(api.requests)
+        api.standing = Fault(stalled=True)
+        await followed.until(lambda: len(api.requests) >= asked + 9)
+        ports = [one.port for one in api.requests[asked:]]
+        assert len(set(ports)) == len(ports)
+        api.standing = None
+        api.put(DB)
+        await followed.until(lambda: "+db" in followed.told())
+        assert sum("cannot reach" in line for line in followed.lines) >= 1
+
+
+async def test_every_address_of_the_name_is_tried(
+    api: ApiDouble, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of three servers behind it, two take connections and say nothing."""
+    silent = [socket.create_server((address, api.port)) for address in ("127.0.0.2", "127.0.0.3")]
+
+    async def addresses(*_: object, **__: object) -> list[object]:
+        kind = socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, ""
+        return [(*kind, (address, api.port)) for address in ("127.0.0.2", "127.0.0.3", "127.0.0.1")]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", addresses)
+    try:
+        followed = Followed(api, caplog, TimeLimits(head=0.1, patient=0.2), endpoint=f"http://api.example:{api.port}")
+        async with following(followed):
+            for kind in (Kind.SERVICE, Kind.NAMESPACE, Kind.ENDPOINT_SLICE):
+                await followed.until_listed(kind)
+            await followed.until(lambda: api.watching(SERVICES))
+    finally:
+        for one in silent:
+            one.close()
+
+
+@pytest.mark.parametrize("jump", [-3e8, 3e8], ids=["back", "ahead"])
+async def test_a_wall_clock_that_jumps_changes_nothing(
+    api: ApiDouble, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, jump: float
+) -> None:
+    """Neither waits nor ages; the watch goes on."""
+    async with watching(api, caplog) as followed:
+        before = time.time
+        monkeypatch.setattr(time, "time", lambda: before() + jump)
+        followed.time.now += 60
+        api.fail(SERVICES, Fault(503, "starting"), Fault(503, "starting"))
+        api.cut(SERVICES)
+        api.put(DB)
+        await followed.until(lambda: "+db" in followed.told())
+        assert followed.waits == [0.3, 1.0]
+        assert followed.source.ages()[Kind.SERVICE] == 0.0
+        assert followed.told() == ["begin", "+web", "+api", "complete", "+db"]
+
+
+@pytest.mark.parametrize("status", [400, 422])
+async def test_a_version_that_the_server_cannot_use_leads_to_a_new_list(
+    api: ApiDouble, caplog: pytest.LogCaptureFixture, status: int
+) -> None:
+    """As after a restore of its storage."""
+    async with watching(api, caplog) as followed:
+        followed.time.now += 60
+        api.fail(SERVICES, Fault(status, "invalid resource version"))
+        api.cut(SERVICES)
+        await followed.until_listed(times=2)
+        await followed.until(lambda: api.watching(SERVICES))
+
+
+async def test_lists_for_nothing_are_made_less_and_less_often(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
+    """Where each new watch is refused with 410 at once."""
+    expired = Fault(410, "too old resource version")
+    async with watching(api, caplog) as followed:
+        followed.time.now += 60
+        api.fail(SERVICES, *[expired, None, None] * 4, expired)
+        api.cut(SERVICES)
+        await followed.until_listed(times=6)
+        assert followed.waits == [1.0, 2.0, 4.0, 8.0]
+
+
+async def test_a_token_that_is_renewed_late(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It is read again with each try, so it counts within a second or so."""
+    token = tmp_path / "token"
+    token.write_text("old")
+    with ApiDouble([namespace("default"), WEB]) as api:
+        config = tmp_path / "kubeconfig"
+        config.write_text(
+            f"apiVersion: v1\nkind: Config\ncurrent-context: c\ncontexts: [{{name: c, context: {{cluster: k, user: u}}}}]\n"
+            f"clusters: [{{name: k, cluster: {{server: '{api.url}'}}}}]\nusers: [{{name: u, user: {{tokenFile: {token}}}}}]\n"
+        )
+        api.token = "new"
+        async with following(Followed(api, caplog, endpoint="", kubeconfig=str(config))) as followed:
+            await followed.until(lambda: len(api.requests) > 8)
+            token.write_text("new")
+            renewed = followed.time.now
+            await followed.until_listed()
+            assert followed.time.now - renewed <= 3.0
+            assert sum("unauthorized" in line for line in followed.lines) == 3
