@@ -44,6 +44,8 @@ class Observed:
         self.codes: list[str] = []
         self.moments: list[float] = []
         """When the requests were through; watches count when they open or fail."""
+        self.watches = 0
+        """How many were opened."""
         self.octets: dict[str, int] = {}
         self._time = time
 
@@ -51,6 +53,7 @@ class Observed:
         """One request."""
         self.codes.append(code)
         self.moments.append(self._time.now)
+        self.watches += seconds is None and code == "200"
 
     def received(self, resource: str, octets: int) -> None:
         """Octets of a body."""
@@ -131,8 +134,9 @@ async def following(followed: Followed) -> AsyncIterator[Followed]:
 async def watching(
     api: ApiDouble, caplog: pytest.LogCaptureFixture, limits: TimeLimits | None = None, **options: object
 ) -> AsyncIterator[Followed]:
-    """A source whose Services are listed and watched."""
+    """A source whose kinds are all listed and watched."""
     async with following(Followed(api, caplog, limits, **options)) as followed:
         await followed.until_listed()
+        await followed.until(lambda: followed.observed.watches == len(followed.source.kinds))
         await followed.until(lambda: api.watching(SERVICES))
         yield followed

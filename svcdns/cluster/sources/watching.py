@@ -198,7 +198,7 @@ class Reflector:
             self._well()
             await self._list_anew()
             return
-        first, self._troubled = not self._troubled, True
+        self._troubled = True
         dear = not self._version and not self._limit.cheap
         self._complain(error)
         self._limit.probe()
@@ -211,7 +211,7 @@ class Reflector:
         if dear:
             await self._outage.pause(self._dear_pages.next())
         refused = isinstance(error, RefusedError) and error.status == 401
-        if (refused or isinstance(error, UnreachableError)) and await self._client.renew(refused=refused) and first:
+        if (refused or isinstance(error, UnreachableError)) and await self._client.renew(refused=refused):
             return
         await self._outage.turn()
 

@@ -303,5 +303,5 @@ async def test_a_token_that_is_renewed_late(tmp_path: Path, caplog: pytest.LogCa
             token.write_text("new")
             renewed = followed.time.now
             await followed.until_listed()
-            assert followed.time.now - renewed <= 3.0
+            assert followed.time.now - renewed <= 5.0, "of a clock that goes on while the kubeconfig is read"
             assert sum("unauthorized" in line for line in followed.lines) == 3
