@@ -1,14 +1,18 @@
 """An API server of a large cluster that costs next to nothing: `python -m bench.api --services 10000 --endpoints 10`.
 
 Every object is kept encoded, so that a list is a join of octets and an event is encoded once for all watches: what is measured is
-the reader. It lists in pages, watches from any version of its history, refuses older ones with 410, and refuses streamed lists with
-422, as a server without them does.
+the reader. It lists in pages, watches from any version of its history, with a bookmark each minute, and refuses older ones with 410.
+Streamed lists are refused with 422, as by a server without them, unless `--streams` is given.
 
 It prints its port, then takes one command a line on its standard input and answers each with one line of JSON, until the input ends:
   change NUMBER...      moves the first endpoint of these Services; gives the address that each has now
   churn RATE SECONDS    moves endpoints of random Services, in the background
   flood COUNT           moves endpoints as fast as the watches take it; answers at the end
   relist                forgets its history and ends every watch with 410
+  break FAULT           begins a fault: `cut` watches, `410-event` and `410-http` (history is forgotten; watches are told, or just cut),
+                        a status (500, 429, 401, …) for every request, `refused` connections, or `half-open` ones, on which nothing
+                        arrives any more, those that are made meanwhile included
+  mend NUMBER           ends it, and moves the first endpoint of this Service; gives its address
   changes               how many changes it has made
   watches               how many watches of each resource are open
 """
@@ -21,6 +25,7 @@ import gc
 import json
 import random
 import sys
+import weakref
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
@@ -39,6 +44,9 @@ PATHS = {
 HISTORY = 10_000
 """Events kept for watches that begin later."""
 
+BOOKMARKS = 60.0
+"""Seconds between bookmarks."""
+
 EXPIRED = (
     b'{"type":"ERROR","object":{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Expired","code":410,"message":"too old"}}\n'
 )
@@ -50,13 +58,20 @@ class Watch:
 
     resource: str
     response: web.StreamResponse
+    transport: asyncio.Transport
     over: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Api:
     """The objects, and the watches on them."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, *, streams: bool) -> None:
+        """`streams` offers lists as watches with initial events."""
+        app = web.Application()
+        for path in PATHS:
+            app.router.add_get(path, self.answer)
+        self.runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
+        self.streams = streams
         self.cluster = cluster
         self.version = 1000
         self.oldest = self.version
@@ -65,6 +80,10 @@ class Api:
         self.history: deque[tuple[int, str, bytes]] = deque(maxlen=HISTORY)
         self.watches: list[Watch] = []
         self.pages: dict[str, list[bytes]] = {}
+        self.status = 0
+        self.silent = False
+        self.connections: weakref.WeakSet[asyncio.Transport] = weakref.WeakSet()
+        self.dead: weakref.WeakSet[asyncio.Transport] = weakref.WeakSet()
         for resource, item in objects(cluster):
             self.store(resource, item)
 
@@ -95,7 +114,14 @@ class Api:
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """A list or a watch of a resource."""
         resource, version, kind = PATHS[request.path]
-        if "sendInitialEvents" in request.query:
+        assert request.transport is not None
+        self.connections.add(request.transport)
+        if self.silent or request.transport in self.dead:
+            self.dead.add(request.transport)
+            await asyncio.Event().wait()
+        if self.status:
+            return refusal(self.status, "Broken", "a fault of the bench")
+        if "sendInitialEvents" in request.query and not self.streams:
             return refusal(422, "Invalid", "streamed lists are not served")
         if request.query.get("watch", "") in {"true", "1"}:
             return await self.watch(request, resource)
@@ -122,16 +148,20 @@ class Api:
 
     async def watch(self, request: web.Request, resource: str) -> web.StreamResponse:
         """Every event after a version, until one of the two sides ends it."""
-        since = int(request.query.get("resourceVersion") or 0)
+        initial = "sendInitialEvents" in request.query
+        since = self.version if initial else int(request.query.get("resourceVersion") or 0)
         if since < self.oldest:
             return refusal(410, "Expired", "too old resource version")
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         response.enable_chunked_encoding()
         await response.prepare(request)
+        if initial:
+            await self.initial_events(response, resource, since)
         for version, changed, line in self.history:
             if changed == resource and version > since:
                 await response.write(line)
-        watch = Watch(resource, response)
+        assert request.transport is not None
+        watch = Watch(resource, response, request.transport)
         self.watches.append(watch)
         try:
             await watch.over.wait()
@@ -139,6 +169,64 @@ class Api:
             if watch in self.watches:
                 self.watches.remove(watch)
         return response
+
+    async def initial_events(self, response: web.StreamResponse, resource: str, version: int) -> None:
+        """All objects, and the bookmark that ends them."""
+        api, kind = next((api, kind) for name, api, kind in PATHS.values() if name == resource)
+        head = f'{{"type":"ADDED","object":{{"kind":"{kind}","apiVersion":"{api}",'.encode()
+        bodies = list(self.kept[resource].values())
+        for first in range(0, len(bodies), 100):
+            await response.write(b"".join(b"%b%b}\n" % (head, body[1:]) for body in bodies[first : first + 100]))
+        await response.write(bookmark(resource, version, {"k8s.io/initial-events-end": "true"}))
+
+    async def send_bookmarks(self) -> None:
+        """To every watch, each minute, for ever."""
+        while True:
+            await asyncio.sleep(BOOKMARKS)
+            for watch in list(self.watches):
+                await watch.response.write(bookmark(watch.resource, self.version, {}))
+
+    # -- faults
+
+    async def begin_fault(self, fault: str) -> None:
+        """Begins it; watches end, or fall silent."""
+        ended, self.watches = self.watches, []
+        match fault:
+            case "410-event" | "410-http":
+                self.version += 1
+                self.oldest = self.version
+                self.history.clear()
+            case "refused":
+                await self.site.stop()
+            case "half-open":
+                self.silent = True
+                self.dead.update(self.connections)
+                return
+            case "cut":
+                pass
+            case _:
+                self.status = int(fault)
+        for watch in ended:
+            if fault == "410-event":
+                await watch.response.write(EXPIRED)
+                watch.over.set()
+            else:
+                watch.transport.abort()
+        if fault == "refused":
+            for connection in list(self.connections):
+                connection.abort()
+
+    async def end_fault(self) -> None:
+        """All is well; connections on which nothing arrives stay so."""
+        self.status, self.silent = 0, False
+        if self.site not in self.runner.sites:
+            await self.listen(self.port)
+
+    async def listen(self, port: int) -> None:
+        """Takes connections."""
+        self.site = web.TCPSite(self.runner, "127.0.0.1", port)
+        await self.site.start()
+        self.port = self.runner.addresses[0][1]
 
     # -- commands
 
@@ -157,6 +245,12 @@ class Api:
                     if number % 100 == 0:
                         await asyncio.sleep(0)
                 return int(count)
+            case ["break", fault]:
+                await self.begin_fault(fault)
+                return True
+            case ["mend", number]:
+                await self.end_fault()
+                return await self.move(int(number))
             case ["relist"]:
                 self.version += 1
                 self.oldest = self.version
@@ -183,31 +277,36 @@ class Api:
             await self.move(chosen.randrange(self.cluster.services))
 
 
+def bookmark(resource: str, version: int, annotations: dict[str, str]) -> bytes:
+    """The line of a bookmark."""
+    api, kind = next((api, kind) for name, api, kind in PATHS.values() if name == resource)
+    metadata = {"resourceVersion": str(version), "creationTimestamp": None} | ({"annotations": annotations} if annotations else {})
+    return json.dumps({"type": "BOOKMARK", "object": {"kind": kind, "apiVersion": api, "metadata": metadata}}).encode() + b"\n"
+
+
 def refusal(code: int, reason: str, message: str) -> web.Response:
     """A Status."""
     body = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": reason, "code": code, "message": message}
     return web.json_response(body, status=code)
 
 
-async def serve(cluster: Cluster, port: int) -> None:
+async def serve(cluster: Cluster, port: int, *, streams: bool) -> None:
     """Serves until the standard input ends."""
-    api = Api(cluster)
-    app = web.Application()
-    for path in PATHS:
-        app.router.add_get(path, api.answer)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", port).start()
+    api = Api(cluster, streams=streams)
+    await api.runner.setup()
+    await api.listen(port)
+    bookmarks = asyncio.create_task(api.send_bookmarks())
     gc.collect()
     gc.freeze()
-    print(runner.addresses[0][1], flush=True)
+    print(api.port, flush=True)
     lines = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
     while line := await lines.readline():
         print(json.dumps(await api.command(line.decode().split())), flush=True)
+    bookmarks.cancel()
     for watch in api.watches:
         watch.over.set()
-    await runner.cleanup()
+    await api.runner.cleanup()
 
 
 def main() -> None:
@@ -216,9 +315,10 @@ def main() -> None:
     parser.add_argument("--services", type=int, default=10_000)
     parser.add_argument("--endpoints", type=int, default=1, help="endpoints of each Service")
     parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--streams", action="store_true", help="offer streamed lists")
     options = parser.parse_args()
     end_with_parent()
-    asyncio.run(serve(Cluster(options.services, options.endpoints), options.port))
+    asyncio.run(serve(Cluster(options.services, options.endpoints), options.port, streams=options.streams))
 
 
 if __name__ == "__main__":

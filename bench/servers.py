@@ -132,9 +132,18 @@ class Stage:
     """Servers side by side with the names of one cluster. A context manager; nothing outlives it."""
 
     def __init__(
-        self, cluster: Cluster, names: Sequence[str], cores: Cores, *, workers: int = 1, wait: bool = True, prefix: Sequence[str] = ()
+        self,
+        cluster: Cluster,
+        names: Sequence[str],
+        cores: Cores,
+        *,
+        workers: int = 1,
+        wait: bool = True,
+        prefix: Sequence[str] = (),
+        streams: bool = False,
     ) -> None:
-        """Starts them; `prefix` goes before each server's command."""
+        """Starts them; `prefix` goes before each server's command, `streams` has their API servers offer streamed lists."""
+        self._streams = streams
         self.cluster = cluster
         self.servers: dict[str, Server] = {}
         self.started: dict[str, float] = {}
@@ -154,7 +163,8 @@ class Stage:
     def _start(self, name: str, upstream: int, cores: Cores, workers: int, prefix: Sequence[str]) -> None:
         api = None
         if name in peers.WATCHERS:
-            size = ("--services", str(self.cluster.services), "--endpoints", str(self.cluster.endpoints))
+            size = ["--services", str(self.cluster.services), "--endpoints", str(self.cluster.endpoints)]
+            size += ["--streams"] if self._streams else []
             api = Helper("bench.api", *size, cpus=cores.asker)
         folder = self._folder / name
         folder.mkdir()
