@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import gc
 import json
 import random
@@ -124,7 +125,9 @@ class Api:
         if "sendInitialEvents" in request.query and not self.streams:
             return refusal(422, "Invalid", "streamed lists are not served")
         if request.query.get("watch", "") in {"true", "1"}:
-            return await self.watch(request, resource)
+            with contextlib.suppress(ConnectionError):
+                return await self.watch(request, resource)
+            return web.Response()
         return self.page(request, resource, version, kind)
 
     def page(self, request: web.Request, resource: str, version: str, kind: str) -> web.Response:

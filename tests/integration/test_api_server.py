@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import os
-import ssl
-import urllib.request
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
+from tests.support.lab import Api
 from tests.support.server import Server, until
 
 pytestmark = pytest.mark.integration
@@ -43,32 +39,6 @@ COREFILE = """
     loadbalance
 }
 """
-
-
-class Api:
-    """Just enough of a client to write objects, with the kubeconfig's token."""
-
-    def __init__(self, path: str) -> None:
-        """Reads the current context of a kubeconfig."""
-        config = yaml.safe_load(Path(path).read_text())
-        named = {kind: {e["name"]: e[kind[:-1]] for e in config[kind]} for kind in ("clusters", "users", "contexts")}
-        context = named["contexts"][config["current-context"]]
-        cluster, user = named["clusters"][context["cluster"]], named["users"][context["user"]]
-        self.server, self.headers = cluster["server"], {"Content-Type": "application/json"}
-        if "token" in user:
-            self.headers["Authorization"] = "Bearer " + user["token"]
-        self.tls = ssl.create_default_context(cafile=cluster.get("certificate-authority"))
-        if "certificate-authority-data" in cluster:
-            self.tls.load_verify_locations(cadata=base64.b64decode(cluster["certificate-authority-data"]).decode())
-        if "client-certificate" in user:
-            self.tls.load_cert_chain(user["client-certificate"], user["client-key"])
-
-    def __call__(self, method: str, path: str, content: dict[str, Any] | None = None) -> None:
-        """One request; an HTTP error is raised."""
-        data = json.dumps(content).encode() if content is not None else None
-        request = urllib.request.Request(self.server + path, data, self.headers, method=method)
-        with urllib.request.urlopen(request, context=self.tls, timeout=10) as response:
-            response.read()
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ Rules:
 2. The first that gets through wakes the others, each for one try at once; so recovery does not wait for the last in the queue.
 3. What is dear (full pages, lists that turn out to be for nothing) waits longer each time, by a `Backoff` of its own.
 4. Time is the monotonic clock that is passed in.
-5. That the server cannot be reached is said once and that it answers again once, however many watches it hits.
+5. Why the server cannot be reached is said once for each reason, and that it answers again once, however many watches it hits.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ PERIOD = 1.0
 SOONEST = 0.3
 """Seconds from a failure to the next try, at least."""
 LONGEST_DELAY = 30.0
+REASONS = 8
+"""That are said of one outage at most."""
 
 Sleep = Callable[[float], Awaitable[None]]
 """Waits that many seconds."""
@@ -53,7 +55,7 @@ class Outage:
 
     def __init__(self, log: logging.Logger, sleep: Sleep, *, clock: Clock, jitter: Jitter) -> None:
         self._log, self._sleep, self._clock, self._jitter = log, sleep, clock, jitter
-        self._reached = True
+        self._said: set[str] = set()
         self._queue = asyncio.Lock()
         self._next = clock()
         self._woken = asyncio.Event()
@@ -61,14 +63,14 @@ class Outage:
 
     def unreachable(self, reason: str) -> None:
         """A request got no answer."""
-        if self._reached:
-            self._reached = False
+        if reason not in self._said and len(self._said) < REASONS:
+            self._said.add(reason)
             self._log.warning("cannot reach the Kubernetes API: %s; answering from the last known state and trying again", reason)
 
     def answered(self) -> None:
         """A request got an answer, be it a refusal."""
-        if not self._reached:
-            self._reached = True
+        if self._said:
+            self._said.clear()
             self._log.info("the Kubernetes API answers again")
 
     def over(self) -> None:

@@ -66,16 +66,18 @@ async def test_the_first_that_gets_through_wakes_the_others() -> None:
     await asyncio.gather(later, return_exceptions=True)
 
 
-async def test_an_outage_is_two_lines(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_outage_is_a_line_for_each_reason_and_one_for_its_end(caplog: pytest.LogCaptureFixture) -> None:
     """However many watches it hits."""
     shared = outage(VirtualTime())
     with caplog.at_level(logging.INFO):
         for _ in range(3):
             shared.unreachable("connection refused")
+            shared.unreachable("certificate verify failed")
         shared.answered()
         shared.answered()
     assert [record.getMessage() for record in caplog.records] == [
         "cannot reach the Kubernetes API: connection refused; answering from the last known state and trying again",
+        "cannot reach the Kubernetes API: certificate verify failed; answering from the last known state and trying again",
         "the Kubernetes API answers again",
     ]
 
