@@ -186,11 +186,15 @@ class Supervisor:
 
     # -- the upgrade in place
 
+    @property
+    def _upgrading(self) -> bool:
+        return self._trial is not None or self._handing_over or self._replacing.going_on
+
     def _try_upgrade(self) -> None:
         """Runs the program that is installed now once; if it can take over, it will."""
         if self._stopping or not self._crew.served:
             say("[ERROR] SIGUSR2: nothing is upgraded during a start or a stop")
-        elif self._trial is not None or self._handing_over or self._replacing.going_on:
+        elif self._upgrading:
             say("[ERROR] SIGUSR2: an upgrade is going on; this one is refused")
         else:
             say("[INFO] SIGUSR2: trying the program that is installed now")
@@ -241,8 +245,8 @@ class Supervisor:
             case "serving":
                 self._replacing.serves(child, time.monotonic())
             case "restart":
-                if child is self._crew.control and self._crew.served and not self._stopping:
-                    child.send({"op": "exit"})
+                if child is self._crew.control:
+                    self._restart(child)
             case "fatal":
                 if child is self._crew.control:
                     raise _ExitError(message["code"])
@@ -250,6 +254,13 @@ class Supervisor:
             case "stopping-done":
                 if child is self._crew.control:
                     self._drain_workers()
+
+    def _restart(self, control: Child) -> None:
+        """Has control end, to be started anew: it asks for that when memory runs out."""
+        if self._upgrading:
+            say("[WARNING] control is not restarted while the program is upgraded")
+        elif self._crew.served and not self._stopping:
+            control.send({"op": "exit"})
 
     # -- stopping
 
