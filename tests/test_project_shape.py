@@ -88,7 +88,6 @@ TESTED_BY = {
     "svcdns.serving.__main__": "tests/end_to_end/test_serving.py",
     "svcdns.serving.listening": "tests/serving/test_worker.py",
     "svcdns.supervisor.__main__": "tests/end_to_end/test_upgrade.py",
-    "svcdns.supervisor.process": "tests/end_to_end/test_serving.py",
     "svcdns.telemetry.clock": "tests/upstream/test_server.py",
     "svcdns.wire.codes": "tests/wire/test_message.py",
     "svcdns.wire.errors": "tests/wire/test_question.py",
