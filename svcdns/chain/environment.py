@@ -40,9 +40,9 @@ class Environment:
     `on_data` calls back when it changes. `kept(key, make)` is an object that outlives a change of the chain (a cache, an
     upstream's state): the same key gives the same object. `publish(plugin, key, payload)` gives
     all workers, this one first, what this one has found out, as data. `forget(owners)` drops the compiled replies resting on those
-    owners. `peers(name)` are the handlers of that name in the same block, all of them in chain order for "", there from
-    `start()` on. `local_addresses` are this machine's addresses as text without loopback, empty where the block has `bind`.
-    `first` is true in one worker of all, for what has to be done once: telling others that a zone is new.
+    owners, `forget_everything()` all of them. `peers(name)` are the handlers of that name in the same block, all of them in chain
+    order for "", there from `start()` on. `local_addresses` are this machine's addresses as text without loopback, empty where the
+    block has `bind`. `first` is true in one worker of all, for what has to be done once: telling others that a zone is new.
     """
 
     block: Block
@@ -57,6 +57,7 @@ class Environment:
     data: Callable[[str, str], bytes | None] = lambda _plugin, _key: None
     on_data: Callable[[str, str, Callable[[bytes], None]], None] = lambda _plugin, _key, _call: None
     forget: Callable[[tuple[tuple[str, ...], ...]], None] = lambda _owners: None
+    forget_everything: Callable[[], None] = lambda: None
     publish: Callable[[str, str, bytes], None] = lambda _plugin, _key, _payload: None
     local_addresses: tuple[str, ...] = ()
     first: bool = True

@@ -77,7 +77,7 @@ async def _steps(work: Generator[Answer, Reply, Reply], answer: Answer) -> Reply
 
 
 def joined(reply: Reply, other: Reply) -> Reply:
-    """`reply` with the reuse terms of another that it was made from: the shorter lifetime, and all owners.
+    """`reply` with the reuse terms of another that it was made from: the shorter lifetime, and all owners; and its extended error.
 
     Where the other's TTLs go down, the joined reply lives until they do: what of them went into it is not known here.
     """
@@ -87,4 +87,5 @@ def joined(reply: Reply, other: Reply) -> Reply:
         owners=reply.owners + tuple(o for o in other.owners if o not in reply.owners),
         audience=max(reply.audience, other.audience),
         counts=reply.counts + other.counts,
+        extended=reply.extended if reply.extended is not None else other.extended,
     )

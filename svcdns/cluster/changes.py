@@ -78,7 +78,13 @@ class Serials(msgspec.Struct, frozen=True, array_like=True, tag="serials"):
     external: int = 0
 
 
-Change = Begin | Put | Gone | Complete | Serials
+class Confirmed(msgspec.Struct, frozen=True, array_like=True, tag="confirmed"):
+    """What is known was right at that moment, in seconds on CLOCK_MONOTONIC, which all processes of a machine share."""
+
+    at: float
+
+
+Change = Begin | Put | Gone | Complete | Serials | Confirmed
 
 
 class ChangeSource(Protocol):

@@ -18,11 +18,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Container, Iterable
+from math import inf
 from typing import Any, Final
 
 import msgspec
 
-from svcdns.cluster.changes import KINDS, STRUCTS, Begin, Change, Complete, Gone, Kind, Put, Serials
+from svcdns.cluster.changes import KINDS, STRUCTS, Begin, Change, Complete, Confirmed, Gone, Kind, Put, Serials
 from svcdns.cluster.contents import Contents, Pausing, Row, Table, collect, noted, noted_by_key
 from svcdns.cluster.objects import HEADLESS, ClusterObject, EndpointSlice, ImportedSlice, Namespace, Pod, Service, ServiceImport
 from svcdns.cluster.places import Key, Place, Places
@@ -55,6 +56,8 @@ class Index:
         self._by_address: Places[str] = Places()
         self._pods_by_ip: Places[str] = Places()
         self.serials = Serials()
+        self.confirmed = inf
+        """When the cluster last confirmed what is here, on CLOCK_MONOTONIC; infinite where nobody has said."""
         self._changes = 0
 
     # -- reading
@@ -144,6 +147,8 @@ class Index:
                 if change != self.serials:
                     self.serials = change
                     touched.add(SERIAL)
+            case Confirmed():
+                self.confirmed = change.at
         self._changes += bool(touched)
         return touched
 

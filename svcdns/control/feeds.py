@@ -10,8 +10,9 @@ import asyncio
 import socket
 from collections.abc import Callable, Mapping
 from itertools import islice
+from math import inf
 
-from svcdns.cluster.changes import Begin, Complete, Gone, Serials
+from svcdns.cluster.changes import Begin, Complete, Confirmed, Gone, Serials
 from svcdns.cluster.sources.feed import Changed, Epoch, FrameReader, ToControl, ToWorker, frame, put_frame
 from svcdns.control.store import Key, View
 
@@ -58,8 +59,14 @@ class Feed:
         self._pending[("serials", view.number)] = None
         self._wake()
 
+    def confirmed(self, view: View) -> None:
+        """Queues the moment of a view's last confirmation, in place of the one of last time."""
+        self._pending[("confirmed", view.number)] = None
+        self._wake()
+
     def everything(self, view: View) -> None:
         """Queues all of a view, as a list of each kind that ends once its source has told all."""
+        self.confirmed(view)
         for kind in view.kinds:
             self.put(Changed(view.number, Begin(kind)))
             for key in view.keys(kind):
@@ -126,8 +133,11 @@ class Feed:
                 return put_frame(key.source, found)
             return frame(Changed(key.source, Gone(key.kind, key.namespace, key.name)))
         assert isinstance(key, tuple)
-        view = self._views.get(key[1])
-        return frame(Changed(key[1], view.serials if view is not None else Serials()))
+        what, number = key
+        view = self._views.get(number)
+        if what == "confirmed":
+            return frame(Changed(number, Confirmed(view.confirmed_at if view is not None else inf)))
+        return frame(Changed(number, view.serials if view is not None else Serials()))
 
     def _readable(self) -> None:
         try:

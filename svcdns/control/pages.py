@@ -30,9 +30,13 @@ log = logging.getLogger("svcdns")
 class Pages:
     """/health, /ready and /metrics of the setup that serves."""
 
-    def __init__(self, workers: Workers, counters: Counters, regions: list[memoryview], own: int, watching: Callable[[], bool]) -> None:
-        """`regions` of the shared mapping, `own` the number of this process's; `watching` says whether there is a cluster to wait for."""
-        self._workers, self._counters, self._watching = workers, counters, watching
+    def __init__(
+        self, workers: Workers, counters: Counters, regions: list[memoryview], own: int, watching: Callable[[], bool],
+        unready: Callable[[], bool],
+    ) -> None:  # fmt: skip
+        """`regions` of the shared mapping, `own` the number of this process's; `watching` says whether there is a cluster to wait for,
+        `unready` whether what is known of it is not good enough yet."""
+        self._workers, self._counters, self._watching, self._unready = workers, counters, watching, unready
         self._registry = metrics.registry(regions, own)
         self._http = HttpPages({"/health": self._health, "/ready": self._ready, "/metrics": self._metrics})
 
@@ -57,9 +61,10 @@ class Pages:
 
     async def _ready(self, _request: web.Request) -> web.Response:
         states = self._workers.states()
-        if all(one == State.SERVING for one in states):
+        unready = self._unready()
+        if all(one == State.SERVING for one in states) and not unready:
             return web.Response(text="OK")
-        unsynced = any(one in (State.UNSYNCED, State.SERVING_UNSYNCED, State.STARTING) for one in states)
+        unsynced = unready or any(one in (State.UNSYNCED, State.SERVING_UNSYNCED, State.STARTING) for one in states)
         names = "kubernetes" if unsynced and self._watching() else "worker"
         log.info('Plugins not ready: "%s"', names)
         return web.Response(status=503, text=names)

@@ -19,14 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from svcdns import __version__
-from svcdns.cluster.changes import Complete
 from svcdns.cluster.sources.feed import Configure
 from svcdns.control.handover import handover_format
 from svcdns.control.memory import MemoryBudget, own_memory
 from svcdns.control.pages import Pages, note_build, note_endings, note_plugins, note_version
 from svcdns.control.setup import Setup, periods, prepare, refreshed, work_out
 from svcdns.control.state_folder import FALLBACK, StateError, StateFolder
-from svcdns.control.store import Key, View
+from svcdns.control.store import Difference, View
 from svcdns.control.views import Views
 from svcdns.control.workers import Workers
 from svcdns.corefile.load import load
@@ -76,12 +75,12 @@ class Control:
         self._kubernetes_log = plugin_logger("kubernetes")
         self._reload_log = plugin_logger("reload")
         self._generation = time.time_ns() // 1_000_000
-        self._views = Views(self._counters, self._kubernetes_log, self._tell)
+        self._views = Views(self._counters, self._kubernetes_log, self._tell, again=options.again)
         self._workers = Workers(self._views.by_number, regions, self._generation)
         self._memory = MemoryBudget(
             self._counters, time.monotonic, self._workers.allow, self._ask_for_restart, own_memory, again=options.again
         )
-        self._pages = Pages(self._workers, self._counters, regions, own, lambda: self._setup is not None and bool(self._setup.views))
+        self._pages = Pages(self._workers, self._counters, regions, own, self._is_watching, self._views.unready)
         self._setup: Setup | None = None
         self._state = StateFolder(Path(options.state)) if options.state else None
         self._fell_back = False
@@ -91,8 +90,11 @@ class Control:
         self._exit_asked = asyncio.Event()
         self._tasks: list[asyncio.Task[Any]] = []
 
-    def _tell(self, view: View, difference: Key | Complete | None) -> None:
+    def _tell(self, view: View, difference: Difference) -> None:
         self._workers.tell(view, difference)
+
+    def _is_watching(self) -> bool:
+        return self._setup is not None and bool(self._setup.views)
 
     @property
     def _serving(self) -> Setup:
@@ -204,7 +206,7 @@ class Control:
         if self._state is not None:
             self._counters.set(self._counters.cell(FALLBACK), 0)
             try:
-                self._state.keep(setup.corefile, time.time())
+                self._state.keep(setup.written, time.time())
             except StateError as error:
                 log.warning("%s", error)
 
@@ -383,6 +385,7 @@ class Control:
             self._counters.beat(time.monotonic())
             dropped_lines.fold()
             self._views.show_ages()
+            self._views.confirm()
             listening = self._listening is not None and self._listening.done()
             self._memory.look(serving=listening and not self._stop_asked.is_set())
             await asyncio.sleep(BEAT)

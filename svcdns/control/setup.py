@@ -14,9 +14,10 @@ import msgspec
 import psutil
 
 from svcdns.chain.plan import BlockPlan, plan
-from svcdns.cluster.sources.options import WatchOptions
+from svcdns.cluster.sources.options import SnapshotOptions, WatchOptions
 from svcdns.corefile.blocks import Corefile, Position
 from svcdns.corefile.directives import check_directives
+from svcdns.corefile.environment import completed
 from svcdns.corefile.errors import CorefileError
 from svcdns.corefile.keys import check_overlap
 from svcdns.corefile.load import load
@@ -26,20 +27,22 @@ Address = tuple[str, int]
 
 
 class Watched(NamedTuple):
-    """A cluster that is to be watched, and the directive that says so."""
+    """A cluster that is to be watched, the directive that says so, and where what is known of it is kept."""
 
     options: WatchOptions
     position: Position
+    snapshot: SnapshotOptions | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Setup:
     """One Corefile, checked and worked out.
 
-    `hosts` has the addresses of each block, `("",)` for all; `views` the clusters to watch, by their options' encoding;
-    `data` what plugins' files hold, by plugin and key.
+    `written` is the file as it stands, `corefile` the same with the options of the environment. `hosts` has the addresses of each block,
+    `("",)` for all; `views` the clusters to watch, by their options' encoding; `data` what plugins' files hold, by plugin and key.
     """
 
+    written: Corefile
     corefile: Corefile
     plans: tuple[BlockPlan, ...]
     hosts: tuple[tuple[str, ...], ...]
@@ -91,6 +94,7 @@ def prepare(conf: str | None, port: int) -> Setup:
 def work_out(corefile: Corefile, before: Mapping[tuple[str, str], bytes]) -> Setup:
     """The set-up for a loaded Corefile. `before` is what was gathered last: a plugin may keep some of it. Raises SvcdnsError."""
     check_directives(corefile, (*ORDER, "import"), BUILT)
+    written, corefile = corefile, completed(corefile, _options_of_ours(corefile), os.environ)
     _check_transports(corefile)
     plans = plan(corefile, ORDER, _module)
     interfaces = _interfaces()
@@ -98,16 +102,34 @@ def work_out(corefile: Corefile, before: Mapping[tuple[str, str], bytes]) -> Set
     check_overlap(corefile.blocks, hosts)
     own = [address for addresses in interfaces.values() for address in addresses]
     local = tuple(dict.fromkeys(a for a in own if not a.startswith("127.") and a != "::1"))
-    return Setup(corefile, plans, hosts, _views(plans), _gathered(plans, before), local)
+    return Setup(written, corefile, plans, hosts, _views(plans), _gathered(plans, before), local)
+
+
+def _options_of_ours(corefile: Corefile) -> dict[str, tuple[str, ...]]:
+    """The options that can be set by environment, of the directives that the Corefile has."""
+    names = {directive.name.text for block in corefile.blocks for directive in block.directives} & BUILT.keys()
+    return {name: getattr(_module(name), "ENVIRONMENT", ()) for name in sorted(names)}
 
 
 def _views(plans: tuple[BlockPlan, ...]) -> dict[bytes, Watched]:
     out: dict[bytes, Watched] = {}
     for block in plans:
         if "kubernetes" in block.options:
-            options = block.options["kubernetes"].watch
-            out.setdefault(msgspec.msgpack.encode(options), Watched(options, block.block("kubernetes").directives[0].position))
+            options = block.options["kubernetes"]
+            watched = Watched(options.watch, block.block("kubernetes").directives[0].position, options.snapshot)
+            encoded = msgspec.msgpack.encode(options.watch)
+            out[encoded] = _joined(out[encoded], watched) if encoded in out else watched
     return out
+
+
+def _joined(first: Watched, other: Watched) -> Watched:
+    """One watch for two blocks: it has one snapshot."""
+    if first.snapshot is None or other.snapshot is None:
+        return first._replace(snapshot=first.snapshot or other.snapshot)
+    if first.snapshot != other.snapshot:
+        where = f"{first.position.file}:{first.position.line}"
+        raise CorefileError(other.position, f"plugin/kubernetes: this watches the same as the block at {where}, but with another snapshot")
+    return first
 
 
 def _module(name: str) -> Any:

@@ -1,17 +1,18 @@
 """What control knows of the clusters: every object as encoded bytes, so that a worker that starts can be told everything.
 
 A list from a source is reconciled here: what it did not name is gone, what is as it was is no change. So workers see differences alone,
-however often the API server is listed."""
+however often the API server is listed. A snapshot fills what no list has told yet, and the first list is reconciled with it."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from math import inf
 from typing import NamedTuple
 
 import msgspec
 
-from svcdns.cluster.changes import KINDS, STRUCTS, Begin, Change, Complete, Gone, Kind, Put, Serials
+from svcdns.cluster.changes import KINDS, STRUCTS, Begin, Change, Complete, Confirmed, Gone, Kind, Put, Serials
 from svcdns.cluster.objects import ClusterObject
 from svcdns.cluster.serials import after
 
@@ -24,6 +25,9 @@ class Key(NamedTuple):
     namespace: str
     name: str
 
+
+Difference = Key | Complete | Confirmed | None
+"""What workers are to be told of a view: an object, the end of a first list, its confirmation, or (None) that its serials have moved."""
 
 _Name = tuple[str, str]
 """Namespace and name."""
@@ -39,6 +43,13 @@ class View:
         """`now` is Unix time in seconds, for serials."""
         self.number, self.kinds, self._now = number, kinds, now
         self.completed: set[Kind] = set()
+        """Kinds that are known whole, from a list or a snapshot."""
+        self.listed: set[Kind] = set()
+        """Kinds that the source has listed."""
+        self.changes = 0
+        """Grows with each object that changes."""
+        self.confirmed_at = -inf
+        """When the source last confirmed all of it, on CLOCK_MONOTONIC, as far as workers are told."""
         self.serials = Serials()
         self._encoded: dict[Kind, dict[_Name, bytes]] = {kind: {} for kind in Kind}
         self._unnamed: dict[Kind, set[_Name]] = {}
@@ -57,6 +68,39 @@ class View:
             case Serials():
                 self.serials = change
         return []
+
+    def restore(self, objects: Mapping[Kind, Mapping[_Name, bytes]], serials: Serials) -> list[Key | Complete]:
+        """Takes in what a snapshot has of the kinds that no list is through of; what workers have to be told. What the source has told
+        already is newer and stays."""
+        out: list[Key | Complete] = []
+        for kind in self.kinds:
+            if kind in self.completed:
+                continue
+            there, unnamed = self._encoded[kind], self._unnamed.get(kind)
+            new = {name: data for name, data in objects.get(kind, {}).items() if name not in there}
+            there |= new
+            if unnamed is not None:
+                unnamed.update(new)
+            out += [Key(self.number, kind, *name) for name in new]
+            self.completed.add(kind)
+            out.append(Complete(kind))
+        pairs = zip(msgspec.structs.astuple(self.serials), msgspec.structs.astuple(serials), strict=True)
+        self.serials = Serials(*map(max, pairs))
+        return out
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every kind is known whole."""
+        return self.completed.issuperset(self.kinds)
+
+    @property
+    def is_listed(self) -> bool:
+        """Whether the source has listed every kind."""
+        return self.listed.issuperset(self.kinds)
+
+    def objects(self) -> dict[Kind, dict[_Name, bytes]]:
+        """All that is known now, encoded; later changes do not show in it."""
+        return {kind: self._encoded[kind].copy() for kind in self.kinds}
 
     def object(self, key: Key) -> ClusterObject | None:
         """The object under a key."""
@@ -83,12 +127,14 @@ class View:
             return []
         self.serials = after(self.serials, None if before is None else _decode[kind](before), new, int(self._now()))
         self._encoded[kind][name] = data
+        self.changes += 1
         return [Key(self.number, kind, *name)]
 
     def _remove(self, kind: Kind, name: _Name) -> list[Key | Complete]:
         before = self._encoded[kind].pop(name, None)
         if before is None:
             return []
+        self.changes += 1
         self.serials = after(self.serials, _decode[kind](before), None, int(self._now()))
         return [Key(self.number, kind, *name)]
 
@@ -96,6 +142,7 @@ class View:
         out: list[Key | Complete] = []
         for name in self._unnamed.pop(change.kind, ()):
             out += self._remove(change.kind, name)
+        self.listed.add(change.kind)
         if change.kind not in self.completed:
             self.completed.add(change.kind)
             out.append(change)

@@ -1,29 +1,37 @@
 """The cluster views: which clusters are watched, by which source, and what has come of it.
 
 A view is what one set of watch options shows; blocks with the same options share it, and a reload that does not change them does not
-touch the watch. Every change goes into the view's store and, as a difference, to whoever is to be told."""
+touch the watch. Every change goes into the view's store and, as a difference, to whoever is to be told. A view with a snapshot begins with
+what that has, and its file is kept up to date."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from math import inf
+from typing import Any, Final
 
-from svcdns.cluster.changes import Change, Complete, Gone, Kind, Put
+from svcdns.cluster.changes import Change, Complete, Confirmed, Gone, Kind, Put
 from svcdns.cluster.objects import EndpointSlice, Service
 from svcdns.cluster.sources.feed import SourceKinds
-from svcdns.cluster.sources.options import WatchOptions
+from svcdns.cluster.sources.options import SnapshotOptions, WatchOptions
 from svcdns.cluster.sources.resources import QUALIFIED
 from svcdns.control.setup import Watched
-from svcdns.control.store import Key, View
+from svcdns.control.snapshots import Keeper
+from svcdns.control.store import Difference, Key, View
 from svcdns.corefile.errors import CorefileError
 from svcdns.errors import SvcdnsError
 from svcdns.plugins.kubernetes.metrics import PROGRAMMING_DURATION, RECEIVED, REST_DURATION, REST_REQUESTS, VIEW_AGE
 from svcdns.telemetry.counters import Counters
 
-Told = Callable[[View, Key | Complete | None], None]
+Told = Callable[[View, Difference], None]
+
+TOLD: Final = 1.0
+"""Seconds by which a view is to be younger before workers are told."""
+SURVIVED: Final = 10.0
+"""Seconds after which a control that follows another takes a snapshot in: the workers know more than it says, and a list comes sooner."""
 
 
 class RestMetrics:
@@ -47,19 +55,25 @@ class RestMetrics:
 class Views:
     """All views and the tasks that keep them up to date."""
 
-    def __init__(self, counters: Counters, log: logging.Logger, tell: Told, now: Callable[[], float] = time.time) -> None:
-        """`tell` is called for every difference, in order, and with None where the serials have moved; `now` is Unix time in seconds."""
-        self._counters, self._log, self._tell, self._now = counters, log, tell, now
+    def __init__(
+        self, counters: Counters, log: logging.Logger, tell: Told, now: Callable[[], float] = time.time, *, again: bool = False,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:  # fmt: skip
+        """`tell` is called for every difference, in order; `now` is Unix time in seconds; with `again` workers know the views already."""
+        self._counters, self._log, self._tell, self._now, self._sleep = counters, log, tell, now, sleep
+        self._workers_know = again
         self.by_number: dict[int, View] = {}
         self._by_watch: dict[bytes, int] = {}
         self._sources: dict[int, Any] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._keepers: dict[int, Keeper] = {}
+        self._keeping: dict[int, asyncio.Task[None]] = {}
         self._next = 0
 
     async def prepare(self, wanted: Mapping[bytes, Watched]) -> list[int]:
         """Makes the sources that are missing and checks that they can work; their numbers. A CorefileError changes nothing."""
         made: list[tuple[bytes, Any]] = []
-        for encoded, (options, position) in wanted.items():
+        for encoded, (options, position, _) in wanted.items():
             if encoded not in self._by_watch:
                 source = self._source(options)
                 try:
@@ -77,6 +91,10 @@ class Views:
             self._sources[self._next] = source
             self.by_number[self._next] = View(self._next, tuple(source.kinds), self._now)
             new.append(self._next)
+            self._note_confirmation(self.by_number[self._next])
+            await self._open_snapshot(self._next, encoded, wanted[encoded].snapshot)
+            if not self._workers_know:
+                self._restore(self._next)
         return new
 
     def _source(self, options: WatchOptions) -> Any:
@@ -92,6 +110,79 @@ class Views:
         """Starts to watch."""
         for number in numbers:
             self._tasks[number] = asyncio.create_task(self._follow(number))
+            self._keep_snapshot(number)
+        self._workers_know = False
+
+    # -- snapshots
+
+    async def _open_snapshot(self, number: int, encoded: bytes, options: SnapshotOptions | None) -> None:
+        """From now on the snapshot of a view is the one of these options."""
+        task = self._keeping.pop(number, None)
+        if task is not None:
+            await _ended(task)
+        self._keepers.pop(number, None)
+        if options is not None:
+            try:
+                origin = await self._sources[number].origin()
+            except SvcdnsError as error:
+                self._log.error("no snapshot is kept: %s", error)
+                return
+            self._keepers[number] = Keeper(
+                self.by_number[number], options, origin, encoded, lambda: self._now() - self.age(number), self._counters, self._log,
+                now=self._now, sleep=self._sleep,
+            )  # fmt: skip
+
+    def _restore(self, number: int) -> list[Key | Complete]:
+        """Takes the snapshot of a view in, if there is one; what is new by that."""
+        keeper = self._keepers.get(number)
+        found = keeper.read() if keeper is not None else None
+        if keeper is None or found is None:
+            return []
+        view = self.by_number[number]
+        new = view.restore(found.objects, found.header.serials)
+        self.assume(number, max(0.0, self._now() - found.confirmed))
+        view.confirmed_at = -inf
+        self._note_confirmation(view)
+        keeper.restored(found.confirmed)
+        return new
+
+    def _keep_snapshot(self, number: int) -> None:
+        keeper = self._keepers.get(number)
+        if keeper is not None:
+            self._keeping[number] = asyncio.create_task(self._keep_file(number, keeper, late=self._workers_know))
+
+    async def _keep_file(self, number: int, keeper: Keeper, *, late: bool) -> None:
+        view = self.by_number[number]
+        if late:
+            await self._sleep(SURVIVED)
+            if not view.is_listed:
+                for difference in self._restore(number):
+                    self._tell(view, difference)
+                self._tell(view, None)
+        await keeper.run()
+
+    def whole(self, numbers: Iterable[int]) -> bool:
+        """Whether all of these views are known whole already."""
+        return all(self.by_number[number].is_whole for number in numbers)
+
+    def unready(self) -> bool:
+        """Whether a view is served from a snapshot with which the server is not to count as ready."""
+        return any(not keeper.options.ready and not self.by_number[number].is_listed for number, keeper in self._keepers.items())
+
+    # -- ages
+
+    def confirm(self) -> None:
+        """Tells workers of views that their source has confirmed."""
+        for view in self.by_number.values():
+            if self._note_confirmation(view):
+                self._tell(view, Confirmed(view.confirmed_at))
+
+    def _note_confirmation(self, view: View) -> bool:
+        at = time.monotonic() - self.age(view.number)
+        if at - view.confirmed_at < TOLD:
+            return False
+        view.confirmed_at = at
+        return True
 
     def kinds(self, wanted: Iterable[bytes]) -> tuple[SourceKinds, ...]:
         """What workers have to know of the views with these watch options."""
@@ -121,25 +212,37 @@ class Views:
         for resource, age in oldest.items():
             self._counters.set(self._counters.cell(VIEW_AGE, resource), age)
 
-    async def keep(self, wanted: Iterable[bytes]) -> None:
-        """Ends the views that nobody wants any more."""
+    async def keep(self, wanted: Mapping[bytes, Watched]) -> None:
+        """Ends the views that nobody wants any more; those that stay keep their snapshots where it is wanted now."""
         gone = [encoded for encoded in self._by_watch if encoded not in set(wanted)]
         for encoded in gone:
             number = self._by_watch.pop(encoded)
+            await self._open_snapshot(number, encoded, None)
+            await self._end(number)
             self.by_number.pop(number)
             self._sources.pop(number)
-            await self._end(number)
+        for encoded, watched in wanted.items():
+            number = self._by_watch[encoded]
+            keeper = self._keepers.get(number)
+            if watched.snapshot != (keeper.options if keeper is not None else None):
+                await self._open_snapshot(number, encoded, watched.snapshot)
+                self._keep_snapshot(number)
 
     async def stop(self) -> None:
-        """Ends all watches; what is known stays."""
+        """Ends all watches; what is known stays, and is in the snapshots."""
+        for task in self._keeping.values():
+            await _ended(task)
         for number in list(self._tasks):
             await self._end(number)
+        if self._keeping:
+            for keeper in self._keepers.values():
+                await keeper.update()
+        self._keeping.clear()
 
     async def _end(self, number: int) -> None:
         task = self._tasks.pop(number, None)
         if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await _ended(task)
 
     async def _follow(self, number: int) -> None:
         view = self.by_number[number]
@@ -166,6 +269,11 @@ class Views:
     def _programmed(self, service: Service, change: Any) -> None:
         cell = self._counters.cell(PROGRAMMING_DURATION, "headless_with_selector" if service.headless else "cluster_ip")
         self._counters.observe(PROGRAMMING_DURATION, cell, max(0.0, self._now() - change.trigger_time))
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 def _key(view: View, gone: Gone) -> Key:

@@ -12,10 +12,10 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from svcdns.cluster.changes import Complete
+from svcdns.cluster.changes import Complete, Confirmed
 from svcdns.cluster.sources.feed import Allow, Changed, Configure, Configured, Data, Swap, ToControl
 from svcdns.control.feeds import Feed
-from svcdns.control.store import Key, View
+from svcdns.control.store import Difference, Key, View
 from svcdns.errors import SvcdnsError
 from svcdns.telemetry.shared import SIDES, State, heartbeat, state, worker_region
 
@@ -132,13 +132,15 @@ class Workers:
         self._share = share
         self._broadcast(Allow(share))
 
-    def tell(self, view: View, difference: Key | Complete | None) -> None:
-        """A difference in the cluster; None says that the serials have moved."""
+    def tell(self, view: View, difference: Difference) -> None:
+        """A difference in the cluster."""
         for feed in self._feeds.values():
             if isinstance(difference, Key):
                 feed.tell(difference)
             elif isinstance(difference, Complete):
                 feed.put(Changed(view.number, difference))
+            elif isinstance(difference, Confirmed):
+                feed.confirmed(view)
             else:
                 feed.serials(view)
 

@@ -22,8 +22,8 @@ from svcdns.corefile import reading
 from svcdns.telemetry.counters import Family, MetricKind
 from svcdns.upstream.exchange import shown
 from svcdns.wire import names
-from svcdns.wire.codes import RD, Class, Rcode, Type
-from svcdns.wire.edns import NOT_READY, extended_error
+from svcdns.wire.codes import RD, Class, ExtendedError, Rcode, Type
+from svcdns.wire.edns import extended_error
 from svcdns.wire.reply import Edns, Reply
 
 FIRST: Final = 1.0
@@ -211,7 +211,7 @@ class Loop:
 
 def _looping(query: Query) -> Reply:
     """SERVFAIL; clients with EDNS learn why (RFC 8914 §4.15: the server is not fully functional)."""
-    edns = Edns(options=(extended_error(NOT_READY, "forwarding loop"),)) if query.edns is not None else None
+    edns = Edns(options=(extended_error(ExtendedError.NOT_READY, "forwarding loop"),)) if query.edns is not None else None
     return Reply(rcode=Rcode.SERVFAIL, flags=query.reply_flags, edns=edns)
 
 

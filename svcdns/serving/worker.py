@@ -149,6 +149,7 @@ class Worker:
         if index.synced and not synced:
             self._freeze()
             self._forget_everything()
+            self._tick()
             self._show_state()
         elif touched:
             self._forget(touched)
@@ -161,6 +162,10 @@ class Worker:
                 listener.classes.forget(owners)
         for forget in self._forgetful:
             forget(owners)
+
+    def _tick(self) -> None:
+        for tick in self._ticking:
+            tick()
 
     def _forget_everything(self) -> None:
         for table in self.listening.tables:
@@ -226,6 +231,7 @@ class Worker:
                 data=lambda plugin, key: self._data.get((plugin, key)),
                 on_data=lambda plugin, key, call: generation.on_data.setdefault((plugin, key), []).append(call),
                 forget=lambda owners: self._forget(set(owners)),
+                forget_everything=self._forget_everything,
                 publish=self._publish,
                 first=self.slot == 0,
                 peers=peers,
@@ -314,8 +320,7 @@ class Worker:
     def beat(self) -> None:
         """Heartbeat, counters, state."""
         self.pulse()
-        for tick in self._ticking:
-            tick()
+        self._tick()
         self.fold()
         self._show_state()
         self._dropped_lines.fold()

@@ -132,6 +132,13 @@ class Rcode(metaclass=Numbers):
     BADCOOKIE = 23
 
 
+class ExtendedError(metaclass=Numbers):
+    """INFO-CODEs of extended errors, RFC 8914 §4."""
+
+    STALE_ANSWER = 3
+    NOT_READY = 14
+
+
 class Opcode(metaclass=Numbers):
     """Kinds of query, RFC 1035 §4.1.1 and RFC 6895 §2.2."""
 

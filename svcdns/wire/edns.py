@@ -19,15 +19,13 @@ ECHOED_OPTIONS: Final = frozenset({3, 9, 10, 11, 12})
 CLIENT_SUBNET: Final = 8
 EXPIRE: Final = 9
 EXTENDED_ERROR: Final = 15
-NOT_READY: Final = 14
-"""An extended error: the server is not fully functional (RFC 8914 §4.15)."""
 _LONGEST: Final = 1 << 16
 _LENGTHS: Final = {
     1: range(18, _LONGEST),  # long-lived queries, RFC 8764 §3.2
     2: (4, 8),  # update lease, RFC 9664 §4
     EXPIRE: frozenset({0, *range(4, 512)}),  # RFC 7314 §2
     11: (0, 2),  # TCP keepalive, RFC 7828 §3.1
-    EXTENDED_ERROR: range(2, _LONGEST),  # extended errors, RFC 8914 §2
+    EXTENDED_ERROR: range(2, _LONGEST),  # RFC 8914 §2
 }
 """Octets that the data of an option may have."""
 
@@ -82,10 +80,11 @@ def extended_error(code: int, text: str = "") -> tuple[int, bytes]:
     return EXTENDED_ERROR, code.to_bytes(2, "big") + text.encode()
 
 
-def for_reply(asked: Edns | None, made: Edns | None, echoed: frozenset[int] = ECHOED_OPTIONS) -> Edns | None:
-    """The OPT of a reply: `asked` is the client's, `made` what a plugin or upstream put in."""
+def for_reply(asked: Edns | None, made: Edns | None, echoed: frozenset[int] = ECHOED_OPTIONS, extended: int | None = None) -> Edns | None:
+    """The OPT of a reply: `asked` is the client's, `made` what a plugin or upstream put in, `extended` the code of an extended error."""
     if asked is None:
         return made
-    if made is not None:
-        return Edns(asked.size, asked.dnssec_ok or made.dnssec_ok, 0, made.options)
-    return Edns(asked.size, asked.dnssec_ok, 0, tuple(o for o in asked.options if o[0] in echoed) if asked.options else ())
+    options = made.options if made is not None else tuple(o for o in asked.options if o[0] in echoed) if asked.options else ()
+    if extended is not None:
+        options += (extended_error(extended),)
+    return Edns(asked.size, asked.dnssec_ok or (made is not None and made.dnssec_ok), 0, options)

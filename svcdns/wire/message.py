@@ -106,7 +106,7 @@ def encode_reply(request: Request, reply: Reply, limit: int, echoed: frozenset[i
     `echoed` are the codes of options that a client gets back as it sent them.
     """
     writer = Writer(request.question)
-    edns = opt.for_reply(request.edns, reply.edns, echoed)
+    edns = opt.for_reply(request.edns, reply.edns, echoed, reply.extended)
     tail = opt.to_wire(edns, reply.rcode) if edns is not None else b""
     room = limit - len(tail)
     flags = QR | request.flags & OPCODE_MASK | reply.flags | reply.rcode & 15

@@ -93,6 +93,8 @@ class Reply(msgspec.Struct, frozen=True):
     owners: tuple[Owner, ...] = ()
     audience: Audience = Audience.EVERYBODY
     counts: tuple[Count, ...] = ()
+    extended: int | None = None
+    """The code of an extended error (RFC 8914) for a client with EDNS; None for none."""
     next_second: float = UNTIL_CHANGED
     """Seconds until the TTLs go down by one, and again each second after that while the reply lives; infinite where they stay."""
     rotate: Callable[[Reply, Random], Variants] | None = None

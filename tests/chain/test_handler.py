@@ -35,6 +35,7 @@ def test_joined() -> None:
     reply = joined(one, other)
     assert (reply.rcode, reply.lifetime, reply.owners) == (0, 5.0, (("a",), ("b",), ("c",)))
     assert (reply.audience, reply.counts) == (Audience.CLIENT, ((1, 1.0), (2, 1.0)))
+    assert joined(one, Reply(extended=3)).extended == joined(Reply(extended=3), Reply(extended=4)).extended == 3
 
 
 async def test_steps() -> None:

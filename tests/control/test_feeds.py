@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from svcdns.cluster.changes import Begin, Complete, Gone, Kind, Put, Serials
+from svcdns.cluster.changes import Begin, Complete, Confirmed, Gone, Kind, Put, Serials
 from svcdns.cluster.objects import Service
 from svcdns.cluster.sources.feed import Changed, Configured, Data, Epoch, FrameReader, ToControl, ToWorker, frame
 from svcdns.control.feeds import Feed
@@ -101,15 +101,26 @@ async def test_a_slow_worker_gets_everything_in_the_end(world: World) -> None:
 
 
 async def test_everything_is_a_list_of_each_kind(world: World) -> None:
-    """With its end, if the source's list is through."""
+    """With its end, if the source's list is through; how old it is comes first."""
     world.view.take(Put(service(1)))
+    world.view.confirmed_at = 5.5
     world.feed.everything(world.view)
-    assert await world.received(3) == [Changed(1, Begin(Kind.SERVICE)), Changed(1, Put(service(1))), Changed(1, Serials())]
+    first, *rest = await world.received(4)
+    assert first == Changed(1, Confirmed(5.5))
+    assert rest == [Changed(1, Begin(Kind.SERVICE)), Changed(1, Put(service(1))), Changed(1, Serials())]
     world.view.take(Begin(Kind.SERVICE))
     world.view.take(Put(service(1)))
     world.view.take(Complete(Kind.SERVICE))
     world.feed.everything(world.view)
-    assert [type(one.change) for one in await world.received(4) if isinstance(one, Changed)] == [Begin, Put, Complete, Serials]
+    kinds = [type(one.change) for one in await world.received(5) if isinstance(one, Changed)]
+    assert kinds == [Confirmed, Begin, Put, Complete, Serials]
+
+
+async def test_of_confirmations_the_last_one_is_told(world: World) -> None:
+    """A worker that does not read gets one."""
+    for world.view.confirmed_at in (1.0, 2.0, 3.0):
+        world.feed.confirmed(world.view)
+    assert await world.received(1) == [Changed(1, Confirmed(3.0))]
 
 
 async def test_hears_the_worker(world: World) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from svcdns.cluster.sources.options import SnapshotOptions
 from svcdns.control.setup import Setup, periods, prepare, refreshed, work_out
 from svcdns.corefile.errors import CorefileError
 from svcdns.corefile.load import load
@@ -114,3 +115,56 @@ def test_what_was_gathered_before_may_be_kept(tmp_path: Path) -> None:
     first = work_out(corefile, {})
     assert work_out(corefile, first.data).data == first.data
     assert work_out(corefile, {}).data != first.data
+
+
+KUBERNETES = "{zone} {{\n kubernetes cluster.local {{\n  endpoint http://a\n  {more}\n }}\n}}\n"
+
+
+def test_options_of_ours_come_from_the_environment_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Corefile stays as it is written; workers get it with them."""
+    monkeypatch.setenv("SVCDNS_SNAPSHOT", "/var/lib/svcdns 1h not_ready")
+    monkeypatch.setenv("SVCDNS_STALE_AFTER", "10m")
+    made = setup(tmp_path, KUBERNETES.format(zone=".", more="ttl 5"))
+    (watched,) = made.views.values()
+    assert watched.snapshot == SnapshotOptions("/var/lib/svcdns", 3600.0, ready=False)
+    assert [options.stale_after for options in made.options("kubernetes")] == [600.0]
+    monkeypatch.undo()
+    assert setup(tmp_path, KUBERNETES.format(zone=".", more="ttl 5")).written == made.written
+    assert made.corefile != made.written
+
+
+def test_manifests_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They win over the API server; a snapshot from there is not for them."""
+    monkeypatch.setenv("SVCDNS_MANIFESTS", "a.yaml b")
+    monkeypatch.setenv("SVCDNS_SNAPSHOT", "/var/lib/svcdns")
+    (watched,) = setup(tmp_path, KUBERNETES.format(zone=".", more="ttl 5")).views.values()
+    assert (watched.options.manifests, watched.snapshot) == (("a.yaml", "b"), None)
+
+
+def test_a_wrong_variable_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the place in it."""
+    monkeypatch.setenv("SVCDNS_SNAPSHOT", "/var/lib/svcdns soon")
+    with pytest.raises(CorefileError, match=r"^SVCDNS_SNAPSHOT:1:17 - Error during parsing: 'soon' is not a duration"):
+        setup(tmp_path, KUBERNETES.format(zone=".", more="ttl 5"))
+
+
+@pytest.mark.parametrize(
+    ("first", "other", "expected"),
+    [
+        pytest.param("snapshot /a", "snapshot /a", SnapshotOptions("/a"), id="alike"),
+        pytest.param("snapshot /a", "ttl 5", SnapshotOptions("/a"), id="the first one's"),
+        pytest.param("ttl 5", "snapshot /a", SnapshotOptions("/a"), id="the other one's"),
+        pytest.param("ttl 5", "ttl 5", None, id="none"),
+    ],
+)
+def test_two_blocks_with_one_watch_have_one_snapshot(tmp_path: Path, first: str, other: str, expected: SnapshotOptions | None) -> None:
+    """Whichever of them names it."""
+    made = setup(tmp_path, KUBERNETES.format(zone="a", more=first) + KUBERNETES.format(zone="b", more=other))
+    assert [watched.snapshot for watched in made.views.values()] == [expected]
+
+
+def test_two_blocks_with_one_watch_and_two_snapshots(tmp_path: Path) -> None:
+    """One of them would do nothing."""
+    text = KUBERNETES.format(zone="a", more="snapshot /a") + KUBERNETES.format(zone="b", more="snapshot /b")
+    with pytest.raises(CorefileError, match=r"Corefile:8:2 .*watches the same as the block at .*Corefile:2, but with another snapshot"):
+        setup(tmp_path, text)

@@ -79,3 +79,33 @@ def test_objects_are_kept_encoded() -> None:
     data = one.encoded(key("web-1", Kind.ENDPOINT_SLICE))
     assert data is not None
     assert msgspec.msgpack.decode(data, type=EndpointSlice) == slice_
+
+
+ENCODED = {Kind.SERVICE: {("d", item.name): msgspec.msgpack.encode(item) for item in (WEB, API)}, Kind.ENDPOINT_SLICE: {}}
+
+
+def test_a_snapshot_fills_an_empty_view() -> None:
+    """It is known whole then, and not listed; the first list is told as differences, and its end to nobody."""
+    one = view()
+    assert one.restore(ENCODED, Serials(5, 6, 7)) == [key("web"), key("api"), *map(Complete, one.kinds)]
+    assert (one.is_whole, one.is_listed, one.changes, one.serials) == (True, False, 0, Serials(5, 6, 7))
+    changed = Service("d", "api", ("10.0.0.9",))
+    told = [one.take(change) for change in (Begin(Kind.SERVICE), Put(changed), Complete(Kind.SERVICE))]
+    assert told == [[], [key("api")], [key("web")]]
+    one.take(Begin(Kind.ENDPOINT_SLICE))
+    assert one.take(Complete(Kind.ENDPOINT_SLICE)) == []
+    assert one.is_listed
+    assert one.changes == 2
+
+
+def test_a_snapshot_never_takes_the_place_of_what_the_source_said() -> None:
+    """Of a kind that is listed nothing is taken; in the middle of a list what that has not named yet, which goes if it does not."""
+    one = view()
+    changed = Service("d", "api", ("10.0.0.9",))
+    one.take(Begin(Kind.SERVICE))
+    one.take(Put(changed))
+    assert one.restore(ENCODED, Serials()) == [key("web"), *map(Complete, one.kinds)]
+    assert one.object(key("api")) == changed
+    assert one.take(Complete(Kind.SERVICE)) == [key("web")]
+    assert one.restore(ENCODED, Serials()) == []
+    assert list(one.keys(Kind.SERVICE)) == [key("api")]

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from svcdns.cluster.changes import Complete, Kind
-from svcdns.cluster.sources.options import WatchOptions
+from svcdns.cluster.changes import Complete, Confirmed, Kind
+from svcdns.cluster.sources.options import SnapshotOptions, WatchOptions
 from svcdns.control.setup import Watched
-from svcdns.control.store import Key, View
-from svcdns.control.views import Views
+from svcdns.control.store import Difference, Key, View
+from svcdns.control.views import SURVIVED, Views
 from svcdns.corefile.blocks import Position
 from svcdns.corefile.errors import CorefileError
 from svcdns.telemetry.counters import Counters
 from tests.support import world
-from tests.support.api_double import SLICES, ApiDouble, endpoint_slice, service
+from tests.support.api_double import SLICES, ApiDouble, Fault, endpoint_slice, service
 
 WHERE = Position("Corefile", 3, 5)
 
@@ -33,11 +33,22 @@ def api() -> Iterator[ApiDouble]:
 class World:
     """Views, and what they told."""
 
-    def __init__(self, counters: Counters | None = None) -> None:
+    def __init__(self, counters: Counters | None = None, *, again: bool = False) -> None:
         """Nothing is watched yet; `counters` are those of a control before."""
         self.counters = counters or Counters()
-        self.told: list[Key | Complete] = []
-        self.views = Views(self.counters, logging.getLogger("views-test"), lambda _view, what: self.told.append(what), lambda: 1767323050.0)
+        self.told: list[Difference] = []
+        self.slept: list[float] = []
+        self.wake = asyncio.Event()
+        log = logging.getLogger("views-test")
+        self.views = Views(
+            self.counters, log, lambda _view, what: self.told.append(what), lambda: 1767323050.0, again=again, sleep=self.sleep
+        )
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleeps until woken; how long it was to be is noted."""
+        self.slept.append(seconds)
+        await self.wake.wait()
+        self.wake.clear()
 
     async def until(self, name: str) -> None:
         """Waits until an object of that name was told of."""
@@ -50,9 +61,9 @@ class World:
         return self.views.by_number[number]
 
 
-def watched(**options: object) -> dict[bytes, Watched]:
+def watched(snapshot: SnapshotOptions | None = None, **options: object) -> dict[bytes, Watched]:
     """One view to watch."""
-    return {repr(options).encode(): Watched(WatchOptions(**options), WHERE)}  # type: ignore[arg-type]
+    return {repr(options).encode(): Watched(WatchOptions(**options), WHERE, snapshot)}  # type: ignore[arg-type]
 
 
 async def test_a_view_is_followed_until_nobody_wants_it(api: ApiDouble) -> None:
@@ -66,7 +77,7 @@ async def test_a_view_is_followed_until_nobody_wants_it(api: ApiDouble) -> None:
     assert await made.views.prepare(watched(endpoint=api.url, labels="a=b")) == [2]
     await made.views.keep(wanted)
     assert list(made.views.by_number) == [1]
-    await made.views.keep([])
+    await made.views.keep({})
     assert made.views.by_number == {}
     await made.views.stop()
 
@@ -130,3 +141,131 @@ async def test_how_long_a_change_took(api: ApiDouble) -> None:
     assert found["coredns_kubernetes_dns_programming_duration_seconds", "headless_with_selector"] == 1
     requests = [value for (name, *_), value in found.items() if name == "coredns_kubernetes_rest_client_requests_total"]
     assert sum(requests) >= 6
+
+
+# -- snapshots
+
+
+async def keep(api: ApiDouble, folder: Path, *, ready: bool = True) -> dict[bytes, Watched]:
+    """A snapshot of what the API server has; what to watch to get it."""
+    wanted = watched(SnapshotOptions(str(folder), ready=ready), endpoint=api.url)
+    made = World()
+    made.views.start(await made.views.prepare(wanted))
+    async with asyncio.timeout(10):
+        while not made.view(1).is_listed:
+            await asyncio.sleep(0.001)
+    await made.views.stop()
+    return wanted
+
+
+def names(view: View, kind: Kind = Kind.ENDPOINT_SLICE) -> list[str]:
+    """The objects of a kind."""
+    return [key.name for key in view.keys(kind)]
+
+
+async def test_a_stop_leaves_a_snapshot_and_a_start_takes_it_in(api: ApiDouble, tmp_path: Path) -> None:
+    """Before anything is asked of the API server, which then tells the differences alone; the age is that of the snapshot until then."""
+    wanted = await keep(api, tmp_path)
+    api.standing = Fault(503)
+    asked = len(api.requests)
+    made = World()
+    numbers = await made.views.prepare(wanted)
+    assert len(api.requests) == asked
+    assert made.views.whole(numbers)
+    assert (names(made.view(1)), names(made.view(1), Kind.SERVICE)) == (["db-1"], ["db"])
+    assert made.views.age(1) == pytest.approx(0.0, abs=5)
+    api.delete(endpoint_slice("db-1", "db", "10.0.0.1"))
+    api.put(endpoint_slice("db-2", "db", "10.0.0.2"))
+    api.standing = None
+    made.views.start(numbers)
+    await made.until("db-1")
+    objects = [one for one in made.told if isinstance(one, Key | Complete)]
+    assert objects == [Key(1, Kind.ENDPOINT_SLICE, "default", name) for name in ("db-2", "db-1")]
+    await made.views.stop()
+
+
+async def test_a_control_that_follows_another_waits_with_the_snapshot(api: ApiDouble, tmp_path: Path) -> None:
+    """The workers know more than it says; it is taken in where the API server stays away."""
+    wanted = await keep(api, tmp_path)
+    api.standing = Fault(503)
+    made = World(again=True)
+    numbers = await made.views.prepare(wanted)
+    assert not made.views.whole(numbers)
+    made.views.start(numbers)
+    await asyncio.sleep(0)
+    assert (made.slept, made.told) == ([SURVIVED], [])
+    made.wake.set()
+    await made.until("db-1")
+    assert made.told[-1] is None
+    assert {one for one in made.told if isinstance(one, Complete)} == set(map(Complete, made.view(1).kinds))
+    await made.views.stop()
+
+
+async def test_a_control_that_follows_another_has_no_use_for_it_once_it_has_listed(api: ApiDouble, tmp_path: Path) -> None:
+    """What the API server says is newer."""
+    wanted = await keep(api, tmp_path)
+    api.delete(endpoint_slice("db-1", "db", "10.0.0.1"))
+    made = World(again=True)
+    made.views.start(await made.views.prepare(wanted))
+    async with asyncio.timeout(10):
+        while not made.view(1).is_listed:
+            await asyncio.sleep(0.001)
+    made.wake.set()
+    async with asyncio.timeout(10):
+        while len(made.slept) < 2:
+            await asyncio.sleep(0.001)
+    assert names(made.view(1)) == []
+    await made.views.stop()
+
+
+async def test_readiness_on_a_snapshot(api: ApiDouble, tmp_path: Path) -> None:
+    """It counts, unless it is told not to; the first lists make up for it."""
+    wanted = await keep(api, tmp_path, ready=False)
+    made = World()
+    numbers = await made.views.prepare(wanted)
+    assert made.views.unready()
+    made.views.start(numbers)
+    async with asyncio.timeout(10):
+        while made.views.unready():
+            await asyncio.sleep(0.001)
+    await made.views.stop()
+    other = World()
+    await other.views.prepare(await keep(api, tmp_path))
+    assert not other.views.unready()
+
+
+async def test_a_reload_changes_the_snapshot_and_not_the_watch(api: ApiDouble, tmp_path: Path) -> None:
+    """It may begin, move and end; only the file follows."""
+    made = World()
+    made.views.start(await made.views.prepare(watched(endpoint=api.url)))
+    await made.until("db-1")
+    asked = len(api.requests)
+    files = []
+    for options in (SnapshotOptions(str(tmp_path / "a")), SnapshotOptions(str(tmp_path / "b")), None):
+        wanted = watched(options, endpoint=api.url)
+        assert await made.views.prepare(wanted) == []
+        await made.views.keep(wanted)
+        await asyncio.sleep(0)
+        made.wake.set()
+        if options is not None:
+            async with asyncio.timeout(10):
+                while not list(Path(options.path).glob("*.snapshot")):
+                    await asyncio.sleep(0.001)
+        files.append(sorted(path.parent.name for path in tmp_path.rglob("*.snapshot")))
+    assert files == [["a"], ["a", "b"], ["a", "b"]]
+    assert len([one for one in api.requests[asked:] if not one.watch]) == 0
+    await made.views.stop()
+
+
+async def test_workers_are_told_of_confirmations_now_and_then(api: ApiDouble) -> None:
+    """Not of each: only once it makes the data a second younger."""
+    made = World()
+    await made.views.prepare(watched(endpoint=api.url))
+    made.views.confirm()
+    assert made.told == []
+    made.view(1).confirmed_at -= 0.5
+    made.views.confirm()
+    assert made.told == []
+    made.view(1).confirmed_at -= 1
+    made.views.confirm()
+    assert made.told == [Confirmed(made.view(1).confirmed_at)]

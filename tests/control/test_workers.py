@@ -115,7 +115,7 @@ async def test_who_joins_later_is_told_all(world: World) -> None:
     """Data, chains that serve at once, the cluster."""
     await serving(world)
     told = await world.join().told(is_serials(1))
-    assert told == ["epoch", "data a", "build 1", "swap 1", "Begin 1", "Put 1", "Serials 1"]
+    assert told == ["epoch", "data a", "build 1", "swap 1", "Confirmed 1", "Begin 1", "Put 1", "Serials 1"]
 
 
 async def test_who_joins_while_a_reload_is_built_builds_it_too(world: World) -> None:
@@ -125,8 +125,8 @@ async def test_who_joins_while_a_reload_is_built_builds_it_too(world: World) -> 
     first.say(Configured(2))
     second = world.join()
     told = await second.told(is_serials(2))
-    already = ["epoch", "data a", "build 1", "swap 1", "Begin 1", "Put 1", "Serials 1"]
-    assert told == [*already, "build 2", "Begin 2", "Put 2", "Serials 2"]
+    already = ["epoch", "data a", "build 1", "swap 1", "Confirmed 1", "Begin 1", "Put 1", "Serials 1"]
+    assert told == [*already, "build 2", "Confirmed 2", "Begin 2", "Put 2", "Serials 2"]
     second.say(Configured(1))
     second.say(Configured(2))
     async with asyncio.timeout(5):

@@ -12,7 +12,7 @@ import dns.message
 import dns.rcode
 import pytest
 
-from svcdns.cluster.changes import Begin, Change, Complete, Gone, Kind, Put
+from svcdns.cluster.changes import Begin, Change, Complete, Confirmed, Gone, Kind, Put
 from svcdns.cluster.objects import Endpoint, EndpointSlice, Namespace, Service
 from svcdns.cluster.sources.feed import (
     Allow,
@@ -107,14 +107,18 @@ class World:
 
     async def ask(self, name: str, rtype: str = "A") -> list[str]:
         """Addresses and their TTL, or the response code."""
+        reply = await self.reply(name, rtype, edns=False)
+        found = sorted(f"{rrset.ttl} {rdata}" for rrset in reply.answer for rdata in rrset)
+        return found or [dns.rcode.to_text(reply.rcode())]
+
+    async def reply(self, name: str, rtype: str = "A", *, edns: bool = True) -> dns.message.Message:
+        """The reply, to a question that always has the same id."""
         loop = asyncio.get_running_loop()
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
             sock.setblocking(False)
             sock.connect(("127.0.0.1", self.port))
-            sock.send(dns.message.make_query(name, rtype).to_wire())
-            reply = dns.message.from_wire(await asyncio.wait_for(loop.sock_recv(sock, 65535), 10))
-        found = sorted(f"{rrset.ttl} {rdata}" for rrset in reply.answer for rdata in rrset)
-        return found or [dns.rcode.to_text(reply.rcode())]
+            sock.send(dns.message.make_query(name, rtype, use_edns=edns, id=7).to_wire())
+            return dns.message.from_wire(await asyncio.wait_for(loop.sock_recv(sock, 65535), 10))
 
     @property
     def state(self) -> State:
@@ -195,6 +199,28 @@ async def test_a_new_epoch_has_no_gap(world: World) -> None:
     await world.change(Complete(Kind.SERVICE))
     assert await world.ask("web.d.svc.cluster.local.") == ["NXDOMAIN"]
     assert await world.ask("db.d.svc.cluster.local.") == ["5 10.0.0.1"]
+
+
+async def test_old_data_is_marked(world: World) -> None:
+    """In what is compiled too, as soon as it is old, and no longer than it is; by nothing but an extended error (RFC 8914)."""
+    await serving(world, WEB)
+    names = ("web.d.svc.cluster.local.", "nothing.d.svc.cluster.local.")
+    before = [await world.reply(name) for name in names for _ in range(3)]
+    await world.change(Confirmed(monotonic() - 299))
+    world.worker.beat()
+    assert [await world.reply(name) for name in names for _ in range(3)] == before
+    await world.change(Confirmed(monotonic() - 301))
+    world.worker.beat()
+    marked = [await world.reply(name) for name in names for _ in range(3)]
+    assert [[option.to_text() for option in reply.options] for reply in marked] == [["EDE 3 (Stale Answer)"]] * 6
+    assert [(reply.rcode(), reply.answer, reply.authority) for reply in marked] == [
+        (reply.rcode(), reply.answer, reply.authority) for reply in before
+    ]
+    assert (await world.reply(names[0], edns=False)).edns == -1
+    await world.change(Confirmed(monotonic()))
+    world.worker.beat()
+    assert [await world.reply(name) for name in names for _ in range(3)] == before
+    assert all(not reply.options for reply in before)
 
 
 async def test_half_a_frame_of_an_old_feed_is_void(world: World) -> None:

@@ -77,3 +77,11 @@ def test_an_upstreams_keeps_its_options() -> None:
     assert edns.for_reply(Edns(1232), made) == Edns(1232, options=((15, b"\0\x16"),))
     assert edns.for_reply(None, made) == made
     assert edns.for_reply(None, None) is None
+
+
+def test_an_extended_error_is_for_clients_with_edns() -> None:
+    """Behind what is echoed, or behind an upstream's own (RFC 8914 §2)."""
+    stale = (15, b"\0\3")
+    assert edns.for_reply(Edns(1400, options=((10, b"cookie"),)), None, extended=3) == Edns(1400, options=((10, b"cookie"), stale))
+    assert edns.for_reply(Edns(1232), Edns(4096, options=((15, b"\0\x16"),)), extended=3) == Edns(1232, options=((15, b"\0\x16"), stale))
+    assert edns.for_reply(None, None, extended=3) is None

@@ -7,20 +7,24 @@ that merges their changes. Changes of one kind keep their order; kinds are indep
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import random
 from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
 
 from svcdns.cluster.changes import Change, Kind
-from svcdns.cluster.sources.api_client import ApiClient, RequestObserver, TimeLimits
 from svcdns.cluster.sources.credentials import Credentials
 from svcdns.cluster.sources.freshness import Freshness
 from svcdns.cluster.sources.label_selectors import check_label_selector
 from svcdns.cluster.sources.options import SourceError, WatchOptions
 from svcdns.cluster.sources.outage import Jitter, Outage, Sleep
 from svcdns.cluster.sources.resources import watched
-from svcdns.cluster.sources.watching import Reflector
+from svcdns.cluster.sources.snapshot import Origin
 from svcdns.telemetry.clock import Clock, monotonic
+
+if TYPE_CHECKING:
+    from svcdns.cluster.sources.api_client import RequestObserver, TimeLimits
 
 WAITING_BATCHES = 1
 """Pages or chunks that may wait for the reader before the watches themselves wait."""
@@ -46,7 +50,7 @@ class ApiServerSource:
         self._clock = clock
         self._jitter = jitter
         self._sleep = sleep
-        self._limits = limits or TimeLimits()
+        self._limits = limits
         self._resources = watched(options)
         self._credentials = Credentials(options, clock=clock, log=log)
         self._freshness = Freshness(self.kinds, clock)
@@ -73,12 +77,22 @@ class ApiServerSource:
                 raise SourceError(f"{option}: {error}") from error
         await self._credentials.access()
 
+    async def origin(self) -> Origin:
+        """Which cluster this is, as far as the configuration tells. Raises SourceError."""
+        access = await self._credentials.access()
+        authorities = access.ssl.get_ca_certs(binary_form=True) if access.ssl is not None else []
+        return Origin(access.url, tuple(sorted(hashlib.sha256(authority).digest() for authority in authorities)))
+
     async def changes(self) -> AsyncIterator[Change]:
         """Every change, beginning with a full list of each kind; ends only when cancelled or closed."""
+        # An HTTP client takes longer to import than a snapshot takes to load: a start serves from that first.
+        from svcdns.cluster.sources.api_client import ApiClient, TimeLimits
+        from svcdns.cluster.sources.watching import Reflector
+
         batches: asyncio.Queue[list[Change]] = asyncio.Queue(WAITING_BATCHES)
         outage = Outage(self._log, self._sleep, clock=self._clock, jitter=self._jitter)
         clients = [
-            ApiClient(resource, self._credentials, clock=self._clock, observe=self._observe, limits=self._limits)
+            ApiClient(resource, self._credentials, clock=self._clock, observe=self._observe, limits=self._limits or TimeLimits())
             for resource in self._resources
         ]
         watches = [

@@ -37,3 +37,12 @@ class WatchOptions(msgspec.Struct, frozen=True, array_like=True):
     targets: bool = False
     multicluster: bool = False
     manifests: tuple[str, ...] = ()
+
+
+class SnapshotOptions(msgspec.Struct, frozen=True, array_like=True):
+    """Where a view's state is kept on disk: a folder; how old it may be at a start in seconds, 0 for any age; and whether the server counts
+    as ready while it serves from there."""
+
+    path: str
+    max_age: float = 0.0
+    ready: bool = True

@@ -103,7 +103,7 @@ class Keeper:
             if stores and lifetime > 0 and may_keep(query, reply, kind) and self.spelling(asked) is None:
                 self._spellings[key] = Spelling(query.name, asked.now + lifetime)
         elif lifetime > 0 and self._may_keep(asked, reply, kind):
-            kept = msgspec.structs.replace(reply, edns=None, counts=())
+            kept = msgspec.structs.replace(reply, edns=None, counts=(), extended=None)
             item = Item(kept, self._clock(), lifetime, answers(query, reply))
             self._keep(key, item, denial=_is_denial(kind))
         flags = reply.flags if query.flags & AD or query.dnssec_ok else reply.flags & ~AD

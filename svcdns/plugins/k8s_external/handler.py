@@ -185,6 +185,7 @@ class External:
             additional=tuple(additional or ()),
             lifetime=UNTIL_CHANGED,
             owners=tuple(owners),
+            extended=self._cluster.extended,
         )
 
     def _negative(self, query: Query, zone: bytes, owners: list[Owner], rcode: int = Rcode.NOERROR) -> Reply:
@@ -194,6 +195,7 @@ class External:
             authority=(self._soa(zone),),
             lifetime=UNTIL_CHANGED,
             owners=tuple(owners),
+            extended=self._cluster.extended,
         )
 
     def _absent(self, query: Query, zone: bytes, owners: list[Owner], following: Following) -> Answer:

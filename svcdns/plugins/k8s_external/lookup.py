@@ -27,6 +27,7 @@ class Cluster(Protocol):
 
     index: Index
     options: ClusterOptions
+    extended: int | None
 
 
 class Entry(NamedTuple):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from svcdns.plugins.kubernetes.handler import Kubernetes
-from svcdns.plugins.kubernetes.options import Options, parse
+from svcdns.plugins.kubernetes.options import ENVIRONMENT, Options, parse
 
 PLUGIN: Final = Kubernetes
 
-__all__ = ["PLUGIN", "Kubernetes", "Options", "parse"]
+__all__ = ["ENVIRONMENT", "PLUGIN", "Kubernetes", "Options", "parse"]

@@ -1,8 +1,9 @@
 """The `kubernetes` plugin: answers the cluster's zones from the index (spec K5, K6, K11, K14, K15, K19).
 
 The way of a question is a plain call without I/O, but for an ExternalName that leads out of the zone. Every reply names the facts
-it rests on, so it lives in the answer table until one of them changes. Oddities of CoreDNS that clients can see are kept; each is marked
-in the specification digest.
+it rests on, so it lives in the answer table until one of them changes. Where the cluster has not confirmed for too long what is known,
+replies say so by an extended error (RFC 8914 §4.4). Oddities of CoreDNS that clients can see are kept; each is marked in the
+specification digest.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from svcdns.plugins.kubernetes.lookup import Found, Lookup
 from svcdns.plugins.kubernetes.options import Options
 from svcdns.plugins.kubernetes.qname import NoSuchNameError
 from svcdns.wire import names
-from svcdns.wire.codes import AA, TC, Rcode, Type
+from svcdns.wire.codes import AA, TC, ExtendedError, Rcode, Type
 from svcdns.wire.errors import NameTextError
 from svcdns.wire.reply import UNTIL_CHANGED, Owner, Record, Reply, bare
 
@@ -81,6 +82,9 @@ class Kubernetes:
         self.index: Index = environment.index(options.watch)
         self._lookup = Lookup(self.index, options)
         self._local = environment.local_addresses
+        self._clock, self._forget_everything = environment.clock, environment.forget_everything
+        self.extended: int | None = None
+        """The extended error of every reply."""
         self.zones = sorted((names.from_text(zone).lower() for zone in options.zones), key=len, reverse=True)
         self._multicluster = frozenset(names.from_text(zone).lower() for zone in options.multicluster)
         self._unforeseen = frozenset(zone for zone in self.zones if self._is_multicluster(zone) or zone.endswith(_REVERSE))
@@ -90,6 +94,18 @@ class Kubernetes:
     def ready(self) -> bool:
         """Ready once the cluster has been listed."""
         return self.index.synced
+
+    def start(self) -> None:
+        """Looks at how old the data is, before the first question."""
+        self.tick()
+
+    def tick(self) -> None:
+        """Marks replies, or ends it, as the data grows old or is confirmed again; called about once a second."""
+        stale = self.index.synced and self._clock() - self.index.confirmed > self.options.stale_after
+        extended = ExtendedError.STALE_ANSWER if stale else None
+        if extended != self.extended:
+            self.extended = extended
+            self._forget_everything()
 
     def search_zone(self, key: bytes) -> bytes | None:
         """For `autopath`: the zone of ours that a name is in, if clients are known by their Pods."""
@@ -167,6 +183,7 @@ class Kubernetes:
                 additional=tuple(result.additional),
                 lifetime=UNTIL_CHANGED,
                 owners=work.facts,
+                extended=self.extended,
             )
         if all(isinstance(answer, Reply) for answer in aliases):
             return self._with_targets(work, result, aliases)  # type: ignore[arg-type]
@@ -194,7 +211,7 @@ class Kubernetes:
             reply = self._negative(work, Rcode.NOERROR)
         else:
             owners = work.facts
-            reply = Reply(flags=flags, answer=tuple(records), lifetime=UNTIL_CHANGED, owners=owners)
+            reply = Reply(flags=flags, answer=tuple(records), lifetime=UNTIL_CHANGED, owners=owners, extended=self.extended)
         for target in replies:
             reply = joined(reply, target)
         return reply
@@ -218,6 +235,7 @@ class Kubernetes:
             authority=(self._soa(work),),
             lifetime=UNTIL_CHANGED,
             owners=work.facts,
+            extended=self.extended,
         )
 
     def _soa(self, work: _Work) -> Record:

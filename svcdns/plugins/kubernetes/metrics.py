@@ -40,3 +40,12 @@ REST_REQUESTS: Final = Family(
     "Requests to the API server by response code.",
     ("code", "method", "host"),
 )
+SNAPSHOT_LOADS: Final = Family(
+    "svcdns_kubernetes_snapshot_loads_total",
+    MetricKind.COUNTER,
+    "Snapshots that were looked for at a start: used, refused or absent.",
+    ("result",),
+)
+SNAPSHOT_WRITES: Final = Family(
+    "svcdns_kubernetes_snapshot_writes_total", MetricKind.COUNTER, "Writings of the snapshot: done or failed.", ("result",)
+)

@@ -1,7 +1,8 @@
-"""The options of `kubernetes` (spec K2), and our own `manifests`."""
+"""The options of `kubernetes` (spec K2), and our own: `manifests`, `snapshot` and `stale_after`."""
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -11,19 +12,25 @@ from typing import Any, Final
 import msgspec
 
 from svcdns.chain.environment import Block
-from svcdns.cluster.sources.options import WatchOptions
+from svcdns.cluster.sources.options import SnapshotOptions, WatchOptions
 from svcdns.corefile import reading
 from svcdns.corefile.blocks import Directive, Token
+from svcdns.corefile.environment import is_from_environment
 from svcdns.corefile.errors import CorefileError
 from svcdns.corefile.zones import is_reverse
 
 MAX_TTL: Final = 3600
+ENVIRONMENT: Final = ("manifests", "snapshot", "stale_after")
+"""Options that CoreDNS would refuse: they can be set by environment, see `corefile.environment`."""
 POD_MODES: Final = ("disabled", "insecure", "verified")
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What `kubernetes` was told. Zones are text, the first one that is no reverse zone is the primary zone; times in seconds."""
+    """What `kubernetes` was told. Zones are text, the first one that is no reverse zone is the primary zone; times in seconds.
+
+    `stale_after` is infinite where answers are never marked.
+    """
 
     zones: tuple[str, ...]
     primary_zone: str
@@ -38,6 +45,8 @@ class Options:
     ignore_empty_service: bool = False
     multicluster: tuple[str, ...] = ()
     startup_timeout: float = 5.0
+    snapshot: SnapshotOptions | None = None
+    stale_after: float = 300.0
 
 
 def parse(block: Block) -> Options:
@@ -76,6 +85,11 @@ class _Draft:
         if options.namespaces and options.watch.namespace_labels:
             line = self.lines["namespace_labels"]
             raise CorefileError(line.position, "namespaces and namespace_labels cannot both be set")
+        if options.watch.manifests and options.snapshot is not None:
+            line = self.lines["snapshot"]
+            if not is_from_environment(line):
+                raise CorefileError(line.position, "snapshot is for a cluster behind an API server; manifests are there at every start")
+            options = replace(options, snapshot=None)
         if options.zonal and options.noendpoints:
             raise CorefileError(self.lines["zonal"].position, "zonal cannot be used together with noendpoints")
         for zone in options.multicluster:
@@ -198,6 +212,28 @@ def _startup_timeout(draft: _Draft, line: Directive) -> None:
     draft.set(line, startup_timeout=reading.duration(word))
 
 
+def _snapshot(draft: _Draft, line: Directive) -> None:
+    folder, *rest = reading.arguments(line, 1, 3)
+    ready = not (rest and rest[-1].text == "not_ready")
+    ages = rest if ready else rest[:-1]
+    if len(ages) > 1:
+        raise CorefileError(ages[1].position, f"'{ages[1].text}' is unknown; not_ready was expected")
+    age = _positive(ages[0]) if ages else 0.0
+    draft.set(line, snapshot=SnapshotOptions(str(Path(draft.block.root) / folder.text), age, ready))
+
+
+def _stale_after(draft: _Draft, line: Directive) -> None:
+    word = reading.argument(line)
+    draft.set(line, stale_after=math.inf if reading.duration(word) == 0 else _positive(word))
+
+
+def _positive(word: Token) -> float:
+    seconds = reading.duration(word)
+    if seconds <= 0:
+        raise CorefileError(word.position, f"'{word.text}' is not above zero")
+    return seconds
+
+
 _LINES: Final[dict[str, Callable[[_Draft, Directive], None]]] = {
     "endpoint": _endpoint,
     "tls": _tls,
@@ -218,4 +254,6 @@ _LINES: Final[dict[str, Callable[[_Draft, Directive], None]]] = {
     "ignore": _ignore,
     "multicluster": _multicluster,
     "startup_timeout": _startup_timeout,
+    "snapshot": _snapshot,
+    "stale_after": _stale_after,
 }

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from svcdns.chain.query import Answer
-from svcdns.cluster.changes import Put, Serials
+from svcdns.cluster.changes import Confirmed, Put, Serials
 from svcdns.cluster.objects import ClusterObject, Endpoint, EndpointSlice, Namespace, Service
 from svcdns.wire import names
-from svcdns.wire.codes import AA, RD, TC
+from svcdns.wire.codes import AA, RD, TC, ExtendedError
 from svcdns.wire.reply import NOT_REUSABLE, UNTIL_CHANGED, Reply
 from tests.plugins.k8s_external.fixture import DNS, HTTP, OBJECTS, ask, plugin
 from tests.plugins.kubernetes.fixture import index
@@ -253,3 +253,13 @@ def test_names_of_other_zones_are_all_alike() -> None:
     handler = plugin(zones="ext.test")
     found = {zone: handler.alike(names.from_text(zone)) for zone in ("cluster.local.", "ext.test.", "a.ext.test.", "test.")}
     assert found == {"cluster.local.": True, "ext.test.": False, "a.ext.test.": False, "test.": False}
+
+
+@pytest.mark.parametrize("name", ["web.d.ext.test.", "x.d.ext.test.", "ext.test."])
+def test_answers_from_old_data_are_marked(name: str) -> None:
+    """As those of the cluster's zones are (RFC 8914 §4.4)."""
+    handler = plugin(found=(found := index(*OBJECTS)))
+    found.apply(Confirmed(-5000.0))
+    assert ask(handler, name).extended is None
+    handler._cluster.tick()  # type: ignore[attr-defined]
+    assert ask(handler, name).extended == ExtendedError.STALE_ANSWER

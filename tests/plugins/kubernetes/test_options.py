@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
-from svcdns.cluster.sources.options import WatchOptions
+from svcdns.cluster.sources.options import SnapshotOptions, WatchOptions
 from svcdns.corefile.errors import CorefileError
 from svcdns.plugins.kubernetes import parse
 from tests.support import world
@@ -31,6 +33,13 @@ def read(body: str, zones: str = "cluster.local in-addr.arpa") -> object:
         pytest.param("startup_timeout 1m", "startup_timeout", 60.0, id="startup_timeout"),
         pytest.param("fallthrough", "fallthrough", (".",), id="fallthrough"),
         pytest.param("multicluster cluster.local", "multicluster", ("cluster.local.",), id="multicluster"),
+        pytest.param("snapshot /s", "snapshot", SnapshotOptions("/s"), id="snapshot"),
+        pytest.param("snapshot /s 36h", "snapshot", SnapshotOptions("/s", 129600.0), id="snapshot with an age"),
+        pytest.param("snapshot /s not_ready", "snapshot", SnapshotOptions("/s", 0.0, ready=False), id="snapshot and readiness"),
+        pytest.param("snapshot s 1m not_ready", "snapshot", SnapshotOptions("s", 60.0, ready=False), id="snapshot with all"),
+        pytest.param("", "stale_after", 300.0, id="stale_after, if left out"),
+        pytest.param("stale_after 90s", "stale_after", 90.0, id="stale_after"),
+        pytest.param("stale_after 0", "stale_after", math.inf, id="stale_after never"),
         pytest.param("manifests a b/c", "watch", WatchOptions(manifests=("a", "b/c")), id="manifests"),
         pytest.param("apiserver_qps 1.5\napiserver_burst 3\napiserver_max_inflight 0", "ttl", 5, id="rates are accepted"),
     ],
@@ -54,6 +63,12 @@ def test_reads(body: str, field: str, value: object) -> None:
         pytest.param("labels a!=b", "unable to parse label selector 'a!=b'", id="inequality"),
         pytest.param("labels a b", "unable to parse label selector 'a b'", id="selector"),
         pytest.param("ignore all", "'all' is unknown; one of empty_service was expected", id="ignore"),
+        pytest.param("snapshot", "Wrong argument count or unexpected line ending after 'snapshot'", id="snapshot"),
+        pytest.param("snapshot /s soon", "Corefile:3:13 - Error during parsing: 'soon' is not a duration", id="snapshot age"),
+        pytest.param("snapshot /s -1h", "'-1h' is not above zero", id="snapshot age below zero"),
+        pytest.param("snapshot /s 1h ready", "Corefile:3:16 - Error during parsing: 'ready' is unknown; not_ready was expected", id="word"),
+        pytest.param("snapshot /s\nmanifests a", "Corefile:3:1 - Error during parsing: snapshot is for a cluster behind", id="manifests"),
+        pytest.param("stale_after -1s", "'-1s' is not above zero", id="stale_after"),
         pytest.param("apiserver_qps -1", "'-1' is not a number of at least 0", id="rate"),
     ],
 )

@@ -1,0 +1,181 @@
+"""Snapshots: what is written is read, and nothing else ever is."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from random import Random
+
+import msgspec
+import pytest
+
+from svcdns.cluster.changes import KINDS, Kind, Serials
+from svcdns.cluster.objects import ClusterObject, Endpoint, EndpointSlice, Namespace, Service
+from svcdns.cluster.sources import snapshot
+from svcdns.cluster.sources.options import WatchOptions
+from svcdns.cluster.sources.snapshot import CHUNK, Header, Origin, Snapshot, SnapshotError
+
+TYPED = (Kind.SERVICE, Kind.ENDPOINT_SLICE, Kind.NAMESPACE)
+WATCH = msgspec.msgpack.encode(WatchOptions(endpoint="https://10.96.0.1:443"))
+ORIGIN = Origin("https://10.96.0.1:443", (b"ca-1", b"ca-2"))
+HEADER = Header("1.2.3", 2000.5, 1990.25, ORIGIN, WATCH, TYPED, Serials(1, 2, 3))
+OBJECTS: tuple[ClusterObject, ...] = (
+    Namespace("d"),
+    *(Service("d", f"web-{number}", (f"10.96.1.{number}",)) for number in range(200)),
+    *(Service("e", f"web-{number}", (f"10.96.2.{number}",)) for number in range(200)),
+    EndpointSlice("d", "db-1", "db", endpoints=(Endpoint("10.244.0.1", "db-0"), Endpoint("fd00::1"))),
+)
+
+
+def encoded(*objects: ClusterObject) -> dict[Kind, dict[tuple[str, str], bytes]]:
+    """Objects as a view keeps them."""
+    out: dict[Kind, dict[tuple[str, str], bytes]] = {kind: {} for kind in TYPED}
+    for item in objects:
+        out[KINDS[type(item)]][item.namespace, item.name] = msgspec.msgpack.encode(item)
+    return out
+
+
+def octets(*objects: ClusterObject, **fields: object) -> bytes:
+    """A whole file, with these fields of the header."""
+    header = msgspec.structs.replace(HEADER, **fields)
+    file = io.BytesIO()
+    for _ in snapshot.write(file, header, encoded(*objects or OBJECTS)):
+        assert file.tell() < 1 << 20
+    return file.getvalue()
+
+
+def read(path: Path, content: bytes | None = None, origin: Origin = ORIGIN, watch: bytes = WATCH) -> Snapshot | None:
+    """What a file says."""
+    if content is not None:
+        path.write_bytes(content)
+    return snapshot.read(path, origin, watch, TYPED)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A file that is not there yet."""
+    return tmp_path / "one.snapshot"
+
+
+def test_what_is_written_is_read(path: Path) -> None:
+    """Objects in their order, serials, and the time of the last confirmation."""
+    found = read(path, octets())
+    assert found is not None
+    assert found.header == HEADER
+    assert found.confirmed == 1990.25
+    assert found.objects == encoded(*OBJECTS)
+    assert list(found.objects[Kind.SERVICE]) == list(encoded(*OBJECTS)[Kind.SERVICE])
+
+
+def test_it_is_written_in_pieces() -> None:
+    """A step takes a bounded number of objects."""
+    file = io.BytesIO()
+    steps = sum(1 for _ in snapshot.write(file, HEADER, encoded(*OBJECTS)))
+    assert steps >= len(OBJECTS) // CHUNK + 2
+
+
+def test_no_file_is_no_error(path: Path) -> None:
+    """A first start has none."""
+    assert read(path) is None
+
+
+def test_a_confirmation_is_noted_in_place(path: Path) -> None:
+    """Without another octet of the file changing; one that is older than the file's own counts for nothing."""
+    before = octets()
+    path.write_bytes(before)
+    snapshot.stamp(path, 3000.0)
+    found = read(path)
+    assert found is not None
+    assert found.confirmed == 3000.0
+    assert path.read_bytes()[:-16] == before[:-16]
+    snapshot.stamp(path, 10.0)
+    found = read(path)
+    assert found is not None
+    assert found.confirmed == 1990.25
+
+
+@pytest.mark.parametrize("at", range(1, 17))
+def test_a_torn_stamp_counts_for_nothing(path: Path, at: int) -> None:
+    """The time at which the file was written holds."""
+    content = bytearray(octets())
+    path.write_bytes(content)
+    snapshot.stamp(path, 3000.0)
+    content = bytearray(path.read_bytes())
+    content[-at] ^= 0x55
+    found = read(path, bytes(content))
+    assert found is not None
+    assert found.confirmed == 1990.25
+    assert found.objects == encoded(*OBJECTS)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        pytest.param(b"", "it is no snapshot", id="empty"),
+        pytest.param(b"x" * 5000, "it is no snapshot", id="anything"),
+        pytest.param(octets()[:16], "another format", id="magic alone"),
+        pytest.param(octets().replace(b"snapshot 1 ", b"snapshot 9 ", 1), "another format", id="another format"),
+        pytest.param(octets()[:-1], "damaged", id="an octet short"),
+        pytest.param(octets() + b"\0", "damaged", id="an octet more"),
+        pytest.param(octets()[:40], "damaged", id="cut in the head"),
+        pytest.param(octets(origin=Origin("https://10.96.0.1:443", (b"ca-3",))), "another cluster", id="CA"),
+        pytest.param(octets(origin=Origin("https://a:6443", (b"ca-1",))), "that at https://a:6443", id="address"),
+        pytest.param(octets(watch=b"x"), "other watch options", id="watch options"),
+        pytest.param(octets(kinds=TYPED[:2]), "other watch options", id="kinds"),
+    ],
+)
+def test_what_is_not_ours_is_refused(path: Path, content: bytes, reason: str) -> None:
+    """As a whole, with its reason."""
+    with pytest.raises(SnapshotError, match=reason):
+        read(path, content)
+
+
+def test_one_common_authority_is_enough(path: Path) -> None:
+    """While a CA is replaced both are trusted; without TLS the address decides."""
+    assert read(path, octets(), Origin(ORIGIN.address, (b"ca-2", b"ca-3"))) is not None
+    assert Origin("http://a").is_that_of(Origin("http://a"))
+    assert not Origin("http://a").is_that_of(Origin("http://a", (b"ca-1",)))
+
+
+def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
+    """A folder, a FIFO that nobody writes to, a file that may not be read."""
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(SnapshotError, match="it is not a file"):
+        read(tmp_path / "fifo")
+    with pytest.raises(SnapshotError, match=r"is a directory|it is not a file"):
+        read(tmp_path)
+    with pytest.raises(SnapshotError, match="not a directory"):
+        read(tmp_path / "fifo" / "below")
+
+
+def test_a_right_checksum_over_nonsense_is_refused(path: Path) -> None:
+    """What cannot be decoded is a reason like any other."""
+    import hashlib
+
+    head = octets()[: octets().index(b"\n") + 1]
+    body = head + (3).to_bytes(4, "big") + b"\xc1\xc1\xc1" + bytes(4)
+    with pytest.raises(SnapshotError, match="cannot be decoded"):
+        read(path, body + hashlib.sha256(body).digest() + bytes(16))
+
+
+def test_no_damage_is_ever_taken_for_the_cluster(path: Path) -> None:
+    """Bits flipped, octets cut out, put in and cut off, in every part of the file: refused, or read as it was."""
+    content = octets()
+    chosen = Random(5)
+    part = len(content) // 40
+    places = [chosen.randrange(start, min(start + part, len(content))) for start in range(0, len(content), part)]
+    places += [*range(64), *range(len(content) - 64, len(content))]
+    for at in places:
+        flipped = bytearray(content)
+        flipped[at] ^= 1 << chosen.randrange(8)
+        cut = chosen.randrange(1, 100)
+        for damaged in (bytes(flipped), content[:at], content[:at] + content[at + cut :], content[:at] + b"\0" * cut + content[at:]):
+            try:
+                found = read(path, damaged)
+            except SnapshotError:
+                continue
+            assert found is not None
+            assert found.objects == encoded(*OBJECTS)
+            assert found.header == HEADER
+            assert found.confirmed == 1990.25

@@ -1,0 +1,58 @@
+"""Options by environment."""
+
+from __future__ import annotations
+
+import pytest
+
+from svcdns.corefile.environment import completed, is_from_environment, variable
+from svcdns.corefile.errors import CorefileError
+from svcdns.corefile.parser import parse
+
+COREFILE = parse(
+    "a {\n    kubernetes cluster.local {\n        snapshot /mine\n    }\n}\nb {\n    kubernetes\n    log\n}\n", "Corefile", environ={}
+)
+OPTIONS = {"kubernetes": ("snapshot", "stale_after"), "log": ()}
+
+
+def bodies(**environ: str) -> list[list[tuple[str, ...]]]:
+    """The lines of each `kubernetes`, as words."""
+    found = completed(COREFILE, OPTIONS, environ)
+    directives = [directive for block in found.blocks for directive in block.directives if directive.name.text == "kubernetes"]
+    return [[(line.name.text, *(word.text for word in line.arguments)) for line in directive.body or ()] for directive in directives]
+
+
+def test_a_variable_is_a_line_where_there_is_none() -> None:
+    """In every directive of the plugin; the Corefile's own line wins."""
+    assert bodies(SVCDNS_SNAPSHOT='/var/lib "not_ready"', SVCDNS_STALE_AFTER="5m") == [
+        [("snapshot", "/mine"), ("stale_after", "5m")],
+        [("snapshot", "/var/lib", "not_ready"), ("stale_after", "5m")],
+    ]
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        pytest.param({}, id="not set"),
+        pytest.param({"SVCDNS_SNAPSHOT": " "}, id="empty"),
+        pytest.param({"SVCDNS_TTL": "5"}, id="an option that CoreDNS has"),
+        pytest.param({"SNAPSHOT": "/a"}, id="another name"),
+    ],
+)
+def test_otherwise_the_corefile_is_as_it_is(environ: dict[str, str]) -> None:
+    """The very same."""
+    assert completed(COREFILE, OPTIONS, environ) is COREFILE
+
+
+def test_errors_name_the_variable() -> None:
+    """And the place in it."""
+    with pytest.raises(CorefileError, match=r'^SVCDNS_SNAPSHOT:1:4 - .* closing " was expected'):
+        bodies(SVCDNS_SNAPSHOT='/a "b')
+
+
+def test_a_line_knows_where_it_is_from() -> None:
+    """Its place has the variable for a file."""
+    found = completed(COREFILE, OPTIONS, {"SVCDNS_SNAPSHOT": "/a"})
+    mine, theirs = (block.directives[0].body or () for block in found.blocks)
+    assert not is_from_environment(mine[0])
+    assert is_from_environment(theirs[0])
+    assert variable("stale_after") == "SVCDNS_STALE_AFTER"

@@ -1,0 +1,170 @@
+"""Known state on disk: starts without an API server, and what happens when it comes back."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dns.edns
+import dns.message
+import dns.query
+import pytest
+
+from tests.support.api_double import ApiDouble, Fault, endpoint_slice, namespace, service
+from tests.support.server import Server, http, until
+
+COREFILE = """
+.:{port} {
+    bind 127.0.0.1
+    ready 127.0.0.1:{ready}
+    prometheus 127.0.0.1:{metrics}
+    kubernetes cluster.local in-addr.arpa {
+        endpoint API
+        startup_timeout 200ms
+        OPTIONS
+    }
+    hosts {
+        192.0.2.80 www.example.org
+        fallthrough
+    }
+}
+"""
+WEB, DB, NEW, NOTHING = (f"{name}.default.svc.cluster.local." for name in ("web", "db", "new", "nothing"))
+AWAY = Fault(503, "away")
+
+
+@pytest.fixture
+def api() -> Iterator[ApiDouble]:
+    """A small cluster."""
+    objects = [namespace("default"), service("web", "10.96.0.20"), service("db"), endpoint_slice("db-1", "db", "10.244.1.1")]
+    with ApiDouble(objects) as double:
+        yield double
+
+
+def start(folder: Path, api: ApiDouble, options: str = "", **environ: str) -> Server:
+    """A server whose snapshots are in the folder, as the environment says."""
+    text = COREFILE.replace("API", api.url).replace("OPTIONS", options)
+    return Server(folder, text, **{"SVCDNS_SNAPSHOT": str(folder / "state"), **environ})
+
+
+def keep(folder: Path, api: ApiDouble) -> Path:
+    """Runs a server until it has written its snapshot; the file."""
+    with start(folder, api) as server:
+        server.until_ready()
+        assert server.stop() == 0
+        (found,) = (folder / "state").glob("*.snapshot")
+        return found
+
+
+def marks(server: Server, name: str) -> list[str]:
+    """The extended errors of an answer to a client with EDNS."""
+    reply: Any = dns.query.udp(dns.message.make_query(name, "A", use_edns=0), "127.0.0.1", 3, server.ports["port"])
+    return [option.to_text() for option in reply.options if option.otype == dns.edns.OptionType.EDE]
+
+
+def test_a_start_without_an_api_server(tmp_path: Path, api: ApiDouble) -> None:
+    """What was known is served, ready, and marked once it is old; once the API server is back, answers are right without a gap."""
+    keep(tmp_path, api)
+    api.standing = AWAY
+    with start(tmp_path, api, SVCDNS_STALE_AFTER="2s") as server:
+        server.until_serving()
+        assert server.records(WEB) == ["10.96.0.20"]
+        assert server.records(DB) == ["10.244.1.1"]
+        assert server.records("20.0.96.10.in-addr.arpa.", "PTR") == [WEB]
+        assert server.records(NOTHING) == ["NXDOMAIN"]
+        server.until_ready()
+        assert "serving 4 objects from the snapshot" in server.log
+        assert "starting server with unsynced" not in server.log
+        until("the mark", lambda: marks(server, WEB) and marks(server, NOTHING) and marks(server, DB))
+        assert marks(server, WEB) == ["EDE 3 (Stale Answer)"]
+        assert server.metric("svcdns_kubernetes_view_age_seconds") >= 2
+        assert server.metric('svcdns_kubernetes_snapshot_loads_total{result="used"}') == 1
+        api.put(service("new", "10.96.0.30"))
+        api.put(endpoint_slice("db-1", "db", "10.244.1.2"))
+        api.delete(service("web"))
+        missing: list[object] = []
+        over = threading.Event()
+
+        def watch() -> None:
+            while not over.is_set():
+                found = server.records(DB)
+                if found not in (["10.244.1.1"], ["10.244.1.2"]):
+                    missing.append(found)
+
+        asking = threading.Thread(target=watch, daemon=True)
+        asking.start()
+        try:
+            api.standing = None
+            until("what is new", lambda: server.records(NEW) == ["10.96.0.30"])
+            until("the moved endpoint", lambda: server.records(DB) == ["10.244.1.2"])
+            until("the end of what is gone", lambda: server.records(WEB) == ["NXDOMAIN"])
+            until("the end of the marks", lambda: not marks(server, DB) and not marks(server, WEB))
+        finally:
+            over.set()
+            asking.join(10)
+        assert missing == []
+
+
+def test_answers_of_a_running_server_are_marked_too(tmp_path: Path, api: ApiDouble) -> None:
+    """Without a snapshot: a lost watch does not stay unnoticed; clients without EDNS see nothing of it."""
+    with start(tmp_path, api, "stale_after 2s", SVCDNS_SNAPSHOT="") as server:
+        server.until_ready()
+        assert marks(server, WEB) == []
+        until("the mark", lambda: marks(server, WEB))
+        assert server.records(WEB) == ["10.96.0.20"]
+        api.bookmark("/api/v1/services")
+        api.bookmark("/api/v1/namespaces")
+        api.bookmark("/apis/discovery.k8s.io/v1/endpointslices")
+        until("the end of it", lambda: marks(server, WEB) == [])
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        pytest.param(lambda content: content[:-100], "it is damaged", id="cut"),
+        pytest.param(lambda content: content[:200] + b"\xff" + content[201:], "it is damaged", id="flipped"),
+        pytest.param(lambda _content: b"", "it is no snapshot", id="empty"),
+    ],
+)
+def test_a_damaged_snapshot(tmp_path: Path, api: ApiDouble, damage: Any, reason: str) -> None:
+    """Is refused in one line, and the start is the one without: external names answer, those of the cluster are SERVFAIL until the
+    API server is there; then it is written anew."""
+    file = keep(tmp_path, api)
+    file.write_bytes(damage(file.read_bytes()))
+    api.standing = AWAY
+    with start(tmp_path, api) as server:
+        server.until_serving()
+        assert server.log.count("is not used: ") == server.log.count(reason) == 1
+        assert server.records(WEB) == ["SERVFAIL"]
+        assert server.records("www.example.org.") == ["192.0.2.80"]
+        assert http(server.ports["ready"], "/ready") == (503, "kubernetes")
+        api.standing = None
+        server.until_ready()
+        assert server.records(WEB) == ["10.96.0.20"]
+        assert server.stop() == 0
+    api.standing = AWAY
+    with start(tmp_path, api) as server:
+        server.until_serving()
+        assert server.records(WEB) == ["10.96.0.20"]
+
+
+def test_readiness_may_wait_for_the_api_server(tmp_path: Path, api: ApiDouble) -> None:
+    """With `not_ready`; names answer all the same."""
+    keep(tmp_path, api)
+    api.standing = AWAY
+    with start(tmp_path, api, SVCDNS_SNAPSHOT=f"{tmp_path}/state not_ready") as server:
+        server.until_serving()
+        assert server.records(WEB) == ["10.96.0.20"]
+        assert until("/ready", lambda: http(server.ports["ready"], "/ready")) == (503, "kubernetes")
+        api.standing = None
+        server.until_ready()
+
+
+def test_a_wrong_variable_ends_the_start(tmp_path: Path, api: ApiDouble) -> None:
+    """With its name, and no traceback."""
+    with start(tmp_path, api, SVCDNS_SNAPSHOT=f"{tmp_path}/state soon") as server:
+        assert server.process.wait(15) == 1
+        assert server.log.startswith(f"SVCDNS_SNAPSHOT:1:{len(str(tmp_path)) + 8} - Error during parsing: 'soon' is not a duration")
+        assert "Traceback" not in server.log

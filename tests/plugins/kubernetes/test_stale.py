@@ -1,0 +1,66 @@
+"""Answers from data that the cluster has not confirmed for too long (RFC 8914 §4.4)."""
+
+from __future__ import annotations
+
+import pytest
+
+from svcdns.cluster.changes import Confirmed
+from svcdns.wire.codes import ExtendedError
+from svcdns.wire.reply import Reply
+from tests.plugins.kubernetes.fixture import ask, index, plugin
+from tests.support import world
+
+NAMES = [
+    pytest.param("web.d.svc.cluster.local.", "A", id="positive"),
+    pytest.param("web.d.svc.cluster.local.", "AAAA", id="NODATA"),
+    pytest.param("x.d.svc.cluster.local.", "A", id="name error"),
+    pytest.param("ext.d.svc.cluster.local.", "A", id="external name"),
+    pytest.param("cluster.local.", "SOA", id="SOA"),
+]
+
+
+@pytest.mark.parametrize(("name", "rtype"), NAMES)
+def test_every_answer_is_marked_while_the_data_is_old(name: str, rtype: str) -> None:
+    """And is what it was in everything else; each change of that drops what is compiled."""
+    clock, found, dropped = world.Clock(), index(), []
+    handler = plugin("stale_after 60s", found, clock=clock, forget_everything=lambda: dropped.append(clock.now))
+    handler.start()
+    replies: list[Reply] = []
+    for confirmed, now in ((1000.0, 1000.0), (1000.0, 1060.0), (1000.0, 1060.5), (1000.0, 1070.0), (1065.0, 1071.0)):
+        found.apply(Confirmed(confirmed))
+        clock.now = now
+        handler.tick()
+        replies.append(ask(handler, name, rtype))
+    stale = ExtendedError.STALE_ANSWER
+    assert [reply.extended for reply in replies] == [None, None, stale, stale, None]
+    assert dropped == [1060.5, 1071.0]
+    assert [world.summary(reply) for reply in replies] == [world.summary(replies[0])] * 5
+
+
+def test_an_old_snapshot_is_marked_from_the_first_answer() -> None:
+    """The age is looked at when the chain goes live."""
+    found = index()
+    found.apply(Confirmed(-5000.0))
+    handler = plugin("", found, clock=world.Clock())
+    handler.start()
+    assert ask(handler, "web.d.svc.cluster.local.").extended == ExtendedError.STALE_ANSWER
+
+
+@pytest.mark.parametrize(
+    ("options", "synced", "confirmed"),
+    [
+        pytest.param("stale_after 0", True, -1e9, id="switched off"),
+        pytest.param("", False, -1e9, id="nothing was ever listed"),
+        pytest.param("", True, None, id="nobody has said how old it is"),
+    ],
+)
+def test_no_answer_is_marked(options: str, synced: bool, confirmed: float | None) -> None:
+    """However late it is."""
+    clock, found = world.Clock(), index(synced=synced)
+    if confirmed is not None:
+        found.apply(Confirmed(confirmed))
+    handler = plugin(options, found, clock=clock)
+    clock.turn(1e9)
+    handler.tick()
+    assert ask(handler, "web.d.svc.cluster.local.").extended is None
+    assert ask(handler, "x.d.svc.cluster.local.").extended is None
