@@ -55,6 +55,8 @@ class Child:
         """Whether it is being killed because it was silent."""
         self._late = (0.0, 0.0)
         """The last beat that was found late, and how long the process had waited for a processor then."""
+        self.anew = False
+        """Whether it was started while the server served."""
         self.adopted = False
         """Whether the program before this one has started it."""
 

@@ -1,7 +1,7 @@
 """The children as a whole: control, a worker for each slot, and whoever is about to replace one of them or has just been replaced.
 
-Every worker holds the sockets of all slots and reads those of its own slot, and of any whose worker is down or stalls. While the children
-are told to drain, nobody reads anything more."""
+Every worker holds the sockets of all slots and reads those of its own slot, and of any whose worker is down, stalls, or was started anew
+and does not know the cluster yet. While the children are told to drain, nobody reads anything more."""
 
 from __future__ import annotations
 
@@ -16,9 +16,12 @@ from svcdns.supervisor.endings import Endings
 from svcdns.supervisor.sockets import Address, ListenError, Listening, Sockets
 from svcdns.telemetry import shared
 from svcdns.telemetry.channel import ChannelClosedError, Message
+from svcdns.telemetry.shared import State
 
 AT_ONCE: Final = 200
 """Sockets that one message carries."""
+HOLD: Final = 3.0
+"""Seconds that questions wait in the sockets for a worker that was started anew, where no other serves; it then answers what it can."""
 
 
 class Crew:
@@ -40,7 +43,8 @@ class Crew:
         self.served = self.draining = False
         self.format = ""
         """The hand-over that the program in use understands, as control says."""
-        self._covered: dict[int, int] = {}
+        self._reading: dict[int, tuple[int, list[int]]] = {}
+        """By slot: which process was told last what slots to read."""
 
     def new_control(self, number: int) -> Child:
         """A control process that has not been started, for this region."""
@@ -80,8 +84,7 @@ class Crew:
         if self.pin:
             keep_on_processor(child.pid, child.slot)
         self._send_sockets([child], self.sockets.all, [])
-        if child is not self.successor:
-            self.assign()
+        child.anew = self.served
         self.connect(child, self.control)
 
     def adopt(self, child: Child) -> None:
@@ -165,17 +168,26 @@ class Crew:
                 worker.send(message, [one.sock.fileno() for one in part])
 
     def settle_reading(self, now: float, awake_since: float) -> None:
-        """Has the sockets of workers that do not serve read by those that do."""
+        """Says who reads which slots' sockets: each worker its own, and those that serve also those of workers that do not."""
         if self.draining:
             return
         well = [slot for slot, worker in enumerate(self.workers) if worker.serves(now, awake_since)]
         covered = {slot: well[slot % len(well)] for slot in range(len(self.workers)) if slot not in well} if well else {}
-        if covered != self._covered:
-            self._covered = covered
-            self.assign()
-
-    def assign(self) -> None:
-        """Tells every worker which slots' sockets to read."""
         for slot, worker in enumerate(self.workers):
-            if worker.running and not self.draining:
-                worker.send({"op": "read", "slots": [slot, *(down for down, cover in self._covered.items() if cover == slot)]})
+            own = [slot] if self._reads_its_own(worker, now, covered=slot in covered) else []
+            told = worker.pid, own + [down for down, cover in covered.items() if cover == slot]
+            if worker.running and told != self._reading.get(slot):
+                self._reading[slot] = told
+                worker.send({"op": "read", "slots": told[1]})
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether a worker that runs is not told yet to read its own sockets."""
+        return any(worker.running and slot not in self._reading.get(slot, (0, []))[1] for slot, worker in enumerate(self.workers))
+
+    @staticmethod
+    def _reads_its_own(worker: Child, now: float, *, covered: bool) -> bool:
+        """One that was started anew knows nothing yet: its questions are another's, or wait a while, until it knows the cluster."""
+        if not worker.anew or worker.state not in (State.STARTING, State.UNSYNCED):
+            return True
+        return not covered and now - worker.started > HOLD

@@ -24,6 +24,8 @@ from svcdns.telemetry import shared
 from svcdns.telemetry.channel import Message
 
 TICK: Final = 0.25
+SHORT_TICK: Final = 0.02
+"""Seconds between two looks while a worker waits to be told to read."""
 GAP: Final = 1.0
 """Seconds between two ticks after which the supervisor must have been stopped itself."""
 DRAIN: Final = 7.0
@@ -85,7 +87,7 @@ class Supervisor:
     # -- the loop
 
     def _turn(self) -> None:
-        for key, _ in self._selector.select(TICK):
+        for key, _ in self._selector.select(SHORT_TICK if self._crew.unsettled else TICK):
             if key.data is None:
                 self._wakeup.recv(4096)
             else:

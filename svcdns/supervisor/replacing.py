@@ -121,6 +121,5 @@ class Replacing:
             return "trying again, the old one goes on"
         if child is self._old and crew.successor is not None:
             self._promote()
-            crew.assign()
             return "the new one takes its place"
         return None

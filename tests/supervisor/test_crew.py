@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from svcdns.supervisor.children import STALL
-from svcdns.supervisor.crew import Crew
+from svcdns.supervisor.crew import HOLD, Crew
 from svcdns.telemetry import shared
 from svcdns.telemetry.channel import Channel, Message
 from svcdns.telemetry.shared import State, worker_region
@@ -34,6 +34,13 @@ class World:
             self.theirs.append(Channel(theirs))
             self.crew.workers.append(worker)
             self.shows(slot, 100.0, State.SERVING)
+        self.settle(100.0)
+
+    def start_anew(self, slot: int, now: float) -> None:
+        """Another process has that slot, and has not even begun."""
+        worker = self.crew.workers[slot]
+        worker.pid, worker.anew, worker.started = worker.pid + 1 or 1 << 29, True, now
+        self.shows(slot, now, State.STARTING)
 
     def shows(self, slot: int, beat: float, state: State) -> None:
         """What a worker writes into its region."""
@@ -74,21 +81,44 @@ def test_nothing_is_said_while_all_is_well(world: World) -> None:
 def test_a_worker_that_stalls_is_covered_until_it_beats_again(world: World) -> None:
     """Long before it counts as silent; no longer than needed."""
     world.shows(1, 100.0 + STALL, State.SERVING)
-    assert world.settle(100.1 + STALL) == [[[0]], [[1, 0]]]
+    assert world.settle(100.1 + STALL) == [[], [[1, 0]]]
     assert world.settle(100.2 + STALL) == [[], []]
     world.shows(0, 100.3 + STALL, State.SERVING)
-    assert world.settle(100.3 + STALL) == [[[0]], [[1]]]
+    assert world.settle(100.3 + STALL) == [[], [[1]]]
 
 
 def test_a_worker_that_is_down_is_covered_until_it_serves(world: World) -> None:
-    """A new process in its place does not serve from its first beat."""
+    """A new process in its place reads nothing before it knows the cluster."""
     world.crew.workers[0].pid = 0
     assert world.settle(100.1) == [[], [[1, 0]]]
-    world.crew.workers[0].pid = 1 << 30
-    world.shows(0, 100.2, State.STARTING)
-    assert world.settle(100.2) == [[], []]
-    world.shows(0, 100.3, State.SERVING)
-    assert world.settle(100.3) == [[[0]], [[1]]]
+    world.start_anew(0, 100.2)
+    assert world.settle(100.2) == [[[]], []]
+    assert world.crew.unsettled
+    world.shows(0, 150.0, State.UNSYNCED)
+    world.shows(1, 150.0, State.SERVING)
+    assert world.settle(150.0) == [[], []]
+    world.shows(0, 150.1, State.SYNCED)
+    assert world.settle(150.1) == [[[0]], []]
+    assert not world.crew.unsettled
+    world.shows(0, 150.2, State.SERVING)
+    assert world.settle(150.2) == [[], [[1]]]
+
+
+@pytest.mark.parametrize("state", [State.STARTING, State.UNSYNCED], ids=lambda state: state.name.lower())
+def test_where_nobody_else_serves_questions_wait_a_while(world: World, state: State) -> None:
+    """Then a worker that does not know the cluster answers what it can."""
+    world.crew.workers[1].pid = 0
+    world.start_anew(0, 100.2)
+    world.shows(0, 100.2, state)
+    assert world.settle(100.2 + HOLD) == [[[]], []]
+    assert world.settle(100.3 + HOLD) == [[[0]], []]
+
+
+def test_at_a_start_all_read_at_once(world: World) -> None:
+    """Before the server serves there is nothing to wait for that control has not waited for."""
+    world.start_anew(0, 100.2)
+    world.crew.workers[0].anew = False
+    assert world.settle(100.2) == [[[0]], [[1, 0]]]
 
 
 def test_nobody_covers_where_nobody_serves(world: World) -> None:
@@ -97,7 +127,7 @@ def test_nobody_covers_where_nobody_serves(world: World) -> None:
         world.shows(slot, 50.0, State.SERVING)
     assert world.settle(100.0) == [[], []]
     world.shows(0, 100.0, State.SERVING)
-    assert world.settle(100.1) == [[[0, 1]], [[1]]]
+    assert world.settle(100.1) == [[[0, 1]], []]
 
 
 def test_time_in_which_the_supervisor_stood_still_does_not_count(world: World) -> None:

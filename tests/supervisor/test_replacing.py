@@ -194,6 +194,8 @@ def test_where_the_old_one_ends_the_new_one_takes_its_place(world: World) -> Non
     assert world.end(old) == "the new one takes its place"
     assert world.crew.workers[0] is new
     assert world.crew.successor is None
+    world.shows(new, State.SYNCED)
+    world.crew.settle_reading(10.1, 0.0)
     assert ("worker 0", OTHER_WORKER, "read") in world.told()
     assert world.replacing.advance(11.0)
 
