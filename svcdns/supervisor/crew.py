@@ -174,7 +174,7 @@ class Crew:
         well = [slot for slot, worker in enumerate(self.workers) if worker.serves(now, awake_since)]
         covered = {slot: well[slot % len(well)] for slot in range(len(self.workers)) if slot not in well} if well else {}
         for slot, worker in enumerate(self.workers):
-            own = [slot] if self._reads_its_own(worker, now, covered=slot in covered) else []
+            own = [slot] if self._reads_its_own(worker, now) else []
             told = worker.pid, own + [down for down, cover in covered.items() if cover == slot]
             if worker.running and told != self._reading.get(slot):
                 self._reading[slot] = told
@@ -185,9 +185,8 @@ class Crew:
         """Whether a worker that runs is not told yet to read its own sockets."""
         return any(worker.running and slot not in self._reading.get(slot, (0, []))[1] for slot, worker in enumerate(self.workers))
 
-    @staticmethod
-    def _reads_its_own(worker: Child, now: float, *, covered: bool) -> bool:
+    def _reads_its_own(self, worker: Child, now: float) -> bool:
         """One that was started anew knows nothing yet: its questions are another's, or wait a while, until it knows the cluster."""
         if not worker.anew or worker.state not in (State.STARTING, State.UNSYNCED):
             return True
-        return not covered and now - worker.started > HOLD
+        return now - worker.started > HOLD and not any(other.running and other.state == State.SERVING for other in self.workers)
