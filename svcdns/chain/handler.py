@@ -22,7 +22,8 @@ Following = Callable[[Query], Answer]
 
 class Handler(Protocol):
     """A plugin in a chain. It may also have `start()`, `stop()` (each plain, called when its chain goes live and when it is replaced),
-    and `ready() -> bool`. One whose replies depend on who asks has `audience(address) -> str`: the class that it puts a client's
+    `ready() -> bool`, and `shrink(share)`, an iterator at each step of which it gives up a little of what it keeps, down to that part of
+    its usual size. One whose replies depend on who asks has `audience(address) -> str`: the class that it puts a client's
     address into; and `audience_facts`, the kinds of owners that a class rests on (such as {"pod"}). One with `echoed_options` has the
     core echo EDNS options of these codes besides its own. One whose dealing with a negative answer does not depend on the name says
     so for a zone with `alike(zone) -> bool`; one that knows what its `zones` lack has `absent(key, rtype)` (`chain.routing.Absent`)."""
