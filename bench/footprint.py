@@ -4,7 +4,7 @@ One svcdns with the Corefile of kubeadm, in a memory control group with that lim
 endpoints that move, a full relist after 410, a reload, an upgrade in place. Prints for each part the peak of the sum of PSS (sampled
 every 50 ms), and what is left when it is over, with what each process has of that; JSON. Ends with 1 where more than the limit was used,
 where a peak is above 1.3 times the steady state (but for the upgrade, which has two of one process at a time), or a reload above 1.1
-times. Needs dnsperf.
+times. With `--snapshot` it keeps one on disk, and is killed and started from it at the end. Needs dnsperf.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 from bench import questions
 from bench.cluster import Cluster
 from bench.groups import MemoryGroup
-from bench.processes import PssSampler, children, pss_mib, until
+from bench.processes import PssSampler, children, end, pss_mib, until
 from bench.run import Options, Run
 from bench.servers import PATIENCE, Server
 
@@ -57,6 +57,8 @@ def day(options: argparse.Namespace) -> dict[str, Any]:
     chosen = Options(["svcdns"], services=options.services)
     os.sched_setaffinity(0, chosen.cores.asker)
     with MemoryGroup(options.limit << 20) as group, Run(chosen) as run:
+        if options.snapshot:
+            os.environ["SVCDNS_SNAPSHOT"] = str(run.folder / "snapshot")
         path = run.questions("every-name", questions.every_name(cluster).lines)
         with run.stage(cluster, ["svcdns"], wait=False, prefix=group.prefix) as stage:
             server = stage.servers["svcdns"]
@@ -71,8 +73,12 @@ def day(options: argparse.Namespace) -> dict[str, Any]:
             parts.measure("reload", server.reload)
             parts.measure("every name asked again", lambda: run.warm(server, path))
             parts.measure("upgrade", lambda: upgrade(server))
+            if options.snapshot:
+                end(server.process)
+                server.start(chosen.cores)
+                parts.measure("start from the snapshot", server.wait)
             return {
-                "command": "python -m bench.footprint " + " ".join(f"--{key} {value}" for key, value in vars(options).items()),
+                "command": " ".join(["python -m bench.footprint", *sys.argv[1:]]),
                 "steady": round(steady, 1),
                 "parts": parts.found,
                 "largest peak by steady": round(highest(parts.found) / steady, 2),
@@ -108,6 +114,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--limit", type=int, default=170, help="MiB")
     parser.add_argument("--changes", type=float, default=50.0, help="changes a second")
     parser.add_argument("--seconds", type=int, default=20, help="of changes")
+    parser.add_argument("--snapshot", action="store_true", help="keeps one on disk, and starts from it at the end")
     options = parser.parse_args(arguments)
     figures = day(options)
     print(json.dumps(figures, indent=2))
