@@ -15,7 +15,7 @@ import pytest
 
 import svcdns
 from svcdns.chain.plan import plan
-from svcdns.control import metrics
+from svcdns.control import noting
 from svcdns.corefile.directives import check_directives
 from svcdns.corefile.parser import parse
 from svcdns.plugins import BUILT, ORDER
@@ -58,6 +58,7 @@ TESTED_BY = {
     "svcdns.conformance.examiner": "tests/conformance/test_checks.py",
     "svcdns.conformance.expected": "tests/conformance/test_description.py",
     "svcdns.control.__main__": "tests/end_to_end/test_serving.py",
+    "svcdns.control.noting": "tests/end_to_end/test_serving.py",
     "svcdns.control.pages": "tests/end_to_end/test_serving.py",
     "svcdns.control.process": "tests/end_to_end/test_serving.py",
     "svcdns.corefile.blocks": "tests/corefile/test_parser.py",
@@ -167,7 +168,7 @@ def test_every_metric_is_documented_and_every_documented_one_is_there() -> None:
     """`docs/metrics.md` has them all."""
     documented = set(re.findall(r"^\| `(\w+)` \|", (ROOT / "docs" / "metrics.md").read_text(), re.MULTILINE))
     assert documented == families()
-    assert metrics.BUILD_INFO.name in documented
+    assert noting.BUILD_INFO.name in documented
 
 
 def test_every_link_of_the_docs_leads_somewhere() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import platform
 from collections.abc import Iterable, Iterator
 from itertools import accumulate
 from operator import add
@@ -17,28 +16,10 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from svcdns import __version__
 from svcdns.telemetry.counters import Family, MetricKind, samples
 from svcdns.telemetry.shared import SIDES, State, control_region, state
 
 _CONTROLS: Final = [control_region(side) for side in range(SIDES)]
-
-BUILD_INFO: Final = Family(
-    "coredns_build_info", MetricKind.GAUGE, "What is running: version, revision and runtime.", ("version", "revision", "goversion")
-)
-PLUGIN_ENABLED: Final = Family(
-    "coredns_plugin_enabled", MetricKind.GAUGE, "The plugins of each server, zone and view.", ("server", "zone", "view", "name")
-)
-RESTARTS: Final = Family(
-    "svcdns_process_restarts_total",
-    MetricKind.COUNTER,
-    "How often a process has ended that was not told to, by reason: exit, signal, or silent (killed because it did not beat).",
-    ("process", "reason"),
-    alike=True,
-)
-CRASH_LOOP: Final = Family(
-    "svcdns_process_crash_loop", MetricKind.GAUGE, "1 while a process ends again and again soon after its start.", ("process",)
-)
 
 
 class Totals(Collector):
@@ -114,11 +95,6 @@ def _family_of_processes() -> list[psutil.Process]:
         return [supervisor, *supervisor.children()]
     except psutil.Error:
         return []
-
-
-def build_labels() -> tuple[str, str, str]:
-    """The label values of BUILD_INFO."""
-    return __version__, os.environ.get("SVCDNS_REVISION", ""), f"{platform.python_implementation()} {platform.python_version()}"
 
 
 def registry(regions: list[memoryview], own: int = control_region(0)) -> CollectorRegistry:

@@ -5,18 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final
 
 import aiohttp
 from aiohttp import web
 
-from svcdns.chain.routing import Listener
 from svcdns.control import metrics
 from svcdns.control.http import Address, HttpPages
 from svcdns.control.setup import Setup
 from svcdns.control.workers import Workers
-from svcdns.plugins import health, reload
+from svcdns.plugins import health
 from svcdns.telemetry.counters import Counters
 from svcdns.telemetry.logging import plugin_logger
 from svcdns.telemetry.shared import State
@@ -98,37 +97,3 @@ class Pages:
         self._counters.observe(health.DURATION, self._counters.cell(health.DURATION), took)
         if took > SLOW:
             plugin_logger("health").warning("Local health request took more than 1s: %.3fs", took)
-
-
-def note_build(counters: Counters) -> None:
-    """Shows what runs, and the counters of what has not happened yet."""
-    counters.set(counters.cell(metrics.BUILD_INFO, *metrics.build_labels()), 1)
-    counters.cell(health.FAILURES)
-    counters.cell(reload.FAILED)
-
-
-def note_plugins(counters: Counters, setup: Setup) -> None:
-    """Shows the plugins of each server and zone."""
-    counters.clear(metrics.PLUGIN_ENABLED)
-    for block, hosts in zip(setup.plans, setup.hosts, strict=True):
-        for key in block.keys:
-            for host in hosts:
-                server = Listener(host, key.port).server
-                for name in block.options:
-                    counters.set(counters.cell(metrics.PLUGIN_ENABLED, server, key.zone, "", name), 1)
-
-
-def note_version(counters: Counters, setup: Setup) -> None:
-    """Shows which Corefile was loaded last."""
-    counters.clear(reload.VERSION)
-    counters.set(counters.cell(reload.VERSION, "sha512", setup.corefile.digest), 1)
-
-
-def note_endings(counters: Counters, counts: Sequence[tuple[str, str, float]], loops: Sequence[str]) -> None:
-    """Shows how often processes have ended, by name and reason, since the program's start, and which of them are in a crash loop."""
-    for name, reason, count in counts:
-        counters.set(counters.cell(metrics.RESTARTS, name, reason), count)
-        counters.cell(metrics.CRASH_LOOP, name)
-    counters.clear(metrics.CRASH_LOOP)
-    for name in loops:
-        counters.set(counters.cell(metrics.CRASH_LOOP, name), 1)

@@ -14,15 +14,16 @@ import os
 import random
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from svcdns import __version__
 from svcdns.cluster.sources.feed import Configure
 from svcdns.control.handover import handover_format
 from svcdns.control.memory import MemoryBudget, own_memory
-from svcdns.control.pages import Pages, note_build, note_endings, note_plugins, note_version
+from svcdns.control.noting import note_build, note_endings, note_plugins, note_version
 from svcdns.control.setup import Setup, periods, prepare, refreshed, work_out
 from svcdns.control.state_folder import FALLBACK, StateError, StateFolder
 from svcdns.control.store import Difference, View
@@ -35,6 +36,9 @@ from svcdns.telemetry.channel import Channel, ChannelClosedError, Message
 from svcdns.telemetry.counters import Counters
 from svcdns.telemetry.logging import DroppedLines, plugin_logger
 from svcdns.telemetry.shared import State
+
+if TYPE_CHECKING:
+    from svcdns.control.pages import Pages
 
 BEAT = 1.0
 POLL = 0.02
@@ -80,7 +84,8 @@ class Control:
         self._memory = MemoryBudget(
             self._counters, time.monotonic, self._workers.allow, self._ask_for_restart, own_memory, again=options.again
         )
-        self._pages = Pages(self._workers, self._counters, regions, own, self._is_watching, self._views.unready)
+        self._regions, self._own = regions, own
+        self._opened: Pages | None = None
         self._setup: Setup | None = None
         self._state = StateFolder(Path(options.state)) if options.state else None
         self._fell_back = False
@@ -92,6 +97,15 @@ class Control:
 
     def _tell(self, view: View, difference: Difference) -> None:
         self._workers.tell(view, difference)
+
+    @property
+    def _pages(self) -> Pages:
+        """The HTTP pages. Their libraries take longer to import than a snapshot takes to serve from."""
+        if self._opened is None:
+            from svcdns.control.pages import Pages
+
+            self._opened = Pages(self._workers, self._counters, self._regions, self._own, self._is_watching, self._views.unready)
+        return self._opened
 
     def _is_watching(self) -> bool:
         return self._setup is not None and bool(self._setup.views)
@@ -125,7 +139,8 @@ class Control:
                 task.cancel()
             await asyncio.gather(*self._tasks, starting, return_exceptions=True)
             await self._views.stop()
-            await self._pages.close()
+            if self._opened is not None:
+                await self._opened.close()
         return 0
 
     def _give_up(self, line: str) -> int:
@@ -146,16 +161,22 @@ class Control:
         new = await self._views.prepare(setup.views)
         self._setup = setup
         self._workers.begin(self._order(setup), setup.data)
-        self._views.start(new)
+        known = bool(new) and self._views.whole(new)
+        if not known:
+            self._views.start(new)
         if self._options.beside:
-            await self._lists_complete(new, math.inf)
+            await _until(lambda: self._views.whole(new), math.inf)
             note_plugins(self._counters, setup)
             self._channel.send({"op": "listed"})
-        await self._pages.serve(setup)
+        if not known:
+            await self._pages.serve(setup)
         await self._workers.built()
         self._workers.swap()
         await self._synced(setup)
         await self._listen(setup)
+        if known:  # what is served comes first where there is nothing to wait for
+            self._views.start(new)
+            await self._pages.serve(setup)
         if not self._fell_back:
             await asyncio.to_thread(self._keep, setup)
         note_plugins(self._counters, setup)
@@ -347,7 +368,7 @@ class Control:
             await self._listen(setup)
         self._setup = setup
         if new:
-            await self._lists_complete(new, setup.startup_timeout)
+            await _until(lambda: self._views.listed(new), setup.startup_timeout)
         self._workers.swap()
         await self._views.keep(setup.views)
         self._apply_debug(setup)
@@ -356,13 +377,6 @@ class Control:
             log.warning(
                 "multisocket: %d workers from the next start on; a reload keeps the %d there are", setup.workers, self._workers.count
             )
-
-    async def _lists_complete(self, numbers: list[int], patience: float) -> None:
-        """A new view is listed before it serves, if that takes no longer than `patience`, in seconds."""
-        deadline = time.monotonic() + patience
-        views = [self._views.by_number[number] for number in numbers]
-        while time.monotonic() < deadline and not all(view.completed.issuperset(view.kinds) for view in views):
-            await asyncio.sleep(POLL)
 
     # -- stopping
 
@@ -397,3 +411,10 @@ class Control:
     @staticmethod
     def _apply_debug(setup: Setup) -> None:
         log.setLevel(logging.DEBUG if setup.options("debug") else logging.INFO)
+
+
+async def _until(done: Callable[[], bool], patience: float) -> None:
+    """Waits for something to be done, if that takes no longer than `patience`, in seconds."""
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline and not done():
+        await asyncio.sleep(POLL)

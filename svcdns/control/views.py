@@ -165,6 +165,10 @@ class Views:
         """Whether all of these views are known whole already."""
         return all(self.by_number[number].is_whole for number in numbers)
 
+    def listed(self, numbers: Iterable[int]) -> bool:
+        """Whether the sources of all of these views have listed every kind."""
+        return all(self.by_number[number].is_listed for number in numbers)
+
     def unready(self) -> bool:
         """Whether a view is served from a snapshot with which the server is not to count as ready."""
         return any(not keeper.options.ready and not self.by_number[number].is_listed for number, keeper in self._keepers.items())
