@@ -43,14 +43,13 @@ def main(arguments: list[str] | None = None) -> int:
         start = _Start(Path(name), cluster)
         size = start.keep(cores)
         rows = {label: [start.once(where) for _ in range(chosen.rounds)] for label, where in places.items()}
-    print(
-        f"{machine.facts([])}\n\n{chosen.services:,} Services × {chosen.endpoints}, snapshot of {size / 1e6:.1f} MB, {chosen.rounds} starts\n"
-    )
-    print("| seconds from exec | " + " | ".join(COLUMNS) + " |\n|---|" + "---|" * len(COLUMNS))
+    facts = machine.facts([])
+    print(f"{facts['cpu']}, Python {facts['python']}, commit {facts['commit']}")
+    print(f"{chosen.services:,} Services × {chosen.endpoints}, snapshot of {size / 1e6:.1f} MB, {chosen.rounds} starts\n")
+    print(f"| seconds from exec | {' | '.join(COLUMNS)} |\n|---|{'---|' * len(COLUMNS)}")
     for label, times in rows.items():
-        print(
-            f"| {label} | " + " | ".join(f"{statistics.median(one):.2f}, at most {max(one):.2f}" for one in zip(*times, strict=True)) + " |"
-        )
+        cells = [f"{statistics.median(one):.2f}, at most {max(one):.2f}" for one in zip(*times, strict=True)]
+        print(f"| {label} | {' | '.join(cells)} |")
     return 0
 
 
@@ -72,9 +71,10 @@ class _Start:
             self._process = spawn([sys.executable, "-m", "svcdns", "-conf", str(path)], cores, stdout=log, stderr=log)
         return begun
 
-    def _alive(self) -> None:
+    def _alive(self) -> bool:
         if self._process.poll() is not None:
             raise BrokenError(f"svcdns ended with {self._process.returncode}: {(self._folder / 'log').read_text()}")
+        return True
 
     def keep(self, cores: Sequence[int]) -> int:
         """Lets a server write its snapshot; octets of that."""
@@ -101,7 +101,7 @@ class _Start:
             with closing(Asker(self._ports[0], 0.05)) as asker:
                 for number in sample:
                     question, address = packet(self._cluster.fqdn(number)), self._cluster.addresses(number)[0]
-                    until("a right answer", lambda: self._alive() or holds(asker.ask(question), address), PATIENCE)  # noqa: B023
+                    until("a right answer", lambda: self._alive() and holds(asker.ask(question), address), PATIENCE)  # noqa: B023
                     times.append(time.monotonic() - begun)
             until("/ready", self._ready, PATIENCE)
             return times[0], times[-1], time.monotonic() - begun

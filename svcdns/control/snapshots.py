@@ -1,9 +1,9 @@
 """Snapshots of the cluster views: read at a start, written while the cluster changes.
 
 A view has one file in the folder that `snapshot` names, called after its watch options, so that views with other options never
-overwrite each other. Rules: it is written beside and renamed, so that a reader sees the old one or the new one; only a view that is known
-whole is written, only when it has changed, and in small pieces with the loop turned in between, so that changes are not held up; no more
-than a fiftieth of the time goes into it. What goes wrong is said and counted, and never ends a start or a watch.
+overwrite each other. Rules: it is written beside and renamed, so that a reader sees the old one or the new one; only a view that its source
+has listed is written, only when it has changed, and no more than a fiftieth of the time goes into it. Reading and writing have a thread, so
+that a disk that hangs holds up no change, no start and no stop. What goes wrong is said and counted, and never ends a start or a watch.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import os
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 from svcdns import __version__
 from svcdns.cluster.sources import snapshot
 from svcdns.cluster.sources.options import SnapshotOptions
-from svcdns.cluster.sources.snapshot import Header, Origin, Snapshot, SnapshotError
+from svcdns.cluster.sources.snapshot import Header, Objects, Origin, Snapshot, SnapshotError
 from svcdns.control.store import View
 from svcdns.plugins.kubernetes.metrics import SNAPSHOT_LOADS, SNAPSHOT_WRITES
 from svcdns.telemetry.counters import Counters
@@ -32,6 +32,8 @@ REST: Final = 50
 """How many times as long as it took the next writing waits at least."""
 STAMPED: Final = 30.0
 """Seconds by which a confirmation is newer than the one in the file before the file is told."""
+PATIENCE: Final = 2.0
+"""Seconds that a start waits for the reading, and a stop for the writing."""
 ABANDONED: Final = 60.0
 """Seconds after which a file beside the snapshot is one whose writer was killed."""
 
@@ -53,17 +55,20 @@ class Keeper:
         self._written = -1
         self._stamped = 0.0
         self._complaint = ""
+        self._writing: asyncio.Future[None] | None = None
 
     # -- reading
 
-    def read(self) -> Snapshot | None:
+    async def read(self) -> Snapshot | None:
         """The snapshot, if there is one that can be used; otherwise the log says why not."""
         try:
-            found = snapshot.read(self.path, self._origin, self._watch, self._view.kinds)
+            async with asyncio.timeout(PATIENCE):
+                found = await asyncio.to_thread(snapshot.read, self.path, self._origin, self._watch, self._view.kinds)
             if found is not None:
                 self._check_age(found)
-        except SnapshotError as error:
-            self._log.warning("snapshot %s is not used: %s", self.path, error)
+        except (SnapshotError, TimeoutError) as error:
+            reason = str(error) or f"it could not be read within {PATIENCE:g} s"
+            self._log.warning("snapshot %s is not used: %s", self.path, reason)
             self._counters.count(SNAPSHOT_LOADS, "refused")
             return None
         if found is None:
@@ -97,9 +102,17 @@ class Keeper:
             await self.update()
             pause = max(EVERY, REST * (time.perf_counter() - begun))
 
+    async def finish(self) -> None:
+        """Brings the file up to date for the last time, if the disk lets us."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE):
+                if self._writing is not None:
+                    await asyncio.wait([self._writing])
+                await self.update()
+
     async def update(self) -> None:
-        """Brings the file up to date, if there is something to be told."""
-        if not self._view.is_whole or not self._view.is_listed:
+        """Brings the file up to date, if there is something to be told; not while it is written still."""
+        if not self._view.is_listed or (self._writing is not None and not self._writing.done()):
             return
         try:
             if self._view.changes != self._written:
@@ -116,23 +129,29 @@ class Keeper:
     async def _write(self) -> None:
         changes, objects, confirmed = self._view.changes, self._view.objects(), self._confirmed()
         header = Header(__version__, self._now(), confirmed, self._origin, self._watch, self._view.kinds, self._view.serials)
+        self._writing = asyncio.ensure_future(asyncio.to_thread(self._put, header, objects))
+        await asyncio.shield(self._writing)
+        self._written, self._stamped = changes, confirmed
+        self._counters.count(SNAPSHOT_WRITES, "done")
+        if self._complaint:
+            self._complaint = ""
+            self._log.info("the snapshot %s is written again", self.path)
+
+    def _put(self, header: Header, objects: Objects) -> None:
+        """In its thread: the objects do not change."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._sweep()
         beside = self.path.with_name(f".{self.path.name}-{os.getpid()}")
         try:
             with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600), "wb") as file:
                 for _ in snapshot.write(file, header, objects):
-                    await asyncio.sleep(0)
-                await asyncio.to_thread(_flush, file)
+                    time.sleep(0)  # the loop's thread first
+                file.flush()
+                os.fsync(file.fileno())
             beside.replace(self.path)
         except BaseException:
             beside.unlink(missing_ok=True)
             raise
-        self._written, self._stamped = changes, confirmed
-        self._counters.count(SNAPSHOT_WRITES, "done")
-        if self._complaint:
-            self._complaint = ""
-            self._log.info("the snapshot %s is written again", self.path)
 
     def _sweep(self) -> None:
         """Removes what writers that were killed have left."""
@@ -145,8 +164,3 @@ class Keeper:
         if reason != self._complaint:
             self._complaint = reason
             self._log.error("cannot write the snapshot %s: %s", self.path, reason)
-
-
-def _flush(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())

@@ -94,7 +94,7 @@ class Views:
             self._note_confirmation(self.by_number[self._next])
             await self._open_snapshot(self._next, encoded, wanted[encoded].snapshot)
             if not self._workers_know:
-                self._restore(self._next)
+                await self._restore(self._next)
         return new
 
     def _source(self, options: WatchOptions) -> Any:
@@ -132,10 +132,10 @@ class Views:
                 now=self._now, sleep=self._sleep,
             )  # fmt: skip
 
-    def _restore(self, number: int) -> list[Key | Complete]:
+    async def _restore(self, number: int) -> list[Key | Complete]:
         """Takes the snapshot of a view in, if there is one; what is new by that."""
         keeper = self._keepers.get(number)
-        found = keeper.read() if keeper is not None else None
+        found = await keeper.read() if keeper is not None else None
         if keeper is None or found is None:
             return []
         view = self.by_number[number]
@@ -156,7 +156,7 @@ class Views:
         if late:
             await self._sleep(SURVIVED)
             if not view.is_listed:
-                for difference in self._restore(number):
+                for difference in await self._restore(number):
                     self._tell(view, difference)
                 self._tell(view, None)
         await keeper.run()
@@ -240,7 +240,7 @@ class Views:
             await self._end(number)
         if self._keeping:
             for keeper in self._keepers.values():
-                await keeper.update()
+                await keeper.finish()
         self._keeping.clear()
 
     async def _end(self, number: int) -> None:

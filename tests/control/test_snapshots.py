@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -86,12 +88,12 @@ async def test_what_is_kept_comes_back(tmp_path: Path, caplog: pytest.LogCapture
     """With its serials; the folder is made; nothing else is left in it."""
     caplog.set_level(logging.INFO)
     one = World(tmp_path / "a" / "b")
-    assert one.keeper.read() is None
+    assert await one.keeper.read() is None
     one.list("web", "api")
     await one.keeper.update()
     other = World(tmp_path / "a" / "b")
     other.now = 1060.0
-    found = other.keeper.read()
+    found = await other.keeper.read()
     assert found is not None
     other.view.restore(found.objects, found.header.serials)
     assert other.view.objects() == one.view.objects()
@@ -142,7 +144,7 @@ async def test_a_confirmation_alone_is_noted_now_and_then(tmp_path: Path) -> Non
     times = []
     for one.now in (1020.0, 1030.0, 1031.0, 1061.0):
         await one.keeper.update()
-        found = World(tmp_path).keeper.read()
+        found = await World(tmp_path).keeper.read()
         assert found is not None
         times.append(found.confirmed)
     assert times == [1000.0, 1030.0, 1030.0, 1061.0]
@@ -158,7 +160,7 @@ async def test_a_change_shows_in_the_file_as_it_was_when_the_writing_began(tmp_p
     one.view.take(Put(Service("d", "web-0", ("10.9.9.9",))))
     await writing
     for expected in ("10.0.0.1", "10.9.9.9"):
-        found = World(tmp_path).keeper.read()
+        found = await World(tmp_path).keeper.read()
         assert found is not None
         assert msgspec.msgpack.decode(found.objects[Kind.SERVICE]["d", "web-0"], type=Service).cluster_ips == (expected,)
         await one.keeper.update()
@@ -170,7 +172,7 @@ async def test_a_view_from_a_snapshot_is_written_once_it_was_listed(tmp_path: Pa
     one.list("web")
     await one.keeper.update()
     other = World(tmp_path)
-    found = other.keeper.read()
+    found = await other.keeper.read()
     assert found is not None
     other.view.restore(found.objects, found.header.serials)
     other.keeper.restored(found.confirmed)
@@ -198,24 +200,52 @@ async def test_what_cannot_be_written_is_said_once(tmp_path: Path, caplog: pytes
     assert lines == ["cannot write the snapshot PATH: file exists", "the snapshot PATH is written again"]
 
 
-async def test_a_writing_that_is_cut_off_leaves_nothing(tmp_path: Path) -> None:
+async def test_a_writing_that_breaks_off_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The file before it stays; what a killed writer left goes with the next one."""
     one = World(tmp_path)
-    one.list(*[f"web-{number}" for number in range(1000)])
+    one.list("web")
     await one.keeper.update()
     before = one.keeper.path.read_bytes()
     left = tmp_path / f".{one.keeper.path.name}-1"
     left.write_text("half")
     os.utime(left, (0, 0))
-    one.view.take(Put(Service("d", "web-0", ("10.9.9.9",))))
-    writing = asyncio.create_task(one.keeper.update())
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    writing.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await writing
+    one.view.take(Put(Service("d", "web", ("10.9.9.9",))))
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("svcdns.control.snapshots.os.fsync", full)
+    await one.keeper.update()
     assert list(tmp_path.iterdir()) == [one.keeper.path]
     assert one.keeper.path.read_bytes() == before
+    assert one.counted() == {("writes_total", "done"): 1, ("writes_total", "failed"): 1}
+
+
+async def test_a_disk_that_hangs_holds_nothing_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither a start nor a stop; one writing waits, and no second one begins."""
+    monkeypatch.setattr("svcdns.control.snapshots.PATIENCE", 0.01)
+    hanging, calls = threading.Event(), []
+
+    def hang(*_: object) -> None:
+        calls.append(1)
+        hanging.wait(30)
+
+    monkeypatch.setattr("svcdns.control.snapshots.snapshot.read", hang)
+    monkeypatch.setattr("svcdns.control.snapshots.os.fsync", hang)
+    one = World(tmp_path)
+    try:
+        assert await one.keeper.read() is None
+        assert "could not be read within 0.01 s" in caplog.text
+        one.list("web")
+        await one.keeper.finish()
+        await one.keeper.update()
+        await one.keeper.finish()
+        assert len(calls) == 2
+        assert list(tmp_path.glob("*.snapshot")) == []
+    finally:
+        hanging.set()
 
 
 async def test_a_file_that_was_taken_away_is_made_anew(tmp_path: Path) -> None:
@@ -256,7 +286,7 @@ async def test_what_cannot_be_used_is_said(
     await one.keeper.update()
     other = World(tmp_path, **options)  # type: ignore[arg-type]
     other.now = now
-    assert other.keeper.read() is None
+    assert await other.keeper.read() is None
     (line,) = [record.message for record in caplog.records]
     assert line.startswith(f"snapshot {one.keeper.path} is not used: ")
     assert reason in line
@@ -270,5 +300,5 @@ async def test_a_clock_that_went_back_makes_no_snapshot_too_old(tmp_path: Path, 
     await one.keeper.update()
     other = World(tmp_path, max_age=60.0)
     other.now = 10.0
-    assert other.keeper.read() is not None
+    assert await other.keeper.read() is not None
     assert "confirmed at a time that is yet to come" in caplog.text

@@ -7,7 +7,6 @@ that merges their changes. Changes of one kind keep their order; kinds are indep
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import random
 from collections.abc import AsyncIterator
@@ -79,9 +78,7 @@ class ApiServerSource:
 
     async def origin(self) -> Origin:
         """Which cluster this is, as far as the configuration tells. Raises SourceError."""
-        access = await self._credentials.access()
-        authorities = access.ssl.get_ca_certs(binary_form=True) if access.ssl is not None else []
-        return Origin(access.url, tuple(sorted(hashlib.sha256(authority).digest() for authority in authorities)))
+        return (await self._credentials.access()).origin
 
     async def changes(self) -> AsyncIterator[Change]:
         """Every change, beginning with a full list of each kind; ends only when cancelled or closed."""

@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 
 from svcdns.cluster.sources import kubeconfig
 from svcdns.cluster.sources.options import SourceError, WatchOptions
+from svcdns.cluster.sources.snapshot import Origin
 from svcdns.telemetry.clock import Clock
 
 REFRESH = 5.0
@@ -50,6 +51,12 @@ class Access:
     def host(self) -> str:
         """Host and port, the label of metrics and log lines."""
         return urlsplit(self.url).netloc
+
+    @property
+    def origin(self) -> Origin:
+        """Which cluster this leads to."""
+        authorities = self.ssl.get_ca_certs(binary_form=True) if self.ssl is not None else []
+        return Origin(self.url, tuple(sorted(hashlib.sha256(authority).digest() for authority in authorities)))
 
     @property
     def local(self) -> bool:

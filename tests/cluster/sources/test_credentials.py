@@ -15,6 +15,7 @@ import pytest
 
 from svcdns.cluster.sources.credentials import EXEC_REFRESH, EXEC_RETRY, REFRESH, Access, Credentials
 from svcdns.cluster.sources.options import SourceError, WatchOptions
+from svcdns.cluster.sources.snapshot import Origin
 from tests.support import world
 
 LOG = logging.getLogger("credentials-test")
@@ -151,6 +152,21 @@ async def test_inside_a_pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     again = await credentials.access()
     assert again.headers == {"Authorization": "Bearer second"}
     assert again.ssl is found.ssl
+
+
+async def test_which_cluster_it_is(tmp_path: Path) -> None:
+    """The address, and the authorities that vouch for it: another authority is another cluster at the same address."""
+    text = Path(ssl.get_default_verify_paths().cafile or "/etc/ssl/certs/ca-certificates.crt").read_text()
+    ends = [part + "-----END CERTIFICATE-----\n" for part in text.split("-----END CERTIFICATE-----\n")][:3]
+    origins = []
+    for name, authority in (("one", ends[0]), ("other", ends[1]), ("both", ends[0] + ends[1])):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "ca.crt").write_text(authority)
+        context = ssl.create_default_context(cafile=str(tmp_path / name / "ca.crt"))
+        origins.append(Access("https://10.96.0.1:443", {}, context).origin)
+    one, other, both = origins
+    assert (one.is_that_of(other), one.is_that_of(both), both.is_that_of(other)) == (False, True, True)
+    assert Access("http://a", {}).origin == Origin("http://a")
 
 
 async def test_not_inside_a_pod(monkeypatch: pytest.MonkeyPatch) -> None:
