@@ -93,7 +93,7 @@ def test_nothing_is_lost_through_upgrades(tmp_path: Path) -> None:
         ),
         pytest.param(("telemetry/shared.py", "HANDOVER: Final = 1", "HANDOVER: Final = 99"), "its hand-over is 99.", id="other hand-over"),
         pytest.param(
-            ("cluster/sources/feed.py", "    message: str\n", "    message: bytes\n"), "a restart is needed", id="other frames of the feed"
+            ("cluster/sources/feed.py", "    share: float\n", "    share: int\n"), "a restart is needed", id="other frames of the feed"
         ),
     ],
 )
