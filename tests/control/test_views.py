@@ -18,7 +18,7 @@ from svcdns.corefile.blocks import Position
 from svcdns.corefile.errors import CorefileError
 from svcdns.telemetry.counters import Counters
 from tests.support import world
-from tests.support.api_double import SLICES, ApiDouble, Fault, endpoint_slice, service
+from tests.support.api_double import SERVICES, SLICES, ApiDouble, Fault, endpoint_slice, service
 
 WHERE = Position("Corefile", 3, 5)
 
@@ -37,12 +37,16 @@ class World:
         """Nothing is watched yet; `counters` are those of a control before."""
         self.counters = counters or Counters()
         self.told: list[Difference] = []
+        self.sizes: list[int] = []
+        """How many Services were known when each of them was told."""
         self.slept: list[float] = []
         self.wake = asyncio.Event()
         log = logging.getLogger("views-test")
-        self.views = Views(
-            self.counters, log, lambda _view, what: self.told.append(what), lambda: 1767323050.0, again=again, sleep=self.sleep
-        )
+        self.views = Views(self.counters, log, self._tell, lambda: 1767323050.0, again=again, sleep=self.sleep)
+
+    def _tell(self, view: View, what: Difference) -> None:
+        self.told.append(what)
+        self.sizes.append(len(list(view.keys(Kind.SERVICE))))
 
     async def sleep(self, seconds: float) -> None:
         """Sleeps until woken; how long it was to be is noted."""
@@ -88,6 +92,32 @@ async def test_what_cannot_be_watched_names_its_place(tmp_path: Path) -> None:
     with pytest.raises(CorefileError, match=r"^Corefile:3:5 - .*plugin/kubernetes: .*none.yaml: No such file"):
         await made.views.prepare(watched(manifests=(str(tmp_path / "none.yaml"),)))
     assert made.views.by_number == {}
+
+
+async def test_after_a_gap_only_what_is_different_is_told(api: ApiDouble) -> None:
+    """What was deleted in an outage is gone after the relist, what came is there, and nothing else is touched for a moment."""
+    made = World()
+    for number in range(60):
+        api.put(service(f"stays-{number}", "10.96.1.1"))
+    made.views.start(await made.views.prepare(watched(endpoint=api.url)))
+    await made.until("stays-59")
+    async with asyncio.timeout(10):
+        while not api.watching(SERVICES):
+            await asyncio.sleep(0.001)
+    made.told.clear()
+    made.sizes.clear()
+    api.lose(service("stays-7"))
+    api.lose(service("db"))
+    api.expire(SERVICES)
+    api.put(service("new", "10.96.1.2"))
+    async with asyncio.timeout(10):
+        while made.view(1).object(Key(1, Kind.SERVICE, "default", "db")) is not None:
+            await asyncio.sleep(0.001)
+    await made.until("new")
+    await made.views.stop()
+    told = {one.name for one in made.told if isinstance(one, Key) and one.kind is Kind.SERVICE}
+    assert told == {"stays-7", "db", "new"}
+    assert min(made.sizes) >= 60
 
 
 async def test_the_age_of_a_view(api: ApiDouble) -> None:

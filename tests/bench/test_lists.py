@@ -1,0 +1,24 @@
+"""Each way of reading a first list reads the same."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from bench.lists import WAYS, read, table
+from bench.processes import Helper
+from svcdns.cluster.sources.options import WatchOptions
+
+
+async def test_every_way_reads_everything() -> None:
+    """Objects and octets are counted; the table has a line for each way."""
+    api = Helper("bench.api", "--services", "60", "--endpoints", "2", "--streams", cpus=sorted(os.sched_getaffinity(0)))
+    try:
+        found = {way: [await read(way, WatchOptions(endpoint=f"http://127.0.0.1:{api.port}"))] for way in WAYS}
+    finally:
+        api.close()
+    assert {way: one["objects"] for way, [one] in found.items()} == dict.fromkeys(WAYS, 170)
+    octets = [one["octets"] for [one] in found.values()]
+    assert min(octets) == pytest.approx(max(octets), rel=0.1)
+    assert [line.split(" |")[0] for line in table(found).splitlines()[2:]] == [f"| {way}" for way in WAYS]
