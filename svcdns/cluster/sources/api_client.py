@@ -63,8 +63,8 @@ class TimeLimits:
     """Seconds: until the head of a cheap request's answer, connecting included; the same for one that is patient; of silence within a
     list; of silence in a watch.
 
-    Servers send a bookmark 60 to 75 s after the last one, so a watch that is silent for longer is dead; a peer whose machine is gone is
-    found sooner, by TCP keep-alive.
+    Servers send a bookmark about a minute after the last one where anything happened at all, so a watch that is silent for longer is dead,
+    or to ask costs next to nothing; a peer whose machine is gone is found sooner, by TCP keep-alive.
     """
 
     head: float = 3.0
@@ -164,7 +164,8 @@ class ApiClient:
             finally:
                 response.release()
         except (aiohttp.ClientError, OSError) as error:
-            code = "<error>"
+            if latency:
+                code = "<error>"
             self._given_up += 1
             await self.close()
             raise UnreachableError(_reason(error)) from error

@@ -1,8 +1,8 @@
 """How old what is known is: for each kind, when the API server last confirmed it.
 
 A complete list confirms a kind, and so does a watch that goes on from the last version seen, with each of its events and bookmarks. A page
-of a list that is not through confirms nothing. A server with nothing to tell sends a bookmark about once a minute, so ages up to 75 s are
-those of a quiet cluster. Only the monotonic clock is used: a wall clock that jumps changes no age.
+of a list that is not through confirms nothing. A server with nothing to tell sends a bookmark about once a minute, or the watch is opened
+anew after 90 s, so ages up to 90 s are those of a quiet cluster. Only the monotonic clock is used: a wall clock that jumps changes no age.
 """
 
 from __future__ import annotations

@@ -193,6 +193,7 @@ async def test_a_silent_watch_is_opened_again(api: ApiDouble, caplog: pytest.Log
     """From where it was, without a list."""
     async with watching(api, caplog, limits=TimeLimits(watch_silence=0.05)) as followed:
         await followed.until(lambda: len(api.asked(SERVICES, watch=True)) > 2)
+        assert "<error>" not in followed.observed.codes, "the watch itself was answered"
         assert len(api.asked(SERVICES, watch=False)) == 2
 
 
