@@ -29,6 +29,8 @@ SCENARIOS: dict[str, Scenario] = {
     "mix": throughput.mix,
     "miss": throughput.miss,
     "external": throughput.external,
+    "forward": throughput.forward,
+    "forward-2k": throughput.forward_2k,
     "tcp": throughput.tcp,
     "latency": latency.latency,
     "change": changing.change,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count
 
 from bench.cluster import NAMESPACES, OUTSIDE, ZONE, Cluster, namespace, outside
 
@@ -66,6 +67,14 @@ def outsiders(count: int, seed: int = 3) -> Questions:
     """A of random outside names."""
     chosen = random.Random(seed)
     return Questions([f"{outside(chosen.randrange(OUTSIDE))} A" for _ in range(count)])
+
+
+_strangers = count(OUTSIDE)
+
+
+def strangers(number: int) -> list[str]:
+    """A of so many outside names that were never asked for before."""
+    return [f"{outside(next(_strangers))} A" for _ in range(number)]
 
 
 def every_outsider() -> Questions:

@@ -16,6 +16,9 @@ LINES = 100_000
 FASTEST = 300_000
 """More questions a second than dnsperf can ask on a core; a miss is asked once, so there must be enough."""
 
+FASTEST_FORWARDED = 60_000
+"""The same where an upstream on the asker's core has to answer."""
+
 CPU = "CPU per answer"
 ALL = ("nsd", "knot", "unbound", "dnsmasq", "coredns")
 
@@ -61,6 +64,28 @@ def miss(run: Run) -> None:
         for server in _servers(run, ALL):
             with run.trying("miss", server.name):
                 _measure(run, server, load, path, 1.0, (row, rate))
+
+
+def forward(run: Run) -> None:
+    """A of outside names that nobody has asked for before, as fast as answered."""
+    _forwarded(run, "forward", 0)
+
+
+def forward_2k(run: Run) -> None:
+    """The same at 2,000 questions a second."""
+    _forwarded(run, "forward-2k", 2_000)
+
+
+def _forwarded(run: Run, scenario: str, rate: int) -> None:
+    rows = [run.row(scenario, CPU, "µs", Target(1, "coredns"))]
+    if not rate:
+        rows.append(run.row(scenario, "answers", "1/s"))
+    load = run.load(rate)
+    count = 2_000 if run.options.smoke else (rate or FASTEST_FORWARDED) * (load.seconds + 1)
+    for _ in run.rounds(scenario):
+        for server in _servers(run, ("unbound", "dnsmasq", "coredns")):
+            with run.trying(scenario, server.name):
+                _measure(run, server, load, run.questions(scenario, questions.strangers(count)), 0.0, rows)
 
 
 def tcp(run: Run) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from svcdns.chain.later import Later
 from svcdns.chain.query import Answer, Query
 from svcdns.wire.reply import Reply
 
@@ -46,9 +47,12 @@ class PluginModule(Protocol):
 
 
 def then(answer: Answer, change: Callable[[Reply], Reply]) -> Answer:
-    """`change` applied to the reply, now if it is there, else when it comes."""
+    """`change` applied to the reply, now if it is there, else when it comes. The answer is nobody else's from then on."""
     if isinstance(answer, Reply):
         return change(answer)
+    if isinstance(answer, Later):
+        answer.then(change)
+        return answer
     return _then(answer, change)
 
 

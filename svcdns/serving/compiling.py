@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import msgspec
 
+from svcdns.chain.later import Later
 from svcdns.chain.query import Client, Query
 from svcdns.chain.routing import DROPPED, Listener, Route
 from svcdns.serving import transfers
@@ -43,6 +44,7 @@ TRUNCATED: Final = TC >> 8
 log = logging.getLogger("svcdns")
 _random: Final = random.Random()
 _tasks: set[asyncio.Task[None]] = set()
+_awaited: set[_Order] = set()
 
 
 class Desk:
@@ -79,6 +81,9 @@ class Desk:
             return
         if isinstance(answer, Reply):
             order.finish(answer)
+        elif isinstance(answer, Later):
+            _awaited.add(order)
+            answer.take(order.arrived, order.broken)
         else:
             _start(order.later(answer))
 
@@ -117,7 +122,7 @@ class Desk:
                 observe(again, reply, size, perf_counter() - started)
 
 
-class _Order(msgspec.Struct, gc=False):
+class _Order(msgspec.Struct, gc=False, eq=False):
     """One question being answered."""
 
     desk: Desk
@@ -130,6 +135,19 @@ class _Order(msgspec.Struct, gc=False):
     changes: int
     outlet: transfers.Outlet | None = None
 
+    def arrived(self, reply: Reply) -> None:
+        """Finishes with a reply that somebody has waited for; whoever brings it is not to suffer from what goes wrong here."""
+        _awaited.discard(self)
+        try:
+            self.finish(reply)
+        except Exception:  # noqa: BLE001 - as in Desk.answer
+            self.failed()
+
+    def broken(self, error: Exception) -> None:
+        """What the chain raised when the reply came."""
+        _awaited.discard(self)
+        self.failed(error)
+
     async def later(self, answer: Awaitable[Reply]) -> None:
         """Waits for the reply and finishes."""
         try:
@@ -139,9 +157,9 @@ class _Order(msgspec.Struct, gc=False):
             return
         self.finish(reply)
 
-    def failed(self) -> None:
-        """Answers SERVFAIL where a chain broke."""
-        log.exception("Recovered from a failure in the chain of %s", self.desk.listener.server)
+    def failed(self, error: Exception | None = None) -> None:
+        """Answers SERVFAIL where a chain broke; `error` is what it raised, if that is not being handled now."""
+        log.error("Recovered from a failure in the chain of %s", self.desk.listener.server, exc_info=error or True)
         self.desk.accounts.panicked()
         self.finish(bare(Rcode.SERVFAIL))
 
@@ -159,7 +177,7 @@ class _Order(msgspec.Struct, gc=False):
                 return
             reply = bare(Rcode.REFUSED)
         if not reply.written:
-            reply = Reply(rcode=reply.rcode, flags=query.reply_flags, written=False)
+            reply = Reply(rcode=reply.rcode, flags=query.reply_flags, extended=reply.extended, written=False)
         limit = MAX_MESSAGE if desk.protocol == "tcp" else udp_limit(request.edns)
         keep = (
             reply.lifetime > NOT_REUSABLE
@@ -254,4 +272,4 @@ def _start(work: Coroutine[Any, Any, None]) -> None:
 
 def in_flight() -> int:
     """Questions of this process that wait for somebody else's answer."""
-    return len(_tasks)
+    return len(_tasks) + len(_awaited)

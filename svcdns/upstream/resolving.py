@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from svcdns.errors import SvcdnsError
-from svcdns.upstream.exchange import MAX_DATAGRAM, Address, Question, judge, random_ident, shown
+from svcdns.upstream.exchange import MAX_DATAGRAM, Address, Judge, Question, random_ident, shown
 from svcdns.wire import names
 from svcdns.wire.codes import RD, Class, Type
 from svcdns.wire.message import Message
@@ -61,7 +61,7 @@ def _addresses(host: str, rtype: int, server: Address) -> list[str]:
 def _ask(question: Question, server: Address) -> Message:
     """The server's reply to a datagram. Raises OSError."""
     ident, deadline = random_ident(), time.monotonic() + TIMEOUT
-    judged = judge(question, ident)
+    judged = Judge(question, ident)
     with socket.socket(socket.AF_INET6 if ":" in server[0] else socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.connect(server)
         sock.send(question.packet(ident))

@@ -1,19 +1,23 @@
-"""One upstream server: its kept TCP connections, whether it is up, and its metrics.
+"""One upstream server: questions to it, whether it is well, and its metrics.
 
-A server that failed is probed until it answers; it is down while more probes than `max_fails` have failed in a row. Source of the
-rules: spec C-forward."""
+A server that failed is probed until it answers (spec C-forward). A question that somebody gave up on is still listened for until it is
+clear whether the server is silent: what is learnt of it holds for those that come after.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
 
-from svcdns.telemetry.clock import Clock
 from svcdns.telemetry.counters import Counters, Family, MetricKind
-from svcdns.upstream.exchange import Address, ExchangeError, Question, TcpConnection, over_udp, shown
+from svcdns.upstream.alarms import Alarms
+from svcdns.upstream.datagrams import Datagram, Datagrams, FloodedError, Take
+from svcdns.upstream.exchange import Address, ExchangeError, Question, shown, timed_out
+from svcdns.upstream.health import SILENCE, Health
+from svcdns.upstream.streams import Connector, Keeping, Streamed, Streams, plain
 from svcdns.wire.codes import RD, Class, Type, rcode_text
 from svcdns.wire.message import Message
 from svcdns.wire.names import ROOT
@@ -43,16 +47,19 @@ KEPT_MISSES: Final = Family(
     "Requests that needed a new connection or socket.",
     ("proxy_name", "to", "proto"),
 )
+FOREIGN: Final = Family(
+    "svcdns_forward_foreign_replies_total", MetricKind.COUNTER, "Replies of an upstream that belong to no question, dropped.", ("to",)
+)
+CIRCUIT_OPEN: Final = Family(
+    "svcdns_forward_circuit_open", MetricKind.GAUGE, "1 while an upstream is left out because it does not answer.", ("to",), alike=True
+)
 
 
 class Manner(msgspec.Struct, frozen=True):
     """How a server is to be treated; times in seconds."""
 
     read_timeout: float = 2.0
-    connect_timeout: float = 2.0
-    expire: float = 10.0
-    max_age: float = 0.0
-    max_idle: int = 0
+    keeping: Keeping = Keeping()
     max_fails: int = 2
     probe_interval: float = 0.5
     probe_name: bytes = ROOT
@@ -61,120 +68,225 @@ class Manner(msgspec.Struct, frozen=True):
     source: str = ""
 
 
-class _Kept(msgspec.Struct):
-    connection: TcpConnection
-    opened: float
-    idle_since: float
+TakeFrom = Callable[["Attempt", Message | ExchangeError], None]
+"""Gets the outcome of an attempt."""
+
+
+class Attempt:
+    """One question to one server. `take` is called once, never within `start`, and not at all after `abandon`."""
+
+    __slots__ = ("_carrier", "_ends", "_judged", "_question", "_server", "_take", "began", "tcp")
+
+    def __init__(self, server: Server, question: Question, take: TakeFrom, timeout: float) -> None:
+        """`timeout` in seconds."""
+        self._server, self._question, self._take = server, question, take
+        self.began = server.clock()
+        self._ends = self.began + timeout
+        self._judged = self.tcp = False
+        self._carrier: Datagram | Streamed | None = None
+
+    @property
+    def server(self) -> Server:
+        """Who is asked."""
+        return self._server
+
+    @property
+    def silent(self) -> bool:
+        """Whether the server has said nothing at all since it was asked."""
+        return self._server.health.silent(self.began)
+
+    def start(self, *, tcp: bool) -> None:
+        """Sends the question."""
+        self.tcp = tcp
+        try:
+            self._carrier = self._server.carry(self._question, self._came, tcp=tcp)
+        except ExchangeError as error:
+            asyncio.get_running_loop().call_soon(self._came, error)
+            return
+        judged = self.began + SILENCE
+        if judged < self._ends:
+            self._server.alarms.at(judged, self._judge)
+        else:
+            self._server.alarms.at(self._ends, self._expire)
+
+    def abandon(self) -> None:
+        """Nobody waits for the reply any longer; what it says of the server is still of interest for a while."""
+        self._take = _nobody
+        if self._judged:
+            self._drop()
+
+    def _came(self, outcome: Message | ExchangeError) -> None:
+        self._carrier = None
+        if isinstance(outcome, FloodedError):
+            self.start(tcp=True)
+            return
+        if isinstance(outcome, ExchangeError):
+            self._blame(outcome)
+        else:
+            self._server.answered(self.began, outcome.flags & 15)
+        take, self._take = self._take, _nobody
+        take(self, outcome)
+
+    def _judge(self) -> None:
+        if self._carrier is None:
+            return
+        if self._take is _nobody:
+            self._expire()
+            return
+        self._judged = True
+        if self.silent:
+            self._server.failed()
+        self._server.alarms.at(self._ends, self._expire)
+
+    def _expire(self) -> None:
+        if self._carrier is not None:
+            self._drop()
+            self._came(timed_out(self._server.address))
+
+    def _blame(self, error: ExchangeError) -> None:
+        if error.ours:
+            return
+        if error.silent and (self._judged or not self.silent):
+            self._server.probe()
+        else:
+            self._server.failed()
+
+    def _drop(self) -> None:
+        carrier, self._carrier = self._carrier, None
+        if carrier is not None:
+            self._server.drop(carrier, expired=self._take is not _nobody)
+
+
+def _nobody(_attempt: Attempt, _outcome: Message | ExchangeError) -> None:
+    pass
 
 
 class Server:
     """A server by its address."""
 
-    def __init__(self, address: Address, manner: Manner, counters: Counters, clock: Clock, proxy_name: str = "forward") -> None:
-        """`proxy_name` labels the metrics."""
-        self.address, self.manner = address, manner
-        self._counters, self._clock, self._labels = counters, clock, (proxy_name, shown(address))
-        self._fails = 0
-        self._probing: asyncio.Task[None] | None = None
-        self._idle: deque[_Kept] = deque()
+    def __init__(
+        self,
+        address: Address,
+        manner: Manner,
+        counters: Counters,
+        alarms: Alarms,
+        proxy_name: str = "forward",
+        connector: Connector | None = None,
+    ) -> None:
+        """`proxy_name` labels the metrics; `connector` opens connections other than plain ones."""
+        self.address, self.manner, self.alarms, self.clock = address, manner, alarms, alarms.clock
+        self._counters, self._labels = counters, (proxy_name, shown(address))
+        self.health = Health(manner.max_fails, checked=manner.probe_interval > 0)
+        foreign = counters.cell(FOREIGN, self._labels[1])
+        self._datagrams = Datagrams(address, manner.source, lambda: counters.add(foreign))
+        self._streams = Streams(
+            address, manner.keeping, self.clock, connector or plain(address, manner.source), lambda: counters.add(foreign)
+        )
+        self._stopped = False
+        self._runs = self._checks = 0
+        """Runs of health checks so far, and the number of the one under way, 0 for none."""
         self._cells: dict[int, int] = {}
+        self._sockets = counters.cell(KEPT_MISSES, *self._labels, "udp")
+        self._circuit = counters.cell(CIRCUIT_OPEN, self._labels[1])
         counters.cell(PROBE_FAILURES, *self._labels)
 
-    @property
-    def down(self) -> bool:
-        """Whether more probes in a row have failed than are allowed."""
-        return 0 < self.manner.max_fails < self._fails
+    def ask(self, question: Question, take: TakeFrom, *, tcp: bool, timeout: float = 0.0) -> Attempt:
+        """Asks; the reply, or why there is none, comes to `take` within `timeout` seconds, the manner's if 0."""
+        attempt = Attempt(self, question, take, timeout or self.manner.read_timeout)
+        attempt.start(tcp=tcp)
+        return attempt
 
-    async def ask(self, question: Question, *, tcp: bool) -> Message:
-        """The server's reply. Raises ExchangeError."""
-        began = self._clock()
-        message = await (self._over_tcp(question) if tcp else self._over_udp(question))
-        rcode = message.flags & 15
+    async def answer(self, question: Question, *, tcp: bool) -> Message:
+        """The same for who is a coroutine. Raises ExchangeError."""
+        done: asyncio.Future[Message | ExchangeError] = asyncio.get_running_loop().create_future()
+        attempt = self.ask(question, lambda _, outcome: done.set_result(outcome), tcp=tcp)
+        try:
+            outcome = await done
+        finally:
+            attempt.abandon()
+        if isinstance(outcome, ExchangeError):
+            raise outcome
+        return outcome
+
+    def carry(self, question: Question, take: Take, *, tcp: bool) -> Datagram | Streamed:
+        """Puts a question on its way. Raises ExchangeError."""
+        if not tcp:
+            self._counters.add(self._sockets)
+            return self._datagrams.ask(question, take)
+        asked, kept = self._streams.ask(question, take)
+        self._counters.count(KEPT_HITS if kept else KEPT_MISSES, *self._labels, "tcp")
+        return asked
+
+    def drop(self, carrier: Datagram | Streamed, *, expired: bool) -> None:
+        """Waits for this reply no longer; `expired` is whether its time is over."""
+        if isinstance(carrier, Datagram):
+            self._datagrams.drop(carrier)
+        else:
+            self._streams.drop(carrier, expired=expired)
+
+    def answered(self, began: float, rcode: int) -> None:
+        """A reply has come to a question that was sent at `began`."""
+        seconds = self.clock() - began
+        self.health.answered_within(seconds)
+        self._heard()
         cell = self._cells.get(rcode)
         if cell is None:
             cell = self._cells[rcode] = self._counters.cell(REQUEST_DURATION, *self._labels, rcode_text(rcode))
-        self._counters.observe(REQUEST_DURATION, cell, self._clock() - began)
-        return message
+        self._counters.observe(REQUEST_DURATION, cell, seconds)
 
     def failed(self) -> None:
-        """A question came to nothing: probe until the server answers again."""
-        if self.manner.max_fails > 0 and self.manner.probe_interval > 0 and (self._probing is None or self._probing.done()):
-            self._probing = asyncio.ensure_future(self._probe())
+        """A question has come to nothing: probe until the server answers again."""
+        self.health.failed()
+        if self.health.open:
+            self._counters.set(self._circuit, 1.0)
+        self.probe()
+
+    def probe(self) -> None:
+        """Checks the server until it answers, unless that goes on already."""
+        manner = self.manner
+        if manner.max_fails > 0 and manner.probe_interval > 0 and not self._checks and not self._stopped:
+            self._runs += 1
+            self._checks = self._runs
+            self._check(self._checks)
 
     def stop(self) -> None:
-        """Ends probes and kept connections."""
-        if self._probing is not None:
-            self._probing.cancel()
-        while self._idle:
-            self._idle.popleft().connection.close()
+        """Ends checks, and what is kept open, as soon as nothing is under way."""
+        self._stopped, self._checks = True, 0
+        self._datagrams.stop()
+        self._streams.stop()
+        self._counters.set(self._circuit, 0.0)
 
-    async def _over_udp(self, question: Question) -> Message:
-        self._counters.count(KEPT_MISSES, *self._labels, "udp")
-        return await over_udp(question, self.address, self.manner.read_timeout, self.manner.source)
+    def _heard(self) -> None:
+        if self.health.heard_of(self.clock()):
+            self._checks = 0
+            self._counters.set(self._circuit, 0.0)
 
-    async def _over_tcp(self, question: Question) -> Message:
-        manner = self.manner
-        while (kept := self._take_idle()) is not None:
-            self._counters.count(KEPT_HITS, *self._labels, "tcp")
-            try:
-                message = await kept.connection.ask(question, manner.read_timeout)
-            except ExchangeError as error:
-                if "connection ended" in str(error):  # the server closed it meanwhile: not a failure of the server
-                    continue
-                raise
-            self._keep(kept)
-            return message
-        self._counters.count(KEPT_MISSES, *self._labels, "tcp")
-        connection = await TcpConnection.connect(self.address, manner.connect_timeout, manner.source)
-        message = await connection.ask(question, manner.read_timeout)
-        now = self._clock()
-        self._keep(_Kept(connection, now, now))
-        return message
-
-    def _take_idle(self) -> _Kept | None:
-        now, manner = self._clock(), self.manner
-        while self._idle:
-            kept = self._idle.popleft()
-            old = manner.max_age > 0 and now - kept.opened > manner.max_age
-            if not (kept.connection.closed or old or now - kept.idle_since > manner.expire):
-                return kept
-            kept.connection.close()
-        return None
-
-    def _keep(self, kept: _Kept) -> None:
-        limit = self.manner.max_idle
-        if self.manner.expire <= 0 or (limit and len(self._idle) >= limit):
-            kept.connection.close()
+    def _check(self, run: int) -> None:
+        """One health check now, and the next one after the interval, until somebody says that the run is over."""
+        if run != self._checks:
             return
-        kept.idle_since = self._clock()
-        self._idle.append(kept)
-        asyncio.get_running_loop().call_later(self.manner.expire + 0.1, self._close_expired)
-
-    def _close_expired(self) -> None:
-        now = self._clock()
-        while self._idle and now - self._idle[0].idle_since > self.manner.expire:
-            self._idle.popleft().connection.close()
-
-    async def _probe(self) -> None:
-        manner = self.manner
+        manner, now = self.manner, self.clock()
         question = Question(manner.probe_name, Type.NS, Class.IN, RD if manner.probe_recursion else 0)
-        while True:
-            try:
-                await self._probe_once(question)
-            except ExchangeError:
-                self._fails += 1
-                self._counters.count(PROBE_FAILURES, *self._labels)
-            else:
-                self._fails = 0
-                return
-            await asyncio.sleep(manner.probe_interval)
+        self.alarms.at(now + manner.probe_interval, lambda: self._check(run))
+        over = False
 
-    async def _probe_once(self, question: Question) -> None:
-        if not self.manner.probe_tcp:
-            await over_udp(question, self.address, PROBE_TIMEOUT, self.manner.source)
-            return
-        connection = await TcpConnection.connect(self.address, PROBE_TIMEOUT, self.manner.source)
+        def came(outcome: Message | ExchangeError) -> None:
+            nonlocal over
+            over = True
+            if not isinstance(outcome, ExchangeError):
+                self._heard()
+            elif run == self._checks:
+                self.health.fails += 1
+                self._counters.count(PROBE_FAILURES, *self._labels)
+
+        def expire() -> None:
+            if not over:
+                self.drop(carrier, expired=True)
+                came(timed_out(self.address))
+
         try:
-            await connection.ask(question, PROBE_TIMEOUT)
-        finally:
-            connection.close()
+            carrier = self._streams.ask(question, came)[0] if manner.probe_tcp else self._datagrams.ask(question, came)
+        except ExchangeError as error:
+            came(error)
+            return
+        self.alarms.at(now + PROBE_TIMEOUT, expire)

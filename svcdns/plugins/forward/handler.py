@@ -1,48 +1,36 @@
 """The `forward` plugin: asks other servers (spec C-forward).
 
-A question that an upstream fails to answer goes to the next one, until 5 s are over. Questions that are alike share one flight. What
-comes back is passed on with its flags, records and OPT as they are; it is never put into the answer table from here, that is the cache's
-business.
+Questions that are alike share one flight. What comes back is passed on with its flags, records and OPT as they are; it is never put into
+the answer table from here, that is the cache's business. A flight goes on when its clients are gone, so that the cache gets its reply.
 """
 
 from __future__ import annotations
 
-import asyncio
-import random
-from collections.abc import Callable, Sequence
+from collections import Counter
 from functools import partial
 from typing import Final
 
 from svcdns.chain.environment import Environment
 from svcdns.chain.handler import Following
+from svcdns.chain.later import Later
 from svcdns.chain.query import Answer, Query
+from svcdns.plugins.forward.flight import Flight, Team
+from svcdns.plugins.forward.metrics import Cells
 from svcdns.plugins.forward.options import Named, Options, Rule, unpacked
-from svcdns.telemetry.counters import Family, MetricKind
-from svcdns.upstream.exchange import Address, ExchangeError, Question
+from svcdns.upstream.alarms import Alarms
+from svcdns.upstream.exchange import Address, Question
 from svcdns.upstream.server import Manner, Server
+from svcdns.upstream.streams import Keeping
 from svcdns.wire import names
-from svcdns.wire.codes import AA, AD, CD, RA, RD, TC, Rcode
-from svcdns.wire.message import Message
+from svcdns.wire.codes import AD, CD, RD, Rcode
 from svcdns.wire.reply import Reply, bare
 
-BUDGET: Final = 5.0
-"""Seconds after which no further attempt is begun."""
-NO_HEALTHY: Final = "no healthy proxies"
 MAX_IN_FLIGHT: Final = 4096
 """Flights of one `forward` line at once, whatever `max_concurrent` says: memory is bounded."""
 MAX_WAITERS: Final = 1024
-"""Clients that wait for one flight."""
-
-BROKEN: Final = Family(
-    "coredns_forward_healthcheck_broken_total",
-    MetricKind.COUNTER,
-    "Questions that found all upstreams down and were sent to one at random.",
-)
-REJECTED: Final = Family(
-    "coredns_forward_max_concurrent_rejects_total", MetricKind.COUNTER, "Questions that were refused because too many were in flight."
-)
-
-_PASSED_ON: Final = AA | TC | RD | RA | AD | CD
+"""Questions that wait for one flight."""
+MAX_OF_CLIENT: Final = 2048
+"""Questions of one client address that wait: half of all flights are left to others."""
 
 
 class Forward:
@@ -77,38 +65,25 @@ class Forward:
         return answer if isinstance(answer, Reply) else await answer
 
 
-class _Flight:
-    """A question on its way, and how many wait for it."""
-
-    __slots__ = ("task", "waiters")
-
-    def __init__(self, task: asyncio.Task[Reply]) -> None:
-        self.task, self.waiters = task, 1
-
-
 class _Line:
     """One `forward` line at work."""
 
     def __init__(self, rule: Rule, environment: Environment) -> None:
-        self._rule, self._clock = rule, environment.clock
-        self._counters = environment.counters
+        self._rule, self._environment = rule, environment
         self._zone = names.from_text(rule.zone).lower()
         self._excepted = tuple(names.from_text(zone).lower() for zone in rule.excepted)
-        self._servers = self._make_servers(environment)
-        self._order = _policy(rule.policy)
-        attempts = rule.max_connect_attempts
-        self._attempts = 2 * len(self._servers) if attempts < 0 else attempts
-        self._flights: dict[tuple[object, ...], _Flight] = {}
+        self._cells = Cells(environment.counters)
+        self._alarms: Alarms = environment.kept(("forward", "alarms"), partial(Alarms, environment.clock))
+        self._team = self._make_team()
+        self._flights: dict[object, Flight] = {}
         self._waiting = 0
-        self._broken, self._rejected = self._counters.cell(BROKEN), self._counters.cell(REJECTED)
+        self._clients: Counter[str] = Counter()
 
-    def _make_servers(self, environment: Environment) -> list[Server]:
-        rule = self._rule
+    def _make_team(self) -> Team:
+        rule, environment = self._rule, self._environment
         manner = Manner(
             read_timeout=rule.read_timeout,
-            expire=rule.expire,
-            max_age=rule.max_age,
-            max_idle=rule.max_idle_conns,
+            keeping=Keeping(expire=rule.expire, max_age=rule.max_age, max_idle=rule.max_idle_conns),
             max_fails=rule.max_fails,
             probe_interval=rule.health_check,
             probe_name=names.from_text(rule.health_domain),
@@ -125,9 +100,10 @@ class _Line:
                 addresses.append(upstream)
 
         def make(address: Address) -> Server:
-            return Server(address, manner, environment.counters, environment.clock)
+            return Server(address, manner, environment.counters, self._alarms)
 
-        return [environment.kept(("forward", address, manner), partial(make, address)) for address in dict.fromkeys(addresses)]
+        servers = [environment.kept(("forward", address, manner), partial(make, address)) for address in dict.fromkeys(addresses)]
+        return Team(rule, servers, self._cells, self._alarms)
 
     def takes(self, key: bytes) -> bool:
         """Whether the name is to be forwarded by this line."""
@@ -147,101 +123,44 @@ class _Line:
 
     def answer(self, query: Query) -> Answer:
         """The upstreams' answer, when it comes."""
-        limit = self._rule.max_concurrent
+        limit, client = self._rule.max_concurrent, query.client.address
         if limit and self._waiting >= limit:
-            self._counters.add(self._rejected)
-            return bare(Rcode.REFUSED, f"concurrent queries exceeded maximum {limit}")
+            return self._refused("concurrent queries", limit)
+        if self._clients[client] >= MAX_OF_CLIENT:
+            return self._refused("concurrent queries of one client", MAX_OF_CLIENT)
         tcp = self._rule.force_tcp or (query.client.protocol == "tcp" and not self._rule.prefer_udp)
-        question = Question(query.name, query.rtype, query.rclass, query.flags & (RD | AD | CD), query.edns)
-        key = (query.key, query.rtype, query.rclass, question.flags, query.edns, tcp)
+        flags = query.flags & (RD | AD | CD)
+        key = (query.key, query.rtype, query.rclass, flags, query.edns, tcp)
         flight = self._flights.get(key)
         if flight is None:
             if len(self._flights) >= MAX_IN_FLIGHT:
-                self._counters.add(self._rejected)
-                return bare(Rcode.REFUSED, f"concurrent queries exceeded maximum {MAX_IN_FLIGHT}")
-            flight = self._flights[key] = _Flight(asyncio.ensure_future(self._fly(question, tcp=tcp)))
-            flight.task.add_done_callback(lambda _: self._flights.pop(key, None))
-        elif flight.waiters >= MAX_WAITERS:
-            self._counters.add(self._rejected)
-            return bare(Rcode.REFUSED, f"concurrent queries for one name exceeded maximum {MAX_WAITERS}")
-        else:
-            flight.waiters += 1
-        return self._await(flight)
-
-    def _await(self, flight: _Flight) -> Answer:
-        """The flight's reply for one client, who counts from now on: a burst is limited before any of it is under way."""
+                return self._refused("concurrent queries", MAX_IN_FLIGHT)
+            question = Question(query.name, query.rtype, query.rclass, flags, query.edns)
+            flight = self._flights[key] = Flight(self._team, question, key, self._landed, tcp=tcp)
+            flight.start()
+            if flight.reply is not None:
+                return flight.reply
+        elif len(flight.waiters) >= MAX_WAITERS:
+            return self._refused("concurrent queries for one name", MAX_WAITERS)
+        later = Later()
+        flight.waiters.append((client, later))
+        self._clients[client] += 1
         self._waiting += 1
+        return later
 
-        def ended(_: object) -> None:
-            self._waiting -= 1
-            flight.waiters -= 1
+    def _refused(self, what: str, limit: int) -> Reply:
+        self._cells.rejected()
+        return bare(Rcode.REFUSED, f"{what} exceeded maximum {limit}")
 
-        outcome = asyncio.shield(flight.task)
-        outcome.add_done_callback(ended)
-        return outcome
-
-    async def _fly(self, question: Question, *, tcp: bool) -> Reply:
-        servers = self._order(self._servers)
-        deadline = self._clock() + BUDGET
-        attempts = at = skipped = refusals = 0
-        failure = NO_HEALTHY
-        while self._clock() < deadline and (not self._attempts or attempts < self._attempts):
-            if at >= len(servers):
-                at = skipped = 0
-            server = servers[at]
-            at += 1
-            if server.down:
-                skipped += 1
-                if skipped < len(servers):
-                    continue
-                self._counters.add(self._broken)
-                if self._rule.failfast:
-                    break
-                server = random.choice(servers)
-            try:
-                message = await self._ask(server, question, tcp=tcp)
-            except ExchangeError as error:
-                failure = str(error)
-                attempts += 1
-                server.failed()
-                continue
-            failure = NO_HEALTHY
-            if message.flags & 15 in self._rule.failover:
-                refusals += 1
-                if refusals < len(servers):
-                    continue
-            return _reply(message)
-        return bare(Rcode.SERVFAIL, failure)
-
-    async def _ask(self, server: Server, question: Question, *, tcp: bool) -> Message:
-        message = await server.ask(question, tcp=tcp)
-        if message.flags & TC and not tcp and self._rule.prefer_udp:
-            return await server.ask(question, tcp=True)
-        return message
-
-
-def _reply(message: Message) -> Reply:
-    return Reply(
-        rcode=message.flags & 15,
-        flags=message.flags & _PASSED_ON,
-        answer=message.answer,
-        authority=message.authority,
-        additional=message.additional,
-        edns=message.edns,
-    )
-
-
-def _policy(name: str) -> Callable[[Sequence[Server]], list[Server]]:
-    """The order in which the servers are tried for one question."""
-    turn = 0
-
-    def round_robin(servers: Sequence[Server]) -> list[Server]:
-        nonlocal turn
-        turn = (turn + 1) % len(servers)
-        return [*servers[turn:], *servers[:turn]]
-
-    def shuffled(servers: Sequence[Server]) -> list[Server]:
-        return random.sample(servers, len(servers))
-
-    policies: dict[str, Callable[[Sequence[Server]], list[Server]]] = {"random": shuffled, "round_robin": round_robin, "sequential": list}
-    return policies[name]
+    def _landed(self, flight: Flight) -> None:
+        del self._flights[flight.key]
+        reply, clients = flight.reply, self._clients
+        assert reply is not None
+        self._waiting -= len(flight.waiters)
+        for client, later in flight.waiters:
+            left = clients[client] - 1
+            if left:
+                clients[client] = left
+            else:
+                del clients[client]
+            later.set(reply)

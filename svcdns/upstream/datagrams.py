@@ -1,0 +1,162 @@
+"""Questions to one server over UDP: each has a socket of its own, and all sockets hang on one descriptor of the event loop.
+
+The socket is connected, so the kernel picks the port, at random over its whole ephemeral range and from its own generator (Linux
+`udp_lib_get_port`), drops what comes from another address or port, and reports a closed port at once. A socket lives for one question:
+a port that somebody has found out is of no use for the next one. What does not belong to the question is dropped and counted; after
+FLOOD of such datagrams the port counts as found out, and the wait must go on elsewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import select
+import socket
+from collections.abc import Callable
+from typing import Final
+
+from svcdns.upstream.exchange import MAX_DATAGRAM, Address, ExchangeError, Judge, Question, failure, random_ident, shown, timed_out
+from svcdns.wire.message import Message
+
+FLOOD: Final = 64
+"""Datagrams of strangers that one wait takes: a guess at the id is right once in 1024 times until then."""
+AT_ONCE: Final = 64
+"""Sockets that are read before others of the event loop have their turn."""
+_EPOLL: Final = hasattr(select, "epoll")
+_READABLE: Final = 1
+_FLAGS: Final = socket.SOCK_DGRAM | getattr(socket, "SOCK_NONBLOCK", 0)
+_buffer: Final = bytearray(MAX_DATAGRAM)
+_view: Final = memoryview(_buffer)
+
+Take = Callable[[Message | ExchangeError], None]
+"""Gets the reply, or why there is none; once."""
+
+
+class FloodedError(ExchangeError):
+    """Strangers have found out the port."""
+
+
+class Datagram:
+    """One question under way."""
+
+    __slots__ = ("foreign", "judge", "sock", "take")
+
+    def __init__(self, sock: socket.socket, judge: Judge, take: Take) -> None:
+        self.sock, self.judge, self.take, self.foreign = sock, judge, take, 0
+
+
+class Datagrams:
+    """What is under way to one server."""
+
+    def __init__(self, server: Address, source: str = "", foreign: Callable[[], None] = lambda: None) -> None:
+        """`source` is the local address, "" for the kernel's choice; `foreign` is called for each datagram of a stranger."""
+        self._server, self._source, self._foreign = server, source, foreign
+        self._family = socket.AF_INET6 if ":" in server[0] else socket.AF_INET
+        self._open: dict[int, Datagram] = {}
+        self._epoll: select.epoll | None = None
+        self._stopped = False
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def ask(self, question: Question, take: Take) -> Datagram:
+        """Sends a question; `take` is never called within. Raises ExchangeError."""
+        sock = None
+        ident = random_ident()
+        try:
+            sock = socket.socket(self._family, _FLAGS)
+            if not _EPOLL:
+                sock.setblocking(False)
+            if self._source:
+                sock.bind((self._source, 0))
+            sock.connect(self._server)
+            sock.send(question.packet(ident))
+            asked = Datagram(sock, Judge(question, ident), take)
+            self._open[sock.fileno()] = asked
+            self._watch(sock)
+        except OSError as error:
+            if sock is not None:
+                self._open.pop(sock.fileno(), None)
+                sock.close()
+            raise failure(self._server, error) from error
+        return asked
+
+    def drop(self, asked: Datagram) -> None:
+        """Waits for this one no longer."""
+        fd = asked.sock.fileno()
+        if fd >= 0:
+            self._open.pop(fd, None)
+            if self._epoll is None:
+                asyncio.get_running_loop().remove_reader(fd)
+            asked.sock.close()  # which takes it out of epoll
+            if self._stopped:
+                self.stop()
+
+    def stop(self) -> None:
+        """Lets go of the event loop as soon as nothing is under way."""
+        self._stopped = True
+        if self._epoll is not None and not self._open:
+            asyncio.get_running_loop().remove_reader(self._epoll)
+            self._epoll.close()
+            self._epoll = None
+
+    def _watch(self, sock: socket.socket) -> None:
+        if not _EPOLL:
+            asyncio.get_running_loop().add_reader(sock, self._readable, sock.fileno())
+            return
+        if self._epoll is None:
+            self._epoll = select.epoll()
+            asyncio.get_running_loop().add_reader(self._epoll, self._drain)
+        self._epoll.register(sock.fileno(), _READABLE)
+
+    def _drain(self) -> None:
+        ready = [] if self._epoll is None else self._epoll.poll(0, AT_ONCE)
+        for fd, _ in ready:
+            self._readable(fd)
+
+    def _readable(self, fd: int) -> None:
+        """Reads one datagram: others that wait have to wait for their turn."""
+        asked = self._open.get(fd)
+        if asked is None:
+            return
+        outcome: Message | ExchangeError | None
+        try:
+            size = asked.sock.recv_into(_buffer)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            outcome = failure(self._server, error)
+        else:
+            outcome = asked.judge(bytes(_view[:size]))
+            if outcome is None:
+                outcome = self._stranger(asked)
+        if outcome is not None:
+            self.drop(asked)
+            asked.take(outcome)
+
+    def _stranger(self, asked: Datagram) -> FloodedError | None:
+        self._foreign()
+        asked.foreign += 1
+        return FloodedError(f"{shown(self._server)}: too many replies of strangers") if asked.foreign >= FLOOD else None
+
+
+async def over_udp(question: Question, server: Address, timeout: float, source: str = "") -> Message:
+    """One server's reply to one question, within `timeout` seconds. Raises ExchangeError."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[Message | ExchangeError] = loop.create_future()
+    datagrams = Datagrams(server, source)
+
+    def take(outcome: Message | ExchangeError) -> None:
+        if not done.done():
+            done.set_result(outcome)
+
+    asked = datagrams.ask(question, take)
+    timer = loop.call_later(timeout, take, timed_out(server))
+    try:
+        outcome = await done
+    finally:
+        timer.cancel()
+        datagrams.drop(asked)
+        datagrams.stop()
+    if isinstance(outcome, ExchangeError):
+        raise outcome
+    return outcome
