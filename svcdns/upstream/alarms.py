@@ -34,7 +34,7 @@ class Alarms:
         if calls is None:
             self._slots[slot] = [call]
             if self._timer is None:
-                self._timer = asyncio.get_running_loop().call_later(TICK, self._look)
+                self._timer = asyncio.get_running_loop().call_later(TICK, self.look)
         else:
             calls.append(call)
 
@@ -45,9 +45,15 @@ class Alarms:
             self._timer.cancel()
             self._timer = None
 
-    def _look(self) -> None:
-        now = int(self.clock() / TICK)
+    def look(self) -> None:
+        """Calls whatever is due."""
+        now, loop = int(self.clock() / TICK), asyncio.get_running_loop()
+        if self._timer is not None:
+            self._timer.cancel()
         for slot in sorted(slot for slot in self._slots if slot <= now):
             for call in self._slots.pop(slot, ()):
-                call()
-        self._timer = asyncio.get_running_loop().call_later(TICK, self._look) if self._slots else None
+                try:
+                    call()
+                except Exception as error:  # noqa: BLE001 - what one question runs into is no matter of the others
+                    loop.call_exception_handler({"message": "an alarm has failed", "exception": error})
+        self._timer = loop.call_later(TICK, self.look) if self._slots else None

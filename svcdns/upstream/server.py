@@ -249,12 +249,17 @@ class Server:
             self._checks = self._runs
             self._check(self._checks)
 
+    def rest(self) -> None:
+        """Nobody is going to ask for a while: ends checks. It may be asked again."""
+        self._checks = 0
+        self._counters.set(self._circuit, 0.0)
+
     def stop(self) -> None:
         """Ends checks, and what is kept open, as soon as nothing is under way."""
-        self._stopped, self._checks = True, 0
+        self._stopped = True
+        self.rest()
         self._datagrams.stop()
         self._streams.stop()
-        self._counters.set(self._circuit, 0.0)
 
     def _heard(self) -> None:
         if self.health.heard_of(self.clock()):

@@ -1,10 +1,15 @@
-"""A DNS server on loopback that answers as a test tells it: over UDP and TCP on one port, inside the test's event loop."""
+"""A DNS server on loopback that answers as a test tells it: over UDP and TCP on one port, inside the test's event loop.
+
+It lies in every way: a packet may be any bytes, several may answer one question, `Elsewhere` ones come from another port, `Held` ones wait
+for `release`.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import socket
 from collections.abc import Callable
+from functools import partial
 from typing import Self
 
 import dns.flags
@@ -36,6 +41,29 @@ def silence(_query: dns.message.Message, _transport: str) -> None:
     """No reply at all."""
 
 
+class Elsewhere(bytes):
+    """A packet that leaves from another port than the question went to; over UDP alone."""
+
+
+class Held(bytes):
+    """A packet that waits for `release`."""
+
+
+def held(respond: Respond) -> Respond:
+    """The same replies, held."""
+
+    def responding(query: dns.message.Message, transport: str) -> list[bytes]:
+        found = respond(query, transport)
+        return [Held(packet) for packet in ([] if found is None else [found] if isinstance(found, bytes) else found)]
+
+    return responding
+
+
+def only(transport: str, respond: Respond) -> Respond:
+    """Answers over one transport, and says nothing over the other."""
+    return lambda query, by: respond(query, by) if by == transport else None
+
+
 class ScriptedUpstream:
     """`respond` may be changed at any time; `asked` has what came, with its transport."""
 
@@ -47,6 +75,8 @@ class ScriptedUpstream:
         self.port = 0
         self._arrived: asyncio.Queue[Message] = asyncio.Queue()
         self._writers: set[asyncio.StreamWriter] = set()
+        self._held: list[Callable[[], object]] = []
+        self._elsewhere = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 
     async def __aenter__(self) -> Self:
         """Binds one port for both transports."""
@@ -75,6 +105,7 @@ class ScriptedUpstream:
         if self._udp.fileno() >= 0:
             asyncio.get_running_loop().remove_reader(self._udp)
             self._udp.close()
+        self._elsewhere.close()
         self._tcp.close()
         self.hang_up()
 
@@ -82,6 +113,17 @@ class ScriptedUpstream:
         """Ends the connections that are open."""
         for writer in self._writers:
             writer.close()
+
+    @property
+    def holds(self) -> int:
+        """Packets that are held."""
+        return len(self._held)
+
+    def release(self, *, backwards: bool = False) -> None:
+        """Sends what is held."""
+        sending, self._held = self._held, []
+        for send in reversed(sending) if backwards else sending:
+            send()
 
     async def question(self) -> Message:
         """The next question that comes."""
@@ -102,7 +144,14 @@ class ScriptedUpstream:
     def _datagram(self) -> None:
         packet, client = self._udp.recvfrom(65535)
         for reply in self._answers(packet, "udp"):
-            self._udp.sendto(reply, client)
+            sock = self._elsewhere if isinstance(reply, Elsewhere) else self._udp
+            self._send(reply, partial(sock.sendto, reply, client))
+
+    def _send(self, reply: bytes, send: Callable[[], object]) -> None:
+        if isinstance(reply, Held):
+            self._held.append(send)
+        else:
+            send()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -111,7 +160,7 @@ class ScriptedUpstream:
             while True:
                 size = int.from_bytes(await reader.readexactly(2), "big")
                 for reply in self._answers(await reader.readexactly(size), "tcp"):
-                    writer.write(len(reply).to_bytes(2, "big") + reply)
+                    self._send(reply, partial(writer.write, len(reply).to_bytes(2, "big") + reply))
         except (asyncio.IncompleteReadError, OSError):
             pass
         finally:

@@ -1,84 +1,112 @@
-"""One question to one server."""
+"""Which reply counts."""
 
 from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterator
+from itertools import pairwise
 
 import dns.message
 import pytest
 
-from svcdns.upstream.exchange import ExchangeError, Question, TcpConnection, over_udp, shown
+from svcdns.upstream.exchange import Judge, Question, random_ident, shown
 from svcdns.wire import names
 from svcdns.wire.codes import RD, TC
-from tests.support.scripted_upstream import ScriptedUpstream, answer, silence
+from tests.support.scripted_upstream import answer
+from tests.support.statistics import chi_square_bound, chi_square_of
 
-QUESTION = Question(names.from_text("a.example.org."), 1, 1, RD)
-A = answer("a.example.org. 60 IN A 192.0.2.1")
-
-
-async def test_over_udp() -> None:
-    """The reply that belongs to the question."""
-    async with ScriptedUpstream(A) as upstream:
-        message = await over_udp(QUESTION, ("127.0.0.1", upstream.port), 5)
-        assert len(message.answer) == 1
+NAME = "a.example.org."
+QUESTION = Question(names.from_text(NAME), 1, 1, RD)
+IDENT = 0x1234
+A = answer(f"{NAME} 60 IN A 192.0.2.1")
 
 
-async def test_silence_is_a_time_out() -> None:
-    """After the time given."""
-    async with ScriptedUpstream(silence) as upstream:
-        with pytest.raises(ExchangeError, match="i/o timeout"):
-            await over_udp(QUESTION, ("127.0.0.1", upstream.port), 0.02)
+def true(name: str = NAME, rtype: str = "A", ident: int = IDENT, rclass: str = "IN") -> bytes:
+    """A reply to a question like ours."""
+    query = dns.message.make_query(name, rtype, rdclass=rclass, id=ident)
+    packet = A(query, "udp")
+    assert isinstance(packet, bytes)
+    return packet
 
 
-async def test_a_closed_port_is_noticed_at_once() -> None:
-    """By the kernel's word, not by a time-out."""
-    async with ScriptedUpstream() as upstream:
-        upstream.close()
-        with pytest.raises(ExchangeError, match="connection refused"):
-            await over_udp(QUESTION, ("127.0.0.1", upstream.port), 60)
-        with pytest.raises(ExchangeError, match="connect"):
-            await TcpConnection.connect(("127.0.0.1", upstream.port), 60)
+@pytest.mark.parametrize(
+    ("packet", "counts"),
+    [
+        pytest.param(true(), True, id="the reply"),
+        pytest.param(true("A.eXample.ORG."), True, id="other case of letters"),
+        pytest.param(true(ident=IDENT ^ 1), False, id="id"),
+        pytest.param(true("b.example.org."), False, id="name"),
+        pytest.param(true("a.example.org.x."), False, id="longer name"),
+        pytest.param(true("a.example."), False, id="shorter name"),
+        pytest.param(true(rtype="AAAA"), False, id="type"),
+        pytest.param(true(rtype="HTTPS"), False, id="type that is A with a bit for lower case"),
+        pytest.param(true(rclass="CH"), False, id="class"),
+        pytest.param(QUESTION.packet(IDENT), False, id="the question itself"),
+        pytest.param(true()[:4] + b"\0\0" + true()[6:], False, id="no question"),
+        pytest.param(true()[:4] + b"\0\2" + true()[6:], False, id="two questions"),
+        pytest.param(true()[:12], False, id="header alone"),
+        pytest.param(b"", False, id="empty"),
+        pytest.param(b"\x12", False, id="one octet"),
+    ],
+)
+def test_which_reply_counts(packet: bytes, counts: bool) -> None:
+    """Id, name, type and class; a reply with one question."""
+    judge = Judge(QUESTION, IDENT)
+    assert judge.admits(packet) is counts
+    assert (judge(packet) is not None) is counts
 
 
-async def test_a_reply_that_is_cut_off_counts_as_truncated() -> None:
+@pytest.mark.parametrize("cut", [1, 3, 15], ids=str)
+def test_a_reply_that_is_cut_off_counts_as_truncated(cut: int) -> None:
     """Its header and question are enough to know whose it is."""
-
-    def cut(query: dns.message.Message, transport: str) -> bytes:
-        packet = A(query, transport)
-        assert isinstance(packet, bytes)
-        return packet[:-3]
-
-    async with ScriptedUpstream(cut) as upstream:
-        message = await over_udp(QUESTION, ("127.0.0.1", upstream.port), 5)
-        assert message.flags & TC
-        assert message.answer == ()
+    message = Judge(QUESTION, IDENT)(true()[:-cut])
+    assert message is not None
+    assert message.flags & TC
+    assert message.answer == ()
 
 
-async def test_over_tcp_several_questions() -> None:
-    """On one connection; one that was closed says so."""
-    async with ScriptedUpstream(A) as upstream:
-        connection = await TcpConnection.connect(("127.0.0.1", upstream.port), 5)
-        for _ in range(3):
-            assert len((await connection.ask(QUESTION, 5)).answer) == 1
-        assert upstream.connections == 1
-        upstream.hang_up()
-        with pytest.raises(ExchangeError, match="connection ended"):
-            await connection.ask(QUESTION, 5)
-        assert connection.closed
+def test_garbage_behind_the_question_counts_as_truncated() -> None:
+    """Whatever it is; nothing of it is used."""
+    at = len(QUESTION.packet(0))
+    chosen = random.Random(1)
+    for _ in range(2_000):
+        message = Judge(QUESTION, IDENT)(true()[:at] + chosen.randbytes(chosen.randrange(60)))
+        assert message is not None
+        assert message.flags & TC or len(message.answer) <= 1
 
 
-async def test_silence_over_tcp_ends_the_connection() -> None:
-    """A reply that comes later must not be taken for the next question's."""
-    async with ScriptedUpstream(silence) as upstream:
-        connection = await TcpConnection.connect(("127.0.0.1", upstream.port), 5)
-        with pytest.raises(ExchangeError, match="i/o timeout"):
-            await connection.ask(QUESTION, 0.02)
-        assert connection.closed
+def forgeries(count: int) -> Iterator[bytes]:
+    """Replies that are wrong in the id, in the question, or in both; each is good but for that."""
+    chosen = random.Random(7)
+    good = true()
+    others = [true(f"{label}.example.org.", rtype) for label in ("b", "aa", "www.a") for rtype in ("A", "AAAA")]
+    others += [true(rtype="AAAA"), true(rclass="CH"), true("a.example.net.")]
+    for number in range(count):
+        ident = chosen.randrange(1, 1 << 16)
+        kind = number % 3
+        body = good if kind == 0 else others[number % len(others)]
+        wrong = IDENT ^ ident if kind != 1 else IDENT
+        yield wrong.to_bytes(2, "big") + body[2:]
 
 
-async def test_a_source_address_that_is_not_ours() -> None:
-    """Is an error of this exchange, no more."""
-    async with ScriptedUpstream(A) as upstream:
-        with pytest.raises(ExchangeError, match="cannot assign"):
-            await over_udp(QUESTION, ("127.0.0.1", upstream.port), 5, "192.0.2.77")
+def test_a_million_forged_replies() -> None:
+    """None counts, and the true one behind them does."""
+    judge = Judge(QUESTION, IDENT)
+    assert not any(map(judge.admits, forgeries(1_000_000)))
+    message = judge(true())
+    assert message is not None
+    assert len(message.answer) == 1
+
+
+def test_ids_are_random() -> None:
+    """All values equally often, and none foretold by the one before (chi-square; fails once in a million runs)."""
+    drawn = [random_ident() for _ in range(200_000)]
+    for bits in (slice(0, 8), slice(8, 16)):
+        counts = Counter(f"{ident:016b}"[bits] for ident in drawn)
+        assert chi_square_of(counts, 256, len(drawn)) < chi_square_bound(255)
+    steps = Counter((b - a) % 65536 // 256 for a, b in pairwise(drawn))
+    assert chi_square_of(steps, 256, len(drawn) - 1) < chi_square_bound(255)
 
 
 def test_shown() -> None:

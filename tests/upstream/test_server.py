@@ -1,100 +1,244 @@
-"""One upstream server: health and kept connections."""
+"""One upstream server: questions, health checks, metrics."""
 
 from __future__ import annotations
 
 import asyncio
 
-from svcdns.telemetry.clock import monotonic
+import pytest
+
 from svcdns.telemetry.counters import Counters
-from svcdns.upstream.exchange import Question
-from svcdns.upstream.server import Manner, Server
+from svcdns.upstream.alarms import TICK, Alarms
+from svcdns.upstream.datagrams import FLOOD
+from svcdns.upstream.exchange import ExchangeError, Question
+from svcdns.upstream.health import CIRCUIT, SILENCE
+from svcdns.upstream.server import PROBE_TIMEOUT, Attempt, Manner, Server
 from svcdns.wire import names
 from svcdns.wire.codes import RD
+from svcdns.wire.message import Message
 from tests.support import world
-from tests.support.scripted_upstream import ScriptedUpstream, answer
+from tests.support.scripted_upstream import ScriptedUpstream, answer, held, only, silence
+from tests.support.upstreams import finish
 
 QUESTION = Question(names.from_text("a.example.org."), 1, 1, RD)
+A = answer("a.example.org. 60 IN A 192.0.2.1")
 
 
-async def test_probes_until_it_answers() -> None:
-    """A closed port fails probe after probe; then it is down; then it is up again."""
-    async with ScriptedUpstream() as upstream:
-        port = upstream.port
-        upstream.close()
-        counters = Counters()
-        server = Server(("127.0.0.1", port), Manner(probe_interval=0.01, max_fails=1), counters, monotonic)
-        server.failed()
+class Asking:
+    """A server on a clock that is turned by hand."""
+
+    def __init__(self, upstream: ScriptedUpstream, manner: Manner | None = None) -> None:
+        self.clock, self.counters = world.Clock(), Counters()
+        self.to = f"127.0.0.1:{upstream.port}"
+        self.server = Server(("127.0.0.1", upstream.port), manner or Manner(), self.counters, Alarms(self.clock))
+        self.outcomes: list[Message | ExchangeError] = []
+
+    def ask(self, *, tcp: bool = False) -> Attempt:
+        """A question whose outcome is noted down."""
+        return self.server.ask(QUESTION, lambda _, outcome: self.outcomes.append(outcome), tcp=tcp)
+
+    async def turn(self, seconds: float) -> None:
+        """Lets time pass, and alarms come."""
+        self.clock.turn(seconds + 2 * TICK)
+        for _ in range(5):
+            self.server.alarms.look()
+            await asyncio.sleep(0)
+
+    async def until(self, count: int) -> None:
+        """Waits for so many outcomes."""
         async with asyncio.timeout(10):
-            while not server.down:
+            while len(self.outcomes) < count:
                 await asyncio.sleep(0)
-        assert world.counted(counters)["coredns_proxy_healthcheck_failures_total", "forward", f"127.0.0.1:{port}"] >= 2
-        probing = server._probing
-        assert probing is not None
-        assert not probing.done()
-        server.stop()
-        await asyncio.gather(probing, return_exceptions=True)
-        assert probing.cancelled()
 
+    def end(self) -> None:
+        """Stops the server, and leaves nothing under way."""
+        finish(self.server)
 
-async def test_what_the_probe_asks() -> None:
-    """`. NS` with RD, or as told."""
-    async with ScriptedUpstream() as upstream:
-        manner = Manner(probe_name=names.from_text("a.b."), probe_recursion=False)
-        server = Server(("127.0.0.1", upstream.port), manner, Counters(), monotonic)
-        server.failed()
-        message = await upstream.question()
-        assert (names.to_text(message.name), message.rtype, message.flags & RD) == ("a.b.", 2, 0)
-        assert server._probing is not None
-        await server._probing
-        assert not server.down
-
-
-async def test_never_down_without_a_limit() -> None:
-    """max_fails 0: no probes."""
-    server = Server(("127.0.0.1", 9), Manner(max_fails=0), Counters(), monotonic)
-    server.failed()
-    assert server._probing is None
-    assert not server.down
-
-
-async def test_connections_that_are_too_old_are_not_used() -> None:
-    """By the time they were idle, and by their age."""
-    async with ScriptedUpstream(answer()) as upstream:
-        for manner in (Manner(expire=10.0), Manner(expire=100.0, max_age=10.0)):
-            clock = world.Clock()
-            before = upstream.connections
-            server = Server(("127.0.0.1", upstream.port), manner, Counters(), clock)
-            for seconds in (9.0, 11.0):
-                await server.ask(QUESTION, tcp=True)
-                clock.turn(seconds)
-            await server.ask(QUESTION, tcp=True)
-            assert upstream.connections - before == 2
-            server.stop()
-
-
-async def test_no_more_connections_are_kept_than_allowed() -> None:
-    """The rest are closed after their question."""
-    async with ScriptedUpstream(answer()) as upstream:
-        server = Server(("127.0.0.1", upstream.port), Manner(max_idle=1), Counters(), monotonic)
-        await asyncio.gather(*(server.ask(QUESTION, tcp=True) for _ in range(3)))
-        assert len(server._idle) == 1
-        server.stop()
+    def counted(self, name: str, *labels: str) -> float:
+        """The value of a metric."""
+        return world.counted(self.counters).get((name, *labels), 0.0)
 
 
 async def test_observes_by_response_code() -> None:
     """A histogram for each."""
     async with ScriptedUpstream(answer(rcode=3)) as upstream:
-        counters = Counters()
-        await Server(("127.0.0.1", upstream.port), Manner(), counters, monotonic).ask(QUESTION, tcp=False)
-        to = f"127.0.0.1:{upstream.port}"
-        assert world.counted(counters)["coredns_proxy_request_duration_seconds", "forward", to, "NXDOMAIN"] == 1
+        asking = Asking(upstream)
+        await asking.server.answer(QUESTION, tcp=False)
+        assert asking.counted("coredns_proxy_request_duration_seconds", "forward", asking.to, "NXDOMAIN") == 1
+        asking.end()
 
 
-async def test_a_probe_over_tcp() -> None:
-    """Where all questions go over TCP."""
+async def test_no_reply_in_time() -> None:
+    """Silence, told after the time that the manner gives."""
+    async with ScriptedUpstream(silence) as upstream:
+        asking = Asking(upstream, Manner(read_timeout=2.0, max_fails=0))
+        asking.ask()
+        await asking.turn(1.9)
+        assert asking.outcomes == []
+        await asking.turn(0.2)
+        (outcome,) = asking.outcomes
+        assert isinstance(outcome, ExchangeError)
+        assert (str(outcome), outcome.silent) == (f"{asking.to}: i/o timeout", True)
+        asking.end()
+
+
+async def test_the_circuit_opens_within_a_fraction_of_a_second_and_a_health_check_closes_it() -> None:
+    """Some questions in a row that the server has said nothing since."""
+    async with ScriptedUpstream(silence) as upstream:
+        asking = Asking(upstream)
+        for _ in range(CIRCUIT):
+            asking.ask()
+        await asking.turn(SILENCE)
+        assert asking.server.health.open
+        assert asking.counted("svcdns_forward_circuit_open", asking.to) == 1
+        assert asking.outcomes == []
+        upstream.respond = answer()
+        await asking.turn(asking.server.manner.probe_interval)
+        async with asyncio.timeout(10):
+            while asking.server.health.open:
+                await asyncio.sleep(0)
+        assert asking.counted("svcdns_forward_circuit_open", asking.to) == 0
+        await asking.turn(5.0)
+        asking.end()
+
+
+async def test_a_slow_name_is_no_silence() -> None:
+    """While the server answers others."""
+    async with ScriptedUpstream(held(A)) as upstream:
+        asking = Asking(upstream)
+        for _ in range(CIRCUIT):
+            asking.ask()
+            await upstream.question()
+        asking.clock.turn(0.1)
+        upstream.respond = A
+        asking.ask()
+        await asking.until(1)
+        await asking.turn(0.1)
+        assert not asking.server.health.open
+        assert asking.server._checks == 0
+        upstream.release()
+        await asking.until(1 + CIRCUIT)
+        asking.end()
+
+
+async def test_what_nobody_waits_for_still_tells_of_silence() -> None:
+    """A question that another server answered first."""
+    async with ScriptedUpstream(silence) as upstream:
+        asking = Asking(upstream)
+        for _ in range(CIRCUIT):
+            asking.ask().abandon()
+        assert len(asking.server._datagrams) == CIRCUIT
+        await asking.turn(SILENCE)
+        assert asking.server.health.open
+        assert asking.outcomes == []
+        await asking.turn(PROBE_TIMEOUT + 0.1)
+        assert len(asking.server._datagrams) <= 1  # a health check
+        asking.server.stop()
+        await asking.turn(PROBE_TIMEOUT + 0.1)
+        assert len(asking.server._datagrams) == 0
+
+
+async def test_probes_until_it_answers() -> None:
+    """One at each interval, each with a second of its own; then it is down; then it is up again."""
+    async with ScriptedUpstream(silence) as upstream:
+        asking = Asking(upstream, Manner(probe_interval=0.5, max_fails=1))
+        asking.server.probe()
+        for _ in range(5):
+            await asking.turn(0.5)
+        assert [message.rtype for message, _ in upstream.asked] == [2] * 6
+        assert asking.server.health.down
+        assert asking.counted("coredns_proxy_healthcheck_failures_total", "forward", asking.to) == 4
+        upstream.respond = answer(rcode=5)
+        await asking.turn(0.5)
+        async with asyncio.timeout(10):
+            while asking.server.health.down:
+                await asyncio.sleep(0)
+        await asking.turn(2.0)
+        assert len(upstream.asked) == 7
+        asking.end()
+
+
+async def test_a_closed_port_fails_probe_after_probe() -> None:
+    """At once each time, one run at a time."""
     async with ScriptedUpstream() as upstream:
-        server = Server(("127.0.0.1", upstream.port), Manner(probe_tcp=True), Counters(), monotonic)
-        server.failed()
-        assert server._probing is not None
-        await asyncio.wait_for(server._probing, 10)
-        assert upstream.transports == ["tcp"]
+        upstream.close()
+        asking = Asking(upstream, Manner(max_fails=1))
+        for _ in range(3):
+            asking.server.probe()
+        for _ in range(3):
+            await asking.turn(0.5)
+        assert asking.server.health.down
+        assert asking.counted("coredns_proxy_healthcheck_failures_total", "forward", asking.to) == 4
+        asking.end()
+        await asking.turn(5.0)
+        assert asking.counted("coredns_proxy_healthcheck_failures_total", "forward", asking.to) == 4
+
+
+@pytest.mark.parametrize("tcp", [False, True], ids=["udp", "tcp"])
+async def test_what_the_probe_asks(tcp: bool) -> None:
+    """`. NS` with RD, or as told; over TCP where all questions go so."""
+    async with ScriptedUpstream() as upstream:
+        manner = Manner(probe_name=names.from_text("a.b."), probe_recursion=False, probe_tcp=tcp)
+        asking = Asking(upstream, manner)
+        asking.server.failed()
+        message = await upstream.question()
+        assert (names.to_text(message.name), message.rtype, message.flags & RD) == ("a.b.", 2, 0)
+        assert upstream.transports == ["tcp" if tcp else "udp"]
+        async with asyncio.timeout(10):
+            while asking.server._checks:
+                await asyncio.sleep(0)
+        asking.end()
+        await asking.turn(PROBE_TIMEOUT + 1)
+
+
+async def test_no_probes_without_a_limit() -> None:
+    """max_fails 0, or no interval."""
+    async with ScriptedUpstream() as upstream:
+        for manner in (Manner(max_fails=0), Manner(probe_interval=0.0)):
+            asking = Asking(upstream, manner)
+            asking.server.failed()
+            assert asking.server._checks == 0
+            assert asking.server.health.usable
+
+
+async def test_a_flood_moves_the_question_to_tcp() -> None:
+    """Where nobody can guess; the reply counts, and the strangers are counted."""
+    async with ScriptedUpstream() as upstream:
+        true = only("tcp", A)
+        upstream.respond = lambda query, by: true(query, by) or [b"\0" * 12] * (FLOOD + 9)
+        asking = Asking(upstream)
+        message = await asking.server.answer(QUESTION, tcp=False)
+        assert len(message.answer) == 1
+        assert upstream.transports == ["udp", "tcp"]
+        assert asking.counted("svcdns_forward_foreign_replies_total", asking.to) == FLOOD
+        asking.end()
+
+
+async def test_a_lack_of_descriptors_is_not_the_servers_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The question fails, the server keeps its name."""
+    async with ScriptedUpstream() as upstream:
+        asking = Asking(upstream)
+
+        def none_left(*_: object) -> None:
+            raise OSError(24, "Too many open files")
+
+        monkeypatch.setattr("svcdns.upstream.datagrams.socket.socket", none_left)
+        for _ in range(CIRCUIT):
+            asking.ask()
+        assert asking.outcomes == []
+        await asking.until(CIRCUIT)
+        assert str(asking.outcomes[0]) == f"{asking.to}: too many open files"
+        assert asking.server.health.usable
+        assert asking.server._checks == 0
+
+
+async def test_kept_connections_are_counted() -> None:
+    """Misses make one, hits use one."""
+    async with ScriptedUpstream(A) as upstream:
+        asking = Asking(upstream)
+        for _ in range(3):
+            await asking.server.answer(QUESTION, tcp=True)
+        await asking.server.answer(QUESTION, tcp=False)
+        counted = [asking.counted(f"coredns_proxy_conn_cache_{which}_total", "forward", asking.to, "tcp") for which in ("misses", "hits")]
+        assert counted == [1, 2]
+        assert asking.counted("coredns_proxy_conn_cache_misses_total", "forward", asking.to, "udp") == 1
+        asking.end()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
+from svcdns.plugins.forward.finding import gather, period, refresh
 from svcdns.plugins.forward.handler import Forward
-from svcdns.plugins.forward.options import Options, gather, parse
+from svcdns.plugins.forward.options import Options, parse
 
 PLUGIN: Final = Forward
 
-__all__ = ["PLUGIN", "Forward", "Options", "gather", "parse"]
+__all__ = ["PLUGIN", "Forward", "Options", "gather", "parse", "period", "refresh"]

@@ -14,9 +14,10 @@ from svcdns.chain.environment import Environment
 from svcdns.chain.handler import Following
 from svcdns.chain.later import Later
 from svcdns.chain.query import Answer, Query
+from svcdns.plugins.forward.finding import unpacked
 from svcdns.plugins.forward.flight import Flight, Team
 from svcdns.plugins.forward.metrics import Cells
-from svcdns.plugins.forward.options import Named, Options, Rule, unpacked
+from svcdns.plugins.forward.options import Named, Options, Rule
 from svcdns.upstream.alarms import Alarms
 from svcdns.upstream.exchange import Address, Question
 from svcdns.upstream.server import Manner, Server
@@ -75,9 +76,19 @@ class _Line:
         self._cells = Cells(environment.counters)
         self._alarms: Alarms = environment.kept(("forward", "alarms"), partial(Alarms, environment.clock))
         self._team = self._make_team()
+        for upstream in rule.upstreams:
+            if isinstance(upstream, Named):
+                environment.on_data("forward", rule.data_key(upstream), self._changed)
         self._flights: dict[object, Flight] = {}
         self._waiting = 0
         self._clients: Counter[str] = Counter()
+
+    def _changed(self, _: bytes) -> None:
+        """A file names other upstreams now; what is on its way stays with those that were asked."""
+        before, self._team = self._team, self._make_team()
+        for server in before.servers:
+            if server not in self._team.servers:
+                server.rest()
 
     def _make_team(self) -> Team:
         rule, environment = self._rule, self._environment

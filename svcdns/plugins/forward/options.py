@@ -1,23 +1,17 @@
-"""The options of `forward` (spec C-forward), and finding the upstreams that it names by file or by host; control does the latter, once for
-each Corefile."""
+"""The options of `forward` (spec C-forward)."""
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Final
-
-import msgspec
 
 from svcdns.chain.environment import Block
 from svcdns.corefile import reading
 from svcdns.corefile.blocks import Directive, Position, Token
 from svcdns.corefile.errors import CorefileError
-from svcdns.telemetry.logging import plugin_logger
 from svcdns.upstream.exchange import Address, shown
-from svcdns.upstream.resolving import ResolveError, addresses_of
 from svcdns.wire import names
 from svcdns.wire.codes import Rcode
 from svcdns.wire.errors import NameTextError
@@ -91,60 +85,8 @@ def parse(block: Block) -> Options:
     return Options(tuple(_rule(directive) for directive in block.directives))
 
 
-def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  # noqa: ARG001 - found once, at set-up
-    """The addresses of the upstreams that are no addresses. Blocks where hosts are looked up.
-
-    Raises CorefileError where one cannot be found, or a line ends without any upstream.
-    """
-    out: dict[str, bytes] = {}
-    for rule in options.rules:
-        if rule.left_out:
-            text = "Unsupported CIDR notation: only %s of its zones is forwarded, %s are not"
-            plugin_logger("forward").warning(text, rule.zone, " ".join(rule.left_out))
-        count = 0
-        for upstream in rule.upstreams:
-            if isinstance(upstream, Named):
-                found = _find(upstream, rule)
-                out[rule.data_key(upstream)] = msgspec.msgpack.encode(found)
-                count += len(found)
-            else:
-                count += 1
-        if not count:
-            text = " ".join(upstream.path for upstream in rule.upstreams if isinstance(upstream, Named))
-            raise CorefileError(rule.position, f"plugin/forward: no valid upstream addresses found in {text}")
-    return out
-
-
-def unpacked(payload: bytes) -> list[Address]:
-    """Addresses as `gather` hands them over."""
-    return msgspec.msgpack.decode(payload, type=list[Address])
-
-
-def _find(upstream: Named, rule: Rule) -> list[Address]:
-    try:
-        return nameservers(Path(upstream.path).read_bytes())
-    except OSError as error:
-        if not upstream.host:
-            raise CorefileError(rule.position, f"plugin/forward: open {upstream.path}: {(error.strerror or '').lower()}") from error
-    try:
-        return [(address, upstream.port) for address in addresses_of(upstream.host, rule.resolvers)]
-    except ResolveError as error:
-        raise CorefileError(rule.position, f"plugin/forward: failed to resolve '{upstream.host}': {error}") from error
-
-
-def nameservers(content: bytes) -> list[Address]:
-    """The `nameserver` lines of a file in the form of resolv.conf, zone ids cut off; lines that hold no address are skipped."""
-    out = []
-    for line in content.decode(errors="replace").splitlines():
-        words = line.split("#")[0].split(";")[0].split()
-        if len(words) > 1 and words[0] == "nameserver":
-            text = words[1].partition("%")[0]
-            if _is_address(text):
-                out.append((text, DNS_PORT))
-    return out
-
-
-def _is_address(text: str) -> bool:
+def is_address(text: str) -> bool:
+    """Whether it is an IP address."""
     try:
         ipaddress.ip_address(text)
     except ValueError:
@@ -199,13 +141,13 @@ def _upstream(place: Token) -> Address | Named:
 
 def _address(text: str) -> Address | None:
     """IP, IP:port, [IPv6], [IPv6]:port."""
-    if _is_address(text):
+    if is_address(text):
         return text, DNS_PORT
     host, _, port = text.rpartition(":")
     if text.startswith("[") and text.endswith("]"):
         host, port = text, str(DNS_PORT)
     host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    return (host, int(port)) if port.isdecimal() and 0 < int(port) < 65536 and _is_address(host) else None
+    return (host, int(port)) if port.isdecimal() and 0 < int(port) < 65536 and is_address(host) else None
 
 
 def _flag(name: str) -> Callable[[Directive, Rule], dict[str, Any]]:
@@ -260,7 +202,7 @@ def _health_check(line: Directive, _rule: Rule) -> dict[str, Any]:
 
 def _source_address(line: Directive, _rule: Rule) -> dict[str, Any]:
     word = reading.argument(line)
-    if not _is_address(word.text):
+    if not is_address(word.text):
         raise CorefileError(word.position, f"'{word.text}' is not an IP address")
     return {"source_address": word.text}
 

@@ -3,64 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import dns.flags
 import dns.message
+import msgspec
 import pytest
 
+from svcdns.chain.handler import then
+from svcdns.chain.later import Later
 from svcdns.chain.query import Client
 from svcdns.plugins.forward import Forward, gather
 from svcdns.telemetry.clock import monotonic
-from svcdns.telemetry.counters import Counters
 from svcdns.wire.codes import RA, TC, Rcode
 from svcdns.wire.reply import Reply
 from tests.support import world
-from tests.support.scripted_upstream import ScriptedUpstream, answer, silence
+from tests.support.forwarding import Forwarding
+from tests.support.scripted_upstream import ScriptedUpstream, answer, held, silence
 
 A = "a.example.org. 60 IN A 192.0.2.1"
 OVER_TCP = Client("192.0.2.1", 40000, "192.0.2.53", 53, "tcp")
-
-
-class Forwarding:
-    """The plugin with its upstreams."""
-
-    def __init__(self, *upstreams: ScriptedUpstream, zone: str = ".", body: str = "policy sequential") -> None:
-        """`body` is the directive's."""
-        places = " ".join(f"127.0.0.1:{upstream.port}" for upstream in upstreams)
-        self.counters = Counters()
-        read = world.options("forward", f"forward {zone} {places} {{\n{body}\n}}")
-        self.kept: dict[Any, Any] = {}
-
-        def kept(key: Any, make: Any) -> Any:
-            return self.kept.setdefault(key, None) or self.kept.update({key: make()}) or self.kept[key]
-
-        self.plugin = Forward(read, world.environment(counters=self.counters, clock=monotonic, kept=kept))
-
-    async def ask(self, name: str = "a.example.org.", rtype: str = "A", **fields: Any) -> Reply:
-        """The answer to a question."""
-        query = world.query(name, rtype, **fields)
-        return await world.soon(self.plugin.handle(query, world.following(Reply(rcode=Rcode.NXDOMAIN))))
-
-    def stop(self) -> None:
-        """Ends what it has open."""
-        for server in self.kept.values():
-            server.stop()
-
-
-@pytest.fixture
-async def upstream() -> AsyncIterator[ScriptedUpstream]:
-    """An upstream that knows one name."""
-    async with ScriptedUpstream(answer(A)) as server:
-        yield server
-
-
-@pytest.fixture
-async def other() -> AsyncIterator[ScriptedUpstream]:
-    """Another one, with another answer."""
-    async with ScriptedUpstream(answer("a.example.org. 60 IN A 192.0.2.2")) as server:
-        yield server
 
 
 async def test_passes_the_answer_on(upstream: ScriptedUpstream) -> None:
@@ -79,40 +41,6 @@ async def test_names_of_other_zones_go_on(upstream: ScriptedUpstream) -> None:
     upstream.respond = answer()
     assert (await forwarding.ask("example.org.")).rcode == Rcode.NOERROR
     assert len(upstream.asked) == 1
-
-
-async def test_the_next_upstream_is_asked_where_one_refuses_the_connection(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
-    """At once; the client gets the other's answer."""
-    upstream.close()
-    forwarding = Forwarding(upstream, other)
-    assert world.summary(await forwarding.ask()) == ["NOERROR", "a.example.org. 60 IN A 192.0.2.2"]
-    forwarding.stop()
-
-
-async def test_the_next_upstream_is_asked_where_one_is_silent(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
-    """After its time is over."""
-    upstream.respond = silence
-    forwarding = Forwarding(upstream, other, body="policy sequential\nread_timeout 50ms")
-    assert world.summary(await forwarding.ask()) == ["NOERROR", "a.example.org. 60 IN A 192.0.2.2"]
-    forwarding.stop()
-
-
-async def test_servfail_when_nobody_answers(upstream: ScriptedUpstream) -> None:
-    """With the last reason, for the log."""
-    upstream.close()
-    forwarding = Forwarding(upstream)
-    reply = await forwarding.ask()
-    assert (reply.rcode, reply.written) == (Rcode.SERVFAIL, False)
-    assert reply.error == f"127.0.0.1:{upstream.port}: connection refused"
-    forwarding.stop()
-
-
-async def test_an_rcode_of_an_upstream_is_an_answer(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
-    """SERVFAIL and NXDOMAIN are passed on; nobody else is asked."""
-    for rcode in (Rcode.SERVFAIL, Rcode.NXDOMAIN, Rcode.REFUSED):
-        upstream.respond = answer(rcode=rcode)
-        assert (await Forwarding(upstream, other).ask()).rcode == rcode
-    assert other.asked == []
 
 
 class Two:
@@ -159,16 +87,6 @@ async def test_the_last_line_has_no_next(upstream: ScriptedUpstream) -> None:
     assert (await Forwarding(upstream, body="next NXDOMAIN").ask()).rcode == Rcode.NXDOMAIN
 
 
-async def test_failover(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
-    """The next upstream is asked; when all were, the last reply is sent."""
-    upstream.respond = answer(rcode=5)
-    forwarding = Forwarding(upstream, other, body="policy sequential\nfailover REFUSED SERVFAIL")
-    assert world.summary(await forwarding.ask()) == SECOND
-    other.respond = answer(rcode=2)
-    assert (await forwarding.ask("b.example.org.")).rcode == Rcode.SERVFAIL
-    assert (len(upstream.asked), len(other.asked)) == (2, 2)
-
-
 async def test_upstreams_that_control_has_found(upstream: ScriptedUpstream) -> None:
     """By host or file."""
     content = gather(world.options("forward", f"forward . localhost:{upstream.port}"), {})
@@ -178,6 +96,31 @@ async def test_upstreams_that_control_has_found(upstream: ScriptedUpstream) -> N
     assert world.summary(reply) == ["NOERROR", A]
 
 
+async def test_upstreams_of_a_file_that_changes(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
+    """New questions go to the new ones; what is under way stays where it is, and comes back."""
+    data = {"/etc/resolv.conf": msgspec.msgpack.encode([("127.0.0.1", upstream.port)])}
+    calls = []
+    kept: dict[Any, Any] = {}
+    environment = world.environment(
+        data=lambda _plugin, key: data[key],
+        on_data=lambda plugin, key, call: calls.append((plugin, key, call)),
+        kept=lambda key, make: kept.setdefault(key, None) or kept.update({key: make()}) or kept[key],
+    )
+    plugin = Forward(world.options("forward", "forward . /etc/resolv.conf"), environment)
+    upstream.respond = held(answer(A))
+    before = asyncio.ensure_future(world.soon(plugin.handle(world.query("a.example.org."), world.following())))
+    await upstream.question()
+    data["/etc/resolv.conf"] = msgspec.msgpack.encode([("127.0.0.1", other.port)])
+    ((name, key, call),) = calls
+    assert (name, key) == ("forward", "/etc/resolv.conf")
+    call(data[key])
+    after = await world.soon(plugin.handle(world.query("a.example.org.", "AAAA"), world.following()))
+    assert world.summary(after) == SECOND
+    upstream.release()
+    assert world.summary(await before) == ["NOERROR", A]
+    assert (len(upstream.asked), len(other.asked)) == (1, 1)
+
+
 async def test_a_truncated_reply_is_passed_on(upstream: ScriptedUpstream) -> None:
     """The client asks again over TCP, and then we do."""
     upstream.respond = lambda query, transport: answer(A, flags=dns.flags.TC if transport == "udp" else 0)(query, transport)
@@ -185,7 +128,6 @@ async def test_a_truncated_reply_is_passed_on(upstream: ScriptedUpstream) -> Non
     assert (await forwarding.ask()).flags & TC
     assert not (await forwarding.ask(client=OVER_TCP)).flags & TC
     assert upstream.transports == ["udp", "tcp"]
-    forwarding.stop()
 
 
 async def test_prefer_udp_asks_again_over_tcp_itself(upstream: ScriptedUpstream) -> None:
@@ -194,7 +136,6 @@ async def test_prefer_udp_asks_again_over_tcp_itself(upstream: ScriptedUpstream)
     forwarding = Forwarding(upstream, body="prefer_udp")
     assert not (await forwarding.ask(client=OVER_TCP)).flags & TC
     assert upstream.transports == ["udp", "tcp"]
-    forwarding.stop()
 
 
 async def test_force_tcp_keeps_its_connection(upstream: ScriptedUpstream) -> None:
@@ -208,7 +149,6 @@ async def test_force_tcp_keeps_its_connection(upstream: ScriptedUpstream) -> Non
     found = world.counted(forwarding.counters)
     assert found["coredns_proxy_conn_cache_hits_total", "forward", to, "tcp"] == 1
     assert found["coredns_proxy_conn_cache_misses_total", "forward", to, "tcp"] == 1
-    forwarding.stop()
 
 
 async def test_a_connection_that_the_upstream_closed_costs_nothing(upstream: ScriptedUpstream) -> None:
@@ -217,7 +157,6 @@ async def test_a_connection_that_the_upstream_closed_costs_nothing(upstream: Scr
     await forwarding.ask()
     upstream.hang_up()
     assert (await forwarding.ask("b.example.org.")).rcode == Rcode.NOERROR
-    forwarding.stop()
 
 
 async def test_questions_that_are_alike_share_one_flight(upstream: ScriptedUpstream) -> None:
@@ -237,70 +176,6 @@ async def test_max_concurrent(upstream: ScriptedUpstream) -> None:
     assert world.counted(forwarding.counters)["coredns_forward_max_concurrent_rejects_total",] == 2
 
 
-async def test_a_failed_upstream_is_left_out_until_it_answers_again(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
-    """It is probed meanwhile."""
-    forwarding = Forwarding(upstream, other, body="policy sequential\nread_timeout 50ms\nmax_fails 1\nhealth_check 10ms")
-    upstream.respond = silence
-    await forwarding.ask()
-    server = next(iter(forwarding.kept.values()))
-    server._fails = 2  # as if two probes had failed, each of which takes a second
-    asked = len(upstream.asked)
-    assert world.summary(await forwarding.ask("b.example.org.", rtype="AAAA"))[0] == "NOERROR"
-    assert all(message.rtype == 2 for message, _ in upstream.asked[asked:])
-    upstream.respond = answer(A)
-    await asyncio.wait_for(server._probing, 10)
-    assert not server.down
-    assert world.summary(await forwarding.ask()) == ["NOERROR", A]
-    forwarding.stop()
-
-
-@pytest.mark.parametrize(
-    ("body", "rcode"),
-    [
-        pytest.param("max_fails 1", Rcode.NOERROR, id="one is asked nevertheless"),
-        pytest.param("max_fails 1\nfailfast_all_unhealthy_upstreams", Rcode.SERVFAIL, id="fail fast"),
-    ],
-)
-async def test_when_all_are_down(upstream: ScriptedUpstream, body: str, rcode: int) -> None:
-    """It is counted in either case."""
-    forwarding = Forwarding(upstream, body=body)
-    for server in forwarding.kept.values():
-        server._fails = 5
-    assert (await forwarding.ask()).rcode == rcode
-    assert world.counted(forwarding.counters)["coredns_forward_healthcheck_broken_total",] == 1
-
-
-async def test_round_robin(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
-    """In turn."""
-    forwarding = Forwarding(upstream, other, body="policy round_robin")
-    for number in range(4):
-        await forwarding.ask(f"{number}.example.org.")
-    assert (len(upstream.asked), len(other.asked)) == (2, 2)
-
-
-async def test_replies_to_other_questions_are_dropped(upstream: ScriptedUpstream) -> None:
-    """Another id, another name, a question: none of them counts, and the true reply behind them does."""
-
-    def forged(query: dns.message.Message, transport: str) -> list[bytes]:
-        true = answer(A)(query, transport)
-        assert isinstance(true, bytes)
-        elsewhere = answer("b.example.org. 60 IN A 198.51.100.1")(dns.message.make_query("b.example.org.", "A", id=query.id), transport)
-        assert isinstance(elsewhere, bytes)
-        other_id = bytes((true[0] ^ 1,)) + true[1:]
-        return [other_id, elsewhere, query.to_wire(), b"\0\1", true]
-
-    upstream.respond = forged
-    assert world.summary(await Forwarding(upstream).ask()) == ["NOERROR", A]
-
-
-async def test_each_question_has_a_random_id_and_port(upstream: ScriptedUpstream) -> None:
-    """RFC 5452 §9.2."""
-    forwarding = Forwarding(upstream)
-    for number in range(20):
-        await forwarding.ask(f"{number}.example.org.")
-    assert len({message.ident for message, _ in upstream.asked}) > 15
-
-
 async def test_the_servers_of_the_old_chain_are_kept() -> None:
     """A reload with the same options finds connections and health as they were."""
     async with ScriptedUpstream(answer(A)) as upstream:
@@ -311,3 +186,52 @@ async def test_the_servers_of_the_old_chain_are_kept() -> None:
         )
         await world.soon(again.handle(world.query("a.example.org."), world.following()))
         assert len(upstream.asked) == 1
+
+
+async def test_the_flight_goes_on_without_its_client(upstream: ScriptedUpstream) -> None:
+    """What comes reaches whoever stands above, such as a cache, and others that wait."""
+    upstream.respond = held(answer(A))
+    forwarding = Forwarding(upstream)
+    answered = forwarding.plugin.handle(world.query("a.example.org."), world.following())
+    assert isinstance(answered, Later)
+    seen: list[Reply] = []
+    then(answered, lambda reply: seen.append(reply) or reply)  # type: ignore[func-returns-value]
+    gone, other = asyncio.ensure_future(answered), forwarding.asking()
+    await upstream.question()
+    gone.cancel()
+    upstream.release()
+    assert world.summary(await other) == ["NOERROR", A]
+    assert [world.summary(reply) for reply in seen] == [["NOERROR", A]]
+    assert forwarding.plugin._lines[0]._waiting == 0
+    assert not forwarding.plugin._lines[0]._clients
+
+
+@pytest.mark.parametrize(
+    ("limit", "names", "clients", "error"),
+    [
+        pytest.param("MAX_WAITERS", ["a"] * 4, ["192.0.2.1"] * 4, "concurrent queries for one name exceeded maximum 3", id="of a flight"),
+        pytest.param("MAX_OF_CLIENT", "abcd", ["192.0.2.1"] * 4, "concurrent queries of one client exceeded maximum 3", id="of a client"),
+        pytest.param("MAX_IN_FLIGHT", "abcd", ["192.0.2.1"] * 4, "concurrent queries exceeded maximum 3", id="flights"),
+        pytest.param("MAX_OF_CLIENT", "abcd", [f"192.0.2.{n}" for n in range(4)], "", id="several clients"),
+    ],
+)
+async def test_limits(
+    upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch, limit: str, names: str, clients: list[str], error: str
+) -> None:
+    """What is beyond is REFUSED at once and counted; afterwards there is room again."""
+    monkeypatch.setattr(f"svcdns.plugins.forward.handler.{limit}", 3)
+    upstream.respond = held(answer())
+    forwarding = Forwarding(upstream)
+    origins = [Client(address, 40000, "192.0.2.53", 53, "udp") for address in clients]
+    pairs = zip(names, origins, strict=True)
+    waiting = [forwarding.asking(f"{name}.example.org.", client=client) for name, client in pairs]
+    while upstream.holds < min(len(set(names)), 3 if error else 4):
+        await asyncio.sleep(0)
+    if error:
+        last = await waiting[3]
+        assert (last.rcode, last.error) == (Rcode.REFUSED, error)
+        assert forwarding.counted("coredns_forward_max_concurrent_rejects_total") == 1
+    upstream.release()
+    assert [reply.rcode for reply in await asyncio.gather(*waiting[:3])] == [Rcode.NOERROR] * 3
+    upstream.respond = answer()
+    assert (await forwarding.ask("z.example.org.")).rcode == Rcode.NOERROR

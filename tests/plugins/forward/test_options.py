@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from svcdns.corefile.errors import CorefileError
-from svcdns.plugins.forward import gather
-from svcdns.plugins.forward.options import Named, nameservers, unpacked
-from svcdns.upstream.resolving import ResolveError
+from svcdns.plugins.forward.options import Named
 from tests.support import world
 
 
@@ -97,52 +93,3 @@ def test_each_line_is_a_rule() -> None:
 def test_rejects(text: str, error: str) -> None:
     """The word at fault is named."""
     assert world.rejection("forward", text).startswith(error)
-
-
-def test_reads_resolv_conf() -> None:
-    """`nameserver` lines that hold an address; comments and zone ids are cut off."""
-    text = b"search a.b\nnameserver 192.0.2.1 # first\n;nameserver 192.0.2.9\nnameserver fe80::1%eth0\nnameserver x\noptions ndots:5\n"
-    assert nameservers(text) == [("192.0.2.1", 53), ("fe80::1", 53)]
-
-
-def test_gathers_files(tmp_path: Path) -> None:
-    """A line that ends without any upstream is an error."""
-    path = tmp_path / "resolv.conf"
-    path.write_text("nameserver 192.0.2.1\n")
-    read = world.options("forward", f"forward . {path}")
-    assert {key: unpacked(content) for key, content in gather(read, {}).items()} == {str(path): [("192.0.2.1", 53)]}
-    path.write_text("search a.b\n")
-    with pytest.raises(CorefileError, match=r"Corefile:2:1 .*no valid upstream addresses found in"):
-        gather(read, {})
-    assert [unpacked(content) for content in gather(world.options("forward", f"forward . {path} ::1"), {}).values()] == [[]]
-    path.unlink()
-    with pytest.raises(CorefileError, match="no such file or directory"):
-        gather(read, {})
-
-
-def test_gathers_hosts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Where there is no file of that name; one that is not found is an error."""
-    monkeypatch.chdir(tmp_path)
-    asked = []
-
-    def addresses_of(host: str, servers: tuple[tuple[str, int], ...]) -> list[str]:
-        asked.append((host, servers))
-        if host == "none":
-            raise ResolveError("no addresses found for none")
-        return ["192.0.2.1", "::1"]
-
-    monkeypatch.setattr("svcdns.plugins.forward.options.addresses_of", addresses_of)
-    read = world.options("forward", "forward . ns.a.b:54 192.0.2.9 {\n resolver 192.0.2.53\n}")
-    found = {key: unpacked(content) for key, content in gather(read, {}).items()}
-    assert found == {"ns.a.b:54 192.0.2.53:53": [("192.0.2.1", 54), ("::1", 54)]}
-    assert asked == [("ns.a.b", (("192.0.2.53", 53),))]
-    with pytest.raises(CorefileError, match="failed to resolve 'none': no addresses found for none"):
-        gather(world.options("forward", "forward . none"), {})
-    (tmp_path / "none").write_text("nameserver ::2")
-    assert [unpacked(content) for content in gather(world.options("forward", "forward . none"), {}).values()] == [[("::2", 53)]]
-
-
-def test_zones_that_are_left_out_are_told_of(caplog: pytest.LogCaptureFixture) -> None:
-    """A network that stands for several."""
-    gather(world.options("forward", "forward 10.0.0.0/15 ::1"), {})
-    assert "only 0.10.in-addr.arpa. of its zones is forwarded, 1.10.in-addr.arpa. are not" in caplog.text

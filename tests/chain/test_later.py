@@ -1,0 +1,82 @@
+"""A reply that is still to come."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+import pytest
+
+from svcdns.chain.handler import then
+from svcdns.chain.later import Later
+from svcdns.wire.reply import Reply
+
+
+def with_rcode(rcode: int, seen: list[int]) -> object:
+    """A change to that rcode, which notes down what it found."""
+
+    def change(reply: Reply) -> Reply:
+        seen.append(reply.rcode)
+        return msgspec.structs.replace(reply, rcode=rcode)
+
+    return change
+
+
+def test_changes_are_applied_in_their_order_in_the_step_in_which_it_comes() -> None:
+    """Those put on before it came, and those put on later."""
+    later, seen, taken = Later(), [], []
+    assert then(later, with_rcode(1, seen)) is later
+    then(later, with_rcode(2, seen))
+    later.take(taken.append, taken.append)
+    later.set(Reply(rcode=0))
+    assert (seen, [reply.rcode for reply in taken]) == ([0, 1], [2])
+    late = Later()
+    late.set(Reply(rcode=5))
+    then(late, with_rcode(6, seen))
+    late.take(taken.append, taken.append)
+    assert (seen[-1], taken[-1].rcode) == (5, 6)
+
+
+def test_what_comes_twice_counts_once() -> None:
+    """The first one does."""
+    later, taken = Later(), []
+    later.take(taken.append, taken.append)
+    later.set(Reply(rcode=0))
+    later.set(Reply(rcode=3))
+    assert [reply.rcode for reply in taken] == [0]
+
+
+async def test_a_change_that_breaks_reaches_who_waits() -> None:
+    """By call, and as an exception where it is awaited."""
+
+    def broken(_: Reply) -> Reply:
+        raise ValueError("broken")
+
+    later, failed = Later(), []
+    later.then(broken)
+    later.take(failed.append, failed.append)
+    later.set(Reply())
+    assert [str(error) for error in failed] == ["broken"]
+    awaited = Later()
+    awaited.then(broken)
+    waiting = asyncio.ensure_future(awaited)
+    await asyncio.sleep(0)
+    awaited.set(Reply())
+    with pytest.raises(ValueError, match="broken"):
+        await waiting
+
+
+async def test_may_be_awaited() -> None:
+    """Before and after it came; who gave up waiting is no trouble."""
+    later = Later()
+    waiting = asyncio.ensure_future(later)
+    await asyncio.sleep(0)
+    later.set(Reply(rcode=3))
+    assert ((await waiting).rcode, (await later).rcode) == (3, 3)
+    gone = Later()
+    waiting = asyncio.ensure_future(gone)
+    await asyncio.sleep(0)
+    waiting.cancel()
+    gone.set(Reply())
+    with pytest.raises(asyncio.CancelledError):
+        await waiting

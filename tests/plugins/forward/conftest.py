@@ -1,0 +1,31 @@
+"""Upstreams on loopback, each with an answer of its own to the same name."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.support.forwarding import Forwarding
+from tests.support.scripted_upstream import ScriptedUpstream, answer
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[ScriptedUpstream]:
+    """An upstream that knows one name."""
+    async with ScriptedUpstream(answer("a.example.org. 60 IN A 192.0.2.1")) as server:
+        yield server
+
+
+@pytest.fixture
+async def other() -> AsyncIterator[ScriptedUpstream]:
+    """Another one, with another answer."""
+    async with ScriptedUpstream(answer("a.example.org. 60 IN A 192.0.2.2")) as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+async def _finished() -> AsyncIterator[None]:
+    """Nothing is left open behind a test."""
+    yield
+    Forwarding.finish_all()

@@ -1,0 +1,320 @@
+"""How a question finds its answer among several upstreams; time is turned by hand."""
+
+from __future__ import annotations
+
+import asyncio
+
+import dns.flags
+import pytest
+
+from svcdns.plugins.forward.flight import BUDGET, HEDGED_AT_ONCE, LAST_RESORT
+from svcdns.upstream.health import CIRCUIT, SILENCE
+from svcdns.wire.codes import Rcode
+from svcdns.wire.reply import Reply
+from tests.support import world
+from tests.support.forwarding import Forwarding
+from tests.support.scripted_upstream import ScriptedUpstream, answer, held, silence
+
+A = "a.example.org. 60 IN A 192.0.2.1"
+FIRST = ["NOERROR", A]
+SECOND = ["NOERROR", "a.example.org. 60 IN A 192.0.2.2"]
+TURNS = "policy round_robin"
+"""The second upstream is the first to be asked."""
+
+
+def extended(reply: Reply) -> int:
+    """The code of the extended error."""
+    assert reply.edns is not None
+    ((code, data),) = reply.edns.options
+    assert code == 15
+    return int.from_bytes(data, "big")
+
+
+def questions(upstream: ScriptedUpstream) -> int:
+    """Questions that came, without health checks."""
+    return sum(message.rtype != 2 for message, _ in upstream.asked)
+
+
+async def test_a_refused_port_fails_over_at_once(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
+    """Without any time passing."""
+    upstream.close()
+    assert world.summary(await Forwarding(upstream, other).ask()) == SECOND
+
+
+async def test_an_rcode_of_an_upstream_is_an_answer(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
+    """NXDOMAIN and others are passed on; nobody else is asked."""
+    for rcode in (Rcode.NXDOMAIN, Rcode.FORMERR, Rcode.NOTIMP):
+        upstream.respond = answer(rcode=rcode)
+        assert (await Forwarding(upstream, other).ask()).rcode == rcode
+    assert other.asked == []
+
+
+@pytest.mark.parametrize(
+    ("rcode", "body"),
+    [
+        pytest.param(Rcode.SERVFAIL, "policy sequential", id="SERVFAIL"),
+        pytest.param(Rcode.REFUSED, "policy sequential", id="REFUSED"),
+        pytest.param(Rcode.NXDOMAIN, "policy sequential\nfailover NXDOMAIN", id="as the option says"),
+    ],
+)
+async def test_failover(upstream: ScriptedUpstream, other: ScriptedUpstream, rcode: int, body: str) -> None:
+    """The next upstream is asked, each once; when all were, the last reply is sent."""
+    upstream.respond = answer(rcode=rcode)
+    forwarding = Forwarding(upstream, other, body=body)
+    assert world.summary(await forwarding.ask()) == SECOND
+    other.respond = answer(rcode=2)
+    assert (await forwarding.ask("b.example.org.")).rcode == Rcode.SERVFAIL
+    assert (len(upstream.asked), len(other.asked)) == (2, 2)
+
+
+async def test_the_last_reply_is_sent_where_the_next_upstream_is_gone(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
+    """A reply is more than none."""
+    upstream.respond = answer(rcode=5)
+    other.close()
+    reply = await Forwarding(upstream, other).ask()
+    assert (reply.rcode, reply.written) == (Rcode.REFUSED, True)
+
+
+async def test_sequential_asks_the_next_after_silence(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
+    """Not before; and a reply that comes late is learnt from."""
+    upstream.respond = held(answer(A))
+    forwarding = Forwarding(upstream, other)
+    asking = forwarding.asking()
+    await upstream.question()
+    await forwarding.turn(SILENCE - 0.02)
+    assert other.asked == []
+    await forwarding.turn(0.02)
+    assert world.summary(await asking) == SECOND
+    assert forwarding.counted("svcdns_forward_hedges_total", f"127.0.0.1:{other.port}", "silent") == 1
+
+
+async def test_sequential_never_asks_the_next_for_slowness(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
+    """While the first one answers others."""
+    upstream.respond = held(answer(A))
+    forwarding = Forwarding(upstream, other)
+    asking = forwarding.asking()
+    await upstream.question()
+    slow = upstream.respond
+    for number in range(5):
+        upstream.respond = answer()
+        await forwarding.ask(f"{number}.example.org.")
+        await forwarding.turn(0.1)
+    upstream.respond = slow
+    assert other.asked == []
+    upstream.release()
+    assert world.summary(await asking) == FIRST
+
+
+async def quicken(forwarding: Forwarding) -> None:
+    """Has every server know how quick it usually is."""
+    for number in range(60):
+        await forwarding.ask(f"{number}.quick.example.")
+
+
+async def test_a_second_upstream_is_asked_where_the_first_is_slower_than_usual(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
+    """After far less than the time that counts as silence; the first reply wins."""
+    forwarding = Forwarding(upstream, other, body=TURNS)
+    await quicken(forwarding)
+    forwarding.clock.turn(1.0)
+    other.respond = held(answer(A))
+    asking = forwarding.asking()
+    while not other.holds:
+        await asyncio.sleep(0)
+    before = questions(upstream)
+    await forwarding.turn(0.01)
+    assert questions(upstream) == before
+    await forwarding.turn(0.02)
+    assert world.summary(await asking) == FIRST
+    assert forwarding.counted("svcdns_forward_hedges_total", f"127.0.0.1:{upstream.port}", "silent") == 1
+    health = forwarding.servers[1].health
+    heard = health.heard
+    other.release()
+    while health.heard == heard:
+        await asyncio.sleep(0)
+    assert questions(upstream) == before + 1
+
+
+async def test_slowness_alone_costs_a_bounded_share_of_packets(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
+    """Where the upstream still answers others."""
+    forwarding = Forwarding(upstream, other, body=TURNS)
+    await quicken(forwarding)
+    slow = held(answer())
+    count = int(HEDGED_AT_ONCE) + 40
+    for server in (upstream, other):
+        server.respond = slow
+    waiting = [forwarding.asking(f"{number}.slow.example.") for number in range(count)]
+    while upstream.holds + other.holds < count:
+        await asyncio.sleep(0)
+    forwarding.clock.turn(0.001)
+    for server in forwarding.servers:
+        server.health.heard_of(forwarding.clock())
+    await forwarding.turn(0.03)
+    while upstream.holds + other.holds < count + HEDGED_AT_ONCE:
+        await asyncio.sleep(0)
+    await forwarding.turn(0.03)
+    assert upstream.holds + other.holds == count + HEDGED_AT_ONCE
+    hedges = [forwarding.counted("svcdns_forward_hedges_total", f"127.0.0.1:{one.port}", "slow") for one in (upstream, other)]
+    assert sum(hedges) == HEDGED_AT_ONCE
+    for server in (upstream, other):
+        server.release()
+    await asyncio.gather(*waiting)
+
+
+async def test_one_upstream_alone_is_never_asked_twice_for_slowness(upstream: ScriptedUpstream) -> None:
+    """There is nobody else to ask."""
+    upstream.respond = held(answer(A))
+    forwarding = Forwarding(upstream, body="policy random")
+    asking = forwarding.asking()
+    await upstream.question()
+    await forwarding.turn(1.5)
+    assert questions(upstream) == 1
+    upstream.release()
+    assert world.summary(await asking) == FIRST
+
+
+async def test_a_silent_upstream_is_left_out_until_a_health_check_succeeds(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
+    """The clients of the first questions wait for a fraction of a second, all others not at all."""
+    forwarding = Forwarding(upstream, other)
+    upstream.respond = silence
+    waiting = [forwarding.asking(f"{number}.example.org.") for number in range(CIRCUIT)]
+    while questions(upstream) < CIRCUIT:
+        await asyncio.sleep(0)
+    await forwarding.turn(SILENCE)
+    assert [reply.rcode for reply in await asyncio.gather(*waiting)] == [Rcode.NOERROR] * CIRCUIT
+    await forwarding.turn(0.01)
+    for number in range(5):
+        await forwarding.ask(f"{number}.example.net.")
+    assert (questions(upstream), questions(other)) == (CIRCUIT, CIRCUIT + 5)
+    upstream.respond = answer(A)
+    await forwarding.turn(0.5)
+    async with asyncio.timeout(10):
+        while not forwarding.servers[0].health.usable:
+            await asyncio.sleep(0)
+    assert world.summary(await forwarding.ask()) == FIRST
+
+
+@pytest.mark.parametrize(
+    ("count", "times"),
+    [pytest.param(1, (2.0, 2.0), id="one upstream"), pytest.param(2, (SILENCE, 1.85, SILENCE, SILENCE, 1.85, SILENCE), id="two")],
+)
+async def test_all_silent(upstream: ScriptedUpstream, other: ScriptedUpstream, count: int, times: tuple[float, ...]) -> None:
+    """SERVFAIL within the budget, with an extended error; each upstream was asked twice at most."""
+    upstreams = (upstream, other)[:count]
+    for server in upstreams:
+        server.respond = silence
+    forwarding = Forwarding(*upstreams)
+    asking = forwarding.asking()
+    await upstream.question()
+    begun = forwarding.clock()
+    for seconds in times:
+        assert not asking.done()
+        await forwarding.turn(seconds)
+    reply = await asyncio.wait_for(asking, 10)
+    assert (reply.rcode, reply.written, extended(reply)) == (Rcode.SERVFAIL, False, 22)
+    assert reply.error.endswith(": i/o timeout")
+    assert forwarding.clock() - begun < BUDGET
+    assert [questions(server) for server in upstreams] == [2] * count
+
+
+async def test_all_known_to_be_silent(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
+    """One is asked, and that not for long; its reply ends the matter for all."""
+    forwarding = Forwarding(upstream, other)
+    for one, server in zip((upstream, other), forwarding.servers, strict=True):
+        one.respond = silence
+        for _ in range(CIRCUIT):
+            server.failed()
+    asking = forwarding.asking()
+    while questions(upstream) + questions(other) == 0:
+        await asyncio.sleep(0)
+    await forwarding.turn(LAST_RESORT)
+    reply = await asyncio.wait_for(asking, 10)
+    assert (reply.rcode, extended(reply)) == (Rcode.SERVFAIL, 22)
+    assert questions(upstream) + questions(other) == 1
+    assert forwarding.counted("coredns_forward_healthcheck_broken_total") == 1
+    upstream.respond = other.respond = answer()
+    assert (await forwarding.ask("b.example.org.")).rcode == Rcode.NOERROR
+    assert any(server.health.usable for server in forwarding.servers)
+
+
+async def test_all_refused(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
+    """SERVFAIL at once, with the last reason for the log, and another extended error."""
+    upstream.close()
+    other.close()
+    reply = await Forwarding(upstream, other).ask()
+    assert (reply.rcode, reply.written, extended(reply)) == (Rcode.SERVFAIL, False, 23)
+    assert reply.error.endswith("connection refused")
+
+
+async def test_no_more_attempts_than_allowed(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
+    """max_connect_attempts counts those under way too."""
+    upstream.respond = silence
+    forwarding = Forwarding(upstream, other, body="policy sequential\nmax_connect_attempts 1")
+    asking = forwarding.asking()
+    await upstream.question()
+    await forwarding.turn(SILENCE)
+    await forwarding.turn(2.0)
+    assert (await asking).rcode == Rcode.SERVFAIL
+    assert other.asked == []
+
+
+@pytest.mark.parametrize(
+    ("body", "rcode"),
+    [
+        pytest.param("max_fails 1", Rcode.NOERROR, id="one is asked nevertheless"),
+        pytest.param("max_fails 1\nfailfast_all_unhealthy_upstreams", Rcode.SERVFAIL, id="fail fast"),
+    ],
+)
+async def test_when_all_are_down(upstream: ScriptedUpstream, body: str, rcode: int) -> None:
+    """It is counted in either case."""
+    forwarding = Forwarding(upstream, body=body)
+    for server in forwarding.servers:
+        server.health.fails = 5
+    assert (await forwarding.ask()).rcode == rcode
+    assert forwarding.counted("coredns_forward_healthcheck_broken_total") == 1
+
+
+async def test_never_left_out_with_max_fails_0(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
+    """Each question waits for the silence anew."""
+    upstream.respond = silence
+    forwarding = Forwarding(upstream, other, body="policy sequential\nmax_fails 0")
+    for number in range(2 * CIRCUIT):
+        asking = forwarding.asking(f"{number}.example.org.")
+        await upstream.question()
+        await forwarding.turn(SILENCE)
+        assert (await asking).rcode == Rcode.NOERROR
+    assert len(upstream.asked) == 2 * CIRCUIT
+
+
+async def test_a_refusal_waits_for_the_upstream_that_was_asked_besides(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
+    """Its answer is better."""
+    upstream.respond = held(answer(rcode=2))
+    other.respond = held(answer("a.example.org. 60 IN A 192.0.2.2"))
+    forwarding = Forwarding(upstream, other)
+    asking = forwarding.asking()
+    await upstream.question()
+    await forwarding.turn(SILENCE)
+    await other.question()
+    upstream.release()
+    async with asyncio.timeout(10):
+        while len(forwarding.servers[0]._datagrams):
+            await asyncio.sleep(0)
+    assert not asking.done()
+    other.release()
+    assert world.summary(await asking) == SECOND
+
+
+async def test_round_robin(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
+    """In turn."""
+    forwarding = Forwarding(upstream, other, body=TURNS)
+    for number in range(4):
+        await forwarding.ask(f"{number}.example.org.")
+    assert (len(upstream.asked), len(other.asked)) == (2, 2)
+
+
+async def test_a_truncated_reply_of_the_second_upstream(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
+    """prefer_udp asks the one over TCP that said so."""
+    upstream.close()
+    other.respond = lambda query, transport: answer(A, flags=dns.flags.TC if transport == "udp" else 0)(query, transport)
+    forwarding = Forwarding(upstream, other, body="policy sequential\nprefer_udp")
+    assert world.summary(await forwarding.ask()) == FIRST
+    assert other.transports == ["udp", "tcp"]

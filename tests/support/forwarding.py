@@ -1,0 +1,73 @@
+"""The plugin `forward` with its upstreams, on a clock that is turned by hand."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, ClassVar
+
+from svcdns.plugins.forward import Forward
+from svcdns.telemetry.counters import Counters
+from svcdns.upstream.alarms import TICK, Alarms
+from svcdns.upstream.server import Server
+from svcdns.wire.codes import Rcode
+from svcdns.wire.reply import Reply
+from tests.support import world
+from tests.support.scripted_upstream import ScriptedUpstream
+from tests.support.upstreams import finish
+
+
+class Forwarding:
+    """`body` is what stands in the directive's braces. `finish_all` ends what tests have left open."""
+
+    made: ClassVar[list[Forwarding]] = []
+
+    def __init__(self, *upstreams: ScriptedUpstream, zone: str = ".", body: str = "policy sequential", **fields: Any) -> None:
+        places = " ".join(f"127.0.0.1:{upstream.port}" for upstream in upstreams)
+        self.counters, self.clock = Counters(), world.Clock()
+        read = world.options("forward", f"forward {zone} {places} {{\n{body}\n}}")
+        self.kept: dict[Any, Any] = {}
+
+        def kept(key: Any, make: Any) -> Any:
+            return self.kept.setdefault(key, None) or self.kept.update({key: make()}) or self.kept[key]
+
+        self.made.append(self)
+        self.plugin = Forward(read, world.environment(counters=self.counters, clock=self.clock, kept=kept, **fields))
+
+    @property
+    def servers(self) -> list[Server]:
+        """In the order of the directive."""
+        return [one for one in self.kept.values() if isinstance(one, Server)]
+
+    @property
+    def alarms(self) -> Alarms:
+        """Of all of them."""
+        found: Alarms = self.kept["forward", "alarms"]
+        return found
+
+    async def ask(self, name: str = "a.example.org.", rtype: str = "A", **fields: Any) -> Reply:
+        """The answer to a question."""
+        query = world.query(name, rtype, **fields)
+        return await world.soon(self.plugin.handle(query, world.following(Reply(rcode=Rcode.NXDOMAIN))))
+
+    def asking(self, name: str = "a.example.org.", **fields: Any) -> asyncio.Task[Reply]:
+        """The same, not waited for."""
+        return asyncio.ensure_future(self.ask(name, **fields))
+
+    async def turn(self, seconds: float) -> None:
+        """Lets time pass, and alarms come."""
+        await asyncio.sleep(0)
+        self.clock.turn(seconds + 2 * TICK)
+        for _ in range(5):
+            self.alarms.look()
+            await asyncio.sleep(0)
+
+    def counted(self, name: str, *labels: str) -> float:
+        """The value of a metric."""
+        return world.counted(self.counters).get((name, *labels), 0.0)
+
+    @classmethod
+    def finish_all(cls) -> None:
+        """Leaves nothing open."""
+        while cls.made:
+            for server in cls.made.pop().servers:
+                finish(server)

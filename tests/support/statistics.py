@@ -1,0 +1,20 @@
+"""Whether numbers that should be random are, by chi-square: a test that fails by bad luck once in a million runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+_QUANTILE = 4.7534
+"""Of the normal distribution, for one in a million."""
+
+
+def chi_square_of(counts: Mapping[object, int], classes: int, drawn: int) -> float:
+    """How far the counts are from equal ones; classes that never came count as well."""
+    expected = drawn / classes
+    return sum((count - expected) ** 2 for count in counts.values()) / expected + (classes - len(counts)) * expected
+
+
+def chi_square_bound(degrees: int) -> float:
+    """What chi-square of so many degrees of freedom is above once in a million times (Wilson and Hilferty's approximation)."""
+    part = 2 / (9 * degrees)
+    return float(degrees * (1 - part + _QUANTILE * part**0.5) ** 3)

@@ -1,0 +1,74 @@
+"""Calls at about a given time."""
+
+from __future__ import annotations
+
+import asyncio
+
+from svcdns.upstream.alarms import TICK, Alarms
+from tests.support import world
+
+
+async def test_calls_when_the_time_has_come() -> None:
+    """In the order of the times, by the clock; never early."""
+    clock, called = world.Clock(), []
+    alarms = Alarms(clock)
+    for seconds in (0.5, 0.1, 2.0, 0.1):
+        alarms.at(clock() + seconds, lambda seconds=seconds: called.append(seconds))
+    alarms.look()
+    assert called == []
+    clock.turn(0.09)
+    alarms.look()
+    assert called == []
+    clock.turn(0.5)
+    alarms.look()
+    assert called == [0.1, 0.1, 0.5]
+    clock.turn(10)
+    alarms.look()
+    assert called == [0.1, 0.1, 0.5, 2.0]
+
+
+async def test_an_alarm_may_set_another() -> None:
+    """Also one that is due already."""
+    clock, called = world.Clock(), []
+    alarms = Alarms(clock)
+    alarms.at(clock() - 5, lambda: alarms.at(clock() - 5, lambda: called.append(1)))
+    clock.turn(TICK)
+    alarms.look()
+    assert called == []
+    clock.turn(TICK)
+    alarms.look()
+    assert called == [1]
+
+
+async def test_an_alarm_that_breaks_does_not_keep_others_from_theirs() -> None:
+    """It is reported as the event loop reports callbacks."""
+    clock, called, told = world.Clock(), [], []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+    alarms = Alarms(clock)
+    alarms.at(clock(), lambda: called[1])
+    alarms.at(clock(), lambda: called.append(2))
+    clock.turn(1)
+    alarms.look()
+    assert called == [2]
+    assert len(told) == 1
+
+
+async def test_the_event_loop_looks() -> None:
+    """While there is something to look for."""
+    clock, called = world.Clock(), asyncio.Event()
+    alarms = Alarms(clock)
+    alarms.at(clock(), called.set)
+    clock.turn(1)
+    await asyncio.wait_for(called.wait(), 10)
+    assert alarms._timer is None
+
+
+async def test_stop() -> None:
+    """Nothing is called any more."""
+    clock, called = world.Clock(), []
+    alarms = Alarms(clock)
+    alarms.at(clock(), lambda: called.append(1))
+    alarms.stop()
+    clock.turn(1)
+    alarms.look()
+    assert called == []

@@ -1,0 +1,183 @@
+"""Questions over UDP."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections import Counter
+from itertools import pairwise
+from pathlib import Path
+
+import dns.message
+import pytest
+
+from svcdns.upstream.datagrams import FLOOD, Datagrams, FloodedError, over_udp
+from svcdns.upstream.exchange import ExchangeError, Question
+from svcdns.wire import names
+from svcdns.wire.codes import RD, TC
+from svcdns.wire.message import Message
+from tests.support.scripted_upstream import Elsewhere, ScriptedUpstream, answer, held, silence
+from tests.support.statistics import chi_square_bound, chi_square_of
+
+QUESTION = Question(names.from_text("a.example.org."), 1, 1, RD)
+A = answer("a.example.org. 60 IN A 192.0.2.1")
+EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
+
+
+def packet(query: dns.message.Message, transport: str = "udp") -> bytes:
+    """The true reply."""
+    found = A(query, transport)
+    assert isinstance(found, bytes)
+    return found
+
+
+async def ask(datagrams: Datagrams, question: Question = QUESTION) -> Message | ExchangeError:
+    """What comes of a question."""
+    done = asyncio.get_running_loop().create_future()
+    datagrams.ask(question, done.set_result)
+    outcome: Message | ExchangeError = await asyncio.wait_for(done, 10)
+    return outcome
+
+
+async def test_over_udp() -> None:
+    """The reply that belongs to the question."""
+    async with ScriptedUpstream(A) as upstream:
+        message = await over_udp(QUESTION, ("127.0.0.1", upstream.port), 5)
+        assert len(message.answer) == 1
+
+
+async def test_silence_is_a_time_out() -> None:
+    """After the time given."""
+    async with ScriptedUpstream(silence) as upstream:
+        with pytest.raises(ExchangeError, match="i/o timeout"):
+            await over_udp(QUESTION, ("127.0.0.1", upstream.port), 0.02)
+
+
+async def test_a_closed_port_is_noticed_at_once() -> None:
+    """By the kernel's word, not by a time-out; it is the server's fault."""
+    async with ScriptedUpstream() as upstream:
+        upstream.close()
+        with pytest.raises(ExchangeError, match="connection refused") as raised:
+            await over_udp(QUESTION, ("127.0.0.1", upstream.port), 60)
+        assert (raised.value.silent, raised.value.ours) == (False, False)
+
+
+async def test_a_source_address_that_is_not_ours() -> None:
+    """Is an error of this exchange, no more, and not the server's fault."""
+    async with ScriptedUpstream(A) as upstream:
+        with pytest.raises(ExchangeError, match="cannot assign") as raised:
+            await over_udp(QUESTION, ("127.0.0.1", upstream.port), 5, "192.0.2.77")
+        assert raised.value.ours
+
+
+async def test_lies_are_dropped_and_the_truth_behind_them_counts() -> None:
+    """Of strangers on the right port each is counted; what comes from elsewhere the kernel drops."""
+
+    def lying(query: dns.message.Message, transport: str) -> list[bytes]:
+        true = packet(query)
+        other = packet(dns.message.make_query("b.example.org.", "A", id=query.id))
+        wrong_id = bytes((true[0] ^ 1,)) + true[1:]
+        return [wrong_id, other, query.to_wire(), b"\0", b"", Elsewhere(true), true, true]
+
+    counted = []
+    async with ScriptedUpstream(lying) as upstream:
+        datagrams = Datagrams(("127.0.0.1", upstream.port), foreign=lambda: counted.append(1))
+        message = await ask(datagrams)
+        assert isinstance(message, Message)
+        assert len(message.answer) == 1
+        assert len(counted) == 5
+        assert len(datagrams) == 0
+        datagrams.stop()
+
+
+async def test_an_oversize_reply_is_read_whole() -> None:
+    """Larger than any EDNS size that was asked for."""
+    lines = [f"a.example.org. 60 IN TXT {'x' * 200}{number}" for number in range(200)]
+    async with ScriptedUpstream(answer(*lines)) as upstream:
+        message = await over_udp(Question(QUESTION.name, 16, 1, RD), ("127.0.0.1", upstream.port), 5)
+        assert len(message.answer) == 200
+        assert not message.flags & TC
+
+
+async def test_a_flood_ends_the_wait_on_that_port() -> None:
+    """Somebody has found it out: the question must go on elsewhere."""
+    async with ScriptedUpstream(lambda query, _: [b"\0" * 12] * FLOOD + [packet(query)]) as upstream:
+        datagrams = Datagrams(("127.0.0.1", upstream.port))
+        assert isinstance(await ask(datagrams), FloodedError)
+        datagrams.stop()
+
+
+async def test_thirty_thousand_forged_replies_to_real_sockets() -> None:
+    """None is taken for the reply; the one that follows is, each time."""
+    forged = FLOOD - 4
+    asked = 500
+
+    def lying(query: dns.message.Message, transport: str) -> list[bytes]:
+        true = packet(query)
+        wrong = dns.message.make_query("c.example.org.", "A", id=query.id)
+        lie = answer("c.example.org. 60 IN A 198.51.100.1")(wrong, transport)
+        assert isinstance(lie, bytes)
+        start = query.id
+        ids = [((start + 1 + step * 7) % 65536).to_bytes(2, "big") + true[2:] for step in range(forged // 2)]
+        return [Elsewhere(true), *ids, *[lie] * (forged - len(ids)), true]
+
+    counted = []
+    async with ScriptedUpstream(lying) as upstream:
+        datagrams = Datagrams(("127.0.0.1", upstream.port), foreign=lambda: counted.append(1))
+        for _ in range(asked):
+            message = await ask(datagrams)
+            assert isinstance(message, Message)
+            assert message.answer[0].rdata == bytes((192, 0, 2, 1))
+        datagrams.stop()
+    assert len(counted) == asked * forged
+
+
+async def test_many_at_once() -> None:
+    """Each gets its own reply, though they come backwards."""
+
+    def numbered(query: dns.message.Message, transport: str) -> list[bytes] | bytes | None:
+        name = query.question[0].name
+        return answer(f"{name} 60 IN A 192.0.2.{name.labels[0].decode()}")(query, transport)
+
+    async with ScriptedUpstream(held(numbered)) as upstream:
+        datagrams = Datagrams(("127.0.0.1", upstream.port))
+        asking = [asyncio.ensure_future(ask(datagrams, Question(names.from_text(f"{n}.example."), 1, 1, RD))) for n in range(200)]
+        while upstream.holds < 200:
+            await asyncio.sleep(0)
+        upstream.release(backwards=True)
+        outcomes = await asyncio.gather(*asking)
+        assert [one.answer[0].rdata[3] for one in outcomes if isinstance(one, Message)] == list(range(200))
+        datagrams.stop()
+
+
+async def test_stop_waits_for_what_is_under_way() -> None:
+    """A reload that takes a server away loses no question."""
+    async with ScriptedUpstream(A) as upstream:
+        datagrams = Datagrams(("127.0.0.1", upstream.port))
+        done = asyncio.get_running_loop().create_future()
+        datagrams.ask(QUESTION, done.set_result)
+        datagrams.stop()
+        assert isinstance(await asyncio.wait_for(done, 10), Message)
+        assert datagrams._epoll is None
+
+
+@pytest.mark.skipif(not EPHEMERAL.exists(), reason="the kernel's range of ephemeral ports is not told here")
+async def test_ports_are_random() -> None:
+    """Over the whole ephemeral range, and none foretold by the one before (chi-square; fails once in a million runs)."""
+    low, high = map(int, EPHEMERAL.read_text().split())
+    drawn, classes = [], 64
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+        datagrams = Datagrams(server.getsockname())
+        for _ in range(20_000):
+            asked = datagrams.ask(QUESTION, lambda _: None)
+            drawn.append(asked.sock.getsockname()[1])
+            datagrams.drop(asked)
+        datagrams.stop()
+    assert low <= min(drawn) < low + 100
+    assert high - 100 < max(drawn) <= high
+    width = (high - low + 1) / classes
+    assert chi_square_of(Counter(int((port - low) / width) for port in drawn), classes, len(drawn)) < chi_square_bound(classes - 1)
+    span = high - low + 1
+    steps = Counter((b - a) % span * classes // span for a, b in pairwise(drawn))
+    assert chi_square_of(steps, classes, len(drawn) - 1) < chi_square_bound(classes - 1)

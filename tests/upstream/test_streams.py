@@ -1,0 +1,262 @@
+"""Questions over kept connections."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+
+import dns.message
+import pytest
+
+from svcdns.telemetry.clock import Clock, monotonic
+from svcdns.upstream.exchange import ExchangeError, Question
+from svcdns.upstream.streams import MOST, RESENDS, WIDTH, Keeping, Streams, plain
+from svcdns.wire import names
+from svcdns.wire.codes import RD
+from svcdns.wire.message import Message
+from tests.support import world
+from tests.support.scripted_upstream import ScriptedUpstream, answer, held, silence
+
+
+def numbered(query: dns.message.Message, transport: str) -> list[bytes] | bytes | None:
+    """The number that the name begins with as address."""
+    name = query.question[0].name
+    return answer(f"{name} 60 IN A 192.0.2.{name.labels[0].decode()}")(query, transport)
+
+
+def question(number: int) -> Question:
+    """A question that `numbered` answers."""
+    return Question(names.from_text(f"{number}.example."), 1, 1, RD)
+
+
+class Asking:
+    """Connections to a scripted server, and what they count."""
+
+    def __init__(self, upstream: ScriptedUpstream, keeping: Keeping | None = None, clock: Clock = monotonic) -> None:
+        address = ("127.0.0.1", upstream.port)
+        self.foreign: list[int] = []
+        self.streams = Streams(address, keeping or Keeping(), clock, plain(address), lambda: self.foreign.append(1))
+
+    def ask(self, number: int) -> Awaitable[Message | ExchangeError]:
+        """What comes of a question."""
+        done = asyncio.get_running_loop().create_future()
+        self.streams.ask(question(number), done.set_result)
+        return asyncio.wait_for(done, 10)
+
+
+def number_of(outcome: Message | ExchangeError) -> int:
+    """The number that was answered."""
+    assert isinstance(outcome, Message)
+    return outcome.answer[0].rdata[3]
+
+
+async def test_replies_out_of_order() -> None:
+    """On one connection, each to its question."""
+    async with ScriptedUpstream(held(numbered)) as upstream:
+        asking = Asking(upstream)
+        waiting = [asyncio.ensure_future(asking.ask(number)) for number in range(50)]
+        while upstream.holds < 50:
+            await asyncio.sleep(0)
+        upstream.release(backwards=True)
+        assert [number_of(outcome) for outcome in await asyncio.gather(*waiting)] == list(range(50))
+        assert upstream.connections == 1
+        asking.streams.stop()
+
+
+async def test_more_connections_where_one_is_full() -> None:
+    """Up to a number; then they take more."""
+    async with ScriptedUpstream(held(numbered)) as upstream:
+        asking = Asking(upstream)
+        count = WIDTH * MOST + 5
+        waiting = [asyncio.ensure_future(asking.ask(number % 250)) for number in range(count)]
+        while upstream.holds < count:
+            await asyncio.sleep(0)
+        assert upstream.connections == asking.streams.connections == MOST
+        upstream.release()
+        assert [number_of(outcome) for outcome in await asyncio.gather(*waiting)] == [number % 250 for number in range(count)]
+        asking.streams.stop()
+
+
+async def test_a_connection_that_was_closed_while_unused_costs_nothing() -> None:
+    """A new one is made."""
+    async with ScriptedUpstream(numbered) as upstream:
+        asking = Asking(upstream)
+        await asking.ask(1)
+        upstream.hang_up()
+        assert number_of(await asking.ask(2)) == 2
+        assert upstream.connections == 2
+        asking.streams.stop()
+
+
+async def test_questions_on_a_connection_that_ends_are_asked_again() -> None:
+    """None is lost; a server that ends connections with questions open is asked one at a time from then on."""
+    async with ScriptedUpstream() as upstream:
+        ending: list[bool] = []
+
+        def end() -> None:
+            upstream.hang_up()
+            upstream.respond = numbered
+
+        def first_alone(query: dns.message.Message, transport: str) -> list[bytes] | bytes | None:
+            if ending:
+                return None
+            ending.append(True)
+            asyncio.get_running_loop().call_soon(end)
+            return numbered(query, transport)
+
+        upstream.respond = first_alone
+        asking = Asking(upstream)
+        outcomes = await asyncio.gather(*(asking.ask(number) for number in range(1, 7)))
+        assert [number_of(outcome) for outcome in outcomes] == list(range(1, 7))
+        assert asking.streams._width == 1
+        asking.streams.stop()
+
+
+async def test_a_server_that_only_hangs_up_is_given_up() -> None:
+    """After some connections; the text says what happened."""
+    async with ScriptedUpstream() as upstream:
+
+        def hanging_up(_query: dns.message.Message, _transport: str) -> None:
+            upstream.hang_up()
+
+        upstream.respond = hanging_up
+        asking = Asking(upstream)
+        outcome = await asking.ask(1)
+        assert isinstance(outcome, ExchangeError)
+        assert "connection ended" in str(outcome)
+        assert upstream.connections == 1 + RESENDS
+        asking.streams.stop()
+
+
+async def test_a_closed_port() -> None:
+    """All that waited for the connection are told."""
+    async with ScriptedUpstream() as upstream:
+        upstream.close()
+        asking = Asking(upstream)
+        outcomes = await asyncio.gather(asking.ask(1), asking.ask(2))
+        assert all(isinstance(outcome, ExchangeError) for outcome in outcomes)
+        assert not any(outcome.silent for outcome in outcomes if isinstance(outcome, ExchangeError))
+        assert asking.streams.connections == 0
+
+
+async def test_opening_that_takes_too_long() -> None:
+    """Is silence."""
+
+    async def never(_factory: object) -> object:
+        return await asyncio.get_running_loop().create_future()
+
+    done = asyncio.get_running_loop().create_future()
+    Streams(("127.0.0.1", 9), Keeping(connect_timeout=0.01), monotonic, never).ask(question(1), done.set_result)
+    outcome = await asyncio.wait_for(done, 10)
+    assert isinstance(outcome, ExchangeError)
+    assert outcome.silent
+
+
+async def test_lies_are_dropped() -> None:
+    """Another id, another question, garbage: the true reply behind them counts."""
+
+    def lying(query: dns.message.Message, transport: str) -> list[bytes]:
+        true = numbered(query, transport)
+        assert isinstance(true, bytes)
+        other = numbered(dns.message.make_query("9.example.", "A", id=query.id), transport)
+        assert isinstance(other, bytes)
+        return [bytes((true[0] ^ 1,)) + true[1:], other, query.to_wire(), b"", true]
+
+    async with ScriptedUpstream(lying) as upstream:
+        asking = Asking(upstream)
+        assert number_of(await asking.ask(1)) == 1
+        assert len(asking.foreign) == 4
+        asking.streams.stop()
+
+
+async def test_a_reply_in_single_octets() -> None:
+    """It counts once it is whole."""
+    async with ScriptedUpstream(held(numbered)) as upstream:
+        asking = Asking(upstream)
+        waiting = asyncio.ensure_future(asking.ask(1))
+        while not upstream.holds:
+            await asyncio.sleep(0)
+        (stream,) = asking.streams._open
+        (asked,) = stream.waiting.values()
+        reply = numbered(dns.message.from_wire(asked.question.packet(asked.ident)), "tcp")
+        assert isinstance(reply, bytes)
+        for octet in len(reply).to_bytes(2, "big") + reply:
+            assert not waiting.done()
+            stream.data_received(bytes((octet,)))
+        assert number_of(await waiting) == 1
+        asking.streams.stop()
+
+
+async def test_a_late_reply_is_none_of_a_strangers() -> None:
+    """Its id is not used again meanwhile, and the connection goes on."""
+    async with ScriptedUpstream(held(numbered)) as upstream:
+        asking = Asking(upstream)
+        asked, _ = asking.streams.ask(question(1), pytest.fail)
+        while not upstream.holds:
+            await asyncio.sleep(0)
+        asking.streams.drop(asked, expired=False)
+        upstream.respond = numbered
+        upstream.release()
+        assert number_of(await asking.ask(2)) == 2
+        assert (asking.foreign, upstream.connections) == ([], 1)
+        asking.streams.stop()
+
+
+async def test_a_connection_that_nothing_comes_by_any_more_is_ended() -> None:
+    """When a question on it runs out of time; others on it go over another one."""
+    async with ScriptedUpstream(silence) as upstream:
+        clock = world.Clock()
+        asking = Asking(upstream, clock=clock)
+        asked, _ = asking.streams.ask(question(1), pytest.fail)
+        other = asyncio.ensure_future(asking.ask(2))
+        await upstream.question()
+        await upstream.question()
+        asked.began = clock() + 1
+        clock.turn(2)
+        upstream.respond = numbered
+        asking.streams.drop(asked, expired=True)
+        assert number_of(await other) == 2
+        assert upstream.connections == 2
+        asking.streams.stop()
+
+
+@pytest.mark.parametrize("keeping", [Keeping(expire=10.0), Keeping(expire=100.0, max_age=10.0)], ids=["unused", "in all"])
+async def test_connections_that_are_too_old_are_not_used(keeping: Keeping) -> None:
+    """By the time they were unused, and by their age."""
+    async with ScriptedUpstream(numbered) as upstream:
+        clock = world.Clock()
+        asking = Asking(upstream, keeping, clock)
+        for seconds in (9.0, 11.0, 0.0):
+            await asking.ask(1)
+            clock.turn(seconds)
+        assert upstream.connections == 2
+        asking.streams.stop()
+
+
+async def test_no_more_unused_connections_are_kept_than_allowed() -> None:
+    """The rest are closed after their last question."""
+    async with ScriptedUpstream(held(numbered)) as upstream:
+        asking = Asking(upstream, Keeping(max_idle=1))
+        asking.streams._width = 1
+        waiting = [asyncio.ensure_future(asking.ask(number)) for number in range(3)]
+        while upstream.holds < 3:
+            await asyncio.sleep(0)
+        assert asking.streams.connections == 3
+        upstream.release()
+        await asyncio.gather(*waiting)
+        assert asking.streams.connections == 1
+        asking.streams.stop()
+
+
+async def test_stop_waits_for_what_is_under_way() -> None:
+    """A reload that takes a server away loses no question."""
+    async with ScriptedUpstream(held(numbered)) as upstream:
+        asking = Asking(upstream)
+        waiting = asyncio.ensure_future(asking.ask(1))
+        while not upstream.holds:
+            await asyncio.sleep(0)
+        asking.streams.stop()
+        assert asking.streams.connections == 1
+        upstream.release()
+        assert number_of(await waiting) == 1
+        assert asking.streams.connections == 0
