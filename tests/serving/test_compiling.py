@@ -8,6 +8,7 @@ import dns.message
 import dns.rcode
 import pytest
 
+from svcdns.chain.later import Later
 from svcdns.chain.query import Answer, Query
 from svcdns.chain.routing import Listener, Route
 from svcdns.serving.accounting import Accounts
@@ -16,6 +17,7 @@ from svcdns.serving.compiling import FRESH, Desk, in_flight
 from svcdns.serving.folding import fold
 from svcdns.telemetry.counters import Counters, Family, MetricKind
 from svcdns.wire.codes import AA, RD, Rcode
+from svcdns.wire.edns import extended_error
 from svcdns.wire.reply import UNTIL_CHANGED, Audience, Edns, Reply, bare
 from svcdns.wire.rotation import Rotation
 from tests.support.world import CLIENT, Clock, counted, records
@@ -111,6 +113,41 @@ async def test_a_reply_that_came_after_a_change_is_not_stored() -> None:
         await asyncio.sleep(0)
     assert world.sent
     assert len(world.table) == 0
+
+
+def test_a_reply_that_calls_when_it_comes() -> None:
+    """It goes out in that very step; until then the question is under way."""
+    world, later = World(None), Later()
+    world.reply = later
+    assert world.ask() == b""
+    assert in_flight() == 1
+    later.set(REPLY)
+    assert rcode(world.sent.pop()) == "NOERROR"
+    assert in_flight() == 0
+
+
+def test_a_chain_that_breaks_when_the_reply_comes(caplog: pytest.LogCaptureFixture) -> None:
+    """The client gets SERVFAIL, the log a trace, and whoever brought the reply nothing."""
+
+    def broken(_: Reply) -> Reply:
+        raise ValueError("broken")
+
+    world, later = World(None), Later()
+    world.reply = later
+    world.ask()
+    later.then(broken)
+    later.set(REPLY)
+    assert rcode(world.sent.pop()) == "SERVFAIL"
+    assert "ValueError: broken" in caplog.text
+    assert in_flight() == 0
+
+
+def test_a_failure_tells_clients_with_edns_why() -> None:
+    """By an extended error (RFC 8914); others get no OPT."""
+    world = World(Reply(rcode=Rcode.SERVFAIL, written=False, edns=Edns(options=(extended_error(22),))))
+    reply = dns.message.from_wire(world.ask(use_edns=0, payload=1232))
+    assert (reply.rcode(), [(int(option.otype), option.to_wire()) for option in reply.options]) == (2, [(15, b"\0\x16")])
+    assert dns.message.from_wire(world.ask()).edns == -1
 
 
 def test_refusals_come_before_any_chain() -> None:
