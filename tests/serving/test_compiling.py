@@ -17,7 +17,6 @@ from svcdns.serving.compiling import FRESH, Desk, in_flight
 from svcdns.serving.folding import fold
 from svcdns.telemetry.counters import Counters, Family, MetricKind
 from svcdns.wire.codes import AA, RD, Rcode
-from svcdns.wire.edns import extended_error
 from svcdns.wire.reply import UNTIL_CHANGED, Audience, Edns, Reply, bare
 from svcdns.wire.rotation import Rotation
 from tests.support.world import CLIENT, Clock, counted, records
@@ -144,7 +143,7 @@ def test_a_chain_that_breaks_when_the_reply_comes(caplog: pytest.LogCaptureFixtu
 
 def test_a_failure_tells_clients_with_edns_why() -> None:
     """By an extended error (RFC 8914); others get no OPT."""
-    world = World(Reply(rcode=Rcode.SERVFAIL, written=False, edns=Edns(options=(extended_error(22),))))
+    world = World(Reply(rcode=Rcode.SERVFAIL, written=False, extended=22))
     reply = dns.message.from_wire(world.ask(use_edns=0, payload=1232))
     assert (reply.rcode(), [(int(option.otype), option.to_wire()) for option in reply.options]) == (2, [(15, b"\0\x16")])
     assert dns.message.from_wire(world.ask()).edns == -1

@@ -10,7 +10,6 @@ import pytest
 from svcdns.plugins.forward.flight import BUDGET, HEDGED_AT_ONCE, LAST_RESORT
 from svcdns.upstream.health import CIRCUIT, SILENCE
 from svcdns.wire.codes import Rcode
-from svcdns.wire.reply import Reply
 from tests.support import world
 from tests.support.forwarding import Forwarding
 from tests.support.scripted_upstream import ScriptedUpstream, answer, held, silence
@@ -20,14 +19,6 @@ FIRST = ["NOERROR", A]
 SECOND = ["NOERROR", "a.example.org. 60 IN A 192.0.2.2"]
 TURNS = "policy round_robin"
 """The second upstream is the first to be asked."""
-
-
-def extended(reply: Reply) -> int:
-    """The code of the extended error."""
-    assert reply.edns is not None
-    ((code, data),) = reply.edns.options
-    assert code == 15
-    return int.from_bytes(data, "big")
 
 
 def questions(upstream: ScriptedUpstream) -> int:
@@ -210,7 +201,7 @@ async def test_all_silent(upstream: ScriptedUpstream, other: ScriptedUpstream, c
         assert not asking.done()
         await forwarding.turn(seconds)
     reply = await asyncio.wait_for(asking, 10)
-    assert (reply.rcode, reply.written, extended(reply)) == (Rcode.SERVFAIL, False, 22)
+    assert (reply.rcode, reply.written, reply.extended) == (Rcode.SERVFAIL, False, 22)
     assert reply.error.endswith(": i/o timeout")
     assert forwarding.clock() - begun < BUDGET
     assert [questions(server) for server in upstreams] == [2] * count
@@ -228,7 +219,7 @@ async def test_all_known_to_be_silent(upstream: ScriptedUpstream, other: Scripte
         await asyncio.sleep(0)
     await forwarding.turn(LAST_RESORT)
     reply = await asyncio.wait_for(asking, 10)
-    assert (reply.rcode, extended(reply)) == (Rcode.SERVFAIL, 22)
+    assert (reply.rcode, reply.extended) == (Rcode.SERVFAIL, 22)
     assert questions(upstream) + questions(other) == 1
     assert forwarding.counted("coredns_forward_healthcheck_broken_total") == 1
     upstream.respond = other.respond = answer()
@@ -241,7 +232,7 @@ async def test_all_refused(upstream: ScriptedUpstream, other: ScriptedUpstream) 
     upstream.close()
     other.close()
     reply = await Forwarding(upstream, other).ask()
-    assert (reply.rcode, reply.written, extended(reply)) == (Rcode.SERVFAIL, False, 23)
+    assert (reply.rcode, reply.written, reply.extended) == (Rcode.SERVFAIL, False, 23)
     assert reply.error.endswith("connection refused")
 
 
