@@ -236,7 +236,7 @@ class Control:
         return Configure(self._generation, setup.corefile, setup.hosts, self._views.kinds(setup.views), setup.local_addresses)
 
     async def _synced(self, setup: Setup) -> None:
-        """Waits for the cluster as long as `startup_timeout` says."""
+        """Waits for the cluster as long as `startup_timeout` says, or until it shows that nobody answers there."""
         if not setup.views:
             return
         began = time.monotonic()
@@ -244,7 +244,7 @@ class Control:
         synced = (State.SYNCED, State.SERVING)
         while not all(one in synced for one in self._workers.states()):
             now = time.monotonic()
-            if now - began >= setup.startup_timeout:
+            if now - began >= setup.startup_timeout or self._views.unreachable():
                 self._kubernetes_log.warning("starting server with unsynced Kubernetes API")
                 return
             if now - said >= WAITING_LINE:

@@ -169,6 +169,11 @@ class Views:
         """Whether the sources of all of these views have listed every kind."""
         return all(self.by_number[number].is_listed for number in numbers)
 
+    def unreachable(self) -> bool:
+        """Whether an API server that has not been listed yet gives no answer: there is nothing to wait for."""
+        pairs = ((view, self._sources[number]) for number, view in self.by_number.items())
+        return any(not view.is_listed and getattr(source, "is_unreachable", False) for view, source in pairs)
+
     def unready(self) -> bool:
         """Whether a view is served from a snapshot with which the server is not to count as ready."""
         return any(not keeper.options.ready and not self.by_number[number].is_listed for number, keeper in self._keepers.items())

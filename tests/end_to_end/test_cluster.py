@@ -103,6 +103,29 @@ def test_a_start_without_an_api_server(tmp_path: Path, api: ApiDouble) -> None:
         assert server.records(WEB) == ["10.96.0.20"]
 
 
+def test_a_start_where_nobody_answers_waits_for_nothing(tmp_path: Path) -> None:
+    """Outside names are answered long before the start-up time is over; cluster names are SERVFAIL."""
+    corefile = """
+    .:{port} {
+        health :{health}
+        ready :{ready}
+        kubernetes cluster.local {
+            endpoint http://127.0.0.1:1
+            startup_timeout 10m
+        }
+        prometheus :{metrics}
+        hosts {
+            192.0.2.1 outside.test
+        }
+    }
+    """
+    with Server(tmp_path, corefile) as server:
+        server.until_serving()
+        assert server.records("outside.test.") == ["192.0.2.1"]
+        assert server.records(WEB) == ["SERVFAIL"]
+        until("/ready to say no", lambda: http(server.ports["ready"], "/ready") == (503, "kubernetes"))
+
+
 def test_a_missing_right_is_one_line(tmp_path: Path, api: ApiDouble) -> None:
     """Which right, for whom it concerns."""
     api.fail(SLICES, *[Fault(403, "endpointslices.discovery.k8s.io is forbidden")] * 100)

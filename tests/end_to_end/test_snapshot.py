@@ -157,7 +157,7 @@ def test_readiness_may_wait_for_the_api_server(tmp_path: Path, api: ApiDouble) -
     with start(tmp_path, api, SVCDNS_SNAPSHOT=f"{tmp_path}/state not_ready") as server:
         server.until_serving()
         assert server.records(WEB) == ["10.96.0.20"]
-        assert until("/ready", lambda: http(server.ports["ready"], "/ready")) == (503, "kubernetes")
+        until("/ready to say no", lambda: http(server.ports["ready"], "/ready") == (503, "kubernetes"))
         api.standing = None
         server.until_ready()
 

@@ -53,11 +53,17 @@ class ApiServerSource:
         self._resources = watched(options)
         self._credentials = Credentials(options, clock=clock, log=log)
         self._freshness = Freshness(self.kinds, clock)
+        self._outage = Outage(log, sleep, clock=clock, jitter=jitter)
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
         """The kinds whose lists this source will complete."""
         return tuple(resource.kind for resource in self._resources)
+
+    @property
+    def is_unreachable(self) -> bool:
+        """Whether nobody answers where the API server should be."""
+        return self._outage.is_unreachable
 
     def ages(self) -> dict[Kind, float]:
         """Seconds since the API server last confirmed what is known of each kind; before the first list, since the source was made."""
@@ -87,7 +93,6 @@ class ApiServerSource:
         from svcdns.cluster.sources.watching import Reflector
 
         batches: asyncio.Queue[list[Change]] = asyncio.Queue(WAITING_BATCHES)
-        outage = Outage(self._log, self._sleep, clock=self._clock, jitter=self._jitter)
         clients = [
             ApiClient(resource, self._credentials, clock=self._clock, observe=self._observe, limits=self._limits or TimeLimits())
             for resource in self._resources
@@ -98,7 +103,7 @@ class ApiServerSource:
                     resource,
                     client,
                     batches.put,
-                    outage=outage,
+                    outage=self._outage,
                     freshness=self._freshness,
                     log=self._log,
                     clock=self._clock,

@@ -61,6 +61,11 @@ class Outage:
         self._woken = asyncio.Event()
         self._patient = False
 
+    @property
+    def is_unreachable(self) -> bool:
+        """Whether the last request got no answer."""
+        return bool(self._said)
+
     def unreachable(self, reason: str) -> None:
         """A request got no answer."""
         if reason not in self._said and len(self._said) < REASONS:
