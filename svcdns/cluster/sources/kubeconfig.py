@@ -19,6 +19,9 @@ import msgspec
 
 from svcdns.cluster.sources.options import SourceError
 
+PATIENCE = 60.0
+"""Seconds for reading it, exec plugins included."""
+
 
 class Part(msgspec.Struct, frozen=True):
     """A certificate, key or CA: a file of the user's, or its text where the kubeconfig holds it itself."""
@@ -43,14 +46,17 @@ class Found(msgspec.Struct, frozen=True):
     error: str = ""
 
 
-async def ask(path: str, context: str) -> Found:
-    """What that kubeconfig says of that context, or of its current one. Raises SourceError."""
+async def ask(path: str, context: str, patience: float = PATIENCE) -> Found:
+    """What that kubeconfig says of that context, or of its current one. Raises SourceError, also after `patience` seconds."""
     if not Path(path).is_file():
         raise SourceError(f"kubeconfig: {path}: no such file")
     arguments = (sys.executable, "-m", "svcdns.cluster.sources.kubeconfig", path, context)
     process = await asyncio.create_subprocess_exec(*arguments, stdout=asyncio.subprocess.PIPE)
     try:
-        answer, _ = await process.communicate()
+        async with asyncio.timeout(patience):
+            answer, _ = await process.communicate()
+    except TimeoutError:
+        raise SourceError(f"kubeconfig: {path}: its reader, or an exec plugin, did not end within {patience:g} s") from None
     finally:
         if process.returncode is None:
             process.kill()

@@ -64,3 +64,11 @@ async def test_a_missing_file(tmp_path: Path) -> None:
     """Is said without asking the client."""
     with pytest.raises(SourceError, match="no such file"):
         await ask(str(tmp_path / "config"), "")
+
+
+async def test_a_reader_that_does_not_end_is_not_waited_for(tmp_path: Path) -> None:
+    """An exec plugin may hang, and all watches wait for it."""
+    path = tmp_path / "kubeconfig"
+    path.write_text("{}")
+    with pytest.raises(SourceError, match=r"kubeconfig: .*did not end within 0.001 s"):
+        await ask(str(path), "", 0.001)
