@@ -79,9 +79,8 @@ async def relist(scene: Scene) -> None:
 
 async def upgrade(scene: Scene) -> None:
     """SIGUSR2: every process is replaced by one of another generation."""
-    before = set(scene.processes().values())
     scene.server.process.send_signal(signal.SIGUSR2)
-    await scene.until("the upgrade", lambda: not before & set(scene.processes().values()), 60)
+    await scene.until("the upgrade", lambda: "the upgrade is complete" in scene.server.whole_log(), 60)
 
 
 CASES: dict[str, Case] = {

@@ -234,3 +234,13 @@ def test_repository_texts_name_no_machine() -> None:
             assert str(ROOT) + os.sep not in text, name
             assert "--index-url" not in text or path.name in ("test_project_shape.py", "Makefile"), name
     assert svcdns.__version__
+
+
+def test_the_supervisor_has_nothing_that_parses_outside_data() -> None:
+    """It loads the channel to its children and the shared memory of the project, and none of the standard library's clients and parsers."""
+    program = "import sys; import svcdns.supervisor.__main__; print(*sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
+    loaded = set(done.stdout.split())
+    ours = {name for name in loaded if name.split(".")[0] == "svcdns" and not name.startswith("svcdns.supervisor")}
+    assert ours == {"svcdns", "svcdns.telemetry", "svcdns.telemetry.channel", "svcdns.telemetry.shared"}
+    assert not loaded & {"asyncio", "configparser", "email", "http", "pickle", "ssl", "tomllib", "urllib.request", "xml", "yaml"}

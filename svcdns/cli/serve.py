@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import sys
 from collections.abc import Sequence
 
 from svcdns import __version__
 from svcdns.cli.arguments import parse
+from svcdns.telemetry.shared import memory
 
 
 def run(argv: Sequence[str], prog: str = "svcdns") -> int:
@@ -27,8 +30,19 @@ def run(argv: Sequence[str], prog: str = "svcdns") -> int:
         return 1
     from svcdns.supervisor import process
 
+    if arguments.conf == "stdin":
+        _keep_standard_input()
     options = {"conf": arguments.conf, "port": arguments.port, "quiet": arguments.quiet, "state": arguments.state}
     return process.run(["--options", json.dumps(options)], arguments.pidfile, pin=arguments.pin)
+
+
+def _keep_standard_input() -> None:
+    """Makes standard input a file in memory, so that reloads and processes that are started later can read it too."""
+    fd = memory("svcdns-stdin")
+    with os.fdopen(fd, "wb", closefd=False) as file:
+        shutil.copyfileobj(sys.stdin.buffer, file)
+    os.dup2(fd, 0)
+    os.close(fd)
 
 
 def version() -> str:

@@ -27,7 +27,7 @@ from svcdns.control.noting import note_build, note_endings, note_plugins, note_v
 from svcdns.control.setup import Setup, periods, prepare, refreshed, work_out
 from svcdns.control.state_folder import FALLBACK, StateError, StateFolder
 from svcdns.control.store import Difference, View
-from svcdns.control.views import Views
+from svcdns.control.views import Views, shown_ages
 from svcdns.control.workers import Workers
 from svcdns.corefile.load import load
 from svcdns.errors import SvcdnsError
@@ -35,7 +35,7 @@ from svcdns.plugins import reload
 from svcdns.telemetry.channel import Channel, ChannelClosedError, Message
 from svcdns.telemetry.counters import Counters
 from svcdns.telemetry.logging import DroppedLines, plugin_logger
-from svcdns.telemetry.shared import State
+from svcdns.telemetry.shared import State, other_side
 
 if TYPE_CHECKING:
     from svcdns.control.pages import Pages
@@ -75,11 +75,13 @@ class Control:
     def __init__(self, options: Options, channel: Channel, regions: list[memoryview], own: int) -> None:
         """`regions` of the shared mapping, of which this process writes number `own`."""
         self._options, self._channel = options, channel
+        # Of its predecessor, before its own counters begin: gauges do so at 0.
+        ages = shown_ages(regions[other_side(own) if options.beside else own]) if options.again else {}
         self._counters = Counters(regions[own])
         self._kubernetes_log = plugin_logger("kubernetes")
         self._reload_log = plugin_logger("reload")
         self._generation = time.time_ns() // 1_000_000
-        self._views = Views(self._counters, self._kubernetes_log, self._tell, again=options.again)
+        self._views = Views(self._counters, self._kubernetes_log, self._tell, again=options.again, ages=ages)
         self._workers = Workers(self._views.by_number, regions, self._generation)
         self._memory = MemoryBudget(
             self._counters, time.monotonic, self._workers.allow, self._ask_for_restart, own_memory, again=options.again

@@ -7,10 +7,12 @@ what that has, and its file is kept up to date."""
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from math import inf
+from types import MappingProxyType
 from typing import Any, Final
 
 from svcdns.cluster.changes import Change, Complete, Confirmed, Gone, Kind, Put
@@ -24,7 +26,7 @@ from svcdns.control.store import Difference, Key, View
 from svcdns.corefile.errors import CorefileError
 from svcdns.errors import SvcdnsError
 from svcdns.plugins.kubernetes.metrics import PROGRAMMING_DURATION, RECEIVED, REST_DURATION, REST_REQUESTS, VIEW_AGE
-from svcdns.telemetry.counters import Counters
+from svcdns.telemetry.counters import Counters, samples
 
 Told = Callable[[View, Difference], None]
 
@@ -52,23 +54,35 @@ class RestMetrics:
         self._counters.count(RECEIVED, resource, amount=octets)
 
 
+def number_of(watch: bytes) -> int:
+    """The number of the view with these watch options, encoded: the same in every life of control, as workers know their indexes by it."""
+    return int.from_bytes(hashlib.sha256(watch).digest()[:6], "big")
+
+
+def shown_ages(region: memoryview) -> dict[str, float]:
+    """The ages in seconds, by resource, that the control with this region of the shared mapping has shown last."""
+    return {sample.values[0]: sample.cells[0] for sample in samples(region) if sample.family.name == VIEW_AGE.name}
+
+
 class Views:
     """All views and the tasks that keep them up to date."""
 
     def __init__(
         self, counters: Counters, log: logging.Logger, tell: Told, now: Callable[[], float] = time.time, *, again: bool = False,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        ages: Mapping[str, float] = MappingProxyType({}), sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:  # fmt: skip
-        """`tell` is called for every difference, in order; `now` is Unix time in seconds; with `again` workers know the views already."""
+        """`tell` is called for every difference, in order; `now` is Unix time in seconds; with `again` workers know the views already.
+
+        `ages` is what a control before this one has shown, in seconds by resource.
+        """
         self._counters, self._log, self._tell, self._now, self._sleep = counters, log, tell, now, sleep
-        self._workers_know = again
+        self._workers_know, self._shown = again, ages
         self.by_number: dict[int, View] = {}
         self._by_watch: dict[bytes, int] = {}
         self._sources: dict[int, Any] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._keepers: dict[int, Keeper] = {}
         self._keeping: dict[int, asyncio.Task[None]] = {}
-        self._next = 0
 
     async def prepare(self, wanted: Mapping[bytes, Watched]) -> list[int]:
         """Makes the sources that are missing and checks that they can work; their numbers. A CorefileError changes nothing."""
@@ -81,20 +95,21 @@ class Views:
                 except SvcdnsError as error:
                     raise CorefileError(position, f"plugin/kubernetes: {error}") from error
                 made.append((encoded, source))
-                if not self._next and not options.manifests:
+                if self._shown and not options.manifests:
                     # A control before this one may have seen an outage begin; what the workers know has not become younger since.
-                    source.assume(max(self._counters.values[self._counters.cell(VIEW_AGE, QUALIFIED[kind])] for kind in source.kinds))
+                    source.assume(max(self._shown.get(QUALIFIED[kind], 0.0) for kind in source.kinds))
         new = []
         for encoded, source in made:
-            self._next += 1
-            self._by_watch[encoded] = self._next
-            self._sources[self._next] = source
-            self.by_number[self._next] = View(self._next, tuple(source.kinds), self._now)
-            new.append(self._next)
-            self._note_confirmation(self.by_number[self._next])
-            await self._open_snapshot(self._next, encoded, wanted[encoded].snapshot)
+            number = number_of(encoded)
+            self._by_watch[encoded] = number
+            self._sources[number] = source
+            self.by_number[number] = View(number, tuple(source.kinds), self._now)
+            new.append(number)
+            self._note_confirmation(self.by_number[number])
+            await self._open_snapshot(number, encoded, wanted[encoded].snapshot)
             if not self._workers_know:
-                await self._restore(self._next)
+                await self._restore(number)
+        self._shown = {}
         return new
 
     def _source(self, options: WatchOptions) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -24,7 +23,7 @@ def load(path: str | None, *, environ: Mapping[str, str], default_port: int = 53
     A file without a server block means the default too. Raises CorefileError and CorefileMissingError.
     """
     if path == "stdin":
-        corefile = parse(sys.stdin.read(), "stdin", environ=environ, default_port=default_port)
+        corefile = parse(_standard_input(), "stdin", environ=environ, default_port=default_port)
     elif path is None and not Path(DEFAULT_FILE).exists():
         return _default(default_port)
     else:
@@ -34,6 +33,17 @@ def load(path: str | None, *, environ: Mapping[str, str], default_port: int = 53
 
 def _default(port: int) -> Corefile:
     return parse(f".:{port} {{\n    whoami\n    log\n}}\n", "built-in", environ={}, default_port=port)
+
+
+def _standard_input() -> str:
+    """All of it, from its beginning where it is a file: it is read again at every reload, and by every process that needs it."""
+    try:
+        with open(0, encoding="utf-8", closefd=False) as file:
+            if file.seekable():
+                file.seek(0)
+            return file.read()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CorefileMissingError(f"loading Corefile: standard input cannot be read: {error}") from error
 
 
 def _read(path: str) -> str:

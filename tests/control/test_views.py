@@ -13,10 +13,11 @@ from svcdns.cluster.changes import Complete, Confirmed, Kind
 from svcdns.cluster.sources.options import SnapshotOptions, WatchOptions
 from svcdns.control.setup import Watched
 from svcdns.control.store import Difference, Key, View
-from svcdns.control.views import SURVIVED, Views
+from svcdns.control.views import SURVIVED, Views, shown_ages
 from svcdns.corefile.blocks import Position
 from svcdns.corefile.errors import CorefileError
 from svcdns.telemetry.counters import Counters
+from svcdns.telemetry.shared import REGION_SIZE
 from tests.support import world
 from tests.support.api_double import SERVICES, SLICES, ApiDouble, Fault, endpoint_slice, service
 
@@ -33,8 +34,8 @@ def api() -> Iterator[ApiDouble]:
 class World:
     """Views, and what they told."""
 
-    def __init__(self, counters: Counters | None = None, *, again: bool = False) -> None:
-        """Nothing is watched yet; `counters` are those of a control before."""
+    def __init__(self, counters: Counters | None = None, *, again: bool = False, ages: dict[str, float] | None = None) -> None:
+        """Nothing is watched yet; `ages` are those that a control before has shown."""
         self.counters = counters or Counters()
         self.told: list[Difference] = []
         self.sizes: list[int] = []
@@ -42,7 +43,7 @@ class World:
         self.slept: list[float] = []
         self.wake = asyncio.Event()
         log = logging.getLogger("views-test")
-        self.views = Views(self.counters, log, self._tell, lambda: 1767323050.0, again=again, sleep=self.sleep)
+        self.views = Views(self.counters, log, self._tell, lambda: 1767323050.0, again=again, ages=ages or {}, sleep=self.sleep)
 
     def _tell(self, view: View, what: Difference) -> None:
         self.told.append(what)
@@ -60,9 +61,11 @@ class World:
             while not any(isinstance(one, Key) and one.name == name for one in self.told):
                 await asyncio.sleep(0.001)
 
-    def view(self, number: int) -> View:
-        """A view by its number."""
-        return self.views.by_number[number]
+    @property
+    def view(self) -> View:
+        """The one view that there is."""
+        [found] = self.views.by_number.values()
+        return found
 
 
 def watched(snapshot: SnapshotOptions | None = None, **options: object) -> dict[bytes, Watched]:
@@ -74,16 +77,20 @@ async def test_a_view_is_followed_until_nobody_wants_it(api: ApiDouble) -> None:
     """The same options are the same view; it keeps its number; others get new ones."""
     made = World()
     wanted = watched(endpoint=api.url)
-    assert await made.views.prepare(wanted) == [1]
-    made.views.start([1])
+    [number] = await made.views.prepare(wanted)
+    made.views.start([number])
     await made.until("db-1")
     assert await made.views.prepare(wanted) == []
-    assert await made.views.prepare(watched(endpoint=api.url, labels="a=b")) == [2]
+    [other] = await made.views.prepare(watched(endpoint=api.url, labels="a=b"))
+    assert other != number
     await made.views.keep(wanted)
-    assert list(made.views.by_number) == [1]
+    assert list(made.views.by_number) == [number]
     await made.views.keep({})
     assert made.views.by_number == {}
     await made.views.stop()
+    later = World()
+    await later.views.prepare(watched(endpoint=api.url, labels="a=b"))
+    assert await later.views.prepare(wanted) == [number], "whatever came first in a later life of control"
 
 
 async def test_what_cannot_be_watched_names_its_place(tmp_path: Path) -> None:
@@ -111,7 +118,7 @@ async def test_after_a_gap_only_what_is_different_is_told(api: ApiDouble) -> Non
     api.expire(SERVICES)
     api.put(service("new", "10.96.1.2"))
     async with asyncio.timeout(10):
-        while made.view(1).object(Key(1, Kind.SERVICE, "default", "db")) is not None:
+        while made.view.object(Key(made.view.number, Kind.SERVICE, "default", "db")) is not None:
             await asyncio.sleep(0.001)
     await made.until("new")
     await made.views.stop()
@@ -123,12 +130,12 @@ async def test_after_a_gap_only_what_is_different_is_told(api: ApiDouble) -> Non
 async def test_the_age_of_a_view(api: ApiDouble) -> None:
     """Of the oldest kind; shown by resource, the oldest of all views; manifests are never old."""
     made = World()
-    await made.views.prepare(watched(endpoint=api.url))
-    await made.views.prepare(watched(endpoint=api.url, labels="a=b"))
-    made.views.assume(1, 100.0)
-    assert made.views.ages(1).keys() == {Kind.SERVICE, Kind.NAMESPACE, Kind.ENDPOINT_SLICE}
-    assert made.views.age(1) == pytest.approx(100.0, abs=5)
-    assert made.views.age(2) == pytest.approx(0.0, abs=5)
+    [one] = await made.views.prepare(watched(endpoint=api.url))
+    [other] = await made.views.prepare(watched(endpoint=api.url, labels="a=b"))
+    made.views.assume(one, 100.0)
+    assert made.views.ages(one).keys() == {Kind.SERVICE, Kind.NAMESPACE, Kind.ENDPOINT_SLICE}
+    assert made.views.age(one) == pytest.approx(100.0, abs=5)
+    assert made.views.age(other) == pytest.approx(0.0, abs=5)
     made.views.show_ages()
     shown = {
         values[0]: age for (name, *values), age in world.counted(made.counters).items() if name == "svcdns_kubernetes_view_age_seconds"
@@ -147,12 +154,14 @@ async def test_manifests_are_never_old(tmp_path: Path) -> None:
 async def test_the_age_lasts_over_a_restart_of_control(api: ApiDouble) -> None:
     """The new one has not heard of the API server either."""
     made = World()
-    await made.views.prepare(watched(endpoint=api.url))
-    made.views.assume(1, 100.0)
+    region = memoryview(bytearray(REGION_SIZE))
+    made = World(Counters(region))
+    [number] = await made.views.prepare(watched(endpoint=api.url))
+    made.views.assume(number, 100.0)
     made.views.show_ages()
-    later = World(made.counters)
+    later = World(ages=shown_ages(region))
     await later.views.prepare(watched(endpoint=api.url))
-    assert later.views.age(1) == pytest.approx(100.0, abs=5)
+    assert later.views.age(number) == pytest.approx(100.0, abs=5)
 
 
 async def test_how_long_a_change_took(api: ApiDouble) -> None:
@@ -182,7 +191,7 @@ async def keep(api: ApiDouble, folder: Path, *, ready: bool = True) -> dict[byte
     made = World()
     made.views.start(await made.views.prepare(wanted))
     async with asyncio.timeout(10):
-        while not made.view(1).is_listed:
+        while not made.view.is_listed:
             await asyncio.sleep(0.001)
     await made.views.stop()
     return wanted
@@ -202,15 +211,15 @@ async def test_a_stop_leaves_a_snapshot_and_a_start_takes_it_in(api: ApiDouble, 
     numbers = await made.views.prepare(wanted)
     assert len(api.requests) == asked
     assert made.views.whole(numbers)
-    assert (names(made.view(1)), names(made.view(1), Kind.SERVICE)) == (["db-1"], ["db"])
-    assert made.views.age(1) == pytest.approx(0.0, abs=5)
+    assert (names(made.view), names(made.view, Kind.SERVICE)) == (["db-1"], ["db"])
+    assert made.views.age(made.view.number) == pytest.approx(0.0, abs=5)
     api.delete(endpoint_slice("db-1", "db", "10.0.0.1"))
     api.put(endpoint_slice("db-2", "db", "10.0.0.2"))
     api.standing = None
     made.views.start(numbers)
     await made.until("db-1")
     objects = [one for one in made.told if isinstance(one, Key | Complete)]
-    assert objects == [Key(1, Kind.ENDPOINT_SLICE, "default", name) for name in ("db-2", "db-1")]
+    assert objects == [Key(made.view.number, Kind.ENDPOINT_SLICE, "default", name) for name in ("db-2", "db-1")]
     await made.views.stop()
 
 
@@ -227,7 +236,7 @@ async def test_a_control_that_follows_another_waits_with_the_snapshot(api: ApiDo
     made.wake.set()
     await made.until("db-1")
     assert made.told[-1] is None
-    assert {one for one in made.told if isinstance(one, Complete)} == set(map(Complete, made.view(1).kinds))
+    assert {one for one in made.told if isinstance(one, Complete)} == set(map(Complete, made.view.kinds))
     await made.views.stop()
 
 
@@ -238,13 +247,13 @@ async def test_a_control_that_follows_another_has_no_use_for_it_once_it_has_list
     made = World(again=True)
     made.views.start(await made.views.prepare(wanted))
     async with asyncio.timeout(10):
-        while not made.view(1).is_listed:
+        while not made.view.is_listed:
             await asyncio.sleep(0.001)
     made.wake.set()
     async with asyncio.timeout(10):
         while len(made.slept) < 2:
             await asyncio.sleep(0.001)
-    assert names(made.view(1)) == []
+    assert names(made.view) == []
     await made.views.stop()
 
 
@@ -293,9 +302,9 @@ async def test_workers_are_told_of_confirmations_now_and_then(api: ApiDouble) ->
     await made.views.prepare(watched(endpoint=api.url))
     made.views.confirm()
     assert made.told == []
-    made.view(1).confirmed_at -= 0.5
+    made.view.confirmed_at -= 0.5
     made.views.confirm()
     assert made.told == []
-    made.view(1).confirmed_at -= 1
+    made.view.confirmed_at -= 1
     made.views.confirm()
-    assert made.told == [Confirmed(made.view(1).confirmed_at)]
+    assert made.told == [Confirmed(made.view.confirmed_at)]

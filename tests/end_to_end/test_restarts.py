@@ -117,3 +117,35 @@ def test_a_crash_loop_is_seen_and_ends(tmp_path: Path) -> None:
         until("the end of the crash loop", lambda: "[INFO] worker 1 runs again: its crash loop is over" in server.log, 30.0)
         until("the metric to be back", lambda: server.metric("svcdns_process_crash_loop") == 0)
         server.until_ready()
+
+
+def test_a_corefile_from_standard_input_is_there_again(tmp_path: Path) -> None:
+    """For a reload, and for a control that takes the place of one that died."""
+    (tmp_path / "cluster.yaml").write_text(CLUSTER)
+    with Server(tmp_path, BOUND, "-conf", "stdin") as server:
+        server.until_ready()
+        server.corefile.unlink()
+        server.process.send_signal(signal.SIGUSR1)
+        server.until_logged("Reloading complete")
+        assert server.records(WEB) == ["10.96.0.20"]
+        os.kill(server.children()["control"], signal.SIGKILL)
+        until("another control", lambda: restarts(server, "control", "signal") == 1)
+        server.until_ready()
+        (tmp_path / "cluster.yaml").write_text(CLUSTER.replace("10.96.0.20", "10.96.0.21"))
+        until("the edit to be seen", lambda: server.records(WEB) == ["10.96.0.21"])
+
+
+def test_a_control_that_dies_after_a_reload(tmp_path: Path) -> None:
+    """It had watched another cluster before: names of the present one are known without a gap."""
+    for name in ("cluster", "other"):
+        (tmp_path / f"{name}.yaml").write_text(CLUSTER)
+    with Server(tmp_path, TWO) as server:
+        server.until_ready()
+        server.write(TWO.replace("cluster.yaml", "other.yaml"))
+        server.process.send_signal(signal.SIGUSR1)
+        server.until_logged("Reloading complete")
+        with Asking(server) as asking:
+            os.kill(server.children()["control"], signal.SIGKILL)
+            until("another control", lambda: restarts(server, "control", "signal") == 1)
+            server.until_ready()
+        assert asking.lost == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import signal
@@ -174,8 +175,6 @@ def test_a_stop_during_an_upgrade(tmp_path: Path, line: str) -> None:
 
 async def test_a_question_in_flight_is_answered_by_the_old_worker(tmp_path: Path) -> None:
     """Over UDP and TCP: its upstream answers only when the new worker serves already."""
-    import asyncio
-
     (tmp_path / "cluster.yaml").write_text(CLUSTER)
     async with ScriptedUpstream(lambda _query, _transport: None) as upstream:
         with Server(tmp_path, BOUND.replace(".:{port}", "cluster.local:{port}") + FORWARD % upstream.port) as server:

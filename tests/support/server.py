@@ -76,12 +76,13 @@ class Server:
         self.process = self.launch()
 
     def launch(self) -> subprocess.Popen[bytes]:
-        """Starts the process."""
-        with self.log_file.open("wb") as log:
+        """Starts the process. It can read the Corefile from standard input too, where `-conf stdin` is among the arguments."""
+        with self.log_file.open("wb") as log, self.corefile.open("rb") as corefile:
             return subprocess.Popen(
                 [sys.executable, "-m", "svcdns", "-conf", str(self.corefile), *self._arguments],
                 cwd=self.folder,
                 env={**os.environ, **self._environ},
+                stdin=corefile,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,

@@ -19,7 +19,7 @@ MAX_FRAME: Final = 1 << 28
 
 
 class SourceKinds(msgspec.Struct, frozen=True, array_like=True):
-    """A cluster view: its number, stable while the program runs, the watch options it stands for (encoded), and its kinds."""
+    """A cluster view: its number, the same in every life of control, the watch options it stands for (encoded), and its kinds."""
 
     number: int
     watch: bytes
