@@ -2,7 +2,8 @@
 
 A queue per worker holds keys, not values: an object that changes again before it was sent is sent once, with its latest value, so a
 slow worker costs memory for the cluster once and no more. Frames that are no objects (configuration, completions) keep their place
-among them."""
+among them. While a worker is being told all of a view, what changes overtakes what does not: a worker that a new control has taken over
+hears of changes at once, and not behind the whole cluster."""
 
 from __future__ import annotations
 
@@ -29,6 +30,9 @@ class Feed:
         """`number` is the worker's; `views` are read when objects are sent; `heard` takes what the worker says, and None at its end."""
         self.number, self._sock, self._views, self._heard = number, sock, views, heard
         self._pending: dict[Key | int | tuple[str, int], bytes | None] = {}
+        self._urgent: dict[Key, None] = {}
+        self._begun: dict[int, int] = {}
+        """By view: the frame behind which the worker takes its objects in any order."""
         self._unsent = b""
         self._next = 0
         self._scheduled = self._writing = False
@@ -49,8 +53,13 @@ class Feed:
         self._wake()
 
     def tell(self, key: Key) -> None:
-        """Queues an object's present value, or its absence."""
-        if key not in self._pending:
+        """Queues an object's present value, or its absence: before all else, where the worker knows already what it belongs to."""
+        begun = self._begun.get(key.source)
+        if begun is not None and begun not in self._pending:
+            self._pending.pop(key, None)
+            self._urgent[key] = None
+            self._wake()
+        elif key not in self._pending:
             self._pending[key] = None
             self._wake()
 
@@ -65,13 +74,19 @@ class Feed:
         self._wake()
 
     def everything(self, view: View) -> None:
-        """Queues all of a view, as a list of each kind that ends once its source has told all."""
+        """Queues all of a view, as a list of each kind that ends once its source has told all.
+
+        All lists begin first: so an object may be told at any time behind that.
+        """
         self.confirmed(view)
         for kind in view.kinds:
             self.put(Changed(view.number, Begin(kind)))
+        self._begun[view.number] = self._next
+        for kind in view.kinds:
             for key in view.keys(kind):
+                self._urgent.pop(key, None)
                 self._pending.pop(key, None)
-                self.tell(key)
+                self._pending[key] = None
             if kind in view.completed:
                 self.put(Changed(view.number, Complete(kind)))
         self.serials(view)
@@ -95,7 +110,7 @@ class Feed:
         if self.closed:
             return
         try:
-            while self._unsent or self._pending:
+            while self._unsent or self._urgent or self._pending:
                 if not self._unsent:
                     self._unsent = self._take()
                 sent = self._sock.send(self._unsent)
@@ -116,7 +131,10 @@ class Feed:
         """The next frames, in order, up to a chunk."""
         parts: list[bytes] = []
         size = 0
-        while self._pending and size < CHUNK:
+        for key in list(islice(self._urgent, TAKEN)):
+            del self._urgent[key]
+            parts.append(self._frame(key))
+        while self._pending and size < CHUNK and not self._urgent:
             # Many at a time: to find the first one costs a step for each that was taken before it.
             for key in list(islice(self._pending, TAKEN)):
                 ready = self._pending.pop(key)

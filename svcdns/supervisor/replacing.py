@@ -18,6 +18,8 @@ from svcdns.telemetry.shared import State, other_side
 
 FAREWELL: Final = 5.0
 """Seconds that a control that has been replaced has to end."""
+WARM_UP: Final = 2.0
+"""Seconds in which old and new worker read the same sockets, so that the new one's table fills before all questions are its own."""
 HAND_OVER: Final = 30.0
 """Seconds that a worker that has been replaced has to hand over its connections and finish what is in flight."""
 
@@ -30,7 +32,7 @@ class Replacing:
         self._crew, self._note = crew, note
         self._queue: deque[Child] = deque()
         self._old: Child | None = None
-        self._reading = False
+        self._reading, self._warm_at = False, 0.0
         self.going_on = False
         """Whether there is still something to be done."""
 
@@ -69,19 +71,21 @@ class Replacing:
                 number = other_side(child.number)
                 new = self._crew.new_control(number) if child.slot < 0 else self._crew.new_worker(child.slot, number)
                 self._crew.successor = new
-                self._reading = False
+                self._reading, self._warm_at = False, 0.0
                 self._crew.start(new)
 
     def _advance_worker(self, new: Child, now: float) -> None:
         assert self._old is not None
         ready = (State.SYNCED, State.UNSYNCED) if self._old.state == State.SERVING_UNSYNCED else (State.SYNCED,)
         if not new.running:
-            self._reading = False
+            self._reading, self._warm_at = False, 0.0
         elif new.state in ready and not self._reading:
             self._reading = True
             new.send({"op": "read", "slots": [new.slot]})
         elif self._reading and new.state in (State.SERVING, State.SERVING_UNSYNCED):
-            self._hand_over(self._old, new, now)
+            self._warm_at = self._warm_at or now + WARM_UP
+            if now >= self._warm_at:
+                self._hand_over(self._old, new, now)
 
     def _hand_over(self, old: Child, new: Child, now: float) -> None:
         to_old, to_new = socket.socketpair()
@@ -115,7 +119,7 @@ class Replacing:
         """A child has ended: what follows from it, in words; None where it is nothing of ours. To be called after its burial."""
         crew = self._crew
         if child is crew.successor:
-            self._reading = False
+            self._reading, self._warm_at = False, 0.0
             if child.slot < 0:
                 crew.connect_all(crew.control)
             return "trying again, the old one goes on"

@@ -123,6 +123,37 @@ async def test_of_confirmations_the_last_one_is_told(world: World) -> None:
     assert await world.received(1) == [Changed(1, Confirmed(3.0))]
 
 
+async def test_a_change_overtakes_the_rest_of_the_cluster(world: World) -> None:
+    """Once the lists have begun: an object that was to come later comes now, and once; a new one and one that is gone do too."""
+    for number in range(20_000):
+        world.view.take(Put(service(number)))
+    world.feed.everything(world.view)
+    await asyncio.sleep(0)
+    held = len(world.feed._pending)
+    assert 1000 < held < 20_000, "the socket is full"
+    world.put(service(19_999, "10.9.9.9"), service(20_000))
+    for difference in world.view.take(Gone(Kind.SERVICE, "d", "s0")):
+        assert isinstance(difference, Key)
+        world.feed.tell(difference)
+    out = await world.received(1 + 20_001 + 1 + 1)
+    assert out[0] == Changed(1, Begin(Kind.SERVICE))
+    at = out.index(Changed(1, Put(service(19_999, "10.9.9.9"))))
+    assert out[at + 1 : at + 3] == [Changed(1, Put(service(20_000))), Changed(1, Gone(Kind.SERVICE, "d", "s0"))]
+    assert at < 20_000 - held + 500
+    assert sum(isinstance(one, Changed) and one.change == Put(service(19_999, "10.9.9.9")) for one in out) == 1
+
+
+async def test_a_change_does_not_overtake_the_beginning(world: World) -> None:
+    """The worker would not know what it belongs to."""
+    world.view.take(Put(service(1)))
+    world.feed.put(Data("file", "z", b"x"))
+    world.feed.everything(world.view)
+    world.put(service(1, "10.9.9.9"))
+    out = await world.received(4)
+    assert out[0] == Data("file", "z", b"x")
+    assert out[1:3] == [Changed(1, Begin(Kind.SERVICE)), Changed(1, Put(service(1, "10.9.9.9")))]
+
+
 async def test_hears_the_worker(world: World) -> None:
     """Under its slot."""
     world.worker.send(frame(Configured(5, "no")))

@@ -11,7 +11,7 @@ import pytest
 
 from svcdns.supervisor.children import Child
 from svcdns.supervisor.crew import Crew
-from svcdns.supervisor.replacing import FAREWELL, HAND_OVER, Replacing
+from svcdns.supervisor.replacing import FAREWELL, HAND_OVER, WARM_UP, Replacing
 from svcdns.telemetry import shared
 from svcdns.telemetry.channel import Channel
 from svcdns.telemetry.shared import State, control_region, worker_region
@@ -140,9 +140,12 @@ def test_a_worker_leaves_when_its_successor_reads(world: World) -> None:
     assert world.told() == [("worker 0", OTHER_WORKER, "read")]
     world.shows(new, State.SERVING)
     world.replacing.advance(13.0)
+    world.replacing.advance(12.9 + WARM_UP)
+    assert world.told() == []
+    world.replacing.advance(13.0 + WARM_UP)
     assert world.crew.workers[0] is new
     assert sorted(world.told()) == [("worker 0", worker_region(0, 0), "hand-over"), ("worker 0", OTHER_WORKER, "take-over")]
-    world.replacing.advance(13.1 + HAND_OVER)
+    world.replacing.advance(13.1 + WARM_UP + HAND_OVER)
     assert world.killed == [old]
 
 
