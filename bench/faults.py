@@ -92,5 +92,5 @@ CASES: dict[str, Case] = {
     "control-hung": Case("SIGSTOP of control", killed("control", signal.SIGSTOP), 20),
     "api-outage": Case("the API server stands still for 60 s", api_outage, 80, any_server=True),
     "relist": Case("compaction, all endpoints listed anew", relist, 20, any_server=True),
-    "upgrade": Case("upgrade in place", upgrade, 30),
+    "upgrade": Case("upgrade in place", upgrade, 45),
 }
