@@ -131,9 +131,9 @@ class Feed:
         """The next frames, in order, up to a chunk."""
         parts: list[bytes] = []
         size = 0
-        for key in list(islice(self._urgent, TAKEN)):
-            del self._urgent[key]
-            parts.append(self._frame(key))
+        for changed in list(islice(self._urgent, TAKEN)):
+            del self._urgent[changed]
+            parts.append(self._frame(changed))
         while self._pending and size < CHUNK and not self._urgent:
             # Many at a time: to find the first one costs a step for each that was taken before it.
             for key in list(islice(self._pending, TAKEN)):
