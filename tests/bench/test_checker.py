@@ -92,7 +92,8 @@ async def test_silence_is_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checking, "PATIENCE", 0.05)
     checker = await asked(lambda _: b"", lambda checker: checker.udp.lost >= 2 and checker.tcp.cut >= 2)
     assert checker.udp.answered == checker.tcp.answered == 0
-    assert checker.tcp.closed >= checker.tcp.cut >= 2
+    assert checker.tcp.cut >= 2
+    assert checker.tcp.closed >= 1  # with one connection more than one question may be lost
 
 
 def test_questions_are_of_every_kind() -> None:
