@@ -74,9 +74,9 @@ class World:
         tcp = socket.socket()
         tcp.bind(("127.0.0.1", 0))
         tcp.listen()
-        self.port = tcp.getsockname()[1]
         udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        udp.bind(("127.0.0.1", self.port))
+        udp.bind(("127.0.0.1", 0))  # the other's number may be taken for UDP
+        self.port = udp.getsockname()[1]
         described = [Described(n, 0, "127.0.0.1", 53, proto, 4, wildcard=False) for n, proto in enumerate(("udp", "tcp"))]
         await self.worker.sockets(list(zip(described, (udp.detach(), tcp.detach()), strict=True)), [])
         await self.worker.read(frozenset({0}))
