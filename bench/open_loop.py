@@ -24,10 +24,14 @@ GRACE = 1.0
 
 @dataclass(frozen=True)
 class Sample:
-    """Questions in the order in which they left: when (seconds of the realtime clock), and their latencies (seconds)."""
+    """Questions in the order in which they left: when (seconds of the realtime clock), and their latencies (seconds).
+
+    `codes` are the response codes of all answers that came, in their order.
+    """
 
     sent: Sequence[float]
     latency: Sequence[float]
+    codes: Sequence[int] = ()
 
     @property
     def lost(self) -> int:
@@ -58,15 +62,16 @@ def ask(port: int, questions: Sequence[bytes], rate: float, seconds: float, clie
         try:
             for one in sockets:
                 selector.register(one, selectors.EVENT_READ)
-            _send_all(sockets, selector, questions, rate, sent, arrived)
+            codes: list[int] = []
+            _send_all(sockets, selector, questions, rate, sent, arrived, codes)
             deadline = time.monotonic() + GRACE
             while 0 in arrived and time.monotonic() < deadline:
-                _receive(selector, sent, arrived, total, 0.05)
+                _receive(selector, sent, arrived, codes, total, 0.05)
         finally:
             for one in sockets:
                 one.close()
     latency = [(came - left) / 1e9 if came else math.inf for left, came in zip(sent, arrived, strict=True)]
-    return Sample([left / 1e9 for left in sent], latency)
+    return Sample([left / 1e9 for left in sent], latency, codes)
 
 
 def _send_all(
@@ -76,6 +81,7 @@ def _send_all(
     rate: float,
     sent: list[int],
     arrived: list[int],
+    codes: list[int],
 ) -> None:
     begin = time.monotonic()
     for number in range(len(sent)):
@@ -85,15 +91,16 @@ def _send_all(
             time.sleep(pause)
         sent[number] = time.time_ns()
         sockets[number % len(sockets)].send(question)
-        _receive(selector, sent, arrived, number + 1, 0)
+        _receive(selector, sent, arrived, codes, number + 1, 0)
 
 
-def _receive(selector: selectors.BaseSelector, sent: list[int], arrived: list[int], asked: int, patience: float) -> None:
+def _receive(selector: selectors.BaseSelector, sent: list[int], arrived: list[int], codes: list[int], asked: int, patience: float) -> None:
     """Takes what has come; the newest question of an id is the one that is answered."""
     for key, _ in selector.select(patience):
         data, extra, _, _ = key.fileobj.recvmsg(4096, 64)  # type: ignore[union-attr]
         number = asked - 1 - ((asked - 1 - struct.unpack_from(">H", data)[0]) & 0xFFFF)
         if number >= 0 and not arrived[number]:
+            codes.append(data[3] & 15)
             seconds, nanoseconds = struct.unpack("qq", extra[0][2])
             arrived[number] = max(seconds * 1_000_000_000 + nanoseconds, sent[number] + 1)
 

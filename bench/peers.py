@@ -34,8 +34,8 @@ COREFILE = """\
        ttl 30
     }}
     prometheus 127.0.0.1:{metrics}
-    forward . 127.0.0.1:{upstream} {{
-       max_concurrent 1000
+    forward . {upstreams} {{
+       {limit}
     }}
     cache 30 {{
        disable success cluster.local
@@ -59,13 +59,23 @@ class Site:
     workers: int = 1
     pages: dict[str, int] = field(default_factory=dict)
     """Ports of health, ready and metrics."""
+    more_upstreams: tuple[int, ...] = ()
+    limited: bool = True
+    """Whether `max_concurrent` stands in the Corefile."""
+
+    @property
+    def upstreams(self) -> list[int]:
+        """Ports of all upstreams."""
+        return [self.upstream, *self.more_upstreams]
 
 
 def corefile(site: Site, folder: Path) -> Path:
     """Writes kubeadm's Corefile."""
     path = folder / "Corefile"
     more = f"\n    multisocket {site.workers}" if site.workers > 1 else ""
-    path.write_text(COREFILE.format(port=site.port, api=site.api, upstream=site.upstream, more=more, **site.pages))
+    upstreams = " ".join(f"127.0.0.1:{port}" for port in site.upstreams)
+    limit = "max_concurrent 1000" if site.limited else "# no limit"
+    path.write_text(COREFILE.format(port=site.port, api=site.api, upstreams=upstreams, limit=limit, more=more, **site.pages))
     return path
 
 
@@ -129,6 +139,7 @@ zone:
 
 def unbound(site: Site, folder: Path) -> list[str]:
     """One thread; the cluster as a static local zone."""
+    forwarded = "".join(f"  forward-addr: 127.0.0.1@{port}\n" for port in site.upstreams)
     lines = [f"  local-data: '{name}. {TTL} {family(address)} {address}'\n" for name, address in addresses(site.cluster)]
     text = f"""\
 server:
@@ -149,8 +160,7 @@ remote-control:
   control-enable: no
 forward-zone:
   name: "."
-  forward-addr: 127.0.0.1@{site.upstream}
-"""
+{forwarded}"""
     return ["unbound", "-d", "-c", write(folder / "unbound.conf", text)]
 
 

@@ -1,7 +1,8 @@
 """The name server behind all that forward: it answers every name below `example` from a formula, everything else with NXDOMAIN.
 
-`python -m bench.upstream` prints its port and serves until its standard input ends. It need not be fast: what is measured is answered
-from caches.
+`python -m bench.upstream` prints its port and serves until its standard input ends. Lines there change it: `silent` has it drop what comes
+over UDP, `speak` answer again, `asked` tells how many questions were answered since the last `speak`, health checks left out. It need
+not be fast: what is measured is answered from caches, or is the server's own CPU time.
 """
 
 from __future__ import annotations
@@ -41,12 +42,22 @@ def reply(packet: bytes) -> bytes:
 class _Datagrams(asyncio.DatagramProtocol):
     """The UDP side."""
 
+    def __init__(self) -> None:
+        self.silent, self.asked = False, 0
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.DatagramTransport", transport)  # Python 3.11 does not say so of its own class
 
     def datagram_received(self, data: bytes, addr: Any) -> None:
-        if len(data) > 16 and not data[2] & 0x80:
+        if not self.silent and len(data) > 16 and not data[2] & 0x80:
+            self.asked += data[12] > 0
             self._transport.sendto(reply(data), addr)
+
+    def told(self, line: str) -> int:
+        """Does as it is told; questions since it was told to speak."""
+        if line in ("silent", "speak"):
+            self.silent, self.asked = line == "silent", 0
+        return self.asked
 
 
 async def _stream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -65,10 +76,18 @@ async def serve() -> None:
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
     sock.bind(("127.0.0.1", port))
-    await loop.create_datagram_endpoint(_Datagrams, sock=sock)
+    _, datagrams = await loop.create_datagram_endpoint(_Datagrams, sock=sock)
     print(port, flush=True)
     over = asyncio.Event()
-    loop.add_reader(sys.stdin, over.set)
+
+    def told() -> None:
+        line = sys.stdin.readline()
+        if line:
+            print(datagrams.told(line.strip()), flush=True)
+        else:
+            over.set()
+
+    loop.add_reader(sys.stdin, told)
     await over.wait()
 
 
