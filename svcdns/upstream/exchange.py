@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import struct
 from collections.abc import Callable
 from typing import Final
 
@@ -23,6 +24,7 @@ Address = tuple[str, int]
 MAX_DATAGRAM: Final = 65535
 _IDENTS: Final = 512
 """Ids that are taken from the system's generator at a time."""
+_TAIL: Final = struct.Struct("!HH")
 _OURS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EAGAIN})
 """Errors that mean a lack of something here: descriptors, memory, ports."""
 
@@ -59,7 +61,7 @@ class Judge:
 
     def __init__(self, question: Question, ident: int) -> None:
         self._ident, self._key = ident.to_bytes(2, "big"), question.name.lower()
-        self._tail = question.rtype.to_bytes(2, "big") + question.rclass.to_bytes(2, "big")
+        self._tail = _TAIL.pack(question.rtype, question.rclass)
         self._end = 12 + len(self._key)
 
     def admits(self, packet: bytes) -> bool:
@@ -81,7 +83,7 @@ class Judge:
             return parse_message(packet)
         except FormError:
             ident, flags, *_ = HEADER.unpack_from(packet)
-            rtype, rclass = int.from_bytes(self._tail[:2], "big"), int.from_bytes(self._tail[2:], "big")
+            rtype, rclass = _TAIL.unpack(self._tail)
             return Message(ident, flags | TC, packet[12 : self._end], rtype, rclass)
 
 

@@ -192,7 +192,10 @@ def parse_message(packet: bytes) -> Message:
 def _section(packet: bytes, at: int, count: int, message: Message) -> tuple[tuple[Record, ...], int]:
     records = []
     for _ in range(count):
-        owner, at = names.read_name(packet, at)
+        if packet[at : at + 2] == _TO_QUESTION:
+            owner, at = message.name, at + 2
+        else:
+            owner, at = names.read_name(packet, at)
         rtype, rclass, ttl, length = _FIXED.unpack_from(packet, at)
         at += 10
         if at + length > len(packet):

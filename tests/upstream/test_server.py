@@ -221,7 +221,7 @@ async def test_a_lack_of_descriptors_is_not_the_servers_fault(monkeypatch: pytes
         def none_left(*_: object) -> None:
             raise OSError(24, "Too many open files")
 
-        monkeypatch.setattr("svcdns.upstream.datagrams.socket.socket", none_left)
+        monkeypatch.setattr("svcdns.upstream.datagrams.socket.SocketType", none_left)
         for _ in range(CIRCUIT):
             asking.ask()
         assert asking.outcomes == []

@@ -3,7 +3,7 @@
 Rules. An upstream is asked once before any is asked again. The next one is asked when an upstream fails, when it replies with a response
 code that says so, when it is silent, and, unless the policy is sequential, when it is slower than usual; the last costs extra packets and
 has a bounded share (`Hedges`). The first reply that is an answer ends the flight. With no upstream usable, one is asked nevertheless, for
-LAST_RESORT seconds.
+LAST_RESORT seconds; once all are down by their health checks too, that many flights at once and no more do so: those checks will tell.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ BUDGET: Final = 5.0
 """Seconds that a flight takes at most, or one attempt if that may take longer."""
 LAST_RESORT: Final = 1.0
 """Seconds that an upstream has where all are known not to answer."""
+LAST_RESORTS: Final = 64
+"""Flights at once that ask an upstream although all are down."""
 MAX_PACKETS: Final = 32
 """Questions to upstreams that one flight may cost, whatever the options say."""
 HEDGED_SHARE: Final = 0.1
@@ -69,14 +71,29 @@ class Team:
         self.sequential = rule.policy == "sequential"
         self.failover = rule.failover | {Rcode.SERVFAIL, Rcode.REFUSED}
         self.budget = max(BUDGET, rule.read_timeout)
+        self.resorting = 0
+        """Flights that ask as a last resort."""
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether there is nobody to ask."""
+        for server in self.servers:
+            if not server.health.down:
+                return False
+        return self.rule.failfast or self.resorting >= LAST_RESORTS or not self.servers
+
+    def given_up(self) -> Reply:
+        """The reply to a question that nobody is asked for."""
+        self.cells.broken()
+        return servfail(None)
 
 
 class Flight:
     """One question under way; `landed` is called once, with the flight that has its `reply` by then."""
 
     __slots__ = (
-        "_due", "_ends", "_errors", "_failure", "_landed", "_last", "_out", "_packets", "_question", "_tcp", "_team", "_unasked",
-        "key", "reply", "waiters",
+        "_due", "_ends", "_errors", "_failure", "_landed", "_last", "_out", "_packets", "_question", "_resorts", "_tcp", "_team",
+        "_unasked", "key", "reply", "waiters",
     )  # fmt: skip
 
     def __init__(self, team: Team, question: Question, key: object, landed: Callable[[Flight], None], *, tcp: bool) -> None:
@@ -92,19 +109,18 @@ class Flight:
         self._failure: ExchangeError | None = None
         self._last: Message | None = None
         self._ends = self._due = 0.0
+        self._resorts = False
 
     def start(self) -> None:
-        """Asks the first upstream."""
+        """Asks the first upstream; the team is not hopeless."""
         team = self._team
         team.hedges.earn()
         self._ends = team.clock() + team.budget
         self._unasked = team.order(team.servers)
-        if self._ask_next():
-            return
-        team.cells.broken()
-        if not team.servers or (team.rule.failfast and all(server.health.down for server in team.servers)):
-            self._land(self._servfail())
-        else:
+        if not self._ask_next():
+            team.cells.broken()
+            team.resorting += 1
+            self._resorts = True
             self._ask(random.choice(team.servers), LAST_RESORT)
 
     def _next(self) -> Server | None:
@@ -181,25 +197,22 @@ class Flight:
             return
         self._unasked = self._team.order(self._team.servers)
         if not self._ask_next():
-            self._land(self._servfail())
-
-    def _servfail(self) -> Reply:
-        """SERVFAIL with the last reason, for the log; for clients with EDNS an extended error (RFC 8914 §4.23, §4.24)."""
-        failure = self._failure
-        code = ExtendedError.NO_REACHABLE_AUTHORITY if failure is None or failure.silent else ExtendedError.NETWORK_ERROR
-        return Reply(
-            rcode=Rcode.SERVFAIL,
-            extended=code,
-            written=False,
-            error=NO_HEALTHY if failure is None else str(failure),
-        )
+            self._land(servfail(self._failure))
 
     def _land(self, reply: Reply) -> None:
         self.reply = reply
+        if self._resorts:
+            self._team.resorting -= 1
         for attempt in self._out:
             attempt.abandon()
         self._out.clear()
         self._landed(self)
+
+
+def servfail(failure: ExchangeError | None) -> Reply:
+    """SERVFAIL with the last reason, for the log; for clients with EDNS an extended error (RFC 8914 §4.23, §4.24)."""
+    code = ExtendedError.NO_REACHABLE_AUTHORITY if failure is None or failure.silent else ExtendedError.NETWORK_ERROR
+    return Reply(rcode=Rcode.SERVFAIL, extended=code, written=False, error=NO_HEALTHY if failure is None else str(failure))
 
 
 def _reply(message: Message) -> Reply:

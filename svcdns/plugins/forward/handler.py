@@ -6,7 +6,6 @@ the answer table from here, that is the cache's business. A flight goes on when 
 
 from __future__ import annotations
 
-from collections import Counter
 from functools import partial
 from typing import Final
 
@@ -81,7 +80,7 @@ class _Line:
                 environment.on_data("forward", rule.data_key(upstream), self._changed)
         self._flights: dict[object, Flight] = {}
         self._waiting = 0
-        self._clients: Counter[str] = Counter()
+        self._clients: dict[str, int] = {}
 
     def _changed(self, _: bytes) -> None:
         """A file names other upstreams now; what is on its way stays with those that were asked."""
@@ -137,25 +136,26 @@ class _Line:
         limit, client = self._rule.max_concurrent, query.client.address
         if limit and self._waiting >= limit:
             return self._refused("concurrent queries", limit)
-        if self._clients[client] >= MAX_OF_CLIENT:
+        waiting = self._clients.get(client, 0)
+        if waiting >= MAX_OF_CLIENT:
             return self._refused("concurrent queries of one client", MAX_OF_CLIENT)
         tcp = self._rule.force_tcp or (query.client.protocol == "tcp" and not self._rule.prefer_udp)
         flags = query.flags & (RD | AD | CD)
         key = (query.key, query.rtype, query.rclass, flags, query.edns, tcp)
         flight = self._flights.get(key)
         if flight is None:
+            if self._team.hopeless:
+                return self._team.given_up()
             if len(self._flights) >= MAX_IN_FLIGHT:
                 return self._refused("concurrent queries", MAX_IN_FLIGHT)
             question = Question(query.name, query.rtype, query.rclass, flags, query.edns)
             flight = self._flights[key] = Flight(self._team, question, key, self._landed, tcp=tcp)
             flight.start()
-            if flight.reply is not None:
-                return flight.reply
         elif len(flight.waiters) >= MAX_WAITERS:
             return self._refused("concurrent queries for one name", MAX_WAITERS)
         later = Later()
         flight.waiters.append((client, later))
-        self._clients[client] += 1
+        self._clients[client] = waiting + 1
         self._waiting += 1
         return later
 

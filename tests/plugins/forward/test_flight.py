@@ -227,6 +227,25 @@ async def test_all_known_to_be_silent(upstream: ScriptedUpstream, other: Scripte
     assert any(server.health.usable for server in forwarding.servers)
 
 
+async def test_all_down_by_their_health_checks(upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bounded number of questions tries nevertheless; the others are told at once."""
+    monkeypatch.setattr("svcdns.plugins.forward.flight.LAST_RESORTS", 2)
+    upstream.respond = silence
+    forwarding = Forwarding(upstream)
+    forwarding.servers[0].health.fails = 9
+    waiting = [forwarding.asking(f"{number}.example.org.") for number in range(3)]
+    reply = await waiting[2]
+    assert (reply.rcode, reply.written, reply.extended, reply.error) == (Rcode.SERVFAIL, False, 22, "no healthy proxies")
+    await upstream.question()
+    await upstream.question()
+    assert not any(task.done() for task in waiting[:2])
+    await forwarding.turn(LAST_RESORT)
+    assert [reply.rcode for reply in await asyncio.gather(*waiting[:2])] == [Rcode.SERVFAIL] * 2
+    assert questions(upstream) == 2
+    upstream.respond = answer(A)
+    assert world.summary(await forwarding.ask()) == FIRST
+
+
 async def test_all_refused(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
     """SERVFAIL at once, with the last reason for the log, and another extended error."""
     upstream.close()
