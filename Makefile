@@ -48,7 +48,7 @@ format: $(DEV_STAMP)  ## write the format, and what the linter can mend
 conformance: $(DEV_STAMP)  ## the real server against recorded answers, and against itself after many changes
 	$(BIN)/python -m pytest -m conformance
 
-integration: $(DEV_STAMP)  ## against the API server that KUBECONFIG names; its faults with a binary of one that SVCDNS_TEST_APISERVER names
+integration: $(DEV_STAMP)  ## against the API server that KUBECONFIG names, and NSD, Knot, Unbound and dnsmasq where they are installed; its faults with a binary of one that SVCDNS_TEST_APISERVER names
 	$(BIN)/python -m pytest -m integration -p no:randomly tests/integration
 
 bench: $(DEV_STAMP)  ## speed and memory beside NSD, Knot, Unbound, dnsmasq and CoreDNS (COREDNS=its binary); BENCH="hit mix --rounds 5" chooses

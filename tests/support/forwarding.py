@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 from svcdns.plugins.forward import Forward
+from svcdns.telemetry.clock import Clock
 from svcdns.telemetry.counters import Counters
 from svcdns.upstream.alarms import TICK, Alarms
 from svcdns.upstream.server import Server
 from svcdns.wire.codes import Rcode
 from svcdns.wire.reply import Reply
 from tests.support import world
-from tests.support.scripted_upstream import ScriptedUpstream
 from tests.support.upstreams import finish
 
 
+class HasPort(Protocol):
+    """A server on loopback."""
+
+    port: int
+
+
 class Forwarding:
-    """`body` is what stands in the directive's braces. `finish_all` ends what tests have left open."""
+    """`body` is what stands in the directive's braces; a `clock` takes the place of the one that is turned.
+
+    `finish_all` ends what tests have left open.
+    """
 
     made: ClassVar[list[Forwarding]] = []
 
-    def __init__(self, *upstreams: ScriptedUpstream, zone: str = ".", body: str = "policy sequential", **fields: Any) -> None:
+    def __init__(
+        self, *upstreams: HasPort, zone: str = ".", body: str = "policy sequential", clock: Clock | None = None, **fields: Any
+    ) -> None:
         places = " ".join(f"127.0.0.1:{upstream.port}" for upstream in upstreams)
         self.counters, self.clock = Counters(), world.Clock()
         read = world.options("forward", f"forward {zone} {places} {{\n{body}\n}}")
@@ -31,7 +42,7 @@ class Forwarding:
             return self.kept.setdefault(key, None) or self.kept.update({key: make()}) or self.kept[key]
 
         self.made.append(self)
-        self.plugin = Forward(read, world.environment(counters=self.counters, clock=self.clock, kept=kept, **fields))
+        self.plugin = Forward(read, world.environment(counters=self.counters, clock=clock or self.clock, kept=kept, **fields))
 
     @property
     def servers(self) -> list[Server]:

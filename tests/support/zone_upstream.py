@@ -27,7 +27,7 @@ from tests.support.server import free_port
 class ZoneUpstream:
     """Runs between `with` and its end; `asked` counts the questions."""
 
-    def __init__(self, records: Iterable[str], failing: Mapping[str, str] | None = None) -> None:
+    def __init__(self, records: Iterable[str], failing: Mapping[str, str] | None = None, port: int = 0) -> None:
         """`records` as zone-file lines with absolute names; `failing` gives the rcode of names that answer nothing else."""
         self.asked = 0
         self._rrsets: dict[tuple[dns.name.Name, int], dns.rrset.RRset] = {}
@@ -38,7 +38,7 @@ class ZoneUpstream:
             kept.update(new)
         self._failing = {dns.name.from_text(name): dns.rcode.from_text(rcode) for name, rcode in (failing or {}).items()}
         self._soa = next(rrset for (_, rtype), rrset in self._rrsets.items() if rtype == dns.rdatatype.SOA)
-        self.port = free_port()
+        self.port = port or free_port()
 
     def __enter__(self) -> Self:
         """Opens its sockets and starts answering."""

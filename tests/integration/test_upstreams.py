@@ -1,0 +1,196 @@
+"""`forward` to real name servers: Unbound, NSD, Knot and dnsmasq, started on loopback. One that is not installed is left out."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from svcdns.chain.query import Client
+from svcdns.telemetry.clock import monotonic
+from svcdns.wire.codes import TC, Rcode
+from tests.support import world
+from tests.support.forwarding import Forwarding
+
+pytestmark = pytest.mark.integration
+
+OVER_TCP = Client("192.0.2.1", 40000, "192.0.2.53", 53, "tcp")
+NAMES = 40
+LONG = " ".join(f'"{"x" * 180}{number}"' for number in range(4))
+RECORDS = [*(f"n{number}.example. 300 IN A 192.0.2.{number}" for number in range(NAMES)), f"long.example. 300 IN TXT {LONG}"]
+ZONE = "\n".join(
+    [
+        "example. 300 IN SOA ns.example. host.example. 1 7200 1800 86400 300",
+        "example. 300 IN NS ns.example.",
+        "ns.example. 300 IN A 127.0.0.1",
+        *RECORDS,
+        "",
+    ]
+)
+
+
+def unbound(folder: Path, port: int) -> list[str]:
+    """A static local zone."""
+    data = "".join(f"  local-data: '{line}'\n" for line in RECORDS)
+    (folder / "conf").write_text(
+        f'server:\n  interface: 127.0.0.1\n  port: {port}\n  do-daemonize: no\n  use-syslog: no\n  username: ""\n  chroot: ""\n'
+        f'  directory: "{folder}"\n  pidfile: ""\n  module-config: "iterator"\n  local-zone: "example." static\n{data}'
+        "remote-control:\n  control-enable: no\n"
+    )
+    return ["unbound", "-d", "-c", str(folder / "conf")]
+
+
+def nsd(folder: Path, port: int) -> list[str]:
+    """A zone file."""
+    (folder / "zone").write_text(ZONE)
+    (folder / "conf").write_text(
+        f'server:\n  ip-address: 127.0.0.1@{port}\n  server-count: 1\n  username: ""\n  zonesdir: "{folder}"\n  database: ""\n'
+        f'  zonelistfile: "{folder}/zone.list"\n  xfrdfile: "{folder}/xfrd"\n  xfrdir: "{folder}"\n  pidfile: "{folder}/pid"\n'
+        f'remote-control:\n  control-enable: no\nzone:\n  name: "example"\n  zonefile: "{folder}/zone"\n'
+    )
+    return ["nsd", "-d", "-c", str(folder / "conf")]
+
+
+def knotd(folder: Path, port: int) -> list[str]:
+    """A zone file."""
+    (folder / "zone").write_text(ZONE)
+    (folder / "conf").write_text(
+        f'server:\n  rundir: "{folder}"\n  listen: 127.0.0.1@{port}\ndatabase:\n  storage: "{folder}"\n'
+        f'zone:\n  - domain: example\n    storage: "{folder}"\n    file: "{folder}/zone"\n'
+        "    journal-content: none\n    zonefile-load: whole\n    zonefile-sync: -1\n"
+    )
+    return ["knotd", "-c", str(folder / "conf")]
+
+
+def dnsmasq(folder: Path, port: int) -> list[str]:
+    """Addresses as a hosts file; the long text as an option."""
+    (folder / "hosts").write_text("".join(f"192.0.2.{number} n{number}.example\n" for number in range(NAMES)))
+    text = ",".join(word.strip('"') for word in LONG.split())
+    (folder / "conf").write_text(
+        f"port={port}\nlisten-address=127.0.0.1\nbind-interfaces\nuser=root\nkeep-in-foreground\npid-file={folder}/pid\nno-resolv\nno-hosts\n"
+        f"addn-hosts={folder}/hosts\nlocal=/example/\ntxt-record=long.example,{text}\n"
+    )
+    return ["dnsmasq", f"--conf-file={folder}/conf"]
+
+
+class Real:
+    """A real server that may be stopped and started."""
+
+    def __init__(self, configure: Callable[[Path, int], list[str]], folder: Path) -> None:
+        with socket.socket() as tcp, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+            tcp.bind(("127.0.0.1", 0))
+            self.port = tcp.getsockname()[1]
+            udp.bind(("127.0.0.1", self.port))
+        self._command = configure(folder, self.port)
+        self._log = folder / "log"
+        self.start()
+
+    def start(self) -> None:
+        """Starts it, and waits until it answers."""
+        with self._log.open("ab") as log:
+            self.process = subprocess.Popen(self._command, stdout=log, stderr=log, start_new_session=True)
+        deadline = time.monotonic() + 20
+        while not self._answers():
+            assert self.process.poll() is None, self._log.read_text()
+            assert time.monotonic() < deadline, self._log.read_text()
+
+    def _answers(self) -> bool:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+            asking.settimeout(0.2)
+            asking.connect(("127.0.0.1", self.port))
+            try:
+                asking.send(b"\0\1\1\0\0\1\0\0\0\0\0\0\2n0\7example\0\0\1\0\1")
+                return bool(asking.recv(512))
+            except OSError:
+                time.sleep(0.02)
+                return False
+
+    def stop(self) -> None:
+        """Ends it with its children: dnsmasq has one for each TCP connection."""
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(10)
+
+
+SERVERS = {"unbound": unbound, "nsd": nsd, "knotd": knotd, "dnsmasq": dnsmasq}
+
+
+@pytest.fixture(params=SERVERS)
+def real(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Real]:
+    """Each of them in turn."""
+    if not shutil.which(request.param):
+        pytest.skip(f"no {request.param} in PATH")
+    server = Real(SERVERS[request.param], tmp_path)
+    yield server
+    server.stop()
+
+
+@pytest.fixture(autouse=True)
+async def _finished() -> AsyncIterator[None]:
+    """Nothing is left open behind a test."""
+    yield
+    Forwarding.finish_all()
+    await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("body", ["prefer_udp", "force_tcp"])
+async def test_many_at_once(real: Real, body: str) -> None:
+    """Over sockets of their own, and over one connection with several questions at once."""
+    forwarding = Forwarding(real, clock=monotonic, body=body)
+    replies = await asyncio.gather(*(forwarding.ask(f"n{number}.example.") for number in range(NAMES)))
+    assert [world.shown(reply.answer)[0].split()[-1] for reply in replies] == [f"192.0.2.{number}" for number in range(NAMES)]
+    assert (await forwarding.ask("none.example.")).rcode == Rcode.NXDOMAIN
+
+
+async def test_a_long_reply(real: Real) -> None:
+    """Truncated over UDP where the client takes 512 octets, whole over TCP or with a larger EDNS size."""
+    forwarding = Forwarding(real, clock=monotonic)
+    assert (await forwarding.ask("long.example.", "TXT")).flags & TC
+    for fields in ({"client": OVER_TCP}, {"edns": world.edns(4096)}):
+        reply = await forwarding.ask("long.example.", "TXT", **fields)
+        assert not reply.flags & TC
+        assert sum(len(record.rdata) for record in reply.answer) > 700
+
+
+async def test_one_that_is_started_anew(real: Real) -> None:
+    """Kept connections end with it; questions meanwhile are SERVFAIL, later ones are answered."""
+    forwarding = Forwarding(real, clock=monotonic, body="force_tcp")
+    assert (await forwarding.ask("n1.example.")).rcode == Rcode.NOERROR
+    await asyncio.to_thread(real.stop)
+    reply = await forwarding.ask("n2.example.")
+    assert (reply.rcode, reply.extended) == (Rcode.SERVFAIL, 23)
+    await asyncio.to_thread(real.start)
+    async with asyncio.timeout(10):
+        while (await forwarding.ask("n3.example.")).rcode != Rcode.NOERROR:
+            await asyncio.sleep(0.05)
+
+
+async def test_one_that_hangs_beside_one_that_answers(tmp_path: Path) -> None:
+    """Clients are answered by the other within a fraction of a second."""
+    present = [name for name in SERVERS if shutil.which(name)]
+    if len(present) < 2:
+        pytest.skip("two of " + ", ".join(SERVERS) + " are needed")
+    servers = []
+    for name in present[:2]:
+        (tmp_path / name).mkdir()
+        servers.append(Real(SERVERS[name], tmp_path / name))
+    try:
+        forwarding = Forwarding(*servers, clock=monotonic)
+        assert (await forwarding.ask("n1.example.")).rcode == Rcode.NOERROR
+        servers[0].process.send_signal(signal.SIGSTOP)
+        for number in range(2, 12):
+            begun = time.monotonic()
+            assert (await forwarding.ask(f"n{number}.example.")).rcode == Rcode.NOERROR
+            assert time.monotonic() - begun < 1.0
+        servers[0].process.send_signal(signal.SIGCONT)
+    finally:
+        for server in servers:
+            server.stop()
