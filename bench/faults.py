@@ -77,6 +77,19 @@ async def relist(scene: Scene) -> None:
         await scene.api("relist")
 
 
+def api_fault(kind: str, seconds: float = 5.0) -> Fault:
+    """The API server has a fault of `bench.api` for some seconds, while endpoints go on moving."""
+
+    async def fault(scene: Scene) -> None:
+        async with scene.blind() as trouble:
+            await scene.api(f"break {kind}")
+            await asyncio.sleep(seconds)
+            await scene.mend()
+            trouble.well = time.monotonic()
+
+    return fault
+
+
 async def upgrade(scene: Scene) -> None:
     """SIGUSR2: every process is replaced by one of another generation."""
     scene.server.process.send_signal(signal.SIGUSR2)
@@ -91,6 +104,11 @@ CASES: dict[str, Case] = {
     "control-killed": Case("SIGKILL of control", killed("control")),
     "control-hung": Case("SIGSTOP of control", killed("control", signal.SIGSTOP), 20),
     "api-outage": Case("the API server stands still for 60 s", api_outage, 80, any_server=True),
+    "api-cut": Case("watches cut, and nothing else", api_fault("cut", 0.0), 12),
+    "api-500": Case("5 s of 500 from the API server", api_fault("500")),
+    "api-429": Case("5 s of 429", api_fault("429"), 20),
+    "api-401": Case("5 s of 401", api_fault("401"), 20),
+    "api-refused": Case("5 s of refused connections", api_fault("refused"), 20),
     "relist": Case("compaction, all endpoints listed anew", relist, 20, any_server=True),
     "upgrade": Case("upgrade in place", upgrade, 45),
 }

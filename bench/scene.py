@@ -76,26 +76,33 @@ class Scene:
         self.server, self.truth = server, truth
         self.recovered = 0.0
         self._api = asyncio.Lock()
-        self.moving = random.Random(3).sample(server.site.cluster.headless(), MOVING)
+        self.marked, *self.moving = random.Random(3).sample(server.site.cluster.headless(), MOVING + 1)
 
     async def api(self, command: str) -> object:
         """A command to the API server."""
         async with self._api:
             return await asyncio.to_thread(self.server.api.ask, command)
 
-    async def change(self) -> tuple[int, str]:
-        """Moves an endpoint of a random Service; its number and the new address."""
+    async def change(self, number: int) -> str:
+        """Moves an endpoint of a Service; its new address."""
+        async with self._api:
+            begun = time.monotonic()
+            address = str((await asyncio.to_thread(self.server.api.ask, f"change {number}"))[0])
+            self.truth.changed(number, address, begun, time.monotonic())
+            return address
+
+    async def mend(self) -> None:
+        """Ends a fault of the API server, which moves an endpoint in the same step."""
         number = random.choice(self.moving)
         async with self._api:
             begun = time.monotonic()
-            [address] = await asyncio.to_thread(self.server.api.ask, f"change {number}")
+            address = await asyncio.to_thread(self.server.api.ask, f"mend {number}")
             self.truth.changed(number, address, begun, time.monotonic())
-            return number, address
 
     async def keep_changing(self) -> None:
         """Moves endpoints until cancelled."""
         while True:
-            await self.change()
+            await self.change(random.choice(self.moving))
             await asyncio.sleep(1 / CHANGES)
 
     @asynccontextmanager
@@ -107,8 +114,8 @@ class Scene:
         trouble = Trouble(time.monotonic())
         self.truth.troubles.append(trouble)
         yield trouble
-        number, address = await self.change()
-        question = packet(self.server.site.cluster.fqdn(number))
+        address = await self.change(self.marked)
+        question = packet(self.server.site.cluster.fqdn(self.marked))
         with closing(Asker(self.server.port, 0.2)) as asker:
             await self.until("the change", lambda: holds(asker.ask(question), address), 30)
         trouble.until = time.monotonic()
