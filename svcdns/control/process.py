@@ -16,16 +16,15 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from svcdns import __version__
 from svcdns.cluster.sources.feed import Configure
 from svcdns.control.handover import handover_format
+from svcdns.control.last_good import LastGood
 from svcdns.control.memory import MemoryBudget, own_memory
 from svcdns.control.noting import note_build, note_endings, note_plugins, note_version
 from svcdns.control.setup import Setup, periods, prepare, refreshed, work_out
-from svcdns.control.state_folder import FALLBACK, StateError, StateFolder
 from svcdns.control.store import Difference, View
 from svcdns.control.views import Views, shown_ages
 from svcdns.control.workers import Workers
@@ -89,8 +88,7 @@ class Control:
         self._regions, self._own = regions, own
         self._opened: Pages | None = None
         self._setup: Setup | None = None
-        self._state = StateFolder(Path(options.state)) if options.state else None
-        self._fell_back = False
+        self._last_good = LastGood(options.state, self._counters)
         self._listening: asyncio.Future[str] | None = None
         self._reload_asked = asyncio.Event()
         self._stop_asked = asyncio.Event()
@@ -179,8 +177,8 @@ class Control:
         if known:  # what is served comes first where there is nothing to wait for
             self._views.start(new)
             await self._pages.serve(setup)
-        if not self._fell_back:
-            await asyncio.to_thread(self._keep, setup)
+        if not self._last_good.serves:
+            await asyncio.to_thread(self._last_good.keep, setup)
         note_plugins(self._counters, setup)
         if self._options.again:
             note_version(self._counters, setup)
@@ -199,39 +197,13 @@ class Control:
             try:
                 return await asyncio.to_thread(prepare, self._options.conf, self._options.port)
             except SvcdnsError as error:
-                kept = await asyncio.to_thread(self._last_good, error)
+                kept = await asyncio.to_thread(self._last_good.instead, error)
                 if kept is not None:
                     return kept
                 if not self._options.again:
                     raise
                 log.error("Corefile: %s; the workers serve what they have", error)
                 await asyncio.sleep(RETRY)
-
-    def _last_good(self, error: SvcdnsError) -> Setup | None:
-        """The set-up of the Corefile that served last, as the present one cannot be used; None where there is none of use."""
-        if self._state is None:
-            return None
-        try:
-            kept = self._state.last_good()
-            setup = work_out(kept.corefile, {}) if kept is not None else None
-        except SvcdnsError as reason:
-            log.error("the last good Corefile cannot be used: %s", reason)
-            return None
-        if kept is not None:
-            when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(kept.time))
-            log.error("Corefile: %s; serving the one that was good last, of %s", error, when)
-            self._counters.set(self._counters.cell(FALLBACK), 1)
-            self._fell_back = True
-        return setup
-
-    def _keep(self, setup: Setup) -> None:
-        """Notes down that this Corefile serves."""
-        if self._state is not None:
-            self._counters.set(self._counters.cell(FALLBACK), 0)
-            try:
-                self._state.keep(setup.written, time.time())
-            except StateError as error:
-                log.warning("%s", error)
 
     def _order(self, setup: Setup) -> Configure:
         self._generation += 1
@@ -355,7 +327,7 @@ class Control:
             self._counters.count(reload.FAILED)
             return
         note_version(self._counters, setup)
-        await asyncio.to_thread(self._keep, setup)
+        await asyncio.to_thread(self._last_good.keep, setup)
         log.info("Reloading complete")
 
     async def _take_over(self, setup: Setup, new: list[int]) -> None:
@@ -385,7 +357,6 @@ class Control:
     async def _follow_stop(self) -> None:
         await self._stop_asked.wait()
         await self._pages.unready()
-        await self._views.stop()
         lameduck = self._serving.lameduck
         if lameduck > 0:
             plugin_logger("health").info("Going into lameduck mode for %gs", lameduck)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -49,11 +50,12 @@ def api() -> Iterator[ApiDouble]:
         yield double
 
 
-def start(folder: Path, api: ApiDouble) -> Server:
+def start(folder: Path, api: ApiDouble, lameduck: str = "100ms") -> Server:
     """A server of that cluster; a resolv.conf of its own, as not every machine names a resolver."""
     resolv = folder / "resolv.conf"
     resolv.write_text("nameserver 127.0.0.1\n")
-    return Server(folder, COREFILE.replace("API", api.url).replace("/etc/resolv.conf", str(resolv)).replace("    loop\n", ""))
+    corefile = COREFILE.replace("100ms", lameduck)
+    return Server(folder, corefile.replace("API", api.url).replace("/etc/resolv.conf", str(resolv)).replace("    loop\n", ""))
 
 
 def test_changes_are_in_the_answers_at_once(tmp_path: Path, api: ApiDouble) -> None:
@@ -87,6 +89,18 @@ def test_an_outage_of_the_api_server(tmp_path: Path, api: ApiDouble) -> None:
         server.until_logged("the Kubernetes API answers again")
         until("the new list", lambda: server.records(WEB) == ["NXDOMAIN"])
         assert server.records(DB) == ["10.244.1.1"]
+
+
+def test_changes_are_seen_until_the_end(tmp_path: Path, api: ApiDouble) -> None:
+    """A stop that is under way answers for the cluster as it is, not as it was."""
+    with start(tmp_path, api, lameduck="1500ms") as server:
+        server.until_ready()
+        assert server.records(DB) == ["10.244.1.1"]
+        server.process.send_signal(signal.SIGTERM)
+        server.until_logged("Going into lameduck mode")
+        api.put(endpoint_slice("db-1", "db", "10.244.1.2"))
+        until("the new endpoint", lambda: server.records(DB) == ["10.244.1.2"], 1.4)
+        assert server.process.wait(15) == 0
 
 
 def test_a_start_without_an_api_server(tmp_path: Path, api: ApiDouble) -> None:
