@@ -66,7 +66,7 @@ def build(plans: Sequence[BlockPlan], hosts: Sequence[Sequence[Host]], load: Loa
 
 def _build_block(chains: Chains, block: BlockPlan, hosts: Sequence[Host], load: Load, environment: MakeEnvironment) -> None:
     listen = tuple(dict.fromkeys((host, key.port) for key in block.keys for host in hosts))
-    server = Listener(*listen[0]).server
+    server = Listener(*listen[0], transport=block.keys[0].transport).server
     handlers: list[Handler] = []
 
     def peers(name: str) -> tuple[Handler, ...]:
@@ -85,7 +85,11 @@ def _build_block(chains: Chains, block: BlockPlan, hosts: Sequence[Host], load: 
         zone = names.from_text(key.zone).lower()
         route = Route(zone, key.zone, entry, counted, writer, "", observers, None if observers else _absent(handlers))
         for host in hosts:
-            listener = chains.listeners.setdefault((host, key.port), Listener(host, key.port))
+            listener = chains.listeners.setdefault((host, key.port), Listener(host, key.port, key.transport))
+            if "timeouts" in block.options:
+                listener.timeouts = block.options["timeouts"].timeouts
+            if "tls" in block.options and key.transport == "tls":
+                listener.security = block.options["tls"].data_key
             listener.routes[zone] = route
             listener.handlers += [handler for handler in handlers if handler not in listener.handlers]
             listener.any_class = listener.any_class or not _OPENS_CLASSES.isdisjoint(block.options)

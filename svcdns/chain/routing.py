@@ -19,6 +19,17 @@ from svcdns.wire.edns import ECHOED_OPTIONS
 from svcdns.wire.names import ROOT, is_within
 from svcdns.wire.reply import Owner, Reply, bare
 
+
+class Timeouts(msgspec.Struct, frozen=True):
+    """Seconds a connection may take: for its first message, between messages, and to accept a reply; and how many `queries` it may bring
+    in all, -1 for any number (spec S2)."""
+
+    read: float = 3.0
+    idle: float = 10.0
+    write: float = 5.0
+    queries: int = -1
+
+
 Observer = Callable[[Query, Reply, int, float], None]
 """Called for every answered query of a block: query, reply, octets of the reply, seconds it took."""
 
@@ -67,10 +78,16 @@ DROPPED = Route(ROOT, "dropped", None)
 
 @dataclass(slots=True)
 class Listener:
-    """The zones served at one host and port; an empty host is every address."""
+    """The zones served at one host and port; an empty host is every address.
+
+    `transport` is `dns` for UDP and TCP, `tls` for DNS over TLS alone (RFC 7858); the latter has the key of its certificate in `security`.
+    """
 
     host: str
     port: int
+    transport: str = "dns"
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    security: str = ""
     routes: dict[bytes, Route] = field(default_factory=dict)
     any_class: bool = False
     counted: bool = False
@@ -83,8 +100,9 @@ class Listener:
 
     @property
     def server(self) -> str:
-        """The server label of metrics: `dns://:53`, `dns://127.0.0.1:53`, `dns://[::1]:53`."""
-        return f"dns://[{self.host}]:{self.port}" if ":" in self.host else f"dns://{self.host}:{self.port}"
+        """The server label of metrics: `dns://:53`, `dns://127.0.0.1:53`, `tls://[::1]:853`."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.transport}://{host}:{self.port}"
 
     def find(self, key: bytes, rtype: int) -> Route | None:
         """The route of a name, lowered, or None.

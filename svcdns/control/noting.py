@@ -47,7 +47,7 @@ def note_plugins(counters: Counters, setup: Setup) -> None:
     for block, hosts in zip(setup.plans, setup.hosts, strict=True):
         for key in block.keys:
             for host in hosts:
-                server = Listener(host, key.port).server
+                server = Listener(host, key.port, key.transport).server
                 for name in block.options:
                     counters.set(counters.cell(PLUGIN_ENABLED, server, key.zone, "", name), 1)
 

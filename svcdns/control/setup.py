@@ -6,9 +6,9 @@ import importlib
 import ipaddress
 import os
 import socket
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import psutil
@@ -22,8 +22,12 @@ from svcdns.corefile.errors import CorefileError
 from svcdns.corefile.keys import check_overlap
 from svcdns.corefile.load import load
 from svcdns.plugins import BUILT, ORDER
+from svcdns.telemetry.logging import plugin_logger
 
-Address = tuple[str, int]
+Address = tuple[str, int, str]
+"""Host (empty for all), port, and `udp` or `tcp`."""
+PROTOCOLS: Final = {"dns": ("udp", "tcp"), "tls": ("tcp",)}
+"""What sockets a transport has."""
 
 
 class Watched(NamedTuple):
@@ -58,13 +62,14 @@ class Setup:
     def listen(self) -> list[Address]:
         """Every address to listen on, in file order."""
         pairs = zip(self.plans, self.hosts, strict=True)
-        return list(dict.fromkeys((host, key.port) for block, hosts in pairs for key in block.keys for host in hosts))
+        places = ((host, key.port, key.transport) for block, hosts in pairs for key in block.keys for host in hosts)
+        return list(dict.fromkeys((host, port, protocol) for host, port, transport in places for protocol in PROTOCOLS[transport]))
 
     @property
     def zones(self) -> list[str]:
-        """The lines that a start prints: `example.org.:53`, with ` on <address>` where bound."""
+        """The lines that a start prints: `example.org.:53`, `tls://example.org.:853`, with ` on <address>` where bound."""
         return [
-            f"{key.zone}:{key.port}" + (f" on {host}" if host else "")
+            ("" if key.transport == "dns" else f"{key.transport}://") + f"{key.zone}:{key.port}" + (f" on {host}" if host else "")
             for block, hosts in zip(self.plans, self.hosts, strict=True)
             for key in block.keys
             for host in hosts
@@ -100,6 +105,7 @@ def work_out(corefile: Corefile, before: Mapping[tuple[str, str], bytes]) -> Set
     interfaces = _interfaces()
     hosts = tuple(_hosts(block, interfaces) for block in plans)
     check_overlap(corefile.blocks, hosts)
+    _check_certificates(plans, hosts)
     own = [address for addresses in interfaces.values() for address in addresses]
     local = tuple(dict.fromkeys(a for a in own if not a.startswith("127.") and a != "::1"))
     return Setup(written, corefile, plans, hosts, _views(plans), _gathered(plans, before), local)
@@ -139,8 +145,23 @@ def _module(name: str) -> Any:
 def _check_transports(corefile: Corefile) -> None:
     for block in corefile.blocks:
         for key in block.keys:
-            if key.transport != "dns":
+            if key.transport not in PROTOCOLS:
                 raise CorefileError(key.position, f"transport '{key.transport}://' is one of CoreDNS's that svcdns does not have yet")
+
+
+def _check_certificates(plans: tuple[BlockPlan, ...], hosts: Sequence[Sequence[str]]) -> None:
+    """Every listener for TLS has a certificate: without one CoreDNS would serve clear text there."""
+    pairs = tuple(zip(plans, hosts, strict=True))
+    served = {(host, key.port) for block, bound in pairs if "tls" in block.options for key in block.keys for host in bound}
+    for block, bound in pairs:
+        for key in block.keys:
+            if key.transport == "tls" and any((host, key.port) not in served for host in bound):
+                text = f"tls://{key.zone}:{key.port} has no certificate: a directive 'tls CERT KEY' was expected in its block"
+                raise CorefileError(key.position, text)
+        if "tls" in block.options and not any(key.transport == "tls" for key in block.keys):
+            position = block.options["tls"].position
+            text = "%s:%d: the block has no tls:// key, so that its certificate serves nobody"
+            plugin_logger("tls").warning(text, position.file, position.line)
 
 
 def _gathered(plans: tuple[BlockPlan, ...], before: Mapping[tuple[str, str], bytes]) -> dict[tuple[str, str], bytes]:

@@ -48,14 +48,20 @@ def _split_port(text: str, token: Token, default: int) -> tuple[str, int]:
 def check_overlap(blocks: Sequence[ServerBlock], hosts: Sequence[Sequence[str]]) -> None:
     """Refuses a zone that two blocks serve at one place. `hosts` has the addresses each block is bound to, `("",)` for all.
 
-    Raises CorefileError. Blocks of a view are told apart by their views, not here.
+    Refuses a port that has two transports, too: each of them has its TCP port. Raises CorefileError. Blocks of a view are told apart by
+    their views, not here.
     """
     taken: dict[tuple[str, str, int], dict[str, ServerKey]] = {}
+    transports: dict[tuple[str, int], ServerKey] = {}
     for block, bound in zip(blocks, hosts, strict=True):
         for key in block.keys:
             here = taken.setdefault((key.transport, key.zone, key.port), {})
             shown = f"{key.transport}://{key.zone}:{key.port}"
             for host in bound:
+                first = transports.setdefault((host, key.port), key)
+                if first.transport != key.transport:
+                    text = f"cannot serve {shown} - port {key.port} serves {first.transport}:// at line {first.position.line} already"
+                    raise CorefileError(key.position, text)
                 if host in here:
                     raise CorefileError(key.position, f"cannot serve {shown} - it is already defined at line {here[host].position.line}")
             if here and ("" in bound) != ("" in here):

@@ -32,7 +32,7 @@ BUILT: Final[dict[str, str]] = {
     for name in (
         "root", "reload", "bind", "debug", "ready", "health", "prometheus", "errors", "log", "loadbalance", "cache",
         "k8s_external", "kubernetes", "file", "loop", "forward", "transfer", "whoami", "multisocket",
-        "acl", "autopath", "dns64", "hosts",
+        "acl", "autopath", "dns64", "hosts", "timeouts", "tls",
         "nsid", "bufsize", "local", "any", "chaos", "header", "minimal", "rewrite", "template",
     )
 }  # fmt: skip

@@ -24,6 +24,7 @@ TOGETHER: Final = 8
 """Connections taken over at once: each needs some turns of the event loop, and some tens of microseconds of its own."""
 PAUSE: Final = 0.01
 """Seconds between two looks at connections that have something in flight."""
+_PLAIN: Final = ("host", "port", "family", "patience", "left")
 
 
 async def give(connections: TcpConnections, sock: socket.socket, going_on: Callable[[], bool]) -> None:
@@ -110,11 +111,9 @@ async def _ready(sock: socket.socket, add: Callable[..., None], remove: Callable
 
 
 def _described(parted: Parted) -> Message:
-    about = {"host": parted.host, "port": parted.port, "family": parted.family, "patience": parted.patience}
+    about = {name: getattr(parted, name) for name in _PLAIN}
     return {"op": "connection", **about, "buffer": parted.buffer.hex()}
 
 
 def _parted(message: Message) -> Parted:
-    return Parted(
-        message["fds"][0], message["host"], message["port"], message["family"], message["patience"], bytes.fromhex(message["buffer"])
-    )
+    return Parted(message["fds"][0], buffer=bytes.fromhex(message["buffer"]), **{name: message[name] for name in _PLAIN})

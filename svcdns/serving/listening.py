@@ -20,7 +20,8 @@ from svcdns.serving.answer_table import AnswerTable
 from svcdns.serving.compiling import Desk
 from svcdns.serving.draining import add_drain, remove_drain
 from svcdns.serving.limits import table_budget
-from svcdns.serving.tcp import Parted, TcpConnection, TcpConnections, Timeouts
+from svcdns.serving.tcp import Parted, TcpConnection, TcpConnections
+from svcdns.serving.tls import Certificates, Greeter
 from svcdns.serving.udp import SocketErrors, UdpReader
 from svcdns.telemetry.cgroup import MemoryGroup
 from svcdns.telemetry.clock import Clock
@@ -59,10 +60,9 @@ class _Held:
 class Listening:
     """A worker's sockets, their desks and their readers."""
 
-    def __init__(self, counters: Counters, clock: Clock, timeouts: Timeouts | None = None) -> None:
+    def __init__(self, counters: Counters, clock: Clock) -> None:
         """Nothing is read until sockets, slots and listeners are known."""
         self._counters, self._clock = counters, clock
-        self._timeouts = timeouts or Timeouts()
         self._held: dict[int, _Held] = {}
         self._slots: frozenset[int] = frozenset()
         self._listeners: dict[Where, Listener] = {}
@@ -71,6 +71,8 @@ class Listening:
         self._limit = MemoryGroup().limit()
         self._share = 1.0
         self.connections = TcpConnections()
+        self.certificates = Certificates(counters, self.drain)
+        self._greeter = Greeter(counters, self.connections)
         self.readers: list[UdpReader] = []
 
     @property
@@ -108,12 +110,18 @@ class Listening:
         await self._reconcile()
 
     async def swap(self, listeners: dict[Where, Listener]) -> None:
-        """Serves with other chains: the same sockets, connections and tables, the latter emptied in the same step."""
+        """Serves with other chains: the same sockets, connections and tables, the latter emptied in the same step.
+
+        A listener of another transport than before is a new one.
+        """
         self._listeners = listeners
-        for (host, port, _, _), desk in self._desks.items():
-            listener = listeners.get((host, port))
-            if listener is not None:
+        for key, desk in tuple(self._desks.items()):
+            listener = listeners.get(key[:2])
+            if listener is not None and listener.transport != desk.listener.transport:
+                self._leave(key)
+            elif listener is not None:
                 desk.listener = listener
+        self.certificates.keep({listener.security for listener in listeners.values()})
         for table in self._tables.values():
             table.clear()
         await self._reconcile()
@@ -134,7 +142,7 @@ class Listening:
         desk = self._desk(parted.host, parted.port, "tcp", parted.family)
         loop = asyncio.get_running_loop()
         try:
-            await loop.connect_accepted_socket(lambda: TcpConnection(desk, self.connections, self._timeouts, parted), sock)
+            await loop.connect_accepted_socket(lambda: TcpConnection(desk, self.connections, desk.listener.timeouts, parted), sock)
         except OSError:
             sock.close()
 
@@ -145,8 +153,21 @@ class Listening:
             while until_empty and reader.waiting():
                 reader.drain()
 
+    def _leave(self, key: tuple[str, int, str, int]) -> None:
+        """Ends a desk, and the connections and readers that it has."""
+        desk = self._desks.pop(key)
+        del self._tables[key]
+        for held in self._held.values():
+            if (held.described.host, held.described.port, held.described.proto) == key[:3]:
+                self._stop(held)
+        for connection in tuple(self.connections.open):
+            if connection.desk is desk:
+                connection.finish()
+
     def _wanted(self, held: _Held) -> bool:
-        return held.described.slot in self._slots and (held.described.host, held.described.port) in self._listeners
+        about = held.described
+        listener = self._listeners.get((about.host, about.port))
+        return listener is not None and about.slot in self._slots and (about.proto == "tcp" or listener.transport == "dns")
 
     async def _reconcile(self) -> None:
         for held in self._held.values():
@@ -187,9 +208,13 @@ class Listening:
             held.reader = UdpReader(held.sock, desk, errors, wildcard=held.described.wildcard)
             add_drain(loop, held.sock, held.reader.drain)
         else:
-            held.server = await loop.create_server(
-                lambda: TcpConnection(desk, self.connections, self._timeouts), sock=held.sock.dup(), backlog=1024
-            )
+            held.server = await loop.create_server(lambda: self._accept(desk), sock=held.sock.dup(), backlog=1024)
+
+    def _accept(self, desk: Desk) -> asyncio.BaseProtocol:
+        listener = desk.listener
+        if listener.transport == "tls":
+            return self._greeter.accept(desk, self.certificates.context(listener.security))
+        return TcpConnection(desk, self.connections, listener.timeouts)
 
     def _stop(self, held: _Held) -> None:
         if held.reader is not None:

@@ -1,7 +1,8 @@
 """DNS over TCP, RFC 7766: length-prefixed messages, several on a connection, answered in the order they came.
 
 One question of a connection is in the chain at a time; what a client pipelines waits in the connection's buffer, which is bounded: a client
-that does not read its answers is not read either. First message within 3 s, then 10 s of idleness, 5 s to take a reply (spec S2).
+that does not read its answers is not read either. First message within 3 s, then 10 s of idleness, 5 s to take a reply (spec S2), or what
+`timeouts` says. Over TLS it is the same, but for what goes past the transport to the socket itself.
 """
 
 from __future__ import annotations
@@ -11,20 +12,10 @@ import os
 from time import perf_counter
 from typing import Any, Final, NamedTuple
 
-import msgspec
-
 from svcdns.chain.query import Client
+from svcdns.chain.routing import Timeouts
 from svcdns.serving.compiling import Desk
-from svcdns.serving.draining import DrainingLoop
-
-
-class Timeouts(msgspec.Struct, frozen=True):
-    """Seconds a connection may take: for its first message, between messages, and to accept a reply."""
-
-    read: float = 3.0
-    idle: float = 10.0
-    write: float = 5.0
-
+from svcdns.serving.draining import DrainingLoop, DrainingSelector
 
 MAX_CONNECTIONS: Final = 4096
 """Connections of one worker; further ones are closed at once."""
@@ -40,7 +31,7 @@ CHUNK: Final = 4096
 
 class Parted(NamedTuple):
     """A connection that goes from one worker to another: its descriptor, the listener it belongs to (address family 4 or 6), the seconds it
-    has left, and what has come of its next question."""
+    has left, what has come of its next question, and how many questions it may still bring."""
 
     fd: int
     host: str
@@ -48,6 +39,7 @@ class Parted(NamedTuple):
     family: int
     patience: float
     buffer: bytes
+    left: int = -1
 
 
 class TcpConnections:
@@ -57,11 +49,25 @@ class TcpConnections:
         """`most` is how many may be open at once."""
         self.most = most
         self.open: set[TcpConnection] = set()
+        self.greeting: set[asyncio.Transport] = set()
+        """Those whose TLS handshake is not done."""
+
+    @property
+    def full(self) -> bool:
+        """Whether there may be no more."""
+        return len(self.open) + len(self.greeting) >= self.most
+
+    @property
+    def none(self) -> bool:
+        """Whether nobody is connected."""
+        return not (self.open or self.greeting)
 
     def drain(self) -> None:
         """Closes every connection as soon as nothing of it is in flight."""
         for connection in tuple(self.open):
             connection.finish()
+        for transport in tuple(self.greeting):
+            transport.abort()
 
 
 class TcpConnection(asyncio.Protocol):
@@ -73,6 +79,8 @@ class TcpConnection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._buffer = bytearray(parted.buffer if parted is not None else b"")
         self._busy = self._closing = self._paused = self._held = False
+        self._left = timeouts.queries if parted is None else parted.left
+        self._draining: DrainingSelector | None = None
         self._taken: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._deadline = 0.0
@@ -83,17 +91,19 @@ class TcpConnection(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         peer, local = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
-        full = len(self._connections.open) >= self._connections.most and self._parted is None
+        full = self._connections.full and self._parted is None
         if full or not peer:  # without a peer it has been cut already
             transport.abort()
             return
         self._connections.open.add(self)
         self._client = Client(peer[0], peer[1], _plain(local[0]), local[1], "tcp", 2 if ":" in peer[0] else 1)
         self._expect(self._timeouts.read if self._parted is None else self._parted.patience)
-        if isinstance(self._loop, DrainingLoop):
+        self._secure = transport.get_extra_info("ssl_object") is not None
+        if isinstance(self._loop, DrainingLoop) and not self._secure:
             transport.pause_reading()
             self._fd = transport.get_extra_info("socket").fileno()
-            self._loop.draining.add(self._fd, self._drain)
+            self._draining = self._loop.draining
+            self._draining.add(self._fd, self._drain)
 
     def _drain(self) -> bool:
         """The short way of a connection that has nothing in flight: a whole question whose answer is compiled, read and answered at once.
@@ -125,6 +135,9 @@ class TcpConnection(asyncio.Protocol):
         self._deadline = now + self._timeouts.idle
         reply = table.use(entry)
         self._write_at_once((len(reply) + 2).to_bytes(2, "big") + data[2:4] + reply)
+        if self._left > 0:
+            self._left -= 1
+            self._next()
         desk.durations.observe(perf_counter() - started, 1)
         return False
 
@@ -142,15 +155,15 @@ class TcpConnection(asyncio.Protocol):
 
     def _hold(self) -> None:
         """Reads no more for now."""
-        if isinstance(self._loop, DrainingLoop):
-            self._loop.draining.remove(self._fd)
+        if self._draining is not None:
+            self._draining.remove(self._fd)
         else:
             self._transport.pause_reading()
 
     def _go_on(self) -> None:
         """Reads again."""
-        if isinstance(self._loop, DrainingLoop):
-            self._loop.draining.add(self._fd, self._drain)
+        if self._draining is not None:
+            self._draining.add(self._fd, self._drain)
         else:
             self._transport.resume_reading()
 
@@ -191,20 +204,25 @@ class TcpConnection(asyncio.Protocol):
 
     def finish(self) -> None:
         """Closes the connection once what it has asked is answered, that which waits in the kernel too."""
-        if isinstance(self._loop, DrainingLoop) and not (self._busy or self._paused or self._transport.is_closing()):
+        if self._draining is not None and not (self._busy or self._paused or self._transport.is_closing()):
             self._drain()
         self._closing = True
         if not self._busy and not self._transport.is_closing():
             self._transport.close()
+
+    @property
+    def desk(self) -> Desk:
+        """Where its replies come from."""
+        return self._desk
 
     # -- to another worker
 
     def part(self) -> Parted | None:
         """What another worker has to know to take the connection over; None while something of it is in flight.
 
-        Then it does nothing more, until `leave` or `stay` is called.
+        Then it does nothing more, until `leave` or `stay` is called. One over TLS cannot go.
         """
-        if self._busy or self._paused or self._closing or self._whole_message() or self._transport.is_closing():
+        if self._secure or self._busy or self._paused or self._closing or self._whole_message() or self._transport.is_closing():
             return None
         if self._transport.get_write_buffer_size():
             return None
@@ -214,7 +232,8 @@ class TcpConnection(asyncio.Protocol):
             self._timer = None
         listener, family = self._desk.listener, 4 if self._client.family == 1 else 6
         fd = self._transport.get_extra_info("socket").fileno()
-        return Parted(fd, listener.host, listener.port, family, max(0.0, self._deadline - self._loop.time()), bytes(self._buffer))
+        patience = max(0.0, self._deadline - self._loop.time())
+        return Parted(fd, listener.host, listener.port, family, patience, bytes(self._buffer), self._left)
 
     def leave(self) -> None:
         """The other worker has it: this one's descriptor is closed, which the client does not see."""
@@ -251,12 +270,13 @@ class TcpConnection(asyncio.Protocol):
         return len(self._buffer) >= 2 and len(self._buffer) >= 2 + int.from_bytes(self._buffer[:2], "big")
 
     def _next(self) -> None:
-        while not (self._busy or self._paused or self._transport.is_closing()) and self._whole_message():
+        while self._left and not (self._busy or self._paused or self._transport.is_closing()) and self._whole_message():
+            self._left -= self._left > 0
             size = int.from_bytes(self._buffer[:2], "big")
             packet = bytes(self._buffer[2 : 2 + size])
             del self._buffer[: 2 + size]
             self._answer(packet)
-        if self._closing and not self._busy and not self._whole_message():
+        if not self._busy and (not self._left or (self._closing and not self._whole_message())):
             self._transport.close()
         elif self._held and len(self._buffer) <= BUFFER and not self._transport.is_closing():
             self._held = False

@@ -48,6 +48,8 @@ SLICE: Final = 0.0002
 BEAT: Final = 1.0
 HAND_OVER_PATIENCE: Final = 25.0
 """Seconds that a worker which has been replaced waits for questions in flight, and for connections to hand over."""
+FAREWELL: Final = 1.0
+"""Seconds that connections have to close which could not be handed over in that time."""
 ROUNDS: Final = 5
 """Looks in a row that have to find nothing left: a connection that has just been accepted shows a moment later."""
 DRAIN_PATIENCE: Final = 5.0
@@ -240,6 +242,9 @@ class Worker:
             )
 
         generation.chains = build(plans, order.hosts, load_plugin, environment)
+        for listener in generation.chains.listeners.values():
+            if listener.transport == "tls":
+                self.listening.certificates.check(listener.security)
         return generation
 
     def _ask(self, where: tuple[str, int], query: Query) -> Answer:
@@ -280,6 +285,9 @@ class Worker:
 
     def _take_data(self, data: Data) -> None:
         key = (data.plugin, data.key)
+        if data.plugin == "tls":
+            self.listening.certificates.take(data.key, data.payload)
+            return
         self._data[key] = data.payload
         for generation in (self._live, *self._built.values()):
             for call in generation.on_data.get(key, ()):
@@ -342,17 +350,20 @@ class Worker:
         self._draining = True
         self.counters.state(State.DRAINING)
         await self.listening.stop()
-        self.listening.connections.drain()
-        deadline = self.clock() + DRAIN_PATIENCE
-
-        while (in_flight() or self.listening.connections.open) and self.clock() < deadline:
-            await asyncio.sleep(0.01)
+        await self._close_connections(DRAIN_PATIENCE)
         self._end()
+
+    async def _close_connections(self, patience: float) -> None:
+        """Connections close behind their answers, and questions in flight are waited for, so many seconds at most."""
+        self.listening.connections.drain()
+        deadline = self.clock() + patience
+        while (in_flight() or not self.listening.connections.none) and self.clock() < deadline:
+            await asyncio.sleep(0.01)
 
     async def hand_over(self, sock: socket.socket) -> None:
         """Stops in favour of the worker at the other end of `sock`, which reads the same sockets already.
 
-        What waits in them is that one's to answer; connections go there; questions in flight are answered here.
+        What waits in them is that one's to answer; connections go there, but for those over TLS; questions in flight are answered here.
         """
         self._draining = True
         self.counters.state(State.DRAINING)
@@ -362,10 +373,11 @@ class Worker:
 
         def going_on() -> bool:
             nonlocal idle
-            idle = 0 if in_flight() or self.listening.connections.open else idle + 1
+            idle = 0 if in_flight() or not self.listening.connections.none else idle + 1
             return idle < ROUNDS and self.clock() < deadline
 
         await give(self.listening.connections, sock, going_on)
+        await self._close_connections(FAREWELL)
         self._end()
 
     async def take_over(self, sock: socket.socket) -> None:

@@ -237,7 +237,7 @@ class Supervisor:
             case "workers":
                 self._crew.set_count(message["count"])
             case "listen":
-                error = self._crew.listen([(host, port) for host, port in message["addresses"]])
+                error = self._crew.listen([(host, port, proto) for host, port, proto in message["addresses"]])
                 child.send({"op": "listening", "ok": not error, "error": error})
             case "format":
                 if child is self._crew.control:

@@ -25,7 +25,8 @@ PMTUDISC_OMIT: Final = 5
 IP_PKTINFO: Final = getattr(socket, "IP_PKTINFO", 8)
 IPV6_RECVPKTINFO: Final = getattr(socket, "IPV6_RECVPKTINFO", 49)
 
-Address = tuple[str, int]
+Address = tuple[str, int, str]
+"""Host (empty for all), port, and `udp` or `tcp`."""
 
 
 class ListenError(Exception):
@@ -70,7 +71,7 @@ class Sockets:
             os.set_inheritable(fields["fd"], False)
             rest = {name: value for name, value in fields.items() if name != "fd"}
             one = Listening(**rest, sock=socket.socket(fileno=fields["fd"]))
-            self._held.setdefault((one.slot, (one.host, one.port)), []).append(one)
+            self._held.setdefault((one.slot, (one.host, one.port, one.proto)), []).append(one)
             self._next = max(self._next, one.id)
 
     def change(self, addresses: Iterable[Address], slots: int) -> tuple[list[Listening], list[Listening]]:
@@ -101,12 +102,11 @@ class Sockets:
             one.sock.close()
 
     def _bind(self, slot: int, address: Address) -> list[Listening]:
-        host, port = address
+        host, port, _ = address
         out: list[Listening] = []
         try:
             for family, bound in self._families(host):
-                for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
-                    out += self._open(slot, address, family, bound, kind)
+                out += self._open(slot, address, family, bound)
         except ListenError:
             for one in out:
                 one.sock.close()
@@ -121,9 +121,9 @@ class Sockets:
             return [(socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")]
         return [(socket.AF_INET6 if ":" in host else socket.AF_INET, host)]
 
-    def _open(self, slot: int, address: Address, family: socket.AddressFamily, bound: str, kind: socket.SocketKind) -> list[Listening]:
-        host, port = address
-        proto = "udp" if kind == socket.SOCK_DGRAM else "tcp"
+    def _open(self, slot: int, address: Address, family: socket.AddressFamily, bound: str) -> list[Listening]:
+        host, port, proto = address
+        kind = socket.SOCK_DGRAM if proto == "udp" else socket.SOCK_STREAM
         try:
             sock = socket.socket(family, kind)
         except OSError as error:

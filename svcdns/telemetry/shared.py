@@ -13,7 +13,7 @@ import os
 from enum import IntEnum
 from typing import Final
 
-HANDOVER: Final = 1
+HANDOVER: Final = 2
 """To be raised where the version before this one would not understand this mapping, a message on a channel, what a supervisor leaves to
 its successor (`svcdns.supervisor.handover`), or what a plugin's `gather` sends to workers: then an upgrade in place is refused."""
 REGION_SIZE: Final = 4 << 20

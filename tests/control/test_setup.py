@@ -10,6 +10,7 @@ from svcdns.cluster.sources.options import SnapshotOptions
 from svcdns.control.setup import Setup, periods, prepare, refreshed, work_out
 from svcdns.corefile.errors import CorefileError
 from svcdns.corefile.load import load
+from tests.support.certificates import pair
 
 ZONE = "@ 60 IN SOA ns root {} 2 3 4 5\nwww 60 IN A 10.0.0.1\n"
 
@@ -24,15 +25,15 @@ def setup(folder: Path, text: str) -> Setup:
 def test_addresses(tmp_path: Path) -> None:
     """In file order, each once; blocks that bind have their own."""
     made = setup(tmp_path, "a.b c.d:54 {\n whoami\n}\ne.f {\n bind 127.0.0.1 ::1\n whoami\n}\n")
-    assert made.listen == [("", 53), ("", 54), ("127.0.0.1", 53), ("::1", 53)]
+    assert made.listen == [(*place, proto) for place in (("", 53), ("", 54), ("127.0.0.1", 53), ("::1", 53)) for proto in ("udp", "tcp")]
     assert made.zones == ["a.b.:53", "c.d.:54", "e.f.:53 on 127.0.0.1", "e.f.:53 on ::1"]
 
 
 def test_an_interface_stands_for_its_addresses(tmp_path: Path) -> None:
     """Without those that are left out."""
     made = setup(tmp_path, ". {\n bind lo {\n  except ::1\n }\n whoami\n}\n")
-    assert ("127.0.0.1", 53) in made.listen
-    assert ("::1", 53) not in made.listen
+    assert ("127.0.0.1", 53, "udp") in made.listen
+    assert ("::1", 53, "udp") not in made.listen
 
 
 def test_blocks_with_the_same_watch_share_a_view(tmp_path: Path) -> None:
@@ -58,7 +59,9 @@ def test_numbers_of_the_whole_server(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "error"),
     [
-        pytest.param("tls://. {\n whoami\n}", r"Corefile:1:1 .*transport 'tls://'", id="transport"),
+        pytest.param("quic://. {\n whoami\n}", r"Corefile:1:1 .*transport 'quic://'", id="transport"),
+        pytest.param("tls://a {\n whoami\n}", r"Corefile:1:1 .*tls://a\.:853 has no certificate", id="clear text"),
+        pytest.param("tls://a {\n tls a b\n}", r"Corefile:2:2 .*plugin/tls: open a: no such file", id="no file"),
         pytest.param(". {\n bind nowhere0\n}", r"Corefile:2:2 .*not a valid IP address or interface name: 'nowhere0'", id="bind"),
         pytest.param("a {\n whoami\n}\na {\n whoami\n}", r"Corefile:4:1 .*cannot serve dns://a\.:53", id="overlap"),
         pytest.param(". {\n dnssec\n}", r"Corefile:2:2 .*'dnssec' is one of CoreDNS's", id="not built"),
@@ -73,7 +76,24 @@ def test_what_cannot_be(tmp_path: Path, text: str, error: str) -> None:
 def test_the_same_zone_on_different_addresses_is_no_overlap(tmp_path: Path) -> None:
     """As with CoreDNS."""
     text = "a {\n bind 127.0.0.1\n whoami\n}\na {\n bind 127.0.0.2\n whoami\n}\n"
-    assert setup(tmp_path, text).listen == [("127.0.0.1", 53), ("127.0.0.2", 53)]
+    assert {host for host, _, _ in setup(tmp_path, text).listen} == {"127.0.0.1", "127.0.0.2"}
+
+
+def test_tls_is_tcp_alone(tmp_path: Path) -> None:
+    """On its own port; one certificate serves all blocks of an address."""
+    pair().write(tmp_path)
+    text = "tls://a b {{\n root {0}\n tls server.crt server.key\n}}\ntls://c {{\n whoami\n}}\n"
+    made = setup(tmp_path, text.format(tmp_path))
+    assert made.listen == [("", 853, "tcp"), ("", 53, "udp"), ("", 53, "tcp")]
+    assert made.zones == ["tls://a.:853", "b.:53", "tls://c.:853"]
+    assert periods(made) == {10.0}
+
+
+def test_a_certificate_that_serves_nobody(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Is worth a warning."""
+    pair().write(tmp_path)
+    assert setup(tmp_path, f". {{\n root {tmp_path}\n tls server.crt server.key\n}}\n").listen
+    assert "Corefile:3: the block has no tls:// key" in caplog.text
 
 
 def test_files_are_read_and_read_again(tmp_path: Path) -> None:

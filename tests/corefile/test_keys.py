@@ -25,6 +25,14 @@ def test_refuses_overlap(hosts: tuple[tuple[str, ...], ...], message: str) -> No
     assert caught.value.position.line == 3
 
 
+def test_a_port_has_one_transport() -> None:
+    """Both would have its TCP socket."""
+    corefile = parse("a.org:853 {\n}\ntls://b.org {\n}", "Corefile", environ={})
+    with pytest.raises(CorefileError, match=r"cannot serve tls://b\.org\.:853 - port 853 serves dns:// at line 1 already"):
+        check_overlap(corefile.blocks, (("",), ("",)))
+    check_overlap(corefile.blocks, (("127.0.0.1",), ("127.0.0.2",)))
+
+
 def test_different_addresses_are_no_overlap() -> None:
     """Each address has one owner."""
     corefile = parse("a.org {\n}\na.org {\n}\na.org:54 {\n}", "Corefile", environ={})

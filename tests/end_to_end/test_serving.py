@@ -298,8 +298,8 @@ BAD = {
         "Corefile:3:1 - Error during parsing: cannot serve dns://a.:53",
     ),
     "transport": (
-        "tls://. {\n}",
-        "Corefile:1:1 - Error during parsing: transport 'tls://'",
+        "quic://. {\n}",
+        "Corefile:1:1 - Error during parsing: transport 'quic://'",
     ),
     "bind": (
         ". {\n  bind nowhere0\n}",

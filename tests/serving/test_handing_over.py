@@ -10,10 +10,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from svcdns.chain.routing import Route
+from svcdns.chain.routing import Route, Timeouts
 from svcdns.serving.draining import new_loop
 from svcdns.serving.handing_over import give, take
-from svcdns.serving.tcp import Parted, TcpConnection, TcpConnections, Timeouts
+from svcdns.serving.tcp import Parted, TcpConnection, TcpConnections
 from svcdns.wire.reply import Reply
 from tests.support.desk import REPLY, Place
 from tests.support.tcp import LONG, Client, served

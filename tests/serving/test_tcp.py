@@ -10,9 +10,9 @@ import sys
 import dns.message
 import pytest
 
-from svcdns.chain.routing import Route
+from svcdns.chain.routing import Route, Timeouts
 from svcdns.serving.draining import new_loop
-from svcdns.serving.tcp import TcpConnections, Timeouts
+from svcdns.serving.tcp import TcpConnections
 from svcdns.wire.reply import Reply
 from tests.support.desk import REPLY, Place
 from tests.support.tcp import served

@@ -28,7 +28,8 @@ def test_all_is_there_again() -> None:
     ours, theirs = socket.socketpair()
     before.workers = [before.new_worker(0, 70), before.new_worker(1, 2)]
     before.workers[0].pid, before.workers[0].channel, before.workers[0].deaths = 12345, Channel(ours), 2
-    before.sockets.change([("127.0.0.1", free_port())], 2)
+    port = free_port()
+    before.sockets.change([("127.0.0.1", port, "udp"), ("127.0.0.1", port, "tcp")], 2)
     before.pin, before.format = True, "1.x"
     before.endings.counts["control", "exit"] = 3
     before.endings.loops.add("control")
@@ -47,7 +48,7 @@ def test_all_is_there_again() -> None:
     assert not any(os.get_inheritable(one.sock.fileno()) for one in after.sockets.all)
     after.workers[0].send({"op": "hello"})
     assert Channel(theirs).receive() == [{"op": "hello", "fds": []}]
-    assert after.sockets.change([("127.0.0.1", after.sockets.all[0].port)], 2) == ([], [])
+    assert after.sockets.change([("127.0.0.1", port, "udp"), ("127.0.0.1", port, "tcp")], 2) == ([], [])
     for one in before.sockets.all:
         one.sock.detach()
     ours.detach()

@@ -7,8 +7,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from svcdns.supervisor.sockets import ListenError, Sockets
+from svcdns.supervisor.sockets import Address, ListenError, Sockets
 from tests.support.server import free_port
+
+
+def both(host: str, port: int) -> list[Address]:
+    """UDP and TCP."""
+    return [(host, port, "udp"), (host, port, "tcp")]
 
 
 @pytest.fixture
@@ -22,7 +27,7 @@ def sockets() -> Iterator[Sockets]:
 def test_one_set_for_each_slot(sockets: Sockets) -> None:
     """UDP and TCP, on one port."""
     port = free_port()
-    added, removed = sockets.change([("127.0.0.1", port)], 2)
+    added, removed = sockets.change(both("127.0.0.1", port), 2)
     assert [(one.slot, one.proto, one.sock.getsockname()) for one in added] == [
         (slot, proto, ("127.0.0.1", port)) for slot in (0, 1) for proto in ("udp", "tcp")
     ]
@@ -33,8 +38,8 @@ def test_one_set_for_each_slot(sockets: Sockets) -> None:
 
 def test_every_address_is_two_families(sockets: Sockets) -> None:
     """IPv6 apart from IPv4, so that a reply leaves in the family it came in."""
-    added, _ = sockets.change([("", free_port())], 1)
-    families = [(one.family, one.wildcard) for one in added]
+    added, _ = sockets.change(both("", free_port()), 1)
+    families = sorted((one.family, one.wildcard) for one in added)
     assert families in ([(4, True), (4, True), (6, True), (6, True)], [(4, True), (4, True)])
     for one in added:
         if one.family == 6:
@@ -43,12 +48,12 @@ def test_every_address_is_two_families(sockets: Sockets) -> None:
 
 def test_a_change_touches_what_differs(sockets: Sockets) -> None:
     """What stays is the same socket; what goes stays open until it is closed."""
-    one, other = ("127.0.0.1", free_port()), ("127.0.0.1", free_port())
-    before, _ = sockets.change([one], 1)
-    added, removed = sockets.change([one, other], 1)
-    assert {(a.host, a.port) for a in added} == {other}
+    one, other = both("127.0.0.1", free_port()), both("127.0.0.1", free_port())
+    before, _ = sockets.change(one, 1)
+    added, removed = sockets.change([*one, *other], 1)
+    assert [(a.host, a.port, a.proto) for a in added] == other
     assert removed == []
-    added, removed = sockets.change([other], 1)
+    added, removed = sockets.change(other, 1)
     assert added == []
     assert removed == before
     assert all(gone.sock.fileno() >= 0 for gone in removed)
@@ -56,19 +61,28 @@ def test_a_change_touches_what_differs(sockets: Sockets) -> None:
     assert all(gone.sock.fileno() < 0 for gone in removed)
 
 
+def test_a_port_without_udp(sockets: Sockets) -> None:
+    """Where TLS takes the place of plain DNS, the TCP socket stays and UDP goes."""
+    before, _ = sockets.change(both("127.0.0.1", free_port()), 1)
+    udp, tcp = before
+    assert sockets.change([("127.0.0.1", tcp.port, "tcp")], 1) == ([], [udp])
+    assert sockets.all == [tcp]
+    sockets.close([udp])
+
+
 def test_an_address_that_cannot_be_bound_changes_nothing(sockets: Sockets) -> None:
     """One line, as CoreDNS writes it."""
-    good, bad = ("127.0.0.1", free_port()), ("192.0.2.200", 5353)
+    good, bad = both("127.0.0.1", free_port()), both("192.0.2.200", 5353)
     with pytest.raises(ListenError, match=r"^listen udp 192\.0\.2\.200:5353: bind: cannot assign requested address$"):
-        sockets.change([good, bad], 1)
+        sockets.change([*good, *bad], 1)
     assert sockets.all == []
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as again:
-        again.bind(good)
+        again.bind(good[0][:2])
 
 
 def test_receive_buffers_are_large(sockets: Sockets) -> None:
     """As far as the kernel lets us."""
-    added, _ = sockets.change([("127.0.0.1", free_port())], 1)
+    added, _ = sockets.change(both("127.0.0.1", free_port()), 1)
     udp = next(one.sock for one in added if one.proto == "udp")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as plain:
         default = plain.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)

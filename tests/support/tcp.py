@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator
 
 import dns.message
 
-from svcdns.serving.tcp import TcpConnection, TcpConnections, Timeouts
+from svcdns.chain.routing import Timeouts
+from svcdns.serving.tcp import TcpConnection, TcpConnections
 from tests.support.desk import Place
 
 LONG = Timeouts(60, 60, 60)

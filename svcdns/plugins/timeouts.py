@@ -1,0 +1,68 @@
+"""`timeouts`: how long connections over TCP and TLS may take, and how many questions they may bring (spec C-timeouts). Configures only; of
+several blocks on one address and port the last one that has it counts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from svcdns.chain.environment import Block
+from svcdns.chain.routing import Timeouts
+from svcdns.corefile import reading
+from svcdns.corefile.blocks import Directive, Token
+from svcdns.corefile.errors import CorefileError
+
+LEAST: Final = 1.0
+MOST: Final = 86400.0
+SECONDS: Final = ("read", "write", "idle")
+QUERIES: Final = "maxtcpqueries"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What connections may take."""
+
+    timeouts: Timeouts
+
+
+def parse(block: Block) -> Options:
+    """The options of the block's last `timeouts` directive. Raises CorefileError."""
+    timeouts = Timeouts()
+    for directive in block.directives:
+        reading.arguments(directive, 0, 0)
+        if not directive.body:
+            raise CorefileError(directive.position, f"timeouts: at least one of {', '.join((*SECONDS, QUERIES))} was expected in braces")
+        timeouts = Timeouts()
+        for line in directive.body:
+            reading.no_body(line)
+            timeouts = _with(timeouts, line)
+    return Options(timeouts)
+
+
+def _with(timeouts: Timeouts, line: Directive) -> Timeouts:
+    name = line.name.text
+    if name in SECONDS:
+        return msgspec.structs.replace(timeouts, **{name: _seconds(reading.argument(line))})
+    if name == QUERIES:
+        return msgspec.structs.replace(timeouts, queries=_queries(reading.argument(line)))
+    raise reading.unknown_option(line, (*SECONDS, QUERIES))
+
+
+def _seconds(word: Token) -> float:
+    value = float(word.text) if word.text.isdecimal() else reading.duration(word)
+    if not LEAST <= value <= MOST:
+        raise CorefileError(word.position, f"'{word.text}' is out of range; 1s to 24h was expected")
+    return value
+
+
+def _queries(word: Token) -> int:
+    value = reading.integer(word, -1)
+    if value == 0:
+        raise CorefileError(word.position, "0 is out of range; 1 or more was expected, or -1 for any number")
+    return value
+
+
+PLUGIN: Final = None

@@ -1,0 +1,177 @@
+"""`tls`: the certificate of the block's `tls://` listeners, and whether clients have to have one (spec C-tls). Configures only.
+
+Control reads the files, again and again, and hands them to the workers as data: a changed pair serves new connections, one that cannot be
+used leaves the one before in its place.
+"""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from svcdns.chain.environment import Block
+from svcdns.corefile import reading
+from svcdns.corefile.blocks import Directive, Position
+from svcdns.corefile.errors import CorefileError
+from svcdns.telemetry.counters import Family, MetricKind
+from svcdns.telemetry.logging import plugin_logger
+from svcdns.tls.errors import TlsError
+from svcdns.tls.material import Material, expiry, read, system_authorities
+
+PERIOD: Final = 10.0
+"""Seconds between two looks at the files."""
+CLIENT_AUTH: Final = {"nocert": ssl.CERT_NONE, "verify_if_given": ssl.CERT_OPTIONAL, "require_and_verify": ssl.CERT_REQUIRED}
+UNCHECKED: Final = ("request", "require")
+ACME: Final = ("acme", "email", "ca", "url", "storage", "ca_root", "resolver")
+OWN: Final = ("client_auth", "keylog")
+
+EXPIRY: Final = Family(
+    "svcdns_tls_certificate_expiry_timestamp_seconds",
+    MetricKind.GAUGE,
+    "When the certificate that is served, or one of those sent with it, ends, Unix seconds.",
+    ("certificate",),
+    alike=True,
+)
+REFUSED: Final = Family(
+    "svcdns_tls_certificate_refused",
+    MetricKind.GAUGE,
+    "1 while the files hold what cannot be used, and what they held before is served.",
+    ("certificate",),
+    alike=True,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Paths, with `root` applied; `client_auth` is one of CLIENT_AUTH, an empty `authorities` or `keylog` is none."""
+
+    position: Position
+    certificate: str
+    key: str
+    authorities: str = ""
+    client_auth: str = "nocert"
+    keylog: str = ""
+
+    @property
+    def data_key(self) -> str:
+        """What the files' content is handed to the workers under."""
+        return f"{self.certificate} {self.key} {self.authorities} {self.client_auth} {self.keylog}"
+
+
+class Served(msgspec.Struct, frozen=True, array_like=True):
+    """What workers get: material, and how it is to be used.
+
+    `expires` in Unix seconds; `refused` tells what the files hold instead where that cannot be used.
+    """
+
+    certificate: str
+    material: Material
+    client_auth: str
+    keylog: str
+    expires: float
+    refused: bytes = b""
+
+    @property
+    def verify(self) -> ssl.VerifyMode:
+        """Whether clients may or must have a certificate."""
+        return CLIENT_AUTH[self.client_auth]
+
+
+def parse(block: Block) -> Options:
+    """The options of the block's last `tls` directive. Raises CorefileError."""
+    return [_options(directive, block.root) for directive in block.directives][-1]
+
+
+def _options(directive: Directive, root: str) -> Options:
+    for line in reading.body(directive):
+        if line.name.text in ACME and (line.name.text == "acme" or not directive.arguments):
+            text = "certificates by ACME are not there; give the files CERT and KEY, which are read again when they change"
+            raise CorefileError(line.position, f"plugin/tls: {text}")
+    words = [str(Path(root) / word.text) for word in reading.arguments(directive, 2, 3)]
+    options = Options(directive.position, *words)
+    for line in reading.body(directive):
+        reading.no_body(line)
+        options = replace(options, **_line(line, root))
+    return options
+
+
+def _line(line: Directive, root: str) -> dict[str, Any]:
+    match line.name.text:
+        case "client_auth":
+            word = reading.argument(line)
+            if reading.one_of(word, ("nocert", *UNCHECKED, *list(CLIENT_AUTH)[1:])) in UNCHECKED:
+                text = f"client_auth {word.text} asks clients for certificates that nobody verifies, and is not there"
+                raise CorefileError(word.position, f"plugin/tls: {text}; one of {', '.join(CLIENT_AUTH)} was expected")
+            return {"client_auth": word.text}
+        case "keylog":
+            return {"keylog": str(Path(root) / reading.argument(line).text)}
+    raise reading.unknown_option(line, OWN)
+
+
+def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  # noqa: ARG001 - a new Corefile reads anew
+    """What the files hold, for the workers. Raises CorefileError where it cannot be used."""
+    log = plugin_logger("tls")
+    try:
+        served = _read(options)
+    except TlsError as error:
+        raise CorefileError(options.position, f"plugin/tls: {error}") from error
+    if options.keylog:
+        try:
+            Path(options.keylog).open("ab").close()
+        except OSError as error:
+            raise CorefileError(options.position, f"plugin/tls: open {options.keylog}: {(error.strerror or '').lower()}") from error
+        log.warning("keylog: whoever can read %s can read what is said over TLS", options.keylog)
+    if served.expires < time.time():
+        log.warning("the certificate %s has expired on %s", options.certificate, _day(served.expires))
+    return {options.data_key: msgspec.msgpack.encode(served)}
+
+
+def period(options: Options) -> float:  # noqa: ARG001 - the same for all
+    """Seconds between two looks at the files."""
+    return PERIOD
+
+
+def refresh(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:
+    """What the files hold now, if that is something else; where it cannot be used, what was known, marked and with an error in the log."""
+    payload = known.get(options.data_key)
+    if payload is None:
+        return {}
+    before, log = unpacked(payload), plugin_logger("tls")
+    try:
+        now = _read(options)
+    except TlsError as error:
+        refused = str(error).encode()
+        if before.refused == refused:
+            return {}
+        log.error("%s; the certificate that was read before, valid until %s, stays", error, _day(before.expires))
+        return {options.data_key: msgspec.msgpack.encode(msgspec.structs.replace(before, refused=refused))}
+    if now == before:
+        return {}
+    if now.material != before.material:
+        log.info("certificate %s read anew, valid until %s", options.certificate, _day(now.expires))
+    return {options.data_key: msgspec.msgpack.encode(now)}
+
+
+def unpacked(payload: bytes) -> Served:
+    """What `gather` hands over."""
+    return msgspec.msgpack.decode(payload, type=Served)
+
+
+def _read(options: Options) -> Served:
+    material = read(options.certificate, options.key, options.authorities)
+    if options.client_auth != "nocert" and not options.authorities:
+        material = msgspec.structs.replace(material, authorities=system_authorities())
+    return Served(options.certificate, material, options.client_auth, options.keylog, expiry(material.certificates))
+
+
+def _day(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
+
+
+PLUGIN: Final = None

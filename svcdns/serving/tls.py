@@ -1,0 +1,123 @@
+"""DNS over TLS (RFC 7858): connections whose handshake is done are TCP connections like any other.
+
+Certificates come from control and are kept by key; a new one is for new connections. Rules: the handshake has the time of a first message;
+its steps take turns, so that the other sockets are read in between; connections in their handshake count among those of TCP, and are
+at most MAX_GREETINGS, so that they cannot take all the places.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Callable, Collection
+from typing import Final
+
+from svcdns.errors import SvcdnsError
+from svcdns.plugins import tls
+from svcdns.serving.compiling import Desk
+from svcdns.serving.tcp import TcpConnection, TcpConnections
+from svcdns.telemetry.counters import Counters, Family, MetricKind
+from svcdns.tls.contexts import server_context
+from svcdns.tls.errors import TlsError
+from svcdns.tls.transport import TlsTransport, Turns
+
+MAX_GREETINGS: Final = 256
+"""Connections of one worker that may be in their handshake; further ones are closed at once."""
+
+HANDSHAKES: Final = Family(
+    "svcdns_tls_handshakes_total", MetricKind.COUNTER, "Handshakes with clients, by how they ended.", ("server", "result")
+)
+
+log = logging.getLogger("svcdns")
+
+
+class NoCertificateError(SvcdnsError):
+    """A listener's certificate has not come."""
+
+
+class Certificates:
+    """What a worker's TLS listeners serve, by key."""
+
+    def __init__(self, counters: Counters, breathe: Callable[[], object]) -> None:
+        """`breathe` is called between two pieces of work."""
+        self._counters, self._breathe = counters, breathe
+        self._contexts: dict[str, ssl.SSLContext] = {}
+        self._served: dict[str, tls.Served] = {}
+
+    def take(self, key: str, payload: bytes) -> None:
+        """What control has read, for connections from now on. If it cannot be used, what was there stays."""
+        served, before = tls.unpacked(payload), self._served.get(key)
+        if before is None or before.material != served.material:
+            try:
+                self._contexts[key] = server_context(served.material, served.verify, served.keylog, self._breathe)
+            except (TlsError, OSError) as error:
+                log.error("the certificate %s cannot be served: %s", served.certificate, error)
+                return
+        self._served[key] = served
+        self._show()
+
+    def check(self, key: str) -> None:
+        """Raises NoCertificateError where nothing is there for that key."""
+        if key not in self._contexts:
+            raise NoCertificateError("the certificate of a tls:// listener has not come, or cannot be served")
+
+    def context(self, key: str) -> ssl.SSLContext:
+        """What connections are made with now."""
+        return self._contexts[key]
+
+    def keep(self, keys: Collection[str]) -> None:
+        """Forgets all others."""
+        for key in [key for key in self._served if key not in keys]:
+            del self._served[key], self._contexts[key]
+        self._show()
+
+    def _show(self) -> None:
+        counters = self._counters
+        counters.clear(tls.EXPIRY)
+        counters.clear(tls.REFUSED)
+        for served in self._served.values():
+            counters.set(counters.cell(tls.EXPIRY, served.certificate), served.expires)
+            counters.set(counters.cell(tls.REFUSED, served.certificate), float(bool(served.refused)))
+
+
+class Greeter:
+    """Takes TLS connections on."""
+
+    def __init__(self, counters: Counters, connections: TcpConnections, most: int = MAX_GREETINGS) -> None:
+        """They become `connections`; at most `most` are in their handshake."""
+        self._counters, self._connections, self._most = counters, connections, most
+        self._turns = Turns()
+
+    def accept(self, desk: Desk, context: ssl.SSLContext) -> asyncio.BaseProtocol:
+        """The protocol of a connection that has just been accepted."""
+        connections, listener = self._connections, desk.listener
+        if connections.full or len(connections.greeting) >= self._most:
+            self._counters.count(HANDSHAKES, listener.server, "refused")
+            return _Refused()
+
+        def side(incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> ssl.SSLObject:
+            return context.wrap_bio(incoming, outgoing, server_side=True)
+
+        def established() -> asyncio.Protocol:
+            connections.greeting.discard(transport)
+            resumed = transport.get_extra_info("ssl_object").session_reused
+            self._counters.count(HANDSHAKES, listener.server, "resumed" if resumed else "full")
+            return TcpConnection(desk, connections, listener.timeouts)
+
+        def failed(error: Exception) -> None:
+            connections.greeting.discard(transport)
+            self._counters.count(HANDSHAKES, listener.server, "failed")
+            log.debug("TLS handshake on %s failed: %s", listener.server, error)
+
+        transport = TlsTransport(side, established, failed, self._turns, listener.timeouts.read)
+        connections.greeting.add(transport)
+        return transport
+
+
+class _Refused(asyncio.Protocol):
+    """A connection too many."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        transport.abort()

@@ -1,0 +1,62 @@
+"""What TLS connections are made with: TLS 1.2 and later, the cipher suites of Python's defaults, no renegotiation.
+
+A context is made once and serves many connections; new certificates are a new context, and connections that are open keep the old one.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+
+from svcdns.tls.errors import TlsError
+from svcdns.tls.material import Material, load_pair, reason, split
+
+
+def _nothing() -> object:
+    return None
+
+
+def server_context(
+    material: Material, verify: ssl.VerifyMode = ssl.CERT_NONE, keylog: str = "", breathe: Callable[[], object] = _nothing
+) -> ssl.SSLContext:
+    """For a listener. `verify` says whether clients may or must have a certificate of the material's authorities, the system's where it has
+    none; `breathe` is called between two pieces of work. Raises TlsError.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    _harden(context)
+    load_pair(context, material)
+    context.verify_mode = verify
+    if verify != ssl.CERT_NONE:
+        _trust(context, material, breathe)
+    if keylog:
+        context.keylog_filename = keylog
+    return context
+
+
+def client_context(material: Material, breathe: Callable[[], object] = _nothing) -> ssl.SSLContext:
+    """For connections to servers, whose name is always verified. Authorities are the material's, the system's where it has none.
+
+    `breathe` is called between two pieces of work. Raises TlsError.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    _harden(context)
+    if material.certificates:
+        load_pair(context, material)
+    _trust(context, material, breathe)
+    return context
+
+
+def _harden(context: ssl.SSLContext) -> None:
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION
+
+
+def _trust(context: ssl.SSLContext, material: Material, breathe: Callable[[], object]) -> None:
+    try:
+        for one in split(material.authorities):
+            context.load_verify_locations(cadata=one)
+            breathe()
+        if not material.authorities:
+            context.set_default_verify_paths()
+    except ssl.SSLError as error:
+        raise TlsError(reason(error)) from error

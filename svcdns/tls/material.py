@@ -1,0 +1,170 @@
+"""Certificates and keys as octets: control reads them from files, workers get them over their feed and make contexts of them.
+
+Nothing here is written to a disk. What OpenSSL reads by path alone is given to it as memory that has a descriptor.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from svcdns.telemetry.shared import memory
+from svcdns.tls.errors import TlsError
+
+MOST: Final = 1 << 20
+"""Octets that a file of certificates may have."""
+_CERTIFICATE: Final = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
+_DESCRIPTORS: Final = "/proc/self/fd" if Path("/proc/self/fd").is_dir() else "/dev/fd"
+_SEQUENCE: Final = 0x30
+_VERSION: Final = 0xA0
+_TIMES: Final = {0x17: "%y%m%d%H%M%SZ", 0x18: "%Y%m%d%H%M%SZ"}
+"""UTCTime and GeneralizedTime as certificates have them (RFC 5280 §4.1.2.5)."""
+
+
+class Material(msgspec.Struct, frozen=True, array_like=True):
+    """A certificate with those between it and its authority, its private key, and the authorities to trust: PEM, empty where not given."""
+
+    certificates: bytes = b""
+    key: bytes = b""
+    authorities: bytes = b""
+
+
+def read(certificates: str, key: str, authorities: str = "") -> Material:
+    """The material in these files, PEM; an empty path is none. Raises TlsError where one cannot be read or they do not belong together."""
+    material = Material(*(_content(path) if path else b"" for path in (certificates, key, authorities)))
+    for path, content in ((certificates, material.certificates), (authorities, material.authorities)):
+        if path and not split(content):
+            raise TlsError(f"{path} has no certificate in PEM form")
+    if material.certificates:
+        try:
+            load_pair(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), material)
+            expiry(material.certificates)
+        except TlsError as error:
+            raise TlsError(f"{certificates} and {key}: {error}") from error
+    for number, one in enumerate(split(material.authorities), 1):
+        flaw = _flaw(one)
+        if flaw:
+            raise TlsError(f"certificate {number} of {authorities} cannot be used: {flaw}")
+    return material
+
+
+def _content(path: str) -> bytes:
+    try:
+        with Path(path).open("rb") as file:
+            content = file.read(MOST + 1)
+    except OSError as error:
+        raise TlsError(f"open {path}: {(error.strerror or str(error)).lower()}") from error
+    if len(content) > MOST:
+        raise TlsError(f"{path} has more than {MOST} octets")
+    return content
+
+
+def split(content: bytes) -> list[str]:
+    """The certificates in PEM text, each by itself; what stands between them is passed over."""
+    return [found.decode(errors="replace") for found in _CERTIFICATE.findall(content)]
+
+
+def system_authorities() -> bytes:
+    """Those that the machine trusts, empty where they are not in one file; those that cannot be used are left out."""
+    path = ssl.get_default_verify_paths().cafile
+    try:
+        return _usable(_content(path)) if path else b""
+    except TlsError:
+        return b""
+
+
+@lru_cache(maxsize=1)
+def _usable(authorities: bytes) -> bytes:
+    return "\n".join(one for one in split(authorities) if not _flaw(one)).encode()
+
+
+def _flaw(authority: str) -> str:
+    """Why this certificate cannot be an authority; empty if it can."""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=authority)
+    except ssl.SSLError as error:
+        return reason(error)
+    return ""
+
+
+def load_pair(context: ssl.SSLContext, material: Material) -> None:
+    """Gives a context its certificate and key. Raises TlsError where they are no pair."""
+    if b"ENCRYPTED" in material.key:
+        raise TlsError("the private key is encrypted, and there is nobody to ask for its password")
+    try:
+        with _path(material.certificates) as certificates, _path(material.key) as key:
+            context.load_cert_chain(certificates, key, password=_no_password)
+    except ssl.SSLError as error:
+        raise TlsError(reason(error)) from error
+
+
+def _no_password() -> bytes:
+    return b""  # or OpenSSL would ask at the terminal
+
+
+@contextmanager
+def _path(content: bytes) -> Iterator[str]:
+    """A path that gives these octets, in this process, for as long as this lasts."""
+    fd = memory("svcdns-pem")
+    try:
+        with os.fdopen(os.dup(fd), "wb") as file:
+            file.write(content)
+        os.lseek(fd, 0, os.SEEK_SET)
+        yield f"{_DESCRIPTORS}/{fd}"
+    finally:
+        os.close(fd)
+
+
+def reason(error: ssl.SSLError) -> str:
+    """What OpenSSL says in a few words: `key values mismatch`, `certificate has expired`."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"certificate verification failed: {error.verify_message.rstrip('.')}"
+    return (error.reason or str(error)).lower().replace("_", " ")
+
+
+def expiry(content: bytes) -> float:
+    """When the first of the certificates in PEM text ends, Unix seconds. Raises TlsError."""
+    try:
+        ends = [_not_after(ssl.PEM_cert_to_DER_cert(one)) for one in split(content)]
+    except (IndexError, ValueError) as error:
+        raise TlsError("a certificate cannot be read") from error
+    if not ends:
+        raise TlsError("there is no certificate")
+    return min(ends)
+
+
+def _not_after(der: bytes) -> float:
+    """The end of a certificate's validity (RFC 5280 §4.1)."""
+    _, at, _ = _element(der, 0)
+    _, at, _ = _element(der, at)
+    tag, _, after = _element(der, at)
+    if tag == _VERSION:
+        _, _, after = _element(der, after)
+    for _ in ("signature algorithm", "issuer"):
+        _, _, after = _element(der, after)
+    tag, at, _ = _element(der, after)
+    if tag != _SEQUENCE:
+        raise ValueError("no validity where there should be one")
+    _, _, at = _element(der, at)
+    tag, at, end = _element(der, at)
+    return datetime.strptime(der[at:end].decode(), _TIMES.get(tag, "")).replace(tzinfo=UTC).timestamp()
+
+
+def _element(der: bytes, at: int) -> tuple[int, int, int]:
+    """Tag, start and end of the contents of the DER element that begins there (X.690 §8.1)."""
+    tag, length = der[at], der[at + 1]
+    at += 2
+    if length & 0x80:
+        size = length & 0x7F
+        length = int.from_bytes(der[at : at + size], "big")
+        at += size
+    return tag, at, at + length

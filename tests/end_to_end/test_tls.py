@@ -1,0 +1,236 @@
+"""DNS over TLS as a client meets it: certificates, client authentication, reload, stop, upgrade; plain DNS beside it."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import dns.flags
+import dns.message
+import dns.query
+import pytest
+
+from tests.support.certificates import Authority, Pair, authority, pair
+from tests.support.server import Server, free_port, http, until
+
+COREFILE = """
+.:{port} {
+    bind 127.0.0.1
+    ready 127.0.0.1:{ready}
+    whoami
+    reload 2s 0
+}
+tls://.:{tls} {
+    bind 127.0.0.1
+    root {dir}
+    tls server.crt server.key MORE
+    prometheus 127.0.0.1:{metrics}
+    whoami
+}
+"""
+
+
+class TlsServer(Server):
+    """A server with a port for TLS, {tls} in its Corefile."""
+
+    def write(self, corefile: str) -> None:
+        """Writes the Corefile, its places filled in."""
+        self.ports.setdefault("tls", free_port())
+        super().write(corefile)
+
+    def secure(self, context: ssl.SSLContext | None = None) -> ssl.SSLSocket:
+        """A connection whose handshake is done. Raises OSError."""
+        context = context or authority().client()
+        plain = socket.create_connection(("127.0.0.1", self.ports["tls"]), 5)
+        try:
+            return context.wrap_socket(plain, server_hostname="dns.test", suppress_ragged_eofs=False)
+        except OSError:
+            plain.close()
+            raise
+
+    def ask_tls(self, context: ssl.SSLContext | None = None) -> bool:
+        """Whether a question over a connection of its own is answered. Raises ssl.SSLError."""
+        with self.secure(context) as secure:
+            return asked(secure)
+
+    def certificate(self) -> bytes:
+        """The certificate that a new connection gets, DER."""
+        with self.secure() as secure:
+            return secure.getpeercert(binary_form=True) or b""
+
+
+def asked(secure: ssl.SSLSocket) -> bool:
+    """Whether a question on this connection is answered."""
+    query = dns.message.make_query("a.b.", "A")
+    dns.query.send_tcp(secure, query)
+    reply, _ = dns.query.receive_tcp(secure, time.time() + 5)
+    return reply.id == query.id and bool(reply.flags & dns.flags.QR)
+
+
+def der(one: Pair) -> bytes:
+    """A pair's certificate, DER."""
+    return ssl.PEM_cert_to_DER_cert(one.certificate.decode().partition("-----END CERTIFICATE-----")[0] + "-----END CERTIFICATE-----\n")
+
+
+@contextlib.contextmanager
+def serving(folder: Path, more: str = "", corefile: str = COREFILE) -> Iterator[TlsServer]:
+    """A server with a certificate."""
+    pair().write(folder)
+    authority().write(folder)
+    with TlsServer(folder, corefile.replace("MORE", more)) as server:
+        server.until_ready()
+        yield server
+
+
+def test_serves(tmp_path: Path) -> None:
+    """A verified answer; the port speaks nothing else, and no UDP; plain DNS goes on beside it."""
+    with serving(tmp_path) as server:
+        assert server.ask_tls()
+        query = dns.message.make_query("a.b.", "A")
+        reply = dns.query.tls(query, "127.0.0.1", 5, server.ports["tls"], ssl_context=authority().client(), server_hostname="dns.test")
+        assert reply.id == query.id
+        assert server.ask("a.b.") is not None
+        assert f"tls://.:{server.ports['tls']} on 127.0.0.1" in server.log
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+            udp.bind(("127.0.0.1", server.ports["tls"]))
+        with pytest.raises((EOFError, OSError)):
+            dns.query.tcp(query, "127.0.0.1", 5, server.ports["tls"])
+        with pytest.raises(ssl.SSLCertVerificationError):
+            server.ask_tls(Authority().client())
+        label = f'server="tls://127.0.0.1:{server.ports["tls"]}"'
+        until("metrics", lambda: server.metric(f'coredns_dns_requests_total{{[^}}]*proto="tcp",{label}') == 2)
+        assert server.metric(f'svcdns_tls_handshakes_total{{result="full",{label}') >= 2
+        assert server.metric(f'svcdns_tls_handshakes_total{{result="failed",{label}') >= 1
+        until("expiry", lambda: server.metric("svcdns_tls_certificate_expiry_timestamp_seconds") > time.time() + 29 * 86400)
+
+
+@pytest.mark.parametrize(
+    ("client_auth", "without", "foreign"),
+    [
+        pytest.param("nocert", True, True, id="nocert"),
+        pytest.param("verify_if_given", True, False, id="verify_if_given"),
+        pytest.param("require_and_verify", False, False, id="require_and_verify"),
+    ],
+)
+def test_client_certificates(tmp_path: Path, client_auth: str, without: bool, foreign: bool) -> None:
+    """A client without one, with one of the authority, and with one of another."""
+    stranger = Authority()
+    own = authority().client(authority().pair("client.test"), tmp_path)
+    other = authority().client(stranger.pair("client.test"), tmp_path)
+    with serving(tmp_path, "ca.crt {\n client_auth " + client_auth + "\n}") as server:
+        assert server.ask_tls(own)
+        for context, taken in ((authority().client(), without), (other, foreign)):
+            if taken:
+                assert server.ask_tls(context)
+            else:
+                with pytest.raises((OSError, EOFError)):
+                    server.ask_tls(context)
+
+
+def test_certificates_are_read_again(tmp_path: Path) -> None:
+    """A new pair serves new connections; those that are open go on; a broken pair changes nothing and is told."""
+    new, newer = authority().pair("dns.test", days=60), authority().pair("dns.test", days=90)
+    with serving(tmp_path) as server, server.secure() as before:
+        stop = threading.Event()
+
+        def keep() -> None:
+            while not stop.wait(1):
+                asked(before)
+
+        keeping = threading.Thread(target=keep)
+        keeping.start()
+        try:
+            assert server.certificate() == der(pair())
+            new.write(tmp_path)
+            until("the new certificate", lambda: server.certificate() == der(new))
+            assert "read anew, valid until" in server.log
+            (tmp_path / "server.crt").write_bytes(newer.certificate)
+            server.until_logged("key values mismatch; the certificate that was read before")
+            until("the metric", lambda: server.metric("svcdns_tls_certificate_refused") == 1)
+            assert server.certificate() == der(new)
+            newer.write(tmp_path)
+            until("the newer certificate", lambda: server.certificate() == der(newer))
+            until("the metric", lambda: server.metric("svcdns_tls_certificate_refused") == 0)
+        finally:
+            stop.set()
+            keeping.join()
+        assert asked(before)
+
+
+def test_a_port_changes_its_transport(tmp_path: Path) -> None:
+    """By a reload: plain connections end, TLS begins, and back again."""
+    plain = COREFILE.replace("tls://.:{tls}", ".:{tls}").replace("tls server.crt server.key MORE", "")
+    with serving(tmp_path, corefile=plain) as server:
+        with socket.create_connection(("127.0.0.1", server.ports["tls"])) as old:
+            old.settimeout(10)
+            server.write(COREFILE.replace("MORE", ""))
+            server.process.send_signal(signal.SIGUSR1)
+            assert old.recv(1) == b""
+        until("TLS", lambda: _answers(server))
+        server.write(plain)
+        server.process.send_signal(signal.SIGUSR1)
+        query = dns.message.make_query("a.b.", "A")
+        until("plain DNS", lambda: _plain(server, query))
+        assert dns.query.udp(query, "127.0.0.1", 5, server.ports["tls"]).id == query.id
+
+
+def _answers(server: TlsServer) -> bool:
+    try:
+        return server.ask_tls()
+    except OSError:
+        return False
+
+
+def _plain(server: TlsServer, query: dns.message.Message) -> bool:
+    try:
+        return dns.query.tcp(query, "127.0.0.1", 5, server.ports["tls"]).id == query.id
+    except (OSError, EOFError):
+        return False
+
+
+def test_a_reload_with_a_broken_pair_changes_nothing(tmp_path: Path) -> None:
+    """The Corefile that asks for it is refused as a whole."""
+    with serving(tmp_path) as server:
+        server.write(COREFILE.replace("MORE", "").replace("server.key", "other.key"))
+        server.process.send_signal(signal.SIGUSR1)
+        server.until_logged("plugin/tls: open ")
+        assert server.ask_tls()
+
+
+def test_a_worker_that_is_killed(tmp_path: Path) -> None:
+    """The next one gets the certificate again, a changed one too."""
+    with serving(tmp_path) as server:
+        old = server.children()["worker 0"]
+        import os
+
+        os.kill(old, signal.SIGKILL)
+        until("another worker", lambda: server.children().get("worker 0", old) != old and _answers(server))
+
+
+def test_a_stop_ends_connections_properly(tmp_path: Path) -> None:
+    """With a word of TLS, not a cut."""
+    with serving(tmp_path) as server, server.secure() as secure:
+        assert asked(secure)
+        server.process.send_signal(signal.SIGTERM)
+        assert secure.recv(1) == b""
+        assert server.process.wait(10) == 0
+
+
+def test_an_upgrade_in_place(tmp_path: Path) -> None:
+    """Connections over TLS are answered by the worker that has them until they are closed; new ones never meet a closed port."""
+    with serving(tmp_path) as server, server.secure() as secure:
+        assert asked(secure)
+        old = server.children()["worker 0"]
+        server.process.send_signal(signal.SIGUSR2)
+        until("the new worker", lambda: asked(secure) and server.children().get("worker 0", old) != old, 30)
+        assert asked(secure)
+        assert server.ask_tls()
+        secure.close()
+        until("the end of the upgrade", lambda: server.ask_tls() and "the upgrade is complete" in server.log, 30)
+        assert http(server.ports["ready"], "/ready")[0] == 200

@@ -1,0 +1,222 @@
+"""DNS over TLS (RFC 7858): what a worker does with connections and certificates."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import dns.message
+import msgspec
+import pytest
+
+from svcdns.chain.routing import Timeouts
+from svcdns.plugins import tls
+from svcdns.serving.tcp import TcpConnections
+from svcdns.serving.tls import Certificates, Greeter, NoCertificateError
+from svcdns.telemetry.counters import Counters
+from svcdns.tls.contexts import server_context
+from svcdns.tls.material import Material, expiry
+from tests.support.certificates import Pair, authority, pair
+from tests.support.desk import Place
+from tests.support.tcp import LONG, Client
+from tests.support.world import counted
+
+CONTEXT = server_context(Material(*pair()))
+
+
+class World:
+    """A desk behind TLS."""
+
+    def __init__(self, connections: TcpConnections, timeouts: Timeouts, most: int) -> None:
+        """At most `most` handshakes at once."""
+        self.place, self.connections = Place("tcp"), connections
+        self.place.listener.transport, self.place.listener.timeouts = "tls", timeouts
+        self.greeter = Greeter(self.place.counters, connections, most)
+        self.port = 0
+        self.made: list[asyncio.StreamWriter] = []
+
+    async def connect(self, **options: Any) -> Client:
+        """A client; with `ssl=None` one that does not greet."""
+        options = {"ssl": authority().client(), "server_hostname": "dns.test", **options}
+        client = Client(*await asyncio.open_connection("127.0.0.1", self.port, **options))
+        self.made.append(client.writer)
+        return client
+
+    def handshakes(self, result: str) -> float:
+        """How many ended so."""
+        return counted(self.place.counters).get(("svcdns_tls_handshakes_total", "tls://127.0.0.1:53", result), 0)
+
+
+@contextlib.asynccontextmanager
+async def served(connections: TcpConnections | None = None, timeouts: Timeouts = LONG, most: int = 99) -> AsyncIterator[World]:
+    """A server on loopback."""
+    world = World(connections or TcpConnections(), timeouts, most)
+    server = await asyncio.get_running_loop().create_server(lambda: world.greeter.accept(world.place.desk, CONTEXT), "127.0.0.1", 0)
+    world.port = server.sockets[0].getsockname()[1]
+    try:
+        yield world
+    finally:
+        for writer in world.made:
+            writer.transport.abort()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+        server.close()
+        await happens(lambda: world.connections.none)
+
+
+async def happens(what: Callable[[], object]) -> None:
+    """Waits until it is true."""
+    async with asyncio.timeout(10):
+        while not what():
+            await asyncio.sleep(0.001)
+
+
+async def test_questions_over_tls() -> None:
+    """Several on a connection, also in one record; counted as TCP, the handshake besides."""
+    async with served() as world:
+        client = await world.connect()
+        client.send(1)
+        client.send(2, 3, 4)
+        assert [(await client.reply()).id for _ in range(4)] == [1, 2, 3, 4]
+        assert world.handshakes("full") == 1
+        (asked,) = [cell for cell in counted(world.place.counters) if cell[0] == "coredns_dns_requests_total"]
+        assert asked[4:] == ("tcp", "1", "A")
+    assert world.place.asked == 2
+
+
+async def test_a_session_is_resumed() -> None:
+    """With the ticket of the connection before; no certificate is signed for."""
+    context = authority().client()
+    async with served() as world:
+        for _ in range(2):
+            await asyncio.get_running_loop().run_in_executor(None, _ask_twice, context, world.port)
+        assert (world.handshakes("full"), world.handshakes("resumed")) == (2, 2)
+
+
+def _ask_twice(context: ssl.SSLContext, port: int) -> None:
+    import socket
+
+    session = None
+    packet = dns.message.make_query("a.b.", "A").to_wire()
+    for expected in (False, True):
+        plain = socket.create_connection(("127.0.0.1", port), 10)
+        with context.wrap_socket(plain, server_hostname="dns.test", session=session) as secure:
+            secure.sendall(len(packet).to_bytes(2, "big") + packet)
+            assert secure.recv(2)
+            assert secure.session_reused is expected
+            session = secure.session
+
+
+async def test_an_idle_client_is_told_that_it_is_the_end() -> None:
+    """After the time of idleness, or for a first question."""
+    for timeouts in (Timeouts(0.05, 60, 60), Timeouts(60, 0.05, 60)):
+        async with served(timeouts=timeouts) as world:
+            client = await world.connect()
+            if timeouts.idle < 1:
+                client.send(1)
+                await client.reply()
+            assert await client.ended()
+
+
+async def test_a_handshake_has_the_time_of_a_first_question() -> None:
+    """Who says nothing is hung up, and counted."""
+    async with served(timeouts=Timeouts(0.05, 60, 60)) as world:
+        client = await world.connect(ssl=None, server_hostname=None)
+        assert await client.ended()
+        await happens(lambda: world.handshakes("failed"))
+
+
+async def test_handshakes_are_bounded() -> None:
+    """One too many is closed at once; the others go on, and there is room again when they are done."""
+    async with served(most=1) as world:
+        slow = await world.connect(ssl=None, server_hostname=None)
+        await happens(lambda: world.connections.greeting)
+        refused = await world.connect(ssl=None, server_hostname=None)
+        assert await refused.ended()
+        assert world.handshakes("refused") == 1
+        slow.writer.transport.abort()
+        await happens(lambda: not world.connections.greeting)
+        client = await world.connect()
+        client.send(1)
+        assert (await client.reply()).id == 1
+
+
+async def test_connections_are_bounded_together_with_those_of_tcp() -> None:
+    """Those in their handshake count."""
+    async with served(TcpConnections(2)) as world:
+        client = await world.connect()
+        client.send(1)
+        await client.reply()
+        await world.connect(ssl=None, server_hostname=None)
+        await happens(lambda: world.connections.greeting)
+        assert await (await world.connect(ssl=None, server_hostname=None)).ended()
+
+
+async def test_a_drain_closes_all() -> None:
+    """Those in their handshake at once, the others behind their answers; a client sees a proper end. None moves to another worker."""
+    async with served() as world:
+        client, greeting = await world.connect(), await world.connect(ssl=None, server_hostname=None)
+        client.send(1)
+        await client.reply()
+        await happens(lambda: world.connections.greeting)
+        (connection,) = world.connections.open
+        assert connection.part() is None
+        world.connections.drain()
+        assert await client.ended()
+        assert await greeting.ended()
+        assert not client.reader.exception()
+
+
+async def test_a_number_of_questions() -> None:
+    """Behind the last one that a connection may bring it is closed; further ones are not answered."""
+    async with served(timeouts=Timeouts(60, 60, 60, 2)) as world:
+        client = await world.connect()
+        client.send(1, 2, 3)
+        assert [(await client.reply()).id for _ in range(2)] == [1, 2]
+        assert await client.ended()
+
+
+# -- certificates
+
+
+def payload(one: Pair, **fields: Any) -> bytes:
+    """What control hands over for this pair."""
+    values = {"certificate": "c", "client_auth": "nocert", "keylog": "", "expires": expiry(one.certificate), **fields}
+    return msgspec.msgpack.encode(tls.Served(material=Material(*one), **values))
+
+
+def test_a_new_certificate_is_a_new_context() -> None:
+    """For connections from then on; the same one again is not."""
+    counters = Counters()
+    certificates = Certificates(counters, lambda: None)
+    with pytest.raises(NoCertificateError):
+        certificates.check("key")
+    certificates.take("key", payload(pair()))
+    certificates.check("key")
+    first = certificates.context("key")
+    assert counted(counters) == {("svcdns_tls_certificate_expiry_timestamp_seconds", "c"): expiry(pair().certificate)}
+    certificates.take("key", payload(pair(), refused=b"why"))
+    assert certificates.context("key") is first
+    assert counted(counters)["svcdns_tls_certificate_refused", "c"] == 1
+    other = authority().pair("dns.test", days=90)
+    certificates.take("key", payload(other))
+    assert certificates.context("key") is not first
+    assert counted(counters) == {("svcdns_tls_certificate_expiry_timestamp_seconds", "c"): expiry(other.certificate)}
+
+
+def test_a_certificate_that_cannot_be_served(caplog: pytest.LogCaptureFixture) -> None:
+    """Is a line in the log; what was there stays. What no listener needs any more is forgotten."""
+    counters = Counters()
+    certificates = Certificates(counters, lambda: None)
+    certificates.take("key", payload(pair()))
+    first = certificates.context("key")
+    certificates.take("key", payload(Pair(pair().certificate, authority().pair("a").key), expires=1.0))
+    assert certificates.context("key") is first
+    assert "the certificate c cannot be served: key values mismatch" in caplog.text
+    certificates.keep(["other"])
+    with pytest.raises(NoCertificateError):
+        certificates.check("key")
+    assert counted(counters) == {}

@@ -1,0 +1,70 @@
+"""Certificates of an authority that is made anew for each test run, and both sides of TLS made with them."""
+
+from __future__ import annotations
+
+import functools
+import ssl
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+import trustme
+
+
+class Pair(NamedTuple):
+    """A certificate with its key, PEM."""
+
+    certificate: bytes
+    key: bytes
+
+    def write(self, folder: Path, name: str = "server") -> tuple[Path, Path]:
+        """Writes both into files; their paths."""
+        paths = folder / f"{name}.crt", folder / f"{name}.key"
+        for path, content in zip(paths, self, strict=True):
+            path.write_bytes(content)
+        return paths
+
+
+class Authority:
+    """Signs certificates."""
+
+    def __init__(self) -> None:
+        """A new one, that nobody knows."""
+        self._ca = trustme.CA()
+
+    @property
+    def pem(self) -> bytes:
+        """Its own certificate."""
+        return self._ca.cert_pem.bytes()
+
+    def write(self, folder: Path, name: str = "ca") -> Path:
+        """Writes its certificate into a file; the path."""
+        path = folder / f"{name}.crt"
+        path.write_bytes(self.pem)
+        return path
+
+    def pair(self, *names: str, days: float = 30.0) -> Pair:
+        """A certificate for these names and addresses, from two days ago until in so many days."""
+        now = datetime.now(UTC)
+        leaf = self._ca.issue_cert(*names, not_before=now - timedelta(2), not_after=now + timedelta(days))
+        return Pair(b"".join(one.bytes() for one in leaf.cert_chain_pems), leaf.private_key_pem.bytes())
+
+    def client(self, pair: Pair | None = None, folder: Path | None = None) -> ssl.SSLContext:
+        """What a client that trusts it connects with; `pair` is its own certificate, written into `folder`."""
+        context = ssl.create_default_context(cadata=self.pem.decode())
+        if pair is not None:
+            assert folder is not None
+            context.load_cert_chain(*pair.write(folder, "client"))
+        return context
+
+
+@functools.cache
+def authority() -> Authority:
+    """One that the tests of a run share."""
+    return Authority()
+
+
+@functools.cache
+def pair() -> Pair:
+    """A certificate of it for dns.test and 127.0.0.1."""
+    return authority().pair("dns.test", "127.0.0.1")

@@ -1,0 +1,128 @@
+"""What TLS connections are made with."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+
+import pytest
+
+from svcdns.tls.contexts import client_context, server_context
+from svcdns.tls.errors import TlsError
+from svcdns.tls.material import Material
+from tests.support.certificates import Authority, authority, pair
+
+
+class Link:
+    """A client and a server in one place, their octets carried by hand."""
+
+    def __init__(self, client: ssl.SSLContext, server: ssl.SSLContext, name: str = "dns.test") -> None:
+        """Nothing is said yet."""
+        up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.client = client.wrap_bio(down, up, server_hostname=name)
+        self.server = server.wrap_bio(up, down, server_side=True)
+
+    def greet(self) -> None:
+        """The handshake. Raises ssl.SSLError."""
+        for _ in range(4):
+            for side in (self.client, self.server):
+                try:
+                    side.do_handshake()
+                except ssl.SSLWantReadError:
+                    continue
+
+
+SERVER = Material(*pair())
+TRUSTING = Material(authorities=authority().pem)
+
+
+def test_a_server_that_is_the_right_one() -> None:
+    """By name or address."""
+    for name in ("dns.test", "127.0.0.1"):
+        link = Link(client_context(TRUSTING), server_context(SERVER), name)
+        link.greet()
+        assert link.client.version() == "TLSv1.3"
+
+
+@pytest.mark.parametrize(
+    ("names", "days", "name", "error"),
+    [
+        pytest.param(("other.test",), 9, "dns.test", "Hostname mismatch", id="other name"),
+        pytest.param(("dns.test",), 9, "127.0.0.1", "IP address mismatch", id="no address"),
+        pytest.param(("dns.test",), -1, "dns.test", "has expired", id="expired"),
+    ],
+)
+def test_a_server_that_is_not(names: tuple[str, ...], days: float, name: str, error: str) -> None:
+    """The handshake fails."""
+    server = server_context(Material(*authority().pair(*names, days=days)))
+    with pytest.raises(ssl.SSLCertVerificationError, match=error):
+        Link(client_context(TRUSTING), server, name).greet()
+
+
+def test_a_server_of_an_authority_that_is_not_trusted() -> None:
+    """The machine's are trusted only where there are no others."""
+    with pytest.raises(ssl.SSLCertVerificationError, match="unable to get local issuer"):
+        Link(client_context(Material()), server_context(SERVER)).greet()
+
+
+OWN = Material(*authority().pair("client.test"), authority().pem)
+
+
+@pytest.mark.parametrize(
+    ("verify", "client", "taken"),
+    [
+        pytest.param(ssl.CERT_NONE, TRUSTING, True, id="nocert without"),
+        pytest.param(ssl.CERT_OPTIONAL, TRUSTING, True, id="verify_if_given without"),
+        pytest.param(ssl.CERT_OPTIONAL, OWN, True, id="verify_if_given with"),
+        pytest.param(ssl.CERT_REQUIRED, TRUSTING, False, id="require_and_verify without"),
+        pytest.param(ssl.CERT_REQUIRED, OWN, True, id="require_and_verify with"),
+    ],
+)
+def test_clients_that_have_to_have_a_certificate(verify: ssl.VerifyMode, client: Material, taken: bool) -> None:
+    """As `client_auth` says."""
+    material = Material(SERVER.certificates, SERVER.key, authority().pem)
+    link = Link(client_context(client), server_context(material, verify))
+    if taken:
+        link.greet()
+        assert bool(link.server.getpeercert()) == (client is OWN and verify != ssl.CERT_NONE)
+    else:
+        with pytest.raises(ssl.SSLError, match=r"(?i)peer did not return a certificate"):
+            link.greet()
+
+
+def test_a_client_of_another_authority() -> None:
+    """Is refused where certificates are verified, whether one was needed or not."""
+    stranger = Material(*Authority().pair("client.test"), authority().pem)
+    material = Material(SERVER.certificates, SERVER.key, authority().pem)
+    for verify in (ssl.CERT_OPTIONAL, ssl.CERT_REQUIRED):
+        with pytest.raises(ssl.SSLCertVerificationError):
+            Link(client_context(stranger), server_context(material, verify)).greet()
+
+
+def test_old_versions_are_refused() -> None:
+    """TLS 1.2 is the oldest, on both sides."""
+    old = ssl.create_default_context(cadata=authority().pem.decode())
+    old.minimum_version = old.maximum_version = ssl.TLSVersion.TLSv1_2
+    Link(old, server_context(SERVER)).greet()
+    assert server_context(SERVER).minimum_version == client_context(TRUSTING).minimum_version == ssl.TLSVersion.TLSv1_2
+
+
+def test_a_key_log(tmp_path: Path) -> None:
+    """Has the secrets of each connection."""
+    Link(client_context(TRUSTING), server_context(SERVER, keylog=str(tmp_path / "log"))).greet()
+    assert "SERVER_TRAFFIC_SECRET_0" in (tmp_path / "log").read_text()
+
+
+def test_breathes_between_authorities() -> None:
+    """A machine's bundle takes tens of milliseconds."""
+    breaths: list[int] = []
+    client_context(Material(authorities=authority().pem * 3), lambda: breaths.append(1))
+    assert len(breaths) == 3
+
+
+def test_material_that_cannot_be_used() -> None:
+    """Is a TlsError."""
+    with pytest.raises(TlsError):
+        server_context(Material(SERVER.certificates, b"x"))
+    with pytest.raises(TlsError):
+        client_context(Material(authorities=b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"))

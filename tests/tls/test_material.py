@@ -1,0 +1,71 @@
+"""Certificates and keys as octets."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+
+import pytest
+
+from svcdns.tls.errors import TlsError
+from svcdns.tls.material import Material, expiry, load_pair, read, split
+from tests.support.certificates import Authority, authority, pair
+
+
+def test_a_pair_is_used_without_a_file(tmp_path: Path) -> None:
+    """What was read serves when the files are gone."""
+    certificate, key = pair().write(tmp_path)
+    material = read(str(certificate), str(key))
+    assert material == Material(*pair())
+    certificate.unlink()
+    key.unlink()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    load_pair(context, material)
+    with pytest.raises(TlsError, match="key values mismatch"):
+        load_pair(context, Material(pair().certificate, authority().pair("a").key))
+
+
+def test_an_encrypted_key() -> None:
+    """Nobody is asked for its password."""
+    key = b"-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n"
+    with pytest.raises(TlsError, match="the private key is encrypted"):
+        load_pair(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), Material(pair().certificate, key))
+
+
+@pytest.mark.parametrize(
+    ("content", "error"),
+    [
+        pytest.param(b"", "ca.crt has no certificate in PEM form", id="empty"),
+        pytest.param(b"\xff" * 20, "ca.crt has no certificate in PEM form", id="octets"),
+        pytest.param(
+            b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "certificate 1 of .*ca.crt cannot be used", id="broken"
+        ),
+        pytest.param(b"x" * (1 << 21), "has more than 1048576 octets", id="huge"),
+    ],
+)
+def test_authorities_that_cannot_be_used(tmp_path: Path, content: bytes, error: str) -> None:
+    """Each with its reason."""
+    (tmp_path / "ca.crt").write_bytes(content)
+    with pytest.raises(TlsError, match=error):
+        read("", "", str(tmp_path / "ca.crt"))
+
+
+def test_authorities_alone(tmp_path: Path) -> None:
+    """Several, with text between them."""
+    (tmp_path / "ca.crt").write_bytes(b"first\n" + authority().pem + b"second\n" + Authority().pem)
+    material = read("", "", str(tmp_path / "ca.crt"))
+    assert len(split(material.authorities)) == 2
+    assert (material.certificates, material.key) == (b"", b"")
+
+
+def test_when_a_certificate_ends() -> None:
+    """The first end of a chain; by OpenSSL's reckoning too."""
+    content = pair().certificate
+    end = expiry(content)
+    context = ssl.create_default_context(cadata=authority().pem.decode())
+    (known,) = context.get_ca_certs()
+    assert expiry(authority().pem) == ssl.cert_time_to_seconds(str(known["notAfter"]))
+    assert expiry(content + authority().pem) == min(end, expiry(authority().pem))
+    for broken in (b"", b"-----BEGIN CERTIFICATE-----\nMAAAAA\n-----END CERTIFICATE-----\n"):
+        with pytest.raises(TlsError):
+            expiry(broken)

@@ -1,0 +1,271 @@
+"""TLS between a socket's transport and a protocol: both sides against asyncio's own, and against octets that are none of TLS."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import ssl
+from collections.abc import AsyncIterator, Callable
+from itertools import pairwise
+
+import pytest
+
+from svcdns.tls.contexts import client_context, server_context
+from svcdns.tls.material import Material
+from svcdns.tls.transport import CHUNK, TlsTransport, Turns
+from tests.support.certificates import authority, pair
+
+SERVER = server_context(Material(*pair()))
+CLIENT = client_context(Material(authorities=authority().pem))
+
+
+class Echo(asyncio.Protocol):
+    """Sends back what comes."""
+
+    def __init__(self) -> None:
+        """Notes what happens."""
+        self.got, self.pieces, self.paused, self.lost = b"", 0, 0, False
+        self.transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The handshake is done."""
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """Some text."""
+        assert len(data) <= CHUNK
+        self.got += data
+        self.pieces += 1
+        self.transport.write(data)
+
+    def pause_writing(self) -> None:
+        """The client does not read: neither does this."""
+        self.paused += 1
+        self.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """It reads again."""
+        self.transport.resume_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The end."""
+        self.lost = True
+
+
+class Place:
+    """A server that echoes, and what became of its handshakes."""
+
+    def __init__(self, patience: float = 60.0) -> None:
+        """`patience` is for a handshake, in seconds."""
+        self.patience, self.turns = patience, Turns()
+        self.made: list[Echo] = []
+        self.failures: list[Exception] = []
+        self.port = 0
+
+    def accept(self) -> TlsTransport:
+        """A connection."""
+
+        def established() -> Echo:
+            self.made.append(Echo())
+            return self.made[-1]
+
+        def side(incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> ssl.SSLObject:
+            return SERVER.wrap_bio(incoming, outgoing, server_side=True)
+
+        return TlsTransport(side, established, self.failures.append, self.turns, self.patience)
+
+
+@contextlib.asynccontextmanager
+async def echoing(patience: float = 60.0) -> AsyncIterator[Place]:
+    """A server on loopback."""
+    place = Place(patience)
+    server = await asyncio.get_running_loop().create_server(place.accept, "127.0.0.1", 0)
+    place.port = server.sockets[0].getsockname()[1]
+    try:
+        yield place
+    finally:
+        server.close()
+        await happens(lambda: all(one.lost for one in place.made))
+
+
+async def happens(what: Callable[[], object]) -> None:
+    """Waits until it is true."""
+    async with asyncio.timeout(10):
+        while not what():
+            await asyncio.sleep(0.001)
+
+
+async def gone(writer: asyncio.StreamWriter) -> None:
+    """Cuts a connection."""
+    writer.transport.abort()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
+
+
+@contextlib.asynccontextmanager
+async def connected(place: Place) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A client, by asyncio's own TLS."""
+    context = ssl.create_default_context(cadata=authority().pem.decode())
+    reader, writer = await asyncio.open_connection("127.0.0.1", place.port, ssl=context, server_hostname="dns.test")
+    try:
+        yield reader, writer
+    finally:
+        await gone(writer)
+
+
+async def test_text_goes_both_ways() -> None:
+    """More than a record of it, in pieces that are small."""
+    text = bytes(range(256)) * 300
+    async with echoing() as place, connected(place) as (reader, writer):
+        writer.write(text)
+        async with asyncio.timeout(10):
+            assert await reader.readexactly(len(text)) == text
+        (echo,) = place.made
+        assert echo.pieces >= len(text) // CHUNK
+        assert echo.transport.get_extra_info("peername")[0] == "127.0.0.1"
+        assert echo.transport.get_extra_info("ssl_object").version() == "TLSv1.3"
+
+
+async def test_a_client_that_does_not_read_is_not_read() -> None:
+    """What is held of it is bounded; it goes on when it reads."""
+    text = b"x" * (16 << 20)
+    async with echoing() as place, connected(place) as (reader, writer):
+        writer.transport.pause_reading()
+        reading = asyncio.ensure_future(reader.readexactly(len(text)))
+        writer.write(text)
+        await happens(lambda: place.made and place.made[0].paused)
+        assert place.made[0].transport.get_write_buffer_size() < 1 << 20
+        writer.transport.resume_reading()
+        async with asyncio.timeout(30):
+            assert await reading == text
+
+
+async def test_the_end_of_the_client_is_the_end() -> None:
+    """It is told that all has been said."""
+    async with echoing() as place, connected(place) as (reader, writer):
+        writer.write(b"last")
+        async with asyncio.timeout(10):
+            assert await reader.readexactly(4) == b"last"
+        writer.close()
+        await happens(lambda: place.made[0].lost)
+        assert place.made[0].transport.is_closing()
+
+
+async def test_a_close_says_so() -> None:
+    """The client sees an end, not a cut; what was written before has come."""
+    async with echoing() as place, connected(place) as (reader, writer):
+        await happens(lambda: place.made)
+        place.made[0].transport.writelines([b"good", b"bye"])
+        place.made[0].transport.close()
+        place.made[0].transport.write(b"more")
+        async with asyncio.timeout(10):
+            assert await reader.read() == b"goodbye"
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    "octets",
+    [
+        pytest.param(b"GET / HTTP/1.1\r\n\r\n", id="another protocol"),
+        pytest.param(b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00", id="a broken greeting"),
+        pytest.param(b"\x00" * 64, id="zeros"),
+    ],
+)
+async def test_what_is_no_tls(octets: bytes) -> None:
+    """Ends the connection and nothing else."""
+    async with echoing() as place:
+        reader, writer = await asyncio.open_connection("127.0.0.1", place.port)
+        writer.write(octets)
+        async with asyncio.timeout(10):
+            await reader.read()
+        await happens(lambda: place.failures)
+        assert isinstance(place.failures[0], ssl.SSLError)
+        await gone(writer)
+        async with connected(place) as (reader, writer):
+            writer.write(b"still here")
+            async with asyncio.timeout(10):
+                assert await reader.readexactly(10) == b"still here"
+
+
+async def test_who_does_not_greet_is_hung_up() -> None:
+    """After the time for a handshake; so is who goes away within it."""
+    async with echoing(0.02) as place:
+        reader, writer = await asyncio.open_connection("127.0.0.1", place.port)
+        with contextlib.suppress(ConnectionError):
+            async with asyncio.timeout(10):
+                assert await reader.read() == b""
+        await happens(lambda: place.failures)
+        assert isinstance(place.failures[0], TimeoutError)
+        await gone(writer)
+    async with echoing() as place:
+        reader, writer = await asyncio.open_connection("127.0.0.1", place.port)
+        writer.write(b"\x16\x03\x01")
+        await writer.drain()
+        await gone(writer)
+        await happens(lambda: place.failures)
+        assert isinstance(place.failures[0], ConnectionResetError)
+
+
+async def test_broken_records_after_the_handshake() -> None:
+    """End the connection: nobody knows what they were to say."""
+    async with echoing() as place, connected(place) as (reader, writer):
+        await happens(lambda: place.made)
+        os.write(writer.transport.get_extra_info("socket").fileno(), b"\x17\x03\x03\x00\x20" + bytes(32))
+        with contextlib.suppress(ConnectionError, ssl.SSLError):
+            async with asyncio.timeout(10):
+                assert await reader.read() == b""
+        await happens(lambda: place.made[0].lost)
+
+
+async def test_handshakes_take_turns() -> None:
+    """However many have something to say at once, other work is done between two of them."""
+    turns, order = Turns(), []
+    for _ in range(20):
+        turns.take(lambda: order.append("step"))
+    async with asyncio.timeout(10):
+        while order.count("step") < 20:
+            await asyncio.sleep(0)
+            order.append("other")
+    assert all(two != ("step", "step") for two in pairwise(order))
+
+
+async def test_a_step_that_fails_does_not_stop_the_others() -> None:
+    """Its failure is the loop's to report."""
+    turns, done = Turns(), []
+    reported: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context["exception"]))
+
+    def fails() -> None:
+        raise RuntimeError("broken")
+
+    turns.take(fails)
+    turns.take(lambda: done.append(1))
+    await happens(lambda: done)
+    assert [str(one) for one in reported] == ["broken"]
+
+
+async def test_the_client_side_resumes_a_session() -> None:
+    """Given to `wrap_bio`, taken from the connection before."""
+    sessions: list[ssl.SSLSession | None] = [None]
+
+    async with echoing() as place:
+        for expected in (False, True):
+            echo = Echo()
+            failures: list[Exception] = []
+
+            def side(incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> ssl.SSLObject:
+                return CLIENT.wrap_bio(incoming, outgoing, server_hostname="dns.test", session=sessions[-1])
+
+            transport = TlsTransport(side, lambda made=echo: made, failures.append, Turns(), 10.0)  # type: ignore[misc]
+            await asyncio.get_running_loop().create_connection(lambda made=transport: made, "127.0.0.1", place.port)  # type: ignore[misc]
+            await happens(lambda made=echo: hasattr(made, "transport"))  # type: ignore[misc]
+            assert not failures
+            tls = echo.transport.get_extra_info("ssl_object")
+            assert tls.session_reused is expected
+            place.made[-1].transport.write(b"x")
+            await happens(lambda made=echo: made.got)  # type: ignore[misc]
+            sessions.append(tls.session)
+            echo.transport.close()
+            await happens(lambda made=echo: made.lost)  # type: ignore[misc]
