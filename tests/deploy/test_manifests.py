@@ -59,7 +59,7 @@ def test_the_corefile_passes(setup: Setup, container: dict[str, Any]) -> None:
     pages = {name: setup.options(name)[0].address[1] for name in ("health", "ready", "prometheus")}
     probes = [container[probe]["httpGet"] for probe in ("livenessProbe", "readinessProbe")]
     assert [(probe["path"], probe["port"]) for probe in probes] == [("/health", pages["health"]), ("/ready", pages["ready"])]
-    assert {port["containerPort"] for port in container["ports"]} == {pages["prometheus"], *(port for _, port in setup.listen)}
+    assert {port["containerPort"] for port in container["ports"]} == {pages["prometheus"], *(port for _, port, _ in setup.listen)}
 
 
 def test_every_variable_is_known(container: dict[str, Any]) -> None:
