@@ -24,7 +24,7 @@ def test_what_served_serves_again(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     later = LastGood(str(tmp_path / "state"), counters)
     found = later.instead(WRONG)
     assert found is not None
-    assert found.listen == [("", 1053)]
+    assert found.listen == [("", 1053, "udp"), ("", 1053, "tcp")]
     assert later.serves
     assert counters.values[counters.cell(FALLBACK)] == 1
     assert "Corefile:1:1: wrong; serving the one that was good last" in caplog.text
