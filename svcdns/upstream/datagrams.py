@@ -1,16 +1,20 @@
-"""Questions to one server over UDP: each has a socket of its own, and all sockets hang on one descriptor of the event loop.
+"""Questions to one server over UDP: each has a socket and a port of its own, and all sockets hang on one descriptor of the event loop.
 
 The socket is connected, so the kernel picks the port, at random over its whole ephemeral range and from its own generator (Linux
-`udp_lib_get_port`), drops what comes from another address or port, and reports a closed port at once. A socket lives for one question:
-a port that somebody has found out is of no use for the next one. What does not belong to the question is dropped and counted; after
-FLOOD of such datagrams the port counts as found out, and the wait must go on elsewhere.
+`udp_lib_get_port`), drops what comes from another address or port, and reports a closed port at once. A port is held for one question:
+one that somebody has found out is of no use for the next. On Linux the socket itself serves again, as making one costs more than asking:
+it is disconnected as soon as its reply is there, which gives up the port (udp(7), connect(2) with AF_UNSPEC), and gets another when it
+is connected anew. Only a socket that nothing but its reply has come to is used again. What does not belong to the question is dropped
+and counted; after FLOOD of such datagrams the port counts as found out, and the wait must go on elsewhere.
 """
 
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import select
 import socket
+import sys
 from collections.abc import Callable
 from typing import Final
 
@@ -24,6 +28,12 @@ AT_ONCE: Final = 64
 _EPOLL: Final = hasattr(select, "epoll")
 _READABLE: Final = 1
 _FLAGS: Final = socket.SOCK_DGRAM | getattr(socket, "SOCK_NONBLOCK", 0)
+_REUSE: Final = sys.platform == "linux"
+SPARE: Final = 64
+"""Sockets to a server that wait for their next question."""
+_libc: Final = ctypes.CDLL(None)
+_NOWHERE: Final = bytes(16)
+"""A `struct sockaddr` of the family AF_UNSPEC."""
 _buffer: Final = bytearray(MAX_DATAGRAM)
 _view: Final = memoryview(_buffer)
 
@@ -52,6 +62,7 @@ class Datagrams:
         self._server, self._source, self._foreign = server, source, foreign
         self._family = socket.AF_INET6 if ":" in server[0] else socket.AF_INET
         self._open: dict[int, Datagram] = {}
+        self._spare: list[socket.SocketType] = []
         self._epoll: select.epoll | None = None
         self._stopped = False
 
@@ -60,19 +71,18 @@ class Datagrams:
 
     def ask(self, question: Question, take: Take) -> Datagram:
         """Sends a question; `take` is never called within. Raises ExchangeError."""
-        sock = None
-        ident = random_ident()
+        ident, sock = random_ident(), None
         try:
-            sock = socket.SocketType(self._family, _FLAGS)  # half of what a socket.socket costs, which adds files and sendfile
-            if not _EPOLL:
-                sock.setblocking(False)
-            if self._source:
-                sock.bind((self._source, 0))
+            new = not self._spare
+            sock = socket.SocketType(self._family, _FLAGS) if new else self._spare.pop()  # half the cost of a socket.socket
+            if new:
+                self._prepare(sock)
             sock.connect(self._server)
             sock.send(question.packet(ident))
             asked = Datagram(sock, Judge(question, ident), take)
             self._open[sock.fileno()] = asked
-            self._watch(sock)
+            if new:
+                self._watch(sock)
         except OSError as error:
             if sock is not None:
                 self._open.pop(sock.fileno(), None)
@@ -80,20 +90,38 @@ class Datagrams:
             raise failure(self._server, error) from error
         return asked
 
+    def _prepare(self, sock: socket.SocketType) -> None:
+        if not _EPOLL:
+            sock.setblocking(False)
+        if self._source:
+            sock.bind((self._source, 0))
+
     def drop(self, asked: Datagram) -> None:
         """Waits for this one no longer."""
         fd = asked.sock.fileno()
-        if fd >= 0:
-            self._open.pop(fd, None)
+        if self._open.get(fd) is asked:
+            del self._open[fd]
             if self._epoll is None:
                 asyncio.get_running_loop().remove_reader(fd)
             asked.sock.close()  # which takes it out of epoll
             if self._stopped:
                 self.stop()
 
+    def _release(self, asked: Datagram) -> None:
+        """Gives up the port of a question that was answered."""
+        sock = asked.sock
+        again = _REUSE and not (asked.foreign or self._source or self._stopped) and len(self._spare) < SPARE
+        if again and not _libc.connect(sock.fileno(), _NOWHERE, len(_NOWHERE)):
+            del self._open[sock.fileno()]
+            self._spare.append(sock)
+        else:
+            self.drop(asked)
+
     def stop(self) -> None:
         """Lets go of the event loop as soon as nothing is under way."""
         self._stopped = True
+        while self._spare:
+            self._spare.pop().close()
         if self._epoll is not None and not self._open:
             asyncio.get_running_loop().remove_reader(self._epoll)
             self._epoll.close()
@@ -129,9 +157,13 @@ class Datagrams:
             outcome = asked.judge(bytes(_view[:size]))
             if outcome is None:
                 outcome = self._stranger(asked)
-        if outcome is not None:
+        if isinstance(outcome, Message):
+            self._release(asked)
+        elif outcome is not None:
             self.drop(asked)
-            asked.take(outcome)
+        else:
+            return
+        asked.take(outcome)
 
     def _stranger(self, asked: Datagram) -> FloodedError | None:
         self._foreign()

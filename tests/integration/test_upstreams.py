@@ -19,6 +19,7 @@ from svcdns.telemetry.clock import monotonic
 from svcdns.wire.codes import TC, Rcode
 from tests.support import world
 from tests.support.forwarding import Forwarding
+from tests.support.upstreams import all_finished
 
 pytestmark = pytest.mark.integration
 
@@ -134,10 +135,10 @@ def real(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Real]:
 
 
 @pytest.fixture(autouse=True)
-async def _finished() -> AsyncIterator[None]:
+async def _finished(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
     """Nothing is left open behind a test."""
-    yield
-    Forwarding.finish_all()
+    with all_finished(monkeypatch):
+        yield
     await asyncio.sleep(0)
 
 

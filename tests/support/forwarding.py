@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 from svcdns.plugins.forward import Forward
 from svcdns.telemetry.clock import Clock
@@ -13,7 +13,6 @@ from svcdns.upstream.server import Server
 from svcdns.wire.codes import Rcode
 from svcdns.wire.reply import Reply
 from tests.support import world
-from tests.support.upstreams import finish
 
 
 class HasPort(Protocol):
@@ -23,12 +22,7 @@ class HasPort(Protocol):
 
 
 class Forwarding:
-    """`body` is what stands in the directive's braces; a `clock` takes the place of the one that is turned.
-
-    `finish_all` ends what tests have left open.
-    """
-
-    made: ClassVar[list[Forwarding]] = []
+    """`body` is what stands in the directive's braces; a `clock` takes the place of the one that is turned."""
 
     def __init__(
         self, *upstreams: HasPort, zone: str = ".", body: str = "policy sequential", clock: Clock | None = None, **fields: Any
@@ -41,7 +35,6 @@ class Forwarding:
         def kept(key: Any, make: Any) -> Any:
             return self.kept.setdefault(key, None) or self.kept.update({key: make()}) or self.kept[key]
 
-        self.made.append(self)
         self.plugin = Forward(read, world.environment(counters=self.counters, clock=clock or self.clock, kept=kept, **fields))
 
     @property
@@ -75,10 +68,3 @@ class Forwarding:
     def counted(self, name: str, *labels: str) -> float:
         """The value of a metric."""
         return world.counted(self.counters).get((name, *labels), 0.0)
-
-    @classmethod
-    def finish_all(cls) -> None:
-        """Leaves nothing open."""
-        while cls.made:
-            for server in cls.made.pop().servers:
-                finish(server)

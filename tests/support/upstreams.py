@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
 from svcdns.upstream.server import Server
 
 
@@ -10,3 +16,19 @@ def finish(server: Server) -> None:
     server.stop()
     for asked in tuple(server._datagrams._open.values()):
         server._datagrams.drop(asked)
+
+
+@contextmanager
+def all_finished(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Finishes every server that `forward` makes meanwhile."""
+    made: list[Server] = []
+
+    class Recorded(Server):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            made.append(self)
+
+    monkeypatch.setattr("svcdns.plugins.forward.handler.Server", Recorded)
+    yield
+    for server in made:
+        finish(server)

@@ -161,23 +161,62 @@ async def test_stop_waits_for_what_is_under_way() -> None:
         assert datagrams._epoll is None
 
 
+async def ports_of(count: int) -> list[int]:
+    """The ports of so many questions, each answered before the next, so that sockets serve again."""
+    ports = []
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+        datagrams = Datagrams(server.getsockname())
+        for _ in range(count):
+            taken: list[Message | ExchangeError] = []
+            datagrams.ask(QUESTION, taken.append)
+            packet, client = server.recvfrom(512)
+            server.sendto(packet[:2] + b"\x81" + packet[3:], client)
+            datagrams._drain()
+            assert isinstance(taken[0], Message)
+            ports.append(client[1])
+        assert len(datagrams._spare) == 1
+        datagrams.stop()
+    return ports
+
+
 @pytest.mark.skipif(not EPHEMERAL.exists(), reason="the kernel's range of ephemeral ports is not told here")
 async def test_ports_are_random() -> None:
     """Over the whole ephemeral range, and none foretold by the one before (chi-square; fails once in a million runs)."""
     low, high = map(int, EPHEMERAL.read_text().split())
-    drawn, classes = [], 64
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
-        server.bind(("127.0.0.1", 0))
-        datagrams = Datagrams(server.getsockname())
-        for _ in range(20_000):
-            asked = datagrams.ask(QUESTION, lambda _: None)
-            drawn.append(asked.sock.getsockname()[1])
-            datagrams.drop(asked)
-        datagrams.stop()
+    span, classes = high - low + 1, 64
+    drawn = await ports_of(20_000)
     assert low <= min(drawn) < low + 100
     assert high - 100 < max(drawn) <= high
-    width = (high - low + 1) / classes
-    assert chi_square_of(Counter(int((port - low) / width) for port in drawn), classes, len(drawn)) < chi_square_bound(classes - 1)
-    span = high - low + 1
+    assert chi_square_of(Counter((port - low) * classes // span for port in drawn), classes, len(drawn)) < chi_square_bound(classes - 1)
     steps = Counter((b - a) % span * classes // span for a, b in pairwise(drawn))
     assert chi_square_of(steps, classes, len(drawn) - 1) < chi_square_bound(classes - 1)
+
+
+async def test_a_port_is_given_up_with_the_reply() -> None:
+    """What is sent there afterwards reaches nobody; a socket that strangers have written to is not used again."""
+    async with ScriptedUpstream(A) as upstream:
+        datagrams = Datagrams(("127.0.0.1", upstream.port))
+        assert isinstance(await ask(datagrams), Message)
+        (spare,) = datagrams._spare
+        assert spare.getsockname() == ("0.0.0.0", 0)
+        upstream.respond = lambda query, transport: [b"\0" * 12, packet(query)]
+        assert isinstance(await ask(datagrams), Message)
+        assert datagrams._spare == []
+        assert spare.fileno() == -1
+        datagrams.stop()
+
+
+async def test_spare_sockets_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rest is closed."""
+    monkeypatch.setattr("svcdns.upstream.datagrams.SPARE", 3)
+    async with ScriptedUpstream(held(A)) as upstream:
+        datagrams = Datagrams(("127.0.0.1", upstream.port))
+        asking = [asyncio.ensure_future(ask(datagrams)) for _ in range(9)]
+        while upstream.holds < 9:
+            await asyncio.sleep(0)
+        upstream.release()
+        await asyncio.gather(*asking)
+        assert len(datagrams._spare) == 3
+        datagrams.stop()
+        assert datagrams._epoll is None

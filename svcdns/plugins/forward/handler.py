@@ -48,8 +48,7 @@ class Forward:
 
     def _from(self, number: int, query: Query, following: Following) -> Answer:
         """The answer of the first line that takes the name, from that number on."""
-        for at in range(number, len(self._lines)):
-            line = self._lines[at]
+        for at, line in enumerate(self._lines[number:], number):
             if line.takes(query.key):
                 answer = line.answer(query)
                 last = at + 1 == len(self._lines)
@@ -70,6 +69,8 @@ class _Line:
 
     def __init__(self, rule: Rule, environment: Environment) -> None:
         self._rule, self._environment = rule, environment
+        self.hands_on = bool(rule.next) or rule.next_on_nodata
+        """Whether there are replies that the next line is tried for."""
         self._zone = names.from_text(rule.zone).lower()
         self._excepted = tuple(names.from_text(zone).lower() for zone in rule.excepted)
         self._cells = Cells(environment.counters)
@@ -119,12 +120,9 @@ class _Line:
         """Whether the name is to be forwarded by this line."""
         if not names.is_within(key, self._zone):
             return False
-        return key == self._zone or not any(names.is_within(key, zone) for zone in self._excepted)
-
-    @property
-    def hands_on(self) -> bool:
-        """Whether there are replies that the next line is tried for."""
-        return bool(self._rule.next) or self._rule.next_on_nodata
+        if not self._excepted or key == self._zone:
+            return True
+        return not any(names.is_within(key, zone) for zone in self._excepted)
 
     def leaves(self, reply: Reply) -> bool:
         """Whether this reply is one of those. A failure to get any reply is not."""

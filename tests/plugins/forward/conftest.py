@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.support.forwarding import Forwarding
 from tests.support.scripted_upstream import ScriptedUpstream, answer
+from tests.support.upstreams import all_finished
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ async def other() -> AsyncIterator[ScriptedUpstream]:
 
 
 @pytest.fixture(autouse=True)
-async def _finished() -> AsyncIterator[None]:
+async def _finished(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
     """Nothing is left open behind a test."""
-    yield
-    Forwarding.finish_all()
+    with all_finished(monkeypatch):
+        yield
