@@ -14,6 +14,7 @@ import msgspec
 from cachetools import LRUCache
 
 from svcdns.chain.classes import MessageType
+from svcdns.plugins.cache.belonging import of_the_question
 from svcdns.plugins.cache.judging import DENIALS, UNSTORED, answers, is_answer, kind_of, may_keep
 from svcdns.plugins.cache.metrics import Cells
 from svcdns.plugins.cache.options import MIN_TTL, Options
@@ -102,10 +103,8 @@ class Keeper:
             counts += _counts_of_cluster_answer(asked.cells, kind if stores else MessageType.OTHERERROR)
             if stores and lifetime > 0 and may_keep(query, reply, kind) and self.spelling(asked) is None:
                 self._spellings[key] = Spelling(query.name, asked.now + lifetime)
-        elif lifetime > 0 and self._may_keep(asked, reply, kind):
-            kept = msgspec.structs.replace(reply, edns=None, counts=(), extended=None)
-            item = Item(kept, self._clock(), lifetime, answers(query, reply))
-            self._keep(key, item, denial=_is_denial(kind))
+        else:
+            item = self._kept(asked, reply, kind, lifetime)
         flags = reply.flags if query.flags & AD or query.dnssec_ok else reply.flags & ~AD
         return Taken(msgspec.structs.replace(with_ttl(reply, lifetime), flags=flags, edns=None, counts=counts), item)
 
@@ -133,6 +132,20 @@ class Keeper:
             return taken
 
         return take
+
+    def _kept(self, asked: Asked, reply: Reply, kind: MessageType, lifetime: int) -> Item | None:
+        """Stores what of a reply belongs to its question, if the reply may be kept, and is still of its kind."""
+        if lifetime <= 0 or not self._may_keep(asked, reply, kind):
+            return None
+        kept = of_the_question(asked.query, reply)
+        if kept is not reply:
+            if kind_of(asked.query, kept) != kind or not may_keep(asked.query, kept, kind):
+                return None
+            lifetime = min(lifetime, self._lifetime(kept, kind))
+        kept = msgspec.structs.replace(kept, edns=None, counts=(), extended=None)
+        item = Item(kept, self._clock(), lifetime, answers(asked.query, kept))
+        self._keep(asked.key, item, denial=_is_denial(kind))
+        return item
 
     def _may_keep(self, asked: Asked, reply: Reply, kind: MessageType) -> bool:
         if reply.audience is not Audience.EVERYBODY or (reply.owners and asked.changes != self.changes):

@@ -18,6 +18,8 @@ from tests.support import world
 
 A = world.records("a.example.org. 60 IN A 10.0.0.1")
 SOA = world.records("example.org. 300 IN SOA ns. root. 1 2 3 4 90")
+B = world.records("b.example.org. 60 IN A 10.0.0.1")
+OTHER_SOA = world.records("example.com. 300 IN SOA ns. root. 1 2 3 4 90")
 CLUSTER = Reply(
     answer=world.records("web.d.svc.cluster.local. 30 IN A 10.96.0.1"), lifetime=UNTIL_CHANGED, owners=(("service", "d", "web"),)
 )
@@ -131,7 +133,9 @@ def test_bounds_the_ttl(text: str, reply: Reply, ttls: list[int]) -> None:
     [
         pytest.param(Reply(flags=TC, answer=A), id="truncated"),
         pytest.param(Reply(rcode=Rcode.NXDOMAIN), id="NXDOMAIN without SOA"),
-        pytest.param(Reply(answer=world.records("b.example.org. 60 IN A 10.0.0.1")), id="another name"),
+        pytest.param(Reply(answer=B), id="another name"),
+        pytest.param(Reply(rcode=Rcode.NXDOMAIN, authority=OTHER_SOA), id="NXDOMAIN with the SOA of another zone"),
+        pytest.param(Reply(authority=OTHER_SOA), id="NODATA with the SOA of another zone"),
         pytest.param(Reply(rcode=Rcode.REFUSED), id="refused"),
         pytest.param(bare(Rcode.SERVFAIL, "no upstream"), id="not a message"),
         pytest.param(Reply(answer=A, audience=Audience.CLIENT), id="for this client alone"),
@@ -142,6 +146,17 @@ def test_does_not_keep(reply: Reply) -> None:
     cached = Cached(reply=reply)
     cached.ask("a.example.org.")
     cached.ask("a.example.org.")
+    assert cached.asked == 2
+
+
+def test_a_lying_upstream_plants_nothing() -> None:
+    """What it puts beside the answer is in no answer from the cache, neither to this question nor to that for the planted name."""
+    evil = world.records("bank.example.com. 60 IN A 203.0.113.66")
+    cached = Cached(reply=Reply(answer=(*A, *evil), authority=evil, additional=evil))
+    cached.ask()
+    assert world.summary(cached.ask()) == ["NOERROR", "a.example.org. 60 IN A 10.0.0.1"]
+    assert cached.asked == 1
+    cached.ask("bank.example.com.")
     assert cached.asked == 2
 
 

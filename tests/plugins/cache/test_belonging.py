@@ -1,0 +1,142 @@
+"""What of a reply the cache keeps (RFC 2181 §5.4.1, RFC 5452 §6)."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from svcdns.plugins.cache.belonging import of_the_question
+from svcdns.plugins.cache.judging import answers
+from svcdns.wire import names
+from svcdns.wire.codes import Type
+from svcdns.wire.reply import UNTIL_CHANGED, Record, Reply
+from tests.support import world
+
+A = "a.example.org. 60 IN A 10.0.0.1"
+EVIL = "bank.example.com. 60 IN A 203.0.113.66"
+ALIAS = "a.example.org. 60 IN CNAME b.example.net."
+TARGET = "b.example.net. 60 IN A 10.0.0.2"
+SOA = "example.org. 60 IN SOA ns. root. 1 2 3 4 90"
+FOREIGN_SOA = "example.com. 60 IN SOA ns. root. 1 2 3 4 90"
+NSEC = "a.example.org. 60 IN NSEC c.example.org. A"
+FOREIGN_NSEC = "a.example.com. 60 IN NSEC c.example.com. A"
+
+
+def signature(owner: str, covered: str, signer: str) -> Record:
+    """A RRSIG record, whose signature nobody looks at."""
+    rdata = int(Type[covered]).to_bytes(2, "big") + bytes(16) + names.from_text(signer) + b"signature"
+    return Record(names.from_text(owner), Type.RRSIG, 60, rdata)
+
+
+def sections(reply: Reply) -> tuple[list[str], list[str], list[str]]:
+    """The sections as text."""
+    return world.shown(reply.answer), world.shown(reply.authority), world.shown(reply.additional)
+
+
+@pytest.mark.parametrize(
+    ("rtype", "answer", "kept"),
+    [
+        pytest.param("A", [A, EVIL], [A], id="a foreign name beside the answer"),
+        pytest.param("A", [EVIL, A], [A], id="before it"),
+        pytest.param("A", ["A.Example.ORG. 60 IN A 10.0.0.1"], ["A.Example.ORG. 60 IN A 10.0.0.1"], id="another spelling"),
+        pytest.param("A", [A, "a.example.org. 60 IN AAAA 2001:db8::1"], [A], id="another type"),
+        pytest.param("A", [ALIAS, TARGET, EVIL], [ALIAS, TARGET], id="beside a chain"),
+        pytest.param("A", [TARGET, ALIAS], [TARGET, ALIAS], id="a chain in any order"),
+        pytest.param("A", [ALIAS, TARGET, "a.example.org. 60 IN A 10.0.0.9"], [ALIAS, TARGET], id="an address beside its alias"),
+        pytest.param("A", [ALIAS, "c.example.net. 60 IN CNAME b.example.net.", TARGET], [ALIAS, TARGET], id="an alias that leads in"),
+        pytest.param("CNAME", [ALIAS, TARGET], [ALIAS], id="the alias alone was asked for"),
+        pytest.param("ANY", [A, ALIAS, TARGET, EVIL], [A, ALIAS], id="everything at the name"),
+        pytest.param("A", [EVIL], [], id="nothing that belongs"),
+        pytest.param(
+            "A",
+            ["example.org. 60 IN DNAME example.net.", "a.example.org. 60 IN CNAME a.example.net.", "a.example.net. 60 IN A 10.0.0.2"],
+            ["example.org. 60 IN DNAME example.net.", "a.example.org. 60 IN CNAME a.example.net.", "a.example.net. 60 IN A 10.0.0.2"],
+            id="the DNAME above",
+        ),
+        pytest.param("A", [A, "example.com. 60 IN DNAME example.net."], [A], id="a DNAME elsewhere"),
+    ],
+)
+def test_answer_section(rtype: str, answer: list[str], kept: list[str]) -> None:
+    """The aliases from the question on, and the asked type at their end."""
+    reply = of_the_question(world.query("a.example.org.", rtype), Reply(answer=world.records(*answer)))
+    assert world.shown(reply.answer) == kept
+
+
+@pytest.mark.parametrize(
+    ("answer", "authority", "kept"),
+    [
+        pytest.param([], [SOA], [SOA], id="the SOA of a denial"),
+        pytest.param([], [FOREIGN_SOA], [], id="a SOA of elsewhere"),
+        pytest.param([], [SOA, FOREIGN_SOA, NSEC, FOREIGN_NSEC], [SOA, NSEC], id="proofs of its zone"),
+        pytest.param([], ["example.org. 60 IN NS ns.example.org."], ["example.org. 60 IN NS ns.example.org."], id="a referral"),
+        pytest.param([], ["example.com. 60 IN NS ns.example.org."], [], id="a referral for elsewhere"),
+        pytest.param([A], ["example.org. 60 IN NS ns.example.com."], [], id="servers beside an answer"),
+        pytest.param([ALIAS], ["example.net. 60 IN SOA ns. root. 1 2 3 4 90"], ["example.net. 60 IN SOA ns. root. 1 2 3 4 90"], id="alias"),
+        pytest.param([A], [NSEC], [], id="a proof without a signer"),
+    ],
+)
+def test_authority_section(answer: list[str], authority: list[str], kept: list[str]) -> None:
+    """What a denial or a referral consists of, from a zone above the name; nothing beside an answer."""
+    reply = Reply(answer=world.records(*answer) if answer else (), authority=world.records(*authority))
+    assert world.shown(of_the_question(world.query("a.example.org."), reply).authority) == kept
+
+
+def test_signatures_go_with_what_they_cover() -> None:
+    """The proof of an answer that a wildcard made is from the zone that signed it."""
+    good, bad = signature("a.example.org.", "A", "example.org."), signature("a.example.org.", "MX", "example.org.")
+    proof = (*world.records(NSEC), signature("a.example.org.", "NSEC", "example.org."))
+    foreign = (*world.records(FOREIGN_NSEC), signature("a.example.com.", "NSEC", "example.com."))
+    reply = Reply(answer=(*world.records(A), good, bad), authority=(*proof, *foreign))
+    kept = of_the_question(world.query("a.example.org."), reply)
+    assert kept.answer == (*world.records(A), good)
+    assert kept.authority == proof
+    assert of_the_question(world.query("a.example.org.", "RRSIG"), Reply(answer=(good, bad))).answer == (good, bad)
+
+
+def test_a_signature_that_is_cut_off_vouches_for_nothing() -> None:
+    """And is no error."""
+    short = Record(names.from_text("a.example.org."), Type.RRSIG, 60, b"\0\1\0")
+    reply = Reply(answer=(*world.records(A), short), authority=world.records(NSEC))
+    assert of_the_question(world.query("a.example.org."), reply).authority == ()
+
+
+def test_nothing_additional_is_kept() -> None:
+    """Whoever needs it asks for it; of what was put together here it is kept."""
+    reply = Reply(answer=world.records("a.example.org. 60 IN MX 10 bank.example.com."), additional=world.records(EVIL))
+    query = world.query("a.example.org.", "MX")
+    assert of_the_question(query, reply).additional == ()
+    of_cluster = Reply(answer=reply.answer, additional=reply.additional, owners=(("service", "d", "web"),))
+    assert of_the_question(query, of_cluster) is of_cluster
+
+
+def test_what_this_server_made_is_left_alone() -> None:
+    """A template says what its operator wants."""
+    reply = Reply(answer=world.records(A, EVIL), additional=world.records(EVIL), lifetime=UNTIL_CHANGED)
+    assert of_the_question(world.query("a.example.org."), reply) is reply
+
+
+LINES = st.lists(
+    st.builds(
+        "{}.example.{}. 60 IN {}".format,
+        st.sampled_from("abc"),
+        st.sampled_from(["org", "net"]),
+        st.sampled_from(["A 10.0.0.1", "AAAA ::1", "CNAME a.example.net.", "CNAME b.example.org.", "NS c.example.net."]),
+    ),
+    max_size=8,
+)
+
+
+@given(answer=LINES, authority=LINES, additional=LINES)
+def test_what_is_kept_answers_as_the_whole_did(answer: list[str], authority: list[str], additional: list[str]) -> None:
+    """It is a part of the reply, on the way of the question alone, and keeping it again changes nothing."""
+    query = world.query("a.example.org.")
+    records = [world.records(*lines) if lines else () for lines in (answer, authority, additional)]
+    whole = Reply(answer=records[0], authority=records[1], additional=records[2])
+    kept = of_the_question(query, whole)
+    for part, of in zip(sections(kept), sections(whole), strict=True):
+        assert [line for line in of if line in part] == part
+    aliases = {record.rdata for record in kept.answer if record.rtype == Type.CNAME}
+    assert all(record.owner == query.name or record.owner in aliases for record in kept.answer)
+    assert answers(query, kept) == answers(query, whole) or len({r.rdata for r in whole.answer if r.rtype == Type.CNAME}) > 1
+    assert of_the_question(query, kept) is kept
