@@ -43,6 +43,7 @@ class Environment:
     owners, `forget_everything()` all of them. `peers(name)` are the handlers of that name in the same block, all of them in chain
     order for "", there from `start()` on. `local_addresses` are this machine's addresses as text without loopback, empty where the
     block has `bind`. `first` is true in one worker of all, for what has to be done once: telling others that a zone is new.
+    `allowance()` is how many octets all that plugins of this worker keep of others' answers may take.
     """
 
     block: Block
@@ -59,6 +60,7 @@ class Environment:
     forget: Callable[[tuple[tuple[str, ...], ...]], None] = lambda _owners: None
     forget_everything: Callable[[], None] = lambda: None
     publish: Callable[[str, str, bytes], None] = lambda _plugin, _key, _payload: None
+    allowance: Callable[[], int] = lambda: 128 << 20
     local_addresses: tuple[str, ...] = ()
     first: bool = True
     peers: Callable[[str], tuple[Any, ...]] = lambda _name: ()

@@ -1,4 +1,6 @@
-"""How much memory the answer tables of a worker may take: a share of what the container may have, or a fixed sum without a limit."""
+"""How much memory the answer tables of a worker may take: a share of what the container may have, or a fixed sum without a limit.
+
+Caches may take as much again (`Environment.allowance`)."""
 
 from __future__ import annotations
 

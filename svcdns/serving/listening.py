@@ -190,9 +190,14 @@ class Listening:
         for table, budget in self._budgets():
             yield from table.shrink(budget)
 
-    def _budgets(self) -> list[tuple[AnswerTable, int]]:
+    @property
+    def budget(self) -> int:
+        """Octets that this worker's tables may take at present; its caches may take as much again."""
         workers = 1 + max((held.described.slot for held in self._held.values()), default=0)
-        budget = int(table_budget(self._limit, workers) * self._share)
+        return int(table_budget(self._limit, workers) * self._share)
+
+    def _budgets(self) -> list[tuple[AnswerTable, int]]:
+        budget = self.budget
         idle = budget // _IDLE // max(1, len(self._tables))
         shares = {key: _SHARES[key[2]] for key, table in self._tables.items() if len(table)}
         rest = budget - idle * (len(self._tables) - len(shares))

@@ -235,6 +235,7 @@ class Worker:
                 forget=lambda owners: self._forget(set(owners)),
                 forget_everything=self._forget_everything,
                 publish=self._publish,
+                allowance=lambda: self.listening.budget,
                 first=self.slot == 0,
                 peers=peers,
                 local_addresses=() if bound else order.local_addresses,

@@ -91,7 +91,7 @@ def environment(index: Index | None = None, **fields: Any) -> Environment:
     """A plugin's surroundings, each part replaceable."""
     kept: dict[Any, Any] = {}
     values: dict[str, Any] = {
-        "block": None,
+        "block": Block((), (), (".",)),
         "server": "dns://:53",
         "view": "",
         "counters": Counters(),

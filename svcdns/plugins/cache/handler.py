@@ -16,8 +16,9 @@ from svcdns.chain.handler import Following, then
 from svcdns.chain.query import Answer, Query
 from svcdns.plugins.cache.keeping import Keeper, covered, wire, with_ttl
 from svcdns.plugins.cache.metrics import Cells
-from svcdns.plugins.cache.options import Options
+from svcdns.plugins.cache.options import Bounds, Options
 from svcdns.plugins.cache.refreshing import Asked, Refresher, Taken, in_background, stale_span, used
+from svcdns.plugins.cache.sizes import Pool
 from svcdns.plugins.cache.store import Item, Key, Store
 from svcdns.wire import names
 from svcdns.wire.codes import AA, AD, CD, RA, RD
@@ -30,7 +31,7 @@ class Cache:
     name = "cache"
 
     def __init__(self, options: Options, environment: Environment) -> None:
-        """Stores are the environment's, by block and capacities."""
+        """Stores are the environment's, by block."""
         self._options, self._clock, self._counters = options, environment.clock, environment.counters
         self._stale = options.stale
         self._refresher = Refresher(environment.clock, options.stale.recheck, environment.log)
@@ -40,15 +41,20 @@ class Cache:
         self._label = ",".join(options.zones)
         self._cells: dict[str, Cells] = {}
         first = self._cells_of(environment.server)
-        kept = ("cache", environment.server, options.zones)
-        self._success: Store = environment.kept((*kept, "success", options.success.capacity), lambda: self._store("success", first))
-        self._denial: Store = environment.kept((*kept, "denial", options.denial.capacity), lambda: self._store("denial", first))
+        self._pool: Pool = environment.kept(("cache", "pool"), lambda: Pool(environment.allowance))
+        where = ("cache", environment.server, environment.view, environment.block.zones, options.zones)
+        self._success: Store = environment.kept((*where, "success"), lambda: self._store("success", options.success, first))
+        self._denial: Store = environment.kept((*where, "denial"), lambda: self._store("denial", options.denial, first))
         self._keeper = Keeper(options, self._success, self._denial, environment.clock)
 
-    def _store(self, which: str, cells: Cells) -> Store:
-        size = (self._options.success if which == "success" else self._options.denial).capacity
+    def _store(self, which: str, bounds: Bounds, cells: Cells) -> Store:
         counters, cell = self._counters, cells.evictions[which]
-        return Store(size, lambda: counters.add(cell))
+        return Store(bounds.capacity, self._pool, lambda: counters.add(cell))
+
+    def start(self) -> None:
+        """Gives stores that were there before their new sizes."""
+        self._success.resize(self._options.success.capacity)
+        self._denial.resize(self._options.denial.capacity)
 
     def _cells_of(self, server: str) -> Cells:
         cells = self._cells.get(server)
@@ -71,10 +77,13 @@ class Cache:
         yield from self._denial.shrink(share)
 
     def tick(self) -> None:
-        """Shows how many entries there are; called about once a second."""
-        for cells in self._cells.values():
-            self._counters.set(cells.entries["success"], len(self._success))
-            self._counters.set(cells.entries["denial"], len(self._denial))
+        """Shows how many entries there are, and gives up some of those that are too many; called about once a second."""
+        self._pool.look()
+        for which, store in (("success", self._success), ("denial", self._denial)):
+            store.trim()
+            for cells in self._cells.values():
+                self._counters.set(cells.entries[which], len(store))
+                self._counters.set(cells.octets[which], store.octets)
 
     def stop(self) -> None:
         """Ends what is under way in the background."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 from cachetools import LRUCache
@@ -24,6 +24,8 @@ from svcdns.telemetry.clock import Clock
 from svcdns.wire import names
 from svcdns.wire.codes import AD, TC, Rcode
 from svcdns.wire.reply import UNTIL_CHANGED, Audience, Count, Owner, Record, Reply
+
+_FAILURES: Final = (Rcode.SERVFAIL, Rcode.NOTIMP)
 
 
 class Spelling(NamedTuple):
@@ -65,29 +67,41 @@ class Keeper:
     def find(self, key: Key, now: float) -> tuple[str, Item] | None:
         """Denials come first, but for a kept SERVFAIL where there is an answer, and with `prefer_positive`."""
         if self._stale.prefer_positive and self._stale.up_to > 0:
-            good = self._usable(self._success, key, now)
+            good = self._usable("success", key, now)
             if good is not None and not good.answering:
                 good = good.good if good.good is not None and self._in_time(good.good, now) else None
             if good is not None:
                 return "success", good
-        denial = self._usable(self._denial, key, now)
+        denial = self._usable("denial", key, now)
         if denial is not None and denial.reply.rcode != Rcode.SERVFAIL:
             return "denial", denial
-        success = self._usable(self._success, key, now)
+        success = self._usable("success", key, now)
         if success is not None:
             return "success", success
         return None if denial is None else ("denial", denial)
 
-    def _usable(self, store: Store, key: Key, now: float) -> Item | None:
+    def _usable(self, which: str, key: Key, now: float) -> Item | None:
+        denial = which == "denial"
+        store, disabled = (self._denial, self._no_denial) if denial else (self._success, self._no_success)
         item: Item | None = store.get(key)
-        if item is not None and not self._in_time(item, now) and (item.good is None or not self._in_time(item.good, now)):
+        if item is None:
+            return None
+        item.lifetime = min(item.lifetime, self._longest(item, denial=denial))
+        in_time = self._in_time(item, now) or (item.good is not None and self._in_time(item.good, now))
+        if not in_time or (disabled and covered(key[0], disabled)):
             store.pop(key, None)
             return None
         return item
 
+    def _longest(self, item: Item, *, denial: bool) -> int:
+        """The longest lifetime of such an entry: one of the time before a reload may have more."""
+        if not denial:
+            return self._options.success.longest
+        return int(self._options.servfail) if item.reply.rcode in _FAILURES else self._options.denial.longest
+
     def _in_time(self, item: Item, now: float) -> bool:
         """Whether the entry may be served, stale or not."""
-        return item.remaining(now) > -int(self._stale.up_to) if self._stale.up_to else item.remaining(now) > 0
+        return item.remaining(now) > -self._stale.span if self._stale.up_to else item.remaining(now) > 0
 
     def take(self, asked: Asked, reply: Reply) -> Taken:
         """Keeps a reply if it may be kept, and bounds its TTLs."""

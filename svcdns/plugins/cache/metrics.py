@@ -10,6 +10,7 @@ _BY_ZONES: Final = ("server", "zones", "view")
 _BY_TYPE: Final = ("server", "type", "zones", "view")
 
 ENTRIES: Final = Family("coredns_cache_entries", MetricKind.GAUGE, "Entries in the cache.", _BY_TYPE)
+OCTETS: Final = Family("svcdns_cache_bytes", MetricKind.GAUGE, "Memory that the entries in the cache take.", _BY_TYPE)
 REQUESTS: Final = Family("coredns_cache_requests_total", MetricKind.COUNTER, "Questions that the cache was asked.", _BY_ZONES)
 HITS: Final = Family("coredns_cache_hits_total", MetricKind.COUNTER, "Questions that the cache answered.", _BY_TYPE)
 MISSES: Final = Family("coredns_cache_misses_total", MetricKind.COUNTER, "Questions that the cache could not answer.", _BY_ZONES)
@@ -34,4 +35,5 @@ class Cells:
         self.stale = counters.cell(STALE, server, *labels)
         self.hits = {which: counters.cell(HITS, server, which, *labels) for which in ("success", "denial")}
         self.evictions = {which: counters.cell(EVICTIONS, server, which, *labels) for which in ("success", "denial")}
+        self.octets = {which: counters.cell(OCTETS, server, which, *labels) for which in ("success", "denial")}
         self.entries = {which: counters.cell(ENTRIES, server, which, *labels) for which in ("success", "denial")}

@@ -15,6 +15,8 @@ MAX_DENIAL_TTL: Final = 1800
 MIN_TTL: Final = 5
 CAPACITY: Final = 10_000
 MAX_SERVFAIL: Final = 300.0
+MAX_STALE: Final = 7 * 86400.0
+"""Seconds behind its end after which no entry is served, whatever the Corefile says (RFC 8767 §5)."""
 MAX_RECHECK: Final = 300.0
 MAX_TTL: Final = 2**32 - 1
 POLICIES: Final = ("prefer_positive",)
@@ -40,7 +42,7 @@ class Prefetch:
 
 @dataclass(frozen=True, slots=True)
 class Stale:
-    """Entries are served for `up_to` seconds behind their end, with this TTL, 0 for not at all.
+    """Entries are served for `up_to` seconds behind their end, MAX_STALE at most, with this TTL, 0 for not at all.
 
     With `verify`, others are asked first, for `timeout` seconds at most unless it is 0; without, meanwhile. `recheck` is the
     time after a failed refresh in which none is tried. With `prefer_positive`, an answer goes before a denial.
@@ -52,6 +54,11 @@ class Stale:
     ttl: int = 0
     recheck: float = 0.0
     prefer_positive: bool = False
+
+    @property
+    def span(self) -> int:
+        """Whole seconds behind their end for which entries are kept."""
+        return int(min(self.up_to, MAX_STALE))
 
 
 @dataclass(frozen=True, slots=True)

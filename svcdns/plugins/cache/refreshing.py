@@ -123,4 +123,4 @@ def stale_span(item: Item, now: float, stale: Stale) -> float:
     """Seconds for which a stale reply may be used again: until a refresh is to be tried."""
     if item.refresh is not None:
         return 0.0
-    return max(0.0, min(item.retry, item.stored + item.lifetime + int(stale.up_to)) - now)
+    return max(0.0, min(item.retry, item.stored + item.lifetime + stale.span) - now)

@@ -6,16 +6,20 @@ random one, which no client can tell."""
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 import msgspec
 from cachetools import LRUCache
 
+from svcdns.plugins.cache.sizes import LARGEST, PER_ENTRY, Pool, octets
 from svcdns.wire.reply import Owner, Reply
 
 SHARDS: Final = 256
 PER_SHARD: Final = 4
+AT_ONCE: Final = 128
+"""Entries that are given up at once: more than the largest new one needs (`sizes.LARGEST`), and a fraction of a millisecond."""
 
 Key = tuple[bytes, int, int, bool, bool]
 """Lowered name, type, class, DO bit, CD bit."""
@@ -26,6 +30,7 @@ class Item(msgspec.Struct):
 
     `answering` says that it answers its question; `good` is an older one that did, kept beside one that does not. The rest changes:
     `hits` without too long a gap up to `seen`, the refresh that is under way, and the time before which none is to be tried again.
+    `octets` is what it takes in memory.
     """
 
     reply: Reply
@@ -37,6 +42,7 @@ class Item(msgspec.Struct):
     seen: float = float("-inf")
     refresh: asyncio.Task[Any] | None = None
     retry: float = float("-inf")
+    octets: int = 0
 
     @property
     def owners(self) -> set[Owner]:
@@ -54,35 +60,77 @@ def capacity(asked: int) -> int:
 
 
 class Store(LRUCache[Key, Item]):
-    """One of the two stores."""
+    """One of the two stores. It may be given another size at any time; what is too much then goes a few entries at a time."""
 
-    def __init__(self, size: int, evicted: Callable[[], None]) -> None:
-        """`evicted` is called for each entry that had to make room."""
-        super().__init__(capacity(size))
-        self._evicted = evicted
-        self._room = int(self.maxsize)
+    def __init__(self, size: int, pool: Pool, evicted: Callable[[], None]) -> None:
+        """`size` is in entries, `evicted` is called for each entry that had to make room."""
+        super().__init__(math.inf)
+        self._pool, self._evicted = pool, evicted
+        self._share = 1.0
+        self._room = self._octets = 0
+        self.octets = 0
+        """What the entries take in memory."""
         self._owned: dict[Owner, set[Key]] = {}
+        self.resize(size)
+        pool.stores.append(self)
 
-    def popitem(self) -> tuple[Key, Item]:
-        """Makes room."""
-        self._evicted()
-        return super().popitem()
+    def resize(self, size: int) -> None:
+        """Takes another size, in entries."""
+        self._size = capacity(size)
+        self._bound()
+
+    def stop(self) -> None:
+        """Nobody asks this store any more."""
+        self._pool.stores.remove(self)
 
     def put(self, key: Key, item: Item) -> None:
-        """Stores an item, and remembers what it rests on."""
+        """Stores an item, and remembers what it rests on. One that is large by itself is not stored."""
         self.pop(key, None)
-        if len(self) >= self._room:
-            self.popitem()
+        item.octets = octets(key[0], item.reply) + (octets(b"", item.good.reply) if item.good is not None else 0)
+        if item.octets > LARGEST:
+            return
+        self._make_room(1, item.octets)
         for owner in item.owners:
             self._owned.setdefault(owner, set()).add(key)
+        self.octets += item.octets
         self[key] = item
 
     def shrink(self, share: float) -> Iterator[None]:
         """Keeps to a part of its size from now on. What is over it goes bit by bit, between the steps of the iterator."""
-        self._room = max(PER_SHARD, int(self.maxsize * share))
-        while len(self) > self._room:
-            self.popitem()
+        self._share = share
+        self._bound()
+        self._pool.look()
+        while self._is_over():
+            self.evict()
             yield
+        while self._pool.is_over():
+            self._pool.evict()
+            yield
+
+    def trim(self) -> None:
+        """Gives up a few of the entries that are too many."""
+        self._make_room(0, 0)
+
+    def evict(self) -> None:
+        """Gives up the least recently used entry."""
+        self._evicted()
+        self.popitem()
+
+    def _bound(self) -> None:
+        self._room = max(PER_SHARD, int(self._size * self._share))
+        self._octets = self._room * PER_ENTRY
+
+    def _is_over(self, entries: int = 0, more: int = 0) -> bool:
+        return len(self) + entries > self._room or self.octets + more > self._octets
+
+    def _make_room(self, entries: int, more: int) -> None:
+        for _ in range(AT_ONCE):
+            if self and self._is_over(entries, more):
+                self.evict()
+            elif self._pool.is_over(more):
+                self._pool.evict()
+            else:
+                return
 
     def forget(self, owners: Iterable[Owner]) -> None:
         """Drops what rests on one of the owners."""
@@ -95,6 +143,8 @@ class Store(LRUCache[Key, Item]):
         """Forgets what the entry rested on with it."""
         item = self.get(key)
         super().__delitem__(key, *rest)
+        if item is not None:
+            self.octets -= item.octets
         for owner in item.owners if item is not None else ():
             keys = self._owned.get(owner)
             if keys is not None:

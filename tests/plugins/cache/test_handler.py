@@ -11,6 +11,7 @@ import pytest
 from svcdns.chain.query import Answer, Query
 from svcdns.plugins.cache import Cache
 from svcdns.plugins.cache.metrics import HITS
+from svcdns.plugins.cache.sizes import octets
 from svcdns.telemetry.counters import Counters
 from svcdns.wire.codes import AD, CD, RA, RD, TC, Rcode
 from svcdns.wire.reply import UNTIL_CHANGED, Audience, Record, Reply, bare
@@ -33,7 +34,14 @@ class Cached:
         self.clock, self.counters = world.Clock(), Counters()
         self.asked = 0
         self.reply = reply or Reply(flags=RD | RA, answer=A)
-        self.plugin = Cache(world.options("cache", text), world.environment(clock=self.clock, counters=self.counters))
+        self.environment = world.environment(clock=self.clock, counters=self.counters)
+        self.plugin = Cache(world.options("cache", text), self.environment)
+
+    def reload(self, text: str) -> None:
+        """Another directive in place of the one there was."""
+        old, self.plugin = self.plugin, Cache(world.options("cache", text), self.environment)
+        old.stop()
+        self.plugin.start()
 
     def _upstream(self, _query: Query) -> Answer:
         self.asked += 1
@@ -278,6 +286,53 @@ def test_disable(text: str, reply: Reply, asked: int) -> None:
     assert cached.asked == asked
 
 
+@pytest.mark.parametrize("text", ["cache", "cache {\n success 1024\n}", "cache {\n success 50000\n denial 1024\n}", "cache {\n keepttl\n}"])
+def test_what_is_kept_outlives_a_reload(text: str) -> None:
+    """With other capacities too: the newest entries stay."""
+    cached = Cached("cache {\n success 5000\n}")
+    names = [f"n{number}.example.org." for number in range(2000)]
+    for name in names:
+        cached.reply = Reply(answer=world.records(f"{name} 60 IN A 10.0.0.1"))
+        cached.ask(name)
+    cached.reload(text)
+    for _ in range(20):
+        cached.plugin.tick()
+    cached.asked = 0
+    for name in names[-1024:]:
+        cached.ask(name)
+    assert cached.asked == 0
+    size = world.counted(cached.counters)["coredns_cache_entries", "dns://:53", "success", ".", ""]
+    assert size == (1024 if "1024" in text.split("denial", maxsplit=1)[0] else 2000)
+
+
+def test_after_a_reload_new_bounds_hold_for_what_is_kept() -> None:
+    """A shorter longest time, and classes that are to be stored no more."""
+    cached = Cached("cache 3600", Reply(answer=world.records("a.example.org. 600 IN A 10.0.0.1")))
+    cached.ask()
+    cached.reload("cache 30")
+    cached.clock.turn(10)
+    assert cached.ttls() == [20]
+    cached.clock.turn(20)
+    cached.ask()
+    assert cached.asked == 2
+    cached.reload("cache {\n disable success example.org\n}")
+    cached.ask()
+    assert cached.asked == 3
+
+
+def test_a_reload_with_a_short_time_for_denials_leaves_errors() -> None:
+    """Which have a time of their own."""
+    cached = Cached(reply=Reply(rcode=Rcode.SERVFAIL))
+    cached.ask()
+    cached.reload("cache {\n denial 10000 1 0\n}")
+    cached.clock.turn(4)
+    assert cached.ask().rcode == Rcode.SERVFAIL
+    assert cached.asked == 1
+    cached.reload("cache {\n servfail 2s\n}")
+    cached.ask()
+    assert cached.asked == 2
+
+
 def test_counts() -> None:
     """Requests, hits by kind, misses, entries."""
     cached = Cached()
@@ -295,6 +350,7 @@ def test_counts() -> None:
     assert found["coredns_cache_hits_total", by, "denial", ".", ""] == 1
     assert found["coredns_cache_entries", by, "success", ".", ""] == 1
     assert found["coredns_cache_entries", by, "denial", ".", ""] == 1
+    assert found["svcdns_cache_bytes", by, "success", ".", ""] == octets(world.query("a.example.org.").key, Reply(answer=A))
 
 
 async def test_a_reply_that_comes_later_is_kept_too() -> None:

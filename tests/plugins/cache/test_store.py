@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from svcdns.plugins.cache.store import Item, Key, Store, capacity
-from svcdns.wire.reply import Reply
+from svcdns.plugins.cache.sizes import LARGEST, PER_ENTRY, Pool
+from svcdns.plugins.cache.store import AT_ONCE, Item, Key, Store, capacity
+from svcdns.wire.reply import Record, Reply
 
 
 def key(number: int) -> Key:
@@ -22,7 +25,7 @@ def test_capacity(asked: int, held: int) -> None:
 def test_the_least_recently_used_makes_room() -> None:
     """And is counted."""
     evicted: list[int] = []
-    store = Store(1, lambda: evicted.append(1))
+    store = Store(1, Pool(lambda: 1 << 30), lambda: evicted.append(1))
     for number in range(1024):
         store.put(key(number), Item(Reply(), 0.0, 5))
     assert store.get(key(0)) is not None
@@ -35,7 +38,7 @@ def test_the_least_recently_used_makes_room() -> None:
 def test_shrinks_to_a_part_of_its_size() -> None:
     """One entry at a time, the least recently used first, and keeps to it; then it may have all again."""
     evicted: list[int] = []
-    store = Store(1, lambda: evicted.append(1))
+    store = Store(1, Pool(lambda: 1 << 30), lambda: evicted.append(1))
     for number in range(1024):
         store.put(key(number), Item(Reply(owners=((f"{number}",),)), 0.0, 5))
     assert sum(1 for _ in store.shrink(0.5)) == len(evicted) == len(store) == len(store._owned) == 512
@@ -51,7 +54,7 @@ def test_shrinks_to_a_part_of_its_size() -> None:
 
 def test_forgets_by_owner() -> None:
     """What rests on a fact goes when the fact changes; an entry that made room is no trouble."""
-    store = Store(1, lambda: None)
+    store = Store(1, Pool(lambda: 1 << 30), lambda: None)
     store.put(key(1), Item(Reply(owners=(("service", "d", "a"), ("x",))), 0.0, 5))
     store.put(key(2), Item(Reply(owners=(("service", "d", "b"),)), 0.0, 5))
     store.forget([("service", "d", "a")])
@@ -65,3 +68,82 @@ def test_time_that_is_left_is_in_whole_seconds() -> None:
     """As every TTL is."""
     item = Item(Reply(), 100.0, 5)
     assert [item.remaining(now) for now in (100.0, 100.9, 101.0, 104.9, 105.0)] == [5, 5, 4, 1, 0]
+
+
+def text(octets: int) -> Reply:
+    """A reply with one record of so many octets."""
+    return Reply(answer=(Record(b"\1a\0", 16, 60, bytes(octets)),))
+
+
+def test_a_flood_of_large_answers_does_not_grow_it() -> None:
+    """Entries are fewer then; the last ones stay, and small ones are many again."""
+    store = Store(1, Pool(lambda: 1 << 30), lambda: None)
+    for number in range(3000):
+        store.put(key(number), Item(text(40_000), 0.0, 5))
+        assert store.octets <= 1024 * PER_ENTRY
+    assert 40 < len(store) < 53
+    assert store.get(key(2999)) is not None
+    for number in range(3000):
+        store.put(key(number), Item(text(10), 0.0, 5))
+    assert len(store) == 1024
+
+
+def test_what_is_large_by_itself_is_not_stored() -> None:
+    """And what was there before it is gone."""
+    store = Store(1, Pool(lambda: 1 << 30), lambda: None)
+    store.put(key(1), Item(text(10), 0.0, 5))
+    store.put(key(1), Item(text(LARGEST), 0.0, 5))
+    assert (len(store), store.octets) == (0, 0)
+
+
+def test_all_stores_keep_to_the_allowance_together() -> None:
+    """The largest makes room; where there is none left at all, the last entry is kept nevertheless."""
+    allowance = 100_000
+    pool = Pool(lambda: allowance)
+    large, small = Store(9984, pool, lambda: None), Store(1, pool, lambda: None)
+    for number in range(10):
+        small.put(key(number), Item(text(10), 0.0, 5))
+    for number in range(1000):
+        large.put(key(number), Item(text(1000), 0.0, 5))
+        assert large.octets + small.octets <= allowance
+    assert len(small) == 10
+    small.put(key(11), Item(text(10), 0.0, 5))
+    assert large.octets + small.octets <= allowance
+    allowance = 0
+    assert sum(1 for _ in large.shrink(1.0)) > 10
+    large.put(key(1), Item(text(10), 0.0, 5))
+    assert (len(large), len(small)) == (1, 0)
+    large.stop()
+    assert pool.stores == [small]
+
+
+def test_another_size() -> None:
+    """A smaller one is reached step by step, a larger one at once."""
+    store = Store(9984, Pool(lambda: 1 << 30), lambda: None)
+    for number in range(9984):
+        store.put(key(number), Item(Reply(), 0.0, 5))
+    store.resize(1)
+    assert len(store) == 9984
+    store.trim()
+    assert len(store) == 9984 - AT_ONCE
+    for number in range(10_000, 10_000 + 9984 // AT_ONCE):
+        store.put(key(number), Item(Reply(), 0.0, 5))
+    assert len(store) == 1024
+    store.resize(9984)
+    for number in range(9984):
+        store.put(key(number), Item(Reply(), 0.0, 5))
+    assert len(store) == 9984
+
+
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 60_000), st.booleans()), max_size=60))
+def test_octets_are_those_of_its_entries(steps: list[tuple[int, int, bool]]) -> None:
+    """Whatever is put in and taken out."""
+    store = Store(1, Pool(lambda: 1 << 20), lambda: None)
+    for number, octets, forgotten in steps:
+        owners = ((f"{number % 3}",),)
+        reply = Reply(answer=text(octets).answer, owners=owners)
+        if forgotten:
+            store.forget(owners)
+        else:
+            store.put(key(number), Item(reply, 0.0, 5, good=Item(reply, 0.0, 5) if number % 2 else None))
+        assert store.octets == sum(item.octets for item in store.values()) <= 1 << 20

@@ -1,0 +1,79 @@
+"""What entries of the cache take in memory, counted and measured."""
+
+from __future__ import annotations
+
+import gc
+import tracemalloc
+
+import dns.message
+import dns.rrset
+import pytest
+
+from svcdns.plugins.cache.sizes import Pool
+from svcdns.plugins.cache.store import Item, Store
+from svcdns.wire.message import parse_message
+from svcdns.wire.reply import Reply
+
+
+class Of:
+    """Something of a size, that gives up one octet at a time."""
+
+    def __init__(self, octets: int) -> None:
+        """Of so many octets."""
+        self.octets = octets
+
+    def evict(self) -> None:
+        """One less."""
+        self.octets -= 1
+
+
+def test_the_largest_makes_room() -> None:
+    """Until all fit together; the allowance is looked at when the pool is told to, and nothing is asked of what is empty."""
+    allowance = 100
+    pool = Pool(lambda: allowance)
+    large, small = Of(90), Of(10)
+    pool.stores += [large, small]
+    assert not pool.is_over()
+    assert pool.is_over(1)
+    allowance = 50
+    assert not pool.is_over()
+    pool.look()
+    while pool.is_over():
+        pool.evict()
+    assert (large.octets, small.octets) == (40, 10)
+    large.octets = small.octets = 0
+    assert not pool.is_over(1000)
+
+
+@pytest.mark.parametrize(
+    ("rdata", "count", "owned"),
+    [
+        pytest.param(["A", "192.0.2.1"], 8000, False, id="an address"),
+        pytest.param(["A", *[f"192.0.2.{number}" for number in range(12)]], 2000, False, id="twelve addresses"),
+        pytest.param(["TXT", *[f'"{number:02}{"x" * 200}"' for number in range(20)]], 1000, False, id="texts"),
+        pytest.param(["A", "192.0.2.1"], 4000, True, id="resting on a fact"),
+    ],
+)
+def test_octets_are_what_entries_take(rdata: list[str], count: int, owned: bool) -> None:
+    """Within a quarter, and too little is never by more than a tenth."""
+    packets = [answered(f"name-{number}.some.example.org.", *rdata) for number in range(count)]
+    store = Store(100_000, Pool(lambda: 1 << 30), lambda: None)
+    gc.collect()
+    tracemalloc.start()
+    for number, packet in enumerate(packets):
+        message = parse_message(packet)
+        owners = (("service", "somewhere", f"name-{number}"),) if owned else ()
+        reply = Reply(flags=message.flags, answer=message.answer, owners=owners)
+        store.put((message.name.lower(), message.rtype, 1, False, False), Item(reply, float(number), 300))
+    del message, reply
+    gc.collect()
+    taken = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert 0.75 * store.octets < taken < 1.1 * store.octets
+
+
+def answered(name: str, rtype: str, *rdata: str) -> bytes:
+    """A reply as it comes from an upstream."""
+    reply = dns.message.make_response(dns.message.make_query(name, rtype))
+    reply.answer.append(dns.rrset.from_text(name, 300, "IN", rtype, *rdata))
+    return reply.to_wire()
