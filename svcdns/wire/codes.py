@@ -137,6 +137,8 @@ class ExtendedError(metaclass=Numbers):
 
     STALE_ANSWER = 3
     NOT_READY = 14
+    BLOCKED = 15
+    STALE_NXDOMAIN_ANSWER = 19
     NO_REACHABLE_AUTHORITY = 22
     NETWORK_ERROR = 23
 

@@ -16,12 +16,12 @@ from svcdns.chain.handler import Following, then
 from svcdns.chain.query import Answer, Query
 from svcdns.plugins.cache.keeping import Keeper, covered, wire, with_ttl
 from svcdns.plugins.cache.metrics import Cells
-from svcdns.plugins.cache.options import Bounds, Options
+from svcdns.plugins.cache.options import MAX_STALE, Bounds, Options
 from svcdns.plugins.cache.refreshing import Asked, Refresher, Taken, in_background, stale_span, used
 from svcdns.plugins.cache.sizes import Pool
 from svcdns.plugins.cache.store import Item, Key, Store
 from svcdns.wire import names
-from svcdns.wire.codes import AA, AD, CD, RA, RD
+from svcdns.wire.codes import AA, AD, CD, RA, RD, ExtendedError, Rcode
 from svcdns.wire.reply import UNTIL_CHANGED, Count, Reply
 
 
@@ -34,6 +34,7 @@ class Cache:
         """Stores are the environment's, by block."""
         self._options, self._clock, self._counters = options, environment.clock, environment.counters
         self._stale = options.stale
+        self._log, self._first, self._peers = environment.log, environment.first, environment.peers
         self._refresher = Refresher(environment.clock, options.stale.recheck, environment.log)
         self._zones = wire(options.zones)
         self._no_denial = wire(options.no_denial)
@@ -55,6 +56,8 @@ class Cache:
         """Gives stores that were there before their new sizes."""
         self._success.resize(self._options.success.capacity)
         self._denial.resize(self._options.denial.capacity)
+        if self._stale.up_to > MAX_STALE and self._first:
+            self._log.warning("serve_stale is for longer than %d days: what has ended is kept no longer than that", MAX_STALE // 86400)
 
     def _cells_of(self, server: str) -> Cells:
         cells = self._cells.get(server)
@@ -136,8 +139,8 @@ class Cache:
         return self._shown(asked.query, item, remaining, counts, lifetime, 1.0 - into)
 
     def _ended(self, asked: Asked, item: Item, counts: tuple[Count, ...]) -> Answer:
-        """Serves an entry that has ended, and asks anew, before or meanwhile."""
-        if not self._stale.verify:
+        """Serves an entry that has ended, and asks anew, before or meanwhile. Upstreams that are known to be down are not waited for."""
+        if not self._stale.verify or self._is_hopeless(asked.query):
             if self._refresher.begin(in_background(asked), item, self._keeper.take_in_background(item, judged=True)):
                 self._counters.add(asked.cells.prefetches)
         elif self._stale.timeout or self._stale.recheck:
@@ -149,6 +152,10 @@ class Cache:
         else:
             return self._verified(asked, item, counts)
         return self._stale_reply(asked, item, counts)
+
+    def _is_hopeless(self, query: Query) -> bool:
+        """Whether what is behind the cache knows that nobody would answer."""
+        return any(peer.is_down(query.key) for peer in self._peers("forward"))
 
     async def _verified(self, asked: Asked, item: Item, counts: tuple[Count, ...]) -> Reply:
         taken = await self._refresher.renew(asked, item, self._keeper.take_fresh)
@@ -169,7 +176,9 @@ class Cache:
         self._counters.add(asked.cells.stale)
         ttl = self._stale.ttl or (item.lifetime if self._options.keepttl else 0)
         span = stale_span(item, self._clock(), self._stale)
-        return self._shown(asked.query, item, ttl, (*counts, (asked.cells.stale, 1.0)), span)
+        shown = self._shown(asked.query, item, ttl, (*counts, (asked.cells.stale, 1.0)), span)
+        code = ExtendedError.STALE_NXDOMAIN_ANSWER if shown.rcode == Rcode.NXDOMAIN else ExtendedError.STALE_ANSWER
+        return msgspec.structs.replace(shown, extended=code)
 
     def _shown(
         self, query: Query, item: Item, ttl: int, counts: tuple[Count, ...], lifetime: float, next_second: float = UNTIL_CHANGED

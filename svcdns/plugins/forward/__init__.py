@@ -6,8 +6,8 @@ from typing import Final
 
 from svcdns.plugins.forward.finding import gather, period, refresh
 from svcdns.plugins.forward.handler import Forward
-from svcdns.plugins.forward.options import Options, parse
+from svcdns.plugins.forward.options import ENVIRONMENT, Options, parse
 
 PLUGIN: Final = Forward
 
-__all__ = ["PLUGIN", "Forward", "Options", "gather", "parse", "period", "refresh"]
+__all__ = ["ENVIRONMENT", "PLUGIN", "Forward", "Options", "gather", "parse", "period", "refresh"]

@@ -15,6 +15,7 @@ from svcdns.chain.later import Later
 from svcdns.chain.query import Answer, Query
 from svcdns.plugins.forward.finding import unpacked
 from svcdns.plugins.forward.flight import Flight, Team
+from svcdns.plugins.forward.leaks import LeakGuard
 from svcdns.plugins.forward.metrics import Cells
 from svcdns.plugins.forward.options import Named, Options, Rule
 from svcdns.upstream.alarms import Alarms
@@ -50,10 +51,15 @@ class Forward:
         """The answer of the first line that takes the name, from that number on."""
         for at, line in enumerate(self._lines[number:], number):
             if line.takes(query.key):
-                answer = line.answer(query)
+                answer: Answer = line.guard.stopped(query) or line.answer(query)
                 last = at + 1 == len(self._lines)
                 return answer if last or not line.hands_on else self._or_next(answer, at, query, following)
         return following(query)
+
+    def is_down(self, key: bytes) -> bool:
+        """Whether all upstreams that a name goes to first are known not to answer; `cache` asks this."""
+        line = next((line for line in self._lines if line.takes(key)), None)
+        return line is not None and line.is_down
 
     async def _or_next(self, answer: Answer, at: int, query: Query, following: Following) -> Reply:
         """The answer of a line, or where that leaves the question to the next one, what that answers."""
@@ -69,6 +75,7 @@ class _Line:
 
     def __init__(self, rule: Rule, environment: Environment) -> None:
         self._rule, self._environment = rule, environment
+        self.guard = LeakGuard(rule, environment)
         self.hands_on = bool(rule.next) or rule.next_on_nodata
         """Whether there are replies that the next line is tried for."""
         self._zone = names.from_text(rule.zone).lower()
@@ -123,6 +130,11 @@ class _Line:
         if not self._excepted or key == self._zone:
             return True
         return not any(names.is_within(key, zone) for zone in self._excepted)
+
+    @property
+    def is_down(self) -> bool:
+        """Whether no upstream is known to answer."""
+        return not any(server.health.usable for server in self._team.servers)
 
     def leaves(self, reply: Reply) -> bool:
         """Whether this reply is one of those. A failure to get any reply is not."""

@@ -11,6 +11,7 @@ from svcdns.chain.environment import Block
 from svcdns.corefile import reading
 from svcdns.corefile.blocks import Directive, Position, Token
 from svcdns.corefile.errors import CorefileError
+from svcdns.corefile.zones import is_reverse
 from svcdns.upstream.exchange import Address, shown
 from svcdns.wire import names
 from svcdns.wire.codes import Rcode
@@ -19,6 +20,10 @@ from svcdns.wire.errors import NameTextError
 MAX_UPSTREAMS: Final = 15
 POLICIES: Final = ("random", "round_robin", "sequential")
 NOT_BUILT: Final = ("tls", "tls_servername", "doh_method")
+LEAK_GUARDS: Final = ("count", "block", "off")
+ENVIRONMENT: Final = ("leak_guard",)
+"""Options that CoreDNS would refuse: they can be set by environment, see `corefile.environment`."""
+REVERSE_TREES: Final = ("in-addr.arpa.", "ip6.arpa.")
 RCODES: Final = {**Rcode.__members__, "NOTIMPL": int(Rcode.NOTIMP)}
 DNS_PORT: Final = 53
 
@@ -40,7 +45,8 @@ class Rule:
     """One `forward` line; times in seconds, 0 meaning none or unlimited where the option says so.
 
     `left_out` are the zones of a network that FROM stands for besides the first. `next`, `next_on_nodata` are the replies that the next
-    line is tried for, `failover` those for which the next upstream is; `resolvers` find the hosts among the upstreams.
+    line is tried for, `failover` those for which the next upstream is; `resolvers` find the hosts among the upstreams. `leak_guard` is what
+    happens to names that should not leave, among them those of the `cluster_zones` that the block serves.
     """
 
     position: Position
@@ -67,6 +73,8 @@ class Rule:
     next_on_nodata: bool = False
     failover: frozenset[int] = frozenset()
     resolvers: tuple[Address, ...] = ()
+    leak_guard: str = "count"
+    cluster_zones: tuple[str, ...] = ()
 
     def data_key(self, upstream: Named) -> str:
         """What the addresses of an upstream are handed to the workers under."""
@@ -82,7 +90,17 @@ class Options:
 
 def parse(block: Block) -> Options:
     """The options of the block's `forward` directives. Raises CorefileError."""
-    return Options(tuple(_rule(directive) for directive in block.directives))
+    zones = _cluster_zones(block)
+    return Options(tuple(replace(_rule(directive), cluster_zones=zones) for directive in block.directives))
+
+
+def _cluster_zones(block: Block) -> tuple[str, ...]:
+    """The zones that `kubernetes` has in the block, without the reverse ones, whose other names are asked for elsewhere on purpose."""
+    zones: list[str] = []
+    for directive in block.others:
+        if directive.name.text == "kubernetes":
+            zones += reading.zones(directive.arguments, block.zones)
+    return tuple(zone for zone in dict.fromkeys(zones) if zone not in (".", *REVERSE_TREES) and not is_reverse(zone))
 
 
 def is_address(text: str) -> bool:
@@ -181,6 +199,10 @@ def _policy(line: Directive, _rule: Rule) -> dict[str, Any]:
     return {"policy": reading.one_of(reading.argument(line), POLICIES)}
 
 
+def _leak_guard(line: Directive, _rule: Rule) -> dict[str, Any]:
+    return {"leak_guard": reading.one_of(reading.argument(line), LEAK_GUARDS)}
+
+
 def _health_check(line: Directive, _rule: Rule) -> dict[str, Any]:
     words = list(reading.arguments(line, 1, 4))
     interval = reading.duration(words.pop(0))
@@ -252,4 +274,5 @@ _LINES: Final[dict[str, Callable[[Directive, Rule], dict[str, Any]]]] = {
     "next_on_nodata": _flag("next_on_nodata"),
     "failover": _rcodes("failover"),
     "resolver": _resolver,
+    "leak_guard": _leak_guard,
 }

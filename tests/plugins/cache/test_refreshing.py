@@ -10,7 +10,7 @@ import pytest
 from svcdns.chain.query import Answer, Query
 from svcdns.plugins.cache import Cache, refreshing
 from svcdns.telemetry.counters import Counters
-from svcdns.wire.codes import AA, AD, RA, RD, TC, Rcode, rcode_text
+from svcdns.wire.codes import AA, AD, RA, RD, TC, ExtendedError, Rcode, rcode_text
 from svcdns.wire.reply import UNTIL_CHANGED, Reply, bare
 from tests.support import world
 
@@ -48,7 +48,15 @@ class Cached:
         """`lines` are the directive's body."""
         self.clock, self.counters, self.upstream = world.Clock(), Counters(), Upstream()
         options = world.options("cache", "cache {\n" + "\n".join(lines) + "\n}")
-        self.plugin = Cache(options, world.environment(clock=self.clock, counters=self.counters))
+        self.down = False
+        peers = {"forward": (self,)}
+        around = world.environment(clock=self.clock, counters=self.counters, peers=lambda name: peers.get(name, ()))
+        self.plugin = Cache(options, around)
+
+    def is_down(self, key: bytes) -> bool:
+        """As `forward` says of a name's upstreams."""
+        assert key == world.query("a.example.org.").key
+        return self.down
 
     async def ask(self, flags: int = RD) -> Reply:
         """The answer to the question."""
@@ -223,7 +231,54 @@ async def test_an_answer_of_the_cluster_takes_the_place_of_a_stale_entry(stale: 
     assert stale.counted("misses") == 2
 
 
+@pytest.mark.parametrize(
+    ("reply", "code"), [(OLD, ExtendedError.STALE_ANSWER), (EMPTY, ExtendedError.STALE_ANSWER), (GONE, ExtendedError.STALE_NXDOMAIN_ANSWER)]
+)
+@pytest.mark.parametrize("mode", ["immediate", "verify"])
+async def test_a_stale_answer_says_so(mode: str, reply: Reply, code: int) -> None:
+    """By an extended error (RFC 8914 §4.4, §4.20), which is gone with the fresh answer."""
+    cached = Cached(f"serve_stale 1h {mode}")
+    cached.upstream.reply = reply
+    assert [(await cached.ask()).extended, (await cached.ask()).extended] == [None, None]
+    cached.clock.turn(61)
+    cached.upstream.reply = FAILED
+    assert (await cached.ask()).extended == code
+    await settle()
+    cached.upstream.reply = NEW
+    await cached.ask()
+    await settle()
+    assert (await cached.ask()).extended is None
+
+
+async def test_seven_days_are_the_most(caplog: pytest.LogCaptureFixture) -> None:
+    """A Corefile that wants more is told so."""
+    cached = Cached("serve_stale 720h")
+    cached.plugin.start()
+    assert "no longer than" in caplog.text
+    await cached.ask()
+    cached.upstream.reply = FAILED
+    cached.clock.turn(7 * 86400 + 59)
+    assert await cached.shown() == "NOERROR 1/0"
+    await settle()
+    cached.clock.turn(2)
+    assert await cached.shown() == "SERVFAIL"
+
+
 # -- verify
+
+
+@pytest.mark.parametrize("arguments", ["", "10s", "10s 0s 10s"])
+async def test_upstreams_that_are_known_to_be_down_are_not_waited_for(arguments: str) -> None:
+    """They are asked in the background, so that the first reply is taken."""
+    cached = await verifying(arguments)
+    cached.down = True
+    cached.upstream.gate.clear()
+    assert await cached.shown() == "NOERROR 1/0"
+    await settle()
+    cached.upstream.reply = NEW
+    cached.upstream.gate.set()
+    await settle()
+    assert await cached.shown() == "NOERROR 2/60"
 
 
 async def verifying(*arguments: str) -> Cached:

@@ -15,7 +15,7 @@ from svcdns.chain.later import Later
 from svcdns.chain.query import Client
 from svcdns.plugins.forward import Forward, gather
 from svcdns.telemetry.clock import monotonic
-from svcdns.wire.codes import RA, TC, Rcode
+from svcdns.wire.codes import RA, TC, ExtendedError, Rcode
 from svcdns.wire.reply import Reply
 from tests.support import world
 from tests.support.forwarding import Forwarding
@@ -235,3 +235,26 @@ async def test_limits(
     assert [reply.rcode for reply in await asyncio.gather(*waiting[:3])] == [Rcode.NOERROR] * 3
     upstream.respond = answer()
     assert (await forwarding.ask("z.example.org.")).rcode == Rcode.NOERROR
+
+
+async def test_names_that_should_not_leave(upstream: ScriptedUpstream) -> None:
+    """They are passed on, or answered here; the chain behind does not get them either."""
+    forwarding = Forwarding(upstream)
+    assert (await forwarding.ask("web.", server="dns://:53")).extended is None
+    assert world.counted(forwarding.counters)["svcdns_forward_leaked_total", "dns://:53", "single_label", "forwarded"] == 1
+    asked = len(upstream.asked)
+    blocking = Forwarding(upstream, body="leak_guard block")
+    reply = await blocking.ask("web.default.svc.cluster.local.")
+    assert (reply.rcode, reply.extended) == (Rcode.NXDOMAIN, ExtendedError.BLOCKED)
+    assert len(upstream.asked) == asked
+
+
+async def test_whether_the_upstreams_of_a_name_are_down(upstream: ScriptedUpstream) -> None:
+    """Those of the line that takes it; a name that no line takes has none."""
+    forwarding = Forwarding(upstream, zone="example.org")
+    key, elsewhere = (world.query(name).key for name in ("a.example.org.", "a.example.net."))
+    assert not forwarding.plugin.is_down(key)
+    for server in forwarding.servers:
+        server.health.fails = 5
+    assert forwarding.plugin.is_down(key)
+    assert not forwarding.plugin.is_down(elsewhere)

@@ -54,6 +54,11 @@ from tests.support import world
             {"failfast": True, "source_address": "127.0.0.1"},
             id="rest",
         ),
+        pytest.param("forward . ::1", {"leak_guard": "count", "cluster_zones": ()}, id="leaks are counted"),
+        pytest.param("forward . ::1 {\n leak_guard block\n}", {"leak_guard": "block"}, id="or stopped"),
+        pytest.param(
+            "kubernetes a.b in-addr.arpa 10.0.0.0/8 c.d\nforward . ::1", {"cluster_zones": ("a.b.", "c.d.")}, id="zones of the cluster"
+        ),
     ],
 )
 def test_reads(text: str, fields: dict[str, Any]) -> None:
@@ -70,6 +75,7 @@ def test_each_line_is_a_rule() -> None:
 @pytest.mark.parametrize(
     ("text", "error"),
     [
+        pytest.param("forward . ::1 {\n leak_guard on\n}", "3:13 'on' is unknown; one of count, block, off was expected", id="leak_guard"),
         pytest.param("forward .", "2:9 Wrong argument count", id="no upstream"),
         pytest.param("forward . no..where", "2:11 not an IP address, file, or valid domain: 'no..where'", id="name"),
         pytest.param("forward . host:x", "2:11 not an IP address, file, or valid domain: 'host:x'", id="port"),
