@@ -3,17 +3,18 @@
 A message on a Unix socket carries the descriptor (SCM_RIGHTS, unix(7)), what the client has sent of its next question, the listener it
 belongs to, and the time it has left. A connection moves when nothing of it is in flight: no question is being answered, no reply waits to
 be written. Octets that arrive meanwhile wait in the kernel. The leaving side closes its descriptor without a shutdown, so the client sees
-nothing. Where the other side is gone, connections are drained as at a stop.
+nothing. Where the other side is gone, connections are drained as at a stop. What plugins keep goes first, as a file (`inheriting`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from time import perf_counter
-from typing import Final
+from typing import Any, Final
 
 from svcdns.serving.tcp import Parted, TcpConnections
 from svcdns.telemetry.channel import Channel, ChannelClosedError, Message, encoded
@@ -27,11 +28,13 @@ PAUSE: Final = 0.01
 _PLAIN: Final = ("host", "port", "family", "patience", "left")
 
 
-async def give(connections: TcpConnections, sock: socket.socket, going_on: Callable[[], bool]) -> None:
-    """Hands over every connection that is open, or opens meanwhile, as long as `going_on` says; `sock` is closed then."""
+async def give(connections: TcpConnections, sock: socket.socket, going_on: Callable[[], bool], file: int | None = None) -> None:
+    """Hands over a file, and every connection that is open, or opens meanwhile, as long as `going_on` says; closes `sock` and `file`."""
     sock.setblocking(False)
     with sock:
         try:
+            if file is not None:
+                await _send(sock, {"op": "kept"}, file)
             while going_on():
                 await _give_ready(connections, sock)
                 await asyncio.sleep(PAUSE)
@@ -39,6 +42,9 @@ async def give(connections: TcpConnections, sock: socket.socket, going_on: Calla
             connections.drain()
             while going_on():
                 await asyncio.sleep(PAUSE)
+        finally:
+            if file is not None:
+                os.close(file)
 
 
 async def _give_ready(connections: TcpConnections, sock: socket.socket) -> None:
@@ -78,11 +84,14 @@ async def _send(sock: socket.socket, message: Message, fd: int) -> None:
         raise ChannelClosedError from error
 
 
-async def take(sock: socket.socket, adopt: Callable[[Parted], Awaitable[None]]) -> None:
-    """Takes connections over until the other side has no more."""
+async def take(
+    sock: socket.socket, adopt: Callable[[Parted], Awaitable[None]], inherit: Callable[[int], Coroutine[Any, Any, None]]
+) -> None:
+    """Takes connections and files over until the other side has no more. `inherit` goes on meanwhile, and closes its file."""
     sock.setblocking(False)
     loop = asyncio.get_running_loop()
     channel, ended = Channel(sock), False
+    inheriting: list[asyncio.Task[None]] = []
     with sock:
         while not ended:
             await _ready(sock, loop.add_reader, loop.remove_reader)
@@ -92,7 +101,9 @@ async def take(sock: socket.socket, adopt: Callable[[Parted], Awaitable[None]]) 
                     messages += more
             except ChannelClosedError:
                 ended = True
-            await asyncio.gather(*(adopt(_parted(message)) for message in messages))
+            inheriting += [asyncio.create_task(inherit(message["fds"][0])) for message in messages if message["op"] == "kept"]
+            await asyncio.gather(*(adopt(_parted(message)) for message in messages if message["op"] == "connection"))
+    await asyncio.gather(*inheriting)
 
 
 async def _ready(sock: socket.socket, add: Callable[..., None], remove: Callable[..., object]) -> None:

@@ -33,6 +33,7 @@ from svcdns.plugins import BUILT, ORDER
 from svcdns.serving.compiling import in_flight
 from svcdns.serving.folding import fold
 from svcdns.serving.handing_over import give, take
+from svcdns.serving.inheriting import pack, unpack
 from svcdns.serving.listening import Listening
 from svcdns.serving.udp import SOCKET_DROPS
 from svcdns.telemetry.clock import Clock
@@ -364,7 +365,8 @@ class Worker:
     async def hand_over(self, sock: socket.socket) -> None:
         """Stops in favour of the worker at the other end of `sock`, which reads the same sockets already.
 
-        What waits in them is that one's to answer; connections go there, but for those over TLS; questions in flight are answered here.
+        What waits in them is that one's to answer; what plugins keep and connections go there, but for those over TLS; questions in flight
+        are answered here.
         """
         self._draining = True
         self.counters.state(State.DRAINING)
@@ -377,13 +379,17 @@ class Worker:
             idle = 0 if in_flight() or not self.listening.connections.none else idle + 1
             return idle < ROUNDS and self.clock() < deadline
 
-        await give(self.listening.connections, sock, going_on)
+        await give(self.listening.connections, sock, going_on, await pack(self._kept, self.clock()))
         await self._close_connections(FAREWELL)
         self._end()
 
     async def take_over(self, sock: socket.socket) -> None:
-        """Takes the connections over that the worker at the other end of `sock` hands over."""
-        await take(sock, self.listening.adopt)
+        """Takes over what the worker at the other end of `sock` hands over."""
+
+        async def inherit(fd: int) -> None:
+            log.debug("%d portions of what the worker before this one kept", await unpack(fd, self._kept, self.clock(), self.breathe))
+
+        await take(sock, self.listening.adopt, inherit)
 
     def _end(self) -> None:
         self._live.chains.stop()

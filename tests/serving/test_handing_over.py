@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import os
 import socket
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -27,6 +29,7 @@ class World:
         self.connect, self.old = connect, old
         self.place, self.new = Place("tcp"), TcpConnections()
         self.parted: list[Parted] = []
+        self.inherited: list[bytes] = []
         self.timeouts = LONG
 
     async def adopt(self, parted: Parted) -> None:
@@ -36,16 +39,21 @@ class World:
         make = functools.partial(TcpConnection, self.place.desk, self.new, self.timeouts, parted)
         await asyncio.get_running_loop().connect_accepted_socket(make, sock)
 
-    async def move(self) -> None:
+    async def inherit(self, fd: int) -> None:
+        """What a worker does with a file."""
+        self.inherited.append(os.read(fd, 1000))
+        os.close(fd)
+
+    async def move(self, file: int | None = None) -> None:
         """Hands over all there is."""
         left, right = socket.socketpair()
-        await asyncio.gather(give(self.old, left, lambda: bool(self.old.open)), take_of(right, self))
+        await asyncio.gather(give(self.old, left, lambda: bool(self.old.open), file), take_of(right, self))
 
 
 async def take_of(sock: socket.socket, world: World) -> None:
     """The other side."""
     sock.setblocking(False)
-    await take(sock, world.adopt)
+    await take(sock, world.adopt, world.inherit)
 
 
 @contextlib.asynccontextmanager
@@ -79,6 +87,25 @@ async def test_a_connection_moves_between_two_messages() -> None:
         client.send(2, 3)
         assert [(await client.reply()).id for _ in range(2)] == [2, 3]
         assert world.place.asked
+
+
+async def test_a_file_moves_before_connections(tmp_path: Path) -> None:
+    """This side's descriptor is closed, where nobody takes it too."""
+    (tmp_path / "kept").write_bytes(b"what is kept")
+    async with worlds(Place("tcp")) as world:
+        await opened(world)
+        for gone in (False, True):
+            file = os.open(tmp_path / "kept", os.O_RDONLY)
+            if gone:
+                left, right = socket.socketpair()
+                right.close()
+                await give(world.old, left, lambda: False, file)
+            else:
+                await world.move(file)
+            with pytest.raises(OSError, match="Bad file descriptor"):
+                os.fstat(file)
+        assert world.inherited == [b"what is kept"]
+        assert len(world.new.open) == 1
 
 
 @pytest.mark.parametrize("cut", [1, 10, 28, 29], ids=lambda cut: f"{cut} octets missing")

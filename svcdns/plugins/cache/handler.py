@@ -14,12 +14,13 @@ import msgspec
 from svcdns.chain.environment import Environment
 from svcdns.chain.handler import Following, then
 from svcdns.chain.query import Answer, Query
+from svcdns.plugins.cache.items import Item, Key
 from svcdns.plugins.cache.keeping import Keeper, covered, wire, with_ttl
 from svcdns.plugins.cache.metrics import Cells
 from svcdns.plugins.cache.options import MAX_STALE, Bounds, Options
 from svcdns.plugins.cache.refreshing import Asked, Refresher, Taken, in_background, stale_span, used
 from svcdns.plugins.cache.sizes import Pool
-from svcdns.plugins.cache.store import Item, Key, Store
+from svcdns.plugins.cache.store import Store
 from svcdns.wire import names
 from svcdns.wire.codes import AA, AD, CD, RA, RD, ExtendedError, Rcode
 from svcdns.wire.reply import UNTIL_CHANGED, Count, Reply

@@ -15,11 +15,12 @@ from cachetools import LRUCache
 
 from svcdns.chain.classes import MessageType
 from svcdns.plugins.cache.belonging import of_the_question
+from svcdns.plugins.cache.items import Item, Key
 from svcdns.plugins.cache.judging import DENIALS, UNSTORED, answers, is_answer, kind_of, may_keep
 from svcdns.plugins.cache.metrics import Cells
 from svcdns.plugins.cache.options import MIN_TTL, Options
 from svcdns.plugins.cache.refreshing import Asked, Taken
-from svcdns.plugins.cache.store import Item, Key, Store
+from svcdns.plugins.cache.store import Store
 from svcdns.telemetry.clock import Clock
 from svcdns.wire import names
 from svcdns.wire.codes import AD, TC, Rcode

@@ -16,9 +16,9 @@ import msgspec
 
 from svcdns.chain.handler import Following
 from svcdns.chain.query import Query
+from svcdns.plugins.cache.items import Item, Key
 from svcdns.plugins.cache.metrics import Cells
 from svcdns.plugins.cache.options import Prefetch, Stale
-from svcdns.plugins.cache.store import Item, Key
 from svcdns.telemetry.clock import Clock
 from svcdns.wire.codes import AD
 from svcdns.wire.reply import Reply

@@ -5,7 +5,6 @@ random one, which no client can tell."""
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
@@ -13,45 +12,14 @@ from typing import Any, Final
 import msgspec
 from cachetools import LRUCache
 
+from svcdns.plugins.cache.items import Item, Key, Parcel
 from svcdns.plugins.cache.sizes import LARGEST, PER_ENTRY, Pool, octets
-from svcdns.wire.reply import Owner, Reply
+from svcdns.wire.reply import Owner
 
 SHARDS: Final = 256
 PER_SHARD: Final = 4
 AT_ONCE: Final = 128
 """Entries that are given up at once: more than the largest new one needs (`sizes.LARGEST`), and a fraction of a millisecond."""
-
-Key = tuple[bytes, int, int, bool, bool]
-"""Lowered name, type, class, DO bit, CD bit."""
-
-
-class Item(msgspec.Struct):
-    """A stored reply: `stored` on the cache's clock, `lifetime` in whole seconds.
-
-    `answering` says that it answers its question; `good` is an older one that did, kept beside one that does not. The rest changes:
-    `hits` without too long a gap up to `seen`, the refresh that is under way, and the time before which none is to be tried again.
-    `octets` is what it takes in memory.
-    """
-
-    reply: Reply
-    stored: float
-    lifetime: int
-    answering: bool = True
-    good: Item | None = None
-    hits: int = 0
-    seen: float = float("-inf")
-    refresh: asyncio.Task[Any] | None = None
-    retry: float = float("-inf")
-    octets: int = 0
-
-    @property
-    def owners(self) -> set[Owner]:
-        """All facts that it rests on."""
-        return {*self.reply.owners, *(self.good.reply.owners if self.good is not None else ())}
-
-    def remaining(self, now: float) -> int:
-        """Whole seconds that are left, as every TTL shows them; 0 or less when it is over."""
-        return self.lifetime - int(now - self.stored)
 
 
 def capacity(asked: int) -> int:
@@ -131,6 +99,19 @@ class Store(LRUCache[Key, Item]):
                 self._pool.evict()
             else:
                 return
+
+    def pack(self, now: float) -> Iterator[bytes]:
+        """Its entries for another worker, the newest last; without what rests on facts of the cluster, which may have changed there."""
+        for key in list(self):
+            item: Item | None = self.get(key)
+            if item is not None and not item.reply.owners:
+                yield Parcel.of(key, item, now)
+
+    def unpack(self, portion: bytes, now: float) -> None:
+        """Stores an entry of another worker, unless there is one already. Raises msgspec.DecodeError."""
+        key, item = msgspec.msgpack.decode(portion, type=Parcel).opened(now)
+        if key not in self:
+            self.put(key, item)
 
     def forget(self, owners: Iterable[Owner]) -> None:
         """Drops what rests on one of the owners."""

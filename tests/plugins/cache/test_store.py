@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from svcdns.plugins.cache.items import Item, Key
 from svcdns.plugins.cache.sizes import LARGEST, PER_ENTRY, Pool
-from svcdns.plugins.cache.store import AT_ONCE, Item, Key, Store, capacity
+from svcdns.plugins.cache.store import AT_ONCE, Store, capacity
 from svcdns.wire.reply import Record, Reply
 
 
@@ -62,12 +63,6 @@ def test_forgets_by_owner() -> None:
     assert store.get(key(2)) is not None
     store.pop(key(2))
     assert store._owned == {}
-
-
-def test_time_that_is_left_is_in_whole_seconds() -> None:
-    """As every TTL is."""
-    item = Item(Reply(), 100.0, 5)
-    assert [item.remaining(now) for now in (100.0, 100.9, 101.0, 104.9, 105.0)] == [5, 5, 4, 1, 0]
 
 
 def text(octets: int) -> Reply:

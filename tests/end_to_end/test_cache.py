@@ -1,0 +1,137 @@
+"""The cache of the real server: it stays through reloads and upgrades, holds nothing that was not asked for, and forgets no policy."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import dns.edns
+import dns.message
+import dns.query
+import dns.rcode
+import pytest
+
+from tests.end_to_end.test_upgrade import install, upgrade
+from tests.support.server import Server, until
+from tests.support.zone_upstream import ZoneUpstream
+
+ZONE = "example.org. 600 IN SOA ns.example.org. admin.example.org. 1 2 3 4 5"
+NAMES = [f"n{number}.example.org." for number in range(40)]
+RECORDS = [ZONE, *[f"{name} 600 IN A 192.0.2.{number}" for number, name in enumerate(NAMES)]]
+CACHE = "cache {\n  success 9984\n }"
+
+
+def corefile(upstream: ZoneUpstream, cache: str = CACHE, more: str = "") -> str:
+    """A cache before an upstream."""
+    return (
+        f".:{{port}} {{\n bind 127.0.0.1\n ready 127.0.0.1:{{ready}}\n prometheus 127.0.0.1:{{metrics}}\n {cache}\n"
+        f" {more}\n forward . 127.0.0.1:{upstream.port}\n}}\n"
+    )
+
+
+def warm(server: Server) -> None:
+    """Cache and answer table have every answer."""
+    for _ in range(3):
+        for number, name in enumerate(NAMES):
+            assert server.records(name) == [f"192.0.2.{number}"]
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        pytest.param("cache {\n  success 1024\n }", id="a smaller store"),
+        pytest.param("cache {\n  success 50000\n  prefetch 10\n }", id="a larger store"),
+        pytest.param("cache 300 {\n  serve_stale 1h verify 100ms\n }", id="other times"),
+    ],
+)
+def test_what_is_kept_outlives_a_reload(tmp_path: Path, after: str) -> None:
+    """With other options: not one name is asked for again."""
+    with ZoneUpstream(RECORDS) as upstream, Server(tmp_path, corefile(upstream)) as server:
+        server.until_ready()
+        warm(server)
+        asked = upstream.asked
+        server.write(corefile(upstream, after))
+        server.process.send_signal(signal.SIGUSR1)
+        server.until_logged("Reloading complete")
+        warm(server)
+        assert upstream.asked == asked
+
+
+def test_what_is_kept_outlives_an_upgrade(tmp_path: Path) -> None:
+    """It goes to the new workers; TTLs go on counting down."""
+    install(tmp_path)
+    with ZoneUpstream(RECORDS) as upstream, Server(tmp_path, corefile(upstream)) as server:
+        server.until_ready()
+        warm(server)
+        before = server.children()
+        until("a second to pass", lambda: server.ask(NAMES[-1]).answer[0].ttl < 600)
+        asked = upstream.asked
+        upgrade(server)
+        assert not set(before.values()) & set(server.children().values())
+        warm(server)
+        assert upstream.asked == asked
+        assert max(server.ask(name).answer[0].ttl for name in NAMES) < 600
+
+
+def test_a_policy_is_looked_at_again_on_every_hit(tmp_path: Path) -> None:
+    """One client warms cache and answer table; the other is refused before and after, over both transports."""
+    blocking = "acl {\n  block net 127.0.0.2\n }"
+    with ZoneUpstream(RECORDS) as upstream, Server(tmp_path, corefile(upstream, more=blocking)) as server:
+        server.until_ready()
+        warm(server)
+        for name in NAMES:
+            for tcp in (False, True):
+                assert server.records(name, tcp=tcp, source="127.0.0.2") == ["REFUSED"]
+                assert server.records(name, tcp=tcp) != ["REFUSED"]
+
+
+def test_a_warm_name_counts_down(tmp_path: Path) -> None:
+    """From the answer table, whole seconds at a time; the upstream is not asked again."""
+    with ZoneUpstream(RECORDS) as upstream, Server(tmp_path, corefile(upstream)) as server:
+        server.until_ready()
+        warm(server)
+        asked = upstream.asked
+
+        def ttl() -> int:
+            return min(int(server.ask(NAMES[0]).answer[0].ttl) for _ in range(4))
+
+        first = ttl()
+        until("the TTL to go down", lambda: ttl() < first)
+        assert upstream.asked == asked
+
+
+@pytest.mark.parametrize("mode", ["immediate", "verify"])
+def test_the_upstream_is_gone(tmp_path: Path, mode: str) -> None:
+    """What has ended is served all the same, and says so to a client with EDNS; what was never asked for is SERVFAIL."""
+    cache = f"cache {{\n  success 9984 1 1\n  serve_stale 1h {mode}\n }}"
+    with Server(tmp_path, ".:{port} {\n bind 127.0.0.1\n whoami\n}\n") as server:
+        with ZoneUpstream(RECORDS) as upstream:
+            server.write(corefile(upstream, cache))
+            server.process.kill()
+            server.process.wait()
+            server.process = server.launch()
+            server.until_ready()
+            warm(server)
+        query = dns.message.make_query(NAMES[0], "A", use_edns=0)
+
+        def codes() -> list[int]:
+            reply = dns.query.udp(query, "127.0.0.1", 10, server.ports["port"])
+            assert reply.answer[0][0].to_text() == "192.0.2.0"
+            return [int(option.code) for option in reply.options if isinstance(option, dns.edns.EDEOption)]
+
+        until("the end of the entry", lambda: codes() == [3])
+        assert server.records("new.example.org.", timeout=15.0) == ["SERVFAIL"]
+
+
+def test_a_name_that_should_not_leave(tmp_path: Path) -> None:
+    """By environment, so that the Corefile is one that CoreDNS reads."""
+    with ZoneUpstream(RECORDS) as upstream, Server(tmp_path, corefile(upstream), SVCDNS_LEAK_GUARD="block") as server:
+        server.until_ready()
+        asked = upstream.asked
+        query = dns.message.make_query("web.default.svc.cluster.local.", "A", use_edns=0)
+        reply = dns.query.udp(query, "127.0.0.1", 10, server.ports["port"])
+        assert reply.rcode() == dns.rcode.NXDOMAIN
+        assert [int(option.code) for option in reply.options if isinstance(option, dns.edns.EDEOption)] == [15]
+        assert upstream.asked == asked
+        leaked = 'svcdns_forward_leaked_total{action="blocked",kind="cluster"'
+        until("the count", lambda: server.metric(leaked) == 1)

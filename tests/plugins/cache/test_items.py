@@ -1,0 +1,105 @@
+"""Entries of the cache, and their way to another worker."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from svcdns.plugins.cache.items import Item, Key
+from svcdns.plugins.cache.sizes import Pool
+from svcdns.plugins.cache.store import Store
+from svcdns.wire.codes import RA, RD, Rcode
+from svcdns.wire.reply import Record, Reply
+from tests.support import world
+
+KEY: Key = (b"\1a\0", 1, 1, True, False)
+REPLY = Reply(
+    Rcode.NXDOMAIN,
+    RD | RA,
+    world.records("a. 60 IN CNAME b."),
+    world.records("b. 60 IN SOA ns. root. 1 2 3 4 5"),
+    world.records("c. 60 IN A 10.0.0.1"),
+)
+
+
+def store(allowance: int = 1 << 30) -> Store:
+    """An empty one."""
+    return Store(1024, Pool(lambda: allowance), lambda: None)
+
+
+def moved(old: Store, new: Store, *, then: float = 0.0) -> None:
+    """Takes everything over to a worker whose clock goes differently."""
+    for portion in old.pack(1000.0):
+        new.unpack(portion, then)
+
+
+def test_time_that_is_left_is_in_whole_seconds() -> None:
+    """As every TTL is."""
+    item = Item(Reply(), 100.0, 5)
+    assert [item.remaining(now) for now in (100.0, 100.9, 101.0, 104.9, 105.0)] == [5, 5, 4, 1, 0]
+
+
+def test_an_entry_goes_to_another_worker() -> None:
+    """With the time that it has left; what has to do with the old worker alone stays there."""
+    old, new = store(), store()
+    old.put(KEY, Item(REPLY, 970.5, 60, answering=False, hits=3, retry=2000.0))
+    moved(old, new, then=5.0)
+    (item,) = new.values()
+    assert (item.reply, item.stored, item.lifetime, item.answering) == (REPLY, -24.5, 60, False)
+    assert (item.remaining(5.0), item.hits, item.retry, item.octets) == (31, 0, float("-inf"), old.octets)
+
+
+def test_what_is_there_already_stays() -> None:
+    """It is newer."""
+    old, new = store(), store()
+    old.put(KEY, Item(REPLY, 0.0, 60))
+    new.put(KEY, Item(Reply(), 0.0, 5))
+    moved(old, new)
+    assert new[KEY].reply == Reply()
+
+
+def test_what_rests_on_the_cluster_stays_behind() -> None:
+    """It may have changed between what the two workers know."""
+    old, new = store(), store()
+    old.put(KEY, Item(Reply(owners=(("service", "d", "web"),)), 0.0, 60))
+    moved(old, new)
+    assert len(new) == 0
+
+
+def test_where_there_is_less_room_the_newest_go_over() -> None:
+    """They are packed last."""
+    old, new = store(), store(allowance=20_000)
+    for number in range(500):
+        old.put((b"%d" % number, 1, 1, False, False), Item(REPLY, 0.0, 60))
+    moved(old, new)
+    assert [int(key[0]) for key in new] == list(range(500 - len(new), 500))
+    assert new.octets <= 20_000
+
+
+@pytest.mark.parametrize("portion", [b"", b"\xc1", msgspec.msgpack.encode([1, 2]), msgspec.msgpack.encode({})])
+def test_what_is_no_entry(portion: bytes) -> None:
+    """Is an error of one kind."""
+    with pytest.raises(msgspec.DecodeError):
+        store().unpack(portion, 0.0)
+
+
+NAMES = st.binary(min_size=1, max_size=40)
+RECORDS = st.lists(
+    st.builds(Record, NAMES, st.integers(0, 65535), st.integers(0, 2**31), st.binary(max_size=60), st.integers(0, 65535)), max_size=4
+).map(tuple)
+
+
+@given(
+    key=st.tuples(NAMES, st.integers(0, 65535), st.integers(0, 65535), st.booleans(), st.booleans()),
+    sections=st.tuples(RECORDS, RECORDS, RECORDS),
+    lifetime=st.integers(1, 2**31),
+)
+def test_every_entry_comes_out_as_it_went_in(key: Key, sections: tuple[tuple[Record, ...], ...], lifetime: int) -> None:
+    """All that a reply of it is made of."""
+    old, new = store(), store()
+    reply = Reply(0, RD, *sections)
+    old.put(key, Item(reply, 1000.0, lifetime))
+    moved(old, new)
+    assert {key: (item.reply, item.stored, item.lifetime) for key, item in new.items()} == {key: (reply, 0.0, lifetime)}
