@@ -38,7 +38,7 @@ class Query(msgspec.Struct):
     `name` is the query name as it was spelled, `key` the same lowered; both wire bytes. `flags` is the header word of the
     request, `serial` the zone serial that an IXFR request names, None where it names none. `zone` is the server-block zone that
     matched, lowered wire bytes; `server` the server label of metrics (`dns://:53`). `size` is the request's length in octets.
-    `depth` counts self-queries that led here.
+    `depth` counts self-queries that led here. `avoid` is an upstream that is not to be asked, as `Reply.source` names it.
     """
 
     name: bytes
@@ -57,6 +57,7 @@ class Query(msgspec.Struct):
     depth: int = 0
     started: float = 0.0
     serial: int | None = None
+    avoid: str = ""
 
     @property
     def opcode(self) -> int:

@@ -95,6 +95,8 @@ class Reply(msgspec.Struct, frozen=True):
     counts: tuple[Count, ...] = ()
     extended: int | None = None
     """The code of an extended error (RFC 8914) for a client with EDNS; None for none."""
+    source: str = ""
+    """The upstream that sent the reply, `host:port`; empty where it was made here."""
     next_second: float = UNTIL_CHANGED
     """Seconds until the TTLs go down by one, and again each second after that while the reply lives; infinite where they stay."""
     rotate: Callable[[Reply, Random], Variants] | None = None

@@ -135,3 +135,27 @@ def test_a_name_that_should_not_leave(tmp_path: Path) -> None:
         assert upstream.asked == asked
         leaked = 'svcdns_forward_leaked_total{action="blocked",kind="cluster"'
         until("the count", lambda: server.metric(leaked) == 1)
+
+
+def test_an_upstream_that_loses_a_name(tmp_path: Path) -> None:
+    """The other one still has it, which is what clients see; a name that neither has is gone."""
+    cache = "cache {\n  success 9984 1 1\n  denial 9984 1 1\n  confirm_denials 0s\n }"
+    with ZoneUpstream(RECORDS) as upstream, ZoneUpstream(RECORDS) as other:
+        text = corefile(upstream, cache).replace(
+            f":{upstream.port}", f":{upstream.port} 127.0.0.1:{other.port} {{\n  policy sequential\n }}"
+        )
+        with Server(tmp_path, text) as server:
+            server.until_ready()
+            warm(server)
+            assert other.asked == 0
+            upstream.lose(NAMES[0])
+            overruled = 'svcdns_cache_doubted_denials_total{outcome="overruled"'
+
+            def is_overruled() -> bool:
+                assert server.records(NAMES[0]) == ["192.0.2.0"]
+                return server.metric(overruled) > 0
+
+            until("the denial to be overruled", is_overruled)
+            other.lose(NAMES[0])
+            until("the end of the name", lambda: server.records(NAMES[0]) == ["NXDOMAIN"])
+            assert server.records(NAMES[1]) == ["192.0.2.1"]

@@ -40,6 +40,11 @@ class ZoneUpstream:
         self._soa = next(rrset for (_, rtype), rrset in self._rrsets.items() if rtype == dns.rdatatype.SOA)
         self.port = port or free_port()
 
+    def lose(self, name: str) -> None:
+        """Takes a name away."""
+        gone = dns.name.from_text(name)
+        self._rrsets = {key: rrset for key, rrset in self._rrsets.items() if key[0] != gone}
+
     def __enter__(self) -> Self:
         """Opens its sockets and starts answering."""
         self._udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from svcdns.plugins.cache.handler import Cache
-from svcdns.plugins.cache.options import Options, parse
+from svcdns.plugins.cache.options import ENVIRONMENT, Options, parse
 
 PLUGIN: Final = Cache
 
-__all__ = ["PLUGIN", "Cache", "Options", "parse"]
+__all__ = ["ENVIRONMENT", "PLUGIN", "Cache", "Options", "parse"]

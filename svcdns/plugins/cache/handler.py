@@ -14,6 +14,7 @@ import msgspec
 from svcdns.chain.environment import Environment
 from svcdns.chain.handler import Following, then
 from svcdns.chain.query import Answer, Query
+from svcdns.plugins.cache.doubting import Doubts
 from svcdns.plugins.cache.items import Item, Key
 from svcdns.plugins.cache.keeping import Keeper, covered, wire, with_ttl
 from svcdns.plugins.cache.metrics import Cells
@@ -47,6 +48,8 @@ class Cache:
         where = ("cache", environment.server, environment.view, environment.block.zones, options.zones)
         self._success: Store = environment.kept((*where, "success"), lambda: self._store("success", options.success, first))
         self._denial: Store = environment.kept((*where, "denial"), lambda: self._store("denial", options.denial, first))
+        after = options.confirm_after
+        self._doubts = None if after is None else Doubts(after, environment.clock, self._counters, self._label, self._view)
         self._keeper = Keeper(options, self._success, self._denial, environment.clock)
 
     def _store(self, which: str, bounds: Bounds, cells: Cells) -> Store:
@@ -100,6 +103,8 @@ class Cache:
         cells, now = self._cells_of(query.server), self._clock()
         self._counters.add(cells.requests)
         key: Key = (query.key, query.rtype, query.rclass, query.dnssec_ok, bool(query.flags & CD))
+        if self._doubts is not None:
+            following = self._doubts.before(following)
         asked = Asked(query, key, following, cells, now, self._keeper.changes)
         found = None if self._keeper.never_stores(query.key) else self._keeper.find(asked.key, now)
         if found is None:

@@ -157,7 +157,7 @@ class Keeper:
             if kind_of(asked.query, kept) != kind or not may_keep(asked.query, kept, kind):
                 return None
             lifetime = min(lifetime, self._lifetime(kept, kind))
-        kept = msgspec.structs.replace(kept, edns=None, counts=(), extended=None)
+        kept = msgspec.structs.replace(kept, edns=None, counts=(), extended=None, source="")
         item = Item(kept, self._clock(), lifetime, answers(asked.query, kept))
         self._keep(asked.key, item, denial=_is_denial(kind))
         return item

@@ -18,6 +18,9 @@ MAX_SERVFAIL: Final = 300.0
 MAX_STALE: Final = 7 * 86400.0
 """Seconds behind its end after which no entry is served, whatever the Corefile says (RFC 8767 §5)."""
 MAX_RECHECK: Final = 300.0
+CONFIRM_AFTER: Final = 3600.0
+ENVIRONMENT: Final = ("confirm_denials",)
+"""Options that CoreDNS would refuse: they can be set by environment, see `corefile.environment`."""
 MAX_TTL: Final = 2**32 - 1
 POLICIES: Final = ("prefer_positive",)
 
@@ -63,7 +66,10 @@ class Stale:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Zones are text; `no_success` and `no_denial` are those in which nothing of that class is stored; `servfail` is in seconds."""
+    """Zones are text; `no_success` and `no_denial` are those in which nothing of that class is stored; `servfail` is in seconds.
+
+    A denial of a name that had answers for `confirm_after` seconds is confirmed by another upstream; None for never.
+    """
 
     zones: tuple[str, ...]
     success: Bounds = Bounds(CAPACITY, MAX_SUCCESS_TTL)
@@ -74,6 +80,7 @@ class Options:
     keepttl: bool = False
     prefetch: Prefetch = Prefetch()
     stale: Stale = Stale()
+    confirm_after: float | None = None
 
 
 def parse(block: Block) -> Options:
@@ -180,6 +187,11 @@ def _serve_stale(line: Directive, options: Options) -> dict[str, Any]:
     return {"stale": stale}
 
 
+def _confirm_denials(line: Directive, _options: Options) -> dict[str, Any]:
+    words = reading.arguments(line, 0, 1)
+    return {"confirm_after": _seconds(words[0]) if words else CONFIRM_AFTER}
+
+
 def _policy(line: Directive, options: Options) -> dict[str, Any]:
     word = reading.argument(line)
     if word.text.lower() not in POLICIES:
@@ -204,4 +216,5 @@ _LINES: Final[dict[str, Any]] = {
     "prefetch": _prefetch,
     "serve_stale": _serve_stale,
     "serve_stale_policy": _policy,
+    "confirm_denials": _confirm_denials,
 }

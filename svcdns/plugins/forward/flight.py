@@ -82,6 +82,10 @@ class Team:
                 return False
         return self.rule.failfast or self.resorting >= LAST_RESORTS or not self.servers
 
+    def is_alone(self, avoid: str) -> bool:
+        """Whether there is no other upstream than that."""
+        return bool(avoid) and all(shown(server.address) == avoid for server in self.servers)
+
     def given_up(self) -> Reply:
         """The reply to a question that nobody is asked for."""
         self.cells.broken()
@@ -92,13 +96,15 @@ class Flight:
     """One question under way; `landed` is called once, with the flight that has its `reply` by then."""
 
     __slots__ = (
-        "_due", "_ends", "_errors", "_failure", "_landed", "_last", "_out", "_packets", "_question", "_resorts", "_tcp", "_team",
+        "_avoid", "_due", "_ends", "_errors", "_failure", "_landed", "_last", "_out", "_packets", "_question", "_resorts", "_tcp", "_team",
         "_unasked", "key", "reply", "waiters",
     )  # fmt: skip
 
-    def __init__(self, team: Team, question: Question, key: object, landed: Callable[[Flight], None], *, tcp: bool) -> None:
-        """Nothing is asked before `start`."""
-        self._team, self._question, self._landed, self._tcp = team, question, landed, tcp
+    def __init__(
+        self, team: Team, question: Question, key: object, landed: Callable[[Flight], None], *, tcp: bool, avoid: str = ""
+    ) -> None:
+        """Nothing is asked before `start`, and never the upstream `avoid`."""
+        self._team, self._question, self._landed, self._tcp, self._avoid = team, question, landed, tcp, avoid
         self.key = key
         self.waiters: list[tuple[str, Later]] = []
         """Who asked, and where the reply goes."""
@@ -107,7 +113,7 @@ class Flight:
         self._out: list[Attempt] = []
         self._errors = self._packets = 0
         self._failure: ExchangeError | None = None
-        self._last: Message | None = None
+        self._last: Reply | None = None
         self._ends = self._due = 0.0
         self._resorts = False
 
@@ -116,12 +122,18 @@ class Flight:
         team = self._team
         team.hedges.earn()
         self._ends = team.clock() + team.budget
-        self._unasked = team.order(team.servers)
+        servers = self._order()
+        self._unasked = [*servers]
         if not self._ask_next():
             team.cells.broken()
             team.resorting += 1
             self._resorts = True
-            self._ask(random.choice(team.servers), LAST_RESORT)
+            self._ask(random.choice(servers), LAST_RESORT)
+
+    def _order(self) -> list[Server]:
+        """The upstreams that may be asked, in the order in which they are."""
+        servers = self._team.order(self._team.servers)
+        return [server for server in servers if shown(server.address) != self._avoid] if self._avoid else servers
 
     def _next(self) -> Server | None:
         """The first upstream that is usable and was not asked yet."""
@@ -181,21 +193,21 @@ class Flight:
             self._failure = outcome
             self._go_on()
         elif outcome.flags & 15 in self._team.failover:
-            self._last = outcome
+            self._last = _reply(outcome, attempt.server)
             self._go_on()
         elif outcome.flags & TC and self._team.rule.prefer_udp and not (self._tcp or attempt.tcp) and self._packets < MAX_PACKETS:
             self._ask(attempt.server, self._team.rule.read_timeout, tcp=True)
         else:
-            self._land(_reply(outcome))
+            self._land(_reply(outcome, attempt.server))
 
     def _go_on(self) -> None:
         """An upstream has brought nothing: the next one, in a second round if need be; else what there is."""
         if self._ask_next() or self._out:
             return
         if self._last is not None:
-            self._land(_reply(self._last))
+            self._land(self._last)
             return
-        self._unasked = self._team.order(self._team.servers)
+        self._unasked = self._order()
         if not self._ask_next():
             self._land(servfail(self._failure))
 
@@ -215,7 +227,7 @@ def servfail(failure: ExchangeError | None) -> Reply:
     return Reply(rcode=Rcode.SERVFAIL, extended=code, written=False, error=NO_HEALTHY if failure is None else str(failure))
 
 
-def _reply(message: Message) -> Reply:
+def _reply(message: Message, server: Server) -> Reply:
     return Reply(
         rcode=message.flags & 15,
         flags=message.flags & _PASSED_ON,
@@ -223,6 +235,7 @@ def _reply(message: Message) -> Reply:
         authority=message.authority,
         additional=message.additional,
         edns=message.edns,
+        source=shown(server.address),
     )
 
 

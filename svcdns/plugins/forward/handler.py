@@ -151,15 +151,15 @@ class _Line:
             return self._refused("concurrent queries of one client", MAX_OF_CLIENT)
         tcp = self._rule.force_tcp or (query.client.protocol == "tcp" and not self._rule.prefer_udp)
         flags = query.flags & (RD | AD | CD)
-        key = (query.key, query.rtype, query.rclass, flags, query.edns, tcp)
+        key = (query.key, query.rtype, query.rclass, flags, query.edns, tcp, query.avoid)
         flight = self._flights.get(key)
         if flight is None:
-            if self._team.hopeless:
+            if self._team.hopeless or self._team.is_alone(query.avoid):
                 return self._team.given_up()
             if len(self._flights) >= MAX_IN_FLIGHT:
                 return self._refused("concurrent queries", MAX_IN_FLIGHT)
             question = Question(query.name, query.rtype, query.rclass, flags, query.edns)
-            flight = self._flights[key] = Flight(self._team, question, key, self._landed, tcp=tcp)
+            flight = self._flights[key] = Flight(self._team, question, key, self._landed, tcp=tcp, avoid=query.avoid)
             flight.start()
         elif len(flight.waiters) >= MAX_WAITERS:
             return self._refused("concurrent queries for one name", MAX_WAITERS)

@@ -33,6 +33,8 @@ from tests.support import world
             Options((".",), stale=Stale(60.0, prefer_positive=True)),
             id="policy",
         ),
+        pytest.param("cache {\n confirm_denials\n}", Options((".",), confirm_after=3600.0), id="denials are confirmed after an hour"),
+        pytest.param("cache {\n confirm_denials 10m\n}", Options((".",), confirm_after=600.0), id="or another time"),
         pytest.param("cache {\n disable success\n}", Options((".",), no_success=(".",)), id="disable all"),
         pytest.param("cache {\n disable denial a.b\n}", Options((".",), no_denial=("a.b.",)), id="disable a zone"),
     ],
@@ -45,6 +47,7 @@ def test_reads(text: str, read: Options) -> None:
 @pytest.mark.parametrize(
     ("text", "error"),
     [
+        pytest.param("cache {\n confirm_denials -1s\n}", "3:18 '-1s' is out of range; at least 0 was expected", id="confirm_denials"),
         pytest.param("cache 0", "2:7 0 is out of range", id="ttl"),
         pytest.param("cache {\n success 0\n}", "3:10 0 is out of range", id="capacity"),
         pytest.param("cache {\n servfail 6m\n}", "3:11 servfail '6m' is out of range; 0s to 5m was expected", id="servfail"),

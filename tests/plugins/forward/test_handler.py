@@ -258,3 +258,18 @@ async def test_whether_the_upstreams_of_a_name_are_down(upstream: ScriptedUpstre
         server.health.fails = 5
     assert forwarding.plugin.is_down(key)
     assert not forwarding.plugin.is_down(elsewhere)
+
+
+async def test_another_upstream_than_one(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
+    """Replies say who sent them; whoever is to be avoided is not asked, not even where there is nobody else."""
+    forwarding = Forwarding(upstream, other)
+    first, second = (f"127.0.0.1:{one.port}" for one in (upstream, other))
+    replies = await asyncio.gather(*(forwarding.ask(avoid=avoid) for avoid in ("", first, second)))
+    assert [reply.source for reply in replies] == [first, second, first]
+    alone = Forwarding(upstream)
+    asked = len(upstream.asked)
+    assert (await alone.ask(avoid=first)).rcode == Rcode.SERVFAIL
+    for server in forwarding.servers:
+        server.health.fails = 5
+    assert (await forwarding.ask(avoid=first)).source == second
+    assert len(upstream.asked) == asked

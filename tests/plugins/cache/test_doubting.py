@@ -1,0 +1,169 @@
+"""Denials that another upstream is asked about."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from svcdns.chain.query import Answer, Query
+from svcdns.plugins.cache import Cache, doubting
+from svcdns.telemetry.counters import Counters
+from svcdns.wire.codes import RD, Rcode, rcode_text
+from svcdns.wire.reply import Reply, bare
+from tests.support import world
+
+THERE = Reply(flags=RD, answer=world.records("a.example.org. 60 IN A 10.0.0.1"), source="192.0.2.1:53")
+MOVED = Reply(flags=RD, answer=world.records("a.example.org. 60 IN A 10.0.0.2"), source="192.0.2.2:53")
+SOA = world.records("example.org. 60 IN SOA ns. root. 1 2 3 4 90")
+GONE = Reply(rcode=Rcode.NXDOMAIN, authority=SOA, source="192.0.2.1:53")
+EMPTY = Reply(authority=SOA, source="192.0.2.1:53")
+SILENCE = bare(Rcode.SERVFAIL, "no other upstream")
+
+
+class Upstreams:
+    """Two of them behind a cache: `first` answers, unless it is to be avoided; replies come at once or, if `late`, a little later."""
+
+    def __init__(self, text: str = "cache {\n confirm_denials 10m\n}") -> None:
+        """`text` is the directive."""
+        self.clock, self.counters = world.Clock(), Counters()
+        self.plugin = Cache(world.options("cache", text), world.environment(clock=self.clock, counters=self.counters))
+        self.first, self.second, self.late = THERE, SILENCE, False
+        self.asked: list[str] = []
+
+    def __call__(self, query: Query) -> Answer:
+        """A handler's `following`."""
+        self.asked.append(query.avoid)
+        reply = self.second if query.avoid else self.first
+        return self._later(reply) if self.late else reply
+
+    async def _later(self, reply: Reply) -> Reply:
+        return reply
+
+    async def ask(self) -> str:
+        """Rcode and address."""
+        reply = await world.soon(self.plugin.handle(world.query("a.example.org.", server="dns://:53"), self))
+        return " ".join([rcode_text(reply.rcode), *(str(record.rdata[-1]) for record in reply.answer)])
+
+    async def known(self, minutes: int = 10) -> None:
+        """Asks for as long as that."""
+        for _ in range(minutes + 1):
+            assert await self.ask() == "NOERROR 1"
+            self.clock.turn(60)
+        self.asked.clear()
+
+    def outcomes(self) -> dict[str, float]:
+        """What doubts have led to."""
+        found = world.counted(self.counters)
+        return {labels[-1]: value for labels, value in found.items() if labels[0] == "svcdns_cache_doubted_denials_total"}
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("denial", [GONE, EMPTY], ids=["NXDOMAIN", "NODATA"])
+async def test_another_upstream_has_an_answer(denial: Reply, *, late: bool) -> None:
+    """It goes out and is kept; the name goes on being known."""
+    upstreams = Upstreams()
+    upstreams.late = late
+    await upstreams.known()
+    upstreams.first, upstreams.second = denial, MOVED
+    for _ in range(2):
+        assert await upstreams.ask() == "NOERROR 2"
+        assert await upstreams.ask() == "NOERROR 2"
+        upstreams.clock.turn(60)
+    assert upstreams.asked == ["", "192.0.2.1:53"] * 2
+    assert upstreams.outcomes() == {"overruled": 2}
+
+
+@pytest.mark.parametrize("other", [GONE, EMPTY], ids=["NXDOMAIN", "NODATA"])
+async def test_another_upstream_says_so_too(other: Reply) -> None:
+    """Then it is believed, kept, and not asked about again."""
+    upstreams = Upstreams()
+    await upstreams.known()
+    upstreams.first, upstreams.second = GONE, msgspec.structs.replace(other, source="192.0.2.2:53")
+    for _ in range(2):
+        assert await upstreams.ask() == "NXDOMAIN"
+        assert await upstreams.ask() == "NXDOMAIN"
+        upstreams.clock.turn(60)
+    assert upstreams.asked == ["", "192.0.2.1:53", ""]
+    assert upstreams.outcomes() == {"confirmed": 1}
+
+
+async def test_nobody_else_answers() -> None:
+    """The denial goes out, and is not kept; after a while it is believed."""
+    upstreams = Upstreams()
+    await upstreams.known()
+    upstreams.first = GONE
+    for _ in range(2):
+        assert await upstreams.ask() == "NXDOMAIN"
+        upstreams.clock.turn(doubting.PATIENCE / 2)
+    assert upstreams.asked == ["", "192.0.2.1:53"] * 2
+    upstreams.clock.turn(1)
+    for _ in range(2):
+        assert await upstreams.ask() == "NXDOMAIN"
+    assert upstreams.asked == ["", "192.0.2.1:53"] * 3
+    assert upstreams.outcomes() == {"unconfirmed": 2, "believed": 1}
+
+
+async def test_an_answer_ends_the_doubt() -> None:
+    """The next denial is doubted for as long as the first one."""
+    upstreams = Upstreams()
+    await upstreams.known()
+    for _ in range(2):
+        upstreams.first = GONE
+        assert await upstreams.ask() == "NXDOMAIN"
+        upstreams.first = THERE
+        assert await upstreams.ask() == "NOERROR 1"
+        upstreams.clock.turn(doubting.PATIENCE + 1)
+    assert upstreams.outcomes() == {"unconfirmed": 2}
+
+
+@pytest.mark.parametrize(
+    ("minutes", "text"),
+    [
+        pytest.param(9, "cache {\n confirm_denials 10m\n}", id="not for long"),
+        pytest.param(59, "cache {\n confirm_denials\n}", id="an hour if not told otherwise"),
+        pytest.param(10, "cache", id="off"),
+    ],
+)
+async def test_not_doubted(minutes: int, text: str) -> None:
+    """The denial is kept at once, without another question."""
+    upstreams = Upstreams(text)
+    await upstreams.known(minutes)
+    upstreams.first = GONE
+    for _ in range(2):
+        assert await upstreams.ask() == "NXDOMAIN"
+    assert upstreams.asked == [""]
+    assert upstreams.outcomes() == {}
+
+
+async def test_old_news() -> None:
+    """A name that nobody has asked for in a day is not known any more."""
+    upstreams = Upstreams()
+    await upstreams.known()
+    upstreams.first = GONE
+    upstreams.clock.turn(doubting.NEWS)
+    assert await upstreams.ask() == "NXDOMAIN"
+    assert upstreams.asked == [""]
+
+
+@pytest.mark.parametrize("reply", [msgspec.structs.replace(GONE, source=""), bare(Rcode.NXDOMAIN), Reply(rcode=Rcode.SERVFAIL, source="x")])
+async def test_what_is_no_upstreams_denial(reply: Reply) -> None:
+    """Is not doubted."""
+    upstreams = Upstreams()
+    await upstreams.known()
+    upstreams.first = reply
+    await upstreams.ask()
+    assert upstreams.asked == [""]
+
+
+async def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The names that were not asked for the longest time go first."""
+    monkeypatch.setattr(doubting, "NAMES", 2)
+    upstreams = Upstreams()
+    await upstreams.known()
+    for name in ("b.example.org.", "c.example.org."):
+        upstreams.first = Reply(answer=world.records(f"{name} 60 IN A 10.0.0.1"), source="192.0.2.1:53")
+        world.now(upstreams.plugin.handle(world.query(name, server="dns://:53"), upstreams))
+    upstreams.asked.clear()
+    upstreams.first = GONE
+    assert await upstreams.ask() == "NXDOMAIN"
+    assert upstreams.asked == [""]
