@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,11 @@ from svcdns.cluster.sources.options import SnapshotOptions
 from svcdns.cluster.sources.resources import watched
 from svcdns.control.setup import Setup, prepare
 from svcdns.corefile.environment import variable
-from svcdns.plugins.kubernetes import ENVIRONMENT
+from svcdns.plugins import BUILT
 
 FILE = Path(__file__).parents[2] / "deploy" / "svcdns.yaml"
-KNOWN = {"SVCDNS_STATE", *map(variable, ENVIRONMENT)}
+SETTABLE = [option for module in BUILT.values() for option in getattr(importlib.import_module(module), "ENVIRONMENT", ())]
+KNOWN = {"SVCDNS_STATE", *map(variable, SETTABLE)}
 
 
 @pytest.fixture(scope="module")
