@@ -154,7 +154,9 @@ class _Line:
         key = (query.key, query.rtype, query.rclass, flags, query.edns, tcp, query.avoid)
         flight = self._flights.get(key)
         if flight is None:
-            if self._team.hopeless or self._team.is_alone(query.avoid):
+            if self._team.is_alone(query.avoid):
+                return bare(Rcode.SERVFAIL, "no other upstream")
+            if self._team.hopeless:
                 return self._team.given_up()
             if len(self._flights) >= MAX_IN_FLIGHT:
                 return self._refused("concurrent queries", MAX_IN_FLIGHT)
