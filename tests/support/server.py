@@ -21,6 +21,8 @@ import dns.message
 import dns.query
 import dns.rcode
 
+from bench.processes import children
+
 T = TypeVar("T")
 PATIENCE = 15.0
 
@@ -148,18 +150,7 @@ class Server:
 
     def children(self) -> dict[str, int]:
         """Process ids of control and workers by name."""
-        out: dict[str, int] = {}
-        for task in Path(f"/proc/{self.process.pid}/task").glob("*/children"):
-            for pid in map(int, task.read_text().split()):
-                try:
-                    command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-                except OSError:
-                    continue
-                if b"svcdns.control" in command:
-                    out["control"] = pid
-                elif b"svcdns.serving" in command:
-                    out["worker " + command[command.index(b"--slot") + 1].decode()] = pid
-        return out
+        return children(self.process.pid)
 
     def metric(self, line: str) -> float:
         """The sum of all series whose text matches a pattern."""
