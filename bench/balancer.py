@@ -19,7 +19,7 @@ import urllib.request
 from dataclasses import dataclass
 from typing import Any, cast
 
-from bench.processes import end_with_parent
+from bench.processes import end_with_parent, free_ports
 
 READINESS = 0.2
 PROPAGATION = 0.5
@@ -133,8 +133,8 @@ async def serve(replicas: list[Replica]) -> None:
     """Serves until the standard input ends."""
     loop = asyncio.get_running_loop()
     balancer = Balancer(replicas)
-    server = await asyncio.start_server(balancer.pipe, "127.0.0.1", 0, backlog=1024)
-    port = server.sockets[0].getsockname()[1]
+    [port] = free_ports(1)
+    await asyncio.start_server(balancer.pipe, "127.0.0.1", port, backlog=1024)
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
     sock.bind(("127.0.0.1", port))

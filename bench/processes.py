@@ -5,7 +5,9 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import random
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -161,4 +163,20 @@ def until(what: str, probe: Callable[[], T], patience: float, pause: float = 0.0
         if time.monotonic() > deadline:
             raise TimeoutError(f"gave up waiting for {what}")
         time.sleep(pause)
+    return found
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of loopback that are free for UDP and TCP, below those that the kernel gives to clients."""
+    found: list[int] = []
+    while len(found) < count:
+        port = random.randrange(10_000, 32_000)
+        with socket.socket() as tcp, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+            try:
+                tcp.bind(("", port))
+                udp.bind(("", port))
+            except OSError:
+                continue
+        if port not in found:
+            found.append(port)
     return found

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import random
 import signal
-import socket
 import tempfile
 import time
 import urllib.error
@@ -19,7 +17,7 @@ from bench import peers
 from bench.asking import Asker, holds, packet
 from bench.cluster import Cluster
 from bench.dnsperf import BrokenError
-from bench.processes import Helper, cpu_seconds, end, pss_mib, spawn, until
+from bench.processes import Helper, cpu_seconds, end, free_ports, pss_mib, spawn, until
 
 PATIENCE = 120.0
 
@@ -194,19 +192,3 @@ class Stage:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of loopback that are free for UDP and TCP, below those that the kernel gives to clients."""
-    found: list[int] = []
-    while len(found) < count:
-        port = random.randrange(10_000, 32_000)
-        with socket.socket() as tcp, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
-            try:
-                tcp.bind(("", port))
-                udp.bind(("", port))
-            except OSError:
-                continue
-        if port not in found:
-            found.append(port)
-    return found

@@ -24,8 +24,7 @@ from bench import machine, peers
 from bench.asking import Asker, holds, packet
 from bench.cluster import Cluster
 from bench.dnsperf import BrokenError
-from bench.processes import Helper, end, spawn, until
-from bench.servers import free_ports
+from bench.processes import Helper, end, free_ports, spawn, until
 
 PATIENCE = 60.0
 SAMPLE = 100

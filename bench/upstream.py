@@ -16,7 +16,7 @@ import sys
 from typing import Any, cast
 
 from bench.cluster import OUTSIDE_ZONE, outside_address
-from bench.processes import end_with_parent
+from bench.processes import end_with_parent, free_ports
 
 TTL = 3600
 _ZONE = bytes([len(OUTSIDE_ZONE)]) + OUTSIDE_ZONE.encode() + b"\0"
@@ -71,8 +71,8 @@ async def _stream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
 async def serve() -> None:
     """Serves over UDP and TCP until the standard input ends."""
     loop = asyncio.get_running_loop()
-    server = await asyncio.start_server(_stream, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
+    [port] = free_ports(1)
+    await asyncio.start_server(_stream, "127.0.0.1", port)
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
     sock.bind(("127.0.0.1", port))

@@ -26,9 +26,9 @@ from bench.asking import Asker, packet, write_questions
 from bench.cluster import Cluster
 from bench.dnsperf import BrokenError, Load
 from bench.open_loop import Sample, ask, percentile
-from bench.processes import Helper, PssSampler, until
+from bench.processes import Helper, PssSampler, free_ports, until
 from bench.results import OURS
-from bench.servers import Cores, Server, free_ports
+from bench.servers import Cores, Server
 
 LEAD, FAULT, AFTER = 4.0, 10.0, 6.0
 """Seconds of asking before, during and after an upstream is silent."""

@@ -15,6 +15,7 @@ from bench.checker import Checker, Question, questions
 from bench.cluster import Cluster
 from bench.truth import Truth
 from bench.upstream import reply
+from tests.support.server import free_port
 
 WANTED = Question("www.site-3.example", packet("www.site-3.example"), lambda rcode, found, _sent, _came: rcode == 0 and len(found) == 1)
 Answer = Callable[[bytes], bytes]
@@ -47,8 +48,8 @@ async def serving(answer: Answer) -> AsyncIterator[int]:
         with contextlib.suppress(ConnectionError):
             await writer.wait_closed()
 
-    server = await asyncio.start_server(stream, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
+    port = free_port()
+    server = await asyncio.start_server(stream, "127.0.0.1", port)
     transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(lambda: _Datagrams(answer), local_addr=("127.0.0.1", port))
     try:
         yield port
