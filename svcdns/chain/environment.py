@@ -41,8 +41,9 @@ class Environment:
     upstream's state): the same key gives the same object. `publish(plugin, key, payload)` gives
     all workers, this one first, what this one has found out, as data. `forget(owners)` drops the compiled replies resting on those
     owners, `forget_everything()` all of them. `peers(name)` are the handlers of that name in the same block, all of them in chain
-    order for "", there from `start()` on. `local_addresses` are this machine's addresses as text without loopback, empty where the
-    block has `bind`. `first` is true in one worker of all, for what has to be done once: telling others that a zone is new.
+    order for "", there from `start()` on. `breathe()` is to be called between two pieces of long work: it reads the
+    sockets. `local_addresses` are this machine's addresses as text without loopback, empty where the block has `bind`.
+    `first` is true in one worker of all, for what has to be done once: telling others that a zone is new.
     `allowance()` is how many octets all that plugins of this worker keep of others' answers may take.
     """
 
@@ -61,6 +62,7 @@ class Environment:
     forget_everything: Callable[[], None] = lambda: None
     publish: Callable[[str, str, bytes], None] = lambda _plugin, _key, _payload: None
     allowance: Callable[[], int] = lambda: 128 << 20
+    breathe: Callable[[], object] = lambda: None
     local_addresses: tuple[str, ...] = ()
     first: bool = True
     peers: Callable[[str], tuple[Any, ...]] = lambda _name: ()

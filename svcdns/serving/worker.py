@@ -237,6 +237,7 @@ class Worker:
                 forget_everything=self._forget_everything,
                 publish=self._publish,
                 allowance=lambda: self.listening.budget,
+                breathe=self.breathe,
                 first=self.slot == 0,
                 peers=peers,
                 local_addresses=() if bound else order.local_addresses,

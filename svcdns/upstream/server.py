@@ -97,7 +97,7 @@ class Attempt:
 
     def start(self, *, tcp: bool) -> None:
         """Sends the question."""
-        self.tcp = tcp
+        self.tcp = tcp or self._server.secure
         try:
             self._carrier = self._server.carry(self._question, self._came, tcp=tcp)
         except ExchangeError as error:
@@ -173,9 +173,10 @@ class Server:
         proxy_name: str = "forward",
         connector: Connector | None = None,
     ) -> None:
-        """`proxy_name` labels the metrics; `connector` opens connections other than plain ones."""
+        """`proxy_name` labels the metrics; with `connector`, which opens connections over TLS, nothing ever goes another way."""
         self.address, self.manner, self.alarms, self.clock = address, manner, alarms, alarms.clock
         self._counters, self._labels = counters, (proxy_name, shown(address))
+        self.secure = connector is not None
         self.health = Health(manner.max_fails, checked=manner.probe_interval > 0)
         foreign = counters.cell(FOREIGN, self._labels[1])
         self._datagrams = Datagrams(address, manner.source, lambda: counters.add(foreign))
@@ -210,11 +211,11 @@ class Server:
 
     def carry(self, question: Question, take: Take, *, tcp: bool) -> Datagram | Streamed:
         """Puts a question on its way. Raises ExchangeError."""
-        if not tcp:
+        if not (tcp or self.secure):
             self._counters.add(self._sockets)
             return self._datagrams.ask(question, take)
         asked, kept = self._streams.ask(question, take)
-        self._counters.count(KEPT_HITS if kept else KEPT_MISSES, *self._labels, "tcp")
+        self._counters.count(KEPT_HITS if kept else KEPT_MISSES, *self._labels, "tcp-tls" if self.secure else "tcp")
         return asked
 
     def drop(self, carrier: Datagram | Streamed, *, expired: bool) -> None:
@@ -290,7 +291,7 @@ class Server:
                 came(timed_out(self.address))
 
         try:
-            carrier = self._streams.ask(question, came)[0] if manner.probe_tcp else self._datagrams.ask(question, came)
+            carrier = self._streams.ask(question, came)[0] if manner.probe_tcp or self.secure else self._datagrams.ask(question, came)
         except ExchangeError as error:
             came(error)
             return

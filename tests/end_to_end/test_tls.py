@@ -234,3 +234,38 @@ def test_an_upgrade_in_place(tmp_path: Path) -> None:
         secure.close()
         until("the end of the upgrade", lambda: server.ask_tls() and "the upgrade is complete" in server.log, 30)
         assert http(server.ports["ready"], "/ready")[0] == 200
+
+
+FORWARDING = """
+.:{port} {
+    bind 127.0.0.1
+    ready 127.0.0.1:{ready}
+    root {dir}
+    forward . tls://127.0.0.1%NAME:{tls} {
+        tls ca.crt
+    }
+}
+tls://.:{tls} {
+    bind 127.0.0.1
+    root {dir}
+    tls server.crt server.key
+    prometheus 127.0.0.1:{metrics}
+    hosts {
+        192.0.2.7 a.example.org
+    }
+}
+"""
+
+
+def test_an_upstream_over_tls(tmp_path: Path) -> None:
+    """Whom the server asks, here itself, it asks over one connection; and nobody, where the name is not the right one."""
+    with serving(tmp_path, corefile=FORWARDING.replace("NAME", "dns.test")) as server:
+        for tcp in (False, True, False):
+            assert server.records("a.example.org.", tcp=tcp) == ["192.0.2.7"]
+        until("metrics", lambda: server.metric('coredns_dns_requests_total{[^}]*server="tls://') == 3)
+        assert server.metric('svcdns_tls_handshakes_total{result="full"') == 1
+        assert server.metric('coredns_proxy_conn_cache_hits_total{[^}]*proto="tcp-tls"') == 2
+        server.write(FORWARDING.replace("NAME", "other.test"))
+        server.process.send_signal(signal.SIGUSR1)
+        server.until_logged("Reloading complete")
+        assert server.records("a.example.org.") == ["SERVFAIL"]

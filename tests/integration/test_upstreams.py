@@ -15,9 +15,11 @@ from pathlib import Path
 import pytest
 
 from svcdns.chain.query import Client
+from svcdns.plugins.forward import gather
 from svcdns.telemetry.clock import monotonic
 from svcdns.wire.codes import TC, Rcode
 from tests.support import world
+from tests.support.certificates import authority, pair
 from tests.support.forwarding import Forwarding
 from tests.support.upstreams import all_finished
 
@@ -80,6 +82,15 @@ def dnsmasq(folder: Path, port: int) -> list[str]:
         f"addn-hosts={folder}/hosts\nlocal=/example/\ntxt-record=long.example,{text}\n"
     )
     return ["dnsmasq", f"--conf-file={folder}/conf"]
+
+
+def unbound_over_tls(folder: Path, port: int) -> list[str]:
+    """The same over TLS alone, with a certificate for dns.test."""
+    certificate, key = pair().write(folder)
+    command = unbound(folder, port)
+    tls = f'server:\n  tls-port: {port}\n  tls-service-pem: "{certificate}"\n  tls-service-key: "{key}"\n'
+    (folder / "conf").write_text((folder / "conf").read_text().replace("server:\n", tls, 1))
+    return command
 
 
 class Real:
@@ -172,6 +183,34 @@ async def test_one_that_is_started_anew(real: Real) -> None:
     async with asyncio.timeout(10):
         while (await forwarding.ask("n3.example.")).rcode != Rcode.NOERROR:
             await asyncio.sleep(0.05)
+
+
+async def test_unbound_over_tls(tmp_path: Path) -> None:
+    """Many questions over one connection; after a restart it is connected to anew; another name is refused."""
+    if not shutil.which("unbound"):
+        pytest.skip("no unbound in PATH")
+    server = Real(unbound_over_tls, tmp_path)
+    body = f"tls {authority().write(tmp_path)}"
+    known = gather(world.options("forward", f"forward . tls://::1 {{\n{body}\n}}"), {})
+    try:
+        for name, rcode in (("dns.test", Rcode.NOERROR), ("other.test", Rcode.SERVFAIL)):
+            place = f"tls://127.0.0.1%{name}:{{}}"
+            forwarding = Forwarding(server, clock=monotonic, place=place, body=body, data=lambda _, key: known[key])
+            replies = await asyncio.gather(*(forwarding.ask(f"n{number}.example.") for number in range(NAMES)))
+            assert {reply.rcode for reply in replies} == {rcode}
+            if rcode == Rcode.NOERROR:
+                assert forwarding.counted("coredns_proxy_conn_cache_misses_total", "forward", f"127.0.0.1:{server.port}", "tcp-tls") == 1
+                long = await forwarding.ask("long.example.", "TXT")
+                assert not long.flags & TC
+                await asyncio.to_thread(server.stop)
+                assert (await forwarding.ask("n2.example.")).rcode == Rcode.SERVFAIL
+                await asyncio.to_thread(server.start)
+                async with asyncio.timeout(10):
+                    while (await forwarding.ask("n3.example.")).rcode != Rcode.NOERROR:
+                        await asyncio.sleep(0.05)
+        assert "certificate verification failed" in replies[0].error
+    finally:
+        server.stop()
 
 
 async def test_one_that_hangs_beside_one_that_answers(tmp_path: Path) -> None:

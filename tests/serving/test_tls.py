@@ -71,7 +71,7 @@ async def happens(what: Callable[[], object]) -> None:
     """Waits until it is true."""
     async with asyncio.timeout(10):
         while not what():
-            await asyncio.sleep(0.001)
+            await asyncio.sleep(0)
 
 
 async def test_questions_over_tls() -> None:

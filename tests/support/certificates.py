@@ -58,6 +58,13 @@ class Authority:
         return context
 
 
+def server(one: Pair, folder: Path) -> ssl.SSLContext:
+    """What a server with this certificate listens with, by Python's own means; the pair is written into `folder`."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*one.write(folder))
+    return context
+
+
 @functools.cache
 def authority() -> Authority:
     """One that the tests of a run share."""

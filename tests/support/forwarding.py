@@ -22,14 +22,22 @@ class HasPort(Protocol):
 
 
 class Forwarding:
-    """`body` is what stands in the directive's braces; a `clock` takes the place of the one that is turned."""
+    """`body` is what stands in the directive's braces, `place` how upstreams are written; a `clock` takes the place of the one that is
+    turned.
+    """
 
     def __init__(
-        self, *upstreams: HasPort, zone: str = ".", body: str = "policy sequential", clock: Clock | None = None, **fields: Any
+        self,
+        *upstreams: HasPort,
+        zone: str = ".",
+        body: str = "policy sequential",
+        place: str = "127.0.0.1:{}",
+        clock: Clock | None = None,
+        **fields: Any,
     ) -> None:
-        places = " ".join(f"127.0.0.1:{upstream.port}" for upstream in upstreams)
+        places = " ".join(place.format(upstream.port) for upstream in upstreams)
         self.counters, self.clock = Counters(), world.Clock()
-        read = world.options("forward", f"forward {zone} {places} {{\n{body}\n}}")
+        self.options = read = world.options("forward", f"forward {zone} {places} {{\n{body}\n}}")
         self.kept: dict[Any, Any] = {}
 
         def kept(key: Any, make: Any) -> Any:

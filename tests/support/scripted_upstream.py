@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Callable
 from functools import partial
 from typing import Self
@@ -67,9 +68,11 @@ def only(transport: str, respond: Respond) -> Respond:
 class ScriptedUpstream:
     """`respond` may be changed at any time; `asked` has what came, with its transport."""
 
-    def __init__(self, respond: Respond | None = None) -> None:
-        """Answers NOERROR without records if not told otherwise."""
-        self.respond = respond or answer()
+    def __init__(self, respond: Respond | None = None, tls: ssl.SSLContext | None = None) -> None:
+        """Answers NOERROR without records if not told otherwise; with `tls` its TCP port is for TLS alone."""
+        self.respond, self.tls = respond or answer(), tls
+        self.resumed: list[bool] = []
+        """Of each connection over TLS, whether it went on with an earlier session."""
         self.asked: list[tuple[Message, str]] = []
         self.connections = 0
         self.port = 0
@@ -82,7 +85,7 @@ class ScriptedUpstream:
         """Binds one port for both transports."""
         loop = asyncio.get_running_loop()
         while True:
-            self._tcp = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+            self._tcp = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self.tls)
             self.port = self._tcp.sockets[0].getsockname()[1]
             self._udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
             self._udp.setblocking(False)
@@ -156,6 +159,8 @@ class ScriptedUpstream:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         self._writers.add(writer)
+        if self.tls is not None:
+            self.resumed.append(writer.get_extra_info("ssl_object").session_reused)
         try:
             while True:
                 size = int.from_bytes(await reader.readexactly(2), "big")

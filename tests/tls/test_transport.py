@@ -94,7 +94,7 @@ async def happens(what: Callable[[], object]) -> None:
     """Waits until it is true."""
     async with asyncio.timeout(10):
         while not what():
-            await asyncio.sleep(0.001)
+            await asyncio.sleep(0)
 
 
 async def gone(writer: asyncio.StreamWriter) -> None:
@@ -264,6 +264,7 @@ async def test_the_client_side_resumes_a_session() -> None:
             assert not failures
             tls = echo.transport.get_extra_info("ssl_object")
             assert tls.session_reused is expected
+            await happens(lambda: len(place.made) == len(sessions))
             place.made[-1].transport.write(b"x")
             await happens(lambda made=echo: made.got)  # type: ignore[misc]
             sessions.append(tls.session)

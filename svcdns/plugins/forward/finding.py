@@ -9,7 +9,9 @@ from typing import Final
 import msgspec
 
 from svcdns.corefile.errors import CorefileError
-from svcdns.plugins.forward.options import DNS_PORT, Named, Options, Rule, is_address
+from svcdns.plugins.forward import trust
+from svcdns.plugins.forward.options import Options, Rule
+from svcdns.plugins.forward.places import DNS_PORT, Named, is_address
 from svcdns.telemetry.logging import plugin_logger
 from svcdns.upstream.exchange import Address, shown
 from svcdns.upstream.resolving import ResolveError, addresses_of
@@ -23,7 +25,7 @@ def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  #
 
     Raises CorefileError where one cannot be found, or a line ends without any upstream.
     """
-    out: dict[str, bytes] = {}
+    out = trust.gather(options)
     for rule in options.rules:
         if rule.left_out:
             text = "Unsupported CIDR notation: only %s of its zones is forwarded, %s are not"
@@ -45,12 +47,13 @@ def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  #
 def period(options: Options) -> float:
     """Seconds between two looks at the files; 0 where there are none."""
     named = [upstream for rule in options.rules for upstream in rule.upstreams if isinstance(upstream, Named)]
-    return PERIOD if any(Path(upstream.path).exists() for upstream in named) else 0.0
+    there = any(Path(upstream.path).exists() for upstream in named) or any(any(rule.tls) for rule in options.rules)
+    return PERIOD if there else 0.0
 
 
 def refresh(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:
-    """The upstreams of files that name others now; a file that cannot be read, or names none, leaves what was known."""
-    out: dict[str, bytes] = {}
+    """The upstreams of files that name others now, and changed certificates; a file that cannot be used leaves what was known."""
+    out = trust.refresh(options, known)
     for rule in options.rules:
         for upstream in rule.upstreams:
             if not isinstance(upstream, Named):

@@ -13,13 +13,17 @@ from svcdns.chain.environment import Environment
 from svcdns.chain.handler import Following
 from svcdns.chain.later import Later
 from svcdns.chain.query import Answer, Query
+from svcdns.plugins.forward import trust
 from svcdns.plugins.forward.finding import unpacked
 from svcdns.plugins.forward.flight import Flight, Team
 from svcdns.plugins.forward.leaks import LeakGuard
 from svcdns.plugins.forward.metrics import Cells
-from svcdns.plugins.forward.options import Named, Options, Rule
+from svcdns.plugins.forward.options import Options, Rule
+from svcdns.plugins.forward.places import Named, Secured
+from svcdns.tls.errors import TlsError
 from svcdns.upstream.alarms import Alarms
 from svcdns.upstream.exchange import Address, Question
+from svcdns.upstream.secure import SecureConnector, Trust
 from svcdns.upstream.server import Manner, Server
 from svcdns.upstream.streams import Keeping
 from svcdns.wire import names
@@ -82,10 +86,13 @@ class _Line:
         self._excepted = tuple(names.from_text(zone).lower() for zone in rule.excepted)
         self._cells = Cells(environment.counters)
         self._alarms: Alarms = environment.kept(("forward", "alarms"), partial(Alarms, environment.clock))
+        self._trust = self._make_trust()
         self._team = self._make_team()
         for upstream in rule.upstreams:
             if isinstance(upstream, Named):
                 environment.on_data("forward", rule.data_key(upstream), self._changed)
+        if rule.trust_key:
+            environment.on_data("forward", rule.trust_key, self._trust_changed)
         self._flights: dict[object, Flight] = {}
         self._waiting = 0
         self._clients: dict[str, int] = {}
@@ -96,6 +103,25 @@ class _Line:
         for server in before.servers:
             if server not in self._team.servers:
                 server.rest()
+
+    def _trust_changed(self, payload: bytes) -> None:
+        """The files of `tls` hold something else, for connections from now on."""
+        assert self._trust is not None
+        try:
+            self._trust.take(trust.unpacked(payload))
+        except TlsError as error:
+            self._environment.log.error("tls: %s; what was read before stays", error)
+
+    def _make_trust(self) -> Trust | None:
+        """What connections over TLS are made with, kept over a change of the chain; None where there are none. Raises TlsError."""
+        environment, key = self._environment, self._rule.trust_key
+        content = environment.data("forward", key) if key else None
+        if content is None:
+            return None
+        material = trust.unpacked(content)
+        made: Trust = environment.kept(("forward", "trust", key), partial(Trust, material, environment.breathe))
+        made.take(material)
+        return made
 
     def _make_team(self) -> Team:
         rule, environment = self._rule, self._environment
@@ -109,18 +135,31 @@ class _Line:
             probe_tcp=rule.force_tcp,
             source=rule.source_address,
         )
-        addresses: list[Address] = []
+        targets: dict[Address, str | None] = {}
+        """Each with the name to verify, which may be empty, or None for clear text; the first of an address counts."""
         for upstream in rule.upstreams:
             if isinstance(upstream, Named):
                 content = environment.data("forward", rule.data_key(upstream))
-                addresses += unpacked(content) if content else []
+                name = rule.server_name or upstream.server_name if upstream.server_name else None
+                for address in unpacked(content) if content else []:
+                    targets.setdefault(address, name)
+            elif isinstance(upstream, Secured):
+                targets.setdefault(upstream.address, upstream.server_name or rule.server_name)
             else:
-                addresses.append(upstream)
+                targets.setdefault(upstream, None)
 
-        def make(address: Address) -> Server:
-            return Server(address, manner, environment.counters, self._alarms)
+        def make(address: Address, name: str | None) -> Server:
+            connector = None
+            if name is not None:
+                if self._trust is None:
+                    raise TlsError("forward: what upstreams over TLS are trusted by has not come")
+                connector = SecureConnector(address, name, self._trust, manner.source)
+            return Server(address, manner, environment.counters, self._alarms, connector=connector)
 
-        servers = [environment.kept(("forward", address, manner), partial(make, address)) for address in dict.fromkeys(addresses)]
+        servers = []
+        for address, name in targets.items():
+            secured = () if name is None else (name, rule.trust_key)
+            servers.append(environment.kept(("forward", address, manner, *secured), partial(make, address, name)))
         return Team(rule, servers, self._cells, self._alarms)
 
     def takes(self, key: bytes) -> bool:

@@ -2,42 +2,28 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Final
 
 from svcdns.chain.environment import Block
 from svcdns.corefile import reading
-from svcdns.corefile.blocks import Directive, Position, Token
+from svcdns.corefile.blocks import Directive, Position
 from svcdns.corefile.errors import CorefileError
 from svcdns.corefile.zones import is_reverse
+from svcdns.plugins.forward.places import DNS_PORT, Named, Secured, address, is_address, is_name, upstream
 from svcdns.upstream.exchange import Address, shown
-from svcdns.wire import names
 from svcdns.wire.codes import Rcode
-from svcdns.wire.errors import NameTextError
 
 MAX_UPSTREAMS: Final = 15
 POLICIES: Final = ("random", "round_robin", "sequential")
-NOT_BUILT: Final = ("tls", "tls_servername", "doh_method")
+NOT_BUILT: Final = ("doh_method",)
 LEAK_GUARDS: Final = ("count", "block", "off")
 ENVIRONMENT: Final = ("leak_guard",)
 """Options that CoreDNS would refuse: they can be set by environment, see `corefile.environment`."""
 REVERSE_TREES: Final = ("in-addr.arpa.", "ip6.arpa.")
 RCODES: Final = {**Rcode.__members__, "NOTIMPL": int(Rcode.NOTIMP)}
-DNS_PORT: Final = 53
-
-
-@dataclass(frozen=True, slots=True)
-class Named:
-    """An upstream that is no address: the path of a file in the form of resolv.conf, or, if there is none, a host and a port.
-
-    `host` is empty where the text can be nothing but a path.
-    """
-
-    path: str
-    host: str = ""
-    port: int = DNS_PORT
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +32,13 @@ class Rule:
 
     `left_out` are the zones of a network that FROM stands for besides the first. `next`, `next_on_nodata` are the replies that the next
     line is tried for, `failover` those for which the next upstream is; `resolvers` find the hosts among the upstreams. `leak_guard` is what
-    happens to names that should not leave, among them those of the `cluster_zones` that the block serves.
+    happens to names that should not leave, among them those of the `cluster_zones` that the block serves. `tls` has the paths of
+    certificate, key and authorities, empty where not given; `server_name` is for upstreams over TLS that have none of their own.
     """
 
     position: Position
     zone: str
-    upstreams: tuple[Address | Named, ...]
+    upstreams: tuple[Address | Named | Secured, ...]
     left_out: tuple[str, ...] = ()
     excepted: tuple[str, ...] = ()
     force_tcp: bool = False
@@ -75,10 +62,18 @@ class Rule:
     resolvers: tuple[Address, ...] = ()
     leak_guard: str = "count"
     cluster_zones: tuple[str, ...] = ()
+    tls: tuple[str, str, str] = ("", "", "")
+    server_name: str = ""
 
     def data_key(self, upstream: Named) -> str:
         """What the addresses of an upstream are handed to the workers under."""
         return " ".join((upstream.path, *map(shown, self.resolvers)))
+
+    @property
+    def trust_key(self) -> str:
+        """What the content of the files of `tls` is handed to the workers under; empty where it is not needed."""
+        secure = any(isinstance(one, Secured) or (isinstance(one, Named) and one.server_name) for one in self.upstreams)
+        return f"tls {' '.join(self.tls)}" if secure or any(self.tls) else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +86,7 @@ class Options:
 def parse(block: Block) -> Options:
     """The options of the block's `forward` directives. Raises CorefileError."""
     zones = _cluster_zones(block)
-    return Options(tuple(replace(_rule(directive), cluster_zones=zones) for directive in block.directives))
+    return Options(tuple(replace(_rule(directive, block.root), cluster_zones=zones) for directive in block.directives))
 
 
 def _cluster_zones(block: Block) -> tuple[str, ...]:
@@ -103,23 +98,14 @@ def _cluster_zones(block: Block) -> tuple[str, ...]:
     return tuple(zone for zone in dict.fromkeys(zones) if zone not in (".", *REVERSE_TREES) and not is_reverse(zone))
 
 
-def is_address(text: str) -> bool:
-    """Whether it is an IP address."""
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _rule(directive: Directive) -> Rule:
+def _rule(directive: Directive, root: str) -> Rule:
     source, *places = reading.arguments(directive, 2, reading.UNBOUNDED)
     zones = reading.zones([source])
     if not zones:
         raise CorefileError(source.position, f"unable to normalize '{source.text}'; a zone was expected")
     if len(places) > MAX_UPSTREAMS:
         raise CorefileError(places[MAX_UPSTREAMS].position, f"more than {MAX_UPSTREAMS} TOs configured: {len(places)}")
-    upstreams = tuple(dict.fromkeys(_upstream(place) for place in places))
+    upstreams = tuple(dict.fromkeys(upstream(place) for place in places))
     rule = Rule(directive.position, zones[0], upstreams, zones[1:])
     for line in reading.body(directive):
         name = line.name.text
@@ -128,44 +114,14 @@ def _rule(directive: Directive) -> Rule:
         if name not in _LINES:
             raise reading.unknown_option(line, (*_LINES, *NOT_BUILT))
         reading.no_body(line)
-        rule = replace(rule, **_LINES[name](line, rule))
+        rule = replace(rule, **(_tls(line, root) if name == "tls" else _LINES[name](line, rule)))
     if 0 < rule.max_age < rule.expire:
         raise CorefileError(directive.position, f"max_age ({rule.max_age:g}s) must not be less than expire ({rule.expire:g}s)")
+    named = next((one for one in places if "%" in one.text and one.text.startswith("tls://")), None)
+    if rule.server_name and named is not None:
+        text = f"both tls_servername '{rule.server_name}' and a name of its own are given for {named.text}"
+        raise CorefileError(named.position, text)
     return rule
-
-
-def _upstream(place: Token) -> Address | Named:
-    scheme, separator, text = place.text.rpartition("://")
-    if separator and scheme in ("tls", "https"):
-        raise CorefileError(place.position, f"upstreams by {scheme}:// are not built yet; see docs/supported.md")
-    if separator and scheme != "dns":
-        raise CorefileError(place.position, f"'{scheme}' is not supported as a destination protocol in forward: {place.text}")
-    address = _address(text)
-    if address is not None:
-        return address
-    if "/" in text:
-        return Named(text)
-    host, colon, port = text.rpartition(":")
-    if not colon:
-        host, port = text, str(DNS_PORT)
-    try:
-        valid = bool(host) and port.isdecimal() and 0 < int(port) < 65536 and bool(names.from_text(host))
-    except NameTextError:
-        valid = False
-    if not valid:
-        raise CorefileError(place.position, f"not an IP address, file, or valid domain: '{place.text}'")
-    return Named(text, host, int(port))
-
-
-def _address(text: str) -> Address | None:
-    """IP, IP:port, [IPv6], [IPv6]:port."""
-    if is_address(text):
-        return text, DNS_PORT
-    host, _, port = text.rpartition(":")
-    if text.startswith("[") and text.endswith("]"):
-        host, port = text, str(DNS_PORT)
-    host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    return (host, int(port)) if port.isdecimal() and 0 < int(port) < 65536 and is_address(host) else None
 
 
 def _flag(name: str) -> Callable[[Directive, Rule], dict[str, Any]]:
@@ -248,11 +204,25 @@ def _rcodes(name: str) -> Callable[[Directive, Rule], dict[str, Any]]:
 def _resolver(line: Directive, _rule: Rule) -> dict[str, Any]:
     servers = []
     for word in reading.arguments(line, 1, reading.UNBOUNDED):
-        address = _address(word.text)
-        if address is None:
+        found = address(word.text, DNS_PORT)
+        if found is None:
             raise CorefileError(word.position, f"'{word.text}' is not a resolver; IP or IP:PORT was expected")
-        servers.append(address)
+        servers.append(found)
     return {"resolvers": tuple(servers)}
+
+
+def _tls(line: Directive, root: str) -> dict[str, Any]:
+    paths = [str(Path(root) / word.text) for word in reading.arguments(line, 0, 3)]
+    authorities = paths.pop() if len(paths) in (1, 3) else ""
+    certificate, key = paths or ("", "")
+    return {"tls": (certificate, key, authorities)}
+
+
+def _server_name(line: Directive, _rule: Rule) -> dict[str, Any]:
+    word = reading.argument(line)
+    if not is_name(word.text):
+        raise CorefileError(word.position, f"'{word.text}' is not a host name")
+    return {"server_name": word.text}
 
 
 _LINES: Final[dict[str, Callable[[Directive, Rule], dict[str, Any]]]] = {
@@ -275,4 +245,6 @@ _LINES: Final[dict[str, Callable[[Directive, Rule], dict[str, Any]]]] = {
     "failover": _rcodes("failover"),
     "resolver": _resolver,
     "leak_guard": _leak_guard,
+    "tls": lambda line, _rule: _tls(line, ""),
+    "tls_servername": _server_name,
 }

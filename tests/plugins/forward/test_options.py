@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from svcdns.plugins.forward.options import Named
+from svcdns.plugins.forward.places import Named, Secured
 from tests.support import world
 
 
@@ -67,6 +67,44 @@ def test_reads(text: str, fields: dict[str, Any]) -> None:
     assert {name: getattr(rule, name) for name in fields} == fields
 
 
+@pytest.mark.parametrize(
+    ("place", "upstream"),
+    [
+        pytest.param("tls://192.0.2.1", Secured(("192.0.2.1", 853)), id="address"),
+        pytest.param("tls://192.0.2.1:8853", Secured(("192.0.2.1", 8853)), id="port"),
+        pytest.param("tls://192.0.2.1%dns.test", Secured(("192.0.2.1", 853), "dns.test"), id="name"),
+        pytest.param("tls://192.0.2.1%dns.test:8853", Secured(("192.0.2.1", 8853), "dns.test"), id="name and port"),
+        pytest.param("tls://::1%dns.test", Secured(("::1", 853), "dns.test"), id="IPv6 and name"),
+        pytest.param("tls://[::1%dns.test]:8853", Secured(("::1", 8853), "dns.test"), id="IPv6, name and port"),
+        pytest.param("tls://[::1]%dns.test:8853", Secured(("::1", 8853), "dns.test"), id="IPv6, name behind, and port"),
+        pytest.param("tls://[::1]:8853", Secured(("::1", 8853)), id="IPv6 and port"),
+        pytest.param("tls://dns.test", Named("tls://dns.test", "dns.test", 853, "dns.test"), id="host"),
+        pytest.param("tls://a.b%dns.test:8853", Named("tls://a.b%dns.test:8853", "a.b", 8853, "dns.test"), id="host, name and port"),
+    ],
+)
+def test_upstreams_over_tls(place: str, upstream: object) -> None:
+    """With the name that their certificate has to be for."""
+    (rule,) = world.options("forward", f"forward . {place}").rules
+    assert rule.upstreams == (upstream,)
+    assert rule.trust_key == "tls   "
+
+
+@pytest.mark.parametrize(
+    ("line", "paths"),
+    [
+        pytest.param("tls", ("", "", ""), id="the machine's authorities"),
+        pytest.param("tls ca", ("", "", "/root/ca"), id="authorities"),
+        pytest.param("tls c /k", ("/root/c", "/k", ""), id="own certificate"),
+        pytest.param("tls c k ca", ("/root/c", "/root/k", "/root/ca"), id="both"),
+    ],
+)
+def test_files_of_tls(line: str, paths: tuple[str, str, str]) -> None:
+    """Relative to `root`."""
+    (rule,) = world.options("forward", f"forward . ::1 {{\n {line}\n}}", root="/root").rules
+    assert rule.tls == paths
+    assert bool(rule.trust_key) == any(paths)
+
+
 def test_each_line_is_a_rule() -> None:
     """In file order."""
     assert [rule.zone for rule in world.options("forward", "forward a.b ::1\nforward . ::2").rules] == ["a.b.", "."]
@@ -83,7 +121,13 @@ def test_each_line_is_a_rule() -> None:
         pytest.param("forward . ::1 {\n next NXDOMAN\n}", "3:7 'NXDOMAN' is not a response code (did you mean 'NXDOMAIN'?)", id="rcode"),
         pytest.param("forward . ::1 {\n failover NoError\n}", "3:11 NOERROR cannot be used in failover", id="failover"),
         pytest.param("forward . ::1 {\n resolver ns.a.b\n}", "3:11 'ns.a.b' is not a resolver; IP or IP:PORT", id="resolver"),
-        pytest.param("forward . tls://192.0.2.1", "2:11 upstreams by tls:// are not built yet", id="tls"),
+        pytest.param("forward . https://192.0.2.1", "2:11 upstreams by https:// are not built yet", id="https"),
+        pytest.param("forward . tls:///etc/resolv.conf", "2:11 not an IP address or host, with a name to verify", id="tls file"),
+        pytest.param("forward . tls://192.0.2.1%", "2:11 not an IP address or host, with a name to verify", id="empty name"),
+        pytest.param("forward . tls://192.0.2.1%a..b", "2:11 not an IP address or host, with a name to verify", id="bad name"),
+        pytest.param("forward . tls://::1%a.b {\n tls_servername c\n}", "2:11 both tls_servername 'c' and a name of its own", id="both"),
+        pytest.param("forward . ::1 {\n tls a b c d\n}", "3:12 Wrong argument count", id="tls arguments"),
+        pytest.param("forward . ::1 {\n tls_servername a..b\n}", "3:17 'a..b' is not a host name", id="server name"),
         pytest.param("forward . ftp://192.0.2.1", "2:11 'ftp' is not supported as a destination protocol", id="scheme"),
         pytest.param("forward . " + " ".join(f"192.0.2.{n}" for n in range(16)), "2:166 more than 15 TOs configured: 16", id="too many"),
         pytest.param("forward . ::1 {\n policy best\n}", "3:9 'best' is unknown; one of random, round_robin, sequential", id="policy"),
@@ -92,7 +136,7 @@ def test_each_line_is_a_rule() -> None:
         pytest.param("forward . ::1 {\n health_check 1s domain\n}", "3:18 health_check: a name was expected", id="health"),
         pytest.param("forward . ::1 {\n max_age 5s\n}", "2:1 max_age (5s) must not be less than expire (10s)", id="max_age"),
         pytest.param("forward . ::1 {\n source_address lo\n}", "3:17 'lo' is not an IP address", id="source"),
-        pytest.param("forward . ::1 {\n tls_servername x\n}", "3:2 option 'tls_servername' of forward is not built yet", id="not built"),
+        pytest.param("forward . ::1 {\n doh_method GET\n}", "3:2 option 'doh_method' of forward is not built yet", id="not built"),
         pytest.param("forward . ::1 {\n polcy random\n}", "3:2 unknown property 'polcy' (did you mean 'policy'?)", id="unknown"),
     ],
 )

@@ -1,0 +1,193 @@
+"""Upstreams over TLS, from the Corefile to the answer; and the files that say whom to trust."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from svcdns.corefile.errors import CorefileError
+from svcdns.plugins.forward import gather, period, refresh
+from svcdns.plugins.forward.trust import unpacked
+from svcdns.tls.errors import TlsError
+from svcdns.tls.material import Material
+from svcdns.wire.codes import Rcode
+from tests.support import world
+from tests.support.certificates import Authority, authority, pair, server
+from tests.support.forwarding import Forwarding, HasPort
+from tests.support.scripted_upstream import ScriptedUpstream, answer, silence
+
+A = answer("a.example.org. 60 IN A 192.0.2.1")
+
+
+@pytest.fixture
+async def secure(tmp_path: Path) -> AsyncIterator[ScriptedUpstream]:
+    """An upstream over TLS; in clear text it would answer too."""
+    async with ScriptedUpstream(A, server(pair(), tmp_path)) as made:
+        yield made
+
+
+def forwarding(folder: Path, *upstreams: HasPort, place: str = "tls://127.0.0.1%dns.test:{}", body: str = "") -> Forwarding:
+    """The plugin with what control has gathered for it."""
+    ca = authority().write(folder)
+    known: dict[str, bytes] = {}
+    listeners: dict[str, Any] = {}
+    body = f"policy sequential\ntls {ca}\n{body}"
+    options = world.options("forward", f"forward . tls://::1 {{\n{body}\n}}")
+    known |= gather(options, {})
+    made = Forwarding(
+        *upstreams,
+        body=body,
+        place=place,
+        data=lambda _, key: known.get(key),
+        on_data=lambda _, key, call: listeners.setdefault(key, call),
+    )
+    made.kept["listeners"] = listeners
+    return made
+
+
+async def test_an_answer_over_tls(tmp_path: Path, secure: ScriptedUpstream) -> None:
+    """Also for clients that came by UDP; counted as such."""
+    made = forwarding(tmp_path, secure)
+    for _ in range(2):
+        reply = await made.ask()
+        assert world.shown(reply.answer) == ["a.example.org. 60 IN A 192.0.2.1"]
+    assert secure.transports == ["tcp", "tcp"]
+    to = f"127.0.0.1:{secure.port}"
+    assert made.counted("coredns_proxy_conn_cache_misses_total", "forward", to, "tcp-tls") == 1
+    assert made.counted("coredns_proxy_conn_cache_hits_total", "forward", to, "tcp-tls") == 1
+    assert made.counted("coredns_proxy_request_duration_seconds", "forward", to, "NOERROR") == 2
+
+
+@pytest.mark.parametrize(
+    ("place", "body"),
+    [
+        pytest.param("tls://127.0.0.1:{}", "", id="by address"),
+        pytest.param("tls://127.0.0.1:{}", "tls_servername dns.test", id="tls_servername"),
+        pytest.param("tls://127.0.0.1%dns.test:{}", "prefer_udp", id="prefer_udp"),
+        pytest.param("tls://127.0.0.1%dns.test:{}", "force_tcp", id="force_tcp"),
+    ],
+)
+async def test_ways_of_saying_so(tmp_path: Path, secure: ScriptedUpstream, place: str, body: str) -> None:
+    """Nothing ever goes another way."""
+    assert (await forwarding(tmp_path, secure, place=place, body=body).ask()).rcode == Rcode.NOERROR
+    assert secure.transports == ["tcp"]
+
+
+async def test_a_wrong_certificate_is_never_a_reason_for_clear_text(tmp_path: Path, secure: ScriptedUpstream) -> None:
+    """SERVFAIL, and no question has left."""
+    made = forwarding(tmp_path, secure, place="tls://127.0.0.1%other.test:{}")
+    reply = await made.ask()
+    assert reply.rcode == Rcode.SERVFAIL
+    assert "certificate verification failed: hostname mismatch" in reply.error
+    assert secure.asked == []
+
+
+async def test_the_next_upstream_answers_for_one_with_a_wrong_certificate(tmp_path: Path, secure: ScriptedUpstream) -> None:
+    """At once."""
+    other = tmp_path / "other"
+    other.mkdir()
+    async with ScriptedUpstream(A, server(authority().pair("other.test"), other)) as wrong:
+        made = forwarding(tmp_path, wrong, secure)
+        assert (await made.ask()).rcode == Rcode.NOERROR
+        assert wrong.asked == []
+
+
+async def test_the_next_upstream_answers_for_one_that_hangs_in_the_handshake(tmp_path: Path, secure: ScriptedUpstream) -> None:
+    """After 150 ms, on the clock of the questions."""
+    async with ScriptedUpstream(silence) as mute:
+        made = forwarding(tmp_path, mute, secure)
+        asking = made.asking()
+        while not mute.connections:
+            await asyncio.sleep(0)
+        await made.turn(0.2)
+        async with asyncio.timeout(10):
+            assert (await asking).rcode == Rcode.NOERROR
+
+
+async def test_health_checks_go_over_tls(tmp_path: Path, secure: ScriptedUpstream) -> None:
+    """One that answers brings the upstream back."""
+    made = forwarding(tmp_path, secure)
+    (upstream,) = made.servers
+    for _ in range(3):
+        upstream.failed()
+    assert upstream.health.open
+    async with asyncio.timeout(10):
+        while upstream.health.open:
+            await asyncio.sleep(0)
+    assert secure.transports == ["tcp"]
+
+
+async def test_changed_authorities_are_for_new_connections(tmp_path: Path, secure: ScriptedUpstream) -> None:
+    """Those that are open go on."""
+    made = forwarding(tmp_path, secure)
+    assert (await made.ask()).rcode == Rcode.NOERROR
+    ((key, take),) = made.kept["listeners"].items()
+    other = Authority().write(tmp_path)
+    changed = refresh(made.options, {key: made.plugin._lines[0]._environment.data("forward", key) or b""})
+    assert unpacked(changed[key]) == Material(authorities=other.read_bytes())
+    take(changed[key])
+    assert (await made.ask()).rcode == Rcode.NOERROR
+    secure.hang_up()
+    (upstream,) = made.servers
+    async with asyncio.timeout(10):
+        while upstream._streams.connections:
+            await asyncio.sleep(0)
+    assert (await made.ask()).rcode == Rcode.SERVFAIL
+
+
+async def test_nothing_is_served_before_it_is_known_whom_to_trust() -> None:
+    """Control sends it first."""
+    with pytest.raises(TlsError, match="has not come"):
+        Forwarding(ScriptedPort(), place="tls://127.0.0.1:{}")
+
+
+class ScriptedPort:
+    """A port that nobody listens on."""
+
+    port = 1
+
+
+# -- files
+
+
+def test_files_are_gathered(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """And looked at again; what cannot be used is told once, and leaves what there was."""
+    pair().write(tmp_path)
+    authority().write(tmp_path)
+    options = world.options("forward", "forward . tls://::1 {\n tls server.crt server.key ca.crt\n}", root=str(tmp_path))
+    ((key, payload),) = gather(options, {}).items()
+    assert unpacked(payload) == Material(*pair(), authority().pem)
+    assert period(options) == 5.0
+    assert refresh(options, {key: payload}) == {}
+    shutil.copy(tmp_path / "ca.crt", tmp_path / "server.key")
+    broken = refresh(options, {key: payload})
+    assert unpacked(broken[key]) == unpacked(payload)
+    assert refresh(options, broken) == {}
+    assert caplog.text.count("what was read before stays") == 1
+    pair().write(tmp_path)
+    assert refresh(options, broken) == {key: payload}
+
+
+def test_files_that_cannot_be_used_end_the_start(tmp_path: Path) -> None:
+    """With the place of the line."""
+    options = world.options("forward", f"forward . tls://::1 {{\n tls {tmp_path}/none\n}}")
+    with pytest.raises(CorefileError, match=r"Corefile:2:1 .*plugin/forward: open .*/none: no such file"):
+        gather(options, {})
+
+
+def test_the_machines_authorities(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there are no others; they are read once for each Corefile, and not at all where nothing goes over TLS."""
+    import ssl
+
+    monkeypatch.setenv(ssl.get_default_verify_paths().openssl_cafile_env, str(authority().write(tmp_path)))
+    options = world.options("forward", "forward . tls://::1")
+    ((key, payload),) = gather(options, {}).items()
+    assert unpacked(payload).authorities.strip() == authority().pem.strip()
+    assert period(options) == 0
+    assert refresh(options, {key: payload}) == {}
+    assert gather(world.options("forward", "forward . ::1"), {}) == {}

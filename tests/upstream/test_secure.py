@@ -1,0 +1,178 @@
+"""Connections over TLS to a server: names, authorities, client certificates, sessions, and what goes wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from svcdns.telemetry.clock import monotonic
+from svcdns.tls.errors import TlsError
+from svcdns.tls.material import Material
+from svcdns.upstream.exchange import ExchangeError, Question
+from svcdns.upstream.secure import SecureConnector, Trust
+from svcdns.upstream.streams import Keeping, Streams
+from svcdns.wire import names
+from svcdns.wire.codes import RD
+from svcdns.wire.message import Message
+from tests.support.certificates import Authority, Pair, authority, pair, server
+from tests.support.scripted_upstream import ScriptedUpstream, answer, silence
+
+QUESTION = Question(names.from_text("a.example.org."), 1, 1, RD)
+A = answer("a.example.org. 60 IN A 192.0.2.1")
+TRUSTED = Material(authorities=authority().pem)
+
+
+class Asking:
+    """Connections to a scripted server."""
+
+    def __init__(self, upstream: ScriptedUpstream, name: str = "dns.test", material: Material = TRUSTED, patience: float = 10.0) -> None:
+        address = ("127.0.0.1", upstream.port)
+        self.trust = Trust(material, lambda: None)
+        keeping = Keeping(connect_timeout=patience)
+        self.streams = Streams(address, keeping, monotonic, SecureConnector(address, name, self.trust), lambda: None)
+
+    async def ask(self) -> str:
+        """The address that came, or why there is none."""
+        done: asyncio.Future[Message | ExchangeError] = asyncio.get_running_loop().create_future()
+        self.streams.ask(QUESTION, done.set_result)
+        outcome = await asyncio.wait_for(done, 10)
+        return str(outcome).partition(": ")[2] if isinstance(outcome, ExchangeError) else ".".join(map(str, outcome.answer[0].rdata))
+
+    async def hang_up(self, upstream: ScriptedUpstream) -> None:
+        """The server ends the connections; waits until that has been seen."""
+        upstream.hang_up()
+        async with asyncio.timeout(10):
+            while self.streams.connections:
+                await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def upstream(tmp_path: Path) -> AsyncIterator[ScriptedUpstream]:
+    """A server with a certificate for dns.test and its address."""
+    async with ScriptedUpstream(A, server(pair(), tmp_path)) as made:
+        yield made
+
+
+async def test_questions_go_over_one_connection(upstream: ScriptedUpstream) -> None:
+    """Several at once; nothing goes in the clear."""
+    asking = Asking(upstream)
+    assert await asyncio.gather(*(asking.ask() for _ in range(20))) == ["192.0.2.1"] * 20
+    assert upstream.connections == 1
+    assert set(upstream.transports) == {"tcp"}
+    asking.streams.stop()
+
+
+@pytest.mark.parametrize(
+    ("names_", "days", "name", "error"),
+    [
+        pytest.param(("dns.test",), 9, "dns.test", None, id="its name"),
+        pytest.param(("127.0.0.1",), 9, "", None, id="its address"),
+        pytest.param(("*.dns.test",), 9, "a.dns.test", None, id="a wildcard"),
+        pytest.param(("other.test",), 9, "dns.test", "tls: certificate verification failed: hostname mismatch", id="another name"),
+        pytest.param(
+            ("dns.test",), 9, "", "tls: certificate verification failed: ip address mismatch", id="a name in place of its address"
+        ),
+        pytest.param(("dns.test",), -1, "dns.test", "tls: certificate verification failed: certificate has expired", id="expired"),
+    ],
+)
+async def test_the_name_is_verified(tmp_path: Path, names_: tuple[str, ...], days: float, name: str, error: str | None) -> None:
+    """Or the address, where there is no name."""
+    async with ScriptedUpstream(A, server(authority().pair(*names_, days=days), tmp_path)) as upstream:
+        asking = Asking(upstream, name)
+        got = await asking.ask()
+        assert got.startswith(error) if error else got == "192.0.2.1"
+        assert bool(upstream.asked) is (error is None)
+        asking.streams.stop()
+
+
+async def test_an_authority_that_is_not_trusted(upstream: ScriptedUpstream) -> None:
+    """Nothing is asked."""
+    asking = Asking(upstream, material=Material(authorities=Authority().pem))
+    assert (await asking.ask()).startswith("tls: certificate verification failed: unable to get local issuer certificate")
+    assert upstream.asked == []
+
+
+async def test_a_client_certificate(tmp_path: Path) -> None:
+    """Is shown to a server that wants one; without it there is no answer."""
+    context = server(pair(), tmp_path)
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(cadata=authority().pem.decode())
+    async with ScriptedUpstream(A, context) as upstream:
+        with_one = Asking(upstream, material=Material(*authority().pair("client.test"), authority().pem))
+        assert await with_one.ask() == "192.0.2.1"
+        with_one.streams.stop()
+        without = Asking(upstream)
+        assert (await without.ask()).startswith("connection ended")
+        without.streams.stop()
+
+
+async def test_sessions_are_resumed(upstream: ScriptedUpstream) -> None:
+    """By each connection but the first; not with other material, which is for connections from then on."""
+    asking = Asking(upstream)
+    for _ in range(3):
+        assert await asking.ask() == "192.0.2.1"
+        await asking.hang_up(upstream)
+    assert upstream.resumed == [False, True, True]
+    asking.trust.take(TRUSTED)
+    assert await asking.ask() == "192.0.2.1"
+    await asking.hang_up(upstream)
+    asking.trust.take(Material(authorities=authority().pem + Authority().pem))
+    assert await asking.ask() == "192.0.2.1"
+    await asking.hang_up(upstream)
+    asking.trust.take(Material(authorities=Authority().pem))
+    assert (await asking.ask()).startswith("tls: certificate verification failed")
+    assert upstream.resumed == [False, True, True, True, False]
+
+
+async def test_material_that_cannot_be_used() -> None:
+    """Leaves what is there."""
+    trust = Trust(TRUSTED, lambda: None)
+    context = trust.context
+    with pytest.raises(TlsError, match="key values mismatch"):
+        trust.take(Material(pair().certificate, Authority().pair("a").key, authority().pem))
+    assert trust.context is context
+
+
+async def test_a_server_that_speaks_no_tls() -> None:
+    """An error that says so, whatever it says."""
+
+    async def chatter(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 hello, this is another protocol\r\n")
+        writer.close()
+
+    listening = await asyncio.start_server(chatter, "127.0.0.1", 0)
+    async with listening:
+        chatty = ScriptedUpstream()
+        chatty._elsewhere.close()
+        chatty.port = listening.sockets[0].getsockname()[1]
+        assert await Asking(chatty).ask() in ("tls: wrong version number", "tls: packet length too long")
+
+
+async def test_a_handshake_that_hangs() -> None:
+    """Is given up after the time for opening a connection."""
+    async with ScriptedUpstream(silence) as mute:
+        asking = Asking(mute, patience=0.05)
+        assert await asking.ask() == "i/o timeout"
+        async with asyncio.timeout(10):
+            while mute._writers:
+                await asyncio.sleep(0)
+        assert mute.asked == []
+
+
+async def test_nobody_listens() -> None:
+    """As without TLS."""
+    async with ScriptedUpstream() as gone:
+        port = gone.port
+    gone.port = port
+    assert "connect call failed" in await Asking(gone).ask()
+
+
+def test_a_pair_is_needed_for_a_pair() -> None:
+    """Trust without anything is the machine's."""
+    assert isinstance(Trust(Material(), lambda: None).context, ssl.SSLContext)
+    with pytest.raises(TlsError):
+        Trust(Material(*Pair(b"x", b"y")), lambda: None)
