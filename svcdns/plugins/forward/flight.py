@@ -3,7 +3,7 @@
 Rules. An upstream is asked once before any is asked again. The next one is asked when an upstream fails, when it replies with a response
 code that says so, when it is silent, and, unless the policy is sequential, when it is slower than usual; the last costs extra packets and
 has a bounded share (`Hedges`). The first reply that is an answer ends the flight. With no upstream usable, one is asked nevertheless, for
-LAST_RESORT seconds; once all are down by their health checks too, that many flights at once and no more do so: those checks will tell.
+LAST_RESORT seconds; LAST_RESORTS flights at once do so and no more: health checks will tell when there is somebody to ask.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ BUDGET: Final = 5.0
 """Seconds that a flight takes at most, or one attempt if that may take longer."""
 LAST_RESORT: Final = 1.0
 """Seconds that an upstream has where all are known not to answer."""
-LAST_RESORTS: Final = 64
-"""Flights at once that ask an upstream although all are down."""
+LAST_RESORTS: Final = 256
+"""Flights at once that ask an upstream although none is usable."""
 MAX_PACKETS: Final = 32
 """Questions to upstreams that one flight may cost, whatever the options say."""
 HEDGED_SHARE: Final = 0.1
@@ -78,9 +78,11 @@ class Team:
     def hopeless(self) -> bool:
         """Whether there is nobody to ask."""
         for server in self.servers:
-            if not server.health.down:
+            if server.health.usable:
                 return False
-        return self.rule.failfast or self.resorting >= LAST_RESORTS or not self.servers
+        if self.rule.failfast and all(server.health.down for server in self.servers):
+            return True
+        return self.resorting >= LAST_RESORTS or not self.servers
 
     def is_alone(self, avoid: str) -> bool:
         """Whether there is no other upstream than that."""

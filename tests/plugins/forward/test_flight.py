@@ -227,7 +227,7 @@ async def test_all_known_to_be_silent(upstream: ScriptedUpstream, other: Scripte
     assert any(server.health.usable for server in forwarding.servers)
 
 
-async def test_all_down_by_their_health_checks(upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_many_questions_while_none_is_usable(upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch) -> None:
     """A bounded number of questions tries nevertheless; the others are told at once."""
     monkeypatch.setattr("svcdns.plugins.forward.flight.LAST_RESORTS", 2)
     upstream.respond = silence
