@@ -123,18 +123,11 @@ def all_silent(place: Place) -> Figures:
     for question in cluster:
         with_asker(server.port, question, 2)
     idle = ask(server.port, cluster, CLUSTER_RATE, 5.0)
+    answered, _ = flooded(place, cluster, NAMES // 4)
     before = server.pss()
     place.silence(0, 1)
-    seconds = NAMES / FLOOD_RATE
-    codes: Counter[str] = Counter()
-    with tempfile.TemporaryDirectory(prefix="svcdns-bench-") as folder, PssSampler(server.process.pid) as memory:
-        path = write_questions(Path(folder) / "names", questions.strangers(NAMES))
-        load = Load(0, FLOOD_RATE, 64, 60_000)
-
-        def flood() -> None:
-            codes.update(dnsperf.run(load, server.port, path, sorted(os.sched_getaffinity(0))).codes)
-
-        busy = beside(flood, lambda: ask(server.port, cluster, CLUSTER_RATE, seconds))
+    with PssSampler(server.process.pid) as memory:
+        busy, codes = flooded(place, cluster, NAMES)
     place.speak(0, 1)
     begun = time.monotonic()
     until("recovery", lambda: with_asker(server.port, packet(questions.strangers(1)[0].split()[0]), 1, 0.1), 60, 0.01)
@@ -145,9 +138,23 @@ def all_silent(place: Place) -> Figures:
         "memory at most, MiB": f"{memory.peak:.0f}",
         "recovered after, s": f"{time.monotonic() - begun:.2f}",
         "cluster p99 idle, ms": milliseconds(idle),
-        "cluster p99 meanwhile, ms": milliseconds(busy),
+        "cluster p99 while upstreams answer, ms": milliseconds(answered),
+        "cluster p99 while they are silent, ms": milliseconds(busy),
         "cluster questions unanswered": str(busy.lost),
     }
+
+
+def flooded(place: Place, cluster: Sequence[bytes], count: int) -> tuple[Sample, Counter[str]]:
+    """Names of the cluster beside so many new outside names; the response codes of the latter."""
+    codes: Counter[str] = Counter()
+    load = Load(0, FLOOD_RATE, 64, 60_000)
+    with tempfile.TemporaryDirectory(prefix="svcdns-bench-") as folder:
+        path = write_questions(Path(folder) / "names", questions.strangers(count))
+
+        def flood() -> None:
+            codes.update(dnsperf.run(load, place.server.port, path, sorted(os.sched_getaffinity(0))).codes)
+
+        return beside(flood, lambda: ask(place.server.port, cluster, CLUSTER_RATE, count / FLOOD_RATE)), codes
 
 
 def milliseconds(sample: Sample) -> str:

@@ -38,6 +38,22 @@ def test_lines_are_written_whole_and_cut_at_the_limit() -> None:
     os.close(write)
 
 
+def test_many_lines_go_in_few_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None is lost, and none is cut in two."""
+    written: list[bytes] = []
+    monkeypatch.setattr("svcdns.telemetry.logging.os.write", lambda _fd, data: written.append(data) or len(data))
+    writer = LineWriter()
+    writer.setFormatter(LineFormatter())
+    logger = logging.Logger("svcdns")
+    logger.addHandler(writer)
+    for number in range(2_000):
+        logger.error("line %d", number)
+    writer.close()
+    assert b"".join(written) == b"".join(b"[ERROR] line %d\n" % number for number in range(2_000))
+    assert all(data.endswith(b"\n") and len(data) <= LINE_OCTETS for data in written)
+    assert len(written) < 500
+
+
 def test_a_reader_that_does_not_read_holds_nobody_up() -> None:
     """Lines that do not fit are dropped and counted."""
     read, write = os.pipe()
