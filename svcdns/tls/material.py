@@ -1,6 +1,7 @@
 """Certificates and keys as octets: control reads them from files, workers get them over their feed and make contexts of them.
 
-Nothing here is written to a disk. What OpenSSL reads by path alone is given to it as memory that has a descriptor.
+What OpenSSL reads by path alone is given to it as memory that has a descriptor, or as a file without a name where a system has no such
+memory; it is gone when it has been read.
 """
 
 from __future__ import annotations

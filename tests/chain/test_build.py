@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +11,7 @@ from svcdns.chain.build import Chains, build, chain
 from svcdns.chain.handler import Following
 from svcdns.chain.plan import plan
 from svcdns.chain.query import Answer, Query
-from svcdns.chain.routing import Encloser
+from svcdns.chain.routing import Encloser, Timeouts
 from svcdns.corefile.parser import parse
 from svcdns.wire.codes import Rcode
 from svcdns.wire.edns import ECHOED_OPTIONS
@@ -144,3 +145,16 @@ def test_an_empty_chain_is_none() -> None:
     """So that the core refuses without asking."""
     assert chain([]) is None
     assert isinstance(Reply(), Reply)
+
+
+def test_what_a_listener_has_besides_its_zones() -> None:
+    """Transport, certificate and time-outs; of several blocks the last one that says so counts."""
+    text = (
+        "a {\n timeouts {\n  read 5s\n }\n}\nb {\n timeouts {\n  idle 9s\n }\n}\nc {\n}\n"
+        "tls://a {\n tls x y\n timeouts {\n  maxtcpqueries 7\n }\n}\ntls://b {\n tls z y\n}\ntls://c d {\n tls z y\n}\n"
+    )
+    plans = plan(parse(text, "Corefile", environ={}), ("timeouts", "tls"), lambda name: importlib.import_module(f"svcdns.plugins.{name}"))
+    chains = build(plans, [("::1",)] * len(plans), lambda name: SimpleNamespace(PLUGIN=None), lambda *_: None)  # type: ignore[arg-type, return-value]
+    plain, secure = chains.listeners["::1", 53], chains.listeners["::1", 853]
+    assert (plain.server, plain.security, plain.timeouts) == ("dns://[::1]:53", "", Timeouts(idle=9.0))
+    assert (secure.server, secure.security, secure.timeouts) == ("tls://[::1]:853", "z y  nocert ", Timeouts(queries=7))

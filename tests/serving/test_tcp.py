@@ -6,6 +6,7 @@ import asyncio
 import functools
 import operator
 import sys
+from collections.abc import Callable
 
 import dns.message
 import pytest
@@ -17,6 +18,8 @@ from svcdns.wire.reply import Reply
 from tests.support.desk import REPLY, Place
 from tests.support.tcp import served
 from tests.support.world import counted
+
+ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere asyncio's own reader has the socket")
 
 
 async def test_several_questions_on_a_connection() -> None:
@@ -146,7 +149,7 @@ async def test_counts_what_is_answered() -> None:
     assert counted(place.counters)["coredns_dns_requests_total", "dns://127.0.0.1:53", ".", "", "tcp", "1", "A"] == 1
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere asyncio's own reader has the socket")
+@ON_LINUX
 def test_a_drain_reads_what_has_arrived() -> None:
     """A question that waits in the kernel is answered before the connection closes."""
 
@@ -164,3 +167,23 @@ def test_a_drain_reads_what_has_arrived() -> None:
 
     with asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(drained())
+
+
+@pytest.mark.parametrize("loop", [pytest.param(asyncio.new_event_loop, id="asyncio"), pytest.param(new_loop, id="drained", marks=ON_LINUX)])
+def test_a_number_of_questions(loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    """Behind the last answer the connection is closed, whether that was compiled or not."""
+
+    async def asking() -> None:
+        async with served(Place("tcp"), TcpConnections(), Timeouts(60, 60, 60, 4)) as connect:
+            client = await connect()
+            for ident in range(1, 5):
+                client.send(ident)
+                assert (await client.reply()).id == ident
+            assert await client.ended()
+            client = await connect()
+            client.send(1, 2, 3, 4, 5)
+            assert [(await client.reply()).id for _ in range(4)] == [1, 2, 3, 4]
+            assert await client.ended()
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(asking())
