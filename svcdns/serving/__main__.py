@@ -12,6 +12,7 @@ import sys
 from collections import deque
 from time import monotonic
 
+from svcdns.serving.descriptors import allow_descriptors
 from svcdns.serving.draining import add_drain, new_loop, remove_drain
 from svcdns.serving.listening import Described
 from svcdns.serving.scheduling import ask_for_short_slices
@@ -171,6 +172,7 @@ def main() -> int:
     arguments = parser.parse_args()
     follow_parent()
     ask_for_short_slices()
+    allow_descriptors()
     gc.freeze()
     gc.set_threshold(YOUNG, 20, 1_000_000)
     lines = log_lines.set_up()
