@@ -37,6 +37,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         for number in range(3):
             put(lab, f"stays-{number}", number + 1)
         lab.admin("compact")
+        lab.settle()
         yield lab
 
 
@@ -169,7 +170,9 @@ def test_a_busy_server_is_left_alone_as_long_as_it_says(lab: Lab, server: Server
         swap(lab)
         server.until_logged("cannot watch services: 429")
         threading.Event().wait(OUTAGE)
-        assert server.metric('coredns_kubernetes_rest_client_requests_total{code="429"') == 3
+        refused = 'coredns_kubernetes_rest_client_requests_total{code="429"'
+        until("every watch to have been refused", lambda: server.metric(refused) >= 3, 1.4)
+        assert server.metric(refused) == 3
         lab.admin("fault")
 
 

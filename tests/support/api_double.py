@@ -247,7 +247,7 @@ class ApiDouble:
         start = int(token.split("@")[1]) if token else 0
         metadata: dict[str, Any] = {"resourceVersion": token.split("@")[0].split("-")[0] or str(self._version)}
         if start + limit < len(items):
-            name = token.split("@")[0] or f"{self._version}-{request.path}"
+            name = token.split("@")[0] or f"{self._version}-{len(self._snapshots)}"
             self._snapshots[name] = items
             metadata["continue"] = f"{name}@{start + limit}"
             metadata["remainingItemCount"] = len(items) - start - limit

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import re
@@ -10,6 +11,7 @@ import shutil
 import signal
 import ssl
 import subprocess
+import time
 import urllib.parse
 import urllib.request
 from collections.abc import Mapping
@@ -88,6 +90,17 @@ class Lab:
         url = f"{self._admin}/{what}?{urllib.parse.urlencode(options)}"
         with urllib.request.urlopen(urllib.request.Request(url, method="POST"), timeout=10) as response:
             response.read()
+
+    def settle(self) -> None:
+        """Waits until watches last: a compaction ends them a second later, and refuses new ones for a moment."""
+        for resource in ("/api/v1/namespaces", "/api/v1/services", "/apis/discovery.k8s.io/v1/endpointslices"):
+            until(f"watches of {resource}", lambda: self._lasts(resource))  # noqa: B023
+
+    def _lasts(self, resource: str) -> bool:
+        begun = time.monotonic()
+        with contextlib.suppress(OSError):
+            self.api("GET", f"{resource}?watch=true&timeoutSeconds=2")
+        return time.monotonic() - begun >= 1.5
 
     def kill(self) -> None:
         """A crash."""
