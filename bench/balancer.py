@@ -81,7 +81,7 @@ class Balancer:
     async def pipe(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One TCP connection."""
         replica = self.choose()
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, asyncio.CancelledError):  # the latter at the end
             if replica is not None:
                 there, back = await asyncio.open_connection("127.0.0.1", replica.port)
                 await asyncio.gather(_copy(reader, back), _copy(there, writer))

@@ -360,6 +360,7 @@ class Control:
         lameduck = self._serving.lameduck
         if lameduck > 0:
             plugin_logger("health").info("Going into lameduck mode for %gs", lameduck)
+            self._channel.send({"op": "lame"})
             await asyncio.sleep(lameduck)
         self._channel.send({"op": "stopping-done"})
         await self._exit_asked.wait()

@@ -87,6 +87,8 @@ class _Process:
                     await self.worker.hand_over(socket.socket(fileno=message["fds"][0]))
                     self.done.set_result(None)
                     return
+                case "end-behind-answers":
+                    self.worker.listening.connections.end_behind_answers()
                 case "drain":
                     await self.worker.drain()
                     self.done.set_result(None)

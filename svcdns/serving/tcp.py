@@ -51,6 +51,8 @@ class TcpConnections:
         self.open: set[TcpConnection] = set()
         self.greeting: set[asyncio.Transport] = set()
         """Those whose TLS handshake is not done."""
+        self.ending = False
+        """Whether each is closed behind its next answer: a stop is near, and a client that asks again is better off elsewhere."""
 
     @property
     def full(self) -> bool:
@@ -61,6 +63,12 @@ class TcpConnections:
     def none(self) -> bool:
         """Whether nobody is connected."""
         return not (self.open or self.greeting)
+
+    def end_behind_answers(self) -> None:
+        """From now on each connection is closed behind its next answer, so that no question meets a closed one; others may still come."""
+        self.ending = True
+        for connection in self.open:
+            connection.bounded = True
 
     def drain(self) -> None:
         """Closes every connection as soon as nothing of it is in flight."""
@@ -80,6 +88,10 @@ class TcpConnection(asyncio.Protocol):
         self._buffer = bytearray(parted.buffer if parted is not None else b"")
         self._busy = self._closing = self._paused = self._held = False
         self._left = timeouts.queries if parted is None else parted.left
+        self.bounded = self._left > 0 or connections.ending
+        """Whether the connection may have to be closed behind an answer."""
+        self._replied = False
+        """Whether it has got a reply since connections end behind answers."""
         self._draining: DrainingSelector | None = None
         self._taken: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -135,8 +147,9 @@ class TcpConnection(asyncio.Protocol):
         self._deadline = now + self._timeouts.idle
         reply = table.use(entry)
         self._write_at_once((len(reply) + 2).to_bytes(2, "big") + data[2:4] + reply)
-        if self._left > 0:
-            self._left -= 1
+        if self.bounded:
+            self._left -= self._left > 0
+            self._replied = self._connections.ending
             self._next()
         desk.durations.observe(perf_counter() - started, 1)
         return False
@@ -278,6 +291,8 @@ class TcpConnection(asyncio.Protocol):
             self._answer(packet)
         if not self._busy and (not self._left or (self._closing and not self._whole_message())):
             self._transport.close()
+        elif self._replied and not (self._busy or self._buffer):
+            self._loop.call_soon(self.finish)
         elif self._held and len(self._buffer) <= BUFFER and not self._transport.is_closing():
             self._held = False
             self._go_on()
@@ -310,6 +325,7 @@ class TcpConnection(asyncio.Protocol):
 
     def _write(self, wire: bytes) -> None:
         self._transport.write(len(wire).to_bytes(2, "big") + wire)
+        self._replied = self._connections.ending
         if not self._paused:
             self._expect(self._timeouts.idle)
 

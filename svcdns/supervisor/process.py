@@ -253,6 +253,9 @@ class Supervisor:
                 if child is self._crew.control:
                     raise _ExitError(message["code"])
                 child.kill()
+            case "lame":
+                for worker in self._crew.workers:
+                    worker.send({"op": "end-behind-answers"})
             case "stopping-done":
                 if child is self._crew.control:
                     self._drain_workers()

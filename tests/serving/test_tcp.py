@@ -68,6 +68,27 @@ async def test_a_client_that_has_said_all_still_gets_its_answer() -> None:
         assert await client.ended()
 
 
+async def test_before_a_stop_connections_end_behind_answers() -> None:
+    """Behind all that was asked at once; one that asks nothing stays, and new ones are answered as well."""
+    connections = TcpConnections()
+    async with served(Place("tcp"), connections) as connect:
+        asking, silent = await connect(), await connect()
+        for client in (asking, silent):
+            client.send(1)
+            assert (await client.reply()).id == 1
+        connections.end_behind_answers()
+        asking.send(2, 3)
+        assert [(await asking.reply()).id for _ in range(2)] == [2, 3]
+        assert await asking.ended()
+        new = await connect()
+        new.send(4, cut=3)
+        await asyncio.sleep(0)
+        assert len(connections.open) == 2
+        silent.send(5)
+        assert (await silent.reply()).id == 5
+        assert await silent.ended()
+
+
 async def test_half_a_question_and_an_end() -> None:
     """Nothing to answer: closed."""
     async with served(Place("tcp"), TcpConnections()) as connect:
