@@ -38,15 +38,20 @@ async def five_reloads(scene: Scene) -> None:
     """Another TTL each time, so that every chain is another."""
     path = scene.server.corefile
     text = path.read_text()
+    before = _reloads(scene)
     for number in range(5):
         path.write_text(text.replace("ttl 30", f"ttl {29 - number}"))
         scene.server.reload()
-        await scene.until("the reload", partial(_reloaded, scene, number + 1), 30)
+        await scene.until("the reload", partial(_reloaded, scene, before + number + 1), 30)
         await asyncio.sleep(0.5)
 
 
 def _reloaded(scene: Scene, times: int) -> bool:
-    return scene.server.whole_log().count("Reloading complete") == times
+    return _reloads(scene) >= times
+
+
+def _reloads(scene: Scene) -> int:
+    return scene.server.whole_log().count("Reloading complete")
 
 
 def killed(process: str, number: signal.Signals = signal.SIGKILL) -> Fault:
