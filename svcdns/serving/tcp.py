@@ -25,6 +25,8 @@ BUFFER: Final = 2 * 65537
 
 _LEAST: Final = 2 + 12
 """Octets of the shortest question with its length."""
+QUIET: Final = 0.02
+"""Seconds without a question behind an answer after which a connection is closed before a stop."""
 CHUNK: Final = 4096
 """Octets read at once where the selector drains the connection."""
 
@@ -52,7 +54,7 @@ class TcpConnections:
         self.greeting: set[asyncio.Transport] = set()
         """Those whose TLS handshake is not done."""
         self.ending = False
-        """Whether each is closed behind its next answer: a stop is near, and a client that asks again is better off elsewhere."""
+        """Whether each is closed when its client is quiet behind an answer: a stop is near, and who asks again is better off elsewhere."""
 
     @property
     def full(self) -> bool:
@@ -65,7 +67,7 @@ class TcpConnections:
         return not (self.open or self.greeting)
 
     def end_behind_answers(self) -> None:
-        """From now on each connection is closed behind its next answer, so that no question meets a closed one; others may still come."""
+        """From now on each connection is closed when it is quiet behind an answer, so that no question meets a closed one."""
         self.ending = True
         for connection in self.open:
             connection.bounded = True
@@ -92,6 +94,8 @@ class TcpConnection(asyncio.Protocol):
         """Whether the connection may have to be closed behind an answer."""
         self._replied = False
         """Whether it has got a reply since connections end behind answers."""
+        self._answered_at = 0.0
+        self._ending: asyncio.TimerHandle | None = None
         self._draining: DrainingSelector | None = None
         self._taken: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -185,8 +189,9 @@ class TcpConnection(asyncio.Protocol):
         self._closing = True
         self._connections.open.discard(self)
         self._unblock()
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._ending):
+            if timer is not None:
+                timer.cancel()
 
     def data_received(self, data: bytes) -> None:
         """Collects octets and answers whole messages."""
@@ -214,6 +219,17 @@ class TcpConnection(asyncio.Protocol):
         self._unblock()
         self._expect(self._timeouts.idle)
         self._next()
+
+    def _end_if_quiet(self) -> None:
+        """Closes the connection unless its client goes on asking: then a question would meet a closed one."""
+        self._ending = None
+        if self._busy or self._buffer or self._transport.is_closing():
+            return
+        left = self._answered_at + QUIET - self._loop.time()
+        if left > 0:
+            self._ending = self._loop.call_later(left, self._end_if_quiet)
+        else:
+            self.finish()
 
     def finish(self) -> None:
         """Closes the connection once what it has asked is answered, that which waits in the kernel too."""
@@ -292,7 +308,9 @@ class TcpConnection(asyncio.Protocol):
         if not self._busy and (not self._left or (self._closing and not self._whole_message())):
             self._transport.close()
         elif self._replied and not (self._busy or self._buffer):
-            self._loop.call_soon(self.finish)
+            self._answered_at = self._loop.time()
+            if self._ending is None:
+                self._ending = self._loop.call_later(QUIET, self._end_if_quiet)
         elif self._held and len(self._buffer) <= BUFFER and not self._transport.is_closing():
             self._held = False
             self._go_on()

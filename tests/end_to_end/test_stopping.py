@@ -47,11 +47,11 @@ async def test_a_question_that_an_upstream_has_is_answered(tmp_path: Path, tcp: 
 
 
 def test_all_is_answered_during_lame_duck(tmp_path: Path) -> None:
-    """New questions and connections too; connections that are kept close behind an answer, and not before it."""
+    """New questions and connections too; connections that are kept end when they are quiet, and who asks again is answered."""
     (tmp_path / "cluster.yaml").write_text(CLUSTER)
     with Server(tmp_path, BOUND.replace(LAMEDUCK, "lameduck 2s")) as server:
         server.until_ready()
-        with KeptConnections(20, server.ports["port"], WEB) as kept:
+        with KeptConnections(20, server.ports["port"], WEB, may_end=True) as kept:
             server.process.send_signal(signal.SIGTERM)
             until("/ready to close", lambda: closed(server.ports["ready"]))
             with Asking(server) as asking:
@@ -59,6 +59,7 @@ def test_all_is_answered_during_lame_duck(tmp_path: Path) -> None:
                 until("some answers", lambda: len(asking.answers) >= 50)
             assert asking.lost == 0
             assert kept.lost == []
+            assert kept.ended > 0
             assert http(server.ports["health"], "/health") == (200, "OK")
         assert server.process.wait(PATIENCE) == 0
 

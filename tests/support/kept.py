@@ -18,9 +18,10 @@ REST = 0.05
 class KeptConnections:
     """So many connections, in a thread of their own. `answered` counts replies, `lost` says what went wrong."""
 
-    def __init__(self, count: int, port: int, name: str) -> None:
-        """All ask for the address of `name`."""
-        self._count, self._port, self._name = count, port, name
+    def __init__(self, count: int, port: int, name: str, *, may_end: bool = False) -> None:
+        """All ask for the address of `name`. Where connections `may_end`, a client asks again on a new one (RFC 7766 §6.2.4)."""
+        self._count, self._port, self._name, self._may_end = count, port, name, may_end
+        self.ended = 0
         self.answered = 0
         self.lost: list[str] = []
         self._over = threading.Event()
@@ -48,8 +49,16 @@ class KeptConnections:
             ident = number
             while not self._over.is_set():
                 ident = (ident + self._count) % 65536
-                async with asyncio.timeout(PATIENCE):
-                    await self._ask(reader, writer, ident)
+                try:
+                    async with asyncio.timeout(PATIENCE):
+                        await self._ask(reader, writer, ident)
+                except (EOFError, ConnectionError):
+                    if not self._may_end:
+                        raise
+                    self.ended += 1
+                    writer.close()
+                    reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
+                    continue
                 self.answered += 1
                 if ident == number + self._count:
                     self._open.release()
