@@ -2,7 +2,8 @@
 
 One question of a connection is in the chain at a time; what a client pipelines waits in the connection's buffer, which is bounded: a client
 that does not read its answers is not read either. First message within 3 s, then 10 s of idleness, 5 s to take a reply (spec S2), or what
-`timeouts` says. Over TLS it is the same, but for what goes past the transport to the socket itself.
+`timeouts` says. Over TLS it is the same, but for what goes past the transport to the socket itself. Before a stop a connection is closed
+when its client is quiet behind an answer.
 """
 
 from __future__ import annotations
@@ -21,8 +22,6 @@ MAX_CONNECTIONS: Final = 4096
 """Connections of one worker; further ones are closed at once."""
 BUFFER: Final = 2 * 65537
 """Octets of a connection that may wait unread before the socket is left alone."""
-
-
 _LEAST: Final = 2 + 12
 """Octets of the shortest question with its length."""
 QUIET: Final = 0.02

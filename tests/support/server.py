@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import random
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -21,7 +19,7 @@ import dns.message
 import dns.query
 import dns.rcode
 
-from bench.processes import children
+from bench.processes import children, free_ports
 
 T = TypeVar("T")
 PATIENCE = 15.0
@@ -41,15 +39,7 @@ def until(what: str, probe: Callable[[], T], patience: float = PATIENCE) -> T:
 
 def free_port() -> int:
     """A port that is free for UDP and TCP on loopback, below those that the kernel gives to clients: none of them takes it meanwhile."""
-    while True:
-        port = random.randint(10_000, 30_000)
-        with socket.socket() as tcp, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
-            try:
-                tcp.bind(("127.0.0.1", port))
-                udp.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
+    return free_ports(1)[0]
 
 
 def http(port: int, path: str) -> tuple[int, str]:
