@@ -187,7 +187,7 @@ class Views:
     def unreachable(self) -> bool:
         """Whether an API server that has not been listed yet gives no answer: there is nothing to wait for."""
         pairs = ((view, self._sources[number]) for number, view in self.by_number.items())
-        return any(not view.is_listed and getattr(source, "is_unreachable", False) for view, source in pairs)
+        return any(source.is_unreachable and not view.is_listed for view, source in pairs)
 
     def unready(self) -> bool:
         """Whether a view is served from a snapshot with which the server is not to count as ready."""

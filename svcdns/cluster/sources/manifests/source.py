@@ -27,6 +27,9 @@ from svcdns.cluster.sources.options import SourceError, WatchOptions
 class ManifestsSource:
     """The cluster of the files and folders in `options.manifests`. Implements ChangeSource."""
 
+    is_unreachable = False
+    """There is nobody who could fail to answer."""
+
     def __init__(self, options: WatchOptions, *, log: logging.Logger, watch: Watch = folder_changes) -> None:
         """Reads nothing yet. Of the options, those that say how to reach an API server have no meaning here. Raises SourceError for a
         bad selector."""
