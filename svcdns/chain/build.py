@@ -15,6 +15,7 @@ from svcdns.chain.environment import Block, Environment
 from svcdns.chain.handler import Following, Handler
 from svcdns.chain.plan import BlockPlan, Load
 from svcdns.chain.query import Answer, Query
+from svcdns.chain.relay import Relay
 from svcdns.chain.routing import Absent, Encloser, Listener, Observer, Route
 from svcdns.wire import names
 from svcdns.wire.codes import Rcode
@@ -81,9 +82,10 @@ def _build_block(chains: Chains, block: BlockPlan, hosts: Sequence[Host], load: 
     observers: tuple[Observer, ...] = tuple(h.observe for h in handlers if hasattr(h, "observe"))
     counted = "prometheus" in block.options
     writer = _behind_prometheus(list(block.options), handlers)
+    absent, relay = (None, None) if observers else (_absent(handlers), _relay(handlers))
     for key in block.keys:
         zone = names.from_text(key.zone).lower()
-        route = Route(zone, key.zone, entry, counted, writer, "", observers, None if observers else _absent(handlers))
+        route = Route(zone, key.zone, entry, counted, writer, "", observers, absent, relay)
         for host in hosts:
             listener = chains.listeners.setdefault((host, key.port), Listener(host, key.port, key.transport))
             if "timeouts" in block.options:
@@ -112,6 +114,14 @@ def _absent(handlers: Sequence[Handler]) -> Absent | None:
             alike = frozenset(zone for zone in zones if all(hasattr(one, "alike") and one.alike(zone) for one in before))
             return handler.absent if len(alike) == len(zones) else _within(alike, handler.absent) if alike else None
     return None
+
+
+def _relay(handlers: Sequence[Handler]) -> Relay | None:
+    """The short way of the block, where all of its handlers take part, a cache and one that asks among them."""
+    relay = Relay()
+    if not all(hasattr(handler, "relays") and handler.relays(relay) for handler in reversed(handlers)):
+        return None
+    return relay if relay.ask is not None and relay.keep is not None else None
 
 
 def _within(zones: frozenset[bytes], absent: Absent) -> Absent:

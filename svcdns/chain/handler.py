@@ -27,7 +27,8 @@ class Handler(Protocol):
     its usual size. One whose replies depend on who asks has `audience(address) -> str`: the class that it puts a client's
     address into; and `audience_facts`, the kinds of owners that a class rests on (such as {"pod"}). One with `echoed_options` has the
     core echo EDNS options of these codes besides its own. One whose dealing with a negative answer does not depend on the name says
-    so for a zone with `alike(zone) -> bool`; one that knows what its `zones` lack has `absent(key, rtype)` (`chain.routing.Absent`)."""
+    so for a zone with `alike(zone) -> bool`; one that knows what its `zones` lack has `absent(key, rtype)` (`chain.routing.Absent`). One
+    that can say how outside names and plain replies pass it has `relays(relay) -> bool` (`chain.relay`)."""
 
     name: str
 

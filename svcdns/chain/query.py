@@ -38,7 +38,8 @@ class Query(msgspec.Struct):
     `name` is the query name as it was spelled, `key` the same lowered; both wire bytes. `flags` is the header word of the
     request, `serial` the zone serial that an IXFR request names, None where it names none. `zone` is the server-block zone that
     matched, lowered wire bytes; `server` the server label of metrics (`dns://:53`). `size` is the request's length in octets.
-    `depth` counts self-queries that led here. `avoid` is an upstream that is not to be asked, as `Reply.source` names it.
+    `depth` counts self-queries that led here. `avoid` is an upstream that is not to be asked, as `Reply.source` names it. `brought` is
+    what the upstreams have replied already, where the question comes from the short way (`chain.relay`).
     """
 
     name: bytes
@@ -58,6 +59,7 @@ class Query(msgspec.Struct):
     started: float = 0.0
     serial: int | None = None
     avoid: str = ""
+    brought: Reply | None = None
 
     @property
     def opcode(self) -> int:

@@ -14,6 +14,7 @@ import msgspec
 from svcdns.chain.audience import Classes
 from svcdns.chain.handler import Following, Handler
 from svcdns.chain.query import MAX_DEPTH, Answer, Query
+from svcdns.chain.relay import Relay
 from svcdns.wire.codes import Class, Rcode, Type
 from svcdns.wire.edns import ECHOED_OPTIONS
 from svcdns.wire.names import ROOT, is_within
@@ -59,7 +60,8 @@ class Route:
 
     `entry` is the head of the block's chain, None where it has no handler. `counted` says that the block has `prometheus`, and
     `writer` is the plugin label that its responses are counted with: the plugin behind `prometheus` in the chain. `absent` is there where a
-    plugin knows what its zones lack, and all before it treat the names of these zones alike.
+    plugin knows what its zones lack, and all before it treat the names of these zones alike. `relay` is
+    there where outside names have a short way.
     """
 
     zone: bytes
@@ -70,6 +72,7 @@ class Route:
     view: str = ""
     observers: tuple[Observer, ...] = ()
     absent: Absent | None = None
+    relay: Relay | None = None
 
 
 DROPPED = Route(ROOT, "dropped", None)

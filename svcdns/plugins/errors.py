@@ -10,6 +10,7 @@ from typing import Final
 from svcdns.chain.environment import Block, Environment
 from svcdns.chain.handler import Following, then
 from svcdns.chain.query import Answer, Query
+from svcdns.chain.relay import Relay
 from svcdns.corefile import reading
 from svcdns.corefile.blocks import Directive
 from svcdns.corefile.errors import CorefileError
@@ -102,6 +103,10 @@ class Errors:
 
     def alike(self, zone: bytes) -> bool:  # noqa: ARG002 - a negative answer is no error, whatever its zone
         """Every name alike."""
+        return True
+
+    def relays(self, relay: Relay) -> bool:  # noqa: ARG002 - a plain reply is no error
+        """Whatever is plain."""
         return True
 
     def stop(self) -> None:

@@ -18,6 +18,7 @@ from typing import Final
 from svcdns.chain.environment import Block, Environment
 from svcdns.chain.handler import Following
 from svcdns.chain.query import Answer, Client, Query
+from svcdns.chain.relay import Relay
 from svcdns.corefile import reading
 from svcdns.telemetry.counters import Family, MetricKind
 from svcdns.upstream.exchange import shown
@@ -108,6 +109,7 @@ class Loop:
         """The last probe that came back, and between what addresses; empty where there is no loop."""
         environment.on_data("loop", self._place, self._told)
         self._live = False
+        self._relay = Relay()
         self._probe = ""
         self._asking: asyncio.Task[bool] | None = None
         self._answered_at = 0.0
@@ -134,6 +136,11 @@ class Loop:
             self._came_back(query)
             return _looping(query)
         return _looping(query) if self._found else following(query)
+
+    def relays(self, relay: Relay) -> bool:
+        """Everything while there is no loop: probes are of a type that never goes this way."""
+        self._relay, relay.is_shut = relay, bool(self._found)
+        return True
 
     # -- probing
 
@@ -188,6 +195,7 @@ class Loop:
     def _told(self, payload: bytes) -> None:
         """A worker saw a probe come back, or one of them got through (nothing)."""
         before, self._found = self._found, payload.decode()
+        self._relay.is_shut = bool(self._found)
         if not self._live:
             return
         self._show()

@@ -12,8 +12,8 @@ import sys
 from collections import deque
 from time import monotonic
 
+from svcdns.eventloop.draining import add_drain, new_loop, remove_drain
 from svcdns.serving.descriptors import allow_descriptors
-from svcdns.serving.draining import add_drain, new_loop, remove_drain
 from svcdns.serving.listening import Described
 from svcdns.serving.scheduling import ask_for_short_slices
 from svcdns.serving.worker import BEAT, Worker
@@ -106,15 +106,15 @@ class _Process:
         self._feed = feed
         add_drain(loop, feed, self._drain_feed)
 
-    def _drain_feed(self) -> bool:
+    def _drain_feed(self) -> None:
         """Applies the changes that have come. Anything else is done first before more is read, so that what waits stays in the socket."""
         feed = self._feed
         if feed is None:
-            return False
+            return
         try:
             data = feed.recv(FEED_CHUNK)
         except BlockingIOError:
-            return False
+            return
         except OSError:
             data = b""
         instructed = bool(data) and self.worker.take(data)
@@ -122,7 +122,6 @@ class _Process:
             remove_drain(asyncio.get_running_loop(), feed)
         if instructed:
             self._instructed.set()
-        return instructed
 
     async def _follow_feed(self) -> None:
         while True:

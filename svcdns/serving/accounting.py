@@ -106,17 +106,20 @@ class Accounts:
 
     def counts(self, query: Query, route: Route, reply: Reply) -> tuple[Count, ...]:
         """What one such answer adds, but for sizes and duration."""
-        writer = route.writer if reply.written else ""
-        key = (route.zone_text, route.view, query.rtype, reply.rcode, writer, query.dnssec_ok)
+        return self.counts_of(route, query.rtype, reply.rcode, route.writer if reply.written else "", dnssec_ok=query.dnssec_ok)
+
+    def counts_of(self, route: Route, rtype: int, rcode: int, writer: str, *, dnssec_ok: bool) -> tuple[Count, ...]:
+        """The same, `writer` being the plugin that the response is counted for."""
+        key = (route.zone_text, route.view, rtype, rcode, writer, dnssec_ok)
         found = self._counts.get(key)
         if found is not None:
             return found
         where = (self._server, route.zone_text, route.view)
         cell = self.counters.cell
-        requests = cell(REQUESTS, *where, self._protocol, self._family, _LABELLED.get(query.rtype, "other"))
-        responses = cell(RESPONSES, *where, rcode_text(reply.rcode), writer)
+        requests = cell(REQUESTS, *where, self._protocol, self._family, _LABELLED.get(rtype, "other"))
+        responses = cell(RESPONSES, *where, rcode_text(rcode), writer)
         counts: tuple[Count, ...] = ((requests, 1.0), (responses, 1.0))
-        if query.dnssec_ok:
+        if dnssec_ok:
             counts += ((cell(DO_REQUESTS, *where), 1.0),)
         self._counts[key] = counts
         return counts

@@ -20,8 +20,9 @@ from svcdns.chain.later import Later
 from svcdns.chain.query import Client, Query
 from svcdns.chain.routing import DROPPED, Listener, Route
 from svcdns.serving import transfers
-from svcdns.serving.accounting import Accounts, Durations, is_counted
+from svcdns.serving.accounting import Accounts, Durations, Tally, is_counted
 from svcdns.serving.answer_table import AnswerTable, Countdown, Entry
+from svcdns.serving.relaying import aboard
 from svcdns.telemetry.clock import Clock
 from svcdns.wire import question
 from svcdns.wire.aging import ttl_offsets
@@ -58,17 +59,31 @@ class Desk:
         self.listener, self.table, self.accounts, self.clock, self.protocol = listener, table, accounts, clock, protocol
         self.durations = Durations()
         """Of answers from the table; `fold` takes them out."""
+        self.kinds: dict[tuple[object, ...], Tally] = {}
+        """How many replies of each kind came the short way."""
+        self.relayed: list[Tally] = []
+        """Which of these are not in the counters yet."""
 
-    def answer(self, packet: bytes, client: Client, send: Send, started: float, outlet: transfers.Outlet | None = None) -> None:
+    def answer(
+        self,
+        packet: bytes,
+        client: Client,
+        send: Send,
+        started: float,
+        outlet: transfers.Outlet | None = None,
+        brought: Reply | None = None,
+    ) -> None:
         """Answers one packet, now or later; `started` is when it was taken from its socket, on `perf_counter`.
 
-        `outlet` takes the messages before the last one of a reply that has several; without it there are no such replies.
+        `outlet` takes the messages before the last one of a reply that has several; without it there are no such replies. `brought` is the
+        upstreams' reply, where that is there already.
         """
         request = question.accept(packet)
         if not isinstance(request, Request):
             send(request or b"")
             return
         query = self._query(request, client, len(packet), started)
+        query.brought = brought
         route = self.listener.route(query)
         if request.edns is not None and request.edns.version and route is not DROPPED:
             send(_bad_version(request, query))
@@ -76,12 +91,13 @@ class Desk:
         order = _Order(self, packet, self.key(packet, client), request, query, route, send, self.table.changes, outlet)
         try:
             answer = self.listener.answer(query, route)
+            if isinstance(answer, Reply):
+                order.finish(answer)
+                return
         except Exception:  # noqa: BLE001 - the server loop: one bad question must not end the process
             order.failed()
             return
-        if isinstance(answer, Reply):
-            order.finish(answer)
-        elif isinstance(answer, Later):
+        if isinstance(answer, Later):
             _awaited.add(order)
             answer.take(order.arrived, order.broken)
         else:
@@ -151,11 +167,9 @@ class _Order(msgspec.Struct, gc=False, eq=False):
     async def later(self, answer: Awaitable[Reply]) -> None:
         """Waits for the reply and finishes."""
         try:
-            reply = await answer
+            self.finish(await answer)
         except Exception:  # noqa: BLE001 - as in Desk.answer
             self.failed()
-            return
-        self.finish(reply)
 
     def failed(self, error: Exception | None = None) -> None:
         """Answers SERVFAIL where a chain broke; `error` is what it raised, if that is not being handled now."""
@@ -272,4 +286,4 @@ def _start(work: Coroutine[Any, Any, None]) -> None:
 
 def in_flight() -> int:
     """Questions of this process that wait for somebody else's answer."""
-    return len(_tasks) + len(_awaited)
+    return len(_tasks) + len(_awaited) + len(aboard)

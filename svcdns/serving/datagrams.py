@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import socket
+from array import array
 from collections.abc import Callable, MutableSequence, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -27,6 +28,10 @@ _NO_INTERFACES: Final = memoryview(bytes(4 * SLOTS)).cast("I")
 
 Failed = Callable[[str, OSError], None]
 """Told of a failed call: `receive` or `send`, and the error."""
+
+
+Sender = Any
+"""Where a datagram came from and went to, in the batch's own form."""
 
 
 class _IoVec(ctypes.Structure):
@@ -87,12 +92,29 @@ class Batch:
         """Sends the replies of the first `count` slots; `whole` says that each of them has one."""
         raise NotImplementedError
 
-    def address(self, slot: int) -> Any:
-        """Who sent the datagram in a slot, as `socket.sendto` takes it."""
+    def sender(self, slot: int) -> Sender:
+        """Who sent the datagram in a slot: good for as long as the batch is."""
         raise NotImplementedError
 
-    def ancillary(self, slot: int) -> list[tuple[int, int, bytes]]:
-        """What `socket.sendmsg` takes for a later reply to leave from the address that was asked; empty on a bound socket."""
+    def host(self, sender: Sender) -> str:
+        """Its address alone, as text."""
+        host: str = self.address(sender)[0]
+        return host
+
+    def address(self, sender: Sender) -> Any:
+        """Its address, as `socket.sendto` takes it."""
+        raise NotImplementedError
+
+    def ancillary(self, sender: Sender) -> list[tuple[int, int, bytes]]:
+        """What `socket.sendmsg` takes for a reply to leave from the address that was asked; empty on a bound socket."""
+        raise NotImplementedError
+
+    def post(self, sender: Sender, wire: bytes) -> bool:
+        """Takes a later reply of at most REPLY_SIZE octets; whether it is the first since `deliver` was called."""
+        raise NotImplementedError
+
+    def deliver(self) -> None:
+        """Sends what was posted."""
         raise NotImplementedError
 
 
@@ -124,22 +146,30 @@ class _SystemBatch(Batch):
         self._ipv6 = sock.family == socket.AF_INET6
         self._name_size = 28 if self._ipv6 else 16
         self._control_size = 0 if not wildcard else socket.CMSG_SPACE(20 if self._ipv6 else 12)
+        self._control_at = 32 if self._ipv6 else 16
+        self._step = self._control_at + self._control_size
         self.data = mmap.mmap(-1, SLOTS * RECEIVE_SIZE)
         self.replies = mmap.mmap(-1, SLOTS * REPLY_SIZE)
-        self._names = bytearray(SLOTS * self._name_size)
-        self._control = bytearray(max(1, SLOTS * self._control_size))
+        self._ends = mmap.mmap(-1, SLOTS * self._step)
+        """For each slot, where its datagram came from, and its packet information."""
         self._in_vectors = self._vectors(self.data, RECEIVE_SIZE, RECEIVE_SIZE)
         self._out_vectors = self._vectors(self.replies, REPLY_SIZE, 0)
-        self._in, self._out = self._headers(self._in_vectors), self._headers(self._out_vectors)
+        self._in, self._out = self._headers(self._in_vectors, self._ends), self._headers(self._out_vectors, self._ends)
         self._in_at = ctypes.c_void_p(_address_of(self._in))
-        self._out_at = tuple(ctypes.c_void_p(_address_of(self._out) + n * ctypes.sizeof(_MMsgHdr)) for n in range(SLOTS))
+        self._out_at = _places(self._out)
+        self._letters: list[tuple[bytes, bytes]] = []
+        """Later replies: to whom, and what."""
+        self._mail, self._mail_ends = mmap.mmap(-1, SLOTS * REPLY_SIZE), mmap.mmap(-1, SLOTS * self._step)
+        self._mail_base = _address_of(self._mail)
+        self._mail_vectors = self._vectors(self._mail, REPLY_SIZE, 0)
+        self._mail_parts = memoryview(self._mail_vectors).cast("L")
+        self._mail_headers = self._headers(self._mail_vectors, self._mail_ends)
+        self._mail_at = _places(self._mail_headers)
         self.lengths = memoryview(self._in).cast("I")
         self.sizes = memoryview(self._out_vectors).cast("L")
-        head = socket.CMSG_LEN(0)
-        self._pktinfo_at = tuple(n * self._control_size + head for n in range(SLOTS)) if wildcard else ()
-        self._interfaces = (
-            memoryview(self._control).cast("I")[head // 4 :: self._control_size // 4] if wildcard and not self._ipv6 else None
-        )
+        head = self._control_at + socket.CMSG_LEN(0)
+        self._pktinfo_at = tuple(n * self._step + head for n in range(SLOTS)) if wildcard else ()
+        self._interfaces = memoryview(self._ends).cast("I")[head // 4 :: self._step // 4] if wildcard and not self._ipv6 else None
 
     @staticmethod
     def _vectors(buffer: mmap.mmap, step: int, size: int) -> bytearray:
@@ -149,15 +179,15 @@ class _SystemBatch(Batch):
             vector.base, vector.len = base + number * step, size
         return made
 
-    def _headers(self, vectors: bytearray) -> bytearray:
-        names, vectors_at, control = _address_of(self._names), _address_of(vectors), _address_of(self._control)
+    def _headers(self, vectors: bytearray, ends: mmap.mmap) -> bytearray:
+        ends_at, vectors_at = _address_of(ends), _address_of(vectors)
         made = bytearray(SLOTS * ctypes.sizeof(_MMsgHdr))
         for number, message in enumerate((_MMsgHdr * SLOTS).from_buffer(made)):
             header = message.hdr
-            header.name, header.namelen = names + number * self._name_size, self._name_size
+            header.name, header.namelen = ends_at + number * self._step, self._name_size
             header.iov, header.iovlen = vectors_at + number * ctypes.sizeof(_IoVec), 1
             if self._control_size:
-                header.control, header.controllen = control + number * self._control_size, self._control_size
+                header.control, header.controllen = header.name + self._control_at, self._control_size
         return made
 
     def receive(self) -> int:
@@ -183,10 +213,10 @@ class _SystemBatch(Batch):
         if self._interfaces is not None:
             self._interfaces[:count] = _NO_INTERFACES[:count]
             return
-        control = self._control
+        ends = self._ends
         for at in self._pktinfo_at[:count]:
-            if control[at] != _LINK_LOCAL[0] or control[at + 1] & 0xC0 != _LINK_LOCAL[1]:
-                control[at + 16 : at + 20] = b"\0\0\0\0"
+            if ends[at] != _LINK_LOCAL[0] or ends[at + 1] & 0xC0 != _LINK_LOCAL[1]:
+                ends[at + 16 : at + 20] = b"\0\0\0\0"
 
     def send(self, count: int, *, whole: bool) -> None:
         at = 0
@@ -204,9 +234,11 @@ class _SystemBatch(Batch):
     def _send_alone(self, slot: int) -> None:
         """Sends one reply that the kernel refused, by Python's own call, which says why: the others can still be sent."""
         start = slot * REPLY_SIZE
-        wire = self.replies[start : start + self.sizes[LAYOUT[slot].size]]
+        self._retry(self.replies[start : start + self.sizes[LAYOUT[slot].size]], self.sender(slot))
+
+    def _retry(self, wire: bytes, sender: Sender) -> None:
         try:
-            self._sock.sendmsg((wire,), self.ancillary(slot), 0, self.address(slot))
+            self._sock.sendmsg((wire,), self.ancillary(sender), 0, self.address(sender))
         except OSError as error:
             self._failed("send", error)
 
@@ -215,22 +247,57 @@ class _SystemBatch(Batch):
             at += 1
         return at
 
-    def address(self, slot: int) -> Any:
-        at = slot * self._name_size
-        name = self._names[at : at + self._name_size]
-        port = int.from_bytes(name[2:4], "big")
-        if not self._ipv6:
-            return socket.inet_ntop(socket.AF_INET, name[4:8]), port
-        scope = int.from_bytes(name[24:28], "little" if memoryview(b"\1\0").cast("H")[0] == 1 else "big")
-        return socket.inet_ntop(socket.AF_INET6, name[8:24]), port, 0, scope
+    def sender(self, slot: int) -> Sender:
+        return self._ends[slot * self._step : (slot + 1) * self._step]
 
-    def ancillary(self, slot: int) -> list[tuple[int, int, bytes]]:
-        if not self._pktinfo_at:
+    def address(self, sender: Sender) -> Any:
+        port = int.from_bytes(sender[2:4], "big")
+        if not self._ipv6:
+            return socket.inet_ntop(socket.AF_INET, sender[4:8]), port
+        scope = int.from_bytes(sender[24:28], "little" if memoryview(b"\1\0").cast("H")[0] == 1 else "big")
+        return socket.inet_ntop(socket.AF_INET6, sender[8:24]), port, 0, scope
+
+    def host(self, sender: Sender) -> str:
+        return socket.inet_ntop(socket.AF_INET6, sender[8:24]) if self._ipv6 else socket.inet_ntop(socket.AF_INET, sender[4:8])
+
+    def ancillary(self, sender: Sender) -> list[tuple[int, int, bytes]]:
+        if not self._control_size:
             return []
-        at = self._pktinfo_at[slot]
+        at = self._control_at + socket.CMSG_LEN(0)
         if self._ipv6:
-            return [(socket.IPPROTO_IPV6, IPV6_PKTINFO, bytes(self._control[at : at + 20]))]
-        return [(socket.IPPROTO_IP, IP_PKTINFO, bytes(self._control[at : at + 12]))]
+            return [(socket.IPPROTO_IPV6, IPV6_PKTINFO, sender[at : at + 20])]
+        return [(socket.IPPROTO_IP, IP_PKTINFO, sender[at : at + 12])]
+
+    def post(self, sender: Sender, wire: bytes) -> bool:
+        self._letters.append((sender, wire))
+        return len(self._letters) == 1
+
+    def deliver(self) -> None:
+        letters, self._letters = self._letters, []
+        if self._sock.fileno() != self._fd:  # closed meanwhile: its number may be another socket's by now
+            for sender, wire in letters:
+                self._retry(wire, sender)
+            return
+        for begin in range(0, len(letters), SLOTS):
+            self._deliver(letters[begin : begin + SLOTS])
+
+    def _deliver(self, letters: list[tuple[bytes, bytes]]) -> None:
+        parts: list[int] = []
+        base = self._mail_base
+        ends, mail = b"".join([sender for sender, _ in letters]), b"".join([wire for _, wire in letters])
+        for _, wire in letters:
+            parts += (base, len(wire))
+            base += len(wire)
+        self._mail_ends[: len(ends)], self._mail[: len(mail)] = ends, mail
+        self._mail_parts[: len(parts)] = array("L", parts)
+        at, count = 0, len(letters)
+        while at < count:
+            sent: int = self._sendmmsg(self._fd, self._mail_at[at], count - at, socket.MSG_DONTWAIT)
+            if sent <= 0:
+                sender, wire = letters[at]
+                self._retry(wire, sender)
+                sent = 1
+            at += sent
 
 
 class _PortableBatch(Batch):
@@ -271,11 +338,26 @@ class _PortableBatch(Batch):
                 except OSError as error:
                     self._failed("send", error)
 
-    def address(self, slot: int) -> Any:
-        return self._senders[slot][0]
+    def sender(self, slot: int) -> Sender:
+        return self._senders[slot]
 
-    def ancillary(self, slot: int) -> list[tuple[int, int, bytes]]:
-        return self._senders[slot][1]
+    def address(self, sender: Sender) -> Any:
+        return sender[0]
+
+    def ancillary(self, sender: Sender) -> list[tuple[int, int, bytes]]:
+        ancillary: list[tuple[int, int, bytes]] = sender[1]
+        return ancillary
+
+    def post(self, sender: Sender, wire: bytes) -> bool:
+        address, ancillary = sender
+        try:
+            self._sock.sendmsg((wire,), ancillary, 0, address)
+        except OSError as error:
+            self._failed("send", error)
+        return False
+
+    def deliver(self) -> None:
+        """Nothing: each has gone by itself."""
 
 
 def _routed(item: tuple[int, int, bytes]) -> tuple[int, int, bytes] | None:
@@ -287,6 +369,11 @@ def _routed(item: tuple[int, int, bytes]) -> tuple[int, int, bytes] | None:
         local = data[0] == _LINK_LOCAL[0] and data[1] & 0xC0 == _LINK_LOCAL[1]
         return level, kind, data if local else data[:16] + b"\0\0\0\0"
     return None
+
+
+def _places(headers: bytearray) -> tuple[ctypes.c_void_p, ...]:
+    """Where each of the headers begins."""
+    return tuple(ctypes.c_void_p(_address_of(headers) + n * ctypes.sizeof(_MMsgHdr)) for n in range(SLOTS))
 
 
 def _address_of(buffer: bytearray | mmap.mmap) -> int:

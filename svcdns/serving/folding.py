@@ -21,6 +21,10 @@ def fold(desk: Desk, breathe: Callable[[], object]) -> None:
     """Adds the hits since the last time of one desk."""
     table, touched, turning = desk.table, desk.table.touched, desk.table.turning
     table.touched, table.turning = [], []
+    relayed, desk.relayed = desk.relayed, []
+    for tally in relayed:
+        desk.accounts.add(tally.counts, tally.hits - tally.folded)
+        tally.folded = tally.hits
     routes: dict[int, tuple[Route, int]] = {}
     for number, tally in enumerate(touched):
         if number % SLICE == SLICE - 1:

@@ -15,10 +15,10 @@ from typing import Any, Final
 import msgspec
 
 from svcdns.chain.routing import Listener
+from svcdns.eventloop.draining import add_drain, remove_drain
 from svcdns.serving.accounting import Accounts
 from svcdns.serving.answer_table import AnswerTable
 from svcdns.serving.compiling import Desk
-from svcdns.serving.draining import add_drain, remove_drain
 from svcdns.serving.limits import table_budget
 from svcdns.serving.tcp import Parted, TcpConnection, TcpConnections
 from svcdns.serving.tls import Certificates, Greeter

@@ -15,8 +15,8 @@ from typing import Any, Final, NamedTuple
 
 from svcdns.chain.query import Client
 from svcdns.chain.routing import Timeouts
+from svcdns.eventloop.draining import DrainingLoop, DrainingSelector
 from svcdns.serving.compiling import Desk
-from svcdns.serving.draining import DrainingLoop, DrainingSelector
 
 MAX_CONNECTIONS: Final = 4096
 """Connections of one worker; further ones are closed at once."""
@@ -117,36 +117,36 @@ class TcpConnection(asyncio.Protocol):
         if isinstance(self._loop, DrainingLoop) and not self._secure:
             transport.pause_reading()
             self._fd = transport.get_extra_info("socket").fileno()
-            self._draining = self._loop.draining
+            self._draining = self._loop.selector
             self._draining.add(self._fd, self._drain)
 
-    def _drain(self) -> bool:
+    def _drain(self) -> None:
         """The short way of a connection that has nothing in flight: a whole question whose answer is compiled, read and answered at once.
 
-        Whatever else arrives takes the way of any connection. Whether the event loop has something to do now.
+        Whatever else arrives takes the way of any connection.
         """
         started = perf_counter()
         try:
             data = os.read(self._fd, CHUNK)
         except BlockingIOError:
-            return False
+            return
         except OSError:
             self._transport.abort()
-            return True
+            return
         if not data:
             self._hold()
             if not self.eof_received():
                 self._transport.close()
-            return True
+            return
         if self._buffer or self._busy or self._paused or self._closing or len(data) < _LEAST or data[0] << 8 | data[1] != len(data) - 2:
             self.data_received(data)
-            return True
+            return
         desk = self._desk
         table, now = desk.table, desk.table.now()
         entry = table.young.get(data[4:] if desk.listener.classes is None else desk.key(data[2:], self._client))
         if entry is None or entry.deadline <= now or entry.seen is not None or self._transport.get_write_buffer_size():
             self.data_received(data)
-            return True
+            return
         self._deadline = now + self._timeouts.idle
         reply = table.use(entry)
         self._write_at_once((len(reply) + 2).to_bytes(2, "big") + data[2:4] + reply)
@@ -155,7 +155,6 @@ class TcpConnection(asyncio.Protocol):
             self._replied = self._connections.ending
             self._next()
         desk.durations.observe(perf_counter() - started, 1)
-        return False
 
     def _write_at_once(self, message: bytes) -> None:
         """Writes past the transport, which has nothing to write; what the kernel does not take goes through it."""

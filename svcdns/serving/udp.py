@@ -10,18 +10,21 @@ Errors of the system calls never end a drain: they are counted by errno and name
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
 import os
 import socket
 import struct
 from time import perf_counter
-from typing import Any, Final
+from typing import Final
 
 from svcdns.chain.query import Client
+from svcdns.eventloop.draining import after_drains
 from svcdns.serving.answer_table import Entry
 from svcdns.serving.compiling import Desk
-from svcdns.serving.datagrams import LAYOUT, PLAIN_LAYOUT, REPLY_SIZE, Slot, asked_address, batch
+from svcdns.serving.datagrams import LAYOUT, PLAIN_LAYOUT, REPLY_SIZE, Sender, Slot, asked_address, batch
+from svcdns.serving.relaying import outbound
 from svcdns.telemetry.clock import Clock
 from svcdns.telemetry.counters import Counters, Family, MetricKind
 
@@ -72,18 +75,20 @@ class UdpReader:
         self.family = 2 if sock.family == socket.AF_INET6 else 1
         self.local = sock.getsockname()[:2]
         self.batch = batch(sock, wildcard=wildcard, failed=errors.saw)
+        self._loop: asyncio.AbstractEventLoop | None = None
 
-    def drain(self) -> bool:
-        """Answers one batch of packets; whether more was done than sending compiled replies."""
+    def drain(self) -> int:
+        """Answers one batch of packets; how many there were."""
         count = self.batch.receive()
-        if not count:
-            return False
-        listener = self.desk.listener
-        if listener.observed or listener.classes is not None:
-            return self._drain_in_full(count)
-        return self._drain_fast(count)
+        if count:
+            listener = self.desk.listener
+            if listener.observed or listener.classes is not None:
+                self._drain_in_full(count)
+            else:
+                self._drain_fast(count)
+        return count
 
-    def _drain_fast(self, count: int) -> bool:
+    def _drain_fast(self, count: int) -> None:
         """The loop where every client gets the same, and nobody wants to see the queries."""
         started = perf_counter()
         table, batch = self.desk.table, self.batch
@@ -120,9 +125,8 @@ class UdpReader:
         batch.send(count, whole=not missing)
         if hits:
             self.desk.durations.observe(perf_counter() - started, hits)
-        return hits < count
 
-    def _drain_in_full(self, count: int) -> bool:
+    def _drain_in_full(self, count: int) -> None:
         """The loop where somebody wants to see every query, or answers depend on who asks."""
         started = perf_counter()
         desk, batch = self.desk, self.batch
@@ -140,14 +144,13 @@ class UdpReader:
         batch.send(count, whole=not missing)
         if hits:
             self.desk.durations.observe(perf_counter() - started, hits)
-        return True
 
     def _miss(self, slot: Slot, started: float) -> bool:
         """A packet whose reply is not among the young ones; whether its slot stays empty."""
         packet, table = self._packet(slot), self.desk.table
         entry = table.find(packet[2:], table.now())
         if entry is None:
-            return self._ask(slot, packet, self._client(slot))
+            return self._leaves(slot, packet, started) or self._ask(slot, packet, self._client(slot))
         empty = self._reuse(slot, entry, packet, None, started)
         self.desk.durations.observe(perf_counter() - started, 1)
         return empty
@@ -160,6 +163,19 @@ class UdpReader:
             self.desk.hit(entry, packet, client, len(wire), started)
         return empty
 
+    def _leaves(self, slot: Slot, packet: bytes, started: float) -> bool:
+        """Has a question for an outside name take the short way, if there is one."""
+        passenger = outbound(packet, self.desk, started)
+        if passenger is None:
+            return False
+        self.batch.sizes[slot.size] = 0
+        passenger.leave(self, self.batch.sender(slot.number))
+        return True
+
+    def host(self, sender: Sender) -> str:
+        """The address that a datagram came from."""
+        return self.batch.host(sender)
+
     def _ask(self, slot: Slot, packet: bytes, client: Client) -> bool:
         self.batch.sizes[slot.size] = 0
         reply = _Reply(self, slot)
@@ -171,8 +187,12 @@ class UdpReader:
         return self.batch.data[slot.at : slot.at + self.batch.lengths[slot.length]]
 
     def _client(self, slot: Slot) -> Client:
-        address = self.batch.address(slot.number)
-        local = asked_address(self.batch.ancillary(slot.number)) or self.local[0]
+        return self.client(self.batch.sender(slot.number))
+
+    def client(self, sender: Sender) -> Client:
+        """Who sent a datagram."""
+        address = self.batch.address(sender)
+        local = asked_address(self.batch.ancillary(sender)) or self.local[0]
         return Client(address[0], address[1], local, self.local[1], "udp", self.family)
 
     def _place(self, slot: Slot, wire: bytes) -> bool:
@@ -186,18 +206,26 @@ class UdpReader:
 
     def _alone(self, slot: Slot, wire: bytes) -> bool:
         self.batch.sizes[slot.size] = 0
-        self.send(wire, self.batch.address(slot.number), self.batch.ancillary(slot.number))
+        self._send(wire, self.batch.sender(slot.number))
         return True
 
-    def send(self, wire: bytes, address: Any, ancillary: Any) -> None:
-        """Sends one reply outside a batch."""
+    def _send(self, wire: bytes, sender: Sender) -> None:
+        """Sends one reply by itself."""
         try:
-            if ancillary:
-                self.sock.sendmsg((wire,), ancillary, 0, address)
-            else:
-                self.sock.sendto(wire, address)
+            self.sock.sendmsg((wire,), self.batch.ancillary(sender), 0, self.batch.address(sender))
         except OSError as error:
             self.errors.saw("send", error)
+
+    def post(self, sender: Sender, wire: bytes) -> None:
+        """Sends a reply that comes later than its batch, together with others that come in this turn of the event loop."""
+        if len(wire) > REPLY_SIZE:
+            self._send(wire, sender)
+        elif self.batch.post(sender, wire):
+            after_drains(self._loop or self._find_loop(), self.batch.deliver)
+
+    def _find_loop(self) -> asyncio.AbstractEventLoop:
+        self._loop = asyncio.get_running_loop()
+        return self._loop
 
     def waiting(self) -> bool:
         """Whether a packet waits in the socket."""
@@ -219,21 +247,20 @@ class UdpReader:
 class _Reply:
     """Takes the reply to one packet, now or later: into its slot while the batch is being filled, else out on its own."""
 
-    __slots__ = ("_address", "_ancillary", "_came", "_reader", "_slot")
+    __slots__ = ("_came", "_reader", "_sender", "_slot")
 
     def __init__(self, reader: UdpReader, slot: Slot) -> None:
         self._reader, self._slot, self._came = reader, slot, False
-        self._address: Any = None
+        self._sender: Sender = None
 
     def leave_batch(self) -> None:
         """The batch goes on to its next packet: if the reply is still to come, who asked is noted down."""
         if not self._came:
-            batch, number = self._reader.batch, self._slot.number
-            self._address, self._ancillary = batch.address(number), batch.ancillary(number)
+            self._sender = self._reader.batch.sender(self._slot.number)
 
     def __call__(self, wire: bytes) -> None:
         self._came = True
-        if self._address is None:
+        if self._sender is None:
             self._reader._place(self._slot, wire)  # noqa: SLF001 - a part of the reader
         elif wire:
-            self._reader.send(wire, self._address, self._ancillary)
+            self._reader.post(self._sender, wire)

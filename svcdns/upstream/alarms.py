@@ -1,8 +1,8 @@
 """Calls at about a given time, for very many that hardly ever come to anything.
 
 Each question to an upstream has to be looked at after a while, and nearly all of them are answered long before. A timer of the event
-loop for each costs more than the look: here a call is put into the slot of its time, and stays there until that comes. Whoever is called
-finds out itself whether there is still something to do. A call comes up to one tick late and never early.
+loop for each costs more than the look: here a call is put into the slot of its time, and its place stays until that comes, empty if it was
+called off. A call comes up to one tick late and never early.
 """
 
 from __future__ import annotations
@@ -14,9 +14,23 @@ from typing import Final
 from svcdns.telemetry.clock import Clock
 
 TICK: Final = 0.005
-"""Seconds from one look at the slots to the next, while there are any."""
+"""Seconds that a slot is wide."""
 
 Call = Callable[[], None]
+
+
+class Slot:
+    """Calls of about the same time; those that were called off are None, `live` is how many are not."""
+
+    __slots__ = ("calls", "live")
+
+    def __init__(self) -> None:
+        self.calls: list[Call | None] = []
+        self.live = 0
+
+
+Alarm = tuple[Slot, int]
+"""The place of a call."""
 
 
 class Alarms:
@@ -24,36 +38,56 @@ class Alarms:
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
-        self._slots: dict[int, list[Call]] = {}
+        self._slots: dict[int, Slot] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._due = 0
+        """The slot that the timer is for."""
 
-    def at(self, when: float, call: Call) -> None:
+    def at(self, when: float, call: Call) -> Alarm:
         """Calls once it is `when` on the clock."""
-        slot = int(when / TICK) + 1
-        calls = self._slots.get(slot)
-        if calls is None:
-            self._slots[slot] = [call]
-            if self._timer is None:
-                self._timer = asyncio.get_running_loop().call_later(TICK, self.look)
-        else:
-            calls.append(call)
+        number = int(when / TICK) + 1
+        slot = self._slots.get(number)
+        if slot is None:
+            slot = self._slots[number] = Slot()
+        if not slot.live and (self._timer is None or number < self._due):
+            self._look_for(number)
+        slot.live += 1
+        slot.calls.append(call)
+        return slot, len(slot.calls) - 1
 
     def stop(self) -> None:
         """Forgets all of them."""
         self._slots.clear()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._look_for(None)
 
     def look(self) -> None:
         """Calls whatever is due."""
         now, loop = int(self.clock() / TICK), asyncio.get_running_loop()
-        if self._timer is not None:
-            self._timer.cancel()
-        for slot in sorted(slot for slot in self._slots if slot <= now):
-            for call in self._slots.pop(slot, ()):
+        for number in sorted(number for number in self._slots if number <= now):
+            for call in self._slots.pop(number, _NOTHING).calls:
                 try:
-                    call()
+                    if call is not None:
+                        call()
                 except Exception as error:  # noqa: BLE001 - what one question runs into is no matter of the others
                     loop.call_exception_handler({"message": "an alarm has failed", "exception": error})
-        self._timer = loop.call_later(TICK, self.look) if self._slots else None
+        self._look_for(min((number for number, slot in self._slots.items() if slot.live), default=None))
+
+    def _look_for(self, number: int | None) -> None:
+        """Looks again when that slot is due, or not at all."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if number is not None:
+            self._due = number
+            self._timer = asyncio.get_running_loop().call_later(max(TICK, number * TICK - self.clock()), self.look)
+
+
+_NOTHING: Final = Slot()
+
+
+def call_off(alarm: Alarm) -> None:
+    """Takes a call back, if it has not come."""
+    slot, place = alarm
+    if slot.calls[place] is not None:
+        slot.calls[place] = None
+        slot.live -= 1

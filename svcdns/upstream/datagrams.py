@@ -1,4 +1,4 @@
-"""Questions to one server over UDP: each has a socket and a port of its own, and all sockets hang on one descriptor of the event loop.
+"""Questions to one server over UDP: each has a socket and a port of its own.
 
 The socket is connected, so the kernel picks the port, at random over its whole ephemeral range and from its own generator (Linux
 `udp_lib_get_port`), drops what comes from another address or port, and reports a closed port at once. A port is held for one question:
@@ -12,32 +12,27 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
-import select
 import socket
 import sys
 from collections.abc import Callable
 from typing import Final
 
-from svcdns.upstream.exchange import MAX_DATAGRAM, Address, ExchangeError, Judge, Question, failure, random_ident, shown, timed_out
+from svcdns.eventloop.draining import add_drain, remove_drain
+from svcdns.upstream.exchange import MAX_DATAGRAM, Address, ExchangeError, Question, failure, random_ident, shown, timed_out
 from svcdns.wire.message import Message
 
 FLOOD: Final = 64
 """Datagrams of strangers that one wait takes: a guess at the id is right once in 1024 times until then."""
-AT_ONCE: Final = 64
-"""Sockets that are read before others of the event loop have their turn."""
-_EPOLL: Final = hasattr(select, "epoll")
-_READABLE: Final = 1
-_FLAGS: Final = socket.SOCK_DGRAM | getattr(socket, "SOCK_NONBLOCK", 0)
+_NONBLOCK: Final = int(getattr(socket, "SOCK_NONBLOCK", 0))
 _REUSE: Final = sys.platform == "linux"
 SPARE: Final = 64
 """Sockets to a server that wait for their next question."""
-_libc: Final = ctypes.CDLL(None)
-_NOWHERE: Final = bytes(16)
+_disconnect: Final = ctypes.PyDLL(None).connect
+_NOWHERE_SIZE: Final = 16
+_NOWHERE: Final = ctypes.c_char_p(bytes(_NOWHERE_SIZE))
 """A `struct sockaddr` of the family AF_UNSPEC."""
-_buffer: Final = bytearray(MAX_DATAGRAM)
-_view: Final = memoryview(_buffer)
 
-Take = Callable[[Message | ExchangeError], None]
+Take = Callable[[bytes | ExchangeError], None]
 """Gets the reply, or why there is none; once."""
 
 
@@ -45,13 +40,47 @@ class FloodedError(ExchangeError):
     """Strangers have found out the port."""
 
 
-class Datagram:
-    """One question under way."""
+class Port:
+    """A socket for one question at a time."""
 
-    __slots__ = ("foreign", "judge", "sock", "take")
+    __slots__ = ("_datagrams", "_ident", "_question", "foreign", "sock", "take")
 
-    def __init__(self, sock: socket.SocketType, judge: Judge, take: Take) -> None:
-        self.sock, self.judge, self.take, self.foreign = sock, judge, take, 0
+    def __init__(self, datagrams: Datagrams, sock: socket.SocketType) -> None:
+        self._datagrams, self.sock = datagrams, sock
+        self._question: Question | None = None
+        self._ident = self.foreign = 0
+        self.take: Take | None = None
+        """Who waits; None while nobody does."""
+
+    def ask(self, question: Question, server: Address, take: Take) -> None:
+        """Sends the question. Raises OSError."""
+        self._question, self._ident = question, random_ident()
+        self.sock.connect(server)
+        self.sock.send(question.packet(self._ident))
+        self.take = take
+
+    def read(self) -> None:
+        """Reads one datagram: others that wait have to wait for their turn."""
+        take, question, datagrams = self.take, self._question, self._datagrams
+        if take is None or question is None:
+            return
+        try:
+            packet = self.sock.recv(MAX_DATAGRAM)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            datagrams.drop(self)
+            take(failure(datagrams.server, error))
+            return
+        if question.admits(self._ident, packet):
+            datagrams.release(self)
+            take(packet)
+            return
+        datagrams.foreign()
+        self.foreign += 1
+        if self.foreign >= FLOOD:
+            datagrams.drop(self)
+            take(FloodedError(f"{shown(datagrams.server)}: too many replies of strangers"))
 
 
 class Datagrams:
@@ -59,125 +88,78 @@ class Datagrams:
 
     def __init__(self, server: Address, source: str = "", foreign: Callable[[], None] = lambda: None) -> None:
         """`source` is the local address, "" for the kernel's choice; `foreign` is called for each datagram of a stranger."""
-        self._server, self._source, self._foreign = server, source, foreign
+        self.server, self.foreign, self._source = server, foreign, source
         self._family = socket.AF_INET6 if ":" in server[0] else socket.AF_INET
-        self._open: dict[int, Datagram] = {}
-        self._spare: list[socket.SocketType] = []
-        self._epoll: select.epoll | None = None
-        self._stopped = False
+        self._under_way: set[Port] = set()
+        self._spare: list[Port] = []
+        self._once = bool(source) or not _REUSE
+        """Whether no socket serves again."""
 
     def __len__(self) -> int:
-        return len(self._open)
+        return len(self._under_way)
 
-    def ask(self, question: Question, take: Take) -> Datagram:
+    def ask(self, question: Question, take: Take) -> Port:
         """Sends a question; `take` is never called within. Raises ExchangeError."""
-        ident, sock = random_ident(), None
+        port = None
         try:
-            new = not self._spare
-            sock = socket.SocketType(self._family, _FLAGS) if new else self._spare.pop()  # half the cost of a socket.socket
-            if new:
-                self._prepare(sock)
-            sock.connect(self._server)
-            sock.send(question.packet(ident))
-            asked = Datagram(sock, Judge(question, ident), take)
-            self._open[sock.fileno()] = asked
-            if new:
-                self._watch(sock)
+            port = self._spare.pop() if self._spare else self._open()
+            port.ask(question, self.server, take)
         except OSError as error:
-            if sock is not None:
-                self._open.pop(sock.fileno(), None)
-                sock.close()
-            raise failure(self._server, error) from error
-        return asked
+            if port is not None:
+                self._close(port)
+            raise failure(self.server, error) from error
+        self._under_way.add(port)
+        return port
 
-    def _prepare(self, sock: socket.SocketType) -> None:
-        if not _EPOLL:
-            sock.setblocking(False)
-        if self._source:
-            sock.bind((self._source, 0))
+    def _open(self) -> Port:
+        sock = socket.SocketType(self._family, socket.SOCK_DGRAM | _NONBLOCK)  # half the cost of a socket.socket
+        try:
+            if not _NONBLOCK:
+                sock.setblocking(False)
+            if self._source:
+                sock.bind((self._source, 0))
+        except OSError:
+            sock.close()
+            raise
+        port = Port(self, sock)
+        add_drain(asyncio.get_running_loop(), sock, port.read)
+        return port
 
-    def drop(self, asked: Datagram) -> None:
+    def drop(self, port: Port) -> None:
         """Waits for this one no longer."""
-        fd = asked.sock.fileno()
-        if self._open.get(fd) is asked:
-            del self._open[fd]
-            if self._epoll is None:
-                asyncio.get_running_loop().remove_reader(fd)
-            asked.sock.close()  # which takes it out of epoll
-            if self._stopped:
-                self.stop()
+        if port.take is not None:
+            port.take = None
+            self._under_way.discard(port)
+            self._close(port)
 
-    def _release(self, asked: Datagram) -> None:
+    def release(self, port: Port) -> None:
         """Gives up the port of a question that was answered."""
-        sock = asked.sock
-        again = _REUSE and not (asked.foreign or self._source or self._stopped) and len(self._spare) < SPARE
-        if again and not _libc.connect(sock.fileno(), _NOWHERE, len(_NOWHERE)):
-            del self._open[sock.fileno()]
-            self._spare.append(sock)
-        else:
-            self.drop(asked)
+        if self._once or port.foreign or len(self._spare) >= SPARE or _disconnect(port.sock.fileno(), _NOWHERE, _NOWHERE_SIZE):
+            self.drop(port)
+            return
+        port.take = None
+        self._under_way.discard(port)
+        self._spare.append(port)
 
     def stop(self) -> None:
-        """Lets go of the event loop as soon as nothing is under way."""
-        self._stopped = True
+        """Keeps nothing for later questions."""
+        self._once = True
         while self._spare:
-            self._spare.pop().close()
-        if self._epoll is not None and not self._open:
-            asyncio.get_running_loop().remove_reader(self._epoll)
-            self._epoll.close()
-            self._epoll = None
+            self._close(self._spare.pop())
 
-    def _watch(self, sock: socket.SocketType) -> None:
-        if not _EPOLL:
-            asyncio.get_running_loop().add_reader(sock, self._readable, sock.fileno())
-            return
-        if self._epoll is None:
-            self._epoll = select.epoll()
-            asyncio.get_running_loop().add_reader(self._epoll, self._drain)
-        self._epoll.register(sock.fileno(), _READABLE)
-
-    def _drain(self) -> None:
-        ready = [] if self._epoll is None else self._epoll.poll(0, AT_ONCE)
-        for fd, _ in ready:
-            self._readable(fd)
-
-    def _readable(self, fd: int) -> None:
-        """Reads one datagram: others that wait have to wait for their turn."""
-        asked = self._open.get(fd)
-        if asked is None:
-            return
-        outcome: Message | ExchangeError | None
-        try:
-            size = asked.sock.recv_into(_buffer)
-        except BlockingIOError:
-            return
-        except OSError as error:
-            outcome = failure(self._server, error)
-        else:
-            outcome = asked.judge(bytes(_view[:size]))
-            if outcome is None:
-                outcome = self._stranger(asked)
-        if isinstance(outcome, Message):
-            self._release(asked)
-        elif outcome is not None:
-            self.drop(asked)
-        else:
-            return
-        asked.take(outcome)
-
-    def _stranger(self, asked: Datagram) -> FloodedError | None:
-        self._foreign()
-        asked.foreign += 1
-        return FloodedError(f"{shown(self._server)}: too many replies of strangers") if asked.foreign >= FLOOD else None
+    @staticmethod
+    def _close(port: Port) -> None:
+        remove_drain(asyncio.get_running_loop(), port.sock)
+        port.sock.close()
 
 
 async def over_udp(question: Question, server: Address, timeout: float, source: str = "") -> Message:
     """One server's reply to one question, within `timeout` seconds. Raises ExchangeError."""
     loop = asyncio.get_running_loop()
-    done: asyncio.Future[Message | ExchangeError] = loop.create_future()
+    done: asyncio.Future[bytes | ExchangeError] = loop.create_future()
     datagrams = Datagrams(server, source)
 
-    def take(outcome: Message | ExchangeError) -> None:
+    def take(outcome: bytes | ExchangeError) -> None:
         if not done.done():
             done.set_result(outcome)
 
@@ -191,4 +173,4 @@ async def over_udp(question: Question, server: Address, timeout: float, source: 
         datagrams.stop()
     if isinstance(outcome, ExchangeError):
         raise outcome
-    return outcome
+    return question.opened(outcome)

@@ -24,7 +24,6 @@ Address = tuple[str, int]
 MAX_DATAGRAM: Final = 65535
 _IDENTS: Final = 512
 """Ids that are taken from the system's generator at a time."""
-_TAIL: Final = struct.Struct("!HH")
 _OURS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EAGAIN})
 """Errors that mean a lack of something here: descriptors, memory, ports."""
 
@@ -40,51 +39,50 @@ class ExchangeError(SvcdnsError):
         self.silent, self.ours = silent, ours
 
 
-class Question(msgspec.Struct, frozen=True):
-    """What is asked of a server; `flags` are the header bits RD, AD and CD."""
+class Question(msgspec.Struct):
+    """What is asked of a server; `flags` are the header bits RD, AD and CD. `wire` is the packet behind its id, made once."""
 
     name: bytes
     rtype: int
     rclass: int
     flags: int
     edns: Edns | None = None
+    wire: bytes = b""
+
+    def __post_init__(self) -> None:
+        if not self.wire:
+            self.wire = encode_query(0, self.flags, self.name, self.rtype, self.rclass, self.edns)[2:]
+
+    @property
+    def end(self) -> int:
+        """Where the question section ends, in the packet and in its reply."""
+        return 16 + len(self.name)
 
     def packet(self, ident: int) -> bytes:
         """The question with that id."""
-        return encode_query(ident, self.flags, self.name, self.rtype, self.rclass, self.edns)
+        return ident.to_bytes(2, "big") + self.wire
 
-
-class Judge:
-    """Tells the reply to one question from any other message (RFC 5452 §9)."""
-
-    __slots__ = ("_end", "_ident", "_key", "_tail")
-
-    def __init__(self, question: Question, ident: int) -> None:
-        self._ident, self._key = ident.to_bytes(2, "big"), question.name.lower()
-        self._tail = _TAIL.pack(question.rtype, question.rclass)
-        self._end = 12 + len(self._key)
-
-    def admits(self, packet: bytes) -> bool:
-        """Whether it is a reply with this id, name, type and class; the case of letters does not matter."""
-        end = self._end
+    def admits(self, ident: int, packet: bytes) -> bool:
+        """Whether that is the reply: one with this id, name, type and class; the case of letters does not matter (RFC 5452 §9)."""
+        end = 16 + len(self.name)
         return (
-            packet[:2] == self._ident
+            packet[:2] == ident.to_bytes(2, "big")
             and packet[2:3] >= b"\x80"
             and packet[4:6] == b"\0\1"
-            and packet[end : end + 4] == self._tail
-            and packet[12:end].lower() == self._key
+            and (packet[12:end] == self.wire[10 : end - 2] or self._is_spelled_otherwise(packet))
         )
 
-    def __call__(self, packet: bytes) -> Message | None:
-        """The message, if it is the reply; one that is cut off counts as truncated."""
-        if not self.admits(packet):
-            return None
+    def _is_spelled_otherwise(self, packet: bytes) -> bool:
+        end = 12 + len(self.name)
+        return packet[12:end].lower() == self.name.lower() and packet[end : end + 4] == self.wire[end - 2 : end + 2]
+
+    def opened(self, packet: bytes) -> Message:
+        """The reply as a message; one that is cut off counts as truncated."""
         try:
             return parse_message(packet)
         except FormError:
             ident, flags, *_ = HEADER.unpack_from(packet)
-            rtype, rclass = _TAIL.unpack(self._tail)
-            return Message(ident, flags | TC, packet[12 : self._end], rtype, rclass)
+            return Message(ident, flags | TC, packet[12 : 12 + len(self.name)], self.rtype, self.rclass)
 
 
 def _idents() -> Callable[[], int]:
@@ -92,8 +90,7 @@ def _idents() -> Callable[[], int]:
 
     def draw() -> int:
         if not left:
-            octets = os.urandom(2 * _IDENTS)
-            left.extend(int.from_bytes(octets[at : at + 2], "big") for at in range(0, 2 * _IDENTS, 2))
+            left.extend(struct.unpack(f"{_IDENTS}H", os.urandom(2 * _IDENTS)))
         return left.pop()
 
     os.register_at_fork(after_in_child=left.clear)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from svcdns.errors import SvcdnsError
-from svcdns.upstream.exchange import MAX_DATAGRAM, Address, Judge, Question, random_ident, shown
+from svcdns.upstream.exchange import MAX_DATAGRAM, Address, Question, random_ident, shown
 from svcdns.wire import names
 from svcdns.wire.codes import RD, Class, Type
 from svcdns.wire.message import Message
@@ -61,15 +61,14 @@ def _addresses(host: str, rtype: int, server: Address) -> list[str]:
 def _ask(question: Question, server: Address) -> Message:
     """The server's reply to a datagram. Raises OSError."""
     ident, deadline = random_ident(), time.monotonic() + TIMEOUT
-    judged = Judge(question, ident)
     with socket.socket(socket.AF_INET6 if ":" in server[0] else socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.connect(server)
         sock.send(question.packet(ident))
         while (left := deadline - time.monotonic()) > 0:
             sock.settimeout(left)
-            message = judged(sock.recv(MAX_DATAGRAM))
-            if message is not None:
-                return message
+            packet = sock.recv(MAX_DATAGRAM)
+            if question.admits(ident, packet):
+                return question.opened(packet)
     raise TimeoutError
 
 

@@ -13,8 +13,8 @@ from typing import Final
 import msgspec
 
 from svcdns.telemetry.counters import Counters, Family, MetricKind
-from svcdns.upstream.alarms import Alarms
-from svcdns.upstream.datagrams import Datagram, Datagrams, FloodedError, Take
+from svcdns.upstream.alarms import Alarm, Alarms, call_off
+from svcdns.upstream.datagrams import Datagrams, FloodedError, Port, Take
 from svcdns.upstream.exchange import Address, ExchangeError, Question, shown, timed_out
 from svcdns.upstream.health import SILENCE, Health
 from svcdns.upstream.streams import Connector, Keeping, Streamed, Streams, plain
@@ -68,22 +68,22 @@ class Manner(msgspec.Struct, frozen=True):
     source: str = ""
 
 
-TakeFrom = Callable[["Attempt", Message | ExchangeError], None]
+TakeFrom = Callable[["Attempt", bytes | ExchangeError], None]
 """Gets the outcome of an attempt."""
 
 
 class Attempt:
     """One question to one server. `take` is called once, never within `start`, and not at all after `abandon`."""
 
-    __slots__ = ("_carrier", "_ends", "_judged", "_question", "_server", "_take", "began", "tcp")
+    __slots__ = ("_alarm", "_carrier", "_ends", "_judged", "_question", "_server", "_take", "began", "tcp")
 
-    def __init__(self, server: Server, question: Question, take: TakeFrom, timeout: float) -> None:
-        """`timeout` in seconds."""
-        self._server, self._question, self._take = server, question, take
-        self.began = server.clock()
-        self._ends = self.began + timeout
+    def __init__(self, server: Server, question: Question, take: TakeFrom, began: float, timeout: float) -> None:
+        """`began` is now, `timeout` in seconds."""
+        self._server, self._question, self._take, self.began = server, question, take, began
+        self._ends = began + timeout
         self._judged = self.tcp = False
-        self._carrier: Datagram | Streamed | None = None
+        self._carrier: Port | Streamed | None = None
+        self._alarm: Alarm | None = None
 
     @property
     def server(self) -> Server:
@@ -97,17 +97,15 @@ class Attempt:
 
     def start(self, *, tcp: bool) -> None:
         """Sends the question."""
-        self.tcp = tcp or self._server.secure
+        server = self._server
+        self.tcp = tcp or server.secure
         try:
-            self._carrier = self._server.carry(self._question, self._came, tcp=tcp)
+            self._carrier = server.carry(self._question, self._came, tcp=self.tcp)
         except ExchangeError as error:
             asyncio.get_running_loop().call_soon(self._came, error)
             return
         judged = self.began + SILENCE
-        if judged < self._ends:
-            self._server.alarms.at(judged, self._judge)
-        else:
-            self._server.alarms.at(self._ends, self._expire)
+        self._alarm = server.alarms.at(judged, self._judge) if judged < self._ends else server.alarms.at(self._ends, self._expire)
 
     def abandon(self) -> None:
         """Nobody waits for the reply any longer; what it says of the server is still of interest for a while."""
@@ -115,33 +113,32 @@ class Attempt:
         if self._judged:
             self._drop()
 
-    def _came(self, outcome: Message | ExchangeError) -> None:
+    def _came(self, outcome: bytes | ExchangeError) -> None:
         self._carrier = None
-        if isinstance(outcome, FloodedError):
+        if self._alarm is not None:
+            call_off(self._alarm)
+        if isinstance(outcome, bytes):
+            self._server.answered(self.began, outcome[3] & 15)
+        elif isinstance(outcome, FloodedError):
             self.start(tcp=True)
             return
-        if isinstance(outcome, ExchangeError):
-            self._blame(outcome)
         else:
-            self._server.answered(self.began, outcome.flags & 15)
+            self._blame(outcome)
         take, self._take = self._take, _nobody
         take(self, outcome)
 
     def _judge(self) -> None:
-        if self._carrier is None:
-            return
         if self._take is _nobody:
             self._expire()
             return
         self._judged = True
         if self.silent:
             self._server.failed()
-        self._server.alarms.at(self._ends, self._expire)
+        self._alarm = self._server.alarms.at(self._ends, self._expire)
 
     def _expire(self) -> None:
-        if self._carrier is not None:
-            self._drop()
-            self._came(timed_out(self._server.address))
+        self._drop()
+        self._came(timed_out(self._server.address))
 
     def _blame(self, error: ExchangeError) -> None:
         if error.ours:
@@ -157,7 +154,7 @@ class Attempt:
             self._server.drop(carrier, expired=self._take is not _nobody)
 
 
-def _nobody(_attempt: Attempt, _outcome: Message | ExchangeError) -> None:
+def _nobody(_attempt: Attempt, _outcome: bytes | ExchangeError) -> None:
     pass
 
 
@@ -175,7 +172,9 @@ class Server:
     ) -> None:
         """`proxy_name` labels the metrics; with `connector`, which opens connections over TLS, nothing ever goes another way."""
         self.address, self.manner, self.alarms, self.clock = address, manner, alarms, alarms.clock
-        self._counters, self._labels = counters, (proxy_name, shown(address))
+        self.label = shown(address)
+        """`host:port`, as metrics have it."""
+        self._counters, self._labels = counters, (proxy_name, self.label)
         self.secure = connector is not None
         self.health = Health(manner.max_fails, checked=manner.probe_interval > 0)
         foreign = counters.cell(FOREIGN, self._labels[1])
@@ -193,13 +192,13 @@ class Server:
 
     def ask(self, question: Question, take: TakeFrom, *, tcp: bool, timeout: float = 0.0) -> Attempt:
         """Asks; the reply, or why there is none, comes to `take` within `timeout` seconds, the manner's if 0."""
-        attempt = Attempt(self, question, take, timeout or self.manner.read_timeout)
+        attempt = Attempt(self, question, take, self.clock(), timeout or self.manner.read_timeout)
         attempt.start(tcp=tcp)
         return attempt
 
     async def answer(self, question: Question, *, tcp: bool) -> Message:
         """The same for who is a coroutine. Raises ExchangeError."""
-        done: asyncio.Future[Message | ExchangeError] = asyncio.get_running_loop().create_future()
+        done: asyncio.Future[bytes | ExchangeError] = asyncio.get_running_loop().create_future()
         attempt = self.ask(question, lambda _, outcome: done.set_result(outcome), tcp=tcp)
         try:
             outcome = await done
@@ -207,29 +206,30 @@ class Server:
             attempt.abandon()
         if isinstance(outcome, ExchangeError):
             raise outcome
-        return outcome
+        return question.opened(outcome)
 
-    def carry(self, question: Question, take: Take, *, tcp: bool) -> Datagram | Streamed:
+    def carry(self, question: Question, take: Take, *, tcp: bool) -> Port | Streamed:
         """Puts a question on its way. Raises ExchangeError."""
-        if not (tcp or self.secure):
-            self._counters.add(self._sockets)
+        if not tcp:
+            self._counters.values[self._sockets] += 1
             return self._datagrams.ask(question, take)
         asked, kept = self._streams.ask(question, take)
         self._counters.count(KEPT_HITS if kept else KEPT_MISSES, *self._labels, "tcp-tls" if self.secure else "tcp")
         return asked
 
-    def drop(self, carrier: Datagram | Streamed, *, expired: bool) -> None:
+    def drop(self, carrier: Port | Streamed, *, expired: bool) -> None:
         """Waits for this reply no longer; `expired` is whether its time is over."""
-        if isinstance(carrier, Datagram):
+        if isinstance(carrier, Port):
             self._datagrams.drop(carrier)
         else:
             self._streams.drop(carrier, expired=expired)
 
     def answered(self, began: float, rcode: int) -> None:
         """A reply has come to a question that was sent at `began`."""
-        seconds = self.clock() - began
+        now = self.clock()
+        seconds = now - began
         self.health.answered_within(seconds)
-        self._heard()
+        self._heard(now)
         cell = self._cells.get(rcode)
         if cell is None:
             cell = self._cells[rcode] = self._counters.cell(REQUEST_DURATION, *self._labels, rcode_text(rcode))
@@ -262,8 +262,8 @@ class Server:
         self._datagrams.stop()
         self._streams.stop()
 
-    def _heard(self) -> None:
-        if self.health.heard_of(self.clock()):
+    def _heard(self, now: float) -> None:
+        if self.health.heard_of(now):
             self._checks = 0
             self._counters.set(self._circuit, 0.0)
 
@@ -276,11 +276,11 @@ class Server:
         self.alarms.at(now + manner.probe_interval, lambda: self._check(run))
         over = False
 
-        def came(outcome: Message | ExchangeError) -> None:
+        def came(outcome: bytes | ExchangeError) -> None:
             nonlocal over
             over = True
             if not isinstance(outcome, ExchangeError):
-                self._heard()
+                self._heard(self.clock())
             elif run == self._checks:
                 self.health.fails += 1
                 self._counters.count(PROBE_FAILURES, *self._labels)

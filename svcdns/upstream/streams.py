@@ -15,7 +15,7 @@ import msgspec
 
 from svcdns.telemetry.clock import Clock
 from svcdns.upstream.datagrams import Take
-from svcdns.upstream.exchange import Address, ExchangeError, Judge, Question, failure, random_ident, shown, timed_out
+from svcdns.upstream.exchange import Address, ExchangeError, Question, failure, random_ident, shown, timed_out
 
 WIDTH: Final = 64
 """Questions at once on a connection before there is another one."""
@@ -43,13 +43,12 @@ class Keeping(msgspec.Struct, frozen=True):
 class Streamed:
     """One question under way."""
 
-    __slots__ = ("began", "ident", "judge", "question", "resent", "stream", "take")
+    __slots__ = ("began", "ident", "question", "resent", "stream", "take")
 
     def __init__(self, question: Question, take: Take, began: float) -> None:
         self.question, self.take, self.began, self.resent = question, take, began, 0
         self.stream: _Stream | None = None
-        self.ident = 0
-        self.judge: Judge | None = None
+        self.ident = -1
 
 
 class _Stream(asyncio.Protocol):
@@ -72,9 +71,8 @@ class _Stream(asyncio.Protocol):
 
     def ask(self, asked: Streamed) -> None:
         """Sends a question, as soon as the connection is there."""
-        while asked.ident in self.waiting or asked.ident in self.late or not asked.judge:
+        while asked.ident < 0 or asked.ident in self.waiting or asked.ident in self.late:
             asked.ident = random_ident()
-            asked.judge = Judge(asked.question, asked.ident)
         asked.stream = self
         self.waiting[asked.ident] = asked
         packet = asked.question.packet(asked.ident)
@@ -117,8 +115,7 @@ class _Stream(asyncio.Protocol):
     def _message(self, packet: bytes) -> None:
         ident = int.from_bytes(packet[:2], "big")
         asked = self.waiting.get(ident)
-        message = asked.judge(packet) if asked is not None and asked.judge is not None else None
-        if asked is None or message is None:
+        if asked is None or not asked.question.admits(ident, packet):
             if ident in self.late:
                 self.late.discard(ident)
             else:
@@ -127,7 +124,7 @@ class _Stream(asyncio.Protocol):
         del self.waiting[ident]
         self.answered += 1
         self.streams.freed(self)
-        asked.take(message)
+        asked.take(packet)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
@@ -197,7 +194,7 @@ class Streams:
         for asked in waiting:
             if asked.resent < RESENDS:
                 asked.resent += 1
-                asked.judge = None
+                asked.ident = -1
                 self._send(asked)
             else:
                 asked.take(ExchangeError(f"{shown(self._server)}: {text}"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from svcdns.upstream.alarms import TICK, Alarms
+from svcdns.upstream.alarms import TICK, Alarms, call_off
 from tests.support import world
 
 
@@ -72,3 +72,35 @@ async def test_stop() -> None:
     clock.turn(1)
     alarms.look()
     assert called == []
+
+
+async def test_a_call_that_was_called_off() -> None:
+    """Does not come; nor does the event loop look for it, as for one that is called off when it has come."""
+    clock, called = world.Clock(), []
+    alarms = Alarms(clock)
+    first, second = (alarms.at(clock() + 0.1, lambda number=number: called.append(number)) for number in (1, 2))
+    call_off(first)
+    clock.turn(0.2)
+    alarms.look()
+    assert called == [2]
+    call_off(second)
+    call_off(alarms.at(clock() + 0.1, lambda: called.append(3)))
+    alarms.look()
+    assert alarms._timer is None
+    alarms.at(clock() + 0.1, lambda: called.append(4))
+    assert alarms._timer is not None
+    alarms.stop()
+
+
+async def test_the_next_look_is_when_the_first_is_due() -> None:
+    """Not before, however many are to come."""
+    clock, loop = world.Clock(), asyncio.get_running_loop()
+    alarms = Alarms(clock)
+    for seconds in (5.0, 3.0, 4.0):
+        alarms.at(clock() + seconds, lambda: None)
+    assert alarms._timer is not None
+    assert 2.9 < alarms._timer.when() - loop.time() < 3.1
+    clock.turn(3.5)
+    alarms.look()
+    assert 0.4 < alarms._timer.when() - loop.time() < 0.6
+    alarms.stop()

@@ -10,7 +10,7 @@ from itertools import pairwise
 import dns.message
 import pytest
 
-from svcdns.upstream.exchange import Judge, Question, random_ident, shown
+from svcdns.upstream.exchange import Question, random_ident, shown
 from svcdns.wire import names
 from svcdns.wire.codes import RD, TC
 from tests.support.scripted_upstream import answer
@@ -52,16 +52,14 @@ def true(name: str = NAME, rtype: str = "A", ident: int = IDENT, rclass: str = "
 )
 def test_which_reply_counts(packet: bytes, counts: bool) -> None:
     """Id, name, type and class; a reply with one question."""
-    judge = Judge(QUESTION, IDENT)
-    assert judge.admits(packet) is counts
-    assert (judge(packet) is not None) is counts
+    assert QUESTION.admits(IDENT, packet) is counts
 
 
 @pytest.mark.parametrize("cut", [1, 3, 15], ids=str)
 def test_a_reply_that_is_cut_off_counts_as_truncated(cut: int) -> None:
     """Its header and question are enough to know whose it is."""
-    message = Judge(QUESTION, IDENT)(true()[:-cut])
-    assert message is not None
+    assert QUESTION.admits(IDENT, true()[:-cut])
+    message = QUESTION.opened(true()[:-cut])
     assert message.flags & TC
     assert message.answer == ()
 
@@ -71,8 +69,9 @@ def test_garbage_behind_the_question_counts_as_truncated() -> None:
     at = len(QUESTION.packet(0))
     chosen = random.Random(1)
     for _ in range(2_000):
-        message = Judge(QUESTION, IDENT)(true()[:at] + chosen.randbytes(chosen.randrange(60)))
-        assert message is not None
+        packet = true()[:at] + chosen.randbytes(chosen.randrange(60))
+        assert QUESTION.admits(IDENT, packet)
+        message = QUESTION.opened(packet)
         assert message.flags & TC or len(message.answer) <= 1
 
 
@@ -92,11 +91,9 @@ def forgeries(count: int) -> Iterator[bytes]:
 
 def test_a_million_forged_replies() -> None:
     """None counts, and the true one behind them does."""
-    judge = Judge(QUESTION, IDENT)
-    assert not any(map(judge.admits, forgeries(1_000_000)))
-    message = judge(true())
-    assert message is not None
-    assert len(message.answer) == 1
+    assert not any(QUESTION.admits(IDENT, packet) for packet in forgeries(1_000_000))
+    assert QUESTION.admits(IDENT, true())
+    assert len(QUESTION.opened(true()).answer) == 1
 
 
 def test_ids_are_random() -> None:

@@ -14,8 +14,9 @@ import msgspec
 from svcdns.chain.environment import Environment
 from svcdns.chain.handler import Following, then
 from svcdns.chain.query import Answer, Query
+from svcdns.chain.relay import Key, Relay
 from svcdns.plugins.cache.doubting import Doubts
-from svcdns.plugins.cache.items import Item, Key
+from svcdns.plugins.cache.items import Item
 from svcdns.plugins.cache.keeping import Keeper, covered, wire, with_ttl
 from svcdns.plugins.cache.metrics import Cells
 from svcdns.plugins.cache.options import MAX_STALE, Bounds, Options
@@ -38,7 +39,7 @@ class Cache:
         self._stale = options.stale
         self._log, self._first, self._peers = environment.log, environment.first, environment.peers
         self._refresher = Refresher(environment.clock, options.stale.recheck, environment.log)
-        self._zones = wire(options.zones)
+        self._zones, self._of_block = wire(options.zones), wire(environment.block.zones)
         self._no_denial = wire(options.no_denial)
         self._view = environment.view
         self._label = ",".join(options.zones)
@@ -55,6 +56,19 @@ class Cache:
     def _store(self, which: str, bounds: Bounds, cells: Cells) -> Store:
         counters, cell = self._counters, cells.evictions[which]
         return Store(bounds.capacity, self._pool, lambda: counters.add(cell))
+
+    def relays(self, relay: Relay) -> bool:
+        """Keeps plain replies to what it knows nothing of; the rest goes through the chain, and all of it where denials are doubted."""
+        if self._doubts is not None or not all(covered(zone, self._zones) for zone in self._of_block):
+            return False
+        relay.zones += (*self._no_denial, *self._keeper.no_success)
+        relay.knows, relay.keep = self._keeper.knows, self._keeper.take_plain
+        relay.counts = self._counts_of_a_miss
+        return True
+
+    def _counts_of_a_miss(self, server: str) -> tuple[Count, ...]:
+        cells = self._cells_of(server)
+        return ((cells.requests, 1.0), (cells.misses, 1.0))
 
     def start(self) -> None:
         """Gives stores that were there before their new sizes."""
@@ -106,7 +120,8 @@ class Cache:
         if self._doubts is not None:
             following = self._doubts.before(following)
         asked = Asked(query, key, following, cells, now, self._keeper.changes)
-        found = None if self._keeper.never_stores(query.key) else self._keeper.find(asked.key, now)
+        unheeded = query.brought is not None or self._keeper.never_stores(query.key)
+        found = None if unheeded else self._keeper.find(asked.key, now)
         if found is None:
             self._counters.add(cells.misses)
             return self._missed(asked)

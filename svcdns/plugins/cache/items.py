@@ -1,30 +1,47 @@
-"""An entry of the cache: a reply with the moment it was stored; and the same as octets, for the cache of another worker."""
+"""An entry of the cache: a reply with the moment it was stored; and the same as octets, for the cache of another worker.
+
+A plain reply (`svcdns.wire.plain`) is kept as the octets that came, and read when it is used: most are never asked for again."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
+from svcdns.chain.relay import Key
+from svcdns.wire.codes import AA, AD, CD, RA, RD
+from svcdns.wire.message import parse_message
+from svcdns.wire.plain import Plain
 from svcdns.wire.reply import Owner, Record, Reply
 
-Key = tuple[bytes, int, int, bool, bool]
-"""Lowered name, type, class, DO bit, CD bit."""
+_KEPT: Final = AA | RD | RA | AD | CD
 
 Flat = tuple[bytes, int, int, bytes, int]
 """A record's owner, type, TTL, RDATA and class."""
 
 
+def closed(plain: Plain) -> bytes:
+    """The octets that are kept of a plain reply: all but its OPT."""
+    packet, end = plain.packet, plain.end
+    return packet if end == len(packet) else packet[:10] + b"\0\0" + packet[12:end]
+
+
+def opened(packet: bytes) -> Reply:
+    """The reply that was kept so."""
+    message = parse_message(packet)
+    return Reply(message.flags & 15, message.flags & _KEPT, message.answer, message.authority)
+
+
 class Item(msgspec.Struct):
-    """A stored reply: `stored` on the cache's clock, `lifetime` in whole seconds.
+    """A stored reply, as a reply or as the octets of a plain one: `stored` on the cache's clock, `lifetime` in whole seconds.
 
     `answering` says that it answers its question; `good` is an older one that did, kept beside one that does not. The rest changes:
     `hits` without too long a gap up to `seen`, the refresh that is under way, and the time before which none is to be tried again.
     `octets` is what it takes in memory.
     """
 
-    reply: Reply
+    kept: Reply | bytes
     stored: float
     lifetime: int
     answering: bool = True
@@ -36,9 +53,27 @@ class Item(msgspec.Struct):
     octets: int = 0
 
     @property
+    def reply(self) -> Reply:
+        """The reply; of a plain one, a new object each time."""
+        kept = self.kept
+        return opened(kept) if isinstance(kept, bytes) else kept
+
+    @property
+    def rcode(self) -> int:
+        """The reply's."""
+        kept = self.kept
+        return kept[3] & 15 if isinstance(kept, bytes) else kept.rcode
+
+    @property
+    def is_of_nothing(self) -> bool:
+        """Whether it surely rests on no fact."""
+        return isinstance(self.kept, bytes) and self.good is None
+
+    @property
     def owners(self) -> set[Owner]:
         """All facts that it rests on."""
-        return {*self.reply.owners, *(self.good.reply.owners if self.good is not None else ())}
+        mine = () if isinstance(self.kept, bytes) else self.kept.owners
+        return {*mine, *(self.good.owners if self.good is not None else ())}
 
     def remaining(self, now: float) -> int:
         """Whole seconds that are left, as every TTL shows them; 0 or less when it is over."""

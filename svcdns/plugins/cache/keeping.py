@@ -14,8 +14,9 @@ import msgspec
 from cachetools import LRUCache
 
 from svcdns.chain.classes import MessageType
+from svcdns.chain.relay import Key
 from svcdns.plugins.cache.belonging import of_the_question
-from svcdns.plugins.cache.items import Item, Key
+from svcdns.plugins.cache.items import Item, closed
 from svcdns.plugins.cache.judging import DENIALS, UNSTORED, answers, is_answer, kind_of, may_keep
 from svcdns.plugins.cache.metrics import Cells
 from svcdns.plugins.cache.options import MIN_TTL, Options
@@ -24,6 +25,7 @@ from svcdns.plugins.cache.store import Store
 from svcdns.telemetry.clock import Clock
 from svcdns.wire import names
 from svcdns.wire.codes import AD, TC, Rcode
+from svcdns.wire.plain import Plain
 from svcdns.wire.reply import UNTIL_CHANGED, Audience, Count, Owner, Record, Reply
 
 _FAILURES: Final = (Rcode.SERVFAIL, Rcode.NOTIMP)
@@ -46,7 +48,7 @@ class Keeper:
         self._spellings: LRUCache[Key, Spelling] = LRUCache(options.success.capacity)
         self.changes = 0
         """Grows with every change that `forget` is told: what was asked for before it and rests on facts is not kept."""
-        self._no_success, self._no_denial = wire(options.no_success), wire(options.no_denial)
+        self.no_success, self._no_denial = wire(options.no_success), wire(options.no_denial)
 
     def forget(self, owners: set[Owner]) -> None:
         """Drops what rests on one of the owners."""
@@ -56,7 +58,7 @@ class Keeper:
 
     def never_stores(self, key: bytes) -> bool:
         """Whether nothing is ever stored for a lowered name."""
-        return covered(key, self._no_denial) and covered(key, self._no_success)
+        return covered(key, self._no_denial) and covered(key, self.no_success)
 
     def spelling(self, asked: Asked) -> Spelling | None:
         """How others get the name of an answer of the cluster; None where nobody has asked for it yet, or long ago."""
@@ -74,7 +76,7 @@ class Keeper:
             if good is not None:
                 return "success", good
         denial = self._usable("denial", key, now)
-        if denial is not None and denial.reply.rcode != Rcode.SERVFAIL:
+        if denial is not None and denial.rcode != Rcode.SERVFAIL:
             return "denial", denial
         success = self._usable("success", key, now)
         if success is not None:
@@ -83,14 +85,14 @@ class Keeper:
 
     def _usable(self, which: str, key: Key, now: float) -> Item | None:
         denial = which == "denial"
-        store, disabled = (self._denial, self._no_denial) if denial else (self._success, self._no_success)
-        item: Item | None = store.get(key)
+        store, disabled = (self._denial, self._no_denial) if denial else (self._success, self.no_success)
+        item = store.get(key)
         if item is None:
             return None
         item.lifetime = min(item.lifetime, self._longest(item, denial=denial))
         in_time = self._in_time(item, now) or (item.good is not None and self._in_time(item.good, now))
         if not in_time or (disabled and covered(key[0], disabled)):
-            store.pop(key, None)
+            store.drop(key)
             return None
         return item
 
@@ -98,7 +100,7 @@ class Keeper:
         """The longest lifetime of such an entry: one of the time before a reload may have more."""
         if not denial:
             return self._options.success.longest
-        return int(self._options.servfail) if item.reply.rcode in _FAILURES else self._options.denial.longest
+        return int(self._options.servfail) if item.rcode in _FAILURES else self._options.denial.longest
 
     def _in_time(self, item: Item, now: float) -> bool:
         """Whether the entry may be served, stale or not."""
@@ -123,6 +125,19 @@ class Keeper:
         flags = reply.flags if query.flags & AD or query.dnssec_ok else reply.flags & ~AD
         return Taken(msgspec.structs.replace(with_ttl(reply, lifetime), flags=flags, edns=None, counts=counts), item)
 
+    def knows(self, key: Key) -> bool:
+        """Whether a question may be answered, or spelled, by what is kept."""
+        return key in self._success.items or key in self._denial.items or key in self._spellings
+
+    def take_plain(self, key: Key, plain: Plain) -> int:
+        """Keeps a plain reply that came the short way, by the rules of `take`; the TTL of its records from now on."""
+        denial = plain.is_denial
+        bounds = self._options.denial if denial else self._options.success
+        lifetime = min(bounds.longest, max(bounds.shortest, plain.ttl))
+        if lifetime > 0:
+            self._keep(key, Item(closed(plain), self._clock(), lifetime, not denial), denial=denial)
+        return lifetime
+
     def take_fresh(self, asked: Asked, reply: Reply) -> Taken | None:
         """The same for what may take the place of an entry that has ended: other replies leave it (RFC 8767 §4)."""
         if reply.silent or not reply.written or reply.flags & TC:
@@ -133,8 +148,8 @@ class Keeper:
         if reply.rcode not in (Rcode.NOERROR, Rcode.NXDOMAIN) or kind_of(asked.query, reply) in UNSTORED:
             return None
         if _is_of_cluster(reply):
-            self._success.pop(asked.key, None)
-            self._denial.pop(asked.key, None)
+            self._success.drop(asked.key)
+            self._denial.drop(asked.key)
         return self.take(asked, reply)
 
     def take_in_background(self, old: Item, *, judged: bool = False) -> Callable[[Asked, Reply], Taken | None]:
@@ -172,11 +187,11 @@ class Keeper:
             self._denial.put(key, item)
             return
         if self._stale.prefer_positive and not item.answering:
-            before: Item | None = self._success.get(key)
+            before = self._success.get(key)
             if before is not None:
                 item.good = before if before.answering else before.good
         else:
-            self._denial.pop(key, None)
+            self._denial.drop(key)
         self._success.put(key, item)
 
     def _lifetime(self, reply: Reply, kind: MessageType) -> int:
@@ -192,7 +207,7 @@ class Keeper:
 
     def _stores(self, key: bytes, kind: MessageType) -> bool:
         """Whether replies of that kind are stored in the name's zone."""
-        return not covered(key, self._no_denial if _is_denial(kind) else self._no_success)
+        return not covered(key, self._no_denial if _is_denial(kind) else self.no_success)
 
 
 def _counts_of_cluster_answer(cells: Cells, kind: MessageType) -> tuple[Count, ...]:

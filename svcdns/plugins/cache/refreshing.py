@@ -16,7 +16,8 @@ import msgspec
 
 from svcdns.chain.handler import Following
 from svcdns.chain.query import Query
-from svcdns.plugins.cache.items import Item, Key
+from svcdns.chain.relay import Key
+from svcdns.plugins.cache.items import Item
 from svcdns.plugins.cache.metrics import Cells
 from svcdns.plugins.cache.options import Prefetch, Stale
 from svcdns.telemetry.clock import Clock

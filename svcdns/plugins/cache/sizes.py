@@ -22,8 +22,10 @@ OWNER: Final = 640
 """What an entry, each of its records and each fact that it rests on take besides their octets (CPython 3.11, measured by a test)."""
 
 
-def octets(name: bytes, reply: Reply) -> int:
+def octets(name: bytes, reply: Reply | bytes) -> int:
     """What an entry takes, its place in the store included."""
+    if isinstance(reply, bytes):
+        return ENTRY + len(name) + len(reply)
     total = ENTRY + len(name) + OWNER * len(reply.owners)
     for section in (reply.answer, reply.authority, reply.additional):
         for record in section:
@@ -37,7 +39,7 @@ class Sized(Protocol):
     octets: int
 
     def evict(self) -> None:
-        """Gives up its least recently used entry."""
+        """Gives up an entry."""
         ...
 
 
@@ -49,6 +51,8 @@ class Pool:
         self._allowance = allowance
         self.limit = allowance()
         self.stores: list[Sized] = []
+        self.octets = 0
+        """What all of them take."""
 
     def look(self) -> None:
         """Takes note of a changed allowance."""
@@ -56,8 +60,7 @@ class Pool:
 
     def is_over(self, more: int = 0) -> bool:
         """Whether all stores with so many octets more are too large, and there is something to give up."""
-        used = sum([store.octets for store in self.stores])
-        return used > 0 and used + more > self.limit
+        return self.octets + more > self.limit and self.octets > 0
 
     def evict(self) -> None:
         """Has the largest store give up an entry."""

@@ -12,16 +12,17 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from svcdns.chain.later import Later
+from svcdns.chain.relay import Landed
 from svcdns.plugins.forward.metrics import Cells
 from svcdns.plugins.forward.options import Rule
 from svcdns.upstream.alarms import Alarms
-from svcdns.upstream.exchange import ExchangeError, Question, shown
+from svcdns.upstream.exchange import ExchangeError, Question
 from svcdns.upstream.health import SILENCE
 from svcdns.upstream.server import Attempt, Server
 from svcdns.wire.codes import AA, AD, CD, RA, RD, TC, ExtendedError, Rcode
 from svcdns.wire.message import Message
-from svcdns.wire.reply import Reply
+from svcdns.wire.plain import Plain, scan
+from svcdns.wire.reply import Edns, Reply
 
 BUDGET: Final = 5.0
 """Seconds that a flight takes at most, or one attempt if that may take longer."""
@@ -39,6 +40,10 @@ NO_HEALTHY: Final = "no healthy proxies"
 _PASSED_ON: Final = AA | TC | RD | RA | AD | CD
 
 
+FlightKey = tuple[bytes, int, int, int, Edns | None, bool, str]
+"""Lowered name, type, class, flags, EDNS, whether over TCP, the upstream that is not to be asked."""
+
+
 class Hedges:
     """How many more packets may be spent on slowness: each flight earns a share of one."""
 
@@ -49,7 +54,8 @@ class Hedges:
 
     def earn(self) -> None:
         """There is one more flight."""
-        self._left = min(HEDGED_AT_ONCE, self._left + HEDGED_SHARE)
+        left = self._left + HEDGED_SHARE
+        self._left = left if left < HEDGED_AT_ONCE else HEDGED_AT_ONCE
 
     def spend(self) -> bool:
         """Whether one may be sent."""
@@ -76,41 +82,36 @@ class Team:
 
     @property
     def hopeless(self) -> bool:
-        """Whether there is nobody to ask."""
-        for server in self.servers:
-            if server.health.usable:
-                return False
+        """Whether there is nobody to ask, where no upstream is usable."""
         if self.rule.failfast and all(server.health.down for server in self.servers):
             return True
         return self.resorting >= LAST_RESORTS or not self.servers
 
     def is_alone(self, avoid: str) -> bool:
         """Whether there is no other upstream than that."""
-        return bool(avoid) and all(shown(server.address) == avoid for server in self.servers)
-
-    def given_up(self) -> Reply:
-        """The reply to a question that nobody is asked for."""
-        self.cells.broken()
-        return servfail(None)
+        return bool(avoid) and all(server.label == avoid for server in self.servers)
 
 
 class Flight:
-    """One question under way; `landed` is called once, with the flight that has its `reply` by then."""
+    """One question under way; `landed` is called once, with the flight that has its reply by then: as a plain one where it is one."""
 
     __slots__ = (
-        "_avoid", "_due", "_ends", "_errors", "_failure", "_landed", "_last", "_out", "_packets", "_question", "_resorts", "_tcp", "_team",
-        "_unasked", "key", "reply", "waiters",
+        "_avoid", "_due", "_ends", "_errors", "_failure", "_landed", "_last", "_out", "_packets", "_question", "_reply", "_resorts",
+        "_source", "_tcp", "_team", "_unasked", "is_over", "key", "plain", "waiters",
     )  # fmt: skip
 
     def __init__(
-        self, team: Team, question: Question, key: object, landed: Callable[[Flight], None], *, tcp: bool, avoid: str = ""
+        self, team: Team, question: Question, key: FlightKey, landed: Callable[[Flight], None], *, tcp: bool, avoid: str = ""
     ) -> None:
         """Nothing is asked before `start`, and never the upstream `avoid`."""
         self._team, self._question, self._landed, self._tcp, self._avoid = team, question, landed, tcp, avoid
         self.key = key
-        self.waiters: list[tuple[str, Later]] = []
-        """Who asked, and where the reply goes."""
-        self.reply: Reply | None = None
+        self.waiters: list[tuple[str, Callable[[Landed], None]]] = []
+        """Who asked, and who takes the reply."""
+        self.is_over = False
+        self.plain: Plain | None = None
+        self._reply: Reply | None = None
+        self._source = ""
         self._unasked: list[Server] = []
         self._out: list[Attempt] = []
         self._errors = self._packets = 0
@@ -119,23 +120,34 @@ class Flight:
         self._ends = self._due = 0.0
         self._resorts = False
 
-    def start(self) -> None:
-        """Asks the first upstream; the team is not hopeless."""
+    @property
+    def reply(self) -> Reply:
+        """The reply, once there is one."""
+        if self._reply is None:
+            assert self.plain is not None
+            self._reply = _reply(self._question.opened(self.plain.packet), self._source)
+        return self._reply
+
+    def start(self) -> bool:
+        """Asks the first upstream; whether there is one to ask."""
         team = self._team
-        team.hedges.earn()
-        self._ends = team.clock() + team.budget
-        servers = self._order()
-        self._unasked = [*servers]
-        if not self._ask_next():
+        now = team.clock()
+        self._ends = now + team.budget
+        self._unasked = self._order()
+        if not self._ask_next(now):
             team.cells.broken()
+            if team.hopeless:
+                return False
             team.resorting += 1
             self._resorts = True
-            self._ask(random.choice(servers), LAST_RESORT)
+            self._ask(random.choice(self._order()), now, LAST_RESORT)
+        team.hedges.earn()
+        return True
 
     def _order(self) -> list[Server]:
         """The upstreams that may be asked, in the order in which they are."""
         servers = self._team.order(self._team.servers)
-        return [server for server in servers if shown(server.address) != self._avoid] if self._avoid else servers
+        return [server for server in servers if server.label != self._avoid] if self._avoid else servers
 
     def _next(self) -> Server | None:
         """The first upstream that is usable and was not asked yet."""
@@ -145,24 +157,23 @@ class Flight:
             del self._unasked[0]
         return None
 
-    def _ask_next(self) -> bool:
+    def _ask_next(self, now: float) -> bool:
         """Asks that; whether there is one, and one more may be asked."""
         server, team = self._next(), self._team
         spent = self._errors + len(self._out) >= team.attempts or self._packets >= MAX_PACKETS
-        if server is None or spent or team.clock() >= self._ends:
+        if server is None or spent or now >= self._ends:
             return False
         del self._unasked[0]
-        self._ask(server, team.rule.read_timeout)
+        self._ask(server, now, team.rule.read_timeout)
         return True
 
-    def _ask(self, server: Server, timeout: float, *, tcp: bool = False) -> None:
+    def _ask(self, server: Server, now: float, timeout: float, *, tcp: bool = False) -> None:
         self._packets += 1
-        team = self._team
-        began = team.clock()
-        attempt = server.ask(self._question, self._came, tcp=self._tcp or tcp, timeout=min(timeout, self._ends - began))
+        attempt = Attempt(server, self._question, self._came, now, min(timeout, self._ends - now))
         self._out.append(attempt)
+        attempt.start(tcp=self._tcp or tcp)
         if self._unasked:
-            self._look_at(began + (SILENCE if team.sequential else server.health.patience))
+            self._look_at(now + (SILENCE if self._team.sequential else server.health.patience))
 
     def _look_at(self, when: float) -> None:
         self._due = when
@@ -171,7 +182,7 @@ class Flight:
     def _look(self) -> None:
         """Whether the next upstream is to be asked while the last one is still waited for."""
         team, now = self._team, self._team.clock()
-        if self.reply is not None or not self._out or now < self._due:
+        if self.is_over or not self._out or now < self._due:
             return
         latest, server = self._out[-1], self._next()
         if server is None:
@@ -185,36 +196,51 @@ class Flight:
             hedged = silent or team.hedges.spend()
         if not hedged:
             self._look_at(quiet_until)
-        elif self._ask_next():
-            team.cells.hedged(shown(server.address), "silent" if silent else "slow")
+        elif self._ask_next(now):
+            team.cells.hedged(server.label, "silent" if silent else "slow")
 
-    def _came(self, attempt: Attempt, outcome: Message | ExchangeError) -> None:
+    def _came(self, attempt: Attempt, outcome: bytes | ExchangeError) -> None:
         self._out.remove(attempt)
         if isinstance(outcome, ExchangeError):
             self._errors += 1
             self._failure = outcome
             self._go_on()
-        elif outcome.flags & 15 in self._team.failover:
-            self._last = _reply(outcome, attempt.server)
-            self._go_on()
-        elif outcome.flags & TC and self._team.rule.prefer_udp and not (self._tcp or attempt.tcp) and self._packets < MAX_PACKETS:
-            self._ask(attempt.server, self._team.rule.read_timeout, tcp=True)
+            return
+        question = self._question
+        self.plain = scan(outcome, question.end, question.rtype)
+        if self.plain is not None and self.plain.rcode in self._team.failover:
+            self.plain = None
+        if self.plain is not None:
+            self._source = attempt.server.label
+            self._land()
         else:
-            self._land(_reply(outcome, attempt.server))
+            self._judge(attempt, question.opened(outcome))
+
+    def _judge(self, attempt: Attempt, message: Message) -> None:
+        """What is to be done about a reply that is not a plain one."""
+        reply = _reply(message, attempt.server.label)
+        if reply.rcode in self._team.failover:
+            self._last = reply
+            self._go_on()
+        elif message.flags & TC and self._team.rule.prefer_udp and not (self._tcp or attempt.tcp) and self._packets < MAX_PACKETS:
+            self._ask(attempt.server, self._team.clock(), self._team.rule.read_timeout, tcp=True)
+        else:
+            self._land(reply)
 
     def _go_on(self) -> None:
         """An upstream has brought nothing: the next one, in a second round if need be; else what there is."""
-        if self._ask_next() or self._out:
+        if self._ask_next(self._team.clock()) or self._out:
             return
         if self._last is not None:
             self._land(self._last)
             return
         self._unasked = self._order()
-        if not self._ask_next():
+        if not self._ask_next(self._team.clock()):
             self._land(servfail(self._failure))
 
-    def _land(self, reply: Reply) -> None:
-        self.reply = reply
+    def _land(self, reply: Reply | None = None) -> None:
+        """Ends with a reply, the plain one if there is no other."""
+        self.is_over, self._reply = True, reply
         if self._resorts:
             self._team.resorting -= 1
         for attempt in self._out:
@@ -229,7 +255,7 @@ def servfail(failure: ExchangeError | None) -> Reply:
     return Reply(rcode=Rcode.SERVFAIL, extended=code, written=False, error=NO_HEALTHY if failure is None else str(failure))
 
 
-def _reply(message: Message, server: Server) -> Reply:
+def _reply(message: Message, source: str) -> Reply:
     return Reply(
         rcode=message.flags & 15,
         flags=message.flags & _PASSED_ON,
@@ -237,7 +263,7 @@ def _reply(message: Message, server: Server) -> Reply:
         authority=message.authority,
         additional=message.additional,
         edns=message.edns,
-        source=shown(server.address),
+        source=source,
     )
 
 

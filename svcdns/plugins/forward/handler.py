@@ -6,6 +6,7 @@ the answer table from here, that is the cache's business. A flight goes on when 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Final
 
@@ -13,9 +14,10 @@ from svcdns.chain.environment import Environment
 from svcdns.chain.handler import Following
 from svcdns.chain.later import Later
 from svcdns.chain.query import Answer, Query
+from svcdns.chain.relay import Landed, Leaving, Relay
 from svcdns.plugins.forward import trust
 from svcdns.plugins.forward.finding import unpacked
-from svcdns.plugins.forward.flight import Flight, Team
+from svcdns.plugins.forward.flight import Flight, FlightKey, Team, servfail
 from svcdns.plugins.forward.leaks import LeakGuard
 from svcdns.plugins.forward.metrics import Cells
 from svcdns.plugins.forward.options import Options, Rule
@@ -49,6 +51,8 @@ class Forward:
 
     def handle(self, query: Query, following: Following) -> Answer:
         """Asks the upstreams of the first line that takes the name; other names go on."""
+        if query.brought is not None:
+            return query.brought
         return self._from(0, query, following)
 
     def _from(self, number: int, query: Query, following: Following) -> Answer:
@@ -59,6 +63,15 @@ class Forward:
                 last = at + 1 == len(self._lines)
                 return answer if last or not line.hands_on else self._or_next(answer, at, query, following)
         return following(query)
+
+    def relays(self, relay: Relay) -> bool:
+        """Takes what leaves by the short way, where one line takes all of it; what must not leave goes by way of its guard."""
+        line = self._lines[0]
+        if line.hands_on or not line.takes_all:
+            return False
+        relay.zones += line.guard.zones
+        relay.ask = line.relayed
+        return True
 
     def is_down(self, key: bytes) -> bool:
         """Whether all upstreams that a name goes to first are known not to answer; `cache` asks this."""
@@ -93,7 +106,7 @@ class _Line:
                 environment.on_data("forward", rule.data_key(upstream), self._changed)
         if rule.trust_key:
             environment.on_data("forward", rule.trust_key, self._trust_changed)
-        self._flights: dict[object, Flight] = {}
+        self._flights: dict[FlightKey, Flight] = {}
         self._waiting = 0
         self._clients: dict[str, int] = {}
 
@@ -162,6 +175,11 @@ class _Line:
             servers.append(environment.kept(("forward", address, manner, *secured), partial(make, address, name)))
         return Team(rule, servers, self._cells, self._alarms)
 
+    @property
+    def takes_all(self) -> bool:
+        """Whether there is no name that it does not take."""
+        return self._zone == names.ROOT and not self._excepted
+
     def takes(self, key: bytes) -> bool:
         """Whether the name is to be forwarded by this line."""
         if not names.is_within(key, self._zone):
@@ -182,33 +200,43 @@ class _Line:
 
     def answer(self, query: Query) -> Answer:
         """The upstreams' answer, when it comes."""
-        limit, client = self._rule.max_concurrent, query.client.address
+        tcp = self._rule.force_tcp or (query.client.protocol == "tcp" and not self._rule.prefer_udp)
+        flags = query.flags & (RD | AD | CD)
+        key = (query.key, query.rtype, query.rclass, flags, query.edns, tcp, query.avoid)
+        later = Later()
+        return self._join(key, query, query.client.address, lambda landed: later.set(landed.reply)) or later
+
+    def relayed(self, leaving: Leaving) -> Reply | None:
+        """The same for a question that has come the short way."""
+        name, rtype, rclass, _, _ = leaving.key
+        key = (name, rtype, rclass, RD | AD, leaving.edns, self._rule.force_tcp, "")
+        return self._join(key, leaving, leaving.client, leaving.landed)
+
+    def _join(self, key: FlightKey, asked: Query | Leaving, client: str, land: Callable[[Landed], None]) -> Reply | None:
+        """Has somebody wait for the flight of a question, a new one if there is none; the reply, if that must not be."""
+        limit = self._rule.max_concurrent
         if limit and self._waiting >= limit:
             return self._refused("concurrent queries", limit)
         waiting = self._clients.get(client, 0)
         if waiting >= MAX_OF_CLIENT:
             return self._refused("concurrent queries of one client", MAX_OF_CLIENT)
-        tcp = self._rule.force_tcp or (query.client.protocol == "tcp" and not self._rule.prefer_udp)
-        flags = query.flags & (RD | AD | CD)
-        key = (query.key, query.rtype, query.rclass, flags, query.edns, tcp, query.avoid)
         flight = self._flights.get(key)
         if flight is None:
-            if self._team.is_alone(query.avoid):
+            avoid = key[-1]
+            if avoid and self._team.is_alone(avoid):
                 return bare(Rcode.SERVFAIL, "no other upstream")
-            if self._team.hopeless:
-                return self._team.given_up()
             if len(self._flights) >= MAX_IN_FLIGHT:
                 return self._refused("concurrent queries", MAX_IN_FLIGHT)
-            question = Question(query.name, query.rtype, query.rclass, flags, query.edns)
-            flight = self._flights[key] = Flight(self._team, question, key, self._landed, tcp=tcp, avoid=query.avoid)
-            flight.start()
+            flight = Flight(self._team, _question(asked, key), key, self._landed, tcp=key[5], avoid=avoid)
+            if not flight.start():
+                return servfail(None)
+            self._flights[key] = flight
         elif len(flight.waiters) >= MAX_WAITERS:
             return self._refused("concurrent queries for one name", MAX_WAITERS)
-        later = Later()
-        flight.waiters.append((client, later))
+        flight.waiters.append((client, land))
         self._clients[client] = waiting + 1
         self._waiting += 1
-        return later
+        return None
 
     def _refused(self, what: str, limit: int) -> Reply:
         self._cells.rejected()
@@ -216,13 +244,21 @@ class _Line:
 
     def _landed(self, flight: Flight) -> None:
         del self._flights[flight.key]
-        reply, clients = flight.reply, self._clients
-        assert reply is not None
+        clients = self._clients
         self._waiting -= len(flight.waiters)
-        for client, later in flight.waiters:
+        for client, land in flight.waiters:
             left = clients[client] - 1
             if left:
                 clients[client] = left
             else:
                 del clients[client]
-            later.set(reply)
+            land(flight)
+
+
+def _question(asked: Query | Leaving, key: FlightKey) -> Question:
+    """What upstreams are asked."""
+    _, rtype, rclass, flags, edns, _, _ = key
+    if isinstance(asked, Query):
+        return Question(asked.name, rtype, rclass, flags, edns)
+    wire = asked.wire
+    return Question(wire[10 : 10 + len(key[0])], rtype, rclass, flags, edns, wire)

@@ -39,6 +39,11 @@ class LeakGuard:
         zones = tuple(names.from_text(zone).lower() for zone in rule.cluster_zones)
         self._zones = tuple(zone for zone in zones if not names.is_within(self._source, zone))
 
+    @property
+    def zones(self) -> tuple[bytes, ...]:
+        """Names of one label aside, only those that lie in these may be stopped or counted."""
+        return () if self._mode == "off" else (*self._zones, CLUSTER_DOMAIN)
+
     def stopped(self, query: Query) -> Reply | None:
         """The answer to a name that must not leave; None for one that may."""
         if self._mode == "off":

@@ -16,6 +16,7 @@ import msgspec
 from svcdns.chain.environment import Environment
 from svcdns.chain.handler import Following, joined, then
 from svcdns.chain.query import Answer, Query
+from svcdns.chain.relay import Relay
 from svcdns.chain.routing import Encloser
 from svcdns.chain.zones import ZoneOffer
 from svcdns.cluster.addresses import from_reverse, rdata_of
@@ -131,6 +132,11 @@ class Kubernetes:
         if not result.answer:
             return self._negative(work, Rcode.NOERROR)
         return self._positive(work, result)
+
+    def relays(self, relay: Relay) -> bool:
+        """Names outside its zones are nothing to it."""
+        relay.zones += tuple(self.zones)
+        return True
 
     def absent(self, key: bytes, rtype: int) -> Encloser | None:
         """What encloses a name that is not there, because its namespace or its Service is not (spec K6); None where there is more to it."""

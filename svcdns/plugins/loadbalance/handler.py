@@ -15,6 +15,7 @@ import msgspec
 from svcdns.chain.environment import Environment
 from svcdns.chain.handler import Following, then
 from svcdns.chain.query import Answer, Query
+from svcdns.chain.relay import Relay
 from svcdns.plugins.loadbalance.options import Options, unpacked
 from svcdns.wire.codes import Rcode, Type
 from svcdns.wire.reply import Owner, Reply, Variants
@@ -49,6 +50,11 @@ class LoadBalance:
     def alike(self, zone: bytes) -> bool:  # noqa: ARG002 - one record has no order
         """Every name alike: there is nothing to vary in a negative answer."""
         return True
+
+    def relays(self, relay: Relay) -> bool:
+        """Addresses in random order; not where some come before others."""
+        relay.shuffles = True
+        return not (self._options.preferred or self._options.path)
 
     def handle(self, query: Query, following: Following) -> Answer:
         """Asks on; every NOERROR reply that was written comes back marked. Never a zone transfer."""

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from svcdns.plugins.cache.items import Item, Key
+from svcdns.chain.relay import Key
+from svcdns.plugins.cache.items import Item
 from svcdns.plugins.cache.sizes import Pool
 from svcdns.plugins.cache.store import Store
 from svcdns.wire.codes import RA, RD, Rcode
@@ -46,7 +47,7 @@ def test_an_entry_goes_to_another_worker() -> None:
     old, new = store(), store()
     old.put(KEY, Item(REPLY, 970.5, 60, answering=False, hits=3, retry=2000.0))
     moved(old, new, then=5.0)
-    (item,) = new.values()
+    (item,) = new.items.values()
     assert (item.reply, item.stored, item.lifetime, item.answering) == (REPLY, -24.5, 60, False)
     assert (item.remaining(5.0), item.hits, item.retry, item.octets) == (31, 0, float("-inf"), old.octets)
 
@@ -57,7 +58,7 @@ def test_what_is_there_already_stays() -> None:
     old.put(KEY, Item(REPLY, 0.0, 60))
     new.put(KEY, Item(Reply(), 0.0, 5))
     moved(old, new)
-    assert new[KEY].reply == Reply()
+    assert new.items[KEY].reply == Reply()
 
 
 def test_what_rests_on_the_cluster_stays_behind() -> None:
@@ -74,7 +75,7 @@ def test_where_there_is_less_room_the_newest_go_over() -> None:
     for number in range(500):
         old.put((b"%d" % number, 1, 1, False, False), Item(REPLY, 0.0, 60))
     moved(old, new)
-    assert [int(key[0]) for key in new] == list(range(500 - len(new), 500))
+    assert [int(key[0]) for key in new.items] == list(range(500 - len(new), 500))
     assert new.octets <= 20_000
 
 
@@ -102,4 +103,4 @@ def test_every_entry_comes_out_as_it_went_in(key: Key, sections: tuple[tuple[Rec
     reply = Reply(0, RD, *sections)
     old.put(key, Item(reply, 1000.0, lifetime))
     moved(old, new)
-    assert {key: (item.reply, item.stored, item.lifetime) for key, item in new.items()} == {key: (reply, 0.0, lifetime)}
+    assert {key: (item.reply, item.stored, item.lifetime) for key, item in new.items.items()} == {key: (reply, 0.0, lifetime)}

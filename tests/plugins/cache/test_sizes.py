@@ -19,21 +19,23 @@ from svcdns.wire.reply import Reply
 class Of:
     """Something of a size, that gives up one octet at a time."""
 
-    def __init__(self, octets: int) -> None:
+    def __init__(self, pool: Pool, octets: int) -> None:
         """Of so many octets."""
-        self.octets = octets
+        self._pool, self.octets = pool, octets
+        pool.stores.append(self)
+        pool.octets += octets
 
     def evict(self) -> None:
         """One less."""
         self.octets -= 1
+        self._pool.octets -= 1
 
 
 def test_the_largest_makes_room() -> None:
     """Until all fit together; the allowance is looked at when the pool is told to, and nothing is asked of what is empty."""
     allowance = 100
     pool = Pool(lambda: allowance)
-    large, small = Of(90), Of(10)
-    pool.stores += [large, small]
+    large, small = Of(pool, 90), Of(pool, 10)
     assert not pool.is_over()
     assert pool.is_over(1)
     allowance = 50
@@ -42,7 +44,7 @@ def test_the_largest_makes_room() -> None:
     while pool.is_over():
         pool.evict()
     assert (large.octets, small.octets) == (40, 10)
-    large.octets = small.octets = 0
+    pool.octets = 0
     assert not pool.is_over(1000)
 
 

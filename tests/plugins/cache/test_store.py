@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from svcdns.plugins.cache.items import Item, Key
+from svcdns.chain.relay import Key
+from svcdns.plugins.cache.items import Item
 from svcdns.plugins.cache.sizes import LARGEST, PER_ENTRY, Pool
 from svcdns.plugins.cache.store import AT_ONCE, Store, capacity
 from svcdns.wire.reply import Record, Reply
@@ -23,8 +24,8 @@ def test_capacity(asked: int, held: int) -> None:
     assert capacity(asked) == held
 
 
-def test_the_least_recently_used_makes_room() -> None:
-    """And is counted."""
+def test_the_oldest_makes_room() -> None:
+    """Of those that nobody has asked for again; and is counted."""
     evicted: list[int] = []
     store = Store(1, Pool(lambda: 1 << 30), lambda: evicted.append(1))
     for number in range(1024):
@@ -34,6 +35,32 @@ def test_the_least_recently_used_makes_room() -> None:
     assert len(evicted) == 1
     assert store.get(key(0)) is not None
     assert store.get(key(1)) is None
+
+
+def test_a_flood_of_names_that_are_asked_once_leaves_the_others() -> None:
+    """All but their share of the store."""
+    store = Store(1, Pool(lambda: 1 << 30), lambda: None)
+    for number in range(1024):
+        store.put(key(number), Item(Reply(), 0.0, 5))
+        assert store.get(key(number)) is not None
+    for number in range(10_000, 20_000):
+        store.put(key(number), Item(Reply(), 0.0, 5))
+    left = [number for number in range(1024) if key(number) in store.items]
+    assert left == list(range(1024 - len(left), 1024))
+    assert len(left) == 1024 * 3 // 4
+    assert len(store) == 1024
+
+
+def test_the_least_recently_used_makes_room() -> None:
+    """Where few were asked for only once."""
+    store = Store(1, Pool(lambda: 1 << 30), lambda: None)
+    for number in range(1024):
+        store.put(key(number), Item(Reply(), 0.0, 5))
+        store.get(key(number))
+    store.get(key(0))
+    store.put(key(2000), Item(Reply(), 0.0, 5))
+    assert key(0) in store.items
+    assert key(1) not in store.items
 
 
 def test_shrinks_to_a_part_of_its_size() -> None:
@@ -61,7 +88,7 @@ def test_forgets_by_owner() -> None:
     store.forget([("service", "d", "a")])
     assert store.get(key(1)) is None
     assert store.get(key(2)) is not None
-    store.pop(key(2))
+    store.drop(key(2))
     assert store._owned == {}
 
 
@@ -141,4 +168,4 @@ def test_octets_are_those_of_its_entries(steps: list[tuple[int, int, bool]]) -> 
             store.forget(owners)
         else:
             store.put(key(number), Item(reply, 0.0, 5, good=Item(reply, 0.0, 5) if number % 2 else None))
-        assert store.octets == sum(item.octets for item in store.values()) <= 1 << 20
+        assert store.octets == sum(item.octets for item in store.items.values()) <= 1 << 20

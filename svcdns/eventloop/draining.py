@@ -1,8 +1,9 @@
 """An event loop whose waiting answers DNS: sockets are drained inside the selector, so that a wake-up does not pass through asyncio.
 
-A drain that did nothing but send compiled replies leaves nothing for the event loop to do, and the selector waits on. Anything else
-(another descriptor, a timer that is due, a question that went into a chain) hands control back at once. This is Linux's epoll(7) used
-directly; elsewhere a drain is a reader of the platform's own loop.
+A drain that leaves nothing for the event loop to do (a compiled reply was sent, a question was forwarded) has the selector wait on.
+Anything else (another descriptor, a timer that is due, whatever a drain has put into the loop) hands control back at once. What many drains
+do in turn can be ended together, `after_drains`. This is Linux's epoll(7) used directly; elsewhere a drain is a reader of the platform's
+own loop.
 """
 
 from __future__ import annotations
@@ -14,11 +15,14 @@ import socket
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from contextvars import Context
 from time import monotonic
-from typing import Any, Final
+from typing import Any, Final, TypeVarTuple
 
-Drain = Callable[[], bool]
-"""Reads a socket; whether it did more than send compiled replies."""
+Arguments = TypeVarTuple("Arguments")
+
+Drain = Callable[[], object]
+"""Reads a socket. What it leaves to be done it puts into the event loop."""
 
 MOST: Final = 256
 """Descriptors that one wait reports."""
@@ -39,6 +43,12 @@ class DrainingSelector(selectors.BaseSelector):
         self._epoll = select.epoll()
         self._keys: dict[int, selectors.SelectorKey] = {}
         self._drains: dict[int, Drain] = {}
+        self.stirred = False
+        """Whether the event loop has got something to do since the wait began."""
+        self.draining = False
+        """Whether a drain is at work now."""
+        self.afterwards: list[Callable[[], object]] = []
+        """What is to be done when the drains of this wake-up are through."""
 
     def add(self, fd: int, drain: Drain) -> None:
         """Drains this descriptor whenever it is readable."""
@@ -103,14 +113,16 @@ class DrainingSelector(selectors.BaseSelector):
         ends = monotonic() + timeout if timeout is not None and timeout > 0 else None
         wait = -1.0 if timeout is None else max(timeout, 0.0)
         poll, drain_of, key_of = self._epoll.poll, self._drains.get, self._keys.get
+        self.stirred = False
         while True:
-            ready, busy = [], False
+            ready = []
             events = poll(wait, MOST)
+            self.draining = True
             for fd, mask in events:
                 drain = drain_of(fd)
                 if drain is not None:
-                    if mask & ~_OUT and drain():
-                        busy = True
+                    if mask & ~_OUT:
+                        drain()
                     if mask == _IN:
                         continue
                 key = key_of(fd)
@@ -119,7 +131,10 @@ class DrainingSelector(selectors.BaseSelector):
                     seen &= key.events if drain is None else key.events & selectors.EVENT_WRITE
                     if seen:
                         ready.append((key, seen))
-            if ready or busy or not events or wait == 0:
+            while self.afterwards:
+                self.afterwards.pop()()
+            self.draining = False
+            if ready or self.stirred or not events or wait == 0:
                 return ready
             if ends is not None:
                 wait = ends - monotonic()
@@ -139,8 +154,20 @@ class DrainingLoop(asyncio.SelectorEventLoop):
     """An event loop on such a selector."""
 
     def __init__(self) -> None:
-        self.draining = DrainingSelector()
-        super().__init__(self.draining)
+        self.selector = DrainingSelector()
+        super().__init__(self.selector)
+
+    def call_soon(self, callback: Callable[[*Arguments], object], *args: *Arguments, context: Context | None = None) -> asyncio.Handle:
+        """As ever; the selector waits no longer."""
+        self.selector.stirred = True
+        return super().call_soon(callback, *args, context=context)
+
+    def call_at(
+        self, when: float, callback: Callable[[*Arguments], object], *args: *Arguments, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        """As ever; the selector looks anew how long it may wait."""
+        self.selector.stirred = True
+        return super().call_at(when, callback, *args, context=context)
 
 
 def new_loop() -> asyncio.AbstractEventLoop:
@@ -148,17 +175,25 @@ def new_loop() -> asyncio.AbstractEventLoop:
     return DrainingLoop() if sys.platform == "linux" else asyncio.new_event_loop()
 
 
-def add_drain(loop: asyncio.AbstractEventLoop, sock: socket.socket, drain: Callable[[], Any]) -> None:
+def add_drain(loop: asyncio.AbstractEventLoop, sock: socket.SocketType, drain: Drain) -> None:
     """Drains the socket on whatever loop this is: inside its selector where it can, else as one of its readers."""
     if isinstance(loop, DrainingLoop):
-        loop.draining.add(sock.fileno(), drain)
+        loop.selector.add(sock.fileno(), drain)
     else:
         loop.add_reader(sock, drain)
 
 
-def remove_drain(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
+def remove_drain(loop: asyncio.AbstractEventLoop, sock: socket.SocketType) -> None:
     """Leaves the socket alone."""
     if isinstance(loop, DrainingLoop):
-        loop.draining.remove(sock.fileno())
+        loop.selector.remove(sock.fileno())
     else:
         loop.remove_reader(sock)
+
+
+def after_drains(loop: asyncio.AbstractEventLoop, call: Callable[[], object]) -> None:
+    """Calls when all drains of this wake-up are through; soon, where no drain is at work."""
+    if isinstance(loop, DrainingLoop) and loop.selector.draining:
+        loop.selector.afterwards.append(call)
+    else:
+        loop.call_soon(call)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 
-from svcdns.serving.draining import DrainingLoop, DrainingSelector, add_drain, remove_drain
+from svcdns.eventloop.draining import DrainingLoop, DrainingSelector, add_drain, after_drains, remove_drain
 
 
 @pytest.fixture
@@ -34,13 +35,44 @@ def test_a_drained_socket_is_never_reported(pair: tuple[socket.socket, socket.so
         assert taken == [b"1"]
 
 
-def test_a_drain_with_more_to_do_ends_the_wait(pair: tuple[socket.socket, socket.socket]) -> None:
-    """A question that went into a chain may have left work for the loop."""
+@pytest.mark.parametrize(
+    "put", [lambda loop: loop.call_soon(loop.stop), lambda loop: loop.call_later(0.0, loop.stop)], ids=["soon", "later"]
+)
+def test_what_a_drain_puts_into_the_loop_ends_the_wait(
+    pair: tuple[socket.socket, socket.socket], put: Callable[[asyncio.AbstractEventLoop], object]
+) -> None:
+    """Though there is nothing else to wait for."""
     ours, theirs = pair
-    with DrainingSelector() as selector:
-        selector.add(ours.fileno(), lambda: bool(ours.recv(9)))
-        theirs.send(b"1")
-        assert selector.select(None) == []
+    loop = DrainingLoop()
+
+    def drain() -> None:
+        ours.recv(9)
+        put(loop)
+
+    add_drain(loop, ours, drain)
+    theirs.send(b"1")
+    loop.run_forever()
+    loop.close()
+
+
+def test_what_is_to_be_done_behind_all_drains(pair: tuple[socket.socket, socket.socket]) -> None:
+    """Comes once all of them are through, and without the loop; where no drain is at work, the loop does it."""
+    ours, theirs = pair
+    done: list[str] = []
+    loop = DrainingLoop()
+
+    def drain(sock: socket.socket) -> None:
+        done.append(sock.recv(9).decode())
+        after_drains(loop, lambda: done.append("behind"))
+
+    for sock, other in ((ours, theirs), (theirs, ours)):
+        add_drain(loop, sock, partial(drain, sock))
+        other.send(b"drained")
+    assert loop.selector.select(0) == []
+    assert done == ["drained", "drained", "behind", "behind"]
+    after_drains(loop, loop.stop)
+    loop.run_forever()
+    loop.close()
 
 
 def test_the_loop_goes_on_beside_a_flood(pair: tuple[socket.socket, socket.socket]) -> None:

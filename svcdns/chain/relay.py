@@ -1,0 +1,92 @@
+"""The short way of questions that only the cache and the upstreams of a block have something to say about: outside names.
+
+Most of them get a plain reply (`svcdns.wire.plain`), and then nobody on the way has anything to change about it that could not be said
+beforehand. So each plugin of a block says once what that is, in a `Relay`; a question goes from the socket to the upstreams and its reply
+back, as octets, and no other plugin sees it. Rules: whatever is out of the ordinary about the question goes through the chain from the
+start; where it is about the reply, the question goes through the chain then, with that reply in hand (`Query.brought`). Both ways give the
+same answer, and count alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from svcdns.wire.plain import Plain
+from svcdns.wire.reply import Count, Edns, Reply
+
+Key = tuple[bytes, int, int, bool, bool]
+"""Lowered name, type, class, DO bit, CD bit."""
+
+
+class Landed(Protocol):
+    """A reply: as a plain one too where it is one."""
+
+    @property
+    def plain(self) -> Plain | None:
+        """The octets."""
+        ...
+
+    @property
+    def reply(self) -> Reply:
+        """The records."""
+        ...
+
+
+class Leaving(Protocol):
+    """A question that leaves: of class IN, over UDP, with RD and AD set."""
+
+    @property
+    def key(self) -> Key:
+        """What the cache knows it under."""
+        ...
+
+    @property
+    def edns(self) -> Edns | None:
+        """The client's."""
+        ...
+
+    @property
+    def wire(self) -> bytes:
+        """The packet for an upstream behind its id."""
+        ...
+
+    @property
+    def client(self) -> str:
+        """The client's address."""
+        ...
+
+    def landed(self, landed: Landed) -> None:
+        """Takes the reply, once."""
+        ...
+
+
+def _always(_key: Key) -> bool:
+    return True
+
+
+def _nothing(_server: str) -> tuple[Count, ...]:
+    return ()
+
+
+class Relay:
+    """What the plugins of one block have said. Handlers with a `relays(relay) -> bool` take part, outermost last; without it, or with
+    False, a block has no short way."""
+
+    __slots__ = ("ask", "counts", "is_shut", "keep", "knows", "shuffles", "zones")
+
+    def __init__(self) -> None:
+        self.ask: Callable[[Leaving], Reply | None] | None = None
+        """Asks the upstreams; a reply if they are not to be asked, which is then the chain's."""
+        self.zones: tuple[bytes, ...] = ()
+        """Names that end like one of these, lowered, go through the chain."""
+        self.knows: Callable[[Key], bool] = _always
+        """Whether the cache has something to say."""
+        self.keep: Callable[[Key, Plain], int] | None = None
+        """Keeps a reply, and gives the TTL that all its records are to have."""
+        self.counts: Callable[[str], tuple[Count, ...]] = _nothing
+        """What each reply adds to counters, by the server label of its listener."""
+        self.shuffles = False
+        """Whether addresses are to be put in random order."""
+        self.is_shut = False
+        """Whether all questions go through the chain for the time being."""

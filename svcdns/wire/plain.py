@@ -1,0 +1,188 @@
+"""Replies that are what they nearly always are, told from their octets alone: addresses of the name that was asked for, or none.
+
+`scan` takes a reply for plain only where nothing about it is left to be judged: all of it is the answer to its question, whole, and may be
+kept as it is. Everything else is None here, and read record by record elsewhere (`message.parse_message`). Plain are
+
+- addresses: of the asked type, all owned by the question's name, or by the end of the aliases (CNAME) that lead there from it one by
+  one; nothing beside them;
+- denials (RFC 2308 §2): no answer, and the SOA of the name's zone or of one above it, its owner a pointer into the question;
+
+with no other record than an OPT, in class IN, with pointers where every server has them (RFC 1035 §4.1.4).
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+import msgspec
+
+from svcdns.wire import edns as opt
+from svcdns.wire.codes import TC, Class, Rcode, Type
+from svcdns.wire.errors import FormError
+from svcdns.wire.names import read_name
+
+SIZES: Final = {Type.A: 4, Type.AAAA: 16}
+"""Octets of RDATA of the types that can be plain."""
+_COUNTS: Final = struct.Struct("!HHHHH")
+_RECORD: Final = struct.Struct("!HHHIH")
+_FIXED: Final = struct.Struct("!HHIH")
+_TTL: Final = struct.Struct("!I")
+_HEAD: Final = 12
+_IN: Final = int(Class.IN)
+_TOO_LONG: Final = 1 << 31
+"""TTLs from here on are to be read as 0 (RFC 2181 §8)."""
+_TO_QUESTION: Final = 0xC00C
+_POINTER: Final = 0xC000
+_COMPRESSED: Final = 0xC0
+_FARTHEST: Final = 0x3FFF
+"""The last offset that a pointer can lead to."""
+_OPT: Final = b"\0\0\x29"
+_OPT_HEAD: Final = 11
+_UNUSUAL: Final = 0x7800 | TC
+_SOA_NUMBERS: Final = 20
+
+
+class Plain(msgspec.Struct, frozen=True, gc=False):
+    """A plain reply. Offsets count from the first octet of `packet`.
+
+    The question section ends at `start`, the records that count at `end`; the addresses, if any, are the last ones of these, and begin at
+    `addresses`, of `size` octets each. `ttls` is where the TTL of each record stands, `ttl` the smallest of them in seconds.
+    """
+
+    packet: bytes
+    start: int
+    end: int
+    rcode: int
+    ttl: int
+    ttls: tuple[int, ...]
+    addresses: int = 0
+    size: int = 0
+
+    @property
+    def is_denial(self) -> bool:
+        """Whether it says that there is nothing."""
+        return not self.addresses
+
+
+def scan(packet: bytes, start: int, rtype: int) -> Plain | None:
+    """The reply as a plain one; None where it is not. `start` is where its question ends, `rtype` what that asks for."""
+    try:
+        flags, _, answers, authorities, additionals = _COUNTS.unpack_from(packet, 2)
+        if flags & _UNUSUAL:
+            return None
+        if answers and not authorities and not flags & 15:
+            found = _addresses(packet, start, answers, rtype)
+        elif authorities == 1 and not answers and flags & 15 in (Rcode.NOERROR, Rcode.NXDOMAIN):
+            found = _denial(packet, start, flags & 15)
+        else:
+            return None
+        if found is None:
+            return None
+        return found if (found.end == len(packet) if not additionals else _ends_in_opt(packet, found.end, additionals)) else None
+    except (struct.error, IndexError, FormError):
+        return None
+
+
+def _addresses(packet: bytes, start: int, count: int, rtype: int) -> Plain | None:
+    length = SIZES.get(rtype)
+    if length is None:
+        return None
+    name, kind, rclass, ttl, octets = _RECORD.unpack_from(packet, start)
+    if count == 1 and kind == rtype and name == _TO_QUESTION and rclass == _IN and octets == length and ttl < _TOO_LONG:
+        return Plain(packet, start, start + _HEAD + length, 0, ttl, (start + 6,), start, _HEAD + length)
+    at, owner, ttls, smallest = _aliases(packet, start, count) if kind == Type.CNAME else (start, _TO_QUESTION, [], _TOO_LONG)
+    addresses, size = at, _HEAD + length
+    for _ in range(count - len(ttls)):
+        name, kind, rclass, ttl, octets = _RECORD.unpack_from(packet, at)
+        if name != owner or kind != rtype or rclass != _IN or octets != length or ttl >= _TOO_LONG:
+            return None
+        ttls.append(at + 6)
+        smallest = min(smallest, ttl)
+        at += size
+    return Plain(packet, start, at, 0, smallest, tuple(ttls), addresses, size) if at > addresses else None
+
+
+def _aliases(packet: bytes, at: int, count: int) -> tuple[int, int, list[int], int]:
+    """Steps over the aliases that an answer begins with: the offset behind them, the pointer to where they lead, their TTLs' offsets, the
+    smallest TTL. Raises FormError where they lead in a circle or are not one way."""
+    owner, smallest = _TO_QUESTION, _TOO_LONG
+    ttls: list[int] = []
+    known: set[int] = set()
+    asked, _ = _read_name(packet, _HEAD, known)
+    passed = {asked}
+    for _ in range(count):
+        name, kind, rclass, ttl, octets = _RECORD.unpack_from(packet, at)
+        if kind != Type.CNAME:
+            break
+        data = at + _HEAD
+        target, end = _read_name(packet, data, known)
+        if name != owner or rclass != _IN or ttl >= _TOO_LONG or end != data + octets or target in passed or data > _FARTHEST:
+            raise FormError("aliases that are not one way")
+        passed.add(target)
+        ttls.append(at + 6)
+        smallest = min(smallest, ttl)
+        owner = int.from_bytes(packet[data:end], "big") if octets == 2 and packet[data] >= _COMPRESSED else _POINTER | data
+        at = end
+    return at, owner, ttls, smallest
+
+
+def _denial(packet: bytes, start: int, rcode: int) -> Plain | None:
+    owner, kind, rclass, ttl, octets = _RECORD.unpack_from(packet, start)
+    data = start + _HEAD
+    end = data + octets
+    known: set[int] = set()
+    _read_name(packet, _HEAD, known)
+    if (
+        owner & _POINTER != _POINTER
+        or owner & _FARTHEST not in known
+        or kind != Type.SOA
+        or rclass != _IN
+        or ttl >= _TOO_LONG
+        or end > len(packet)
+    ):
+        return None
+    _, at = _read_name(packet, data, known)
+    _, at = _read_name(packet, at, known)
+    if at + _SOA_NUMBERS != end:
+        return None
+    return Plain(packet, start, end, rcode, ttl, (start + 6,))
+
+
+def _read_name(packet: bytes, at: int, known: set[int]) -> tuple[bytes, int]:
+    """A name, lowered, and the offset behind it. Where its labels begin is `known` from then on, and a pointer leads to such a place only:
+    into no header and no TTL, which change. Raises FormError."""
+    name, end = read_name(packet, at)
+    while (length := packet[at]) and length < _COMPRESSED:
+        known.add(at)
+        at += 1 + length
+    if not length:
+        known.add(at)
+    elif (length & 0x3F) << 8 | packet[at + 1] not in known:
+        raise FormError("pointer to no name")
+    return name.lower(), end
+
+
+def _ends_in_opt(packet: bytes, at: int, additionals: int) -> bool:
+    """Whether what is left is an OPT without an extended rcode (RFC 6891 §6.1.3)."""
+    if additionals != 1 or packet[at : at + 3] != _OPT:
+        return False
+    _, size, ttl, octets = _FIXED.unpack_from(packet, at + 1)
+    at += _OPT_HEAD
+    if ttl >> 24 or at + octets != len(packet):
+        return False
+    if octets:
+        opt.from_record(size, ttl, packet[at:])
+    return True
+
+
+def with_ttl(plain: Plain, ttl: int) -> bytes:
+    """The records of a plain reply, octets from `start` to `end`, each with this TTL."""
+    packet, shown = plain.packet, _TTL.pack(ttl)
+    if len(plain.ttls) == 1:
+        [at] = plain.ttls
+        return packet[plain.start : at] + shown + packet[at + 4 : plain.end]
+    out = bytearray(packet[plain.start : plain.end])
+    for at in plain.ttls:
+        out[at - plain.start : at - plain.start + 4] = shown
+    return bytes(out)

@@ -1,0 +1,69 @@
+"""Plain replies are kept as their octets; the rules by which the others are kept would keep all of them too."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+
+from svcdns.chain.classes import MessageType
+from svcdns.chain.query import Query
+from svcdns.plugins.cache.belonging import of_the_question
+from svcdns.plugins.cache.items import Item, closed, opened
+from svcdns.plugins.cache.judging import answers, kind_of, may_keep
+from svcdns.wire.codes import AA, AD, CD, RA, RD, TC, Rcode, Type, type_text
+from svcdns.wire.message import parse_message
+from svcdns.wire.plain import Plain, scan
+from svcdns.wire.reply import Reply
+from tests.support import world
+from tests.support.plain_replies import MUTATIONS, PLAIN, START, rtype_of
+
+
+def asked(packet: bytes) -> Query:
+    """The question of a reply."""
+    return world.query("www.example.org.", type_text(rtype_of(packet)))
+
+
+def read(packet: bytes) -> Reply:
+    """A reply as it comes through the chain."""
+    message = parse_message(packet)
+    flags = message.flags & (AA | TC | RD | RA | AD | CD)
+    return Reply(message.flags & 15, flags, message.answer, message.authority, message.additional, message.edns)
+
+
+def check(plain: Plain) -> None:
+    """What the rules say of it, read record by record."""
+    query, reply = asked(plain.packet), read(plain.packet)
+    kind = kind_of(query, reply)
+    assert may_keep(query, reply, kind)
+    assert answers(query, reply) == (not plain.is_denial)
+    denial = MessageType.NXDOMAIN if plain.rcode == Rcode.NXDOMAIN else MessageType.NODATA
+    assert kind == (denial if plain.is_denial else MessageType.NOERROR)
+    assert of_the_question(query, reply) is reply
+    assert opened(closed(plain)) == Reply(reply.rcode, reply.flags, reply.answer, reply.authority)
+
+
+@pytest.mark.parametrize("packet", [pytest.param(packet, id=name) for name, packet in PLAIN.items()])
+def test_plain_replies_are_kept_whole(packet: bytes) -> None:
+    """Nothing of them does not belong, and what is kept is what came, but for the OPT."""
+    plain = scan(packet, START, rtype_of(packet))
+    assert plain is not None
+    check(plain)
+
+
+@given(MUTATIONS)
+def test_whatever_is_plain_is_kept_whole(packet: bytes) -> None:
+    """Whatever the octets are."""
+    plain = scan(packet, START, rtype_of(packet))
+    if plain is not None:
+        check(plain)
+
+
+@pytest.mark.parametrize("name", ["one address", "no such name", "an OPT with options behind a denial"])
+def test_an_entry_of_octets_is_the_same_as_one_of_records(name: str) -> None:
+    """To whoever looks at it."""
+    plain = scan(PLAIN[name], START, Type.A)
+    assert plain is not None
+    item, other = Item(closed(plain), 5.0, 60), Item(opened(closed(plain)), 5.0, 60)
+    assert (item.reply, item.rcode, item.owners) == (other.reply, other.rcode, other.owners)
+    assert (item.is_of_nothing, other.is_of_nothing) == (True, False)
+    assert not Item(closed(plain), 5.0, 60, good=other).is_of_nothing

@@ -1,0 +1,202 @@
+"""A UDP listener with real chains before a scripted upstream: what comes back for a packet, what is kept, and what is counted.
+
+The same with and without the short way (`svcdns.chain.relay`), so that one can be compared with the other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import importlib
+import socket
+from collections.abc import Callable, Sequence
+from typing import Any, Self
+
+import dns.edns
+import dns.exception
+import dns.flags
+import dns.message
+import dns.rcode
+import dns.rrset
+
+from svcdns.chain.build import build
+from svcdns.chain.environment import Block, Environment
+from svcdns.chain.plan import plan
+from svcdns.chain.routing import Listener, Route
+from svcdns.cluster.changes import Complete, Kind
+from svcdns.cluster.index import Index
+from svcdns.corefile.parser import parse
+from svcdns.plugins import BUILT, ORDER
+from svcdns.plugins.cache.store import Store
+from svcdns.serving.accounting import Accounts
+from svcdns.serving.answer_table import AnswerTable
+from svcdns.serving.compiling import Desk
+from svcdns.serving.folding import fold
+from svcdns.serving.udp import SocketErrors, UdpReader
+from svcdns.telemetry.counters import Counters, MetricKind, samples
+from svcdns.upstream.alarms import TICK
+from svcdns.upstream.server import Server
+from svcdns.wire.reply import Reply
+from tests.support import world
+from tests.support.desk import bound
+from tests.support.scripted_upstream import Respond, ScriptedUpstream
+
+NAME = "www.example.org."
+_KINDS = (Kind.SERVICE, Kind.ENDPOINT_SLICE, Kind.NAMESPACE)
+PLAIN = "prometheus\nerrors\nloop\ncache 30\nforward . {}"
+"""A block with a short way; where its upstream is comes into the braces."""
+
+
+def saying(
+    *answer: str,
+    authority: Sequence[str] = (),
+    additional: Sequence[str] = (),
+    rcode: int = 0,
+    flags: int = 0,
+    spelled: Callable[[str], str] | None = None,
+    options: Sequence[dns.edns.Option] = (),
+) -> Respond:
+    """A reply with these records as zone-file lines; with `spelled`, to the question's name in another spelling."""
+
+    def respond(query: dns.message.Message, _transport: str) -> bytes:
+        reply = dns.message.make_response(query, recursion_available=True)
+        reply.set_rcode(dns.rcode.Rcode(rcode))
+        reply.flags |= flags
+        if reply.edns >= 0:
+            reply.use_edns(0, reply.ednsflags, options=list(options))
+        if spelled is not None:
+            question = query.question[0]
+            reply.question = [dns.rrset.from_text(spelled(question.name.to_text()), 0, question.rdclass, question.rdtype)]
+        for section, lines in ((reply.answer, answer), (reply.authority, authority), (reply.additional, additional)):
+            for line in lines:
+                name, ttl, rclass, rtype, *rest = line.split()
+                section.append(dns.rrset.from_text(name, int(ttl), rclass, rtype, " ".join(rest)))
+        return reply.to_wire(max_size=65535)
+
+    return respond
+
+
+def query(name: str = NAME, rtype: str = "A", *, ident: int = 7, flags: int = 0, **options: Any) -> bytes:
+    """A client's packet; `flags` are beside RD."""
+    message = dns.message.make_query(name, rtype, id=ident, **options)
+    message.flags |= flags
+    return message.to_wire()
+
+
+class Outside:
+    """A listener whose one block has these directives; its routes have no short way unless `short`."""
+
+    def __init__(self, body: str, *upstreams: ScriptedUpstream, short: bool = True) -> None:
+        """Upstreams' addresses are put into the braces of `body`."""
+        self.clock, self.counters = world.Clock(), Counters()
+        self.kept: dict[Any, Any] = {}
+        self.on_data: dict[tuple[str, str], list[Callable[[bytes], None]]] = {}
+        self.index = Index(_KINDS)
+        for kind in _KINDS:
+            self.index.apply(Complete(kind))
+        text = ". {\n" + body.format(*[f"127.0.0.1:{upstream.port}" for upstream in upstreams]) + "\n}\n"
+        plans = plan(parse(text, "Corefile", environ={}), ORDER, _load)
+        self.chains = build(plans, [("127.0.0.1",)] * len(plans), _load, self._environment)
+        self.listener: Listener = self.chains.listeners["127.0.0.1", 53]
+        if not short:
+            self.listener.routes = {zone: dataclasses.replace(route, relay=None) for zone, route in self.listener.routes.items()}
+        self.table = AnswerTable(1 << 20, self.clock)
+        self.desk = Desk(self.listener, self.table, Accounts(self.counters, self.listener.server, "udp", 1), self.clock, "udp")
+        self.sock, self.client = bound(), bound()
+        errors = SocketErrors(self.counters, self.listener.server, self.clock)
+        self.reader = UdpReader(self.sock, self.desk, errors, wildcard=False)
+
+    def _environment(self, block: Block, server: str, listen: tuple[tuple[str, int], ...], _name: str, peers: Any) -> Environment:
+        return world.environment(
+            self.index, block=block, server=server, listen_addresses=listen, peers=peers, counters=self.counters, clock=self.clock,
+            kept=self._keep, on_data=lambda plugin, key, call: self.on_data.setdefault((plugin, key), []).append(call),
+        )  # fmt: skip
+
+    def _keep(self, key: Any, make: Callable[[], Any]) -> Any:
+        if key not in self.kept:
+            self.kept[key] = make()
+        return self.kept[key]
+
+    def __enter__(self) -> Self:
+        """Closes its sockets, and the upstreams', at the end."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for one in self.kept.values():
+            if isinstance(one, Server):
+                one.stop()
+        self.sock.close()
+        self.client.close()
+
+    @property
+    def route(self) -> Route:
+        """Of outside names."""
+        return self.listener.routes[b"\0"]
+
+    @property
+    def relayed(self) -> int:
+        """How many replies came the short way."""
+        return sum(tally.hits for tally in self.desk.kinds.values())
+
+    def send(self, packet: bytes, client: socket.socket | None = None) -> None:
+        """Has the listener read a packet."""
+        (client or self.client).sendto(packet, self.sock.getsockname())
+        self.reader.drain()
+
+    async def reply(self, client: socket.socket | None = None) -> bytes:
+        """The next reply that comes."""
+        return await asyncio.wait_for(asyncio.get_running_loop().sock_recv(client or self.client, 65535), 10)
+
+    async def ask(self, packet: bytes) -> bytes:
+        """The reply to a packet."""
+        self.send(packet)
+        return await self.reply()
+
+    async def turn(self, seconds: float) -> None:
+        """Lets time pass, and alarms of `forward` come."""
+        self.clock.turn(seconds + 2 * TICK)
+        for _ in range(5):
+            self.kept["forward", "alarms"].look()
+            await asyncio.sleep(0)
+
+    def entries(self) -> dict[Any, tuple[str, Reply, float, int, bool]]:
+        """What the cache keeps: the store, the reply, when it was stored, its lifetime, whether it answers."""
+        stores = [(key[-1], one) for key, one in self.kept.items() if isinstance(one, Store)]
+        return {
+            key: (which, item.reply, item.stored, item.lifetime, item.answering)
+            for which, store in stores
+            for key, item in store.items.items()
+        }
+
+    def counts(self) -> dict[tuple[str, ...], tuple[float, ...]]:
+        """Every counter that is not 0 after a fold; of sizes every bucket, of durations how many there were."""
+        fold(self.desk, lambda: None)
+        out = {}
+        for sample in samples(self.counters._region):
+            if any(sample.cells) and sample.family.kind is not MetricKind.GAUGE:
+                took = "duration" in sample.family.name
+                out[sample.family.name, *sample.values] = (sum(sample.cells[:-1]),) if took else tuple(sample.cells)
+        return out
+
+
+def _load(name: str) -> Any:
+    return importlib.import_module(BUILT[name])
+
+
+def shape(wire: bytes, *, ordered: bool = True) -> list[str]:
+    """A reply as text, without its id, as octets if it is malformed; addresses in their order only if `ordered`."""
+    assert wire[:2] == b"\0\7"
+    try:
+        reply = dns.message.from_wire(wire, one_rr_per_rrset=True)
+    except dns.exception.DNSException:
+        return ["malformed", wire[2:].hex()]
+    out = [dns.flags.to_text(reply.flags), str(reply.rcode()), reply.question[0].to_text()]
+    out.append(
+        f"EDNS {reply.edns} {dns.flags.edns_to_text(reply.ednsflags)} {reply.payload} {[option.to_text() for option in reply.options]}"
+    )
+    answer = [rrset.to_text() for rrset in reply.answer]
+    aliases = sum(" CNAME " in line for line in answer)
+    out += answer if ordered else [*answer[:aliases], *sorted(answer[aliases:])]
+    for name, section in (("authority", reply.authority), ("additional", reply.additional)):
+        out += [name, *[rrset.to_text() for rrset in section]]
+    return out
