@@ -15,6 +15,7 @@ from svcdns.wire.errors import FormError, NameTextError
 ROOT: Final = b"\x00"
 MAX_NAME: Final = 255
 MAX_LABEL: Final = 63
+_HEADER: Final = 12
 
 _SPECIAL: Final = frozenset(b'."\\;()@$ ')
 _PLAIN: Final = bytes(octet for octet in range(0x21, 0x7F) if octet not in _SPECIAL)
@@ -124,7 +125,8 @@ def is_within(name: bytes, zone: bytes) -> bool:
 def read_name(message: bytes, at: int) -> tuple[bytes, int]:
     """The name at offset `at` of a message, and the offset behind it. Raises FormError.
 
-    Follows compression pointers (RFC 1035 §4.1.4), each only to an earlier offset, so no chain of them can loop.
+    Follows compression pointers (RFC 1035 §4.1.4), each only to an earlier offset, so no chain of them can loop, and none into the header,
+    where an id may look like a label.
     """
     parts: list[bytes] = []
     size, after, limit = 1, -1, at
@@ -144,8 +146,8 @@ def read_name(message: bytes, at: int) -> tuple[bytes, int]:
             if length < 0xC0:
                 raise FormError("label type that RFC 6891 §5 retired")
             target = (length & 0x3F) << 8 | message[at + 1]
-            if target >= limit:
-                raise FormError("compression pointer that does not point back")
+            if target >= limit or target < _HEADER:
+                raise FormError("compression pointer that does not point back to a name")
             if after < 0:
                 after = at + 2
             at = limit = target

@@ -78,3 +78,11 @@ def test_refuses_bad_names_in_messages(message: bytes) -> None:
     """Loops, forward pointers and cut names are FormErrors, nothing else."""
     with pytest.raises(FormError):
         names.read_name(message, 0)
+
+
+@pytest.mark.parametrize("offset", [0, 1, 11])
+def test_no_name_is_in_the_header(offset: int) -> None:
+    """Though its octets may look like one."""
+    message = b"\1a\1b\1c\1d\1e\1f\0" + bytes((0xC0, offset))
+    with pytest.raises(FormError, match="to a name"):
+        names.read_name(message, len(message) - 2)
