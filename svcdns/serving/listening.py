@@ -224,6 +224,7 @@ class Listening:
     def _stop(self, held: _Held) -> None:
         if held.reader is not None:
             remove_drain(asyncio.get_running_loop(), held.sock)
+            held.reader.finish()
             held.reader = None
         if held.server is not None:
             held.server.close()

@@ -16,14 +16,15 @@ import logging
 import os
 import socket
 import struct
+from collections import deque
+from functools import partial
 from time import perf_counter
 from typing import Final
 
 from svcdns.chain.query import Client
 from svcdns.eventloop.draining import after_drains
-from svcdns.serving.answer_table import Entry
 from svcdns.serving.compiling import Desk
-from svcdns.serving.datagrams import LAYOUT, PLAIN_LAYOUT, REPLY_SIZE, Sender, Slot, asked_address, batch
+from svcdns.serving.datagrams import LAYOUT, PLAIN_LAYOUT, REPLY_SIZE, SLOTS, Sender, Slot, asked_address, batch
 from svcdns.serving.relaying import outbound
 from svcdns.telemetry.clock import Clock
 from svcdns.telemetry.counters import Counters, Family, MetricKind
@@ -41,6 +42,10 @@ SOCKET_DROPS: Final = Family(
     ("server", "address", "slot"),
     alike=True,
 )
+SLICE: Final = 0.0005
+"""Seconds for which packets that are not compiled are answered at a time."""
+MOST_WAITING: Final = 4 * SLOTS
+"""Packets beyond these are answered whatever time it takes."""
 SILENCE: Final = 60.0
 """Seconds between two log lines about the same errno."""
 
@@ -67,7 +72,11 @@ class SocketErrors:
 
 
 class UdpReader:
-    """Reads one socket. `drain` is called when it is readable."""
+    """Reads one socket. `drain` is called when it is readable.
+
+    What is compiled is answered first, for a whole batch; the rest waits, and is answered in slices of time between which the socket is
+    read again, so that questions which cost much do not hold up those that cost nothing.
+    """
 
     def __init__(self, sock: socket.socket, desk: Desk, errors: SocketErrors, *, wildcard: bool) -> None:
         """`wildcard` sockets reply from the address that was asked, by packet information (RFC 3542 §6.2)."""
@@ -75,6 +84,9 @@ class UdpReader:
         self.family = 2 if sock.family == socket.AF_INET6 else 1
         self.local = sock.getsockname()[:2]
         self.batch = batch(sock, wildcard=wildcard, failed=errors.saw)
+        self._misses: deque[tuple[bytes, Sender, float]] = deque()
+        """Packets that wait, where they came from, and when they were read."""
+        self._at_work = self._to_go_on = False
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def drain(self) -> int:
@@ -86,13 +98,41 @@ class UdpReader:
                 self._drain_in_full(count)
             else:
                 self._drain_fast(count)
+        if self._misses:
+            self._work()
         return count
+
+    def finish(self) -> None:
+        """Answers what waits here; the socket is not read any more."""
+        while self._misses:
+            self._work()
+
+    def _work(self) -> None:
+        """Answers what waits, for a slice of time or as long as there is too much of it; then the event loop has its turn."""
+        misses, ends = self._misses, perf_counter() + SLICE
+        self._at_work = True
+        try:
+            while misses:
+                self._miss(*misses.popleft())
+                if len(misses) < MOST_WAITING and perf_counter() > ends:
+                    break
+        finally:
+            self._at_work = False
+            self.batch.deliver()
+        if misses and not self._to_go_on:
+            self._to_go_on = True
+            (self._loop or self._find_loop()).call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        self._to_go_on = False
+        if self._misses:
+            self._work()
 
     def _drain_fast(self, count: int) -> None:
         """The loop where every client gets the same, and nobody wants to see the queries."""
         started = perf_counter()
         table, batch = self.desk.table, self.batch
-        data, lengths, replies, sizes = batch.data, batch.lengths, batch.replies, batch.sizes
+        data, lengths, replies, sizes, missed = batch.data, batch.lengths, batch.replies, batch.sizes, self._misses.append
         known, absent, touch, turn, now = table.young.get, self.desk.answer_absent, table.touched.append, table.turn, table.now()
         hits = missing = 0
         for number, at, key_at, length, reply_at, size in PLAIN_LAYOUT[:count]:
@@ -106,8 +146,9 @@ class UdpReader:
                     sizes[size] = octets
                     hits += 1
                     continue
-                missing += self._miss(LAYOUT[number], started)
-                known = table.young.get
+                missed((data[at : at + lengths[length]], batch.sender(number), started))
+                sizes[size] = 0
+                missing += 1
                 continue
             tally = entry.tally
             if tally.hits == tally.folded:
@@ -133,61 +174,42 @@ class UdpReader:
         table, now = desk.table, desk.table.now()
         missing = hits = 0
         for slot in LAYOUT[:count]:
-            packet = self._packet(slot)
-            client = self._client(slot)
+            packet, sender = batch.data[slot.at : slot.at + batch.lengths[slot.length]], batch.sender(slot.number)
+            client = self.client(sender)
             entry = table.find(desk.key(packet, client), now)
             if entry is None:
-                missing += self._ask(slot, packet, client)
+                self._misses.append((packet, sender, started))
+                batch.sizes[slot.size] = 0
+                missing += 1
                 continue
             hits += 1
-            missing += self._reuse(slot, entry, packet, client, started)
+            wire = packet[:2] + table.use(entry)
+            missing += self._place(slot, wire)
+            if entry.seen is not None:
+                desk.hit(entry, packet, client, len(wire), started)
         batch.send(count, whole=not missing)
         if hits:
             self.desk.durations.observe(perf_counter() - started, hits)
 
-    def _miss(self, slot: Slot, started: float) -> bool:
-        """A packet whose reply is not among the young ones; whether its slot stays empty."""
-        packet, table = self._packet(slot), self.desk.table
-        entry = table.find(packet[2:], table.now())
-        if entry is None:
-            return self._leaves(slot, packet, started) or self._ask(slot, packet, self._client(slot))
-        empty = self._reuse(slot, entry, packet, None, started)
-        self.desk.durations.observe(perf_counter() - started, 1)
-        return empty
-
-    def _reuse(self, slot: Slot, entry: Entry, packet: bytes, client: Client | None, started: float) -> bool:
-        """Puts a compiled reply into its slot, and shows it to observers; whether the slot stays empty."""
-        wire = packet[:2] + self.desk.table.use(entry)
-        empty = self._place(slot, wire)
-        if entry.seen is not None and client is not None:
-            self.desk.hit(entry, packet, client, len(wire), started)
-        return empty
-
-    def _leaves(self, slot: Slot, packet: bytes, started: float) -> bool:
-        """Has a question for an outside name take the short way, if there is one."""
-        passenger = outbound(packet, self.desk, started)
-        if passenger is None:
-            return False
-        self.batch.sizes[slot.size] = 0
-        passenger.leave(self, self.batch.sender(slot.number))
-        return True
+    def _miss(self, packet: bytes, sender: Sender, started: float) -> None:
+        """A packet whose reply was not among the young ones when it was read."""
+        desk, listener = self.desk, self.desk.listener
+        if not listener.observed and listener.classes is None:
+            table = desk.table
+            entry = table.find(packet[2:], table.now())
+            if entry is not None:
+                self.post(sender, packet[:2] + table.use(entry))
+                desk.durations.observe(perf_counter() - started, 1)
+                return
+            passenger = outbound(packet, desk, started)
+            if passenger is not None:
+                passenger.leave(self, sender)
+                return
+        desk.answer(packet, self.client(sender), partial(self.post, sender), started)
 
     def host(self, sender: Sender) -> str:
         """The address that a datagram came from."""
         return self.batch.host(sender)
-
-    def _ask(self, slot: Slot, packet: bytes, client: Client) -> bool:
-        self.batch.sizes[slot.size] = 0
-        reply = _Reply(self, slot)
-        self.desk.answer(packet, client, reply, perf_counter())
-        reply.leave_batch()
-        return not self.batch.sizes[slot.size]
-
-    def _packet(self, slot: Slot) -> bytes:
-        return self.batch.data[slot.at : slot.at + self.batch.lengths[slot.length]]
-
-    def _client(self, slot: Slot) -> Client:
-        return self.client(self.batch.sender(slot.number))
 
     def client(self, sender: Sender) -> Client:
         """Who sent a datagram."""
@@ -217,10 +239,10 @@ class UdpReader:
             self.errors.saw("send", error)
 
     def post(self, sender: Sender, wire: bytes) -> None:
-        """Sends a reply that comes later than its batch, together with others that come in this turn of the event loop."""
+        """Sends a reply together with others that come in this turn of the event loop; nothing if it is empty."""
         if len(wire) > REPLY_SIZE:
             self._send(wire, sender)
-        elif self.batch.post(sender, wire):
+        elif wire and self.batch.post(sender, wire) and not self._at_work:
             after_drains(self._loop or self._find_loop(), self.batch.deliver)
 
     def _find_loop(self) -> asyncio.AbstractEventLoop:
@@ -242,25 +264,3 @@ class UdpReader:
         except OSError:
             return 0
         return int(struct.unpack_from("=I", data, 4 * _DROPS_AT)[0]) if len(data) > 4 * _DROPS_AT else 0
-
-
-class _Reply:
-    """Takes the reply to one packet, now or later: into its slot while the batch is being filled, else out on its own."""
-
-    __slots__ = ("_came", "_reader", "_sender", "_slot")
-
-    def __init__(self, reader: UdpReader, slot: Slot) -> None:
-        self._reader, self._slot, self._came = reader, slot, False
-        self._sender: Sender = None
-
-    def leave_batch(self) -> None:
-        """The batch goes on to its next packet: if the reply is still to come, who asked is noted down."""
-        if not self._came:
-            self._sender = self._reader.batch.sender(self._slot.number)
-
-    def __call__(self, wire: bytes) -> None:
-        self._came = True
-        if self._sender is None:
-            self._reader._place(self._slot, wire)  # noqa: SLF001 - a part of the reader
-        elif wire:
-            self._reader.post(self._sender, wire)

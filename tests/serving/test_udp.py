@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
 import os
@@ -54,6 +55,12 @@ class Served:
         self.client.close()
 
 
+@pytest.fixture(autouse=True)
+def _unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No packet waits because the machine is slow."""
+    monkeypatch.setattr("svcdns.serving.udp.SLICE", float("inf"))
+
+
 @pytest.fixture(params=[{}, {"wildcard": True}, {"observed": True}], ids=["bound", "wildcard", "observed"])
 def served(request: pytest.FixtureRequest) -> Iterator[Served]:
     """Each way of reading a socket."""
@@ -80,6 +87,43 @@ def test_answers_carry_the_ids_of_their_questions(served: Served) -> None:
     found = counted(served.place.counters)
     assert found[ASKED] == 5
     assert found["coredns_dns_request_duration_seconds", "dns://127.0.0.1:53", ".", ""] == 5
+
+
+@pytest.mark.parametrize("observed", [False, True], ids=["plain", "observed"])
+async def test_what_is_compiled_does_not_wait_for_the_rest(monkeypatch: pytest.MonkeyPatch, observed: bool) -> None:
+    """The rest is answered bit by bit, with the socket read in between; each once."""
+    monkeypatch.setattr("svcdns.serving.udp.SLICE", -1.0)
+    served = Served(observed=observed)
+    for _ in range(2):
+        served.send(query(0))
+        served.reader.drain()
+    served.received()
+    served.send(*[query(number, f"n{number}.b.") for number in range(1, 5)], query(100))
+    served.reader.drain()
+    assert [dns.message.from_wire(reply).id for reply in served.received()] == [100, 1]
+    served.send(query(101))
+    served.reader.drain()
+    assert [dns.message.from_wire(reply).id for reply in served.received()] == [101, 2]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert [dns.message.from_wire(reply).id for reply in served.received()] == [3, 4]
+    served.close()
+
+
+@pytest.mark.parametrize("waiting", [0, 2])
+async def test_not_too_much_waits(monkeypatch: pytest.MonkeyPatch, waiting: int) -> None:
+    """What is beyond is answered at once, as is all of it when the socket is not read any more."""
+    monkeypatch.setattr("svcdns.serving.udp.SLICE", -1.0)
+    monkeypatch.setattr("svcdns.serving.udp.MOST_WAITING", waiting + 1)
+    served = Served()
+    served.send(*[query(number, f"n{number}.b.") for number in range(9)])
+    served.reader.drain()
+    assert len(served.received()) == 9 - waiting
+    served.reader.finish()
+    assert len(served.received()) == waiting
+    await asyncio.sleep(0)
+    assert served.received() == []
+    served.close()
 
 
 def test_a_batch_is_bounded(served: Served) -> None:
@@ -138,7 +182,7 @@ def test_a_send_that_fails_is_counted_and_ends_nothing(number: int, caplog: pyte
             raise OSError(number, os.strerror(number))
 
         reader.batch._sendmmsg = sendmmsg  # type: ignore[attr-defined]
-        reader.batch._sock = SimpleNamespace(sendmsg=sendmsg)  # type: ignore[attr-defined]
+        reader.batch._sock = SimpleNamespace(sendmsg=sendmsg, fileno=served.sock.fileno)  # type: ignore[attr-defined]
         with caplog.at_level(logging.WARNING):
             served.send(query(1), query(2), query(3))
             reader.drain()
