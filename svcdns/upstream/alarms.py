@@ -8,13 +8,17 @@ called off. A call comes up to one tick late and never early.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
+from time import perf_counter
 from typing import Final
 
 from svcdns.telemetry.clock import Clock
 
 TICK: Final = 0.005
 """Seconds that a slot is wide."""
+SLICE: Final = 0.0005
+"""Seconds that calls take in one turn of the event loop."""
 
 Call = Callable[[], None]
 
@@ -39,6 +43,8 @@ class Alarms:
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
         self._slots: dict[int, Slot] = {}
+        self._overdue: deque[Slot] = deque()
+        """Slots whose time has come, and whose calls have not all been made."""
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0
         """The slot that the timer is for."""
@@ -58,18 +64,29 @@ class Alarms:
     def stop(self) -> None:
         """Forgets all of them."""
         self._slots.clear()
+        self._overdue.clear()
         self._look_for(None)
 
     def look(self) -> None:
-        """Calls whatever is due."""
+        """Calls whatever is due; where that takes long, bit by bit, with others having their turn in between."""
         now, loop = int(self.clock() / TICK), asyncio.get_running_loop()
         for number in sorted(number for number in self._slots if number <= now):
-            for call in self._slots.pop(number, _NOTHING).calls:
+            self._overdue.append(self._slots.pop(number))
+        ends = perf_counter() + SLICE
+        while self._overdue:
+            calls = self._overdue[0].calls
+            for place, call in enumerate(calls):
+                if call is None:
+                    continue
+                calls[place] = None
                 try:
-                    if call is not None:
-                        call()
+                    call()
                 except Exception as error:  # noqa: BLE001 - what one question runs into is no matter of the others
                     loop.call_exception_handler({"message": "an alarm has failed", "exception": error})
+                if perf_counter() > ends:
+                    self._look_for(now)
+                    return
+            self._overdue.popleft()
         self._look_for(min((number for number, slot in self._slots.items() if slot.live), default=None))
 
     def _look_for(self, number: int | None) -> None:
@@ -79,10 +96,8 @@ class Alarms:
             self._timer = None
         if number is not None:
             self._due = number
-            self._timer = asyncio.get_running_loop().call_later(max(TICK, number * TICK - self.clock()), self.look)
-
-
-_NOTHING: Final = Slot()
+            wait = 0.0 if self._overdue else max(TICK, number * TICK - self.clock())
+            self._timer = asyncio.get_running_loop().call_later(wait, self.look)
 
 
 def call_off(alarm: Alarm) -> None:

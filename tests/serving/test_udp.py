@@ -55,12 +55,6 @@ class Served:
         self.client.close()
 
 
-@pytest.fixture(autouse=True)
-def _unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No packet waits because the machine is slow."""
-    monkeypatch.setattr("svcdns.serving.udp.SLICE", float("inf"))
-
-
 @pytest.fixture(params=[{}, {"wildcard": True}, {"observed": True}], ids=["bound", "wildcard", "observed"])
 def served(request: pytest.FixtureRequest) -> Iterator[Served]:
     """Each way of reading a socket."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from svcdns.upstream.alarms import TICK, Alarms, call_off
 from tests.support import world
 
@@ -104,3 +106,23 @@ async def test_the_next_look_is_when_the_first_is_due() -> None:
     alarms.look()
     assert 0.4 < alarms._timer.when() - loop.time() < 0.6
     alarms.stop()
+
+
+async def test_what_takes_long_comes_bit_by_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others have their turn in between; what is called off meanwhile does not come."""
+    monkeypatch.setattr("svcdns.upstream.alarms.SLICE", -1.0)
+    clock, called, over = world.Clock(), [], asyncio.Event()
+    alarms = Alarms(clock)
+    made = [
+        alarms.at(clock() + seconds, lambda number=number: called.append(number))
+        for number, seconds in enumerate((0.1, 0.1, 0.1, 0.5, 0.5))
+    ]
+    alarms.at(clock() + 0.5, over.set)
+    clock.turn(1)
+    alarms.look()
+    assert called == [0]
+    call_off(made[1])
+    call_off(made[4])
+    await asyncio.wait_for(over.wait(), 10)
+    assert called == [0, 2, 3]
+    assert alarms._timer is None
