@@ -13,7 +13,7 @@ from collections import deque
 from time import monotonic
 
 from svcdns.eventloop.draining import add_drain, new_loop, remove_drain
-from svcdns.serving.descriptors import allow_descriptors
+from svcdns.serving.descriptors import allow_descriptors, make_room_for_descriptors
 from svcdns.serving.listening import Described
 from svcdns.serving.scheduling import ask_for_short_slices
 from svcdns.serving.worker import BEAT, Worker
@@ -174,6 +174,7 @@ def main() -> int:
     follow_parent()
     ask_for_short_slices()
     allow_descriptors()
+    make_room_for_descriptors()
     gc.freeze()
     gc.set_threshold(YOUNG, 20, 1_000_000)
     lines = log_lines.set_up()

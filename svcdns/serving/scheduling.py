@@ -3,6 +3,9 @@
 Control shares processors with workers and has long work at times (a list of a large cluster). By default Linux lets it finish a slice of
 some milliseconds while questions wait. A task with a short slice of its own is let in at once (sched_setattr(2), Linux 6.12 and newer;
 older kernels take the same call and change nothing).
+
+Within a worker the thread that writes the log takes turns with the one that answers, which gives the interpreter away in each system call
+on a socket: by default it is 5 ms before the other has to give it back.
 """
 
 from __future__ import annotations
@@ -16,13 +19,16 @@ from typing import Final
 
 SLICE: Final = 500_000
 """Nanoseconds: shorter than the slice that the kernel gives by default, of 0.7 to 3 ms."""
+SWITCH: Final = 0.0001
+"""Seconds until a thread that runs has to let another one in."""
 _NUMBERS: Final = {"x86_64": 314, "aarch64": 274, "riscv64": 274}
 """Of the system call, which the C library does not offer."""
 _ATTRIBUTES: Final = struct.Struct("=IIQiIQQQ")
 
 
 def ask_for_short_slices() -> bool:
-    """Asks the kernel to let this process run soon after it wakes up; whether the kernel has taken the call."""
+    """Has threads take short turns, and asks the kernel to let this process run soon after it wakes up; whether it has taken the call."""
+    sys.setswitchinterval(SWITCH)
     number = _NUMBERS.get(platform.machine())
     if sys.platform != "linux" or number is None or os.sched_getscheduler(0) != os.SCHED_OTHER:
         return False

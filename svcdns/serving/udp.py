@@ -42,7 +42,7 @@ SOCKET_DROPS: Final = Family(
     ("server", "address", "slot"),
     alike=True,
 )
-SLICE: Final = 0.0005
+SLICE: Final = 0.00025
 """Seconds for which packets that are not compiled are answered at a time."""
 MOST_WAITING: Final = 4 * SLOTS
 """Packets beyond these are answered whatever time it takes."""

@@ -17,7 +17,7 @@ from svcdns.telemetry.clock import Clock
 
 TICK: Final = 0.005
 """Seconds that a slot is wide."""
-SLICE: Final = 0.0005
+SLICE: Final = 0.00025
 """Seconds that calls take in one turn of the event loop."""
 
 Call = Callable[[], None]

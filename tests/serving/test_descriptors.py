@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import resource
+from pathlib import Path
 
 import pytest
 
-from svcdns.serving.descriptors import DESCRIPTORS, allow_descriptors
+from svcdns.serving.descriptors import AT_ONCE, DESCRIPTORS, allow_descriptors, make_room_for_descriptors
 
 
 @pytest.mark.parametrize(
@@ -26,3 +28,23 @@ def test_descriptors(monkeypatch: pytest.MonkeyPatch, soft: int, hard: int, rais
     monkeypatch.setattr(resource, "setrlimit", lambda _, limits: made.append(limits))
     allow_descriptors()
     assert made == raised
+
+
+def test_there_is_room_from_the_start() -> None:
+    """The kernel's table is as large as it has to be; nothing stays open, and what was open does."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    status = Path("/proc/self/status")
+    before = os.listdir("/dev/fd")
+    make_room_for_descriptors()
+    assert os.listdir("/dev/fd") == before
+    if status.exists():
+        size = next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("FDSize:"))
+        assert size >= min(AT_ONCE, limits[0])
+
+
+def test_few_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As far as the limit goes."""
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (3, 3))
+    before = os.listdir("/dev/fd")
+    make_room_for_descriptors()
+    assert os.listdir("/dev/fd") == before
