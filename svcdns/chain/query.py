@@ -87,7 +87,7 @@ class Query(msgspec.Struct):
 
         The asking reply has to join the reuse terms of what comes back (`chain.handler.joined`).
         """
-        return self.ask_server(self.changed(name=name, key=name.lower(), rtype=rtype, rclass=1, depth=self.depth + 1))
+        return self.ask_server(self.changed(name=name, key=name.lower(), rtype=rtype, rclass=1, depth=self.depth + 1, brought=None))
 
 
 MAX_DEPTH = 8

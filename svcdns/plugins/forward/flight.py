@@ -273,7 +273,7 @@ def _policy(name: str) -> Callable[[Sequence[Server]], list[Server]]:
 
     def round_robin(servers: Sequence[Server]) -> list[Server]:
         nonlocal turn
-        turn = (turn + 1) % len(servers)
+        turn = (turn + 1) % max(1, len(servers))
         return [*servers[turn:], *servers[:turn]]
 
     def shuffled(servers: Sequence[Server]) -> list[Server]:

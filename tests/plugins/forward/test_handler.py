@@ -12,7 +12,7 @@ import pytest
 
 from svcdns.chain.handler import then
 from svcdns.chain.later import Later
-from svcdns.chain.query import Client
+from svcdns.chain.query import Client, Query
 from svcdns.plugins.forward import Forward, gather
 from svcdns.telemetry.clock import monotonic
 from svcdns.wire.codes import RA, TC, ExtendedError, Rcode
@@ -119,6 +119,30 @@ async def test_upstreams_of_a_file_that_changes(upstream: ScriptedUpstream, othe
     upstream.release()
     assert world.summary(await before) == ["NOERROR", A]
     assert (len(upstream.asked), len(other.asked)) == (1, 1)
+
+
+@pytest.mark.parametrize("policy", ["random", "round_robin", "sequential"])
+async def test_upstreams_that_have_not_come(policy: str) -> None:
+    """There is nobody to ask: that is said at once."""
+    options = world.options("forward", f"forward . /etc/resolv.conf {{\n policy {policy}\n}}")
+    plugin = Forward(options, world.environment(data=lambda _plugin, _key: None))
+    reply = plugin.handle(world.query("a.example.org."), world.following())
+    assert isinstance(reply, Reply)
+    assert (reply.rcode, reply.error) == (Rcode.SERVFAIL, "no healthy proxies")
+
+
+async def test_what_was_brought_is_not_asked_for(upstream: ScriptedUpstream) -> None:
+    """A question that comes from the short way has its reply with it; questions that are asked on its behalf have not."""
+    brought = Reply(rcode=Rcode.NXDOMAIN)
+    query = world.query("a.example.org.")
+    query.brought = brought
+    forwarding = Forwarding(upstream)
+    assert forwarding.plugin.handle(query, world.following()) is brought
+    assert upstream.asked == []
+    others: list[Query] = []
+    query.ask_server = lambda other: others.append(other) or brought
+    query.ask(b"\1b\0", 1)
+    assert [other.brought for other in others] == [None]
 
 
 async def test_a_truncated_reply_is_passed_on(upstream: ScriptedUpstream) -> None:
