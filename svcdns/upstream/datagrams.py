@@ -63,6 +63,7 @@ class Port:
         """Reads one datagram: others that wait have to wait for their turn."""
         take, question, datagrams = self.take, self._question, self._datagrams
         if take is None or question is None:
+            datagrams.discard(self)
             return
         try:
             packet = self.sock.recv(MAX_DATAGRAM)
@@ -140,6 +141,13 @@ class Datagrams:
         port.take = None
         self._under_way.discard(port)
         self._spare.append(port)
+
+    def discard(self, port: Port) -> None:
+        """Something has come to a socket that nobody asks by at present: a second reply, most likely."""
+        self.foreign()
+        if port in self._spare:
+            self._spare.remove(port)
+            self._close(port)
 
     def stop(self) -> None:
         """Keeps nothing for later questions."""

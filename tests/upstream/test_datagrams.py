@@ -207,6 +207,17 @@ async def test_a_port_is_given_up_with_the_reply() -> None:
         datagrams.stop()
 
 
+async def test_what_comes_behind_the_reply_ends_the_socket() -> None:
+    """Though it has been put by for another question: it would be readable for ever."""
+    counted = asyncio.Event()
+    async with ScriptedUpstream(lambda query, _: [packet(query), packet(query)]) as upstream:
+        datagrams = Datagrams(("127.0.0.1", upstream.port), foreign=counted.set)
+        assert isinstance(await ask(datagrams), Message)
+        await asyncio.wait_for(counted.wait(), 10)
+        assert datagrams._spare == []
+        datagrams.stop()
+
+
 async def test_spare_sockets_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
     """The rest is closed."""
     monkeypatch.setattr("svcdns.upstream.datagrams.SPARE", 3)
