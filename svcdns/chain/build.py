@@ -93,6 +93,8 @@ def _build_block(chains: Chains, block: BlockPlan, hosts: Sequence[Host], load: 
             if "tls" in block.options and key.transport == "tls":
                 listener.security = block.options["tls"].data_key
             listener.routes[zone] = route
+            if relay is not None:
+                listener.inner += tuple(one for one in relay.zones if one not in listener.inner)
             listener.handlers += [handler for handler in handlers if handler not in listener.handlers]
             listener.any_class = listener.any_class or not _OPENS_CLASSES.isdisjoint(block.options)
             listener.counted = listener.counted or counted

@@ -79,7 +79,7 @@ class Relay:
         self.ask: Callable[[Leaving], Reply | None] | None = None
         """Asks the upstreams; a reply if they are not to be asked, which is then the chain's."""
         self.zones: tuple[bytes, ...] = ()
-        """Names that end like one of these, lowered, go through the chain."""
+        """Names that end like one of these, lowered, go through the chain, on all listeners of the block."""
         self.knows: Callable[[Key], bool] = _always
         """Whether the cache has something to say."""
         self.keep: Callable[[Key, Plain], int] | None = None

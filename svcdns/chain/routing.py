@@ -97,6 +97,8 @@ class Listener:
     observed: bool = False
     echoed: frozenset[int] = ECHOED_OPTIONS
     """Codes of EDNS options that clients get back as they sent them: those of the core, and what plugins add."""
+    inner: tuple[bytes, ...] = ()
+    """Names that end like one of these, lowered, are nothing for the short way of any block."""
     handlers: list[Handler] = field(default_factory=list)
     classes: Classes | None = None
     """The audience classes of the listener's clients, None where no plugin of its blocks looks at who asks."""

@@ -61,10 +61,9 @@ def outbound(packet: bytes, desk: Desk, started: float) -> Passenger | None:
         return None
     authentic, extra = header
     end = len(packet) - _OPT_SIZE if extra else len(packet)
-    rtype = _TYPES.get(packet[end - 4 : end])
-    if rtype is None or not _is_name(packet, 12, end - 5):
+    rtype, name = _TYPES.get(packet[end - 4 : end]), packet[12 : end - 4].lower()
+    if rtype is None or name.endswith(desk.listener.inner) or not _is_name(packet, 12, end - 5):
         return None
-    name = packet[12 : end - 4].lower()
     route = desk.listener.find(name, rtype)
     if route is None or route.relay is None:
         return None
@@ -76,7 +75,7 @@ def outbound(packet: bytes, desk: Desk, started: float) -> Passenger | None:
         dnssec_ok = _OPT_TAILS[tail[5:]]
         edns = Edns(int.from_bytes(tail[3:5], "big"), dnssec_ok)
     key = (name, rtype, _IN, dnssec_ok, False)
-    if relay.is_shut or name.endswith(relay.zones) or relay.knows(key):
+    if relay.is_shut or relay.knows(key):
         return None
     return Passenger(desk, route, relay, packet, key, edns, end, started, authentic=authentic or dnssec_ok)
 

@@ -43,9 +43,11 @@ SOCKET_DROPS: Final = Family(
     alike=True,
 )
 SLICE: Final = 0.00025
-"""Seconds for which packets that are not compiled are answered at a time."""
+"""Seconds for which packets that are not compiled are answered before the socket is read again."""
+TURN: Final = 0.002
+"""Seconds of this after which others have their turn."""
 MOST_WAITING: Final = 4 * SLOTS
-"""Packets beyond these are answered whatever time it takes."""
+"""Packets that may wait while the socket is read, and when the turn is over."""
 SILENCE: Final = 60.0
 """Seconds between two log lines about the same errno."""
 
@@ -74,8 +76,8 @@ class SocketErrors:
 class UdpReader:
     """Reads one socket. `drain` is called when it is readable.
 
-    What is compiled is answered first, for a whole batch; the rest waits, and is answered in slices of time between which the socket is
-    read again, so that questions which cost much do not hold up those that cost nothing.
+    What is compiled is answered first, for a whole batch; the rest is put aside, and answered in slices of time between which the socket
+    is read again, so that questions which cost much do not hold up those that cost nothing.
     """
 
     def __init__(self, sock: socket.socket, desk: Desk, errors: SocketErrors, *, wildcard: bool) -> None:
@@ -91,6 +93,13 @@ class UdpReader:
 
     def drain(self) -> int:
         """Answers one batch of packets; how many there were."""
+        count = self._read()
+        if self._misses:
+            self._work()
+        return count
+
+    def _read(self) -> int:
+        """Answers what is compiled of one batch, and puts the rest aside; how many packets there were."""
         count = self.batch.receive()
         if count:
             listener = self.desk.listener
@@ -98,24 +107,28 @@ class UdpReader:
                 self._drain_in_full(count)
             else:
                 self._drain_fast(count)
-        if self._misses:
-            self._work()
         return count
 
     def finish(self) -> None:
         """Answers what waits here; the socket is not read any more."""
         while self._misses:
-            self._work()
+            self._work(reading=False)
 
-    def _work(self) -> None:
-        """Answers what waits, for a slice of time or as long as there is too much of it; then the event loop has its turn."""
-        misses, ends = self._misses, perf_counter() + SLICE
+    def _work(self, *, reading: bool = True) -> None:
+        """Answers what was put aside, for a turn's time or as long as there is too much of it; then others have theirs."""
+        misses, now = self._misses, perf_counter()
+        slice_ends, turn_ends = now + SLICE, now + TURN
         self._at_work = True
         try:
             while misses:
                 self._miss(*misses.popleft())
-                if len(misses) < MOST_WAITING and perf_counter() > ends:
-                    break
+                now = perf_counter()
+                if now > slice_ends:
+                    if now > turn_ends and len(misses) < MOST_WAITING:
+                        break
+                    if reading and len(misses) < MOST_WAITING:
+                        self._read()
+                    slice_ends = perf_counter() + SLICE
         finally:
             self._at_work = False
             self.batch.deliver()

@@ -85,8 +85,9 @@ def test_answers_carry_the_ids_of_their_questions(served: Served) -> None:
 
 @pytest.mark.parametrize("observed", [False, True], ids=["plain", "observed"])
 async def test_what_is_compiled_does_not_wait_for_the_rest(monkeypatch: pytest.MonkeyPatch, observed: bool) -> None:
-    """The rest is answered bit by bit, with the socket read in between; each once."""
+    """The rest is answered bit by bit; each once."""
     monkeypatch.setattr("svcdns.serving.udp.SLICE", -1.0)
+    monkeypatch.setattr("svcdns.serving.udp.TURN", -1.0)
     served = Served(observed=observed)
     for _ in range(2):
         served.send(query(0))
@@ -104,10 +105,27 @@ async def test_what_is_compiled_does_not_wait_for_the_rest(monkeypatch: pytest.M
     served.close()
 
 
+@pytest.mark.parametrize("observed", [False, True], ids=["plain", "observed"])
+async def test_the_socket_is_read_between_slices(monkeypatch: pytest.MonkeyPatch, observed: bool) -> None:
+    """What has come meanwhile and is compiled goes out before what was put aside; what is not is put behind it."""
+    served = Served(observed=observed)
+    for _ in range(2):
+        served.send(query(0))
+        served.reader.drain()
+    served.received()
+    monkeypatch.setattr("svcdns.serving.udp.SLICE", -1.0)
+    served.send(*[query(number, f"n{number}.b.") for number in range(1, SLOTS + 1)], query(100), query(99, "n99.b."))
+    served.reader.drain()
+    replies = [dns.message.from_wire(reply).id for reply in served.received()]
+    assert replies == [100, *range(1, SLOTS + 1), 99]
+    served.close()
+
+
 @pytest.mark.parametrize("waiting", [0, 2])
 async def test_not_too_much_waits(monkeypatch: pytest.MonkeyPatch, waiting: int) -> None:
     """What is beyond is answered at once, as is all of it when the socket is not read any more."""
     monkeypatch.setattr("svcdns.serving.udp.SLICE", -1.0)
+    monkeypatch.setattr("svcdns.serving.udp.TURN", -1.0)
     monkeypatch.setattr("svcdns.serving.udp.MOST_WAITING", waiting + 1)
     served = Served()
     served.send(*[query(number, f"n{number}.b.") for number in range(9)])
