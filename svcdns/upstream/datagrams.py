@@ -25,7 +25,7 @@ FLOOD: Final = 64
 """Datagrams of strangers that one wait takes: a guess at the id is right once in 1024 times until then."""
 _NONBLOCK: Final = int(getattr(socket, "SOCK_NONBLOCK", 0))
 _REUSE: Final = sys.platform == "linux"
-SPARE: Final = 64
+SPARE: Final = 256
 """Sockets to a server that wait for their next question."""
 _disconnect: Final = ctypes.PyDLL(None).connect
 _NOWHERE_SIZE: Final = 16
