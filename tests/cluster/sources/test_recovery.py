@@ -228,11 +228,11 @@ async def test_every_address_of_the_name_is_tried(
     api: ApiDouble, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of three servers behind it, two take connections and say nothing."""
-    silent = [socket.create_server((address, api.port)) for address in ("127.0.0.2", "127.0.0.3")]
+    silent = [socket.create_server((address, 0)) for address in ("127.0.0.2", "127.0.0.3")]
 
     async def addresses(*_: object, **__: object) -> list[object]:
         kind = socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, ""
-        return [(*kind, (address, api.port)) for address in ("127.0.0.2", "127.0.0.3", "127.0.0.1")]
+        return [(*kind, address) for address in (*(one.getsockname() for one in silent), ("127.0.0.1", api.port))]
 
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", addresses)
     try:
