@@ -10,7 +10,7 @@ import dataclasses
 import importlib
 import socket
 from collections.abc import Callable, Sequence
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import dns.edns
 import dns.exception
@@ -200,3 +200,38 @@ def shape(wire: bytes, *, ordered: bool = True) -> list[str]:
     for name, section in (("authority", reply.authority), ("additional", reply.additional)):
         out += [name, *[rrset.to_text() for rrset in section]]
     return out
+
+
+class Seen(NamedTuple):
+    """What clients, the upstream, the cache and the metrics see of one of the ways, and how many replies came the short way."""
+
+    replies: list[list[str]]
+    asked: list[tuple[Any, ...]]
+    entries: dict[Any, Any]
+    counts: dict[tuple[str, ...], tuple[float, ...]]
+    relayed: int
+
+
+async def both_ways(body: str, respond: Respond, *packets: bytes, ordered: bool = True) -> tuple[Seen, Seen]:
+    """What the short and the long way do with these packets, one behind the other, some time apart."""
+    out = []
+    async with ScriptedUpstream(respond) as upstream:
+        for short in (True, False):
+            upstream.asked.clear()
+            with Outside(body, upstream, short=short) as outside:
+                replies = []
+                for packet in packets:
+                    replies.append(shape(await outside.ask(packet), ordered=ordered))
+                    outside.clock.turn(4)
+                asked = [(m.name, m.flags, m.rtype, m.edns, transport) for m, transport in upstream.asked]
+                out.append(Seen(replies, asked, outside.entries(), outside.counts(), outside.relayed))
+    return out[0], out[1]
+
+
+def alike(short: Seen, long: Seen, relayed: int) -> None:
+    """The ways do the same, so many replies having come the short way."""
+    assert short.replies == long.replies
+    assert short.asked == long.asked
+    assert short.entries == long.entries
+    assert short.counts == long.counts
+    assert (short.relayed, long.relayed) == (relayed, 0)
