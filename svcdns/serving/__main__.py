@@ -15,7 +15,7 @@ from time import monotonic
 from svcdns.eventloop.draining import add_drain, new_loop, remove_drain
 from svcdns.serving.descriptors import allow_descriptors, make_room_for_descriptors
 from svcdns.serving.listening import Described
-from svcdns.serving.scheduling import ask_for_short_slices
+from svcdns.serving.scheduling import ask_for_short_slices, take_short_turns
 from svcdns.serving.worker import BEAT, Worker
 from svcdns.telemetry import logging as log_lines
 from svcdns.telemetry.channel import Channel, ChannelClosedError, Message
@@ -173,6 +173,7 @@ def main() -> int:
     arguments = parser.parse_args()
     follow_parent()
     ask_for_short_slices()
+    take_short_turns()
     allow_descriptors()
     make_room_for_descriptors()
     gc.freeze()

@@ -3,6 +3,7 @@
 A batch has SLOTS places. `receive` fills the first few; whoever answers writes a reply into the same slot's part of `replies` and its
 length into `sizes`, 0 for none; `send` sends what is there. The next `receive` writes over all of it. Addresses stay where the kernel put
 them, so a reply leaves to whoever asked and, on a wildcard socket, from the address that was asked (packet information, RFC 3542 §6.2).
+What is answered later takes its `sender` along: such replies are gathered by `post`, and `deliver` sends them, many in one call too.
 All buffers are made once; they are memory maps, whose slices are bytes at once, and which take bytes without a copy between. Knows no DNS.
 """
 

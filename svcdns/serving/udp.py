@@ -2,8 +2,8 @@
 
 Per packet that the answer table knows: one dictionary look-up on the bytes behind the id, and the reply copied into its place. Whatever
 can be done once is done elsewhere: a batch is received and sent in one system call each (`datagrams`), hits are folded into the
-counters once a second, the time is read once a batch, the duration of a batch is observed for all its hits. A batch is bounded, so that
-TCP, upstream replies, the feed and the timers get their turn.
+counters once a second, the time is read once a batch, the duration of a batch is observed for all its hits. A batch is bounded, and so is
+the time for packets that the table does not know, so that TCP, upstream replies, the feed and the timers get their turn.
 
 Errors of the system calls never end a drain: they are counted by errno and named at most once a minute.
 """
@@ -259,6 +259,7 @@ class UdpReader:
             after_drains(self._loop or self._find_loop(), self.batch.deliver)
 
     def _find_loop(self) -> asyncio.AbstractEventLoop:
+        """Looks for it once: up to Python 3.11 each look is a system call."""
         self._loop = asyncio.get_running_loop()
         return self._loop
 

@@ -28,9 +28,9 @@ _TO_QUESTION: Final = b"\xc0\x0c"
 _ADDRESSES: Final = (Type.A, Type.AAAA)
 _ADDRESS_HEAD: Final = 12
 """Octets of an address record before its RDATA, where the owner is a pointer."""
-_SIZES: Final[dict[int, int]] = {Type.A: 4, Type.AAAA: 16}
+ADDRESS_SIZES: Final[dict[int, int]] = {Type.A: 4, Type.AAAA: 16}
 """Octets of an address (RFC 1035 §3.4.1, RFC 3596 §2.2)."""
-_SOA_NUMBERS: Final = 20
+SOA_NUMBERS: Final = 20
 """Octets behind the names of a SOA."""
 _ONE_NAME: Final = frozenset({Type.NS, Type.CNAME, Type.PTR})
 
@@ -225,7 +225,7 @@ def _read_rdata(packet: bytes, at: int, length: int, rtype: int) -> bytes:
     end = at + length
     layout = _NAMES_IN_RDATA.get(rtype)
     if layout is None:
-        if _SIZES.get(rtype, length) != length:
+        if ADDRESS_SIZES.get(rtype, length) != length:
             raise FormError("address of a wrong size")
         return _read_naptr(packet, at, end) if rtype == Type.NAPTR else packet[at:end]
     skip, count = layout
@@ -236,7 +236,7 @@ def _read_rdata(packet: bytes, at: int, length: int, rtype: int) -> bytes:
         parts.append(name)
     if at > end:
         raise FormError("name runs over the end of its record")
-    if rtype == Type.SOA and at + _SOA_NUMBERS != end:
+    if rtype == Type.SOA and at + SOA_NUMBERS != end:
         raise FormError("SOA of a wrong size")
     parts.append(packet[at:end])
     return b"".join(parts)

@@ -20,10 +20,9 @@ import msgspec
 from svcdns.wire import edns as opt
 from svcdns.wire.codes import TC, Class, Rcode, Type
 from svcdns.wire.errors import FormError
+from svcdns.wire.message import ADDRESS_SIZES, SOA_NUMBERS
 from svcdns.wire.names import read_name
 
-SIZES: Final = {Type.A: 4, Type.AAAA: 16}
-"""Octets of RDATA of the types that can be plain."""
 _COUNTS: Final = struct.Struct("!HHHHH")
 _RECORD: Final = struct.Struct("!HHHIH")
 _FIXED: Final = struct.Struct("!HHIH")
@@ -40,7 +39,6 @@ _FARTHEST: Final = 0x3FFF
 _OPT: Final = b"\0\0\x29"
 _OPT_HEAD: Final = 11
 _UNUSUAL: Final = 0x7800 | TC
-_SOA_NUMBERS: Final = 20
 
 
 class Plain(msgspec.Struct, frozen=True, gc=False):
@@ -85,7 +83,7 @@ def scan(packet: bytes, start: int, rtype: int) -> Plain | None:
 
 
 def _addresses(packet: bytes, start: int, count: int, rtype: int) -> Plain | None:
-    length = SIZES.get(rtype)
+    length = ADDRESS_SIZES.get(rtype)
     if length is None:
         return None
     name, kind, rclass, ttl, octets = _RECORD.unpack_from(packet, start)
@@ -144,7 +142,7 @@ def _denial(packet: bytes, start: int, rcode: int) -> Plain | None:
         return None
     _, at = _read_name(packet, data, known)
     _, at = _read_name(packet, at, known)
-    if at + _SOA_NUMBERS != end:
+    if at + SOA_NUMBERS != end:
         return None
     return Plain(packet, start, end, rcode, ttl, (start + 6,))
 
