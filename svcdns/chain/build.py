@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from svcdns.chain.audience import Classes
+from svcdns.chain.client_classes import Classes
 from svcdns.chain.environment import Block, Environment
 from svcdns.chain.handler import Following, Handler
 from svcdns.chain.plan import BlockPlan, Load

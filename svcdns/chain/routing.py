@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from svcdns.chain.audience import Classes
+from svcdns.chain.client_classes import Classes
 from svcdns.chain.handler import Following, Handler
 from svcdns.chain.query import MAX_DEPTH, Answer, Query
 from svcdns.chain.relay import Relay

@@ -9,7 +9,7 @@ from pathlib import Path
 import dns.message
 import pytest
 
-from svcdns.chain.audience import Classes
+from svcdns.chain.client_classes import Classes
 from svcdns.chain.query import Client
 from svcdns.cluster.changes import Put, Serials
 from svcdns.cluster.objects import Service

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from svcdns.chain.audience import MAX_KNOWN, Classes
+from svcdns.chain.client_classes import MAX_KNOWN, Classes
 
 
 class Networks:
