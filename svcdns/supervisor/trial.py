@@ -7,7 +7,7 @@ import signal
 import sys
 from typing import Final
 
-PROGRAM: Final = "svcdns.cli.handover"
+PROGRAM: Final = "svcdns.cli.preflight"
 PATIENCE: Final = 30.0
 """Seconds that it may take."""
 _MOST: Final = 65536

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from svcdns import __version__
-from svcdns.cli import handover
+from svcdns.cli import preflight
 from svcdns.control.handover import handover_format
 
 
 def test_prints_hand_over_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     """On one line."""
-    assert handover.main() == 0
+    assert preflight.main() == 0
     assert capsys.readouterr().out == f"{handover_format()} {__version__}\n"

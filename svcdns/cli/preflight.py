@@ -1,4 +1,4 @@
-"""The trial before an upgrade in place: `python -m svcdns.cli.handover`. Run by the supervisor of the program that is to be upgraded.
+"""The trial before an upgrade in place: `python -m svcdns.cli.preflight`. Run by the supervisor of the program that is to be upgraded.
 
 It loads what control, workers and supervisor consist of, and prints which hand-over this program understands, and its version.
 """
