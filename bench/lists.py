@@ -30,9 +30,9 @@ from bench.processes import Helper
 from svcdns.cluster.changes import Begin, Complete, Put
 from svcdns.cluster.sources.api_client import connect
 from svcdns.cluster.sources.credentials import Credentials
-from svcdns.cluster.sources.options import WatchOptions
 from svcdns.cluster.sources.paging import PageLimit
 from svcdns.cluster.sources.resources import Resource, watched
+from svcdns.cluster.watch_options import WatchOptions
 from svcdns.control.store import View
 
 WAYS = ("pages, gzip", "pages", "stream")

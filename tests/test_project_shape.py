@@ -41,7 +41,7 @@ TESTED_BY = {
     "svcdns.cluster.sources.api_client": "tests/cluster/sources/test_apiserver.py",
     "svcdns.cluster.sources.manifests.errors": "tests/cluster/sources/manifests/test_documents.py",
     "svcdns.cluster.sources.manifests.shapes": "tests/cluster/sources/manifests/test_kinds.py",
-    "svcdns.cluster.sources.options": "tests/plugins/kubernetes/test_options.py",
+    "svcdns.cluster.watch_options": "tests/plugins/kubernetes/test_options.py",
     "svcdns.cluster.sources.resources": "tests/cluster/sources/test_apiserver.py",
     "svcdns.cluster.sources.watching": "tests/cluster/sources/test_apiserver.py",
     "svcdns.conformance.checking": "tests/conformance/test_running.py",

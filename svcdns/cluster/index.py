@@ -24,9 +24,9 @@ from typing import Any, Final
 import msgspec
 
 from svcdns.cluster.changes import KINDS, STRUCTS, Begin, Change, Complete, Confirmed, Gone, Kind, Put, Serials
-from svcdns.cluster.contents import Contents, Pausing, Row, Table, collect, noted, noted_by_key
+from svcdns.cluster.consistent_copy import Contents, Pausing, Row, Table, collect, noted, noted_by_key
 from svcdns.cluster.objects import HEADLESS, ClusterObject, EndpointSlice, ImportedSlice, Namespace, Pod, Service, ServiceImport
-from svcdns.cluster.places import Key, Place, Places
+from svcdns.cluster.secondary_index import Key, Place, Places
 from svcdns.wire.reply import Owner
 
 SYNC: Owner = ("sync",)

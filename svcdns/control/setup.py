@@ -14,7 +14,7 @@ import msgspec
 import psutil
 
 from svcdns.chain.plan import BlockPlan, plan
-from svcdns.cluster.sources.options import SnapshotOptions, WatchOptions
+from svcdns.cluster.watch_options import SnapshotOptions, WatchOptions
 from svcdns.corefile.blocks import Corefile, Position
 from svcdns.corefile.directives import check_directives
 from svcdns.corefile.environment import completed

@@ -18,8 +18,8 @@ from typing import Any, Final
 from svcdns.cluster.changes import Change, Complete, Confirmed, Gone, Kind, Put
 from svcdns.cluster.objects import EndpointSlice, Service
 from svcdns.cluster.sources.feed import SourceKinds
-from svcdns.cluster.sources.options import SnapshotOptions, WatchOptions
 from svcdns.cluster.sources.resources import QUALIFIED
+from svcdns.cluster.watch_options import SnapshotOptions, WatchOptions
 from svcdns.control.setup import Watched
 from svcdns.control.snapshots import Keeper
 from svcdns.control.store import Difference, Key, View

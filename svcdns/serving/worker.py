@@ -27,7 +27,7 @@ from svcdns.chain.query import Answer, Query
 from svcdns.cluster.changes import Change
 from svcdns.cluster.index import Index
 from svcdns.cluster.sources.feed import Allow, Changed, Configure, Configured, Data, Epoch, FrameReader, Swap, ToControl, ToWorker, frame
-from svcdns.cluster.sources.options import WatchOptions
+from svcdns.cluster.watch_options import WatchOptions
 from svcdns.errors import SvcdnsError
 from svcdns.plugins import BUILT, ORDER
 from svcdns.serving.compiling import in_flight

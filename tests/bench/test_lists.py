@@ -8,7 +8,7 @@ import pytest
 
 from bench.lists import WAYS, read, table
 from bench.processes import Helper
-from svcdns.cluster.sources.options import WatchOptions
+from svcdns.cluster.watch_options import WatchOptions
 
 
 async def test_every_way_reads_everything() -> None:

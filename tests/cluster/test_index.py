@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from svcdns.cluster.changes import Begin, Complete, Gone, Kind, Put, Serials
-from svcdns.cluster.contents import Contents
+from svcdns.cluster.consistent_copy import Contents
 from svcdns.cluster.index import SERIAL, SYNC, Index
 from svcdns.cluster.objects import Endpoint, EndpointSlice, Namespace, Pod, Port, Service
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from svcdns.cluster.sources.options import SnapshotOptions
+from svcdns.cluster.watch_options import SnapshotOptions
 from svcdns.control.setup import Setup, periods, prepare, refreshed, work_out
 from svcdns.corefile.errors import CorefileError
 from svcdns.corefile.load import load

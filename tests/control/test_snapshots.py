@@ -15,8 +15,8 @@ import pytest
 
 from svcdns.cluster.changes import Begin, Complete, Kind, Put, Serials
 from svcdns.cluster.objects import Namespace, Service
-from svcdns.cluster.sources.options import SnapshotOptions, WatchOptions
 from svcdns.cluster.sources.snapshot import Origin
+from svcdns.cluster.watch_options import SnapshotOptions, WatchOptions
 from svcdns.control.snapshots import EVERY, REST, Keeper
 from svcdns.control.store import View
 from svcdns.telemetry.counters import Counters

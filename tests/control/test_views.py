@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from svcdns.cluster.changes import Complete, Confirmed, Kind
-from svcdns.cluster.sources.options import SnapshotOptions, WatchOptions
+from svcdns.cluster.watch_options import SnapshotOptions, WatchOptions
 from svcdns.control.setup import Watched
 from svcdns.control.store import Difference, Key, View
 from svcdns.control.views import SURVIVED, Views, shown_ages

@@ -12,7 +12,7 @@ import pytest
 from svcdns.cluster.changes import Begin, Change, Complete, Gone, Kind, Put
 from svcdns.cluster.sources.api_client import TimeLimits
 from svcdns.cluster.sources.apiserver import ApiServerSource
-from svcdns.cluster.sources.options import WatchOptions
+from svcdns.cluster.watch_options import WatchOptions
 from tests.support.api_double import SERVICES, ApiDouble
 
 

@@ -28,8 +28,8 @@ from aiohttp.abc import ResolveResult
 
 from svcdns.cluster.sources import decoding
 from svcdns.cluster.sources.credentials import Access, Credentials
-from svcdns.cluster.sources.options import SourceError
 from svcdns.cluster.sources.resources import Resource
+from svcdns.cluster.watch_options import SourceError
 from svcdns.errors import SvcdnsError
 from svcdns.telemetry.clock import Clock
 

@@ -16,10 +16,10 @@ from svcdns.cluster.changes import Change, Kind
 from svcdns.cluster.sources.credentials import Credentials
 from svcdns.cluster.sources.freshness import Freshness
 from svcdns.cluster.sources.label_selectors import check_label_selector
-from svcdns.cluster.sources.options import SourceError, WatchOptions
 from svcdns.cluster.sources.outage import Jitter, Outage, Sleep
 from svcdns.cluster.sources.resources import watched
 from svcdns.cluster.sources.snapshot import Origin
+from svcdns.cluster.watch_options import SourceError, WatchOptions
 from svcdns.telemetry.clock import Clock, monotonic
 
 if TYPE_CHECKING:

@@ -23,8 +23,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from svcdns.cluster.sources import kubeconfig
-from svcdns.cluster.sources.options import SourceError, WatchOptions
 from svcdns.cluster.sources.snapshot import Origin
+from svcdns.cluster.watch_options import SourceError, WatchOptions
 from svcdns.telemetry.clock import Clock
 
 REFRESH = 5.0

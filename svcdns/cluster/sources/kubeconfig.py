@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from svcdns.cluster.sources.options import SourceError
+from svcdns.cluster.watch_options import SourceError
 
 PATIENCE = 60.0
 """Seconds for reading it, exec plugins included."""

@@ -14,7 +14,7 @@ from typing import Final
 from svcdns.cluster.changes import Kind
 from svcdns.cluster.sources import decoding
 from svcdns.cluster.sources.decoding import ItemDecoder
-from svcdns.cluster.sources.options import WatchOptions
+from svcdns.cluster.watch_options import WatchOptions
 
 QUALIFIED: Final[Mapping[Kind, str]] = {
     Kind.SERVICE: "services",

@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from svcdns.chain.environment import Block
-from svcdns.cluster.sources.options import SnapshotOptions, WatchOptions
+from svcdns.cluster.watch_options import SnapshotOptions, WatchOptions
 from svcdns.corefile import reading
 from svcdns.corefile.blocks import Directive, Token
 from svcdns.corefile.environment import is_from_environment

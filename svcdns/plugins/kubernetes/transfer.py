@@ -12,10 +12,10 @@ from typing import Final, TypeVar
 
 from svcdns.chain.zones import UnavailableError, ZoneOffer, in_order, serial_of
 from svcdns.cluster.addresses import endpoint_name, rdata_of
-from svcdns.cluster.contents import Contents
+from svcdns.cluster.consistent_copy import Contents
 from svcdns.cluster.index import Index
 from svcdns.cluster.objects import Endpoint, EndpointSlice, ImportedSlice, Port, Service, ServiceImport
-from svcdns.cluster.places import Key
+from svcdns.cluster.secondary_index import Key
 from svcdns.plugins.kubernetes import apex
 from svcdns.plugins.kubernetes.options import Options
 from svcdns.wire import names

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from svcdns.cluster.changes import Kind, Put
-from svcdns.cluster.sources.options import SourceError
+from svcdns.cluster.watch_options import SourceError
 from tests.support.api_double import NAMESPACES, PODS, SERVICES, SLICES, ApiDouble, Fault, endpoint_slice, namespace, service
 from tests.support.followed import Followed, following, watching
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from svcdns.cluster.sources.kubeconfig import Found, Part, ask
-from svcdns.cluster.sources.options import SourceError
+from svcdns.cluster.watch_options import SourceError
 
 
 def written(folder: Path, cluster: dict[str, Any], user: dict[str, Any]) -> str:

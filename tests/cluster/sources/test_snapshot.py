@@ -13,8 +13,8 @@ import pytest
 from svcdns.cluster.changes import KINDS, Kind, Serials
 from svcdns.cluster.objects import ClusterObject, Endpoint, EndpointSlice, Namespace, Service
 from svcdns.cluster.sources import snapshot
-from svcdns.cluster.sources.options import WatchOptions
 from svcdns.cluster.sources.snapshot import CHUNK, Header, Origin, Snapshot, SnapshotError
+from svcdns.cluster.watch_options import WatchOptions
 
 TYPED = (Kind.SERVICE, Kind.ENDPOINT_SLICE, Kind.NAMESPACE)
 WATCH = msgspec.msgpack.encode(WatchOptions(endpoint="https://10.96.0.1:443"))

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from svcdns.cluster.sources.options import SnapshotOptions, WatchOptions
+from svcdns.cluster.watch_options import SnapshotOptions, WatchOptions
 from svcdns.corefile.errors import CorefileError
 from svcdns.plugins.kubernetes import parse
 from tests.support import world

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from svcdns.cluster.sources.options import SourceError
+from svcdns.cluster.watch_options import SourceError
 
 
 class Place(NamedTuple):

@@ -21,7 +21,7 @@ from svcdns.cluster.sources.manifests.errors import ManifestError
 from svcdns.cluster.sources.manifests.files import Found, find
 from svcdns.cluster.sources.manifests.selecting import matcher
 from svcdns.cluster.sources.manifests.watching import Watch, folder_changes
-from svcdns.cluster.sources.options import SourceError, WatchOptions
+from svcdns.cluster.watch_options import SourceError, WatchOptions
 
 
 class ManifestsSource:

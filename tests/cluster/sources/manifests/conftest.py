@@ -12,7 +12,7 @@ import pytest
 
 from svcdns.cluster.sources.manifests import ManifestsSource
 from svcdns.cluster.sources.manifests.cluster import Cluster
-from svcdns.cluster.sources.options import WatchOptions
+from svcdns.cluster.watch_options import WatchOptions
 
 Say = Callable[..., Cluster]
 

@@ -11,7 +11,7 @@ from svcdns.cluster.changes import Kind
 from svcdns.cluster.objects import Endpoint, EndpointSlice, ImportedSlice, Pod, Port, Service, ServiceImport
 from svcdns.cluster.sources.manifests import ManifestError, ManifestsSource
 from svcdns.cluster.sources.manifests.cluster import Cluster
-from svcdns.cluster.sources.options import WatchOptions
+from svcdns.cluster.watch_options import WatchOptions
 
 Say = Callable[..., Cluster]
 

@@ -12,7 +12,7 @@ from svcdns.cluster.changes import Begin, Change, Complete, Gone, Kind, Put
 from svcdns.cluster.objects import ClusterObject, Endpoint, EndpointSlice, Namespace, Pod, Service
 from svcdns.cluster.sources.manifests import ManifestError, ManifestsSource
 from svcdns.cluster.sources.manifests.source import differences
-from svcdns.cluster.sources.options import SourceError, WatchOptions
+from svcdns.cluster.watch_options import SourceError, WatchOptions
 
 LOG = logging.getLogger("svcdns.tests.manifests")
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from svcdns.cluster.contents import PIECE, TRIES, Pausing, Row, Table, collect, noted, noted_by_key
-from svcdns.cluster.places import Key, Place, Places
+from svcdns.cluster.consistent_copy import PIECE, TRIES, Pausing, Row, Table, collect, noted, noted_by_key
+from svcdns.cluster.secondary_index import Key, Place, Places
 
 T = TypeVar("T")
 PLACES = [Place(("n", str(number)), str(number).encode()) for number in range(3 * PIECE)]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from typing import Final, NamedTuple, TypeVar, overload
 
 from svcdns.cluster.objects import EndpointSlice, ImportedSlice, Service, ServiceImport
-from svcdns.cluster.places import Key, Place, Places
+from svcdns.cluster.secondary_index import Key, Place, Places
 
 PIECE: Final = 400
 """Places that are noted down between two pauses: less than 0.1 ms."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from svcdns.cluster.places import Place, Places
+from svcdns.cluster.secondary_index import Place, Places
 
 
 def place(name: str) -> Place:
