@@ -13,15 +13,15 @@ from collections.abc import AsyncIterator, Coroutine, Sequence
 from svcdns.cli import conformance_report as report
 from svcdns.conformance import sources
 from svcdns.conformance.api import api_of
-from svcdns.conformance.asking import Server
-from svcdns.conformance.checking import Check
+from svcdns.conformance.check import Check
 from svcdns.conformance.checks import CHECKS
-from svcdns.conformance.description import Cluster, from_manifests
+from svcdns.conformance.client import Server
+from svcdns.conformance.cluster_model import Cluster, from_manifests
 from svcdns.conformance.errors import ConformanceError
 from svcdns.conformance.examiner import Examiner
 from svcdns.conformance.lab import lab
-from svcdns.conformance.running import conforms
-from svcdns.conformance.running import run as run_checks
+from svcdns.conformance.runner import conforms
+from svcdns.conformance.runner import run as run_checks
 from svcdns.errors import SvcdnsError
 from svcdns.wire import names
 from svcdns.wire.errors import NameTextError

@@ -15,8 +15,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from svcdns.conformance.checking import Check, Outcome, Result, Severity
-from svcdns.conformance.running import conforms
+from svcdns.conformance.check import Check, Outcome, Result, Severity
+from svcdns.conformance.runner import conforms
 
 STYLES: Final = {Outcome.PASSED: "green", Outcome.FAILED: "bold red", Outcome.SKIPPED: "dim"}
 NARROW: Final = 140

@@ -17,7 +17,7 @@ import aiohttp
 from svcdns.cluster.sources.api_client import connect
 from svcdns.cluster.sources.credentials import Credentials
 from svcdns.cluster.watch_options import SourceError, WatchOptions
-from svcdns.conformance.description import Object
+from svcdns.conformance.cluster_model import Object
 from svcdns.conformance.errors import ConformanceError
 from svcdns.telemetry.clock import monotonic
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 
-from svcdns.conformance.description import Endpoint, Port, Service
+from svcdns.conformance.cluster_model import Endpoint, Port, Service
 
 
 def service_name(service: Service, zone: str) -> str:

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
 
 from svcdns.conformance.api import NAMESPACES, SERVICES, SLICES, Api, path_of
-from svcdns.conformance.description import SERVICE_LABEL, Cluster, Object, Service, from_objects
+from svcdns.conformance.cluster_model import SERVICE_LABEL, Cluster, Object, Service, from_objects
 from svcdns.conformance.errors import ConformanceError
 
 BIG: Final = 150

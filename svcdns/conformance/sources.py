@@ -6,9 +6,9 @@ import asyncio
 
 from svcdns.conformance import expected
 from svcdns.conformance.api import KINDS, NAMESPACES, PODS, SERVICES, SLICES, Api, path_of
-from svcdns.conformance.asking import Server, Silence
-from svcdns.conformance.checking import Failed
-from svcdns.conformance.description import Cluster, Port, Service, from_objects
+from svcdns.conformance.check import Failed
+from svcdns.conformance.client import Server, Silence
+from svcdns.conformance.cluster_model import Cluster, Port, Service, from_objects
 from svcdns.conformance.errors import ConformanceError
 from svcdns.conformance.examiner import Examiner
 from svcdns.conformance.questions import Question

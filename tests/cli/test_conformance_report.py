@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import pytest
 
 from svcdns.cli import conformance_report as report
-from svcdns.conformance.checking import Failed, Outcome, Result
+from svcdns.conformance.check import Failed, Outcome, Result
 from svcdns.conformance.checks import CHECKS
 
 RESULTS = (

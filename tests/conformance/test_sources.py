@@ -7,8 +7,8 @@ import random
 import pytest
 
 from svcdns.conformance import sources
-from svcdns.conformance.asking import Server
-from svcdns.conformance.description import Cluster, Port, Service
+from svcdns.conformance.client import Server
+from svcdns.conformance.cluster_model import Cluster, Port, Service
 from svcdns.conformance.errors import ConformanceError
 from svcdns.conformance.examiner import Examiner
 from tests.conformance.model import ZONE, FakeApi, ModelServer

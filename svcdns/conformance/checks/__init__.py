@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from svcdns.conformance.checking import Check
+from svcdns.conformance.check import Check
 from svcdns.conformance.checks import changes, edns, existence, headless, messages, records, search, transport
 
 CHECKS: Final[dict[str, Check]] = {

@@ -11,8 +11,8 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from svcdns.conformance import expected
-from svcdns.conformance.checking import E2E, SPEC, Check, Failed, Severity, Skipped, checker
-from svcdns.conformance.description import Service, from_objects
+from svcdns.conformance.check import E2E, SPEC, Check, Failed, Severity, Skipped, checker
+from svcdns.conformance.cluster_model import Service, from_objects
 from svcdns.conformance.examiner import Answer, Examiner
 from svcdns.conformance.lab import HTTP, Lab, endpoint, endpoint_slice, service
 from svcdns.wire.codes import Type

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from svcdns.conformance.checking import Check, Severity, checker
+from svcdns.conformance.check import Check, Severity, checker
 from svcdns.conformance.examiner import Answer, Examiner
 from svcdns.conformance.questions import Opt, Question
 from svcdns.wire.codes import Type

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 from svcdns.conformance import expected
-from svcdns.conformance.checking import SPEC, Check, Severity, checker
-from svcdns.conformance.description import Service
+from svcdns.conformance.check import SPEC, Check, Severity, checker
+from svcdns.conformance.cluster_model import Service
 from svcdns.conformance.examiner import Answer, Examiner
 from svcdns.wire import names
 from svcdns.wire.codes import Type, type_text

@@ -9,7 +9,7 @@ import struct
 from typing import Final
 
 from svcdns.conformance import expected
-from svcdns.conformance.checking import Check, Severity, checker
+from svcdns.conformance.check import Check, Severity, checker
 from svcdns.conformance.examiner import Answer, Examiner
 from svcdns.conformance.questions import Octets, Opt, Question
 from svcdns.wire import names

@@ -12,9 +12,9 @@ from collections.abc import Callable
 from typing import Final
 
 from svcdns.conformance import expected
-from svcdns.conformance.checking import E2E, Check, Severity, checker
+from svcdns.conformance.check import E2E, Check, Severity, checker
 from svcdns.conformance.checks.selecting import clustered, with_endpoints
-from svcdns.conformance.description import Service
+from svcdns.conformance.cluster_model import Service
 from svcdns.conformance.examiner import Answer, Examiner
 from svcdns.conformance.questions import Question
 from svcdns.wire.codes import TC, Type

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TypeVar
 
 from svcdns.conformance import expected
-from svcdns.conformance.description import Service
+from svcdns.conformance.cluster_model import Service
 from svcdns.conformance.examiner import Examiner
 from svcdns.wire.codes import Type
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from svcdns.conformance import expected
-from svcdns.conformance.checking import SPEC, Check, Severity, checker
-from svcdns.conformance.description import Service
+from svcdns.conformance.check import SPEC, Check, Severity, checker
+from svcdns.conformance.cluster_model import Service
 from svcdns.conformance.examiner import Answer, Examiner
 from svcdns.conformance.questions import Opt, Question
 from svcdns.wire.codes import TC, Type

@@ -8,7 +8,7 @@ import pytest
 
 from svcdns.cluster.sources.manifests import ManifestError
 from svcdns.conformance import expected
-from svcdns.conformance.description import Cluster, Endpoint, Port, Service, canonical, from_manifests, from_objects
+from svcdns.conformance.cluster_model import Cluster, Endpoint, Port, Service, canonical, from_manifests, from_objects
 from svcdns.conformance.lab import endpoint, endpoint_slice, objects, service
 
 ZONES = Path(__file__).parents[2] / "zones"

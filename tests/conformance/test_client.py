@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from svcdns.conformance.asking import Server, Silence, framed
+from svcdns.conformance.client import Server, Silence, framed
 from svcdns.conformance.errors import ConformanceError
 from svcdns.conformance.questions import Question
 

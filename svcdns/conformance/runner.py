@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from svcdns.conformance.checking import Check, Failed, Outcome, Result, Severity, Skipped
+from svcdns.conformance.check import Check, Failed, Outcome, Result, Severity, Skipped
 from svcdns.conformance.errors import ConformanceError
 from svcdns.conformance.examiner import Examiner
 

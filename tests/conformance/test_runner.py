@@ -8,12 +8,12 @@ from dataclasses import replace
 
 import pytest
 
-from svcdns.conformance.asking import Server
-from svcdns.conformance.checking import Check, Failed, Outcome, Result, Severity, Skipped, checker
-from svcdns.conformance.description import Cluster
+from svcdns.conformance.check import Check, Failed, Outcome, Result, Severity, Skipped, checker
+from svcdns.conformance.client import Server
+from svcdns.conformance.cluster_model import Cluster
 from svcdns.conformance.errors import ConformanceError
 from svcdns.conformance.examiner import Examiner
-from svcdns.conformance.running import conforms, run
+from svcdns.conformance.runner import conforms, run
 
 EXAMINER = Examiner(Server("127.0.0.1", 1), "z.", Cluster(), random.Random(1))
 
