@@ -52,7 +52,7 @@ TESTED_BY = {
     "svcdns.conformance.checks.messages": "tests/conformance/test_checks.py",
     "svcdns.conformance.checks.records": "tests/conformance/test_checks.py",
     "svcdns.conformance.checks.search": "tests/conformance/test_checks.py",
-    "svcdns.conformance.checks.selecting": "tests/conformance/test_checks.py",
+    "svcdns.conformance.checks.selection": "tests/conformance/test_checks.py",
     "svcdns.conformance.checks.transport": "tests/conformance/test_checks.py",
     "svcdns.conformance.errors": "tests/conformance/test_lab.py",
     "svcdns.conformance.examiner": "tests/conformance/test_checks.py",

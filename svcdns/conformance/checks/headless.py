@@ -6,7 +6,7 @@ from typing import Final
 
 from svcdns.conformance import expected
 from svcdns.conformance.check import E2E, SPEC, Check, Severity, checker
-from svcdns.conformance.checks.selecting import addresses_at, few, spelled, srv_of, with_endpoints
+from svcdns.conformance.checks.selection import addresses_at, few, spelled, srv_of, with_endpoints
 from svcdns.conformance.cluster_model import Port, Service
 from svcdns.conformance.examiner import Examiner
 from svcdns.wire.codes import Type

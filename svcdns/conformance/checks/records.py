@@ -7,7 +7,7 @@ from typing import Final
 
 from svcdns.conformance import expected
 from svcdns.conformance.check import E2E, SPEC, Check, Severity, Skipped, checker
-from svcdns.conformance.checks.selecting import addresses_at, clustered, spelled, srv_of, with_endpoints
+from svcdns.conformance.checks.selection import addresses_at, clustered, spelled, srv_of, with_endpoints
 from svcdns.conformance.cluster_model import Service
 from svcdns.conformance.examiner import Examiner
 from svcdns.conformance.questions import Question

@@ -13,7 +13,7 @@ from typing import Final
 
 from svcdns.conformance import expected
 from svcdns.conformance.check import E2E, Check, Severity, checker
-from svcdns.conformance.checks.selecting import clustered, with_endpoints
+from svcdns.conformance.checks.selection import clustered, with_endpoints
 from svcdns.conformance.cluster_model import Service
 from svcdns.conformance.examiner import Answer, Examiner
 from svcdns.conformance.questions import Question
