@@ -33,7 +33,7 @@ from svcdns.cluster.sources.credentials import Credentials
 from svcdns.cluster.sources.paging import PageLimit
 from svcdns.cluster.sources.resources import Resource, watched
 from svcdns.cluster.watch_options import WatchOptions
-from svcdns.control.store import View
+from svcdns.control.cluster_view import View
 
 WAYS = ("pages, gzip", "pages", "stream")
 

@@ -15,7 +15,7 @@ import pytest
 
 import svcdns
 from svcdns.chain.plan import plan
-from svcdns.control import noting
+from svcdns.control import info_metrics
 from svcdns.corefile.directives import check_directives
 from svcdns.corefile.parser import parse
 from svcdns.plugins import BUILT, ORDER
@@ -58,8 +58,8 @@ TESTED_BY = {
     "svcdns.conformance.examiner": "tests/conformance/test_checks.py",
     "svcdns.conformance.expected": "tests/conformance/test_cluster_model.py",
     "svcdns.control.__main__": "tests/end_to_end/test_serving.py",
-    "svcdns.control.noting": "tests/end_to_end/test_serving.py",
-    "svcdns.control.pages": "tests/end_to_end/test_serving.py",
+    "svcdns.control.info_metrics": "tests/end_to_end/test_serving.py",
+    "svcdns.control.endpoints": "tests/end_to_end/test_serving.py",
     "svcdns.control.process": "tests/end_to_end/test_serving.py",
     "svcdns.corefile.blocks": "tests/corefile/test_parser.py",
     "svcdns.corefile.errors": "tests/corefile/test_reading.py",
@@ -76,7 +76,7 @@ TESTED_BY = {
     "svcdns.plugins.k8s_external.records": "tests/plugins/k8s_external/test_handler.py",
     "svcdns.plugins.kubernetes.apex": "tests/plugins/kubernetes/test_handler.py",
     "svcdns.plugins.kubernetes.lookup": "tests/plugins/kubernetes/test_handler.py",
-    "svcdns.plugins.kubernetes.metrics": "tests/control/test_views.py",
+    "svcdns.plugins.kubernetes.metrics": "tests/control/test_cluster_views.py",
     "svcdns.plugins.kubernetes.reverse": "tests/plugins/kubernetes/test_handler.py",
     "svcdns.plugins.rewrite.responses": "tests/plugins/rewrite/test_handler.py",
     "svcdns.plugins.rewrite.rules": "tests/plugins/rewrite/test_handler.py",
@@ -170,7 +170,7 @@ def test_every_metric_is_documented_and_every_documented_one_is_there() -> None:
     """`docs/metrics.md` has them all."""
     documented = set(re.findall(r"^\| `(\w+)` \|", (ROOT / "docs" / "metrics.md").read_text(), re.MULTILINE))
     assert documented == families()
-    assert noting.BUILD_INFO.name in documented
+    assert info_metrics.BUILD_INFO.name in documented
 
 
 def test_every_link_of_the_docs_leads_somewhere() -> None:

@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Any
 
 from svcdns import __version__
 from svcdns.cluster.sources.feed import Configure
+from svcdns.control.cluster_view import Difference, View
+from svcdns.control.cluster_views import Views, shown_ages
+from svcdns.control.configuration import Setup, periods, prepare, refreshed, work_out
 from svcdns.control.handover import handover_format
-from svcdns.control.last_good import LastGood
-from svcdns.control.memory import MemoryBudget, own_memory
-from svcdns.control.noting import note_build, note_endings, note_plugins, note_version
-from svcdns.control.setup import Setup, periods, prepare, refreshed, work_out
-from svcdns.control.store import Difference, View
-from svcdns.control.views import Views, shown_ages
+from svcdns.control.info_metrics import note_build, note_endings, note_plugins, note_version
+from svcdns.control.last_good_corefile import LastGood
+from svcdns.control.memory_pressure import MemoryBudget, own_memory
 from svcdns.control.workers import Workers
 from svcdns.corefile.load import load
 from svcdns.errors import SvcdnsError
@@ -37,7 +37,7 @@ from svcdns.telemetry.logging import DroppedLines, plugin_logger
 from svcdns.telemetry.shared import State, other_side
 
 if TYPE_CHECKING:
-    from svcdns.control.pages import Pages
+    from svcdns.control.endpoints import Pages
 
 BEAT = 1.0
 POLL = 0.02
@@ -102,7 +102,7 @@ class Control:
     def _pages(self) -> Pages:
         """The HTTP pages. Their libraries take longer to import than a snapshot takes to serve from."""
         if self._opened is None:
-            from svcdns.control.pages import Pages
+            from svcdns.control.endpoints import Pages
 
             self._opened = Pages(self._workers, self._counters, self._regions, self._own, self._is_watching, self._views.unready)
         return self._opened

@@ -14,8 +14,8 @@ from typing import Any, Final
 
 from svcdns.cluster.changes import Complete, Confirmed
 from svcdns.cluster.sources.feed import Allow, Changed, Configure, Configured, Data, Swap, ToControl
-from svcdns.control.feeds import Feed
-from svcdns.control.store import Difference, Key, View
+from svcdns.control.cluster_view import Difference, Key, View
+from svcdns.control.feed_queue import Feed
 from svcdns.errors import SvcdnsError
 from svcdns.telemetry.shared import SIDES, State, heartbeat, state, worker_region
 

@@ -11,7 +11,7 @@ import pytest
 from svcdns.cluster.changes import Change, Complete, Kind, Put
 from svcdns.cluster.index import Index
 from svcdns.cluster.objects import Endpoint, EndpointSlice, Namespace, Pod, Port, Service
-from svcdns.control.store import View
+from svcdns.control.cluster_view import View
 
 KINDS = (Kind.SERVICE, Kind.ENDPOINT_SLICE, Kind.NAMESPACE, Kind.POD)
 SERVICES = 2_000

@@ -13,7 +13,7 @@ import yaml
 from svcdns.cli.arguments import parse
 from svcdns.cluster.sources.resources import watched
 from svcdns.cluster.watch_options import SnapshotOptions
-from svcdns.control.setup import Setup, prepare
+from svcdns.control.configuration import Setup, prepare
 from svcdns.corefile.environment import variable
 from svcdns.plugins import BUILT
 

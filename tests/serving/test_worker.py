@@ -27,7 +27,7 @@ from svcdns.cluster.sources.feed import (
     ToWorker,
     frame,
 )
-from svcdns.control.setup import prepare
+from svcdns.control.configuration import prepare
 from svcdns.serving.listening import Described
 from svcdns.serving.worker import Worker
 from svcdns.telemetry.clock import monotonic

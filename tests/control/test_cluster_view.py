@@ -6,7 +6,7 @@ import msgspec
 
 from svcdns.cluster.changes import Begin, Complete, Gone, Kind, Put, Serials
 from svcdns.cluster.objects import EndpointSlice, Namespace, Service
-from svcdns.control.store import Key, View
+from svcdns.control.cluster_view import Key, View
 
 WEB, API = Service("d", "web", ("10.0.0.1",)), Service("d", "api", ("10.0.0.2",))
 

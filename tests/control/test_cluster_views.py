@@ -11,9 +11,9 @@ import pytest
 
 from svcdns.cluster.changes import Complete, Confirmed, Kind
 from svcdns.cluster.watch_options import SnapshotOptions, WatchOptions
-from svcdns.control.setup import Watched
-from svcdns.control.store import Difference, Key, View
-from svcdns.control.views import SURVIVED, Views, shown_ages
+from svcdns.control.cluster_view import Difference, Key, View
+from svcdns.control.cluster_views import SURVIVED, Views, shown_ages
+from svcdns.control.configuration import Watched
 from svcdns.corefile.blocks import Position
 from svcdns.corefile.errors import CorefileError
 from svcdns.telemetry.counters import Counters

@@ -22,7 +22,7 @@ from svcdns import __version__
 from svcdns.cluster.sources import snapshot
 from svcdns.cluster.sources.snapshot import Header, Objects, Origin, Snapshot, SnapshotError
 from svcdns.cluster.watch_options import SnapshotOptions
-from svcdns.control.store import View
+from svcdns.control.cluster_view import View
 from svcdns.plugins.kubernetes.metrics import SNAPSHOT_LOADS, SNAPSHOT_WRITES
 from svcdns.telemetry.counters import Counters
 

@@ -6,7 +6,7 @@ import pytest
 
 from svcdns.cluster.changes import Serials
 from svcdns.cluster.objects import ClusterObject, Endpoint, EndpointSlice, Namespace, Pod, Port, Service, ServiceImport
-from svcdns.cluster.serials import after
+from svcdns.control.soa_serials import after
 
 WEB = Service("n", "web", ("10.0.0.1",), (Port("a", "TCP", 1),))
 SLICE = EndpointSlice("n", "s", "web", (), (Endpoint("10.0.0.1"),))

@@ -15,7 +15,7 @@ from math import inf
 
 from svcdns.cluster.changes import Begin, Complete, Confirmed, Gone, Serials
 from svcdns.cluster.sources.feed import Changed, Epoch, FrameReader, ToControl, ToWorker, frame, put_frame
-from svcdns.control.store import Key, View
+from svcdns.control.cluster_view import Key, View
 
 CHUNK = 65536
 """Octets of frames put together for one write, or a few frames more."""

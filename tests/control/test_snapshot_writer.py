@@ -17,8 +17,8 @@ from svcdns.cluster.changes import Begin, Complete, Kind, Put, Serials
 from svcdns.cluster.objects import Namespace, Service
 from svcdns.cluster.sources.snapshot import Origin
 from svcdns.cluster.watch_options import SnapshotOptions, WatchOptions
-from svcdns.control.snapshots import EVERY, REST, Keeper
-from svcdns.control.store import View
+from svcdns.control.cluster_view import View
+from svcdns.control.snapshot_writer import EVERY, REST, Keeper
 from svcdns.telemetry.counters import Counters
 from tests.support import world
 
@@ -130,7 +130,7 @@ async def test_a_writing_that_takes_long_has_a_longer_rest(tmp_path: Path, monke
     one = World(tmp_path)
     one.list("web")
     at = iter([0.0, 0.4])
-    monkeypatch.setattr("svcdns.control.snapshots.time.perf_counter", lambda: next(at))
+    monkeypatch.setattr("svcdns.control.snapshot_writer.time.perf_counter", lambda: next(at))
     await one.run(nothing)
     assert one.pauses == [EVERY, REST * 0.4]
 
@@ -214,7 +214,7 @@ async def test_a_writing_that_breaks_off_leaves_nothing(tmp_path: Path, monkeypa
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("svcdns.control.snapshots.os.fsync", full)
+    monkeypatch.setattr("svcdns.control.snapshot_writer.os.fsync", full)
     await one.keeper.update()
     assert list(tmp_path.iterdir()) == [one.keeper.path]
     assert one.keeper.path.read_bytes() == before
@@ -225,15 +225,15 @@ async def test_a_disk_that_hangs_holds_nothing_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Neither a start nor a stop; one writing waits, and no second one begins."""
-    monkeypatch.setattr("svcdns.control.snapshots.PATIENCE", 0.01)
+    monkeypatch.setattr("svcdns.control.snapshot_writer.PATIENCE", 0.01)
     hanging, calls = threading.Event(), []
 
     def hang(*_: object) -> None:
         calls.append(1)
         hanging.wait(30)
 
-    monkeypatch.setattr("svcdns.control.snapshots.snapshot.read", hang)
-    monkeypatch.setattr("svcdns.control.snapshots.os.fsync", hang)
+    monkeypatch.setattr("svcdns.control.snapshot_writer.snapshot.read", hang)
+    monkeypatch.setattr("svcdns.control.snapshot_writer.os.fsync", hang)
     one = World(tmp_path)
     try:
         assert await one.keeper.read() is None

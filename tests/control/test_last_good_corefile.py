@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from svcdns.control.last_good import LastGood
-from svcdns.control.setup import prepare
+from svcdns.control.configuration import prepare
+from svcdns.control.last_good_corefile import LastGood
 from svcdns.control.state_folder import FALLBACK, FILE
 from svcdns.errors import SvcdnsError
 from svcdns.telemetry.counters import Counters

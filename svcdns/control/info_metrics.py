@@ -12,7 +12,7 @@ from typing import Final
 
 from svcdns import __version__
 from svcdns.chain.routing import Listener
-from svcdns.control.setup import Setup
+from svcdns.control.configuration import Setup
 from svcdns.plugins import health, reload
 from svcdns.telemetry.counters import Counters, Family, MetricKind
 

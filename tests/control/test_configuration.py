@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from svcdns.cluster.watch_options import SnapshotOptions
-from svcdns.control.setup import Setup, periods, prepare, refreshed, work_out
+from svcdns.control.configuration import Setup, periods, prepare, refreshed, work_out
 from svcdns.corefile.errors import CorefileError
 from svcdns.corefile.load import load
 from tests.support.certificates import pair

@@ -6,7 +6,7 @@ import logging
 import time
 from pathlib import Path
 
-from svcdns.control.setup import Setup, work_out
+from svcdns.control.configuration import Setup, work_out
 from svcdns.control.state_folder import FALLBACK, StateError, StateFolder
 from svcdns.errors import SvcdnsError
 from svcdns.telemetry.counters import Counters

@@ -12,8 +12,8 @@ import aiohttp
 from aiohttp import web
 
 from svcdns.control import metrics
+from svcdns.control.configuration import Setup
 from svcdns.control.http import Address, HttpPages
-from svcdns.control.setup import Setup
 from svcdns.control.workers import Workers
 from svcdns.plugins import health
 from svcdns.telemetry.counters import Counters

@@ -20,9 +20,9 @@ from svcdns.cluster.objects import EndpointSlice, Service
 from svcdns.cluster.sources.feed import SourceKinds
 from svcdns.cluster.sources.resources import QUALIFIED
 from svcdns.cluster.watch_options import SnapshotOptions, WatchOptions
-from svcdns.control.setup import Watched
-from svcdns.control.snapshots import Keeper
-from svcdns.control.store import Difference, Key, View
+from svcdns.control.cluster_view import Difference, Key, View
+from svcdns.control.configuration import Watched
+from svcdns.control.snapshot_writer import Keeper
 from svcdns.corefile.errors import CorefileError
 from svcdns.errors import SvcdnsError
 from svcdns.plugins.kubernetes.metrics import PROGRAMMING_DURATION, RECEIVED, REST_DURATION, REST_REQUESTS, VIEW_AGE

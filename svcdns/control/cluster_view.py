@@ -14,7 +14,7 @@ import msgspec
 
 from svcdns.cluster.changes import KINDS, STRUCTS, Begin, Change, Complete, Confirmed, Gone, Kind, Put, Serials
 from svcdns.cluster.objects import ClusterObject
-from svcdns.cluster.serials import after
+from svcdns.control.soa_serials import after
 
 
 class Key(NamedTuple):
