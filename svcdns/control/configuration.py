@@ -17,7 +17,7 @@ from svcdns.chain.plan import BlockPlan, plan
 from svcdns.cluster.watch_options import SnapshotOptions, WatchOptions
 from svcdns.corefile.blocks import Corefile, Position
 from svcdns.corefile.directives import check_directives
-from svcdns.corefile.environment import completed
+from svcdns.corefile.env_options import completed
 from svcdns.corefile.errors import CorefileError
 from svcdns.corefile.keys import check_overlap
 from svcdns.corefile.load import load

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from svcdns.corefile.arguments import nearest
 from svcdns.corefile.blocks import Corefile
 from svcdns.corefile.errors import CorefileError
-from svcdns.corefile.reading import nearest
 
 
 def check_directives(corefile: Corefile, known: Collection[str], built: Collection[str]) -> None:

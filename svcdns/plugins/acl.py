@@ -14,7 +14,7 @@ import msgspec
 from svcdns.chain.environment import Block, Environment
 from svcdns.chain.handler import Following, then
 from svcdns.chain.query import Answer, Query
-from svcdns.corefile import reading
+from svcdns.corefile import arguments
 from svcdns.corefile.blocks import Directive, Token
 from svcdns.corefile.errors import CorefileError
 from svcdns.telemetry.counters import Family, MetricKind
@@ -61,11 +61,11 @@ def parse(block: Block) -> Options:
 
 
 def _rule(directive: Directive, block: Block) -> Rule:
-    return Rule(reading.zones(directive.arguments, block.zones), tuple(_policy(line) for line in reading.body(directive)))
+    return Rule(arguments.zones(directive.arguments, block.zones), tuple(_policy(line) for line in arguments.body(directive)))
 
 
 def _policy(line: Directive) -> Policy:
-    reading.no_body(line)
+    arguments.no_body(line)
     action = line.name.text.lower()
     if action not in ACTIONS:
         expected = f"{', '.join(ACTIONS[:-1])} or {ACTIONS[-1]} was expected"
@@ -107,7 +107,7 @@ def _sections(line: Directive) -> list[tuple[str, list[Token]]]:
 def _type(word: Token) -> int:
     found = Type.__members__.get(word.text)
     if found is None:
-        hint = reading.nearest(word.text, Type.__members__)
+        hint = arguments.nearest(word.text, Type.__members__)
         raise CorefileError(word.position, f"'{word.text}' is no record type{hint}; one in capitals such as AAAA was expected")
     return int(found)
 

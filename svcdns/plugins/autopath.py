@@ -17,7 +17,7 @@ import msgspec
 from svcdns.chain.environment import Block, Environment
 from svcdns.chain.handler import Following, joined, then
 from svcdns.chain.query import Answer, Query
-from svcdns.corefile import reading
+from svcdns.corefile import arguments
 from svcdns.corefile.blocks import Position
 from svcdns.corefile.errors import CorefileError
 from svcdns.telemetry.counters import Family, MetricKind
@@ -44,11 +44,11 @@ def parse(block: Block) -> Options:
     """The options of the block's last `autopath` directive. Raises CorefileError."""
     directive = block.directives[-1]
     for each in block.directives:
-        reading.no_body(each)
+        arguments.no_body(each)
         if not each.arguments:
             raise CorefileError(each.position, "no resolv-conf specified; a file or @kubernetes was expected")
     *zones, last = directive.arguments
-    origins = reading.zones(zones, block.zones)
+    origins = arguments.zones(zones, block.zones)
     if not last.text.startswith("@"):
         return Options(last.position, origins, last.text)
     source = last.text[1:]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from svcdns.chain.environment import Block
-from svcdns.corefile import reading
+from svcdns.corefile import arguments
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +28,12 @@ def parse(block: Block) -> Options:
     """The options of the block's `bind` directives. Raises CorefileError."""
     lines = []
     for directive in block.directives:
-        places = tuple(word.text for word in reading.arguments(directive, 1, reading.UNBOUNDED))
+        places = tuple(word.text for word in arguments.arguments(directive, 1, arguments.UNBOUNDED))
         without: tuple[str, ...] = ()
-        for line in reading.body(directive):
+        for line in arguments.body(directive):
             if line.name.text != "except":
-                raise reading.unknown_option(line, ("except",))
-            without += tuple(word.text for word in reading.arguments(line, 1, reading.UNBOUNDED))
+                raise arguments.unknown_option(line, ("except",))
+            without += tuple(word.text for word in arguments.arguments(line, 1, arguments.UNBOUNDED))
         lines.append(Line(places, without))
     return Options(tuple(lines))
 

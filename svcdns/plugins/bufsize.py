@@ -14,7 +14,7 @@ import msgspec
 from svcdns.chain.environment import Block, Environment
 from svcdns.chain.handler import Following
 from svcdns.chain.query import Answer, Query
-from svcdns.corefile import reading
+from svcdns.corefile import arguments
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +27,9 @@ class Options:
 def parse(block: Block) -> Options:
     """The options of the block's first `bufsize` directive. Raises CorefileError."""
     directive = block.directives[0]
-    reading.no_body(directive)
-    words = reading.arguments(directive, 0, 1)
-    return Options(reading.integer(words[0], 512, 4096)) if words else Options()
+    arguments.no_body(directive)
+    words = arguments.arguments(directive, 0, 1)
+    return Options(arguments.integer(words[0], 512, 4096)) if words else Options()
 
 
 class Bufsize:

@@ -11,7 +11,7 @@ from svcdns import __version__
 from svcdns.chain.environment import Block, Environment
 from svcdns.chain.handler import Following
 from svcdns.chain.query import Answer, Query
-from svcdns.corefile import reading
+from svcdns.corefile import arguments
 from svcdns.wire.codes import Class, Type
 from svcdns.wire.names import from_text
 from svcdns.wire.reply import NOT_REUSABLE, UNTIL_CHANGED, Record, Reply
@@ -35,7 +35,7 @@ class Options:
 def parse(block: Block) -> Options:
     """The options of the block's first `chaos` directive. Raises CorefileError."""
     directive = block.directives[0]
-    reading.no_body(directive)
+    arguments.no_body(directive)
     words = [word.text for word in directive.arguments]
     return Options(words[0] if words else VERSION, tuple(sorted(set(words[1:]))) or AUTHORS)
 

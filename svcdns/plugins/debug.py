@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from svcdns.chain.environment import Block
-from svcdns.corefile import reading
+from svcdns.corefile import arguments
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,8 +17,8 @@ class Options:
 def parse(block: Block) -> Options:
     """Checks that the directive stands alone. Raises CorefileError."""
     for directive in block.directives:
-        reading.arguments(directive, 0, 0)
-        reading.no_body(directive)
+        arguments.arguments(directive, 0, 0)
+        arguments.no_body(directive)
     return Options()
 
 

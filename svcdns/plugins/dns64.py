@@ -17,7 +17,7 @@ from svcdns.chain.classes import MessageType, classify
 from svcdns.chain.environment import Block, Environment
 from svcdns.chain.handler import Following, joined, then
 from svcdns.chain.query import Answer, Query
-from svcdns.corefile import reading
+from svcdns.corefile import arguments
 from svcdns.corefile.blocks import Directive, Token
 from svcdns.corefile.errors import CorefileError
 from svcdns.telemetry.counters import Family, MetricKind
@@ -49,17 +49,17 @@ def parse(block: Block) -> Options:
     """
     options = Options()
     for directive in block.directives:
-        words = reading.arguments(directive, 0, 1)
+        words = arguments.arguments(directive, 0, 1)
         if words:
             options = replace(options, prefix=_prefix(words[0]))
-        for line in reading.body(directive):
-            reading.no_body(line)
+        for line in arguments.body(directive):
+            arguments.no_body(line)
             options = _behind_prefix(line, options) if words else _option(line, options)
     return options
 
 
 def _behind_prefix(line: Directive, options: Options) -> Options:
-    if reading.arguments(line, 0, 1):
+    if arguments.arguments(line, 0, 1):
         return replace(options, prefix=_prefix(line.arguments[0]))
     where = f"{line.position.file}:{line.position.line}: '{line.name.text}'"
     return replace(options, passed_over=(*options.passed_over, where))
@@ -68,10 +68,10 @@ def _behind_prefix(line: Directive, options: Options) -> Options:
 def _option(line: Directive, options: Options) -> Options:
     name = line.name.text
     if name == "prefix":
-        return replace(options, prefix=_prefix(reading.argument(line)))
+        return replace(options, prefix=_prefix(arguments.argument(line)))
     if name not in _FLAGS:
-        raise reading.unknown_option(line, ("prefix", *_FLAGS))
-    reading.arguments(line, 0, 0)
+        raise arguments.unknown_option(line, ("prefix", *_FLAGS))
+    arguments.arguments(line, 0, 0)
     return replace(options, translate_all=options.translate_all or name == _FLAGS[0], allow_ipv4=options.allow_ipv4 or name == _FLAGS[1])
 
 

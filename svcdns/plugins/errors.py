@@ -11,7 +11,7 @@ from svcdns.chain.environment import Block, Environment
 from svcdns.chain.handler import Following, then
 from svcdns.chain.query import Answer, Query
 from svcdns.chain.relay import Relay
-from svcdns.corefile import reading
+from svcdns.corefile import arguments
 from svcdns.corefile.blocks import Directive
 from svcdns.corefile.errors import CorefileError
 from svcdns.corefile.regex import Regex, regex
@@ -41,23 +41,23 @@ class Options:
 
 def parse(block: Block) -> Options:
     """The options of the block's `errors` directive. Raises CorefileError."""
-    directive = reading.once(block.directives)
-    for word in reading.arguments(directive, 0, 1):
-        reading.one_of(word, ("stdout",))
+    directive = arguments.once(block.directives)
+    for word in arguments.arguments(directive, 0, 1):
+        arguments.one_of(word, ("stdout",))
     rules = []
-    for line in reading.body(directive):
+    for line in arguments.body(directive):
         if line.name.text == "stacktrace":
-            reading.arguments(line, 0, 0)
+            arguments.arguments(line, 0, 0)
         elif line.name.text == "consolidate":
             rules.append(_rule(line))
         else:
-            raise reading.unknown_option(line, ("stacktrace", "consolidate"))
+            raise arguments.unknown_option(line, ("stacktrace", "consolidate"))
     return Options(tuple(rules))
 
 
 def _rule(line: Directive) -> Rule:
-    period, pattern, *rest = reading.arguments(line, 2, 4)
-    seconds = reading.duration(period)
+    period, pattern, *rest = arguments.arguments(line, 2, 4)
+    seconds = arguments.duration(period)
     if seconds <= 0:
         raise CorefileError(period.position, f"'{period.text}' is not above 0")
     matching = regex(pattern)
@@ -66,7 +66,7 @@ def _rule(line: Directive) -> Rule:
         if word.text == "show_first":
             show_first = True
         elif number == 0:
-            level = _LEVELS[reading.one_of(word, (*_LEVELS, "show_first"))]
+            level = _LEVELS[arguments.one_of(word, (*_LEVELS, "show_first"))]
         else:
             raise CorefileError(word.position, f"'{word.text}' is unknown; show_first was expected")
     return Rule(seconds, matching, level, show_first)

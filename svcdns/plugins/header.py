@@ -10,7 +10,7 @@ import msgspec
 from svcdns.chain.environment import Block, Environment
 from svcdns.chain.handler import Following, then
 from svcdns.chain.query import Answer, Query
-from svcdns.corefile import reading
+from svcdns.corefile import arguments
 from svcdns.corefile.blocks import Directive
 from svcdns.corefile.errors import CorefileError
 from svcdns.wire.codes import AA, RA, RD
@@ -46,20 +46,20 @@ class Options:
 def parse(block: Block) -> Options:
     """The options of the block's first `header` directive with a rule. Raises CorefileError."""
     for directive in block.directives:
-        reading.arguments(directive, 0, 0)
+        arguments.arguments(directive, 0, 0)
         changes = {"query": Change(), "response": Change()}
-        for line in reading.body(directive):
+        for line in arguments.body(directive):
             which = line.name.text.lower()
             if which not in changes:
-                raise reading.unknown_option(line, tuple(changes))
+                raise arguments.unknown_option(line, tuple(changes))
             changes[which] = _with_line(changes[which], line)
-        if reading.body(directive):
+        if arguments.body(directive):
             return Options(**changes)
     raise CorefileError(block.directives[0].position, "header needs at least one line such as 'response set ra'")
 
 
 def _with_line(change: Change, line: Directive) -> Change:
-    action, *flags = reading.arguments(line, 2, reading.UNBOUNDED)
+    action, *flags = arguments.arguments(line, 2, arguments.UNBOUNDED)
     if action.text.lower() not in ("set", "clear"):
         raise CorefileError(action.position, f"unknown action '{action.text}'; set or clear was expected")
     for flag in flags:

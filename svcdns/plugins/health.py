@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from svcdns.chain.environment import Block
-from svcdns.corefile import reading
+from svcdns.corefile import arguments
 from svcdns.corefile.errors import CorefileError
 from svcdns.telemetry.counters import Family, MetricKind
 
@@ -34,16 +34,16 @@ def parse(block: Block) -> Options:
     """The options of the block's last `health` directive. Raises CorefileError."""
     options = Options()
     for directive in block.directives:
-        words = reading.arguments(directive, 0, 1)
+        words = arguments.arguments(directive, 0, 1)
         lameduck = 0.0
-        for line in reading.body(directive):
+        for line in arguments.body(directive):
             if line.name.text != "lameduck":
-                raise reading.unknown_option(line, ("lameduck",))
-            word = reading.argument(line)
-            lameduck = reading.duration(word)
+                raise arguments.unknown_option(line, ("lameduck",))
+            word = arguments.argument(line)
+            lameduck = arguments.duration(word)
             if lameduck < 0:
                 raise CorefileError(word.position, f"'{word.text}' is negative; a duration of at least 0 was expected")
-        options = Options(reading.host_port(words[0]) if words else DEFAULT, lameduck)
+        options = Options(arguments.host_port(words[0]) if words else DEFAULT, lameduck)
     return options
 
 

@@ -9,7 +9,7 @@ from typing import Final
 from svcdns.chain.environment import Block, Environment
 from svcdns.chain.handler import Following
 from svcdns.chain.query import Answer, Query
-from svcdns.corefile import reading
+from svcdns.corefile import arguments
 from svcdns.telemetry.counters import Family, MetricKind
 from svcdns.wire import names
 from svcdns.wire.codes import Rcode, Type
@@ -41,11 +41,11 @@ def parse(block: Block) -> Options:
     """The options of the block's `local` directives; the last word holds. Raises CorefileError."""
     prefix = True
     for directive in block.directives:
-        reading.arguments(directive, 0, 0)
-        for line in reading.body(directive):
+        arguments.arguments(directive, 0, 0)
+        for line in arguments.body(directive):
             if line.name.text != "localhost_prefix":
-                raise reading.unknown_option(line, ("localhost_prefix",))
-            prefix = reading.one_of(reading.argument(line), ("on", "off")) == "on"
+                raise arguments.unknown_option(line, ("localhost_prefix",))
+            prefix = arguments.one_of(arguments.argument(line), ("on", "off")) == "on"
     return Options(prefix)
 
 

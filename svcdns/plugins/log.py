@@ -16,7 +16,7 @@ from svcdns.chain.classes import class_of
 from svcdns.chain.environment import Block, Environment
 from svcdns.chain.handler import Following
 from svcdns.chain.query import Answer, Query
-from svcdns.corefile import reading
+from svcdns.corefile import arguments
 from svcdns.corefile.blocks import Directive
 from svcdns.corefile.errors import CorefileError, ZoneError
 from svcdns.corefile.zones import normalise_zone
@@ -62,10 +62,10 @@ def _rule(directive: Directive) -> Rule:
         except ZoneError as error:
             raise CorefileError(word.position, str(error)) from error
     classes: set[str] = set()
-    for line in reading.body(directive):
+    for line in arguments.body(directive):
         if line.name.text != "class":
-            raise reading.unknown_option(line, ("class",))
-        classes |= {reading.one_of(word, CLASSES) for word in reading.arguments(line, 1, reading.UNBOUNDED)}
+            raise arguments.unknown_option(line, ("class",))
+        classes |= {arguments.one_of(word, CLASSES) for word in arguments.arguments(line, 1, arguments.UNBOUNDED)}
     return Rule(zones or (".",), template, frozenset(classes or {"all"}))
 
 

@@ -19,7 +19,7 @@ from svcdns.chain.environment import Block, Environment
 from svcdns.chain.handler import Following
 from svcdns.chain.query import Answer, Client, Query
 from svcdns.chain.relay import Relay
-from svcdns.corefile import reading
+from svcdns.corefile import arguments
 from svcdns.telemetry.counters import Family, MetricKind
 from svcdns.upstream.exchange import shown
 from svcdns.wire import names
@@ -54,9 +54,9 @@ class Options:
 
 def parse(block: Block) -> Options:
     """The options of the block's `loop` directive. Raises CorefileError."""
-    directive = reading.once(block.directives)
-    reading.arguments(directive, 0, 0)
-    reading.no_body(directive)
+    directive = arguments.once(block.directives)
+    arguments.arguments(directive, 0, 0)
+    arguments.no_body(directive)
     return Options(block.zones[0])
 
 

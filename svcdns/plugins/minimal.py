@@ -14,7 +14,7 @@ from svcdns.chain.classes import MessageType, classify
 from svcdns.chain.environment import Block, Environment
 from svcdns.chain.handler import Following, then
 from svcdns.chain.query import Answer, Query
-from svcdns.corefile import reading
+from svcdns.corefile import arguments
 from svcdns.wire.codes import Rcode
 from svcdns.wire.reply import Reply, bare
 
@@ -26,7 +26,7 @@ class Options:
 
 def parse(block: Block) -> Options:
     """Checks that the directive stands alone. Raises CorefileError."""
-    reading.alone(block.directives)
+    arguments.alone(block.directives)
     return Options()
 
 

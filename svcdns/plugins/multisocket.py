@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from svcdns.chain.environment import Block
-from svcdns.corefile import reading
+from svcdns.corefile import arguments
 from svcdns.telemetry.shared import SLOTS
 
 MOST: Final = 1024
@@ -25,11 +25,11 @@ def parse(block: Block) -> Options:
     """The options of the block's last `multisocket` directive. Raises CorefileError."""
     workers = 1
     for directive in block.directives:
-        words = reading.arguments(directive, 0, 1)
-        reading.no_body(directive)
+        words = arguments.arguments(directive, 0, 1)
+        arguments.no_body(directive)
         workers = os.cpu_count() or 1
         if words:
-            workers = reading.integer(words[0], 1, MOST)
+            workers = arguments.integer(words[0], 1, MOST)
     return Options(min(workers, SLOTS))
 
 

@@ -11,7 +11,7 @@ import msgspec
 from svcdns.chain.environment import Block, Environment
 from svcdns.chain.handler import Following, then
 from svcdns.chain.query import Answer, Query
-from svcdns.corefile import reading
+from svcdns.corefile import arguments
 from svcdns.wire.reply import Edns, Reply
 
 NSID: Final = 3
@@ -27,8 +27,8 @@ class Options:
 
 def parse(block: Block) -> Options:
     """The options of the block's `nsid` directive. Raises CorefileError."""
-    directive = reading.once(block.directives)
-    reading.no_body(directive)
+    directive = arguments.once(block.directives)
+    arguments.no_body(directive)
     return Options(" ".join(word.text for word in directive.arguments))
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from svcdns.chain.environment import Block
-from svcdns.corefile import reading
+from svcdns.corefile import arguments
 from svcdns.corefile.errors import CorefileError
 
 DEFAULT: Final = ("localhost", 9153)
@@ -21,15 +21,15 @@ class Options:
 
 def parse(block: Block) -> Options:
     """The options of the block's `prometheus` directive. Raises CorefileError."""
-    directive = reading.once(block.directives)
-    words = reading.arguments(directive, 0, 1)
-    for line in reading.body(directive):
+    directive = arguments.once(block.directives)
+    words = arguments.arguments(directive, 0, 1)
+    for line in arguments.body(directive):
         if line.name.text == "tls":
             raise CorefileError(line.position, "prometheus over TLS is not built yet; see docs/supported.md")
         if line.name.text != "runtime_metrics":
-            raise reading.unknown_option(line, ("tls", "runtime_metrics"))
-        reading.arguments(line, 0, 0)
-    return Options(reading.host_port(words[0]) if words else DEFAULT)
+            raise arguments.unknown_option(line, ("tls", "runtime_metrics"))
+        arguments.arguments(line, 0, 0)
+    return Options(arguments.host_port(words[0]) if words else DEFAULT)
 
 
 PLUGIN: Final = None

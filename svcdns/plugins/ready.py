@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from svcdns.chain.environment import Block
-from svcdns.corefile import reading
+from svcdns.corefile import arguments
 
 DEFAULT: Final = ("", 8181)
 MODES: Final = ("until-ready", "continuously")
@@ -24,13 +24,13 @@ def parse(block: Block) -> Options:
     """The options of the block's last `ready` directive. Raises CorefileError."""
     options = Options()
     for directive in block.directives:
-        words = reading.arguments(directive, 0, 1)
+        words = arguments.arguments(directive, 0, 1)
         continuously = False
-        for line in reading.body(directive):
+        for line in arguments.body(directive):
             if line.name.text != "monitor":
-                raise reading.unknown_option(line, ("monitor",))
-            continuously = reading.one_of(reading.argument(line), MODES) == "continuously"
-        options = Options(reading.host_port(words[0]) if words else DEFAULT, continuously)
+                raise arguments.unknown_option(line, ("monitor",))
+            continuously = arguments.one_of(arguments.argument(line), MODES) == "continuously"
+        options = Options(arguments.host_port(words[0]) if words else DEFAULT, continuously)
     return options
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from svcdns.chain.environment import Block
-from svcdns.corefile import reading
+from svcdns.corefile import arguments
 from svcdns.corefile.errors import CorefileError
 from svcdns.telemetry.counters import Family, MetricKind
 
@@ -31,12 +31,12 @@ def parse(block: Block) -> Options:
     """The options of the block's last `reload` directive. Raises CorefileError."""
     options = Options()
     for directive in block.directives:
-        words = reading.arguments(directive, 0, 2)
-        reading.no_body(directive)
-        interval = reading.duration(words[0]) if words else options.interval
+        words = arguments.arguments(directive, 0, 2)
+        arguments.no_body(directive)
+        interval = arguments.duration(words[0]) if words else options.interval
         if interval < MIN_INTERVAL:
             raise CorefileError(words[0].position, f"interval '{words[0].text}' is too short; at least {MIN_INTERVAL:g}s was expected")
-        jitter = reading.duration(words[1]) if len(words) > 1 else options.jitter
+        jitter = arguments.duration(words[1]) if len(words) > 1 else options.jitter
         if jitter != 0 and jitter < MIN_JITTER:
             raise CorefileError(words[1].position, f"jitter '{words[1].text}' is too short; 0 or at least {MIN_JITTER:g}s was expected")
         options = Options(interval, min(jitter, interval / 2))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from svcdns.chain.environment import Block
-from svcdns.corefile import reading
+from svcdns.corefile import arguments
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +19,8 @@ class Options:
 def parse(block: Block) -> Options:
     """The options of the block's last `root` directive. Raises CorefileError."""
     for directive in block.directives:
-        reading.no_body(directive)
-        path = reading.argument(directive).text
+        arguments.no_body(directive)
+        path = arguments.argument(directive).text
     return Options(path)
 
 

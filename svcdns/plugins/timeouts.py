@@ -11,7 +11,7 @@ import msgspec
 
 from svcdns.chain.environment import Block
 from svcdns.chain.routing import Timeouts
-from svcdns.corefile import reading
+from svcdns.corefile import arguments
 from svcdns.corefile.blocks import Directive, Token
 from svcdns.corefile.errors import CorefileError
 
@@ -32,12 +32,12 @@ def parse(block: Block) -> Options:
     """The options of the block's last `timeouts` directive. Raises CorefileError."""
     timeouts = Timeouts()
     for directive in block.directives:
-        reading.arguments(directive, 0, 0)
+        arguments.arguments(directive, 0, 0)
         if not directive.body:
             raise CorefileError(directive.position, f"timeouts: at least one of {', '.join((*SECONDS, QUERIES))} was expected in braces")
         timeouts = Timeouts()
         for line in directive.body:
-            reading.no_body(line)
+            arguments.no_body(line)
             timeouts = _with(timeouts, line)
     return Options(timeouts)
 
@@ -45,21 +45,21 @@ def parse(block: Block) -> Options:
 def _with(timeouts: Timeouts, line: Directive) -> Timeouts:
     name = line.name.text
     if name in SECONDS:
-        return msgspec.structs.replace(timeouts, **{name: _seconds(reading.argument(line))})
+        return msgspec.structs.replace(timeouts, **{name: _seconds(arguments.argument(line))})
     if name == QUERIES:
-        return msgspec.structs.replace(timeouts, queries=_queries(reading.argument(line)))
-    raise reading.unknown_option(line, (*SECONDS, QUERIES))
+        return msgspec.structs.replace(timeouts, queries=_queries(arguments.argument(line)))
+    raise arguments.unknown_option(line, (*SECONDS, QUERIES))
 
 
 def _seconds(word: Token) -> float:
-    value = float(word.text) if word.text.isdecimal() else reading.duration(word)
+    value = float(word.text) if word.text.isdecimal() else arguments.duration(word)
     if not LEAST <= value <= MOST:
         raise CorefileError(word.position, f"'{word.text}' is out of range; 1s to 24h was expected")
     return value
 
 
 def _queries(word: Token) -> int:
-    value = reading.integer(word, -1)
+    value = arguments.integer(word, -1)
     if value == 0:
         raise CorefileError(word.position, "0 is out of range; 1 or more was expected, or -1 for any number")
     return value

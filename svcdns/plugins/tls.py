@@ -16,7 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from svcdns.chain.environment import Block
-from svcdns.corefile import reading
+from svcdns.corefile import arguments
 from svcdns.corefile.blocks import Directive, Position
 from svcdns.corefile.errors import CorefileError
 from svcdns.telemetry.counters import Family, MetricKind
@@ -89,14 +89,14 @@ def parse(block: Block) -> Options:
 
 
 def _options(directive: Directive, root: str) -> Options:
-    for line in reading.body(directive):
+    for line in arguments.body(directive):
         if line.name.text in ACME and (line.name.text == "acme" or not directive.arguments):
             text = "certificates by ACME are not there; give the files CERT and KEY, which are read again when they change"
             raise CorefileError(line.position, f"plugin/tls: {text}")
-    words = [str(Path(root) / word.text) for word in reading.arguments(directive, 2, 3)]
+    words = [str(Path(root) / word.text) for word in arguments.arguments(directive, 2, 3)]
     options = Options(directive.position, *words)
-    for line in reading.body(directive):
-        reading.no_body(line)
+    for line in arguments.body(directive):
+        arguments.no_body(line)
         options = replace(options, **_line(line, root))
     return options
 
@@ -104,14 +104,14 @@ def _options(directive: Directive, root: str) -> Options:
 def _line(line: Directive, root: str) -> dict[str, Any]:
     match line.name.text:
         case "client_auth":
-            word = reading.argument(line)
-            if reading.one_of(word, ("nocert", *UNCHECKED, *list(CLIENT_AUTH)[1:])) in UNCHECKED:
+            word = arguments.argument(line)
+            if arguments.one_of(word, ("nocert", *UNCHECKED, *list(CLIENT_AUTH)[1:])) in UNCHECKED:
                 text = f"client_auth {word.text} asks clients for certificates that nobody verifies, and is not there"
                 raise CorefileError(word.position, f"plugin/tls: {text}; one of {', '.join(CLIENT_AUTH)} was expected")
             return {"client_auth": word.text}
         case "keylog":
-            return {"keylog": str(Path(root) / reading.argument(line).text)}
-    raise reading.unknown_option(line, OWN)
+            return {"keylog": str(Path(root) / arguments.argument(line).text)}
+    raise arguments.unknown_option(line, OWN)
 
 
 def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  # noqa: ARG001 - a new Corefile reads anew

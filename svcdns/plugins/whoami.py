@@ -10,7 +10,7 @@ from typing import Final
 from svcdns.chain.environment import Block, Environment
 from svcdns.chain.handler import Following
 from svcdns.chain.query import Answer, Query
-from svcdns.corefile import reading
+from svcdns.corefile import arguments
 from svcdns.wire.codes import AA, Type
 from svcdns.wire.names import ROOT
 from svcdns.wire.reply import Audience, Record, Reply
@@ -23,7 +23,7 @@ class Options:
 
 def parse(block: Block) -> Options:
     """Checks that the directive stands alone. Raises CorefileError."""
-    reading.alone(block.directives)
+    arguments.alone(block.directives)
     return Options()
 
 

@@ -14,7 +14,7 @@ from svcdns.cli.arguments import parse
 from svcdns.cluster.sources.resources import watched
 from svcdns.cluster.watch_options import SnapshotOptions
 from svcdns.control.configuration import Setup, prepare
-from svcdns.corefile.environment import variable
+from svcdns.corefile.env_options import variable
 from svcdns.plugins import BUILT
 
 FILE = Path(__file__).parents[2] / "deploy" / "svcdns.yaml"

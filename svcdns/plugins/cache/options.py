@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from svcdns.chain.environment import Block
-from svcdns.corefile import reading
+from svcdns.corefile import arguments
 from svcdns.corefile.blocks import Directive, Token
 from svcdns.corefile.errors import CorefileError
 
@@ -85,18 +85,18 @@ class Options:
 
 def parse(block: Block) -> Options:
     """The options of the block's `cache` directive. Raises CorefileError."""
-    directive = reading.once(block.directives)
+    directive = arguments.once(block.directives)
     words = list(directive.arguments)
     options = Options(())
     if words and words[0].text.lstrip("-").isdecimal():
-        ttl = reading.integer(words.pop(0), 1)
+        ttl = arguments.integer(words.pop(0), 1)
         options = replace(options, success=Bounds(CAPACITY, ttl), denial=Bounds(CAPACITY, ttl))
-    options = replace(options, zones=reading.zones(words, block.zones))
-    for line in reading.body(directive):
+    options = replace(options, zones=arguments.zones(words, block.zones))
+    for line in arguments.body(directive):
         name = line.name.text
         if name not in _LINES:
-            raise reading.unknown_option(line, _LINES)
-        reading.no_body(line)
+            raise arguments.unknown_option(line, _LINES)
+        arguments.no_body(line)
         options = replace(options, **_LINES[name](line, options))
     _check_policy(directive)
     return options
@@ -104,7 +104,7 @@ def parse(block: Block) -> Options:
 
 def _check_policy(directive: Directive) -> None:
     """The policy of stale answers stands once, beside `serve_stale`."""
-    lines = {name: [line for line in reading.body(directive) if line.name.text == name] for name in ("serve_stale", "serve_stale_policy")}
+    lines = {name: [line for line in arguments.body(directive) if line.name.text == name] for name in ("serve_stale", "serve_stale_policy")}
     policies = lines["serve_stale_policy"]
     if len(policies) > 1:
         raise CorefileError(policies[1].position, "'serve_stale_policy' may stand once, a second one was found")
@@ -113,12 +113,12 @@ def _check_policy(directive: Directive) -> None:
 
 
 def _bounds(line: Directive, before: Bounds) -> Bounds:
-    words = reading.arguments(line, 1, 3)
-    out = replace(before, capacity=reading.integer(words[0], 1))
+    words = arguments.arguments(line, 1, 3)
+    out = replace(before, capacity=arguments.integer(words[0], 1))
     if len(words) > 1:
-        out = replace(out, longest=reading.integer(words[1], 1))
+        out = replace(out, longest=arguments.integer(words[1], 1))
     if len(words) > 2:
-        out = replace(out, shortest=reading.integer(words[2], 0))
+        out = replace(out, shortest=arguments.integer(words[2], 0))
     return out
 
 
@@ -131,27 +131,27 @@ def _denial(line: Directive, options: Options) -> dict[str, Any]:
 
 
 def _servfail(line: Directive, _options: Options) -> dict[str, Any]:
-    word = reading.argument(line)
-    value = reading.duration(word)
+    word = arguments.argument(line)
+    value = arguments.duration(word)
     if not 0 <= value <= MAX_SERVFAIL:
         raise CorefileError(word.position, f"servfail '{word.text}' is out of range; 0s to 5m was expected")
     return {"servfail": value}
 
 
 def _disable(line: Directive, options: Options) -> dict[str, Any]:
-    words = reading.arguments(line, 1, reading.UNBOUNDED)
-    which = reading.one_of(words[0], ("success", "denial"))
-    return {f"no_{which}": reading.zones(words[1:], options.zones)}
+    words = arguments.arguments(line, 1, arguments.UNBOUNDED)
+    which = arguments.one_of(words[0], ("success", "denial"))
+    return {f"no_{which}": arguments.zones(words[1:], options.zones)}
 
 
 def _keepttl(line: Directive, _options: Options) -> dict[str, Any]:
-    reading.arguments(line, 0, 0)
+    arguments.arguments(line, 0, 0)
     return {"keepttl": True}
 
 
 def _prefetch(line: Directive, _options: Options) -> dict[str, Any]:
-    words = reading.arguments(line, 1, 3)
-    out = Prefetch(reading.integer(words[0]))
+    words = arguments.arguments(line, 1, 3)
+    out = Prefetch(arguments.integer(words[0]))
     if len(words) > 1:
         out = replace(out, gap=_seconds(words[1]))
     if len(words) > 2:
@@ -163,7 +163,7 @@ def _prefetch(line: Directive, _options: Options) -> dict[str, Any]:
 
 
 def _serve_stale(line: Directive, options: Options) -> dict[str, Any]:
-    words = reading.arguments(line, 0, 5)
+    words = arguments.arguments(line, 0, 5)
     stale = Stale(up_to=3600.0, prefer_positive=options.stale.prefer_positive)
     if words:
         stale = replace(stale, up_to=_seconds(words[0]))
@@ -188,19 +188,19 @@ def _serve_stale(line: Directive, options: Options) -> dict[str, Any]:
 
 
 def _confirm_denials(line: Directive, _options: Options) -> dict[str, Any]:
-    words = reading.arguments(line, 0, 1)
+    words = arguments.arguments(line, 0, 1)
     return {"confirm_after": _seconds(words[0]) if words else CONFIRM_AFTER}
 
 
 def _policy(line: Directive, options: Options) -> dict[str, Any]:
-    word = reading.argument(line)
+    word = arguments.argument(line)
     if word.text.lower() not in POLICIES:
         raise CorefileError(word.position, f"'{word.text}' is unknown; {POLICIES[0]} was expected")
     return {"stale": replace(options.stale, prefer_positive=True)}
 
 
 def _seconds(word: Token, most: float = float("inf")) -> float:
-    value = reading.duration(word)
+    value = arguments.duration(word)
     if not 0 <= value <= most:
         expected = "at least 0 was expected" if most == float("inf") else f"0s to {most:g}s was expected"
         raise CorefileError(word.position, f"'{word.text}' is out of range; {expected}")

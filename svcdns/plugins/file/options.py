@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from svcdns.chain.environment import Block
-from svcdns.corefile import reading
+from svcdns.corefile import arguments
 from svcdns.corefile.blocks import Directive, Position
 from svcdns.corefile.errors import CorefileError
 from svcdns.telemetry.logging import plugin_logger
@@ -51,21 +51,21 @@ def parse(block: Block) -> Options:
 
 
 def _zones(directive: Directive, block: Block) -> Zones:
-    path, *origins = reading.arguments(directive, 1, reading.UNBOUNDED)
+    path, *origins = arguments.arguments(directive, 1, arguments.UNBOUNDED)
     fallthrough: tuple[str, ...] = ()
     reload, by_mtime = RELOAD, False
-    for line in reading.body(directive):
+    for line in arguments.body(directive):
         match line.name.text:
             case "reload":
-                reload = reading.duration(reading.argument(line))
+                reload = arguments.duration(arguments.argument(line))
             case "reload_by_mtime":
-                reading.arguments(line, 0, 0)
+                arguments.arguments(line, 0, 0)
                 by_mtime = True
             case "fallthrough":
-                fallthrough = reading.fallthrough(line)
+                fallthrough = arguments.fallthrough(line)
             case _:
-                raise reading.unknown_option(line, ("reload", "reload_by_mtime", "fallthrough"))
-    return Zones(path.position, str(Path(block.root) / path.text), reading.zones(origins, block.zones), fallthrough, reload, by_mtime)
+                raise arguments.unknown_option(line, ("reload", "reload_by_mtime", "fallthrough"))
+    return Zones(path.position, str(Path(block.root) / path.text), arguments.zones(origins, block.zones), fallthrough, reload, by_mtime)
 
 
 def data_key(path: str, zone: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from svcdns.chain.environment import Block
-from svcdns.corefile import reading
+from svcdns.corefile import arguments
 from svcdns.corefile.blocks import Directive, Position
 from svcdns.corefile.errors import CorefileError
 from svcdns.corefile.zones import is_reverse
@@ -94,26 +94,26 @@ def _cluster_zones(block: Block) -> tuple[str, ...]:
     zones: list[str] = []
     for directive in block.others:
         if directive.name.text == "kubernetes":
-            zones += reading.zones(directive.arguments, block.zones)
+            zones += arguments.zones(directive.arguments, block.zones)
     return tuple(zone for zone in dict.fromkeys(zones) if zone not in (".", *REVERSE_TREES) and not is_reverse(zone))
 
 
 def _rule(directive: Directive, root: str) -> Rule:
-    source, *places = reading.arguments(directive, 2, reading.UNBOUNDED)
-    zones = reading.zones([source])
+    source, *places = arguments.arguments(directive, 2, arguments.UNBOUNDED)
+    zones = arguments.zones([source])
     if not zones:
         raise CorefileError(source.position, f"unable to normalize '{source.text}'; a zone was expected")
     if len(places) > MAX_UPSTREAMS:
         raise CorefileError(places[MAX_UPSTREAMS].position, f"more than {MAX_UPSTREAMS} TOs configured: {len(places)}")
     upstreams = tuple(dict.fromkeys(upstream(place) for place in places))
     rule = Rule(directive.position, zones[0], upstreams, zones[1:])
-    for line in reading.body(directive):
+    for line in arguments.body(directive):
         name = line.name.text
         if name in NOT_BUILT:
             raise CorefileError(line.position, f"option '{name}' of forward is not built yet; see docs/supported.md")
         if name not in _LINES:
-            raise reading.unknown_option(line, (*_LINES, *NOT_BUILT))
-        reading.no_body(line)
+            raise arguments.unknown_option(line, (*_LINES, *NOT_BUILT))
+        arguments.no_body(line)
         rule = replace(rule, **(_tls(line, root) if name == "tls" else _LINES[name](line, rule)))
     if 0 < rule.max_age < rule.expire:
         raise CorefileError(directive.position, f"max_age ({rule.max_age:g}s) must not be less than expire ({rule.expire:g}s)")
@@ -126,20 +126,20 @@ def _rule(directive: Directive, root: str) -> Rule:
 
 def _flag(name: str) -> Callable[[Directive, Rule], dict[str, Any]]:
     def read(line: Directive, _rule: Rule) -> dict[str, Any]:
-        reading.arguments(line, 0, 0)
+        arguments.arguments(line, 0, 0)
         return {name: True}
 
     return read
 
 
 def _number(name: str) -> Callable[[Directive, Rule], dict[str, Any]]:
-    return lambda line, _rule: {name: reading.integer(reading.argument(line))}
+    return lambda line, _rule: {name: arguments.integer(arguments.argument(line))}
 
 
 def _seconds(name: str, *, above_zero: bool = False) -> Callable[[Directive, Rule], dict[str, Any]]:
     def read(line: Directive, _rule: Rule) -> dict[str, Any]:
-        word = reading.argument(line)
-        value = reading.duration(word)
+        word = arguments.argument(line)
+        value = arguments.duration(word)
         if value < 0 or (above_zero and not value):
             raise CorefileError(word.position, f"{line.name.text} '{word.text}' is not {'above 0' if above_zero else 'at least 0'}")
         return {name: value}
@@ -148,29 +148,29 @@ def _seconds(name: str, *, above_zero: bool = False) -> Callable[[Directive, Rul
 
 
 def _except(line: Directive, rule: Rule) -> dict[str, Any]:
-    return {"excepted": rule.excepted + reading.zones(reading.arguments(line, 1, reading.UNBOUNDED))}
+    return {"excepted": rule.excepted + arguments.zones(arguments.arguments(line, 1, arguments.UNBOUNDED))}
 
 
 def _policy(line: Directive, _rule: Rule) -> dict[str, Any]:
-    return {"policy": reading.one_of(reading.argument(line), POLICIES)}
+    return {"policy": arguments.one_of(arguments.argument(line), POLICIES)}
 
 
 def _leak_guard(line: Directive, _rule: Rule) -> dict[str, Any]:
-    return {"leak_guard": reading.one_of(reading.argument(line), LEAK_GUARDS)}
+    return {"leak_guard": arguments.one_of(arguments.argument(line), LEAK_GUARDS)}
 
 
 def _health_check(line: Directive, _rule: Rule) -> dict[str, Any]:
-    words = list(reading.arguments(line, 1, 4))
-    interval = reading.duration(words.pop(0))
+    words = list(arguments.arguments(line, 1, 4))
+    interval = arguments.duration(words.pop(0))
     if interval < 0:
         raise CorefileError(line.arguments[0].position, f"health_check '{line.arguments[0].text}' is not at least 0")
     out: dict[str, Any] = {"health_check": interval}
     while words:
         word = words.pop(0)
-        if reading.one_of(word, ("no_rec", "domain")) == "no_rec":
+        if arguments.one_of(word, ("no_rec", "domain")) == "no_rec":
             out["health_recursion"] = False
             continue
-        zones = reading.zones(words[:1])
+        zones = arguments.zones(words[:1])
         if not zones:
             raise CorefileError(word.position, "health_check: a name was expected behind 'domain'")
         out["health_domain"] = zones[0]
@@ -179,7 +179,7 @@ def _health_check(line: Directive, _rule: Rule) -> dict[str, Any]:
 
 
 def _source_address(line: Directive, _rule: Rule) -> dict[str, Any]:
-    word = reading.argument(line)
+    word = arguments.argument(line)
     if not is_address(word.text):
         raise CorefileError(word.position, f"'{word.text}' is not an IP address")
     return {"source_address": word.text}
@@ -188,10 +188,10 @@ def _source_address(line: Directive, _rule: Rule) -> dict[str, Any]:
 def _rcodes(name: str) -> Callable[[Directive, Rule], dict[str, Any]]:
     def read(line: Directive, rule: Rule) -> dict[str, Any]:
         found: set[int] = set(getattr(rule, name))
-        for word in reading.arguments(line, 1, reading.UNBOUNDED):
+        for word in arguments.arguments(line, 1, arguments.UNBOUNDED):
             rcode = RCODES.get(word.text.upper())
             if rcode is None:
-                hint = reading.nearest(word.text.upper(), RCODES)
+                hint = arguments.nearest(word.text.upper(), RCODES)
                 raise CorefileError(word.position, f"'{word.text}' is not a response code{hint}; one such as NXDOMAIN was expected")
             if name == "failover" and rcode == Rcode.NOERROR:
                 raise CorefileError(word.position, "NOERROR cannot be used in failover: it is no reason to ask another upstream")
@@ -203,7 +203,7 @@ def _rcodes(name: str) -> Callable[[Directive, Rule], dict[str, Any]]:
 
 def _resolver(line: Directive, _rule: Rule) -> dict[str, Any]:
     servers = []
-    for word in reading.arguments(line, 1, reading.UNBOUNDED):
+    for word in arguments.arguments(line, 1, arguments.UNBOUNDED):
         found = address(word.text, DNS_PORT)
         if found is None:
             raise CorefileError(word.position, f"'{word.text}' is not a resolver; IP or IP:PORT was expected")
@@ -212,14 +212,14 @@ def _resolver(line: Directive, _rule: Rule) -> dict[str, Any]:
 
 
 def _tls(line: Directive, root: str) -> dict[str, Any]:
-    paths = [str(Path(root) / word.text) for word in reading.arguments(line, 0, 3)]
+    paths = [str(Path(root) / word.text) for word in arguments.arguments(line, 0, 3)]
     authorities = paths.pop() if len(paths) in (1, 3) else ""
     certificate, key = paths or ("", "")
     return {"tls": (certificate, key, authorities)}
 
 
 def _server_name(line: Directive, _rule: Rule) -> dict[str, Any]:
-    word = reading.argument(line)
+    word = arguments.argument(line)
     if not is_name(word.text):
         raise CorefileError(word.position, f"'{word.text}' is not a host name")
     return {"server_name": word.text}

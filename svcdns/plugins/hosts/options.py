@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from svcdns.chain.environment import Block
-from svcdns.corefile import reading
+from svcdns.corefile import arguments
 from svcdns.corefile.blocks import Directive, Position
 from svcdns.corefile.errors import CorefileError
 from svcdns.plugins.hosts.table import Table, read
@@ -50,12 +50,12 @@ class Options:
 
 def parse(block: Block) -> Options:
     """The options of the block's `hosts` directive. Raises CorefileError."""
-    directive = reading.once(block.directives)
+    directive = arguments.once(block.directives)
     words = directive.arguments
     path = str(Path(block.root) / words[0].text) if words else DEFAULT_FILE
-    options = Options(directive.position, path, bool(words), reading.zones(words[1:], block.zones))
-    for line in reading.body(directive):
-        reading.no_body(line)
+    options = Options(directive.position, path, bool(words), arguments.zones(words[1:], block.zones))
+    for line in arguments.body(directive):
+        arguments.no_body(line)
         options = replace(options, **_line(line, options))
     if options.fallthrough_unsupported and not options.fallthrough:
         raise CorefileError(directive.position, "'fallthrough_unsupported' needs 'fallthrough' beside it")
@@ -65,24 +65,24 @@ def parse(block: Block) -> Options:
 def _line(line: Directive, options: Options) -> dict[str, Any]:
     match line.name.text:
         case "fallthrough":
-            return {"fallthrough": reading.fallthrough(line)}
+            return {"fallthrough": arguments.fallthrough(line)}
         case "fallthrough_unsupported":
-            reading.arguments(line, 0, 0)
+            arguments.arguments(line, 0, 0)
             return {"fallthrough_unsupported": True}
         case "no_reverse":
-            reading.arguments(line, 0, 0)
+            arguments.arguments(line, 0, 0)
             return {"reverse": False}
         case "ttl":
-            return {"ttl": reading.integer(reading.arguments(line, 1, reading.UNBOUNDED)[0], 1, MAX_TTL)}
+            return {"ttl": arguments.integer(arguments.arguments(line, 1, arguments.UNBOUNDED)[0], 1, MAX_TTL)}
         case "reload":
-            word = reading.argument(line)
-            seconds = reading.duration(word)
+            word = arguments.argument(line)
+            seconds = arguments.duration(word)
             if seconds < 0:
                 raise CorefileError(word.position, f"reload '{word.text}' is not at least 0")
             return {"reload": seconds}
     if options.fallthrough:
         hint = "; entries stand before 'fallthrough'" if packed(line.name.text) is not None else ""
-        error = reading.unknown_option(line, NAMES)
+        error = arguments.unknown_option(line, NAMES)
         raise CorefileError(error.position, error.message + hint)
     return {"inline": (*options.inline, " ".join(word.text for word in (line.name, *line.arguments)))}
 

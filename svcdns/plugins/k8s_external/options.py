@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from svcdns.chain.environment import Block
-from svcdns.corefile import reading
+from svcdns.corefile import arguments
 from svcdns.corefile.errors import CorefileError
 from svcdns.wire import names
 from svcdns.wire.errors import NameTextError
@@ -30,26 +30,26 @@ def parse(block: Block) -> Options:
     last = block.directives[-1]
     if not any(other.name.text == "kubernetes" for other in block.others):
         raise CorefileError(last.position, "plugin/k8s_external: kubernetes plugin not loaded: the server block has no 'kubernetes'")
-    zones = reading.zones(last.arguments, block.zones)
+    zones = arguments.zones(last.arguments, block.zones)
     if not zones:
         raise CorefileError(last.arguments[0].position, f"'{last.arguments[0].text}' is not a zone")
     values: dict[str, object] = {}
-    for line in (line for directive in block.directives for line in reading.body(directive)):
-        reading.no_body(line)
+    for line in (line for directive in block.directives for line in arguments.body(directive)):
+        arguments.no_body(line)
         match line.name.text:
             case "apex":
-                word = reading.arguments(line, 1, reading.UNBOUNDED)[0]
+                word = arguments.arguments(line, 1, arguments.UNBOUNDED)[0]
                 try:
                     names.from_text(word.text)
                 except NameTextError as error:
                     raise CorefileError(word.position, f"'{word.text}' is not a domain name: {error}") from None
                 values["apex"] = word.text
             case "ttl":
-                values["ttl"] = reading.integer(reading.arguments(line, 1, reading.UNBOUNDED)[0], 0, MAX_TTL)
+                values["ttl"] = arguments.integer(arguments.arguments(line, 1, arguments.UNBOUNDED)[0], 0, MAX_TTL)
             case "headless":
                 values["headless"] = True
             case "fallthrough":
-                values["fallthrough"] = reading.fallthrough(line)
+                values["fallthrough"] = arguments.fallthrough(line)
             case _:
-                raise reading.unknown_option(line, ("apex", "ttl", "headless", "fallthrough"))
+                raise arguments.unknown_option(line, ("apex", "ttl", "headless", "fallthrough"))
     return Options(zones, **values)  # type: ignore[arg-type]

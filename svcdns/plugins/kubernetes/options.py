@@ -13,9 +13,9 @@ import msgspec
 
 from svcdns.chain.environment import Block
 from svcdns.cluster.watch_options import SnapshotOptions, WatchOptions
-from svcdns.corefile import reading
+from svcdns.corefile import arguments
 from svcdns.corefile.blocks import Directive, Token
-from svcdns.corefile.environment import is_from_environment
+from svcdns.corefile.env_options import is_from_environment
 from svcdns.corefile.errors import CorefileError
 from svcdns.corefile.zones import is_reverse
 
@@ -51,17 +51,17 @@ class Options:
 
 def parse(block: Block) -> Options:
     """The options of the block's `kubernetes` directive. Raises CorefileError."""
-    directive = reading.once(block.directives)
-    zones = reading.zones(directive.arguments, block.zones)
+    directive = arguments.once(block.directives)
+    zones = arguments.zones(directive.arguments, block.zones)
     forward = [zone for zone in zones if not is_reverse(zone)]
     if not forward:
         raise CorefileError(directive.position, "plugin/kubernetes: non-reverse zone name must be used")
     draft = _Draft(Options(zones, forward[0]), block)
-    for line in reading.body(directive):
+    for line in arguments.body(directive):
         read = _LINES.get(line.name.text)
         if read is None:
-            raise reading.unknown_option(line, _LINES)
-        reading.no_body(line)
+            raise arguments.unknown_option(line, _LINES)
+        arguments.no_body(line)
         read(draft, line)
     return draft.finished()
 
@@ -102,31 +102,31 @@ class _Draft:
 
 
 def _text(line: Directive) -> str:
-    return " ".join(word.text for word in reading.arguments(line, 1, reading.UNBOUNDED))
+    return " ".join(word.text for word in arguments.arguments(line, 1, arguments.UNBOUNDED))
 
 
 def _endpoint(draft: _Draft, line: Directive) -> None:
-    draft.watch(line, endpoint=reading.arguments(line, 1, reading.UNBOUNDED)[0].text)
+    draft.watch(line, endpoint=arguments.arguments(line, 1, arguments.UNBOUNDED)[0].text)
 
 
 def _tls(draft: _Draft, line: Directive) -> None:
-    certificate, key, authority = reading.arguments(line, 3, 3)
+    certificate, key, authority = arguments.arguments(line, 3, 3)
     draft.watch(line, tls=(certificate.text, key.text, authority.text))
 
 
 def _kubeconfig(draft: _Draft, line: Directive) -> None:
-    words = reading.arguments(line, 1, 2)
+    words = arguments.arguments(line, 1, 2)
     draft.watch(line, kubeconfig=words[0].text, context=words[1].text if len(words) > 1 else "")
 
 
 def _manifests(draft: _Draft, line: Directive) -> None:
-    words = reading.arguments(line, 1, reading.UNBOUNDED)
+    words = arguments.arguments(line, 1, arguments.UNBOUNDED)
     draft.watch(line, manifests=tuple(str(Path(draft.block.root) / word.text) for word in words))
 
 
 def _rate(draft: _Draft, line: Directive) -> None:
     """apiserver_qps, _burst, _max_inflight: checked, and without effect, as in CoreDNS (K27-1)."""
-    word = reading.argument(line)
+    word = arguments.argument(line)
     try:
         good = float(word.text) >= 0 and (line.name.text == "apiserver_qps" or word.text.isdecimal())
     except ValueError:
@@ -137,7 +137,7 @@ def _rate(draft: _Draft, line: Directive) -> None:
 
 
 def _namespaces(draft: _Draft, line: Directive) -> None:
-    words = reading.arguments(line, 1, reading.UNBOUNDED)
+    words = arguments.arguments(line, 1, arguments.UNBOUNDED)
     draft.set(line, namespaces=draft.options.namespaces | {word.text.lower() for word in words})
 
 
@@ -162,58 +162,58 @@ def _labels(draft: _Draft, line: Directive) -> None:
 
 
 def _pods(draft: _Draft, line: Directive) -> None:
-    mode = reading.one_of(reading.argument(line), POD_MODES)
+    mode = arguments.one_of(arguments.argument(line), POD_MODES)
     draft.watch(line, pods=mode == "verified")
     draft.set(line, pods=mode)
 
 
 def _endpoint_pod_names(draft: _Draft, line: Directive) -> None:
-    reading.arguments(line, 0, 0)
+    arguments.arguments(line, 0, 0)
     draft.watch(line, targets=True)
     draft.set(line, endpoint_pod_names=True)
 
 
 def _ttl(draft: _Draft, line: Directive) -> None:
-    draft.set(line, ttl=reading.integer(reading.arguments(line, 1, reading.UNBOUNDED)[0], 0, MAX_TTL))
+    draft.set(line, ttl=arguments.integer(arguments.arguments(line, 1, arguments.UNBOUNDED)[0], 0, MAX_TTL))
 
 
 def _noendpoints(draft: _Draft, line: Directive) -> None:
-    reading.arguments(line, 0, 0)
+    arguments.arguments(line, 0, 0)
     draft.watch(line, endpoint_slices=False)
     draft.set(line, noendpoints=True)
 
 
 def _zonal(draft: _Draft, line: Directive) -> None:
-    reading.arguments(line, 0, 0)
+    arguments.arguments(line, 0, 0)
     draft.watch(line, zones=True)
     draft.set(line, zonal=True)
 
 
 def _fallthrough(draft: _Draft, line: Directive) -> None:
-    draft.set(line, fallthrough=reading.fallthrough(line))
+    draft.set(line, fallthrough=arguments.fallthrough(line))
 
 
 def _ignore(draft: _Draft, line: Directive) -> None:
     if not line.arguments:
         draft.set(line)
         return
-    reading.one_of(line.arguments[0], ("empty_service",))
+    arguments.one_of(line.arguments[0], ("empty_service",))
     draft.set(line, ignore_empty_service=True)
 
 
 def _multicluster(draft: _Draft, line: Directive) -> None:
-    zones = reading.zones(line.arguments)
+    zones = arguments.zones(line.arguments)
     draft.watch(line, multicluster=bool(zones))
     draft.set(line, multicluster=zones)
 
 
 def _startup_timeout(draft: _Draft, line: Directive) -> None:
-    word: Token = reading.arguments(line, 1, reading.UNBOUNDED)[0]
-    draft.set(line, startup_timeout=reading.duration(word))
+    word: Token = arguments.arguments(line, 1, arguments.UNBOUNDED)[0]
+    draft.set(line, startup_timeout=arguments.duration(word))
 
 
 def _snapshot(draft: _Draft, line: Directive) -> None:
-    folder, *rest = reading.arguments(line, 1, 3)
+    folder, *rest = arguments.arguments(line, 1, 3)
     ready = not (rest and rest[-1].text == "not_ready")
     ages = rest if ready else rest[:-1]
     if len(ages) > 1:
@@ -223,12 +223,12 @@ def _snapshot(draft: _Draft, line: Directive) -> None:
 
 
 def _stale_after(draft: _Draft, line: Directive) -> None:
-    word = reading.argument(line)
-    draft.set(line, stale_after=math.inf if reading.duration(word) == 0 else _positive(word))
+    word = arguments.argument(line)
+    draft.set(line, stale_after=math.inf if arguments.duration(word) == 0 else _positive(word))
 
 
 def _positive(word: Token) -> float:
-    seconds = reading.duration(word)
+    seconds = arguments.duration(word)
     if seconds <= 0:
         raise CorefileError(word.position, f"'{word.text}' is not above zero")
     return seconds

@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from svcdns.chain.environment import Block
-from svcdns.corefile import reading
+from svcdns.corefile import arguments
 from svcdns.corefile.blocks import Directive, Position, Token
 from svcdns.corefile.errors import CorefileError
 from svcdns.errors import SvcdnsError
@@ -51,29 +51,29 @@ def parse(block: Block) -> Options:
 
 
 def _policy(directive: Directive) -> str:
-    return reading.one_of(directive.arguments[0], POLICIES) if directive.arguments else POLICIES[0]
+    return arguments.one_of(directive.arguments[0], POLICIES) if directive.arguments else POLICIES[0]
 
 
 def _weighted(directive: Directive, block: Block) -> Options:
-    _, path = reading.arguments(directive, 2, 2)
+    _, path = arguments.arguments(directive, 2, 2)
     options = Options(path.position, str(Path(block.root) / path.text))
-    for line in reading.body(directive):
+    for line in arguments.body(directive):
         if line.name.text != "reload":
-            raise reading.unknown_option(line, ("reload",))
-        word = reading.argument(line)
-        options = replace(options, reload=reading.duration(word))
+            raise arguments.unknown_option(line, ("reload",))
+        word = arguments.argument(line)
+        options = replace(options, reload=arguments.duration(word))
         if options.reload < 0:
             raise CorefileError(word.position, f"reload '{word.text}' is not at least 0")
     return options
 
 
 def _round_robin(directive: Directive, options: Options) -> Options:
-    reading.arguments(directive, 0, 1)
+    arguments.arguments(directive, 0, 1)
     preferred = list(options.preferred)
-    for line in reading.body(directive):
+    for line in arguments.body(directive):
         if line.name.text != "prefer":
-            raise reading.unknown_option(line, ("prefer",))
-        reading.no_body(line)
+            raise arguments.unknown_option(line, ("prefer",))
+        arguments.no_body(line)
         preferred += [_network(word) for word in line.arguments]
     return Options(directive.position, preferred=tuple(preferred))
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from svcdns.chain.environment import Block
-from svcdns.corefile import reading
+from svcdns.corefile import arguments
 from svcdns.corefile.blocks import Directive, Token
 from svcdns.corefile.errors import CorefileError
 from svcdns.corefile.regex import regex
@@ -40,11 +40,11 @@ def parse(block: Block) -> Options:
 def _rule(directive: Directive) -> Rule:
     words = list(directive.arguments)
     if len(words) < 2:
-        for line in reading.body(directive):
-            reading.no_body(line)
+        for line in arguments.body(directive):
+            arguments.no_body(line)
             words += (line.name, *line.arguments)
     else:
-        reading.no_body(directive)
+        arguments.no_body(directive)
     stop = True
     if words and words[0].text.lower() in ("stop", "continue"):
         stop = words.pop(0).text.lower() == "stop"
@@ -105,7 +105,7 @@ def _answers(words: _Words) -> tuple[bool, Responses]:
         elif first:
             raise CorefileError(word.position, f"'answer' was expected, not '{word.text}'")
         first = False
-        kind = reading.one_of(word, ("auto", "name", "value"))
+        kind = arguments.one_of(word, ("auto", "name", "value"))
         if kind == "auto":
             auto = True
             continue

@@ -10,7 +10,7 @@ from svcdns.chain.environment import Block
 from svcdns.chain.expressions import FUNCTIONS, Expression, ExpressionError, compiled
 from svcdns.chain.expressions.functions import BUILTINS, PREDICATES
 from svcdns.chain.expressions.parser import RESERVED
-from svcdns.corefile import reading
+from svcdns.corefile import arguments
 from svcdns.corefile.blocks import Directive, Token
 from svcdns.corefile.errors import CorefileError
 from svcdns.corefile.regex import Regex, regex
@@ -59,18 +59,18 @@ def parse(block: Block) -> Options:
 
 
 def _rule(directive: Directive, zones: tuple[str, ...]) -> Rule:
-    rclass, rtype, *names = reading.arguments(directive, 2, reading.UNBOUNDED)
+    rclass, rtype, *names = arguments.arguments(directive, 2, arguments.UNBOUNDED)
     if rclass.text not in Class.__members__:
         raise CorefileError(rclass.position, f"invalid query class {rclass.text}")
     if rtype.text not in Type.__members__:
         raise CorefileError(rtype.position, f"invalid RR type {rtype.text}")
     lines = _Lines()
-    for line in reading.body(directive):
+    for line in arguments.body(directive):
         lines.add(line)
     return Rule(
         Class[rclass.text],
         Type[rtype.text],
-        reading.zones(names, zones),
+        arguments.zones(names, zones),
         tuple(lines.patterns) or (pattern(".*"),),
         tuple(lines.variables.items()),
         tuple(lines.conditions),
@@ -97,33 +97,33 @@ class _Lines:
 
     def add(self, line: Directive) -> None:
         """Takes one line in. Raises CorefileError."""
-        reading.no_body(line)
+        arguments.no_body(line)
         match line.name.text:
             case "match":
-                self.patterns += (regex(word) for word in reading.arguments(line, 1, reading.UNBOUNDED))
+                self.patterns += (regex(word) for word in arguments.arguments(line, 1, arguments.UNBOUNDED))
             case "answer" | "additional" | "authority":
-                self.texts[line.name.text] += (_text(word) for word in reading.arguments(line, 1, reading.UNBOUNDED))
+                self.texts[line.name.text] += (_text(word) for word in arguments.arguments(line, 1, arguments.UNBOUNDED))
             case "var":
                 self._variable(line)
             case "expr":
-                self.conditions.append(self._expression(reading.arguments(line, 1, reading.UNBOUNDED)))
+                self.conditions.append(self._expression(arguments.arguments(line, 1, arguments.UNBOUNDED)))
             case "rcode":
-                word = reading.argument(line)
+                word = arguments.argument(line)
                 if word.text not in Rcode.__members__:
                     raise CorefileError(word.position, f"unknown rcode {word.text}")
                 self.rcode = Rcode[word.text]
             case "ederror":
-                words = reading.arguments(line, 1, 2)
-                self.ederror = (reading.integer(words[0], 0, 65535), words[1].text if len(words) > 1 else "")
+                words = arguments.arguments(line, 1, 2)
+                self.ederror = (arguments.integer(words[0], 0, 65535), words[1].text if len(words) > 1 else "")
             case "fallthrough":
-                self.fallthrough = reading.fallthrough(line)
+                self.fallthrough = arguments.fallthrough(line)
             case "upstream":
                 pass
             case _:
-                raise reading.unknown_option(line, _KNOWN)
+                raise arguments.unknown_option(line, _KNOWN)
 
     def _variable(self, line: Directive) -> None:
-        name, *words = reading.arguments(line, 2, reading.UNBOUNDED)
+        name, *words = arguments.arguments(line, 2, arguments.UNBOUNDED)
         if _VARIABLE.fullmatch(name.text) is None:
             raise CorefileError(name.position, f"invalid variable name '{name.text}'")
         if name.text in (*FUNCTIONS, GROUP, *BUILTINS, *PREDICATES, *RESERVED, *self.variables):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from svcdns.chain.environment import Block
-from svcdns.corefile import reading
+from svcdns.corefile import arguments
 from svcdns.corefile.blocks import Directive, Token
 from svcdns.corefile.errors import CorefileError
 
@@ -45,21 +45,21 @@ def parse(block: Block) -> Options:
 def _rule(directive: Directive, block: Block) -> Rule:
     words: list[Token] = []
     source = ""
-    for line in reading.body(directive):
-        reading.no_body(line)
+    for line in arguments.body(directive):
+        arguments.no_body(line)
         match line.name.text:
             case "to":
-                words += reading.arguments(line, 1, reading.UNBOUNDED)
+                words += arguments.arguments(line, 1, arguments.UNBOUNDED)
             case "source":
                 if source:
                     raise CorefileError(line.position, "source is given already")
-                source = _address(reading.argument(line))
+                source = _address(arguments.argument(line))
             case _:
-                raise reading.unknown_option(line, ("to", "source"))
+                raise arguments.unknown_option(line, ("to", "source"))
     if not words:
         raise CorefileError(directive.position, "'to' is required")
     to = tuple(_host_port(word) for word in words if word.text != EVERYBODY)
-    return Rule(reading.zones(directive.arguments, block.zones), to, len(to) < len(words), source)
+    return Rule(arguments.zones(directive.arguments, block.zones), to, len(to) < len(words), source)
 
 
 def _host_port(word: Token) -> tuple[str, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from svcdns.corefile.environment import completed, is_from_environment, variable
+from svcdns.corefile.env_options import completed, is_from_environment, variable
 from svcdns.corefile.errors import CorefileError
 from svcdns.corefile.parser import parse
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from svcdns.corefile import reading
+from svcdns.corefile import arguments
 from svcdns.corefile.blocks import Position, Token
 from svcdns.corefile.errors import CorefileError
 
@@ -23,23 +23,23 @@ def token(text: str) -> Token:
 )
 def test_durations(text: str, seconds: float) -> None:
     """Go's notation."""
-    assert reading.duration(token(text)) == pytest.approx(seconds)
+    assert arguments.duration(token(text)) == pytest.approx(seconds)
 
 
 @pytest.mark.parametrize(
     ("read", "text", "message"),
     [
         pytest.param(
-            reading.duration, "30", "'30' is not a duration; a number with a unit such as 30s, 5m or 300ms was expected", id="bare"
+            arguments.duration, "30", "'30' is not a duration; a number with a unit such as 30s, 5m or 300ms was expected", id="bare"
         ),
         pytest.param(
-            reading.duration, "5x", "'5x' is not a duration; a number with a unit such as 30s, 5m or 300ms was expected", id="unit"
+            arguments.duration, "5x", "'5x' is not a duration; a number with a unit such as 30s, 5m or 300ms was expected", id="unit"
         ),
-        pytest.param(reading.integer, "x", "'x' is not a whole number", id="integer"),
-        pytest.param(lambda t: reading.integer(t, 1, 5), "6", "6 is out of range; 1 to 5 was expected", id="range"),
-        pytest.param(lambda t: reading.one_of(t, ("a", "b")), "c", "'c' is unknown; one of a, b was expected", id="choice"),
-        pytest.param(reading.host_port, "80", "'80' is not an address; HOST:PORT or :PORT was expected", id="no colon"),
-        pytest.param(reading.host_port, "::1:80", "'::1:80' is not an address; HOST:PORT or :PORT was expected", id="IPv6 bare"),
+        pytest.param(arguments.integer, "x", "'x' is not a whole number", id="integer"),
+        pytest.param(lambda t: arguments.integer(t, 1, 5), "6", "6 is out of range; 1 to 5 was expected", id="range"),
+        pytest.param(lambda t: arguments.one_of(t, ("a", "b")), "c", "'c' is unknown; one of a, b was expected", id="choice"),
+        pytest.param(arguments.host_port, "80", "'80' is not an address; HOST:PORT or :PORT was expected", id="no colon"),
+        pytest.param(arguments.host_port, "::1:80", "'::1:80' is not an address; HOST:PORT or :PORT was expected", id="IPv6 bare"),
     ],
 )
 def test_errors_point_at_the_word(read: Callable[[Token], Any], text: str, message: str) -> None:
@@ -55,16 +55,16 @@ def test_errors_point_at_the_word(read: Callable[[Token], Any], text: str, messa
 )
 def test_addresses(text: str, address: tuple[str, int]) -> None:
     """Host and port."""
-    assert reading.host_port(token(text)) == address
+    assert arguments.host_port(token(text)) == address
 
 
 def test_invalid_zones_are_skipped() -> None:
     """Spec L6."""
-    assert reading.zones([token("A.org"), token("a..b"), token("10.0.0.0/8")]) == ("a.org.", "10.in-addr.arpa.")
-    assert reading.zones([], ("x.",)) == ("x.",)
+    assert arguments.zones([token("A.org"), token("a..b"), token("10.0.0.0/8")]) == ("a.org.", "10.in-addr.arpa.")
+    assert arguments.zones([], ("x.",)) == ("x.",)
 
 
 def test_the_nearest_name_is_suggested() -> None:
     """A typing mistake is cheap."""
-    assert reading.nearest("fallthru", ("fallthrough", "ttl")) == " (did you mean 'fallthrough'?)"
-    assert reading.nearest("zzz", ("fallthrough", "ttl")) == ""
+    assert arguments.nearest("fallthru", ("fallthrough", "ttl")) == " (did you mean 'fallthrough'?)"
+    assert arguments.nearest("zzz", ("fallthrough", "ttl")) == ""
