@@ -10,4 +10,4 @@ def _unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is left for the event loop's next turn because the machine is slow; tests of that set their own slice."""
     monkeypatch.setattr("svcdns.serving.udp.SLICE", float("inf"))
     monkeypatch.setattr("svcdns.serving.udp.TURN", float("inf"))
-    monkeypatch.setattr("svcdns.upstream.alarms.SLICE", float("inf"))
+    monkeypatch.setattr("svcdns.eventloop.timer_wheel.SLICE", float("inf"))

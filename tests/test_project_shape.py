@@ -90,7 +90,7 @@ TESTED_BY = {
     "svcdns.serving.__main__": "tests/end_to_end/test_serving.py",
     "svcdns.serving.listening": "tests/serving/test_worker.py",
     "svcdns.supervisor.__main__": "tests/end_to_end/test_upgrade.py",
-    "svcdns.telemetry.clock": "tests/upstream/test_server.py",
+    "svcdns.eventloop.clock": "tests/upstream/test_server.py",
     "svcdns.tls.errors": "tests/tls/test_material.py",
     "svcdns.wire.codes": "tests/wire/test_message.py",
     "svcdns.wire.errors": "tests/wire/test_question.py",

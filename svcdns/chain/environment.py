@@ -12,7 +12,7 @@ from typing import Any
 
 from svcdns.chain.query import Ask
 from svcdns.corefile.blocks import Directive, ServerKey
-from svcdns.telemetry.clock import Clock
+from svcdns.eventloop.clock import Clock
 from svcdns.telemetry.counters import Counters
 
 

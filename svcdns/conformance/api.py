@@ -19,7 +19,7 @@ from svcdns.cluster.sources.credentials import Credentials
 from svcdns.cluster.watch_options import SourceError, WatchOptions
 from svcdns.conformance.cluster_model import Object
 from svcdns.conformance.errors import ConformanceError
-from svcdns.telemetry.clock import monotonic
+from svcdns.eventloop.clock import monotonic
 
 NAMESPACES: Final = "/api/v1/namespaces"
 SERVICES: Final = "services"

@@ -15,8 +15,8 @@ from typing import Final
 
 import psutil
 
+from svcdns.eventloop.clock import Clock
 from svcdns.telemetry.cgroup import MemoryGroup, Usage
-from svcdns.telemetry.clock import Clock
 from svcdns.telemetry.counters import Counters, Family, MetricKind
 from svcdns.telemetry.heap import give_back
 

@@ -12,7 +12,7 @@ import sys
 from collections import deque
 from time import monotonic
 
-from svcdns.eventloop.draining import add_drain, new_loop, remove_drain
+from svcdns.eventloop.loop import add_drain, new_loop, remove_drain
 from svcdns.serving.descriptors import allow_descriptors, make_room_for_descriptors
 from svcdns.serving.listening import Described
 from svcdns.serving.scheduling import ask_for_short_slices, take_short_turns

@@ -17,9 +17,9 @@ from typing import Final
 
 from svcdns.chain.query import Query
 from svcdns.chain.routing import Route
+from svcdns.eventloop.clock import Clock
 from svcdns.serving.absent import AbsentAnswers
 from svcdns.serving.accounting import Tally
-from svcdns.telemetry.clock import Clock
 from svcdns.wire.aging import aged
 from svcdns.wire.reply import Owner, Reply
 

@@ -19,11 +19,11 @@ import msgspec
 from svcdns.chain.later import Later
 from svcdns.chain.query import Client, Query
 from svcdns.chain.routing import DROPPED, Listener, Route
+from svcdns.eventloop.clock import Clock
 from svcdns.serving import transfers
 from svcdns.serving.accounting import Accounts, Durations, Tally, is_counted
 from svcdns.serving.answer_table import AnswerTable, Countdown, Entry
 from svcdns.serving.relaying import aboard
-from svcdns.telemetry.clock import Clock
 from svcdns.wire import question
 from svcdns.wire.aging import ttl_offsets
 from svcdns.wire.codes import TC, Rcode, Type

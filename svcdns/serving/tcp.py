@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 from svcdns.chain.query import Client
 from svcdns.chain.routing import Timeouts
-from svcdns.eventloop.draining import DrainingLoop, DrainingSelector
+from svcdns.eventloop.loop import DrainingLoop, DrainingSelector
 from svcdns.serving.compiling import Desk
 
 MAX_CONNECTIONS: Final = 4096

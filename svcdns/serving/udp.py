@@ -22,11 +22,11 @@ from time import perf_counter
 from typing import Final
 
 from svcdns.chain.query import Client
-from svcdns.eventloop.draining import after_drains
+from svcdns.eventloop.clock import Clock
+from svcdns.eventloop.loop import after_drains
 from svcdns.serving.compiling import Desk
 from svcdns.serving.datagrams import LAYOUT, PLAIN_LAYOUT, REPLY_SIZE, SLOTS, Sender, Slot, asked_address, batch
 from svcdns.serving.relaying import outbound
-from svcdns.telemetry.clock import Clock
 from svcdns.telemetry.counters import Counters, Family, MetricKind
 
 SO_MEMINFO: Final = 55

@@ -29,6 +29,7 @@ from svcdns.cluster.index import Index
 from svcdns.cluster.sources.feed import Allow, Changed, Configure, Configured, Data, Epoch, FrameReader, Swap, ToControl, ToWorker, frame
 from svcdns.cluster.watch_options import WatchOptions
 from svcdns.errors import SvcdnsError
+from svcdns.eventloop.clock import Clock
 from svcdns.plugins import BUILT, ORDER
 from svcdns.serving.compiling import in_flight
 from svcdns.serving.folding import fold
@@ -36,7 +37,6 @@ from svcdns.serving.handing_over import give, take
 from svcdns.serving.inheriting import pack, unpack
 from svcdns.serving.listening import Listening
 from svcdns.serving.udp import SOCKET_DROPS
-from svcdns.telemetry.clock import Clock
 from svcdns.telemetry.counters import Counters
 from svcdns.telemetry.heap import give_back
 from svcdns.telemetry.logging import DroppedLines, plugin_logger

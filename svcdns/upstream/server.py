@@ -12,8 +12,8 @@ from typing import Final
 
 import msgspec
 
+from svcdns.eventloop.timer_wheel import Alarm, Alarms, call_off
 from svcdns.telemetry.counters import Counters, Family, MetricKind
-from svcdns.upstream.alarms import Alarm, Alarms, call_off
 from svcdns.upstream.datagrams import Datagrams, FloodedError, Port, Take
 from svcdns.upstream.exchange import Address, ExchangeError, Question, shown, timed_out
 from svcdns.upstream.health import SILENCE, Health

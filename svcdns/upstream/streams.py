@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from svcdns.telemetry.clock import Clock
+from svcdns.eventloop.clock import Clock
 from svcdns.upstream.datagrams import Take
 from svcdns.upstream.exchange import Address, ExchangeError, Question, failure, random_ident, shown, timed_out
 

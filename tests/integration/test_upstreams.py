@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from svcdns.chain.query import Client
+from svcdns.eventloop.clock import monotonic
 from svcdns.plugins.forward import gather
-from svcdns.telemetry.clock import monotonic
 from svcdns.wire.codes import TC, Rcode
 from tests.support import world
 from tests.support.certificates import authority, pair

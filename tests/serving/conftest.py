@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from svcdns.eventloop.draining import new_loop
+from svcdns.eventloop.loop import new_loop
 
 
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:

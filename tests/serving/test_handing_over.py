@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from svcdns.chain.routing import Route, Timeouts
-from svcdns.eventloop.draining import new_loop
+from svcdns.eventloop.loop import new_loop
 from svcdns.serving.handing_over import give, take
 from svcdns.serving.tcp import Parted, TcpConnection, TcpConnections
 from svcdns.wire.reply import Reply

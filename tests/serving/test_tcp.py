@@ -12,7 +12,7 @@ import dns.message
 import pytest
 
 from svcdns.chain.routing import Route, Timeouts
-from svcdns.eventloop.draining import new_loop
+from svcdns.eventloop.loop import new_loop
 from svcdns.serving.tcp import TcpConnections
 from svcdns.wire.reply import Reply
 from tests.support.desk import REPLY, Place

@@ -28,9 +28,9 @@ from svcdns.cluster.sources.feed import (
     frame,
 )
 from svcdns.control.configuration import prepare
+from svcdns.eventloop.clock import monotonic
 from svcdns.serving.listening import Described
 from svcdns.serving.worker import Worker
-from svcdns.telemetry.clock import monotonic
 from svcdns.telemetry.counters import Counters
 from svcdns.telemetry.shared import State, state
 from tests.support.world import counted

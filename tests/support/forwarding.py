@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Protocol
 
+from svcdns.eventloop.clock import Clock
+from svcdns.eventloop.timer_wheel import TICK, Alarms
 from svcdns.plugins.forward import Forward
-from svcdns.telemetry.clock import Clock
 from svcdns.telemetry.counters import Counters
-from svcdns.upstream.alarms import TICK, Alarms
 from svcdns.upstream.server import Server
 from svcdns.wire.codes import Rcode
 from svcdns.wire.reply import Reply

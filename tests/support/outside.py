@@ -26,6 +26,7 @@ from svcdns.chain.routing import Listener, Route
 from svcdns.cluster.changes import Complete, Kind
 from svcdns.cluster.index import Index
 from svcdns.corefile.parser import parse
+from svcdns.eventloop.timer_wheel import TICK
 from svcdns.plugins import BUILT, ORDER
 from svcdns.plugins.cache.store import Store
 from svcdns.serving.accounting import Accounts
@@ -34,7 +35,6 @@ from svcdns.serving.compiling import Desk
 from svcdns.serving.folding import fold
 from svcdns.serving.udp import SocketErrors, UdpReader
 from svcdns.telemetry.counters import Counters, MetricKind, samples
-from svcdns.upstream.alarms import TICK
 from svcdns.upstream.server import Server
 from svcdns.wire.reply import Reply
 from tests.support import world

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from svcdns.telemetry.clock import monotonic
+from svcdns.eventloop.clock import monotonic
 from svcdns.tls.errors import TlsError
 from svcdns.tls.material import Material
 from svcdns.upstream.exchange import ExchangeError, Question

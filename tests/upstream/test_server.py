@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
+from svcdns.eventloop.timer_wheel import TICK, Alarms
 from svcdns.telemetry.counters import Counters
-from svcdns.upstream.alarms import TICK, Alarms
 from svcdns.upstream.datagrams import FLOOD
 from svcdns.upstream.exchange import ExchangeError, Question
 from svcdns.upstream.health import CIRCUIT, SILENCE

@@ -8,7 +8,7 @@ from collections.abc import Awaitable
 import dns.message
 import pytest
 
-from svcdns.telemetry.clock import Clock, monotonic
+from svcdns.eventloop.clock import Clock, monotonic
 from svcdns.upstream.exchange import ExchangeError, Question
 from svcdns.upstream.streams import MOST, RESENDS, WIDTH, Keeping, Streams, plain
 from svcdns.wire import names

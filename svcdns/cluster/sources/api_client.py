@@ -31,7 +31,7 @@ from svcdns.cluster.sources.credentials import Access, Credentials
 from svcdns.cluster.sources.resources import Resource
 from svcdns.cluster.watch_options import SourceError
 from svcdns.errors import SvcdnsError
-from svcdns.telemetry.clock import Clock
+from svcdns.eventloop.clock import Clock
 
 READ_BUFFER = 1 << 18
 _GZIP = 31

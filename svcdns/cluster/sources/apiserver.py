@@ -20,7 +20,7 @@ from svcdns.cluster.sources.outage import Jitter, Outage, Sleep
 from svcdns.cluster.sources.resources import watched
 from svcdns.cluster.sources.snapshot import Origin
 from svcdns.cluster.watch_options import SourceError, WatchOptions
-from svcdns.telemetry.clock import Clock, monotonic
+from svcdns.eventloop.clock import Clock, monotonic
 
 if TYPE_CHECKING:
     from svcdns.cluster.sources.api_client import RequestObserver, TimeLimits

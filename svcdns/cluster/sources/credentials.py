@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 from svcdns.cluster.sources import kubeconfig
 from svcdns.cluster.sources.snapshot import Origin
 from svcdns.cluster.watch_options import SourceError, WatchOptions
-from svcdns.telemetry.clock import Clock
+from svcdns.eventloop.clock import Clock
 
 REFRESH = 5.0
 """Seconds after which files are read again."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from svcdns.cluster.changes import Kind
-from svcdns.telemetry.clock import Clock
+from svcdns.eventloop.clock import Clock
 
 
 class Freshness:

@@ -15,7 +15,7 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Iterator
 
-from svcdns.telemetry.clock import Clock
+from svcdns.eventloop.clock import Clock
 
 PERIOD = 1.0
 """Seconds from one try to the next, at least; with jitter up to a quarter more."""

@@ -28,7 +28,7 @@ from svcdns.cluster.sources.freshness import Freshness
 from svcdns.cluster.sources.outage import Backoff, Jitter, Outage
 from svcdns.cluster.sources.paging import LineSplitter, PageLimit, UnreadableError
 from svcdns.cluster.sources.resources import Resource
-from svcdns.telemetry.clock import Clock
+from svcdns.eventloop.clock import Clock
 
 LIVED = 1.0
 """Seconds after which a watch that told nothing still counts as having worked."""

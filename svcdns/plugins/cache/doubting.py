@@ -14,8 +14,8 @@ from cachetools import LRUCache
 
 from svcdns.chain.handler import Following
 from svcdns.chain.query import Answer, Query
+from svcdns.eventloop.clock import Clock
 from svcdns.plugins.cache.judging import DENIALS, is_answer, kind_of
-from svcdns.telemetry.clock import Clock
 from svcdns.telemetry.counters import Counters, Family, MetricKind
 from svcdns.wire.reply import Audience, Reply
 

@@ -15,6 +15,7 @@ from cachetools import LRUCache
 
 from svcdns.chain.classes import MessageType
 from svcdns.chain.relay import Key
+from svcdns.eventloop.clock import Clock
 from svcdns.plugins.cache.belonging import of_the_question
 from svcdns.plugins.cache.items import Item, closed
 from svcdns.plugins.cache.judging import DENIALS, UNSTORED, answers, is_answer, kind_of, may_keep
@@ -22,7 +23,6 @@ from svcdns.plugins.cache.metrics import Cells
 from svcdns.plugins.cache.options import MIN_TTL, Options
 from svcdns.plugins.cache.refreshing import Asked, Taken
 from svcdns.plugins.cache.store import Store
-from svcdns.telemetry.clock import Clock
 from svcdns.wire import names
 from svcdns.wire.codes import AD, TC, Rcode
 from svcdns.wire.plain import Plain

@@ -17,10 +17,10 @@ import msgspec
 from svcdns.chain.handler import Following
 from svcdns.chain.query import Query
 from svcdns.chain.relay import Key
+from svcdns.eventloop.clock import Clock
 from svcdns.plugins.cache.items import Item
 from svcdns.plugins.cache.metrics import Cells
 from svcdns.plugins.cache.options import Prefetch, Stale
-from svcdns.telemetry.clock import Clock
 from svcdns.wire.codes import AD
 from svcdns.wire.reply import Reply
 

@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from svcdns.chain.relay import Landed
+from svcdns.eventloop.timer_wheel import Alarms
 from svcdns.plugins.forward.metrics import Cells
 from svcdns.plugins.forward.options import Rule
-from svcdns.upstream.alarms import Alarms
 from svcdns.upstream.exchange import ExchangeError, Question
 from svcdns.upstream.health import SILENCE
 from svcdns.upstream.server import Attempt, Server

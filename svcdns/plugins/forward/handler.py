@@ -15,6 +15,7 @@ from svcdns.chain.handler import Following
 from svcdns.chain.later import Later
 from svcdns.chain.query import Answer, Query
 from svcdns.chain.relay import Landed, Leaving, Relay
+from svcdns.eventloop.timer_wheel import Alarms
 from svcdns.plugins.forward import trust
 from svcdns.plugins.forward.finding import unpacked
 from svcdns.plugins.forward.flight import Flight, FlightKey, Team, servfail
@@ -23,7 +24,6 @@ from svcdns.plugins.forward.metrics import Cells
 from svcdns.plugins.forward.options import Options, Rule
 from svcdns.plugins.forward.places import Named, Secured
 from svcdns.tls.errors import TlsError
-from svcdns.upstream.alarms import Alarms
 from svcdns.upstream.exchange import Address, Question
 from svcdns.upstream.secure import SecureConnector, Trust
 from svcdns.upstream.server import Manner, Server

@@ -13,8 +13,8 @@ import pytest
 from svcdns.chain.handler import then
 from svcdns.chain.later import Later
 from svcdns.chain.query import Client, Query
+from svcdns.eventloop.clock import monotonic
 from svcdns.plugins.forward import Forward, gather
-from svcdns.telemetry.clock import monotonic
 from svcdns.wire.codes import RA, TC, ExtendedError, Rcode
 from svcdns.wire.reply import Reply
 from tests.support import world

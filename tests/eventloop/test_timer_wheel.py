@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from svcdns.upstream.alarms import TICK, Alarms, call_off
+from svcdns.eventloop.timer_wheel import TICK, Alarms, call_off
 from tests.support import world
 
 
@@ -110,7 +110,7 @@ async def test_the_next_look_is_when_the_first_is_due() -> None:
 
 async def test_what_takes_long_comes_bit_by_bit(monkeypatch: pytest.MonkeyPatch) -> None:
     """Others have their turn in between; what is called off meanwhile does not come."""
-    monkeypatch.setattr("svcdns.upstream.alarms.SLICE", -1.0)
+    monkeypatch.setattr("svcdns.eventloop.timer_wheel.SLICE", -1.0)
     clock, called, over = world.Clock(), [], asyncio.Event()
     alarms = Alarms(clock)
     made = [

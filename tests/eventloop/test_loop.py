@@ -9,7 +9,7 @@ from functools import partial
 
 import pytest
 
-from svcdns.eventloop.draining import DrainingLoop, DrainingSelector, add_drain, after_drains, remove_drain
+from svcdns.eventloop.loop import DrainingLoop, DrainingSelector, add_drain, after_drains, remove_drain
 
 
 @pytest.fixture

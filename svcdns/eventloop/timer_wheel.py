@@ -13,7 +13,7 @@ from collections.abc import Callable
 from time import perf_counter
 from typing import Final
 
-from svcdns.telemetry.clock import Clock
+from svcdns.eventloop.clock import Clock
 
 TICK: Final = 0.005
 """Seconds that a slot is wide."""
