@@ -36,7 +36,7 @@ TESTED_BY = {
     "svcdns.chain.plan": "tests/chain/test_build.py",
     "svcdns.chain.query": "tests/chain/test_routing.py",
     "svcdns.cluster.addresses": "tests/plugins/kubernetes/test_handler.py",
-    "svcdns.cluster.changes": "tests/cluster/sources/test_feed.py",
+    "svcdns.cluster.changes": "tests/feed/test_frames.py",
     "svcdns.cluster.objects": "tests/cluster/test_index.py",
     "svcdns.cluster.sources.api_client": "tests/cluster/sources/test_apiserver.py",
     "svcdns.cluster.sources.manifests.errors": "tests/cluster/sources/manifests/test_documents.py",

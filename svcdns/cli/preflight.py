@@ -11,7 +11,7 @@ import svcdns.control.__main__
 import svcdns.serving.__main__
 import svcdns.supervisor.__main__  # noqa: F401 - loading all three is the trial
 from svcdns import __version__
-from svcdns.control.handover import handover_format
+from svcdns.feed.format import handover_format
 
 
 def main() -> int:

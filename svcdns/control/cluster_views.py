@@ -17,7 +17,6 @@ from typing import Any, Final
 
 from svcdns.cluster.changes import Change, Complete, Confirmed, Gone, Kind, Put
 from svcdns.cluster.objects import EndpointSlice, Service
-from svcdns.cluster.sources.feed import SourceKinds
 from svcdns.cluster.sources.resources import QUALIFIED
 from svcdns.cluster.watch_options import SnapshotOptions, WatchOptions
 from svcdns.control.cluster_view import Difference, Key, View
@@ -25,6 +24,7 @@ from svcdns.control.configuration import Watched
 from svcdns.control.snapshot_writer import Keeper
 from svcdns.corefile.errors import CorefileError
 from svcdns.errors import SvcdnsError
+from svcdns.feed.frames import SourceKinds
 from svcdns.plugins.kubernetes.metrics import PROGRAMMING_DURATION, RECEIVED, REST_DURATION, REST_REQUESTS, VIEW_AGE
 from svcdns.telemetry.counters import Counters, samples
 

@@ -14,8 +14,8 @@ from itertools import islice
 from math import inf
 
 from svcdns.cluster.changes import Begin, Complete, Confirmed, Gone, Serials
-from svcdns.cluster.sources.feed import Changed, Epoch, FrameReader, ToControl, ToWorker, frame, put_frame
 from svcdns.control.cluster_view import Key, View
+from svcdns.feed.frames import Changed, Epoch, FrameReader, ToControl, ToWorker, frame, put_frame
 
 CHUNK = 65536
 """Octets of frames put together for one write, or a few frames more."""

@@ -19,17 +19,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from svcdns import __version__
-from svcdns.cluster.sources.feed import Configure
 from svcdns.control.cluster_view import Difference, View
 from svcdns.control.cluster_views import Views, shown_ages
 from svcdns.control.configuration import Setup, periods, prepare, refreshed, work_out
-from svcdns.control.handover import handover_format
 from svcdns.control.info_metrics import note_build, note_endings, note_plugins, note_version
 from svcdns.control.last_good_corefile import LastGood
 from svcdns.control.memory_pressure import MemoryBudget, own_memory
 from svcdns.control.workers import Workers
 from svcdns.corefile.load import load
 from svcdns.errors import SvcdnsError
+from svcdns.feed.format import handover_format
+from svcdns.feed.frames import Configure
 from svcdns.plugins import reload
 from svcdns.telemetry.channel import Channel, ChannelClosedError, Message
 from svcdns.telemetry.counters import Counters

@@ -13,10 +13,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from svcdns.cluster.changes import Complete, Confirmed
-from svcdns.cluster.sources.feed import Allow, Changed, Configure, Configured, Data, Swap, ToControl
 from svcdns.control.cluster_view import Difference, Key, View
 from svcdns.control.feed_queue import Feed
 from svcdns.errors import SvcdnsError
+from svcdns.feed.frames import Allow, Changed, Configure, Configured, Data, Swap, ToControl
 from svcdns.telemetry.shared import SIDES, State, heartbeat, state, worker_region
 
 BUILD_PATIENCE: Final = 10.0

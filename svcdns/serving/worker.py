@@ -26,10 +26,10 @@ from svcdns.chain.plan import plan
 from svcdns.chain.query import Answer, Query
 from svcdns.cluster.changes import Change
 from svcdns.cluster.index import Index
-from svcdns.cluster.sources.feed import Allow, Changed, Configure, Configured, Data, Epoch, FrameReader, Swap, ToControl, ToWorker, frame
 from svcdns.cluster.watch_options import WatchOptions
 from svcdns.errors import SvcdnsError
 from svcdns.eventloop.clock import Clock
+from svcdns.feed.frames import Allow, Changed, Configure, Configured, Data, Epoch, FrameReader, Swap, ToControl, ToWorker, frame
 from svcdns.plugins import BUILT, ORDER
 from svcdns.serving.compiling import in_flight
 from svcdns.serving.folding import fold

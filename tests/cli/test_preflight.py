@@ -6,7 +6,7 @@ import pytest
 
 from svcdns import __version__
 from svcdns.cli import preflight
-from svcdns.control.handover import handover_format
+from svcdns.feed.format import handover_format
 
 
 def test_prints_hand_over_and_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,9 +10,9 @@ import pytest
 
 from svcdns.cluster.changes import Begin, Complete, Confirmed, Gone, Kind, Put, Serials
 from svcdns.cluster.objects import Service
-from svcdns.cluster.sources.feed import Changed, Configured, Data, Epoch, FrameReader, ToControl, ToWorker, frame
 from svcdns.control.cluster_view import Key, View
 from svcdns.control.feed_queue import Feed
+from svcdns.feed.frames import Changed, Configured, Data, Epoch, FrameReader, ToControl, ToWorker, frame
 
 
 def service(number: int, ip: str = "10.0.0.1") -> Service:

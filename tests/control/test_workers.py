@@ -11,10 +11,10 @@ import pytest
 
 from svcdns.cluster.changes import Kind, Put
 from svcdns.cluster.objects import Service
-from svcdns.cluster.sources.feed import Changed, Configure, Configured, Data, Epoch, FrameReader, SourceKinds, Swap, ToWorker, frame
 from svcdns.control.cluster_view import View
 from svcdns.control.workers import BuildError, Workers
 from svcdns.corefile.blocks import Corefile
+from svcdns.feed.frames import Changed, Configure, Configured, Data, Epoch, FrameReader, SourceKinds, Swap, ToWorker, frame
 from svcdns.telemetry.shared import REGIONS, State, enter, worker_region
 
 EMPTY = Corefile("Corefile", ())

@@ -98,9 +98,7 @@ def test_nothing_is_lost_through_upgrades(tmp_path: Path) -> None:
             id="broken",
         ),
         pytest.param(("telemetry/shared.py", "HANDOVER: Final = 2", "HANDOVER: Final = 99"), "its hand-over is 99.", id="other hand-over"),
-        pytest.param(
-            ("cluster/sources/feed.py", "    share: float\n", "    share: int\n"), "a restart is needed", id="other frames of the feed"
-        ),
+        pytest.param(("feed/frames.py", "    share: float\n", "    share: int\n"), "a restart is needed", id="other frames of the feed"),
     ],
 )
 def test_a_program_that_cannot_take_over_does_not(tmp_path: Path, edit: tuple[str, str, str], line: str) -> None:

@@ -15,8 +15,8 @@ import pytest
 
 from svcdns.cluster.changes import KINDS, Begin, Change, Complete, Kind, Put, Serials
 from svcdns.cluster.objects import ClusterObject
-from svcdns.cluster.sources.feed import Changed, Configure, Data, FrameReader, SourceKinds, Swap, ToControl, ToWorker, frame
 from svcdns.control.configuration import prepare
+from svcdns.feed.frames import Changed, Configure, Data, FrameReader, SourceKinds, Swap, ToControl, ToWorker, frame
 from svcdns.serving.listening import Described
 from svcdns.serving.worker import Worker
 from svcdns.telemetry.counters import Counters

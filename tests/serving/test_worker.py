@@ -14,7 +14,9 @@ import pytest
 
 from svcdns.cluster.changes import Begin, Change, Complete, Confirmed, Gone, Kind, Put
 from svcdns.cluster.objects import Endpoint, EndpointSlice, Namespace, Service
-from svcdns.cluster.sources.feed import (
+from svcdns.control.configuration import prepare
+from svcdns.eventloop.clock import monotonic
+from svcdns.feed.frames import (
     Allow,
     Changed,
     Configure,
@@ -27,8 +29,6 @@ from svcdns.cluster.sources.feed import (
     ToWorker,
     frame,
 )
-from svcdns.control.configuration import prepare
-from svcdns.eventloop.clock import monotonic
 from svcdns.serving.listening import Described
 from svcdns.serving.worker import Worker
 from svcdns.telemetry.counters import Counters

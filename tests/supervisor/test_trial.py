@@ -8,7 +8,7 @@ import time
 import pytest
 
 from svcdns import __version__
-from svcdns.control.handover import handover_format
+from svcdns.feed.format import handover_format
 from svcdns.supervisor import trial
 from svcdns.supervisor.trial import PATIENCE, Trial, TrialError
 

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from svcdns.cluster.changes import Complete, Gone, Kind, Put, Serials
 from svcdns.cluster.objects import Endpoint, EndpointSlice, Port, Service
-from svcdns.cluster.sources.feed import (
+from svcdns.corefile.parser import parse
+from svcdns.feed.frames import (
     Changed,
     Configure,
     Configured,
@@ -22,7 +23,6 @@ from svcdns.cluster.sources.feed import (
     frame,
     put_frame,
 )
-from svcdns.corefile.parser import parse
 
 SLICE = EndpointSlice("d", "x", "s", (Port("http", "TCP", 80),), (Endpoint("10.0.0.1", "h"),))
 FRAMES = [

@@ -10,7 +10,7 @@ import json
 
 import msgspec
 
-from svcdns.cluster.sources.feed import ToControl, ToWorker
+from svcdns.feed.frames import ToControl, ToWorker
 from svcdns.telemetry.shared import HANDOVER
 
 
