@@ -32,9 +32,9 @@ REQUIRED = SECTIONS[:4]
 TESTED_BY = {
     "svcdns": "tests/cli/test_serve.py",
     "svcdns.__main__": "tests/end_to_end/test_serving.py",
-    "svcdns.chain.environment": "tests/serving/test_worker.py",
+    "svcdns.plugin_api.environment": "tests/serving/test_worker.py",
     "svcdns.chain.plan": "tests/chain/test_build.py",
-    "svcdns.chain.query": "tests/chain/test_routing.py",
+    "svcdns.plugin_api.query": "tests/chain/test_routing.py",
     "svcdns.cluster.addresses": "tests/plugins/kubernetes/test_handler.py",
     "svcdns.cluster.changes": "tests/feed/test_frames.py",
     "svcdns.cluster.objects": "tests/cluster/test_index.py",
@@ -94,7 +94,7 @@ TESTED_BY = {
     "svcdns.tls.errors": "tests/tls/test_material.py",
     "svcdns.wire.codes": "tests/wire/test_message.py",
     "svcdns.wire.errors": "tests/wire/test_question.py",
-    "svcdns.wire.reply": "tests/wire/test_message.py",
+    "svcdns.plugin_api.reply": "tests/wire/test_message.py",
 }
 
 

@@ -11,16 +11,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from svcdns.chain.client_classes import Classes
-from svcdns.chain.environment import Block, Environment
-from svcdns.chain.handler import Following, Handler
 from svcdns.chain.plan import BlockPlan, Load
-from svcdns.chain.query import Answer, Query
-from svcdns.chain.relay import Relay
-from svcdns.chain.routing import Absent, Encloser, Listener, Observer, Route
+from svcdns.chain.routing import Listener, Route
+from svcdns.plugin_api.closest_encloser import Absent, Encloser
+from svcdns.plugin_api.contract import Following, Handler
+from svcdns.plugin_api.environment import Block, Environment
+from svcdns.plugin_api.fast_path import Relay
+from svcdns.plugin_api.query import Answer, Observer, Query
+from svcdns.plugin_api.reply import bare
 from svcdns.wire import names
 from svcdns.wire.codes import Rcode
 from svcdns.wire.edns import ECHOED_OPTIONS
-from svcdns.wire.reply import bare
 
 Host = str
 Peers = Callable[[str], tuple[Handler, ...]]

@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from svcdns.chain.environment import Block
-from svcdns.chain.handler import PluginModule
 from svcdns.corefile.blocks import Corefile, Directive, ServerBlock, ServerKey
+from svcdns.plugin_api.contract import PluginModule
+from svcdns.plugin_api.environment import Block
 
 Load = Callable[[str], PluginModule]
 """Gives the module of a directive that is built."""

@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 import msgspec
 
 from svcdns.chain.client_classes import Classes
-from svcdns.chain.handler import Following, Handler
-from svcdns.chain.query import MAX_DEPTH, Answer, Query
-from svcdns.chain.relay import Relay
+from svcdns.plugin_api.contract import Following, Handler
+from svcdns.plugin_api.fast_path import Relay
+from svcdns.plugin_api.query import MAX_DEPTH, Answer, Query
+from svcdns.plugin_api.reply import Owner, Reply, bare
 from svcdns.wire.codes import Class, Rcode, Type
 from svcdns.wire.edns import ECHOED_OPTIONS
 from svcdns.wire.names import ROOT, is_within
-from svcdns.wire.reply import Owner, Reply, bare
 
 
 class Timeouts(msgspec.Struct, frozen=True):

@@ -22,7 +22,7 @@ from svcdns.wire import names
 from svcdns.wire.codes import RD, Class, Type, rcode_text, type_text
 from svcdns.wire.errors import FormError
 from svcdns.wire.message import Message, encode_query, parse_message
-from svcdns.wire.reply import Record
+from svcdns.wire.record import Record
 
 COREFILE: Final = "Corefile.example"
 RESOLV_CONF: Final = "/etc/resolv.conf"

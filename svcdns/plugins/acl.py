@@ -11,17 +11,18 @@ from typing import Final
 
 import msgspec
 
-from svcdns.chain.environment import Block, Environment
-from svcdns.chain.handler import Following, then
-from svcdns.chain.query import Answer, Query
 from svcdns.corefile import arguments
 from svcdns.corefile.blocks import Directive, Token
 from svcdns.corefile.errors import CorefileError
+from svcdns.plugin_api.contract import Following, then
+from svcdns.plugin_api.environment import Block, Environment
+from svcdns.plugin_api.networks import Network, Networks, NetworkTextError, packed
+from svcdns.plugin_api.query import Answer, Query
+from svcdns.plugin_api.reply import UNTIL_CHANGED, Audience, Reply
 from svcdns.telemetry.counters import Family, MetricKind
 from svcdns.wire import names
 from svcdns.wire.codes import Rcode, Type
-from svcdns.wire.networks import Network, Networks, NetworkTextError, packed
-from svcdns.wire.reply import UNTIL_CHANGED, Audience, Edns, Reply
+from svcdns.wire.record import Edns
 
 ACTIONS: Final = ("allow", "block", "filter", "drop")
 SECTIONS: Final = ("type", "net")

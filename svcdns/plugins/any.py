@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from svcdns.chain.environment import Block, Environment
-from svcdns.chain.handler import Following
-from svcdns.chain.query import Answer, Query
 from svcdns.corefile import arguments
+from svcdns.plugin_api.contract import Following
+from svcdns.plugin_api.environment import Block, Environment
+from svcdns.plugin_api.query import Answer, Query
+from svcdns.plugin_api.reply import UNTIL_CHANGED, Reply
 from svcdns.wire.codes import Type
-from svcdns.wire.reply import UNTIL_CHANGED, Record, Reply
+from svcdns.wire.record import Record
 
 TTL: Final = 8482
 _RDATA: Final = b"\x0dANY obsoleted\x0cSee RFC 8482"

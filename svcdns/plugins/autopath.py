@@ -14,17 +14,18 @@ from typing import Any, Final
 
 import msgspec
 
-from svcdns.chain.environment import Block, Environment
-from svcdns.chain.handler import Following, joined, then
-from svcdns.chain.query import Answer, Query
 from svcdns.corefile import arguments
 from svcdns.corefile.blocks import Position
 from svcdns.corefile.errors import CorefileError
+from svcdns.plugin_api.contract import Following, joined, then
+from svcdns.plugin_api.environment import Block, Environment
+from svcdns.plugin_api.query import Answer, Query
+from svcdns.plugin_api.reply import UNTIL_CHANGED, Audience, Owner, Reply, bare
 from svcdns.telemetry.counters import Family, MetricKind
 from svcdns.wire import names
 from svcdns.wire.codes import Rcode, Type
 from svcdns.wire.errors import NameTextError
-from svcdns.wire.reply import UNTIL_CHANGED, Audience, Owner, Record, Reply, bare
+from svcdns.wire.record import Record
 
 RESOLV_CONF: Final = "/etc/resolv.conf"
 _SVC: Final = b"\x03svc"

@@ -11,10 +11,10 @@ from typing import Final
 
 import msgspec
 
-from svcdns.chain.environment import Block, Environment
-from svcdns.chain.handler import Following
-from svcdns.chain.query import Answer, Query
 from svcdns.corefile import arguments
+from svcdns.plugin_api.contract import Following
+from svcdns.plugin_api.environment import Block, Environment
+from svcdns.plugin_api.query import Answer, Query
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from svcdns import __version__
-from svcdns.chain.environment import Block, Environment
-from svcdns.chain.handler import Following
-from svcdns.chain.query import Answer, Query
 from svcdns.corefile import arguments
+from svcdns.plugin_api.contract import Following
+from svcdns.plugin_api.environment import Block, Environment
+from svcdns.plugin_api.query import Answer, Query
+from svcdns.plugin_api.reply import NOT_REUSABLE, UNTIL_CHANGED, Reply
 from svcdns.wire.codes import Class, Type
 from svcdns.wire.names import from_text
-from svcdns.wire.reply import NOT_REUSABLE, UNTIL_CHANGED, Record, Reply
+from svcdns.wire.record import Record
 
 VERSION: Final = f"svcdns-{__version__}"
 AUTHORS: Final = ("The svcdns authors",)

@@ -13,17 +13,18 @@ from typing import Final
 
 import msgspec
 
-from svcdns.chain.classes import MessageType, classify
-from svcdns.chain.environment import Block, Environment
-from svcdns.chain.handler import Following, joined, then
-from svcdns.chain.query import Answer, Query
 from svcdns.corefile import arguments
 from svcdns.corefile.blocks import Directive, Token
 from svcdns.corefile.errors import CorefileError
+from svcdns.plugin_api.contract import Following, joined, then
+from svcdns.plugin_api.environment import Block, Environment
+from svcdns.plugin_api.query import Answer, Query
+from svcdns.plugin_api.reply import UNTIL_CHANGED, Audience, Reply
+from svcdns.plugin_api.reply_type import MessageType, classify
 from svcdns.telemetry.counters import Family, MetricKind
 from svcdns.telemetry.logging import plugin_logger
 from svcdns.wire.codes import TC, Class, Type
-from svcdns.wire.reply import UNTIL_CHANGED, Audience, Record, Reply
+from svcdns.wire.record import Record
 
 LENGTHS: Final = (32, 40, 48, 56, 64, 72, 80, 88, 96)
 DEFAULT_TTL: Final = 600

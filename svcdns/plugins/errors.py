@@ -7,17 +7,17 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
-from svcdns.chain.environment import Block, Environment
-from svcdns.chain.handler import Following, then
-from svcdns.chain.query import Answer, Query
-from svcdns.chain.relay import Relay
 from svcdns.corefile import arguments
 from svcdns.corefile.blocks import Directive
 from svcdns.corefile.errors import CorefileError
 from svcdns.corefile.regex import Regex, regex
+from svcdns.plugin_api.contract import Following, then
+from svcdns.plugin_api.environment import Block, Environment
+from svcdns.plugin_api.fast_path import Relay
+from svcdns.plugin_api.query import Answer, Query
+from svcdns.plugin_api.reply import Reply
 from svcdns.wire.codes import type_text
 from svcdns.wire.names import to_text
-from svcdns.wire.reply import Reply
 
 _LEVELS: Final = {"warning": logging.WARNING, "error": logging.ERROR, "info": logging.INFO, "debug": logging.DEBUG}
 

@@ -7,14 +7,14 @@ from typing import Final
 
 import msgspec
 
-from svcdns.chain.environment import Block, Environment
-from svcdns.chain.handler import Following, then
-from svcdns.chain.query import Answer, Query
 from svcdns.corefile import arguments
 from svcdns.corefile.blocks import Directive
 from svcdns.corefile.errors import CorefileError
+from svcdns.plugin_api.contract import Following, then
+from svcdns.plugin_api.environment import Block, Environment
+from svcdns.plugin_api.query import Answer, Query
+from svcdns.plugin_api.reply import Reply
 from svcdns.wire.codes import AA, RA, RD
-from svcdns.wire.reply import Reply
 
 FLAGS: Final = {"aa": AA, "ra": RA, "rd": RD}
 

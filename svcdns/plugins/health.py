@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from svcdns.chain.environment import Block
 from svcdns.corefile import arguments
 from svcdns.corefile.errors import CorefileError
+from svcdns.plugin_api.environment import Block
 from svcdns.telemetry.counters import Family, MetricKind
 
 DEFAULT: Final = ("", 8080)

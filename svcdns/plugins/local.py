@@ -6,14 +6,15 @@ import struct
 from dataclasses import dataclass
 from typing import Final
 
-from svcdns.chain.environment import Block, Environment
-from svcdns.chain.handler import Following
-from svcdns.chain.query import Answer, Query
 from svcdns.corefile import arguments
+from svcdns.plugin_api.contract import Following
+from svcdns.plugin_api.environment import Block, Environment
+from svcdns.plugin_api.query import Answer, Query
+from svcdns.plugin_api.reply import UNTIL_CHANGED, Count, Reply
 from svcdns.telemetry.counters import Family, MetricKind
 from svcdns.wire import names
 from svcdns.wire.codes import Rcode, Type
-from svcdns.wire.reply import UNTIL_CHANGED, Count, Record, Reply
+from svcdns.wire.record import Record
 
 TTL: Final = 604800
 LOCALHOST_REQUESTS: Final = Family(

@@ -12,17 +12,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from svcdns.chain.classes import class_of
-from svcdns.chain.environment import Block, Environment
-from svcdns.chain.handler import Following
-from svcdns.chain.query import Answer, Query
 from svcdns.corefile import arguments
 from svcdns.corefile.blocks import Directive
 from svcdns.corefile.errors import CorefileError, ZoneError
 from svcdns.corefile.zones import normalise_zone
+from svcdns.plugin_api.contract import Following
+from svcdns.plugin_api.environment import Block, Environment
+from svcdns.plugin_api.query import Answer, Query
+from svcdns.plugin_api.reply import Reply
+from svcdns.plugin_api.reply_type import class_of
 from svcdns.wire import names
 from svcdns.wire.codes import AA, AD, CD, QR, RA, RD, TC, Z, class_text, rcode_text, type_text
-from svcdns.wire.reply import Reply
 
 COMMON: Final = '{remote}:{port} - {>id} "{type} {class} {name} {proto} {size} {>do} {>bufsize}" {rcode} {>rflags} {rsize} {duration}'
 COMBINED: Final = COMMON + ' "{>opcode}"'

@@ -15,17 +15,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from svcdns.chain.environment import Block, Environment
-from svcdns.chain.handler import Following
-from svcdns.chain.query import Answer, Client, Query
-from svcdns.chain.relay import Relay
 from svcdns.corefile import arguments
+from svcdns.plugin_api.contract import Following
+from svcdns.plugin_api.environment import Block, Environment
+from svcdns.plugin_api.fast_path import Relay
+from svcdns.plugin_api.query import Answer, Client, Query
+from svcdns.plugin_api.reply import Reply
 from svcdns.telemetry.counters import Family, MetricKind
 from svcdns.upstream.exchange import shown
 from svcdns.wire import names
 from svcdns.wire.codes import RD, Class, ExtendedError, Rcode, Type
 from svcdns.wire.edns import extended_error
-from svcdns.wire.reply import Edns, Reply
+from svcdns.wire.record import Edns
 
 FIRST: Final = 1.0
 """Seconds from a probe that came back, or that nobody answered, to the next one; each further pause is twice as long."""

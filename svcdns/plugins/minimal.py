@@ -10,13 +10,13 @@ from typing import Final
 
 import msgspec
 
-from svcdns.chain.classes import MessageType, classify
-from svcdns.chain.environment import Block, Environment
-from svcdns.chain.handler import Following, then
-from svcdns.chain.query import Answer, Query
 from svcdns.corefile import arguments
+from svcdns.plugin_api.contract import Following, then
+from svcdns.plugin_api.environment import Block, Environment
+from svcdns.plugin_api.query import Answer, Query
+from svcdns.plugin_api.reply import Reply, bare
+from svcdns.plugin_api.reply_type import MessageType, classify
 from svcdns.wire.codes import Rcode
-from svcdns.wire.reply import Reply, bare
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ import os
 from dataclasses import dataclass
 from typing import Final
 
-from svcdns.chain.environment import Block
 from svcdns.corefile import arguments
+from svcdns.plugin_api.environment import Block
 from svcdns.telemetry.shared import SLOTS
 
 MOST: Final = 1024

@@ -8,11 +8,12 @@ from typing import Final
 
 import msgspec
 
-from svcdns.chain.environment import Block, Environment
-from svcdns.chain.handler import Following, then
-from svcdns.chain.query import Answer, Query
 from svcdns.corefile import arguments
-from svcdns.wire.reply import Edns, Reply
+from svcdns.plugin_api.contract import Following, then
+from svcdns.plugin_api.environment import Block, Environment
+from svcdns.plugin_api.query import Answer, Query
+from svcdns.plugin_api.reply import Reply
+from svcdns.wire.record import Edns
 
 NSID: Final = 3
 """The option's code."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from svcdns.chain.environment import Block
 from svcdns.corefile import arguments
+from svcdns.plugin_api.environment import Block
 
 DEFAULT: Final = ("", 8181)
 MODES: Final = ("until-ready", "continuously")

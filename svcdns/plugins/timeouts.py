@@ -9,11 +9,11 @@ from typing import Final
 
 import msgspec
 
-from svcdns.chain.environment import Block
-from svcdns.chain.routing import Timeouts
 from svcdns.corefile import arguments
 from svcdns.corefile.blocks import Directive, Token
 from svcdns.corefile.errors import CorefileError
+from svcdns.plugin_api.environment import Block
+from svcdns.plugin_api.timeouts import Timeouts
 
 LEAST: Final = 1.0
 MOST: Final = 86400.0

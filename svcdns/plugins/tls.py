@@ -15,10 +15,10 @@ from typing import Any, Final
 
 import msgspec
 
-from svcdns.chain.environment import Block
 from svcdns.corefile import arguments
 from svcdns.corefile.blocks import Directive, Position
 from svcdns.corefile.errors import CorefileError
+from svcdns.plugin_api.environment import Block
 from svcdns.telemetry.counters import Family, MetricKind
 from svcdns.telemetry.logging import plugin_logger
 from svcdns.tls.errors import TlsError

@@ -7,13 +7,14 @@ import struct
 from dataclasses import dataclass
 from typing import Final
 
-from svcdns.chain.environment import Block, Environment
-from svcdns.chain.handler import Following
-from svcdns.chain.query import Answer, Query
 from svcdns.corefile import arguments
+from svcdns.plugin_api.contract import Following
+from svcdns.plugin_api.environment import Block, Environment
+from svcdns.plugin_api.query import Answer, Query
+from svcdns.plugin_api.reply import Audience, Reply
 from svcdns.wire.codes import AA, Type
 from svcdns.wire.names import ROOT
-from svcdns.wire.reply import Audience, Record, Reply
+from svcdns.wire.record import Record
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,12 +13,12 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Final
 
-from svcdns.chain.routing import Encloser
+from svcdns.plugin_api.closest_encloser import Encloser
+from svcdns.plugin_api.reply import Owner
 from svcdns.serving.accounting import Tally
 from svcdns.wire import names
 from svcdns.wire.errors import FormError
 from svcdns.wire.question import read_plain_name
-from svcdns.wire.reply import Owner
 
 MOST: Final = 4096
 """Answers that are kept; one more, and all are made anew."""

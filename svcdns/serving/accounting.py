@@ -9,11 +9,11 @@ from __future__ import annotations
 from bisect import bisect_left
 from typing import Final
 
-from svcdns.chain.query import Query
 from svcdns.chain.routing import DROPPED, Route
+from svcdns.plugin_api.query import Query
+from svcdns.plugin_api.reply import Count, Reply
 from svcdns.telemetry.counters import Counters, Family, MetricKind
 from svcdns.wire.codes import Type, rcode_text, type_text
-from svcdns.wire.reply import Count, Reply
 
 DURATIONS: Final = tuple(0.00025 * 2**i for i in range(16))
 SIZES: Final = (0.0, 100.0, 200.0, 300.0, 400.0, 511.0, 1023.0, 2047.0, 4095.0, 8291.0, 16000.0, 32000.0, 48000.0, 64000.0)

@@ -15,13 +15,13 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from typing import Final
 
-from svcdns.chain.query import Query
 from svcdns.chain.routing import Route
 from svcdns.eventloop.clock import Clock
+from svcdns.plugin_api.query import Query
+from svcdns.plugin_api.reply import Owner, Reply
 from svcdns.serving.absent import AbsentAnswers
 from svcdns.serving.accounting import Tally
 from svcdns.wire.aging import aged
-from svcdns.wire.reply import Owner, Reply
 
 ENTRY_COST: Final = 450
 """Octets of objects that an entry takes besides its key and its wires, the owner index included; a test holds this."""

@@ -16,10 +16,11 @@ from typing import Any, Final
 
 import msgspec
 
-from svcdns.chain.later import Later
-from svcdns.chain.query import Client, Query
 from svcdns.chain.routing import DROPPED, Listener, Route
 from svcdns.eventloop.clock import Clock
+from svcdns.plugin_api.deferred import Later
+from svcdns.plugin_api.query import Client, Query
+from svcdns.plugin_api.reply import NOT_REUSABLE, UNTIL_CHANGED, Audience, Count, Reply, bare
 from svcdns.serving import transfers
 from svcdns.serving.accounting import Accounts, Durations, Tally, is_counted
 from svcdns.serving.answer_table import AnswerTable, Countdown, Entry
@@ -29,7 +30,7 @@ from svcdns.wire.aging import ttl_offsets
 from svcdns.wire.codes import TC, Rcode, Type
 from svcdns.wire.message import MAX_MESSAGE, encode_reply, turned, udp_limit
 from svcdns.wire.question import Request
-from svcdns.wire.reply import NOT_REUSABLE, UNTIL_CHANGED, Audience, Count, Edns, Reply, bare
+from svcdns.wire.record import Edns
 
 Send = Callable[[bytes], None]
 """Sends a finished reply to whoever asked, now or later, once; empty bytes mean that there is none to send."""

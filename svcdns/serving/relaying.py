@@ -1,4 +1,4 @@
-"""The short way of questions for outside names, from the packet to the reply (`svcdns.chain.relay`).
+"""The short way of questions for outside names, from the packet to the reply (`svcdns.plugin_api.fast_path`).
 
 Only what nearly all such questions are goes this way: over UDP, an address of one name in class IN, with RD, with AD or without, with an
 OPT that has no options or with none. Anything else is left to the chain, and so is any question whose reply is not a plain one.
@@ -11,16 +11,17 @@ import random
 from time import perf_counter
 from typing import TYPE_CHECKING, Final, Protocol
 
-from svcdns.chain.query import Client
-from svcdns.chain.relay import Key, Landed, Relay
 from svcdns.chain.routing import Route
+from svcdns.plugin_api.fast_path import Key, Landed, Relay
+from svcdns.plugin_api.query import Client
+from svcdns.plugin_api.reply import Count, Reply, bare
 from svcdns.serving.accounting import Tally
 from svcdns.serving.datagrams import Sender
 from svcdns.wire.codes import AD, QR, RD, Class, Rcode, Type
 from svcdns.wire.message import udp_limit
 from svcdns.wire.names import MAX_LABEL, MAX_NAME
 from svcdns.wire.plain import Plain, with_ttl
-from svcdns.wire.reply import Count, Edns, Reply, bare
+from svcdns.wire.record import Edns
 
 MANY: Final = 4096
 """Kinds of replies whose counts are remembered."""

@@ -13,9 +13,9 @@ import os
 from time import perf_counter
 from typing import Any, Final, NamedTuple
 
-from svcdns.chain.query import Client
-from svcdns.chain.routing import Timeouts
 from svcdns.eventloop.loop import DrainingLoop, DrainingSelector
+from svcdns.plugin_api.query import Client
+from svcdns.plugin_api.timeouts import Timeouts
 from svcdns.serving.compiling import Desk
 
 MAX_CONNECTIONS: Final = 4096

@@ -21,9 +21,9 @@ from functools import partial
 from time import perf_counter
 from typing import Final
 
-from svcdns.chain.query import Client
 from svcdns.eventloop.clock import Clock
 from svcdns.eventloop.loop import after_drains
+from svcdns.plugin_api.query import Client
 from svcdns.serving.compiling import Desk
 from svcdns.serving.datagrams import LAYOUT, PLAIN_LAYOUT, REPLY_SIZE, SLOTS, Sender, Slot, asked_address, batch
 from svcdns.serving.relaying import outbound

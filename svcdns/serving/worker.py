@@ -21,15 +21,16 @@ from typing import Any, Final
 import msgspec
 
 from svcdns.chain.build import Chains, Peers, build
-from svcdns.chain.environment import Block, Environment
 from svcdns.chain.plan import plan
-from svcdns.chain.query import Answer, Query
 from svcdns.cluster.changes import Change
 from svcdns.cluster.index import Index
 from svcdns.cluster.watch_options import WatchOptions
 from svcdns.errors import SvcdnsError
 from svcdns.eventloop.clock import Clock
 from svcdns.feed.frames import Allow, Changed, Configure, Configured, Data, Epoch, FrameReader, Swap, ToControl, ToWorker, frame
+from svcdns.plugin_api.environment import Block, Environment
+from svcdns.plugin_api.query import Answer, Query
+from svcdns.plugin_api.reply import Owner, bare
 from svcdns.plugins import BUILT, ORDER
 from svcdns.serving.compiling import in_flight
 from svcdns.serving.folding import fold
@@ -42,7 +43,6 @@ from svcdns.telemetry.heap import give_back
 from svcdns.telemetry.logging import DroppedLines, plugin_logger
 from svcdns.telemetry.shared import State
 from svcdns.wire.codes import Rcode
-from svcdns.wire.reply import Owner, bare
 
 SLICE: Final = 0.0002
 """Seconds of other work after which the sockets are read."""

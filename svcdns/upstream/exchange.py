@@ -18,7 +18,7 @@ from svcdns.wire.codes import TC
 from svcdns.wire.errors import FormError
 from svcdns.wire.message import Message, encode_query, parse_message
 from svcdns.wire.question import HEADER
-from svcdns.wire.reply import Edns
+from svcdns.wire.record import Edns
 
 Address = tuple[str, int]
 MAX_DATAGRAM: Final = 65535

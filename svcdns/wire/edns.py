@@ -11,7 +11,7 @@ from typing import Final
 
 from svcdns.wire.codes import Type
 from svcdns.wire.errors import FormError
-from svcdns.wire.reply import Edns
+from svcdns.wire.record import Edns
 
 ECHOED_OPTIONS: Final = frozenset({3, 9, 10, 11, 12})
 """NSID (RFC 5001), EXPIRE (7314), COOKIE (7873), TCP KEEPALIVE (7828), PADDING (7830)."""

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from typing import Final
 
+from svcdns.plugin_api.reply import Reply
 from svcdns.wire import edns as opt
 from svcdns.wire.codes import OPCODE_MASK, QR
 from svcdns.wire.message import Writer
 from svcdns.wire.question import HEADER, Request
-from svcdns.wire.reply import Record, Reply
+from svcdns.wire.record import Record
 
 FULL: Final = 63000
 """Octets of records behind which the next message begins."""

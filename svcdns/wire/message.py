@@ -13,12 +13,13 @@ from typing import Final
 
 import msgspec
 
+from svcdns.plugin_api.reply import Reply
 from svcdns.wire import edns as opt
 from svcdns.wire import names
 from svcdns.wire.codes import OPCODE_MASK, QR, RD, TC, Class, Type
 from svcdns.wire.errors import FormError
 from svcdns.wire.question import HEADER, Request
-from svcdns.wire.reply import Edns, Record, Reply
+from svcdns.wire.record import Edns, Record
 
 MAX_MESSAGE: Final = 65535
 MIN_UDP: Final = 512

@@ -16,7 +16,7 @@ from svcdns.wire import edns as opt
 from svcdns.wire import names
 from svcdns.wire.codes import AA, CD, OPCODE_MASK, QR, RD, Opcode, Rcode, Type, Z
 from svcdns.wire.errors import FormError
-from svcdns.wire.reply import Edns
+from svcdns.wire.record import Edns
 
 HEADER: Final = struct.Struct("!HHHHHH")
 _TWO_SHORTS: Final = struct.Struct("!HH")

@@ -14,9 +14,10 @@ from typing import Final
 
 import msgspec
 
+from svcdns.plugin_api.networks import Network
+from svcdns.plugin_api.reply import Reply
 from svcdns.wire.codes import Type
-from svcdns.wire.networks import Network
-from svcdns.wire.reply import Record, Reply
+from svcdns.wire.record import Record
 
 _ADDRESSES: Final = (Type.A, Type.AAAA)
 Section = tuple[Record, ...]

@@ -21,7 +21,7 @@ from svcdns.errors import SvcdnsError
 from svcdns.wire import names
 from svcdns.wire.codes import Class, Type
 from svcdns.wire.errors import NameTextError
-from svcdns.wire.reply import Record
+from svcdns.wire.record import Record
 
 MAX_INCLUDES: Final = 8
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}

@@ -7,15 +7,17 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
+from svcdns.plugin_api.closest_encloser import Encloser
+from svcdns.plugin_api.timeouts import Timeouts
+
 from svcdns.chain.build import Chains, build, chain
-from svcdns.chain.handler import Following
 from svcdns.chain.plan import plan
-from svcdns.chain.query import Answer, Query
-from svcdns.chain.routing import Encloser, Timeouts
 from svcdns.corefile.parser import parse
+from svcdns.plugin_api.contract import Following
+from svcdns.plugin_api.query import Answer, Query
+from svcdns.plugin_api.reply import Reply
 from svcdns.wire.codes import Rcode
 from svcdns.wire.edns import ECHOED_OPTIONS
-from svcdns.wire.reply import Reply
 from tests.support import world
 
 ORDER = ("reload", "prometheus", "log", "cache", "forward")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from svcdns.chain.query import MAX_DEPTH, Query
 from svcdns.chain.routing import DROPPED, Listener, Route
+from svcdns.plugin_api.query import MAX_DEPTH, Query
+from svcdns.plugin_api.reply import Reply
 from svcdns.wire import names
 from svcdns.wire.codes import Rcode, Type
-from svcdns.wire.reply import Reply
 from tests.support import world
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from svcdns.chain.query import Client
 from svcdns.eventloop.clock import monotonic
+from svcdns.plugin_api.query import Client
 from svcdns.plugins.forward import gather
 from svcdns.wire.codes import TC, Rcode
 from tests.support import world

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from svcdns.chain.query import Client
+from svcdns.plugin_api.query import Client
+from svcdns.plugin_api.reply import UNTIL_CHANGED, Audience, Reply
 from svcdns.plugins.acl import Acl
 from svcdns.telemetry.counters import Counters
 from svcdns.wire.codes import AA, CD, RD, Rcode
-from svcdns.wire.reply import UNTIL_CHANGED, Audience, Reply
 from tests.support import world
 
 BEHIND = Reply(flags=AA, answer=world.records("a.example.org. 5 IN A 10.0.0.1"), lifetime=UNTIL_CHANGED)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from svcdns.plugin_api.reply import UNTIL_CHANGED, Reply
 from svcdns.plugins.any import Any, Options
 from svcdns.wire.codes import RD
-from svcdns.wire.reply import UNTIL_CHANGED, Reply
 from tests.support import world
 
 

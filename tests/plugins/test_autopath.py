@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from svcdns.chain.query import Answer, Client, Query
 from svcdns.corefile.errors import CorefileError
+from svcdns.plugin_api.query import Answer, Client, Query
+from svcdns.plugin_api.reply import UNTIL_CHANGED, Audience, Reply, bare
 from svcdns.plugins.autopath import Autopath, gather, search_path
 from svcdns.telemetry.counters import Counters
 from svcdns.wire import names
 from svcdns.wire.codes import Rcode
-from svcdns.wire.reply import UNTIL_CHANGED, Audience, Reply, bare
 from tests.support import world
 
 NXDOMAIN = Reply(rcode=Rcode.NXDOMAIN, lifetime=UNTIL_CHANGED, owners=(("absent",),))

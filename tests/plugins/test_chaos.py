@@ -6,10 +6,10 @@ import socket
 
 import pytest
 
+from svcdns.plugin_api.reply import NOT_REUSABLE, UNTIL_CHANGED, Reply
 from svcdns.plugins.chaos import AUTHORS, VERSION, Chaos, Options
 from svcdns.wire import names
 from svcdns.wire.codes import RD, Class
-from svcdns.wire.reply import NOT_REUSABLE, UNTIL_CHANGED, Reply
 from tests.support import world
 
 NOBODY = Reply(error="went on")

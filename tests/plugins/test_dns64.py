@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from svcdns.chain.query import Answer, Client, Query
+from svcdns.plugin_api.query import Answer, Client, Query
+from svcdns.plugin_api.reply import UNTIL_CHANGED, Audience, Reply, bare
 from svcdns.plugins.dns64 import Dns64, embedded, gather
 from svcdns.telemetry.counters import Counters
 from svcdns.wire.codes import AA, RA, RD, TC, Rcode, Type
-from svcdns.wire.reply import UNTIL_CHANGED, Audience, Reply, bare
 from tests.support import world
 
 SOA = world.records("example.org. 60 IN SOA ns. root. 1 2 3 4 90")

@@ -7,9 +7,9 @@ import logging
 import pytest
 
 from svcdns.corefile.regex import compiled
+from svcdns.plugin_api.reply import Reply, bare
 from svcdns.plugins.errors import Errors, Rule
 from svcdns.wire.codes import Rcode
-from svcdns.wire.reply import Reply, bare
 from tests.support import world
 
 TIMED_OUT = bare(Rcode.SERVFAIL, "192.0.2.53:53: i/o timeout")

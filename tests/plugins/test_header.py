@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from svcdns.chain.query import Answer, Query
+from svcdns.plugin_api.query import Answer, Query
+from svcdns.plugin_api.reply import Reply, bare
 from svcdns.plugins.header import Change, Header, Options
 from svcdns.wire.codes import AA, RA, RD, Rcode
-from svcdns.wire.reply import Reply, bare
 from tests.support import world
 
 

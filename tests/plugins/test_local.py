@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from svcdns.plugin_api.reply import UNTIL_CHANGED, Reply
 from svcdns.plugins.local import Local, Options
 from svcdns.telemetry.counters import Counters
 from svcdns.wire.codes import RD
-from svcdns.wire.reply import UNTIL_CHANGED, Reply
 from tests.support import world
 
 NOBODY = Reply(error="went on")

@@ -6,10 +6,10 @@ import logging
 
 import pytest
 
-from svcdns.chain.query import Client, Query
+from svcdns.plugin_api.query import Client, Query
+from svcdns.plugin_api.reply import Reply
 from svcdns.plugins.log import Log
 from svcdns.wire.codes import AA, RD, Rcode
-from svcdns.wire.reply import Reply
 from tests.support import world
 
 POSITIVE = Reply(flags=AA | RD, answer=world.records("a.example.org. 5 IN A 10.0.0.1"))

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from svcdns.chain.query import Answer, Query
+from svcdns.plugin_api.query import Answer, Query
+from svcdns.plugin_api.reply import Reply, bare
 from svcdns.plugins.loop import CALM, FIRST, FOUND, LATELY, SLOWEST, Loop, Options, Probes, gather
 from svcdns.telemetry.counters import Counters
 from svcdns.wire import names
 from svcdns.wire.codes import Rcode
-from svcdns.wire.reply import Reply, bare
 from tests.support import world
 
 KEY = b"k" * 16

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from svcdns.plugin_api.reply import UNTIL_CHANGED, Reply, bare
 from svcdns.plugins.minimal import Minimal, Options
 from svcdns.wire.codes import Rcode
-from svcdns.wire.reply import UNTIL_CHANGED, Reply, bare
 from tests.support import world
 
 A = world.records("a. 5 IN A 10.0.0.1")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from svcdns.chain.query import Client
+from svcdns.plugin_api.query import Client
+from svcdns.plugin_api.reply import Audience
 from svcdns.plugins.whoami import Options, Whoami
-from svcdns.wire.reply import Audience
 from tests.support import world
 
 

@@ -10,9 +10,9 @@ import dns.message
 import pytest
 
 from svcdns.chain.client_classes import Classes
-from svcdns.chain.query import Client
 from svcdns.cluster.changes import Put, Serials
 from svcdns.cluster.objects import Service
+from svcdns.plugin_api.query import Client
 from svcdns.plugins.kubernetes.handler import Kubernetes
 from svcdns.serving.compiling import Desk
 from svcdns.serving.folding import fold

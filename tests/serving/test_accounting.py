@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from svcdns.chain.routing import DROPPED, Route
+from svcdns.plugin_api.reply import Reply
 from svcdns.serving.accounting import DURATIONS, MAX_TALLIES, SIZES, Accounts, is_counted
 from svcdns.telemetry.counters import Counters, samples
 from svcdns.wire.codes import Rcode
-from svcdns.wire.reply import Reply
 from tests.support import world
 
 ROUTE = Route(b"\0", ".", None, counted=True, writer="errors")

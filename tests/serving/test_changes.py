@@ -12,6 +12,7 @@ from typing import Any
 import dns.message
 import msgspec
 import pytest
+from svcdns.wire.record import Record
 
 from svcdns.cluster.changes import KINDS, Begin, Change, Complete, Kind, Put, Serials
 from svcdns.cluster.objects import ClusterObject
@@ -22,7 +23,6 @@ from svcdns.serving.worker import Worker
 from svcdns.telemetry.counters import Counters
 from svcdns.wire.codes import TC, Type
 from svcdns.wire.message import parse_message
-from svcdns.wire.reply import Record
 from tests.support import clusters
 from tests.support.world import Clock
 

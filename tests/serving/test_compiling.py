@@ -7,17 +7,18 @@ import asyncio
 import dns.message
 import dns.rcode
 import pytest
+from svcdns.wire.record import Edns
 
-from svcdns.chain.later import Later
-from svcdns.chain.query import Answer, Query
 from svcdns.chain.routing import Listener, Route
+from svcdns.plugin_api.deferred import Later
+from svcdns.plugin_api.query import Answer, Query
+from svcdns.plugin_api.reply import UNTIL_CHANGED, Audience, Reply, bare
 from svcdns.serving.accounting import Accounts
 from svcdns.serving.answer_table import AnswerTable
 from svcdns.serving.compiling import FRESH, Desk, in_flight
 from svcdns.serving.folding import fold
 from svcdns.telemetry.counters import Counters, Family, MetricKind
 from svcdns.wire.codes import AA, RD, Rcode
-from svcdns.wire.reply import UNTIL_CHANGED, Audience, Edns, Reply, bare
 from svcdns.wire.rotation import Rotation
 from tests.support.world import CLIENT, Clock, counted, records
 

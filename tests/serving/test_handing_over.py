@@ -11,12 +11,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from svcdns.plugin_api.timeouts import Timeouts
 
-from svcdns.chain.routing import Route, Timeouts
+from svcdns.chain.routing import Route
 from svcdns.eventloop.loop import new_loop
+from svcdns.plugin_api.reply import Reply
 from svcdns.serving.handing_over import give, take
 from svcdns.serving.tcp import Parted, TcpConnection, TcpConnections
-from svcdns.wire.reply import Reply
 from tests.support.desk import REPLY, Place
 from tests.support.tcp import LONG, Client, served
 

@@ -14,7 +14,7 @@ import dns.message
 import dns.rcode
 import pytest
 
-from svcdns.chain.relay import Key, Leaving
+from svcdns.plugin_api.fast_path import Key, Leaving
 from svcdns.serving.compiling import in_flight
 from svcdns.serving.relaying import aboard
 from svcdns.wire.plain import Plain

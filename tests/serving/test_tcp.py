@@ -10,11 +10,12 @@ from collections.abc import Callable
 
 import dns.message
 import pytest
+from svcdns.plugin_api.timeouts import Timeouts
 
-from svcdns.chain.routing import Route, Timeouts
+from svcdns.chain.routing import Route
 from svcdns.eventloop.loop import new_loop
+from svcdns.plugin_api.reply import Reply
 from svcdns.serving.tcp import TcpConnections
-from svcdns.wire.reply import Reply
 from tests.support.desk import REPLY, Place
 from tests.support.tcp import served
 from tests.support.world import counted

@@ -11,8 +11,8 @@ from typing import Any
 import dns.message
 import msgspec
 import pytest
+from svcdns.plugin_api.timeouts import Timeouts
 
-from svcdns.chain.routing import Timeouts
 from svcdns.plugins import tls
 from svcdns.serving.tcp import TcpConnections
 from svcdns.serving.tls import Certificates, Greeter, NoCertificateError

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import socket
 
-from svcdns.chain.query import Answer, Query
 from svcdns.chain.routing import Listener, Route
+from svcdns.plugin_api.query import Answer, Query
+from svcdns.plugin_api.reply import UNTIL_CHANGED, Reply
 from svcdns.serving.accounting import Accounts
 from svcdns.serving.answer_table import AnswerTable
 from svcdns.serving.compiling import Desk
 from svcdns.telemetry.counters import Counters
 from svcdns.wire.codes import AA, RD
-from svcdns.wire.reply import UNTIL_CHANGED, Reply
 from tests.support.world import Clock, records
 
 REPLY = Reply(flags=AA | RD, answer=records("a.b. 5 IN A 192.0.2.1"), lifetime=UNTIL_CHANGED, owners=(("fact",),))

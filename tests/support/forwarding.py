@@ -7,11 +7,11 @@ from typing import Any, Protocol
 
 from svcdns.eventloop.clock import Clock
 from svcdns.eventloop.timer_wheel import TICK, Alarms
+from svcdns.plugin_api.reply import Reply
 from svcdns.plugins.forward import Forward
 from svcdns.telemetry.counters import Counters
 from svcdns.upstream.server import Server
 from svcdns.wire.codes import Rcode
-from svcdns.wire.reply import Reply
 from tests.support import world
 
 

@@ -1,6 +1,6 @@
 """A UDP listener with real chains before a scripted upstream: what comes back for a packet, what is kept, and what is counted.
 
-The same with and without the short way (`svcdns.chain.relay`), so that one can be compared with the other.
+The same with and without the short way (`svcdns.plugin_api.fast_path`), so that one can be compared with the other.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ import dns.rcode
 import dns.rrset
 
 from svcdns.chain.build import build
-from svcdns.chain.environment import Block, Environment
 from svcdns.chain.plan import plan
 from svcdns.chain.routing import Listener, Route
 from svcdns.cluster.changes import Complete, Kind
 from svcdns.cluster.index import Index
 from svcdns.corefile.parser import parse
 from svcdns.eventloop.timer_wheel import TICK
+from svcdns.plugin_api.environment import Block, Environment
+from svcdns.plugin_api.reply import Reply
 from svcdns.plugins import BUILT, ORDER
 from svcdns.plugins.cache.store import Store
 from svcdns.serving.accounting import Accounts
@@ -36,7 +37,6 @@ from svcdns.serving.folding import fold
 from svcdns.serving.udp import SocketErrors, UdpReader
 from svcdns.telemetry.counters import Counters, MetricKind, samples
 from svcdns.upstream.server import Server
-from svcdns.wire.reply import Reply
 from tests.support import world
 from tests.support.desk import bound
 from tests.support.scripted_upstream import Respond, ScriptedUpstream

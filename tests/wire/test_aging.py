@@ -5,10 +5,10 @@ from __future__ import annotations
 import dns.message
 import pytest
 
+from svcdns.plugin_api.reply import Reply
 from svcdns.wire.aging import aged, ttl_offsets
 from svcdns.wire.message import encode_reply
 from svcdns.wire.question import Request, accept
-from svcdns.wire.reply import Reply
 from tests.support.world import records
 
 

@@ -8,8 +8,8 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from svcdns.wire.networks import Network
-from svcdns.wire.reply import Reply
+from svcdns.plugin_api.networks import Network
+from svcdns.plugin_api.reply import Reply
 from svcdns.wire.rotation import MANY, Rotation, WeightedDraw, in_order, preferring
 from tests.support import world
 

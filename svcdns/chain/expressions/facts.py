@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, Final
 
 from svcdns.chain.expressions.errors import EvaluationError
-from svcdns.chain.query import Query
+from svcdns.plugin_api.query import Query
 from svcdns.wire import names
 from svcdns.wire.codes import class_text, type_text
 

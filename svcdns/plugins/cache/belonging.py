@@ -12,11 +12,12 @@ from typing import Final
 
 import msgspec
 
-from svcdns.chain.query import Query
+from svcdns.plugin_api.query import Query
+from svcdns.plugin_api.reply import NOT_REUSABLE, Reply
 from svcdns.wire import names
 from svcdns.wire.codes import Class, Type
 from svcdns.wire.errors import FormError
-from svcdns.wire.reply import NOT_REUSABLE, Record, Reply
+from svcdns.wire.record import Record
 
 PROOFS: Final = frozenset({Type.NSEC, Type.NSEC3})
 _SIGNER: Final = 18

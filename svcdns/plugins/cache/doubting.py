@@ -12,12 +12,12 @@ from typing import Final
 import msgspec
 from cachetools import LRUCache
 
-from svcdns.chain.handler import Following
-from svcdns.chain.query import Answer, Query
 from svcdns.eventloop.clock import Clock
+from svcdns.plugin_api.contract import Following
+from svcdns.plugin_api.query import Answer, Query
+from svcdns.plugin_api.reply import Audience, Reply
 from svcdns.plugins.cache.judging import DENIALS, is_answer, kind_of
 from svcdns.telemetry.counters import Counters, Family, MetricKind
-from svcdns.wire.reply import Audience, Reply
 
 PATIENCE: Final = 60.0
 """Seconds after the first doubt in which a denial that nobody confirms is not believed."""

@@ -11,10 +11,11 @@ from collections.abc import Iterator
 
 import msgspec
 
-from svcdns.chain.environment import Environment
-from svcdns.chain.handler import Following, then
-from svcdns.chain.query import Answer, Query
-from svcdns.chain.relay import Key, Relay
+from svcdns.plugin_api.contract import Following, then
+from svcdns.plugin_api.environment import Environment
+from svcdns.plugin_api.fast_path import Key, Relay
+from svcdns.plugin_api.query import Answer, Query
+from svcdns.plugin_api.reply import UNTIL_CHANGED, Count, Reply
 from svcdns.plugins.cache.doubting import Doubts
 from svcdns.plugins.cache.items import Item
 from svcdns.plugins.cache.keeping import Keeper, covered, wire, with_ttl
@@ -25,7 +26,6 @@ from svcdns.plugins.cache.sizes import Pool
 from svcdns.plugins.cache.store import Store
 from svcdns.wire import names
 from svcdns.wire.codes import AA, AD, CD, RA, RD, ExtendedError, Rcode
-from svcdns.wire.reply import UNTIL_CHANGED, Count, Reply
 
 
 class Cache:

@@ -9,11 +9,12 @@ from typing import Any, Final
 
 import msgspec
 
-from svcdns.chain.relay import Key
+from svcdns.plugin_api.fast_path import Key
+from svcdns.plugin_api.reply import Owner, Reply
 from svcdns.wire.codes import AA, AD, CD, RA, RD
 from svcdns.wire.message import parse_message
 from svcdns.wire.plain import Plain
-from svcdns.wire.reply import Owner, Record, Reply
+from svcdns.wire.record import Record
 
 _KEPT: Final = AA | RD | RA | AD | CD
 

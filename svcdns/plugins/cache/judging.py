@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from svcdns.chain.classes import MessageType, classify
-from svcdns.chain.query import Query
+from svcdns.plugin_api.query import Query
+from svcdns.plugin_api.reply import Reply
+from svcdns.plugin_api.reply_type import MessageType, classify
 from svcdns.wire.codes import TC, Class, Rcode, Type
-from svcdns.wire.reply import Record, Reply
+from svcdns.wire.record import Record
 
 UNSTORED: Final = (MessageType.OTHERERROR, MessageType.META, MessageType.UPDATE)
 DENIALS: Final = (MessageType.NXDOMAIN, MessageType.NODATA)

@@ -13,9 +13,10 @@ from typing import Final, NamedTuple
 import msgspec
 from cachetools import LRUCache
 
-from svcdns.chain.classes import MessageType
-from svcdns.chain.relay import Key
 from svcdns.eventloop.clock import Clock
+from svcdns.plugin_api.fast_path import Key
+from svcdns.plugin_api.reply import UNTIL_CHANGED, Audience, Count, Owner, Reply
+from svcdns.plugin_api.reply_type import MessageType
 from svcdns.plugins.cache.belonging import of_the_question
 from svcdns.plugins.cache.items import Item, closed
 from svcdns.plugins.cache.judging import DENIALS, UNSTORED, answers, is_answer, kind_of, may_keep
@@ -26,7 +27,7 @@ from svcdns.plugins.cache.store import Store
 from svcdns.wire import names
 from svcdns.wire.codes import AD, TC, Rcode
 from svcdns.wire.plain import Plain
-from svcdns.wire.reply import UNTIL_CHANGED, Audience, Count, Owner, Record, Reply
+from svcdns.wire.record import Record
 
 _FAILURES: Final = (Rcode.SERVFAIL, Rcode.NOTIMP)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from svcdns.chain.environment import Block
 from svcdns.corefile import arguments
 from svcdns.corefile.blocks import Directive, Token
 from svcdns.corefile.errors import CorefileError
+from svcdns.plugin_api.environment import Block
 
 MAX_SUCCESS_TTL: Final = 3600
 MAX_DENIAL_TTL: Final = 1800

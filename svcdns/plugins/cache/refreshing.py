@@ -14,15 +14,15 @@ from typing import Final
 
 import msgspec
 
-from svcdns.chain.handler import Following
-from svcdns.chain.query import Query
-from svcdns.chain.relay import Key
 from svcdns.eventloop.clock import Clock
+from svcdns.plugin_api.contract import Following
+from svcdns.plugin_api.fast_path import Key
+from svcdns.plugin_api.query import Query
+from svcdns.plugin_api.reply import Reply
 from svcdns.plugins.cache.items import Item
 from svcdns.plugins.cache.metrics import Cells
 from svcdns.plugins.cache.options import Prefetch, Stale
 from svcdns.wire.codes import AD
-from svcdns.wire.reply import Reply
 
 MAX_REFRESHES: Final = 512
 """Refreshes of one cache at once; entries beyond are served as they are."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from svcdns.wire.reply import Reply
+from svcdns.plugin_api.reply import Reply
 
 PER_ENTRY: Final = 2048
 """Octets that a store may take for each entry of its capacity: ordinary entries take some 800."""

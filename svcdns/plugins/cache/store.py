@@ -14,10 +14,10 @@ from typing import Final
 import msgspec
 from cachetools import LRUCache
 
-from svcdns.chain.relay import Key
+from svcdns.plugin_api.fast_path import Key
+from svcdns.plugin_api.reply import Owner
 from svcdns.plugins.cache.items import Item, Parcel
 from svcdns.plugins.cache.sizes import LARGEST, PER_ENTRY, Pool, octets
-from svcdns.wire.reply import Owner
 
 SHARDS: Final = 256
 PER_SHARD: Final = 4

@@ -6,15 +6,16 @@ from typing import Final
 
 import msgspec
 
-from svcdns.chain.environment import Environment
-from svcdns.chain.handler import Following, joined, then
-from svcdns.chain.query import Answer, Query
-from svcdns.chain.zones import UnavailableError, ZoneOffer
+from svcdns.plugin_api.contract import Following, joined, then
+from svcdns.plugin_api.environment import Environment
+from svcdns.plugin_api.query import Answer, Query
+from svcdns.plugin_api.reply import UNTIL_CHANGED, Owner, Reply, bare
+from svcdns.plugin_api.zone_transfer import UnavailableError, ZoneOffer
 from svcdns.plugins.file.options import Options, Zones, data_key
 from svcdns.plugins.file.zone import RRset, Zone
 from svcdns.wire import names
 from svcdns.wire.codes import AA, Rcode, Type
-from svcdns.wire.reply import UNTIL_CHANGED, Owner, Record, Reply, bare
+from svcdns.wire.record import Record
 
 MAX_ALIASES: Final = 8
 _ADDRESSES: Final = (Type.A, Type.AAAA)

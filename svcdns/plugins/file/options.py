@@ -9,14 +9,14 @@ from typing import Final
 
 import msgspec
 
-from svcdns.chain.environment import Block
 from svcdns.corefile import arguments
 from svcdns.corefile.blocks import Directive, Position
 from svcdns.corefile.errors import CorefileError
+from svcdns.plugin_api.environment import Block
 from svcdns.telemetry.logging import plugin_logger
 from svcdns.wire import names
 from svcdns.wire.codes import Type
-from svcdns.wire.reply import Record
+from svcdns.wire.record import Record
 from svcdns.wire.zone_text import ZoneFileError, read
 
 RELOAD: Final = 60.0

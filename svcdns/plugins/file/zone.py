@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import msgspec
 
-from svcdns.chain.zones import ZoneOffer, serial_of
+from svcdns.plugin_api.zone_transfer import ZoneOffer, serial_of
 from svcdns.wire import names
 from svcdns.wire.codes import Type
-from svcdns.wire.reply import Record
+from svcdns.wire.record import Record
 
 RRset = tuple[Record, ...]
 

@@ -12,8 +12,9 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from svcdns.chain.relay import Landed
 from svcdns.eventloop.timer_wheel import Alarms
+from svcdns.plugin_api.fast_path import Landed
+from svcdns.plugin_api.reply import Reply
 from svcdns.plugins.forward.metrics import Cells
 from svcdns.plugins.forward.options import Rule
 from svcdns.upstream.exchange import ExchangeError, Question
@@ -22,7 +23,7 @@ from svcdns.upstream.server import Attempt, Server
 from svcdns.wire.codes import AA, AD, CD, RA, RD, TC, ExtendedError, Rcode
 from svcdns.wire.message import Message
 from svcdns.wire.plain import Plain, scan
-from svcdns.wire.reply import Edns, Reply
+from svcdns.wire.record import Edns
 
 BUDGET: Final = 5.0
 """Seconds that a flight takes at most, or one attempt if that may take longer."""

@@ -10,12 +10,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from svcdns.chain.environment import Environment
-from svcdns.chain.handler import Following
-from svcdns.chain.later import Later
-from svcdns.chain.query import Answer, Query
-from svcdns.chain.relay import Landed, Leaving, Relay
 from svcdns.eventloop.timer_wheel import Alarms
+from svcdns.plugin_api.contract import Following
+from svcdns.plugin_api.deferred import Later
+from svcdns.plugin_api.environment import Environment
+from svcdns.plugin_api.fast_path import Landed, Leaving, Relay
+from svcdns.plugin_api.query import Answer, Query
+from svcdns.plugin_api.reply import Reply, bare
 from svcdns.plugins.forward import trust
 from svcdns.plugins.forward.finding import unpacked
 from svcdns.plugins.forward.flight import Flight, FlightKey, Team, servfail
@@ -30,7 +31,6 @@ from svcdns.upstream.server import Manner, Server
 from svcdns.upstream.streams import Keeping
 from svcdns.wire import names
 from svcdns.wire.codes import AD, CD, RD, Rcode
-from svcdns.wire.reply import Reply, bare
 
 MAX_IN_FLIGHT: Final = 4096
 """Flights of one `forward` line at once, whatever `max_concurrent` says: memory is bounded."""

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from svcdns.chain.environment import Environment
-from svcdns.chain.query import Query
+from svcdns.plugin_api.environment import Environment
+from svcdns.plugin_api.query import Query
+from svcdns.plugin_api.reply import Reply
 from svcdns.plugins.forward.options import Rule
 from svcdns.telemetry.counters import Family, MetricKind
 from svcdns.wire import names
 from svcdns.wire.codes import ExtendedError, Rcode, Type
-from svcdns.wire.reply import Reply
 
 LEAKED: Final = Family(
     "svcdns_forward_leaked_total",

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 from typing import Final
 
-from svcdns.chain.environment import Environment
-from svcdns.chain.handler import Following, joined, then
-from svcdns.chain.query import Answer, Query
 from svcdns.cluster.addresses import from_reverse
+from svcdns.plugin_api.contract import Following, joined, then
+from svcdns.plugin_api.environment import Environment
+from svcdns.plugin_api.networks import packed
+from svcdns.plugin_api.query import Answer, Query
+from svcdns.plugin_api.reply import UNTIL_CHANGED, Owner, Reply, bare
 from svcdns.plugins.hosts.options import Options, unpacked
 from svcdns.plugins.hosts.table import Table, read
 from svcdns.telemetry.counters import Family, MetricKind
 from svcdns.wire import names
 from svcdns.wire.codes import AA, Rcode, Type
-from svcdns.wire.networks import packed
-from svcdns.wire.reply import UNTIL_CHANGED, Owner, Record, Reply, bare
+from svcdns.wire.record import Record
 
 ENTRIES: Final = Family("coredns_hosts_entries", MetricKind.GAUGE, "Addresses and names of the entries.", ("hostsfile",), alike=True)
 RELOADED: Final = Family(

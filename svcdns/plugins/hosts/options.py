@@ -10,13 +10,13 @@ from typing import Any, Final
 
 import msgspec
 
-from svcdns.chain.environment import Block
 from svcdns.corefile import arguments
 from svcdns.corefile.blocks import Directive, Position
 from svcdns.corefile.errors import CorefileError
+from svcdns.plugin_api.environment import Block
+from svcdns.plugin_api.networks import packed
 from svcdns.plugins.hosts.table import Table, read
 from svcdns.telemetry.logging import plugin_logger
-from svcdns.wire.networks import packed
 
 DEFAULT_FILE: Final = "/etc/hosts"
 MAX_TTL: Final = 65535

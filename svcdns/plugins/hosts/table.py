@@ -11,10 +11,10 @@ from collections.abc import Iterable
 
 import msgspec
 
+from svcdns.plugin_api.networks import packed
 from svcdns.wire import names
 from svcdns.wire.codes import Type
 from svcdns.wire.errors import NameTextError
-from svcdns.wire.networks import packed
 
 Entries = dict[bytes, list[bytes]]
 

@@ -9,20 +9,21 @@ from __future__ import annotations
 from collections.abc import Generator
 from functools import cached_property
 
-from svcdns.chain.environment import Environment
-from svcdns.chain.handler import Following, joined, steps, then
-from svcdns.chain.query import Answer, Query
-from svcdns.chain.zones import ZoneOffer
 from svcdns.cluster.addresses import from_reverse, rdata_of
 from svcdns.cluster.index import SERIAL
 from svcdns.cluster.objects import NO_PORT
+from svcdns.plugin_api.contract import Following, joined, steps, then
+from svcdns.plugin_api.environment import Environment
+from svcdns.plugin_api.query import Answer, Query
+from svcdns.plugin_api.reply import UNTIL_CHANGED, Owner, Reply
+from svcdns.plugin_api.zone_transfer import ZoneOffer
 from svcdns.plugins.k8s_external import records, transfer
 from svcdns.plugins.k8s_external.lookup import Cluster, Entry, Lookup
 from svcdns.plugins.k8s_external.options import Options
 from svcdns.wire import names
 from svcdns.wire.codes import AA, TC, Rcode, Type
 from svcdns.wire.errors import NameTextError
-from svcdns.wire.reply import UNTIL_CHANGED, Owner, Record, Reply
+from svcdns.wire.record import Record
 
 Asking = Generator[Answer, Reply, Reply]
 """Work that yields the answers it needs and is sent the replies; see `chain.handler.steps`."""

@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 from svcdns.cluster.addresses import endpoint_name
 from svcdns.cluster.index import Index
 from svcdns.cluster.objects import EndpointSlice, Port, Service
-from svcdns.wire.reply import Owner
+from svcdns.plugin_api.reply import Owner
 
 
 class ClusterOptions(Protocol):

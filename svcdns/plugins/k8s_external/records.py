@@ -9,7 +9,7 @@ from svcdns.cluster.objects import Port
 from svcdns.wire import names
 from svcdns.wire.codes import Type
 from svcdns.wire.errors import NameTextError
-from svcdns.wire.reply import Record
+from svcdns.wire.record import Record
 
 REFRESH: Final = 7200
 RETRY: Final = 1800

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from svcdns.chain.zones import UnavailableError, ZoneOffer, serial_of
 from svcdns.cluster.addresses import rdata_of
 from svcdns.cluster.objects import NO_PORT, Port, Service
+from svcdns.plugin_api.zone_transfer import UnavailableError, ZoneOffer, serial_of
 from svcdns.plugins.k8s_external import records
 from svcdns.plugins.k8s_external.lookup import Entry, Lookup, endpoints, external
 from svcdns.plugins.k8s_external.options import Options
 from svcdns.wire import names
 from svcdns.wire.codes import Type
 from svcdns.wire.errors import NameTextError
-from svcdns.wire.reply import Record
+from svcdns.wire.record import Record
 
 
 def offer(lookup: Lookup, options: Options, apex: bytes, local: tuple[str, ...], zone: bytes, serial: int) -> ZoneOffer:

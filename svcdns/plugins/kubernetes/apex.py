@@ -7,10 +7,11 @@ from typing import Final
 
 from svcdns.cluster.addresses import endpoint_name
 from svcdns.cluster.index import Index
+from svcdns.plugin_api.reply import Owner
 from svcdns.plugins.kubernetes.lookup import Entry
 from svcdns.wire import names
 from svcdns.wire.codes import Type
-from svcdns.wire.reply import Owner, Record
+from svcdns.wire.record import Record
 
 REFRESH: Final = 7200
 RETRY: Final = 1800

@@ -13,16 +13,17 @@ from typing import Final
 
 import msgspec
 
-from svcdns.chain.environment import Environment
-from svcdns.chain.handler import Following, joined, then
-from svcdns.chain.query import Answer, Query
-from svcdns.chain.relay import Relay
-from svcdns.chain.routing import Encloser
-from svcdns.chain.zones import ZoneOffer
 from svcdns.cluster.addresses import from_reverse, rdata_of
 from svcdns.cluster.changes import Kind
 from svcdns.cluster.index import SERIAL, SYNC, Index
 from svcdns.cluster.objects import NO_PORT
+from svcdns.plugin_api.closest_encloser import Encloser
+from svcdns.plugin_api.contract import Following, joined, then
+from svcdns.plugin_api.environment import Environment
+from svcdns.plugin_api.fast_path import Relay
+from svcdns.plugin_api.query import Answer, Query
+from svcdns.plugin_api.reply import UNTIL_CHANGED, Owner, Reply, bare
+from svcdns.plugin_api.zone_transfer import ZoneOffer
 from svcdns.plugins.kubernetes import apex, qname, reverse, transfer
 from svcdns.plugins.kubernetes.lookup import Found, Lookup
 from svcdns.plugins.kubernetes.options import Options
@@ -30,7 +31,7 @@ from svcdns.plugins.kubernetes.qname import NoSuchNameError
 from svcdns.wire import names
 from svcdns.wire.codes import AA, TC, ExtendedError, Rcode, Type
 from svcdns.wire.errors import NameTextError
-from svcdns.wire.reply import UNTIL_CHANGED, Owner, Record, Reply, bare
+from svcdns.wire.record import Record
 
 SCHEMA_VERSION: Final = "1.1.0"
 SCHEMA_TTL: Final = 28800

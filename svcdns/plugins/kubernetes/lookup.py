@@ -13,9 +13,9 @@ import msgspec
 from svcdns.cluster.addresses import endpoint_name, pod_address, rdata_of
 from svcdns.cluster.index import Index
 from svcdns.cluster.objects import EndpointSlice, ImportedSlice, Port, Service
+from svcdns.plugin_api.reply import Owner
 from svcdns.plugins.kubernetes.options import Options
 from svcdns.plugins.kubernetes.qname import ClusterName, NoSuchNameError
-from svcdns.wire.reply import Owner
 
 Entry = tuple[str, int, str]
 """Host, port (NO_PORT: none), and the endpoint's label under the object's name, empty for the object itself."""

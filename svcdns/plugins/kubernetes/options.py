@@ -11,13 +11,13 @@ from typing import Any, Final
 
 import msgspec
 
-from svcdns.chain.environment import Block
 from svcdns.cluster.watch_options import SnapshotOptions, WatchOptions
 from svcdns.corefile import arguments
 from svcdns.corefile.blocks import Directive, Token
 from svcdns.corefile.env_options import is_from_environment
 from svcdns.corefile.errors import CorefileError
 from svcdns.corefile.zones import is_reverse
+from svcdns.plugin_api.environment import Block
 
 MAX_TTL: Final = 3600
 ENVIRONMENT: Final = ("manifests", "snapshot", "stale_after")

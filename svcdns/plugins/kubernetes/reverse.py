@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from svcdns.cluster.addresses import endpoint_name
 from svcdns.cluster.index import Index
+from svcdns.plugin_api.reply import Owner
 from svcdns.plugins.kubernetes.lookup import Lookup
 from svcdns.plugins.kubernetes.options import Options
-from svcdns.wire.reply import Owner
 
 
 def targets(address: str, index: Index, lookup: Lookup, options: Options, owners: list[Owner]) -> list[str]:

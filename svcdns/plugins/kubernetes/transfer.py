@@ -10,19 +10,19 @@ import struct
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, TypeVar
 
-from svcdns.chain.zones import UnavailableError, ZoneOffer, in_order, serial_of
 from svcdns.cluster.addresses import endpoint_name, rdata_of
 from svcdns.cluster.consistent_copy import Contents
 from svcdns.cluster.index import Index
 from svcdns.cluster.objects import Endpoint, EndpointSlice, ImportedSlice, Port, Service, ServiceImport
 from svcdns.cluster.secondary_index import Key
+from svcdns.plugin_api.zone_transfer import UnavailableError, ZoneOffer, in_order, serial_of
 from svcdns.plugins.kubernetes import apex
 from svcdns.plugins.kubernetes.options import Options
 from svcdns.wire import names
 from svcdns.wire.codes import Type
 from svcdns.wire.errors import NameTextError
 from svcdns.wire.names import ROOT
-from svcdns.wire.reply import Record
+from svcdns.wire.record import Record
 
 _Slice = TypeVar("_Slice", EndpointSlice, ImportedSlice)
 _SRV: Final = struct.Struct("!HHH")

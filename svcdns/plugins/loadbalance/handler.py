@@ -12,13 +12,13 @@ from typing import Final
 
 import msgspec
 
-from svcdns.chain.environment import Environment
-from svcdns.chain.handler import Following, then
-from svcdns.chain.query import Answer, Query
-from svcdns.chain.relay import Relay
+from svcdns.plugin_api.contract import Following, then
+from svcdns.plugin_api.environment import Environment
+from svcdns.plugin_api.fast_path import Relay
+from svcdns.plugin_api.query import Answer, Query
+from svcdns.plugin_api.reply import Owner, Reply, Variants
 from svcdns.plugins.loadbalance.options import Options, unpacked
 from svcdns.wire.codes import Rcode, Type
-from svcdns.wire.reply import Owner, Reply, Variants
 from svcdns.wire.rotation import Rotation, WeightedDraw, preferring
 
 _WEIGHTED: Final = (Type.A, Type.AAAA, Type.SRV)

@@ -13,15 +13,15 @@ from typing import Final
 
 import msgspec
 
-from svcdns.chain.environment import Block
 from svcdns.corefile import arguments
 from svcdns.corefile.blocks import Directive, Position, Token
 from svcdns.corefile.errors import CorefileError
 from svcdns.errors import SvcdnsError
+from svcdns.plugin_api.environment import Block
+from svcdns.plugin_api.networks import Network, NetworkTextError, packed
 from svcdns.telemetry.logging import plugin_logger
 from svcdns.wire import names
 from svcdns.wire.errors import NameTextError
-from svcdns.wire.networks import Network, NetworkTextError, packed
 
 POLICIES: Final = ("round_robin", "weighted")
 RELOAD: Final = 30.0

@@ -13,11 +13,11 @@ from typing import Final, Protocol
 
 import msgspec
 
-from svcdns.chain.query import Query
+from svcdns.plugin_api.query import Query
 from svcdns.plugins.rewrite.responses import OptionReverted
 from svcdns.plugins.rewrite.rules import Asked, Responses
 from svcdns.wire import names
-from svcdns.wire.reply import Edns
+from svcdns.wire.record import Edns
 
 NSID: Final = 3
 SUBNET: Final = 8

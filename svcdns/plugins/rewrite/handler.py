@@ -10,16 +10,16 @@ from collections.abc import Generator
 
 import msgspec
 
-from svcdns.chain.environment import Environment
-from svcdns.chain.handler import Following, steps
-from svcdns.chain.query import Answer, Query
+from svcdns.plugin_api.contract import Following, steps
+from svcdns.plugin_api.environment import Environment
+from svcdns.plugin_api.query import Answer, Query
+from svcdns.plugin_api.reply import Audience, Reply, bare
 from svcdns.plugins.rewrite.edns import OptionRule
 from svcdns.plugins.rewrite.options import Options
 from svcdns.plugins.rewrite.responses import Draft, OptionReverted, ResponseRule, rewritten
 from svcdns.plugins.rewrite.rules import Asked, InvalidName
 from svcdns.wire.codes import Rcode
 from svcdns.wire.errors import NameTextError
-from svcdns.wire.reply import Audience, Reply, bare
 
 
 class Rewrite:

@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from svcdns.chain.environment import Block
 from svcdns.corefile import arguments
 from svcdns.corefile.blocks import Directive, Token
 from svcdns.corefile.errors import CorefileError
 from svcdns.corefile.regex import regex
+from svcdns.plugin_api.environment import Block
 from svcdns.plugins.rewrite.edns import ACTIONS, NSID, SUBNET, VARIABLES, Data, Fixed, OptionRule, Subnet, Variable
 from svcdns.plugins.rewrite.responses import CnameTarget, OwnerNames, ResponseCode, Ttl, ValueNames
 from svcdns.plugins.rewrite.rules import ClassRule, CnameRule, NamedRule, NameRule, Responses, Rule, TypeRule

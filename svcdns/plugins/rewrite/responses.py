@@ -12,13 +12,14 @@ from typing import Final, Protocol
 
 import msgspec
 
-from svcdns.chain.handler import joined
-from svcdns.chain.query import Answer, Query
+from svcdns.plugin_api.contract import joined
+from svcdns.plugin_api.query import Answer, Query
+from svcdns.plugin_api.reply import UNTIL_CHANGED, Reply
 from svcdns.plugins.rewrite.texts import Match, Text
 from svcdns.wire import names
 from svcdns.wire.codes import TC, Type
 from svcdns.wire.errors import NameTextError
-from svcdns.wire.reply import UNTIL_CHANGED, Edns, Record, Reply
+from svcdns.wire.record import Edns, Record
 
 _DO: Final = 0x8000
 _NAME_AT: Final = {Type.CNAME: 0, Type.DNAME: 0, Type.NS: 0, Type.PTR: 0, Type.SOA: 0, Type.MX: 2, Type.SRV: 6}

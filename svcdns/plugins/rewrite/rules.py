@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from svcdns.chain.query import Query
+from svcdns.plugin_api.query import Query
 from svcdns.plugins.rewrite.responses import CnameTarget, OwnerNames, ResponseRule, ValueNames
 from svcdns.plugins.rewrite.texts import Back, Match
 from svcdns.wire import names

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from svcdns.chain.expressions import facts
-from svcdns.chain.query import Query
 from svcdns.corefile.regex import Regex
+from svcdns.plugin_api.query import Query
 from svcdns.plugins.template.options import GROUP
 from svcdns.plugins.template.texts import Struct
 from svcdns.wire import names

@@ -8,11 +8,12 @@ from typing import Any, Final
 
 import msgspec
 
-from svcdns.chain.environment import Environment
 from svcdns.chain.expressions import PERSONAL, EvaluationError
-from svcdns.chain.handler import Following, joined, steps, then
-from svcdns.chain.query import Answer, Query
 from svcdns.corefile.regex import Regex
+from svcdns.plugin_api.contract import Following, joined, steps, then
+from svcdns.plugin_api.environment import Environment
+from svcdns.plugin_api.query import Answer, Query
+from svcdns.plugin_api.reply import NOT_REUSABLE, UNTIL_CHANGED, Audience, Reply, bare
 from svcdns.plugins.template.data import PERSONAL_FIELDS, functions, groups_of, labels, root
 from svcdns.plugins.template.metrics import MATCHES, RR_FAILURES, TEMPLATE_FAILURES
 from svcdns.plugins.template.options import Options, Rule
@@ -21,7 +22,7 @@ from svcdns.telemetry.counters import Counters
 from svcdns.wire import names
 from svcdns.wire.codes import AA, TC, Class, Rcode, Type
 from svcdns.wire.errors import NameTextError
-from svcdns.wire.reply import NOT_REUSABLE, UNTIL_CHANGED, Audience, Edns, Record, Reply, bare
+from svcdns.wire.record import Edns, Record
 from svcdns.wire.zone_text import ZoneFileError, read_record
 
 EXTENDED_ERROR: Final = 15

@@ -10,15 +10,16 @@ import asyncio
 from collections.abc import Generator, Iterable
 from typing import Final
 
-from svcdns.chain.environment import Environment
-from svcdns.chain.handler import Following
-from svcdns.chain.query import Answer, Query
-from svcdns.chain.zones import UnavailableError, ZoneOffer, serial_of
+from svcdns.plugin_api.contract import Following
+from svcdns.plugin_api.environment import Environment
+from svcdns.plugin_api.query import Answer, Query
+from svcdns.plugin_api.reply import Reply, bare
+from svcdns.plugin_api.zone_transfer import UnavailableError, ZoneOffer, serial_of
 from svcdns.plugins.transfer.notifying import notify
 from svcdns.plugins.transfer.options import Options, Rule
 from svcdns.wire import names
 from svcdns.wire.codes import AA, Rcode, Type
-from svcdns.wire.reply import Record, Reply, bare
+from svcdns.wire.record import Record
 
 AT_ONCE: Final = 16
 """Zones that one block of a worker sends at once; further requests are SERVFAIL, which a secondary takes for "later"."""

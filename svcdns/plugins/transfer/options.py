@@ -6,10 +6,10 @@ import ipaddress
 from dataclasses import dataclass
 from typing import Final
 
-from svcdns.chain.environment import Block
 from svcdns.corefile import arguments
 from svcdns.corefile.blocks import Directive, Token
 from svcdns.corefile.errors import CorefileError
+from svcdns.plugin_api.environment import Block
 
 EVERYBODY: Final = "*"
 DNS_PORT: Final = 53

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from svcdns.chain.expressions import FUNCTIONS, EvaluationError, compiled, facts
-from svcdns.chain.query import Client
+from svcdns.plugin_api.query import Client
 from tests.support import world
 
 CLIENT6 = Client("fe80::1%eth0", 1234, "fe80::2", 5353, "tcp", 2)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from svcdns.chain.query import Answer, Query
+from svcdns.plugin_api.query import Answer, Query
+from svcdns.plugin_api.reply import Reply, bare
 from svcdns.plugins.cache import Cache, doubting
 from svcdns.telemetry.counters import Counters
 from svcdns.wire.codes import RD, Rcode, rcode_text
-from svcdns.wire.reply import Reply, bare
 from tests.support import world
 
 THERE = Reply(flags=RD, answer=world.records("a.example.org. 60 IN A 10.0.0.1"), source="192.0.2.1:53")

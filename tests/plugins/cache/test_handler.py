@@ -7,14 +7,15 @@ from collections.abc import Generator, Iterable
 from typing import Any
 
 import pytest
+from svcdns.wire.record import Record
 
-from svcdns.chain.query import Answer, Query
+from svcdns.plugin_api.query import Answer, Query
+from svcdns.plugin_api.reply import UNTIL_CHANGED, Audience, Reply, bare
 from svcdns.plugins.cache import Cache
 from svcdns.plugins.cache.metrics import HITS
 from svcdns.plugins.cache.sizes import octets
 from svcdns.telemetry.counters import Counters
 from svcdns.wire.codes import AD, CD, RA, RD, TC, Rcode
-from svcdns.wire.reply import UNTIL_CHANGED, Audience, Record, Reply, bare
 from tests.support import world
 
 A = world.records("a.example.org. 60 IN A 10.0.0.1")

@@ -6,13 +6,14 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from svcdns.wire.record import Record
 
-from svcdns.chain.relay import Key
+from svcdns.plugin_api.fast_path import Key
+from svcdns.plugin_api.reply import Reply
 from svcdns.plugins.cache.items import Item
 from svcdns.plugins.cache.sizes import Pool
 from svcdns.plugins.cache.store import Store
 from svcdns.wire.codes import RA, RD, Rcode
-from svcdns.wire.reply import Record, Reply
 from tests.support import world
 
 KEY: Key = (b"\1a\0", 1, 1, True, False)

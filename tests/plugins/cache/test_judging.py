@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from svcdns.chain.classes import MessageType
+from svcdns.plugin_api.reply import Reply
+from svcdns.plugin_api.reply_type import MessageType
 from svcdns.plugins.cache.judging import answers, is_answer, kind_of, may_keep
 from svcdns.wire.codes import TC, Rcode
-from svcdns.wire.reply import Reply
 from tests.support import world
 
 SOA = world.records("example.org. 300 IN SOA ns. root. 1 2 3 4 90")

@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 
-from svcdns.chain.classes import MessageType
-from svcdns.chain.query import Query
+from svcdns.plugin_api.query import Query
+from svcdns.plugin_api.reply import Reply
+from svcdns.plugin_api.reply_type import MessageType
 from svcdns.plugins.cache.belonging import of_the_question
 from svcdns.plugins.cache.items import Item, closed, opened
 from svcdns.plugins.cache.judging import answers, kind_of, may_keep
 from svcdns.wire.codes import AA, AD, CD, RA, RD, TC, Rcode, Type, type_text
 from svcdns.wire.message import parse_message
 from svcdns.wire.plain import Plain, scan
-from svcdns.wire.reply import Reply
 from tests.support import world
 from tests.support.plain_replies import MUTATIONS, PLAIN, START, rtype_of
 

@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from svcdns.chain.query import Answer, Query
+from svcdns.plugin_api.query import Answer, Query
+from svcdns.plugin_api.reply import UNTIL_CHANGED, Reply, bare
 from svcdns.plugins.cache import Cache, refreshing
 from svcdns.telemetry.counters import Counters
 from svcdns.wire.codes import AA, AD, RA, RD, TC, ExtendedError, Rcode, rcode_text
-from svcdns.wire.reply import UNTIL_CHANGED, Reply, bare
 from tests.support import world
 
 OLD = Reply(flags=RD | RA, answer=world.records("a.example.org. 60 IN A 10.0.0.1"))

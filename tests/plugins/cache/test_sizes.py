@@ -9,11 +9,11 @@ import dns.message
 import dns.rrset
 import pytest
 
+from svcdns.plugin_api.reply import Reply
 from svcdns.plugins.cache.items import Item
 from svcdns.plugins.cache.sizes import Pool
 from svcdns.plugins.cache.store import Store
 from svcdns.wire.message import parse_message
-from svcdns.wire.reply import Reply
 
 
 class Of:

@@ -8,12 +8,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from svcdns.chain.query import Answer, Query
-from svcdns.chain.zones import UnavailableError
+from svcdns.plugin_api.query import Answer, Query
+from svcdns.plugin_api.reply import UNTIL_CHANGED, Reply
+from svcdns.plugin_api.zone_transfer import UnavailableError
 from svcdns.plugins.file import File
 from svcdns.wire import names
 from svcdns.wire.codes import AA, Rcode, Type
-from svcdns.wire.reply import UNTIL_CHANGED, Reply
 from svcdns.wire.zone_text import read
 from tests.support import world
 

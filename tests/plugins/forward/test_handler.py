@@ -10,13 +10,13 @@ import dns.message
 import msgspec
 import pytest
 
-from svcdns.chain.handler import then
-from svcdns.chain.later import Later
-from svcdns.chain.query import Client, Query
 from svcdns.eventloop.clock import monotonic
+from svcdns.plugin_api.contract import then
+from svcdns.plugin_api.deferred import Later
+from svcdns.plugin_api.query import Client, Query
+from svcdns.plugin_api.reply import Reply
 from svcdns.plugins.forward import Forward, gather
 from svcdns.wire.codes import RA, TC, ExtendedError, Rcode
-from svcdns.wire.reply import Reply
 from tests.support import world
 from tests.support.forwarding import Forwarding
 from tests.support.scripted_upstream import ScriptedUpstream, answer, held, silence

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from svcdns.plugin_api.reply import UNTIL_CHANGED, Owner, Reply
 from svcdns.plugins.hosts import Hosts, gather
 from svcdns.telemetry.counters import Counters
 from svcdns.wire.codes import AA, Rcode
-from svcdns.wire.reply import UNTIL_CHANGED, Owner, Reply
 from tests.support import world
 
 INLINE = """hosts none {zones} {{

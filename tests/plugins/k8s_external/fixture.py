@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from svcdns.chain.query import Answer, Query
 from svcdns.cluster.index import Index
 from svcdns.cluster.objects import ClusterObject, Endpoint, EndpointSlice, Namespace, Port, Service
+from svcdns.plugin_api.query import Answer, Query
+from svcdns.plugin_api.reply import Reply
 from svcdns.plugins.k8s_external import External
 from svcdns.plugins.kubernetes import PLUGIN, parse
-from svcdns.wire.reply import Reply
 from tests.plugins.kubernetes.fixture import index
 from tests.support import world
 

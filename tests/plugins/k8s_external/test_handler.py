@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from svcdns.chain.query import Answer
 from svcdns.cluster.changes import Confirmed, Put, Serials
 from svcdns.cluster.objects import ClusterObject, Endpoint, EndpointSlice, Namespace, Service
+from svcdns.plugin_api.query import Answer
+from svcdns.plugin_api.reply import NOT_REUSABLE, UNTIL_CHANGED, Reply
 from svcdns.wire import names
 from svcdns.wire.codes import AA, RD, TC, ExtendedError
-from svcdns.wire.reply import NOT_REUSABLE, UNTIL_CHANGED, Reply
 from tests.plugins.k8s_external.fixture import DNS, HTTP, OBJECTS, ask, plugin
 from tests.plugins.kubernetes.fixture import index
 from tests.support import world

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from svcdns.chain.zones import UnavailableError, ZoneOffer, serial_of
 from svcdns.cluster.changes import Serials
 from svcdns.cluster.objects import ClusterObject, Endpoint, EndpointSlice, Namespace, Port, Service
+from svcdns.plugin_api.zone_transfer import UnavailableError, ZoneOffer, serial_of
 from svcdns.plugins.k8s_external import External
 from svcdns.wire import names
 from tests.plugins.k8s_external.fixture import DNS, HTTP, OBJECTS, plugin

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from svcdns.chain.handler import Following
-from svcdns.chain.query import Answer, Query
 from svcdns.cluster.changes import Complete, Kind, Put
 from svcdns.cluster.index import Index
 from svcdns.cluster.objects import ClusterObject, Endpoint, EndpointSlice, Namespace, Port, Service
+from svcdns.plugin_api.contract import Following
+from svcdns.plugin_api.query import Answer, Query
+from svcdns.plugin_api.reply import Reply
 from svcdns.plugins.kubernetes import PLUGIN, Kubernetes, parse
-from svcdns.wire.reply import Reply
 from tests.support import world
 
 HTTP = Port("http", "TCP", 80)

@@ -6,9 +6,9 @@ import msgspec
 import pytest
 
 from svcdns.cluster.objects import Endpoint, EndpointSlice, Namespace, Pod, Port, Service
+from svcdns.plugin_api.reply import NOT_REUSABLE, UNTIL_CHANGED, Reply, bare
 from svcdns.wire import names
 from svcdns.wire.codes import AA, CD, RD, Rcode, Type
-from svcdns.wire.reply import NOT_REUSABLE, UNTIL_CHANGED, Reply, bare
 from tests.plugins.kubernetes.fixture import HTTP, OBJECTS, ask, index, plugin
 from tests.support import world
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from svcdns.cluster.changes import Confirmed
+from svcdns.plugin_api.reply import Reply
 from svcdns.wire.codes import ExtendedError
-from svcdns.wire.reply import Reply
 from tests.plugins.kubernetes.fixture import ask, index, plugin
 from tests.support import world
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from svcdns.chain.zones import UnavailableError, ZoneOffer, serial_of
 from svcdns.cluster.changes import Gone, Kind, Put, Serials
 from svcdns.cluster.objects import ClusterObject, Endpoint, EndpointSlice, ImportedSlice, Namespace, Port, Service, ServiceImport
+from svcdns.plugin_api.zone_transfer import UnavailableError, ZoneOffer, serial_of
 from svcdns.plugins.kubernetes import Kubernetes
 from svcdns.wire import names
 from tests.plugins.kubernetes.fixture import HTTP, HTTP_8080, index, plugin

@@ -8,10 +8,10 @@ from random import Random
 import msgspec
 import pytest
 
+from svcdns.plugin_api.networks import packed
+from svcdns.plugin_api.reply import Owner, Reply
 from svcdns.plugins.loadbalance import LoadBalance
 from svcdns.wire.codes import Rcode
-from svcdns.wire.networks import packed
-from svcdns.wire.reply import Owner, Reply
 from tests.support import world
 
 MIXED = world.records(

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from svcdns.corefile.errors import CorefileError
+from svcdns.plugin_api.networks import Network
 from svcdns.plugins.loadbalance import gather, period, refresh
 from svcdns.plugins.loadbalance.options import WeightFileError, read, unpacked
-from svcdns.wire.networks import Network
 from tests.support import world
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from svcdns.wire.record import Edns
 
-from svcdns.chain.query import Answer, Query
+from svcdns.plugin_api.query import Answer, Query
+from svcdns.plugin_api.reply import UNTIL_CHANGED, Reply, bare
 from svcdns.plugins.rewrite import PLUGIN, parse
 from svcdns.wire import names
 from svcdns.wire.codes import AA, CD, RD, TC, Rcode, class_text, type_text
-from svcdns.wire.reply import UNTIL_CHANGED, Edns, Reply, bare
 from tests.support import world
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from svcdns.wire.record import Edns
 
-from svcdns.chain.query import Answer, Query
+from svcdns.plugin_api.query import Answer, Query
+from svcdns.plugin_api.reply import NOT_REUSABLE, UNTIL_CHANGED, Audience, Reply
 from svcdns.plugins.template import PLUGIN, parse
 from svcdns.telemetry.counters import Counters
 from svcdns.wire import names
 from svcdns.wire.codes import AA, CD, RD, TC, Class, Rcode, type_text
-from svcdns.wire.reply import NOT_REUSABLE, UNTIL_CHANGED, Audience, Edns, Reply
 from tests.support import world
 
 NOBODY = Reply(rcode=Rcode.NOTAUTH, lifetime=UNTIL_CHANGED)

@@ -8,13 +8,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from svcdns.chain.query import Client
-from svcdns.chain.zones import UnavailableError, ZoneOffer
+from svcdns.plugin_api.query import Client
+from svcdns.plugin_api.reply import NOT_REUSABLE, Reply, bare
+from svcdns.plugin_api.zone_transfer import UnavailableError, ZoneOffer
 from svcdns.plugins.transfer import Transfer
 from svcdns.plugins.transfer.handler import AT_ONCE
 from svcdns.wire import names
 from svcdns.wire.codes import AA, CD, RD, Rcode
-from svcdns.wire.reply import NOT_REUSABLE, Reply, bare
 from tests.support import world
 from tests.support.scripted_upstream import ScriptedUpstream, answer
 

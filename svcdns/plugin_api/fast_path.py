@@ -12,8 +12,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from svcdns.plugin_api.reply import Count, Reply
 from svcdns.wire.plain import Plain
-from svcdns.wire.reply import Count, Edns, Reply
+from svcdns.wire.record import Edns
 
 Key = tuple[bytes, int, int, bool, bool]
 """Lowered name, type, class, DO bit, CD bit."""

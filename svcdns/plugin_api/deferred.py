@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Generator
 
-from svcdns.wire.reply import Reply
+from svcdns.plugin_api.reply import Reply
 
 Change = Callable[[Reply], Reply]
 

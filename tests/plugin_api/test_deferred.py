@@ -7,9 +7,9 @@ import asyncio
 import msgspec
 import pytest
 
-from svcdns.chain.handler import then
-from svcdns.chain.later import Later
-from svcdns.wire.reply import Reply
+from svcdns.plugin_api.contract import then
+from svcdns.plugin_api.deferred import Later
+from svcdns.plugin_api.reply import Reply
 
 
 def with_rcode(rcode: int, seen: list[int]) -> object:

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from svcdns.chain.query import Ask
 from svcdns.corefile.blocks import Directive, ServerKey
 from svcdns.eventloop.clock import Clock
+from svcdns.plugin_api.query import Ask
 from svcdns.telemetry.counters import Counters
 
 

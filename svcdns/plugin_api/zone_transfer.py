@@ -13,7 +13,7 @@ from typing import TypeVar
 import msgspec
 
 from svcdns.errors import SvcdnsError
-from svcdns.wire.reply import Record
+from svcdns.wire.record import Record
 
 RUN = 64
 """Objects that `in_order` sorts at once."""

@@ -10,8 +10,8 @@ import pytest
 
 from svcdns.chain.build import build
 from svcdns.chain.plan import plan
-from svcdns.chain.relay import Relay
 from svcdns.corefile.parser import parse
+from svcdns.plugin_api.fast_path import Relay
 
 KEY = (b"\1a\1b\0", 1, 1, False, False)
 ORDER = ("reload", "errors", "log", "cache", "loop", "forward")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from svcdns.chain.zones import RUN, in_order, serial_of
+from svcdns.plugin_api.zone_transfer import RUN, in_order, serial_of
 from tests.support import world
 
 

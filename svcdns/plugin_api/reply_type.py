@@ -5,9 +5,9 @@ from __future__ import annotations
 from enum import Enum
 from typing import Final
 
-from svcdns.chain.query import Query
+from svcdns.plugin_api.query import Query
+from svcdns.plugin_api.reply import Reply
 from svcdns.wire.codes import Opcode, Rcode, Type
-from svcdns.wire.reply import Reply
 
 
 class MessageType(Enum):

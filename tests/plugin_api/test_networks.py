@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from svcdns.wire.networks import Network, Networks, NetworkTextError, packed
+from svcdns.plugin_api.networks import Network, Networks, NetworkTextError, packed
 
 
 @pytest.mark.parametrize(

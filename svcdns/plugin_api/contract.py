@@ -13,9 +13,9 @@ from typing import Any, Protocol
 
 import msgspec
 
-from svcdns.chain.later import Later
-from svcdns.chain.query import Answer, Query
-from svcdns.wire.reply import Reply
+from svcdns.plugin_api.deferred import Later
+from svcdns.plugin_api.query import Answer, Query
+from svcdns.plugin_api.reply import Reply
 
 Following = Callable[[Query], Answer]
 """The rest of the chain."""

@@ -11,9 +11,10 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
+from svcdns.plugin_api.reply import Reply
 from svcdns.wire import names
 from svcdns.wire.codes import CD, RD
-from svcdns.wire.reply import Edns, Reply
+from svcdns.wire.record import Edns
 
 Answer = Reply | Awaitable[Reply]
 """What a handler returns: a reply at once, or something to await that becomes one."""

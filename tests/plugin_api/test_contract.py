@@ -6,10 +6,10 @@ from collections.abc import Generator
 
 import msgspec
 
-from svcdns.chain.handler import joined, steps, then
-from svcdns.chain.query import Answer
+from svcdns.plugin_api.contract import joined, steps, then
+from svcdns.plugin_api.query import Answer
+from svcdns.plugin_api.reply import UNTIL_CHANGED, Audience, Reply
 from svcdns.wire.codes import AA
-from svcdns.wire.reply import UNTIL_CHANGED, Audience, Reply
 from tests.support import world
 
 

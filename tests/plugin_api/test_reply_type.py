@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from svcdns.chain.classes import MessageType, class_of, classify
+from svcdns.plugin_api.reply import Reply
+from svcdns.plugin_api.reply_type import MessageType, class_of, classify
 from svcdns.wire.codes import Rcode
-from svcdns.wire.reply import Reply
 from tests.support import world
 
 A = world.records("a. 5 IN A 10.0.0.1")
