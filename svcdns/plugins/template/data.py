@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from svcdns.chain.expressions import facts
 from svcdns.corefile.regex import Regex
+from svcdns.plugin_api.expressions import facts
 from svcdns.plugin_api.query import Query
 from svcdns.plugins.template.options import GROUP
 from svcdns.plugins.template.texts import Struct

@@ -8,10 +8,10 @@ from typing import Any, Final
 
 import msgspec
 
-from svcdns.chain.expressions import PERSONAL, EvaluationError
 from svcdns.corefile.regex import Regex
 from svcdns.plugin_api.contract import Following, joined, steps, then
 from svcdns.plugin_api.environment import Environment
+from svcdns.plugin_api.expressions import PERSONAL, EvaluationError
 from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import NOT_REUSABLE, UNTIL_CHANGED, Audience, Reply, bare
 from svcdns.plugins.template.data import PERSONAL_FIELDS, functions, groups_of, labels, root

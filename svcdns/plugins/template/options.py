@@ -6,15 +6,15 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from svcdns.chain.expressions import FUNCTIONS, Expression, ExpressionError, compiled
-from svcdns.chain.expressions.functions import BUILTINS, PREDICATES
-from svcdns.chain.expressions.parser import RESERVED
 from svcdns.corefile import arguments
 from svcdns.corefile.blocks import Directive, Token
 from svcdns.corefile.errors import CorefileError
 from svcdns.corefile.regex import Regex, regex
 from svcdns.corefile.regex import compiled as pattern
 from svcdns.plugin_api.environment import Block
+from svcdns.plugin_api.expressions import FUNCTIONS, Expression, ExpressionError, compiled
+from svcdns.plugin_api.expressions.functions import BUILTINS, PREDICATES
+from svcdns.plugin_api.expressions.parser import RESERVED
 from svcdns.plugins.template.texts import Text, TextError, parsed
 from svcdns.wire.codes import Class, Rcode, Type
 

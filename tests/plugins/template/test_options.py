@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from svcdns.chain.expressions import FUNCTIONS, compiled
 from svcdns.corefile.regex import compiled as pattern
+from svcdns.plugin_api.expressions import FUNCTIONS, compiled
 from svcdns.plugins.template.options import GROUP, Rule
 from svcdns.plugins.template.texts import parsed
 from tests.support import world

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
-from svcdns.chain.expressions.errors import ExpressionError
-from svcdns.chain.expressions.lexer import number, unquoted
+from svcdns.plugin_api.expressions.errors import ExpressionError
+from svcdns.plugin_api.expressions.lexer import number, unquoted
 from svcdns.plugins.template.texts.errors import TextError
 
 _TOKEN: Final = re.compile(

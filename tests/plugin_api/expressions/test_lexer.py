@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from svcdns.chain.expressions.errors import ExpressionError
-from svcdns.chain.expressions.lexer import number, tokens, unquoted
+from svcdns.plugin_api.expressions.errors import ExpressionError
+from svcdns.plugin_api.expressions.lexer import number, tokens, unquoted
 
 
 def test_tokens() -> None:

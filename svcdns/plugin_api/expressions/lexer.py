@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, Final, NamedTuple
 
-from svcdns.chain.expressions.errors import ExpressionError
+from svcdns.plugin_api.expressions.errors import ExpressionError
 
 _TOKEN: Final = re.compile(
     r"""

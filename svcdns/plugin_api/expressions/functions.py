@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any, Final
 
-from svcdns.chain.expressions.operators import equal, number, text, truth
+from svcdns.plugin_api.expressions.operators import equal, number, text, truth
 
 _INT64: Final = 1 << 63
 

@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from svcdns.chain.expressions.errors import EvaluationError, ExpressionError
-from svcdns.chain.expressions.facts import FUNCTIONS, PERSONAL, facts
-from svcdns.chain.expressions.parser import Expression, compiled
+from svcdns.plugin_api.expressions.errors import EvaluationError, ExpressionError
+from svcdns.plugin_api.expressions.facts import FUNCTIONS, PERSONAL, facts
+from svcdns.plugin_api.expressions.parser import Expression, compiled
 
 __all__ = ["FUNCTIONS", "PERSONAL", "EvaluationError", "Expression", "ExpressionError", "compiled", "facts"]

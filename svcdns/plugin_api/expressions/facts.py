@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Final
 
-from svcdns.chain.expressions.errors import EvaluationError
+from svcdns.plugin_api.expressions.errors import EvaluationError
 from svcdns.plugin_api.query import Query
 from svcdns.wire import names
 from svcdns.wire.codes import class_text, type_text

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from svcdns.chain.expressions import EvaluationError, compiled
+from svcdns.plugin_api.expressions import EvaluationError, compiled
 
 
 @pytest.mark.parametrize(

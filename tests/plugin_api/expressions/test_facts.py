@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from svcdns.chain.expressions import FUNCTIONS, EvaluationError, compiled, facts
+from svcdns.plugin_api.expressions import FUNCTIONS, EvaluationError, compiled, facts
 from svcdns.plugin_api.query import Client
 from tests.support import world
 

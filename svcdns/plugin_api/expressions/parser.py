@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final
 
-from svcdns.chain.expressions import operators
-from svcdns.chain.expressions.errors import EvaluationError, ExpressionError
-from svcdns.chain.expressions.functions import BUILTINS, PREDICATES
-from svcdns.chain.expressions.lexer import Token, tokens
 from svcdns.corefile.regex import compiled as regex
+from svcdns.plugin_api.expressions import operators
+from svcdns.plugin_api.expressions.errors import EvaluationError, ExpressionError
+from svcdns.plugin_api.expressions.functions import BUILTINS, PREDICATES
+from svcdns.plugin_api.expressions.lexer import Token, tokens
 
 MAX_DEPTH: Final = 100
 _BINARY: Final = {

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from svcdns.chain.expressions import EvaluationError, ExpressionError, compiled
+from svcdns.plugin_api.expressions import EvaluationError, ExpressionError, compiled
 
 VALUES = {"name": lambda: "a.example.org.", "add": lambda *given: sum(given), "n": 3, "m": {"k": [1, 2]}, "none": None}
 
