@@ -66,7 +66,7 @@ TESTED_BY = {
     "svcdns.corefile.lexer": "tests/corefile/test_parser.py",
     "svcdns.errors": "tests/corefile/test_arguments.py",
     "svcdns.plugins": "tests/test_project_shape.py",
-    "svcdns.plugins.cache.keeping": "tests/plugins/cache/test_handler.py",
+    "svcdns.plugins.cache.lookup": "tests/plugins/cache/test_handler.py",
     "svcdns.plugins.cache.metrics": "tests/plugins/cache/test_handler.py",
     "svcdns.plugins.file.zone": "tests/plugins/file/test_handler.py",
     "svcdns.plugins.forward.places": "tests/plugins/forward/test_options.py",

@@ -16,13 +16,13 @@ from svcdns.plugin_api.environment import Environment
 from svcdns.plugin_api.fast_path import Key, Relay
 from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import UNTIL_CHANGED, Count, Reply
-from svcdns.plugins.cache.doubting import Doubts
-from svcdns.plugins.cache.items import Item
-from svcdns.plugins.cache.keeping import Keeper, covered, wire, with_ttl
+from svcdns.plugins.cache.denial_confirmation import Doubts
+from svcdns.plugins.cache.entry import Item
+from svcdns.plugins.cache.lookup import Keeper, covered, wire, with_ttl
+from svcdns.plugins.cache.memory import Pool
 from svcdns.plugins.cache.metrics import Cells
 from svcdns.plugins.cache.options import MAX_STALE, Bounds, Options
-from svcdns.plugins.cache.refreshing import Asked, Refresher, Taken, in_background, stale_span, used
-from svcdns.plugins.cache.sizes import Pool
+from svcdns.plugins.cache.refresh import Asked, Refresher, Taken, in_background, stale_span, used
 from svcdns.plugins.cache.store import Store
 from svcdns.wire import names
 from svcdns.wire.codes import AA, AD, CD, RA, RD, ExtendedError, Rcode

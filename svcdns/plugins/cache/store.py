@@ -16,8 +16,8 @@ from cachetools import LRUCache
 
 from svcdns.plugin_api.fast_path import Key
 from svcdns.plugin_api.reply import Owner
-from svcdns.plugins.cache.items import Item, Parcel
-from svcdns.plugins.cache.sizes import LARGEST, PER_ENTRY, Pool, octets
+from svcdns.plugins.cache.entry import Item, Parcel
+from svcdns.plugins.cache.memory import LARGEST, PER_ENTRY, Pool, octets
 
 SHARDS: Final = 256
 PER_SHARD: Final = 4

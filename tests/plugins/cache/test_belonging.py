@@ -9,7 +9,7 @@ from svcdns.wire.record import Record
 
 from svcdns.plugin_api.reply import UNTIL_CHANGED, Reply
 from svcdns.plugins.cache.belonging import of_the_question
-from svcdns.plugins.cache.judging import answers
+from svcdns.plugins.cache.cacheability import answers
 from svcdns.wire import names
 from svcdns.wire.codes import Type
 from tests.support import world

@@ -12,8 +12,8 @@ from svcdns.wire.record import Record
 from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import UNTIL_CHANGED, Audience, Reply, bare
 from svcdns.plugins.cache import Cache
+from svcdns.plugins.cache.memory import octets
 from svcdns.plugins.cache.metrics import HITS
-from svcdns.plugins.cache.sizes import octets
 from svcdns.telemetry.counters import Counters
 from svcdns.wire.codes import AD, CD, RA, RD, TC, Rcode
 from tests.support import world

@@ -9,8 +9,8 @@ from svcdns.plugin_api.query import Query
 from svcdns.plugin_api.reply import Reply
 from svcdns.plugin_api.reply_type import MessageType
 from svcdns.plugins.cache.belonging import of_the_question
-from svcdns.plugins.cache.items import Item, closed, opened
-from svcdns.plugins.cache.judging import answers, kind_of, may_keep
+from svcdns.plugins.cache.cacheability import answers, kind_of, may_keep
+from svcdns.plugins.cache.entry import Item, closed, opened
 from svcdns.wire.codes import AA, AD, CD, RA, RD, TC, Rcode, Type, type_text
 from svcdns.wire.message import parse_message
 from svcdns.wire.plain import Plain, scan

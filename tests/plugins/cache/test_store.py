@@ -9,8 +9,8 @@ from svcdns.wire.record import Record
 
 from svcdns.plugin_api.fast_path import Key
 from svcdns.plugin_api.reply import Reply
-from svcdns.plugins.cache.items import Item
-from svcdns.plugins.cache.sizes import LARGEST, PER_ENTRY, Pool
+from svcdns.plugins.cache.entry import Item
+from svcdns.plugins.cache.memory import LARGEST, PER_ENTRY, Pool
 from svcdns.plugins.cache.store import AT_ONCE, Store, capacity
 
 

@@ -19,7 +19,7 @@ from svcdns.plugin_api.contract import Following
 from svcdns.plugin_api.fast_path import Key
 from svcdns.plugin_api.query import Query
 from svcdns.plugin_api.reply import Reply
-from svcdns.plugins.cache.items import Item
+from svcdns.plugins.cache.entry import Item
 from svcdns.plugins.cache.metrics import Cells
 from svcdns.plugins.cache.options import Prefetch, Stale
 from svcdns.wire.codes import AD

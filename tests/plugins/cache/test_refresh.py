@@ -9,7 +9,7 @@ import pytest
 
 from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import UNTIL_CHANGED, Reply, bare
-from svcdns.plugins.cache import Cache, refreshing
+from svcdns.plugins.cache import Cache, refresh
 from svcdns.telemetry.counters import Counters
 from svcdns.wire.codes import AA, AD, RA, RD, TC, ExtendedError, Rcode, rcode_text
 from tests.support import world
@@ -190,7 +190,7 @@ async def test_keepttl() -> None:
 
 async def test_refreshes_are_bounded(stale: Cached, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond the bound an entry is served as it is."""
-    monkeypatch.setattr(refreshing, "MAX_REFRESHES", 0)
+    monkeypatch.setattr(refresh, "MAX_REFRESHES", 0)
     assert await stale.shown() == "NOERROR 1/0"
     await settle()
     assert len(stale.upstream.queries) == 1

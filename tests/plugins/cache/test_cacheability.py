@@ -6,7 +6,7 @@ import pytest
 
 from svcdns.plugin_api.reply import Reply
 from svcdns.plugin_api.reply_type import MessageType
-from svcdns.plugins.cache.judging import answers, is_answer, kind_of, may_keep
+from svcdns.plugins.cache.cacheability import answers, is_answer, kind_of, may_keep
 from svcdns.wire.codes import TC, Rcode
 from tests.support import world
 

@@ -10,8 +10,8 @@ import dns.rrset
 import pytest
 
 from svcdns.plugin_api.reply import Reply
-from svcdns.plugins.cache.items import Item
-from svcdns.plugins.cache.sizes import Pool
+from svcdns.plugins.cache.entry import Item
+from svcdns.plugins.cache.memory import Pool
 from svcdns.plugins.cache.store import Store
 from svcdns.wire.message import parse_message
 

@@ -7,7 +7,7 @@ import pytest
 
 from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import Reply, bare
-from svcdns.plugins.cache import Cache, doubting
+from svcdns.plugins.cache import Cache, denial_confirmation
 from svcdns.telemetry.counters import Counters
 from svcdns.wire.codes import RD, Rcode, rcode_text
 from tests.support import world
@@ -94,7 +94,7 @@ async def test_nobody_else_answers() -> None:
     upstreams.first = GONE
     for _ in range(2):
         assert await upstreams.ask() == "NXDOMAIN"
-        upstreams.clock.turn(doubting.PATIENCE / 2)
+        upstreams.clock.turn(denial_confirmation.PATIENCE / 2)
     assert upstreams.asked == ["", "192.0.2.1:53"] * 2
     upstreams.clock.turn(1)
     for _ in range(2):
@@ -112,7 +112,7 @@ async def test_an_answer_ends_the_doubt() -> None:
         assert await upstreams.ask() == "NXDOMAIN"
         upstreams.first = THERE
         assert await upstreams.ask() == "NOERROR 1"
-        upstreams.clock.turn(doubting.PATIENCE + 1)
+        upstreams.clock.turn(denial_confirmation.PATIENCE + 1)
     assert upstreams.outcomes() == {"unconfirmed": 2}
 
 
@@ -140,7 +140,7 @@ async def test_old_news() -> None:
     upstreams = Upstreams()
     await upstreams.known()
     upstreams.first = GONE
-    upstreams.clock.turn(doubting.NEWS)
+    upstreams.clock.turn(denial_confirmation.NEWS)
     assert await upstreams.ask() == "NXDOMAIN"
     assert upstreams.asked == [""]
 
@@ -157,7 +157,7 @@ async def test_what_is_no_upstreams_denial(reply: Reply) -> None:
 
 async def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """The names that were not asked for the longest time go first."""
-    monkeypatch.setattr(doubting, "NAMES", 2)
+    monkeypatch.setattr(denial_confirmation, "NAMES", 2)
     upstreams = Upstreams()
     await upstreams.known()
     for name in ("b.example.org.", "c.example.org."):

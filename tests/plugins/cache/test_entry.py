@@ -10,8 +10,8 @@ from svcdns.wire.record import Record
 
 from svcdns.plugin_api.fast_path import Key
 from svcdns.plugin_api.reply import Reply
-from svcdns.plugins.cache.items import Item
-from svcdns.plugins.cache.sizes import Pool
+from svcdns.plugins.cache.entry import Item
+from svcdns.plugins.cache.memory import Pool
 from svcdns.plugins.cache.store import Store
 from svcdns.wire.codes import RA, RD, Rcode
 from tests.support import world

@@ -16,7 +16,7 @@ from svcdns.eventloop.clock import Clock
 from svcdns.plugin_api.contract import Following
 from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import Audience, Reply
-from svcdns.plugins.cache.judging import DENIALS, is_answer, kind_of
+from svcdns.plugins.cache.cacheability import DENIALS, is_answer, kind_of
 from svcdns.telemetry.counters import Counters, Family, MetricKind
 
 PATIENCE: Final = 60.0

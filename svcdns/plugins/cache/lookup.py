@@ -18,11 +18,11 @@ from svcdns.plugin_api.fast_path import Key
 from svcdns.plugin_api.reply import UNTIL_CHANGED, Audience, Count, Owner, Reply
 from svcdns.plugin_api.reply_type import MessageType
 from svcdns.plugins.cache.belonging import of_the_question
-from svcdns.plugins.cache.items import Item, closed
-from svcdns.plugins.cache.judging import DENIALS, UNSTORED, answers, is_answer, kind_of, may_keep
+from svcdns.plugins.cache.cacheability import DENIALS, UNSTORED, answers, is_answer, kind_of, may_keep
+from svcdns.plugins.cache.entry import Item, closed
 from svcdns.plugins.cache.metrics import Cells
 from svcdns.plugins.cache.options import MIN_TTL, Options
-from svcdns.plugins.cache.refreshing import Asked, Taken
+from svcdns.plugins.cache.refresh import Asked, Taken
 from svcdns.plugins.cache.store import Store
 from svcdns.wire import names
 from svcdns.wire.codes import AD, TC, Rcode
