@@ -69,7 +69,7 @@ TESTED_BY = {
     "svcdns.plugins.cache.lookup": "tests/plugins/cache/test_handler.py",
     "svcdns.plugins.cache.metrics": "tests/plugins/cache/test_handler.py",
     "svcdns.plugins.file.zone": "tests/plugins/file/test_handler.py",
-    "svcdns.plugins.forward.places": "tests/plugins/forward/test_options.py",
+    "svcdns.plugins.forward.upstream_addresses": "tests/plugins/forward/test_options.py",
     "svcdns.plugins.hosts.table": "tests/plugins/hosts/test_handler.py",
     "svcdns.plugins.kubernetes.addresses": "tests/plugins/kubernetes/test_handler.py",
     "svcdns.plugins.k8s_external.lookup": "tests/plugins/k8s_external/test_handler.py",

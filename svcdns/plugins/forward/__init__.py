@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from svcdns.plugins.forward.finding import gather, period, refresh
 from svcdns.plugins.forward.handler import Forward
 from svcdns.plugins.forward.options import ENVIRONMENT, Options, parse
+from svcdns.plugins.forward.upstream_files import gather, period, refresh
 
 PLUGIN: Final = Forward
 

@@ -17,13 +17,13 @@ from svcdns.plugin_api.environment import Environment
 from svcdns.plugin_api.fast_path import Landed, Leaving, Relay
 from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import Reply, bare
-from svcdns.plugins.forward import trust
-from svcdns.plugins.forward.finding import unpacked
-from svcdns.plugins.forward.flight import Flight, FlightKey, Team, servfail
-from svcdns.plugins.forward.leaks import LeakGuard
+from svcdns.plugins.forward import tls_files
+from svcdns.plugins.forward.exchange import Flight, FlightKey, Team, servfail
+from svcdns.plugins.forward.leak_guard import LeakGuard
 from svcdns.plugins.forward.metrics import Cells
 from svcdns.plugins.forward.options import Options, Rule
-from svcdns.plugins.forward.places import Named, Secured
+from svcdns.plugins.forward.upstream_addresses import Named, Secured
+from svcdns.plugins.forward.upstream_files import unpacked
 from svcdns.tls.errors import TlsError
 from svcdns.upstream.exchange import Address, Question
 from svcdns.upstream.secure import SecureConnector, Trust
@@ -121,7 +121,7 @@ class _Line:
         """The files of `tls` hold something else, for connections from now on."""
         assert self._trust is not None
         try:
-            self._trust.take(trust.unpacked(payload))
+            self._trust.take(tls_files.unpacked(payload))
         except TlsError as error:
             self._environment.log.error("tls: %s; what was read before stays", error)
 
@@ -131,7 +131,7 @@ class _Line:
         content = environment.data("forward", key) if key else None
         if content is None:
             return None
-        material = trust.unpacked(content)
+        material = tls_files.unpacked(content)
         made: Trust = environment.kept(("forward", "trust", key), partial(Trust, material, environment.breathe))
         made.take(material)
         return made

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from svcdns.plugins.forward.places import Named, Secured
+from svcdns.plugins.forward.upstream_addresses import Named, Secured
 from tests.support import world
 
 

@@ -7,7 +7,7 @@ import asyncio
 import dns.flags
 import pytest
 
-from svcdns.plugins.forward.flight import BUDGET, HEDGED_AT_ONCE, LAST_RESORT
+from svcdns.plugins.forward.exchange import BUDGET, HEDGED_AT_ONCE, LAST_RESORT
 from svcdns.upstream.health import CIRCUIT, SILENCE
 from svcdns.wire.codes import Rcode
 from tests.support import world
@@ -229,7 +229,7 @@ async def test_all_known_to_be_silent(upstream: ScriptedUpstream, other: Scripte
 
 async def test_many_questions_while_none_is_usable(upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch) -> None:
     """A bounded number of questions tries nevertheless; the others are told at once."""
-    monkeypatch.setattr("svcdns.plugins.forward.flight.LAST_RESORTS", 2)
+    monkeypatch.setattr("svcdns.plugins.forward.exchange.LAST_RESORTS", 2)
     upstream.respond = silence
     forwarding = Forwarding(upstream)
     forwarding.servers[0].health.fails = 9

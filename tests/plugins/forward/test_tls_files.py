@@ -12,7 +12,7 @@ import pytest
 
 from svcdns.corefile.errors import CorefileError
 from svcdns.plugins.forward import gather, period, refresh
-from svcdns.plugins.forward.trust import unpacked
+from svcdns.plugins.forward.tls_files import unpacked
 from svcdns.tls.errors import TlsError
 from svcdns.tls.material import Material
 from svcdns.wire.codes import Rcode

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from svcdns.plugins.forward.leaks import LeakGuard
+from svcdns.plugins.forward.leak_guard import LeakGuard
 from svcdns.telemetry.counters import Counters
 from svcdns.wire import names
 from svcdns.wire.codes import RD, ExtendedError, Rcode

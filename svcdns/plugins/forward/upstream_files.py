@@ -9,9 +9,9 @@ from typing import Final
 import msgspec
 
 from svcdns.corefile.errors import CorefileError
-from svcdns.plugins.forward import trust
+from svcdns.plugins.forward import tls_files
 from svcdns.plugins.forward.options import Options, Rule
-from svcdns.plugins.forward.places import DNS_PORT, Named, is_address
+from svcdns.plugins.forward.upstream_addresses import DNS_PORT, Named, is_address
 from svcdns.telemetry.logging import plugin_logger
 from svcdns.upstream.exchange import Address, shown
 from svcdns.upstream.resolving import ResolveError, addresses_of
@@ -25,7 +25,7 @@ def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  #
 
     Raises CorefileError where one cannot be found, or a line ends without any upstream.
     """
-    out = trust.gather(options)
+    out = tls_files.gather(options)
     for rule in options.rules:
         if rule.left_out:
             text = "Unsupported CIDR notation: only %s of its zones is forwarded, %s are not"
@@ -53,7 +53,7 @@ def period(options: Options) -> float:
 
 def refresh(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:
     """The upstreams of files that name others now, and changed certificates; a file that cannot be used leaves what was known."""
-    out = trust.refresh(options, known)
+    out = tls_files.refresh(options, known)
     for rule in options.rules:
         for upstream in rule.upstreams:
             if not isinstance(upstream, Named):

@@ -8,7 +8,7 @@ import pytest
 
 from svcdns.corefile.errors import CorefileError
 from svcdns.plugins.forward import gather, period, refresh
-from svcdns.plugins.forward.finding import PERIOD, nameservers, unpacked
+from svcdns.plugins.forward.upstream_files import PERIOD, nameservers, unpacked
 from svcdns.upstream.resolving import ResolveError
 from tests.support import world
 
@@ -45,7 +45,7 @@ def test_gathers_hosts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
             raise ResolveError("no addresses found for none")
         return ["192.0.2.1", "::1"]
 
-    monkeypatch.setattr("svcdns.plugins.forward.finding.addresses_of", addresses_of)
+    monkeypatch.setattr("svcdns.plugins.forward.upstream_files.addresses_of", addresses_of)
     read = world.options("forward", "forward . ns.a.b:54 192.0.2.9 {\n resolver 192.0.2.53\n}")
     found = {key: unpacked(content) for key, content in gather(read, {}).items()}
     assert found == {"ns.a.b:54 192.0.2.53:53": [("192.0.2.1", 54), ("::1", 54)]}
