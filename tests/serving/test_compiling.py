@@ -13,13 +13,13 @@ from svcdns.chain.routing import Listener, Route
 from svcdns.plugin_api.deferred import Later
 from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import UNTIL_CHANGED, Audience, Reply, bare
+from svcdns.plugins.loadbalance.rotation import Rotation
 from svcdns.serving.accounting import Accounts
 from svcdns.serving.answer_table import AnswerTable
 from svcdns.serving.compiling import FRESH, Desk, in_flight
 from svcdns.serving.folding import fold
 from svcdns.telemetry.counters import Counters, Family, MetricKind
 from svcdns.wire.codes import AA, RD, Rcode
-from svcdns.wire.rotation import Rotation
 from tests.support.world import CLIENT, Clock, counted, records
 
 REPLY = Reply(flags=AA | RD, answer=records("a.b. 5 IN A 192.0.2.1"), lifetime=UNTIL_CHANGED, owners=(("fact",),))

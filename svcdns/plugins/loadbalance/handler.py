@@ -18,8 +18,8 @@ from svcdns.plugin_api.fast_path import Relay
 from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import Owner, Reply, Variants
 from svcdns.plugins.loadbalance.options import Options, unpacked
+from svcdns.plugins.loadbalance.rotation import Rotation, WeightedDraw, preferring
 from svcdns.wire.codes import Rcode, Type
-from svcdns.wire.rotation import Rotation, WeightedDraw, preferring
 
 _WEIGHTED: Final = (Type.A, Type.AAAA, Type.SRV)
 

@@ -18,11 +18,11 @@ from svcdns.cluster.changes import Complete, Gone, Kind, Put, Serials
 from svcdns.cluster.index import Index
 from svcdns.plugin_api.reply import Reply
 from svcdns.plugins.kubernetes import Kubernetes
+from svcdns.plugins.loadbalance.rotation import Rotation
 from svcdns.wire import names
 from svcdns.wire.codes import Rcode, Type
 from svcdns.wire.message import MAX_MESSAGE, encode_reply, udp_limit
 from svcdns.wire.question import Request, accept
-from svcdns.wire.rotation import Rotation
 from tests.plugins.kubernetes.fixture import ask, plugin
 from tests.support import clusters, world
 

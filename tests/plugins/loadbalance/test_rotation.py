@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from svcdns.plugin_api.networks import Network
 from svcdns.plugin_api.reply import Reply
-from svcdns.wire.rotation import MANY, Rotation, WeightedDraw, in_order, preferring
+from svcdns.plugins.loadbalance.rotation import MANY, Rotation, WeightedDraw, in_order, preferring
 from tests.support import world
 
 
