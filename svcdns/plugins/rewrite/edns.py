@@ -14,8 +14,8 @@ from typing import Final, Protocol
 import msgspec
 
 from svcdns.plugin_api.query import Query
-from svcdns.plugins.rewrite.responses import OptionReverted
-from svcdns.plugins.rewrite.rules import Asked, Responses
+from svcdns.plugins.rewrite.query_rules import Asked, Responses
+from svcdns.plugins.rewrite.response_rules import OptionReverted
 from svcdns.wire import names
 from svcdns.wire.record import Edns
 

@@ -16,8 +16,8 @@ from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import Audience, Reply, bare
 from svcdns.plugins.rewrite.edns import OptionRule
 from svcdns.plugins.rewrite.options import Options
-from svcdns.plugins.rewrite.responses import Draft, OptionReverted, ResponseRule, rewritten
-from svcdns.plugins.rewrite.rules import Asked, InvalidName
+from svcdns.plugins.rewrite.query_rules import Asked, InvalidName
+from svcdns.plugins.rewrite.response_rules import Draft, OptionReverted, ResponseRule, rewritten
 from svcdns.wire.codes import Rcode
 from svcdns.wire.errors import NameTextError
 

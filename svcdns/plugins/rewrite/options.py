@@ -15,9 +15,9 @@ from svcdns.corefile.errors import CorefileError
 from svcdns.corefile.regex import regex
 from svcdns.plugin_api.environment import Block
 from svcdns.plugins.rewrite.edns import ACTIONS, NSID, SUBNET, VARIABLES, Data, Fixed, OptionRule, Subnet, Variable
-from svcdns.plugins.rewrite.responses import CnameTarget, OwnerNames, ResponseCode, Ttl, ValueNames
-from svcdns.plugins.rewrite.rules import ClassRule, CnameRule, NamedRule, NameRule, Responses, Rule, TypeRule
-from svcdns.plugins.rewrite.texts import MATCHES, Match, Replaced, absolute, check_groups, name_match
+from svcdns.plugins.rewrite.name_match import MATCHES, Match, Replaced, absolute, check_groups, name_match
+from svcdns.plugins.rewrite.query_rules import ClassRule, CnameRule, NamedRule, NameRule, Responses, Rule, TypeRule
+from svcdns.plugins.rewrite.response_rules import CnameTarget, OwnerNames, ResponseCode, Ttl, ValueNames
 from svcdns.wire.codes import Class, Rcode, Type
 
 MAX_TTL: Final = 2**31 - 1

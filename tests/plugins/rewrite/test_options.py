@@ -6,9 +6,9 @@ import pytest
 
 from svcdns.corefile.regex import compiled
 from svcdns.plugins.rewrite.edns import Fixed, OptionRule, Subnet, Variable
-from svcdns.plugins.rewrite.responses import CnameTarget, OwnerNames, ResponseCode, Ttl, ValueNames
-from svcdns.plugins.rewrite.rules import ClassRule, CnameRule, NamedRule, NameRule, Rule, TypeRule
-from svcdns.plugins.rewrite.texts import Match, Replaced
+from svcdns.plugins.rewrite.name_match import Match, Replaced
+from svcdns.plugins.rewrite.query_rules import ClassRule, CnameRule, NamedRule, NameRule, Rule, TypeRule
+from svcdns.plugins.rewrite.response_rules import CnameTarget, OwnerNames, ResponseCode, Ttl, ValueNames
 from tests.support import world
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from svcdns.plugin_api.query import Query
-from svcdns.plugins.rewrite.responses import CnameTarget, OwnerNames, ResponseRule, ValueNames
-from svcdns.plugins.rewrite.texts import Back, Match
+from svcdns.plugins.rewrite.name_match import Back, Match
+from svcdns.plugins.rewrite.response_rules import CnameTarget, OwnerNames, ResponseRule, ValueNames
 from svcdns.wire import names
 from svcdns.wire.errors import NameTextError
 

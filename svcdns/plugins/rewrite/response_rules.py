@@ -15,7 +15,7 @@ import msgspec
 from svcdns.plugin_api.contract import joined
 from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import UNTIL_CHANGED, Reply
-from svcdns.plugins.rewrite.texts import Match, Text
+from svcdns.plugins.rewrite.name_match import Match, Text
 from svcdns.wire import names
 from svcdns.wire.codes import TC, Type
 from svcdns.wire.errors import NameTextError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from svcdns.corefile.regex import compiled
-from svcdns.plugins.rewrite.texts import Back, Match, Replaced, absolute, with_groups
+from svcdns.plugins.rewrite.name_match import Back, Match, Replaced, absolute, with_groups
 
 REGEX = Match("regex", r"(.*)\.(.*)\.a\.", compiled(r"(.*)\.(.*)\.a\."))
 
