@@ -8,8 +8,8 @@ from typing import Any, Final
 from svcdns.corefile.regex import Regex
 from svcdns.plugin_api.expressions import facts
 from svcdns.plugin_api.query import Query
+from svcdns.plugins.template.go_template import Struct
 from svcdns.plugins.template.options import GROUP
-from svcdns.plugins.template.texts import Struct
 from svcdns.wire import names
 from svcdns.wire.codes import AA, AD, CD, RA, RD, TC, Class, Type, Z, class_text, type_text
 

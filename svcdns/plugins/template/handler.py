@@ -15,9 +15,9 @@ from svcdns.plugin_api.expressions import PERSONAL, EvaluationError
 from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import NOT_REUSABLE, UNTIL_CHANGED, Audience, Reply, bare
 from svcdns.plugins.template.data import PERSONAL_FIELDS, functions, groups_of, labels, root
+from svcdns.plugins.template.go_template import RenderError, Struct, Text
 from svcdns.plugins.template.metrics import MATCHES, RR_FAILURES, TEMPLATE_FAILURES
 from svcdns.plugins.template.options import Options, Rule
-from svcdns.plugins.template.texts import RenderError, Struct, Text
 from svcdns.telemetry.counters import Counters
 from svcdns.wire import names
 from svcdns.wire.codes import AA, TC, Class, Rcode, Type

@@ -15,7 +15,7 @@ from svcdns.plugin_api.environment import Block
 from svcdns.plugin_api.expressions import FUNCTIONS, Expression, ExpressionError, compiled
 from svcdns.plugin_api.expressions.functions import BUILTINS, PREDICATES
 from svcdns.plugin_api.expressions.parser import RESERVED
-from svcdns.plugins.template.texts import Text, TextError, parsed
+from svcdns.plugins.template.go_template import Text, TextError, parsed
 from svcdns.wire.codes import Class, Rcode, Type
 
 SECTIONS: Final = ("answer", "additional", "authority")

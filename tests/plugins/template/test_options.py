@@ -6,8 +6,8 @@ import pytest
 
 from svcdns.corefile.regex import compiled as pattern
 from svcdns.plugin_api.expressions import FUNCTIONS, compiled
+from svcdns.plugins.template.go_template import parsed
 from svcdns.plugins.template.options import GROUP, Rule
-from svcdns.plugins.template.texts import parsed
 from tests.support import world
 
 ALL = (pattern(".*"),)

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from svcdns.plugin_api.expressions.errors import ExpressionError
 from svcdns.plugin_api.expressions.lexer import number, unquoted
-from svcdns.plugins.template.texts.errors import TextError
+from svcdns.plugins.template.go_template.errors import TextError
 
 _TOKEN: Final = re.compile(
     r"""

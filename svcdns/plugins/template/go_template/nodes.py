@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from svcdns.plugins.template.texts.errors import RenderError
-from svcdns.plugins.template.texts.functions import FUNCTIONS, LAZY, MAX_TEXT
-from svcdns.plugins.template.texts.values import NO_VALUE, Struct, field, shown, truth
+from svcdns.plugins.template.go_template.errors import RenderError
+from svcdns.plugins.template.go_template.functions import FUNCTIONS, LAZY, MAX_TEXT
+from svcdns.plugins.template.go_template.values import NO_VALUE, Struct, field, shown, truth
 
 
 class Break(Exception):

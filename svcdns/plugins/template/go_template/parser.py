@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from svcdns.plugins.template.texts import nodes
-from svcdns.plugins.template.texts.errors import TextError
-from svcdns.plugins.template.texts.functions import FUNCTIONS, LAZY
-from svcdns.plugins.template.texts.lexer import Token, pieces
+from svcdns.plugins.template.go_template import nodes
+from svcdns.plugins.template.go_template.errors import TextError
+from svcdns.plugins.template.go_template.functions import FUNCTIONS, LAZY
+from svcdns.plugins.template.go_template.lexer import Token, pieces
 
 MAX_DEPTH: Final = 50
 _LITERALS: Final[dict[str, Any]] = {"true": True, "false": False, "nil": None}

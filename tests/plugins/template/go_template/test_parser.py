@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from svcdns.plugins.template.texts import RenderError, Struct, TextError, parsed
+from svcdns.plugins.template.go_template import RenderError, Struct, TextError, parsed
 
 DATA = Struct(
     Name="a.b.",

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from svcdns.plugins.template.texts.errors import TextError
-from svcdns.plugins.template.texts.lexer import pieces
+from svcdns.plugins.template.go_template.errors import TextError
+from svcdns.plugins.template.go_template.lexer import pieces
 
 
 def cut(text: str) -> list[Any]:

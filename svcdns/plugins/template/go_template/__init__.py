@@ -6,8 +6,8 @@ truth values, lists, maps (`dict`) and structs (`Struct`), and functions that a 
 
 from __future__ import annotations
 
-from svcdns.plugins.template.texts.errors import RenderError, TextError
-from svcdns.plugins.template.texts.parser import Text, parsed
-from svcdns.plugins.template.texts.values import Struct
+from svcdns.plugins.template.go_template.errors import RenderError, TextError
+from svcdns.plugins.template.go_template.parser import Text, parsed
+from svcdns.plugins.template.go_template.values import Struct
 
 __all__ = ["RenderError", "Struct", "Text", "TextError", "parsed"]

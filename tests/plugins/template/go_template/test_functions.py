@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from svcdns.plugins.template.texts import RenderError, Struct, parsed
+from svcdns.plugins.template.go_template import RenderError, Struct, parsed
 
 DATA = Struct(T="abc", L=["x", "y"], M={"k": "v"}, Missing={})
 

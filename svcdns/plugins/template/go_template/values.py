@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from svcdns.plugins.template.texts.errors import RenderError
+from svcdns.plugins.template.go_template.errors import RenderError
 
 
 class Struct:

@@ -7,8 +7,8 @@ import urllib.parse
 from collections.abc import Callable
 from typing import Any, Final
 
-from svcdns.plugins.template.texts.errors import RenderError
-from svcdns.plugins.template.texts.values import NO_VALUE, Struct, formatted, kind, shown, truth
+from svcdns.plugins.template.go_template.errors import RenderError
+from svcdns.plugins.template.go_template.values import NO_VALUE, Struct, formatted, kind, shown, truth
 
 MAX_TEXT: Final = 65536
 """Characters that a text may grow to."""

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from svcdns.plugins.template.texts.errors import RenderError
-from svcdns.plugins.template.texts.values import NO_VALUE, Struct, formatted, shown, truth
+from svcdns.plugins.template.go_template.errors import RenderError
+from svcdns.plugins.template.go_template.values import NO_VALUE, Struct, formatted, shown, truth
 
 
 @pytest.mark.parametrize(
