@@ -15,7 +15,7 @@ from svcdns.plugin_api.environment import Environment
 from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import Reply, bare
 from svcdns.plugin_api.zone_transfer import UnavailableError, ZoneOffer, serial_of
-from svcdns.plugins.transfer.notifying import notify
+from svcdns.plugins.transfer.notify import notify
 from svcdns.plugins.transfer.options import Options, Rule
 from svcdns.wire import names
 from svcdns.wire.codes import AA, Rcode, Type
