@@ -244,5 +244,5 @@ def test_the_supervisor_has_nothing_that_parses_outside_data() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
     loaded = set(done.stdout.split())
     ours = {name for name in loaded if name.split(".")[0] == "svcdns" and not name.startswith("svcdns.supervisor")}
-    assert ours == {"svcdns", "svcdns.telemetry", "svcdns.telemetry.channel", "svcdns.telemetry.lifeline", "svcdns.telemetry.shared"}
+    assert ours == {"svcdns", "svcdns.telemetry", "svcdns.process.channel", "svcdns.process.parent_death", "svcdns.process.shared_memory"}
     assert not loaded & {"asyncio", "configparser", "email", "http", "pickle", "ssl", "tomllib", "urllib.request", "xml", "yaml"}

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from svcdns import __version__
 from svcdns.cli.arguments import parse
-from svcdns.telemetry.shared import memory
+from svcdns.process.shared_memory import memory
 
 
 def run(argv: Sequence[str], prog: str = "svcdns") -> int:

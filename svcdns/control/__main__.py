@@ -13,10 +13,10 @@ import socket
 import sys
 
 from svcdns.control.process import Control, Options
+from svcdns.process.channel import Channel
+from svcdns.process.parent_death import follow_parent
+from svcdns.process.shared_memory import regions
 from svcdns.telemetry import logging as log_lines
-from svcdns.telemetry.channel import Channel
-from svcdns.telemetry.lifeline import follow_parent
-from svcdns.telemetry.shared import regions
 
 YOUNG = 5_000
 """Objects after which the garbage collector looks: a list of the cluster makes many, and hardly any in a cycle."""

@@ -16,9 +16,9 @@ from svcdns.control.configuration import Setup
 from svcdns.control.http import Address, HttpPages
 from svcdns.control.workers import Workers
 from svcdns.plugins import health
+from svcdns.process.shared_memory import State
 from svcdns.telemetry.counters import Counters
 from svcdns.telemetry.logging import plugin_logger
-from svcdns.telemetry.shared import State
 
 SLOW: Final = 1.0
 """Seconds of a health request that are worth a line."""

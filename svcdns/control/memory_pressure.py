@@ -16,9 +16,9 @@ from typing import Final
 import psutil
 
 from svcdns.eventloop.clock import Clock
-from svcdns.telemetry.cgroup import MemoryGroup, Usage
+from svcdns.process.heap import give_back
+from svcdns.process.memory_cgroup import MemoryGroup, Usage
 from svcdns.telemetry.counters import Counters, Family, MetricKind
-from svcdns.telemetry.heap import give_back
 
 SHRINK, ALLOW, RESTART = 0.85, 0.75, 0.95
 """Parts of the limit."""

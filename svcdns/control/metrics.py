@@ -16,8 +16,8 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
+from svcdns.process.shared_memory import SIDES, State, control_region, state
 from svcdns.telemetry.counters import Family, MetricKind, samples
-from svcdns.telemetry.shared import SIDES, State, control_region, state
 
 _CONTROLS: Final = [control_region(side) for side in range(SIDES)]
 

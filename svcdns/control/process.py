@@ -31,10 +31,10 @@ from svcdns.errors import SvcdnsError
 from svcdns.feed.format import handover_format
 from svcdns.feed.frames import Configure
 from svcdns.plugins import reload
-from svcdns.telemetry.channel import Channel, ChannelClosedError, Message
+from svcdns.process.channel import Channel, ChannelClosedError, Message
+from svcdns.process.shared_memory import State, other_side
 from svcdns.telemetry.counters import Counters
 from svcdns.telemetry.logging import DroppedLines, plugin_logger
-from svcdns.telemetry.shared import State, other_side
 
 if TYPE_CHECKING:
     from svcdns.control.endpoints import Pages

@@ -17,7 +17,7 @@ from svcdns.control.cluster_view import Difference, Key, View
 from svcdns.control.feed_queue import Feed
 from svcdns.errors import SvcdnsError
 from svcdns.feed.frames import Allow, Changed, Configure, Configured, Data, Swap, ToControl
-from svcdns.telemetry.shared import SIDES, State, heartbeat, state, worker_region
+from svcdns.process.shared_memory import SIDES, State, heartbeat, state, worker_region
 
 BUILD_PATIENCE: Final = 10.0
 """Seconds that workers may take to build chains."""

@@ -11,7 +11,7 @@ import json
 import msgspec
 
 from svcdns.feed.frames import ToControl, ToWorker
-from svcdns.telemetry.shared import HANDOVER
+from svcdns.process.shared_memory import HANDOVER
 
 
 def handover_format() -> str:

@@ -8,7 +8,7 @@ from typing import Final
 
 from svcdns.corefile import arguments
 from svcdns.plugin_api.environment import Block
-from svcdns.telemetry.shared import SLOTS
+from svcdns.process.shared_memory import SLOTS
 
 MOST: Final = 1024
 """The largest number that the directive takes."""

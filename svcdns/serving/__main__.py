@@ -13,15 +13,15 @@ from collections import deque
 from time import monotonic
 
 from svcdns.eventloop.loop import add_drain, new_loop, remove_drain
-from svcdns.serving.descriptors import allow_descriptors, make_room_for_descriptors
+from svcdns.process.channel import Channel, ChannelClosedError, Message
+from svcdns.process.descriptors import allow_descriptors, make_room_for_descriptors
+from svcdns.process.parent_death import follow_parent
+from svcdns.process.scheduling import ask_for_short_slices, take_short_turns
+from svcdns.process.shared_memory import regions
 from svcdns.serving.listening import Described
-from svcdns.serving.scheduling import ask_for_short_slices, take_short_turns
 from svcdns.serving.worker import BEAT, Worker
 from svcdns.telemetry import logging as log_lines
-from svcdns.telemetry.channel import Channel, ChannelClosedError, Message
 from svcdns.telemetry.counters import Counters
-from svcdns.telemetry.lifeline import follow_parent
-from svcdns.telemetry.shared import regions
 
 FEED_CHUNK = 65536
 PULSES = 4

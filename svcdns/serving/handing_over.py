@@ -16,8 +16,8 @@ from collections.abc import Awaitable, Callable, Coroutine
 from time import perf_counter
 from typing import Any, Final
 
+from svcdns.process.channel import Channel, ChannelClosedError, Message, encoded
 from svcdns.serving.tcp import Parted, TcpConnections
-from svcdns.telemetry.channel import Channel, ChannelClosedError, Message, encoded
 
 SLICE: Final = 0.0002
 """Seconds of handing over after which everything else of the worker gets its turn."""

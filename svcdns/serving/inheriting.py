@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
-from svcdns.telemetry.shared import memory
+from svcdns.process.shared_memory import memory
 
 MAX_OCTETS: Final = 16 << 20
 PATIENCE: Final = 1.0

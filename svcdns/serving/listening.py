@@ -17,6 +17,7 @@ import msgspec
 from svcdns.chain.routing import Listener
 from svcdns.eventloop.clock import Clock
 from svcdns.eventloop.loop import add_drain, remove_drain
+from svcdns.process.memory_cgroup import MemoryGroup
 from svcdns.serving.accounting import Accounts
 from svcdns.serving.answer_table import AnswerTable
 from svcdns.serving.compiling import Desk
@@ -24,7 +25,6 @@ from svcdns.serving.limits import table_budget
 from svcdns.serving.tcp import Parted, TcpConnection, TcpConnections
 from svcdns.serving.tls import Certificates, Greeter
 from svcdns.serving.udp import SocketErrors, UdpReader
-from svcdns.telemetry.cgroup import MemoryGroup
 from svcdns.telemetry.counters import Counters
 
 _SHARES: Final = {"udp": 3, "tcp": 1}

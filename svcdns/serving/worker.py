@@ -32,6 +32,8 @@ from svcdns.plugin_api.environment import Block, Environment
 from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import Owner, bare
 from svcdns.plugins import BUILT, ORDER
+from svcdns.process.heap import give_back
+from svcdns.process.shared_memory import State
 from svcdns.serving.compiling import in_flight
 from svcdns.serving.folding import fold
 from svcdns.serving.handing_over import give, take
@@ -39,9 +41,7 @@ from svcdns.serving.inheriting import pack, unpack
 from svcdns.serving.listening import Listening
 from svcdns.serving.udp import SOCKET_DROPS
 from svcdns.telemetry.counters import Counters
-from svcdns.telemetry.heap import give_back
 from svcdns.telemetry.logging import DroppedLines, plugin_logger
-from svcdns.telemetry.shared import State
 from svcdns.wire.codes import Rcode
 
 SLICE: Final = 0.0002

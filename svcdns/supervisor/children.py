@@ -13,9 +13,9 @@ import struct
 import sys
 from typing import Final
 
-from svcdns.telemetry.channel import Channel, ChannelClosedError, Message
-from svcdns.telemetry.lifeline import PARENT
-from svcdns.telemetry.shared import State, enter, heartbeat, state
+from svcdns.process.channel import Channel, ChannelClosedError, Message
+from svcdns.process.parent_death import PARENT
+from svcdns.process.shared_memory import State, enter, heartbeat, state
 
 STALL: Final = 0.75
 """Seconds without a heartbeat after which other workers read a worker's sockets. It beats four times a second."""

@@ -11,12 +11,12 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
+from svcdns.process import shared_memory
+from svcdns.process.channel import ChannelClosedError, Message
+from svcdns.process.shared_memory import State
 from svcdns.supervisor.children import Child, keep_on_processor
 from svcdns.supervisor.endings import Endings
 from svcdns.supervisor.sockets import Address, ListenError, Listening, Sockets
-from svcdns.telemetry import shared
-from svcdns.telemetry.channel import ChannelClosedError, Message
-from svcdns.telemetry.shared import State
 
 AT_ONCE: Final = 200
 """Sockets that one message carries."""
@@ -30,9 +30,9 @@ class Crew:
     def __init__(self, selector: selectors.BaseSelector, note: Callable[[str], None], control_arguments: list[str], mapping: int) -> None:
         """`note` takes a log line; `mapping` is the shared mapping's descriptor, `control_arguments` are given to control as they are."""
         self._selector, self._note, self.control_arguments, self.mapping = selector, note, control_arguments, mapping
-        self._regions = shared.regions(mapping)
+        self._regions = shared_memory.regions(mapping)
         self.pin = False
-        self.control = self.new_control(shared.control_region(0))
+        self.control = self.new_control(shared_memory.control_region(0))
         self.workers: list[Child] = []
         self.successor: Child | None = None
         """Who is about to replace one of those, and is not ready yet."""
@@ -144,7 +144,7 @@ class Crew:
         """Has so many workers at least."""
         while len(self.workers) < count:
             slot = len(self.workers)
-            self.workers.append(self.new_worker(slot, shared.worker_region(slot, 0)))
+            self.workers.append(self.new_worker(slot, shared_memory.worker_region(slot, 0)))
             self.start(self.workers[slot])
 
     def listen(self, addresses: list[Address]) -> str:

@@ -7,8 +7,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import StrEnum
 
+from svcdns.process.channel import Message
 from svcdns.supervisor.children import LOOP, SETTLED, Child
-from svcdns.telemetry.channel import Message
 
 
 class Reason(StrEnum):

@@ -15,10 +15,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
+from svcdns.process import shared_memory
+from svcdns.process.channel import Channel
 from svcdns.supervisor.children import Child
 from svcdns.supervisor.crew import Crew
-from svcdns.telemetry import shared
-from svcdns.telemetry.channel import Channel
 
 State = dict[str, Any]
 
@@ -68,7 +68,7 @@ def restore(crew: Crew, state: State) -> None:
 
 def become(state: State, descriptors: list[int]) -> None:
     """Runs the new program in this process. Raises OSError where that cannot be, and then nothing has changed; else it does not return."""
-    fd = shared.memory("svcdns-handover")
+    fd = shared_memory.memory("svcdns-handover")
     try:
         os.write(fd, json.dumps(state).encode())
         with _inheritable([fd, *descriptors]):

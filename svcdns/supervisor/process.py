@@ -15,13 +15,13 @@ import time
 from typing import Final
 
 from svcdns import __version__
+from svcdns.process import shared_memory
+from svcdns.process.channel import Message
 from svcdns.supervisor import handover
 from svcdns.supervisor.children import Child
 from svcdns.supervisor.crew import Crew
 from svcdns.supervisor.replacing import Replacing
 from svcdns.supervisor.trial import Trial, TrialError
-from svcdns.telemetry import shared
-from svcdns.telemetry.channel import Message
 
 TICK: Final = 0.25
 SHORT_TICK: Final = 0.02
@@ -335,7 +335,7 @@ def run(control_arguments: list[str], pidfile: str | None = None, *, pin: bool =
         except OSError as error:
             sys.stderr.write(f"cannot write the pidfile {pidfile}: {error.strerror}\n")
             return 1
-    return Supervisor(control_arguments, shared.make(), pin=pin).run()
+    return Supervisor(control_arguments, shared_memory.make(), pin=pin).run()
 
 
 def go_on(fd: int) -> int:

@@ -7,7 +7,7 @@ that takes a region over finds its predecessor's cells and goes on from the valu
 Layout of a region, all numbers little endian:
 
     0    f64  heartbeat, seconds on CLOCK_MONOTONIC (0: never beaten)
-    8    f64  state, a `svcdns.telemetry.shared.State`
+    8    f64  state, a `svcdns.process.shared_memory.State`
     16   u32  octets of directory in use
     20   u32  cells in use
     64        cells, f64 each, CELLS of them
@@ -26,7 +26,7 @@ from typing import Final
 
 import msgspec
 
-from svcdns.telemetry.shared import REGION_SIZE, State
+from svcdns.process.shared_memory import REGION_SIZE, State
 
 CELLS: Final = 1 << 18
 SPILL: Final = 64

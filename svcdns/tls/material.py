@@ -18,7 +18,7 @@ from typing import Final
 
 import msgspec
 
-from svcdns.telemetry.shared import memory
+from svcdns.process.shared_memory import memory
 from svcdns.tls.errors import TlsError
 
 MOST: Final = 1 << 20

@@ -16,8 +16,8 @@ from svcdns.control.cluster_views import SURVIVED, Views, shown_ages
 from svcdns.control.configuration import Watched
 from svcdns.corefile.blocks import Position
 from svcdns.corefile.errors import CorefileError
+from svcdns.process.shared_memory import REGION_SIZE
 from svcdns.telemetry.counters import Counters
-from svcdns.telemetry.shared import REGION_SIZE
 from tests.support import world
 from tests.support.api_double import SERVICES, SLICES, ApiDouble, Fault, endpoint_slice, service
 

@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from svcdns.control.memory_pressure import GROW, LEAST, STAY, STEP, MemoryBudget
-from svcdns.telemetry.cgroup import MemoryGroup, Usage
+from svcdns.process.memory_cgroup import MemoryGroup, Usage
 from svcdns.telemetry.counters import Counters
 from tests.support import world
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 from svcdns.control import metrics
+from svcdns.process.shared_memory import REGION_SIZE, SLOTS, State, control_region, enter
 from svcdns.telemetry.counters import Counters, Family, MetricKind
-from svcdns.telemetry.shared import REGION_SIZE, SLOTS, State, control_region, enter
 
 ASKED = Family("coredns_asked_total", MetricKind.COUNTER, "Asked.", ("who",))
 TOOK = Family("coredns_took_seconds", MetricKind.HISTOGRAM, "Took.", (), (0.1, 1.0))

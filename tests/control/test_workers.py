@@ -15,7 +15,7 @@ from svcdns.control.cluster_view import View
 from svcdns.control.workers import BuildError, Workers
 from svcdns.corefile.blocks import Corefile
 from svcdns.feed.frames import Changed, Configure, Configured, Data, Epoch, FrameReader, SourceKinds, Swap, ToWorker, frame
-from svcdns.telemetry.shared import REGIONS, State, enter, worker_region
+from svcdns.process.shared_memory import REGIONS, State, enter, worker_region
 
 EMPTY = Corefile("Corefile", ())
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bench.groups import MemoryGroup
-from svcdns.telemetry.cgroup import MemoryGroup as OwnGroup
+from svcdns.process.memory_cgroup import MemoryGroup as OwnGroup
 from tests.support.server import Server, until
 
 COREFILE = """
@@ -71,7 +71,7 @@ def test_steps_as_memory_fills_up(tmp_path: Path, group: MemoryGroup) -> None:
 
 def test_the_files_of_this_machine_are_read(group: MemoryGroup) -> None:
     """Those of a process's own group, by its place in /proc."""
-    read = "from svcdns.telemetry.cgroup import MemoryGroup; print(*MemoryGroup().usage())"
+    read = "from svcdns.process.memory_cgroup import MemoryGroup; print(*MemoryGroup().usage())"
     shown = subprocess.run([*group.prefix, sys.executable, "-c", read], check=True, capture_output=True, text=True).stdout.split()
     assert int(shown[0]) == 4 * BALLAST
     assert BALLAST < int(shown[1]) < 2 * BALLAST

@@ -97,7 +97,9 @@ def test_nothing_is_lost_through_upgrades(tmp_path: Path) -> None:
             "it does not start (exit code 1: ModuleNotFoundError: No module named 'nothing_of_that_name')",
             id="broken",
         ),
-        pytest.param(("telemetry/shared.py", "HANDOVER: Final = 2", "HANDOVER: Final = 99"), "its hand-over is 99.", id="other hand-over"),
+        pytest.param(
+            ("process/shared_memory.py", "HANDOVER: Final = 2", "HANDOVER: Final = 99"), "its hand-over is 99.", id="other hand-over"
+        ),
         pytest.param(("feed/frames.py", "    share: float\n", "    share: int\n"), "a restart is needed", id="other frames of the feed"),
     ],
 )

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 from svcdns.feed.format import handover_format
-from svcdns.telemetry.shared import HANDOVER
+from svcdns.process.shared_memory import HANDOVER
 
 
 def test_the_same_in_every_process() -> None:

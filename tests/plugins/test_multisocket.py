@@ -7,7 +7,7 @@ import os
 import pytest
 
 from svcdns.plugins.multisocket import Options
-from svcdns.telemetry.shared import SLOTS
+from svcdns.process.shared_memory import SLOTS
 from tests.support import world
 
 

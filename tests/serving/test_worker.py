@@ -29,10 +29,10 @@ from svcdns.feed.frames import (
     ToWorker,
     frame,
 )
+from svcdns.process.shared_memory import State, state
 from svcdns.serving.listening import Described
 from svcdns.serving.worker import Worker
 from svcdns.telemetry.counters import Counters
-from svcdns.telemetry.shared import State, state
 from tests.support.world import counted
 
 KINDS = (Kind.SERVICE, Kind.ENDPOINT_SLICE, Kind.NAMESPACE)

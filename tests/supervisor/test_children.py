@@ -12,9 +12,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from svcdns.process.shared_memory import REGION_SIZE
 from svcdns.supervisor import children
 from svcdns.supervisor.children import FIRST_BEAT, LATE, SETTLED, SILENCE, SLOWEST, Child, keep_on_processor
-from svcdns.telemetry.shared import REGION_SIZE
 
 
 @pytest.fixture

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from svcdns.process import shared_memory
+from svcdns.process.channel import Channel, Message
+from svcdns.process.shared_memory import State, worker_region
 from svcdns.supervisor.children import STALL
 from svcdns.supervisor.crew import HOLD, Crew
-from svcdns.telemetry import shared
-from svcdns.telemetry.channel import Channel, Message
-from svcdns.telemetry.shared import State, worker_region
 
 
 class World:
@@ -22,8 +22,8 @@ class World:
     def __init__(self, count: int) -> None:
         """All serve, and beat at 100.0."""
         self.selector = selectors.DefaultSelector()
-        self.mapping = shared.make()
-        self.regions = shared.regions(self.mapping)
+        self.mapping = shared_memory.make()
+        self.regions = shared_memory.regions(self.mapping)
         self.crew = Crew(self.selector, lambda _line: None, [], self.mapping)
         self.theirs: list[Channel] = []
         for slot in range(count):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from svcdns.process.shared_memory import State, enter
 from svcdns.supervisor.children import LOOP, SETTLED, Child
 from svcdns.supervisor.endings import Endings
-from svcdns.telemetry.shared import State, enter
 
 
 class World:

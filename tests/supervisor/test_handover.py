@@ -10,10 +10,10 @@ import sys
 
 import pytest
 
+from svcdns.process import shared_memory
+from svcdns.process.channel import Channel
 from svcdns.supervisor import handover
 from svcdns.supervisor.crew import Crew
-from svcdns.telemetry import shared
-from svcdns.telemetry.channel import Channel
 from tests.support.server import free_port
 
 
@@ -24,7 +24,7 @@ def crew(mapping: int) -> Crew:
 
 def test_all_is_there_again() -> None:
     """Children with their channels, sockets, counts."""
-    before = crew(shared.make())
+    before = crew(shared_memory.make())
     ours, theirs = socket.socketpair()
     before.workers = [before.new_worker(0, 70), before.new_worker(1, 2)]
     before.workers[0].pid, before.workers[0].channel, before.workers[0].deaths = 12345, Channel(ours), 2
@@ -60,7 +60,7 @@ def test_all_is_there_again() -> None:
 
 def test_a_program_that_cannot_be_run_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """No descriptor is left inheritable."""
-    made = crew(shared.make())
+    made = crew(shared_memory.make())
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     state, descriptors = handover.describe(made)
     with pytest.raises(FileNotFoundError):
@@ -71,7 +71,7 @@ def test_a_program_that_cannot_be_run_changes_nothing(monkeypatch: pytest.Monkey
 
 def test_reading_what_was_left() -> None:
     """The descriptor is closed."""
-    fd = shared.memory("test")
+    fd = shared_memory.memory("test")
     os.write(fd, b'{"a": 1}')
     assert handover.read(fd) == {"a": 1}
     with pytest.raises(OSError, match="Bad file descriptor"):

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from svcdns.process import shared_memory
 from svcdns.supervisor.process import Supervisor
-from svcdns.telemetry import shared
 
 
 class World:
@@ -33,7 +33,7 @@ class World:
 @pytest.fixture
 def world() -> Iterator[World]:
     """Its mapping is closed at the end."""
-    mapping = shared.make()
+    mapping = shared_memory.make()
     made = World(mapping)
     yield made
     made.supervisor._selector.close()
@@ -58,5 +58,5 @@ def test_it_stays_while_the_program_is_upgraded(world: World) -> None:
 
 def test_nobody_else_restarts_it(world: World) -> None:
     """Nor one that has been replaced."""
-    world.supervisor._told(world.crew.new_worker(0, shared.worker_region(0, 0)), {"op": "restart"})
+    world.supervisor._told(world.crew.new_worker(0, shared_memory.worker_region(0, 0)), {"op": "restart"})
     assert world.sent == []

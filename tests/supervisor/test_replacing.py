@@ -9,12 +9,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from svcdns.process import shared_memory
+from svcdns.process.channel import Channel
+from svcdns.process.shared_memory import State, control_region, worker_region
 from svcdns.supervisor.children import Child
 from svcdns.supervisor.crew import Crew
 from svcdns.supervisor.replacing import FAREWELL, HAND_OVER, WARM_UP, Replacing
-from svcdns.telemetry import shared
-from svcdns.telemetry.channel import Channel
-from svcdns.telemetry.shared import State, control_region, worker_region
 
 
 class World:
@@ -29,8 +29,8 @@ class World:
         monkeypatch.setattr(Child, "start", lambda child, now, *more: self.start(child, now, *more))  # noqa: PLW0108 - it has to bind
         monkeypatch.setattr(Child, "kill", lambda child, _number=9: self.killed.append(child))
         self.selector = selectors.DefaultSelector()
-        self.mapping = shared.make()
-        self.regions = shared.regions(self.mapping)
+        self.mapping = shared_memory.make()
+        self.regions = shared_memory.regions(self.mapping)
         self.crew = Crew(self.selector, self.lines.append, [], self.mapping)
         self.crew.served = True
         self.crew.start(self.crew.control)
@@ -51,7 +51,7 @@ class World:
         if child in self._ends:
             self._ends[child].close()
         self._ends[child] = Channel(theirs)
-        shared.enter(self.regions[child.number], State.STARTING)
+        shared_memory.enter(self.regions[child.number], State.STARTING)
         self.started.append((child.name, child.number, more))
 
     def shows(self, child: Child, state: State) -> None:

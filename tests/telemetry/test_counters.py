@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from svcdns.process.shared_memory import REGION_SIZE, REGIONS, State, enter, heartbeat, make, regions, state
 from svcdns.telemetry.counters import CELLS, SPILL, Counters, Family, MetricKind, samples
-from svcdns.telemetry.shared import REGION_SIZE, REGIONS, State, enter, heartbeat, make, regions, state
 
 ASKED = Family("asked_total", MetricKind.COUNTER, "Questions.", ("zone",))
 TOOK = Family("took_seconds", MetricKind.HISTOGRAM, "Seconds.", (), (0.1, 1.0))

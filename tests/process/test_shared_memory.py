@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from svcdns.telemetry.shared import REGION_SIZE, REGIONS, SIDES, SLOTS, control_region, make, other_side, regions, worker_region
+from svcdns.process.shared_memory import REGION_SIZE, REGIONS, SIDES, SLOTS, control_region, make, other_side, regions, worker_region
 
 
 def test_regions_are_apart_and_shared() -> None:

@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from svcdns.telemetry.channel import Channel, ChannelClosedError
+from svcdns.process.channel import Channel, ChannelClosedError
 
 
 def pair() -> tuple[Channel, Channel]:

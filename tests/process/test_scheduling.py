@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from svcdns.serving.scheduling import SLICE, SWITCH, ask_for_short_slices, take_short_turns
+from svcdns.process.scheduling import SLICE, SWITCH, ask_for_short_slices, take_short_turns
 
 ASK = """
 import ctypes, struct, sys

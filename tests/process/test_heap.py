@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from svcdns.telemetry.heap import give_back
+from svcdns.process.heap import give_back
 
 
 def _resident() -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from svcdns.serving.descriptors import AT_ONCE, DESCRIPTORS, allow_descriptors, make_room_for_descriptors
+from svcdns.process.descriptors import AT_ONCE, DESCRIPTORS, allow_descriptors, make_room_for_descriptors
 
 
 def _open() -> int:

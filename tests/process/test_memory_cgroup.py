@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from svcdns.telemetry.cgroup import MemoryGroup, Usage
+from svcdns.process.memory_cgroup import MemoryGroup, Usage
 
 BOUNDLESS = "9223372036854771712\n"
 ONE = "4:memory:/kubepods/pod1/c1\n2:cpu,cpuacct:/kubepods/pod1/c1\n0::/\n"
