@@ -88,7 +88,7 @@ TESTED_BY = {
     "svcdns.plugins.template.go_template.errors": "tests/plugins/template/go_template/test_parser.py",
     "svcdns.plugins.template.go_template.nodes": "tests/plugins/template/go_template/test_parser.py",
     "svcdns.serving.__main__": "tests/end_to_end/test_serving.py",
-    "svcdns.serving.listening": "tests/serving/test_worker.py",
+    "svcdns.serving.listeners": "tests/serving/test_worker.py",
     "svcdns.supervisor.__main__": "tests/end_to_end/test_upgrade.py",
     "svcdns.eventloop.clock": "tests/upstream/test_server.py",
     "svcdns.tls.errors": "tests/tls/test_material.py",

@@ -18,7 +18,7 @@ from svcdns.process.descriptors import allow_descriptors, make_room_for_descript
 from svcdns.process.parent_death import follow_parent
 from svcdns.process.scheduling import ask_for_short_slices, take_short_turns
 from svcdns.process.shared_memory import regions
-from svcdns.serving.listening import Described
+from svcdns.serving.listeners import Described
 from svcdns.serving.worker import BEAT, Worker
 from svcdns.telemetry import logging as log_lines
 from svcdns.telemetry.counters import Counters

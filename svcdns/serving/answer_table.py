@@ -19,8 +19,8 @@ from svcdns.chain.routing import Route
 from svcdns.eventloop.clock import Clock
 from svcdns.plugin_api.query import Query
 from svcdns.plugin_api.reply import Owner, Reply
-from svcdns.serving.absent import AbsentAnswers
-from svcdns.serving.accounting import Tally
+from svcdns.serving.metrics import Tally
+from svcdns.serving.negative_answers import AbsentAnswers
 from svcdns.wire.aging import aged
 
 ENTRY_COST: Final = 450

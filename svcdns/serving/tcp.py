@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 from svcdns.eventloop.loop import DrainingLoop, DrainingSelector
 from svcdns.plugin_api.query import Client
 from svcdns.plugin_api.timeouts import Timeouts
-from svcdns.serving.compiling import Desk
+from svcdns.serving.responder import Desk
 
 MAX_CONNECTIONS: Final = 4096
 """Connections of one worker; further ones are closed at once."""

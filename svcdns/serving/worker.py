@@ -34,11 +34,11 @@ from svcdns.plugin_api.reply import Owner, bare
 from svcdns.plugins import BUILT, ORDER
 from svcdns.process.heap import give_back
 from svcdns.process.shared_memory import State
-from svcdns.serving.compiling import in_flight
-from svcdns.serving.folding import fold
 from svcdns.serving.handing_over import give, take
 from svcdns.serving.inheriting import pack, unpack
-from svcdns.serving.listening import Listening
+from svcdns.serving.listeners import Listening
+from svcdns.serving.metrics_flush import fold
+from svcdns.serving.responder import in_flight
 from svcdns.serving.udp import SOCKET_DROPS
 from svcdns.telemetry.counters import Counters
 from svcdns.telemetry.logging import DroppedLines, plugin_logger

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from svcdns.chain.routing import DROPPED
 from svcdns.plugin_api.reply import Owner, Reply
-from svcdns.serving.accounting import Tally
 from svcdns.serving.answer_table import ENTRY_COST, AnswerTable, Countdown, Entry
+from svcdns.serving.metrics import Tally
 from svcdns.wire.aging import ttl_offsets
 from svcdns.wire.message import encode_reply
 from svcdns.wire.question import Request, accept

@@ -18,7 +18,7 @@ from svcdns.cluster.changes import KINDS, Begin, Change, Complete, Kind, Put, Se
 from svcdns.cluster.objects import ClusterObject
 from svcdns.control.configuration import prepare
 from svcdns.feed.frames import Changed, Configure, Data, FrameReader, SourceKinds, Swap, ToControl, ToWorker, frame
-from svcdns.serving.listening import Described
+from svcdns.serving.listeners import Described
 from svcdns.serving.worker import Worker
 from svcdns.telemetry.counters import Counters
 from svcdns.wire.codes import TC, Type

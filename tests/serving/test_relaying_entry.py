@@ -10,7 +10,7 @@ import dns.message
 import dns.rcode
 import pytest
 
-from svcdns.serving.relaying import outbound
+from svcdns.serving.fast_path import outbound
 from svcdns.wire.codes import QR, RA, TC
 from tests.support.outside import NAME, PLAIN, Outside, alike, both_ways, query, saying, shape
 from tests.support.scripted_upstream import ScriptedUpstream

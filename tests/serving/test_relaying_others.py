@@ -15,8 +15,8 @@ import dns.rcode
 import pytest
 
 from svcdns.plugin_api.fast_path import Key, Leaving
-from svcdns.serving.compiling import in_flight
-from svcdns.serving.relaying import aboard
+from svcdns.serving.fast_path import aboard
+from svcdns.serving.responder import in_flight
 from svcdns.wire.plain import Plain
 from tests.support.desk import bound
 from tests.support.outside import NAME, PLAIN, Outside, Seen, alike, both_ways, query, saying, shape

@@ -14,7 +14,7 @@ import dns.message
 import pytest
 
 from svcdns.serving.datagrams import IP_PKTINFO, SLOTS
-from svcdns.serving.folding import fold
+from svcdns.serving.metrics_flush import fold
 from svcdns.serving.udp import SocketErrors, UdpReader
 from tests.support.desk import Place, bound
 from tests.support.world import Clock, counted

@@ -30,7 +30,7 @@ from svcdns.feed.frames import (
     frame,
 )
 from svcdns.process.shared_memory import State, state
-from svcdns.serving.listening import Described
+from svcdns.serving.listeners import Described
 from svcdns.serving.worker import Worker
 from svcdns.telemetry.counters import Counters
 from tests.support.world import counted

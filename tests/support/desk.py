@@ -7,9 +7,9 @@ import socket
 from svcdns.chain.routing import Listener, Route
 from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import UNTIL_CHANGED, Reply
-from svcdns.serving.accounting import Accounts
 from svcdns.serving.answer_table import AnswerTable
-from svcdns.serving.compiling import Desk
+from svcdns.serving.metrics import Accounts
+from svcdns.serving.responder import Desk
 from svcdns.telemetry.counters import Counters
 from svcdns.wire.codes import AA, RD
 from tests.support.world import Clock, records

@@ -30,10 +30,10 @@ from svcdns.plugin_api.environment import Block, Environment
 from svcdns.plugin_api.reply import Reply
 from svcdns.plugins import BUILT, ORDER
 from svcdns.plugins.cache.store import Store
-from svcdns.serving.accounting import Accounts
 from svcdns.serving.answer_table import AnswerTable
-from svcdns.serving.compiling import Desk
-from svcdns.serving.folding import fold
+from svcdns.serving.metrics import Accounts
+from svcdns.serving.metrics_flush import fold
+from svcdns.serving.responder import Desk
 from svcdns.serving.udp import SocketErrors, UdpReader
 from svcdns.telemetry.counters import Counters, MetricKind, samples
 from svcdns.upstream.server import Server

@@ -18,10 +18,10 @@ from svcdns.chain.routing import Listener
 from svcdns.eventloop.clock import Clock
 from svcdns.eventloop.loop import add_drain, remove_drain
 from svcdns.process.memory_cgroup import MemoryGroup
-from svcdns.serving.accounting import Accounts
 from svcdns.serving.answer_table import AnswerTable
-from svcdns.serving.compiling import Desk
-from svcdns.serving.limits import table_budget
+from svcdns.serving.metrics import Accounts
+from svcdns.serving.responder import Desk
+from svcdns.serving.table_budget import table_budget
 from svcdns.serving.tcp import Parted, TcpConnection, TcpConnections
 from svcdns.serving.tls import Certificates, Greeter
 from svcdns.serving.udp import SocketErrors, UdpReader

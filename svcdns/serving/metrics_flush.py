@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from svcdns.chain.routing import Route
-from svcdns.serving.accounting import Durations
-from svcdns.serving.compiling import Desk
+from svcdns.serving.metrics import Durations
+from svcdns.serving.responder import Desk
 
 SLICE = 256
 """Tallies or entries folded between two looks at the clock."""

@@ -6,7 +6,7 @@ import pytest
 
 from svcdns.chain.routing import DROPPED, Route
 from svcdns.plugin_api.reply import Reply
-from svcdns.serving.accounting import DURATIONS, MAX_TALLIES, SIZES, Accounts, is_counted
+from svcdns.serving.metrics import DURATIONS, MAX_TALLIES, SIZES, Accounts, is_counted
 from svcdns.telemetry.counters import Counters, samples
 from svcdns.wire.codes import Rcode
 from tests.support import world

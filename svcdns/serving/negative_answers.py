@@ -15,7 +15,7 @@ from typing import Final
 
 from svcdns.plugin_api.closest_encloser import Encloser
 from svcdns.plugin_api.reply import Owner
-from svcdns.serving.accounting import Tally
+from svcdns.serving.metrics import Tally
 from svcdns.wire import names
 from svcdns.wire.errors import FormError
 from svcdns.wire.question import read_plain_name

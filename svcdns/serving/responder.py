@@ -21,10 +21,10 @@ from svcdns.eventloop.clock import Clock
 from svcdns.plugin_api.deferred import Later
 from svcdns.plugin_api.query import Client, Query
 from svcdns.plugin_api.reply import NOT_REUSABLE, UNTIL_CHANGED, Audience, Count, Reply, bare
-from svcdns.serving import transfers
-from svcdns.serving.accounting import Accounts, Durations, Tally, is_counted
+from svcdns.serving import zone_stream
 from svcdns.serving.answer_table import AnswerTable, Countdown, Entry
-from svcdns.serving.relaying import aboard
+from svcdns.serving.fast_path import aboard
+from svcdns.serving.metrics import Accounts, Durations, Tally, is_counted
 from svcdns.wire import question
 from svcdns.wire.aging import ttl_offsets
 from svcdns.wire.codes import TC, Rcode, Type
@@ -71,7 +71,7 @@ class Desk:
         client: Client,
         send: Send,
         started: float,
-        outlet: transfers.Outlet | None = None,
+        outlet: zone_stream.Outlet | None = None,
         brought: Reply | None = None,
     ) -> None:
         """Answers one packet, now or later; `started` is when it was taken from its socket, on `perf_counter`.
@@ -150,7 +150,7 @@ class _Order(msgspec.Struct, gc=False, eq=False):
     route: Route
     send: Send
     changes: int
-    outlet: transfers.Outlet | None = None
+    outlet: zone_stream.Outlet | None = None
 
     def arrived(self, reply: Reply) -> None:
         """Finishes with a reply that somebody has waited for; whoever brings it is not to suffer from what goes wrong here."""
@@ -222,9 +222,9 @@ class _Order(msgspec.Struct, gc=False, eq=False):
             return tuple(wires)
         return (first, *[encode_reply(self.request, rotation.variant(number, count), limit, echoed) for number in range(1, count)])
 
-    async def _stream(self, reply: Reply, outlet: transfers.Outlet) -> None:
+    async def _stream(self, reply: Reply, outlet: zone_stream.Outlet) -> None:
         """Sends a reply of several messages, and counts it as one."""
-        self._account(reply, await transfers.send(self.request, reply, outlet, self.send, self.desk.listener.echoed))
+        self._account(reply, await zone_stream.send(self.request, reply, outlet, self.send, self.desk.listener.echoed))
 
     def _account(self, reply: Reply, size: int) -> tuple[Count, ...]:
         """Counts a reply of so many octets and shows it to the observers; what each further use of it adds."""

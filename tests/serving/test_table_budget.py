@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from svcdns.serving.limits import UNLIMITED, table_budget
+from svcdns.serving.table_budget import UNLIMITED, table_budget
 
 
 def test_workers_share_an_eighth() -> None:

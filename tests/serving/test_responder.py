@@ -14,10 +14,10 @@ from svcdns.plugin_api.deferred import Later
 from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import UNTIL_CHANGED, Audience, Reply, bare
 from svcdns.plugins.loadbalance.rotation import Rotation
-from svcdns.serving.accounting import Accounts
 from svcdns.serving.answer_table import AnswerTable
-from svcdns.serving.compiling import FRESH, Desk, in_flight
-from svcdns.serving.folding import fold
+from svcdns.serving.metrics import Accounts
+from svcdns.serving.metrics_flush import fold
+from svcdns.serving.responder import FRESH, Desk, in_flight
 from svcdns.telemetry.counters import Counters, Family, MetricKind
 from svcdns.wire.codes import AA, RD, Rcode
 from tests.support.world import CLIENT, Clock, counted, records

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from svcdns.chain.routing import DROPPED
-from svcdns.serving.accounting import Tally
 from svcdns.serving.answer_table import Entry
-from svcdns.serving.folding import TIRED, fold
+from svcdns.serving.metrics import Tally
+from svcdns.serving.metrics_flush import TIRED, fold
 from svcdns.serving.udp import SocketErrors, UdpReader
 from tests.support.desk import Place, bound
 from tests.support.world import Clock, counted

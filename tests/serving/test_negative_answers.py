@@ -14,8 +14,8 @@ from svcdns.cluster.changes import Put, Serials
 from svcdns.cluster.objects import Service
 from svcdns.plugin_api.query import Client
 from svcdns.plugins.kubernetes.handler import Kubernetes
-from svcdns.serving.compiling import Desk
-from svcdns.serving.folding import fold
+from svcdns.serving.metrics_flush import fold
+from svcdns.serving.responder import Desk
 from tests.serving.test_worker import World, serving
 from tests.support.world import counted
 
@@ -159,7 +159,7 @@ async def test_odd_packets_take_the_long_way(desks: tuple[Desk, Desk], packet: b
 
 async def test_the_number_of_answers_is_bounded(desks: tuple[Desk, Desk], monkeypatch: pytest.MonkeyPatch) -> None:
     """One more than the most, and it begins anew."""
-    monkeypatch.setattr("svcdns.serving.absent.MOST", 2)
+    monkeypatch.setattr("svcdns.serving.negative_answers.MOST", 2)
     short, _ = desks
     for name in ("x.d.svc.cluster.local.", "xx.d.svc.cluster.local.", "xxx.d.svc.cluster.local."):
         whole(short, query(name))
@@ -170,7 +170,7 @@ async def test_the_number_of_answers_is_bounded(desks: tuple[Desk, Desk], monkey
 async def test_a_reply_without_room_in_a_batch_is_not_kept(desks: tuple[Desk, Desk], monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor one of a listener whose answers depend on who asks."""
     short, _ = desks
-    monkeypatch.setattr("svcdns.serving.absent.LONGEST", 50)
+    monkeypatch.setattr("svcdns.serving.negative_answers.LONGEST", 50)
     whole(short, query("x.d.svc.cluster.local."))
     assert behind_id(short, query("y.d.svc.cluster.local.")) == b""
     monkeypatch.undo()
