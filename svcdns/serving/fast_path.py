@@ -15,8 +15,8 @@ from svcdns.chain.routing import Route
 from svcdns.plugin_api.fast_path import Key, Landed, Relay
 from svcdns.plugin_api.query import Client
 from svcdns.plugin_api.reply import Count, Reply, bare
-from svcdns.serving.datagrams import Sender
 from svcdns.serving.metrics import Tally
+from svcdns.serving.transport.udp_batch import Sender
 from svcdns.wire.codes import AD, QR, RD, Class, Rcode, Type
 from svcdns.wire.message import udp_limit
 from svcdns.wire.names import MAX_LABEL, MAX_NAME

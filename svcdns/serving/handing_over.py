@@ -17,7 +17,7 @@ from time import perf_counter
 from typing import Any, Final
 
 from svcdns.process.channel import Channel, ChannelClosedError, Message, encoded
-from svcdns.serving.tcp import Parted, TcpConnections
+from svcdns.serving.transport.tcp import Parted, TcpConnections
 
 SLICE: Final = 0.0002
 """Seconds of handing over after which everything else of the worker gets its turn."""

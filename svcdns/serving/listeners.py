@@ -22,9 +22,9 @@ from svcdns.serving.answer_table import AnswerTable
 from svcdns.serving.metrics import Accounts
 from svcdns.serving.responder import Desk
 from svcdns.serving.table_budget import table_budget
-from svcdns.serving.tcp import Parted, TcpConnection, TcpConnections
-from svcdns.serving.tls import Certificates, Greeter
-from svcdns.serving.udp import SocketErrors, UdpReader
+from svcdns.serving.transport.tcp import Parted, TcpConnection, TcpConnections
+from svcdns.serving.transport.tls import Certificates, Greeter
+from svcdns.serving.transport.udp import SocketErrors, UdpReader
 from svcdns.telemetry.counters import Counters
 
 _SHARES: Final = {"udp": 3, "tcp": 1}

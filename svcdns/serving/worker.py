@@ -39,7 +39,7 @@ from svcdns.serving.inheriting import pack, unpack
 from svcdns.serving.listeners import Listening
 from svcdns.serving.metrics_flush import fold
 from svcdns.serving.responder import in_flight
-from svcdns.serving.udp import SOCKET_DROPS
+from svcdns.serving.transport.udp import SOCKET_DROPS
 from svcdns.telemetry.counters import Counters
 from svcdns.telemetry.logging import DroppedLines, plugin_logger
 from svcdns.wire.codes import Rcode

@@ -10,7 +10,7 @@ import dns.message
 import dns.rcode
 import pytest
 
-from svcdns.serving.datagrams import REPLY_SIZE
+from svcdns.serving.transport.udp_batch import REPLY_SIZE
 from tests.support import plain_replies as made
 from tests.support.outside import NAME, PLAIN, Outside, alike, both_ways, query, saying
 from tests.support.scripted_upstream import Respond, ScriptedUpstream

@@ -17,7 +17,7 @@ from svcdns.chain.routing import Route
 from svcdns.eventloop.loop import new_loop
 from svcdns.plugin_api.reply import Reply
 from svcdns.serving.handing_over import give, take
-from svcdns.serving.tcp import Parted, TcpConnection, TcpConnections
+from svcdns.serving.transport.tcp import Parted, TcpConnection, TcpConnections
 from tests.support.desk import REPLY, Place
 from tests.support.tcp import LONG, Client, served
 

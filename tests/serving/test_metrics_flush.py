@@ -10,7 +10,7 @@ from svcdns.chain.routing import DROPPED
 from svcdns.serving.answer_table import Entry
 from svcdns.serving.metrics import Tally
 from svcdns.serving.metrics_flush import TIRED, fold
-from svcdns.serving.udp import SocketErrors, UdpReader
+from svcdns.serving.transport.udp import SocketErrors, UdpReader
 from tests.support.desk import Place, bound
 from tests.support.world import Clock, counted
 

@@ -12,7 +12,7 @@ import pytest
 from svcdns.wire.record import Record
 
 from svcdns.plugin_api.reply import Reply
-from svcdns.serving.tcp import TcpConnections
+from svcdns.serving.transport.tcp import TcpConnections
 from svcdns.wire.codes import AA, RD
 from tests.support.desk import Place
 from tests.support.tcp import LONG, Client, served

@@ -34,7 +34,7 @@ from svcdns.serving.answer_table import AnswerTable
 from svcdns.serving.metrics import Accounts
 from svcdns.serving.metrics_flush import fold
 from svcdns.serving.responder import Desk
-from svcdns.serving.udp import SocketErrors, UdpReader
+from svcdns.serving.transport.udp import SocketErrors, UdpReader
 from svcdns.telemetry.counters import Counters, MetricKind, samples
 from svcdns.upstream.server import Server
 from tests.support import world

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 import dns.message
 from svcdns.plugin_api.timeouts import Timeouts
 
-from svcdns.serving.tcp import TcpConnection, TcpConnections
+from svcdns.serving.transport.tcp import TcpConnection, TcpConnections
 from tests.support.desk import Place
 
 LONG = Timeouts(60, 60, 60)

@@ -13,9 +13,9 @@ from types import SimpleNamespace
 import dns.message
 import pytest
 
-from svcdns.serving.datagrams import IP_PKTINFO, SLOTS
 from svcdns.serving.metrics_flush import fold
-from svcdns.serving.udp import SocketErrors, UdpReader
+from svcdns.serving.transport.udp import SocketErrors, UdpReader
+from svcdns.serving.transport.udp_batch import IP_PKTINFO, SLOTS
 from tests.support.desk import Place, bound
 from tests.support.world import Clock, counted
 
@@ -86,8 +86,8 @@ def test_answers_carry_the_ids_of_their_questions(served: Served) -> None:
 @pytest.mark.parametrize("observed", [False, True], ids=["plain", "observed"])
 async def test_what_is_compiled_does_not_wait_for_the_rest(monkeypatch: pytest.MonkeyPatch, observed: bool) -> None:
     """The rest is answered bit by bit; each once."""
-    monkeypatch.setattr("svcdns.serving.udp.SLICE", -1.0)
-    monkeypatch.setattr("svcdns.serving.udp.TURN", -1.0)
+    monkeypatch.setattr("svcdns.serving.transport.udp.SLICE", -1.0)
+    monkeypatch.setattr("svcdns.serving.transport.udp.TURN", -1.0)
     served = Served(observed=observed)
     for _ in range(2):
         served.send(query(0))
@@ -113,7 +113,7 @@ async def test_the_socket_is_read_between_slices(monkeypatch: pytest.MonkeyPatch
         served.send(query(0))
         served.reader.drain()
     served.received()
-    monkeypatch.setattr("svcdns.serving.udp.SLICE", -1.0)
+    monkeypatch.setattr("svcdns.serving.transport.udp.SLICE", -1.0)
     served.send(*[query(number, f"n{number}.b.") for number in range(1, SLOTS + 1)], query(100), query(99, "n99.b."))
     served.reader.drain()
     replies = [dns.message.from_wire(reply).id for reply in served.received()]
@@ -124,9 +124,9 @@ async def test_the_socket_is_read_between_slices(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize("waiting", [0, 2])
 async def test_not_too_much_waits(monkeypatch: pytest.MonkeyPatch, waiting: int) -> None:
     """What is beyond is answered at once, as is all of it when the socket is not read any more."""
-    monkeypatch.setattr("svcdns.serving.udp.SLICE", -1.0)
-    monkeypatch.setattr("svcdns.serving.udp.TURN", -1.0)
-    monkeypatch.setattr("svcdns.serving.udp.MOST_WAITING", waiting + 1)
+    monkeypatch.setattr("svcdns.serving.transport.udp.SLICE", -1.0)
+    monkeypatch.setattr("svcdns.serving.transport.udp.TURN", -1.0)
+    monkeypatch.setattr("svcdns.serving.transport.udp.MOST_WAITING", waiting + 1)
     served = Served()
     served.send(*[query(number, f"n{number}.b.") for number in range(9)])
     served.reader.drain()

@@ -24,9 +24,9 @@ from typing import Final
 from svcdns.eventloop.clock import Clock
 from svcdns.eventloop.loop import after_drains
 from svcdns.plugin_api.query import Client
-from svcdns.serving.datagrams import LAYOUT, PLAIN_LAYOUT, REPLY_SIZE, SLOTS, Sender, Slot, asked_address, batch
 from svcdns.serving.fast_path import outbound
 from svcdns.serving.responder import Desk
+from svcdns.serving.transport.udp_batch import LAYOUT, PLAIN_LAYOUT, REPLY_SIZE, SLOTS, Sender, Slot, asked_address, batch
 from svcdns.telemetry.counters import Counters, Family, MetricKind
 
 SO_MEMINFO: Final = 55

@@ -14,8 +14,8 @@ import pytest
 from svcdns.plugin_api.timeouts import Timeouts
 
 from svcdns.plugins import tls
-from svcdns.serving.tcp import TcpConnections
-from svcdns.serving.tls import Certificates, Greeter, NoCertificateError
+from svcdns.serving.transport.tcp import TcpConnections
+from svcdns.serving.transport.tls import Certificates, Greeter, NoCertificateError
 from svcdns.telemetry.counters import Counters
 from svcdns.tls.contexts import server_context
 from svcdns.tls.material import Material, expiry

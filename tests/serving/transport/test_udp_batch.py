@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from svcdns.serving.datagrams import LAYOUT, SLOTS, Batch, _PortableBatch, asked_address, batch
+from svcdns.serving.transport.udp_batch import LAYOUT, SLOTS, Batch, _PortableBatch, asked_address, batch
 from svcdns.supervisor.sockets import IP_PKTINFO, IPV6_RECVPKTINFO
 
 FAMILIES = [pytest.param("0.0.0.0", "127.0.0.5", id="IPv4"), pytest.param("::", "::1", id="IPv6")]

@@ -16,7 +16,7 @@ from typing import Final
 from svcdns.errors import SvcdnsError
 from svcdns.plugins import tls
 from svcdns.serving.responder import Desk
-from svcdns.serving.tcp import TcpConnection, TcpConnections
+from svcdns.serving.transport.tcp import TcpConnection, TcpConnections
 from svcdns.telemetry.counters import Counters, Family, MetricKind
 from svcdns.tls.contexts import server_context
 from svcdns.tls.errors import TlsError
