@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Final
 
 from svcdns import __version__
-from svcdns.cluster.sources import snapshot
-from svcdns.cluster.sources.snapshot import Header, Objects, Origin, Snapshot, SnapshotError
 from svcdns.cluster.watch_options import SnapshotOptions
 from svcdns.control.cluster_view import View
 from svcdns.plugins.kubernetes.metrics import SNAPSHOT_LOADS, SNAPSHOT_WRITES
+from svcdns.sources import snapshot_file
+from svcdns.sources.snapshot_file import Header, Objects, Origin, Snapshot, SnapshotError
 from svcdns.telemetry.counters import Counters
 
 EVERY: Final = 5.0
@@ -63,7 +63,7 @@ class Keeper:
         """The snapshot, if there is one that can be used; otherwise the log says why not."""
         try:
             async with asyncio.timeout(PATIENCE):
-                found = await asyncio.to_thread(snapshot.read, self.path, self._origin, self._watch, self._view.kinds)
+                found = await asyncio.to_thread(snapshot_file.read, self.path, self._origin, self._watch, self._view.kinds)
             if found is not None:
                 self._check_age(found)
         except (SnapshotError, TimeoutError) as error:
@@ -118,7 +118,7 @@ class Keeper:
             if self._view.changes != self._written:
                 await self._write()
             elif (confirmed := self._confirmed()) - self._stamped >= STAMPED:
-                snapshot.stamp(self.path, confirmed)
+                snapshot_file.stamp(self.path, confirmed)
                 self._stamped = confirmed
         except FileNotFoundError:
             self._written = -1  # somebody took it away: it is made anew the next time
@@ -144,7 +144,7 @@ class Keeper:
         beside = self.path.with_name(f".{self.path.name}-{os.getpid()}")
         try:
             with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600), "wb") as file:
-                for _ in snapshot.write(file, header, objects):
+                for _ in snapshot_file.write(file, header, objects):
                     time.sleep(0)  # the loop's thread first
                 file.flush()
                 os.fsync(file.fileno())

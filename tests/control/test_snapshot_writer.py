@@ -15,10 +15,10 @@ import pytest
 
 from svcdns.cluster.changes import Begin, Complete, Kind, Put, Serials
 from svcdns.cluster.objects import Namespace, Service
-from svcdns.cluster.sources.snapshot import Origin
 from svcdns.cluster.watch_options import SnapshotOptions, WatchOptions
 from svcdns.control.cluster_view import View
 from svcdns.control.snapshot_writer import EVERY, REST, Keeper
+from svcdns.sources.snapshot_file import Origin
 from svcdns.telemetry.counters import Counters
 from tests.support import world
 

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 from svcdns.cluster.changes import Change, Kind
 from svcdns.cluster.sources.credentials import Credentials
 from svcdns.cluster.sources.freshness import Freshness
-from svcdns.cluster.sources.label_selectors import check_label_selector
 from svcdns.cluster.sources.outage import Jitter, Outage, Sleep
 from svcdns.cluster.sources.resources import watched
-from svcdns.cluster.sources.snapshot import Origin
 from svcdns.cluster.watch_options import SourceError, WatchOptions
 from svcdns.eventloop.clock import Clock, monotonic
+from svcdns.sources.label_selectors import check_label_selector
+from svcdns.sources.snapshot_file import Origin
 
 if TYPE_CHECKING:
     from svcdns.cluster.sources.api_client import RequestObserver, TimeLimits

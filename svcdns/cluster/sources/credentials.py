@@ -23,9 +23,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from svcdns.cluster.sources import kubeconfig
-from svcdns.cluster.sources.snapshot import Origin
 from svcdns.cluster.watch_options import SourceError, WatchOptions
 from svcdns.eventloop.clock import Clock
+from svcdns.sources.snapshot_file import Origin
 
 REFRESH = 5.0
 """Seconds after which files are read again."""

@@ -12,9 +12,9 @@ import pytest
 
 from svcdns.cluster.changes import KINDS, Kind, Serials
 from svcdns.cluster.objects import ClusterObject, Endpoint, EndpointSlice, Namespace, Service
-from svcdns.cluster.sources import snapshot
-from svcdns.cluster.sources.snapshot import CHUNK, Header, Origin, Snapshot, SnapshotError
 from svcdns.cluster.watch_options import WatchOptions
+from svcdns.sources import snapshot_file
+from svcdns.sources.snapshot_file import CHUNK, Header, Origin, Snapshot, SnapshotError
 
 TYPED = (Kind.SERVICE, Kind.ENDPOINT_SLICE, Kind.NAMESPACE)
 WATCH = msgspec.msgpack.encode(WatchOptions(endpoint="https://10.96.0.1:443"))
@@ -40,7 +40,7 @@ def octets(*objects: ClusterObject, **fields: object) -> bytes:
     """A whole file, with these fields of the header."""
     header = msgspec.structs.replace(HEADER, **fields)
     file = io.BytesIO()
-    for _ in snapshot.write(file, header, encoded(*objects or OBJECTS)):
+    for _ in snapshot_file.write(file, header, encoded(*objects or OBJECTS)):
         assert file.tell() < 1 << 20
     return file.getvalue()
 
@@ -49,7 +49,7 @@ def read(path: Path, content: bytes | None = None, origin: Origin = ORIGIN, watc
     """What a file says."""
     if content is not None:
         path.write_bytes(content)
-    return snapshot.read(path, origin, watch, TYPED)
+    return snapshot_file.read(path, origin, watch, TYPED)
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_what_is_written_is_read(path: Path) -> None:
 def test_it_is_written_in_pieces() -> None:
     """A step takes a bounded number of objects."""
     file = io.BytesIO()
-    steps = sum(1 for _ in snapshot.write(file, HEADER, encoded(*OBJECTS)))
+    steps = sum(1 for _ in snapshot_file.write(file, HEADER, encoded(*OBJECTS)))
     assert steps >= len(OBJECTS) // CHUNK + 2
 
 
@@ -84,12 +84,12 @@ def test_a_confirmation_is_noted_in_place(path: Path) -> None:
     """Without another octet of the file changing; one that is older than the file's own counts for nothing."""
     before = octets()
     path.write_bytes(before)
-    snapshot.stamp(path, 3000.0)
+    snapshot_file.stamp(path, 3000.0)
     found = read(path)
     assert found is not None
     assert found.confirmed == 3000.0
     assert path.read_bytes()[:-16] == before[:-16]
-    snapshot.stamp(path, 10.0)
+    snapshot_file.stamp(path, 10.0)
     found = read(path)
     assert found is not None
     assert found.confirmed == 1990.25
@@ -100,7 +100,7 @@ def test_a_torn_stamp_counts_for_nothing(path: Path, at: int) -> None:
     """The time at which the file was written holds."""
     content = bytearray(octets())
     path.write_bytes(content)
-    snapshot.stamp(path, 3000.0)
+    snapshot_file.stamp(path, 3000.0)
     content = bytearray(path.read_bytes())
     content[-at] ^= 0x55
     found = read(path, bytes(content))

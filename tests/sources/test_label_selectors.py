@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from svcdns.cluster.sources.label_selectors import check_label_selector
+from svcdns.sources.label_selectors import check_label_selector
 
 
 @pytest.mark.parametrize(
