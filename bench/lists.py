@@ -28,12 +28,12 @@ import msgspec
 from bench import machine
 from bench.processes import Helper
 from svcdns.cluster.changes import Begin, Complete, Put
-from svcdns.cluster.sources.api_client import connect
-from svcdns.cluster.sources.credentials import Credentials
-from svcdns.cluster.sources.paging import PageLimit
-from svcdns.cluster.sources.resources import Resource, watched
 from svcdns.cluster.watch_options import WatchOptions
 from svcdns.control.cluster_view import View
+from svcdns.sources.api.client import connect
+from svcdns.sources.api.credentials import Credentials
+from svcdns.sources.api.paging import PageLimit
+from svcdns.sources.api.resources import Resource, watched
 
 WAYS = ("pages, gzip", "pages", "stream")
 

@@ -14,12 +14,12 @@ from typing import Any, Final
 
 import aiohttp
 
-from svcdns.cluster.sources.api_client import connect
-from svcdns.cluster.sources.credentials import Credentials
 from svcdns.cluster.watch_options import SourceError, WatchOptions
 from svcdns.conformance.cluster_model import Object
 from svcdns.conformance.errors import ConformanceError
 from svcdns.eventloop.clock import monotonic
+from svcdns.sources.api.client import connect
+from svcdns.sources.api.credentials import Credentials
 
 NAMESPACES: Final = "/api/v1/namespaces"
 SERVICES: Final = "services"

@@ -17,7 +17,6 @@ from typing import Any, Final
 
 from svcdns.cluster.changes import Change, Complete, Confirmed, Gone, Kind, Put
 from svcdns.cluster.objects import EndpointSlice, Service
-from svcdns.cluster.sources.resources import QUALIFIED
 from svcdns.cluster.watch_options import SnapshotOptions, WatchOptions
 from svcdns.control.cluster_view import Difference, Key, View
 from svcdns.control.configuration import Watched
@@ -26,6 +25,7 @@ from svcdns.corefile.errors import CorefileError
 from svcdns.errors import SvcdnsError
 from svcdns.feed.frames import SourceKinds
 from svcdns.plugins.kubernetes.metrics import PROGRAMMING_DURATION, RECEIVED, REST_DURATION, REST_REQUESTS, VIEW_AGE
+from svcdns.sources.api.resources import QUALIFIED
 from svcdns.telemetry.counters import Counters, samples
 
 Told = Callable[[View, Difference], None]
@@ -117,7 +117,7 @@ class Views:
             from svcdns.cluster.sources.manifests import ManifestsSource
 
             return ManifestsSource(options, log=self._log)
-        from svcdns.cluster.sources.apiserver import ApiServerSource
+        from svcdns.sources.api.source import ApiServerSource
 
         return ApiServerSource(options, log=self._log, observe=RestMetrics(self._counters))
 

@@ -11,11 +11,11 @@ import pytest
 import yaml
 
 from svcdns.cli.arguments import parse
-from svcdns.cluster.sources.resources import watched
 from svcdns.cluster.watch_options import SnapshotOptions
 from svcdns.control.configuration import Setup, prepare
 from svcdns.corefile.env_options import variable
 from svcdns.plugins import BUILT
+from svcdns.sources.api.resources import watched
 
 FILE = Path(__file__).parents[2] / "deploy" / "svcdns.yaml"
 SETTABLE = [option for module in BUILT.values() for option in getattr(importlib.import_module(module), "ENVIRONMENT", ())]

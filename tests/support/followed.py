@@ -10,9 +10,9 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from svcdns.cluster.changes import Begin, Change, Complete, Gone, Kind, Put
-from svcdns.cluster.sources.api_client import TimeLimits
-from svcdns.cluster.sources.apiserver import ApiServerSource
 from svcdns.cluster.watch_options import WatchOptions
+from svcdns.sources.api.client import TimeLimits
+from svcdns.sources.api.source import ApiServerSource
 from tests.support.api_double import SERVICES, ApiDouble
 
 

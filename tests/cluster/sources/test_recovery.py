@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from svcdns.cluster.changes import Kind
-from svcdns.cluster.sources.api_client import TimeLimits
-from svcdns.cluster.sources.outage import PERIOD
+from svcdns.sources.api.client import TimeLimits
+from svcdns.sources.api.retry import PERIOD
 from tests.support.api_double import NAMESPACES, SERVICES, SLICES, ApiDouble, Fault, namespace, service
 from tests.support.followed import Followed, following, watching
 

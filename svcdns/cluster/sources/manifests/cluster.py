@@ -12,8 +12,6 @@ from typing import Final
 
 from svcdns.cluster.changes import KINDS, Kind
 from svcdns.cluster.objects import ClusterObject, Namespace, Pod
-from svcdns.cluster.sources import decoding
-from svcdns.cluster.sources.decoding import ApiServiceImport, ApiSlice
 from svcdns.cluster.sources.manifests.errors import ManifestError
 from svcdns.cluster.sources.manifests.files import Found, FoundFile
 from svcdns.cluster.sources.manifests.kinds import DEFAULT_NAMESPACE, Written, read
@@ -22,6 +20,8 @@ from svcdns.cluster.sources.manifests.services import families, services, writte
 from svcdns.cluster.sources.manifests.shapes import EndpointsObject, PodObject, ServiceObject
 from svcdns.cluster.sources.manifests.slices import PodsByLabel, mirrored, slices_of_pods
 from svcdns.cluster.sources.manifests.workloads import OVER, ClusterPod, pods
+from svcdns.sources.api import decoding
+from svcdns.sources.api.decoding import ApiServiceImport, ApiSlice
 
 ALWAYS_THERE: Final = (DEFAULT_NAMESPACE, "kube-system")
 """Namespaces that no manifest has to name."""

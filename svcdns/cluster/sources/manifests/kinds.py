@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from svcdns.cluster.objects import HEADLESS
-from svcdns.cluster.sources.decoding import ApiServiceImport, ApiSlice
 from svcdns.cluster.sources.manifests.addresses import MOST_PODS
 from svcdns.cluster.sources.manifests.documents import Document, Field, documents
 from svcdns.cluster.sources.manifests.errors import Place
@@ -26,6 +25,7 @@ from svcdns.cluster.sources.manifests.shapes import (
     ServiceObject,
     WorkloadObject,
 )
+from svcdns.sources.api.decoding import ApiServiceImport, ApiSlice
 
 DEFAULT_NAMESPACE: Final = "default"
 SERVICE_TYPES: Final = ("ClusterIP", "NodePort", "LoadBalancer", "ExternalName")

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import msgspec
 
-from svcdns.cluster.sources.decoding import LoadBalancer, TargetRef
+from svcdns.sources.api.decoding import LoadBalancer, TargetRef
 
 
 class OwnerReference(msgspec.Struct):

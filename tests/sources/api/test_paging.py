@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from svcdns.cluster.sources.paging import LineSplitter, PageLimit, UnreadableError
+from svcdns.sources.api.paging import LineSplitter, PageLimit, UnreadableError
 
 
 @pytest.mark.parametrize(

@@ -22,13 +22,13 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from svcdns.cluster.changes import Begin, Change, Complete, Gone, Kind, Put
-from svcdns.cluster.sources import decoding
-from svcdns.cluster.sources.api_client import ApiClient, ApiError, ExpiredError, RefusedError, UnreachableError, refusal
-from svcdns.cluster.sources.freshness import Freshness
-from svcdns.cluster.sources.outage import Backoff, Jitter, Outage
-from svcdns.cluster.sources.paging import LineSplitter, PageLimit, UnreadableError
-from svcdns.cluster.sources.resources import Resource
 from svcdns.eventloop.clock import Clock
+from svcdns.sources.api import decoding
+from svcdns.sources.api.client import ApiClient, ApiError, ExpiredError, RefusedError, UnreachableError, refusal
+from svcdns.sources.api.paging import LineSplitter, PageLimit, UnreadableError
+from svcdns.sources.api.resources import Resource
+from svcdns.sources.api.retry import Backoff, Jitter, Outage
+from svcdns.sources.api.staleness import Freshness
 
 LIVED = 1.0
 """Seconds after which a watch that told nothing still counts as having worked."""

@@ -26,12 +26,12 @@ import aiohttp
 import msgspec
 from aiohttp.abc import ResolveResult
 
-from svcdns.cluster.sources import decoding
-from svcdns.cluster.sources.credentials import Access, Credentials
-from svcdns.cluster.sources.resources import Resource
 from svcdns.cluster.watch_options import SourceError
 from svcdns.errors import SvcdnsError
 from svcdns.eventloop.clock import Clock
+from svcdns.sources.api import decoding
+from svcdns.sources.api.credentials import Access, Credentials
+from svcdns.sources.api.resources import Resource
 
 READ_BUFFER = 1 << 18
 _GZIP = 31

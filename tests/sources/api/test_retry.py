@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from svcdns.cluster.sources.outage import Backoff, Outage
+from svcdns.sources.api.retry import Backoff, Outage
 from tests.support.followed import VirtualTime
 
 LOG = logging.getLogger("outage-test")

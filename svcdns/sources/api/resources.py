@@ -12,9 +12,9 @@ from functools import partial
 from typing import Final
 
 from svcdns.cluster.changes import Kind
-from svcdns.cluster.sources import decoding
-from svcdns.cluster.sources.decoding import ItemDecoder
 from svcdns.cluster.watch_options import WatchOptions
+from svcdns.sources.api import decoding
+from svcdns.sources.api.decoding import ItemDecoder
 
 QUALIFIED: Final[Mapping[Kind, str]] = {
     Kind.SERVICE: "services",

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from svcdns.cluster.sources.credentials import EXEC_REFRESH, EXEC_RETRY, REFRESH, Access, Credentials
 from svcdns.cluster.watch_options import SourceError, WatchOptions
+from svcdns.sources.api.credentials import EXEC_REFRESH, EXEC_RETRY, REFRESH, Access, Credentials
 from svcdns.sources.snapshot_file import Origin
 from tests.support import world
 

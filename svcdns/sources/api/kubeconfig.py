@@ -1,4 +1,4 @@
-"""What a kubeconfig says, read by the official client in a process of its own: `python -m svcdns.cluster.sources.kubeconfig PATH CONTEXT`.
+"""What a kubeconfig says, read by the official client in a process of its own: `python -m svcdns.sources.api.kubeconfig PATH CONTEXT`.
 
 The client knows the rules of kubeconfigs and runs exec plugins, but it takes half a second and twenty megabytes to import; so the process
 that watches the API asks another one, which ends with the answer. None of the client's requests, models or watches is used. The
@@ -50,7 +50,7 @@ async def ask(path: str, context: str, patience: float = PATIENCE) -> Found:
     """What that kubeconfig says of that context, or of its current one. Raises SourceError, also after `patience` seconds."""
     if not Path(path).is_file():
         raise SourceError(f"kubeconfig: {path}: no such file")
-    arguments = (sys.executable, "-m", "svcdns.cluster.sources.kubeconfig", path, context)
+    arguments = (sys.executable, "-m", "svcdns.sources.api.kubeconfig", path, context)
     process = await asyncio.create_subprocess_exec(*arguments, stdout=asyncio.subprocess.PIPE)
     try:
         async with asyncio.timeout(patience):

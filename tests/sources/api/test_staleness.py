@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from svcdns.cluster.changes import Kind
-from svcdns.cluster.sources.freshness import Freshness
+from svcdns.sources.api.staleness import Freshness
 
 
 def test_ages() -> None:

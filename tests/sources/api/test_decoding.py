@@ -21,8 +21,8 @@ from svcdns.cluster.objects import (
     Service,
     ServiceImport,
 )
-from svcdns.cluster.sources import decoding
-from svcdns.cluster.sources.decoding import ItemDecoder
+from svcdns.sources.api import decoding
+from svcdns.sources.api.decoding import ItemDecoder
 
 SERVICES = ItemDecoder(decoding.ApiService, decoding.service)
 SLICES = ItemDecoder(decoding.ApiSlice, decoding.endpoint_slice)

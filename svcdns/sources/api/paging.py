@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from svcdns.cluster.sources.api_client import ApiError
+from svcdns.sources.api.client import ApiError
 
 PAGE_OCTETS = 1 << 20
 """Octets of JSON that a page is to have, about; its objects take a few times as many until they are trimmed."""

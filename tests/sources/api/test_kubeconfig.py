@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from svcdns.cluster.sources.kubeconfig import Found, Part, ask
 from svcdns.cluster.watch_options import SourceError
+from svcdns.sources.api.kubeconfig import Found, Part, ask
 
 
 def written(folder: Path, cluster: dict[str, Any], user: dict[str, Any]) -> str:

@@ -13,17 +13,17 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 from svcdns.cluster.changes import Change, Kind
-from svcdns.cluster.sources.credentials import Credentials
-from svcdns.cluster.sources.freshness import Freshness
-from svcdns.cluster.sources.outage import Jitter, Outage, Sleep
-from svcdns.cluster.sources.resources import watched
 from svcdns.cluster.watch_options import SourceError, WatchOptions
 from svcdns.eventloop.clock import Clock, monotonic
+from svcdns.sources.api.credentials import Credentials
+from svcdns.sources.api.resources import watched
+from svcdns.sources.api.retry import Jitter, Outage, Sleep
+from svcdns.sources.api.staleness import Freshness
 from svcdns.sources.label_selectors import check_label_selector
 from svcdns.sources.snapshot_file import Origin
 
 if TYPE_CHECKING:
-    from svcdns.cluster.sources.api_client import RequestObserver, TimeLimits
+    from svcdns.sources.api.client import RequestObserver, TimeLimits
 
 WAITING_BATCHES = 1
 """Pages or chunks that may wait for the reader before the watches themselves wait."""
@@ -89,8 +89,8 @@ class ApiServerSource:
     async def changes(self) -> AsyncIterator[Change]:
         """Every change, beginning with a full list of each kind; ends only when cancelled or closed."""
         # An HTTP client takes longer to import than a snapshot takes to load: a start serves from that first.
-        from svcdns.cluster.sources.api_client import ApiClient, TimeLimits
-        from svcdns.cluster.sources.watching import Reflector
+        from svcdns.sources.api.client import ApiClient, TimeLimits
+        from svcdns.sources.api.reflector import Reflector
 
         batches: asyncio.Queue[list[Change]] = asyncio.Queue(WAITING_BATCHES)
         clients = [

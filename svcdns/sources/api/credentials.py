@@ -22,9 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from svcdns.cluster.sources import kubeconfig
 from svcdns.cluster.watch_options import SourceError, WatchOptions
 from svcdns.eventloop.clock import Clock
+from svcdns.sources.api import kubeconfig
 from svcdns.sources.snapshot_file import Origin
 
 REFRESH = 5.0
