@@ -166,10 +166,10 @@ def _unique(endpoints: Iterable[Endpoint]) -> tuple[Endpoint, ...]:
 def from_manifests(paths: Sequence[str]) -> Cluster:
     """The cluster that YAML files and folders describe, read as `kubernetes { manifests }` reads them. Raises ManifestError."""
     from svcdns.cluster.changes import Kind
-    from svcdns.cluster.sources.manifests.cluster import Reader, Selection, build
-    from svcdns.cluster.sources.manifests.files import find
-    from svcdns.cluster.sources.manifests.selecting import matcher
-    from svcdns.cluster.sources.manifests.shapes import ServiceObject as Spelled
+    from svcdns.sources.manifests.cluster import Reader, Selection, build
+    from svcdns.sources.manifests.files import find
+    from svcdns.sources.manifests.schemas import ServiceObject as Spelled
+    from svcdns.sources.manifests.selectors import matcher
 
     written = Reader().read(find(tuple(paths)))
     kinds = (Kind.SERVICE, Kind.ENDPOINT_SLICE, Kind.NAMESPACE, Kind.POD)

@@ -114,7 +114,7 @@ class Views:
 
     def _source(self, options: WatchOptions) -> Any:
         if options.manifests:
-            from svcdns.cluster.sources.manifests import ManifestsSource
+            from svcdns.sources.manifests import ManifestsSource
 
             return ManifestsSource(options, log=self._log)
         from svcdns.sources.api.source import ApiServerSource

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from svcdns.cluster.sources.manifests import ManifestError
 from svcdns.conformance import expected
 from svcdns.conformance.cluster_model import Cluster, Endpoint, Port, Service, canonical, from_manifests, from_objects
 from svcdns.conformance.lab import endpoint, endpoint_slice, objects, service
+from svcdns.sources.manifests import ManifestError
 
 ZONES = Path(__file__).parents[2] / "zones"
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from svcdns.cluster.sources.manifests import ManifestsSource
-from svcdns.cluster.sources.manifests.cluster import Cluster
 from svcdns.cluster.watch_options import WatchOptions
+from svcdns.sources.manifests import ManifestsSource
+from svcdns.sources.manifests.cluster import Cluster
 
 Say = Callable[..., Cluster]
 

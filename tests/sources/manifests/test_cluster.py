@@ -9,9 +9,9 @@ import pytest
 
 from svcdns.cluster.changes import Kind
 from svcdns.cluster.objects import Endpoint, EndpointSlice, ImportedSlice, Pod, Port, Service, ServiceImport
-from svcdns.cluster.sources.manifests import ManifestError, ManifestsSource
-from svcdns.cluster.sources.manifests.cluster import Cluster
 from svcdns.cluster.watch_options import WatchOptions
+from svcdns.sources.manifests import ManifestError, ManifestsSource
+from svcdns.sources.manifests.cluster import Cluster
 
 Say = Callable[..., Cluster]
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from svcdns.cluster.sources.manifests.selecting import matcher
+from svcdns.sources.manifests.selectors import matcher
 
 LABELS = {"app": "web", "tier": "front", "example.com/kind": ""}
 

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from ipaddress import ip_address
 
 from svcdns.cluster.objects import HEADLESS, PLACEHOLDER_PORTS, Port, Service
-from svcdns.cluster.sources.manifests.addresses import SERVICE_RANGE, SERVICE_RANGE_6, Name, RangeFullError, assign
-from svcdns.cluster.sources.manifests.errors import ManifestError
-from svcdns.cluster.sources.manifests.kinds import FAMILIES, Written
-from svcdns.cluster.sources.manifests.shapes import ServiceObject, ServiceSpec
+from svcdns.sources.manifests.address_pool import SERVICE_RANGE, SERVICE_RANGE_6, Name, RangeFullError, assign
+from svcdns.sources.manifests.errors import ManifestError
+from svcdns.sources.manifests.kinds import FAMILIES, Written
+from svcdns.sources.manifests.schemas import ServiceObject, ServiceSpec
 
 
 def services(written: Sequence[tuple[Written, ServiceObject]], reserved: set[str]) -> list[Service]:

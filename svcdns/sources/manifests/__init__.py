@@ -4,7 +4,7 @@
 it together, `source` tells the changes. No API server is asked.
 """
 
-from svcdns.cluster.sources.manifests.errors import ManifestError
-from svcdns.cluster.sources.manifests.source import ManifestsSource
+from svcdns.sources.manifests.errors import ManifestError
+from svcdns.sources.manifests.source import ManifestsSource
 
 __all__ = ["ManifestError", "ManifestsSource"]

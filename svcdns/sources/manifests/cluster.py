@@ -12,16 +12,16 @@ from typing import Final
 
 from svcdns.cluster.changes import KINDS, Kind
 from svcdns.cluster.objects import ClusterObject, Namespace, Pod
-from svcdns.cluster.sources.manifests.errors import ManifestError
-from svcdns.cluster.sources.manifests.files import Found, FoundFile
-from svcdns.cluster.sources.manifests.kinds import DEFAULT_NAMESPACE, Written, read
-from svcdns.cluster.sources.manifests.selecting import Matcher
-from svcdns.cluster.sources.manifests.services import families, services, written_ips
-from svcdns.cluster.sources.manifests.shapes import EndpointsObject, PodObject, ServiceObject
-from svcdns.cluster.sources.manifests.slices import PodsByLabel, mirrored, slices_of_pods
-from svcdns.cluster.sources.manifests.workloads import OVER, ClusterPod, pods
 from svcdns.sources.api import decoding
 from svcdns.sources.api.decoding import ApiServiceImport, ApiSlice
+from svcdns.sources.manifests.endpoint_slices import PodsByLabel, mirrored, slices_of_pods
+from svcdns.sources.manifests.errors import ManifestError
+from svcdns.sources.manifests.files import Found, FoundFile
+from svcdns.sources.manifests.kinds import DEFAULT_NAMESPACE, Written, read
+from svcdns.sources.manifests.schemas import EndpointsObject, PodObject, ServiceObject
+from svcdns.sources.manifests.selectors import Matcher
+from svcdns.sources.manifests.services import families, services, written_ips
+from svcdns.sources.manifests.workloads import OVER, ClusterPod, pods
 
 ALWAYS_THERE: Final = (DEFAULT_NAMESPACE, "kube-system")
 """Namespaces that no manifest has to name."""

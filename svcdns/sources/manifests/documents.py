@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 import yaml
 
-from svcdns.cluster.sources.manifests.errors import ManifestError, Place
+from svcdns.sources.manifests.errors import ManifestError, Place
 
 DEEPEST: Final = 100
 """Lists and mappings inside each other; no object of Kubernetes comes near."""

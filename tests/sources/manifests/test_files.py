@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from svcdns.cluster.sources.manifests.files import find
+from svcdns.sources.manifests.files import find
 
 
 def touch(root: Path, *names: str) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from svcdns.cluster.changes import Kind
-from svcdns.cluster.sources.manifests import ManifestError
+from svcdns.sources.manifests import ManifestError
 
 SERVICE = "apiVersion: v1\nkind: Service\nmetadata:\n  name: web\nspec:\n"
 POD = "apiVersion: v1\nkind: Pod\nmetadata:\n  name: web\n"

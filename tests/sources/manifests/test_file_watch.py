@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from svcdns.cluster.sources.manifests.watching import folder_changes
+from svcdns.sources.manifests.file_watch import folder_changes
 
 
 def write(folder: Path) -> None:
@@ -79,6 +79,6 @@ async def test_without_inotify(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
         await asyncio.sleep(0)
         yield set(folders)
 
-    monkeypatch.setattr("svcdns.cluster.sources.manifests.watching.awatch", awatch)
+    monkeypatch.setattr("svcdns.sources.manifests.file_watch.awatch", awatch)
     async with aclosing(folder_changes(frozenset({str(tmp_path)}))) as changes:
         assert [None async for _ in changes] == [None, None]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from svcdns.cluster.sources.manifests.addresses import POD_RANGE, POD_RANGE_6, RangeFullError, assign, ending
+from svcdns.sources.manifests.address_pool import POD_RANGE, POD_RANGE_6, RangeFullError, assign, ending
 
 SMALL = IPv4Network("10.0.0.0/27")
 SMALL_6 = IPv6Network("fd00::/123")

@@ -10,9 +10,9 @@ import pytest
 
 from svcdns.cluster.changes import Begin, Change, Complete, Gone, Kind, Put
 from svcdns.cluster.objects import ClusterObject, Endpoint, EndpointSlice, Namespace, Pod, Service
-from svcdns.cluster.sources.manifests import ManifestError, ManifestsSource
-from svcdns.cluster.sources.manifests.source import differences
 from svcdns.cluster.watch_options import SourceError, WatchOptions
+from svcdns.sources.manifests import ManifestError, ManifestsSource
+from svcdns.sources.manifests.source import differences
 
 LOG = logging.getLogger("svcdns.tests.manifests")
 

@@ -7,7 +7,7 @@ import pytest
 
 from svcdns.cluster.changes import Kind
 from svcdns.cluster.objects import PLACEHOLDER_PORTS, Endpoint, EndpointSlice, Port
-from svcdns.cluster.sources.manifests.cluster import Cluster
+from svcdns.sources.manifests.cluster import Cluster
 
 Say = Callable[..., Cluster]
 

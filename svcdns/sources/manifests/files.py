@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from svcdns.cluster.sources.manifests.errors import ManifestError, Place
+from svcdns.sources.manifests.errors import ManifestError, Place
 
 SUFFIXES: Final = frozenset({".yaml", ".yml", ".json"})
 MOST_LINKS: Final = 40

@@ -5,8 +5,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from svcdns.cluster.sources.manifests.documents import Document, documents
-from svcdns.cluster.sources.manifests.errors import ManifestError
+from svcdns.sources.manifests.documents import Document, documents
+from svcdns.sources.manifests.errors import ManifestError
 
 HEAD = "apiVersion: v1\nkind: Thing\n"
 LIST = "apiVersion: v1\nkind: List\nitems:"

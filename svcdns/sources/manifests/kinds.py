@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from svcdns.cluster.objects import HEADLESS
-from svcdns.cluster.sources.manifests.addresses import MOST_PODS
-from svcdns.cluster.sources.manifests.documents import Document, Field, documents
-from svcdns.cluster.sources.manifests.errors import Place
-from svcdns.cluster.sources.manifests.shapes import (
+from svcdns.sources.api.decoding import ApiServiceImport, ApiSlice
+from svcdns.sources.manifests.address_pool import MOST_PODS
+from svcdns.sources.manifests.documents import Document, Field, documents
+from svcdns.sources.manifests.errors import Place
+from svcdns.sources.manifests.schemas import (
     AnyObject,
     EndpointsObject,
     ObjectMeta,
@@ -25,7 +26,6 @@ from svcdns.cluster.sources.manifests.shapes import (
     ServiceObject,
     WorkloadObject,
 )
-from svcdns.sources.api.decoding import ApiServiceImport, ApiSlice
 
 DEFAULT_NAMESPACE: Final = "default"
 SERVICE_TYPES: Final = ("ClusterIP", "NodePort", "LoadBalancer", "ExternalName")

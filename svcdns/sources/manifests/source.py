@@ -15,13 +15,13 @@ import msgspec
 
 from svcdns.cluster.changes import Begin, Change, Complete, Gone, Kind, Put
 from svcdns.cluster.objects import ClusterObject, Endpoint, EndpointSlice
-from svcdns.cluster.sources.manifests.cluster import Cluster, Key, Reader, Selection, build
-from svcdns.cluster.sources.manifests.errors import ManifestError
-from svcdns.cluster.sources.manifests.files import Found, find
-from svcdns.cluster.sources.manifests.selecting import matcher
-from svcdns.cluster.sources.manifests.watching import Watch, folder_changes
 from svcdns.cluster.watch_options import SourceError, WatchOptions
 from svcdns.sources.label_selectors import check_label_selector
+from svcdns.sources.manifests.cluster import Cluster, Key, Reader, Selection, build
+from svcdns.sources.manifests.errors import ManifestError
+from svcdns.sources.manifests.file_watch import Watch, folder_changes
+from svcdns.sources.manifests.files import Found, find
+from svcdns.sources.manifests.selectors import matcher
 
 
 class ManifestsSource:

@@ -15,9 +15,9 @@ from ipaddress import ip_address
 from typing import Final
 
 from svcdns.cluster.objects import PLACEHOLDER_PORTS, Endpoint, EndpointSlice, Port
-from svcdns.cluster.sources.manifests.addresses import ending
-from svcdns.cluster.sources.manifests.shapes import EndpointsObject, ServiceSpec
-from svcdns.cluster.sources.manifests.workloads import OVER, ClusterPod
+from svcdns.sources.manifests.address_pool import ending
+from svcdns.sources.manifests.schemas import EndpointsObject, ServiceSpec
+from svcdns.sources.manifests.workloads import OVER, ClusterPod
 
 MOST_ENDPOINTS: Final = 100
 MOST_MIRRORED: Final = 1000

@@ -7,9 +7,9 @@ import pytest
 
 from svcdns.cluster.changes import Kind
 from svcdns.cluster.objects import HEADLESS, PLACEHOLDER_PORTS, Port, Service
-from svcdns.cluster.sources.manifests import ManifestError
-from svcdns.cluster.sources.manifests.addresses import SERVICE_RANGE, SERVICE_RANGE_6
-from svcdns.cluster.sources.manifests.cluster import Cluster
+from svcdns.sources.manifests import ManifestError
+from svcdns.sources.manifests.address_pool import SERVICE_RANGE, SERVICE_RANGE_6
+from svcdns.sources.manifests.cluster import Cluster
 
 Say = Callable[..., Cluster]
 
@@ -85,7 +85,7 @@ def test_without_ports(say: Say) -> None:
 
 def test_full_range(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
     """More Services than addresses are an error, not an endless search."""
-    monkeypatch.setattr("svcdns.cluster.sources.manifests.services.SERVICE_RANGE", IPv4Network("10.96.0.0/30"))
+    monkeypatch.setattr("svcdns.sources.manifests.services.SERVICE_RANGE", IPv4Network("10.96.0.0/30"))
     text = "".join(f"apiVersion: v1\nkind: Service\nmetadata: {{name: web-{number}}}\n---\n" for number in range(3))
     with pytest.raises(ManifestError, match=r"cluster\.yaml:9: expected no more Services than 10\.96\.0\.0/30 has addresses"):
         say(text)

@@ -7,7 +7,7 @@ import pytest
 
 from svcdns.cluster.changes import Kind
 from svcdns.cluster.objects import EndpointSlice, Pod
-from svcdns.cluster.sources.manifests.cluster import Cluster
+from svcdns.sources.manifests.cluster import Cluster
 
 Say = Callable[..., Cluster]
 

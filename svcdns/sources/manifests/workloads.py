@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from svcdns.cluster.sources.manifests.addresses import POD_RANGE, POD_RANGE_6, Name, RangeFullError, assign, ending
-from svcdns.cluster.sources.manifests.errors import ManifestError, Place
-from svcdns.cluster.sources.manifests.kinds import Written
-from svcdns.cluster.sources.manifests.shapes import ContainerPort, ObjectMeta, PodObject, PodSpec, PodStatus, WorkloadObject
+from svcdns.sources.manifests.address_pool import POD_RANGE, POD_RANGE_6, Name, RangeFullError, assign, ending
+from svcdns.sources.manifests.errors import ManifestError, Place
+from svcdns.sources.manifests.kinds import Written
+from svcdns.sources.manifests.schemas import ContainerPort, ObjectMeta, PodObject, PodSpec, PodStatus, WorkloadObject
 
 OVER: Final = frozenset({"Succeeded", "Failed"})
 """The phases in which a Pod does not run any more."""
