@@ -15,7 +15,7 @@ from typing import Final
 
 HANDOVER: Final = 2
 """To be raised where the version before this one would not understand this mapping, a message on a channel, what a supervisor leaves to
-its successor (`svcdns.supervisor.handover`), or what a plugin's `gather` sends to workers: then an upgrade in place is refused."""
+its successor (`svcdns.supervisor.reexec`), or what a plugin's `gather` sends to workers: then an upgrade in place is refused."""
 REGION_SIZE: Final = 4 << 20
 SLOTS: Final = 64
 """Worker slots that a mapping has room for; a region takes memory only once it is written to."""

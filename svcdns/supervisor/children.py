@@ -1,147 +1,192 @@
-"""The child processes: starting them, telling whether they live, starting them again.
+"""The children as a whole: control, a worker for each slot, and whoever is about to replace one of them or has just been replaced.
 
-A child stalls when its heartbeat is older than STALL: others do its work meanwhile, where they can. It is silent when that is older than
-SILENCE, and is killed then and started again. One that keeps ending soon after its start, a crash loop, is started more and more slowly."""
+Every worker holds the sockets of all slots and reads those of its own slot, and of any whose worker is down, stalls, or was started anew
+and does not know the cluster yet. While the children are told to drain, nobody reads anything more."""
 
 from __future__ import annotations
 
-import contextlib
-import os
-import signal
+import selectors
 import socket
-import struct
-import sys
-from typing import Final
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Final
 
-from svcdns.process.channel import Channel, ChannelClosedError, Message
-from svcdns.process.parent_death import PARENT
-from svcdns.process.shared_memory import State, enter, heartbeat, state
+from svcdns.process import shared_memory
+from svcdns.process.channel import ChannelClosedError, Message
+from svcdns.process.shared_memory import State
+from svcdns.supervisor.child import Child, keep_on_processor
+from svcdns.supervisor.crash_loops import Endings
+from svcdns.supervisor.sockets import Address, ListenError, Listening, Sockets
 
-STALL: Final = 0.75
-"""Seconds without a heartbeat after which other workers read a worker's sockets. It beats four times a second."""
-SILENCE: Final = 3.0
-"""Seconds without a heartbeat after which a child is killed."""
-FIRST_BEAT: Final = 30.0
-"""Seconds that a child may take until its first heartbeat."""
-LATE: Final = 1.5
-"""Seconds after which a beat is late: from then on it is looked whether the process gets a processor at all."""
-SETTLED: Final = 10.0
-"""Seconds after which a child's death is no part of a crash loop."""
-SLOWEST: Final = 5.0
-"""Seconds that a start is put off at most."""
-LOOP: Final = 3
-"""Deaths soon after a start, one behind the other, that are a crash loop."""
-SEND_PATIENCE: Final = 1
-"""Seconds that a child may leave its channel full; after that it is killed, as half a message cannot be taken back."""
-_QUICKEST: Final = 0.1
-_ALLOCATOR: Final = {"MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_TRIM_THRESHOLD_": "131072"}
-"""For glibc, whose thresholds grow with use: large blocks, a page of an API list say, go back to the system when they are freed."""
+AT_ONCE: Final = 200
+"""Sockets that one message carries."""
+HOLD: Final = 3.0
+"""Seconds that questions wait in the sockets for a worker that was started anew, where no other serves; it then answers what it can."""
 
 
-class Child:
-    """One process to be kept alive. `slot` is a worker's, -1 for control; `number` is that of its region of the shared mapping."""
+class Crew:
+    """All children, their channels in a selector, and the sockets that they hold."""
 
-    def __init__(self, name: str, command: list[str], slot: int, number: int, region: memoryview, shared: int) -> None:
-        """`command` is what follows `python -m`; the region's number and the descriptors of channel and mapping are put behind it."""
-        self.name, self.command, self.slot, self.number = name, command, slot, number
-        self._region, self._shared = region, shared
-        self.pid = 0
-        self.channel: Channel | None = None
-        self.start_at = 0.0
-        self.started = 0.0
-        self.deaths = 0
-        """How often it has ended soon after its start since it last ran for longer."""
-        self.was_silent = False
-        """Whether it is being killed because it was silent."""
-        self._late = (0.0, 0.0)
-        """The last beat that was found late, and how long the process had waited for a processor then."""
-        self.anew = False
-        """Whether it was started while the server served."""
-        self.adopted = False
-        """Whether the program before this one has started it."""
+    def __init__(self, selector: selectors.BaseSelector, note: Callable[[str], None], control_arguments: list[str], mapping: int) -> None:
+        """`note` takes a log line; `mapping` is the shared mapping's descriptor, `control_arguments` are given to control as they are."""
+        self._selector, self._note, self.control_arguments, self.mapping = selector, note, control_arguments, mapping
+        self._regions = shared_memory.regions(mapping)
+        self.pin = False
+        self.control = self.new_control(shared_memory.control_region(0))
+        self.workers: list[Child] = []
+        self.successor: Child | None = None
+        """Who is about to replace one of those, and is not ready yet."""
+        self.leaving: dict[Child, float] = {}
+        """Who has been replaced, and until when it may finish what it has in hand."""
+        self.sockets = Sockets(note)
+        self.endings = Endings(note)
+        self.served = self.draining = False
+        self.format = ""
+        """The hand-over that the program in use understands, as control says."""
+        self._reading: dict[int, tuple[int, list[int]]] = {}
+        """By slot: which process was told last what slots to read."""
 
-    @property
-    def running(self) -> bool:
-        """Whether the process is there."""
-        return self.pid != 0
+    def new_control(self, number: int) -> Child:
+        """A control process that has not been started, for this region."""
+        command = ["svcdns.control", *self.control_arguments]
+        return Child("control", command, -1, number, self._regions[number], self.mapping)
 
-    @property
-    def state(self) -> State:
-        """What the process says it is doing."""
-        return state(self._region)
+    def new_worker(self, slot: int, number: int) -> Child:
+        """A worker that has not been started, for this region."""
+        return Child(f"worker {slot}", ["svcdns.serving", "--slot", str(slot)], slot, number, self._regions[number], self.mapping)
 
-    def start(self, now: float, *more: str) -> None:
-        """Starts the process, with further arguments for this life of it."""
-        ours, theirs = socket.socketpair()
-        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", SEND_PATIENCE, 0))
-        theirs.set_inheritable(True)
-        enter(self._region, State.STARTING)
-        own = ["--region", str(self.number), "--channel", str(theirs.fileno()), "--shared", str(self._shared)]
-        arguments = [sys.executable, "-m", *self.command, *more, *own]
-        environment = {**_ALLOCATOR, **os.environ, PARENT: str(os.getpid())}
-        self.pid = os.posix_spawn(sys.executable, arguments, environment, setsigmask=(), setsigdef=(signal.SIGPIPE,))
-        theirs.close()
-        self.channel = Channel(ours)
-        self.started, self.start_at, self.was_silent, self.adopted = now, 0.0, False, False
+    def __iter__(self) -> Iterator[Child]:
+        """Everybody."""
+        yield self.control
+        yield from self.workers
+        if self.successor is not None:
+            yield self.successor
+        yield from tuple(self.leaving)
 
-    def died(self, now: float) -> None:
-        """The process has been reaped; `start_at` says when to start it again."""
-        self.pid = 0
-        enter(self._region, State.ENDED)
-        if self.channel is not None:
-            self.channel.close()
-            self.channel = None
-        self.deaths = 0 if now - self.started > SETTLED else self.deaths + 1
-        self.start_at = now if self.deaths <= 1 else now + min(SLOWEST, _QUICKEST * 2**self.deaths)
+    # -- starting and ending
 
-    def send(self, message: Message, fds: list[int] | None = None) -> None:
-        """Sends a message. One to a child that is gone or does not read goes nowhere: it is killed, and the next one told everything."""
-        if self.channel is not None:
-            try:
-                self.channel.send(message, fds)
-            except ChannelClosedError:
-                self.kill()
+    def start(self, child: Child) -> None:
+        """Starts a process and hands it what it needs: control the feeds of all workers, a worker its sockets and its feed.
 
-    def kill(self, number: int = signal.SIGKILL) -> None:
-        """Sends a signal."""
-        if self.pid:
-            os.kill(self.pid, number)
-
-    def is_silent(self, now: float, awake_since: float) -> bool:
-        """Whether the process has not beaten for too long.
-
-        Time in which the supervisor itself stood still does not count, nor does time in which the process waited for a processor: on a
-        crowded node to kill it would make all worse.
+        One that is to replace another is told to read nothing, or to take no worker over, before it is ready.
         """
-        last = heartbeat(self._region)
-        if not last:
-            return now - max(self.started, awake_since) > FIRST_BEAT
-        silence = now - max(last, awake_since)
-        if silence <= LATE:
-            return False
-        waited = _waited(self.pid)
-        if self._late[0] != last:
-            self._late = last, waited
-        return silence - (waited - self._late[1]) > SILENCE
+        more = []
+        if child.slot < 0 and self.served:
+            more = ["--beside"] if child is self.successor else ["--again"]
+        child.start(time.monotonic(), *more)
+        assert child.channel is not None
+        self._selector.register(child.channel, selectors.EVENT_READ, child)
+        if child.slot < 0:
+            child.send(self.endings.message())
+            if child is self.control:
+                self.connect_all(child)
+            return
+        if self.pin:
+            keep_on_processor(child.pid, child.slot)
+        self._send_sockets([child], self.sockets.all, [])
+        child.anew = self.served
+        self.connect(child, self.control)
 
-    def serves(self, now: float, awake_since: float) -> bool:
-        """Whether the process is a worker that reads its sockets, and not just now stalled."""
-        beats = now - max(heartbeat(self._region), awake_since) <= STALL
-        return self.running and beats and self.state in (State.SERVING, State.SERVING_UNSYNCED)
+    def adopt(self, child: Child) -> None:
+        """Takes a child over that runs already."""
+        if child.channel is not None:
+            self._selector.register(child.channel, selectors.EVENT_READ, child)
 
+    def connect_all(self, control: Child) -> None:
+        """Fresh feeds between control and all workers but those that leave."""
+        for worker in self.workers:
+            if worker.running:
+                self.connect(worker, control)
 
-def _waited(pid: int) -> float:
-    """Seconds that a process has waited for a processor so far, where the kernel tells; Linux alone does."""
-    try:
-        with open(f"/proc/{pid}/schedstat", "rb") as file:
-            return int(file.read().split()[1]) / 1e9
-    except (OSError, IndexError, ValueError):
-        return 0.0
+    @staticmethod
+    def connect(worker: Child, control: Child) -> None:
+        """A fresh feed between control and a worker."""
+        if not control.running:
+            return
+        to_worker, to_control = socket.socketpair()
+        worker.send({"op": "feed"}, [to_worker.fileno()])
+        control.send({"op": "worker", "slot": worker.slot, "region": worker.number}, [to_control.fileno()])
+        to_worker.close()
+        to_control.close()
 
+    def forget_channel(self, child: Child) -> None:
+        """Reads no more of what a child says."""
+        if child.channel is not None:
+            self._selector.unregister(child.channel)
+            child.channel.close()
+            child.channel = None
 
-def keep_on_processor(pid: int, slot: int) -> None:
-    """Keeps the worker of a slot on one of the processors that this program may use; nothing where that cannot be done."""
-    if sys.platform == "linux":
-        allowed = sorted(os.sched_getaffinity(0))
-        with contextlib.suppress(OSError):
-            os.sched_setaffinity(pid, {allowed[slot % len(allowed)]})
+    def receive(self, child: Child) -> list[Message]:
+        """What a child says; at its channel's end, that is forgotten."""
+        if child.channel is None:
+            return []
+        try:
+            return child.channel.receive()
+        except ChannelClosedError:
+            self.forget_channel(child)
+            return []
+
+    def buried(self, child: Child) -> None:
+        """A child has been reaped; `start_at` says when it is to be started again, if at all."""
+        self.forget_channel(child)
+        child.died(time.monotonic())
+        self.leaving.pop(child, None)
+
+    def tell_endings(self) -> None:
+        """Brings control up to date about how children ended."""
+        for child in (self.control, self.successor):
+            if child is not None and child.slot < 0:
+                child.send(self.endings.message())
+
+    # -- workers and their sockets
+
+    def set_count(self, count: int) -> None:
+        """Has so many workers at least."""
+        while len(self.workers) < count:
+            slot = len(self.workers)
+            self.workers.append(self.new_worker(slot, shared_memory.worker_region(slot, 0)))
+            self.start(self.workers[slot])
+
+    def listen(self, addresses: list[Address]) -> str:
+        """Listens at these addresses and no others; the error where that cannot be, and then nothing has changed."""
+        try:
+            added, removed = self.sockets.change(addresses, max(1, len(self.workers)))
+        except ListenError as error:
+            return str(error)
+        self._send_sockets([child for child in self if child.slot >= 0], added, removed)
+        self.sockets.close(removed)
+        self.served = True
+        return ""
+
+    @staticmethod
+    def _send_sockets(workers: list[Child], added: list[Listening], removed: list[Listening]) -> None:
+        gone = [one.id for one in removed]
+        for worker in workers:
+            for start in range(0, max(1, len(added)), AT_ONCE):
+                part = added[start : start + AT_ONCE]
+                message: dict[str, Any] = {"op": "sockets", "add": [one.described() for one in part], "remove": gone}
+                worker.send(message, [one.sock.fileno() for one in part])
+
+    def settle_reading(self, now: float, awake_since: float) -> None:
+        """Says who reads which slots' sockets: each worker its own, and those that serve also those of workers that do not."""
+        if self.draining:
+            return
+        well = [slot for slot, worker in enumerate(self.workers) if worker.serves(now, awake_since)]
+        covered = {slot: well[slot % len(well)] for slot in range(len(self.workers)) if slot not in well} if well else {}
+        for slot, worker in enumerate(self.workers):
+            own = [slot] if self._reads_its_own(worker, now) else []
+            told = worker.pid, own + [down for down, cover in covered.items() if cover == slot]
+            if worker.running and told != self._reading.get(slot):
+                self._reading[slot] = told
+                worker.send({"op": "read", "slots": told[1]})
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether a worker that runs is not told yet to read its own sockets."""
+        return any(worker.running and slot not in self._reading.get(slot, (0, []))[1] for slot, worker in enumerate(self.workers))
+
+    def _reads_its_own(self, worker: Child, now: float) -> bool:
+        """One that was started anew knows nothing yet: its questions are another's, or wait a while, until it knows the cluster."""
+        if not worker.anew or worker.state not in (State.STARTING, State.UNSYNCED):
+            return True
+        return now - worker.started > HOLD and not any(other.running and other.state == State.SERVING for other in self.workers)

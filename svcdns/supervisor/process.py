@@ -17,11 +17,11 @@ from typing import Final
 from svcdns import __version__
 from svcdns.process import shared_memory
 from svcdns.process.channel import Message
-from svcdns.supervisor import handover
-from svcdns.supervisor.children import Child
-from svcdns.supervisor.crew import Crew
-from svcdns.supervisor.replacing import Replacing
-from svcdns.supervisor.trial import Trial, TrialError
+from svcdns.supervisor import reexec
+from svcdns.supervisor.child import Child
+from svcdns.supervisor.children import Crew
+from svcdns.supervisor.preflight import Trial, TrialError
+from svcdns.supervisor.rolling_replacement import Replacing
 
 TICK: Final = 0.25
 SHORT_TICK: Final = 0.02
@@ -67,9 +67,9 @@ class Supervisor:
         self._crew.set_count(1)  # there is always one, and it takes as long to start as control does
         return self._loop()
 
-    def go_on(self, state: handover.State) -> int:
+    def go_on(self, state: reexec.State) -> int:
         """Takes everything over from the program before, replaces its children, and runs until a stop is through; the exit code."""
-        handover.restore(self._crew, state)
+        reexec.restore(self._crew, state)
         self._catch_signals()
         say(f"[INFO] svcdns-{__version__} has taken over: control and {len(self._crew.workers)} workers are replaced, one after the other")
         self._replacing.begin([self._crew.control, *self._crew.workers])
@@ -220,7 +220,7 @@ class Supervisor:
         try:
             if not self._signals and all(child.channel.whole for child in self._crew if child.channel is not None):
                 self._handing_over = False
-                handover.become(*handover.describe(self._crew))
+                reexec.become(*reexec.describe(self._crew))
         except OSError as error:
             say(f"[ERROR] SIGUSR2: the new program cannot be run, nothing was done: {error}")
         finally:
@@ -340,5 +340,5 @@ def run(control_arguments: list[str], pidfile: str | None = None, *, pin: bool =
 
 def go_on(fd: int) -> int:
     """Runs the program in the place of the one that has left its state there; the exit code."""
-    state = handover.read(fd)
+    state = reexec.read(fd)
     return Supervisor(state["arguments"], state["mapping"]).go_on(state)

@@ -12,9 +12,9 @@ import pytest
 from svcdns.process import shared_memory
 from svcdns.process.channel import Channel
 from svcdns.process.shared_memory import State, control_region, worker_region
-from svcdns.supervisor.children import Child
-from svcdns.supervisor.crew import Crew
-from svcdns.supervisor.replacing import FAREWELL, HAND_OVER, WARM_UP, Replacing
+from svcdns.supervisor.child import Child
+from svcdns.supervisor.children import Crew
+from svcdns.supervisor.rolling_replacement import FAREWELL, HAND_OVER, WARM_UP, Replacing
 
 
 class World:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from enum import StrEnum
 
 from svcdns.process.channel import Message
-from svcdns.supervisor.children import LOOP, SETTLED, Child
+from svcdns.supervisor.child import LOOP, SETTLED, Child
 
 
 class Reason(StrEnum):

@@ -12,8 +12,8 @@ import pytest
 
 from svcdns.process import shared_memory
 from svcdns.process.channel import Channel
-from svcdns.supervisor import handover
-from svcdns.supervisor.crew import Crew
+from svcdns.supervisor import reexec
+from svcdns.supervisor.children import Crew
 from tests.support.server import free_port
 
 
@@ -33,12 +33,12 @@ def test_all_is_there_again() -> None:
     before.pin, before.format = True, "1.x"
     before.endings.counts["control", "exit"] = 3
     before.endings.loops.add("control")
-    state, descriptors = handover.describe(before)
+    state, descriptors = reexec.describe(before)
     assert ours.fileno() in descriptors
     assert before.mapping in descriptors
 
     after = crew(state["mapping"])
-    handover.restore(after, json.loads(json.dumps(state)))
+    reexec.restore(after, json.loads(json.dumps(state)))
     assert [(worker.slot, worker.number, worker.pid, worker.deaths) for worker in after.workers] == [(0, 70, 12345, 2), (1, 2, 0, 0)]
     assert all(child.adopted for child in after)
     assert after.served
@@ -62,9 +62,9 @@ def test_a_program_that_cannot_be_run_changes_nothing(monkeypatch: pytest.Monkey
     """No descriptor is left inheritable."""
     made = crew(shared_memory.make())
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
-    state, descriptors = handover.describe(made)
+    state, descriptors = reexec.describe(made)
     with pytest.raises(FileNotFoundError):
-        handover.become(state, descriptors)
+        reexec.become(state, descriptors)
     assert not any(map(os.get_inheritable, descriptors))
     os.close(made.mapping)
 
@@ -73,6 +73,6 @@ def test_reading_what_was_left() -> None:
     """The descriptor is closed."""
     fd = shared_memory.memory("test")
     os.write(fd, b'{"a": 1}')
-    assert handover.read(fd) == {"a": 1}
+    assert reexec.read(fd) == {"a": 1}
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(fd)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from svcdns.process.shared_memory import State, enter
-from svcdns.supervisor.children import LOOP, SETTLED, Child
-from svcdns.supervisor.endings import Endings
+from svcdns.supervisor.child import LOOP, SETTLED, Child
+from svcdns.supervisor.crash_loops import Endings
 
 
 class World:

@@ -9,8 +9,8 @@ import pytest
 
 from svcdns import __version__
 from svcdns.feed.format import handover_format
-from svcdns.supervisor import trial
-from svcdns.supervisor.trial import PATIENCE, Trial, TrialError
+from svcdns.supervisor import preflight
+from svcdns.supervisor.preflight import PATIENCE, Trial, TrialError
 
 
 def ended(made: Trial) -> int:
@@ -33,7 +33,7 @@ def test_another_hand_over_is_refused() -> None:
 
 def test_a_program_that_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
     """The last line that it has said is the reason."""
-    monkeypatch.setattr(trial, "PROGRAM", "svcdns.nothing")
+    monkeypatch.setattr(preflight, "PROGRAM", "svcdns.nothing")
     made = Trial(time.monotonic())
     with pytest.raises(TrialError, match=r"it does not start \(exit code 1: .*No module named svcdns.nothing\)"):
         made.result(ended(made), "1.x")
@@ -41,7 +41,7 @@ def test_a_program_that_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_program_that_does_not_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is killed when its time is over."""
-    monkeypatch.setattr(trial, "PROGRAM", "http.server")
+    monkeypatch.setattr(preflight, "PROGRAM", "http.server")
     made = Trial(100.0)
     made.look(100.0 + PATIENCE)
     assert os.waitpid(made.pid, os.WNOHANG) == (0, 0)

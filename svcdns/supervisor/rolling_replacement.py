@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from svcdns.process.shared_memory import State, other_side
-from svcdns.supervisor.children import Child
-from svcdns.supervisor.crew import Crew
+from svcdns.supervisor.child import Child
+from svcdns.supervisor.children import Crew
 
 FAREWELL: Final = 5.0
 """Seconds that a control that has been replaced has to end."""

@@ -17,8 +17,8 @@ from typing import Any, Final
 
 from svcdns.process import shared_memory
 from svcdns.process.channel import Channel
-from svcdns.supervisor.children import Child
-from svcdns.supervisor.crew import Crew
+from svcdns.supervisor.child import Child
+from svcdns.supervisor.children import Crew
 
 State = dict[str, Any]
 
