@@ -22,7 +22,7 @@ from svcdns.plugin_api.fast_path import Relay
 from svcdns.plugin_api.query import Answer, Client, Query
 from svcdns.plugin_api.reply import Reply
 from svcdns.telemetry.counters import Family, MetricKind
-from svcdns.upstream.exchange import shown
+from svcdns.upstream.query import shown
 from svcdns.wire import names
 from svcdns.wire.codes import RD, Class, ExtendedError, Rcode, Type
 from svcdns.wire.edns import extended_error

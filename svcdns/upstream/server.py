@@ -14,10 +14,10 @@ import msgspec
 
 from svcdns.eventloop.timer_wheel import Alarm, Alarms, call_off
 from svcdns.telemetry.counters import Counters, Family, MetricKind
-from svcdns.upstream.datagrams import Datagrams, FloodedError, Port, Take
-from svcdns.upstream.exchange import Address, ExchangeError, Question, shown, timed_out
 from svcdns.upstream.health import SILENCE, Health
-from svcdns.upstream.streams import Connector, Keeping, Streamed, Streams, plain
+from svcdns.upstream.query import Address, ExchangeError, Question, shown, timed_out
+from svcdns.upstream.tcp import Connector, Keeping, Streamed, Streams, plain
+from svcdns.upstream.udp import Datagrams, FloodedError, Port, Take
 from svcdns.wire.codes import RD, Class, Type, rcode_text
 from svcdns.wire.message import Message
 from svcdns.wire.names import ROOT

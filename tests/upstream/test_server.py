@@ -8,10 +8,10 @@ import pytest
 
 from svcdns.eventloop.timer_wheel import TICK, Alarms
 from svcdns.telemetry.counters import Counters
-from svcdns.upstream.datagrams import FLOOD
-from svcdns.upstream.exchange import ExchangeError, Question
 from svcdns.upstream.health import CIRCUIT, SILENCE
+from svcdns.upstream.query import ExchangeError, Question
 from svcdns.upstream.server import PROBE_TIMEOUT, Attempt, Manner, Server
+from svcdns.upstream.udp import FLOOD
 from svcdns.wire import names
 from svcdns.wire.codes import RD
 from svcdns.wire.message import Message
@@ -221,7 +221,7 @@ async def test_a_lack_of_descriptors_is_not_the_servers_fault(monkeypatch: pytes
         def none_left(*_: object) -> None:
             raise OSError(24, "Too many open files")
 
-        monkeypatch.setattr("svcdns.upstream.datagrams.socket.SocketType", none_left)
+        monkeypatch.setattr("svcdns.upstream.udp.socket.SocketType", none_left)
         for _ in range(CIRCUIT):
             asking.ask()
         assert asking.outcomes == []

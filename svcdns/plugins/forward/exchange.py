@@ -17,8 +17,8 @@ from svcdns.plugin_api.fast_path import Landed
 from svcdns.plugin_api.reply import Reply
 from svcdns.plugins.forward.metrics import Cells
 from svcdns.plugins.forward.options import Rule
-from svcdns.upstream.exchange import ExchangeError, Question
 from svcdns.upstream.health import SILENCE
+from svcdns.upstream.query import ExchangeError, Question
 from svcdns.upstream.server import Attempt, Server
 from svcdns.wire.codes import AA, AD, CD, RA, RD, TC, ExtendedError, Rcode
 from svcdns.wire.message import Message

@@ -25,10 +25,10 @@ from svcdns.plugins.forward.options import Options, Rule
 from svcdns.plugins.forward.upstream_addresses import Named, Secured
 from svcdns.plugins.forward.upstream_files import unpacked
 from svcdns.tls.errors import TlsError
-from svcdns.upstream.exchange import Address, Question
-from svcdns.upstream.secure import SecureConnector, Trust
+from svcdns.upstream.query import Address, Question
 from svcdns.upstream.server import Manner, Server
-from svcdns.upstream.streams import Keeping
+from svcdns.upstream.tcp import Keeping
+from svcdns.upstream.tls import SecureConnector, Trust
 from svcdns.wire import names
 from svcdns.wire.codes import AD, CD, RD, Rcode
 

@@ -13,7 +13,7 @@ from svcdns.corefile.errors import CorefileError
 from svcdns.corefile.zones import is_reverse
 from svcdns.plugin_api.environment import Block
 from svcdns.plugins.forward.upstream_addresses import DNS_PORT, Named, Secured, address, is_address, is_name, upstream
-from svcdns.upstream.exchange import Address, shown
+from svcdns.upstream.query import Address, shown
 from svcdns.wire.codes import Rcode
 
 MAX_UPSTREAMS: Final = 15

@@ -8,7 +8,7 @@ from typing import Final
 
 from svcdns.corefile.blocks import Token
 from svcdns.corefile.errors import CorefileError
-from svcdns.upstream.exchange import Address
+from svcdns.upstream.query import Address
 from svcdns.wire import names
 from svcdns.wire.errors import NameTextError
 

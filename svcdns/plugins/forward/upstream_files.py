@@ -13,8 +13,8 @@ from svcdns.plugins.forward import tls_files
 from svcdns.plugins.forward.options import Options, Rule
 from svcdns.plugins.forward.upstream_addresses import DNS_PORT, Named, is_address
 from svcdns.telemetry.logging import plugin_logger
-from svcdns.upstream.exchange import Address, shown
-from svcdns.upstream.resolving import ResolveError, addresses_of
+from svcdns.upstream.blocking_resolver import ResolveError, addresses_of
+from svcdns.upstream.query import Address, shown
 
 PERIOD: Final = 5.0
 """Seconds between two looks at a file."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from typing import Final
 
-from svcdns.upstream.datagrams import over_udp
-from svcdns.upstream.exchange import Address, ExchangeError, Question, shown
+from svcdns.upstream.query import Address, ExchangeError, Question, shown
+from svcdns.upstream.udp import over_udp
 from svcdns.wire import names
 from svcdns.wire.codes import AA, Class, Opcode, Rcode, Type, rcode_text
 

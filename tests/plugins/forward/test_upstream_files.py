@@ -9,7 +9,7 @@ import pytest
 from svcdns.corefile.errors import CorefileError
 from svcdns.plugins.forward import gather, period, refresh
 from svcdns.plugins.forward.upstream_files import PERIOD, nameservers, unpacked
-from svcdns.upstream.resolving import ResolveError
+from svcdns.upstream.blocking_resolver import ResolveError
 from tests.support import world
 
 

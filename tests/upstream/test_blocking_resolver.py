@@ -8,8 +8,8 @@ import dns.message
 import dns.rdatatype
 import pytest
 
-from svcdns.upstream import resolving
-from svcdns.upstream.resolving import ResolveError, addresses_of
+from svcdns.upstream import blocking_resolver
+from svcdns.upstream.blocking_resolver import ResolveError, addresses_of
 from tests.support.scripted_upstream import ScriptedUpstream, answer, silence
 
 A = "host.example.org. 60 IN A 192.0.2.1"
@@ -36,14 +36,14 @@ async def test_both_families() -> None:
 
 async def test_the_next_server_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where one is silent, or knows no address."""
-    monkeypatch.setattr(resolving, "TIMEOUT", 0.05)
+    monkeypatch.setattr(blocking_resolver, "TIMEOUT", 0.05)
     async with ScriptedUpstream(silence) as silent, ScriptedUpstream() as empty, ScriptedUpstream(by_type) as server:
         assert await found(silent, empty, server) == ["192.0.2.1", "2001:db8::1"]
 
 
 async def test_one_family_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     """The other question may fail."""
-    monkeypatch.setattr(resolving, "TIMEOUT", 0.05)
+    monkeypatch.setattr(blocking_resolver, "TIMEOUT", 0.05)
     async with ScriptedUpstream(lambda q, t: by_type(q, t) if q.question[0].rdtype == dns.rdatatype.A else None) as server:
         assert await found(server) == ["192.0.2.1"]
 
@@ -62,7 +62,7 @@ async def test_replies_to_other_questions_are_dropped() -> None:
 
 async def test_nobody_knows(monkeypatch: pytest.MonkeyPatch) -> None:
     """The last reason is told."""
-    monkeypatch.setattr(resolving, "TIMEOUT", 0.05)
+    monkeypatch.setattr(blocking_resolver, "TIMEOUT", 0.05)
     async with ScriptedUpstream() as empty, ScriptedUpstream(silence) as silent:
         with pytest.raises(ResolveError, match=r"^no addresses found for host.example.org$"):
             await found(empty)

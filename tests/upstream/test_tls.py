@@ -12,9 +12,9 @@ import pytest
 from svcdns.eventloop.clock import monotonic
 from svcdns.tls.errors import TlsError
 from svcdns.tls.material import Material
-from svcdns.upstream.exchange import ExchangeError, Question
-from svcdns.upstream.secure import SecureConnector, Trust
-from svcdns.upstream.streams import Keeping, Streams
+from svcdns.upstream.query import ExchangeError, Question
+from svcdns.upstream.tcp import Keeping, Streams
+from svcdns.upstream.tls import SecureConnector, Trust
 from svcdns.wire import names
 from svcdns.wire.codes import RD
 from tests.support.certificates import Authority, Pair, authority, pair, server

@@ -10,7 +10,7 @@ from itertools import pairwise
 import dns.message
 import pytest
 
-from svcdns.upstream.exchange import Question, random_ident, shown
+from svcdns.upstream.query import Question, random_ident, shown
 from svcdns.wire import names
 from svcdns.wire.codes import RD, TC
 from tests.support.scripted_upstream import answer

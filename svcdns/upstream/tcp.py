@@ -14,8 +14,8 @@ from typing import Final
 import msgspec
 
 from svcdns.eventloop.clock import Clock
-from svcdns.upstream.datagrams import Take
-from svcdns.upstream.exchange import Address, ExchangeError, Question, failure, random_ident, shown, timed_out
+from svcdns.upstream.query import Address, ExchangeError, Question, failure, random_ident, shown, timed_out
+from svcdns.upstream.udp import Take
 
 WIDTH: Final = 64
 """Questions at once on a connection before there is another one."""

@@ -14,7 +14,7 @@ from typing import Final
 from svcdns.tls.contexts import client_context
 from svcdns.tls.material import Material, reason
 from svcdns.tls.transport import TlsTransport, Turns
-from svcdns.upstream.exchange import Address
+from svcdns.upstream.query import Address
 
 PATIENCE: Final = 10.0
 """Seconds after which a handshake is given up that nobody else has given up before."""

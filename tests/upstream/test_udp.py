@@ -11,8 +11,8 @@ from pathlib import Path
 import dns.message
 import pytest
 
-from svcdns.upstream.datagrams import FLOOD, Datagrams, FloodedError, over_udp
-from svcdns.upstream.exchange import ExchangeError, Question
+from svcdns.upstream.query import ExchangeError, Question
+from svcdns.upstream.udp import FLOOD, Datagrams, FloodedError, over_udp
 from svcdns.wire import names
 from svcdns.wire.codes import RD, TC
 from svcdns.wire.message import Message
@@ -220,7 +220,7 @@ async def test_what_comes_behind_the_reply_ends_the_socket() -> None:
 
 async def test_spare_sockets_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
     """The rest is closed."""
-    monkeypatch.setattr("svcdns.upstream.datagrams.SPARE", 3)
+    monkeypatch.setattr("svcdns.upstream.udp.SPARE", 3)
     async with ScriptedUpstream(held(A)) as upstream:
         datagrams = Datagrams(("127.0.0.1", upstream.port))
         asking = [asyncio.ensure_future(ask(datagrams)) for _ in range(9)]

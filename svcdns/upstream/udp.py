@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Final
 
 from svcdns.eventloop.loop import add_drain, remove_drain
-from svcdns.upstream.exchange import MAX_DATAGRAM, Address, ExchangeError, Question, failure, random_ident, shown, timed_out
+from svcdns.upstream.query import MAX_DATAGRAM, Address, ExchangeError, Question, failure, random_ident, shown, timed_out
 from svcdns.wire.message import Message
 
 FLOOD: Final = 64

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from svcdns.errors import SvcdnsError
-from svcdns.upstream.exchange import MAX_DATAGRAM, Address, Question, random_ident, shown
+from svcdns.upstream.query import MAX_DATAGRAM, Address, Question, random_ident, shown
 from svcdns.wire import names
 from svcdns.wire.codes import RD, Class, Type
 from svcdns.wire.message import Message

@@ -9,8 +9,8 @@ import dns.message
 import pytest
 
 from svcdns.eventloop.clock import Clock, monotonic
-from svcdns.upstream.exchange import ExchangeError, Question
-from svcdns.upstream.streams import MOST, RESENDS, WIDTH, Keeping, Streams, plain
+from svcdns.upstream.query import ExchangeError, Question
+from svcdns.upstream.tcp import MOST, RESENDS, WIDTH, Keeping, Streams, plain
 from svcdns.wire import names
 from svcdns.wire.codes import RD
 from tests.support import world
