@@ -93,7 +93,7 @@ TESTED_BY = {
     "svcdns.eventloop.clock": "tests/upstream/test_server.py",
     "svcdns.tls.errors": "tests/tls/test_material.py",
     "svcdns.wire.codes": "tests/wire/test_message.py",
-    "svcdns.wire.errors": "tests/wire/test_question.py",
+    "svcdns.wire.errors": "tests/wire/test_request.py",
     "svcdns.plugin_api.reply": "tests/wire/test_message.py",
 }
 

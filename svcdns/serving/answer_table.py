@@ -21,7 +21,7 @@ from svcdns.plugin_api.query import Query
 from svcdns.plugin_api.reply import Owner, Reply
 from svcdns.serving.metrics import Tally
 from svcdns.serving.negative_answers import AbsentAnswers
-from svcdns.wire.aging import aged
+from svcdns.wire.ttl import aged
 
 ENTRY_COST: Final = 450
 """Octets of objects that an entry takes besides its key and its wires, the owner index included; a test holds this."""

@@ -20,8 +20,8 @@ from svcdns.serving.transport.udp_batch import Sender
 from svcdns.wire.codes import AD, QR, RD, Class, Rcode, Type
 from svcdns.wire.message import udp_limit
 from svcdns.wire.names import MAX_LABEL, MAX_NAME
-from svcdns.wire.plain import Plain, with_ttl
 from svcdns.wire.record import Edns
+from svcdns.wire.simple_reply import Plain, with_ttl
 
 MANY: Final = 4096
 """Kinds of replies whose counts are remembered."""

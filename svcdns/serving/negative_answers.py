@@ -18,7 +18,7 @@ from svcdns.plugin_api.reply import Owner
 from svcdns.serving.metrics import Tally
 from svcdns.wire import names
 from svcdns.wire.errors import FormError
-from svcdns.wire.question import read_plain_name
+from svcdns.wire.request import read_plain_name
 
 MOST: Final = 4096
 """Answers that are kept; one more, and all are made anew."""

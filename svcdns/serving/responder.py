@@ -25,12 +25,12 @@ from svcdns.serving import zone_stream
 from svcdns.serving.answer_table import AnswerTable, Countdown, Entry
 from svcdns.serving.fast_path import aboard
 from svcdns.serving.metrics import Accounts, Durations, Tally, is_counted
-from svcdns.wire import question
-from svcdns.wire.aging import ttl_offsets
+from svcdns.wire import request
 from svcdns.wire.codes import TC, Rcode, Type
 from svcdns.wire.message import MAX_MESSAGE, encode_reply, turned, udp_limit
-from svcdns.wire.question import Request
 from svcdns.wire.record import Edns
+from svcdns.wire.request import Request
+from svcdns.wire.ttl import ttl_offsets
 
 Send = Callable[[bytes], None]
 """Sends a finished reply to whoever asked, now or later, once; empty bytes mean that there is none to send."""
@@ -79,7 +79,7 @@ class Desk:
         `outlet` takes the messages before the last one of a reply that has several; without it there are no such replies. `brought` is the
         upstreams' reply, where that is there already.
         """
-        request = question.accept(packet)
+        request = request.accept(packet)
         if not isinstance(request, Request):
             send(request or b"")
             return

@@ -14,8 +14,8 @@ from time import perf_counter
 from typing import Final, Protocol
 
 from svcdns.plugin_api.reply import Reply
-from svcdns.wire.envelopes import Envelopes
-from svcdns.wire.question import Request
+from svcdns.wire.request import Request
+from svcdns.wire.transfer_messages import Envelopes
 
 SLICE: Final = 0.0002
 """Seconds of making and encoding records after which everything else of the worker gets its turn."""

@@ -17,8 +17,8 @@ from svcdns.errors import SvcdnsError
 from svcdns.wire.codes import TC
 from svcdns.wire.errors import FormError
 from svcdns.wire.message import Message, encode_query, parse_message
-from svcdns.wire.question import HEADER
 from svcdns.wire.record import Edns
+from svcdns.wire.request import HEADER
 
 Address = tuple[str, int]
 MAX_DATAGRAM: Final = 65535

@@ -18,8 +18,8 @@ from svcdns.wire import edns as opt
 from svcdns.wire import names
 from svcdns.wire.codes import OPCODE_MASK, QR, RD, TC, Class, Type
 from svcdns.wire.errors import FormError
-from svcdns.wire.question import HEADER, Request
 from svcdns.wire.record import Edns, Record
+from svcdns.wire.request import HEADER, Request
 
 MAX_MESSAGE: Final = 65535
 MIN_UDP: Final = 512

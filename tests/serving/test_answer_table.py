@@ -12,9 +12,9 @@ from svcdns.chain.routing import DROPPED
 from svcdns.plugin_api.reply import Owner, Reply
 from svcdns.serving.answer_table import ENTRY_COST, AnswerTable, Countdown, Entry
 from svcdns.serving.metrics import Tally
-from svcdns.wire.aging import ttl_offsets
 from svcdns.wire.message import encode_reply
-from svcdns.wire.question import Request, accept
+from svcdns.wire.request import Request, accept
+from svcdns.wire.ttl import ttl_offsets
 from tests.support.world import Clock, records
 
 FOREVER = float("inf")

@@ -17,7 +17,7 @@ import pytest
 from svcdns.plugin_api.fast_path import Key, Leaving
 from svcdns.serving.fast_path import aboard
 from svcdns.serving.responder import in_flight
-from svcdns.wire.plain import Plain
+from svcdns.wire.simple_reply import Plain
 from tests.support.desk import bound
 from tests.support.outside import NAME, PLAIN, Outside, Seen, alike, both_ways, query, saying, shape
 from tests.support.scripted_upstream import Respond, ScriptedUpstream, held, silence

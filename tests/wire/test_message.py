@@ -15,7 +15,7 @@ from svcdns.wire import names
 from svcdns.wire.codes import AA, RD, TC, Rcode, Type
 from svcdns.wire.errors import FormError
 from svcdns.wire.message import encode_query, encode_reply, parse_message, turned, udp_limit
-from svcdns.wire.question import Request, accept
+from svcdns.wire.request import Request, accept
 from tests.support.world import records, shown
 
 ZONE = records(

@@ -1,6 +1,6 @@
 """An entry of the cache: a reply with the moment it was stored; and the same as octets, for the cache of another worker.
 
-A plain reply (`svcdns.wire.plain`) is kept as the octets that came, and read when it is used: most are never asked for again."""
+A plain reply (`svcdns.wire.simple_reply`) is kept as the octets that came, and read when it is used: most are never asked for again."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from svcdns.plugin_api.fast_path import Key
 from svcdns.plugin_api.reply import Owner, Reply
 from svcdns.wire.codes import AA, AD, CD, RA, RD
 from svcdns.wire.message import parse_message
-from svcdns.wire.plain import Plain
 from svcdns.wire.record import Record
+from svcdns.wire.simple_reply import Plain
 
 _KEPT: Final = AA | RD | RA | AD | CD
 

@@ -26,8 +26,8 @@ from svcdns.plugins.cache.refresh import Asked, Taken
 from svcdns.plugins.cache.store import Store
 from svcdns.wire import names
 from svcdns.wire.codes import AD, TC, Rcode
-from svcdns.wire.plain import Plain
 from svcdns.wire.record import Record
+from svcdns.wire.simple_reply import Plain
 
 _FAILURES: Final = (Rcode.SERVFAIL, Rcode.NOTIMP)
 

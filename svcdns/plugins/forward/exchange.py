@@ -22,8 +22,8 @@ from svcdns.upstream.query import ExchangeError, Question
 from svcdns.upstream.server import Attempt, Server
 from svcdns.wire.codes import AA, AD, CD, RA, RD, TC, ExtendedError, Rcode
 from svcdns.wire.message import Message
-from svcdns.wire.plain import Plain, scan
 from svcdns.wire.record import Edns
+from svcdns.wire.simple_reply import Plain, scan
 
 BUDGET: Final = 5.0
 """Seconds that a flight takes at most, or one attempt if that may take longer."""

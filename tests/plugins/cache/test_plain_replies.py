@@ -13,7 +13,7 @@ from svcdns.plugins.cache.cacheability import answers, kind_of, may_keep
 from svcdns.plugins.cache.entry import Item, closed, opened
 from svcdns.wire.codes import AA, AD, CD, RA, RD, TC, Rcode, Type, type_text
 from svcdns.wire.message import parse_message
-from svcdns.wire.plain import Plain, scan
+from svcdns.wire.simple_reply import Plain, scan
 from tests.support import world
 from tests.support.plain_replies import MUTATIONS, PLAIN, START, rtype_of
 

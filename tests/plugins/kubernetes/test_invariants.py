@@ -22,7 +22,7 @@ from svcdns.plugins.loadbalance.rotation import Rotation
 from svcdns.wire import names
 from svcdns.wire.codes import Rcode, Type
 from svcdns.wire.message import MAX_MESSAGE, encode_reply, udp_limit
-from svcdns.wire.question import Request, accept
+from svcdns.wire.request import Request, accept
 from tests.plugins.kubernetes.fixture import ask, plugin
 from tests.support import clusters, world
 

@@ -6,9 +6,9 @@ import dns.message
 import pytest
 
 from svcdns.plugin_api.reply import Reply
-from svcdns.wire.aging import aged, ttl_offsets
 from svcdns.wire.message import encode_reply
-from svcdns.wire.question import Request, accept
+from svcdns.wire.request import Request, accept
+from svcdns.wire.ttl import aged, ttl_offsets
 from tests.support.world import records
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from svcdns.plugin_api.reply import Reply
 from svcdns.wire.codes import AA, RD
-from svcdns.wire.envelopes import Envelopes
-from svcdns.wire.question import Request, accept
+from svcdns.wire.request import Request, accept
+from svcdns.wire.transfer_messages import Envelopes
 from tests.support.world import records
 
 ZONE = records(*(f"host-{number}.sub.example.org. 5 IN A 192.0.2.{number}" for number in range(100)))

@@ -9,7 +9,7 @@ import struct
 from typing import Final
 
 from svcdns.wire.codes import Type
-from svcdns.wire.question import HEADER
+from svcdns.wire.request import HEADER
 
 _FIXED: Final = struct.Struct("!HHIH")
 _TTL: Final = struct.Struct("!I")

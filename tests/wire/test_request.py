@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from svcdns.wire.record import Edns
 
-from svcdns.wire.question import Request, accept
+from svcdns.wire.request import Request, accept
 
 
 def packet(flags: int = 0x0100, counts: tuple[int, int, int, int] = (1, 0, 0, 0), body: bytes = b"\1a\0\0\1\0\1") -> bytes:

@@ -12,8 +12,8 @@ from svcdns.plugin_api.reply import Reply
 from svcdns.wire import edns as opt
 from svcdns.wire.codes import OPCODE_MASK, QR
 from svcdns.wire.message import Writer
-from svcdns.wire.question import HEADER, Request
 from svcdns.wire.record import Record
+from svcdns.wire.request import HEADER, Request
 
 FULL: Final = 63000
 """Octets of records behind which the next message begins."""

@@ -7,7 +7,7 @@ from hypothesis import given
 
 from svcdns.wire.codes import TC, Class, Rcode, Type
 from svcdns.wire.message import parse_message
-from svcdns.wire.plain import scan, with_ttl
+from svcdns.wire.simple_reply import scan, with_ttl
 from tests.support import plain_replies as made
 from tests.support.plain_replies import (
     FLAGS,
