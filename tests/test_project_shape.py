@@ -32,7 +32,7 @@ REQUIRED = SECTIONS[:4]
 TESTED_BY = {
     "svcdns": "tests/cli/test_serve.py",
     "svcdns.__main__": "tests/end_to_end/test_serving.py",
-    "svcdns.plugin_api.environment": "tests/serving/test_worker.py",
+    "svcdns.plugin_api.environment": "tests/worker/test_worker.py",
     "svcdns.chain.plan": "tests/chain/test_build.py",
     "svcdns.plugin_api.query": "tests/chain/test_routing.py",
     "svcdns.cluster.addresses": "tests/plugins/kubernetes/test_handler.py",
@@ -87,8 +87,8 @@ TESTED_BY = {
     "svcdns.plugins.template.metrics": "tests/plugins/template/test_handler.py",
     "svcdns.plugins.template.go_template.errors": "tests/plugins/template/go_template/test_parser.py",
     "svcdns.plugins.template.go_template.nodes": "tests/plugins/template/go_template/test_parser.py",
-    "svcdns.serving.__main__": "tests/end_to_end/test_serving.py",
-    "svcdns.serving.listeners": "tests/serving/test_worker.py",
+    "svcdns.worker.__main__": "tests/end_to_end/test_serving.py",
+    "svcdns.serving.listeners": "tests/worker/test_worker.py",
     "svcdns.supervisor.__main__": "tests/end_to_end/test_upgrade.py",
     "svcdns.eventloop.clock": "tests/upstream/test_server.py",
     "svcdns.tls.errors": "tests/tls/test_material.py",
@@ -212,7 +212,7 @@ def test_modules_import_alone() -> None:
 
 def test_a_worker_does_without_what_is_controls() -> None:
     """No Kubernetes client, no HTTP, no YAML in it: they cost memory in each of its processes."""
-    program = "import svcdns.serving.__main__, svcdns.plugins.kubernetes, sys; print(*sys.modules)"
+    program = "import svcdns.worker.__main__, svcdns.plugins.kubernetes, sys; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
     assert not {"kubernetes", "aiohttp", "yaml", "watchfiles", "psutil", "prometheus_client"} & set(done.stdout.split())
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import sys
 
 import svcdns.control.__main__
-import svcdns.serving.__main__
 import svcdns.supervisor.__main__  # noqa: F401 - loading all three is the trial
 from svcdns import __version__
 from svcdns.feed.format import handover_format

@@ -93,7 +93,7 @@ def test_nothing_is_lost_through_upgrades(tmp_path: Path) -> None:
     ("edit", "line"),
     [
         pytest.param(
-            ("serving/worker.py", "import asyncio\n", "import asyncio, nothing_of_that_name\n"),
+            ("worker/worker.py", "import asyncio\n", "import asyncio, nothing_of_that_name\n"),
             "it does not start (exit code 1: ModuleNotFoundError: No module named 'nothing_of_that_name')",
             id="broken",
         ),

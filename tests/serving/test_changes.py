@@ -19,10 +19,10 @@ from svcdns.cluster.objects import ClusterObject
 from svcdns.control.configuration import prepare
 from svcdns.feed.frames import Changed, Configure, Data, FrameReader, SourceKinds, Swap, ToControl, ToWorker, frame
 from svcdns.serving.listeners import Described
-from svcdns.serving.worker import Worker
 from svcdns.telemetry.counters import Counters
 from svcdns.wire.codes import TC, Type
 from svcdns.wire.message import parse_message
+from svcdns.worker.worker import Worker
 from tests.support import clusters
 from tests.support.world import Clock
 

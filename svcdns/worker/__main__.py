@@ -19,9 +19,9 @@ from svcdns.process.parent_death import follow_parent
 from svcdns.process.scheduling import ask_for_short_slices, take_short_turns
 from svcdns.process.shared_memory import regions
 from svcdns.serving.listeners import Described
-from svcdns.serving.worker import BEAT, Worker
 from svcdns.telemetry import logging as log_lines
 from svcdns.telemetry.counters import Counters
+from svcdns.worker.worker import BEAT, Worker
 
 FEED_CHUNK = 65536
 PULSES = 4

@@ -34,8 +34,6 @@ from svcdns.plugin_api.reply import Owner, bare
 from svcdns.plugins import BUILT, ORDER
 from svcdns.process.heap import give_back
 from svcdns.process.shared_memory import State
-from svcdns.serving.handing_over import give, take
-from svcdns.serving.inheriting import pack, unpack
 from svcdns.serving.listeners import Listening
 from svcdns.serving.metrics_flush import fold
 from svcdns.serving.responder import in_flight
@@ -43,6 +41,8 @@ from svcdns.serving.transport.udp import SOCKET_DROPS
 from svcdns.telemetry.counters import Counters
 from svcdns.telemetry.logging import DroppedLines, plugin_logger
 from svcdns.wire.codes import Rcode
+from svcdns.worker.cache_handover import pack, unpack
+from svcdns.worker.connection_handover import give, take
 
 SLICE: Final = 0.0002
 """Seconds of other work after which the sockets are read."""

@@ -16,8 +16,8 @@ from svcdns.plugin_api.timeouts import Timeouts
 from svcdns.chain.routing import Route
 from svcdns.eventloop.loop import new_loop
 from svcdns.plugin_api.reply import Reply
-from svcdns.serving.handing_over import give, take
 from svcdns.serving.transport.tcp import Parted, TcpConnection, TcpConnections
+from svcdns.worker.connection_handover import give, take
 from tests.support.desk import REPLY, Place
 from tests.support.tcp import LONG, Client, served
 

@@ -31,8 +31,8 @@ from svcdns.feed.frames import (
 )
 from svcdns.process.shared_memory import State, state
 from svcdns.serving.listeners import Described
-from svcdns.serving.worker import Worker
 from svcdns.telemetry.counters import Counters
+from svcdns.worker.worker import Worker
 from tests.support.world import counted
 
 KINDS = (Kind.SERVICE, Kind.ENDPOINT_SLICE, Kind.NAMESPACE)

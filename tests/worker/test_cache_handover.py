@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
-from svcdns.serving import inheriting
-from svcdns.serving.inheriting import pack, unpack
+from svcdns.worker import cache_handover
+from svcdns.worker.cache_handover import pack, unpack
 
 KEY = ("cache", "dns://:53", (".",), "success")
 
@@ -69,7 +69,7 @@ async def test_a_frame_that_is_cut_off_ends_it() -> None:
 
 async def test_it_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """In octets."""
-    monkeypatch.setattr(inheriting, "MAX_OCTETS", 1000)
+    monkeypatch.setattr(cache_handover, "MAX_OCTETS", 1000)
     heir = Keeper()
     await moved({KEY: Keeper(*[bytes(300)] * 10)}, {KEY: heir})
     assert len(heir.portions) == 2
@@ -77,8 +77,8 @@ async def test_it_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_it_takes_no_longer_than_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is not packed by then stays behind."""
-    monkeypatch.setattr(inheriting, "PATIENCE", 0.0)
-    monkeypatch.setattr(inheriting, "SLICE", 0.0)
+    monkeypatch.setattr(cache_handover, "PATIENCE", 0.0)
+    monkeypatch.setattr(cache_handover, "SLICE", 0.0)
     heir = Keeper()
     await moved({KEY: Keeper(*[b"1"] * 10)}, {KEY: heir})
     assert len(heir.portions) == 1
