@@ -42,7 +42,7 @@ def children(pid: int) -> dict[str, int]:
             continue
         if b"svcdns.control" in command:
             found["control"] = one
-        elif b"svcdns.serving" in command:
+        elif b"svcdns.worker" in command:
             found["worker " + command[command.index(b"--slot") + 1].decode()] = one
     return found
 

@@ -116,7 +116,7 @@ def _flood(run: Run, server: Server, changes: int) -> None:
 
 def _smaller_share(server: Server) -> float:
     """Asks once from each of many flows while one worker stands still; the share of the other, or of that one if it is smaller, percent."""
-    held = [pid for pid in tree(server.process.pid) if b"svcdns.serving" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    held = [pid for pid in tree(server.process.pid) if b"svcdns.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
     if len(held) != 2:
         raise BrokenError(f"{server.name} has {len(held)} workers")
     question = packet(server.site.cluster.fqdn(0))

@@ -6,52 +6,18 @@ block to a shorter zone when a plugin fails. Questions that no block takes are R
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 
-import msgspec
-
 from svcdns.chain.client_classes import Classes
+from svcdns.plugin_api.closest_encloser import Absent
 from svcdns.plugin_api.contract import Following, Handler
 from svcdns.plugin_api.fast_path import Relay
-from svcdns.plugin_api.query import MAX_DEPTH, Answer, Query
-from svcdns.plugin_api.reply import Owner, Reply, bare
+from svcdns.plugin_api.query import MAX_DEPTH, Answer, Observer, Query
+from svcdns.plugin_api.reply import bare
+from svcdns.plugin_api.timeouts import Timeouts
 from svcdns.wire.codes import Class, Rcode, Type
 from svcdns.wire.edns import ECHOED_OPTIONS
 from svcdns.wire.names import ROOT, is_within
-
-
-class Timeouts(msgspec.Struct, frozen=True):
-    """Seconds a connection may take: for its first message, between messages, and to accept a reply; and how many `queries` it may bring
-    in all, -1 for any number (spec S2)."""
-
-    read: float = 3.0
-    idle: float = 10.0
-    write: float = 5.0
-    queries: int = -1
-
-
-Observer = Callable[[Query, Reply, int, float], None]
-"""Called for every answered query of a block: query, reply, octets of the reply, seconds it took."""
-
-
-class Encloser(msgspec.Struct, frozen=True, gc=False):
-    """The closest encloser (RFC 4592 §3.3.1) of a name that is not there: what it has, so that what it lacks is known too.
-
-    Names below `key` (lowered) whose label next to it is none of its `children` get the answer that the missing name gets, for the same
-    type. `children` is live; it holds (`scope`, label) for each of them, the label lowered and read as Latin-1. Names that begin with
-    `unlike` (lowered wire octets) are left out. The answer rests on `owners`.
-    """
-
-    key: bytes
-    scope: str
-    children: Container[tuple[str, str]]
-    unlike: bytes = b""
-    owners: tuple[Owner, ...] = ()
-
-
-Absent = Callable[[bytes, int], Encloser | None]
-"""What encloses a name (lowered) that the chain found not to exist for a type; None where other names may get another answer."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """The API server that the server under test watches: reading the cluster, and writing the few objects that the suite makes.
 
-Credentials, TLS and proxies are those of the project's own watch (`cluster.sources`). Every failure is a ConformanceError in one line.
+Credentials, TLS and proxies are those of the project's own watch (`sources.api`). Every failure is a ConformanceError in one line.
 Source: Kubernetes API conventions; RFC 7386 for merge patches.
 """
 

@@ -1,6 +1,6 @@
 """The short way of questions that only the cache and the upstreams of a block have something to say about: outside names.
 
-Most of them get a plain reply (`svcdns.wire.simple_reply`), and then nobody on the way has anything to change about it that could not be said
+Most of them get a plain reply (`svcdns.wire.simple_reply`), and nobody on the way has anything to change about it that could not be said
 beforehand. So each plugin of a block says once what that is, in a `Relay`; a question goes from the socket to the upstreams and its reply
 back, as octets, and no other plugin sees it. Rules: whatever is out of the ordinary about the question goes through the chain from the
 start; where it is about the reply, the question goes through the chain then, with that reply in hand (`Query.brought`). Both ways give the

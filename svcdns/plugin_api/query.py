@@ -21,6 +21,9 @@ Answer = Reply | Awaitable[Reply]
 
 Ask = Callable[["Query"], Answer]
 
+Observer = Callable[["Query", Reply, int, float], None]
+"""Called for every answered query of a block: query, reply, octets of the reply, seconds it took."""
+
 
 class Client(msgspec.Struct, frozen=True, gc=False):
     """Who asked, and where. `protocol` is `udp` or `tcp`; `family` is 1 for IPv4, 2 for IPv6, as metrics label it."""

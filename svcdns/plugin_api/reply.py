@@ -1,7 +1,6 @@
-"""A reply before it is bytes: sections of records, and how the finished bytes may be used again.
+"""A reply before it is encoded: sections of records, and the terms on which the encoded reply may be used again.
 
-Everything is frozen: to change a reply, make a changed copy (`msgspec.structs.replace`). Names are uncompressed wire bytes
-and RDATA is finished bytes with uncompressed names in it; `wire.message` turns a reply into a packet.
+Replies are frozen: to change a reply, make a changed copy (`msgspec.structs.replace`). `wire.message` turns a reply into a packet.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from typing import Final, Protocol
 
 import msgspec
 
-from svcdns.wire.codes import Class
+from svcdns.wire.record import Edns, Record
 
 UNTIL_CHANGED: Final = float("inf")
 """A lifetime: the reply is right until one of its owners changes."""
@@ -34,25 +33,6 @@ class Audience(IntEnum):
     EVERYBODY = 0
     CLASS = 1
     CLIENT = 2
-
-
-class Record(msgspec.Struct, frozen=True, gc=False):
-    """A resource record: owner name as wire bytes, TTL in seconds, RDATA as finished bytes (RFC 1035 §3.2.1)."""
-
-    owner: bytes
-    rtype: int
-    ttl: int
-    rdata: bytes
-    rclass: int = Class.IN
-
-
-class Edns(msgspec.Struct, frozen=True, gc=False):
-    """An OPT record (RFC 6891 §6.1): UDP payload size in octets, DO bit, version, options as (code, data)."""
-
-    size: int = 4096
-    dnssec_ok: bool = False
-    version: int = 0
-    options: tuple[tuple[int, bytes], ...] = ()
 
 
 class Variants(Protocol):

@@ -70,7 +70,7 @@ def _policy(line: Directive) -> Policy:
     action = line.name.text.lower()
     if action not in ACTIONS:
         expected = f"{', '.join(ACTIONS[:-1])} or {ACTIONS[-1]} was expected"
-        raise CorefileError(line.position, f"'{line.name.text}' is no action{reading.nearest(action, ACTIONS)}; {expected}")
+        raise CorefileError(line.position, f"'{line.name.text}' is no action{arguments.nearest(action, ACTIONS)}; {expected}")
     types: set[int] | None = None
     networks: list[Network] | None = None
     every_type = every_network = False

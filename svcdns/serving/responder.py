@@ -25,11 +25,10 @@ from svcdns.serving import zone_stream
 from svcdns.serving.answer_table import AnswerTable, Countdown, Entry
 from svcdns.serving.fast_path import aboard
 from svcdns.serving.metrics import Accounts, Durations, Tally, is_counted
-from svcdns.wire import request
 from svcdns.wire.codes import TC, Rcode, Type
 from svcdns.wire.message import MAX_MESSAGE, encode_reply, turned, udp_limit
 from svcdns.wire.record import Edns
-from svcdns.wire.request import Request
+from svcdns.wire.request import Request, accept
 from svcdns.wire.ttl import ttl_offsets
 
 Send = Callable[[bytes], None]
@@ -79,7 +78,7 @@ class Desk:
         `outlet` takes the messages before the last one of a reply that has several; without it there are no such replies. `brought` is the
         upstreams' reply, where that is there already.
         """
-        request = request.accept(packet)
+        request = accept(packet)
         if not isinstance(request, Request):
             send(request or b"")
             return

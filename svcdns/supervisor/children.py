@@ -53,7 +53,7 @@ class Crew:
 
     def new_worker(self, slot: int, number: int) -> Child:
         """A worker that has not been started, for this region."""
-        return Child(f"worker {slot}", ["svcdns.serving", "--slot", str(slot)], slot, number, self._regions[number], self.mapping)
+        return Child(f"worker {slot}", ["svcdns.worker", "--slot", str(slot)], slot, number, self._regions[number], self.mapping)
 
     def __iter__(self) -> Iterator[Child]:
         """Everybody."""

@@ -1,4 +1,4 @@
-"""The worker's process: `python -m svcdns.serving --slot K --region N --channel FD --shared FD`.
+"""The worker's process: `python -m svcdns.worker --slot K --region N --channel FD --shared FD`.
 
 Started by the supervisor, not by people."""
 
@@ -165,7 +165,7 @@ async def _run(slot: int, channel: Channel, counters: Counters) -> None:
 
 def main() -> int:
     """Runs one worker; 0 when it was told to stop or the supervisor is gone."""
-    parser = argparse.ArgumentParser(prog="svcdns.serving")
+    parser = argparse.ArgumentParser(prog="svcdns.worker")
     parser.add_argument("--slot", type=int, required=True)
     parser.add_argument("--region", type=int, required=True)
     parser.add_argument("--channel", type=int, required=True)

@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
-from svcdns.plugin_api.closest_encloser import Encloser
-from svcdns.plugin_api.timeouts import Timeouts
-
 from svcdns.chain.build import Chains, build, chain
 from svcdns.chain.plan import plan
 from svcdns.corefile.parser import parse
+from svcdns.plugin_api.closest_encloser import Encloser
 from svcdns.plugin_api.contract import Following
 from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import Reply
+from svcdns.plugin_api.timeouts import Timeouts
 from svcdns.wire.codes import Rcode
 from svcdns.wire.edns import ECHOED_OPTIONS
 from tests.support import world

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from svcdns.wire.record import Record
 
 from svcdns.cli import demo
 from svcdns.wire import names
 from svcdns.wire.codes import Class, Type
 from svcdns.wire.message import Message
+from svcdns.wire.record import Record
 from tests.support import world
 
 

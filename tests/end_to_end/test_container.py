@@ -139,7 +139,7 @@ def test_orphans_are_reaped(container: Container) -> None:
 def test_a_killed_worker_comes_back(container: Container) -> None:
     """The supervisor starts it again, with the same means."""
     children = Path(f"/proc/{container.first}/task/{container.first}/children").read_text().split()
-    worker = next(int(pid) for pid in children if b"svcdns.serving" in Path(f"/proc/{pid}/cmdline").read_bytes())
+    worker = next(int(pid) for pid in children if b"svcdns.worker" in Path(f"/proc/{pid}/cmdline").read_bytes())
     os.kill(worker, signal.SIGKILL)
     until("the worker's end", lambda: not is_alive(worker))
     container.until_ready()

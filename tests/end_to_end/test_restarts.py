@@ -18,7 +18,7 @@ TWO = BOUND.replace("errors\n", "errors\n    multisocket 2\n", 1)
 FAULT = """
 import asyncio, os, sys
 ARGUMENTS = sys.orig_argv
-if "svcdns.serving" in ARGUMENTS and ARGUMENTS[ARGUMENTS.index("--slot") + 1] == "1":
+if "svcdns.worker" in ARGUMENTS and ARGUMENTS[ARGUMENTS.index("--slot") + 1] == "1":
     sleep = asyncio.sleep
     def failing(*arguments):
         if os.path.exists(os.environ["FAULT"]):

@@ -121,7 +121,7 @@ def test_a_program_that_cannot_take_over_does_not(tmp_path: Path, edit: tuple[st
         assert server.records(WEB) == ["10.96.0.20"]
 
 
-@pytest.mark.parametrize("module", ["control", "serving"])
+@pytest.mark.parametrize("module", ["control", "worker"])
 def test_a_new_process_that_fails_is_tried_again(tmp_path: Path, module: str) -> None:
     """The old one goes on meanwhile; a second upgrade is refused as long as the first is not through."""
     (tmp_path / "cluster.yaml").write_text(CLUSTER)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from svcdns.wire.record import Edns
 
 from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import Reply
 from svcdns.plugins.bufsize import Bufsize, Options
+from svcdns.wire.record import Edns
 from tests.support import world
 
 

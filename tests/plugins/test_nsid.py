@@ -5,11 +5,11 @@ from __future__ import annotations
 import socket
 
 import pytest
-from svcdns.wire.record import Edns
 
 from svcdns.plugin_api.reply import Reply, bare
 from svcdns.plugins.nsid import Nsid, Options
 from svcdns.wire.codes import Rcode
+from svcdns.wire.record import Edns
 from tests.support import world
 
 ASKS = world.edns(options=((3, b""),))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from svcdns.plugin_api.timeouts import Timeouts
 
+from svcdns.plugin_api.timeouts import Timeouts
 from svcdns.plugins.timeouts import Options
 from tests.support import world
 

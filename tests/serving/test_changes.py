@@ -12,7 +12,6 @@ from typing import Any
 import dns.message
 import msgspec
 import pytest
-from svcdns.wire.record import Record
 
 from svcdns.cluster.changes import KINDS, Begin, Change, Complete, Kind, Put, Serials
 from svcdns.cluster.objects import ClusterObject
@@ -22,6 +21,7 @@ from svcdns.serving.listeners import Described
 from svcdns.telemetry.counters import Counters
 from svcdns.wire.codes import TC, Type
 from svcdns.wire.message import parse_message
+from svcdns.wire.record import Record
 from svcdns.worker.worker import Worker
 from tests.support import clusters
 from tests.support.world import Clock

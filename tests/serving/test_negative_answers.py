@@ -8,6 +8,7 @@ from pathlib import Path
 
 import dns.message
 import pytest
+from tests.serving.test_worker import World, serving
 
 from svcdns.chain.client_classes import Classes
 from svcdns.cluster.changes import Put, Serials
@@ -16,7 +17,6 @@ from svcdns.plugin_api.query import Client
 from svcdns.plugins.kubernetes.handler import Kubernetes
 from svcdns.serving.metrics_flush import fold
 from svcdns.serving.responder import Desk
-from tests.serving.test_worker import World, serving
 from tests.support.world import counted
 
 CLIENT = Client("192.0.2.1", 4000, "127.0.0.1", 53, "udp")

@@ -7,7 +7,6 @@ import asyncio
 import dns.message
 import dns.rcode
 import pytest
-from svcdns.wire.record import Edns
 
 from svcdns.chain.routing import Listener, Route
 from svcdns.plugin_api.deferred import Later
@@ -20,6 +19,7 @@ from svcdns.serving.metrics_flush import fold
 from svcdns.serving.responder import FRESH, Desk, in_flight
 from svcdns.telemetry.counters import Counters, Family, MetricKind
 from svcdns.wire.codes import AA, RD, Rcode
+from svcdns.wire.record import Edns
 from tests.support.world import CLIENT, Clock, counted, records
 
 REPLY = Reply(flags=AA | RD, answer=records("a.b. 5 IN A 192.0.2.1"), lifetime=UNTIL_CHANGED, owners=(("fact",),))

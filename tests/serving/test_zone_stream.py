@@ -9,11 +9,11 @@ from time import perf_counter
 import dns.message
 import dns.rcode
 import pytest
-from svcdns.wire.record import Record
 
 from svcdns.plugin_api.reply import Reply
 from svcdns.serving.transport.tcp import TcpConnections
 from svcdns.wire.codes import AA, RD
+from svcdns.wire.record import Record
 from tests.support.desk import Place
 from tests.support.tcp import LONG, Client, served
 from tests.support.world import CLIENT, counted, records

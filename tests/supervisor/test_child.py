@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import pytest
 
 from svcdns.process.shared_memory import REGION_SIZE
-from svcdns.supervisor import child
+from svcdns.supervisor import child as child_module
 from svcdns.supervisor.child import FIRST_BEAT, LATE, SETTLED, SILENCE, SLOWEST, Child, keep_on_processor
 
 
@@ -77,7 +77,7 @@ def test_silence(child: Child) -> None:
 def test_to_wait_for_a_processor_is_no_silence(child: Child, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that gets none is not killed for it; one that has what it needs is."""
     waits = iter([5.0, 7.5, 7.5, 7.5])
-    monkeypatch.setattr(child, "_waited", lambda _pid: next(waits))
+    monkeypatch.setattr(child_module, "_waited", lambda _pid: next(waits))
     beat(child, 200.0)
     assert not child.is_silent(200.0 + LATE, 0.0)
     assert not child.is_silent(201.6, 0.0)

@@ -8,8 +8,8 @@ import functools
 from collections.abc import AsyncIterator
 
 import dns.message
-from svcdns.plugin_api.timeouts import Timeouts
 
+from svcdns.plugin_api.timeouts import Timeouts
 from svcdns.serving.transport.tcp import TcpConnection, TcpConnections
 from tests.support.desk import Place
 

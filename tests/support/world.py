@@ -7,8 +7,6 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from svcdns.wire.record import Edns, Record
-
 from svcdns.cluster.index import Index
 from svcdns.corefile.errors import CorefileError
 from svcdns.corefile.parser import parse as parse_corefile
@@ -19,6 +17,7 @@ from svcdns.plugin_api.reply import Reply, bare
 from svcdns.telemetry.counters import Counters, samples
 from svcdns.wire import names
 from svcdns.wire.codes import RD, Rcode, Type, rcode_text, type_text
+from svcdns.wire.record import Edns, Record
 from svcdns.wire.zone_text import read
 
 CLIENT = Client("192.0.2.1", 40000, "192.0.2.53", 53, "udp")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from svcdns.wire.record import Edns
 
 from svcdns.wire import edns
 from svcdns.wire.errors import FormError
+from svcdns.wire.record import Edns
 
 OPTIONS = st.lists(st.tuples(st.integers(16, 65535), st.binary(max_size=20)), max_size=4).map(tuple)
 RECORDS = st.builds(Edns, st.integers(0, 65535), st.booleans(), st.integers(0, 255), OPTIONS)

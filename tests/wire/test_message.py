@@ -8,13 +8,13 @@ import dns.rcode
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from svcdns.wire.record import Edns
 
 from svcdns.plugin_api.reply import Reply
 from svcdns.wire import names
 from svcdns.wire.codes import AA, RD, TC, Rcode, Type
 from svcdns.wire.errors import FormError
 from svcdns.wire.message import encode_query, encode_reply, parse_message, turned, udp_limit
+from svcdns.wire.record import Edns
 from svcdns.wire.request import Request, accept
 from tests.support.world import records, shown
 

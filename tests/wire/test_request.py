@@ -9,8 +9,8 @@ import dns.rrset
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from svcdns.wire.record import Edns
 
+from svcdns.wire.record import Edns
 from svcdns.wire.request import Request, accept
 
 

@@ -10,10 +10,10 @@ import dns.zone
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from svcdns.wire.record import Record
 
 from svcdns.wire import names
 from svcdns.wire.codes import Class, Type
+from svcdns.wire.record import Record
 from svcdns.wire.zone_text import ZoneFileError, read, read_record
 from tests.support import world
 

@@ -11,11 +11,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from svcdns.plugin_api.timeouts import Timeouts
 
 from svcdns.chain.routing import Route
 from svcdns.eventloop.loop import new_loop
 from svcdns.plugin_api.reply import Reply
+from svcdns.plugin_api.timeouts import Timeouts
 from svcdns.serving.transport.tcp import Parted, TcpConnection, TcpConnections
 from svcdns.worker.connection_handover import give, take
 from tests.support.desk import REPLY, Place

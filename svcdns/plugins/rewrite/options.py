@@ -55,7 +55,7 @@ def _rule(directive: Directive) -> Rule:
         raise CorefileError(field.position, "response rewrites must begin with a name rule")
     make = _FIELDS.get(field.text.lower())
     if make is None:
-        raise CorefileError(field.position, f"unknown rule '{field.text}'{reading.nearest(field.text, _FIELDS)}")
+        raise CorefileError(field.position, f"unknown rule '{field.text}'{arguments.nearest(field.text, _FIELDS)}")
     return make(stop, field, rest)
 
 
@@ -220,7 +220,7 @@ def _data(word: Token) -> Data:
         name = text[1:-1]
         parts = name.split("/")
         if name not in VARIABLES and (len(parts) < 2 or not all(parts)):
-            raise CorefileError(word.position, f"unknown variable '{text}'{reading.nearest(name, VARIABLES)}")
+            raise CorefileError(word.position, f"unknown variable '{text}'{arguments.nearest(name, VARIABLES)}")
         return Variable(name)
     if not text.startswith("0x"):
         return Fixed(text.encode())

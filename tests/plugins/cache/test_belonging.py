@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from svcdns.wire.record import Record
 
 from svcdns.plugin_api.reply import UNTIL_CHANGED, Reply
 from svcdns.plugins.cache.belonging import of_the_question
 from svcdns.plugins.cache.cacheability import answers
 from svcdns.wire import names
 from svcdns.wire.codes import Type
+from svcdns.wire.record import Record
 from tests.support import world
 
 A = "a.example.org. 60 IN A 10.0.0.1"

@@ -6,7 +6,6 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from svcdns.wire.record import Record
 
 from svcdns.plugin_api.fast_path import Key
 from svcdns.plugin_api.reply import Reply
@@ -14,6 +13,7 @@ from svcdns.plugins.cache.entry import Item
 from svcdns.plugins.cache.memory import Pool
 from svcdns.plugins.cache.store import Store
 from svcdns.wire.codes import RA, RD, Rcode
+from svcdns.wire.record import Record
 from tests.support import world
 
 KEY: Key = (b"\1a\0", 1, 1, True, False)

@@ -7,7 +7,6 @@ from collections.abc import Generator, Iterable
 from typing import Any
 
 import pytest
-from svcdns.wire.record import Record
 
 from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import UNTIL_CHANGED, Audience, Reply, bare
@@ -16,6 +15,7 @@ from svcdns.plugins.cache.memory import octets
 from svcdns.plugins.cache.metrics import HITS
 from svcdns.telemetry.counters import Counters
 from svcdns.wire.codes import AD, CD, RA, RD, TC, Rcode
+from svcdns.wire.record import Record
 from tests.support import world
 
 A = world.records("a.example.org. 60 IN A 10.0.0.1")

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from svcdns.wire.record import Record
 
 from svcdns.plugin_api.fast_path import Key
 from svcdns.plugin_api.reply import Reply
 from svcdns.plugins.cache.entry import Item
 from svcdns.plugins.cache.memory import LARGEST, PER_ENTRY, Pool
 from svcdns.plugins.cache.store import AT_ONCE, Store, capacity
+from svcdns.wire.record import Record
 
 
 def key(number: int) -> Key:

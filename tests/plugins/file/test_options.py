@@ -8,11 +8,11 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from svcdns.wire.record import Record
 
 from svcdns.corefile.errors import CorefileError
 from svcdns.plugins.file import Options, gather, period, refresh
 from svcdns.plugins.file.options import data_key
+from svcdns.wire.record import Record
 from tests.support import world
 
 ZONE = """\

@@ -12,7 +12,6 @@ import dns.message
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from svcdns.wire.record import Record
 
 from svcdns.cluster.changes import Complete, Gone, Kind, Put, Serials
 from svcdns.cluster.index import Index
@@ -22,6 +21,7 @@ from svcdns.plugins.loadbalance.rotation import Rotation
 from svcdns.wire import names
 from svcdns.wire.codes import Rcode, Type
 from svcdns.wire.message import MAX_MESSAGE, encode_reply, udp_limit
+from svcdns.wire.record import Record
 from svcdns.wire.request import Request, accept
 from tests.plugins.kubernetes.fixture import ask, plugin
 from tests.support import clusters, world

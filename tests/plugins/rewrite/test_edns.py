@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from svcdns.wire.record import Edns
 
 from svcdns.plugin_api.query import Answer, Client, Query
 from svcdns.plugin_api.reply import UNTIL_CHANGED, Audience, Reply
 from svcdns.plugins.rewrite import PLUGIN, parse
+from svcdns.wire.record import Edns
 from tests.support import world
 
 CLIENT6 = Client("2001:db8:1:2::3", 1234, "2001:db8::53", 53, "tcp", 2)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from svcdns.wire.record import Edns
 
 from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import UNTIL_CHANGED, Reply, bare
 from svcdns.plugins.rewrite import PLUGIN, parse
 from svcdns.wire import names
 from svcdns.wire.codes import AA, CD, RD, TC, Rcode, class_text, type_text
+from svcdns.wire.record import Edns
 from tests.support import world
 
 

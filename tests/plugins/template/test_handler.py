@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from svcdns.wire.record import Edns
 
 from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import NOT_REUSABLE, UNTIL_CHANGED, Audience, Reply
@@ -13,6 +12,7 @@ from svcdns.plugins.template import PLUGIN, parse
 from svcdns.telemetry.counters import Counters
 from svcdns.wire import names
 from svcdns.wire.codes import AA, CD, RD, TC, Class, Rcode, type_text
+from svcdns.wire.record import Edns
 from tests.support import world
 
 NOBODY = Reply(rcode=Rcode.NOTAUTH, lifetime=UNTIL_CHANGED)

@@ -10,11 +10,11 @@ from collections.abc import Callable
 
 import dns.message
 import pytest
-from svcdns.plugin_api.timeouts import Timeouts
 
 from svcdns.chain.routing import Route
 from svcdns.eventloop.loop import new_loop
 from svcdns.plugin_api.reply import Reply
+from svcdns.plugin_api.timeouts import Timeouts
 from svcdns.serving.transport.tcp import TcpConnections
 from tests.support.desk import REPLY, Place
 from tests.support.tcp import served

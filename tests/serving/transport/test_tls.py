@@ -11,8 +11,8 @@ from typing import Any
 import dns.message
 import msgspec
 import pytest
-from svcdns.plugin_api.timeouts import Timeouts
 
+from svcdns.plugin_api.timeouts import Timeouts
 from svcdns.plugins import tls
 from svcdns.serving.transport.tcp import TcpConnections
 from svcdns.serving.transport.tls import Certificates, Greeter, NoCertificateError
