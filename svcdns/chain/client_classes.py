@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
-from svcdns.plugin_api.reply import Owner
+from svcdns.cluster.changes import Owner
 
 MAX_KNOWN: Final = 65_536
 """Addresses whose class is remembered; beyond that all are asked for anew."""

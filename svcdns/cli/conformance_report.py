@@ -15,7 +15,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from svcdns.conformance.check import Check, Outcome, Result, Severity
+from svcdns.conformance.check import Check, Result
+from svcdns.conformance.outcome import Outcome, Severity
 from svcdns.conformance.runner import conforms
 
 STYLES: Final = {Outcome.PASSED: "green", Outcome.FAILED: "bold red", Outcome.SKIPPED: "dim"}

@@ -15,6 +15,9 @@ import msgspec
 
 from svcdns.cluster.objects import ClusterObject, EndpointSlice, ImportedSlice, Namespace, Pod, Service, ServiceImport
 
+Owner = tuple[str, ...]
+"""A fact that a reply depends on, present or absent: its kind first, then its key, such as ("service", "default", "web")."""
+
 
 class Kind(StrEnum):
     """The kinds a source can watch; each value is the tag of its struct in `objects`."""

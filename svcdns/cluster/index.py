@@ -23,11 +23,10 @@ from typing import Any, Final
 
 import msgspec
 
-from svcdns.cluster.changes import KINDS, STRUCTS, Begin, Change, Complete, Confirmed, Gone, Kind, Put, Serials
+from svcdns.cluster.changes import KINDS, STRUCTS, Begin, Change, Complete, Confirmed, Gone, Kind, Owner, Put, Serials
 from svcdns.cluster.consistent_copy import Contents, Pausing, Row, Table, collect, noted, noted_by_key
 from svcdns.cluster.objects import HEADLESS, ClusterObject, EndpointSlice, ImportedSlice, Namespace, Pod, Service, ServiceImport
 from svcdns.cluster.secondary_index import Key, Place, Places
-from svcdns.plugin_api.reply import Owner
 
 SYNC: Owner = ("sync",)
 SERIAL: Owner = ("serial",)

@@ -8,34 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-if TYPE_CHECKING:
-    from svcdns.conformance.examiner import Examiner
+from svcdns.conformance.examiner import Examiner
+from svcdns.conformance.outcome import Failed, Outcome, Severity
 
 SPEC: Final = "Kubernetes DNS spec 1.1.0"
 E2E: Final = "Kubernetes e2e network/dns.go"
 
 
-class Severity(StrEnum):
-    """`required`: a MUST of its source, or what clients in Pods rest on; it decides the exit code. `recommended`: a SHOULD, a best current
-    practice, or a MUST that stub resolvers do not notice. `informational`: no rule, but clients may meet the difference."""
-
-    REQUIRED = "required"
-    RECOMMENDED = "recommended"
-    INFORMATIONAL = "informational"
-
-
-class Outcome(StrEnum):
-    """How a check ended. `skipped`: nothing to try it on."""
-
-    PASSED = "passed"
-    FAILED = "failed"
-    SKIPPED = "skipped"
-
-
-Run = Callable[["Examiner"], Awaitable[None]]
+Run = Callable[[Examiner], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,20 +31,6 @@ class Check:
     explains: str
     run: Run
     writes: bool = False
-
-
-@dataclass(eq=False)
-class Failed(Exception):
-    """The rule does not hold: the question, what was expected, what came, and the line that shows it."""
-
-    question: str
-    expected: str
-    got: str
-    dig: str = ""
-
-
-class Skipped(Exception):
-    """There is nothing to try the rule on; the text says what is missing."""
 
 
 @dataclass(frozen=True, slots=True)

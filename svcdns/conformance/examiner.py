@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from svcdns.conformance.check import Failed, Skipped
 from svcdns.conformance.client import Peer, Server, Silence, framed
 from svcdns.conformance.cluster_model import Cluster
 from svcdns.conformance.lab import Lab
+from svcdns.conformance.outcome import Failed, Skipped
 from svcdns.conformance.questions import Octets, Opt, Question
 from svcdns.conformance.replies import Reply, read_reply
 from svcdns.wire import names

@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from svcdns.conformance.check import Check, Failed, Outcome, Result, Severity, Skipped
+from svcdns.conformance.check import Check, Result
 from svcdns.conformance.errors import ConformanceError
 from svcdns.conformance.examiner import Examiner
+from svcdns.conformance.outcome import Failed, Outcome, Severity, Skipped
 
 TOGETHER: Final = 8
 """Checks that run at the same time."""

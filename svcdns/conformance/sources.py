@@ -6,11 +6,11 @@ import asyncio
 
 from svcdns.conformance import expected
 from svcdns.conformance.api import KINDS, NAMESPACES, PODS, SERVICES, SLICES, Api, path_of
-from svcdns.conformance.check import Failed
 from svcdns.conformance.client import Server, Silence
 from svcdns.conformance.cluster_model import Cluster, Port, Service, from_objects
 from svcdns.conformance.errors import ConformanceError
 from svcdns.conformance.examiner import Examiner
+from svcdns.conformance.outcome import Failed
 from svcdns.conformance.questions import Question
 from svcdns.wire.codes import Type
 

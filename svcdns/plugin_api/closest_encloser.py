@@ -6,7 +6,7 @@ from collections.abc import Callable, Container
 
 import msgspec
 
-from svcdns.plugin_api.reply import Owner
+from svcdns.cluster.changes import Owner
 
 
 class Encloser(msgspec.Struct, frozen=True, gc=False):

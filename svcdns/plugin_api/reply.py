@@ -12,6 +12,7 @@ from typing import Final, Protocol
 
 import msgspec
 
+from svcdns.cluster.changes import Owner
 from svcdns.wire.record import Edns, Record
 
 UNTIL_CHANGED: Final = float("inf")
@@ -19,9 +20,6 @@ UNTIL_CHANGED: Final = float("inf")
 
 NOT_REUSABLE: Final = 0.0
 """A lifetime: the reply was for this query alone."""
-
-Owner = tuple[str, ...]
-"""A fact that a reply rests on, present or absent: its kind first, then its key, such as ("service", "default", "web")."""
 
 Count = tuple[int, float]
 """A cell of this worker's counters, and what to add to it."""

@@ -14,13 +14,14 @@ from typing import Any, Final
 
 import msgspec
 
+from svcdns.cluster.changes import Owner
 from svcdns.corefile import arguments
 from svcdns.corefile.blocks import Position
 from svcdns.corefile.errors import CorefileError
 from svcdns.plugin_api.contract import Following, joined, then
 from svcdns.plugin_api.environment import Block, Environment
 from svcdns.plugin_api.query import Answer, Query
-from svcdns.plugin_api.reply import UNTIL_CHANGED, Audience, Owner, Reply, bare
+from svcdns.plugin_api.reply import UNTIL_CHANGED, Audience, Reply, bare
 from svcdns.telemetry.counters import Family, MetricKind
 from svcdns.wire import names
 from svcdns.wire.codes import Rcode, Type

@@ -16,9 +16,10 @@ from collections.abc import Callable, Collection, Iterator
 from typing import Final
 
 from svcdns.chain.routing import Route
+from svcdns.cluster.changes import Owner
 from svcdns.eventloop.clock import Clock
 from svcdns.plugin_api.query import Query
-from svcdns.plugin_api.reply import Owner, Reply
+from svcdns.plugin_api.reply import Reply
 from svcdns.serving.metrics import Tally
 from svcdns.serving.negative_answers import AbsentAnswers
 from svcdns.wire.ttl import aged

@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Final
 
+from svcdns.cluster.changes import Owner
 from svcdns.plugin_api.closest_encloser import Encloser
-from svcdns.plugin_api.reply import Owner
 from svcdns.serving.metrics import Tally
 from svcdns.wire import names
 from svcdns.wire.errors import FormError

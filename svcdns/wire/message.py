@@ -8,12 +8,11 @@ its OPT stays. Decides nothing about content.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Iterable, Sequence
+from typing import Final, Protocol
 
 import msgspec
 
-from svcdns.plugin_api.reply import Reply
 from svcdns.wire import edns as opt
 from svcdns.wire import names
 from svcdns.wire.codes import OPCODE_MASK, QR, RD, TC, Class, Type
@@ -34,6 +33,45 @@ ADDRESS_SIZES: Final[dict[int, int]] = {Type.A: 4, Type.AAAA: 16}
 SOA_NUMBERS: Final = 20
 """Octets behind the names of a SOA."""
 _ONE_NAME: Final = frozenset({Type.NS, Type.CNAME, Type.PTR})
+
+
+class Sections(Protocol):
+    """What a message is made of: rcode, header flags, the three sections, EDNS, and the code of an extended error (RFC 8914)."""
+
+    @property
+    def rcode(self) -> int:
+        """The extended rcode (RFC 6891 §6.1.3)."""
+        ...
+
+    @property
+    def flags(self) -> int:
+        """The header bits AA, TC, RD, RA, AD and CD."""
+        ...
+
+    @property
+    def answer(self) -> Sequence[Record]:
+        """The answer section."""
+        ...
+
+    @property
+    def authority(self) -> Sequence[Record]:
+        """The authority section."""
+        ...
+
+    @property
+    def additional(self) -> Sequence[Record]:
+        """The additional section without the OPT record."""
+        ...
+
+    @property
+    def edns(self) -> Edns | None:
+        """An OPT record of the reply's own; None where the client's EDNS alone decides."""
+        ...
+
+    @property
+    def extended(self) -> int | None:
+        """The code of an extended error, None for none."""
+        ...
 
 
 def udp_limit(asked: Edns | None) -> int:
@@ -105,7 +143,7 @@ class Writer:
         return count, True
 
 
-def encode_reply(request: Request, reply: Reply, limit: int, echoed: frozenset[int] = opt.ECHOED_OPTIONS) -> bytes:
+def encode_reply(request: Request, reply: Sections, limit: int, echoed: frozenset[int] = opt.ECHOED_OPTIONS) -> bytes:
     """The reply as a packet of at most `limit` octets, with the request's id, opcode, question, and EDNS mirrored.
 
     `echoed` are the codes of options that a client gets back as it sent them.
@@ -129,7 +167,7 @@ def encode_reply(request: Request, reply: Reply, limit: int, echoed: frozenset[i
     return b"".join(writer.parts)
 
 
-def turned(request: Request, reply: Reply, wire: bytes, count: int) -> list[bytes]:
+def turned(request: Request, reply: Sections, wire: bytes, count: int) -> list[bytes]:
     """`wire`, which `encode_reply` made of the reply, and `count` - 1 others in which the answer begins further on, evenly.
 
     Only where the answer has addresses of the query name alone, of one type and all of them: these stand alone, wherever they stand.

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from svcdns.plugin_api.reply import Reply
 from svcdns.wire import edns as opt
 from svcdns.wire.codes import OPCODE_MASK, QR
-from svcdns.wire.message import Writer
+from svcdns.wire.message import Sections, Writer
 from svcdns.wire.record import Record
 from svcdns.wire.request import HEADER, Request
 
@@ -22,7 +21,7 @@ FULL: Final = 63000
 class Envelopes:
     """The messages of one reply; `reply` gives rcode, flags and EDNS, its sections are not looked at."""
 
-    def __init__(self, request: Request, reply: Reply, echoed: frozenset[int] = opt.ECHOED_OPTIONS, full: int = FULL) -> None:
+    def __init__(self, request: Request, reply: Sections, echoed: frozenset[int] = opt.ECHOED_OPTIONS, full: int = FULL) -> None:
         """`echoed` as for `encode_reply`; `full` in octets."""
         edns = opt.for_reply(request.edns, reply.edns, echoed)
         self._tail = opt.to_wire(edns, reply.rcode) if edns is not None else b""

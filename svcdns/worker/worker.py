@@ -22,7 +22,7 @@ import msgspec
 
 from svcdns.chain.build import Chains, Peers, build
 from svcdns.chain.plan import plan
-from svcdns.cluster.changes import Change
+from svcdns.cluster.changes import Change, Owner
 from svcdns.cluster.index import Index
 from svcdns.cluster.watch_options import WatchOptions
 from svcdns.errors import SvcdnsError
@@ -30,7 +30,7 @@ from svcdns.eventloop.clock import Clock
 from svcdns.feed.frames import Allow, Changed, Configure, Configured, Data, Epoch, FrameReader, Swap, ToControl, ToWorker, frame
 from svcdns.plugin_api.environment import Block, Environment
 from svcdns.plugin_api.query import Answer, Query
-from svcdns.plugin_api.reply import Owner, bare
+from svcdns.plugin_api.reply import bare
 from svcdns.plugins import BUILT, ORDER
 from svcdns.process.heap import give_back
 from svcdns.process.shared_memory import State

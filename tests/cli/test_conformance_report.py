@@ -8,8 +8,9 @@ from xml.etree import ElementTree
 import pytest
 
 from svcdns.cli import conformance_report as report
-from svcdns.conformance.check import Failed, Outcome, Result
+from svcdns.conformance.check import Result
 from svcdns.conformance.checks import CHECKS
+from svcdns.conformance.outcome import Failed, Outcome
 
 RESULTS = (
     Result(CHECKS["clusterip-a"], Outcome.PASSED, 0.01),

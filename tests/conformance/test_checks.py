@@ -9,12 +9,13 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from svcdns.conformance.check import Outcome, Result, Severity
+from svcdns.conformance.check import Result
 from svcdns.conformance.checks import CHECKS
 from svcdns.conformance.client import Server
 from svcdns.conformance.cluster_model import Cluster
 from svcdns.conformance.examiner import Examiner
 from svcdns.conformance.lab import Lab
+from svcdns.conformance.outcome import Outcome, Severity
 from svcdns.conformance.runner import run
 from tests.conformance.faults import FAULTS, NS
 from tests.conformance.model import ZONE, FakeApi, Fault, ModelServer

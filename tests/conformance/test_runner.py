@@ -8,11 +8,12 @@ from dataclasses import replace
 
 import pytest
 
-from svcdns.conformance.check import Check, Failed, Outcome, Result, Severity, Skipped, checker
+from svcdns.conformance.check import Check, Result, checker
 from svcdns.conformance.client import Server
 from svcdns.conformance.cluster_model import Cluster
 from svcdns.conformance.errors import ConformanceError
 from svcdns.conformance.examiner import Examiner
+from svcdns.conformance.outcome import Failed, Outcome, Severity, Skipped
 from svcdns.conformance.runner import conforms, run
 
 EXAMINER = Examiner(Server("127.0.0.1", 1), "z.", Cluster(), random.Random(1))

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from svcdns.chain.routing import DROPPED
-from svcdns.plugin_api.reply import Owner, Reply
+from svcdns.cluster.changes import Owner
+from svcdns.plugin_api.reply import Reply
 from svcdns.serving.answer_table import ENTRY_COST, AnswerTable, Countdown, Entry
 from svcdns.serving.metrics import Tally
 from svcdns.wire.message import encode_reply

@@ -11,10 +11,11 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from svcdns.conformance import expected
-from svcdns.conformance.check import E2E, SPEC, Check, Failed, Severity, Skipped, checker
+from svcdns.conformance.check import E2E, SPEC, Check, checker
 from svcdns.conformance.cluster_model import Service, from_objects
 from svcdns.conformance.examiner import Answer, Examiner
 from svcdns.conformance.lab import HTTP, Lab, endpoint, endpoint_slice, service
+from svcdns.conformance.outcome import Failed, Severity, Skipped
 from svcdns.wire.codes import Type
 
 CHECKS: Final[dict[str, Check]] = {}

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from svcdns.conformance.check import Check, Severity, checker
+from svcdns.conformance.check import Check, checker
 from svcdns.conformance.examiner import Answer, Examiner
+from svcdns.conformance.outcome import Severity
 from svcdns.conformance.questions import Opt, Question
 from svcdns.wire.codes import Type
 

@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 from svcdns.conformance import expected
-from svcdns.conformance.check import SPEC, Check, Severity, checker
+from svcdns.conformance.check import SPEC, Check, checker
 from svcdns.conformance.cluster_model import Service
 from svcdns.conformance.examiner import Answer, Examiner
+from svcdns.conformance.outcome import Severity
 from svcdns.wire import names
 from svcdns.wire.codes import Type, type_text
 

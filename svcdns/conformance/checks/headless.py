@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Final
 
 from svcdns.conformance import expected
-from svcdns.conformance.check import E2E, SPEC, Check, Severity, checker
+from svcdns.conformance.check import E2E, SPEC, Check, checker
 from svcdns.conformance.checks.selection import addresses_at, few, spelled, srv_of, with_endpoints
 from svcdns.conformance.cluster_model import Port, Service
 from svcdns.conformance.examiner import Examiner
+from svcdns.conformance.outcome import Severity
 from svcdns.wire.codes import Type
 
 CHECKS: Final[dict[str, Check]] = {}

@@ -9,8 +9,9 @@ import struct
 from typing import Final
 
 from svcdns.conformance import expected
-from svcdns.conformance.check import Check, Severity, checker
+from svcdns.conformance.check import Check, checker
 from svcdns.conformance.examiner import Answer, Examiner
+from svcdns.conformance.outcome import Severity
 from svcdns.conformance.questions import Octets, Opt, Question
 from svcdns.wire import names
 from svcdns.wire.codes import AA, AD, CD, QR, RD, TC, Class, Opcode, Type, Z

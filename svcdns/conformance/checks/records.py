@@ -6,10 +6,11 @@ import re
 from typing import Final
 
 from svcdns.conformance import expected
-from svcdns.conformance.check import E2E, SPEC, Check, Severity, Skipped, checker
+from svcdns.conformance.check import E2E, SPEC, Check, checker
 from svcdns.conformance.checks.selection import addresses_at, clustered, spelled, srv_of, with_endpoints
 from svcdns.conformance.cluster_model import Service
 from svcdns.conformance.examiner import Examiner
+from svcdns.conformance.outcome import Severity, Skipped
 from svcdns.conformance.questions import Question
 from svcdns.wire.codes import Type
 

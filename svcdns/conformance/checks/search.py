@@ -12,10 +12,11 @@ from collections.abc import Callable
 from typing import Final
 
 from svcdns.conformance import expected
-from svcdns.conformance.check import E2E, Check, Severity, checker
+from svcdns.conformance.check import E2E, Check, checker
 from svcdns.conformance.checks.selection import clustered, with_endpoints
 from svcdns.conformance.cluster_model import Service
 from svcdns.conformance.examiner import Answer, Examiner
+from svcdns.conformance.outcome import Severity
 from svcdns.conformance.questions import Question
 from svcdns.wire.codes import TC, Type
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 from svcdns.conformance import expected
-from svcdns.conformance.check import SPEC, Check, Severity, checker
+from svcdns.conformance.check import SPEC, Check, checker
 from svcdns.conformance.cluster_model import Service
 from svcdns.conformance.examiner import Answer, Examiner
+from svcdns.conformance.outcome import Severity
 from svcdns.conformance.questions import Opt, Question
 from svcdns.wire.codes import TC, Type
 

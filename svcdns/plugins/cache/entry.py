@@ -9,8 +9,9 @@ from typing import Any, Final
 
 import msgspec
 
+from svcdns.cluster.changes import Owner
 from svcdns.plugin_api.fast_path import Key
-from svcdns.plugin_api.reply import Owner, Reply
+from svcdns.plugin_api.reply import Reply
 from svcdns.wire.codes import AA, AD, CD, RA, RD
 from svcdns.wire.message import parse_message
 from svcdns.wire.record import Record

@@ -13,9 +13,10 @@ from typing import Final, NamedTuple
 import msgspec
 from cachetools import LRUCache
 
+from svcdns.cluster.changes import Owner
 from svcdns.eventloop.clock import Clock
 from svcdns.plugin_api.fast_path import Key
-from svcdns.plugin_api.reply import UNTIL_CHANGED, Audience, Count, Owner, Reply
+from svcdns.plugin_api.reply import UNTIL_CHANGED, Audience, Count, Reply
 from svcdns.plugin_api.reply_type import MessageType
 from svcdns.plugins.cache.belonging import of_the_question
 from svcdns.plugins.cache.cacheability import DENIALS, UNSTORED, answers, is_answer, kind_of, may_keep

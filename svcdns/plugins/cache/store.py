@@ -14,8 +14,8 @@ from typing import Final
 import msgspec
 from cachetools import LRUCache
 
+from svcdns.cluster.changes import Owner
 from svcdns.plugin_api.fast_path import Key
-from svcdns.plugin_api.reply import Owner
 from svcdns.plugins.cache.entry import Item, Parcel
 from svcdns.plugins.cache.memory import LARGEST, PER_ENTRY, Pool, octets
 

@@ -6,10 +6,11 @@ from typing import Final
 
 import msgspec
 
+from svcdns.cluster.changes import Owner
 from svcdns.plugin_api.contract import Following, joined, then
 from svcdns.plugin_api.environment import Environment
 from svcdns.plugin_api.query import Answer, Query
-from svcdns.plugin_api.reply import UNTIL_CHANGED, Owner, Reply, bare
+from svcdns.plugin_api.reply import UNTIL_CHANGED, Reply, bare
 from svcdns.plugin_api.zone_transfer import UnavailableError, ZoneOffer
 from svcdns.plugins.file.options import Options, Zones, data_key
 from svcdns.plugins.file.zone import RRset, Zone

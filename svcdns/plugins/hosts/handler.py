@@ -9,11 +9,12 @@ from __future__ import annotations
 from typing import Final
 
 from svcdns.cluster.addresses import from_reverse
+from svcdns.cluster.changes import Owner
 from svcdns.plugin_api.contract import Following, joined, then
 from svcdns.plugin_api.environment import Environment
 from svcdns.plugin_api.networks import packed
 from svcdns.plugin_api.query import Answer, Query
-from svcdns.plugin_api.reply import UNTIL_CHANGED, Owner, Reply, bare
+from svcdns.plugin_api.reply import UNTIL_CHANGED, Reply, bare
 from svcdns.plugins.hosts.options import Options, unpacked
 from svcdns.plugins.hosts.table import Table, read
 from svcdns.telemetry.counters import Family, MetricKind

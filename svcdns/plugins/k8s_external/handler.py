@@ -10,12 +10,13 @@ from collections.abc import Generator
 from functools import cached_property
 
 from svcdns.cluster.addresses import from_reverse, rdata_of
+from svcdns.cluster.changes import Owner
 from svcdns.cluster.index import SERIAL
 from svcdns.cluster.objects import NO_PORT
 from svcdns.plugin_api.contract import Following, joined, steps, then
 from svcdns.plugin_api.environment import Environment
 from svcdns.plugin_api.query import Answer, Query
-from svcdns.plugin_api.reply import UNTIL_CHANGED, Owner, Reply
+from svcdns.plugin_api.reply import UNTIL_CHANGED, Reply
 from svcdns.plugin_api.zone_transfer import ZoneOffer
 from svcdns.plugins.k8s_external import records, transfer
 from svcdns.plugins.k8s_external.lookup import Cluster, Entry, Lookup

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple, Protocol
 
 from svcdns.cluster.addresses import endpoint_name
+from svcdns.cluster.changes import Owner
 from svcdns.cluster.index import Index
 from svcdns.cluster.objects import EndpointSlice, Port, Service
-from svcdns.plugin_api.reply import Owner
 
 
 class ClusterOptions(Protocol):

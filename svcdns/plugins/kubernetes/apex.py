@@ -6,8 +6,8 @@ import struct
 from typing import Final
 
 from svcdns.cluster.addresses import endpoint_name
+from svcdns.cluster.changes import Owner
 from svcdns.cluster.index import Index
-from svcdns.plugin_api.reply import Owner
 from svcdns.plugins.kubernetes.lookup import Entry
 from svcdns.wire import names
 from svcdns.wire.codes import Type

@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from svcdns.cluster.addresses import from_reverse, rdata_of
-from svcdns.cluster.changes import Kind
+from svcdns.cluster.changes import Kind, Owner
 from svcdns.cluster.index import SERIAL, SYNC, Index
 from svcdns.cluster.objects import NO_PORT
 from svcdns.plugin_api.closest_encloser import Encloser
@@ -22,7 +22,7 @@ from svcdns.plugin_api.contract import Following, joined, then
 from svcdns.plugin_api.environment import Environment
 from svcdns.plugin_api.fast_path import Relay
 from svcdns.plugin_api.query import Answer, Query
-from svcdns.plugin_api.reply import UNTIL_CHANGED, Owner, Reply, bare
+from svcdns.plugin_api.reply import UNTIL_CHANGED, Reply, bare
 from svcdns.plugin_api.zone_transfer import ZoneOffer
 from svcdns.plugins.kubernetes import apex, qname, reverse, transfer
 from svcdns.plugins.kubernetes.lookup import Found, Lookup

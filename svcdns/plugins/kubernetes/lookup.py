@@ -11,9 +11,9 @@ from typing import Final
 import msgspec
 
 from svcdns.cluster.addresses import endpoint_name, pod_address, rdata_of
+from svcdns.cluster.changes import Owner
 from svcdns.cluster.index import Index
 from svcdns.cluster.objects import EndpointSlice, ImportedSlice, Port, Service
-from svcdns.plugin_api.reply import Owner
 from svcdns.plugins.kubernetes.options import Options
 from svcdns.plugins.kubernetes.qname import ClusterName, NoSuchNameError
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from svcdns.cluster.addresses import endpoint_name
+from svcdns.cluster.changes import Owner
 from svcdns.cluster.index import Index
-from svcdns.plugin_api.reply import Owner
 from svcdns.plugins.kubernetes.lookup import Lookup
 from svcdns.plugins.kubernetes.options import Options
 

@@ -12,11 +12,12 @@ from typing import Final
 
 import msgspec
 
+from svcdns.cluster.changes import Owner
 from svcdns.plugin_api.contract import Following, then
 from svcdns.plugin_api.environment import Environment
 from svcdns.plugin_api.fast_path import Relay
 from svcdns.plugin_api.query import Answer, Query
-from svcdns.plugin_api.reply import Owner, Reply, Variants
+from svcdns.plugin_api.reply import Reply, Variants
 from svcdns.plugins.loadbalance.options import Options, unpacked
 from svcdns.plugins.loadbalance.rotation import Rotation, WeightedDraw, preferring
 from svcdns.wire.codes import Rcode, Type

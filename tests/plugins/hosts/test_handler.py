@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from svcdns.plugin_api.reply import UNTIL_CHANGED, Owner, Reply
+from svcdns.cluster.changes import Owner
+from svcdns.plugin_api.reply import UNTIL_CHANGED, Reply
 from svcdns.plugins.hosts import Hosts, gather
 from svcdns.telemetry.counters import Counters
 from svcdns.wire.codes import AA, Rcode

@@ -5,10 +5,10 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from svcdns.cluster.changes import Begin, Change, Complete, Gone, Kind, Put
+from svcdns.cluster.changes import Begin, Change, Complete, Gone, Kind, Owner, Put
 from svcdns.cluster.index import Index
 from svcdns.cluster.objects import Endpoint, EndpointSlice, Namespace, Pod, Port, Service
-from svcdns.plugin_api.reply import Owner, Reply
+from svcdns.plugin_api.reply import Reply
 from svcdns.plugins.kubernetes import Kubernetes
 from tests.plugins.kubernetes.fixture import ask, plugin
 from tests.support import world

@@ -8,8 +8,9 @@ from random import Random
 import msgspec
 import pytest
 
+from svcdns.cluster.changes import Owner
 from svcdns.plugin_api.networks import packed
-from svcdns.plugin_api.reply import Owner, Reply
+from svcdns.plugin_api.reply import Reply
 from svcdns.plugins.loadbalance import LoadBalance
 from svcdns.wire.codes import Rcode
 from tests.support import world
