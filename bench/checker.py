@@ -34,7 +34,7 @@ class Question:
 
 
 @dataclass
-class Count:
+class Increment:
     """What came of the questions of one transport; `slowest` in seconds."""
 
     asked: int = 0
@@ -90,7 +90,7 @@ class Checker:
     def __init__(self, port: int, asked: list[Question], *, udp_rate: float, tcp_rate: float, connections: int) -> None:
         """Rates are questions a second in all; `connections` are kept open."""
         self.port, self.questions = port, asked
-        self.udp, self.tcp = Count(), Count()
+        self.udp, self.tcp = Increment(), Increment()
         self._rates = {"udp": udp_rate, "tcp": tcp_rate}
         self._connections = connections
         self._next = 0
@@ -130,7 +130,7 @@ class Checker:
             self._next = (self._next + 1) % len(self.questions)
             client.ask(self.questions[self._next])
 
-    def judge(self, count: Count, question: Question, reply: bytes, sent: float, came: float) -> None:
+    def judge(self, count: Increment, question: Question, reply: bytes, sent: float, came: float) -> None:
         """Takes an answer."""
         count.answered += 1
         count.slowest = max(count.slowest, came - sent)
@@ -147,7 +147,7 @@ class Checker:
 class _Waiting:
     """Questions of one socket that wait for their answers, by id."""
 
-    def __init__(self, checker: Checker, count: Count) -> None:
+    def __init__(self, checker: Checker, count: Increment) -> None:
         self.checker, self.count = checker, count
         self.waiting: dict[int, tuple[Question, float, asyncio.TimerHandle]] = {}
         self._ident = 0

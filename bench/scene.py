@@ -23,7 +23,7 @@ from tempfile import TemporaryDirectory
 from bench import dnsperf, questions
 from bench.asking import Asker, holds, packet, write_questions
 from bench.buffers import shrink
-from bench.checker import Checker, Count
+from bench.checker import Checker, Increment
 from bench.checker import questions as checked
 from bench.cluster import Cluster
 from bench.dnsperf import BrokenError, Figures, Load
@@ -57,8 +57,8 @@ class Outcome:
     """What came of one run. `recovered` is how long after the fault, in seconds, a change was answered."""
 
     load: Figures
-    udp: Count
-    tcp: Count
+    udp: Increment
+    tcp: Increment
     drops: float
     recovered: float
     log: list[str]

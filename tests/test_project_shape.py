@@ -46,6 +46,7 @@ TESTED_BY = {
     "svcdns.sources.api.resources": "tests/sources/api/test_source.py",
     "svcdns.sources.api.reflector": "tests/sources/api/test_source.py",
     "svcdns.conformance.check": "tests/conformance/test_runner.py",
+    "svcdns.conformance.outcome": "tests/conformance/test_runner.py",
     "svcdns.conformance.checks.changes": "tests/conformance/test_checks.py",
     "svcdns.conformance.checks.edns": "tests/conformance/test_checks.py",
     "svcdns.conformance.checks.existence": "tests/conformance/test_checks.py",

@@ -13,12 +13,12 @@ from typing import Any
 from svcdns.chain.client_classes import Classes
 from svcdns.chain.plan import BlockPlan, Load
 from svcdns.chain.routing import Listener, Route
-from svcdns.plugin_api.closest_encloser import Absent, Encloser
+from svcdns.plugin_api.closest_encloser import Encloser, FindEncloser
 from svcdns.plugin_api.contract import Following, Handler
 from svcdns.plugin_api.environment import Block, Environment
-from svcdns.plugin_api.fast_path import Relay
+from svcdns.plugin_api.fast_path import FastPath
 from svcdns.plugin_api.query import Answer, Observer, Query
-from svcdns.plugin_api.reply import bare
+from svcdns.plugin_api.reply import rcode_only
 from svcdns.wire import names
 from svcdns.wire.codes import Rcode
 from svcdns.wire.edns import ECHOED_OPTIONS
@@ -61,7 +61,7 @@ def build(plans: Sequence[BlockPlan], hosts: Sequence[Sequence[Host]], load: Loa
     echoed = ECHOED_OPTIONS.union(*(getattr(handler, "echoed_options", ()) for handler in chains.handlers))
     for listener in chains.listeners.values():
         listener.echoed = echoed
-        looking = [handler for handler in listener.handlers if hasattr(handler, "audience")]
+        looking = [handler for handler in listener.handlers if hasattr(handler, "client_class")]
         listener.classes = Classes(looking) if looking else None
     return chains
 
@@ -83,10 +83,10 @@ def _build_block(chains: Chains, block: BlockPlan, hosts: Sequence[Host], load: 
     observers: tuple[Observer, ...] = tuple(h.observe for h in handlers if hasattr(h, "observe"))
     counted = "prometheus" in block.options
     writer = _behind_prometheus(list(block.options), handlers)
-    absent, relay = (None, None) if observers else (_absent(handlers), _relay(handlers))
+    closest_encloser, fast_path = (None, None) if observers else (_negative_answers(handlers), _fast_path(handlers))
     for key in block.keys:
         zone = names.from_text(key.zone).lower()
-        route = Route(zone, key.zone, entry, counted, writer, "", observers, absent, relay)
+        route = Route(zone, key.zone, entry, counted, writer, "", observers, closest_encloser, fast_path)
         for host in hosts:
             listener = chains.listeners.setdefault((host, key.port), Listener(host, key.port, key.transport))
             if "timeouts" in block.options:
@@ -94,8 +94,8 @@ def _build_block(chains: Chains, block: BlockPlan, hosts: Sequence[Host], load: 
             if "tls" in block.options and key.transport == "tls":
                 listener.security = block.options["tls"].data_key
             listener.routes[zone] = route
-            if relay is not None:
-                listener.inner += tuple(one for one in relay.zones if one not in listener.inner)
+            if fast_path is not None:
+                listener.inner += tuple(one for one in fast_path.zones if one not in listener.inner)
             listener.handlers += [handler for handler in handlers if handler not in listener.handlers]
             listener.any_class = listener.any_class or not _OPENS_CLASSES.isdisjoint(block.options)
             listener.counted = listener.counted or counted
@@ -108,28 +108,36 @@ def _behind_prometheus(directives: list[str], handlers: Sequence[Handler]) -> st
     return next((h.name for h in handlers if h.name in behind), "")
 
 
-def _absent(handlers: Sequence[Handler]) -> Absent | None:
+def _negative_answers(handlers: Sequence[Handler]) -> FindEncloser | None:
     """The first handler's knowledge of what its zones lack, for those zones whose names all before it treat alike."""
     for number, handler in enumerate(handlers):
-        if hasattr(handler, "absent"):
+        if hasattr(handler, "closest_encloser"):
             zones: tuple[bytes, ...] = handler.zones  # type: ignore[attr-defined]
             before = handlers[:number]
-            alike = frozenset(zone for zone in zones if all(hasattr(one, "alike") and one.alike(zone) for one in before))
-            return handler.absent if len(alike) == len(zones) else _within(alike, handler.absent) if alike else None
+            name_independent = frozenset(
+                zone for zone in zones if all(hasattr(one, "name_independent") and one.name_independent(zone) for one in before)
+            )
+            return (
+                handler.closest_encloser
+                if len(name_independent) == len(zones)
+                else _within(name_independent, handler.closest_encloser)
+                if name_independent
+                else None
+            )
     return None
 
 
-def _relay(handlers: Sequence[Handler]) -> Relay | None:
+def _fast_path(handlers: Sequence[Handler]) -> FastPath | None:
     """The short way of the block, where all of its handlers take part, a cache and one that asks among them."""
-    relay = Relay()
-    if not all(hasattr(handler, "relays") and handler.relays(relay) for handler in reversed(handlers)):
+    fast_path = FastPath()
+    if not all(hasattr(handler, "join_fast_path") and handler.join_fast_path(fast_path) for handler in reversed(handlers)):
         return None
-    return relay if relay.ask is not None and relay.keep is not None else None
+    return fast_path if fast_path.ask is not None and fast_path.keep is not None else None
 
 
-def _within(zones: frozenset[bytes], absent: Absent) -> Absent:
+def _within(zones: frozenset[bytes], closest_encloser: FindEncloser) -> FindEncloser:
     def ask(key: bytes, rtype: int) -> Encloser | None:
-        found = absent(key, rtype)
+        found = closest_encloser(key, rtype)
         return found if found is not None and any(names.is_within(found.key, zone) for zone in zones) else None
 
     return ask
@@ -155,7 +163,7 @@ def _link(handler: Handler, following: Following) -> Following:
 
 
 def _end(name: str) -> Following:
-    reply = bare(Rcode.SERVFAIL, f"plugin/{name}: no next plugin found")
+    reply = rcode_only(Rcode.SERVFAIL, f"plugin/{name}: no next plugin found")
 
     def ask(_query: Query) -> Answer:
         return reply

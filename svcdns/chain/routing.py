@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from svcdns.chain.client_classes import Classes
-from svcdns.plugin_api.closest_encloser import Absent
+from svcdns.plugin_api.closest_encloser import FindEncloser
 from svcdns.plugin_api.contract import Following, Handler
-from svcdns.plugin_api.fast_path import Relay
+from svcdns.plugin_api.fast_path import FastPath
 from svcdns.plugin_api.query import MAX_DEPTH, Answer, Observer, Query
-from svcdns.plugin_api.reply import bare
+from svcdns.plugin_api.reply import rcode_only
 from svcdns.plugin_api.timeouts import Timeouts
 from svcdns.wire.codes import Class, Rcode, Type
 from svcdns.wire.edns import ECHOED_OPTIONS
@@ -25,8 +25,9 @@ class Route:
     """One zone of a server block on a listener.
 
     `entry` is the head of the block's chain, None where it has no handler. `counted` says that the block has `prometheus`, and
-    `writer` is the plugin label that its responses are counted with: the plugin behind `prometheus` in the chain. `absent` is there where a
-    plugin knows what its zones lack, and all before it treat the names of these zones alike. `relay` is
+    `writer` is the plugin label that its responses are counted with: the plugin behind `prometheus` in the chain.
+    `closest_encloser` is there where a
+    plugin knows what its zones lack, and all before it treat the names of these zones alike. `fast_path` is
     there where outside names have a short way.
     """
 
@@ -37,8 +38,8 @@ class Route:
     writer: str = ""
     view: str = ""
     observers: tuple[Observer, ...] = ()
-    absent: Absent | None = None
-    relay: Relay | None = None
+    closest_encloser: FindEncloser | None = None
+    fast_path: FastPath | None = None
 
 
 DROPPED = Route(ROOT, "dropped", None)
@@ -105,13 +106,13 @@ class Listener:
     def ask(self, query: Query) -> Answer:
         """Answers a question of our own through the whole server."""
         if query.depth > MAX_DEPTH:
-            return bare(Rcode.SERVFAIL, "too many levels of self-queries")
+            return rcode_only(Rcode.SERVFAIL, "too many levels of self-queries")
         return self.answer(query, self.route(query))
 
     def answer(self, query: Query, route: Route) -> Answer:
         """Puts the question into the route's chain."""
         if route.entry is None:
-            return bare(Rcode.REFUSED)
+            return rcode_only(Rcode.REFUSED)
         query.zone = route.zone
         query.server = self.server
         query.view = route.view

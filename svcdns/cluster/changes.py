@@ -15,7 +15,7 @@ import msgspec
 
 from svcdns.cluster.objects import ClusterObject, EndpointSlice, ImportedSlice, Namespace, Pod, Service, ServiceImport
 
-Owner = tuple[str, ...]
+Dependency = tuple[str, ...]
 """A fact that a reply depends on, present or absent: its kind first, then its key, such as ("service", "default", "web")."""
 
 

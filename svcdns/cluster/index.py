@@ -23,13 +23,13 @@ from typing import Any, Final
 
 import msgspec
 
-from svcdns.cluster.changes import KINDS, STRUCTS, Begin, Change, Complete, Confirmed, Gone, Kind, Owner, Put, Serials
+from svcdns.cluster.changes import KINDS, STRUCTS, Begin, Change, Complete, Confirmed, Dependency, Gone, Kind, Put, Serials
 from svcdns.cluster.consistent_copy import Contents, Pausing, Row, Table, collect, noted, noted_by_key
 from svcdns.cluster.objects import HEADLESS, ClusterObject, EndpointSlice, ImportedSlice, Namespace, Pod, Service, ServiceImport
 from svcdns.cluster.secondary_index import Key, Place, Places
 
-SYNC: Owner = ("sync",)
-SERIAL: Owner = ("serial",)
+SYNC: Dependency = ("sync",)
+SERIAL: Dependency = ("serial",)
 _NO_ADDRESS: Final = {HEADLESS}
 
 _encode: Final = msgspec.msgpack.Encoder().encode
@@ -130,9 +130,9 @@ class Index:
 
     # -- writing
 
-    def apply(self, change: Change) -> set[Owner]:
+    def apply(self, change: Change) -> set[Dependency]:
         """Takes a change in; the owners that it touched."""
-        touched: set[Owner] = set()
+        touched: set[Dependency] = set()
         match change:
             case Put():
                 self._put(change.object, touched)
@@ -151,7 +151,7 @@ class Index:
         self._changes += bool(touched)
         return touched
 
-    def _complete(self, kind: Kind, touched: set[Owner]) -> None:
+    def _complete(self, kind: Kind, touched: set[Dependency]) -> None:
         for key in self._unnamed.pop(kind, ()):
             self._remove(kind, key, touched)
         if kind in self._awaited:
@@ -159,7 +159,7 @@ class Index:
             if self.synced:
                 touched.add(SYNC)
 
-    def _put(self, new: ClusterObject, touched: set[Owner]) -> None:
+    def _put(self, new: ClusterObject, touched: set[Dependency]) -> None:
         kind = KINDS[type(new)]
         key = sys.intern(new.namespace.lower()), new.name.lower()
         data = _encode(new)
@@ -175,12 +175,12 @@ class Index:
             place.data = data
             self._changed(place, old, new, touched)
 
-    def _remove(self, kind: Kind, key: Key, touched: set[Owner]) -> None:
+    def _remove(self, kind: Kind, key: Key, touched: set[Dependency]) -> None:
         place = self._kept[kind].pop(key, None)
         if place is not None:
             self._changed(place, _decoders[kind](place.data), None, touched)
 
-    def _changed(self, place: Place, old: ClusterObject | None, new: ClusterObject | None, touched: set[Owner]) -> None:
+    def _changed(self, place: Place, old: ClusterObject | None, new: ClusterObject | None, touched: set[Dependency]) -> None:
         match old or new:
             case EndpointSlice():
                 self._relabelled(Kind.ENDPOINT_SLICE, "endpoints", place, old, new, touched)
@@ -199,7 +199,7 @@ class Index:
             case Namespace():
                 touched.add(("namespace", place.key[1]))
 
-    def _served_at(self, place: Place, old: Service | None, new: Service | None, touched: set[Owner]) -> None:
+    def _served_at(self, place: Place, old: Service | None, new: Service | None, touched: set[Dependency]) -> None:
         before, after = set(old.cluster_ips if old is not None else ()), set(new.cluster_ips if new is not None else ())
         _refile(self._by_cluster_ip, place, before - _NO_ADDRESS, after - _NO_ADDRESS)
         touched.update([("address", address) for address in before | after])
@@ -208,7 +208,7 @@ class Index:
             self._by_external_ip.move(place, before, after)
             touched.update([("external", address) for address in before | after])
 
-    def _relabelled(self, kind: Kind, owner: str, place: Place, old: Any, new: Any, touched: set[Owner]) -> None:
+    def _relabelled(self, kind: Kind, owner: str, place: Place, old: Any, new: Any, touched: set[Dependency]) -> None:
         """Files a slice under its service instead of where it was."""
         before = (old.namespace.lower(), old.service.lower()) if old is not None else None
         after = (new.namespace.lower(), new.service.lower()) if new is not None else None
@@ -223,7 +223,7 @@ class Index:
             service = self._kept[Kind.SERVICE].get(after)
             self._slices[kind].add(after if service is None else service.key, place)  # one key for both takes less
 
-    def _readdressed(self, place: Place, old: EndpointSlice | None, new: EndpointSlice | None, touched: set[Owner]) -> None:
+    def _readdressed(self, place: Place, old: EndpointSlice | None, new: EndpointSlice | None, touched: set[Dependency]) -> None:
         before = {endpoint.address for endpoint in old.endpoints} if old is not None else set()
         after = {endpoint.address for endpoint in new.endpoints} if new is not None else set()
         _refile(self._by_address, place, before, after)

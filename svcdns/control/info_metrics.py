@@ -27,7 +27,7 @@ RESTARTS: Final = Family(
     MetricKind.COUNTER,
     "How often a process has ended that was not told to, by reason: exit, signal, or silent (killed because it did not beat).",
     ("process", "reason"),
-    alike=True,
+    uniform=True,
 )
 CRASH_LOOP: Final = Family(
     "svcdns_process_crash_loop", MetricKind.GAUGE, "1 while a process ends again and again soon after its start.", ("process",)

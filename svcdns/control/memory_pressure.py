@@ -35,15 +35,15 @@ LEAST: Final = 1 / 8
 _LITTLE: Final = 4
 """Control is not what fills the memory where it holds less than this part of it."""
 
-LIMIT: Final = Family("svcdns_memory_limit_bytes", MetricKind.GAUGE, "What the container's memory is limited to.", alike=True)
+LIMIT: Final = Family("svcdns_memory_limit_bytes", MetricKind.GAUGE, "What the container's memory is limited to.", uniform=True)
 WORKING_SET: Final = Family(
-    "svcdns_memory_working_set_bytes", MetricKind.GAUGE, "The container's memory without page cache that was not used lately.", alike=True
+    "svcdns_memory_working_set_bytes", MetricKind.GAUGE, "The container's memory without page cache that was not used lately.", uniform=True
 )
 PRESSURE: Final = Family(
     "svcdns_memory_pressure_total", MetricKind.COUNTER, "Steps because of the memory limit: shrink, allow, restart.", ("action",)
 )
 SHARE: Final = Family(
-    "svcdns_memory_share", MetricKind.GAUGE, "The part of their usual size that answer tables and caches may have.", alike=True
+    "svcdns_memory_share", MetricKind.GAUGE, "The part of their usual size that answer tables and caches may have.", uniform=True
 )
 
 log = logging.getLogger("svcdns")

@@ -44,7 +44,7 @@ class Totals(Collector):
                 families[sample.family.name] = sample.family
                 series = sums.setdefault(sample.family.name, {})
                 before = series.get(sample.values)
-                join = max if sample.family.alike else add
+                join = max if sample.family.uniform else add
                 series[sample.values] = list(sample.cells) if before is None else list(map(join, before, sample.cells))
         for name, family in families.items():
             yield _metric(family, sums[name])

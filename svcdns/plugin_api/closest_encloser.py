@@ -6,7 +6,7 @@ from collections.abc import Callable, Container
 
 import msgspec
 
-from svcdns.cluster.changes import Owner
+from svcdns.cluster.changes import Dependency
 
 
 class Encloser(msgspec.Struct, frozen=True, gc=False):
@@ -14,15 +14,15 @@ class Encloser(msgspec.Struct, frozen=True, gc=False):
 
     Names below `key` (lowered) whose label next to it is none of its `children` get the answer that the missing name gets, for the same
     type. `children` is live; it holds (`scope`, label) for each of them, the label lowered and read as Latin-1. Names that begin with
-    `unlike` (lowered wire octets) are left out. The answer rests on `owners`.
+    `unlike` (lowered wire octets) are left out. The answer rests on `dependencies`.
     """
 
     key: bytes
     scope: str
     children: Container[tuple[str, str]]
     unlike: bytes = b""
-    owners: tuple[Owner, ...] = ()
+    dependencies: tuple[Dependency, ...] = ()
 
 
-Absent = Callable[[bytes, int], Encloser | None]
+FindEncloser = Callable[[bytes, int], Encloser | None]
 """What encloses a name (lowered) that the chain found not to exist for a type; None where other names may get another answer."""

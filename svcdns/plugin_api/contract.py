@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from svcdns.plugin_api.deferred import Later
+from svcdns.plugin_api.deferred import Deferred
 from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import Reply
 
@@ -25,10 +25,12 @@ class Handler(Protocol):
     """A plugin in a chain. It may also have `start()`, `stop()` (each plain, called when its chain goes live and when it is replaced),
     `ready() -> bool`, and `shrink(share)`, an iterator at each step of which it gives up a little of what it keeps, down to that part of
     its usual size. One whose replies depend on who asks has `audience(address) -> str`: the class that it puts a client's
-    address into; and `audience_facts`, the kinds of owners that a class rests on (such as {"pod"}). One with `echoed_options` has the
+    address into; and `client_class_dependencies`, the kinds of owners that a class rests on (such as {"pod"}). One with
+    `echoed_options` has the
     core echo EDNS options of these codes besides its own. One whose dealing with a negative answer does not depend on the name says
-    so for a zone with `alike(zone) -> bool`; one that knows what its `zones` lack has `absent(key, rtype)` (`chain.routing.Absent`). One
-    that can say how outside names and plain replies pass it has `relays(relay) -> bool` (`chain.relay`)."""
+    so for a zone with `alike(zone) -> bool`; one that knows what its `zones` lack has `absent(key, rtype)`
+    (`chain.routing.FindEncloser`). One
+    that can say how outside names and plain replies pass it has `relays(relay) -> bool` (`chain.fast_path`)."""
 
     name: str
 
@@ -51,7 +53,7 @@ def then(answer: Answer, change: Callable[[Reply], Reply]) -> Answer:
     """`change` applied to the reply, now if it is there, else when it comes. The answer is nobody else's from then on."""
     if isinstance(answer, Reply):
         return change(answer)
-    if isinstance(answer, Later):
+    if isinstance(answer, Deferred):
         answer.then(change)
         return answer
     return _then(answer, change)
@@ -90,8 +92,8 @@ def joined(reply: Reply, other: Reply) -> Reply:
     return msgspec.structs.replace(
         reply,
         lifetime=min(reply.lifetime, other.lifetime, other.next_second),
-        owners=reply.owners + tuple(o for o in other.owners if o not in reply.owners),
-        audience=max(reply.audience, other.audience),
-        counts=reply.counts + other.counts,
+        dependencies=reply.dependencies + tuple(o for o in other.dependencies if o not in reply.dependencies),
+        scope=max(reply.scope, other.scope),
+        increments=reply.increments + other.increments,
         extended=reply.extended if reply.extended is not None else other.extended,
     )

@@ -14,7 +14,7 @@ from svcdns.plugin_api.reply import Reply
 Change = Callable[[Reply], Reply]
 
 
-class Later:
+class Deferred:
     """The reply to one question. Whoever makes it calls `set` once it is there; `then` and `take` are for whoever gets it."""
 
     __slots__ = ("_changes", "_error", "_failed", "_reply", "_take")

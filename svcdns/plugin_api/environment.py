@@ -39,9 +39,10 @@ class Environment:
     watch options. `data(plugin, key)` is what control has read from a file for this plugin, None where it has not come yet, and
     `on_data` calls back when it changes. `kept(key, make)` is an object that outlives a change of the chain (a cache, an
     upstream's state): the same key gives the same object. `publish(plugin, key, payload)` gives
-    all workers, this one first, what this one has found out, as data. `forget(owners)` drops the compiled replies resting on those
-    owners, `forget_everything()` all of them. `peers(name)` are the handlers of that name in the same block, all of them in chain
-    order for "", there from `start()` on. `breathe()` is to be called between two pieces of long work: it reads the
+    all workers, this one first, what this one has found out, as data. `invalidate(dependencies)` drops the compiled replies
+    resting on those
+    owners, `invalidate_all()` all of them. `peers(name)` are the handlers of that name in the same block, all of them in chain
+    order for "", there from `start()` on. `poll_sockets()` is to be called between two pieces of long work: it reads the
     sockets. `local_addresses` are this machine's addresses as text without loopback, empty where the block has `bind`.
     `first` is true in one worker of all, for what has to be done once: telling others that a zone is new.
     `allowance()` is how many octets all that plugins of this worker keep of others' answers may take.
@@ -58,11 +59,11 @@ class Environment:
     kept: Callable[[tuple[Any, ...], Callable[[], Any]], Any]
     data: Callable[[str, str], bytes | None] = lambda _plugin, _key: None
     on_data: Callable[[str, str, Callable[[bytes], None]], None] = lambda _plugin, _key, _call: None
-    forget: Callable[[tuple[tuple[str, ...], ...]], None] = lambda _owners: None
-    forget_everything: Callable[[], None] = lambda: None
+    invalidate: Callable[[tuple[tuple[str, ...], ...]], None] = lambda _owners: None
+    invalidate_all: Callable[[], None] = lambda: None
     publish: Callable[[str, str, bytes], None] = lambda _plugin, _key, _payload: None
     allowance: Callable[[], int] = lambda: 128 << 20
-    breathe: Callable[[], object] = lambda: None
+    poll_sockets: Callable[[], object] = lambda: None
     local_addresses: tuple[str, ...] = ()
     first: bool = True
     peers: Callable[[str], tuple[Any, ...]] = lambda _name: ()

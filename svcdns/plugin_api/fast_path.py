@@ -1,10 +1,11 @@
 """The short way of questions that only the cache and the upstreams of a block have something to say about: outside names.
 
 Most of them get a plain reply (`svcdns.wire.simple_reply`), and nobody on the way has anything to change about it that could not be said
-beforehand. So each plugin of a block says once what that is, in a `Relay`; a question goes from the socket to the upstreams and its reply
+beforehand. So each plugin of a block says once what that is, in a `FastPath`; a question goes from the socket to the upstreams
+and its reply
 back, as octets, and no other plugin sees it. Rules: whatever is out of the ordinary about the question goes through the chain from the
-start; where it is about the reply, the question goes through the chain then, with that reply in hand (`Query.brought`). Both ways give the
-same answer, and count alike.
+start; where it is about the reply, the question goes through the chain then, with that reply in hand (`Query.upstream_reply`).
+Both ways give the same answer, and count alike.
 """
 
 from __future__ import annotations
@@ -12,19 +13,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from svcdns.plugin_api.reply import Count, Reply
+from svcdns.plugin_api.reply import Increment, Reply
 from svcdns.wire.record import Edns
-from svcdns.wire.simple_reply import Plain
+from svcdns.wire.simple_reply import SimpleReply
 
 Key = tuple[bytes, int, int, bool, bool]
 """Lowered name, type, class, DO bit, CD bit."""
 
 
-class Landed(Protocol):
+class UpstreamReply(Protocol):
     """A reply: as a plain one too where it is one."""
 
     @property
-    def plain(self) -> Plain | None:
+    def plain(self) -> SimpleReply | None:
         """The octets."""
         ...
 
@@ -34,7 +35,7 @@ class Landed(Protocol):
         ...
 
 
-class Leaving(Protocol):
+class FastPathQuery(Protocol):
     """A question that leaves: of class IN, over UDP, with RD and AD set."""
 
     @property
@@ -57,7 +58,7 @@ class Leaving(Protocol):
         """The client's address."""
         ...
 
-    def landed(self, landed: Landed) -> None:
+    def completed(self, completed: UpstreamReply) -> None:
         """Takes the reply, once."""
         ...
 
@@ -66,26 +67,26 @@ def _always(_key: Key) -> bool:
     return True
 
 
-def _nothing(_server: str) -> tuple[Count, ...]:
+def _nothing(_server: str) -> tuple[Increment, ...]:
     return ()
 
 
-class Relay:
+class FastPath:
     """What the plugins of one block have said. Handlers with a `relays(relay) -> bool` take part, outermost last; without it, or with
     False, a block has no short way."""
 
-    __slots__ = ("ask", "counts", "is_shut", "keep", "knows", "shuffles", "zones")
+    __slots__ = ("ask", "increments", "is_shut", "keep", "knows", "shuffles", "zones")
 
     def __init__(self) -> None:
-        self.ask: Callable[[Leaving], Reply | None] | None = None
+        self.ask: Callable[[FastPathQuery], Reply | None] | None = None
         """Asks the upstreams; a reply if they are not to be asked, which is then the chain's."""
         self.zones: tuple[bytes, ...] = ()
         """Names that end like one of these, lowered, go through the chain, on all listeners of the block."""
         self.knows: Callable[[Key], bool] = _always
         """Whether the cache has something to say."""
-        self.keep: Callable[[Key, Plain], int] | None = None
+        self.keep: Callable[[Key, SimpleReply], int] | None = None
         """Keeps a reply, and gives the TTL that all its records are to have."""
-        self.counts: Callable[[str], tuple[Count, ...]] = _nothing
+        self.increments: Callable[[str], tuple[Increment, ...]] = _nothing
         """What each reply adds to counters, by the server label of its listener."""
         self.shuffles = False
         """Whether addresses are to be put in random order."""

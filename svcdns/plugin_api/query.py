@@ -42,8 +42,8 @@ class Query(msgspec.Struct):
     `name` is the query name as it was spelled, `key` the same lowered; both wire bytes. `flags` is the header word of the
     request, `serial` the zone serial that an IXFR request names, None where it names none. `zone` is the server-block zone that
     matched, lowered wire bytes; `server` the server label of metrics (`dns://:53`). `size` is the request's length in octets.
-    `depth` counts self-queries that led here. `avoid` is an upstream that is not to be asked, as `Reply.source` names it. `brought` is
-    what the upstreams have replied already, where the question comes from the short way (`chain.relay`).
+    `depth` counts self-queries that led here. `avoid` is an upstream that is not to be asked, as `Reply.source` names it.
+    `upstream_reply` is what the upstreams have replied already, where the question comes from the short way (`chain.fast_path`).
     """
 
     name: bytes
@@ -63,7 +63,7 @@ class Query(msgspec.Struct):
     started: float = 0.0
     serial: int | None = None
     avoid: str = ""
-    brought: Reply | None = None
+    upstream_reply: Reply | None = None
 
     @property
     def opcode(self) -> int:
@@ -91,7 +91,7 @@ class Query(msgspec.Struct):
 
         The asking reply has to join the reuse terms of what comes back (`chain.handler.joined`).
         """
-        return self.ask_server(self.changed(name=name, key=name.lower(), rtype=rtype, rclass=1, depth=self.depth + 1, brought=None))
+        return self.ask_server(self.changed(name=name, key=name.lower(), rtype=rtype, rclass=1, depth=self.depth + 1, upstream_reply=None))
 
 
 MAX_DEPTH = 8

@@ -12,7 +12,7 @@ from typing import Final, Protocol
 
 import msgspec
 
-from svcdns.cluster.changes import Owner
+from svcdns.cluster.changes import Dependency
 from svcdns.wire.record import Edns, Record
 
 UNTIL_CHANGED: Final = float("inf")
@@ -21,15 +21,15 @@ UNTIL_CHANGED: Final = float("inf")
 NOT_REUSABLE: Final = 0.0
 """A lifetime: the reply was for this query alone."""
 
-Count = tuple[int, float]
+Increment = tuple[int, float]
 """A cell of this worker's counters, and what to add to it."""
 
 
-class Audience(IntEnum):
+class CacheScope(IntEnum):
     """Who else may be given a reply: everybody, clients that every plugin of the chain puts into the same class, or nobody."""
 
-    EVERYBODY = 0
-    CLASS = 1
+    SHARED = 0
+    CLIENT_CLASS = 1
     CLIENT = 2
 
 
@@ -52,9 +52,9 @@ class Reply(msgspec.Struct, frozen=True):
 
     `flags` are the header bits AA, TC, RD, RA, AD and CD; start from `query.reply_flags`, which has RD and CD copied.
     `edns` is an OPT record of the plugin's own or of an upstream; the one that mirrors the client's is added later.
-    `written` is false for a bare rcode that the server core turns into a reply: `errors` reports `error` of such replies.
-    `silent` means that the client gets no answer at all. The rest says how the reply may be used again:
-    `lifetime` in seconds, `owners` whose change ends it, `audience` if it depends on who asked, and `counts`,
+    `has_message` is false for a bare rcode that the server core turns into a reply: `errors` reports `error` of such replies.
+    `dropped` means that the client gets no answer at all. The rest says how the reply may be used again:
+    `lifetime` in seconds, `dependencies` whose change ends it, `scope` if it depends on who asked, and `increments`,
     what each further use of it adds to counters.
     """
 
@@ -64,13 +64,13 @@ class Reply(msgspec.Struct, frozen=True):
     authority: tuple[Record, ...] = ()
     additional: tuple[Record, ...] = ()
     edns: Edns | None = None
-    written: bool = True
-    silent: bool = False
+    has_message: bool = True
+    dropped: bool = False
     error: str = ""
     lifetime: float = NOT_REUSABLE
-    owners: tuple[Owner, ...] = ()
-    audience: Audience = Audience.EVERYBODY
-    counts: tuple[Count, ...] = ()
+    dependencies: tuple[Dependency, ...] = ()
+    scope: CacheScope = CacheScope.SHARED
+    increments: tuple[Increment, ...] = ()
     extended: int | None = None
     """The code of an extended error (RFC 8914) for a client with EDNS; None for none."""
     source: str = ""
@@ -83,6 +83,6 @@ class Reply(msgspec.Struct, frozen=True):
     """In place of `answer`: records for as many messages as they take (RFC 5936 §2.2), made in small portions while they are sent."""
 
 
-def bare(rcode: int, error: str = "") -> Reply:
+def rcode_only(rcode: int, error: str = "") -> Reply:
     """An rcode that no plugin wrote as a message: the core sends it with the question and without records."""
-    return Reply(rcode=rcode, written=False, error=error)
+    return Reply(rcode=rcode, has_message=False, error=error)

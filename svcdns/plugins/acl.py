@@ -18,7 +18,7 @@ from svcdns.plugin_api.contract import Following, then
 from svcdns.plugin_api.environment import Block, Environment
 from svcdns.plugin_api.networks import Network, Networks, NetworkTextError, packed
 from svcdns.plugin_api.query import Answer, Query
-from svcdns.plugin_api.reply import UNTIL_CHANGED, Audience, Reply
+from svcdns.plugin_api.reply import UNTIL_CHANGED, CacheScope, Reply
 from svcdns.telemetry.counters import Family, MetricKind
 from svcdns.wire import names
 from svcdns.wire.codes import Rcode, Type
@@ -154,7 +154,7 @@ class Acl:
         ]
         self._distinct = [line.networks for _, lines in self._rules for line in lines if line.networks is not None]
 
-    def audience(self, address: str) -> str:
+    def client_class(self, address: str) -> str:
         """One digit for each line that names networks, 1 where they hold the address; `?` for a text that is no address."""
         found = packed(address)
         if found is None:
@@ -163,7 +163,7 @@ class Acl:
 
     def handle(self, query: Query, following: Following) -> Answer:
         """Answers what is not allowed; asks on for the rest."""
-        action, zone, audience = self._decide(query)
+        action, zone, scope = self._decide(query)
         if action == "allow":
             cell = self._counters.cell(ALLOWED_REQUESTS, query.server, query.view)
         else:
@@ -173,17 +173,17 @@ class Acl:
         if action == "allow":
             return then(
                 following(query),
-                lambda reply: msgspec.structs.replace(reply, audience=max(audience, reply.audience), counts=(*reply.counts, count)),
+                lambda reply: msgspec.structs.replace(reply, scope=max(scope, reply.scope), increments=(*reply.increments, count)),
             )
         if action == "drop":
-            return Reply(silent=True)
+            return Reply(dropped=True)
         rcode, code = (Rcode.REFUSED, BLOCKED) if action == "block" else (Rcode.NOERROR, FILTERED)
         edns = Edns(4096, dnssec_ok=True, options=((EXTENDED_ERROR, code.to_bytes(2, "big")),))
-        return Reply(rcode=rcode, flags=query.reply_flags, edns=edns, lifetime=UNTIL_CHANGED, audience=audience, counts=(count,))
+        return Reply(rcode=rcode, flags=query.reply_flags, edns=edns, lifetime=UNTIL_CHANGED, scope=scope, increments=(count,))
 
-    def _decide(self, query: Query) -> tuple[str, str, Audience]:
+    def _decide(self, query: Query) -> tuple[str, str, CacheScope]:
         """The action, the zone of the rule that said so, and whether other addresses may be told otherwise."""
-        audience = Audience.EVERYBODY
+        scope = CacheScope.SHARED
         address = packed(query.client.address)
         for zones, lines in self._rules:
             zone = _longest(query.key, zones)
@@ -191,16 +191,16 @@ class Acl:
                 continue
             if address is None:
                 self._log.error("Blocking request. Unable to parse source address: %s", query.client.address)
-                return "block", zone, Audience.CLIENT
+                return "block", zone, CacheScope.CLIENT
             for line in lines:
                 if line.types is not None and query.rtype not in line.types:
                     continue
                 if line.networks is not None:
-                    audience = Audience.CLASS
+                    scope = CacheScope.CLIENT_CLASS
                     if address not in line.networks:
                         continue
-                return line.action, zone, audience
-        return "allow", "", audience
+                return line.action, zone, scope
+        return "allow", "", scope
 
 
 def _longest(key: bytes, zones: tuple[tuple[bytes, str], ...]) -> str | None:

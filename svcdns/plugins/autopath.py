@@ -14,14 +14,14 @@ from typing import Any, Final
 
 import msgspec
 
-from svcdns.cluster.changes import Owner
+from svcdns.cluster.changes import Dependency
 from svcdns.corefile import arguments
 from svcdns.corefile.blocks import Position
 from svcdns.corefile.errors import CorefileError
 from svcdns.plugin_api.contract import Following, joined, then
 from svcdns.plugin_api.environment import Block, Environment
 from svcdns.plugin_api.query import Answer, Query
-from svcdns.plugin_api.reply import UNTIL_CHANGED, Audience, Reply, bare
+from svcdns.plugin_api.reply import UNTIL_CHANGED, CacheScope, Reply, rcode_only
 from svcdns.telemetry.counters import Family, MetricKind
 from svcdns.wire import names
 from svcdns.wire.codes import Rcode, Type
@@ -95,7 +95,7 @@ class Autopath:
     """Walks search paths for one block."""
 
     name = "autopath"
-    audience_facts = frozenset({"pod"})
+    client_class_dependencies = frozenset({"pod"})
 
     def __init__(self, options: Options, environment: Environment) -> None:
         """The file's search path comes from control."""
@@ -108,7 +108,7 @@ class Autopath:
         """Finds the plugin that knows the clients."""
         self._clusters = self._environment.peers(self._source) if self._source else ()
 
-    def audience(self, address: str) -> str:
+    def client_class(self, address: str) -> str:
         """The namespace of the Pod with that address."""
         return " ".join(cluster.pod_namespace(address) for cluster in self._clusters)
 
@@ -132,13 +132,13 @@ class Autopath:
             answer = self._try(query, following, (first, _SVC + zone, zone, *self._elements))
         else:
             answer = following(query)
-        owner: Owner = ("pod", query.client.address)
+        owner: Dependency = ("pod", query.client.address)
         return then(answer, lambda reply: _as_class(reply, owner))
 
     def _try(self, query: Query, following: Following, elements: tuple[bytes, ...]) -> Answer:
         base = query.name[: len(query.name) - len(elements[0])]
         if not base:
-            return bare(Rcode.SERVFAIL, f"nothing is left of {names.to_text(query.name)} without its search path")
+            return rcode_only(Rcode.SERVFAIL, f"nothing is left of {names.to_text(query.name)} without its search path")
         tries = [base + element for element in elements if len(base) + len(element) <= names.MAX_NAME]
         return _Walk(self, query, following, tries).go(0)
 
@@ -150,7 +150,7 @@ class Autopath:
         answer = reply.answer
         if other is not None:
             answer = (Record(query.name, Type.CNAME, other.ttl, other.owner), *answer)
-        return msgspec.structs.replace(reply, answer=answer, counts=(*reply.counts, (cell, 1.0)))
+        return msgspec.structs.replace(reply, answer=answer, increments=(*reply.increments, (cell, 1.0)))
 
 
 class _Walk:
@@ -179,14 +179,14 @@ class _Walk:
     def _ends(self, reply: Reply) -> bool:
         """Whether the walk is over: any reply but NXDOMAIN, an error, or silence. A bare rcode is passed over."""
         self._replies.append(reply)
-        return reply.silent or bool(reply.error) or (reply.written and reply.rcode != Rcode.NXDOMAIN)
+        return reply.dropped or bool(reply.error) or (reply.has_message and reply.rcode != Rcode.NXDOMAIN)
 
     def _finished(self, last: Reply | None) -> Reply:
         if last is None:
             out, *others = self._replies
         else:
             *others, out = self._replies
-            if last.written and not last.silent:
+            if last.has_message and not last.dropped:
                 out = self._plugin.found(self._query, last)
         for reply in others:  # their TTLs are not shown
             out = joined(out, msgspec.structs.replace(reply, next_second=UNTIL_CHANGED))
@@ -199,8 +199,8 @@ def namespace_of(key: bytes, zone: bytes) -> str:
     return labels[-2].decode("latin-1") if len(labels) > 1 and labels[-1] == b"svc" else ""
 
 
-def _as_class(reply: Reply, owner: Owner) -> Reply:
-    return msgspec.structs.replace(reply, audience=max(reply.audience, Audience.CLASS), owners=(*reply.owners, owner))
+def _as_class(reply: Reply, owner: Dependency) -> Reply:
+    return msgspec.structs.replace(reply, scope=max(reply.scope, CacheScope.CLIENT_CLASS), dependencies=(*reply.dependencies, owner))
 
 
 def _names(content: bytes) -> list[bytes]:

@@ -19,7 +19,7 @@ from svcdns.corefile.errors import CorefileError
 from svcdns.plugin_api.contract import Following, joined, then
 from svcdns.plugin_api.environment import Block, Environment
 from svcdns.plugin_api.query import Answer, Query
-from svcdns.plugin_api.reply import UNTIL_CHANGED, Audience, Reply
+from svcdns.plugin_api.reply import UNTIL_CHANGED, CacheScope, Reply
 from svcdns.plugin_api.reply_type import MessageType, classify
 from svcdns.telemetry.counters import Family, MetricKind
 from svcdns.telemetry.logging import plugin_logger
@@ -107,7 +107,7 @@ class Dns64:
         """Counts per server."""
         self._options, self._counters = options, environment.counters
 
-    def audience(self, address: str) -> str:
+    def client_class(self, address: str) -> str:
         """The family of the address, where it matters."""
         return "" if self._options.allow_ipv4 else "6" if ":" in address else "4"
 
@@ -137,13 +137,13 @@ class Dns64:
 
     def _wanting(self, query: Query, reply: Reply) -> bool:
         """Whether the reply to the AAAA question leaves something to map."""
-        if not reply.written or reply.silent or classify(query, reply) == MessageType.NXDOMAIN:
+        if not reply.has_message or reply.dropped or classify(query, reply) == MessageType.NXDOMAIN:
             return False
         return self._options.translate_all or not any(record.rtype == Type.AAAA for record in reply.answer)
 
     def _mapped(self, query: Query, first: Reply, reply: Reply) -> Reply:
         """The reply to the A question with its addresses mapped: the answer to the AAAA question."""
-        if reply.silent:
+        if reply.dropped:
             return joined(reply, first)
         longest = next((record.ttl for record in reversed(first.authority) if record.rtype == Type.SOA), DEFAULT_TTL)
         cell = self._counters.cell(TRANSLATED, query.server)
@@ -155,7 +155,7 @@ class Dns64:
             additional=reply.additional,
             edns=reply.edns,
             lifetime=UNTIL_CHANGED,
-            counts=((cell, 1.0),),
+            increments=((cell, 1.0),),
             rotate=reply.rotate,
         )
         return joined(joined(mapped, reply), first)
@@ -175,7 +175,7 @@ def embedded(prefix: bytes, address: bytes) -> bytes:
 
 
 def _for_family(reply: Reply) -> Reply:
-    return msgspec.structs.replace(reply, audience=max(reply.audience, Audience.CLASS))
+    return msgspec.structs.replace(reply, scope=max(reply.scope, CacheScope.CLIENT_CLASS))
 
 
 PLUGIN: Final = Dns64

@@ -13,7 +13,7 @@ from svcdns.corefile.errors import CorefileError
 from svcdns.corefile.regex import Regex, regex
 from svcdns.plugin_api.contract import Following, then
 from svcdns.plugin_api.environment import Block, Environment
-from svcdns.plugin_api.fast_path import Relay
+from svcdns.plugin_api.fast_path import FastPath
 from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import Reply
 from svcdns.wire.codes import type_text
@@ -101,11 +101,11 @@ class Errors:
             self._report(f"{reply.rcode} {to_text(query.key)} {type_text(query.rtype)}: {reply.error}", reply.error)
         return reply
 
-    def alike(self, zone: bytes) -> bool:  # noqa: ARG002 - a negative answer is no error, whatever its zone
+    def name_independent(self, zone: bytes) -> bool:  # noqa: ARG002 - a negative answer is no error, whatever its zone
         """Every name alike."""
         return True
 
-    def relays(self, relay: Relay) -> bool:  # noqa: ARG002 - a plain reply is no error
+    def join_fast_path(self, fast_path: FastPath) -> bool:  # noqa: ARG002 - a plain reply is no error
         """Whatever is plain."""
         return True
 

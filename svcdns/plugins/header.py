@@ -85,7 +85,7 @@ class Header:
         return then(following(query), self._changed)
 
     def _changed(self, reply: Reply) -> Reply:
-        return msgspec.structs.replace(reply, flags=self._response.to(reply.flags)) if reply.written else reply
+        return msgspec.structs.replace(reply, flags=self._response.to(reply.flags)) if reply.has_message else reply
 
 
 PLUGIN: Final = Header

@@ -10,7 +10,7 @@ from svcdns.corefile import arguments
 from svcdns.plugin_api.contract import Following
 from svcdns.plugin_api.environment import Block, Environment
 from svcdns.plugin_api.query import Answer, Query
-from svcdns.plugin_api.reply import UNTIL_CHANGED, Count, Reply
+from svcdns.plugin_api.reply import UNTIL_CHANGED, Increment, Reply
 from svcdns.telemetry.counters import Family, MetricKind
 from svcdns.wire import names
 from svcdns.wire.codes import Rcode, Type
@@ -81,13 +81,13 @@ class Local:
         return Reply(Rcode.NXDOMAIN, query.reply_flags, authority=(_soa(apex),), lifetime=UNTIL_CHANGED)
 
 
-def _answer(query: Query, data: dict[int, bytes], apex: bytes, counts: tuple[Count, ...] = ()) -> Reply:
+def _answer(query: Query, data: dict[int, bytes], apex: bytes, increments: tuple[Increment, ...] = ()) -> Reply:
     """The record of the asked type, or NODATA with the SOA at `apex`."""
     for rtype, rdata in data.items():
         if rtype == query.rtype:
             record = Record(query.name, rtype, TTL, rdata)
-            return Reply(flags=query.reply_flags, answer=(record,), lifetime=UNTIL_CHANGED, counts=counts)
-    return Reply(flags=query.reply_flags, authority=(_soa(apex),), lifetime=UNTIL_CHANGED, counts=counts)
+            return Reply(flags=query.reply_flags, answer=(record,), lifetime=UNTIL_CHANGED, increments=increments)
+    return Reply(flags=query.reply_flags, authority=(_soa(apex),), lifetime=UNTIL_CHANGED, increments=increments)
 
 
 def _soa(owner: bytes) -> Record:

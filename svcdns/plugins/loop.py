@@ -18,7 +18,7 @@ from typing import Final
 from svcdns.corefile import arguments
 from svcdns.plugin_api.contract import Following
 from svcdns.plugin_api.environment import Block, Environment
-from svcdns.plugin_api.fast_path import Relay
+from svcdns.plugin_api.fast_path import FastPath
 from svcdns.plugin_api.query import Answer, Client, Query
 from svcdns.plugin_api.reply import Reply
 from svcdns.telemetry.counters import Family, MetricKind
@@ -42,7 +42,7 @@ _RANDOM: Final = 30
 _KEY: Final = 16
 
 FOUND: Final = Family(
-    "svcdns_loop_found", MetricKind.GAUGE, "1 while what is forwarded out of the zone leads back here.", ("server", "zone"), alike=True
+    "svcdns_loop_found", MetricKind.GAUGE, "1 while what is forwarded out of the zone leads back here.", ("server", "zone"), uniform=True
 )
 
 
@@ -110,7 +110,7 @@ class Loop:
         """The last probe that came back, and between what addresses; empty where there is no loop."""
         environment.on_data("loop", self._place, self._told)
         self._live = False
-        self._relay = Relay()
+        self._fast_path = FastPath()
         self._probe = ""
         self._asking: asyncio.Task[bool] | None = None
         self._answered_at = 0.0
@@ -138,9 +138,9 @@ class Loop:
             return _looping(query)
         return _looping(query) if self._found else following(query)
 
-    def relays(self, relay: Relay) -> bool:
+    def join_fast_path(self, fast_path: FastPath) -> bool:
         """Everything while there is no loop: probes are of a type that never goes this way."""
-        self._relay, relay.is_shut = relay, bool(self._found)
+        self._fast_path, fast_path.is_shut = fast_path, bool(self._found)
         return True
 
     # -- probing
@@ -170,7 +170,7 @@ class Loop:
         answer = self._ask(query)
         reply = answer if isinstance(answer, Reply) else await answer
         self._answered_at = self._clock()
-        return reply.written and reply.rcode != Rcode.SERVFAIL
+        return reply.has_message and reply.rcode != Rcode.SERVFAIL
 
     def _judged(self, *, answered: bool) -> float:
         """What the probe that was out tells; seconds until the next one."""
@@ -196,7 +196,7 @@ class Loop:
     def _told(self, payload: bytes) -> None:
         """A worker saw a probe come back, or one of them got through (nothing)."""
         before, self._found = self._found, payload.decode()
-        self._relay.is_shut = bool(self._found)
+        self._fast_path.is_shut = bool(self._found)
         if not self._live:
             return
         self._show()

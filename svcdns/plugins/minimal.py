@@ -14,7 +14,7 @@ from svcdns.corefile import arguments
 from svcdns.plugin_api.contract import Following, then
 from svcdns.plugin_api.environment import Block, Environment
 from svcdns.plugin_api.query import Answer, Query
-from svcdns.plugin_api.reply import Reply, bare
+from svcdns.plugin_api.reply import Reply, rcode_only
 from svcdns.plugin_api.reply_type import MessageType, classify
 from svcdns.wire.codes import Rcode
 
@@ -42,9 +42,9 @@ class Minimal:
         """Asks on, and shortens what comes back."""
 
         def shortened(reply: Reply) -> Reply:
-            if not reply.written and not reply.error:
-                return bare(Rcode.SERVFAIL)  # CoreDNS has no message to look at here and breaks; a zone transfer's REFUSED ends so
-            if not reply.written or reply.silent or classify(query, reply) is not MessageType.NOERROR:
+            if not reply.has_message and not reply.error:
+                return rcode_only(Rcode.SERVFAIL)  # CoreDNS has no message to look at here and breaks; a zone transfer's REFUSED ends so
+            if not reply.has_message or reply.dropped or classify(query, reply) is not MessageType.NOERROR:
                 return reply
             return msgspec.structs.replace(reply, authority=(), additional=(), edns=None)
 

@@ -50,7 +50,7 @@ class Nsid:
 
     def _signed(self, reply: Reply) -> Reply:
         """The option in the OPT that the reply has, or in a new one, which CoreDNS makes with DO set."""
-        if not reply.written or reply.silent:
+        if not reply.has_message or reply.dropped:
             return reply
         edns = reply.edns or Edns(dnssec_ok=True)
         others = tuple(option for option in edns.options if option[0] != NSID)

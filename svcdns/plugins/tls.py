@@ -36,14 +36,14 @@ EXPIRY: Final = Family(
     MetricKind.GAUGE,
     "When the certificate that is served, or one of those sent with it, ends, Unix seconds.",
     ("certificate",),
-    alike=True,
+    uniform=True,
 )
 REFUSED: Final = Family(
     "svcdns_tls_certificate_refused",
     MetricKind.GAUGE,
     "1 while the files hold what cannot be used, and what they held before is served.",
     ("certificate",),
-    alike=True,
+    uniform=True,
 )
 
 

@@ -6,7 +6,7 @@ no entry. It is dropped when a change touches one of its owners, when its deadli
 and starts a new one when the young one has used half of the budget, so it is bounded in octets whatever is asked. TTLs that count down
 are brought up to date when an entry is asked for after a whole second, never otherwise.
 
-Rule: what `forget` was told is never served again; an entry and its owners' lists are made in one step.
+Rule: what `invalidate` was told is never served again; an entry and its owners' lists are made in one step.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from collections.abc import Callable, Collection, Iterator
 from typing import Final
 
 from svcdns.chain.routing import Route
-from svcdns.cluster.changes import Owner
+from svcdns.cluster.changes import Dependency
 from svcdns.eventloop.clock import Clock
 from svcdns.plugin_api.query import Query
 from svcdns.plugin_api.reply import Reply
-from svcdns.serving.metrics import Tally
-from svcdns.serving.negative_answers import AbsentAnswers
+from svcdns.serving.metrics import HitCounter
+from svcdns.serving.negative_answers import NegativeAnswers
 from svcdns.wire.ttl import aged
 
 ENTRY_COST: Final = 450
@@ -50,16 +50,19 @@ class Entry:
     """A compiled reply.
 
     `wire` is the reply without its id, None where there are several rotations of it: these are `wires`, and `uses` says how many times one
-    of them went out, `turned` how many times before the last fold. Each use counts in `tally`, which entries share: so a use of an entry
+    of them went out, `turned` how many times before the last fold. Each use counts in `hit_counter`, which entries share: so a
+    use of an entry
     with one wire writes nothing into it. `deadline` is on the table's clock, infinite for answers that live until changed; with a
     `countdown` it is the moment of the next step of the TTLs.
     """
 
-    __slots__ = ("countdown", "deadline", "key", "owners", "seen", "tally", "turned", "uses", "wire", "wires")
+    __slots__ = ("countdown", "deadline", "dependencies", "hit_counter", "key", "seen", "turned", "uses", "wire", "wires")
 
-    def __init__(self, key: bytes, wires: tuple[bytes, ...], deadline: float, owners: tuple[Owner, ...], tally: Tally) -> None:
+    def __init__(
+        self, key: bytes, wires: tuple[bytes, ...], deadline: float, dependencies: tuple[Dependency, ...], hit_counter: HitCounter
+    ) -> None:
         """The first rotation has been used once, for the packet that made it."""
-        self.key, self.deadline, self.owners, self.tally = key, deadline, owners, tally
+        self.key, self.deadline, self.dependencies, self.hit_counter = key, deadline, dependencies, hit_counter
         self.wires = wires
         self.wire = wires[0] if len(wires) == 1 else None
         self.uses = self.turned = 1
@@ -98,20 +101,20 @@ class AnswerTable:
         self.pressed: Callable[[], None] = _nothing
         """Called when a generation is full: others may leave this table some of their budget."""
         self.changes = 0
-        """Grows with every `forget` and `clear`: a reply asked for before must not be stored after."""
+        """Grows with every `invalidate` and `clear`: a reply asked for before must not be stored after."""
         self.young: dict[bytes, Entry] = {}
         self.old: dict[bytes, Entry] = {}
         self._dying: deque[dict[bytes, Entry]] = deque()
         """Generations that no look-up finds any more, and the owner index still names; a few entries go with every one that comes."""
-        self.touched: list[Tally] = []
+        self.touched: list[HitCounter] = []
         """What has hits which are not in the counters yet."""
         self.turning: list[Entry] = []
         """Entries with rotations that were used since the last fold."""
-        self.absent = AbsentAnswers()
+        self.negative = NegativeAnswers()
         """Answers about names that are not there."""
         self._marks = bytearray()
         self._turn = False
-        self._owned: dict[Owner, set[bytes]] = {}
+        self._owned: dict[Dependency, set[bytes]] = {}
         self._used = self._used_before = 0
 
     def __len__(self) -> int:
@@ -137,10 +140,10 @@ class AnswerTable:
 
     def use(self, entry: Entry) -> bytes:
         """The reply that an entry gives this time, without its id; its use is counted."""
-        tally = entry.tally
-        if tally.hits == tally.folded:
-            self.touched.append(tally)
-        tally.hits += 1
+        hit_counter = entry.hit_counter
+        if hit_counter.hits == hit_counter.flushed:
+            self.touched.append(hit_counter)
+        hit_counter.hits += 1
         return entry.wire if entry.wire is not None else self.turn(entry)
 
     def turn(self, entry: Entry) -> bytes:
@@ -168,7 +171,7 @@ class AnswerTable:
     def put(self, entry: Entry) -> None:
         """Takes a compiled reply in, in place of any other under its key."""
         self.drop(entry.key)
-        for owner in entry.owners:
+        for owner in entry.dependencies:
             self._owned.setdefault(owner, set()).add(entry.key)
         self._admit(entry)
 
@@ -178,12 +181,12 @@ class AnswerTable:
         if entry is not None:
             self._disown(entry)
 
-    def forget(self, owners: Collection[Owner]) -> None:
+    def invalidate(self, dependencies: Collection[Dependency]) -> None:
         """Drops every entry that rests on one of the owners."""
         owned = self._owned
         self.changes += 1
-        self.absent.forget(owners)
-        for owner in owners:
+        self.negative.invalidate(dependencies)
+        for owner in dependencies:
             for key in tuple(owned.get(owner, ())):
                 self.drop(key)
 
@@ -192,7 +195,7 @@ class AnswerTable:
         self.changes += 1
         self.young, self.old = {}, {}
         self._dying.clear()
-        self.absent.clear()
+        self.negative.clear()
         self._owned.clear()
         self._used = self._used_before = 0
 
@@ -243,8 +246,8 @@ class AnswerTable:
     def _disown(self, entry: Entry) -> None:
         """Takes an entry out of the owner index, but for owners that the entry which now has its key rests on too."""
         successor = self.young.get(entry.key) or self.old.get(entry.key)
-        for owner in entry.owners:
-            if successor is not None and owner in successor.owners:
+        for owner in entry.dependencies:
+            if successor is not None and owner in successor.dependencies:
                 continue
             keys = self._owned.get(owner)
             if keys is not None:

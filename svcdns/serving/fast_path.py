@@ -12,16 +12,16 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Final, Protocol
 
 from svcdns.chain.routing import Route
-from svcdns.plugin_api.fast_path import Key, Landed, Relay
+from svcdns.plugin_api.fast_path import FastPath, Key, UpstreamReply
 from svcdns.plugin_api.query import Client
-from svcdns.plugin_api.reply import Count, Reply, bare
-from svcdns.serving.metrics import Tally
+from svcdns.plugin_api.reply import Increment, Reply, rcode_only
+from svcdns.serving.metrics import HitCounter
 from svcdns.serving.transport.udp_batch import Sender
 from svcdns.wire.codes import AD, QR, RD, Class, Rcode, Type
 from svcdns.wire.message import udp_limit
 from svcdns.wire.names import MAX_LABEL, MAX_NAME
 from svcdns.wire.record import Edns
-from svcdns.wire.simple_reply import Plain, with_ttl
+from svcdns.wire.simple_reply import SimpleReply, with_ttl
 
 MANY: Final = 4096
 """Kinds of replies whose counts are remembered."""
@@ -45,14 +45,14 @@ _PASSED_SECOND: Final = 0x9F
 _AD: Final = 0x20
 
 if TYPE_CHECKING:
-    from svcdns.serving.responder import Desk
+    from svcdns.serving.responder import Responder
 
 log = logging.getLogger("svcdns")
-aboard: Final[set[Passenger]] = set()
+aboard: Final[set[FastPathExchange]] = set()
 """Questions that are on their way."""
 
 
-def outbound(packet: bytes, desk: Desk, started: float) -> Passenger | None:
+def try_fast_path(packet: bytes, responder: Responder, started: float) -> FastPathExchange | None:
     """A packet as one that goes the short way; None where it is the chain's.
 
     For listeners without audience classes, where nobody wants to see the queries.
@@ -63,12 +63,12 @@ def outbound(packet: bytes, desk: Desk, started: float) -> Passenger | None:
     authentic, extra = header
     end = len(packet) - _OPT_SIZE if extra else len(packet)
     rtype, name = _TYPES.get(packet[end - 4 : end]), packet[12 : end - 4].lower()
-    if rtype is None or name.endswith(desk.listener.inner) or not _is_name(packet, 12, end - 5):
+    if rtype is None or name.endswith(responder.listener.inner) or not _is_name(packet, 12, end - 5):
         return None
-    route = desk.listener.find(name, rtype)
-    if route is None or route.relay is None:
+    route = responder.listener.find(name, rtype)
+    if route is None or route.fast_path is None:
         return None
-    relay, edns, dnssec_ok = route.relay, None, False
+    fast_path, edns, dnssec_ok = route.fast_path, None, False
     if extra:
         tail = packet[end:]
         if tail[:3] != _OPT or tail[5:] not in _OPT_TAILS:
@@ -76,9 +76,9 @@ def outbound(packet: bytes, desk: Desk, started: float) -> Passenger | None:
         dnssec_ok = _OPT_TAILS[tail[5:]]
         edns = Edns(int.from_bytes(tail[3:5], "big"), dnssec_ok)
     key = (name, rtype, _IN, dnssec_ok, False)
-    if relay.is_shut or relay.knows(key):
+    if fast_path.is_shut or fast_path.knows(key):
         return None
-    return Passenger(desk, route, relay, packet, key, edns, end, started, authentic=authentic or dnssec_ok)
+    return FastPathExchange(responder, route, fast_path, packet, key, edns, end, started, authentic=authentic or dnssec_ok)
 
 
 def _is_name(packet: bytes, at: int, last: int) -> bool:
@@ -110,16 +110,29 @@ class Reader(Protocol):
         ...
 
 
-class Passenger:
+class FastPathExchange:
     """A question on its way."""
 
-    __slots__ = ("_authentic", "_desk", "_end", "_packet", "_reader", "_relay", "_route", "_sender", "_started", "client", "edns", "key")
+    __slots__ = (
+        "_authentic",
+        "_end",
+        "_fast_path",
+        "_packet",
+        "_reader",
+        "_responder",
+        "_route",
+        "_sender",
+        "_started",
+        "client",
+        "edns",
+        "key",
+    )
 
     def __init__(
         self,
-        desk: Desk,
+        responder: Responder,
         route: Route,
-        relay: Relay,
+        fast_path: FastPath,
         packet: bytes,
         key: Key,
         edns: Edns | None,
@@ -129,7 +142,14 @@ class Passenger:
         authentic: bool,
     ) -> None:
         """`end` is where the question section ends, `authentic` whether the client is told of AD."""
-        self._desk, self._route, self._relay, self._packet, self._end, self._started = desk, route, relay, packet, end, started
+        self._responder, self._route, self._fast_path, self._packet, self._end, self._started = (
+            responder,
+            route,
+            fast_path,
+            packet,
+            end,
+            started,
+        )
         self._authentic = authentic
         self.key, self.edns = key, edns
         self.client = ""
@@ -145,78 +165,80 @@ class Passenger:
         """Asks the upstreams."""
         self._reader, self._sender, self.client = reader, sender, reader.host(sender)
         aboard.add(self)
-        assert self._relay.ask is not None
+        assert self._fast_path.ask is not None
         try:
-            refused = self._relay.ask(self)
+            refused = self._fast_path.ask(self)
         except Exception:  # noqa: BLE001 - the server loop: one bad question must not end the process
             refused = self._failed()
         if refused is not None:
             aboard.discard(self)
             self._go_through_the_chain(refused)
 
-    def landed(self, landed: Landed) -> None:
+    def completed(self, completed: UpstreamReply) -> None:
         """Sends the reply on, or goes through the chain with it."""
         aboard.discard(self)
         try:
-            plain = landed.plain
+            plain = completed.plain
             wire = b"" if plain is None else self._reply(plain)
             if wire and plain is not None and self._reader is not None:
                 self._reader.post(self._sender, wire)
                 self._count(plain.rcode, len(wire))
                 return
-            reply = landed.reply
+            reply = completed.reply
         except Exception:  # noqa: BLE001 - whoever brings the reply is not to suffer from what goes wrong here
             reply = self._failed()
         self._go_through_the_chain(reply)
 
     def _failed(self) -> Reply:
-        log.exception("Recovered from a failure on the short way of %s", self._desk.listener.server)
-        self._desk.accounts.panicked()
-        return bare(Rcode.SERVFAIL)
+        log.exception("Recovered from a failure on the short way of %s", self._responder.listener.server)
+        self._responder.accounts.panicked()
+        return rcode_only(Rcode.SERVFAIL)
 
     def _go_through_the_chain(self, reply: Reply) -> None:
         reader, sender = self._reader, self._sender
         assert reader is not None
-        self._desk.answer(self._packet, reader.client(sender), lambda wire: reader.post(sender, wire), self._started, brought=reply)
+        self._responder.answer(
+            self._packet, reader.client(sender), lambda wire: reader.post(sender, wire), self._started, upstream_reply=reply
+        )
 
-    def _reply(self, plain: Plain) -> bytes:
+    def _reply(self, plain: SimpleReply) -> bytes:
         """The client's reply; nothing if it is not as simple as that."""
-        asked, packet, end, relay = self._packet, plain.packet, self._end, self._relay
+        asked, packet, end, fast_path = self._packet, plain.packet, self._end, self._fast_path
         if packet[12 : plain.start] != asked[12:end] or len(asked) + plain.end - plain.start > udp_limit(self.edns):
             return b""
-        assert relay.keep is not None
-        records = with_ttl(plain, relay.keep(self.key, plain))
-        if relay.shuffles and plain.end - plain.addresses > plain.size > 0:
+        assert fast_path.keep is not None
+        records = with_ttl(plain, fast_path.keep(self.key, plain))
+        if fast_path.shuffles and plain.end - plain.addresses > plain.size > 0:
             records = _shuffled(records, plain)
         second = packet[3] & _PASSED_SECOND | (packet[3] & _AD if self._authentic else 0)
         flags = bytes((QR >> 8 | packet[2] & _PASSED_FIRST, second))
         return asked[:2] + flags + b"\0\1" + packet[6:10] + asked[10:end] + records + asked[end:]
 
     def _count(self, rcode: int, size: int) -> None:
-        desk, route = self._desk, self._route
-        kind = (self._relay, route.zone_text, self.key[1], rcode, self.key[3], len(self._packet), size)
-        tally = desk.kinds.get(kind)
-        if tally is None:
-            if len(desk.kinds) >= MANY:
-                desk.kinds.clear()
-            tally = desk.kinds[kind] = Tally(self._counts(rcode, size), route)
-        if tally.hits == tally.folded:
-            desk.relayed.append(tally)
-        tally.hits += 1
+        responder, route = self._responder, self._route
+        kind = (self._fast_path, route.zone_text, self.key[1], rcode, self.key[3], len(self._packet), size)
+        hit_counter = responder.kinds.get(kind)
+        if hit_counter is None:
+            if len(responder.kinds) >= MANY:
+                responder.kinds.clear()
+            hit_counter = responder.kinds[kind] = HitCounter(self._increments(rcode, size), route)
+        if hit_counter.hits == hit_counter.flushed:
+            responder.relayed.append(hit_counter)
+        hit_counter.hits += 1
         if route.counted:
-            desk.accounts.took(route, perf_counter() - self._started)
+            responder.accounts.took(route, perf_counter() - self._started)
 
-    def _counts(self, rcode: int, size: int) -> tuple[Count, ...]:
-        accounts, route, (_, rtype, _, dnssec_ok, _) = self._desk.accounts, self._route, self.key
-        counts = self._relay.counts(self._desk.listener.server)
+    def _increments(self, rcode: int, size: int) -> tuple[Increment, ...]:
+        accounts, route, (_, rtype, _, dnssec_ok, _) = self._responder.accounts, self._route, self.key
+        increments = self._fast_path.increments(self._responder.listener.server)
         if route.counted:
-            counts += accounts.counts_of(route, rtype, rcode, route.writer, dnssec_ok=dnssec_ok) + accounts.sizes(
+            increments += accounts.increments_of(route, rtype, rcode, route.writer, dnssec_ok=dnssec_ok) + accounts.sizes(
                 route, len(self._packet), size
             )
-        return counts
+        return increments
 
 
-def _shuffled(records: bytes, plain: Plain) -> bytes:
+def _shuffled(records: bytes, plain: SimpleReply) -> bytes:
     """The records with their addresses in random order."""
     at, size = plain.addresses - plain.start, plain.size
     addresses = [records[one : one + size] for one in range(at, len(records), size)]

@@ -20,7 +20,7 @@ from svcdns.eventloop.loop import add_drain, remove_drain
 from svcdns.process.memory_cgroup import MemoryGroup
 from svcdns.serving.answer_table import AnswerTable
 from svcdns.serving.metrics import Accounts
-from svcdns.serving.responder import Desk
+from svcdns.serving.responder import Responder
 from svcdns.serving.table_budget import table_budget
 from svcdns.serving.transport.tcp import Parted, TcpConnection, TcpConnections
 from svcdns.serving.transport.tls import Certificates, Greeter
@@ -66,7 +66,7 @@ class Listening:
         self._held: dict[int, _Held] = {}
         self._slots: frozenset[int] = frozenset()
         self._listeners: dict[Where, Listener] = {}
-        self._desks: dict[tuple[str, int, str, int], Desk] = {}
+        self._responders: dict[tuple[str, int, str, int], Responder] = {}
         self._tables: dict[tuple[str, int, str, int], AnswerTable] = {}
         self._limit = MemoryGroup().limit()
         self._share = 1.0
@@ -81,9 +81,9 @@ class Listening:
         return list(self._tables.values())
 
     @property
-    def desks(self) -> list[Desk]:
+    def responders(self) -> list[Responder]:
         """Every desk."""
-        return list(self._desks.values())
+        return list(self._responders.values())
 
     @property
     def reading(self) -> bool:
@@ -115,12 +115,12 @@ class Listening:
         A listener of another transport than before is a new one.
         """
         self._listeners = listeners
-        for key, desk in tuple(self._desks.items()):
+        for key, responder in tuple(self._responders.items()):
             listener = listeners.get(key[:2])
-            if listener is not None and listener.transport != desk.listener.transport:
+            if listener is not None and listener.transport != responder.listener.transport:
                 self._leave(key)
             elif listener is not None:
-                desk.listener = listener
+                responder.listener = listener
         self.certificates.keep({listener.security for listener in listeners.values()})
         for table in self._tables.values():
             table.clear()
@@ -139,10 +139,12 @@ class Listening:
             sock.close()
             return
         sock.setblocking(False)
-        desk = self._desk(parted.host, parted.port, "tcp", parted.family)
+        responder = self._responder(parted.host, parted.port, "tcp", parted.family)
         loop = asyncio.get_running_loop()
         try:
-            await loop.connect_accepted_socket(lambda: TcpConnection(desk, self.connections, desk.listener.timeouts, parted), sock)
+            await loop.connect_accepted_socket(
+                lambda: TcpConnection(responder, self.connections, responder.listener.timeouts, parted), sock
+            )
         except OSError:
             sock.close()
 
@@ -155,13 +157,13 @@ class Listening:
 
     def _leave(self, key: tuple[str, int, str, int]) -> None:
         """Ends a desk, and the connections and readers that it has."""
-        desk = self._desks.pop(key)
+        responder = self._responders.pop(key)
         del self._tables[key]
         for held in self._held.values():
             if (held.described.host, held.described.port, held.described.proto) == key[:3]:
                 self._stop(held)
         for connection in tuple(self.connections.open):
-            if connection.desk is desk:
+            if connection.responder is responder:
                 connection.finish()
 
     def _wanted(self, held: _Held) -> bool:
@@ -206,20 +208,20 @@ class Listening:
 
     async def _start(self, held: _Held) -> None:
         about = held.described
-        desk = self._desk(about.host, about.port, about.proto, about.family)
+        responder = self._responder(about.host, about.port, about.proto, about.family)
         loop = asyncio.get_running_loop()
         if held.described.proto == "udp":
-            errors = SocketErrors(self._counters, desk.listener.server, self._clock)
-            held.reader = UdpReader(held.sock, desk, errors, wildcard=held.described.wildcard)
+            errors = SocketErrors(self._counters, responder.listener.server, self._clock)
+            held.reader = UdpReader(held.sock, responder, errors, wildcard=held.described.wildcard)
             add_drain(loop, held.sock, held.reader.drain)
         else:
-            held.server = await loop.create_server(lambda: self._accept(desk), sock=held.sock.dup(), backlog=1024)
+            held.server = await loop.create_server(lambda: self._accept(responder), sock=held.sock.dup(), backlog=1024)
 
-    def _accept(self, desk: Desk) -> asyncio.BaseProtocol:
-        listener = desk.listener
+    def _accept(self, responder: Responder) -> asyncio.BaseProtocol:
+        listener = responder.listener
         if listener.transport == "tls":
-            return self._greeter.accept(desk, self.certificates.context(listener.security))
-        return TcpConnection(desk, self.connections, listener.timeouts)
+            return self._greeter.accept(responder, self.certificates.context(listener.security))
+        return TcpConnection(responder, self.connections, listener.timeouts)
 
     def _stop(self, held: _Held) -> None:
         if held.reader is not None:
@@ -230,17 +232,17 @@ class Listening:
             held.server.close()
             held.server = None
 
-    def _desk(self, host: str, port: int, proto: str, ip: int) -> Desk:
+    def _responder(self, host: str, port: int, proto: str, ip: int) -> Responder:
         listener = self._listeners[host, port]
         family = 2 if ip == 6 else 1
         key = (host, port, proto, family)
-        desk = self._desks.get(key)
-        if desk is None:
+        responder = self._responders.get(key)
+        if responder is None:
             table = self._tables[key] = AnswerTable(0, self._clock)
             table.pressed = self.divide
             accounts = Accounts(self._counters, listener.server, proto, family)
-            desk = self._desks[key] = Desk(listener, table, accounts, self._clock, proto)
-        return desk
+            responder = self._responders[key] = Responder(listener, table, accounts, self._clock, proto)
+        return responder
 
     def drop_counts(self) -> list[tuple[str, str, int, int]]:
         """For each UDP socket of the slots that are read: server label, address, slot, packets the kernel dropped."""
@@ -248,5 +250,5 @@ class Listening:
         for held in self._held.values():
             if held.reader is not None:
                 local: Any = held.reader.local
-                out.append((held.reader.desk.listener.server, f"{local[0]}:{local[1]}", held.described.slot, held.reader.drops()))
+                out.append((held.reader.responder.listener.server, f"{local[0]}:{local[1]}", held.described.slot, held.reader.drops()))
         return out

@@ -11,7 +11,7 @@ from typing import Final
 
 from svcdns.chain.routing import DROPPED, Route
 from svcdns.plugin_api.query import Query
-from svcdns.plugin_api.reply import Count, Reply
+from svcdns.plugin_api.reply import Increment, Reply
 from svcdns.telemetry.counters import Counters, Family, MetricKind
 from svcdns.wire.codes import Type, rcode_text, type_text
 
@@ -56,7 +56,7 @@ RESPONSES: Final = Family(
 )
 PANICS: Final = Family("coredns_panics_total", MetricKind.COUNTER, "Number of failures inside a chain that were answered SERVFAIL.")
 
-MAX_TALLIES: Final = 8192
+MAX_HIT_COUNTERS: Final = 8192
 
 _LABELLED: Final = {
     t: type_text(t)
@@ -80,17 +80,17 @@ class Durations:
         self.seconds += seconds * times
 
 
-class Tally:
-    """Uses of compiled replies that count for the same: `hits` for ever, `folded` how many of them are in the counters already.
+class HitCounter:
+    """Uses of compiled replies that count for the same: `hits` for ever, `flushed` how many of them are in the counters already.
 
-    `counts` is what one use adds; `route` is whose duration histogram it goes into.
+    `increments` is what one use adds; `route` is whose duration histogram it goes into.
     """
 
-    __slots__ = ("counts", "folded", "hits", "route")
+    __slots__ = ("flushed", "hits", "increments", "route")
 
-    def __init__(self, counts: tuple[Count, ...], route: Route) -> None:
-        self.counts, self.route = counts, route
-        self.hits = self.folded = 0
+    def __init__(self, increments: tuple[Increment, ...], route: Route) -> None:
+        self.increments, self.route = increments, route
+        self.hits = self.flushed = 0
 
 
 class Accounts:
@@ -99,32 +99,32 @@ class Accounts:
     def __init__(self, counters: Counters, server: str, protocol: str, family: int) -> None:
         """`server` is the listener's label, `family` 1 for IPv4 and 2 for IPv6."""
         self.counters, self._server, self._protocol, self._family = counters, server, protocol, str(family)
-        self._counts: dict[tuple[str, str, int, int, str, bool], tuple[Count, ...]] = {}
+        self._increments: dict[tuple[str, str, int, int, str, bool], tuple[Increment, ...]] = {}
         self._size_cells: dict[tuple[str, str], tuple[int, int]] = {}
-        self._tallies: dict[tuple[Count, ...], Tally] = {}
+        self._hit_counters: dict[tuple[Increment, ...], HitCounter] = {}
         self._durations: dict[tuple[str, str], int] = {}
 
-    def counts(self, query: Query, route: Route, reply: Reply) -> tuple[Count, ...]:
+    def increments(self, query: Query, route: Route, reply: Reply) -> tuple[Increment, ...]:
         """What one such answer adds, but for sizes and duration."""
-        return self.counts_of(route, query.rtype, reply.rcode, route.writer if reply.written else "", dnssec_ok=query.dnssec_ok)
+        return self.increments_of(route, query.rtype, reply.rcode, route.writer if reply.has_message else "", dnssec_ok=query.dnssec_ok)
 
-    def counts_of(self, route: Route, rtype: int, rcode: int, writer: str, *, dnssec_ok: bool) -> tuple[Count, ...]:
+    def increments_of(self, route: Route, rtype: int, rcode: int, writer: str, *, dnssec_ok: bool) -> tuple[Increment, ...]:
         """The same, `writer` being the plugin that the response is counted for."""
         key = (route.zone_text, route.view, rtype, rcode, writer, dnssec_ok)
-        found = self._counts.get(key)
+        found = self._increments.get(key)
         if found is not None:
             return found
         where = (self._server, route.zone_text, route.view)
         cell = self.counters.cell
         requests = cell(REQUESTS, *where, self._protocol, self._family, _LABELLED.get(rtype, "other"))
         responses = cell(RESPONSES, *where, rcode_text(rcode), writer)
-        counts: tuple[Count, ...] = ((requests, 1.0), (responses, 1.0))
+        increments: tuple[Increment, ...] = ((requests, 1.0), (responses, 1.0))
         if dnssec_ok:
-            counts += ((cell(DO_REQUESTS, *where), 1.0),)
-        self._counts[key] = counts
-        return counts
+            increments += ((cell(DO_REQUESTS, *where), 1.0),)
+        self._increments[key] = increments
+        return increments
 
-    def sizes(self, route: Route, asked: int, answered: int) -> tuple[Count, ...]:
+    def sizes(self, route: Route, asked: int, answered: int) -> tuple[Increment, ...]:
         """What the sizes of one question and its answer add, in octets."""
         cells = self._size_cells.get((route.zone_text, route.view))
         if cells is None:
@@ -139,13 +139,13 @@ class Accounts:
             (second + len(SIZES) + 1, float(answered)),
         )
 
-    def tally(self, counts: tuple[Count, ...], route: Route) -> Tally:
+    def hit_counter(self, increments: tuple[Increment, ...], route: Route) -> HitCounter:
         """The one for such counts and that route; so many are remembered that nearly all entries share theirs."""
-        found = self._tallies.get(counts)
+        found = self._hit_counters.get(increments)
         if found is None or found.route is not route:
-            if len(self._tallies) >= MAX_TALLIES:
-                self._tallies.clear()
-            found = self._tallies[counts] = Tally(counts, route)
+            if len(self._hit_counters) >= MAX_HIT_COUNTERS:
+                self._hit_counters.clear()
+            found = self._hit_counters[increments] = HitCounter(increments, route)
         return found
 
     def duration_cell(self, route: Route) -> int:
@@ -156,10 +156,10 @@ class Accounts:
             cell = self._durations[key] = self.counters.cell(DURATION, self._server, *key)
         return cell
 
-    def add(self, counts: tuple[Count, ...], times: int = 1) -> None:
+    def add(self, increments: tuple[Increment, ...], times: int = 1) -> None:
         """Adds counts that happened `times` times."""
         values = self.counters.values
-        for cell, amount in counts:
+        for cell, amount in increments:
             values[cell] += amount * times
 
     def took(self, route: Route, seconds: float, times: int = 1) -> None:

@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Final
 
-from svcdns.cluster.changes import Owner
+from svcdns.cluster.changes import Dependency
 from svcdns.plugin_api.closest_encloser import Encloser
-from svcdns.serving.metrics import Tally
+from svcdns.serving.metrics import HitCounter
 from svcdns.wire import names
 from svcdns.wire.errors import FormError
 from svcdns.wire.request import read_plain_name
@@ -31,27 +31,27 @@ _NAME_AT: Final = 10
 _LENGTHS: Final = tuple(bytes((length,)) for length in range(256))
 
 
-class AbsentAnswer:
-    """The answer for all names of one length that an encloser lacks. Each use counts in `tally`.
+class NegativeAnswer:
+    """The answer for all names of one length that an encloser lacks. Each use counts in `hit_counter`.
 
     `head` is the reply's header behind the id, `tail` what follows its question; `beyond` are the octets of a request behind the question.
     """
 
-    __slots__ = ("beyond", "encloser", "head", "tail", "tally")
+    __slots__ = ("beyond", "encloser", "head", "hit_counter", "tail")
 
-    def __init__(self, head: bytes, tail: bytes, beyond: int, encloser: Encloser, tally: Tally) -> None:
+    def __init__(self, head: bytes, tail: bytes, beyond: int, encloser: Encloser, hit_counter: HitCounter) -> None:
         """Not used yet."""
-        self.head, self.tail, self.beyond, self.encloser, self.tally = head, tail, beyond, encloser, tally
+        self.head, self.tail, self.beyond, self.encloser, self.hit_counter = head, tail, beyond, encloser, hit_counter
 
 
-class AbsentAnswers:
+class NegativeAnswers:
     """The answers of one table, by what the packets have in common that they answer: all but the labels left of the encloser."""
 
     def __init__(self) -> None:
-        self._known: dict[bytes, AbsentAnswer] = {}
-        self._owners: set[Owner] = set()
+        self._known: dict[bytes, NegativeAnswer] = {}
+        self._owners: set[Dependency] = set()
 
-    def find(self, key: bytes) -> AbsentAnswer | None:
+    def find(self, key: bytes) -> NegativeAnswer | None:
         """The answer to a packet, given behind its id; None where the chain has to be asked."""
         known, head = self._known, key[:_NAME_AT]
         at, end = _NAME_AT, len(key) - 5
@@ -72,7 +72,7 @@ class AbsentAnswers:
                 return found
         return None
 
-    def note(self, packet: bytes, wire: bytes, encloser: Encloser, tally: Tally) -> None:
+    def note(self, packet: bytes, wire: bytes, encloser: Encloser, hit_counter: HitCounter) -> None:
         """Keeps the reply to a packet as the answer for all such names; it is to have come from the chain just now."""
         if len(wire) > LONGEST or packet[2] & 0xF8 or packet[4:10] != b"\0\1\0\0\0\0":
             return
@@ -87,12 +87,12 @@ class AbsentAnswers:
             self._known.clear()
         left = len(name) - len(encloser.key)
         shape = packet[2:12] + _LENGTHS[left] + packet[12 + left :]
-        self._known[shape] = AbsentAnswer(wire[2:12], wire[at + 4 :], beyond, encloser, tally)
-        self._owners.update(encloser.owners)
+        self._known[shape] = NegativeAnswer(wire[2:12], wire[at + 4 :], beyond, encloser, hit_counter)
+        self._owners.update(encloser.dependencies)
 
-    def forget(self, owners: Collection[Owner]) -> None:
+    def invalidate(self, dependencies: Collection[Dependency]) -> None:
         """Drops all answers if what one of them rests on has changed."""
-        if self._known and not self._owners.isdisjoint(owners):
+        if self._known and not self._owners.isdisjoint(dependencies):
             self.clear()
 
     def clear(self) -> None:

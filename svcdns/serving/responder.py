@@ -1,6 +1,6 @@
 """From a packet that the answer table does not know to the reply that goes out, and to the entry that may answer the next.
 
-One `Desk` per listener, protocol and address family: it reads the request, asks the chain, encodes what comes back, counts it, and
+One `Responder` per listener, protocol and address family: it reads the request, asks the chain, encodes what comes back, counts it, and
 puts it into its table where the reply may be used again. It knows no sockets. A reply that came later is stored only if no change
 was applied since it was asked for.
 """
@@ -18,13 +18,13 @@ import msgspec
 
 from svcdns.chain.routing import DROPPED, Listener, Route
 from svcdns.eventloop.clock import Clock
-from svcdns.plugin_api.deferred import Later
+from svcdns.plugin_api.deferred import Deferred
 from svcdns.plugin_api.query import Client, Query
-from svcdns.plugin_api.reply import NOT_REUSABLE, UNTIL_CHANGED, Audience, Count, Reply, bare
+from svcdns.plugin_api.reply import NOT_REUSABLE, UNTIL_CHANGED, CacheScope, Increment, Reply, rcode_only
 from svcdns.serving import zone_stream
 from svcdns.serving.answer_table import AnswerTable, Countdown, Entry
 from svcdns.serving.fast_path import aboard
-from svcdns.serving.metrics import Accounts, Durations, Tally, is_counted
+from svcdns.serving.metrics import Accounts, Durations, HitCounter, is_counted
 from svcdns.wire.codes import TC, Rcode, Type
 from svcdns.wire.message import MAX_MESSAGE, encode_reply, turned, udp_limit
 from svcdns.wire.record import Edns
@@ -45,10 +45,10 @@ TRUNCATED: Final = TC >> 8
 log = logging.getLogger("svcdns")
 _random: Final = random.Random()
 _tasks: set[asyncio.Task[None]] = set()
-_awaited: set[_Order] = set()
+_awaited: set[PendingReply] = set()
 
 
-class Desk:
+class Responder:
     """Answers the packets of one listener over one protocol and address family.
 
     `listener` is replaced at a reload; whoever replaces it clears the table in the same step.
@@ -59,9 +59,9 @@ class Desk:
         self.listener, self.table, self.accounts, self.clock, self.protocol = listener, table, accounts, clock, protocol
         self.durations = Durations()
         """Of answers from the table; `fold` takes them out."""
-        self.kinds: dict[tuple[object, ...], Tally] = {}
+        self.kinds: dict[tuple[object, ...], HitCounter] = {}
         """How many replies of each kind came the short way."""
-        self.relayed: list[Tally] = []
+        self.relayed: list[HitCounter] = []
         """Which of these are not in the counters yet."""
 
     def answer(
@@ -71,24 +71,24 @@ class Desk:
         send: Send,
         started: float,
         outlet: zone_stream.Outlet | None = None,
-        brought: Reply | None = None,
+        upstream_reply: Reply | None = None,
     ) -> None:
         """Answers one packet, now or later; `started` is when it was taken from its socket, on `perf_counter`.
 
-        `outlet` takes the messages before the last one of a reply that has several; without it there are no such replies. `brought` is the
-        upstreams' reply, where that is there already.
+        `outlet` takes the messages before the last one of a reply that has several; without it there are no such replies.
+        `upstream_reply` is the upstreams' reply, where that is there already.
         """
         request = accept(packet)
         if not isinstance(request, Request):
             send(request or b"")
             return
         query = self._query(request, client, len(packet), started)
-        query.brought = brought
+        query.upstream_reply = upstream_reply
         route = self.listener.route(query)
         if request.edns is not None and request.edns.version and route is not DROPPED:
             send(_bad_version(request, query))
             return
-        order = _Order(self, packet, self.key(packet, client), request, query, route, send, self.table.changes, outlet)
+        order = PendingReply(self, packet, self.key(packet, client), request, query, route, send, self.table.changes, outlet)
         try:
             answer = self.listener.answer(query, route)
             if isinstance(answer, Reply):
@@ -97,24 +97,24 @@ class Desk:
         except Exception:  # noqa: BLE001 - the server loop: one bad question must not end the process
             order.failed()
             return
-        if isinstance(answer, Later):
+        if isinstance(answer, Deferred):
             _awaited.add(order)
             answer.take(order.arrived, order.broken)
         else:
             _start(order.later(answer))
 
-    def answer_absent(self, key: bytes) -> bytes:
+    def answer_negative(self, key: bytes) -> bytes:
         """The reply to a packet, both without their ids, where it is about a name that is known not to be there; empty where `answer` has
         to be called: also for what comes again, so that it gets an entry of its own. For listeners without audience classes alone.
         """
         table = self.table
-        found = table.absent.find(key)
+        found = table.negative.find(key)
         if found is None or table.sighted(key):
             return b""
-        tally = found.tally
-        if tally.hits == tally.folded:
-            table.touched.append(tally)
-        tally.hits += 1
+        hit_counter = found.hit_counter
+        if hit_counter.hits == hit_counter.flushed:
+            table.touched.append(hit_counter)
+        hit_counter.hits += 1
         return found.head + key[10 : len(key) - found.beyond] + found.tail
 
     def _query(self, request: Request, client: Client, size: int, started: float) -> Query:
@@ -138,10 +138,10 @@ class Desk:
                 observe(again, reply, size, perf_counter() - started)
 
 
-class _Order(msgspec.Struct, gc=False, eq=False):
+class PendingReply(msgspec.Struct, gc=False, eq=False):
     """One question being answered."""
 
-    desk: Desk
+    responder: Responder
     packet: bytes
     key: bytes
     request: Request
@@ -173,43 +173,43 @@ class _Order(msgspec.Struct, gc=False, eq=False):
 
     def failed(self, error: Exception | None = None) -> None:
         """Answers SERVFAIL where a chain broke; `error` is what it raised, if that is not being handled now."""
-        log.error("Recovered from a failure in the chain of %s", self.desk.listener.server, exc_info=error or True)
-        self.desk.accounts.panicked()
-        self.finish(bare(Rcode.SERVFAIL))
+        log.error("Recovered from a failure in the chain of %s", self.responder.listener.server, exc_info=error or True)
+        self.responder.accounts.panicked()
+        self.finish(rcode_only(Rcode.SERVFAIL))
 
     def finish(self, reply: Reply) -> None:
         """Sends the reply, counts it, and stores it if it may be used again."""
-        if reply.silent:
+        if reply.dropped:
             self.send(b"")
             return
-        desk, query = self.desk, self.query
+        responder, query = self.responder, self.query
         request = self.request
         request.edns = query.edns  # as the chain left it: `bufsize` and `rewrite edns0` change what is mirrored
         if reply.stream is not None:
             if self.outlet is not None:
                 _start(self._stream(reply, self.outlet))
                 return
-            reply = bare(Rcode.REFUSED)
-        if not reply.written:
-            reply = Reply(rcode=reply.rcode, flags=query.reply_flags, extended=reply.extended, written=False)
-        limit = MAX_MESSAGE if desk.protocol == "tcp" else udp_limit(request.edns)
+            reply = rcode_only(Rcode.REFUSED)
+        if not reply.has_message:
+            reply = Reply(rcode=reply.rcode, flags=query.reply_flags, extended=reply.extended, has_message=False)
+        limit = MAX_MESSAGE if responder.protocol == "tcp" else udp_limit(request.edns)
         keep = (
             reply.lifetime > NOT_REUSABLE
-            and reply.audience <= (Audience.EVERYBODY if desk.listener.classes is None else Audience.CLASS)
-            and desk.table.changes == self.changes
-            and desk.table.sighted(self.key)
+            and reply.scope <= (CacheScope.SHARED if responder.listener.classes is None else CacheScope.CLIENT_CLASS)
+            and responder.table.changes == self.changes
+            and responder.table.sighted(self.key)
         )
         wires = self._rotated(reply, limit, keep=keep)
         self.send(wires[0])
-        counts = self._account(reply, len(wires[0]))
+        increments = self._account(reply, len(wires[0]))
         if keep:
-            self._store(reply, wires, counts)
+            self._store(reply, wires, increments)
         elif reply.rcode == Rcode.NXDOMAIN and reply.lifetime == UNTIL_CHANGED:
-            self._note_absent(wires[0], counts)
+            self._note_negative(wires[0], increments)
 
     def _rotated(self, reply: Reply, limit: int, *, keep: bool) -> tuple[bytes, ...]:
         """The reply; in a random order if it wants that, and where it is kept in others besides."""
-        echoed = self.desk.listener.echoed
+        echoed = self.responder.listener.echoed
         if reply.rotate is None:
             return (encode_reply(self.request, reply, limit, echoed),)
         rotation = reply.rotate(reply, _random)
@@ -223,38 +223,38 @@ class _Order(msgspec.Struct, gc=False, eq=False):
 
     async def _stream(self, reply: Reply, outlet: zone_stream.Outlet) -> None:
         """Sends a reply of several messages, and counts it as one."""
-        self._account(reply, await zone_stream.send(self.request, reply, outlet, self.send, self.desk.listener.echoed))
+        self._account(reply, await zone_stream.send(self.request, reply, outlet, self.send, self.responder.listener.echoed))
 
-    def _account(self, reply: Reply, size: int) -> tuple[Count, ...]:
+    def _account(self, reply: Reply, size: int) -> tuple[Increment, ...]:
         """Counts a reply of so many octets and shows it to the observers; what each further use of it adds."""
-        desk, query, route, counts = self.desk, self.query, self.route, reply.counts
+        responder, query, route, increments = self.responder, self.query, self.route, reply.increments
         seconds = perf_counter() - query.started
         if is_counted(route):
-            own = desk.accounts.counts(query, route, reply) + desk.accounts.sizes(route, query.size, size)
-            desk.accounts.add(own)
-            desk.accounts.took(route, seconds)
-            counts = own + counts
+            own = responder.accounts.increments(query, route, reply) + responder.accounts.sizes(route, query.size, size)
+            responder.accounts.add(own)
+            responder.accounts.took(route, seconds)
+            increments = own + increments
         for observe in route.observers:
             observe(query, reply, size, seconds)
-        return counts
+        return increments
 
-    def _note_absent(self, wire: bytes, counts: tuple[Count, ...]) -> None:
+    def _note_negative(self, wire: bytes, increments: tuple[Increment, ...]) -> None:
         """Keeps the answer for other names that are not there either, where all of them get the same."""
-        desk, route, query = self.desk, self.route, self.query
-        if route.absent is None or desk.listener.classes is not None:
+        responder, route, query = self.responder, self.route, self.query
+        if route.closest_encloser is None or responder.listener.classes is not None:
             return
-        encloser = route.absent(query.key, query.rtype)
-        if encloser is not None and desk.table.changes == self.changes and not desk.listener.is_divided(encloser.key):
-            desk.table.absent.note(self.packet, wire, encloser, desk.accounts.tally(counts, route))
+        encloser = route.closest_encloser(query.key, query.rtype)
+        if encloser is not None and responder.table.changes == self.changes and not responder.listener.is_divided(encloser.key):
+            responder.table.negative.note(self.packet, wire, encloser, responder.accounts.hit_counter(increments, route))
 
-    def _store(self, reply: Reply, wires: tuple[bytes, ...], counts: tuple[Count, ...]) -> None:
-        table = self.desk.table
+    def _store(self, reply: Reply, wires: tuple[bytes, ...], increments: tuple[Increment, ...]) -> None:
+        table = self.responder.table
         now = table.now()
         ends = UNTIL_CHANGED if reply.lifetime == UNTIL_CHANGED else now + reply.lifetime  # one object for nearly all of them
         if any(record.rtype == Type.SOA for record in reply.authority):
             ends = min(ends, now + FRESH)
-        tally = self.desk.accounts.tally(counts, self.route)
-        entry = Entry(self.key, tuple([wire[2:] for wire in wires]), ends, reply.owners, tally)
+        hit_counter = self.responder.accounts.hit_counter(increments, self.route)
+        entry = Entry(self.key, tuple([wire[2:] for wire in wires]), ends, reply.dependencies, hit_counter)
         if reply.next_second < reply.lifetime:
             entry.deadline = now + reply.next_second
             entry.countdown = Countdown(tuple(tuple(at - 2 for at in ttl_offsets(wire)) for wire in wires), ends)

@@ -47,7 +47,7 @@ class MetricKind(StrEnum):
 class Family(msgspec.Struct, frozen=True, array_like=True, tag="family"):
     """A metric: its full name (counters with `_total`), kind, help text, label names, and upper bounds of buckets.
 
-    `alike` marks what every process knows whole (the size of a file, a count that the kernel keeps): the page shows the largest value,
+    `uniform` marks what every process knows whole (the size of a file, a count that the kernel keeps): the page shows the largest value,
     not the sum.
     """
 
@@ -56,7 +56,7 @@ class Family(msgspec.Struct, frozen=True, array_like=True, tag="family"):
     help: str
     labels: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
-    alike: bool = False
+    uniform: bool = False
 
     @property
     def width(self) -> int:

@@ -17,32 +17,32 @@ def _nothing() -> object:
 
 
 def server_context(
-    material: Material, verify: ssl.VerifyMode = ssl.CERT_NONE, keylog: str = "", breathe: Callable[[], object] = _nothing
+    material: Material, verify: ssl.VerifyMode = ssl.CERT_NONE, keylog: str = "", poll_sockets: Callable[[], object] = _nothing
 ) -> ssl.SSLContext:
     """For a listener. `verify` says whether clients may or must have a certificate of the material's authorities, the system's where it has
-    none; `breathe` is called between two pieces of work. Raises TlsError.
+    none; `poll_sockets` is called between two pieces of work. Raises TlsError.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     _harden(context)
     load_pair(context, material)
     context.verify_mode = verify
     if verify != ssl.CERT_NONE:
-        _trust(context, material, breathe)
+        _trust(context, material, poll_sockets)
     if keylog:
         context.keylog_filename = keylog
     return context
 
 
-def client_context(material: Material, breathe: Callable[[], object] = _nothing) -> ssl.SSLContext:
+def client_context(material: Material, poll_sockets: Callable[[], object] = _nothing) -> ssl.SSLContext:
     """For connections to servers, whose name is always verified. Authorities are the material's, the system's where it has none.
 
-    `breathe` is called between two pieces of work. Raises TlsError.
+    `poll_sockets` is called between two pieces of work. Raises TlsError.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     _harden(context)
     if material.certificates:
         load_pair(context, material)
-    _trust(context, material, breathe)
+    _trust(context, material, poll_sockets)
     return context
 
 
@@ -51,11 +51,11 @@ def _harden(context: ssl.SSLContext) -> None:
     context.options |= ssl.OP_NO_RENEGOTIATION
 
 
-def _trust(context: ssl.SSLContext, material: Material, breathe: Callable[[], object]) -> None:
+def _trust(context: ssl.SSLContext, material: Material, poll_sockets: Callable[[], object]) -> None:
     try:
         for one in split(material.authorities):
             context.load_verify_locations(cadata=one)
-            breathe()
+            poll_sockets()
         if not material.authorities:
             context.set_default_verify_paths()
     except ssl.SSLError as error:

@@ -51,7 +51,7 @@ FOREIGN: Final = Family(
     "svcdns_forward_foreign_replies_total", MetricKind.COUNTER, "Replies of an upstream that belong to no question, dropped.", ("to",)
 )
 CIRCUIT_OPEN: Final = Family(
-    "svcdns_forward_circuit_open", MetricKind.GAUGE, "1 while an upstream is left out because it does not answer.", ("to",), alike=True
+    "svcdns_forward_circuit_open", MetricKind.GAUGE, "1 while an upstream is left out because it does not answer.", ("to",), uniform=True
 )
 
 

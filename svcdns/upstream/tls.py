@@ -23,16 +23,16 @@ PATIENCE: Final = 10.0
 class Trust:
     """Whom to trust and how to show who we are, for all servers of a line; new material is for connections from then on."""
 
-    def __init__(self, material: Material, breathe: Callable[[], object]) -> None:
-        """`breathe` is called between two pieces of work. Raises TlsError."""
-        self._material, self._breathe = material, breathe
-        self.context = client_context(material, breathe)
+    def __init__(self, material: Material, poll_sockets: Callable[[], object]) -> None:
+        """`poll_sockets` is called between two pieces of work. Raises TlsError."""
+        self._material, self._poll_sockets = material, poll_sockets
+        self.context = client_context(material, poll_sockets)
         self.turns = Turns()
 
     def take(self, material: Material) -> None:
         """Other material. Raises TlsError, and then all is as before."""
         if material != self._material:
-            self.context = client_context(material, self._breathe)
+            self.context = client_context(material, self._poll_sockets)
             self._material = material
 
 

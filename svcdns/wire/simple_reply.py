@@ -41,7 +41,7 @@ _OPT_HEAD: Final = 11
 _UNUSUAL: Final = 0x7800 | TC
 
 
-class Plain(msgspec.Struct, frozen=True, gc=False):
+class SimpleReply(msgspec.Struct, frozen=True, gc=False):
     """A plain reply. Offsets count from the first octet of `packet`.
 
     The question section ends at `start`, the records that count at `end`; the addresses, if any, are the last ones of these, and begin at
@@ -63,7 +63,7 @@ class Plain(msgspec.Struct, frozen=True, gc=False):
         return not self.addresses
 
 
-def scan(packet: bytes, start: int, rtype: int) -> Plain | None:
+def scan(packet: bytes, start: int, rtype: int) -> SimpleReply | None:
     """The reply as a plain one; None where it is not. `start` is where its question ends, `rtype` what that asks for."""
     try:
         flags, _, answers, authorities, additionals = _COUNTS.unpack_from(packet, 2)
@@ -82,13 +82,13 @@ def scan(packet: bytes, start: int, rtype: int) -> Plain | None:
         return None
 
 
-def _addresses(packet: bytes, start: int, count: int, rtype: int) -> Plain | None:
+def _addresses(packet: bytes, start: int, count: int, rtype: int) -> SimpleReply | None:
     length = ADDRESS_SIZES.get(rtype)
     if length is None:
         return None
     name, kind, rclass, ttl, octets = _RECORD.unpack_from(packet, start)
     if count == 1 and kind == rtype and name == _TO_QUESTION and rclass == _IN and octets == length and ttl < _TOO_LONG:
-        return Plain(packet, start, start + _HEAD + length, 0, ttl, (start + 6,), start, _HEAD + length)
+        return SimpleReply(packet, start, start + _HEAD + length, 0, ttl, (start + 6,), start, _HEAD + length)
     at, owner, ttls, smallest = _aliases(packet, start, count) if kind == Type.CNAME else (start, _TO_QUESTION, [], _TOO_LONG)
     addresses, size = at, _HEAD + length
     for _ in range(count - len(ttls)):
@@ -98,7 +98,7 @@ def _addresses(packet: bytes, start: int, count: int, rtype: int) -> Plain | Non
         ttls.append(at + 6)
         smallest = min(smallest, ttl)
         at += size
-    return Plain(packet, start, at, 0, smallest, tuple(ttls), addresses, size) if at > addresses else None
+    return SimpleReply(packet, start, at, 0, smallest, tuple(ttls), addresses, size) if at > addresses else None
 
 
 def _aliases(packet: bytes, at: int, count: int) -> tuple[int, int, list[int], int]:
@@ -125,7 +125,7 @@ def _aliases(packet: bytes, at: int, count: int) -> tuple[int, int, list[int], i
     return at, owner, ttls, smallest
 
 
-def _denial(packet: bytes, start: int, rcode: int) -> Plain | None:
+def _denial(packet: bytes, start: int, rcode: int) -> SimpleReply | None:
     owner, kind, rclass, ttl, octets = _RECORD.unpack_from(packet, start)
     data = start + _HEAD
     end = data + octets
@@ -144,7 +144,7 @@ def _denial(packet: bytes, start: int, rcode: int) -> Plain | None:
     _, at = _read_name(packet, at, known)
     if at + SOA_NUMBERS != end:
         return None
-    return Plain(packet, start, end, rcode, ttl, (start + 6,))
+    return SimpleReply(packet, start, end, rcode, ttl, (start + 6,))
 
 
 def _read_name(packet: bytes, at: int, known: set[int]) -> tuple[bytes, int]:
@@ -174,7 +174,7 @@ def _ends_in_opt(packet: bytes, at: int, additionals: int) -> bool:
     return True
 
 
-def with_ttl(plain: Plain, ttl: int) -> bytes:
+def with_ttl(plain: SimpleReply, ttl: int) -> bytes:
     """The records of a plain reply, octets from `start` to `end`, each with this TTL."""
     packet, shown = plain.packet, _TTL.pack(ttl)
     if len(plain.ttls) == 1:

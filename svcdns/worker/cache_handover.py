@@ -45,10 +45,10 @@ async def pack(kept: Mapping[tuple[Any, ...], Any], now: float) -> int:
     return fd
 
 
-async def unpack(fd: int, kept: Mapping[tuple[Any, ...], Any], now: float, breathe: Callable[[], bool]) -> int:
+async def unpack(fd: int, kept: Mapping[tuple[Any, ...], Any], now: float, poll_sockets: Callable[[], bool]) -> int:
     """Gives what is kept here under the same keys its portions, and closes the file; how many there were.
 
-    `breathe` reads the sockets if it is time to.
+    `poll_sockets` reads the sockets if it is time to.
     """
     heirs = {_name(key): heir for key, heir in kept.items() if hasattr(heir, "unpack")}
     count, buffer = 0, b""
@@ -59,7 +59,7 @@ async def unpack(fd: int, kept: Mapping[tuple[Any, ...], Any], now: float, breat
             while at + _LENGTH <= len(buffer) and at + (size := _LENGTH + int.from_bytes(buffer[at : at + _LENGTH], "big")) <= len(buffer):
                 count += _taken(buffer[at + _LENGTH : at + size], heirs, now)
                 at += size
-                if breathe():
+                if poll_sockets():
                     await asyncio.sleep(0)  # connections and timers
             buffer = buffer[at:]
     finally:

@@ -22,7 +22,7 @@ import msgspec
 
 from svcdns.chain.build import Chains, Peers, build
 from svcdns.chain.plan import plan
-from svcdns.cluster.changes import Change, Owner
+from svcdns.cluster.changes import Change, Dependency
 from svcdns.cluster.index import Index
 from svcdns.cluster.watch_options import WatchOptions
 from svcdns.errors import SvcdnsError
@@ -30,7 +30,7 @@ from svcdns.eventloop.clock import Clock
 from svcdns.feed.frames import Allow, Changed, Configure, Configured, Data, Epoch, FrameReader, Swap, ToControl, ToWorker, frame
 from svcdns.plugin_api.environment import Block, Environment
 from svcdns.plugin_api.query import Answer, Query
-from svcdns.plugin_api.reply import bare
+from svcdns.plugin_api.reply import rcode_only
 from svcdns.plugins import BUILT, ORDER
 from svcdns.process.heap import give_back
 from svcdns.process.shared_memory import State
@@ -90,7 +90,7 @@ class Worker:
         self._kept: dict[tuple[Any, ...], Any] = {}
         self._live = _Generation()
         self._built: dict[int, _Generation] = {}
-        self._forgetful: list[Callable[[set[Owner]], None]] = []
+        self._forgetful: list[Callable[[set[Dependency]], None]] = []
         self._ticking: list[Callable[[], None]] = []
         self._configured = self._draining = self._frozen = False
         self._share = 1.0
@@ -126,7 +126,7 @@ class Worker:
                 self._instruction = content
                 return True
             self._change(content.source, content.change)
-            self.breathe()
+            self.poll_sockets()
         return False
 
     async def _instructed(self, content: Any) -> None:
@@ -151,26 +151,26 @@ class Worker:
         touched = index.apply(change)
         if index.synced and not synced:
             self._freeze()
-            self._forget_everything()
+            self._invalidate_all()
             self._tick()
             self._show_state()
         elif touched:
-            self._forget(touched)
+            self._invalidate(touched)
 
-    def _forget(self, owners: set[Owner]) -> None:
+    def _invalidate(self, dependencies: set[Dependency]) -> None:
         for table in self.listening.tables:
-            table.forget(owners)
+            table.invalidate(dependencies)
         for listener in self._live.chains.listeners.values():
             if listener.classes is not None:
-                listener.classes.forget(owners)
-        for forget in self._forgetful:
-            forget(owners)
+                listener.classes.invalidate(dependencies)
+        for invalidate in self._forgetful:
+            invalidate(dependencies)
 
     def _tick(self) -> None:
         for tick in self._ticking:
             tick()
 
-    def _forget_everything(self) -> None:
+    def _invalidate_all(self) -> None:
         for table in self.listening.tables:
             table.clear()
 
@@ -187,12 +187,12 @@ class Worker:
         less, self._share = share < self._share, share
         handlers = [handler for handler in self._live.chains.handlers if hasattr(handler, "shrink")]
         for _ in chain(self.listening.allow(share), *[handler.shrink(share) for handler in handlers]):
-            if self.breathe():
+            if self.poll_sockets():
                 await asyncio.sleep(0)  # connections and timers
         if less:
             give_back()
 
-    def breathe(self) -> bool:
+    def poll_sockets(self) -> bool:
         """Reads the sockets if other work has gone on for long enough; whether it has."""
         now = perf_counter()
         if now - self._last_breath <= SLICE:
@@ -233,11 +233,11 @@ class Worker:
                 kept=lambda key, make: self._keep(generation, key, make),
                 data=lambda plugin, key: self._data.get((plugin, key)),
                 on_data=lambda plugin, key, call: generation.on_data.setdefault((plugin, key), []).append(call),
-                forget=lambda owners: self._forget(set(owners)),
-                forget_everything=self._forget_everything,
+                invalidate=lambda dependencies: self._invalidate(set(dependencies)),
+                invalidate_all=self._invalidate_all,
                 publish=self._publish,
                 allowance=lambda: self.listening.budget,
-                breathe=self.breathe,
+                poll_sockets=self.poll_sockets,
                 first=self.slot == 0,
                 peers=peers,
                 local_addresses=() if bound else order.local_addresses,
@@ -252,7 +252,7 @@ class Worker:
 
     def _ask(self, where: tuple[str, int], query: Query) -> Answer:
         listener = self._live.chains.listeners.get(where)
-        return listener.ask(query) if listener is not None else bare(Rcode.SERVFAIL, "not serving yet")
+        return listener.ask(query) if listener is not None else rcode_only(Rcode.SERVFAIL, "not serving yet")
 
     def _index_for(self, watch: WatchOptions) -> Index:
         return self._indexes[self._views[msgspec.msgpack.encode(watch)]]
@@ -268,7 +268,7 @@ class Worker:
         if built is None:
             return
         old, self._live = self._live, built
-        self._forgetful = [h.forget for h in built.chains.handlers if hasattr(h, "forget")]
+        self._forgetful = [h.invalidate for h in built.chains.handlers if hasattr(h, "invalidate")]
         self._ticking = [h.tick for h in built.chains.handlers if hasattr(h, "tick")]
         for source in [number for number in self._indexes if number not in self._views.values()]:
             del self._indexes[source]
@@ -342,8 +342,8 @@ class Worker:
     def fold(self) -> None:
         """Brings the counters up to date."""
         self.listening.divide()
-        for desk in self.listening.desks:
-            fold(desk, self.breathe)
+        for responder in self.listening.responders:
+            fold(responder, self.poll_sockets)
         for server, address, slot, drops in self.listening.drop_counts():
             if slot == self.slot:  # the kernel goes on counting those of a worker that is down; it reports them when it is back
                 self.counters.set(self.counters.cell(SOCKET_DROPS, server, address, str(slot)), drops)
@@ -388,7 +388,7 @@ class Worker:
         """Takes over what the worker at the other end of `sock` hands over."""
 
         async def inherit(fd: int) -> None:
-            log.debug("%d portions of what the worker before this one kept", await unpack(fd, self._kept, self.clock(), self.breathe))
+            log.debug("%d portions of what the worker before this one kept", await unpack(fd, self._kept, self.clock(), self.poll_sockets))
 
         await take(sock, self.listening.adopt, inherit)
 

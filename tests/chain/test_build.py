@@ -94,16 +94,16 @@ def test_what_is_absent_is_known_for_zones_whose_names_all_treat_alike() -> None
 
     def load(name: str) -> SimpleNamespace:
         fields: dict[str, Any] = {"name": name, "handle": lambda query, following: following(query), "zones": (b"\1a\0", b"\1b\0")}
-        absent = {"absent": lambda key, _rtype: Encloser(key[-3:], "", ())}
-        fields |= {"alike": lambda zone: zone == b"\1a\0"} if name == "cache" else absent
+        closest_encloser = {"closest_encloser": lambda key, _rtype: Encloser(key[-3:], "", ())}
+        fields |= {"name_independent": lambda zone: zone == b"\1a\0"} if name == "cache" else closest_encloser
         return SimpleNamespace(PLUGIN=lambda _options, _environment: SimpleNamespace(**fields), parse=lambda _block: None)
 
-    def absent(text: str) -> Any:
+    def closest_encloser(text: str) -> Any:
         plans = plan(parse(text, "Corefile", environ={}), ORDER, load)
         chains = build(plans, [("",)], load, lambda *_: None)
-        return chains.listeners["", 53].routes[b"\0"].absent
+        return chains.listeners["", 53].routes[b"\0"].closest_encloser
 
-    both, one = absent(". {\n forward\n}"), absent(". {\n forward\n cache\n}")
+    both, one = closest_encloser(". {\n forward\n}"), closest_encloser(". {\n forward\n cache\n}")
     assert [both(b"\1x" + zone, 1).key for zone in (b"\1a\0", b"\1b\0")] == [b"\1a\0", b"\1b\0"]
     assert [one(b"\1x" + zone, 1) for zone in (b"\1a\0", b"\1b\0")] == [Encloser(b"\1a\0", "", ()), None]
 

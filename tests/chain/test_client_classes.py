@@ -8,13 +8,13 @@ from svcdns.chain.client_classes import MAX_KNOWN, Classes
 class Networks:
     """A plugin that looks at who asks."""
 
-    audience_facts = frozenset({"pod"})
+    client_class_dependencies = frozenset({"pod"})
 
     def __init__(self, **classes: str) -> None:
         """Classes by address."""
         self.classes, self.asked = classes, 0
 
-    def audience(self, address: str) -> str:
+    def client_class(self, address: str) -> str:
         """The class."""
         self.asked += 1
         return self.classes.get(address, "")
@@ -36,9 +36,9 @@ def test_a_class_is_asked_for_once_until_its_facts_change() -> None:
     before = classes.of("a")
     assert (classes.of("a"), plugin.asked) == (before, 1)
     plugin.classes["a"] = "new"
-    classes.forget([("service", "d", "web")])
+    classes.invalidate([("service", "d", "web")])
     assert classes.of("a") == before
-    classes.forget([("pod", "a")])
+    classes.invalidate([("pod", "a")])
     assert classes.of("a") != before
 
 

@@ -45,7 +45,7 @@ def test_sums_over_processes() -> None:
 
 def test_what_all_processes_know_alike_is_not_summed() -> None:
     """The largest value is shown."""
-    size = Family("coredns_size", MetricKind.GAUGE, "Size.", alike=True)
+    size = Family("coredns_size", MetricKind.GAUGE, "Size.", uniform=True)
     regions = [memoryview(bytearray(REGION_SIZE)) for _ in range(3)]
     for region, value in zip(regions, (7, 0, 7), strict=True):
         counters = Counters(region)

@@ -232,7 +232,7 @@ async def test_a_disk_that_hangs_holds_nothing_up(
         calls.append(1)
         hanging.wait(30)
 
-    monkeypatch.setattr("svcdns.control.snapshot_writer.snapshot.read", hang)
+    monkeypatch.setattr("svcdns.control.snapshot_writer.snapshot_file.read", hang)
     monkeypatch.setattr("svcdns.control.snapshot_writer.os.fsync", hang)
     one = World(tmp_path)
     try:

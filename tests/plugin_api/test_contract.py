@@ -8,7 +8,7 @@ import msgspec
 
 from svcdns.plugin_api.contract import joined, steps, then
 from svcdns.plugin_api.query import Answer
-from svcdns.plugin_api.reply import UNTIL_CHANGED, Audience, Reply
+from svcdns.plugin_api.reply import UNTIL_CHANGED, CacheScope, Reply
 from svcdns.wire.codes import AA
 from tests.support import world
 
@@ -30,11 +30,11 @@ async def test_then() -> None:
 
 def test_joined() -> None:
     """The shorter lifetime, all facts, both counts; for this client if either is."""
-    one = Reply(lifetime=UNTIL_CHANGED, owners=(("a",), ("b",)), counts=((1, 1.0),))
-    other = Reply(rcode=3, lifetime=5.0, owners=(("b",), ("c",)), counts=((2, 1.0),), audience=Audience.CLIENT)
+    one = Reply(lifetime=UNTIL_CHANGED, dependencies=(("a",), ("b",)), increments=((1, 1.0),))
+    other = Reply(rcode=3, lifetime=5.0, dependencies=(("b",), ("c",)), increments=((2, 1.0),), scope=CacheScope.CLIENT)
     reply = joined(one, other)
-    assert (reply.rcode, reply.lifetime, reply.owners) == (0, 5.0, (("a",), ("b",), ("c",)))
-    assert (reply.audience, reply.counts) == (Audience.CLIENT, ((1, 1.0), (2, 1.0)))
+    assert (reply.rcode, reply.lifetime, reply.dependencies) == (0, 5.0, (("a",), ("b",), ("c",)))
+    assert (reply.scope, reply.increments) == (CacheScope.CLIENT, ((1, 1.0), (2, 1.0)))
     assert joined(one, Reply(extended=3)).extended == joined(Reply(extended=3), Reply(extended=4)).extended == 3
 
 

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from svcdns.plugin_api.contract import then
-from svcdns.plugin_api.deferred import Later
+from svcdns.plugin_api.deferred import Deferred
 from svcdns.plugin_api.reply import Reply
 
 
@@ -24,13 +24,13 @@ def with_rcode(rcode: int, seen: list[int]) -> object:
 
 def test_changes_are_applied_in_their_order_in_the_step_in_which_it_comes() -> None:
     """Those put on before it came, and those put on later."""
-    later, seen, taken = Later(), [], []
+    later, seen, taken = Deferred(), [], []
     assert then(later, with_rcode(1, seen)) is later
     then(later, with_rcode(2, seen))
     later.take(taken.append, taken.append)
     later.set(Reply(rcode=0))
     assert (seen, [reply.rcode for reply in taken]) == ([0, 1], [2])
-    late = Later()
+    late = Deferred()
     late.set(Reply(rcode=5))
     then(late, with_rcode(6, seen))
     late.take(taken.append, taken.append)
@@ -39,7 +39,7 @@ def test_changes_are_applied_in_their_order_in_the_step_in_which_it_comes() -> N
 
 def test_what_comes_twice_counts_once() -> None:
     """The first one does."""
-    later, taken = Later(), []
+    later, taken = Deferred(), []
     later.take(taken.append, taken.append)
     later.set(Reply(rcode=0))
     later.set(Reply(rcode=3))
@@ -52,12 +52,12 @@ async def test_a_change_that_breaks_reaches_who_waits() -> None:
     def broken(_: Reply) -> Reply:
         raise ValueError("broken")
 
-    later, failed = Later(), []
+    later, failed = Deferred(), []
     later.then(broken)
     later.take(failed.append, failed.append)
     later.set(Reply())
     assert [str(error) for error in failed] == ["broken"]
-    awaited = Later()
+    awaited = Deferred()
     awaited.then(broken)
     waiting = asyncio.ensure_future(awaited)
     await asyncio.sleep(0)
@@ -68,12 +68,12 @@ async def test_a_change_that_breaks_reaches_who_waits() -> None:
 
 async def test_may_be_awaited() -> None:
     """Before and after it came; who gave up waiting is no trouble."""
-    later = Later()
+    later = Deferred()
     waiting = asyncio.ensure_future(later)
     await asyncio.sleep(0)
     later.set(Reply(rcode=3))
     assert ((await waiting).rcode, (await later).rcode) == (3, 3)
-    gone = Later()
+    gone = Deferred()
     waiting = asyncio.ensure_future(gone)
     await asyncio.sleep(0)
     waiting.cancel()

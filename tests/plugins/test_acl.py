@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from svcdns.plugin_api.query import Client
-from svcdns.plugin_api.reply import UNTIL_CHANGED, Audience, Reply
+from svcdns.plugin_api.reply import UNTIL_CHANGED, CacheScope, Reply
 from svcdns.plugins.acl import Acl
 from svcdns.telemetry.counters import Counters
 from svcdns.wire.codes import AA, CD, RD, Rcode
@@ -33,7 +33,7 @@ class Policed:
     def verdict(self, *args: Any, **fields: Any) -> str:
         """The same in a word."""
         reply = self.ask(*args, **fields)
-        if reply.silent:
+        if reply.dropped:
             return "drop"
         if reply.edns is None:
             return "allow"
@@ -75,23 +75,23 @@ def test_a_refusal_has_an_extended_error_and_may_be_used_again() -> None:
     """With the flags of a bare reply."""
     reply = Policed("acl {\n block\n}").ask(flags=RD | CD)
     assert reply.edns == world.edns(4096, dnssec_ok=True, options=((15, b"\0\x0f"),))
-    assert (reply.flags, reply.lifetime, reply.audience) == (RD | CD, UNTIL_CHANGED, Audience.EVERYBODY)
+    assert (reply.flags, reply.lifetime, reply.scope) == (RD | CD, UNTIL_CHANGED, CacheScope.SHARED)
 
 
 @pytest.mark.parametrize(
-    ("text", "name", "audience"),
+    ("text", "name", "scope"),
     [
-        pytest.param("acl {\n block net 10.0.0.0/8\n}", "a.example.org.", Audience.CLASS, id="allowed to some"),
-        pytest.param("acl {\n block net 192.0.2.0/24\n}", "a.example.org.", Audience.CLASS, id="blocked for some"),
-        pytest.param("acl {\n block net 10.0.0.0/8\n}\n", "a.example.org.", Audience.CLASS, id="no line fits"),
-        pytest.param("acl {\n block type MX net 10.0.0.0/8\n}", "a.example.org.", Audience.EVERYBODY, id="types alone decide"),
-        pytest.param("acl {\n filter\n}", "a.example.org.", Audience.EVERYBODY, id="all alike"),
-        pytest.param("acl example.net {\n block net 10.0.0.0/8\n}", "a.example.org.", Audience.EVERYBODY, id="another zone"),
+        pytest.param("acl {\n block net 10.0.0.0/8\n}", "a.example.org.", CacheScope.CLIENT_CLASS, id="allowed to some"),
+        pytest.param("acl {\n block net 192.0.2.0/24\n}", "a.example.org.", CacheScope.CLIENT_CLASS, id="blocked for some"),
+        pytest.param("acl {\n block net 10.0.0.0/8\n}\n", "a.example.org.", CacheScope.CLIENT_CLASS, id="no line fits"),
+        pytest.param("acl {\n block type MX net 10.0.0.0/8\n}", "a.example.org.", CacheScope.SHARED, id="types alone decide"),
+        pytest.param("acl {\n filter\n}", "a.example.org.", CacheScope.SHARED, id="all alike"),
+        pytest.param("acl example.net {\n block net 10.0.0.0/8\n}", "a.example.org.", CacheScope.SHARED, id="another zone"),
     ],
 )
-def test_the_audience(text: str, name: str, audience: Audience) -> None:
+def test_the_audience(text: str, name: str, scope: CacheScope) -> None:
     """Everybody where no network was looked at."""
-    assert Policed(text).ask(name).audience is audience
+    assert Policed(text).ask(name).scope is scope
 
 
 def test_clients_of_one_class_are_treated_alike() -> None:
@@ -99,7 +99,7 @@ def test_clients_of_one_class_are_treated_alike() -> None:
     policed = Policed("acl {\n allow net 10.1.0.0/16\n block net 10.0.0.0/8 type A\n}\nacl a.example.org {\n drop net 10.2.0.0/16\n}")
     plugin = policed.plugin
     addresses = ["10.1.0.1", "10.1.9.9", "10.2.0.1", "10.3.0.1", "192.0.2.1", "::1", "x"]
-    classes = {address: plugin.audience(address) for address in addresses}
+    classes = {address: plugin.client_class(address) for address in addresses}
     assert list(classes.values()) == ["110", "110", "011", "010", "000", "000", "?"]
     for address in addresses:
         for other in addresses:
@@ -121,7 +121,7 @@ def test_counts() -> None:
     }
     for rtype in ("MX", "A"):
         before = world.counted(policed.counters)
-        ((cell, amount),) = policed.ask(rtype=rtype).counts
+        ((cell, amount),) = policed.ask(rtype=rtype).increments
         once = world.counted(policed.counters)
         policed.counters.add(cell, amount)
         twice = world.counted(policed.counters)

@@ -9,14 +9,14 @@ import pytest
 
 from svcdns.corefile.errors import CorefileError
 from svcdns.plugin_api.query import Answer, Client, Query
-from svcdns.plugin_api.reply import UNTIL_CHANGED, Audience, Reply, bare
+from svcdns.plugin_api.reply import UNTIL_CHANGED, CacheScope, Reply, rcode_only
 from svcdns.plugins.autopath import Autopath, gather, search_path
 from svcdns.telemetry.counters import Counters
 from svcdns.wire import names
 from svcdns.wire.codes import Rcode
 from tests.support import world
 
-NXDOMAIN = Reply(rcode=Rcode.NXDOMAIN, lifetime=UNTIL_CHANGED, owners=(("absent",),))
+NXDOMAIN = Reply(rcode=Rcode.NXDOMAIN, lifetime=UNTIL_CHANGED, dependencies=(("absent",),))
 POD, STRANGER = "10.244.0.1", "192.0.2.1"
 
 
@@ -67,7 +67,7 @@ def found(name: str, **fields: Any) -> Reply:
 
 def test_walks_the_path_of_the_pod_that_asks() -> None:
     """Until something answers; a CNAME leads there."""
-    walking = Walking(**{"Www_example_org_".lower(): found("www.example.org.", lifetime=20.0, next_second=0.5, counts=((9, 1.0),))})
+    walking = Walking(**{"Www_example_org_".lower(): found("www.example.org.", lifetime=20.0, next_second=0.5, increments=((9, 1.0),))})
     reply = world.now(walking.ask("Www.Example.org.web.svc.cluster.local."))
     assert walking.asked == [
         "Www.Example.org.web.svc.cluster.local.",
@@ -82,9 +82,9 @@ def test_walks_the_path_of_the_pod_that_asks() -> None:
         "www.example.org. 30 IN A 192.0.2.7",
     ]
     assert (reply.lifetime, reply.next_second) == (20.0, 0.5)
-    assert set(reply.owners) == {("absent",), ("pod", POD)}
-    assert reply.audience is Audience.CLASS
-    assert len(reply.counts) == 2
+    assert set(reply.dependencies) == {("absent",), ("pod", POD)}
+    assert reply.scope is CacheScope.CLIENT_CLASS
+    assert len(reply.increments) == 2
     assert world.counted(walking.counters) == {("coredns_autopath_success_total", "dns://:53"): 1}
 
 
@@ -94,9 +94,9 @@ def test_walks_the_path_of_the_pod_that_asks() -> None:
         pytest.param({"a_web_svc_cluster_local_": found("a.web.svc.cluster.local.")}, 1, id="the first"),
         pytest.param({"a_svc_cluster_local_": Reply()}, 2, id="NODATA counts"),
         pytest.param({"a_svc_cluster_local_": Reply(rcode=Rcode.REFUSED)}, 2, id="an rcode that was written"),
-        pytest.param({"a_svc_cluster_local_": bare(Rcode.REFUSED)}, 5, id="not one that was not"),
-        pytest.param({"a_svc_cluster_local_": bare(Rcode.SERVFAIL, "broken")}, 2, id="an error"),
-        pytest.param({"a_cluster_local_": Reply(silent=True)}, 3, id="silence"),
+        pytest.param({"a_svc_cluster_local_": rcode_only(Rcode.REFUSED)}, 5, id="not one that was not"),
+        pytest.param({"a_svc_cluster_local_": rcode_only(Rcode.SERVFAIL, "broken")}, 2, id="an error"),
+        pytest.param({"a_cluster_local_": Reply(dropped=True)}, 3, id="silence"),
         pytest.param({}, 5, id="nothing"),
     ],
 )
@@ -106,7 +106,7 @@ def test_stops(known: dict[str, Reply], tries: int) -> None:
     reply = world.now(walking.ask("a.web.svc.cluster.local."))
     assert len(walking.asked) == tries
     last = next(iter(known.values()), NXDOMAIN) if tries < 5 else NXDOMAIN
-    assert (reply.rcode, reply.error, reply.silent) == (last.rcode, last.error, last.silent)
+    assert (reply.rcode, reply.error, reply.dropped) == (last.rcode, last.error, last.dropped)
 
 
 def test_no_cname_where_the_name_is_the_same() -> None:
@@ -117,34 +117,34 @@ def test_no_cname_where_the_name_is_the_same() -> None:
 
 def test_the_first_reply_decides_where_nothing_is_found() -> None:
     """Written or not."""
-    walking = Walking(a_web_svc_cluster_local_=bare(Rcode.REFUSED))
+    walking = Walking(a_web_svc_cluster_local_=rcode_only(Rcode.REFUSED))
     reply = world.now(walking.ask("a.web.svc.cluster.local."))
-    assert (reply.rcode, reply.written) == (Rcode.REFUSED, False)
+    assert (reply.rcode, reply.has_message) == (Rcode.REFUSED, False)
 
 
 @pytest.mark.parametrize(
-    ("name", "address", "audience"),
+    ("name", "address", "scope"),
     [
-        pytest.param("a.web.svc.cluster.local.", STRANGER, Audience.CLASS, id="no Pod"),
-        pytest.param("a.other.svc.cluster.local.", POD, Audience.CLASS, id="another namespace"),
-        pytest.param("svc.cluster.local.", POD, Audience.EVERYBODY, id="no namespace"),
-        pytest.param("a.web.pod.cluster.local.", POD, Audience.EVERYBODY, id="not below svc"),
-        pytest.param("a.web.svc.example.org.", POD, Audience.EVERYBODY, id="not a zone of the cluster"),
+        pytest.param("a.web.svc.cluster.local.", STRANGER, CacheScope.CLIENT_CLASS, id="no Pod"),
+        pytest.param("a.other.svc.cluster.local.", POD, CacheScope.CLIENT_CLASS, id="another namespace"),
+        pytest.param("svc.cluster.local.", POD, CacheScope.SHARED, id="no namespace"),
+        pytest.param("a.web.pod.cluster.local.", POD, CacheScope.SHARED, id="not below svc"),
+        pytest.param("a.web.svc.example.org.", POD, CacheScope.SHARED, id="not a zone of the cluster"),
     ],
 )
-def test_leaves_alone(name: str, address: str, audience: Audience) -> None:
+def test_leaves_alone(name: str, address: str, scope: CacheScope) -> None:
     """What does not end in the client's namespace."""
     walking = Walking()
     reply = world.now(walking.ask(name, address))
     assert walking.asked == [name]
-    assert reply.audience is audience
-    assert (("pod", address) in reply.owners) is (audience is Audience.CLASS)
+    assert reply.scope is scope
+    assert (("pod", address) in reply.dependencies) is (scope is CacheScope.CLIENT_CLASS)
 
 
 def test_nothing_left_of_the_name() -> None:
     """The namespace's own name is SERVFAIL, as with CoreDNS."""
     reply = world.now(Walking().ask("web.svc.cluster.local."))
-    assert (reply.rcode, reply.written) == (Rcode.SERVFAIL, False)
+    assert (reply.rcode, reply.has_message) == (Rcode.SERVFAIL, False)
 
 
 def test_names_that_would_be_too_long() -> None:
@@ -159,7 +159,7 @@ def test_the_path_of_a_file() -> None:
     walking = Walking("autopath example.net /x", "example.net example.org", a_example_org_=found("a.example.org."))
     reply = world.now(walking.ask("a.example.net.", STRANGER))
     assert walking.asked == ["a.example.net.", "a.example.org."]
-    assert (reply.audience, reply.lifetime) == (Audience.EVERYBODY, 0.0)
+    assert (reply.scope, reply.lifetime) == (CacheScope.SHARED, 0.0)
     walking.ask("a.example.org.")
     assert walking.asked[2:] == ["a.example.org."]
 
@@ -167,9 +167,9 @@ def test_the_path_of_a_file() -> None:
 def test_classes() -> None:
     """The namespace, which rests on Pods."""
     plugin = Walking().plugin
-    assert [plugin.audience(address) for address in (POD, STRANGER)] == ["web", ""]
-    assert plugin.audience_facts == {"pod"}
-    assert Walking("autopath /x").plugin.audience(POD) == ""
+    assert [plugin.client_class(address) for address in (POD, STRANGER)] == ["web", ""]
+    assert plugin.client_class_dependencies == {"pod"}
+    assert Walking("autopath /x").plugin.client_class(POD) == ""
 
 
 async def test_replies_that_come_later() -> None:

@@ -8,21 +8,21 @@ from typing import Any
 import pytest
 
 from svcdns.plugin_api.query import Answer, Client, Query
-from svcdns.plugin_api.reply import UNTIL_CHANGED, Audience, Reply, bare
+from svcdns.plugin_api.reply import UNTIL_CHANGED, CacheScope, Reply, rcode_only
 from svcdns.plugins.dns64 import Dns64, embedded, gather
 from svcdns.telemetry.counters import Counters
 from svcdns.wire.codes import AA, RA, RD, TC, Rcode, Type
 from tests.support import world
 
 SOA = world.records("example.org. 60 IN SOA ns. root. 1 2 3 4 90")
-NODATA = Reply(flags=AA, authority=SOA, lifetime=30.0, owners=(("first",),))
+NODATA = Reply(flags=AA, authority=SOA, lifetime=30.0, dependencies=(("first",),))
 A = Reply(
     flags=AA | RA,
     answer=world.records(
         "a.example.org. 600 IN CNAME b.example.org.", "b.example.org. 300 IN A 192.0.2.33", "b.example.org. 5 IN A 10.0.0.1"
     ),
     lifetime=UNTIL_CHANGED,
-    owners=(("second",),),
+    dependencies=(("second",),),
 )
 OVER_IPV4 = Client("192.0.2.1", 40000, "192.0.2.53", 53, "udp")
 OVER_IPV6 = Client("2001:db8::1", 40000, "2001:db8::53", 53, "udp", 2)
@@ -59,10 +59,10 @@ def test_maps_the_addresses() -> None:
     ]
     assert reply.flags == RD
     assert translating.asked == [("\1a\7example\3org\0", Type.A)]
-    assert (reply.lifetime, set(reply.owners)) == (30.0, {("first",), ("second",)})
+    assert (reply.lifetime, set(reply.dependencies)) == (30.0, {("first",), ("second",)})
     counted = ("coredns_dns64_requests_translated_total", "dns://:53")
     assert world.counted(translating.counters) == {counted: 1}
-    assert [amount for _, amount in reply.counts] == [1.0]
+    assert [amount for _, amount in reply.increments] == [1.0]
 
 
 def test_ttls_that_count_down_end_the_reply() -> None:
@@ -88,7 +88,7 @@ def test_600_seconds_without_a_soa() -> None:
         pytest.param("dns64 64:ff9b::/96 {\n allow_ipv4\n}", NODATA, {"client": OVER_IPV4}, False, id="behind a prefix"),
         pytest.param("dns64", Reply(rcode=Rcode.NXDOMAIN, authority=SOA), {}, False, id="NXDOMAIN"),
         pytest.param("dns64", Reply(rcode=Rcode.SERVFAIL), {}, True, id="an error of somebody else"),
-        pytest.param("dns64", bare(Rcode.SERVFAIL), {}, False, id="an error of our own"),
+        pytest.param("dns64", rcode_only(Rcode.SERVFAIL), {}, False, id="an error of our own"),
         pytest.param("dns64", Reply(answer=world.records("a. 5 IN AAAA ::1")), {}, False, id="has an address"),
         pytest.param("dns64 {\n translate_all\n}", Reply(answer=world.records("a. 5 IN AAAA ::1")), {}, True, id="translate_all"),
         pytest.param("dns64", Reply(answer=A.answer[:1]), {}, True, id="an alias alone"),
@@ -110,11 +110,11 @@ def test_an_error_of_the_second_question_is_an_empty_answer() -> None:
 def test_the_audience() -> None:
     """A family of addresses is a class, for AAAA questions, unless all are treated alike."""
     plugin = Translating().plugin
-    assert [plugin.audience(address) for address in ("10.0.0.1", "2001:db8::1", "192.0.2.1")] == ["4", "6", "4"]
-    assert Translating().ask().audience is Audience.CLASS
-    assert Translating().ask(client=OVER_IPV4).audience is Audience.CLASS
-    assert Translating().ask(rtype="A").audience is Audience.EVERYBODY
-    assert Translating("dns64 {\n allow_ipv4\n}").ask().audience is Audience.EVERYBODY
+    assert [plugin.client_class(address) for address in ("10.0.0.1", "2001:db8::1", "192.0.2.1")] == ["4", "6", "4"]
+    assert Translating().ask().scope is CacheScope.CLIENT_CLASS
+    assert Translating().ask(client=OVER_IPV4).scope is CacheScope.CLIENT_CLASS
+    assert Translating().ask(rtype="A").scope is CacheScope.SHARED
+    assert Translating("dns64 {\n allow_ipv4\n}").ask().scope is CacheScope.SHARED
 
 
 async def test_replies_that_come_later() -> None:

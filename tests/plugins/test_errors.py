@@ -7,12 +7,12 @@ import logging
 import pytest
 
 from svcdns.corefile.regex import compiled
-from svcdns.plugin_api.reply import Reply, bare
+from svcdns.plugin_api.reply import Reply, rcode_only
 from svcdns.plugins.errors import Errors, Rule
 from svcdns.wire.codes import Rcode
 from tests.support import world
 
-TIMED_OUT = bare(Rcode.SERVFAIL, "192.0.2.53:53: i/o timeout")
+TIMED_OUT = rcode_only(Rcode.SERVFAIL, "192.0.2.53:53: i/o timeout")
 
 
 class Logged:
@@ -39,14 +39,14 @@ class Logged:
 def test_logs_code_name_type_and_reason(caplog: pytest.LogCaptureFixture) -> None:
     """A reply without an error is none of its business."""
     logged = Logged("errors", caplog)
-    logged.see(TIMED_OUT, bare(Rcode.NXDOMAIN), Reply())
+    logged.see(TIMED_OUT, rcode_only(Rcode.NXDOMAIN), Reply())
     assert logged.lines == [("ERROR", "2 example.org. A: 192.0.2.53:53: i/o timeout")]
 
 
 def test_consolidates(caplog: pytest.LogCaptureFixture) -> None:
     """Errors that match are one line at the end of the period."""
     logged = Logged("errors {\n consolidate 30s timeout$ warning\n}", caplog)
-    logged.see(TIMED_OUT, TIMED_OUT, bare(Rcode.SERVFAIL, "refused"))
+    logged.see(TIMED_OUT, TIMED_OUT, rcode_only(Rcode.SERVFAIL, "refused"))
     assert logged.lines == [("ERROR", "2 example.org. A: refused")]
     logged.clock.turn(29)
     logged.plugin.tick()

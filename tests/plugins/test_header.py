@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from svcdns.plugin_api.query import Answer, Query
-from svcdns.plugin_api.reply import Reply, bare
+from svcdns.plugin_api.reply import Reply, rcode_only
 from svcdns.plugins.header import Change, Header, Options
 from svcdns.wire.codes import AA, RA, RD, Rcode
 from tests.support import world
@@ -15,7 +15,7 @@ def test_changes_replies() -> None:
     """Bits are set and cleared; the rest stays."""
     header = Header(world.options("header", "header {\n response set ra AA\n response clear rd\n}"), world.environment())
     assert world.now(header.handle(world.query("a."), world.following(Reply(flags=RD)))).flags == AA | RA
-    untouched = bare(Rcode.SERVFAIL, "nobody wrote")
+    untouched = rcode_only(Rcode.SERVFAIL, "nobody wrote")
     assert header.handle(world.query("a."), world.following(untouched)) is untouched
 
 

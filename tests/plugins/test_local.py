@@ -66,8 +66,8 @@ def test_counts_localhost_with_something_around_it() -> None:
     """Now, and with every further use of the reply; not `localhost.` itself."""
     counters = Counters()
     local = Local(Options(), world.environment(counters=counters))
-    assert world.now(local.handle(world.query("localhost."), world.following())).counts == ()
-    ((cell, amount),) = world.now(local.handle(world.query("localhost.a."), world.following())).counts
+    assert world.now(local.handle(world.query("localhost."), world.following())).increments == ()
+    ((cell, amount),) = world.now(local.handle(world.query("localhost.a."), world.following())).increments
     assert world.counted(counters) == {("coredns_local_localhost_requests_total",): 1}
     counters.add(cell, amount)
     assert world.counted(counters) == {("coredns_local_localhost_requests_total",): 2}

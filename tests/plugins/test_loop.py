@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from svcdns.plugin_api.query import Answer, Query
-from svcdns.plugin_api.reply import Reply, bare
+from svcdns.plugin_api.reply import Reply, rcode_only
 from svcdns.plugins.loop import CALM, FIRST, FOUND, LATELY, SLOWEST, Loop, Options, Probes, gather
 from svcdns.telemetry.counters import Counters
 from svcdns.wire import names
@@ -20,7 +20,7 @@ from tests.support import world
 
 KEY = b"k" * 16
 THERE = Reply(rcode=Rcode.NXDOMAIN)
-UNREACHED = bare(Rcode.SERVFAIL, "no healthy proxies")
+UNREACHED = rcode_only(Rcode.SERVFAIL, "no healthy proxies")
 
 
 class Node:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from svcdns.plugin_api.reply import UNTIL_CHANGED, Reply, bare
+from svcdns.plugin_api.reply import UNTIL_CHANGED, Reply, rcode_only
 from svcdns.plugins.minimal import Minimal, Options
 from svcdns.wire.codes import Rcode
 from tests.support import world
@@ -21,10 +21,10 @@ def ask(reply: Reply, rtype: str = "A") -> Reply:
 
 def test_drops_what_nobody_asked_for() -> None:
     """Both sections and the OPT; the terms of reuse stay."""
-    full = Reply(answer=A, authority=NS, additional=A, edns=world.edns(), lifetime=UNTIL_CHANGED, owners=(("x",),))
+    full = Reply(answer=A, authority=NS, additional=A, edns=world.edns(), lifetime=UNTIL_CHANGED, dependencies=(("x",),))
     reply = ask(full)
     assert world.summary(reply) == ["NOERROR", "a. 5 IN A 10.0.0.1"]
-    assert (reply.edns, reply.lifetime, reply.owners) == (None, UNTIL_CHANGED, (("x",),))
+    assert (reply.edns, reply.lifetime, reply.dependencies) == (None, UNTIL_CHANGED, (("x",),))
 
 
 @pytest.mark.parametrize(
@@ -35,8 +35,8 @@ def test_drops_what_nobody_asked_for() -> None:
         pytest.param(Reply(authority=NS, additional=A), "A", id="delegation"),
         pytest.param(Reply(Rcode.REFUSED, additional=A), "A", id="error"),
         pytest.param(Reply(answer=A, additional=A), "AXFR", id="zone transfer"),
-        pytest.param(bare(Rcode.SERVFAIL, "broken"), "A", id="nobody wrote"),
-        pytest.param(Reply(silent=True), "A", id="silence"),
+        pytest.param(rcode_only(Rcode.SERVFAIL, "broken"), "A", id="nobody wrote"),
+        pytest.param(Reply(dropped=True), "A", id="silence"),
     ],
 )
 def test_leaves_alone(reply: Reply, rtype: str) -> None:
@@ -46,7 +46,7 @@ def test_leaves_alone(reply: Reply, rtype: str) -> None:
 
 def test_a_bare_code_without_an_error() -> None:
     """As the REFUSED of a zone transfer is: CoreDNS fails over it."""
-    assert ask(bare(Rcode.REFUSED), "AXFR").rcode == Rcode.SERVFAIL
+    assert ask(rcode_only(Rcode.REFUSED), "AXFR").rcode == Rcode.SERVFAIL
 
 
 def test_takes_no_words() -> None:

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from svcdns.plugin_api.reply import Reply, bare
+from svcdns.plugin_api.reply import Reply, rcode_only
 from svcdns.plugins.nsid import Nsid, Options
 from svcdns.wire.codes import Rcode
 from svcdns.wire.record import Edns
@@ -38,8 +38,8 @@ def test_signs(made: Edns | None, expected: Edns) -> None:
     [
         pytest.param(Reply(), None, id="no EDNS"),
         pytest.param(Reply(), world.edns(options=((10, b"c"),)), id="another option"),
-        pytest.param(bare(Rcode.SERVFAIL), ASKS, id="nobody wrote"),
-        pytest.param(Reply(silent=True), ASKS, id="silence"),
+        pytest.param(rcode_only(Rcode.SERVFAIL), ASKS, id="nobody wrote"),
+        pytest.param(Reply(dropped=True), ASKS, id="silence"),
     ],
 )
 def test_leaves_alone(reply: Reply, edns: Edns | None) -> None:

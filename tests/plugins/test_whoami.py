@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from svcdns.plugin_api.query import Client
-from svcdns.plugin_api.reply import Audience
+from svcdns.plugin_api.reply import CacheScope
 from svcdns.plugins.whoami import Options, Whoami
 from tests.support import world
 
@@ -16,7 +16,7 @@ def test_tells_address_port_and_transport() -> None:
         "add example.org. 0 IN A 192.0.2.1",
         "add _udp.example.org. 0 IN SRV 0 0 40000 .",
     ]
-    assert reply.audience is Audience.CLIENT
+    assert reply.scope is CacheScope.CLIENT
 
 
 def test_tells_an_ipv6_client_over_tcp() -> None:

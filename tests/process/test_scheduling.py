@@ -13,7 +13,7 @@ from svcdns.process.scheduling import SLICE, SWITCH, ask_for_short_slices, take_
 
 ASK = """
 import ctypes, struct, sys
-from svcdns.serving import scheduling
+from svcdns.process import scheduling
 asked = scheduling.ask_for_short_slices()
 seen = ctypes.create_string_buffer(48)
 ctypes.CDLL(None).syscall(scheduling._NUMBERS["x86_64"] + 1, 0, seen, 48, 0)

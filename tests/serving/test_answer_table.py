@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from svcdns.chain.routing import DROPPED
-from svcdns.cluster.changes import Owner
+from svcdns.cluster.changes import Dependency
 from svcdns.plugin_api.reply import Reply
 from svcdns.serving.answer_table import ENTRY_COST, AnswerTable, Countdown, Entry
-from svcdns.serving.metrics import Tally
+from svcdns.serving.metrics import HitCounter
 from svcdns.wire.message import encode_reply
 from svcdns.wire.request import Request, accept
 from svcdns.wire.ttl import ttl_offsets
@@ -21,9 +21,9 @@ from tests.support.world import Clock, records
 FOREVER = float("inf")
 
 
-def entry(key: bytes, *owners: Owner, deadline: float = FOREVER, wire: bytes = b"reply") -> Entry:
+def entry(key: bytes, *dependencies: Dependency, deadline: float = FOREVER, wire: bytes = b"reply") -> Entry:
     """A compiled reply."""
-    return Entry(key, (wire,), deadline, owners, Tally((), DROPPED))
+    return Entry(key, (wire,), deadline, dependencies, HitCounter((), DROPPED))
 
 
 def table(budget: int = 1 << 20, clock: Clock | None = None) -> AnswerTable:
@@ -53,9 +53,9 @@ def test_a_touched_owner_takes_its_entries_out() -> None:
     found = table()
     found.put(entry(b"1", ("service", "n", "a"), ("namespace", "n")))
     found.put(entry(b"2", ("service", "n", "b"), ("namespace", "n")))
-    found.forget([("service", "n", "a")])
+    found.invalidate([("service", "n", "a")])
     assert set(found.young) == {b"2"}
-    found.forget([("namespace", "n")])
+    found.invalidate([("namespace", "n")])
     assert not found.young
 
 
@@ -63,7 +63,7 @@ def test_every_forgetting_is_a_change() -> None:
     """So that a reply asked for before is not stored after."""
     found = table()
     before = found.changes
-    found.forget([("x",)])
+    found.invalidate([("x",)])
     found.clear()
     assert found.changes == before + 2
 
@@ -77,7 +77,7 @@ def test_old_entries_are_found_again_and_still_forgotten() -> None:
     assert b"keep" not in found.young
     assert found.find(b"keep", 0) is not None
     assert b"keep" in found.young
-    found.forget([("o",)])
+    found.invalidate([("o",)])
     assert found.find(b"keep", 0) is None
     assert b"keep" not in found.young
 
@@ -96,14 +96,14 @@ def test_nothing_forgotten_is_ever_found(steps: list[tuple[int, set[int], bool]]
     """In any order of putting, forgetting and ageing, what is found rests on nothing touched since it was put."""
     found = table(budget=10 * (ENTRY_COST + 60))
     alive: dict[bytes, set[int]] = {}
-    for number, owners, put in steps:
+    for number, dependencies, put in steps:
         key = b"%d" % number
         if put:
-            found.put(entry(key, *((str(owner),) for owner in owners)))
-            alive[key] = owners
+            found.put(entry(key, *((str(owner),) for owner in dependencies)))
+            alive[key] = dependencies
         else:
-            found.forget([(str(owner),) for owner in owners])
-            alive = {k: o for k, o in alive.items() if not o & owners}
+            found.invalidate([(str(owner),) for owner in dependencies])
+            alive = {k: o for k, o in alive.items() if not o & dependencies}
         assert set(found.young) | set(found.old) <= set(alive)
 
 
@@ -128,7 +128,7 @@ def test_ttls_go_down_when_an_entry_is_asked_for_and_not_before() -> None:
     request = accept(dns.message.make_query("a.b.", "A").to_wire())
     assert isinstance(request, Request)
     wire = encode_reply(request, Reply(answer=records("a.b. 10 IN A 192.0.2.1")), 512)
-    made = Entry(b"k", (wire[2:],), 0.5, (), Tally((), DROPPED))
+    made = Entry(b"k", (wire[2:],), 0.5, (), HitCounter((), DROPPED))
     made.countdown = Countdown((tuple(at - 2 for at in ttl_offsets(wire)),), 9.5)
     found.put(made)
 
@@ -150,7 +150,7 @@ def test_a_smaller_budget_counts_at_once() -> None:
     found.allow(10 * (ENTRY_COST + 50))
     assert len(found) == 0
     found.put(entry(b"new", ("o",)))
-    found.forget([("o",)])
+    found.invalidate([("o",)])
     assert len(found) == 0
 
 
@@ -192,5 +192,5 @@ def test_an_entry_that_took_the_place_of_a_dying_one_is_still_forgotten() -> Non
     assert b"same" in found._dying[0]
     found.put(entry(b"same", ("o",)))
     found.put(entry(b"other"))
-    found.forget([("o",)])
+    found.invalidate([("o",)])
     assert found.find(b"same", 0) is None

@@ -120,7 +120,7 @@ class World:
         if self.worker.take(b"".join(map(frame, frames))):
             await self.worker.obey()
 
-    def forget(self) -> None:
+    def invalidate(self) -> None:
         """Nothing is compiled, nothing is cached."""
         for table in self.worker.listening.tables:
             table.clear()
@@ -201,7 +201,7 @@ async def test_no_compiled_reply_differs_from_a_fresh_one(worlds: tuple[World, W
             await world.change(change)
         asked = (asked + [question(rng, names, spelled=spelled) for _ in range(QUESTIONS)])[-40:]
         for packet in rng.sample(asked, min(len(asked), 2 * QUESTIONS)):
-            fresh.forget()
+            fresh.invalidate()
             expected = await fresh.ask(packet)
             for _ in range(2):
                 found = await compiled.ask(packet)

@@ -188,8 +188,8 @@ async def test_replies_as_others_write_them(packet: bytes, body: str) -> None:
     """Names in full or as pointers, and what makes little sense. The chain compresses names anew, so lengths may differ."""
     short, long = await both_ways(body, lambda asked, _: asked.id.to_bytes(2, "big") + packet[2:], *[query()] * 4, ordered=body is PLAIN)
     for seen in (short, long):
-        for name in [name for name in seen.counts if name[0] == "coredns_dns_response_size_bytes"]:
-            del seen.counts[name]
+        for name in [name for name in seen.increments if name[0] == "coredns_dns_response_size_bytes"]:
+            del seen.increments[name]
     alike(short, long, short.relayed)
 
 

@@ -10,7 +10,7 @@ import dns.message
 import dns.rcode
 import pytest
 
-from svcdns.serving.fast_path import outbound
+from svcdns.serving.fast_path import try_fast_path
 from svcdns.wire.codes import QR, RA, TC
 from tests.support.outside import NAME, PLAIN, Outside, alike, both_ways, query, saying, shape
 from tests.support.scripted_upstream import ScriptedUpstream
@@ -81,7 +81,7 @@ async def outside() -> AsyncIterator[Outside]:
 )
 async def test_what_takes_the_short_way(outside: Outside, packet: bytes) -> None:
     """Questions as clients ask them nearly always."""
-    assert outbound(packet, outside.desk, 0.0) is not None
+    assert try_fast_path(packet, outside.responder, 0.0) is not None
 
 
 @pytest.mark.parametrize(
@@ -142,27 +142,27 @@ async def test_what_takes_the_short_way(outside: Outside, packet: bytes) -> None
 )  # fmt: skip
 async def test_what_does_not(outside: Outside, packet: bytes) -> None:
     """Whatever is out of the ordinary is the chain's."""
-    assert outbound(packet, outside.desk, 0.0) is None
+    assert try_fast_path(packet, outside.responder, 0.0) is None
 
 
 async def test_no_packet_is_too_short_or_strange(outside: Outside) -> None:
     """Each is judged, and what goes the short way is a question that the chain could have read."""
     for packet in (*QUESTION.values(), query(rtype="AAAA"), named(b"\0")):
         for size in range(len(packet)):
-            assert outbound(packet[:size], outside.desk, 0.0) is None
+            assert try_fast_path(packet[:size], outside.responder, 0.0) is None
     for size in range(40):
         for octet in (0, 1, 0xFF):
-            assert outbound(bytes((octet,)) * size, outside.desk, 0.0) is None
-            assert outbound(b"\0\7\1\0\0\1\0\0\0\0\0\1" + bytes((octet,)) * size, outside.desk, 0.0) is None
+            assert try_fast_path(bytes((octet,)) * size, outside.responder, 0.0) is None
+            assert try_fast_path(b"\0\7\1\0\0\1\0\0\0\0\0\1" + bytes((octet,)) * size, outside.responder, 0.0) is None
 
 
 async def test_names_that_the_cache_knows(outside: Outside) -> None:
     """Are its own, also when they have ended; others of the same name are not."""
     await outside.ask(query())
     for _ in range(2):
-        assert outbound(query("WWW.example.org.", use_edns=0), outside.desk, 0.0) is None
-        assert outbound(query(rtype="AAAA"), outside.desk, 0.0) is not None
-        assert outbound(query(want_dnssec=True), outside.desk, 0.0) is not None
+        assert try_fast_path(query("WWW.example.org.", use_edns=0), outside.responder, 0.0) is None
+        assert try_fast_path(query(rtype="AAAA"), outside.responder, 0.0) is not None
+        assert try_fast_path(query(want_dnssec=True), outside.responder, 0.0) is not None
         outside.clock.turn(31)
     assert "www.example.org. IN A" in shape(await outside.ask(query()))
     assert outside.relayed == 1
@@ -172,7 +172,7 @@ async def test_while_there_is_a_loop(outside: Outside) -> None:
     """Everything goes through the chain, where `loop` answers; and the short way is open again when the loop is gone."""
     [told] = outside.on_data["loop", ". 127.0.0.1:53"]
     told(b"1.2. 127.0.0.1:1 -> 127.0.0.1:53")
-    assert outbound(query(), outside.desk, 0.0) is None
+    assert try_fast_path(query(), outside.responder, 0.0) is None
     assert shape(await outside.ask(query()))[1] == "2"
     told(b"")
     assert shape(await outside.ask(query("b.example.org.")))[1] == "3"
@@ -194,14 +194,14 @@ async def test_names_that_must_not_leave(name: str) -> None:
         ):
             with Outside(body, upstream) as outside:
                 may_leave = ("cluster.local" in name and body.endswith("off\n}}")) or ("net" in name and body is not LEAKS)
-                assert (outbound(query(name), outside.desk, 0.0) is not None) == may_leave
+                assert (try_fast_path(query(name), outside.responder, 0.0) is not None) == may_leave
 
 
 async def test_zones_whose_replies_are_not_kept() -> None:
     """Are the chain's, for answers or denials."""
     async with ScriptedUpstream(saying(A)) as upstream:
         with Outside("cache 30 {{\ndisable success example.net\ndisable denial example.com\n}}\nforward . {}", upstream) as outside:
-            found = [outbound(query(f"a.example.{zone}."), outside.desk, 0.0) is not None for zone in ("net", "com", "org")]
+            found = [try_fast_path(query(f"a.example.{zone}."), outside.responder, 0.0) is not None for zone in ("net", "com", "org")]
             assert found == [False, False, True]
 
 
@@ -240,8 +240,8 @@ async def test_blocks_without_a_short_way(body: str) -> None:
     """Where somebody else has something to say, or wants to see every query."""
     async with ScriptedUpstream(saying(A)) as upstream:
         with Outside(body, upstream) as outside:
-            assert outside.route.relay is None
-            assert outbound(query(), outside.desk, 0.0) is None
+            assert outside.route.fast_path is None
+            assert try_fast_path(query(), outside.responder, 0.0) is None
 
 
 @pytest.mark.parametrize(
@@ -265,8 +265,9 @@ async def test_names_of_other_blocks() -> None:
     async with ScriptedUpstream(saying(A)) as upstream:
         with Outside(PLAIN + "\n}}\nexample.org {{\nwhoami\n}}\na.example.org {{\ncache 30 .\nforward . 127.0.0.1:1", upstream) as outside:
             found = [
-                outbound(query(name), outside.desk, 0.0) is not None for name in ("example.com.", "b.example.org.", "b.A.example.org.")
+                try_fast_path(query(name), outside.responder, 0.0) is not None
+                for name in ("example.com.", "b.example.org.", "b.A.example.org.")
             ]
             assert found == [True, False, True]
             outside.listener.routes.clear()
-            assert outbound(query(), outside.desk, 0.0) is None
+            assert try_fast_path(query(), outside.responder, 0.0) is None

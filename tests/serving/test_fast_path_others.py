@@ -14,12 +14,12 @@ import dns.message
 import dns.rcode
 import pytest
 
-from svcdns.plugin_api.fast_path import Key, Leaving
+from svcdns.plugin_api.fast_path import FastPathQuery, Key
 from svcdns.serving.fast_path import aboard
 from svcdns.serving.responder import in_flight
-from svcdns.wire.simple_reply import Plain
-from tests.support.desk import bound
+from svcdns.wire.simple_reply import SimpleReply
 from tests.support.outside import NAME, PLAIN, Outside, Seen, alike, both_ways, query, saying, shape
+from tests.support.responder import bound
 from tests.support.scripted_upstream import Respond, ScriptedUpstream, held, silence
 
 A = f"{NAME} 300 IN A 192.0.2.1"
@@ -54,7 +54,7 @@ async def together(body: str, respond: Respond, *packets: bytes) -> tuple[Seen, 
             with Outside(body, upstream, short=short) as outside:
                 replies = [shape(wire) for wire in await two_clients(outside, upstream, *packets)]
                 out.append(
-                    Seen(replies, [(m.name, m.edns) for m, _ in upstream.asked], outside.entries(), outside.counts(), outside.relayed)
+                    Seen(replies, [(m.name, m.edns) for m, _ in upstream.asked], outside.entries(), outside.increments(), outside.relayed)
                 )
                 assert in_flight() == 0
     return out[0], out[1]
@@ -133,7 +133,7 @@ async def test_nobody_answers_in_time(packet: bytes, caplog: pytest.LogCaptureFi
                 for _ in range(4):
                     await outside.turn(2)
                 reply = shape(await outside.reply())
-                out.append(Seen([reply], [], outside.entries(), outside.counts(), outside.relayed))
+                out.append(Seen([reply], [], outside.entries(), outside.increments(), outside.relayed))
                 logs.append([record.getMessage() for record in caplog.records])
                 assert in_flight() == 0
     alike(out[0], out[1], 0)
@@ -171,17 +171,17 @@ async def failing(caplog: pytest.LogCaptureFixture) -> AsyncIterator[tuple[Outsi
     """A listener whose cache fails for the first reply that it is to keep, and an upstream that holds its replies."""
     async with ScriptedUpstream(held(saying(A))) as upstream:
         with Outside(PLAIN, upstream) as outside, caplog.at_level(logging.ERROR):
-            relay, first = outside.route.relay, [True]
-            assert relay is not None
-            assert relay.keep is not None
-            keep = relay.keep
+            fast_path, first = outside.route.fast_path, [True]
+            assert fast_path is not None
+            assert fast_path.keep is not None
+            keep = fast_path.keep
 
-            def broken(key: Key, plain: Plain) -> int:
+            def broken(key: Key, plain: SimpleReply) -> int:
                 if first.pop() if first else False:
                     raise LookupError("broken")
                 return keep(key, plain)
 
-            relay.keep = broken
+            fast_path.keep = broken
             yield outside, upstream
 
 
@@ -194,7 +194,7 @@ async def test_a_failure_does_not_spread(failing: tuple[Outside, ScriptedUpstrea
         await upstream.question()
         upstream.release()
         assert "www.example.org. 30 IN A 192.0.2.1" in shape(await outside.reply(other))
-    assert outside.counts()["coredns_panics_total",] == (1.0,)
+    assert outside.increments()["coredns_panics_total",] == (1.0,)
     assert in_flight() == 0
     assert "Recovered from a failure" in caplog.text
 
@@ -213,13 +213,13 @@ async def test_a_failure_when_it_leaves(caplog: pytest.LogCaptureFixture) -> Non
     """Is told too: one bad question ends neither a batch nor the process."""
     async with ScriptedUpstream(saying(A)) as upstream:
         with Outside(PLAIN, upstream) as outside, caplog.at_level(logging.ERROR):
-            relay = outside.route.relay
-            assert relay is not None
+            fast_path = outside.route.fast_path
+            assert fast_path is not None
 
-            def ask(_: Leaving) -> None:
+            def ask(_: FastPathQuery) -> None:
                 raise LookupError("broken")
 
-            relay.ask = ask
+            fast_path.ask = ask
             try:
                 assert shape(await outside.ask(query()))[1] == "2"
                 assert in_flight() == 0

@@ -6,7 +6,7 @@ import pytest
 
 from svcdns.chain.routing import DROPPED, Route
 from svcdns.plugin_api.reply import Reply
-from svcdns.serving.metrics import DURATIONS, MAX_TALLIES, SIZES, Accounts, is_counted
+from svcdns.serving.metrics import DURATIONS, MAX_HIT_COUNTERS, SIZES, Accounts, is_counted
 from svcdns.telemetry.counters import Counters, samples
 from svcdns.wire.codes import Rcode
 from tests.support import world
@@ -22,7 +22,7 @@ def test_types_that_are_rare_are_other(rtype: str, label: str) -> None:
     """So that labels are bounded whatever is asked."""
     counters = Counters()
     accounts = Accounts(counters, "dns://:53", "udp", 1)
-    accounts.add(accounts.counts(world.query("a.", rtype), ROUTE, Reply()))
+    accounts.add(accounts.increments(world.query("a.", rtype), ROUTE, Reply()))
     assert world.counted(counters)["coredns_dns_requests_total", "dns://:53", ".", "", "udp", "1", label] == 1
 
 
@@ -31,8 +31,8 @@ def test_all_of_an_answer() -> None:
     counters = Counters()
     accounts = Accounts(counters, "dns://:53", "tcp", 2)
     query = world.query("a.", edns=world.edns(dnssec_ok=True), size=120)
-    accounts.add(accounts.counts(query, ROUTE, Reply(rcode=Rcode.NXDOMAIN)) + accounts.sizes(ROUTE, query.size, 513), 2)
-    accounts.add(accounts.counts(query, ROUTE, Reply(rcode=Rcode.SERVFAIL, written=False)) + accounts.sizes(ROUTE, query.size, 40))
+    accounts.add(accounts.increments(query, ROUTE, Reply(rcode=Rcode.NXDOMAIN)) + accounts.sizes(ROUTE, query.size, 513), 2)
+    accounts.add(accounts.increments(query, ROUTE, Reply(rcode=Rcode.SERVFAIL, has_message=False)) + accounts.sizes(ROUTE, query.size, 40))
     where = ("dns://:53", ".", "")
     found = world.counted(counters)
     assert found["coredns_dns_requests_total", *where, "tcp", "2", "A"] == 3
@@ -48,18 +48,19 @@ def test_uses_that_count_alike_have_one_tally() -> None:
     """A hundred thousand entries share a few of them; another route has its own."""
     accounts = Accounts(Counters(), "dns://:53", "udp", 1)
     one, other = (
-        accounts.tally(accounts.counts(world.query(name), ROUTE, Reply()) + accounts.sizes(ROUTE, 40, 50), ROUTE) for name in ("a.", "b.")
+        accounts.hit_counter(accounts.increments(world.query(name), ROUTE, Reply()) + accounts.sizes(ROUTE, 40, 50), ROUTE)
+        for name in ("a.", "b.")
     )
     assert one is other
-    assert accounts.tally(one.counts, DROPPED) is not one
+    assert accounts.hit_counter(one.increments, DROPPED) is not one
 
 
 def test_tallies_are_bounded() -> None:
     """Sizes make many combinations, and whoever asks chooses them."""
     accounts = Accounts(Counters(), "dns://:53", "udp", 1)
-    for size in range(MAX_TALLIES + 10):
-        accounts.tally(accounts.sizes(ROUTE, size, size), ROUTE)
-    assert len(accounts._tallies) <= MAX_TALLIES
+    for size in range(MAX_HIT_COUNTERS + 10):
+        accounts.hit_counter(accounts.sizes(ROUTE, size, size), ROUTE)
+    assert len(accounts._hit_counters) <= MAX_HIT_COUNTERS
 
 
 def test_durations() -> None:

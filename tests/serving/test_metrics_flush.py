@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from svcdns.chain.routing import DROPPED
 from svcdns.serving.answer_table import Entry
-from svcdns.serving.metrics import Tally
+from svcdns.serving.metrics import HitCounter
 from svcdns.serving.metrics_flush import TIRED, fold
 from svcdns.serving.transport.udp import SocketErrors, UdpReader
-from tests.support.desk import Place, bound
+from tests.support.responder import Place, bound
 from tests.support.world import Clock, counted
 
 LABELS = ("dns://127.0.0.1:53", ".", "")
@@ -22,14 +22,14 @@ def test_every_question_is_counted_once(asked: list[tuple[int, bool]]) -> None:
     """However often it is folded, and whatever is forgotten between."""
     place = Place("udp")
     with bound() as sock, bound() as client:
-        reader = UdpReader(sock, place.desk, SocketErrors(place.counters, "dns://:53", Clock()), wildcard=False)
-        for number, folds in asked:
+        reader = UdpReader(sock, place.responder, SocketErrors(place.counters, "dns://:53", Clock()), wildcard=False)
+        for number, flushes in asked:
             client.sendto(dns.message.make_query(f"{number}.b.", "A").to_wire(), sock.getsockname())
             reader.drain()
-            if folds:
-                fold(place.desk, lambda: None)
-                place.table.forget([("fact",)])
-        fold(place.desk, lambda: None)
+            if flushes:
+                fold(place.responder, lambda: None)
+                place.table.invalidate([("fact",)])
+        fold(place.responder, lambda: None)
     found = counted(place.counters)
     assert found.get(("coredns_dns_requests_total", *LABELS, "udp", "1", "A"), 0) == len(asked)
     assert found.get(("coredns_dns_responses_total", *LABELS, "NOERROR", "test"), 0) == len(asked)
@@ -39,13 +39,13 @@ def test_every_question_is_counted_once(asked: list[tuple[int, bool]]) -> None:
 
 def test_long_work_lets_the_sockets_be_read() -> None:
     """Between slices, of tallies and of entries that take turns; the latter go once they are tired."""
-    place, breaths = Place("udp"), []
+    place, polls = Place("udp"), []
     for number in range(600):
-        place.table.touched.append(Tally((), DROPPED))
-        entry = Entry(b"%d" % number, (b"one", b"two"), float("inf"), (), Tally((), DROPPED))
+        place.table.touched.append(HitCounter((), DROPPED))
+        entry = Entry(b"%d" % number, (b"one", b"two"), float("inf"), (), HitCounter((), DROPPED))
         place.table.put(entry)
         for _ in range(TIRED * 2 if number % 2 else 1):
             place.table.turn(entry)
-    fold(place.desk, lambda: breaths.append(1))
-    assert len(breaths) == 4
+    fold(place.responder, lambda: polls.append(1))
+    assert len(polls) == 4
     assert len(place.table) == 300

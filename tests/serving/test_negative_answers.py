@@ -8,7 +8,6 @@ from pathlib import Path
 
 import dns.message
 import pytest
-from tests.serving.test_worker import World, serving
 
 from svcdns.chain.client_classes import Classes
 from svcdns.cluster.changes import Put, Serials
@@ -16,8 +15,9 @@ from svcdns.cluster.objects import Service
 from svcdns.plugin_api.query import Client
 from svcdns.plugins.kubernetes.handler import Kubernetes
 from svcdns.serving.metrics_flush import fold
-from svcdns.serving.responder import Desk
+from svcdns.serving.responder import Responder
 from tests.support.world import counted
+from tests.worker.test_worker import World, serving
 
 CLIENT = Client("192.0.2.1", 4000, "127.0.0.1", 53, "udp")
 STOCK = """
@@ -44,31 +44,31 @@ ZONES = ["cluster.local.", "svc.cluster.local.", "d.svc.Cluster.Local.", "arpa."
 
 
 @pytest.fixture
-async def desks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Desk, Desk]]:
+async def responders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Responder, Responder]]:
     """Two workers on the same cluster: one that may take the short way, and one that is only asked through its chain."""
-    monkeypatch.setattr("tests.serving.test_worker.COREFILE", STOCK)
+    monkeypatch.setattr("tests.worker.test_worker.COREFILE", STOCK)
     made = []
     for name in ("short", "long"):
         (tmp_path / name).mkdir()
         world = World(tmp_path / name)
         await serving(world, Service("d", "web", ("10.96.0.1",)))
         made.append(world)
-    yield tuple(world.worker.listening.desks[0] for world in made)  # type: ignore[misc]
+    yield tuple(world.worker.listening.responders[0] for world in made)  # type: ignore[misc]
     for world in made:
         await world.worker.drain()
         await world.worker.sockets([], [0, 1])
 
 
-def whole(desk: Desk, packet: bytes) -> bytes:
+def whole(responder: Responder, packet: bytes) -> bytes:
     """What the chain gives."""
     out: list[bytes] = []
-    desk.answer(packet, CLIENT, out.append, 0.0)
+    responder.answer(packet, CLIENT, out.append, 0.0)
     return out[0]
 
 
-def behind_id(desk: Desk, packet: bytes) -> bytes:
+def behind_id(responder: Responder, packet: bytes) -> bytes:
     """What the short way gives."""
-    return desk.answer_absent(packet[2:])
+    return responder.answer_negative(packet[2:])
 
 
 def query(name: str, rtype: str = "A", **options: object) -> bytes:
@@ -76,9 +76,9 @@ def query(name: str, rtype: str = "A", **options: object) -> bytes:
     return dns.message.make_query(name, rtype, id=7, **options).to_wire()  # type: ignore[arg-type]
 
 
-async def test_the_second_absent_name_takes_the_short_way(desks: tuple[Desk, Desk]) -> None:
+async def test_the_second_absent_name_takes_the_short_way(responders: tuple[Responder, Responder]) -> None:
     """It gives the same octets and the same counts as the chain."""
-    short, long = desks
+    short, long = responders
     for first, others in (
         ("first.d.svc.cluster.local.", ("other.d.svc.cluster.local.", "OTHER.d.svc.cluster.local.", "a.bcd.d.svc.cluster.local.")),
         ("first.nowhere.svc.cluster.LOCAL.", ("a.b.nowhere12.svc.cluster.LOCAL.",)),
@@ -96,33 +96,33 @@ async def test_the_second_absent_name_takes_the_short_way(desks: tuple[Desk, Des
     }
 
 
-async def test_what_is_there_or_asked_again_takes_the_long_way(desks: tuple[Desk, Desk]) -> None:
+async def test_what_is_there_or_asked_again_takes_the_long_way(responders: tuple[Responder, Responder]) -> None:
     """A name that comes back gets an entry of its own."""
-    short, _ = desks
+    short, _ = responders
     whole(short, query("xyz.d.svc.cluster.local."))
     assert behind_id(short, query("web.d.svc.cluster.local.")) == b""
     assert behind_id(short, query("zyx.d.svc.cluster.local."))
     assert behind_id(short, query("zyx.d.svc.cluster.local.")) == b""
 
 
-async def test_changes_show_at_once(desks: tuple[Desk, Desk]) -> None:
+async def test_changes_show_at_once(responders: tuple[Responder, Responder]) -> None:
     """A Service that comes is there; a new serial is in the next answer."""
-    short, long = desks
-    for desk in desks:
-        whole(desk, query("xyz.d.svc.cluster.local."))
+    short, long = responders
+    for responder in responders:
+        whole(responder, query("xyz.d.svc.cluster.local."))
     index = next(handler.index for handler in short.listener.handlers if isinstance(handler, Kubernetes))
-    short.table.forget(index.apply(Put(Service("d", "third", ("10.96.0.3",)))))
+    short.table.invalidate(index.apply(Put(Service("d", "third", ("10.96.0.3",)))))
     assert behind_id(short, query("abc.d.svc.cluster.local.")) == whole(long, query("abc.d.svc.cluster.local."))[2:]
     whole(short, query("first.d.svc.cluster.local."))
     assert behind_id(short, query("third.d.svc.cluster.local.")) == b""
     assert behind_id(short, query("fifth.d.svc.cluster.local.")) != b""
-    short.table.forget(index.apply(Serials(99, 99, 99)))
+    short.table.invalidate(index.apply(Serials(99, 99, 99)))
     assert behind_id(short, query("sixth.d.svc.cluster.local.")) == b""
 
 
-async def test_the_short_way_never_differs(desks: tuple[Desk, Desk]) -> None:
+async def test_the_short_way_never_differs(responders: tuple[Responder, Responder]) -> None:
     """For many names, types and spellings, whatever was asked before."""
-    short, long = desks
+    short, long = responders
     chosen, taken = random.Random(4), 0
     for _ in range(6000):
         labels = [chosen.choice(LABELS) for _ in range(chosen.randrange(7))]
@@ -150,26 +150,28 @@ async def test_the_short_way_never_differs(desks: tuple[Desk, Desk]) -> None:
         pytest.param(query(".".join(["x" * 63] * 3 + ["x" * 40, "d.svc.cluster.local."])), id="a name of 255 octets"),
     ],
 )
-async def test_odd_packets_take_the_long_way(desks: tuple[Desk, Desk], packet: bytes) -> None:
+async def test_odd_packets_take_the_long_way(responders: tuple[Responder, Responder], packet: bytes) -> None:
     """Nothing is taken for more than it is."""
-    short, _ = desks
+    short, _ = responders
     whole(short, query("y.d.svc.cluster.local."))
     assert behind_id(short, packet) == b""
 
 
-async def test_the_number_of_answers_is_bounded(desks: tuple[Desk, Desk], monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_number_of_answers_is_bounded(responders: tuple[Responder, Responder], monkeypatch: pytest.MonkeyPatch) -> None:
     """One more than the most, and it begins anew."""
     monkeypatch.setattr("svcdns.serving.negative_answers.MOST", 2)
-    short, _ = desks
+    short, _ = responders
     for name in ("x.d.svc.cluster.local.", "xx.d.svc.cluster.local.", "xxx.d.svc.cluster.local."):
         whole(short, query(name))
     assert behind_id(short, query("y.d.svc.cluster.local.")) == b""
     assert behind_id(short, query("yyy.d.svc.cluster.local.")) != b""
 
 
-async def test_a_reply_without_room_in_a_batch_is_not_kept(desks: tuple[Desk, Desk], monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_reply_without_room_in_a_batch_is_not_kept(
+    responders: tuple[Responder, Responder], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nor one of a listener whose answers depend on who asks."""
-    short, _ = desks
+    short, _ = responders
     monkeypatch.setattr("svcdns.serving.negative_answers.LONGEST", 50)
     whole(short, query("x.d.svc.cluster.local."))
     assert behind_id(short, query("y.d.svc.cluster.local.")) == b""

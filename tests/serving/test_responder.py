@@ -9,20 +9,20 @@ import dns.rcode
 import pytest
 
 from svcdns.chain.routing import Listener, Route
-from svcdns.plugin_api.deferred import Later
+from svcdns.plugin_api.deferred import Deferred
 from svcdns.plugin_api.query import Answer, Query
-from svcdns.plugin_api.reply import UNTIL_CHANGED, Audience, Reply, bare
+from svcdns.plugin_api.reply import UNTIL_CHANGED, CacheScope, Reply, rcode_only
 from svcdns.plugins.loadbalance.rotation import Rotation
 from svcdns.serving.answer_table import AnswerTable
 from svcdns.serving.metrics import Accounts
 from svcdns.serving.metrics_flush import fold
-from svcdns.serving.responder import FRESH, Desk, in_flight
+from svcdns.serving.responder import FRESH, Responder, in_flight
 from svcdns.telemetry.counters import Counters, Family, MetricKind
 from svcdns.wire.codes import AA, RD, Rcode
 from svcdns.wire.record import Edns
 from tests.support.world import CLIENT, Clock, counted, records
 
-REPLY = Reply(flags=AA | RD, answer=records("a.b. 5 IN A 192.0.2.1"), lifetime=UNTIL_CHANGED, owners=(("fact",),))
+REPLY = Reply(flags=AA | RD, answer=records("a.b. 5 IN A 192.0.2.1"), lifetime=UNTIL_CHANGED, dependencies=(("fact",),))
 
 
 class World:
@@ -34,7 +34,7 @@ class World:
         listener = Listener("", 53)
         listener.routes[b"\1b\0"] = Route(b"\1b\0", "b.", self.chain, counted=True, writer="errors")
         self.table = AnswerTable(1 << 20, self.clock)
-        self.desk = Desk(listener, self.table, Accounts(self.counters, listener.server, protocol, 1), self.clock, protocol)
+        self.responder = Responder(listener, self.table, Accounts(self.counters, listener.server, protocol, 1), self.clock, protocol)
         self.sent: list[bytes] = []
 
     def chain(self, _query: Query) -> Answer:
@@ -47,7 +47,7 @@ class World:
     def ask(self, name: str = "a.b.", rtype: str = "A", **options: object) -> bytes:
         """Sends a packet; what came back, empty for nothing."""
         packet = dns.message.make_query(name, rtype, **options).to_wire()  # type: ignore[arg-type]
-        self.desk.answer(packet, CLIENT, self.sent.append, 0.0)
+        self.responder.answer(packet, CLIENT, self.sent.append, 0.0)
         return self.sent.pop() if self.sent else b""
 
 
@@ -64,8 +64,8 @@ def test_edns_is_mirrored_as_the_chain_left_it() -> None:
         query.edns = Edns(600, options=((65001, b"kept"), (65002, b"dropped")))
         return Reply(answer=records(*(f"a.b. 5 IN A 192.0.2.{n}" for n in range(60))))
 
-    world.desk.listener.routes[b"\1b\0"] = Route(b"\1b\0", "b.", chain)
-    world.desk.listener.echoed = frozenset({65001})
+    world.responder.listener.routes[b"\1b\0"] = Route(b"\1b\0", "b.", chain)
+    world.responder.listener.echoed = frozenset({65001})
     reply = dns.message.from_wire(world.ask(payload=4096))
     assert (reply.payload, [(int(option.otype), option.to_wire()) for option in reply.options]) == (600, [(65001, b"kept")])
     assert 500 < len(reply.to_wire()) <= 600
@@ -83,7 +83,7 @@ def test_a_negative_answer_is_made_anew_in_time() -> None:
     """Nothing tells of the serial in its SOA; the answer itself lives until it is changed."""
     soa = records("b. 5 IN SOA ns.b. host.b. 1 2 3 4 5")
     for authority, kept in (((), True), (soa, False)):
-        world = World(Reply(rcode=Rcode.NXDOMAIN, authority=authority, lifetime=UNTIL_CHANGED, owners=(("fact",),)))
+        world = World(Reply(rcode=Rcode.NXDOMAIN, authority=authority, lifetime=UNTIL_CHANGED, dependencies=(("fact",),)))
         world.ask(id=1), world.ask(id=1)
         (key,) = world.table.young
         assert world.table.find(key, world.clock() + FRESH - 1) is not None
@@ -92,7 +92,7 @@ def test_a_negative_answer_is_made_anew_in_time() -> None:
 
 def test_replies_that_may_not_be_reused_stay_out() -> None:
     """Those without a lifetime, and those for one client."""
-    for reply in (Reply(), Reply(lifetime=UNTIL_CHANGED, audience=Audience.CLIENT), bare(Rcode.SERVFAIL)):
+    for reply in (Reply(), Reply(lifetime=UNTIL_CHANGED, scope=CacheScope.CLIENT), rcode_only(Rcode.SERVFAIL)):
         world = World(reply)
         world.ask()
         world.ask()
@@ -108,7 +108,7 @@ async def test_a_reply_that_came_after_a_change_is_not_stored() -> None:
     world = World(later())
     world.table.sighted(dns.message.make_query("a.b.", "A", id=1).to_wire()[2:])
     world.ask()
-    world.table.forget([("other",)])
+    world.table.invalidate([("other",)])
     while in_flight():
         await asyncio.sleep(0)
     assert world.sent
@@ -117,7 +117,7 @@ async def test_a_reply_that_came_after_a_change_is_not_stored() -> None:
 
 def test_a_reply_that_calls_when_it_comes() -> None:
     """It goes out in that very step; until then the question is under way."""
-    world, later = World(None), Later()
+    world, later = World(None), Deferred()
     world.reply = later
     assert world.ask() == b""
     assert in_flight() == 1
@@ -132,7 +132,7 @@ def test_a_chain_that_breaks_when_the_reply_comes(caplog: pytest.LogCaptureFixtu
     def broken(_: Reply) -> Reply:
         raise ValueError("broken")
 
-    world, later = World(None), Later()
+    world, later = World(None), Deferred()
     world.reply = later
     world.ask()
     later.then(broken)
@@ -144,7 +144,7 @@ def test_a_chain_that_breaks_when_the_reply_comes(caplog: pytest.LogCaptureFixtu
 
 def test_a_failure_tells_clients_with_edns_why() -> None:
     """By an extended error (RFC 8914); others get no OPT."""
-    world = World(Reply(rcode=Rcode.SERVFAIL, written=False, extended=22))
+    world = World(Reply(rcode=Rcode.SERVFAIL, has_message=False, extended=22))
     reply = dns.message.from_wire(world.ask(use_edns=0, payload=1232))
     assert (reply.rcode(), [(int(option.otype), option.to_wire()) for option in reply.options]) == (2, [(15, b"\0\x16")])
     assert dns.message.from_wire(world.ask()).edns == -1
@@ -175,12 +175,12 @@ def test_a_broken_chain_is_servfail_and_counted() -> None:
 
 def test_silence_is_silence() -> None:
     """A reply that is not to be sent."""
-    assert World(Reply(silent=True)).ask() == b""
+    assert World(Reply(dropped=True)).ask() == b""
 
 
 def test_bare_rcodes_carry_the_question_and_opt() -> None:
     """A failure that no plugin wrote."""
-    message = dns.message.from_wire(World(bare(Rcode.REFUSED)).ask(use_edns=0, payload=1400))
+    message = dns.message.from_wire(World(rcode_only(Rcode.REFUSED)).ask(use_edns=0, payload=1400))
     assert (message.question[0].to_text(), message.payload) == ("a.b. IN A", 1400)
 
 
@@ -202,15 +202,15 @@ def test_hits_are_folded_into_the_counters() -> None:
     """What is counted is what was answered, plugin counters included; folding twice adds nothing."""
     world = World()
     cell = world.counters.cell(Family("hits_total", MetricKind.COUNTER, "A plugin's."))
-    world.reply = Reply(answer=REPLY.answer, lifetime=UNTIL_CHANGED, counts=((cell, 1.0),))
+    world.reply = Reply(answer=REPLY.answer, lifetime=UNTIL_CHANGED, increments=((cell, 1.0),))
     world.ask()
     world.ask()
     entry = next(iter(world.table.young.values()))
     before = world.counters.values[cell]
     for _ in range(10):
         world.table.use(entry)
-    fold(world.desk, lambda: None)
-    fold(world.desk, lambda: None)
+    fold(world.responder, lambda: None)
+    fold(world.responder, lambda: None)
     found = counted(world.counters)
     assert found["coredns_dns_requests_total", "dns://:53", "b.", "", "udp", "1", "A"] == 12
     assert found["coredns_dns_responses_total", "dns://:53", "b.", "", "NOERROR", "errors"] == 12
@@ -236,9 +236,9 @@ def test_truncated_replies_show_every_address_in_turn(count: int, size: int, sho
 def test_a_name_asked_once_a_change_starts_anywhere() -> None:
     """The first answer behind a change is in random order too."""
     answer = records(*[f"a.b. 5 IN A 10.0.0.{n}" for n in range(8)])
-    world = World(Reply(answer=answer, rotate=Rotation, lifetime=UNTIL_CHANGED, owners=(("fact",),)))
+    world = World(Reply(answer=answer, rotate=Rotation, lifetime=UNTIL_CHANGED, dependencies=(("fact",),)))
     first = set()
     for _ in range(60):
         first.add(dns.message.from_wire(world.ask()).answer[0][0].to_text())
-        world.table.forget([("fact",)])
+        world.table.invalidate([("fact",)])
     assert len(first) > 5

@@ -14,7 +14,7 @@ from svcdns.plugin_api.reply import Reply
 from svcdns.serving.transport.tcp import TcpConnections
 from svcdns.wire.codes import AA, RD
 from svcdns.wire.record import Record
-from tests.support.desk import Place
+from tests.support.responder import Place
 from tests.support.tcp import LONG, Client, served
 from tests.support.world import CLIENT, counted, records
 
@@ -70,9 +70,9 @@ async def test_a_zone_comes_whole_and_the_connection_goes_on() -> None:
         place.reply = Reply(answer=SOA)
         client.send(2)
         assert (await client.reply()).id == 2
-    counts = counted(place.counters)
-    assert counts["coredns_dns_responses_total", "dns://127.0.0.1:53", ".", "", "NOERROR", "test"] == 2
-    assert counts["coredns_dns_response_size_bytes", "dns://127.0.0.1:53", ".", "", "tcp"] == 2
+    increments = counted(place.counters)
+    assert increments["coredns_dns_responses_total", "dns://127.0.0.1:53", ".", "", "NOERROR", "test"] == 2
+    assert increments["coredns_dns_response_size_bytes", "dns://127.0.0.1:53", ".", "", "tcp"] == 2
 
 
 async def test_a_client_that_does_not_read_holds_the_zone_back() -> None:
@@ -118,7 +118,7 @@ async def test_half_a_zone_is_not_taken_for_a_whole_one(caplog: pytest.LogCaptur
 
 async def test_others_get_their_turn() -> None:
     """A long zone is made in slices: the loop turns over and over meanwhile."""
-    place = Place("tcp", Zone(4_000, portion=records("x.a.b. 5 IN A 192.0.2.1")).reply())
+    place = Place("tcp", Zone(8_000, portion=records("x.a.b. 5 IN A 192.0.2.1")).reply())
     async with served(place, TcpConnections(), LONG) as connect:
         client = await connect()
         client.send(1)
@@ -127,7 +127,7 @@ async def test_others_get_their_turn() -> None:
         while not reading.done():
             turns += 1
             await asyncio.sleep(0)
-        assert (await reading).count("A") == 4_000
+        assert (await reading).count("A") == 8_000
         assert turns > 20
 
 
@@ -136,6 +136,6 @@ def test_without_a_connection_there_are_no_such_replies() -> None:
     zone = Zone(1)
     place = Place("udp", zone.reply())
     sent: list[bytes] = []
-    place.desk.answer(dns.message.make_query("a.b.", "AXFR").to_wire(), CLIENT, sent.append, perf_counter())
+    place.responder.answer(dns.message.make_query("a.b.", "AXFR").to_wire(), CLIENT, sent.append, perf_counter())
     assert dns.message.from_wire(sent[0]).rcode() == dns.rcode.REFUSED
     assert zone.made == 0

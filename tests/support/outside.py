@@ -33,12 +33,12 @@ from svcdns.plugins.cache.store import Store
 from svcdns.serving.answer_table import AnswerTable
 from svcdns.serving.metrics import Accounts
 from svcdns.serving.metrics_flush import fold
-from svcdns.serving.responder import Desk
+from svcdns.serving.responder import Responder
 from svcdns.serving.transport.udp import SocketErrors, UdpReader
 from svcdns.telemetry.counters import Counters, MetricKind, samples
 from svcdns.upstream.server import Server
 from tests.support import world
-from tests.support.desk import bound
+from tests.support.responder import bound
 from tests.support.scripted_upstream import Respond, ScriptedUpstream
 
 NAME = "www.example.org."
@@ -99,12 +99,12 @@ class Outside:
         self.chains = build(plans, [("127.0.0.1",)] * len(plans), _load, self._environment)
         self.listener: Listener = self.chains.listeners["127.0.0.1", 53]
         if not short:
-            self.listener.routes = {zone: dataclasses.replace(route, relay=None) for zone, route in self.listener.routes.items()}
+            self.listener.routes = {zone: dataclasses.replace(route, fast_path=None) for zone, route in self.listener.routes.items()}
         self.table = AnswerTable(1 << 20, self.clock)
-        self.desk = Desk(self.listener, self.table, Accounts(self.counters, self.listener.server, "udp", 1), self.clock, "udp")
+        self.responder = Responder(self.listener, self.table, Accounts(self.counters, self.listener.server, "udp", 1), self.clock, "udp")
         self.sock, self.client = bound(), bound()
         errors = SocketErrors(self.counters, self.listener.server, self.clock)
-        self.reader = UdpReader(self.sock, self.desk, errors, wildcard=False)
+        self.reader = UdpReader(self.sock, self.responder, errors, wildcard=False)
 
     def _environment(self, block: Block, server: str, listen: tuple[tuple[str, int], ...], _name: str, peers: Any) -> Environment:
         return world.environment(
@@ -136,7 +136,7 @@ class Outside:
     @property
     def relayed(self) -> int:
         """How many replies came the short way."""
-        return sum(tally.hits for tally in self.desk.kinds.values())
+        return sum(hit_counter.hits for hit_counter in self.responder.kinds.values())
 
     def send(self, packet: bytes, client: socket.socket | None = None) -> None:
         """Has the listener read a packet."""
@@ -168,9 +168,9 @@ class Outside:
             for key, item in store.items.items()
         }
 
-    def counts(self) -> dict[tuple[str, ...], tuple[float, ...]]:
+    def increments(self) -> dict[tuple[str, ...], tuple[float, ...]]:
         """Every counter that is not 0 after a fold; of sizes every bucket, of durations how many there were."""
-        fold(self.desk, lambda: None)
+        fold(self.responder, lambda: None)
         out = {}
         for sample in samples(self.counters._region):
             if any(sample.cells) and sample.family.kind is not MetricKind.GAUGE:
@@ -208,7 +208,7 @@ class Seen(NamedTuple):
     replies: list[list[str]]
     asked: list[tuple[Any, ...]]
     entries: dict[Any, Any]
-    counts: dict[tuple[str, ...], tuple[float, ...]]
+    increments: dict[tuple[str, ...], tuple[float, ...]]
     relayed: int
 
 
@@ -224,7 +224,7 @@ async def both_ways(body: str, respond: Respond, *packets: bytes, ordered: bool 
                     replies.append(shape(await outside.ask(packet), ordered=ordered))
                     outside.clock.turn(4)
                 asked = [(m.name, m.flags, m.rtype, m.edns, transport) for m, transport in upstream.asked]
-                out.append(Seen(replies, asked, outside.entries(), outside.counts(), outside.relayed))
+                out.append(Seen(replies, asked, outside.entries(), outside.increments(), outside.relayed))
     return out[0], out[1]
 
 
@@ -233,5 +233,5 @@ def alike(short: Seen, long: Seen, relayed: int) -> None:
     assert short.replies == long.replies
     assert short.asked == long.asked
     assert short.entries == long.entries
-    assert short.counts == long.counts
+    assert short.increments == long.increments
     assert (short.relayed, long.relayed) == (relayed, 0)

@@ -36,9 +36,9 @@ def reply(
     name: bytes = NAME,
 ) -> bytes:
     """A reply to a question for that name and type."""
-    counts = (0x1234, flags, 1, len(answer), len(authority), len(additional))
+    increments = (0x1234, flags, 1, len(answer), len(authority), len(additional))
     question = name + rtype.to_bytes(2, "big") + b"\0\1"
-    return b"".join((*[count.to_bytes(2, "big") for count in counts], question, *answer, *authority, *additional))
+    return b"".join((*[count.to_bytes(2, "big") for count in increments], question, *answer, *authority, *additional))
 
 
 def address(owner: bytes = OWNER, last: int = 1, ttl: int = 60) -> bytes:

@@ -11,7 +11,7 @@ import dns.message
 
 from svcdns.plugin_api.timeouts import Timeouts
 from svcdns.serving.transport.tcp import TcpConnection, TcpConnections
-from tests.support.desk import Place
+from tests.support.responder import Place
 
 LONG = Timeouts(60, 60, 60)
 
@@ -49,7 +49,7 @@ class Client:
 async def served(place: Place, connections: TcpConnections, timeouts: Timeouts = LONG) -> AsyncIterator[functools.partial]:  # type: ignore[type-arg]
     """A server; gives what makes clients."""
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: TcpConnection(place.desk, connections, timeouts), "127.0.0.1", 0)
+    server = await loop.create_server(lambda: TcpConnection(place.responder, connections, timeouts), "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     made: list[Client] = []
 

@@ -13,7 +13,7 @@ from svcdns.corefile.parser import parse as parse_corefile
 from svcdns.plugin_api.contract import Following
 from svcdns.plugin_api.environment import Block, Environment
 from svcdns.plugin_api.query import Answer, Client, Query
-from svcdns.plugin_api.reply import Reply, bare
+from svcdns.plugin_api.reply import Reply, rcode_only
 from svcdns.telemetry.counters import Counters, samples
 from svcdns.wire import names
 from svcdns.wire.codes import RD, Rcode, Type, rcode_text, type_text
@@ -56,7 +56,7 @@ def query(name: str, rtype: str = "A", *, ask: Callable[[Query], Answer] | None 
     """A question for a name in presentation form."""
     wire = names.from_text(name)
     values: dict[str, Any] = {"flags": RD, "edns": None, "rclass": 1, "client": CLIENT, "size": 40, **fields}
-    return Query(name=wire, key=wire.lower(), rtype=int(Type[rtype]), ask_server=ask or (lambda _: bare(Rcode.REFUSED)), **values)
+    return Query(name=wire, key=wire.lower(), rtype=int(Type[rtype]), ask_server=ask or (lambda _: rcode_only(Rcode.REFUSED)), **values)
 
 
 def edns(size: int = 1232, **fields: Any) -> Edns:
@@ -97,7 +97,7 @@ def environment(index: Index | None = None, **fields: Any) -> Environment:
         "view": "",
         "counters": Counters(),
         "clock": Clock(),
-        "ask": lambda _: bare(Rcode.REFUSED),
+        "ask": lambda _: rcode_only(Rcode.REFUSED),
         "log": logging.getLogger("svcdns.plugin.test"),
         "index": lambda _: index,
         "kept": lambda key, make: kept.setdefault(key, None) or kept.update({key: make()}) or kept[key],
@@ -109,7 +109,7 @@ def environment(index: Index | None = None, **fields: Any) -> Environment:
 
 def following(reply: Reply | None = None) -> Following:
     """The rest of a chain that always gives this reply."""
-    return lambda _: reply if reply is not None else bare(Rcode.SERVFAIL, "the end")
+    return lambda _: reply if reply is not None else rcode_only(Rcode.SERVFAIL, "the end")
 
 
 def now(answer: Answer) -> Reply:

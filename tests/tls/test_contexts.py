@@ -115,9 +115,9 @@ def test_a_key_log(tmp_path: Path) -> None:
 
 def test_breathes_between_authorities() -> None:
     """A machine's bundle takes tens of milliseconds."""
-    breaths: list[int] = []
-    client_context(Material(authorities=authority().pem * 3), lambda: breaths.append(1))
-    assert len(breaths) == 3
+    polls: list[int] = []
+    client_context(Material(authorities=authority().pem * 3), lambda: polls.append(1))
+    assert len(polls) == 3
 
 
 def test_material_that_cannot_be_used() -> None:

@@ -18,7 +18,7 @@ from svcdns.plugin_api.reply import Reply
 from svcdns.plugin_api.timeouts import Timeouts
 from svcdns.serving.transport.tcp import Parted, TcpConnection, TcpConnections
 from svcdns.worker.connection_handover import give, take
-from tests.support.desk import REPLY, Place
+from tests.support.responder import REPLY, Place
 from tests.support.tcp import LONG, Client, served
 
 
@@ -37,7 +37,7 @@ class World:
         """What a worker does with one."""
         self.parted.append(parted)
         sock = socket.socket(fileno=parted.fd)
-        make = functools.partial(TcpConnection, self.place.desk, self.new, self.timeouts, parted)
+        make = functools.partial(TcpConnection, self.place.responder, self.new, self.timeouts, parted)
         await asyncio.get_running_loop().connect_accepted_socket(make, sock)
 
     async def inherit(self, fd: int) -> None:

@@ -31,7 +31,7 @@ def of_the_question(query: Query, reply: Reply) -> Reply:
     way = _way(query, reply.answer)
     answer = _kept(reply.answer, lambda record, rtype: _answers(query, way, record, rtype))
     authority = _authority(way, answer, reply.authority) if reply.authority else ()
-    additional = reply.additional if reply.owners else ()  # with an owner it was put together here, from what the cluster says
+    additional = reply.additional if reply.dependencies else ()  # with an owner it was put together here, from what the cluster says
     if (answer, authority, additional) == (reply.answer, reply.authority, reply.additional):
         return reply
     return msgspec.structs.replace(reply, answer=answer, authority=authority, additional=additional)

@@ -15,7 +15,7 @@ from cachetools import LRUCache
 from svcdns.eventloop.clock import Clock
 from svcdns.plugin_api.contract import Following
 from svcdns.plugin_api.query import Answer, Query
-from svcdns.plugin_api.reply import Audience, Reply
+from svcdns.plugin_api.reply import CacheScope, Reply
 from svcdns.plugins.cache.cacheability import DENIALS, is_answer, kind_of
 from svcdns.telemetry.counters import Counters, Family, MetricKind
 
@@ -67,7 +67,7 @@ class Doubts:
 
     def _is_doubtful(self, query: Query, reply: Reply) -> bool:
         """Whether it is a surprising denial of an upstream. An answer is remembered."""
-        if not reply.source or not reply.written:
+        if not reply.source or not reply.has_message:
             return False
         now, key = self._clock(), (query.key, query.rtype, query.rclass)
         known: Known | None = self._known.get(key)
@@ -91,13 +91,13 @@ class Doubts:
         if is_answer(query, other):
             self._known[key] = Known(known.since if known is not None else self._clock(), self._clock())
             return self._counted(query, "overruled", other)
-        if other.written and kind_of(query, other) in DENIALS:
+        if other.has_message and kind_of(query, other) in DENIALS:
             self._known.pop(key, None)
             return self._counted(query, "confirmed", denial)
         if known is None or self._clock() - known.doubted > PATIENCE:
             self._known.pop(key, None)
             return self._counted(query, "believed", denial)
-        return self._counted(query, "unconfirmed", msgspec.structs.replace(denial, audience=Audience.CLIENT))
+        return self._counted(query, "unconfirmed", msgspec.structs.replace(denial, scope=CacheScope.CLIENT))
 
     def _counted(self, query: Query, outcome: str, reply: Reply) -> Reply:
         self._counters.count(DOUBTED, query.server, *self._labels, outcome)

@@ -9,13 +9,13 @@ from typing import Any, Final
 
 import msgspec
 
-from svcdns.cluster.changes import Owner
+from svcdns.cluster.changes import Dependency
 from svcdns.plugin_api.fast_path import Key
 from svcdns.plugin_api.reply import Reply
 from svcdns.wire.codes import AA, AD, CD, RA, RD
 from svcdns.wire.message import parse_message
 from svcdns.wire.record import Record
-from svcdns.wire.simple_reply import Plain
+from svcdns.wire.simple_reply import SimpleReply
 
 _KEPT: Final = AA | RD | RA | AD | CD
 
@@ -23,7 +23,7 @@ Flat = tuple[bytes, int, int, bytes, int]
 """A record's owner, type, TTL, RDATA and class."""
 
 
-def closed(plain: Plain) -> bytes:
+def closed(plain: SimpleReply) -> bytes:
     """The octets that are kept of a plain reply: all but its OPT."""
     packet, end = plain.packet, plain.end
     return packet if end == len(packet) else packet[:10] + b"\0\0" + packet[12:end]
@@ -72,10 +72,10 @@ class Item(msgspec.Struct):
         return isinstance(self.kept, bytes) and self.good is None
 
     @property
-    def owners(self) -> set[Owner]:
+    def dependencies(self) -> set[Dependency]:
         """All facts that it rests on."""
-        mine = () if isinstance(self.kept, bytes) else self.kept.owners
-        return {*mine, *(self.good.owners if self.good is not None else ())}
+        mine = () if isinstance(self.kept, bytes) else self.kept.dependencies
+        return {*mine, *(self.good.dependencies if self.good is not None else ())}
 
     def remaining(self, now: float) -> int:
         """Whole seconds that are left, as every TTL shows them; 0 or less when it is over."""

@@ -13,9 +13,9 @@ import msgspec
 
 from svcdns.plugin_api.contract import Following, then
 from svcdns.plugin_api.environment import Environment
-from svcdns.plugin_api.fast_path import Key, Relay
+from svcdns.plugin_api.fast_path import FastPath, Key
 from svcdns.plugin_api.query import Answer, Query
-from svcdns.plugin_api.reply import UNTIL_CHANGED, Count, Reply
+from svcdns.plugin_api.reply import UNTIL_CHANGED, Increment, Reply
 from svcdns.plugins.cache.denial_confirmation import Doubts
 from svcdns.plugins.cache.entry import Item
 from svcdns.plugins.cache.lookup import Keeper, covered, wire, with_ttl
@@ -57,16 +57,16 @@ class Cache:
         counters, cell = self._counters, cells.evictions[which]
         return Store(bounds.capacity, self._pool, lambda: counters.add(cell))
 
-    def relays(self, relay: Relay) -> bool:
+    def join_fast_path(self, fast_path: FastPath) -> bool:
         """Keeps plain replies to what it knows nothing of; the rest goes through the chain, and all of it where denials are doubted."""
         if self._doubts is not None or not all(covered(zone, self._zones) for zone in self._of_block):
             return False
-        relay.zones += (*self._no_denial, *self._keeper.no_success)
-        relay.knows, relay.keep = self._keeper.knows, self._keeper.take_plain
-        relay.counts = self._counts_of_a_miss
+        fast_path.zones += (*self._no_denial, *self._keeper.no_success)
+        fast_path.knows, fast_path.keep = self._keeper.knows, self._keeper.take_plain
+        fast_path.increments = self._increments_of_a_miss
         return True
 
-    def _counts_of_a_miss(self, server: str) -> tuple[Count, ...]:
+    def _increments_of_a_miss(self, server: str) -> tuple[Increment, ...]:
         cells = self._cells_of(server)
         return ((cells.requests, 1.0), (cells.misses, 1.0))
 
@@ -83,11 +83,11 @@ class Cache:
             cells = self._cells[server] = Cells(self._counters, server, self._label, self._view)
         return cells
 
-    def forget(self, owners: set[tuple[str, ...]]) -> None:
+    def invalidate(self, dependencies: set[tuple[str, ...]]) -> None:
         """Drops what rests on one of the owners."""
-        self._keeper.forget(owners)
+        self._keeper.invalidate(dependencies)
 
-    def alike(self, zone: bytes) -> bool:
+    def name_independent(self, zone: bytes) -> bool:
         """Whether no denial of this zone is stored, so that none has another client's spelling, and no other rule begins inside it."""
         stored = covered(zone, self._zones) and not covered(zone, self._no_denial)
         return not stored and not any(other != zone and names.is_within(other, zone) for other in (*self._zones, *self._no_denial))
@@ -120,15 +120,15 @@ class Cache:
         if self._doubts is not None:
             following = self._doubts.before(following)
         asked = Asked(query, key, following, cells, now, self._keeper.changes)
-        unheeded = query.brought is not None or self._keeper.never_stores(query.key)
+        unheeded = query.upstream_reply is not None or self._keeper.never_stores(query.key)
         found = None if unheeded else self._keeper.find(asked.key, now)
         if found is None:
             self._counters.add(cells.misses)
             return self._missed(asked)
         which, item = found
         self._counters.add(cells.hits[which])
-        counts = ((cells.requests, 1.0), (cells.hits[which], 1.0))
-        return self._live(asked, item, counts) if item.remaining(now) > 0 else self._ended(asked, item, counts)
+        increments = ((cells.requests, 1.0), (cells.hits[which], 1.0))
+        return self._live(asked, item, increments) if item.remaining(now) > 0 else self._ended(asked, item, increments)
 
     def _missed(self, asked: Asked) -> Answer:
         query, spelling = asked.query, self._keeper.spelling(asked)
@@ -145,7 +145,7 @@ class Cache:
 
     # -- what goes out
 
-    def _live(self, asked: Asked, item: Item, counts: tuple[Count, ...]) -> Reply:
+    def _live(self, asked: Asked, item: Item, increments: tuple[Increment, ...]) -> Reply:
         span = UNTIL_CHANGED
         if self._options.prefetch.amount:
             due, span = used(item, asked.now, self._options.prefetch)
@@ -156,10 +156,10 @@ class Cache:
         remaining = item.remaining(asked.now)
         lifetime = min(span, remaining - into)
         if self._options.keepttl:
-            return self._shown(asked.query, item, item.lifetime, counts, lifetime)
-        return self._shown(asked.query, item, remaining, counts, lifetime, 1.0 - into)
+            return self._shown(asked.query, item, item.lifetime, increments, lifetime)
+        return self._shown(asked.query, item, remaining, increments, lifetime, 1.0 - into)
 
-    def _ended(self, asked: Asked, item: Item, counts: tuple[Count, ...]) -> Answer:
+    def _ended(self, asked: Asked, item: Item, increments: tuple[Increment, ...]) -> Answer:
         """Serves an entry that has ended, and asks anew, before or meanwhile. Upstreams that are known to be down are not waited for."""
         if not self._stale.verify or self._is_hopeless(asked.query):
             if self._refresher.begin(in_background(asked), item, self._keeper.take_in_background(item, judged=True)):
@@ -169,45 +169,47 @@ class Cache:
             if task is None and not self._stale.recheck:
                 task = item.refresh
             if task is not None:
-                return self._verified_in_time(asked, item, counts, task)
+                return self._verified_in_time(asked, item, increments, task)
         else:
-            return self._verified(asked, item, counts)
-        return self._stale_reply(asked, item, counts)
+            return self._verified(asked, item, increments)
+        return self._stale_reply(asked, item, increments)
 
     def _is_hopeless(self, query: Query) -> bool:
         """Whether what is behind the cache knows that nobody would answer."""
         return any(peer.is_down(query.key) for peer in self._peers("forward"))
 
-    async def _verified(self, asked: Asked, item: Item, counts: tuple[Count, ...]) -> Reply:
+    async def _verified(self, asked: Asked, item: Item, increments: tuple[Increment, ...]) -> Reply:
         taken = await self._refresher.renew(asked, item, self._keeper.take_fresh)
-        return taken.reply if taken is not None else self._stale_reply(asked, item, counts)
+        return taken.reply if taken is not None else self._stale_reply(asked, item, increments)
 
-    async def _verified_in_time(self, asked: Asked, item: Item, counts: tuple[Count, ...], task: asyncio.Task[Taken | None]) -> Reply:
+    async def _verified_in_time(
+        self, asked: Asked, item: Item, increments: tuple[Increment, ...], task: asyncio.Task[Taken | None]
+    ) -> Reply:
         """What the refresh brings, or the entry where that takes too long. Others may wait for the same refresh."""
         timeout = self._stale.timeout or None
         done, _ = await asyncio.wait((task,), timeout=timeout)
         taken = task.result() if done and not task.cancelled() and task.exception() is None else None
         if taken is None:
-            return self._stale_reply(asked, item, counts)
+            return self._stale_reply(asked, item, increments)
         if taken.item is not None and timeout:
-            return self._live(msgspec.structs.replace(asked, now=self._clock()), taken.item, counts)
+            return self._live(msgspec.structs.replace(asked, now=self._clock()), taken.item, increments)
         return msgspec.structs.replace(taken.reply, flags=taken.reply.flags & ~(RD | CD) | asked.query.reply_flags)
 
-    def _stale_reply(self, asked: Asked, item: Item, counts: tuple[Count, ...]) -> Reply:
+    def _stale_reply(self, asked: Asked, item: Item, increments: tuple[Increment, ...]) -> Reply:
         self._counters.add(asked.cells.stale)
         ttl = self._stale.ttl or (item.lifetime if self._options.keepttl else 0)
         span = stale_span(item, self._clock(), self._stale)
-        shown = self._shown(asked.query, item, ttl, (*counts, (asked.cells.stale, 1.0)), span)
+        shown = self._shown(asked.query, item, ttl, (*increments, (asked.cells.stale, 1.0)), span)
         code = ExtendedError.STALE_NXDOMAIN_ANSWER if shown.rcode == Rcode.NXDOMAIN else ExtendedError.STALE_ANSWER
         return msgspec.structs.replace(shown, extended=code)
 
     def _shown(
-        self, query: Query, item: Item, ttl: int, counts: tuple[Count, ...], lifetime: float, next_second: float = UNTIL_CHANGED
+        self, query: Query, item: Item, ttl: int, increments: tuple[Increment, ...], lifetime: float, next_second: float = UNTIL_CHANGED
     ) -> Reply:
         reply = item.reply
         flags = query.reply_flags | AA | reply.flags & RA
         if query.flags & AD or query.dnssec_ok:
             flags |= reply.flags & AD
         return msgspec.structs.replace(
-            with_ttl(reply, ttl), flags=flags, written=True, error="", lifetime=lifetime, next_second=next_second, counts=counts
+            with_ttl(reply, ttl), flags=flags, has_message=True, error="", lifetime=lifetime, next_second=next_second, increments=increments
         )

@@ -13,10 +13,10 @@ from typing import Final, NamedTuple
 import msgspec
 from cachetools import LRUCache
 
-from svcdns.cluster.changes import Owner
+from svcdns.cluster.changes import Dependency
 from svcdns.eventloop.clock import Clock
 from svcdns.plugin_api.fast_path import Key
-from svcdns.plugin_api.reply import UNTIL_CHANGED, Audience, Count, Reply
+from svcdns.plugin_api.reply import UNTIL_CHANGED, CacheScope, Increment, Reply
 from svcdns.plugin_api.reply_type import MessageType
 from svcdns.plugins.cache.belonging import of_the_question
 from svcdns.plugins.cache.cacheability import DENIALS, UNSTORED, answers, is_answer, kind_of, may_keep
@@ -28,7 +28,7 @@ from svcdns.plugins.cache.store import Store
 from svcdns.wire import names
 from svcdns.wire.codes import AD, TC, Rcode
 from svcdns.wire.record import Record
-from svcdns.wire.simple_reply import Plain
+from svcdns.wire.simple_reply import SimpleReply
 
 _FAILURES: Final = (Rcode.SERVFAIL, Rcode.NOTIMP)
 
@@ -49,14 +49,14 @@ class Keeper:
         self._success, self._denial = success, denial
         self._spellings: LRUCache[Key, Spelling] = LRUCache(options.success.capacity)
         self.changes = 0
-        """Grows with every change that `forget` is told: what was asked for before it and rests on facts is not kept."""
+        """Grows with every change that `invalidate` is told: what was asked for before it and rests on facts is not kept."""
         self.no_success, self._no_denial = wire(options.no_success), wire(options.no_denial)
 
-    def forget(self, owners: set[Owner]) -> None:
+    def invalidate(self, dependencies: set[Dependency]) -> None:
         """Drops what rests on one of the owners."""
         self.changes += 1
-        self._success.forget(owners)
-        self._denial.forget(owners)
+        self._success.invalidate(dependencies)
+        self._denial.invalidate(dependencies)
 
     def never_stores(self, key: bytes) -> bool:
         """Whether nothing is ever stored for a lowered name."""
@@ -110,28 +110,28 @@ class Keeper:
 
     def take(self, asked: Asked, reply: Reply) -> Taken:
         """Keeps a reply if it may be kept, and bounds its TTLs."""
-        if reply.silent or not reply.written:
+        if reply.dropped or not reply.has_message:
             return Taken(reply, None)
         query, key = asked.query, asked.key
         kind = kind_of(query, reply)
         lifetime = self._lifetime(reply, kind)
-        counts = reply.counts
+        increments = reply.increments
         item = None
         if _is_of_cluster(reply):
             stores = self._stores(query.key, kind)
-            counts += _counts_of_cluster_answer(asked.cells, kind if stores else MessageType.OTHERERROR)
+            increments += _increments_of_cluster_answer(asked.cells, kind if stores else MessageType.OTHERERROR)
             if stores and lifetime > 0 and may_keep(query, reply, kind) and self.spelling(asked) is None:
                 self._spellings[key] = Spelling(query.name, asked.now + lifetime)
         else:
             item = self._kept(asked, reply, kind, lifetime)
         flags = reply.flags if query.flags & AD or query.dnssec_ok else reply.flags & ~AD
-        return Taken(msgspec.structs.replace(with_ttl(reply, lifetime), flags=flags, edns=None, counts=counts), item)
+        return Taken(msgspec.structs.replace(with_ttl(reply, lifetime), flags=flags, edns=None, increments=increments), item)
 
     def knows(self, key: Key) -> bool:
         """Whether a question may be answered, or spelled, by what is kept."""
         return key in self._success.items or key in self._denial.items or key in self._spellings
 
-    def take_plain(self, key: Key, plain: Plain) -> int:
+    def take_plain(self, key: Key, plain: SimpleReply) -> int:
         """Keeps a plain reply that came the short way, by the rules of `take`; the TTL of its records from now on."""
         denial = plain.is_denial
         bounds = self._options.denial if denial else self._options.success
@@ -142,7 +142,7 @@ class Keeper:
 
     def take_fresh(self, asked: Asked, reply: Reply) -> Taken | None:
         """The same for what may take the place of an entry that has ended: other replies leave it (RFC 8767 §4)."""
-        if reply.silent or not reply.written or reply.flags & TC:
+        if reply.dropped or not reply.has_message or reply.flags & TC:
             return None
         if self._stale.prefer_positive:
             taken = self.take(asked, reply)
@@ -174,13 +174,13 @@ class Keeper:
             if kind_of(asked.query, kept) != kind or not may_keep(asked.query, kept, kind):
                 return None
             lifetime = min(lifetime, self._lifetime(kept, kind))
-        kept = msgspec.structs.replace(kept, edns=None, counts=(), extended=None, source="")
+        kept = msgspec.structs.replace(kept, edns=None, increments=(), extended=None, source="")
         item = Item(kept, self._clock(), lifetime, answers(asked.query, kept))
         self._keep(asked.key, item, denial=_is_denial(kind))
         return item
 
     def _may_keep(self, asked: Asked, reply: Reply, kind: MessageType) -> bool:
-        if reply.audience is not Audience.EVERYBODY or (reply.owners and asked.changes != self.changes):
+        if reply.scope is not CacheScope.SHARED or (reply.dependencies and asked.changes != self.changes):
             return False
         return may_keep(asked.query, reply, kind) and self._stores(asked.query.key, kind)
 
@@ -212,7 +212,7 @@ class Keeper:
         return not covered(key, self._no_denial if _is_denial(kind) else self.no_success)
 
 
-def _counts_of_cluster_answer(cells: Cells, kind: MessageType) -> tuple[Count, ...]:
+def _increments_of_cluster_answer(cells: Cells, kind: MessageType) -> tuple[Increment, ...]:
     """What CoreDNS would count for the next such query: a miss where replies of that kind are not stored, else a hit."""
     if kind in UNSTORED:
         return ((cells.requests, 1.0), (cells.misses, 1.0))
@@ -221,7 +221,7 @@ def _counts_of_cluster_answer(cells: Cells, kind: MessageType) -> tuple[Count, .
 
 def _is_of_cluster(reply: Reply) -> bool:
     """Whether it rests on facts alone whose change is told."""
-    return bool(reply.owners) and reply.lifetime == UNTIL_CHANGED
+    return bool(reply.dependencies) and reply.lifetime == UNTIL_CHANGED
 
 
 def _is_denial(kind: MessageType) -> bool:

@@ -26,7 +26,7 @@ def octets(name: bytes, reply: Reply | bytes) -> int:
     """What an entry takes, its place in the store included."""
     if isinstance(reply, bytes):
         return ENTRY + len(name) + len(reply)
-    total = ENTRY + len(name) + OWNER * len(reply.owners)
+    total = ENTRY + len(name) + OWNER * len(reply.dependencies)
     for section in (reply.answer, reply.authority, reply.additional):
         for record in section:
             total += RECORD + len(record.owner) + len(record.rdata)

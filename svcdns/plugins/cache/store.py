@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 from cachetools import LRUCache
 
-from svcdns.cluster.changes import Owner
+from svcdns.cluster.changes import Dependency
 from svcdns.plugin_api.fast_path import Key
 from svcdns.plugins.cache.entry import Item, Parcel
 from svcdns.plugins.cache.memory import LARGEST, PER_ENTRY, Pool, octets
@@ -49,7 +49,7 @@ class Store:
         self._room = self._octets = 0
         self.octets = 0
         """What the entries take in memory."""
-        self._owned: dict[Owner, set[Key]] = {}
+        self._owned: dict[Dependency, set[Key]] = {}
         self.resize(size)
         pool.stores.append(self)
 
@@ -85,7 +85,7 @@ class Store:
         if self._is_over(1, item.octets) or self._pool.is_over(item.octets):
             self._make_room(1, item.octets)
         if not item.is_of_nothing:
-            for owner in item.owners:
+            for owner in item.dependencies:
                 self._owned.setdefault(owner, set()).add(key)
         self.octets += item.octets
         self._pool.octets += item.octets
@@ -103,7 +103,7 @@ class Store:
     def _gone(self, key: Key, item: Item) -> None:
         self.octets -= item.octets
         self._pool.octets -= item.octets
-        for owner in () if item.is_of_nothing else item.owners:
+        for owner in () if item.is_of_nothing else item.dependencies:
             keys = self._owned.get(owner)
             if keys is not None:
                 keys.discard(key)
@@ -155,7 +155,7 @@ class Store:
         """Its entries for another worker, the newest last; without what rests on facts of the cluster, which may have changed there."""
         for key in (*self._once, *self._again):
             item = self.items.get(key)
-            if item is not None and not item.owners:
+            if item is not None and not item.dependencies:
                 yield Parcel.of(key, item, now)
 
     def unpack(self, portion: bytes, now: float) -> None:
@@ -164,9 +164,9 @@ class Store:
         if key not in self.items:
             self.put(key, item)
 
-    def forget(self, owners: Iterable[Owner]) -> None:
+    def invalidate(self, dependencies: Iterable[Dependency]) -> None:
         """Drops what rests on one of the owners."""
         if self._owned:
-            for owner in owners:
+            for owner in dependencies:
                 for key in self._owned.pop(owner, ()):
                     self.drop(key)

@@ -6,11 +6,11 @@ from typing import Final
 
 import msgspec
 
-from svcdns.cluster.changes import Owner
+from svcdns.cluster.changes import Dependency
 from svcdns.plugin_api.contract import Following, joined, then
 from svcdns.plugin_api.environment import Environment
 from svcdns.plugin_api.query import Answer, Query
-from svcdns.plugin_api.reply import UNTIL_CHANGED, Reply, bare
+from svcdns.plugin_api.reply import UNTIL_CHANGED, Reply, rcode_only
 from svcdns.plugin_api.zone_transfer import UnavailableError, ZoneOffer
 from svcdns.plugins.file.options import Options, Zones, data_key
 from svcdns.plugins.file.zone import RRset, Zone
@@ -45,7 +45,7 @@ class File:
 
         def loaded(content: bytes) -> None:
             self._zones[apex] = Zone(apex, content)
-            self._environment.forget((_owner(apex),))
+            self._environment.invalidate((_owner(apex),))
             self._notify(apex)
 
         content = self._environment.data("file", key)
@@ -80,9 +80,9 @@ class File:
             return following(query)
         zone = self._zones.get(apex)
         if zone is None:
-            return bare(Rcode.SERVFAIL, f"zone {names.to_text(apex)} is not loaded")
+            return rcode_only(Rcode.SERVFAIL, f"zone {names.to_text(apex)} is not loaded")
         if query.rtype in (Type.AXFR, Type.IXFR):
-            return bare(Rcode.REFUSED)
+            return rcode_only(Rcode.REFUSED)
         answer = _Answering(zone, query).run()
         if isinstance(answer, Reply) and not answer.answer and answer.rcode == Rcode.NXDOMAIN:
             fallthrough = self._lines[apex].fallthrough
@@ -91,7 +91,7 @@ class File:
         return answer
 
 
-def _owner(apex: bytes) -> Owner:
+def _owner(apex: bytes) -> Dependency:
     return ("file", names.to_text(apex))
 
 
@@ -190,7 +190,7 @@ class _Answering:
             authority=tuple(authority),
             additional=additional,
             lifetime=UNTIL_CHANGED,
-            owners=(_owner(self.zone.apex),),
+            dependencies=(_owner(self.zone.apex),),
         )
 
     def _outside(self, target: bytes) -> Answer:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from svcdns.eventloop.timer_wheel import Alarms
-from svcdns.plugin_api.fast_path import Landed
+from svcdns.plugin_api.fast_path import UpstreamReply
 from svcdns.plugin_api.reply import Reply
 from svcdns.plugins.forward.metrics import Cells
 from svcdns.plugins.forward.options import Rule
@@ -23,7 +23,7 @@ from svcdns.upstream.server import Attempt, Server
 from svcdns.wire.codes import AA, AD, CD, RA, RD, TC, ExtendedError, Rcode
 from svcdns.wire.message import Message
 from svcdns.wire.record import Edns
-from svcdns.wire.simple_reply import Plain, scan
+from svcdns.wire.simple_reply import SimpleReply, scan
 
 BUDGET: Final = 5.0
 """Seconds that a flight takes at most, or one attempt if that may take longer."""
@@ -94,7 +94,7 @@ class Team:
 
 
 class Flight:
-    """One question under way; `landed` is called once, with the flight that has its reply by then: as a plain one where it is one."""
+    """One question under way; `completed` is called once, with the flight that has its reply by then: as a plain one where it is one."""
 
     __slots__ = (
         "_avoid", "_due", "_ends", "_errors", "_failure", "_landed", "_last", "_out", "_packets", "_question", "_reply", "_resorts",
@@ -102,15 +102,15 @@ class Flight:
     )  # fmt: skip
 
     def __init__(
-        self, team: Team, question: Question, key: FlightKey, landed: Callable[[Flight], None], *, tcp: bool, avoid: str = ""
+        self, team: Team, question: Question, key: FlightKey, completed: Callable[[Flight], None], *, tcp: bool, avoid: str = ""
     ) -> None:
         """Nothing is asked before `start`, and never the upstream `avoid`."""
-        self._team, self._question, self._landed, self._tcp, self._avoid = team, question, landed, tcp, avoid
+        self._team, self._question, self._landed, self._tcp, self._avoid = team, question, completed, tcp, avoid
         self.key = key
-        self.waiters: list[tuple[str, Callable[[Landed], None]]] = []
+        self.waiters: list[tuple[str, Callable[[UpstreamReply], None]]] = []
         """Who asked, and who takes the reply."""
         self.is_over = False
-        self.plain: Plain | None = None
+        self.plain: SimpleReply | None = None
         self._reply: Reply | None = None
         self._source = ""
         self._unasked: list[Server] = []
@@ -253,7 +253,7 @@ class Flight:
 def servfail(failure: ExchangeError | None) -> Reply:
     """SERVFAIL with the last reason, for the log; for clients with EDNS an extended error (RFC 8914 §4.23, §4.24)."""
     code = ExtendedError.NO_REACHABLE_AUTHORITY if failure is None or failure.silent else ExtendedError.NETWORK_ERROR
-    return Reply(rcode=Rcode.SERVFAIL, extended=code, written=False, error=NO_HEALTHY if failure is None else str(failure))
+    return Reply(rcode=Rcode.SERVFAIL, extended=code, has_message=False, error=NO_HEALTHY if failure is None else str(failure))
 
 
 def _reply(message: Message, source: str) -> Reply:

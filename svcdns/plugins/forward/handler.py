@@ -12,11 +12,11 @@ from typing import Final
 
 from svcdns.eventloop.timer_wheel import Alarms
 from svcdns.plugin_api.contract import Following
-from svcdns.plugin_api.deferred import Later
+from svcdns.plugin_api.deferred import Deferred
 from svcdns.plugin_api.environment import Environment
-from svcdns.plugin_api.fast_path import Landed, Leaving, Relay
+from svcdns.plugin_api.fast_path import FastPath, FastPathQuery, UpstreamReply
 from svcdns.plugin_api.query import Answer, Query
-from svcdns.plugin_api.reply import Reply, bare
+from svcdns.plugin_api.reply import Reply, rcode_only
 from svcdns.plugins.forward import tls_files
 from svcdns.plugins.forward.exchange import Flight, FlightKey, Team, servfail
 from svcdns.plugins.forward.leak_guard import LeakGuard
@@ -51,8 +51,8 @@ class Forward:
 
     def handle(self, query: Query, following: Following) -> Answer:
         """Asks the upstreams of the first line that takes the name; other names go on."""
-        if query.brought is not None:
-            return query.brought
+        if query.upstream_reply is not None:
+            return query.upstream_reply
         return self._from(0, query, following)
 
     def _from(self, number: int, query: Query, following: Following) -> Answer:
@@ -64,13 +64,13 @@ class Forward:
                 return answer if last or not line.hands_on else self._or_next(answer, at, query, following)
         return following(query)
 
-    def relays(self, relay: Relay) -> bool:
+    def join_fast_path(self, fast_path: FastPath) -> bool:
         """Takes what leaves by the short way, where one line takes all of it; what must not leave goes by way of its guard."""
         line = self._lines[0]
         if line.hands_on or not line.takes_all:
             return False
-        relay.zones += line.guard.zones
-        relay.ask = line.relayed
+        fast_path.zones += line.guard.zones
+        fast_path.ask = line.relayed
         return True
 
     def is_down(self, key: bytes) -> bool:
@@ -132,7 +132,7 @@ class _Line:
         if content is None:
             return None
         material = tls_files.unpacked(content)
-        made: Trust = environment.kept(("forward", "trust", key), partial(Trust, material, environment.breathe))
+        made: Trust = environment.kept(("forward", "trust", key), partial(Trust, material, environment.poll_sockets))
         made.take(material)
         return made
 
@@ -196,23 +196,23 @@ class _Line:
     def leaves(self, reply: Reply) -> bool:
         """Whether this reply is one of those. A failure to get any reply is not."""
         empty = self._rule.next_on_nodata and reply.rcode == Rcode.NOERROR and not reply.answer
-        return reply.written and (empty or reply.rcode in self._rule.next)
+        return reply.has_message and (empty or reply.rcode in self._rule.next)
 
     def answer(self, query: Query) -> Answer:
         """The upstreams' answer, when it comes."""
         tcp = self._rule.force_tcp or (query.client.protocol == "tcp" and not self._rule.prefer_udp)
         flags = query.flags & (RD | AD | CD)
         key = (query.key, query.rtype, query.rclass, flags, query.edns, tcp, query.avoid)
-        later = Later()
-        return self._join(key, query, query.client.address, lambda landed: later.set(landed.reply)) or later
+        later = Deferred()
+        return self._join(key, query, query.client.address, lambda completed: later.set(completed.reply)) or later
 
-    def relayed(self, leaving: Leaving) -> Reply | None:
+    def relayed(self, query: FastPathQuery) -> Reply | None:
         """The same for a question that has come the short way."""
-        name, rtype, rclass, _, _ = leaving.key
-        key = (name, rtype, rclass, RD | AD, leaving.edns, self._rule.force_tcp, "")
-        return self._join(key, leaving, leaving.client, leaving.landed)
+        name, rtype, rclass, _, _ = query.key
+        key = (name, rtype, rclass, RD | AD, query.edns, self._rule.force_tcp, "")
+        return self._join(key, query, query.client, query.completed)
 
-    def _join(self, key: FlightKey, asked: Query | Leaving, client: str, land: Callable[[Landed], None]) -> Reply | None:
+    def _join(self, key: FlightKey, asked: Query | FastPathQuery, client: str, land: Callable[[UpstreamReply], None]) -> Reply | None:
         """Has somebody wait for the flight of a question, a new one if there is none; the reply, if that must not be."""
         limit = self._rule.max_concurrent
         if limit and self._waiting >= limit:
@@ -224,7 +224,7 @@ class _Line:
         if flight is None:
             avoid = key[-1]
             if avoid and self._team.is_alone(avoid):
-                return bare(Rcode.SERVFAIL, "no other upstream")
+                return rcode_only(Rcode.SERVFAIL, "no other upstream")
             if len(self._flights) >= MAX_IN_FLIGHT:
                 return self._refused("concurrent queries", MAX_IN_FLIGHT)
             flight = Flight(self._team, _question(asked, key), key, self._landed, tcp=key[5], avoid=avoid)
@@ -240,7 +240,7 @@ class _Line:
 
     def _refused(self, what: str, limit: int) -> Reply:
         self._cells.rejected()
-        return bare(Rcode.REFUSED, f"{what} exceeded maximum {limit}")
+        return rcode_only(Rcode.REFUSED, f"{what} exceeded maximum {limit}")
 
     def _landed(self, flight: Flight) -> None:
         del self._flights[flight.key]
@@ -255,7 +255,7 @@ class _Line:
             land(flight)
 
 
-def _question(asked: Query | Leaving, key: FlightKey) -> Question:
+def _question(asked: Query | FastPathQuery, key: FlightKey) -> Question:
     """What upstreams are asked."""
     _, rtype, rclass, flags, edns, _, _ = key
     if isinstance(asked, Query):

@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import Final
 
 from svcdns.cluster.addresses import from_reverse
-from svcdns.cluster.changes import Owner
+from svcdns.cluster.changes import Dependency
 from svcdns.plugin_api.contract import Following, joined, then
 from svcdns.plugin_api.environment import Environment
 from svcdns.plugin_api.networks import packed
 from svcdns.plugin_api.query import Answer, Query
-from svcdns.plugin_api.reply import UNTIL_CHANGED, Reply, bare
+from svcdns.plugin_api.reply import UNTIL_CHANGED, Reply, rcode_only
 from svcdns.plugins.hosts.options import Options, unpacked
 from svcdns.plugins.hosts.table import Table, read
 from svcdns.telemetry.counters import Family, MetricKind
@@ -22,12 +22,12 @@ from svcdns.wire import names
 from svcdns.wire.codes import AA, Rcode, Type
 from svcdns.wire.record import Record
 
-ENTRIES: Final = Family("coredns_hosts_entries", MetricKind.GAUGE, "Addresses and names of the entries.", ("hostsfile",), alike=True)
+ENTRIES: Final = Family("coredns_hosts_entries", MetricKind.GAUGE, "Addresses and names of the entries.", ("hostsfile",), uniform=True)
 RELOADED: Final = Family(
     "coredns_hosts_reload_timestamp_seconds",
     MetricKind.GAUGE,
     "When the file that was read last had been changed, Unix seconds.",
-    alike=True,
+    uniform=True,
 )
 _FAMILIES: Final = (Type.A, Type.AAAA)
 
@@ -42,8 +42,8 @@ class Hosts:
         self._options, self._environment = options, environment
         self._zones = tuple(names.from_text(zone).lower() for zone in options.zones)
         self._fallthrough = tuple(names.from_text(zone).lower() for zone in options.fallthrough)
-        self._owner: Owner = ("hosts", options.data_key)
-        self._rests_on_file = Reply(lifetime=UNTIL_CHANGED, owners=(self._owner,))
+        self._owner: Dependency = ("hosts", options.data_key)
+        self._rests_on_file = Reply(lifetime=UNTIL_CHANGED, dependencies=(self._owner,))
         self._inline = read(options.inline, options.zones, reverse=options.reverse)
         self._file = Table()
         content = environment.data("hosts", options.data_key)
@@ -53,7 +53,7 @@ class Hosts:
 
     def _changed(self, content: bytes) -> None:
         self._take(content)
-        self._environment.forget((self._owner,))
+        self._environment.invalidate((self._owner,))
 
     def _take(self, content: bytes) -> None:
         changed, self._file = unpacked(content)
@@ -77,7 +77,7 @@ class Hosts:
             return self._reply(query, found)
         if falls_through:
             return self._on(query, following)
-        return bare(Rcode.SERVFAIL)  # there is no SOA to deny the name with
+        return rcode_only(Rcode.SERVFAIL)  # there is no SOA to deny the name with
 
     def _addresses(self, key: bytes, rtype: int) -> list[bytes]:
         return self._file.addresses(key, rtype) + self._inline.addresses(key, rtype)
@@ -90,7 +90,7 @@ class Hosts:
 
     def _reply(self, query: Query, rdata: list[bytes]) -> Reply:
         answer = tuple(Record(query.key, query.rtype, self._options.ttl, one) for one in rdata)
-        return Reply(flags=query.reply_flags | AA, answer=answer, lifetime=UNTIL_CHANGED, owners=(self._owner,))
+        return Reply(flags=query.reply_flags | AA, answer=answer, lifetime=UNTIL_CHANGED, dependencies=(self._owner,))
 
     def _on(self, query: Query, following: Following) -> Answer:
         """The rest of the chain's answer, as long as the file does not have the name."""

@@ -10,7 +10,7 @@ from collections.abc import Generator
 from functools import cached_property
 
 from svcdns.cluster.addresses import from_reverse, rdata_of
-from svcdns.cluster.changes import Owner
+from svcdns.cluster.changes import Dependency
 from svcdns.cluster.index import SERIAL
 from svcdns.cluster.objects import NO_PORT
 from svcdns.plugin_api.contract import Following, joined, steps, then
@@ -54,7 +54,7 @@ class External:
     def _lookup(self) -> Lookup:
         return Lookup(self._cluster, headless=self.options.headless)
 
-    def alike(self, zone: bytes) -> bool:
+    def name_independent(self, zone: bytes) -> bool:
         """Whether none of the names of a zone are ours."""
         return not any(names.is_within(zone, own) or names.is_within(own, zone) for own in self._zones)
 
@@ -75,49 +75,49 @@ class External:
         labels = [names.label_text(label) for label in names.labels_of(key[: len(key) - len(zone)] + b"\0")]
         if any(names.is_within(key, apex) for apex in self._apexes):
             return self._name_server(query, zone, labels)
-        owners: list[Owner] = []
+        dependencies: list[Dependency] = []
         address = from_reverse(key) if query.rtype == Type.PTR else ""
         if address:
-            found = self._lookup.at(address, owners)
-            return self._pointers(query, found, owners) if found else self._absent(query, zone, owners, following)
-        entries = self._lookup.find(labels, owners)
+            found = self._lookup.at(address, dependencies)
+            return self._pointers(query, found, dependencies) if found else self._absent(query, zone, dependencies, following)
+        entries = self._lookup.find(labels, dependencies)
         if entries is None:
-            return self._absent(query, zone, owners, following)
+            return self._absent(query, zone, dependencies, following)
         if query.rtype in (Type.A, Type.AAAA):
-            return steps(self._addresses(query, zone, entries, owners))
+            return steps(self._addresses(query, zone, entries, dependencies))
         if query.rtype == Type.SRV:
-            return steps(self._services(query, zone, entries, owners))
-        return self._negative(query, zone, owners)
+            return steps(self._services(query, zone, entries, dependencies))
+        return self._negative(query, zone, dependencies)
 
     # -- the zone's own names
 
     def _zone_itself(self, query: Query, zone: bytes) -> Reply:
-        owners: list[Owner] = []
+        dependencies: list[Dependency] = []
         if query.rtype == Type.SOA:
             return self._reply(query, [self._soa(zone)], [SERIAL])
         if query.rtype == Type.NS:
             server = records.SERVER + self._apex + query.name
-            glue = self._servers(server, owners)
-            return self._reply(query, [records.ns(zone, self._apex, self.options.ttl)], owners, glue)
-        return self._negative(query, zone, owners)
+            glue = self._servers(server, dependencies)
+            return self._reply(query, [records.ns(zone, self._apex, self.options.ttl)], dependencies, glue)
+        return self._negative(query, zone, dependencies)
 
     def _name_server(self, query: Query, zone: bytes, labels: list[str]) -> Reply:
         """`<apex>` and `ns1.<apex>`, by the number of labels left of the zone; there is no other name."""
-        owners: list[Owner] = []
+        dependencies: list[Dependency] = []
         if len(labels) == 1:
-            return self._negative(query, zone, owners)
+            return self._negative(query, zone, dependencies)
         if len(labels) != 2 or labels[0] != "ns1":
-            return self._negative(query, zone, owners, Rcode.NXDOMAIN)
-        answer = [record for record in self._servers(query.name, owners) if record.rtype == query.rtype]
-        return self._reply(query, answer, owners) if answer else self._negative(query, zone, owners)
+            return self._negative(query, zone, dependencies, Rcode.NXDOMAIN)
+        answer = [record for record in self._servers(query.name, dependencies) if record.rtype == query.rtype]
+        return self._reply(query, answer, dependencies) if answer else self._negative(query, zone, dependencies)
 
-    def _servers(self, name: bytes, owners: list[Owner]) -> list[Record]:
-        found = self._lookup.servers(self._environment.local_addresses, owners)
+    def _servers(self, name: bytes, dependencies: list[Dependency]) -> list[Record]:
+        found = self._lookup.servers(self._environment.local_addresses, dependencies)
         return [Record(name, packed[0], self.options.ttl, packed[1]) for host in found if (packed := rdata_of(host)) is not None]
 
     # -- Services
 
-    def _addresses(self, query: Query, zone: bytes, entries: list[Entry], owners: list[Owner]) -> Asking:
+    def _addresses(self, query: Query, zone: bytes, entries: list[Entry], dependencies: list[Dependency]) -> Asking:
         """Addresses, each once; a CNAME for each entry with a host name, and what the server says of it."""
         answer: list[Record] = []
         told: dict[bytes, Reply] = {}
@@ -137,12 +137,12 @@ class External:
                 told[target] = yield query.ask(target, query.rtype)
             answer += [Record(query.name, Type.CNAME, self._cluster.options.ttl, target), *told[target].answer]
             flags |= told[target].flags & TC
-        reply = self._reply(query, answer, owners, flags=flags) if answer else self._negative(query, zone, owners)
+        reply = self._reply(query, answer, dependencies, flags=flags) if answer else self._negative(query, zone, dependencies)
         for other in told.values():
             reply = joined(reply, other)
         return reply
 
-    def _services(self, query: Query, zone: bytes, entries: list[Entry], owners: list[Owner]) -> Asking:
+    def _services(self, query: Query, zone: bytes, entries: list[Entry], dependencies: list[Dependency]) -> Asking:
         """SRV records, each target and port once, and the addresses of the targets."""
         weight, ttl = records.weight_of(len(entries) or 1), self._cluster.options.ttl
         answer: dict[tuple[bytes, int], Record] = {}
@@ -166,45 +166,45 @@ class External:
                 told.append(other)
                 additional += other.answer
         if not answer:
-            return self._negative(query, zone, owners)
-        reply = self._reply(query, list(answer.values()), owners, additional)
+            return self._negative(query, zone, dependencies)
+        reply = self._reply(query, list(answer.values()), dependencies, additional)
         for other in told:
             reply = joined(reply, other)
         return reply
 
-    def _pointers(self, query: Query, found: list[str], owners: list[Owner]) -> Reply:
+    def _pointers(self, query: Query, found: list[str], dependencies: list[Dependency]) -> Reply:
         targets = [target for text in found if (target := _name_below(text, self._first)) is not None]
-        return self._reply(query, [Record(query.name, Type.PTR, self.options.ttl, target) for target in targets], owners)
+        return self._reply(query, [Record(query.name, Type.PTR, self.options.ttl, target) for target in targets], dependencies)
 
     # -- replies
 
     def _reply(
-        self, query: Query, answer: list[Record], owners: list[Owner], additional: list[Record] | None = None, flags: int = 0
+        self, query: Query, answer: list[Record], dependencies: list[Dependency], additional: list[Record] | None = None, flags: int = 0
     ) -> Reply:
         return Reply(
             flags=query.reply_flags | AA | flags,
             answer=tuple(answer),
             additional=tuple(additional or ()),
             lifetime=UNTIL_CHANGED,
-            owners=tuple(owners),
+            dependencies=tuple(dependencies),
             extended=self._cluster.extended,
         )
 
-    def _negative(self, query: Query, zone: bytes, owners: list[Owner], rcode: int = Rcode.NOERROR) -> Reply:
+    def _negative(self, query: Query, zone: bytes, dependencies: list[Dependency], rcode: int = Rcode.NOERROR) -> Reply:
         return Reply(
             rcode=rcode,
             flags=query.reply_flags | AA,
             authority=(self._soa(zone),),
             lifetime=UNTIL_CHANGED,
-            owners=tuple(owners),
+            dependencies=tuple(dependencies),
             extended=self._cluster.extended,
         )
 
-    def _absent(self, query: Query, zone: bytes, owners: list[Owner], following: Following) -> Answer:
+    def _absent(self, query: Query, zone: bytes, dependencies: list[Dependency], following: Following) -> Answer:
         if any(names.is_within(query.key, other) for other in self._fallthrough):
-            terms = Reply(lifetime=UNTIL_CHANGED, owners=tuple(owners))
+            terms = Reply(lifetime=UNTIL_CHANGED, dependencies=tuple(dependencies))
             return then(following(query), lambda reply: joined(reply, terms))
-        return self._negative(query, zone, owners, Rcode.NXDOMAIN)
+        return self._negative(query, zone, dependencies, Rcode.NXDOMAIN)
 
     def _soa(self, zone: bytes) -> Record:
         return records.soa(zone, self._apex, self.options.ttl, self._cluster.index.serials.external)

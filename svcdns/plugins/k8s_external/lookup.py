@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple, Protocol
 
 from svcdns.cluster.addresses import endpoint_name
-from svcdns.cluster.changes import Owner
+from svcdns.cluster.changes import Dependency
 from svcdns.cluster.index import Index
 from svcdns.cluster.objects import EndpointSlice, Port, Service
 
@@ -39,58 +39,58 @@ class Entry(NamedTuple):
 
 
 class Lookup:
-    """Answers from one cluster; the facts that an answer rests on are put behind `owners`."""
+    """Answers from one cluster; the facts that an answer rests on are put behind `dependencies`."""
 
     def __init__(self, cluster: Cluster, *, headless: bool) -> None:
         """`headless`: endpoints of Services without external addresses are shown too."""
         self.index, self.options, self.headless = cluster.index, cluster.options, headless
 
-    def find(self, labels: list[str], owners: list[Owner]) -> list[Entry] | None:
+    def find(self, labels: list[str], dependencies: list[Dependency]) -> list[Entry] | None:
         """What labels, lowered and leftmost first, stand for; empty for a namespace, None where there is no such name."""
         *left, namespace = labels
-        owners.append(("namespace", namespace))
+        dependencies.append(("namespace", namespace))
         if not self._exposed(namespace) or len(left) > 3:
             return None
         if not left:
             return []
         *left, name = left
-        owners.append(("service", namespace, name))
+        dependencies.append(("service", namespace, name))
         service = self.index.service(namespace, name)
         if service is None:
             return None
         endpoint = left[0].removeprefix("_") if len(left) == 1 else ""
         port, protocol = (label.removeprefix("_") for label in left) if len(left) == 2 else ("", "")
         if self.headless and not service.external_ips and (service.headless or endpoint):
-            owners.append(("endpoints", namespace, name))
+            dependencies.append(("endpoints", namespace, name))
             found = endpoints(service, self.index.slices(namespace, name), pod_names=self.options.endpoint_pod_names)
             entries = [entry for label, entry in found if not endpoint or label.lower() == endpoint]
         else:
             entries = list(external(service))
         return [entry for entry in entries if _fits(entry.port, port, protocol)] or None
 
-    def at(self, address: str, owners: list[Owner]) -> list[str]:
+    def at(self, address: str, dependencies: list[Dependency]) -> list[str]:
         """The names of the Services with that external address; hidden namespaces count only where `namespaces` is set."""
-        owners.append(("external", address))
+        dependencies.append(("external", address))
         found: dict[str, None] = {}
         for service in self.index.services_outside_at(address):
             namespace = service.namespace.lower()
             if self.options.namespaces:
-                owners.append(("namespace", namespace))
+                dependencies.append(("namespace", namespace))
                 if not self._exposed(namespace):
                     continue
             found[f"{service.name}.{service.namespace}"] = None
         return list(found)
 
-    def servers(self, local_addresses: tuple[str, ...], owners: list[Owner]) -> list[str]:
+    def servers(self, local_addresses: tuple[str, ...], dependencies: list[Dependency]) -> list[str]:
         """The external addresses of the Services whose endpoints hold one of this machine's, else this machine's."""
         out: list[str] = []
         seen = False
         for local in local_addresses:
-            owners.append(("address", local))
+            dependencies.append(("address", local))
             for slice_ in self.index.slices_at(local):
                 seen = True
                 key = slice_.namespace.lower(), slice_.service.lower()
-                owners += [("service", *key), ("endpoints", *key)]
+                dependencies += [("service", *key), ("endpoints", *key)]
                 service = self.index.service(*key)
                 if service is None:
                     continue

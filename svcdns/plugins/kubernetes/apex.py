@@ -6,7 +6,7 @@ import struct
 from typing import Final
 
 from svcdns.cluster.addresses import endpoint_name
-from svcdns.cluster.changes import Owner
+from svcdns.cluster.changes import Dependency
 from svcdns.cluster.index import Index
 from svcdns.plugins.kubernetes.lookup import Entry
 from svcdns.wire import names
@@ -37,7 +37,7 @@ def is_server_name(key: bytes, zone: bytes) -> bool:
     return key.startswith(NS_LABELS) and names.to_text(key).find(names.to_text(zone)) == len("ns.dns.")
 
 
-def servers(index: Index, local_addresses: tuple[str, ...], owners: list[Owner], *, pod_names: bool) -> list[tuple[Entry, str]]:
+def servers(index: Index, local_addresses: tuple[str, ...], dependencies: list[Dependency], *, pod_names: bool) -> list[tuple[Entry, str]]:
     """The name servers: entries as of a lookup, each with its object's name below the zone.
 
     They are the Services whose endpoints hold one of this machine's addresses; without any such slice, the addresses
@@ -46,11 +46,11 @@ def servers(index: Index, local_addresses: tuple[str, ...], owners: list[Owner],
     out: list[tuple[Entry, str]] = []
     seen = False
     for local in local_addresses:
-        owners.append(("address", local))
+        dependencies.append(("address", local))
         for slice_ in index.slices_at(local):
             seen = True
             key = slice_.namespace.lower(), slice_.service.lower()
-            owners += [("service", *key), ("endpoints", *key)]
+            dependencies += [("service", *key), ("endpoints", *key)]
             service = index.service(*key)
             if service is None:
                 continue

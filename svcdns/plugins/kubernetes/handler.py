@@ -14,15 +14,15 @@ from typing import Final
 import msgspec
 
 from svcdns.cluster.addresses import from_reverse, rdata_of
-from svcdns.cluster.changes import Kind, Owner
+from svcdns.cluster.changes import Dependency, Kind
 from svcdns.cluster.index import SERIAL, SYNC, Index
 from svcdns.cluster.objects import NO_PORT
 from svcdns.plugin_api.closest_encloser import Encloser
 from svcdns.plugin_api.contract import Following, joined, then
 from svcdns.plugin_api.environment import Environment
-from svcdns.plugin_api.fast_path import Relay
+from svcdns.plugin_api.fast_path import FastPath
 from svcdns.plugin_api.query import Answer, Query
-from svcdns.plugin_api.reply import UNTIL_CHANGED, Reply, bare
+from svcdns.plugin_api.reply import UNTIL_CHANGED, Reply, rcode_only
 from svcdns.plugin_api.zone_transfer import ZoneOffer
 from svcdns.plugins.kubernetes import apex, qname, reverse, transfer
 from svcdns.plugins.kubernetes.lookup import Found, Lookup
@@ -41,7 +41,7 @@ _ANSWERED_ANYWHERE: Final = frozenset({Type.SOA, Type.NS, Type.TXT, Type.PTR, Ty
 """Types that do not follow the common rule of what exists."""
 _REVERSE: Final = (names.from_text("in-addr.arpa."), names.from_text("ip6.arpa."))
 
-_BY_NAME_ALONE: Final[tuple[Owner, ...]] = (("kubernetes",),)
+_BY_NAME_ALONE: Final[tuple[Dependency, ...]] = (("kubernetes",),)
 """Stands for no fact at all: the name is enough to know the answer, and it never changes."""
 
 _SUBTREES: Final = frozenset({("", "svc"), ("", "pod"), ("", "dns")})
@@ -52,18 +52,18 @@ Alias = tuple[Record, Answer]
 
 
 class _Work(msgspec.Struct):
-    """One question in one zone. `zone` is lowered, `spelled` the same as the query has it; `owners` collects facts."""
+    """One question in one zone. `zone` is lowered, `spelled` the same as the query has it; `dependencies` collects facts."""
 
     query: Query
     zone: bytes
     spelled: bytes
     multicluster: bool
-    owners: list[Owner]
+    dependencies: list[Dependency]
 
     @property
-    def facts(self) -> tuple[Owner, ...]:
+    def facts(self) -> tuple[Dependency, ...]:
         """What the reply rests on; never nothing, so that `cache` knows it for an answer about the cluster."""
-        return tuple(self.owners) or _BY_NAME_ALONE
+        return tuple(self.dependencies) or _BY_NAME_ALONE
 
 
 class _Result(msgspec.Struct):
@@ -84,7 +84,7 @@ class Kubernetes:
         self.index: Index = environment.index(options.watch)
         self._lookup = Lookup(self.index, options)
         self._local = environment.local_addresses
-        self._clock, self._forget_everything = environment.clock, environment.forget_everything
+        self._clock, self._invalidate_all = environment.clock, environment.invalidate_all
         self.extended: int | None = None
         """The extended error of every reply."""
         self.zones = sorted((names.from_text(zone).lower() for zone in options.zones), key=len, reverse=True)
@@ -107,7 +107,7 @@ class Kubernetes:
         extended = ExtendedError.STALE_ANSWER if stale else None
         if extended != self.extended:
             self.extended = extended
-            self._forget_everything()
+            self._invalidate_all()
 
     def search_zone(self, key: bytes) -> bytes | None:
         """For `autopath`: the zone of ours that a name is in, if clients are known by their Pods."""
@@ -125,7 +125,7 @@ class Kubernetes:
             return following(query)
         work = _Work(query, zone, query.name[len(query.name) - len(zone) :], self._is_multicluster(zone), [])
         if query.rtype in (Type.AXFR, Type.IXFR):
-            return bare(Rcode.REFUSED)
+            return rcode_only(Rcode.REFUSED)
         try:
             result = self._dispatch(work)
         except NoSuchNameError:
@@ -134,12 +134,12 @@ class Kubernetes:
             return self._negative(work, Rcode.NOERROR)
         return self._positive(work, result)
 
-    def relays(self, relay: Relay) -> bool:
+    def join_fast_path(self, fast_path: FastPath) -> bool:
         """Names outside its zones are nothing to it."""
-        relay.zones += tuple(self.zones)
+        fast_path.zones += tuple(self.zones)
         return True
 
-    def absent(self, key: bytes, rtype: int) -> Encloser | None:
+    def closest_encloser(self, key: bytes, rtype: int) -> Encloser | None:
         """What encloses a name that is not there, because its namespace or its Service is not (spec K6); None where there is more to it."""
         zone = self._zone_of(key)
         if zone is None or rtype in _ANSWERED_ANYWHERE or zone in self._unforeseen or not self.index.synced:
@@ -189,7 +189,7 @@ class Kubernetes:
                 answer=tuple(result.answer),  # type: ignore[arg-type]
                 additional=tuple(result.additional),
                 lifetime=UNTIL_CHANGED,
-                owners=work.facts,
+                dependencies=work.facts,
                 extended=self.extended,
             )
         if all(isinstance(answer, Reply) for answer in aliases):
@@ -210,25 +210,25 @@ class Kubernetes:
                 records.append(part)
                 continue
             target = next(remaining)
-            if not target.silent:
+            if not target.dropped:
                 records.append(part[0])
                 records += target.answer
                 flags |= target.flags & TC
         if not records:
             reply = self._negative(work, Rcode.NOERROR)
         else:
-            owners = work.facts
-            reply = Reply(flags=flags, answer=tuple(records), lifetime=UNTIL_CHANGED, owners=owners, extended=self.extended)
+            dependencies = work.facts
+            reply = Reply(flags=flags, answer=tuple(records), lifetime=UNTIL_CHANGED, dependencies=dependencies, extended=self.extended)
         for target in replies:
             reply = joined(reply, target)
         return reply
 
     def _name_error(self, work: _Work, following: Following) -> Answer:
         if self._falls_through(work.query.key):
-            owners = work.facts
-            return then(following(work.query), lambda reply: joined(reply, Reply(lifetime=UNTIL_CHANGED, owners=owners)))
+            dependencies = work.facts
+            return then(following(work.query), lambda reply: joined(reply, Reply(lifetime=UNTIL_CHANGED, dependencies=dependencies)))
         if not self.index.synced:
-            work.owners.append(SYNC)
+            work.dependencies.append(SYNC)
             return self._negative(work, Rcode.SERVFAIL)
         return self._negative(work, Rcode.NXDOMAIN)
 
@@ -241,7 +241,7 @@ class Kubernetes:
             flags=work.query.reply_flags | AA,
             authority=(self._soa(work),),
             lifetime=UNTIL_CHANGED,
-            owners=work.facts,
+            dependencies=work.facts,
             extended=self.extended,
         )
 
@@ -262,7 +262,7 @@ class Kubernetes:
             return self._ptr(work)
         if rtype == Type.SOA:
             if query.key == work.zone:
-                work.owners.append(SERIAL)
+                work.dependencies.append(SERIAL)
                 return _Result([self._soa(work)])
             return _Result([])
         if rtype == Type.CNAME:
@@ -279,7 +279,7 @@ class Kubernetes:
         below = key[: len(key) - len(work.zone)]
         if apex.is_server_name(key, work.spelled):
             pod_names = self.options.endpoint_pod_names
-            found = apex.servers(self.index, self._local, work.owners, pod_names=pod_names)
+            found = apex.servers(self.index, self._local, work.dependencies, pod_names=pod_names)
             return Found([entry for entry, _ in found], "")
         return self._find_plain(work, below + b"\0")
 
@@ -288,7 +288,7 @@ class Kubernetes:
         name = qname.parse(labels, multicluster=work.multicluster, zonal=self.options.zonal)
         if name.subtree and work.zone.endswith(_REVERSE):
             raise NoSuchNameError
-        return self._lookup.find(name, work.owners, multicluster=work.multicluster)
+        return self._lookup.find(name, work.dependencies, multicluster=work.multicluster)
 
     def _addresses(self, work: _Work, name: bytes, key: bytes, rtype: int, chain: tuple[bytes, ...]) -> list[Record | Alias]:
         """Address records of a name, with the CNAMEs that lead to them. `chain` has the targets of the CNAMEs before.
@@ -384,7 +384,7 @@ class Kubernetes:
         result = _Result([], [])
         seen: set[bytes] = set()
         pod_names = self.options.endpoint_pod_names
-        for (host, _, label), base in apex.servers(self.index, self._local, work.owners, pod_names=pod_names):
+        for (host, _, label), base in apex.servers(self.index, self._local, work.dependencies, pod_names=pod_names):
             packed = rdata_of(host)
             if packed is None:
                 continue
@@ -402,7 +402,7 @@ class Kubernetes:
             below = key[: len(key) - len(work.zone)]
             self._find_plain(work, below + b"\0")
             return _Result([])
-        found = reverse.targets(address, self.index, self._lookup, self.options, work.owners)
+        found = reverse.targets(address, self.index, self._lookup, self.options, work.dependencies)
         if not found:
             raise NoSuchNameError
         records: list[Record | Alias] = []

@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from svcdns.cluster.addresses import endpoint_name, pod_address, rdata_of
-from svcdns.cluster.changes import Owner
+from svcdns.cluster.changes import Dependency
 from svcdns.cluster.index import Index
 from svcdns.cluster.objects import EndpointSlice, ImportedSlice, Port, Service
 from svcdns.plugins.kubernetes.options import Options
@@ -39,22 +39,22 @@ class Lookup:
         """`index` is only read."""
         self.index, self.options = index, options
 
-    def find(self, name: ClusterName, owners: list[Owner], *, multicluster: bool) -> Found:
-        """What the name stands for; the facts it rests on are put behind `owners`. Raises NoSuchNameError."""
+    def find(self, name: ClusterName, dependencies: list[Dependency], *, multicluster: bool) -> Found:
+        """What the name stands for; the facts it rests on are put behind `dependencies`. Raises NoSuchNameError."""
         if not name.subtree:
             return NOTHING
-        self.require_namespace(name.namespace, owners)
+        self.require_namespace(name.namespace, dependencies)
         if name.subtree == "pod":
-            return self._pod(name, owners)
+            return self._pod(name, dependencies)
         if not name.service:
             return NOTHING
         if multicluster:
-            return self._import(name, owners)
-        return self._service(name, owners)
+            return self._import(name, dependencies)
+        return self._service(name, dependencies)
 
-    def require_namespace(self, namespace: str, owners: list[Owner]) -> None:
+    def require_namespace(self, namespace: str, dependencies: list[Dependency]) -> None:
         """Raises NoSuchNameError where the namespace is not exposed."""
-        owners.append(("namespace", namespace))
+        dependencies.append(("namespace", namespace))
         if not self.exposed(namespace):
             raise NoSuchNameError
 
@@ -65,8 +65,8 @@ class Lookup:
 
     # -- Services
 
-    def _service(self, name: ClusterName, owners: list[Owner]) -> Found:
-        owners.append(("service", name.namespace, name.service))
+    def _service(self, name: ClusterName, dependencies: list[Dependency]) -> Found:
+        dependencies.append(("service", name.namespace, name.service))
         service = self.index.service(name.namespace, name.service)
         if service is None:
             raise NoSuchNameError
@@ -74,14 +74,14 @@ class Lookup:
         if service.external_name is not None:
             return self._external(name, service, found)
         if service.headless or name.endpoint:
-            owners.append(("endpoints", name.namespace, name.service))
+            dependencies.append(("endpoints", name.namespace, name.service))
             slices = self.index.slices(name.namespace, name.service)
             if name.directive:
                 return self._zonal(name, service, slices, found)
             self._endpoints(name, slices, found)
         else:
             if self.options.ignore_empty_service:
-                owners.append(("endpoints", name.namespace, name.service))
+                dependencies.append(("endpoints", name.namespace, name.service))
                 if not any(slice_.endpoints for slice_ in self.index.slices(name.namespace, name.service)):
                     raise NoSuchNameError
             if name.directive:
@@ -125,21 +125,21 @@ class Lookup:
 
     # -- multi-cluster
 
-    def _import(self, name: ClusterName, owners: list[Owner]) -> Found:
-        owners.append(("import", name.namespace, name.service))
+    def _import(self, name: ClusterName, dependencies: list[Dependency]) -> Found:
+        dependencies.append(("import", name.namespace, name.service))
         imported = self.index.service_import(name.namespace, name.service)
         if imported is None:
             raise NoSuchNameError
         found = Found([], f"{imported.name}.{imported.namespace}.svc")
         slices = self.index.imported_slices(name.namespace, name.service)
         if imported.headless or name.endpoint:
-            owners.append(("imported", name.namespace, name.service))
+            dependencies.append(("imported", name.namespace, name.service))
             self._imported_endpoints(name, slices, found)
             if not found.entries:
                 raise NoSuchNameError
             return found
         if self.options.ignore_empty_service:
-            owners.append(("imported", name.namespace, name.service))
+            dependencies.append(("imported", name.namespace, name.service))
             if not any(slice_.endpoints for slice_ in slices):
                 raise NoSuchNameError
         return _cluster_ips(name, imported.ports, imported.ips, found)
@@ -157,7 +157,7 @@ class Lookup:
 
     # -- Pods
 
-    def _pod(self, name: ClusterName, owners: list[Owner]) -> Found:
+    def _pod(self, name: ClusterName, dependencies: list[Dependency]) -> Found:
         mode = self.options.pods
         if mode == "disabled":
             raise NoSuchNameError
@@ -169,7 +169,7 @@ class Lookup:
             if rdata_of(address) is None:
                 raise NoSuchNameError
             return found
-        owners.append(("pod", address))
+        dependencies.append(("pod", address))
         if not any(pod.namespace.lower() == name.namespace for pod in self.index.pods_at(address)):
             raise NoSuchNameError
         return found

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from svcdns.cluster.addresses import endpoint_name
-from svcdns.cluster.changes import Owner
+from svcdns.cluster.changes import Dependency
 from svcdns.cluster.index import Index
 from svcdns.plugins.kubernetes.lookup import Lookup
 from svcdns.plugins.kubernetes.options import Options
 
 
-def targets(address: str, index: Index, lookup: Lookup, options: Options, owners: list[Owner]) -> list[str]:
+def targets(address: str, index: Index, lookup: Lookup, options: Options, dependencies: list[Dependency]) -> list[str]:
     """Names below the primary zone that the address has, without repeats; empty where it has none.
 
     Hidden namespaces count only where `namespaces` is set, as in CoreDNS. A slice without a service name gives no name.
     """
-    owners.append(("address", address))
+    dependencies.append(("address", address))
 
     def visible(namespace: str) -> bool:
         if not options.namespaces:
             return True
-        owners.append(("namespace", namespace.lower()))
+        dependencies.append(("namespace", namespace.lower()))
         return lookup.exposed(namespace.lower())
 
     for service in index.services_at(address):

@@ -12,10 +12,10 @@ from typing import Final
 
 import msgspec
 
-from svcdns.cluster.changes import Owner
+from svcdns.cluster.changes import Dependency
 from svcdns.plugin_api.contract import Following, then
 from svcdns.plugin_api.environment import Environment
-from svcdns.plugin_api.fast_path import Relay
+from svcdns.plugin_api.fast_path import FastPath
 from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import Reply, Variants
 from svcdns.plugins.loadbalance.options import Options, unpacked
@@ -33,7 +33,7 @@ class LoadBalance:
     def __init__(self, options: Options, environment: Environment) -> None:
         """Weights come from control, now or later."""
         self._options, self._environment = options, environment
-        self._owner: Owner = ("weights", options.path)
+        self._owner: Dependency = ("weights", options.path)
         self._rotate: Callable[[Reply, Random], Variants] = Rotation
         if options.preferred:
             self._rotate = partial(Rotation, order=preferring(options.preferred))
@@ -46,15 +46,15 @@ class LoadBalance:
 
     def _changed(self, content: bytes) -> None:
         self._take(content)
-        self._environment.forget((self._owner,))
+        self._environment.invalidate((self._owner,))
 
-    def alike(self, zone: bytes) -> bool:  # noqa: ARG002 - one record has no order
+    def name_independent(self, zone: bytes) -> bool:  # noqa: ARG002 - one record has no order
         """Every name alike: there is nothing to vary in a negative answer."""
         return True
 
-    def relays(self, relay: Relay) -> bool:
+    def join_fast_path(self, fast_path: FastPath) -> bool:
         """Addresses in random order; not where some come before others."""
-        relay.shuffles = True
+        fast_path.shuffles = True
         return not (self._options.preferred or self._options.path)
 
     def handle(self, query: Query, following: Following) -> Answer:
@@ -65,8 +65,8 @@ class LoadBalance:
         return then(following(query), self._marked)
 
     def _marked(self, reply: Reply) -> Reply:
-        if reply.rcode != Rcode.NOERROR or not reply.written or (len(reply.answer) < 2 and len(reply.additional) < 2):
+        if reply.rcode != Rcode.NOERROR or not reply.has_message or (len(reply.answer) < 2 and len(reply.additional) < 2):
             return reply
         if self._options.path:
-            return msgspec.structs.replace(reply, rotate=self._rotate, owners=(*reply.owners, self._owner))
+            return msgspec.structs.replace(reply, rotate=self._rotate, dependencies=(*reply.dependencies, self._owner))
         return msgspec.structs.replace(reply, rotate=self._rotate)

@@ -13,7 +13,7 @@ import msgspec
 from svcdns.plugin_api.contract import Following, steps
 from svcdns.plugin_api.environment import Environment
 from svcdns.plugin_api.query import Answer, Query
-from svcdns.plugin_api.reply import Audience, Reply, bare
+from svcdns.plugin_api.reply import CacheScope, Reply, rcode_only
 from svcdns.plugins.rewrite.edns import OptionRule
 from svcdns.plugins.rewrite.options import Options
 from svcdns.plugins.rewrite.query_rules import Asked, InvalidName
@@ -47,7 +47,7 @@ class Rewrite:
                         stopped = True
                         break
         except InvalidName as error:
-            return bare(Rcode.SERVFAIL, str(error))
+            return rcode_only(Rcode.SERVFAIL, str(error))
         if not applied:
             query.edns = asked.query.edns
             return following(query)
@@ -60,13 +60,13 @@ def _answer(
     """The chain's reply, rewritten. What the chain did to header and EDNS of the changed question holds for the asked one."""
     reply = yield following(asked.query)
     query.flags, query.edns = asked.query.flags, asked.query.edns
-    if reply.silent:
+    if reply.dropped:
         return reply
     if asked.personal:
-        reply = msgspec.structs.replace(reply, audience=Audience.CLIENT)
-    if write and not reply.written:
-        reply = msgspec.structs.replace(reply, written=True, flags=asked.query.reply_flags)
-    if not responses or not reply.written:
+        reply = msgspec.structs.replace(reply, scope=CacheScope.CLIENT)
+    if write and not reply.has_message:
+        reply = msgspec.structs.replace(reply, has_message=True, flags=asked.query.reply_flags)
+    if not responses or not reply.has_message:
         return reply
     for rule in reversed(responses):
         if isinstance(rule, OptionReverted) and query.edns is not None:
@@ -74,4 +74,4 @@ def _answer(
     try:
         return (yield from rewritten(Draft(reply, asked.query), responses))
     except NameTextError as error:
-        return bare(Rcode.SERVFAIL, f"invalid name after rewrite: {error}")
+        return rcode_only(Rcode.SERVFAIL, f"invalid name after rewrite: {error}")

@@ -173,7 +173,7 @@ class CnameTarget:
         except NameTextError:
             return
         reply = yield draft.query.ask(target, draft.query.rtype)
-        if reply.silent:
+        if reply.dropped:
             return
         kept: list[Place] = []
         for place in draft.answer:

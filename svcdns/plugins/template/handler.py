@@ -13,7 +13,7 @@ from svcdns.plugin_api.contract import Following, joined, steps, then
 from svcdns.plugin_api.environment import Environment
 from svcdns.plugin_api.expressions import PERSONAL, EvaluationError
 from svcdns.plugin_api.query import Answer, Query
-from svcdns.plugin_api.reply import NOT_REUSABLE, UNTIL_CHANGED, Audience, Reply, bare
+from svcdns.plugin_api.reply import NOT_REUSABLE, UNTIL_CHANGED, CacheScope, Reply, rcode_only
 from svcdns.plugins.template.data import PERSONAL_FIELDS, functions, groups_of, labels, root
 from svcdns.plugins.template.go_template import RenderError, Struct, Text
 from svcdns.plugins.template.metrics import MATCHES, RR_FAILURES, TEMPLATE_FAILURES
@@ -53,12 +53,12 @@ class Template:
                 try:
                     applies = rule.holds(match)
                 except EvaluationError as error:
-                    return bare(Rcode.SERVFAIL, str(error))
+                    return rcode_only(Rcode.SERVFAIL, str(error))
                 if applies:
                     answer = steps(rule.reply(match))
                     return _for_one(answer) if personal or rule.shows_clients else answer
             if not rule.falls_through(query):
-                return bare(Rcode.SERVFAIL)
+                return rcode_only(Rcode.SERVFAIL)
         return _for_one(following(query)) if personal else following(query)
 
 
@@ -127,9 +127,9 @@ class _Rule:
         cell = self._counters.cell(MATCHES, *where)
         self._counters.add(cell)
         if rule.rcode == Rcode.SERVFAIL:
-            return bare(Rcode.SERVFAIL)
+            return rcode_only(Rcode.SERVFAIL)
         data = root(query, match.zone, shown, match.pattern, match.groups, match.variables)
-        reply = Reply(lifetime=UNTIL_CHANGED, counts=((cell, 1.0),))
+        reply = Reply(lifetime=UNTIL_CHANGED, increments=((cell, 1.0),))
         flags, answer = query.reply_flags | AA, []
         try:
             for text in rule.answer:
@@ -137,14 +137,14 @@ class _Rule:
                 answer.append(record)
                 if record.rtype == Type.CNAME and query.rtype in (Type.A, Type.AAAA):
                     found = yield query.ask(record.rdata, query.rtype)
-                    if not found.silent:
+                    if not found.dropped:
                         answer += found.answer
                         flags = flags & ~TC | found.flags & TC
                         reply = joined(reply, found)
             additional = tuple(self._record("additional", text, data, where) for text in rule.additional)
             authority = tuple(self._record("authority", text, data, where) for text in rule.authority)
         except (RenderError, ZoneFileError, NameTextError) as error:
-            return bare(Rcode.SERVFAIL, str(error))
+            return rcode_only(Rcode.SERVFAIL, str(error))
         return msgspec.structs.replace(
             reply,
             rcode=rule.rcode,
@@ -179,4 +179,4 @@ def _extended_error(error: tuple[int, str] | None) -> Edns | None:
 
 def _for_one(answer: Answer) -> Answer:
     """The answer marked as being for this client and this query alone."""
-    return then(answer, lambda reply: msgspec.structs.replace(reply, audience=Audience.CLIENT, lifetime=NOT_REUSABLE))
+    return then(answer, lambda reply: msgspec.structs.replace(reply, scope=CacheScope.CLIENT, lifetime=NOT_REUSABLE))

@@ -13,7 +13,7 @@ from typing import Final
 from svcdns.plugin_api.contract import Following
 from svcdns.plugin_api.environment import Environment
 from svcdns.plugin_api.query import Answer, Query
-from svcdns.plugin_api.reply import Reply, bare
+from svcdns.plugin_api.reply import Reply, rcode_only
 from svcdns.plugin_api.zone_transfer import UnavailableError, ZoneOffer, serial_of
 from svcdns.plugins.transfer.notify import notify
 from svcdns.plugins.transfer.options import Options, Rule
@@ -38,7 +38,7 @@ class Transfer:
         self._sending = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def alike(self, zone: bytes) -> bool:  # noqa: ARG002 - questions for whole zones are none for names
+    def name_independent(self, zone: bytes) -> bool:  # noqa: ARG002 - questions for whole zones are none for names
         """Every name alike."""
         return True
 
@@ -47,28 +47,28 @@ class Transfer:
         if query.rtype not in (Type.AXFR, Type.IXFR):
             return following(query)
         if query.client.protocol != "tcp":
-            return bare(Rcode.REFUSED)
+            return rcode_only(Rcode.REFUSED)
         rule = self._rule_for(query.key)
         if rule is None:
             return following(query)
         if not rule.allows(query.client.address.partition("%")[0]):
             return Reply(rcode=Rcode.REFUSED, flags=query.reply_flags)
         if query.rtype == Type.IXFR and query.serial is None:
-            return bare(Rcode.SERVFAIL)
+            return rcode_only(Rcode.SERVFAIL)
         return self._answer(query, following)
 
     def _answer(self, query: Query, following: Following) -> Answer:
         try:
             offer = self._offer(query.key, (query.serial or 0) if query.rtype == Type.IXFR else 0)
         except UnavailableError as error:
-            return bare(Rcode.SERVFAIL, str(error))
+            return rcode_only(Rcode.SERVFAIL, str(error))
         if offer is None:
             return following(query)
         if offer.records is None:
             self._log("zone %s: serial %d is current, told to %s", query, offer.soa)
             return Reply(flags=query.reply_flags, answer=(offer.soa,))  # without AA, as CoreDNS has it
         if self._sending >= AT_ONCE:
-            return bare(Rcode.SERVFAIL, f"plugin/transfer: {AT_ONCE} transfers are on their way already")
+            return rcode_only(Rcode.SERVFAIL, f"plugin/transfer: {AT_ONCE} transfers are on their way already")
         return Reply(flags=query.reply_flags | AA, stream=self._stream(query, offer.records))
 
     def _offer(self, zone: bytes, serial: int) -> ZoneOffer | None:

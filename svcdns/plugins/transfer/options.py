@@ -11,7 +11,7 @@ from svcdns.corefile.blocks import Directive, Token
 from svcdns.corefile.errors import CorefileError
 from svcdns.plugin_api.environment import Block
 
-EVERYBODY: Final = "*"
+SHARED: Final = "*"
 DNS_PORT: Final = 53
 
 
@@ -58,7 +58,7 @@ def _rule(directive: Directive, block: Block) -> Rule:
                 raise arguments.unknown_option(line, ("to", "source"))
     if not words:
         raise CorefileError(directive.position, "'to' is required")
-    to = tuple(_host_port(word) for word in words if word.text != EVERYBODY)
+    to = tuple(_host_port(word) for word in words if word.text != SHARED)
     return Rule(arguments.zones(directive.arguments, block.zones), to, len(to) < len(words), source)
 
 

@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 from svcdns.eventloop.loop import DrainingLoop, DrainingSelector
 from svcdns.plugin_api.query import Client
 from svcdns.plugin_api.timeouts import Timeouts
-from svcdns.serving.responder import Desk
+from svcdns.serving.responder import Responder
 
 MAX_CONNECTIONS: Final = 4096
 """Connections of one worker; further ones are closed at once."""
@@ -82,9 +82,9 @@ class TcpConnections:
 class TcpConnection(asyncio.Protocol):
     """One client's connection."""
 
-    def __init__(self, desk: Desk, connections: TcpConnections, timeouts: Timeouts, parted: Parted | None = None) -> None:
-        """Replies come from `desk`; the connection registers itself with `connections`. `parted` is what another worker knew of it."""
-        self._desk, self._connections, self._timeouts, self._parted = desk, connections, timeouts, parted
+    def __init__(self, responder: Responder, connections: TcpConnections, timeouts: Timeouts, parted: Parted | None = None) -> None:
+        """Replies come from `responder`; the connection registers itself with `connections`. `parted` is what another worker knew of it."""
+        self._responder, self._connections, self._timeouts, self._parted = responder, connections, timeouts, parted
         self._loop = asyncio.get_running_loop()
         self._buffer = bytearray(parted.buffer if parted is not None else b"")
         self._busy = self._closing = self._paused = self._held = False
@@ -141,9 +141,9 @@ class TcpConnection(asyncio.Protocol):
         if self._buffer or self._busy or self._paused or self._closing or len(data) < _LEAST or data[0] << 8 | data[1] != len(data) - 2:
             self.data_received(data)
             return
-        desk = self._desk
-        table, now = desk.table, desk.table.now()
-        entry = table.young.get(data[4:] if desk.listener.classes is None else desk.key(data[2:], self._client))
+        responder = self._responder
+        table, now = responder.table, responder.table.now()
+        entry = table.young.get(data[4:] if responder.listener.classes is None else responder.key(data[2:], self._client))
         if entry is None or entry.deadline <= now or entry.seen is not None or self._transport.get_write_buffer_size():
             self.data_received(data)
             return
@@ -154,7 +154,7 @@ class TcpConnection(asyncio.Protocol):
             self._left -= self._left > 0
             self._replied = self._connections.ending
             self._next()
-        desk.durations.observe(perf_counter() - started, 1)
+        responder.durations.observe(perf_counter() - started, 1)
 
     def _write_at_once(self, message: bytes) -> None:
         """Writes past the transport, which has nothing to write; what the kernel does not take goes through it."""
@@ -238,9 +238,9 @@ class TcpConnection(asyncio.Protocol):
             self._transport.close()
 
     @property
-    def desk(self) -> Desk:
+    def responder(self) -> Responder:
         """Where its replies come from."""
-        return self._desk
+        return self._responder
 
     # -- to another worker
 
@@ -257,7 +257,7 @@ class TcpConnection(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        listener, family = self._desk.listener, 4 if self._client.family == 1 else 6
+        listener, family = self._responder.listener, 4 if self._client.family == 1 else 6
         fd = self._transport.get_extra_info("socket").fileno()
         patience = max(0.0, self._deadline - self._loop.time())
         return Parted(fd, listener.host, listener.port, family, patience, bytes(self._buffer), self._left)
@@ -315,22 +315,22 @@ class TcpConnection(asyncio.Protocol):
 
     def _answer(self, packet: bytes) -> None:
         started = perf_counter()
-        desk, table = self._desk, self._desk.table
-        entry = table.find(desk.key(packet, self._client), table.now())
+        responder, table = self._responder, self._responder.table
+        entry = table.find(responder.key(packet, self._client), table.now())
         if entry is not None:
             wire = packet[:2] + table.use(entry)
             self._write(wire)
-            desk.durations.observe(perf_counter() - started, 1)
+            responder.durations.observe(perf_counter() - started, 1)
             if entry.seen is not None:
-                desk.hit(entry, packet, self._client, len(wire), started)
+                responder.hit(entry, packet, self._client, len(wire), started)
             return
-        absent = desk.answer_absent(packet[2:]) if desk.listener.classes is None else b""
-        if absent:
-            self._write(packet[:2] + absent)
-            desk.durations.observe(perf_counter() - started, 1)
+        negative = responder.answer_negative(packet[2:]) if responder.listener.classes is None else b""
+        if negative:
+            self._write(packet[:2] + negative)
+            responder.durations.observe(perf_counter() - started, 1)
             return
         self._busy = True
-        desk.answer(packet, self._client, self._reply, started, self)
+        responder.answer(packet, self._client, self._reply, started, self)
 
     def _reply(self, wire: bytes) -> None:
         self._busy = False

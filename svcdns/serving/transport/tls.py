@@ -15,7 +15,7 @@ from typing import Final
 
 from svcdns.errors import SvcdnsError
 from svcdns.plugins import tls
-from svcdns.serving.responder import Desk
+from svcdns.serving.responder import Responder
 from svcdns.serving.transport.tcp import TcpConnection, TcpConnections
 from svcdns.telemetry.counters import Counters, Family, MetricKind
 from svcdns.tls.contexts import server_context
@@ -39,9 +39,9 @@ class NoCertificateError(SvcdnsError):
 class Certificates:
     """What a worker's TLS listeners serve, by key."""
 
-    def __init__(self, counters: Counters, breathe: Callable[[], object]) -> None:
-        """`breathe` is called between two pieces of work."""
-        self._counters, self._breathe = counters, breathe
+    def __init__(self, counters: Counters, poll_sockets: Callable[[], object]) -> None:
+        """`poll_sockets` is called between two pieces of work."""
+        self._counters, self._poll_sockets = counters, poll_sockets
         self._contexts: dict[str, ssl.SSLContext] = {}
         self._served: dict[str, tls.Served] = {}
 
@@ -50,7 +50,7 @@ class Certificates:
         served, before = tls.unpacked(payload), self._served.get(key)
         if before is None or before.material != served.material:
             try:
-                self._contexts[key] = server_context(served.material, served.verify, served.keylog, self._breathe)
+                self._contexts[key] = server_context(served.material, served.verify, served.keylog, self._poll_sockets)
             except (TlsError, OSError) as error:
                 log.error("the certificate %s cannot be served: %s", served.certificate, error)
                 return
@@ -89,9 +89,9 @@ class Greeter:
         self._counters, self._connections, self._most = counters, connections, most
         self._turns = Turns()
 
-    def accept(self, desk: Desk, context: ssl.SSLContext) -> asyncio.BaseProtocol:
+    def accept(self, responder: Responder, context: ssl.SSLContext) -> asyncio.BaseProtocol:
         """The protocol of a connection that has just been accepted."""
-        connections, listener = self._connections, desk.listener
+        connections, listener = self._connections, responder.listener
         if connections.full or len(connections.greeting) >= self._most:
             self._counters.count(HANDSHAKES, listener.server, "refused")
             return _Refused()
@@ -103,7 +103,7 @@ class Greeter:
             connections.greeting.discard(transport)
             resumed = transport.get_extra_info("ssl_object").session_reused
             self._counters.count(HANDSHAKES, listener.server, "resumed" if resumed else "full")
-            return TcpConnection(desk, connections, listener.timeouts)
+            return TcpConnection(responder, connections, listener.timeouts)
 
         def failed(error: Exception) -> None:
             connections.greeting.discard(transport)

@@ -24,8 +24,8 @@ from typing import Final
 from svcdns.eventloop.clock import Clock
 from svcdns.eventloop.loop import after_drains
 from svcdns.plugin_api.query import Client
-from svcdns.serving.fast_path import outbound
-from svcdns.serving.responder import Desk
+from svcdns.serving.fast_path import try_fast_path
+from svcdns.serving.responder import Responder
 from svcdns.serving.transport.udp_batch import LAYOUT, PLAIN_LAYOUT, REPLY_SIZE, SLOTS, Sender, Slot, asked_address, batch
 from svcdns.telemetry.counters import Counters, Family, MetricKind
 
@@ -40,7 +40,7 @@ SOCKET_DROPS: Final = Family(
     MetricKind.COUNTER,
     "Packets that the kernel dropped because a listening socket's buffer was full.",
     ("server", "address", "slot"),
-    alike=True,
+    uniform=True,
 )
 SLICE: Final = 0.00025
 """Seconds for which packets that are not compiled are answered before the socket is read again."""
@@ -80,9 +80,9 @@ class UdpReader:
     is read again, so that questions which cost much do not hold up those that cost nothing.
     """
 
-    def __init__(self, sock: socket.socket, desk: Desk, errors: SocketErrors, *, wildcard: bool) -> None:
+    def __init__(self, sock: socket.socket, responder: Responder, errors: SocketErrors, *, wildcard: bool) -> None:
         """`wildcard` sockets reply from the address that was asked, by packet information (RFC 3542 §6.2)."""
-        self.sock, self.desk, self.errors = sock, desk, errors
+        self.sock, self.responder, self.errors = sock, responder, errors
         self.family = 2 if sock.family == socket.AF_INET6 else 1
         self.local = sock.getsockname()[:2]
         self.batch = batch(sock, wildcard=wildcard, failed=errors.saw)
@@ -102,7 +102,7 @@ class UdpReader:
         """Answers what is compiled of one batch, and puts the rest aside; how many packets there were."""
         count = self.batch.receive()
         if count:
-            listener = self.desk.listener
+            listener = self.responder.listener
             if listener.observed or listener.classes is not None:
                 self._drain_in_full(count)
             else:
@@ -144,15 +144,15 @@ class UdpReader:
     def _drain_fast(self, count: int) -> None:
         """The loop where every client gets the same, and nobody wants to see the queries."""
         started = perf_counter()
-        table, batch = self.desk.table, self.batch
+        table, batch = self.responder.table, self.batch
         data, lengths, replies, sizes, missed = batch.data, batch.lengths, batch.replies, batch.sizes, self._misses.append
-        known, absent, touch, turn, now = table.young.get, self.desk.answer_absent, table.touched.append, table.turn, table.now()
+        known, negative, touch, turn, now = table.young.get, self.responder.answer_negative, table.touched.append, table.turn, table.now()
         hits = missing = 0
         for number, at, key_at, length, reply_at, size in PLAIN_LAYOUT[:count]:
             key = data[key_at : at + lengths[length]]
             entry = known(key)
             if entry is None or entry.deadline <= now:
-                wire = absent(key)
+                wire = negative(key)
                 if wire:
                     octets = len(wire) + 2
                     replies[reply_at : reply_at + octets] = data[at:key_at] + wire
@@ -163,10 +163,10 @@ class UdpReader:
                 sizes[size] = 0
                 missing += 1
                 continue
-            tally = entry.tally
-            if tally.hits == tally.folded:
-                touch(tally)
-            tally.hits += 1
+            hit_counter = entry.hit_counter
+            if hit_counter.hits == hit_counter.flushed:
+                touch(hit_counter)
+            hit_counter.hits += 1
             reply = entry.wire
             wire = data[at:key_at] + (reply if reply is not None else turn(entry))
             octets = len(wire)
@@ -178,18 +178,18 @@ class UdpReader:
             hits += 1
         batch.send(count, whole=not missing)
         if hits:
-            self.desk.durations.observe(perf_counter() - started, hits)
+            self.responder.durations.observe(perf_counter() - started, hits)
 
     def _drain_in_full(self, count: int) -> None:
         """The loop where somebody wants to see every query, or answers depend on who asks."""
         started = perf_counter()
-        desk, batch = self.desk, self.batch
-        table, now = desk.table, desk.table.now()
+        responder, batch = self.responder, self.batch
+        table, now = responder.table, responder.table.now()
         missing = hits = 0
         for slot in LAYOUT[:count]:
             packet, sender = batch.data[slot.at : slot.at + batch.lengths[slot.length]], batch.sender(slot.number)
             client = self.client(sender)
-            entry = table.find(desk.key(packet, client), now)
+            entry = table.find(responder.key(packet, client), now)
             if entry is None:
                 self._misses.append((packet, sender, started))
                 batch.sizes[slot.size] = 0
@@ -199,26 +199,26 @@ class UdpReader:
             wire = packet[:2] + table.use(entry)
             missing += self._place(slot, wire)
             if entry.seen is not None:
-                desk.hit(entry, packet, client, len(wire), started)
+                responder.hit(entry, packet, client, len(wire), started)
         batch.send(count, whole=not missing)
         if hits:
-            self.desk.durations.observe(perf_counter() - started, hits)
+            self.responder.durations.observe(perf_counter() - started, hits)
 
     def _miss(self, packet: bytes, sender: Sender, started: float) -> None:
         """A packet whose reply was not among the young ones when it was read."""
-        desk, listener = self.desk, self.desk.listener
+        responder, listener = self.responder, self.responder.listener
         if not listener.observed and listener.classes is None:
-            table = desk.table
+            table = responder.table
             entry = table.find(packet[2:], table.now())
             if entry is not None:
                 self.post(sender, packet[:2] + table.use(entry))
-                desk.durations.observe(perf_counter() - started, 1)
+                responder.durations.observe(perf_counter() - started, 1)
                 return
-            passenger = outbound(packet, desk, started)
-            if passenger is not None:
-                passenger.leave(self, sender)
+            exchange = try_fast_path(packet, responder, started)
+            if exchange is not None:
+                exchange.leave(self, sender)
                 return
-        desk.answer(packet, self.client(sender), partial(self.post, sender), started)
+        responder.answer(packet, self.client(sender), partial(self.post, sender), started)
 
     def host(self, sender: Sender) -> str:
         """The address that a datagram came from."""

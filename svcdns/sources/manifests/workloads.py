@@ -91,16 +91,20 @@ def _ports(spec: PodSpec) -> tuple[ContainerPort, ...]:
 
 def _made_up(written: Sequence[Written]) -> Iterator[ClusterPod]:
     workloads = {(item.kind, item.namespace, item.name): item for item in written if isinstance(item.body, WorkloadObject)}
-    owners = _owners_of_written_pods(written, workloads)
+    dependencies = _owners_of_written_pods(written, workloads)
     for key, item in workloads.items():
-        if key not in owners and not any(owner in workloads for owner in _controllers(item)) and isinstance(item.body, WorkloadObject):
+        if (
+            key not in dependencies
+            and not any(owner in workloads for owner in _controllers(item))
+            and isinstance(item.body, WorkloadObject)
+        ):
             yield from _PODS_OF[item.kind](item, item.body)
 
 
 def _owners_of_written_pods(written: Sequence[Written], workloads: dict[tuple[str, str, str], Written]) -> set[tuple[str, str, str]]:
     """Workloads whose Pods are written out, by kind, namespace and name; a Deployment by way of its ReplicaSet too."""
-    owners = {owner for item in written if isinstance(item.body, PodObject) for owner in _controllers(item)}
-    return owners | {above for owner in owners & workloads.keys() for above in _controllers(workloads[owner])}
+    dependencies = {owner for item in written if isinstance(item.body, PodObject) for owner in _controllers(item)}
+    return dependencies | {above for owner in dependencies & workloads.keys() for above in _controllers(workloads[owner])}
 
 
 def _controllers(item: Written) -> Iterator[tuple[str, str, str]]:

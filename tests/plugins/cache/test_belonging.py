@@ -107,7 +107,7 @@ def test_nothing_additional_is_kept() -> None:
     reply = Reply(answer=world.records("a.example.org. 60 IN MX 10 bank.example.com."), additional=world.records(EVIL))
     query = world.query("a.example.org.", "MX")
     assert of_the_question(query, reply).additional == ()
-    of_cluster = Reply(answer=reply.answer, additional=reply.additional, owners=(("service", "d", "web"),))
+    of_cluster = Reply(answer=reply.answer, additional=reply.additional, dependencies=(("service", "d", "web"),))
     assert of_the_question(query, of_cluster) is of_cluster
 
 

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from svcdns.plugin_api.query import Answer, Query
-from svcdns.plugin_api.reply import Reply, bare
+from svcdns.plugin_api.reply import Reply, rcode_only
 from svcdns.plugins.cache import Cache, denial_confirmation
 from svcdns.telemetry.counters import Counters
 from svcdns.wire.codes import RD, Rcode, rcode_text
@@ -17,7 +17,7 @@ MOVED = Reply(flags=RD, answer=world.records("a.example.org. 60 IN A 10.0.0.2"),
 SOA = world.records("example.org. 60 IN SOA ns. root. 1 2 3 4 90")
 GONE = Reply(rcode=Rcode.NXDOMAIN, authority=SOA, source="192.0.2.1:53")
 EMPTY = Reply(authority=SOA, source="192.0.2.1:53")
-SILENCE = bare(Rcode.SERVFAIL, "no other upstream")
+SILENCE = rcode_only(Rcode.SERVFAIL, "no other upstream")
 
 
 class Upstreams:
@@ -145,7 +145,9 @@ async def test_old_news() -> None:
     assert upstreams.asked == [""]
 
 
-@pytest.mark.parametrize("reply", [msgspec.structs.replace(GONE, source=""), bare(Rcode.NXDOMAIN), Reply(rcode=Rcode.SERVFAIL, source="x")])
+@pytest.mark.parametrize(
+    "reply", [msgspec.structs.replace(GONE, source=""), rcode_only(Rcode.NXDOMAIN), Reply(rcode=Rcode.SERVFAIL, source="x")]
+)
 async def test_what_is_no_upstreams_denial(reply: Reply) -> None:
     """Is not doubted."""
     upstreams = Upstreams()

@@ -65,7 +65,7 @@ def test_what_is_there_already_stays() -> None:
 def test_what_rests_on_the_cluster_stays_behind() -> None:
     """It may have changed between what the two workers know."""
     old, new = store(), store()
-    old.put(KEY, Item(Reply(owners=(("service", "d", "web"),)), 0.0, 60))
+    old.put(KEY, Item(Reply(dependencies=(("service", "d", "web"),)), 0.0, 60))
     moved(old, new)
     assert len(new) == 0
 

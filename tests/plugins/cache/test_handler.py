@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from svcdns.plugin_api.query import Answer, Query
-from svcdns.plugin_api.reply import UNTIL_CHANGED, Audience, Reply, bare
+from svcdns.plugin_api.reply import UNTIL_CHANGED, CacheScope, Reply, rcode_only
 from svcdns.plugins.cache import Cache
 from svcdns.plugins.cache.memory import octets
 from svcdns.plugins.cache.metrics import HITS
@@ -23,7 +23,7 @@ SOA = world.records("example.org. 300 IN SOA ns. root. 1 2 3 4 90")
 B = world.records("b.example.org. 60 IN A 10.0.0.1")
 OTHER_SOA = world.records("example.com. 300 IN SOA ns. root. 1 2 3 4 90")
 CLUSTER = Reply(
-    answer=world.records("web.d.svc.cluster.local. 30 IN A 10.96.0.1"), lifetime=UNTIL_CHANGED, owners=(("service", "d", "web"),)
+    answer=world.records("web.d.svc.cluster.local. 30 IN A 10.96.0.1"), lifetime=UNTIL_CHANGED, dependencies=(("service", "d", "web"),)
 )
 
 
@@ -146,8 +146,8 @@ def test_bounds_the_ttl(text: str, reply: Reply, ttls: list[int]) -> None:
         pytest.param(Reply(rcode=Rcode.NXDOMAIN, authority=OTHER_SOA), id="NXDOMAIN with the SOA of another zone"),
         pytest.param(Reply(authority=OTHER_SOA), id="NODATA with the SOA of another zone"),
         pytest.param(Reply(rcode=Rcode.REFUSED), id="refused"),
-        pytest.param(bare(Rcode.SERVFAIL, "no upstream"), id="not a message"),
-        pytest.param(Reply(answer=A, audience=Audience.CLIENT), id="for this client alone"),
+        pytest.param(rcode_only(Rcode.SERVFAIL, "no upstream"), id="not a message"),
+        pytest.param(Reply(answer=A, scope=CacheScope.CLIENT), id="for this client alone"),
     ],
 )
 def test_does_not_keep(reply: Reply) -> None:
@@ -210,11 +210,11 @@ def test_an_answer_of_the_cluster_is_never_kept() -> None:
     cached = Cached("cache 20", CLUSTER)
     for _ in range(2):
         reply = cached.ask("web.d.svc.cluster.local.")
-        assert (reply.lifetime, reply.owners) == (UNTIL_CHANGED, CLUSTER.owners)
+        assert (reply.lifetime, reply.dependencies) == (UNTIL_CHANGED, CLUSTER.dependencies)
         assert [record.ttl for record in reply.answer] == [20]
         cached.clock.turn(10)
     assert cached.asked == 2
-    assert (cached.counters.cell(HITS, "dns://:53", "success", ".", ""), 1.0) in reply.counts
+    assert (cached.counters.cell(HITS, "dns://:53", "success", ".", ""), 1.0) in reply.increments
 
 
 def test_others_get_a_name_of_the_cluster_as_the_first_client_spelled_it() -> None:
@@ -240,19 +240,19 @@ def test_others_get_a_name_of_the_cluster_as_the_first_client_spelled_it() -> No
 
 def test_an_answer_that_rests_on_the_cluster_in_part_is_dropped_with_it() -> None:
     """An alias to an outside name: kept for its TTL, or until the Service changes."""
-    mixed = Reply(answer=A, lifetime=30.0, owners=(("service", "d", "ext"),))
+    mixed = Reply(answer=A, lifetime=30.0, dependencies=(("service", "d", "ext"),))
     cached = Cached(reply=mixed)
     cached.ask()
     cached.ask()
     assert cached.asked == 1
-    cached.plugin.forget({("service", "d", "ext")})
+    cached.plugin.invalidate({("service", "d", "ext")})
     cached.ask()
     assert cached.asked == 2
 
 
 async def test_what_was_asked_before_a_change_is_not_kept_after_it() -> None:
     """A name that the cluster did not have may have come meanwhile."""
-    cached = Cached(reply=Reply(answer=A, lifetime=0.0, owners=(("service", "d", "ext"),)))
+    cached = Cached(reply=Reply(answer=A, lifetime=0.0, dependencies=(("service", "d", "ext"),)))
     gate = asyncio.Event()
 
     async def later() -> Reply:
@@ -262,7 +262,7 @@ async def test_what_was_asked_before_a_change_is_not_kept_after_it() -> None:
     query = world.query("a.example.org.", server="dns://:53")
     waiting = asyncio.ensure_future(world.soon(cached.plugin.handle(query, lambda _: later())))
     await asyncio.sleep(0)
-    cached.plugin.forget({("service", "d", "other")})
+    cached.plugin.invalidate({("service", "d", "other")})
     gate.set()
     await waiting
     cached.ask()

@@ -65,8 +65,8 @@ def test_octets_are_what_entries_take(rdata: list[str], count: int, owned: bool)
     tracemalloc.start()
     for number, packet in enumerate(packets):
         message = parse_message(packet)
-        owners = (("service", "somewhere", f"name-{number}"),) if owned else ()
-        reply = Reply(flags=message.flags, answer=message.answer, owners=owners)
+        dependencies = (("service", "somewhere", f"name-{number}"),) if owned else ()
+        reply = Reply(flags=message.flags, answer=message.answer, dependencies=dependencies)
         store.put((message.name.lower(), message.rtype, 1, False, False), Item(reply, float(number), 300))
     del message, reply
     gc.collect()

@@ -13,7 +13,7 @@ from svcdns.plugins.cache.cacheability import answers, kind_of, may_keep
 from svcdns.plugins.cache.entry import Item, closed, opened
 from svcdns.wire.codes import AA, AD, CD, RA, RD, TC, Rcode, Type, type_text
 from svcdns.wire.message import parse_message
-from svcdns.wire.simple_reply import Plain, scan
+from svcdns.wire.simple_reply import SimpleReply, scan
 from tests.support import world
 from tests.support.plain_replies import MUTATIONS, PLAIN, START, rtype_of
 
@@ -30,7 +30,7 @@ def read(packet: bytes) -> Reply:
     return Reply(message.flags & 15, flags, message.answer, message.authority, message.additional, message.edns)
 
 
-def check(plain: Plain) -> None:
+def check(plain: SimpleReply) -> None:
     """What the rules say of it, read record by record."""
     query, reply = asked(plain.packet), read(plain.packet)
     kind = kind_of(query, reply)
@@ -64,6 +64,6 @@ def test_an_entry_of_octets_is_the_same_as_one_of_records(name: str) -> None:
     plain = scan(PLAIN[name], START, Type.A)
     assert plain is not None
     item, other = Item(closed(plain), 5.0, 60), Item(opened(closed(plain)), 5.0, 60)
-    assert (item.reply, item.rcode, item.owners) == (other.reply, other.rcode, other.owners)
+    assert (item.reply, item.rcode, item.dependencies) == (other.reply, other.rcode, other.dependencies)
     assert (item.is_of_nothing, other.is_of_nothing) == (True, False)
     assert not Item(closed(plain), 5.0, 60, good=other).is_of_nothing

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from svcdns.plugin_api.query import Answer, Query
-from svcdns.plugin_api.reply import UNTIL_CHANGED, Reply, bare
+from svcdns.plugin_api.reply import UNTIL_CHANGED, Reply, rcode_only
 from svcdns.plugins.cache import Cache, refresh
 from svcdns.telemetry.counters import Counters
 from svcdns.wire.codes import AA, AD, RA, RD, TC, ExtendedError, Rcode, rcode_text
@@ -119,7 +119,9 @@ async def test_one_refresh_at_a_time(stale: Cached) -> None:
 
 
 @pytest.mark.parametrize(
-    "reply", [FAILED, bare(Rcode.SERVFAIL), Reply(rcode=Rcode.REFUSED), Reply(flags=TC), Reply(silent=True)], ids=lambda r: str(r.rcode)
+    "reply",
+    [FAILED, rcode_only(Rcode.SERVFAIL), Reply(rcode=Rcode.REFUSED), Reply(flags=TC), Reply(dropped=True)],
+    ids=lambda r: str(r.rcode),
 )
 async def test_a_refresh_that_fails_leaves_the_entry(stale: Cached, reply: Reply) -> None:
     """And is tried again with the next question."""
@@ -214,17 +216,17 @@ async def test_a_refresh_that_breaks_is_logged(stale: Cached, caplog: pytest.Log
 async def test_a_change_of_the_cluster_ends_a_stale_entry() -> None:
     """Nothing is served that rests on what is gone."""
     cached = Cached("serve_stale 1h")
-    cached.upstream.reply = Reply(answer=OLD.answer, lifetime=0.0, owners=(("service", "d", "ext"),))
+    cached.upstream.reply = Reply(answer=OLD.answer, lifetime=0.0, dependencies=(("service", "d", "ext"),))
     await cached.ask()
     cached.clock.turn(61)
-    cached.plugin.forget({("service", "d", "ext")})
+    cached.plugin.invalidate({("service", "d", "ext")})
     cached.upstream.reply = NEW
     assert await cached.shown() == "NOERROR 2/60"
 
 
 async def test_an_answer_of_the_cluster_takes_the_place_of_a_stale_entry(stale: Cached) -> None:
     """And is not kept itself."""
-    stale.upstream.reply = Reply(answer=NEW.answer, lifetime=UNTIL_CHANGED, owners=(("service", "d", "web"),))
+    stale.upstream.reply = Reply(answer=NEW.answer, lifetime=UNTIL_CHANGED, dependencies=(("service", "d", "web"),))
     await stale.ask()
     await settle()
     assert await stale.shown() == "NOERROR 2/60"
@@ -290,7 +292,7 @@ async def verifying(*arguments: str) -> Cached:
 
 
 @pytest.mark.parametrize(
-    ("reply", "shown"), [(NEW, "NOERROR 2/60"), (GONE, "NXDOMAIN 90/60"), (FAILED, "NOERROR 1/0"), (bare(5), "NOERROR 1/0")], ids=str
+    ("reply", "shown"), [(NEW, "NOERROR 2/60"), (GONE, "NXDOMAIN 90/60"), (FAILED, "NOERROR 1/0"), (rcode_only(5), "NOERROR 1/0")], ids=str
 )
 @pytest.mark.parametrize("arguments", ["", "10s", "10s 0s 10s", "0s 0s 10s"])
 async def test_verify_asks_first(arguments: str, reply: Reply, shown: str) -> None:

@@ -69,7 +69,7 @@ def test_shrinks_to_a_part_of_its_size() -> None:
     evicted: list[int] = []
     store = Store(1, Pool(lambda: 1 << 30), lambda: evicted.append(1))
     for number in range(1024):
-        store.put(key(number), Item(Reply(owners=((f"{number}",),)), 0.0, 5))
+        store.put(key(number), Item(Reply(dependencies=((f"{number}",),)), 0.0, 5))
     assert sum(1 for _ in store.shrink(0.5)) == len(evicted) == len(store) == len(store._owned) == 512
     store.put(key(2000), Item(Reply(), 0.0, 5))
     assert len(store) == 512
@@ -84,9 +84,9 @@ def test_shrinks_to_a_part_of_its_size() -> None:
 def test_forgets_by_owner() -> None:
     """What rests on a fact goes when the fact changes; an entry that made room is no trouble."""
     store = Store(1, Pool(lambda: 1 << 30), lambda: None)
-    store.put(key(1), Item(Reply(owners=(("service", "d", "a"), ("x",))), 0.0, 5))
-    store.put(key(2), Item(Reply(owners=(("service", "d", "b"),)), 0.0, 5))
-    store.forget([("service", "d", "a")])
+    store.put(key(1), Item(Reply(dependencies=(("service", "d", "a"), ("x",))), 0.0, 5))
+    store.put(key(2), Item(Reply(dependencies=(("service", "d", "b"),)), 0.0, 5))
+    store.invalidate([("service", "d", "a")])
     assert store.get(key(1)) is None
     assert store.get(key(2)) is not None
     store.drop(key(2))
@@ -163,10 +163,10 @@ def test_octets_are_those_of_its_entries(steps: list[tuple[int, int, bool]]) -> 
     """Whatever is put in and taken out."""
     store = Store(1, Pool(lambda: 1 << 20), lambda: None)
     for number, octets, forgotten in steps:
-        owners = ((f"{number % 3}",),)
-        reply = Reply(answer=text(octets).answer, owners=owners)
+        dependencies = ((f"{number % 3}",),)
+        reply = Reply(answer=text(octets).answer, dependencies=dependencies)
         if forgotten:
-            store.forget(owners)
+            store.invalidate(dependencies)
         else:
             store.put(key(number), Item(reply, 0.0, 5, good=Item(reply, 0.0, 5) if number % 2 else None))
         assert store.octets == sum(item.octets for item in store.items.values()) <= 1 << 20

@@ -56,7 +56,7 @@ class World:
             world.environment(
                 data=lambda _plugin, _key: self.content,
                 on_data=lambda _plugin, key, call: self.calls.update({key: call}),
-                forget=self.forgotten.append,
+                invalidate=self.forgotten.append,
                 **surroundings,
             ),
         )
@@ -153,7 +153,7 @@ def test_authority() -> None:
     assert asked.ask("www.example.org.").flags & AA
     assert not asked.ask("x.sub.example.org.").flags & AA
     reply = asked.ask("nothing.example.org.")
-    assert (reply.lifetime, reply.owners) == (UNTIL_CHANGED, (("file", "example.org."),))
+    assert (reply.lifetime, reply.dependencies) == (UNTIL_CHANGED, (("file", "example.org."),))
 
 
 def test_an_alias_out_of_the_zone_asks_the_server() -> None:

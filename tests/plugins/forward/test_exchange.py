@@ -63,7 +63,7 @@ async def test_the_last_reply_is_sent_where_the_next_upstream_is_gone(upstream: 
     upstream.respond = answer(rcode=5)
     other.close()
     reply = await Forwarding(upstream, other).ask()
-    assert (reply.rcode, reply.written) == (Rcode.REFUSED, True)
+    assert (reply.rcode, reply.has_message) == (Rcode.REFUSED, True)
 
 
 async def test_sequential_asks_the_next_after_silence(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
@@ -201,7 +201,7 @@ async def test_all_silent(upstream: ScriptedUpstream, other: ScriptedUpstream, c
         assert not asking.done()
         await forwarding.turn(seconds)
     reply = await asyncio.wait_for(asking, 10)
-    assert (reply.rcode, reply.written, reply.extended) == (Rcode.SERVFAIL, False, 22)
+    assert (reply.rcode, reply.has_message, reply.extended) == (Rcode.SERVFAIL, False, 22)
     assert reply.error.endswith(": i/o timeout")
     assert forwarding.clock() - begun < BUDGET
     assert [questions(server) for server in upstreams] == [2] * count
@@ -235,7 +235,7 @@ async def test_many_questions_while_none_is_usable(upstream: ScriptedUpstream, m
     forwarding.servers[0].health.fails = 9
     waiting = [forwarding.asking(f"{number}.example.org.") for number in range(3)]
     reply = await waiting[2]
-    assert (reply.rcode, reply.written, reply.extended, reply.error) == (Rcode.SERVFAIL, False, 22, "no healthy proxies")
+    assert (reply.rcode, reply.has_message, reply.extended, reply.error) == (Rcode.SERVFAIL, False, 22, "no healthy proxies")
     await upstream.question()
     await upstream.question()
     assert not any(task.done() for task in waiting[:2])
@@ -251,7 +251,7 @@ async def test_all_refused(upstream: ScriptedUpstream, other: ScriptedUpstream) 
     upstream.close()
     other.close()
     reply = await Forwarding(upstream, other).ask()
-    assert (reply.rcode, reply.written, reply.extended) == (Rcode.SERVFAIL, False, 23)
+    assert (reply.rcode, reply.has_message, reply.extended) == (Rcode.SERVFAIL, False, 23)
     assert reply.error.endswith("connection refused")
 
 

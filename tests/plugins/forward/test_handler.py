@@ -12,7 +12,7 @@ import pytest
 
 from svcdns.eventloop.clock import monotonic
 from svcdns.plugin_api.contract import then
-from svcdns.plugin_api.deferred import Later
+from svcdns.plugin_api.deferred import Deferred
 from svcdns.plugin_api.query import Client, Query
 from svcdns.plugin_api.reply import Reply
 from svcdns.plugins.forward import Forward, gather
@@ -133,16 +133,16 @@ async def test_upstreams_that_have_not_come(policy: str) -> None:
 
 async def test_what_was_brought_is_not_asked_for(upstream: ScriptedUpstream) -> None:
     """A question that comes from the short way has its reply with it; questions that are asked on its behalf have not."""
-    brought = Reply(rcode=Rcode.NXDOMAIN)
+    upstream_reply = Reply(rcode=Rcode.NXDOMAIN)
     query = world.query("a.example.org.")
-    query.brought = brought
+    query.upstream_reply = upstream_reply
     forwarding = Forwarding(upstream)
-    assert forwarding.plugin.handle(query, world.following()) is brought
+    assert forwarding.plugin.handle(query, world.following()) is upstream_reply
     assert upstream.asked == []
     others: list[Query] = []
-    query.ask_server = lambda other: others.append(other) or brought
+    query.ask_server = lambda other: others.append(other) or upstream_reply
     query.ask(b"\1b\0", 1)
-    assert [other.brought for other in others] == [None]
+    assert [other.upstream_reply for other in others] == [None]
 
 
 async def test_a_truncated_reply_is_passed_on(upstream: ScriptedUpstream) -> None:
@@ -217,7 +217,7 @@ async def test_the_flight_goes_on_without_its_client(upstream: ScriptedUpstream)
     upstream.respond = held(answer(A))
     forwarding = Forwarding(upstream)
     answered = forwarding.plugin.handle(world.query("a.example.org."), world.following())
-    assert isinstance(answered, Later)
+    assert isinstance(answered, Deferred)
     seen: list[Reply] = []
     then(answered, lambda reply: seen.append(reply) or reply)  # type: ignore[func-returns-value]
     gone, other = asyncio.ensure_future(answered), forwarding.asking()

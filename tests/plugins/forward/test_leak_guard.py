@@ -72,7 +72,7 @@ def test_block() -> None:
     guarded = Guarded(BARE + " {\n leak_guard block\n}")
     reply = guarded.guard.stopped(world.query("web.", server="dns://:53"))
     assert reply is not None
-    assert (reply.rcode, reply.flags, reply.extended, reply.written) == (Rcode.NXDOMAIN, RD, ExtendedError.BLOCKED, True)
+    assert (reply.rcode, reply.flags, reply.extended, reply.has_message) == (Rcode.NXDOMAIN, RD, ExtendedError.BLOCKED, True)
     assert world.counted(guarded.counters) == {("svcdns_forward_leaked_total", "dns://:53", "single_label", "blocked"): 1}
     assert guarded.leaks("www.example.org.") == [("single_label", "blocked")]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from svcdns.cluster.changes import Owner
+from svcdns.cluster.changes import Dependency
 from svcdns.plugin_api.reply import UNTIL_CHANGED, Reply
 from svcdns.plugins.hosts import Hosts, gather
 from svcdns.telemetry.counters import Counters
@@ -36,7 +36,7 @@ class World:
         """`text` is the directive."""
         self.options = world.options("hosts", text)
         self.counters = Counters()
-        self.forgotten: list[tuple[Owner, ...]] = []
+        self.forgotten: list[tuple[Dependency, ...]] = []
         self._calls: list[Callable[[bytes], None]] = []
         content = gather(self.options, {})
         self.plugin = Hosts(
@@ -45,7 +45,7 @@ class World:
                 counters=self.counters,
                 data=lambda _plugin, key: content.get(key),
                 on_data=lambda _plugin, _key, call: self._calls.append(call),
-                forget=self.forgotten.append,
+                invalidate=self.forgotten.append,
             ),
         )
 
@@ -99,7 +99,7 @@ def test_a_name_that_is_not_known_is_servfail() -> None:
     """There is no SOA to deny it with."""
     for name in ("none.example.org.", "a.b.wild.example.org.", "wild.example.org."):
         reply = inline().ask(name)
-        assert (reply.rcode, reply.written) == (Rcode.SERVFAIL, False)
+        assert (reply.rcode, reply.has_message) == (Rcode.SERVFAIL, False)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_what_goes_on_rests_on_the_file_all_the_same() -> None:
     """It may get the name."""
     hosts = inline(more="fallthrough")
     reply = hosts.ask("none.example.org.")
-    assert (reply.lifetime, reply.owners) == (30.0, hosts.ask("box.example.org.").owners)
+    assert (reply.lifetime, reply.dependencies) == (30.0, hosts.ask("box.example.org.").dependencies)
 
 
 def test_names_outside_of_the_zones() -> None:
@@ -163,7 +163,7 @@ def test_a_change_of_the_file_ends_what_rests_on_it(file: Path) -> None:
     file.write_text("10.1.0.9 extra.example.org\n")
     os.utime(file, (2000.5, 2000.5))
     hosts.change()
-    assert hosts.forgotten == [reply.owners]
+    assert hosts.forgotten == [reply.dependencies]
     assert hosts.lines("extra.example.org.") == ["NOERROR", "extra.example.org. 3600 IN A 10.1.0.9"]
     after = world.counted(hosts.counters)
     assert (after["coredns_hosts_entries", str(file)], after["coredns_hosts_reload_timestamp_seconds",]) == (4, 2000.5)

@@ -84,9 +84,9 @@ def test_an_address_answers_its_ptr(options: str, seed: int) -> None:
         for record in ask(handler, name).answer + ask(handler, name, "AAAA").answer:
             address = text_of(record) if record.rtype in (Type.A, Type.AAAA) else ""
             if address in (*clusters.CLUSTER_IPS, *clusters.ADDRESSES):
-                owners = ask(handler, clusters.reverse_name(address), "PTR")
-                assert owners.rcode == Rcode.NOERROR, (name, address)
-                assert owners.answer or not handler.index.services_at(address), (name, address)
+                dependencies = ask(handler, clusters.reverse_name(address), "PTR")
+                assert dependencies.rcode == Rcode.NOERROR, (name, address)
+                assert dependencies.answer or not handler.index.services_at(address), (name, address)
 
 
 @every_option

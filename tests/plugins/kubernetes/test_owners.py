@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from svcdns.cluster.changes import Begin, Change, Complete, Gone, Kind, Owner, Put
+from svcdns.cluster.changes import Begin, Change, Complete, Dependency, Gone, Kind, Put
 from svcdns.cluster.index import Index
 from svcdns.cluster.objects import Endpoint, EndpointSlice, Namespace, Pod, Port, Service
 from svcdns.plugin_api.reply import Reply
@@ -70,9 +70,9 @@ def test_untouched_replies_are_still_right(options: str, before: list[Change], a
     for change in before:
         index.apply(change)
     replies = {question: outcome(handler, *question) for question in QUESTIONS}
-    touched: set[Owner] = set()
+    touched: set[Dependency] = set()
     for change in after:
         touched |= index.apply(change)
     for question, reply in replies.items():
-        if touched.isdisjoint(reply.owners):
+        if touched.isdisjoint(reply.dependencies):
             assert world.summary(outcome(handler, *question)) == world.summary(reply), question

@@ -23,7 +23,7 @@ NAMES = [
 def test_every_answer_is_marked_while_the_data_is_old(name: str, rtype: str) -> None:
     """And is what it was in everything else; each change of that drops what is compiled."""
     clock, found, dropped = world.Clock(), index(), []
-    handler = plugin("stale_after 60s", found, clock=clock, forget_everything=lambda: dropped.append(clock.now))
+    handler = plugin("stale_after 60s", found, clock=clock, invalidate_all=lambda: dropped.append(clock.now))
     handler.start()
     replies: list[Reply] = []
     for confirmed, now in ((1000.0, 1000.0), (1000.0, 1060.0), (1000.0, 1060.5), (1000.0, 1070.0), (1065.0, 1071.0)):

@@ -8,7 +8,7 @@ from random import Random
 import msgspec
 import pytest
 
-from svcdns.cluster.changes import Owner
+from svcdns.cluster.changes import Dependency
 from svcdns.plugin_api.networks import packed
 from svcdns.plugin_api.reply import Reply
 from svcdns.plugins.loadbalance import LoadBalance
@@ -25,14 +25,14 @@ class Balanced:
 
     def __init__(self, text: str = "loadbalance", weights: dict[str, dict[str, int]] | None = None) -> None:
         """`weights` are what control has read, None where it has not."""
-        self.forgotten: list[tuple[Owner, ...]] = []
+        self.forgotten: list[tuple[Dependency, ...]] = []
         self.calls: list[Callable[[bytes], None]] = []
         self.plugin = LoadBalance(
             world.options("loadbalance", text),
             world.environment(
                 data=lambda *_: payload(weights) if weights is not None else None,
                 on_data=lambda _plugin, _key, call: self.calls.append(call),
-                forget=self.forgotten.append,
+                invalidate=self.forgotten.append,
             ),
         )
 
@@ -67,7 +67,7 @@ def test_puts_kinds_into_order() -> None:
         pytest.param("loadbalance", Reply(answer=MIXED[1:2]), "A", id="one record"),
         pytest.param("loadbalance", Reply(rcode=Rcode.NXDOMAIN, answer=MIXED), "A", id="not NOERROR"),
         pytest.param("loadbalance", Reply(answer=MIXED), "AXFR", id="zone transfer"),
-        pytest.param("loadbalance", Reply(answer=MIXED, written=False), "A", id="not written"),
+        pytest.param("loadbalance", Reply(answer=MIXED, has_message=False), "A", id="not written"),
         pytest.param("loadbalance weighted w", Reply(answer=MIXED), "MX", id="weights of other types"),
     ],
 )
@@ -98,8 +98,8 @@ def test_an_address_is_drawn_by_its_weight() -> None:
 def test_weighted_answers_rest_on_the_file() -> None:
     """A change of it ends them, and is drawn by from then on."""
     balanced = Balanced("loadbalance weighted w")
-    before = balanced.ask(Reply(answer=MIXED, owners=(("service", "d", "web"),)))
-    assert before.owners == (("service", "d", "web"), ("weights", "w"))
+    before = balanced.ask(Reply(answer=MIXED, dependencies=(("service", "d", "web"),)))
+    assert before.dependencies == (("service", "d", "web"), ("weights", "w"))
     balanced.calls[0](payload({"c.": {"10.0.0.2": 255}}))
     assert balanced.forgotten == [(("weights", "w"),)]
     firsts = [balanced.arranged(Reply(answer=MIXED[1:3]), seed=seed)[0] for seed in range(50)]
@@ -108,4 +108,4 @@ def test_weighted_answers_rest_on_the_file() -> None:
 
 def test_negative_answers_are_alike() -> None:
     """There is nothing to vary in them."""
-    assert Balanced().plugin.alike(b"\0")
+    assert Balanced().plugin.name_independent(b"\0")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from svcdns.plugin_api.query import Answer, Client, Query
-from svcdns.plugin_api.reply import UNTIL_CHANGED, Audience, Reply
+from svcdns.plugin_api.reply import UNTIL_CHANGED, CacheScope, Reply
 from svcdns.plugins.rewrite import PLUGIN, parse
 from svcdns.wire.record import Edns
 from tests.support import world
@@ -74,7 +74,7 @@ def test_variables(name: str, data: bytes, data6: bytes, personal: bool) -> None
     rule = f"edns0 local set 9 {{{name}}}"
     _, seen, reply = run(rule, options())
     assert seen == options((9, data))
-    assert reply.audience == (Audience.CLIENT if personal else Audience.EVERYBODY)
+    assert reply.scope == (CacheScope.CLIENT if personal else CacheScope.SHARED)
     assert run(rule, options(), client=CLIENT6)[1] == options((9, data6))
 
 
@@ -82,7 +82,7 @@ def test_the_subnet_of_an_ipv6_client() -> None:
     """So many bits, in as few octets as they take; its reply is for it alone."""
     _, seen, reply = run("edns0 subnet set 24 60", options(), client=CLIENT6)
     assert seen == options((8, b"\0\2\x3c\0" + bytes.fromhex("20010db800010000")))
-    assert reply.audience is Audience.CLIENT
+    assert reply.scope is CacheScope.CLIENT
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from svcdns.plugin_api.query import Answer, Query
-from svcdns.plugin_api.reply import UNTIL_CHANGED, Reply, bare
+from svcdns.plugin_api.reply import UNTIL_CHANGED, Reply, rcode_only
 from svcdns.plugins.rewrite import PLUGIN, parse
 from svcdns.wire import names
 from svcdns.wire.codes import AA, CD, RD, TC, Rcode, class_text, type_text
@@ -148,23 +148,23 @@ def test_response_codes() -> None:
     assert Chain("rcode a NXDOMAIN NOERROR", reply=Reply(Rcode.NXDOMAIN)).ask("a.") == ["NOERROR"]
     assert Chain("rcode a NXDOMAIN NOERROR", reply=Reply(Rcode.REFUSED)).ask("a.") == ["REFUSED"]
     assert Chain("rcode b NXDOMAIN NOERROR", reply=Reply(Rcode.NXDOMAIN)).ask("a.") == ["NXDOMAIN"]
-    chain = Chain("continue rcode a SERVFAIL REFUSED", reply=bare(Rcode.SERVFAIL, "why"))
+    chain = Chain("continue rcode a SERVFAIL REFUSED", reply=rcode_only(Rcode.SERVFAIL, "why"))
     reply = world.now(chain.rewrite.handle(world.query("a.", flags=RD | CD), chain.follow))
-    assert (reply.rcode, reply.written, reply.flags, reply.error) == (Rcode.REFUSED, True, RD | CD, "why")
+    assert (reply.rcode, reply.has_message, reply.flags, reply.error) == (Rcode.REFUSED, True, RD | CD, "why")
 
 
 def test_who_writes_a_bare_reply() -> None:
     """Only a rule that ended the list, or has something to do with replies, makes it written."""
-    for rules, written in (("type A MX", True), ("continue type A MX", False), ("type MX A", False)):
-        chain = Chain(rules, reply=bare(Rcode.SERVFAIL))
-        assert world.now(chain.rewrite.handle(world.query("a."), chain.follow)).written is written
+    for rules, has_message in (("type A MX", True), ("continue type A MX", False), ("type MX A", False)):
+        chain = Chain(rules, reply=rcode_only(Rcode.SERVFAIL))
+        assert world.now(chain.rewrite.handle(world.query("a."), chain.follow)).has_message is has_message
 
 
 def test_silence_stays() -> None:
     """Nothing is written for a chain that chose to say nothing."""
-    silent = Reply(silent=True)
-    chain = Chain("rcode a NOERROR REFUSED", reply=silent)
-    assert chain.rewrite.handle(world.query("a."), chain.follow) is silent
+    dropped = Reply(dropped=True)
+    chain = Chain("rcode a NOERROR REFUSED", reply=dropped)
+    assert chain.rewrite.handle(world.query("a."), chain.follow) is dropped
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_what_is_no_name_is_an_error(rules: str, name: str) -> None:
     """The chain is not asked."""
     chain = Chain(rules)
     reply = world.now(chain.rewrite.handle(world.query(name), chain.follow))
-    assert (reply.rcode, reply.written, chain.asked) == (Rcode.SERVFAIL, False, [])
+    assert (reply.rcode, reply.has_message, chain.asked) == (Rcode.SERVFAIL, False, [])
     assert reply.error.startswith("invalid name after rewrite: ")
 
 
@@ -193,9 +193,9 @@ def test_a_reply_that_has_no_names_any_more_is_an_error() -> None:
 def test_terms_of_reuse_stay() -> None:
     """A rewritten cluster answer lives as long as its facts."""
     records = world.records("b. 5 IN A 10.0.0.1")
-    chain = Chain("name a b", reply=Reply(answer=records, lifetime=UNTIL_CHANGED, owners=(("fact",),), counts=((70, 1.0),)))
+    chain = Chain("name a b", reply=Reply(answer=records, lifetime=UNTIL_CHANGED, dependencies=(("fact",),), increments=((70, 1.0),)))
     reply = world.now(chain.rewrite.handle(world.query("a."), chain.follow))
-    assert (reply.lifetime, reply.owners, reply.counts) == (UNTIL_CHANGED, (("fact",),), ((70, 1.0),))
+    assert (reply.lifetime, reply.dependencies, reply.increments) == (UNTIL_CHANGED, (("fact",),), ((70, 1.0),))
 
 
 def test_ttls_within_bounds_do_not_go_down_beyond_them() -> None:
@@ -249,12 +249,12 @@ class TestCname:
     )
     def test_leads_elsewhere(self, rule: str) -> None:
         """What followed is replaced by what the server finds."""
-        new = Reply(answer=world.records("new.z. 5 IN A 10.0.0.9"), lifetime=9, owners=(("new",),), flags=TC)
+        new = Reply(answer=world.records("new.z. 5 IN A 10.0.0.9"), lifetime=9, dependencies=(("new",),), flags=TC)
         answer, asked = self.run(rule, new)
         reply = world.now(answer)
         assert world.summary(reply) == ["NOERROR", "a. 5 IN CNAME new.z.", "new.z. 5 IN A 10.0.0.9"]
         assert asked == [("new.z.", "A")]
-        assert (reply.flags & TC, reply.lifetime, reply.owners) == (TC, 9, (("new",),))
+        assert (reply.flags & TC, reply.lifetime, reply.dependencies) == (TC, 9, (("new",),))
 
     def test_waits_for_what_comes_later(self) -> None:
         """The same, for an answer that is not there yet."""
@@ -281,7 +281,7 @@ class TestCname:
             pytest.param("cname other.z new.z", Reply(), id="another target"),
             pytest.param("cname regex ^other$ new.z", Reply(), id="no match"),
             pytest.param("cname prefix old. x..", Reply(), id="no name"),
-            pytest.param("cname old.z new.z", Reply(silent=True), id="silence"),
+            pytest.param("cname old.z new.z", Reply(dropped=True), id="silence"),
         ],
     )
     def test_leaves_alone(self, rule: str, found: Reply) -> None:

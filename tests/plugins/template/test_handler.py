@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from svcdns.plugin_api.query import Answer, Query
-from svcdns.plugin_api.reply import NOT_REUSABLE, UNTIL_CHANGED, Audience, Reply
+from svcdns.plugin_api.reply import NOT_REUSABLE, UNTIL_CHANGED, CacheScope, Reply
 from svcdns.plugins.template import PLUGIN, parse
 from svcdns.telemetry.counters import Counters
 from svcdns.wire import names
@@ -43,10 +43,10 @@ def test_a_reply_with_all_sections() -> None:
         "auth z. 60 IN SOA ns. mail. SERIAL 2 3 4 5",
         "add b. 3600 IN A 10.0.0.3",
     ]
-    assert (reply.flags, reply.lifetime, reply.audience) == (AA | RD | CD, UNTIL_CHANGED, Audience.EVERYBODY)
+    assert (reply.flags, reply.lifetime, reply.scope) == (AA | RD | CD, UNTIL_CHANGED, CacheScope.SHARED)
     series = ("coredns_template_matches_total", "dns://:53", "z.", "", "IN", "A")
     assert world.counted(counters) == {series: 1}
-    counters.add(*reply.counts[0])
+    counters.add(*reply.increments[0])
     assert world.counted(counters) == {series: 2}
 
 
@@ -88,7 +88,7 @@ def test_conditions(lines: str, rcode: str) -> None:
     """And what becomes of a question that fails them."""
     reply = world.now(run(f"template IN A {{\n{lines}\n}}"))
     assert world.summary(reply) == [rcode]
-    assert reply.written == (rcode != "SERVFAIL")
+    assert reply.has_message == (rcode != "SERVFAIL")
 
 
 def test_the_next_template() -> None:
@@ -144,7 +144,7 @@ def test_labels_of_questions_for_all() -> None:
 def test_what_rests_on_more_than_the_packet_is_not_used_again(lines: str, alone: bool) -> None:
     """Whoever answered."""
     reply = world.now(run(f"template IN A {{\n{lines}\n}}"))
-    assert reply.audience == (Audience.CLIENT if alone else Audience.EVERYBODY)
+    assert reply.scope == (CacheScope.CLIENT if alone else CacheScope.SHARED)
     assert reply.lifetime == (NOT_REUSABLE if alone else UNTIL_CHANGED)
 
 
@@ -169,7 +169,7 @@ def test_texts_that_fail(section: str, text: str, metric: str) -> None:
     """Are SERVFAIL, an error, and counted."""
     counters = Counters()
     reply = world.now(run(f'template IN A {{\n {section} "{text}"\n}}', counters=counters))
-    assert (reply.rcode, reply.written, bool(reply.error)) == (Rcode.SERVFAIL, False, True)
+    assert (reply.rcode, reply.has_message, bool(reply.error)) == (Rcode.SERVFAIL, False, True)
     counted = world.counted(counters)
     assert counted[f"coredns_{metric}_total", "dns://:53", "z.", "", "IN", "A", section, text] == 1
 
@@ -178,7 +178,7 @@ class TestCname:
     """A CNAME among the answers."""
 
     TEXT = 'template IN ANY {\n answer "{{ .Name }} CNAME b.z." "{{ .Name }} A 10.0.0.9"\n}'
-    FOUND = Reply(flags=TC, answer=world.records("b.z. 5 IN A 10.0.0.1"), lifetime=5.0, owners=(("b",),))
+    FOUND = Reply(flags=TC, answer=world.records("b.z. 5 IN A 10.0.0.1"), lifetime=5.0, dependencies=(("b",),))
     ANSWER = ("a.z. 3600 IN CNAME b.z.", "b.z. 5 IN A 10.0.0.1", "a.z. 3600 IN A 10.0.0.9")
 
     def run(self, found: Answer, rtype: str = "A") -> tuple[Answer, list[str]]:
@@ -196,7 +196,7 @@ class TestCname:
         answer, asked = self.run(self.FOUND)
         reply = world.now(answer)
         assert (world.summary(reply), asked) == (["NOERROR", *self.ANSWER], ["b.z. A"])
-        assert (reply.flags & TC, reply.lifetime, reply.owners) == (TC, 5.0, (("b",),))
+        assert (reply.flags & TC, reply.lifetime, reply.dependencies) == (TC, 5.0, (("b",),))
 
     def test_is_waited_for(self) -> None:
         """Where the server has to ask others."""
@@ -214,7 +214,7 @@ class TestCname:
 
     def test_is_not_followed(self) -> None:
         """For other types; and silence adds nothing."""
-        for found, rtype in ((self.FOUND, "TXT"), (Reply(silent=True), "A")):
+        for found, rtype in ((self.FOUND, "TXT"), (Reply(dropped=True), "A")):
             answer, asked = self.run(found, rtype)
             assert world.summary(world.now(answer)) == ["NOERROR", self.ANSWER[0], self.ANSWER[2]]
             assert len(asked) == (rtype == "A")

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from svcdns.plugin_api.query import Client
-from svcdns.plugin_api.reply import NOT_REUSABLE, Reply, bare
+from svcdns.plugin_api.reply import NOT_REUSABLE, Reply, rcode_only
 from svcdns.plugin_api.zone_transfer import UnavailableError, ZoneOffer
 from svcdns.plugins.transfer import Transfer
 from svcdns.plugins.transfer.handler import AT_ONCE
@@ -22,8 +22,8 @@ TCP = Client("192.0.2.1", 40000, "192.0.2.53", 53, "tcp")
 UDP = msgspec.structs.replace(TCP, protocol="udp")
 SOA, *REST = world.records("example.org. 60 IN SOA ns.example.org. root.example.org. 7 2 3 4 30", "a.example.org. 5 IN A 192.0.2.1")
 BELOW = Reply(rcode=Rcode.NXDOMAIN)
-REFUSED = bare(Rcode.REFUSED)
-SERVFAIL = bare(Rcode.SERVFAIL)
+REFUSED = rcode_only(Rcode.REFUSED)
+SERVFAIL = rcode_only(Rcode.SERVFAIL)
 
 
 class Source:
@@ -99,7 +99,9 @@ def test_ixfr_of_a_current_zone_is_its_soa() -> None:
         pytest.param({"name": "example.net."}, BELOW, id="zones without a rule go on"),
         pytest.param({"name": "sub.example.org."}, BELOW, id="zones that nobody has go on"),
         pytest.param({"rtype": "IXFR"}, SERVFAIL, id="IXFR without a serial"),
-        pytest.param({"name": "broken.example.org."}, bare(Rcode.SERVFAIL, "plugin/source: not there"), id="a zone that is not there"),
+        pytest.param(
+            {"name": "broken.example.org."}, rcode_only(Rcode.SERVFAIL, "plugin/source: not there"), id="a zone that is not there"
+        ),
     ],
 )
 def test_what_is_not_sent(fields: dict[str, Any], expected: Reply) -> None:

@@ -16,7 +16,7 @@ from svcdns.eventloop.loop import new_loop
 from svcdns.plugin_api.reply import Reply
 from svcdns.plugin_api.timeouts import Timeouts
 from svcdns.serving.transport.tcp import TcpConnections
-from tests.support.desk import REPLY, Place
+from tests.support.responder import REPLY, Place
 from tests.support.tcp import served
 from tests.support.world import counted
 

@@ -20,7 +20,7 @@ from svcdns.telemetry.counters import Counters
 from svcdns.tls.contexts import server_context
 from svcdns.tls.material import Material, expiry
 from tests.support.certificates import Pair, authority, pair
-from tests.support.desk import Place
+from tests.support.responder import Place
 from tests.support.tcp import LONG, Client
 from tests.support.world import counted
 
@@ -54,7 +54,7 @@ class World:
 async def served(connections: TcpConnections | None = None, timeouts: Timeouts = LONG, most: int = 99) -> AsyncIterator[World]:
     """A server on loopback."""
     world = World(connections or TcpConnections(), timeouts, most)
-    server = await asyncio.get_running_loop().create_server(lambda: world.greeter.accept(world.place.desk, CONTEXT), "127.0.0.1", 0)
+    server = await asyncio.get_running_loop().create_server(lambda: world.greeter.accept(world.place.responder, CONTEXT), "127.0.0.1", 0)
     world.port = server.sockets[0].getsockname()[1]
     try:
         yield world

@@ -16,7 +16,7 @@ import pytest
 from svcdns.serving.metrics_flush import fold
 from svcdns.serving.transport.udp import SocketErrors, UdpReader
 from svcdns.serving.transport.udp_batch import IP_PKTINFO, SLOTS
-from tests.support.desk import Place, bound
+from tests.support.responder import Place, bound
 from tests.support.world import Clock, counted
 
 ASKED = ("coredns_dns_requests_total", "dns://127.0.0.1:53", ".", "", "udp", "1", "A")
@@ -33,7 +33,7 @@ class Served:
             self.sock.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
         self.place.listener.observed = observed
         errors = SocketErrors(self.place.counters, "dns://:53", Clock())
-        self.reader = UdpReader(self.sock, self.place.desk, errors, wildcard=wildcard)
+        self.reader = UdpReader(self.sock, self.place.responder, errors, wildcard=wildcard)
 
     def send(self, *packets: bytes) -> None:
         """From the client."""
@@ -77,7 +77,7 @@ def test_answers_carry_the_ids_of_their_questions(served: Served) -> None:
     assert [dns.message.from_wire(reply).id for reply in replies] == list(range(5))
     assert len({reply[2:] for reply in replies}) == 1
     assert served.place.asked == 2
-    fold(served.place.desk, lambda: None)
+    fold(served.place.responder, lambda: None)
     found = counted(served.place.counters)
     assert found[ASKED] == 5
     assert found["coredns_dns_request_duration_seconds", "dns://127.0.0.1:53", ".", ""] == 5
@@ -171,7 +171,7 @@ def test_what_was_forgotten_is_asked_anew(served: Served) -> None:
         served.send(query(ident))
         served.reader.drain()
     assert served.place.asked == 2
-    served.place.table.forget([("fact",)])
+    served.place.table.invalidate([("fact",)])
     served.send(query(9))
     served.reader.drain()
     assert served.place.asked == 3
@@ -183,7 +183,7 @@ def test_a_send_that_fails_is_counted_and_ends_nothing(number: int, caplog: pyte
     served = Served()
     try:
         errors = SocketErrors(served.place.counters, "dns://:53", clock := Clock())
-        reader = UdpReader(served.sock, served.place.desk, errors, wildcard=False)
+        reader = UdpReader(served.sock, served.place.responder, errors, wildcard=False)
         real, failing = reader.batch._sendmmsg, [True, True, False]  # type: ignore[attr-defined]
 
         def sendmmsg(*arguments: int) -> int:
@@ -217,7 +217,7 @@ def test_a_wildcard_socket_answers_from_the_address_that_was_asked() -> None:
         everywhere.setblocking(False)
         everywhere.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
         everywhere.bind(("0.0.0.0", 0))
-        reader = UdpReader(everywhere, served.place.desk, served.reader.errors, wildcard=True)
+        reader = UdpReader(everywhere, served.place.responder, served.reader.errors, wildcard=True)
         served.client.sendto(query(5), ("127.0.0.5", everywhere.getsockname()[1]))
         reader.drain()
         reply, sender = served.client.recvfrom(512)

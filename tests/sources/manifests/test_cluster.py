@@ -166,7 +166,7 @@ def test_missing_path(tmp_path: Path) -> None:
         load(tmp_path / "no")
 
 
-EXAMPLE = Path(__file__).parents[4] / "zones" / "cluster.yaml"
+EXAMPLE = Path(__file__).parents[3] / "zones" / "cluster.yaml"
 
 
 def test_the_example_has_a_service_of_each_kind() -> None:

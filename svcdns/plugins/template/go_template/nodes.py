@@ -107,7 +107,7 @@ class Pipeline:
 
 
 @dataclass(frozen=True, slots=True)
-class Plain:
+class SimpleReply:
     """Text as it is."""
 
     text: str

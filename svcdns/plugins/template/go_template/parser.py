@@ -60,7 +60,7 @@ class _Parser:
         out: list[nodes.Node] = []
         for piece in self.pieces:
             if isinstance(piece, str):
-                out.append(nodes.Plain(piece))
+                out.append(nodes.SimpleReply(piece))
                 continue
             self.tokens, self.at = piece, 0
             word = self.token.text if self.token.kind == "name" else ""

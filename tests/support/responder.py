@@ -9,12 +9,12 @@ from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import UNTIL_CHANGED, Reply
 from svcdns.serving.answer_table import AnswerTable
 from svcdns.serving.metrics import Accounts
-from svcdns.serving.responder import Desk
+from svcdns.serving.responder import Responder
 from svcdns.telemetry.counters import Counters
 from svcdns.wire.codes import AA, RD
 from tests.support.world import Clock, records
 
-REPLY = Reply(flags=AA | RD, answer=records("a.b. 5 IN A 192.0.2.1"), lifetime=UNTIL_CHANGED, owners=(("fact",),))
+REPLY = Reply(flags=AA | RD, answer=records("a.b. 5 IN A 192.0.2.1"), lifetime=UNTIL_CHANGED, dependencies=(("fact",),))
 
 
 class Place:
@@ -28,7 +28,7 @@ class Place:
         self.listener.routes[b"\0"] = Route(b"\0", ".", self.chain, counted=True, writer="test")
         self.table = AnswerTable(1 << 20, self.clock)
         self.accounts = Accounts(self.counters, self.listener.server, protocol, 1)
-        self.desk = Desk(self.listener, self.table, self.accounts, self.clock, protocol)
+        self.responder = Responder(self.listener, self.table, self.accounts, self.clock, protocol)
 
     def chain(self, _query: Query) -> Answer:
         """Counts, and answers."""
