@@ -1,8 +1,9 @@
-"""Calls at about a given time, for very many that hardly ever come to anything.
+"""A timer wheel: callbacks at about a given time, for very many timers that are nearly all cancelled.
 
-Each question to an upstream has to be looked at after a while, and nearly all of them are answered long before. A timer of the event
-loop for each costs more than the look: here a call is put into the slot of its time, and its place stays until that comes, empty if it was
-called off. A call comes up to one tick late and never early.
+Each query to an upstream needs a timeout, and nearly all queries are answered long before it.
+A timer of the event loop for each query costs
+more than that is worth. Here a callback goes into the slot of its time. A cancelled callback leaves an empty place in the slot.
+A callback runs up to one tick late, and never early. One that raises is reported to the event loop, and the others still run.
 """
 
 from __future__ import annotations
@@ -18,91 +19,91 @@ from svcdns.eventloop.clock import Clock
 TICK: Final = 0.005
 """Seconds that a slot is wide."""
 SLICE: Final = 0.00025
-"""Seconds that calls take in one turn of the event loop."""
+"""Seconds that callbacks may take in one iteration of the event loop."""
 
-Call = Callable[[], None]
+Callback = Callable[[], None]
 
 
 class Slot:
-    """Calls of about the same time; those that were called off are None, `live` is how many are not."""
+    """Callbacks of about the same time, None where one was cancelled or has run; `pending` counts the others."""
 
-    __slots__ = ("calls", "live")
+    __slots__ = ("callbacks", "pending")
 
     def __init__(self) -> None:
-        self.calls: list[Call | None] = []
-        self.live = 0
+        self.callbacks: list[Callback | None] = []
+        self.pending = 0
 
 
-Alarm = tuple[Slot, int]
-"""The place of a call."""
+Timer = tuple[Slot, int]
+"""A slot, and the index of the callback in it."""
 
 
-class Alarms:
-    """The alarms of one event loop. `clock` may be turned by hand: the event loop's own time only says when to look at it."""
+class TimerWheel:
+    """The timers of one event loop, on `clock`; a test may move that by hand, for the event loop's time only says when to look at it."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
         self._slots: dict[int, Slot] = {}
         self._overdue: deque[Slot] = deque()
-        """Slots whose time has come, and whose calls have not all been made."""
-        self._timer: asyncio.TimerHandle | None = None
-        self._due = 0
-        """The slot that the timer is for."""
+        """Slots whose time has come, and whose callbacks have not all run."""
+        self._handle: asyncio.TimerHandle | None = None
+        self._scheduled = 0
+        """The number of the slot that `_handle` waits for."""
 
-    def at(self, when: float, call: Call) -> Alarm:
-        """Calls once it is `when` on the clock."""
+    def at(self, when: float, callback: Callback) -> Timer:
+        """Runs `callback` once the clock shows `when`."""
         number = int(when / TICK) + 1
         slot = self._slots.get(number)
         if slot is None:
             slot = self._slots[number] = Slot()
-        if not slot.live and (self._timer is None or number < self._due):
-            self._look_for(number)
-        slot.live += 1
-        slot.calls.append(call)
-        return slot, len(slot.calls) - 1
+        if not slot.pending and (self._handle is None or number < self._scheduled):
+            self._schedule(number)
+        slot.pending += 1
+        slot.callbacks.append(callback)
+        return slot, len(slot.callbacks) - 1
 
     def stop(self) -> None:
-        """Forgets all of them."""
+        """Cancels all timers."""
         self._slots.clear()
         self._overdue.clear()
-        self._look_for(None)
+        self._schedule(None)
 
-    def look(self) -> None:
-        """Calls whatever is due; where that takes long, bit by bit, with others having their turn in between."""
+    def run_due(self) -> None:
+        """Runs the callbacks that are due, for at most SLICE seconds; the rest runs in later iterations of the event loop."""
         now, loop = int(self.clock() / TICK), asyncio.get_running_loop()
         for number in sorted(number for number in self._slots if number <= now):
             self._overdue.append(self._slots.pop(number))
         ends = perf_counter() + SLICE
         while self._overdue:
-            calls = self._overdue[0].calls
-            for place, call in enumerate(calls):
-                if call is None:
+            callbacks = self._overdue[0].callbacks
+            for index, callback in enumerate(callbacks):
+                if callback is None:
                     continue
-                calls[place] = None
+                callbacks[index] = None
                 try:
-                    call()
-                except Exception as error:  # noqa: BLE001 - what one question runs into is no matter of the others
-                    loop.call_exception_handler({"message": "an alarm has failed", "exception": error})
+                    callback()
+                except Exception as error:  # noqa: BLE001 - the other callbacks are due all the same
+                    loop.call_exception_handler({"message": "a timer callback failed", "exception": error})
                 if perf_counter() > ends:
-                    self._look_for(now)
+                    self._schedule(now)
                     return
             self._overdue.popleft()
-        self._look_for(min((number for number, slot in self._slots.items() if slot.live), default=None))
+        self._schedule(min((number for number, slot in self._slots.items() if slot.pending), default=None))
 
-    def _look_for(self, number: int | None) -> None:
-        """Looks again when that slot is due, or not at all."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+    def _schedule(self, number: int | None) -> None:
+        """Runs again when that slot is due, or not at all."""
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
         if number is not None:
-            self._due = number
+            self._scheduled = number
             wait = 0.0 if self._overdue else max(TICK, number * TICK - self.clock())
-            self._timer = asyncio.get_running_loop().call_later(wait, self.look)
+            self._handle = asyncio.get_running_loop().call_later(wait, self.run_due)
 
 
-def call_off(alarm: Alarm) -> None:
-    """Takes a call back, if it has not come."""
-    slot, place = alarm
-    if slot.calls[place] is not None:
-        slot.calls[place] = None
-        slot.live -= 1
+def cancel(timer: Timer) -> None:
+    """Cancels a timer; without effect where its callback has run."""
+    slot, index = timer
+    if slot.callbacks[index] is not None:
+        slot.callbacks[index] = None
+        slot.pending -= 1

@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from svcdns.eventloop.timer_wheel import Alarm, Alarms, call_off
+from svcdns.eventloop.timer_wheel import Timer, TimerWheel, cancel
 from svcdns.telemetry.counters import Counters, Family, MetricKind
 from svcdns.upstream.health import SILENCE, Health
 from svcdns.upstream.query import Address, ExchangeError, Question, shown, timed_out
@@ -83,7 +83,7 @@ class Attempt:
         self._ends = began + timeout
         self._judged = self.tcp = False
         self._carrier: Port | Streamed | None = None
-        self._alarm: Alarm | None = None
+        self._alarm: Timer | None = None
 
     @property
     def server(self) -> Server:
@@ -105,7 +105,7 @@ class Attempt:
             asyncio.get_running_loop().call_soon(self._came, error)
             return
         judged = self.began + SILENCE
-        self._alarm = server.alarms.at(judged, self._judge) if judged < self._ends else server.alarms.at(self._ends, self._expire)
+        self._alarm = server.timer_wheel.at(judged, self._judge) if judged < self._ends else server.timer_wheel.at(self._ends, self._expire)
 
     def abandon(self) -> None:
         """Nobody waits for the reply any longer; what it says of the server is still of interest for a while."""
@@ -116,7 +116,7 @@ class Attempt:
     def _came(self, outcome: bytes | ExchangeError) -> None:
         self._carrier = None
         if self._alarm is not None:
-            call_off(self._alarm)
+            cancel(self._alarm)
         if isinstance(outcome, bytes):
             self._server.answered(self.began, outcome[3] & 15)
         elif isinstance(outcome, FloodedError):
@@ -134,7 +134,7 @@ class Attempt:
         self._judged = True
         if self.silent:
             self._server.failed()
-        self._alarm = self._server.alarms.at(self._ends, self._expire)
+        self._alarm = self._server.timer_wheel.at(self._ends, self._expire)
 
     def _expire(self) -> None:
         self._drop()
@@ -166,12 +166,12 @@ class Server:
         address: Address,
         manner: Manner,
         counters: Counters,
-        alarms: Alarms,
+        timer_wheel: TimerWheel,
         proxy_name: str = "forward",
         connector: Connector | None = None,
     ) -> None:
         """`proxy_name` labels the metrics; with `connector`, which opens connections over TLS, nothing ever goes another way."""
-        self.address, self.manner, self.alarms, self.clock = address, manner, alarms, alarms.clock
+        self.address, self.manner, self.timer_wheel, self.clock = address, manner, timer_wheel, timer_wheel.clock
         self.label = shown(address)
         """`host:port`, as metrics have it."""
         self._counters, self._labels = counters, (proxy_name, self.label)
@@ -273,7 +273,7 @@ class Server:
             return
         manner, now = self.manner, self.clock()
         question = Question(manner.probe_name, Type.NS, Class.IN, RD if manner.probe_recursion else 0)
-        self.alarms.at(now + manner.probe_interval, lambda: self._check(run))
+        self.timer_wheel.at(now + manner.probe_interval, lambda: self._check(run))
         over = False
 
         def came(outcome: bytes | ExchangeError) -> None:
@@ -295,4 +295,4 @@ class Server:
         except ExchangeError as error:
             came(error)
             return
-        self.alarms.at(now + PROBE_TIMEOUT, expire)
+        self.timer_wheel.at(now + PROBE_TIMEOUT, expire)

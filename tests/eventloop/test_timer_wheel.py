@@ -1,4 +1,4 @@
-"""Calls at about a given time."""
+"""The timer wheel."""
 
 from __future__ import annotations
 
@@ -6,123 +6,123 @@ import asyncio
 
 import pytest
 
-from svcdns.eventloop.timer_wheel import TICK, Alarms, call_off
+from svcdns.eventloop.timer_wheel import TICK, TimerWheel, cancel
 from tests.support import world
 
 
-async def test_calls_when_the_time_has_come() -> None:
+async def test_callbacks_run_when_their_time_has_come() -> None:
     """In the order of the times, by the clock; never early."""
     clock, called = world.Clock(), []
-    alarms = Alarms(clock)
+    timer_wheel = TimerWheel(clock)
     for seconds in (0.5, 0.1, 2.0, 0.1):
-        alarms.at(clock() + seconds, lambda seconds=seconds: called.append(seconds))
-    alarms.look()
+        timer_wheel.at(clock() + seconds, lambda seconds=seconds: called.append(seconds))
+    timer_wheel.run_due()
     assert called == []
     clock.turn(0.09)
-    alarms.look()
+    timer_wheel.run_due()
     assert called == []
     clock.turn(0.5)
-    alarms.look()
+    timer_wheel.run_due()
     assert called == [0.1, 0.1, 0.5]
     clock.turn(10)
-    alarms.look()
+    timer_wheel.run_due()
     assert called == [0.1, 0.1, 0.5, 2.0]
 
 
-async def test_an_alarm_may_set_another() -> None:
+async def test_a_callback_may_start_another_timer() -> None:
     """Also one that is due already."""
     clock, called = world.Clock(), []
-    alarms = Alarms(clock)
-    alarms.at(clock() - 5, lambda: alarms.at(clock() - 5, lambda: called.append(1)))
+    timer_wheel = TimerWheel(clock)
+    timer_wheel.at(clock() - 5, lambda: timer_wheel.at(clock() - 5, lambda: called.append(1)))
     clock.turn(TICK)
-    alarms.look()
+    timer_wheel.run_due()
     assert called == []
     clock.turn(TICK)
-    alarms.look()
+    timer_wheel.run_due()
     assert called == [1]
 
 
-async def test_an_alarm_that_breaks_does_not_keep_others_from_theirs() -> None:
+async def test_a_callback_that_raises_does_not_stop_the_others() -> None:
     """It is reported as the event loop reports callbacks."""
     clock, called, told = world.Clock(), [], []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
-    alarms = Alarms(clock)
-    alarms.at(clock(), lambda: called[1])
-    alarms.at(clock(), lambda: called.append(2))
+    timer_wheel = TimerWheel(clock)
+    timer_wheel.at(clock(), lambda: called[1])
+    timer_wheel.at(clock(), lambda: called.append(2))
     clock.turn(1)
-    alarms.look()
+    timer_wheel.run_due()
     assert called == [2]
     assert len(told) == 1
 
 
-async def test_the_event_loop_looks() -> None:
-    """While there is something to look for."""
+async def test_the_event_loop_runs_due_callbacks() -> None:
+    """As long as a timer is pending."""
     clock, called = world.Clock(), asyncio.Event()
-    alarms = Alarms(clock)
-    alarms.at(clock(), called.set)
+    timer_wheel = TimerWheel(clock)
+    timer_wheel.at(clock(), called.set)
     clock.turn(1)
     await asyncio.wait_for(called.wait(), 10)
-    assert alarms._timer is None
+    assert timer_wheel._handle is None
 
 
 async def test_stop() -> None:
-    """Nothing is called any more."""
+    """No callback runs afterwards."""
     clock, called = world.Clock(), []
-    alarms = Alarms(clock)
-    alarms.at(clock(), lambda: called.append(1))
-    alarms.stop()
+    timer_wheel = TimerWheel(clock)
+    timer_wheel.at(clock(), lambda: called.append(1))
+    timer_wheel.stop()
     clock.turn(1)
-    alarms.look()
+    timer_wheel.run_due()
     assert called == []
 
 
-async def test_a_call_that_was_called_off() -> None:
-    """Does not come; nor does the event loop look for it, as for one that is called off when it has come."""
+async def test_a_cancelled_timer() -> None:
+    """Its callback does not run, and the event loop does not wake for it. Cancelling a timer that has run changes nothing."""
     clock, called = world.Clock(), []
-    alarms = Alarms(clock)
-    first, second = (alarms.at(clock() + 0.1, lambda number=number: called.append(number)) for number in (1, 2))
-    call_off(first)
+    timer_wheel = TimerWheel(clock)
+    first, second = (timer_wheel.at(clock() + 0.1, lambda number=number: called.append(number)) for number in (1, 2))
+    cancel(first)
     clock.turn(0.2)
-    alarms.look()
+    timer_wheel.run_due()
     assert called == [2]
-    call_off(second)
-    call_off(alarms.at(clock() + 0.1, lambda: called.append(3)))
-    alarms.look()
-    assert alarms._timer is None
-    alarms.at(clock() + 0.1, lambda: called.append(4))
-    assert alarms._timer is not None
-    alarms.stop()
+    cancel(second)
+    cancel(timer_wheel.at(clock() + 0.1, lambda: called.append(3)))
+    timer_wheel.run_due()
+    assert timer_wheel._handle is None
+    timer_wheel.at(clock() + 0.1, lambda: called.append(4))
+    assert timer_wheel._handle is not None
+    timer_wheel.stop()
 
 
-async def test_the_next_look_is_when_the_first_is_due() -> None:
-    """Not before, however many are to come."""
+async def test_the_event_loop_wakes_when_the_first_timer_is_due() -> None:
+    """Not before, however many timers there are."""
     clock, loop = world.Clock(), asyncio.get_running_loop()
-    alarms = Alarms(clock)
+    timer_wheel = TimerWheel(clock)
     for seconds in (5.0, 3.0, 4.0):
-        alarms.at(clock() + seconds, lambda: None)
-    assert alarms._timer is not None
-    assert 2.9 < alarms._timer.when() - loop.time() < 3.1
+        timer_wheel.at(clock() + seconds, lambda: None)
+    assert timer_wheel._handle is not None
+    assert 2.9 < timer_wheel._handle.when() - loop.time() < 3.1
     clock.turn(3.5)
-    alarms.look()
-    assert 0.4 < alarms._timer.when() - loop.time() < 0.6
-    alarms.stop()
+    timer_wheel.run_due()
+    assert 0.4 < timer_wheel._handle.when() - loop.time() < 0.6
+    timer_wheel.stop()
 
 
-async def test_what_takes_long_comes_bit_by_bit(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Others have their turn in between; what is called off meanwhile does not come."""
+async def test_many_due_callbacks_run_over_several_iterations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other callbacks of the event loop run in between; a timer that is cancelled meanwhile does not run."""
     monkeypatch.setattr("svcdns.eventloop.timer_wheel.SLICE", -1.0)
     clock, called, over = world.Clock(), [], asyncio.Event()
-    alarms = Alarms(clock)
+    timer_wheel = TimerWheel(clock)
     made = [
-        alarms.at(clock() + seconds, lambda number=number: called.append(number))
+        timer_wheel.at(clock() + seconds, lambda number=number: called.append(number))
         for number, seconds in enumerate((0.1, 0.1, 0.1, 0.5, 0.5))
     ]
-    alarms.at(clock() + 0.5, over.set)
+    timer_wheel.at(clock() + 0.5, over.set)
     clock.turn(1)
-    alarms.look()
+    timer_wheel.run_due()
     assert called == [0]
-    call_off(made[1])
-    call_off(made[4])
+    cancel(made[1])
+    cancel(made[4])
     await asyncio.wait_for(over.wait(), 10)
     assert called == [0, 2, 3]
-    assert alarms._timer is None
+    assert timer_wheel._handle is None

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any, Protocol
 
 from svcdns.eventloop.clock import Clock
-from svcdns.eventloop.timer_wheel import TICK, Alarms
+from svcdns.eventloop.timer_wheel import TICK, TimerWheel
 from svcdns.plugin_api.reply import Reply
 from svcdns.plugins.forward import Forward
 from svcdns.telemetry.counters import Counters
@@ -51,9 +51,9 @@ class Forwarding:
         return [one for one in self.kept.values() if isinstance(one, Server)]
 
     @property
-    def alarms(self) -> Alarms:
+    def timer_wheel(self) -> TimerWheel:
         """Of all of them."""
-        found: Alarms = self.kept["forward", "alarms"]
+        found: TimerWheel = self.kept["forward", "timer wheel"]
         return found
 
     async def ask(self, name: str = "a.example.org.", rtype: str = "A", **fields: Any) -> Reply:
@@ -66,11 +66,11 @@ class Forwarding:
         return asyncio.ensure_future(self.ask(name, **fields))
 
     async def turn(self, seconds: float) -> None:
-        """Lets time pass, and alarms come."""
+        """Lets time pass, and timers run."""
         await asyncio.sleep(0)
         self.clock.turn(seconds + 2 * TICK)
         for _ in range(5):
-            self.alarms.look()
+            self.timer_wheel.run_due()
             await asyncio.sleep(0)
 
     def counted(self, name: str, *labels: str) -> float:

@@ -153,10 +153,10 @@ class Outside:
         return await self.reply()
 
     async def turn(self, seconds: float) -> None:
-        """Lets time pass, and alarms of `forward` come."""
+        """Lets time pass, and timers of `forward` run."""
         self.clock.turn(seconds + 2 * TICK)
         for _ in range(5):
-            self.kept["forward", "alarms"].look()
+            self.kept["forward", "timer wheel"].run_due()
             await asyncio.sleep(0)
 
     def entries(self) -> dict[Any, tuple[str, Reply, float, int, bool]]:

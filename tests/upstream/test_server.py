@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from svcdns.eventloop.timer_wheel import TICK, Alarms
+from svcdns.eventloop.timer_wheel import TICK, TimerWheel
 from svcdns.telemetry.counters import Counters
 from svcdns.upstream.health import CIRCUIT, SILENCE
 from svcdns.upstream.query import ExchangeError, Question
@@ -29,7 +29,7 @@ class Asking:
     def __init__(self, upstream: ScriptedUpstream, manner: Manner | None = None) -> None:
         self.clock, self.counters = world.Clock(), Counters()
         self.to = f"127.0.0.1:{upstream.port}"
-        self.server = Server(("127.0.0.1", upstream.port), manner or Manner(), self.counters, Alarms(self.clock))
+        self.server = Server(("127.0.0.1", upstream.port), manner or Manner(), self.counters, TimerWheel(self.clock))
         self.outcomes: list[Message | ExchangeError] = []
 
     def ask(self, *, tcp: bool = False) -> Attempt:
@@ -37,10 +37,10 @@ class Asking:
         return self.server.ask(QUESTION, lambda _, outcome: self.outcomes.append(outcome), tcp=tcp)
 
     async def turn(self, seconds: float) -> None:
-        """Lets time pass, and alarms come."""
+        """Lets time pass, and timers run."""
         self.clock.turn(seconds + 2 * TICK)
         for _ in range(5):
-            self.server.alarms.look()
+            self.server.timer_wheel.run_due()
             await asyncio.sleep(0)
 
     async def until(self, count: int) -> None:

@@ -12,7 +12,7 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from svcdns.eventloop.timer_wheel import Alarms
+from svcdns.eventloop.timer_wheel import TimerWheel
 from svcdns.plugin_api.fast_path import UpstreamReply
 from svcdns.plugin_api.reply import Reply
 from svcdns.plugins.forward.metrics import Cells
@@ -69,8 +69,8 @@ class Hedges:
 class Team:
     """What the flights of a line share: its rule, its servers, how many attempts may fail, the share of hedges, counters."""
 
-    def __init__(self, rule: Rule, servers: Sequence[Server], cells: Cells, alarms: Alarms) -> None:
-        self.rule, self.servers, self.cells, self.alarms, self.clock = rule, servers, cells, alarms, alarms.clock
+    def __init__(self, rule: Rule, servers: Sequence[Server], cells: Cells, timer_wheel: TimerWheel) -> None:
+        self.rule, self.servers, self.cells, self.timer_wheel, self.clock = rule, servers, cells, timer_wheel, timer_wheel.clock
         attempts = rule.max_connect_attempts
         self.attempts = 2 * len(servers) if attempts < 0 else attempts or MAX_PACKETS
         self.hedges = Hedges()
@@ -178,7 +178,7 @@ class Flight:
 
     def _look_at(self, when: float) -> None:
         self._due = when
-        self._team.alarms.at(when, self._look)
+        self._team.timer_wheel.at(when, self._look)
 
     def _look(self) -> None:
         """Whether the next upstream is to be asked while the last one is still waited for."""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from svcdns.eventloop.timer_wheel import Alarms
+from svcdns.eventloop.timer_wheel import TimerWheel
 from svcdns.plugin_api.contract import Following
 from svcdns.plugin_api.deferred import Deferred
 from svcdns.plugin_api.environment import Environment
@@ -98,7 +98,7 @@ class _Line:
         self._zone = names.from_text(rule.zone).lower()
         self._excepted = tuple(names.from_text(zone).lower() for zone in rule.excepted)
         self._cells = Cells(environment.counters)
-        self._alarms: Alarms = environment.kept(("forward", "alarms"), partial(Alarms, environment.clock))
+        self._alarms: TimerWheel = environment.kept(("forward", "timer wheel"), partial(TimerWheel, environment.clock))
         self._trust = self._make_trust()
         self._team = self._make_team()
         for upstream in rule.upstreams:
