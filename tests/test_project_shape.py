@@ -138,6 +138,7 @@ def test_a_plugin_has_its_parts(name: str) -> None:
     if module.PLUGIN is not None:
         assert module.PLUGIN.name == name
         assert list(inspect.signature(module.PLUGIN.handle).parameters) == ["self", "query", "following"]
+    assert hasattr(module, "period") == callable(getattr(module, "refresh", None)), "a plugin that reads its files again has both"
     tests = ROOT / "tests" / "plugins"
     assert (tests / f"test_{name}.py").exists() or list((tests / name).glob("test_*.py"))
 

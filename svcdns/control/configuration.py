@@ -194,7 +194,7 @@ def refreshed(setup: Setup, due: Container[float]) -> Setup:
 
 def _refreshing(setup: Setup) -> list[tuple[Any, Any]]:
     pairs = [(_module(name), options) for block in setup.plans for name, options in block.options.items()]
-    return [(module, options) for module, options in pairs if hasattr(module, "refresh")]
+    return [(module, options) for module, options in pairs if hasattr(module, "period")]
 
 
 def _interfaces() -> dict[str, list[str]]:
