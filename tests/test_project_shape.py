@@ -80,6 +80,8 @@ TESTED_BY = {
     "svcdns.plugins.kubernetes.lookup": "tests/plugins/kubernetes/test_handler.py",
     "svcdns.plugins.kubernetes.metrics": "tests/control/test_cluster_views.py",
     "svcdns.plugins.kubernetes.reverse": "tests/plugins/kubernetes/test_handler.py",
+    "svcdns.plugins.kubernetes.records": "tests/plugins/kubernetes/test_handler.py",
+    "svcdns.plugins.kubernetes.zone_query": "tests/plugins/kubernetes/test_handler.py",
     "svcdns.plugins.rewrite.response_rules": "tests/plugins/rewrite/test_handler.py",
     "svcdns.plugins.rewrite.query_rules": "tests/plugins/rewrite/test_handler.py",
     "svcdns.plugins.transfer.notify": "tests/plugins/transfer/test_handler.py",

@@ -1,4 +1,4 @@
-"""The zone's own records: SOA, NS, and how the server finds itself in the cluster (spec K13)."""
+"""The records of the zone apex: SOA and NS, and the names of the zone's name servers."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ _NUMBERS: Final = struct.Struct("!IIIII")
 
 
 def soa(zone: bytes, ttl: int, serial: int) -> Record:
-    """The SOA record of a zone, given as it was spelled in the query."""
+    """The SOA record of `zone`, which is spelled as in the query. `serial` is cut to 32 bits (RFC 1035 §3.3.13)."""
     rdata = NS_LABELS + zone + HOSTMASTER + zone + _NUMBERS.pack(serial & 0xFFFFFFFF, REFRESH, RETRY, EXPIRE, ttl)
     return Record(zone, Type.SOA, min(ttl, MAX_SOA_TTL), rdata)
 
 
 def is_server_name(key: bytes, zone: bytes) -> bool:
-    """Whether a lowered name is the name servers' own, `ns.dns` in the zone as it was spelled.
+    """Whether a name in lower case is `ns.dns` in the zone, which is spelled as in the query.
 
-    CoreDNS looks for the zone's text right behind `ns.dns.`, not for the end of the name: so a name that goes on behind it is one
-    too (a search list makes such names), a zone spelled with upper case has none, and the root zone has none.
+    As in CoreDNS, the zone's text must follow directly behind `ns.dns.`, and more labels may follow behind it: a search list makes
+    such names. A zone spelled with an upper-case letter has no such name, and neither has the root zone.
     """
     return key.startswith(NS_LABELS) and names.to_text(key).find(names.to_text(zone)) == len("ns.dns.")
 
 
 def servers(index: Index, local_addresses: tuple[str, ...], dependencies: list[Dependency], *, pod_names: bool) -> list[tuple[Entry, str]]:
-    """The name servers: entries as of a lookup, each with its object's name below the zone.
+    """The name servers: lookup entries, each with its object's name below the zone.
 
-    They are the Services whose endpoints hold one of this machine's addresses; without any such slice, the addresses
-    themselves as `ns.dns`.
+    A name server is a Service with an endpoint at one of this machine's addresses. Without such an EndpointSlice, the machine's
+    addresses themselves are the name server `ns.dns`.
     """
     out: list[tuple[Entry, str]] = []
     seen = False

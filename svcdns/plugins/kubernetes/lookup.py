@@ -1,6 +1,6 @@
-"""From a cluster name to what it stands for: entries of host and port, and the facts that the result rests on (spec K7, K8, K9, K17, K18).
+"""From a cluster name to hosts and ports, and to the dependencies of the result.
 
-An entry's host is text: an address, or a name where a CNAME is to be answered. Nothing here knows record types or bytes.
+An entry's host is text: an address, or a name that is answered by a CNAME record. This module knows no record types and no wire format.
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ from svcdns.plugins.kubernetes.options import Options
 from svcdns.plugins.kubernetes.qname import ClusterName, NoSuchNameError
 
 Entry = tuple[str, int, str]
-"""Host, port (NO_PORT: none), and the endpoint's label under the object's name, empty for the object itself."""
+"""Host, port (NO_PORT for none), and the endpoint's label below the object's name. The label is empty for the object itself."""
 
 
 class Found(msgspec.Struct):
-    """What a name stands for. `base` is the object's name below the zone, in its stored spelling, for SRV targets."""
+    """The hosts and ports of a name. `base` is the object's name below the zone, spelled as stored, for SRV targets."""
 
     entries: list[Entry]
     base: str = ""
 
 
 NOTHING: Final = Found([])
-"""A name that exists and holds nothing."""
+"""A name that exists and has no records."""
 
 
 class Lookup:
-    """Answers what cluster names stand for, from one index and one set of options."""
+    """Finds hosts and ports by cluster names, with one index and one set of options."""
 
     def __init__(self, index: Index, options: Options) -> None:
         """`index` is only read."""
         self.index, self.options = index, options
 
     def find(self, name: ClusterName, dependencies: list[Dependency], *, multicluster: bool) -> Found:
-        """What the name stands for; the facts it rests on are put behind `dependencies`. Raises NoSuchNameError."""
+        """The hosts and ports of the name. Appends every object that it reads to `dependencies`. Raises NoSuchNameError."""
         if not name.subtree:
             return NOTHING
         self.require_namespace(name.namespace, dependencies)
@@ -53,13 +53,13 @@ class Lookup:
         return self._service(name, dependencies)
 
     def require_namespace(self, namespace: str, dependencies: list[Dependency]) -> None:
-        """Raises NoSuchNameError where the namespace is not exposed."""
+        """Raises NoSuchNameError if the namespace is not exposed."""
         dependencies.append(("namespace", namespace))
         if not self.exposed(namespace):
             raise NoSuchNameError
 
     def exposed(self, namespace: str) -> bool:
-        """Whether the namespace exists and `namespaces` does not leave it out."""
+        """Whether the namespace exists and the option `namespaces`, if set, names it."""
         wanted = self.options.namespaces
         return self.index.has_namespace(namespace) and (not wanted or namespace in wanted)
 

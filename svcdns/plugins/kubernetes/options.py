@@ -1,4 +1,4 @@
-"""The options of `kubernetes` (spec K2), and our own: `manifests`, `snapshot` and `stale_after`."""
+"""The options of `kubernetes`: those of CoreDNS, and `manifests`, `snapshot` and `stale_after`, which CoreDNS does not have."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from svcdns.plugin_api.environment import Block
 
 MAX_TTL: Final = 3600
 ENVIRONMENT: Final = ("manifests", "snapshot", "stale_after")
-"""Options that CoreDNS would refuse: they can be set by environment, see `corefile.environment`."""
+"""Options that CoreDNS refuses. They can be set by environment variables, see `corefile.env_options`."""
 POD_MODES: Final = ("disabled", "insecure", "verified")
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What `kubernetes` was told. Zones are text, the first one that is no reverse zone is the primary zone; times in seconds.
+    """The options of one block. Zones are text; the first zone that is not a reverse zone is the primary zone. Times are in seconds.
 
-    `stale_after` is infinite where answers are never marked.
+    `stale_after` is infinite if answers are never marked as stale.
     """
 
     zones: tuple[str, ...]
@@ -67,7 +67,7 @@ def parse(block: Block) -> Options:
 
 
 class _Draft:
-    """Options as far as the lines have been read."""
+    """The options that the lines read so far set."""
 
     def __init__(self, options: Options, block: Block) -> None:
         self.options, self.block = options, block
@@ -125,7 +125,7 @@ def _manifests(draft: _Draft, line: Directive) -> None:
 
 
 def _rate(draft: _Draft, line: Directive) -> None:
-    """apiserver_qps, _burst, _max_inflight: checked, and without effect, as in CoreDNS (K27-1)."""
+    """apiserver_qps, apiserver_burst, apiserver_max_inflight: checked, and without effect, as in CoreDNS."""
     word = arguments.argument(line)
     try:
         good = float(word.text) >= 0 and (line.name.text == "apiserver_qps" or word.text.isdecimal())
@@ -145,7 +145,7 @@ _SELECTOR_PART: Final = re.compile(r"\s*(?:!\s*[\w./-]+|[\w./-]+(?:\s*==?\s*[\w.
 
 
 def _selector(line: Directive) -> str:
-    """A label selector of equalities, sets and existence; `!=`, `<` and `>`, which the API server has too, are refused as by CoreDNS."""
+    """A label selector of equalities, sets and existence. As in CoreDNS, `!=`, `<` and `>` are refused, though the API server has them."""
     text = _text(line)
     for part in re.split(r",(?![^(]*\))", text):
         if not _SELECTOR_PART.fullmatch(part):

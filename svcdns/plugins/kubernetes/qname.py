@@ -1,7 +1,7 @@
-"""Reading a cluster name: which object and which part of it the labels left of the zone ask for (spec K4, K18).
+"""Parses a cluster name: the object, and the part of it, that the labels left of the zone name.
 
-Labels are lowered text. The parser knows no cluster: whether anything of that name exists is not asked here. Underscores before port and
-protocol are optional, and a bare `_` becomes empty and matches everything, as in CoreDNS.
+Labels are text in lower case. The parser does not look whether the object exists. As in CoreDNS, underscores before port and protocol
+are optional, and a bare `_` becomes empty and matches every port or protocol.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import msgspec
 
 
 class NoSuchNameError(Exception):
-    """A name error: nothing in a cluster can have this name."""
+    """A name error (RFC 1035 §4.1.1): the name does not exist."""
 
 
 class ClusterName(msgspec.Struct, frozen=True, gc=False):
-    """What a name asks for. `subtree` is `svc`, `pod`, or empty for the names above them, which exist but hold nothing.
+    """The parts of a name. `subtree` is `svc`, `pod`, or empty for the names above them, which exist without records.
 
     `directive` is `pin` or `prefer` for a zonal name, whose topology zone is `zone`.
     """
@@ -34,7 +34,7 @@ EMPTY = ClusterName()
 
 
 def parse(labels: list[str], *, multicluster: bool = False, zonal: bool = False) -> ClusterName:
-    """What the labels left of the zone, leftmost first, ask for. Raises NoSuchNameError."""
+    """The parts that the labels left of the zone name, leftmost label first. Raises NoSuchNameError."""
     if not labels or labels in (["svc"], ["pod"]):
         return EMPTY
     subtree = labels[-1]

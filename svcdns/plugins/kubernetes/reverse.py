@@ -1,4 +1,4 @@
-"""PTR: from an address to the Service that has it, else to the endpoints that have it (spec K12)."""
+"""PTR records: the Service that has an address, or else the endpoints that have it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from svcdns.plugins.kubernetes.options import Options
 
 
 def targets(address: str, index: Index, lookup: Lookup, options: Options, dependencies: list[Dependency]) -> list[str]:
-    """Names below the primary zone that the address has, without repeats; empty where it has none.
+    """The names of an address below the primary zone, without repeats; empty if it has none.
 
-    Hidden namespaces count only where `namespaces` is set, as in CoreDNS. A slice without a service name gives no name.
+    As in CoreDNS, namespaces are hidden only if the option `namespaces` is set. An EndpointSlice without a Service name gives no name.
     """
     dependencies.append(("address", address))
 

@@ -1,7 +1,7 @@
-"""The whole of a cluster zone, as records (spec K16).
+"""Zone transfer (RFC 5936): all records of a cluster zone.
 
-Any name inside a configured zone may be asked for, and then the records are those of the cluster below that name, as with CoreDNS.
-What is not transferred: Pods, `dns-version`, PTRs, zonal names, and namespaces that are not exposed.
+As in CoreDNS, a client may ask for any name inside a configured zone; the records then are those of the cluster below that name.
+Pods, `dns-version`, PTR records, zonal names and namespaces that are not exposed are not transferred.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SERVER_TTL: Final = 0
 
 
 def offer(index: Index, options: Options, local: tuple[str, ...], zone: bytes, serial: int, *, multicluster: bool) -> ZoneOffer:
-    """The zone, given lowered; a single SOA where `serial` is the current one. Raises UnavailableError before the first list."""
+    """The records of `zone` (lower case), or the SOA record alone if `serial` is current. Raises UnavailableError before the first list."""
     if not index.synced:
         raise UnavailableError("plugin/kubernetes: the cluster has not been listed yet")
 
@@ -52,23 +52,23 @@ def offer(index: Index, options: Options, local: tuple[str, ...], zone: bytes, s
 
 
 class _Zone:
-    """Writes the records of one zone from the contents of one moment."""
+    """Makes the records of one zone from a consistent copy of the index."""
 
     def __init__(self, zone: bytes, options: Options, contents: Contents) -> None:
         self.zone, self.options, self.contents, self.ttl = zone, options, contents, options.ttl
 
     def servers(self, index: Index, local: tuple[str, ...]) -> Iterator[Record]:
-        """One NS record for each name of a server, then all addresses."""
+        """One NS record for each name server, then the address records of all of them."""
         found = apex.servers(index, local, [], pod_names=self.options.endpoint_pod_names)
-        placed = [(apex.name_below(base, label, self.zone), rdata_of(host)) for (host, _, label), base in found]
-        for name in dict.fromkeys(name for name, _ in placed):
+        addresses_by_name = [(apex.name_below(base, label, self.zone), rdata_of(host)) for (host, _, label), base in found]
+        for name in dict.fromkeys(name for name, _ in addresses_by_name):
             yield Record(self.zone, Type.NS, self.ttl, name)
-        for name, address in placed:
+        for name, address in addresses_by_name:
             if address is not None:
                 yield Record(name, address[0], SERVER_TTL, address[1])
 
     def services(self) -> Iterator[Iterable[Record]]:
-        """The records of the Services, ordered by their names."""
+        """The records of the Services, in the order of their names."""
         for service in in_order(self.contents.services, _by_name):
             if service is None or not self._exposed(service.namespace):
                 yield ()
@@ -80,7 +80,7 @@ class _Zone:
                 yield from self._endpoints(service, self.contents.slices)
 
     def imports(self) -> Iterator[Iterable[Record]]:
-        """The records of the ServiceImports; endpoint names go without the cluster, as with CoreDNS."""
+        """The records of the ServiceImports. As in CoreDNS, names of endpoints do not have the cluster in them."""
         for imported in in_order(self.contents.imports, _by_name):
             if imported is None or not self._exposed(imported.namespace):
                 yield ()
@@ -94,7 +94,7 @@ class _Zone:
         return lowered in self.contents.namespaces and (not wanted or lowered in wanted)
 
     def _name(self, service: Service | ServiceImport, *labels: str) -> bytes:
-        """The name of an object, or one below it. Raises NameTextError."""
+        """The name of an object, or a name below it. Raises NameTextError."""
         name = names.from_text(".".join((*labels, service.name, service.namespace, "svc")))[:-1] + self.zone
         if len(name) > names.MAX_NAME:
             raise NameTextError(f"name of {len(name)} octets")
@@ -108,7 +108,7 @@ class _Zone:
                 return
 
     def _fixed(self, service: Service | ServiceImport, addresses: tuple[str, ...]) -> Iterator[Record]:
-        """Addresses, then for each port an SRV record at the Service's name, and one at the port's if it has a name."""
+        """Address records, then an SRV record for each port at the Service's name, and another at the port's name if it has one."""
         try:
             name = self._name(service)
             for address in addresses:
@@ -129,7 +129,7 @@ class _Zone:
         yield ()
 
     def _endpoint(self, service: Service | ServiceImport, endpoint: Endpoint, ports: tuple[Port, ...], weight: int) -> Iterator[Record]:
-        """The address at the Service's name and at the endpoint's, then an SRV record for each port that has a name."""
+        """An address record at the Service's name and one at the endpoint's, then an SRV record for each port with a name."""
         label = endpoint_name(endpoint.address, endpoint.hostname, endpoint.target, pod_names=self.options.endpoint_pod_names)
         try:
             yield from self._address(self._name(service), endpoint.address)

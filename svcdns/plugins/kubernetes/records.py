@@ -1,0 +1,209 @@
+"""From a query in a zone to its records, by query type. `handler` makes replies of them; this module makes none.
+
+The exceptions of CoreDNS that clients can see are kept (docs/behaviour); each has a comment where it is.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+from svcdns.cluster.addresses import from_reverse, rdata_of
+from svcdns.cluster.index import SERIAL, Index
+from svcdns.cluster.objects import NO_PORT
+from svcdns.plugins.kubernetes import apex, qname, reverse
+from svcdns.plugins.kubernetes.lookup import Found, Lookup
+from svcdns.plugins.kubernetes.options import Options
+from svcdns.plugins.kubernetes.qname import NoSuchNameError
+from svcdns.plugins.kubernetes.zone_query import Alias, Result, ZoneQuery
+from svcdns.wire import names
+from svcdns.wire.codes import Type
+from svcdns.wire.errors import NameTextError
+from svcdns.wire.record import Record
+
+SCHEMA_VERSION: Final = "1.1.0"
+"""The version of the Kubernetes DNS specification, as `dns-version` gives it (§2.2)."""
+SCHEMA_TTL: Final = 28800
+MAX_CNAMES: Final = 10
+"""CNAME records of one chain inside the zone."""
+REVERSE_ZONES: Final = (names.from_text("in-addr.arpa."), names.from_text("ip6.arpa."))
+_SRV: Final = struct.Struct("!HHH")
+
+
+class RecordFinder:
+    """Finds the records of one server block's zones in the index."""
+
+    def __init__(self, index: Index, options: Options, local_addresses: tuple[str, ...]) -> None:
+        """`local_addresses` are this machine's own: the Services that hold one of them are the zone's name servers."""
+        self._index, self._options, self._local = index, options, local_addresses
+        self._lookup = Lookup(index, options)
+        self._primary = names.from_text(options.primary_zone)
+
+    def find(self, asked: ZoneQuery) -> Result:
+        """The records for a query. Raises NoSuchNameError."""
+        query = asked.query
+        rtype = query.rtype
+        if rtype in (Type.A, Type.AAAA):
+            return Result(self._addresses(asked, query.name, query.key, rtype, ()))
+        if rtype == Type.SRV:
+            return self._srv(asked)
+        if rtype == Type.PTR:
+            return self._ptr(asked)
+        if rtype == Type.SOA:
+            if query.key == asked.zone:
+                asked.dependencies.append(SERIAL)
+                return Result([self.soa(asked)])
+            return Result([])
+        if rtype == Type.CNAME:
+            return self._cname(asked)
+        if rtype == Type.TXT:
+            return self._txt(asked)
+        if rtype == Type.NS and query.key == asked.zone and asked.spelled == asked.zone:
+            return self._ns(asked)
+        self._entries(asked, query.key)
+        return Result([])
+
+    def soa(self, asked: ZoneQuery) -> Record:
+        """The SOA record of the query's zone."""
+        serials = self._index.serials
+        return apex.soa(asked.spelled, self._options.ttl, serials.multicluster if asked.multicluster else serials.ordinary)
+
+    def _entries(self, asked: ZoneQuery, key: bytes) -> Found:
+        """The hosts and ports of a name in the zone, `ns.dns` included. Raises NoSuchNameError."""
+        below = key[: len(key) - len(asked.zone)]
+        if apex.is_server_name(key, asked.spelled):
+            pod_names = self._options.endpoint_pod_names
+            found = apex.servers(self._index, self._local, asked.dependencies, pod_names=pod_names)
+            return Found([entry for entry, _ in found], "")
+        return self._parsed_entries(asked, below + b"\0")
+
+    def _parsed_entries(self, asked: ZoneQuery, below: bytes) -> Found:
+        labels = [names.label_text(label) for label in names.labels_of(below)]
+        name = qname.parse(labels, multicluster=asked.multicluster, zonal=self._options.zonal)
+        if name.subtree and asked.zone.endswith(REVERSE_ZONES):
+            raise NoSuchNameError
+        return self._lookup.find(name, asked.dependencies, multicluster=asked.multicluster)
+
+    def _addresses(self, asked: ZoneQuery, name: bytes, key: bytes, rtype: int, chain: tuple[bytes, ...]) -> list[Record | Alias]:
+        """Address records of a name, behind the CNAME records that lead to them. `chain` holds the targets of the CNAME records so far.
+
+        Raises NoSuchNameError.
+        """
+        ttl = self._options.ttl
+        out: list[Record | Alias] = []
+        seen: set[str] = set()
+        for host, _, _ in self._entries(asked, key).entries:
+            packed = rdata_of(host)
+            if packed is None:
+                out += self._alias(asked, name, key, host, rtype, chain)
+            elif packed[0] == rtype and host not in seen:
+                seen.add(host)
+                out.append(Record(name, rtype, ttl, packed[1]))
+        return out
+
+    def _alias(self, asked: ZoneQuery, name: bytes, key: bytes, host: str, rtype: int, chain: tuple[bytes, ...]) -> list[Record | Alias]:
+        """A CNAME record and the records of its target. Empty if the chain loops or ends inside the zone without an address."""
+        try:
+            target = names.from_text(host)
+        except NameTextError:
+            return []
+        lowered = target.lower()
+        if names.is_within(lowered, key) or len(chain) > MAX_CNAMES or target in chain:
+            return []
+        cname = Record(name, Type.CNAME, self._options.ttl, target)
+        if not names.is_within(lowered, asked.zone):
+            return [(cname, asked.query.ask(target, rtype))]
+        try:
+            rest = self._addresses(asked, target, lowered, rtype, (*chain, target))
+        except NoSuchNameError:
+            return []
+        return [cname, *rest] if rest else []
+
+    def _cname(self, asked: ZoneQuery) -> Result:
+        entries = self._entries(asked, asked.query.key).entries
+        if not entries or rdata_of(entries[0][0]) is not None:
+            return Result([])
+        try:
+            return Result([Record(asked.query.name, Type.CNAME, self._options.ttl, names.from_text(entries[0][0]))])
+        except NameTextError:
+            return Result([])
+
+    def _txt(self, asked: ZoneQuery) -> Result:
+        """`dns-version`; NODATA for names with records. A name error for all others, empty non-terminals too, as CoreDNS answers."""
+        query = asked.query
+        if query.key == b"\x0bdns-version" + asked.zone:
+            text = SCHEMA_VERSION.encode()
+            return Result([Record(query.name, Type.TXT, SCHEMA_TTL, bytes((len(text),)) + text)])
+        below = query.key[: len(query.key) - len(asked.zone)] + b"\0"
+        found = self._parsed_entries(asked, below)
+        if not found.entries and not (self._options.zonal and len(names.labels_of(below)) > 5):
+            raise NoSuchNameError
+        return Result([])
+
+    def _srv(self, asked: ZoneQuery) -> Result:
+        """SRV records of every port that matches, and the addresses of their targets (docs/behaviour)."""
+        found = self._entries(asked, asked.query.key)
+        entries = [(entry, packed) for entry in found.entries if (packed := rdata_of(entry[0])) is not None]
+        if not entries:
+            return Result([])
+        total = 100 * len(entries)
+        weight = max(1, int(100.0 / total * 100))
+        result = Result([], [])
+        targets: dict[tuple[bytes, int], None] = {}
+        addresses: dict[tuple[bytes, str], None] = {}
+        ttl = self._options.ttl
+        for (host, port, label), (rtype, rdata) in entries:
+            if port == NO_PORT:
+                continue
+            target = self._target(found, label, asked)
+            if target is None:
+                continue
+            if (target, port) not in targets:
+                targets[target, port] = None
+                result.answer.append(Record(asked.query.name, Type.SRV, ttl, _SRV.pack(0, weight, port) + target))
+            if (target, host) not in addresses:
+                addresses[target, host] = None
+                result.additional.append(Record(target, rtype, ttl, rdata))
+        return result
+
+    def _target(self, found: Found, label: str, asked: ZoneQuery) -> bytes | None:
+        if not found.base:
+            return None
+        try:
+            return apex.name_below(found.base, label, asked.spelled)
+        except NameTextError:
+            return None
+
+    def _ns(self, asked: ZoneQuery) -> Result:
+        result = Result([], [])
+        seen: set[bytes] = set()
+        pod_names = self._options.endpoint_pod_names
+        for (host, _, label), base in apex.servers(self._index, self._local, asked.dependencies, pod_names=pod_names):
+            packed = rdata_of(host)
+            if packed is None:
+                continue
+            server = apex.name_below(base, label, asked.spelled)
+            result.additional.append(Record(server, packed[0], self._options.ttl, packed[1]))
+            if server not in seen:
+                seen.add(server)
+                result.answer.append(Record(asked.query.name, Type.NS, self._options.ttl, server))
+        return result
+
+    def _ptr(self, asked: ZoneQuery) -> Result:
+        key = asked.query.key
+        address = from_reverse(key) if key.endswith(REVERSE_ZONES) else ""
+        if not address:
+            below = key[: len(key) - len(asked.zone)]
+            self._parsed_entries(asked, below + b"\0")
+            return Result([])
+        found = reverse.targets(address, self._index, self._lookup, self._options, asked.dependencies)
+        if not found:
+            raise NoSuchNameError
+        records: list[Record | Alias] = []
+        for base in found:
+            try:
+                target = names.from_text(base)[:-1] + self._primary
+            except NameTextError:
+                continue
+            records.append(Record(asked.query.name, Type.PTR, self._options.ttl, target))
+        return Result(records)

@@ -1,0 +1,43 @@
+"""One query for a name of one zone of the plugin, and the records that were found for it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from svcdns.cluster.changes import Dependency
+from svcdns.plugin_api.query import Answer, Query
+from svcdns.wire.record import Record
+
+_NAME_ALONE: Final[tuple[Dependency, ...]] = (("kubernetes",),)
+"""The dependency of a reply that follows from the name alone. It never changes."""
+
+Alias = tuple[Record, Answer]
+"""A CNAME record whose target is outside the zone, and the server's answer for that target."""
+
+
+class ZoneQuery(msgspec.Struct):
+    """A query with the zone that its name is in.
+
+    `zone` is in lower case, `spelled` is the same zone as the query spells it. The lookup puts each object that it reads behind
+    `dependencies`.
+    """
+
+    query: Query
+    zone: bytes
+    spelled: bytes
+    multicluster: bool
+    dependencies: list[Dependency]
+
+    @property
+    def depends_on(self) -> tuple[Dependency, ...]:
+        """The dependencies of the reply. It is never empty: the plugin *cache* knows a cluster answer by it."""
+        return tuple(self.dependencies) or _NAME_ALONE
+
+
+class Result(msgspec.Struct):
+    """The records of the answer section, in order, and of the additional section."""
+
+    answer: list[Record | Alias]
+    additional: list[Record] = msgspec.field(default_factory=list)
