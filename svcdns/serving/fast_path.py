@@ -9,14 +9,14 @@ from __future__ import annotations
 import logging
 import random
 from time import perf_counter
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Any, Final, Protocol
 
 from svcdns.chain.routing import Route
 from svcdns.plugin_api.fast_path import FastPath, Key, UpstreamReply
 from svcdns.plugin_api.query import Client
 from svcdns.plugin_api.reply import Increment, Reply, rcode_only
 from svcdns.serving.metrics import HitCounter
-from svcdns.serving.transport.udp_batch import Sender
+from svcdns.serving.responder import Responder
 from svcdns.wire.codes import AD, QR, RD, Class, Rcode, Type
 from svcdns.wire.message import udp_limit
 from svcdns.wire.names import MAX_LABEL, MAX_NAME
@@ -44,12 +44,7 @@ _PASSED_SECOND: Final = 0x9F
 """RA, CD and the response code, of the second."""
 _AD: Final = 0x20
 
-if TYPE_CHECKING:
-    from svcdns.serving.responder import Responder
-
 log = logging.getLogger("svcdns")
-aboard: Final[set[FastPathExchange]] = set()
-"""Questions that are on their way."""
 
 
 def try_fast_path(packet: bytes, responder: Responder, started: float) -> FastPathExchange | None:
@@ -92,6 +87,10 @@ def _is_name(packet: bytes, at: int, last: int) -> bool:
             return False
         at += 1 + length
     return at == last > second
+
+
+Sender = Any
+"""Where a datagram came from: only the reader of the socket looks into it."""
 
 
 class Reader(Protocol):
@@ -164,19 +163,19 @@ class FastPathExchange:
     def leave(self, reader: Reader, sender: Sender) -> None:
         """Asks the upstreams."""
         self._reader, self._sender, self.client = reader, sender, reader.host(sender)
-        aboard.add(self)
+        self._responder.in_flight.add(self)
         assert self._fast_path.ask is not None
         try:
             refused = self._fast_path.ask(self)
         except Exception:  # noqa: BLE001 - the server loop: one bad question must not end the process
             refused = self._failed()
         if refused is not None:
-            aboard.discard(self)
+            self._responder.in_flight.discard(self)
             self._go_through_the_chain(refused)
 
     def completed(self, completed: UpstreamReply) -> None:
         """Sends the reply on, or goes through the chain with it."""
-        aboard.discard(self)
+        self._responder.in_flight.discard(self)
         try:
             plain = completed.plain
             wire = b"" if plain is None else self._reply(plain)

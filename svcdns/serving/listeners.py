@@ -19,6 +19,7 @@ from svcdns.eventloop.clock import Clock
 from svcdns.eventloop.loop import add_drain, remove_drain
 from svcdns.process.memory_cgroup import MemoryGroup
 from svcdns.serving.answer_table import AnswerTable
+from svcdns.serving.in_flight import InFlight
 from svcdns.serving.metrics import Accounts
 from svcdns.serving.responder import Responder
 from svcdns.serving.table_budget import table_budget
@@ -70,6 +71,7 @@ class Listening:
         self._tables: dict[tuple[str, int, str, int], AnswerTable] = {}
         self._limit = MemoryGroup().limit()
         self._share = 1.0
+        self.in_flight = InFlight()
         self.connections = TcpConnections()
         self.certificates = Certificates(counters, self.drain)
         self._greeter = Greeter(counters, self.connections)
@@ -241,7 +243,7 @@ class Listening:
             table = self._tables[key] = AnswerTable(0, self._clock)
             table.pressed = self.divide
             accounts = Accounts(self._counters, listener.server, proto, family)
-            responder = self._responders[key] = Responder(listener, table, accounts, self._clock, proto)
+            responder = self._responders[key] = Responder(listener, table, accounts, self._clock, proto, self.in_flight)
         return responder
 
     def drop_counts(self) -> list[tuple[str, str, int, int]]:

@@ -7,12 +7,11 @@ was applied since it was asked for.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from time import perf_counter
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -23,7 +22,7 @@ from svcdns.plugin_api.query import Client, Query
 from svcdns.plugin_api.reply import NOT_REUSABLE, UNTIL_CHANGED, CacheScope, Increment, Reply, rcode_only
 from svcdns.serving import zone_stream
 from svcdns.serving.answer_table import AnswerTable, Countdown, Entry
-from svcdns.serving.fast_path import aboard
+from svcdns.serving.in_flight import InFlight
 from svcdns.serving.metrics import Accounts, Durations, HitCounter, is_counted
 from svcdns.wire.codes import TC, Rcode, Type
 from svcdns.wire.message import MAX_MESSAGE, encode_reply, turned, udp_limit
@@ -44,8 +43,6 @@ TRUNCATED: Final = TC >> 8
 
 log = logging.getLogger("svcdns")
 _random: Final = random.Random()
-_tasks: set[asyncio.Task[None]] = set()
-_awaited: set[PendingReply] = set()
 
 
 class Responder:
@@ -54,9 +51,12 @@ class Responder:
     `listener` is replaced at a reload; whoever replaces it clears the table in the same step.
     """
 
-    def __init__(self, listener: Listener, table: AnswerTable, accounts: Accounts, clock: Clock, protocol: str) -> None:
-        """`protocol` is `udp` or `tcp`; `accounts` are those of this protocol and family."""
+    def __init__(
+        self, listener: Listener, table: AnswerTable, accounts: Accounts, clock: Clock, protocol: str, in_flight: InFlight
+    ) -> None:
+        """`protocol` is `udp` or `tcp`; `accounts` are those of this protocol and family; `in_flight` is the worker's."""
         self.listener, self.table, self.accounts, self.clock, self.protocol = listener, table, accounts, clock, protocol
+        self.in_flight = in_flight
         self.durations = Durations()
         """Of answers from the table; `fold` takes them out."""
         self.kinds: dict[tuple[object, ...], HitCounter] = {}
@@ -98,10 +98,10 @@ class Responder:
             order.failed()
             return
         if isinstance(answer, Deferred):
-            _awaited.add(order)
+            self.in_flight.add(order)
             answer.take(order.arrived, order.broken)
         else:
-            _start(order.later(answer))
+            self.in_flight.start(order.later(answer))
 
     def answer_negative(self, key: bytes) -> bytes:
         """The reply to a packet, both without their ids, where it is about a name that is known not to be there; empty where `answer` has
@@ -153,7 +153,7 @@ class PendingReply(msgspec.Struct, gc=False, eq=False):
 
     def arrived(self, reply: Reply) -> None:
         """Finishes with a reply that somebody has waited for; whoever brings it is not to suffer from what goes wrong here."""
-        _awaited.discard(self)
+        self.responder.in_flight.discard(self)
         try:
             self.finish(reply)
         except Exception:  # noqa: BLE001 - as in Desk.answer
@@ -161,7 +161,7 @@ class PendingReply(msgspec.Struct, gc=False, eq=False):
 
     def broken(self, error: Exception) -> None:
         """What the chain raised when the reply came."""
-        _awaited.discard(self)
+        self.responder.in_flight.discard(self)
         self.failed(error)
 
     async def later(self, answer: Awaitable[Reply]) -> None:
@@ -187,7 +187,7 @@ class PendingReply(msgspec.Struct, gc=False, eq=False):
         request.edns = query.edns  # as the chain left it: `bufsize` and `rewrite edns0` change what is mirrored
         if reply.stream is not None:
             if self.outlet is not None:
-                _start(self._stream(reply, self.outlet))
+                responder.in_flight.start(self._stream(reply, self.outlet))
                 return
             reply = rcode_only(Rcode.REFUSED)
         if not reply.has_message:
@@ -276,14 +276,3 @@ def _bad_version(request: Request, query: Query) -> bytes:
     """RFC 6891 §6.1.3: BADVERS, and the version that we do speak."""
     plain = msgspec.structs.replace(request, edns=None)
     return encode_reply(plain, Reply(rcode=Rcode.BADVERS, flags=query.reply_flags, edns=Edns(size=0)), MAX_MESSAGE)
-
-
-def _start(work: Coroutine[Any, Any, None]) -> None:
-    task = asyncio.ensure_future(work)
-    _tasks.add(task)
-    task.add_done_callback(_tasks.discard)
-
-
-def in_flight() -> int:
-    """Questions of this process that wait for somebody else's answer."""
-    return len(_tasks) + len(_awaited) + len(aboard)

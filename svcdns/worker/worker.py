@@ -36,7 +36,6 @@ from svcdns.process.heap import give_back
 from svcdns.process.shared_memory import State
 from svcdns.serving.listeners import Listening
 from svcdns.serving.metrics_flush import fold
-from svcdns.serving.responder import in_flight
 from svcdns.serving.transport.udp import SOCKET_DROPS
 from svcdns.telemetry.counters import Counters
 from svcdns.telemetry.logging import DroppedLines, plugin_logger
@@ -360,7 +359,7 @@ class Worker:
         """Connections close behind their answers, and questions in flight are waited for, so many seconds at most."""
         self.listening.connections.drain()
         deadline = self.clock() + patience
-        while (in_flight() or not self.listening.connections.none) and self.clock() < deadline:
+        while (self.listening.in_flight or not self.listening.connections.none) and self.clock() < deadline:
             await asyncio.sleep(0.01)
 
     async def hand_over(self, sock: socket.socket) -> None:
@@ -377,7 +376,7 @@ class Worker:
 
         def going_on() -> bool:
             nonlocal idle
-            idle = 0 if in_flight() or not self.listening.connections.none else idle + 1
+            idle = 0 if self.listening.in_flight or not self.listening.connections.none else idle + 1
             return idle < ROUNDS and self.clock() < deadline
 
         await give(self.listening.connections, sock, going_on, await pack(self._kept, self.clock()))

@@ -14,9 +14,10 @@ from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import UNTIL_CHANGED, CacheScope, Reply, rcode_only
 from svcdns.plugins.loadbalance.rotation import Rotation
 from svcdns.serving.answer_table import AnswerTable
+from svcdns.serving.in_flight import InFlight
 from svcdns.serving.metrics import Accounts
 from svcdns.serving.metrics_flush import fold
-from svcdns.serving.responder import FRESH, Responder, in_flight
+from svcdns.serving.responder import FRESH, Responder
 from svcdns.telemetry.counters import Counters, Family, MetricKind
 from svcdns.wire.codes import AA, RD, Rcode
 from svcdns.wire.record import Edns
@@ -33,8 +34,9 @@ class World:
         self.clock, self.counters = Clock(), Counters()
         listener = Listener("", 53)
         listener.routes[b"\1b\0"] = Route(b"\1b\0", "b.", self.chain, counted=True, writer="errors")
-        self.table = AnswerTable(1 << 20, self.clock)
-        self.responder = Responder(listener, self.table, Accounts(self.counters, listener.server, protocol, 1), self.clock, protocol)
+        self.table, self.in_flight = AnswerTable(1 << 20, self.clock), InFlight()
+        accounts = Accounts(self.counters, listener.server, protocol, 1)
+        self.responder = Responder(listener, self.table, accounts, self.clock, protocol, self.in_flight)
         self.sent: list[bytes] = []
 
     def chain(self, _query: Query) -> Answer:
@@ -109,7 +111,7 @@ async def test_a_reply_that_came_after_a_change_is_not_stored() -> None:
     world.table.sighted(dns.message.make_query("a.b.", "A", id=1).to_wire()[2:])
     world.ask()
     world.table.invalidate([("other",)])
-    while in_flight():
+    while world.in_flight:
         await asyncio.sleep(0)
     assert world.sent
     assert len(world.table) == 0
@@ -120,10 +122,10 @@ def test_a_reply_that_calls_when_it_comes() -> None:
     world, later = World(None), Deferred()
     world.reply = later
     assert world.ask() == b""
-    assert in_flight() == 1
+    assert len(world.in_flight) == 1
     later.set(REPLY)
     assert rcode(world.sent.pop()) == "NOERROR"
-    assert in_flight() == 0
+    assert len(world.in_flight) == 0
 
 
 def test_a_chain_that_breaks_when_the_reply_comes(caplog: pytest.LogCaptureFixture) -> None:
@@ -139,7 +141,7 @@ def test_a_chain_that_breaks_when_the_reply_comes(caplog: pytest.LogCaptureFixtu
     later.set(REPLY)
     assert rcode(world.sent.pop()) == "SERVFAIL"
     assert "ValueError: broken" in caplog.text
-    assert in_flight() == 0
+    assert len(world.in_flight) == 0
 
 
 def test_a_failure_tells_clients_with_edns_why() -> None:

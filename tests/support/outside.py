@@ -31,6 +31,7 @@ from svcdns.plugin_api.reply import Reply
 from svcdns.plugins import BUILT, ORDER
 from svcdns.plugins.cache.store import Store
 from svcdns.serving.answer_table import AnswerTable
+from svcdns.serving.in_flight import InFlight
 from svcdns.serving.metrics import Accounts
 from svcdns.serving.metrics_flush import fold
 from svcdns.serving.responder import Responder
@@ -100,8 +101,9 @@ class Outside:
         self.listener: Listener = self.chains.listeners["127.0.0.1", 53]
         if not short:
             self.listener.routes = {zone: dataclasses.replace(route, fast_path=None) for zone, route in self.listener.routes.items()}
-        self.table = AnswerTable(1 << 20, self.clock)
-        self.responder = Responder(self.listener, self.table, Accounts(self.counters, self.listener.server, "udp", 1), self.clock, "udp")
+        self.table, self.in_flight = AnswerTable(1 << 20, self.clock), InFlight()
+        accounts = Accounts(self.counters, self.listener.server, "udp", 1)
+        self.responder = Responder(self.listener, self.table, accounts, self.clock, "udp", self.in_flight)
         self.sock, self.client = bound(), bound()
         errors = SocketErrors(self.counters, self.listener.server, self.clock)
         self.reader = UdpReader(self.sock, self.responder, errors, wildcard=False)
