@@ -181,13 +181,6 @@ def test_every_metric_is_documented_and_every_documented_one_is_there() -> None:
     assert info_metrics.BUILD_INFO.name in documented
 
 
-def test_every_link_of_the_docs_leads_somewhere() -> None:
-    """Inside the repository."""
-    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]:
-        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
-            assert (page.parent / target).exists(), f"{page.name}: {target}"
-
-
 @pytest.mark.parametrize("name", MODULES)
 def test_a_module_has_tests(name: str) -> None:
     """In the place that mirrors its own, or where TESTED_BY says."""

@@ -103,7 +103,8 @@ def _build_block(chains: Chains, block: BlockPlan, hosts: Sequence[Host], load: 
 
 
 def _behind_prometheus(directives: list[str], handlers: Sequence[Handler]) -> str:
-    """The first handler behind `prometheus` in chain order; CoreDNS labels responses with it (spec C-prometheus)."""
+    """The first handler behind `prometheus` in chain order; CoreDNS labels responses with it
+    (docs/behaviour/server.md#metrics-of-queries)."""
     behind = directives[directives.index("prometheus") + 1 :] if "prometheus" in directives else []
     return next((h.name for h in handlers if h.name in behind), "")
 

@@ -1,4 +1,5 @@
-"""The command line of the server: CoreDNS's flags with one dash or two, `-flag value` or `-flag=value` (spec L8)."""
+"""The command line of the server: CoreDNS's flags with one dash or two, `-flag value` or `-flag=value`
+(docs/behaviour/corefile.md#command-line)."""
 
 from __future__ import annotations
 

@@ -24,14 +24,16 @@ def rdata_of(text: str) -> tuple[int, bytes] | None:
 
 
 def pod_address(label: str) -> str:
-    """The address text that a Pod label spells (spec K9): three single dashes are an IPv4 address, all else IPv6."""
+    """The address text that a Pod label spells (docs/behaviour/cluster-names.md#pods): three single dashes are an IPv4
+    address, all else IPv6."""
     if label.count("-") == 3 and "--" not in label:
         return label.replace("-", ".")
     return label.replace("-", ":")
 
 
 def from_reverse(key: bytes) -> str:
-    """The address that a full reverse name spells, in its canonical text; empty for anything else (spec K12).
+    """The address that a full reverse name spells, in its canonical text; empty for anything else
+    (docs/behaviour/cluster-names.md#reverse-names).
 
     Under ip6.arpa up to three further labels left of the 32 are ignored, as in CoreDNS, which reads them in groups of four.
     """
@@ -56,7 +58,8 @@ def _go_text(packed: bytes) -> str:
 
 
 def endpoint_name(address: str, hostname: str, target: str, *, pod_names: bool) -> str:
-    """The label of an endpoint (spec K8): its hostname, the Pod's name where that is wanted and fits, else its address.
+    """The label of an endpoint (docs/behaviour/cluster-names.md#endpoints): its hostname, the Pod's name where that is
+    wanted and fits, else its address.
 
     Empty, which no label is, for an address that is a host's name without dots.
     """

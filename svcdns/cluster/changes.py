@@ -74,7 +74,8 @@ class Complete(msgspec.Struct, frozen=True, array_like=True, tag="complete"):
 
 
 class Serials(msgspec.Struct, frozen=True, array_like=True, tag="serials"):
-    """The SOA serials of ordinary, multi-cluster and external zones, Unix seconds; see spec K13, K17 and K23."""
+    """The SOA serials of ordinary, multi-cluster and external zones, Unix seconds; see
+    docs/behaviour/cluster-names.md#soa-serial."""
 
     ordinary: int = 0
     multicluster: int = 0

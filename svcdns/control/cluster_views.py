@@ -37,7 +37,7 @@ SURVIVED: Final = 10.0
 
 
 class RestMetrics:
-    """Counts requests to API servers (spec K20)."""
+    """Counts requests to API servers."""
 
     def __init__(self, counters: Counters) -> None:
         """Into control's own region."""

@@ -1,4 +1,5 @@
-"""From the Corefile to everything that control has to bring about: blocks, addresses, cluster views, files (spec L7's order of checks)."""
+"""From the Corefile to everything that control has to bring about: blocks, addresses, cluster views, files
+(docs/behaviour/corefile.md#errors)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What control's pages show, and the probe of /health that control makes itself (spec C-health, C-ready, M1)."""
+"""What control's pages show, and the probe of /health that control makes itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The metrics page: the sum of all regions' counters, the build, and the processes (spec M1, K20)."""
+"""The metrics page: the sum of all regions' counters, the build, and the processes."""
 
 from __future__ import annotations
 

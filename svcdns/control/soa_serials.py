@@ -1,4 +1,5 @@
-"""When the SOA serial of a zone moves (spec K13, K17, K23): which changes of which objects count.
+"""When the SOA serial of a zone moves (docs/behaviour/cluster-names.md#soa-serial): which changes of which objects
+count.
 
 Control stamps serials, so that all workers agree. A serial is the Unix time, in seconds, of the last change that counts for its kind of
 zone; additions and removals count for ordinary zones alone.

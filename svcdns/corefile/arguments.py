@@ -103,7 +103,8 @@ def unknown_option(line: Directive, known: Collection[str]) -> CorefileError:
 
 
 def zones(words: Sequence[Token], fallback: tuple[str, ...] = ()) -> tuple[str, ...]:
-    """Zone arguments made lower-case and absolute, CIDRs expanded; invalid ones are skipped (spec L6). Without words, `fallback`."""
+    """Zone arguments made lower-case and absolute, CIDRs expanded; invalid ones are skipped
+    (docs/behaviour/corefile.md#set-up-rules). Without words, `fallback`."""
     if not words:
         return fallback
     out: dict[str, None] = {}

@@ -1,4 +1,5 @@
-"""Server block keys: `[SCHEME://]ZONE[:PORT]` (spec L3), and whether two of them claim the same place."""
+"""Server block keys: `[SCHEME://]ZONE[:PORT]` (docs/behaviour/corefile.md#server-block-keys), and whether two of them
+claim the same place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""From tokens to server blocks (spec L2): keys, directives, snippets, imports, environment variables.
+"""From tokens to server blocks (docs/behaviour/corefile.md#server-blocks): keys, directives, snippets, imports,
+environment variables.
 
 Works line by line; an import puts the imported lines in its place and remembers where they came from, so that a circle is an error and
 every token keeps the position of the file that it stands in. Knows no directive but `import`.
@@ -231,7 +232,8 @@ class _Parser:
         return word if text == word.text else Token(text, word.position, word.quoted)
 
     def _substitute(self, word: Token) -> str:
-        """The word with environment variables put in; `{%NAME%}` first, then `{$NAME}` (spec L2)."""
+        """The word with environment variables put in; `{%NAME%}` first, then `{$NAME}`
+        (docs/behaviour/corefile.md#environment-variables)."""
         if "{" not in word.text:
             return word.text
         text = _PERCENT.sub(lambda found: self.environ.get(found[1], ""), word.text)

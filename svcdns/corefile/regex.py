@@ -14,7 +14,7 @@ from svcdns.corefile.blocks import Token
 from svcdns.corefile.errors import CorefileError
 
 MAX_LENGTH: Final = 10000
-"""Characters of a pattern (spec C-rewrite, C-template)."""
+"""Characters of a pattern (docs/behaviour/plugins.md#rewrite)."""
 
 
 @dataclass(frozen=True, slots=True)

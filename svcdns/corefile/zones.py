@@ -1,4 +1,5 @@
-"""Zone names of a Corefile: made lower-case and absolute, and CIDRs turned into reverse zones (spec L3)."""
+"""Zone names of a Corefile: made lower-case and absolute, and CIDRs turned into reverse zones
+(docs/behaviour/corefile.md#server-block-keys)."""
 
 from __future__ import annotations
 

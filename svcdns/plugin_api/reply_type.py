@@ -1,4 +1,5 @@
-"""What kind of reply a reply is (spec S4): the same judgement for every plugin that treats answers, denials and errors differently."""
+"""What kind of reply a reply is (docs/behaviour/server.md#kinds-of-replies): the same judgement for every plugin that
+treats answers, denials and errors differently."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from svcdns.wire.codes import Opcode, Rcode, Type
 
 
 class MessageType(Enum):
-    """The types of spec S4."""
+    """The types of docs/behaviour/server.md#kinds-of-replies."""
 
     UPDATE = "update"
     META = "meta"

@@ -1,4 +1,4 @@
-"""`acl`: who may ask for what (spec C-acl).
+"""`acl`: who may ask for what (docs/behaviour/plugins.md#acl).
 
 The policy is taken on the name as it reaches this place of the chain, behind `rewrite`, and before `cache`, so it covers cached answers. A
 client's class is the set of the networks of the block's rules that hold its address: all else that a decision rests on is in the packet.

@@ -1,4 +1,4 @@
-"""`any`: answers questions for all types with as little as possible (RFC 8482, spec C-any)."""
+"""`any`: answers questions for all types with as little as possible (docs/behaviour/plugins.md#any, RFC 8482)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`autopath`: walks the search path of a client, so that it need not (spec K24).
+"""`autopath`: walks the search path of a client, so that it need not (docs/behaviour/plugins.md#autopath).
 
 A name that ends in the first element of the search path is tried with each element through the rest of the chain; the first reply that
 is not NXDOMAIN is the answer. With `@kubernetes` the path begins with the namespace of the Pod that asks: that is the client's class. A

@@ -1,4 +1,4 @@
-"""`bind`: the addresses a server block listens on (spec C-bind). Configures only; control finds the addresses of interfaces."""
+"""`bind`: the addresses a server block listens on. Configures only; control finds the addresses of interfaces."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`bufsize`: bounds the UDP payload size that clients advertise (spec C-bufsize).
+"""`bufsize`: bounds the UDP payload size that clients advertise.
 
 The size of the request itself is lowered, so the bound holds for what is forwarded, for the reply, and for its OPT, which mirrors
 the client's.

@@ -1,4 +1,4 @@
-"""`chaos`: tells version, authors and host name in class CH (RFC 4892, spec C-chaos)."""
+"""`chaos`: tells version, authors and host name in class CH (docs/behaviour/plugins.md#chaos, RFC 4892)."""
 
 from __future__ import annotations
 

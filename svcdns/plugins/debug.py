@@ -1,4 +1,4 @@
-"""`debug`: DEBUG lines in the log (spec C-debug). Configures only."""
+"""`debug`: DEBUG lines in the log. Configures only."""
 
 from __future__ import annotations
 

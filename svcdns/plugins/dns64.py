@@ -1,4 +1,5 @@
-"""`dns64`: IPv6 addresses made of IPv4 ones, for clients that have nothing but IPv6 (spec C-dns64, RFC 6147, RFC 6052).
+"""`dns64`: IPv6 addresses made of IPv4 ones, for clients that have nothing but IPv6 (docs/behaviour/plugins.md#dns64,
+RFC 6147, RFC 6052).
 
 An AAAA question goes on first. Unless its reply denies the name or has an AAAA record, the A records are asked for through the whole server
 and mapped into the prefix. Without `allow_ipv4` the family of the client's address is its class.

@@ -1,4 +1,5 @@
-"""`errors`: logs what went wrong inside the chain (spec C-errors). Clients see only the response code."""
+"""`errors`: logs what went wrong inside the chain (docs/behaviour/plugins.md#errors). Clients see only the response
+code."""
 
 from __future__ import annotations
 

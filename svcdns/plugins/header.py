@@ -1,4 +1,4 @@
-"""`header`: sets and clears header flags of queries and replies (spec C-header)."""
+"""`header`: sets and clears header flags of queries and replies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`health`: whether the process lives, over HTTP (spec C-health). Configures only; control serves it."""
+"""`health`: whether the process lives, over HTTP. Configures only; control serves it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""`local`: answers the names of the machine itself, which must not leak to other servers (RFC 6303, RFC 6761 §6.3, spec C-local)."""
+"""`local`: answers the names of the machine itself, which must not leak to other servers
+(docs/behaviour/plugins.md#local, RFC 6303, RFC 6761 §6.3)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`log`: a line for every query (spec C-log).
+"""`log`: a line for every query (docs/behaviour/plugins.md#log).
 
 Replies from the answer table never pass the chain, so this plugin observes: serving tells it of every answered query of its block, from the
 table or not, after the reply is sent. Formats are compiled once.

@@ -1,4 +1,4 @@
-"""`loop`: finds out when what we forward leads back to us, and forwards nothing until that is over (spec C-loop).
+"""`loop`: finds out when what we forward leads back to us, and forwards nothing until that is over.
 
 A probe is a question for a name that nobody else can make, put into our own chain from inside. One that then comes in through a socket
 has been led back here. Whichever worker sees that tells all of them; one of them alone sends probes. Rules: a probe always goes out, one
@@ -225,4 +225,4 @@ def _looping(query: Query) -> Reply:
 
 
 PLUGIN: Final = Loop
-"""The plugin `loop` (spec C-loop)."""
+"""The plugin `loop`."""

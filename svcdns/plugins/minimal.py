@@ -1,4 +1,4 @@
-"""`minimal`: answers without what nobody asked for (spec C-minimal).
+"""`minimal`: answers without what nobody asked for (docs/behaviour/plugins.md#minimal).
 
 Denials, errors and delegations need their authority section and pass unchanged.
 """

@@ -1,4 +1,4 @@
-"""`multisocket`: how many workers serve, each with sockets of its own (spec C-multisocket). Configures only."""
+"""`multisocket`: how many workers serve, each with sockets of its own. Configures only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`nsid`: tells clients that ask which server answered (RFC 5001, spec C-nsid)."""
+"""`nsid`: tells clients that ask which server answered (RFC 5001)."""
 
 from __future__ import annotations
 

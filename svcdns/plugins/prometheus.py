@@ -1,4 +1,4 @@
-"""`prometheus`: metrics over HTTP, and the server's own per query (spec C-prometheus, M1). Configures only; control serves them."""
+"""`prometheus`: metrics over HTTP, and the server's own per query. Configures only; control serves them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`ready`: whether questions are answered, over HTTP (spec C-ready). Configures only; control serves it."""
+"""`ready`: whether questions are answered, over HTTP. Configures only; control serves it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`reload`: takes a changed Corefile over while serving (spec C-reload). Configures only; control reloads."""
+"""`reload`: takes a changed Corefile over while serving. Configures only; control reloads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`root`: the folder that relative paths of other plugins start from. Configures only; the plan reads it first (spec C-root)."""
+"""`root`: the folder that relative paths of other plugins start from. Configures only; the plan reads it first."""
 
 from __future__ import annotations
 

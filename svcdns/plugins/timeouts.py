@@ -1,4 +1,4 @@
-"""`timeouts`: how long connections over TCP and TLS may take, and how many questions they may bring (spec C-timeouts). Configures only; of
+"""`timeouts`: how long connections over TCP and TLS may take, and how many questions they may bring. Configures only; of
 several blocks on one address and port the last one that has it counts.
 """
 

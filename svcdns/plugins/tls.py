@@ -1,4 +1,4 @@
-"""`tls`: the certificate of the block's `tls://` listeners, and whether clients have to have one (spec C-tls). Configures only.
+"""`tls`: the certificate of the block's `tls://` listeners, and whether clients have to have one. Configures only.
 
 Control reads the files, again and again, and hands them to the workers as data: a changed pair serves new connections, one that cannot be
 used leaves the one before in its place.

@@ -1,4 +1,4 @@
-"""`whoami`: tells a client its own address, port and transport (spec C-whoami)."""
+"""`whoami`: tells a client its own address, port and transport (docs/behaviour/plugins.md#whoami)."""
 
 from __future__ import annotations
 

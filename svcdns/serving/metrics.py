@@ -1,4 +1,4 @@
-"""What each answered query adds to the server's metrics (spec M1: `coredns_dns_*`).
+"""What each answered query adds to the server's metrics (docs/behaviour/server.md#metrics-of-queries).
 
 A query answered by a chain is counted at once. The same sums, as a tuple of (cell, amount), go with a compiled reply, to be added
 once for all its hits when the table is folded. Tuples are shared by all entries that count alike.

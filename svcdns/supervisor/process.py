@@ -1,4 +1,5 @@
-"""The supervisor's loop: children, signals, the order of a stop (spec L9), and the upgrade of the program in place.
+"""The supervisor's loop: children, signals, the order of a stop (docs/behaviour/corefile.md#signals), and the upgrade
+of the program in place.
 
 It knows what processes there are, and nothing of DNS, Corefiles or clusters. Control says how many workers there are to be and where to
 listen; every word that comes in is from a child of its own."""

@@ -1,4 +1,5 @@
-"""Log lines in CoreDNS's form (spec S5), written by a thread so that a slow reader of the log never holds a process up.
+"""Log lines in CoreDNS's form (docs/behaviour/server.md#log-lines), written by a thread so that a slow reader of the
+log never holds a process up.
 
 `[INFO] plugin/reload: text`: the prefix comes from the logger's name, `svcdns.plugin.<name>`; other loggers have none. The queue is
 bounded: what does not fit is dropped and counted. A write is of whole lines and at most PIPE_BUF octets, so lines of different processes

@@ -1,6 +1,7 @@
 """One upstream server: questions to it, whether it is well, and its metrics.
 
-A server that failed is probed until it answers (spec C-forward). A question that somebody gave up on is still listened for until it is
+A server that failed is probed until it answers (docs/behaviour/plugins.md#forward). A question that somebody gave up on
+is still listened for until it is
 clear whether the server is silent: what is learnt of it holds for those that come after.
 """
 

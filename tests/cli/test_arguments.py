@@ -1,4 +1,4 @@
-"""CoreDNS's command line (spec L8)."""
+"""CoreDNS's command line (docs/behaviour/corefile.md#command-line)."""
 
 from __future__ import annotations
 

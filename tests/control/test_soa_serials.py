@@ -1,4 +1,4 @@
-"""Which changes move which SOA serial (spec K13)."""
+"""Which changes move which SOA serial (docs/behaviour/cluster-names.md#soa-serial)."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def test_addresses(text: str, address: tuple[str, int]) -> None:
 
 
 def test_invalid_zones_are_skipped() -> None:
-    """Spec L6."""
+    """docs/behaviour/corefile.md#set-up-rules."""
     assert arguments.zones([token("A.org"), token("a..b"), token("10.0.0.0/8")]) == ("a.org.", "10.in-addr.arpa.")
     assert arguments.zones([], ("x.",)) == ("x.",)
 

@@ -1,4 +1,4 @@
-"""Two blocks may not claim the same place (spec L3)."""
+"""Two blocks may not claim the same place (docs/behaviour/corefile.md#server-block-keys)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Corefile language (spec L1, L2): what is read, and the one line that a bad file gets."""
+"""The Corefile language (docs/behaviour/corefile.md): what is read, and the one line that a bad file gets."""
 
 from __future__ import annotations
 
@@ -192,7 +192,8 @@ def test_import_limit() -> None:
 
 
 def test_digest_is_of_meaning_and_place() -> None:
-    """Environment values and blank lines shift it, trailing comments do not (spec C-reload)."""
+    """Environment values and blank lines shift it, trailing comments do not
+    (docs/behaviour/corefile.md#what-a-reload-compares)."""
     base = read(". {\n log {$A}\n}", A="1").digest
     assert read(". {\n log {$A} # comment\n}", A="1").digest == base
     assert read(". {\n log {$A}\n}", A="2").digest != base

@@ -1,4 +1,4 @@
-"""Zone names and CIDRs (spec L3)."""
+"""Zone names and CIDRs (docs/behaviour/corefile.md#server-block-keys)."""
 
 from __future__ import annotations
 

@@ -241,7 +241,7 @@ def test_sigterm_drains_and_ends_with_0(tmp_path: Path) -> None:
     ],
 )
 def test_signals(server: Server, signals: list[signal.Signals], code: int) -> None:
-    """Exit codes of spec L9."""
+    """The exit codes of docs/behaviour/corefile.md#signals."""
     for number, one in enumerate(signals):
         server.process.send_signal(one)
         if number + 1 < len(signals) and one == signal.SIGINT:

@@ -1,4 +1,4 @@
-"""The plugin `acl` (spec C-acl)."""
+"""The plugin `acl` (docs/behaviour/plugins.md#acl)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The plugin `any` (spec C-any)."""
+"""The plugin `any` (docs/behaviour/plugins.md#any)."""
 
 from __future__ import annotations
 

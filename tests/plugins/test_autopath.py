@@ -1,4 +1,4 @@
-"""The plugin `autopath` (spec K24)."""
+"""The plugin `autopath` (docs/behaviour/plugins.md#autopath)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The options of `bind` (spec C-bind)."""
+"""The options of `bind`."""
 
 from __future__ import annotations
 

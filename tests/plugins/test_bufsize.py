@@ -1,4 +1,4 @@
-"""The plugin `bufsize` (spec C-bufsize)."""
+"""The plugin `bufsize`."""
 
 from __future__ import annotations
 

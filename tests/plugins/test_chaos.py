@@ -1,4 +1,4 @@
-"""The plugin `chaos` (spec C-chaos)."""
+"""The plugin `chaos` (docs/behaviour/plugins.md#chaos)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The directive `debug` (spec C-debug)."""
+"""The directive `debug`."""
 
 from __future__ import annotations
 

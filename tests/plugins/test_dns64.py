@@ -1,4 +1,4 @@
-"""The plugin `dns64` (spec C-dns64, RFC 6147)."""
+"""The plugin `dns64` (docs/behaviour/plugins.md#dns64, RFC 6147)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The plugin `errors` (spec C-errors)."""
+"""The plugin `errors` (docs/behaviour/plugins.md#errors)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The plugin `header` (spec C-header)."""
+"""The plugin `header`."""
 
 from __future__ import annotations
 

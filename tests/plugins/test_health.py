@@ -1,4 +1,4 @@
-"""The options of `health` (spec C-health)."""
+"""The options of `health`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The plugin `local` (spec C-local)."""
+"""The plugin `local` (docs/behaviour/plugins.md#local)."""
 
 from __future__ import annotations
 

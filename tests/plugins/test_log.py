@@ -1,4 +1,4 @@
-"""The plugin `log` (spec C-log)."""
+"""The plugin `log` (docs/behaviour/plugins.md#log)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The plugin `loop` (spec C-loop): probes, finding a loop and its end, across workers."""
+"""The plugin `loop`: probes, finding a loop and its end, across workers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The plugin `minimal` (spec C-minimal)."""
+"""The plugin `minimal` (docs/behaviour/plugins.md#minimal)."""
 
 from __future__ import annotations
 

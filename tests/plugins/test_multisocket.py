@@ -1,4 +1,4 @@
-"""The options of `multisocket` (spec C-multisocket)."""
+"""The options of `multisocket`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The plugin `nsid` (spec C-nsid)."""
+"""The plugin `nsid`."""
 
 from __future__ import annotations
 

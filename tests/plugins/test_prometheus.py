@@ -1,4 +1,4 @@
-"""The options of `prometheus` (spec C-prometheus)."""
+"""The options of `prometheus`."""
 
 from __future__ import annotations
 

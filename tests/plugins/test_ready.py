@@ -1,4 +1,4 @@
-"""The options of `ready` (spec C-ready)."""
+"""The options of `ready`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The options of `reload` (spec C-reload)."""
+"""The options of `reload`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The directive `root` (spec C-root)."""
+"""The directive `root`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The options of `timeouts` (spec C-timeouts)."""
+"""The options of `timeouts`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The options of `tls` (spec C-tls), and reading its files."""
+"""The options of `tls`, and reading its files."""
 
 from __future__ import annotations
 

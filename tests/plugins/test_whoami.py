@@ -1,4 +1,4 @@
-"""The plugin `whoami` (spec C-whoami)."""
+"""The plugin `whoami` (docs/behaviour/plugins.md#whoami)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an answered query adds to the server's metrics (spec M1)."""
+"""What an answered query adds to the server's metrics (docs/behaviour/server.md#metrics-of-queries)."""
 
 from __future__ import annotations
 

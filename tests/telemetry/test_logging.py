@@ -1,4 +1,4 @@
-"""Log lines (spec S5)."""
+"""Log lines (docs/behaviour/server.md#log-lines)."""
 
 from __future__ import annotations
 

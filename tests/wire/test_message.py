@@ -108,7 +108,7 @@ def test_additional_records_go_first() -> None:
     ],
 )
 def test_opt_of_a_reply(asked: Edns | None, made: Edns | None, expected: Edns | None) -> None:
-    """The client's OPT is mirrored (spec K25, S1)."""
+    """The client's OPT is mirrored (docs/behaviour/server.md#edns)."""
     base = request()
     base.edns = asked
     assert parse_message(encode_reply(base, Reply(edns=made), 512)).edns == expected

@@ -1,4 +1,4 @@
-"""Requests: what is answered at once, what is dropped, what reaches a chain (spec K25)."""
+"""Requests: what is answered at once, what is dropped, what reaches a chain (docs/behaviour/server.md#requests)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Expressions about a question, as `view` and `template` have them (spec C-view): the part of the expr language that such expressions need.
+"""Expressions about a question, as `view` and `template` have them (docs/behaviour/plugins.md#expressions): the part of
+the expr language that such expressions need.
 
 `compiled` turns text into an `Expression` once; running one looks at values that it is given, and does nothing else.
 """

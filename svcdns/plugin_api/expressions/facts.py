@@ -1,4 +1,5 @@
-"""What an expression may ask about a question: functions by name, each of the query and its own arguments (spec C-view)."""
+"""What an expression may ask about a question: functions by name, each of the query and its own arguments
+(docs/behaviour/plugins.md#expressions)."""
 
 from __future__ import annotations
 

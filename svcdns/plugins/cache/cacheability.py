@@ -1,4 +1,5 @@
-"""What a reply is to the cache: its kind, whether it answers, and whether it may be kept (spec C-cache, RFC 2308).
+"""What a reply is to the cache: its kind, whether it answers, and whether it may be kept
+(docs/behaviour/plugins.md#cache, RFC 2308).
 
 An answer whose CNAMEs do not lead to the asked type is a denial if it has a SOA, and nothing that can be kept if it has none.
 """
@@ -18,7 +19,7 @@ DENIALS: Final = (MessageType.NXDOMAIN, MessageType.NODATA)
 
 
 def kind_of(query: Query, reply: Reply) -> MessageType:
-    """The type of spec S4, but NODATA for a chain of CNAMEs that ends in nothing."""
+    """The type of docs/behaviour/server.md#kinds-of-replies, but NODATA for a chain of CNAMEs that ends in nothing."""
     kind = classify(query, reply)
     if kind == MessageType.NOERROR and reply.answer and _has_soa(reply) and not answers(query, reply):
         return MessageType.NODATA

@@ -1,4 +1,4 @@
-"""The `cache` plugin: keeps what others answered for as long as its TTLs allow (spec C-cache).
+"""The `cache` plugin: keeps what others answered for as long as its TTLs allow (docs/behaviour/plugins.md#cache).
 
 An answer that rests on the cluster alone is never kept: it gets the TTLs that CoreDNS's cache would show and is counted, but it lives
 until the cluster changes. What is kept and rests on the cluster in part (an alias to an outside name, an address that the cluster does

@@ -1,4 +1,4 @@
-"""What goes into the stores of a cache, and what is found there (spec C-cache, RFC 2308, RFC 8767).
+"""What goes into the stores of a cache, and what is found there (docs/behaviour/plugins.md#cache, RFC 2308, RFC 8767).
 
 An answer that rests on the cluster alone never goes in: it lives until the cluster changes, and its TTL does not count down. What is
 remembered of it is how the first client spelled the name: for as long as CoreDNS would keep the answer, others get it spelled so.

@@ -1,4 +1,4 @@
-"""The metrics of `cache` (spec M1)."""
+"""The metrics of `cache`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The `file` plugin: authoritative answers from zone files (spec C-file, RFC 1034 §4.3.2)."""
+"""The `file` plugin: authoritative answers from zone files (docs/behaviour/plugins.md#file, RFC 1034 §4.3.2)."""
 
 from __future__ import annotations
 

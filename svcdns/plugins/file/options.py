@@ -1,4 +1,5 @@
-"""The options of `file` (spec C-file), and reading the zone files that it names; control does the latter."""
+"""The options of `file` (docs/behaviour/plugins.md#file), and reading the zone files that it names; control does the
+latter."""
 
 from __future__ import annotations
 

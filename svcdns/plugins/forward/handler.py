@@ -1,4 +1,4 @@
-"""The `forward` plugin: asks other servers (spec C-forward).
+"""The `forward` plugin: asks other servers (docs/behaviour/plugins.md#forward).
 
 Questions that are alike share one flight. What comes back is passed on with its flags, records and OPT as they are; it is never put into
 the answer table from here, that is the cache's business. A flight goes on when its clients are gone, so that the cache gets its reply.

@@ -1,4 +1,5 @@
-"""The upstreams of a `forward` line as they are written: addresses, hosts and files, in the clear or over TLS (spec C-forward)."""
+"""The upstreams of a `forward` line as they are written: addresses, hosts and files, in the clear or over TLS
+(docs/behaviour/plugins.md#forward)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The `hosts` plugin: addresses, and names of addresses, from a hosts file and the Corefile (spec C-hosts).
+"""The `hosts` plugin: addresses, and names of addresses, from a hosts file and the Corefile
+(docs/behaviour/plugins.md#hosts).
 
 Answers are the file's entries, then those of the Corefile. Whatever the file had a say in, a name that it does not have included, rests on
 it. Owner names in answers are lowered, as CoreDNS's are.

@@ -1,4 +1,4 @@
-"""The options of `hosts` (spec C-hosts), and reading its file; control does the latter."""
+"""The options of `hosts` (docs/behaviour/plugins.md#hosts), and reading its file; control does the latter."""
 
 from __future__ import annotations
 

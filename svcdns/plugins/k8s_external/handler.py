@@ -1,4 +1,5 @@
-"""The `k8s_external` plugin: answers zones that show Services under their external addresses (spec K23).
+"""The `k8s_external` plugin: answers zones that show Services under their external addresses
+(docs/behaviour/plugins.md#k8s_external).
 
 The cluster is that of `kubernetes` in the same block. Every reply names the facts it rests on. Oddities of CoreDNS that clients can see are
 kept: a label below a Service with external addresses is ignored, and a host name of a load balancer is a CNAME for each port.

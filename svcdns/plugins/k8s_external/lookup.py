@@ -1,4 +1,5 @@
-"""From the labels left of an external zone to what they stand for, and from an address to its names (spec K23).
+"""From the labels left of an external zone to what they stand for, and from an address to its names
+(docs/behaviour/plugins.md#k8s_external).
 
 The cluster, and what of it may be seen, are those of the `kubernetes` of the same block. Nothing here knows record types or bytes.
 """

@@ -1,4 +1,4 @@
-"""The options of `k8s_external` (spec K23)."""
+"""The options of `k8s_external` (docs/behaviour/plugins.md#k8s_external)."""
 
 from __future__ import annotations
 

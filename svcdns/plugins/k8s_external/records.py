@@ -1,4 +1,4 @@
-"""Records of an external zone: its own SOA and NS, and names in it (spec K23)."""
+"""Records of an external zone: its own SOA and NS, and names in it (docs/behaviour/plugins.md#k8s_external)."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ def srv(owner: bytes, ttl: int, weight: int, port: Port, target: bytes) -> Recor
 
 
 def weight_of(entries: int) -> int:
-    """The weight of each of so many entries (spec K10), at least 1; rounded as CoreDNS does it."""
+    """The weight of each of so many entries (docs/behaviour/cluster-names.md#srv-records), at least 1; rounded as
+    CoreDNS does it."""
     return max(1, int(100.0 / (100 * entries) * 100))
 
 

@@ -1,4 +1,4 @@
-"""The whole of an external zone, as records (spec K23).
+"""The whole of an external zone, as records (docs/behaviour/plugins.md#k8s_external).
 
 Much of it is repeated, as CoreDNS does: addresses for each port, CNAMEs twice, SRV records of headless Services twice. Namespaces that
 are not exposed are in it, other than in answers.

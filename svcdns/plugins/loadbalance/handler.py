@@ -1,4 +1,5 @@
-"""The `loadbalance` plugin: varies the order of addresses from answer to answer (spec C-loadbalance).
+"""The `loadbalance` plugin: varies the order of addresses from answer to answer
+(docs/behaviour/plugins.md#loadbalance).
 
 The handler says how a reply is to be arranged; the table compiles such a reply in several variants, so that a hit costs no shuffling.
 """

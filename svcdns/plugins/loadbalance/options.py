@@ -1,4 +1,5 @@
-"""The options of `loadbalance` (spec C-loadbalance), and reading its file of weights; control does the latter.
+"""The options of `loadbalance` (docs/behaviour/plugins.md#loadbalance), and reading its file of weights; control does
+the latter.
 
 Format of the file: a name on a line of its own, then a line for each of its addresses with the address and its weight, 1 to 255; empty
 lines and those that begin with `#` do not count.

@@ -1,4 +1,5 @@
-"""The `rewrite` plugin: changes questions on their way in, and replies on their way out (spec C-rewrite)."""
+"""The `rewrite` plugin: changes questions on their way in, and replies on their way out
+(docs/behaviour/plugins.md#rewrite)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Options of the `rewrite` plugin, parsed from its directives (spec C-rewrite).
+"""Options of the `rewrite` plugin, parsed from its directives (docs/behaviour/plugins.md#rewrite).
 
 A directive is one rule, on its line or, where the line has less than two words, continued over the lines of its block.
 """

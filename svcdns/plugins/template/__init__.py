@@ -1,4 +1,5 @@
-"""The `template` plugin: answers that are written in the Corefile, with parts of the question put in (spec C-template)."""
+"""The `template` plugin: answers that are written in the Corefile, with parts of the question put in
+(docs/behaviour/plugins.md#template)."""
 
 from __future__ import annotations
 

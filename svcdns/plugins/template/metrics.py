@@ -1,4 +1,4 @@
-"""Metrics of the `template` plugin (spec M1)."""
+"""Metrics of the `template` plugin."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Options of the `template` plugin, parsed from its directives (spec C-template)."""
+"""Options of the `template` plugin, parsed from its directives (docs/behaviour/plugins.md#template)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The `transfer` plugin: whole zones of the block's other plugins, for those who may have them (RFC 5936, RFC 1995, spec C-transfer).
+"""The `transfer` plugin: whole zones of the block's other plugins, for those who may have them
+(docs/behaviour/plugins.md#transfer, RFC 5936, RFC 1995).
 
 It knows who may ask and in what form; the zones come from every plugin of its block that has a method `transfer` (see
 `chain.zones`). A client that is not up to date always gets the whole zone. Rule: a bounded number of zones is on its way at once.

@@ -1,4 +1,4 @@
-"""The options of `transfer` (spec C-transfer)."""
+"""The options of `transfer` (docs/behaviour/plugins.md#transfer)."""
 
 from __future__ import annotations
 

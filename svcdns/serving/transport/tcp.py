@@ -1,7 +1,8 @@
 """DNS over TCP, RFC 7766: length-prefixed messages, several on a connection, answered in the order they came.
 
 One question of a connection is in the chain at a time; what a client pipelines waits in the connection's buffer, which is bounded: a client
-that does not read its answers is not read either. First message within 3 s, then 10 s of idleness, 5 s to take a reply (spec S2), or what
+that does not read its answers is not read either. First message within 3 s, then 10 s of idleness, 5 s to take a reply
+(docs/behaviour/server.md#listeners), or what
 `timeouts` says. Over TLS it is the same, but for what goes past the transport to the socket itself. Before a stop a connection is closed
 when its client is quiet behind an answer.
 """

@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 
 SLOTS: Final = 32
 RECEIVE_SIZE: Final = 512
-"""Octets taken of a request; the rest of a longer one is cut off, as CoreDNS does (spec K25)."""
+"""Octets taken of a request; the rest of a longer one is cut off, as CoreDNS does (docs/behaviour/server.md#sizes)."""
 REPLY_SIZE: Final = 1536
 """Octets of a reply that has room in a batch; larger ones are sent on their own."""
 

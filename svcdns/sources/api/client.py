@@ -74,7 +74,7 @@ class TimeLimits:
 
 
 class RequestObserver(Protocol):
-    """Counts requests for the rest_client metrics of spec K20, and what they bring."""
+    """Counts requests for the rest_client metrics, and what they bring."""
 
     def request(self, verb: str, host: str, code: str, method: str, seconds: float | None) -> None:
         """A request ended with the HTTP status `code`, or "<error>"; `seconds` is None for a watch, which has no end to wait for."""

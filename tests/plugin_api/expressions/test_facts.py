@@ -1,4 +1,4 @@
-"""What expressions may ask about a question (spec C-view)."""
+"""What expressions may ask about a question (docs/behaviour/plugins.md#expressions)."""
 
 from __future__ import annotations
 

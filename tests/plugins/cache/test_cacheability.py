@@ -1,4 +1,4 @@
-"""What a reply is to the cache (spec C-cache)."""
+"""What a reply is to the cache (docs/behaviour/plugins.md#cache)."""
 
 from __future__ import annotations
 

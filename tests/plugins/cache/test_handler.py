@@ -1,4 +1,4 @@
-"""The plugin `cache` (spec C-cache)."""
+"""The plugin `cache` (docs/behaviour/plugins.md#cache)."""
 
 from __future__ import annotations
 

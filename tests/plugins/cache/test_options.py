@@ -1,4 +1,4 @@
-"""The options of `cache` (spec C-cache)."""
+"""The options of `cache` (docs/behaviour/plugins.md#cache)."""
 
 from __future__ import annotations
 

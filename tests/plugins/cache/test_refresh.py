@@ -1,4 +1,5 @@
-"""The plugin `cache`: entries that are renewed before they end, or served behind it (spec C-cache, RFC 8767)."""
+"""The plugin `cache`: entries that are renewed before they end, or served behind it (docs/behaviour/plugins.md#cache,
+RFC 8767)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The plugin `file`: answers from a zone (RFC 1034 §4.3.2, spec C-file)."""
+"""The plugin `file`: answers from a zone (docs/behaviour/plugins.md#file, RFC 1034 §4.3.2)."""
 
 from __future__ import annotations
 

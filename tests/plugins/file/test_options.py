@@ -1,4 +1,4 @@
-"""The options of `file`, and reading its zone files (spec C-file)."""
+"""The options of `file`, and reading its zone files (docs/behaviour/plugins.md#file)."""
 
 from __future__ import annotations
 

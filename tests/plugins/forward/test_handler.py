@@ -1,4 +1,4 @@
-"""The plugin `forward` (spec C-forward), against upstreams on loopback."""
+"""The plugin `forward` (docs/behaviour/plugins.md#forward), against upstreams on loopback."""
 
 from __future__ import annotations
 

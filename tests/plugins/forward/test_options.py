@@ -1,4 +1,4 @@
-"""The options of `forward` (spec C-forward)."""
+"""The options of `forward` (docs/behaviour/plugins.md#forward)."""
 
 from __future__ import annotations
 

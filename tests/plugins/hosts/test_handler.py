@@ -1,4 +1,4 @@
-"""The plugin `hosts` (spec C-hosts)."""
+"""The plugin `hosts` (docs/behaviour/plugins.md#hosts)."""
 
 from __future__ import annotations
 

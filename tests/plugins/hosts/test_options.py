@@ -1,4 +1,4 @@
-"""The options of `hosts` (spec C-hosts), and reading its file."""
+"""The options of `hosts` (docs/behaviour/plugins.md#hosts), and reading its file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The plugin `k8s_external`: Services under their external addresses (spec K23)."""
+"""The plugin `k8s_external`: Services under their external addresses (docs/behaviour/plugins.md#k8s_external)."""
 
 from __future__ import annotations
 

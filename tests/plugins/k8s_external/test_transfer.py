@@ -1,4 +1,4 @@
-"""Whole external zones (spec K23)."""
+"""Whole external zones (docs/behaviour/plugins.md#k8s_external)."""
 
 from __future__ import annotations
 

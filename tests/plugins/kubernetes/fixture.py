@@ -1,4 +1,4 @@
-"""The fixture of spec K26, and how to ask it."""
+"""The cluster of docs/behaviour/cluster-names.md#examples, and how to ask it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The conformance vectors of spec K26, and what the tables K5 to K15 say besides."""
+"""The examples and the tables of docs/behaviour/cluster-names.md."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def test_headless_srv() -> None:
 
 
 def test_weight_is_at_least_one() -> None:
-    """150 endpoints have weight 1 each (spec K10)."""
+    """150 endpoints have weight 1 each (docs/behaviour/cluster-names.md#srv-records)."""
     many = EndpointSlice("d", "hl-1", "hl", (HTTP,), tuple(Endpoint(f"10.9.0.{n}") for n in range(1, 151)))
     reply = ask(plugin(found=index(*OBJECTS, many)), "_http._tcp.hl.d.svc.cluster.local.", "SRV")
     assert {line.split()[5] for line in world.shown(reply.answer)} == {"1"}
@@ -219,7 +219,8 @@ def chain(length: int) -> tuple[object, ...]:
 
 @pytest.mark.parametrize(("length", "records"), [(11, 12), (12, 0)])
 def test_longest_chain(length: int, records: int) -> None:
-    """Eleven CNAMEs and an address; one more and the whole answer is NODATA (spec K11)."""
+    """Eleven CNAMEs and an address; one more and the whole answer is NODATA
+    (docs/behaviour/cluster-names.md#externalname)."""
     reply = ask(plugin(found=index(*chain(length))), "link-1.d.svc.cluster.local.")  # type: ignore[arg-type]
     assert len(reply.answer) == records
 
@@ -244,7 +245,8 @@ def test_other_zones_go_on() -> None:
     ],
 )
 def test_fallthrough(options: str, name: str, passed: bool) -> None:
-    """Name errors alone, inside the zones that are named (spec K15); the reply still rests on the cluster's facts."""
+    """Name errors alone, inside the zones that are named (docs/behaviour/kubernetes.md#fallthrough); the reply still
+    rests on the cluster's facts."""
     reply = ask(plugin(options), name, "PTR", following=world.following(Reply(rcode=7, lifetime=9.0)))
     assert (reply.rcode == 7) == passed
     if passed:
@@ -262,7 +264,8 @@ def test_fallthrough(options: str, name: str, passed: bool) -> None:
     ],
 )
 def test_before_sync(name: str, rtype: str, rcode: str) -> None:
-    """Only name errors become SERVFAIL, with AA and SOA (spec K19)."""
+    """Only name errors become SERVFAIL, with AA and SOA
+    (docs/behaviour/kubernetes.md#start-and-loss-of-the-api-server)."""
     handler = plugin(found=index(synced=False))
     reply = ask(handler, name, rtype)
     assert world.summary(reply)[0] == rcode
@@ -293,12 +296,12 @@ def test_before_sync(name: str, rtype: str, rcode: str) -> None:
     ],
 )
 def test_options_change_answers(options: str, name: str, rtype: str, expected: list[str]) -> None:
-    """Spec K2."""
+    """docs/behaviour/kubernetes.md#options."""
     assert world.summary(ask(plugin(options), name, rtype)) == expected
 
 
 def test_pods_verified() -> None:
-    """Only a Pod with that very address text in that namespace (spec K9)."""
+    """Only a Pod with that very address text in that namespace (docs/behaviour/cluster-names.md#pods)."""
     found = index(*OBJECTS, Pod("d", "p", "10.1.2.3"), Namespace("e"))
     handler = plugin("pods verified", found)
     names = ("10-1-2-3.d.pod", "10-1-2-4.d.pod", "10-1-2-3.e.pod")
@@ -306,7 +309,7 @@ def test_pods_verified() -> None:
 
 
 def test_clients_are_known_by_their_pods() -> None:
-    """With `pods verified`, for autopath (spec K24)."""
+    """With `pods verified`, for autopath (docs/behaviour/plugins.md#autopath)."""
     found = index(*OBJECTS, Pod("d", "p", "10.1.2.3"))
     handler, unaware = plugin("pods verified", found), plugin("pods insecure", found)
     assert [handler.pod_namespace(address) for address in ("10.1.2.3", "10.1.2.4")] == ["d", ""]
@@ -316,7 +319,8 @@ def test_clients_are_known_by_their_pods() -> None:
 
 
 def test_name_servers_are_found_by_own_addresses() -> None:
-    """The Service whose endpoints hold one of our addresses (spec K13); NS only in lower case."""
+    """The Service whose endpoints hold one of our addresses (docs/behaviour/cluster-names.md#zone-apex); NS only in
+    lower case."""
     mine = (
         Namespace("kube-system"),
         Service("kube-system", "kube-dns", ("10.96.0.10",), (Port("dns", "UDP", 53),)),
@@ -394,7 +398,7 @@ def test_name_servers_outside_a_cluster() -> None:
 
 
 def test_checking_disabled_is_copied() -> None:
-    """RD and CD of a query, neither for NOTIFY (spec K14, K25)."""
+    """RD and CD of a query, neither for NOTIFY (docs/behaviour/server.md#replies)."""
     assert ask(plugin(), WEB, flags=RD | CD).flags == AA | RD | CD
     assert ask(plugin(), WEB, flags=0x2000 | RD).flags == AA
 

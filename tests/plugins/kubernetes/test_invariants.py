@@ -121,7 +121,7 @@ def test_nothing_exists_below_a_name_that_does_not(options: str, seed: int) -> N
 
 
 def excused(name: str) -> bool:
-    """Whether names may exist below an NXDOMAIN: spec K4, K6."""
+    """Whether names may exist below an NXDOMAIN: docs/behaviour/cluster-names.md#name-parsing, #nxdomain-or-nodata."""
     labels = name.split(".")
     one_left_of_a_service = len(labels) == len(["x", "web", "d", "svc", "cluster", "local", ""])
     return one_left_of_a_service or labels[0] == "dns" or "_zone" in labels or name.endswith(".arpa.")

@@ -1,4 +1,4 @@
-"""The options of `kubernetes` (spec K2)."""
+"""The options of `kubernetes` (docs/behaviour/kubernetes.md#options)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The name parser (spec K4, K18)."""
+"""The name parser (docs/behaviour/cluster-names.md#name-parsing, #zonal-names)."""
 
 from __future__ import annotations
 

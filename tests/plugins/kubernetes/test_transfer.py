@@ -1,4 +1,4 @@
-"""Whole cluster zones (spec K16): which records, in which order, of which moment."""
+"""Whole cluster zones (docs/behaviour/kubernetes.md#zone-transfer): which records, in which order, of which moment."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ def test_other_zones_are_not_given() -> None:
     ],
 )
 def test_multicluster(objects: list[ClusterObject], expected: list[str]) -> None:
-    """ServiceImports and their slices (spec K17)."""
+    """ServiceImports and their slices (docs/behaviour/cluster-names.md#multi-cluster-zones)."""
     assert zone(*objects, name="clusterset.local.", corefile=BOTH) == expected
 
 

@@ -1,4 +1,4 @@
-"""The plugin `loadbalance` (spec C-loadbalance)."""
+"""The plugin `loadbalance` (docs/behaviour/plugins.md#loadbalance)."""
 
 from __future__ import annotations
 

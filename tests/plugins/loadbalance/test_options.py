@@ -1,4 +1,4 @@
-"""The options of `loadbalance` (spec C-loadbalance), and reading its file of weights."""
+"""The options of `loadbalance` (docs/behaviour/plugins.md#loadbalance), and reading its file of weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The plugin `rewrite` at work (spec C-rewrite)."""
+"""The plugin `rewrite` at work (docs/behaviour/plugins.md#rewrite)."""
 
 from __future__ import annotations
 

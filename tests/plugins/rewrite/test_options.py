@@ -1,4 +1,4 @@
-"""Options of `rewrite` (spec C-rewrite)."""
+"""Options of `rewrite` (docs/behaviour/plugins.md#rewrite)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The plugin `template` at work (spec C-template)."""
+"""The plugin `template` at work (docs/behaviour/plugins.md#template)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Options of `template` (spec C-template)."""
+"""Options of `template` (docs/behaviour/plugins.md#template)."""
 
 from __future__ import annotations
 
