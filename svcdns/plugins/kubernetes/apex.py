@@ -1,4 +1,4 @@
-"""The records of the zone apex: SOA and NS, and the names of the zone's name servers."""
+"""The records of the zone apex: SOA and NS, and the names of the zone's name servers (docs/behaviour/cluster-names.md#zone-apex)."""
 
 from __future__ import annotations
 

@@ -2,7 +2,8 @@
 
 A query is answered by plain calls without I/O. The exception is an ExternalName whose target is outside the zone: the server resolves
 the target. Each reply lists its dependencies, so the answer table keeps it until one of them changes. If the API server has not
-confirmed the data for `stale_after`, replies carry the extended error Stale Answer (RFC 8914 §4.4). See docs/behaviour for the rules.
+confirmed the data for `stale_after`, replies carry the extended error Stale Answer (RFC 8914 §4.4).
+The rules are those of docs/behaviour/cluster-names.md.
 """
 
 from __future__ import annotations
@@ -100,7 +101,10 @@ class Kubernetes:
         return True
 
     def closest_encloser(self, key: bytes, rtype: int) -> Encloser | None:
-        """The closest encloser of a name whose namespace or Service does not exist; None where other rules decide the answer."""
+        """The closest encloser of a name whose namespace or Service does not exist (docs/behaviour/cluster-names.md#nxdomain-or-nodata).
+
+        None where other rules decide the answer.
+        """
         zone = self._zone_of(key)
         if zone is None or rtype in _ANSWERED_ANYWHERE or zone in self._unforeseen or not self.index.synced:
             return None

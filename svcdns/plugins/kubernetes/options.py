@@ -1,4 +1,5 @@
-"""The options of `kubernetes`: those of CoreDNS, and `manifests`, `snapshot` and `stale_after`, which CoreDNS does not have."""
+"""The options of `kubernetes`: those of CoreDNS (docs/behaviour/kubernetes.md#options), and `manifests`, `snapshot` and
+`stale_after`, which CoreDNS does not have."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """From a query in a zone to its records, by query type. `handler` makes replies of them; this module makes none.
 
-The exceptions of CoreDNS that clients can see are kept (docs/behaviour); each has a comment where it is.
+Where CoreDNS departs from its own rules, clients see the same here (docs/behaviour/cluster-names.md).
 """
 
 from __future__ import annotations
@@ -102,7 +102,8 @@ class RecordFinder:
         return out
 
     def _alias(self, asked: ZoneQuery, name: bytes, key: bytes, host: str, rtype: int, chain: tuple[bytes, ...]) -> list[Record | Alias]:
-        """A CNAME record and the records of its target. Empty if the chain loops or ends inside the zone without an address."""
+        """A CNAME record and the records of its target. Empty if the chain loops or ends inside the zone without an address
+        (docs/behaviour/cluster-names.md#externalname)."""
         try:
             target = names.from_text(host)
         except NameTextError:
@@ -141,7 +142,7 @@ class RecordFinder:
         return Result([])
 
     def _srv(self, asked: ZoneQuery) -> Result:
-        """SRV records of every port that matches, and the addresses of their targets (docs/behaviour)."""
+        """SRV records of every port that matches, and the addresses of their targets (docs/behaviour/cluster-names.md#srv-records)."""
         found = self._entries(asked, asked.query.key)
         entries = [(entry, packed) for entry in found.entries if (packed := rdata_of(entry[0])) is not None]
         if not entries:

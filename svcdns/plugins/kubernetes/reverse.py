@@ -1,4 +1,4 @@
-"""PTR records: the Service that has an address, or else the endpoints that have it."""
+"""PTR records: the Service that has an address, or else the endpoints that have it (docs/behaviour/cluster-names.md#reverse-names)."""
 
 from __future__ import annotations
 

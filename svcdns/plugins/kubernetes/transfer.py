@@ -1,4 +1,4 @@
-"""Zone transfer (RFC 5936): all records of a cluster zone.
+"""Zone transfer (RFC 5936): all records of a cluster zone (docs/behaviour/kubernetes.md#zone-transfer).
 
 As in CoreDNS, a client may ask for any name inside a configured zone; the records then are those of the cluster below that name.
 Pods, `dns-version`, PTR records, zonal names and namespaces that are not exposed are not transferred.
