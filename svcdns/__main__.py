@@ -1,15 +1,15 @@
-"""The program `svcdns`, also callable under the name `coredns`."""
-
-from __future__ import annotations
+"""The program `svcdns`, also callable under the name `coredns`. It goes on in an isolated interpreter before it does anything."""
 
 import sys
-from pathlib import Path
+
+from svcdns.process import isolated
 
 
 def main() -> int:
-    """Runs the command that the first argument names; without one, the server."""
-    prog = Path(sys.argv[0]).name if Path(sys.argv[0]).name != "__main__.py" else "svcdns"
-    arguments = sys.argv[1:]
+    """Runs the command that the first argument names; without one, the server. The exit code."""
+    name = sys.argv[0].rpartition("/")[2]
+    program, arguments = name if name != "__main__.py" else "svcdns", sys.argv[1:]
+    isolated.ensure(program, *arguments)
     if arguments[:1] == ["demo"]:
         from svcdns.cli import demo
 
@@ -21,8 +21,8 @@ def main() -> int:
     from svcdns.cli import serve
 
     if arguments[:1] == ["serve"]:
-        return serve.run(arguments[1:], f"{prog} serve")
-    return serve.run(arguments, prog)
+        return serve.run(arguments[1:], f"{program} serve")
+    return serve.run(arguments, program)
 
 
 if __name__ == "__main__":

@@ -92,6 +92,7 @@ TESTED_BY = {
     "svcdns.plugins.template.go_template.errors": "tests/plugins/template/go_template/test_parser.py",
     "svcdns.plugins.template.go_template.nodes": "tests/plugins/template/go_template/test_parser.py",
     "svcdns.worker.__main__": "tests/end_to_end/test_serving.py",
+    "svcdns.serving.__main__": "tests/process/test_isolated.py",
     "svcdns.serving.listeners": "tests/worker/test_worker.py",
     "svcdns.supervisor.__main__": "tests/end_to_end/test_upgrade.py",
     "svcdns.eventloop.clock": "tests/upstream/test_server.py",
@@ -241,9 +242,10 @@ def test_repository_texts_name_no_machine() -> None:
 
 def test_the_supervisor_has_nothing_that_parses_outside_data() -> None:
     """It loads the channel to its children and the shared memory of the project, and none of the standard library's clients and parsers."""
-    program = "import sys; import svcdns.supervisor.__main__; print(*sorted(sys.modules))"
+    program = "import sys; import svcdns.supervisor.__main__, svcdns.supervisor.process; print(*sorted(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
     loaded = set(done.stdout.split())
     ours = {name for name in loaded if name.split(".")[0] == "svcdns" and not name.startswith("svcdns.supervisor")}
-    assert ours == {"svcdns", "svcdns.process", "svcdns.process.channel", "svcdns.process.parent_death", "svcdns.process.shared_memory"}
+    parts = {f"svcdns.process.{name}" for name in ("channel", "isolated", "parent_death", "shared_memory")}
+    assert ours == {"svcdns", "svcdns.process", *parts}
     assert not loaded & {"asyncio", "configparser", "email", "http", "pickle", "ssl", "tomllib", "urllib.request", "xml", "yaml"}

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from svcdns.errors import SvcdnsError
+from svcdns.process import isolated
 from svcdns.wire import names
 from svcdns.wire.codes import RD, Class, Type, rcode_text, type_text
 from svcdns.wire.errors import FormError
@@ -61,7 +62,7 @@ def run(argv: Sequence[str]) -> int:
             sys.stderr.write(f"{error}\n")
             return 1
         # A process group of its own: a terminal's Ctrl-C reaches the server through us alone, and so once.
-        server = subprocess.Popen([sys.executable, "-m", "svcdns", "serve", "-conf", str(corefile)], process_group=0)
+        server = subprocess.Popen(isolated.command("svcdns", "serve", "-conf", str(corefile)), process_group=0)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, lambda caught, _frame: server.send_signal(signal.SIGTERM if caught == signal.SIGHUP else caught))
         return _attend(server, _address(corefile.read_text(encoding="utf-8")), resolver=resolver)

@@ -1,10 +1,17 @@
-"""The name under which a program before the preflight check got its own module starts that check: an alias of `svcdns.cli.preflight`."""
-
-from __future__ import annotations
+"""The name under which svcdns 0.1.0 runs the preflight check of the program that is to replace it: an alias of `svcdns.cli.preflight`."""
 
 import sys
 
-from svcdns.cli.preflight import main
+from svcdns.process import isolated
+
+
+def main() -> int:
+    """Runs the check; its exit code."""
+    isolated.ensure("svcdns.cli.preflight")
+    from svcdns.cli import preflight
+
+    return preflight.main()
+
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,6 +1,6 @@
-"""The trial before an upgrade in place: `python -m svcdns.cli.preflight`. Run by the supervisor of the program that is to be upgraded.
+"""The preflight check before an upgrade in place: `svcdns.cli.preflight`. The supervisor that is to be upgraded runs it.
 
-It loads what control, workers and supervisor consist of, and prints which hand-over this program understands, and its version.
+It loads what control, workers and supervisor consist of, and prints the hand-over format that this program understands, and its version.
 """
 
 from __future__ import annotations
@@ -8,7 +8,8 @@ from __future__ import annotations
 import sys
 
 import svcdns.control.__main__
-import svcdns.supervisor.__main__  # noqa: F401 - loading all three is the trial
+import svcdns.supervisor.process
+import svcdns.worker.__main__  # noqa: F401 - to load all three is the check
 from svcdns import __version__
 from svcdns.feed.format import handover_format
 

@@ -1,15 +1,17 @@
-"""The supervisor of an upgraded program: `python -m svcdns.supervisor --adopt FD`. Run by the one before it, in its own process."""
+"""The supervisor of an upgraded program: `svcdns.supervisor --adopt FD`. The supervisor before it runs it in its own process."""
 
-from __future__ import annotations
-
-import argparse
 import sys
 
-from svcdns.supervisor.process import go_on
+from svcdns.process import isolated
 
 
 def main() -> int:
     """Goes on where the program before this one has stopped; the exit code."""
+    isolated.ensure("svcdns.supervisor", *sys.argv[1:])  # version 0.1.0 starts it by `python -m`
+    import argparse
+
+    from svcdns.supervisor.process import go_on
+
     parser = argparse.ArgumentParser(prog="svcdns.supervisor")
     parser.add_argument("--adopt", type=int, required=True)
     return go_on(parser.parse_args().adopt)

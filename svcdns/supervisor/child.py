@@ -13,6 +13,7 @@ import struct
 import sys
 from typing import Final
 
+from svcdns.process import isolated
 from svcdns.process.channel import Channel, ChannelClosedError, Message
 from svcdns.process.parent_death import PARENT
 from svcdns.process.shared_memory import State, enter, heartbeat, state
@@ -42,7 +43,7 @@ class Child:
     """One process to be kept alive. `slot` is a worker's, -1 for control; `number` is that of its region of the shared mapping."""
 
     def __init__(self, name: str, command: list[str], slot: int, number: int, region: memoryview, shared: int) -> None:
-        """`command` is what follows `python -m`; the region's number and the descriptors of channel and mapping are put behind it."""
+        """`command` is a module and its arguments; the region's number and the descriptors of channel and mapping are put behind it."""
         self.name, self.command, self.slot, self.number = name, command, slot, number
         self._region, self._shared = region, shared
         self.pid = 0
@@ -77,9 +78,9 @@ class Child:
         theirs.set_inheritable(True)
         enter(self._region, State.STARTING)
         own = ["--region", str(self.number), "--channel", str(theirs.fileno()), "--shared", str(self._shared)]
-        arguments = [sys.executable, "-m", *self.command, *more, *own]
+        command = isolated.command(*self.command, *more, *own)
         environment = {**_ALLOCATOR, **os.environ, PARENT: str(os.getpid())}
-        self.pid = os.posix_spawn(sys.executable, arguments, environment, setsigmask=(), setsigdef=(signal.SIGPIPE,))
+        self.pid = os.posix_spawn(command[0], command, environment, setsigmask=(), setsigdef=(signal.SIGPIPE,))
         theirs.close()
         self.channel = Channel(ours)
         self.started, self.start_at, self.was_silent, self.adopted = now, 0.0, False, False

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from typing import Final
+
+from svcdns.process import isolated
 
 PROGRAM: Final = "svcdns.cli.preflight"
 PATIENCE: Final = 30.0
@@ -25,9 +26,8 @@ class Trial:
         self._output, theirs = os.pipe()
         self._deadline = now + PATIENCE
         actions = [(os.POSIX_SPAWN_DUP2, theirs, 1), (os.POSIX_SPAWN_DUP2, theirs, 2)]
-        self.pid = os.posix_spawn(
-            sys.executable, [sys.executable, "-m", PROGRAM], os.environ, file_actions=actions, setsigmask=(), setsigdef=(signal.SIGPIPE,)
-        )
+        command = isolated.command(PROGRAM)
+        self.pid = os.posix_spawn(command[0], command, os.environ, file_actions=actions, setsigmask=(), setsigdef=(signal.SIGPIPE,))
         os.close(theirs)
         os.set_blocking(self._output, False)
 

@@ -10,12 +10,11 @@ from __future__ import annotations
 import json
 import os
 import socket
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from svcdns.process import shared_memory
+from svcdns.process import isolated, shared_memory
 from svcdns.process.channel import Channel
 from svcdns.supervisor.child import Child
 from svcdns.supervisor.children import Crew
@@ -72,7 +71,8 @@ def become(state: State, descriptors: list[int]) -> None:
     try:
         os.write(fd, json.dumps(state).encode())
         with _inheritable([fd, *descriptors]):
-            os.execv(sys.executable, [sys.executable, "-m", "svcdns.supervisor", "--adopt", str(fd)])
+            command = isolated.command("svcdns.supervisor", "--adopt", str(fd))
+            os.execv(command[0], command)
     finally:
         os.close(fd)
 

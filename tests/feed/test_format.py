@@ -5,7 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from svcdns.feed.format import handover_format
+import msgspec
+
+from svcdns.feed.format import handover_format, shape_digest
 from svcdns.process.shared_memory import HANDOVER
 
 
@@ -17,3 +19,40 @@ def test_the_same_in_every_process() -> None:
     number, _, digest = handover_format().partition(".")
     assert int(number) == HANDOVER
     assert len(digest) == 12
+
+
+def test_earlier_builds_know_it() -> None:
+    """Those that hashed names and docstrings as well can be upgraded in place as long as this holds; else a restart is needed."""
+    assert handover_format() == "2.4928935a2f90"
+
+
+def frames(names: tuple[str, str], kind: type = int, docstring: str = "", *, reverse: bool = False) -> object:
+    """A union of two frame types, one of them within itself."""
+    inner = msgspec.defstruct(names[0], [("first", kind), ("second", str, "")], array_like=True, frozen=True, tag="inner")
+    outer = msgspec.defstruct(names[1], [("one", inner), ("many", tuple[inner, ...])], array_like=True, frozen=True, tag="outer")
+    inner.__doc__ = docstring
+    return outer | inner if reverse else inner | outer
+
+
+def test_names_and_docstrings_do_not_count() -> None:
+    """Nor does the order in which the types are listed: a tag says which one a frame is."""
+    wanted = shape_digest(frames(("A", "B")))
+    assert shape_digest(frames(("Z", "A"), docstring="Another text.")) == wanted
+    assert shape_digest(frames(("A", "B"), reverse=True)) == wanted
+
+
+def test_types_of_fields_count() -> None:
+    """Another type in one field is another format."""
+    assert shape_digest(frames(("A", "B"), float)) != shape_digest(frames(("A", "B")))
+
+
+def test_a_type_within_itself() -> None:
+    """Has a digest too, which depends on how far out it refers."""
+    assert len(shape_digest(Tree)) == 12
+    assert shape_digest(Tree) != shape_digest(tuple[Tree, ...])
+
+
+class Tree(msgspec.Struct, array_like=True):
+    """Branches of branches."""
+
+    branches: tuple[Tree, ...] = ()

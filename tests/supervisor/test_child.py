@@ -19,9 +19,9 @@ from svcdns.supervisor.child import FIRST_BEAT, LATE, SETTLED, SILENCE, SLOWEST,
 
 @pytest.fixture
 def child() -> Iterator[Child]:
-    """A child that has not been started; `python -m this` is a module that ends at once."""
+    """A child that has not been started; what it runs ends at once."""
     with open(os.devnull, "rb") as shared:
-        made = Child("worker 0", ["this"], 0, 1, memoryview(bytearray(REGION_SIZE)), shared.fileno())
+        made = Child("worker 0", ["svcdns.cli.preflight"], 0, 1, memoryview(bytearray(REGION_SIZE)), shared.fileno())
         yield made
         if made.pid:
             made.kill()

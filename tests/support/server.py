@@ -67,11 +67,15 @@ class Server:
         self._arguments, self._environ = arguments, environ
         self.process = self.launch()
 
+    def command(self) -> list[str]:
+        """What runs the program."""
+        return [sys.executable, "-m", "svcdns"]
+
     def launch(self) -> subprocess.Popen[bytes]:
         """Starts the process. It can read the Corefile from standard input too, where `-conf stdin` is among the arguments."""
         with self.log_file.open("wb") as log, self.corefile.open("rb") as corefile:
             return subprocess.Popen(
-                [sys.executable, "-m", "svcdns", "-conf", str(self.corefile), *self._arguments],
+                [*self.command(), "-conf", str(self.corefile), *self._arguments],
                 cwd=self.folder,
                 env={**os.environ, **self._environ},
                 stdin=corefile,

@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from svcdns.cluster.watch_options import SourceError
+from svcdns.process import isolated
 
 PATIENCE = 60.0
 """Seconds for reading it, exec plugins included."""
@@ -50,8 +51,8 @@ async def ask(path: str, context: str, patience: float = PATIENCE) -> Found:
     """What that kubeconfig says of that context, or of its current one. Raises SourceError, also after `patience` seconds."""
     if not Path(path).is_file():
         raise SourceError(f"kubeconfig: {path}: no such file")
-    arguments = (sys.executable, "-m", "svcdns.sources.api.kubeconfig", path, context)
-    process = await asyncio.create_subprocess_exec(*arguments, stdout=asyncio.subprocess.PIPE)
+    command = isolated.command("svcdns.sources.api.kubeconfig", path, context)
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     try:
         async with asyncio.timeout(patience):
             answer, _ = await process.communicate()

@@ -1,0 +1,19 @@
+"""The name under which svcdns 0.1.0 starts a worker: an alias of `svcdns.worker`.
+
+A supervisor of that version uses it where a worker ends after the new program has been installed and before the upgrade.
+"""
+
+import os
+import sys
+
+from svcdns.process import isolated
+
+
+def main() -> int:
+    """Runs a worker in this process; does not return."""
+    command = isolated.command("svcdns.worker", *sys.argv[1:])
+    os.execv(command[0], command)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
