@@ -13,6 +13,7 @@ COPY svcdns ./svcdns
 RUN /app/bin/python -m pip install --no-cache-dir --no-compile --no-deps --no-build-isolation . \
  && /app/bin/python -m pip uninstall --yes setuptools pip \
  && python3 -m compileall -q --invalidation-mode unchecked-hash /app/lib \
+ && sed -i '1s|/python$|/python -I|' /app/bin/svcdns \
  && ln -s /app/bin/svcdns /app/bin/coredns \
  && setcap cap_net_bind_service=+ep /app/bin/python
 

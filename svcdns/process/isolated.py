@@ -39,7 +39,7 @@ def _installed_for_user() -> bool:
     if not site.ENABLE_USER_SITE:
         return False
     try:
-        there = os.listdir(site.getusersitepackages())
+        there = os.listdir(site.getusersitepackages())  # noqa: PTH208 - as above
     except OSError:
         return False
     return any(name.startswith(f"{_PACKAGE}-") and name.endswith(".dist-info") for name in there)

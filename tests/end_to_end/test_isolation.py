@@ -10,7 +10,8 @@ from pathlib import Path
 
 from tests.end_to_end.test_restarts import restarts
 from tests.end_to_end.test_serving import BOUND, CLUSTER, WEB
-from tests.end_to_end.test_upgrade import install, upgrade, version
+from tests.end_to_end.test_upgrade import upgrade
+from tests.support.installed import install, version
 from tests.support.planted import INSTALLED, STANDARD, Planted
 from tests.support.server import Server, until
 

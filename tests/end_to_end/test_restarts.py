@@ -12,19 +12,13 @@ from typing import Self
 import pytest
 
 from tests.end_to_end.test_serving import BOUND, CLUSTER, WEB
+from tests.support.installed import install
 from tests.support.server import Server, until
 
 TWO = BOUND.replace("errors\n", "errors\n    multisocket 2\n", 1)
 FAULT = """
-import asyncio, os, sys
-ARGUMENTS = sys.orig_argv
-if "svcdns.worker" in ARGUMENTS and ARGUMENTS[ARGUMENTS.index("--slot") + 1] == "1":
-    sleep = asyncio.sleep
-    def failing(*arguments):
-        if os.path.exists(os.environ["FAULT"]):
-            raise RuntimeError("a fault on purpose")
-        return sleep(*arguments)
-    asyncio.sleep = failing
+    if arguments.slot == 1 and __import__("os").path.exists({fault!r}):
+        return 7
 """
 
 
@@ -100,15 +94,17 @@ def test_answers_go_on(server: Server, process: str, number: int, reason: str, m
 def test_a_crash_loop_is_seen_and_ends(tmp_path: Path) -> None:
     """A worker that fails again and again is tried more and more slowly; the other one answers all; a new control knows of it too."""
     (tmp_path / "cluster.yaml").write_text(CLUSTER)
-    (tmp_path / "sitecustomize.py").write_text(FAULT)
     fault = tmp_path / "fault"
-    with Server(tmp_path, TWO, PYTHONPATH=str(tmp_path), FAULT=str(fault)) as server:
+    call = "    follow_parent()\n"
+    install(tmp_path, fault=("worker/__main__.py", call, call + FAULT.format(fault=str(fault))))
+    with Server(tmp_path, TWO) as server:
         server.until_ready()
         fault.touch()
+        os.kill(server.children()["worker 1"], signal.SIGKILL)
         server.until_logged("[ERROR] worker 1 ends again and again soon after its start: crash loop, next try in")
         with Asking(server) as asking:
             until("the metric", lambda: server.metric(r'svcdns_process_crash_loop\{process="worker 1"') == 1)
-            assert restarts(server, "worker 1", "exit") >= 3
+            assert restarts(server, "worker 1", "exit") >= 2
             os.kill(server.children()["control"], signal.SIGKILL)
             until("the metric of another control", lambda: restarts(server, "control", "signal") == 1)
             assert server.metric(r'svcdns_process_crash_loop\{process="worker 1"') == 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import signal
 import time
 from pathlib import Path
@@ -13,41 +12,17 @@ import dns.asyncquery
 import dns.message
 import pytest
 
-import svcdns
 from tests.end_to_end.test_restarts import TWO, Asking
 from tests.end_to_end.test_serving import BOUND, CLUSTER, WEB
+from tests.support.installed import install, version
 from tests.support.kept import KeptConnections
 from tests.support.scripted_upstream import ScriptedUpstream, answer
 from tests.support.server import Server, http, until
 
-PACKAGE = Path(svcdns.__file__).parent
 ANEW = 1.5
 """A bit less than the seconds after which *forward* asks a silent upstream anew."""
 COMPLETE = "[INFO] the upgrade is complete"
 FORWARD = "\n.:{port} {\n bind 127.0.0.1\n forward . 127.0.0.1:%d {\n  max_fails 0\n }\n}\n"
-
-
-def install(folder: Path, **edits: tuple[str, str, str]) -> None:
-    """Puts a program in the server's working directory, which comes first when it looks for its modules.
-
-    Each edit is a file, and a text in it with its replacement.
-    """
-    new = folder / "new"
-    shutil.copytree(PACKAGE, new, ignore=shutil.ignore_patterns("__pycache__"))
-    for file, before, after in edits.values():
-        path = new / file
-        text = path.read_text()
-        assert before in text
-        path.write_text(text.replace(before, after))
-    if (folder / "svcdns").exists():
-        (folder / "svcdns").rename(folder / "old")
-        shutil.rmtree(folder / "old")
-    new.rename(folder / "svcdns")
-
-
-def version(text: str) -> tuple[str, str, str]:
-    """The edit that makes it another version."""
-    return ("__init__.py", f'"{svcdns.__version__}"', f'"{text}"')
 
 
 def upgrade(server: Server, times: int = 1) -> None:

@@ -1,0 +1,33 @@
+"""A copy of the program beside a server, to be changed and replaced as an installation is."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import svcdns
+
+PACKAGE = Path(svcdns.__file__).parent
+
+
+def install(folder: Path, **edits: tuple[str, str, str]) -> None:
+    """Puts the program into a server's working directory: `python -m svcdns` finds it there first.
+
+    Each edit is a file, and a text in it with its replacement.
+    """
+    new = folder / "new"
+    shutil.copytree(PACKAGE, new, ignore=shutil.ignore_patterns("__pycache__"))
+    for file, before, after in edits.values():
+        path = new / file
+        text = path.read_text()
+        assert before in text
+        path.write_text(text.replace(before, after))
+    if (folder / "svcdns").exists():
+        (folder / "svcdns").rename(folder / "old")
+        shutil.rmtree(folder / "old")
+    new.rename(folder / "svcdns")
+
+
+def version(text: str) -> tuple[str, str, str]:
+    """The edit that makes it another version."""
+    return ("__init__.py", f'"{svcdns.__version__}"', f'"{text}"')
