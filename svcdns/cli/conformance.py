@@ -34,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
     out = argparse.ArgumentParser(
         prog="svcdns conformance",
         allow_abbrev=False,
-        description="Judges a cluster DNS server by the answers it gives.",
+        description="Tests a cluster DNS server by the answers it gives.",
         epilog="Exit code: 0 if every required check holds, 1 if one does not, 2 if the run could not be made.",
     )
     out.add_argument("--server", metavar="HOST[:PORT]", help="the server to judge; the port is 53 if none is given")
@@ -52,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("--only", action="append", default=[], metavar="ID", help="run this check, or this group, alone; may be repeated")
     out.add_argument("--output", choices=("table", "json", "junit"), default="table", help="what is printed (default: %(default)s)")
     out.add_argument("--list", action="store_true", help="say what each check is about, and exit")
-    out.add_argument("--timeout", type=_seconds, default=2.0, metavar="S", help="seconds for one try of a question (default: %(default)s)")
+    out.add_argument("--timeout", type=_seconds, default=2.0, metavar="S", help="seconds for one try of a query (default: %(default)s)")
     out.add_argument(
         "--bound", type=_seconds, default=30.0, metavar="S", help="seconds within which a change must be seen (default: %(default)s)"
     )

@@ -109,7 +109,7 @@ def _failure(console: Console, result: Result) -> None:
     console.print(Text(f"{check.name} ({check.severity.value}): {check.explains}", "yellow" if _mild(result) else "bold red"))
     for title, text in (
         ("rule", check.rule),
-        ("question", failure.question),
+        ("query", failure.query),
         ("expected", failure.expected),
         ("got", failure.got),
         ("see it", failure.dig),
@@ -136,7 +136,7 @@ def as_json(results: Sequence[Result], server: str, zone: str) -> dict[str, Any]
         item: dict[str, Any] = {"id": check.name, "group": check.group, "severity": check.severity.value, "rule": check.rule}
         item |= {"explains": check.explains, "outcome": result.outcome.value, "seconds": round(result.seconds, 3)}
         if failure is not None:
-            item["failure"] = {"question": failure.question, "expected": failure.expected, "got": failure.got, "see": failure.dig}
+            item["failure"] = {"query": failure.query, "expected": failure.expected, "got": failure.got, "see": failure.dig}
         if result.note:
             item["note"] = result.note
         checks.append(item)
@@ -156,7 +156,7 @@ def as_junit(results: Sequence[Result], server: str) -> str:
             ElementTree.SubElement(case, "skipped", message=result.note)
         if result.failure is not None:
             failure = result.failure
-            text = f"question: {failure.question}\nexpected: {failure.expected}\ngot: {failure.got}\nsee it: {failure.dig}\n"
+            text = f"query: {failure.query}\nexpected: {failure.expected}\ngot: {failure.got}\nsee it: {failure.dig}\n"
             if _mild(result):
                 ElementTree.SubElement(case, "system-out").text = f"{result.check.severity.value}, failed\n{text}"
             else:

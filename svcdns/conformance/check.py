@@ -1,7 +1,7 @@
-"""What a check is, how it says no, and the list of all of them.
+"""The type of a check, its result, and the decorator that registers checks.
 
 A check is a coroutine function that takes an `Examiner` and returns if the rule holds; it raises `Failed` if not and `Skipped` where
-the cluster has nothing to try the rule on. `check` puts it in the list; the list is in the order in which checks are written down.
+the cluster has nothing to try the rule on. The decorator `check` adds it to a list, in the order of the source.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Packets to the server under test and back, with a deadline on everything: nothing a server does, or leaves undone, can hold the suite up.
 
-Over UDP each question has a socket of its own, not connected, so that a reply from another address is seen as such. Over TCP messages have
+Over UDP each query has a socket of its own, not connected, so that a reply from another address is seen as such. Over TCP messages have
 two octets of length before them (RFC 1035 §4.2.2).
 """
 
@@ -22,7 +22,7 @@ class Silence(Exception):
 
 
 class Server:
-    """The server under test. `timeout` is the seconds that one try may take, `tries` how often a UDP question is asked, `silence` the
+    """The server under test. `timeout` is the seconds that one try may take, `tries` how often a UDP query is sent, `silence` the
     seconds after which nothing is taken to come any more where nothing is right."""
 
     def __init__(self, host: str, port: int, *, timeout: float = 2.0, tries: int = 3, silence: float = 0.5) -> None:
@@ -65,7 +65,7 @@ class Server:
                             missing.discard(data[:2])
                             found.append(data)
                     return found
-        raise Silence(f"not all of {len(packets)} questions sent from one socket were answered: {self.tries} tries of {self.timeout:g} s")
+        raise Silence(f"not all of {len(packets)} queries sent from one socket were answered: {self.tries} tries of {self.timeout:g} s")
 
     async def tcp(self, chunks: Sequence[bytes], replies: int, *, pause: float = 0.0) -> list[bytes]:
         """That many replies from one connection on which `chunks` are sent, with a pause after each. Raises Silence."""

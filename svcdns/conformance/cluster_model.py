@@ -1,4 +1,4 @@
-"""The cluster that the server should be answering for, as far as names go: what the expected records are worked out from.
+"""A model of the cluster that the server answers for. The expected records are worked out from it.
 
 It is made from objects as the API server sends them (`from_objects`) or from the project's manifest reader (`from_manifests`). Only
 Service, EndpointSlice, Namespace and Pod count. Source: core/v1, discovery.k8s.io/v1.

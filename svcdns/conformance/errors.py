@@ -1,4 +1,4 @@
-"""What can keep the suite from judging at all; each is one line for the user."""
+"""Errors that keep the suite from a verdict; each is one line for the user."""
 
 from __future__ import annotations
 

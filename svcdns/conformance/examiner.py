@@ -1,7 +1,7 @@
-"""What checks ask with: a question goes out, the reply is read strictly, and every way of being wrong becomes a `Failed` that can be shown.
+"""What checks ask with: a query is sent, the reply is read strictly, and each error becomes a `Failed` that can be shown.
 
-What holds for every reply is looked at on each: it comes from the address that was asked, carries the id of the question, has QR and the
-opcode, repeats the question, and is a well-formed message. So those rules hold on all paths, and the checks of their own only name them.
+Each reply is held to the rules that every reply must keep: it comes from the address that was queried, has the id of the query, QR and
+the opcode, repeats the question section, and is a well-formed message.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from svcdns.conformance.client import Peer, Server, Silence, framed
 from svcdns.conformance.cluster_model import Cluster
 from svcdns.conformance.lab import Lab
 from svcdns.conformance.outcome import Failed, Skipped
-from svcdns.conformance.questions import Octets, Opt, Question
+from svcdns.conformance.queries import Octets, Opt, Query
 from svcdns.conformance.replies import Reply, read_reply
 from svcdns.wire import names
 from svcdns.wire.codes import QR, RD, Class, Type, rcode_text, type_text
@@ -28,15 +28,15 @@ SAMPLE: Final = 12
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A question with its reply. The methods raise Failed."""
+    """A query with its reply. The methods raise Failed."""
 
-    question: Question
+    query: Query
     reply: Reply
     server: Server
 
     def fail(self, expected: str, got: str = "") -> Failed:
         """The failure to raise."""
-        return Failed(str(self.question), expected, got or str(self.reply), self.question.dig(self.server.host, self.server.port))
+        return Failed(str(self.query), expected, got or str(self.reply), self.query.dig(self.server.host, self.server.port))
 
     def need(self, holds: object, expected: str) -> Answer:
         """Itself if `holds`."""
@@ -64,7 +64,7 @@ class Answer:
         return self.rcode(3).need(not self.reply.answer, "NXDOMAIN and no answer records")
 
     def _owned(self, owner: str) -> bool:
-        chain = {_text(self.question.name)} | {line.data.lower() for line in self.reply.answer if line.rtype == Type.CNAME}
+        chain = {_text(self.query.name)} | {line.data.lower() for line in self.reply.answer if line.rtype == Type.CNAME}
         return owner.lower() in chain
 
 
@@ -82,30 +82,30 @@ class Examiner:
     async def ask(
         self, name: str, rtype: int = Type.A, *, tcp: bool = False, opt: Opt | None = None, flags: int = RD, rclass: int = Class.IN
     ) -> Answer:
-        """Asks an ordinary question. Raises Failed where no proper reply comes."""
-        return await self.put(Question(name, rtype, rclass, flags, opts=(opt,) if opt else (), tcp=tcp))
+        """Sends an ordinary query. Raises Failed if no proper reply comes."""
+        return await self.put(Query(name, rtype, rclass, flags, opts=(opt,) if opt else (), tcp=tcp))
 
-    async def put(self, question: Question) -> Answer:
-        """Asks a question as it is. Over UDP, a truncated reply stays one."""
-        packet = question.packet(self.ident())
+    async def put(self, query: Query) -> Answer:
+        """Sends a query as it is. Over UDP, a truncated reply stays one."""
+        packet = query.packet(self.ident())
         try:
-            if question.tcp:
+            if query.tcp:
                 (data,), peer = await self.server.tcp([framed(packet)], 1), self.server.address
             else:
-                return self.read(question, packet, *await self.udp(question, packet))
+                return self.read(query, packet, *await self.udp(query, packet))
         except Silence as silence:
-            raise self.failed(question, "a reply", str(silence)) from None
-        return self.read(question, packet, data, peer)
+            raise self.failed(query, "a reply", str(silence)) from None
+        return self.read(query, packet, data, peer)
 
-    async def udp(self, question: Question, packet: bytes) -> tuple[bytes, Peer]:
-        """What comes back for a packet, unread. Raises Failed."""
+    async def udp(self, query: Query, packet: bytes) -> tuple[bytes, Peer]:
+        """The octets of the reply to a packet. Raises Failed."""
         try:
             return await self.server.udp(packet)
         except Silence as silence:
-            raise self.failed(question, "a reply", str(silence)) from None
+            raise self.failed(query, "a reply", str(silence)) from None
 
     async def octets(self, octets: Octets) -> Reply | None:
-        """What comes back for a packet that is no message; None for silence. Raises Failed where it is no message either."""
+        """The reply to a packet that is not a message; None for silence. Raises Failed where it is no message either."""
         try:
             data, _ = await self.server.udp(octets.packet(self.ident()), tries=1, wait=self.server.silence)
             return read_reply(data)
@@ -119,73 +119,73 @@ class Examiner:
         answer = await self.ask(name, rtype, opt=Opt())
         return answer if not answer.reply.has(0x0200) else await self.ask(name, rtype, tcp=True)
 
-    async def together(self, questions: Sequence[Question]) -> list[Answer]:
-        """Asks several questions at the same moment from one UDP socket; the answers in the order of the questions."""
-        packets = [question.packet(ident) for question, ident in zip(questions, self.idents(len(questions)), strict=True)]
+    async def together(self, queries: Sequence[Query]) -> list[Answer]:
+        """Asks several queries at the same moment from one UDP socket; the answers in the order of the queries."""
+        packets = [query.packet(ident) for query, ident in zip(queries, self.idents(len(queries)), strict=True)]
         try:
             replies = {data[:2]: data for data in await self.server.udp_together(packets)}
         except Silence as silence:
-            raise self.failed(questions[0], "a reply to each question", str(silence)) from None
-        return [self.read(q, packet, replies[packet[:2]], self.server.address) for q, packet in zip(questions, packets, strict=True)]
+            raise self.failed(queries[0], "a reply to each query", str(silence)) from None
+        return [self.read(q, packet, replies[packet[:2]], self.server.address) for q, packet in zip(queries, packets, strict=True)]
 
-    async def pipelined(self, questions: Sequence[Question], chunks: Callable[[bytes], Sequence[bytes]] = lambda s: [s]) -> list[Answer]:
-        """Asks several questions on one TCP connection without waiting; the answers in the order of the questions. `chunks` cuts the
+    async def pipelined(self, queries: Sequence[Query], chunks: Callable[[bytes], Sequence[bytes]] = lambda s: [s]) -> list[Answer]:
+        """Asks several queries on one TCP connection without waiting; the answers in the order of the queries. `chunks` cuts the
         stream up."""
-        packets = [question.packet(ident) for question, ident in zip(questions, self.idents(len(questions)), strict=True)]
+        packets = [query.packet(ident) for query, ident in zip(queries, self.idents(len(queries)), strict=True)]
         parts = chunks(b"".join(map(framed, packets)))
         try:
             replies = {data[:2]: data for data in await self.server.tcp(parts, len(packets), pause=0.002 if len(parts) > 1 else 0)}
         except Silence as silence:
-            raise self.failed(questions[0], f"{len(packets)} replies on one connection", str(silence)) from None
+            raise self.failed(queries[0], f"{len(packets)} replies on one connection", str(silence)) from None
         return [
             self.read(q, packet, replies.get(packet[:2]) or next(iter(replies.values())), self.server.address)
-            for q, packet in zip(questions, packets, strict=True)
+            for q, packet in zip(queries, packets, strict=True)
         ]
 
-    async def in_turn(self, questions: Sequence[Question]) -> list[Answer]:
-        """Asks several questions on one TCP connection, each after the reply to the one before."""
+    async def in_turn(self, queries: Sequence[Query]) -> list[Answer]:
+        """Asks several queries on one TCP connection, each after the reply to the previous one."""
         answers = []
-        at = questions[0]
+        at = queries[0]
         try:
             async with self.server.connection() as talk:
-                for at in questions:
+                for at in queries:
                     packet = at.packet(self.ident())
                     await talk.send(framed(packet))
                     answers.append(self.read(at, packet, await talk.receive(), self.server.address))
         except Silence as silence:
-            raise self.failed(at, f"{len(questions)} replies on one connection; {len(answers)} came", str(silence)) from None
+            raise self.failed(at, f"{len(queries)} replies on one connection; {len(answers)} came", str(silence)) from None
         return answers
 
-    async def silent(self, question: Question | Octets) -> None:
-        """Nothing comes back. Raises Failed with what came."""
+    async def silent(self, query: Query | Octets) -> None:
+        """Checks that no reply comes. Raises Failed with the reply."""
         try:
-            data, _ = await self.server.udp(question.packet(self.ident()), tries=1, wait=self.server.silence)
+            data, _ = await self.server.udp(query.packet(self.ident()), tries=1, wait=self.server.silence)
         except Silence:
             return
-        raise self.failed(question, "silence", _shown(data))
+        raise self.failed(query, "silence", _shown(data))
 
-    def read(self, question: Question, packet: bytes, data: bytes, peer: Peer) -> Answer:
-        """The reply, after what holds for every reply. Raises Failed."""
+    def read(self, query: Query, packet: bytes, data: bytes, peer: Peer) -> Answer:
+        """Reads a reply and holds it to the rules of every reply. Raises Failed."""
         try:
             reply = read_reply(data)
         except FormError as error:
-            raise self.failed(question, "a well-formed message", f"{error}: {data[:64].hex()}") from None
-        answer = Answer(question, reply, self.server)
+            raise self.failed(query, "a well-formed message", f"{error}: {data[:64].hex()}") from None
+        answer = Answer(query, reply, self.server)
         answer.need(
             peer == self.server.address,
             f"a reply from {self.server.address[0]} port {self.server.address[1]}; it came from {peer[0]} port {peer[1]}",
         )
-        answer.need(data[:2] == packet[:2], f"the id of the question, {int.from_bytes(packet[:2], 'big')}; the reply has {reply.ident}")
+        answer.need(data[:2] == packet[:2], f"the id of the query, {int.from_bytes(packet[:2], 'big')}; the reply has {reply.ident}")
         answer.need(reply.has(QR), "a reply: QR set")
-        answer.need(reply.opcode == question.opcode or reply.rcode in (1, 4), f"opcode {question.opcode}")
+        answer.need(reply.opcode == query.opcode or reply.rcode in (1, 4), f"opcode {query.opcode}")
         if reply.questions or reply.rcode not in (1, 4):
-            wanted = (question.section,) * question.repeat
+            wanted = (query.section,) * query.repeat
             answer.need(reply.questions == wanted, "the question repeated as it was asked, in the same case")
         return answer
 
-    def failed(self, question: Question | Octets, expected: str, got: str) -> Failed:
-        """A failure that rests on no reply."""
-        return Failed(str(question), expected, got, question.dig(self.server.host, self.server.port))
+    def failed(self, query: Query | Octets, expected: str, got: str) -> Failed:
+        """A failure without a reply."""
+        return Failed(str(query), expected, got, query.dig(self.server.host, self.server.port))
 
     def some(self, things: Iterable[T], missing: str) -> list[T]:
         """A sample of `things`, the same in each run. Raises Skipped with `missing` where there are none."""
@@ -198,7 +198,7 @@ class Examiner:
         """A name in the zone."""
         return ".".join((*labels, self.zone))
 
-    def absent_label(self) -> str:
+    def nonexistent_label(self) -> str:
         """A label that nothing in a cluster has."""
         return f"absent-{self.random.getrandbits(40):010x}"
 

@@ -25,9 +25,9 @@ class Outcome(StrEnum):
 
 @dataclass(eq=False)
 class Failed(Exception):
-    """The rule does not hold: the question, what was expected, what came, and the line that shows it."""
+    """The rule does not hold: the query, the expected reply, the reply that came, and the `dig` line that shows it."""
 
-    question: str
+    query: str
     expected: str
     got: str
     dig: str = ""

@@ -1,7 +1,7 @@
 """A server's reply, read strictly: every count must hold, every octet must belong to a record, nothing may follow.
 
-This is a reader of its own beside `wire.message`: a judge has to see what a lenient client overlooks (a header without question, octets
-behind the end, two OPT records). Names are read by `wire.names`. Source: RFC 1035 §4.1, RFC 6891 §6.1.
+This is a reader of its own beside `wire.message`: a test suite has to see what a lenient client overlooks (a header without
+question, octets behind the end, two OPT records). Names are read by `wire.names`. Source: RFC 1035 §4.1, RFC 6891 §6.1.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Reply:
         return [line.data.lower() for line in self.answer if line.rtype == rtype]
 
     def __str__(self) -> str:
-        """In a line or a few."""
+        """As one line or a few."""
         flags = " ".join(name for bit, name in _FLAGS if self.flags & bit)
         opt = f", OPT version {self.opt.version} size {self.opt.size} flags {self.opt.flags:#x}" if self.opt else ""
         if self.opt and self.opt.options:

@@ -49,7 +49,7 @@ async def _one(examiner: Examiner, check: Check, end: float) -> Result:
     except Skipped as skipped:
         return Result(check, Outcome.SKIPPED, clock() - began, note=str(skipped))
     except TimeoutError:
-        late = Failed("(all questions of this check)", "an end within the time limit", f"none after {clock() - began:.1f} s")
+        late = Failed("(all queries of this check)", "an end within the time limit", f"none after {clock() - began:.1f} s")
         return Result(check, Outcome.FAILED, clock() - began, late)
     except ConformanceError as error:  # the API server refused a change: nothing was learned about the server under test
         return Result(check, Outcome.SKIPPED, clock() - began, note=str(error))

@@ -11,7 +11,7 @@ from svcdns.conformance.cluster_model import Cluster, Port, Service, from_object
 from svcdns.conformance.errors import ConformanceError
 from svcdns.conformance.examiner import Examiner
 from svcdns.conformance.outcome import Failed
-from svcdns.conformance.questions import Question
+from svcdns.conformance.queries import Query
 from svcdns.wire.codes import Type
 
 USUAL = (
@@ -69,7 +69,7 @@ async def _has_port(examiner: Examiner, service: Service, port: Port) -> bool:
 
 async def first_sign(server: Server, zone: str) -> None:
     """Waits for any reply at all. Raises ConformanceError where none comes, over UDP or over TCP."""
-    packet = Question(zone, Type.SOA).packet(0x5356)
+    packet = Query(zone, Type.SOA).packet(0x5356)
     try:
         await server.udp(packet)
     except Silence as silence:

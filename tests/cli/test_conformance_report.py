@@ -31,7 +31,7 @@ def test_table(capsys: pytest.CaptureFixture[str]) -> None:
         ["failed", "nodata-protocol", "recommended"],
         ["skipped", "change-created", "required"],
     ]
-    assert "  question  a. IN SOA\n  expected  an OPT record\n  got       NOERROR\n            answer: none\n  see it    dig @h\n" in out
+    assert "  query     a. IN SOA\n  expected  an OPT record\n  got       NOERROR\n            answer: none\n  see it    dig @h\n" in out
     verdict = (
         "required: 1 passed, 1 failed, 1 skipped; recommended: 0 passed, 1 failed, 0 skipped; informational: 0 passed, 0 failed, 0 skipped"
     )
@@ -45,7 +45,7 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert (found["server"], found["zone"], found["conforms"]) == ("h port 53", "z.", False)
     assert [(c["id"], c["outcome"]) for c in found["checks"]] == [(r.check.name, r.outcome) for r in RESULTS]
     assert found["checks"][1]["failure"] == {
-        "question": "a. IN SOA",
+        "query": "a. IN SOA",
         "expected": "an OPT record",
         "got": "NOERROR\nanswer: none",
         "see": "dig @h",
@@ -59,7 +59,7 @@ def test_junit(capsys: pytest.CaptureFixture[str]) -> None:
     suite = ElementTree.fromstring(capsys.readouterr().out)
     assert {key: suite.get(key) for key in ("tests", "failures", "skipped")} == {"tests": "4", "failures": "1", "skipped": "1"}
     cases = {case.get("name"): case for case in suite}
-    assert cases["isc-edns"].find("failure").text.startswith("question: a. IN SOA\n")
+    assert cases["isc-edns"].find("failure").text.startswith("query: a. IN SOA\n")
     assert cases["nodata-protocol"].find("failure") is None
     assert "NXDOMAIN" in cases["nodata-protocol"].find("system-out").text
     assert cases["change-created"].find("skipped").get("message") == "no kubeconfig"

@@ -65,7 +65,7 @@ async def test_a_wrong_server_fails(name: str) -> None:
     result = await judged(name, FAULTS[name], timeout=IMPATIENT if name in SILENT else PATIENT, silence=0.5, bound=0.4)
     assert result.outcome is Outcome.FAILED, result.note
     assert result.failure is not None
-    assert result.failure.question
+    assert result.failure.query
     assert result.failure.expected
     assert name in SILENT or not SILENCE.search(result.failure.got), "the fault ended the server"
     assert result.failure.dig.startswith(("dig @127.0.0.1 -p ", "echo "))

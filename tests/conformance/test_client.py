@@ -9,9 +9,9 @@ import pytest
 
 from svcdns.conformance.client import Server, Silence, framed
 from svcdns.conformance.errors import ConformanceError
-from svcdns.conformance.questions import Question
+from svcdns.conformance.queries import Query
 
-PACKET = Question("a.").packet(5)
+PACKET = Query("a.").packet(5)
 
 
 async def server(port: int, timeout: float = 0.1) -> Server:
@@ -35,7 +35,7 @@ async def test_a_silent_server_holds_nothing_up(mute: socket.socket) -> None:
     with pytest.raises(Silence, match=r"2 tries of 0.1 s"):
         await one.udp(PACKET)
     with pytest.raises(Silence, match="not all of 2"):
-        await one.udp_together([PACKET, Question("a.").packet(6)])
+        await one.udp_together([PACKET, Query("a.").packet(6)])
     with pytest.raises(Silence, match="no TCP connection"):
         await one.tcp([framed(PACKET)], 1)
 

@@ -10,7 +10,7 @@ from typing import Final
 from svcdns.conformance.check import Check, checker
 from svcdns.conformance.examiner import Answer, Examiner
 from svcdns.conformance.outcome import Severity
-from svcdns.conformance.questions import Opt, Question
+from svcdns.conformance.queries import Opt, Query
 from svcdns.wire.codes import Type
 
 CHECKS: Final[dict[str, Check]] = {}
@@ -52,7 +52,7 @@ async def isc_edns(examiner: Examiner) -> None:
 
 @check("isc-edns1", REQUIRED, "ISC EDNS compliance, edns1; RFC 6891 §6.1.3")
 async def isc_edns1(examiner: Examiner) -> None:
-    """An EDNS version that nobody knows is BADVERS, with an OPT record of version 0 and no SOA."""
+    """An EDNS version that is unknown is BADVERS, with an OPT record of version 0 and no SOA."""
     answer = _version_zero((await _apex(examiner, Opt(version=1))).rcode(16))
     answer.need(not answer.reply.answer, "no answer records")
 
@@ -66,7 +66,7 @@ async def isc_edns_512(examiner: Examiner) -> None:
 
 @check("isc-ednsopt", REQUIRED, "ISC EDNS compliance, ednsopt; RFC 6891 §6.1.2")
 async def isc_ednsopt(examiner: Examiner) -> None:
-    """An option that nobody knows is ignored, and not given back."""
+    """An option that is unknown is ignored, and not given back."""
     answer = _version_zero(_soa(await _apex(examiner, Opt(options=(UNKNOWN_OPTION,)))))
     answer.need(UNKNOWN_OPTION[0] not in _codes(answer), "no option 100 in the reply")
 
@@ -87,7 +87,7 @@ async def isc_do(examiner: Examiner) -> None:
 
 @check("isc-ednsflags", REQUIRED, "ISC EDNS compliance, ednsflags; RFC 6891 §6.1.4")
 async def isc_ednsflags(examiner: Examiner) -> None:
-    """EDNS flags that nobody knows are ignored, and clear in the reply."""
+    """EDNS flags that is unknown are ignored, and clear in the reply."""
     answer = _version_zero(_soa(await _apex(examiner, Opt(flags=0x80))))
     answer.need(answer.reply.opt and not answer.reply.opt.flags & 0x7FFF, "the reserved EDNS flags clear")
 
@@ -127,7 +127,7 @@ async def edns_small(examiner: Examiner) -> None:
 @check("edns-two", RECOMMENDED, "RFC 6891 §6.1.1")
 async def edns_two(examiner: Examiner) -> None:
     """A query with two OPT records is FORMERR."""
-    answer = await examiner.put(Question(examiner.zone, Type.SOA, flags=0, opts=(Opt(), Opt())))
+    answer = await examiner.put(Query(examiner.zone, Type.SOA, flags=0, opts=(Opt(), Opt())))
     answer.rcode(1)
 
 

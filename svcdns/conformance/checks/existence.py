@@ -1,4 +1,4 @@
-"""What is not there: NXDOMAIN for names, NODATA for types, and the SOA that says how long that may be remembered."""
+"""Nonexistent names and types: NXDOMAIN, NODATA, and the SOA record that says how long resolvers may cache them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _namespace(examiner: Examiner) -> str:
 @check("nxdomain-service", REQUIRED, "RFC 2308 §2.1, RFC 1035 §4.1.1")
 async def nxdomain_service(examiner: Examiner) -> None:
     """A Service that does not exist, in a namespace that does, is NXDOMAIN for A and for AAAA."""
-    name = examiner.under(examiner.absent_label(), _namespace(examiner), "svc")
+    name = examiner.under(examiner.nonexistent_label(), _namespace(examiner), "svc")
     for rtype in (Type.A, Type.AAAA):
         (await examiner.ask(name, rtype)).no_name()
 
@@ -40,7 +40,7 @@ async def nxdomain_service(examiner: Examiner) -> None:
 @check("nxdomain-namespace", REQUIRED, "RFC 2308 §2.1")
 async def nxdomain_namespace(examiner: Examiner) -> None:
     """A Service in a namespace that does not exist is NXDOMAIN, and so is the namespace."""
-    namespace = examiner.absent_label()
+    namespace = examiner.nonexistent_label()
     (await examiner.ask(examiner.under("kubernetes", namespace, "svc"))).no_name()
     (await examiner.ask(examiner.under(namespace, "svc"))).no_name()
 
@@ -48,15 +48,15 @@ async def nxdomain_namespace(examiner: Examiner) -> None:
 @check("nxdomain-zone", REQUIRED, "RFC 2308 §2.1")
 async def nxdomain_zone(examiner: Examiner) -> None:
     """A name directly below the zone that is none of the schema's is NXDOMAIN."""
-    (await examiner.ask(examiner.under(examiner.absent_label()))).no_name()
-    (await examiner.ask(examiner.under("www", examiner.absent_label()))).no_name()
+    (await examiner.ask(examiner.under(examiner.nonexistent_label()))).no_name()
+    (await examiner.ask(examiner.under("www", examiner.nonexistent_label()))).no_name()
 
 
 @check("nxdomain-endpoint", REQUIRED, f"{SPEC} §2.4.1, RFC 2308 §2.1")
 async def nxdomain_endpoint(examiner: Examiner) -> None:
     """A hostname that no ready endpoint has is NXDOMAIN below a headless Service."""
     for service in examiner.some([s for s in examiner.cluster.services if s.headless], "no Service is headless")[:3]:
-        (await examiner.ask(expected.endpoint_name(examiner.absent_label(), service, examiner.zone))).no_name()
+        (await examiner.ask(expected.endpoint_name(examiner.nonexistent_label(), service, examiner.zone))).no_name()
 
 
 @check("nxdomain-port", REQUIRED, f"{SPEC} §2.3.2, RFC 2308 §2.1")
@@ -76,7 +76,7 @@ async def nxdomain_deep(examiner: Examiner) -> None:
 
 @check("wildcard-literal", RECOMMENDED, f"{SPEC} §3, RFC 4592 §2.3")
 async def wildcard_literal(examiner: Examiner) -> None:
-    """An asterisk in a question is a label like any other: it finds no Service."""
+    """An asterisk in a query name is a label like any other: it matches no Service."""
     (await examiner.ask(examiner.under("*", _namespace(examiner), "svc"))).no_name()
 
 
@@ -139,7 +139,7 @@ async def reverse_absent(examiner: Examiner) -> None:
 @check("absent-any-type", RECOMMENDED, "RFC 2308 §2.1, RFC 8020 §2")
 async def absent_any_type(examiner: Examiner) -> None:
     """A name that does not exist does not exist for any type: NXDOMAIN for A, TXT, SRV and SOA alike."""
-    name = examiner.under(examiner.absent_label(), _namespace(examiner), "svc")
+    name = examiner.under(examiner.nonexistent_label(), _namespace(examiner), "svc")
     for rtype in (Type.A, Type.TXT, Type.SRV, Type.SOA):
         answer = await examiner.ask(name, rtype)
         answer.need(answer.reply.rcode == 3, f"NXDOMAIN for {type_text(rtype)}, as for A")
@@ -155,7 +155,7 @@ async def present_any_type(examiner: Examiner) -> None:
 
 
 async def _negatives(examiner: Examiner) -> AsyncIterator[Answer]:
-    yield (await examiner.ask(examiner.under(examiner.absent_label(), _namespace(examiner), "svc"))).no_name()
+    yield (await examiner.ask(examiner.under(examiner.nonexistent_label(), _namespace(examiner), "svc"))).no_name()
     yield (await examiner.ask(expected.service_name(_one(examiner), examiner.zone), Type.MX)).no_data()
 
 
@@ -163,14 +163,14 @@ def _soa(answer: Answer) -> list[str]:
     """The fields of the SOA in the authority section, of which there is one, at the name asked or above it."""
     lines = [line for line in answer.reply.authority if line.rtype == Type.SOA]
     answer.need(len(lines) == 1, "one SOA record in the authority section")
-    asked, owner = (names.from_text(name).lower() for name in (answer.question.name, lines[0].owner))
+    asked, owner = (names.from_text(name).lower() for name in (answer.query.name, lines[0].owner))
     answer.need(names.is_within(asked, owner), "an SOA record of the zone that the name is in")
     return [str(lines[0].ttl), *lines[0].data.split()]
 
 
 @check("negative-soa", REQUIRED, "RFC 2308 §3")
 async def negative_soa(examiner: Examiner) -> None:
-    """NXDOMAIN and NODATA answers have the zone's SOA record in their authority section; without it nobody may cache them."""
+    """NXDOMAIN and NODATA answers have the zone's SOA record in their authority section; without it no resolver may cache them."""
     async for answer in _negatives(examiner):
         _soa(answer)
 

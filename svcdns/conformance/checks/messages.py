@@ -1,4 +1,4 @@
-"""Messages: ids, questions, header bits, opcodes, classes, types that nobody knows, and packets that are none.
+"""Messages: ids, questions, header bits, opcodes, classes, unknown types, and packets that are not messages.
 
 The header and opcode queries are those of RFC 8906 §8.1.
 """
@@ -12,7 +12,7 @@ from svcdns.conformance import expected
 from svcdns.conformance.check import Check, checker
 from svcdns.conformance.examiner import Answer, Examiner
 from svcdns.conformance.outcome import Severity
-from svcdns.conformance.questions import Octets, Opt, Question
+from svcdns.conformance.queries import Octets, Opt, Query
 from svcdns.wire import names
 from svcdns.wire.codes import AA, AD, CD, QR, RD, TC, Class, Opcode, Type, Z
 
@@ -36,18 +36,18 @@ def _service_name(examiner: Examiner) -> str:
 
 @check("message-id", REQUIRED, "RFC 1035 §4.1.1, RFC 5452 §9.1")
 async def message_id(examiner: Examiner) -> None:
-    """The reply has the id of the question, the lowest and the highest id too."""
+    """The reply has the id of the query, the lowest and the highest id too."""
     for ident in (0, 1, 0x8000, 0xFFFF, examiner.ident()):
-        question = Question(examiner.zone, Type.SOA)
-        packet = question.packet(ident)
-        data, peer = await examiner.udp(question, packet)
-        examiner.read(question, packet, data, peer)
+        query = Query(examiner.zone, Type.SOA)
+        packet = query.packet(ident)
+        data, peer = await examiner.udp(query, packet)
+        examiner.read(query, packet, data, peer)
 
 
 @check("question-case", REQUIRED, "RFC 1035 §4.1.2, draft-vixie-dnsext-dns0x20 §2.2")
 async def question_case(examiner: Examiner) -> None:
     """The question comes back octet for octet, in mixed case too: resolvers compare it against forged replies."""
-    for name in (_service_name(examiner), examiner.under(examiner.absent_label(), "svc")):
+    for name in (_service_name(examiner), examiner.under(examiner.nonexistent_label(), "svc")):
         mixed = "".join(c.upper() if examiner.random.getrandbits(1) else c for c in name)
         for tcp in (False, True):
             await examiner.ask(mixed if mixed != name else name.upper(), tcp=tcp)
@@ -62,27 +62,27 @@ async def source_address(examiner: Examiner) -> None:
 @check("qr-silence", REQUIRED, "RFC 1035 §7.3, RFC 5625 §6.2")
 async def qr_silence(examiner: Examiner) -> None:
     """A message that is itself a reply gets none: two servers could otherwise answer each other for ever."""
-    await examiner.silent(Question(examiner.zone, Type.SOA, flags=QR | AA))
+    await examiner.silent(Query(examiner.zone, Type.SOA, flags=QR | AA))
 
 
 @check("qdcount-two", REQUIRED, "RFC 9619 §4")
 async def qdcount_two(examiner: Examiner) -> None:
     """A query with two questions is malformed: FORMERR."""
-    answer = await examiner.put(Question(_service_name(examiner), repeat=2))
+    answer = await examiner.put(Query(_service_name(examiner), repeat=2))
     answer.rcode(1).need(not answer.reply.answer, "no answer records")
 
 
 @check("qdcount-zero", RECOMMENDED, "RFC 9619 §4, RFC 1035 §4.1.1")
 async def qdcount_zero(examiner: Examiner) -> None:
     """A query without a question is answered with an error or an empty reply."""
-    answer = await examiner.put(Question(examiner.zone, repeat=0))
+    answer = await examiner.put(Query(examiner.zone, repeat=0))
     answer.rcode(0, 1, 4, 5).need(not answer.reply.answer, "no answer records")
 
 
 @check("opcode-unknown", RECOMMENDED, "RFC 8906 §8.1.4")
 async def opcode_unknown(examiner: Examiner) -> None:
-    """An opcode that nobody knows is NOTIMP, with the opcode kept and empty sections."""
-    answer = await examiner.put(Question(examiner.zone, Type.SOA, opcode=UNKNOWN_OPCODE, flags=0, repeat=0))
+    """An opcode that is unknown is NOTIMP, with the opcode kept and empty sections."""
+    answer = await examiner.put(Query(examiner.zone, Type.SOA, opcode=UNKNOWN_OPCODE, flags=0, repeat=0))
     answer.rcode(4).need(answer.reply.opcode == UNKNOWN_OPCODE, f"opcode {UNKNOWN_OPCODE}")
     answer.need(not (answer.reply.answer or answer.reply.authority), "empty sections")
 
@@ -90,17 +90,17 @@ async def opcode_unknown(examiner: Examiner) -> None:
 @check("opcode-update", RECOMMENDED, "RFC 2136 §2.2, §3.1")
 async def opcode_update(examiner: Examiner) -> None:
     """An UPDATE is refused in some way; it changes nothing and gets no records."""
-    answer = await examiner.put(Question(examiner.zone, Type.SOA, opcode=Opcode.UPDATE, flags=0))
+    answer = await examiner.put(Query(examiner.zone, Type.SOA, opcode=Opcode.UPDATE, flags=0))
     answer.rcode(1, 4, 5, 9).need(not answer.reply.answer, "no records")
 
 
 @check("type-unknown", RECOMMENDED, "RFC 8906 §8.1.2, RFC 3597 §3")
 async def type_unknown(examiner: Examiner) -> None:
-    """A type that nobody knows is NODATA at a name that exists, and NXDOMAIN at one that does not."""
+    """A type that is unknown is NODATA at a name that exists, and NXDOMAIN at one that does not."""
     answer = await examiner.ask(examiner.zone, UNKNOWN_TYPE, flags=0)
     answer.no_data().need(answer.reply.opt is None, "no OPT record, as none was sent")
     (await examiner.ask(_service_name(examiner), UNKNOWN_TYPE)).no_data()
-    (await examiner.ask(examiner.under(examiner.absent_label()), UNKNOWN_TYPE)).no_name()
+    (await examiner.ask(examiner.under(examiner.nonexistent_label()), UNKNOWN_TYPE)).no_name()
 
 
 @check("header-z", RECOMMENDED, "RFC 8906 §8.1.3.1, RFC 1035 §4.1.1")
@@ -169,7 +169,7 @@ async def any_type(examiner: Examiner) -> None:
 
 @check("garbage", REQUIRED, "RFC 1035 §7.3, RFC 8906 §3")
 async def garbage(examiner: Examiner) -> None:
-    """Packets that are no messages do no harm: what comes back, if anything, is a message, and the server goes on answering."""
+    """Packets that are not messages do no harm: a reply, if any, is a message, and the server goes on answering."""
     for octets in bad_packets(examiner.zone):
         await examiner.octets(octets)
     await examiner.ask(examiner.zone, Type.SOA)
@@ -177,7 +177,7 @@ async def garbage(examiner: Examiner) -> None:
 
 @check("malformed", RECOMMENDED, "RFC 1035 §4.1.1, §7.3")
 async def malformed(examiner: Examiner) -> None:
-    """Packets that are no messages are answered with FORMERR, or not at all; never as if they were understood."""
+    """Packets that are not messages are answered with FORMERR, or not at all; never as if they were understood."""
     for octets in bad_packets(examiner.zone):
         found = await examiner.octets(octets)
         if found is not None and (found.rcode not in (1, 4) or found.answer):

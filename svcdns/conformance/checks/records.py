@@ -11,7 +11,7 @@ from svcdns.conformance.checks.selection import addresses_at, clustered, spelled
 from svcdns.conformance.cluster_model import Service
 from svcdns.conformance.examiner import Examiner
 from svcdns.conformance.outcome import Severity, Skipped
-from svcdns.conformance.questions import Question
+from svcdns.conformance.queries import Query
 from svcdns.wire.codes import Type
 
 CHECKS: Final[dict[str, Check]] = {}
@@ -35,7 +35,7 @@ async def kubernetes_service(examiner: Examiner) -> None:
         raise Skipped("the cluster has no Service kubernetes in default")
     name = examiner.under("kubernetes", "default", "svc")
     answers = [await examiner.ask(name, rtype) for rtype in (Type.A, Type.AAAA)]
-    answers[0].need(any(a.reply.data(a.question.rtype) for a in answers), "an A record, or an AAAA record at the same name")
+    answers[0].need(any(a.reply.data(a.query.rtype) for a in answers), "an A record, or an AAAA record at the same name")
 
 
 @check("clusterip-a", REQUIRED, f"{SPEC} §2.3.1")
@@ -52,11 +52,11 @@ async def clusterip_aaaa(examiner: Examiner) -> None:
 
 @check("dual-stack", REQUIRED, f"{SPEC} §2.3.1")
 async def dual_stack(examiner: Examiner) -> None:
-    """A dual-stack Service has both an A and an AAAA record at one name, asked for together from one socket."""
+    """A dual-stack Service has both an A and an AAAA record at one name, queried at the same time from one socket."""
     both = [s for s in clustered(examiner, 4) if s.of_family(6)]
     for service in examiner.some(both, "no Service is dual-stack"):
         name = expected.service_name(service, examiner.zone)
-        answers = await examiner.together([Question(name, Type.A), Question(name, Type.AAAA)])
+        answers = await examiner.together([Query(name, Type.A), Query(name, Type.AAAA)])
         answers[0].exactly(Type.A, expected.addresses(service, 4))
         answers[1].exactly(Type.AAAA, expected.addresses(service, 6))
 
@@ -115,7 +115,7 @@ async def externalname_cname(examiner: Examiner) -> None:
 
 @check("externalname-a", REQUIRED, f"{SPEC} §2.5, RFC 1034 §3.6.2")
 async def externalname_a(examiner: Examiner) -> None:
-    """A question for the address of an ExternalName is answered with the CNAME first, and NOERROR or the response code of the target."""
+    """A query for the address of an ExternalName is answered with the CNAME first, and NOERROR or the response code of the target."""
     for service in examiner.some(_external(examiner), "no Service is an ExternalName"):
         answer = await examiner.ask(expected.service_name(service, examiner.zone), Type.A)
         first = answer.rcode(0, 2, 3, 5).reply.answer[:1]

@@ -1,6 +1,6 @@
 """Names as Pods look them up: through the search list of /etc/resolv.conf with `ndots:5`, in the ways of glibc and of musl.
 
-The resolvers are played here after what they do, step by step. glibc tries the search list before the name itself where the name has
+The checks do what the resolvers do, step by step. glibc tries the search list before the name itself where the name has
 fewer dots than ndots, asks A and AAAA at the same moment from one socket, and goes on at NXDOMAIN and at NODATA. musl does likewise, but
 stops at the first name that is not NXDOMAIN, so that a NODATA for a name that is not there hides the name behind it.
 Sources: resolv.conf(5), musl's src/network/lookup_name.c by behaviour; the search list is kubelet's for `dnsPolicy: ClusterFirst`.
@@ -17,7 +17,7 @@ from svcdns.conformance.checks.selection import clustered, with_endpoints
 from svcdns.conformance.cluster_model import Service
 from svcdns.conformance.examiner import Answer, Examiner
 from svcdns.conformance.outcome import Severity
-from svcdns.conformance.questions import Question
+from svcdns.conformance.queries import Query
 from svcdns.wire.codes import TC, Type
 
 CHECKS: Final[dict[str, Check]] = {}
@@ -37,13 +37,13 @@ def candidates(name: str, namespace: str, zone: str) -> list[str]:
 
 
 async def _both(examiner: Examiner, name: str, *, tcp: bool) -> _Pair:
-    questions = [Question(name, Type.A), Question(name, Type.AAAA)]
+    queries = [Query(name, Type.A), Query(name, Type.AAAA)]
     if tcp:
-        first, second = await examiner.pipelined([q.over_tcp() for q in questions])
+        first, second = await examiner.pipelined([q.over_tcp() for q in queries])
     else:
-        first, second = await examiner.together(questions)
+        first, second = await examiner.together(queries)
         if first.reply.has(TC) or second.reply.has(TC):  # both resolvers ask again over TCP
-            first, second = await examiner.pipelined([q.over_tcp() for q in questions])
+            first, second = await examiner.pipelined([q.over_tcp() for q in queries])
     return first, second
 
 

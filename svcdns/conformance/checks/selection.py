@@ -1,4 +1,4 @@
-"""What several groups of checks choose and compare: Services of a kind, their addresses, SRV records."""
+"""Functions that several groups of checks share: Services of a kind, their addresses, SRV records."""
 
 from __future__ import annotations
 
@@ -46,5 +46,5 @@ def srv_of(data: list[str]) -> set[tuple[int, str]]:
 
 
 def spelled(wanted: set[tuple[int, str]]) -> str:
-    """Them in words; the first few."""
+    """The first few of them as text."""
     return ", ".join(f"port {number} at {target}" for number, target in sorted(wanted)[:6])

@@ -1,4 +1,4 @@
-"""UDP and TCP: truncation, large answers, several questions on one connection."""
+"""UDP and TCP: truncation, large answers, several queries on one connection."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from svcdns.conformance.check import SPEC, Check, checker
 from svcdns.conformance.cluster_model import Service
 from svcdns.conformance.examiner import Answer, Examiner
 from svcdns.conformance.outcome import Severity
-from svcdns.conformance.questions import Opt, Question
+from svcdns.conformance.queries import Opt, Query
 from svcdns.wire.codes import TC, Type
 
 CHECKS: Final[dict[str, Check]] = {}
@@ -51,7 +51,7 @@ async def truncation_edns(examiner: Examiner) -> None:
 
 @check("truncation-retry", REQUIRED, "RFC 7766 §5, RFC 2181 §9")
 async def truncation_retry(examiner: Examiner) -> None:
-    """After a truncated reply, the same question over TCP gets the whole set, with TC clear."""
+    """After a truncated reply, the same query over TCP gets the whole set, with TC clear."""
     service = _big(examiner)
     name = expected.service_name(service, examiner.zone)
     first = await examiner.ask(name)
@@ -71,18 +71,18 @@ async def big_srv(examiner: Examiner) -> None:
     answer.need(not answer.reply.has(TC) or len(answer.reply.data(Type.SRV)) == count, "the whole answer")
 
 
-def _questions(examiner: Examiner) -> list[Question]:
-    """Questions of several kinds that have answers, and some that have not."""
+def _queries(examiner: Examiner) -> list[Query]:
+    """Queries of several kinds that have answers, and some that have not."""
     services = examiner.some([s for s in examiner.cluster.services if s.cluster_ips], "no Service has a ClusterIP")[:4]
-    out = [Question(expected.service_name(s, examiner.zone), t, tcp=True) for s in services for t in (Type.A, Type.AAAA)]
-    out.append(Question(examiner.under(examiner.absent_label(), "svc"), tcp=True))
-    return [*out, Question(examiner.under("dns-version"), Type.TXT, tcp=True)]
+    out = [Query(expected.service_name(s, examiner.zone), t, tcp=True) for s in services for t in (Type.A, Type.AAAA)]
+    out.append(Query(examiner.under(examiner.nonexistent_label(), "svc"), tcp=True))
+    return [*out, Query(examiner.under("dns-version"), Type.TXT, tcp=True)]
 
 
 async def _compare(examiner: Examiner, answers: list[Answer]) -> None:
-    """Each answer says what the same question over a connection of its own gets."""
+    """Each answer says what the same query over a connection of its own gets."""
     for answer in answers:
-        alone = await examiner.put(answer.question)
+        alone = await examiner.put(answer.query)
         same = (alone.reply.rcode, sorted(line.data for line in alone.reply.answer))
         answer.need((answer.reply.rcode, sorted(line.data for line in answer.reply.answer)) == same, "the answer that it gets alone")
 
@@ -90,23 +90,23 @@ async def _compare(examiner: Examiner, answers: list[Answer]) -> None:
 @check("tcp", REQUIRED, "RFC 7766 §5")
 async def tcp(examiner: Examiner) -> None:
     """TCP is served, with the answers of UDP."""
-    for question in _questions(examiner):
-        over_tcp = await examiner.put(question)
-        over_udp = await examiner.ask(question.name, question.rtype)
+    for query in _queries(examiner):
+        over_tcp = await examiner.put(query)
+        over_udp = await examiner.ask(query.name, query.rtype)
         same = (over_udp.reply.rcode, sorted(line.data for line in over_udp.reply.answer))
         over_tcp.need((over_tcp.reply.rcode, sorted(line.data for line in over_tcp.reply.answer)) == same, "the answer that UDP gives")
 
 
 @check("tcp-reuse", REQUIRED, "RFC 7766 §6.2.1")
 async def tcp_reuse(examiner: Examiner) -> None:
-    """Several questions are answered on one connection, one after the other."""
-    await _compare(examiner, await examiner.in_turn(_questions(examiner)))
+    """Several queries are answered on one connection, one after the other."""
+    await _compare(examiner, await examiner.in_turn(_queries(examiner)))
 
 
 @check("tcp-pipelining", REQUIRED, "RFC 7766 §6.2.1.1, §7")
 async def tcp_pipelining(examiner: Examiner) -> None:
-    """Several questions sent at once on one connection are all answered, each under its id, in whatever order."""
-    await _compare(examiner, await examiner.pipelined(_questions(examiner)))
+    """Several queries sent at once on one connection are all answered, each under its id, in whatever order."""
+    await _compare(examiner, await examiner.pipelined(_queries(examiner)))
 
 
 @check("tcp-pieces", REQUIRED, "RFC 7766 §8")
@@ -116,12 +116,12 @@ async def tcp_pieces(examiner: Examiner) -> None:
     def pieces(stream: bytes) -> list[bytes]:
         return [stream[:1], stream[1:2], stream[2:9], *(stream[i : i + 40] for i in range(9, len(stream), 40))]
 
-    await _compare(examiner, await examiner.pipelined(_questions(examiner)[:3], pieces))
+    await _compare(examiner, await examiner.pipelined(_queries(examiner)[:3], pieces))
 
 
 @check("udp-many", REQUIRED, "RFC 1035 §4.2.1")
 async def udp_many(examiner: Examiner) -> None:
-    """A burst of questions from one socket, as a busy resolver sends it, is answered in full."""
-    questions = [Question(examiner.zone, Type.SOA) for _ in range(32)]
-    for answer in await examiner.together(questions):
+    """A burst of queries from one socket, as a busy resolver sends it, is answered in full."""
+    queries = [Query(examiner.zone, Type.SOA) for _ in range(32)]
+    for answer in await examiner.together(queries):
         answer.rcode(0)

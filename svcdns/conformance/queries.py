@@ -1,4 +1,4 @@
-"""A question as the suite asks it, well-formed or odd on purpose: to a packet, to words, and to the `dig` line that shows the same.
+"""A query of the suite, well-formed or malformed on purpose: as a packet, as text, and as the `dig` line that sends the same.
 
 Sources: RFC 1035 §4.1, RFC 6891 §6.1; for the words of dig its manual (BIND 9.18).
 """
@@ -52,9 +52,9 @@ class Opt:
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class Query:
     """`name` is text with or without its final dot; `flags` are header bits with the opcode left out. `opts` is more than one OPT only
-    to be wrong on purpose; `repeat` is QDCOUNT, with the question written that often."""
+    to be wrong on purpose; `repeat` is QDCOUNT, with that many copies of the question."""
 
     name: str
     rtype: int = Type.A
@@ -122,7 +122,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Octets:
-    """A packet that is no message, sent as it is; `what` says what is wrong with it."""
+    """A packet that is not a message, sent as it is; `what` says what is wrong with it."""
 
     what: str
     data: bytes = field(repr=False)
