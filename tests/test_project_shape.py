@@ -84,7 +84,6 @@ TESTED_BY = {
     "svcdns.plugins.kubernetes.zone_query": "tests/plugins/kubernetes/test_handler.py",
     "svcdns.plugins.rewrite.response_rules": "tests/plugins/rewrite/test_handler.py",
     "svcdns.plugins.rewrite.query_rules": "tests/plugins/rewrite/test_handler.py",
-    "svcdns.plugins.transfer.notify": "tests/plugins/transfer/test_handler.py",
     "svcdns.plugin_api.expressions.errors": "tests/plugin_api/expressions/test_parser.py",
     "svcdns.plugin_api.expressions.operators": "tests/plugin_api/expressions/test_parser.py",
     "svcdns.plugins.template.data": "tests/plugins/template/test_handler.py",

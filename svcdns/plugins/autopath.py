@@ -1,8 +1,9 @@
-"""`autopath`: walks the search path of a client, so that it need not (docs/behaviour/plugins.md#autopath).
+"""The `autopath` plugin: tries the search path of a client on the server, so that the client sends one query.
 
-A name that ends in the first element of the search path is tried with each element through the rest of the chain; the first reply that
-is not NXDOMAIN is the answer. With `@kubernetes` the path begins with the namespace of the Pod that asks: that is the client's class. A
-reply rests on everything that was asked for it.
+A query name below the first element of the search path is tried with each element, through the rest of the chain. The first reply that
+is not NXDOMAIN is the answer. With `@kubernetes` the search path begins with the namespace of the client's Pod, so the namespace is the
+client's class. A reply depends on everything that was looked up for it. The plugin does not look at Pods itself: *kubernetes* does.
+The rules are those of docs/behaviour/plugins.md#autopath.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ _SVC: Final = b"\x03svc"
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Zones are text. The search path is that of the file at `path`; behind the path that the plugin `source` knows, if one is named."""
+    """Zones are text. The search path is that of the file at `path`. If `source` names a plugin, its search path comes first."""
 
     position: Position
     zones: tuple[str, ...]
@@ -60,7 +61,10 @@ def parse(block: Block) -> Options:
 
 
 def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  # noqa: ARG001 - read once, at set-up
-    """The search path of the file, its elements as wire names behind each other. Raises CorefileError if a file named cannot be read."""
+    """The search path of the file: its elements as wire names, concatenated.
+
+    Raises CorefileError if the Corefile names a file that cannot be read.
+    """
     try:
         text = Path(options.path).read_text(encoding="utf-8", errors="replace")
     except OSError as error:
@@ -71,7 +75,7 @@ def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  #
 
 
 def search_path(text: str) -> list[bytes]:
-    """The lowered elements of the last `search` or `domain` line of a file in the form of resolv.conf."""
+    """The elements of the last `search` or `domain` line of a resolv.conf(5) file: wire names in lower case."""
     found: list[str] = []
     for line in text.splitlines():
         words = line.split()
@@ -87,33 +91,33 @@ def search_path(text: str) -> list[bytes]:
 
 
 SUCCESS: Final = Family(
-    "coredns_autopath_success_total", MetricKind.COUNTER, "Questions that a name of the search path answered.", ("server",)
+    "coredns_autopath_success_total", MetricKind.COUNTER, "Queries answered by an element of the search path.", ("server",)
 )
 
 
 class Autopath:
-    """Walks search paths for one block."""
+    """Tries search paths for one server block."""
 
     name = "autopath"
     client_class_dependencies = frozenset({"pod"})
 
     def __init__(self, options: Options, environment: Environment) -> None:
-        """The file's search path comes from control."""
+        """Control reads the file; the environment has its search path."""
         self._source, self._environment, self._counters = options.source, environment, environment.counters
         self._zones = tuple(names.from_text(zone).lower() for zone in options.zones)
         self._elements = (*_names(environment.data("autopath", options.path) or b""), names.ROOT)
         self._clusters: tuple[Any, ...] = ()
 
     def start(self) -> None:
-        """Finds the plugin that knows the clients."""
+        """Finds the plugin that knows the namespaces of clients."""
         self._clusters = self._environment.peers(self._source) if self._source else ()
 
     def client_class(self, address: str) -> str:
-        """The namespace of the Pod with that address."""
+        """The namespace of the Pod with that address; empty if no Pod has it."""
         return " ".join(cluster.pod_namespace(address) for cluster in self._clusters)
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """Walks where the name ends in the first element of the client's path; asks on for the rest."""
+        """Tries the search path if the query name is below its first element. All other queries go to the next plugin."""
         key = query.key
         if not any(names.is_within(key, zone) for zone in self._zones):
             return following(query)
@@ -125,25 +129,25 @@ class Autopath:
                 return self._for_pod(query, following, cluster.pod_namespace(query.client.address), namespace, zone)
         return following(query)
 
-    def _for_pod(self, query: Query, following: Following, own: str, asked: str, zone: bytes) -> Answer:
-        """The answer to a name below a namespace's services, which depends on whether the client is in that namespace."""
-        if own == asked:
-            first = names.from_labels([asked.encode("latin-1")])[:-1] + _SVC + zone
+    def _for_pod(self, query: Query, following: Following, own: str, namespace: str, zone: bytes) -> Answer:
+        """The answer for a name below `namespace`. It depends on whether the client's own namespace is the same."""
+        if own == namespace:
+            first = names.from_labels([namespace.encode("latin-1")])[:-1] + _SVC + zone
             answer = self._try(query, following, (first, _SVC + zone, zone, *self._elements))
         else:
             answer = following(query)
-        owner: Dependency = ("pod", query.client.address)
-        return then(answer, lambda reply: _as_class(reply, owner))
+        pod: Dependency = ("pod", query.client.address)
+        return then(answer, lambda reply: _of_client_class(reply, pod))
 
     def _try(self, query: Query, following: Following, elements: tuple[bytes, ...]) -> Answer:
         base = query.name[: len(query.name) - len(elements[0])]
         if not base:
             return rcode_only(Rcode.SERVFAIL, f"nothing is left of {names.to_text(query.name)} without its search path")
-        tries = [base + element for element in elements if len(base) + len(element) <= names.MAX_NAME]
-        return _Walk(self, query, following, tries).go(0)
+        candidates = [base + element for element in elements if len(base) + len(element) <= names.MAX_NAME]
+        return _Search(self, query, following, candidates).run(0)
 
     def found(self, query: Query, reply: Reply) -> Reply:
-        """The reply as the answer to the name that was asked for: counted, and with a CNAME to where its records are."""
+        """The reply for the query name: counted, and with a CNAME record from the query name to the owner of its records."""
         cell = self._counters.cell(SUCCESS, query.server)
         self._counters.add(cell)
         other = next((record for record in reply.answer if record.owner.lower() != query.key), None)
@@ -153,17 +157,17 @@ class Autopath:
         return msgspec.structs.replace(reply, answer=answer, increments=(*reply.increments, (cell, 1.0)))
 
 
-class _Walk:
-    """One question on its way along a search path."""
+class _Search:
+    """One query that is tried with the names in `candidates`, in order."""
 
-    def __init__(self, plugin: Autopath, query: Query, following: Following, tries: list[bytes]) -> None:
-        self._plugin, self._query, self._following, self._tries = plugin, query, following, tries
+    def __init__(self, plugin: Autopath, query: Query, following: Following, candidates: list[bytes]) -> None:
+        self._plugin, self._query, self._following, self._candidates = plugin, query, following, candidates
         self._replies: list[Reply] = []
 
-    def go(self, at: int) -> Answer:
-        """Tries the names from this place on; the reply for the client."""
-        for number in range(at, len(self._tries)):
-            answer = self._following(self._query.changed(name=self._tries[number]))
+    def run(self, start: int) -> Answer:
+        """Tries the candidates from index `start` on, and returns the reply for the client."""
+        for number in range(start, len(self._candidates)):
+            answer = self._following(self._query.changed(name=self._candidates[number]))
             if not isinstance(answer, Reply):
                 return self._wait(answer, number)
             if self._ends(answer):
@@ -173,11 +177,11 @@ class _Walk:
     async def _wait(self, answer: Answer, number: int) -> Reply:
         assert not isinstance(answer, Reply)
         reply = await answer
-        rest = self._finished(reply) if self._ends(reply) else self.go(number + 1)
+        rest = self._finished(reply) if self._ends(reply) else self.run(number + 1)
         return rest if isinstance(rest, Reply) else await rest
 
     def _ends(self, reply: Reply) -> bool:
-        """Whether the walk is over: any reply but NXDOMAIN, an error, or silence. A bare rcode is passed over."""
+        """Whether the search ends: with a reply other than NXDOMAIN, an error, or a dropped query. A bare response code does not end it."""
         self._replies.append(reply)
         return reply.dropped or bool(reply.error) or (reply.has_message and reply.rcode != Rcode.NXDOMAIN)
 
@@ -188,19 +192,20 @@ class _Walk:
             *others, out = self._replies
             if last.has_message and not last.dropped:
                 out = self._plugin.found(self._query, last)
-        for reply in others:  # their TTLs are not shown
+        for reply in others:  # the client does not see their TTLs
             out = joined(out, msgspec.structs.replace(reply, next_second=UNTIL_CHANGED))
         return out
 
 
 def namespace_of(key: bytes, zone: bytes) -> str:
-    """The label left of `svc.ZONE` in a lowered name of the zone; empty where there is none."""
+    """The label left of `svc.ZONE` in a name of the zone in lower case; empty if there is none."""
     labels = names.labels_of(key[: len(key) - len(zone)] + names.ROOT)
     return labels[-2].decode("latin-1") if len(labels) > 1 and labels[-1] == b"svc" else ""
 
 
-def _as_class(reply: Reply, owner: Dependency) -> Reply:
-    return msgspec.structs.replace(reply, scope=max(reply.scope, CacheScope.CLIENT_CLASS), dependencies=(*reply.dependencies, owner))
+def _of_client_class(reply: Reply, pod: Dependency) -> Reply:
+    """The reply, which depends on the Pod and holds for clients of the same class only."""
+    return msgspec.structs.replace(reply, scope=max(reply.scope, CacheScope.CLIENT_CLASS), dependencies=(*reply.dependencies, pod))
 
 
 def _names(content: bytes) -> list[bytes]:

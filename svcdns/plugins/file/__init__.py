@@ -1,4 +1,4 @@
-"""The `file` plugin: zones from zone files; see docs/plugins/file.md."""
+"""The `file` plugin: answers from zone files; see docs/plugins/file.md."""
 
 from __future__ import annotations
 

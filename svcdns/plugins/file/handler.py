@@ -1,4 +1,9 @@
-"""The `file` plugin: authoritative answers from zone files (docs/behaviour/plugins.md#file, RFC 1034 §4.3.2)."""
+"""The `file` plugin: authoritative answers from zone files (RFC 1034 §4.3.2).
+
+Control reads the files; this module receives each zone whole, in the form that `options.gather` encodes, and never opens a file.
+A reply depends on its zone, so the answer table keeps it until the zone changes.
+The rules are those of docs/behaviour/plugins.md#file.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +17,7 @@ from svcdns.plugin_api.environment import Environment
 from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import UNTIL_CHANGED, Reply, rcode_only
 from svcdns.plugin_api.zone_transfer import UnavailableError, ZoneOffer
-from svcdns.plugins.file.options import Options, Zones, data_key
+from svcdns.plugins.file.options import Options, ZoneFile, data_key
 from svcdns.plugins.file.zone import RRset, Zone
 from svcdns.wire import names
 from svcdns.wire.codes import AA, Rcode, Type
@@ -21,31 +26,31 @@ from svcdns.wire.record import Record
 MAX_ALIASES: Final = 8
 _ADDRESSES: Final = (Type.A, Type.AAAA)
 _TARGET_AT: Final[dict[int, int]] = {Type.MX: 2, Type.SRV: 6, Type.SVCB: 2, Type.HTTPS: 2, Type.NS: 0}
-"""Where the RDATA of these types has a name whose addresses belong into the additional section."""
+"""Octets of RDATA before the target name, for the types whose targets have their addresses in the additional section."""
 
 
 class File:
-    """The zone files of one block."""
+    """Answers the zones of one server block."""
 
     name = "file"
 
     def __init__(self, options: Options, environment: Environment) -> None:
-        """The zones' content comes from control, now or later."""
+        """Control provides the zones, now or later."""
         self._environment, self._started = environment, False
-        self._lines: dict[bytes, Zones] = {}
+        self._files: dict[bytes, ZoneFile] = {}
         self._zones: dict[bytes, Zone] = {}
-        for line in options.files:
-            for text in line.zones:
-                self._serve(line, text)
-        self._order = sorted(self._lines, key=len, reverse=True)
+        for file in options.files:
+            for zone in file.zones:
+                self._serve(file, zone)
+        self._longest_first = sorted(self._files, key=len, reverse=True)
 
-    def _serve(self, line: Zones, text: str) -> None:
-        apex, key = names.from_text(text).lower(), data_key(line.path, text)
-        self._lines[apex] = line
+    def _serve(self, file: ZoneFile, zone: str) -> None:
+        apex, key = names.from_text(zone).lower(), data_key(file.path, zone)
+        self._files[apex] = file
 
         def loaded(content: bytes) -> None:
             self._zones[apex] = Zone(apex, content)
-            self._environment.invalidate((_owner(apex),))
+            self._environment.invalidate((_dependency(apex),))
             self._notify(apex)
 
         content = self._environment.data("file", key)
@@ -54,7 +59,7 @@ class File:
         self._environment.on_data("file", key, loaded)
 
     def start(self) -> None:
-        """Tells the secondaries of the zones that are there already."""
+        """Notifies the secondaries of the zones that are loaded already."""
         self._started = True
         for apex in self._zones:
             self._notify(apex)
@@ -65,8 +70,8 @@ class File:
                 transfer.notify(apex)
 
     def transfer(self, zone: bytes, serial: int) -> ZoneOffer | None:
-        """The zone for `transfer`; see `chain.zones`."""
-        if zone not in self._lines:
+        """The zone for `transfer`; see `plugin_api.zone_transfer`."""
+        if zone not in self._files:
             return None
         found = self._zones.get(zone)
         if found is None:
@@ -74,8 +79,8 @@ class File:
         return found.offer(serial)
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """Answers names of the zones; others go on."""
-        apex = next((zone for zone in self._order if names.is_within(query.key, zone)), None)
+        """Answers names in the plugin's zones. All other queries go to the next plugin."""
+        apex = next((zone for zone in self._longest_first if names.is_within(query.key, zone)), None)
         if apex is None:
             return following(query)
         zone = self._zones.get(apex)
@@ -83,20 +88,20 @@ class File:
             return rcode_only(Rcode.SERVFAIL, f"zone {names.to_text(apex)} is not loaded")
         if query.rtype in (Type.AXFR, Type.IXFR):
             return rcode_only(Rcode.REFUSED)
-        answer = _Answering(zone, query).run()
+        answer = _ZoneLookup(zone, query).run()
         if isinstance(answer, Reply) and not answer.answer and answer.rcode == Rcode.NXDOMAIN:
-            fallthrough = self._lines[apex].fallthrough
+            fallthrough = self._files[apex].fallthrough
             if any(names.is_within(query.key, names.from_text(text).lower()) for text in fallthrough):
                 return following(query)
         return answer
 
 
-def _owner(apex: bytes) -> Dependency:
+def _dependency(apex: bytes) -> Dependency:
     return ("file", names.to_text(apex))
 
 
-class _Answering:
-    """One question put to one zone."""
+class _ZoneLookup:
+    """The lookup of one query in one zone."""
 
     def __init__(self, zone: Zone, query: Query) -> None:
         self.zone, self.query = zone, query
@@ -115,7 +120,7 @@ class _Answering:
         return self._reply(Rcode.NOERROR)
 
     def _step(self, name: bytes, key: bytes) -> Reply | bytes:
-        """The reply, or the name that an alias leads to."""
+        """The reply, or the target of an alias."""
         zone, rtype = self.zone, self.query.rtype
         cut = zone.cut_above(key)
         if cut is not None and not (cut == key and rtype == Type.DS):
@@ -124,25 +129,25 @@ class _Answering:
         if node is None:
             dname = zone.dname_above(key)
             if dname is not None:
-                return self._redirected(dname, name)
+                return self._dname(dname, name)
             if zone.exists(key):
                 return self._negative(Rcode.NOERROR)
             node = zone.wildcard_for(key)
             if node is None:
                 return self._negative(Rcode.NXDOMAIN if not self.answer else Rcode.NOERROR)
         if rtype == Type.ANY:
-            self.answer += [record for rrset in node.values() for record in _owned(rrset, name)]
+            self.answer += [record for rrset in node.values() for record in _renamed(rrset, name)]
             return self._positive()
         if rtype in node:
-            self.answer += _owned(node[rtype], name)
+            self.answer += _renamed(node[rtype], name)
             return self._positive()
         if Type.CNAME in node:
-            self.answer += _owned(node[Type.CNAME], name)
+            self.answer += _renamed(node[Type.CNAME], name)
             return node[Type.CNAME][0].rdata
         return self._negative(Rcode.NOERROR)
 
     def _positive(self) -> Reply:
-        """The answer, the zone's NS records, and the addresses of names that the answer mentions."""
+        """The answer, the zone's NS records, and the addresses of the targets in both."""
         authority = () if self.query.rtype == Type.NS and self.query.key == self.zone.apex else self.zone.ns
         additional = self._addresses_of([*self.answer, *authority])
         return self._reply(Rcode.NOERROR, authority, additional)
@@ -158,8 +163,8 @@ class _Answering:
         servers = self.zone.rrset(cut, Type.NS)
         return self._reply(Rcode.NOERROR, servers, self._addresses_of(servers))
 
-    def _redirected(self, dname: Record, name: bytes) -> Reply | bytes:
-        """The DNAME and the CNAME that follows from it, RFC 6672 §3.1."""
+    def _dname(self, dname: Record, name: bytes) -> Reply | bytes:
+        """The DNAME record, and the CNAME record that it stands for (RFC 6672 §3.1)."""
         target = name[: len(name) - len(dname.owner)] + dname.rdata
         self.answer.append(dname)
         if len(target) > names.MAX_NAME:
@@ -190,11 +195,11 @@ class _Answering:
             authority=tuple(authority),
             additional=additional,
             lifetime=UNTIL_CHANGED,
-            dependencies=(_owner(self.zone.apex),),
+            dependencies=(_dependency(self.zone.apex),),
         )
 
     def _outside(self, target: bytes) -> Answer:
-        """The alias leads out of the zone: the server itself is asked."""
+        """The target of the alias is outside the zone: the server resolves it."""
         found = self.query.ask(target, self.query.rtype)
 
         def add(other: Reply) -> Reply:
@@ -204,6 +209,6 @@ class _Answering:
         return then(found, add)
 
 
-def _owned(rrset: RRset, name: bytes) -> RRset:
-    """The records under the name as it was asked, wildcards included."""
+def _renamed(rrset: RRset, name: bytes) -> RRset:
+    """The records with the query name as their owner: for wildcards, and for the spelling of the query."""
     return tuple(Record(name, record.rtype, record.ttl, record.rdata) for record in rrset)

@@ -1,5 +1,4 @@
-"""The options of `file` (docs/behaviour/plugins.md#file), and reading the zone files that it names; control does the
-latter."""
+"""The options of `file` (docs/behaviour/plugins.md#file), and the functions that read its zone files, which only control calls."""
 
 from __future__ import annotations
 
@@ -24,12 +23,12 @@ RELOAD: Final = 60.0
 
 
 class MissingError(ZoneFileError):
-    """The zone file is not there."""
+    """The zone file does not exist."""
 
 
 @dataclass(frozen=True, slots=True)
-class Zones:
-    """One `file` line: a zone file, the zones that are read from it, seconds between two looks at it."""
+class ZoneFile:
+    """One `file` directive: a zone file, and the zones that it holds, as text. `reload` is in seconds, 0 for never."""
 
     position: Position
     path: str
@@ -41,17 +40,17 @@ class Zones:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """All `file` lines of a block."""
+    """All `file` directives of a server block."""
 
-    files: tuple[Zones, ...]
+    files: tuple[ZoneFile, ...]
 
 
 def parse(block: Block) -> Options:
     """The options of the block's `file` directives. Raises CorefileError."""
-    return Options(tuple(_zones(directive, block) for directive in block.directives))
+    return Options(tuple(_zone_file(directive, block) for directive in block.directives))
 
 
-def _zones(directive: Directive, block: Block) -> Zones:
+def _zone_file(directive: Directive, block: Block) -> ZoneFile:
     path, *origins = arguments.arguments(directive, 1, arguments.UNBOUNDED)
     fallthrough: tuple[str, ...] = ()
     reload, by_mtime = RELOAD, False
@@ -66,19 +65,19 @@ def _zones(directive: Directive, block: Block) -> Zones:
                 fallthrough = arguments.fallthrough(line)
             case _:
                 raise arguments.unknown_option(line, ("reload", "reload_by_mtime", "fallthrough"))
-    return Zones(path.position, str(Path(block.root) / path.text), arguments.zones(origins, block.zones), fallthrough, reload, by_mtime)
+    return ZoneFile(path.position, str(Path(block.root) / path.text), arguments.zones(origins, block.zones), fallthrough, reload, by_mtime)
 
 
 def data_key(path: str, zone: str) -> str:
-    """The key under which a zone's records are handed to the workers."""
+    """The key of a zone's records in the data that control sends to the workers."""
     return f"{path} {zone}"
 
 
 def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:
-    """The records of each zone, as msgpack. A file that has gone wrong since it was read keeps its last good content; one that is not there
-    yet is looked for again, unless `reload` is 0.
+    """The records of each zone, as msgpack, by `data_key`. `known` is the result of the last read.
 
-    Raises CorefileError for a file that was never good.
+    An invalid file that was valid before keeps its last valid content. A missing file is logged and read later, unless `reload` is 0.
+    Raises CorefileError for any other file that cannot be read.
     """
     out = {}
     for file in options.files:
@@ -96,14 +95,14 @@ def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:
 
 
 def period(options: Options) -> float:
-    """Seconds between two looks at the files; 0 for never."""
+    """Seconds between two reads of the files; 0 for never."""
     return min((file.reload for file in options.files if file.reload), default=0.0)
 
 
 def refresh(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:
-    """`gather` at the interval of `reload`: a zone is read anew when its serial differs, or its text with `reload_by_mtime`.
+    """The records of each zone after `reload` seconds. A zone is replaced if its serial differs, with `reload_by_mtime` always.
 
-    A file that is wrong is logged, and the zone stays as it is.
+    An invalid file is logged, and its zone does not change.
     """
     out = dict(known)
     for file in options.files:

@@ -1,4 +1,7 @@
-"""A zone in memory: its records by name and type, its cuts, its empty non-terminals (RFC 1034 §4.3.2)."""
+"""A zone in memory: its records by name and type, its zone cuts, its empty non-terminals (RFC 1034 §4.3.2).
+
+Names are wire names in lower case.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +20,10 @@ _records = msgspec.msgpack.Decoder(list[Record])
 
 
 class Zone:
-    """One zone, never changed after it is made."""
+    """One zone. It never changes: a new version of the zone is a new object."""
 
     def __init__(self, apex: bytes, content: bytes) -> None:
-        """`apex` is lowered; `content` is what `gather` encoded."""
+        """`content` has the records, encoded by `gather`."""
         self.apex = apex
         self.nodes: dict[bytes, dict[int, RRset]] = {}
         for record in _records.decode(content):
@@ -32,16 +35,16 @@ class Zone:
 
     @property
     def soa(self) -> RRset:
-        """The zone's SOA."""
+        """The zone's SOA record."""
         return self.nodes[self.apex][Type.SOA]
 
     @property
     def ns(self) -> RRset:
-        """The zone's own NS records."""
+        """The NS records of the zone itself."""
         return self.nodes[self.apex].get(Type.NS, ())
 
     def offer(self, serial: int) -> ZoneOffer:
-        """The whole zone, name by name in the order of the file; its SOA alone where `serial` is the current one."""
+        """The whole zone, by name in the order of the file; the SOA record alone if `serial` is the zone's serial."""
         soa = self.soa[0]
         return ZoneOffer(soa, None if serial and serial == serial_of(soa) else self._whole(soa))
 
@@ -54,15 +57,15 @@ class Zone:
         yield (soa,)
 
     def rrset(self, name: bytes, rtype: int) -> RRset:
-        """The records of a lowered name and type."""
+        """The records of a name and type."""
         return self.nodes.get(name, {}).get(rtype, ())
 
     def exists(self, name: bytes) -> bool:
-        """Whether the name has records, or names below it have."""
+        """Whether the name, or a name below it, has records."""
         return name in self._names
 
     def cut_above(self, name: bytes) -> bytes | None:
-        """The delegation point at or above a name, below the apex; None inside the zone."""
+        """The zone cut at or above a name that is nearest to the apex; None if no cut is above it."""
         found = None
         for suffix in names.suffixes(name):
             if suffix == self.apex:
@@ -72,7 +75,7 @@ class Zone:
         return found
 
     def dname_above(self, name: bytes) -> Record | None:
-        """The DNAME record of an ancestor, RFC 6672 §2.2."""
+        """The DNAME record of the nearest ancestor that has one (RFC 6672 §2.2)."""
         for suffix in names.suffixes(name)[1:]:
             rrset = self.rrset(suffix, Type.DNAME)
             if rrset:
@@ -82,7 +85,7 @@ class Zone:
         return None
 
     def wildcard_for(self, name: bytes) -> dict[int, RRset] | None:
-        """The node of the wildcard at the closest encloser (RFC 4592 §3.3.1), None without one."""
+        """The records of the wildcard at the closest encloser (RFC 4592 §3.3.1); None if there is none."""
         for suffix in names.suffixes(name)[1:]:
             if self.exists(suffix):
                 return self.nodes.get(b"\x01*" + suffix)

@@ -1,4 +1,4 @@
-"""The `hosts` plugin: names and addresses from a file in the form of /etc/hosts; see docs/plugins/hosts.md."""
+"""The `hosts` plugin: names and addresses from a hosts(5) file; see docs/plugins/hosts.md."""
 
 from __future__ import annotations
 

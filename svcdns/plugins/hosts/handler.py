@@ -1,8 +1,8 @@
-"""The `hosts` plugin: addresses, and names of addresses, from a hosts file and the Corefile
-(docs/behaviour/plugins.md#hosts).
+"""The `hosts` plugin: answers A, AAAA and PTR queries from a hosts file and from entries in the Corefile.
 
-Answers are the file's entries, then those of the Corefile. Whatever the file had a say in, a name that it does not have included, rests on
-it. Owner names in answers are lowered, as CoreDNS's are.
+Control reads the file; this module receives its table. An answer has the file's entries first, then those of the Corefile.
+A reply depends on the file if the file could change it. That holds for a name that the file does not have, too.
+The rules are those of docs/behaviour/plugins.md#hosts.
 """
 
 from __future__ import annotations
@@ -16,58 +16,60 @@ from svcdns.plugin_api.environment import Environment
 from svcdns.plugin_api.networks import packed
 from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import UNTIL_CHANGED, Reply, rcode_only
-from svcdns.plugins.hosts.options import Options, unpacked
-from svcdns.plugins.hosts.table import Table, read
+from svcdns.plugins.hosts.options import Options, decode
+from svcdns.plugins.hosts.table import HostsTable, read
 from svcdns.telemetry.counters import Family, MetricKind
 from svcdns.wire import names
 from svcdns.wire.codes import AA, Rcode, Type
 from svcdns.wire.record import Record
 
-ENTRIES: Final = Family("coredns_hosts_entries", MetricKind.GAUGE, "Addresses and names of the entries.", ("hostsfile",), uniform=True)
+ENTRIES: Final = Family(
+    "coredns_hosts_entries", MetricKind.GAUGE, "Entries: addresses of names and names of addresses.", ("hostsfile",), uniform=True
+)
 RELOADED: Final = Family(
     "coredns_hosts_reload_timestamp_seconds",
     MetricKind.GAUGE,
-    "When the file that was read last had been changed, Unix seconds.",
+    "Modification time of the hosts file that was read last, in Unix seconds.",
     uniform=True,
 )
 _FAMILIES: Final = (Type.A, Type.AAAA)
 
 
 class Hosts:
-    """The hosts of one block."""
+    """Answers the names and addresses of one server block's entries."""
 
     name = "hosts"
 
     def __init__(self, options: Options, environment: Environment) -> None:
-        """The file's content comes from control, now or later."""
+        """Control provides the file's table, now or later."""
         self._options, self._environment = options, environment
         self._zones = tuple(names.from_text(zone).lower() for zone in options.zones)
         self._fallthrough = tuple(names.from_text(zone).lower() for zone in options.fallthrough)
-        self._owner: Dependency = ("hosts", options.data_key)
-        self._rests_on_file = Reply(lifetime=UNTIL_CHANGED, dependencies=(self._owner,))
+        self._dependency: Dependency = ("hosts", options.data_key)
+        self._file_terms = Reply(lifetime=UNTIL_CHANGED, dependencies=(self._dependency,))
         self._inline = read(options.inline, options.zones, reverse=options.reverse)
-        self._file = Table()
+        self._file = HostsTable()
         content = environment.data("hosts", options.data_key)
         if content is not None:
-            self._take(content)
+            self._load(content)
         environment.on_data("hosts", options.data_key, self._changed)
 
     def _changed(self, content: bytes) -> None:
-        self._take(content)
-        self._environment.invalidate((self._owner,))
+        self._load(content)
+        self._environment.invalidate((self._dependency,))
 
-    def _take(self, content: bytes) -> None:
-        changed, self._file = unpacked(content)
+    def _load(self, content: bytes) -> None:
+        changed, self._file = decode(content)
         counters = self._environment.counters
         counters.set(counters.cell(ENTRIES, self._options.path), len(self._file) + len(self._inline))
         counters.set(counters.cell(RELOADED), changed)
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """Answers A, AAAA and PTR of what the entries have; others go on where `fallthrough` says so."""
+        """Answers names and addresses that have an entry. All others go to the next plugin if `fallthrough` names them."""
         key, rtype = query.key, query.rtype
         if rtype == Type.PTR:
             found = self._names_of(key)
-            return self._reply(query, found) if found else self._on(query, following)
+            return self._reply(query, found) if found else self._next_plugin(query, following)
         if not _within(key, self._zones):
             return following(query)
         falls_through = _within(key, self._fallthrough)
@@ -77,8 +79,8 @@ class Hosts:
         if found or any(self._addresses(key, family) for family in _FAMILIES):
             return self._reply(query, found)
         if falls_through:
-            return self._on(query, following)
-        return rcode_only(Rcode.SERVFAIL)  # there is no SOA to deny the name with
+            return self._next_plugin(query, following)
+        return rcode_only(Rcode.SERVFAIL)  # a denial needs a SOA record, and there is none
 
     def _addresses(self, key: bytes, rtype: int) -> list[bytes]:
         return self._file.addresses(key, rtype) + self._inline.addresses(key, rtype)
@@ -90,12 +92,12 @@ class Hosts:
         return self._file.reverse.get(address, []) + self._inline.reverse.get(address, [])
 
     def _reply(self, query: Query, rdata: list[bytes]) -> Reply:
-        answer = tuple(Record(query.key, query.rtype, self._options.ttl, one) for one in rdata)
-        return Reply(flags=query.reply_flags | AA, answer=answer, lifetime=UNTIL_CHANGED, dependencies=(self._owner,))
+        answer = tuple(Record(query.key, query.rtype, self._options.ttl, data) for data in rdata)
+        return Reply(flags=query.reply_flags | AA, answer=answer, lifetime=UNTIL_CHANGED, dependencies=(self._dependency,))
 
-    def _on(self, query: Query, following: Following) -> Answer:
-        """The rest of the chain's answer, as long as the file does not have the name."""
-        return then(following(query), lambda reply: joined(reply, self._rests_on_file))
+    def _next_plugin(self, query: Query, following: Following) -> Answer:
+        """The answer of the next plugin. It depends on the file: an entry for the name may be added."""
+        return then(following(query), lambda reply: joined(reply, self._file_terms))
 
 
 def _within(key: bytes, zones: tuple[bytes, ...]) -> bool:

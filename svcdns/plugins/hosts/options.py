@@ -1,4 +1,4 @@
-"""The options of `hosts` (docs/behaviour/plugins.md#hosts), and reading its file; control does the latter."""
+"""The options of `hosts` (docs/behaviour/plugins.md#hosts), and the functions that read its file, which only control calls."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from svcdns.corefile.blocks import Directive, Position
 from svcdns.corefile.errors import CorefileError
 from svcdns.plugin_api.environment import Block
 from svcdns.plugin_api.networks import packed
-from svcdns.plugins.hosts.table import Table, read
+from svcdns.plugins.hosts.table import HostsTable, read
 from svcdns.telemetry.logging import plugin_logger
 
 DEFAULT_FILE: Final = "/etc/hosts"
@@ -26,9 +26,10 @@ _STAMP: Final = struct.Struct("!dQ")
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """`inline` are the lines of the Corefile's own entries; zones are text; `ttl` and `reload` in seconds, 0 for never.
+    """The options of one server block. Zones are text; `ttl` and `reload` are in seconds, `reload` 0 means never.
 
-    `named` says that the file stands in the Corefile, so that it is worth a warning if it is not there.
+    `inline` has the entries of the Corefile, one line each. `named` is true if the Corefile names the file: then a warning says if it is
+    missing.
     """
 
     position: Position
@@ -44,7 +45,7 @@ class Options:
 
     @property
     def data_key(self) -> str:
-        """What the file's content is handed to the workers under: it is read for the zones alone."""
+        """The key of the file's table in the data that control sends to the workers. The table is made for these zones alone."""
         return " ".join((self.path, *self.zones, *(() if self.reverse else ("no_reverse",))))
 
 
@@ -81,18 +82,18 @@ def _line(line: Directive, options: Options) -> dict[str, Any]:
                 raise CorefileError(word.position, f"reload '{word.text}' is not at least 0")
             return {"reload": seconds}
     if options.fallthrough:
-        hint = "; entries stand before 'fallthrough'" if packed(line.name.text) is not None else ""
+        hint = "; entries have to come before 'fallthrough'" if packed(line.name.text) is not None else ""
         error = arguments.unknown_option(line, NAMES)
         raise CorefileError(error.position, error.message + hint)
     return {"inline": (*options.inline, " ".join(word.text for word in (line.name, *line.arguments)))}
 
 
-def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  # noqa: ARG001 - a new Corefile reads anew
-    """The file's content, as `unpacked` reads it; nothing where it is not there. Raises CorefileError if it cannot be reached."""
+def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  # noqa: ARG001 - a new Corefile always reads the file
+    """The file's table, encoded for `decode`; empty if the file does not exist. Raises CorefileError if it cannot be read."""
     log = plugin_logger("hosts")
     for line in options.inline:
         if packed(line.split()[0]) is None:
-            log.warning("%s:%d: '%s' begins with no address and is passed over", options.position.file, options.position.line, line)
+            log.warning("%s:%d: '%s' does not begin with an address and is ignored", options.position.file, options.position.line, line)
     try:
         if Path(options.path).is_dir():
             log.warning("Hosts file %s is a directory", options.path)
@@ -107,12 +108,12 @@ def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  #
 
 
 def period(options: Options) -> float:
-    """Seconds between two looks at the file; 0 for never."""
+    """Seconds between two checks of the file; 0 for never."""
     return options.reload
 
 
 def refresh(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:
-    """The file's content if its time of change or its size is another; what was known where it cannot be read."""
+    """The file's table if its modification time or size differs; empty if not, or if the file cannot be read."""
     before = known.get(options.data_key, b"")
     try:
         status = Path(options.path).stat()
@@ -131,7 +132,7 @@ def _read(options: Options) -> bytes:
     return _STAMP.pack(status.st_mtime, status.st_size) + msgspec.msgpack.encode(table)
 
 
-def unpacked(payload: bytes) -> tuple[float, Table]:
-    """The file's time of change in Unix seconds, and what it says."""
-    changed, _ = _STAMP.unpack_from(payload)
-    return changed, msgspec.msgpack.decode(memoryview(payload)[_STAMP.size :], type=Table)
+def decode(content: bytes) -> tuple[float, HostsTable]:
+    """The file's modification time in Unix seconds, and its table."""
+    changed, _ = _STAMP.unpack_from(content)
+    return changed, msgspec.msgpack.decode(memoryview(content)[_STAMP.size :], type=HostsTable)

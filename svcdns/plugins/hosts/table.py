@@ -1,8 +1,8 @@
-"""What a hosts file says: addresses by name, and names by address.
+"""The entries of a hosts(5) file: addresses by name, and names by address.
 
-Format: an address and one or several names a line, `#` starts a comment; lines that begin with no address are passed over, as are names
-that are none. A name `*.example.org` stands for every name one label below `example.org` that has no entry of its own, and has no
-reverse entry.
+A line has an address and one or more names; `#` starts a comment. Lines that do not begin with an address are ignored, and so are
+words that are not names. A name `*.example.org` is a wildcard: it stands for every name one label below `example.org` that has no entry
+of its own. A wildcard has no reverse entry.
 """
 
 from __future__ import annotations
@@ -19,15 +19,18 @@ from svcdns.wire.errors import NameTextError
 Entries = dict[bytes, list[bytes]]
 
 
-class Table(msgspec.Struct, frozen=True, array_like=True):
-    """Lowered names to packed addresses, by family; packed addresses to lowered names. Both in file order, repeats included."""
+class HostsTable(msgspec.Struct, frozen=True, array_like=True):
+    """Addresses by name for each family, and names by address, in file order and with repeats.
+
+    Names are wire names in lower case, addresses are packed.
+    """
 
     ipv4: Entries = msgspec.field(default_factory=dict)
     ipv6: Entries = msgspec.field(default_factory=dict)
     reverse: Entries = msgspec.field(default_factory=dict)
 
     def addresses(self, key: bytes, rtype: int) -> list[bytes]:
-        """The addresses of a lowered name for type A or AAAA, those of the wildcard where it has none in that family."""
+        """The addresses of a name for type A or AAAA. A name without an entry in that family has those of the wildcard."""
         entries = self.ipv4 if rtype == Type.A else self.ipv6
         found = entries.get(key)
         if found is None and len(key) > 1:
@@ -35,13 +38,13 @@ class Table(msgspec.Struct, frozen=True, array_like=True):
         return found or []
 
     def __len__(self) -> int:
-        """Addresses of names, and names of addresses."""
+        """The addresses of all names plus the names of all addresses."""
         return sum(len(found) for entries in (self.ipv4, self.ipv6, self.reverse) for found in entries.values())
 
 
-def read(lines: Iterable[str], zones: tuple[str, ...], *, reverse: bool) -> Table:
-    """The table of these lines, of names in the zones alone. Without `reverse`, addresses have no names."""
-    table = Table()
+def read(lines: Iterable[str], zones: tuple[str, ...], *, reverse: bool) -> HostsTable:
+    """The table of these lines. Names outside the zones are ignored. Without `reverse` it has no names by address."""
+    table = HostsTable()
     origins = [names.from_text(zone).lower() for zone in zones]
     for line in lines:
         words = line.partition("#")[0].split()

@@ -1,4 +1,4 @@
-"""The `k8s_external` plugin: Services under their external addresses; see docs/plugins/k8s_external.md."""
+"""The `k8s_external` plugin: external addresses of Services; see docs/plugins/k8s_external.md."""
 
 from __future__ import annotations
 

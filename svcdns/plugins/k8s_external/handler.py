@@ -1,8 +1,10 @@
-"""The `k8s_external` plugin: answers zones that show Services under their external addresses
-(docs/behaviour/plugins.md#k8s_external).
+"""The `k8s_external` plugin: answers zones with the external addresses of Services.
 
-The cluster is that of `kubernetes` in the same block. Every reply names the facts it rests on. Oddities of CoreDNS that clients can see are
-kept: a label below a Service with external addresses is ignored, and a host name of a load balancer is a CNAME for each port.
+The cluster is that of *kubernetes* in the same server block; this plugin watches nothing. `lookup` finds the addresses; this module makes
+replies of them. Each reply lists its dependencies, so the answer table keeps it until one of them changes.
+Where CoreDNS departs from its own rules, clients see the same here: a label below a Service with external addresses is ignored, and the
+hostname of a load balancer gives one CNAME record for each port.
+The rules are those of docs/behaviour/plugins.md#k8s_external.
 """
 
 from __future__ import annotations
@@ -27,8 +29,8 @@ from svcdns.wire.codes import AA, TC, Rcode, Type
 from svcdns.wire.errors import NameTextError
 from svcdns.wire.record import Record
 
-Asking = Generator[Answer, Reply, Reply]
-"""Work that yields the answers it needs and is sent the replies; see `chain.handler.steps`."""
+ReplySteps = Generator[Answer, Reply, Reply]
+"""Yields the server's answers that it waits for, is sent their replies, and returns the reply; see `plugin_api.contract.steps`."""
 
 
 class External:
@@ -37,13 +39,13 @@ class External:
     name = "k8s_external"
 
     def __init__(self, options: Options, environment: Environment) -> None:
-        """The cluster is looked for when it is needed: the block's other plugins come later."""
+        """*kubernetes* is looked up at the first query, because the block's other plugins are made later."""
         self.options, self._environment = options, environment
-        in_file = [names.from_text(zone).lower() for zone in options.zones]
-        self._zones = sorted(in_file, key=len, reverse=True)
-        self._first = in_file[0]
+        zones = [names.from_text(zone).lower() for zone in options.zones]
+        self._zones = sorted(zones, key=len, reverse=True)
+        self._primary = zones[0]
         self._apex = names.from_text(options.apex)[:-1]
-        self._apexes = [self._apex.lower() + zone for zone in in_file]
+        self._apexes = [self._apex.lower() + zone for zone in zones]
         self._fallthrough = [names.from_text(zone).lower() for zone in options.fallthrough]
 
     @cached_property
@@ -56,23 +58,23 @@ class External:
         return Lookup(self._cluster, headless=self.options.headless)
 
     def name_independent(self, zone: bytes) -> bool:
-        """Whether none of the names of a zone are ours."""
+        """Whether the zone has no name in common with the plugin's zones."""
         return not any(names.is_within(zone, own) or names.is_within(own, zone) for own in self._zones)
 
     def transfer(self, zone: bytes, serial: int) -> ZoneOffer | None:
-        """The zone for `transfer`; see `chain.zones`."""
+        """The zone for `transfer`; see `plugin_api.zone_transfer`."""
         if zone not in self._zones:
             return None
         return transfer.offer(self._lookup, self.options, self._apex, self._environment.local_addresses, zone, serial)
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """Answers names of the zones; others go on."""
+        """Answers names in the plugin's zones. All other queries go to the next plugin."""
         key = query.key
         zone = next((zone for zone in self._zones if names.is_within(key, zone)), None)
         if zone is None:
             return following(query)
         if key == zone:
-            return self._zone_itself(query, zone)
+            return self._apex_reply(query, zone)
         labels = [names.label_text(label) for label in names.labels_of(key[: len(key) - len(zone)] + b"\0")]
         if any(names.is_within(key, apex) for apex in self._apexes):
             return self._name_server(query, zone, labels)
@@ -80,19 +82,19 @@ class External:
         address = from_reverse(key) if query.rtype == Type.PTR else ""
         if address:
             found = self._lookup.at(address, dependencies)
-            return self._pointers(query, found, dependencies) if found else self._absent(query, zone, dependencies, following)
+            return self._pointers(query, found, dependencies) if found else self._name_error(query, zone, dependencies, following)
         entries = self._lookup.find(labels, dependencies)
         if entries is None:
-            return self._absent(query, zone, dependencies, following)
+            return self._name_error(query, zone, dependencies, following)
         if query.rtype in (Type.A, Type.AAAA):
             return steps(self._addresses(query, zone, entries, dependencies))
         if query.rtype == Type.SRV:
             return steps(self._services(query, zone, entries, dependencies))
         return self._negative(query, zone, dependencies)
 
-    # -- the zone's own names
+    # -- the zone apex and the name servers
 
-    def _zone_itself(self, query: Query, zone: bytes) -> Reply:
+    def _apex_reply(self, query: Query, zone: bytes) -> Reply:
         dependencies: list[Dependency] = []
         if query.rtype == Type.SOA:
             return self._reply(query, [self._soa(zone)], [SERIAL])
@@ -103,7 +105,7 @@ class External:
         return self._negative(query, zone, dependencies)
 
     def _name_server(self, query: Query, zone: bytes, labels: list[str]) -> Reply:
-        """`<apex>` and `ns1.<apex>`, by the number of labels left of the zone; there is no other name."""
+        """The reply for a name at or below the label of the option `apex`. Only `ns1` exists below it."""
         dependencies: list[Dependency] = []
         if len(labels) == 1:
             return self._negative(query, zone, dependencies)
@@ -118,10 +120,10 @@ class External:
 
     # -- Services
 
-    def _addresses(self, query: Query, zone: bytes, entries: list[Entry], dependencies: list[Dependency]) -> Asking:
-        """Addresses, each once; a CNAME for each entry with a host name, and what the server says of it."""
+    def _addresses(self, query: Query, zone: bytes, entries: list[Entry], dependencies: list[Dependency]) -> ReplySteps:
+        """Each address once. An entry with a hostname gives a CNAME record and the server's answer for the hostname."""
         answer: list[Record] = []
-        told: dict[bytes, Reply] = {}
+        targets: dict[bytes, Reply] = {}
         seen: set[str] = set()
         flags = 0
         for host, _, _ in entries:
@@ -134,47 +136,47 @@ class External:
             target = _host_name(host)
             if target is None:
                 continue
-            if target not in told:
-                told[target] = yield query.ask(target, query.rtype)
-            answer += [Record(query.name, Type.CNAME, self._cluster.options.ttl, target), *told[target].answer]
-            flags |= told[target].flags & TC
+            if target not in targets:
+                targets[target] = yield query.ask(target, query.rtype)
+            answer += [Record(query.name, Type.CNAME, self._cluster.options.ttl, target), *targets[target].answer]
+            flags |= targets[target].flags & TC
         reply = self._reply(query, answer, dependencies, flags=flags) if answer else self._negative(query, zone, dependencies)
-        for other in told.values():
+        for other in targets.values():
             reply = joined(reply, other)
         return reply
 
-    def _services(self, query: Query, zone: bytes, entries: list[Entry], dependencies: list[Dependency]) -> Asking:
-        """SRV records, each target and port once, and the addresses of the targets."""
+    def _services(self, query: Query, zone: bytes, entries: list[Entry], dependencies: list[Dependency]) -> ReplySteps:
+        """SRV records, one for each target and port, and the addresses of the targets."""
         weight, ttl = records.weight_of(len(entries) or 1), self._cluster.options.ttl
         answer: dict[tuple[bytes, int], Record] = {}
         additional: list[Record] = []
-        placed: set[tuple[bytes, str]] = set()
-        told: list[Reply] = []
+        seen: set[tuple[bytes, str]] = set()
+        replies: list[Reply] = []
         for host, port, name in entries:
             packed = rdata_of(host)
             target = _host_name(host) if packed is None else _name_below(name, zone)
             if port.number == NO_PORT or target is None:
                 continue
             answer.setdefault((target, port.number), records.srv(query.name, ttl, weight, port, target))
-            if (target, host) in placed:
+            if (target, host) in seen:
                 continue
-            placed.add((target, host))
+            seen.add((target, host))
             if packed is not None:
                 additional.append(Record(target, packed[0], self.options.ttl, packed[1]))
                 continue
             for rtype in (Type.A, Type.AAAA):
                 other = yield query.ask(target, rtype)
-                told.append(other)
+                replies.append(other)
                 additional += other.answer
         if not answer:
             return self._negative(query, zone, dependencies)
         reply = self._reply(query, list(answer.values()), dependencies, additional)
-        for other in told:
+        for other in replies:
             reply = joined(reply, other)
         return reply
 
     def _pointers(self, query: Query, found: list[str], dependencies: list[Dependency]) -> Reply:
-        targets = [target for text in found if (target := _name_below(text, self._first)) is not None]
+        targets = [target for text in found if (target := _name_below(text, self._primary)) is not None]
         return self._reply(query, [Record(query.name, Type.PTR, self.options.ttl, target) for target in targets], dependencies)
 
     # -- replies
@@ -201,7 +203,7 @@ class External:
             extended=self._cluster.extended,
         )
 
-    def _absent(self, query: Query, zone: bytes, dependencies: list[Dependency], following: Following) -> Answer:
+    def _name_error(self, query: Query, zone: bytes, dependencies: list[Dependency], following: Following) -> Answer:
         if any(names.is_within(query.key, other) for other in self._fallthrough):
             terms = Reply(lifetime=UNTIL_CHANGED, dependencies=tuple(dependencies))
             return then(following(query), lambda reply: joined(reply, terms))

@@ -1,7 +1,7 @@
-"""From the labels left of an external zone to what they stand for, and from an address to its names
-(docs/behaviour/plugins.md#k8s_external).
+"""From the labels left of an external zone to hosts and ports, and from an external address to names.
 
-The cluster, and what of it may be seen, are those of the `kubernetes` of the same block. Nothing here knows record types or bytes.
+The index and the exposed namespaces are those of *kubernetes* in the same server block. This module knows no record types and no wire
+format.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from svcdns.cluster.objects import EndpointSlice, Port, Service
 
 
 class ClusterOptions(Protocol):
-    """The options of `kubernetes` that hold outside too: `ttl` in seconds, exposed namespaces (none: all), names of endpoints."""
+    """The options of *kubernetes* that this plugin uses. `ttl` is in seconds; all namespaces are exposed if `namespaces` is empty."""
 
     ttl: int
     namespaces: frozenset[str]
@@ -24,7 +24,7 @@ class ClusterOptions(Protocol):
 
 
 class Cluster(Protocol):
-    """What is taken of the handler of `kubernetes`."""
+    """The part of the handler of *kubernetes* that this plugin uses."""
 
     index: Index
     options: ClusterOptions
@@ -32,7 +32,7 @@ class Cluster(Protocol):
 
 
 class Entry(NamedTuple):
-    """An external address or host name, a port of it (NO_PORT: none), and the name below the zone that SRV records lead to."""
+    """An external address or hostname, a port of it (NO_PORT for none), and the target of SRV records as a name below the zone."""
 
     host: str
     port: Port
@@ -40,14 +40,14 @@ class Entry(NamedTuple):
 
 
 class Lookup:
-    """Answers from one cluster; the facts that an answer rests on are put behind `dependencies`."""
+    """Finds hosts and ports in one index. Its methods append every object that they read to `dependencies`."""
 
     def __init__(self, cluster: Cluster, *, headless: bool) -> None:
-        """`headless`: endpoints of Services without external addresses are shown too."""
+        """With `headless`, headless Services without external addresses have the addresses of their endpoints."""
         self.index, self.options, self.headless = cluster.index, cluster.options, headless
 
     def find(self, labels: list[str], dependencies: list[Dependency]) -> list[Entry] | None:
-        """What labels, lowered and leftmost first, stand for; empty for a namespace, None where there is no such name."""
+        """The hosts and ports of a name, whose labels are in lower case; none for a namespace. None if the name does not exist."""
         *left, namespace = labels
         dependencies.append(("namespace", namespace))
         if not self._exposed(namespace) or len(left) > 3:
@@ -70,7 +70,7 @@ class Lookup:
         return [entry for entry in entries if _fits(entry.port, port, protocol)] or None
 
     def at(self, address: str, dependencies: list[Dependency]) -> list[str]:
-        """The names of the Services with that external address; hidden namespaces count only where `namespaces` is set."""
+        """The names of the Services with that external address. As in CoreDNS, namespaces are hidden only if `namespaces` is set."""
         dependencies.append(("external", address))
         found: dict[str, None] = {}
         for service in self.index.services_outside_at(address):
@@ -83,7 +83,7 @@ class Lookup:
         return list(found)
 
     def servers(self, local_addresses: tuple[str, ...], dependencies: list[Dependency]) -> list[str]:
-        """The external addresses of the Services whose endpoints hold one of this machine's, else this machine's."""
+        """The external addresses of the Services with an endpoint at one of this machine's addresses; else these addresses."""
         out: list[str] = []
         seen = False
         for local in local_addresses:
@@ -107,13 +107,13 @@ class Lookup:
 
 
 def external(service: Service) -> Iterator[Entry]:
-    """Each external address with each port."""
+    """One entry for each external address and port."""
     name = f"{service.name}.{service.namespace}"
     return (Entry(host, port, name) for host in service.external_ips for port in service.ports)
 
 
 def endpoints(service: Service, slices: Iterable[EndpointSlice], *, pod_names: bool) -> Iterator[tuple[str, Entry]]:
-    """Each endpoint's label, and its address with each port of its slice."""
+    """The label of each endpoint, with one entry for each port of its slice."""
     base = f"{service.name}.{service.namespace}"
     for slice_ in slices:
         for endpoint in slice_.endpoints:

@@ -16,7 +16,7 @@ MAX_TTL: Final = 3600
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What `k8s_external` was told. Zones are text, the first one is that of PTR targets; `ttl` in seconds."""
+    """The options of one server block. Zones are text; PTR targets are in the first one. `ttl` is in seconds."""
 
     zones: tuple[str, ...]
     apex: str = "dns"
@@ -26,7 +26,7 @@ class Options:
 
 
 def parse(block: Block) -> Options:
-    """The options of the block's `k8s_external` directives; of several the last one names the zones. Raises CorefileError."""
+    """The options of the block's `k8s_external` directives. If there are several, the zones are those of the last. Raises CorefileError."""
     last = block.directives[-1]
     if not any(other.name.text == "kubernetes" for other in block.others):
         raise CorefileError(last.position, "plugin/k8s_external: kubernetes plugin not loaded: the server block has no 'kubernetes'")

@@ -1,4 +1,4 @@
-"""Records of an external zone: its own SOA and NS, and names in it (docs/behaviour/plugins.md#k8s_external)."""
+"""The SOA, NS and SRV records of an external zone, and names in it (docs/behaviour/plugins.md#k8s_external)."""
 
 from __future__ import annotations
 
@@ -21,29 +21,28 @@ _SRV: Final = struct.Struct("!HHH")
 
 
 def soa(zone: bytes, apex: bytes, ttl: int, serial: int) -> Record:
-    """The zone's SOA; `apex` are the labels that the name servers' names are below."""
+    """The SOA record of `zone`. `apex` has the labels of the option `apex`. `serial` is cut to 32 bits (RFC 1035 §3.3.13)."""
     server, hostmaster = SERVER + apex + zone, _HOSTMASTER + apex + zone
     return Record(zone, Type.SOA, ttl, server + hostmaster + _NUMBERS.pack(serial & 0xFFFFFFFF, REFRESH, RETRY, EXPIRE, ttl))
 
 
 def ns(zone: bytes, apex: bytes, ttl: int) -> Record:
-    """The zone's one NS record."""
+    """The only NS record of the zone."""
     return Record(zone, Type.NS, ttl, SERVER + apex + zone)
 
 
 def srv(owner: bytes, ttl: int, weight: int, port: Port, target: bytes) -> Record:
-    """RFC 2782."""
+    """An SRV record (RFC 2782)."""
     return Record(owner, Type.SRV, ttl, _SRV.pack(0, weight, port.number) + target)
 
 
 def weight_of(entries: int) -> int:
-    """The weight of each of so many entries (docs/behaviour/cluster-names.md#srv-records), at least 1; rounded as
-    CoreDNS does it."""
+    """The weight of each SRV record if there are `entries` of them (docs/behaviour/cluster-names.md#srv-records), rounded as in CoreDNS."""
     return max(1, int(100.0 / (100 * entries) * 100))
 
 
 def name_below(text: str, zone: bytes) -> bytes:
-    """A name of the zone. Raises NameTextError."""
+    """The wire name of `text` below the zone. Raises NameTextError."""
     name = names.from_text(text)[:-1] + zone
     if len(name) > names.MAX_NAME:
         raise NameTextError(f"name of {len(name)} octets")

@@ -1,7 +1,7 @@
-"""The whole of an external zone, as records (docs/behaviour/plugins.md#k8s_external).
+"""Zone transfer (RFC 5936): all records of an external zone (docs/behaviour/plugins.md#k8s_external).
 
-Much of it is repeated, as CoreDNS does: addresses for each port, CNAMEs twice, SRV records of headless Services twice. Namespaces that
-are not exposed are in it, other than in answers.
+As in CoreDNS, many records are repeated: addresses for each port, CNAME records twice, SRV records of headless Services twice. Namespaces
+that are not exposed are transferred, too, although queries for them get NXDOMAIN.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ from svcdns.wire.record import Record
 
 
 def offer(lookup: Lookup, options: Options, apex: bytes, local: tuple[str, ...], zone: bytes, serial: int) -> ZoneOffer:
-    """The zone, given lowered; a single SOA where `serial` is the current one or greater. Raises UnavailableError before the first list."""
+    """The records of `zone` (lower case), or the SOA record alone if `serial` is not older.
+
+    Raises UnavailableError before the first list.
+    """
     index = lookup.index
     if not index.synced:
         raise UnavailableError("plugin/k8s_external: the cluster has not been listed yet")
@@ -39,7 +42,7 @@ def offer(lookup: Lookup, options: Options, apex: bytes, local: tuple[str, ...],
         for service in contents.services:
             if options.headless and not service.external_ips and service.headless:
                 headless.append((service.namespace.lower(), service.name.lower(), service))
-            yield writer.outside(service)
+            yield writer.service(service)
         for namespace, name, service in headless:
             entries: list[Entry] = []
             for slice_ in contents.slices.get((namespace, name), ()):
@@ -53,21 +56,21 @@ def offer(lookup: Lookup, options: Options, apex: bytes, local: tuple[str, ...],
 
 
 class _Zone:
-    """Writes the records of one zone; `ttl` is its own, `cluster_ttl` that of `kubernetes`, both in seconds."""
+    """Makes the records of one zone. `ttl` is that of the zone, `cluster_ttl` that of *kubernetes*, both in seconds."""
 
     def __init__(self, zone: bytes, ttl: int, cluster_ttl: int) -> None:
         self.zone, self.ttl, self.cluster_ttl = zone, ttl, cluster_ttl
 
-    def outside(self, service: Service) -> Iterator[Record]:
-        """For each external address and port: the address, then SRV records at the Service's name and at the port's, one for a name."""
+    def service(self, service: Service) -> Iterator[Record]:
+        """For each external address and port an address record; SRV records at the Service's and the port's name, one for each name."""
         seen: set[bytes] = set()
         for entry in external(service):
             try:
-                yield from self._outside(entry, seen)
+                yield from self._entry(entry, seen)
             except NameTextError:
                 continue
 
-    def _outside(self, entry: Entry, seen: set[bytes]) -> Iterator[Record]:
+    def _entry(self, entry: Entry, seen: set[bytes]) -> Iterator[Record]:
         name = records.name_below(entry.name, self.zone)
         yield from self._host(name, entry.host)
         target = at_port = name
@@ -80,7 +83,7 @@ class _Zone:
                 yield records.srv(owner, self.cluster_ttl, 100, entry.port, leads_to)
 
     def headless(self, service: Service, entries: list[Entry]) -> Iterator[Record]:
-        """The Service's name with all endpoints, the name of each endpoint, the names of ports."""
+        """Records at the Service's name with all endpoints, then at the name of each endpoint, then at the names of the ports."""
         try:
             if entries:
                 yield from self._group(records.name_below(f"{service.name}.{service.namespace}", self.zone), entries)
@@ -96,7 +99,7 @@ class _Zone:
             return
 
     def _group(self, name: bytes, entries: list[Entry]) -> Iterator[Record]:
-        """IPv4 addresses, IPv6 addresses, each once, CNAMEs with both; then the SRV records twice."""
+        """IPv4 addresses, then IPv6 addresses, each once and each with all CNAME records; then the SRV records twice."""
         packed = {entry.host: rdata_of(entry.host) for entry in entries}
         for rtype in (Type.A, Type.AAAA):
             seen: set[str] = set()
@@ -123,7 +126,7 @@ class _Zone:
                 yield records.srv(owner, self.cluster_ttl, weight, port, target)
 
     def address(self, name: bytes, host: str) -> Iterator[Record]:
-        """The address record, nothing for a host name."""
+        """The address record; nothing for a hostname."""
         packed = rdata_of(host)
         if packed is not None:
             yield Record(name, packed[0], self.ttl, packed[1])
@@ -132,7 +135,7 @@ class _Zone:
         if rdata_of(host) is not None:
             yield from self.address(name, host)
             return
-        for _ in (Type.A, Type.AAAA):  # once for each family that is asked for
+        for _ in (Type.A, Type.AAAA):  # CoreDNS looks up each family, and finds the CNAME record both times
             yield Record(name, Type.CNAME, self.cluster_ttl, names.from_text(host))
 
     def _port_name(self, port: Port, below: str) -> bytes:
@@ -140,7 +143,9 @@ class _Zone:
 
 
 def _stripped(target: bytes) -> bytes:
-    """A host name as the target at a port's name: without its first two labels, if it has more. CoreDNS strips the port's labels there, and
-    takes those of the host name for them."""
+    """The target of the SRV record at a port's name: the hostname without its first two labels, if it has more.
+
+    CoreDNS removes the labels of port and protocol there, and takes the first labels of the hostname for these.
+    """
     labels = names.labels_of(target)
     return names.from_labels(labels[2:]) if len(labels) > 2 else target

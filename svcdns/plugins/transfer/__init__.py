@@ -1,4 +1,4 @@
-"""The `transfer` plugin: zones as a whole, for secondaries; see docs/plugins/transfer.md."""
+"""The `transfer` plugin: zone transfers to secondaries; see docs/plugins/transfer.md."""
 
 from __future__ import annotations
 

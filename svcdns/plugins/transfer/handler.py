@@ -1,13 +1,15 @@
-"""The `transfer` plugin: whole zones of the block's other plugins, for those who may have them
-(docs/behaviour/plugins.md#transfer, RFC 5936, RFC 1995).
+"""The `transfer` plugin: answers AXFR and IXFR queries (RFC 5936, RFC 1995), and sends NOTIFY messages (RFC 1996).
 
-It knows who may ask and in what form; the zones come from every plugin of its block that has a method `transfer` (see
-`chain.zones`). A client that is not up to date always gets the whole zone. Rule: a bounded number of zones is on its way at once.
+This module decides which clients may have a zone, and in which form. It has no zones itself: the records come from the plugins of the
+server block with a method `transfer` (see `plugin_api.zone_transfer`). IXFR gets the whole zone or, if the client is up to date, the SOA
+record. The number of transfers at the same time is bounded.
+The rules are those of docs/behaviour/plugins.md#transfer.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Generator, Iterable
 from typing import Final
 
@@ -16,35 +18,39 @@ from svcdns.plugin_api.environment import Environment
 from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import Reply, rcode_only
 from svcdns.plugin_api.zone_transfer import UnavailableError, ZoneOffer, serial_of
-from svcdns.plugins.transfer.notify import notify
 from svcdns.plugins.transfer.options import Options, Rule
+from svcdns.upstream.query import Address, ExchangeError, Question, shown
+from svcdns.upstream.udp import over_udp
 from svcdns.wire import names
-from svcdns.wire.codes import AA, Rcode, Type
+from svcdns.wire.codes import AA, Class, Opcode, Rcode, Type, rcode_text
 from svcdns.wire.record import Record
 
-AT_ONCE: Final = 16
-"""Zones that one block of a worker sends at once; further requests are SERVFAIL, which a secondary takes for "later"."""
+MAX_TRANSFERS: Final = 16
+"""Transfers of one server block in one worker at the same time. Further ones get SERVFAIL, and a secondary tries again later."""
+NOTIFY_TRIES: Final = 3
+NOTIFY_TIMEOUT: Final = 2.0
+"""Seconds that each NOTIFY message waits for its reply."""
 
 
 class Transfer:
-    """Answers AXFR and IXFR."""
+    """Transfers the zones of one server block."""
 
     name = "transfer"
 
     def __init__(self, options: Options, environment: Environment) -> None:
-        """The sources are the environment's peers, looked for when they are needed."""
+        """The plugins that have zones are looked up for each transfer."""
         self._environment = environment
         self._rules = [(names.from_text(zone).lower(), rule) for rule in options.rules for zone in rule.zones]
         self._rules.sort(key=lambda item: len(item[0]), reverse=True)
-        self._sending = 0
+        self._active = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def name_independent(self, zone: bytes) -> bool:  # noqa: ARG002 - questions for whole zones are none for names
-        """Every name alike."""
+    def name_independent(self, zone: bytes) -> bool:  # noqa: ARG002 - zone transfers have no negative answers
+        """True for every zone: the plugin treats negative answers of all names alike."""
         return True
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """Answers questions for whole zones; others go on."""
+        """Answers AXFR and IXFR. All other queries go to the next plugin."""
         if query.rtype not in (Type.AXFR, Type.IXFR):
             return following(query)
         if query.client.protocol != "tcp":
@@ -66,14 +72,14 @@ class Transfer:
         if offer is None:
             return following(query)
         if offer.records is None:
-            self._log("zone %s: serial %d is current, told to %s", query, offer.soa)
-            return Reply(flags=query.reply_flags, answer=(offer.soa,))  # without AA, as CoreDNS has it
-        if self._sending >= AT_ONCE:
-            return rcode_only(Rcode.SERVFAIL, f"plugin/transfer: {AT_ONCE} transfers are on their way already")
+            self._log("zone %s: serial %d is current at %s", query, offer.soa)
+            return Reply(flags=query.reply_flags, answer=(offer.soa,))  # without AA, as in CoreDNS
+        if self._active >= MAX_TRANSFERS:
+            return rcode_only(Rcode.SERVFAIL, f"plugin/transfer: {MAX_TRANSFERS} transfers are active already")
         return Reply(flags=query.reply_flags | AA, stream=self._stream(query, offer.records))
 
     def _offer(self, zone: bytes, serial: int) -> ZoneOffer | None:
-        """What the first plugin in chain order that has the zone offers."""
+        """The offer of the first plugin in the chain that has the zone; None if none has it."""
         for peer in self._environment.peers(""):
             if hasattr(peer, "transfer"):
                 offer: ZoneOffer | None = peer.transfer(zone, serial)
@@ -82,16 +88,16 @@ class Transfer:
         return None
 
     def _stream(self, query: Query, zone: Iterable[Iterable[Record]]) -> Generator[Iterable[Record], None, None]:
-        """The zone's records; counts itself among those that are on their way."""
-        self._sending += 1
+        """The zone's records. The transfer counts as active until the generator ends or is closed."""
+        self._active += 1
         portion: Iterable[Record] = ()
         try:
             for portion in zone:
                 yield portion
-            for soa in portion:  # a zone ends with its SOA
+            for soa in portion:  # the last record is the SOA record (RFC 5936 §2.2)
                 self._log("zone %s with serial %d sent to %s", query, soa)
         finally:
-            self._sending -= 1
+            self._active -= 1
 
     def _log(self, text: str, query: Query, soa: Record) -> None:
         self._environment.log.info(text, names.to_text(query.key), serial_of(soa), query.client.address)
@@ -102,7 +108,7 @@ class Transfer:
     # -- NOTIFY
 
     def notify(self, zone: bytes) -> None:
-        """Tells everybody whom `to` names by address that the zone is new (RFC 1996); does not wait for it."""
+        """Notifies every address of `to` that the zone has changed (RFC 1996). Does not wait for the replies."""
         rule = self._rule_for(zone)
         if rule is None:
             return
@@ -112,6 +118,22 @@ class Transfer:
             task.add_done_callback(self._tasks.discard)
 
     def stop(self) -> None:
-        """Ends notifications that are still on their way."""
+        """Cancels notifications that wait for a reply."""
         for task in tuple(self._tasks):
             task.cancel()
+
+
+async def notify(zone: bytes, address: Address, source: str, log: logging.Logger) -> None:
+    """Notifies one address, with up to NOTIFY_TRIES messages. A warning says if it does not accept. An empty `source` is any address."""
+    question = Question(zone, Type.SOA, Class.IN, Opcode.NOTIFY << 11 | AA)
+    reason = ""
+    for _ in range(NOTIFY_TRIES):
+        try:
+            rcode = (await over_udp(question, address, NOTIFY_TIMEOUT, source)).flags & 15
+        except ExchangeError as error:
+            reason = str(error)
+            continue
+        if rcode == Rcode.NOERROR:
+            return
+        reason = f"{shown(address)}: {rcode_text(rcode)}"
+    log.warning("zone %s: notification not accepted: %s", names.to_text(zone), reason)

@@ -11,28 +11,30 @@ from svcdns.corefile.blocks import Directive, Token
 from svcdns.corefile.errors import CorefileError
 from svcdns.plugin_api.environment import Block
 
-SHARED: Final = "*"
+ANY_CLIENT: Final = "*"
 DNS_PORT: Final = 53
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One `transfer` line: who may have the zones. `to` has addresses and ports, the address in its canonical text; `everybody`
-    stands for a `*` among them. `source` is the address that notifications are sent from, empty for any."""
+    """One `transfer` directive. `to` has addresses, in canonical text, and ports; `any_client` is true if a `*` is among them.
+
+    Notifications are sent from the address `source`, from any address if it is empty.
+    """
 
     zones: tuple[str, ...]
     to: tuple[tuple[str, int], ...]
-    everybody: bool = False
+    any_client: bool = False
     source: str = ""
 
     def allows(self, address: str) -> bool:
         """Whether a client with that address, in canonical text, may have the zones."""
-        return self.everybody or any(address == host for host, _ in self.to)
+        return self.any_client or any(address == host for host, _ in self.to)
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """All `transfer` lines of a block, in file order."""
+    """All `transfer` directives of a server block, in file order."""
 
     rules: tuple[Rule, ...]
 
@@ -58,7 +60,7 @@ def _rule(directive: Directive, block: Block) -> Rule:
                 raise arguments.unknown_option(line, ("to", "source"))
     if not words:
         raise CorefileError(directive.position, "'to' is required")
-    to = tuple(_host_port(word) for word in words if word.text != SHARED)
+    to = tuple(_host_port(word) for word in words if word.text != ANY_CLIENT)
     return Rule(arguments.zones(directive.arguments, block.zones), to, len(to) < len(words), source)
 
 

@@ -1,4 +1,4 @@
-"""The plugin `file`: answers from a zone (docs/behaviour/plugins.md#file, RFC 1034 §4.3.2)."""
+"""The plugin `file`: answers from a zone file (docs/behaviour/plugins.md#file, RFC 1034 §4.3.2)."""
 
 from __future__ import annotations
 
@@ -43,20 +43,20 @@ NS = "auth example.org. 60 IN NS ns.example.org."
 GLUE = "add ns.example.org. 60 IN A 10.0.0.1"
 
 
-class World:
+class Server:
     """The plugin with one zone, whose content can change."""
 
     def __init__(self, body: str = "", text: str | None = ZONE, **surroundings: Any) -> None:
-        """`body` is the directive's; without `text` the zone has not been read yet."""
+        """`body` is that of the directive. Without `text` the zone has not been read yet."""
         self.calls: dict[str, Callable[[bytes], None]] = {}
-        self.forgotten: list[Any] = []
+        self.invalidated: list[Any] = []
         self.content = self._encoded(text) if text is not None else None
         self.plugin = File(
             world.options("file", f"file z example.org {{\n{body}\n}}"),
             world.environment(
                 data=lambda _plugin, _key: self.content,
                 on_data=lambda _plugin, key, call: self.calls.update({key: call}),
-                invalidate=self.forgotten.append,
+                invalidate=self.invalidated.append,
                 **surroundings,
             ),
         )
@@ -66,11 +66,11 @@ class World:
         return msgspec.msgpack.encode(read(text, names.from_text("example.org."), "z"))
 
     def change(self, text: str) -> None:
-        """Control has read the file again."""
+        """Control has read the file again, with this content."""
         self.calls["z example.org."](self._encoded(text))
 
     def ask(self, name: str, rtype: str = "A", *, elsewhere: Reply | None = None) -> Reply:
-        """The answer; `elsewhere` is what the server says of names outside."""
+        """The answer. `elsewhere` is the server's reply for names outside the zone."""
 
         def server(_query: Query) -> Answer:
             return elsewhere or Reply(rcode=Rcode.NXDOMAIN)
@@ -135,8 +135,8 @@ class World:
     ],
 )
 def test_answers(name: str, rtype: str, expected: list[str] | None) -> None:
-    """Each way that the algorithm can end."""
-    found = world.summary(World().ask(name, rtype))
+    """Each end of the algorithm of RFC 1034 §4.3.2."""
+    found = world.summary(Server().ask(name, rtype))
     if expected is None:
         expected = [
             "NOERROR",
@@ -147,19 +147,19 @@ def test_answers(name: str, rtype: str, expected: list[str] | None) -> None:
     assert found == expected
 
 
-def test_authority() -> None:
-    """AA but for a delegation; the reply lives until the zone changes."""
-    asked = World()
-    assert asked.ask("www.example.org.").flags & AA
-    assert not asked.ask("x.sub.example.org.").flags & AA
-    reply = asked.ask("nothing.example.org.")
+def test_aa_and_lifetime() -> None:
+    """AA is set except in a delegation. The reply lives until the zone changes."""
+    server = Server()
+    assert server.ask("www.example.org.").flags & AA
+    assert not server.ask("x.sub.example.org.").flags & AA
+    reply = server.ask("nothing.example.org.")
     assert (reply.lifetime, reply.dependencies) == (UNTIL_CHANGED, (("file", "example.org."),))
 
 
-def test_an_alias_out_of_the_zone_asks_the_server() -> None:
-    """And takes its terms over."""
+def test_the_server_resolves_a_target_outside_the_zone() -> None:
+    """The reply has the reuse terms of the server's answer."""
     outside = Reply(answer=world.records("host.example.net. 9 IN A 192.0.2.9"), lifetime=9.0)
-    reply = World().ask("out.example.org.", elsewhere=outside)
+    reply = Server().ask("out.example.org.", elsewhere=outside)
     assert world.summary(reply)[:3] == [
         "NOERROR",
         "out.example.org. 60 IN CNAME host.example.net.",
@@ -168,41 +168,41 @@ def test_an_alias_out_of_the_zone_asks_the_server() -> None:
     assert reply.lifetime == 9.0
 
 
-def test_an_alias_to_itself_ends() -> None:
-    """After some rounds."""
-    reply = World().ask("loop.example.org.")
+def test_an_alias_loop_ends() -> None:
+    """After a bounded number of steps."""
+    reply = Server().ask("loop.example.org.")
     assert reply.rcode == Rcode.NOERROR
     assert len(reply.answer) <= 10
 
 
 def test_fallthrough() -> None:
     """Only NXDOMAIN falls through, and only below the named zones."""
-    asked = World("fallthrough lower.example.org")
-    assert world.summary(asked.ask("x.lower.example.org.")) == ["REFUSED"]
-    assert asked.ask("x.example.org.").rcode == Rcode.NXDOMAIN
-    assert World("fallthrough").ask("x.example.org.").rcode == Rcode.REFUSED
-    assert World("fallthrough").ask("www.example.org.", "TXT").rcode == Rcode.NOERROR
+    server = Server("fallthrough lower.example.org")
+    assert world.summary(server.ask("x.lower.example.org.")) == ["REFUSED"]
+    assert server.ask("x.example.org.").rcode == Rcode.NXDOMAIN
+    assert Server("fallthrough").ask("x.example.org.").rcode == Rcode.REFUSED
+    assert Server("fallthrough").ask("www.example.org.", "TXT").rcode == Rcode.NOERROR
 
 
 def test_a_zone_that_has_not_been_read_is_servfail() -> None:
-    """Until it has been."""
-    asked = World(text=None)
-    assert asked.ask("www.example.org.").rcode == Rcode.SERVFAIL
-    asked.change(ZONE)
-    assert asked.ask("www.example.org.").rcode == Rcode.NOERROR
+    """Until it is read."""
+    server = Server(text=None)
+    assert server.ask("www.example.org.").rcode == Rcode.SERVFAIL
+    server.change(ZONE)
+    assert server.ask("www.example.org.").rcode == Rcode.NOERROR
 
 
-def test_a_changed_zone_answers_at_once() -> None:
-    """And what rested on the old one is forgotten."""
-    asked = World()
-    asked.change(ZONE.replace("10.0.0.3", "10.0.0.33"))
-    assert world.shown(asked.ask("www.example.org.").answer) == ["www.example.org. 60 IN A 10.0.0.33"]
-    assert asked.forgotten == [(("file", "example.org."),)]
+def test_a_changed_zone_is_served_at_once() -> None:
+    """Replies that depend on the old zone are invalidated."""
+    server = Server()
+    server.change(ZONE.replace("10.0.0.3", "10.0.0.33"))
+    assert world.shown(server.ask("www.example.org.").answer) == ["www.example.org. 60 IN A 10.0.0.33"]
+    assert server.invalidated == [(("file", "example.org."),)]
 
 
 def test_whole_zone() -> None:
-    """From SOA to SOA, each other record once; only under the zone's own name."""
-    plugin = World().plugin
+    """From SOA record to SOA record, each other record once. Only the zone's own name has a transfer."""
+    plugin = Server().plugin
     offer = plugin.transfer(names.from_text("example.org."), 0)
     assert offer is not None
     assert offer.records is not None
@@ -213,9 +213,9 @@ def test_whole_zone() -> None:
     assert plugin.transfer(names.from_text("www.example.org."), 0) is None
 
 
-def test_whole_zone_for_who_has_it() -> None:
-    """The SOA alone where the serial is equal."""
-    plugin = World().plugin
+def test_a_client_with_the_current_serial_gets_the_soa_alone() -> None:
+    """Any other serial gets the whole zone."""
+    plugin = Server().plugin
     zone = names.from_text("example.org.")
     current, other = plugin.transfer(zone, 7), plugin.transfer(zone, 8)
     assert current is not None
@@ -224,29 +224,29 @@ def test_whole_zone_for_who_has_it() -> None:
     assert other.records is not None
 
 
-def test_a_zone_that_is_not_loaded_is_not_given() -> None:
-    """It is ours, and not there."""
+def test_a_zone_that_is_not_loaded_is_not_transferred() -> None:
+    """The plugin has the zone, but not its records yet."""
     with pytest.raises(UnavailableError, match=r"zone example\.org\. is not loaded"):
-        World(text=None).plugin.transfer(names.from_text("example.org."), 0)
+        Server(text=None).plugin.transfer(names.from_text("example.org."), 0)
 
 
 @pytest.mark.parametrize(
-    ("first", "expected"), [pytest.param(True, ["example.org."] * 2, id="one worker"), pytest.param(False, [], id="not the others")]
+    ("first", "expected"), [pytest.param(True, ["example.org."] * 2, id="the first worker"), pytest.param(False, [], id="no other worker")]
 )
-def test_secondaries_are_told(*, first: bool, expected: list[str]) -> None:
-    """At the start, and when the zone was read anew; before the start nobody is."""
-    told: list[str] = []
+def test_secondaries_are_notified(*, first: bool, expected: list[str]) -> None:
+    """At the start, and after each read of a changed zone. No notification is sent before the start."""
+    notified: list[str] = []
 
     class Transfer:
-        """Writes down who is told what."""
+        """Records the notifications."""
 
         def notify(self, zone: bytes) -> None:
-            """Of a zone."""
-            told.append(names.to_text(zone))
+            """Records one."""
+            notified.append(names.to_text(zone))
 
-    at = World(first=first, peers=lambda _: (Transfer(),))
-    at.change(ZONE)
-    assert told == []
-    at.plugin.start()
-    at.change(ZONE)
-    assert told == expected
+    server = Server(first=first, peers=lambda _: (Transfer(),))
+    server.change(ZONE)
+    assert notified == []
+    server.plugin.start()
+    server.change(ZONE)
+    assert notified == expected

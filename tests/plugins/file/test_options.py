@@ -37,13 +37,13 @@ def options(path: Path, body: str = "") -> Options:
 
 
 def shown(data: dict[str, bytes], path: Path) -> list[str]:
-    """The addresses in what was read."""
+    """The addresses of `www` in the data for the workers."""
     found = msgspec.msgpack.decode(data[data_key(str(path), "example.org.")], type=list[Record])
     return [line.split()[-1] for line in world.shown(found) if line.startswith("www")]
 
 
 def test_reads_options() -> None:
-    """File, zones, intervals; `root` is where paths start."""
+    """Paths are relative to the folder of `root`."""
     text = "file a.zone x.y {\n reload 10s\n reload_by_mtime\n fallthrough z.x.y\n}\nfile b.zone {\n reload 0\n}"
     first, second = world.options("file", text, zones="example.org", root="/zones").files
     assert (first.path, first.zones, first.reload, first.reload_by_mtime) == ("/zones/a.zone", ("x.y.",), 10.0, True)
@@ -59,13 +59,13 @@ def test_reads_options() -> None:
         pytest.param("file a {\n relod 10s\n}", "3:2 unknown property 'relod' (did you mean 'reload'?)", id="unknown"),
     ],
 )
-def test_rejects(text: str, error: str) -> None:
-    """The word at fault is named."""
+def test_rejected_directives(text: str, error: str) -> None:
+    """The error is at the wrong word."""
     assert world.rejection("file", text).startswith(error)
 
 
-def test_gathers(tmp_path: Path) -> None:
-    """All records of the zone."""
+def test_gather(tmp_path: Path) -> None:
+    """Reads the records of the zone."""
     path = tmp_path / "zone"
     write(path)
     assert shown(gather(options(path), {}), path) == ["10.0.0.2"]
@@ -78,16 +78,16 @@ def test_gathers(tmp_path: Path) -> None:
         pytest.param("@ IN SOA ns root 1 2 3 4 5\nwww IN A 10.0.0\n", ":2", id="bad address"),
     ],
 )
-def test_a_file_that_is_wrong_ends_the_start(tmp_path: Path, text: str, error: str) -> None:
-    """With the place in the Corefile and in the zone file."""
+def test_an_invalid_file_ends_the_start(tmp_path: Path, text: str, error: str) -> None:
+    """The error has the position in the Corefile and in the zone file."""
     path = tmp_path / "zone"
     path.write_text("$TTL 60\n" + text if "10.0.0.1" in text else text)
     with pytest.raises(CorefileError, match=rf"Corefile:2:6 .*{re.escape(str(path))}.*{re.escape(error)}"):
         gather(options(path), {})
 
 
-def test_a_missing_file_is_waited_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Unless it is never to be looked for again."""
+def test_a_missing_file_is_read_later(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """With `reload 0` it ends the start."""
     path = tmp_path / "zone"
     with caplog.at_level(logging.WARNING):
         assert gather(options(path), {}) == {}
@@ -99,8 +99,8 @@ def test_a_missing_file_is_waited_for(tmp_path: Path, caplog: pytest.LogCaptureF
         gather(options(path, "reload 0"), {})
 
 
-def test_a_file_that_goes_wrong_keeps_its_last_content(tmp_path: Path) -> None:
-    """At a reload of the Corefile as at one of the zone."""
+def test_a_file_that_becomes_invalid_keeps_its_last_content(tmp_path: Path) -> None:
+    """At a reload of the Corefile and at a reload of the zone."""
     path = tmp_path / "zone"
     write(path)
     known = gather(options(path), {})
@@ -109,8 +109,8 @@ def test_a_file_that_goes_wrong_keeps_its_last_content(tmp_path: Path) -> None:
     assert refresh(options(path), known) == known
 
 
-def test_a_zone_is_read_anew_when_its_serial_differs(tmp_path: Path) -> None:
-    """Or its text, where that is asked for."""
+def test_a_zone_is_replaced_if_its_serial_differs(tmp_path: Path) -> None:
+    """With `reload_by_mtime`, if its records differ."""
     path = tmp_path / "zone"
     write(path)
     known = gather(options(path), {})
@@ -122,7 +122,7 @@ def test_a_zone_is_read_anew_when_its_serial_differs(tmp_path: Path) -> None:
     assert refresh(options(path, "reload 0"), known) == known
 
 
-def test_the_shortest_interval_counts(tmp_path: Path) -> None:
+def test_the_period_is_the_shortest_interval(tmp_path: Path) -> None:
     """Files that are never read again do not count."""
     text = "file a {\n reload 0\n}\nfile b {\n reload 20s\n}\nfile c"
     assert period(world.options("file", text)) == 20.0

@@ -26,17 +26,17 @@ INLINE = """hosts none {zones} {{
     10.0.0.7 host.example.net
     {more}
 }}"""
-BEHIND = Reply(rcode=Rcode.NXDOMAIN, lifetime=30.0)
+NEXT_PLUGIN = Reply(rcode=Rcode.NXDOMAIN, lifetime=30.0)
 
 
-class World:
-    """The plugin, and control's part of it."""
+class Server:
+    """The plugin, and the part of control that reads its file."""
 
     def __init__(self, text: str) -> None:
         """`text` is the directive."""
         self.options = world.options("hosts", text)
         self.counters = Counters()
-        self.forgotten: list[tuple[Dependency, ...]] = []
+        self.invalidated: list[tuple[Dependency, ...]] = []
         self._calls: list[Callable[[bytes], None]] = []
         content = gather(self.options, {})
         self.plugin = Hosts(
@@ -45,7 +45,7 @@ class World:
                 counters=self.counters,
                 data=lambda _plugin, key: content.get(key),
                 on_data=lambda _plugin, _key, call: self._calls.append(call),
-                invalidate=self.forgotten.append,
+                invalidate=self.invalidated.append,
             ),
         )
 
@@ -55,24 +55,24 @@ class World:
             call(gather(self.options, {})[self.options.data_key])
 
     def ask(self, name: str, rtype: str = "A") -> Reply:
-        """The answer to a question."""
-        return world.now(self.plugin.handle(world.query(name, rtype), world.following(BEHIND)))
+        """The reply to a query."""
+        return world.now(self.plugin.handle(world.query(name, rtype), world.following(NEXT_PLUGIN)))
 
     def lines(self, name: str, rtype: str = "A") -> list[str]:
-        """Rcode and records of it."""
+        """Response code and records of the reply."""
         return world.summary(self.ask(name, rtype))
 
 
-def inline(zones: str = "", more: str = "") -> World:
-    """The entries above; there is no file."""
-    return World(INLINE.format(zones=zones, more=more))
+def inline(zones: str = "", more: str = "") -> Server:
+    """The plugin with the entries above and without a file."""
+    return Server(INLINE.format(zones=zones, more=more))
 
 
 @pytest.mark.parametrize(
     ("name", "rtype", "lines"),
     [
         pytest.param("box.example.org.", "A", ["box.example.org. 3600 IN A 10.0.0.1", "box.example.org. 3600 IN A 10.0.0.2"], id="two"),
-        pytest.param("Alias.Example.ORG.", "A", ["alias.example.org. 3600 IN A 10.0.0.1"], id="lowered"),
+        pytest.param("Alias.Example.ORG.", "A", ["alias.example.org. 3600 IN A 10.0.0.1"], id="lower case"),
         pytest.param("mapped.example.org.", "A", ["mapped.example.org. 3600 IN A 10.0.0.3"], id="mapped"),
         pytest.param("six.example.org.", "AAAA", ["six.example.org. 3600 IN AAAA 2001:db8::1"], id="zone id"),
         pytest.param("box.example.org.", "AAAA", [], id="other family"),
@@ -88,22 +88,22 @@ def inline(zones: str = "", more: str = "") -> World:
     ],
 )
 def test_answers(name: str, rtype: str, lines: list[str]) -> None:
-    """With AA; nothing for a known name without such records."""
+    """AA is set. A known name without the type in the query has an empty answer."""
     reply = inline().ask(name, rtype)
     assert world.summary(reply) == ["NOERROR", *lines]
     assert reply.flags & AA
     assert reply.lifetime == UNTIL_CHANGED
 
 
-def test_a_name_that_is_not_known_is_servfail() -> None:
-    """There is no SOA to deny it with."""
+def test_an_unknown_name_is_servfail() -> None:
+    """A denial needs a SOA record, and there is none."""
     for name in ("none.example.org.", "a.b.wild.example.org.", "wild.example.org."):
         reply = inline().ask(name)
         assert (reply.rcode, reply.has_message) == (Rcode.SERVFAIL, False)
 
 
 @pytest.mark.parametrize(
-    ("more", "name", "rtype", "goes_on"),
+    ("more", "name", "rtype", "passed"),
     [
         pytest.param("fallthrough", "none.example.org.", "A", True, id="unknown"),
         pytest.param("fallthrough", "box.example.org.", "AAAA", False, id="known"),
@@ -116,20 +116,20 @@ def test_a_name_that_is_not_known_is_servfail() -> None:
         pytest.param("no_reverse", "1.0.0.10.in-addr.arpa.", "PTR", True, id="no_reverse"),
     ],
 )
-def test_goes_on(more: str, name: str, rtype: str, goes_on: bool) -> None:
-    """Names that are not known, where `fallthrough` says so; addresses that are not known, always."""
-    assert (inline(more=more).ask(name, rtype).rcode == Rcode.NXDOMAIN) is goes_on
+def test_fallthrough(more: str, name: str, rtype: str, passed: bool) -> None:
+    """Unknown names go to the next plugin if `fallthrough` names them; unknown addresses always do."""
+    assert (inline(more=more).ask(name, rtype).rcode == Rcode.NXDOMAIN) is passed
 
 
-def test_what_goes_on_rests_on_the_file_all_the_same() -> None:
-    """It may get the name."""
+def test_a_reply_of_the_next_plugin_depends_on_the_file() -> None:
+    """The name may be added to the file."""
     hosts = inline(more="fallthrough")
     reply = hosts.ask("none.example.org.")
     assert (reply.lifetime, reply.dependencies) == (30.0, hosts.ask("box.example.org.").dependencies)
 
 
-def test_names_outside_of_the_zones() -> None:
-    """Are passed over when the entries are read, and go on when they are asked for."""
+def test_names_outside_the_zones() -> None:
+    """Their entries are ignored, and their queries go to the next plugin."""
     hosts = inline("example.org")
     assert hosts.ask("host.example.net.").rcode == Rcode.NXDOMAIN
     assert hosts.ask("7.0.0.10.in-addr.arpa.", "PTR").rcode == Rcode.NXDOMAIN
@@ -146,16 +146,16 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_the_file_comes_before_the_corefile(file: Path) -> None:
-    """Both answer."""
-    hosts = World(f"hosts {file} {{\n10.0.0.1 box.example.org\n ttl 77\n}}")
+    """An answer has the entries of both."""
+    hosts = Server(f"hosts {file} {{\n10.0.0.1 box.example.org\n ttl 77\n}}")
     assert hosts.lines("box.example.org.") == ["NOERROR", "box.example.org. 77 IN A 10.1.0.1", "box.example.org. 77 IN A 10.0.0.1"]
     assert hosts.lines("b.") == ["NOERROR", "b. 77 IN A 10.1.0.3"]
     assert len(hosts.lines("1.0.1.10.in-addr.arpa.", "PTR")) == 3
 
 
-def test_a_change_of_the_file_ends_what_rests_on_it(file: Path) -> None:
-    """And is counted."""
-    hosts = World(f"hosts {file} {{\n10.0.0.1 box.example.org\n}}")
+def test_a_change_of_the_file_invalidates_its_replies(file: Path) -> None:
+    """The metrics show the new file."""
+    hosts = Server(f"hosts {file} {{\n10.0.0.1 box.example.org\n}}")
     before = world.counted(hosts.counters)
     assert before["coredns_hosts_entries", str(file)] == 6 + 2
     assert before["coredns_hosts_reload_timestamp_seconds",] == 1000
@@ -163,16 +163,16 @@ def test_a_change_of_the_file_ends_what_rests_on_it(file: Path) -> None:
     file.write_text("10.1.0.9 extra.example.org\n")
     os.utime(file, (2000.5, 2000.5))
     hosts.change()
-    assert hosts.forgotten == [reply.dependencies]
+    assert hosts.invalidated == [reply.dependencies]
     assert hosts.lines("extra.example.org.") == ["NOERROR", "extra.example.org. 3600 IN A 10.1.0.9"]
     after = world.counted(hosts.counters)
     assert (after["coredns_hosts_entries", str(file)], after["coredns_hosts_reload_timestamp_seconds",]) == (4, 2000.5)
 
 
-def test_all_entries_at_once(tmp_path: Path) -> None:
-    """A file with many names is read and found again."""
+def test_a_large_file(tmp_path: Path) -> None:
+    """All of its names are found."""
     path = tmp_path / "many"
     path.write_text("".join(f"10.2.{n // 256}.{n % 256} n{n}.example.org\n" for n in range(5000)))
-    hosts = World(f"hosts {path}")
+    hosts = Server(f"hosts {path}")
     found: dict[str, Any] = {name: hosts.lines(name)[1].split()[-1] for name in ("n0.example.org.", "n4999.example.org.")}
     assert found == {"n0.example.org.": "10.2.0.0", "n4999.example.org.": "10.2.19.135"}

@@ -10,7 +10,7 @@ import pytest
 
 from svcdns.corefile.errors import CorefileError
 from svcdns.plugins.hosts import gather, period, refresh
-from svcdns.plugins.hosts.options import unpacked
+from svcdns.plugins.hosts.options import decode
 from tests.support import world
 
 
@@ -29,8 +29,8 @@ from tests.support import world
         ),
     ],
 )
-def test_reads(text: str, fields: dict[str, Any]) -> None:
-    """Each option does what it says."""
+def test_options(text: str, fields: dict[str, Any]) -> None:
+    """Fields of the options for each directive."""
     options = world.options("hosts", text, root="/root")
     assert {name: getattr(options, name) for name in fields} == fields
 
@@ -46,17 +46,19 @@ def test_reads(text: str, fields: dict[str, Any]) -> None:
         pytest.param("hosts {\n fallthrough_unsupported\n}", "2:1 'fallthrough_unsupported' needs 'fallthrough'", id="alone"),
         pytest.param("hosts {\n fallthrough\n tll 3\n}", "4:2 unknown property 'tll' (did you mean 'ttl'?)", id="unknown"),
         pytest.param(
-            "hosts {\n fallthrough\n ::1 a\n}", "4:2 unknown property '::1'; entries stand before 'fallthrough'", id="an entry too late"
+            "hosts {\n fallthrough\n ::1 a\n}",
+            "4:2 unknown property '::1'; entries have to come before 'fallthrough'",
+            id="an entry too late",
         ),
     ],
 )
-def test_rejects(text: str, error: str) -> None:
-    """At the word that is wrong."""
+def test_rejected_directives(text: str, error: str) -> None:
+    """The error is at the wrong word."""
     assert world.rejection("hosts", text).startswith(error)
 
 
-def test_a_file_that_is_not_there(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Is a warning if the Corefile names it; it may come later."""
+def test_a_missing_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It is a warning if the Corefile names it. It is read when it exists."""
     path = tmp_path / "hosts"
     options = world.options("hosts", f"hosts {path}")
     assert gather(options, {}) == {}
@@ -66,18 +68,18 @@ def test_a_file_that_is_not_there(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     assert list(refresh(options, {})) == [options.data_key]
 
 
-def test_odd_places(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A directory is a warning, a place that cannot be reached is an error; so is a line that is no entry worth a word."""
+def test_paths_without_a_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A directory is a warning, as is an invalid entry. A path that cannot be read is an error."""
     assert gather(world.options("hosts", f"hosts {tmp_path} {{\n tll 5\n}}"), {}) == {}
     assert "is a directory" in caplog.text
-    assert "'tll 5' begins with no address" in caplog.text
+    assert "'tll 5' does not begin with an address" in caplog.text
     (tmp_path / "f").write_text("")
     with pytest.raises(CorefileError, match="unable to access hosts file"):
         gather(world.options("hosts", f"hosts {tmp_path}/f/hosts"), {})
 
 
 def test_a_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
-    """By time of change and size; what cannot be read stays as it was."""
+    """Modification time and size tell. A file that cannot be read changes nothing."""
     path = tmp_path / "hosts"
     path.write_text("10.0.0.1 a")
     os.utime(path, (1000, 1000))
@@ -90,7 +92,7 @@ def test_a_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
     assert refresh(options, known) == {}
     os.utime(path, (1001, 1001))
     (content,) = refresh(options, known).values()
-    changed, table = unpacked(content)
+    changed, table = decode(content)
     assert changed == 1001
     assert table.addresses(b"\x01a\0", 1) == [bytes((10, 0, 0, 2))]
     assert refresh(world.options("hosts", f"hosts {path} {{\n reload 0\n}}"), known) == {}
@@ -98,7 +100,7 @@ def test_a_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
     assert refresh(options, known) == {}
 
 
-def test_lines_are_told_apart_by_zones() -> None:
-    """Two blocks with one file read it each for themselves."""
+def test_the_data_key_has_the_zones() -> None:
+    """Two server blocks with the same file have a table each."""
     keys = {world.options("hosts", text).data_key for text in ("hosts h", "hosts h a.b", "hosts h {\n no_reverse\n}")}
     assert len(keys) == 3

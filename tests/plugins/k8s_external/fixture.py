@@ -1,4 +1,4 @@
-"""Services with external addresses, and how to ask for them."""
+"""A cluster whose Services have external addresses, and queries to the plugin."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ OBJECTS: tuple[ClusterObject, ...] = (
 def plugin(
     lines: str = "", found: Index | None = None, *, kubernetes: str = "ttl 30", zones: str = "ext.test in-addr.arpa", **fields: Any
 ) -> External:
-    """The plugin, with a `kubernetes` behind it."""
+    """The plugin, with *kubernetes* in the same block."""
     text = f"kubernetes cluster.local {{\n {kubernetes}\n}}\nk8s_external {zones} {{\n {lines}\n}}"
     cluster = PLUGIN(parse(world.block(text, "kubernetes")), world.environment(found or index(*OBJECTS)))
     return External(world.options("k8s_external", text), world.environment(peers=lambda _: (cluster,), **fields))
 
 
 def ask(handler: External, name: str, rtype: str = "A", elsewhere: Answer | None = None, **fields: Any) -> Reply:
-    """The plugin's reply; `elsewhere` is what the server says to its own questions."""
+    """The plugin's reply. `elsewhere` is the server's answer for names outside the zones."""
 
     def server(_query: Query) -> Answer:
         return elsewhere or Reply(rcode=3)

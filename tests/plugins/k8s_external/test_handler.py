@@ -1,4 +1,4 @@
-"""The plugin `k8s_external`: Services under their external addresses (docs/behaviour/plugins.md#k8s_external)."""
+"""The plugin `k8s_external`: external addresses of Services (docs/behaviour/plugins.md#k8s_external)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ADDRESSES = ["add web.d.ext.test. 5 IN A 192.0.2.1", "add web.d.ext.test. 5 IN A
     ("name", "rtype", "expected"),
     [
         pytest.param("ext.test.", "SOA", ["NOERROR", SOA], id="SOA"),
-        pytest.param("EXT.test.", "SOA", ["NOERROR", SOA], id="SOA: the zone is lowered"),
+        pytest.param("EXT.test.", "SOA", ["NOERROR", SOA], id="SOA: the zone in lower case"),
         pytest.param("ext.test.", "NS", ["NOERROR", "ext.test. 5 IN NS ns1.dns.ext.test."], id="NS"),
         pytest.param("ext.test.", "A", NODATA, id="the zone itself"),
         pytest.param("dns.ext.test.", "A", NODATA, id="apex"),
@@ -33,14 +33,14 @@ ADDRESSES = ["add web.d.ext.test. 5 IN A 192.0.2.1", "add web.d.ext.test. 5 IN A
         pytest.param("a.ns1.dns.ext.test.", "A", NXDOMAIN, id="deep below apex"),
         pytest.param("d.ext.test.", "A", NODATA, id="namespace"),
         pytest.param("x.ext.test.", "A", NXDOMAIN, id="no namespace"),
-        pytest.param("web.hidden.ext.test.", "A", NXDOMAIN, id="a namespace that is not there"),
-        pytest.param("Web.d.EXT.test.", "A", ["NOERROR", "Web.d.EXT.test. 5 IN A 192.0.2.1"], id="A, spelled as asked"),
+        pytest.param("web.hidden.ext.test.", "A", NXDOMAIN, id="a namespace without an object"),
+        pytest.param("Web.d.EXT.test.", "A", ["NOERROR", "Web.d.EXT.test. 5 IN A 192.0.2.1"], id="A, spelled as in the query"),
         pytest.param("web.d.ext.test.", "AAAA", ["NOERROR", "web.d.ext.test. 5 IN AAAA 2001:db8::1"], id="AAAA"),
         pytest.param("web.d.ext.test.", "TXT", NODATA, id="other type"),
         pytest.param("web.d.ext.test.", "PTR", NODATA, id="PTR of a forward name"),
         pytest.param("plain.d.ext.test.", "A", NXDOMAIN, id="no external address"),
         pytest.param("hl.d.ext.test.", "A", NXDOMAIN, id="headless"),
-        pytest.param("x.web.d.ext.test.", "A", ["NOERROR", "x.web.d.ext.test. 5 IN A 192.0.2.1"], id="a label more is ignored"),
+        pytest.param("x.web.d.ext.test.", "A", ["NOERROR", "x.web.d.ext.test. 5 IN A 192.0.2.1"], id="one more label is ignored"),
         pytest.param("_http._tcp.web.d.ext.test.", "A", ["NOERROR", "_http._tcp.web.d.ext.test. 5 IN A 192.0.2.1"], id="A of a port"),
         pytest.param("_x._tcp.web.d.ext.test.", "SRV", NXDOMAIN, id="no such port"),
         pytest.param("a.b.c.web.d.ext.test.", "A", NXDOMAIN, id="too deep"),
@@ -69,7 +69,7 @@ ADDRESSES = ["add web.d.ext.test. 5 IN A 192.0.2.1", "add web.d.ext.test. 5 IN A
     ],
 )
 def test_answers(name: str, rtype: str, expected: list[str]) -> None:
-    """One row per rule; every one of them carries AA and lives until the cluster changes."""
+    """One row per rule. Every reply has AA set and lives until the cluster changes."""
     reply = ask(plugin(), name, rtype)
     assert world.summary(reply) == expected
     assert reply.flags == AA | RD
@@ -80,14 +80,14 @@ def test_answers(name: str, rtype: str, expected: list[str]) -> None:
     ("name", "rtype"),
     [pytest.param("8.2.0.192.in-addr.arpa.", "PTR", id="no address"), pytest.param("1.2.0.192.in-addr.arpa.", "A", id="type")],
 )
-def test_reverse_names_that_are_not_there(name: str, rtype: str) -> None:
-    """NXDOMAIN with the SOA of the reverse zone."""
+def test_nonexistent_reverse_names(name: str, rtype: str) -> None:
+    """NXDOMAIN with the SOA record of the reverse zone."""
     soa = "in-addr.arpa. 5 IN SOA ns1.dns.in-addr.arpa. hostmaster.dns.in-addr.arpa. SERIAL 7200 1800 86400 5"
     assert world.summary(ask(plugin(), name, rtype)) == ["NXDOMAIN", "auth " + soa]
 
 
-def test_reverse_honours_the_option_namespaces() -> None:
-    """Where it is set, and only then."""
+def test_reverse_names_in_hidden_namespaces() -> None:
+    """They do not exist if the option `namespaces` is set."""
     name = "9.2.0.192.in-addr.arpa."
     assert world.summary(ask(plugin(kubernetes="namespaces d"), name, "PTR"))[0] == "NXDOMAIN"
     assert world.summary(ask(plugin(kubernetes="namespaces d"), "1.2.0.192.in-addr.arpa.", "PTR"))[0] == "NOERROR"
@@ -103,7 +103,7 @@ def test_reverse_honours_the_option_namespaces() -> None:
         ),
         pytest.param("plain.d.ext.test.", "A", NXDOMAIN, id="ClusterIP itself"),
         pytest.param("x.hl.d.ext.test.", "A", NXDOMAIN, id="no such endpoint"),
-        pytest.param("x.web.d.ext.test.", "A", ["NOERROR", "x.web.d.ext.test. 5 IN A 192.0.2.1"], id="external addresses go first"),
+        pytest.param("x.web.d.ext.test.", "A", ["NOERROR", "x.web.d.ext.test. 5 IN A 192.0.2.1"], id="external addresses win"),
         pytest.param(
             "_http._tcp.hl.d.ext.test.",
             "SRV",
@@ -119,15 +119,15 @@ def test_reverse_honours_the_option_namespaces() -> None:
     ],
 )
 def test_headless(name: str, rtype: str, expected: list[str]) -> None:
-    """With the option of that name."""
+    """With the option `headless`."""
     assert world.summary(ask(plugin("headless"), name, rtype)) == expected
 
 
 ELSEWHERE = Reply(flags=TC, answer=world.records("lb.example.com. 20 IN A 198.51.100.1"), lifetime=20)
 
 
-def test_a_host_name_is_a_cname_for_each_port() -> None:
-    """With what the server says of it; the reply may be used no longer than that."""
+def test_a_hostname_is_a_cname_for_each_port() -> None:
+    """The server's answer for the hostname follows. Its lifetime bounds that of the reply."""
     reply = ask(plugin(), "lb.d.ext.test.", elsewhere=ELSEWHERE)
     pair = ["lb.d.ext.test. 30 IN CNAME lb.example.com.", "lb.example.com. 20 IN A 198.51.100.1"]
     assert world.summary(reply) == ["NOERROR", *pair, *pair]
@@ -135,15 +135,15 @@ def test_a_host_name_is_a_cname_for_each_port() -> None:
     assert reply.lifetime == 20
 
 
-def test_a_host_name_that_is_not_found_is_a_cname_all_the_same() -> None:
-    """Whatever the server says."""
+def test_a_nonexistent_hostname_is_a_cname() -> None:
+    """The CNAME record alone is NOERROR."""
     reply = ask(plugin(), "lb.d.ext.test.")
     assert world.summary(reply) == ["NOERROR", *["lb.d.ext.test. 30 IN CNAME lb.example.com."] * 2]
     assert reply.lifetime == NOT_REUSABLE
 
 
-def test_srv_leads_to_the_host_name() -> None:
-    """Its addresses of both families are additional, once for all ports."""
+def test_a_hostname_is_the_target_of_srv_records() -> None:
+    """Its addresses of both families are in the additional section, once for all ports."""
     reply = ask(plugin(), "lb.d.ext.test.", "SRV", elsewhere=ELSEWHERE)
     assert world.summary(reply) == [
         "NOERROR",
@@ -153,8 +153,8 @@ def test_srv_leads_to_the_host_name() -> None:
     ]
 
 
-async def test_a_host_name_may_take_its_time() -> None:
-    """The reply comes when it is known."""
+async def test_a_hostname_with_a_deferred_answer() -> None:
+    """The reply is deferred, too."""
 
     async def later() -> Reply:
         return ELSEWHERE
@@ -168,24 +168,24 @@ async def test_a_host_name_may_take_its_time() -> None:
     ("name", "rcode"),
     [
         pytest.param("x.d.ext.test.", "REFUSED", id="no such name"),
-        pytest.param("d.ext.test.", "NOERROR", id="a name without data does not"),
+        pytest.param("d.ext.test.", "NOERROR", id="NODATA does not"),
         pytest.param("x.dns.ext.test.", "NXDOMAIN", id="names below apex do not"),
         pytest.param("8.2.0.192.in-addr.arpa.", "NXDOMAIN", id="other zones do not"),
     ],
 )
 def test_fallthrough(name: str, rcode: str) -> None:
-    """Names that are not there go on."""
+    """Nonexistent names go to the next plugin."""
     reply = ask(plugin("fallthrough ext.test"), name)
     assert world.summary(reply)[0] == rcode
 
 
-def test_names_of_other_zones_go_on() -> None:
-    """Untouched."""
+def test_names_of_other_zones_go_to_the_next_plugin() -> None:
+    """Its reply is not changed."""
     assert ask(plugin(), "web.d.svc.cluster.local.") == Reply(rcode=5)
 
 
 def test_options_of_the_zone() -> None:
-    """apex and ttl."""
+    """The options `apex` and `ttl`."""
     handler = plugin("apex Names\n ttl 90")
     soa = "ext.test. 90 IN SOA ns1.Names.ext.test. hostmaster.Names.ext.test. SERIAL 7200 1800 86400 90"
     assert world.summary(ask(handler, "ext.test.", "SOA")) == ["NOERROR", soa]
@@ -208,7 +208,7 @@ SERVED = (
     ],
 )
 def test_name_servers(objects: tuple[ClusterObject, ...], lines: str, address: str) -> None:
-    """As glue, and under their own name."""
+    """Their addresses are in the additional section of NS replies, and at their own name."""
     handler = plugin(lines, index(Namespace("d"), *objects), local_addresses=("10.1.0.53",))
     assert world.summary(ask(handler, "Ext.test.", "NS"))[1:] == [
         "ext.test. 5 IN NS ns1.dns.ext.test.",
@@ -218,8 +218,8 @@ def test_name_servers(objects: tuple[ClusterObject, ...], lines: str, address: s
     assert world.summary(ask(handler, "ns1.dns.ext.test.", "AAAA")) == NODATA
 
 
-def test_a_headless_server_without_the_option_has_no_address() -> None:
-    """And the NS record has no glue."""
+def test_a_headless_name_server_without_the_option_has_no_address() -> None:
+    """The reply for NS has no addresses."""
     found = index(Namespace("d"), Service("d", "dns", ("None",)), SERVED[1])
     assert world.summary(ask(plugin("", found, local_addresses=("10.1.0.53",)), "ext.test.", "NS"))[1:] == [
         "ext.test. 5 IN NS ns1.dns.ext.test."
@@ -231,33 +231,33 @@ def test_a_headless_server_without_the_option_has_no_address() -> None:
     [
         pytest.param("ext.test.", "SOA", Serials(1, 1, 1), id="serial"),
         pytest.param("web.d.ext.test.", "A", Put(Service("d", "web", (), (HTTP,), external_ips=("192.0.2.2",))), id="service"),
-        pytest.param(
-            "new.d.ext.test.", "A", Put(Service("d", "new", (), (HTTP,), external_ips=("192.0.2.2",))), id="a service that is new"
-        ),
+        pytest.param("new.d.ext.test.", "A", Put(Service("d", "new", (), (HTTP,), external_ips=("192.0.2.2",))), id="a new service"),
         pytest.param("hl.d.ext.test.", "A", Put(EndpointSlice("d", "hl-2", "hl", (HTTP,), (Endpoint("10.1.0.7"),))), id="endpoints"),
         pytest.param("web.n.ext.test.", "A", Put(Namespace("n")), id="namespace"),
         pytest.param("1.2.0.192.in-addr.arpa.", "PTR", Put(Service("e", "web", (), (DNS,), external_ips=("192.0.2.1",))), id="address"),
-        pytest.param("ns1.dns.ext.test.", "A", Put(EndpointSlice("d", "x", "dns", (), (Endpoint("10.1.0.53"),))), id="the server's slice"),
+        pytest.param(
+            "ns1.dns.ext.test.", "A", Put(EndpointSlice("d", "x", "dns", (), (Endpoint("10.1.0.53"),))), id="the name server's slice"
+        ),
     ],
 )
-def test_owners_cover_what_changes_the_answer(name: str, rtype: str, change: Put | Serials) -> None:
-    """A change that touches none of a reply's owners leaves the reply as it is."""
+def test_dependencies_have_every_change_of_the_answer(name: str, rtype: str, change: Put | Serials) -> None:
+    """A change that affects the answer affects one of its dependencies."""
     found = index(*OBJECTS)
     handler = plugin("headless", found, local_addresses=("10.1.0.53",))
     before = ask(handler, name, rtype)
     assert found.apply(change) & set(before.dependencies)
 
 
-def test_names_of_other_zones_are_all_alike() -> None:
-    """So that what lacks in them may be compiled once."""
+def test_zones_without_names_of_the_plugin_are_name_independent() -> None:
+    """One negative answer of such a zone may be encoded for all of its names."""
     handler = plugin(zones="ext.test")
     found = {zone: handler.name_independent(names.from_text(zone)) for zone in ("cluster.local.", "ext.test.", "a.ext.test.", "test.")}
     assert found == {"cluster.local.": True, "ext.test.": False, "a.ext.test.": False, "test.": False}
 
 
 @pytest.mark.parametrize("name", ["web.d.ext.test.", "x.d.ext.test.", "ext.test."])
-def test_answers_from_old_data_are_marked(name: str) -> None:
-    """As those of the cluster's zones are (RFC 8914 §4.4)."""
+def test_replies_from_stale_data_have_an_extended_error(name: str) -> None:
+    """Stale Answer, as in the cluster's zones (RFC 8914 §4.4)."""
     handler = plugin(found=(found := index(*OBJECTS)))
     found.apply(Confirmed(-5000.0))
     assert ask(handler, name).extended is None

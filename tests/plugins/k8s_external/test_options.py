@@ -23,7 +23,7 @@ from tests.support.world import options, rejection
     ],
 )
 def test_lines(text: str, expected: Options) -> None:
-    """What a directive says."""
+    """The options of each directive."""
     assert options("k8s_external", "kubernetes\n" + text, zones="example.org") == expected
 
 
@@ -37,7 +37,9 @@ def test_lines(text: str, expected: Options) -> None:
         ),
         pytest.param("kubernetes\nk8s_external a..b", "3:14 'a..b' is not a zone", id="zone"),
         pytest.param(
-            "kubernetes\nk8s_external {\n ttl\n}", "4:2 Wrong argument count or unexpected line ending after 'ttl'", id="ttl without"
+            "kubernetes\nk8s_external {\n ttl\n}",
+            "4:2 Wrong argument count or unexpected line ending after 'ttl'",
+            id="no ttl",
         ),
         pytest.param("kubernetes\nk8s_external {\n ttl 3601\n}", "4:6 3601 is out of range; 0 to 3600 was expected", id="ttl"),
         pytest.param("kubernetes\nk8s_external {\n ttl x\n}", "4:6 'x' is not a whole number", id="ttl text"),
@@ -50,6 +52,6 @@ def test_lines(text: str, expected: Options) -> None:
         pytest.param("kubernetes\nk8s_external {\n headles\n}", "4:2 unknown property 'headles' (did you mean 'headless'?)", id="unknown"),
     ],
 )
-def test_mistakes(text: str, message: str) -> None:
-    """Each names its place."""
+def test_rejected_directives(text: str, message: str) -> None:
+    """The error is at the wrong word."""
     assert rejection("k8s_external", text) == message

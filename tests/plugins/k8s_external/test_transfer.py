@@ -1,4 +1,4 @@
-"""Whole external zones (docs/behaviour/plugins.md#k8s_external)."""
+"""Transfers of external zones (docs/behaviour/plugins.md#k8s_external)."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ EXT = names.from_text("ext.test.")
 
 
 def offered(handler: External, serial: int = 0) -> ZoneOffer:
-    """The zone, which is there."""
+    """The plugin's offer of the zone."""
     offer = handler.transfer(EXT, serial)
     assert offer is not None
     return offer
 
 
 def records(handler: External) -> list[str]:
-    """What is between the SOAs."""
+    """The records between the two SOA records."""
     offer = offered(handler)
     assert offer.records is not None
     first, *between, last = [record for portion in offer.records for record in portion]
@@ -70,7 +70,7 @@ NS = "ext.test. 5 IN NS ns1.dns.ext.test."
                 "lb.d.ext.test. 30 IN SRV 0 100 80 lb.example.com.",
                 "_http._tcp.lb.d.ext.test. 30 IN SRV 0 100 80 com.",
             ],
-            id="a host name, two of whose labels are taken for those of the port",
+            id="a hostname: two of its labels are taken for those of the port",
         ),
         pytest.param(
             [Service("d", "lb", (), (HTTP,), external_ips=("example.com",))],
@@ -79,7 +79,7 @@ NS = "ext.test. 5 IN NS ns1.dns.ext.test."
                 "lb.d.ext.test. 30 IN SRV 0 100 80 example.com.",
                 "_http._tcp.lb.d.ext.test. 30 IN SRV 0 100 80 example.com.",
             ],
-            id="a host name of two labels keeps them",
+            id="a hostname of two labels keeps them",
         ),
         pytest.param(
             [Service("hidden", "web", (), external_ips=("192.0.2.1",))],
@@ -90,12 +90,12 @@ NS = "ext.test. 5 IN NS ns1.dns.ext.test."
     ],
 )
 def test_records(objects: list[ClusterObject], expected: list[str]) -> None:
-    """By kind of address."""
+    """One row per kind of external address."""
     assert records(plugin(found=index(Namespace("d"), *objects))) == [NS, *expected]
 
 
 def test_headless() -> None:
-    """The Service with all endpoints, each endpoint, the ports; SRV records at names without a port twice."""
+    """The Service with all endpoints, each endpoint, the ports. SRV records at names without a port come twice."""
     slices = (
         EndpointSlice("d", "hl-1", "hl", (HTTP, Port("", "TCP", 81)), (Endpoint("10.1.0.1"),)),
         EndpointSlice("d", "hl-2", "hl", (HTTP,), (Endpoint("db.example.com", "db"),)),
@@ -119,21 +119,21 @@ def test_headless() -> None:
     ]
 
 
-def test_name_servers_have_their_addresses() -> None:
-    """Behind the NS record, with the zone's TTL."""
+def test_addresses_of_name_servers() -> None:
+    """They follow the NS record and have the TTL of the zone."""
     found = plugin("ttl 9", index(Namespace("d")), local_addresses=("10.1.0.53",))
     assert records(found) == ["ext.test. 9 IN NS ns1.dns.ext.test.", "ns1.dns.ext.test. 9 IN A 10.1.0.53"]
 
 
-def test_only_the_zone_itself_is_given() -> None:
-    """No name below or above it."""
+def test_only_the_zone_itself_is_transferred() -> None:
+    """No name below or above it is."""
     for name in ("d.ext.test.", "test.", "cluster.local."):
         assert plugin().transfer(names.from_text(name), 0) is None
 
 
 @pytest.mark.parametrize(("serial", "whole"), [(0, True), (6, True), (7, False), (8, False)])
 def test_a_serial_that_is_not_older_gets_the_soa_alone(serial: int, *, whole: bool) -> None:
-    """The serial is that of changes of external addresses."""
+    """Compared with the serial of external zones."""
     found = index(*OBJECTS)
     found.apply(Serials(9, 9, 7))
     offer = offered(plugin(found=found), serial)
@@ -141,7 +141,7 @@ def test_a_serial_that_is_not_older_gets_the_soa_alone(serial: int, *, whole: bo
     assert serial_of(offer.soa) == 7
 
 
-def test_part_of_a_cluster_is_not_given_for_the_whole() -> None:
-    """Before the first list there is no zone."""
+def test_no_transfer_before_the_first_list() -> None:
+    """A part of the cluster is not a zone."""
     with pytest.raises(UnavailableError, match="not been listed"):
         plugin(found=index(*OBJECTS, synced=False)).transfer(EXT, 0)

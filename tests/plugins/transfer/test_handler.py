@@ -1,4 +1,4 @@
-"""The plugin `transfer`: who gets a zone, in what form, and who is told of a new one."""
+"""The plugin `transfer`: which clients get a zone, in which form, and notifications (docs/behaviour/plugins.md#transfer)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from svcdns.plugin_api.query import Client
 from svcdns.plugin_api.reply import NOT_REUSABLE, Reply, rcode_only
 from svcdns.plugin_api.zone_transfer import UnavailableError, ZoneOffer
 from svcdns.plugins.transfer import Transfer
-from svcdns.plugins.transfer.handler import AT_ONCE
+from svcdns.plugins.transfer.handler import MAX_TRANSFERS
 from svcdns.wire import names
 from svcdns.wire.codes import AA, CD, RD, Rcode
 from tests.support import world
@@ -21,7 +21,7 @@ from tests.support.scripted_upstream import ScriptedUpstream, answer
 TCP = Client("192.0.2.1", 40000, "192.0.2.53", 53, "tcp")
 UDP = msgspec.structs.replace(TCP, protocol="udp")
 SOA, *REST = world.records("example.org. 60 IN SOA ns.example.org. root.example.org. 7 2 3 4 30", "a.example.org. 5 IN A 192.0.2.1")
-BELOW = Reply(rcode=Rcode.NXDOMAIN)
+NEXT_PLUGIN = Reply(rcode=Rcode.NXDOMAIN)
 REFUSED = rcode_only(Rcode.REFUSED)
 SERVFAIL = rcode_only(Rcode.SERVFAIL)
 
@@ -32,14 +32,14 @@ class Source:
     name = "source"
 
     def __init__(self) -> None:
-        """Has not been asked."""
-        self.asked: list[tuple[bytes, int]] = []
+        """Records the calls of `transfer`."""
+        self.calls: list[tuple[bytes, int]] = []
 
     def transfer(self, zone: bytes, serial: int) -> ZoneOffer | None:
-        """The zone, nothing of others, a failure for broken.example.org."""
-        self.asked.append((zone, serial))
+        """The zone; an error for broken.example.org, None for all other zones."""
+        self.calls.append((zone, serial))
         if zone == names.from_text("broken.example.org."):
-            raise UnavailableError("plugin/source: not there")
+            raise UnavailableError("plugin/source: not loaded")
         if zone != names.from_text("example.org."):
             return None
         return ZoneOffer(SOA, None if serial == 7 else iter([(SOA,), REST, (SOA,)]))
@@ -52,14 +52,14 @@ class NoSource:
 
 
 def plugin(text: str = "transfer example.org {\n to *\n}", source: Source | None = None) -> Transfer:
-    """The plugin, with one that has zones behind one that has none."""
+    """The plugin, in a block with a plugin without zones and one with a zone."""
     peers: tuple[Any, ...] = (NoSource(), source or Source())
     return Transfer(world.options("transfer", text), world.environment(peers=lambda _: peers))
 
 
 def ask(handler: Transfer, rtype: str = "AXFR", name: str = "example.org.", **fields: Any) -> Reply:
     """The plugin's reply to a client over TCP."""
-    return world.now(handler.handle(world.query(name, rtype, **{"client": TCP, **fields}), world.following(BELOW)))
+    return world.now(handler.handle(world.query(name, rtype, **{"client": TCP, **fields}), world.following(NEXT_PLUGIN)))
 
 
 def sent(reply: Reply) -> list[str]:
@@ -77,35 +77,35 @@ def sent(reply: Reply) -> list[str]:
     ],
 )
 def test_a_zone_is_sent_between_its_soas(rtype: str, serial: int | None) -> None:
-    """AA; RD and CD as asked; nothing of it may be used again."""
+    """AA is set, RD and CD are copied, and the reply is not reused."""
     source = Source()
     reply = ask(plugin(source=source), rtype, "Example.ORG.", serial=serial, flags=RD | CD)
     assert (reply.rcode, reply.flags, reply.lifetime) == (Rcode.NOERROR, AA | RD | CD, NOT_REUSABLE)
     assert sent(reply) == world.shown((SOA, *REST, SOA))
-    assert source.asked == [(names.from_text("example.org."), serial or 0)]
+    assert source.calls == [(names.from_text("example.org."), serial or 0)]
 
 
 def test_ixfr_of_a_current_zone_is_its_soa() -> None:
-    """One message, without AA as with CoreDNS."""
+    """One message, with AA clear, as in CoreDNS."""
     assert ask(plugin(), "IXFR", serial=7) == Reply(flags=RD, answer=(SOA,))
 
 
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [
-        pytest.param({"rtype": "A"}, BELOW, id="other types go on"),
+        pytest.param({"rtype": "A"}, NEXT_PLUGIN, id="other types: next plugin"),
         pytest.param({"client": UDP}, REFUSED, id="over UDP"),
         pytest.param({"client": UDP, "name": "example.net."}, REFUSED, id="over UDP, whatever the zone"),
-        pytest.param({"name": "example.net."}, BELOW, id="zones without a rule go on"),
-        pytest.param({"name": "sub.example.org."}, BELOW, id="zones that nobody has go on"),
+        pytest.param({"name": "example.net."}, NEXT_PLUGIN, id="zones without a rule: next plugin"),
+        pytest.param({"name": "sub.example.org."}, NEXT_PLUGIN, id="unknown zones: next plugin"),
         pytest.param({"rtype": "IXFR"}, SERVFAIL, id="IXFR without a serial"),
         pytest.param(
-            {"name": "broken.example.org."}, rcode_only(Rcode.SERVFAIL, "plugin/source: not there"), id="a zone that is not there"
+            {"name": "broken.example.org."}, rcode_only(Rcode.SERVFAIL, "plugin/source: not loaded"), id="a zone that is not loaded"
         ),
     ],
 )
-def test_what_is_not_sent(fields: dict[str, Any], expected: Reply) -> None:
-    """And what is answered instead."""
+def test_queries_without_a_transfer(fields: dict[str, Any], expected: Reply) -> None:
+    """Refused, failed, or sent to the next plugin."""
     assert ask(plugin(), **fields) == expected
 
 
@@ -117,27 +117,27 @@ def test_what_is_not_sent(fields: dict[str, Any], expected: Reply) -> None:
         pytest.param("192.0.2.2 192.0.2.1", "192.0.2.1", True, id="one of several"),
         pytest.param("2001:DB8:0::1", "2001:db8::1", True, id="IPv6 in another spelling"),
         pytest.param("fe80::1%eth0", "fe80::1%eth0", True, id="with a zone id"),
-        pytest.param("192.0.2.2", "192.0.2.1", False, id="somebody else"),
-        pytest.param("192.0.2.2 *", "192.0.2.1", True, id="everybody"),
+        pytest.param("192.0.2.2", "192.0.2.1", False, id="another client"),
+        pytest.param("192.0.2.2 *", "192.0.2.1", True, id="any client"),
     ],
 )
-def test_who_may_have_a_zone(to: str, client: str, *, allowed: bool) -> None:
-    """The rest is refused, by a reply that is the plugin's own."""
+def test_clients_of_to_get_the_zone(to: str, client: str, *, allowed: bool) -> None:
+    """Other clients are refused."""
     reply = ask(plugin(f"transfer example.org {{\n to {to}\n}}"), client=msgspec.structs.replace(TCP, address=client))
     assert (reply.stream is not None) == allowed
     assert allowed or reply == Reply(rcode=Rcode.REFUSED, flags=RD)
 
 
 def test_the_longest_zone_decides() -> None:
-    """Whatever the order of the rules."""
+    """The order of the rules does not matter."""
     rules = "transfer . {\n to *\n}\ntransfer example.org {\n to 192.0.2.9\n}\ntransfer org {\n to *\n}"
     assert ask(plugin(rules)).rcode == Rcode.REFUSED
 
 
-def test_transfers_at_once_are_bounded() -> None:
-    """One that ended, or that nobody wants any more, makes room."""
+def test_active_transfers_are_bounded() -> None:
+    """A transfer that ends or is closed is not active any more."""
     handler = plugin()
-    streams = [ask(handler).stream for _ in range(AT_ONCE)]
+    streams = [ask(handler).stream for _ in range(MAX_TRANSFERS)]
     for stream in streams:
         assert stream is not None
         next(stream)
@@ -148,15 +148,15 @@ def test_transfers_at_once_are_bounded() -> None:
 
 
 async def notified(to: str, *, zone: str = "example.org.", source: str = "") -> None:
-    """Tells everybody, and waits until that is done."""
+    """Notifies the addresses, and waits for the end of it."""
     handler = plugin(f"transfer example.org {{\n to {to}\n {source}\n}}")
     handler.notify(names.from_text(zone))
     for task in tuple(handler._tasks):
         await task
 
 
-async def test_notifies_those_with_an_address() -> None:
-    """A NOTIFY question for the zone's SOA with AA (RFC 1996 §3), from the source address."""
+async def test_each_address_is_notified() -> None:
+    """With a NOTIFY query for the SOA record and AA set (RFC 1996 §3), from the source address."""
     async with ScriptedUpstream() as one, ScriptedUpstream() as other:
         await notified(f"* 127.0.0.1:{one.port} 127.0.0.1:{other.port}", source="source 127.0.0.1")
         for upstream in (one, other):
@@ -164,7 +164,7 @@ async def test_notifies_those_with_an_address() -> None:
 
 
 async def test_notify_is_tried_three_times(caplog: pytest.LogCaptureFixture) -> None:
-    """Then a line says who did not take it."""
+    """Then a warning names the address that did not accept it."""
     async with ScriptedUpstream(answer(rcode=Rcode.REFUSED)) as upstream:
         with caplog.at_level(logging.WARNING):
             await notified(f"127.0.0.1:{upstream.port}")
@@ -172,8 +172,8 @@ async def test_notify_is_tried_three_times(caplog: pytest.LogCaptureFixture) -> 
         assert caplog.messages == [f"zone example.org.: notification not accepted: 127.0.0.1:{upstream.port}: REFUSED"]
 
 
-async def test_zones_without_a_rule_notify_nobody() -> None:
-    """There is no `to` for them."""
+async def test_zones_without_a_rule_have_no_notifications() -> None:
+    """They have no `to`."""
     async with ScriptedUpstream() as upstream:
         await notified(f"127.0.0.1:{upstream.port}", zone="example.net.")
         assert upstream.asked == []

@@ -12,25 +12,25 @@ from tests.support.world import options, rejection
 @pytest.mark.parametrize(
     ("text", "rule"),
     [
-        pytest.param("transfer {\n to *\n}", Rule(("example.org.",), (), everybody=True), id="the block's zones, everybody"),
+        pytest.param("transfer {\n to *\n}", Rule(("example.org.",), (), any_client=True), id="the block's zones, any client"),
         pytest.param("transfer A.Example b {\n to 192.0.2.1\n}", Rule(("a.example.", "b."), (("192.0.2.1", 53),)), id="zones, port 53"),
         pytest.param(
             "transfer {\n to 192.0.2.1:5353 2001:DB8::1\n to [2001:db8::2]:54 * fe80::1%eth0\n}",
-            Rule(("example.org.",), (("192.0.2.1", 5353), ("2001:db8::1", 53), ("2001:db8::2", 54), ("fe80::1", 53)), everybody=True),
+            Rule(("example.org.",), (("192.0.2.1", 5353), ("2001:db8::1", 53), ("2001:db8::2", 54), ("fe80::1", 53)), any_client=True),
             id="lines add up",
         ),
         pytest.param(
-            "transfer {\n source 192.0.2.9\n to *\n}", Rule(("example.org.",), (), everybody=True, source="192.0.2.9"), id="source"
+            "transfer {\n source 192.0.2.9\n to *\n}", Rule(("example.org.",), (), any_client=True, source="192.0.2.9"), id="source"
         ),
     ],
 )
 def test_lines(text: str, rule: Rule) -> None:
-    """What a directive says."""
+    """The options of each directive."""
     assert options("transfer", text, zones="example.org") == Options((rule,))
 
 
-def test_it_may_stand_several_times() -> None:
-    """One rule for each."""
+def test_several_directives() -> None:
+    """Each one is a rule."""
     found = options("transfer", "transfer a {\n to *\n}\ntransfer b {\n to *\n}")
     assert [rule.zones for rule in found.rules] == [("a.",), ("b.",)]
 
@@ -49,6 +49,6 @@ def test_it_may_stand_several_times() -> None:
         pytest.param("transfer {\n too *\n}", "3:2 unknown property 'too' (did you mean 'to'?)", id="unknown"),
     ],
 )
-def test_mistakes(text: str, message: str) -> None:
-    """Each names its place."""
+def test_rejected_directives(text: str, message: str) -> None:
+    """The error is at the wrong word."""
     assert rejection("transfer", text) == message
