@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
+import functools
 import json
 import os
 import random
@@ -10,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -167,16 +170,41 @@ def until(what: str, probe: Callable[[], T], patience: float, pause: float = 0.0
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of loopback that are free for UDP and TCP, below those that the kernel gives to clients."""
+    """Ports of loopback that are free for UDP and TCP, below those that the kernel gives to clients.
+
+    No port is returned twice, here or in another process, until this process ends: a lock on one byte of a file reserves it.
+    """
     found: list[int] = []
     while len(found) < count:
-        port = random.randrange(10_000, 32_000)
+        port = _RANDOM.randrange(10_000, 32_000)
+        if port in _given or not _reserve(port):
+            continue
         with socket.socket() as tcp, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
             try:
                 tcp.bind(("", port))
                 udp.bind(("", port))
             except OSError:
                 continue
-        if port not in found:
-            found.append(port)
+        _given.add(port)
+        found.append(port)
     return found
+
+
+_RANDOM = random.SystemRandom()
+"""Tests set the seed of the module's own generator, each to the same value."""
+_given: set[int] = set()
+
+
+def _reserve(port: int) -> bool:
+    try:
+        fcntl.lockf(_reservations(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+    except OSError:
+        return False
+    return True
+
+
+@functools.cache
+def _reservations() -> int:
+    """The file whose bytes stand for ports. It stays open: closing any descriptor of it would end this process's locks."""
+    path = Path(tempfile.gettempdir()) / f"svcdns-ports-{os.getuid()}"
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

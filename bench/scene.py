@@ -9,11 +9,8 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import re
 import signal
 import time
-import urllib.error
-import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
@@ -148,22 +145,7 @@ class Scene:
     async def until_replaced(self, process: str, before: int) -> None:
         """Waits until another process has taken the place of one that died, and the server is ready."""
         await self.until(f"another {process}", lambda: self.processes().get(process, before) != before, 30)
-        await self.until("readiness", lambda: self.page("ready")[0] == 200, 30)
-
-    def page(self, name: str) -> tuple[int, str]:
-        """Status and text of /ready or /metrics; (0, "") while nobody answers."""
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.server.site.pages[name]}/{name}", timeout=3) as response:
-                return response.status, response.read().decode()
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, ""
-        except OSError:
-            return 0, ""
-
-    def metric(self, name: str) -> float:
-        """The sum of all series of a metric."""
-        return sum(float(found[1]) for found in re.finditer(rf"^{name}(?:{{.*}})? (\S+)$", self.page("metrics")[1], re.MULTILINE))
+        await self.until("readiness", lambda: self.server.page("ready")[0] == 200, 30)
 
 
 Fault = Callable[[Scene], Awaitable[None]]
@@ -201,7 +183,7 @@ async def _run(fault: Fault, scale: Scale, cores: Cores, server: Server, seconds
         checker.stop()
         await checking
     await asyncio.sleep(2.0)  # a scrape may lag by this much
-    drops = scene.metric("svcdns_socket_dropped_packets_total")
+    drops = scene.server.metric("svcdns_socket_dropped_packets_total")
     if server.process.poll() is not None:
         raise BrokenError(f"{server.name} ended: {server.log()}")
     return Outcome(figures, checker.udp, checker.tcp, drops, scene.recovered, server.log().splitlines())

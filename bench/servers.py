@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import tempfile
 import time
@@ -89,6 +90,21 @@ class Server:
     def whole_log(self) -> str:
         """All that it printed."""
         return self._log.read_text(errors="replace")
+
+    def page(self, name: str) -> tuple[int, str]:
+        """Status and text of /ready or /metrics; (0, "") while nothing listens."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.site.pages[name]}/{name}", timeout=3) as response:
+                return response.status, response.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, ""
+        except OSError:
+            return 0, ""
+
+    def metric(self, name: str) -> float:
+        """The sum of all series of a metric."""
+        return sum(float(found[1]) for found in re.finditer(rf"^{name}(?:{{.*}})? (\S+)$", self.page("metrics")[1], re.MULTILINE))
 
     def cpu(self) -> float:
         """CPU seconds of all its processes so far."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import graphlib
 import importlib
 import inspect
 import os
@@ -209,6 +211,32 @@ def test_modules_import_alone() -> None:
     names = [name for name in MODULES if not name.endswith("__main__")]
     done = subprocess.run([sys.executable, "-c", program, *names], capture_output=True, text=True, cwd=ROOT, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def imported(path: Path, known: set[str]) -> set[str]:
+    """The modules among `known` that a file imports anywhere in its text."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= names & known or {str(node.module)}
+    return found & known
+
+
+def test_there_is_no_import_circle() -> None:
+    """Among all modules of svcdns, bench and tests. Tests may import bench, both may import svcdns; nothing imports back."""
+    paths = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+        for top in ("svcdns", "bench", "tests")
+        for path in (ROOT / top).rglob("*.py")
+    }
+    graph = {name: imported(path, set(paths)) - {name} for name, path in paths.items()}
+    list(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError, which names the circle
+    below = {"svcdns": {"svcdns"}, "bench": {"svcdns", "bench"}, "tests": {"svcdns", "bench", "tests"}}
+    for name, others in graph.items():
+        assert {other.split(".")[0] for other in others} <= below[name.split(".")[0]], name
 
 
 def test_a_worker_does_without_what_is_controls() -> None:
