@@ -73,6 +73,8 @@ TESTED_BY = {
     "svcdns.plugins.cache.lookup": "tests/plugins/cache/test_handler.py",
     "svcdns.plugins.cache.metrics": "tests/plugins/cache/test_handler.py",
     "svcdns.plugins.file.zone": "tests/plugins/file/test_handler.py",
+    "svcdns.plugins.forward.group_builder": "tests/plugins/forward/test_handler.py",
+    "svcdns.plugins.forward.upstream_group": "tests/plugins/forward/test_exchange.py",
     "svcdns.plugins.forward.upstream_addresses": "tests/plugins/forward/test_options.py",
     "svcdns.plugins.hosts.table": "tests/plugins/hosts/test_handler.py",
     "svcdns.plugins.kubernetes.addresses": "tests/plugins/kubernetes/test_handler.py",

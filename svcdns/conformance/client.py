@@ -140,8 +140,3 @@ class Connection:
             raise Silence(f"no reply over TCP in {self._timeout:g} s") from None
         except (OSError, asyncio.IncompleteReadError):
             raise Silence("the server ended the TCP connection before its reply") from None
-
-
-def framed(message: bytes) -> bytes:
-    """A message with its length before it."""
-    return len(message).to_bytes(2, "big") + message

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from svcdns.conformance.client import Peer, Server, Silence, framed
+from svcdns.conformance.client import Peer, Server, Silence
 from svcdns.conformance.cluster_model import Cluster
 from svcdns.conformance.lab import Lab
 from svcdns.conformance.outcome import Failed, Skipped
@@ -20,6 +20,7 @@ from svcdns.conformance.replies import Reply, read_reply
 from svcdns.wire import names
 from svcdns.wire.codes import QR, RD, Class, Type, rcode_text, type_text
 from svcdns.wire.errors import FormError
+from svcdns.wire.tcp_framing import framed
 
 T = TypeVar("T")
 SAMPLE: Final = 12

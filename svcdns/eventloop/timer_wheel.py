@@ -1,9 +1,9 @@
 """A timer wheel: callbacks at about a given time, for very many timers that are nearly all cancelled.
 
-Each query to an upstream needs a timeout, and nearly all queries are answered long before it.
-A timer of the event loop for each query costs
-more than that is worth. Here a callback goes into the slot of its time. A cancelled callback leaves an empty place in the slot.
-A callback runs up to one tick late, and never early. One that raises is reported to the event loop, and the others still run.
+Each query to an upstream needs a timeout, and nearly all queries are answered long before it. A timer of the event loop
+for each query costs more than that is worth. Here a callback goes into the slot of its time. A cancelled callback
+leaves an empty place in the slot. A callback runs up to one tick late, and never early. One that raises is reported to
+the event loop, and the others still run.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ Timer = tuple[Slot, int]
 
 
 class TimerWheel:
-    """The timers of one event loop, on `clock`; a test may move that by hand, for the event loop's time only says when to look at it."""
+    """The timers of one event loop, on `clock`; a test may move that by hand, for the event loop's time only says when
+    to look at it.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
@@ -69,7 +71,9 @@ class TimerWheel:
         self._schedule(None)
 
     def run_due(self) -> None:
-        """Runs the callbacks that are due, for at most SLICE seconds; the rest runs in later iterations of the event loop."""
+        """Runs the callbacks that are due, for at most SLICE seconds; the rest runs in later iterations of the event
+        loop.
+        """
         now, loop = int(self.clock() / TICK), asyncio.get_running_loop()
         for number in sorted(number for number in self._slots if number <= now):
             self._overdue.append(self._slots.pop(number))

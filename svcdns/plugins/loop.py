@@ -22,7 +22,7 @@ from svcdns.plugin_api.fast_path import FastPath
 from svcdns.plugin_api.query import Answer, Client, Query
 from svcdns.plugin_api.reply import Reply
 from svcdns.telemetry.counters import Family, MetricKind
-from svcdns.upstream.query import shown
+from svcdns.upstream.query import address_text
 from svcdns.wire import names
 from svcdns.wire.codes import RD, Class, ExtendedError, Rcode, Type
 from svcdns.wire.edns import extended_error
@@ -101,7 +101,7 @@ class Loop:
         host, port = listen = environment.listen_addresses[0]
         self._ask, self._clock, self._log = environment.ask, environment.clock, environment.log
         self._publish, self._probing = environment.publish, environment.first
-        self._zone, self._place = options.zone, f"{options.zone} {shown(listen)}"
+        self._zone, self._place = options.zone, f"{options.zone} {address_text(listen)}"
         key = environment.data("loop", options.zone) or gather(options, {})[options.zone]
         self._probes = Probes(key, self._place, options.zone)
         self._myself = Client(host or "127.0.0.1", 0, host or "127.0.0.1", port, "udp")
@@ -190,7 +190,7 @@ class Loop:
     def _came_back(self, query: Query) -> None:
         probe, client = names.to_text(query.key), query.client
         if not self._found.startswith(probe + " "):
-            way = f"{shown((client.address, client.port))} -> {shown((client.local_address, client.local_port))}"
+            way = f"{address_text((client.address, client.port))} -> {address_text((client.local_address, client.local_port))}"
             self._publish("loop", self._place, f"{probe} {way}".encode())
 
     def _told(self, payload: bytes) -> None:

@@ -1,6 +1,6 @@
-"""The addresses of a host name: from the machine's resolver, or from servers that are given.
+"""The addresses of a host name, from the system's resolver or from given servers.
 
-These calls block: they are for control, in a thread, and never for a worker.
+These calls block. Control makes them in a thread; a worker never does.
 """
 
 from __future__ import annotations
@@ -11,21 +11,24 @@ from collections.abc import Sequence
 from typing import Final
 
 from svcdns.errors import SvcdnsError
-from svcdns.upstream.query import MAX_DATAGRAM, Address, Question, random_ident, shown
+from svcdns.upstream.query import MAX_DATAGRAM, Address, UpstreamQuery, address_text, random_id
 from svcdns.wire import names
 from svcdns.wire.codes import RD, Class, Type
 from svcdns.wire.message import Message
 
 TIMEOUT: Final = 2.0
-"""Seconds that a server may take for one question."""
+"""Seconds that a server may take for one query."""
 
 
 class ResolveError(SvcdnsError):
-    """The name has no address, or nobody said so; the text says why."""
+    """No address of the name was found. `str(error)` is the reason."""
 
 
 def addresses_of(host: str, servers: Sequence[Address] = ()) -> list[str]:
-    """The addresses of a host, IPv4 and IPv6, without repeats; the servers are asked in turn. Raises ResolveError."""
+    """The addresses of a host, IPv4 and IPv6, each once.
+
+    The servers are queried one after the other. Raises ResolveError.
+    """
     if not servers:
         return _from_system(host)
     failure = ""
@@ -33,12 +36,12 @@ def addresses_of(host: str, servers: Sequence[Address] = ()) -> list[str]:
         try:
             found = _addresses(host, Type.A, server)
         except OSError as error:
-            failure = f": {shown(server)}: {_reason(error)}"
+            failure = f": {address_text(server)}: {_reason(error)}"
             continue
         try:
             found += _addresses(host, Type.AAAA, server)
         except OSError as error:
-            failure = f": {shown(server)}: {_reason(error)}"
+            failure = f": {address_text(server)}: {_reason(error)}"
         if found:
             return list(dict.fromkeys(found))
     raise ResolveError(f"no addresses found for {host}{failure}")
@@ -54,21 +57,21 @@ def _from_system(host: str) -> list[str]:
 
 def _addresses(host: str, rtype: int, server: Address) -> list[str]:
     family = socket.AF_INET if rtype == Type.A else socket.AF_INET6
-    answer = _ask(Question(names.from_text(host), rtype, Class.IN, RD), server).answer
+    answer = _exchange(UpstreamQuery(names.from_text(host), rtype, Class.IN, RD), server).answer
     return [socket.inet_ntop(family, record.rdata) for record in answer if record.rtype == rtype]
 
 
-def _ask(question: Question, server: Address) -> Message:
-    """The server's reply to a datagram. Raises OSError."""
-    ident, deadline = random_ident(), time.monotonic() + TIMEOUT
+def _exchange(query: UpstreamQuery, server: Address) -> Message:
+    """The server's reply over UDP. Raises OSError."""
+    ident, deadline = random_id(), time.monotonic() + TIMEOUT
     with socket.socket(socket.AF_INET6 if ":" in server[0] else socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.connect(server)
-        sock.send(question.packet(ident))
+        sock.send(query.packet(ident))
         while (left := deadline - time.monotonic()) > 0:
             sock.settimeout(left)
             packet = sock.recv(MAX_DATAGRAM)
-            if question.admits(ident, packet):
-                return question.opened(packet)
+            if query.matches(ident, packet):
+                return query.decode(packet)
     raise TimeoutError
 
 

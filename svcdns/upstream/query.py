@@ -1,10 +1,13 @@
-"""What is asked of a server, and which reply counts.
+"""A query to an upstream server, and which reply belongs to it.
 
-A reply counts only if it comes from where the question went, with its id, and with its name, type and class; anything else is dropped and
-does not end the wait (RFC 5452 §9). Nothing is sent from here: see `datagrams` and `streams`."""
+A reply belongs to a query if it comes from the address that the query went to, and has its message ID, name, type and
+class. Any other packet is dropped, and does not end the wait (RFC 5452 §9). This module sends nothing: see
+`svcdns.upstream.udp` and `svcdns.upstream.tcp`.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import struct
@@ -21,26 +24,34 @@ from svcdns.wire.record import Edns
 from svcdns.wire.request import HEADER
 
 Address = tuple[str, int]
+"""An IP address and a port."""
 MAX_DATAGRAM: Final = 65535
-_IDENTS: Final = 512
-"""Ids that are taken from the system's generator at a time."""
-_OURS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EAGAIN})
-"""Errors that mean a lack of something here: descriptors, memory, ports."""
+_IDS_AT_ONCE: Final = 512
+"""Message IDs that are read from the system's random generator at a time."""
+_LOCAL_ERRORS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EAGAIN})
+"""Errors that mean a lack of descriptors, memory or ports on this machine."""
 
 
 class ExchangeError(SvcdnsError):
-    """The server gave no reply that counts; the text says why, as a log line ends.
+    """No valid reply came from the upstream. `str(error)` is the reason.
 
-    `silent` means that nothing came at all, `ours` that the reason lies with this machine and says nothing of the server.
+    `timed_out` means that nothing came in time. `local` means that this machine is the cause, not the server.
     """
 
-    def __init__(self, text: str, *, silent: bool = False, ours: bool = False) -> None:
+    def __init__(self, text: str, *, timed_out: bool = False, local: bool = False) -> None:
         super().__init__(text)
-        self.silent, self.ours = silent, ours
+        self.timed_out, self.local = timed_out, local
 
 
-class Question(msgspec.Struct):
-    """What is asked of a server; `flags` are the header bits RD, AD and CD. `wire` is the packet behind its id, made once."""
+Completed = Callable[[bytes | ExchangeError], None]
+"""Called once with the reply's packet, or with the reason why there is none."""
+
+
+class UpstreamQuery(msgspec.Struct):
+    """A query to an upstream.
+
+    `flags` are the header bits RD, AD and CD; `wire` is the packet after its message ID, encoded once.
+    """
 
     name: bytes
     rtype: int
@@ -54,30 +65,32 @@ class Question(msgspec.Struct):
             self.wire = encode_query(0, self.flags, self.name, self.rtype, self.rclass, self.edns)[2:]
 
     @property
-    def end(self) -> int:
-        """Where the question section ends, in the packet and in its reply."""
+    def question_end(self) -> int:
+        """The offset at which the question section ends, in the packet and in its reply."""
         return 16 + len(self.name)
 
     def packet(self, ident: int) -> bytes:
-        """The question with that id."""
+        """The packet with this message ID."""
         return ident.to_bytes(2, "big") + self.wire
 
-    def admits(self, ident: int, packet: bytes) -> bool:
-        """Whether that is the reply: one with this id, name, type and class; the case of letters does not matter (RFC 5452 §9)."""
+    def matches(self, ident: int, packet: bytes) -> bool:
+        """True if `packet` is a reply with this message ID, and the query's name in any letter case, type and class
+        (RFC 5452 §9).
+        """
         end = 16 + len(self.name)
         return (
             packet[:2] == ident.to_bytes(2, "big")
             and packet[2:3] >= b"\x80"
             and packet[4:6] == b"\0\1"
-            and (packet[12:end] == self.wire[10 : end - 2] or self._is_spelled_otherwise(packet))
+            and (packet[12:end] == self.wire[10 : end - 2] or self._matches_in_other_case(packet))
         )
 
-    def _is_spelled_otherwise(self, packet: bytes) -> bool:
+    def _matches_in_other_case(self, packet: bytes) -> bool:
         end = 12 + len(self.name)
         return packet[12:end].lower() == self.name.lower() and packet[end : end + 4] == self.wire[end - 2 : end + 2]
 
-    def opened(self, packet: bytes) -> Message:
-        """The reply as a message; one that is cut off counts as truncated."""
+    def decode(self, packet: bytes) -> Message:
+        """The reply as a message; a malformed one is treated as truncated (TC), with an empty answer."""
         try:
             return parse_message(packet)
         except FormError:
@@ -85,33 +98,50 @@ class Question(msgspec.Struct):
             return Message(ident, flags | TC, packet[12 : 12 + len(self.name)], self.rtype, self.rclass)
 
 
-def _idents() -> Callable[[], int]:
+def _id_source() -> Callable[[], int]:
     left: list[int] = []
 
     def draw() -> int:
         if not left:
-            left.extend(struct.unpack(f"{_IDENTS}H", os.urandom(2 * _IDENTS)))
+            left.extend(struct.unpack(f"{_IDS_AT_ONCE}H", os.urandom(2 * _IDS_AT_ONCE)))
         return left.pop()
 
     os.register_at_fork(after_in_child=left.clear)
     return draw
 
 
-random_ident: Final = _idents()
-"""A message id that nobody can guess, each from two octets of the system's generator that are used once."""
+random_id: Final = _id_source()
+"""An unpredictable message ID: two octets of the system's random generator, each used once (RFC 5452 §9.2)."""
 
 
-def failure(server: Address, error: OSError) -> ExchangeError:
-    """What the system said of an exchange with a server."""
-    return ExchangeError(f"{shown(server)}: {(error.strerror or str(error)).lower()}", ours=error.errno in _OURS)
+def deliver(completed: Completed, outcome: bytes | ExchangeError) -> None:
+    """Calls `completed`.
+
+    One that raises is reported to the event loop, and neither other queries nor the caller notice.
+    """
+    try:
+        completed(outcome)
+    except Exception as error:  # noqa: BLE001 - other queries wait for replies on the same socket
+        report(error)
 
 
-def timed_out(server: Address) -> ExchangeError:
-    """The server said nothing in time."""
-    return ExchangeError(f"{shown(server)}: i/o timeout", silent=True)
+def report(error: Exception) -> None:
+    """Reports to the event loop what a callback for a reply raised."""
+    context = {"message": "a callback for an upstream's reply failed", "exception": error}
+    asyncio.get_running_loop().call_exception_handler(context)
 
 
-def shown(server: Address) -> str:
-    """`host:port`, an IPv6 host in brackets."""
+def system_error(server: Address, error: OSError) -> ExchangeError:
+    """The exchange error for what the operating system reported."""
+    return ExchangeError(f"{address_text(server)}: {(error.strerror or str(error)).lower()}", local=error.errno in _LOCAL_ERRORS)
+
+
+def timeout_error(server: Address) -> ExchangeError:
+    """The exchange error for a server that did not reply in time."""
+    return ExchangeError(f"{address_text(server)}: i/o timeout", timed_out=True)
+
+
+def address_text(server: Address) -> str:
+    """`host:port`, with an IPv6 host in brackets."""
     host, port = server
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,8 +1,7 @@
-"""One upstream server: questions to it, whether it is well, and its metrics.
+"""One upstream server: its queries, its health checks, and its metrics.
 
-A server that failed is probed until it answers (docs/behaviour/plugins.md#forward). A question that somebody gave up on
-is still listened for until it is
-clear whether the server is silent: what is learnt of it holds for those that come after.
+A server on which a query failed is checked until it replies (CoreDNS: *forward*). An abandoned query goes on until it
+is clear whether the server is silent, for what it shows about the server holds for later queries.
 """
 
 from __future__ import annotations
@@ -16,14 +15,14 @@ import msgspec
 from svcdns.eventloop.timer_wheel import Timer, TimerWheel, cancel
 from svcdns.telemetry.counters import Counters, Family, MetricKind
 from svcdns.upstream.health import SILENCE, Health
-from svcdns.upstream.query import Address, ExchangeError, Question, shown, timed_out
-from svcdns.upstream.tcp import Connector, Keeping, Streamed, Streams, plain
-from svcdns.upstream.udp import Datagrams, FloodedError, Port, Take
+from svcdns.upstream.query import Address, Completed, ExchangeError, UpstreamQuery, address_text, timeout_error
+from svcdns.upstream.tcp import ConnectionOptions, Connector, TcpQuery, UpstreamConnections, tcp_connector
+from svcdns.upstream.udp import SpoofedError, UdpSocket, UdpSockets
 from svcdns.wire.codes import RD, Class, Type, rcode_text
-from svcdns.wire.message import Message
 from svcdns.wire.names import ROOT
 
 PROBE_TIMEOUT: Final = 1.0
+"""Seconds that a health check may take."""
 DURATIONS: Final = tuple(0.00025 * 2**i for i in range(16))
 
 REQUEST_DURATION: Final = Family(
@@ -36,31 +35,38 @@ REQUEST_DURATION: Final = Family(
 PROBE_FAILURES: Final = Family(
     "coredns_proxy_healthcheck_failures_total", MetricKind.COUNTER, "Health checks of an upstream that failed.", ("proxy_name", "to")
 )
-KEPT_HITS: Final = Family(
+CONNECTION_HITS: Final = Family(
     "coredns_proxy_conn_cache_hits_total",
     MetricKind.COUNTER,
-    "Requests that went over a kept connection.",
+    "Requests that used an existing connection.",
     ("proxy_name", "to", "proto"),
 )
-KEPT_MISSES: Final = Family(
+CONNECTION_MISSES: Final = Family(
     "coredns_proxy_conn_cache_misses_total",
     MetricKind.COUNTER,
     "Requests that needed a new connection or socket.",
     ("proxy_name", "to", "proto"),
 )
 FOREIGN: Final = Family(
-    "svcdns_forward_foreign_replies_total", MetricKind.COUNTER, "Replies of an upstream that belong to no question, dropped.", ("to",)
+    "svcdns_forward_foreign_replies_total",
+    MetricKind.COUNTER,
+    "Packets from an upstream's address that match no query; they are dropped.",
+    ("to",),
 )
 CIRCUIT_OPEN: Final = Family(
-    "svcdns_forward_circuit_open", MetricKind.GAUGE, "1 while an upstream is left out because it does not answer.", ("to",), uniform=True
+    "svcdns_forward_circuit_open",
+    MetricKind.GAUGE,
+    "1 while an upstream gets no queries because it does not reply.",
+    ("to",),
+    uniform=True,
 )
 
 
-class Manner(msgspec.Struct, frozen=True):
-    """How a server is to be treated; times in seconds."""
+class ServerOptions(msgspec.Struct, frozen=True):
+    """How to query and check a server; times in seconds."""
 
     read_timeout: float = 2.0
-    keeping: Keeping = Keeping()
+    connections: ConnectionOptions = ConnectionOptions()
     max_fails: int = 2
     probe_interval: float = 0.5
     probe_name: bytes = ROOT
@@ -69,231 +75,222 @@ class Manner(msgspec.Struct, frozen=True):
     source: str = ""
 
 
-TakeFrom = Callable[["Attempt", bytes | ExchangeError], None]
-"""Gets the outcome of an attempt."""
+AttemptCompleted = Callable[["Attempt", bytes | ExchangeError], None]
+"""Called with the outcome of an attempt."""
 
 
 class Attempt:
-    """One question to one server. `take` is called once, never within `start`, and not at all after `abandon`."""
+    """One query to one server. `completed` is called once, never within `start`, and not at all after `abandon`."""
 
-    __slots__ = ("_alarm", "_carrier", "_ends", "_judged", "_question", "_server", "_take", "began", "tcp")
+    __slots__ = ("_completed", "_deadline", "_query", "_sent", "_server", "_silence_checked", "_timer", "started_at", "tcp")
 
-    def __init__(self, server: Server, question: Question, take: TakeFrom, began: float, timeout: float) -> None:
-        """`began` is now, `timeout` in seconds."""
-        self._server, self._question, self._take, self.began = server, question, take, began
-        self._ends = began + timeout
-        self._judged = self.tcp = False
-        self._carrier: Port | Streamed | None = None
-        self._alarm: Timer | None = None
+    def __init__(self, server: Server, query: UpstreamQuery, completed: AttemptCompleted, started_at: float, timeout: float) -> None:
+        """`started_at` is now on the server's clock, `timeout` in seconds."""
+        self._server, self._query, self._completed, self.started_at = server, query, completed, started_at
+        self._deadline = started_at + timeout
+        self._silence_checked = self.tcp = False
+        self._sent: UdpSocket | TcpQuery | None = None
+        self._timer: Timer | None = None
 
     @property
     def server(self) -> Server:
-        """Who is asked."""
+        """The server that the query goes to."""
         return self._server
 
     @property
     def silent(self) -> bool:
-        """Whether the server has said nothing at all since it was asked."""
-        return self._server.health.silent(self.began)
+        """True if the server has not replied to any query since this one was sent."""
+        return self._server.health.silent(self.started_at)
 
     def start(self, *, tcp: bool) -> None:
-        """Sends the question."""
+        """Sends the query, over TCP if `tcp` is true or the server is used over TLS only."""
         server = self._server
         self.tcp = tcp or server.secure
         try:
-            self._carrier = server.carry(self._question, self._came, tcp=self.tcp)
+            self._sent = server.send(self._query, self._outcome, tcp=self.tcp)
         except ExchangeError as error:
-            asyncio.get_running_loop().call_soon(self._came, error)
+            asyncio.get_running_loop().call_soon(self._outcome, error)
             return
-        judged = self.began + SILENCE
-        self._alarm = server.timer_wheel.at(judged, self._judge) if judged < self._ends else server.timer_wheel.at(self._ends, self._expire)
+        check_at = self.started_at + SILENCE
+        if check_at < self._deadline:
+            self._timer = server.timer_wheel.at(check_at, self._check_silence)
+        else:
+            self._timer = server.timer_wheel.at(self._deadline, self._expire)
 
     def abandon(self) -> None:
-        """Nobody waits for the reply any longer; what it says of the server is still of interest for a while."""
-        self._take = _nobody
-        if self._judged:
-            self._drop()
+        """Ends the wait for the reply.
 
-    def _came(self, outcome: bytes | ExchangeError) -> None:
-        self._carrier = None
-        if self._alarm is not None:
-            cancel(self._alarm)
+        The query itself goes on until SILENCE has passed, for what it shows about the server.
+        """
+        self._completed = _ignore
+        if self._silence_checked:
+            self._cancel()
+
+    def _outcome(self, outcome: bytes | ExchangeError) -> None:
+        self._sent = None
+        if self._timer is not None:
+            cancel(self._timer)
         if isinstance(outcome, bytes):
-            self._server.answered(self.began, outcome[3] & 15)
-        elif isinstance(outcome, FloodedError):
+            self._server.answered(self.started_at, outcome[3] & 15)
+        elif isinstance(outcome, SpoofedError):
             self.start(tcp=True)
             return
         else:
-            self._blame(outcome)
-        take, self._take = self._take, _nobody
-        take(self, outcome)
+            self._record_failure(outcome)
+        completed, self._completed = self._completed, _ignore
+        completed(self, outcome)
 
-    def _judge(self) -> None:
-        if self._take is _nobody:
+    def _check_silence(self) -> None:
+        if self._completed is _ignore:
             self._expire()
             return
-        self._judged = True
+        self._silence_checked = True
         if self.silent:
-            self._server.failed()
-        self._alarm = self._server.timer_wheel.at(self._ends, self._expire)
+            self._server.query_failed()
+        self._timer = self._server.timer_wheel.at(self._deadline, self._expire)
 
     def _expire(self) -> None:
-        self._drop()
-        self._came(timed_out(self._server.address))
+        self._cancel()
+        self._outcome(timeout_error(self._server.address))
 
-    def _blame(self, error: ExchangeError) -> None:
-        if error.ours:
+    def _record_failure(self, error: ExchangeError) -> None:
+        if error.local:
             return
-        if error.silent and (self._judged or not self.silent):
-            self._server.probe()
+        if error.timed_out and (self._silence_checked or not self.silent):
+            self._server.start_checks()
         else:
-            self._server.failed()
+            self._server.query_failed()
 
-    def _drop(self) -> None:
-        carrier, self._carrier = self._carrier, None
-        if carrier is not None:
-            self._server.drop(carrier, expired=self._take is not _nobody)
+    def _cancel(self) -> None:
+        sent, self._sent = self._sent, None
+        if sent is not None:
+            self._server.cancel(sent, timed_out=self._completed is not _ignore)
 
 
-def _nobody(_attempt: Attempt, _outcome: bytes | ExchangeError) -> None:
-    pass
+def _ignore(_attempt: Attempt, _outcome: bytes | ExchangeError) -> None:
+    """Takes the place of the callback of an abandoned or finished attempt."""
 
 
 class Server:
-    """A server by its address."""
+    """A server, known by its address."""
 
     def __init__(
         self,
         address: Address,
-        manner: Manner,
+        options: ServerOptions,
         counters: Counters,
         timer_wheel: TimerWheel,
         proxy_name: str = "forward",
         connector: Connector | None = None,
     ) -> None:
-        """`proxy_name` labels the metrics; with `connector`, which opens connections over TLS, nothing ever goes another way."""
-        self.address, self.manner, self.timer_wheel, self.clock = address, manner, timer_wheel, timer_wheel.clock
-        self.label = shown(address)
+        """`proxy_name` labels the metrics.
+
+        With `connector`, which opens TLS connections, no query ever goes another way.
+        """
+        self.address, self.options, self.timer_wheel, self.clock = address, options, timer_wheel, timer_wheel.clock
+        self.label = address_text(address)
         """`host:port`, as metrics have it."""
         self._counters, self._labels = counters, (proxy_name, self.label)
         self.secure = connector is not None
-        self.health = Health(manner.max_fails, checked=manner.probe_interval > 0)
+        self.health = Health(options.max_fails, checked=options.probe_interval > 0)
         foreign = counters.cell(FOREIGN, self._labels[1])
-        self._datagrams = Datagrams(address, manner.source, lambda: counters.add(foreign))
-        self._streams = Streams(
-            address, manner.keeping, self.clock, connector or plain(address, manner.source), lambda: counters.add(foreign)
-        )
+        self._sockets = UdpSockets(address, options.source, lambda: counters.add(foreign))
+        connector = connector or tcp_connector(address, options.source)
+        self._connections = UpstreamConnections(address, options.connections, self.clock, connector, lambda: counters.add(foreign))
         self._stopped = False
-        self._runs = self._checks = 0
-        """Runs of health checks so far, and the number of the one under way, 0 for none."""
+        self._runs = self._current_run = 0
+        """Runs of health checks so far, and the number of the current one, 0 for none."""
         self._cells: dict[int, int] = {}
-        self._sockets = counters.cell(KEPT_MISSES, *self._labels, "udp")
-        self._circuit = counters.cell(CIRCUIT_OPEN, self._labels[1])
+        self._udp_cell = counters.cell(CONNECTION_MISSES, *self._labels, "udp")
+        self._circuit_cell = counters.cell(CIRCUIT_OPEN, self._labels[1])
         counters.cell(PROBE_FAILURES, *self._labels)
 
-    def ask(self, question: Question, take: TakeFrom, *, tcp: bool, timeout: float = 0.0) -> Attempt:
-        """Asks; the reply, or why there is none, comes to `take` within `timeout` seconds, the manner's if 0."""
-        attempt = Attempt(self, question, take, self.clock(), timeout or self.manner.read_timeout)
-        attempt.start(tcp=tcp)
-        return attempt
-
-    async def answer(self, question: Question, *, tcp: bool) -> Message:
-        """The same for who is a coroutine. Raises ExchangeError."""
-        done: asyncio.Future[bytes | ExchangeError] = asyncio.get_running_loop().create_future()
-        attempt = self.ask(question, lambda _, outcome: done.set_result(outcome), tcp=tcp)
-        try:
-            outcome = await done
-        finally:
-            attempt.abandon()
-        if isinstance(outcome, ExchangeError):
-            raise outcome
-        return question.opened(outcome)
-
-    def carry(self, question: Question, take: Take, *, tcp: bool) -> Port | Streamed:
-        """Puts a question on its way. Raises ExchangeError."""
+    def send(self, query: UpstreamQuery, completed: Completed, *, tcp: bool) -> UdpSocket | TcpQuery:
+        """Sends a query. Raises ExchangeError."""
         if not tcp:
-            self._counters.values[self._sockets] += 1
-            return self._datagrams.ask(question, take)
-        asked, kept = self._streams.ask(question, take)
-        self._counters.count(KEPT_HITS if kept else KEPT_MISSES, *self._labels, "tcp-tls" if self.secure else "tcp")
-        return asked
+            self._counters.values[self._udp_cell] += 1
+            return self._sockets.send(query, completed)
+        sent, existing = self._connections.send(query, completed)
+        self._counters.count(CONNECTION_HITS if existing else CONNECTION_MISSES, *self._labels, "tcp-tls" if self.secure else "tcp")
+        return sent
 
-    def drop(self, carrier: Port | Streamed, *, expired: bool) -> None:
-        """Waits for this reply no longer; `expired` is whether its time is over."""
-        if isinstance(carrier, Port):
-            self._datagrams.drop(carrier)
+    def cancel(self, sent: UdpSocket | TcpQuery, *, timed_out: bool) -> None:
+        """Ends the wait for a reply; `timed_out` is true if its time is over."""
+        if isinstance(sent, UdpSocket):
+            self._sockets.cancel(sent)
         else:
-            self._streams.drop(carrier, expired=expired)
+            self._connections.cancel(sent, timed_out=timed_out)
 
-    def answered(self, began: float, rcode: int) -> None:
-        """A reply has come to a question that was sent at `began`."""
+    def answered(self, sent_at: float, rcode: int) -> None:
+        """Notes a reply with this response code to a query that was sent at `sent_at`."""
         now = self.clock()
-        seconds = now - began
-        self.health.answered_within(seconds)
-        self._heard(now)
+        seconds = now - sent_at
+        self.health.observe_latency(seconds)
+        self._reply_received(now)
         cell = self._cells.get(rcode)
         if cell is None:
             cell = self._cells[rcode] = self._counters.cell(REQUEST_DURATION, *self._labels, rcode_text(rcode))
         self._counters.observe(REQUEST_DURATION, cell, seconds)
 
-    def failed(self) -> None:
-        """A question has come to nothing: probe until the server answers again."""
-        self.health.failed()
-        if self.health.open:
-            self._counters.set(self._circuit, 1.0)
-        self.probe()
+    def query_failed(self) -> None:
+        """Notes a failed query, and checks the server until it replies again."""
+        self.health.query_failed()
+        if self.health.circuit_open:
+            self._counters.set(self._circuit_cell, 1.0)
+        self.start_checks()
 
-    def probe(self) -> None:
-        """Checks the server until it answers, unless that goes on already."""
-        manner = self.manner
-        if manner.max_fails > 0 and manner.probe_interval > 0 and not self._checks and not self._stopped:
+    def start_checks(self) -> None:
+        """Checks the server until it replies, unless such a run is under way."""
+        options = self.options
+        if options.max_fails > 0 and options.probe_interval > 0 and not self._current_run and not self._stopped:
             self._runs += 1
-            self._checks = self._runs
-            self._check(self._checks)
+            self._current_run = self._runs
+            self._check(self._current_run)
 
-    def rest(self) -> None:
-        """Nobody is going to ask for a while: ends checks. It may be asked again."""
-        self._checks = 0
-        self._counters.set(self._circuit, 0.0)
+    def pause(self) -> None:
+        """Ends the health checks of a server that gets no queries for now. It may be queried again."""
+        self._current_run = 0
+        self._counters.set(self._circuit_cell, 0.0)
 
     def stop(self) -> None:
-        """Ends checks, and what is kept open, as soon as nothing is under way."""
+        """Ends the health checks, and closes sockets and connections as soon as they have no open query."""
         self._stopped = True
-        self.rest()
-        self._datagrams.stop()
-        self._streams.stop()
+        self.pause()
+        self._sockets.stop()
+        self._connections.stop()
 
-    def _heard(self, now: float) -> None:
-        if self.health.heard_of(now):
-            self._checks = 0
-            self._counters.set(self._circuit, 0.0)
+    def _reply_received(self, now: float) -> None:
+        if self.health.reply_received(now):
+            self._current_run = 0
+            self._counters.set(self._circuit_cell, 0.0)
 
     def _check(self, run: int) -> None:
-        """One health check now, and the next one after the interval, until somebody says that the run is over."""
-        if run != self._checks:
+        """Sends one health check now and the next after the interval, for as long as the run is the current one."""
+        if run != self._current_run:
             return
-        manner, now = self.manner, self.clock()
-        question = Question(manner.probe_name, Type.NS, Class.IN, RD if manner.probe_recursion else 0)
-        self.timer_wheel.at(now + manner.probe_interval, lambda: self._check(run))
+        options, now = self.options, self.clock()
+        query = UpstreamQuery(options.probe_name, Type.NS, Class.IN, RD if options.probe_recursion else 0)
+        self.timer_wheel.at(now + options.probe_interval, lambda: self._check(run))
         over = False
 
-        def came(outcome: bytes | ExchangeError) -> None:
+        def completed(outcome: bytes | ExchangeError) -> None:
             nonlocal over
             over = True
             if not isinstance(outcome, ExchangeError):
-                self._heard(self.clock())
-            elif run == self._checks:
-                self.health.fails += 1
+                self._reply_received(self.clock())
+            elif run == self._current_run:
+                self.health.failed_checks += 1
                 self._counters.count(PROBE_FAILURES, *self._labels)
 
         def expire() -> None:
             if not over:
-                self.drop(carrier, expired=True)
-                came(timed_out(self.address))
+                self.cancel(sent, timed_out=True)
+                completed(timeout_error(self.address))
 
         try:
-            carrier = self._streams.ask(question, came)[0] if manner.probe_tcp or self.secure else self._datagrams.ask(question, came)
+            over_tcp = options.probe_tcp or self.secure
+            sent = self._connections.send(query, completed)[0] if over_tcp else self._sockets.send(query, completed)
         except ExchangeError as error:
-            came(error)
+            completed(error)
             return
         self.timer_wheel.at(now + PROBE_TIMEOUT, expire)

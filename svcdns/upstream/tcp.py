@@ -1,8 +1,12 @@
-"""Questions to one server over connections that are kept: several at once on each, replies in any order (RFC 7766 §6.2.1.1).
+"""Queries to one server over persistent connections, TCP or TLS, pipelined, with replies in any order (RFC 7766
+§6.2.1).
 
-What a connection is made of is behind one seam, `Connector`. Rules: a question that was under way when its connection ended is asked
-again on another one, RESENDS times; a server that ends a connection with questions open after it has answered others takes one at a time,
-and is asked so from then on; a connection that a question ran out of time on, and that nothing has come by since, is of no more use.
+A `Connector` opens the connections; this module does not know whether they are encrypted. Rules:
+
+1. A query whose connection ended is sent again over another one, MAX_RESENDS times.
+2. A server that closes a connection with open queries, after it answered others on it, gets one query at a time from
+   then on.
+3. A connection on which a query timed out, and nothing else arrived meanwhile, is closed.
 """
 
 from __future__ import annotations
@@ -14,24 +18,34 @@ from typing import Final
 import msgspec
 
 from svcdns.eventloop.clock import Clock
-from svcdns.upstream.query import Address, ExchangeError, Question, failure, random_ident, shown, timed_out
-from svcdns.upstream.udp import Take
+from svcdns.upstream.query import (
+    Address,
+    Completed,
+    ExchangeError,
+    UpstreamQuery,
+    address_text,
+    deliver,
+    random_id,
+    system_error,
+    timeout_error,
+)
+from svcdns.wire.tcp_framing import framed, take_message
 
-WIDTH: Final = 64
-"""Questions at once on a connection before there is another one."""
-MOST: Final = 8
-"""Connections to a server; beyond, questions go to the one with the fewest."""
-RESENDS: Final = 2
-MAX_LATE: Final = 256
-"""Ids on a connection that nobody waits for any longer but may still be answered."""
+MAX_PIPELINED: Final = 64
+"""Open queries on a connection before another connection is opened."""
+MAX_CONNECTIONS: Final = 8
+"""Connections to a server. With so many, the one with the fewest open queries takes the next."""
+MAX_RESENDS: Final = 2
+MAX_CANCELLED: Final = 256
+"""Message IDs of cancelled queries on a connection whose replies may still come."""
 
 Connector = Callable[[Callable[[], asyncio.Protocol]], Awaitable[object]]
-"""Opens a connection to the server with a protocol from this factory. Raises OSError."""
+"""Opens a connection to the server, with a protocol from this factory. Raises OSError."""
 
 
-class Keeping(msgspec.Struct, frozen=True):
-    """How long connections are kept, in seconds: unused (`expire`), in all (`max_age`, 0 for ever); `max_idle` of them unused, 0 for any
-    number; and how long opening one may take.
+class ConnectionOptions(msgspec.Struct, frozen=True):
+    """How long connections are kept: `expire` seconds idle, `max_age` seconds in all (0 for no limit), `max_idle` idle
+    ones at a time (0 for no limit). `connect_timeout` is the seconds that opening one may take.
     """
 
     expire: float = 10.0
@@ -40,50 +54,49 @@ class Keeping(msgspec.Struct, frozen=True):
     connect_timeout: float = 2.0
 
 
-class Streamed:
-    """One question under way."""
+class TcpQuery:
+    """An open query on a connection."""
 
-    __slots__ = ("began", "ident", "question", "resent", "stream", "take")
+    __slots__ = ("completed", "connection", "ident", "query", "resent", "sent_at")
 
-    def __init__(self, question: Question, take: Take, began: float) -> None:
-        self.question, self.take, self.began, self.resent = question, take, began, 0
-        self.stream: _Stream | None = None
+    def __init__(self, query: UpstreamQuery, completed: Completed, sent_at: float) -> None:
+        self.query, self.completed, self.sent_at, self.resent = query, completed, sent_at, 0
+        self.connection: _Connection | None = None
         self.ident = -1
 
 
-class _Stream(asyncio.Protocol):
+class _Connection(asyncio.Protocol):
     """One connection, open or being opened."""
 
-    def __init__(self, streams: Streams, now: float) -> None:
-        self.streams, self.opened, self.idle_since, self.heard = streams, now, now, now
-        self.waiting: dict[int, Streamed] = {}
-        self.late: set[int] = set()
+    def __init__(self, connections: UpstreamConnections, now: float) -> None:
+        self.connections, self.opened_at, self.idle_since, self.last_received = connections, now, now, now
+        self.open_queries: dict[int, TcpQuery] = {}
+        self.cancelled: set[int] = set()
         self.answered = 0
         self.closed = False
         self._transport: asyncio.Transport | None = None
         self._unsent = bytearray()
-        self._unread = bytearray()
+        self._received = bytearray()
 
     @property
     def connected(self) -> bool:
-        """Whether it is open."""
+        """True once it is open."""
         return self._transport is not None
 
-    def ask(self, asked: Streamed) -> None:
-        """Sends a question, as soon as the connection is there."""
-        while asked.ident < 0 or asked.ident in self.waiting or asked.ident in self.late:
-            asked.ident = random_ident()
-        asked.stream = self
-        self.waiting[asked.ident] = asked
-        packet = asked.question.packet(asked.ident)
-        framed = len(packet).to_bytes(2, "big") + packet
+    def send(self, sent: TcpQuery) -> None:
+        """Sends a query, or keeps it until the connection is open."""
+        while sent.ident < 0 or sent.ident in self.open_queries or sent.ident in self.cancelled:
+            sent.ident = random_id()
+        sent.connection = self
+        self.open_queries[sent.ident] = sent
+        packet = framed(sent.query.packet(sent.ident))
         if self._transport is None:
-            self._unsent += framed
+            self._unsent += packet
         else:
-            self._transport.write(framed)
+            self._transport.write(packet)
 
     def close(self) -> None:
-        """Ends it."""
+        """Closes it."""
         self.closed = True
         if self._transport is not None:
             self._transport.abort()
@@ -94,168 +107,173 @@ class _Stream(asyncio.Protocol):
         if self.closed:
             transport.abort()
             return
-        self.opened = self.heard = self.streams.clock()
+        self.opened_at = self.last_received = self.connections.clock()
         if self._unsent:
             transport.write(bytes(self._unsent))
             self._unsent.clear()
 
     def data_received(self, data: bytes) -> None:
-        self.heard = self.streams.clock()
-        unread = self._unread
-        unread += data
-        at = 0
-        while len(unread) - at >= 2 and not self.closed:
-            end = at + 2 + int.from_bytes(unread[at : at + 2], "big")
-            if len(unread) < end:
-                break
-            self._message(bytes(unread[at + 2 : end]))
-            at = end
-        del unread[:at]
+        self.last_received = self.connections.clock()
+        self._received += data
+        while not self.closed and (packet := take_message(self._received)) is not None:
+            self._message(packet)
 
     def _message(self, packet: bytes) -> None:
         ident = int.from_bytes(packet[:2], "big")
-        asked = self.waiting.get(ident)
-        if asked is None or not asked.question.admits(ident, packet):
-            if ident in self.late:
-                self.late.discard(ident)
+        sent = self.open_queries.get(ident)
+        if sent is None or not sent.query.matches(ident, packet):
+            if ident in self.cancelled:
+                self.cancelled.discard(ident)
             else:
-                self.streams.foreign()
+                self.connections.count_foreign()
             return
-        del self.waiting[ident]
+        del self.open_queries[ident]
         self.answered += 1
-        self.streams.freed(self)
-        asked.take(packet)
+        self.connections.query_ended(self)
+        deliver(sent.completed, packet)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
-        self.streams.lost(self, exc)
+        self.connections.connection_ended(self, exc)
 
 
-class Streams:
+class UpstreamConnections:
     """The connections to one server."""
 
     def __init__(
-        self, server: Address, keeping: Keeping, clock: Clock, connector: Connector, foreign: Callable[[], None] = lambda: None
+        self,
+        server: Address,
+        options: ConnectionOptions,
+        clock: Clock,
+        connector: Connector,
+        count_foreign: Callable[[], None] = lambda: None,
     ) -> None:
-        """`foreign` is called for each message that belongs to no question."""
-        self._server, self._keeping, self.clock, self._connector, self.foreign = server, keeping, clock, connector, foreign
-        self._open: list[_Stream] = []
-        self._width = WIDTH
+        """`count_foreign` is called for each message that matches no query."""
+        self._server, self._options, self.clock, self._connector = server, options, clock, connector
+        self.count_foreign = count_foreign
+        self._open: list[_Connection] = []
+        self._max_pipelined = MAX_PIPELINED
         self._opening: set[asyncio.Task[None]] = set()
 
-    @property
-    def connections(self) -> int:
-        """How many are open or being opened."""
+    def __len__(self) -> int:
+        """The number of connections, open or being opened."""
         return len(self._open)
 
-    def ask(self, question: Question, take: Take) -> tuple[Streamed, bool]:
-        """Sends a question, and whether over a connection that was there; `take` is never called within."""
-        asked = Streamed(question, take, self.clock())
-        return asked, self._send(asked)
+    def send(self, query: UpstreamQuery, completed: Completed) -> tuple[TcpQuery, bool]:
+        """Sends a query.
 
-    def drop(self, asked: Streamed, *, expired: bool) -> None:
-        """Waits for this one no longer; with `expired` its connection is looked at too."""
-        stream = asked.stream
-        if stream is None or stream.waiting.pop(asked.ident, None) is None:
+        The second value is true if it took an existing connection. `completed` is never called within.
+        """
+        sent = TcpQuery(query, completed, self.clock())
+        return sent, self._send(sent)
+
+    def cancel(self, sent: TcpQuery, *, timed_out: bool) -> None:
+        """Ends the wait for a reply. With `timed_out`, a connection on which nothing arrived meanwhile is closed."""
+        connection = sent.connection
+        if connection is None or connection.open_queries.pop(sent.ident, None) is None:
             return
-        stream.late.add(asked.ident)
-        if (expired and stream.heard <= asked.began) or len(stream.late) > MAX_LATE:
-            stream.close()
+        connection.cancelled.add(sent.ident)
+        if (timed_out and connection.last_received <= sent.sent_at) or len(connection.cancelled) > MAX_CANCELLED:
+            connection.close()
         else:
-            self.freed(stream)
+            self.query_ended(connection)
 
     def stop(self) -> None:
-        """Ends each connection as soon as nothing is under way on it."""
-        self._keeping = msgspec.structs.replace(self._keeping, expire=0.0)
-        for stream in tuple(self._open):
-            self.freed(stream)
+        """Closes each connection as soon as it has no open query."""
+        self._options = msgspec.structs.replace(self._options, expire=0.0)
+        for connection in tuple(self._open):
+            self.query_ended(connection)
 
-    def freed(self, stream: _Stream) -> None:
-        """A connection has one question less."""
-        if stream.waiting:
+    def query_ended(self, connection: _Connection) -> None:
+        """A connection has one open query less: it may be idle now."""
+        if connection.open_queries:
             return
-        stream.idle_since = self.clock()
-        keeping = self._keeping
-        idle = sum(not one.waiting for one in self._open)
-        if keeping.expire <= 0 or (keeping.max_idle and idle > keeping.max_idle):
-            self._close(stream)
+        connection.idle_since = self.clock()
+        options = self._options
+        idle = sum(not one.open_queries for one in self._open)
+        if options.expire <= 0 or (options.max_idle and idle > options.max_idle):
+            self._close(connection)
         else:
-            asyncio.get_running_loop().call_later(keeping.expire + 0.1, self._close_expired)
+            asyncio.get_running_loop().call_later(options.expire + 0.1, self._close_expired)
 
-    def lost(self, stream: _Stream, reason: Exception | None) -> None:
-        """A connection has ended: what was under way on it goes elsewhere."""
-        if stream in self._open:
-            self._open.remove(stream)
-        waiting = tuple(stream.waiting.values())
-        stream.waiting.clear()
-        if waiting and stream.answered:
-            self._width = 1
+    def connection_ended(self, connection: _Connection, reason: Exception | None) -> None:
+        """A connection has ended: its open queries are sent again over another one."""
         text = f"connection ended: {reason}" if reason is not None else "connection ended"
-        for asked in waiting:
-            if asked.resent < RESENDS:
-                asked.resent += 1
-                asked.ident = -1
-                self._send(asked)
+        open_queries = self._remove(connection)
+        if open_queries and connection.answered:
+            self._max_pipelined = 1
+        for sent in open_queries:
+            if sent.resent < MAX_RESENDS:
+                sent.resent += 1
+                sent.ident = -1
+                self._send(sent)
             else:
-                asked.take(ExchangeError(f"{shown(self._server)}: {text}"))
+                deliver(sent.completed, ExchangeError(f"{address_text(self._server)}: {text}"))
 
-    def _send(self, asked: Streamed) -> bool:
-        stream = self._choose()
-        known = stream is not None
-        if stream is None:
-            stream = _Stream(self, self.clock())
-            self._open.append(stream)
-            task = asyncio.ensure_future(self._connect(stream))
+    def _remove(self, connection: _Connection) -> tuple[TcpQuery, ...]:
+        """Forgets a connection; returns its open queries."""
+        if connection in self._open:
+            self._open.remove(connection)
+        open_queries = tuple(connection.open_queries.values())
+        connection.open_queries.clear()
+        return open_queries
+
+    def _send(self, sent: TcpQuery) -> bool:
+        connection = self._choose()
+        existing = connection is not None
+        if connection is None:
+            connection = _Connection(self, self.clock())
+            self._open.append(connection)
+            task = asyncio.ensure_future(self._connect(connection))
             self._opening.add(task)
             task.add_done_callback(self._opening.discard)
-        stream.ask(asked)
-        return known
+        connection.send(sent)
+        return existing
 
-    def _choose(self) -> _Stream | None:
-        """The one that has been unused longest; else one with room; None for another one."""
+    def _choose(self) -> _Connection | None:
+        """The connection with the fewest open queries, of idle ones the longest idle; None where another one should be
+        opened.
+        """
         self._close_expired()
-        young = [one for one in self._open if not self._is_old(one)]
-        if not young:
+        usable = [one for one in self._open if not self._is_too_old(one)]
+        if not usable:
             return None
-        best = min(young, key=lambda one: (len(one.waiting), one.idle_since))
-        return best if len(best.waiting) < self._width or len(self._open) >= MOST else None
+        best = min(usable, key=lambda one: (len(one.open_queries), one.idle_since))
+        return best if len(best.open_queries) < self._max_pipelined or len(self._open) >= MAX_CONNECTIONS else None
 
-    async def _connect(self, stream: _Stream) -> None:
+    async def _connect(self, connection: _Connection) -> None:
         reason: ExchangeError
         try:
-            async with asyncio.timeout(self._keeping.connect_timeout):
-                await self._connector(lambda: stream)
+            async with asyncio.timeout(self._options.connect_timeout):
+                await self._connector(lambda: connection)
         except TimeoutError:
-            reason = timed_out(self._server)
+            reason = timeout_error(self._server)
         except OSError as error:
-            reason = failure(self._server, error)
+            reason = system_error(self._server, error)
         else:
             return
-        stream.closed = True
-        if stream in self._open:
-            self._open.remove(stream)
-        waiting = tuple(stream.waiting.values())
-        stream.waiting.clear()
-        for asked in waiting:
-            asked.take(reason)
+        connection.closed = True
+        for sent in self._remove(connection):
+            deliver(sent.completed, reason)
 
     def _close_expired(self) -> None:
-        latest = self.clock() - self._keeping.expire
-        for stream in tuple(self._open):
-            if stream.closed or (not stream.waiting and (stream.idle_since < latest or self._is_old(stream))):
-                self._close(stream)
+        latest = self.clock() - self._options.expire
+        for connection in tuple(self._open):
+            idle = not connection.open_queries
+            if connection.closed or (idle and (connection.idle_since < latest or self._is_too_old(connection))):
+                self._close(connection)
 
-    def _is_old(self, stream: _Stream) -> bool:
-        return 0 < self._keeping.max_age < self.clock() - stream.opened
+    def _is_too_old(self, connection: _Connection) -> bool:
+        return 0 < self._options.max_age < self.clock() - connection.opened_at
 
-    def _close(self, stream: _Stream) -> None:
-        if stream in self._open:
-            self._open.remove(stream)
-        stream.close()
+    def _close(self, connection: _Connection) -> None:
+        if connection in self._open:
+            self._open.remove(connection)
+        connection.close()
 
 
-def plain(server: Address, source: str = "") -> Connector:
-    """Opens TCP connections, from that local address."""
+def tcp_connector(server: Address, source: str = "") -> Connector:
+    """Opens unencrypted TCP connections, from the local address `source` if it is given."""
 
     async def connect(factory: Callable[[], asyncio.Protocol]) -> object:
         local = (source, 0) if source else None

@@ -1,7 +1,8 @@
-"""Connections to servers over TLS (RFC 7858), never without: what a name is verified against, and sessions that are resumed.
+"""Connections to upstream servers over TLS (RFC 7858), with the server's certificate always verified.
 
-The server's certificate is verified for its name, or for its address where it has none. A session goes on where the connection before
-left off, so that nothing is signed or verified anew; with a new context, or after a failure, there is none.
+The certificate is verified for the server's name, or for its address where no name is given. Each connection resumes
+the TLS session of the one before it, so that nothing is signed or verified anew. With a new context, or after a
+failure, a full handshake is made.
 """
 
 from __future__ import annotations
@@ -16,38 +17,38 @@ from svcdns.tls.material import Material, reason
 from svcdns.tls.transport import TlsTransport, Turns
 from svcdns.upstream.query import Address
 
-PATIENCE: Final = 10.0
-"""Seconds after which a handshake is given up that nobody else has given up before."""
+HANDSHAKE_TIMEOUT: Final = 10.0
+"""Seconds after which a handshake ends that the caller did not cancel before."""
 
 
-class Trust:
-    """Whom to trust and how to show who we are, for all servers of a line; new material is for connections from then on."""
+class ClientTls:
+    """The certificate authorities to trust and the client's own certificate, for all servers of a forward rule."""
 
     def __init__(self, material: Material, poll_sockets: Callable[[], object]) -> None:
-        """`poll_sockets` is called between two pieces of work. Raises TlsError."""
+        """`poll_sockets` is called between two steps of the set-up. Raises TlsError."""
         self._material, self._poll_sockets = material, poll_sockets
         self.context = client_context(material, poll_sockets)
         self.turns = Turns()
 
-    def take(self, material: Material) -> None:
-        """Other material. Raises TlsError, and then all is as before."""
+    def replace(self, material: Material) -> None:
+        """Uses other material for connections from now on. Raises TlsError, and changes nothing then."""
         if material != self._material:
             self.context = client_context(material, self._poll_sockets)
             self._material = material
 
 
-class SecureConnector:
-    """Opens connections to one server."""
+class TlsConnector:
+    """Opens TLS connections to one server."""
 
-    def __init__(self, server: Address, name: str, trust: Trust, source: str = "") -> None:
-        """`name` is what its certificate has to be for, its address if empty; `source` the local address."""
-        self._server, self._name, self._trust = server, name or server[0], trust
+    def __init__(self, server: Address, name: str, client: ClientTls, source: str = "") -> None:
+        """`name` is verified in the certificate, the server's address if it is empty; `source` is the local address."""
+        self._server, self._name, self._client = server, name or server[0], client
         self._source = (source, 0) if source else None
-        self._context = trust.context
+        self._context = client.context
         self._last: ssl.SSLObject | None = None
 
     async def __call__(self, factory: Callable[[], asyncio.Protocol]) -> object:
-        """A connection with a protocol from this factory, once the handshake is done. Raises OSError."""
+        """A connection with a protocol from this factory, after the handshake. Raises OSError."""
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
         session = self._session()
@@ -65,7 +66,7 @@ class SecureConnector:
             if not done.done():
                 done.set_exception(error)
 
-        transport = TlsTransport(side, established, failed, self._trust.turns, PATIENCE)
+        transport = TlsTransport(side, established, failed, self._client.turns, HANDSHAKE_TIMEOUT)
         await loop.create_connection(lambda: transport, *self._server, local_addr=self._source)
         try:
             await done
@@ -78,8 +79,8 @@ class SecureConnector:
         return transport
 
     def _session(self) -> ssl.SSLSession | None:
-        """That of the last connection, as far as it is known by now: a server hands it out behind the handshake (RFC 8446 §4.6.1)."""
-        if self._context is not self._trust.context:
-            self._context, self._last = self._trust.context, None
+        """The session of the last connection, where the server has sent a ticket after the handshake (RFC 8446 §4.6.1)."""
+        if self._context is not self._client.context:
+            self._context, self._last = self._client.context, None
         session = self._last.session if self._last is not None else None
         return session if session is not None and session.has_ticket else None

@@ -7,9 +7,10 @@ import socket
 
 import pytest
 
-from svcdns.conformance.client import Server, Silence, framed
+from svcdns.conformance.client import Server, Silence
 from svcdns.conformance.errors import ConformanceError
 from svcdns.conformance.queries import Query
+from svcdns.wire.tcp_framing import framed
 
 PACKET = Query("a.").packet(5)
 

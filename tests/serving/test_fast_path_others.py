@@ -110,7 +110,7 @@ async def test_too_many_at_once() -> None:
 
 async def test_too_many_of_one_client(monkeypatch: pytest.MonkeyPatch) -> None:
     """They are refused, whatever port they come from."""
-    monkeypatch.setattr("svcdns.plugins.forward.handler.MAX_OF_CLIENT", 2)
+    monkeypatch.setattr("svcdns.plugins.forward.single_flight.MAX_OF_CLIENT", 2)
     short, long = await together(PLAIN, saying(A), query(), query("b.example.org."), query())
     alike(short, long, 1)
     assert [reply[1] for reply in short.replies] == ["0", "0", str(int(dns.rcode.REFUSED))]

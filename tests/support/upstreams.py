@@ -12,10 +12,10 @@ from svcdns.upstream.server import Server
 
 
 def finish(server: Server) -> None:
-    """Stops a server, and leaves nothing of it under way when the test ends."""
+    """Stops a server, and cancels its open queries."""
     server.stop()
-    for asked in tuple(server._datagrams._under_way):
-        server._datagrams.drop(asked)
+    for used in tuple(server._sockets._in_use):
+        server._sockets.cancel(used)
 
 
 @contextmanager
@@ -28,7 +28,7 @@ def all_finished(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             super().__init__(*arguments, **options)
             made.append(self)
 
-    monkeypatch.setattr("svcdns.plugins.forward.handler.Server", Recorded)
+    monkeypatch.setattr("svcdns.plugins.forward.group_builder.Server", Recorded)
     yield
     for server in made:
         finish(server)

@@ -2,62 +2,62 @@
 
 from __future__ import annotations
 
-from svcdns.upstream.health import CIRCUIT, QUICKEST, SILENCE, Health
+from svcdns.upstream.health import CIRCUIT_THRESHOLD, MIN_SLOW_AFTER, SILENCE, Health
 
 
 def test_the_circuit() -> None:
     """Opens after some failures in a row; any word closes it."""
     health = Health(2, checked=True)
-    for _ in range(CIRCUIT - 1):
-        health.failed()
-    assert (health.open, health.usable) == (False, True)
-    assert health.heard_of(1.0)
-    assert not health.heard_of(2.0)
-    for _ in range(CIRCUIT):
-        health.failed()
-    assert (health.open, health.usable, health.down) == (True, False, False)
-    assert health.heard_of(3.0)
+    for _ in range(CIRCUIT_THRESHOLD - 1):
+        health.query_failed()
+    assert (health.circuit_open, health.usable) == (False, True)
+    assert health.reply_received(1.0)
+    assert not health.reply_received(2.0)
+    for _ in range(CIRCUIT_THRESHOLD):
+        health.query_failed()
+    assert (health.circuit_open, health.usable, health.down) == (True, False, False)
+    assert health.reply_received(3.0)
     assert health.usable
 
 
 def test_down_is_by_health_checks() -> None:
     """When more have failed in a row than are allowed."""
     health = Health(2, checked=True)
-    health.fails = 2
+    health.failed_checks = 2
     assert (health.down, health.usable) == (False, True)
-    health.fails = 3
-    assert (health.down, health.usable, health.open) == (True, False, False)
-    health.heard_of(1.0)
+    health.failed_checks = 3
+    assert (health.down, health.usable, health.circuit_open) == (True, False, False)
+    health.reply_received(1.0)
     assert health.usable
 
 
 def test_never_left_out_without_health_checks() -> None:
     """Nothing would ever bring it back."""
     for health in (Health(0, checked=True), Health(2, checked=False)):
-        health.fails = 99
+        health.failed_checks = 99
         for _ in range(99):
-            health.failed()
-        assert (health.usable, health.down, health.open) == (True, False, False)
+            health.query_failed()
+        assert (health.usable, health.down, health.circuit_open) == (True, False, False)
 
 
 def test_patience_follows_what_is_usual() -> None:
     """Within bounds: a new server has all the time there is, a quick and even one little, a slow one all again."""
     health = Health(2, checked=True)
-    assert health.patience == SILENCE
+    assert health.slow_after == SILENCE
     for _ in range(100):
-        health.answered_within(0.001)
-    assert health.patience == QUICKEST
+        health.observe_latency(0.001)
+    assert health.slow_after == MIN_SLOW_AFTER
     for number in range(100):
-        health.answered_within(0.03 if number % 2 else 0.04)
-    assert 0.04 < health.patience < 0.08
+        health.observe_latency(0.03 if number % 2 else 0.04)
+    assert 0.04 < health.slow_after < 0.08
     for _ in range(100):
-        health.answered_within(0.5)
-    assert health.patience == SILENCE
+        health.observe_latency(0.5)
+    assert health.slow_after == SILENCE
 
 
 def test_silent() -> None:
     """Since a question, if nothing came after it."""
     health = Health(2, checked=True)
     assert health.silent(0.0)
-    health.heard_of(5.0)
+    health.reply_received(5.0)
     assert (health.silent(4.0), health.silent(6.0)) == (False, True)

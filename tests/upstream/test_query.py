@@ -10,14 +10,14 @@ from itertools import pairwise
 import dns.message
 import pytest
 
-from svcdns.upstream.query import Question, random_ident, shown
+from svcdns.upstream.query import UpstreamQuery, address_text, random_id
 from svcdns.wire import names
 from svcdns.wire.codes import RD, TC
 from tests.support.scripted_upstream import answer
 from tests.support.statistics import chi_square_bound, chi_square_of
 
 NAME = "a.example.org."
-QUESTION = Question(names.from_text(NAME), 1, 1, RD)
+QUESTION = UpstreamQuery(names.from_text(NAME), 1, 1, RD)
 IDENT = 0x1234
 A = answer(f"{NAME} 60 IN A 192.0.2.1")
 
@@ -52,14 +52,14 @@ def true(name: str = NAME, rtype: str = "A", ident: int = IDENT, rclass: str = "
 )
 def test_which_reply_counts(packet: bytes, counts: bool) -> None:
     """Id, name, type and class; a reply with one question."""
-    assert QUESTION.admits(IDENT, packet) is counts
+    assert QUESTION.matches(IDENT, packet) is counts
 
 
 @pytest.mark.parametrize("cut", [1, 3, 15], ids=str)
 def test_a_reply_that_is_cut_off_counts_as_truncated(cut: int) -> None:
     """Its header and question are enough to know whose it is."""
-    assert QUESTION.admits(IDENT, true()[:-cut])
-    message = QUESTION.opened(true()[:-cut])
+    assert QUESTION.matches(IDENT, true()[:-cut])
+    message = QUESTION.decode(true()[:-cut])
     assert message.flags & TC
     assert message.answer == ()
 
@@ -70,8 +70,8 @@ def test_garbage_behind_the_question_counts_as_truncated() -> None:
     chosen = random.Random(1)
     for _ in range(2_000):
         packet = true()[:at] + chosen.randbytes(chosen.randrange(60))
-        assert QUESTION.admits(IDENT, packet)
-        message = QUESTION.opened(packet)
+        assert QUESTION.matches(IDENT, packet)
+        message = QUESTION.decode(packet)
         assert message.flags & TC or len(message.answer) <= 1
 
 
@@ -91,14 +91,14 @@ def forgeries(count: int) -> Iterator[bytes]:
 
 def test_a_million_forged_replies() -> None:
     """None counts, and the true one behind them does."""
-    assert not any(QUESTION.admits(IDENT, packet) for packet in forgeries(1_000_000))
-    assert QUESTION.admits(IDENT, true())
-    assert len(QUESTION.opened(true()).answer) == 1
+    assert not any(QUESTION.matches(IDENT, packet) for packet in forgeries(1_000_000))
+    assert QUESTION.matches(IDENT, true())
+    assert len(QUESTION.decode(true()).answer) == 1
 
 
 def test_ids_are_random() -> None:
     """All values equally often, and none foretold by the one before (chi-square; fails once in a million runs)."""
-    drawn = [random_ident() for _ in range(200_000)]
+    drawn = [random_id() for _ in range(200_000)]
     for bits in (slice(0, 8), slice(8, 16)):
         counts = Counter(f"{ident:016b}"[bits] for ident in drawn)
         assert chi_square_of(counts, 256, len(drawn)) < chi_square_bound(255)
@@ -108,4 +108,4 @@ def test_ids_are_random() -> None:
 
 def test_shown() -> None:
     """IPv6 in brackets."""
-    assert (shown(("192.0.2.1", 53)), shown(("::1", 5353))) == ("192.0.2.1:53", "[::1]:5353")
+    assert (address_text(("192.0.2.1", 53)), address_text(("::1", 5353))) == ("192.0.2.1:53", "[::1]:5353")

@@ -8,10 +8,10 @@ import pytest
 
 from svcdns.eventloop.timer_wheel import TICK, TimerWheel
 from svcdns.telemetry.counters import Counters
-from svcdns.upstream.health import CIRCUIT, SILENCE
-from svcdns.upstream.query import ExchangeError, Question
-from svcdns.upstream.server import PROBE_TIMEOUT, Attempt, Manner, Server
-from svcdns.upstream.udp import FLOOD
+from svcdns.upstream.health import CIRCUIT_THRESHOLD, SILENCE
+from svcdns.upstream.query import ExchangeError, UpstreamQuery
+from svcdns.upstream.server import PROBE_TIMEOUT, Attempt, Server, ServerOptions
+from svcdns.upstream.udp import MAX_FOREIGN
 from svcdns.wire import names
 from svcdns.wire.codes import RD
 from svcdns.wire.message import Message
@@ -19,22 +19,35 @@ from tests.support import world
 from tests.support.scripted_upstream import ScriptedUpstream, answer, held, only, silence
 from tests.support.upstreams import finish
 
-QUESTION = Question(names.from_text("a.example.org."), 1, 1, RD)
+QUESTION = UpstreamQuery(names.from_text("a.example.org."), 1, 1, RD)
 A = answer("a.example.org. 60 IN A 192.0.2.1")
 
 
 class Asking:
     """A server on a clock that is turned by hand."""
 
-    def __init__(self, upstream: ScriptedUpstream, manner: Manner | None = None) -> None:
+    def __init__(self, upstream: ScriptedUpstream, options: ServerOptions | None = None) -> None:
         self.clock, self.counters = world.Clock(), Counters()
         self.to = f"127.0.0.1:{upstream.port}"
-        self.server = Server(("127.0.0.1", upstream.port), manner or Manner(), self.counters, TimerWheel(self.clock))
-        self.outcomes: list[Message | ExchangeError] = []
+        self.server = Server(("127.0.0.1", upstream.port), options or ServerOptions(), self.counters, TimerWheel(self.clock))
+        self.outcomes: list[bytes | ExchangeError] = []
 
     def ask(self, *, tcp: bool = False) -> Attempt:
-        """A question whose outcome is noted down."""
-        return self.server.ask(QUESTION, lambda _, outcome: self.outcomes.append(outcome), tcp=tcp)
+        """A query whose outcome is noted down."""
+        server = self.server
+        timeout = server.options.read_timeout
+        attempt = Attempt(server, QUESTION, lambda _, outcome: self.outcomes.append(outcome), self.clock(), timeout)
+        attempt.start(tcp=tcp)
+        return attempt
+
+    async def answer(self, *, tcp: bool = False) -> Message:
+        """The reply to a query."""
+        count = len(self.outcomes) + 1
+        self.ask(tcp=tcp)
+        await self.until(count)
+        outcome = self.outcomes[-1]
+        assert isinstance(outcome, bytes)
+        return QUESTION.decode(outcome)
 
     async def turn(self, seconds: float) -> None:
         """Lets time pass, and timers run."""
@@ -62,7 +75,7 @@ async def test_observes_by_response_code() -> None:
     """A histogram for each."""
     async with ScriptedUpstream(answer(rcode=3)) as upstream:
         asking = Asking(upstream)
-        await asking.server.answer(QUESTION, tcp=False)
+        await asking.answer()
         assert asking.counted("coredns_proxy_request_duration_seconds", "forward", asking.to, "NXDOMAIN") == 1
         asking.end()
 
@@ -70,14 +83,14 @@ async def test_observes_by_response_code() -> None:
 async def test_no_reply_in_time() -> None:
     """Silence, told after the time that the manner gives."""
     async with ScriptedUpstream(silence) as upstream:
-        asking = Asking(upstream, Manner(read_timeout=2.0, max_fails=0))
+        asking = Asking(upstream, ServerOptions(read_timeout=2.0, max_fails=0))
         asking.ask()
         await asking.turn(1.9)
         assert asking.outcomes == []
         await asking.turn(0.2)
         (outcome,) = asking.outcomes
         assert isinstance(outcome, ExchangeError)
-        assert (str(outcome), outcome.silent) == (f"{asking.to}: i/o timeout", True)
+        assert (str(outcome), outcome.timed_out) == (f"{asking.to}: i/o timeout", True)
         asking.end()
 
 
@@ -85,16 +98,16 @@ async def test_the_circuit_opens_within_a_fraction_of_a_second_and_a_health_chec
     """Some questions in a row that the server has said nothing since."""
     async with ScriptedUpstream(silence) as upstream:
         asking = Asking(upstream)
-        for _ in range(CIRCUIT):
+        for _ in range(CIRCUIT_THRESHOLD):
             asking.ask()
         await asking.turn(SILENCE)
-        assert asking.server.health.open
+        assert asking.server.health.circuit_open
         assert asking.counted("svcdns_forward_circuit_open", asking.to) == 1
         assert asking.outcomes == []
         upstream.respond = answer()
-        await asking.turn(asking.server.manner.probe_interval)
+        await asking.turn(asking.server.options.probe_interval)
         async with asyncio.timeout(10):
-            while asking.server.health.open:
+            while asking.server.health.circuit_open:
                 await asyncio.sleep(0)
         assert asking.counted("svcdns_forward_circuit_open", asking.to) == 0
         await asking.turn(5.0)
@@ -105,7 +118,7 @@ async def test_a_slow_name_is_no_silence() -> None:
     """While the server answers others."""
     async with ScriptedUpstream(held(A)) as upstream:
         asking = Asking(upstream)
-        for _ in range(CIRCUIT):
+        for _ in range(CIRCUIT_THRESHOLD):
             asking.ask()
             await upstream.question()
         asking.clock.turn(0.1)
@@ -113,10 +126,10 @@ async def test_a_slow_name_is_no_silence() -> None:
         asking.ask()
         await asking.until(1)
         await asking.turn(0.1)
-        assert not asking.server.health.open
-        assert asking.server._checks == 0
+        assert not asking.server.health.circuit_open
+        assert asking.server._current_run == 0
         upstream.release()
-        await asking.until(1 + CIRCUIT)
+        await asking.until(1 + CIRCUIT_THRESHOLD)
         asking.end()
 
 
@@ -124,24 +137,24 @@ async def test_what_nobody_waits_for_still_tells_of_silence() -> None:
     """A question that another server answered first."""
     async with ScriptedUpstream(silence) as upstream:
         asking = Asking(upstream)
-        for _ in range(CIRCUIT):
+        for _ in range(CIRCUIT_THRESHOLD):
             asking.ask().abandon()
-        assert len(asking.server._datagrams) == CIRCUIT
+        assert len(asking.server._sockets) == CIRCUIT_THRESHOLD
         await asking.turn(SILENCE)
-        assert asking.server.health.open
+        assert asking.server.health.circuit_open
         assert asking.outcomes == []
         await asking.turn(PROBE_TIMEOUT + 0.1)
-        assert len(asking.server._datagrams) <= 1  # a health check
+        assert len(asking.server._sockets) <= 1  # a health check
         asking.server.stop()
         await asking.turn(PROBE_TIMEOUT + 0.1)
-        assert len(asking.server._datagrams) == 0
+        assert len(asking.server._sockets) == 0
 
 
 async def test_probes_until_it_answers() -> None:
     """One at each interval, each with a second of its own; then it is down; then it is up again."""
     async with ScriptedUpstream(silence) as upstream:
-        asking = Asking(upstream, Manner(probe_interval=0.5, max_fails=1))
-        asking.server.probe()
+        asking = Asking(upstream, ServerOptions(probe_interval=0.5, max_fails=1))
+        asking.server.start_checks()
         for _ in range(5):
             await asking.turn(0.5)
         assert [message.rtype for message, _ in upstream.asked] == [2] * 6
@@ -161,9 +174,9 @@ async def test_a_closed_port_fails_probe_after_probe() -> None:
     """At once each time, one run at a time."""
     async with ScriptedUpstream() as upstream:
         upstream.close()
-        asking = Asking(upstream, Manner(max_fails=1))
+        asking = Asking(upstream, ServerOptions(max_fails=1))
         for _ in range(3):
-            asking.server.probe()
+            asking.server.start_checks()
         for _ in range(3):
             await asking.turn(0.5)
         assert asking.server.health.down
@@ -177,14 +190,14 @@ async def test_a_closed_port_fails_probe_after_probe() -> None:
 async def test_what_the_probe_asks(tcp: bool) -> None:
     """`. NS` with RD, or as told; over TCP where all questions go so."""
     async with ScriptedUpstream() as upstream:
-        manner = Manner(probe_name=names.from_text("a.b."), probe_recursion=False, probe_tcp=tcp)
-        asking = Asking(upstream, manner)
-        asking.server.failed()
+        options = ServerOptions(probe_name=names.from_text("a.b."), probe_recursion=False, probe_tcp=tcp)
+        asking = Asking(upstream, options)
+        asking.server.query_failed()
         message = await upstream.question()
         assert (names.to_text(message.name), message.rtype, message.flags & RD) == ("a.b.", 2, 0)
         assert upstream.transports == ["tcp" if tcp else "udp"]
         async with asyncio.timeout(10):
-            while asking.server._checks:
+            while asking.server._current_run:
                 await asyncio.sleep(0)
         asking.end()
         await asking.turn(PROBE_TIMEOUT + 1)
@@ -193,10 +206,10 @@ async def test_what_the_probe_asks(tcp: bool) -> None:
 async def test_no_probes_without_a_limit() -> None:
     """max_fails 0, or no interval."""
     async with ScriptedUpstream() as upstream:
-        for manner in (Manner(max_fails=0), Manner(probe_interval=0.0)):
-            asking = Asking(upstream, manner)
-            asking.server.failed()
-            assert asking.server._checks == 0
+        for options in (ServerOptions(max_fails=0), ServerOptions(probe_interval=0.0)):
+            asking = Asking(upstream, options)
+            asking.server.query_failed()
+            assert asking.server._current_run == 0
             assert asking.server.health.usable
 
 
@@ -204,12 +217,12 @@ async def test_a_flood_moves_the_question_to_tcp() -> None:
     """Where nobody can guess; the reply counts, and the strangers are counted."""
     async with ScriptedUpstream() as upstream:
         true = only("tcp", A)
-        upstream.respond = lambda query, by: true(query, by) or [b"\0" * 12] * (FLOOD + 9)
+        upstream.respond = lambda query, by: true(query, by) or [b"\0" * 12] * (MAX_FOREIGN + 9)
         asking = Asking(upstream)
-        message = await asking.server.answer(QUESTION, tcp=False)
+        message = await asking.answer()
         assert len(message.answer) == 1
         assert upstream.transports == ["udp", "tcp"]
-        assert asking.counted("svcdns_forward_foreign_replies_total", asking.to) == FLOOD
+        assert asking.counted("svcdns_forward_foreign_replies_total", asking.to) == MAX_FOREIGN
         asking.end()
 
 
@@ -222,13 +235,13 @@ async def test_a_lack_of_descriptors_is_not_the_servers_fault(monkeypatch: pytes
             raise OSError(24, "Too many open files")
 
         monkeypatch.setattr("svcdns.upstream.udp.socket.SocketType", none_left)
-        for _ in range(CIRCUIT):
+        for _ in range(CIRCUIT_THRESHOLD):
             asking.ask()
         assert asking.outcomes == []
-        await asking.until(CIRCUIT)
+        await asking.until(CIRCUIT_THRESHOLD)
         assert str(asking.outcomes[0]) == f"{asking.to}: too many open files"
         assert asking.server.health.usable
-        assert asking.server._checks == 0
+        assert asking.server._current_run == 0
 
 
 async def test_kept_connections_are_counted() -> None:
@@ -236,8 +249,8 @@ async def test_kept_connections_are_counted() -> None:
     async with ScriptedUpstream(A) as upstream:
         asking = Asking(upstream)
         for _ in range(3):
-            await asking.server.answer(QUESTION, tcp=True)
-        await asking.server.answer(QUESTION, tcp=False)
+            await asking.answer(tcp=True)
+        await asking.answer()
         counted = [asking.counted(f"coredns_proxy_conn_cache_{which}_total", "forward", asking.to, "tcp") for which in ("misses", "hits")]
         assert counted == [1, 2]
         assert asking.counted("coredns_proxy_conn_cache_misses_total", "forward", asking.to, "udp") == 1

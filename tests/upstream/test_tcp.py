@@ -9,8 +9,8 @@ import dns.message
 import pytest
 
 from svcdns.eventloop.clock import Clock, monotonic
-from svcdns.upstream.query import ExchangeError, Question
-from svcdns.upstream.tcp import MOST, RESENDS, WIDTH, Keeping, Streams, plain
+from svcdns.upstream.query import ExchangeError, UpstreamQuery
+from svcdns.upstream.tcp import MAX_CONNECTIONS, MAX_PIPELINED, MAX_RESENDS, ConnectionOptions, UpstreamConnections, tcp_connector
 from svcdns.wire import names
 from svcdns.wire.codes import RD
 from tests.support import world
@@ -23,23 +23,25 @@ def numbered(query: dns.message.Message, transport: str) -> list[bytes] | bytes 
     return answer(f"{name} 60 IN A 192.0.2.{name.labels[0].decode()}")(query, transport)
 
 
-def question(number: int) -> Question:
+def question(number: int) -> UpstreamQuery:
     """A question that `numbered` answers."""
-    return Question(names.from_text(f"{number}.example."), 1, 1, RD)
+    return UpstreamQuery(names.from_text(f"{number}.example."), 1, 1, RD)
 
 
 class Asking:
     """Connections to a scripted server, and what they count."""
 
-    def __init__(self, upstream: ScriptedUpstream, keeping: Keeping | None = None, clock: Clock = monotonic) -> None:
+    def __init__(self, upstream: ScriptedUpstream, keeping: ConnectionOptions | None = None, clock: Clock = monotonic) -> None:
         address = ("127.0.0.1", upstream.port)
         self.foreign: list[int] = []
-        self.streams = Streams(address, keeping or Keeping(), clock, plain(address), lambda: self.foreign.append(1))
+        self.connections = UpstreamConnections(
+            address, keeping or ConnectionOptions(), clock, tcp_connector(address), lambda: self.foreign.append(1)
+        )
 
     def ask(self, number: int) -> Awaitable[bytes | ExchangeError]:
         """What comes of a question."""
         done = asyncio.get_running_loop().create_future()
-        self.streams.ask(question(number), done.set_result)
+        self.connections.send(question(number), done.set_result)
         return asyncio.wait_for(done, 10)
 
 
@@ -59,21 +61,21 @@ async def test_replies_out_of_order() -> None:
         upstream.release(backwards=True)
         assert [number_of(outcome) for outcome in await asyncio.gather(*waiting)] == list(range(50))
         assert upstream.connections == 1
-        asking.streams.stop()
+        asking.connections.stop()
 
 
 async def test_more_connections_where_one_is_full() -> None:
     """Up to a number; then they take more."""
     async with ScriptedUpstream(held(numbered)) as upstream:
         asking = Asking(upstream)
-        count = WIDTH * MOST + 5
+        count = MAX_PIPELINED * MAX_CONNECTIONS + 5
         waiting = [asyncio.ensure_future(asking.ask(number % 250)) for number in range(count)]
         while upstream.holds < count:
             await asyncio.sleep(0)
-        assert upstream.connections == asking.streams.connections == MOST
+        assert upstream.connections == len(asking.connections) == MAX_CONNECTIONS
         upstream.release()
         assert [number_of(outcome) for outcome in await asyncio.gather(*waiting)] == [number % 250 for number in range(count)]
-        asking.streams.stop()
+        asking.connections.stop()
 
 
 async def test_a_connection_that_was_closed_while_unused_costs_nothing() -> None:
@@ -84,7 +86,7 @@ async def test_a_connection_that_was_closed_while_unused_costs_nothing() -> None
         upstream.hang_up()
         assert number_of(await asking.ask(2)) == 2
         assert upstream.connections == 2
-        asking.streams.stop()
+        asking.connections.stop()
 
 
 async def test_questions_on_a_connection_that_ends_are_asked_again() -> None:
@@ -107,8 +109,8 @@ async def test_questions_on_a_connection_that_ends_are_asked_again() -> None:
         asking = Asking(upstream)
         outcomes = await asyncio.gather(*(asking.ask(number) for number in range(1, 7)))
         assert [number_of(outcome) for outcome in outcomes] == list(range(1, 7))
-        assert asking.streams._width == 1
-        asking.streams.stop()
+        assert asking.connections._max_pipelined == 1
+        asking.connections.stop()
 
 
 async def test_a_server_that_only_hangs_up_is_given_up() -> None:
@@ -123,8 +125,8 @@ async def test_a_server_that_only_hangs_up_is_given_up() -> None:
         outcome = await asking.ask(1)
         assert isinstance(outcome, ExchangeError)
         assert "connection ended" in str(outcome)
-        assert upstream.connections == 1 + RESENDS
-        asking.streams.stop()
+        assert upstream.connections == 1 + MAX_RESENDS
+        asking.connections.stop()
 
 
 async def test_a_closed_port() -> None:
@@ -134,8 +136,8 @@ async def test_a_closed_port() -> None:
         asking = Asking(upstream)
         outcomes = await asyncio.gather(asking.ask(1), asking.ask(2))
         assert all(isinstance(outcome, ExchangeError) for outcome in outcomes)
-        assert not any(outcome.silent for outcome in outcomes if isinstance(outcome, ExchangeError))
-        assert asking.streams.connections == 0
+        assert not any(outcome.timed_out for outcome in outcomes if isinstance(outcome, ExchangeError))
+        assert len(asking.connections) == 0
 
 
 async def test_opening_that_takes_too_long() -> None:
@@ -145,10 +147,10 @@ async def test_opening_that_takes_too_long() -> None:
         return await asyncio.get_running_loop().create_future()
 
     done = asyncio.get_running_loop().create_future()
-    Streams(("127.0.0.1", 9), Keeping(connect_timeout=0.01), monotonic, never).ask(question(1), done.set_result)
+    UpstreamConnections(("127.0.0.1", 9), ConnectionOptions(connect_timeout=0.01), monotonic, never).send(question(1), done.set_result)
     outcome = await asyncio.wait_for(done, 10)
     assert isinstance(outcome, ExchangeError)
-    assert outcome.silent
+    assert outcome.timed_out
 
 
 async def test_lies_are_dropped() -> None:
@@ -165,7 +167,7 @@ async def test_lies_are_dropped() -> None:
         asking = Asking(upstream)
         assert number_of(await asking.ask(1)) == 1
         assert len(asking.foreign) == 4
-        asking.streams.stop()
+        asking.connections.stop()
 
 
 async def test_a_reply_in_single_octets() -> None:
@@ -175,30 +177,30 @@ async def test_a_reply_in_single_octets() -> None:
         waiting = asyncio.ensure_future(asking.ask(1))
         while not upstream.holds:
             await asyncio.sleep(0)
-        (stream,) = asking.streams._open
-        (asked,) = stream.waiting.values()
-        reply = numbered(dns.message.from_wire(asked.question.packet(asked.ident)), "tcp")
+        (connection,) = asking.connections._open
+        (sent,) = connection.open_queries.values()
+        reply = numbered(dns.message.from_wire(sent.query.packet(sent.ident)), "tcp")
         assert isinstance(reply, bytes)
         for octet in len(reply).to_bytes(2, "big") + reply:
             assert not waiting.done()
-            stream.data_received(bytes((octet,)))
+            connection.data_received(bytes((octet,)))
         assert number_of(await waiting) == 1
-        asking.streams.stop()
+        asking.connections.stop()
 
 
 async def test_a_late_reply_is_none_of_a_strangers() -> None:
     """Its id is not used again meanwhile, and the connection goes on."""
     async with ScriptedUpstream(held(numbered)) as upstream:
         asking = Asking(upstream)
-        asked, _ = asking.streams.ask(question(1), pytest.fail)
+        sent, _ = asking.connections.send(question(1), pytest.fail)
         while not upstream.holds:
             await asyncio.sleep(0)
-        asking.streams.drop(asked, expired=False)
+        asking.connections.cancel(sent, timed_out=False)
         upstream.respond = numbered
         upstream.release()
         assert number_of(await asking.ask(2)) == 2
         assert (asking.foreign, upstream.connections) == ([], 1)
-        asking.streams.stop()
+        asking.connections.stop()
 
 
 async def test_a_connection_that_nothing_comes_by_any_more_is_ended() -> None:
@@ -206,21 +208,23 @@ async def test_a_connection_that_nothing_comes_by_any_more_is_ended() -> None:
     async with ScriptedUpstream(silence) as upstream:
         clock = world.Clock()
         asking = Asking(upstream, clock=clock)
-        asked, _ = asking.streams.ask(question(1), pytest.fail)
+        sent, _ = asking.connections.send(question(1), pytest.fail)
         other = asyncio.ensure_future(asking.ask(2))
         await upstream.question()
         await upstream.question()
-        asked.began = clock() + 1
+        sent.sent_at = clock() + 1
         clock.turn(2)
         upstream.respond = numbered
-        asking.streams.drop(asked, expired=True)
+        asking.connections.cancel(sent, timed_out=True)
         assert number_of(await other) == 2
         assert upstream.connections == 2
-        asking.streams.stop()
+        asking.connections.stop()
 
 
-@pytest.mark.parametrize("keeping", [Keeping(expire=10.0), Keeping(expire=100.0, max_age=10.0)], ids=["unused", "in all"])
-async def test_connections_that_are_too_old_are_not_used(keeping: Keeping) -> None:
+@pytest.mark.parametrize(
+    "keeping", [ConnectionOptions(expire=10.0), ConnectionOptions(expire=100.0, max_age=10.0)], ids=["unused", "in all"]
+)
+async def test_connections_that_are_too_old_are_not_used(keeping: ConnectionOptions) -> None:
     """By the time they were unused, and by their age."""
     async with ScriptedUpstream(numbered) as upstream:
         clock = world.Clock()
@@ -229,22 +233,22 @@ async def test_connections_that_are_too_old_are_not_used(keeping: Keeping) -> No
             await asking.ask(1)
             clock.turn(seconds)
         assert upstream.connections == 2
-        asking.streams.stop()
+        asking.connections.stop()
 
 
 async def test_no_more_unused_connections_are_kept_than_allowed() -> None:
     """The rest are closed after their last question."""
     async with ScriptedUpstream(held(numbered)) as upstream:
-        asking = Asking(upstream, Keeping(max_idle=1))
-        asking.streams._width = 1
+        asking = Asking(upstream, ConnectionOptions(max_idle=1))
+        asking.connections._max_pipelined = 1
         waiting = [asyncio.ensure_future(asking.ask(number)) for number in range(3)]
         while upstream.holds < 3:
             await asyncio.sleep(0)
-        assert asking.streams.connections == 3
+        assert len(asking.connections) == 3
         upstream.release()
         await asyncio.gather(*waiting)
-        assert asking.streams.connections == 1
-        asking.streams.stop()
+        assert len(asking.connections) == 1
+        asking.connections.stop()
 
 
 async def test_stop_waits_for_what_is_under_way() -> None:
@@ -254,8 +258,35 @@ async def test_stop_waits_for_what_is_under_way() -> None:
         waiting = asyncio.ensure_future(asking.ask(1))
         while not upstream.holds:
             await asyncio.sleep(0)
-        asking.streams.stop()
-        assert asking.streams.connections == 1
+        asking.connections.stop()
+        assert len(asking.connections) == 1
         upstream.release()
         assert number_of(await waiting) == 1
-        assert asking.streams.connections == 0
+        assert len(asking.connections) == 0
+
+
+def broken(_: bytes | ExchangeError) -> None:
+    """A callback that raises."""
+    raise ValueError("broken")
+
+
+async def test_a_callback_that_raises_does_not_affect_other_queries() -> None:
+    """Neither those on the same connection, nor those that wait for one that cannot be opened."""
+    reported = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(str(context["exception"])))
+    async with ScriptedUpstream(held(numbered)) as upstream:
+        asking = Asking(upstream)
+        asking.connections.send(question(1), broken)
+        other = asyncio.ensure_future(asking.ask(2))
+        while upstream.holds < 2:
+            await asyncio.sleep(0)
+        upstream.release()
+        assert number_of(await other) == 2
+        assert (reported, upstream.connections) == (["broken"], 1)
+        upstream.close()
+        async with asyncio.timeout(10):
+            while len(asking.connections):
+                await asyncio.sleep(0)
+        asking.connections.send(question(1), broken)
+        assert isinstance(await asking.ask(2), ExchangeError)
+        assert reported == ["broken"] * 2

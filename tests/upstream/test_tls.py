@@ -12,15 +12,15 @@ import pytest
 from svcdns.eventloop.clock import monotonic
 from svcdns.tls.errors import TlsError
 from svcdns.tls.material import Material
-from svcdns.upstream.query import ExchangeError, Question
-from svcdns.upstream.tcp import Keeping, Streams
-from svcdns.upstream.tls import SecureConnector, Trust
+from svcdns.upstream.query import ExchangeError, UpstreamQuery
+from svcdns.upstream.tcp import ConnectionOptions, UpstreamConnections
+from svcdns.upstream.tls import ClientTls, TlsConnector
 from svcdns.wire import names
 from svcdns.wire.codes import RD
 from tests.support.certificates import Authority, Pair, authority, pair, server
 from tests.support.scripted_upstream import ScriptedUpstream, answer, silence
 
-QUESTION = Question(names.from_text("a.example.org."), 1, 1, RD)
+QUESTION = UpstreamQuery(names.from_text("a.example.org."), 1, 1, RD)
 A = answer("a.example.org. 60 IN A 192.0.2.1")
 TRUSTED = Material(authorities=authority().pem)
 
@@ -28,16 +28,16 @@ TRUSTED = Material(authorities=authority().pem)
 class Asking:
     """Connections to a scripted server."""
 
-    def __init__(self, upstream: ScriptedUpstream, name: str = "dns.test", material: Material = TRUSTED, patience: float = 10.0) -> None:
+    def __init__(self, upstream: ScriptedUpstream, name: str = "dns.test", material: Material = TRUSTED, timeout: float = 10.0) -> None:
         address = ("127.0.0.1", upstream.port)
-        self.trust = Trust(material, lambda: None)
-        keeping = Keeping(connect_timeout=patience)
-        self.streams = Streams(address, keeping, monotonic, SecureConnector(address, name, self.trust), lambda: None)
+        self.client_tls = ClientTls(material, lambda: None)
+        keeping = ConnectionOptions(connect_timeout=timeout)
+        self.connections = UpstreamConnections(address, keeping, monotonic, TlsConnector(address, name, self.client_tls), lambda: None)
 
     async def ask(self) -> str:
         """The address that came, or why there is none."""
         done: asyncio.Future[bytes | ExchangeError] = asyncio.get_running_loop().create_future()
-        self.streams.ask(QUESTION, done.set_result)
+        self.connections.send(QUESTION, done.set_result)
         outcome = await asyncio.wait_for(done, 10)
         return str(outcome).partition(": ")[2] if isinstance(outcome, ExchangeError) else ".".join(map(str, outcome[-4:]))
 
@@ -45,7 +45,7 @@ class Asking:
         """The server ends the connections; waits until that has been seen."""
         upstream.hang_up()
         async with asyncio.timeout(10):
-            while self.streams.connections:
+            while len(self.connections):
                 await asyncio.sleep(0)
 
 
@@ -62,7 +62,7 @@ async def test_questions_go_over_one_connection(upstream: ScriptedUpstream) -> N
     assert await asyncio.gather(*(asking.ask() for _ in range(20))) == ["192.0.2.1"] * 20
     assert upstream.connections == 1
     assert set(upstream.transports) == {"tcp"}
-    asking.streams.stop()
+    asking.connections.stop()
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ async def test_the_name_is_verified(tmp_path: Path, names_: tuple[str, ...], day
         got = await asking.ask()
         assert got.startswith(error) if error else got == "192.0.2.1"
         assert bool(upstream.asked) is (error is None)
-        asking.streams.stop()
+        asking.connections.stop()
 
 
 async def test_an_authority_that_is_not_trusted(upstream: ScriptedUpstream) -> None:
@@ -103,10 +103,10 @@ async def test_a_client_certificate(tmp_path: Path) -> None:
     async with ScriptedUpstream(A, context) as upstream:
         with_one = Asking(upstream, material=Material(*authority().pair("client.test"), authority().pem))
         assert await with_one.ask() == "192.0.2.1"
-        with_one.streams.stop()
+        with_one.connections.stop()
         without = Asking(upstream)
         assert (await without.ask()).startswith("connection ended")
-        without.streams.stop()
+        without.connections.stop()
 
 
 async def test_sessions_are_resumed(upstream: ScriptedUpstream) -> None:
@@ -116,24 +116,24 @@ async def test_sessions_are_resumed(upstream: ScriptedUpstream) -> None:
         assert await asking.ask() == "192.0.2.1"
         await asking.hang_up(upstream)
     assert upstream.resumed == [False, True, True]
-    asking.trust.take(TRUSTED)
+    asking.client_tls.replace(TRUSTED)
     assert await asking.ask() == "192.0.2.1"
     await asking.hang_up(upstream)
-    asking.trust.take(Material(authorities=authority().pem + Authority().pem))
+    asking.client_tls.replace(Material(authorities=authority().pem + Authority().pem))
     assert await asking.ask() == "192.0.2.1"
     await asking.hang_up(upstream)
-    asking.trust.take(Material(authorities=Authority().pem))
+    asking.client_tls.replace(Material(authorities=Authority().pem))
     assert (await asking.ask()).startswith("tls: certificate verification failed")
     assert upstream.resumed == [False, True, True, True, False]
 
 
 async def test_material_that_cannot_be_used() -> None:
     """Leaves what is there."""
-    trust = Trust(TRUSTED, lambda: None)
-    context = trust.context
+    client_tls = ClientTls(TRUSTED, lambda: None)
+    context = client_tls.context
     with pytest.raises(TlsError, match="key values mismatch"):
-        trust.take(Material(pair().certificate, Authority().pair("a").key, authority().pem))
-    assert trust.context is context
+        client_tls.replace(Material(pair().certificate, Authority().pair("a").key, authority().pem))
+    assert client_tls.context is context
 
 
 async def test_a_server_that_speaks_no_tls() -> None:
@@ -154,7 +154,7 @@ async def test_a_server_that_speaks_no_tls() -> None:
 async def test_a_handshake_that_hangs() -> None:
     """Is given up after the time for opening a connection."""
     async with ScriptedUpstream(silence) as mute:
-        asking = Asking(mute, patience=0.05)
+        asking = Asking(mute, timeout=0.05)
         assert await asking.ask() == "i/o timeout"
         async with asyncio.timeout(10):
             while mute._writers:
@@ -172,6 +172,6 @@ async def test_nobody_listens() -> None:
 
 def test_a_pair_is_needed_for_a_pair() -> None:
     """Trust without anything is the machine's."""
-    assert isinstance(Trust(Material(), lambda: None).context, ssl.SSLContext)
+    assert isinstance(ClientTls(Material(), lambda: None).context, ssl.SSLContext)
     with pytest.raises(TlsError):
-        Trust(Material(*Pair(b"x", b"y")), lambda: None)
+        ClientTls(Material(*Pair(b"x", b"y")), lambda: None)

@@ -11,15 +11,15 @@ from pathlib import Path
 import dns.message
 import pytest
 
-from svcdns.upstream.query import ExchangeError, Question
-from svcdns.upstream.udp import FLOOD, Datagrams, FloodedError, over_udp
+from svcdns.upstream.query import ExchangeError, UpstreamQuery
+from svcdns.upstream.udp import MAX_FOREIGN, SpoofedError, UdpSockets, exchange_over_udp
 from svcdns.wire import names
 from svcdns.wire.codes import RD, TC
 from svcdns.wire.message import Message
 from tests.support.scripted_upstream import Elsewhere, ScriptedUpstream, answer, held, silence
 from tests.support.statistics import chi_square_bound, chi_square_of
 
-QUESTION = Question(names.from_text("a.example.org."), 1, 1, RD)
+QUESTION = UpstreamQuery(names.from_text("a.example.org."), 1, 1, RD)
 A = answer("a.example.org. 60 IN A 192.0.2.1")
 EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
@@ -31,18 +31,18 @@ def packet(query: dns.message.Message, transport: str = "udp") -> bytes:
     return found
 
 
-async def ask(datagrams: Datagrams, question: Question = QUESTION) -> Message | ExchangeError:
+async def ask(sockets: UdpSockets, question: UpstreamQuery = QUESTION) -> Message | ExchangeError:
     """What comes of a question."""
     done = asyncio.get_running_loop().create_future()
-    datagrams.ask(question, done.set_result)
+    sockets.send(question, done.set_result)
     outcome: bytes | ExchangeError = await asyncio.wait_for(done, 10)
-    return question.opened(outcome) if isinstance(outcome, bytes) else outcome
+    return question.decode(outcome) if isinstance(outcome, bytes) else outcome
 
 
 async def test_over_udp() -> None:
     """The reply that belongs to the question."""
     async with ScriptedUpstream(A) as upstream:
-        message = await over_udp(QUESTION, ("127.0.0.1", upstream.port), 5)
+        message = await exchange_over_udp(QUESTION, ("127.0.0.1", upstream.port), 5)
         assert len(message.answer) == 1
 
 
@@ -50,7 +50,7 @@ async def test_silence_is_a_time_out() -> None:
     """After the time given."""
     async with ScriptedUpstream(silence) as upstream:
         with pytest.raises(ExchangeError, match="i/o timeout"):
-            await over_udp(QUESTION, ("127.0.0.1", upstream.port), 0.02)
+            await exchange_over_udp(QUESTION, ("127.0.0.1", upstream.port), 0.02)
 
 
 async def test_a_closed_port_is_noticed_at_once() -> None:
@@ -58,16 +58,16 @@ async def test_a_closed_port_is_noticed_at_once() -> None:
     async with ScriptedUpstream() as upstream:
         upstream.close()
         with pytest.raises(ExchangeError, match="connection refused") as raised:
-            await over_udp(QUESTION, ("127.0.0.1", upstream.port), 60)
-        assert (raised.value.silent, raised.value.ours) == (False, False)
+            await exchange_over_udp(QUESTION, ("127.0.0.1", upstream.port), 60)
+        assert (raised.value.timed_out, raised.value.local) == (False, False)
 
 
 async def test_a_source_address_that_is_not_ours() -> None:
     """Is an error of this exchange, no more, and not the server's fault."""
     async with ScriptedUpstream(A) as upstream:
         with pytest.raises(ExchangeError, match="cannot assign") as raised:
-            await over_udp(QUESTION, ("127.0.0.1", upstream.port), 5, "192.0.2.77")
-        assert raised.value.ours
+            await exchange_over_udp(QUESTION, ("127.0.0.1", upstream.port), 5, "192.0.2.77")
+        assert raised.value.local
 
 
 async def test_lies_are_dropped_and_the_truth_behind_them_counts() -> None:
@@ -81,35 +81,35 @@ async def test_lies_are_dropped_and_the_truth_behind_them_counts() -> None:
 
     counted = []
     async with ScriptedUpstream(lying) as upstream:
-        datagrams = Datagrams(("127.0.0.1", upstream.port), foreign=lambda: counted.append(1))
-        message = await ask(datagrams)
+        sockets = UdpSockets(("127.0.0.1", upstream.port), count_foreign=lambda: counted.append(1))
+        message = await ask(sockets)
         assert isinstance(message, Message)
         assert len(message.answer) == 1
         assert len(counted) == 5
-        assert len(datagrams) == 0
-        datagrams.stop()
+        assert len(sockets) == 0
+        sockets.stop()
 
 
 async def test_an_oversize_reply_is_read_whole() -> None:
     """Larger than any EDNS size that was asked for."""
     lines = [f"a.example.org. 60 IN TXT {'x' * 200}{number}" for number in range(200)]
     async with ScriptedUpstream(answer(*lines)) as upstream:
-        message = await over_udp(Question(QUESTION.name, 16, 1, RD), ("127.0.0.1", upstream.port), 5)
+        message = await exchange_over_udp(UpstreamQuery(QUESTION.name, 16, 1, RD), ("127.0.0.1", upstream.port), 5)
         assert len(message.answer) == 200
         assert not message.flags & TC
 
 
 async def test_a_flood_ends_the_wait_on_that_port() -> None:
     """Somebody has found it out: the question must go on elsewhere."""
-    async with ScriptedUpstream(lambda query, _: [b"\0" * 12] * FLOOD + [packet(query)]) as upstream:
-        datagrams = Datagrams(("127.0.0.1", upstream.port))
-        assert isinstance(await ask(datagrams), FloodedError)
-        datagrams.stop()
+    async with ScriptedUpstream(lambda query, _: [b"\0" * 12] * MAX_FOREIGN + [packet(query)]) as upstream:
+        sockets = UdpSockets(("127.0.0.1", upstream.port))
+        assert isinstance(await ask(sockets), SpoofedError)
+        sockets.stop()
 
 
 async def test_thirty_thousand_forged_replies_to_real_sockets() -> None:
     """None is taken for the reply; the one that follows is, each time."""
-    forged = FLOOD - 4
+    forged = MAX_FOREIGN - 4
     asked = 500
 
     def lying(query: dns.message.Message, transport: str) -> list[bytes]:
@@ -123,12 +123,12 @@ async def test_thirty_thousand_forged_replies_to_real_sockets() -> None:
 
     counted = []
     async with ScriptedUpstream(lying) as upstream:
-        datagrams = Datagrams(("127.0.0.1", upstream.port), foreign=lambda: counted.append(1))
+        sockets = UdpSockets(("127.0.0.1", upstream.port), count_foreign=lambda: counted.append(1))
         for _ in range(asked):
-            message = await ask(datagrams)
+            message = await ask(sockets)
             assert isinstance(message, Message)
             assert message.answer[0].rdata == bytes((192, 0, 2, 1))
-        datagrams.stop()
+        sockets.stop()
     assert len(counted) == asked * forged
 
 
@@ -140,25 +140,25 @@ async def test_many_at_once() -> None:
         return answer(f"{name} 60 IN A 192.0.2.{name.labels[0].decode()}")(query, transport)
 
     async with ScriptedUpstream(held(numbered)) as upstream:
-        datagrams = Datagrams(("127.0.0.1", upstream.port))
-        asking = [asyncio.ensure_future(ask(datagrams, Question(names.from_text(f"{n}.example."), 1, 1, RD))) for n in range(200)]
+        sockets = UdpSockets(("127.0.0.1", upstream.port))
+        asking = [asyncio.ensure_future(ask(sockets, UpstreamQuery(names.from_text(f"{n}.example."), 1, 1, RD))) for n in range(200)]
         while upstream.holds < 200:
             await asyncio.sleep(0)
         upstream.release(backwards=True)
         outcomes = await asyncio.gather(*asking)
         assert [one.answer[0].rdata[3] for one in outcomes if isinstance(one, Message)] == list(range(200))
-        datagrams.stop()
+        sockets.stop()
 
 
 async def test_stop_waits_for_what_is_under_way() -> None:
     """A reload that takes a server away loses no question."""
     async with ScriptedUpstream(A) as upstream:
-        datagrams = Datagrams(("127.0.0.1", upstream.port))
+        sockets = UdpSockets(("127.0.0.1", upstream.port))
         done = asyncio.get_running_loop().create_future()
-        datagrams.ask(QUESTION, done.set_result)
-        datagrams.stop()
+        sockets.send(QUESTION, done.set_result)
+        sockets.stop()
         assert isinstance(await asyncio.wait_for(done, 10), bytes)
-        assert datagrams._spare == []
+        assert sockets._spare == []
 
 
 async def ports_of(count: int) -> list[int]:
@@ -166,17 +166,17 @@ async def ports_of(count: int) -> list[int]:
     ports = []
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
         server.bind(("127.0.0.1", 0))
-        datagrams = Datagrams(server.getsockname())
+        sockets = UdpSockets(server.getsockname())
         for _ in range(count):
             taken: list[bytes | ExchangeError] = []
-            port = datagrams.ask(QUESTION, taken.append)
+            used = sockets.send(QUESTION, taken.append)
             packet, client = server.recvfrom(512)
             server.sendto(packet[:2] + b"\x81" + packet[3:], client)
-            port.read()
+            used.read()
             assert isinstance(taken[0], bytes)
             ports.append(client[1])
-        assert len(datagrams._spare) == 1
-        datagrams.stop()
+        assert len(sockets._spare) == 1
+        sockets.stop()
     return ports
 
 
@@ -196,38 +196,66 @@ async def test_ports_are_random() -> None:
 async def test_a_port_is_given_up_with_the_reply() -> None:
     """What is sent there afterwards reaches nobody; a socket that strangers have written to is not used again."""
     async with ScriptedUpstream(A) as upstream:
-        datagrams = Datagrams(("127.0.0.1", upstream.port))
-        assert isinstance(await ask(datagrams), Message)
-        (spare,) = datagrams._spare
+        sockets = UdpSockets(("127.0.0.1", upstream.port))
+        assert isinstance(await ask(sockets), Message)
+        (spare,) = sockets._spare
         assert spare.sock.getsockname() == ("0.0.0.0", 0)
         upstream.respond = lambda query, transport: [b"\0" * 12, packet(query)]
-        assert isinstance(await ask(datagrams), Message)
-        assert datagrams._spare == []
+        assert isinstance(await ask(sockets), Message)
+        assert sockets._spare == []
         assert spare.sock.fileno() == -1
-        datagrams.stop()
+        sockets.stop()
 
 
 async def test_what_comes_behind_the_reply_ends_the_socket() -> None:
     """Though it has been put by for another question: it would be readable for ever."""
     counted = asyncio.Event()
     async with ScriptedUpstream(lambda query, _: [packet(query), packet(query)]) as upstream:
-        datagrams = Datagrams(("127.0.0.1", upstream.port), foreign=counted.set)
-        assert isinstance(await ask(datagrams), Message)
+        sockets = UdpSockets(("127.0.0.1", upstream.port), count_foreign=counted.set)
+        assert isinstance(await ask(sockets), Message)
         await asyncio.wait_for(counted.wait(), 10)
-        assert datagrams._spare == []
-        datagrams.stop()
+        assert sockets._spare == []
+        sockets.stop()
 
 
 async def test_spare_sockets_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
     """The rest is closed."""
-    monkeypatch.setattr("svcdns.upstream.udp.SPARE", 3)
+    monkeypatch.setattr("svcdns.upstream.udp.MAX_SPARE", 3)
     async with ScriptedUpstream(held(A)) as upstream:
-        datagrams = Datagrams(("127.0.0.1", upstream.port))
-        asking = [asyncio.ensure_future(ask(datagrams)) for _ in range(9)]
+        sockets = UdpSockets(("127.0.0.1", upstream.port))
+        asking = [asyncio.ensure_future(ask(sockets)) for _ in range(9)]
         while upstream.holds < 9:
             await asyncio.sleep(0)
         upstream.release()
         await asyncio.gather(*asking)
-        assert len(datagrams._spare) == 3
-        datagrams.stop()
-        assert datagrams._spare == []
+        assert len(sockets._spare) == 3
+        sockets.stop()
+        assert sockets._spare == []
+
+
+async def test_a_callback_that_raises_does_not_reach_the_selector() -> None:
+    """For a reply, an error and a flood of foreign packets: an exception there would end the worker."""
+    reported = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context["exception"]))
+
+    def broken(outcome: bytes | ExchangeError) -> None:
+        raise ValueError(type(outcome).__name__)
+
+    async with ScriptedUpstream(A) as upstream:
+        sockets = UdpSockets(("127.0.0.1", upstream.port))
+        sockets.send(QUESTION, broken)
+        await upstream.question()
+        assert isinstance(await ask(sockets), Message)
+        upstream.respond = lambda *_: [b"\0" * 12] * MAX_FOREIGN
+        sockets.send(QUESTION, broken)
+        async with asyncio.timeout(10):
+            while len(reported) < 2:
+                await asyncio.sleep(0)
+        upstream.close()
+        sockets.send(QUESTION, broken)
+        async with asyncio.timeout(10):
+            while len(reported) < 3:
+                await asyncio.sleep(0)
+        assert list(map(str, reported)) == ["bytes", "SpoofedError", "ExchangeError"]
+        assert len(sockets) == 0
+        sockets.stop()

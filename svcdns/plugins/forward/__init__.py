@@ -1,4 +1,4 @@
-"""The `forward` plugin: names outside the cluster are asked of other servers; see docs/plugins/forward.md."""
+"""The `forward` plugin: sends queries for names outside the cluster to other servers; see docs/plugins/forward.md."""
 
 from __future__ import annotations
 

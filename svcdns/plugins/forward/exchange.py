@@ -1,284 +1,224 @@
-"""One question on its way to the upstreams of a `forward` line, for all who asked for the same.
+"""One exchange with the upstreams of a forward rule: from a query to the reply for everybody who waits for it.
 
-Rules. An upstream is asked once before any is asked again. The next one is asked when an upstream fails, when it replies with a response
-code that says so, when it is silent, and, unless the policy is sequential, when it is slower than usual; the last costs extra packets and
-has a bounded share (`Hedges`). The first reply that is an answer ends the flight. With no upstream usable, one is asked nevertheless, for
-LAST_RESORT seconds; LAST_RESORTS flights at once do so and no more: health checks will tell when there is somebody to ask.
+Rules:
+
+1. Each upstream is queried once before any is queried again.
+2. The next upstream is queried when one fails, replies with a response code of `failover`, or is silent. Unless the
+   policy is sequential, it is also queried when one is slower than usual; such extra queries have a bounded share
+   (`HedgeBudget`).
+3. The first valid reply ends the exchange.
+4. Where no upstream is usable, one is queried all the same, for LAST_RESORT_TIMEOUT seconds, in a bounded number of
+   exchanges at a time. Health checks show when an upstream replies again.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final
 
-from svcdns.eventloop.timer_wheel import TimerWheel
 from svcdns.plugin_api.fast_path import UpstreamReply
 from svcdns.plugin_api.reply import Reply
-from svcdns.plugins.forward.metrics import Cells
-from svcdns.plugins.forward.options import Rule
+from svcdns.plugins.forward.upstream_group import MAX_QUERIES, UpstreamGroup
 from svcdns.upstream.health import SILENCE
-from svcdns.upstream.query import ExchangeError, Question
+from svcdns.upstream.query import ExchangeError, UpstreamQuery
 from svcdns.upstream.server import Attempt, Server
 from svcdns.wire.codes import AA, AD, CD, RA, RD, TC, ExtendedError, Rcode
 from svcdns.wire.message import Message
 from svcdns.wire.record import Edns
 from svcdns.wire.simple_reply import SimpleReply, scan
 
-BUDGET: Final = 5.0
-"""Seconds that a flight takes at most, or one attempt if that may take longer."""
-LAST_RESORT: Final = 1.0
-"""Seconds that an upstream has where all are known not to answer."""
-LAST_RESORTS: Final = 256
-"""Flights at once that ask an upstream although none is usable."""
-MAX_PACKETS: Final = 32
-"""Questions to upstreams that one flight may cost, whatever the options say."""
-HEDGED_SHARE: Final = 0.1
-"""Questions to a second upstream for slowness alone, for each flight."""
-HEDGED_AT_ONCE: Final = 20.0
+LAST_RESORT_TIMEOUT: Final = 1.0
+"""Seconds that an upstream has where none is usable."""
 NO_HEALTHY: Final = "no healthy proxies"
 
-_PASSED_ON: Final = AA | TC | RD | RA | AD | CD
+_FORWARDED_FLAGS: Final = AA | TC | RD | RA | AD | CD
 
 
-FlightKey = tuple[bytes, int, int, int, Edns | None, bool, str]
-"""Lowered name, type, class, flags, EDNS, whether over TCP, the upstream that is not to be asked."""
+ExchangeKey = tuple[bytes, int, int, int, Edns | None, bool, str]
+"""Lowered name, type, class, flags, EDNS, over TCP or not, label of the upstream to avoid.
+
+A plain tuple: one is made for each query.
+"""
 
 
-class Hedges:
-    """How many more packets may be spent on slowness: each flight earns a share of one."""
-
-    __slots__ = ("_left",)
-
-    def __init__(self) -> None:
-        self._left = HEDGED_AT_ONCE
-
-    def earn(self) -> None:
-        """There is one more flight."""
-        left = self._left + HEDGED_SHARE
-        self._left = left if left < HEDGED_AT_ONCE else HEDGED_AT_ONCE
-
-    def spend(self) -> bool:
-        """Whether one may be sent."""
-        if self._left < 1.0:
-            return False
-        self._left -= 1.0
-        return True
-
-
-class Team:
-    """What the flights of a line share: its rule, its servers, how many attempts may fail, the share of hedges, counters."""
-
-    def __init__(self, rule: Rule, servers: Sequence[Server], cells: Cells, timer_wheel: TimerWheel) -> None:
-        self.rule, self.servers, self.cells, self.timer_wheel, self.clock = rule, servers, cells, timer_wheel, timer_wheel.clock
-        attempts = rule.max_connect_attempts
-        self.attempts = 2 * len(servers) if attempts < 0 else attempts or MAX_PACKETS
-        self.hedges = Hedges()
-        self.order = _policy(rule.policy)
-        self.sequential = rule.policy == "sequential"
-        self.failover = rule.failover | {Rcode.SERVFAIL, Rcode.REFUSED}
-        self.budget = max(BUDGET, rule.read_timeout)
-        self.resorting = 0
-        """Flights that ask as a last resort."""
-
-    @property
-    def hopeless(self) -> bool:
-        """Whether there is nobody to ask, where no upstream is usable."""
-        if self.rule.failfast and all(server.health.down for server in self.servers):
-            return True
-        return self.resorting >= LAST_RESORTS or not self.servers
-
-    def is_alone(self, avoid: str) -> bool:
-        """Whether there is no other upstream than that."""
-        return bool(avoid) and all(server.label == avoid for server in self.servers)
-
-
-class Flight:
-    """One question under way; `completed` is called once, with the flight that has its reply by then: as a plain one where it is one."""
+class Exchange:
+    """A query under way. `completed` is called once, with the exchange, which has its reply then."""
 
     __slots__ = (
-        "_avoid", "_due", "_ends", "_errors", "_failure", "_landed", "_last", "_out", "_packets", "_question", "_reply", "_resorts",
-        "_source", "_tcp", "_team", "_unasked", "is_over", "key", "plain", "waiters",
+        "_attempts", "_avoid", "_completed", "_deadline", "_failed_attempts", "_failure", "_group", "_is_last_resort", "_last_reply",
+        "_look_at", "_queries", "_query", "_reply", "_source", "_tcp", "_untried", "is_over", "key", "plain", "waiters",
     )  # fmt: skip
 
     def __init__(
-        self, team: Team, question: Question, key: FlightKey, completed: Callable[[Flight], None], *, tcp: bool, avoid: str = ""
+        self,
+        group: UpstreamGroup,
+        query: UpstreamQuery,
+        key: ExchangeKey,
+        completed: Callable[[Exchange], None],
+        *,
+        tcp: bool,
+        avoid: str = "",
     ) -> None:
-        """Nothing is asked before `start`, and never the upstream `avoid`."""
-        self._team, self._question, self._landed, self._tcp, self._avoid = team, question, completed, tcp, avoid
+        """Sends nothing before `start`, and nothing to the upstream labelled `avoid`."""
+        self._group, self._query, self._completed, self._tcp, self._avoid = group, query, completed, tcp, avoid
         self.key = key
         self.waiters: list[tuple[str, Callable[[UpstreamReply], None]]] = []
-        """Who asked, and who takes the reply."""
+        """The clients whose queries wait for the reply, each with the callback that takes it."""
         self.is_over = False
         self.plain: SimpleReply | None = None
         self._reply: Reply | None = None
         self._source = ""
-        self._unasked: list[Server] = []
-        self._out: list[Attempt] = []
-        self._errors = self._packets = 0
+        self._untried: list[Server] = []
+        self._attempts: list[Attempt] = []
+        self._failed_attempts = self._queries = 0
         self._failure: ExchangeError | None = None
-        self._last: Reply | None = None
-        self._ends = self._due = 0.0
-        self._resorts = False
+        self._last_reply: Reply | None = None
+        self._deadline = self._look_at = 0.0
+        self._is_last_resort = False
 
     @property
     def reply(self) -> Reply:
-        """The reply, once there is one."""
+        """The reply, after the exchange is over."""
         if self._reply is None:
             assert self.plain is not None
-            self._reply = _reply(self._question.opened(self.plain.packet), self._source)
+            self._reply = _reply(self._query.decode(self.plain.packet), self._source)
         return self._reply
 
     def start(self) -> bool:
-        """Asks the first upstream; whether there is one to ask."""
-        team = self._team
-        now = team.clock()
-        self._ends = now + team.budget
-        self._unasked = self._order()
-        if not self._ask_next(now):
-            team.cells.broken()
-            if team.hopeless:
+        """Queries the first upstream. Returns false if there is none to query."""
+        group = self._group
+        now = group.clock()
+        self._deadline = now + group.budget
+        self._untried = self._servers()
+        if not self._query_next(now):
+            group.cells.broken()
+            if group.unavailable:
                 return False
-            team.resorting += 1
-            self._resorts = True
-            self._ask(random.choice(self._order()), now, LAST_RESORT)
-        team.hedges.earn()
+            group.last_resorts += 1
+            self._is_last_resort = True
+            self._send(random.choice(self._servers()), now, LAST_RESORT_TIMEOUT)
+        group.hedge_budget.add_exchange()
         return True
 
-    def _order(self) -> list[Server]:
-        """The upstreams that may be asked, in the order in which they are."""
-        servers = self._team.order(self._team.servers)
+    def _servers(self) -> list[Server]:
+        servers = self._group.in_policy_order(self._group.servers)
         return [server for server in servers if server.label != self._avoid] if self._avoid else servers
 
-    def _next(self) -> Server | None:
-        """The first upstream that is usable and was not asked yet."""
-        while self._unasked:
-            if self._unasked[0].health.usable:
-                return self._unasked[0]
-            del self._unasked[0]
+    def _next_usable(self) -> Server | None:
+        while self._untried:
+            if self._untried[0].health.usable:
+                return self._untried[0]
+            del self._untried[0]
         return None
 
-    def _ask_next(self, now: float) -> bool:
-        """Asks that; whether there is one, and one more may be asked."""
-        server, team = self._next(), self._team
-        spent = self._errors + len(self._out) >= team.attempts or self._packets >= MAX_PACKETS
-        if server is None or spent or now >= self._ends:
+    def _query_next(self, now: float) -> bool:
+        """Queries the next usable upstream. Returns false if there is none, or no more attempts are allowed."""
+        server, group = self._next_usable(), self._group
+        spent = self._failed_attempts + len(self._attempts) >= group.max_attempts or self._queries >= MAX_QUERIES
+        if server is None or spent or now >= self._deadline:
             return False
-        del self._unasked[0]
-        self._ask(server, now, team.rule.read_timeout)
+        del self._untried[0]
+        self._send(server, now, group.rule.read_timeout)
         return True
 
-    def _ask(self, server: Server, now: float, timeout: float, *, tcp: bool = False) -> None:
-        self._packets += 1
-        attempt = Attempt(server, self._question, self._came, now, min(timeout, self._ends - now))
-        self._out.append(attempt)
+    def _send(self, server: Server, now: float, timeout: float, *, tcp: bool = False) -> None:
+        self._queries += 1
+        attempt = Attempt(server, self._query, self._attempt_completed, now, min(timeout, self._deadline - now))
+        self._attempts.append(attempt)
         attempt.start(tcp=self._tcp or tcp)
-        if self._unasked:
-            self._look_at(now + (SILENCE if self._team.sequential else server.health.patience))
+        if self._untried:
+            self._hedge_at(now + (SILENCE if self._group.sequential else server.health.slow_after))
 
-    def _look_at(self, when: float) -> None:
-        self._due = when
-        self._team.timer_wheel.at(when, self._look)
+    def _hedge_at(self, when: float) -> None:
+        self._look_at = when
+        self._group.timer_wheel.at(when, self._hedge)
 
-    def _look(self) -> None:
-        """Whether the next upstream is to be asked while the last one is still waited for."""
-        team, now = self._team, self._team.clock()
-        if self.is_over or not self._out or now < self._due:
+    def _hedge(self) -> None:
+        """Queries the next upstream if the last one queried is silent or slow."""
+        group, now = self._group, self._group.clock()
+        if self.is_over or not self._attempts or now < self._look_at:
             return
-        latest, server = self._out[-1], self._next()
+        latest, server = self._attempts[-1], self._next_usable()
         if server is None:
             return
-        if team.sequential:
-            quiet_until = max(latest.began, latest.server.health.heard) + SILENCE
-            silent = hedged = now >= quiet_until
+        if group.sequential:
+            again_at = max(latest.started_at, latest.server.health.last_reply) + SILENCE
+            silent = hedged = now >= again_at
         else:
-            quiet_until = now + SILENCE
+            again_at = now + SILENCE
             silent = latest.silent
-            hedged = silent or team.hedges.spend()
+            hedged = silent or group.hedge_budget.spend()
         if not hedged:
-            self._look_at(quiet_until)
-        elif self._ask_next(now):
-            team.cells.hedged(server.label, "silent" if silent else "slow")
+            self._hedge_at(again_at)
+        elif self._query_next(now):
+            group.cells.hedged(server.label, "silent" if silent else "slow")
 
-    def _came(self, attempt: Attempt, outcome: bytes | ExchangeError) -> None:
-        self._out.remove(attempt)
+    def _attempt_completed(self, attempt: Attempt, outcome: bytes | ExchangeError) -> None:
+        self._attempts.remove(attempt)
         if isinstance(outcome, ExchangeError):
-            self._errors += 1
+            self._failed_attempts += 1
             self._failure = outcome
-            self._go_on()
+            self._continue()
             return
-        question = self._question
-        self.plain = scan(outcome, question.end, question.rtype)
-        if self.plain is not None and self.plain.rcode in self._team.failover:
+        query = self._query
+        self.plain = scan(outcome, query.question_end, query.rtype)
+        if self.plain is not None and self.plain.rcode in self._group.failover:
             self.plain = None
         if self.plain is not None:
             self._source = attempt.server.label
-            self._land()
+            self._finish()
         else:
-            self._judge(attempt, question.opened(outcome))
+            self._take_or_retry(attempt, query.decode(outcome))
 
-    def _judge(self, attempt: Attempt, message: Message) -> None:
-        """What is to be done about a reply that is not a plain one."""
+    def _take_or_retry(self, attempt: Attempt, message: Message) -> None:
+        """Handles a reply that is not a simple one: it may ask for another upstream, or for TCP."""
         reply = _reply(message, attempt.server.label)
-        if reply.rcode in self._team.failover:
-            self._last = reply
-            self._go_on()
-        elif message.flags & TC and self._team.rule.prefer_udp and not (self._tcp or attempt.tcp) and self._packets < MAX_PACKETS:
-            self._ask(attempt.server, self._team.clock(), self._team.rule.read_timeout, tcp=True)
+        if reply.rcode in self._group.failover:
+            self._last_reply = reply
+            self._continue()
+        elif message.flags & TC and self._group.rule.prefer_udp and not (self._tcp or attempt.tcp) and self._queries < MAX_QUERIES:
+            self._send(attempt.server, self._group.clock(), self._group.rule.read_timeout, tcp=True)
         else:
-            self._land(reply)
+            self._finish(reply)
 
-    def _go_on(self) -> None:
-        """An upstream has brought nothing: the next one, in a second round if need be; else what there is."""
-        if self._ask_next(self._team.clock()) or self._out:
+    def _continue(self) -> None:
+        """After a failed attempt: queries the next upstream, in a second round if need be, or ends with the best
+        outcome so far.
+        """
+        if self._query_next(self._group.clock()) or self._attempts:
             return
-        if self._last is not None:
-            self._land(self._last)
+        if self._last_reply is not None:
+            self._finish(self._last_reply)
             return
-        self._unasked = self._order()
-        if not self._ask_next(self._team.clock()):
-            self._land(servfail(self._failure))
+        self._untried = self._servers()
+        if not self._query_next(self._group.clock()):
+            self._finish(servfail(self._failure))
 
-    def _land(self, reply: Reply | None = None) -> None:
-        """Ends with a reply, the plain one if there is no other."""
+    def _finish(self, reply: Reply | None = None) -> None:
+        """Ends the exchange with this reply, or with the simple one that is set."""
         self.is_over, self._reply = True, reply
-        if self._resorts:
-            self._team.resorting -= 1
-        for attempt in self._out:
+        if self._is_last_resort:
+            self._group.last_resorts -= 1
+        for attempt in self._attempts:
             attempt.abandon()
-        self._out.clear()
-        self._landed(self)
+        self._attempts.clear()
+        self._completed(self)
 
 
 def servfail(failure: ExchangeError | None) -> Reply:
-    """SERVFAIL with the last reason, for the log; for clients with EDNS an extended error (RFC 8914 §4.23, §4.24)."""
-    code = ExtendedError.NO_REACHABLE_AUTHORITY if failure is None or failure.silent else ExtendedError.NETWORK_ERROR
+    """SERVFAIL with the last failure, for the log. Clients with EDNS get an extended error (RFC 8914 §4.23, §4.24)."""
+    code = ExtendedError.NO_REACHABLE_AUTHORITY if failure is None or failure.timed_out else ExtendedError.NETWORK_ERROR
     return Reply(rcode=Rcode.SERVFAIL, extended=code, has_message=False, error=NO_HEALTHY if failure is None else str(failure))
 
 
 def _reply(message: Message, source: str) -> Reply:
     return Reply(
         rcode=message.flags & 15,
-        flags=message.flags & _PASSED_ON,
+        flags=message.flags & _FORWARDED_FLAGS,
         answer=message.answer,
         authority=message.authority,
         additional=message.additional,
         edns=message.edns,
         source=source,
     )
-
-
-def _policy(name: str) -> Callable[[Sequence[Server]], list[Server]]:
-    """The order in which the servers are tried for one question."""
-    turn = 0
-
-    def round_robin(servers: Sequence[Server]) -> list[Server]:
-        nonlocal turn
-        turn = (turn + 1) % max(1, len(servers))
-        return [*servers[turn:], *servers[:turn]]
-
-    def shuffled(servers: Sequence[Server]) -> list[Server]:
-        return random.sample(servers, len(servers)) if len(servers) > 1 else list(servers)
-
-    policies: dict[str, Callable[[Sequence[Server]], list[Server]]] = {"random": shuffled, "round_robin": round_robin, "sequential": list}
-    return policies[name]

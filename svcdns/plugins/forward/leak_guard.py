@@ -1,8 +1,10 @@
-"""Names that should not leave: those of the cluster, and names of one label; they are counted on their way to an upstream, or stopped.
+"""The leak guard: counts or stops queries that should not leave the cluster, for cluster names and for names of one
+label.
 
-They come of search lists, of a cluster domain that clients and server spell differently, or of a missing `kubernetes` line; they tell
-outsiders what runs in the cluster, and are answered by whoever likes to. Rules: what a server block or FROM names explicitly is no
-leak; neither are the types by which a validating resolver walks down from the root.
+Such queries come from search lists, from a cluster domain that clients and server spell differently, or from a missing
+`kubernetes` directive. They tell outsiders what runs in the cluster, and an outsider may answer them. Rules: a zone
+that a server block or FROM names explicitly is no leak. Neither are the types with which a validating resolver walks
+down from the root.
 """
 
 from __future__ import annotations
@@ -20,17 +22,17 @@ from svcdns.wire.codes import ExtendedError, Rcode, Type
 LEAKED: Final = Family(
     "svcdns_forward_leaked_total",
     MetricKind.COUNTER,
-    "Questions for names that should not leave, which came to be forwarded.",
+    "Queries to be forwarded whose names should not leave the cluster.",
     ("server", "kind", "action"),
 )
 
 CLUSTER_DOMAIN: Final = names.from_text("cluster.local.")
-"""What clusters are called where nobody gave them another name."""
-OF_RESOLVERS: Final = frozenset({Type.NS, Type.SOA, Type.DS, Type.DNSKEY})
+"""The default cluster domain of Kubernetes."""
+RESOLVER_TYPES: Final = frozenset({Type.NS, Type.SOA, Type.DS, Type.DNSKEY})
 
 
 class LeakGuard:
-    """Watches over one `forward` line."""
+    """The leak guard of one forward rule."""
 
     def __init__(self, rule: Rule, environment: Environment) -> None:
         """Counts into the environment's counters."""
@@ -41,11 +43,14 @@ class LeakGuard:
 
     @property
     def zones(self) -> tuple[bytes, ...]:
-        """Names of one label aside, only those that lie in these may be stopped or counted."""
+        """The zones whose names the guard may stop or count. It also looks at every name of one label."""
         return () if self._mode == "off" else (*self._zones, CLUSTER_DOMAIN)
 
     def stopped(self, query: Query) -> Reply | None:
-        """The answer to a name that must not leave; None for one that may."""
+        """NXDOMAIN for a query that must not leave; None for one that may.
+
+        Counts both where the name should not leave.
+        """
         if self._mode == "off":
             return None
         kind = self._kind(query)
@@ -56,17 +61,18 @@ class LeakGuard:
         return Reply(Rcode.NXDOMAIN, query.reply_flags, extended=ExtendedError.BLOCKED) if blocked else None
 
     def _kind(self, query: Query) -> str:
+        """The metric's label: `cluster`, `single_label`, or empty for a name that may leave."""
         key = query.key
         for zone in self._zones:
             if names.is_within(key, zone):
                 return "cluster"
-        if self._is_foreign(query, CLUSTER_DOMAIN) and names.is_within(key, CLUSTER_DOMAIN):
+        if self._is_unrelated(query, CLUSTER_DOMAIN) and names.is_within(key, CLUSTER_DOMAIN):
             return "cluster"
         single = len(key) > 1 and key[0] + 2 == len(key)
-        if single and self._source == query.zone == names.ROOT and query.rtype not in OF_RESOLVERS:
+        if single and self._source == query.zone == names.ROOT and query.rtype not in RESOLVER_TYPES:
             return "single_label"
         return ""
 
-    def _is_foreign(self, query: Query, zone: bytes) -> bool:
-        """Whether neither the server block nor FROM is about this zone."""
+    def _is_unrelated(self, query: Query, zone: bytes) -> bool:
+        """True if neither the server block nor FROM lies within this zone."""
         return not names.is_within(query.zone, zone) and not names.is_within(self._source, zone)

@@ -12,8 +12,8 @@ from svcdns.corefile.blocks import Directive, Position
 from svcdns.corefile.errors import CorefileError
 from svcdns.corefile.zones import is_reverse
 from svcdns.plugin_api.environment import Block
-from svcdns.plugins.forward.upstream_addresses import DNS_PORT, Named, Secured, address, is_address, is_name, upstream
-from svcdns.upstream.query import Address, shown
+from svcdns.plugins.forward.upstream_addresses import DNS_PORT, NamedUpstream, TlsUpstream, address, is_address, is_name, upstream
+from svcdns.upstream.query import Address, address_text
 from svcdns.wire.codes import Rcode
 
 MAX_UPSTREAMS: Final = 15
@@ -21,24 +21,26 @@ POLICIES: Final = ("random", "round_robin", "sequential")
 NOT_BUILT: Final = ("doh_method",)
 LEAK_GUARDS: Final = ("count", "block", "off")
 ENVIRONMENT: Final = ("leak_guard",)
-"""Options that CoreDNS would refuse: they can be set by environment, see `corefile.environment`."""
+"""Options that CoreDNS does not know. They can be set by environment variables, see `svcdns.corefile.environment`."""
 REVERSE_TREES: Final = ("in-addr.arpa.", "ip6.arpa.")
 RCODES: Final = {**Rcode.__members__, "NOTIMPL": int(Rcode.NOTIMP)}
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One `forward` line; times in seconds, 0 meaning none or unlimited where the option says so.
+    """One `forward` directive: a forward rule. Times are in seconds; 0 is for none or no limit where the option says so.
 
-    `left_out` are the zones of a network that FROM stands for besides the first. `next`, `next_on_nodata` are the replies that the next
-    line is tried for, `failover` those for which the next upstream is; `resolvers` find the hosts among the upstreams. `leak_guard` is what
-    happens to names that should not leave, among them those of the `cluster_zones` that the block serves. `tls` has the paths of
-    certificate, key and authorities, empty where not given; `server_name` is for upstreams over TLS that have none of their own.
+    `left_out`: the zones of the network in FROM besides the first, which are not forwarded. `next`, `next_on_nodata`:
+    the replies after which the next rule answers. `failover`: the response codes after which the next upstream is
+    queried. `resolvers`: the servers that resolve hosts among the upstreams. `leak_guard`: what happens to names that
+    should not leave. `cluster_zones`: the zones of `kubernetes` in the block, which should not leave. `tls`: the paths
+    of certificate, key and authorities, empty if not given. `server_name`: the name to verify for upstreams over TLS
+    that have no name of their own.
     """
 
     position: Position
     zone: str
-    upstreams: tuple[Address | Named | Secured, ...]
+    upstreams: tuple[Address | NamedUpstream | TlsUpstream, ...]
     left_out: tuple[str, ...] = ()
     excepted: tuple[str, ...] = ()
     force_tcp: bool = False
@@ -65,20 +67,20 @@ class Rule:
     tls: tuple[str, str, str] = ("", "", "")
     server_name: str = ""
 
-    def data_key(self, upstream: Named) -> str:
-        """What the addresses of an upstream are handed to the workers under."""
-        return " ".join((upstream.path, *map(shown, self.resolvers)))
+    def data_key(self, upstream: NamedUpstream) -> str:
+        """The key of an upstream's addresses in the data for the workers."""
+        return " ".join((upstream.path, *map(address_text, self.resolvers)))
 
     @property
-    def trust_key(self) -> str:
-        """What the content of the files of `tls` is handed to the workers under; empty where it is not needed."""
-        secure = any(isinstance(one, Secured) or (isinstance(one, Named) and one.server_name) for one in self.upstreams)
+    def tls_key(self) -> str:
+        """The key of the certificates in the data for the workers; empty if the rule needs none."""
+        secure = any(isinstance(one, TlsUpstream) or (isinstance(one, NamedUpstream) and one.server_name) for one in self.upstreams)
         return f"tls {' '.join(self.tls)}" if secure or any(self.tls) else ""
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """All `forward` lines of a block, tried in file order."""
+    """The forward rules of a block, in file order."""
 
     rules: tuple[Rule, ...]
 
@@ -90,7 +92,10 @@ def parse(block: Block) -> Options:
 
 
 def _cluster_zones(block: Block) -> tuple[str, ...]:
-    """The zones that `kubernetes` has in the block, without the reverse ones, whose other names are asked for elsewhere on purpose."""
+    """The zones of `kubernetes` in the block.
+
+    Reverse zones are left out: names in them outside the cluster are forwarded on purpose.
+    """
     zones: list[str] = []
     for directive in block.others:
         if directive.name.text == "kubernetes":
@@ -99,13 +104,13 @@ def _cluster_zones(block: Block) -> tuple[str, ...]:
 
 
 def _rule(directive: Directive, root: str) -> Rule:
-    source, *places = arguments.arguments(directive, 2, arguments.UNBOUNDED)
+    source, *words = arguments.arguments(directive, 2, arguments.UNBOUNDED)
     zones = arguments.zones([source])
     if not zones:
         raise CorefileError(source.position, f"unable to normalize '{source.text}'; a zone was expected")
-    if len(places) > MAX_UPSTREAMS:
-        raise CorefileError(places[MAX_UPSTREAMS].position, f"more than {MAX_UPSTREAMS} TOs configured: {len(places)}")
-    upstreams = tuple(dict.fromkeys(upstream(place) for place in places))
+    if len(words) > MAX_UPSTREAMS:
+        raise CorefileError(words[MAX_UPSTREAMS].position, f"more than {MAX_UPSTREAMS} TOs configured: {len(words)}")
+    upstreams = tuple(dict.fromkeys(upstream(word) for word in words))
     rule = Rule(directive.position, zones[0], upstreams, zones[1:])
     for line in arguments.body(directive):
         name = line.name.text
@@ -117,7 +122,7 @@ def _rule(directive: Directive, root: str) -> Rule:
         rule = replace(rule, **(_tls(line, root) if name == "tls" else _LINES[name](line, rule)))
     if 0 < rule.max_age < rule.expire:
         raise CorefileError(directive.position, f"max_age ({rule.max_age:g}s) must not be less than expire ({rule.expire:g}s)")
-    named = next((one for one in places if "%" in one.text and one.text.startswith("tls://")), None)
+    named = next((one for one in words if "%" in one.text and one.text.startswith("tls://")), None)
     if rule.server_name and named is not None:
         text = f"both tls_servername '{rule.server_name}' and a name of its own are given for {named.text}"
         raise CorefileError(named.position, text)

@@ -1,6 +1,6 @@
-"""Whom the TLS upstreams of `forward` lines are to be, and who we are to them (`tls`). Control reads the files, again and again.
+"""The certificates for upstreams over TLS (`tls`): control reads the files at start and again every few seconds.
 
-A change that cannot be used leaves what was read before in its place, and is told once.
+A change that cannot be used leaves the previous certificates in use, and is logged once.
 """
 
 from __future__ import annotations
@@ -16,51 +16,51 @@ from svcdns.tls.errors import TlsError
 from svcdns.tls.material import Material, read, system_authorities
 
 
-class Held(msgspec.Struct, frozen=True, array_like=True):
-    """Material, and what is wrong with what the files hold instead, if anything is."""
+class FileState(msgspec.Struct, frozen=True, array_like=True):
+    """The material in use. `refused` is the error of newer files that cannot be used, empty if there is none."""
 
     material: Material
     refused: str = ""
 
 
 def gather(options: Options) -> dict[str, bytes]:
-    """What workers need for the lines that have upstreams over TLS. Raises CorefileError."""
+    """The data for the workers of all rules with upstreams over TLS. Raises CorefileError."""
     out: dict[str, bytes] = {}
     for rule in options.rules:
-        if rule.trust_key:
+        if rule.tls_key:
             try:
-                out[rule.trust_key] = msgspec.msgpack.encode(Held(_read(rule)))
+                out[rule.tls_key] = msgspec.msgpack.encode(FileState(_read(rule)))
             except TlsError as error:
                 raise CorefileError(rule.position, f"plugin/forward: {error}") from error
     return out
 
 
 def refresh(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:
-    """What has changed."""
+    """The data that has changed."""
     out: dict[str, bytes] = {}
     for rule in options.rules:
-        payload = known.get(rule.trust_key) if any(rule.tls) else None
+        payload = known.get(rule.tls_key) if any(rule.tls) else None
         if payload is None:
             continue
-        before = _unpacked(payload)
+        before = _decode(payload)
         try:
-            now = Held(_read(rule))
+            now = FileState(_read(rule))
         except TlsError as error:
             now = msgspec.structs.replace(before, refused=str(error))
             if now != before:
-                plugin_logger("forward").error("%s; what was read before stays", error)
+                plugin_logger("forward").error("%s; the previous certificates stay in use", error)
         if now != before:
-            out[rule.trust_key] = msgspec.msgpack.encode(now)
+            out[rule.tls_key] = msgspec.msgpack.encode(now)
     return out
 
 
-def unpacked(payload: bytes) -> Material:
-    """The material that `gather` hands over."""
-    return _unpacked(payload).material
+def decode(payload: bytes) -> Material:
+    """The material in the data of `gather`."""
+    return _decode(payload).material
 
 
-def _unpacked(payload: bytes) -> Held:
-    return msgspec.msgpack.decode(payload, type=Held)
+def _decode(payload: bytes) -> FileState:
+    return msgspec.msgpack.decode(payload, type=FileState)
 
 
 def _read(rule: Rule) -> Material:

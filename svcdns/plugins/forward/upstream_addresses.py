@@ -1,5 +1,6 @@
-"""The upstreams of a `forward` line as they are written: addresses, hosts and files, in the clear or over TLS
-(docs/behaviour/plugins.md#forward)."""
+"""Parses the upstreams of a `forward` directive: addresses, hosts and files, with or without TLS
+(docs/behaviour/plugins.md#forward).
+"""
 
 from __future__ import annotations
 
@@ -18,11 +19,12 @@ TLS_PORT: Final = 853
 
 
 @dataclass(frozen=True, slots=True)
-class Named:
-    """An upstream that is no address: the path of a file in the form of resolv.conf, or, if there is none, a host and a port.
+class NamedUpstream:
+    """An upstream that is not an address: the path of a file in the format of resolv.conf(5), or, if no such file
+    exists, a host and a port.
 
-    `host` is empty where the text can be nothing but a path. With `server_name`, which its certificate has to be for, it is a host to be
-    asked over TLS.
+    `host` is empty where the text can only be a path. With `server_name`, it is a host used over TLS whose certificate
+    must have that name.
     """
 
     path: str
@@ -32,35 +34,38 @@ class Named:
 
 
 @dataclass(frozen=True, slots=True)
-class Secured:
-    """An upstream to be asked over TLS; `server_name` is what its certificate has to be for, its address if empty."""
+class TlsUpstream:
+    """An upstream used over TLS. Its certificate must have `server_name`, or its address if that is empty."""
 
     address: Address
     server_name: str = ""
 
 
-def upstream(place: Token) -> Address | Named | Secured:
-    """What that word behind FROM stands for. Raises CorefileError."""
-    scheme, separator, text = place.text.rpartition("://")
+def upstream(word: Token) -> Address | NamedUpstream | TlsUpstream:
+    """The upstream that a word after FROM stands for. Raises CorefileError."""
+    scheme, separator, text = word.text.rpartition("://")
     if scheme == "tls":
-        return _secured(place, text)
+        return _tls_upstream(word, text)
     if scheme == "https":
-        raise CorefileError(place.position, f"upstreams by {scheme}:// are not built yet; see docs/supported.md")
+        raise CorefileError(word.position, f"upstreams by {scheme}:// are not built yet; see docs/supported.md")
     if separator and scheme != "dns":
-        raise CorefileError(place.position, f"'{scheme}' is not supported as a destination protocol in forward: {place.text}")
+        raise CorefileError(word.position, f"'{scheme}' is not supported as a destination protocol in forward: {word.text}")
     found = address(text, DNS_PORT)
     if found is not None:
         return found
     if "/" in text:
-        return Named(text)
+        return NamedUpstream(text)
     host_port = _host(text, DNS_PORT)
     if host_port is None:
-        raise CorefileError(place.position, f"not an IP address, file, or valid domain: '{place.text}'")
-    return Named(text, *host_port)
+        raise CorefileError(word.position, f"not an IP address, file, or valid domain: '{word.text}'")
+    return NamedUpstream(text, *host_port)
 
 
-def _secured(place: Token, text: str) -> Named | Secured:
-    """An upstream by `tls://`: IP or host, `%` and the name to verify, port; the brackets of an IPv6 address may hold the name too."""
+def _tls_upstream(word: Token, text: str) -> NamedUpstream | TlsUpstream:
+    """An upstream with `tls://`: IP address or host, `%` and the name to verify, port.
+
+    The name may stand inside the brackets of an IPv6 address.
+    """
     before, percent, name = text.partition("%")
     port = ""
     if percent and before.startswith("[") and not before.endswith("]"):
@@ -73,16 +78,16 @@ def _secured(place: Token, text: str) -> Named | Secured:
     host_port = _host(before + port, TLS_PORT) if "/" not in text else None
     if (percent and not is_name(name)) or (found is None and host_port is None):
         raise CorefileError(
-            place.position, f"not an IP address or host, with a name to verify: '{place.text}'; tls://IP%NAME:PORT was expected"
+            word.position, f"not an IP address or host, with a name to verify: '{word.text}'; tls://IP%NAME:PORT was expected"
         )
     if found is not None:
-        return Secured(found, name)
+        return TlsUpstream(found, name)
     assert host_port is not None
-    return Named(place.text, *host_port, server_name=name or host_port[0])
+    return NamedUpstream(word.text, *host_port, server_name=name or host_port[0])
 
 
 def _host(text: str, default: int) -> Address | None:
-    """Host name, or host:port."""
+    """Parses a host name, or host:port."""
     host, colon, port = text.rpartition(":")
     if not colon:
         return (text, default) if is_name(text) else None
@@ -90,7 +95,7 @@ def _host(text: str, default: int) -> Address | None:
 
 
 def is_name(text: str) -> bool:
-    """Whether it is a host name."""
+    """True if the text is a host name."""
     try:
         return bool(text) and bool(names.from_text(text))
     except NameTextError:
@@ -98,7 +103,7 @@ def is_name(text: str) -> bool:
 
 
 def address(text: str, default: int) -> Address | None:
-    """IP, IP:port, [IPv6], [IPv6]:port."""
+    """Parses IP, IP:port, [IPv6], [IPv6]:port; None for anything else."""
     if is_address(text):
         return text, default
     host, _, port = text.rpartition(":")
@@ -109,7 +114,7 @@ def address(text: str, default: int) -> Address | None:
 
 
 def is_address(text: str) -> bool:
-    """Whether it is an IP address."""
+    """True if the text is an IP address."""
     try:
         ipaddress.ip_address(text)
     except ValueError:

@@ -1,4 +1,7 @@
-"""Finding the upstreams that `forward` names by file or by host. Control does it: hosts once for each Corefile, files again and again."""
+"""The addresses of upstreams that `forward` names by file or by host.
+
+Control finds them: hosts once for each Corefile, files at start and again every PERIOD seconds.
+"""
 
 from __future__ import annotations
 
@@ -11,19 +14,19 @@ import msgspec
 from svcdns.corefile.errors import CorefileError
 from svcdns.plugins.forward import tls_files
 from svcdns.plugins.forward.options import Options, Rule
-from svcdns.plugins.forward.upstream_addresses import DNS_PORT, Named, is_address
+from svcdns.plugins.forward.upstream_addresses import DNS_PORT, NamedUpstream, is_address
 from svcdns.telemetry.logging import plugin_logger
 from svcdns.upstream.blocking_resolver import ResolveError, addresses_of
-from svcdns.upstream.query import Address, shown
+from svcdns.upstream.query import Address, address_text
 
 PERIOD: Final = 5.0
-"""Seconds between two looks at a file."""
+"""Seconds between two reads of a file."""
 
 
-def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  # noqa: ARG001 - a new Corefile looks anew
-    """The addresses of the upstreams that are no addresses. Blocks where hosts are looked up.
+def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  # noqa: ARG001 - a new Corefile is looked up anew
+    """The addresses of the named upstreams, for the workers. Blocks while hosts are looked up.
 
-    Raises CorefileError where one cannot be found, or a line ends without any upstream.
+    Raises CorefileError if one cannot be found, or a rule has no upstream in the end.
     """
     out = tls_files.gather(options)
     for rule in options.rules:
@@ -32,31 +35,31 @@ def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  #
             plugin_logger("forward").warning(text, rule.zone, " ".join(rule.left_out))
         count = 0
         for upstream in rule.upstreams:
-            if isinstance(upstream, Named):
+            if isinstance(upstream, NamedUpstream):
                 found = _find(upstream, rule)
                 out[rule.data_key(upstream)] = msgspec.msgpack.encode(found)
                 count += len(found)
             else:
                 count += 1
         if not count:
-            text = " ".join(upstream.path for upstream in rule.upstreams if isinstance(upstream, Named))
+            text = " ".join(upstream.path for upstream in rule.upstreams if isinstance(upstream, NamedUpstream))
             raise CorefileError(rule.position, f"plugin/forward: no valid upstream addresses found in {text}")
     return out
 
 
 def period(options: Options) -> float:
-    """Seconds between two looks at the files; 0 where there are none."""
-    named = [upstream for rule in options.rules for upstream in rule.upstreams if isinstance(upstream, Named)]
-    there = any(Path(upstream.path).exists() for upstream in named) or any(any(rule.tls) for rule in options.rules)
-    return PERIOD if there else 0.0
+    """Seconds between two reads of the files; 0 if there are none."""
+    named = [upstream for rule in options.rules for upstream in rule.upstreams if isinstance(upstream, NamedUpstream)]
+    has_files = any(Path(upstream.path).exists() for upstream in named) or any(any(rule.tls) for rule in options.rules)
+    return PERIOD if has_files else 0.0
 
 
 def refresh(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:
-    """The upstreams of files that name others now, and changed certificates; a file that cannot be used leaves what was known."""
+    """The data that has changed: addresses in files, and certificates. A file that cannot be used changes nothing."""
     out = tls_files.refresh(options, known)
     for rule in options.rules:
         for upstream in rule.upstreams:
-            if not isinstance(upstream, Named):
+            if not isinstance(upstream, NamedUpstream):
                 continue
             try:
                 found = nameservers(Path(upstream.path).read_bytes())
@@ -64,18 +67,18 @@ def refresh(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:
                 continue
             key, payload = rule.data_key(upstream), msgspec.msgpack.encode(found)
             if found and known.get(key) != payload:
-                shown_all = " ".join(map(shown, found))
-                plugin_logger("forward").info("%s names other upstreams now: %s", upstream.path, shown_all)
+                addresses = " ".join(map(address_text, found))
+                plugin_logger("forward").info("upstreams changed in %s: %s", upstream.path, addresses)
                 out[key] = payload
     return out
 
 
-def unpacked(payload: bytes) -> list[Address]:
-    """Addresses as `gather` hands them over."""
+def decode(payload: bytes) -> list[Address]:
+    """The addresses in the data of `gather`."""
     return msgspec.msgpack.decode(payload, type=list[Address])
 
 
-def _find(upstream: Named, rule: Rule) -> list[Address]:
+def _find(upstream: NamedUpstream, rule: Rule) -> list[Address]:
     try:
         return nameservers(Path(upstream.path).read_bytes())
     except OSError as error:
@@ -88,7 +91,10 @@ def _find(upstream: Named, rule: Rule) -> list[Address]:
 
 
 def nameservers(content: bytes) -> list[Address]:
-    """The `nameserver` lines of a file in the form of resolv.conf, zone ids cut off; lines that hold no address are skipped."""
+    """The addresses of the `nameserver` lines of a file in the format of resolv.conf(5), without zone IDs.
+
+    Other lines are skipped.
+    """
     out = []
     for line in content.decode(errors="replace").splitlines():
         words = line.split("#")[0].split(";")[0].split()

@@ -19,8 +19,8 @@ from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import Reply, rcode_only
 from svcdns.plugin_api.zone_transfer import UnavailableError, ZoneOffer, serial_of
 from svcdns.plugins.transfer.options import Options, Rule
-from svcdns.upstream.query import Address, ExchangeError, Question, shown
-from svcdns.upstream.udp import over_udp
+from svcdns.upstream.query import Address, ExchangeError, UpstreamQuery, address_text
+from svcdns.upstream.udp import exchange_over_udp
 from svcdns.wire import names
 from svcdns.wire.codes import AA, Class, Opcode, Rcode, Type, rcode_text
 from svcdns.wire.record import Record
@@ -125,15 +125,15 @@ class Transfer:
 
 async def notify(zone: bytes, address: Address, source: str, log: logging.Logger) -> None:
     """Notifies one address, with up to NOTIFY_TRIES messages. A warning says if it does not accept. An empty `source` is any address."""
-    question = Question(zone, Type.SOA, Class.IN, Opcode.NOTIFY << 11 | AA)
+    question = UpstreamQuery(zone, Type.SOA, Class.IN, Opcode.NOTIFY << 11 | AA)
     reason = ""
     for _ in range(NOTIFY_TRIES):
         try:
-            rcode = (await over_udp(question, address, NOTIFY_TIMEOUT, source)).flags & 15
+            rcode = (await exchange_over_udp(question, address, NOTIFY_TIMEOUT, source)).flags & 15
         except ExchangeError as error:
             reason = str(error)
             continue
         if rcode == Rcode.NOERROR:
             return
-        reason = f"{shown(address)}: {rcode_text(rcode)}"
+        reason = f"{address_text(address)}: {rcode_text(rcode)}"
     log.warning("zone %s: notification not accepted: %s", names.to_text(zone), reason)

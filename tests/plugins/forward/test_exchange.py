@@ -7,8 +7,9 @@ import asyncio
 import dns.flags
 import pytest
 
-from svcdns.plugins.forward.exchange import BUDGET, HEDGED_AT_ONCE, LAST_RESORT
-from svcdns.upstream.health import CIRCUIT, SILENCE
+from svcdns.plugins.forward.exchange import LAST_RESORT_TIMEOUT
+from svcdns.plugins.forward.upstream_group import MAX_HEDGES_SAVED, MIN_BUDGET
+from svcdns.upstream.health import CIRCUIT_THRESHOLD, SILENCE
 from svcdns.wire.codes import Rcode
 from tests.support import world
 from tests.support.forwarding import Forwarding
@@ -118,9 +119,9 @@ async def test_a_second_upstream_is_asked_where_the_first_is_slower_than_usual(u
     assert world.summary(await asking) == FIRST
     assert forwarding.counted("svcdns_forward_hedges_total", f"127.0.0.1:{upstream.port}", "silent") == 1
     health = forwarding.servers[1].health
-    heard = health.heard
+    last_reply = health.last_reply
     other.release()
-    while health.heard == heard:
+    while health.last_reply == last_reply:
         await asyncio.sleep(0)
     assert questions(upstream) == before + 1
 
@@ -130,7 +131,7 @@ async def test_slowness_alone_costs_a_bounded_share_of_packets(upstream: Scripte
     forwarding = Forwarding(upstream, other, body=TURNS)
     await quicken(forwarding)
     slow = held(answer())
-    count = int(HEDGED_AT_ONCE) + 40
+    count = int(MAX_HEDGES_SAVED) + 40
     for server in (upstream, other):
         server.respond = slow
     waiting = [forwarding.asking(f"{number}.slow.example.") for number in range(count)]
@@ -138,14 +139,14 @@ async def test_slowness_alone_costs_a_bounded_share_of_packets(upstream: Scripte
         await asyncio.sleep(0)
     forwarding.clock.turn(0.001)
     for server in forwarding.servers:
-        server.health.heard_of(forwarding.clock())
+        server.health.reply_received(forwarding.clock())
     await forwarding.turn(0.03)
-    while upstream.holds + other.holds < count + HEDGED_AT_ONCE:
+    while upstream.holds + other.holds < count + MAX_HEDGES_SAVED:
         await asyncio.sleep(0)
     await forwarding.turn(0.03)
-    assert upstream.holds + other.holds == count + HEDGED_AT_ONCE
+    assert upstream.holds + other.holds == count + MAX_HEDGES_SAVED
     hedges = [forwarding.counted("svcdns_forward_hedges_total", f"127.0.0.1:{one.port}", "slow") for one in (upstream, other)]
-    assert sum(hedges) == HEDGED_AT_ONCE
+    assert sum(hedges) == MAX_HEDGES_SAVED
     for server in (upstream, other):
         server.release()
     await asyncio.gather(*waiting)
@@ -167,15 +168,15 @@ async def test_a_silent_upstream_is_left_out_until_a_health_check_succeeds(upstr
     """The clients of the first questions wait for a fraction of a second, all others not at all."""
     forwarding = Forwarding(upstream, other)
     upstream.respond = silence
-    waiting = [forwarding.asking(f"{number}.example.org.") for number in range(CIRCUIT)]
-    while questions(upstream) < CIRCUIT:
+    waiting = [forwarding.asking(f"{number}.example.org.") for number in range(CIRCUIT_THRESHOLD)]
+    while questions(upstream) < CIRCUIT_THRESHOLD:
         await asyncio.sleep(0)
     await forwarding.turn(SILENCE)
-    assert [reply.rcode for reply in await asyncio.gather(*waiting)] == [Rcode.NOERROR] * CIRCUIT
+    assert [reply.rcode for reply in await asyncio.gather(*waiting)] == [Rcode.NOERROR] * CIRCUIT_THRESHOLD
     await forwarding.turn(0.01)
     for number in range(5):
         await forwarding.ask(f"{number}.example.net.")
-    assert (questions(upstream), questions(other)) == (CIRCUIT, CIRCUIT + 5)
+    assert (questions(upstream), questions(other)) == (CIRCUIT_THRESHOLD, CIRCUIT_THRESHOLD + 5)
     upstream.respond = answer(A)
     await forwarding.turn(0.5)
     async with asyncio.timeout(10):
@@ -203,7 +204,7 @@ async def test_all_silent(upstream: ScriptedUpstream, other: ScriptedUpstream, c
     reply = await asyncio.wait_for(asking, 10)
     assert (reply.rcode, reply.has_message, reply.extended) == (Rcode.SERVFAIL, False, 22)
     assert reply.error.endswith(": i/o timeout")
-    assert forwarding.clock() - begun < BUDGET
+    assert forwarding.clock() - begun < MIN_BUDGET
     assert [questions(server) for server in upstreams] == [2] * count
 
 
@@ -212,12 +213,12 @@ async def test_all_known_to_be_silent(upstream: ScriptedUpstream, other: Scripte
     forwarding = Forwarding(upstream, other)
     for one, server in zip((upstream, other), forwarding.servers, strict=True):
         one.respond = silence
-        for _ in range(CIRCUIT):
-            server.failed()
+        for _ in range(CIRCUIT_THRESHOLD):
+            server.query_failed()
     asking = forwarding.asking()
     while questions(upstream) + questions(other) == 0:
         await asyncio.sleep(0)
-    await forwarding.turn(LAST_RESORT)
+    await forwarding.turn(LAST_RESORT_TIMEOUT)
     reply = await asyncio.wait_for(asking, 10)
     assert (reply.rcode, reply.extended) == (Rcode.SERVFAIL, 22)
     assert questions(upstream) + questions(other) == 1
@@ -229,17 +230,17 @@ async def test_all_known_to_be_silent(upstream: ScriptedUpstream, other: Scripte
 
 async def test_many_questions_while_none_is_usable(upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch) -> None:
     """A bounded number of questions tries nevertheless; the others are told at once."""
-    monkeypatch.setattr("svcdns.plugins.forward.exchange.LAST_RESORTS", 2)
+    monkeypatch.setattr("svcdns.plugins.forward.upstream_group.MAX_LAST_RESORTS", 2)
     upstream.respond = silence
     forwarding = Forwarding(upstream)
-    forwarding.servers[0].health.fails = 9
+    forwarding.servers[0].health.failed_checks = 9
     waiting = [forwarding.asking(f"{number}.example.org.") for number in range(3)]
     reply = await waiting[2]
     assert (reply.rcode, reply.has_message, reply.extended, reply.error) == (Rcode.SERVFAIL, False, 22, "no healthy proxies")
     await upstream.question()
     await upstream.question()
     assert not any(task.done() for task in waiting[:2])
-    await forwarding.turn(LAST_RESORT)
+    await forwarding.turn(LAST_RESORT_TIMEOUT)
     assert [reply.rcode for reply in await asyncio.gather(*waiting[:2])] == [Rcode.SERVFAIL] * 2
     assert questions(upstream) == 2
     upstream.respond = answer(A)
@@ -278,7 +279,7 @@ async def test_when_all_are_down(upstream: ScriptedUpstream, body: str, rcode: i
     """It is counted in either case."""
     forwarding = Forwarding(upstream, body=body)
     for server in forwarding.servers:
-        server.health.fails = 5
+        server.health.failed_checks = 5
     assert (await forwarding.ask()).rcode == rcode
     assert forwarding.counted("coredns_forward_healthcheck_broken_total") == 1
 
@@ -287,12 +288,12 @@ async def test_never_left_out_with_max_fails_0(upstream: ScriptedUpstream, other
     """Each question waits for the silence anew."""
     upstream.respond = silence
     forwarding = Forwarding(upstream, other, body="policy sequential\nmax_fails 0")
-    for number in range(2 * CIRCUIT):
+    for number in range(2 * CIRCUIT_THRESHOLD):
         asking = forwarding.asking(f"{number}.example.org.")
         await upstream.question()
         await forwarding.turn(SILENCE)
         assert (await asking).rcode == Rcode.NOERROR
-    assert len(upstream.asked) == 2 * CIRCUIT
+    assert len(upstream.asked) == 2 * CIRCUIT_THRESHOLD
 
 
 async def test_a_refusal_waits_for_the_upstream_that_was_asked_besides(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
@@ -306,7 +307,7 @@ async def test_a_refusal_waits_for_the_upstream_that_was_asked_besides(upstream:
     await other.question()
     upstream.release()
     async with asyncio.timeout(10):
-        while len(forwarding.servers[0]._datagrams):
+        while len(forwarding.servers[0]._sockets):
             await asyncio.sleep(0)
     assert not asking.done()
     other.release()

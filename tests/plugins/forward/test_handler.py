@@ -226,8 +226,8 @@ async def test_the_flight_goes_on_without_its_client(upstream: ScriptedUpstream)
     upstream.release()
     assert world.summary(await other) == ["NOERROR", A]
     assert [world.summary(reply) for reply in seen] == [["NOERROR", A]]
-    assert forwarding.plugin._lines[0]._waiting == 0
-    assert not forwarding.plugin._lines[0]._clients
+    assert forwarding.plugin._rules[0]._single_flight._waiting == 0
+    assert not forwarding.plugin._rules[0]._single_flight._clients
 
 
 @pytest.mark.parametrize(
@@ -235,7 +235,7 @@ async def test_the_flight_goes_on_without_its_client(upstream: ScriptedUpstream)
     [
         pytest.param("MAX_WAITERS", ["a"] * 4, ["192.0.2.1"] * 4, "concurrent queries for one name exceeded maximum 3", id="of a flight"),
         pytest.param("MAX_OF_CLIENT", "abcd", ["192.0.2.1"] * 4, "concurrent queries of one client exceeded maximum 3", id="of a client"),
-        pytest.param("MAX_IN_FLIGHT", "abcd", ["192.0.2.1"] * 4, "concurrent queries exceeded maximum 3", id="flights"),
+        pytest.param("MAX_EXCHANGES", "abcd", ["192.0.2.1"] * 4, "concurrent queries exceeded maximum 3", id="flights"),
         pytest.param("MAX_OF_CLIENT", "abcd", [f"192.0.2.{n}" for n in range(4)], "", id="several clients"),
     ],
 )
@@ -243,7 +243,7 @@ async def test_limits(
     upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch, limit: str, names: str, clients: list[str], error: str
 ) -> None:
     """What is beyond is REFUSED at once and counted; afterwards there is room again."""
-    monkeypatch.setattr(f"svcdns.plugins.forward.handler.{limit}", 3)
+    monkeypatch.setattr(f"svcdns.plugins.forward.single_flight.{limit}", 3)
     upstream.respond = held(answer())
     forwarding = Forwarding(upstream)
     origins = [Client(address, 40000, "192.0.2.53", 53, "udp") for address in clients]
@@ -279,7 +279,7 @@ async def test_whether_the_upstreams_of_a_name_are_down(upstream: ScriptedUpstre
     key, elsewhere = (world.query(name).key for name in ("a.example.org.", "a.example.net."))
     assert not forwarding.plugin.is_down(key)
     for server in forwarding.servers:
-        server.health.fails = 5
+        server.health.failed_checks = 5
     assert forwarding.plugin.is_down(key)
     assert not forwarding.plugin.is_down(elsewhere)
 
@@ -294,6 +294,6 @@ async def test_another_upstream_than_one(upstream: ScriptedUpstream, other: Scri
     asked = len(upstream.asked)
     assert (await alone.ask(avoid=first)).rcode == Rcode.SERVFAIL
     for server in forwarding.servers:
-        server.health.fails = 5
+        server.health.failed_checks = 5
     assert (await forwarding.ask(avoid=first)).source == second
     assert len(upstream.asked) == asked

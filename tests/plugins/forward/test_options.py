@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from svcdns.plugins.forward.upstream_addresses import Named, Secured
+from svcdns.plugins.forward.upstream_addresses import NamedUpstream, TlsUpstream
 from tests.support import world
 
 
@@ -18,9 +18,11 @@ from tests.support import world
             "forward a.b dns://192.0.2.1:54 [::1]:55 ::2", {"upstreams": (("192.0.2.1", 54), ("::1", 55), ("::2", 53))}, id="forms"
         ),
         pytest.param("forward . 192.0.2.1 192.0.2.1", {"upstreams": (("192.0.2.1", 53),)}, id="the same twice"),
-        pytest.param("forward . /etc/resolv.conf", {"upstreams": (Named("/etc/resolv.conf"),)}, id="file"),
+        pytest.param("forward . /etc/resolv.conf", {"upstreams": (NamedUpstream("/etc/resolv.conf"),)}, id="file"),
         pytest.param(
-            "forward . ns.a.b dns://ns.a.b:54", {"upstreams": (Named("ns.a.b", "ns.a.b"), Named("ns.a.b:54", "ns.a.b", 54))}, id="hosts"
+            "forward . ns.a.b dns://ns.a.b:54",
+            {"upstreams": (NamedUpstream("ns.a.b", "ns.a.b"), NamedUpstream("ns.a.b:54", "ns.a.b", 54))},
+            id="hosts",
         ),
         pytest.param("forward 10.0.0.0/15 ::1", {"zone": "0.10.in-addr.arpa.", "left_out": ("1.10.in-addr.arpa.",)}, id="network"),
         pytest.param(
@@ -70,23 +72,25 @@ def test_reads(text: str, fields: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("place", "upstream"),
     [
-        pytest.param("tls://192.0.2.1", Secured(("192.0.2.1", 853)), id="address"),
-        pytest.param("tls://192.0.2.1:8853", Secured(("192.0.2.1", 8853)), id="port"),
-        pytest.param("tls://192.0.2.1%dns.test", Secured(("192.0.2.1", 853), "dns.test"), id="name"),
-        pytest.param("tls://192.0.2.1%dns.test:8853", Secured(("192.0.2.1", 8853), "dns.test"), id="name and port"),
-        pytest.param("tls://::1%dns.test", Secured(("::1", 853), "dns.test"), id="IPv6 and name"),
-        pytest.param("tls://[::1%dns.test]:8853", Secured(("::1", 8853), "dns.test"), id="IPv6, name and port"),
-        pytest.param("tls://[::1]%dns.test:8853", Secured(("::1", 8853), "dns.test"), id="IPv6, name behind, and port"),
-        pytest.param("tls://[::1]:8853", Secured(("::1", 8853)), id="IPv6 and port"),
-        pytest.param("tls://dns.test", Named("tls://dns.test", "dns.test", 853, "dns.test"), id="host"),
-        pytest.param("tls://a.b%dns.test:8853", Named("tls://a.b%dns.test:8853", "a.b", 8853, "dns.test"), id="host, name and port"),
+        pytest.param("tls://192.0.2.1", TlsUpstream(("192.0.2.1", 853)), id="address"),
+        pytest.param("tls://192.0.2.1:8853", TlsUpstream(("192.0.2.1", 8853)), id="port"),
+        pytest.param("tls://192.0.2.1%dns.test", TlsUpstream(("192.0.2.1", 853), "dns.test"), id="name"),
+        pytest.param("tls://192.0.2.1%dns.test:8853", TlsUpstream(("192.0.2.1", 8853), "dns.test"), id="name and port"),
+        pytest.param("tls://::1%dns.test", TlsUpstream(("::1", 853), "dns.test"), id="IPv6 and name"),
+        pytest.param("tls://[::1%dns.test]:8853", TlsUpstream(("::1", 8853), "dns.test"), id="IPv6, name and port"),
+        pytest.param("tls://[::1]%dns.test:8853", TlsUpstream(("::1", 8853), "dns.test"), id="IPv6, name behind, and port"),
+        pytest.param("tls://[::1]:8853", TlsUpstream(("::1", 8853)), id="IPv6 and port"),
+        pytest.param("tls://dns.test", NamedUpstream("tls://dns.test", "dns.test", 853, "dns.test"), id="host"),
+        pytest.param(
+            "tls://a.b%dns.test:8853", NamedUpstream("tls://a.b%dns.test:8853", "a.b", 8853, "dns.test"), id="host, name and port"
+        ),
     ],
 )
 def test_upstreams_over_tls(place: str, upstream: object) -> None:
     """With the name that their certificate has to be for."""
     (rule,) = world.options("forward", f"forward . {place}").rules
     assert rule.upstreams == (upstream,)
-    assert rule.trust_key == "tls   "
+    assert rule.tls_key == "tls   "
 
 
 @pytest.mark.parametrize(
@@ -102,7 +106,7 @@ def test_files_of_tls(line: str, paths: tuple[str, str, str]) -> None:
     """Relative to `root`."""
     (rule,) = world.options("forward", f"forward . ::1 {{\n {line}\n}}", root="/root").rules
     assert rule.tls == paths
-    assert bool(rule.trust_key) == any(paths)
+    assert bool(rule.tls_key) == any(paths)
 
 
 def test_each_line_is_a_rule() -> None:

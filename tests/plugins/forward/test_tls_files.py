@@ -12,7 +12,7 @@ import pytest
 
 from svcdns.corefile.errors import CorefileError
 from svcdns.plugins.forward import gather, period, refresh
-from svcdns.plugins.forward.tls_files import unpacked
+from svcdns.plugins.forward.tls_files import decode
 from svcdns.tls.errors import TlsError
 from svcdns.tls.material import Material
 from svcdns.wire.codes import Rcode
@@ -114,10 +114,10 @@ async def test_health_checks_go_over_tls(tmp_path: Path, secure: ScriptedUpstrea
     made = forwarding(tmp_path, secure)
     (upstream,) = made.servers
     for _ in range(3):
-        upstream.failed()
-    assert upstream.health.open
+        upstream.query_failed()
+    assert upstream.health.circuit_open
     async with asyncio.timeout(10):
-        while upstream.health.open:
+        while upstream.health.circuit_open:
             await asyncio.sleep(0)
     assert secure.transports == ["tcp"]
 
@@ -128,21 +128,21 @@ async def test_changed_authorities_are_for_new_connections(tmp_path: Path, secur
     assert (await made.ask()).rcode == Rcode.NOERROR
     ((key, take),) = made.kept["listeners"].items()
     other = Authority().write(tmp_path)
-    changed = refresh(made.options, {key: made.plugin._lines[0]._environment.data("forward", key) or b""})
-    assert unpacked(changed[key]) == Material(authorities=other.read_bytes())
+    changed = refresh(made.options, {key: made.plugin._rules[0]._upstreams._environment.data("forward", key) or b""})
+    assert decode(changed[key]) == Material(authorities=other.read_bytes())
     take(changed[key])
     assert (await made.ask()).rcode == Rcode.NOERROR
     secure.hang_up()
     (upstream,) = made.servers
     async with asyncio.timeout(10):
-        while upstream._streams.connections:
+        while len(upstream._connections):
             await asyncio.sleep(0)
     assert (await made.ask()).rcode == Rcode.SERVFAIL
 
 
 async def test_nothing_is_served_before_it_is_known_whom_to_trust() -> None:
     """Control sends it first."""
-    with pytest.raises(TlsError, match="has not come"):
+    with pytest.raises(TlsError, match="control has not sent"):
         Forwarding(ScriptedPort(), place="tls://127.0.0.1:{}")
 
 
@@ -161,14 +161,14 @@ def test_files_are_gathered(tmp_path: Path, caplog: pytest.LogCaptureFixture) ->
     authority().write(tmp_path)
     options = world.options("forward", "forward . tls://::1 {\n tls server.crt server.key ca.crt\n}", root=str(tmp_path))
     ((key, payload),) = gather(options, {}).items()
-    assert unpacked(payload) == Material(*pair(), authority().pem)
+    assert decode(payload) == Material(*pair(), authority().pem)
     assert period(options) == 5.0
     assert refresh(options, {key: payload}) == {}
     shutil.copy(tmp_path / "ca.crt", tmp_path / "server.key")
     broken = refresh(options, {key: payload})
-    assert unpacked(broken[key]) == unpacked(payload)
+    assert decode(broken[key]) == decode(payload)
     assert refresh(options, broken) == {}
-    assert caplog.text.count("what was read before stays") == 1
+    assert caplog.text.count("the previous certificates stay in use") == 1
     pair().write(tmp_path)
     assert refresh(options, broken) == {key: payload}
 
@@ -187,7 +187,7 @@ def test_the_machines_authorities(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv(ssl.get_default_verify_paths().openssl_cafile_env, str(authority().write(tmp_path)))
     options = world.options("forward", "forward . tls://::1")
     ((key, payload),) = gather(options, {}).items()
-    assert unpacked(payload).authorities.strip() == authority().pem.strip()
+    assert decode(payload).authorities.strip() == authority().pem.strip()
     assert period(options) == 0
     assert refresh(options, {key: payload}) == {}
     assert gather(world.options("forward", "forward . ::1"), {}) == {}

@@ -8,7 +8,7 @@ import pytest
 
 from svcdns.corefile.errors import CorefileError
 from svcdns.plugins.forward import gather, period, refresh
-from svcdns.plugins.forward.upstream_files import PERIOD, nameservers, unpacked
+from svcdns.plugins.forward.upstream_files import PERIOD, decode, nameservers
 from svcdns.upstream.blocking_resolver import ResolveError
 from tests.support import world
 
@@ -24,11 +24,11 @@ def test_gathers_files(tmp_path: Path) -> None:
     path = tmp_path / "resolv.conf"
     path.write_text("nameserver 192.0.2.1\n")
     read = world.options("forward", f"forward . {path}")
-    assert {key: unpacked(content) for key, content in gather(read, {}).items()} == {str(path): [("192.0.2.1", 53)]}
+    assert {key: decode(content) for key, content in gather(read, {}).items()} == {str(path): [("192.0.2.1", 53)]}
     path.write_text("search a.b\n")
     with pytest.raises(CorefileError, match=r"Corefile:2:1 .*no valid upstream addresses found in"):
         gather(read, {})
-    assert [unpacked(content) for content in gather(world.options("forward", f"forward . {path} ::1"), {}).values()] == [[]]
+    assert [decode(content) for content in gather(world.options("forward", f"forward . {path} ::1"), {}).values()] == [[]]
     path.unlink()
     with pytest.raises(CorefileError, match="no such file or directory"):
         gather(read, {})
@@ -47,13 +47,13 @@ def test_gathers_hosts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
     monkeypatch.setattr("svcdns.plugins.forward.upstream_files.addresses_of", addresses_of)
     read = world.options("forward", "forward . ns.a.b:54 192.0.2.9 {\n resolver 192.0.2.53\n}")
-    found = {key: unpacked(content) for key, content in gather(read, {}).items()}
+    found = {key: decode(content) for key, content in gather(read, {}).items()}
     assert found == {"ns.a.b:54 192.0.2.53:53": [("192.0.2.1", 54), ("::1", 54)]}
     assert asked == [("ns.a.b", (("192.0.2.53", 53),))]
     with pytest.raises(CorefileError, match="failed to resolve 'none': no addresses found for none"):
         gather(world.options("forward", "forward . none"), {})
     (tmp_path / "none").write_text("nameserver ::2")
-    assert [unpacked(content) for content in gather(world.options("forward", "forward . none"), {}).values()] == [[("::2", 53)]]
+    assert [decode(content) for content in gather(world.options("forward", "forward . none"), {}).values()] == [[("::2", 53)]]
 
 
 def test_zones_that_are_left_out_are_told_of(caplog: pytest.LogCaptureFixture) -> None:
@@ -72,7 +72,7 @@ def test_files_are_looked_at_again(tmp_path: Path) -> None:
     assert refresh(options, known) == {}
     path.write_text("nameserver 192.0.2.2\nnameserver ::1\n")
     changed = refresh(options, known)
-    assert {key: unpacked(content) for key, content in changed.items()} == {str(path): [("192.0.2.2", 53), ("::1", 53)]}
+    assert {key: decode(content) for key, content in changed.items()} == {str(path): [("192.0.2.2", 53), ("::1", 53)]}
     assert refresh(options, known | changed) == {}
     path.write_text("search a.b\n")
     assert refresh(options, known | changed) == {}

@@ -1,0 +1,97 @@
+"""The upstreams of a forward rule, in the order of its policy, and the limits that all exchanges with them share.
+
+This module sends nothing; see `svcdns.plugins.forward.exchange`.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from svcdns.eventloop.timer_wheel import TimerWheel
+from svcdns.plugins.forward.metrics import Cells
+from svcdns.plugins.forward.options import Rule
+from svcdns.upstream.server import Server
+from svcdns.wire.codes import Rcode
+
+MIN_BUDGET: Final = 5.0
+"""Seconds that an exchange may take, or `read_timeout` if that is longer."""
+MAX_LAST_RESORTS: Final = 256
+"""Exchanges at a time that query an upstream although none is usable."""
+MAX_QUERIES: Final = 32
+"""Queries to upstreams in one exchange, whatever the options say."""
+HEDGED_SHARE: Final = 0.1
+"""Queries to a second upstream for slowness alone, for each exchange."""
+MAX_HEDGES_SAVED: Final = 20.0
+"""Such queries that may be sent at once after a time without any."""
+
+
+class HedgeBudget:
+    """The share of extra queries that may be sent because an upstream is slow. Each exchange adds a fraction of one."""
+
+    __slots__ = ("_left",)
+
+    def __init__(self) -> None:
+        self._left = MAX_HEDGES_SAVED
+
+    def add_exchange(self) -> None:
+        """Adds one exchange's fraction."""
+        left = self._left + HEDGED_SHARE
+        self._left = left if left < MAX_HEDGES_SAVED else MAX_HEDGES_SAVED
+
+    def spend(self) -> bool:
+        """Takes one query out of the budget. Returns false if there is none left."""
+        if self._left < 1.0:
+            return False
+        self._left -= 1.0
+        return True
+
+
+class UpstreamGroup:
+    """The servers of a rule, with the policy, the limits and the counters of its exchanges."""
+
+    def __init__(self, rule: Rule, servers: Sequence[Server], cells: Cells, timer_wheel: TimerWheel) -> None:
+        self.rule, self.servers, self.cells = rule, servers, cells
+        self.timer_wheel, self.clock = timer_wheel, timer_wheel.clock
+        attempts = rule.max_connect_attempts
+        self.max_attempts = 2 * len(servers) if attempts < 0 else attempts or MAX_QUERIES
+        self.hedge_budget = HedgeBudget()
+        self.in_policy_order = _policy(rule.policy)
+        """A new list of the servers, in the order in which one exchange tries them."""
+        self.sequential = rule.policy == "sequential"
+        self.failover = rule.failover | {Rcode.SERVFAIL, Rcode.REFUSED}
+        self.budget = max(MIN_BUDGET, rule.read_timeout)
+        self.last_resorts = 0
+        """Exchanges under way although no upstream is usable."""
+
+    @property
+    def unavailable(self) -> bool:
+        """True if no upstream may be queried, where none is usable."""
+        if self.rule.failfast and all(server.health.down for server in self.servers):
+            return True
+        return self.last_resorts >= MAX_LAST_RESORTS or not self.servers
+
+    @property
+    def is_down(self) -> bool:
+        """True if no upstream is usable."""
+        return not any(server.health.usable for server in self.servers)
+
+    def has_only(self, label: str) -> bool:
+        """True if the group has no other server than the one with this label."""
+        return bool(label) and all(server.label == label for server in self.servers)
+
+
+def _policy(name: str) -> Callable[[Sequence[Server]], list[Server]]:
+    start = 0
+
+    def round_robin(servers: Sequence[Server]) -> list[Server]:
+        nonlocal start
+        start = (start + 1) % max(1, len(servers))
+        return [*servers[start:], *servers[:start]]
+
+    def shuffled(servers: Sequence[Server]) -> list[Server]:
+        return random.sample(servers, len(servers)) if len(servers) > 1 else list(servers)
+
+    policies: dict[str, Callable[[Sequence[Server]], list[Server]]] = {"random": shuffled, "round_robin": round_robin, "sequential": list}
+    return policies[name]
