@@ -24,6 +24,8 @@ from svcdns.corefile.lexer import tokens
 
 MAX_SNIPPET_IMPORTS: Final = 10_000
 MAX_FILE_IMPORTS: Final = 100_000
+MAX_NESTING: Final = 50
+"""Braces within braces of a server block. No plugin takes more than three levels."""
 
 _PERCENT: Final = re.compile(r"\{%([^}%]+)%\}")
 _DOLLAR: Final = re.compile(r"\{\$([^}]+)\}")
@@ -69,7 +71,7 @@ class _Parser:
             if _is_snippet(keys):
                 self._define(keys[0], braced)
                 continue
-            directives = self._directives(braced)
+            directives = self._directives(braced, 1)
             blocks.append(ServerBlock(self._server_keys(keys), directives))
         return tuple(blocks)
 
@@ -189,8 +191,10 @@ class _Parser:
 
     # -- directives
 
-    def _directives(self, brace: Token | None) -> tuple[Directive, ...]:
+    def _directives(self, brace: Token | None, level: int) -> tuple[Directive, ...]:
         """The lines up to the `}` that belongs to `brace`; up to the end of the file where there is no brace."""
+        if brace is not None and level > MAX_NESTING:
+            raise CorefileError(brace.position, f"blocks nested more than {MAX_NESTING} deep")
         out: list[Directive] = []
         while self.lines:
             line = self._take()
@@ -204,12 +208,12 @@ class _Parser:
             if _is_import(line):
                 self._import(line)
                 continue
-            out.append(self._directive(line))
+            out.append(self._directive(line, level))
         if brace is not None:
             raise CorefileError(brace.position, "'{' without its end; a line with '}' was expected")
         return tuple(out)
 
-    def _directive(self, line: _Line) -> Directive:
+    def _directive(self, line: _Line, level: int) -> Directive:
         words = line.tokens
         brace = words[-1] if _is(words[-1], "{") else None
         if brace is not None:
@@ -222,7 +226,7 @@ class _Parser:
             if _is(word, "}"):
                 raise CorefileError(word.position, "'}' inside a line; a line of its own was expected")
         name, *arguments = (self._put_in(word) for word in words)
-        body = self._directives(brace) if brace is not None else None
+        body = self._directives(brace, level + 1) if brace is not None else None
         return Directive(name, tuple(arguments), body)
 
     # -- environment

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from svcdns.corefile.blocks import Corefile, Directive
 from svcdns.corefile.errors import CorefileError
-from svcdns.corefile.parser import parse
+from svcdns.corefile.parser import MAX_NESTING, parse
 
 KUBEADM = """
 .:53 {
@@ -182,6 +182,15 @@ def test_bad_files_get_one_line(text: str, line: str) -> None:
     with pytest.raises(CorefileError) as caught:
         read(text)
     assert str(caught.value) == line
+
+
+@pytest.mark.parametrize("depth", [MAX_NESTING, 5000])
+def test_nesting_limit(depth: int) -> None:
+    """Blocks within blocks end in an error with a position, however many there are."""
+    at_most = ". {\n" + "x {\n" * (MAX_NESTING - 1) + "}\n" * MAX_NESTING
+    assert len(read(at_most).blocks) == 1
+    with pytest.raises(CorefileError, match=rf"^Corefile:{MAX_NESTING + 1}:3 - .*: blocks nested more than {MAX_NESTING} deep$"):
+        read(". {\n" + "x {\n" * depth + "}\n" * (depth + 1))
 
 
 def test_import_limit() -> None:
