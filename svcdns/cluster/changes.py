@@ -58,6 +58,13 @@ class Put(msgspec.Struct, frozen=True, array_like=True, tag="put"):
     trigger_time: float = 0.0
 
 
+class EncodedPut(msgspec.Struct, frozen=True, array_like=True, tag="put"):
+    """`Put` whose object is still msgpack. `object` may refer to the octets that it was decoded from."""
+
+    object: msgspec.Raw
+    trigger_time: float = 0.0
+
+
 class Gone(msgspec.Struct, frozen=True, array_like=True, tag="gone"):
     """The object of that kind, namespace and name is not there any more. `trigger_time` as in `Put`."""
 
@@ -89,6 +96,7 @@ class Confirmed(msgspec.Struct, frozen=True, array_like=True, tag="confirmed"):
 
 
 Change = Begin | Put | Gone | Complete | Serials | Confirmed
+EncodedChange = Begin | EncodedPut | Gone | Complete | Serials | Confirmed
 
 
 class ChangeSource(Protocol):

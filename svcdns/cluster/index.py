@@ -23,7 +23,21 @@ from typing import Any, Final
 
 import msgspec
 
-from svcdns.cluster.changes import KINDS, STRUCTS, Begin, Change, Complete, Confirmed, Dependency, Gone, Kind, Put, Serials
+from svcdns.cluster.changes import (
+    KINDS,
+    STRUCTS,
+    Begin,
+    Change,
+    Complete,
+    Confirmed,
+    Dependency,
+    EncodedChange,
+    EncodedPut,
+    Gone,
+    Kind,
+    Put,
+    Serials,
+)
 from svcdns.cluster.consistent_copy import Contents, Pausing, Row, Table, collect, noted, noted_by_key
 from svcdns.cluster.objects import HEADLESS, ClusterObject, EndpointSlice, ImportedSlice, Namespace, Pod, Service, ServiceImport
 from svcdns.cluster.secondary_index import Key, Place, Places
@@ -34,6 +48,7 @@ _NO_ADDRESS: Final = {HEADLESS}
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decoders: Final[dict[Kind, Callable[[bytes], Any]]] = {kind: msgspec.msgpack.Decoder(struct).decode for kind, struct in STRUCTS.items()}
+_object: Final[Callable[[bytes], ClusterObject]] = msgspec.msgpack.Decoder(ClusterObject).decode
 _service: Final = msgspec.msgpack.Decoder(Service).decode
 _import: Final = msgspec.msgpack.Decoder(ServiceImport).decode
 _slice: Final = msgspec.msgpack.Decoder(EndpointSlice).decode
@@ -130,12 +145,15 @@ class Index:
 
     # -- writing
 
-    def apply(self, change: Change) -> set[Dependency]:
+    def apply(self, change: Change | EncodedChange) -> set[Dependency]:
         """Takes a change in; the owners that it touched."""
         touched: set[Dependency] = set()
         match change:
             case Put():
-                self._put(change.object, touched)
+                self._put(change.object, _encode(change.object), touched)
+            case EncodedPut():
+                data = bytes(change.object)
+                self._put(_object(data), data, touched)
             case Gone():
                 self._remove(change.kind, (change.namespace.lower(), change.name.lower()), touched)
             case Begin():
@@ -159,10 +177,9 @@ class Index:
             if self.synced:
                 touched.add(SYNC)
 
-    def _put(self, new: ClusterObject, touched: set[Dependency]) -> None:
+    def _put(self, new: ClusterObject, data: bytes, touched: set[Dependency]) -> None:
         kind = KINDS[type(new)]
         key = sys.intern(new.namespace.lower()), new.name.lower()
-        data = _encode(new)
         place = self._kept[kind].get(key)
         unnamed = self._unnamed.get(kind)
         if unnamed:

@@ -26,8 +26,8 @@ class Key(NamedTuple):
     name: str
 
 
-Difference = Key | Complete | Confirmed | None
-"""What workers are to be told of a view: an object, the end of a first list, its confirmation, or (None) that its serials have moved."""
+Difference = Key | Complete | Confirmed | Serials
+"""What workers are to be told of a view: an object, the end of a first list, its confirmation, or its serials."""
 
 _Name = tuple[str, str]
 """Namespace and name."""

@@ -173,7 +173,7 @@ class Views:
             if not view.is_listed:
                 for difference in await self._restore(number):
                     self._tell(view, difference)
-                self._tell(view, None)
+                self._tell(view, view.serials)
         await keeper.run()
 
     def whole(self, numbers: Iterable[int]) -> bool:
@@ -276,7 +276,7 @@ class Views:
             for difference in view.take(change):
                 self._tell(view, difference)
             if view.serials is not serials:
-                self._tell(view, None)
+                self._tell(view, view.serials)
             if service is not None:
                 self._programmed(service, change)
 

@@ -37,7 +37,7 @@ class Feed:
         self._next = 0
         self._scheduled = self._writing = False
         self.closed = False
-        self._reader = FrameReader(ToControl)
+        self._reader = FrameReader[ToControl](ToControl)
         self._loop = asyncio.get_running_loop()
         sock.setblocking(False)
         self._loop.add_reader(sock, self._readable)
@@ -47,9 +47,13 @@ class Feed:
         self.put(Epoch(epoch, share))
 
     def put(self, content: ToWorker) -> None:
-        """Queues a frame."""
+        """Queues a frame. Raises FrameTooLargeError."""
+        self.put_frame(frame(content))
+
+    def put_frame(self, octets: bytes) -> None:
+        """Queues a frame that is encoded already."""
         self._next += 1
-        self._pending[self._next] = frame(content)
+        self._pending[self._next] = octets
         self._wake()
 
     def tell(self, key: Key) -> None:
@@ -169,4 +173,4 @@ class Feed:
             return
         self._reader.feed(data)
         for content in self._reader.frames():
-            self._heard(self.number, content)  # type: ignore[arg-type]
+            self._heard(self.number, content)

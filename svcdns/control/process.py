@@ -31,7 +31,8 @@ from svcdns.errors import SvcdnsError
 from svcdns.feed.format import handover_format
 from svcdns.feed.frames import Configure
 from svcdns.plugins import reload
-from svcdns.process.channel import Channel, ChannelClosedError, Message
+from svcdns.process.channel import Channel, ChannelBrokenError, ChannelClosedError, Message
+from svcdns.process.framing import FrameTooLargeError
 from svcdns.process.shared_memory import State, other_side
 from svcdns.telemetry.counters import Counters
 from svcdns.telemetry.logging import DroppedLines, plugin_logger
@@ -238,7 +239,9 @@ class Control:
     def _from_supervisor(self) -> None:
         try:
             messages = self._channel.receive()
-        except ChannelClosedError:
+        except ChannelClosedError as error:
+            if isinstance(error, ChannelBrokenError):
+                log.error("ending, as the supervisor's messages cannot be read: %s", error)
             asyncio.get_running_loop().remove_reader(self._channel.fileno())
             self._exit_asked.set()
             return
@@ -303,8 +306,13 @@ class Control:
             now = time.monotonic()
             due = {period for period, last in looked.items() if last + period <= now}
             looked |= dict.fromkeys(due, now)
-            self._setup = refreshed(self._serving, due)
-            self._workers.update(self._setup.data)
+            new = refreshed(self._serving, due)
+            try:
+                self._workers.update(new.data)
+            except FrameTooLargeError as error:
+                log.error("a plugin's file is not read again: %s", error)
+                continue
+            self._setup = new
 
     async def _reload(self, setup: Setup, *, asked: bool) -> None:
         log.info("Reloading")

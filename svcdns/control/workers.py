@@ -10,13 +10,13 @@ import asyncio
 import socket
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
-from svcdns.cluster.changes import Complete, Confirmed
+from svcdns.cluster.changes import Complete, Confirmed, Serials
 from svcdns.control.cluster_view import Difference, Key, View
 from svcdns.control.feed_queue import Feed
 from svcdns.errors import SvcdnsError
-from svcdns.feed.frames import Allow, Changed, Configure, Configured, Data, Swap, ToControl
+from svcdns.feed.frames import Allow, Changed, Configure, Configured, Data, Swap, ToControl, ToWorker, frame
 from svcdns.process.shared_memory import SIDES, State, heartbeat, state, worker_region
 
 BUILD_PATIENCE: Final = 10.0
@@ -121,11 +121,12 @@ class Workers:
         self._pending = None
 
     def update(self, data: Contents) -> None:
-        """What plugins' files hold now."""
-        before, self._data = self._data, data
-        for (plugin, key), payload in data.items():
-            if before.get((plugin, key)) != payload:
-                self._broadcast(Data(plugin, key, payload))
+        """What plugins' files hold now. Raises FrameTooLargeError, and then nothing has changed."""
+        new = [Data(plugin, key, payload) for (plugin, key), payload in data.items() if self._data.get((plugin, key)) != payload]
+        frames = [frame(content) for content in new]
+        self._data = data
+        for octets in frames:
+            self._send(octets)
 
     def allow(self, share: float) -> None:
         """The part of their usual size that answer tables and caches may have."""
@@ -135,18 +136,22 @@ class Workers:
     def tell(self, view: View, difference: Difference) -> None:
         """A difference in the cluster."""
         for feed in self._feeds.values():
-            if isinstance(difference, Key):
-                feed.tell(difference)
-            elif isinstance(difference, Complete):
-                feed.put(Changed(view.number, difference))
-            elif isinstance(difference, Confirmed):
-                feed.confirmed(view)
-            else:
-                feed.serials(view)
+            match difference:
+                case Key():
+                    feed.tell(difference)
+                case Complete():
+                    feed.put(Changed(view.number, difference))
+                case Confirmed():
+                    feed.confirmed(view)
+                case Serials():
+                    feed.serials(view)
 
-    def _broadcast(self, content: Any) -> None:
+    def _broadcast(self, content: ToWorker) -> None:
+        self._send(frame(content))
+
+    def _send(self, octets: bytes) -> None:
         for feed in self._feeds.values():
-            feed.put(content)
+            feed.put_frame(octets)
 
     # -- what they say and show
 

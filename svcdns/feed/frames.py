@@ -1,21 +1,22 @@
-"""The feed from control to a worker, and what the worker says back: msgpack frames behind their length.
+"""The feed from control to a worker, and what the worker sends back: msgpack in frames (`svcdns.process.framing`).
 
 Control sends its epoch first, then configuration, data of plugins and the cluster's changes. A worker keeps what it has until the
 epoch's `Complete` of a kind, so it answers on through a restart of control.
+
+Rule: the types that control sends (`ToWorker`) are the format (`svcdns.feed.format`). Those that a worker reads (`FromControl`) are the
+same on the wire; they differ in what is decoded at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Callable, Iterator
+from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
-from svcdns.cluster.changes import Change, Kind
+from svcdns.cluster.changes import Change, EncodedChange, EncodedPut, Kind
 from svcdns.corefile.blocks import Corefile
-
-LENGTH: Final = 4
-MAX_FRAME: Final = 1 << 28
+from svcdns.process.framing import Deframer, framed
 
 
 class SourceKinds(msgspec.Struct, frozen=True, array_like=True):
@@ -66,6 +67,13 @@ class Changed(msgspec.Struct, frozen=True, array_like=True, tag="changed"):
     change: Change
 
 
+class EncodedChanged(msgspec.Struct, frozen=True, array_like=True, tag="changed"):
+    """`Changed` as a worker reads it: an object in it stays encoded, as the index keeps it."""
+
+    source: int
+    change: EncodedChange
+
+
 class Data(msgspec.Struct, frozen=True, array_like=True, tag="data"):
     """What control has read from a file for a plugin, under the plugin's own key. From a worker: what it has found out, for all of them."""
 
@@ -82,49 +90,35 @@ class Configured(msgspec.Struct, frozen=True, array_like=True, tag="configured")
 
 
 ToWorker = Epoch | Allow | Configure | Swap | Changed | Data
+FromControl = Epoch | Allow | Configure | Swap | EncodedChanged | Data
 ToControl = Configured | Data
 
+T = TypeVar("T")
 _encoder: Final = msgspec.msgpack.Encoder()
 
 
 def frame(content: ToWorker | ToControl) -> bytes:
-    """A frame's octets: length, then msgpack."""
-    data = _encoder.encode(content)
-    return len(data).to_bytes(LENGTH, "big") + data
+    """The octets of a frame. Raises FrameTooLargeError."""
+    return framed(_encoder.encode(content))
 
 
 def put_frame(source: int, encoded: bytes) -> bytes:
-    """The frame of `Changed(source, Put(object))` for an object that is encoded already."""
-    data = _encoder.encode(("changed", source, ("put", msgspec.Raw(encoded), 0.0)))
-    return len(data).to_bytes(LENGTH, "big") + data
+    """The frame of `Changed(source, Put(object))` for an object that is encoded already. Raises FrameTooLargeError."""
+    return framed(_encoder.encode(EncodedChanged(source, EncodedPut(msgspec.Raw(encoded)))))
 
 
-class FrameReader:
-    """Cuts a stream into frames. `feed` takes octets as they come, `frames` gives what is whole, one by one."""
+class FrameReader(Generic[T]):
+    """Decodes a stream of frames. `feed` takes octets as they come, `frames` gives what is complete, one by one."""
 
-    def __init__(self, kinds: object) -> None:
-        """`kinds` is the union of frame types to decode, `ToWorker` or `ToControl`."""
-        self._decode = msgspec.msgpack.Decoder(kinds).decode
-        self._buffer = bytearray()
-        self._at = 0
+    def __init__(self, kinds: Any) -> None:
+        """`kinds` is the union of frame types to decode: `FromControl` or `ToControl`."""
+        self._decode: Callable[[bytes], T] = msgspec.msgpack.Decoder(kinds).decode
+        self._frames = Deframer()
 
     def feed(self, data: bytes) -> None:
         """Takes octets in."""
-        if self._at:
-            del self._buffer[: self._at]
-            self._at = 0
-        self._buffer += data
+        self._frames.feed(data)
 
-    def frames(self) -> Iterator[ToWorker | ToControl]:
-        """Whole frames; those not taken stay for the next call."""
-        buffer = self._buffer
-        while True:
-            start = self._at + LENGTH
-            if len(buffer) < start:
-                return
-            end = start + int.from_bytes(buffer[self._at : start], "big")
-            if len(buffer) < end:
-                return
-            content = bytes(buffer[start:end])
-            self._at = end
-            yield self._decode(content)
+    def frames(self) -> Iterator[T]:
+        """Complete frames; those not taken stay for the next call. Raises FrameTooLargeError and msgspec.DecodeError."""
+        return map(self._decode, self._frames.contents())

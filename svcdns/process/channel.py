@@ -1,13 +1,17 @@
 """The channel between the supervisor and each of its children: small JSON messages, and file descriptors with them.
 
-A message is one line of JSON; descriptors travel beside the bytes (SCM_RIGHTS, unix(7)), and a message says under `fds` how many of
-them are its own. The channel is also the child's lifeline: only the supervisor holds the other end, so its end of file means that the
-supervisor is gone. Standard library only."""
+A message is one line of JSON. Descriptors travel beside the octets (SCM_RIGHTS, unix(7)); a message says under `fds` how many of them are
+its own. Only the supervisor holds the other end of a child's channel, so its end of file means that the supervisor is gone.
+Standard library only: the supervisor imports it.
+
+Rule: after a ChannelBrokenError nothing more is read, as it is not known to which message the next descriptor belongs.
+"""
 
 from __future__ import annotations
 
 import array
 import json
+import os
 import socket
 from collections import deque
 from typing import Any, Final
@@ -15,12 +19,19 @@ from typing import Any, Final
 Message = dict[str, Any]
 
 MAX_MESSAGE: Final = 1 << 20
+"""Octets of a message that are collected at most."""
 MAX_FDS: Final = 250
 """Descriptors that one message may carry; the kernel's own bound is 253."""
+_CHUNK: Final = 65536
+_ANCILLARY: Final = socket.CMSG_SPACE(MAX_FDS * array.array("i").itemsize)
 
 
 class ChannelClosedError(Exception):
     """The other side is gone."""
+
+
+class ChannelBrokenError(ChannelClosedError):
+    """What has come is no message, or a message without its descriptors; the text says which."""
 
 
 def encoded(message: Message, fds: list[int]) -> tuple[bytes, list[tuple[int, int, array.array[int]]]]:
@@ -30,13 +41,10 @@ def encoded(message: Message, fds: list[int]) -> tuple[bytes, list[tuple[int, in
 
 
 class Channel:
-    """One end of a channel, on a stream socket.
-
-    `receive` reads what is there and gives the whole messages, each with its descriptors under `fds`.
-    """
+    """One end of a channel, on a stream socket."""
 
     def __init__(self, sock: socket.socket) -> None:
-        """Takes the socket over; it stays blocking for sends, which are small."""
+        """Takes ownership of the socket; it stays blocking for sends, which are small."""
         self.sock = sock
         self._buffer = b""
         self._fds: deque[int] = deque()
@@ -56,10 +64,12 @@ class Channel:
             raise ChannelClosedError from error
 
     def receive(self) -> list[Message]:
-        """The messages that have come, none if none is whole yet. Raises ChannelClosedError at the end of the channel."""
-        size = socket.CMSG_SPACE(MAX_FDS * array.array("i").itemsize)
+        """Reads once: the messages that are complete now, each with its descriptors under `fds`; none if nothing has come.
+
+        Raises ChannelClosedError at the end of the channel, and ChannelBrokenError.
+        """
         try:
-            data, ancillary, _, _ = self.sock.recvmsg(65536, size)
+            data, ancillary, flags, _ = self.sock.recvmsg(_CHUNK, _ANCILLARY)
         except (BlockingIOError, InterruptedError):
             return []
         except OSError as error:
@@ -69,14 +79,18 @@ class Channel:
                 fds = array.array("i")
                 fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
                 self._fds.extend(fds)
-        if not data or len(self._buffer) > MAX_MESSAGE:
+        if flags & socket.MSG_CTRUNC:  # the kernel has closed those that did not fit, into the buffer or into the limit of this process
+            raise self._broken("descriptors of a message are missing: more than this process may have open")
+        if not data:
             raise ChannelClosedError
         *lines, self._buffer = (self._buffer + data).split(b"\n")
+        if len(self._buffer) > MAX_MESSAGE:
+            raise self._broken(f"a message of more than {MAX_MESSAGE} octets")
         return [self._message(line) for line in lines]
 
     @property
     def whole(self) -> bool:
-        """Whether no half message has been received."""
+        """Whether no part of a message waits for its rest."""
         return not self._buffer and not self._fds
 
     def close(self) -> None:
@@ -84,6 +98,15 @@ class Channel:
         self.sock.close()
 
     def _message(self, line: bytes) -> Message:
-        message: Message = json.loads(line)
-        message["fds"] = [self._fds.popleft() for _ in range(message.get("fds", 0))]
+        try:
+            message: Message = json.loads(line)
+            message["fds"] = [self._fds.popleft() for _ in range(message.get("fds", 0))]
+        except (ValueError, TypeError, AttributeError, IndexError) as error:
+            raise self._broken(f"not a message: {line[:80]!r}") from error
         return message
+
+    def _broken(self, reason: str) -> ChannelBrokenError:
+        for fd in self._fds:
+            os.close(fd)
+        self._fds.clear()
+        return ChannelBrokenError(reason)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from svcdns.process import shared_memory
-from svcdns.process.channel import ChannelClosedError, Message
+from svcdns.process.channel import ChannelBrokenError, ChannelClosedError, Message
 from svcdns.process.shared_memory import State
 from svcdns.supervisor.child import Child, keep_on_processor
 from svcdns.supervisor.crash_loops import Endings
@@ -122,7 +122,9 @@ class Crew:
             return []
         try:
             return child.channel.receive()
-        except ChannelClosedError:
+        except ChannelClosedError as error:
+            if isinstance(error, ChannelBrokenError):
+                self._note(f"[ERROR] {child.name}: {error}")
             self.forget_channel(child)
             return []
 

@@ -13,7 +13,7 @@ from collections import deque
 from time import monotonic
 
 from svcdns.eventloop.loop import add_drain, new_loop, remove_drain
-from svcdns.process.channel import Channel, ChannelClosedError, Message
+from svcdns.process.channel import Channel, ChannelBrokenError, ChannelClosedError, Message
 from svcdns.process.descriptors import allow_descriptors, make_room_for_descriptors
 from svcdns.process.parent_death import follow_parent
 from svcdns.process.scheduling import ask_for_short_slices, take_short_turns
@@ -21,7 +21,7 @@ from svcdns.process.shared_memory import regions
 from svcdns.serving.listeners import Described
 from svcdns.telemetry import logging as log_lines
 from svcdns.telemetry.counters import Counters
-from svcdns.worker.worker import BEAT, Worker
+from svcdns.worker.worker import BEAT, Worker, log
 
 FEED_CHUNK = 65536
 PULSES = 4
@@ -66,7 +66,9 @@ class _Process:
         try:
             for message in self._channel.receive():
                 self._instructions.put_nowait(message)
-        except ChannelClosedError:
+        except ChannelClosedError as error:
+            if isinstance(error, ChannelBrokenError):
+                log.error("ending, as the supervisor's messages cannot be read: %s", error)
             if not self.done.done():
                 self.done.set_result(None)
 

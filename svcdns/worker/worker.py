@@ -22,12 +22,12 @@ import msgspec
 
 from svcdns.chain.build import Chains, Peers, build
 from svcdns.chain.plan import plan
-from svcdns.cluster.changes import Change, Dependency
+from svcdns.cluster.changes import Dependency, EncodedChange
 from svcdns.cluster.index import Index
 from svcdns.cluster.watch_options import WatchOptions
 from svcdns.errors import SvcdnsError
 from svcdns.eventloop.clock import Clock
-from svcdns.feed.frames import Allow, Changed, Configure, Configured, Data, Epoch, FrameReader, Swap, ToControl, ToWorker, frame
+from svcdns.feed.frames import Allow, Configure, Configured, Data, EncodedChanged, Epoch, FrameReader, FromControl, Swap, ToControl, frame
 from svcdns.plugin_api.environment import Block, Environment
 from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import rcode_only
@@ -96,14 +96,14 @@ class Worker:
         self._last_breath = 0.0
         self._spilled = 0
         self._dropped_lines = DroppedLines(counters)
-        self._reader = FrameReader(ToWorker)
+        self._reader = FrameReader[FromControl](FromControl)
         self._instruction: object = None
 
     # -- the feed
 
     def new_feed(self) -> None:
         """A new connection to control: half a frame of the old one is void."""
-        self._reader = FrameReader(ToWorker)
+        self._reader = FrameReader[FromControl](FromControl)
         self._instruction = None
 
     def take(self, data: bytes) -> bool:
@@ -121,11 +121,13 @@ class Worker:
 
     def _take_changes(self) -> bool:
         for content in self._reader.frames():
-            if not isinstance(content, Changed):
-                self._instruction = content
-                return True
-            self._change(content.source, content.change)
-            self.poll_sockets()
+            match content:
+                case EncodedChanged():
+                    self._change(content.source, content.change)
+                    self.poll_sockets()
+                case _:
+                    self._instruction = content
+                    return True
         return False
 
     async def _instructed(self, content: Any) -> None:
@@ -142,7 +144,7 @@ class Worker:
     def _tell(self, content: ToControl) -> None:
         self._say(frame(content))
 
-    def _change(self, source: int, change: Change) -> None:
+    def _change(self, source: int, change: EncodedChange) -> None:
         index = self._indexes.get(source)
         if index is None:
             return

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from svcdns.cluster.changes import Begin, Complete, Gone, Kind, Put, Serials
+import msgspec
+
+from svcdns.cluster.changes import Begin, Complete, EncodedPut, Gone, Kind, Put, Serials
 from svcdns.cluster.consistent_copy import Contents
 from svcdns.cluster.index import SERIAL, SYNC, Index
 from svcdns.cluster.objects import Endpoint, EndpointSlice, Namespace, Pod, Port, Service
@@ -16,6 +18,18 @@ def synced(*kinds: Kind) -> Index:
     for kind in kinds or (Kind.SERVICE,):
         index.apply(Complete(kind))
     return index
+
+
+def test_an_encoded_object_is_taken_as_the_object_itself() -> None:
+    """The same dependencies, the same lookups; the octets around it are not held on to."""
+    slice_ = EndpointSlice("n", "s", "Web", (Port("a", "TCP", 1),), (Endpoint("10.0.0.1"),))
+    plain, encoded = synced(Kind.ENDPOINT_SLICE), synced(Kind.ENDPOINT_SLICE)
+    message = msgspec.msgpack.encode(Put(slice_))
+    change = msgspec.msgpack.decode(message, type=EncodedPut)
+    assert encoded.apply(change) == plain.apply(Put(slice_))
+    assert encoded.slices("n", "web") == (slice_,)
+    assert encoded.apply(change) == plain.apply(Put(slice_)) == set()
+    assert all(type(place.data) is bytes for place in encoded._kept[Kind.ENDPOINT_SLICE].values())
 
 
 def test_is_synced_once_every_kind_is_listed() -> None:

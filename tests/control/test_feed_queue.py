@@ -35,7 +35,7 @@ class World:
         ours, self.worker = socket.socketpair()
         self.worker.setblocking(False)
         self.feed = Feed(3, ours, {1: self.view}, lambda slot, content: self.heard.append((slot, content)))
-        self._reader = FrameReader(ToWorker)
+        self._reader = FrameReader[ToWorker](ToWorker)
 
     def put(self, *services: Service) -> None:
         """Changes objects, and tells of them."""

@@ -15,6 +15,7 @@ from svcdns.control.cluster_view import View
 from svcdns.control.workers import BuildError, Workers
 from svcdns.corefile.blocks import Corefile
 from svcdns.feed.frames import Changed, Configure, Configured, Data, Epoch, FrameReader, SourceKinds, Swap, ToWorker, frame
+from svcdns.process import framing
 from svcdns.process.shared_memory import REGIONS, State, enter, worker_region
 
 EMPTY = Corefile("Corefile", ())
@@ -31,7 +32,7 @@ class Joined:
     def __init__(self, sock: socket.socket) -> None:
         """Reads without blocking."""
         sock.setblocking(False)
-        self.sock, self._reader = sock, FrameReader(ToWorker)
+        self.sock, self._reader = sock, FrameReader[ToWorker](ToWorker)
 
     async def told(self, last: Callable[[ToWorker], bool]) -> list[str]:
         """What it is told, up to a certain frame, one word each."""
@@ -213,3 +214,16 @@ async def test_what_one_has_found_out_all_are_told(world: World) -> None:
     told = [await worker.told(lambda content: content == Data("loop", ".", b"y")) for worker in (first, second)]
     assert told == [["data .", "data ."]] * 2
     assert (await world.join(1).told(is_serials(1)))[:3] == ["epoch", "data a", "data ."]
+
+
+async def test_a_file_that_is_too_large_changes_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not for the workers that are there, nor for one that joins."""
+    worker = world.join()
+    world.workers.update({("file", "a"): b"1"})
+    monkeypatch.setattr(framing, "MAX_FRAME", 100)
+    with pytest.raises(framing.FrameTooLargeError):
+        world.workers.update({("file", "a"): b"2", ("file", "b"): b"x" * 101})
+    world.workers.update({("file", "a"): b"1", ("file", "c"): b"3"})
+    assert await worker.told(lambda content: isinstance(content, Data) and content.key == "c") == ["epoch", "data a", "data c"]
+    late = world.join(1)
+    assert await late.told(lambda content: isinstance(content, Data) and content.key == "c") == ["epoch", "data a", "data c"]

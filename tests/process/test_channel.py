@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import resource
 import socket
+from pathlib import Path
 
 import pytest
 
-from svcdns.process.channel import Channel, ChannelClosedError
+from svcdns.process.channel import MAX_MESSAGE, Channel, ChannelBrokenError, ChannelClosedError
 
 
 def pair() -> tuple[Channel, Channel]:
@@ -54,4 +56,48 @@ def test_the_end_is_an_error() -> None:
         right.receive()
     with pytest.raises(ChannelClosedError):
         right.send({"op": "x"})
+    right.close()
+
+
+def test_descriptors_that_do_not_fit_break_it() -> None:
+    """The process may have no more open: the message is not taken without them, and those that have come are closed again."""
+    left, right = pair()
+    read, write = os.pipe()
+    before = {one.name for one in Path("/dev/fd").iterdir()}
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    left.send({"op": "two"}, [read, write])
+    resource.setrlimit(resource.RLIMIT_NOFILE, (write + 2, hard))
+    try:
+        with pytest.raises(ChannelBrokenError, match="descriptors of a message are missing"):
+            right.receive()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert {one.name for one in Path("/dev/fd").iterdir()} == before
+    for fd in (read, write):
+        os.close(fd)
+    left.close()
+    right.close()
+
+
+@pytest.mark.parametrize(
+    ("octets", "reason"),
+    [
+        pytest.param(b"{\n", "not a message", id="no JSON"),
+        pytest.param(b"[1]\n", "not a message", id="no object"),
+        pytest.param(b'{"op":"x","fds":1}\n', "not a message", id="no descriptor"),
+        pytest.param(b'{"op":"x","fds":"a"}\n', "not a message", id="no number of descriptors"),
+        pytest.param(b"x" * (MAX_MESSAGE + 1), "a message of more than", id="too long"),
+    ],
+)
+def test_other_octets_break_it(octets: bytes, reason: str) -> None:
+    """Whatever they are, the reader gets one error that says what is wrong."""
+    left, right = pair()
+    parts = [octets[at : at + 65536] for at in range(0, len(octets), 65536)]
+    for part in parts[:-1]:
+        left.sock.sendall(part)
+        assert right.receive() == []
+    left.sock.sendall(parts[-1])
+    with pytest.raises(ChannelBrokenError, match=reason):
+        right.receive()
+    left.close()
     right.close()

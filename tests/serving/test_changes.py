@@ -83,7 +83,7 @@ class World:
         folder.mkdir()
         self.folder, self.body = folder, body
         self.clock = Clock()
-        self.worker = Worker(0, Counters(), self.clock, FrameReader(ToControl).feed)
+        self.worker = Worker(0, Counters(), self.clock, FrameReader[ToControl](ToControl).feed)
         self.client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.client.settimeout(0)
 

@@ -64,7 +64,7 @@ class World:
     def __init__(self, folder: Path) -> None:
         """One UDP and one TCP socket on loopback."""
         self.folder = folder
-        self.said = FrameReader(ToControl)
+        self.said = FrameReader[ToControl](ToControl)
         self.counters = Counters()
         self.worker = Worker(0, self.counters, monotonic, self.said.feed)
         self.port = 0

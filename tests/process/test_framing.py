@@ -1,0 +1,49 @@
+"""Frames in a stream."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from svcdns.process import framing
+from svcdns.process.framing import MAX_FRAME, Deframer, FrameTooLargeError, framed
+
+
+@given(st.lists(st.binary(max_size=60), max_size=8), st.lists(st.integers(1, 40), min_size=1))
+def test_contents_come_out_whole_and_in_order(sent: list[bytes], sizes: list[int]) -> None:
+    """However the stream is cut."""
+    stream = b"".join(map(framed, sent))
+    reader, out, at, turn = Deframer(), [], 0, 0
+    while at < len(stream):
+        size = sizes[turn % len(sizes)]
+        reader.feed(stream[at : at + size])
+        out += reader.contents()
+        at, turn = at + size, turn + 1
+    assert out == sent
+
+
+def test_contents_that_are_not_taken_stay() -> None:
+    """For the next call."""
+    reader = Deframer()
+    reader.feed(framed(b"a") + framed(b"bc"))
+    assert next(reader.contents()) == b"a"
+    assert list(reader.contents()) == [b"bc"]
+
+
+def test_a_length_beyond_the_bound_is_an_error() -> None:
+    """As soon as it is there: nothing of its content is waited for. What came before it has been given."""
+    reader = Deframer()
+    reader.feed(framed(b"a") + (MAX_FRAME + 1).to_bytes(4, "big"))
+    contents = reader.contents()
+    assert next(contents) == b"a"
+    with pytest.raises(FrameTooLargeError, match=f"^a frame of {MAX_FRAME + 1} octets; at most {MAX_FRAME} are allowed$"):
+        next(contents)
+
+
+def test_a_content_beyond_the_bound_is_not_framed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is an error for the writer."""
+    monkeypatch.setattr(framing, "MAX_FRAME", 10)
+    assert len(framed(b"x" * 10)) == 14
+    with pytest.raises(FrameTooLargeError):
+        framed(b"x" * 11)
