@@ -86,6 +86,7 @@ TESTED_BY = {
     "svcdns.plugins.kubernetes.reverse": "tests/plugins/kubernetes/test_handler.py",
     "svcdns.plugins.kubernetes.records": "tests/plugins/kubernetes/test_handler.py",
     "svcdns.plugins.kubernetes.zone_query": "tests/plugins/kubernetes/test_handler.py",
+    "svcdns.plugins.rewrite.reply_draft": "tests/plugins/rewrite/test_handler.py",
     "svcdns.plugins.rewrite.response_rules": "tests/plugins/rewrite/test_handler.py",
     "svcdns.plugins.rewrite.query_rules": "tests/plugins/rewrite/test_handler.py",
     "svcdns.plugin_api.expressions.errors": "tests/plugin_api/expressions/test_parser.py",

@@ -1,5 +1,4 @@
-"""The `rewrite` plugin: changes questions on their way in, and replies on their way out
-(docs/behaviour/plugins.md#rewrite)."""
+"""The `rewrite` plugin: changes queries before the rest of the chain answers them, and their replies; see docs/plugins/rewrite.md."""
 
 from __future__ import annotations
 

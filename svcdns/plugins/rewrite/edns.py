@@ -1,7 +1,7 @@
-"""`rewrite edns0`: rules that set, replace, append and unset options of the query's OPT record.
+"""The query rule `edns0`: sets, replaces, appends and removes options of the query's OPT record.
 
-A query without OPT gets one of 4096 octets as soon as such a rule looks at it, whether the rule applies or not, and so does its reply.
-As in CoreDNS, `append` adds another option of its code where the data is fixed; where the data is computed it does nothing if there is one.
+A query without OPT record gets one of 4096 octets when such a rule is tried, whether the rule applies or not, and so does its reply.
+As in CoreDNS, `append` with fixed data always adds an option; with computed data it does nothing if an option with the code exists.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Final, Protocol
 import msgspec
 
 from svcdns.plugin_api.query import Query
-from svcdns.plugins.rewrite.query_rules import Asked, Responses
-from svcdns.plugins.rewrite.response_rules import OptionReverted
+from svcdns.plugins.rewrite.query_rules import QueryDraft, Responses
+from svcdns.plugins.rewrite.response_rules import OptionRevert
 from svcdns.wire import names
 from svcdns.wire.record import Edns
 
@@ -26,45 +26,45 @@ ACTIONS: Final = ("set", "replace", "append", "unset")
 
 
 class Data(Protocol):
-    """What an option is filled with."""
+    """The data of an option."""
 
     def __call__(self, query: Query) -> bytes | None:
-        """The option's data, or None where it cannot be told."""
+        """The data for this query; None if it has none."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Fixed:
-    """The same data always."""
+    """Data from the Corefile."""
 
     data: bytes
 
-    def __call__(self, query: Query) -> bytes:  # noqa: ARG002 - always the same
+    def __call__(self, query: Query) -> bytes:  # noqa: ARG002 - the same for every query
         """The data."""
         return self.data
 
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """A fact about the question: one of VARIABLES, or a label of metadata, of which there is none."""
+    """A property of the query: one of VARIABLES. A label of metadata is accepted and never has data."""
 
     name: str
 
     def __call__(self, query: Query) -> bytes | None:
-        """Its octets: addresses and numbers as they are on the wire."""
+        """Addresses and numbers have their wire format."""
         read = VARIABLES.get(self.name)
         return None if read is None else read(query)
 
 
 @dataclass(frozen=True, slots=True)
 class Subnet:
-    """The client's network (RFC 7871 §6), with so many bits of an IPv4 or an IPv6 address."""
+    """The client's network (RFC 7871 §6): the first `bits4` bits of an IPv4 address, or `bits6` bits of an IPv6 address."""
 
     bits4: int
     bits6: int
 
     def __call__(self, query: Query) -> bytes:
-        """Family, prefix length, scope 0, and the octets that the prefix covers."""
+        """Family, prefix length, scope 0, and the octets of the prefix."""
         address = ipaddress.ip_address(_plain(query.client.address))
         bits, family = (self.bits4, 1) if address.version == 4 else (self.bits6, 2)
         network = ipaddress.ip_network((address, bits), strict=False)
@@ -89,12 +89,15 @@ VARIABLES: Final[dict[str, Callable[[Query], bytes]]] = {
     "server_port": lambda query: query.client.local_port.to_bytes(2, "big"),
 }
 _IN_EVERY_PACKET: Final = ("qname", "qtype", "protocol", "server_port")
-"""Variables that are the same for equal packets of one listener."""
+"""Variables with the same value for equal packets at one listener."""
 
 
 @dataclass(frozen=True, slots=True)
 class OptionRule:
-    """A rule for the options of one code. `revert` undoes in the reply what it did. `local` has the code echoed to clients."""
+    """A rule for the options with one code.
+
+    With `revert` the reply has the option of the client's query. With `local` the option is echoed to clients.
+    """
 
     stop: bool
     action: str
@@ -103,31 +106,31 @@ class OptionRule:
     revert: bool = False
     local: bool = False
 
-    def apply(self, asked: Asked) -> Responses | None:
-        """Changes the query's OPT."""
-        data = self.data(asked.query)
+    def apply(self, draft: QueryDraft) -> Responses | None:
+        """Changes the OPT record of the query."""
+        data = self.data(draft.query)
         if data is None:
             return None
-        edns = asked.query.edns or Edns(4096)
-        asked.query.edns = edns
+        edns = draft.query.edns or Edns(4096)
+        draft.query.edns = edns
         options = edns.options
         at = next((at for at, (code, _) in enumerate(options) if code == self.code), None)
         if self.action == "unset":
-            self._put(asked, tuple(option for option in options if option[0] != self.code))
+            self._put(draft, tuple(option for option in options if option[0] != self.code))
             return ()
         if at is not None and self.action in ("set", "replace"):
-            self._put(asked, (*options[:at], (self.code, data), *options[at + 1 :]))
-            return (OptionReverted(self.code, options[at][1]),) if self.revert else ()
+            self._put(draft, (*options[:at], (self.code, data), *options[at + 1 :]))
+            return (OptionRevert(self.code, options[at][1]),) if self.revert else ()
         if self.action == "replace" or (at is not None and not isinstance(self.data, Fixed)):
             return None
-        self._put(asked, (*options, (self.code, data)))
-        return (OptionReverted(self.code),) if self.revert else ()
+        self._put(draft, (*options, (self.code, data)))
+        return (OptionRevert(self.code),) if self.revert else ()
 
-    def _put(self, asked: Asked, options: tuple[tuple[int, bytes], ...]) -> None:
-        assert asked.query.edns is not None
-        asked.query.edns = msgspec.structs.replace(asked.query.edns, options=options)
-        if self.action != "unset" and self._is_personal():
-            asked.personal = True
+    def _put(self, draft: QueryDraft, options: tuple[tuple[int, bytes], ...]) -> None:
+        assert draft.query.edns is not None
+        draft.query.edns = msgspec.structs.replace(draft.query.edns, options=options)
+        if self.action != "unset" and self._is_per_client():
+            draft.per_client = True
 
-    def _is_personal(self) -> bool:
+    def _is_per_client(self) -> bool:
         return isinstance(self.data, Subnet) or (isinstance(self.data, Variable) and self.data.name not in _IN_EVERY_PACKET)

@@ -1,7 +1,8 @@
-"""The handler of `rewrite`: runs the rules over a question, and those that they ask for over its reply.
+"""The handler of `rewrite`: applies the query rules to a query, and the response rules that they return to its reply.
 
-The reply is for the question that was asked: the core writes that one into it. A chain that wrote nothing is written for here, as soon as a
-rule applied that ends the list or has something to do with the reply, so that response rules see it.
+The client's reply has the client's question: the server core puts it there, so this module does not. A bare response code becomes a reply
+with a message if a rule applied that ends the list or has response rules; so response rules see it.
+The rules are those of docs/behaviour/plugins.md#rewrite.
 """
 
 from __future__ import annotations
@@ -16,62 +17,63 @@ from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import CacheScope, Reply, rcode_only
 from svcdns.plugins.rewrite.edns import OptionRule
 from svcdns.plugins.rewrite.options import Options
-from svcdns.plugins.rewrite.query_rules import Asked, InvalidName
-from svcdns.plugins.rewrite.response_rules import Draft, OptionReverted, ResponseRule, rewritten
+from svcdns.plugins.rewrite.query_rules import InvalidNameError, QueryDraft
+from svcdns.plugins.rewrite.reply_draft import ReplyDraft, ResponseRule, apply_rules
+from svcdns.plugins.rewrite.response_rules import OptionRevert
 from svcdns.wire.codes import Rcode
 from svcdns.wire.errors import NameTextError
 
 
 class Rewrite:
-    """The `rewrite` lines of a block, in file order."""
+    """Applies the `rewrite` directives of one server block, in file order."""
 
     name = "rewrite"
 
-    def __init__(self, options: Options, environment: Environment) -> None:  # noqa: ARG002 - needs no surroundings
-        """Option codes of `edns0` rules are echoed to all clients, as in CoreDNS."""
+    def __init__(self, options: Options, environment: Environment) -> None:  # noqa: ARG002 - the rules need nothing else
+        """As in CoreDNS, EDNS options with a code of `edns0 local` are echoed to all clients that send them."""
         self._rules = options.rules
         self.echoed_options = frozenset(rule.code for rule in options.rules if isinstance(rule, OptionRule) and rule.local)
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """Asks on with the question that the rules made."""
-        asked = Asked(query)
+        """Sends the query that the rules make to the next plugin."""
+        draft = QueryDraft(query)
         responses: list[ResponseRule] = []
         applied = stopped = False
         try:
             for rule in self._rules:
-                found = rule.apply(asked)
+                found = rule.apply(draft)
                 if found is not None:
                     applied = True
                     responses += found
                     if rule.stop:
                         stopped = True
                         break
-        except InvalidName as error:
+        except InvalidNameError as error:
             return rcode_only(Rcode.SERVFAIL, str(error))
         if not applied:
-            query.edns = asked.query.edns
+            query.edns = draft.query.edns
             return following(query)
-        return steps(_answer(query, asked, responses, following, write=stopped or bool(responses)))
+        return steps(_answer(query, draft, responses, following, write=stopped or bool(responses)))
 
 
 def _answer(
-    query: Query, asked: Asked, responses: list[ResponseRule], following: Following, *, write: bool
+    query: Query, draft: QueryDraft, responses: list[ResponseRule], following: Following, *, write: bool
 ) -> Generator[Answer, Reply, Reply]:
-    """The chain's reply, rewritten. What the chain did to header and EDNS of the changed question holds for the asked one."""
-    reply = yield following(asked.query)
-    query.flags, query.edns = asked.query.flags, asked.query.edns
+    """The rewritten reply of the chain. What the chain changes in the header and the EDNS of its query holds for the client's query."""
+    reply = yield following(draft.query)
+    query.flags, query.edns = draft.query.flags, draft.query.edns
     if reply.dropped:
         return reply
-    if asked.personal:
+    if draft.per_client:
         reply = msgspec.structs.replace(reply, scope=CacheScope.CLIENT)
     if write and not reply.has_message:
-        reply = msgspec.structs.replace(reply, has_message=True, flags=asked.query.reply_flags)
+        reply = msgspec.structs.replace(reply, has_message=True, flags=draft.query.reply_flags)
     if not responses or not reply.has_message:
         return reply
     for rule in reversed(responses):
-        if isinstance(rule, OptionReverted) and query.edns is not None:
+        if isinstance(rule, OptionRevert) and query.edns is not None:
             query.edns = rule.reverted(query.edns)
     try:
-        return (yield from rewritten(Draft(reply, asked.query), responses))
+        return (yield from apply_rules(ReplyDraft(reply, draft.query), responses))
     except NameTextError as error:
         return rcode_only(Rcode.SERVFAIL, f"invalid name after rewrite: {error}")

@@ -1,6 +1,6 @@
 """Options of the `rewrite` plugin, parsed from its directives (docs/behaviour/plugins.md#rewrite).
 
-A directive is one rule, on its line or, where the line has less than two words, continued over the lines of its block.
+A directive is one rule. Its words are on its line; if the line has fewer than two words, the lines of its block follow.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from svcdns.corefile.errors import CorefileError
 from svcdns.corefile.regex import regex
 from svcdns.plugin_api.environment import Block
 from svcdns.plugins.rewrite.edns import ACTIONS, NSID, SUBNET, VARIABLES, Data, Fixed, OptionRule, Subnet, Variable
-from svcdns.plugins.rewrite.name_match import MATCHES, Match, Replaced, absolute, check_groups, name_match
-from svcdns.plugins.rewrite.query_rules import ClassRule, CnameRule, NamedRule, NameRule, Responses, Rule, TypeRule
-from svcdns.plugins.rewrite.response_rules import CnameTarget, OwnerNames, ResponseCode, Ttl, ValueNames
+from svcdns.plugins.rewrite.name_match import Match, ReplaceName, absolute, check_groups, match_kind, parse_match
+from svcdns.plugins.rewrite.query_rules import ClassRule, CnameRule, NameRule, Responses, ResponsesRule, Rule, TypeRule
+from svcdns.plugins.rewrite.response_rules import CnameTarget, OwnerNames, ResponseCode, TtlBounds, ValueNames
 from svcdns.wire.codes import Class, Rcode, Type
 
 MAX_TTL: Final = 2**31 - 1
@@ -62,9 +62,9 @@ def _rule(directive: Directive) -> Rule:
 def _count(field: Token, words: _Words, least: int, most: int) -> None:
     if len(words) < least:
         last = words[-1] if words else field
-        raise CorefileError(last.position, f"too few words for a {field.text} rule behind '{last.text}'")
+        raise CorefileError(last.position, f"too few words for a {field.text} rule after '{last.text}'")
     if len(words) > most:
-        raise CorefileError(words[most].position, f"'{words[most].text}' is more than a {field.text} rule takes")
+        raise CorefileError(words[most].position, f"'{words[most].text}' is one word too many for a {field.text} rule")
 
 
 # -- name
@@ -72,9 +72,7 @@ def _count(field: Token, words: _Words, least: int, most: int) -> None:
 
 def _name(stop: bool, field: Token, words: _Words) -> Rule:
     _count(field, words, 2, 1000)
-    kind, (old, new, *answer) = ("exact", words) if len(words) == 2 else (words[0].text.lower(), words[1:])
-    if kind not in MATCHES:
-        raise CorefileError(words[0].position, f"'{words[0].text}' is no way to match names; one of {', '.join(MATCHES)} was expected")
+    kind, (old, new, *answer) = ("exact", words) if len(words) == 2 else (match_kind(words[0]), words[1:])
     to = absolute(new.text)
     auto, answers = _answers(answer)
     if kind == "regex":
@@ -86,13 +84,13 @@ def _name(stop: bool, field: Token, words: _Words) -> Rule:
         check_groups(regex(new, to), old)
         return NameRule(stop, match, to, True, answers)
     if kind == "suffix" and auto:
-        back = Replaced(Match("suffix", to), match.text)
+        back = ReplaceName(Match("suffix", to), match.text)
         return NameRule(stop, match, to, False, (OwnerNames(back), ValueNames(back), *answers))
     return NameRule(stop, match, to, auto, answers)
 
 
 def _answers(words: _Words) -> tuple[bool, Responses]:
-    """Whether there is `auto`, and the rules of `name` and `value`."""
+    """Whether the words have `auto`, and the response rules for `name` and `value`."""
     auto, rules, first = False, [], True
     names: Token | None = None
     rest = list(words)
@@ -100,7 +98,7 @@ def _answers(words: _Words) -> tuple[bool, Responses]:
         word = rest.pop(0)
         if word.text == "answer":
             if not rest:
-                raise CorefileError(word.position, "auto, name or value was expected behind 'answer'")
+                raise CorefileError(word.position, "auto, name or value was expected after 'answer'")
             word = rest.pop(0)
         elif first:
             raise CorefileError(word.position, f"'answer' was expected, not '{word.text}'")
@@ -110,11 +108,11 @@ def _answers(words: _Words) -> tuple[bool, Responses]:
             auto = True
             continue
         if len(rest) < 2:
-            raise CorefileError(word.position, f"a pattern and a name were expected behind '{kind}'")
+            raise CorefileError(word.position, f"a pattern and a name were expected after '{kind}'")
         old, new = rest.pop(0), rest.pop(0)
         pattern = regex(old)
         check_groups(pattern, new)
-        change = Replaced(Match("regex", old.text, pattern), absolute(new.text))
+        change = ReplaceName(Match("regex", old.text, pattern), absolute(new.text))
         rules.append(OwnerNames(change) if kind == "name" else ValueNames(change))
         names = word if kind == "name" else names
     if auto and names is not None:
@@ -152,7 +150,7 @@ def _ttl(stop: bool, field: Token, words: _Words) -> Rule:
     least, most = _seconds(word, low, 0), _seconds(word, high if dash else low, MAX_TTL)
     if word.text in ("", "-") or least > most:
         raise CorefileError(word.position, f"invalid TTL '{word.text}'; SECONDS, MIN-MAX, MIN- or -MAX was expected")
-    return NamedRule(stop, name_match(words[:-1]), (Ttl(least, most),))
+    return ResponsesRule(stop, parse_match(words[:-1]), (TtlBounds(least, most),))
 
 
 def _seconds(word: Token, text: str, fallback: int) -> int:
@@ -166,7 +164,7 @@ def _seconds(word: Token, text: str, fallback: int) -> int:
 def _rcode(stop: bool, field: Token, words: _Words) -> Rule:
     _count(field, words, 3, 4)
     *name, old, new = words
-    return NamedRule(stop, name_match(name), (ResponseCode(_code(old), _code(new)),))
+    return ResponsesRule(stop, parse_match(name), (ResponseCode(_code(old), _code(new)),))
 
 
 def _code(word: Token) -> int:
@@ -180,10 +178,8 @@ def _code(word: Token) -> int:
 
 def _cname(stop: bool, field: Token, words: _Words) -> Rule:
     _count(field, words, 2, 3)
-    *how, old, new = words
-    kind = how[0].text.lower() if how else "exact"
-    if kind not in MATCHES:
-        raise CorefileError(how[0].position, f"'{how[0].text}' is no way to match names; one of {', '.join(MATCHES)} was expected")
+    *given, old, new = words
+    kind = match_kind(given[0]) if given else "exact"
     if kind == "exact":
         return CnameRule(stop, CnameTarget(Match(kind, absolute(old.text)), absolute(new.text)))
     text, to = old.text.lower(), new.text.lower()
@@ -231,7 +227,7 @@ def _data(word: Token) -> Data:
 
 
 def _number(word: Token, most: int) -> int:
-    """A number as Go writes them: decimal, 0x, 0o, 0b, or octal behind a 0."""
+    """A number in Go's syntax: decimal, 0x, 0o, 0b, or octal after a 0."""
     text = word.text
     try:
         number = int(text, 8) if text.startswith("0") and text.isdecimal() else int(text, 0)

@@ -1,6 +1,6 @@
-"""Rules for questions: each changes a question that it applies to, and says what is to be done to the reply.
+"""The query rules: each changes the queries that it applies to, and returns the response rules for their replies.
 
-A rule works on a copy of the query that the handler made for it. It gives None where it does not apply.
+Rules change a `QueryDraft`, never the client's query. The rule for EDNS options is in `edns`.
 """
 
 from __future__ import annotations
@@ -9,58 +9,59 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from svcdns.plugin_api.query import Query
-from svcdns.plugins.rewrite.name_match import Back, Match
-from svcdns.plugins.rewrite.response_rules import CnameTarget, OwnerNames, ResponseRule, ValueNames
+from svcdns.plugins.rewrite.name_match import Match, RevertName
+from svcdns.plugins.rewrite.reply_draft import ResponseRule
+from svcdns.plugins.rewrite.response_rules import CnameTarget, OwnerNames, ValueNames
 from svcdns.wire import names
 from svcdns.wire.errors import NameTextError
 
 Responses = tuple[ResponseRule, ...]
 
 
-class InvalidName(Exception):
+class InvalidNameError(Exception):
     """A rule made text that is not a domain name."""
 
 
-class Asked:
-    """The question as the rules so far have made it. `text` is its name lowered, in presentation form.
+class QueryDraft:
+    """A copy of the query that the rules change. `name` is its name as text in lower case.
 
-    `personal` says that something about the client, other than what its packet says, has become part of the question.
+    `per_client` is true if the query now has data about the client that equal packets need not have in common, such as its address.
     """
 
-    __slots__ = ("personal", "query", "text")
+    __slots__ = ("name", "per_client", "query")
 
     def __init__(self, query: Query) -> None:
-        """Changes a copy of the query."""
+        """The query of the client does not change."""
         self.query = query.changed()
-        self.text = names.to_text(query.key)
-        self.personal = False
+        self.name = names.to_text(query.key)
+        self.per_client = False
 
     def rename(self, text: str) -> None:
-        """Gives the question another name. Raises InvalidName."""
+        """Changes the query name. Raises InvalidNameError."""
         try:
             name = names.from_text(text)
         except NameTextError as error:
-            raise InvalidName(f"invalid name after rewrite: {text}") from error
+            raise InvalidNameError(f"invalid name after rewrite: {text}") from error
         self.query.name, self.query.key = name, name.lower()
-        self.text = text.lower()
+        self.name = text.lower()
 
 
 class Rule(Protocol):
-    """One rule."""
+    """One `rewrite` directive."""
 
     @property
     def stop(self) -> bool:
-        """Whether the list ends where the rule applied."""
+        """Whether no later rule is tried if this one applies."""
         ...
 
-    def apply(self, asked: Asked) -> Responses | None:
-        """Changes the question; the rules for its reply, or None where this rule does not apply."""
+    def apply(self, draft: QueryDraft) -> Responses | None:
+        """Changes the query. Returns the response rules, or None if this rule does not apply."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class NameRule:
-    """Changes the name. `auto` turns the made name back in the reply; `answers` are rules besides."""
+    """Changes the query name. With `auto` the reply has the original name again; `answers` are further response rules."""
 
     stop: bool
     match: Match
@@ -68,71 +69,71 @@ class NameRule:
     auto: bool = False
     answers: Responses = ()
 
-    def apply(self, asked: Asked) -> Responses | None:
-        """Raises InvalidName."""
-        before = asked.text
-        made = self.match.replaced(before, self.to)
-        if made is None:
+    def apply(self, draft: QueryDraft) -> Responses | None:
+        """Raises InvalidNameError."""
+        original = draft.name
+        new = self.match.replaced(original, self.to)
+        if new is None:
             return None
-        asked.rename(made)
+        draft.rename(new)
         if not self.auto:
             return self.answers
-        back = Back(made, before)
+        back = RevertName(new, original)
         return (OwnerNames(back), ValueNames(back), *self.answers)
 
 
 @dataclass(frozen=True, slots=True)
 class TypeRule:
-    """Changes one type into another."""
+    """Changes one query type to another."""
 
     stop: bool
     old: int
     new: int
 
-    def apply(self, asked: Asked) -> Responses | None:
-        """Says nothing about replies."""
-        if asked.query.rtype != self.old:
+    def apply(self, draft: QueryDraft) -> Responses | None:
+        """Has no response rules."""
+        if draft.query.rtype != self.old:
             return None
-        asked.query.rtype = self.new
+        draft.query.rtype = self.new
         return ()
 
 
 @dataclass(frozen=True, slots=True)
 class ClassRule:
-    """Changes one class into another."""
+    """Changes one class to another."""
 
     stop: bool
     old: int
     new: int
 
-    def apply(self, asked: Asked) -> Responses | None:
-        """Says nothing about replies."""
-        if asked.query.rclass != self.old:
+    def apply(self, draft: QueryDraft) -> Responses | None:
+        """Has no response rules."""
+        if draft.query.rclass != self.old:
             return None
-        asked.query.rclass = self.new
+        draft.query.rclass = self.new
         return ()
 
 
 @dataclass(frozen=True, slots=True)
-class NamedRule:
-    """Leaves the question, and applies response rules to the replies for some names: `ttl` and `rcode`."""
+class ResponsesRule:
+    """Does not change the query; has response rules for the names that match. For `ttl` and `rcode`."""
 
     stop: bool
     match: Match
     responses: Responses
 
-    def apply(self, asked: Asked) -> Responses | None:
-        """For the names that match."""
-        return self.responses if self.match.holds(asked.text) else None
+    def apply(self, draft: QueryDraft) -> Responses | None:
+        """Applies to the names that match."""
+        return self.responses if self.match.matches(draft.name) else None
 
 
 @dataclass(frozen=True, slots=True)
 class CnameRule:
-    """Leaves the question, and applies to every one, so that no rule behind it runs in mode stop."""
+    """Does not change the query; applies to every one. So in mode `stop` no later rule runs."""
 
     stop: bool
     target: CnameTarget
 
-    def apply(self, asked: Asked) -> Responses | None:  # noqa: ARG002 - every question
-        """For every name."""
+    def apply(self, draft: QueryDraft) -> Responses | None:  # noqa: ARG002 - applies to every query
+        """Has one response rule."""
         return (self.target,)

@@ -1,21 +1,18 @@
-"""What rewriting does to replies: rules for each record of a reply, run in the reverse order of the rules for the question.
+"""The response rules: each changes one record of a reply, or the reply as a whole. They change a `ReplyDraft`.
 
-A reply is rewritten as a `Draft`, whose records have a place each, so that a rule may change a record, or the answer section as a whole,
-while it is walked through. Names that are no names any more raise `NameTextError`.
+A rule that makes text which is not a domain name raises `NameTextError`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 
 from svcdns.plugin_api.contract import joined
-from svcdns.plugin_api.query import Answer, Query
-from svcdns.plugin_api.reply import UNTIL_CHANGED, Reply
-from svcdns.plugins.rewrite.name_match import Match, Text
+from svcdns.plugins.rewrite.name_match import Match, NameChange
+from svcdns.plugins.rewrite.reply_draft import DraftRecord, ReplyDraft, RuleSteps, draft_records
 from svcdns.wire import names
 from svcdns.wire.codes import TC, Type
 from svcdns.wire.errors import NameTextError
@@ -23,114 +20,55 @@ from svcdns.wire.record import Edns, Record
 
 _DO: Final = 0x8000
 _NAME_AT: Final = {Type.CNAME: 0, Type.DNAME: 0, Type.NS: 0, Type.PTR: 0, Type.SOA: 0, Type.MX: 2, Type.SRV: 6}
-"""Octets of RDATA before the name that `answer value` rewrites."""
-
-
-class Place:
-    """Where a record stands."""
-
-    __slots__ = ("record",)
-
-    def __init__(self, record: Record) -> None:
-        self.record = record
-
-
-class Draft:
-    """A reply being rewritten. `query` is the question as the chain was asked it."""
-
-    def __init__(self, reply: Reply, query: Query) -> None:
-        self.reply, self.query = reply, query
-        self.rcode, self.flags, self.edns = reply.rcode, reply.flags, reply.edns
-        self.answer, self.authority, self.additional = _places(reply.answer), _places(reply.authority), _places(reply.additional)
-
-    def hold_still(self) -> None:
-        """The TTLs are worked out for this second: the reply lives until those that it was made from go down."""
-        reply = self.reply
-        self.reply = msgspec.structs.replace(reply, lifetime=min(reply.lifetime, reply.next_second), next_second=UNTIL_CHANGED)
-
-    def finished(self) -> Reply:
-        """The reply that the draft has become."""
-        return msgspec.structs.replace(
-            self.reply,
-            rcode=self.rcode,
-            flags=self.flags,
-            edns=self.edns,
-            answer=_records(self.answer),
-            authority=_records(self.authority),
-            additional=_records(self.additional),
-        )
-
-
-Work = Generator[Answer, Reply, None]
-
-
-class ResponseRule(Protocol):
-    """A rule for the records of a reply. `place` is None for the OPT record, and once for a reply that has no record at all."""
-
-    def apply(self, draft: Draft, place: Place | None) -> Work | None:
-        """Changes the draft; a rule that has to ask gives a generator of what it asks."""
-        ...
-
-
-def rewritten(draft: Draft, rules: list[ResponseRule]) -> Generator[Answer, Reply, Reply]:
-    """The reply with all rules applied: authority, answer, additional, the OPT last. Raises NameTextError."""
-    places: list[Place | None] = [*draft.authority, *draft.answer, *draft.additional]
-    if draft.edns is not None or not places:
-        places.append(None)
-    for place in places:
-        for rule in reversed(rules):
-            work = rule.apply(draft, place)
-            if work is not None:
-                yield from work
-    return draft.finished()
+"""Octets of RDATA before the name that `answer value` changes."""
 
 
 @dataclass(frozen=True, slots=True)
 class OwnerNames:
-    """Owner names become others."""
+    """Changes owner names."""
 
-    text: Text
+    change: NameChange
 
-    def apply(self, draft: Draft, place: Place | None) -> None:  # noqa: ARG002 - the record alone
-        """Changes the record's owner."""
-        if place is not None:
-            record = place.record
-            owner = _renamed(record.owner, self.text)
+    def apply(self, draft: ReplyDraft, item: DraftRecord | None) -> None:  # noqa: ARG002 - the record alone
+        """Changes the owner of the record."""
+        if item is not None:
+            record = item.record
+            owner = _renamed(record.owner, self.change)
             if owner is not record.owner:
-                place.record = msgspec.structs.replace(record, owner=owner)
+                item.record = msgspec.structs.replace(record, owner=owner)
 
 
 @dataclass(frozen=True, slots=True)
 class ValueNames:
-    """Names in RDATA become others: the one name of CNAME, DNAME, MX, NAPTR, NS, PTR and SRV, the first one of SOA."""
+    """Changes names in RDATA: the name of CNAME, DNAME, MX, NAPTR, NS, PTR and SRV records, and the first name of SOA records."""
 
-    text: Text
+    change: NameChange
 
-    def apply(self, draft: Draft, place: Place | None) -> None:  # noqa: ARG002 - the record alone
-        """Changes the record's data."""
-        at = None if place is None else _name_at(place.record)
-        if place is not None and at is not None:
-            record = place.record
-            name, behind = names.read_name(record.rdata, at)
-            value = _renamed(name, self.text)
+    def apply(self, draft: ReplyDraft, item: DraftRecord | None) -> None:  # noqa: ARG002 - the record alone
+        """Changes the RDATA of the record."""
+        at = None if item is None else _name_at(item.record)
+        if item is not None and at is not None:
+            record = item.record
+            name, end = names.read_name(record.rdata, at)
+            value = _renamed(name, self.change)
             if value is not name:
-                place.record = msgspec.structs.replace(record, rdata=record.rdata[:at] + value + record.rdata[behind:])
+                item.record = msgspec.structs.replace(record, rdata=record.rdata[:at] + value + record.rdata[end:])
 
 
 @dataclass(frozen=True, slots=True)
-class Ttl:
-    """TTLs are brought within bounds, in seconds; that of the OPT too, which holds its flags."""
+class TtlBounds:
+    """Brings TTLs within bounds, in seconds. As in CoreDNS, that of the OPT record too, whose TTL field has its flags."""
 
     least: int
     most: int
 
-    def apply(self, draft: Draft, place: Place | None) -> None:
-        """Changes the record's TTL."""
-        draft.hold_still()
-        if place is not None:
-            ttl = self._bounded(place.record.ttl)
-            if ttl != place.record.ttl:
-                place.record = msgspec.structs.replace(place.record, ttl=ttl)
+    def apply(self, draft: ReplyDraft, item: DraftRecord | None) -> None:
+        """Changes the TTL of the record."""
+        draft.keep_ttls()
+        if item is not None:
+            ttl = self._bounded(item.record.ttl)
+            if ttl != item.record.ttl:
+                item.record = msgspec.structs.replace(item.record, ttl=ttl)
         elif draft.edns is not None:
             flags = self._bounded(_DO if draft.edns.dnssec_ok else 0)
             draft.edns = msgspec.structs.replace(draft.edns, dnssec_ok=bool(flags & _DO))
@@ -141,33 +79,33 @@ class Ttl:
 
 @dataclass(frozen=True, slots=True)
 class ResponseCode:
-    """One response code becomes another."""
+    """Changes one response code to another."""
 
     old: int
     new: int
 
-    def apply(self, draft: Draft, place: Place | None) -> None:  # noqa: ARG002 - no record matters
-        """Changes the draft's code."""
+    def apply(self, draft: ReplyDraft, item: DraftRecord | None) -> None:  # noqa: ARG002 - changes the draft only
+        """Changes the response code of the draft."""
         if draft.rcode == self.old:
             draft.rcode = self.new
 
 
 @dataclass(frozen=True, slots=True)
 class CnameTarget:
-    """A CNAME leads elsewhere: to what the server itself answers for the new target, in the place of what followed."""
+    """Changes the target of CNAME records. The server's answer for the new target replaces the records after the CNAME record."""
 
     match: Match
     to: str
 
-    def apply(self, draft: Draft, place: Place | None) -> Work | None:
-        """Asks for the new target where the record is a CNAME to an old one."""
-        if place is None or place.record.rtype != Type.CNAME:
+    def apply(self, draft: ReplyDraft, item: DraftRecord | None) -> RuleSteps | None:
+        """Queries the server for the new target if the record is a CNAME record with a target that matches."""
+        if item is None or item.record.rtype != Type.CNAME:
             return None
-        target = self.match.replaced(names.to_text(place.record.rdata), self.to)
-        return None if target is None else self._follow(draft, place.record.rdata, target)
+        target = self.match.replaced(names.to_text(item.record.rdata), self.to)
+        return None if target is None else self._follow(draft, item.record.rdata, target)
 
     @staticmethod
-    def _follow(draft: Draft, old: bytes, text: str) -> Work:
+    def _follow(draft: ReplyDraft, old: bytes, text: str) -> RuleSteps:
         try:
             target = names.from_text(text)
         except NameTextError:
@@ -175,33 +113,33 @@ class CnameTarget:
         reply = yield draft.query.ask(target, draft.query.rtype)
         if reply.dropped:
             return
-        kept: list[Place] = []
-        for place in draft.answer:
-            if place.record.rtype == Type.CNAME:
-                kept.append(place)
-                if place.record.rdata == old:
-                    place.record = msgspec.structs.replace(place.record, rdata=target)
+        aliases: list[DraftRecord] = []
+        for item in draft.answer:
+            if item.record.rtype == Type.CNAME:
+                aliases.append(item)
+                if item.record.rdata == old:
+                    item.record = msgspec.structs.replace(item.record, rdata=target)
                     break
-        draft.answer = kept + _places(reply.answer)
+        draft.answer = aliases + draft_records(reply.answer)
         draft.flags = draft.flags & ~TC | reply.flags & TC
-        draft.hold_still()
+        draft.keep_ttls()
         draft.reply = joined(draft.reply, reply)
 
 
 @dataclass(frozen=True, slots=True)
-class OptionReverted:
-    """Gives an EDNS option back the data that a rule had replaced; with None, takes one away that a rule had added."""
+class OptionRevert:
+    """Undoes a change of an EDNS option: restores the data that a rule replaced; with None, removes the option that a rule added."""
 
     code: int
     data: bytes | None = None
 
-    def apply(self, draft: Draft, place: Place | None) -> None:
-        """Changes the reply's own OPT."""
-        if place is None and draft.edns is not None:
+    def apply(self, draft: ReplyDraft, item: DraftRecord | None) -> None:
+        """Changes the OPT record of the reply itself."""
+        if item is None and draft.edns is not None:
             draft.edns = self.reverted(draft.edns)
 
     def reverted(self, edns: Edns) -> Edns:
-        """The OPT with the first option of the code as it was."""
+        """The OPT record with the first option of the code as it was."""
         codes = [code for code, _ in edns.options]
         if self.code not in codes:
             return edns
@@ -219,16 +157,8 @@ def _name_at(record: Record) -> int | None:
     return _NAME_AT.get(record.rtype)
 
 
-def _renamed(name: bytes, change: Text) -> bytes:
-    """The name changed; the same object where its text stays."""
+def _renamed(name: bytes, change: NameChange) -> bytes:
+    """The changed name; the same object if its text does not change. Raises NameTextError."""
     text = names.to_text(name)
     new = change(text)
     return name if new == text else names.from_text(new)
-
-
-def _places(records: tuple[Record, ...]) -> list[Place]:
-    return [Place(record) for record in records]
-
-
-def _records(places: list[Place]) -> tuple[Record, ...]:
-    return tuple(place.record for place in places)

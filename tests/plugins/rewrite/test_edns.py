@@ -1,4 +1,4 @@
-"""`rewrite edns0`: options of the query, and what clients get back of them."""
+"""The rule `edns0` of `rewrite`: options of the query and of the reply."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CLIENT6 = Client("2001:db8:1:2::3", 1234, "2001:db8::53", 53, "tcp", 2)
 
 
 def run(text: str, edns: Edns | None = None, reply: Reply | None = None, **fields: object) -> tuple[Query, Edns | None, Reply]:
-    """Runs rules over a question: it as the core has it afterwards, its EDNS as the chain was asked, and the reply."""
+    """Applies rules. Returns the client's query afterwards, the EDNS that the chain sees, and the reply."""
     block = world.block("\n".join(f"rewrite {line}" for line in text.split("; ")), "rewrite")
     query = world.query("A.b.", edns=edns, **fields)
     seen: list[Edns | None] = []
@@ -28,12 +28,12 @@ def run(text: str, edns: Edns | None = None, reply: Reply | None = None, **field
 
 
 def options(*found: tuple[int, bytes], size: int = 512) -> Edns:
-    """An OPT with these options."""
+    """An OPT record with these options."""
     return Edns(size, options=found)
 
 
 @pytest.mark.parametrize(
-    ("rule", "asked", "seen"),
+    ("rule", "given", "seen"),
     [
         pytest.param("local set 9 x", options((9, b"a")), options((9, b"x")), id="set replaces"),
         pytest.param("local set 9 x", options((8, b"a")), options((8, b"a"), (9, b"x")), id="set adds"),
@@ -41,24 +41,24 @@ def options(*found: tuple[int, bytes], size: int = 512) -> Edns:
         pytest.param("local replace 9 x", options(), options(), id="nothing to replace"),
         pytest.param("local append 9 x", options(), options((9, b"x")), id="append"),
         pytest.param("local append 9 x", options((9, b"a")), options((9, b"a"), (9, b"x")), id="append another"),
-        pytest.param("local append 9 {qtype}", options((9, b"a")), options((9, b"a")), id="append of a variable, there already"),
+        pytest.param("local append 9 {qtype}", options((9, b"a")), options((9, b"a")), id="append of a variable, option exists"),
         pytest.param("local unset 9", options((9, b"a"), (8, b"b"), (9, b"c")), options((8, b"b")), id="unset"),
         pytest.param("local set 9 {a/b}", None, None, id="a label without data"),
-        pytest.param("local set 9 x", None, options((9, b"x"), size=4096), id="a new OPT"),
-        pytest.param("local replace 9 x", None, options(size=4096), id="a new OPT for nothing"),
+        pytest.param("local set 9 x", None, options((9, b"x"), size=4096), id="a new OPT record"),
+        pytest.param("local replace 9 x", None, options(size=4096), id="a new OPT record, the rule does not apply"),
         pytest.param("nsid set", options((3, b"a")), options((3, b"")), id="nsid"),
         pytest.param("subnet set 20 56", options(), options((8, b"\0\1\x14\0\xc0\0\0")), id="subnet of IPv4"),
-        pytest.param("subnet append 24 56", options((8, b"a")), options((8, b"a")), id="subnet there already"),
+        pytest.param("subnet append 24 56", options((8, b"a")), options((8, b"a")), id="append a subnet, option exists"),
     ],
 )
-def test_actions(rule: str, asked: Edns | None, seen: Edns | None) -> None:
-    """What the chain is asked with, and what the core mirrors."""
-    query, passed, _ = run(f"edns0 {rule}", asked)
+def test_actions(rule: str, given: Edns | None, seen: Edns | None) -> None:
+    """The chain sees the changed options, and the server core mirrors them."""
+    query, passed, _ = run(f"edns0 {rule}", given)
     assert (passed, query.edns) == (seen, seen)
 
 
 @pytest.mark.parametrize(
-    ("name", "data", "data6", "personal"),
+    ("name", "data", "data6", "per_client"),
     [
         pytest.param("qname", b"A.b.", b"A.b.", False, id="qname"),
         pytest.param("qtype", b"\0\1", b"\0\1", False, id="qtype"),
@@ -69,35 +69,35 @@ def test_actions(rule: str, asked: Edns | None, seen: Edns | None) -> None:
         pytest.param("server_port", b"\0\x35", b"\0\x35", False, id="server_port"),
     ],
 )
-def test_variables(name: str, data: bytes, data6: bytes, personal: bool) -> None:
-    """As octets; replies that show what the packet does not have are for this client alone."""
+def test_variables(name: str, data: bytes, data6: bytes, per_client: bool) -> None:
+    """In wire format. Replies that depend on more than the packet are for this client alone."""
     rule = f"edns0 local set 9 {{{name}}}"
     _, seen, reply = run(rule, options())
     assert seen == options((9, data))
-    assert reply.scope == (CacheScope.CLIENT if personal else CacheScope.SHARED)
+    assert reply.scope == (CacheScope.CLIENT if per_client else CacheScope.SHARED)
     assert run(rule, options(), client=CLIENT6)[1] == options((9, data6))
 
 
 def test_the_subnet_of_an_ipv6_client() -> None:
-    """So many bits, in as few octets as they take; its reply is for it alone."""
+    """The octets of the prefix. The reply is for this client alone."""
     _, seen, reply = run("edns0 subnet set 24 60", options(), client=CLIENT6)
     assert seen == options((8, b"\0\2\x3c\0" + bytes.fromhex("20010db800010000")))
     assert reply.scope is CacheScope.CLIENT
 
 
 @pytest.mark.parametrize(
-    ("rule", "asked", "mirrored"),
+    ("rule", "given", "mirrored"),
     [
         pytest.param("local set 9 x revert", options((9, b"a")), options((9, b"a")), id="replaced"),
         pytest.param("local set 9 x revert", options(), options(), id="added"),
-        pytest.param("nsid set revert", None, options(size=4096), id="the new OPT stays"),
+        pytest.param("nsid set revert", None, options(size=4096), id="the new OPT record stays"),
         pytest.param("local unset 9", options((9, b"a")), options(), id="unset stays"),
     ],
 )
-def test_revert(rule: str, asked: Edns | None, mirrored: Edns) -> None:
-    """Undone in what the core mirrors, and in an OPT that came back."""
+def test_revert(rule: str, given: Edns | None, mirrored: Edns) -> None:
+    """Undone in the options that the server core mirrors, and in the OPT record of the chain's reply."""
     echo = options((9, b"x"), (3, b""))
-    query, seen, reply = run(f"edns0 {rule}", asked, Reply(edns=echo))
+    query, seen, reply = run(f"edns0 {rule}", given, Reply(edns=echo))
     assert query.edns == mirrored
     if "revert" in rule:
         assert seen != mirrored
@@ -105,12 +105,12 @@ def test_revert(rule: str, asked: Edns | None, mirrored: Edns) -> None:
 
 
 def test_rules_are_undone_in_reverse_order() -> None:
-    """The first rule's option is the last to go back."""
+    """The rule that was applied first is undone last."""
     query, seen, _ = run("continue edns0 local set 9 x revert; edns0 local set 9 y revert", options((9, b"a")))
     assert (seen, query.edns) == (options((9, b"y")), options((9, b"a")))
 
 
 def test_codes_of_local_rules_are_echoed() -> None:
-    """Nobody else's."""
+    """Those of other rules are not."""
     block = world.block("rewrite edns0 local set 0xffee x\nrewrite edns0 subnet set 24 56\nrewrite edns0 local unset 9", "rewrite")
     assert PLUGIN(parse(block), world.environment()).echoed_options == {0xFFEE, 9}

@@ -1,4 +1,4 @@
-"""The plugin `rewrite` at work (docs/behaviour/plugins.md#rewrite)."""
+"""The handler of `rewrite` (docs/behaviour/plugins.md#rewrite)."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from tests.support import world
 
 
 class Chain:
-    """A `rewrite` with a chain behind it that gives one reply, made of records that may name what was asked as `@`."""
+    """The plugin, followed by a chain that always gives one reply. In its records, `@` stands for the query name."""
 
     def __init__(self, rules: str, *records: str, reply: Reply | None = None) -> None:
-        """`rules` are directives without their name, one a line unless in braces."""
+        """`rules` are directives without their name, separated by `;`."""
         text = "\n".join(f"rewrite {rule.strip()}" for rule in rules.split(";"))
         self.rewrite = PLUGIN(parse(world.block(text, "rewrite")), world.environment())
         self.records, self.reply = records, reply
-        self.asked: list[str] = []
+        self.queries: list[str] = []
 
     def follow(self, query: Query) -> Answer:
-        """Notes the question, and answers."""
-        self.asked.append(f"{names.to_text(query.name)} {class_text(query.rclass)} {type_text(query.rtype)}")
+        """Records the query, and answers it."""
+        self.queries.append(f"{names.to_text(query.name)} {class_text(query.rclass)} {type_text(query.rtype)}")
         if self.reply is not None:
             return self.reply
         name = names.to_text(query.name)
@@ -39,7 +39,7 @@ class Chain:
 
 
 @pytest.mark.parametrize(
-    ("rules", "name", "asked"),
+    ("rules", "name", "expected"),
     [
         pytest.param("name a.b c.d", "A.b.", "c.d. IN A", id="exact"),
         pytest.param("name a.b c.d", "X.a.b.", "X.a.b. IN A", id="no match keeps the spelling"),
@@ -51,17 +51,17 @@ class Chain:
         pytest.param("class IN CH", "X.", "X. CH A", id="class"),
         pytest.param("name a b; name a c", "a.", "b. IN A", id="stop"),
         pytest.param("name a b; name b c", "a.", "b. IN A", id="stop ends the list"),
-        pytest.param("continue name a b; name b c", "a.", "c. IN A", id="continue shows the new name"),
-        pytest.param("name x y; type A MX", "a.", "a. IN MX", id="stop where the rule applied only"),
-        pytest.param("cname x y; type A MX", "a.", "a. IN A", id="cname applies always"),
+        pytest.param("continue name a b; name b c", "a.", "c. IN A", id="a rule after continue sees the new name"),
+        pytest.param("name x y; type A MX", "a.", "a. IN MX", id="a rule that does not apply does not stop"),
+        pytest.param("cname x y; type A MX", "a.", "a. IN A", id="cname always applies"),
         pytest.param("continue cname x y; type A MX", "a.", "a. IN MX", id="cname in mode continue"),
     ],
 )
-def test_questions(rules: str, name: str, asked: str) -> None:
-    """What the chain is asked."""
+def test_queries(rules: str, name: str, expected: str) -> None:
+    """The query that the chain sees."""
     chain = Chain(rules)
     chain.ask(name)
-    assert chain.asked == [asked]
+    assert chain.queries == [expected]
 
 
 SRV = "@ 5 IN SRV 0 1 80 x.@"
@@ -70,7 +70,7 @@ SRV = "@ 5 IN SRV 0 1 80 x.@"
 @pytest.mark.parametrize(
     ("rules", "name", "records", "expected"),
     [
-        pytest.param("name a.b c.d", "A.B.", [SRV], ["a.b. 5 IN SRV 0 1 80 x.a.b."], id="exact, back in lower case"),
+        pytest.param("name a.b c.d", "A.B.", [SRV], ["a.b. 5 IN SRV 0 1 80 x.a.b."], id="exact, reverted in lower case"),
         pytest.param("name a.b c.d", "a.b.", ["xc.d. 5 IN A 10.0.0.1"], ["xc.d. 5 IN A 10.0.0.1"], id="exact, another name"),
         pytest.param("name suffix .b .c", "a.b.", [SRV], ["a.c. 5 IN SRV 0 1 80 x.a.c."], id="suffix"),
         pytest.param(
@@ -85,7 +85,7 @@ SRV = "@ 5 IN SRV 0 1 80 x.@"
             "a.b.",
             ["@ 5 IN CNAME other.c.", "other.c. 5 IN A 10.0.0.1"],
             ["a.b. 5 IN CNAME other.c.", "other.c. 5 IN A 10.0.0.1"],
-            id="regex auto, the made name alone",
+            id="regex auto, the new name alone",
         ),
         pytest.param(
             "name regex (.*)\\.b {1}.c answer name (.*)\\.c {1}.x value (.*)\\.c {1}.y",
@@ -108,7 +108,7 @@ SRV = "@ 5 IN SRV 0 1 80 x.@"
     ],
 )  # fmt: skip
 def test_replies(rules: str, name: str, records: list[str], expected: list[str]) -> None:
-    """What the client gets."""
+    """The reply that the client gets."""
     assert Chain(rules, *records).ask(name) == ["NOERROR", *expected]
 
 
@@ -119,15 +119,15 @@ VALUES = (
 
 
 def test_values_of_every_type() -> None:
-    """Names in RDATA; of a SOA the first, of other types none."""
+    """Names in RDATA: the first one of a SOA record, none of types without such names."""
     shown = [line.split(" ", 4)[4] for line in Chain("name suffix q q answer value v w", *VALUES).ask("q.")[1:]]
     assert shown == [
         "w.", "w.", "1 w.", '1 2 "u" "s" "!x!y!" w.', "w.", "w.", "w. v. SERIAL 2 3 4 5", "1 2 3 w.", "v. v.", '"v."',
     ]  # fmt: skip
 
 
-def test_all_sections_pass() -> None:
-    """Authority and additional as well."""
+def test_all_sections_are_rewritten() -> None:
+    """The authority and the additional section, too."""
     records = world.records("b. 5 IN A 10.0.0.1")
     reply = Reply(answer=records, authority=records, additional=records)
     assert Chain("name a b", reply=reply).ask("a.") == [
@@ -135,8 +135,8 @@ def test_all_sections_pass() -> None:
     ]  # fmt: skip
 
 
-def test_the_ttl_of_an_opt_is_its_flags() -> None:
-    """A bound takes DO away, or sets it."""
+def test_the_ttl_of_an_opt_record_is_its_flags() -> None:
+    """As in CoreDNS, a bound clears DO or sets it."""
     for bounds, do, expected in (("30", True, False), ("32768-", False, True), ("0-40000", True, True)):
         chain = Chain(f"ttl a {bounds}", reply=Reply(edns=Edns(dnssec_ok=do)))
         reply = world.now(chain.rewrite.handle(world.query("a."), chain.follow))
@@ -144,7 +144,7 @@ def test_the_ttl_of_an_opt_is_its_flags() -> None:
 
 
 def test_response_codes() -> None:
-    """Of written replies, and of those that nobody wrote: they are written here, with their error kept."""
+    """Of replies with a message and of bare response codes. The latter become replies with a message and keep their error."""
     assert Chain("rcode a NXDOMAIN NOERROR", reply=Reply(Rcode.NXDOMAIN)).ask("a.") == ["NOERROR"]
     assert Chain("rcode a NXDOMAIN NOERROR", reply=Reply(Rcode.REFUSED)).ask("a.") == ["REFUSED"]
     assert Chain("rcode b NXDOMAIN NOERROR", reply=Reply(Rcode.NXDOMAIN)).ask("a.") == ["NXDOMAIN"]
@@ -153,15 +153,15 @@ def test_response_codes() -> None:
     assert (reply.rcode, reply.has_message, reply.flags, reply.error) == (Rcode.REFUSED, True, RD | CD, "why")
 
 
-def test_who_writes_a_bare_reply() -> None:
-    """Only a rule that ended the list, or has something to do with replies, makes it written."""
+def test_which_rules_write_a_bare_response_code() -> None:
+    """Only a rule that ends the list or has response rules makes it a reply with a message."""
     for rules, has_message in (("type A MX", True), ("continue type A MX", False), ("type MX A", False)):
         chain = Chain(rules, reply=rcode_only(Rcode.SERVFAIL))
         assert world.now(chain.rewrite.handle(world.query("a."), chain.follow)).has_message is has_message
 
 
-def test_silence_stays() -> None:
-    """Nothing is written for a chain that chose to say nothing."""
+def test_a_dropped_query_stays_dropped() -> None:
+    """Response rules do not apply."""
     dropped = Reply(dropped=True)
     chain = Chain("rcode a NOERROR REFUSED", reply=dropped)
     assert chain.rewrite.handle(world.query("a."), chain.follow) is dropped
@@ -175,31 +175,33 @@ def test_silence_stays() -> None:
         pytest.param("name regex (.*) " + "{1}" * 9, "a" * 30 + ".", id="a long name"),
     ],
 )
-def test_what_is_no_name_is_an_error(rules: str, name: str) -> None:
-    """The chain is not asked."""
+def test_an_invalid_query_name_is_servfail(rules: str, name: str) -> None:
+    """The query does not reach the chain."""
     chain = Chain(rules)
     reply = world.now(chain.rewrite.handle(world.query(name), chain.follow))
-    assert (reply.rcode, reply.has_message, chain.asked) == (Rcode.SERVFAIL, False, [])
+    assert (reply.rcode, reply.has_message, chain.queries) == (Rcode.SERVFAIL, False, [])
     assert reply.error.startswith("invalid name after rewrite: ")
 
 
-def test_a_reply_that_has_no_names_any_more_is_an_error() -> None:
-    """CoreDNS fails to send such a reply; the client is told here."""
+def test_an_invalid_name_in_the_reply_is_servfail() -> None:
+    """CoreDNS sends no reply then."""
     chain = Chain("name suffix a a answer name (.*) {1}..", "@ 5 IN A 10.0.0.1")
     reply = world.now(chain.rewrite.handle(world.query("a."), chain.follow))
     assert (reply.rcode, reply.answer) == (Rcode.SERVFAIL, ())
 
 
-def test_terms_of_reuse_stay() -> None:
-    """A rewritten cluster answer lives as long as its facts."""
+def test_reuse_terms_stay() -> None:
+    """A rewritten reply has the dependencies of the chain's reply."""
     records = world.records("b. 5 IN A 10.0.0.1")
-    chain = Chain("name a b", reply=Reply(answer=records, lifetime=UNTIL_CHANGED, dependencies=(("fact",),), increments=((70, 1.0),)))
+    chain = Chain(
+        "name a b", reply=Reply(answer=records, lifetime=UNTIL_CHANGED, dependencies=(("service", "d", "b"),), increments=((70, 1.0),))
+    )
     reply = world.now(chain.rewrite.handle(world.query("a."), chain.follow))
-    assert (reply.lifetime, reply.dependencies, reply.increments) == (UNTIL_CHANGED, (("fact",),), ((70, 1.0),))
+    assert (reply.lifetime, reply.dependencies, reply.increments) == (UNTIL_CHANGED, (("service", "d", "b"),), ((70, 1.0),))
 
 
-def test_ttls_within_bounds_do_not_go_down_beyond_them() -> None:
-    """A reply whose TTLs go down in half a second is right until then; other rules leave that to whoever counts."""
+def test_bounded_ttls_end_the_reply_before_they_go_down() -> None:
+    """TTLs that go down in half a second are within bounds until then. Other rules do not bound the lifetime."""
     records = world.records("a. 31 IN A 10.0.0.1")
     for rules, expected in (("ttl a 30-", (0.5, UNTIL_CHANGED)), ("rcode a NXDOMAIN NOERROR", (9.0, 0.5))):
         chain = Chain(rules, reply=Reply(answer=records, lifetime=9.0, next_second=0.5))
@@ -207,8 +209,8 @@ def test_ttls_within_bounds_do_not_go_down_beyond_them() -> None:
         assert (reply.lifetime, reply.next_second) == expected
 
 
-def test_what_the_chain_did_to_flags_holds_for_the_asked_question() -> None:
-    """As if there were one question only."""
+def test_changes_of_the_chain_to_header_and_edns_reach_the_clients_query() -> None:
+    """As if there were one query."""
     chain = Chain("continue name a b")
 
     def follow(query: Query) -> Answer:
@@ -227,15 +229,15 @@ class TestCname:
     ALIAS = ("@ 5 IN CNAME old.z.", "old.z. 5 IN CNAME older.z.", "older.z. 5 IN A 10.0.0.1")
 
     def run(self, rules: str, found: Answer, *records: str) -> tuple[Answer, list[tuple[str, str]]]:
-        """The answer to `a.`, and what the server was asked."""
-        asked: list[tuple[str, str]] = []
+        """The answer for `a.`, and the queries to the server."""
+        queries: list[tuple[str, str]] = []
 
         def ask(query: Query) -> Answer:
-            asked.append((names.to_text(query.name), type_text(query.rtype)))
+            queries.append((names.to_text(query.name), type_text(query.rtype)))
             return found
 
         chain = Chain(rules, *(records or self.ALIAS))
-        return chain.rewrite.handle(world.query("a.", ask=ask), chain.follow), asked
+        return chain.rewrite.handle(world.query("a.", ask=ask), chain.follow), queries
 
     @pytest.mark.parametrize(
         "rule",
@@ -244,20 +246,20 @@ class TestCname:
             pytest.param("cname prefix old. new.", id="prefix"),
             pytest.param("cname suffix old.z. new.z.", id="suffix"),
             pytest.param("cname substring old. new.", id="substring"),
-            pytest.param("cname regex ^OLD\\.(.*)$ new.{1}", id="regex, lowered"),
+            pytest.param("cname regex ^OLD\\.(.*)$ new.{1}", id="regex, lower case"),
         ],
     )
-    def test_leads_elsewhere(self, rule: str) -> None:
-        """What followed is replaced by what the server finds."""
+    def test_changes_the_target(self, rule: str) -> None:
+        """The server's answer for the new target replaces the records after the CNAME record."""
         new = Reply(answer=world.records("new.z. 5 IN A 10.0.0.9"), lifetime=9, dependencies=(("new",),), flags=TC)
-        answer, asked = self.run(rule, new)
+        answer, queries = self.run(rule, new)
         reply = world.now(answer)
         assert world.summary(reply) == ["NOERROR", "a. 5 IN CNAME new.z.", "new.z. 5 IN A 10.0.0.9"]
-        assert asked == [("new.z.", "A")]
+        assert queries == [("new.z.", "A")]
         assert (reply.flags & TC, reply.lifetime, reply.dependencies) == (TC, 9, (("new",),))
 
-    def test_waits_for_what_comes_later(self) -> None:
-        """The same, for an answer that is not there yet."""
+    def test_waits_for_a_deferred_answer(self) -> None:
+        """The reply is deferred, too."""
 
         async def later() -> Reply:
             await asyncio.sleep(0)
@@ -270,8 +272,8 @@ class TestCname:
 
         assert asyncio.run(run()) == ["NOERROR", "a. 5 IN CNAME new.z.", "new.z. 5 IN A 10.0.0.9"]
 
-    def test_keeps_the_aliases_before_it(self) -> None:
-        """Only what is behind goes."""
+    def test_keeps_the_cname_records_before_it(self) -> None:
+        """Only later records are replaced."""
         answer, _ = self.run("cname older.z new.z", Reply())
         assert world.summary(world.now(answer)) == ["NOERROR", "a. 5 IN CNAME old.z.", "old.z. 5 IN CNAME new.z."]
 
@@ -280,11 +282,11 @@ class TestCname:
         [
             pytest.param("cname other.z new.z", Reply(), id="another target"),
             pytest.param("cname regex ^other$ new.z", Reply(), id="no match"),
-            pytest.param("cname prefix old. x..", Reply(), id="no name"),
-            pytest.param("cname old.z new.z", Reply(dropped=True), id="silence"),
+            pytest.param("cname prefix old. x..", Reply(), id="not a name"),
+            pytest.param("cname old.z new.z", Reply(dropped=True), id="a dropped query"),
         ],
     )
-    def test_leaves_alone(self, rule: str, found: Reply) -> None:
-        """The reply is as the chain made it."""
+    def test_does_not_apply(self, rule: str, found: Reply) -> None:
+        """The reply of the chain does not change."""
         answer, _ = self.run(rule, found)
         assert world.summary(world.now(answer))[1] == "a. 5 IN CNAME old.z."

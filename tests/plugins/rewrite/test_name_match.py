@@ -1,11 +1,11 @@
-"""Names as rules of `rewrite` see them."""
+"""How rules of `rewrite` match and change names."""
 
 from __future__ import annotations
 
 import pytest
 
 from svcdns.corefile.regex import compiled
-from svcdns.plugins.rewrite.name_match import Back, Match, Replaced, absolute, with_groups
+from svcdns.plugins.rewrite.name_match import Match, ReplaceName, RevertName, absolute, with_groups
 
 REGEX = Match("regex", r"(.*)\.(.*)\.a\.", compiled(r"(.*)\.(.*)\.a\."))
 
@@ -25,31 +25,31 @@ REGEX = Match("regex", r"(.*)\.(.*)\.a\.", compiled(r"(.*)\.(.*)\.a\."))
     ],
 )
 def test_match(match: Match, name: str, to: str, expected: str | None) -> None:
-    """What it makes of a name, and whether it holds."""
+    """The changed name, and whether the name matches."""
     assert match.replaced(name, to) == expected
-    assert match.holds(name) == (expected is not None)
-    assert Replaced(match, to)(name) == (name if expected is None else expected)
+    assert match.matches(name) == (expected is not None)
+    assert ReplaceName(match, to)(name) == (name if expected is None else expected)
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        pytest.param("made.", "asked.", id="the name"),
-        pytest.param("x.y.made.", "x.y.asked.", id="below it"),
-        pytest.param("unmade.", "unmade.", id="no label boundary"),
+        pytest.param("new.", "old.", id="the name"),
+        pytest.param("x.y.new.", "x.y.old.", id="below it"),
+        pytest.param("anew.", "anew.", id="no label boundary"),
         pytest.param("other.", "other.", id="another name"),
     ],
 )
-def test_back(text: str, expected: str) -> None:
-    """The made name, and what lies below."""
-    assert Back("made.", "asked.")(text) == expected
+def test_revert_name(text: str, expected: str) -> None:
+    """Changes the new name and the names below it."""
+    assert RevertName("new.", "old.")(text) == expected
 
 
-def test_groups_go_in_by_number() -> None:
-    """What a group has is looked through again for the numbers behind it, as in CoreDNS."""
+def test_groups_are_replaced_in_the_order_of_their_numbers() -> None:
+    """As in CoreDNS, the text of a group may have numbers of later groups, which are replaced, too."""
     assert with_groups("{1}-{2}-{3}", ("all", "{2}", "b")) == "b-b-{3}"
 
 
 def test_absolute() -> None:
-    """Lowered, with one final dot."""
+    """In lower case, with one final dot."""
     assert (absolute("A.b"), absolute("A.b."), absolute("")) == ("a.b.", "a.b.", ".")
