@@ -95,6 +95,7 @@ TESTED_BY = {
     "svcdns.plugins.template.metrics": "tests/plugins/template/test_handler.py",
     "svcdns.plugins.template.go_template.errors": "tests/plugins/template/go_template/test_parser.py",
     "svcdns.plugins.template.go_template.nodes": "tests/plugins/template/go_template/test_parser.py",
+    "svcdns.plugins.template.go_template.operands": "tests/plugins/template/go_template/test_parser.py",
     "svcdns.worker.__main__": "tests/end_to_end/test_serving.py",
     "svcdns.serving.__main__": "tests/process/test_isolated.py",
     "svcdns.serving.listeners": "tests/worker/test_worker.py",

@@ -1,13 +1,13 @@
-"""Expressions about a question, as `view` and `template` have them (docs/behaviour/plugins.md#expressions): the part of
-the expr language that such expressions need.
+"""Conditions and variables in the Corefile, in a part of the expr language (docs/behaviour/plugins.md#expressions).
 
-`compiled` turns text into an `Expression` once; running one looks at values that it is given, and does nothing else.
+`compile_expression` makes an `Expression` of its text once. Running an expression reads the values that it is given, and does nothing
+else.
 """
 
 from __future__ import annotations
 
 from svcdns.plugin_api.expressions.errors import EvaluationError, ExpressionError
-from svcdns.plugin_api.expressions.facts import FUNCTIONS, PERSONAL, facts
-from svcdns.plugin_api.expressions.parser import Expression, compiled
+from svcdns.plugin_api.expressions.parser import Expression, compile_expression
+from svcdns.plugin_api.expressions.query_functions import FUNCTIONS, PER_CLIENT, query_functions
 
-__all__ = ["FUNCTIONS", "PERSONAL", "EvaluationError", "Expression", "ExpressionError", "compiled", "facts"]
+__all__ = ["FUNCTIONS", "PER_CLIENT", "EvaluationError", "Expression", "ExpressionError", "compile_expression", "query_functions"]

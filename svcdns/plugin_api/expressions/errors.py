@@ -1,4 +1,4 @@
-"""What can go wrong with an expression: its text, or the values that it meets."""
+"""The errors of expressions."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from svcdns.errors import SvcdnsError
 
 
 class ExpressionError(SvcdnsError):
-    """Text that is no expression."""
+    """The text is not a valid expression."""
 
 
 class EvaluationError(SvcdnsError):
-    """An expression that cannot be worked out for these values."""
+    """The expression has no value for the given values: a wrong type, a division by zero, and the like."""

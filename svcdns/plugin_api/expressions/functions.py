@@ -1,4 +1,4 @@
-"""Functions of the expression language itself: of values, and of lists with something to be worked out for each element."""
+"""The functions of the expr language itself: those of values, and those that apply a predicate to each element of a list."""
 
 from __future__ import annotations
 
@@ -20,15 +20,17 @@ def _string(value: Any) -> str:
 
 
 def _int(value: Any) -> int:
-    """Whole numbers have 64 bits, so that none grows without bound."""
-    made = int(value) if isinstance(value, str) else int(number(value))
-    if not -_INT64 <= made < _INT64:
+    """A whole number of 64 bits; the bound keeps the cost of arithmetic small."""
+    result = int(value) if isinstance(value, str) else int(number(value))
+    if not -_INT64 <= result < _INT64:
         raise ValueError("a number of more than 64 bits")
-    return made
+    return result
 
 
-def _numbers(given: tuple[Any, ...]) -> list[Any]:
-    return [number(item) for item in (given[0] if len(given) == 1 and isinstance(given[0], list) else given)]
+def _numbers(arguments: tuple[Any, ...]) -> list[Any]:
+    """The arguments, or the elements of the only argument if it is a list."""
+    given = arguments[0] if len(arguments) == 1 and isinstance(arguments[0], list) else arguments
+    return [number(item) for item in given]
 
 
 def _split(value: str, separator: str, most: int = -1) -> list[str]:
@@ -43,8 +45,8 @@ def _repeat(value: str, times: int) -> str:
     return value * times
 
 
-def _edge(at: int) -> Callable[[Any], Any]:
-    return lambda items: items[at] if items else None
+def _element(index: int) -> Callable[[Any], Any]:
+    return lambda items: items[index] if items else None
 
 
 def _uniq(items: list[Any]) -> list[Any]:
@@ -64,9 +66,9 @@ BUILTINS: Final[dict[str, Callable[..., Any]]] = {
     "ceil": lambda value: float(math.ceil(number(value))),
     "floor": lambda value: float(math.floor(number(value))),
     "round": lambda value: math.copysign(math.floor(abs(number(value)) + 0.5), value),
-    "min": lambda *given: min(_numbers(given)),
-    "max": lambda *given: max(_numbers(given)),
-    "mean": lambda *given: sum(_numbers(given)) / len(_numbers(given)),
+    "min": lambda *values: min(_numbers(values)),
+    "max": lambda *values: max(_numbers(values)),
+    "mean": lambda *values: sum(_numbers(values)) / len(_numbers(values)),
     "trim": lambda value, characters=None: text(value).strip(characters),
     "trimPrefix": lambda value, prefix: text(value).removeprefix(text(prefix)),
     "trimSuffix": lambda value, suffix: text(value).removesuffix(text(suffix)),
@@ -80,8 +82,8 @@ BUILTINS: Final[dict[str, Callable[..., Any]]] = {
     "lastIndexOf": lambda value, part: text(value).rfind(text(part)),
     "hasPrefix": lambda value, prefix: text(value).startswith(text(prefix)),
     "hasSuffix": lambda value, suffix: text(value).endswith(text(suffix)),
-    "first": _edge(0),
-    "last": _edge(-1),
+    "first": _element(0),
+    "last": _element(-1),
     "take": lambda items, count: items[:count],
     "reverse": lambda items: items[::-1],
     "sort": lambda items, order="asc": sorted(items, reverse=order == "desc"),
@@ -96,26 +98,27 @@ BUILTINS: Final[dict[str, Callable[..., Any]]] = {
     "bitshl": lambda left, right: _wrapped(_int(left) << min(_int(right), 64)),
     "bitshr": lambda left, right: _int(left) >> _int(right),
 }
-"""By name; arguments are values."""
+"""Functions of values, by name."""
 
 
 def _wrapped(value: int) -> int:
-    """The lower 64 bits, with their sign."""
+    """The lower 64 bits, as a signed number."""
     return (value + _INT64) % (2 * _INT64) - _INT64
 
 
-Look = Callable[[Any], Any]
+Predicate = Callable[[Any], Any]
+"""The value of an expression for one element of a list."""
 
-PREDICATES: Final[dict[str, Callable[[list[Any], Look], Any]]] = {
-    "all": lambda items, look: all(truth(look(item)) for item in items),
-    "any": lambda items, look: any(truth(look(item)) for item in items),
-    "none": lambda items, look: not any(truth(look(item)) for item in items),
-    "one": lambda items, look: sum(truth(look(item)) for item in items) == 1,
-    "filter": lambda items, look: [item for item in items if truth(look(item))],
-    "map": lambda items, look: [look(item) for item in items],
-    "count": lambda items, look: sum(truth(look(item)) for item in items),
-    "find": lambda items, look: next((item for item in items if truth(look(item))), None),
-    "findIndex": lambda items, look: next((at for at, item in enumerate(items) if truth(look(item))), None),
-    "sum": lambda items, look: sum(number(look(item)) for item in items),
+PREDICATES: Final[dict[str, Callable[[list[Any], Predicate], Any]]] = {
+    "all": lambda items, predicate: all(truth(predicate(item)) for item in items),
+    "any": lambda items, predicate: any(truth(predicate(item)) for item in items),
+    "none": lambda items, predicate: not any(truth(predicate(item)) for item in items),
+    "one": lambda items, predicate: sum(truth(predicate(item)) for item in items) == 1,
+    "filter": lambda items, predicate: [item for item in items if truth(predicate(item))],
+    "map": lambda items, predicate: [predicate(item) for item in items],
+    "count": lambda items, predicate: sum(truth(predicate(item)) for item in items),
+    "find": lambda items, predicate: next((item for item in items if truth(predicate(item))), None),
+    "findIndex": lambda items, predicate: next((index for index, item in enumerate(items) if truth(predicate(item))), None),
+    "sum": lambda items, predicate: sum(number(predicate(item)) for item in items),
 }
-"""By name; given a list, and what is to be worked out for an element."""
+"""Functions of a list and a predicate, by name."""

@@ -1,4 +1,4 @@
-"""The tokens of an expression."""
+"""Splits the text of an expression into tokens."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ESCAPE: Final = re.compile(r"\\(x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}
 
 
 class Token(NamedTuple):
-    """A token: `kind` is number, string, name, operator or end; `text` as written; `value` what a literal stands for."""
+    """`kind` is number, string, name, operator or end. `text` is as written; `value` is that of a literal."""
 
     kind: str
     text: str
@@ -30,7 +30,7 @@ class Token(NamedTuple):
 
 
 def tokens(text: str) -> list[Token]:
-    """The tokens of the text, an `end` last. Raises ExpressionError."""
+    """The tokens of the text; the last one is an `end`. Raises ExpressionError."""
     out, at = [], 0
     while at < len(text):
         # a range such as 1..3 is two numbers, not "1." and ".3"
@@ -57,7 +57,7 @@ def _value(kind: str, text: str) -> Any:
 
 
 def number(text: str) -> int | float:
-    """The value of a number as Go writes them. Raises ExpressionError."""
+    """The value of a number in Go's syntax. Raises ExpressionError."""
     try:
         if text[:1] == "0" and text.isdecimal():
             return int(text, 8)
@@ -67,7 +67,7 @@ def number(text: str) -> int | float:
 
 
 def unquoted(text: str) -> str:
-    """What a quoted string stands for; between backquotes, all as written."""
+    """The value of a quoted string. Between backquotes there are no escapes."""
     if text[0] == "`":
         return text[1:-1]
 

@@ -1,4 +1,4 @@
-"""Nodes of an expression: each makes, from the nodes below it, a function of the scope."""
+"""The nodes of an expression. Each function here makes a node of other nodes: a function from the scope to a value."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ Node = Callable[[Any], Any]
 
 
 def constant(value: Any) -> Node:
-    """Always the same."""
+    """A literal."""
     return lambda _: value
 
 
 def variable(name: str) -> Node:
-    """A value of the surroundings."""
+    """A variable of the scope."""
     return lambda scope: scope.values[name]
 
 
 def element(scope: Any) -> Any:
-    """`#`: what a predicate looks at."""
+    """`#`: the element that the innermost predicate is applied to."""
     return scope.elements[-1]
 
 
@@ -32,25 +32,25 @@ def array(items: list[Node]) -> Node:
 
 
 def mapping(keys: list[Node], values: list[Node]) -> Node:
-    """A map; keys are text."""
+    """A map. Keys become text."""
     return lambda scope: {str(key(scope)): value(scope) for key, value in zip(keys, values, strict=True)}
 
 
-def call_of(name: str, given: list[Node]) -> Node:
-    """A call of a function of the surroundings."""
-    return lambda scope: scope.values[name](*(item(scope) for item in given))
+def call_variable(name: str, arguments: list[Node]) -> Node:
+    """A call of a function of the scope."""
+    return lambda scope: scope.values[name](*(argument(scope) for argument in arguments))
 
 
-def call(function: Callable[..., Any], given: list[Node]) -> Node:
+def call(function: Callable[..., Any], arguments: list[Node]) -> Node:
     """A call of a function of the language."""
-    return lambda scope: function(*(item(scope) for item in given))
+    return lambda scope: function(*(argument(scope) for argument in arguments))
 
 
-def over(function: Callable[..., Any], items: Node, test: Node | None) -> Node:
-    """A function that looks at each element of a list."""
+def apply_predicate(function: Callable[..., Any], items: Node, test: Node | None) -> Node:
+    """A call of a function of a list and a predicate. Without `test` the value of an element is the element."""
 
     def run(scope: Any) -> Any:
-        def look(item: Any) -> Any:
+        def predicate(item: Any) -> Any:
             if test is None:
                 return item
             scope.elements.append(item)
@@ -62,35 +62,35 @@ def over(function: Callable[..., Any], items: Node, test: Node | None) -> Node:
         found = items(scope)
         if not isinstance(found, list):
             raise TypeError(f"a list was expected, not {shown(found)}")
-        return function(found, look)
+        return function(found, predicate)
 
     return run
 
 
 def choice(condition: Node, then: Node, otherwise: Node) -> Node:
-    """One of two values."""
+    """`condition ? then : otherwise`."""
     return lambda scope: then(scope) if truth(condition(scope)) else otherwise(scope)
 
 
 def member(node: Node, key: Node, *, optional: bool) -> Node:
-    """A field of a map, or an element of a list; negative numbers count from the end."""
+    """A field of a map, or an element of a list. Negative numbers count from the end. With `optional`, nil has every member."""
 
     def run(scope: Any) -> Any:
         value = node(scope)
         if value is None and optional:
             return None
-        at = key(scope)
+        index = key(scope)
         if isinstance(value, dict):
-            return value.get(at)
+            return value.get(index)
         if not isinstance(value, list | str):
-            raise TypeError(f"{shown(value)} has no member {shown(at)}")
-        return value[at]
+            raise TypeError(f"{shown(value)} has no member {shown(index)}")
+        return value[index]
 
     return run
 
 
 def part(node: Node, start: Node | None, end: Node | None) -> Node:
-    """A slice of a list or text."""
+    """A slice of a list or a string."""
     return lambda scope: node(scope)[start(scope) if start else None : end(scope) if end else None]
 
 
@@ -103,52 +103,52 @@ def unary(operator: str, node: Node) -> Node:
 
 
 def negated(node: Node) -> Node:
-    """The other truth value."""
+    """The negation of a truth value."""
     return lambda scope: not truth(node(scope))
 
 
 def binary(operator: str, left: Node, right: Node) -> Node:
-    """The operator between two nodes; `and`, `or` and `??` look at the right one if they have to."""
+    """A binary operator. `and`, `or` and `??` evaluate the right node only if they need it."""
     if operator in ("and", "&&"):
         return lambda scope: truth(left(scope)) and truth(right(scope))
     if operator in ("or", "||"):
         return lambda scope: truth(left(scope)) or truth(right(scope))
     if operator == "??":
         return lambda scope: right(scope) if (value := left(scope)) is None else value
-    work = _WORK[operator]
-    return lambda scope: work(left(scope), right(scope))
+    function = _BINARY[operator]
+    return lambda scope: function(left(scope), right(scope))
 
 
 def truth(value: Any) -> bool:
-    """A truth value; nothing else is one."""
+    """The value, if it is true or false. Raises TypeError otherwise."""
     if not isinstance(value, bool):
         raise TypeError(f"true or false was expected, not {shown(value)}")
     return value
 
 
 def number(value: Any) -> Any:
-    """A number."""
+    """The value, if it is a number. Raises TypeError otherwise."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"a number was expected, not {shown(value)}")
     return value
 
 
 def text(value: Any) -> str:
-    """Text."""
+    """The value, if it is a string. Raises TypeError otherwise."""
     if not isinstance(value, str):
-        raise TypeError(f"text was expected, not {shown(value)}")
+        raise TypeError(f"a string was expected, not {shown(value)}")
     return value
 
 
 def equal(left: Any, right: Any) -> bool:
-    """Whether two values are the same; true and 1 are not."""
+    """Whether two values are equal; true and 1 are not."""
     if isinstance(left, bool) != isinstance(right, bool):
         return False
     return bool(left == right)
 
 
 def shown(value: Any) -> str:
-    """A value in an error."""
+    """A value as an error message shows it."""
     return f"{value!r}"[:40]
 
 
@@ -164,7 +164,7 @@ def _within(left: Any, right: Any) -> bool:
     if isinstance(right, dict):
         return left in right
     if not isinstance(right, list):
-        raise TypeError(f"a list or map was expected behind 'in', not {shown(right)}")
+        raise TypeError(f"a list or map was expected after 'in', not {shown(right)}")
     return any(equal(left, item) for item in right)
 
 
@@ -174,7 +174,7 @@ def _range(left: Any, right: Any) -> list[int]:
     return list(range(left, right + 1))
 
 
-_WORK: Final[dict[str, Callable[[Any, Any], Any]]] = {
+_BINARY: Final[dict[str, Callable[[Any, Any], Any]]] = {
     "==": equal,
     "!=": lambda left, right: not equal(left, right),
     "<": _before,

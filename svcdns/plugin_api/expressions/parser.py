@@ -1,6 +1,6 @@
-"""From text to an expression that can be run: operator precedence as in the expr language, each node a function of a scope.
+"""Parses the text of an expression. Operator precedence is that of the expr language; each node is a function of a `Scope`.
 
-There is no declaration (`let`) and no method; types are checked when an operator meets its values. Unknown names are found here.
+Declarations (`let`) and methods are not supported. Unknown names are errors here; types are checked when the expression runs.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final
 
-from svcdns.corefile.regex import compiled as regex
+from svcdns.corefile.regex import compiled as compile_regex
 from svcdns.plugin_api.expressions import operators
 from svcdns.plugin_api.expressions.errors import EvaluationError, ExpressionError
 from svcdns.plugin_api.expressions.functions import BUILTINS, PREDICATES
@@ -25,11 +25,11 @@ _UNARY: Final = {"not": 50, "!": 50, "-": 90, "+": 90}
 _NEGATABLE: Final = ("in", "matches", "contains", "startsWith", "endsWith")
 _LITERALS: Final[dict[str, Any]] = {"true": True, "false": False, "nil": None}
 RESERVED: Final = frozenset({*_LITERALS, *_NEGATABLE, "not", "and", "or", "let", "if", "else"})
-"""Words that cannot be names."""
+"""Words that cannot be names of variables."""
 
 
 class Scope:
-    """What a running expression sees: values by name, and the elements that predicates look at, innermost last."""
+    """The values that an expression reads: variables and functions by name, and the elements of its predicates, innermost last."""
 
     __slots__ = ("elements", "values")
 
@@ -42,28 +42,28 @@ Node = Callable[[Scope], Any]
 
 
 class Expression:
-    """A compiled expression. `calls` are the names of the functions of its surroundings that it may call."""
+    """A compiled expression. `calls` has the names of the functions in its scope that it may call."""
 
     def __init__(self, text: str, node: Node, calls: frozenset[str]) -> None:
         self.text, self._node, self.calls = text, node, calls
 
     def __eq__(self, other: object) -> bool:
-        """Two are equal if their texts are."""
+        """Two expressions with the same text are equal."""
         return isinstance(other, Expression) and other.text == self.text
 
     def __hash__(self) -> int:
         return hash(self.text)
 
     def run(self, values: Mapping[str, Any]) -> Any:
-        """The expression's value, where names stand for these values. Raises EvaluationError."""
+        """The value of the expression. `values` has variables and functions by name. Raises EvaluationError."""
         try:
             return self._node(Scope(values))
         except (TypeError, ValueError, LookupError, ArithmeticError, AttributeError, RecursionError) as error:
             raise EvaluationError(f"{self.text}: {error}") from error
 
 
-def compiled(text: str, functions: Collection[str], variables: Collection[str] = ()) -> Expression:
-    """The expression that the text is, which may use these names besides its language's own. Raises ExpressionError."""
+def compile_expression(text: str, functions: Collection[str], variables: Collection[str] = ()) -> Expression:
+    """The expression of the text. It may use these functions and variables besides those of the language. Raises ExpressionError."""
     parser = _Parser(tokens(text), functions, variables)
     node = parser.expression()
     parser.expect_end()
@@ -82,7 +82,7 @@ class _Parser:
         return self.tokens[self.at]
 
     def take(self, *texts: str) -> bool:
-        """Steps over the token if it is one of these words or operators."""
+        """Consumes the token if it is one of these words or operators."""
         if self.token.kind in ("name", "operator") and self.token.text in texts:
             self.at += 1
             return True
@@ -131,16 +131,16 @@ class _Parser:
     @staticmethod
     def _check_pattern(text: str) -> None:
         try:
-            regex(text)
+            compile_regex(text)
         except ValueError as error:
             raise ExpressionError(f"'{text}' is not a regular expression (RE2): {error}") from error
 
     def _tail(self, left: Node) -> Node:
-        """What binds loosest: pipes and the choice between two."""
+        """The operators of the lowest precedence: `|` and `? :`."""
         while self.token.text in ("|", "?") and self.token.kind == "operator":
             if self.take("|"):
                 if self.token.kind != "name":
-                    raise ExpressionError(f"a function was expected behind '|', not '{self.token.text}'")
+                    raise ExpressionError(f"a function was expected after '|', not '{self.token.text}'")
                 left = self._postfix(self._call(self._name(), left))
             elif self.take("?"):
                 if self.take(":"):
@@ -194,28 +194,28 @@ class _Parser:
             raise ExpressionError(f"'{name}' is a function; '{name}()' was expected")
         raise ExpressionError(f"unknown name {name}")
 
-    def _call(self, name: str, first: Node | None = None) -> Node:
+    def _call(self, name: str, piped: Node | None = None) -> Node:
+        """A call. `piped` is the value before `|`: the first argument."""
         self.expect("(")
-        given = [] if first is None else [first]
         if name in PREDICATES and name not in self.functions:
-            return self._predicate(name, given)
-        given += self._list(")")
+            return self._predicate(name, piped)
+        arguments = [*(() if piped is None else (piped,)), *self._list(")")]
         if name in self.functions:
             self.calls.add(name)
-            return operators.call_of(name, given)
+            return operators.call_variable(name, arguments)
         if name not in BUILTINS:
             raise ExpressionError(f"unknown name {name}")
-        return operators.call(BUILTINS[name], given)
+        return operators.call(BUILTINS[name], arguments)
 
-    def _predicate(self, name: str, given: list[Node]) -> Node:
-        """A function of a list and, for most, something to be worked out for each element, `#`."""
-        if not given:
-            given.append(self.expression())
+    def _predicate(self, name: str, items: Node | None) -> Node:
+        """A call of a function of a list and an optional predicate, in which `#` is the element."""
+        if items is None:
+            items = self.expression()
             if not self.take(","):
                 self.expect(")")
-                return operators.over(PREDICATES[name], given[0], None)
+                return operators.apply_predicate(PREDICATES[name], items, None)
         elif self.take(")"):
-            return operators.over(PREDICATES[name], given[0], None)
+            return operators.apply_predicate(PREDICATES[name], items, None)
         self.predicates += 1
         braces = self.take("{")
         test = self.expression()
@@ -223,7 +223,7 @@ class _Parser:
             self.expect("}")
         self.predicates -= 1
         self.expect(")")
-        return operators.over(PREDICATES[name], given[0], test)
+        return operators.apply_predicate(PREDICATES[name], items, test)
 
     def _list(self, end: str) -> list[Node]:
         out: list[Node] = []

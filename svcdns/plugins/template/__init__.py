@@ -1,5 +1,4 @@
-"""The `template` plugin: answers that are written in the Corefile, with parts of the question put in
-(docs/behaviour/plugins.md#template)."""
+"""The `template` plugin: answers from templates of records in the Corefile; see docs/plugins/template.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Metrics of the `template` plugin."""
+"""The metrics of `template`."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from svcdns.telemetry.counters import Family, MetricKind
 
 _LABELS: Final = ("server", "zone", "view", "class", "type")
 
-MATCHES: Final = Family("coredns_template_matches_total", MetricKind.COUNTER, "Questions that a template answered.", _LABELS)
+MATCHES: Final = Family("coredns_template_matches_total", MetricKind.COUNTER, "Queries that a template directive answered.", _LABELS)
 TEMPLATE_FAILURES: Final = Family(
     "coredns_template_template_failures_total",
     MetricKind.COUNTER,
-    "Texts that could not be rendered.",
+    "Templates of records that could not be rendered.",
     (*_LABELS, "section", "template"),
 )
 RR_FAILURES: Final = Family(
     "coredns_template_rr_failures_total",
     MetricKind.COUNTER,
-    "Rendered texts that are no resource records.",
+    "Rendered templates that are not resource records.",
     (*_LABELS, "section", "template"),
 )

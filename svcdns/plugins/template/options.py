@@ -1,4 +1,4 @@
-"""Options of the `template` plugin, parsed from its directives (docs/behaviour/plugins.md#template)."""
+"""The options of `template` (docs/behaviour/plugins.md#template)."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from svcdns.corefile import arguments
 from svcdns.corefile.blocks import Directive, Token
 from svcdns.corefile.errors import CorefileError
 from svcdns.corefile.regex import Regex, regex
-from svcdns.corefile.regex import compiled as pattern
+from svcdns.corefile.regex import compiled as compile_regex
 from svcdns.plugin_api.environment import Block
-from svcdns.plugin_api.expressions import FUNCTIONS, Expression, ExpressionError, compiled
+from svcdns.plugin_api.expressions import FUNCTIONS, Expression, ExpressionError, compile_expression
 from svcdns.plugin_api.expressions.functions import BUILTINS, PREDICATES
 from svcdns.plugin_api.expressions.parser import RESERVED
-from svcdns.plugins.template.go_template import Text, TextError, parsed
+from svcdns.plugins.template.go_template import ParsedTemplate, TemplateError, parse_template
 from svcdns.wire.codes import Class, Rcode, Type
 
 SECTIONS: Final = ("answer", "additional", "authority")
-GROUP: Final = "group"
+GROUP_FUNCTION: Final = "group"
 """The function of expressions that gives a group of the match."""
 _KNOWN: Final = (*SECTIONS, "match", "var", "expr", "rcode", "ederror", "fallthrough", "upstream")
 _VARIABLE: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
@@ -27,7 +27,7 @@ _VARIABLE: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One `template` directive: which questions it is for, and what it answers.
+    """One `template` directive: the queries that it applies to, and its answer. Sections have a template for each record.
 
     `zones` and `fallthrough` are names as text. `ederror` is an extended DNS error (RFC 8914): its code and text.
     """
@@ -38,9 +38,9 @@ class Rule:
     patterns: tuple[Regex, ...]
     variables: tuple[tuple[str, Expression], ...] = ()
     conditions: tuple[Expression, ...] = ()
-    answer: tuple[Text, ...] = ()
-    additional: tuple[Text, ...] = ()
-    authority: tuple[Text, ...] = ()
+    answer: tuple[ParsedTemplate, ...] = ()
+    additional: tuple[ParsedTemplate, ...] = ()
+    authority: tuple[ParsedTemplate, ...] = ()
     rcode: int = 0
     ederror: tuple[int, str] | None = None
     fallthrough: tuple[str, ...] = ()
@@ -48,7 +48,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The rules, in file order."""
+    """The rules of one server block, in file order."""
 
     rules: tuple[Rule, ...]
 
@@ -64,45 +64,45 @@ def _rule(directive: Directive, zones: tuple[str, ...]) -> Rule:
         raise CorefileError(rclass.position, f"invalid query class {rclass.text}")
     if rtype.text not in Type.__members__:
         raise CorefileError(rtype.position, f"invalid RR type {rtype.text}")
-    lines = _Lines()
+    draft = _RuleDraft()
     for line in arguments.body(directive):
-        lines.add(line)
+        draft.add(line)
     return Rule(
         Class[rclass.text],
         Type[rtype.text],
         arguments.zones(names, zones),
-        tuple(lines.patterns) or (pattern(".*"),),
-        tuple(lines.variables.items()),
-        tuple(lines.conditions),
-        answer=tuple(lines.texts["answer"]),
-        additional=tuple(lines.texts["additional"]),
-        authority=tuple(lines.texts["authority"]),
-        rcode=lines.rcode,
-        ederror=lines.ederror,
-        fallthrough=lines.fallthrough,
+        tuple(draft.patterns) or (compile_regex(".*"),),
+        tuple(draft.variables.items()),
+        tuple(draft.conditions),
+        answer=tuple(draft.templates["answer"]),
+        additional=tuple(draft.templates["additional"]),
+        authority=tuple(draft.templates["authority"]),
+        rcode=draft.rcode,
+        ederror=draft.ederror,
+        fallthrough=draft.fallthrough,
     )
 
 
-class _Lines:
-    """What the lines of one directive say so far."""
+class _RuleDraft:
+    """The rule that the lines read so far make."""
 
     def __init__(self) -> None:
         self.patterns: list[Regex] = []
         self.variables: dict[str, Expression] = {}
         self.conditions: list[Expression] = []
-        self.texts: dict[str, list[Text]] = {section: [] for section in SECTIONS}
+        self.templates: dict[str, list[ParsedTemplate]] = {section: [] for section in SECTIONS}
         self.rcode = 0
         self.ederror: tuple[int, str] | None = None
         self.fallthrough: tuple[str, ...] = ()
 
     def add(self, line: Directive) -> None:
-        """Takes one line in. Raises CorefileError."""
+        """Adds one line. Raises CorefileError."""
         arguments.no_body(line)
         match line.name.text:
             case "match":
                 self.patterns += (regex(word) for word in arguments.arguments(line, 1, arguments.UNBOUNDED))
             case "answer" | "additional" | "authority":
-                self.texts[line.name.text] += (_text(word) for word in arguments.arguments(line, 1, arguments.UNBOUNDED))
+                self.templates[line.name.text] += (_template(word) for word in arguments.arguments(line, 1, arguments.UNBOUNDED))
             case "var":
                 self._variable(line)
             case "expr":
@@ -126,19 +126,19 @@ class _Lines:
         name, *words = arguments.arguments(line, 2, arguments.UNBOUNDED)
         if _VARIABLE.fullmatch(name.text) is None:
             raise CorefileError(name.position, f"invalid variable name '{name.text}'")
-        if name.text in (*FUNCTIONS, GROUP, *BUILTINS, *PREDICATES, *RESERVED, *self.variables):
+        if name.text in (*FUNCTIONS, GROUP_FUNCTION, *BUILTINS, *PREDICATES, *RESERVED, *self.variables):
             raise CorefileError(name.position, f"variable name '{name.text}' is reserved")
         self.variables[name.text] = self._expression(tuple(words))
 
     def _expression(self, words: tuple[Token, ...]) -> Expression:
         try:
-            return compiled(" ".join(word.text for word in words), {*FUNCTIONS, GROUP}, self.variables)
+            return compile_expression(" ".join(word.text for word in words), {*FUNCTIONS, GROUP_FUNCTION}, self.variables)
         except ExpressionError as error:
             raise CorefileError(words[0].position, f"could not compile expression: {error}") from error
 
 
-def _text(word: Token) -> Text:
+def _template(word: Token) -> ParsedTemplate:
     try:
-        return parsed(word.text)
-    except TextError as error:
+        return parse_template(word.text)
+    except TemplateError as error:
         raise CorefileError(word.position, f"could not compile template: {error}") from error

@@ -1,4 +1,4 @@
-"""Functions of the expression language."""
+"""Functions of the expr language."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from svcdns.plugin_api.expressions import EvaluationError, compiled
+from svcdns.plugin_api.expressions import EvaluationError, compile_expression
 
 
 @pytest.mark.parametrize(
@@ -30,12 +30,12 @@ from svcdns.plugin_api.expressions import EvaluationError, compiled
     ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip
 def test_functions(text: str, value: Any) -> None:
-    """What each is worth."""
-    assert compiled(text, ()).run({}) == value
+    """The value of each call."""
+    assert compile_expression(text, ()).run({}) == value
 
 
 @pytest.mark.parametrize("text", ["int('x')", "int(1e30)", "repeat('a', 100000)", "len(1)", "upper(1)", "len()", "filter([1], #)"])
-def test_what_they_cannot_do(text: str) -> None:
-    """One kind of error."""
+def test_invalid_arguments(text: str) -> None:
+    """They are errors of the evaluation."""
     with pytest.raises(EvaluationError):
-        compiled(text, ()).run({})
+        compile_expression(text, ()).run({})

@@ -11,7 +11,7 @@ from svcdns.plugin_api.expressions.lexer import number, tokens, unquoted
 
 
 def test_tokens() -> None:
-    """Words, operators, literals; space and comments go."""
+    """Names, operators and literals. White space and comments are dropped."""
     found = tokens("a.b >= 1..3 // rest\n ?? `x` /* y */ #")
     assert [token.text for token in found] == ["a", ".", "b", ">=", "1", "..", "3", "??", "`x`", "#", "the end"]
 
@@ -29,7 +29,7 @@ def test_tokens() -> None:
     ],
 )
 def test_numbers(text: str, value: Any) -> None:
-    """As Go writes them."""
+    """Go's syntax."""
     assert number(text) == value
     assert tokens(text)[0].value == value
 
@@ -39,17 +39,17 @@ def test_numbers(text: str, value: Any) -> None:
     [
         pytest.param('"a\\"b\\n"', 'a"b\n', id="double quotes"),
         pytest.param("'it\\'s'", "it's", id="single quotes"),
-        pytest.param("`a\\n`", "a\\n", id="as written"),
-        pytest.param('"\\x41\\u00e9\\101\\\\"', "AéA\\", id="by number"),
+        pytest.param("`a\\n`", "a\\n", id="without escapes"),
+        pytest.param('"\\x41\\u00e9\\101\\\\"', "AéA\\", id="numeric escapes"),
     ],
 )
 def test_strings(text: str, value: str) -> None:
-    """With their escapes."""
+    """With and without escapes."""
     assert unquoted(text) == value
 
 
 @pytest.mark.parametrize("text", ["'open", "~", "@", "08"])
-def test_what_is_none(text: str) -> None:
-    """Says so."""
+def test_invalid_tokens(text: str) -> None:
+    """They are errors."""
     with pytest.raises(ExpressionError):
         tokens(text)

@@ -1,4 +1,4 @@
-"""Expressions: what they are worth, and what is none."""
+"""Expressions: values and errors."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from svcdns.plugin_api.expressions import EvaluationError, ExpressionError, compiled
+from svcdns.plugin_api.expressions import EvaluationError, ExpressionError, compile_expression
 
-VALUES = {"name": lambda: "a.example.org.", "add": lambda *given: sum(given), "n": 3, "m": {"k": [1, 2]}, "none": None}
+VALUES = {"name": lambda: "a.example.org.", "add": lambda *numbers: sum(numbers), "n": 3, "m": {"k": [1, 2]}, "none": None}
 
 
 def run(text: str) -> Any:
-    """The value of an expression in a small world."""
-    return compiled(text, {"name", "add"}, {"n", "m", "none"}).run(VALUES)
+    """The value of an expression with VALUES in its scope."""
+    return compile_expression(text, {"name", "add"}, {"n", "m", "none"}).run(VALUES)
 
 
 @pytest.mark.parametrize(
@@ -39,9 +39,9 @@ def run(text: str) -> Any:
         pytest.param("name() not contains 'y'", True, id="not contains"),
         pytest.param("n > 2 ? 'big' : 'small'", "big", id="a choice"),
         pytest.param("false ? 1 : true ? 2 : 3", 2, id="a choice in a choice"),
-        pytest.param("none ?? 5", 5, id="a value for nothing"),
+        pytest.param("none ?? 5", 5, id="a value for nil"),
         pytest.param("m.k[1] + m['k'][-1]", 4, id="members"),
-        pytest.param("m.x?.y", None, id="a member of nothing"),
+        pytest.param("m.x?.y", None, id="a member of nil"),
         pytest.param("none?.x", None, id="optional"),
         pytest.param("[1, 2, 3][1:]", [2, 3], id="from"),
         pytest.param("'abcd'[:2]", "ab", id="up to"),
@@ -56,7 +56,7 @@ def run(text: str) -> Any:
     ],
 )
 def test_values(text: str, value: Any) -> None:
-    """What each form is worth."""
+    """The value of each form."""
     found = run(text)
     assert found == value
     assert type(found) is type(value)
@@ -68,42 +68,42 @@ def test_values(text: str, value: Any) -> None:
         pytest.param("", id="nothing"), pytest.param("1 +", id="half an operator"), pytest.param("(1", id="open parenthesis"),
         pytest.param("1 2", id="two values"), pytest.param("unknown", id="an unknown name"), pytest.param("unknown()", id="function"),
         pytest.param("name", id="a function without its call"), pytest.param("a.", id="no field"), pytest.param("1 | 2", id="no function"),
-        pytest.param("x matches '('", id="a bad pattern"), pytest.param("name() matches '('", id="a bad pattern behind a call"),
-        pytest.param("#", id="an element of nothing"), pytest.param("{1", id="open map"), pytest.param("{[]: 1}", id="a key of no kind"),
-        pytest.param("true ? 1", id="half a choice"), pytest.param("(" * 200 + "1" + ")" * 200, id="too deep"),
+        pytest.param("x matches '('", id="a bad pattern"), pytest.param("name() matches '('", id="a bad pattern after a call"),
+        pytest.param("#", id="an element of nothing"), pytest.param("{1", id="open map"), pytest.param("{[]: 1}", id="an invalid key"),
+        pytest.param("true ? 1", id="a choice without its end"), pytest.param("(" * 200 + "1" + ")" * 200, id="too deep"),
     ],
 )  # fmt: skip
-def test_what_is_no_expression(text: str) -> None:
-    """Is found before it runs."""
+def test_invalid_expressions(text: str) -> None:
+    """They are errors before they run."""
     with pytest.raises(ExpressionError):
-        compiled(text, {"name"})
+        compile_expression(text, {"name"})
 
 
 @pytest.mark.parametrize(
     "text",
     [
         pytest.param("1 + 'a'", id="number and text"), pytest.param("'a' + 1", id="text and number"), pytest.param("not 1", id="not"),
-        pytest.param("1 and true", id="and"), pytest.param("1 / 0", id="division by nothing"), pytest.param("[1][5]", id="no element"),
+        pytest.param("1 and true", id="and"), pytest.param("1 / 0", id="division by zero"), pytest.param("[1][5]", id="no element"),
         pytest.param("n.x", id="a member of a number"), pytest.param("1 in 2", id="in a number"), pytest.param("'a' < 1", id="order"),
-        pytest.param("1..10000000", id="a range too long"), pytest.param("map(1, #)", id="no list"), pytest.param("add('a')", id="call"),
-        pytest.param("name() matches ('(' + '')", id="a pattern"), pytest.param("true + 1", id="a truth value is no number"),
+        pytest.param("1..10000000", id="a range too long"), pytest.param("map(1, #)", id="not a list"), pytest.param("add('a')", id="call"),
+        pytest.param("name() matches ('(' + '')", id="a pattern"), pytest.param("true + 1", id="a boolean is not a number"),
         pytest.param("9.0 ** 9999", id="too large"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_worked_out(text: str) -> None:
-    """Raises one kind of error."""
+def test_evaluation_errors(text: str) -> None:
+    """Every one raises EvaluationError."""
     with pytest.raises(EvaluationError):
         run(text)
 
 
-def test_both_sides_only_where_needed() -> None:
-    """`and`, `or`, `??` and choices leave out what does not matter."""
+def test_operands_are_evaluated_if_needed() -> None:
+    """`and`, `or`, `??` and choices do not evaluate the others."""
     for text in ("false and 1/0 == 1", "true or 1/0 == 1", "1 ?? (1/0)", "true ? 1 : 1/0"):
         run(text)
 
 
-def test_what_an_expression_calls() -> None:
-    """Of its surroundings; equal texts are equal."""
-    expression = compiled("add(len(name()))", {"name", "add", "other"})
+def test_calls() -> None:
+    """They are functions of the scope. Expressions with the same text are equal."""
+    expression = compile_expression("add(len(name()))", {"name", "add", "other"})
     assert expression.calls == {"name", "add"}
-    assert expression == compiled("add(len(name()))", {"name", "add"}) != compiled("add()", {"add"})
+    assert expression == compile_expression("add(len(name()))", {"name", "add"}) != compile_expression("add()", {"add"})

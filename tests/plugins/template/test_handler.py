@@ -1,4 +1,4 @@
-"""The plugin `template` at work (docs/behaviour/plugins.md#template)."""
+"""The handler of `template` (docs/behaviour/plugins.md#template)."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from svcdns.wire.codes import AA, CD, RD, TC, Class, Rcode, type_text
 from svcdns.wire.record import Edns
 from tests.support import world
 
-NOBODY = Reply(rcode=Rcode.NOTAUTH, lifetime=UNTIL_CHANGED)
+NEXT_PLUGIN = Reply(rcode=Rcode.NOTAUTH, lifetime=UNTIL_CHANGED)
 SOA = '"{{ .Zone }} 60 IN SOA ns. mail. 1 2 3 4 5"'
 
 
 def run(text: str, name: str = "a.z.", rtype: str = "A", counters: Counters | None = None, **fields: object) -> Answer:
-    """The answer of one or several templates, or NOBODY where they asked on."""
+    """The answer of one or more directives; NEXT_PLUGIN if none of them applies."""
     plugin = PLUGIN(parse(world.block(text, "template", zones="z")), world.environment(counters=counters or Counters()))
-    return plugin.handle(world.query(name, rtype, server="dns://:53", **fields), world.following(NOBODY))  # type: ignore[arg-type]
+    return plugin.handle(world.query(name, rtype, server="dns://:53", **fields), world.following(NEXT_PLUGIN))  # type: ignore[arg-type]
 
 
 def summary(*given: object, **fields: object) -> list[str]:
-    """What came back."""
+    """The reply's response code and records."""
     return world.summary(world.now(run(*given, **fields)))  # type: ignore[arg-type]
 
 
 def test_a_reply_with_all_sections() -> None:
-    """Authoritative, for ever, counted with each use."""
+    """AA is set, the lifetime has no bound, and each use is counted."""
     counters = Counters()
     answers = '"{{ .Name }} A 10.0.0.1" "x.{{ .Name }} 5 IN A 10.0.0.2"'
     text = f'template IN A {{\n answer {answers}\n additional "b A 10.0.0.3"\n authority {SOA}\n}}'
@@ -59,13 +59,13 @@ def test_a_reply_with_all_sections() -> None:
         pytest.param("template IN A", "a.z.", "MX", Class.IN, False, id="another type"),
         pytest.param("template IN A", "a.z.", "A", Class.CH, False, id="another class"),
         pytest.param("template ANY ANY", "a.z.", "MX", Class.CH, True, id="all classes and types"),
-        pytest.param("template IN A", "a.z.", "ANY", Class.ANY, True, id="questions for all"),
+        pytest.param("template IN A", "a.z.", "ANY", Class.ANY, True, id="queries for ANY"),
     ],
 )
-def test_which_questions(text: str, name: str, rtype: str, rclass: int, applies: bool) -> None:
-    """Others go on, fallthrough or not."""
+def test_zone_class_and_type(text: str, name: str, rtype: str, rclass: int, applies: bool) -> None:
+    """Other queries go to the next plugin, with and without `fallthrough`."""
     answer = run(text, name, rtype, rclass=rclass)
-    assert (answer is not NOBODY) is applies
+    assert (answer is not NEXT_PLUGIN) is applies
 
 
 @pytest.mark.parametrize(
@@ -79,20 +79,20 @@ def test_which_questions(text: str, name: str, rtype: str, rclass: int, applies:
         pytest.param("expr type() == 'A'\nexpr name() == 'a.z.'\nrcode NXDOMAIN", "NXDOMAIN", id="all conditions"),
         pytest.param("expr type() == 'A'\nexpr name() == 'b.z.'", "SERVFAIL", id="one is false"),
         pytest.param("expr name() == 'b.z.'\nfallthrough", "NOTAUTH", id="one is false, falls through"),
-        pytest.param("expr 1\nfallthrough", "NOTAUTH", id="one is no truth value"),
-        pytest.param("expr 1 / 0 == 1\nfallthrough", "SERVFAIL", id="one cannot be worked out"),
-        pytest.param("rcode SERVFAIL\nanswer `bad", "SERVFAIL", id="SERVFAIL is not written"),
+        pytest.param("expr 1\nfallthrough", "NOTAUTH", id="one is not a boolean"),
+        pytest.param("expr 1 / 0 == 1\nfallthrough", "SERVFAIL", id="one cannot be evaluated"),
+        pytest.param("rcode SERVFAIL\nanswer `bad", "SERVFAIL", id="SERVFAIL has no message"),
     ],
 )
 def test_conditions(lines: str, rcode: str) -> None:
-    """And what becomes of a question that fails them."""
+    """The response code if all conditions are true, and if not."""
     reply = world.now(run(f"template IN A {{\n{lines}\n}}"))
     assert world.summary(reply) == [rcode]
     assert reply.has_message == (rcode != "SERVFAIL")
 
 
-def test_the_next_template() -> None:
-    """Is tried where the first one falls through."""
+def test_a_rule_that_falls_through() -> None:
+    """The next rule is tried."""
     text = "template IN A {\n match ^b\n fallthrough\n}\ntemplate ANY ANY {\n rcode NXDOMAIN\n}\ntemplate IN A {\n rcode REFUSED\n}"
     assert summary(text) == ["NXDOMAIN"]
 
@@ -107,12 +107,12 @@ def test_the_next_template() -> None:
         pytest.param("{{ .Remote }}|{{ .Meta `a/b` }}", "192.0.2.1|", id="the client"),
         pytest.param("{{ .Question.Name }}|{{ .Question.Qtype }}|{{ .Question.Qclass }}", "X-1.z.|1|1", id="the question"),
         pytest.param("{{ .Message.Id }}|{{ .Message.RecursionDesired }}|{{ .Message.CheckingDisabled }}", "7|true|false", id="the message"),
-        pytest.param("{{ (index .Message.Question 0).Name }}|{{ .Message.Opcode }}", "X-1.z.|0", id="more of it"),
+        pytest.param("{{ (index .Message.Question 0).Name }}|{{ .Message.Opcode }}", "X-1.z.|0", id="the message's question"),
         pytest.param("{{ .Regex }}", "^(.)-(?P<n>[0-9])[.]z[.]$", id="the pattern"),
     ],
 )
 def test_data(text: str, expected: str) -> None:
-    """What texts see."""
+    """The fields of `.`."""
     lines = f"match ^(.)-(?P<n>[0-9])[.]z[.]$\nvar next int(group('n')) + 1\nvar kind group(9) + type()\nanswer `x. TXT \"{text}\"`"
     lines = lines.replace("`x. ", '"x. ').replace('"`', '\\""').replace('TXT "', 'TXT \\"')
     reply = world.now(run(f"template IN A {{\n{lines}\n}}", "X-1.z.", ident=7))
@@ -120,53 +120,53 @@ def test_data(text: str, expected: str) -> None:
     assert record.rdata == bytes((len(expected),)) + expected.encode()
 
 
-def test_labels_of_questions_for_all() -> None:
-    """Are those of the rule; types without a mnemonic have none."""
+def test_class_and_type_of_queries_for_any() -> None:
+    """They are those of the rule. A type without a mnemonic is empty."""
     text = 'template IN ANY {\n answer "x. TXT [{{ .Class }}{{ .Type }}]"\n}'
     assert summary(text, rtype="ANY", rclass=255)[1] == 'x. 3600 IN TXT "[INANY]"'
     query = world.query("a.z.").changed(rtype=65280)
     plugin = PLUGIN(parse(world.block(text, "template", zones="z")), world.environment())
-    assert world.summary(world.now(plugin.handle(query, world.following(NOBODY))))[1] == 'x. 3600 IN TXT "[IN]"'
+    assert world.summary(world.now(plugin.handle(query, world.following(NEXT_PLUGIN))))[1] == 'x. 3600 IN TXT "[IN]"'
 
 
 @pytest.mark.parametrize(
-    ("lines", "alone"),
+    ("lines", "per_client"),
     [
-        pytest.param('answer "a. A {{ .Remote }}"', True, id="the client is shown"),
-        pytest.param('answer "a. TXT {{ .Message.Id }}"', True, id="the id is shown"),
-        pytest.param("expr client_ip() == '192.0.2.1'", True, id="the client is looked at"),
-        pytest.param("expr client_ip() == '192.0.2.9'\nfallthrough", True, id="the client is looked at, and passed on"),
+        pytest.param('answer "a. A {{ .Remote }}"', True, id="the client in a template"),
+        pytest.param('answer "a. TXT {{ .Message.Id }}"', True, id="the id in a template"),
+        pytest.param("expr client_ip() == '192.0.2.1'", True, id="the client in a condition"),
+        pytest.param("expr client_ip() == '192.0.2.9'\nfallthrough", True, id="the client in a condition that falls through"),
         pytest.param("var x port()\nrcode NXDOMAIN", True, id="the port"),
-        pytest.param("match ^b\nexpr client_ip() == ''\nfallthrough", False, id="not looked at"),
+        pytest.param("match ^b\nexpr client_ip() == ''\nfallthrough", False, id="a condition that is not evaluated"),
         pytest.param("expr name() == 'a.z.'", False, id="the packet alone"),
     ],
 )
-def test_what_rests_on_more_than_the_packet_is_not_used_again(lines: str, alone: bool) -> None:
-    """Whoever answered."""
+def test_replies_that_depend_on_more_than_the_packet_are_not_reused(lines: str, per_client: bool) -> None:
+    """Those of the next plugin too, if a condition had to be evaluated."""
     reply = world.now(run(f"template IN A {{\n{lines}\n}}"))
-    assert reply.scope == (CacheScope.CLIENT if alone else CacheScope.SHARED)
-    assert reply.lifetime == (NOT_REUSABLE if alone else UNTIL_CHANGED)
+    assert reply.scope == (CacheScope.CLIENT if per_client else CacheScope.SHARED)
+    assert reply.lifetime == (NOT_REUSABLE if per_client else UNTIL_CHANGED)
 
 
 def test_extended_errors() -> None:
-    """In an OPT of the reply's own."""
-    reply = world.now(run('template IN A {\n rcode NXDOMAIN\n ederror 15 "no way"\n}'))
-    assert reply.edns == Edns(4096, dnssec_ok=True, options=((15, b"\0\x0fno way"),))
+    """They are in an OPT record of the reply."""
+    reply = world.now(run('template IN A {\n rcode NXDOMAIN\n ederror 15 "blocked"\n}'))
+    assert reply.edns == Edns(4096, dnssec_ok=True, options=((15, b"\0\x0fblocked"),))
 
 
 @pytest.mark.parametrize(
     ("section", "text", "metric"),
     [
         pytest.param("answer", "{{ .Other }}", "template_template_failures", id="cannot be rendered"),
-        pytest.param("additional", "{{ .Name }} 60 IN A x", "template_rr_failures", id="is no record"),
-        pytest.param("authority", "{{ .Name }}", "template_rr_failures", id="is no record at all"),
+        pytest.param("additional", "{{ .Name }} 60 IN A x", "template_rr_failures", id="is not a record"),
+        pytest.param("authority", "{{ .Name }}", "template_rr_failures", id="has a name only"),
         pytest.param("answer", " ", "template_rr_failures", id="is empty"),
         pytest.param("answer", "$INCLUDE /etc/hostname", "template_rr_failures", id="reads no file"),
-        pytest.param("answer", "a..b A 10.0.0.1", "template_rr_failures", id="is no name"),
+        pytest.param("answer", "a..b A 10.0.0.1", "template_rr_failures", id="is not a name"),
     ],
 )
-def test_texts_that_fail(section: str, text: str, metric: str) -> None:
-    """Are SERVFAIL, an error, and counted."""
+def test_templates_that_fail(section: str, text: str, metric: str) -> None:
+    """The reply is SERVFAIL with an error. Failures are counted."""
     counters = Counters()
     reply = world.now(run(f'template IN A {{\n {section} "{text}"\n}}', counters=counters))
     assert (reply.rcode, reply.has_message, bool(reply.error)) == (Rcode.SERVFAIL, False, True)
@@ -175,31 +175,31 @@ def test_texts_that_fail(section: str, text: str, metric: str) -> None:
 
 
 class TestCname:
-    """A CNAME among the answers."""
+    """A CNAME record in the answer."""
 
-    TEXT = 'template IN ANY {\n answer "{{ .Name }} CNAME b.z." "{{ .Name }} A 10.0.0.9"\n}'
+    CONFIG = 'template IN ANY {\n answer "{{ .Name }} CNAME b.z." "{{ .Name }} A 10.0.0.9"\n}'
     FOUND = Reply(flags=TC, answer=world.records("b.z. 5 IN A 10.0.0.1"), lifetime=5.0, dependencies=(("b",),))
     ANSWER = ("a.z. 3600 IN CNAME b.z.", "b.z. 5 IN A 10.0.0.1", "a.z. 3600 IN A 10.0.0.9")
 
     def run(self, found: Answer, rtype: str = "A") -> tuple[Answer, list[str]]:
-        """The answer, and what the server was asked."""
-        asked: list[str] = []
+        """The answer, and the queries to the server."""
+        queries: list[str] = []
 
         def ask(query: Query) -> Answer:
-            asked.append(f"{names.to_text(query.name)} {type_text(query.rtype)}")
+            queries.append(f"{names.to_text(query.name)} {type_text(query.rtype)}")
             return found
 
-        return run(self.TEXT, rtype=rtype, ask=ask), asked
+        return run(self.CONFIG, rtype=rtype, ask=ask), queries
 
     def test_is_followed(self) -> None:
-        """What is found comes behind it, with its terms."""
-        answer, asked = self.run(self.FOUND)
+        """The server's answer for its target follows, with its reuse terms."""
+        answer, queries = self.run(self.FOUND)
         reply = world.now(answer)
-        assert (world.summary(reply), asked) == (["NOERROR", *self.ANSWER], ["b.z. A"])
+        assert (world.summary(reply), queries) == (["NOERROR", *self.ANSWER], ["b.z. A"])
         assert (reply.flags & TC, reply.lifetime, reply.dependencies) == (TC, 5.0, (("b",),))
 
-    def test_is_waited_for(self) -> None:
-        """Where the server has to ask others."""
+    def test_waits_for_a_deferred_answer(self) -> None:
+        """The reply is deferred, too."""
 
         async def later() -> Reply:
             await asyncio.sleep(0)
@@ -213,8 +213,8 @@ class TestCname:
         assert asyncio.run(wait()) == ["NOERROR", *self.ANSWER]
 
     def test_is_not_followed(self) -> None:
-        """For other types; and silence adds nothing."""
+        """For other query types. A dropped query adds nothing."""
         for found, rtype in ((self.FOUND, "TXT"), (Reply(dropped=True), "A")):
-            answer, asked = self.run(found, rtype)
+            answer, queries = self.run(found, rtype)
             assert world.summary(world.now(answer)) == ["NOERROR", self.ANSWER[0], self.ANSWER[2]]
-            assert len(asked) == (rtype == "A")
+            assert len(queries) == (rtype == "A")

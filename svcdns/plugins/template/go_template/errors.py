@@ -1,13 +1,13 @@
-"""What can go wrong with a template's text: as it is read, or as it meets its data."""
+"""The errors of templates."""
 
 from __future__ import annotations
 
 from svcdns.errors import SvcdnsError
 
 
-class TextError(SvcdnsError):
-    """Text that is no template."""
+class TemplateError(SvcdnsError):
+    """The text is not a valid template."""
 
 
 class RenderError(SvcdnsError):
-    """A template that cannot be rendered with this data."""
+    """The template cannot be rendered with the given data."""

@@ -1,4 +1,4 @@
-"""Cuts a template's text into plain text and actions, and each action into tokens (Go's text/template, "Text and spaces", "Arguments")."""
+"""Splits a template into plain text and actions, and each action into tokens (Go's `text/template`, "Text and spaces", "Arguments")."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from svcdns.plugin_api.expressions.errors import ExpressionError
 from svcdns.plugin_api.expressions.lexer import number, unquoted
-from svcdns.plugins.template.go_template.errors import TextError
+from svcdns.plugins.template.go_template.errors import TemplateError
 
 _TOKEN: Final = re.compile(
     r"""
@@ -27,20 +27,23 @@ _SPACE: Final = " \t\r\n"
 
 
 class Token(NamedTuple):
-    """A token of an action: its kind, its text, what a literal stands for, and whether white space precedes it."""
+    """A token of an action. `kind` is the name of a group of _TOKEN, or `end`. `text` is as written; `value` is that of a literal.
+
+    `spaced` is true if white space precedes the token.
+    """
 
     kind: str
     text: str
     value: Any
-    apart: bool
+    spaced: bool
 
 
 Piece = str | list[Token]
-"""Plain text, or the tokens of an action with an `end` behind them."""
+"""Plain text, or the tokens of an action, of which the last is an `end`."""
 
 
 def pieces(text: str) -> Iterator[Piece]:
-    """The text's pieces in their order; comments are gone and trimmed space too. Raises TextError."""
+    """The pieces of a template, in order, without comments and trimmed white space. Raises TemplateError."""
     at, trim = 0, False
     while True:
         start = text.find("{{", at)
@@ -62,44 +65,47 @@ def pieces(text: str) -> Iterator[Piece]:
 
 
 def _action(text: str, at: int) -> tuple[list[Token], int, bool]:
-    """The tokens of the action that starts at `at`, the offset behind it, and whether what follows is trimmed; no token for a comment."""
+    """The tokens of the action at offset `at`, the offset of its end, and whether white space after it is trimmed.
+
+    A comment has no tokens.
+    """
     found: list[Token] = []
     if text.startswith("/*", at):
         end = text.find("*/", at)
         if end < 0:
-            raise TextError("comment without its end")
+            raise TemplateError("comment without its end")
         at = end + 2
         trim = _trims(text, at)
         at += 2 if trim else 0
         if not text.startswith("}}", at):
-            raise TextError("a comment has to be all of its action")
+            raise TemplateError("a comment is not the only content of its action")
         return found, at + 2, trim
     while True:
         before = at
         while text[at : at + 1] and text[at] in _SPACE:
             at += 1
         if text.startswith("}}", at):
-            trim, behind = False, at + 2
+            trim, end = False, at + 2
         elif at > before and text.startswith("-}}", at):
-            trim, behind = True, at + 3
+            trim, end = True, at + 3
         else:
-            token, at = _token(text, at, apart=at > before)
+            token, at = _token(text, at, spaced=at > before)
             found.append(token)
             continue
         if not found:
-            raise TextError("action without anything in it")
-        found.append(Token("end", "}}", None, apart=True))
-        return found, behind, trim
+            raise TemplateError("empty action")
+        found.append(Token("end", "}}", None, spaced=True))
+        return found, end, trim
 
 
 def _trims(text: str, at: int) -> bool:
     return text[at : at + 1] in tuple(_SPACE) and text[at + 1 : at + 2] == "-"
 
 
-def _token(text: str, at: int, *, apart: bool) -> tuple[Token, int]:
+def _token(text: str, at: int, *, spaced: bool) -> tuple[Token, int]:
     found = _TOKEN.match(text, at)
     if found is None:
-        raise TextError("action without its end" if at >= len(text) else f"'{text[at : at + 10]}' cannot be read")
+        raise TemplateError("action without its end" if at >= len(text) else f"'{text[at : at + 10]}' cannot be read")
     kind, word = str(found.lastgroup), found[0]
     value: Any = None
     try:
@@ -110,5 +116,5 @@ def _token(text: str, at: int, *, apart: bool) -> tuple[Token, int]:
         elif kind == "character":
             kind, value = "number", ord(unquoted(word))
     except (ExpressionError, TypeError) as error:
-        raise TextError(f"{word} is not a literal") from error
-    return Token(kind, word, value, apart), found.end()
+        raise TemplateError(f"{word} is not a literal") from error
+    return Token(kind, word, value, spaced), found.end()

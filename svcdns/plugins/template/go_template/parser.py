@@ -1,45 +1,45 @@
-"""From a template's text to nodes that can be rendered."""
+"""Parses a template into nodes. Unknown functions and variables are errors here; fields and types are checked during a rendering."""
 
 from __future__ import annotations
 
 from typing import Any, Final
 
-from svcdns.plugins.template.go_template import nodes
-from svcdns.plugins.template.go_template.errors import TextError
+from svcdns.plugins.template.go_template import nodes, operands
+from svcdns.plugins.template.go_template.errors import TemplateError
 from svcdns.plugins.template.go_template.functions import FUNCTIONS, LAZY
 from svcdns.plugins.template.go_template.lexer import Token, pieces
 
 MAX_DEPTH: Final = 50
 _LITERALS: Final[dict[str, Any]] = {"true": True, "false": False, "nil": None}
-_ABSENT: Final = ("define", "template", "block")
+_UNSUPPORTED: Final = ("define", "template", "block")
 
 
-class Text:
-    """A parsed text. `fields` are the names of all fields that it looks at."""
+class ParsedTemplate:
+    """A parsed template. `fields` has the names of all fields that it reads."""
 
-    def __init__(self, text: str, parts: tuple[nodes.Node, ...], fields: frozenset[str]) -> None:
-        self.text, self._parts, self.fields = text, parts, fields
+    def __init__(self, text: str, parsed: tuple[nodes.Node, ...], fields: frozenset[str]) -> None:
+        self.text, self._nodes, self.fields = text, parsed, fields
 
     def __eq__(self, other: object) -> bool:
-        """Two are equal if their texts are."""
-        return isinstance(other, Text) and other.text == self.text
+        """Two templates with the same text are equal."""
+        return isinstance(other, ParsedTemplate) and other.text == self.text
 
     def __hash__(self) -> int:
         return hash(self.text)
 
     def render(self, data: Any) -> str:
-        """The text with its actions worked out, where `.` and `$` are the data. Raises RenderError."""
-        run = nodes.Run(data)
-        nodes.render(self._parts, run, data)
-        return "".join(run.out)
+        """The text with the results of its actions. `.` and `$` are the data. Raises RenderError."""
+        rendering = operands.Rendering(data)
+        nodes.render(self._nodes, rendering, data)
+        return "".join(rendering.out)
 
 
-def parsed(text: str) -> Text:
-    """The text as a template. Raises TextError."""
+def parse_template(text: str) -> ParsedTemplate:
+    """Parses a template. Raises TemplateError."""
     parser = _Parser(text)
-    parts, end = parser.body(())
+    parsed, end = parser.body(())
     assert end is None
-    return Text(text, parts, frozenset(parser.fields))
+    return ParsedTemplate(text, parsed, frozenset(parser.fields))
 
 
 class _Parser:
@@ -54,13 +54,13 @@ class _Parser:
     # -- bodies
 
     def body(self, ends: tuple[str, ...]) -> tuple[tuple[nodes.Node, ...], str | None]:
-        """The nodes up to an action that begins with one of the words, and that word; the action's rest is left to be read."""
+        """The nodes up to an action that begins with one of the words in `ends`, and that word. The rest of the action is not parsed."""
         self._deeper()
         declared = len(self.variables)
         out: list[nodes.Node] = []
         for piece in self.pieces:
             if isinstance(piece, str):
-                out.append(nodes.SimpleReply(piece))
+                out.append(nodes.PlainText(piece))
                 continue
             self.tokens, self.at = piece, 0
             word = self.token.text if self.token.kind == "name" else ""
@@ -71,20 +71,20 @@ class _Parser:
                 return tuple(out), word
             out.append(self._action(word))
         if ends:
-            raise TextError("an action without its {{end}}")
+            raise TemplateError("unexpected EOF: an action without {{end}}")
         self.depth -= 1
         return tuple(out), None
 
     def _deeper(self) -> None:
         self.depth += 1
         if self.depth > MAX_DEPTH:
-            raise TextError(f"nested more than {MAX_DEPTH} deep")
+            raise TemplateError(f"nested more than {MAX_DEPTH} deep")
 
     def _action(self, word: str) -> nodes.Node:
-        if word in _ABSENT:
-            raise TextError(f"'{word}' is not known here: a text is one template")
+        if word in _UNSUPPORTED:
+            raise TemplateError(f"'{word}' is not supported")
         if word in ("end", "else"):
-            raise TextError(f"unexpected {{{{{word}}}}}")
+            raise TemplateError(f"unexpected {{{{{word}}}}}")
         if word in ("if", "with", "range"):
             self.at += 1
             return self._branch(word)
@@ -92,8 +92,8 @@ class _Parser:
             self.at += 1
             self._expect_end()
             if not self.ranges:
-                raise TextError(f"{{{{{word}}}}} outside {{{{range}}}}")
-            return nodes.Leave(nodes.Break if word == "break" else nodes.Continue)
+                raise TemplateError(f"{{{{{word}}}}} outside {{{{range}}}}")
+            return nodes.LoopControl(nodes.Break if word == "break" else nodes.Continue)
         pipeline = self._pipeline()
         self._expect_end()
         return nodes.Action(pipeline)
@@ -105,23 +105,23 @@ class _Parser:
         self.ranges += word == "range"
         body, end = self.body(("else", "end"))
         self.ranges -= word == "range"
-        otherwise: tuple[nodes.Node, ...] = ()
+        else_body: tuple[nodes.Node, ...] = ()
         if end == "else":
             if self.token.text in ("if", "with") and self.token.text == word:
                 self.at += 1
                 self._deeper()
-                otherwise = (self._branch(word),)
+                else_body = (self._branch(word),)
                 self.depth -= 1
                 end = None
             else:
                 self._expect_end()
-                otherwise, end = self.body(("end",))
+                else_body, end = self.body(("end",))
         if end is not None:
             self._expect_end()
         del self.variables[declared:]
         if word == "range":
-            return nodes.Range(pipeline, body, otherwise)
-        return nodes.Branch(pipeline, body, otherwise, moves=word == "with")
+            return nodes.Range(pipeline, body, else_body)
+        return nodes.Branch(pipeline, body, else_body, sets_dot=word == "with")
 
     # -- pipelines
 
@@ -137,7 +137,7 @@ class _Parser:
 
     def _expect_end(self) -> None:
         if self.token.kind != "end":
-            raise TextError(f"'{self.token.text}' was not expected")
+            raise TemplateError(f"'{self.token.text}' was not expected")
 
     def _pipeline(self, most: int = 1) -> nodes.Pipeline:
         names, declares = self._declaration(most)
@@ -149,7 +149,7 @@ class _Parser:
         return nodes.Pipeline(tuple(commands), names, declares)
 
     def _declaration(self, most: int) -> tuple[tuple[str, ...], bool]:
-        """The variables that the pipeline's value goes into, and whether they are new."""
+        """The variables that the value of the pipeline is assigned to, and whether they are new."""
         start, names = self.at, []
         while self.token.kind == "variable":
             names.append(self.token.text)
@@ -171,32 +171,32 @@ class _Parser:
         first = self._operand()
         arguments = []
         while self.token.kind != "end" and self.token.text not in ("|", ")"):
-            if not self.token.apart:
-                raise TextError(f"'{self.token.text}' was not expected behind '{self.tokens[self.at - 1].text}'")
+            if not self.token.spaced:
+                raise TemplateError(f"'{self.token.text}' was not expected after '{self.tokens[self.at - 1].text}'")
             arguments.append(self._operand())
         lazy = token.text if token.kind == "name" and token.text in LAZY else ""
         return nodes.Command(first, tuple(arguments), lazy)
 
-    def _operand(self) -> nodes.Operand:
+    def _operand(self) -> operands.Operand:
         start = self._term()
         names = []
-        while self.token.kind == "field" and not self.token.apart:
+        while self.token.kind == "field" and not self.token.spaced:
             names.append(self.token.text[1:])
             self.at += 1
         self.fields.update(names)
-        return nodes.fields(start, tuple(names)) if names else start
+        return operands.fields(start, tuple(names)) if names else start
 
-    def _term(self) -> nodes.Operand:
+    def _term(self) -> operands.Operand:
         token = self.token
         self.at += 1
         if token.kind in ("number", "string"):
-            return nodes.fixed(token.value)
+            return operands.constant(token.value)
         if token.kind == "field":
             self.at -= 1
-            self.tokens[self.at] = token._replace(apart=False)
-            return nodes.dot_itself
+            self.tokens[self.at] = token._replace(spaced=False)
+            return operands.dot_operand
         if token.kind == "dot":
-            return nodes.dot_itself
+            return operands.dot_operand
         if token.kind == "variable":
             return self._known(token.text)
         if token.kind == "name":
@@ -205,20 +205,20 @@ class _Parser:
             self._deeper()
             pipeline = self._pipeline()
             if not self._take(")"):
-                raise TextError("'(' without ')'")
+                raise TemplateError("'(' without ')'")
             self.depth -= 1
-            return nodes.inner(pipeline)
-        raise TextError(f"a value was expected, not '{token.text}'")
+            return nodes.parenthesized(pipeline)
+        raise TemplateError(f"a value was expected, not '{token.text}'")
 
-    def _known(self, name: str) -> nodes.Operand:
+    def _known(self, name: str) -> operands.Operand:
         if name not in self.variables:
-            raise TextError(f'undefined variable "{name}"')
-        return nodes.variable(name)
+            raise TemplateError(f'undefined variable "{name}"')
+        return operands.variable(name)
 
     @staticmethod
-    def _named(name: str) -> nodes.Operand:
+    def _named(name: str) -> operands.Operand:
         if name in _LITERALS:
-            return nodes.fixed(_LITERALS[name])
+            return operands.constant(_LITERALS[name])
         if name not in FUNCTIONS and name not in LAZY:
-            raise TextError(f'function "{name}" not defined')
-        return nodes.function(name)
+            raise TemplateError(f'function "{name}" not defined')
+        return operands.function(name)

@@ -1,4 +1,4 @@
-"""Values in a template: what counts as true, how they look, how they compare, and their fields."""
+"""The values of templates: their fields, their truth, and their text, as in Go's `text/template` and `fmt`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from svcdns.plugins.template.go_template.errors import RenderError
 
 
 class Struct:
-    """A value with fields and nothing else; a field may be a function, which is called with what follows it."""
+    """A value that has fields. A field may be a function, which is called with the arguments after it."""
 
     __slots__ = ("fields",)
 
@@ -19,7 +19,7 @@ class Struct:
 
 
 class NoValue:
-    """What a map has for a key that it does not have."""
+    """The value of a missing key of a map."""
 
     __slots__ = ()
 
@@ -28,7 +28,7 @@ NO_VALUE: Final = NoValue()
 
 
 def field(value: Any, name: str) -> Any:
-    """A field of a struct, or what a map has under a key. Raises RenderError."""
+    """A field of a struct, or the value of a key of a map. Raises RenderError."""
     if isinstance(value, Struct):
         if name not in value.fields:
             raise RenderError(f"can't evaluate field {name}")
@@ -39,12 +39,12 @@ def field(value: Any, name: str) -> Any:
 
 
 def truth(value: Any) -> bool:
-    """Everything is true but false, nothing, 0, and what is empty."""
+    """False, nil, 0, and empty values are false; all others are true."""
     return isinstance(value, Struct) or (bool(value) and value is not NO_VALUE)
 
 
 def kind(value: Any) -> str:
-    """What sort of value it is; only values of one sort compare."""
+    """The name of the value's type. Only values of the same type can be compared."""
     if isinstance(value, bool):
         return "bool"
     if isinstance(value, list):
@@ -52,8 +52,8 @@ def kind(value: Any) -> str:
     return {int: "int", float: "float", str: "string", dict: "map", Struct: "struct"}.get(type(value), "nothing")
 
 
-def shown(value: Any) -> str:
-    """The value as it goes into the text, which is how Go prints it with %v. Raises RenderError."""
+def to_text(value: Any) -> str:
+    """The value as text: as Go prints it with %v. Raises RenderError."""
     if isinstance(value, str):
         return value
     if value is None:
@@ -65,12 +65,12 @@ def shown(value: Any) -> str:
     if isinstance(value, float):
         return _float(value)
     if isinstance(value, list):
-        return "[" + " ".join(shown(item) for item in value) + "]"
+        return "[" + " ".join(to_text(item) for item in value) + "]"
     if isinstance(value, dict):
-        return "map[" + " ".join(f"{key}:{shown(item)}" for key, item in sorted(value.items())) + "]"
+        return "map[" + " ".join(f"{key}:{to_text(item)}" for key, item in sorted(value.items())) + "]"
     if isinstance(value, int):
         return str(value)
-    raise RenderError(f"a {kind(value)} cannot be shown")
+    raise RenderError(f"a {kind(value)} has no text")
 
 
 def _float(value: float) -> str:
@@ -85,8 +85,8 @@ def _float(value: float) -> str:
 _VERB: Final = re.compile(r"%([-+# 0]*)(\d+|\*)?(?:\.(\d+))?(.)", re.DOTALL)
 
 
-def formatted(template: str, *values: Any) -> str:
-    """The text with its verbs replaced by values, as Go's `Printf` does: %v %s %q %d %x %X %o %b %c %t %f %e %g and %%."""
+def printf(template: str, *values: Any) -> str:
+    """As Go's `Printf`, with the verbs %v %s %q %d %x %X %o %b %c %t %f %e %g and %%. Raises RenderError."""
     rest = list(values)
 
     def replaced(found: re.Match[str]) -> str:
@@ -94,7 +94,7 @@ def formatted(template: str, *values: Any) -> str:
         if verb == "%":
             return "%"
         if width == "*":
-            raise RenderError("printf: a width of * is not known here")
+            raise RenderError("printf: a width of * is not supported")
         if not rest:
             return f"%!{verb}(MISSING)"
         text = _verb(verb, rest.pop(0), flags, precision)
@@ -110,7 +110,7 @@ def formatted(template: str, *values: Any) -> str:
 
     text = _VERB.sub(replaced, template)
     if rest:
-        text += "%!(EXTRA " + ", ".join(f"{kind(value)}={shown(value)}" for value in rest) + ")"
+        text += "%!(EXTRA " + ", ".join(f"{kind(value)}={to_text(value)}" for value in rest) + ")"
     return text
 
 
@@ -127,19 +127,19 @@ _INTEGERS: Final[dict[str, Callable[[int], str]]] = {
 def _verb(verb: str, value: Any, flags: str, precision: str | None) -> str:
     text: str | None = None
     if verb == "v":
-        text = shown(value)
+        text = to_text(value)
     elif verb in "sq" and (isinstance(value, str | list) or value is NO_VALUE):
-        text = shown(value)[: None if precision is None else int(precision)]
+        text = to_text(value)[: None if precision is None else int(precision)]
         text = '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"' if verb == "q" else text
     elif verb == "t" and isinstance(value, bool):
-        text = shown(value)
+        text = to_text(value)
     elif verb in _INTEGERS and kind(value) == "int":
         text = _INTEGERS[verb](value)
     elif verb in "xX" and isinstance(value, str):
         text = value.encode().hex()
         text = text.upper() if verb == "X" else text
     elif verb in "feg" and isinstance(value, float):
-        text = shown(value) if verb == "g" and precision is None else format(value, f".{precision or 6}{verb}")
+        text = to_text(value) if verb == "g" and precision is None else format(value, f".{precision or 6}{verb}")
     if text is None:
-        return f"%!{verb}({kind(value)}={shown(value)})"
+        return f"%!{verb}({kind(value)}={to_text(value)})"
     return "+" + text if "+" in flags and kind(value) in ("int", "float") and value >= 0 else text

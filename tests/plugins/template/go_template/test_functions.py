@@ -1,10 +1,10 @@
-"""Functions that templates can call."""
+"""Functions of templates."""
 
 from __future__ import annotations
 
 import pytest
 
-from svcdns.plugins.template.go_template import RenderError, Struct, parsed
+from svcdns.plugins.template.go_template import RenderError, Struct, parse_template
 
 DATA = Struct(T="abc", L=["x", "y"], M={"k": "v"}, Missing={})
 
@@ -22,8 +22,8 @@ DATA = Struct(T="abc", L=["x", "y"], M={"k": "v"}, Missing={})
     ids=lambda value: value if " " in value else "",
 )  # fmt: skip
 def test_functions(text: str, expected: str) -> None:
-    """What each gives."""
-    assert parsed("{{ " + text + " }}").render(DATA) == expected
+    """The value of each call."""
+    assert parse_template("{{ " + text + " }}").render(DATA) == expected
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def test_functions(text: str, expected: str) -> None:
         "parseInt 1 10 64", "parseInt `` 10 64", "parseInt `1_0` 10 64", "printf",
     ],
 )  # fmt: skip
-def test_what_they_cannot_do(text: str) -> None:
-    """One kind of error."""
+def test_invalid_arguments(text: str) -> None:
+    """They are errors of the rendering."""
     with pytest.raises(RenderError):
-        parsed("{{ " + text + " }}").render(DATA)
+        parse_template("{{ " + text + " }}").render(DATA)

@@ -1,4 +1,4 @@
-"""Pieces of a template's text."""
+"""Pieces of a template."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from svcdns.plugins.template.go_template.errors import TextError
+from svcdns.plugins.template.go_template.errors import TemplateError
 from svcdns.plugins.template.go_template.lexer import pieces
 
 
-def cut(text: str) -> list[Any]:
-    """Plain text, and the words of each action."""
+def split(text: str) -> list[Any]:
+    """Plain text, and the texts of the tokens of each action."""
     return [piece if isinstance(piece, str) else [token.text for token in piece[:-1]] for piece in pieces(text)]
 
 
@@ -22,7 +22,7 @@ def cut(text: str) -> list[Any]:
         pytest.param("", [], id="nothing"),
         pytest.param("a {{.B}} c", ["a ", [".B"], " c"], id="an action"),
         pytest.param("a {{- .B -}} c", ["a", [".B"], "c"], id="trimmed"),
-        pytest.param("a \n{{- 3}}{{-3}}", ["a", ["3"], ["-3"]], id="a minus is no trim marker"),
+        pytest.param("a \n{{- 3}}{{-3}}", ["a", ["3"], ["-3"]], id="a minus is not a trim marker"),
         pytest.param("a {{/* b }} c */}} d", ["a ", " d"], id="a comment"),
         pytest.param("a {{- /* b */ -}} d", ["a", "d"], id="a trimmed comment"),
         pytest.param("{{ $x := index .A.B \"}}\" `c` | f (g 'x') }}", [
@@ -32,12 +32,12 @@ def cut(text: str) -> list[Any]:
     ],
 )  # fmt: skip
 def test_pieces(text: str, expected: list[Any]) -> None:
-    """In their order."""
-    assert cut(text) == expected
+    """In order."""
+    assert split(text) == expected
 
 
 def test_literals() -> None:
-    """Have their value."""
+    """The tokens have their values."""
     (piece,) = pieces('{{ 1 -2 0x1F 1.5 \'A\' "a\\"b" `c\\` . }}')
     assert [token.value for token in piece if not isinstance(token, str)] == [1, -2, 31, 1.5, 65, 'a"b', "c\\", None, None]
 
@@ -47,10 +47,11 @@ def test_literals() -> None:
     [
         pytest.param("{{ .A", id="no end"), pytest.param("{{}}", id="empty"), pytest.param("{{ ~ }}", id="unknown sign"),
         pytest.param("{{/* a", id="open comment"), pytest.param("{{/* a */ .B}}", id="comment and more"),
-        pytest.param('{{ "a }}', id="open text"), pytest.param("{{ 'ab' }}", id="two characters"), pytest.param("{{ 08 }}", id="no number"),
+        pytest.param('{{ "a }}', id="open string"), pytest.param("{{ 'ab' }}", id="two characters"),
+        pytest.param("{{ 08 }}", id="not a number"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_cut(text: str) -> None:
-    """Says so."""
-    with pytest.raises(TextError):
-        cut(text)
+def test_invalid_templates(text: str) -> None:
+    """They are errors."""
+    with pytest.raises(TemplateError):
+        split(text)

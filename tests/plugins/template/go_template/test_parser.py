@@ -1,4 +1,4 @@
-"""Templates: what they become, and what is none."""
+"""Templates: rendered text and errors."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from svcdns.plugins.template.go_template import RenderError, Struct, TextError, parsed
+from svcdns.plugins.template.go_template import RenderError, Struct, TemplateError, parse_template
 
 DATA = Struct(
     Name="a.b.",
@@ -33,16 +33,16 @@ DATA = Struct(
         pytest.param("{{ if .Zero }}a{{ end }}.", ".", id="if without else"),
         pytest.param("{{ if and .N .Zero }}a{{ else }}{{ or .Zero .Name }}{{ end }}", "a.b.", id="and, or"),
         pytest.param("{{ .Zero | or .N }}", "3", id="or at the end of a pipe"),
-        pytest.param("{{ and .Zero (index .Match 9) }}", "0", id="and looks no further than it has to"),
+        pytest.param("{{ and .Zero (index .Match 9) }}", "0", id="and does not evaluate more than it needs"),
         pytest.param("{{ with .Sub }}{{ .Name }}{{ $.Name }}{{ else }}x{{ end }}", "innera.b.", id="with"),
-        pytest.param("{{ with .Empty }}x{{ else }}{{ .Name }}{{ end }}", "a.b.", id="with nothing"),
+        pytest.param("{{ with .Empty }}x{{ else }}{{ .Name }}{{ end }}", "a.b.", id="with an empty value"),
         pytest.param("{{ with .Empty }}x{{ else with .Sub }}{{ .Name }}{{ end }}", "inner", id="else with"),
         pytest.param("{{ range .Match }}[{{ . }}]{{ end }}", "[a.b.][a][b]", id="range"),
         pytest.param("{{ range $i, $e := .Match }}{{ $i }}{{ $e }},{{ end }}", "0a.b.,1a,2b,", id="range with variables"),
         pytest.param("{{ range $k, $v := .Group }}{{ $k }}={{ $v }} {{ end }}", "x=1 y=2 ", id="range over a map"),
         pytest.param("{{ range $e := .Group }}{{ $e }}{{ end }}", "12", id="range with one variable"),
         pytest.param("{{ range 3 }}{{ . }}{{ end }}", "012", id="range over a number"),
-        pytest.param("{{ range .Empty }}x{{ else }}none{{ end }}", "none", id="range over nothing"),
+        pytest.param("{{ range .Empty }}x{{ else }}none{{ end }}", "none", id="range over an empty list"),
         pytest.param("{{ range .Match }}{{ if eq . `a` }}{{ continue }}{{ end }}{{ . }}{{ end }}", "a.b.b", id="continue"),
         pytest.param("{{ range 9 }}{{ if eq . 2 }}{{ break }}{{ end }}{{ . }}{{ end }}", "01", id="break"),
         pytest.param("{{ $x := 1 }}{{ if true }}{{ $x = 2 }}{{ $y := 3 }}{{ $y }}{{ end }}{{ $x }}", "32", id="variables"),
@@ -53,8 +53,8 @@ DATA = Struct(
     ],
 )
 def test_rendering(text: str, expected: str) -> None:
-    """What each becomes."""
-    assert parsed(text).render(DATA) == expected
+    """The rendered text."""
+    assert parse_template(text).render(DATA) == expected
 
 
 @pytest.mark.parametrize(
@@ -72,39 +72,40 @@ def test_rendering(text: str, expected: str) -> None:
         pytest.param("{{ if 1 }}" * 60 + "{{ end }}" * 60, id="too deep"), pytest.param("{{" + "(" * 60 + "1" + ")" * 60 + "}}", id="deep"),
     ],
 )  # fmt: skip
-def test_what_is_no_template(text: str) -> None:
-    """Is found before it is rendered."""
-    with pytest.raises(TextError):
-        parsed(text)
+def test_invalid_templates(text: str) -> None:
+    """They are errors before they are rendered."""
+    with pytest.raises(TemplateError):
+        parse_template(text)
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        pytest.param("{{ .Other }}", id="an unknown field"), pytest.param("{{ .Name.X }}", id="a field of text"),
+        pytest.param("{{ .Other }}", id="an unknown field"), pytest.param("{{ .Name.X }}", id="a field of a string"),
         pytest.param("{{ .Sub }}", id="a struct"), pytest.param("{{ . }}", id="the data"), pytest.param("{{ .Name 1 }}", id="no function"),
-        pytest.param("{{ .Sub.Name 1 }}", id="no function either"), pytest.param("{{ 1 2 }}", id="a number is none"),
+        pytest.param("{{ .Sub.Name 1 }}", id="a field that is not a function"), pytest.param("{{ 1 2 }}", id="a number is not a function"),
         pytest.param("{{ .Sub.Twice }}", id="too few arguments"), pytest.param("{{ index .Match 9 }}", id="no such element"),
-        pytest.param("{{ range .Name }}{{ end }}", id="range over text"), pytest.param("{{ print and }}", id="and without arguments"),
+        pytest.param("{{ range .Name }}{{ end }}", id="range over a string"), pytest.param("{{ print and }}", id="and without arguments"),
         pytest.param("{{ and }}", id="and alone"), pytest.param("{{ range 99999999 }}{{ end }}", id="range too long"),
-        pytest.param("{{ range 1000 }}{{ range 100 }}xxx{{ end }}{{ end }}", id="too long"), pytest.param("{{ . 1 }}", id="dot is none"),
+        pytest.param("{{ range 1000 }}{{ range 100 }}xxx{{ end }}{{ end }}", id="too long"),
+        pytest.param("{{ . 1 }}", id="dot is not a function"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_rendered(text: str) -> None:
-    """Raises one kind of error."""
+def test_render_errors(text: str) -> None:
+    """Every one raises RenderError."""
     with pytest.raises(RenderError):
-        parsed(text).render(DATA)
+        parse_template(text).render(DATA)
 
 
-def test_a_text_can_be_rendered_again() -> None:
-    """With other data; nothing is left of the first."""
-    text = parsed("{{ $x := .N }}{{ range $x }}{{ . }}{{ end }}")
-    rendered: list[Any] = [text.render(Struct(N=n)) for n in (2, 0, 1)]
+def test_a_template_can_be_rendered_again() -> None:
+    """A rendering does not depend on the one before it."""
+    template = parse_template("{{ $x := .N }}{{ range $x }}{{ . }}{{ end }}")
+    rendered: list[Any] = [template.render(Struct(N=n)) for n in (2, 0, 1)]
     assert rendered == ["01", "", "0"]
 
 
-def test_the_fields_that_a_text_looks_at() -> None:
-    """Of any value."""
-    text = parsed("{{ .A.B }}{{ with $.C }}{{ (index .D 1).E }}{{ end }}")
-    assert text.fields == {"A", "B", "C", "D", "E"}
-    assert text == parsed(text.text) != parsed("")
+def test_fields() -> None:
+    """They are the fields of all values that the template reads."""
+    template = parse_template("{{ .A.B }}{{ with $.C }}{{ (index .D 1).E }}{{ end }}")
+    assert template.fields == {"A", "B", "C", "D", "E"}
+    assert template == parse_template(template.text) != parse_template("")

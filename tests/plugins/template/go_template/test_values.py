@@ -1,4 +1,4 @@
-"""Values in a template."""
+"""Values of templates."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from svcdns.plugins.template.go_template.errors import RenderError
-from svcdns.plugins.template.go_template.values import NO_VALUE, Struct, formatted, shown, truth
+from svcdns.plugins.template.go_template.values import NO_VALUE, Struct, printf, to_text, truth
 
 
 @pytest.mark.parametrize(
@@ -21,19 +21,19 @@ from svcdns.plugins.template.go_template.values import NO_VALUE, Struct, formatt
         pytest.param(["a", 1, [True]], "[a 1 [true]]", id="a list"), pytest.param({"b": 1, "a": None}, "map[a:<nil> b:1]", id="a map"),
     ],
 )  # fmt: skip
-def test_shown(value: Any, text: str) -> None:
-    """As Go prints with %v."""
-    assert shown(value) == text
+def test_to_text(value: Any, text: str) -> None:
+    """As Go prints them with %v."""
+    assert to_text(value) == text
 
 
-def test_a_struct_cannot_be_shown() -> None:
-    """It has no text."""
+def test_a_struct_has_no_text() -> None:
+    """It is an error of the rendering."""
     with pytest.raises(RenderError):
-        shown(Struct())
+        to_text(Struct())
 
 
 def test_truth() -> None:
-    """What is empty is not true; a struct is."""
+    """Empty values are false; a struct is true."""
     assert [truth(value) for value in ("", 0, None, [], {}, False, NO_VALUE)] == [False] * 7
     assert [truth(value) for value in ("a", 1, [0], {"a": 0}, True, Struct())] == [True] * 6
 
@@ -53,13 +53,13 @@ def test_truth() -> None:
         pytest.param(("%d %s", "a", 1), "%!d(string=a) %!s(int=1)", id="another kind"),
     ],
 )
-def test_formatted(values: tuple[Any, ...], text: str) -> None:
+def test_printf(values: tuple[Any, ...], text: str) -> None:
     """As Go's Printf."""
-    assert formatted(*values) == text
+    assert printf(*values) == text
 
 
 @pytest.mark.parametrize("template", ["%*d", "%9999d"])
 def test_widths_have_bounds(template: str) -> None:
-    """And are written in the text."""
+    """A width that is an argument is not supported."""
     with pytest.raises(RenderError):
-        formatted(template, 1, 2)
+        printf(template, 1, 2)

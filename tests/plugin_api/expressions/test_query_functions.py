@@ -1,4 +1,4 @@
-"""What expressions may ask about a question (docs/behaviour/plugins.md#expressions)."""
+"""Functions of expressions that give properties of a query (docs/behaviour/plugins.md#expressions)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from svcdns.plugin_api.expressions import FUNCTIONS, EvaluationError, compiled, facts
+from svcdns.plugin_api.expressions import FUNCTIONS, EvaluationError, compile_expression, query_functions
 from svcdns.plugin_api.query import Client
 from tests.support import world
 
@@ -25,22 +25,22 @@ CLIENT6 = Client("fe80::1%eth0", 1234, "fe80::2", 5353, "tcp", 2)
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip
-def test_facts(text: str, value: Any, value6: Any) -> None:
+def test_query_functions(text: str, value: Any, value6: Any) -> None:
     """Over UDP with EDNS, and over TCP without."""
-    expression = compiled(text, FUNCTIONS)
+    expression = compile_expression(text, FUNCTIONS)
     query = world.query("A.b.", "AAAA", ident=7, edns=world.edns(dnssec_ok=True))
-    assert expression.run(facts(query)) == value
-    assert expression.run(facts(world.query("A.b.", "AAAA", ident=7, client=CLIENT6))) == value6
+    assert expression.run(query_functions(query)) == value
+    assert expression.run(query_functions(world.query("A.b.", "AAAA", ident=7, client=CLIENT6))) == value6
 
 
-def test_the_size_of_a_client_without_edns() -> None:
-    """512; less than that does not count."""
+def test_bufsize_is_at_least_512() -> None:
+    """Without EDNS it is 512."""
     for edns in (None, world.edns(100)):
-        assert compiled("bufsize()", FUNCTIONS).run(facts(world.query("a.", edns=edns))) == 512
+        assert compile_expression("bufsize()", FUNCTIONS).run(query_functions(world.query("a.", edns=edns))) == 512
 
 
 @pytest.mark.parametrize("text", ["incidr('x', '10.0.0.0/8')", "incidr('10.0.0.1', 'x')", "incidr(1, '10.0.0.0/8')", "name(1)"])
-def test_what_is_no_network(text: str) -> None:
-    """Is an error."""
+def test_invalid_arguments(text: str) -> None:
+    """They are errors of the evaluation."""
     with pytest.raises(EvaluationError):
-        compiled(text, FUNCTIONS).run(facts(world.query("a.")))
+        compile_expression(text, FUNCTIONS).run(query_functions(world.query("a.")))

@@ -1,5 +1,4 @@
-"""What an expression may ask about a question: functions by name, each of the query and its own arguments
-(docs/behaviour/plugins.md#expressions)."""
+"""The functions of expressions that give properties of a query (docs/behaviour/plugins.md#expressions)."""
 
 from __future__ import annotations
 
@@ -27,7 +26,7 @@ def _bufsize(query: Query) -> int:
     return 512 if query.edns is None else max(512, query.edns.size)
 
 
-_FACTS: Final[dict[str, Callable[..., Any]]] = {
+_FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {
     "type": lambda query: type_text(query.rtype),
     "name": lambda query: names.to_text(query.key),
     "class": lambda query: class_text(query.rclass),
@@ -44,13 +43,13 @@ _FACTS: Final[dict[str, Callable[..., Any]]] = {
     "incidr": _incidr,
     "metadata": lambda _query, _label: "",
 }
-FUNCTIONS: Final = frozenset(_FACTS)
-"""Their names."""
+FUNCTIONS: Final = frozenset(_FUNCTIONS)
+"""The names of the functions."""
 
-PERSONAL: Final = frozenset({"client_ip", "port", "id", "server_ip", "metadata"})
-"""Those that may differ between equal packets."""
+PER_CLIENT: Final = frozenset({"client_ip", "port", "id", "server_ip", "metadata"})
+"""The functions whose values may differ between equal packets."""
 
 
-def facts(query: Query) -> Mapping[str, Callable[..., Any]]:
-    """The functions for one question. `metadata` has no labels to tell of; it gives the empty text."""
-    return {name: partial(fact, query) for name, fact in _FACTS.items()}
+def query_functions(query: Query) -> Mapping[str, Callable[..., Any]]:
+    """The functions for one query, by name. `metadata` always gives the empty text: there is no metadata."""
+    return {name: partial(function, query) for name, function in _FUNCTIONS.items()}
