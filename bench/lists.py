@@ -29,7 +29,7 @@ from bench import machine
 from bench.processes import Helper
 from svcdns.cluster.changes import Begin, Complete, Put
 from svcdns.cluster.watch_options import WatchOptions
-from svcdns.control.cluster_view import View
+from svcdns.control.cluster_view import ClusterView
 from svcdns.sources.api.client import connect
 from svcdns.sources.api.credentials import Credentials
 from svcdns.sources.api.paging import PageLimit
@@ -96,16 +96,16 @@ async def read(way: str, options: WatchOptions) -> dict[str, float]:
         begin, cpu = time.monotonic(), time.process_time()
         views = []
         for resource in watched(options):
-            view = View(1, (resource.kind,), time.time)
+            view = ClusterView(1, (resource.kind,), time.time)
             views.append(view)
-            view.take(Begin(resource.kind))
+            view.apply(Begin(resource.kind))
             encoding = "gzip" if "gzip" in way else "identity"
             async with aclosing(reader.stream(resource) if way == "stream" else reader.pages(resource, encoding)) as batches:
                 async for objects in batches:
                     for item in objects:
-                        view.take(Put(item))
+                        view.apply(Put(item))
                     count += len(objects)
-            view.take(Complete(resource.kind))
+            view.apply(Complete(resource.kind))
         cpu, seconds = time.process_time() - cpu, time.monotonic() - begin
     gc.collect()
     memory = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())

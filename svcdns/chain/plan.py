@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from svcdns.corefile.blocks import Corefile, Directive, ServerBlock, ServerKey
+from svcdns.corefile.errors import CorefileError
+from svcdns.errors import SvcdnsError
 from svcdns.plugin_api.contract import PluginModule
 from svcdns.plugin_api.environment import Block
 
@@ -47,8 +49,19 @@ def plan(corefile: Corefile, order: Sequence[str], load: Load) -> tuple[BlockPla
         for draft in drafts:
             block = draft.block(name)
             if block.directives:
-                draft.options[name] = load(name).parse(block)
+                draft.options[name] = _parsed(name, load, block)
     return tuple(drafts)
+
+
+def _parsed(name: str, load: Load, block: Block) -> Any:
+    """The options of one plugin in one block. An exception that `parse` should not raise becomes a CorefileError of its directive."""
+    try:
+        return load(name).parse(block)
+    except SvcdnsError:
+        raise
+    except Exception as error:
+        text = f"plugin/{name}: parse failed: {type(error).__name__}: {error}"
+        raise CorefileError(block.directives[0].position, text) from error
 
 
 def _block(name: str, keys: tuple[ServerKey, ...], directives: tuple[Directive, ...], root: str) -> Block:

@@ -17,6 +17,9 @@ import msgspec
 NO_PORT: Final = -1
 """Stands for a port without a number, and for the one port of an object that lists none."""
 
+ObjectName = tuple[str, str]
+"""Namespace and name of an object."""
+
 HEADLESS: Final = "None"
 """The clusterIP of a headless Service."""
 

@@ -1,7 +1,11 @@
-"""What control knows of the clusters: every object as encoded bytes, so that a worker that starts can be told everything.
+"""A cluster view: the objects of one source, encoded, as control knows them.
 
-A list from a source is reconciled here: what it did not name is gone, what is as it was is no change. So workers see differences alone,
-however often the API server is listed. A snapshot fills what no list has told yet, and the first list is reconciled with it."""
+Control keeps them so that a worker that starts can get the whole cluster. A list from the source is reconciled here: an object that it does
+not name is removed, and one that is unchanged is no difference. So workers get differences alone, however often the API server is listed.
+A snapshot fills the kinds that have not been listed yet; the first list is reconciled with it.
+
+The module decodes objects for serials alone and sends nothing.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +17,12 @@ from typing import NamedTuple
 import msgspec
 
 from svcdns.cluster.changes import KINDS, STRUCTS, Begin, Change, Complete, Confirmed, Gone, Kind, Put, Serials
-from svcdns.cluster.objects import ClusterObject
+from svcdns.cluster.objects import ClusterObject, ObjectName
 from svcdns.control.soa_serials import after
 
 
-class Key(NamedTuple):
-    """An object's place in the store."""
+class ViewKey(NamedTuple):
+    """Names an object of a view; `source` is the number of the view."""
 
     source: int
     kind: Kind
@@ -26,71 +30,75 @@ class Key(NamedTuple):
     name: str
 
 
-Difference = Key | Complete | Confirmed | Serials
-"""What workers are to be told of a view: an object, the end of a first list, its confirmation, or its serials."""
-
-_Name = tuple[str, str]
-"""Namespace and name."""
+Difference = ViewKey | Complete | Confirmed | Serials
+"""A difference in a view that workers need: an object that changed, the end of a first list, a confirmation, or new serials."""
 
 _decode = {kind: msgspec.msgpack.Decoder(struct).decode for kind, struct in STRUCTS.items()}
 _encode = msgspec.msgpack.Encoder().encode
 
 
-class View:
-    """One source's objects."""
+class ClusterView:
+    """The objects of one source."""
 
     def __init__(self, number: int, kinds: tuple[Kind, ...], now: Callable[[], float]) -> None:
         """`now` is Unix time in seconds, for serials."""
         self.number, self.kinds, self._now = number, kinds, now
         self.completed: set[Kind] = set()
-        """Kinds that are known whole, from a list or a snapshot."""
+        """Kinds of which all objects are known, from a list or a snapshot."""
         self.listed: set[Kind] = set()
         """Kinds that the source has listed."""
         self.changes = 0
         """Grows with each object that changes."""
         self.confirmed_at = -inf
-        """When the source last confirmed all of it, on CLOCK_MONOTONIC, as far as workers are told."""
+        """The last confirmation of the whole view by its source that workers know of, in seconds on CLOCK_MONOTONIC."""
         self.serials = Serials()
-        self._encoded: dict[Kind, dict[_Name, bytes]] = {kind: {} for kind in Kind}
-        self._unnamed: dict[Kind, set[_Name]] = {}
+        self._encoded: dict[Kind, dict[ObjectName, bytes]] = {kind: {} for kind in Kind}
+        self._unlisted: dict[Kind, set[ObjectName]] = {}
+        """Objects that the list under way has not named yet."""
 
-    def take(self, change: Change) -> list[Key | Complete]:
-        """Takes a source's change in; what workers have to be told: keys whose objects changed, and first completions."""
+    def apply(self, change: Change) -> list[Difference]:
+        """Applies a change of the source. Returns the differences, in order; moved serials come last."""
+        before = self.serials
+        out: list[Difference] = []
         match change:
             case Put():
-                return self._put(change.object)
+                self._put(change.object, out)
             case Gone():
-                return self._remove(change.kind, (change.namespace, change.name))
+                self._remove(change.kind, (change.namespace, change.name), out)
             case Begin():
-                self._unnamed[change.kind] = set(self._encoded[change.kind])
+                self._unlisted[change.kind] = set(self._encoded[change.kind])
             case Complete():
-                return self._complete(change)
+                self._complete(change, out)
             case Serials():
                 self.serials = change
-        return []
+        if self.serials is not before:
+            out.append(self.serials)
+        return out
 
-    def restore(self, objects: Mapping[Kind, Mapping[_Name, bytes]], serials: Serials) -> list[Key | Complete]:
-        """Takes in what a snapshot has of the kinds that no list is through of; what workers have to be told. What the source has told
-        already is newer and stays."""
-        out: list[Key | Complete] = []
+    def restore(self, objects: Mapping[Kind, Mapping[ObjectName, bytes]], serials: Serials) -> list[Difference]:
+        """Applies a snapshot to the kinds that no list has completed. Objects that the source has sent already are newer and stay."""
+        out: list[Difference] = []
         for kind in self.kinds:
             if kind in self.completed:
                 continue
-            there, unnamed = self._encoded[kind], self._unnamed.get(kind)
-            new = {name: data for name, data in objects.get(kind, {}).items() if name not in there}
-            there |= new
-            if unnamed is not None:
-                unnamed.update(new)
-            out += [Key(self.number, kind, *name) for name in new]
+            known, unlisted = self._encoded[kind], self._unlisted.get(kind)
+            new = {name: data for name, data in objects.get(kind, {}).items() if name not in known}
+            known |= new
+            if unlisted is not None:
+                unlisted.update(new)
+            out += [ViewKey(self.number, kind, *name) for name in new]
             self.completed.add(kind)
             out.append(Complete(kind))
         pairs = zip(msgspec.structs.astuple(self.serials), msgspec.structs.astuple(serials), strict=True)
-        self.serials = Serials(*map(max, pairs))
+        newest = Serials(*map(max, pairs))
+        if newest != self.serials:
+            self.serials = newest
+            out.append(newest)
         return out
 
     @property
     def is_whole(self) -> bool:
-        """Whether every kind is known whole."""
+        """Whether all objects of every kind are known, from lists or from a snapshot."""
         return self.completed.issuperset(self.kinds)
 
     @property
@@ -98,52 +106,50 @@ class View:
         """Whether the source has listed every kind."""
         return self.listed.issuperset(self.kinds)
 
-    def objects(self) -> dict[Kind, dict[_Name, bytes]]:
-        """All that is known now, encoded; later changes do not show in it."""
+    def objects(self) -> dict[Kind, dict[ObjectName, bytes]]:
+        """All objects as they are now, encoded; later changes do not show in it."""
         return {kind: self._encoded[kind].copy() for kind in self.kinds}
 
-    def object(self, key: Key) -> ClusterObject | None:
+    def object(self, key: ViewKey) -> ClusterObject | None:
         """The object under a key."""
         data = self.encoded(key)
         return None if data is None else _decode[key.kind](data)
 
-    def encoded(self, key: Key) -> bytes | None:
+    def encoded(self, key: ViewKey) -> bytes | None:
         """The msgpack of the object under a key."""
         return self._encoded[key.kind].get((key.namespace, key.name))
 
-    def keys(self, kind: Kind) -> Iterator[Key]:
+    def keys(self, kind: Kind) -> Iterator[ViewKey]:
         """The keys of one kind."""
-        return (Key(self.number, kind, *name) for name in self._encoded[kind])
+        return (ViewKey(self.number, kind, *name) for name in self._encoded[kind])
 
-    def _put(self, new: ClusterObject) -> list[Key | Complete]:
+    def _put(self, new: ClusterObject, out: list[Difference]) -> None:
         kind = KINDS[type(new)]
         name = sys.intern(new.namespace), new.name
-        unnamed = self._unnamed.get(kind)
-        if unnamed:
-            unnamed.discard(name)
+        unlisted = self._unlisted.get(kind)
+        if unlisted:
+            unlisted.discard(name)
         data = _encode(new)
         before = self._encoded[kind].get(name)
         if before == data:
-            return []
+            return
         self.serials = after(self.serials, None if before is None else _decode[kind](before), new, int(self._now()))
         self._encoded[kind][name] = data
         self.changes += 1
-        return [Key(self.number, kind, *name)]
+        out.append(ViewKey(self.number, kind, *name))
 
-    def _remove(self, kind: Kind, name: _Name) -> list[Key | Complete]:
+    def _remove(self, kind: Kind, name: ObjectName, out: list[Difference]) -> None:
         before = self._encoded[kind].pop(name, None)
         if before is None:
-            return []
+            return
         self.changes += 1
         self.serials = after(self.serials, _decode[kind](before), None, int(self._now()))
-        return [Key(self.number, kind, *name)]
+        out.append(ViewKey(self.number, kind, *name))
 
-    def _complete(self, change: Complete) -> list[Key | Complete]:
-        out: list[Key | Complete] = []
-        for name in self._unnamed.pop(change.kind, ()):
-            out += self._remove(change.kind, name)
+    def _complete(self, change: Complete, out: list[Difference]) -> None:
+        for name in self._unlisted.pop(change.kind, ()):
+            self._remove(change.kind, name, out)
         self.listed.add(change.kind)
         if change.kind not in self.completed:
             self.completed.add(change.kind)
             out.append(change)
-        return out

@@ -7,7 +7,7 @@ import importlib
 import ipaddress
 import os
 import socket
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
@@ -16,6 +16,7 @@ import psutil
 
 from svcdns.chain.plan import BlockPlan, plan
 from svcdns.cluster.watch_options import SnapshotOptions, WatchOptions
+from svcdns.control.plugin_data import PluginData, gather, plugin_files
 from svcdns.corefile.blocks import Corefile, Position
 from svcdns.corefile.directives import check_directives
 from svcdns.corefile.env_options import completed
@@ -31,8 +32,8 @@ PROTOCOLS: Final = {"dns": ("udp", "tcp"), "tls": ("tcp",)}
 """What sockets a transport has."""
 
 
-class Watched(NamedTuple):
-    """A cluster that is to be watched, the directive that says so, and where what is known of it is kept."""
+class WatchedCluster(NamedTuple):
+    """A cluster to watch, the position of the directive, and the options of its snapshot."""
 
     options: WatchOptions
     position: Position
@@ -51,8 +52,8 @@ class Setup:
     corefile: Corefile
     plans: tuple[BlockPlan, ...]
     hosts: tuple[tuple[str, ...], ...]
-    views: Mapping[bytes, Watched]
-    data: Mapping[tuple[str, str], bytes]
+    views: Mapping[bytes, WatchedCluster]
+    data: PluginData
     local_addresses: tuple[str, ...]
 
     def options(self, name: str) -> list[Any]:
@@ -93,12 +94,13 @@ class Setup:
 
 
 def prepare(conf: str | None, port: int) -> Setup:
-    """Loads, checks and works out a Corefile, and reads the files its plugins name. Raises SvcdnsError."""
-    return work_out(load(conf, environ=os.environ, default_port=port), {})
+    """Loads and checks a Corefile, and reads the files that its plugins name. Blocks. Raises SvcdnsError."""
+    setup = check(load(conf, environ=os.environ, default_port=port))
+    return replace(setup, data=gather(plugin_files(setup.plans), {}))
 
 
-def work_out(corefile: Corefile, before: Mapping[tuple[str, str], bytes]) -> Setup:
-    """The set-up for a loaded Corefile. `before` is what was gathered last: a plugin may keep some of it. Raises SvcdnsError."""
+def check(corefile: Corefile) -> Setup:
+    """The set-up of a loaded Corefile, still without the data of plugins. Raises SvcdnsError."""
     check_directives(corefile, (*ORDER, "import"), BUILT)
     written, corefile = corefile, completed(corefile, _options_of_ours(corefile), os.environ)
     _check_transports(corefile)
@@ -109,7 +111,7 @@ def work_out(corefile: Corefile, before: Mapping[tuple[str, str], bytes]) -> Set
     _check_certificates(plans, hosts)
     own = [address for addresses in interfaces.values() for address in addresses]
     local = tuple(dict.fromkeys(a for a in own if not a.startswith("127.") and a != "::1"))
-    return Setup(written, corefile, plans, hosts, _views(plans), _gathered(plans, before), local)
+    return Setup(written, corefile, plans, hosts, _views(plans), {}, local)
 
 
 def _options_of_ours(corefile: Corefile) -> dict[str, tuple[str, ...]]:
@@ -118,18 +120,18 @@ def _options_of_ours(corefile: Corefile) -> dict[str, tuple[str, ...]]:
     return {name: getattr(_module(name), "ENVIRONMENT", ()) for name in sorted(names)}
 
 
-def _views(plans: tuple[BlockPlan, ...]) -> dict[bytes, Watched]:
-    out: dict[bytes, Watched] = {}
+def _views(plans: tuple[BlockPlan, ...]) -> dict[bytes, WatchedCluster]:
+    out: dict[bytes, WatchedCluster] = {}
     for block in plans:
         if "kubernetes" in block.options:
             options = block.options["kubernetes"]
-            watched = Watched(options.watch, block.block("kubernetes").directives[0].position, options.snapshot)
+            watched = WatchedCluster(options.watch, block.block("kubernetes").directives[0].position, options.snapshot)
             encoded = msgspec.msgpack.encode(options.watch)
             out[encoded] = _joined(out[encoded], watched) if encoded in out else watched
     return out
 
 
-def _joined(first: Watched, other: Watched) -> Watched:
+def _joined(first: WatchedCluster, other: WatchedCluster) -> WatchedCluster:
     """One watch for two blocks: it has one snapshot."""
     if first.snapshot is None or other.snapshot is None:
         return first._replace(snapshot=first.snapshot or other.snapshot)
@@ -163,39 +165,6 @@ def _check_certificates(plans: tuple[BlockPlan, ...], hosts: Sequence[Sequence[s
             position = block.options["tls"].position
             text = "%s:%d: the block has no tls:// key, so that its certificate serves nobody"
             plugin_logger("tls").warning(text, position.file, position.line)
-
-
-def _gathered(plans: tuple[BlockPlan, ...], before: Mapping[tuple[str, str], bytes]) -> dict[tuple[str, str], bytes]:
-    out: dict[tuple[str, str], bytes] = {}
-    for block in plans:
-        for name, options in block.options.items():
-            gather = getattr(_module(name), "gather", None)
-            if gather is not None:
-                known = {key: payload for (plugin, key), payload in before.items() if plugin == name}
-                out |= {(name, key): payload for key, payload in gather(options, known).items()}
-    return out
-
-
-def periods(setup: Setup) -> frozenset[float]:
-    """Seconds between two looks at the files of the plugins that read theirs again."""
-    return frozenset(module.period(options) for module, options in _refreshing(setup)) - {0.0}
-
-
-def refreshed(setup: Setup, due: Container[float]) -> Setup:
-    """The same set-up with what the files hold now that are looked at with one of these periods."""
-    data = dict(setup.data)
-    for module, options in _refreshing(setup):
-        if module.period(options) not in due:
-            continue
-        name = module.__name__.rpartition(".")[2]
-        known = {key: payload for (plugin, key), payload in data.items() if plugin == name}
-        data |= {(name, key): payload for key, payload in module.refresh(options, known).items()}
-    return replace(setup, data=data)
-
-
-def _refreshing(setup: Setup) -> list[tuple[Any, Any]]:
-    pairs = [(_module(name), options) for block in setup.plans for name, options in block.options.items()]
-    return [(module, options) for module, options in pairs if hasattr(module, "period")]
 
 
 def _interfaces() -> dict[str, list[str]]:

@@ -1,41 +1,69 @@
-"""The feeds to the workers: what each one has still to be told.
+"""The queue of frames to one worker, and the connection that they leave by.
 
-A queue per worker holds keys, not values: an object that changes again before it was sent is sent once, with its latest value, so a
-slow worker costs memory for the cluster once and no more. Frames that are no objects (configuration, completions) keep their place
-among them. While a worker is being told all of a view, what changes overtakes what does not: a worker that a new control has taken over
-hears of changes at once, and not behind the whole cluster."""
+Rules:
+
+1. The queue holds an object by its key and not by its value. An object that changes again before its frame is sent is sent once, with its
+   latest value. So a slow worker costs memory for the cluster once.
+2. Frames that are no objects (configuration, completions) keep their place among the objects.
+3. While a worker gets a whole view, changes of the view overtake the rest of it: a worker that a new control process has taken over gets
+   changes at once.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import socket
 from collections.abc import Callable, Mapping
+from enum import StrEnum
 from itertools import islice
 from math import inf
+from typing import Final, NamedTuple
 
 from svcdns.cluster.changes import Begin, Complete, Confirmed, Gone, Serials
-from svcdns.control.cluster_view import Key, View
+from svcdns.control.cluster_view import ClusterView, ViewKey
 from svcdns.feed.frames import Changed, Epoch, FrameReader, ToControl, ToWorker, frame, put_frame
 
-CHUNK = 65536
-"""Octets of frames put together for one write, or a few frames more."""
-TAKEN = 64
-"""Frames put together between two looks at the octets."""
+CHUNK: Final = 65536
+"""Octets of frames that are joined for one write, or a few frames more."""
+BATCH: Final = 64
+"""Frames that are made before the octets are counted again."""
 
 
-class Feed:
-    """One worker's connection."""
+class Property(StrEnum):
+    """A property of a view of which only the latest value is sent."""
 
-    def __init__(self, number: int, sock: socket.socket, views: Mapping[int, View], heard: Callable[[int, ToControl | None], None]) -> None:
-        """`number` is the worker's; `views` are read when objects are sent; `heard` takes what the worker says, and None at its end."""
-        self.number, self._sock, self._views, self._heard = number, sock, views, heard
-        self._pending: dict[Key | int | tuple[str, int], bytes | None] = {}
-        self._urgent: dict[Key, None] = {}
+    SERIALS = "serials"
+    CONFIRMED = "confirmed"
+
+
+class ViewProperty(NamedTuple):
+    """Stands in the queue for a property's latest value."""
+
+    source: int
+    name: Property
+
+
+QueueKey = ViewKey | ViewProperty | int
+"""Names an entry of the queue; a number names a frame that is ready."""
+
+
+class FeedQueue:
+    """The frames to one worker, and the frames that it sends back."""
+
+    def __init__(
+        self, number: int, sock: socket.socket, views: Mapping[int, ClusterView], received: Callable[[int, ToControl | None], None]
+    ) -> None:
+        """`number` is the worker's; `views` are read when objects are sent; `received` gets each frame of the worker, and None at the end
+        of the connection."""
+        self.number, self._sock, self._views, self._received = number, sock, views, received
+        self._queue: dict[QueueKey, bytes | None] = {}
+        """The frame of an entry, None where it is made when it is sent."""
+        self._urgent: dict[ViewKey, None] = {}
         self._begun: dict[int, int] = {}
-        """By view: the frame behind which the worker takes its objects in any order."""
+        """By view: the number of the last Begin frame. Once that is sent, objects of the view may be sent in any order."""
         self._unsent = b""
-        self._next = 0
-        self._scheduled = self._writing = False
+        self._last_number = 0
+        self._scheduled = self._blocked = False
         self.closed = False
         self._reader = FrameReader[ToControl](ToControl)
         self._loop = asyncio.get_running_loop()
@@ -43,7 +71,7 @@ class Feed:
         self._loop.add_reader(sock, self._readable)
 
     def begin(self, epoch: int, share: float = 1.0) -> None:
-        """Opens the feed."""
+        """Queues the first frame."""
         self.put(Epoch(epoch, share))
 
     def put(self, content: ToWorker) -> None:
@@ -52,45 +80,45 @@ class Feed:
 
     def put_frame(self, octets: bytes) -> None:
         """Queues a frame that is encoded already."""
-        self._next += 1
-        self._pending[self._next] = octets
-        self._wake()
+        self._last_number += 1
+        self._queue[self._last_number] = octets
+        self._schedule()
 
-    def tell(self, key: Key) -> None:
-        """Queues an object's present value, or its absence: before all else, where the worker knows already what it belongs to."""
+    def changed(self, key: ViewKey) -> None:
+        """Queues an object's latest value, or its removal. It goes first where the worker has got the Begin frames of the view."""
         begun = self._begun.get(key.source)
-        if begun is not None and begun not in self._pending:
-            self._pending.pop(key, None)
+        if begun is not None and begun not in self._queue:
+            self._queue.pop(key, None)
             self._urgent[key] = None
-            self._wake()
-        elif key not in self._pending:
-            self._pending[key] = None
-            self._wake()
+            self._schedule()
+        elif key not in self._queue:
+            self._queue[key] = None
+            self._schedule()
 
-    def serials(self, view: View) -> None:
-        """Queues a view's serials; those of last time, if still queued, are replaced."""
-        self._pending[("serials", view.number)] = None
-        self._wake()
+    def serials(self, view: ClusterView) -> None:
+        """Queues a view's serials, unless an entry for them is queued already."""
+        self._queue[ViewProperty(view.number, Property.SERIALS)] = None
+        self._schedule()
 
-    def confirmed(self, view: View) -> None:
-        """Queues the moment of a view's last confirmation, in place of the one of last time."""
-        self._pending[("confirmed", view.number)] = None
-        self._wake()
+    def confirmed(self, view: ClusterView) -> None:
+        """Queues the moment of a view's last confirmation, unless an entry for it is queued already."""
+        self._queue[ViewProperty(view.number, Property.CONFIRMED)] = None
+        self._schedule()
 
-    def everything(self, view: View) -> None:
-        """Queues all of a view, as a list of each kind that ends once its source has told all.
+    def whole_view(self, view: ClusterView) -> None:
+        """Queues a whole view, as a list of each kind; a list ends once all objects of the kind are known.
 
-        All lists begin first: so an object may be told at any time behind that.
+        All lists begin first, so that an object may be sent at any time after that.
         """
         self.confirmed(view)
         for kind in view.kinds:
             self.put(Changed(view.number, Begin(kind)))
-        self._begun[view.number] = self._next
+        self._begun[view.number] = self._last_number
         for kind in view.kinds:
             for key in view.keys(kind):
                 self._urgent.pop(key, None)
-                self._pending.pop(key, None)
-                self._pending[key] = None
+                self._queue.pop(key, None)
+                self._queue[key] = None
             if kind in view.completed:
                 self.put(Changed(view.number, Complete(kind)))
         self.serials(view)
@@ -102,10 +130,10 @@ class Feed:
             self._loop.remove_reader(self._sock)
             self._loop.remove_writer(self._sock)
             self._sock.close()
-            self._heard(self.number, None)
+            self._received(self.number, None)
 
-    def _wake(self) -> None:
-        if not self._scheduled and not self._writing:
+    def _schedule(self) -> None:
+        if not self._scheduled and not self._blocked:
             self._scheduled = True
             self._loop.call_soon(self._flush)
 
@@ -114,52 +142,52 @@ class Feed:
         if self.closed:
             return
         try:
-            while self._unsent or self._urgent or self._pending:
+            while self._unsent or self._urgent or self._queue:
                 if not self._unsent:
-                    self._unsent = self._take()
+                    self._unsent = self._next_frames()
                 sent = self._sock.send(self._unsent)
                 self._unsent = self._unsent[sent:]
         except BlockingIOError:
-            if not self._writing:
-                self._writing = True
+            if not self._blocked:
+                self._blocked = True
                 self._loop.add_writer(self._sock, self._flush)
             return
         except OSError:
             self.close()
             return
-        if self._writing:
-            self._writing = False
+        if self._blocked:
+            self._blocked = False
             self._loop.remove_writer(self._sock)
 
-    def _take(self) -> bytes:
-        """The next frames, in order, up to a chunk."""
+    def _next_frames(self) -> bytes:
+        """The next frames, in order, up to CHUNK."""
         parts: list[bytes] = []
         size = 0
-        for changed in list(islice(self._urgent, TAKEN)):
+        for changed in list(islice(self._urgent, BATCH)):
             del self._urgent[changed]
             parts.append(self._frame(changed))
-        while self._pending and size < CHUNK and not self._urgent:
-            # Many at a time: to find the first one costs a step for each that was taken before it.
-            for key in list(islice(self._pending, TAKEN)):
-                ready = self._pending.pop(key)
+        while self._queue and size < CHUNK and not self._urgent:
+            # Many at a time: finding the first entry of a dict costs a step for each entry that was removed before it.
+            for key in list(islice(self._queue, BATCH)):
+                ready = self._queue.pop(key)
                 part = ready if ready is not None else self._frame(key)
                 parts.append(part)
                 size += len(part)
         return b"".join(parts)
 
-    def _frame(self, key: object) -> bytes:
-        if isinstance(key, Key):
-            view = self._views.get(key.source)
-            found = view.encoded(key) if view is not None else None
-            if found is not None:
-                return put_frame(key.source, found)
-            return frame(Changed(key.source, Gone(key.kind, key.namespace, key.name)))
-        assert isinstance(key, tuple)
-        what, number = key
-        view = self._views.get(number)
-        if what == "confirmed":
-            return frame(Changed(number, Confirmed(view.confirmed_at if view is not None else inf)))
-        return frame(Changed(number, view.serials if view is not None else Serials()))
+    def _frame(self, key: QueueKey) -> bytes:
+        assert not isinstance(key, int)
+        view = self._views.get(key.source)
+        match key:
+            case ViewKey():
+                encoded = view.encoded(key) if view is not None else None
+                if encoded is not None:
+                    return put_frame(key.source, encoded)
+                return frame(Changed(key.source, Gone(key.kind, key.namespace, key.name)))
+            case ViewProperty(name=Property.CONFIRMED):
+                return frame(Changed(key.source, Confirmed(view.confirmed_at if view is not None else inf)))
+            case ViewProperty():
+                return frame(Changed(key.source, view.serials if view is not None else Serials()))
 
     def _readable(self) -> None:
         try:
@@ -173,4 +201,4 @@ class Feed:
             return
         self._reader.feed(data)
         for content in self._reader.frames():
-            self._heard(self.number, content)
+            self._received(self.number, content)

@@ -1,52 +1,153 @@
-"""The Corefile that served last: kept in the state folder, and served, loudly, where the present one cannot be used at a start."""
+"""The last good Corefile: kept in the state folder (`-state`), and served where the present Corefile cannot be used at a start.
+
+The file holds the parsed Corefile behind its SHA-256. It is written beside and renamed, so that a reader sees the old one or the new one.
+The module does not check a Corefile and does not decide when one is good: control does.
+
+Rules:
+
+1. A file that cannot be read is refused with a reason; it never ends a start.
+2. While the last good Corefile serves, an ERROR line and the metric `svcdns_corefile_fallback` say so.
+3. Reading and writing happen outside the event loop: a state folder on a mount that hangs delays a start by WRITE_WAIT at most.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import logging
+import os
+import tempfile
 import time
 from pathlib import Path
+from typing import Final
 
-from svcdns.control.configuration import Setup, work_out
-from svcdns.control.state_folder import FALLBACK, StateError, StateFolder
+import msgspec
+
+from svcdns import __version__
+from svcdns.corefile.blocks import Corefile
 from svcdns.errors import SvcdnsError
-from svcdns.telemetry.counters import Counters
+from svcdns.process.blocking_io import BlockingCalls
+from svcdns.telemetry.counters import Counters, Family, MetricKind
+
+FILE: Final = "corefile.msgpack"
+READ_LIMIT: Final = 10.0
+"""Seconds that reading the file may take."""
+WRITE_WAIT: Final = 2.0
+"""Seconds that a start or a reload waits for the writing."""
+FALLBACK: Final = Family(
+    "svcdns_corefile_fallback", MetricKind.GAUGE, "1 while the last good Corefile serves because the present one cannot be used."
+)
 
 log = logging.getLogger("svcdns")
 
 
-class LastGood:
-    """All of it; without a state folder nothing is kept, and nothing is found."""
+class StateError(SvcdnsError):
+    """The state folder cannot be read or written, or holds a file that cannot be used."""
 
-    def __init__(self, folder: str | None, counters: Counters) -> None:
-        """`folder` is what `-state` named. The methods block: they are for a thread."""
-        self._state = StateFolder(Path(folder)) if folder else None
-        self._counters = counters
+
+class SavedCorefile(msgspec.Struct, frozen=True, array_like=True):
+    """A Corefile that has served: `time` in Unix seconds, `version` of the program that wrote it."""
+
+    version: str
+    time: float
+    corefile: Corefile
+
+
+class LastGoodCorefile:
+    """The file in the state folder, and whether its Corefile serves. Without a state folder nothing is written and nothing is found."""
+
+    def __init__(self, folder: str | None, counters: Counters, calls: BlockingCalls) -> None:
+        """`folder` is the value of `-state` or SVCDNS_STATE; it is made when the first Corefile is written."""
+        self._path = Path(folder) / FILE if folder else None
+        self._counters, self._calls = counters, calls
+        self._next: Corefile | None = None
+        self._writing: asyncio.Task[None] | None = None
         self.serves = False
-        """Whether it serves in the place of the present one."""
+        """Whether it serves in the place of the present Corefile."""
 
-    def instead(self, error: SvcdnsError) -> Setup | None:
-        """The set-up of the Corefile that served last, as the present one cannot be used; None where there is none of use."""
-        if self._state is None:
+    async def find(self) -> SavedCorefile | None:
+        """The saved Corefile, None where there is none that can be used."""
+        if self._path is None:
             return None
         try:
-            kept = self._state.last_good()
-            setup = work_out(kept.corefile, {}) if kept is not None else None
+            return await self._calls.run("the last good Corefile", read, self._path, limit=READ_LIMIT)
         except SvcdnsError as reason:
-            log.error("the last good Corefile cannot be used: %s", reason)
+            self.refused(reason)
             return None
-        if kept is not None:
-            when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(kept.time))
-            log.error("Corefile: %s; serving the one that was good last, of %s", error, when)
-            self._counters.set(self._counters.cell(FALLBACK), 1)
-            self.serves = True
-        return setup
 
-    def keep(self, setup: Setup) -> None:
-        """Notes down that this Corefile serves."""
+    def refused(self, reason: SvcdnsError) -> None:
+        """Logs why the saved Corefile does not serve."""
+        log.error("the last good Corefile cannot be used: %s", reason)
+
+    def takes_over(self, saved: SavedCorefile, error: SvcdnsError) -> None:
+        """The saved Corefile serves because of `error` in the present one."""
+        when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(saved.time))
+        log.error("Corefile: %s; serving the last good Corefile, of %s", error, when)
+        self._counters.set(self._counters.cell(FALLBACK), 1)
+        self.serves = True
+
+    async def save(self, corefile: Corefile) -> None:
+        """Saves a Corefile that serves now. Where the folder is slow, returns after WRITE_WAIT and writes on; the newest one is written
+        last."""
         self.serves = False
-        if self._state is not None:
-            self._counters.set(self._counters.cell(FALLBACK), 0)
+        if self._path is None:
+            return
+        self._counters.set(self._counters.cell(FALLBACK), 0)
+        self._next = corefile
+        if self._writing is None or self._writing.done():
+            self._writing = asyncio.create_task(self._write(self._path))
+        await asyncio.wait([self._writing], timeout=WRITE_WAIT)
+
+    async def _write(self, path: Path) -> None:
+        while self._next is not None:
+            corefile, self._next = self._next, None
             try:
-                self._state.keep(setup.written, time.time())
-            except StateError as error:
+                await self._calls.run(f"the state folder {path.parent}", write, path, corefile, time.time())
+            except SvcdnsError as error:
                 log.warning("%s", error)
+
+    async def stop(self) -> None:
+        """Waits no longer for a write that is under way."""
+        if self._writing is not None:
+            self._writing.cancel()
+            await asyncio.gather(self._writing, return_exceptions=True)
+
+
+def read(path: Path) -> SavedCorefile | None:
+    """The Corefile in a file, None where there is no such file. Blocks. Raises StateError."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StateError(f"cannot read {path}: {(error.strerror or str(error)).lower()}") from error
+    digest, body = content[:32], content[32:]
+    if hashlib.sha256(body).digest() != digest:
+        raise StateError(f"{path} is damaged: its checksum is wrong")
+    try:
+        return msgspec.msgpack.decode(body, type=SavedCorefile)
+    except msgspec.DecodeError as error:
+        raise StateError(f"{path} was written by another version: {error}") from error
+
+
+def write(path: Path, corefile: Corefile, now: float) -> None:
+    """Writes a Corefile; `now` in Unix seconds. Blocks. Raises StateError."""
+    body = msgspec.msgpack.encode(SavedCorefile(__version__, now, corefile))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _replace(path, hashlib.sha256(body).digest() + body)
+    except OSError as error:
+        raise StateError(f"cannot write {path}: {(error.strerror or str(error)).lower()}") from error
+
+
+def _replace(path: Path, content: bytes) -> None:
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

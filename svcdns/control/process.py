@@ -1,8 +1,18 @@
 """The control process: from the Corefile to servers that answer, and from one Corefile to the next. It answers no DNS.
 
-Order of a start: the Corefile is checked; workers are started and told their chains and the cluster as it comes in; when all are
-synced, or the start-up time is over, the supervisor is asked to listen. A reload goes the same way beside what serves, and either takes
-over as a whole or leaves everything as it was."""
+A start has one of three sequences:
+
+- From a list: the workers build their chains and get the cluster as the API server lists it. When all are synced, or the startup timeout
+  is over, the supervisor is told to listen.
+- From a snapshot: the workers get the cluster from the snapshot, so the ports are opened first; watches and HTTP pages come after.
+- As a successor: a control process has served before this one, and the workers still answer. Where it runs still (a rolling replacement),
+  this process lists the whole cluster before it says that it can take over.
+
+A reload builds the new chains beside those that serve. It takes over as a whole, or changes nothing. Rules:
+
+1. Nothing in the event loop waits for a file: a loop that stops for three seconds gets control killed for a missing heartbeat.
+2. The setup that serves has one writer at a time: a reload and a change of files exclude each other (`_changing`).
+"""
 
 from __future__ import annotations
 
@@ -15,22 +25,25 @@ import random
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
 
 from svcdns import __version__
-from svcdns.control.cluster_view import Difference, View
-from svcdns.control.cluster_views import Views, shown_ages
-from svcdns.control.configuration import Setup, periods, prepare, refreshed, work_out
+from svcdns.control.cluster_view import ClusterView, Difference
+from svcdns.control.cluster_views import ClusterViews, shown_ages
+from svcdns.control.configuration import Setup, check
 from svcdns.control.info_metrics import note_build, note_endings, note_plugins, note_version
-from svcdns.control.last_good_corefile import LastGood
+from svcdns.control.last_good_corefile import LastGoodCorefile
 from svcdns.control.memory_pressure import MemoryBudget, own_memory
+from svcdns.control.plugin_data import DataKey, PluginData, Refresher, gather_in_threads, plugin_files
 from svcdns.control.workers import Workers
+from svcdns.corefile.blocks import Corefile
 from svcdns.corefile.load import load
 from svcdns.errors import SvcdnsError
 from svcdns.feed.format import handover_format
 from svcdns.feed.frames import Configure
 from svcdns.plugins import reload
+from svcdns.process.blocking_io import BlockedError, BlockingCalls
 from svcdns.process.channel import Channel, ChannelBrokenError, ChannelClosedError, Message
 from svcdns.process.framing import FrameTooLargeError
 from svcdns.process.shared_memory import State, other_side
@@ -40,12 +53,16 @@ from svcdns.telemetry.logging import DroppedLines, plugin_logger
 if TYPE_CHECKING:
     from svcdns.control.endpoints import Pages
 
-BEAT = 1.0
-POLL = 0.02
-WAITING_LINE = 0.5
-RETRY = 2.0
-IDLE = 10.0
-"""Seconds after which a Corefile may have got other files to look at by a reload."""
+HEARTBEAT: Final = 1.0
+"""Seconds from one heartbeat to the next."""
+POLL: Final = 0.02
+"""Seconds from one look at the workers' states, or at the views, to the next."""
+WAITING_LINE: Final = 0.5
+"""Seconds from one line about the wait for the API server to the next."""
+RETRY: Final = 2.0
+"""Seconds after which a successor looks again at a Corefile that cannot be used."""
+READ_LIMIT: Final = 60.0
+"""Seconds that reading the Corefile may take at a start."""
 
 log = logging.getLogger("svcdns")
 
@@ -56,9 +73,9 @@ class StartError(SvcdnsError):
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the command line said, and the supervisor. `state` names the state folder.
+    """Settings from the command line, and from the supervisor. `state` names the state folder.
 
-    `again` means that a control process before this one has served, `beside` that it still does, until this one has taken over.
+    `again` means that a control process has served before this one, `beside` that it still does until this one has taken over.
     """
 
     conf: str | None
@@ -70,43 +87,47 @@ class Options:
 
 
 class Control:
-    """Everything that is not answering DNS."""
+    """The control process: everything but answering DNS."""
 
     def __init__(self, options: Options, channel: Channel, regions: list[memoryview], own: int) -> None:
         """`regions` of the shared mapping, of which this process writes number `own`."""
         self._options, self._channel = options, channel
-        # Of its predecessor, before its own counters begin: gauges do so at 0.
+        # The ages that the predecessor showed are read before this process's counters begin: a new process sets its gauges to 0.
         ages = shown_ages(regions[other_side(own) if options.beside else own]) if options.again else {}
         self._counters = Counters(regions[own])
         self._kubernetes_log = plugin_logger("kubernetes")
         self._reload_log = plugin_logger("reload")
         self._generation = time.time_ns() // 1_000_000
-        self._views = Views(self._counters, self._kubernetes_log, self._tell, again=options.again, ages=ages)
+        self._views = ClusterViews(self._counters, self._kubernetes_log, self._send_difference, again=options.again, ages=ages)
         self._workers = Workers(self._views.by_number, regions, self._generation)
         self._memory = MemoryBudget(
-            self._counters, time.monotonic, self._workers.allow, self._ask_for_restart, own_memory, again=options.again
+            self._counters, time.monotonic, self._workers.allow, self._request_restart, own_memory, again=options.again
         )
         self._regions, self._own = regions, own
-        self._opened: Pages | None = None
+        self._pages_made: Pages | None = None
         self._setup: Setup | None = None
-        self._last_good = LastGood(options.state, self._counters)
+        self._calls = BlockingCalls(log)
+        self._refresher = Refresher(self._calls, lambda: self._serving.data, self._take_data)
+        self._last_good = LastGoodCorefile(options.state, self._counters, self._calls)
+        self._changing = asyncio.Lock()
+        """Held by a reload, and while changed data of plugins is taken over."""
         self._listening: asyncio.Future[str] | None = None
-        self._reload_asked = asyncio.Event()
-        self._stop_asked = asyncio.Event()
-        self._exit_asked = asyncio.Event()
+        self._reload_requested = asyncio.Event()
+        self._stop_requested = asyncio.Event()
+        self._exit_requested = asyncio.Event()
         self._tasks: list[asyncio.Task[Any]] = []
 
-    def _tell(self, view: View, difference: Difference) -> None:
-        self._workers.tell(view, difference)
+    def _send_difference(self, view: ClusterView, difference: Difference) -> None:
+        self._workers.send_difference(view, difference)
 
     @property
     def _pages(self) -> Pages:
-        """The HTTP pages. Their libraries take longer to import than a snapshot takes to serve from."""
-        if self._opened is None:
+        """The HTTP pages, made at their first use: their libraries take longer to import than a snapshot takes to serve from."""
+        if self._pages_made is None:
             from svcdns.control.endpoints import Pages
 
-            self._opened = Pages(self._workers, self._counters, self._regions, self._own, self._is_watching, self._views.unready)
-        return self._opened
+            self._pages_made = Pages(self._workers, self._counters, self._regions, self._own, self._is_watching, self._views.unready)
+        return self._pages_made
 
     def _is_watching(self) -> bool:
         return self._setup is not None and bool(self._setup.views)
@@ -117,31 +138,34 @@ class Control:
         return self._setup
 
     async def run(self) -> int:
-        """Runs until told to end; the exit code."""
+        """Runs until the supervisor requests the exit; the exit code."""
         loop = asyncio.get_running_loop()
         loop.add_reader(self._channel.fileno(), self._from_supervisor)
         self._channel.send({"op": "format", "format": handover_format()})
-        self._tasks.append(asyncio.create_task(self._beat()))
-        ending = asyncio.create_task(self._exit_asked.wait())
+        self._tasks.append(asyncio.create_task(self._send_heartbeats()))
+        exiting = asyncio.create_task(self._exit_requested.wait())
         starting = asyncio.create_task(self._start())
         try:
-            await asyncio.wait([ending, starting], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([exiting, starting], return_when=asyncio.FIRST_COMPLETED)
             if starting.done():
                 starting.result()
-                steps = (self._follow_corefile(), self._follow_files(), self._pages.check(lambda: self._serving), self._follow_stop())
+                self._refresher.follow(plugin_files(self._serving.plans))
+                steps = (self._follow_corefile(), self._pages.check(lambda: self._serving), self._follow_stop())
                 self._tasks += map(asyncio.create_task, steps)
-                done, _ = await asyncio.wait([ending, *self._tasks], return_when=asyncio.FIRST_COMPLETED)
+                done, _ = await asyncio.wait([exiting, *self._tasks], return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
                     task.result()
         except SvcdnsError as error:
             return self._give_up(str(error))
         finally:
-            for task in (*self._tasks, starting, ending):
+            for task in (*self._tasks, starting, exiting):
                 task.cancel()
             await asyncio.gather(*self._tasks, starting, return_exceptions=True)
+            await self._refresher.stop()
+            await self._last_good.stop()
             await self._views.stop()
-            if self._opened is not None:
-                await self._opened.close()
+            if self._pages_made is not None:
+                await self._pages_made.close()
         return 0
 
     def _give_up(self, line: str) -> int:
@@ -161,69 +185,107 @@ class Control:
         self._channel.send({"op": "workers", "count": setup.workers})
         new = await self._views.prepare(setup.views)
         self._setup = setup
-        self._workers.begin(self._order(setup), setup.data)
-        known = bool(new) and self._views.whole(new)
-        if not known:
-            self._views.start(new)
+        self._workers.begin(self._configure(setup), setup.data)
+        if self._options.again:
+            await self._start_as_successor(setup, new)
+        elif new and self._views.whole(new):
+            await self._start_from_snapshot(setup, new)
+        else:
+            await self._start_from_list(setup, new)
+        await self._started(setup)
+
+    async def _start_from_list(self, setup: Setup, new: list[int]) -> None:
+        self._views.start(new)
+        await self._pages.serve(setup)
+        await self._serve_dns(setup)
+
+    async def _start_from_snapshot(self, setup: Setup, new: list[int]) -> None:
+        await self._serve_dns(setup)
+        self._views.start(new)
+        await self._pages.serve(setup)
+
+    async def _start_as_successor(self, setup: Setup, new: list[int]) -> None:
+        self._views.start(new)
         if self._options.beside:
             await _until(lambda: self._views.whole(new), math.inf)
             note_plugins(self._counters, setup)
             self._channel.send({"op": "listed"})
-        if not known:
-            await self._pages.serve(setup)
+        await self._pages.serve(setup)
+        await self._serve_dns(setup)
+        note_version(self._counters, setup)
+
+    async def _serve_dns(self, setup: Setup) -> None:
         await self._workers.built()
         self._workers.swap()
         await self._synced(setup)
         await self._listen(setup)
-        if known:  # what is served comes first where there is nothing to wait for
-            self._views.start(new)
-            await self._pages.serve(setup)
+
+    async def _started(self, setup: Setup) -> None:
         if not self._last_good.serves:
-            await asyncio.to_thread(self._last_good.keep, setup)
+            await self._last_good.save(setup.written)
         note_plugins(self._counters, setup)
-        if self._options.again:
-            note_version(self._counters, setup)
         for line in setup.corefile.warnings:
             log.warning("%s", line.removeprefix("Warning: "))
         if not self._options.quiet and not self._options.again:
             for line in (*setup.zones, f"svcdns-{__version__}"):
                 sys.stdout.write(line + "\n")
             sys.stdout.flush()
-        if "reload" in {name for block in setup.plans for name in block.options}:
+        if setup.options("reload"):
             self._reload_log.info("Running configuration SHA512 = %s", setup.corefile.digest)
         self._channel.send({"op": "serving"})
 
     async def _first_setup(self) -> Setup:
         while True:
             try:
-                return await asyncio.to_thread(prepare, self._options.conf, self._options.port)
+                corefile = await self._calls.run("the Corefile", self._load, limit=READ_LIMIT)
+                return await self._with_data(corefile, {})
             except SvcdnsError as error:
-                kept = await asyncio.to_thread(self._last_good.instead, error)
-                if kept is not None:
-                    return kept
+                setup = await self._last_good_setup(error)
+                if setup is not None:
+                    return setup
                 if not self._options.again:
                     raise
-                log.error("Corefile: %s; the workers serve what they have", error)
+                log.error("Corefile: %s; the workers serve the chains that they have", error)
                 await asyncio.sleep(RETRY)
 
-    def _order(self, setup: Setup) -> Configure:
+    async def _last_good_setup(self, error: SvcdnsError) -> Setup | None:
+        saved = await self._last_good.find()
+        if saved is None:
+            return None
+        try:
+            setup = await self._with_data(saved.corefile, {})
+        except SvcdnsError as reason:
+            self._last_good.refused(reason)
+            return None
+        self._last_good.takes_over(saved, error)
+        return setup
+
+    def _load(self) -> Corefile:
+        return load(self._options.conf, environ=os.environ, default_port=self._options.port)
+
+    async def _with_data(self, corefile: Corefile, before: PluginData) -> Setup:
+        """The setup of a Corefile, checked, with what the plugins' files hold. Raises SvcdnsError."""
+        setup = await self._calls.run("the options of the Corefile", check, corefile, limit=READ_LIMIT, key=corefile.digest)
+        return replace(setup, data=await gather_in_threads(self._calls, plugin_files(setup.plans), before))
+
+    def _configure(self, setup: Setup) -> Configure:
         self._generation += 1
         return Configure(self._generation, setup.corefile, setup.hosts, self._views.kinds(setup.views), setup.local_addresses)
 
     async def _synced(self, setup: Setup) -> None:
-        """Waits for the cluster as long as `startup_timeout` says, or until it shows that nobody answers there."""
+        """Waits until all workers have the cluster, the startup timeout is over, or an API server turns out not to answer."""
         if not setup.views:
             return
         began = time.monotonic()
-        said = began
+        logged = began
         synced = (State.SYNCED, State.SERVING)
         while not all(one in synced for one in self._workers.states()):
             now = time.monotonic()
             if now - began >= setup.startup_timeout or self._views.unreachable():
                 self._kubernetes_log.warning("starting server with unsynced Kubernetes API")
                 return
-            if now - said >= WAITING_LINE:
-                said = now
+            if now - logged >= WAITING_LINE:
+                logged = now
                 self._kubernetes_log.info("waiting for Kubernetes API before starting server")
             await asyncio.sleep(POLL)
 
@@ -243,12 +305,12 @@ class Control:
             if isinstance(error, ChannelBrokenError):
                 log.error("ending, as the supervisor's messages cannot be read: %s", error)
             asyncio.get_running_loop().remove_reader(self._channel.fileno())
-            self._exit_asked.set()
+            self._exit_requested.set()
             return
         for message in messages:
-            self._told(message)
+            self._obey(message)
 
-    def _told(self, message: Message) -> None:
+    def _obey(self, message: Message) -> None:
         match message["op"]:
             case "worker":
                 self._workers.joined(message["slot"], message["region"], message["fds"][0])
@@ -258,63 +320,61 @@ class Control:
                 if self._listening is not None and not self._listening.done():
                     self._listening.set_result("" if message["ok"] else message["error"])
             case "reload":
-                self._reload_asked.set()
+                self._reload_requested.set()
             case "stop":
-                self._stop_asked.set()
+                self._stop_requested.set()
             case "exit":
-                self._exit_asked.set()
+                self._exit_requested.set()
 
     # -- reload
 
     async def _follow_corefile(self) -> None:
-        """Looks at the Corefile at the interval that `reload` says, and at once where a signal asks."""
+        """Looks at the Corefile at the interval of `reload`, and at once after a signal."""
         tried = self._serving.corefile.digest
+        blocked = ""
         while True:
-            watched = self._serving.options("reload")
-            options: Any = watched[-1] if watched else None
+            options: Any = (self._serving.options("reload") or [None])[-1]
             pause = options.interval + random.uniform(-options.jitter / 2, options.jitter / 2) if options else None
-            asked = await self._asked_within(pause)
+            requested = await self._requested_within(pause)
             try:
-                corefile = load(self._options.conf, environ=os.environ, default_port=self._options.port)
-                if not asked and corefile.digest in (tried, self._serving.corefile.digest):
+                corefile = await self._calls.run("the Corefile", self._load)
+                if not requested and corefile.digest in (tried, self._serving.corefile.digest):
                     continue
-                setup = await asyncio.to_thread(work_out, corefile, self._serving.data)
+                setup = await self._with_data(corefile, self._serving.data)
             except SvcdnsError as error:
-                if asked:
+                if requested:
                     log.error("SIGUSR1: %s", error)
-                else:
+                elif not isinstance(error, BlockedError) or str(error) != blocked:
                     self._reload_log.warning("Corefile parse failed: %s", error)
+                blocked = str(error)
                 continue
-            tried = setup.corefile.digest
-            await self._reload(setup, asked=asked)
+            tried, blocked = setup.corefile.digest, ""
+            await self._reload(setup, requested=requested)
 
-    async def _asked_within(self, period: float | None) -> bool:
+    async def _requested_within(self, period: float | None) -> bool:
         try:
-            await asyncio.wait_for(self._reload_asked.wait(), period)
+            await asyncio.wait_for(self._reload_requested.wait(), period)
         except TimeoutError:
             return False
-        self._reload_asked.clear()
+        self._reload_requested.clear()
         return True
 
-    async def _follow_files(self) -> None:
-        """Sends what plugins' files hold now, where it has changed, each at the interval that its plugin wants."""
-        looked: dict[float, float] = {}
-        while True:
-            now = time.monotonic()
-            looked = {period: looked.get(period, now) for period in periods(self._serving)}
-            await asyncio.sleep(min((IDLE, *(last + period - now for period, last in looked.items()))))
-            now = time.monotonic()
-            due = {period for period, last in looked.items() if last + period <= now}
-            looked |= dict.fromkeys(due, now)
-            new = refreshed(self._serving, due)
+    async def _take_data(self, fresh: dict[DataKey, bytes]) -> None:
+        """Files have changed: the setup that serves gets their content, and so do the workers."""
+        async with self._changing:
+            setup = replace(self._serving, data={**self._serving.data, **fresh})
             try:
-                self._workers.update(new.data)
+                self._workers.update(setup.data)
             except FrameTooLargeError as error:
-                log.error("a plugin's file is not read again: %s", error)
-                continue
-            self._setup = new
+                log.error("changed files of a plugin are not used: %s", error)
+            else:
+                self._setup = setup
 
-    async def _reload(self, setup: Setup, *, asked: bool) -> None:
+    async def _reload(self, setup: Setup, *, requested: bool) -> None:
+        async with self._changing:
+            await self._reload_alone(setup, requested=requested)
+
+    async def _reload_alone(self, setup: Setup, *, requested: bool) -> None:
         log.info("Reloading")
         before = self._serving
         try:
@@ -324,25 +384,25 @@ class Control:
             self._setup = before
             self._workers.abandon()
             self._workers.update(before.data)
-            await self._views.keep(before.views)
+            await self._views.keep_only(before.views)
             with contextlib.suppress(SvcdnsError):
                 await self._pages.serve(before)
             log.error("Restart failed: %s", error)
-            if asked:
+            if requested:
                 log.error("SIGUSR1: %s", error)
             else:
                 self._reload_log.error("Corefile changed but reload failed: %s", error)
             self._counters.count(reload.FAILED)
             return
+        self._refresher.follow(plugin_files(setup.plans))
         note_version(self._counters, setup)
-        await asyncio.to_thread(self._last_good.keep, setup)
+        await self._last_good.save(setup.written)
         log.info("Reloading complete")
 
     async def _take_over(self, setup: Setup, new: list[int]) -> None:
         before = self._serving
         self._workers.update(setup.data)
-        order = self._order(setup)
-        self._workers.build(order, new)
+        self._workers.build(self._configure(setup), new)
         self._views.start(new)
         await self._workers.built()
         await self._pages.serve(setup)
@@ -352,7 +412,7 @@ class Control:
         if new:
             await _until(lambda: self._views.listed(new), setup.startup_timeout)
         self._workers.swap()
-        await self._views.keep(setup.views)
+        await self._views.keep_only(setup.views)
         self._apply_debug(setup)
         note_plugins(self._counters, setup)
         if setup.workers != self._workers.count:
@@ -363,7 +423,7 @@ class Control:
     # -- stopping
 
     async def _follow_stop(self) -> None:
-        await self._stop_asked.wait()
+        await self._stop_requested.wait()
         await self._pages.unready()
         lameduck = self._serving.lameduck
         if lameduck > 0:
@@ -371,11 +431,11 @@ class Control:
             self._channel.send({"op": "lame"})
             await asyncio.sleep(lameduck)
         self._channel.send({"op": "stopping-done"})
-        await self._exit_asked.wait()
+        await self._exit_requested.wait()
 
-    # -- what is shown
+    # -- once a second
 
-    async def _beat(self) -> None:
+    async def _send_heartbeats(self) -> None:
         dropped_lines = DroppedLines(self._counters)
         while True:
             self._counters.beat(time.monotonic())
@@ -383,10 +443,10 @@ class Control:
             self._views.show_ages()
             self._views.confirm()
             listening = self._listening is not None and self._listening.done()
-            self._memory.look(serving=listening and not self._stop_asked.is_set())
-            await asyncio.sleep(BEAT)
+            self._memory.look(serving=listening and not self._stop_requested.is_set())
+            await asyncio.sleep(HEARTBEAT)
 
-    def _ask_for_restart(self) -> None:
+    def _request_restart(self) -> None:
         with contextlib.suppress(ChannelClosedError):
             self._channel.send({"op": "restart"})
 
@@ -395,8 +455,8 @@ class Control:
         log.setLevel(logging.DEBUG if setup.options("debug") else logging.INFO)
 
 
-async def _until(done: Callable[[], bool], patience: float) -> None:
-    """Waits for something to be done, if that takes no longer than `patience`, in seconds."""
-    deadline = time.monotonic() + patience
+async def _until(done: Callable[[], bool], timeout: float) -> None:
+    """Waits for `done()`, at most `timeout` seconds."""
+    deadline = time.monotonic() + timeout
     while time.monotonic() < deadline and not done():
         await asyncio.sleep(POLL)

@@ -1,9 +1,12 @@
-"""Snapshots of the cluster views: read at a start, written while the cluster changes.
+"""The snapshot file of a cluster view: read at a start, written while the cluster changes.
 
-A view has one file in the folder that `snapshot` names, called after its watch options, so that views with other options never
-overwrite each other. Rules: it is written beside and renamed, so that a reader sees the old one or the new one; only a view that its source
-has listed is written, only when it has changed, and no more than a fiftieth of the time goes into it. Reading and writing have a thread, so
-that a disk that hangs holds up no change, no start and no stop. What goes wrong is said and counted, and never ends a start or a watch.
+A view has one file in the folder of the option `snapshot`, named after its watch options, so that views with other options never overwrite
+each other. The format is in `sources.snapshot_file`. Rules:
+
+1. The file is written beside and renamed, so that a reader sees the old one or the new one.
+2. Only a view that its source has listed is written, only after a change, and writing takes a fiftieth of the time at most.
+3. Reading and writing happen in threads: a disk that hangs delays no change, and a start or a stop by TIMEOUT at most.
+4. An error is logged and counted; it never ends a start or a watch.
 """
 
 from __future__ import annotations
@@ -16,58 +19,59 @@ import os
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from svcdns import __version__
 from svcdns.cluster.watch_options import SnapshotOptions
-from svcdns.control.cluster_view import View
+from svcdns.control.cluster_view import ClusterView
 from svcdns.plugins.kubernetes.metrics import SNAPSHOT_LOADS, SNAPSHOT_WRITES
+from svcdns.process.blocking_io import WARN_AFTER, in_thread, start
 from svcdns.sources import snapshot_file
 from svcdns.sources.snapshot_file import Header, Objects, Origin, Snapshot, SnapshotError
 from svcdns.telemetry.counters import Counters
 
 EVERY: Final = 5.0
-"""Seconds between two looks whether there is something to write."""
+"""Seconds from one check for something to write to the next, at least."""
 REST: Final = 50
-"""How many times as long as it took the next writing waits at least."""
-STAMPED: Final = 30.0
-"""Seconds by which a confirmation is newer than the one in the file before the file is told."""
-PATIENCE: Final = 2.0
-"""Seconds that a start waits for the reading, and a stop for the writing."""
+"""The pause after a write is at least this many times as long as the write took."""
+STAMP_STEP: Final = 30.0
+"""Seconds by which a confirmation is newer than the one in the file before it is written there."""
+TIMEOUT: Final = 2.0
+"""Seconds that a start waits for the read, and a stop for the write."""
 ABANDONED: Final = 60.0
-"""Seconds after which a file beside the snapshot is one whose writer was killed."""
+"""Seconds after which a temporary file beside the snapshot belongs to a writer that was killed."""
 
 Confirmed = Callable[[], float]
-"""When the API server last confirmed all of a view, Unix seconds."""
+"""Gives the moment at which the API server last confirmed the whole view, in Unix seconds."""
 
 
-class Keeper:
-    """One view's snapshot file."""
+class SnapshotWriter:
+    """Reads and writes the snapshot file of one view."""
 
     def __init__(
-        self, view: View, options: SnapshotOptions, origin: Origin, watch: bytes, confirmed: Confirmed, counters: Counters,
+        self, view: ClusterView, options: SnapshotOptions, origin: Origin, watch: bytes, confirmed: Confirmed, counters: Counters,
         log: logging.Logger, *, now: Callable[[], float] = time.time, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:  # fmt: skip
-        """`watch` are the view's watch options, encoded; `now` is Unix time in seconds."""
+        """`watch` are the view's watch options, encoded; `origin` is the cluster; `now` is Unix time in seconds."""
         self.path = Path(options.path) / f"{hashlib.sha256(watch).hexdigest()[:16]}.snapshot"
         self._view, self.options, self._origin, self._watch, self._confirmed = view, options, origin, watch, confirmed
         self._counters, self._log, self._now, self._sleep = counters, log, now, sleep
         self._written = -1
         self._stamped = 0.0
-        self._complaint = ""
+        self._last_error = ""
         self._writing: asyncio.Future[None] | None = None
 
     # -- reading
 
     async def read(self) -> Snapshot | None:
-        """The snapshot, if there is one that can be used; otherwise the log says why not."""
+        """The snapshot; None, with a line in the log, where there is none that can be used."""
         try:
-            async with asyncio.timeout(PATIENCE):
-                found = await asyncio.to_thread(snapshot_file.read, self.path, self._origin, self._watch, self._view.kinds)
+            async with asyncio.timeout(TIMEOUT):
+                found = await in_thread(snapshot_file.read, self.path, self._origin, self._watch, self._view.kinds)
             if found is not None:
                 self._check_age(found)
         except (SnapshotError, TimeoutError) as error:
-            reason = str(error) or f"it could not be read within {PATIENCE:g} s"
+            reason = str(error) or f"it could not be read within {TIMEOUT:g} s"
             self._log.warning("snapshot %s is not used: %s", self.path, reason)
             self._counters.count(SNAPSHOT_LOADS, "refused")
             return None
@@ -77,7 +81,7 @@ class Keeper:
             return None
         objects = sum(map(len, found.objects.values()))
         age = self._now() - found.confirmed
-        shown = f"confirmed {age:.0f} s ago" if age >= 0 else "confirmed at a time that is yet to come"
+        shown = f"confirmed {age:.0f} s ago" if age >= 0 else "confirmed at a time in the future"
         self._log.warning("serving %d objects from the snapshot %s, %s, until the API server has been listed", objects, self.path, shown)
         self._counters.count(SNAPSHOT_LOADS, "used")
         return found
@@ -85,16 +89,16 @@ class Keeper:
     def _check_age(self, found: Snapshot) -> None:
         age, most = self._now() - found.confirmed, self.options.max_age
         if most and age > most:
-            raise SnapshotError(f"it was confirmed {age:.0f} s ago, and {most:.0f} s are the most")
+            raise SnapshotError(f"it was confirmed {age:.0f} s ago, more than max_age of {most:.0f} s")
 
     def restored(self, confirmed: float) -> None:
-        """The view is as the file has it, confirmed at that time."""
+        """The view equals the file, which was confirmed at `confirmed` (Unix seconds)."""
         self._written, self._stamped = self._view.changes, confirmed
 
     # -- writing
 
     async def run(self) -> None:
-        """Keeps the file up to date until cancelled."""
+        """Writes the file after changes until cancelled."""
         pause = EVERY
         while True:
             await self._sleep(pause)
@@ -103,49 +107,56 @@ class Keeper:
             pause = max(EVERY, REST * (time.perf_counter() - begun))
 
     async def finish(self) -> None:
-        """Brings the file up to date for the last time, if the disk lets us."""
+        """Writes the file for the last time, unless the disk does not answer."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TIMEOUT):
                 if self._writing is not None:
                     await asyncio.wait([self._writing])
                 await self.update()
 
     async def update(self) -> None:
-        """Brings the file up to date, if there is something to be told; not while it is written still."""
+        """Writes what has changed. Does nothing while an earlier write is under way."""
         if not self._view.is_listed or (self._writing is not None and not self._writing.done()):
             return
         try:
             if self._view.changes != self._written:
                 await self._write()
-            elif (confirmed := self._confirmed()) - self._stamped >= STAMPED:
-                snapshot_file.stamp(self.path, confirmed)
+            elif (confirmed := self._confirmed()) - self._stamped >= STAMP_STEP:
+                await self._in_thread(snapshot_file.stamp, self.path, confirmed)
                 self._stamped = confirmed
         except FileNotFoundError:
-            self._written = -1  # somebody took it away: it is made anew the next time
+            self._written = -1  # the file was removed: it is written again next time
         except OSError as error:
             self._counters.count(SNAPSHOT_WRITES, "failed")
-            self._complain((error.strerror or str(error)).lower())
+            self._log_error((error.strerror or str(error)).lower())
 
     async def _write(self) -> None:
         changes, objects, confirmed = self._view.changes, self._view.objects(), self._confirmed()
         header = Header(__version__, self._now(), confirmed, self._origin, self._watch, self._view.kinds, self._view.serials)
-        self._writing = asyncio.ensure_future(asyncio.to_thread(self._put, header, objects))
-        await asyncio.shield(self._writing)
+        await self._in_thread(self._put, header, objects)
         self._written, self._stamped = changes, confirmed
         self._counters.count(SNAPSHOT_WRITES, "done")
-        if self._complaint:
-            self._complaint = ""
+        if self._last_error:
+            self._last_error = ""
             self._log.info("the snapshot %s is written again", self.path)
 
+    async def _in_thread(self, function: Callable[..., None], *arguments: Any) -> None:
+        """Runs a write that goes on where the caller is cancelled; `finish` waits for it."""
+        self._writing = start(function, *arguments)
+        await asyncio.wait([self._writing], timeout=WARN_AFTER)
+        if not self._writing.done():
+            self._log.warning("the snapshot %s is not written after %g s, still waiting for the disk", self.path, WARN_AFTER)
+        await asyncio.shield(self._writing)
+
     def _put(self, header: Header, objects: Objects) -> None:
-        """In its thread: the objects do not change."""
+        """Writes the file, in a thread. `objects` must not change."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._sweep()
         beside = self.path.with_name(f".{self.path.name}-{os.getpid()}")
         try:
             with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600), "wb") as file:
                 for _ in snapshot_file.write(file, header, objects):
-                    time.sleep(0)  # the loop's thread first
+                    time.sleep(0)  # lets the event loop's thread go first
                 file.flush()
                 os.fsync(file.fileno())
             beside.replace(self.path)
@@ -154,13 +165,13 @@ class Keeper:
             raise
 
     def _sweep(self) -> None:
-        """Removes what writers that were killed have left."""
+        """Removes temporary files of writers that were killed."""
         for path in self.path.parent.glob(f".{self.path.name}-*"):
             with contextlib.suppress(OSError):
                 if self._now() - path.stat().st_mtime > ABANDONED:
                     path.unlink()
 
-    def _complain(self, reason: str) -> None:
-        if reason != self._complaint:
-            self._complaint = reason
+    def _log_error(self, reason: str) -> None:
+        if reason != self._last_error:
+            self._last_error = reason
             self._log.error("cannot write the snapshot %s: %s", self.path, reason)

@@ -1,7 +1,7 @@
-"""The workers as control sees them: a feed to each, the chains that each has built, and the state that each shows.
+"""The workers as control knows them: the feed to each, the chains that each has built, and the state that each shows.
 
-What a worker that joins has to be told is kept here: data of plugins, the chains that serve and those that are being built, and the
-views that these use.
+It keeps what a worker that joins has to get: the data of plugins, the chains that serve, the chains that are being built, and the views
+that both use. It starts and ends no worker: the supervisor does.
 """
 
 from __future__ import annotations
@@ -13,19 +13,17 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from svcdns.cluster.changes import Complete, Confirmed, Serials
-from svcdns.control.cluster_view import Difference, Key, View
-from svcdns.control.feed_queue import Feed
+from svcdns.control.cluster_view import ClusterView, Difference, ViewKey
+from svcdns.control.feed_queue import FeedQueue
+from svcdns.control.plugin_data import DataKey, PluginData
 from svcdns.errors import SvcdnsError
 from svcdns.feed.frames import Allow, Changed, Configure, Configured, Data, Swap, ToControl, ToWorker, frame
 from svcdns.process.shared_memory import SIDES, State, heartbeat, state, worker_region
 
-BUILD_PATIENCE: Final = 10.0
+BUILD_TIMEOUT: Final = 10.0
 """Seconds that workers may take to build chains."""
-SILENCE: Final = 3.0
-
-
-Contents = Mapping[tuple[str, str], bytes]
-"""What plugins' files hold, by plugin and key."""
+HEARTBEAT_TIMEOUT: Final = 3.0
+"""Seconds without a heartbeat after which a worker is not healthy."""
 
 
 class BuildError(SvcdnsError):
@@ -33,73 +31,74 @@ class BuildError(SvcdnsError):
 
 
 class Workers:
-    """All workers of the server. `count` is how many there are to be."""
+    """All workers of the server. `count` is how many the Corefile asks for."""
 
-    def __init__(self, views: Mapping[int, View], regions: Sequence[memoryview], epoch: int) -> None:
-        """`regions` of the shared mapping."""
+    def __init__(self, views: Mapping[int, ClusterView], regions: Sequence[memoryview], epoch: int) -> None:
+        """`views` by number, `regions` of the shared mapping, `epoch` of this control process."""
         self.count = 1
         self._views, self._regions, self._epoch = views, regions, epoch
-        self._feeds: dict[int, Feed] = {}
+        self._feeds: dict[int, FeedQueue] = {}
         """By the worker's region: while a worker is replaced, its slot has two."""
         self._slots: dict[int, int] = {}
         """Slot by region."""
         self._share = 1.0
-        self._data: Contents = {}
-        self._published: dict[tuple[str, str], bytes] = {}
-        """What workers have found out, for all of them."""
-        self._live: Configure | None = None
+        self._data: PluginData = {}
+        self._published: dict[DataKey, bytes] = {}
+        """Data that a worker has found out, for all workers."""
+        self._serving: Configure | None = None
         self._pending: Configure | None = None
         self._new_views: tuple[int, ...] = ()
         self._built: dict[int, str] = {}
+        """By region: the error in building the pending chains, empty where they are built."""
         self._changed = asyncio.Event()
-        self._beaten = False
+        self._had_heartbeat = False
 
-    # -- what they are told
+    # -- to the workers
 
     def joined(self, slot: int, region: int, fd: int) -> None:
-        """A worker has started, or comes from a control before this one; `fd` is control's end of its feed."""
+        """A worker has started, or was served by another control process until now; `fd` is control's end of its feed."""
         old = self._feeds.get(region)
         if old is not None:
             old.close()
         self._slots[region] = slot
-        feed = self._feeds[region] = Feed(region, socket.socket(fileno=fd), self._views, self._heard)
+        feed = self._feeds[region] = FeedQueue(region, socket.socket(fileno=fd), self._views, self._received)
         feed.begin(self._epoch, self._share)
         self._put_data(feed)
-        if self._live is not None:
-            feed.put(self._live)
-            feed.put(Swap(self._live.generation))
-            for source in self._live.sources:
-                feed.everything(self._views[source.number])
+        if self._serving is not None:
+            feed.put(self._serving)
+            feed.put(Swap(self._serving.generation))
+            for source in self._serving.sources:
+                feed.whole_view(self._views[source.number])
         if self._pending is not None:
             self._put_pending(feed, self._pending)
         self._changed.set()
 
-    def begin(self, order: Configure, data: Contents) -> None:
-        """The first chains, which workers are to build."""
+    def begin(self, configure: Configure, data: PluginData) -> None:
+        """Has the workers build the first chains."""
         self._data = data
         for feed in self._feeds.values():
             self._put_data(feed)
-        self.build(order, [source.number for source in order.sources])
+        self.build(configure, [source.number for source in configure.sources])
 
-    def build(self, order: Configure, new_views: Sequence[int]) -> None:
-        """Further chains, to be built beside those that serve; and what is in the views that nobody knows yet."""
-        self._pending, self._new_views = order, tuple(new_views)
+    def build(self, configure: Configure, new_views: Sequence[int]) -> None:
+        """Has the workers build chains beside those that serve. `new_views` are the views that no worker has yet."""
+        self._pending, self._new_views = configure, tuple(new_views)
         self._built.clear()
         for feed in self._feeds.values():
-            self._put_pending(feed, order)
+            self._put_pending(feed, configure)
 
-    def _put_data(self, feed: Feed) -> None:
+    def _put_data(self, feed: FeedQueue) -> None:
         for (plugin, key), payload in (*self._data.items(), *self._published.items()):
             feed.put(Data(plugin, key, payload))
 
-    def _put_pending(self, feed: Feed, order: Configure) -> None:
-        feed.put(order)
+    def _put_pending(self, feed: FeedQueue, configure: Configure) -> None:
+        feed.put(configure)
         for number in self._new_views:
-            feed.everything(self._views[number])
+            feed.whole_view(self._views[number])
 
     async def built(self) -> None:
-        """Waits until every worker has built the chains that it was told last. Raises BuildError."""
-        deadline = time.monotonic() + BUILD_PATIENCE
+        """Waits until every worker has built the pending chains. Raises BuildError."""
+        deadline = time.monotonic() + BUILD_TIMEOUT
         while len(set(self._slots.values())) < self.count or not all(region in self._built for region in self._feeds):
             self._changed.clear()
             try:
@@ -111,34 +110,33 @@ class Workers:
             raise BuildError(errors[0])
 
     def swap(self) -> None:
-        """The chains that were told last serve from now on."""
+        """The pending chains serve from now on."""
         assert self._pending is not None
-        self._live, self._pending = self._pending, None
-        self._broadcast(Swap(self._live.generation))
+        self._serving, self._pending = self._pending, None
+        self._broadcast(Swap(self._serving.generation))
 
     def abandon(self) -> None:
-        """The chains that were told last are not to serve: whoever joins is not told of them."""
+        """Drops the pending chains: a worker that joins does not get them."""
         self._pending = None
 
-    def update(self, data: Contents) -> None:
-        """What plugins' files hold now. Raises FrameTooLargeError, and then nothing has changed."""
-        new = [Data(plugin, key, payload) for (plugin, key), payload in data.items() if self._data.get((plugin, key)) != payload]
-        frames = [frame(content) for content in new]
+    def update(self, data: PluginData) -> None:
+        """Sends the part of the plugins' data that differs from the last. Raises FrameTooLargeError, and then nothing has changed."""
+        frames = [frame(Data(*key, payload)) for key, payload in data.items() if self._data.get(key) != payload]
         self._data = data
         for octets in frames:
-            self._send(octets)
+            self._broadcast_frame(octets)
 
     def allow(self, share: float) -> None:
-        """The part of their usual size that answer tables and caches may have."""
+        """Answer tables and caches may have `share` of their usual size from now on."""
         self._share = share
         self._broadcast(Allow(share))
 
-    def tell(self, view: View, difference: Difference) -> None:
-        """A difference in the cluster."""
+    def send_difference(self, view: ClusterView, difference: Difference) -> None:
+        """Sends a difference in a view to all workers."""
         for feed in self._feeds.values():
             match difference:
-                case Key():
-                    feed.tell(difference)
+                case ViewKey():
+                    feed.changed(difference)
                 case Complete():
                     feed.put(Changed(view.number, difference))
                 case Confirmed():
@@ -147,15 +145,15 @@ class Workers:
                     feed.serials(view)
 
     def _broadcast(self, content: ToWorker) -> None:
-        self._send(frame(content))
+        self._broadcast_frame(frame(content))
 
-    def _send(self, octets: bytes) -> None:
+    def _broadcast_frame(self, octets: bytes) -> None:
         for feed in self._feeds.values():
             feed.put_frame(octets)
 
-    # -- what they say and show
+    # -- from the workers
 
-    def _heard(self, region: int, content: ToControl | None) -> None:
+    def _received(self, region: int, content: ToControl | None) -> None:
         match content:
             case None:
                 del self._feeds[region], self._slots[region]
@@ -166,27 +164,27 @@ class Workers:
                     self._built[region] = content.error
                     self._changed.set()
             case Data():
-                key = (content.plugin, content.key)
+                key = DataKey(content.plugin, content.key)
                 if self._published.get(key) != content.payload:
                     self._published[key] = content.payload
                     self._broadcast(content)
 
     def states(self) -> list[State]:
-        """The state of each slot, in order: that of the worker that serves, else of one that is about to."""
+        """The state of each slot, in order: of the worker that serves, else of one that is about to."""
         return [self._state(slot) for slot in range(self.count)]
 
     def _state(self, slot: int) -> State:
-        states = [state(region) for region in self._of(slot)]
+        states = [state(region) for region in self._regions_of(slot)]
         if State.SERVING in states:
             return State.SERVING
         return next((one for one in states if one not in (State.STARTING, State.DRAINING, State.ENDED)), State.STARTING)
 
-    def _of(self, slot: int) -> list[memoryview]:
+    def _regions_of(self, slot: int) -> list[memoryview]:
         return [self._regions[worker_region(slot, side)] for side in range(SIDES)]
 
-    def alive(self) -> bool:
-        """Whether any of them beats, or none has begun to yet."""
+    def healthy(self) -> bool:
+        """Whether any worker sends heartbeats, or none has begun to yet."""
         now = time.monotonic()
-        beats = [heartbeat(region) for slot in range(self.count) for region in self._of(slot)]
-        self._beaten = self._beaten or any(beats)
-        return not self._beaten or any(now - beat <= SILENCE for beat in beats)
+        heartbeats = [heartbeat(region) for slot in range(self.count) for region in self._regions_of(slot)]
+        self._had_heartbeat = self._had_heartbeat or any(heartbeats)
+        return not self._had_heartbeat or any(now - at <= HEARTBEAT_TIMEOUT for at in heartbeats)

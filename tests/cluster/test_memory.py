@@ -11,7 +11,7 @@ import pytest
 from svcdns.cluster.changes import Change, Complete, Kind, Put
 from svcdns.cluster.index import Index
 from svcdns.cluster.objects import Endpoint, EndpointSlice, Namespace, Pod, Port, Service
-from svcdns.control.cluster_view import View
+from svcdns.control.cluster_view import ClusterView
 
 KINDS = (Kind.SERVICE, Kind.ENDPOINT_SLICE, Kind.NAMESPACE, Kind.POD)
 SERVICES = 2_000
@@ -60,7 +60,7 @@ def index() -> Callable[[Change], object]:
 
 def view() -> Callable[[Change], object]:
     """Control's."""
-    return View(1, KINDS, lambda: 0.0).take
+    return ClusterView(1, KINDS, lambda: 0.0).apply
 
 
 @pytest.mark.parametrize(

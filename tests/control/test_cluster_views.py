@@ -1,4 +1,4 @@
-"""The cluster views: which clusters are watched, over reloads."""
+"""The cluster views: which clusters are watched, across reloads and restarts."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pytest
 
 from svcdns.cluster.changes import Complete, Confirmed, Kind
 from svcdns.cluster.watch_options import SnapshotOptions, WatchOptions
-from svcdns.control.cluster_view import Difference, Key, View
-from svcdns.control.cluster_views import SURVIVED, Views, shown_ages
-from svcdns.control.configuration import Watched
+from svcdns.control.cluster_view import ClusterView, Difference, ViewKey
+from svcdns.control.cluster_views import SUCCESSOR_WAIT, ClusterViews, shown_ages
+from svcdns.control.configuration import WatchedCluster
 from svcdns.corefile.blocks import Position
 from svcdns.corefile.errors import CorefileError
 from svcdns.process.shared_memory import REGION_SIZE
@@ -32,49 +32,49 @@ def api() -> Iterator[ApiDouble]:
 
 
 class World:
-    """Views, and what they told."""
+    """Cluster views, and the differences that they sent."""
 
     def __init__(self, counters: Counters | None = None, *, again: bool = False, ages: dict[str, float] | None = None) -> None:
-        """Nothing is watched yet; `ages` are those that a control before has shown."""
+        """Nothing is watched yet; `ages` are those that the control process before this one showed."""
         self.counters = counters or Counters()
-        self.told: list[Difference] = []
+        self.sent: list[Difference] = []
         self.sizes: list[int] = []
-        """How many Services were known when each of them was told."""
+        """The number of Services in the view at each difference."""
         self.slept: list[float] = []
         self.wake = asyncio.Event()
         log = logging.getLogger("views-test")
-        self.views = Views(self.counters, log, self._tell, lambda: 1767323050.0, again=again, ages=ages or {}, sleep=self.sleep)
+        self.views = ClusterViews(self.counters, log, self._send, lambda: 1767323050.0, again=again, ages=ages or {}, sleep=self.sleep)
 
-    def _tell(self, view: View, what: Difference) -> None:
-        self.told.append(what)
+    def _send(self, view: ClusterView, difference: Difference) -> None:
+        self.sent.append(difference)
         self.sizes.append(len(list(view.keys(Kind.SERVICE))))
 
     async def sleep(self, seconds: float) -> None:
-        """Sleeps until woken; how long it was to be is noted."""
+        """Sleeps until woken, and records the seconds."""
         self.slept.append(seconds)
         await self.wake.wait()
         self.wake.clear()
 
     async def until(self, name: str) -> None:
-        """Waits until an object of that name was told of."""
+        """Waits for a difference in an object of that name."""
         async with asyncio.timeout(10):
-            while not any(isinstance(one, Key) and one.name == name for one in self.told):
+            while not any(isinstance(one, ViewKey) and one.name == name for one in self.sent):
                 await asyncio.sleep(0.001)
 
     @property
-    def view(self) -> View:
-        """The one view that there is."""
+    def view(self) -> ClusterView:
+        """The only view."""
         [found] = self.views.by_number.values()
         return found
 
 
-def watched(snapshot: SnapshotOptions | None = None, **options: object) -> dict[bytes, Watched]:
+def watched(snapshot: SnapshotOptions | None = None, **options: object) -> dict[bytes, WatchedCluster]:
     """One view to watch."""
-    return {repr(options).encode(): Watched(WatchOptions(**options), WHERE, snapshot)}  # type: ignore[arg-type]
+    return {repr(options).encode(): WatchedCluster(WatchOptions(**options), WHERE, snapshot)}  # type: ignore[arg-type]
 
 
-async def test_a_view_is_followed_until_nobody_wants_it(api: ApiDouble) -> None:
-    """The same options are the same view; it keeps its number; others get new ones."""
+async def test_a_view_is_watched_until_no_block_has_its_options(api: ApiDouble) -> None:
+    """The same options are the same view, with the same number in every control process; other options have another."""
     made = World()
     wanted = watched(endpoint=api.url)
     [number] = await made.views.prepare(wanted)
@@ -83,17 +83,17 @@ async def test_a_view_is_followed_until_nobody_wants_it(api: ApiDouble) -> None:
     assert await made.views.prepare(wanted) == []
     [other] = await made.views.prepare(watched(endpoint=api.url, labels="a=b"))
     assert other != number
-    await made.views.keep(wanted)
+    await made.views.keep_only(wanted)
     assert list(made.views.by_number) == [number]
-    await made.views.keep({})
+    await made.views.keep_only({})
     assert made.views.by_number == {}
     await made.views.stop()
     later = World()
     await later.views.prepare(watched(endpoint=api.url, labels="a=b"))
-    assert await later.views.prepare(wanted) == [number], "whatever came first in a later life of control"
+    assert await later.views.prepare(wanted) == [number], "whichever view a later control process makes first"
 
 
-async def test_what_cannot_be_watched_names_its_place(tmp_path: Path) -> None:
+async def test_an_error_in_the_options_has_the_position_of_the_directive(tmp_path: Path) -> None:
     """And leaves no view behind."""
     made = World()
     with pytest.raises(CorefileError, match=r"^Corefile:3:5 - .*plugin/kubernetes: .*none.yaml: No such file"):
@@ -101,8 +101,8 @@ async def test_what_cannot_be_watched_names_its_place(tmp_path: Path) -> None:
     assert made.views.by_number == {}
 
 
-async def test_after_a_gap_only_what_is_different_is_told(api: ApiDouble) -> None:
-    """What was deleted in an outage is gone after the relist, what came is there, and nothing else is touched for a moment."""
+async def test_a_relist_after_an_outage_sends_differences_alone(api: ApiDouble) -> None:
+    """Objects deleted during the outage are removed, new ones added; no other object is missing at any moment."""
     made = World()
     for number in range(60):
         api.put(service(f"stays-{number}", "10.96.1.1"))
@@ -111,24 +111,24 @@ async def test_after_a_gap_only_what_is_different_is_told(api: ApiDouble) -> Non
     async with asyncio.timeout(10):
         while not api.watching(SERVICES):
             await asyncio.sleep(0.001)
-    made.told.clear()
+    made.sent.clear()
     made.sizes.clear()
     api.lose(service("stays-7"))
     api.lose(service("db"))
     api.expire(SERVICES)
     api.put(service("new", "10.96.1.2"))
     async with asyncio.timeout(10):
-        while made.view.object(Key(made.view.number, Kind.SERVICE, "default", "db")) is not None:
+        while made.view.object(ViewKey(made.view.number, Kind.SERVICE, "default", "db")) is not None:
             await asyncio.sleep(0.001)
     await made.until("new")
     await made.views.stop()
-    told = {one.name for one in made.told if isinstance(one, Key) and one.kind is Kind.SERVICE}
-    assert told == {"stays-7", "db", "new"}
+    changed = {one.name for one in made.sent if isinstance(one, ViewKey) and one.kind is Kind.SERVICE}
+    assert changed == {"stays-7", "db", "new"}
     assert min(made.sizes) >= 60
 
 
 async def test_the_age_of_a_view(api: ApiDouble) -> None:
-    """Of the oldest kind; shown by resource, the oldest of all views; manifests are never old."""
+    """Is that of its oldest kind. The metric has the largest age of all views for each resource."""
     made = World()
     [one] = await made.views.prepare(watched(endpoint=api.url))
     [other] = await made.views.prepare(watched(endpoint=api.url, labels="a=b"))
@@ -144,15 +144,15 @@ async def test_the_age_of_a_view(api: ApiDouble) -> None:
 
 
 async def test_manifests_are_never_old(tmp_path: Path) -> None:
-    """There is nobody to be cut off from."""
+    """Their age is 0: there is no API server to lose."""
     made = World()
     (tmp_path / "cluster.yaml").write_text("apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n")
     [number] = await made.views.prepare(watched(manifests=(str(tmp_path / "cluster.yaml"),)))
     assert made.views.age(number) == 0.0
 
 
-async def test_the_age_lasts_over_a_restart_of_control(api: ApiDouble) -> None:
-    """The new one has not heard of the API server either."""
+async def test_the_age_outlives_a_restart_of_control(api: ApiDouble) -> None:
+    """The new process goes on from the age that the old one showed: no list has confirmed the objects meanwhile."""
     made = World()
     region = memoryview(bytearray(REGION_SIZE))
     made = World(Counters(region))
@@ -164,8 +164,8 @@ async def test_the_age_lasts_over_a_restart_of_control(api: ApiDouble) -> None:
     assert later.views.age(number) == pytest.approx(100.0, abs=5)
 
 
-async def test_how_long_a_change_took(api: ApiDouble) -> None:
-    """From the slice's annotation; by the kind of its Service."""
+async def test_the_programming_duration_is_measured(api: ApiDouble) -> None:
+    """From the trigger time in the slice's annotation, by the kind of its Service."""
     made = World()
     made.views.start(await made.views.prepare(watched(endpoint=api.url)))
     await made.until("db-1")
@@ -185,8 +185,8 @@ async def test_how_long_a_change_took(api: ApiDouble) -> None:
 # -- snapshots
 
 
-async def keep(api: ApiDouble, folder: Path, *, ready: bool = True) -> dict[bytes, Watched]:
-    """A snapshot of what the API server has; what to watch to get it."""
+async def write_snapshot(api: ApiDouble, folder: Path, *, ready: bool = True) -> dict[bytes, WatchedCluster]:
+    """Writes a snapshot of the API server's objects; the watch options that it belongs to."""
     wanted = watched(SnapshotOptions(str(folder), ready=ready), endpoint=api.url)
     made = World()
     made.views.start(await made.views.prepare(wanted))
@@ -197,19 +197,19 @@ async def keep(api: ApiDouble, folder: Path, *, ready: bool = True) -> dict[byte
     return wanted
 
 
-def names(view: View, kind: Kind = Kind.ENDPOINT_SLICE) -> list[str]:
-    """The objects of a kind."""
+def names(view: ClusterView, kind: Kind = Kind.ENDPOINT_SLICE) -> list[str]:
+    """The names of the objects of a kind."""
     return [key.name for key in view.keys(kind)]
 
 
-async def test_a_stop_leaves_a_snapshot_and_a_start_takes_it_in(api: ApiDouble, tmp_path: Path) -> None:
-    """Before anything is asked of the API server, which then tells the differences alone; the age is that of the snapshot until then."""
-    wanted = await keep(api, tmp_path)
+async def test_a_stop_writes_a_snapshot_and_a_start_restores_it(api: ApiDouble, tmp_path: Path) -> None:
+    """Before the first request to the API server. The first list gives differences alone; until then the age is the snapshot's."""
+    wanted = await write_snapshot(api, tmp_path)
     api.standing = Fault(503)
-    asked = len(api.requests)
+    before = len(api.requests)
     made = World()
     numbers = await made.views.prepare(wanted)
-    assert len(api.requests) == asked
+    assert len(api.requests) == before
     assert made.views.whole(numbers)
     assert (names(made.view), names(made.view, Kind.SERVICE)) == (["db-1"], ["db"])
     assert made.views.age(made.view.number) == pytest.approx(0.0, abs=5)
@@ -218,31 +218,31 @@ async def test_a_stop_leaves_a_snapshot_and_a_start_takes_it_in(api: ApiDouble, 
     api.standing = None
     made.views.start(numbers)
     await made.until("db-1")
-    objects = [one for one in made.told if isinstance(one, Key | Complete)]
-    assert objects == [Key(made.view.number, Kind.ENDPOINT_SLICE, "default", name) for name in ("db-2", "db-1")]
+    objects = [one for one in made.sent if isinstance(one, ViewKey | Complete)]
+    assert objects == [ViewKey(made.view.number, Kind.ENDPOINT_SLICE, "default", name) for name in ("db-2", "db-1")]
     await made.views.stop()
 
 
-async def test_a_control_that_follows_another_waits_with_the_snapshot(api: ApiDouble, tmp_path: Path) -> None:
-    """The workers know more than it says; it is taken in where the API server stays away."""
-    wanted = await keep(api, tmp_path)
+async def test_a_successor_restores_the_snapshot_late(api: ApiDouble, tmp_path: Path) -> None:
+    """The workers know more than the file has; it is restored only while the API server does not answer."""
+    wanted = await write_snapshot(api, tmp_path)
     api.standing = Fault(503)
     made = World(again=True)
     numbers = await made.views.prepare(wanted)
     assert not made.views.whole(numbers)
     made.views.start(numbers)
     await asyncio.sleep(0)
-    assert (made.slept, made.told) == ([SURVIVED], [])
+    assert (made.slept, made.sent) == ([SUCCESSOR_WAIT], [])
     made.wake.set()
     await made.until("db-1")
-    assert made.told[-1] == made.view.serials
-    assert {one for one in made.told if isinstance(one, Complete)} == set(map(Complete, made.view.kinds))
+    assert made.sent[-1] == made.view.serials
+    assert {one for one in made.sent if isinstance(one, Complete)} == set(map(Complete, made.view.kinds))
     await made.views.stop()
 
 
-async def test_a_control_that_follows_another_has_no_use_for_it_once_it_has_listed(api: ApiDouble, tmp_path: Path) -> None:
-    """What the API server says is newer."""
-    wanted = await keep(api, tmp_path)
+async def test_a_successor_that_has_listed_does_not_restore_the_snapshot(api: ApiDouble, tmp_path: Path) -> None:
+    """The objects of the API server are newer."""
+    wanted = await write_snapshot(api, tmp_path)
     api.delete(endpoint_slice("db-1", "db", "10.0.0.1"))
     made = World(again=True)
     made.views.start(await made.views.prepare(wanted))
@@ -258,8 +258,8 @@ async def test_a_control_that_follows_another_has_no_use_for_it_once_it_has_list
 
 
 async def test_readiness_on_a_snapshot(api: ApiDouble, tmp_path: Path) -> None:
-    """It counts, unless it is told not to; the first lists make up for it."""
-    wanted = await keep(api, tmp_path, ready=False)
+    """With `ready false` the server is not ready until the first lists; without it the snapshot is enough."""
+    wanted = await write_snapshot(api, tmp_path, ready=False)
     made = World()
     numbers = await made.views.prepare(wanted)
     assert made.views.unready()
@@ -269,21 +269,21 @@ async def test_readiness_on_a_snapshot(api: ApiDouble, tmp_path: Path) -> None:
             await asyncio.sleep(0.001)
     await made.views.stop()
     other = World()
-    await other.views.prepare(await keep(api, tmp_path))
+    await other.views.prepare(await write_snapshot(api, tmp_path))
     assert not other.views.unready()
 
 
 async def test_a_reload_changes_the_snapshot_and_not_the_watch(api: ApiDouble, tmp_path: Path) -> None:
-    """It may begin, move and end; only the file follows."""
+    """The snapshot may be added, moved and dropped; the watch goes on."""
     made = World()
     made.views.start(await made.views.prepare(watched(endpoint=api.url)))
     await made.until("db-1")
-    asked = len(api.requests)
+    before = len(api.requests)
     files = []
     for options in (SnapshotOptions(str(tmp_path / "a")), SnapshotOptions(str(tmp_path / "b")), None):
         wanted = watched(options, endpoint=api.url)
         assert await made.views.prepare(wanted) == []
-        await made.views.keep(wanted)
+        await made.views.keep_only(wanted)
         await asyncio.sleep(0)
         made.wake.set()
         if options is not None:
@@ -292,19 +292,19 @@ async def test_a_reload_changes_the_snapshot_and_not_the_watch(api: ApiDouble, t
                     await asyncio.sleep(0.001)
         files.append(sorted(path.parent.name for path in tmp_path.rglob("*.snapshot")))
     assert files == [["a"], ["a", "b"], ["a", "b"]]
-    assert len([one for one in api.requests[asked:] if not one.watch]) == 0
+    assert len([one for one in api.requests[before:] if not one.watch]) == 0
     await made.views.stop()
 
 
-async def test_workers_are_told_of_confirmations_now_and_then(api: ApiDouble) -> None:
-    """Not of each: only once it makes the data a second younger."""
+async def test_confirmations_are_sent_at_most_once_a_second(api: ApiDouble) -> None:
+    """Only one that is at least a second newer than the last one sent."""
     made = World()
     await made.views.prepare(watched(endpoint=api.url))
     made.views.confirm()
-    assert made.told == []
+    assert made.sent == []
     made.view.confirmed_at -= 0.5
     made.views.confirm()
-    assert made.told == []
+    assert made.sent == []
     made.view.confirmed_at -= 1
     made.views.confirm()
-    assert made.told == [Confirmed(made.view.confirmed_at)]
+    assert made.sent == [Confirmed(made.view.confirmed_at)]

@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from svcdns.cluster.watch_options import SnapshotOptions
-from svcdns.control.configuration import Setup, periods, prepare, refreshed, work_out
+from svcdns.control.configuration import Setup, prepare
 from svcdns.corefile.errors import CorefileError
-from svcdns.corefile.load import load
 from tests.support.certificates import pair
 
 ZONE = "@ 60 IN SOA ns root {} 2 3 4 5\nwww 60 IN A 10.0.0.1\n"
@@ -86,7 +85,6 @@ def test_tls_is_tcp_alone(tmp_path: Path) -> None:
     made = setup(tmp_path, text.format(tmp_path))
     assert made.listen == [("", 853, "tcp"), ("", 53, "udp"), ("", 53, "tcp")]
     assert made.zones == ["tls://a.:853", "b.:53", "tls://c.:853"]
-    assert periods(made) == {10.0}
 
 
 def test_a_certificate_that_serves_nobody(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -94,47 +92,6 @@ def test_a_certificate_that_serves_nobody(tmp_path: Path, caplog: pytest.LogCapt
     pair().write(tmp_path)
     assert setup(tmp_path, f". {{\n root {tmp_path}\n tls server.crt server.key\n}}\n").listen
     assert "Corefile:3: the block has no tls:// key" in caplog.text
-
-
-def test_files_are_read_and_read_again(tmp_path: Path) -> None:
-    """At the interval of the plugin; the rest of the set-up stays."""
-    zone = tmp_path / "zone"
-    zone.write_text(ZONE.format(1))
-    made = setup(tmp_path, f"example.org {{\n file {zone} {{\n  reload 10s\n }}\n}}\n")
-    assert periods(made) == {10.0}
-    assert refreshed(made, {10.0}) == made
-    zone.write_text(ZONE.format(2))
-    assert refreshed(made, {5.0}) == made
-    again = refreshed(made, {10.0})
-    assert again.plans == made.plans
-    assert again.data != made.data
-    assert periods(setup(tmp_path, ". {\n whoami\n}\n")) == frozenset()
-
-
-def test_each_plugin_has_its_own_interval(tmp_path: Path) -> None:
-    """What is looked at often does not have the rest looked at."""
-    (tmp_path / "hosts").write_text("10.0.0.1 a")
-    (tmp_path / "weights").write_text("a\n10.0.0.1 2")
-    text = f". {{\n hosts {tmp_path}/hosts\n loadbalance weighted {tmp_path}/weights\n}}\n"
-    made = setup(tmp_path, text)
-    assert periods(made) == {5.0, 30.0}
-    (tmp_path / "hosts").write_text("10.0.0.22 a")
-    (tmp_path / "weights").write_text("a\n10.0.0.1 3")
-    changed = {
-        plugin for due in (5.0, 30.0) for (plugin, key), data in refreshed(made, {due}).data.items() if made.data[plugin, key] != data
-    }
-    assert changed == {"hosts", "loadbalance"}
-    assert refreshed(made, {5.0}).data["loadbalance", f"{tmp_path}/weights"] == made.data["loadbalance", f"{tmp_path}/weights"]
-
-
-def test_what_was_gathered_before_may_be_kept(tmp_path: Path) -> None:
-    """The probe of `loop` is the same over a reload."""
-    path = tmp_path / "Corefile"
-    path.write_text(". {\n loop\n whoami\n}\n")
-    corefile = load(str(path), environ={}, default_port=53)
-    first = work_out(corefile, {})
-    assert work_out(corefile, first.data).data == first.data
-    assert work_out(corefile, {}).data != first.data
 
 
 KUBERNETES = "{zone} {{\n kubernetes cluster.local {{\n  endpoint http://a\n  {more}\n }}\n}}\n"

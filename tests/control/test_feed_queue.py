@@ -1,4 +1,4 @@
-"""One worker's feed: order, latest values, bounded memory."""
+"""The feed to one worker: order, latest values, bounded memory."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 
 from svcdns.cluster.changes import Begin, Complete, Confirmed, Gone, Kind, Put, Serials
 from svcdns.cluster.objects import Service
-from svcdns.control.cluster_view import Key, View
-from svcdns.control.feed_queue import Feed
+from svcdns.control.cluster_view import ClusterView, ViewKey
+from svcdns.control.feed_queue import FeedQueue
 from svcdns.feed.frames import Changed, Configured, Data, Epoch, FrameReader, ToControl, ToWorker, frame
 
 
@@ -20,29 +20,29 @@ def service(number: int, ip: str = "10.0.0.1") -> Service:
     return Service("d", f"s{number}", (ip,))
 
 
-def key(number: int) -> Key:
-    """Its key in view 1."""
-    return Key(1, Kind.SERVICE, "d", f"s{number}")
+def key(number: int) -> ViewKey:
+    """The key of that Service in view 1."""
+    return ViewKey(1, Kind.SERVICE, "d", f"s{number}")
 
 
 class World:
-    """A feed with a view, and the worker's end of it."""
+    """A feed with a view, and the worker's end of the connection."""
 
     def __init__(self) -> None:
         """Both ends of a socket pair."""
-        self.view = View(1, (Kind.SERVICE,), lambda: 0.0)
-        self.heard: list[tuple[int, ToControl | None]] = []
+        self.view = ClusterView(1, (Kind.SERVICE,), lambda: 0.0)
+        self.from_worker: list[tuple[int, ToControl | None]] = []
         ours, self.worker = socket.socketpair()
         self.worker.setblocking(False)
-        self.feed = Feed(3, ours, {1: self.view}, lambda slot, content: self.heard.append((slot, content)))
-        self._reader = FrameReader[ToWorker](ToWorker)
+        self.feed = FeedQueue(3, ours, {1: self.view}, lambda slot, content: self.from_worker.append((slot, content)))
+        self._reader = FrameReader(ToWorker)
 
     def put(self, *services: Service) -> None:
-        """Changes objects, and tells of them."""
+        """Changes objects, and queues the changes."""
         for one in services:
-            for difference in self.view.take(Put(one)):
-                assert isinstance(difference, Key)
-                self.feed.tell(difference)
+            for difference in self.view.apply(Put(one)):
+                assert isinstance(difference, ViewKey)
+                self.feed.changed(difference)
 
     async def received(self, count: int) -> list[ToWorker]:
         """The next frames."""
@@ -70,7 +70,7 @@ async def test_tells_in_order(world: World) -> None:
     world.feed.begin(9)
     world.put(service(1))
     world.feed.put(Data("file", "z", b"x"))
-    world.feed.tell(key(5))
+    world.feed.changed(key(5))
     world.feed.serials(world.view)
     assert await world.received(5) == [
         Epoch(9),
@@ -85,7 +85,7 @@ async def test_the_latest_value_wins(world: World) -> None:
     """A worker that does not read costs an entry for each object, not for each change."""
     for number in range(1000):
         world.put(service(1, f"10.0.{number >> 8}.{number & 255}"))
-    assert len(world.feed._pending) == 1
+    assert len(world.feed._queue) == 1
     assert await world.received(1) == [Changed(1, Put(service(1, "10.0.3.231")))]
 
 
@@ -97,26 +97,26 @@ async def test_a_slow_worker_gets_everything_in_the_end(world: World) -> None:
     world.put(service(19_999, "10.9.9.9"))
     out = await world.received(20_000)
     assert out[-1] == Changed(1, Put(service(19_999, "10.9.9.9")))
-    assert world.feed._pending == {}
+    assert world.feed._queue == {}
 
 
-async def test_everything_is_a_list_of_each_kind(world: World) -> None:
-    """With its end, if the source's list is through; how old it is comes first."""
-    world.view.take(Put(service(1)))
+async def test_a_whole_view_is_a_list_of_each_kind(world: World) -> None:
+    """With its end where the source's list is complete; the last confirmation comes first."""
+    world.view.apply(Put(service(1)))
     world.view.confirmed_at = 5.5
-    world.feed.everything(world.view)
+    world.feed.whole_view(world.view)
     first, *rest = await world.received(4)
     assert first == Changed(1, Confirmed(5.5))
     assert rest == [Changed(1, Begin(Kind.SERVICE)), Changed(1, Put(service(1))), Changed(1, Serials())]
-    world.view.take(Begin(Kind.SERVICE))
-    world.view.take(Put(service(1)))
-    world.view.take(Complete(Kind.SERVICE))
-    world.feed.everything(world.view)
+    world.view.apply(Begin(Kind.SERVICE))
+    world.view.apply(Put(service(1)))
+    world.view.apply(Complete(Kind.SERVICE))
+    world.feed.whole_view(world.view)
     kinds = [type(one.change) for one in await world.received(5) if isinstance(one, Changed)]
     assert kinds == [Confirmed, Begin, Put, Complete, Serials]
 
 
-async def test_of_confirmations_the_last_one_is_told(world: World) -> None:
+async def test_only_the_latest_confirmation_is_sent(world: World) -> None:
     """A worker that does not read gets one."""
     for world.view.confirmed_at in (1.0, 2.0, 3.0):
         world.feed.confirmed(world.view)
@@ -124,47 +124,47 @@ async def test_of_confirmations_the_last_one_is_told(world: World) -> None:
 
 
 async def test_a_change_overtakes_the_rest_of_the_cluster(world: World) -> None:
-    """Once the lists have begun: an object that was to come later comes now, and once; a new one and one that is gone do too."""
+    """Once the lists have begun: a changed, a new and a removed object come at once, and each once."""
     for number in range(20_000):
-        world.view.take(Put(service(number)))
-    world.feed.everything(world.view)
+        world.view.apply(Put(service(number)))
+    world.feed.whole_view(world.view)
     await asyncio.sleep(0)
-    held = len(world.feed._pending)
-    assert 1000 < held < 20_000, "the socket is full"
+    queued = len(world.feed._queue)
+    assert 1000 < queued < 20_000, "the socket is full"
     world.put(service(19_999, "10.9.9.9"), service(20_000))
-    for difference in world.view.take(Gone(Kind.SERVICE, "d", "s0")):
-        assert isinstance(difference, Key)
-        world.feed.tell(difference)
+    for difference in world.view.apply(Gone(Kind.SERVICE, "d", "s0")):
+        assert isinstance(difference, ViewKey)
+        world.feed.changed(difference)
     out = await world.received(2 + 20_001 + 1 + 1)
     assert out[1] == Changed(1, Begin(Kind.SERVICE))
     at = out.index(Changed(1, Put(service(19_999, "10.9.9.9"))))
     assert out[at + 1 : at + 3] == [Changed(1, Put(service(20_000))), Changed(1, Gone(Kind.SERVICE, "d", "s0"))]
-    assert at < 20_000 - held + 500
+    assert at < 20_000 - queued + 500
     assert sum(isinstance(one, Changed) and one.change == Put(service(19_999, "10.9.9.9")) for one in out) == 1
 
 
 async def test_a_change_does_not_overtake_the_beginning(world: World) -> None:
-    """The worker would not know what it belongs to."""
-    world.view.take(Put(service(1)))
+    """The worker would not know the view of the object yet."""
+    world.view.apply(Put(service(1)))
     world.feed.put(Data("file", "z", b"x"))
-    world.feed.everything(world.view)
+    world.feed.whole_view(world.view)
     world.put(service(1, "10.9.9.9"))
     out = await world.received(5)
     assert out[0] == Data("file", "z", b"x")
     assert out[2:4] == [Changed(1, Begin(Kind.SERVICE)), Changed(1, Put(service(1, "10.9.9.9")))]
 
 
-async def test_hears_the_worker(world: World) -> None:
-    """Under its slot."""
+async def test_frames_of_the_worker_are_received(world: World) -> None:
+    """With the worker's number."""
     world.worker.send(frame(Configured(5, "no")))
     async with asyncio.timeout(10):
-        while not world.heard:
+        while not world.from_worker:
             await asyncio.sleep(0)
-    assert world.heard == [(3, Configured(5, "no"))]
+    assert world.from_worker == [(3, Configured(5, "no"))]
 
 
-async def test_a_worker_that_is_gone_closes_the_feed(world: World) -> None:
-    """What is told then goes nowhere."""
+async def test_the_end_of_a_worker_closes_its_feed(world: World) -> None:
+    """Later changes are dropped."""
     world.worker.close()
     async with asyncio.timeout(10):
         while not world.feed.closed:

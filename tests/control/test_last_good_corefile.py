@@ -1,45 +1,126 @@
-"""The Corefile that served last, in the place of one that cannot be used."""
+"""The last good Corefile: saved, found again, and refused with a reason where the file cannot be used."""
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
+import logging
+import os
+import threading
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from svcdns.control.configuration import prepare
-from svcdns.control.last_good_corefile import LastGood
-from svcdns.control.state_folder import FALLBACK, FILE
+from svcdns.control import last_good_corefile
+from svcdns.control.last_good_corefile import FALLBACK, FILE, LastGoodCorefile, StateError, read, write
+from svcdns.corefile.blocks import Corefile
+from svcdns.corefile.parser import parse
 from svcdns.errors import SvcdnsError
+from svcdns.process.blocking_io import BlockingCalls
 from svcdns.telemetry.counters import Counters
 
 WRONG = SvcdnsError("Corefile:1:1: wrong")
+COREFILE = parse(".:53 {\n whoami\n}\n", "Corefile", environ={})
 
 
-def test_what_served_serves_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Loudly, until another one is kept; also for a process that comes later."""
-    (tmp_path / "Corefile").write_text("a.test:1053 {\n whoami\n}\n")
-    setup = prepare(str(tmp_path / "Corefile"), 53)
+def last_good(folder: Path | None, counters: Counters | None = None) -> LastGoodCorefile:
+    """Of a new process with this state folder."""
+    return LastGoodCorefile(str(folder) if folder else None, counters or Counters(), BlockingCalls(logging.getLogger("svcdns")))
+
+
+async def test_a_saved_corefile_serves_after_a_restart(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """With an ERROR line and the metric, until another Corefile is saved."""
     counters = Counters()
-    LastGood(str(tmp_path / "state"), counters).keep(setup)
-    later = LastGood(str(tmp_path / "state"), counters)
-    found = later.instead(WRONG)
-    assert found is not None
-    assert found.listen == [("", 1053, "udp"), ("", 1053, "tcp")]
+    await last_good(tmp_path / "state").save(COREFILE)
+    later = last_good(tmp_path / "state", counters)
+    saved = await later.find()
+    assert saved is not None
+    assert saved.corefile == COREFILE
+    later.takes_over(saved, WRONG)
     assert later.serves
     assert counters.values[counters.cell(FALLBACK)] == 1
-    assert "Corefile:1:1: wrong; serving the one that was good last" in caplog.text
-    later.keep(setup)
+    assert "Corefile:1:1: wrong; serving the last good Corefile" in caplog.text
+    await later.save(COREFILE)
     assert not later.serves
     assert counters.values[counters.cell(FALLBACK)] == 0
 
 
-def test_nothing_of_use(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """No folder, an empty one, a damaged file."""
-    assert LastGood(None, Counters()).instead(WRONG) is None
-    state = LastGood(str(tmp_path), Counters())
-    assert state.instead(WRONG) is None
+async def test_no_saved_corefile(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Without a state folder, in an empty one, and where the file is damaged."""
+    assert await last_good(None).find() is None
+    assert await last_good(tmp_path).find() is None
     assert not caplog.records
     (tmp_path / FILE).write_bytes(b"damaged")
-    assert state.instead(WRONG) is None
+    assert await last_good(tmp_path).find() is None
     assert "the last good Corefile cannot be used" in caplog.text
-    assert not state.serves
+
+
+async def test_a_folder_that_hangs_delays_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start goes on after WRITE_WAIT, and of the Corefiles that are saved meanwhile the newest is written last."""
+    monkeypatch.setattr(last_good_corefile, "WRITE_WAIT", 0.0)
+    opened, written = threading.Event(), []
+
+    def hang(_path: Path, corefile: Corefile, _now: float) -> None:
+        opened.wait()
+        written.append(corefile)
+
+    monkeypatch.setattr(last_good_corefile, "write", hang)
+    state = last_good(tmp_path)
+    others = [parse(f".:{port} {{\n whoami\n}}\n", "Corefile", environ={}) for port in (54, 55)]
+    for corefile in (COREFILE, *others):
+        await state.save(corefile)
+    assert written == []
+    opened.set()
+    async with asyncio.timeout(5):
+        while len(written) < 2:
+            await asyncio.sleep(0.001)
+    assert written == [COREFILE, others[-1]]
+    await state.stop()
+
+
+async def test_a_file_that_hangs_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A FIFO without a writer blocks whoever opens it."""
+    monkeypatch.setattr(last_good_corefile, "READ_LIMIT", 0.01)
+    os.mkfifo(tmp_path / FILE)
+    assert await last_good(tmp_path).find() is None
+    assert "the last good Corefile cannot be used: the last good Corefile: not done within 0.01 s" in caplog.text
+    (tmp_path / FILE).open("r+b", buffering=0).close()  # lets the thread go on
+
+
+def test_a_file_is_written_and_read(tmp_path: Path) -> None:
+    """In a folder that is made; the last one wins, and no other file is left there."""
+    path = tmp_path / "a" / "b" / FILE
+    assert read(path) is None
+    write(path, parse(".:54 {\n whoami\n}\n", "Corefile", environ={}), 1.0)
+    write(path, COREFILE, 2.0)
+    found = read(path)
+    assert found is not None
+    assert (found.time, found.corefile) == (2.0, COREFILE)
+    assert [one.name for one in path.parent.iterdir()] == [FILE]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        pytest.param(b"", "damaged", id="empty"),
+        pytest.param(b"x" * 100, "damaged", id="arbitrary octets"),
+        pytest.param(hashlib.sha256(body := msgspec.msgpack.encode(["1"])).digest() + body, "another version", id="another shape"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_refused(tmp_path: Path, content: bytes, reason: str) -> None:
+    """The error has the file's name."""
+    (tmp_path / FILE).write_bytes(content)
+    with pytest.raises(StateError, match=f"{FILE} .*{reason}"):
+        read(tmp_path / FILE)
+
+
+def test_a_folder_that_is_a_file(tmp_path: Path) -> None:
+    """Nothing is written or read, and the error says why."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StateError, match="cannot write"):
+        write(tmp_path / "file" / FILE, COREFILE, 0.0)
+    with pytest.raises(StateError, match="cannot read"):
+        read(tmp_path / "file" / FILE)

@@ -16,8 +16,8 @@ import pytest
 from svcdns.cluster.changes import Begin, Complete, Kind, Put, Serials
 from svcdns.cluster.objects import Namespace, Service
 from svcdns.cluster.watch_options import SnapshotOptions, WatchOptions
-from svcdns.control.cluster_view import View
-from svcdns.control.snapshot_writer import EVERY, REST, Keeper
+from svcdns.control.cluster_view import ClusterView
+from svcdns.control.snapshot_writer import EVERY, REST, SnapshotWriter
 from svcdns.sources.snapshot_file import Origin
 from svcdns.telemetry.counters import Counters
 from tests.support import world
@@ -34,10 +34,10 @@ class World:
         self.now = 1000.0
         self.confirmed: float | None = None
         self.counters = Counters()
-        self.view = View(1, KINDS, lambda: self.now)
+        self.view = ClusterView(1, KINDS, lambda: self.now)
         self.log = logging.getLogger("snapshots-test")
         self.pauses: list[float] = []
-        self.keeper = Keeper(
+        self.keeper = SnapshotWriter(
             self.view,
             SnapshotOptions(str(folder), max_age),
             Origin(address),
@@ -67,12 +67,12 @@ class World:
     def list(self, *names: str) -> None:
         """Lists every kind."""
         for kind in KINDS:
-            self.view.take(Begin(kind))
-        self.view.take(Put(Namespace("d")))
+            self.view.apply(Begin(kind))
+        self.view.apply(Put(Namespace("d")))
         for name in names:
-            self.view.take(Put(Service("d", name, ("10.0.0.1",))))
+            self.view.apply(Put(Service("d", name, ("10.0.0.1",))))
         for kind in KINDS:
-            self.view.take(Complete(kind))
+            self.view.apply(Complete(kind))
 
     def counted(self) -> dict[tuple[str, ...], float]:
         """Metrics, without their common prefix."""
@@ -118,9 +118,9 @@ async def test_it_is_written_when_something_has_changed(tmp_path: Path) -> None:
 
     def change() -> None:
         look()
-        one.view.take(Put(Service("d", "new", (f"10.0.1.{len(written)}",))))
+        one.view.apply(Put(Service("d", "new", (f"10.0.1.{len(written)}",))))
 
-    await one.run(look, lambda: one.view.take(Begin(Kind.SERVICE)) and None, look, lambda: one.list("web"), look, look, change, look)
+    await one.run(look, lambda: one.view.apply(Begin(Kind.SERVICE)) and None, look, lambda: one.list("web"), look, look, change, look)
     assert written == [0, 0, 1, 1, 1, 2]
     assert all(pause >= EVERY for pause in one.pauses)
 
@@ -157,7 +157,7 @@ async def test_a_change_shows_in_the_file_as_it_was_when_the_writing_began(tmp_p
     one.list(*[f"web-{number}" for number in range(1000)])
     writing = asyncio.create_task(one.keeper.update())
     await asyncio.sleep(0)
-    one.view.take(Put(Service("d", "web-0", ("10.9.9.9",))))
+    one.view.apply(Put(Service("d", "web-0", ("10.9.9.9",))))
     await writing
     for expected in ("10.0.0.1", "10.9.9.9"):
         found = await World(tmp_path).keeper.read()
@@ -176,8 +176,8 @@ async def test_a_view_from_a_snapshot_is_written_once_it_was_listed(tmp_path: Pa
     assert found is not None
     other.view.restore(found.objects, found.header.serials)
     other.keeper.restored(found.confirmed)
-    other.view.take(Begin(Kind.SERVICE))
-    other.view.take(Put(Service("d", "new", ("10.0.0.7",))))
+    other.view.apply(Begin(Kind.SERVICE))
+    other.view.apply(Put(Service("d", "new", ("10.0.0.7",))))
     await other.keeper.update()
     assert other.counted() == {("loads_total", "used"): 1}
     other.list("new")
@@ -209,7 +209,7 @@ async def test_a_writing_that_breaks_off_leaves_nothing(tmp_path: Path, monkeypa
     left = tmp_path / f".{one.keeper.path.name}-1"
     left.write_text("half")
     os.utime(left, (0, 0))
-    one.view.take(Put(Service("d", "web", ("10.9.9.9",))))
+    one.view.apply(Put(Service("d", "web", ("10.9.9.9",))))
 
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -225,7 +225,7 @@ async def test_a_disk_that_hangs_holds_nothing_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Neither a start nor a stop; one writing waits, and no second one begins."""
-    monkeypatch.setattr("svcdns.control.snapshot_writer.PATIENCE", 0.01)
+    monkeypatch.setattr("svcdns.control.snapshot_writer.TIMEOUT", 0.01)
     hanging, calls = threading.Event(), []
 
     def hang(*_: object) -> None:
@@ -273,7 +273,7 @@ async def test_other_watch_options_are_another_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "now", "reason"),
     [
-        pytest.param({"max_age": 60.0}, 1061.0, "confirmed 61 s ago, and 60 s are the most", id="too old"),
+        pytest.param({"max_age": 60.0}, 1061.0, "confirmed 61 s ago, more than max_age of 60 s", id="too old"),
         pytest.param({"address": "http://other"}, 1000.0, "another cluster: that at http://api", id="another cluster"),
     ],
 )
@@ -301,4 +301,4 @@ async def test_a_clock_that_went_back_makes_no_snapshot_too_old(tmp_path: Path, 
     other = World(tmp_path, max_age=60.0)
     other.now = 10.0
     assert await other.keeper.read() is not None
-    assert "confirmed at a time that is yet to come" in caplog.text
+    assert "confirmed at a time in the future" in caplog.text

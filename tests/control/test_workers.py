@@ -11,7 +11,7 @@ import pytest
 
 from svcdns.cluster.changes import Kind, Put
 from svcdns.cluster.objects import Service
-from svcdns.control.cluster_view import View
+from svcdns.control.cluster_view import ClusterView
 from svcdns.control.workers import BuildError, Workers
 from svcdns.corefile.blocks import Corefile
 from svcdns.feed.frames import Changed, Configure, Configured, Data, Epoch, FrameReader, SourceKinds, Swap, ToWorker, frame
@@ -70,9 +70,9 @@ class World:
 
     def __init__(self) -> None:
         """Two views with a Service each."""
-        self.views = {number: View(number, (Kind.SERVICE,), lambda: 0.0) for number in (1, 2)}
+        self.views = {number: ClusterView(number, (Kind.SERVICE,), lambda: 0.0) for number in (1, 2)}
         for view in self.views.values():
-            view.take(Put(Service("d", "web", ("10.0.0.1",))))
+            view.apply(Put(Service("d", "web", ("10.0.0.1",))))
         self.regions = [memoryview(bytearray(64)) for _ in range(REGIONS)]
         self.workers = Workers(self.views, self.regions, 7)
         self.joined: list[Joined] = []
@@ -197,11 +197,11 @@ async def test_a_slot_may_have_two_workers(world: World) -> None:
 
 def test_one_that_beats_is_enough(world: World) -> None:
     """For health; before the first beat nobody is missed."""
-    assert world.workers.alive()
+    assert world.workers.healthy()
     world.regions[worker_region(0, 1)][0:8].cast("d")[0] = time.monotonic()
-    assert world.workers.alive()
+    assert world.workers.healthy()
     world.regions[worker_region(0, 1)][0:8].cast("d")[0] = time.monotonic() - 10
-    assert not world.workers.alive()
+    assert not world.workers.healthy()
 
 
 async def test_what_one_has_found_out_all_are_told(world: World) -> None:

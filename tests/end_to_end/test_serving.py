@@ -141,7 +141,7 @@ def test_a_bad_corefile_at_a_start(tmp_path: Path) -> None:
         server.until_ready()
         assert server.records(WEB) == ["10.96.0.20"]
         assert "'never' is not a whole number" in server.log
-        assert "serving the one that was good last" in server.log
+        assert "serving the last good Corefile" in server.log
         assert server.metric("svcdns_corefile_fallback") == 1
         server.write(BOUND.replace("ttl 30", "ttl 31"))
         server.process.send_signal(signal.SIGUSR1)

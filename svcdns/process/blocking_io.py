@@ -1,0 +1,101 @@
+"""File input and output outside the event loop, so that a mount that hangs (NFS, FUSE) cannot stop it.
+
+A thread that waits for such a mount cannot be cancelled. Rules:
+
+1. Each call has a daemon thread of its own and not one of the executor's pool: a blocked call delays no other call and no exit.
+2. The caller may stop waiting. The thread remains until the kernel lets it go, and its result is dropped.
+3. A call waits until the earlier one of the same name has returned, so a blocked file costs one thread.
+
+The module retries nothing and keeps no content: the caller goes on with what it read last.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+from collections.abc import Callable
+from functools import partial
+from math import inf
+from typing import Any, Final, TypeVar
+
+from svcdns.errors import SvcdnsError
+
+WARN_AFTER: Final = 5.0
+"""Seconds after which a call that has not returned is logged."""
+
+T = TypeVar("T")
+
+
+class BlockedError(SvcdnsError):
+    """A call did not return in time. `str(error)` says which."""
+
+
+class BlockingCalls:
+    """Calls with a name, each watched for the time that it takes."""
+
+    def __init__(self, log: logging.Logger) -> None:
+        """`log` gets one WARNING for a call that takes longer than WARN_AFTER, and one INFO line when that call returns."""
+        self._log = log
+        self._running: dict[tuple[str, str], asyncio.Future[Any]] = {}
+
+    async def run(self, what: str, function: Callable[..., T], *arguments: Any, limit: float = inf, key: str = "") -> T:
+        """`function(*arguments)`. `what` names the files in log lines; `what` and `key` together tell calls apart.
+
+        Raises whatever the call raises, and BlockedError after `limit` seconds.
+        """
+        name = what, key
+        while (earlier := self._running.get(name)) is not None and not earlier.done():
+            await asyncio.wait([earlier], timeout=None if limit == inf else limit)
+            if not earlier.done():
+                raise BlockedError(f"{what}: still blocked")
+        calling = start(function, *arguments)
+        self._running[name] = calling
+        calling.add_done_callback(partial(self._returned, name))
+        await asyncio.wait([calling], timeout=min(WARN_AFTER, limit))
+        if not calling.done():
+            self._log.warning("%s: not done after %g s, still waiting", what, min(WARN_AFTER, limit))
+            calling.add_done_callback(lambda _: self._log.info("%s: no longer blocked", what))
+            await asyncio.wait([calling], timeout=None if limit == inf else max(0.0, limit - WARN_AFTER))
+            if not calling.done():
+                raise BlockedError(f"{what}: not done within {limit:g} s")
+        return calling.result()
+
+    def _returned(self, name: tuple[str, str], calling: asyncio.Future[Any]) -> None:
+        if self._running.get(name) is calling:
+            del self._running[name]
+        if not calling.cancelled():
+            calling.exception()  # the caller may have stopped waiting: asyncio would log an error that nothing awaits
+
+
+def start(function: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:
+    """Calls `function(*arguments)` in a daemon thread; the future has its result or what it raised."""
+    loop = asyncio.get_running_loop()
+    outcome: asyncio.Future[T] = loop.create_future()
+
+    def work() -> None:
+        try:
+            settle = partial(_succeed, outcome, function(*arguments))
+        except BaseException as error:  # noqa: BLE001  raised again where the result is awaited
+            settle = partial(_fail, outcome, error)
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nothing waits for the result
+            loop.call_soon_threadsafe(settle)
+
+    threading.Thread(target=work, name=f"file: {getattr(function, '__qualname__', function)}", daemon=True).start()
+    return outcome
+
+
+async def in_thread(function: Callable[..., T], *arguments: Any) -> T:
+    """`function(*arguments)` in a daemon thread. Cancelling leaves the thread alone and drops its result."""
+    return await start(function, *arguments)
+
+
+def _succeed(outcome: asyncio.Future[T], value: T) -> None:
+    if not outcome.done():
+        outcome.set_result(value)
+
+
+def _fail(outcome: asyncio.Future[T], error: BaseException) -> None:
+    if not outcome.done():
+        outcome.set_exception(error)

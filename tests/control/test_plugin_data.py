@@ -1,0 +1,206 @@
+"""The data of plugins: gathered for a Corefile, refreshed at intervals, whatever their hooks do."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+from collections.abc import AsyncIterator, Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from svcdns.control import plugin_data
+from svcdns.control.configuration import Setup, check, prepare
+from svcdns.control.plugin_data import DataKey, PluginData, PluginFiles, PluginHookError, Refresher, gather, gather_in_threads, plugin_files
+from svcdns.corefile.blocks import Position
+from svcdns.corefile.load import load
+from svcdns.errors import SvcdnsError
+from svcdns.process import blocking_io
+from svcdns.process.blocking_io import BlockedError, BlockingCalls
+
+ZONE = "@ 60 IN SOA ns root {} 2 3 4 5\nwww 60 IN A 10.0.0.1\n"
+WHERE = Position("Corefile", 3, 5)
+
+
+class Module:
+    """A plugin's module whose refresh gives what it is told to."""
+
+    def __init__(self, name: str, seconds: float = 0.001) -> None:
+        """Data under the key `key`."""
+        self.name, self.seconds, self.count = name, seconds, 0
+        self.error: Exception | None = None
+
+    def gather(self, _options: Any, _known: Any) -> dict[str, bytes]:
+        """The data, or the error."""
+        self.count += 1
+        if self.error is not None:
+            raise self.error
+        return {"key": b"%d" % self.count}
+
+    refresh = gather
+
+    def period(self, _options: Any) -> float:
+        """The same for all."""
+        return self.seconds
+
+
+def files(module: Any, name: str = "one") -> PluginFiles:
+    """Of a plugin with that module."""
+    return PluginFiles(name, module, None, WHERE)
+
+
+def setup(folder: Path, text: str) -> Setup:
+    """The set-up of a Corefile."""
+    path = folder / "Corefile"
+    path.write_text(text)
+    return prepare(str(path), 53)
+
+
+# -- for a Corefile
+
+
+@pytest.mark.parametrize("error", [ValueError("boom"), KeyError("x"), AssertionError()])
+def test_an_exception_of_a_hook_names_the_plugin(error: Exception) -> None:
+    """Whatever it raises; its own errors stay as they are."""
+    module = Module("one")
+    module.error = error
+    with pytest.raises(PluginHookError, match=rf"^Corefile:3: plugin/one: gather failed: {type(error).__name__}"):
+        gather([files(module)], {})
+    module.error = SvcdnsError("no such file")
+    with pytest.raises(SvcdnsError, match=r"^no such file$"):
+        gather([files(module)], {})
+
+
+def test_a_hook_may_return_nonsense() -> None:
+    """A value of another type is an error of that hook too."""
+    module = Module("one")
+    module.gather = lambda *_: None  # type: ignore[assignment,method-assign,misc]
+    with pytest.raises(PluginHookError, match="gather failed"):
+        gather([files(module)], {})
+
+
+async def test_a_file_that_hangs_fails_the_reload_after_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the plugin's name and the line of its directive. A FIFO without a writer blocks whoever opens it."""
+    monkeypatch.setattr(plugin_data, "READ_LIMIT", 0.01)
+    os.mkfifo(tmp_path / "hosts")
+    (tmp_path / "Corefile").write_text(f". {{\n hosts {tmp_path}/hosts\n}}\n")
+    made = check(load(str(tmp_path / "Corefile"), environ={}, default_port=53))
+    with pytest.raises(BlockedError, match=r"files of the plugin hosts \(.*Corefile:2\): not done within 0\.01 s"):
+        await gather_in_threads(BlockingCalls(logging.getLogger("svcdns")), plugin_files(made.plans), {})
+    (tmp_path / "hosts").open("wb").close()
+
+
+def test_data_of_the_last_corefile_may_be_reused(tmp_path: Path) -> None:
+    """The key of `loop`'s probes is the same over a reload."""
+    made = setup(tmp_path, ". {\n loop\n whoami\n}\n")
+    found = plugin_files(made.plans)
+    assert gather(found, made.data) == made.data
+    assert gather(found, {}) != made.data
+
+
+# -- read again
+
+
+def test_a_refresh_gives_the_data_that_differs(tmp_path: Path) -> None:
+    """Of one plugin, and nothing where the file is as it was."""
+    (tmp_path / "hosts").write_text("10.0.0.1 a")
+    (tmp_path / "zone").write_text(ZONE.format(1))
+    made = setup(tmp_path, f"example.org {{\n hosts {tmp_path}/hosts\n file {tmp_path}/zone {{\n  reload 10s\n }}\n}}\n")
+    found = {one.plugin: one for one in plugin_files(made.plans)}
+    assert {name: one.period() for name, one in found.items()} == {"hosts": 5.0, "file": 10.0}
+    assert [one.refresh(made.data) for one in found.values()] == [{}, {}]
+    (tmp_path / "zone").write_text(ZONE.format(2))
+    assert {key.plugin for key in found["file"].refresh(made.data)} == {"file"}
+    assert found["hosts"].refresh(made.data) == {}
+
+
+def test_only_plugins_with_an_interval_are_refreshed(tmp_path: Path) -> None:
+    """The plugin `cache` has a submodule of the name `refresh`, which is no hook."""
+    made = setup(tmp_path, ". {\n cache\n loop\n whoami\n}\n")
+    assert [one.plugin for one in plugin_files(made.plans) if one.is_refreshed] == []
+
+
+class World:
+    """A refresher, and the data that it has changed."""
+
+    def __init__(self) -> None:
+        """Nothing is followed yet."""
+        self.data: dict[DataKey, bytes] = {}
+        self.refresher = Refresher(BlockingCalls(logging.getLogger("svcdns")), self.known, self.changed)
+
+    def known(self) -> PluginData:
+        """The data that serves."""
+        return self.data
+
+    async def changed(self, fresh: dict[DataKey, bytes]) -> None:
+        """Takes the data over."""
+        self.data |= fresh
+
+    async def follow(self, found: Iterable[PluginFiles], until: str) -> None:
+        """Refreshes until that plugin has data."""
+        self.refresher.follow(found)
+        await self.wait(until)
+
+    async def wait(self, until: str) -> None:
+        """Waits until that plugin has data."""
+        async with asyncio.timeout(5):
+            while DataKey(until, "key") not in self.data:
+                await asyncio.sleep(0.001)
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    """Stopped at the end."""
+    made = World()
+    yield made
+    await made.refresher.stop()
+
+
+async def test_a_refresh_that_fails_keeps_the_last_content(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One ERROR line for as long as it fails in the same way; other plugins go on, and it is tried again."""
+    monkeypatch.setattr(plugin_data, "RETRY", 0.001)
+    broken, other = Module("one"), Module("two")
+    await world.follow([files(broken)], until="one")
+    broken.error = ZeroDivisionError("division by zero")
+    async with asyncio.timeout(5):
+        while not caplog.messages:
+            await asyncio.sleep(0.001)
+    before = world.data[DataKey("one", "key")]
+    await world.follow([files(broken), files(other, "two")], until="two")
+    assert world.data[DataKey("one", "key")] == before
+    line = "Corefile:3: plugin/one: refresh failed: ZeroDivisionError: division by zero; the content that was read before stays in use"
+    assert set(caplog.messages) == {line}
+    broken.error = None
+    async with asyncio.timeout(5):
+        while world.data[DataKey("one", "key")] == before:
+            await asyncio.sleep(0.001)
+
+
+async def test_a_file_that_hangs_delays_no_other_plugin(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One WARNING line; the others are refreshed, the loop runs, and the content comes once the file answers."""
+    monkeypatch.setattr(blocking_io, "WARN_AFTER", 0.01)
+    gate = threading.Event()
+    hung = Module("one")
+    hung.refresh = lambda *_: gate.wait() and {"key": b"late"}  # type: ignore[assignment,method-assign,misc,return-value]
+    await world.follow([files(hung), files(Module("two"), "two")], until="two")
+    async with asyncio.timeout(5):
+        while not caplog.messages:
+            await asyncio.sleep(0.001)
+    assert [key.plugin for key in world.data] == ["two"]
+    assert caplog.messages == ["files of the plugin one (Corefile:3): not done after 0.01 s, still waiting"]
+    gate.set()
+    await world.wait("one")
+
+
+async def test_blocks_that_share_a_snippet_share_the_reading(world: World) -> None:
+    """Their options and positions are equal: the file is read once an interval."""
+    module = Module("one", seconds=30.0)
+    world.refresher.follow([files(module), files(module)])
+    assert len(world.refresher._tasks) == 1

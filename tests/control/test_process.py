@@ -1,0 +1,252 @@
+"""The control process on a script: the test is the supervisor and the one worker."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from svcdns.control import process
+from svcdns.control.plugin_data import DataKey
+from svcdns.control.process import Control, Options
+from svcdns.feed.frames import Configure, Configured, Data, FrameReader, Swap, ToWorker, frame
+from svcdns.plugins import BUILT
+from svcdns.process.channel import Channel
+from svcdns.process.shared_memory import REGION_SIZE, REGIONS, State, control_region, enter, heartbeat, worker_region
+
+OWN = control_region(0)
+PAYLOAD = "10.0.0.1 a\n"
+
+
+class World:
+    """A control process with its supervisor and one worker, both of the test."""
+
+    def __init__(self, folder: Path, text: str) -> None:
+        """Nothing runs yet; `text` is the Corefile."""
+        self.corefile = folder / "Corefile"
+        self.corefile.write_text(text)
+        ours, theirs = socket.socketpair()
+        self.supervisor = Channel(ours)
+        self.regions = [memoryview(bytearray(REGION_SIZE if n == OWN else 64)) for n in range(REGIONS)]
+        self.control = Control(Options(str(self.corefile), 53, quiet=True), Channel(theirs), self.regions, OWN)
+        self.worker: socket.socket | None = None
+        self.frames: list[ToWorker] = []
+        self.hold = False
+        """The worker does not say that it has built its chains."""
+        self.operations: list[str] = []
+        self.running: asyncio.Task[int] | None = None
+
+    async def start(self) -> None:
+        """Runs it until it serves."""
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self.supervisor.fileno(), self._supervise)
+        self.running = asyncio.create_task(self.control.run())
+
+    def _supervise(self) -> None:
+        for message in self.supervisor.receive():
+            self.operations.append(message["op"])
+            if message["op"] == "workers":
+                ours, theirs = socket.socketpair()
+                self.worker, self._reader = ours, FrameReader(ToWorker)
+                ours.setblocking(False)
+                asyncio.get_running_loop().add_reader(ours, self._work)
+                enter(self.regions[worker_region(0, 0)], State.SYNCED)
+                self.supervisor.send({"op": "worker", "slot": 0, "region": worker_region(0, 0)}, [theirs.fileno()])
+                theirs.close()
+            if message["op"] == "listen":
+                self.supervisor.send({"op": "listening", "ok": True, "error": ""})
+
+    def _work(self) -> None:
+        assert self.worker is not None
+        self._reader.feed(self.worker.recv(1 << 20))
+        for content in self._reader.frames():
+            self.frames.append(content)  # type: ignore[arg-type]
+            if isinstance(content, Configure) and not self.hold:
+                self.built(content)
+
+    def built(self, configure: Configure) -> None:
+        """The worker has built these chains."""
+        assert self.worker is not None
+        self.worker.send(frame(Configured(configure.generation)))
+
+    async def until(self, condition: Any) -> None:
+        """Waits for a condition."""
+        async with asyncio.timeout(5):
+            while not condition():
+                assert self.running is not None
+                if self.running.done():
+                    raise AssertionError(f"control has ended with code {self.running.result()}")
+                await asyncio.sleep(0.001)
+
+    async def serving(self) -> None:
+        """Waits until it serves."""
+        await self.start()
+        await self.until(lambda: "serving" in self.operations)
+
+    def reload(self) -> None:
+        """Has the Corefile read at once."""
+        self.supervisor.send({"op": "reload"})
+
+    def swaps(self) -> int:
+        """How often the worker swapped its chains."""
+        return sum(isinstance(one, Swap) for one in self.frames)
+
+    def data(self, plugin: str) -> list[bytes]:
+        """The payloads of a plugin that the worker got."""
+        return [one.payload for one in self.frames if isinstance(one, Data) and one.plugin == plugin]
+
+    async def end(self) -> None:
+        """Ends it."""
+        if self.running is not None:
+            self.supervisor.send({"op": "exit"})
+            async with asyncio.timeout(5):
+                await self.running
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self.supervisor.fileno())
+        self.supervisor.close()
+        self.control._channel.close()
+        if self.worker is not None:
+            loop.remove_reader(self.worker)
+            self.worker.close()
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    """With a hosts file; ended at the end."""
+    (tmp_path / "hosts").write_text(PAYLOAD)
+    made = World(tmp_path, f". {{\n hosts {tmp_path}/hosts\n whoami\n}}\n")
+    level = logging.getLogger("svcdns").level
+    yield made
+    await made.end()
+    logging.getLogger("svcdns").setLevel(level)
+
+
+async def test_a_start_and_a_reload(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """Chains are built, swapped, and only then the supervisor is told to listen."""
+    caplog.set_level(logging.INFO)
+    await world.serving()
+    assert world.operations == ["format", "workers", "listen", "serving"]
+    assert len(world.data("hosts")) == 1
+    world.reload()
+    await world.until(lambda: world.swaps() == 2)
+    await world.until(lambda: "Reloading complete" in caplog.messages)
+
+
+# -- files that hang
+
+
+async def test_a_corefile_that_hangs_costs_no_heartbeat(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Heartbeats go on, and so do changes of files: a FIFO without a writer blocks whoever opens it."""
+    monkeypatch.setattr(process, "HEARTBEAT", 0.01)
+    await world.serving()
+    world.corefile.unlink()
+    os.mkfifo(world.corefile)
+    world.reload()
+    await asyncio.sleep(0.05)
+    before = heartbeat(world.regions[OWN])
+    await world.until(lambda: heartbeat(world.regions[OWN]) > before)
+    await world.control._take_data({DataKey("hosts", "other"): b"new"})
+    await world.until(lambda: b"new" in world.data("hosts"))
+    assert world.swaps() == 1
+    with world.corefile.open("w") as file:
+        file.write(". {\n chaos\n whoami\n}\n")
+    await world.until(lambda: world.swaps() == 2)
+
+
+# -- reload and changes of files
+
+
+async def test_a_change_of_files_waits_for_the_reload(world: World) -> None:
+    """It is applied to the setup that serves afterwards, and the setup of the reload stays."""
+    await world.serving()
+    world.hold = True
+    world.corefile.write_text(world.corefile.read_text().replace("whoami", "chaos"))
+    world.reload()
+    await world.until(lambda: isinstance(world.frames[-1], Configure) and world.swaps() == 1)
+    changing = asyncio.create_task(world.control._take_data({DataKey("hosts", "other"): b"new"}))
+    await asyncio.sleep(0.01)
+    assert b"new" not in world.data("hosts")
+    world.built(next(one for one in reversed(world.frames) if isinstance(one, Configure)))
+    await world.until(lambda: world.swaps() == 2)
+    await changing
+    await world.until(lambda: world.data("hosts")[-1] == b"new")
+    assert "chaos" in world.control._serving.plans[0].options
+    assert world.control._serving.data[DataKey("hosts", "other")] == b"new"
+
+
+async def test_a_failed_reload_does_not_undo_a_change_of_files(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """The change comes while the chains are built, and the worker cannot build them."""
+    await world.serving()
+    world.hold = True
+    world.corefile.write_text(world.corefile.read_text().replace("whoami", "chaos"))
+    world.reload()
+    await world.until(lambda: isinstance(world.frames[-1], Configure) and world.swaps() == 1)
+    changing = asyncio.create_task(world.control._take_data({DataKey("hosts", "other"): b"new"}))
+    await asyncio.sleep(0.01)
+    configure = next(one for one in reversed(world.frames) if isinstance(one, Configure))
+    assert world.worker is not None
+    world.worker.send(frame(Configured(configure.generation, "no such thing")))
+    await changing
+    assert "Restart failed: no such thing" in caplog.messages
+    assert "whoami" in world.control._serving.plans[0].options
+    assert world.control._serving.data[DataKey("hosts", "other")] == b"new"
+    await world.until(lambda: world.data("hosts")[-1] == b"new")
+
+
+# -- hooks of plugins that raise
+
+
+def raising(*_arguments: object) -> None:
+    """A hook with an error in it."""
+    raise ZeroDivisionError("division by zero")
+
+
+@pytest.mark.parametrize("hook", ["parse", "gather"])
+async def test_a_hook_that_raises_fails_the_reload(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, hook: str
+) -> None:
+    """With one clear line; control goes on, and so does the setup that serves."""
+    await world.serving()
+    monkeypatch.setattr(f"{BUILT['hosts']}.{hook}", raising)
+    world.reload()
+    line = f"plugin/hosts: {hook} failed: ZeroDivisionError: division by zero"
+    await world.until(lambda: any(line in message for message in caplog.messages))
+    assert [message.startswith("SIGUSR1: ") for message in caplog.messages if line in message] == [True]
+    assert world.running is not None
+    assert not world.running.done()
+    monkeypatch.undo()
+    world.reload()
+    await world.until(lambda: world.swaps() == 2)
+
+
+@pytest.mark.parametrize("hook", ["parse", "gather"])
+async def test_a_hook_that_raises_fails_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], hook: str
+) -> None:
+    """As a bad option does: the line has file, line and plugin, and the exit code is 1."""
+    monkeypatch.setattr(f"{BUILT['hosts']}.{hook}", raising)
+    made = World(tmp_path, ". {\n hosts\n}\n")
+    await made.start()
+    assert made.running is not None
+    assert await made.running == 1
+    assert "Corefile:2" in (error := capsys.readouterr().err)
+    assert f"plugin/hosts: {hook} failed: ZeroDivisionError: division by zero" in error
+    made.running = None
+    await made.end()
+
+
+async def test_a_refresh_that_raises_ends_nothing(world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """The data that was read last stays, and control goes on."""
+    monkeypatch.setattr(f"{BUILT['hosts']}.period", lambda _: 0.001)
+    monkeypatch.setattr(f"{BUILT['hosts']}.refresh", raising)
+    await world.serving()
+    await world.until(lambda: any("plugin/hosts: refresh failed" in message for message in caplog.messages))
+    world.reload()
+    await world.until(lambda: world.swaps() == 2)
+    assert len(world.data("hosts")) == 1
