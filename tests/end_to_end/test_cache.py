@@ -149,7 +149,7 @@ def test_an_upstream_that_loses_a_name(tmp_path: Path) -> None:
             warm(server)
             assert other.asked == 0
             upstream.lose(NAMES[0])
-            overruled = 'svcdns_cache_doubted_denials_total{outcome="overruled"'
+            overruled = 'svcdns_cache_denial_confirmations_total{outcome="overruled"'
 
             def is_overruled() -> bool:
                 assert server.records(NAMES[0]) == ["192.0.2.0"]

@@ -165,9 +165,9 @@ class Outside:
         """What the cache keeps: the store, the reply, when it was stored, its lifetime, whether it answers."""
         stores = [(key[-1], one) for key, one in self.kept.items() if isinstance(one, Store)]
         return {
-            key: (which, item.reply, item.stored, item.lifetime, item.answering)
+            key: (which, entry.reply, entry.stored, entry.lifetime, entry.is_answer)
             for which, store in stores
-            for key, item in store.items.items()
+            for key, entry in store.entries.items()
         }
 
     def increments(self) -> dict[tuple[str, ...], tuple[float, ...]]:

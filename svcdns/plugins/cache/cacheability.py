@@ -1,47 +1,67 @@
-"""What a reply is to the cache: its kind, whether it answers, and whether it may be kept
-(docs/behaviour/plugins.md#cache, RFC 2308).
+"""What of a reply may be cached (docs/behaviour/plugins.md#cache, RFC 2308).
 
-An answer whose CNAMEs do not lead to the asked type is a denial if it has a SOA, and nothing that can be kept if it has none.
+This module decides on the type of a reply, whether it answers the query, and which records are kept. It stores nothing.
+Rules:
+
+1. A reply whose CNAME records do not lead to the queried type is a NODATA reply if it has a SOA record. Without one it
+   is not cached.
+2. Of a reply from another server, only the records that answer the query are kept (RFC 2181 §5.4.1). In the answer
+   section those are the CNAME records from the queried name on, and the queried type at their end. In the authority
+   section those are the SOA record of a negative answer with its DNSSEC proofs (RFC 4035 §3.1.3), or the NS records of
+   a referral. The additional section is not kept.
+3. A record is kept only if its owner is one of the names on that chain of CNAME records, or a zone above one (RFC 5452
+   §6). A signature (RRSIG) is kept with the records it covers.
+4. Records that a plugin of this server made are kept as they are.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
+import msgspec
+
 from svcdns.plugin_api.query import Query
-from svcdns.plugin_api.reply import Reply
+from svcdns.plugin_api.reply import NOT_REUSABLE, Reply
 from svcdns.plugin_api.reply_type import MessageType, classify
+from svcdns.wire import names
 from svcdns.wire.codes import TC, Class, Rcode, Type
+from svcdns.wire.errors import FormError
 from svcdns.wire.record import Record
 
-UNSTORED: Final = (MessageType.OTHERERROR, MessageType.META, MessageType.UPDATE)
+NEVER_CACHED: Final = (MessageType.OTHERERROR, MessageType.META, MessageType.UPDATE)
 DENIALS: Final = (MessageType.NXDOMAIN, MessageType.NODATA)
+PROOFS: Final = frozenset({Type.NSEC, Type.NSEC3})
+_SIGNER: Final = 18
+"""Octets before the signer's name in the RDATA of a RRSIG record (RFC 4034 §3.1)."""
 
 
-def kind_of(query: Query, reply: Reply) -> MessageType:
-    """The type of docs/behaviour/server.md#kinds-of-replies, but NODATA for a chain of CNAMEs that ends in nothing."""
-    kind = classify(query, reply)
-    if kind == MessageType.NOERROR and reply.answer and _has_soa(reply) and not answers(query, reply):
+def message_type(query: Query, reply: Reply) -> MessageType:
+    """The type of docs/behaviour/server.md#kinds-of-replies, but NODATA for a chain of CNAME records without an end."""
+    found = classify(query, reply)
+    if found == MessageType.NOERROR and reply.answer and _has_soa(reply) and not has_answer(query, reply):
         return MessageType.NODATA
-    return kind
+    return found
 
 
-def may_keep(query: Query, reply: Reply, kind: MessageType) -> bool:
-    """Whether a reply of that kind may be kept at all."""
-    if kind in UNSTORED or reply.flags & TC:
+def is_cacheable(query: Query, reply: Reply, found: MessageType) -> bool:
+    """True if a reply of the type `found` may be cached."""
+    if found in NEVER_CACHED or reply.flags & TC:
         return False
-    if kind == MessageType.NXDOMAIN:
+    if found == MessageType.NXDOMAIN:
         return _has_soa(reply)
-    return not (kind == MessageType.NOERROR and reply.answer and not answers(query, reply))
+    return not (found == MessageType.NOERROR and reply.answer and not has_answer(query, reply))
 
 
 def is_answer(query: Query, reply: Reply) -> bool:
-    """Whether it is whole, and an answer to its question."""
-    return not reply.flags & TC and kind_of(query, reply) == MessageType.NOERROR and answers(query, reply)
+    """True if the reply is not truncated and has an answer to the query."""
+    return not reply.flags & TC and message_type(query, reply) == MessageType.NOERROR and has_answer(query, reply)
 
 
-def answers(query: Query, reply: Reply) -> bool:
-    """Whether a NOERROR reply has the asked type at the name that its CNAMEs lead to, by one way alone (RFC 2181 §10.1)."""
+def has_answer(query: Query, reply: Reply) -> bool:
+    """True if the reply is NOERROR and has the queried type at the end of its only chain of CNAME records (RFC 2181
+    §10.1).
+    """
     if reply.rcode != Rcode.NOERROR:
         return False
     records = [r for r in reply.answer if query.rclass in (r.rclass, Class.ANY)]
@@ -67,3 +87,87 @@ def _targets(records: list[Record], name: bytes) -> set[bytes]:
 
 def _has_soa(reply: Reply) -> bool:
     return any(record.rtype == Type.SOA for record in reply.authority)
+
+
+def without_unrelated_records(query: Query, reply: Reply) -> Reply:
+    """The reply with only the records that are kept (rules 2 to 4); the same object if that is all of them."""
+    if reply.lifetime != NOT_REUSABLE:
+        return reply
+    chain = _alias_chain(query, reply.answer)
+    answer = _filtered(reply.answer, lambda record, rtype: _belongs_to_answer(query, chain, record, rtype))
+    authority = _authority(chain, answer, reply.authority) if reply.authority else ()
+    additional = reply.additional if reply.dependencies else ()  # with dependencies, this server made it from cluster data
+    if (answer, authority, additional) == (reply.answer, reply.authority, reply.additional):
+        return reply
+    return msgspec.structs.replace(reply, answer=answer, authority=authority, additional=additional)
+
+
+def _alias_chain(query: Query, answer: tuple[Record, ...]) -> list[bytes]:
+    """The lowered names from the queried one along its CNAME records. Of several for one name, the first counts."""
+    chain = [query.key]
+    if query.rtype in (Type.CNAME, Type.ANY) or all(record.rtype != Type.CNAME for record in answer):
+        return chain
+    aliases: dict[bytes, bytes] = {}
+    for record in answer:
+        if record.rtype == Type.CNAME and _in_class(query, record):
+            aliases.setdefault(record.owner.lower(), record.rdata.lower())
+    while (target := aliases.get(chain[-1])) is not None and target not in chain:
+        chain.append(target)
+    return chain
+
+
+def _belongs_to_answer(query: Query, chain: list[bytes], record: Record, rtype: int) -> bool:
+    """True if a record of the answer section answers the query, or leads to the answer; `rtype` is the covered type of
+    a signature.
+    """
+    if not _in_class(query, record):
+        return False
+    owner = record.owner.lower()
+    if rtype == Type.DNAME and query.rtype != Type.DNAME:  # RFC 6672 §3.1: its owner is above the CNAME made from it
+        return any(owner != name and names.is_within(name, owner) for name in chain)
+    if query.rtype == Type.ANY or record.rtype == query.rtype == Type.RRSIG:
+        return owner == chain[0]
+    if rtype == query.rtype:
+        return owner == chain[-1]
+    return rtype == Type.CNAME and owner in chain
+
+
+def _in_class(query: Query, record: Record) -> bool:
+    return query.rclass in (record.rclass, Class.ANY)
+
+
+def _authority(chain: list[bytes], answer: tuple[Record, ...], authority: tuple[Record, ...]) -> tuple[Record, ...]:
+    zones = {record.owner.lower() for record in authority if record.rtype == Type.SOA and _is_above(record.owner, chain)}
+    signers = {_signer(record) for record in answer if record.rtype == Type.RRSIG}
+    zones.update(signer for signer in signers if signer is not None and _is_above(signer, chain))
+
+    def belongs(record: Record, rtype: int) -> bool:
+        if rtype == Type.SOA:
+            return record.owner.lower() in zones
+        if rtype == Type.NS:
+            return not answer and not zones and _is_above(record.owner, chain)
+        return rtype in PROOFS and any(names.is_within(record.owner.lower(), zone) for zone in zones)
+
+    return _filtered(authority, belongs)
+
+
+def _is_above(owner: bytes, chain: list[bytes]) -> bool:
+    return any(names.is_within(name, owner.lower()) for name in chain)
+
+
+def _signer(record: Record) -> bytes | None:
+    """The lowered name of the zone that signed; None if the record is malformed."""
+    try:
+        return names.read_name(record.rdata, _SIGNER)[0].lower()
+    except FormError:
+        return None
+
+
+def _filtered(records: tuple[Record, ...], belongs: Callable[[Record, int], bool]) -> tuple[Record, ...]:
+    kept = tuple([record for record in records if belongs(record, _covered_type(record))])
+    return records if len(kept) == len(records) else kept
+
+
+def _covered_type(record: Record) -> int:
+    """The type of a record; of a signature, the type it covers."""
+    return int.from_bytes(record.rdata[:2], "big") if record.rtype == Type.RRSIG else record.rtype

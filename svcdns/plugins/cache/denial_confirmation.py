@@ -1,8 +1,11 @@
-"""Denials that come as a surprise: where a name that was there for long is gone by one upstream's word, another one is asked.
+"""Denial confirmation: when an upstream denies a name that had answers for long, another upstream is queried before the
+client is told.
 
-Rules: only names that upstreams have answered for as long as the option says; one more question for each such denial; if the other upstream
-has an answer, that goes out. If it fails, the denial goes out and is not kept, for PATIENCE at most, so that a name that has really gone
-does not stay in doubt where there is nobody else to ask. What is remembered is bounded, and old news counts for nothing."""
+Rules: only names that upstreams have answered for as long as the option says are confirmed, with one more query for
+each denial. If the other upstream has an answer, the client gets that. If the other upstream fails, the client gets the
+denial, and it is not cached; after MAX_UNCONFIRMED seconds the denial is accepted, so that a deleted name does not stay
+unconfirmed where there is no other upstream. The history of names is bounded in number and in age.
+"""
 
 from __future__ import annotations
 
@@ -16,70 +19,70 @@ from svcdns.eventloop.clock import Clock
 from svcdns.plugin_api.contract import Following
 from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import CacheScope, Reply
-from svcdns.plugins.cache.cacheability import DENIALS, is_answer, kind_of
+from svcdns.plugins.cache.cacheability import DENIALS, is_answer, message_type
 from svcdns.telemetry.counters import Counters, Family, MetricKind
 
-PATIENCE: Final = 60.0
-"""Seconds after the first doubt in which a denial that nobody confirms is not believed."""
-NEWS: Final = 86400.0
-"""Seconds after the last answer in which a name counts as one that is there."""
-NAMES: Final = 10_000
-"""Names and types that are remembered, some 400 octets each."""
+MAX_UNCONFIRMED: Final = 60.0
+"""Seconds after the first unconfirmed denial of a name from which on a denial is accepted without confirmation."""
+MAX_AGE: Final = 86400.0
+"""Seconds after a name's last answer for which its history counts."""
+MAX_NAMES: Final = 10_000
+"""Pairs of name and type in the history, of about 400 octets each."""
 
-DOUBTED: Final = Family(
-    "svcdns_cache_doubted_denials_total",
+CONFIRMATIONS: Final = Family(
+    "svcdns_cache_denial_confirmations_total",
     MetricKind.COUNTER,
-    "Denials that another upstream was asked about.",
+    "Denials for which another upstream was queried.",
     ("server", "zones", "view", "outcome"),
 )
 
 
-class Known(msgspec.Struct, gc=False):
-    """Since when a name has had answers, when it had the last one, and when that was first doubted."""
+class History(msgspec.Struct, gc=False):
+    """When a name had its first and its last answer, and when the first denial since then could not be confirmed."""
 
-    since: float
+    first: float
     last: float
-    doubted: float = float("inf")
+    unconfirmed_since: float = float("inf")
 
 
-class Doubts:
-    """What a cache remembers of names to doubt their denials by."""
+class DenialConfirmation:
+    """The history of the names of one cache, and the confirmation of their denials."""
 
     def __init__(self, after: float, clock: Clock, counters: Counters, zones: str, view: str) -> None:
         """`after` is how long a name must have had answers, in seconds; `zones` and `view` label the metric."""
         self._after, self._clock, self._counters, self._labels = after, clock, counters, (zones, view)
-        self._known: LRUCache[tuple[bytes, int, int], Known] = LRUCache(NAMES)
+        self._history: LRUCache[tuple[bytes, int, int], History] = LRUCache(MAX_NAMES)
 
-    def before(self, following: Following) -> Following:
-        """The rest of the chain, whose denials are doubted."""
+    def confirming(self, following: Following) -> Following:
+        """The following plugins, with their denials confirmed."""
 
-        def ask(query: Query) -> Answer:
+        def answer_confirmed(query: Query) -> Answer:
             answer = following(query)
             if not isinstance(answer, Reply):
                 return self._later(query, following, answer)
-            return self._confirmed(query, following, answer) if self._is_doubtful(query, answer) else answer
+            return self._confirmed(query, following, answer) if self._needs_confirmation(query, answer) else answer
 
-        return ask
+        return answer_confirmed
 
     async def _later(self, query: Query, following: Following, answer: Awaitable[Reply]) -> Reply:
         reply = await answer
-        return await self._confirmed(query, following, reply) if self._is_doubtful(query, reply) else reply
+        return await self._confirmed(query, following, reply) if self._needs_confirmation(query, reply) else reply
 
-    def _is_doubtful(self, query: Query, reply: Reply) -> bool:
-        """Whether it is a surprising denial of an upstream. An answer is remembered."""
+    def _needs_confirmation(self, query: Query, reply: Reply) -> bool:
+        """True for an upstream's denial of a name that had answers for long. Notes an answer in the history."""
         if not reply.source or not reply.has_message:
             return False
         now, key = self._clock(), (query.key, query.rtype, query.rclass)
-        known: Known | None = self._known.get(key)
-        if known is not None and now - known.last > NEWS:
-            del self._known[key]
-            known = None
+        history: History | None = self._history.get(key)
+        if history is not None and now - history.last > MAX_AGE:
+            del self._history[key]
+            history = None
         if is_answer(query, reply):
-            self._known[key] = Known(now if known is None else known.since, now)
+            self._history[key] = History(now if history is None else history.first, now)
             return False
-        if known is None or known.last - known.since < self._after or kind_of(query, reply) not in DENIALS:
+        if history is None or history.last - history.first < self._after or message_type(query, reply) not in DENIALS:
             return False
-        known.doubted = min(known.doubted, now)
+        history.unconfirmed_since = min(history.unconfirmed_since, now)
         return True
 
     async def _confirmed(self, query: Query, following: Following, denial: Reply) -> Reply:
@@ -87,18 +90,18 @@ class Doubts:
         key = (query.key, query.rtype, query.rclass)
         answer = following(query.changed(avoid=denial.source))
         other = answer if isinstance(answer, Reply) else await answer
-        known: Known | None = self._known.get(key)
+        history: History | None = self._history.get(key)
         if is_answer(query, other):
-            self._known[key] = Known(known.since if known is not None else self._clock(), self._clock())
+            self._history[key] = History(history.first if history is not None else self._clock(), self._clock())
             return self._counted(query, "overruled", other)
-        if other.has_message and kind_of(query, other) in DENIALS:
-            self._known.pop(key, None)
+        if other.has_message and message_type(query, other) in DENIALS:
+            self._history.pop(key, None)
             return self._counted(query, "confirmed", denial)
-        if known is None or self._clock() - known.doubted > PATIENCE:
-            self._known.pop(key, None)
-            return self._counted(query, "believed", denial)
+        if history is None or self._clock() - history.unconfirmed_since > MAX_UNCONFIRMED:
+            self._history.pop(key, None)
+            return self._counted(query, "accepted", denial)
         return self._counted(query, "unconfirmed", msgspec.structs.replace(denial, scope=CacheScope.CLIENT))
 
     def _counted(self, query: Query, outcome: str, reply: Reply) -> Reply:
-        self._counters.count(DOUBTED, query.server, *self._labels, outcome)
+        self._counters.count(CONFIRMATIONS, query.server, *self._labels, outcome)
         return reply

@@ -1,6 +1,8 @@
-"""An entry of the cache: a reply with the moment it was stored; and the same as octets, for the cache of another worker.
+"""An entry of the cache, and its wire form, in which it travels to the worker that takes this one's place.
 
-A plain reply (`svcdns.wire.simple_reply`) is kept as the octets that came, and read when it is used: most are never asked for again."""
+A simple reply (`svcdns.wire.simple_reply`) is stored as its packet and decoded when it is used, for most entries are
+never used again.
+"""
 
 from __future__ import annotations
 
@@ -17,95 +19,100 @@ from svcdns.wire.message import parse_message
 from svcdns.wire.record import Record
 from svcdns.wire.simple_reply import SimpleReply
 
-_KEPT: Final = AA | RD | RA | AD | CD
+_STORED_FLAGS: Final = AA | RD | RA | AD | CD
 
-Flat = tuple[bytes, int, int, bytes, int]
+RecordFields = tuple[bytes, int, int, bytes, int]
 """A record's owner, type, TTL, RDATA and class."""
 
 
-def closed(plain: SimpleReply) -> bytes:
-    """The octets that are kept of a plain reply: all but its OPT."""
-    packet, end = plain.packet, plain.end
+def encode(simple: SimpleReply) -> bytes:
+    """The packet that is stored of a simple reply: all of it but the OPT record."""
+    packet, end = simple.packet, simple.end
     return packet if end == len(packet) else packet[:10] + b"\0\0" + packet[12:end]
 
 
-def opened(packet: bytes) -> Reply:
-    """The reply that was kept so."""
+def decode(packet: bytes) -> Reply:
+    """The reply that `encode` made this packet from."""
     message = parse_message(packet)
-    return Reply(message.flags & 15, message.flags & _KEPT, message.answer, message.authority)
+    return Reply(message.flags & 15, message.flags & _STORED_FLAGS, message.answer, message.authority)
 
 
-class Item(msgspec.Struct):
-    """A stored reply, as a reply or as the octets of a plain one: `stored` on the cache's clock, `lifetime` in whole seconds.
+class Entry(msgspec.Struct):
+    """A stored reply. `content` is a reply, or the packet of a simple one.
 
-    `answering` says that it answers its question; `good` is an older one that did, kept beside one that does not. The rest changes:
-    `hits` without too long a gap up to `seen`, the refresh that is under way, and the time before which none is to be tried again.
-    `octets` is what it takes in memory.
+    `stored` is the time on the cache's clock, `lifetime` is in whole seconds. `is_answer` is true if the reply has an
+    answer to the query; `last_answer` is an older entry that had one, kept beside one that has not. The other fields
+    change: `hits` without too long a gap, the last one at `last_hit`; the `refresh` under way; `retry_after`, the time
+    before which no other refresh is tried; `octets` of memory.
     """
 
-    kept: Reply | bytes
+    content: Reply | bytes
     stored: float
     lifetime: int
-    answering: bool = True
-    good: Item | None = None
+    is_answer: bool = True
+    last_answer: Entry | None = None
     hits: int = 0
-    seen: float = float("-inf")
+    last_hit: float = float("-inf")
     refresh: asyncio.Task[Any] | None = None
-    retry: float = float("-inf")
+    retry_after: float = float("-inf")
     octets: int = 0
 
     @property
     def reply(self) -> Reply:
-        """The reply; of a plain one, a new object each time."""
-        kept = self.kept
-        return opened(kept) if isinstance(kept, bytes) else kept
+        """The reply; of a simple one, a new object each time."""
+        content = self.content
+        return decode(content) if isinstance(content, bytes) else content
 
     @property
     def rcode(self) -> int:
-        """The reply's."""
-        kept = self.kept
-        return kept[3] & 15 if isinstance(kept, bytes) else kept.rcode
+        """The reply's response code."""
+        content = self.content
+        return content[3] & 15 if isinstance(content, bytes) else content.rcode
 
     @property
-    def is_of_nothing(self) -> bool:
-        """Whether it surely rests on no fact."""
-        return isinstance(self.kept, bytes) and self.good is None
+    def has_no_dependencies(self) -> bool:
+        """True if the entry certainly depends on nothing; cheaper than `dependencies`."""
+        return isinstance(self.content, bytes) and self.last_answer is None
 
     @property
     def dependencies(self) -> set[Dependency]:
-        """All facts that it rests on."""
-        mine = () if isinstance(self.kept, bytes) else self.kept.dependencies
-        return {*mine, *(self.good.dependencies if self.good is not None else ())}
+        """The dependencies of the reply, and of `last_answer`."""
+        own = () if isinstance(self.content, bytes) else self.content.dependencies
+        return {*own, *(self.last_answer.dependencies if self.last_answer is not None else ())}
 
     def remaining(self, now: float) -> int:
-        """Whole seconds that are left, as every TTL shows them; 0 or less when it is over."""
+        """The whole seconds that are left, as the TTLs show them; 0 or less when the entry has expired."""
         return self.lifetime - int(now - self.stored)
 
 
-class Parcel(msgspec.Struct, array_like=True):
-    """An entry on its way to another worker, whose clock may be another one: `age` is in seconds. What changes of it stays behind."""
+class WireEntry(msgspec.Struct, array_like=True):
+    """The wire form of an entry.
+
+    `age` is in seconds, for the other worker's clock may differ. Fields that change are left out.
+    """
 
     key: Key
     rcode: int
     flags: int
-    sections: tuple[tuple[Flat, ...], tuple[Flat, ...], tuple[Flat, ...]]
+    sections: tuple[tuple[RecordFields, ...], tuple[RecordFields, ...], tuple[RecordFields, ...]]
     age: float
     lifetime: int
-    answering: bool
+    is_answer: bool
 
     @classmethod
-    def of(cls, key: Key, item: Item, now: float) -> bytes:
+    def encode(cls, key: Key, entry: Entry, now: float) -> bytes:
         """The octets of an entry."""
-        reply = item.reply
-        sections = _flat(reply.answer), _flat(reply.authority), _flat(reply.additional)
-        return msgspec.msgpack.encode(cls(key, reply.rcode, reply.flags, sections, now - item.stored, item.lifetime, item.answering))
+        reply = entry.reply
+        sections = _fields(reply.answer), _fields(reply.authority), _fields(reply.additional)
+        age = now - entry.stored
+        return msgspec.msgpack.encode(cls(key, reply.rcode, reply.flags, sections, age, entry.lifetime, entry.is_answer))
 
-    def opened(self, now: float) -> tuple[Key, Item]:
-        """The entry."""
-        answer, authority, additional = (tuple([Record(*flat) for flat in section]) for section in self.sections)
+    def decode(self, now: float) -> tuple[Key, Entry]:
+        """The entry, with its key."""
+        answer, authority, additional = (tuple([Record(*fields) for fields in section]) for section in self.sections)
         reply = Reply(self.rcode, self.flags, answer, authority, additional)
-        return self.key, Item(reply, now - self.age, self.lifetime, self.answering)
+        return self.key, Entry(reply, now - self.age, self.lifetime, self.is_answer)
 
 
-def _flat(records: tuple[Record, ...]) -> tuple[Flat, ...]:
+def _fields(records: tuple[Record, ...]) -> tuple[RecordFields, ...]:
     return tuple([(r.owner, r.rtype, r.ttl, r.rdata, r.rclass) for r in records])

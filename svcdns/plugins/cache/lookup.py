@@ -1,7 +1,9 @@
-"""What goes into the stores of a cache, and what is found there (docs/behaviour/plugins.md#cache, RFC 2308, RFC 8767).
+"""Stores replies in the two stores of a cache, and finds them again (docs/behaviour/plugins.md#cache, RFC 2308, RFC
+8767).
 
-An answer that rests on the cluster alone never goes in: it lives until the cluster changes, and its TTL does not count down. What is
-remembered of it is how the first client spelled the name: for as long as CoreDNS would keep the answer, others get it spelled so.
+An answer that depends on cluster data alone is never stored: it is valid until the cluster changes, and its TTL does
+not count down. Only the letter case of the first client's name is remembered: CoreDNS would cache the answer with it,
+so other clients get the name in that letter case for as long as CoreDNS would.
 """
 
 from __future__ import annotations
@@ -18,12 +20,19 @@ from svcdns.eventloop.clock import Clock
 from svcdns.plugin_api.fast_path import Key
 from svcdns.plugin_api.reply import UNTIL_CHANGED, CacheScope, Increment, Reply
 from svcdns.plugin_api.reply_type import MessageType
-from svcdns.plugins.cache.belonging import of_the_question
-from svcdns.plugins.cache.cacheability import DENIALS, UNSTORED, answers, is_answer, kind_of, may_keep
-from svcdns.plugins.cache.entry import Item, closed
+from svcdns.plugins.cache.cacheability import (
+    DENIALS,
+    NEVER_CACHED,
+    has_answer,
+    is_answer,
+    is_cacheable,
+    message_type,
+    without_unrelated_records,
+)
+from svcdns.plugins.cache.entry import Entry, encode
 from svcdns.plugins.cache.metrics import Cells
 from svcdns.plugins.cache.options import MIN_TTL, Options
-from svcdns.plugins.cache.refresh import Asked, Taken
+from svcdns.plugins.cache.refresh import Lookup, Stored
 from svcdns.plugins.cache.store import Store
 from svcdns.wire import names
 from svcdns.wire.codes import AD, TC, Rcode
@@ -34,14 +43,14 @@ _FAILURES: Final = (Rcode.SERVFAIL, Rcode.NOTIMP)
 
 
 class Spelling(NamedTuple):
-    """A name as it was asked for, and the end of the time in which answers of the cluster have it so."""
+    """A name in the letter case of the first client, and the time until which answers from the cluster have it so."""
 
     name: bytes
     until: float
 
 
-class Keeper:
-    """Puts replies into the two stores of a cache and finds them again."""
+class CachedReplies:
+    """The replies in the two stores of a cache."""
 
     def __init__(self, options: Options, success: Store, denial: Store, clock: Clock) -> None:
         """Lifetimes are on the clock."""
@@ -49,34 +58,41 @@ class Keeper:
         self._success, self._denial = success, denial
         self._spellings: LRUCache[Key, Spelling] = LRUCache(options.success.capacity)
         self.changes = 0
-        """Grows with every change that `invalidate` is told: what was asked for before it and rests on facts is not kept."""
-        self.no_success, self._no_denial = wire(options.no_success), wire(options.no_denial)
+        """Grows with each call of `invalidate`.
+
+        A reply with dependencies to a query from before the last call is not stored.
+        """
+        self.no_success, self._no_denial = wire_names(options.no_success), wire_names(options.no_denial)
 
     def invalidate(self, dependencies: set[Dependency]) -> None:
-        """Drops what rests on one of the owners."""
+        """Removes the entries that depend on one of these."""
         self.changes += 1
         self._success.invalidate(dependencies)
         self._denial.invalidate(dependencies)
 
     def never_stores(self, key: bytes) -> bool:
-        """Whether nothing is ever stored for a lowered name."""
-        return covered(key, self._no_denial) and covered(key, self.no_success)
+        """True if no reply is ever stored for a lowered name."""
+        return within_any(key, self._no_denial) and within_any(key, self.no_success)
 
-    def spelling(self, asked: Asked) -> Spelling | None:
-        """How others get the name of an answer of the cluster; None where nobody has asked for it yet, or long ago."""
+    def spelling(self, lookup: Lookup) -> Spelling | None:
+        """The letter case of the name in an answer from the cluster; None if there is none to keep to."""
         if not self._spellings:
             return None
-        found: Spelling | None = self._spellings.get(asked.key)
-        return found if found is not None and found.until > asked.now else None
+        found: Spelling | None = self._spellings.get(lookup.key)
+        return found if found is not None and found.until > lookup.now else None
 
-    def find(self, key: Key, now: float) -> tuple[str, Item] | None:
-        """Denials come first, but for a kept SERVFAIL where there is an answer, and with `prefer_positive`."""
+    def find(self, key: Key, now: float) -> tuple[str, Entry] | None:
+        """The store's name and the entry.
+
+        Denials come first, except with `prefer_positive`, and a SERVFAIL beside an answer.
+        """
         if self._stale.prefer_positive and self._stale.up_to > 0:
-            good = self._usable("success", key, now)
-            if good is not None and not good.answering:
-                good = good.good if good.good is not None and self._in_time(good.good, now) else None
-            if good is not None:
-                return "success", good
+            answer = self._usable("success", key, now)
+            if answer is not None and not answer.is_answer:
+                older = answer.last_answer
+                answer = older if older is not None and self._in_time(older, now) else None
+            if answer is not None:
+                return "success", answer
         denial = self._usable("denial", key, now)
         if denial is not None and denial.rcode != Rcode.SERVFAIL:
             return "denial", denial
@@ -85,151 +101,154 @@ class Keeper:
             return "success", success
         return None if denial is None else ("denial", denial)
 
-    def _usable(self, which: str, key: Key, now: float) -> Item | None:
+    def _usable(self, which: str, key: Key, now: float) -> Entry | None:
         denial = which == "denial"
         store, disabled = (self._denial, self._no_denial) if denial else (self._success, self.no_success)
-        item = store.get(key)
-        if item is None:
+        entry = store.get(key)
+        if entry is None:
             return None
-        item.lifetime = min(item.lifetime, self._longest(item, denial=denial))
-        in_time = self._in_time(item, now) or (item.good is not None and self._in_time(item.good, now))
-        if not in_time or (disabled and covered(key[0], disabled)):
-            store.drop(key)
+        entry.lifetime = min(entry.lifetime, self._max_lifetime(entry, denial=denial))
+        older = entry.last_answer
+        in_time = self._in_time(entry, now) or (older is not None and self._in_time(older, now))
+        if not in_time or (disabled and within_any(key[0], disabled)):
+            store.remove(key)
             return None
-        return item
+        return entry
 
-    def _longest(self, item: Item, *, denial: bool) -> int:
-        """The longest lifetime of such an entry: one of the time before a reload may have more."""
+    def _max_lifetime(self, entry: Entry, *, denial: bool) -> int:
+        """The longest lifetime that the options allow; an entry from before a reload may have a longer one."""
         if not denial:
             return self._options.success.longest
-        return int(self._options.servfail) if item.rcode in _FAILURES else self._options.denial.longest
+        return int(self._options.servfail) if entry.rcode in _FAILURES else self._options.denial.longest
 
-    def _in_time(self, item: Item, now: float) -> bool:
-        """Whether the entry may be served, stale or not."""
-        return item.remaining(now) > -self._stale.span if self._stale.up_to else item.remaining(now) > 0
+    def _in_time(self, entry: Entry, now: float) -> bool:
+        """True if the entry may be served, stale or not."""
+        return entry.remaining(now) > -self._stale.span if self._stale.up_to else entry.remaining(now) > 0
 
-    def take(self, asked: Asked, reply: Reply) -> Taken:
-        """Keeps a reply if it may be kept, and bounds its TTLs."""
+    def store(self, lookup: Lookup, reply: Reply) -> Stored:
+        """Stores a reply if it is cacheable, and bounds its TTLs."""
         if reply.dropped or not reply.has_message:
-            return Taken(reply, None)
-        query, key = asked.query, asked.key
-        kind = kind_of(query, reply)
-        lifetime = self._lifetime(reply, kind)
+            return Stored(reply, None)
+        query, key = lookup.query, lookup.key
+        found = message_type(query, reply)
+        lifetime = self._lifetime(reply, found)
         increments = reply.increments
-        item = None
-        if _is_of_cluster(reply):
-            stores = self._stores(query.key, kind)
-            increments += _increments_of_cluster_answer(asked.cells, kind if stores else MessageType.OTHERERROR)
-            if stores and lifetime > 0 and may_keep(query, reply, kind) and self.spelling(asked) is None:
-                self._spellings[key] = Spelling(query.name, asked.now + lifetime)
+        entry = None
+        if _is_from_cluster(reply):
+            enabled = self._is_enabled(query.key, found)
+            increments += _increments_of_cluster_answer(lookup.cells, found if enabled else MessageType.OTHERERROR)
+            if enabled and lifetime > 0 and is_cacheable(query, reply, found) and self.spelling(lookup) is None:
+                self._spellings[key] = Spelling(query.name, lookup.now + lifetime)
         else:
-            item = self._kept(asked, reply, kind, lifetime)
+            entry = self._stored(lookup, reply, found, lifetime)
         flags = reply.flags if query.flags & AD or query.dnssec_ok else reply.flags & ~AD
-        return Taken(msgspec.structs.replace(with_ttl(reply, lifetime), flags=flags, edns=None, increments=increments), item)
+        return Stored(msgspec.structs.replace(with_ttl(reply, lifetime), flags=flags, edns=None, increments=increments), entry)
 
-    def knows(self, key: Key) -> bool:
-        """Whether a question may be answered, or spelled, by what is kept."""
-        return key in self._success.items or key in self._denial.items or key in self._spellings
+    def has(self, key: Key) -> bool:
+        """True if an entry or a spelling may decide how a query is answered."""
+        return key in self._success.entries or key in self._denial.entries or key in self._spellings
 
-    def take_plain(self, key: Key, plain: SimpleReply) -> int:
-        """Keeps a plain reply that came the short way, by the rules of `take`; the TTL of its records from now on."""
-        denial = plain.is_denial
+    def store_simple(self, key: Key, simple: SimpleReply) -> int:
+        """Stores a simple reply of the fast path, by the rules of `store`. Returns the TTL that its records get."""
+        denial = simple.is_denial
         bounds = self._options.denial if denial else self._options.success
-        lifetime = min(bounds.longest, max(bounds.shortest, plain.ttl))
+        lifetime = min(bounds.longest, max(bounds.shortest, simple.ttl))
         if lifetime > 0:
-            self._keep(key, Item(closed(plain), self._clock(), lifetime, not denial), denial=denial)
+            self._put(key, Entry(encode(simple), self._clock(), lifetime, not denial), denial=denial)
         return lifetime
 
-    def take_fresh(self, asked: Asked, reply: Reply) -> Taken | None:
-        """The same for what may take the place of an entry that has ended: other replies leave it (RFC 8767 §4)."""
+    def store_fresh(self, lookup: Lookup, reply: Reply) -> Stored | None:
+        """Stores a reply that may replace an expired entry. None for other replies: the entry stays (RFC 8767 §4)."""
         if reply.dropped or not reply.has_message or reply.flags & TC:
             return None
         if self._stale.prefer_positive:
-            taken = self.take(asked, reply)
-            return taken if is_answer(asked.query, reply) else None
-        if reply.rcode not in (Rcode.NOERROR, Rcode.NXDOMAIN) or kind_of(asked.query, reply) in UNSTORED:
+            stored = self.store(lookup, reply)
+            return stored if is_answer(lookup.query, reply) else None
+        if reply.rcode not in (Rcode.NOERROR, Rcode.NXDOMAIN) or message_type(lookup.query, reply) in NEVER_CACHED:
             return None
-        if _is_of_cluster(reply):
-            self._success.drop(asked.key)
-            self._denial.drop(asked.key)
-        return self.take(asked, reply)
+        if _is_from_cluster(reply):
+            self._success.remove(lookup.key)
+            self._denial.remove(lookup.key)
+        return self.store(lookup, reply)
 
-    def take_in_background(self, old: Item, *, judged: bool = False) -> Callable[[Asked, Reply], Taken | None]:
-        """The same for a refresh that no client waits for: the new entry goes on with the old one's hits."""
+    def storing_in_background(self, previous: Entry, *, only_fresh: bool = False) -> Callable[[Lookup, Reply], Stored | None]:
+        """`store`, or `store_fresh` with `only_fresh`, for a refresh without a client: the new entry takes over the
+        hits.
+        """
 
-        def take(asked: Asked, reply: Reply) -> Taken | None:
-            taken = self.take_fresh(asked, reply) if judged else self.take(asked, reply)
-            if taken is not None and taken.item is not None:
-                taken.item.hits, taken.item.seen = old.hits, asked.now
-            return taken
+        def store(lookup: Lookup, reply: Reply) -> Stored | None:
+            stored = self.store_fresh(lookup, reply) if only_fresh else self.store(lookup, reply)
+            if stored is not None and stored.entry is not None:
+                stored.entry.hits, stored.entry.last_hit = previous.hits, lookup.now
+            return stored
 
-        return take
+        return store
 
-    def _kept(self, asked: Asked, reply: Reply, kind: MessageType, lifetime: int) -> Item | None:
-        """Stores what of a reply belongs to its question, if the reply may be kept, and is still of its kind."""
-        if lifetime <= 0 or not self._may_keep(asked, reply, kind):
+    def _stored(self, lookup: Lookup, reply: Reply, found: MessageType, lifetime: int) -> Entry | None:
+        """Stores the related records of a cacheable reply, if the reply is still of the same type with them alone."""
+        if lifetime <= 0 or not self._may_store(lookup, reply, found):
             return None
-        kept = of_the_question(asked.query, reply)
+        kept = without_unrelated_records(lookup.query, reply)
         if kept is not reply:
-            if kind_of(asked.query, kept) != kind or not may_keep(asked.query, kept, kind):
+            if message_type(lookup.query, kept) != found or not is_cacheable(lookup.query, kept, found):
                 return None
-            lifetime = min(lifetime, self._lifetime(kept, kind))
+            lifetime = min(lifetime, self._lifetime(kept, found))
         kept = msgspec.structs.replace(kept, edns=None, increments=(), extended=None, source="")
-        item = Item(kept, self._clock(), lifetime, answers(asked.query, kept))
-        self._keep(asked.key, item, denial=_is_denial(kind))
-        return item
+        entry = Entry(kept, self._clock(), lifetime, has_answer(lookup.query, kept))
+        self._put(lookup.key, entry, denial=_is_denial(found))
+        return entry
 
-    def _may_keep(self, asked: Asked, reply: Reply, kind: MessageType) -> bool:
-        if reply.scope is not CacheScope.SHARED or (reply.dependencies and asked.changes != self.changes):
+    def _may_store(self, lookup: Lookup, reply: Reply, found: MessageType) -> bool:
+        if reply.scope is not CacheScope.SHARED or (reply.dependencies and lookup.changes != self.changes):
             return False
-        return may_keep(asked.query, reply, kind) and self._stores(asked.query.key, kind)
+        return is_cacheable(lookup.query, reply, found) and self._is_enabled(lookup.query.key, found)
 
-    def _keep(self, key: Key, item: Item, *, denial: bool) -> None:
+    def _put(self, key: Key, entry: Entry, *, denial: bool) -> None:
         if denial:
-            self._denial.put(key, item)
+            self._denial.put(key, entry)
             return
-        if self._stale.prefer_positive and not item.answering:
+        if self._stale.prefer_positive and not entry.is_answer:
             before = self._success.get(key)
             if before is not None:
-                item.good = before if before.answering else before.good
+                entry.last_answer = before if before.is_answer else before.last_answer
         else:
-            self._denial.drop(key)
-        self._success.put(key, item)
+            self._denial.remove(key)
+        self._success.put(key, entry)
 
-    def _lifetime(self, reply: Reply, kind: MessageType) -> int:
-        """Whole seconds that the reply may be kept: its smallest TTL within the bounds of its class."""
-        if kind == MessageType.SERVERERROR:
+    def _lifetime(self, reply: Reply, found: MessageType) -> int:
+        """The whole seconds for which the reply may be stored: its smallest TTL within the bounds of the options."""
+        if found == MessageType.SERVERERROR:
             return int(self._options.servfail)
-        bounds = self._options.denial if kind in DENIALS else self._options.success
+        bounds = self._options.denial if found in DENIALS else self._options.success
         records = (*reply.answer, *reply.authority, *reply.additional)
         smallest = MIN_TTL
-        if records and kind in (MessageType.NOERROR, *DENIALS):
+        if records and found in (MessageType.NOERROR, *DENIALS):
             smallest = min([record.ttl for record in records])
         return min(bounds.longest, max(bounds.shortest, smallest))
 
-    def _stores(self, key: bytes, kind: MessageType) -> bool:
-        """Whether replies of that kind are stored in the name's zone."""
-        return not covered(key, self._no_denial if _is_denial(kind) else self.no_success)
+    def _is_enabled(self, key: bytes, found: MessageType) -> bool:
+        """True if replies of that type are stored in the name's zone (`disable`)."""
+        return not within_any(key, self._no_denial if _is_denial(found) else self.no_success)
 
 
-def _increments_of_cluster_answer(cells: Cells, kind: MessageType) -> tuple[Increment, ...]:
-    """What CoreDNS would count for the next such query: a miss where replies of that kind are not stored, else a hit."""
-    if kind in UNSTORED:
+def _increments_of_cluster_answer(cells: Cells, found: MessageType) -> tuple[Increment, ...]:
+    """What CoreDNS would count for the next such query: a miss if replies of that type are not cached, otherwise a hit."""
+    if found in NEVER_CACHED:
         return ((cells.requests, 1.0), (cells.misses, 1.0))
-    return ((cells.requests, 1.0), (cells.hits["denial" if kind in DENIALS else "success"], 1.0))
+    return ((cells.requests, 1.0), (cells.hits["denial" if found in DENIALS else "success"], 1.0))
 
 
-def _is_of_cluster(reply: Reply) -> bool:
-    """Whether it rests on facts alone whose change is told."""
+def _is_from_cluster(reply: Reply) -> bool:
+    """True if the reply is valid until one of its dependencies changes."""
     return bool(reply.dependencies) and reply.lifetime == UNTIL_CHANGED
 
 
-def _is_denial(kind: MessageType) -> bool:
-    return kind in (*DENIALS, MessageType.SERVERERROR)
+def _is_denial(found: MessageType) -> bool:
+    return found in (*DENIALS, MessageType.SERVERERROR)
 
 
 def with_ttl(reply: Reply, ttl: int) -> Reply:
-    """The reply with this TTL in every record, those of a transfer as they are made."""
+    """The reply with this TTL in every record; those of a zone transfer get it as they are made."""
 
     def section(records: tuple[Record, ...]) -> tuple[Record, ...]:
         return tuple([r if r.ttl == ttl else Record(r.owner, r.rtype, ttl, r.rdata, r.rclass) for r in records])
@@ -241,24 +260,24 @@ def with_ttl(reply: Reply, ttl: int) -> Reply:
         answer=section(reply.answer),
         authority=section(reply.authority),
         additional=section(reply.additional),
-        stream=None if reply.stream is None else _stamped(reply.stream, ttl),
+        stream=None if reply.stream is None else _stream_with_ttl(reply.stream, ttl),
     )
 
 
-def _stamped(stream: Generator[Iterable[Record], None, None], ttl: int) -> Generator[Iterable[Record], None, None]:
+def _stream_with_ttl(stream: Generator[Iterable[Record], None, None], ttl: int) -> Generator[Iterable[Record], None, None]:
     with closing(stream):
         for portion in stream:
             yield (Record(r.owner, r.rtype, ttl, r.rdata, r.rclass) for r in portion)
 
 
-def wire(zones: tuple[str, ...]) -> tuple[bytes, ...]:
-    """Zones as lowered wire names."""
+def wire_names(zones: tuple[str, ...]) -> tuple[bytes, ...]:
+    """Zones as lowered names in wire format."""
     return tuple(names.from_text(zone).lower() for zone in zones)
 
 
-def covered(key: bytes, zones: tuple[bytes, ...]) -> bool:
-    """Whether the lowered name lies in one of the zones."""
-    for zone in zones:  # noqa: SIM110 - twice as fast as any(), and every question comes here
+def within_any(key: bytes, zones: tuple[bytes, ...]) -> bool:
+    """True if the lowered name lies in one of the zones."""
+    for zone in zones:  # noqa: SIM110 - twice as fast as any(), and every query comes here
         if names.is_within(key, zone):
             return True
     return False

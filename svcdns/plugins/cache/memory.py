@@ -1,8 +1,8 @@
-"""What entries of the cache take in memory, and how much all stores of a worker may take together.
+"""The memory of cache entries: what one takes, and how much all stores of a worker may take together.
 
-Rules: a store keeps to so many octets for each entry that it may have, and all stores of a worker to the worker's allowance, which depends
-on the container's memory limit; where that is met the largest store makes room, so that a flood of one kind does not cost the others
-theirs. An entry that is large by itself is not kept at all.
+Rules: a store takes at most so many octets for each entry of its capacity. All stores of a worker take at most the
+worker's allowance, which depends on the container's memory limit. Over the allowance, the largest store evicts entries,
+so that a flood of one kind does not evict entries of the others. An entry that is larger than LARGEST is not stored.
 """
 
 from __future__ import annotations
@@ -13,55 +13,57 @@ from typing import Final, Protocol
 from svcdns.plugin_api.reply import Reply
 
 PER_ENTRY: Final = 2048
-"""Octets that a store may take for each entry of its capacity: ordinary entries take some 800."""
+"""Octets that a store may take for each entry of its capacity; ordinary entries take about 800."""
 LARGEST: Final = 64 << 10
-"""Octets of the largest entry that is kept."""
+"""Octets of the largest entry that is stored."""
 ENTRY: Final = 600
 RECORD: Final = 160
-OWNER: Final = 640
-"""What an entry, each of its records and each fact that it rests on take besides their octets (CPython 3.11, measured by a test)."""
+DEPENDENCY: Final = 640
+"""Octets that an entry, each of its records and each of its dependencies take besides their data (CPython 3.11; a test
+measures them).
+"""
 
 
-def octets(name: bytes, reply: Reply | bytes) -> int:
-    """What an entry takes, its place in the store included."""
-    if isinstance(reply, bytes):
-        return ENTRY + len(name) + len(reply)
-    total = ENTRY + len(name) + OWNER * len(reply.dependencies)
-    for section in (reply.answer, reply.authority, reply.additional):
+def memory_of(name: bytes, content: Reply | bytes) -> int:
+    """The octets that an entry takes, with its place in the store."""
+    if isinstance(content, bytes):
+        return ENTRY + len(name) + len(content)
+    total = ENTRY + len(name) + DEPENDENCY * len(content.dependencies)
+    for section in (content.answer, content.authority, content.additional):
         for record in section:
             total += RECORD + len(record.owner) + len(record.rdata)
     return total
 
 
-class Sized(Protocol):
-    """A store as the pool sees it."""
+class Evictable(Protocol):
+    """A store, as the memory budget sees it."""
 
     octets: int
 
     def evict(self) -> None:
-        """Gives up an entry."""
+        """Evicts an entry."""
         ...
 
 
-class Pool:
-    """The memory of all stores of a worker."""
+class MemoryBudget:
+    """The memory of all cache stores of a worker."""
 
     def __init__(self, allowance: Callable[[], int]) -> None:
-        """`allowance` gives the octets that all of them may take."""
+        """`allowance` returns the octets that all stores may take together."""
         self._allowance = allowance
         self.limit = allowance()
-        self.stores: list[Sized] = []
+        self.stores: list[Evictable] = []
         self.octets = 0
-        """What all of them take."""
+        """The octets that all stores take."""
 
-    def look(self) -> None:
-        """Takes note of a changed allowance."""
+    def update_limit(self) -> None:
+        """Reads the allowance again."""
         self.limit = self._allowance()
 
-    def is_over(self, more: int = 0) -> bool:
-        """Whether all stores with so many octets more are too large, and there is something to give up."""
+    def is_exceeded(self, more: int = 0) -> bool:
+        """True if all stores, with so many octets more, take too much, and there is an entry to evict."""
         return self.octets + more > self.limit and self.octets > 0
 
     def evict(self) -> None:
-        """Has the largest store give up an entry."""
+        """Evicts an entry of the largest store."""
         max(self.stores, key=lambda store: store.octets).evict()

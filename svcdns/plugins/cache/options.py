@@ -16,18 +16,18 @@ MIN_TTL: Final = 5
 CAPACITY: Final = 10_000
 MAX_SERVFAIL: Final = 300.0
 MAX_STALE: Final = 7 * 86400.0
-"""Seconds behind its end after which no entry is served, whatever the Corefile says (RFC 8767 §5)."""
+"""Seconds after its expiry from which on no entry is served, whatever the Corefile says (RFC 8767 §5)."""
 MAX_RECHECK: Final = 300.0
 CONFIRM_AFTER: Final = 3600.0
 ENVIRONMENT: Final = ("confirm_denials",)
-"""Options that CoreDNS would refuse: they can be set by environment, see `corefile.environment`."""
+"""Options that CoreDNS does not know. They can be set by environment variables, see `svcdns.corefile.environment`."""
 MAX_TTL: Final = 2**32 - 1
 POLICIES: Final = ("prefer_positive",)
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """One of the two stores: entries at most, and the bounds of its lifetimes in seconds."""
+    """The capacity of one of the two stores in entries, and the longest and shortest lifetime of an entry in seconds."""
 
     capacity: int
     longest: int
@@ -36,7 +36,9 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class Prefetch:
-    """An entry with `amount` hits and never `gap` seconds between two is renewed when `percentage` of its lifetime is left; 0 for none."""
+    """An entry with `amount` hits, never `gap` seconds apart, is refreshed when `percentage` of its lifetime is left. 0
+    turns this off.
+    """
 
     amount: int = 0
     gap: float = 60.0
@@ -45,10 +47,11 @@ class Prefetch:
 
 @dataclass(frozen=True, slots=True)
 class Stale:
-    """Entries are served for `up_to` seconds behind their end, MAX_STALE at most, with this TTL, 0 for not at all.
+    """Expired entries are served for `up_to` seconds, at most MAX_STALE, with the TTL `ttl`. 0 turns this off.
 
-    With `verify`, others are asked first, for `timeout` seconds at most unless it is 0; without, meanwhile. `recheck` is the
-    time after a failed refresh in which none is tried. With `prefer_positive`, an answer goes before a denial.
+    With `verify`, the entry is refreshed before it is served, for at most `timeout` seconds unless that is 0; without,
+    during that. `recheck` is the seconds after a failed refresh in which no other is tried. With `prefer_positive`, an
+    answer comes before a denial.
     """
 
     up_to: float = 0.0
@@ -60,15 +63,17 @@ class Stale:
 
     @property
     def span(self) -> int:
-        """Whole seconds behind their end for which entries are kept."""
+        """Whole seconds after their expiry for which entries are kept."""
         return int(min(self.up_to, MAX_STALE))
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Zones are text; `no_success` and `no_denial` are those in which nothing of that class is stored; `servfail` is in seconds.
+    """`zones` are text. `no_success` and `no_denial` are the zones in which such replies are not stored. `servfail` is
+    in seconds.
 
-    A denial of a name that had answers for `confirm_after` seconds is confirmed by another upstream; None for never.
+    Another upstream must confirm a denial of a name that had answers for `confirm_after` seconds; None for no
+    confirmation.
     """
 
     zones: tuple[str, ...]
@@ -103,7 +108,7 @@ def parse(block: Block) -> Options:
 
 
 def _check_policy(directive: Directive) -> None:
-    """The policy of stale answers stands once, beside `serve_stale`."""
+    """Allows one `serve_stale_policy`, and only with `serve_stale`."""
     lines = {name: [line for line in arguments.body(directive) if line.name.text == name] for name in ("serve_stale", "serve_stale_policy")}
     policies = lines["serve_stale_policy"]
     if len(policies) > 1:
@@ -176,7 +181,7 @@ def _serve_stale(line: Directive, options: Options) -> dict[str, Any]:
     if stale.verify and rest:
         stale, rest = replace(stale, timeout=_seconds(rest[0])), rest[1:]
     if len(rest) > 2:
-        raise CorefileError(rest[2].position, f"'{rest[2].text}' is one word too many behind 'immediate'; a TTL and a time were expected")
+        raise CorefileError(rest[2].position, f"'{rest[2].text}' is one word too many after 'immediate'; a TTL and a time were expected")
     if rest:
         ttl = _seconds(rest[0], MAX_TTL)
         if ttl != int(ttl):

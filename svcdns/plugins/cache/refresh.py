@@ -1,7 +1,7 @@
-"""Asking anew for what is kept: entries that are much asked for before they end (`prefetch`), and those that have ended (`serve_stale`).
+"""Refreshes entries: popular ones shortly before they expire (`prefetch`), and expired ones (`serve_stale`).
 
-Rules: one refresh for an entry at a time, and a bounded number at once; one that fails leaves the entry as it is; what it brings goes
-into the cache whether a client still waits for it or not (RFC 8767 §4 and §5).
+Rules: one refresh of an entry at a time, and at most MAX_REFRESHES in all. A refresh that fails leaves the entry as it
+is. What a refresh brings is cached whether a client still waits for it or not (RFC 8767 §4 and §5).
 """
 
 from __future__ import annotations
@@ -19,17 +19,19 @@ from svcdns.plugin_api.contract import Following
 from svcdns.plugin_api.fast_path import Key
 from svcdns.plugin_api.query import Query
 from svcdns.plugin_api.reply import Reply
-from svcdns.plugins.cache.entry import Item
+from svcdns.plugins.cache.entry import Entry
 from svcdns.plugins.cache.metrics import Cells
 from svcdns.plugins.cache.options import Prefetch, Stale
 from svcdns.wire.codes import AD
 
 MAX_REFRESHES: Final = 512
-"""Refreshes of one cache at once; entries beyond are served as they are."""
+"""Refreshes of one cache at a time; further entries are served as they are."""
 
 
-class Asked(msgspec.Struct, frozen=True):
-    """A question to the cache: its key, the chain behind it, the counters of its server, when it came, and the changes before it."""
+class Lookup(msgspec.Struct, frozen=True):
+    """A query to the cache: its key, the following plugins, the counters of its server, when it came, and the number of
+    changes before it.
+    """
 
     query: Query
     key: Key
@@ -39,89 +41,91 @@ class Asked(msgspec.Struct, frozen=True):
     changes: int
 
 
-class Taken(msgspec.Struct, frozen=True):
-    """What the chain answered: as the client gets it, and as it was kept, if it was."""
+class Stored(msgspec.Struct, frozen=True):
+    """A reply of the following plugins as the client gets it, and its entry if it was cached."""
 
     reply: Reply
-    item: Item | None
+    entry: Entry | None
 
 
-Take = Callable[[Asked, Reply], Taken | None]
-"""Takes a reply into the cache; None if it is no reason to give up what there is."""
+StoreReply = Callable[[Lookup, Reply], Stored | None]
+"""Caches a reply; None if the reply is no reason to give up the existing entry."""
 
 
 class Refresher:
     """The refreshes of one cache."""
 
     def __init__(self, clock: Clock, recheck: float, log: logging.Logger) -> None:
-        """`recheck` is the time in seconds after a failed refresh in which none is tried."""
+        """`recheck` is the seconds after a failed refresh in which no other is tried."""
         self._clock, self._recheck, self._log = clock, recheck, log
-        self._tasks: set[asyncio.Task[Taken | None]] = set()
+        self._tasks: set[asyncio.Task[Stored | None]] = set()
 
-    def begin(self, asked: Asked, item: Item, take: Take) -> asyncio.Task[Taken | None] | None:
-        """A new refresh of the entry, None where there must be none now."""
-        if item.refresh is not None or asked.now < item.retry or len(self._tasks) >= MAX_REFRESHES:
+    def start(self, lookup: Lookup, entry: Entry, store: StoreReply) -> asyncio.Task[Stored | None] | None:
+        """Starts a refresh of the entry; None if none may be started now."""
+        if entry.refresh is not None or lookup.now < entry.retry_after or len(self._tasks) >= MAX_REFRESHES:
             return None
-        task = item.refresh = asyncio.ensure_future(self._renew(asked, item, take))
+        task = entry.refresh = asyncio.ensure_future(self._run(lookup, entry, store))
         self._tasks.add(task)
         task.add_done_callback(self._ended)
         return task
 
-    async def renew(self, asked: Asked, item: Item, take: Take) -> Taken | None:
-        """Asks the chain anew; None, and the entry is not asked for again for a while, if nothing comes of it."""
-        taken = None
+    async def refresh(self, lookup: Lookup, entry: Entry, store: StoreReply) -> Stored | None:
+        """Asks the following plugins again. None if that fails; then no other refresh is tried for a while."""
+        stored = None
         try:
-            answer = asked.following(asked.query.changed(flags=asked.query.flags | AD))
-            taken = take(asked, answer if isinstance(answer, Reply) else await answer)
-            return taken
+            answer = lookup.following(lookup.query.changed(flags=lookup.query.flags | AD))
+            stored = store(lookup, answer if isinstance(answer, Reply) else await answer)
+            return stored
         finally:
-            item.retry = self._clock() + self._recheck if taken is None and self._recheck else float("-inf")
+            entry.retry_after = self._clock() + self._recheck if stored is None and self._recheck else float("-inf")
 
-    async def _renew(self, asked: Asked, item: Item, take: Take) -> Taken | None:
+    async def _run(self, lookup: Lookup, entry: Entry, store: StoreReply) -> Stored | None:
         try:
-            return await self.renew(asked, item, take)
+            return await self.refresh(lookup, entry, store)
         finally:
-            item.refresh = None
+            entry.refresh = None
 
-    def _ended(self, task: asyncio.Task[Taken | None]) -> None:
+    def _ended(self, task: asyncio.Task[Stored | None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
-            self._log.error("a refresh has failed: %r", task.exception())
+            self._log.error("a refresh failed: %r", task.exception())
 
     def stop(self) -> None:
-        """Ends all that are under way."""
+        """Cancels all refreshes."""
         for task in tuple(self._tasks):
             task.cancel()
 
 
-def in_background(asked: Asked) -> Asked:
-    """The same question without a client to fit a reply to: over TCP, so that nothing is truncated."""
-    client = msgspec.structs.replace(asked.query.client, protocol="tcp")
-    return msgspec.structs.replace(asked, query=asked.query.changed(client=client))
+def in_background(lookup: Lookup) -> Lookup:
+    """The same lookup without a client whose reply could be truncated: over TCP."""
+    client = msgspec.structs.replace(lookup.query.client, protocol="tcp")
+    return msgspec.structs.replace(lookup, query=lookup.query.changed(client=client))
 
 
-def used(item: Item, now: float, prefetch: Prefetch) -> tuple[bool, float]:
-    """Notes a use of a live entry: whether it is to be renewed, and for how long its next uses need not be noted.
+def note_hit(entry: Entry, now: float, prefetch: Prefetch) -> tuple[bool, float]:
+    """Notes a hit of an unexpired entry. Returns whether to refresh it, and the seconds for which further hits need not
+    be noted.
 
-    Uses are noted one by one until they are enough; from then on there are taken to be some until the entry is to be renewed.
+    Hits are noted one by one until they are as many as `prefetch` asks for. From then on, the entry is taken to be in
+    use until the time to refresh it.
     """
-    if now - item.seen > prefetch.gap:
-        item.hits = 0
-    item.hits += 1
-    item.seen = now
-    if item.hits < prefetch.amount:
+    if now - entry.last_hit > prefetch.gap:
+        entry.hits = 0
+    entry.hits += 1
+    entry.last_hit = now
+    if entry.hits < prefetch.amount:
         return False, 0.0
-    threshold = math.ceil(prefetch.percentage / 100 * item.lifetime)
-    left = item.lifetime - threshold - (now - item.stored)
+    threshold = math.ceil(prefetch.percentage / 100 * entry.lifetime)
+    left = entry.lifetime - threshold - (now - entry.stored)
     if left <= 0:
         return True, 0.0
     span = min(left, prefetch.gap)
-    item.seen = now + span
+    entry.last_hit = now + span
     return False, span
 
 
-def stale_span(item: Item, now: float, stale: Stale) -> float:
-    """Seconds for which a stale reply may be used again: until a refresh is to be tried."""
-    if item.refresh is not None:
+def stale_span(entry: Entry, now: float, stale: Stale) -> float:
+    """Seconds for which a stale reply may be reused: until the next refresh is due."""
+    if entry.refresh is not None:
         return 0.0
-    return max(0.0, min(item.retry, item.stored + item.lifetime + stale.span) - now)
+    return max(0.0, min(entry.retry_after, entry.stored + entry.lifetime + stale.span) - now)

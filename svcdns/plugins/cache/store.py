@@ -1,8 +1,10 @@
-"""What `cache` keeps: replies with the moment they were stored, in two bounded stores, findable by what they rest on.
+"""A bounded store of cache entries, indexed by key and by dependency; a cache has one for answers and one for denials.
 
-Capacity is CoreDNS's: 256 shards of at least four entries, so 1,024 at least. What has been asked for again and what has not stand apart:
-of the latter the oldest goes first, while it has more than its share of the entries; else the least recently used of the former. So a
-flood of names that nobody asks for twice costs the others at most that share. CoreDNS takes a random entry, which no client can tell."""
+The capacity is CoreDNS's: 256 shards of at least four entries, so at least 1,024. Entries that were used again, and
+entries that were not, are evicted separately: the oldest entry that was not used again goes first, while such entries
+have more than their share; otherwise the least recently used one goes. So a flood of names that are queried once costs
+the other entries at most that share. CoreDNS evicts a random entry, which no client can tell.
+"""
 
 from __future__ import annotations
 
@@ -16,157 +18,165 @@ from cachetools import LRUCache
 
 from svcdns.cluster.changes import Dependency
 from svcdns.plugin_api.fast_path import Key
-from svcdns.plugins.cache.entry import Item, Parcel
-from svcdns.plugins.cache.memory import LARGEST, PER_ENTRY, Pool, octets
+from svcdns.plugins.cache.entry import Entry, WireEntry
+from svcdns.plugins.cache.memory import LARGEST, PER_ENTRY, MemoryBudget, memory_of
 
 SHARDS: Final = 256
 PER_SHARD: Final = 4
-SHARE_OF_ONCE: Final = 4
-"""One part in so many of a store is for entries that were not asked for again."""
-AT_ONCE: Final = 128
-"""Entries that are given up at once: more than the largest new one needs (`sizes.LARGEST`), and a fraction of a millisecond."""
+USED_ONCE_SHARE: Final = 4
+"""One part in so many of a store is for entries that were not used again."""
+MAX_EVICTIONS: Final = 128
+"""Entries evicted at a time: more than the largest new entry needs (`memory.LARGEST`), and a fraction of a millisecond.
+"""
 
-_ABSENT: Final = object()
+_MISSING: Final = object()
 
 
-def capacity(asked: int) -> int:
-    """Entries that a store of the asked size holds."""
-    return max(asked // SHARDS, PER_SHARD) * SHARDS
+def capacity(size: int) -> int:
+    """The number of entries that a store of the configured size holds."""
+    return max(size // SHARDS, PER_SHARD) * SHARDS
 
 
 class Store:
-    """One of the two stores. It may be given another size at any time; what is too much then goes a few entries at a time."""
+    """A store. Its size may change at any time; surplus entries are evicted a few at a time."""
 
-    def __init__(self, size: int, pool: Pool, evicted: Callable[[], None]) -> None:
-        """`size` is in entries, `evicted` is called for each entry that had to make room."""
-        self._pool, self._evicted = pool, evicted
-        self.items: dict[Key, Item] = {}
-        """All entries; not to be changed from outside."""
-        self._once: OrderedDict[Key, object] = OrderedDict()
-        """Of entries that were not asked for again, in the order in which they came."""
-        self._again: LRUCache[Key, None] = LRUCache(math.inf)
+    def __init__(self, size: int, budget: MemoryBudget, evicted: Callable[[], None]) -> None:
+        """`size` is in entries; `evicted` is called for each evicted entry."""
+        self._budget, self._evicted = budget, evicted
+        self.entries: dict[Key, Entry] = {}
+        """All entries; read only for others."""
+        self._used_once: OrderedDict[Key, object] = OrderedDict()
+        """The keys of entries that were not used again, oldest first."""
+        self._reused: LRUCache[Key, None] = LRUCache(math.inf)
         self._share = 1.0
-        self._room = self._octets = 0
+        self._max_entries = self._max_octets = 0
         self.octets = 0
-        """What the entries take in memory."""
-        self._owned: dict[Dependency, set[Key]] = {}
+        """The memory that the entries take."""
+        self._dependents: dict[Dependency, set[Key]] = {}
         self.resize(size)
-        pool.stores.append(self)
+        budget.stores.append(self)
 
     def __len__(self) -> int:
-        """How many entries there are."""
-        return len(self.items)
+        """The number of entries."""
+        return len(self.entries)
 
-    def get(self, key: Key) -> Item | None:
-        """The entry, which has been asked for again."""
-        item = self.items.get(key)
-        if item is not None:
-            self._once.pop(key, None)
-            self._again[key] = None
-        return item
+    def get(self, key: Key) -> Entry | None:
+        """The entry, which counts as used again."""
+        entry = self.entries.get(key)
+        if entry is not None:
+            self._used_once.pop(key, None)
+            self._reused[key] = None
+        return entry
 
     def resize(self, size: int) -> None:
         """Takes another size, in entries."""
         self._size = capacity(size)
-        self._bound()
+        self._set_bounds()
 
     def stop(self) -> None:
-        """Nobody asks this store any more."""
-        self._pool.stores.remove(self)
-        self._pool.octets -= self.octets
+        """Gives up the store's part of the memory budget; nobody uses the store any more."""
+        self._budget.stores.remove(self)
+        self._budget.octets -= self.octets
 
-    def put(self, key: Key, item: Item) -> None:
-        """Stores an item, and remembers what it rests on. One that is large by itself is not stored."""
-        if key in self.items:
-            self.drop(key)
-        item.octets = octets(key[0], item.kept) + (octets(b"", item.good.kept) if item.good is not None else 0)
-        if item.octets > LARGEST:
+    def put(self, key: Key, entry: Entry) -> None:
+        """Stores an entry under its key and its dependencies.
+
+        One that is larger than LARGEST only removes the previous entry.
+        """
+        if key in self.entries:
+            self.remove(key)
+        last_answer = entry.last_answer
+        entry.octets = memory_of(key[0], entry.content) + (memory_of(b"", last_answer.content) if last_answer is not None else 0)
+        if entry.octets > LARGEST:
             return
-        if self._is_over(1, item.octets) or self._pool.is_over(item.octets):
-            self._make_room(1, item.octets)
-        if not item.is_of_nothing:
-            for owner in item.dependencies:
-                self._owned.setdefault(owner, set()).add(key)
-        self.octets += item.octets
-        self._pool.octets += item.octets
-        self.items[key] = item
-        self._once[key] = None
+        if self._is_over(1, entry.octets) or self._budget.is_exceeded(entry.octets):
+            self._make_room(1, entry.octets)
+        if not entry.has_no_dependencies:
+            for dependency in entry.dependencies:
+                self._dependents.setdefault(dependency, set()).add(key)
+        self.octets += entry.octets
+        self._budget.octets += entry.octets
+        self.entries[key] = entry
+        self._used_once[key] = None
 
-    def drop(self, key: Key) -> None:
-        """Takes an entry out, if it is there."""
-        item = self.items.pop(key, None)
-        if item is not None:
-            if self._once.pop(key, _ABSENT) is _ABSENT:
-                del self._again[key]
-            self._gone(key, item)
+    def remove(self, key: Key) -> None:
+        """Removes an entry, if there is one."""
+        entry = self.entries.pop(key, None)
+        if entry is not None:
+            if self._used_once.pop(key, _MISSING) is _MISSING:
+                del self._reused[key]
+            self._account_removal(key, entry)
 
-    def _gone(self, key: Key, item: Item) -> None:
-        self.octets -= item.octets
-        self._pool.octets -= item.octets
-        for owner in () if item.is_of_nothing else item.dependencies:
-            keys = self._owned.get(owner)
+    def _account_removal(self, key: Key, entry: Entry) -> None:
+        self.octets -= entry.octets
+        self._budget.octets -= entry.octets
+        for dependency in () if entry.has_no_dependencies else entry.dependencies:
+            keys = self._dependents.get(dependency)
             if keys is not None:
                 keys.discard(key)
                 if not keys:
-                    del self._owned[owner]
+                    del self._dependents[dependency]
 
     def shrink(self, share: float) -> Iterator[None]:
-        """Keeps to a part of its size from now on. What is over it goes bit by bit, between the steps of the iterator."""
+        """Keeps to this part of its size from now on. Evicts one surplus entry at each step of the iterator."""
         self._share = share
-        self._bound()
-        self._pool.look()
+        self._set_bounds()
+        self._budget.update_limit()
         while self._is_over():
             self.evict()
             yield
-        while self._pool.is_over():
-            self._pool.evict()
+        while self._budget.is_exceeded():
+            self._budget.evict()
             yield
 
     def trim(self) -> None:
-        """Gives up a few of the entries that are too many."""
+        """Evicts a few surplus entries."""
         self._make_room(0, 0)
 
     def evict(self) -> None:
-        """Gives up an entry."""
+        """Evicts an entry."""
         self._evicted()
-        if len(self._once) * SHARE_OF_ONCE >= len(self.items):
-            key, _ = self._once.popitem(last=False)
+        if len(self._used_once) * USED_ONCE_SHARE >= len(self.entries):
+            key, _ = self._used_once.popitem(last=False)
         else:
-            key, _ = self._again.popitem()
-        self._gone(key, self.items.pop(key))
+            key, _ = self._reused.popitem()
+        self._account_removal(key, self.entries.pop(key))
 
-    def _bound(self) -> None:
-        self._room = max(PER_SHARD, int(self._size * self._share))
-        self._octets = self._room * PER_ENTRY
+    def _set_bounds(self) -> None:
+        self._max_entries = max(PER_SHARD, int(self._size * self._share))
+        self._max_octets = self._max_entries * PER_ENTRY
 
     def _is_over(self, entries: int = 0, more: int = 0) -> bool:
-        return len(self.items) + entries > self._room or self.octets + more > self._octets
+        return len(self.entries) + entries > self._max_entries or self.octets + more > self._max_octets
 
     def _make_room(self, entries: int, more: int) -> None:
-        for _ in range(AT_ONCE):
-            if self._is_over(entries, more) and self.items:
+        for _ in range(MAX_EVICTIONS):
+            if self._is_over(entries, more) and self.entries:
                 self.evict()
-            elif self._pool.is_over(more):
-                self._pool.evict()
+            elif self._budget.is_exceeded(more):
+                self._budget.evict()
             else:
                 return
 
     def pack(self, now: float) -> Iterator[bytes]:
-        """Its entries for another worker, the newest last; without what rests on facts of the cluster, which may have changed there."""
-        for key in (*self._once, *self._again):
-            item = self.items.get(key)
-            if item is not None and not item.dependencies:
-                yield Parcel.of(key, item, now)
+        """The entries for another worker, the newest last.
+
+        Entries with dependencies stay: those may have changed there.
+        """
+        for key in (*self._used_once, *self._reused):
+            entry = self.entries.get(key)
+            if entry is not None and not entry.dependencies:
+                yield WireEntry.encode(key, entry, now)
 
     def unpack(self, portion: bytes, now: float) -> None:
         """Stores an entry of another worker, unless there is one already. Raises msgspec.DecodeError."""
-        key, item = msgspec.msgpack.decode(portion, type=Parcel).opened(now)
-        if key not in self.items:
-            self.put(key, item)
+        key, entry = msgspec.msgpack.decode(portion, type=WireEntry).decode(now)
+        if key not in self.entries:
+            self.put(key, entry)
 
     def invalidate(self, dependencies: Iterable[Dependency]) -> None:
-        """Drops what rests on one of the owners."""
-        if self._owned:
-            for owner in dependencies:
-                for key in self._owned.pop(owner, ()):
-                    self.drop(key)
+        """Removes the entries that depend on one of these."""
+        if self._dependents:
+            for dependency in dependencies:
+                for key in self._dependents.pop(dependency, ()):
+                    self.remove(key)

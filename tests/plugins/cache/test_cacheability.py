@@ -6,7 +6,7 @@ import pytest
 
 from svcdns.plugin_api.reply import Reply
 from svcdns.plugin_api.reply_type import MessageType
-from svcdns.plugins.cache.cacheability import answers, is_answer, kind_of, may_keep
+from svcdns.plugins.cache.cacheability import has_answer, is_answer, is_cacheable, message_type
 from svcdns.wire.codes import TC, Rcode
 from tests.support import world
 
@@ -35,17 +35,17 @@ ALIAS = "a. 60 IN CNAME b."
 def test_answers(rtype: str, lines: list[str], answered: bool) -> None:
     """The type at the end of the aliases; without it, it is a denial if there is a SOA, and not kept if there is none."""
     query, reply = world.query("a.", rtype), Reply(answer=world.records(*lines) if lines else ())
-    assert answers(query, reply) is answered
+    assert has_answer(query, reply) is answered
     assert is_answer(query, reply) is answered
     if lines:
-        assert may_keep(query, reply, kind_of(query, reply)) is answered
+        assert is_cacheable(query, reply, message_type(query, reply)) is answered
         denied = Reply(answer=reply.answer, authority=SOA)
-        assert kind_of(query, denied) == (MessageType.NOERROR if answered else MessageType.NODATA)
-        assert may_keep(query, denied, kind_of(query, denied))
+        assert message_type(query, denied) == (MessageType.NOERROR if answered else MessageType.NODATA)
+        assert is_cacheable(query, denied, message_type(query, denied))
 
 
 def test_what_else_is_no_answer() -> None:
     """Errors, and what is not whole."""
     query, answer = world.query("a."), world.records("a. 60 IN A 10.0.0.1")
-    assert not answers(query, Reply(rcode=Rcode.SERVFAIL, answer=answer))
+    assert not has_answer(query, Reply(rcode=Rcode.SERVFAIL, answer=answer))
     assert not is_answer(query, Reply(flags=TC, answer=answer))

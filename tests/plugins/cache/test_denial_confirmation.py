@@ -54,7 +54,7 @@ class Upstreams:
     def outcomes(self) -> dict[str, float]:
         """What doubts have led to."""
         found = world.counted(self.counters)
-        return {labels[-1]: value for labels, value in found.items() if labels[0] == "svcdns_cache_doubted_denials_total"}
+        return {labels[-1]: value for labels, value in found.items() if labels[0] == "svcdns_cache_denial_confirmations_total"}
 
 
 @pytest.mark.parametrize("late", [False, True])
@@ -94,13 +94,13 @@ async def test_nobody_else_answers() -> None:
     upstreams.first = GONE
     for _ in range(2):
         assert await upstreams.ask() == "NXDOMAIN"
-        upstreams.clock.turn(denial_confirmation.PATIENCE / 2)
+        upstreams.clock.turn(denial_confirmation.MAX_UNCONFIRMED / 2)
     assert upstreams.asked == ["", "192.0.2.1:53"] * 2
     upstreams.clock.turn(1)
     for _ in range(2):
         assert await upstreams.ask() == "NXDOMAIN"
     assert upstreams.asked == ["", "192.0.2.1:53"] * 3
-    assert upstreams.outcomes() == {"unconfirmed": 2, "believed": 1}
+    assert upstreams.outcomes() == {"unconfirmed": 2, "accepted": 1}
 
 
 async def test_an_answer_ends_the_doubt() -> None:
@@ -112,7 +112,7 @@ async def test_an_answer_ends_the_doubt() -> None:
         assert await upstreams.ask() == "NXDOMAIN"
         upstreams.first = THERE
         assert await upstreams.ask() == "NOERROR 1"
-        upstreams.clock.turn(denial_confirmation.PATIENCE + 1)
+        upstreams.clock.turn(denial_confirmation.MAX_UNCONFIRMED + 1)
     assert upstreams.outcomes() == {"unconfirmed": 2}
 
 
@@ -140,7 +140,7 @@ async def test_old_news() -> None:
     upstreams = Upstreams()
     await upstreams.known()
     upstreams.first = GONE
-    upstreams.clock.turn(denial_confirmation.NEWS)
+    upstreams.clock.turn(denial_confirmation.MAX_AGE)
     assert await upstreams.ask() == "NXDOMAIN"
     assert upstreams.asked == [""]
 
@@ -159,7 +159,7 @@ async def test_what_is_no_upstreams_denial(reply: Reply) -> None:
 
 async def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """The names that were not asked for the longest time go first."""
-    monkeypatch.setattr(denial_confirmation, "NAMES", 2)
+    monkeypatch.setattr(denial_confirmation, "MAX_NAMES", 2)
     upstreams = Upstreams()
     await upstreams.known()
     for name in ("b.example.org.", "c.example.org."):

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from svcdns.plugin_api.fast_path import Key
 from svcdns.plugin_api.reply import Reply
-from svcdns.plugins.cache.entry import Item
-from svcdns.plugins.cache.memory import Pool
+from svcdns.plugins.cache.entry import Entry
+from svcdns.plugins.cache.memory import MemoryBudget
 from svcdns.plugins.cache.store import Store
 from svcdns.wire.codes import RA, RD, Rcode
 from svcdns.wire.record import Record
@@ -28,7 +28,7 @@ REPLY = Reply(
 
 def store(allowance: int = 1 << 30) -> Store:
     """An empty one."""
-    return Store(1024, Pool(lambda: allowance), lambda: None)
+    return Store(1024, MemoryBudget(lambda: allowance), lambda: None)
 
 
 def moved(old: Store, new: Store, *, then: float = 0.0) -> None:
@@ -39,33 +39,33 @@ def moved(old: Store, new: Store, *, then: float = 0.0) -> None:
 
 def test_time_that_is_left_is_in_whole_seconds() -> None:
     """As every TTL is."""
-    item = Item(Reply(), 100.0, 5)
-    assert [item.remaining(now) for now in (100.0, 100.9, 101.0, 104.9, 105.0)] == [5, 5, 4, 1, 0]
+    entry = Entry(Reply(), 100.0, 5)
+    assert [entry.remaining(now) for now in (100.0, 100.9, 101.0, 104.9, 105.0)] == [5, 5, 4, 1, 0]
 
 
 def test_an_entry_goes_to_another_worker() -> None:
     """With the time that it has left; what has to do with the old worker alone stays there."""
     old, new = store(), store()
-    old.put(KEY, Item(REPLY, 970.5, 60, answering=False, hits=3, retry=2000.0))
+    old.put(KEY, Entry(REPLY, 970.5, 60, is_answer=False, hits=3, retry_after=2000.0))
     moved(old, new, then=5.0)
-    (item,) = new.items.values()
-    assert (item.reply, item.stored, item.lifetime, item.answering) == (REPLY, -24.5, 60, False)
-    assert (item.remaining(5.0), item.hits, item.retry, item.octets) == (31, 0, float("-inf"), old.octets)
+    (entry,) = new.entries.values()
+    assert (entry.reply, entry.stored, entry.lifetime, entry.is_answer) == (REPLY, -24.5, 60, False)
+    assert (entry.remaining(5.0), entry.hits, entry.retry_after, entry.octets) == (31, 0, float("-inf"), old.octets)
 
 
 def test_what_is_there_already_stays() -> None:
     """It is newer."""
     old, new = store(), store()
-    old.put(KEY, Item(REPLY, 0.0, 60))
-    new.put(KEY, Item(Reply(), 0.0, 5))
+    old.put(KEY, Entry(REPLY, 0.0, 60))
+    new.put(KEY, Entry(Reply(), 0.0, 5))
     moved(old, new)
-    assert new.items[KEY].reply == Reply()
+    assert new.entries[KEY].reply == Reply()
 
 
 def test_what_rests_on_the_cluster_stays_behind() -> None:
     """It may have changed between what the two workers know."""
     old, new = store(), store()
-    old.put(KEY, Item(Reply(dependencies=(("service", "d", "web"),)), 0.0, 60))
+    old.put(KEY, Entry(Reply(dependencies=(("service", "d", "web"),)), 0.0, 60))
     moved(old, new)
     assert len(new) == 0
 
@@ -74,9 +74,9 @@ def test_where_there_is_less_room_the_newest_go_over() -> None:
     """They are packed last."""
     old, new = store(), store(allowance=20_000)
     for number in range(500):
-        old.put((b"%d" % number, 1, 1, False, False), Item(REPLY, 0.0, 60))
+        old.put((b"%d" % number, 1, 1, False, False), Entry(REPLY, 0.0, 60))
     moved(old, new)
-    assert [int(key[0]) for key in new.items] == list(range(500 - len(new), 500))
+    assert [int(key[0]) for key in new.entries] == list(range(500 - len(new), 500))
     assert new.octets <= 20_000
 
 
@@ -102,6 +102,6 @@ def test_every_entry_comes_out_as_it_went_in(key: Key, sections: tuple[tuple[Rec
     """All that a reply of it is made of."""
     old, new = store(), store()
     reply = Reply(0, RD, *sections)
-    old.put(key, Item(reply, 1000.0, lifetime))
+    old.put(key, Entry(reply, 1000.0, lifetime))
     moved(old, new)
-    assert {key: (item.reply, item.stored, item.lifetime) for key, item in new.items.items()} == {key: (reply, 0.0, lifetime)}
+    assert {key: (entry.reply, entry.stored, entry.lifetime) for key, entry in new.entries.items()} == {key: (reply, 0.0, lifetime)}

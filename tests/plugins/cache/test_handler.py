@@ -11,7 +11,7 @@ import pytest
 from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import UNTIL_CHANGED, CacheScope, Reply, rcode_only
 from svcdns.plugins.cache import Cache
-from svcdns.plugins.cache.memory import octets
+from svcdns.plugins.cache.memory import memory_of
 from svcdns.plugins.cache.metrics import HITS
 from svcdns.telemetry.counters import Counters
 from svcdns.wire.codes import AD, CD, RA, RD, TC, Rcode
@@ -351,7 +351,7 @@ def test_counts() -> None:
     assert found["coredns_cache_hits_total", by, "denial", ".", ""] == 1
     assert found["coredns_cache_entries", by, "success", ".", ""] == 1
     assert found["coredns_cache_entries", by, "denial", ".", ""] == 1
-    assert found["svcdns_cache_bytes", by, "success", ".", ""] == octets(world.query("a.example.org.").key, Reply(answer=A))
+    assert found["svcdns_cache_bytes", by, "success", ".", ""] == memory_of(world.query("a.example.org.").key, Reply(answer=A))
 
 
 async def test_a_reply_that_comes_later_is_kept_too() -> None:

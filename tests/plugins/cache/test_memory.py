@@ -10,8 +10,8 @@ import dns.rrset
 import pytest
 
 from svcdns.plugin_api.reply import Reply
-from svcdns.plugins.cache.entry import Item
-from svcdns.plugins.cache.memory import Pool
+from svcdns.plugins.cache.entry import Entry
+from svcdns.plugins.cache.memory import MemoryBudget
 from svcdns.plugins.cache.store import Store
 from svcdns.wire.message import parse_message
 
@@ -19,11 +19,11 @@ from svcdns.wire.message import parse_message
 class Of:
     """Something of a size, that gives up one octet at a time."""
 
-    def __init__(self, pool: Pool, octets: int) -> None:
+    def __init__(self, budget: MemoryBudget, octets: int) -> None:
         """Of so many octets."""
-        self._pool, self.octets = pool, octets
-        pool.stores.append(self)
-        pool.octets += octets
+        self._pool, self.octets = budget, octets
+        budget.stores.append(self)
+        budget.octets += octets
 
     def evict(self) -> None:
         """One less."""
@@ -34,18 +34,18 @@ class Of:
 def test_the_largest_makes_room() -> None:
     """Until all fit together; the allowance is looked at when the pool is told to, and nothing is asked of what is empty."""
     allowance = 100
-    pool = Pool(lambda: allowance)
-    large, small = Of(pool, 90), Of(pool, 10)
-    assert not pool.is_over()
-    assert pool.is_over(1)
+    budget = MemoryBudget(lambda: allowance)
+    large, small = Of(budget, 90), Of(budget, 10)
+    assert not budget.is_exceeded()
+    assert budget.is_exceeded(1)
     allowance = 50
-    assert not pool.is_over()
-    pool.look()
-    while pool.is_over():
-        pool.evict()
+    assert not budget.is_exceeded()
+    budget.update_limit()
+    while budget.is_exceeded():
+        budget.evict()
     assert (large.octets, small.octets) == (40, 10)
-    pool.octets = 0
-    assert not pool.is_over(1000)
+    budget.octets = 0
+    assert not budget.is_exceeded(1000)
 
 
 @pytest.mark.parametrize(
@@ -60,14 +60,14 @@ def test_the_largest_makes_room() -> None:
 def test_octets_are_what_entries_take(rdata: list[str], count: int, owned: bool) -> None:
     """Within a quarter, and too little is never by more than a tenth."""
     packets = [answered(f"name-{number}.some.example.org.", *rdata) for number in range(count)]
-    store = Store(100_000, Pool(lambda: 1 << 30), lambda: None)
+    store = Store(100_000, MemoryBudget(lambda: 1 << 30), lambda: None)
     gc.collect()
     tracemalloc.start()
     for number, packet in enumerate(packets):
         message = parse_message(packet)
         dependencies = (("service", "somewhere", f"name-{number}"),) if owned else ()
         reply = Reply(flags=message.flags, answer=message.answer, dependencies=dependencies)
-        store.put((message.name.lower(), message.rtype, 1, False, False), Item(reply, float(number), 300))
+        store.put((message.name.lower(), message.rtype, 1, False, False), Entry(reply, float(number), 300))
     del message, reply
     gc.collect()
     taken = tracemalloc.get_traced_memory()[0]

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from svcdns.plugin_api.fast_path import Key
 from svcdns.plugin_api.reply import Reply
-from svcdns.plugins.cache.entry import Item
-from svcdns.plugins.cache.memory import LARGEST, PER_ENTRY, Pool
-from svcdns.plugins.cache.store import AT_ONCE, Store, capacity
+from svcdns.plugins.cache.entry import Entry
+from svcdns.plugins.cache.memory import LARGEST, PER_ENTRY, MemoryBudget
+from svcdns.plugins.cache.store import MAX_EVICTIONS, Store, capacity
 from svcdns.wire.record import Record
 
 
@@ -28,11 +28,11 @@ def test_capacity(asked: int, held: int) -> None:
 def test_the_oldest_makes_room() -> None:
     """Of those that nobody has asked for again; and is counted."""
     evicted: list[int] = []
-    store = Store(1, Pool(lambda: 1 << 30), lambda: evicted.append(1))
+    store = Store(1, MemoryBudget(lambda: 1 << 30), lambda: evicted.append(1))
     for number in range(1024):
-        store.put(key(number), Item(Reply(), 0.0, 5))
+        store.put(key(number), Entry(Reply(), 0.0, 5))
     assert store.get(key(0)) is not None
-    store.put(key(2000), Item(Reply(), 0.0, 5))
+    store.put(key(2000), Entry(Reply(), 0.0, 5))
     assert len(evicted) == 1
     assert store.get(key(0)) is not None
     assert store.get(key(1)) is None
@@ -40,13 +40,13 @@ def test_the_oldest_makes_room() -> None:
 
 def test_a_flood_of_names_that_are_asked_once_leaves_the_others() -> None:
     """All but their share of the store."""
-    store = Store(1, Pool(lambda: 1 << 30), lambda: None)
+    store = Store(1, MemoryBudget(lambda: 1 << 30), lambda: None)
     for number in range(1024):
-        store.put(key(number), Item(Reply(), 0.0, 5))
+        store.put(key(number), Entry(Reply(), 0.0, 5))
         assert store.get(key(number)) is not None
     for number in range(10_000, 20_000):
-        store.put(key(number), Item(Reply(), 0.0, 5))
-    left = [number for number in range(1024) if key(number) in store.items]
+        store.put(key(number), Entry(Reply(), 0.0, 5))
+    left = [number for number in range(1024) if key(number) in store.entries]
     assert left == list(range(1024 - len(left), 1024))
     assert len(left) == 1024 * 3 // 4
     assert len(store) == 1024
@@ -54,43 +54,43 @@ def test_a_flood_of_names_that_are_asked_once_leaves_the_others() -> None:
 
 def test_the_least_recently_used_makes_room() -> None:
     """Where few were asked for only once."""
-    store = Store(1, Pool(lambda: 1 << 30), lambda: None)
+    store = Store(1, MemoryBudget(lambda: 1 << 30), lambda: None)
     for number in range(1024):
-        store.put(key(number), Item(Reply(), 0.0, 5))
+        store.put(key(number), Entry(Reply(), 0.0, 5))
         store.get(key(number))
     store.get(key(0))
-    store.put(key(2000), Item(Reply(), 0.0, 5))
-    assert key(0) in store.items
-    assert key(1) not in store.items
+    store.put(key(2000), Entry(Reply(), 0.0, 5))
+    assert key(0) in store.entries
+    assert key(1) not in store.entries
 
 
 def test_shrinks_to_a_part_of_its_size() -> None:
     """One entry at a time, the least recently used first, and keeps to it; then it may have all again."""
     evicted: list[int] = []
-    store = Store(1, Pool(lambda: 1 << 30), lambda: evicted.append(1))
+    store = Store(1, MemoryBudget(lambda: 1 << 30), lambda: evicted.append(1))
     for number in range(1024):
-        store.put(key(number), Item(Reply(dependencies=((f"{number}",),)), 0.0, 5))
-    assert sum(1 for _ in store.shrink(0.5)) == len(evicted) == len(store) == len(store._owned) == 512
-    store.put(key(2000), Item(Reply(), 0.0, 5))
+        store.put(key(number), Entry(Reply(dependencies=((f"{number}",),)), 0.0, 5))
+    assert sum(1 for _ in store.shrink(0.5)) == len(evicted) == len(store) == len(store._dependents) == 512
+    store.put(key(2000), Entry(Reply(), 0.0, 5))
     assert len(store) == 512
     assert store.get(key(513)) is not None
     assert store.get(key(512)) is None
     assert list(store.shrink(1.0)) == []
     for number in range(1024):
-        store.put(key(number), Item(Reply(), 0.0, 5))
+        store.put(key(number), Entry(Reply(), 0.0, 5))
     assert len(store) == 1024
 
 
 def test_forgets_by_owner() -> None:
     """What rests on a fact goes when the fact changes; an entry that made room is no trouble."""
-    store = Store(1, Pool(lambda: 1 << 30), lambda: None)
-    store.put(key(1), Item(Reply(dependencies=(("service", "d", "a"), ("x",))), 0.0, 5))
-    store.put(key(2), Item(Reply(dependencies=(("service", "d", "b"),)), 0.0, 5))
+    store = Store(1, MemoryBudget(lambda: 1 << 30), lambda: None)
+    store.put(key(1), Entry(Reply(dependencies=(("service", "d", "a"), ("x",))), 0.0, 5))
+    store.put(key(2), Entry(Reply(dependencies=(("service", "d", "b"),)), 0.0, 5))
     store.invalidate([("service", "d", "a")])
     assert store.get(key(1)) is None
     assert store.get(key(2)) is not None
-    store.drop(key(2))
-    assert store._owned == {}
+    store.remove(key(2))
+    assert store._dependents == {}
 
 
 def text(octets: int) -> Reply:
@@ -100,73 +100,73 @@ def text(octets: int) -> Reply:
 
 def test_a_flood_of_large_answers_does_not_grow_it() -> None:
     """Entries are fewer then; the last ones stay, and small ones are many again."""
-    store = Store(1, Pool(lambda: 1 << 30), lambda: None)
+    store = Store(1, MemoryBudget(lambda: 1 << 30), lambda: None)
     for number in range(3000):
-        store.put(key(number), Item(text(40_000), 0.0, 5))
+        store.put(key(number), Entry(text(40_000), 0.0, 5))
         assert store.octets <= 1024 * PER_ENTRY
     assert 40 < len(store) < 53
     assert store.get(key(2999)) is not None
     for number in range(3000):
-        store.put(key(number), Item(text(10), 0.0, 5))
+        store.put(key(number), Entry(text(10), 0.0, 5))
     assert len(store) == 1024
 
 
 def test_what_is_large_by_itself_is_not_stored() -> None:
     """And what was there before it is gone."""
-    store = Store(1, Pool(lambda: 1 << 30), lambda: None)
-    store.put(key(1), Item(text(10), 0.0, 5))
-    store.put(key(1), Item(text(LARGEST), 0.0, 5))
+    store = Store(1, MemoryBudget(lambda: 1 << 30), lambda: None)
+    store.put(key(1), Entry(text(10), 0.0, 5))
+    store.put(key(1), Entry(text(LARGEST), 0.0, 5))
     assert (len(store), store.octets) == (0, 0)
 
 
 def test_all_stores_keep_to_the_allowance_together() -> None:
     """The largest makes room; where there is none left at all, the last entry is kept nevertheless."""
     allowance = 100_000
-    pool = Pool(lambda: allowance)
-    large, small = Store(9984, pool, lambda: None), Store(1, pool, lambda: None)
+    budget = MemoryBudget(lambda: allowance)
+    large, small = Store(9984, budget, lambda: None), Store(1, budget, lambda: None)
     for number in range(10):
-        small.put(key(number), Item(text(10), 0.0, 5))
+        small.put(key(number), Entry(text(10), 0.0, 5))
     for number in range(1000):
-        large.put(key(number), Item(text(1000), 0.0, 5))
+        large.put(key(number), Entry(text(1000), 0.0, 5))
         assert large.octets + small.octets <= allowance
     assert len(small) == 10
-    small.put(key(11), Item(text(10), 0.0, 5))
+    small.put(key(11), Entry(text(10), 0.0, 5))
     assert large.octets + small.octets <= allowance
     allowance = 0
     assert sum(1 for _ in large.shrink(1.0)) > 10
-    large.put(key(1), Item(text(10), 0.0, 5))
+    large.put(key(1), Entry(text(10), 0.0, 5))
     assert (len(large), len(small)) == (1, 0)
     large.stop()
-    assert pool.stores == [small]
+    assert budget.stores == [small]
 
 
 def test_another_size() -> None:
     """A smaller one is reached step by step, a larger one at once."""
-    store = Store(9984, Pool(lambda: 1 << 30), lambda: None)
+    store = Store(9984, MemoryBudget(lambda: 1 << 30), lambda: None)
     for number in range(9984):
-        store.put(key(number), Item(Reply(), 0.0, 5))
+        store.put(key(number), Entry(Reply(), 0.0, 5))
     store.resize(1)
     assert len(store) == 9984
     store.trim()
-    assert len(store) == 9984 - AT_ONCE
-    for number in range(10_000, 10_000 + 9984 // AT_ONCE):
-        store.put(key(number), Item(Reply(), 0.0, 5))
+    assert len(store) == 9984 - MAX_EVICTIONS
+    for number in range(10_000, 10_000 + 9984 // MAX_EVICTIONS):
+        store.put(key(number), Entry(Reply(), 0.0, 5))
     assert len(store) == 1024
     store.resize(9984)
     for number in range(9984):
-        store.put(key(number), Item(Reply(), 0.0, 5))
+        store.put(key(number), Entry(Reply(), 0.0, 5))
     assert len(store) == 9984
 
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 60_000), st.booleans()), max_size=60))
 def test_octets_are_those_of_its_entries(steps: list[tuple[int, int, bool]]) -> None:
     """Whatever is put in and taken out."""
-    store = Store(1, Pool(lambda: 1 << 20), lambda: None)
+    store = Store(1, MemoryBudget(lambda: 1 << 20), lambda: None)
     for number, octets, forgotten in steps:
         dependencies = ((f"{number % 3}",),)
         reply = Reply(answer=text(octets).answer, dependencies=dependencies)
         if forgotten:
             store.invalidate(dependencies)
         else:
-            store.put(key(number), Item(reply, 0.0, 5, good=Item(reply, 0.0, 5) if number % 2 else None))
-        assert store.octets == sum(item.octets for item in store.items.values()) <= 1 << 20
+            store.put(key(number), Entry(reply, 0.0, 5, last_answer=Entry(reply, 0.0, 5) if number % 2 else None))
+        assert store.octets == sum(entry.octets for entry in store.entries.values()) <= 1 << 20

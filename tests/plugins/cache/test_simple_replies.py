@@ -8,9 +8,8 @@ from hypothesis import given
 from svcdns.plugin_api.query import Query
 from svcdns.plugin_api.reply import Reply
 from svcdns.plugin_api.reply_type import MessageType
-from svcdns.plugins.cache.belonging import of_the_question
-from svcdns.plugins.cache.cacheability import answers, kind_of, may_keep
-from svcdns.plugins.cache.entry import Item, closed, opened
+from svcdns.plugins.cache.cacheability import has_answer, is_cacheable, message_type, without_unrelated_records
+from svcdns.plugins.cache.entry import Entry, decode, encode
 from svcdns.wire.codes import AA, AD, CD, RA, RD, TC, Rcode, Type, type_text
 from svcdns.wire.message import parse_message
 from svcdns.wire.simple_reply import SimpleReply, scan
@@ -33,13 +32,13 @@ def read(packet: bytes) -> Reply:
 def check(plain: SimpleReply) -> None:
     """What the rules say of it, read record by record."""
     query, reply = asked(plain.packet), read(plain.packet)
-    kind = kind_of(query, reply)
-    assert may_keep(query, reply, kind)
-    assert answers(query, reply) == (not plain.is_denial)
+    kind = message_type(query, reply)
+    assert is_cacheable(query, reply, kind)
+    assert has_answer(query, reply) == (not plain.is_denial)
     denial = MessageType.NXDOMAIN if plain.rcode == Rcode.NXDOMAIN else MessageType.NODATA
     assert kind == (denial if plain.is_denial else MessageType.NOERROR)
-    assert of_the_question(query, reply) is reply
-    assert opened(closed(plain)) == Reply(reply.rcode, reply.flags, reply.answer, reply.authority)
+    assert without_unrelated_records(query, reply) is reply
+    assert decode(encode(plain)) == Reply(reply.rcode, reply.flags, reply.answer, reply.authority)
 
 
 @pytest.mark.parametrize("packet", [pytest.param(packet, id=name) for name, packet in PLAIN.items()])
@@ -63,7 +62,7 @@ def test_an_entry_of_octets_is_the_same_as_one_of_records(name: str) -> None:
     """To whoever looks at it."""
     plain = scan(PLAIN[name], START, Type.A)
     assert plain is not None
-    item, other = Item(closed(plain), 5.0, 60), Item(opened(closed(plain)), 5.0, 60)
-    assert (item.reply, item.rcode, item.dependencies) == (other.reply, other.rcode, other.dependencies)
-    assert (item.is_of_nothing, other.is_of_nothing) == (True, False)
-    assert not Item(closed(plain), 5.0, 60, good=other).is_of_nothing
+    entry, other = Entry(encode(plain), 5.0, 60), Entry(decode(encode(plain)), 5.0, 60)
+    assert (entry.reply, entry.rcode, entry.dependencies) == (other.reply, other.rcode, other.dependencies)
+    assert (entry.has_no_dependencies, other.has_no_dependencies) == (True, False)
+    assert not Entry(encode(plain), 5.0, 60, last_answer=other).has_no_dependencies

@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from svcdns.plugin_api.reply import UNTIL_CHANGED, Reply
-from svcdns.plugins.cache.belonging import of_the_question
-from svcdns.plugins.cache.cacheability import answers
+from svcdns.plugins.cache.cacheability import has_answer, without_unrelated_records
 from svcdns.wire import names
 from svcdns.wire.codes import Type
 from svcdns.wire.record import Record
@@ -60,7 +59,7 @@ def sections(reply: Reply) -> tuple[list[str], list[str], list[str]]:
 )
 def test_answer_section(rtype: str, answer: list[str], kept: list[str]) -> None:
     """The aliases from the question on, and the asked type at their end."""
-    reply = of_the_question(world.query("a.example.org.", rtype), Reply(answer=world.records(*answer)))
+    reply = without_unrelated_records(world.query("a.example.org.", rtype), Reply(answer=world.records(*answer)))
     assert world.shown(reply.answer) == kept
 
 
@@ -80,41 +79,41 @@ def test_answer_section(rtype: str, answer: list[str], kept: list[str]) -> None:
 def test_authority_section(answer: list[str], authority: list[str], kept: list[str]) -> None:
     """What a denial or a referral consists of, from a zone above the name; nothing beside an answer."""
     reply = Reply(answer=world.records(*answer) if answer else (), authority=world.records(*authority))
-    assert world.shown(of_the_question(world.query("a.example.org."), reply).authority) == kept
+    assert world.shown(without_unrelated_records(world.query("a.example.org."), reply).authority) == kept
 
 
 def test_signatures_go_with_what_they_cover() -> None:
     """The proof of an answer that a wildcard made is from the zone that signed it."""
-    good, bad = signature("a.example.org.", "A", "example.org."), signature("a.example.org.", "MX", "example.org.")
+    last_answer, bad = signature("a.example.org.", "A", "example.org."), signature("a.example.org.", "MX", "example.org.")
     proof = (*world.records(NSEC), signature("a.example.org.", "NSEC", "example.org."))
     foreign = (*world.records(FOREIGN_NSEC), signature("a.example.com.", "NSEC", "example.com."))
-    reply = Reply(answer=(*world.records(A), good, bad), authority=(*proof, *foreign))
-    kept = of_the_question(world.query("a.example.org."), reply)
-    assert kept.answer == (*world.records(A), good)
+    reply = Reply(answer=(*world.records(A), last_answer, bad), authority=(*proof, *foreign))
+    kept = without_unrelated_records(world.query("a.example.org."), reply)
+    assert kept.answer == (*world.records(A), last_answer)
     assert kept.authority == proof
-    assert of_the_question(world.query("a.example.org.", "RRSIG"), Reply(answer=(good, bad))).answer == (good, bad)
+    assert without_unrelated_records(world.query("a.example.org.", "RRSIG"), Reply(answer=(last_answer, bad))).answer == (last_answer, bad)
 
 
 def test_a_signature_that_is_cut_off_vouches_for_nothing() -> None:
     """And is no error."""
     short = Record(names.from_text("a.example.org."), Type.RRSIG, 60, b"\0\1\0")
     reply = Reply(answer=(*world.records(A), short), authority=world.records(NSEC))
-    assert of_the_question(world.query("a.example.org."), reply).authority == ()
+    assert without_unrelated_records(world.query("a.example.org."), reply).authority == ()
 
 
 def test_nothing_additional_is_kept() -> None:
     """Whoever needs it asks for it; of what was put together here it is kept."""
     reply = Reply(answer=world.records("a.example.org. 60 IN MX 10 bank.example.com."), additional=world.records(EVIL))
     query = world.query("a.example.org.", "MX")
-    assert of_the_question(query, reply).additional == ()
+    assert without_unrelated_records(query, reply).additional == ()
     of_cluster = Reply(answer=reply.answer, additional=reply.additional, dependencies=(("service", "d", "web"),))
-    assert of_the_question(query, of_cluster) is of_cluster
+    assert without_unrelated_records(query, of_cluster) is of_cluster
 
 
 def test_what_this_server_made_is_left_alone() -> None:
     """A template says what its operator wants."""
     reply = Reply(answer=world.records(A, EVIL), additional=world.records(EVIL), lifetime=UNTIL_CHANGED)
-    assert of_the_question(world.query("a.example.org."), reply) is reply
+    assert without_unrelated_records(world.query("a.example.org."), reply) is reply
 
 
 LINES = st.lists(
@@ -134,10 +133,10 @@ def test_what_is_kept_answers_as_the_whole_did(answer: list[str], authority: lis
     query = world.query("a.example.org.")
     records = [world.records(*lines) if lines else () for lines in (answer, authority, additional)]
     whole = Reply(answer=records[0], authority=records[1], additional=records[2])
-    kept = of_the_question(query, whole)
+    kept = without_unrelated_records(query, whole)
     for part, of in zip(sections(kept), sections(whole), strict=True):
         assert [line for line in of if line in part] == part
     aliases = {record.rdata for record in kept.answer if record.rtype == Type.CNAME}
     assert all(record.owner == query.name or record.owner in aliases for record in kept.answer)
-    assert answers(query, kept) == answers(query, whole) or len({r.rdata for r in whole.answer if r.rtype == Type.CNAME}) > 1
-    assert of_the_question(query, kept) is kept
+    assert has_answer(query, kept) == has_answer(query, whole) or len({r.rdata for r in whole.answer if r.rtype == Type.CNAME}) > 1
+    assert without_unrelated_records(query, kept) is kept
