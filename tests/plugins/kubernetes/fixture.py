@@ -1,4 +1,4 @@
-"""The cluster of docs/behaviour/cluster-names.md#examples, and how to ask it."""
+"""The cluster of docs/behaviour/cluster-names.md#examples, and queries to the plugin."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ def index(*objects: ClusterObject, synced: bool = True) -> Index:
 
 
 def plugin(options: str = "", found: Index | None = None, corefile: str = CORE, **fields: Any) -> Kubernetes:
-    """The plugin with these further options."""
+    """The plugin with these options in addition."""
     block = world.block(corefile % options if "%s" in corefile else corefile, "kubernetes")
     return PLUGIN(parse(block), world.environment(found or index(), **fields))
 
 
 def ask(handler: Kubernetes, name: str, rtype: str = "A", following: Following | None = None, **fields: Any) -> Reply:
-    """The plugin's reply, its self-queries answered by itself."""
+    """The plugin's reply. The plugin answers the queries that it sends to the server, too."""
 
     def again(query: Query) -> Answer:
         return handler.handle(query, following or world.following())

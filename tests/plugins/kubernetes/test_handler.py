@@ -19,7 +19,7 @@ WEB = "web.d.svc.cluster.local."
 
 
 def reverse_soa(zone: str) -> str:
-    """The SOA of a reverse zone."""
+    """The SOA record of a reverse zone."""
     return f"auth {zone} 5 IN SOA ns.dns.{zone} hostmaster.{zone} SERIAL 7200 1800 86400 5"
 
 
@@ -28,7 +28,9 @@ def reverse_soa(zone: str) -> str:
     [
         pytest.param(WEB, "A", ["NOERROR", f"{WEB} 5 IN A 10.0.0.1"], id="1 ClusterIP"),
         pytest.param(WEB, "AAAA", NODATA, id="2 other family"),
-        pytest.param("WEB.D.svc.Cluster.Local.", "A", ["NOERROR", "WEB.D.svc.Cluster.Local. 5 IN A 10.0.0.1"], id="3 owner as asked"),
+        pytest.param(
+            "WEB.D.svc.Cluster.Local.", "A", ["NOERROR", "WEB.D.svc.Cluster.Local. 5 IN A 10.0.0.1"], id="3 owner as in the query"
+        ),
         pytest.param(
             "_HTTP._tcp.web.d.svc.CLUSTER.local.",
             "SRV",
@@ -37,7 +39,7 @@ def reverse_soa(zone: str) -> str:
                 "_HTTP._tcp.web.d.svc.CLUSTER.local. 5 IN SRV 0 100 80 web.d.svc.CLUSTER.local.",
                 "add web.d.svc.CLUSTER.local. 5 IN A 10.0.0.1",
             ],
-            id="4 zone part as asked",
+            id="4 zone as in the query",
         ),
         pytest.param(
             WEB,
@@ -155,7 +157,7 @@ def reverse_soa(zone: str) -> str:
     ],
 )
 def test_answers(name: str, rtype: str, expected: list[str]) -> None:
-    """One row per rule; every one of them carries AA and lives until the cluster changes."""
+    """One row per rule. Every reply has AA set and lives until the cluster changes."""
     reply = ask(plugin(), name, rtype)
     assert world.summary(reply) == expected
     assert reply.flags == AA | RD
@@ -163,7 +165,7 @@ def test_answers(name: str, rtype: str, expected: list[str]) -> None:
 
 
 def test_headless_srv() -> None:
-    """17: one SRV per endpoint and port, the slice's port, weight 100 over their number."""
+    """17: one SRV record for each endpoint and port of its slice. The weight is 100 divided by their number."""
     reply = ask(plugin(), "_http._tcp.hl.d.svc.cluster.local.", "SRV")
     assert world.summary(reply)[1:4] == [
         "_http._tcp.hl.d.svc.cluster.local. 5 IN SRV 0 33 8080 172-16-0-2.hl.d.svc.cluster.local.",
@@ -190,15 +192,15 @@ def test_weight_is_at_least_one() -> None:
         ),
     ],
 )
-def test_external_name_out_of_the_zone(outside: Reply, expected: list[str]) -> None:
-    """NOERROR with the CNAME, whatever comes back; the reply may be used no longer than what came back."""
+def test_external_name_outside_the_zone(outside: Reply, expected: list[str]) -> None:
+    """NOERROR with the CNAME record, whatever the answer for the target. Its lifetime bounds that of the reply."""
     reply = ask(plugin(), "ext.d.svc.cluster.local.", ask=lambda _: outside)
     assert world.summary(reply) == ["NOERROR", "ext.d.svc.cluster.local. 5 IN CNAME www.example.com.", *expected]
     assert reply.lifetime == NOT_REUSABLE
 
 
-async def test_external_name_waits() -> None:
-    """A target that is answered later makes the reply come later."""
+async def test_external_name_with_a_deferred_answer() -> None:
+    """The reply is deferred, too."""
 
     async def later() -> Reply:
         return Reply(answer=world.records("www.example.com. 20 IN A 192.0.2.7"))
@@ -209,7 +211,7 @@ async def test_external_name_waits() -> None:
 
 
 def chain(length: int) -> tuple[object, ...]:
-    """`link-1` leads over `length` CNAMEs to an address."""
+    """Services of which `link-1` is `length` CNAME records away from an address."""
     links = [
         Service("d", f"link-{n}", (), external_name=f"{'link-' + str(n + 1) if n < length else 'web'}.d.svc.cluster.local")
         for n in range(1, length + 1)
@@ -219,19 +221,21 @@ def chain(length: int) -> tuple[object, ...]:
 
 @pytest.mark.parametrize(("length", "records"), [(11, 12), (12, 0)])
 def test_longest_chain(length: int, records: int) -> None:
-    """Eleven CNAMEs and an address; one more and the whole answer is NODATA
-    (docs/behaviour/cluster-names.md#externalname)."""
+    """Eleven CNAME records and an address. With one more the answer is NODATA.
+
+    See docs/behaviour/cluster-names.md#externalname.
+    """
     reply = ask(plugin(found=index(*chain(length))), "link-1.d.svc.cluster.local.")  # type: ignore[arg-type]
     assert len(reply.answer) == records
 
 
-def test_transfer_is_refused_without_the_plugin() -> None:
+def test_a_zone_transfer_without_the_plugin_transfer_is_refused() -> None:
     """33."""
     assert ask(plugin(), "cluster.local.", "AXFR") == rcode_only(Rcode.REFUSED)
 
 
-def test_other_zones_go_on() -> None:
-    """A name outside the plugin's zones is the next plugin's."""
+def test_names_of_other_zones_go_to_the_next_plugin() -> None:
+    """Its reply is not changed."""
     assert ask(plugin(), "www.example.com.", following=world.following(Reply(rcode=7))).rcode == 7
 
 
@@ -245,8 +249,10 @@ def test_other_zones_go_on() -> None:
     ],
 )
 def test_fallthrough(options: str, name: str, passed: bool) -> None:
-    """Name errors alone, inside the zones that are named (docs/behaviour/kubernetes.md#fallthrough); the reply still
-    rests on the cluster's facts."""
+    """Only name errors in the zones of the option fall through (docs/behaviour/kubernetes.md#fallthrough).
+
+    The reply of the next plugin depends on the cluster.
+    """
     reply = ask(plugin(options), name, "PTR", following=world.following(Reply(rcode=7, lifetime=9.0)))
     assert (reply.rcode == 7) == passed
     if passed:
@@ -257,15 +263,17 @@ def test_fallthrough(options: str, name: str, passed: bool) -> None:
 @pytest.mark.parametrize(
     ("name", "rtype", "rcode"),
     [
-        pytest.param("nothing.d.svc.cluster.local.", "A", "SERVFAIL", id="what would be a name error"),
-        pytest.param(WEB, "A", "NOERROR", id="what is known"),
-        pytest.param("svc.cluster.local.", "A", "NOERROR", id="what always exists"),
+        pytest.param("nothing.d.svc.cluster.local.", "A", "SERVFAIL", id="a name error"),
+        pytest.param(WEB, "A", "NOERROR", id="a known name"),
+        pytest.param("svc.cluster.local.", "A", "NOERROR", id="a name that always exists"),
         pytest.param("cluster.local.", "SOA", "NOERROR", id="SOA"),
     ],
 )
 def test_before_sync(name: str, rtype: str, rcode: str) -> None:
-    """Only name errors become SERVFAIL, with AA and SOA
-    (docs/behaviour/kubernetes.md#start-and-loss-of-the-api-server)."""
+    """Only name errors become SERVFAIL, with AA and the SOA record.
+
+    See docs/behaviour/kubernetes.md#start-and-loss-of-the-api-server.
+    """
     handler = plugin(found=index(synced=False))
     reply = ask(handler, name, rtype)
     assert world.summary(reply)[0] == rcode
@@ -296,37 +304,36 @@ def test_before_sync(name: str, rtype: str, rcode: str) -> None:
     ],
 )
 def test_options_change_answers(options: str, name: str, rtype: str, expected: list[str]) -> None:
-    """docs/behaviour/kubernetes.md#options."""
+    """See docs/behaviour/kubernetes.md#options."""
     assert world.summary(ask(plugin(options), name, rtype)) == expected
 
 
 def test_pods_verified() -> None:
-    """Only a Pod with that very address text in that namespace (docs/behaviour/cluster-names.md#pods)."""
+    """The namespace has to have a Pod with that address (docs/behaviour/cluster-names.md#pods)."""
     found = index(*OBJECTS, Pod("d", "p", "10.1.2.3"), Namespace("e"))
     handler = plugin("pods verified", found)
     names = ("10-1-2-3.d.pod", "10-1-2-4.d.pod", "10-1-2-3.e.pod")
     assert [ask(handler, f"{name}.cluster.local.").rcode for name in names] == [Rcode.NOERROR, Rcode.NXDOMAIN, Rcode.NXDOMAIN]
 
 
-def test_clients_are_known_by_their_pods() -> None:
-    """With `pods verified`, for autopath (docs/behaviour/plugins.md#autopath)."""
+def test_the_namespace_of_a_client_is_that_of_its_pod() -> None:
+    """For *autopath*, with `pods verified` (docs/behaviour/plugins.md#autopath)."""
     found = index(*OBJECTS, Pod("d", "p", "10.1.2.3"))
-    handler, unaware = plugin("pods verified", found), plugin("pods insecure", found)
+    handler, insecure = plugin("pods verified", found), plugin("pods insecure", found)
     assert [handler.pod_namespace(address) for address in ("10.1.2.3", "10.1.2.4")] == ["d", ""]
     key, zone = b"\1a\7cluster\5local\0", b"\7cluster\5local\0"
     assert [handler.search_zone(name) for name in (key, b"\7example\0")] == [zone, None]
-    assert (unaware.pod_namespace("10.1.2.3"), unaware.search_zone(key)) == ("", None)
+    assert (insecure.pod_namespace("10.1.2.3"), insecure.search_zone(key)) == ("", None)
 
 
-def test_name_servers_are_found_by_own_addresses() -> None:
-    """The Service whose endpoints hold one of our addresses (docs/behaviour/cluster-names.md#zone-apex); NS only in
-    lower case."""
-    mine = (
+def test_the_name_server_is_the_service_with_a_local_address() -> None:
+    """See docs/behaviour/cluster-names.md#zone-apex. NS is answered for the zone in lower case only."""
+    dns_service = (
         Namespace("kube-system"),
         Service("kube-system", "kube-dns", ("10.96.0.10",), (Port("dns", "UDP", 53),)),
         EndpointSlice("kube-system", "kube-dns-1", "kube-dns", (Port("dns", "UDP", 53),), (Endpoint("192.0.2.53"),)),
     )
-    handler = plugin(found=index(*OBJECTS, *mine), local_addresses=("192.0.2.53",))
+    handler = plugin(found=index(*OBJECTS, *dns_service), local_addresses=("192.0.2.53",))
     server = "kube-dns.kube-system.svc.cluster.local."
     assert world.summary(ask(handler, "cluster.local.", "NS")) == [
         "NOERROR",
@@ -342,25 +349,25 @@ def test_name_servers_are_found_by_own_addresses() -> None:
     ("name", "rcode"),
     [
         pytest.param("ns.dns.cluster.local.", "NOERROR", id="the name itself"),
-        pytest.param("ns.dns.cluster.local.d.svc.cluster.local.", "NOERROR", id="by a search list"),
+        pytest.param("ns.dns.cluster.local.d.svc.cluster.local.", "NOERROR", id="with a search list"),
         pytest.param("x.ns.dns.cluster.local.", "NXDOMAIN", id="below it"),
         pytest.param("ns.dns.Cluster.local.", "NXDOMAIN", id="a zone in upper case"),
         pytest.param("ns.dns.other.cluster.local.", "NXDOMAIN", id="another name"),
     ],
 )
-def test_which_names_are_the_servers(name: str, rcode: str) -> None:
-    """`ns.dns.` and right behind it the zone, whatever follows."""
+def test_names_of_the_name_server(name: str, rcode: str) -> None:
+    """`ns.dns.`, directly followed by the zone and then by any labels."""
     assert world.summary(ask(plugin(local_addresses=("192.0.2.53",)), name))[0] == rcode
 
 
-def test_the_root_zone_has_no_server_name() -> None:
-    """CoreDNS finds the root's dot too early in the name."""
+def test_the_root_zone_has_no_name_of_a_name_server() -> None:
+    """As in CoreDNS, which finds the root's dot too early in the name."""
     handler = plugin(corefile="kubernetes . {\n}", local_addresses=("192.0.2.53",))
     assert ask(handler, "ns.dns.").rcode == Rcode.NXDOMAIN
 
 
-def test_endpoints_of_odd_names() -> None:
-    """Pod names may hold dots, which no label can equal; a host's name without dots is no label either; no address is the root."""
+def test_unusual_endpoint_names() -> None:
+    """No label equals a Pod name with a dot, or an FQDN address. A Service with an empty ClusterIP is a CNAME record to the root."""
     found = index(
         Namespace("d"),
         Service("d", "hl", ("None",)),
@@ -373,21 +380,21 @@ def test_endpoints_of_odd_names() -> None:
     assert world.summary(ask(handler, "pending.d.svc.cluster.local.")) == ["NOERROR", "pending.d.svc.cluster.local. 5 IN CNAME ."]
 
 
-def test_zones_below_a_multicluster_zone_are_such_too() -> None:
-    """The option names zones, and means what is below them as well."""
+def test_zones_below_a_multicluster_zone_are_multicluster_zones() -> None:
+    """Even if the option does not name them."""
     handler = plugin(corefile="kubernetes cluster.local set.local a.set.local {\n multicluster set.local\n}")
     assert ask(handler, "web.d.svc.a.set.local.").rcode == Rcode.NXDOMAIN
 
 
 @pytest.mark.parametrize(("extra", "rcode"), [("", "NOERROR"), ("x.y.z.", "NOERROR"), ("w.x.y.z.", "NXDOMAIN")])
 def test_labels_left_of_a_reverse_name(extra: str, rcode: str) -> None:
-    """Up to three are ignored under ip6.arpa, where labels are read in groups of four."""
+    """Up to three are ignored under ip6.arpa, because labels are read in groups of four."""
     name = "2.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.d.f.ip6.arpa."
     assert world.summary(ask(plugin(), extra + name, "PTR"))[0] == rcode
 
 
 def test_name_servers_outside_a_cluster() -> None:
-    """Without such a slice the machine's own addresses are `ns.dns`; without addresses there is none."""
+    """The machine's own addresses are `ns.dns`. Without addresses there is no name server."""
     reply = ask(plugin(local_addresses=("192.0.2.53",)), "cluster.local.", "NS")
     assert world.summary(reply) == [
         "NOERROR",
@@ -398,24 +405,24 @@ def test_name_servers_outside_a_cluster() -> None:
 
 
 def test_checking_disabled_is_copied() -> None:
-    """RD and CD of a query, neither for NOTIFY (docs/behaviour/server.md#replies)."""
+    """RD and CD are copied from a query, but not from NOTIFY (docs/behaviour/server.md#replies)."""
     assert ask(plugin(), WEB, flags=RD | CD).flags == AA | RD | CD
     assert ask(plugin(), WEB, flags=0x2000 | RD).flags == AA
 
 
-def test_what_encloses_an_absent_name() -> None:
-    """Other names that it lacks get the same answer; where that is not so, nothing is said to enclose them."""
+def test_closest_encloser() -> None:
+    """All nonexistent names below it get the same answer. There is none where that does not hold."""
     corefile = (
         "kubernetes cluster.local svc.cluster.local other.local set.local a.set.local {\n"
         " multicluster set.local\n fallthrough d.svc.other.local\n}"
     )
     handler = plugin(corefile=corefile, local_addresses=("192.0.2.53",))
-    names_asked = (
+    queried = (
         "x.d.svc.cluster.local.", "x.cluster.local.", "a.b.y.cluster.local.", "x.other.local.", "x.y.svc.other.local.",
         "x.d.svc.set.local.",        "web.d.svc.a.set.local.", "x.d.svc.other.local.", "x.pod.other.local.",
     )  # fmt: skip
-    found = {name: handler.closest_encloser(names.from_text(name), Type.A) for name in names_asked}
-    assert {name: names.to_text(one.key) for name, one in found.items() if one is not None} == {
+    found = {name: handler.closest_encloser(names.from_text(name), Type.A) for name in queried}
+    assert {name: names.to_text(encloser.key) for name, encloser in found.items() if encloser is not None} == {
         "x.d.svc.cluster.local.": "svc.cluster.local."
     }
     handler = plugin(local_addresses=("192.0.2.53",))

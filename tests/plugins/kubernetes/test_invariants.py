@@ -1,4 +1,4 @@
-"""What holds in every cluster, whatever is in it: answers agree with each other, and depend on the state alone."""
+"""Invariants of random clusters: answers agree with each other, and depend on the state of the cluster alone."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ few = settings(max_examples=7, deadline=None, suppress_health_check=[HealthCheck
 
 
 def index(changes: Iterable[Put | Gone]) -> Index:
-    """A synced index behind these changes."""
+    """A synced index after these changes."""
     out = Index(tuple(Kind))
     for change in changes:
         out.apply(change)
@@ -48,17 +48,17 @@ def index(changes: Iterable[Put | Gone]) -> Index:
 
 
 def serving(seed: int, options: str) -> tuple[Kubernetes, Random]:
-    """The plugin on a random cluster, and what to choose names with."""
+    """The plugin with a random cluster, and a random generator to choose names with."""
     rng = Random(seed)
     state = clusters.cluster(rng)
     return plugin(found=index(map(Put, state.values())), corefile=CORE.format(options.replace("\n", "\n "))), rng
 
 
 def chosen(handler: Kubernetes, rng: Random) -> list[str]:
-    """Names to ask, half of which exist: most of all names do not."""
+    """Names to query. About half of them exist; of all names, most do not."""
     shuffled = rng.sample(NAMES, len(NAMES))
-    there = (name for name in shuffled if ask(handler, name, "PTR" if name.endswith("arpa.") else "A").rcode == Rcode.NOERROR)
-    return [*islice(there, SAMPLE // 2), *shuffled[: SAMPLE // 2]]
+    existing = (name for name in shuffled if ask(handler, name, "PTR" if name.endswith("arpa.") else "A").rcode == Rcode.NOERROR)
+    return [*islice(existing, SAMPLE // 2), *shuffled[: SAMPLE // 2]]
 
 
 def addresses(handler: Kubernetes, name: str) -> list[Record]:
@@ -67,7 +67,7 @@ def addresses(handler: Kubernetes, name: str) -> list[Record]:
     return [record for record in found if record.rtype in (Type.A, Type.AAAA)]
 
 
-def text_of(record: Record) -> str:
+def address_text(record: Record) -> str:
     """The address of an address record."""
     return str(ip_address(record.rdata))
 
@@ -75,25 +75,25 @@ def text_of(record: Record) -> str:
 @every_option
 @given(seed=seeds)
 @few
-def test_an_address_answers_its_ptr(options: str, seed: int) -> None:
+def test_addresses_have_reverse_names(options: str, seed: int) -> None:
     """Each address of a Service or of an endpoint has a reverse name, if the API spells it in the canonical way."""
     handler, rng = serving(seed, options)
     for name in chosen(handler, rng):
         if not name.endswith("svc.cluster.local."):
             continue  # Pods and imported Services have no PTR
         for record in ask(handler, name).answer + ask(handler, name, "AAAA").answer:
-            address = text_of(record) if record.rtype in (Type.A, Type.AAAA) else ""
+            address = address_text(record) if record.rtype in (Type.A, Type.AAAA) else ""
             if address in (*clusters.CLUSTER_IPS, *clusters.ADDRESSES):
-                dependencies = ask(handler, clusters.reverse_name(address), "PTR")
-                assert dependencies.rcode == Rcode.NOERROR, (name, address)
-                assert dependencies.answer or not handler.index.services_at(address), (name, address)
+                pointers = ask(handler, clusters.reverse_name(address), "PTR")
+                assert pointers.rcode == Rcode.NOERROR, (name, address)
+                assert pointers.answer or not handler.index.services_at(address), (name, address)
 
 
 @every_option
 @given(seed=seeds)
 @few
-def test_srv_targets_have_the_addresses_that_come_along(options: str, seed: int) -> None:
-    """Asking for a target of an SRV record gives at least what the additional section has for it; and no address has another owner."""
+def test_srv_targets_have_their_additional_addresses(options: str, seed: int) -> None:
+    """A query for an SRV target gives at least its addresses in the additional section, which has no other owners."""
     handler, rng = serving(seed, options)
     for name in chosen(handler, rng):
         reply = ask(handler, name, "SRV")
@@ -103,32 +103,32 @@ def test_srv_targets_have_the_addresses_that_come_along(options: str, seed: int)
             text = names.to_text(target)
             if "pod.b." in text:
                 continue  # a Pod's name with a dot is two labels, and no label can equal it
-            along = {(record.rtype, record.rdata) for record in reply.additional if record.owner == target}
-            assert along <= {(record.rtype, record.rdata) for record in addresses(handler, text)}, (name, text)
+            additional = {(record.rtype, record.rdata) for record in reply.additional if record.owner == target}
+            assert additional <= {(record.rtype, record.rdata) for record in addresses(handler, text)}, (name, text)
 
 
 @every_option
 @given(seed=seeds)
 @few
-def test_nothing_exists_below_a_name_that_does_not(options: str, seed: int) -> None:
-    """RFC 8020, but for the oddities that are kept: one label left of a Service, `dns`, what has no name of its own under `_zone`."""
+def test_no_name_exists_below_a_nonexistent_name(options: str, seed: int) -> None:
+    """RFC 8020, except where CoreDNS departs from it: one label left of a Service, `dns`, and names under `_zone`."""
     handler, rng = serving(seed, options)
     for name in chosen(handler, rng):
-        if ask(handler, name).rcode != Rcode.NXDOMAIN or excused(name) or is_import_without_ports(handler, name):
+        if ask(handler, name).rcode != Rcode.NXDOMAIN or is_exception(name) or is_import_without_ports(handler, name):
             continue
         for label in ("x", "_http", "10-244-0-1", "h0", "ns", "db"):
             assert ask(handler, f"{label}.{name}").rcode == Rcode.NXDOMAIN, (label, name)
 
 
-def excused(name: str) -> bool:
-    """Whether names may exist below an NXDOMAIN: docs/behaviour/cluster-names.md#name-parsing, #nxdomain-or-nodata."""
+def is_exception(name: str) -> bool:
+    """Whether names may exist below the name although it is NXDOMAIN: docs/behaviour/cluster-names.md#name-parsing, #nxdomain-or-nodata."""
     labels = name.split(".")
     one_left_of_a_service = len(labels) == len(["x", "web", "d", "svc", "cluster", "local", ""])
     return one_left_of_a_service or labels[0] == "dns" or "_zone" in labels or name.endswith(".arpa.")
 
 
 def is_import_without_ports(handler: Kubernetes, name: str) -> bool:
-    """Whether it is that of a ServiceImport without ports, which has no records, while its endpoints' names exist: as in CoreDNS."""
+    """Whether it names a ServiceImport without ports. As in CoreDNS it has no records, although its endpoints have names."""
     service, namespace, *rest = name.split(".")
     found = handler.index.service_import(namespace, service) if rest == ["svc", "set", "local", ""] else None
     return found is not None and not found.ports
@@ -137,35 +137,35 @@ def is_import_without_ports(handler: Kubernetes, name: str) -> bool:
 @every_option
 @given(seed=seeds)
 @few
-def test_only_the_state_counts(options: str, seed: int) -> None:
-    """Whatever the way to it: other objects come and gone, other contents before, any order."""
+def test_answers_depend_on_the_state_alone(options: str, seed: int) -> None:
+    """Other objects before, other contents before, and the order of changes do not matter."""
     rng = Random(seed)
     state = clusters.cluster(rng)
     history: list[Put | Gone] = []
-    detour: clusters.State = {}
+    earlier: clusters.State = {}
     for _ in range(30):
-        change = clusters.change(rng, detour)
-        clusters.apply(detour, change)
+        change = clusters.change(rng, earlier)
+        clusters.apply(earlier, change)
         history.append(change)
-    gone = [Gone(*key) for key in detour if key not in state]
+    gone = [Gone(*key) for key in earlier if key not in state]
     final: list[Put | Gone] = [*gone, *map(Put, state.values())]
     rng.shuffle(final)
     corefile = CORE.format(options.replace("\n", "\n "))
-    straight, crooked = (plugin(found=index(way), corefile=corefile) for way in (map(Put, state.values()), [*history, *final]))
-    for name in chosen(straight, rng):
+    direct, indirect = (plugin(found=index(changes), corefile=corefile) for changes in (map(Put, state.values()), [*history, *final]))
+    for name in chosen(direct, rng):
         for rtype in ("A", "AAAA", "SRV", "PTR", "CNAME", "TXT"):
-            assert world.summary(ask(straight, name, rtype)) == world.summary(ask(crooked, name, rtype)), (name, rtype)
+            assert world.summary(ask(direct, name, rtype)) == world.summary(ask(indirect, name, rtype)), (name, rtype)
 
 
 @every_option
 @given(seed=seeds, size=st.sampled_from((0, 100, 512, 513, 700, 1232, 4096)), rotated=st.booleans())
 @few
 def test_replies_fit_and_parse(options: str, seed: int, size: int, rotated: bool) -> None:
-    """At most what the client takes, with TC where records are missing; whole over TCP. dnspython reads them."""
+    """At most the client's size, with TC set if records are missing; whole over TCP. dnspython reads the messages."""
     handler, rng = serving(seed, options)
     for name in chosen(handler, rng)[::2]:
         for rtype in ("A", "SRV", "PTR"):
-            request = asked(name, rtype, size)
+            request = request_for(name, rtype, size)
             reply = ask(handler, name, rtype)
             if rotated:
                 reply = Rotation(reply, rng).variant(0, 1)
@@ -175,7 +175,7 @@ def test_replies_fit_and_parse(options: str, seed: int, size: int, rotated: bool
             whole = dns.message.from_wire(encode_reply(request, reply, MAX_MESSAGE), one_rr_per_rrset=True)
             assert not whole.flags & dns.flags.TC
             assert [len(section) for section in whole.sections[1:]] == [len(s) for s in sections(reply)]
-            missing = any(len(few_) < len(all_) for few_, all_ in zip(small.sections, whole.sections, strict=True))
+            missing = any(len(fewer) < len(records) for fewer, records in zip(small.sections, whole.sections, strict=True))
             assert bool(small.flags & dns.flags.TC) == missing
             assert small.answer == whole.answer[: len(small.answer)]
 
@@ -185,8 +185,8 @@ def sections(reply: Reply) -> tuple[tuple[Record, ...], ...]:
     return reply.answer, reply.authority, reply.additional
 
 
-def asked(name: str, rtype: str, size: int) -> Request:
-    """The request of a packet."""
+def request_for(name: str, rtype: str, size: int) -> Request:
+    """The request for a name, with EDNS if `size` is not 0."""
     options = {"use_edns": 0, "payload": size} if size else {"use_edns": False}
     request = accept(dns.message.make_query(name, rtype, **options).to_wire())  # type: ignore[arg-type]
     assert isinstance(request, Request)

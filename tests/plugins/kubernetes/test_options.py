@@ -44,8 +44,8 @@ def read(body: str, zones: str = "cluster.local in-addr.arpa") -> object:
         pytest.param("apiserver_qps 1.5\napiserver_burst 3\napiserver_max_inflight 0", "ttl", 5, id="rates are accepted"),
     ],
 )
-def test_reads(body: str, field: str, value: object) -> None:
-    """Each option does what it says."""
+def test_options(body: str, field: str, value: object) -> None:
+    """The field of each option."""
     assert getattr(read(body), field) == value
 
 
@@ -55,8 +55,8 @@ def test_reads(body: str, field: str, value: object) -> None:
         pytest.param("ttl 3601", "Corefile:3:5 - Error during parsing: 3601 is out of range; 0 to 3600 was expected", id="ttl"),
         pytest.param("pods some", "'some' is unknown; one of disabled, insecure, verified was expected", id="pods"),
         pytest.param("tls a b", "Wrong argument count or unexpected line ending after 'b'", id="tls"),
-        pytest.param("resyncperiod 5m", "unknown property 'resyncperiod'", id="gone"),
-        pytest.param("fallthru", "unknown property 'fallthru' (did you mean 'fallthrough'?)", id="near"),
+        pytest.param("resyncperiod 5m", "unknown property 'resyncperiod'", id="an option of old versions"),
+        pytest.param("fallthru", "unknown property 'fallthru' (did you mean 'fallthrough'?)", id="similar"),
         pytest.param("namespaces a\nnamespace_labels b=c", "namespaces and namespace_labels cannot both be set", id="both"),
         pytest.param("zonal\nnoendpoints", "zonal cannot be used together with noendpoints", id="zonal"),
         pytest.param("multicluster x.y", "multicluster zone 'x.y.' is not one of the plugin's zones", id="multicluster"),
@@ -72,15 +72,15 @@ def test_reads(body: str, field: str, value: object) -> None:
         pytest.param("apiserver_qps -1", "'-1' is not a number of at least 0", id="rate"),
     ],
 )
-def test_refuses(body: str, message: str) -> None:
-    """One line, at the word at fault."""
+def test_rejected_directives(body: str, message: str) -> None:
+    """The error is at the wrong word."""
     with pytest.raises(CorefileError) as caught:
         read(body)
     assert message in str(caught.value)
 
 
-def test_needs_a_forward_zone() -> None:
-    """Reverse zones alone have no name for PTR records."""
+def test_one_zone_is_not_a_reverse_zone() -> None:
+    """PTR targets need a zone that is not a reverse zone."""
     with pytest.raises(CorefileError, match="non-reverse zone name must be used"):
         read("", "10.in-addr.arpa")
 
@@ -88,10 +88,10 @@ def test_needs_a_forward_zone() -> None:
 @pytest.mark.parametrize(
     ("zones", "primary"),
     [
-        pytest.param("10.in-addr.arpa cluster.local", "cluster.local.", id="below a reverse tree"),
-        pytest.param("in-addr.arpa cluster.local", "in-addr.arpa.", id="a whole reverse tree is taken, as CoreDNS does"),
+        pytest.param("10.in-addr.arpa cluster.local", "cluster.local.", id="a reverse zone"),
+        pytest.param("in-addr.arpa cluster.local", "in-addr.arpa.", id="in-addr.arpa itself, as in CoreDNS"),
     ],
 )
 def test_the_primary_zone(zones: str, primary: str) -> None:
-    """The first zone that is not below a reverse tree: PTR records lead into it."""
+    """The first zone that is not a reverse zone. PTR targets are in it."""
     assert read("", zones).primary_zone == primary

@@ -25,13 +25,13 @@ from svcdns.plugins.kubernetes.qname import EMPTY, ClusterName, NoSuchNameError,
     ],
 )
 def test_ordinary_names(text: str, expected: ClusterName) -> None:
-    """Read from the right."""
+    """Labels are read from right to left."""
     assert parse(text.split(".") if text else []) == expected
 
 
 @pytest.mark.parametrize("text", ["foo", "x.foo", "a.b.c.x.n.svc", "z.pin._zone.x.n.svc"])
 def test_name_errors(text: str) -> None:
-    """Other subtrees, and anything too deep."""
+    """Other subtrees, and names with too many labels."""
     with pytest.raises(NoSuchNameError):
         parse(text.split("."))
 

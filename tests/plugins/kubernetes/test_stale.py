@@ -1,4 +1,4 @@
-"""Answers from data that the cluster has not confirmed for too long (RFC 8914 §4.4)."""
+"""Replies from data that the API server has not confirmed for `stale_after` (RFC 8914 §4.4)."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ NAMES = [
 
 
 @pytest.mark.parametrize(("name", "rtype"), NAMES)
-def test_every_answer_is_marked_while_the_data_is_old(name: str, rtype: str) -> None:
-    """And is what it was in everything else; each change of that drops what is compiled."""
-    clock, found, dropped = world.Clock(), index(), []
-    handler = plugin("stale_after 60s", found, clock=clock, invalidate_all=lambda: dropped.append(clock.now))
+def test_replies_from_stale_data_have_an_extended_error(name: str, rtype: str) -> None:
+    """They do not differ otherwise. When the data becomes stale or fresh, all stored replies are invalidated."""
+    clock, found, invalidated = world.Clock(), index(), []
+    handler = plugin("stale_after 60s", found, clock=clock, invalidate_all=lambda: invalidated.append(clock.now))
     handler.start()
     replies: list[Reply] = []
     for confirmed, now in ((1000.0, 1000.0), (1000.0, 1060.0), (1000.0, 1060.5), (1000.0, 1070.0), (1065.0, 1071.0)):
@@ -33,12 +33,12 @@ def test_every_answer_is_marked_while_the_data_is_old(name: str, rtype: str) -> 
         replies.append(ask(handler, name, rtype))
     stale = ExtendedError.STALE_ANSWER
     assert [reply.extended for reply in replies] == [None, None, stale, stale, None]
-    assert dropped == [1060.5, 1071.0]
+    assert invalidated == [1060.5, 1071.0]
     assert [world.summary(reply) for reply in replies] == [world.summary(replies[0])] * 5
 
 
-def test_an_old_snapshot_is_marked_from_the_first_answer() -> None:
-    """The age is looked at when the chain goes live."""
+def test_replies_from_an_old_snapshot_have_it_from_the_first_one() -> None:
+    """The age is checked when the plugin starts."""
     found = index()
     found.apply(Confirmed(-5000.0))
     handler = plugin("", found, clock=world.Clock())
@@ -50,12 +50,12 @@ def test_an_old_snapshot_is_marked_from_the_first_answer() -> None:
     ("options", "synced", "confirmed"),
     [
         pytest.param("stale_after 0", True, -1e9, id="switched off"),
-        pytest.param("", False, -1e9, id="nothing was ever listed"),
-        pytest.param("", True, None, id="nobody has said how old it is"),
+        pytest.param("", False, -1e9, id="the cluster was never listed"),
+        pytest.param("", True, None, id="unknown age"),
     ],
 )
-def test_no_answer_is_marked(options: str, synced: bool, confirmed: float | None) -> None:
-    """However late it is."""
+def test_replies_without_the_extended_error(options: str, synced: bool, confirmed: float | None) -> None:
+    """At any time."""
     clock, found = world.Clock(), index(synced=synced)
     if confirmed is not None:
         found.apply(Confirmed(confirmed))

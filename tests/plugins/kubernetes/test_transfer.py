@@ -1,4 +1,4 @@
-"""Whole cluster zones (docs/behaviour/kubernetes.md#zone-transfer): which records, in which order, of which moment."""
+"""Transfers of cluster zones: their records and the order of these (docs/behaviour/kubernetes.md#zone-transfer)."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ BOTH = "kubernetes cluster.local in-addr.arpa clusterset.local {\n multicluster 
 
 
 def offered(handler: Kubernetes, zone: str = "cluster.local.", serial: int = 0) -> ZoneOffer:
-    """The zone, which is there."""
+    """The plugin's offer of the zone."""
     offer = handler.transfer(names.from_text(zone), serial)
     assert offer is not None
     return offer
 
 
 def records(offer: ZoneOffer) -> list[str]:
-    """What is between the SOAs."""
+    """The records between the two SOA records."""
     assert offer.records is not None
     first, *between, last = [record for portion in offer.records for record in portion]
     assert first == last
@@ -34,7 +34,7 @@ def records(offer: ZoneOffer) -> list[str]:
 def zone(
     *objects: ClusterObject, options: str = "", name: str = "cluster.local.", corefile: str = "", local: tuple[str, ...] = ()
 ) -> list[str]:
-    """The records of a cluster of these objects and the namespace d."""
+    """The records of a cluster with these objects and the namespace d."""
     found = index(NS, *objects)
     handler = plugin(options, found, local_addresses=local, **({"corefile": corefile} if corefile else {}))
     return records(offered(handler, name))
@@ -88,11 +88,11 @@ def zone(
             ["ext.d.svc.cluster.local. 5 IN CNAME www.example.com."],
             id="ExternalName, unless it is an address",
         ),
-        pytest.param([Service("hidden", "web", ("10.0.0.1",))], [], id="a namespace that is not there"),
+        pytest.param([Service("hidden", "web", ("10.0.0.1",))], [], id="a namespace without an object"),
     ],
 )
 def test_records(objects: list[ClusterObject], expected: list[str]) -> None:
-    """By kind of Service."""
+    """One row per kind of Service."""
     assert zone(*objects) == expected
 
 
@@ -104,8 +104,8 @@ def test_services_are_ordered_by_name() -> None:
     ]  # fmt: skip
 
 
-def test_namespaces_that_are_not_exposed_stay_hidden() -> None:
-    """By the option `namespaces`."""
+def test_hidden_namespaces_are_not_transferred() -> None:
+    """They are those that the option `namespaces` does not name."""
     services = [Service(ns, "a", external_name="x") for ns in ("c", "d")]
     assert [line.split()[0] for line in zone(Namespace("c"), *services, options="namespaces c")] == ["a.c.svc.cluster.local."]
 
@@ -126,12 +126,12 @@ def test_namespaces_that_are_not_exposed_stay_hidden() -> None:
                 "one.dns.d.svc.cluster.local. 0 IN A 10.1.0.53",
                 "10-1-0-54.dns.d.svc.cluster.local. 0 IN A 10.1.0.54",
             ],
-            id="by its headless Service",
+            id="its headless Service",
         ),
     ],
 )
 def test_name_servers(objects: list[ClusterObject], expected: list[str]) -> None:
-    """One NS record for each name, and all addresses with TTL 0."""
+    """One NS record for each name. All addresses have TTL 0."""
     assert zone(*objects, local=("10.1.0.53",))[: len(expected)] == expected
 
 
@@ -142,16 +142,16 @@ def test_name_servers(objects: list[ClusterObject], expected: list[str]) -> None
         pytest.param("svc.cluster.local.", "web.d.svc.svc.cluster.local.", id="a name inside a zone"),
     ],
 )
-def test_any_name_of_a_zone_is_given(name: str, owner: str) -> None:
-    """With the whole cluster below it."""
+def test_any_name_of_a_zone_has_a_transfer(name: str, owner: str) -> None:
+    """The records are those of the whole cluster, below that name."""
     handler = plugin(found=index(NS, Service("d", "web", ("10.0.0.1",))))
     offer = offered(handler, name)
     assert world.shown([offer.soa]) == [f"{name} 5 IN SOA ns.dns.{name} hostmaster.{name} 0 7200 1800 86400 5"]
     assert records(offer)[0].startswith(f"{owner} 5 IN A")
 
 
-def test_other_zones_are_not_given() -> None:
-    """Not even the one above."""
+def test_other_zones_are_not_transferred() -> None:
+    """A zone above is not, either."""
     assert plugin().transfer(names.from_text("local."), 0) is None
 
 
@@ -187,7 +187,7 @@ def test_multicluster(objects: list[ClusterObject], expected: list[str]) -> None
 
 
 def test_a_current_serial_gets_the_soa_alone() -> None:
-    """Equal, not newer; each kind of zone has its own."""
+    """Serials have to be equal. Each kind of zone has its own serial."""
     found = index(NS)
     found.apply(Serials(5, 6, 7))
     handler = plugin("", found, BOTH)
@@ -197,8 +197,8 @@ def test_a_current_serial_gets_the_soa_alone() -> None:
     assert serial_of(offered(handler, "clusterset.local.").soa) == 6
 
 
-def test_a_zone_is_that_of_one_moment() -> None:
-    """What changes while it is sent does not show."""
+def test_a_transfer_is_a_consistent_copy() -> None:
+    """Changes during a transfer are not in it."""
     found = index(NS, Service("d", "a", ("10.0.0.1",)), Service("d", "hl", ("None",)), slice_ := EndpointSlice("d", "s", "hl", (), ()))
     found.apply(Put(EndpointSlice("d", "s", "hl", (), (Endpoint("10.1.0.1"),))))
     handler = plugin(found=found)
@@ -217,7 +217,7 @@ def test_a_zone_is_that_of_one_moment() -> None:
     assert serial_of(offered(handler).soa) == 9
 
 
-def test_part_of_a_cluster_is_not_given_for_the_whole() -> None:
-    """Before the first list there is no zone."""
+def test_no_transfer_before_the_first_list() -> None:
+    """A part of the cluster is not a zone."""
     with pytest.raises(UnavailableError, match="not been listed"):
         plugin(found=index(NS, synced=False)).transfer(names.from_text("cluster.local."), 0)

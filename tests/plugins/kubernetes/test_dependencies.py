@@ -1,4 +1,4 @@
-"""The rule that everything stands on: a reply none of whose owners was touched is still what would be answered now."""
+"""The rule of the answer table: if no dependency of a reply has changed, the plugin would give the same reply now."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ CHANGES = st.one_of(
     OBJECTS.map(lambda o: Gone(Kind(type(o).__name__), o.namespace, o.name)),
     st.sampled_from([Begin(Kind.SERVICE), Complete(Kind.SERVICE), Begin(Kind.ENDPOINT_SLICE), Complete(Kind.ENDPOINT_SLICE)]),
 )
-QUESTIONS = [
+QUERIES = [
     (f"{name}.cluster.local.", rtype)
     for name in (
         "a.a.svc", "b.a.svc", "a.b.svc", "h.a.a.svc", "10-0-0-1.a.a.svc", "_p._tcp.a.a.svc", "a.svc", "10-0-0-1.a.pod", "fd00--1.a.pod",
@@ -51,15 +51,15 @@ OPTIONS = st.sampled_from(
 )
 
 
-def outcome(handler: Kubernetes, name: str, rtype: str) -> Reply:
-    """What is answered now."""
+def reply_now(handler: Kubernetes, name: str, rtype: str) -> Reply:
+    """The plugin's present reply."""
     return ask(handler, name, rtype, following=world.following(Reply(rcode=9, lifetime=float("inf"))))
 
 
 @settings(max_examples=120, deadline=None)
 @given(OPTIONS, st.lists(CHANGES, max_size=12), st.lists(CHANGES, min_size=1, max_size=6))
-def test_untouched_replies_are_still_right(options: str, before: list[Change], after: list[Change]) -> None:
-    """Whatever happened before and whatever happens then."""
+def test_replies_with_unchanged_dependencies_are_right(options: str, before: list[Change], after: list[Change]) -> None:
+    """For random changes before and after the replies."""
     index = Index((Kind.SERVICE, Kind.ENDPOINT_SLICE))
     handler = plugin(
         options,
@@ -69,10 +69,10 @@ def test_untouched_replies_are_still_right(options: str, before: list[Change], a
     )
     for change in before:
         index.apply(change)
-    replies = {question: outcome(handler, *question) for question in QUESTIONS}
-    touched: set[Dependency] = set()
+    replies = {query: reply_now(handler, *query) for query in QUERIES}
+    affected: set[Dependency] = set()
     for change in after:
-        touched |= index.apply(change)
-    for question, reply in replies.items():
-        if touched.isdisjoint(reply.dependencies):
-            assert world.summary(outcome(handler, *question)) == world.summary(reply), question
+        affected |= index.apply(change)
+    for query, reply in replies.items():
+        if affected.isdisjoint(reply.dependencies):
+            assert world.summary(reply_now(handler, *query)) == world.summary(reply), query
