@@ -1,8 +1,12 @@
-"""How to reach the API server: address, TLS and headers, from the Corefile's options, a kubeconfig or the Pod's own files.
+"""How to reach the API server: address, TLS and headers, from the Corefile's options, a kubeconfig or the files of the Pod.
 
-Rules: everything is read again before a request, at most every REFRESH seconds, so that a rotated token, a renewed certificate or an edited
-kubeconfig takes effect without a restart; a kubeconfig only if one of its files has changed, and what an exec plugin gave is kept
-until it is refused or too old.
+It sends no request. Rules:
+
+1. Files are read again before a request, at most every REFRESH seconds, so that a rotated token, a renewed certificate or an edited
+   kubeconfig takes effect without a restart.
+2. A kubeconfig is loaded again only if one of its files has changed. The answer of an exec plugin is used until the API server refuses it
+   or it is EXEC_REFRESH old.
+3. Files are read outside the event loop. Where a mount hangs, requests go on with the access that was read last.
 
 Source: Kubernetes documentation, "Accessing the Kubernetes API from a Pod", "Directly accessing the REST API".
 """
@@ -19,27 +23,33 @@ import ssl
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from svcdns.cluster.watch_options import SourceError, WatchOptions
 from svcdns.eventloop.clock import Clock
+from svcdns.process.blocking_io import in_thread
 from svcdns.sources.api import kubeconfig
 from svcdns.sources.snapshot_file import Origin
 
 REFRESH = 5.0
 """Seconds after which files are read again."""
+FIRST_LIMIT = 65.0
+"""Seconds that the first reading may take; a kubeconfig has its own, shorter limit."""
+LATER_WAIT = 5.0
+"""Seconds that a request waits for a later reading before it uses the access that was read last."""
 EXEC_RETRY = 5.0
-"""Seconds from one run of an exec plugin to the next while what it gives is refused."""
+"""Seconds from one run of an exec plugin to the next while the API server refuses its answer."""
 EXEC_REFRESH = 600.0
-"""Seconds after which an exec plugin is run again, if it was not refused before."""
+"""Seconds after which an exec plugin is run again, if the API server does not refuse its answer before."""
 SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 _SCHEMES = ("http", "https")
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Where requests go (`url` without a slash at its end) and what goes with them."""
+    """The address of the API server (`url` without a slash at its end), and the headers and TLS settings of requests to it."""
 
     url: str
     headers: Mapping[str, str]
@@ -54,7 +64,7 @@ class Access:
 
     @property
     def origin(self) -> Origin:
-        """Which cluster this leads to."""
+        """The cluster that this address and these CAs belong to."""
         authorities = self.ssl.get_ca_certs(binary_form=True) if self.ssl is not None else []
         return Origin(self.url, tuple(sorted(hashlib.sha256(authority).digest() for authority in authorities)))
 
@@ -69,45 +79,69 @@ class Access:
 
 
 class Credentials:
-    """The access that `options` lead to, kept up to date."""
+    """The access of some watch options, read again as its files change."""
 
     def __init__(self, options: WatchOptions, *, clock: Clock, log: logging.Logger, service_account: str = SERVICE_ACCOUNT) -> None:
-        """`service_account` is the folder that a Pod finds its token and CA in."""
+        """`service_account` is the folder of a Pod's token and CA."""
         self._options, self._clock, self._log, self._service_account = options, clock, log, service_account
         self._access: Access | None = None
         self._read_at = 0.0
-        self._reading = asyncio.Lock()
-        self._asked_at = 0.0
+        self._lock = asyncio.Lock()
+        self._reading: asyncio.Task[Access] | None = None
+        self._loaded_at = 0.0
         self._refused = False
-        self._found: kubeconfig.Found | None = None
+        self._kubeconfig: kubeconfig.Loaded | None = None
         self._stamps: tuple[object, ...] = ()
         self._contexts: dict[tuple[object, ...], ssl.SSLContext] = {}
 
     async def access(self) -> Access:
         """The access to use for a request now. Raises SourceError."""
-        async with self._reading:
+        async with self._lock:
             now = self._clock()
             if self._access is None or now - self._read_at >= REFRESH:
-                self._access = await self._read()
+                self._access = await self._latest(self._access)
                 self._read_at = now
             return self._access
 
+    async def _latest(self, last: Access | None) -> Access:
+        """The access as the files say now; `last` where they cannot be read in time."""
+        if self._reading is None:
+            self._reading = asyncio.create_task(self._read())
+            first = True
+        else:
+            first = False
+        limit = FIRST_LIMIT if last is None else LATER_WAIT
+        await asyncio.wait([self._reading], timeout=limit)
+        if self._reading.done():
+            reading, self._reading = self._reading, None
+            return reading.result()
+        if last is None:
+            raise SourceError(f"credentials: their files cannot be read within {limit:g} s")
+        if first:
+            self._log.warning("credentials: their files cannot be read within %g s, using those read before", limit)
+        return last
+
+    async def close(self) -> None:
+        """Ends a reading that is under way."""
+        if self._reading is not None:
+            self._reading.cancel()
+            await asyncio.gather(self._reading, return_exceptions=True)
+            self._reading = None
+
     async def renew(self, *, refused: bool) -> bool:
-        """Reads everything again; True if it has changed. What an exec plugin gave is asked for anew only if it was `refused`, and not
-        all the time. Raises SourceError."""
+        """Reads everything again; True if it has changed. An exec plugin is run again only if its answer was `refused`, and at most
+        every EXEC_RETRY seconds. Raises SourceError."""
         before = self._access
-        self._access = None
+        self._read_at = -inf
         self._refused = self._refused or refused
         return await self.access() != before
 
     async def _read(self) -> Access:
         if self._options.kubeconfig:
-            return await self._kubeconfig()
-        if self._options.endpoint:
-            return self._endpoint()
-        return self._in_cluster()
+            return await self._from_kubeconfig()
+        return await in_thread(self._from_endpoint if self._options.endpoint else self._in_cluster)
 
-    def _endpoint(self) -> Access:
+    def _from_endpoint(self) -> Access:
         options = self._options
         url = options.endpoint if "://" in options.endpoint else f"{'https' if options.tls else 'http'}://{options.endpoint}"
         parts = urlsplit(url)
@@ -136,52 +170,55 @@ class Credentials:
         shown = f"[{host}]" if ":" in host else host
         return Access(f"https://{shown}:{port}", {"Authorization": f"Bearer {token}"}, self._context(str(folder / "ca.crt"), None, None))
 
-    async def _kubeconfig(self) -> Access:
-        """What the kubeconfig says, asked for anew only where it may be another."""
-        found = self._found
-        if found is None or self._outdated(found):
-            self._asked_at, self._refused = self._clock(), False
-            found = self._found = await kubeconfig.ask(self._options.kubeconfig, self._options.context)
-            self._stamps = _stamps(found.files)
-        context = None
-        if found.host.startswith("https"):
-            with contextlib.ExitStack() as stack:
-                files = [_file(part, stack) for part in (found.authority, found.certificate, found.key)]
-                context = self._context(*files, verify=found.verify)
-        headers = {"Authorization": _with_scheme(found.token)} if found.token else {}
-        return Access(found.host.rstrip("/"), headers, context, found.server_name, found.proxy)
+    async def _from_kubeconfig(self) -> Access:
+        """The access of the kubeconfig, which is loaded again only where it may have changed."""
+        loaded = self._kubeconfig
+        if loaded is None or await in_thread(self._outdated, loaded):
+            self._loaded_at, self._refused = self._clock(), False
+            loaded = self._kubeconfig = await kubeconfig.load(self._options.kubeconfig, self._options.context)
+            self._stamps = await in_thread(_stamps, loaded.files)
+        return await in_thread(self._access_of, loaded)
 
-    def _outdated(self, found: kubeconfig.Found) -> bool:
+    def _access_of(self, loaded: kubeconfig.Loaded) -> Access:
+        context = None
+        if loaded.host.startswith("https"):
+            with contextlib.ExitStack() as stack:
+                files = [_file(part, stack) for part in (loaded.authority, loaded.certificate, loaded.key)]
+                context = self._context(*files, verify=loaded.verify)
+        headers = {"Authorization": _with_scheme(loaded.token)} if loaded.token else {}
+        return Access(loaded.host.rstrip("/"), headers, context, loaded.server_name, loaded.proxy)
+
+    def _outdated(self, loaded: kubeconfig.Loaded) -> bool:
         lasts = EXEC_RETRY if self._refused else EXEC_REFRESH
-        return _stamps(found.files) != self._stamps or (found.runs_plugin and self._clock() - self._asked_at >= lasts)
+        return _stamps(loaded.files) != self._stamps or (loaded.runs_plugin and self._clock() - self._loaded_at >= lasts)
 
     def _context(self, authority: str | None, certificate: str | None, key: str | None, *, verify: bool = True) -> ssl.SSLContext:
-        """A TLS context for these files; the same one as long as their contents are."""
+        """A TLS context for these files; the same one while their contents are the same."""
         try:
-            marks = tuple(hashlib.sha256(Path(p).read_bytes()).digest() if p else None for p in (authority, certificate, key))
-            found = self._contexts.get((*marks, verify))
+            digests = tuple(hashlib.sha256(Path(p).read_bytes()).digest() if p else None for p in (authority, certificate, key))
+            found = self._contexts.get((*digests, verify))
             if found is None:
                 found = ssl.create_default_context(cafile=authority)
-                found.verify_flags &= ~getattr(ssl, "VERIFY_X509_STRICT", 0)  # clusters' own CAs often lack what strictness asks for
+                found.verify_flags &= ~getattr(ssl, "VERIFY_X509_STRICT", 0)  # CAs that clusters make often break RFC 5280
                 if certificate:
                     found.load_cert_chain(certificate, key)
                 if not verify:
                     found.check_hostname = False
                     found.verify_mode = ssl.CERT_NONE
-                self._contexts = {(*marks, verify): found}
+                self._contexts = {(*digests, verify): found}
         except (OSError, ssl.SSLError) as error:
             raise SourceError(f"tls: cannot use {authority}, {certificate}, {key}: {_one_line(error)}") from error
         return found
 
 
 def _stamps(files: Iterable[str]) -> tuple[object, ...]:
-    """What is another after any of the files has changed."""
+    """Inode, size and time of change of each file: different after a change."""
     found = [Path(file).stat() if Path(file).exists() else None for file in files]
     return tuple(status and (status.st_ino, status.st_size, status.st_mtime_ns) for status in found)
 
 
 def _file(part: kubeconfig.Part | None, stack: contextlib.ExitStack) -> str | None:
-    """A file with what the part says, for as long as the stack is open: OpenSSL takes certificates and keys from files alone."""
+    """The path of a part; for a text that of a file that lasts as long as the stack: OpenSSL takes certificates from files alone."""
     if part is None or part.path:
         return part.path if part is not None else None
     try:
@@ -190,7 +227,7 @@ def _file(part: kubeconfig.Part | None, stack: contextlib.ExitStack) -> str | No
         with open(handle, "w", encoding="ascii") as file:
             file.write(part.text)
     except OSError as error:
-        raise SourceError(f"kubeconfig: a file for what is written in it: {_one_line(error)}") from error
+        raise SourceError(f"kubeconfig: a temporary file for a certificate or key: {_one_line(error)}") from error
     return name
 
 

@@ -1,13 +1,14 @@
-"""What a kubeconfig says, read by the official client in a process of its own: `python -m svcdns.sources.api.kubeconfig PATH CONTEXT`.
+"""Loads a kubeconfig with the official client, in a process of its own: `python -m svcdns.sources.api.kubeconfig PATH CONTEXT`.
 
-The client knows the rules of kubeconfigs and runs exec plugins, but it takes half a second and twenty megabytes to import; so the process
-that watches the API asks another one, which ends with the answer. None of the client's requests, models or watches is used. The
-answer is a `Found` as JSON on standard output; what is wrong is one line in its `error`.
+The client knows the rules of kubeconfigs and runs exec plugins, but takes half a second and twenty megabytes to import. So control starts
+another process, which prints a `Loaded` as JSON on standard output and ends; an error is one line in its `error`. The client's requests,
+models and watches are not used.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import secrets
 import shutil
@@ -19,20 +20,23 @@ import msgspec
 
 from svcdns.cluster.watch_options import SourceError
 from svcdns.process import isolated
+from svcdns.process.blocking_io import in_thread
 
-PATIENCE = 60.0
-"""Seconds for reading it, exec plugins included."""
+TIMEOUT = 60.0
+"""Seconds for loading it, exec plugins included."""
+KILL_WAIT = 1.0
+"""Seconds to wait for a killed process; one that waits for a mount that hangs does not end."""
 
 
 class Part(msgspec.Struct, frozen=True):
-    """A certificate, key or CA: a file of the user's, or its text where the kubeconfig holds it itself."""
+    """A certificate, key or CA: the path of its file, or its text where the kubeconfig holds it."""
 
     path: str = ""
     text: str = ""
 
 
-class Found(msgspec.Struct, frozen=True):
-    """Server and credentials of a context. `files` are those whose change is a change of this; an exec plugin's answer changes without."""
+class Loaded(msgspec.Struct, frozen=True):
+    """Server and credentials of a context. `files` are those that it was read from; the answer of an exec plugin changes without them."""
 
     host: str = ""
     token: str = ""
@@ -47,31 +51,33 @@ class Found(msgspec.Struct, frozen=True):
     error: str = ""
 
 
-async def ask(path: str, context: str, patience: float = PATIENCE) -> Found:
-    """What that kubeconfig says of that context, or of its current one. Raises SourceError, also after `patience` seconds."""
-    if not Path(path).is_file():
+async def load(path: str, context: str, timeout: float = TIMEOUT) -> Loaded:
+    """The given context of a kubeconfig, or its current one where `context` is empty. Raises SourceError, also after `timeout` seconds."""
+    if not await in_thread(Path(path).is_file):
         raise SourceError(f"kubeconfig: {path}: no such file")
     command = isolated.command("svcdns.sources.api.kubeconfig", path, context)
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     try:
-        async with asyncio.timeout(patience):
+        async with asyncio.timeout(timeout):
             answer, _ = await process.communicate()
     except TimeoutError:
-        raise SourceError(f"kubeconfig: {path}: its reader, or an exec plugin, did not end within {patience:g} s") from None
+        raise SourceError(f"kubeconfig: {path}: its reader, or an exec plugin, did not end within {timeout:g} s") from None
     finally:
         if process.returncode is None:
             process.kill()
-            await process.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(KILL_WAIT):
+                    await process.wait()
     try:
-        found = msgspec.json.decode(answer, type=Found)
+        loaded = msgspec.json.decode(answer, type=Loaded)
     except msgspec.DecodeError as error:
         raise SourceError(f"kubeconfig: {path}: its reader ended with code {process.returncode}") from error
-    if found.error:
-        raise SourceError(f"kubeconfig: {path}: {found.error}")
-    return found
+    if loaded.error:
+        raise SourceError(f"kubeconfig: {path}: {loaded.error}")
+    return loaded
 
 
-async def read(path: str, context: str, folder: str) -> Found:
+async def read(path: str, context: str, folder: str) -> Loaded:
     """Reads it in this process; `folder` is made for the client's files if it needs any. Raises whatever the client raises."""
     from kubernetes.aio import config as client_config
     from kubernetes.aio.client import Configuration
@@ -82,7 +88,7 @@ async def read(path: str, context: str, folder: str) -> Found:
     user = getattr(loader, "_user", None) or {}
     parts = [_part(file, folder) for file in (configuration.ssl_ca_cert, configuration.cert_file, configuration.key_file)]
     token_file = [str(Path(path).parent / user["tokenFile"])] if "tokenFile" in user else []
-    return Found(
+    return Loaded(
         host=configuration.host,
         token=configuration.api_key.get("BearerToken") or "",
         authority=parts[0],
@@ -103,17 +109,17 @@ def _part(file: str | None, folder: str) -> Part | None:
 
 
 def main() -> int:
-    """Prints what the kubeconfig says."""
+    """Prints the context as JSON."""
     _, path, context = sys.argv
-    # The client makes it, if at all; its name cannot be foreseen, so nobody can have put another's files there.
+    # The client makes it, if at all. Its name cannot be guessed, so no other user can have put files there.
     folder = f"{os.environ.get('TMPDIR', '/tmp')}/svcdns-{secrets.token_hex(16)}"
     try:
-        found = asyncio.run(read(path, context, folder))
-    except Exception as error:  # noqa: BLE001  the client raises whatever its libraries do
-        found = Found(error=" ".join(str(error).split()) or type(error).__name__)
+        loaded = asyncio.run(read(path, context, folder))
+    except Exception as error:  # noqa: BLE001  the client raises whatever its libraries raise
+        loaded = Loaded(error=" ".join(str(error).split()) or type(error).__name__)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    sys.stdout.buffer.write(msgspec.json.encode(found))
+    sys.stdout.buffer.write(msgspec.json.encode(loaded))
     return 0
 
 

@@ -122,6 +122,7 @@ class ApiServerSource:
             await asyncio.gather(*watches, return_exceptions=True)
             for client in clients:
                 await client.close()
+            await self._credentials.close()
 
 
 async def _next(batches: asyncio.Queue[list[Change]], watches: list[asyncio.Task[None]]) -> list[Change]:

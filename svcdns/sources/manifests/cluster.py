@@ -16,7 +16,7 @@ from svcdns.sources.api import decoding
 from svcdns.sources.api.decoding import ApiServiceImport, ApiSlice
 from svcdns.sources.manifests.endpoint_slices import PodsByLabel, mirrored, slices_of_pods
 from svcdns.sources.manifests.errors import ManifestError
-from svcdns.sources.manifests.files import Found, FoundFile
+from svcdns.sources.manifests.files import FoundFile, FoundFiles
 from svcdns.sources.manifests.kinds import DEFAULT_NAMESPACE, Written, read
 from svcdns.sources.manifests.schemas import EndpointsObject, PodObject, ServiceObject
 from svcdns.sources.manifests.selectors import Matcher
@@ -71,7 +71,7 @@ class Reader:
     def __init__(self) -> None:
         self._read: dict[str, tuple[FoundFile, tuple[Written, ...]]] = {}
 
-    def read(self, found: Found) -> list[Written]:
+    def read(self, found: FoundFiles) -> list[Written]:
         """The objects of all files in order. Raises ManifestError for a path that is not there, a broken file, an object written twice."""
         if found.missing is not None:
             raise found.missing

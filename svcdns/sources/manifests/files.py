@@ -31,7 +31,7 @@ class FoundFile:
 
 
 @dataclass(slots=True)
-class Found:
+class FoundFiles:
     """Files in reading order, the folders whose entries decide about them, and the first path that is not there."""
 
     files: list[FoundFile] = field(default_factory=list)
@@ -83,9 +83,9 @@ def _nearest_folder(path: Path) -> Path:
     return next(folder for folder in (path, *path.parents) if folder.is_dir())
 
 
-def find(paths: tuple[str, ...]) -> Found:
+def find(paths: tuple[str, ...]) -> FoundFiles:
     """Everything that the paths name. Does not raise for what is missing, so that the folders to watch are known all the same."""
-    found = Found()
+    found = FoundFiles()
     for path in paths:
         found.add(Path(path))
     return found

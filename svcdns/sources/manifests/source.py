@@ -1,12 +1,14 @@
-"""A change source: the cluster as YAML files and folders say it, and every later edit of them.
+"""A source of changes that reads a cluster from YAML files and folders, and follows every later edit.
 
-It begins with a full list of each kind; when a file has changed it tells the differences only. A file that is broken at the start is
-an error; one that breaks later is logged once, with file and line, and the last good state stays until the file is good again.
+It begins with a full list of each kind. After an edit it gives the differences only. Rules:
+
+1. A broken file at the start is an error. One that breaks later is logged once, with file and line, and the last good state stays until
+   the file is good again.
+2. Files are read outside the event loop: a mount that hangs is one WARNING line, and the last good state stays.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
@@ -16,11 +18,12 @@ import msgspec
 from svcdns.cluster.changes import Begin, Change, Complete, Gone, Kind, Put
 from svcdns.cluster.objects import ClusterObject, Endpoint, EndpointSlice
 from svcdns.cluster.watch_options import SourceError, WatchOptions
+from svcdns.process.blocking_io import BlockingCalls
 from svcdns.sources.label_selectors import check_label_selector
 from svcdns.sources.manifests.cluster import Cluster, Key, Reader, Selection, build
 from svcdns.sources.manifests.errors import ManifestError
 from svcdns.sources.manifests.file_watch import Watch, folder_changes
-from svcdns.sources.manifests.files import Found, find
+from svcdns.sources.manifests.files import FoundFiles, find
 from svcdns.sources.manifests.selectors import matcher
 
 
@@ -28,11 +31,10 @@ class ManifestsSource:
     """The cluster of the files and folders in `options.manifests`. Implements ChangeSource."""
 
     is_unreachable = False
-    """There is nobody who could fail to answer."""
+    """There is no API server that could fail to answer."""
 
     def __init__(self, options: WatchOptions, *, log: logging.Logger, watch: Watch = folder_changes) -> None:
-        """Reads nothing yet. Of the options, those that say how to reach an API server have no meaning here. Raises SourceError for a
-        bad selector."""
+        """Reads nothing yet. The options about an API server have no meaning here. Raises SourceError for a bad selector."""
         for option, text in (("labels", options.labels), ("namespace_labels", options.namespace_labels)):
             try:
                 check_label_selector(text)
@@ -43,10 +45,11 @@ class ManifestsSource:
         self._log = log
         self._watch = watch
         self._reader = Reader()
+        self._calls = BlockingCalls(log)
         self._good: Cluster | None = None
         self._tried: object = None
-        self._complaint = ""
-        self._told_ignored = False
+        self._last_error = ""
+        self._logged_ignored = False
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
@@ -54,23 +57,23 @@ class ManifestsSource:
         return self._selection.kinds
 
     def ages(self) -> dict[Kind, float]:
-        """Files are always as they are: nothing is old."""
+        """0 for every kind: files are read as soon as they change."""
         return dict.fromkeys(self.kinds, 0.0)
 
     async def configure(self) -> None:
         """Reads everything once, so that a broken file ends the start. Raises ManifestError."""
-        await self._update(await asyncio.to_thread(find, self._paths))
+        await self._update(await self._find())
 
     def load(self) -> Cluster:
-        """What the files say now. Raises ManifestError."""
+        """The cluster in the files now. Blocks. Raises ManifestError."""
         return self._load(find(self._paths))
 
     async def changes(self) -> AsyncIterator[Change]:
         """Every change, beginning with a full list of each kind; ends only when cancelled or closed. Raises ManifestError if nothing
         good was ever read, SourceError if the folders cannot be watched."""
-        told: Cluster | None = None
+        last: Cluster | None = None
         while True:
-            found = await asyncio.to_thread(find, self._paths)
+            found = await self._find()
             async with aclosing(self._watch(frozenset(found.directories))) as edits:
                 try:
                     await anext(edits)
@@ -78,43 +81,50 @@ class ManifestsSource:
                     continue
                 except OSError as error:
                     raise SourceError(f"manifests: cannot watch {', '.join(self._paths)}: {error}") from error
-                watched, found = found.directories, await asyncio.to_thread(find, self._paths)
+                watched, found = found.directories, await self._find()
                 cluster = await self._update(found)
-                for change in _full_list(cluster, self.kinds) if told is None else differences(told.objects, cluster.objects):
+                for change in _full_list(cluster, self.kinds) if last is None else differences(last.objects, cluster.objects):
                     yield change
-                told = cluster
+                last = cluster
                 if found.directories == watched:
                     await anext(edits)
 
-    async def _update(self, found: Found) -> Cluster:
-        """The cluster of the files, or the last good one where they are broken."""
-        trial = (found.files, str(found.missing))
-        if self._good is not None and trial == self._tried:
+    async def _find(self) -> FoundFiles:
+        return await self._calls.run(self._shown, find, self._paths)
+
+    @property
+    def _shown(self) -> str:
+        return f"manifests in {', '.join(self._paths)}"
+
+    async def _update(self, found: FoundFiles) -> Cluster:
+        """The cluster in the files, or the last good one where they are broken."""
+        stamps = (found.files, str(found.missing))
+        if self._good is not None and stamps == self._tried:
             return self._good
-        self._tried = trial
+        self._tried = stamps
         try:
-            cluster = await asyncio.to_thread(self._load, found)
+            cluster = await self._calls.run(self._shown, self._load, found)
         except ManifestError as error:
             if self._good is None:
                 raise
-            if str(error) != self._complaint:
+            if str(error) != self._last_error:
                 self._log.error("manifests: %s; the last good state stays", error)
-            self._complaint = str(error)
+            self._last_error = str(error)
             return self._good
-        if self._complaint:
+        if self._last_error:
             self._log.info("manifests: good again")
-        self._complaint = ""
-        self._tell_ignored(cluster)
+        self._last_error = ""
+        self._log_ignored(cluster)
         self._good = cluster if self._good is None else _keep_terminating(self._good, cluster)
         return self._good
 
-    def _load(self, found: Found) -> Cluster:
+    def _load(self, found: FoundFiles) -> Cluster:
         return build(self._reader.read(found), self._selection)
 
-    def _tell_ignored(self, cluster: Cluster) -> None:
-        if cluster.ignored and not self._told_ignored:
-            self._told_ignored = True
-            self._log.info("manifests: ignored what has no part in names: %s", ", ".join(sorted(cluster.ignored)))
+    def _log_ignored(self, cluster: Cluster) -> None:
+        if cluster.ignored and not self._logged_ignored:
+            self._logged_ignored = True
+            self._log.info("manifests: ignored kinds that no DNS name depends on: %s", ", ".join(sorted(cluster.ignored)))
 
 
 def _kinds(options: WatchOptions) -> tuple[Kind, ...]:
@@ -135,14 +145,14 @@ def _full_list(cluster: Cluster, kinds: tuple[Kind, ...]) -> Iterator[Change]:
 
 
 def _keep_terminating(old: Cluster, new: Cluster) -> Cluster:
-    """A Pod that is being deleted stays as it was last told until it is gone, as it does with an API server."""
-    kept = {key: old.objects[key] for key in new.terminating if key in old.objects}
-    return Cluster({**new.objects, **kept}, new.terminating, new.ignored)
+    """A Pod that is being deleted keeps its last state until it is gone, as it does with an API server."""
+    unchanged = {key: old.objects[key] for key in new.terminating if key in old.objects}
+    return Cluster({**new.objects, **unchanged}, new.terminating, new.ignored)
 
 
 def differences(old: dict[Key, ClusterObject], new: dict[Key, ClusterObject]) -> Iterator[Change]:
-    """What leads from one state to the other without an instant in which a name is missing that both have: first what is new or
-    changed, then what is gone."""
+    """The changes from one state to another: first new and changed objects, then removals, so that no name that both states have is
+    missing in between."""
     changed = [item for key, item in new.items() if old.get(key) != item]
     services = {(item.namespace, item.service) for item in changed if isinstance(item, EndpointSlice)}
     still_there: set[tuple[str, str, Endpoint]] = set()
@@ -160,7 +170,7 @@ def differences(old: dict[Key, ClusterObject], new: dict[Key, ClusterObject]) ->
 
 
 def _bridge(old: ClusterObject | None, new: ClusterObject, still_there: set[tuple[str, str, Endpoint]]) -> EndpointSlice | None:
-    """The new slice with those endpoints of the old one still in it that another slice of the same Service now has, if there are any."""
+    """The new slice, together with the endpoints that have moved from it to another slice of the same Service; None without any."""
     if not isinstance(new, EndpointSlice) or not isinstance(old, EndpointSlice):
         return None
     own = set(new.endpoints)

@@ -1,10 +1,12 @@
-"""How the API server is reached: a Pod's files, kubeconfigs, an endpoint with TLS."""
+"""Access to the API server: the files of a Pod, kubeconfigs, an endpoint with TLS."""
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import logging
+import os
 import ssl
 import stat
 import sys
@@ -14,6 +16,7 @@ from typing import Any
 import pytest
 
 from svcdns.cluster.watch_options import SourceError, WatchOptions
+from svcdns.sources.api import credentials as credentials_module
 from svcdns.sources.api.credentials import EXEC_REFRESH, EXEC_RETRY, REFRESH, Access, Credentials
 from svcdns.sources.snapshot_file import Origin
 from tests.support import world
@@ -89,7 +92,7 @@ async def test_an_exec_plugin(tmp_path: Path) -> None:
     assert (await credentials.access()).headers == {"Authorization": "Bearer t1"}
     assert await credentials.renew(refused=True)
     assert (await credentials.access()).headers == {"Authorization": "Bearer t2"}
-    assert not await credentials.renew(refused=True), "it is not run all the time"
+    assert not await credentials.renew(refused=True), "it is not run more often than every EXEC_RETRY seconds"
     clock.turn(EXEC_RETRY)
     assert await credentials.renew(refused=True)
     assert not await credentials.renew(refused=False)
@@ -98,23 +101,23 @@ async def test_an_exec_plugin(tmp_path: Path) -> None:
 
 
 async def test_a_kubeconfig_is_read_again_when_one_of_its_files_has_changed(tmp_path: Path) -> None:
-    """And not otherwise: its reader is a process."""
+    """And not otherwise: loading it costs a process."""
     (tmp_path / "token").write_text("old")
     clock = world.Clock()
     credentials = Credentials(WatchOptions(kubeconfig=kubeconfig(tmp_path, {"tokenFile": "token"})), clock=clock, log=LOG)
     found = await credentials.access()
     assert found.headers == {"Authorization": "Bearer old"}
-    reader = credentials._found
+    loaded = credentials._kubeconfig
     clock.turn(REFRESH)
     assert await credentials.access() == found
-    assert credentials._found is reader
+    assert credentials._kubeconfig is loaded
     (tmp_path / "token").write_text("newer")
     clock.turn(REFRESH)
     assert (await credentials.access()).headers == {"Authorization": "Bearer newer"}
 
 
 async def test_a_kubeconfig_with_its_authority_in_it(tmp_path: Path) -> None:
-    """The context stays the same as long as the authority does."""
+    """The TLS context stays the same while the CA does."""
     authority = Path(ssl.get_default_verify_paths().cafile or "/etc/ssl/certs/ca-certificates.crt").read_bytes()
     data = {"certificate-authority-data": base64.b64encode(authority).decode(), "server": "https://127.0.0.1:1"}
     credentials = Credentials(WatchOptions(kubeconfig=kubeconfig(tmp_path, {"token": "t"}, **data)), clock=world.Clock(), log=LOG)
@@ -127,7 +130,7 @@ async def test_a_kubeconfig_with_its_authority_in_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", [None, ""], ids=["missing", "empty"])
 async def test_a_pod_without_a_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None) -> None:
-    """Is one line that says so."""
+    """Is an error of one line."""
     if text is not None:
         (tmp_path / "token").write_text(text)
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "fd00::1")
@@ -137,7 +140,7 @@ async def test_a_pod_without_a_token(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 async def test_inside_a_pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The service account's token, read again as it rotates; the CA's file."""
+    """The token of the service account, read again as it rotates, and the CA file."""
     (tmp_path / "ca.crt").write_text(Path(ssl.get_default_verify_paths().cafile or "/etc/ssl/certs/ca-certificates.crt").read_text())
     (tmp_path / "token").write_text("first")
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.96.0.1")
@@ -154,8 +157,8 @@ async def test_inside_a_pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert again.ssl is found.ssl
 
 
-async def test_which_cluster_it_is(tmp_path: Path) -> None:
-    """The address, and the authorities that vouch for it: another authority is another cluster at the same address."""
+async def test_the_origin_tells_clusters_apart(tmp_path: Path) -> None:
+    """By the address and the CAs: another CA is another cluster at the same address."""
     text = Path(ssl.get_default_verify_paths().cafile or "/etc/ssl/certs/ca-certificates.crt").read_text()
     ends = [part + "-----END CERTIFICATE-----\n" for part in text.split("-----END CERTIFICATE-----\n")][:3]
     origins = []
@@ -170,7 +173,7 @@ async def test_which_cluster_it_is(tmp_path: Path) -> None:
 
 
 async def test_not_inside_a_pod(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One line that says what else there is."""
+    """Is an error that names the options for outside a cluster."""
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     with pytest.raises(SourceError, match=r"unable to load in-cluster configuration.*outside a cluster use kubeconfig"):
         await access(WatchOptions())
@@ -181,7 +184,7 @@ async def test_not_inside_a_pod(monkeypatch: pytest.MonkeyPatch) -> None:
     [("http://a:1/", "http://a:1"), ("10.0.0.1:8080", "http://10.0.0.1:8080"), ("https://[::1]:6443", "https://[::1]:6443")],
 )
 async def test_an_endpoint(endpoint: str, url: str) -> None:
-    """With or without its scheme."""
+    """With or without a scheme."""
     assert (await access(WatchOptions(endpoint=endpoint))).url == url
 
 
@@ -193,7 +196,7 @@ async def test_an_endpoint(endpoint: str, url: str) -> None:
     ],
 )
 async def test_a_kubeconfig_that_is_wrong(tmp_path: Path, text: str, error: str) -> None:
-    """Is one line that names it."""
+    """Is an error of one line with its path."""
     path = tmp_path / "kubeconfig"
     path.write_text(text)
     with pytest.raises(SourceError) as raised:
@@ -201,3 +204,45 @@ async def test_a_kubeconfig_that_is_wrong(tmp_path: Path, text: str, error: str)
     assert str(raised.value).startswith(error)
     assert str(path) in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+# -- mounts that hang
+
+
+async def test_files_that_hang_leave_the_last_access_in_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A FIFO without a writer blocks whoever opens it: one WARNING line, and the new token once the file answers."""
+    monkeypatch.setattr(credentials_module, "LATER_WAIT", 0.01)
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.96.0.1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "443")
+    (tmp_path / "ca.crt").write_text(Path(ssl.get_default_verify_paths().cafile or "/etc/ssl/certs/ca-certificates.crt").read_text())
+    (tmp_path / "token").write_text("first")
+    clock = world.Clock()
+    credentials = Credentials(WatchOptions(), clock=clock, log=LOG, service_account=str(tmp_path))
+    first = await credentials.access()
+    (tmp_path / "token").unlink()
+    os.mkfifo(tmp_path / "token")
+    for _ in range(3):
+        clock.turn(REFRESH)
+        assert await credentials.access() is first
+    assert not await credentials.renew(refused=True)
+    assert caplog.messages == ["credentials: their files cannot be read within 0.01 s, using those read before"]
+    (tmp_path / "token").write_text("second")
+    async with asyncio.timeout(5):
+        while not await credentials.renew(refused=False):
+            await asyncio.sleep(0.001)
+    assert (await credentials.access()).headers == {"Authorization": "Bearer second"}
+    await credentials.close()
+
+
+async def test_files_that_hang_at_the_start_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a time: there is no access to go on with."""
+    monkeypatch.setattr(credentials_module, "FIRST_LIMIT", 0.01)
+    os.mkfifo(tmp_path / "ca.crt")
+    options = WatchOptions(endpoint="https://a", tls=(str(tmp_path / "ca.crt"),) * 3)
+    credentials = Credentials(options, clock=world.Clock(), log=LOG)
+    with pytest.raises(SourceError, match=r"credentials: their files cannot be read within 0\.01 s"):
+        await credentials.access()
+    await credentials.close()
+    (tmp_path / "ca.crt").open("r+b", buffering=0).close()

@@ -1,4 +1,4 @@
-"""Kubeconfigs, read by the client in a process of its own."""
+"""Kubeconfigs, loaded by the official client in a process of its own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from svcdns.cluster.watch_options import SourceError
-from svcdns.sources.api.kubeconfig import Found, Part, ask
+from svcdns.sources.api.kubeconfig import Loaded, Part, load
 
 
 def written(folder: Path, cluster: dict[str, Any], user: dict[str, Any]) -> str:
@@ -22,13 +22,13 @@ def written(folder: Path, cluster: dict[str, Any], user: dict[str, Any]) -> str:
     return str(path)
 
 
-async def test_files_stay_where_they_are(tmp_path: Path) -> None:
-    """And are named, as they may change."""
+async def test_files_are_named_by_their_paths(tmp_path: Path) -> None:
+    """They are listed, so that a change of one is noticed."""
     for name in ("ca", "token"):
         (tmp_path / name).write_text(f"the {name}")
     path = written(tmp_path, {"server": "https://a:6443", "certificate-authority": "ca", "tls-server-name": "b"}, {"tokenFile": "token"})
     authority = str(tmp_path / "ca")
-    assert await ask(path, "") == Found(
+    assert await load(path, "") == Loaded(
         host="https://a:6443",
         token="Bearer the token",
         authority=Part(path=authority),
@@ -37,8 +37,8 @@ async def test_files_stay_where_they_are(tmp_path: Path) -> None:
     )
 
 
-async def test_what_is_written_in_it_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The client's files are gone with its process."""
+async def test_certificates_in_the_kubeconfig_leave_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client writes temporary files; they are removed before its process ends."""
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     monkeypatch.setenv("TMPDIR", str(temporary))
@@ -48,27 +48,27 @@ async def test_what_is_written_in_it_leaves_no_file(tmp_path: Path, monkeypatch:
         {"server": "https://a", "certificate-authority-data": data["authority"]},
         {"client-certificate-data": data["certificate"], "client-key-data": data["key"]},
     )
-    found = await ask(path, "c")
+    found = await load(path, "c")
     assert (found.authority, found.certificate, found.key) == (Part(text="authority"), Part(text="certificate"), Part(text="key"))
     assert (found.files, list(temporary.iterdir())) == ((path,), [])
 
 
-async def test_what_is_wrong_is_one_line(tmp_path: Path) -> None:
-    """That names the file."""
+async def test_an_error_is_one_line(tmp_path: Path) -> None:
+    """With the name of the file."""
     with pytest.raises(SourceError, match=r"kubeconfig: .*config: .*other") as raised:
-        await ask(written(tmp_path, {"server": "http://a"}, {}), "other")
+        await load(written(tmp_path, {"server": "http://a"}, {}), "other")
     assert "\n" not in str(raised.value)
 
 
 async def test_a_missing_file(tmp_path: Path) -> None:
-    """Is said without asking the client."""
+    """Is an error without a run of the client."""
     with pytest.raises(SourceError, match="no such file"):
-        await ask(str(tmp_path / "config"), "")
+        await load(str(tmp_path / "config"), "")
 
 
-async def test_a_reader_that_does_not_end_is_not_waited_for(tmp_path: Path) -> None:
+async def test_loading_has_a_time_limit(tmp_path: Path) -> None:
     """An exec plugin may hang, and all watches wait for it."""
     path = tmp_path / "kubeconfig"
     path.write_text("{}")
     with pytest.raises(SourceError, match=r"kubeconfig: .*did not end within 0.001 s"):
-        await ask(str(path), "", 0.001)
+        await load(str(path), "", 0.001)

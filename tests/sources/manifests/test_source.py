@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import os
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from svcdns.cluster.changes import Begin, Change, Complete, Gone, Kind, Put
 from svcdns.cluster.objects import ClusterObject, Endpoint, EndpointSlice, Namespace, Pod, Service
 from svcdns.cluster.watch_options import SourceError, WatchOptions
+from svcdns.process import blocking_io
 from svcdns.sources.manifests import ManifestError, ManifestsSource
 from svcdns.sources.manifests.source import differences
 
@@ -18,7 +20,7 @@ LOG = logging.getLogger("svcdns.tests.manifests")
 
 
 class Edits:
-    """A Watch that a test works by hand: `made()` says that something has changed."""
+    """A Watch that the test operates: `made()` reports a change."""
 
     def __init__(self) -> None:
         self.folders: list[frozenset[str]] = []
@@ -35,35 +37,35 @@ class Edits:
         yield
 
     def made(self) -> None:
-        """Lets the source look at its files."""
+        """Has the source read its files again."""
         self._waiting.clear()
         self._change.set()
 
     async def settled(self) -> None:
-        """Returns when the source has told everything and waits for the next change."""
+        """Returns when the source waits for the next edit."""
         await self._waiting.wait()
 
 
 class Running:
-    """A source at work on one file or folder, and the changes that it has told."""
+    """A source that follows one file or folder, and the changes that it has given."""
 
     def __init__(self, path: Path, source: ManifestsSource, edits: Edits) -> None:
         self.path, self.source, self.edits = path, source, edits
-        self.told: list[Change] = []
+        self.sent: list[Change] = []
 
     async def follow(self) -> None:
         """Takes the changes, until it is cancelled."""
         async for change in self.source.changes():
-            self.told.append(change)
+            self.sent.append(change)
 
     async def changes(self) -> list[Change]:
-        """What was told since the last call, once nothing more is coming."""
+        """The changes since the last call, once the source waits for the next edit."""
         await self.edits.settled()
-        told, self.told = self.told, []
-        return told
+        changes, self.sent = self.sent, []
+        return changes
 
     async def after(self, text: str) -> list[Change]:
-        """What replacing the file by that text makes the source tell."""
+        """The changes after the file is replaced by that text."""
         replace(self.path, text)
         self.edits.made()
         return await self.changes()
@@ -108,12 +110,12 @@ spec: {{serviceName: db, replicas: {replicas}, template: {{metadata: {{labels: {
 
 
 def objects(changes: Iterable[Change]) -> list[ClusterObject]:
-    """What was put."""
+    """The objects of all Puts."""
     return [change.object for change in changes if isinstance(change, Put)]
 
 
 def targets(changes: Iterable[Change]) -> list[list[str]]:
-    """The Pods of each slice that was put."""
+    """The Pods of the slice in each Put."""
     return [[end.target for end in item.endpoints] for item in objects(changes) if isinstance(item, EndpointSlice)]
 
 
@@ -272,14 +274,14 @@ async def test_pod_being_deleted_stays_until_it_is_gone(tmp_path: Path) -> None:
         assert await run.after("") == [Gone(Kind.POD, "default", "a")]
 
 
-async def test_ignored_kinds_are_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_ignored_kinds_are_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """One line in total, since application manifests are full of them."""
     caplog.set_level(logging.INFO, LOG.name)
     text = "apiVersion: v1\nkind: Secret\nmetadata: {name: a}\n---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n"
     async with running(tmp_path / "a.yaml", text) as run:
         await run.changes()
         await run.after(text + "---\napiVersion: batch/v1\nkind: Job\nmetadata: {name: a}\n")
-    assert [record.message for record in caplog.records] == ["manifests: ignored what has no part in names: ConfigMap, Secret"]
+    assert [record.message for record in caplog.records] == ["manifests: ignored kinds that no DNS name depends on: ConfigMap, Secret"]
 
 
 async def test_folders_that_cannot_be_watched(tmp_path: Path) -> None:
@@ -365,3 +367,22 @@ def test_order_of_differences() -> None:
 def test_nothing_is_read_before_it_is_asked_for() -> None:
     """Making a source does no I/O, so a path that is missing is no error yet."""
     assert ManifestsSource(WatchOptions(manifests=("/no/where",)), log=LOG).kinds == (Kind.SERVICE, Kind.ENDPOINT_SLICE, Kind.NAMESPACE)
+
+
+async def test_a_file_that_hangs_leaves_the_last_good_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One WARNING line, and no change until the file answers. A FIFO without a writer blocks whoever opens it."""
+    monkeypatch.setattr(blocking_io, "WARN_AFTER", 0.01)
+    async with running(tmp_path / "a.yaml", stateful(1)) as run:
+        await run.changes()
+        run.path.unlink()
+        os.mkfifo(run.path)
+        run.edits.made()
+        async with asyncio.timeout(5):
+            while not caplog.messages:
+                await asyncio.sleep(0.001)
+        assert caplog.messages == [f"manifests in {run.path}: not done after 0.01 s, still waiting"]
+        assert run.sent == []
+        run.path.write_text(stateful(2))
+        assert targets(await run.changes()) == [["db-0", "db-1"]]
