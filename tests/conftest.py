@@ -17,7 +17,7 @@ ANY_LOOP = ("test_tcp.py", "test_loop.py")
 def _unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is left for the event loop's next turn because the machine is slow; tests of that set their own slice."""
     monkeypatch.setattr("svcdns.serving.transport.udp.SLICE", float("inf"))
-    monkeypatch.setattr("svcdns.serving.transport.udp.TURN", float("inf"))
+    monkeypatch.setattr("svcdns.serving.transport.udp.MAX_WORK", float("inf"))
     monkeypatch.setattr("svcdns.eventloop.timer_wheel.SLICE", float("inf"))
 
 

@@ -97,7 +97,6 @@ TESTED_BY = {
     "svcdns.plugins.template.go_template.operands": "tests/plugins/template/go_template/test_parser.py",
     "svcdns.worker.__main__": "tests/end_to_end/test_serving.py",
     "svcdns.serving.__main__": "tests/process/test_isolated.py",
-    "svcdns.serving.listeners": "tests/worker/test_worker.py",
     "svcdns.supervisor.__main__": "tests/end_to_end/test_upgrade.py",
     "svcdns.eventloop.clock": "tests/upstream/test_server.py",
     "svcdns.tls.errors": "tests/tls/test_material.py",

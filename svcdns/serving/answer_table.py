@@ -1,12 +1,17 @@
-"""The answer table: finished replies under the bytes of the packets that they answer.
+"""The answer table: encoded replies by the octets of the packets that they answer.
 
-Key: the packet behind its id, with the client's audience class before it where the listener has classes. Entry: the reply behind its
-id, in one or several rotations. A reply goes in at the second sighting of its key, so that unique names, cookies and random case cost
-no entry. It is dropped when a change touches one of its owners, when its deadline passes, or with its generation: the table holds two,
-and starts a new one when the young one has used half of the budget, so it is bounded in octets whatever is asked. TTLs that count down
-are brought up to date when an entry is asked for after a whole second, never otherwise.
+The key is the packet without its id, behind the client class where the listener has classes. An entry is the reply without its id, in
+one or more rotations. A reply is stored when its key is asked for the second time, so that names asked for once take no place. An entry
+goes when a change touches one of its dependencies, when its deadline passes, or when its generation is retired. The table has a current
+and a previous generation, and starts a new one once the current one takes half of the budget. So its size is bounded, whatever is asked.
+TTLs that count down are brought up to date when an entry is asked for, at most once a second.
 
-Rule: what `invalidate` was told is never served again; an entry and its owners' lists are made in one step.
+Rules:
+
+1. An entry that depends on what `invalidate` was given is never served again. Where few entries do, they are dropped at once. Where many
+   do, all entries become a previous generation, and each is checked when it is asked for: no packet waits for all of them to go.
+2. An entry and its keys in the index of dependencies are made in one step.
+3. Retired entries are freed a few at a time, with each new entry and by `purge`.
 """
 
 from __future__ import annotations
@@ -22,14 +27,21 @@ from svcdns.plugin_api.query import Query
 from svcdns.plugin_api.reply import Reply
 from svcdns.serving.metrics import HitCounter
 from svcdns.serving.negative_answers import NegativeAnswers
+from svcdns.serving.seen_filter import SeenFilter
 from svcdns.wire.ttl import aged
 
 ENTRY_COST: Final = 450
-"""Octets of objects that an entry takes besides its key and its wires, the owner index included; a test holds this."""
-MARKS: Final = 1 << 20
-"""Octets that remember which packets came before, made when the first one comes."""
-DYING: Final = 8
-"""Entries of a generation that is over which go with each entry that comes, so that no packet waits for all of them."""
+"""Octets of objects that an entry takes besides its key and its wires, the index of dependencies included; a test holds this."""
+FILTER_SHARE: Final = 8
+"""The seen filter takes at most this part of the budget."""
+PURGE_STEP: Final = 8
+"""Retired entries that are freed at once."""
+PURGE_KEYS_STEP: Final = 128
+"""Keys of retired index sets that are freed at once."""
+MAX_DROPPED_AT_ONCE: Final = 256
+"""Entries that `invalidate` drops at once; more of them are checked when they are asked for."""
+MAX_PREVIOUS: Final = 4
+"""Dictionaries that the previous generation may consist of."""
 
 
 def _nothing() -> None:
@@ -37,7 +49,7 @@ def _nothing() -> None:
 
 
 class Countdown:
-    """How an entry's TTLs go down: where they stand in each wire (offsets from the wire's own start), and when the reply is over."""
+    """How an entry's TTLs go down: where they are in each wire (offsets from the wire's own start), and when the reply ends."""
 
     __slots__ = ("ends", "offsets")
 
@@ -47,36 +59,35 @@ class Countdown:
 
 
 class Entry:
-    """A compiled reply.
+    """An encoded reply.
 
-    `wire` is the reply without its id, None where there are several rotations of it: these are `wires`, and `uses` says how many times one
-    of them went out, `turned` how many times before the last fold. Each use counts in `hit_counter`, which entries share: so a
-    use of an entry
-    with one wire writes nothing into it. `deadline` is on the table's clock, infinite for answers that live until changed; with a
+    `wire` is the reply without its id, None where it has several rotations: these are `wires`. `uses` says how many times one of them was
+    sent, `flushed_uses` how many times until the last flush. Each use counts in `hit_counter`, which entries share, so the use of an entry
+    with one wire writes nothing into the entry. `deadline` is on the table's clock, infinite for replies that live until a change; with a
     `countdown` it is the moment of the next step of the TTLs.
     """
 
-    __slots__ = ("countdown", "deadline", "dependencies", "hit_counter", "key", "seen", "turned", "uses", "wire", "wires")
+    __slots__ = ("countdown", "deadline", "dependencies", "flushed_uses", "hit_counter", "key", "observed", "uses", "wire", "wires")
 
     def __init__(
         self, key: bytes, wires: tuple[bytes, ...], deadline: float, dependencies: tuple[Dependency, ...], hit_counter: HitCounter
     ) -> None:
-        """The first rotation has been used once, for the packet that made it."""
+        """The first rotation counts as used, by the packet that made the entry."""
         self.key, self.deadline, self.dependencies, self.hit_counter = key, deadline, dependencies, hit_counter
         self.wires = wires
         self.wire = wires[0] if len(wires) == 1 else None
-        self.uses = self.turned = 1
+        self.uses = self.flushed_uses = 1
         self.countdown: Countdown | None = None
-        self.seen: tuple[Query, Reply, Route] | None = None
-        """What observers of the block are shown for each hit; only kept where there are observers."""
+        self.observed: tuple[Query, Reply, Route] | None = None
+        """What observers of the block are shown for each hit; None where the block has no observers."""
 
     @property
     def cost(self) -> int:
-        """Octets that the entry is charged with."""
+        """Octets that the entry takes of the budget."""
         return ENTRY_COST + len(self.key) + sum(map(len, self.wires)) + 33 * len(self.wires)
 
     def alive(self, now: float) -> bool:
-        """Whether the entry may be served at `now`; TTLs that have to go down by then have done so."""
+        """Whether the entry may be served at `now`; if so, its TTLs are those of `now`."""
         if self.deadline > now:
             return True
         countdown = self.countdown
@@ -90,167 +101,193 @@ class Entry:
 
 
 class AnswerTable:
-    """Two generations of entries, bounded together by `budget` octets.
+    """The entries of one responder, bounded by `budget` octets.
 
-    The hot loop reads `young` directly; `find` is the way of a packet that is not in it, or whose entry there is past its deadline.
+    The hot loop reads `current` directly. `find` is for packets that it does not have, and for entries past their deadline.
     """
 
     def __init__(self, budget: int, now: Clock) -> None:
-        """`budget` in octets, for keys, entries and the owner index together; deadlines are on the clock `now`."""
+        """`budget` in octets, for keys, entries, the index of dependencies and the seen filter; deadlines are on the clock `now`."""
         self.budget, self.now = budget, now
-        self.pressed: Callable[[], None] = _nothing
-        """Called when a generation is full: others may leave this table some of their budget."""
+        self.on_full: Callable[[], None] = _nothing
+        """Called when the current generation is full: other tables may give up some of their budget to this one."""
         self.changes = 0
-        """Grows with every `invalidate` and `clear`: a reply asked for before must not be stored after."""
-        self.young: dict[bytes, Entry] = {}
-        self.old: dict[bytes, Entry] = {}
-        self._dying: deque[dict[bytes, Entry]] = deque()
-        """Generations that no look-up finds any more, and the owner index still names; a few entries go with every one that comes."""
-        self.touched: list[HitCounter] = []
-        """What has hits which are not in the counters yet."""
-        self.turning: list[Entry] = []
-        """Entries with rotations that were used since the last fold."""
+        """Grows with every `invalidate` and `clear`: a reply that was asked for before must not be stored after."""
+        self.current: dict[bytes, Entry] = {}
+        self.previous: list[dict[bytes, Entry]] = []
+        """The previous generation: one dictionary, or several where many entries were invalidated at once."""
+        self.dirty: list[HitCounter] = []
+        """Hit counters with hits that are not in the metrics yet."""
+        self.rotated: list[Entry] = []
+        """Entries of several rotations that were used since the last flush."""
         self.negative = NegativeAnswers()
-        """Answers about names that are not there."""
-        self._marks = bytearray()
-        self._turn = False
-        self._owned: dict[Dependency, set[bytes]] = {}
+        """Answers about names that do not exist."""
+        self._seen = SeenFilter(budget // FILTER_SHARE)
+        self.seen_before = self._seen.seen_before
+        """Whether a key was asked for before; from now on it was."""
+        self._invalid: set[Dependency] = set()
+        """Entries of the previous generation that depend on one of these are not served."""
+        self._keys: dict[Dependency, set[bytes]] = {}
+        """The index of dependencies: keys of the entries that depend on each."""
+        self._retired: deque[dict[bytes, Entry]] = deque()
+        """Generations that no look-up finds any more; the index still has their keys."""
+        self._retired_keys: deque[set[bytes]] = deque()
         self._used = self._used_before = 0
 
     def __len__(self) -> int:
         """Entries in both generations."""
-        return len(self.young) + len(self.old)
+        return len(self.current) + sum(map(len, self.previous))
+
+    @property
+    def used(self) -> int:
+        """Octets of the budget that are taken."""
+        return self._used + self._used_before + self._seen.octets
 
     def find(self, key: bytes, now: float) -> Entry | None:
-        """The entry of a key in either generation, fit to be served at `now`; it is young from now on."""
-        entry = self.young.get(key)
+        """The entry of a key, if it may be served at `now`; it is in the current generation from now on."""
+        entry = self.current.get(key)
         if entry is not None:
             if entry.alive(now):
                 return entry
             self.drop(key)
             return None
-        entry = self.old.pop(key, None)
-        if entry is None:
-            return None
-        if not entry.alive(now):
-            self._disown(entry)
-            return None
-        self._admit(entry)
-        return entry
+        for generation in self.previous:
+            entry = generation.pop(key, None)
+            if entry is not None:
+                self._used_before -= entry.cost
+                if entry.alive(now) and self._invalid.isdisjoint(entry.dependencies):
+                    self._admit(entry)
+                    return entry
+                self._remove_keys(entry)
+                return None
+        return None
 
     def use(self, entry: Entry) -> bytes:
-        """The reply that an entry gives this time, without its id; its use is counted."""
-        hit_counter = entry.hit_counter
-        if hit_counter.hits == hit_counter.flushed:
-            self.touched.append(hit_counter)
-        hit_counter.hits += 1
-        return entry.wire if entry.wire is not None else self.turn(entry)
+        """The reply, without its id, to send this time; the use is counted."""
+        entry.hit_counter.count(self.dirty)
+        return entry.wire if entry.wire is not None else self.next_rotation(entry)
 
-    def turn(self, entry: Entry) -> bytes:
+    def next_rotation(self, entry: Entry) -> bytes:
         """The next rotation of an entry that has several."""
         uses, wires = entry.uses, entry.wires
-        if uses == entry.turned:
-            self.turning.append(entry)
+        if uses == entry.flushed_uses:
+            self.rotated.append(entry)
         entry.uses = uses + 1
         return wires[uses % len(wires)]
 
-    def sighted(self, key: bytes) -> bool:
-        """Whether the key has been asked before; from now on it has.
-
-        A key leaves a mark in one of two octets that are its own and few others'; one key in 127 is taken for another.
-        """
-        number = hash(key)
-        mark, first, second = number % 255 + 1, (number >> 8) % MARKS, (number >> 28) % MARKS
-        marks = self._marks or self._begin_marks()
-        if mark in (marks[first], marks[second]):
-            return True
-        self._turn = not self._turn
-        marks[first if not marks[first] or (marks[second] and self._turn) else second] = mark
-        return False
-
     def put(self, entry: Entry) -> None:
-        """Takes a compiled reply in, in place of any other under its key."""
+        """Stores an entry, in place of any other with its key."""
         self.drop(entry.key)
-        for owner in entry.dependencies:
-            self._owned.setdefault(owner, set()).add(entry.key)
+        for dependency in entry.dependencies:
+            self._keys.setdefault(dependency, set()).add(entry.key)
         self._admit(entry)
 
     def drop(self, key: bytes) -> None:
-        """Takes the entry of that key out, if there is one."""
-        entry = self.young.pop(key, None) or self.old.pop(key, None)
+        """Removes the entry of that key, if there is one."""
+        entry = self.current.pop(key, None)
         if entry is not None:
-            self._disown(entry)
+            self._used -= entry.cost
+            self._remove_keys(entry)
+            return
+        for generation in self.previous:
+            entry = generation.pop(key, None)
+            if entry is not None:
+                self._used_before -= entry.cost
+                self._remove_keys(entry)
+                return
 
     def invalidate(self, dependencies: Collection[Dependency]) -> None:
-        """Drops every entry that rests on one of the owners."""
-        owned = self._owned
+        """No entry that depends on one of these is served again."""
+        index = self._keys
         self.changes += 1
         self.negative.invalidate(dependencies)
-        for owner in dependencies:
-            for key in tuple(owned.get(owner, ())):
+        touched = [dependency for dependency in dependencies if dependency in index]
+        if sum(len(index[dependency]) for dependency in touched) > MAX_DROPPED_AT_ONCE:
+            self._hide(touched)
+            return
+        for dependency in touched:
+            for key in tuple(index.get(dependency, ())):
                 self.drop(key)
 
     def clear(self) -> None:
-        """Drops everything, keeping the hits that are not folded yet."""
+        """No entry is served again. Hits that are not in the metrics yet are kept."""
         self.changes += 1
-        self.young, self.old = {}, {}
-        self._dying.clear()
+        self._start_generation()
+        self._start_generation()
         self.negative.clear()
-        self._owned.clear()
-        self._used = self._used_before = 0
 
     def allow(self, budget: int) -> None:
-        """Another budget, in octets, from now on; what is over it goes."""
+        """Another budget, in octets, from now on; entries over it go."""
         self.budget = budget
-        while self._used + self._used_before > budget:
-            self._age()
+        self._seen.resize(budget // FILTER_SHARE)
+        while self._used + self._used_before > budget - self._seen.octets:
+            self._start_generation()
 
-    def shrink(self, budget: int) -> Iterator[None]:
-        """As `allow`, but all that goes is gone at the end of the iterator, bit by bit between its steps."""
-        self.allow(budget)
-        while self._dying:
-            self._bury()
+    def purge(self) -> Iterator[None]:
+        """Frees all that is retired, a little at each step."""
+        while self._retired or self._retired_keys:
+            self._purge_some()
             yield
 
     def _admit(self, entry: Entry) -> None:
-        self.young[entry.key] = entry
+        self.current[entry.key] = entry
         self._used += entry.cost
-        if self._dying:
-            self._bury()
-        self._bound()
+        if self._retired:
+            self._purge_some()
+        if self._full:
+            self.on_full()
+            if self._full:
+                self._start_generation()
 
-    def _begin_marks(self) -> bytearray:
-        self._marks = bytearray(MARKS)
-        return self._marks
+    @property
+    def _full(self) -> bool:
+        room = self.budget - self._seen.octets
+        return self._used > room // 2 or self._used + self._used_before > room
 
-    def _bound(self) -> None:
-        if self._used > self.budget // 2:
-            self.pressed()
-            if self._used > self.budget // 2:
-                self._age()
-
-    def _bury(self) -> None:
-        """Forgets a few of the dying."""
-        generation = self._dying[0]
-        for _ in range(min(DYING, len(generation))):
-            self._disown(generation.popitem()[1])
-        if not generation:
-            self._dying.popleft()
-
-    def _age(self) -> None:
-        if self.old:
-            self._dying.append(self.old)
-        self.old, self.young = self.young, {}
+    def _start_generation(self) -> None:
+        """Retires the previous generation; the current one takes its place."""
+        self._retired.extend(self.previous)
+        self.previous = [self.current] if self.current else []
+        self.current = {}
+        self._invalid.clear()
         self._used_before, self._used = self._used, 0
 
-    def _disown(self, entry: Entry) -> None:
-        """Takes an entry out of the owner index, but for owners that the entry which now has its key rests on too."""
-        successor = self.young.get(entry.key) or self.old.get(entry.key)
-        for owner in entry.dependencies:
-            if successor is not None and owner in successor.dependencies:
+    def _hide(self, dependencies: Collection[Dependency]) -> None:
+        """Has every entry checked when it is asked for, in one step however many depend on one of these."""
+        if len(self.previous) >= MAX_PREVIOUS:
+            self._start_generation()
+        elif self.current:
+            self.previous.insert(0, self.current)
+            self.current = {}
+            self._used_before, self._used = self._used_before + self._used, 0
+        self._invalid.update(dependencies)
+        self._retired_keys.extend([self._keys.pop(dependency) for dependency in dependencies])
+
+    def _purge_some(self) -> None:
+        if self._retired:
+            generation = self._retired[0]
+            for _ in range(min(PURGE_STEP, len(generation))):
+                self._remove_keys(generation.popitem()[1])
+            if not generation:
+                self._retired.popleft()
+        elif self._retired_keys:
+            keys = self._retired_keys[0]
+            for _ in range(min(PURGE_KEYS_STEP, len(keys))):
+                keys.pop()
+            if not keys:
+                self._retired_keys.popleft()
+
+    def _remove_keys(self, entry: Entry) -> None:
+        """Takes the key of an entry out of the index, except under dependencies of another entry that has the key now."""
+        key = entry.key
+        successor = self.current.get(key)
+        for generation in self.previous:
+            successor = successor or generation.get(key)
+        for dependency in entry.dependencies:
+            if successor is not None and dependency in successor.dependencies:
                 continue
-            keys = self._owned.get(owner)
+            keys = self._keys.get(dependency)
             if keys is not None:
-                keys.discard(entry.key)
+                keys.discard(key)
                 if not keys:
-                    del self._owned[owner]
+                    del self._keys[dependency]

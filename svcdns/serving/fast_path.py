@@ -1,12 +1,12 @@
-"""The short way of questions for outside names, from the packet to the reply (`svcdns.plugin_api.fast_path`).
+"""The fast path of queries for outside names, from the packet to the reply (`plugin_api.fast_path`).
 
-Only what nearly all such questions are goes this way: over UDP, an address of one name in class IN, with RD, with AD or without, with an
-OPT that has no options or with none. Anything else is left to the chain, and so is any question whose reply is not a plain one.
+Most such queries are alike: over UDP, for an address of one name in class IN, with RD, with or without AD, and without an OPT or with one
+that has no options. Only these take the fast path. All others go through the chain, and so does a query whose upstream reply has more
+than plain address records or a denial. The replies and the metrics are the same on both ways.
 """
 
 from __future__ import annotations
 
-import logging
 import random
 from time import perf_counter
 from typing import Any, Final, Protocol
@@ -23,14 +23,14 @@ from svcdns.wire.names import MAX_LABEL, MAX_NAME
 from svcdns.wire.record import Edns
 from svcdns.wire.simple_reply import SimpleReply, with_ttl
 
-MANY: Final = 4096
-"""Kinds of replies whose counts are remembered."""
+MAX_COUNTERS: Final = 4096
+"""Hit counters that a responder keeps for the replies of its fast path."""
 _HEADERS: Final = {
     flags.to_bytes(2, "big") + b"\0\1\0\0\0\0" + bytes((0, extra)): (bool(flags & AD), bool(extra))
     for flags in (RD, RD | AD)
     for extra in (0, 1)
 }
-"""Octets 2 to 12 of the packets that may go this way: whether AD is set, and whether there is an OPT."""
+"""Octets 2 to 12 of the packets that may take the fast path: whether AD is set, and whether there is an OPT."""
 _FORWARDED: Final = (RD | AD).to_bytes(2, "big")
 _IN: Final = int(Class.IN)
 _OPT: Final = b"\0\0\x29"
@@ -39,18 +39,16 @@ _OPT_SIZE: Final = 11
 _OPT_TAILS: Final = {b"\0\0\0\0\0\0": False, b"\0\0\x80\0\0\0": True}
 """The last octets of an OPT without options, of version 0, and whether it has DO set."""
 _PASSED_FIRST: Final = 0x05
-"""AA and RD, of the first octet of flags."""
+"""AA and RD, of the first octet of flags: a client gets them as the upstream set them."""
 _PASSED_SECOND: Final = 0x9F
-"""RA, CD and the response code, of the second."""
+"""RA, CD and the response code, of the second octet."""
 _AD: Final = 0x20
-
-log = logging.getLogger("svcdns")
 
 
 def try_fast_path(packet: bytes, responder: Responder, started: float) -> FastPathExchange | None:
-    """A packet as one that goes the short way; None where it is the chain's.
+    """The exchange of a packet that takes the fast path; None where it goes through the chain.
 
-    For listeners without audience classes, where nobody wants to see the queries.
+    The responder is `uniform`, and its table has no entry for the packet. `started` as for `Responder.lookup`.
     """
     header = _HEADERS.get(packet[2:12])
     if header is None:
@@ -71,7 +69,11 @@ def try_fast_path(packet: bytes, responder: Responder, started: float) -> FastPa
         dnssec_ok = _OPT_TAILS[tail[5:]]
         edns = Edns(int.from_bytes(tail[3:5], "big"), dnssec_ok)
     key = (name, rtype, _IN, dnssec_ok, False)
-    if fast_path.is_shut or fast_path.knows(key):
+    try:
+        if fast_path.is_shut or fast_path.knows(key):
+            return None
+    except Exception as error:  # noqa: BLE001 - a plugin's hook
+        responder.recover("the fast path", error)
         return None
     return FastPathExchange(responder, route, fast_path, packet, key, edns, end, started, authentic=authentic or dnssec_ok)
 
@@ -94,38 +96,28 @@ Sender = Any
 
 
 class Reader(Protocol):
-    """Where questions come from and replies go to."""
+    """The reader of a UDP socket."""
 
     def client(self, sender: Sender) -> Client:
-        """Who asked."""
+        """The client that sent a datagram."""
         ...
 
     def host(self, sender: Sender) -> str:
-        """The address alone."""
+        """The client's address alone."""
         ...
 
-    def post(self, sender: Sender, wire: bytes) -> None:
-        """Sends a reply."""
+    def queue_reply(self, sender: Sender, wire: bytes) -> None:
+        """Sends a reply, together with others."""
         ...
 
 
 class FastPathExchange:
-    """A question on its way."""
+    """One query on the fast path, until its reply is sent or the chain has it."""
 
     __slots__ = (
-        "_authentic",
-        "_end",
-        "_fast_path",
-        "_packet",
-        "_reader",
-        "_responder",
-        "_route",
-        "_sender",
-        "_started",
-        "client",
-        "edns",
-        "key",
-    )
+        "_authentic", "_counters", "_end", "_fast_path", "_packet", "_reader", "_responder", "_route", "_sender", "_started", "client",
+        "edns", "key",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -140,16 +132,10 @@ class FastPathExchange:
         *,
         authentic: bool,
     ) -> None:
-        """`end` is where the question section ends, `authentic` whether the client is told of AD."""
-        self._responder, self._route, self._fast_path, self._packet, self._end, self._started = (
-            responder,
-            route,
-            fast_path,
-            packet,
-            end,
-            started,
-        )
-        self._authentic = authentic
+        """`end` is where the question section ends; `authentic` says whether the client gets the AD bit."""
+        self._responder, self._route, self._fast_path, self._packet = responder, route, fast_path, packet
+        self._end, self._started, self._authentic = end, started, authentic
+        self._counters = responder.fast_path_counters  # those of these chains, also after a reload
         self.key, self.edns = key, edns
         self.client = ""
         self._reader: Reader | None = None
@@ -157,89 +143,91 @@ class FastPathExchange:
 
     @property
     def wire(self) -> bytes:
-        """What upstreams are asked, behind the id."""
+        """The query for an upstream, without its id."""
         return _FORWARDED + self._packet[4:]
 
-    def leave(self, reader: Reader, sender: Sender) -> None:
-        """Asks the upstreams."""
+    def send(self, reader: Reader, sender: Sender) -> None:
+        """Sends the query to an upstream; `reader` and `sender` say where the reply goes."""
         self._reader, self._sender, self.client = reader, sender, reader.host(sender)
         self._responder.in_flight.add(self)
         assert self._fast_path.ask is not None
         try:
             refused = self._fast_path.ask(self)
-        except Exception:  # noqa: BLE001 - the server loop: one bad question must not end the process
-            refused = self._failed()
+        except Exception as error:  # noqa: BLE001 - a plugin's hook
+            refused = self._failed(error)
         if refused is not None:
             self._responder.in_flight.discard(self)
-            self._go_through_the_chain(refused)
+            self._answer_through_chain(refused)
 
-    def completed(self, completed: UpstreamReply) -> None:
-        """Sends the reply on, or goes through the chain with it."""
+    def completed(self, upstream_reply: UpstreamReply) -> None:
+        """Sends the upstream's reply to the client, or goes through the chain with it."""
         self._responder.in_flight.discard(self)
         try:
-            plain = completed.plain
-            wire = b"" if plain is None else self._reply(plain)
-            if wire and plain is not None and self._reader is not None:
-                self._reader.post(self._sender, wire)
-                self._count(plain.rcode, len(wire))
-                return
-            reply = completed.reply
-        except Exception:  # noqa: BLE001 - whoever brings the reply is not to suffer from what goes wrong here
-            reply = self._failed()
-        self._go_through_the_chain(reply)
+            simple = upstream_reply.plain
+            wire = b"" if simple is None else self._encode(simple)
+            reply = upstream_reply.reply if not wire else None
+        except Exception as error:  # noqa: BLE001 - other queries wait for the same upstream reply
+            wire, reply = b"", self._failed(error)
+        if reply is not None:
+            self._answer_through_chain(reply)
+            return
+        assert self._reader is not None
+        assert simple is not None
+        self._reader.queue_reply(self._sender, wire)
+        try:
+            self._count(simple.rcode, len(wire))
+        except Exception as error:  # noqa: BLE001 - the client has its reply
+            self._responder.recover("what follows a reply", error)
 
-    def _failed(self) -> Reply:
-        log.exception("Recovered from a failure on the short way of %s", self._responder.listener.server)
-        self._responder.accounts.panicked()
+    def _failed(self, error: Exception) -> Reply:
+        self._responder.recover("the fast path", error)
         return rcode_only(Rcode.SERVFAIL)
 
-    def _go_through_the_chain(self, reply: Reply) -> None:
+    def _answer_through_chain(self, reply: Reply) -> None:
         reader, sender = self._reader, self._sender
         assert reader is not None
         self._responder.answer(
-            self._packet, reader.client(sender), lambda wire: reader.post(sender, wire), self._started, upstream_reply=reply
+            self._packet, reader.client(sender), lambda wire: reader.queue_reply(sender, wire), self._started, upstream_reply=reply
         )
 
-    def _reply(self, plain: SimpleReply) -> bytes:
-        """The client's reply; nothing if it is not as simple as that."""
-        asked, packet, end, fast_path = self._packet, plain.packet, self._end, self._fast_path
-        if packet[12 : plain.start] != asked[12:end] or len(asked) + plain.end - plain.start > udp_limit(self.edns):
+    def _encode(self, simple: SimpleReply) -> bytes:
+        """The client's reply; empty if the chain has to make it."""
+        query, packet, end, fast_path = self._packet, simple.packet, self._end, self._fast_path
+        if packet[12 : simple.start] != query[12:end] or len(query) + simple.end - simple.start > udp_limit(self.edns):
             return b""
         assert fast_path.keep is not None
-        records = with_ttl(plain, fast_path.keep(self.key, plain))
-        if fast_path.shuffles and plain.end - plain.addresses > plain.size > 0:
-            records = _shuffled(records, plain)
+        records = with_ttl(simple, fast_path.keep(self.key, simple))
+        if fast_path.shuffles and simple.end - simple.addresses > simple.size > 0:
+            records = _shuffled(records, simple)
         second = packet[3] & _PASSED_SECOND | (packet[3] & _AD if self._authentic else 0)
         flags = bytes((QR >> 8 | packet[2] & _PASSED_FIRST, second))
-        return asked[:2] + flags + b"\0\1" + packet[6:10] + asked[10:end] + records + asked[end:]
+        return query[:2] + flags + b"\0\1" + packet[6:10] + query[10:end] + records + query[end:]
 
     def _count(self, rcode: int, size: int) -> None:
         responder, route = self._responder, self._route
         kind = (self._fast_path, route.zone_text, self.key[1], rcode, self.key[3], len(self._packet), size)
-        hit_counter = responder.kinds.get(kind)
+        counters = self._counters
+        hit_counter = counters.get(kind)
         if hit_counter is None:
-            if len(responder.kinds) >= MANY:
-                responder.kinds.clear()
-            hit_counter = responder.kinds[kind] = HitCounter(self._increments(rcode, size), route)
-        if hit_counter.hits == hit_counter.flushed:
-            responder.relayed.append(hit_counter)
-        hit_counter.hits += 1
+            if len(counters) >= MAX_COUNTERS:
+                counters.clear()
+            hit_counter = counters[kind] = HitCounter(self._increments(rcode, size), route)
+        hit_counter.count(responder.dirty_fast_path)
         if route.counted:
-            responder.accounts.took(route, perf_counter() - self._started)
+            responder.metrics.observe_duration(route, perf_counter() - self._started)
 
     def _increments(self, rcode: int, size: int) -> tuple[Increment, ...]:
-        accounts, route, (_, rtype, _, dnssec_ok, _) = self._responder.accounts, self._route, self.key
+        metrics, route, (_, rtype, _, dnssec_ok, _) = self._responder.metrics, self._route, self.key
         increments = self._fast_path.increments(self._responder.listener.server)
         if route.counted:
-            increments += accounts.increments_of(route, rtype, rcode, route.writer, dnssec_ok=dnssec_ok) + accounts.sizes(
-                route, len(self._packet), size
-            )
+            increments += metrics.increments_of(route, rtype, rcode, route.writer, dnssec_ok=dnssec_ok)
+            increments += metrics.sizes(route, len(self._packet), size)
         return increments
 
 
-def _shuffled(records: bytes, plain: SimpleReply) -> bytes:
+def _shuffled(records: bytes, simple: SimpleReply) -> bytes:
     """The records with their addresses in random order."""
-    at, size = plain.addresses - plain.start, plain.size
+    at, size = simple.addresses - simple.start, simple.size
     addresses = [records[one : one + size] for one in range(at, len(records), size)]
     random.shuffle(addresses)
     return records[:at] + b"".join(addresses)

@@ -1,7 +1,7 @@
 """What each answered query adds to the server's metrics (docs/behaviour/server.md#metrics-of-queries).
 
-A query answered by a chain is counted at once. The same sums, as a tuple of (cell, amount), go with a compiled reply, to be added
-once for all its hits when the table is folded. Tuples are shared by all entries that count alike.
+A query that the chain answers is counted at once. An entry of the answer table has the same increments, as a tuple of (cell, amount) that
+entries share; they are added for all hits together when the hit counters are flushed. Counts nothing of a plugin's own.
 """
 
 from __future__ import annotations
@@ -68,22 +68,23 @@ _LABELLED: Final = {
 
 
 class Durations:
-    """How long answers took that are not in the metrics yet: how many in each bucket, and their sum in seconds."""
+    """Durations of replies that are not in the metrics yet: how many in each bucket, and their sum in seconds."""
 
     def __init__(self) -> None:
         self.buckets = [0] * (len(DURATIONS) + 1)
         self.seconds = 0.0
 
     def observe(self, seconds: float, times: int) -> None:
-        """So many answers took so long each."""
+        """`times` replies took `seconds` each."""
         self.buckets[bisect_left(DURATIONS, seconds)] += times
         self.seconds += seconds * times
 
 
 class HitCounter:
-    """Uses of compiled replies that count for the same: `hits` for ever, `flushed` how many of them are in the counters already.
+    """Counts hits that add the same increments to the metrics.
 
-    `increments` is what one use adds; `route` is whose duration histogram it goes into.
+    `hits` counts all of them, `flushed` those that are in the metrics. `increments` is what one hit adds; `route` is the one whose
+    duration histogram has it.
     """
 
     __slots__ = ("flushed", "hits", "increments", "route")
@@ -92,8 +93,14 @@ class HitCounter:
         self.increments, self.route = increments, route
         self.hits = self.flushed = 0
 
+    def count(self, dirty: list[HitCounter]) -> None:
+        """One hit; `dirty` gets the counters that have to be flushed."""
+        if self.hits == self.flushed:
+            dirty.append(self)
+        self.hits += 1
 
-class Accounts:
+
+class QueryMetrics:
     """The server metrics of one listener, protocol and address family."""
 
     def __init__(self, counters: Counters, server: str, protocol: str, family: int) -> None:
@@ -102,14 +109,14 @@ class Accounts:
         self._increments: dict[tuple[str, str, int, int, str, bool], tuple[Increment, ...]] = {}
         self._size_cells: dict[tuple[str, str], tuple[int, int]] = {}
         self._hit_counters: dict[tuple[Increment, ...], HitCounter] = {}
-        self._durations: dict[tuple[str, str], int] = {}
+        self._duration_cells: dict[tuple[str, str], int] = {}
 
     def increments(self, query: Query, route: Route, reply: Reply) -> tuple[Increment, ...]:
-        """What one such answer adds, but for sizes and duration."""
+        """What one such reply adds, except for sizes and duration."""
         return self.increments_of(route, query.rtype, reply.rcode, route.writer if reply.has_message else "", dnssec_ok=query.dnssec_ok)
 
     def increments_of(self, route: Route, rtype: int, rcode: int, writer: str, *, dnssec_ok: bool) -> tuple[Increment, ...]:
-        """The same, `writer` being the plugin that the response is counted for."""
+        """The same; `writer` is the plugin that the response is counted for."""
         key = (route.zone_text, route.view, rtype, rcode, writer, dnssec_ok)
         found = self._increments.get(key)
         if found is not None:
@@ -124,8 +131,8 @@ class Accounts:
         self._increments[key] = increments
         return increments
 
-    def sizes(self, route: Route, asked: int, answered: int) -> tuple[Increment, ...]:
-        """What the sizes of one question and its answer add, in octets."""
+    def sizes(self, route: Route, request: int, response: int) -> tuple[Increment, ...]:
+        """What the sizes of one request and its response add, in octets."""
         cells = self._size_cells.get((route.zone_text, route.view))
         if cells is None:
             where = (self._server, route.zone_text, route.view, self._protocol)
@@ -133,14 +140,14 @@ class Accounts:
             self._size_cells[route.zone_text, route.view] = cells
         first, second = cells
         return (
-            (first + bisect_left(SIZES, asked), 1.0),
-            (first + len(SIZES) + 1, float(asked)),
-            (second + bisect_left(SIZES, answered), 1.0),
-            (second + len(SIZES) + 1, float(answered)),
+            (first + bisect_left(SIZES, request), 1.0),
+            (first + len(SIZES) + 1, float(request)),
+            (second + bisect_left(SIZES, response), 1.0),
+            (second + len(SIZES) + 1, float(response)),
         )
 
     def hit_counter(self, increments: tuple[Increment, ...], route: Route) -> HitCounter:
-        """The one for such counts and that route; so many are remembered that nearly all entries share theirs."""
+        """The hit counter for these increments and that route; so many are kept that nearly all entries share theirs."""
         found = self._hit_counters.get(increments)
         if found is None or found.route is not route:
             if len(self._hit_counters) >= MAX_HIT_COUNTERS:
@@ -148,32 +155,36 @@ class Accounts:
             found = self._hit_counters[increments] = HitCounter(increments, route)
         return found
 
+    def release_routes(self) -> None:
+        """Keeps no route, and so no chain, alive. Whoever has a hit counter keeps using it."""
+        self._hit_counters.clear()
+
     def duration_cell(self, route: Route) -> int:
         """The first cell of the route's duration histogram."""
         key = (route.zone_text, route.view)
-        cell = self._durations.get(key)
+        cell = self._duration_cells.get(key)
         if cell is None:
-            cell = self._durations[key] = self.counters.cell(DURATION, self._server, *key)
+            cell = self._duration_cells[key] = self.counters.cell(DURATION, self._server, *key)
         return cell
 
     def add(self, increments: tuple[Increment, ...], times: int = 1) -> None:
-        """Adds counts that happened `times` times."""
+        """Adds increments that happened `times` times."""
         values = self.counters.values
         for cell, amount in increments:
             values[cell] += amount * times
 
-    def took(self, route: Route, seconds: float, times: int = 1) -> None:
-        """Observes how long answers took."""
+    def observe_duration(self, route: Route, seconds: float, times: int = 1) -> None:
+        """`times` replies took `seconds` each."""
         cell = self.duration_cell(route)
         values = self.counters.values
         values[cell + bisect_left(DURATIONS, seconds)] += times
         values[cell + len(DURATIONS) + 1] += seconds * times
 
-    def panicked(self) -> None:
-        """A chain failed in a way that nobody foresaw."""
+    def count_panic(self) -> None:
+        """A plugin failed in a way that it does not foresee."""
         self.counters.count(PANICS)
 
 
 def is_counted(route: Route) -> bool:
-    """Whether server metrics see the route: its block has `prometheus`, or it was refused before any block."""
+    """Whether server metrics have the route: its block has `prometheus`, or the query was refused before any block."""
     return route.counted or route is DROPPED

@@ -1,8 +1,17 @@
-"""From a packet that the answer table does not know to the reply that goes out, and to the entry that may answer the next.
+"""From a packet to its reply: out of the answer table, or through the chain, whose reply may become an entry of the table.
 
-One `Responder` per listener, protocol and address family: it reads the request, asks the chain, encodes what comes back, counts it, and
-puts it into its table where the reply may be used again. It knows no sockets. A reply that came later is stored only if no change
-was applied since it was asked for.
+There is one `Responder` for each listener, protocol and address family. It knows no sockets. Which packet may be answered without the
+chain is decided here and nowhere else:
+
+- by the answer table, for every listener: under the packet without its id, and the client class where the listener has classes;
+- by a negative answer (`negative_answers`), where the listener has no client classes;
+- by the fast path (`fast_path`), where the responder is `uniform`.
+
+Rules:
+
+1. Each query gets one reply. What fails before the reply is sent makes it SERVFAIL; what fails after is logged.
+2. A plugin's hook that raises is logged and counted in `coredns_panics_total`; it ends neither the batch nor the process.
+3. A reply that the chain gives later is stored only if no change was applied since the query came.
 """
 
 from __future__ import annotations
@@ -16,14 +25,13 @@ from typing import Final
 import msgspec
 
 from svcdns.chain.routing import DROPPED, Listener, Route
-from svcdns.eventloop.clock import Clock
 from svcdns.plugin_api.deferred import Deferred
 from svcdns.plugin_api.query import Client, Query
 from svcdns.plugin_api.reply import NOT_REUSABLE, UNTIL_CHANGED, CacheScope, Increment, Reply, rcode_only
 from svcdns.serving import zone_stream
 from svcdns.serving.answer_table import AnswerTable, Countdown, Entry
 from svcdns.serving.in_flight import InFlight
-from svcdns.serving.metrics import Accounts, Durations, HitCounter, is_counted
+from svcdns.serving.metrics import Durations, HitCounter, QueryMetrics, is_counted
 from svcdns.wire.codes import TC, Rcode, Type
 from svcdns.wire.message import MAX_MESSAGE, encode_reply, turned, udp_limit
 from svcdns.wire.record import Edns
@@ -31,38 +39,100 @@ from svcdns.wire.request import Request, accept
 from svcdns.wire.ttl import ttl_offsets
 
 Send = Callable[[bytes], None]
-"""Sends a finished reply to whoever asked, now or later, once; empty bytes mean that there is none to send."""
+"""Sends a finished reply to the client, now or later, once; empty octets mean that there is none to send."""
 
 ROTATIONS: Final = 32
-"""Variants that a load-balanced answer is compiled in, where that shows every record."""
+"""Rotations that a load-balanced answer is encoded in, where so many show every record."""
 MAX_ROTATIONS: Final = 64
-FRESH: Final = 30.0
-"""Seconds that a negative answer is kept: the serial in its SOA moves with changes that leave the answer right."""
+NEGATIVE_LIFETIME: Final = 30.0
+"""Seconds that a negative answer is stored: changes that leave the answer right still move the serial in its SOA."""
 MAX_ROTATED_OCTETS: Final = 128 << 10
-TRUNCATED: Final = TC >> 8
+_TRUNCATED: Final = TC >> 8
 
 log = logging.getLogger("svcdns")
 _random: Final = random.Random()
 
 
 class Responder:
-    """Answers the packets of one listener over one protocol and address family.
+    """Answers the packets of one listener over one protocol and address family."""
 
-    `listener` is replaced at a reload; whoever replaces it clears the table in the same step.
-    """
-
-    def __init__(
-        self, listener: Listener, table: AnswerTable, accounts: Accounts, clock: Clock, protocol: str, in_flight: InFlight
-    ) -> None:
-        """`protocol` is `udp` or `tcp`; `accounts` are those of this protocol and family; `in_flight` is the worker's."""
-        self.listener, self.table, self.accounts, self.clock, self.protocol = listener, table, accounts, clock, protocol
-        self.in_flight = in_flight
+    def __init__(self, listener: Listener, table: AnswerTable, metrics: QueryMetrics, protocol: str, in_flight: InFlight) -> None:
+        """`protocol` is `udp` or `tcp`; `metrics` are those of this protocol and family; `in_flight` is the worker's."""
+        self.listener, self.table, self.metrics, self.protocol, self.in_flight = listener, table, metrics, protocol, in_flight
         self.durations = Durations()
-        """Of answers from the table; `fold` takes them out."""
-        self.kinds: dict[tuple[object, ...], HitCounter] = {}
-        """How many replies of each kind came the short way."""
-        self.relayed: list[HitCounter] = []
-        """Which of these are not in the counters yet."""
+        """Of replies from the table; a flush takes them out."""
+        self.fast_path_counters: dict[tuple[object, ...], HitCounter] = {}
+        """Replies of the fast path, by all that decides what they count for."""
+        self.dirty_fast_path: list[HitCounter] = []
+        """Those of them with hits that are not in the metrics yet."""
+
+    def serve(self, listener: Listener) -> None:
+        """Answers with the chains of `listener` from now on, in one step; nothing of the chains before is kept."""
+        self.listener = listener
+        self.table.clear()
+        self.fast_path_counters = {}
+        self.metrics.release_routes()
+
+    @property
+    def uniform(self) -> bool:
+        """Whether all clients get the same replies, and no plugin observes queries."""
+        listener = self.listener
+        return listener.classes is None and not listener.observed
+
+    # -- without the chain
+
+    def lookup(self, packet: bytes, client: Client, started: float) -> bytes:
+        """The reply to a packet that needs no chain; empty where `answer` has to be called.
+
+        `started` is when the packet was read from its socket, on `perf_counter`.
+        """
+        wire = self.lookup_entry(packet, client, started)
+        if not wire and self.listener.classes is None:
+            negative = self.lookup_negative(packet[2:])
+            if negative:
+                self.durations.observe(perf_counter() - started, 1)
+                wire = packet[:2] + negative
+        return wire
+
+    def lookup_entry(self, packet: bytes, client: Client | None, started: float) -> bytes:
+        """The reply that the table has for a packet, or nothing. `client` may be None where the responder is `uniform`."""
+        table = self.table
+        key = packet[2:] if client is None or self.listener.classes is None else self.key(packet, client)
+        entry = table.find(key, table.now())
+        if entry is None:
+            return b""
+        wire = packet[:2] + table.use(entry)
+        seconds = perf_counter() - started
+        self.durations.observe(seconds, 1)
+        if entry.observed is not None and client is not None:
+            query, reply, route = entry.observed
+            self.observe(route, query.changed(ident=int.from_bytes(packet[:2], "big"), client=client), reply, len(wire), seconds)
+        return wire
+
+    def lookup_negative(self, key: bytes) -> bytes:
+        """The negative answer to a packet, both without their ids, or nothing. For listeners without client classes.
+
+        The second query for a name gets nothing either, so that its reply is stored as an entry.
+        """
+        table = self.table
+        found = table.negative.find(key)
+        if found is None or table.seen_before(key):
+            return b""
+        found.hit_counter.count(table.dirty)
+        return found.head + key[10 : len(key) - found.request_tail] + found.tail
+
+    def key(self, packet: bytes, client: Client) -> bytes:
+        """The key of a packet in the table; empty where the client's class is unknown, as a plugin failed: then nothing is stored."""
+        classes = self.listener.classes
+        if classes is None:
+            return packet[2:]
+        try:
+            return classes.of(client.address) + packet[2:]
+        except Exception as error:  # noqa: BLE001 - a plugin's hook
+            self.recover("the client class of a query", error)
+            return b""
+
+    # -- with the chain
 
     def answer(
         self,
@@ -73,10 +143,10 @@ class Responder:
         outlet: zone_stream.Outlet | None = None,
         upstream_reply: Reply | None = None,
     ) -> None:
-        """Answers one packet, now or later; `started` is when it was taken from its socket, on `perf_counter`.
+        """Answers one packet through the chain, now or later; `started` as for `lookup`.
 
         `outlet` takes the messages before the last one of a reply that has several; without it there are no such replies.
-        `upstream_reply` is the upstreams' reply, where that is there already.
+        `upstream_reply` is the reply of an upstream, where the fast path has it already.
         """
         request = accept(packet)
         if not isinstance(request, Request):
@@ -88,34 +158,32 @@ class Responder:
         if request.edns is not None and request.edns.version and route is not DROPPED:
             send(_bad_version(request, query))
             return
-        order = PendingReply(self, packet, self.key(packet, client), request, query, route, send, self.table.changes, outlet)
+        pending = PendingReply(self, packet, self.key(packet, client), request, query, route, send, self.table.changes, outlet)
         try:
             answer = self.listener.answer(query, route)
-            if isinstance(answer, Reply):
-                order.finish(answer)
-                return
-        except Exception:  # noqa: BLE001 - the server loop: one bad question must not end the process
-            order.failed()
+        except Exception as error:  # noqa: BLE001 - a plugin failed: one query must not end the process
+            pending.fail(error)
             return
-        if isinstance(answer, Deferred):
-            self.in_flight.add(order)
-            answer.take(order.arrived, order.broken)
+        if isinstance(answer, Reply):
+            pending.finish(answer)
+        elif isinstance(answer, Deferred):
+            self.in_flight.add(pending)
+            answer.take(pending.completed, pending.failed)
         else:
-            self.in_flight.start(order.later(answer))
+            self.in_flight.start(pending.wait(answer))
 
-    def answer_negative(self, key: bytes) -> bytes:
-        """The reply to a packet, both without their ids, where it is about a name that is known not to be there; empty where `answer` has
-        to be called: also for what comes again, so that it gets an entry of its own. For listeners without audience classes alone.
-        """
-        table = self.table
-        found = table.negative.find(key)
-        if found is None or table.sighted(key):
-            return b""
-        hit_counter = found.hit_counter
-        if hit_counter.hits == hit_counter.flushed:
-            table.touched.append(hit_counter)
-        hit_counter.hits += 1
-        return found.head + key[10 : len(key) - found.beyond] + found.tail
+    def observe(self, route: Route, query: Query, reply: Reply, size: int, seconds: float) -> None:
+        """Shows a reply of `size` octets to the observers of its block."""
+        for observe in route.observers:
+            try:
+                observe(query, reply, size, seconds)
+            except Exception as error:  # noqa: BLE001 - a plugin's hook
+                self.recover("an observer of replies", error)
+
+    def recover(self, what: str, error: BaseException) -> None:
+        """Logs and counts a failure of the chain that must not go further."""
+        log.error("Recovered from a failure in %s of %s", what, self.listener.server, exc_info=error)
+        self.metrics.count_panic()
 
     def _query(self, request: Request, client: Client, size: int, started: float) -> Query:
         name = request.name
@@ -124,22 +192,9 @@ class Responder:
             ident=request.ident, size=size, started=started, server=self.listener.server, serial=request.serial,
         )  # fmt: skip
 
-    def key(self, packet: bytes, client: Client) -> bytes:
-        """What the table knows the packet under: its octets behind the id, behind the client's class where the listener has classes."""
-        classes = self.listener.classes
-        return packet[2:] if classes is None else classes.of(client.address) + packet[2:]
-
-    def hit(self, entry: Entry, packet: bytes, client: Client, size: int, started: float) -> None:
-        """Shows an answer from the table to the observers of its block; `size` is the reply's length."""
-        if entry.seen is not None:
-            query, reply, route = entry.seen
-            again = query.changed(ident=int.from_bytes(packet[:2], "big"), client=client)
-            for observe in route.observers:
-                observe(again, reply, size, perf_counter() - started)
-
 
 class PendingReply(msgspec.Struct, gc=False, eq=False):
-    """One question being answered."""
+    """One query that the chain answers. `changes` is that of the table when the query came."""
 
     responder: Responder
     packet: bytes
@@ -151,128 +206,155 @@ class PendingReply(msgspec.Struct, gc=False, eq=False):
     changes: int
     outlet: zone_stream.Outlet | None = None
 
-    def arrived(self, reply: Reply) -> None:
-        """Finishes with a reply that somebody has waited for; whoever brings it is not to suffer from what goes wrong here."""
+    def completed(self, reply: Reply) -> None:
+        """Takes the reply of a `Deferred`."""
         self.responder.in_flight.discard(self)
-        try:
-            self.finish(reply)
-        except Exception:  # noqa: BLE001 - as in Desk.answer
-            self.failed()
+        self.finish(reply)
 
-    def broken(self, error: Exception) -> None:
-        """What the chain raised when the reply came."""
+    def failed(self, error: Exception) -> None:
+        """Takes the failure of a `Deferred`."""
         self.responder.in_flight.discard(self)
-        self.failed(error)
+        self.fail(error)
 
-    async def later(self, answer: Awaitable[Reply]) -> None:
+    async def wait(self, answer: Awaitable[Reply]) -> None:
         """Waits for the reply and finishes."""
         try:
-            self.finish(await answer)
-        except Exception:  # noqa: BLE001 - as in Desk.answer
-            self.failed()
+            reply = await answer
+        except Exception as error:  # noqa: BLE001 - as in Responder.answer
+            self.fail(error)
+        else:
+            self.finish(reply)
 
-    def failed(self, error: Exception | None = None) -> None:
-        """Answers SERVFAIL where a chain broke; `error` is what it raised, if that is not being handled now."""
-        log.error("Recovered from a failure in the chain of %s", self.responder.listener.server, exc_info=error or True)
-        self.responder.accounts.panicked()
-        self.finish(rcode_only(Rcode.SERVFAIL))
+    def fail(self, error: Exception) -> None:
+        """Answers SERVFAIL where the chain failed."""
+        self.responder.recover("the chain", error)
+        try:
+            self._finish(rcode_only(Rcode.SERVFAIL))
+        except Exception as another:  # noqa: BLE001 - nothing is sent: a plugin left something in the query that cannot be encoded
+            self.responder.recover("the reply that tells of a failure", another)
+            self.send(b"")
 
     def finish(self, reply: Reply) -> None:
-        """Sends the reply, counts it, and stores it if it may be used again."""
+        """Sends the reply, counts it, and stores it if it may be used again. Raises nothing."""
+        try:
+            self._finish(reply)
+        except Exception as error:  # noqa: BLE001 - nothing is sent yet
+            self.fail(error)
+
+    def _finish(self, reply: Reply) -> None:
+        """Raises what fails before the reply is sent."""
         if reply.dropped:
             self.send(b"")
             return
-        responder, query = self.responder, self.query
-        request = self.request
+        query, request = self.query, self.request
         request.edns = query.edns  # as the chain left it: `bufsize` and `rewrite edns0` change what is mirrored
         if reply.stream is not None:
             if self.outlet is not None:
-                responder.in_flight.start(self._stream(reply, self.outlet))
+                self.responder.in_flight.start(self._stream(reply, self.outlet))
                 return
             reply = rcode_only(Rcode.REFUSED)
         if not reply.has_message:
             reply = Reply(rcode=reply.rcode, flags=query.reply_flags, extended=reply.extended, has_message=False)
-        limit = MAX_MESSAGE if responder.protocol == "tcp" else udp_limit(request.edns)
-        keep = (
-            reply.lifetime > NOT_REUSABLE
-            and reply.scope <= (CacheScope.SHARED if responder.listener.classes is None else CacheScope.CLIENT_CLASS)
-            and responder.table.changes == self.changes
-            and responder.table.sighted(self.key)
-        )
-        wires = self._rotated(reply, limit, keep=keep)
-        self.send(wires[0])
-        increments = self._account(reply, len(wires[0]))
-        if keep:
-            self._store(reply, wires, increments)
-        elif reply.rcode == Rcode.NXDOMAIN and reply.lifetime == UNTIL_CHANGED:
-            self._note_negative(wires[0], increments)
+        store = self._may_store(reply)
+        wires = self._encode(reply, store=store)
+        try:
+            self.send(wires[0])
+            self._after_sending(reply, wires, store=store)
+        except Exception as error:  # noqa: BLE001 - the client has its reply
+            self.responder.recover("what follows a reply", error)
 
-    def _rotated(self, reply: Reply, limit: int, *, keep: bool) -> tuple[bytes, ...]:
-        """The reply; in a random order if it wants that, and where it is kept in others besides."""
-        echoed = self.responder.listener.echoed
+    def _may_store(self, reply: Reply) -> bool:
+        """Whether the table takes the reply; asking counts as the query's mark in the seen filter."""
+        responder = self.responder
+        widest = CacheScope.SHARED if responder.listener.classes is None else CacheScope.CLIENT_CLASS
+        return (
+            reply.lifetime > NOT_REUSABLE
+            and reply.scope <= widest
+            and responder.table.changes == self.changes
+            and bool(self.key)
+            and responder.table.seen_before(self.key)
+        )
+
+    def _encode(self, reply: Reply, *, store: bool) -> tuple[bytes, ...]:
+        """The reply's octets, in a random rotation if it has rotations; in several where it is stored."""
+        responder = self.responder
+        echoed = responder.listener.echoed
+        limit = MAX_MESSAGE if responder.protocol == "tcp" else udp_limit(self.request.edns)
         if reply.rotate is None:
             return (encode_reply(self.request, reply, limit, echoed),)
         rotation = reply.rotate(reply, _random)
         begin = rotation.variant(0, 1)
         first = encode_reply(self.request, begin, limit, echoed)
-        count = variants(first, rotation.widest) if keep else 1
+        count = variants(first, rotation.widest) if store else 1
         wires = turned(self.request, begin, first, count) if rotation.turns_answer and count > 1 else []
         if wires:
             return tuple(wires)
         return (first, *[encode_reply(self.request, rotation.variant(number, count), limit, echoed) for number in range(1, count)])
 
+    def _after_sending(self, reply: Reply, wires: tuple[bytes, ...], *, store: bool) -> None:
+        increments = self._count(reply, len(wires[0]))
+        if store:
+            self._store(reply, wires, increments)
+        elif reply.rcode == Rcode.NXDOMAIN and reply.lifetime == UNTIL_CHANGED:
+            self._note_negative(wires[0], increments)
+
     async def _stream(self, reply: Reply, outlet: zone_stream.Outlet) -> None:
         """Sends a reply of several messages, and counts it as one."""
-        self._account(reply, await zone_stream.send(self.request, reply, outlet, self.send, self.responder.listener.echoed))
+        size = await zone_stream.send(self.request, reply, outlet, self.send, self.responder.listener.echoed)
+        try:
+            self._count(reply, size)
+        except Exception as error:  # noqa: BLE001 - the client has its reply
+            self.responder.recover("what follows a reply", error)
 
-    def _account(self, reply: Reply, size: int) -> tuple[Increment, ...]:
-        """Counts a reply of so many octets and shows it to the observers; what each further use of it adds."""
+    def _count(self, reply: Reply, size: int) -> tuple[Increment, ...]:
+        """Counts a reply of `size` octets and shows it to the observers; returns what each hit of its entry adds."""
         responder, query, route, increments = self.responder, self.query, self.route, reply.increments
+        metrics = responder.metrics
         seconds = perf_counter() - query.started
         if is_counted(route):
-            own = responder.accounts.increments(query, route, reply) + responder.accounts.sizes(route, query.size, size)
-            responder.accounts.add(own)
-            responder.accounts.took(route, seconds)
+            own = metrics.increments(query, route, reply) + metrics.sizes(route, query.size, size)
+            metrics.add(own)
+            metrics.observe_duration(route, seconds)
             increments = own + increments
-        for observe in route.observers:
-            observe(query, reply, size, seconds)
+        if route.observers:
+            responder.observe(route, query, reply, size, seconds)
         return increments
 
     def _note_negative(self, wire: bytes, increments: tuple[Increment, ...]) -> None:
-        """Keeps the answer for other names that are not there either, where all of them get the same."""
+        """Keeps the answer for other nonexistent names, where all of them get the same."""
         responder, route, query = self.responder, self.route, self.query
         if route.closest_encloser is None or responder.listener.classes is not None:
             return
         encloser = route.closest_encloser(query.key, query.rtype)
         if encloser is not None and responder.table.changes == self.changes and not responder.listener.is_divided(encloser.key):
-            responder.table.negative.note(self.packet, wire, encloser, responder.accounts.hit_counter(increments, route))
+            responder.table.negative.note(self.packet, wire, encloser, responder.metrics.hit_counter(increments, route))
 
     def _store(self, reply: Reply, wires: tuple[bytes, ...], increments: tuple[Increment, ...]) -> None:
         table = self.responder.table
         now = table.now()
         ends = UNTIL_CHANGED if reply.lifetime == UNTIL_CHANGED else now + reply.lifetime  # one object for nearly all of them
         if any(record.rtype == Type.SOA for record in reply.authority):
-            ends = min(ends, now + FRESH)
-        hit_counter = self.responder.accounts.hit_counter(increments, self.route)
+            ends = min(ends, now + NEGATIVE_LIFETIME)
+        hit_counter = self.responder.metrics.hit_counter(increments, self.route)
         entry = Entry(self.key, tuple([wire[2:] for wire in wires]), ends, reply.dependencies, hit_counter)
         if reply.next_second < reply.lifetime:
             entry.deadline = now + reply.next_second
             entry.countdown = Countdown(tuple(tuple(at - 2 for at in ttl_offsets(wire)) for wire in wires), ends)
         if self.route.observers:
-            entry.seen = (self.query, reply, self.route)
+            entry.observed = (self.query, reply, self.route)
         table.put(entry)
 
 
 def variants(wire: bytes, widest: int) -> int:
-    """How many variants a reply is compiled in: each record comes first equally often, and truncated ones show every record in turn."""
+    """How many rotations a reply is encoded in: each record comes first equally often, and truncated ones show every record in turn."""
     count = ROTATIONS
-    if wire[2] & TRUNCATED:
+    if wire[2] & _TRUNCATED:
         shown = max(1, int.from_bytes(wire[6:8], "big"))
         count = min(MAX_ROTATIONS, max(ROTATIONS, -(-widest // shown)))
     return max(1, min(widest, count, MAX_ROTATED_OCTETS // len(wire)))
 
 
 def _bad_version(request: Request, query: Query) -> bytes:
-    """RFC 6891 §6.1.3: BADVERS, and the version that we do speak."""
+    """RFC 6891 §6.1.3: BADVERS, and the version that this server speaks."""
     plain = msgspec.structs.replace(request, edns=None)
     return encode_reply(plain, Reply(rcode=Rcode.BADVERS, flags=query.reply_flags, edns=Edns(size=0)), MAX_MESSAGE)

@@ -21,3 +21,8 @@ def take_message(received: bytearray) -> bytes | None:
     message = bytes(received[2:end])
     del received[:end]
     return message
+
+
+def has_message(received: bytearray) -> bool:
+    """Whether the first message of the octets received is complete."""
+    return len(received) >= 2 and len(received) >= 2 + int.from_bytes(received[:2], "big")

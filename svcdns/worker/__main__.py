@@ -18,16 +18,16 @@ from svcdns.process.descriptors import allow_descriptors, make_room_for_descript
 from svcdns.process.parent_death import follow_parent
 from svcdns.process.scheduling import ask_for_short_slices, take_short_turns
 from svcdns.process.shared_memory import regions
-from svcdns.serving.listeners import Described
+from svcdns.serving.listeners import SocketDescription
 from svcdns.telemetry import logging as log_lines
 from svcdns.telemetry.counters import Counters
-from svcdns.worker.worker import BEAT, Worker, log
+from svcdns.worker.worker import UPDATE_INTERVAL, Worker, log
 
 FEED_CHUNK = 65536
-PULSES = 4
-"""Heartbeats for each time that counters are folded: so soon others see that this worker stalls, and read its sockets."""
-YOUNG = 10_000
-"""Objects after which the garbage collector looks: the index makes many, and none in a cycle."""
+HEARTBEATS = 4
+"""Heartbeats for each update of the metrics: the more, the sooner other workers read the sockets of a worker that stalls."""
+YOUNG_OBJECTS = 10_000
+"""New objects after which the garbage collector runs: the index makes many, and none in a cycle."""
 
 
 class _Process:
@@ -38,15 +38,15 @@ class _Process:
         self._feed: socket.socket | None = None
         self._unsent: deque[bytes] = deque()
         self._instructed = asyncio.Event()
-        self._taking: asyncio.Future[None] | None = None
-        self.worker = Worker(slot, counters, monotonic, self._say)
+        self._taking_over: asyncio.Future[None] | None = None
+        self.worker = Worker(slot, counters, monotonic, self._send)
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._instructions: asyncio.Queue[Message] = asyncio.Queue()
-        asyncio.get_running_loop().add_reader(channel.fileno(), self._from_supervisor)
+        asyncio.get_running_loop().add_reader(channel.fileno(), self._receive_from_supervisor)
 
     async def run(self) -> None:
-        """Works until the supervisor says that it is over, or is gone."""
-        tasks = [asyncio.ensure_future(step()) for step in (self._beat, self._obey, self._follow_feed)]
+        """Works until the supervisor stops this worker, or is gone."""
+        tasks = [asyncio.ensure_future(step()) for step in (self._update, self._follow_supervisor, self._follow_feed)]
         tasks.append(asyncio.ensure_future(self._until_done()))
         finished, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in finished:
@@ -55,14 +55,14 @@ class _Process:
     async def _until_done(self) -> None:
         await self.done
 
-    async def _beat(self) -> None:
+    async def _update(self) -> None:
         while True:
-            self.worker.beat()
-            for _ in range(PULSES):
-                await asyncio.sleep(BEAT / PULSES)
-                self.worker.pulse()
+            await self.worker.update()
+            for _ in range(HEARTBEATS):
+                await asyncio.sleep(UPDATE_INTERVAL / HEARTBEATS)
+                self.worker.heartbeat()
 
-    def _from_supervisor(self) -> None:
+    def _receive_from_supervisor(self) -> None:
         try:
             for message in self._channel.receive():
                 self._instructions.put_nowait(message)
@@ -72,25 +72,25 @@ class _Process:
             if not self.done.done():
                 self.done.set_result(None)
 
-    async def _obey(self) -> None:
+    async def _follow_supervisor(self) -> None:
         while True:
             message = await self._instructions.get()
             match message["op"]:
                 case "feed":
                     self._take_feed(socket.socket(fileno=message["fds"][0]))
                 case "sockets":
-                    add = [(Described(**about), fd) for about, fd in zip(message["add"], message["fds"], strict=True)]
+                    add = [(SocketDescription(**about), fd) for about, fd in zip(message["add"], message["fds"], strict=True)]
                     await self.worker.sockets(add, message["remove"])
                 case "read":
                     await self.worker.read(frozenset(message["slots"]))
                 case "take-over":
-                    self._taking = asyncio.ensure_future(self.worker.take_over(socket.socket(fileno=message["fds"][0])))
+                    self._taking_over = asyncio.ensure_future(self.worker.take_over(socket.socket(fileno=message["fds"][0])))
                 case "hand-over":
                     await self.worker.hand_over(socket.socket(fileno=message["fds"][0]))
                     self.done.set_result(None)
                     return
                 case "end-behind-answers":
-                    self.worker.listening.connections.end_behind_answers()
+                    self.worker.listeners.connections.start_lame_duck()
                 case "drain":
                     await self.worker.drain()
                     self.done.set_result(None)
@@ -109,7 +109,7 @@ class _Process:
         add_drain(loop, feed, self._drain_feed)
 
     def _drain_feed(self) -> None:
-        """Applies the changes that have come. Anything else is done first before more is read, so that what waits stays in the socket."""
+        """Applies the changes that have come. Anything else is done before more is read: until then, frames wait in the socket."""
         feed = self._feed
         if feed is None:
             return
@@ -119,7 +119,7 @@ class _Process:
             return
         except OSError:
             data = b""
-        instructed = bool(data) and self.worker.take(data)
+        instructed = bool(data) and self.worker.receive(data)
         if instructed or not data:
             remove_drain(asyncio.get_running_loop(), feed)
         if instructed:
@@ -130,11 +130,11 @@ class _Process:
             await self._instructed.wait()
             self._instructed.clear()
             feed = self._feed
-            await self.worker.obey()
+            await self.worker.run_instructions()
             if feed is not None and feed is self._feed:
                 add_drain(asyncio.get_running_loop(), feed, self._drain_feed)
 
-    def _say(self, data: bytes) -> None:
+    def _send(self, data: bytes) -> None:
         if self._feed is None:
             return
         self._unsent.append(data)
@@ -166,7 +166,7 @@ async def _run(slot: int, channel: Channel, counters: Counters) -> None:
 
 
 def main() -> int:
-    """Runs one worker; 0 when it was told to stop or the supervisor is gone."""
+    """Runs one worker; returns 0 when the supervisor has stopped it or is gone."""
     parser = argparse.ArgumentParser(prog="svcdns.worker")
     parser.add_argument("--slot", type=int, required=True)
     parser.add_argument("--region", type=int, required=True)
@@ -179,7 +179,7 @@ def main() -> int:
     allow_descriptors()
     make_room_for_descriptors()
     gc.freeze()
-    gc.set_threshold(YOUNG, 20, 1_000_000)
+    gc.set_threshold(YOUNG_OBJECTS, 20, 1_000_000)
     lines = log_lines.set_up()
     counters = Counters(regions(arguments.shared)[arguments.region])
     channel = Channel(socket.socket(fileno=arguments.channel))

@@ -1,8 +1,12 @@
-"""What plugins keep goes to the worker that takes this one's place: their caches above all, so that an upgrade costs upstreams no surge.
+"""The state that plugins keep (their caches above all) goes to the worker that takes this one's place, so that an upgrade costs the
+upstreams no surge of queries.
 
-It goes through a file in memory, whose descriptor is handed over: frames of a length and msgpack, each with the key of what keeps it and
-one portion. Whatever is kept under such a key and has `pack(now)`, which yields portions, and `unpack(portion, now)` takes part. Rules: at
-most MAX_OCTETS and PATIENCE; nothing goes on for longer than a slice; a portion that cannot be read is left out."""
+The state goes through a file in memory, whose descriptor is handed over. The file has frames (`process.framing`) of msgpack, each with the
+key of a kept object and one portion of its state. Every object under such a key that has `pack(now)`, which yields portions, and
+`unpack(portion, now)` takes part. Knows nothing of what is in a portion.
+
+Rules: at most MAX_OCTETS and MAX_SECONDS; no work takes longer than a slice; a portion that cannot be read is left out.
+"""
 
 from __future__ import annotations
 
@@ -15,76 +19,68 @@ from typing import Any, Final
 
 import msgspec
 
+from svcdns.eventloop.time_slice import TimeSlice
+from svcdns.process.framing import Deframer, framed
 from svcdns.process.shared_memory import memory
 
 MAX_OCTETS: Final = 16 << 20
-PATIENCE: Final = 1.0
-"""Seconds that packing may take; what has not been packed then stays behind."""
-SLICE: Final = 0.0002
-"""Seconds of packing after which everything else of the worker gets its turn."""
+MAX_SECONDS: Final = 1.0
+"""Seconds that packing may take; what has not been packed then is left out."""
 _CHUNK: Final = 65536
-_LENGTH: Final = 4
 
 log = logging.getLogger("svcdns")
 
 
 async def pack(kept: Mapping[tuple[Any, ...], Any], now: float) -> int:
-    """The descriptor of a file with what goes over; its reading begins at its start."""
+    """The descriptor of a file with the state of the kept objects, at its start."""
     fd = memory("svcdns-kept")
-    began = last = perf_counter()
-    size = 0
+    ends, slice_, size = perf_counter() + MAX_SECONDS, TimeSlice(), 0
     for frame in _frames(kept, now):
         size += len(frame)
-        if size > MAX_OCTETS or last - began > PATIENCE:
+        if size > MAX_OCTETS or perf_counter() > ends:
             break
         os.write(fd, frame)
-        if perf_counter() - last > SLICE:
-            await asyncio.sleep(0)
-            last = perf_counter()
+        await slice_.pause()
     os.lseek(fd, 0, os.SEEK_SET)
     return fd
 
 
 async def unpack(fd: int, kept: Mapping[tuple[Any, ...], Any], now: float, poll_sockets: Callable[[], bool]) -> int:
-    """Gives what is kept here under the same keys its portions, and closes the file; how many there were.
+    """Gives the objects that are kept here under the same keys their portions, and closes the file; returns how many there were.
 
     `poll_sockets` reads the sockets if it is time to.
     """
-    heirs = {_name(key): heir for key, heir in kept.items() if hasattr(heir, "unpack")}
-    count, buffer = 0, b""
+    successors = {_name(key): one for key, one in kept.items() if hasattr(one, "unpack")}
+    count, frames = 0, Deframer()
     try:
         while chunk := os.read(fd, _CHUNK):
-            buffer += chunk
-            at = 0
-            while at + _LENGTH <= len(buffer) and at + (size := _LENGTH + int.from_bytes(buffer[at : at + _LENGTH], "big")) <= len(buffer):
-                count += _taken(buffer[at + _LENGTH : at + size], heirs, now)
-                at += size
+            frames.feed(chunk)
+            for frame in frames.contents():
+                count += _import(frame, successors, now)
                 if poll_sockets():
                     await asyncio.sleep(0)  # connections and timers
-            buffer = buffer[at:]
     finally:
         os.close(fd)
     return count
 
 
 def _frames(kept: Mapping[tuple[Any, ...], Any], now: float) -> Iterator[bytes]:
-    for key, keeper in kept.items():
-        if hasattr(keeper, "pack"):
+    for key, one in kept.items():
+        if hasattr(one, "pack"):
             name = _name(key)
-            for portion in keeper.pack(now):
-                frame = msgspec.msgpack.encode((name, portion))
-                yield len(frame).to_bytes(_LENGTH, "big") + frame
+            for portion in one.pack(now):
+                yield framed(msgspec.msgpack.encode((name, portion)))
 
 
-def _taken(frame: bytes, heirs: Mapping[str, Any], now: float) -> bool:
+def _import(frame: bytes, successors: Mapping[str, Any], now: float) -> bool:
     try:
         name, portion = msgspec.msgpack.decode(frame, type=tuple[str, bytes])
-        heir = heirs.get(name)
-        if heir is None:
+        one = successors.get(name)
+        if one is None:
             return False
-        heir.unpack(portion, now)
+        one.unpack(portion, now)
     except msgspec.DecodeError as error:
-        log.debug("a portion of what the worker before this one kept cannot be read: %s", error)
+        log.debug("a portion of the state that plugins kept in the worker before this one cannot be read: %s", error)
         return False
     return True
 

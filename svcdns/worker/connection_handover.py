@@ -1,35 +1,38 @@
-"""Kept TCP connections go from a worker that leaves to the one that has taken its slot over, between two messages.
+"""Open TCP connections go from a worker that stops to its successor, which has taken over its slot.
 
-A message on a Unix socket carries the descriptor (SCM_RIGHTS, unix(7)), what the client has sent of its next question, the listener it
-belongs to, and the time it has left. A connection moves when nothing of it is in flight: no question is being answered, no reply waits to
-be written. Octets that arrive meanwhile wait in the kernel. The leaving side closes its descriptor without a shutdown, so the client sees
-nothing. Where the other side is gone, connections are drained as at a stop. What plugins keep goes first, as a file (`inheriting`).
+A message on a Unix socket carries the connection's descriptor (SCM_RIGHTS, unix(7)), what the client has sent of its next query, the
+listener, and the time that the connection has left. A connection moves while no query or reply of it is under way; octets that arrive
+meanwhile wait in the kernel. The stopping side closes its descriptor without a shutdown, so the client notices nothing. Where the successor
+is gone, connections are drained as at a stop. The state that plugins keep goes first, as a file (`cache_handover`).
+
+The messages are read by workers of other versions: their keys do not change.
 """
 
 from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import os
 import socket
 from collections.abc import Awaitable, Callable, Coroutine
-from time import perf_counter
 from typing import Any, Final
 
-from svcdns.process.channel import Channel, ChannelClosedError, Message, encoded
-from svcdns.serving.transport.tcp import Parted, TcpConnections
+from svcdns.eventloop.time_slice import TimeSlice
+from svcdns.process.channel import Channel, ChannelBrokenError, ChannelClosedError, Message, encoded
+from svcdns.serving.transport.tcp import Detached, TcpConnections
 
-SLICE: Final = 0.0002
-"""Seconds of handing over after which everything else of the worker gets its turn."""
 TOGETHER: Final = 8
-"""Connections taken over at once: each needs some turns of the event loop, and some tens of microseconds of its own."""
+"""Connections taken over at once: each needs some iterations of the event loop, and some tens of microseconds of its own."""
 PAUSE: Final = 0.01
-"""Seconds between two looks at connections that have something in flight."""
+"""Seconds between two looks at connections that have a query or a reply under way."""
 _PLAIN: Final = ("host", "port", "family", "patience", "left")
+
+log = logging.getLogger("svcdns")
 
 
 async def give(connections: TcpConnections, sock: socket.socket, going_on: Callable[[], bool], file: int | None = None) -> None:
-    """Hands over a file, and every connection that is open, or opens meanwhile, as long as `going_on` says; closes `sock` and `file`."""
+    """Hands over a file, and every connection that is open, or is opened meanwhile, while `going_on()`; closes `sock` and `file`."""
     sock.setblocking(False)
     with sock:
         try:
@@ -48,24 +51,22 @@ async def give(connections: TcpConnections, sock: socket.socket, going_on: Calla
 
 
 async def _give_ready(connections: TcpConnections, sock: socket.socket) -> None:
-    began = perf_counter()
+    slice_ = TimeSlice()
     for connection in tuple(connections.open):
-        parted = connection.part()
-        if parted is None:
+        detached = connection.detach()
+        if detached is None:
             continue
         try:
-            await _send(sock, _described(parted), parted.fd)
+            await _send(sock, _encode(detached), detached.fd)
         except ChannelClosedError:
-            connection.stay()
+            connection.resume()
             raise
-        connection.leave()
-        if perf_counter() - began > SLICE:
-            await asyncio.sleep(0)
-            began = perf_counter()
+        connection.close_detached()
+        await slice_.pause()
 
 
 async def _send(sock: socket.socket, message: Message, fd: int) -> None:
-    """One message. Raises ChannelClosedError where nobody is there to take it."""
+    """Sends one message. Raises ChannelClosedError where the successor is gone."""
     loop = asyncio.get_running_loop()
     line, ancillary = encoded(message, [fd])
     sent = 0
@@ -75,7 +76,7 @@ async def _send(sock: socket.socket, message: Message, fd: int) -> None:
         except BlockingIOError:
             await _ready(sock, loop.add_writer, loop.remove_writer)
         except OSError as error:
-            if error.errno != errno.ETOOMANYREFS:  # more descriptors are on their way than this user may have
+            if error.errno != errno.ETOOMANYREFS:  # more descriptors are in flight than this user may have
                 raise ChannelClosedError from error
             await asyncio.sleep(PAUSE)
     try:
@@ -85,13 +86,13 @@ async def _send(sock: socket.socket, message: Message, fd: int) -> None:
 
 
 async def take(
-    sock: socket.socket, adopt: Callable[[Parted], Awaitable[None]], inherit: Callable[[int], Coroutine[Any, Any, None]]
+    sock: socket.socket, adopt: Callable[[Detached], Awaitable[None]], import_state: Callable[[int], Coroutine[Any, Any, None]]
 ) -> None:
-    """Takes connections and files over until the other side has no more. `inherit` goes on meanwhile, and closes its file."""
+    """Takes over connections and files until the other side has no more. `import_state` runs meanwhile, and closes its file."""
     sock.setblocking(False)
     loop = asyncio.get_running_loop()
     channel, ended = Channel(sock), False
-    inheriting: list[asyncio.Task[None]] = []
+    importing: list[asyncio.Task[None]] = []
     with sock:
         while not ended:
             await _ready(sock, loop.add_reader, loop.remove_reader)
@@ -99,11 +100,14 @@ async def take(
             try:
                 while len(messages) < TOGETHER and (more := channel.receive()):
                     messages += more
+            except ChannelBrokenError as error:  # the other side keeps the connections that it has not sent, and closes them
+                log.warning("no more connections of the worker before this one are taken over: %s", error)
+                ended = True
             except ChannelClosedError:
                 ended = True
-            inheriting += [asyncio.create_task(inherit(message["fds"][0])) for message in messages if message["op"] == "kept"]
-            await asyncio.gather(*(adopt(_parted(message)) for message in messages if message["op"] == "connection"))
-    await asyncio.gather(*inheriting)
+            importing += [asyncio.create_task(import_state(message["fds"][0])) for message in messages if message["op"] == "kept"]
+            await asyncio.gather(*(adopt(_decode(message)) for message in messages if message["op"] == "connection"))
+    await asyncio.gather(*importing)
 
 
 async def _ready(sock: socket.socket, add: Callable[..., None], remove: Callable[..., object]) -> None:
@@ -121,10 +125,10 @@ async def _ready(sock: socket.socket, add: Callable[..., None], remove: Callable
         remove(sock)
 
 
-def _described(parted: Parted) -> Message:
-    about = {name: getattr(parted, name) for name in _PLAIN}
-    return {"op": "connection", **about, "buffer": parted.buffer.hex()}
+def _encode(detached: Detached) -> Message:
+    about = {name: getattr(detached, name) for name in _PLAIN}
+    return {"op": "connection", **about, "buffer": detached.buffer.hex()}
 
 
-def _parted(message: Message) -> Parted:
-    return Parted(message["fds"][0], buffer=bytes.fromhex(message["buffer"]), **{name: message[name] for name in _PLAIN})
+def _decode(message: Message) -> Detached:
+    return Detached(message["fds"][0], buffer=bytes.fromhex(message["buffer"]), **{name: message[name] for name in _PLAIN})

@@ -1,9 +1,13 @@
 """A worker: its index built from the feed, its chains, its answer tables. It answers DNS and does nothing else.
 
-It takes frames, sockets and a clock from outside, so that a test can run one inside its own process. Chains are built beside the ones
-that serve and swapped in one step; index, tables' counters, caches and connections stay. Rules: every change that is applied drops
-the compiled replies that rest on what it touched, in the same step; no work goes on for longer than a fraction of a millisecond
-without the sockets being read.
+It takes frames, sockets and a clock from outside, so that a test can run one inside its own process. New chains are built beside those that
+serve, and swapped in one step; the index, the counters, the caches and the connections stay.
+
+Rules:
+
+1. A change invalidates the replies that depend on what it touched, in the step that applies it.
+2. No work goes on for longer than a fraction of a millisecond without the sockets being read; long work is done in steps.
+3. A plugin's hook that raises is logged and counted in `coredns_panics_total`; it never ends the worker.
 """
 
 from __future__ import annotations
@@ -13,9 +17,8 @@ import gc
 import importlib
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import chain
-from time import perf_counter
 from typing import Any, Final
 
 import msgspec
@@ -27,6 +30,7 @@ from svcdns.cluster.index import Index
 from svcdns.cluster.watch_options import WatchOptions
 from svcdns.errors import SvcdnsError
 from svcdns.eventloop.clock import Clock
+from svcdns.eventloop.time_slice import TimeSlice
 from svcdns.feed.frames import Allow, Configure, Configured, Data, EncodedChanged, Epoch, FrameReader, FromControl, Swap, ToControl, frame
 from svcdns.plugin_api.environment import Block, Environment
 from svcdns.plugin_api.query import Answer, Query
@@ -34,8 +38,9 @@ from svcdns.plugin_api.reply import rcode_only
 from svcdns.plugins import BUILT, ORDER
 from svcdns.process.heap import give_back
 from svcdns.process.shared_memory import State
-from svcdns.serving.listeners import Listening
-from svcdns.serving.metrics_flush import fold
+from svcdns.serving.listeners import Listeners
+from svcdns.serving.metrics import PANICS
+from svcdns.serving.metrics_flush import flush
 from svcdns.serving.transport.udp import SOCKET_DROPS
 from svcdns.telemetry.counters import Counters
 from svcdns.telemetry.logging import DroppedLines, plugin_logger
@@ -43,17 +48,16 @@ from svcdns.wire.codes import Rcode
 from svcdns.worker.cache_handover import pack, unpack
 from svcdns.worker.connection_handover import give, take
 
-SLICE: Final = 0.0002
-"""Seconds of other work after which the sockets are read."""
-BEAT: Final = 1.0
-HAND_OVER_PATIENCE: Final = 25.0
-"""Seconds that a worker which has been replaced waits for questions in flight, and for connections to hand over."""
-FAREWELL: Final = 1.0
-"""Seconds that connections have to close which could not be handed over in that time."""
-ROUNDS: Final = 5
-"""Looks in a row that have to find nothing left: a connection that has just been accepted shows a moment later."""
-DRAIN_PATIENCE: Final = 5.0
-"""Seconds that a stop waits for questions in flight."""
+UPDATE_INTERVAL: Final = 1.0
+"""Seconds between two updates of the metrics."""
+HAND_OVER_TIMEOUT: Final = 25.0
+"""Seconds that a replaced worker waits for queries in flight, and for connections that it can hand over."""
+CLOSE_TIMEOUT: Final = 1.0
+"""Seconds that connections have to close that were not handed over in that time."""
+EMPTY_LOOKS: Final = 5
+"""Looks in a row that have to find nothing in flight: a connection that has just been accepted shows a moment later."""
+DRAIN_TIMEOUT: Final = 5.0
+"""Seconds that a stop waits for queries in flight."""
 
 log = logging.getLogger("svcdns")
 
@@ -63,37 +67,39 @@ def _nothing() -> None:
 
 
 def load_plugin(name: str) -> Any:
-    """The module of a directive that is built."""
+    """The module of a directive that this server has."""
     return importlib.import_module(BUILT[name])
 
 
 class _Generation:
-    """Chains of one Corefile, the callbacks of its plugins for data, and what they keep from chain to chain."""
+    """The chains of one Corefile, the data callbacks of its plugins, and the keys of what they keep from chain to chain."""
 
     def __init__(self) -> None:
         self.chains = Chains()
+        self.debug = False
         self.kept: set[tuple[Any, ...]] = set()
         self.on_data: dict[tuple[str, str], list[Callable[[bytes], None]]] = {}
 
 
 class Worker:
-    """Answers DNS from what control tells."""
+    """Answers DNS from the configuration and the data that control sends."""
 
-    def __init__(self, slot: int, counters: Counters, clock: Clock, say: Callable[[bytes], None]) -> None:
-        """`say` sends a frame's octets to control; it must not block."""
-        self.slot, self.counters, self.clock, self._say = slot, counters, clock, say
-        self.listening = Listening(counters, clock)
+    def __init__(self, slot: int, counters: Counters, clock: Clock, send: Callable[[bytes], None]) -> None:
+        """`send` sends a frame's octets to control; it must not block."""
+        self.slot, self.counters, self.clock, self._send = slot, counters, clock, send
+        self.listeners = Listeners(counters, clock)
         self._indexes: dict[int, Index] = {}
         self._views: dict[bytes, int] = {}
         self._data: dict[tuple[str, str], bytes] = {}
         self._kept: dict[tuple[Any, ...], Any] = {}
         self._live = _Generation()
         self._built: dict[int, _Generation] = {}
-        self._forgetful: list[Callable[[set[Dependency]], None]] = []
-        self._ticking: list[Callable[[], None]] = []
-        self._configured = self._draining = self._frozen = False
+        self._invalidate_hooks: list[Callable[[set[Dependency]], None]] = []
+        self._tick_hooks: list[Callable[[], None]] = []
+        self._configured = self._draining = False
         self._share = 1.0
-        self._last_breath = 0.0
+        self._since_poll = TimeSlice()
+        self._updating = asyncio.Lock()
         self._spilled = 0
         self._dropped_lines = DroppedLines(counters)
         self._reader = FrameReader[FromControl](FromControl)
@@ -102,24 +108,24 @@ class Worker:
     # -- the feed
 
     def new_feed(self) -> None:
-        """A new connection to control: half a frame of the old one is void."""
+        """A new connection to control begins: half a frame of the old one is dropped."""
         self._reader = FrameReader[FromControl](FromControl)
         self._instruction = None
 
-    def take(self, data: bytes) -> bool:
-        """Octets of the feed. Changes show at once; whether there is something else among them, for which `obey` has to be called."""
-        self._last_breath = perf_counter()
+    def receive(self, data: bytes) -> bool:
+        """Takes octets of the feed and applies changes at once. True if something else has come: then call `run_instructions`."""
+        self._since_poll.restart()
         self._reader.feed(data)
-        return self._take_changes()
+        return self._apply_changes()
 
-    async def obey(self) -> None:
-        """Does what else has come, and takes the changes behind it."""
+    async def run_instructions(self) -> None:
+        """Does what else has come, and applies the changes after it."""
         while self._instruction is not None:
             instruction, self._instruction = self._instruction, None
-            await self._instructed(instruction)
-            self._take_changes()
+            await self._run(instruction)
+            self._apply_changes()
 
-    def _take_changes(self) -> bool:
+    def _apply_changes(self) -> bool:
         for content in self._reader.frames():
             match content:
                 case EncodedChanged():
@@ -130,7 +136,7 @@ class Worker:
                     return True
         return False
 
-    async def _instructed(self, content: Any) -> None:
+    async def _run(self, content: Any) -> None:
         match content:
             case Configure():
                 self._configure(content)
@@ -142,7 +148,7 @@ class Worker:
                 await self._allow(content.share)
 
     def _tell(self, content: ToControl) -> None:
-        self._say(frame(content))
+        self._send(frame(content))
 
     def _change(self, source: int, change: EncodedChange) -> None:
         index = self._indexes.get(source)
@@ -159,47 +165,58 @@ class Worker:
             self._invalidate(touched)
 
     def _invalidate(self, dependencies: set[Dependency]) -> None:
-        for table in self.listening.tables:
+        for table in self.listeners.tables:
             table.invalidate(dependencies)
         for listener in self._live.chains.listeners.values():
             if listener.classes is not None:
                 listener.classes.invalidate(dependencies)
-        for invalidate in self._forgetful:
-            invalidate(dependencies)
+        for invalidate in self._invalidate_hooks:
+            self._call(invalidate, dependencies)
 
     def _tick(self) -> None:
-        for tick in self._ticking:
-            tick()
+        for tick in self._tick_hooks:
+            self._call(tick)
+
+    def _call(self, hook: Callable[..., object], *arguments: object) -> None:
+        """Calls a plugin's hook."""
+        try:
+            hook(*arguments)
+        except Exception:
+            log.exception("Recovered from a failure in %s", getattr(hook, "__qualname__", hook))
+            self.counters.count(PANICS)
 
     def _invalidate_all(self) -> None:
-        for table in self.listening.tables:
+        for table in self.listeners.tables:
             table.clear()
 
     def _freeze(self) -> None:
-        """What has been built stays: the garbage collector need not walk it again."""
+        """The objects of the index stay: the garbage collector need not look at them again."""
         if all(index.synced for index in self._indexes.values()):
             gc.collect()
             gc.freeze()
             gc.set_threshold(10_000, 20, 1_000_000)
-            self._frozen = True
 
     async def _allow(self, share: float) -> None:
-        """The container's memory fills up, or has room again: answer tables and caches may have this part of their usual size."""
+        """Gives answer tables and caches this part of their usual size: the container's memory fills up, or has room again."""
         less, self._share = share < self._share, share
         handlers = [handler for handler in self._live.chains.handlers if hasattr(handler, "shrink")]
-        for _ in chain(self.listening.allow(share), *[handler.shrink(share) for handler in handlers]):
-            if self.poll_sockets():
-                await asyncio.sleep(0)  # connections and timers
+        await self._in_steps(chain(self.listeners.allow(share), *[handler.shrink(share) for handler in handlers]))
         if less:
             give_back()
 
+    async def _in_steps(self, steps: Iterator[None]) -> None:
+        """Does all of the steps; other work runs between them."""
+        for _ in steps:
+            if self.poll_sockets():
+                await asyncio.sleep(0)  # connections and timers
+                self.heartbeat()
+
     def poll_sockets(self) -> bool:
-        """Reads the sockets if other work has gone on for long enough; whether it has."""
-        now = perf_counter()
-        if now - self._last_breath <= SLICE:
+        """Reads the sockets if other work has gone on for a time slice; returns whether it did."""
+        if not self._since_poll.is_over:
             return False
-        self.listening.drain()
-        self._last_breath = perf_counter()
+        self.listeners.drain()
+        self._since_poll.restart()
         return True
 
     # -- configuration
@@ -209,8 +226,12 @@ class Worker:
             self._built = {order.generation: self._build(order)}
         except SvcdnsError as error:
             self._tell(Configured(order.generation, str(error)))
-            return
-        self._tell(Configured(order.generation))
+        except Exception as error:
+            log.exception("Recovered from a failure while chains were built")
+            self.counters.count(PANICS)
+            self._tell(Configured(order.generation, f"{type(error).__name__}: {error}"))
+        else:
+            self._tell(Configured(order.generation))
 
     def _build(self, order: Configure) -> _Generation:
         self._views = {source.watch: source.number for source in order.sources}
@@ -219,6 +240,7 @@ class Worker:
                 self._indexes[source.number] = Index(source.kinds)
         generation = _Generation()
         plans = plan(order.corefile, ORDER, load_plugin)
+        generation.debug = any("debug" in block.options for block in plans)
 
         def environment(block: Block, server: str, listen: tuple[tuple[str, int], ...], name: str, peers: Peers) -> Environment:
             bound = any(directive.name.text == "bind" for directive in block.others)
@@ -237,7 +259,7 @@ class Worker:
                 invalidate=lambda dependencies: self._invalidate(set(dependencies)),
                 invalidate_all=self._invalidate_all,
                 publish=self._publish,
-                allowance=lambda: self.listening.budget,
+                allowance=lambda: self.listeners.budget,
                 poll_sockets=self.poll_sockets,
                 first=self.slot == 0,
                 peers=peers,
@@ -248,7 +270,7 @@ class Worker:
         generation.chains = build(plans, order.hosts, load_plugin, environment)
         for listener in generation.chains.listeners.values():
             if listener.transport == "tls":
-                self.listening.certificates.check(listener.security)
+                self.listeners.certificates.check(listener.security)
         return generation
 
     def _ask(self, where: tuple[str, int], query: Query) -> Answer:
@@ -269,33 +291,34 @@ class Worker:
         if built is None:
             return
         old, self._live = self._live, built
-        self._forgetful = [h.invalidate for h in built.chains.handlers if hasattr(h, "invalidate")]
-        self._ticking = [h.tick for h in built.chains.handlers if hasattr(h, "tick")]
+        self._invalidate_hooks = [h.invalidate for h in built.chains.handlers if hasattr(h, "invalidate")]
+        self._tick_hooks = [h.tick for h in built.chains.handlers if hasattr(h, "tick")]
+        log.setLevel(logging.DEBUG if built.debug else logging.INFO)
         for source in [number for number in self._indexes if number not in self._views.values()]:
             del self._indexes[source]
-        await self.listening.swap(built.chains.listeners)
+        await self.listeners.swap(built.chains.listeners)
         old.chains.stop()
-        self._let_go(built.kept)
+        self._release(built.kept)
         built.chains.start()
         if self._share < 1:
             await self._allow(self._share)  # caches of a size that they had not before
         self._configured = True
         self._show_state()
 
-    def _let_go(self, kept: set[tuple[Any, ...]]) -> None:
-        """Ends what the chains that are gone have kept, and the live ones do not."""
+    def _release(self, kept: set[tuple[Any, ...]]) -> None:
+        """Stops and drops what former chains have kept and the live ones do not."""
         for key in [key for key in self._kept if key not in kept]:
-            getattr(self._kept.pop(key), "stop", _nothing)()
+            self._call(getattr(self._kept.pop(key), "stop", _nothing))
 
     def _take_data(self, data: Data) -> None:
         key = (data.plugin, data.key)
         if data.plugin == "tls":
-            self.listening.certificates.take(data.key, data.payload)
+            self.listeners.certificates.take(data.key, data.payload)
             return
         self._data[key] = data.payload
         for generation in (self._live, *self._built.values()):
             for call in generation.on_data.get(key, ()):
-                call(data.payload)
+                self._call(call, data.payload)
 
     def _publish(self, plugin: str, key: str, payload: bytes) -> None:
         data = Data(plugin, key, payload)
@@ -306,93 +329,104 @@ class Worker:
 
     async def sockets(self, add: list[Any], remove: list[int]) -> None:
         """Sockets from the supervisor."""
-        await self.listening.sockets(add, remove)
+        await self.listeners.sockets(add, remove)
         self._show_state()
 
     async def read(self, slots: frozenset[int]) -> None:
-        """The slots whose sockets this worker reads from now on."""
-        await self.listening.read(slots)
+        """Reads the sockets of these slots from now on."""
+        await self.listeners.read(slots)
         self._show_state()
 
     def _show_state(self) -> None:
         if not self._configured or self._draining:
             return
         synced = all(index.synced for index in self._indexes.values()) and not self._live.chains.unready()
-        if self.listening.reading:
+        if self.listeners.reading:
             self.counters.state(State.SERVING if synced else State.SERVING_UNSYNCED)
         else:
             self.counters.state(State.SYNCED if synced else State.UNSYNCED)
 
     # -- once a second, and at the end
 
-    def pulse(self) -> None:
-        """Heartbeat."""
+    def heartbeat(self) -> None:
+        """Shows the supervisor that this worker runs."""
         self.counters.beat(self.clock())
 
-    def beat(self) -> None:
-        """Heartbeat, counters, state."""
-        self.pulse()
+    async def update(self) -> None:
+        """Heartbeat, metrics, state; once a second, in steps."""
+        self.heartbeat()
         self._tick()
-        self.fold()
+        async with self._updating:
+            await self._in_steps(chain(self._flush_steps(), self.listeners.purge()))
         self._show_state()
         self._dropped_lines.fold()
         if self.counters.spilled > self._spilled:
             self._spilled = self.counters.spilled
             log.warning("no room for %d series of metrics: they are not counted", self._spilled)
 
-    def fold(self) -> None:
-        """Brings the counters up to date."""
-        self.listening.divide()
-        for responder in self.listening.responders:
-            fold(responder, self.poll_sockets)
-        for server, address, slot, drops in self.listening.drop_counts():
-            if slot == self.slot:  # the kernel goes on counting those of a worker that is down; it reports them when it is back
+    def flush(self) -> None:
+        """Brings the metrics up to date in one go."""
+        for _ in self._flush_steps():
+            pass
+
+    def _flush_steps(self) -> Iterator[None]:
+        self.listeners.divide()
+        for responder in self.listeners.responders:
+            yield from flush(responder)
+        for server, address, slot, drops in self.listeners.dropped_packets():
+            if slot == self.slot:  # the kernel counts for a worker that is down too; that worker reports its drops when it is back
                 self.counters.set(self.counters.cell(SOCKET_DROPS, server, address, str(slot)), drops)
 
+    @property
+    def _idle(self) -> bool:
+        return not self.listeners.in_flight and self.listeners.connections.none
+
     async def drain(self) -> None:
-        """Stops: what has arrived is answered, questions in flight are waited for, connections close behind their answers."""
+        """Stops: answers the packets that have arrived, waits for queries in flight, and closes connections after their replies."""
         self._draining = True
         self.counters.state(State.DRAINING)
-        await self.listening.stop()
-        await self._close_connections(DRAIN_PATIENCE)
-        self._end()
+        await self.listeners.stop()
+        await self._close_connections(DRAIN_TIMEOUT)
+        await self._end()
 
-    async def _close_connections(self, patience: float) -> None:
-        """Connections close behind their answers, and questions in flight are waited for, so many seconds at most."""
-        self.listening.connections.drain()
-        deadline = self.clock() + patience
-        while (self.listening.in_flight or not self.listening.connections.none) and self.clock() < deadline:
+    async def _close_connections(self, timeout: float) -> None:
+        """Closes connections after their replies, and waits for queries in flight, so many seconds at most."""
+        self.listeners.connections.drain()
+        deadline = self.clock() + timeout
+        while not self._idle and self.clock() < deadline:
             await asyncio.sleep(0.01)
 
     async def hand_over(self, sock: socket.socket) -> None:
-        """Stops in favour of the worker at the other end of `sock`, which reads the same sockets already.
+        """Stops in favour of its successor, the worker at the other end of `sock`, which reads the same sockets already.
 
-        What waits in them is that one's to answer; what plugins keep and connections go there, but for those over TLS; questions in flight
-        are answered here.
+        The successor answers the packets that wait in them. It gets the state that plugins keep, and the connections except those over
+        TLS. Queries in flight are answered here.
         """
         self._draining = True
         self.counters.state(State.DRAINING)
-        await self.listening.read(frozenset())
-        deadline = self.clock() + HAND_OVER_PATIENCE
-        idle = 0
+        await self.listeners.read(frozenset())
+        deadline = self.clock() + HAND_OVER_TIMEOUT
+        empty_looks = 0
 
         def going_on() -> bool:
-            nonlocal idle
-            idle = 0 if self.listening.in_flight or not self.listening.connections.none else idle + 1
-            return idle < ROUNDS and self.clock() < deadline
+            nonlocal empty_looks
+            empty_looks = empty_looks + 1 if self._idle else 0
+            return empty_looks < EMPTY_LOOKS and self.clock() < deadline
 
-        await give(self.listening.connections, sock, going_on, await pack(self._kept, self.clock()))
-        await self._close_connections(FAREWELL)
-        self._end()
+        await give(self.listeners.connections, sock, going_on, await pack(self._kept, self.clock()))
+        await self._close_connections(CLOSE_TIMEOUT)
+        await self._end()
 
     async def take_over(self, sock: socket.socket) -> None:
-        """Takes over what the worker at the other end of `sock` hands over."""
+        """Takes over what its predecessor, the worker at the other end of `sock`, hands over."""
 
-        async def inherit(fd: int) -> None:
-            log.debug("%d portions of what the worker before this one kept", await unpack(fd, self._kept, self.clock(), self.poll_sockets))
+        async def import_state(fd: int) -> None:
+            count = await unpack(fd, self._kept, self.clock(), self.poll_sockets)
+            log.debug("%d portions of the state that plugins kept in the worker before this one", count)
 
-        await take(sock, self.listening.adopt, inherit)
+        await take(sock, self.listeners.adopt, import_state)
 
-    def _end(self) -> None:
+    async def _end(self) -> None:
         self._live.chains.stop()
-        self.fold()
+        async with self._updating:
+            self.flush()

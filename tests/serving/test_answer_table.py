@@ -1,17 +1,20 @@
-"""The answer table: what goes in, what comes out, what is dropped, and that it is bounded."""
+"""The answer table: what is stored, what is found, what is invalidated, and that it is bounded."""
 
 from __future__ import annotations
 
 import tracemalloc
+from time import process_time
 
 import dns.message
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from svcdns.chain.routing import DROPPED
 from svcdns.cluster.changes import Dependency
 from svcdns.plugin_api.reply import Reply
-from svcdns.serving.answer_table import ENTRY_COST, AnswerTable, Countdown, Entry
+from svcdns.serving import answer_table
+from svcdns.serving.answer_table import ENTRY_COST, FILTER_SHARE, MAX_DROPPED_AT_ONCE, AnswerTable, Countdown, Entry
 from svcdns.serving.metrics import HitCounter
 from svcdns.wire.message import encode_reply
 from svcdns.wire.request import Request, accept
@@ -22,7 +25,7 @@ FOREVER = float("inf")
 
 
 def entry(key: bytes, *dependencies: Dependency, deadline: float = FOREVER, wire: bytes = b"reply") -> Entry:
-    """A compiled reply."""
+    """An encoded reply."""
     return Entry(key, (wire,), deadline, dependencies, HitCounter((), DROPPED))
 
 
@@ -31,36 +34,19 @@ def table(budget: int = 1 << 20, clock: Clock | None = None) -> AnswerTable:
     return AnswerTable(budget, clock or Clock())
 
 
-def test_a_key_counts_from_its_second_sighting() -> None:
-    """Names asked once cost no entry."""
-    found = table()
-    assert [found.sighted(b"a"), found.sighted(b"a"), found.sighted(b"b")] == [False, True, False]
-
-
-def test_keys_that_share_their_place_are_all_sighted() -> None:
-    """Asked in turn, none pushes another out for ever."""
-    found = table(10**6)
-    keys = [b"%d" % number for number in range(50_000)]
-    found.sighted(b"")
-    assert sum(found.sighted(key) for key in keys) < 2_000
-    for _ in range(4):
-        unknown = sum(not found.sighted(key) for key in keys)
-    assert unknown < 20
-
-
-def test_a_touched_owner_takes_its_entries_out() -> None:
-    """Those that rest on it, and no others."""
+def test_an_invalid_dependency_removes_its_entries() -> None:
+    """Those that depend on it, and no others."""
     found = table()
     found.put(entry(b"1", ("service", "n", "a"), ("namespace", "n")))
     found.put(entry(b"2", ("service", "n", "b"), ("namespace", "n")))
     found.invalidate([("service", "n", "a")])
-    assert set(found.young) == {b"2"}
+    assert set(found.current) == {b"2"}
     found.invalidate([("namespace", "n")])
-    assert not found.young
+    assert not found.current
 
 
-def test_every_forgetting_is_a_change() -> None:
-    """So that a reply asked for before is not stored after."""
+def test_every_invalidation_is_a_change() -> None:
+    """So that a reply that was asked for before is not stored after."""
     found = table()
     before = found.changes
     found.invalidate([("x",)])
@@ -68,22 +54,22 @@ def test_every_forgetting_is_a_change() -> None:
     assert found.changes == before + 2
 
 
-def test_old_entries_are_found_again_and_still_forgotten() -> None:
-    """A generation change loses nothing that is asked again."""
+def test_entries_of_the_previous_generation_are_found_and_invalidated() -> None:
+    """A new generation loses no entry that is asked for again."""
     found = table(budget=8 * (ENTRY_COST + 50))
-    found.put(entry(b"keep", ("o",)))
+    found.put(entry(b"asked", ("o",)))
     for number in range(4):
         found.put(entry(b"%d" % number))
-    assert b"keep" not in found.young
-    assert found.find(b"keep", 0) is not None
-    assert b"keep" in found.young
+    assert b"asked" not in found.current
+    assert found.find(b"asked", 0) is not None
+    assert b"asked" in found.current
     found.invalidate([("o",)])
-    assert found.find(b"keep", 0) is None
-    assert b"keep" not in found.young
+    assert found.find(b"asked", 0) is None
+    assert b"asked" not in found.current
 
 
-def test_an_old_entry_past_its_deadline_is_gone() -> None:
-    """Time counts in both generations."""
+def test_a_deadline_holds_in_the_previous_generation() -> None:
+    """An entry past it is not found."""
     found = table(budget=6 * (ENTRY_COST + 50))
     found.put(entry(b"timed", ("o",), deadline=5.0))
     for number in range(4):
@@ -91,35 +77,129 @@ def test_an_old_entry_past_its_deadline_is_gone() -> None:
     assert found.find(b"timed", 6.0) is None
 
 
-@given(st.lists(st.tuples(st.integers(0, 9), st.sets(st.integers(0, 4)), st.booleans()), max_size=60))
-def test_nothing_forgotten_is_ever_found(steps: list[tuple[int, set[int], bool]]) -> None:
-    """In any order of putting, forgetting and ageing, what is found rests on nothing touched since it was put."""
-    found = table(budget=10 * (ENTRY_COST + 60))
-    alive: dict[bytes, set[int]] = {}
-    for number, dependencies, put in steps:
-        key = b"%d" % number
-        if put:
-            found.put(entry(key, *((str(owner),) for owner in dependencies)))
-            alive[key] = dependencies
-        else:
-            found.invalidate([(str(owner),) for owner in dependencies])
-            alive = {k: o for k, o in alive.items() if not o & dependencies}
-        assert set(found.young) | set(found.old) <= set(alive)
+STEPS = st.one_of(
+    st.tuples(st.just("put"), st.integers(0, 9), st.sets(st.integers(0, 4))),
+    st.tuples(st.just("invalidate"), st.just(0), st.sets(st.integers(0, 4))),
+    st.tuples(st.just("find"), st.integers(0, 9), st.just(frozenset())),
+    st.tuples(st.sampled_from(["clear", "allow", "purge"]), st.just(0), st.just(frozenset())),
+)
+
+
+@pytest.mark.parametrize("at_once", [0, 2, 64], ids=["all hidden", "some hidden", "all dropped"])
+@pytest.mark.parametrize("entries", [6, 10, 1000])
+@given(steps=st.lists(STEPS, max_size=60))
+def test_no_invalid_entry_is_found(at_once: int, entries: int, steps: list[tuple[str, int, set[int]]]) -> None:
+    """In any order of steps, with many or few entries dropped at once; and the index and the budget are right."""
+    found = table(budget=entries * (ENTRY_COST + 60))
+    alive: dict[bytes, Entry] = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(answer_table, "MAX_DROPPED_AT_ONCE", at_once)
+        for step, number, dependencies in steps:
+            key = b"%d" % number
+            if step == "put":
+                alive[key] = entry(key, *((str(one),) for one in dependencies))
+                found.put(alive[key])
+            elif step == "invalidate":
+                gone = {(str(one),) for one in dependencies}
+                found.invalidate(gone)
+                alive = {key: one for key, one in alive.items() if gone.isdisjoint(one.dependencies)}
+            elif step == "clear":
+                found.clear()
+                alive = {}
+            elif step == "allow":
+                found.allow(found.budget)
+            elif step == "purge":
+                list(found.purge())
+            else:
+                assert found.find(key, 0) in (None, alive.get(key))
+            assert all(alive.get(key) is one for key, one in found.current.items())
+    for key in [b"%d" % number for number in range(10)]:
+        assert found.find(key, 0) in (None, alive.get(key))
+    everything = {**found.current, **{key: one for generation in found.previous for key, one in generation.items()}}
+    assert found.used == sum(one.cost for one in everything.values()) <= found.budget
+    assert all(key in found._keys[dependency] for key, one in found.current.items() for dependency in one.dependencies)
+    found.clear()
+    list(found.purge())
+    assert not found._keys
+    assert found.used == 0
+
+
+def test_entries_that_do_not_depend_on_a_change_survive_many_that_do() -> None:
+    """Also several such changes, one after the other."""
+    found = table()
+    for number in range(2 * MAX_DROPPED_AT_ONCE):
+        found.put(entry(b"a%d" % number, ("a",)))
+        found.put(entry(b"b%d" % number, ("b",)))
+    found.put(entry(b"other", ("c",)))
+    found.invalidate([("a",)])
+    found.put(entry(b"a0", ("a",)))
+    found.invalidate([("b",)])
+    assert found.find(b"other", 0) is not None
+    assert [found.find(key, 0) for key in (b"a1", b"b0", b"b1")] == [None, None, None]
+
+
+@pytest.mark.parametrize("step", ["invalidate", "clear", "allow"])
+def test_no_step_takes_as_long_as_the_table_is_large(step: str) -> None:
+    """With twenty thousand entries, what many of them depend on is invalidated in a fraction of the time that their removal takes."""
+    found = table(1 << 30)
+    for number in range(20_000):
+        found.put(entry(b"\1\0\0\1\0\0\0\0\0\0\x06%06d\x03svc" % number, ("namespace", "d"), ("service", "d", str(number))))
+    began = process_time()
+    if step == "invalidate":
+        found.invalidate({("namespace", "d")})
+    elif step == "clear":
+        found.clear()
+    else:
+        found.allow(0)
+    took = process_time() - began
+    longest, began = 0.0, process_time()
+    for _ in found.purge():
+        longest = max(longest, process_time() - began)
+        began = process_time()
+    assert took < 0.002
+    assert longest < 0.005
+    assert found.find(b"\1\0\0\1\0\0\0\0\0\0\x06000001\x03svc", 0) is None
 
 
 def test_memory_is_bounded_by_the_budget() -> None:
-    """A flood of names cannot take more than what was allowed; the cost charged is close to what an entry takes."""
+    """Many names cannot take more than is allowed, the seen filter included; the cost that is charged is close to what an entry takes."""
     budget = 2 << 20
-    found = table(budget)
     tracemalloc.start()
     try:
+        found = table(budget)
         for number in range(20_000):
             key = b"%060d" % number
+            found.seen_before(key)
             found.put(entry(key, ("service", "ns", f"name-{number}"), wire=bytes(100)))
         used, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert 0.5 * budget < used < 1.6 * budget
+    assert found.used <= budget
+
+
+def test_the_seen_filter_is_part_of_the_budget() -> None:
+    """It takes a part of it, and entries the rest."""
+    found = table(80_000)
+    found.seen_before(b"a")
+    taken = found.used
+    assert 0 < taken <= 80_000 // FILTER_SHARE
+    for number in range(1000):
+        found.put(entry(b"%d" % number))
+        assert found.used <= 80_000
+    found.allow(8_000)
+    assert found.used <= 8_000
+
+
+def test_changes_of_one_name_leave_the_others() -> None:
+    """Entries that are dropped give back what they take of the budget."""
+    found = table()
+    found.put(entry(b"other", ("other",)))
+    for _ in range(2500):
+        found.put(entry(b"changing", ("endpoints",), wire=bytes(60)))
+        found.invalidate([("endpoints",)])
+    assert b"other" in found.current
+    assert found.used == found.current[b"other"].cost
 
 
 def test_ttls_go_down_when_an_entry_is_asked_for_and_not_before() -> None:
@@ -142,8 +222,8 @@ def test_ttls_go_down_when_an_entry_is_asked_for_and_not_before() -> None:
     assert len(found) == 0
 
 
-def test_a_smaller_budget_counts_at_once() -> None:
-    """What is over it goes, and what is forgotten later is not missed."""
+def test_a_smaller_budget_holds_at_once() -> None:
+    """Entries over it go; what is stored later is still invalidated."""
     found = table(budget=100 * (ENTRY_COST + 50))
     for number in range(40):
         found.put(entry(b"%d" % number, ("o",)))
@@ -154,24 +234,25 @@ def test_a_smaller_budget_counts_at_once() -> None:
     assert len(found) == 0
 
 
-def test_shrinking_goes_bit_by_bit() -> None:
-    """A few entries at each step; what comes in meanwhile is kept, and nothing of what went is left in the owner index."""
+def test_retired_entries_are_freed_in_steps() -> None:
+    """A few at each step; entries that come meanwhile stay, and the index has nothing of those that went."""
     found = table(budget=1000 * (ENTRY_COST + 50))
     for number in range(900):
         found.put(entry(b"%d" % number, ("o",), (f"{number}",)))
-    steps = found.shrink(20 * (ENTRY_COST + 50))
+    found.allow(20 * (ENTRY_COST + 50))
+    steps = found.purge()
     next(steps)
     assert len(found) == 0
-    assert len(found._owned[("o",)]) > 800
+    assert len(found._keys[("o",)]) > 800
     found.put(entry(b"new", ("o",)))
     assert sum(1 for _ in steps) > 90
-    assert found._owned == {("o",): {b"new"}}
+    assert found._keys == {("o",): {b"new"}}
     assert found.find(b"new", 0) is not None
-    assert not found._dying
+    assert not found._retired
 
 
-def test_generations_that_die_together_all_go() -> None:
-    """Two at once, where a budget fell; then a few with each entry that comes."""
+def test_new_entries_free_retired_ones() -> None:
+    """Two generations that are retired together go, a few with each entry that comes."""
     found = table(budget=1000 * (ENTRY_COST + 50))
     for number in range(900):
         found.put(entry(b"%d" % number, (f"{number}",)))
@@ -179,17 +260,17 @@ def test_generations_that_die_together_all_go() -> None:
     assert len(found) == 0
     for number in range(120):
         found.put(entry(b"new %d" % number))
-    assert not found._owned
+    assert not found._keys
     assert len(found) == 120
 
 
-def test_an_entry_that_took_the_place_of_a_dying_one_is_still_forgotten() -> None:
-    """The owner index loses the old entry, not the new one under the same key."""
+def test_an_entry_with_the_key_of_a_retired_one_is_still_invalidated() -> None:
+    """The index loses the retired entry, not the new one."""
     found = table(budget=4 * (ENTRY_COST + 50))
     found.put(entry(b"same", ("o",)))
-    while b"same" in found.young or b"same" in found.old:
-        found.put(entry(b"%d" % len(found.young)))
-    assert b"same" in found._dying[0]
+    while b"same" in found.current or any(b"same" in generation for generation in found.previous):
+        found.put(entry(b"%d" % len(found.current)))
+    assert b"same" in found._retired[0]
     found.put(entry(b"same", ("o",)))
     found.put(entry(b"other"))
     found.invalidate([("o",)])

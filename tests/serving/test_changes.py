@@ -17,7 +17,7 @@ from svcdns.cluster.changes import KINDS, Begin, Change, Complete, Kind, Put, Se
 from svcdns.cluster.objects import ClusterObject
 from svcdns.control.configuration import prepare
 from svcdns.feed.frames import Changed, Configure, Data, FrameReader, SourceKinds, Swap, ToControl, ToWorker, frame
-from svcdns.serving.listeners import Described
+from svcdns.serving.listeners import SocketDescription
 from svcdns.telemetry.counters import Counters
 from svcdns.wire.codes import TC, Type
 from svcdns.wire.message import parse_message
@@ -98,7 +98,7 @@ class World:
         listening = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         listening.bind(("127.0.0.1", 0))
         self.client.connect(listening.getsockname())
-        await self.worker.sockets([(Described(0, 0, "127.0.0.1", 53, "udp", 4, wildcard=False), listening.detach())], [])
+        await self.worker.sockets([(SocketDescription(0, 0, "127.0.0.1", 53, "udp", 4, wildcard=False), listening.detach())], [])
         await self.worker.read(frozenset({0}))
         by_kind: dict[Kind, list[Change]] = {kind: [] for kind in Kind}
         for item in state:
@@ -117,24 +117,24 @@ class World:
         await self._feed(*[Changed(1, change) for change in changes])
 
     async def _feed(self, *frames: ToWorker) -> None:
-        if self.worker.take(b"".join(map(frame, frames))):
-            await self.worker.obey()
+        if self.worker.receive(b"".join(map(frame, frames))):
+            await self.worker.run_instructions()
 
     def invalidate(self) -> None:
         """Nothing is compiled, nothing is cached."""
-        for table in self.worker.listening.tables:
+        for table in self.worker.listeners.tables:
             table.clear()
 
     async def ask(self, packet: bytes) -> bytes:
         """The reply to a packet."""
         self.client.send(packet)
-        self.worker.listening.drain()
+        self.worker.listeners.drain()
         for _ in range(100):
             try:
                 return self.client.recv(65535)
             except BlockingIOError:
                 await asyncio.sleep(0)
-                self.worker.listening.drain()
+                self.worker.listeners.drain()
         raise AssertionError(f"no answer to {dns.message.from_wire(packet)}")
 
 
@@ -211,7 +211,7 @@ async def test_no_compiled_reply_differs_from_a_fresh_one(worlds: tuple[World, W
         if (number + 1) % (changes // CHECKPOINTS) == 0:
             chosen = names if changes > QUICK else rng.sample(names, 150)
             await check_names(compiled, state, chosen, tmp_path / str(number))
-    assert any(len(table) for table in compiled.worker.listening.tables)
+    assert any(len(table) for table in compiled.worker.listeners.tables)
 
 
 async def check_names(world: World, state: clusters.State, names: list[str], folder: Path) -> None:

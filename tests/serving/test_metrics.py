@@ -6,7 +6,7 @@ import pytest
 
 from svcdns.chain.routing import DROPPED, Route
 from svcdns.plugin_api.reply import Reply
-from svcdns.serving.metrics import DURATIONS, MAX_HIT_COUNTERS, SIZES, Accounts, is_counted
+from svcdns.serving.metrics import DURATIONS, MAX_HIT_COUNTERS, SIZES, QueryMetrics, is_counted
 from svcdns.telemetry.counters import Counters, samples
 from svcdns.wire.codes import Rcode
 from tests.support import world
@@ -21,18 +21,18 @@ ROUTE = Route(b"\0", ".", None, counted=True, writer="errors")
 def test_types_that_are_rare_are_other(rtype: str, label: str) -> None:
     """So that labels are bounded whatever is asked."""
     counters = Counters()
-    accounts = Accounts(counters, "dns://:53", "udp", 1)
-    accounts.add(accounts.increments(world.query("a.", rtype), ROUTE, Reply()))
+    metrics = QueryMetrics(counters, "dns://:53", "udp", 1)
+    metrics.add(metrics.increments(world.query("a.", rtype), ROUTE, Reply()))
     assert world.counted(counters)["coredns_dns_requests_total", "dns://:53", ".", "", "udp", "1", label] == 1
 
 
 def test_all_of_an_answer() -> None:
     """Request, response, sizes, DO; a reply that nobody wrote has no plugin."""
     counters = Counters()
-    accounts = Accounts(counters, "dns://:53", "tcp", 2)
+    metrics = QueryMetrics(counters, "dns://:53", "tcp", 2)
     query = world.query("a.", edns=world.edns(dnssec_ok=True), size=120)
-    accounts.add(accounts.increments(query, ROUTE, Reply(rcode=Rcode.NXDOMAIN)) + accounts.sizes(ROUTE, query.size, 513), 2)
-    accounts.add(accounts.increments(query, ROUTE, Reply(rcode=Rcode.SERVFAIL, has_message=False)) + accounts.sizes(ROUTE, query.size, 40))
+    metrics.add(metrics.increments(query, ROUTE, Reply(rcode=Rcode.NXDOMAIN)) + metrics.sizes(ROUTE, query.size, 513), 2)
+    metrics.add(metrics.increments(query, ROUTE, Reply(rcode=Rcode.SERVFAIL, has_message=False)) + metrics.sizes(ROUTE, query.size, 40))
     where = ("dns://:53", ".", "")
     found = world.counted(counters)
     assert found["coredns_dns_requests_total", *where, "tcp", "2", "A"] == 3
@@ -46,29 +46,29 @@ def test_all_of_an_answer() -> None:
 
 def test_uses_that_count_alike_have_one_tally() -> None:
     """A hundred thousand entries share a few of them; another route has its own."""
-    accounts = Accounts(Counters(), "dns://:53", "udp", 1)
+    metrics = QueryMetrics(Counters(), "dns://:53", "udp", 1)
     one, other = (
-        accounts.hit_counter(accounts.increments(world.query(name), ROUTE, Reply()) + accounts.sizes(ROUTE, 40, 50), ROUTE)
+        metrics.hit_counter(metrics.increments(world.query(name), ROUTE, Reply()) + metrics.sizes(ROUTE, 40, 50), ROUTE)
         for name in ("a.", "b.")
     )
     assert one is other
-    assert accounts.hit_counter(one.increments, DROPPED) is not one
+    assert metrics.hit_counter(one.increments, DROPPED) is not one
 
 
 def test_tallies_are_bounded() -> None:
     """Sizes make many combinations, and whoever asks chooses them."""
-    accounts = Accounts(Counters(), "dns://:53", "udp", 1)
+    metrics = QueryMetrics(Counters(), "dns://:53", "udp", 1)
     for size in range(MAX_HIT_COUNTERS + 10):
-        accounts.hit_counter(accounts.sizes(ROUTE, size, size), ROUTE)
-    assert len(accounts._hit_counters) <= MAX_HIT_COUNTERS
+        metrics.hit_counter(metrics.sizes(ROUTE, size, size), ROUTE)
+    assert len(metrics._hit_counters) <= MAX_HIT_COUNTERS
 
 
 def test_durations() -> None:
     """In CoreDNS's buckets, for as many questions as shared the batch."""
     counters = Counters()
-    accounts = Accounts(counters, "dns://:53", "udp", 1)
-    accounts.took(ROUTE, 0.0004, 3)
-    accounts.took(ROUTE, 100.0)
+    metrics = QueryMetrics(counters, "dns://:53", "udp", 1)
+    metrics.observe_duration(ROUTE, 0.0004, 3)
+    metrics.observe_duration(ROUTE, 100.0)
     (cells,) = [sample.cells for sample in samples(counters._region)]
     assert cells[1] == 3
     assert cells[len(DURATIONS)] == 1

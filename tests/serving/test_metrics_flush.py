@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from svcdns.chain.routing import DROPPED
 from svcdns.serving.answer_table import Entry
 from svcdns.serving.metrics import HitCounter
-from svcdns.serving.metrics_flush import TIRED, fold
+from svcdns.serving.metrics_flush import MAX_ROTATION_USES, STEP, flush
 from svcdns.serving.transport.udp import SocketErrors, UdpReader
 from tests.support.responder import Place, bound
 from tests.support.world import Clock, counted
@@ -27,9 +27,9 @@ def test_every_question_is_counted_once(asked: list[tuple[int, bool]]) -> None:
             client.sendto(dns.message.make_query(f"{number}.b.", "A").to_wire(), sock.getsockname())
             reader.drain()
             if flushes:
-                fold(place.responder, lambda: None)
+                list(flush(place.responder))
                 place.table.invalidate([("fact",)])
-        fold(place.responder, lambda: None)
+        list(flush(place.responder))
     found = counted(place.counters)
     assert found.get(("coredns_dns_requests_total", *LABELS, "udp", "1", "A"), 0) == len(asked)
     assert found.get(("coredns_dns_responses_total", *LABELS, "NOERROR", "test"), 0) == len(asked)
@@ -39,13 +39,13 @@ def test_every_question_is_counted_once(asked: list[tuple[int, bool]]) -> None:
 
 def test_long_work_lets_the_sockets_be_read() -> None:
     """Between slices, of tallies and of entries that take turns; the latter go once they are tired."""
-    place, polls = Place("udp"), []
+    place = Place("udp")
     for number in range(600):
-        place.table.touched.append(HitCounter((), DROPPED))
+        place.table.dirty.append(HitCounter((), DROPPED))
         entry = Entry(b"%d" % number, (b"one", b"two"), float("inf"), (), HitCounter((), DROPPED))
         place.table.put(entry)
-        for _ in range(TIRED * 2 if number % 2 else 1):
-            place.table.turn(entry)
-    fold(place.responder, lambda: polls.append(1))
-    assert len(polls) == 4
+        for _ in range(MAX_ROTATION_USES * 2 if number % 2 else 1):
+            place.table.next_rotation(entry)
+    polls = list(flush(place.responder))
+    assert len(polls) == 2 * (600 // STEP)
     assert len(place.table) == 300

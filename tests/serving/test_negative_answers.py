@@ -14,7 +14,7 @@ from svcdns.cluster.changes import Put, Serials
 from svcdns.cluster.objects import Service
 from svcdns.plugin_api.query import Client
 from svcdns.plugins.kubernetes.handler import Kubernetes
-from svcdns.serving.metrics_flush import fold
+from svcdns.serving.metrics_flush import flush
 from svcdns.serving.responder import Responder
 from tests.support.world import counted
 from tests.worker.test_worker import World, serving
@@ -53,7 +53,7 @@ async def responders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIt
         world = World(tmp_path / name)
         await serving(world, Service("d", "web", ("10.96.0.1",)))
         made.append(world)
-    yield tuple(world.worker.listening.responders[0] for world in made)  # type: ignore[misc]
+    yield tuple(world.worker.listeners.responders[0] for world in made)  # type: ignore[misc]
     for world in made:
         await world.worker.drain()
         await world.worker.sockets([], [0, 1])
@@ -68,7 +68,7 @@ def whole(responder: Responder, packet: bytes) -> bytes:
 
 def behind_id(responder: Responder, packet: bytes) -> bytes:
     """What the short way gives."""
-    return responder.answer_negative(packet[2:])
+    return responder.lookup_negative(packet[2:])
 
 
 def query(name: str, rtype: str = "A", **options: object) -> bytes:
@@ -89,10 +89,10 @@ async def test_the_second_absent_name_takes_the_short_way(responders: tuple[Resp
         for name in others:
             assert len(name) == len(first)
             assert behind_id(short, query(name)) == whole(long, query(name))[2:]
-    fold(short, lambda: None)
-    fold(long, lambda: None)
-    assert {k: v for k, v in counted(short.accounts.counters).items() if "duration" not in k[0]} == {
-        k: v for k, v in counted(long.accounts.counters).items() if "duration" not in k[0]
+    for _ in (*flush(short), *flush(long)):
+        pass
+    assert {k: v for k, v in counted(short.metrics.counters).items() if "duration" not in k[0]} == {
+        k: v for k, v in counted(long.metrics.counters).items() if "duration" not in k[0]
     }
 
 
@@ -159,7 +159,7 @@ async def test_odd_packets_take_the_long_way(responders: tuple[Responder, Respon
 
 async def test_the_number_of_answers_is_bounded(responders: tuple[Responder, Responder], monkeypatch: pytest.MonkeyPatch) -> None:
     """One more than the most, and it begins anew."""
-    monkeypatch.setattr("svcdns.serving.negative_answers.MOST", 2)
+    monkeypatch.setattr("svcdns.serving.negative_answers.MAX_ANSWERS", 2)
     short, _ = responders
     for name in ("x.d.svc.cluster.local.", "xx.d.svc.cluster.local.", "xxx.d.svc.cluster.local."):
         whole(short, query(name))
@@ -172,7 +172,7 @@ async def test_a_reply_without_room_in_a_batch_is_not_kept(
 ) -> None:
     """Nor one of a listener whose answers depend on who asks."""
     short, _ = responders
-    monkeypatch.setattr("svcdns.serving.negative_answers.LONGEST", 50)
+    monkeypatch.setattr("svcdns.serving.negative_answers.MAX_REPLY", 50)
     whole(short, query("x.d.svc.cluster.local."))
     assert behind_id(short, query("y.d.svc.cluster.local.")) == b""
     monkeypatch.undo()

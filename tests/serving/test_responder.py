@@ -15,9 +15,9 @@ from svcdns.plugin_api.reply import UNTIL_CHANGED, CacheScope, Reply, rcode_only
 from svcdns.plugins.loadbalance.rotation import Rotation
 from svcdns.serving.answer_table import AnswerTable
 from svcdns.serving.in_flight import InFlight
-from svcdns.serving.metrics import Accounts
-from svcdns.serving.metrics_flush import fold
-from svcdns.serving.responder import FRESH, Responder
+from svcdns.serving.metrics import QueryMetrics
+from svcdns.serving.metrics_flush import flush
+from svcdns.serving.responder import NEGATIVE_LIFETIME, Responder
 from svcdns.telemetry.counters import Counters, Family, MetricKind
 from svcdns.wire.codes import AA, RD, Rcode
 from svcdns.wire.record import Edns
@@ -34,9 +34,9 @@ class World:
         self.clock, self.counters = Clock(), Counters()
         listener = Listener("", 53)
         listener.routes[b"\1b\0"] = Route(b"\1b\0", "b.", self.chain, counted=True, writer="errors")
-        self.table, self.in_flight = AnswerTable(1 << 20, self.clock), InFlight()
-        accounts = Accounts(self.counters, listener.server, protocol, 1)
-        self.responder = Responder(listener, self.table, accounts, self.clock, protocol, self.in_flight)
+        self.table, self.in_flight = AnswerTable(1 << 24, self.clock), InFlight()
+        metrics = QueryMetrics(self.counters, listener.server, protocol, 1)
+        self.responder = Responder(listener, self.table, metrics, protocol, self.in_flight)
         self.sent: list[bytes] = []
 
     def chain(self, _query: Query) -> Answer:
@@ -78,7 +78,7 @@ def test_a_reply_goes_in_at_the_second_sighting() -> None:
     world = World()
     first, second = world.ask(), world.ask()
     assert len(world.table) == 1
-    assert first[2:] == second[2:] == next(iter(world.table.young.values())).wires[0]
+    assert first[2:] == second[2:] == next(iter(world.table.current.values())).wires[0]
 
 
 def test_a_negative_answer_is_made_anew_in_time() -> None:
@@ -87,9 +87,9 @@ def test_a_negative_answer_is_made_anew_in_time() -> None:
     for authority, kept in (((), True), (soa, False)):
         world = World(Reply(rcode=Rcode.NXDOMAIN, authority=authority, lifetime=UNTIL_CHANGED, dependencies=(("fact",),)))
         world.ask(id=1), world.ask(id=1)
-        (key,) = world.table.young
-        assert world.table.find(key, world.clock() + FRESH - 1) is not None
-        assert (world.table.find(key, world.clock() + FRESH + 1) is not None) is kept
+        (key,) = world.table.current
+        assert world.table.find(key, world.clock() + NEGATIVE_LIFETIME - 1) is not None
+        assert (world.table.find(key, world.clock() + NEGATIVE_LIFETIME + 1) is not None) is kept
 
 
 def test_replies_that_may_not_be_reused_stay_out() -> None:
@@ -108,7 +108,7 @@ async def test_a_reply_that_came_after_a_change_is_not_stored() -> None:
         return REPLY
 
     world = World(later())
-    world.table.sighted(dns.message.make_query("a.b.", "A", id=1).to_wire()[2:])
+    world.table.seen_before(dns.message.make_query("a.b.", "A", id=1).to_wire()[2:])
     world.ask()
     world.table.invalidate([("other",)])
     while world.in_flight:
@@ -192,7 +192,7 @@ def test_load_balanced_replies_are_compiled_in_rotations() -> None:
     world = World(Reply(answer=answer, rotate=Rotation, lifetime=UNTIL_CHANGED))
     world.ask()
     world.ask()
-    entry = next(iter(world.table.young.values()))
+    entry = next(iter(world.table.current.values()))
     firsts = {dns.message.from_wire(b"\0\0" + wire).answer[0][0].to_text() for wire in entry.wires}
     heads = [wire.rsplit(b"\xc0\x0c")[1][-4:] for wire in entry.wires]
     assert len(entry.wires) == 5
@@ -207,12 +207,12 @@ def test_hits_are_folded_into_the_counters() -> None:
     world.reply = Reply(answer=REPLY.answer, lifetime=UNTIL_CHANGED, increments=((cell, 1.0),))
     world.ask()
     world.ask()
-    entry = next(iter(world.table.young.values()))
+    entry = next(iter(world.table.current.values()))
     before = world.counters.values[cell]
     for _ in range(10):
         world.table.use(entry)
-    fold(world.responder, lambda: None)
-    fold(world.responder, lambda: None)
+    for _ in (*flush(world.responder), *flush(world.responder)):
+        pass
     found = counted(world.counters)
     assert found["coredns_dns_requests_total", "dns://:53", "b.", "", "udp", "1", "A"] == 12
     assert found["coredns_dns_responses_total", "dns://:53", "b.", "", "NOERROR", "errors"] == 12
@@ -230,7 +230,7 @@ def test_truncated_replies_show_every_address_in_turn(count: int, size: int, sho
     options = {"use_edns": 0, "payload": size} if size else {}
     for _ in range(2):
         assert dns.message.from_wire(world.ask(**options)).flags & dns.flags.TC
-    (entry,) = world.table.young.values()
+    (entry,) = world.table.current.values()
     seen = {rdata.to_text() for wire in entry.wires for rrset in dns.message.from_wire(b"\0\0" + wire).answer for rdata in rrset}
     assert len(seen) == shown
 

@@ -32,8 +32,8 @@ from svcdns.plugins import BUILT, ORDER
 from svcdns.plugins.cache.store import Store
 from svcdns.serving.answer_table import AnswerTable
 from svcdns.serving.in_flight import InFlight
-from svcdns.serving.metrics import Accounts
-from svcdns.serving.metrics_flush import fold
+from svcdns.serving.metrics import QueryMetrics
+from svcdns.serving.metrics_flush import flush
 from svcdns.serving.responder import Responder
 from svcdns.serving.transport.udp import SocketErrors, UdpReader
 from svcdns.telemetry.counters import Counters, MetricKind, samples
@@ -101,9 +101,9 @@ class Outside:
         self.listener: Listener = self.chains.listeners["127.0.0.1", 53]
         if not short:
             self.listener.routes = {zone: dataclasses.replace(route, fast_path=None) for zone, route in self.listener.routes.items()}
-        self.table, self.in_flight = AnswerTable(1 << 20, self.clock), InFlight()
-        accounts = Accounts(self.counters, self.listener.server, "udp", 1)
-        self.responder = Responder(self.listener, self.table, accounts, self.clock, "udp", self.in_flight)
+        self.table, self.in_flight = AnswerTable(1 << 24, self.clock), InFlight()
+        metrics = QueryMetrics(self.counters, self.listener.server, "udp", 1)
+        self.responder = Responder(self.listener, self.table, metrics, "udp", self.in_flight)
         self.sock, self.client = bound(), bound()
         errors = SocketErrors(self.counters, self.listener.server, self.clock)
         self.reader = UdpReader(self.sock, self.responder, errors, wildcard=False)
@@ -138,7 +138,7 @@ class Outside:
     @property
     def relayed(self) -> int:
         """How many replies came the short way."""
-        return sum(hit_counter.hits for hit_counter in self.responder.kinds.values())
+        return sum(hit_counter.hits for hit_counter in self.responder.fast_path_counters.values())
 
     def send(self, packet: bytes, client: socket.socket | None = None) -> None:
         """Has the listener read a packet."""
@@ -172,7 +172,8 @@ class Outside:
 
     def increments(self) -> dict[tuple[str, ...], tuple[float, ...]]:
         """Every counter that is not 0 after a fold; of sizes every bucket, of durations how many there were."""
-        fold(self.responder, lambda: None)
+        for _ in flush(self.responder):
+            pass
         out = {}
         for sample in samples(self.counters._region):
             if any(sample.cells) and sample.family.kind is not MetricKind.GAUGE:

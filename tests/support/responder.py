@@ -9,7 +9,7 @@ from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import UNTIL_CHANGED, Reply
 from svcdns.serving.answer_table import AnswerTable
 from svcdns.serving.in_flight import InFlight
-from svcdns.serving.metrics import Accounts
+from svcdns.serving.metrics import QueryMetrics
 from svcdns.serving.responder import Responder
 from svcdns.telemetry.counters import Counters
 from svcdns.wire.codes import AA, RD
@@ -27,9 +27,9 @@ class Place:
         self.clock, self.counters = Clock(), Counters()
         self.listener = Listener("127.0.0.1", 53)
         self.listener.routes[b"\0"] = Route(b"\0", ".", self.chain, counted=True, writer="test")
-        self.table, self.in_flight = AnswerTable(1 << 20, self.clock), InFlight()
-        self.accounts = Accounts(self.counters, self.listener.server, protocol, 1)
-        self.responder = Responder(self.listener, self.table, self.accounts, self.clock, protocol, self.in_flight)
+        self.table, self.in_flight = AnswerTable(1 << 24, self.clock), InFlight()
+        self.metrics = QueryMetrics(self.counters, self.listener.server, protocol, 1)
+        self.responder = Responder(self.listener, self.table, self.metrics, protocol, self.in_flight)
 
     def chain(self, _query: Query) -> Answer:
         """Counts, and answers."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from svcdns.wire.tcp_framing import framed, take_message
+from svcdns.wire.tcp_framing import framed, has_message, take_message
 
 
 @given(st.lists(st.binary(max_size=70), max_size=5), st.integers(1, 20))
@@ -24,7 +24,9 @@ def test_an_incomplete_message_stays() -> None:
     """Until the rest has come."""
     received = bytearray(framed(b"abc")[:-1])
     assert take_message(received) is None
+    assert not has_message(received)
     received += b"c"
+    assert has_message(received)
     assert take_message(received) == b"abc"
 
 

@@ -16,7 +16,7 @@ from svcdns.chain.routing import Route
 from svcdns.eventloop.loop import new_loop
 from svcdns.plugin_api.reply import Reply
 from svcdns.plugin_api.timeouts import Timeouts
-from svcdns.serving.transport.tcp import Parted, TcpConnection, TcpConnections
+from svcdns.serving.transport.tcp import Detached, TcpConnection, TcpConnections
 from svcdns.worker.connection_handover import give, take
 from tests.support.responder import REPLY, Place
 from tests.support.tcp import LONG, Client, served
@@ -29,15 +29,15 @@ class World:
         """Nothing moves yet."""
         self.connect, self.old = connect, old
         self.place, self.new = Place("tcp"), TcpConnections()
-        self.parted: list[Parted] = []
+        self.detached: list[Detached] = []
         self.inherited: list[bytes] = []
         self.timeouts = LONG
 
-    async def adopt(self, parted: Parted) -> None:
+    async def adopt(self, detached: Detached) -> None:
         """What a worker does with one."""
-        self.parted.append(parted)
-        sock = socket.socket(fileno=parted.fd)
-        make = functools.partial(TcpConnection, self.place.responder, self.new, self.timeouts, parted)
+        self.detached.append(detached)
+        sock = socket.socket(fileno=detached.fd)
+        make = functools.partial(TcpConnection, self.place.responder, self.new, self.timeouts, detached)
         await asyncio.get_running_loop().connect_accepted_socket(make, sock)
 
     async def inherit(self, fd: int) -> None:
@@ -116,10 +116,10 @@ async def test_half_a_question_moves_with_it(cut: int) -> None:
         client = await opened(world)
         client.send(7, cut=cut)
         async with asyncio.timeout(10):
-            while not any(connection._buffer for connection in world.old.open):
+            while not any(connection._received for connection in world.old.open):
                 await asyncio.sleep(0)
         await world.move()
-        assert world.parted[0].buffer
+        assert world.detached[0].buffer
         whole = bytearray()
         client.writer.write, write = whole.extend, client.writer.write  # type: ignore[method-assign, assignment]
         client.send(7)
@@ -146,7 +146,7 @@ async def test_what_is_in_flight_is_answered_first() -> None:
                 await asyncio.sleep(0)
         moving = asyncio.create_task(world.move())
         await asyncio.sleep(0)
-        assert not world.parted
+        assert not world.detached
         release.set()
         assert [(await client.reply()).id for _ in range(2)] == [1, 2]
         await moving
@@ -172,7 +172,7 @@ async def test_the_time_that_is_left_moves_too() -> None:
     async with worlds(Place("tcp"), Timeouts(read=0.2, idle=60, write=60)) as world:
         client = await opened(world)
         await world.move()
-        assert 0 < world.parted[0].patience <= 0.2
+        assert 0 < world.detached[0].patience <= 0.2
         assert await client.ended()
 
 

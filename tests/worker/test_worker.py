@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import logging
 import socket
-from collections.abc import AsyncIterator, Iterable
+import weakref
+from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +33,7 @@ from svcdns.feed.frames import (
     frame,
 )
 from svcdns.process.shared_memory import State, state
-from svcdns.serving.listeners import Described
+from svcdns.serving.listeners import SocketDescription
 from svcdns.telemetry.counters import Counters
 from svcdns.worker.worker import Worker
 from tests.support.world import counted
@@ -77,14 +80,14 @@ class World:
         udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         udp.bind(("127.0.0.1", 0))  # the other's number may be taken for UDP
         self.port = udp.getsockname()[1]
-        described = [Described(n, 0, "127.0.0.1", 53, proto, 4, wildcard=False) for n, proto in enumerate(("udp", "tcp"))]
+        described = [SocketDescription(n, 0, "127.0.0.1", 53, proto, 4, wildcard=False) for n, proto in enumerate(("udp", "tcp"))]
         await self.worker.sockets(list(zip(described, (udp.detach(), tcp.detach()), strict=True)), [])
         await self.worker.read(frozenset({0}))
 
     async def feed(self, *frames: ToWorker) -> list[ToControl]:
         """Feeds frames; what it says to them."""
-        if self.worker.take(b"".join(map(frame, frames))):
-            await self.worker.obey()
+        if self.worker.receive(b"".join(map(frame, frames))):
+            await self.worker.run_instructions()
         return list(self.said.frames())  # type: ignore[arg-type]
 
     async def change(self, *changes: Change) -> None:
@@ -207,10 +210,10 @@ async def test_old_data_is_marked(world: World) -> None:
     names = ("web.d.svc.cluster.local.", "nothing.d.svc.cluster.local.")
     before = [await world.reply(name) for name in names for _ in range(3)]
     await world.change(Confirmed(monotonic() - 299))
-    world.worker.beat()
+    await world.worker.update()
     assert [await world.reply(name) for name in names for _ in range(3)] == before
     await world.change(Confirmed(monotonic() - 301))
-    world.worker.beat()
+    await world.worker.update()
     marked = [await world.reply(name) for name in names for _ in range(3)]
     assert [[option.to_text() for option in reply.options] for reply in marked] == [["EDE 3 (Stale Answer)"]] * 6
     assert [(reply.rcode(), reply.answer, reply.authority) for reply in marked] == [
@@ -218,7 +221,7 @@ async def test_old_data_is_marked(world: World) -> None:
     ]
     assert (await world.reply(names[0], edns=False)).edns == -1
     await world.change(Confirmed(monotonic()))
-    world.worker.beat()
+    await world.worker.update()
     assert [await world.reply(name) for name in names for _ in range(3)] == before
     assert all(not reply.options for reply in before)
 
@@ -226,8 +229,8 @@ async def test_old_data_is_marked(world: World) -> None:
 async def test_half_a_frame_of_an_old_feed_is_void(world: World) -> None:
     """The new one starts anew."""
     await serving(world, WEB)
-    if world.worker.take(frame(Changed(1, Gone(Kind.SERVICE, "d", "web")))[:-1]):
-        await world.worker.obey()
+    if world.worker.receive(frame(Changed(1, Gone(Kind.SERVICE, "d", "web")))[:-1]):
+        await world.worker.run_instructions()
     world.worker.new_feed()
     await world.feed(Epoch(2))
     assert await world.ask("web.d.svc.cluster.local.") == ["5 10.96.0.1"]
@@ -244,7 +247,7 @@ async def test_a_reload_swaps_in_one_step(world: World) -> None:
     assert await world.ask("web.d.svc.cluster.local.") == ["5 10.96.0.1"]
     await world.feed(Swap(2))
     assert await world.ask("web.d.svc.cluster.local.") == ["30 10.96.0.1"]
-    world.worker.fold()
+    world.worker.flush()
     requests = sum(value for (name, *_), value in counted(world.counters).items() if name == "coredns_dns_requests_total")
     assert requests == 6
 
@@ -254,7 +257,7 @@ async def test_less_memory(world: World) -> None:
     await serving(world, WEB)
 
     def budget() -> int:
-        return sum(table.budget for table in world.worker.listening.tables)
+        return sum(table.budget for table in world.worker.listeners.tables)
 
     def room() -> list[float]:
         stores = [store for key, store in world.worker._kept.items() if key[-1] in ("success", "denial")]
@@ -262,14 +265,14 @@ async def test_less_memory(world: World) -> None:
 
     for _ in range(3):
         assert await world.ask("web.d.svc.cluster.local.") == ["5 10.96.0.1"]
-    world.worker.beat()
+    await world.worker.update()
     whole = budget()
     await world.feed(Allow(0.25))
     assert budget() == pytest.approx(whole / 4, rel=0.01)
     assert room() == [0.25, 0.25]
     for _ in range(3):
         assert await world.ask("web.d.svc.cluster.local.") == ["5 10.96.0.1"]
-    world.worker.beat()
+    await world.worker.update()
     assert budget() == pytest.approx(whole / 4, rel=0.01)
     await world.configure(2, capacity=2048)
     await world.feed(Swap(2))
@@ -282,7 +285,7 @@ async def test_a_slot_that_is_not_ours_is_not_read(world: World) -> None:
     """Until we are told to cover for it."""
     await serving(world, WEB)
     await world.worker.read(frozenset({1}))
-    assert not world.worker.listening.reading
+    assert not world.worker.listeners.reading
     await world.worker.read(frozenset({0, 1}))
     assert await world.ask("web.d.svc.cluster.local.") == ["5 10.96.0.1"]
 
@@ -302,3 +305,73 @@ async def test_a_drain_answers_what_has_come(world: World) -> None:
 
 def _idents(sock: socket.socket, count: int) -> Iterable[int]:
     return [dns.message.from_wire(sock.recv(65535)).id for _ in range(count)]
+
+
+@pytest.fixture
+def log_level() -> Iterator[None]:
+    """Restores the level of the log."""
+    logger = logging.getLogger("svcdns")
+    before = logger.level
+    yield
+    logger.setLevel(before)
+
+
+@pytest.mark.usefixtures("log_level")
+async def test_debug_sets_the_level_of_a_worker(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`debug` in the Corefile: from the swap of the chains until that of chains without it."""
+    level = logging.getLogger("svcdns").getEffectiveLevel
+    monkeypatch.setattr("tests.worker.test_worker.COREFILE", COREFILE.replace("prometheus", "debug"))
+    await world.configure(1)
+    await world.feed(Swap(1))
+    assert level() == logging.DEBUG
+    monkeypatch.undo()
+    await world.configure(2)
+    assert level() == logging.DEBUG
+    await world.feed(Swap(2))
+    assert level() == logging.INFO
+
+
+async def test_a_reload_releases_the_chains_before(world: World) -> None:
+    """With all that they have answered and counted."""
+    await serving(world, WEB)
+    for name in ("web.d.svc.cluster.local.", "no.d.svc.cluster.local.", "other.d.svc.cluster.local."):
+        for _ in range(3):
+            await world.ask(name)
+    before = [weakref.ref(handler) for handler in world.worker._live.chains.handlers]
+    gc.unfreeze()
+    await world.configure(2)
+    await world.feed(Swap(2))
+    await world.worker.update()
+    gc.collect()
+    assert [reference() for reference in before] == [None, None]
+
+
+async def test_a_hook_that_fails_does_not_end_the_worker(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is logged and counted; the hooks of other plugins are called."""
+    await serving(world, WEB)
+    handler = world.worker._live.chains.handlers[0]
+
+    def broken(*_: object) -> None:
+        raise LookupError("on purpose")
+
+    monkeypatch.setattr(type(handler), "tick", broken, raising=False)
+    monkeypatch.setattr(type(handler), "invalidate", broken, raising=False)
+    await world.configure(2)
+    await world.feed(Swap(2))
+    before = counted(world.counters).get(("coredns_panics_total",), 0)
+    await world.worker.update()
+    await world.change(Gone(Kind.SERVICE, "d", "web"))
+    assert counted(world.counters)["coredns_panics_total",] == before + 2
+    assert await world.ask("web.d.svc.cluster.local.") == ["NXDOMAIN"]
+
+
+async def test_a_plugin_that_fails_to_be_built(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Control gets the reason; the chains before serve on."""
+    await serving(world, WEB)
+
+    def broken(*_: object) -> None:
+        raise LookupError("on purpose")
+
+    monkeypatch.setattr(type(world.worker._live.chains.handlers[0]), "__init__", broken)
+    assert await world.configure(2) == [Configured(2, "LookupError: on purpose")]
+    assert await world.ask("web.d.svc.cluster.local.") == ["5 10.96.0.1"]

@@ -1,39 +1,81 @@
-"""DNS over TCP, RFC 7766: length-prefixed messages, several on a connection, answered in the order they came.
+"""DNS over TCP (RFC 7766): several messages on a connection, answered in the order in which they came.
 
-One question of a connection is in the chain at a time; what a client pipelines waits in the connection's buffer, which is bounded: a client
-that does not read its answers is not read either. First message within 3 s, then 10 s of idleness, 5 s to take a reply
-(docs/behaviour/server.md#listeners), or what
-`timeouts` says. Over TLS it is the same, but for what goes past the transport to the socket itself. Before a stop a connection is closed
-when its client is quiet behind an answer.
+One query of a connection is in the chain at a time. What a client sends meanwhile waits in the connection's buffer, which is bounded: a
+client that does not read its replies is not read either. The timeouts are those of docs/behaviour/server.md#listeners, or of the plugin
+`timeouts`. Over TLS (`tls`) all is the same, except that nothing bypasses the transport.
+
+A connection has a state for each side, as the client may finish while a reply is made:
+
+client side   OPEN      --too many octets wait-->           HELD      --fewer wait-->            OPEN
+              OPEN      --detach: another worker's-->       DETACHED  --resume: it stays here--> OPEN
+              any       --end of the stream, finish-->      FINISHED  (what has arrived is answered, then the connection closes)
+our side      IDLE      --a query goes to the chain-->      ANSWERING --its reply-->             IDLE
+              IDLE      --the client takes no reply-->      BLOCKED   --it takes replies-->      IDLE
+              ANSWERING --the client takes no reply-->      STALLED   --it takes replies-->      ANSWERING
+              STALLED   --the reply's last message-->       BLOCKED
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+from enum import Enum
 from time import perf_counter
 from typing import Any, Final, NamedTuple
 
+from svcdns.eventloop.deadline import Deadline
 from svcdns.eventloop.loop import DrainingLoop, DrainingSelector
 from svcdns.plugin_api.query import Client
 from svcdns.plugin_api.timeouts import Timeouts
 from svcdns.serving.responder import Responder
+from svcdns.wire.tcp_framing import framed, has_message, take_message
 
 MAX_CONNECTIONS: Final = 4096
 """Connections of one worker; further ones are closed at once."""
 BUFFER: Final = 2 * 65537
-"""Octets of a connection that may wait unread before the socket is left alone."""
-_LEAST: Final = 2 + 12
-"""Octets of the shortest question with its length."""
-QUIET: Final = 0.02
-"""Seconds without a question behind an answer after which a connection is closed before a stop."""
+"""Octets of a connection that may wait in its buffer before the socket is not read any more."""
+_LENGTH: Final = 2
+_MIN_QUERY: Final = _LENGTH + 12
+"""Octets of the shortest query with its length."""
+IDLE_CLOSE: Final = 0.02
+"""Lame duck: seconds without a query after a reply, after which the connection is closed."""
 CHUNK: Final = 4096
 """Octets read at once where the selector drains the connection."""
 
 
-class Parted(NamedTuple):
-    """A connection that goes from one worker to another: its descriptor, the listener it belongs to (address family 4 or 6), the seconds it
-    has left, what has come of its next question, and how many questions it may still bring."""
+class ClientState(Enum):
+    """The client's side of a connection."""
+
+    OPEN = 0
+    HELD = 1
+    FINISHED = 2
+    DETACHED = 3
+
+
+class ReplyState(Enum):
+    """Our side of a connection."""
+
+    IDLE = 0
+    ANSWERING = 1
+    BLOCKED = 2
+    STALLED = 3
+
+
+_OPEN: Final = ClientState.OPEN
+_IDLE: Final = ReplyState.IDLE
+_BLOCKED_AT: Final = {ReplyState.IDLE: ReplyState.BLOCKED, ReplyState.ANSWERING: ReplyState.STALLED}
+_UNBLOCKED_AT: Final = {ReplyState.BLOCKED: ReplyState.IDLE, ReplyState.STALLED: ReplyState.ANSWERING}
+_REPLIED_AT: Final = {ReplyState.ANSWERING: ReplyState.IDLE, ReplyState.STALLED: ReplyState.BLOCKED}
+_WITH_CHAIN: Final = (ReplyState.ANSWERING, ReplyState.STALLED)
+_NOT_TAKEN: Final = (ReplyState.BLOCKED, ReplyState.STALLED)
+
+
+class Detached(NamedTuple):
+    """A connection on its way from one worker to another.
+
+    `fd` is its descriptor; `host`, `port` and `family` (4 or 6) say to which listener it belongs. `patience` is the time in seconds that
+    it has left, `buffer` what has come of its next query, `left` how many queries it may still send, -1 for any number.
+    """
 
     fd: int
     host: str
@@ -45,87 +87,111 @@ class Parted(NamedTuple):
 
 
 class TcpConnections:
-    """The open connections of one worker: their number is bounded, and a stop drains them."""
+    """The open connections of one worker. Their number is bounded."""
 
     def __init__(self, most: int = MAX_CONNECTIONS) -> None:
         """`most` is how many may be open at once."""
         self.most = most
         self.open: set[TcpConnection] = set()
-        self.greeting: set[asyncio.Transport] = set()
-        """Those whose TLS handshake is not done."""
-        self.ending = False
-        """Whether each is closed when its client is quiet behind an answer: a stop is near, and who asks again is better off elsewhere."""
+        self.handshaking: set[asyncio.Transport] = set()
+        """TLS connections whose handshake is not done."""
+        self.lame_duck = False
+        """Whether each connection is closed once it has been idle for IDLE_CLOSE after a reply: the worker stops soon."""
 
     @property
     def full(self) -> bool:
-        """Whether there may be no more."""
-        return len(self.open) + len(self.greeting) >= self.most
+        """Whether no further connection is accepted."""
+        return len(self.open) + len(self.handshaking) >= self.most
 
     @property
     def none(self) -> bool:
-        """Whether nobody is connected."""
-        return not (self.open or self.greeting)
+        """Whether there is no connection."""
+        return not (self.open or self.handshaking)
 
-    def end_behind_answers(self) -> None:
-        """From now on each connection is closed when it is quiet behind an answer, so that no question meets a closed one."""
-        self.ending = True
-        for connection in self.open:
-            connection.bounded = True
+    def start_lame_duck(self) -> None:
+        """Closes each connection once it has been idle for IDLE_CLOSE after a reply, so that no client writes to a closed one."""
+        self.lame_duck = True
 
     def drain(self) -> None:
-        """Closes every connection as soon as nothing of it is in flight."""
+        """Closes every connection as soon as its queries are answered."""
         for connection in tuple(self.open):
             connection.finish()
-        for transport in tuple(self.greeting):
+        for transport in tuple(self.handshaking):
             transport.abort()
+
+
+class _TransportReads:
+    """Reading by the transport, as asyncio does it."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self.pause, self.resume = transport.pause_reading, transport.resume_reading
+
+
+class _SelectorReads:
+    """Reading inside the selector, past the transport."""
+
+    def __init__(self, selector: DrainingSelector, fd: int, connection: TcpConnection) -> None:
+        self._selector, self._fd, self._connection = selector, fd, connection
+
+    def pause(self) -> None:
+        self._selector.remove(self._fd)
+
+    def resume(self) -> None:
+        self._selector.add(self._fd, self._connection.drain)
 
 
 class TcpConnection(asyncio.Protocol):
     """One client's connection."""
 
-    def __init__(self, responder: Responder, connections: TcpConnections, timeouts: Timeouts, parted: Parted | None = None) -> None:
-        """Replies come from `responder`; the connection registers itself with `connections`. `parted` is what another worker knew of it."""
-        self._responder, self._connections, self._timeouts, self._parted = responder, connections, timeouts, parted
+    def __init__(self, responder: Responder, connections: TcpConnections, timeouts: Timeouts, detached: Detached | None = None) -> None:
+        """Replies come from `responder`; `connections` gets the connection. `detached` is what another worker knew of it."""
+        self.responder = responder
+        self._connections, self._timeouts, self._detached = connections, timeouts, detached
         self._loop = asyncio.get_running_loop()
-        self._buffer = bytearray(parted.buffer if parted is not None else b"")
-        self._busy = self._closing = self._paused = self._held = False
-        self._left = timeouts.queries if parted is None else parted.left
-        self.bounded = self._left > 0 or connections.ending
-        """Whether the connection may have to be closed behind an answer."""
-        self._replied = False
-        """Whether it has got a reply since connections end behind answers."""
-        self._answered_at = 0.0
-        self._ending: asyncio.TimerHandle | None = None
-        self._draining: DrainingSelector | None = None
+        self._received = bytearray(b"" if detached is None else detached.buffer)
+        self._client_state, self._reply_state = ClientState.OPEN, ReplyState.IDLE
+        self._queries_left = timeouts.queries if detached is None else detached.left
+        self._deadline = Deadline(self._loop, self._expired)
+        self._last_reply = 0.0
+        """On the loop's clock, 0 before the first reply since `lame_duck`."""
+        self._idle_close: asyncio.TimerHandle | None = None
         self._taken: asyncio.Future[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._deadline = 0.0
+        """Set while a reply of several messages waits until the client takes replies again."""
         self._fd = -1
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Takes the connection on, or closes it where too many are open."""
+        """Serves the connection, or closes it where too many are open."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         peer, local = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
-        full = self._connections.full and self._parted is None
-        if full or not peer:  # without a peer it has been cut already
+        full = self._connections.full and self._detached is None
+        if full or not peer:  # without a peer the client has closed it already
             transport.abort()
             return
         self._connections.open.add(self)
-        self._client = Client(peer[0], peer[1], _plain(local[0]), local[1], "tcp", 2 if ":" in peer[0] else 1)
-        self._expect(self._timeouts.read if self._parted is None else self._parted.patience)
+        self._client = Client(peer[0], peer[1], _without_zone(local[0]), local[1], "tcp", 2 if ":" in peer[0] else 1)
+        self._deadline.set(self._timeouts.read if self._detached is None else self._detached.patience)
         self._secure = transport.get_extra_info("ssl_object") is not None
+        self._reads: _TransportReads | _SelectorReads = _TransportReads(transport)
         if isinstance(self._loop, DrainingLoop) and not self._secure:
-            transport.pause_reading()
+            self._reads.pause()
             self._fd = transport.get_extra_info("socket").fileno()
-            self._draining = self._loop.selector
-            self._draining.add(self._fd, self._drain)
+            self._reads = _SelectorReads(self._loop.selector, self._fd, self)
+            self._reads.resume()
 
-    def _drain(self) -> None:
-        """The short way of a connection that has nothing in flight: a whole question whose answer is compiled, read and answered at once.
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the protocol's signature
+        """Frees the connection; a reply that comes later is dropped."""
+        self._client_state = ClientState.FINISHED
+        self._connections.open.discard(self)
+        self._resume_stream()
+        self._deadline.cancel()
+        if self._idle_close is not None:
+            self._idle_close.cancel()
 
-        Whatever else arrives takes the way of any connection.
-        """
+    # -- reading
+
+    def drain(self) -> None:
+        """Reads the socket. A whole query on an idle connection is answered at once, past the transport; all else as on any connection."""
         started = perf_counter()
         try:
             data = os.read(self._fd, CHUNK)
@@ -135,30 +201,130 @@ class TcpConnection(asyncio.Protocol):
             self._transport.abort()
             return
         if not data:
-            self._hold()
+            self._reads.pause()
             if not self.eof_received():
                 self._transport.close()
             return
-        if self._buffer or self._busy or self._paused or self._closing or len(data) < _LEAST or data[0] << 8 | data[1] != len(data) - 2:
+        if (
+            self._reply_state is not _IDLE
+            or self._client_state is not _OPEN
+            or self._received
+            or len(data) < _MIN_QUERY
+            or data[0] << 8 | data[1] != len(data) - _LENGTH
+            or self._transport.get_write_buffer_size()
+        ):
             self.data_received(data)
             return
-        responder = self._responder
-        table, now = responder.table, responder.table.now()
-        entry = table.young.get(data[4:] if responder.listener.classes is None else responder.key(data[2:], self._client))
-        if entry is None or entry.deadline <= now or entry.seen is not None or self._transport.get_write_buffer_size():
-            self.data_received(data)
+        packet = data[_LENGTH:]
+        wire = self.responder.lookup(packet, self._client, started)
+        if not wire:
+            self._ask(packet, started)
             return
-        self._deadline = now + self._timeouts.idle
-        reply = table.use(entry)
-        self._write_at_once((len(reply) + 2).to_bytes(2, "big") + data[2:4] + reply)
-        if self.bounded:
-            self._left -= self._left > 0
-            self._replied = self._connections.ending
+        self._deadline.at = self._loop.time() + self._timeouts.idle
+        self._write_at_once(framed(wire))
+        if self._queries_left > 0 or self._connections.lame_duck:
+            self._queries_left -= self._queries_left > 0
+            self._note_reply()
             self._next()
-        responder.durations.observe(perf_counter() - started, 1)
+
+    def data_received(self, data: bytes) -> None:
+        """Collects octets and answers whole messages."""
+        self._received += data
+        if len(self._received) > BUFFER:
+            self._reads.pause()
+            if self._client_state is _OPEN:
+                self._client_state = ClientState.HELD
+        self._next()
+
+    def eof_received(self) -> bool:
+        """The client sends no more; the queries that have arrived are still answered."""
+        if self._reply_state in _WITH_CHAIN or has_message(self._received):
+            self._client_state = ClientState.FINISHED
+            return True
+        return False
+
+    def _next(self) -> None:
+        """Answers the queries that have arrived, as far as possible now."""
+        while self._queries_left and self._reply_state is _IDLE and not self._transport.is_closing():
+            packet = take_message(self._received)
+            if packet is None:
+                break
+            started = perf_counter()
+            wire = self.responder.lookup(packet, self._client, started)
+            if wire:
+                self._queries_left -= self._queries_left > 0
+                self._write(wire)
+            else:
+                self._ask(packet, started)
+        if self._reply_state in _WITH_CHAIN:
+            return
+        if not self._queries_left or (self._client_state is ClientState.FINISHED and not has_message(self._received)):
+            self._transport.close()
+        elif self._last_reply and not self._received:
+            if self._idle_close is None:
+                self._idle_close = self._loop.call_later(IDLE_CLOSE, self._close_if_idle)
+        elif self._client_state is ClientState.HELD and len(self._received) <= BUFFER and not self._transport.is_closing():
+            self._client_state = ClientState.OPEN
+            self._reads.resume()
+
+    # -- replies
+
+    def _ask(self, packet: bytes, started: float) -> None:
+        """Has the chain answer one query."""
+        self._queries_left -= self._queries_left > 0
+        self._reply_state = ReplyState.ANSWERING
+        self.responder.answer(packet, self._client, self._reply, started, self)
+
+    def _reply(self, wire: bytes) -> None:
+        """Sends the chain's reply, or its last message; nothing if it is empty."""
+        self._reply_state = _REPLIED_AT.get(self._reply_state, self._reply_state)
+        if not self._transport.is_closing():
+            if wire:
+                self._write(wire)
+            self._loop.call_soon(self._next)
+
+    async def more(self, wire: bytes) -> None:
+        """Sends a message of a reply that has further ones, and waits while the client takes no replies.
+
+        Raises ConnectionError when the connection is closed.
+        """
+        self._write(wire)
+        if self._reply_state is ReplyState.STALLED:
+            self._taken = self._loop.create_future()
+            await self._taken
+        if self._transport.is_closing():
+            raise ConnectionResetError
+
+    def abort(self) -> None:
+        """Ends the connection: the client has half a reply."""
+        self._reply_state = _IDLE
+        self._transport.abort()
+
+    def pause_writing(self) -> None:
+        """The client takes no replies: no further query is answered, and after the write timeout the connection ends."""
+        self._reply_state = _BLOCKED_AT.get(self._reply_state, self._reply_state)
+        self._deadline.set(self._timeouts.write)
+
+    def resume_writing(self) -> None:
+        """The client takes replies again."""
+        self._reply_state = _UNBLOCKED_AT.get(self._reply_state, self._reply_state)
+        self._resume_stream()
+        self._deadline.set(self._timeouts.idle)
+        self._next()
+
+    def _resume_stream(self) -> None:
+        if self._taken is not None:
+            self._taken.set_result(None)
+            self._taken = None
+
+    def _write(self, wire: bytes) -> None:
+        self._transport.write(framed(wire))
+        self._note_reply()
+        if self._reply_state not in _NOT_TAKEN:
+            self._deadline.set(self._timeouts.idle)
 
     def _write_at_once(self, message: bytes) -> None:
-        """Writes past the transport, which has nothing to write; what the kernel does not take goes through it."""
+        """Writes past the transport, which has nothing to write; the transport gets the octets that the kernel does not take."""
         try:
             written = os.write(self._fd, message)
         except BlockingIOError:
@@ -169,204 +335,78 @@ class TcpConnection(asyncio.Protocol):
         if written < len(message):
             self._transport.write(message[written:])
 
-    def _hold(self) -> None:
-        """Reads no more for now."""
-        if self._draining is not None:
-            self._draining.remove(self._fd)
-        else:
-            self._transport.pause_reading()
-
-    def _go_on(self) -> None:
-        """Reads again."""
-        if self._draining is not None:
-            self._draining.add(self._fd, self._drain)
-        else:
-            self._transport.resume_reading()
-
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the protocol's signature
-        """Forgets the connection; an answer still in flight goes nowhere."""
-        self._closing = True
-        self._connections.open.discard(self)
-        self._unblock()
-        for timer in (self._timer, self._ending):
-            if timer is not None:
-                timer.cancel()
-
-    def data_received(self, data: bytes) -> None:
-        """Collects octets and answers whole messages."""
-        self._buffer += data
-        if len(self._buffer) > BUFFER:
-            self._held = True
-            self._hold()
-        self._next()
-
-    def eof_received(self) -> bool:
-        """The client sends no more; what it has asked is still answered."""
-        if self._busy or self._whole_message():
-            self._closing = True
-            return True
-        return False
-
-    def pause_writing(self) -> None:
-        """The client does not take its replies: nothing further is answered, and it has the write time to change that."""
-        self._paused = True
-        self._expect(self._timeouts.write)
-
-    def resume_writing(self) -> None:
-        """The client reads again."""
-        self._paused = False
-        self._unblock()
-        self._expect(self._timeouts.idle)
-        self._next()
-
-    def _end_if_quiet(self) -> None:
-        """Closes the connection unless its client goes on asking: then a question would meet a closed one."""
-        self._ending = None
-        if self._busy or self._buffer or self._transport.is_closing():
-            return
-        left = self._answered_at + QUIET - self._loop.time()
-        if left > 0:
-            self._ending = self._loop.call_later(left, self._end_if_quiet)
-        else:
-            self.finish()
+    # -- the end
 
     def finish(self) -> None:
-        """Closes the connection once what it has asked is answered, that which waits in the kernel too."""
-        if self._draining is not None and not (self._busy or self._paused or self._transport.is_closing()):
-            self._drain()
-        self._closing = True
-        if not self._busy and not self._transport.is_closing():
+        """Closes the connection once the queries that have arrived are answered, those that wait in the kernel too."""
+        readable = self._fd >= 0 and self._client_state is not ClientState.DETACHED
+        if readable and self._reply_state is _IDLE and not self._transport.is_closing():
+            self.drain()
+        self._client_state = ClientState.FINISHED
+        if self._reply_state not in _WITH_CHAIN and not self._transport.is_closing():
             self._transport.close()
 
-    @property
-    def responder(self) -> Responder:
-        """Where its replies come from."""
-        return self._responder
+    def _expired(self) -> None:
+        """A timeout: for the next query, or for the client to take its replies. A query in the chain has its own."""
+        if self._reply_state is ReplyState.ANSWERING:
+            self._deadline.set(self._timeouts.idle)
+        elif self._reply_state in _NOT_TAKEN:
+            self._transport.abort()
+        else:
+            self._transport.close()
+
+    def _note_reply(self) -> None:
+        if self._connections.lame_duck:
+            self._last_reply = self._loop.time()
+
+    def _close_if_idle(self) -> None:
+        """Lame duck: closes the connection unless its client has sent more."""
+        self._idle_close = None
+        if self._reply_state in _WITH_CHAIN or self._received or self._transport.is_closing():
+            return
+        left = self._last_reply + IDLE_CLOSE - self._loop.time()
+        if left > 0:
+            self._idle_close = self._loop.call_later(left, self._close_if_idle)
+        elif self._client_state is not ClientState.DETACHED:
+            self.finish()
 
     # -- to another worker
 
-    def part(self) -> Parted | None:
-        """What another worker has to know to take the connection over; None while something of it is in flight.
+    def detach(self) -> Detached | None:
+        """The connection, for another worker to take over; None while a query or a reply of it is under way, and for one over TLS.
 
-        Then it does nothing more, until `leave` or `stay` is called. One over TLS cannot go.
+        The connection does nothing until `close_detached` or `resume` is called.
         """
-        if self._secure or self._busy or self._paused or self._closing or self._whole_message() or self._transport.is_closing():
+        if (
+            self._secure
+            or self._reply_state is not _IDLE
+            or self._client_state is not _OPEN
+            or has_message(self._received)
+            or self._transport.is_closing()
+            or self._transport.get_write_buffer_size()
+        ):
             return None
-        if self._transport.get_write_buffer_size():
-            return None
-        self._hold()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        listener, family = self._responder.listener, 4 if self._client.family == 1 else 6
+        self._client_state = ClientState.DETACHED
+        self._reads.pause()
+        self._deadline.cancel()
+        listener, family = self.responder.listener, 4 if self._client.family == 1 else 6
         fd = self._transport.get_extra_info("socket").fileno()
-        patience = max(0.0, self._deadline - self._loop.time())
-        return Parted(fd, listener.host, listener.port, family, patience, bytes(self._buffer), self._left)
+        left = max(0.0, self._deadline.at - self._loop.time())
+        return Detached(fd, listener.host, listener.port, family, left, bytes(self._received), self._queries_left)
 
-    def leave(self) -> None:
-        """The other worker has it: this one's descriptor is closed, which the client does not see."""
+    def close_detached(self) -> None:
+        """Another worker has it: closes this process's descriptor, which the client does not notice."""
         self._transport.abort()
 
-    def stay(self) -> None:
-        """Nobody has taken it over: it goes on here."""
-        self._expect(self._timeouts.idle)
-        self._go_on()
-
-    async def more(self, wire: bytes) -> None:
-        """Sends a message of a reply that has further ones, and waits while the client does not read.
-
-        Raises ConnectionError when it is gone.
-        """
-        self._write(wire)
-        if self._paused:
-            self._taken = self._loop.create_future()
-            await self._taken
+    def resume(self) -> None:
+        """No other worker has taken it over: it is served here again."""
         if self._transport.is_closing():
-            raise ConnectionResetError
-
-    def abort(self) -> None:
-        """Cuts the connection: what was sent is half a reply."""
-        self._busy = False
-        self._transport.abort()
-
-    def _unblock(self) -> None:
-        if self._taken is not None:
-            self._taken.set_result(None)
-            self._taken = None
-
-    def _whole_message(self) -> bool:
-        return len(self._buffer) >= 2 and len(self._buffer) >= 2 + int.from_bytes(self._buffer[:2], "big")
-
-    def _next(self) -> None:
-        while self._left and not (self._busy or self._paused or self._transport.is_closing()) and self._whole_message():
-            self._left -= self._left > 0
-            size = int.from_bytes(self._buffer[:2], "big")
-            packet = bytes(self._buffer[2 : 2 + size])
-            del self._buffer[: 2 + size]
-            self._answer(packet)
-        if not self._busy and (not self._left or (self._closing and not self._whole_message())):
-            self._transport.close()
-        elif self._replied and not (self._busy or self._buffer):
-            self._answered_at = self._loop.time()
-            if self._ending is None:
-                self._ending = self._loop.call_later(QUIET, self._end_if_quiet)
-        elif self._held and len(self._buffer) <= BUFFER and not self._transport.is_closing():
-            self._held = False
-            self._go_on()
-
-    def _answer(self, packet: bytes) -> None:
-        started = perf_counter()
-        responder, table = self._responder, self._responder.table
-        entry = table.find(responder.key(packet, self._client), table.now())
-        if entry is not None:
-            wire = packet[:2] + table.use(entry)
-            self._write(wire)
-            responder.durations.observe(perf_counter() - started, 1)
-            if entry.seen is not None:
-                responder.hit(entry, packet, self._client, len(wire), started)
             return
-        negative = responder.answer_negative(packet[2:]) if responder.listener.classes is None else b""
-        if negative:
-            self._write(packet[:2] + negative)
-            responder.durations.observe(perf_counter() - started, 1)
-            return
-        self._busy = True
-        responder.answer(packet, self._client, self._reply, started, self)
-
-    def _reply(self, wire: bytes) -> None:
-        self._busy = False
-        if not self._transport.is_closing():
-            if wire:
-                self._write(wire)
-            self._loop.call_soon(self._next)
-
-    def _write(self, wire: bytes) -> None:
-        self._transport.write(len(wire).to_bytes(2, "big") + wire)
-        self._replied = self._connections.ending
-        if not self._paused:
-            self._expect(self._timeouts.idle)
-
-    def _expect(self, seconds: float) -> None:
-        """Ends the connection in so many seconds, unless something else is expected before. A timer set for earlier stays, and looks."""
-        self._deadline = self._loop.time() + seconds
-        if self._timer is None or self._timer.when() > self._deadline:
-            self._set_timer()
-
-    def _set_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._loop.call_at(self._deadline, self._expired)
-
-    def _expired(self) -> None:
-        self._timer = None
-        if self._loop.time() < self._deadline:
-            self._set_timer()
-        elif self._busy and not self._paused:
-            self._expect(self._timeouts.idle)
-        else:
-            self._transport.abort() if self._paused else self._transport.close()
+        self._client_state = ClientState.OPEN
+        self._deadline.set(self._timeouts.idle)
+        self._reads.resume()
 
 
-def _plain(address: Any) -> str:
+def _without_zone(address: Any) -> str:
     """The address without an IPv6 zone id."""
     return str(address).partition("%")[0]

@@ -1,8 +1,8 @@
-"""DNS over TLS (RFC 7858): connections whose handshake is done are TCP connections like any other.
+"""DNS over TLS (RFC 7858): once its handshake is done, a connection is a TCP connection like any other (`tcp`).
 
-Certificates come from control and are kept by key; a new one is for new connections. Rules: the handshake has the time of a first message;
-its steps take turns, so that the other sockets are read in between; connections in their handshake count among those of TCP, and are
-at most MAX_GREETINGS, so that they cannot take all the places.
+Certificates come from control and are kept by key; a new one is for new connections. Rules: the handshake has the timeout of a first query;
+the steps of handshakes run one at a time, and sockets are read in between; connections in their handshake count among those of TCP, and at
+most MAX_HANDSHAKES are, so that they leave room for others.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from svcdns.tls.contexts import server_context
 from svcdns.tls.errors import TlsError
 from svcdns.tls.transport import TlsTransport, Turns
 
-MAX_GREETINGS: Final = 256
+MAX_HANDSHAKES: Final = 256
 """Connections of one worker that may be in their handshake; further ones are closed at once."""
 
 HANDSHAKES: Final = Family(
@@ -33,20 +33,20 @@ log = logging.getLogger("svcdns")
 
 
 class NoCertificateError(SvcdnsError):
-    """A listener's certificate has not come."""
+    """Control has not sent the certificate of a listener, or it cannot be served."""
 
 
 class Certificates:
-    """What a worker's TLS listeners serve, by key."""
+    """The certificates that a worker's TLS listeners serve, by key."""
 
     def __init__(self, counters: Counters, poll_sockets: Callable[[], object]) -> None:
-        """`poll_sockets` is called between two pieces of work."""
+        """`poll_sockets` reads the sockets; it is called between two pieces of work."""
         self._counters, self._poll_sockets = counters, poll_sockets
         self._contexts: dict[str, ssl.SSLContext] = {}
         self._served: dict[str, tls.Served] = {}
 
     def take(self, key: str, payload: bytes) -> None:
-        """What control has read, for connections from now on. If it cannot be used, what was there stays."""
+        """A certificate from control, for connections from now on. If it cannot be served, the one before stays."""
         served, before = tls.unpacked(payload), self._served.get(key)
         if before is None or before.material != served.material:
             try:
@@ -58,16 +58,16 @@ class Certificates:
         self._show()
 
     def check(self, key: str) -> None:
-        """Raises NoCertificateError where nothing is there for that key."""
+        """Raises NoCertificateError where there is no certificate of that key."""
         if key not in self._contexts:
-            raise NoCertificateError("the certificate of a tls:// listener has not come, or cannot be served")
+            raise NoCertificateError("the certificate of a tls:// listener was not received, or cannot be served")
 
     def context(self, key: str) -> ssl.SSLContext:
-        """What connections are made with now."""
+        """The context for new connections."""
         return self._contexts[key]
 
     def keep(self, keys: Collection[str]) -> None:
-        """Forgets all others."""
+        """Removes the certificates of all other keys."""
         for key in [key for key in self._served if key not in keys]:
             del self._served[key], self._contexts[key]
         self._show()
@@ -81,43 +81,44 @@ class Certificates:
             counters.set(counters.cell(tls.REFUSED, served.certificate), float(bool(served.refused)))
 
 
-class Greeter:
-    """Takes TLS connections on."""
+class TlsAcceptor:
+    """Accepts TLS connections."""
 
-    def __init__(self, counters: Counters, connections: TcpConnections, most: int = MAX_GREETINGS) -> None:
+    def __init__(self, counters: Counters, connections: TcpConnections, most: int = MAX_HANDSHAKES) -> None:
         """They become `connections`; at most `most` are in their handshake."""
         self._counters, self._connections, self._most = counters, connections, most
         self._turns = Turns()
 
     def accept(self, responder: Responder, context: ssl.SSLContext) -> asyncio.BaseProtocol:
         """The protocol of a connection that has just been accepted."""
-        connections, listener = self._connections, responder.listener
-        if connections.full or len(connections.greeting) >= self._most:
-            self._counters.count(HANDSHAKES, listener.server, "refused")
-            return _Refused()
+        connections, server, timeouts = self._connections, responder.listener.server, responder.listener.timeouts
+        if connections.full or len(connections.handshaking) >= self._most:
+            self._counters.count(HANDSHAKES, server, "refused")
+            return Refused()
 
         def side(incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> ssl.SSLObject:
             return context.wrap_bio(incoming, outgoing, server_side=True)
 
         def established() -> asyncio.Protocol:
-            connections.greeting.discard(transport)
+            connections.handshaking.discard(transport)
             resumed = transport.get_extra_info("ssl_object").session_reused
-            self._counters.count(HANDSHAKES, listener.server, "resumed" if resumed else "full")
-            return TcpConnection(responder, connections, listener.timeouts)
+            self._counters.count(HANDSHAKES, server, "resumed" if resumed else "full")
+            return TcpConnection(responder, connections, timeouts)
 
         def failed(error: Exception) -> None:
-            connections.greeting.discard(transport)
-            self._counters.count(HANDSHAKES, listener.server, "failed")
-            log.debug("TLS handshake on %s failed: %s", listener.server, error)
+            connections.handshaking.discard(transport)
+            self._counters.count(HANDSHAKES, server, "failed")
+            log.debug("TLS handshake on %s failed: %s", server, error)
 
-        transport = TlsTransport(side, established, failed, self._turns, listener.timeouts.read)
-        connections.greeting.add(transport)
+        transport = TlsTransport(side, established, failed, self._turns, timeouts.read)
+        connections.handshaking.add(transport)
         return transport
 
 
-class _Refused(asyncio.Protocol):
-    """A connection too many."""
+class Refused(asyncio.Protocol):
+    """A connection that is closed at once."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Closes it."""
         assert isinstance(transport, asyncio.Transport)
         transport.abort()

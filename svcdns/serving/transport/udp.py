@@ -1,11 +1,11 @@
-"""The hot loop: UDP packets in, compiled replies out.
+"""The hot loop: UDP packets in, encoded replies out.
 
-Per packet that the answer table knows: one dictionary look-up on the bytes behind the id, and the reply copied into its place. Whatever
-can be done once is done elsewhere: a batch is received and sent in one system call each (`datagrams`), hits are folded into the
-counters once a second, the time is read once a batch, the duration of a batch is observed for all its hits. A batch is bounded, and so is
-the time for packets that the table does not know, so that TCP, upstream replies, the feed and the timers get their turn.
+For a packet that the answer table has, the loop does one dictionary look-up on the octets behind the id, and copies the reply into its
+place. All that can be done once is done elsewhere: a batch is received and sent in one system call each (`udp_batch`), hits are flushed
+into the metrics once a second, the time is read once a batch, and the duration of a batch is observed for all its hits. A batch is
+bounded, and so is the time for packets that the table does not have: TCP, upstream replies, the feed and timers run in between.
 
-Errors of the system calls never end a drain: they are counted by errno and named at most once a minute.
+Errors of system calls never end a drain: they are counted by errno, and each is logged at most once a minute.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ from typing import Final
 
 from svcdns.eventloop.clock import Clock
 from svcdns.eventloop.loop import after_drains
+from svcdns.eventloop.time_slice import TimeSlice
 from svcdns.plugin_api.query import Client
 from svcdns.serving.fast_path import try_fast_path
 from svcdns.serving.responder import Responder
-from svcdns.serving.transport.udp_batch import LAYOUT, PLAIN_LAYOUT, REPLY_SIZE, SLOTS, Sender, Slot, asked_address, batch
+from svcdns.serving.transport.udp_batch import LAYOUT, PLAIN_LAYOUT, REPLY_SIZE, SLOTS, Sender, Slot, batch, destination_address
 from svcdns.telemetry.counters import Counters, Family, MetricKind
 
 SO_MEMINFO: Final = 55
@@ -43,12 +44,12 @@ SOCKET_DROPS: Final = Family(
     uniform=True,
 )
 SLICE: Final = 0.00025
-"""Seconds for which packets that are not compiled are answered before the socket is read again."""
-TURN: Final = 0.002
-"""Seconds of this after which others have their turn."""
-MOST_WAITING: Final = 4 * SLOTS
-"""Packets that may wait while the socket is read, and when the turn is over."""
-SILENCE: Final = 60.0
+"""Seconds for which packets that the table does not have are answered before the socket is read again."""
+MAX_WORK: Final = 0.002
+"""Seconds of this after which other work of the event loop runs."""
+MAX_WAITING: Final = 4 * SLOTS
+"""Packets that may wait while the socket is read, and when other work runs."""
+LOG_INTERVAL: Final = 60.0
 """Seconds between two log lines about the same errno."""
 
 log = logging.getLogger("svcdns")
@@ -62,13 +63,13 @@ class SocketErrors:
         self._counters, self._server, self._clock = counters, server, clock
         self._logged: dict[int, float] = {}
 
-    def saw(self, operation: str, error: OSError) -> None:
+    def count(self, operation: str, error: OSError) -> None:
         """One call failed; `operation` is `receive` or `send`."""
         number = error.errno or 0
         name = errno.errorcode.get(number, str(number))
         self._counters.count(SOCKET_ERRORS, self._server, operation, name)
         now = self._clock()
-        if now - self._logged.get(number, -SILENCE) >= SILENCE:
+        if now - self._logged.get(number, -LOG_INTERVAL) >= LOG_INTERVAL:
             self._logged[number] = now
             log.warning("%s on %s failed: %s", operation, self._server, os.strerror(number))
 
@@ -76,81 +77,82 @@ class SocketErrors:
 class UdpReader:
     """Reads one socket. `drain` is called when it is readable.
 
-    What is compiled is answered first, for a whole batch; the rest is put aside, and answered in slices of time between which the socket
-    is read again, so that questions which cost much do not hold up those that cost nothing.
+    Packets that the table has are answered first, for a whole batch. The others wait, and are answered in slices of time between which
+    the socket is read again: expensive queries do not hold up cheap ones.
     """
 
     def __init__(self, sock: socket.socket, responder: Responder, errors: SocketErrors, *, wildcard: bool) -> None:
-        """`wildcard` sockets reply from the address that was asked, by packet information (RFC 3542 §6.2)."""
+        """`wildcard` sockets reply from the address that the query was sent to, by packet information (RFC 3542 §6.2)."""
         self.sock, self.responder, self.errors = sock, responder, errors
         self.family = 2 if sock.family == socket.AF_INET6 else 1
         self.local = sock.getsockname()[:2]
-        self.batch = batch(sock, wildcard=wildcard, failed=errors.saw)
+        self.batch = batch(sock, wildcard=wildcard, failed=errors.count)
         self._misses: deque[tuple[bytes, Sender, float]] = deque()
-        """Packets that wait, where they came from, and when they were read."""
-        self._at_work = self._to_go_on = False
+        """Packets that wait, their senders, and when they were read."""
+        self._slice, self._limit = TimeSlice(SLICE), TimeSlice(MAX_WORK)
+        self._working = self._work_scheduled = False
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def drain(self) -> int:
-        """Answers one batch of packets; how many there were."""
+        """Answers one batch of packets; returns how many there were."""
         count = self._read()
         if self._misses:
             self._work()
         return count
 
     def _read(self) -> int:
-        """Answers what is compiled of one batch, and puts the rest aside; how many packets there were."""
+        """Answers the packets of one batch that the table has; the others wait. Returns how many packets there were."""
         count = self.batch.receive()
         if count:
-            listener = self.responder.listener
-            if listener.observed or listener.classes is not None:
-                self._drain_in_full(count)
-            else:
+            if self.responder.uniform:
                 self._drain_fast(count)
+            else:
+                self._drain_in_full(count)
         return count
 
     def finish(self) -> None:
-        """Answers what waits here; the socket is not read any more."""
+        """Answers the packets that wait; the socket is not read any more."""
         while self._misses:
             self._work(reading=False)
 
     def _work(self, *, reading: bool = True) -> None:
-        """Answers what was put aside, for a turn's time or as long as there is too much of it; then others have theirs."""
-        misses, now = self._misses, perf_counter()
-        slice_ends, turn_ends = now + SLICE, now + TURN
-        self._at_work = True
+        """Answers packets that wait, until MAX_WORK is over and no more than MAX_WAITING of them are left."""
+        misses, slice_ = self._misses, self._slice
+        slice_.restart()
+        self._limit.restart()
+        self._working = True
         try:
             while misses:
                 self._miss(*misses.popleft())
-                now = perf_counter()
-                if now > slice_ends:
-                    if now > turn_ends and len(misses) < MOST_WAITING:
+                if slice_.is_over:
+                    if self._limit.is_over and len(misses) < MAX_WAITING:
                         break
-                    if reading and len(misses) < MOST_WAITING:
+                    if reading and len(misses) < MAX_WAITING:
                         self._read()
-                    slice_ends = perf_counter() + SLICE
+                    slice_.restart()
         finally:
-            self._at_work = False
-            self.batch.deliver()
-        if misses and not self._to_go_on:
-            self._to_go_on = True
-            (self._loop or self._find_loop()).call_soon(self._go_on)
+            self._working = False
+            self.batch.flush()
+        if misses and not self._work_scheduled:
+            self._work_scheduled = True
+            (self._loop or self._find_loop()).call_soon(self._resume)
 
-    def _go_on(self) -> None:
-        self._to_go_on = False
+    def _resume(self) -> None:
+        self._work_scheduled = False
         if self._misses:
             self._work()
 
     def _drain_fast(self, count: int) -> None:
-        """The loop where every client gets the same, and nobody wants to see the queries."""
+        """The loop for a responder that is `uniform`. `Responder.lookup` is written out here, as each call per packet costs too much."""
         started = perf_counter()
         table, batch = self.responder.table, self.batch
         data, lengths, replies, sizes, missed = batch.data, batch.lengths, batch.replies, batch.sizes, self._misses.append
-        known, negative, touch, turn, now = table.young.get, self.responder.answer_negative, table.touched.append, table.turn, table.now()
+        find, negative, now = table.current.get, self.responder.lookup_negative, table.now()
+        dirty, next_rotation = table.dirty.append, table.next_rotation
         hits = missing = 0
         for number, at, key_at, length, reply_at, size in PLAIN_LAYOUT[:count]:
             key = data[key_at : at + lengths[length]]
-            entry = known(key)
+            entry = find(key)
             if entry is None or entry.deadline <= now:
                 wire = negative(key)
                 if wire:
@@ -165,13 +167,13 @@ class UdpReader:
                 continue
             hit_counter = entry.hit_counter
             if hit_counter.hits == hit_counter.flushed:
-                touch(hit_counter)
+                dirty(hit_counter)
             hit_counter.hits += 1
             reply = entry.wire
-            wire = data[at:key_at] + (reply if reply is not None else turn(entry))
+            wire = data[at:key_at] + (reply if reply is not None else next_rotation(entry))
             octets = len(wire)
             if octets > REPLY_SIZE:
-                missing += self._alone(LAYOUT[number], wire)
+                missing += self._send_alone(LAYOUT[number], wire)
             else:
                 replies[reply_at : reply_at + octets] = wire
                 sizes[size] = octets
@@ -181,65 +183,55 @@ class UdpReader:
             self.responder.durations.observe(perf_counter() - started, hits)
 
     def _drain_in_full(self, count: int) -> None:
-        """The loop where somebody wants to see every query, or answers depend on who asks."""
+        """The loop where a plugin observes queries, or where replies depend on the client."""
         started = perf_counter()
         responder, batch = self.responder, self.batch
-        table, now = responder.table, responder.table.now()
-        missing = hits = 0
+        missing = 0
         for slot in LAYOUT[:count]:
             packet, sender = batch.data[slot.at : slot.at + batch.lengths[slot.length]], batch.sender(slot.number)
-            client = self.client(sender)
-            entry = table.find(responder.key(packet, client), now)
-            if entry is None:
+            wire = responder.lookup(packet, self.client(sender), started)
+            if wire:
+                missing += self._place(slot, wire)
+            else:
                 self._misses.append((packet, sender, started))
                 batch.sizes[slot.size] = 0
                 missing += 1
-                continue
-            hits += 1
-            wire = packet[:2] + table.use(entry)
-            missing += self._place(slot, wire)
-            if entry.seen is not None:
-                responder.hit(entry, packet, client, len(wire), started)
         batch.send(count, whole=not missing)
-        if hits:
-            self.responder.durations.observe(perf_counter() - started, hits)
 
     def _miss(self, packet: bytes, sender: Sender, started: float) -> None:
-        """A packet whose reply was not among the young ones when it was read."""
-        responder, listener = self.responder, self.responder.listener
-        if not listener.observed and listener.classes is None:
-            table = responder.table
-            entry = table.find(packet[2:], table.now())
-            if entry is not None:
-                self.post(sender, packet[:2] + table.use(entry))
-                responder.durations.observe(perf_counter() - started, 1)
+        """Answers a packet that the current generation of the table did not have when it was read."""
+        responder = self.responder
+        if responder.uniform:
+            wire = responder.lookup_entry(packet, None, started)
+            if wire:
+                self.queue_reply(sender, wire)
                 return
             exchange = try_fast_path(packet, responder, started)
             if exchange is not None:
-                exchange.leave(self, sender)
+                exchange.send(self, sender)
                 return
-        responder.answer(packet, self.client(sender), partial(self.post, sender), started)
+        responder.answer(packet, self.client(sender), partial(self.queue_reply, sender), started)
 
     def host(self, sender: Sender) -> str:
-        """The address that a datagram came from."""
+        """The client's address."""
         return self.batch.host(sender)
 
     def client(self, sender: Sender) -> Client:
-        """Who sent a datagram."""
+        """The client that sent a datagram."""
         address = self.batch.address(sender)
-        local = asked_address(self.batch.ancillary(sender)) or self.local[0]
+        local = destination_address(self.batch.ancillary(sender)) or self.local[0]
         return Client(address[0], address[1], local, self.local[1], "udp", self.family)
 
     def _place(self, slot: Slot, wire: bytes) -> bool:
-        """Puts a reply into its slot; whether the slot stays empty, because there is none, or because it went out on its own."""
+        """Puts a reply into its slot; true if the slot stays empty, because the reply was too large and was sent alone."""
         octets = len(wire)
         if octets > REPLY_SIZE:
-            return self._alone(slot, wire)
+            return self._send_alone(slot, wire)
         self.batch.replies[slot.reply_at : slot.reply_at + octets] = wire
         self.batch.sizes[slot.size] = octets
-        return not octets
+        return False
 
-    def _alone(self, slot: Slot, wire: bytes) -> bool:
+    def _send_alone(self, slot: Slot, wire: bytes) -> bool:
         self.batch.sizes[slot.size] = 0
         self._send(wire, self.batch.sender(slot.number))
         return True
@@ -249,21 +241,21 @@ class UdpReader:
         try:
             self.sock.sendmsg((wire,), self.batch.ancillary(sender), 0, self.batch.address(sender))
         except OSError as error:
-            self.errors.saw("send", error)
+            self.errors.count("send", error)
 
-    def post(self, sender: Sender, wire: bytes) -> None:
-        """Sends a reply together with others that come in this turn of the event loop; nothing if it is empty."""
+    def queue_reply(self, sender: Sender, wire: bytes) -> None:
+        """Sends a reply together with others of this wake-up; nothing if it is empty."""
         if len(wire) > REPLY_SIZE:
             self._send(wire, sender)
-        elif wire and self.batch.post(sender, wire) and not self._at_work:
-            after_drains(self._loop or self._find_loop(), self.batch.deliver)
+        elif wire and self.batch.queue_reply(sender, wire) and not self._working:
+            after_drains(self._loop or self._find_loop(), self.batch.flush)
 
     def _find_loop(self) -> asyncio.AbstractEventLoop:
         """Looks for it once: up to Python 3.11 each look is a system call."""
         self._loop = asyncio.get_running_loop()
         return self._loop
 
-    def waiting(self) -> bool:
+    def has_packet(self) -> bool:
         """Whether a packet waits in the socket."""
         try:
             self.sock.recv(1, socket.MSG_PEEK)

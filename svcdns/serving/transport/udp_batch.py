@@ -1,10 +1,11 @@
 """Batches of datagrams in and out of one socket, in two system calls where the kernel has them (Linux: recvmmsg, sendmmsg).
 
-A batch has SLOTS places. `receive` fills the first few; whoever answers writes a reply into the same slot's part of `replies` and its
-length into `sizes`, 0 for none; `send` sends what is there. The next `receive` writes over all of it. Addresses stay where the kernel put
-them, so a reply leaves to whoever asked and, on a wildcard socket, from the address that was asked (packet information, RFC 3542 §6.2).
-What is answered later takes its `sender` along: such replies are gathered by `post`, and `deliver` sends them, many in one call too.
-All buffers are made once; they are memory maps, whose slices are bytes at once, and which take bytes without a copy between. Knows no DNS.
+A batch has SLOTS slots. `receive` fills the first few. The caller writes each reply into the same slot's part of `replies`, and its
+length, or 0 for none, into `sizes`; `send` sends these replies. The next `receive` overwrites all of it. Addresses stay where the kernel
+put them: a reply goes to the sender of its query and, on a wildcard socket, leaves from the address that the query was sent to (packet
+information, RFC 3542 §6.2). A reply that is made later keeps its `sender`: `queue_reply` collects such replies, and `flush` sends many in
+one call too. All buffers are made once. They are memory maps: their slices are bytes, and they take bytes without a copy between. Knows no
+DNS.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ SLOTS: Final = 32
 RECEIVE_SIZE: Final = 512
 """Octets taken of a request; the rest of a longer one is cut off, as CoreDNS does (docs/behaviour/server.md#sizes)."""
 REPLY_SIZE: Final = 1536
-"""Octets of a reply that has room in a batch; larger ones are sent on their own."""
+"""Octets of a reply that fits into a batch; larger ones are sent alone."""
 
 IP_PKTINFO: Final = 8
 IPV6_PKTINFO: Final = 50
@@ -28,11 +29,11 @@ _LINK_LOCAL: Final = bytes((0xFE, 0x80))
 _NO_INTERFACES: Final = memoryview(bytes(4 * SLOTS)).cast("I")
 
 Failed = Callable[[str, OSError], None]
-"""Told of a failed call: `receive` or `send`, and the error."""
+"""Called when a system call failed: `receive` or `send`, and the error."""
 
 
 Sender = Any
-"""Where a datagram came from and went to, in the batch's own form."""
+"""The source and the destination of a datagram, in the batch's own form."""
 
 
 class _IoVec(ctypes.Structure):
@@ -71,13 +72,13 @@ LAYOUT: Final = tuple(
 )
 """The slots of every batch."""
 PLAIN_LAYOUT: Final = tuple(map(tuple, LAYOUT))
-"""The same for loops: a plain tuple is taken apart in a third of the time."""
+"""The same for the hot loop: a plain tuple is unpacked in a third of the time."""
 
 
 class Batch:
-    """What both kinds of batch offer.
+    """The interface of both kinds of batch.
 
-    `data` is what was received, `lengths` and `sizes` the octets of each slot's request and reply, `replies` takes the replies.
+    `data` has the received octets, `lengths` and `sizes` the octets of each slot's request and reply, `replies` takes the replies.
     """
 
     data: bytes | mmap.mmap
@@ -86,41 +87,41 @@ class Batch:
     sizes: MutableSequence[int] | memoryview
 
     def receive(self) -> int:
-        """Takes what waits in the socket, at most SLOTS datagrams; how many slots are filled."""
+        """Receives at most SLOTS datagrams; returns how many slots are filled."""
         raise NotImplementedError
 
     def send(self, count: int, *, whole: bool) -> None:
-        """Sends the replies of the first `count` slots; `whole` says that each of them has one."""
+        """Sends the replies of the first `count` slots; `whole` if each of them has one."""
         raise NotImplementedError
 
     def sender(self, slot: int) -> Sender:
-        """Who sent the datagram in a slot: good for as long as the batch is."""
+        """The sender of the datagram in a slot; it outlives the next `receive`."""
         raise NotImplementedError
 
     def host(self, sender: Sender) -> str:
-        """Its address alone, as text."""
+        """The address alone, as text."""
         host: str = self.address(sender)[0]
         return host
 
     def address(self, sender: Sender) -> Any:
-        """Its address, as `socket.sendto` takes it."""
+        """The address, as `socket.sendto` takes it."""
         raise NotImplementedError
 
     def ancillary(self, sender: Sender) -> list[tuple[int, int, bytes]]:
-        """What `socket.sendmsg` takes for a reply to leave from the address that was asked; empty on a bound socket."""
+        """Ancillary data of `socket.sendmsg`: the reply leaves from the address that the query was sent to. Empty on a bound socket."""
         raise NotImplementedError
 
-    def post(self, sender: Sender, wire: bytes) -> bool:
-        """Takes a later reply of at most REPLY_SIZE octets; whether it is the first since `deliver` was called."""
+    def queue_reply(self, sender: Sender, wire: bytes) -> bool:
+        """Queues a reply of at most REPLY_SIZE octets; true if it is the first since the last `flush`."""
         raise NotImplementedError
 
-    def deliver(self) -> None:
-        """Sends what was posted."""
+    def flush(self) -> None:
+        """Sends the queued replies."""
         raise NotImplementedError
 
 
-def asked_address(ancillary: Sequence[tuple[int, int, bytes]]) -> str:
-    """The address that a datagram was sent to, as its packet information says; empty without any."""
+def destination_address(ancillary: Sequence[tuple[int, int, bytes]]) -> str:
+    """The address that a datagram was sent to, by its packet information; empty without any."""
     for level, kind, data in ancillary:
         if level == socket.IPPROTO_IP and kind == IP_PKTINFO:
             return socket.inet_ntop(socket.AF_INET, data[8:12])
@@ -139,7 +140,7 @@ def batch(sock: socket.socket, *, wildcard: bool, failed: Failed) -> Batch:
 
 
 class _SystemBatch(Batch):
-    """By recvmmsg(2) and sendmmsg(2). The kernel reads and writes the buffers of this object alone, which live as long as it."""
+    """By recvmmsg(2) and sendmmsg(2). The kernel reads and writes buffers of this object only, which live as long as it does."""
 
     def __init__(self, sock: socket.socket, recvmmsg: Any, sendmmsg: Any, *, wildcard: bool, failed: Failed) -> None:
         self._recvmmsg, self._sendmmsg, self._failed = recvmmsg, sendmmsg, failed
@@ -152,20 +153,20 @@ class _SystemBatch(Batch):
         self.data = mmap.mmap(-1, SLOTS * RECEIVE_SIZE)
         self.replies = mmap.mmap(-1, SLOTS * REPLY_SIZE)
         self._ends = mmap.mmap(-1, SLOTS * self._step)
-        """For each slot, where its datagram came from, and its packet information."""
+        """For each slot, the address of the sender, and the packet information."""
         self._in_vectors = self._vectors(self.data, RECEIVE_SIZE, RECEIVE_SIZE)
         self._out_vectors = self._vectors(self.replies, REPLY_SIZE, 0)
         self._in, self._out = self._headers(self._in_vectors, self._ends), self._headers(self._out_vectors, self._ends)
         self._in_at = ctypes.c_void_p(_address_of(self._in))
-        self._out_at = _places(self._out)
-        self._letters: list[tuple[bytes, bytes]] = []
-        """Later replies: to whom, and what."""
-        self._mail, self._mail_ends = mmap.mmap(-1, SLOTS * REPLY_SIZE), mmap.mmap(-1, SLOTS * self._step)
-        self._mail_base = _address_of(self._mail)
-        self._mail_vectors = self._vectors(self._mail, REPLY_SIZE, 0)
-        self._mail_parts = memoryview(self._mail_vectors).cast("L")
-        self._mail_headers = self._headers(self._mail_vectors, self._mail_ends)
-        self._mail_at = _places(self._mail_headers)
+        self._out_at = _header_pointers(self._out)
+        self._outbox: list[tuple[bytes, bytes]] = []
+        """Queued replies: their senders, and their octets."""
+        self._queue_data, self._queue_ends = mmap.mmap(-1, SLOTS * REPLY_SIZE), mmap.mmap(-1, SLOTS * self._step)
+        self._queue_base = _address_of(self._queue_data)
+        self._queue_vectors = self._vectors(self._queue_data, REPLY_SIZE, 0)
+        self._queue_parts = memoryview(self._queue_vectors).cast("L")
+        self._queue_headers = self._headers(self._queue_vectors, self._queue_ends)
+        self._queue_at = _header_pointers(self._queue_headers)
         self.lengths = memoryview(self._in).cast("I")
         self.sizes = memoryview(self._out_vectors).cast("L")
         head = self._control_at + socket.CMSG_LEN(0)
@@ -196,11 +197,11 @@ class _SystemBatch(Batch):
         if count <= 0:
             return self._receive_nothing()
         if self._pktinfo_at:
-            self._forget_interfaces(count)
+            self._clear_interfaces(count)
         return count
 
     def _receive_nothing(self) -> int:
-        """Why nothing was received, which Python's own call says; a datagram that has come by now stays for the next time."""
+        """Finds out by Python's own call why nothing was received; a datagram that has come by now stays for the next call."""
         try:
             self._sock.recv(1, socket.MSG_PEEK)
         except (BlockingIOError, InterruptedError):
@@ -209,8 +210,8 @@ class _SystemBatch(Batch):
             self._failed("receive", error)
         return 0
 
-    def _forget_interfaces(self, count: int) -> None:
-        """The route picks the interface that a reply leaves by, but for link-local addresses, which mean nothing without theirs."""
+    def _clear_interfaces(self, count: int) -> None:
+        """Lets the route choose the interface of each reply, except for link-local addresses, which need theirs."""
         if self._interfaces is not None:
             self._interfaces[:count] = _NO_INTERFACES[:count]
             return
@@ -233,7 +234,7 @@ class _SystemBatch(Batch):
             at += sent
 
     def _send_alone(self, slot: int) -> None:
-        """Sends one reply that the kernel refused, by Python's own call, which says why: the others can still be sent."""
+        """Sends one reply that the kernel refused by Python's own call, which reports the error. The others can still be sent."""
         start = slot * REPLY_SIZE
         self._retry(self.replies[start : start + self.sizes[LAYOUT[slot].size]], self.sender(slot))
 
@@ -269,33 +270,33 @@ class _SystemBatch(Batch):
             return [(socket.IPPROTO_IPV6, IPV6_PKTINFO, sender[at : at + 20])]
         return [(socket.IPPROTO_IP, IP_PKTINFO, sender[at : at + 12])]
 
-    def post(self, sender: Sender, wire: bytes) -> bool:
-        self._letters.append((sender, wire))
-        return len(self._letters) == 1
+    def queue_reply(self, sender: Sender, wire: bytes) -> bool:
+        self._outbox.append((sender, wire))
+        return len(self._outbox) == 1
 
-    def deliver(self) -> None:
-        letters, self._letters = self._letters, []
+    def flush(self) -> None:
+        replies, self._outbox = self._outbox, []
         if self._sock.fileno() != self._fd:  # closed meanwhile: its number may be another socket's by now
-            for sender, wire in letters:
+            for sender, wire in replies:
                 self._retry(wire, sender)
             return
-        for begin in range(0, len(letters), SLOTS):
-            self._deliver(letters[begin : begin + SLOTS])
+        for begin in range(0, len(replies), SLOTS):
+            self._send_queued(replies[begin : begin + SLOTS])
 
-    def _deliver(self, letters: list[tuple[bytes, bytes]]) -> None:
+    def _send_queued(self, replies: list[tuple[bytes, bytes]]) -> None:
         parts: list[int] = []
-        base = self._mail_base
-        ends, mail = b"".join([sender for sender, _ in letters]), b"".join([wire for _, wire in letters])
-        for _, wire in letters:
+        base = self._queue_base
+        ends, data = b"".join([sender for sender, _ in replies]), b"".join([wire for _, wire in replies])
+        for _, wire in replies:
             parts += (base, len(wire))
             base += len(wire)
-        self._mail_ends[: len(ends)], self._mail[: len(mail)] = ends, mail
-        self._mail_parts[: len(parts)] = array("L", parts)
-        at, count = 0, len(letters)
+        self._queue_ends[: len(ends)], self._queue_data[: len(data)] = ends, data
+        self._queue_parts[: len(parts)] = array("L", parts)
+        at, count = 0, len(replies)
         while at < count:
-            sent: int = self._sendmmsg(self._fd, self._mail_at[at], count - at, socket.MSG_DONTWAIT)
+            sent: int = self._sendmmsg(self._fd, self._queue_at[at], count - at, socket.MSG_DONTWAIT)
             if sent <= 0:
-                sender, wire = letters[at]
+                sender, wire = replies[at]
                 self._retry(wire, sender)
                 sent = 1
             at += sent
@@ -349,7 +350,7 @@ class _PortableBatch(Batch):
         ancillary: list[tuple[int, int, bytes]] = sender[1]
         return ancillary
 
-    def post(self, sender: Sender, wire: bytes) -> bool:
+    def queue_reply(self, sender: Sender, wire: bytes) -> bool:
         address, ancillary = sender
         try:
             self._sock.sendmsg((wire,), ancillary, 0, address)
@@ -357,12 +358,12 @@ class _PortableBatch(Batch):
             self._failed("send", error)
         return False
 
-    def deliver(self) -> None:
-        """Nothing: each has gone by itself."""
+    def flush(self) -> None:
+        """Nothing: each reply was sent by itself."""
 
 
 def _routed(item: tuple[int, int, bytes]) -> tuple[int, int, bytes] | None:
-    """Packet information without its interface, but for link-local addresses; None for any other item."""
+    """Packet information without its interface, except for link-local addresses; None for any other item."""
     level, kind, data = item
     if level == socket.IPPROTO_IP and kind == getattr(socket, "IP_PKTINFO", IP_PKTINFO):
         return level, kind, b"\0\0\0\0" + data[4:12]
@@ -372,8 +373,8 @@ def _routed(item: tuple[int, int, bytes]) -> tuple[int, int, bytes] | None:
     return None
 
 
-def _places(headers: bytearray) -> tuple[ctypes.c_void_p, ...]:
-    """Where each of the headers begins."""
+def _header_pointers(headers: bytearray) -> tuple[ctypes.c_void_p, ...]:
+    """A pointer to each of the headers."""
     return tuple(ctypes.c_void_p(_address_of(headers) + n * ctypes.sizeof(_MMsgHdr)) for n in range(SLOTS))
 
 

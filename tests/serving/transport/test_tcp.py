@@ -69,7 +69,7 @@ async def test_a_client_that_has_said_all_still_gets_its_answer() -> None:
         assert await client.ended()
 
 
-async def test_before_a_stop_connections_end_behind_answers() -> None:
+async def test_before_a_stop_connections_start_lame_duck() -> None:
     """Behind all that was asked at once; one that asks nothing stays, and new ones are answered as well."""
     connections = TcpConnections()
     async with served(Place("tcp"), connections) as connect:
@@ -77,7 +77,7 @@ async def test_before_a_stop_connections_end_behind_answers() -> None:
         for client in (asking, silent):
             client.send(1)
             assert (await client.reply()).id == 1
-        connections.end_behind_answers()
+        connections.start_lame_duck()
         asking.send(2, 3)
         assert [(await asking.reply()).id for _ in range(2)] == [2, 3]
         assert await asking.ended()
@@ -156,7 +156,7 @@ async def test_a_client_that_does_not_read_is_not_read() -> None:
         assert (await other.reply()).id == 7
         for _ in range(200):
             await asyncio.sleep(0)
-        held = functools.reduce(operator.add, (len(connection._buffer) for connection in connections.open))
+        held = functools.reduce(operator.add, (len(connection._received) for connection in connections.open))
         assert held < 1 << 20
         greedy.writer.transport.abort()
 

@@ -15,7 +15,7 @@ import pytest
 from svcdns.plugin_api.timeouts import Timeouts
 from svcdns.plugins import tls
 from svcdns.serving.transport.tcp import TcpConnections
-from svcdns.serving.transport.tls import Certificates, Greeter, NoCertificateError
+from svcdns.serving.transport.tls import Certificates, NoCertificateError, TlsAcceptor
 from svcdns.telemetry.counters import Counters
 from svcdns.tls.contexts import server_context
 from svcdns.tls.material import Material, expiry
@@ -34,7 +34,7 @@ class World:
         """At most `most` handshakes at once."""
         self.place, self.connections = Place("tcp"), connections
         self.place.listener.transport, self.place.listener.timeouts = "tls", timeouts
-        self.greeter = Greeter(self.place.counters, connections, most)
+        self.acceptor = TlsAcceptor(self.place.counters, connections, most)
         self.port = 0
         self.made: list[asyncio.StreamWriter] = []
 
@@ -54,7 +54,7 @@ class World:
 async def served(connections: TcpConnections | None = None, timeouts: Timeouts = LONG, most: int = 99) -> AsyncIterator[World]:
     """A server on loopback."""
     world = World(connections or TcpConnections(), timeouts, most)
-    server = await asyncio.get_running_loop().create_server(lambda: world.greeter.accept(world.place.responder, CONTEXT), "127.0.0.1", 0)
+    server = await asyncio.get_running_loop().create_server(lambda: world.acceptor.accept(world.place.responder, CONTEXT), "127.0.0.1", 0)
     world.port = server.sockets[0].getsockname()[1]
     try:
         yield world
@@ -133,12 +133,12 @@ async def test_handshakes_are_bounded() -> None:
     """One too many is closed at once; the others go on, and there is room again when they are done."""
     async with served(most=1) as world:
         slow = await world.connect(ssl=None, server_hostname=None)
-        await happens(lambda: world.connections.greeting)
+        await happens(lambda: world.connections.handshaking)
         refused = await world.connect(ssl=None, server_hostname=None)
         assert await refused.ended()
         assert world.handshakes("refused") == 1
         slow.writer.transport.abort()
-        await happens(lambda: not world.connections.greeting)
+        await happens(lambda: not world.connections.handshaking)
         client = await world.connect()
         client.send(1)
         assert (await client.reply()).id == 1
@@ -151,22 +151,22 @@ async def test_connections_are_bounded_together_with_those_of_tcp() -> None:
         client.send(1)
         await client.reply()
         await world.connect(ssl=None, server_hostname=None)
-        await happens(lambda: world.connections.greeting)
+        await happens(lambda: world.connections.handshaking)
         assert await (await world.connect(ssl=None, server_hostname=None)).ended()
 
 
 async def test_a_drain_closes_all() -> None:
     """Those in their handshake at once, the others behind their answers; a client sees a proper end. None moves to another worker."""
     async with served() as world:
-        client, greeting = await world.connect(), await world.connect(ssl=None, server_hostname=None)
+        client, handshaking = await world.connect(), await world.connect(ssl=None, server_hostname=None)
         client.send(1)
         await client.reply()
-        await happens(lambda: world.connections.greeting)
+        await happens(lambda: world.connections.handshaking)
         (connection,) = world.connections.open
-        assert connection.part() is None
+        assert connection.detach() is None
         world.connections.drain()
         assert await client.ended()
-        assert await greeting.ended()
+        assert await handshaking.ended()
         assert not client.reader.exception()
 
 

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import dns.message
 import pytest
 
-from svcdns.serving.metrics_flush import fold
+from svcdns.serving.metrics_flush import flush
 from svcdns.serving.transport.udp import SocketErrors, UdpReader
 from svcdns.serving.transport.udp_batch import IP_PKTINFO, SLOTS
 from tests.support.responder import Place, bound
@@ -77,7 +77,7 @@ def test_answers_carry_the_ids_of_their_questions(served: Served) -> None:
     assert [dns.message.from_wire(reply).id for reply in replies] == list(range(5))
     assert len({reply[2:] for reply in replies}) == 1
     assert served.place.asked == 2
-    fold(served.place.responder, lambda: None)
+    list(flush(served.place.responder))
     found = counted(served.place.counters)
     assert found[ASKED] == 5
     assert found["coredns_dns_request_duration_seconds", "dns://127.0.0.1:53", ".", ""] == 5
@@ -87,7 +87,7 @@ def test_answers_carry_the_ids_of_their_questions(served: Served) -> None:
 async def test_what_is_compiled_does_not_wait_for_the_rest(monkeypatch: pytest.MonkeyPatch, observed: bool) -> None:
     """The rest is answered bit by bit; each once."""
     monkeypatch.setattr("svcdns.serving.transport.udp.SLICE", -1.0)
-    monkeypatch.setattr("svcdns.serving.transport.udp.TURN", -1.0)
+    monkeypatch.setattr("svcdns.serving.transport.udp.MAX_WORK", -1.0)
     served = Served(observed=observed)
     for _ in range(2):
         served.send(query(0))
@@ -108,12 +108,12 @@ async def test_what_is_compiled_does_not_wait_for_the_rest(monkeypatch: pytest.M
 @pytest.mark.parametrize("observed", [False, True], ids=["plain", "observed"])
 async def test_the_socket_is_read_between_slices(monkeypatch: pytest.MonkeyPatch, observed: bool) -> None:
     """What has come meanwhile and is compiled goes out before what was put aside; what is not is put behind it."""
+    monkeypatch.setattr("svcdns.serving.transport.udp.SLICE", -1.0)
     served = Served(observed=observed)
     for _ in range(2):
         served.send(query(0))
         served.reader.drain()
     served.received()
-    monkeypatch.setattr("svcdns.serving.transport.udp.SLICE", -1.0)
     served.send(*[query(number, f"n{number}.b.") for number in range(1, SLOTS + 1)], query(100), query(99, "n99.b."))
     served.reader.drain()
     replies = [dns.message.from_wire(reply).id for reply in served.received()]
@@ -125,8 +125,8 @@ async def test_the_socket_is_read_between_slices(monkeypatch: pytest.MonkeyPatch
 async def test_not_too_much_waits(monkeypatch: pytest.MonkeyPatch, waiting: int) -> None:
     """What is beyond is answered at once, as is all of it when the socket is not read any more."""
     monkeypatch.setattr("svcdns.serving.transport.udp.SLICE", -1.0)
-    monkeypatch.setattr("svcdns.serving.transport.udp.TURN", -1.0)
-    monkeypatch.setattr("svcdns.serving.transport.udp.MOST_WAITING", waiting + 1)
+    monkeypatch.setattr("svcdns.serving.transport.udp.MAX_WORK", -1.0)
+    monkeypatch.setattr("svcdns.serving.transport.udp.MAX_WAITING", waiting + 1)
     served = Served()
     served.send(*[query(number, f"n{number}.b.") for number in range(9)])
     served.reader.drain()
@@ -143,10 +143,10 @@ def test_a_batch_is_bounded(served: Served) -> None:
     served.send(*[query(ident) for ident in range(SLOTS + 10)])
     served.reader.drain()
     assert len(served.received()) == SLOTS
-    assert served.reader.waiting()
+    assert served.reader.has_packet()
     served.reader.drain()
     assert len(served.received()) == 10
-    assert not served.reader.waiting()
+    assert not served.reader.has_packet()
 
 
 def test_packets_that_make_no_sense_cost_nothing_else(served: Served) -> None:
@@ -204,7 +204,7 @@ def test_a_send_that_fails_is_counted_and_ends_nothing(number: int, caplog: pyte
         assert len(caplog.records) == 1
         clock.turn(61)
         with caplog.at_level(logging.WARNING):
-            errors.saw("send", OSError(number, "x"))
+            errors.count("send", OSError(number, "x"))
         assert len(caplog.records) == 2
     finally:
         served.close()
@@ -233,7 +233,7 @@ def test_drops_are_the_kernels_count() -> None:
         served.send(*[query(n) for n in range(200)])
         dropped = served.reader.drops()
         answered = 0
-        while served.reader.waiting():
+        while served.reader.has_packet():
             served.reader.drain()
             answered += len(served.received())
         assert dropped > 0

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from svcdns.serving.transport.udp_batch import LAYOUT, SLOTS, Batch, _PortableBatch, asked_address, batch
+from svcdns.serving.transport.udp_batch import LAYOUT, SLOTS, Batch, _PortableBatch, batch, destination_address
 from svcdns.supervisor.sockets import IP_PKTINFO, IPV6_RECVPKTINFO
 
 FAMILIES = [pytest.param("0.0.0.0", "127.0.0.5", id="IPv4"), pytest.param("::", "::1", id="IPv6")]
@@ -72,7 +72,7 @@ def test_replies_go_back_the_way_the_requests_came(ends: Ends, asked: str) -> No
         ends.batch.address(ends.batch.sender(1))[:2] == ends.client.getsockname()[:2]
         or ends.batch.address(ends.batch.sender(1))[1] == ends.client.getsockname()[1]
     )
-    assert asked_address(ends.batch.ancillary(ends.batch.sender(2))) == asked
+    assert destination_address(ends.batch.ancillary(ends.batch.sender(2))) == asked
     ends.reply(0, b"first")
     ends.reply(1, b"")
     ends.reply(2, b"third" * 200)

@@ -1,0 +1,166 @@
+"""A plugin's hook that fails: each query still gets one reply, the failure is logged and counted, and other queries are answered."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import dns.message
+import pytest
+
+from svcdns.chain.client_classes import Classes
+from svcdns.chain.routing import Route
+from svcdns.plugin_api.deferred import Deferred
+from svcdns.plugin_api.query import Answer, Query
+from svcdns.plugin_api.reply import UNTIL_CHANGED, Reply
+from svcdns.serving.transport.udp import SocketErrors, UdpReader
+from svcdns.wire.codes import Rcode
+from tests.support.outside import NAME, PLAIN, Outside, query, saying, shape
+from tests.support.responder import REPLY, Place, bound
+from tests.support.scripted_upstream import ScriptedUpstream
+from tests.support.world import CLIENT, counted
+
+PACKET = dns.message.make_query("a.b.", "A", id=7).to_wire()
+
+
+def broken(*_: object) -> Any:
+    """A hook."""
+    raise LookupError("on purpose")
+
+
+def failures(place: Place) -> float:
+    """How many were counted."""
+    return counted(place.counters).get(("coredns_panics_total",), 0)
+
+
+def rcodes(sent: list[bytes]) -> list[int]:
+    """Of the replies."""
+    return [wire[3] & 15 for wire in sent]
+
+
+def answer_at_once(reply: Reply) -> Callable[[Query], Answer]:
+    """A chain."""
+    return lambda _query: reply
+
+
+def answer_later(reply: Reply) -> Callable[[Query], Answer]:
+    """A chain whose reply comes with a later call."""
+
+    def chain(_query: Query) -> Answer:
+        later = Deferred()
+        asyncio.get_running_loop().call_soon(later.set, reply)
+        return later
+
+    return chain
+
+
+def answer_in_task(reply: Reply) -> Callable[[Query], Answer]:
+    """A chain whose reply is awaited."""
+
+    async def wait() -> Reply:
+        return reply
+
+    def chain(_query: Query) -> Awaitable[Reply]:
+        return wait()
+
+    return chain
+
+
+@pytest.mark.parametrize("chain", [answer_at_once, answer_later, answer_in_task])
+async def test_an_observer_that_fails(chain: Callable[[Reply], Callable[[Query], Answer]], caplog: pytest.LogCaptureFixture) -> None:
+    """The client has its one reply; the reply is stored all the same, and other observers see it."""
+    place, sent, seen = Place("udp"), [], []
+    place.listener.observed = True
+    observers = (broken, lambda *reply: seen.append(reply))
+    place.listener.routes[b"\0"] = Route(b"\0", ".", chain(REPLY), counted=True, writer="t", observers=observers)
+    for _ in range(2):
+        place.responder.answer(PACKET, CLIENT, sent.append, 0.0)
+        while place.in_flight:
+            await asyncio.sleep(0)
+    assert rcodes(sent) == [0, 0]
+    assert len(seen) == failures(place) == 2
+    assert len(place.table) == 1
+    assert "LookupError: on purpose" in caplog.text
+    assert place.responder.lookup(PACKET, CLIENT, 0.0) == sent[0]
+    assert len(seen) == failures(place) == 3
+
+
+def test_a_closest_encloser_that_fails() -> None:
+    """The negative answer has been sent: no second reply follows."""
+    place, sent = Place("udp"), []
+    chain = answer_at_once(Reply(rcode=Rcode.NXDOMAIN, lifetime=UNTIL_CHANGED))
+    place.listener.routes[b"\0"] = Route(b"\0", ".", chain, counted=True, writer="t", closest_encloser=broken)
+    place.responder.answer(PACKET, CLIENT, sent.append, 0.0)
+    assert rcodes(sent) == [Rcode.NXDOMAIN]
+    assert failures(place) == 1
+
+
+def test_a_rotation_that_fails() -> None:
+    """Nothing has been sent: the client gets SERVFAIL."""
+    place, sent = Place("udp", Reply(answer=REPLY.answer, rotate=broken)), []
+    place.responder.answer(PACKET, CLIENT, sent.append, 0.0)
+    assert rcodes(sent) == [Rcode.SERVFAIL]
+    assert failures(place) == 1
+
+
+def test_a_reply_that_cannot_be_encoded() -> None:
+    """Not even SERVFAIL can be: the query ends without a reply, and the next one is answered."""
+    place, sent = Place("udp"), []
+
+    def chain(asked: Query) -> Answer:
+        asked.edns = "no EDNS"  # type: ignore[assignment]
+        return REPLY
+
+    place.listener.routes[b"\0"] = Route(b"\0", ".", chain, counted=True, writer="t")
+    place.responder.answer(PACKET, CLIENT, sent.append, 0.0)
+    assert sent == [b""]
+    assert failures(place) == 2
+    place.listener.routes[b"\0"] = Route(b"\0", ".", place.chain, counted=True, writer="t")
+    place.responder.answer(PACKET, CLIENT, sent.append, 0.0)
+    assert rcodes(sent[1:]) == [0]
+
+
+async def test_a_client_class_that_fails() -> None:
+    """The query is answered by the chain, and the reply is stored for nobody."""
+
+    class Handler:
+        """Knows no client."""
+
+        name = "t"
+        client_class = staticmethod(broken)
+
+    place = Place("udp")
+    place.listener.classes = Classes([Handler()])
+    with bound() as sock, bound() as client:
+        reader = UdpReader(sock, place.responder, SocketErrors(place.counters, "t", place.clock), wildcard=False)
+        for _ in range(3):
+            client.sendto(PACKET, sock.getsockname())
+            reader.drain()
+            assert client.recv(512)[:4] == b"\0\7\x85\0"
+    assert place.asked == 3
+    assert len(place.table) == 0
+    assert failures(place) >= 3
+
+
+async def test_the_fast_path_fails_after_its_reply() -> None:
+    """What it counts fails: the client has its reply, and gets no other."""
+    async with ScriptedUpstream(saying(f"{NAME} 300 IN A 192.0.2.1")) as upstream:
+        with Outside(PLAIN, upstream) as outside:
+            assert outside.route.fast_path is not None
+            outside.route.fast_path.increments = broken
+            assert shape(await outside.ask(query()))[1] == "0"
+            await asyncio.sleep(0)
+            with pytest.raises(BlockingIOError):
+                outside.client.recv(512)
+            assert outside.increments()["coredns_panics_total",] == (1.0,)
+
+
+async def test_a_fast_path_that_fails_before_anything_is_sent() -> None:
+    """The query goes through the chain."""
+    async with ScriptedUpstream(saying(f"{NAME} 300 IN A 192.0.2.1")) as upstream:
+        with Outside(PLAIN, upstream) as outside:
+            assert outside.route.fast_path is not None
+            outside.route.fast_path.knows = broken
+            assert shape(await outside.ask(query()))[1] == "0"
+            assert outside.increments()["coredns_panics_total",] == (1.0,)

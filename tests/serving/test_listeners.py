@@ -1,0 +1,159 @@
+"""A worker's sockets, and which of them are read."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import socket
+import weakref
+from collections.abc import AsyncIterator
+from time import monotonic
+
+import pytest
+
+from svcdns.chain.routing import Listener, Route
+from svcdns.plugin_api.fast_path import FastPath
+from svcdns.plugin_api.query import Answer, Client, Query
+from svcdns.plugin_api.reply import rcode_only
+from svcdns.serving.listeners import Listeners, SocketDescription
+from svcdns.serving.metrics import HitCounter
+from svcdns.serving.metrics_flush import flush
+from svcdns.telemetry.counters import Counters
+from svcdns.wire.codes import Rcode
+from tests.support.responder import REPLY
+
+CLIENT = Client("192.0.2.1", 4000, "127.0.0.1", 50, "tcp")
+
+
+def listening() -> int:
+    """The descriptor of a TCP socket."""
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    sock.bind(("127.0.0.1", 0))
+    sock.listen(8)
+    return sock.detach()
+
+
+def described(number: int, proto: str = "tcp") -> SocketDescription:
+    """A socket of slot 0."""
+    return SocketDescription(number, 0, "127.0.0.1", 50 + number, proto, 4, wildcard=False)
+
+
+def chains(*numbers: int) -> dict[tuple[str, int], Listener]:
+    """Listeners for these sockets."""
+    made = {("127.0.0.1", 50 + number): Listener("127.0.0.1", 50 + number) for number in numbers}
+    for listener in made.values():
+        listener.routes[b"\0"] = Route(b"\0", ".", lambda _query: rcode_only(Rcode.SERVFAIL))
+    return made
+
+
+@pytest.fixture
+async def servers(monkeypatch: pytest.MonkeyPatch) -> list[asyncio.Server]:
+    """Every server that is made."""
+    made: list[asyncio.Server] = []
+    loop = asyncio.get_running_loop()
+    create = loop.create_server
+
+    async def noting(*arguments: object, **options: object) -> asyncio.Server:
+        made.append(await create(*arguments, **options))  # type: ignore[call-overload]
+        return made[-1]
+
+    monkeypatch.setattr(loop, "create_server", noting)
+    return made
+
+
+@pytest.fixture
+async def listeners() -> AsyncIterator[Listeners]:
+    """Three TCP sockets that are not read yet."""
+    made = Listeners(Counters(), monotonic)
+    await made.sockets([(described(number), listening()) for number in range(3)], [])
+    await made.read(frozenset({0}))
+    yield made
+    await made.sockets([], list(range(10)))
+
+
+async def test_changes_that_meet_make_one_server_for_each_socket(listeners: Listeners, servers: list[asyncio.Server]) -> None:
+    """New chains from control and new slots from the supervisor; afterwards all servers can be closed."""
+    await asyncio.gather(listeners.swap(chains(0, 1, 2)), listeners.read(frozenset({0, 1})))
+    assert len(servers) == 3
+    assert listeners.reading
+    await listeners.read(frozenset())
+    assert not any(server.is_serving() for server in servers)
+
+
+async def test_sockets_that_come_while_others_are_opened(listeners: Listeners, servers: list[asyncio.Server]) -> None:
+    """They are read too."""
+    await asyncio.gather(listeners.swap(chains(0, 1, 2, 9)), listeners.sockets([(described(9), listening())], []))
+    assert sum(server.is_serving() for server in servers) == 4
+    assert listeners.reading
+
+
+async def test_a_socket_that_goes_while_its_server_is_made(listeners: Listeners, servers: list[asyncio.Server]) -> None:
+    """The server is closed with it."""
+    await asyncio.gather(listeners.swap(chains(0, 1, 2)), listeners.sockets([], [0, 1, 2]), listeners.read(frozenset()))
+    assert not any(server.is_serving() for server in servers)
+
+
+async def test_another_transport_while_a_server_is_made(listeners: Listeners) -> None:
+    """A connection gets the responder of the chains that serve then."""
+    first, second = chains(0, 1, 2), chains(0, 1, 2)
+    for listener in second.values():
+        listener.transport = "tls"
+    await asyncio.gather(listeners.swap(first), listeners.swap(second))
+    assert all(responder.listener.transport == "tls" for responder in listeners.responders)
+    await listeners.swap(first)
+    with socket.socket() as client:
+        client.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(client, listeners._sockets[0].sock.getsockname())
+        async with asyncio.timeout(10):
+            while not listeners.connections.open:
+                await asyncio.sleep(0)
+    (connection,) = listeners.connections.open
+    assert connection.responder.listener is first["127.0.0.1", 50]
+    async with asyncio.timeout(10):
+        while listeners.connections.open:
+            await asyncio.sleep(0)
+
+
+class _Chain:
+    """A chain that answers always the same."""
+
+    def __call__(self, _query: Query) -> Answer:
+        return REPLY
+
+
+@pytest.mark.parametrize("after", ["another chain", "no listener"])
+async def test_a_reload_releases_the_chain_before(listeners: Listeners, after: str) -> None:
+    """Neither entries, hit counters, replies of the fast path, nor open connections keep it alive."""
+    made = chains(0)
+    fast_path, chain = FastPath(), _Chain()
+    route = Route(b"\0", ".", chain, counted=True, fast_path=fast_path)
+    made["127.0.0.1", 50].routes[b"\0"] = route
+    await listeners.swap(made)
+    with socket.socket() as client:
+        client.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(client, listeners._sockets[0].sock.getsockname())
+        async with asyncio.timeout(10):
+            while not listeners.connections.open:
+                await asyncio.sleep(0)
+        (responder,) = listeners.responders
+        sent: list[bytes] = []
+        packet = b"\0\7\1\0\0\1\0\0\0\0\0\0\1a\1b\0\0\1\0\1"
+        for _ in range(2):
+            responder.answer(packet, CLIENT, sent.append, 0.0)
+        assert responder.lookup(packet, CLIENT, 0.0) == sent[0]
+        responder.fast_path_counters[fast_path, ".", 1] = HitCounter((), route)
+        before = weakref.ref(chain)
+        del fast_path, chain, route, made, responder
+        await listeners.swap(chains(0) if after == "another chain" else {})
+        async with asyncio.timeout(10):
+            while listeners.connections.open and not listeners.responders:
+                await asyncio.sleep(0)
+        for responder in listeners.responders:
+            list(flush(responder))
+        list(listeners.purge())
+        gc.collect()
+        assert before() is None
+    async with asyncio.timeout(10):
+        while listeners.connections.open:
+            await asyncio.sleep(0)

@@ -1,0 +1,43 @@
+"""Which keys were asked for before, approximately."""
+
+from __future__ import annotations
+
+import pytest
+
+from svcdns.serving.seen_filter import MAX_OCTETS, MIN_OCTETS, SeenFilter
+
+
+def test_a_key_is_seen_before_at_the_second_time() -> None:
+    """And another key is not."""
+    seen = SeenFilter(MAX_OCTETS)
+    assert [seen.seen_before(b"a"), seen.seen_before(b"a"), seen.seen_before(b"b")] == [False, True, False]
+
+
+def test_keys_that_share_a_place_are_all_remembered() -> None:
+    """Asked for in turn, no key makes the filter forget another for ever; few new keys are taken for known ones."""
+    seen = SeenFilter(MAX_OCTETS)
+    keys = [b"%d" % number for number in range(50_000)]
+    assert sum(map(seen.seen_before, keys)) < 2_000
+    for _ in range(4):
+        unknown = len(keys) - sum(map(seen.seen_before, keys))
+    assert unknown < 20
+
+
+@pytest.mark.parametrize(("allowed", "taken"), [(0, MIN_OCTETS), (5000, 4096), (1 << 30, MAX_OCTETS)])
+def test_its_memory_is_bounded(allowed: int, taken: int) -> None:
+    """Nothing is taken before the first key; a power of two afterwards."""
+    seen = SeenFilter(allowed)
+    assert seen.octets == 0
+    seen.seen_before(b"a")
+    assert seen.octets == len(seen._fingerprints) == taken
+
+
+def test_another_size_forgets_all_keys() -> None:
+    """The same size forgets none."""
+    seen = SeenFilter(8192)
+    seen.seen_before(b"a")
+    seen.resize(8193)
+    assert seen.seen_before(b"a")
+    seen.resize(4096)
+    assert not seen.seen_before(b"a")
+    assert seen.octets == 4096
