@@ -261,7 +261,7 @@ async def test_less_memory(world: World) -> None:
 
     def room() -> list[float]:
         stores = [store for key, store in world.worker._kept.items() if key[-1] in ("success", "denial")]
-        return sorted(store._room / store._size for store in stores)
+        return sorted(store._share for store in stores)
 
     for _ in range(3):
         assert await world.ask("web.d.svc.cluster.local.") == ["5 10.96.0.1"]
