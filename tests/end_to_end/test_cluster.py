@@ -59,7 +59,7 @@ def start(folder: Path, api: ApiDouble, lameduck: str = "100ms") -> Server:
 
 
 def test_changes_are_in_the_answers_at_once(tmp_path: Path, api: ApiDouble) -> None:
-    """Endpoints, Services, Namespaces: come and gone."""
+    """Endpoints are added, a Service and a Namespace are deleted."""
     with start(tmp_path, api) as server:
         server.until_ready()
         assert server.records(WEB) == ["10.96.0.20"]
@@ -69,30 +69,31 @@ def test_changes_are_in_the_answers_at_once(tmp_path: Path, api: ApiDouble) -> N
             api.put(endpoint_slice("db-1", "db", "10.244.1.1", f"10.244.2.{number}"))
             until("the endpoint", lambda: server.records(DB) == ["10.244.1.1", f"10.244.2.{number}"], 1)  # noqa: B023
         api.delete(service("web"))
-        until("its end", lambda: server.records(WEB) == ["NXDOMAIN"], 1)
+        until("the deletion", lambda: server.records(WEB) == ["NXDOMAIN"], 1)
         api.delete(namespace("default"))
-        until("its end", lambda: server.records(DB) == ["NXDOMAIN"], 1)
+        until("the deletion", lambda: server.records(DB) == ["NXDOMAIN"], 1)
 
 
 def test_an_outage_of_the_api_server(tmp_path: Path, api: ApiDouble) -> None:
-    """Answers go on from what is known; what changed meanwhile is there when it is back."""
+    """The server answers from the objects that it has. After the outage it has the changes that were made meanwhile."""
     with start(tmp_path, api) as server:
         server.until_ready()
+        api.standing = Fault()
+        api.compact()
         for path in (SERVICES, SLICES, NAMESPACES):
-            api.fail(path, *[Fault()] * 2)
-            api.compact()
             api.cut(path)
         server.until_logged("cannot reach the Kubernetes API")
         assert server.records(WEB) == ["10.96.0.20"]
         assert http(server.ports["ready"], "/ready")[0] == 200
         api.lose(service("web"))
+        api.standing = None
         server.until_logged("the Kubernetes API answers again")
         until("the new list", lambda: server.records(WEB) == ["NXDOMAIN"])
         assert server.records(DB) == ["10.244.1.1"]
 
 
 def test_changes_are_seen_until_the_end(tmp_path: Path, api: ApiDouble) -> None:
-    """A stop that is under way answers for the cluster as it is, not as it was."""
+    """Lame duck: answers follow the cluster until the stop."""
     with start(tmp_path, api, lameduck="1500ms") as server:
         server.until_ready()
         assert server.records(DB) == ["10.244.1.1"]
@@ -104,21 +105,21 @@ def test_changes_are_seen_until_the_end(tmp_path: Path, api: ApiDouble) -> None:
 
 
 def test_a_start_without_an_api_server(tmp_path: Path, api: ApiDouble) -> None:
-    """Serves after the start-up time: SERVFAIL for what it cannot know, and not ready; right once the lists are through."""
-    for path in (SERVICES, SLICES, NAMESPACES):
-        api.fail(path, *[Fault(503, "starting")] * 3)
+    """After `startup_timeout` it serves: SERVFAIL for names of the cluster, and not ready. Once it has listed, answers are right."""
+    api.standing = Fault(503, "starting")
     with start(tmp_path, api) as server:
         server.until_logged("starting server with unsynced Kubernetes API")
         server.until_serving()
         assert server.records(WEB) == ["SERVFAIL"]
         assert http(server.ports["ready"], "/ready") == (503, "kubernetes")
         assert http(server.ports["health"], "/health") == (200, "OK")
+        api.standing = None
         server.until_ready()
         assert server.records(WEB) == ["10.96.0.20"]
 
 
-def test_a_start_where_nobody_answers_waits_for_nothing(tmp_path: Path) -> None:
-    """Outside names are answered long before the start-up time is over; cluster names are SERVFAIL."""
+def test_a_start_waits_for_no_api_server_whose_port_is_closed(tmp_path: Path) -> None:
+    """External names are answered long before `startup_timeout` is over; names of the cluster are SERVFAIL."""
     corefile = """
     .:{port} {
         health :{health}
@@ -141,7 +142,7 @@ def test_a_start_where_nobody_answers_waits_for_nothing(tmp_path: Path) -> None:
 
 
 def test_a_missing_right_is_one_line(tmp_path: Path, api: ApiDouble) -> None:
-    """Which right, for whom it concerns."""
+    """It names the resource, and the ServiceAccount that lacks it."""
     api.fail(SLICES, *[Fault(403, "endpointslices.discovery.k8s.io is forbidden")] * 100)
     with start(tmp_path, api) as server:
         server.until_logged("starting server with unsynced Kubernetes API")

@@ -1,4 +1,4 @@
-"""The program as a container runs it: PID 1, an unprivileged user, no new privileges, a read-only root and nothing writable."""
+"""The program as a container runs it: PID 1, an unprivileged user, no new privileges, a read-only root file system."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class Container(Server):
             )
 
     def __exit__(self, *_: object) -> None:
-        """Ends PID 1, and all of its namespace with it; unshare's own way is void once the program has changed its user."""
+        """Kills PID 1, which ends its namespace. unshare itself cannot: the program has changed its user."""
         if self.process.poll() is None:
             os.kill(self.first, signal.SIGKILL)
         self.process.wait()
@@ -98,12 +98,12 @@ class Container(Server):
         return next(line.split()[1:] for line in lines if line.startswith(field + ":"))
 
 
-@pytest.fixture
-def container(tmp_path: Path) -> Iterator[Container]:
+@pytest.fixture(scope="module")
+def container(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Container]:
     """A container that is ready."""
     if not can_unshare():
         pytest.skip("needs Linux, root and unshare")
-    with Container(tmp_path, COREFILE) as server:
+    with Container(tmp_path_factory.mktemp("container"), COREFILE) as server:
         server.until_ready()
         yield server
 
@@ -118,14 +118,14 @@ def test_it_runs_as_the_first_process_without_privileges(container: Container) -
 
 
 def test_nothing_can_be_written(container: Container) -> None:
-    """The mounts of its namespace are read-only, but /proc and the null device."""
+    """All mounts of its namespace are read-only, except /proc and the null device."""
     mounts = [line.split() for line in Path(f"/proc/{container.first}/mountinfo").read_text().splitlines()]
     writable = {mount[4] for mount in mounts if "rw" in mount[5].split(",")}
     assert writable <= {"/proc", "/dev/null"}
 
 
 def test_orphans_are_reaped(container: Container) -> None:
-    """What loses its parent becomes a child of PID 1, which takes its end in."""
+    """An orphan becomes a child of PID 1, which waits for it."""
     nsenter = ["nsenter", "--target", str(container.first), "--pid", "--mount"]
     command = [*nsenter, "sh", "-c", "(true &)"]
     subprocess.run(command, check=True, capture_output=True)
@@ -137,7 +137,7 @@ def test_orphans_are_reaped(container: Container) -> None:
 
 
 def test_a_killed_worker_comes_back(container: Container) -> None:
-    """The supervisor starts it again, with the same means."""
+    """The supervisor starts another one."""
     children = Path(f"/proc/{container.first}/task/{container.first}/children").read_text().split()
     worker = next(int(pid) for pid in children if b"svcdns.worker" in Path(f"/proc/{pid}/cmdline").read_bytes())
     os.kill(worker, signal.SIGKILL)
@@ -146,10 +146,13 @@ def test_a_killed_worker_comes_back(container: Container) -> None:
     assert container.ask("example.org.") is not None
 
 
-def test_it_ends_by_the_signal_that_a_kubelet_sends(container: Container) -> None:
+@pytest.mark.skipif(not can_unshare(), reason="needs Linux, root and unshare")
+def test_it_ends_by_the_signal_that_a_kubelet_sends(tmp_path: Path) -> None:
     """TERM to PID 1: exit code 0, no traceback, the port is free."""
-    os.kill(container.first, signal.SIGTERM)
-    assert container.process.wait(15) == 0
-    assert "Traceback" not in container.log
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind(("127.0.0.1", container.ports["port"]))
+    with Container(tmp_path, COREFILE) as container:
+        container.until_ready()
+        os.kill(container.first, signal.SIGTERM)
+        assert container.process.wait(15) == 0
+        assert "Traceback" not in container.log
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.bind(("127.0.0.1", container.ports["port"]))

@@ -1,4 +1,4 @@
-"""Files that plugins read, and who may ask, through the whole server: each process has them; what is compiled does not outlive them."""
+"""Files that plugins read, and policies, in the whole server: each worker has them, and the answer table keeps nothing older."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.support.server import Server, until
 
 
 def test_an_edited_hosts_file_is_read_again(tmp_path: Path) -> None:
-    """What was compiled from it goes with it; a name that it did not have is found."""
+    """Replies of the answer table that came from it are dropped. A name that it did not have is found."""
     hosts = tmp_path / "names"
     hosts.write_text("10.0.0.1 a.example.org\n")
     with Server(tmp_path, ".:{port} {\n bind 127.0.0.1\n multisocket 2\n hosts {dir}/names {\n  reload 50ms\n }\n}\n") as server:
@@ -18,11 +18,11 @@ def test_an_edited_hosts_file_is_read_again(tmp_path: Path) -> None:
             assert server.records("b.example.org.") == ["SERVFAIL"]
         hosts.write_text("10.0.0.2 a.example.org b.example.org # edited\n")
         for name in ("a.example.org.", "b.example.org."):
-            until("the edit", lambda name=name: all(server.records(name) == ["10.0.0.2"] for _ in range(8)))
+            until("the edit", lambda: all(server.records(name) == ["10.0.0.2"] for _ in range(8)))  # noqa: B023
 
 
-def test_policies_hold_for_answers_from_the_table(tmp_path: Path) -> None:
-    """Each client gets its own answer, however often the other one has asked."""
+def test_policies_apply_to_the_answer_table(tmp_path: Path) -> None:
+    """Each client gets its own answer, however many queries the other one has sent."""
     (tmp_path / "names").write_text("10.0.0.1 a.example.org\n")
     corefile = ".:{port} {\n bind 127.0.0.1\n acl {\n  block net 127.0.0.2\n }\n hosts {dir}/names\n}\n"
     with Server(tmp_path, corefile) as server:
@@ -34,7 +34,7 @@ def test_policies_hold_for_answers_from_the_table(tmp_path: Path) -> None:
 
 
 def test_an_upstream_by_its_host_name(tmp_path: Path) -> None:
-    """It is looked up before the server serves; one that is not found ends the start."""
+    """It is resolved before the server serves. A name that cannot be resolved ends the start."""
     corefile = ".:{port} {\n bind 127.0.0.1\n forward . localhost:1 {\n  max_fails 0\n  read_timeout 50ms\n }\n}\n"
     with Server(tmp_path, corefile) as server:
         server.until_serving()

@@ -1,4 +1,4 @@
-"""Forwarding, through the whole server: upstreams that fail, files of upstreams that change, clients that leave."""
+"""Forwarding in the whole server: upstreams that fail, files of upstreams that change, clients that disconnect."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ RECORDS = (f"{NAME} 60 IN A 192.0.2.1", "example.org. 60 IN SOA ns.example.org. 
 
 
 def test_a_file_of_upstreams_that_changes(tmp_path: Path) -> None:
-    """The new ones are asked without a reload. Nobody listens at either: the log tells who was asked."""
+    """The new upstreams are used without a reload. Nothing listens at either, so the log names the upstream that was used."""
     path = tmp_path / "resolv.conf"
     path.write_text("nameserver 127.0.0.98\n")
     with Server(tmp_path, COREFILE.replace("UPSTREAM", "{dir}/resolv.conf")) as server:
@@ -38,8 +38,8 @@ def test_a_file_of_upstreams_that_changes(tmp_path: Path) -> None:
         assert "Reloading" not in server.log
 
 
-def test_nobody_answers_and_then_somebody_does(tmp_path: Path) -> None:
-    """SERVFAIL at once from a closed port, with the reason for clients with EDNS; then the next answer is right."""
+def test_an_upstream_whose_port_is_closed_and_then_open(tmp_path: Path) -> None:
+    """SERVFAIL at once, with an extended error for clients with EDNS. Once it listens, it is used again."""
     with ZoneUpstream(RECORDS) as first:
         port = first.port
     with Server(tmp_path, COREFILE.replace("UPSTREAM", f"127.0.0.1:{port}")) as server:
@@ -54,15 +54,15 @@ def test_nobody_answers_and_then_somebody_does(tmp_path: Path) -> None:
             until("the circuit to close", lambda: server.metric("svcdns_forward_circuit_open") == 0)
 
 
-def test_a_client_that_leaves(tmp_path: Path) -> None:
-    """What it asked for is in the cache nevertheless."""
+def test_a_client_that_disconnects(tmp_path: Path) -> None:
+    """The answer to its query is cached nevertheless."""
     with ZoneUpstream(RECORDS) as upstream, Server(tmp_path, COREFILE.replace("UPSTREAM", f"127.0.0.1:{upstream.port}")) as server:
         server.until_serving()
         asked = upstream.asked
         packet = dns.message.make_query(NAME, "A").to_wire()
         with socket.create_connection(("127.0.0.1", server.ports["port"])) as client:
             client.sendall(len(packet).to_bytes(2, "big") + packet)
-        until("the question", lambda: upstream.asked == asked + 1)
+        until("the query", lambda: upstream.asked == asked + 1)
         until("the entry", lambda: server.metric("coredns_cache_entries") > 0)
         assert server.records(NAME) == ["192.0.2.1"]
         assert upstream.asked == asked + 1

@@ -1,4 +1,4 @@
-"""The real server after thousands of changes and every kind of trouble with the API server, against one that has just been started."""
+"""The whole server after thousands of changes and every fault of the API server, compared with one that has just been started."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ LAST = Service("d", "last", ("10.96.9.9",))
 
 
 def test_after_ten_thousand_changes_it_answers_as_a_new_one(tmp_path: Path) -> None:
-    """Every name and type, the order of records and serials apart; questions all the while, so that there are compiled replies."""
+    """For each name and type, except the order of records and serials. Queries meanwhile fill the answer table."""
     rng = Random(7)
     names = clusters.names(("cluster.local.", "set.local."))
     state: clusters.State = {}
@@ -65,7 +65,7 @@ def test_after_ten_thousand_changes_it_answers_as_a_new_one(tmp_path: Path) -> N
 
 
 def still(different: list[tuple[str, str]], old: Server, new: Server) -> list[tuple[str, str]]:
-    """Of these questions, those that two servers still answer in different ways; the others are left out from now on."""
+    """Removes the names and types from the list that both servers answer alike; returns it."""
     different[:] = [(name, rtype) for name, rtype in different if question(old, name, rtype) != question(new, name, rtype)]
     return different
 
@@ -89,7 +89,7 @@ def make(api: ApiDouble, state: clusters.State, rng: Random) -> None:
 
 
 def disturb(api: ApiDouble, rng: Random) -> None:
-    """A watch that is cut, or expires, or is refused for a while, or a history that is lost."""
+    """Cuts a watch, expires one, refuses one for a while, or drops the history."""
     path = rng.choice(PATHS)
     trouble = rng.randrange(4)
     if trouble == 0:

@@ -1,4 +1,4 @@
-"""A forwarding loop, through the whole server with several workers: found, borne, and over."""
+"""A forwarding loop in the whole server with two workers: found, survived, and over."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ OURS, OUTSIDE = "ours.example.net.", "outside.example.org."
 
 @pytest.fixture
 def outside() -> Iterator[ZoneUpstream]:
-    """An upstream that leads nowhere else."""
+    """An upstream that answers itself."""
     records = (
         f"{OUTSIDE} 60 IN A 192.0.2.1",
         "example.org. 60 IN SOA ns.example.org. host.example.org. 1 7200 3600 1209600 60",
@@ -42,7 +42,7 @@ def outside() -> Iterator[ZoneUpstream]:
 
 
 def test_a_loop_until_a_reload_ends_it(tmp_path: Path, outside: ZoneUpstream) -> None:
-    """All workers answer SERVFAIL outside at once, our own names go on, nothing ends; then both forward."""
+    """Both workers answer external names with SERVFAIL and go on answering names of `hosts`. After the reload both forward."""
     (tmp_path / "names").write_text("10.0.0.1 ours.example.net\n")
     with Server(tmp_path, TO_ITSELF) as server:
         server.until_serving()
@@ -68,7 +68,7 @@ def test_a_loop_until_a_reload_ends_it(tmp_path: Path, outside: ZoneUpstream) ->
 
 
 def test_a_loop_begins_with_a_reload(tmp_path: Path, outside: ZoneUpstream) -> None:
-    """It is found then as at a start."""
+    """It is found as at a start."""
     (tmp_path / "names").write_text("10.0.0.1 ours.example.net\n")
     with Server(tmp_path, COREFILE.replace("UPSTREAM", f"127.0.0.1:{outside.port}")) as server:
         server.until_serving()

@@ -1,4 +1,4 @@
-"""The memory budget of the whole server, in a memory control group of its own, where this machine lets one be made."""
+"""The memory budget of the whole server, in a memory control group of its own where this machine allows one."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ COREFILE = """
 """
 NAME = "a.example.org."
 BALLAST = 200 << 20
-"""Octets that another process of the group holds, so that a percent of the limit is more than what processes take and give by chance."""
+"""Octets that another process of the group holds, so that one percent of the limit is more than the use varies."""
 
 
 @pytest.fixture
 def group() -> Iterator[MemoryGroup]:
-    """With a lot of room."""
+    """A control group whose limit is far away."""
     with MemoryGroup(4 * BALLAST) as made:
         if made.path is None:
             pytest.skip("no memory control group can be made here")
@@ -42,7 +42,7 @@ def group() -> Iterator[MemoryGroup]:
 
 
 def test_steps_as_memory_fills_up(tmp_path: Path, group: MemoryGroup) -> None:
-    """Tables and caches shrink, then control is restarted; metrics and lines say so, answers go on, counts are kept."""
+    """Answer tables and caches shrink, then control is restarted. Metrics and log say so, and queries are answered throughout."""
     (tmp_path / "names").write_text("10.0.0.1 a.example.org\n")
     with Server(tmp_path, COREFILE) as server:
         group.take(server.process.pid)
@@ -70,7 +70,7 @@ def test_steps_as_memory_fills_up(tmp_path: Path, group: MemoryGroup) -> None:
 
 
 def test_the_files_of_this_machine_are_read(group: MemoryGroup) -> None:
-    """Those of a process's own group, by its place in /proc."""
+    """Those of a process's own group, which /proc names."""
     read = "from svcdns.process.memory_cgroup import MemoryGroup; print(*MemoryGroup().usage())"
     shown = subprocess.run([*group.prefix, sys.executable, "-c", read], check=True, capture_output=True, text=True).stdout.split()
     assert int(shown[0]) == 4 * BALLAST

@@ -1,4 +1,4 @@
-"""Known state on disk: starts without an API server, and what happens when it comes back."""
+"""Snapshots of the cluster on disk: starts without an API server, and what happens when it is back."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import dns.message
 import dns.query
 import pytest
 
-from tests.support.api_double import ApiDouble, Fault, endpoint_slice, namespace, service
+from tests.support.api_double import NAMESPACES, SERVICES, SLICES, ApiDouble, Fault, endpoint_slice, namespace, service
 from tests.support.server import Server, http, until
 
 COREFILE = """
@@ -49,7 +49,7 @@ def start(folder: Path, api: ApiDouble, options: str = "", **environ: str) -> Se
     return Server(folder, text, **{"SVCDNS_SNAPSHOT": str(folder / "state"), **environ})
 
 
-def keep(folder: Path, api: ApiDouble) -> Path:
+def write_snapshot(folder: Path, api: ApiDouble) -> Path:
     """Runs a server until it has written its snapshot; the file."""
     with start(folder, api) as server:
         server.until_ready()
@@ -58,15 +58,15 @@ def keep(folder: Path, api: ApiDouble) -> Path:
         return found
 
 
-def marks(server: Server, name: str) -> list[str]:
+def extended_errors(server: Server, name: str) -> list[str]:
     """The extended errors of an answer to a client with EDNS."""
     reply: Any = dns.query.udp(dns.message.make_query(name, "A", use_edns=0), "127.0.0.1", 3, server.ports["port"])
     return [option.to_text() for option in reply.options if option.otype == dns.edns.OptionType.EDE]
 
 
 def test_a_start_without_an_api_server(tmp_path: Path, api: ApiDouble) -> None:
-    """What was known is served, ready, and marked once it is old; once the API server is back, answers are right without a gap."""
-    keep(tmp_path, api)
+    """The snapshot is served, and the server is ready. Old answers have extended error 3. After the outage answers change without a gap."""
+    write_snapshot(tmp_path, api)
     api.standing = AWAY
     with start(tmp_path, api, SVCDNS_STALE_AFTER="2s") as server:
         server.until_serving()
@@ -77,8 +77,10 @@ def test_a_start_without_an_api_server(tmp_path: Path, api: ApiDouble) -> None:
         server.until_ready()
         assert "serving 4 objects from the snapshot" in server.log
         assert "starting server with unsynced" not in server.log
-        until("the mark", lambda: marks(server, WEB) and marks(server, NOTHING) and marks(server, DB))
-        assert marks(server, WEB) == ["EDE 3 (Stale Answer)"]
+        until(
+            "the extended errors", lambda: extended_errors(server, WEB) and extended_errors(server, NOTHING) and extended_errors(server, DB)
+        )
+        assert extended_errors(server, WEB) == ["EDE 3 (Stale Answer)"]
         assert server.metric("svcdns_kubernetes_view_age_seconds") >= 2
         assert server.metric('svcdns_kubernetes_snapshot_loads_total{result="used"}') == 1
         api.put(service("new", "10.96.0.30"))
@@ -97,46 +99,40 @@ def test_a_start_without_an_api_server(tmp_path: Path, api: ApiDouble) -> None:
         asking.start()
         try:
             api.standing = None
-            until("what is new", lambda: server.records(NEW) == ["10.96.0.30"])
+            until("the new Service", lambda: server.records(NEW) == ["10.96.0.30"])
             until("the moved endpoint", lambda: server.records(DB) == ["10.244.1.2"])
-            until("the end of what is gone", lambda: server.records(WEB) == ["NXDOMAIN"])
-            until("the end of the marks", lambda: not marks(server, DB) and not marks(server, WEB))
+            until("the deletion", lambda: server.records(WEB) == ["NXDOMAIN"])
+            until("the end of the extended errors", lambda: not extended_errors(server, DB) and not extended_errors(server, WEB))
         finally:
             over.set()
             asking.join(10)
         assert missing == []
 
 
-def test_answers_of_a_running_server_are_marked_too(tmp_path: Path, api: ApiDouble) -> None:
-    """Without a snapshot: a lost watch does not stay unnoticed; clients without EDNS see nothing of it."""
+def test_old_answers_of_a_running_server_have_the_extended_error_too(tmp_path: Path, api: ApiDouble) -> None:
+    """Without a snapshot: watches that deliver nothing make the answers old. Clients without EDNS see no difference."""
     with start(tmp_path, api, "stale_after 2s", SVCDNS_SNAPSHOT="") as server:
         server.until_ready()
-        assert marks(server, WEB) == []
-        until("the mark", lambda: marks(server, WEB))
+        assert extended_errors(server, WEB) == []
+        until("the extended errors", lambda: extended_errors(server, WEB))
         assert server.records(WEB) == ["10.96.0.20"]
-        api.bookmark("/api/v1/services")
-        api.bookmark("/api/v1/namespaces")
-        api.bookmark("/apis/discovery.k8s.io/v1/endpointslices")
-        until("the end of it", lambda: marks(server, WEB) == [])
+
+        def recovered() -> bool:
+            for path in (SERVICES, NAMESPACES, SLICES):
+                api.bookmark(path)
+            return extended_errors(server, WEB) == []
+
+        until("the end of the extended errors", recovered)
 
 
-@pytest.mark.parametrize(
-    ("damage", "reason"),
-    [
-        pytest.param(lambda content: content[:-100], "it is damaged", id="cut"),
-        pytest.param(lambda content: content[:200] + b"\xff" + content[201:], "it is damaged", id="flipped"),
-        pytest.param(lambda _content: b"", "it is no snapshot", id="empty"),
-    ],
-)
-def test_a_damaged_snapshot(tmp_path: Path, api: ApiDouble, damage: Any, reason: str) -> None:
-    """Is refused in one line, and the start is the one without: external names answer, those of the cluster are SERVFAIL until the
-    API server is there; then it is written anew."""
-    file = keep(tmp_path, api)
-    file.write_bytes(damage(file.read_bytes()))
+def test_a_damaged_snapshot(tmp_path: Path, api: ApiDouble) -> None:
+    """One log line refuses it, and the server starts as without one. Once the API server is there, a new snapshot is written."""
+    file = write_snapshot(tmp_path, api)
+    file.write_bytes(file.read_bytes()[:-100])
     api.standing = AWAY
     with start(tmp_path, api) as server:
         server.until_serving()
-        assert server.log.count("is not used: ") == server.log.count(reason) == 1
+        assert server.log.count("is not used: ") == server.log.count("it is damaged") == 1
         assert server.records(WEB) == ["SERVFAIL"]
         assert server.records("www.example.org.") == ["192.0.2.80"]
         assert http(server.ports["ready"], "/ready") == (503, "kubernetes")
@@ -150,9 +146,9 @@ def test_a_damaged_snapshot(tmp_path: Path, api: ApiDouble, damage: Any, reason:
         assert server.records(WEB) == ["10.96.0.20"]
 
 
-def test_readiness_may_wait_for_the_api_server(tmp_path: Path, api: ApiDouble) -> None:
-    """With `not_ready`; names answer all the same."""
-    keep(tmp_path, api)
+def test_not_ready_waits_for_the_api_server(tmp_path: Path, api: ApiDouble) -> None:
+    """With the option `not_ready` /ready says no, and names are answered all the same."""
+    write_snapshot(tmp_path, api)
     api.standing = AWAY
     with start(tmp_path, api, SVCDNS_SNAPSHOT=f"{tmp_path}/state not_ready") as server:
         server.until_serving()
@@ -163,7 +159,7 @@ def test_readiness_may_wait_for_the_api_server(tmp_path: Path, api: ApiDouble) -
 
 
 def test_a_wrong_variable_ends_the_start(tmp_path: Path, api: ApiDouble) -> None:
-    """With its name, and no traceback."""
+    """The error names it, without a traceback."""
     with start(tmp_path, api, SVCDNS_SNAPSHOT=f"{tmp_path}/state soon") as server:
         assert server.process.wait(15) == 1
         assert server.log.startswith(f"SVCDNS_SNAPSHOT:1:{len(str(tmp_path)) + 8} - Error during parsing: 'soon' is not a duration")

@@ -1,8 +1,9 @@
-"""DNS over TLS as a client meets it: certificates, client authentication, reload, stop, upgrade; plain DNS beside it."""
+"""DNS over TLS (RFC 7858) as a client sees it: certificates, client authentication, reload, stop, upgrade; plain DNS beside it."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import socket
 import ssl
@@ -37,26 +38,27 @@ tls://.:{tls} {
 
 
 class TlsServer(Server):
-    """A server with a port for TLS, {tls} in its Corefile."""
+    """A server with ports for TLS, {tls} and {tls2} to {tls4} in its Corefile."""
 
     def write(self, corefile: str) -> None:
         """Writes the Corefile, its places filled in."""
-        self.ports.setdefault("tls", free_port())
+        for name in ("tls", "tls2", "tls3", "tls4"):
+            self.ports.setdefault(name, free_port())
         super().write(corefile)
 
-    def secure(self, context: ssl.SSLContext | None = None) -> ssl.SSLSocket:
+    def secure(self, context: ssl.SSLContext | None = None, port: str = "tls") -> ssl.SSLSocket:
         """A connection whose handshake is done. Raises OSError."""
         context = context or authority().client()
-        plain = socket.create_connection(("127.0.0.1", self.ports["tls"]), 5)
+        plain = socket.create_connection(("127.0.0.1", self.ports[port]), 5)
         try:
             return context.wrap_socket(plain, server_hostname="dns.test", suppress_ragged_eofs=False)
         except OSError:
             plain.close()
             raise
 
-    def ask_tls(self, context: ssl.SSLContext | None = None) -> bool:
-        """Whether a question over a connection of its own is answered. Raises ssl.SSLError."""
-        with self.secure(context) as secure:
+    def ask_tls(self, context: ssl.SSLContext | None = None, port: str = "tls") -> bool:
+        """Whether a query over a connection of its own is answered. Raises ssl.SSLError."""
+        with self.secure(context, port) as secure:
             return asked(secure)
 
     def certificate(self) -> bytes:
@@ -66,7 +68,7 @@ class TlsServer(Server):
 
 
 def asked(secure: ssl.SSLSocket) -> bool:
-    """Whether a question on this connection is answered."""
+    """Whether a query on this connection is answered."""
     query = dns.message.make_query("a.b.", "A")
     dns.query.send_tcp(secure, query)
     reply, _ = dns.query.receive_tcp(secure, time.time() + 5)
@@ -88,8 +90,15 @@ def serving(folder: Path, more: str = "", corefile: str = COREFILE) -> Iterator[
         yield server
 
 
-def test_serves(tmp_path: Path) -> None:
-    """A verified answer; the port speaks nothing else, and no UDP; plain DNS goes on beside it."""
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TlsServer]:
+    """A server for the tests that leave it as it was."""
+    with serving(tmp_path_factory.mktemp("shared")) as server:
+        yield server
+
+
+def test_answers_over_tls(tmp_path: Path) -> None:
+    """The client verifies the certificate. The port speaks nothing but TLS, and no UDP. Plain DNS goes on beside it."""
     with serving(tmp_path) as server:
         assert server.ask_tls()
         query = dns.message.make_query("a.b.", "A")
@@ -110,31 +119,32 @@ def test_serves(tmp_path: Path) -> None:
         until("expiry", lambda: server.metric("svcdns_tls_certificate_expiry_timestamp_seconds") > time.time() + 29 * 86400)
 
 
-@pytest.mark.parametrize(
-    ("client_auth", "without", "foreign"),
-    [
-        pytest.param("nocert", True, True, id="nocert"),
-        pytest.param("verify_if_given", True, False, id="verify_if_given"),
-        pytest.param("require_and_verify", False, False, id="require_and_verify"),
-    ],
-)
-def test_client_certificates(tmp_path: Path, client_auth: str, without: bool, foreign: bool) -> None:
-    """A client without one, with one of the authority, and with one of another."""
-    stranger = Authority()
+CLIENT_AUTH = "tls://.:{%s} {\n bind 127.0.0.1\n root {dir}\n tls server.crt server.key ca.crt {\n  client_auth %s\n }\n whoami\n}\n"
+
+
+def test_client_certificates(tmp_path: Path) -> None:
+    """A client without one, with one of the authority, and with one of another authority, by `client_auth`."""
     own = authority().client(authority().pair("client.test"), tmp_path)
-    other = authority().client(stranger.pair("client.test"), tmp_path)
-    with serving(tmp_path, "ca.crt {\n client_auth " + client_auth + "\n}") as server:
-        assert server.ask_tls(own)
-        for context, taken in ((authority().client(), without), (other, foreign)):
-            if taken:
-                assert server.ask_tls(context)
-            else:
-                with pytest.raises((OSError, EOFError)):
-                    server.ask_tls(context)
+    foreign = authority().client(Authority().pair("client.test"), tmp_path)
+    ports = {"tls2": "nocert", "tls3": "verify_if_given", "tls4": "require_and_verify"}
+    corefile = COREFILE.replace("MORE", "") + "".join(CLIENT_AUTH % block for block in ports.items())
+    with serving(tmp_path, corefile=corefile) as server:
+        for port, client_auth in ports.items():
+            assert server.ask_tls(own, port)
+            for context, accepted in (
+                (authority().client(), client_auth != "require_and_verify"),
+                (foreign, client_auth == "nocert"),
+            ):
+                if accepted:
+                    assert server.ask_tls(context, port)
+                else:
+                    with pytest.raises((OSError, EOFError)):
+                        server.ask_tls(context, port)
 
 
+@pytest.mark.slow  # the files are looked at every ten seconds
 def test_certificates_are_read_again(tmp_path: Path) -> None:
-    """A new pair serves new connections; those that are open go on; a broken pair changes nothing and is told."""
+    """New connections get the new certificate, open ones go on. A pair that does not match changes nothing, and the log says so."""
     new, newer = authority().pair("dns.test", days=60), authority().pair("dns.test", days=90)
     with serving(tmp_path) as server, server.secure() as before:
         stop = threading.Event()
@@ -164,7 +174,7 @@ def test_certificates_are_read_again(tmp_path: Path) -> None:
 
 
 def test_a_port_changes_its_transport(tmp_path: Path) -> None:
-    """By a reload: plain connections end, TLS begins, and back again."""
+    """By a reload: plain connections are closed, TLS begins, and back again."""
     plain = COREFILE.replace("tls://.:{tls}", ".:{tls}").replace("tls server.crt server.key MORE", "")
     with serving(tmp_path, corefile=plain) as server:
         with socket.create_connection(("127.0.0.1", server.ports["tls"])) as old:
@@ -194,27 +204,36 @@ def _plain(server: TlsServer, query: dns.message.Message) -> bool:
         return False
 
 
-def test_a_reload_with_a_broken_pair_changes_nothing(tmp_path: Path) -> None:
-    """The Corefile that asks for it is refused as a whole."""
-    with serving(tmp_path) as server:
-        server.write(COREFILE.replace("MORE", "").replace("server.key", "other.key"))
+def test_a_reload_with_a_missing_key_changes_nothing(shared: TlsServer) -> None:
+    """The Corefile that names it is refused as a whole."""
+    before = shared.corefile.read_text()
+    shared.corefile.write_text(before.replace("server.key", "other.key"))
+    shared.process.send_signal(signal.SIGUSR1)
+    shared.until_logged("plugin/tls: open ")
+    assert shared.ask_tls()
+    shared.corefile.write_text(before)
+
+
+def test_a_reload_serves_a_new_certificate(tmp_path: Path) -> None:
+    """New connections get it, open ones go on."""
+    new = authority().pair("dns.test", days=60)
+    with serving(tmp_path) as server, server.secure() as before:
+        assert server.certificate() == der(pair())
+        new.write(tmp_path)
         server.process.send_signal(signal.SIGUSR1)
-        server.until_logged("plugin/tls: open ")
-        assert server.ask_tls()
+        until("the new certificate", lambda: server.certificate() == der(new))
+        assert asked(before)
 
 
-def test_a_worker_that_is_killed(tmp_path: Path) -> None:
-    """The next one gets the certificate again, a changed one too."""
-    with serving(tmp_path) as server:
-        old = server.children()["worker 0"]
-        import os
-
-        os.kill(old, signal.SIGKILL)
-        until("another worker", lambda: server.children().get("worker 0", old) != old and _answers(server))
+def test_a_worker_that_is_killed(shared: TlsServer) -> None:
+    """Its successor gets the certificate from control."""
+    old = shared.children()["worker 0"]
+    os.kill(old, signal.SIGKILL)
+    until("another worker", lambda: shared.children().get("worker 0", old) != old and _answers(shared))
 
 
 def test_a_stop_ends_connections_properly(tmp_path: Path) -> None:
-    """With a word of TLS, not a cut."""
+    """With a close_notify alert (RFC 8446 §6.1), which the client reads as the end of the data."""
     with serving(tmp_path) as server, server.secure() as secure:
         assert asked(secure)
         server.process.send_signal(signal.SIGTERM)
@@ -223,7 +242,7 @@ def test_a_stop_ends_connections_properly(tmp_path: Path) -> None:
 
 
 def test_an_upgrade_in_place(tmp_path: Path) -> None:
-    """Connections over TLS are answered by the worker that has them until they are closed; new ones never meet a closed port."""
+    """The old worker answers on its TLS connections until they are closed. A new connection never finds a closed port."""
     with serving(tmp_path) as server, server.secure() as secure:
         assert asked(secure)
         old = server.children()["worker 0"]
@@ -258,7 +277,7 @@ tls://.:{tls} {
 
 
 def test_an_upstream_over_tls(tmp_path: Path) -> None:
-    """Whom the server asks, here itself, it asks over one connection; and nobody, where the name is not the right one."""
+    """The server forwards to itself over one TLS connection, and to no upstream whose certificate has another name."""
     with serving(tmp_path, corefile=FORWARDING.replace("NAME", "dns.test")) as server:
         for tcp in (False, True, False):
             assert server.records("a.example.org.", tcp=tcp) == ["192.0.2.7"]

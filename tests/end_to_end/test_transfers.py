@@ -1,4 +1,4 @@
-"""Whole zones of a real server, taken by a secondary that is not ours: dnspython's."""
+"""Zone transfers of the whole server to dnspython as the secondary."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def addresses(copy: dns.zone.Zone, name: str) -> list[str]:
 
 
 def test_a_secondary_follows_the_cluster(tmp_path: Path) -> None:
-    """The whole zone of a large cluster, nothing where nothing changed, and what changed."""
+    """AXFR of a large zone, IXFR without a change, and IXFR after one."""
     services = [service(f"web-{number}", f"10.96.{number >> 8}.{number & 255}") for number in range(1, 3000)]
     external = service("shop", "10.97.0.1")
     external["spec"]["externalIPs"] = ["192.0.2.1"]

@@ -16,7 +16,7 @@ def install(folder: Path, **edits: tuple[str, str, str]) -> None:
     Each edit is a file, and a text in it with its replacement.
     """
     new = folder / "new"
-    shutil.copytree(PACKAGE, new, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(PACKAGE, new)  # compiled modules too: they hold for a copy that has the time of its original
     for file, before, after in edits.values():
         path = new / file
         text = path.read_text()
