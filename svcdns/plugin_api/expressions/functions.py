@@ -1,4 +1,4 @@
-"""The functions of the expr language itself: those of values, and those that apply a predicate to each element of a list."""
+"""The functions of the expr language: of values, and of lists with a predicate for each element."""
 
 from __future__ import annotations
 

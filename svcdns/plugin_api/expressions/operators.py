@@ -73,7 +73,10 @@ def choice(condition: Node, then: Node, otherwise: Node) -> Node:
 
 
 def member(node: Node, key: Node, *, optional: bool) -> Node:
-    """A field of a map, or an element of a list. Negative numbers count from the end. With `optional`, nil has every member."""
+    """A field of a map, or an element of a list. Negative numbers count from the end.
+
+    With `optional`, nil has every member.
+    """
 
     def run(scope: Any) -> Any:
         value = node(scope)

@@ -1,6 +1,7 @@
-"""Parses the text of an expression. Operator precedence is that of the expr language; each node is a function of a `Scope`.
+"""Parses the text of an expression.
 
-Declarations (`let`) and methods are not supported. Unknown names are errors here; types are checked when the expression runs.
+Operator precedence is that of the expr language; each node is a function of a `Scope`. Declarations (`let`) and methods
+are not supported. Unknown names are errors here; types are checked when the expression runs.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ RESERVED: Final = frozenset({*_LITERALS, *_NEGATABLE, "not", "and", "or", "let",
 
 
 class Scope:
-    """The values that an expression reads: variables and functions by name, and the elements of its predicates, innermost last."""
+    """Variables and functions by name, and the elements that the running predicates read, innermost last."""
 
     __slots__ = ("elements", "values")
 
@@ -63,7 +64,10 @@ class Expression:
 
 
 def compile_expression(text: str, functions: Collection[str], variables: Collection[str] = ()) -> Expression:
-    """The expression of the text. It may use these functions and variables besides those of the language. Raises ExpressionError."""
+    """The expression of the text. It may use these functions and variables besides those of the language.
+
+    Raises ExpressionError.
+    """
     parser = _Parser(tokens(text), functions, variables)
     node = parser.expression()
     parser.expect_end()

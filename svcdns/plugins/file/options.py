@@ -1,4 +1,4 @@
-"""The options of `file` (docs/behaviour/plugins.md#file), and the functions that read its zone files, which only control calls."""
+"""The options of `file` (docs/behaviour/plugins.md#file), and the functions by which control reads its files."""
 
 from __future__ import annotations
 
@@ -76,8 +76,8 @@ def data_key(path: str, zone: str) -> str:
 def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:
     """The records of each zone, as msgpack, by `data_key`. `known` is the result of the last read.
 
-    An invalid file that was valid before keeps its last valid content. A missing file is logged and read later, unless `reload` is 0.
-    Raises CorefileError for any other file that cannot be read.
+    An invalid file that was valid before keeps its last valid content. A missing file is logged and read later, unless
+    `reload` is 0. Raises CorefileError for any other file that cannot be read.
     """
     out = {}
     for file in options.files:
@@ -100,9 +100,10 @@ def period(options: Options) -> float:
 
 
 def refresh(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:
-    """The records of each zone after `reload` seconds. A zone is replaced if its serial differs, with `reload_by_mtime` always.
+    """The records of each zone after `reload` seconds.
 
-    An invalid file is logged, and its zone does not change.
+    A zone is replaced if its serial differs, with `reload_by_mtime` always. An invalid file is logged, and its zone
+    does not change.
     """
     out = dict(known)
     for file in options.files:

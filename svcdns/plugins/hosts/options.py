@@ -1,4 +1,4 @@
-"""The options of `hosts` (docs/behaviour/plugins.md#hosts), and the functions that read its file, which only control calls."""
+"""The options of `hosts` (docs/behaviour/plugins.md#hosts), and the functions by which control reads its file."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ _STAMP: Final = struct.Struct("!dQ")
 class Options:
     """The options of one server block. Zones are text; `ttl` and `reload` are in seconds, `reload` 0 means never.
 
-    `inline` has the entries of the Corefile, one line each. `named` is true if the Corefile names the file: then a warning says if it is
-    missing.
+    `inline` has the entries of the Corefile, one line each. `named` is true if the Corefile names the file: then a
+    warning says if it is missing.
     """
 
     position: Position
@@ -45,7 +45,10 @@ class Options:
 
     @property
     def data_key(self) -> str:
-        """The key of the file's table in the data that control sends to the workers. The table is made for these zones alone."""
+        """The key of the file's table in the data that control sends to the workers.
+
+        The table is made for these zones alone.
+        """
         return " ".join((self.path, *self.zones, *(() if self.reverse else ("no_reverse",))))
 
 
@@ -59,7 +62,7 @@ def parse(block: Block) -> Options:
         arguments.no_body(line)
         options = replace(options, **_line(line, options))
     if options.fallthrough_unsupported and not options.fallthrough:
-        raise CorefileError(directive.position, "'fallthrough_unsupported' needs 'fallthrough' beside it")
+        raise CorefileError(directive.position, "'fallthrough_unsupported' needs 'fallthrough'")
     return options
 
 
@@ -89,7 +92,10 @@ def _line(line: Directive, options: Options) -> dict[str, Any]:
 
 
 def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  # noqa: ARG001 - a new Corefile always reads the file
-    """The file's table, encoded for `decode`; empty if the file does not exist. Raises CorefileError if it cannot be read."""
+    """The file's table, encoded for `decode`; empty if the file does not exist.
+
+    Raises CorefileError if it cannot be read.
+    """
     log = plugin_logger("hosts")
     for line in options.inline:
         if packed(line.split()[0]) is None:

@@ -1,8 +1,8 @@
 """The entries of a hosts(5) file: addresses by name, and names by address.
 
-A line has an address and one or more names; `#` starts a comment. Lines that do not begin with an address are ignored, and so are
-words that are not names. A name `*.example.org` is a wildcard: it stands for every name one label below `example.org` that has no entry
-of its own. A wildcard has no reverse entry.
+A line has an address and one or more names; `#` starts a comment. Lines that do not begin with an address are ignored,
+and so are words that are not names. A name `*.example.org` is a wildcard: it stands for every name one label below
+`example.org` that has no entry of its own. A wildcard has no reverse entry.
 """
 
 from __future__ import annotations
@@ -30,7 +30,10 @@ class HostsTable(msgspec.Struct, frozen=True, array_like=True):
     reverse: Entries = msgspec.field(default_factory=dict)
 
     def addresses(self, key: bytes, rtype: int) -> list[bytes]:
-        """The addresses of a name for type A or AAAA. A name without an entry in that family has those of the wildcard."""
+        """The addresses of a name for type A or AAAA.
+
+        A name without an entry in that family has those of the wildcard.
+        """
         entries = self.ipv4 if rtype == Type.A else self.ipv6
         found = entries.get(key)
         if found is None and len(key) > 1:

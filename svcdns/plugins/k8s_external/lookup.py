@@ -1,7 +1,7 @@
 """From the labels left of an external zone to hosts and ports, and from an external address to names.
 
-The index and the exposed namespaces are those of *kubernetes* in the same server block. This module knows no record types and no wire
-format.
+The index and the exposed namespaces are those of *kubernetes* in the same server block. This module knows no record
+types and no wire format.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ from svcdns.cluster.objects import EndpointSlice, Port, Service
 
 
 class ClusterOptions(Protocol):
-    """The options of *kubernetes* that this plugin uses. `ttl` is in seconds; all namespaces are exposed if `namespaces` is empty."""
+    """The options of *kubernetes* that this plugin uses.
+
+    `ttl` is in seconds; all namespaces are exposed if `namespaces` is empty.
+    """
 
     ttl: int
     namespaces: frozenset[str]
@@ -32,7 +35,7 @@ class Cluster(Protocol):
 
 
 class Entry(NamedTuple):
-    """An external address or hostname, a port of it (NO_PORT for none), and the target of SRV records as a name below the zone."""
+    """An external address or hostname, a port (NO_PORT for none), and the SRV target as a name below the zone."""
 
     host: str
     port: Port
@@ -47,7 +50,10 @@ class Lookup:
         self.index, self.options, self.headless = cluster.index, cluster.options, headless
 
     def find(self, labels: list[str], dependencies: list[Dependency]) -> list[Entry] | None:
-        """The hosts and ports of a name, whose labels are in lower case; none for a namespace. None if the name does not exist."""
+        """The hosts and ports of a name, whose labels are in lower case; none for a namespace.
+
+        None if the name does not exist.
+        """
         *left, namespace = labels
         dependencies.append(("namespace", namespace))
         if not self._exposed(namespace) or len(left) > 3:
@@ -70,7 +76,10 @@ class Lookup:
         return [entry for entry in entries if _fits(entry.port, port, protocol)] or None
 
     def at(self, address: str, dependencies: list[Dependency]) -> list[str]:
-        """The names of the Services with that external address. As in CoreDNS, namespaces are hidden only if `namespaces` is set."""
+        """The names of the Services with that external address.
+
+        As in CoreDNS, namespaces are hidden only if `namespaces` is set.
+        """
         dependencies.append(("external", address))
         found: dict[str, None] = {}
         for service in self.index.services_outside_at(address):
@@ -83,7 +92,7 @@ class Lookup:
         return list(found)
 
     def servers(self, local_addresses: tuple[str, ...], dependencies: list[Dependency]) -> list[str]:
-        """The external addresses of the Services with an endpoint at one of this machine's addresses; else these addresses."""
+        """The external addresses of the Services with an endpoint at a local address; else the local addresses."""
         out: list[str] = []
         seen = False
         for local in local_addresses:

@@ -26,7 +26,10 @@ class Options:
 
 
 def parse(block: Block) -> Options:
-    """The options of the block's `k8s_external` directives. If there are several, the zones are those of the last. Raises CorefileError."""
+    """The options of the block's `k8s_external` directives. If there are several, the zones are those of the last.
+
+    Raises CorefileError.
+    """
     last = block.directives[-1]
     if not any(other.name.text == "kubernetes" for other in block.others):
         raise CorefileError(last.position, "plugin/k8s_external: kubernetes plugin not loaded: the server block has no 'kubernetes'")

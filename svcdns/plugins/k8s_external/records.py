@@ -21,7 +21,10 @@ _SRV: Final = struct.Struct("!HHH")
 
 
 def soa(zone: bytes, apex: bytes, ttl: int, serial: int) -> Record:
-    """The SOA record of `zone`. `apex` has the labels of the option `apex`. `serial` is cut to 32 bits (RFC 1035 §3.3.13)."""
+    """The SOA record of `zone`. `apex` has the labels of the option `apex`.
+
+    `serial` is cut to 32 bits (RFC 1035 §3.3.13).
+    """
     server, hostmaster = SERVER + apex + zone, _HOSTMASTER + apex + zone
     return Record(zone, Type.SOA, ttl, server + hostmaster + _NUMBERS.pack(serial & 0xFFFFFFFF, REFRESH, RETRY, EXPIRE, ttl))
 
@@ -37,7 +40,7 @@ def srv(owner: bytes, ttl: int, weight: int, port: Port, target: bytes) -> Recor
 
 
 def weight_of(entries: int) -> int:
-    """The weight of each SRV record if there are `entries` of them (docs/behaviour/cluster-names.md#srv-records), rounded as in CoreDNS."""
+    """The weight of each of `entries` SRV records (docs/behaviour/cluster-names.md#srv-records)."""
     return max(1, int(100.0 / (100 * entries) * 100))
 
 

@@ -1,7 +1,7 @@
 """Zone transfer (RFC 5936): all records of an external zone (docs/behaviour/plugins.md#k8s_external).
 
-As in CoreDNS, many records are repeated: addresses for each port, CNAME records twice, SRV records of headless Services twice. Namespaces
-that are not exposed are transferred, too, although queries for them get NXDOMAIN.
+As in CoreDNS, many records are repeated: addresses for each port, CNAME records twice, SRV records of headless Services
+twice. Namespaces that are not exposed are transferred, too, although queries for them get NXDOMAIN.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class _Zone:
         self.zone, self.ttl, self.cluster_ttl = zone, ttl, cluster_ttl
 
     def service(self, service: Service) -> Iterator[Record]:
-        """For each external address and port an address record; SRV records at the Service's and the port's name, one for each name."""
+        """An address record for each external address and port; an SRV record at the Service's and each port's name."""
         seen: set[bytes] = set()
         for entry in external(service):
             try:
@@ -83,7 +83,7 @@ class _Zone:
                 yield records.srv(owner, self.cluster_ttl, 100, entry.port, leads_to)
 
     def headless(self, service: Service, entries: list[Entry]) -> Iterator[Record]:
-        """Records at the Service's name with all endpoints, then at the name of each endpoint, then at the names of the ports."""
+        """Records at the Service's name, with all endpoints, then at the endpoints' names, then at the ports' names."""
         try:
             if entries:
                 yield from self._group(records.name_below(f"{service.name}.{service.namespace}", self.zone), entries)
@@ -99,7 +99,7 @@ class _Zone:
             return
 
     def _group(self, name: bytes, entries: list[Entry]) -> Iterator[Record]:
-        """IPv4 addresses, then IPv6 addresses, each once and each with all CNAME records; then the SRV records twice."""
+        """Addresses, IPv4 first, each once; the CNAME records once for each family; then the SRV records twice."""
         packed = {entry.host: rdata_of(entry.host) for entry in entries}
         for rtype in (Type.A, Type.AAAA):
             seen: set[str] = set()

@@ -1,4 +1,4 @@
-"""The records of the zone apex: SOA and NS, and the names of the zone's name servers (docs/behaviour/cluster-names.md#zone-apex)."""
+"""The SOA and NS records of a zone, and the names of its name servers (docs/behaviour/cluster-names.md#zone-apex)."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def soa(zone: bytes, ttl: int, serial: int) -> Record:
 def is_server_name(key: bytes, zone: bytes) -> bool:
     """Whether a name in lower case is `ns.dns` in the zone, which is spelled as in the query.
 
-    As in CoreDNS, the zone's text must follow directly behind `ns.dns.`, and more labels may follow behind it: a search list makes
-    such names. A zone spelled with an upper-case letter has no such name, and neither has the root zone.
+    As in CoreDNS, the zone's text must follow directly after `ns.dns.`, and more labels may follow after it: a search
+    list makes such names. A zone spelled with an upper-case letter has no such name, and neither has the root zone.
     """
     return key.startswith(NS_LABELS) and names.to_text(key).find(names.to_text(zone)) == len("ns.dns.")
 
@@ -40,8 +40,8 @@ def is_server_name(key: bytes, zone: bytes) -> bool:
 def servers(index: Index, local_addresses: tuple[str, ...], dependencies: list[Dependency], *, pod_names: bool) -> list[tuple[Entry, str]]:
     """The name servers: lookup entries, each with its object's name below the zone.
 
-    A name server is a Service with an endpoint at one of this machine's addresses. Without such an EndpointSlice, the machine's
-    addresses themselves are the name server `ns.dns`.
+    A name server is a Service with an endpoint at one of this machine's addresses. Without such an EndpointSlice, the
+    machine's addresses themselves are the name server `ns.dns`.
     """
     out: list[tuple[Entry, str]] = []
     seen = False

@@ -1,6 +1,7 @@
 """From a cluster name to hosts and ports, and to the dependencies of the result.
 
-An entry's host is text: an address, or a name that is answered by a CNAME record. This module knows no record types and no wire format.
+An entry's host is text: an address, or a name that is answered by a CNAME record. This module knows no record types and
+no wire format.
 """
 
 from __future__ import annotations
@@ -18,7 +19,10 @@ from svcdns.plugins.kubernetes.options import Options
 from svcdns.plugins.kubernetes.qname import ClusterName, NoSuchNameError
 
 Entry = tuple[str, int, str]
-"""Host, port (NO_PORT for none), and the endpoint's label below the object's name. The label is empty for the object itself."""
+"""Host, port (NO_PORT for none), and the endpoint's label below the object's name.
+
+The label is empty for the object itself.
+"""
 
 
 class Found(msgspec.Struct):
@@ -40,7 +44,10 @@ class Lookup:
         self.index, self.options = index, options
 
     def find(self, name: ClusterName, dependencies: list[Dependency], *, multicluster: bool) -> Found:
-        """The hosts and ports of the name. Appends every object that it reads to `dependencies`. Raises NoSuchNameError."""
+        """The hosts and ports of the name. Appends every object that it reads to `dependencies`.
+
+        Raises NoSuchNameError.
+        """
         if not name.subtree:
             return NOTHING
         self.require_namespace(name.namespace, dependencies)

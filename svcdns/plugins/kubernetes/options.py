@@ -28,9 +28,10 @@ POD_MODES: Final = ("disabled", "insecure", "verified")
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The options of one block. Zones are text; the first zone that is not a reverse zone is the primary zone. Times are in seconds.
+    """The options of one block. Zones are text. Times are in seconds.
 
-    `stale_after` is infinite if answers are never marked as stale.
+    The first zone that is not a reverse zone is the primary zone. `stale_after` is infinite if answers are never marked
+    as stale.
     """
 
     zones: tuple[str, ...]
@@ -89,7 +90,7 @@ class _Draft:
         if options.watch.manifests and options.snapshot is not None:
             line = self.lines["snapshot"]
             if not is_from_environment(line):
-                raise CorefileError(line.position, "snapshot is for a cluster behind an API server; manifests are there at every start")
+                raise CorefileError(line.position, "snapshot is for a cluster with an API server; manifests are read at every start")
             options = replace(options, snapshot=None)
         if options.zonal and options.noendpoints:
             raise CorefileError(self.lines["zonal"].position, "zonal cannot be used together with noendpoints")
@@ -146,7 +147,10 @@ _SELECTOR_PART: Final = re.compile(r"\s*(?:!\s*[\w./-]+|[\w./-]+(?:\s*==?\s*[\w.
 
 
 def _selector(line: Directive) -> str:
-    """A label selector of equalities, sets and existence. As in CoreDNS, `!=`, `<` and `>` are refused, though the API server has them."""
+    """A label selector of equalities, sets and existence.
+
+    As in CoreDNS, `!=`, `<` and `>` are refused, though the API server has them.
+    """
     text = _text(line)
     for part in re.split(r",(?![^(]*\))", text):
         if not _SELECTOR_PART.fullmatch(part):

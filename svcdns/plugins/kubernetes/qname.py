@@ -1,8 +1,8 @@
 """Parses a cluster name: the object, and the part of it, that the labels left of the zone name
 (docs/behaviour/cluster-names.md#name-parsing, #zonal-names).
 
-Labels are text in lower case. The parser does not look whether the object exists. As in CoreDNS, underscores before port and protocol
-are optional, and a bare `_` becomes empty and matches every port or protocol.
+Labels are text in lower case. The parser does not look whether the object exists. As in CoreDNS, underscores before
+port and protocol are optional, and a bare `_` becomes empty and matches every port or protocol.
 """
 
 from __future__ import annotations

@@ -85,9 +85,9 @@ class RecordFinder:
         return self._lookup.find(name, asked.dependencies, multicluster=asked.multicluster)
 
     def _addresses(self, asked: ZoneQuery, name: bytes, key: bytes, rtype: int, chain: tuple[bytes, ...]) -> list[Record | Alias]:
-        """Address records of a name, behind the CNAME records that lead to them. `chain` holds the targets of the CNAME records so far.
+        """Address records of a name, after the CNAME records that lead to them.
 
-        Raises NoSuchNameError.
+        `chain` holds the targets of the CNAME records so far. Raises NoSuchNameError.
         """
         ttl = self._options.ttl
         out: list[Record | Alias] = []
@@ -102,8 +102,10 @@ class RecordFinder:
         return out
 
     def _alias(self, asked: ZoneQuery, name: bytes, key: bytes, host: str, rtype: int, chain: tuple[bytes, ...]) -> list[Record | Alias]:
-        """A CNAME record and the records of its target. Empty if the chain loops or ends inside the zone without an address
-        (docs/behaviour/cluster-names.md#externalname)."""
+        """A CNAME record and the records of its target (docs/behaviour/cluster-names.md#externalname).
+
+        Empty if the chain loops, or ends inside the zone without an address.
+        """
         try:
             target = names.from_text(host)
         except NameTextError:
@@ -130,7 +132,10 @@ class RecordFinder:
             return Result([])
 
     def _txt(self, asked: ZoneQuery) -> Result:
-        """`dns-version`; NODATA for names with records. A name error for all others, empty non-terminals too, as CoreDNS answers."""
+        """`dns-version`; NODATA for names with records.
+
+        A name error for all others, empty non-terminals too, as CoreDNS answers.
+        """
         query = asked.query
         if query.key == b"\x0bdns-version" + asked.zone:
             text = SCHEMA_VERSION.encode()
@@ -142,7 +147,10 @@ class RecordFinder:
         return Result([])
 
     def _srv(self, asked: ZoneQuery) -> Result:
-        """SRV records of every port that matches, and the addresses of their targets (docs/behaviour/cluster-names.md#srv-records)."""
+        """SRV records of every matching port, and the addresses of their targets.
+
+        See docs/behaviour/cluster-names.md#srv-records.
+        """
         found = self._entries(asked, asked.query.key)
         entries = [(entry, packed) for entry in found.entries if (packed := rdata_of(entry[0])) is not None]
         if not entries:

@@ -1,4 +1,4 @@
-"""PTR records: the Service that has an address, or else the endpoints that have it (docs/behaviour/cluster-names.md#reverse-names)."""
+"""PTR records: the Service of an address, else its endpoints (docs/behaviour/cluster-names.md#reverse-names)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from svcdns.plugins.kubernetes.options import Options
 def targets(address: str, index: Index, lookup: Lookup, options: Options, dependencies: list[Dependency]) -> list[str]:
     """The names of an address below the primary zone, without repeats; empty if it has none.
 
-    As in CoreDNS, namespaces are hidden only if the option `namespaces` is set. An EndpointSlice without a Service name gives no name.
+    As in CoreDNS, namespaces are hidden only if the option `namespaces` is set. An EndpointSlice without a Service name
+    gives no name.
     """
     dependencies.append(("address", address))
 

@@ -1,7 +1,7 @@
 """Zone transfer (RFC 5936): all records of a cluster zone (docs/behaviour/kubernetes.md#zone-transfer).
 
-As in CoreDNS, a client may ask for any name inside a configured zone; the records then are those of the cluster below that name.
-Pods, `dns-version`, PTR records, zonal names and namespaces that are not exposed are not transferred.
+As in CoreDNS, a client may ask for any name inside a configured zone; the records then are those of the cluster below
+that name. Pods, `dns-version`, PTR records, zonal names and namespaces that are not exposed are not transferred.
 """
 
 from __future__ import annotations
@@ -32,7 +32,10 @@ SERVER_TTL: Final = 0
 
 
 def offer(index: Index, options: Options, local: tuple[str, ...], zone: bytes, serial: int, *, multicluster: bool) -> ZoneOffer:
-    """The records of `zone` (lower case), or the SOA record alone if `serial` is current. Raises UnavailableError before the first list."""
+    """The records of `zone` (lower case), or the SOA record alone if `serial` is current.
+
+    Raises UnavailableError before the first list.
+    """
     if not index.synced:
         raise UnavailableError("plugin/kubernetes: the cluster has not been listed yet")
 
@@ -108,7 +111,7 @@ class _Zone:
                 return
 
     def _fixed(self, service: Service | ServiceImport, addresses: tuple[str, ...]) -> Iterator[Record]:
-        """Address records, then an SRV record for each port at the Service's name, and another at the port's name if it has one."""
+        """Address records; for each port an SRV record at the Service's name, and at the port's name if it has one."""
         try:
             name = self._name(service)
             for address in addresses:
@@ -129,7 +132,7 @@ class _Zone:
         yield ()
 
     def _endpoint(self, service: Service | ServiceImport, endpoint: Endpoint, ports: tuple[Port, ...], weight: int) -> Iterator[Record]:
-        """An address record at the Service's name and one at the endpoint's, then an SRV record for each port with a name."""
+        """Address records at the names of Service and endpoint, then an SRV record for each port with a name."""
         label = endpoint_name(endpoint.address, endpoint.hostname, endpoint.target, pod_names=self.options.endpoint_pod_names)
         try:
             yield from self._address(self._name(service), endpoint.address)

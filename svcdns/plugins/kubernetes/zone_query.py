@@ -20,8 +20,8 @@ Alias = tuple[Record, Answer]
 class ZoneQuery(msgspec.Struct):
     """A query with the zone that its name is in.
 
-    `zone` is in lower case, `spelled` is the same zone as the query spells it. The lookup puts each object that it reads behind
-    `dependencies`.
+    `zone` is in lower case, `spelled` is the same zone as the query spells it. The lookup appends each object that
+    it reads to `dependencies`.
     """
 
     query: Query

@@ -1,4 +1,4 @@
-"""The `rewrite` plugin: changes queries before the rest of the chain answers them, and their replies; see docs/plugins/rewrite.md."""
+"""The `rewrite` plugin: changes queries, and the replies to them; see docs/plugins/rewrite.md."""
 
 from __future__ import annotations
 

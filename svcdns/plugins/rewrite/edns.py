@@ -1,7 +1,8 @@
 """The query rule `edns0`: sets, replaces, appends and removes options of the query's OPT record.
 
-A query without OPT record gets one of 4096 octets when such a rule is tried, whether the rule applies or not, and so does its reply.
-As in CoreDNS, `append` with fixed data always adds an option; with computed data it does nothing if an option with the code exists.
+A query without OPT record gets one of 4096 octets when such a rule is tried, whether the rule applies or not, and so
+does its reply. As in CoreDNS, `append` with fixed data always adds an option; with computed data it does nothing if an
+option with the code exists.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class Variable:
 
 @dataclass(frozen=True, slots=True)
 class Subnet:
-    """The client's network (RFC 7871 §6): the first `bits4` bits of an IPv4 address, or `bits6` bits of an IPv6 address."""
+    """The client's network (RFC 7871 §6): `bits4` bits of an IPv4 address, or `bits6` bits of an IPv6 address."""
 
     bits4: int
     bits6: int

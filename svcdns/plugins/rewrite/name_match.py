@@ -26,7 +26,10 @@ class NameChange(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """The names that a rule applies to. `kind` is one of MATCH_KINDS. `text` is compared with the name; with `regex`, `pattern` is."""
+    """The names that a rule applies to. `kind` is one of MATCH_KINDS.
+
+    `text` is compared with the name; with `regex`, `pattern` is.
+    """
 
     kind: str
     text: str
@@ -37,7 +40,10 @@ class Match:
         return self.replaced(name, "") is not None
 
     def replaced(self, name: str, to: str) -> str | None:
-        """The name with `to` in place of the match; None if it does not match. With `regex`, `{n}` in `to` is group n."""
+        """The name with `to` in place of the match; None if it does not match.
+
+        With `regex`, `{n}` in `to` is group n.
+        """
         if self.pattern is not None:
             groups = self.pattern.find(name)
             return None if groups is None else with_groups(to, groups)

@@ -25,7 +25,8 @@ class InvalidNameError(Exception):
 class QueryDraft:
     """A copy of the query that the rules change. `name` is its name as text in lower case.
 
-    `per_client` is true if the query now has data about the client that equal packets need not have in common, such as its address.
+    `per_client` is true if the query now has data about the client that equal packets need not have in common, such as
+    its address.
     """
 
     __slots__ = ("name", "per_client", "query")
@@ -61,7 +62,10 @@ class Rule(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class NameRule:
-    """Changes the query name. With `auto` the reply has the original name again; `answers` are further response rules."""
+    """Changes the query name.
+
+    With `auto` the reply has the original name again; `answers` are further response rules.
+    """
 
     stop: bool
     match: Match

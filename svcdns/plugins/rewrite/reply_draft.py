@@ -1,7 +1,7 @@
 """A reply that response rules change: `ReplyDraft`, and `apply_rules`, which applies the rules to each of its records.
 
-Rules may replace a record, or the whole answer section, while `apply_rules` goes through the records. So each record of the draft is in a
-`DraftRecord`, which keeps its identity. This module knows no rule; they are in `response_rules`.
+Rules may replace a record, or the whole answer section, while `apply_rules` goes through the records. So each record of
+the draft is in a `DraftRecord`, which keeps its identity. This module knows no rule; they are in `response_rules`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class ReplyDraft:
         self.additional = draft_records(reply.additional)
 
     def keep_ttls(self) -> None:
-        """Bounds the lifetime by the time at which the TTLs of the chain's reply go down: a rule has used their present values."""
+        """Ends the lifetime when the TTLs of the chain's reply go down: a rule has used their present values."""
         reply = self.reply
         self.reply = msgspec.structs.replace(reply, lifetime=min(reply.lifetime, reply.next_second), next_second=UNTIL_CHANGED)
 
@@ -68,7 +68,10 @@ class ResponseRule(Protocol):
 
 
 def apply_rules(draft: ReplyDraft, rules: list[ResponseRule]) -> Generator[Answer, Reply, Reply]:
-    """The reply after all rules, the last rule first: authority, answer, additional section, OPT record. Raises NameTextError."""
+    """The reply after all rules, the last rule first: authority, answer, additional section, OPT record.
+
+    Raises NameTextError.
+    """
     items: list[DraftRecord | None] = [*draft.authority, *draft.answer, *draft.additional]
     if draft.edns is not None or not items:
         items.append(None)

@@ -23,7 +23,10 @@ _BITS: Final = {
 
 
 def class_and_type(query: Query, rclass: int, rtype: int) -> tuple[str, str]:
-    """Class and type of the query as text, for metrics and templates. ANY stands for those of the rule. Empty without a mnemonic."""
+    """Class and type of the query as text, for metrics and templates. ANY stands for those of the rule.
+
+    Empty without a mnemonic.
+    """
     class_name = class_text(query.rclass if query.rclass != Class.ANY else rclass)
     type_name = type_text(query.rtype if query.rtype != Type.ANY else rtype)
     return ("" if class_name.startswith("CLASS") else class_name), ("" if type_name.startswith("TYPE") else type_name)

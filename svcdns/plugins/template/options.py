@@ -27,9 +27,10 @@ _VARIABLE: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One `template` directive: the queries that it applies to, and its answer. Sections have a template for each record.
+    """One `template` directive: the queries that it applies to, and its answer.
 
-    `zones` and `fallthrough` are names as text. `ederror` is an extended DNS error (RFC 8914): its code and text.
+    Sections have a template for each record. `zones` and `fallthrough` are names as text. `ederror` is an extended DNS
+    error (RFC 8914): its code and text.
     """
 
     rclass: int

@@ -17,9 +17,10 @@ DNS_PORT: Final = 53
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One `transfer` directive. `to` has addresses, in canonical text, and ports; `any_client` is true if a `*` is among them.
+    """One `transfer` directive.
 
-    Notifications are sent from the address `source`, from any address if it is empty.
+    `to` has addresses, in canonical text, and ports; `any_client` is true if a `*` is among them. Notifications are
+    sent from the address `source`, from any address if it is empty.
     """
 
     zones: tuple[str, ...]

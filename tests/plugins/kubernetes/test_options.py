@@ -67,7 +67,9 @@ def test_options(body: str, field: str, value: object) -> None:
         pytest.param("snapshot /s soon", "Corefile:3:13 - Error during parsing: 'soon' is not a duration", id="snapshot age"),
         pytest.param("snapshot /s -1h", "'-1h' is not above zero", id="snapshot age below zero"),
         pytest.param("snapshot /s 1h ready", "Corefile:3:16 - Error during parsing: 'ready' is unknown; not_ready was expected", id="word"),
-        pytest.param("snapshot /s\nmanifests a", "Corefile:3:1 - Error during parsing: snapshot is for a cluster behind", id="manifests"),
+        pytest.param(
+            "snapshot /s\nmanifests a", "Corefile:3:1 - Error during parsing: snapshot is for a cluster with an API server", id="manifests"
+        ),
         pytest.param("stale_after -1s", "'-1s' is not above zero", id="stale_after"),
         pytest.param("apiserver_qps -1", "'-1' is not a number of at least 0", id="rate"),
     ],

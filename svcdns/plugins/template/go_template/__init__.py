@@ -1,7 +1,7 @@
 """Templates in the language of Go's `text/template`, without templates that use other templates.
 
-Actions are pipelines, `if`, `with`, `range`, `break`, `continue`, variables and comments, with trim markers. Values are strings, numbers,
-booleans, lists, maps (`dict`) and structs (`Struct`). A field of a struct may be a function.
+Actions are pipelines, `if`, `with`, `range`, `break`, `continue`, variables and comments, with trim markers. Values are
+strings, numbers, booleans, lists, maps (`dict`) and structs (`Struct`). A field of a struct may be a function.
 """
 
 from __future__ import annotations

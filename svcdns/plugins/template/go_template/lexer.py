@@ -1,4 +1,7 @@
-"""Splits a template into plain text and actions, and each action into tokens (Go's `text/template`, "Text and spaces", "Arguments")."""
+"""Splits a template into plain text and actions, and each action into tokens.
+
+The rules are those of Go's `text/template`, "Text and spaces" and "Arguments".
+"""
 
 from __future__ import annotations
 
@@ -27,9 +30,9 @@ _SPACE: Final = " \t\r\n"
 
 
 class Token(NamedTuple):
-    """A token of an action. `kind` is the name of a group of _TOKEN, or `end`. `text` is as written; `value` is that of a literal.
+    """A token of an action. `kind` is the name of a group of _TOKEN, or `end`.
 
-    `spaced` is true if white space precedes the token.
+    `text` is as written; `value` is that of a literal. `spaced` is true if white space precedes the token.
     """
 
     kind: str

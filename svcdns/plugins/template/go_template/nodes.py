@@ -44,7 +44,10 @@ class Command:
     lazy: str = ""
 
     def value(self, rendering: Rendering, dot: Any, piped: list[Any]) -> Any:
-        """The value. `piped` has the value of the command before it in the pipeline, if there is one: the last argument."""
+        """The value.
+
+        `piped` has the value of the command before it in the pipeline, if there is one: the last argument.
+        """
         if self.lazy:
             return self._lazy_value(rendering, dot, piped)
         return self.first(rendering, dot, [*(argument(rendering, dot, NO_ARGUMENTS) for argument in self.arguments), *piped])
@@ -63,9 +66,9 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """Commands, each with the value of the one before it as its last argument. The value is assigned to the variables, if any.
+    """Commands, each with the value of the one before it as its last argument.
 
-    `declares` is true if the variables are new.
+    The value is assigned to the variables, if there are any. `declares` is true if the variables are new.
     """
 
     commands: tuple[Command, ...]

@@ -1,4 +1,7 @@
-"""Parses a template into nodes. Unknown functions and variables are errors here; fields and types are checked during a rendering."""
+"""Parses a template into nodes.
+
+Unknown functions and variables are errors here; fields and types are checked during a rendering.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +57,10 @@ class _Parser:
     # -- bodies
 
     def body(self, ends: tuple[str, ...]) -> tuple[tuple[nodes.Node, ...], str | None]:
-        """The nodes up to an action that begins with one of the words in `ends`, and that word. The rest of the action is not parsed."""
+        """The nodes up to an action that begins with one of the words in `ends`, and that word.
+
+        The rest of the action is not parsed.
+        """
         self._deeper()
         declared = len(self.variables)
         out: list[nodes.Node] = []
