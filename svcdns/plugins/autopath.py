@@ -1,8 +1,9 @@
 """The `autopath` plugin: tries the search path of a client on the server, so that the client sends one query.
 
-A query name below the first element of the search path is tried with each element, through the rest of the chain. The first reply that
-is not NXDOMAIN is the answer. With `@kubernetes` the search path begins with the namespace of the client's Pod, so the namespace is the
-client's class. A reply depends on everything that was looked up for it. The plugin does not look at Pods itself: *kubernetes* does.
+A query name below the first element of the search path is tried with each element, through the rest of the chain. The
+first reply that is not NXDOMAIN is the answer. With `@kubernetes` the search path begins with the namespace of the
+client's Pod, so the namespace is the client's class. A reply depends on everything that was looked up for it. The
+plugin does not look at Pods itself: *kubernetes* does.
 The rules are those of docs/behaviour/plugins.md#autopath.
 """
 
@@ -35,7 +36,10 @@ _SVC: Final = b"\x03svc"
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Zones are text. The search path is that of the file at `path`. If `source` names a plugin, its search path comes first."""
+    """Zones are text. The search path is that of the file at `path`.
+
+    If `source` names a plugin, its search path comes first.
+    """
 
     position: Position
     zones: tuple[str, ...]
@@ -117,7 +121,7 @@ class Autopath:
         return " ".join(cluster.pod_namespace(address) for cluster in self._clusters)
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """Tries the search path if the query name is below its first element. All other queries go to the next plugin."""
+        """Tries the search path if the name is below its first element. All other queries go to the next plugin."""
         key = query.key
         if not any(names.is_within(key, zone) for zone in self._zones):
             return following(query)
@@ -142,7 +146,7 @@ class Autopath:
     def _try(self, query: Query, following: Following, elements: tuple[bytes, ...]) -> Answer:
         base = query.name[: len(query.name) - len(elements[0])]
         if not base:
-            return rcode_only(Rcode.SERVFAIL, f"nothing is left of {names.to_text(query.name)} without its search path")
+            return rcode_only(Rcode.SERVFAIL, f"{names.to_text(query.name)} is the first element of the search path")
         candidates = [base + element for element in elements if len(base) + len(element) <= names.MAX_NAME]
         return _Search(self, query, following, candidates).run(0)
 
@@ -181,7 +185,10 @@ class _Search:
         return rest if isinstance(rest, Reply) else await rest
 
     def _ends(self, reply: Reply) -> bool:
-        """Whether the search ends: with a reply other than NXDOMAIN, an error, or a dropped query. A bare response code does not end it."""
+        """Whether the search ends: with a reply other than NXDOMAIN, an error, or a dropped query.
+
+        A bare response code does not end it.
+        """
         self._replies.append(reply)
         return reply.dropped or bool(reply.error) or (reply.has_message and reply.rcode != Rcode.NXDOMAIN)
 

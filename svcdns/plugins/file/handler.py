@@ -1,7 +1,7 @@
 """The `file` plugin: authoritative answers from zone files (RFC 1034 §4.3.2).
 
-Control reads the files; this module receives each zone whole, in the form that `options.gather` encodes, and never opens a file.
-A reply depends on its zone, so the answer table keeps it until the zone changes.
+Control reads the files; this module receives each zone whole, in the form that `options.gather` encodes, and never
+opens a file. A reply depends on its zone, so the answer table keeps it until the zone changes.
 The rules are those of docs/behaviour/plugins.md#file.
 """
 
@@ -26,7 +26,7 @@ from svcdns.wire.record import Record
 MAX_ALIASES: Final = 8
 _ADDRESSES: Final = (Type.A, Type.AAAA)
 _TARGET_AT: Final[dict[int, int]] = {Type.MX: 2, Type.SRV: 6, Type.SVCB: 2, Type.HTTPS: 2, Type.NS: 0}
-"""Octets of RDATA before the target name, for the types whose targets have their addresses in the additional section."""
+"""Octets of RDATA before the target, for types whose targets have their addresses in the additional section."""
 
 
 class File:

@@ -1,7 +1,8 @@
 """The `hosts` plugin: answers A, AAAA and PTR queries from a hosts file and from entries in the Corefile.
 
-Control reads the file; this module receives its table. An answer has the file's entries first, then those of the Corefile.
-A reply depends on the file if the file could change it. That holds for a name that the file does not have, too.
+Control reads the file; this module receives its table. An answer has the file's entries first, then those of the
+Corefile. A reply depends on the file if the file could change it. That holds for a name that the file does not have,
+too.
 The rules are those of docs/behaviour/plugins.md#hosts.
 """
 
@@ -65,7 +66,7 @@ class Hosts:
         counters.set(counters.cell(RELOADED), changed)
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """Answers names and addresses that have an entry. All others go to the next plugin if `fallthrough` names them."""
+        """Answers names and addresses with an entry. Others go to the next plugin if `fallthrough` names them."""
         key, rtype = query.key, query.rtype
         if rtype == Type.PTR:
             found = self._names_of(key)

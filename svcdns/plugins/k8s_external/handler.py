@@ -1,9 +1,9 @@
 """The `k8s_external` plugin: answers zones with the external addresses of Services.
 
-The cluster is that of *kubernetes* in the same server block; this plugin watches nothing. `lookup` finds the addresses; this module makes
-replies of them. Each reply lists its dependencies, so the answer table keeps it until one of them changes.
-Where CoreDNS departs from its own rules, clients see the same here: a label below a Service with external addresses is ignored, and the
-hostname of a load balancer gives one CNAME record for each port.
+The cluster is that of *kubernetes* in the same server block; this plugin watches nothing. `lookup` finds the addresses;
+this module makes replies of them. Each reply lists its dependencies, so the answer table keeps it until one of them
+changes. Where CoreDNS departs from its own rules, clients see the same here: a label below a Service with external
+addresses is ignored, and the hostname of a load balancer gives one CNAME record for each port.
 The rules are those of docs/behaviour/plugins.md#k8s_external.
 """
 
@@ -22,7 +22,7 @@ from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import UNTIL_CHANGED, Reply
 from svcdns.plugin_api.zone_transfer import ZoneOffer
 from svcdns.plugins.k8s_external import records, transfer
-from svcdns.plugins.k8s_external.lookup import Cluster, Entry, Lookup
+from svcdns.plugins.k8s_external.lookup import Cluster, HostPort, Lookup
 from svcdns.plugins.k8s_external.options import Options
 from svcdns.wire import names
 from svcdns.wire.codes import AA, TC, Rcode, Type
@@ -30,7 +30,7 @@ from svcdns.wire.errors import NameTextError
 from svcdns.wire.record import Record
 
 ReplySteps = Generator[Answer, Reply, Reply]
-"""Yields the server's answers that it waits for, is sent their replies, and returns the reply; see `plugin_api.contract.steps`."""
+"""Yields the answers that it waits for, is sent their replies, and returns the reply (`plugin_api.contract.steps`)."""
 
 
 class External:
@@ -83,13 +83,13 @@ class External:
         if address:
             found = self._lookup.at(address, dependencies)
             return self._pointers(query, found, dependencies) if found else self._name_error(query, zone, dependencies, following)
-        entries = self._lookup.find(labels, dependencies)
-        if entries is None:
+        host_ports = self._lookup.find(labels, dependencies)
+        if host_ports is None:
             return self._name_error(query, zone, dependencies, following)
         if query.rtype in (Type.A, Type.AAAA):
-            return steps(self._addresses(query, zone, entries, dependencies))
+            return steps(self._addresses(query, zone, host_ports, dependencies))
         if query.rtype == Type.SRV:
-            return steps(self._services(query, zone, entries, dependencies))
+            return steps(self._services(query, zone, host_ports, dependencies))
         return self._negative(query, zone, dependencies)
 
     # -- the zone apex and the name servers
@@ -120,13 +120,13 @@ class External:
 
     # -- Services
 
-    def _addresses(self, query: Query, zone: bytes, entries: list[Entry], dependencies: list[Dependency]) -> ReplySteps:
-        """Each address once. An entry with a hostname gives a CNAME record and the server's answer for the hostname."""
+    def _addresses(self, query: Query, zone: bytes, host_ports: list[HostPort], dependencies: list[Dependency]) -> ReplySteps:
+        """Each address once. A hostname gives a CNAME record and the server's answer for the hostname."""
         answer: list[Record] = []
         targets: dict[bytes, Reply] = {}
         seen: set[str] = set()
         flags = 0
-        for host, _, _ in entries:
+        for host, _, _ in host_ports:
             packed = rdata_of(host)
             if packed is not None:
                 if packed[0] == query.rtype and host not in seen:
@@ -145,14 +145,14 @@ class External:
             reply = joined(reply, other)
         return reply
 
-    def _services(self, query: Query, zone: bytes, entries: list[Entry], dependencies: list[Dependency]) -> ReplySteps:
+    def _services(self, query: Query, zone: bytes, host_ports: list[HostPort], dependencies: list[Dependency]) -> ReplySteps:
         """SRV records, one for each target and port, and the addresses of the targets."""
-        weight, ttl = records.weight_of(len(entries) or 1), self._cluster.options.ttl
+        weight, ttl = records.weight_of(len(host_ports) or 1), self._cluster.options.ttl
         answer: dict[tuple[bytes, int], Record] = {}
         additional: list[Record] = []
         seen: set[tuple[bytes, str]] = set()
         replies: list[Reply] = []
-        for host, port, name in entries:
+        for host, port, name in host_ports:
             packed = rdata_of(host)
             target = _host_name(host) if packed is None else _name_below(name, zone)
             if port.number == NO_PORT or target is None:

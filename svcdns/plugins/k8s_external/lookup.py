@@ -34,7 +34,7 @@ class Cluster(Protocol):
     extended: int | None
 
 
-class Entry(NamedTuple):
+class HostPort(NamedTuple):
     """An external address or hostname, a port (NO_PORT for none), and the SRV target as a name below the zone."""
 
     host: str
@@ -49,7 +49,7 @@ class Lookup:
         """With `headless`, headless Services without external addresses have the addresses of their endpoints."""
         self.index, self.options, self.headless = cluster.index, cluster.options, headless
 
-    def find(self, labels: list[str], dependencies: list[Dependency]) -> list[Entry] | None:
+    def find(self, labels: list[str], dependencies: list[Dependency]) -> list[HostPort] | None:
         """The hosts and ports of a name, whose labels are in lower case; none for a namespace.
 
         None if the name does not exist.
@@ -70,10 +70,10 @@ class Lookup:
         if self.headless and not service.external_ips and (service.headless or endpoint):
             dependencies.append(("endpoints", namespace, name))
             found = endpoints(service, self.index.slices(namespace, name), pod_names=self.options.endpoint_pod_names)
-            entries = [entry for label, entry in found if not endpoint or label.lower() == endpoint]
+            host_ports = [host_port for label, host_port in found if not endpoint or label.lower() == endpoint]
         else:
-            entries = list(external(service))
-        return [entry for entry in entries if _fits(entry.port, port, protocol)] or None
+            host_ports = list(external(service))
+        return [host_port for host_port in host_ports if _fits(host_port.port, port, protocol)] or None
 
     def at(self, address: str, dependencies: list[Dependency]) -> list[str]:
         """The names of the Services with that external address.
@@ -115,21 +115,21 @@ class Lookup:
         return self.index.has_namespace(namespace) and (not wanted or namespace in wanted)
 
 
-def external(service: Service) -> Iterator[Entry]:
-    """One entry for each external address and port."""
+def external(service: Service) -> Iterator[HostPort]:
+    """One host_port for each external address and port."""
     name = f"{service.name}.{service.namespace}"
-    return (Entry(host, port, name) for host in service.external_ips for port in service.ports)
+    return (HostPort(host, port, name) for host in service.external_ips for port in service.ports)
 
 
-def endpoints(service: Service, slices: Iterable[EndpointSlice], *, pod_names: bool) -> Iterator[tuple[str, Entry]]:
-    """The label of each endpoint, with one entry for each port of its slice."""
+def endpoints(service: Service, slices: Iterable[EndpointSlice], *, pod_names: bool) -> Iterator[tuple[str, HostPort]]:
+    """The label of each endpoint, with one host_port for each port of its slice."""
     base = f"{service.name}.{service.namespace}"
     for slice_ in slices:
         for endpoint in slice_.endpoints:
             label = endpoint_name(endpoint.address, endpoint.hostname, endpoint.target, pod_names=pod_names)
             name = f"{label}.{base}" if label else base
             for port in slice_.ports:
-                yield label, Entry(endpoint.address, port, name)
+                yield label, HostPort(endpoint.address, port, name)
 
 
 def _fits(port: Port, name: str, protocol: str) -> bool:

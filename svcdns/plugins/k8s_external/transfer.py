@@ -12,7 +12,7 @@ from svcdns.cluster.addresses import rdata_of
 from svcdns.cluster.objects import NO_PORT, Port, Service
 from svcdns.plugin_api.zone_transfer import UnavailableError, ZoneOffer, serial_of
 from svcdns.plugins.k8s_external import records
-from svcdns.plugins.k8s_external.lookup import Entry, Lookup, endpoints, external
+from svcdns.plugins.k8s_external.lookup import HostPort, Lookup, endpoints, external
 from svcdns.plugins.k8s_external.options import Options
 from svcdns.wire import names
 from svcdns.wire.codes import Type
@@ -44,11 +44,11 @@ def offer(lookup: Lookup, options: Options, apex: bytes, local: tuple[str, ...],
                 headless.append((service.namespace.lower(), service.name.lower(), service))
             yield writer.service(service)
         for namespace, name, service in headless:
-            entries: list[Entry] = []
+            host_ports: list[HostPort] = []
             for slice_ in contents.slices.get((namespace, name), ()):
-                entries += [entry for _, entry in endpoints(service, (slice_,), pod_names=lookup.options.endpoint_pod_names)]
+                host_ports += [host_port for _, host_port in endpoints(service, (slice_,), pod_names=lookup.options.endpoint_pod_names)]
                 yield ()
-            yield writer.headless(service, entries)
+            yield writer.headless(service, host_ports)
         yield (own,)
 
     now = soa()
@@ -64,55 +64,58 @@ class _Zone:
     def service(self, service: Service) -> Iterator[Record]:
         """An address record for each external address and port; an SRV record at the Service's and each port's name."""
         seen: set[bytes] = set()
-        for entry in external(service):
+        for host_port in external(service):
             try:
-                yield from self._entry(entry, seen)
+                yield from self._host_port(host_port, seen)
             except NameTextError:
                 continue
 
-    def _entry(self, entry: Entry, seen: set[bytes]) -> Iterator[Record]:
-        name = records.name_below(entry.name, self.zone)
-        yield from self._host(name, entry.host)
+    def _host_port(self, host_port: HostPort, seen: set[bytes]) -> Iterator[Record]:
+        name = records.name_below(host_port.name, self.zone)
+        yield from self._host(name, host_port.host)
         target = at_port = name
-        if rdata_of(entry.host) is None:
-            target = names.from_text(entry.host)
+        if rdata_of(host_port.host) is None:
+            target = names.from_text(host_port.host)
             at_port = _stripped(target)
-        for owner, leads_to in ((name, target), (self._port_name(entry.port, entry.name), at_port)):
-            if entry.port.number != NO_PORT and owner not in seen:
+        for owner, leads_to in ((name, target), (self._port_name(host_port.port, host_port.name), at_port)):
+            if host_port.port.number != NO_PORT and owner not in seen:
                 seen.add(owner)
-                yield records.srv(owner, self.cluster_ttl, 100, entry.port, leads_to)
+                yield records.srv(owner, self.cluster_ttl, 100, host_port.port, leads_to)
 
-    def headless(self, service: Service, entries: list[Entry]) -> Iterator[Record]:
+    def headless(self, service: Service, host_ports: list[HostPort]) -> Iterator[Record]:
         """Records at the Service's name, with all endpoints, then at the endpoints' names, then at the ports' names."""
         try:
-            if entries:
-                yield from self._group(records.name_below(f"{service.name}.{service.namespace}", self.zone), entries)
-            for entry in entries:
-                yield from self._group(records.name_below(entry.name, self.zone), [entry])
-            ports: dict[bytes, list[Entry]] = {}
-            for entry in entries:
-                if entry.port.name:
-                    ports.setdefault(self._port_name(entry.port, f"{service.name}.{service.namespace}"), []).append(entry)
+            if host_ports:
+                yield from self._group(records.name_below(f"{service.name}.{service.namespace}", self.zone), host_ports)
+            for host_port in host_ports:
+                yield from self._group(records.name_below(host_port.name, self.zone), [host_port])
+            ports: dict[bytes, list[HostPort]] = {}
+            for host_port in host_ports:
+                if host_port.port.name:
+                    ports.setdefault(self._port_name(host_port.port, f"{service.name}.{service.namespace}"), []).append(host_port)
             for owner, group in ports.items():
-                yield from self._srv(owner, [(records.name_below(entry.name, self.zone), entry.port) for entry in group])
+                yield from self._srv(owner, [(records.name_below(host_port.name, self.zone), host_port.port) for host_port in group])
         except NameTextError:
             return
 
-    def _group(self, name: bytes, entries: list[Entry]) -> Iterator[Record]:
+    def _group(self, name: bytes, host_ports: list[HostPort]) -> Iterator[Record]:
         """Addresses, IPv4 first, each once; the CNAME records once for each family; then the SRV records twice."""
-        packed = {entry.host: rdata_of(entry.host) for entry in entries}
+        packed = {host_port.host: rdata_of(host_port.host) for host_port in host_ports}
         for rtype in (Type.A, Type.AAAA):
             seen: set[str] = set()
-            for entry in entries:
-                address = packed[entry.host]
+            for host_port in host_ports:
+                address = packed[host_port.host]
                 if address is None:
-                    yield Record(name, Type.CNAME, self.cluster_ttl, names.from_text(entry.host))
-                elif address[0] == rtype and entry.host not in seen:
-                    seen.add(entry.host)
+                    yield Record(name, Type.CNAME, self.cluster_ttl, names.from_text(host_port.host))
+                elif address[0] == rtype and host_port.host not in seen:
+                    seen.add(host_port.host)
                     yield Record(name, rtype, self.ttl, address[1])
         targets = [
-            (names.from_text(entry.host) if packed[entry.host] is None else records.name_below(entry.name, self.zone), entry.port)
-            for entry in entries
+            (
+                names.from_text(host_port.host) if packed[host_port.host] is None else records.name_below(host_port.name, self.zone),
+                host_port.port,
+            )
+            for host_port in host_ports
         ]
         yield from self._srv(name, targets)
         yield from self._srv(name, targets)

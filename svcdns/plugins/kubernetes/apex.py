@@ -8,7 +8,7 @@ from typing import Final
 from svcdns.cluster.addresses import endpoint_name
 from svcdns.cluster.changes import Dependency
 from svcdns.cluster.index import Index
-from svcdns.plugins.kubernetes.lookup import Entry
+from svcdns.plugins.kubernetes.lookup import HostPort
 from svcdns.wire import names
 from svcdns.wire.codes import Type
 from svcdns.wire.record import Record
@@ -37,13 +37,15 @@ def is_server_name(key: bytes, zone: bytes) -> bool:
     return key.startswith(NS_LABELS) and names.to_text(key).find(names.to_text(zone)) == len("ns.dns.")
 
 
-def servers(index: Index, local_addresses: tuple[str, ...], dependencies: list[Dependency], *, pod_names: bool) -> list[tuple[Entry, str]]:
-    """The name servers: lookup entries, each with its object's name below the zone.
+def servers(
+    index: Index, local_addresses: tuple[str, ...], dependencies: list[Dependency], *, pod_names: bool
+) -> list[tuple[HostPort, str]]:
+    """The name servers: hosts and ports, each with its object's name below the zone.
 
     A name server is a Service with an endpoint at one of this machine's addresses. Without such an EndpointSlice, the
     machine's addresses themselves are the name server `ns.dns`.
     """
-    out: list[tuple[Entry, str]] = []
+    out: list[tuple[HostPort, str]] = []
     seen = False
     for local in local_addresses:
         dependencies.append(("address", local))

@@ -1,8 +1,10 @@
-"""The `kubernetes` plugin: answers the cluster's zones from the index. `records` finds records; this module makes replies of them.
+"""The `kubernetes` plugin: answers the cluster's zones from the index.
 
-A query is answered by plain calls without I/O. The exception is an ExternalName whose target is outside the zone: the server resolves
-the target. Each reply lists its dependencies, so the answer table keeps it until one of them changes. If the API server has not
-confirmed the data for `stale_after`, replies carry the extended error Stale Answer (RFC 8914 §4.4).
+`records` finds records; this module makes replies of them.
+A query is answered by plain calls without I/O. The exception is an ExternalName whose target is outside the zone: the
+server resolves the target. Each reply lists its dependencies, so the answer table keeps it until one of them changes.
+If the API server has not confirmed the data for `stale_after`, replies carry the extended error Stale Answer (RFC 8914
+§4.4).
 The rules are those of docs/behaviour/cluster-names.md.
 """
 
@@ -63,7 +65,10 @@ class Kubernetes:
         self.tick()
 
     def tick(self) -> None:
-        """Turns the extended error of replies on when the data grows old, and off when it is confirmed. Called about once a second."""
+        """Turns the extended error of replies on when the data becomes stale, and off when it is confirmed.
+
+        Called about once a second.
+        """
         stale = self.index.synced and self._clock() - self.index.confirmed > self.options.stale_after
         extended = ExtendedError.STALE_ANSWER if stale else None
         if extended != self.extended:
@@ -75,7 +80,10 @@ class Kubernetes:
         return self._zone_of(key) if self.options.pods == "verified" else None
 
     def pod_namespace(self, address: str) -> str:
-        """For `autopath`: the namespace of the Pod with that address, empty if no Pod has it. Depends on ("pod", address)."""
+        """For `autopath`: the namespace of the Pod with that address, empty if no Pod has it.
+
+        Depends on ("pod", address).
+        """
         pods = self.index.pods_at(address) if self.options.pods == "verified" else ()
         return pods[0].namespace.lower() if pods else ""
 
@@ -84,16 +92,16 @@ class Kubernetes:
         zone = self._zone_of(query.key)
         if zone is None:
             return following(query)
-        asked = ZoneQuery(query, zone, query.name[len(query.name) - len(zone) :], self._is_multicluster(zone), [])
+        zone_query = ZoneQuery(query, zone, query.name[len(query.name) - len(zone) :], self._is_multicluster(zone), [])
         if query.rtype in (Type.AXFR, Type.IXFR):
             return rcode_only(Rcode.REFUSED)
         try:
-            result = self._records.find(asked)
+            result = self._records.find(zone_query)
         except NoSuchNameError:
-            return self._name_error(asked, following)
+            return self._name_error(zone_query, following)
         if not result.answer:
-            return self._negative(asked, Rcode.NOERROR)
-        return self._positive(asked, result)
+            return self._negative(zone_query, Rcode.NOERROR)
+        return self._positive(zone_query, result)
 
     def join_fast_path(self, fast_path: FastPath) -> bool:
         """Queries outside the plugin's zones may take the fast path."""
@@ -101,9 +109,9 @@ class Kubernetes:
         return True
 
     def closest_encloser(self, key: bytes, rtype: int) -> Encloser | None:
-        """The closest encloser of a name whose namespace or Service does not exist (docs/behaviour/cluster-names.md#nxdomain-or-nodata).
+        """The closest encloser of a name whose namespace or Service does not exist.
 
-        None where other rules decide the answer.
+        None where other rules decide the answer (docs/behaviour/cluster-names.md#nxdomain-or-nodata).
         """
         zone = self._zone_of(key)
         if zone is None or rtype in _ANSWERED_ANYWHERE or zone in self._unforeseen or not self.index.synced:
@@ -145,28 +153,28 @@ class Kubernetes:
 
     # -- replies
 
-    def _positive(self, asked: ZoneQuery, result: Result) -> Answer:
+    def _positive(self, zone_query: ZoneQuery, result: Result) -> Answer:
         aliases = [part[1] for part in result.answer if isinstance(part, tuple)]
         if not aliases:
             return Reply(
-                flags=asked.query.reply_flags | AA,
+                flags=zone_query.query.reply_flags | AA,
                 answer=tuple(result.answer),  # type: ignore[arg-type]
                 additional=tuple(result.additional),
                 lifetime=UNTIL_CHANGED,
-                dependencies=asked.depends_on,
+                dependencies=zone_query.depends_on,
                 extended=self.extended,
             )
         if all(isinstance(answer, Reply) for answer in aliases):
-            return self._with_targets(asked, result, aliases)  # type: ignore[arg-type]
-        return self._with_awaited_targets(asked, result, aliases)
+            return self._with_targets(zone_query, result, aliases)  # type: ignore[arg-type]
+        return self._with_awaited_targets(zone_query, result, aliases)
 
-    async def _with_awaited_targets(self, asked: ZoneQuery, result: Result, aliases: list[Answer]) -> Reply:
+    async def _with_awaited_targets(self, zone_query: ZoneQuery, result: Result, aliases: list[Answer]) -> Reply:
         replies = [answer if isinstance(answer, Reply) else await answer for answer in aliases]
-        return self._with_targets(asked, result, replies)
+        return self._with_targets(zone_query, result, replies)
 
-    def _with_targets(self, asked: ZoneQuery, result: Result, replies: list[Reply]) -> Reply:
-        """The reply, with the server's answer for each target outside the zone behind its CNAME record."""
-        flags = asked.query.reply_flags | AA
+    def _with_targets(self, zone_query: ZoneQuery, result: Result, replies: list[Reply]) -> Reply:
+        """The reply, with the server's answer for each target outside the zone after its CNAME record."""
+        flags = zone_query.query.reply_flags | AA
         records: list[Record] = []
         remaining = iter(replies)
         for part in result.answer:
@@ -179,32 +187,32 @@ class Kubernetes:
                 records += target.answer
                 flags |= target.flags & TC
         if not records:
-            reply = self._negative(asked, Rcode.NOERROR)
+            reply = self._negative(zone_query, Rcode.NOERROR)
         else:
-            dependencies = asked.depends_on
+            dependencies = zone_query.depends_on
             reply = Reply(flags=flags, answer=tuple(records), lifetime=UNTIL_CHANGED, dependencies=dependencies, extended=self.extended)
         for target in replies:
             reply = joined(reply, target)
         return reply
 
-    def _name_error(self, asked: ZoneQuery, following: Following) -> Answer:
-        if self._falls_through(asked.query.key):
-            dependencies = asked.depends_on
-            return then(following(asked.query), lambda reply: joined(reply, Reply(lifetime=UNTIL_CHANGED, dependencies=dependencies)))
+    def _name_error(self, zone_query: ZoneQuery, following: Following) -> Answer:
+        if self._falls_through(zone_query.query.key):
+            dependencies = zone_query.depends_on
+            return then(following(zone_query.query), lambda reply: joined(reply, Reply(lifetime=UNTIL_CHANGED, dependencies=dependencies)))
         if not self.index.synced:
-            asked.dependencies.append(SYNC)
-            return self._negative(asked, Rcode.SERVFAIL)
-        return self._negative(asked, Rcode.NXDOMAIN)
+            zone_query.dependencies.append(SYNC)
+            return self._negative(zone_query, Rcode.SERVFAIL)
+        return self._negative(zone_query, Rcode.NXDOMAIN)
 
     def _falls_through(self, key: bytes) -> bool:
         return any(names.is_within(key, zone) for zone in self._fallthrough)
 
-    def _negative(self, asked: ZoneQuery, rcode: int) -> Reply:
+    def _negative(self, zone_query: ZoneQuery, rcode: int) -> Reply:
         return Reply(
             rcode=rcode,
-            flags=asked.query.reply_flags | AA,
-            authority=(self._records.soa(asked),),
+            flags=zone_query.query.reply_flags | AA,
+            authority=(self._records.soa(zone_query),),
             lifetime=UNTIL_CHANGED,
-            dependencies=asked.depends_on,
+            dependencies=zone_query.depends_on,
             extended=self.extended,
         )

@@ -1,6 +1,6 @@
 """From a cluster name to hosts and ports, and to the dependencies of the result.
 
-An entry's host is text: an address, or a name that is answered by a CNAME record. This module knows no record types and
+A host is text: an address, or a name that is answered by a CNAME record. This module knows no record types and
 no wire format.
 """
 
@@ -18,21 +18,21 @@ from svcdns.cluster.objects import EndpointSlice, ImportedSlice, Port, Service
 from svcdns.plugins.kubernetes.options import Options
 from svcdns.plugins.kubernetes.qname import ClusterName, NoSuchNameError
 
-Entry = tuple[str, int, str]
+HostPort = tuple[str, int, str]
 """Host, port (NO_PORT for none), and the endpoint's label below the object's name.
 
 The label is empty for the object itself.
 """
 
 
-class Found(msgspec.Struct):
+class LookupResult(msgspec.Struct):
     """The hosts and ports of a name. `base` is the object's name below the zone, spelled as stored, for SRV targets."""
 
-    entries: list[Entry]
+    host_ports: list[HostPort]
     base: str = ""
 
 
-NOTHING: Final = Found([])
+NO_RECORDS: Final = LookupResult([])
 """A name that exists and has no records."""
 
 
@@ -43,18 +43,18 @@ class Lookup:
         """`index` is only read."""
         self.index, self.options = index, options
 
-    def find(self, name: ClusterName, dependencies: list[Dependency], *, multicluster: bool) -> Found:
+    def find(self, name: ClusterName, dependencies: list[Dependency], *, multicluster: bool) -> LookupResult:
         """The hosts and ports of the name. Appends every object that it reads to `dependencies`.
 
         Raises NoSuchNameError.
         """
         if not name.subtree:
-            return NOTHING
+            return NO_RECORDS
         self.require_namespace(name.namespace, dependencies)
         if name.subtree == "pod":
             return self._pod(name, dependencies)
         if not name.service:
-            return NOTHING
+            return NO_RECORDS
         if multicluster:
             return self._import(name, dependencies)
         return self._service(name, dependencies)
@@ -72,12 +72,12 @@ class Lookup:
 
     # -- Services
 
-    def _service(self, name: ClusterName, dependencies: list[Dependency]) -> Found:
+    def _service(self, name: ClusterName, dependencies: list[Dependency]) -> LookupResult:
         dependencies.append(("service", name.namespace, name.service))
         service = self.index.service(name.namespace, name.service)
         if service is None:
             raise NoSuchNameError
-        found = Found([], f"{service.name}.{service.namespace}.svc")
+        found = LookupResult([], f"{service.name}.{service.namespace}.svc")
         if service.external_name is not None:
             return self._external(name, service, found)
         if service.headless or name.endpoint:
@@ -94,18 +94,18 @@ class Lookup:
             if name.directive:
                 raise NoSuchNameError
             return _cluster_ips(name, service.ports, service.cluster_ips, found)
-        if not found.entries:
+        if not found.host_ports:
             raise NoSuchNameError
         return found
 
-    def _external(self, name: ClusterName, service: Service, found: Found) -> Found:
+    def _external(self, name: ClusterName, service: Service, found: LookupResult) -> LookupResult:
         value = service.external_name or ""
         if name.endpoint or name.port or name.protocol or name.directive or rdata_of(value) is not None:
             raise NoSuchNameError
-        found.entries.append((value, 0, ""))
+        found.host_ports.append((value, 0, ""))
         return found
 
-    def _endpoints(self, name: ClusterName, slices: Iterable[EndpointSlice], found: Found) -> None:
+    def _endpoints(self, name: ClusterName, slices: Iterable[EndpointSlice], found: LookupResult) -> None:
         pod_names = self.options.endpoint_pod_names
         wanted = name.endpoint
         for slice_ in slices:
@@ -113,9 +113,9 @@ class Lookup:
             for endpoint in slice_.endpoints:
                 label = endpoint_name(endpoint.address, endpoint.hostname, endpoint.target, pod_names=pod_names)
                 if not wanted or label.lower() == wanted:
-                    found.entries += [(endpoint.address, port.number, label) for port in ports]
+                    found.host_ports += [(endpoint.address, port.number, label) for port in ports]
 
-    def _zonal(self, name: ClusterName, service: Service, slices: Iterable[EndpointSlice], found: Found) -> Found:
+    def _zonal(self, name: ClusterName, service: Service, slices: Iterable[EndpointSlice], found: LookupResult) -> LookupResult:
         if not service.headless:
             raise NoSuchNameError
         whole = [
@@ -127,22 +127,22 @@ class Lookup:
         near = [item for item in whole if item[0].zone and item[0].zone.lower() == name.zone]
         if not near and name.directive == "prefer":
             near = whole
-        found.entries += [(endpoint.address, port.number, label) for endpoint, port, label in near]
+        found.host_ports += [(endpoint.address, port.number, label) for endpoint, port, label in near]
         return found
 
     # -- multi-cluster
 
-    def _import(self, name: ClusterName, dependencies: list[Dependency]) -> Found:
+    def _import(self, name: ClusterName, dependencies: list[Dependency]) -> LookupResult:
         dependencies.append(("import", name.namespace, name.service))
         imported = self.index.service_import(name.namespace, name.service)
         if imported is None:
             raise NoSuchNameError
-        found = Found([], f"{imported.name}.{imported.namespace}.svc")
+        found = LookupResult([], f"{imported.name}.{imported.namespace}.svc")
         slices = self.index.imported_slices(name.namespace, name.service)
         if imported.headless or name.endpoint:
             dependencies.append(("imported", name.namespace, name.service))
             self._imported_endpoints(name, slices, found)
-            if not found.entries:
+            if not found.host_ports:
                 raise NoSuchNameError
             return found
         if self.options.ignore_empty_service:
@@ -151,7 +151,7 @@ class Lookup:
                 raise NoSuchNameError
         return _cluster_ips(name, imported.ports, imported.ips, found)
 
-    def _imported_endpoints(self, name: ClusterName, slices: Iterable[ImportedSlice], found: Found) -> None:
+    def _imported_endpoints(self, name: ClusterName, slices: Iterable[ImportedSlice], found: LookupResult) -> None:
         for slice_ in slices:
             if name.endpoint and slice_.cluster.lower() != name.cluster:
                 continue
@@ -160,18 +160,18 @@ class Lookup:
                 label = endpoint_name(endpoint.address, endpoint.hostname, endpoint.target, pod_names=self.options.endpoint_pod_names)
                 if not name.endpoint or label.lower() == name.endpoint:
                     whole = f"{label}.{slice_.cluster}" if slice_.cluster else label
-                    found.entries += [(endpoint.address, port.number, whole) for port in ports]
+                    found.host_ports += [(endpoint.address, port.number, whole) for port in ports]
 
     # -- Pods
 
-    def _pod(self, name: ClusterName, dependencies: list[Dependency]) -> Found:
+    def _pod(self, name: ClusterName, dependencies: list[Dependency]) -> LookupResult:
         mode = self.options.pods
         if mode == "disabled":
             raise NoSuchNameError
         if not name.service:
-            return NOTHING
+            return NO_RECORDS
         address = pod_address(name.service)
-        found = Found([(address, 0, "")], f"{name.service}.{name.namespace}.pod")
+        found = LookupResult([(address, 0, "")], f"{name.service}.{name.namespace}.pod")
         if mode == "insecure":
             if rdata_of(address) is None:
                 raise NoSuchNameError
@@ -182,13 +182,13 @@ class Lookup:
         return found
 
 
-def _cluster_ips(name: ClusterName, ports: Iterable[Port], addresses: Iterable[str], found: Found) -> Found:
+def _cluster_ips(name: ClusterName, ports: Iterable[Port], addresses: Iterable[str], found: LookupResult) -> LookupResult:
     matched = False
     addresses = tuple(addresses)
     for port in ports:
         if _fits(name, port):
             matched = True
-            found.entries += [(address, port.number, "") for address in addresses]
+            found.host_ports += [(address, port.number, "") for address in addresses]
     if not matched:
         raise NoSuchNameError
     return found

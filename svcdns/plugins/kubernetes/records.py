@@ -12,7 +12,7 @@ from svcdns.cluster.addresses import from_reverse, rdata_of
 from svcdns.cluster.index import SERIAL, Index
 from svcdns.cluster.objects import NO_PORT
 from svcdns.plugins.kubernetes import apex, qname, reverse
-from svcdns.plugins.kubernetes.lookup import Found, Lookup
+from svcdns.plugins.kubernetes.lookup import Lookup, LookupResult
 from svcdns.plugins.kubernetes.options import Options
 from svcdns.plugins.kubernetes.qname import NoSuchNameError
 from svcdns.plugins.kubernetes.zone_query import Alias, Result, ZoneQuery
@@ -39,52 +39,52 @@ class RecordFinder:
         self._lookup = Lookup(index, options)
         self._primary = names.from_text(options.primary_zone)
 
-    def find(self, asked: ZoneQuery) -> Result:
+    def find(self, zone_query: ZoneQuery) -> Result:
         """The records for a query. Raises NoSuchNameError."""
-        query = asked.query
+        query = zone_query.query
         rtype = query.rtype
         if rtype in (Type.A, Type.AAAA):
-            return Result(self._addresses(asked, query.name, query.key, rtype, ()))
+            return Result(self._addresses(zone_query, query.name, query.key, rtype, ()))
         if rtype == Type.SRV:
-            return self._srv(asked)
+            return self._srv(zone_query)
         if rtype == Type.PTR:
-            return self._ptr(asked)
+            return self._ptr(zone_query)
         if rtype == Type.SOA:
-            if query.key == asked.zone:
-                asked.dependencies.append(SERIAL)
-                return Result([self.soa(asked)])
+            if query.key == zone_query.zone:
+                zone_query.dependencies.append(SERIAL)
+                return Result([self.soa(zone_query)])
             return Result([])
         if rtype == Type.CNAME:
-            return self._cname(asked)
+            return self._cname(zone_query)
         if rtype == Type.TXT:
-            return self._txt(asked)
-        if rtype == Type.NS and query.key == asked.zone and asked.spelled == asked.zone:
-            return self._ns(asked)
-        self._entries(asked, query.key)
+            return self._txt(zone_query)
+        if rtype == Type.NS and query.key == zone_query.zone and zone_query.spelled == zone_query.zone:
+            return self._ns(zone_query)
+        self._look_up(zone_query, query.key)
         return Result([])
 
-    def soa(self, asked: ZoneQuery) -> Record:
+    def soa(self, zone_query: ZoneQuery) -> Record:
         """The SOA record of the query's zone."""
         serials = self._index.serials
-        return apex.soa(asked.spelled, self._options.ttl, serials.multicluster if asked.multicluster else serials.ordinary)
+        return apex.soa(zone_query.spelled, self._options.ttl, serials.multicluster if zone_query.multicluster else serials.ordinary)
 
-    def _entries(self, asked: ZoneQuery, key: bytes) -> Found:
+    def _look_up(self, zone_query: ZoneQuery, key: bytes) -> LookupResult:
         """The hosts and ports of a name in the zone, `ns.dns` included. Raises NoSuchNameError."""
-        below = key[: len(key) - len(asked.zone)]
-        if apex.is_server_name(key, asked.spelled):
+        below = key[: len(key) - len(zone_query.zone)]
+        if apex.is_server_name(key, zone_query.spelled):
             pod_names = self._options.endpoint_pod_names
-            found = apex.servers(self._index, self._local, asked.dependencies, pod_names=pod_names)
-            return Found([entry for entry, _ in found], "")
-        return self._parsed_entries(asked, below + b"\0")
+            found = apex.servers(self._index, self._local, zone_query.dependencies, pod_names=pod_names)
+            return LookupResult([host_port for host_port, _ in found], "")
+        return self._look_up_labels(zone_query, below + b"\0")
 
-    def _parsed_entries(self, asked: ZoneQuery, below: bytes) -> Found:
+    def _look_up_labels(self, zone_query: ZoneQuery, below: bytes) -> LookupResult:
         labels = [names.label_text(label) for label in names.labels_of(below)]
-        name = qname.parse(labels, multicluster=asked.multicluster, zonal=self._options.zonal)
-        if name.subtree and asked.zone.endswith(REVERSE_ZONES):
+        name = qname.parse(labels, multicluster=zone_query.multicluster, zonal=self._options.zonal)
+        if name.subtree and zone_query.zone.endswith(REVERSE_ZONES):
             raise NoSuchNameError
-        return self._lookup.find(name, asked.dependencies, multicluster=asked.multicluster)
+        return self._lookup.find(name, zone_query.dependencies, multicluster=zone_query.multicluster)
 
-    def _addresses(self, asked: ZoneQuery, name: bytes, key: bytes, rtype: int, chain: tuple[bytes, ...]) -> list[Record | Alias]:
+    def _addresses(self, zone_query: ZoneQuery, name: bytes, key: bytes, rtype: int, chain: tuple[bytes, ...]) -> list[Record | Alias]:
         """Address records of a name, after the CNAME records that lead to them.
 
         `chain` holds the targets of the CNAME records so far. Raises NoSuchNameError.
@@ -92,16 +92,18 @@ class RecordFinder:
         ttl = self._options.ttl
         out: list[Record | Alias] = []
         seen: set[str] = set()
-        for host, _, _ in self._entries(asked, key).entries:
+        for host, _, _ in self._look_up(zone_query, key).host_ports:
             packed = rdata_of(host)
             if packed is None:
-                out += self._alias(asked, name, key, host, rtype, chain)
+                out += self._alias(zone_query, name, key, host, rtype, chain)
             elif packed[0] == rtype and host not in seen:
                 seen.add(host)
                 out.append(Record(name, rtype, ttl, packed[1]))
         return out
 
-    def _alias(self, asked: ZoneQuery, name: bytes, key: bytes, host: str, rtype: int, chain: tuple[bytes, ...]) -> list[Record | Alias]:
+    def _alias(
+        self, zone_query: ZoneQuery, name: bytes, key: bytes, host: str, rtype: int, chain: tuple[bytes, ...]
+    ) -> list[Record | Alias]:
         """A CNAME record and the records of its target (docs/behaviour/cluster-names.md#externalname).
 
         Empty if the chain loops, or ends inside the zone without an address.
@@ -114,98 +116,98 @@ class RecordFinder:
         if names.is_within(lowered, key) or len(chain) > MAX_CNAMES or target in chain:
             return []
         cname = Record(name, Type.CNAME, self._options.ttl, target)
-        if not names.is_within(lowered, asked.zone):
-            return [(cname, asked.query.ask(target, rtype))]
+        if not names.is_within(lowered, zone_query.zone):
+            return [(cname, zone_query.query.ask(target, rtype))]
         try:
-            rest = self._addresses(asked, target, lowered, rtype, (*chain, target))
+            rest = self._addresses(zone_query, target, lowered, rtype, (*chain, target))
         except NoSuchNameError:
             return []
         return [cname, *rest] if rest else []
 
-    def _cname(self, asked: ZoneQuery) -> Result:
-        entries = self._entries(asked, asked.query.key).entries
-        if not entries or rdata_of(entries[0][0]) is not None:
+    def _cname(self, zone_query: ZoneQuery) -> Result:
+        host_ports = self._look_up(zone_query, zone_query.query.key).host_ports
+        if not host_ports or rdata_of(host_ports[0][0]) is not None:
             return Result([])
         try:
-            return Result([Record(asked.query.name, Type.CNAME, self._options.ttl, names.from_text(entries[0][0]))])
+            return Result([Record(zone_query.query.name, Type.CNAME, self._options.ttl, names.from_text(host_ports[0][0]))])
         except NameTextError:
             return Result([])
 
-    def _txt(self, asked: ZoneQuery) -> Result:
+    def _txt(self, zone_query: ZoneQuery) -> Result:
         """`dns-version`; NODATA for names with records.
 
         A name error for all others, empty non-terminals too, as CoreDNS answers.
         """
-        query = asked.query
-        if query.key == b"\x0bdns-version" + asked.zone:
+        query = zone_query.query
+        if query.key == b"\x0bdns-version" + zone_query.zone:
             text = SCHEMA_VERSION.encode()
             return Result([Record(query.name, Type.TXT, SCHEMA_TTL, bytes((len(text),)) + text)])
-        below = query.key[: len(query.key) - len(asked.zone)] + b"\0"
-        found = self._parsed_entries(asked, below)
-        if not found.entries and not (self._options.zonal and len(names.labels_of(below)) > 5):
+        below = query.key[: len(query.key) - len(zone_query.zone)] + b"\0"
+        found = self._look_up_labels(zone_query, below)
+        if not found.host_ports and not (self._options.zonal and len(names.labels_of(below)) > 5):
             raise NoSuchNameError
         return Result([])
 
-    def _srv(self, asked: ZoneQuery) -> Result:
+    def _srv(self, zone_query: ZoneQuery) -> Result:
         """SRV records of every matching port, and the addresses of their targets.
 
         See docs/behaviour/cluster-names.md#srv-records.
         """
-        found = self._entries(asked, asked.query.key)
-        entries = [(entry, packed) for entry in found.entries if (packed := rdata_of(entry[0])) is not None]
-        if not entries:
+        found = self._look_up(zone_query, zone_query.query.key)
+        host_ports = [(host_port, packed) for host_port in found.host_ports if (packed := rdata_of(host_port[0])) is not None]
+        if not host_ports:
             return Result([])
-        total = 100 * len(entries)
+        total = 100 * len(host_ports)
         weight = max(1, int(100.0 / total * 100))
         result = Result([], [])
         targets: dict[tuple[bytes, int], None] = {}
         addresses: dict[tuple[bytes, str], None] = {}
         ttl = self._options.ttl
-        for (host, port, label), (rtype, rdata) in entries:
+        for (host, port, label), (rtype, rdata) in host_ports:
             if port == NO_PORT:
                 continue
-            target = self._target(found, label, asked)
+            target = self._target(found, label, zone_query)
             if target is None:
                 continue
             if (target, port) not in targets:
                 targets[target, port] = None
-                result.answer.append(Record(asked.query.name, Type.SRV, ttl, _SRV.pack(0, weight, port) + target))
+                result.answer.append(Record(zone_query.query.name, Type.SRV, ttl, _SRV.pack(0, weight, port) + target))
             if (target, host) not in addresses:
                 addresses[target, host] = None
                 result.additional.append(Record(target, rtype, ttl, rdata))
         return result
 
-    def _target(self, found: Found, label: str, asked: ZoneQuery) -> bytes | None:
+    def _target(self, found: LookupResult, label: str, zone_query: ZoneQuery) -> bytes | None:
         if not found.base:
             return None
         try:
-            return apex.name_below(found.base, label, asked.spelled)
+            return apex.name_below(found.base, label, zone_query.spelled)
         except NameTextError:
             return None
 
-    def _ns(self, asked: ZoneQuery) -> Result:
+    def _ns(self, zone_query: ZoneQuery) -> Result:
         result = Result([], [])
         seen: set[bytes] = set()
         pod_names = self._options.endpoint_pod_names
-        for (host, _, label), base in apex.servers(self._index, self._local, asked.dependencies, pod_names=pod_names):
+        for (host, _, label), base in apex.servers(self._index, self._local, zone_query.dependencies, pod_names=pod_names):
             packed = rdata_of(host)
             if packed is None:
                 continue
-            server = apex.name_below(base, label, asked.spelled)
+            server = apex.name_below(base, label, zone_query.spelled)
             result.additional.append(Record(server, packed[0], self._options.ttl, packed[1]))
             if server not in seen:
                 seen.add(server)
-                result.answer.append(Record(asked.query.name, Type.NS, self._options.ttl, server))
+                result.answer.append(Record(zone_query.query.name, Type.NS, self._options.ttl, server))
         return result
 
-    def _ptr(self, asked: ZoneQuery) -> Result:
-        key = asked.query.key
+    def _ptr(self, zone_query: ZoneQuery) -> Result:
+        key = zone_query.query.key
         address = from_reverse(key) if key.endswith(REVERSE_ZONES) else ""
         if not address:
-            below = key[: len(key) - len(asked.zone)]
-            self._parsed_entries(asked, below + b"\0")
+            below = key[: len(key) - len(zone_query.zone)]
+            self._look_up_labels(zone_query, below + b"\0")
             return Result([])
-        found = reverse.targets(address, self._index, self._lookup, self._options, asked.dependencies)
+        found = reverse.targets(address, self._index, self._lookup, self._options, zone_query.dependencies)
         if not found:
             raise NoSuchNameError
         records: list[Record | Alias] = []
@@ -214,5 +216,5 @@ class RecordFinder:
                 target = names.from_text(base)[:-1] + self._primary
             except NameTextError:
                 continue
-            records.append(Record(asked.query.name, Type.PTR, self._options.ttl, target))
+            records.append(Record(zone_query.query.name, Type.PTR, self._options.ttl, target))
         return Result(records)

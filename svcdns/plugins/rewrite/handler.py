@@ -1,7 +1,8 @@
 """The handler of `rewrite`: applies the query rules to a query, and the response rules that they return to its reply.
 
-The client's reply has the client's question: the server core puts it there, so this module does not. A bare response code becomes a reply
-with a message if a rule applied that ends the list or has response rules; so response rules see it.
+The client's reply has the client's question: the server core puts it there, so this module does not. A bare response
+code becomes a reply with a message if a rule applied that ends the list or has response rules; so response rules see
+it.
 The rules are those of docs/behaviour/plugins.md#rewrite.
 """
 
@@ -59,7 +60,10 @@ class Rewrite:
 def _answer(
     query: Query, draft: QueryDraft, responses: list[ResponseRule], following: Following, *, write: bool
 ) -> Generator[Answer, Reply, Reply]:
-    """The rewritten reply of the chain. What the chain changes in the header and the EDNS of its query holds for the client's query."""
+    """The rewritten reply of the chain.
+
+    Changes of the chain to the header and the EDNS of its query are made to the client's query, too.
+    """
     reply = yield following(draft.query)
     query.flags, query.edns = draft.query.flags, draft.query.edns
     if reply.dropped:

@@ -40,7 +40,7 @@ class OwnerNames:
 
 @dataclass(frozen=True, slots=True)
 class ValueNames:
-    """Changes names in RDATA: the name of CNAME, DNAME, MX, NAPTR, NS, PTR and SRV records, and the first name of SOA records."""
+    """Changes the name in CNAME, DNAME, MX, NAPTR, NS, PTR and SRV data, and the first name in SOA data."""
 
     change: NameChange
 
@@ -57,7 +57,7 @@ class ValueNames:
 
 @dataclass(frozen=True, slots=True)
 class TtlBounds:
-    """Brings TTLs within bounds, in seconds. As in CoreDNS, that of the OPT record too, whose TTL field has its flags."""
+    """Brings TTLs within bounds, in seconds. As in CoreDNS, the OPT record has a TTL too: its flags."""
 
     least: int
     most: int
@@ -92,7 +92,10 @@ class ResponseCode:
 
 @dataclass(frozen=True, slots=True)
 class CnameTarget:
-    """Changes the target of CNAME records. The server's answer for the new target replaces the records after the CNAME record."""
+    """Changes the target of CNAME records.
+
+    The server's answer for the new target replaces the records after the CNAME record.
+    """
 
     match: Match
     to: str
@@ -128,7 +131,7 @@ class CnameTarget:
 
 @dataclass(frozen=True, slots=True)
 class OptionRevert:
-    """Undoes a change of an EDNS option: restores the data that a rule replaced; with None, removes the option that a rule added."""
+    """Undoes a change of an EDNS option: restores replaced data or, with None, removes the option that a rule added."""
 
     code: int
     data: bytes | None = None

@@ -47,7 +47,8 @@ class Template:
     def handle(self, query: Query, following: Following) -> Answer:
         """The reply of the first rule that applies.
 
-        A rule whose zone, class and type fit, but not its pattern or conditions, ends the search unless it falls through.
+        A rule whose zone, class and type fit, but not its pattern or conditions, ends the search unless it falls
+        through.
         """
         per_client = False
         for rule in self._rules:
@@ -94,7 +95,10 @@ class _RuleHandler:
         """True if the templates depend on more than the packet."""
 
     def zone_of(self, query: Query) -> str | None:
-        """The longest of the rule's zones that has the name. None if no zone has it, or if class or type differ from the rule's."""
+        """The longest of the rule's zones that has the name.
+
+        None if no zone has it, or if class or type differ from the rule's.
+        """
         rule = self._rule
         if Class.ANY not in (rule.rclass, query.rclass) and rule.rclass != query.rclass:
             return None

@@ -1,9 +1,9 @@
 """The `transfer` plugin: answers AXFR and IXFR queries (RFC 5936, RFC 1995), and sends NOTIFY messages (RFC 1996).
 
-This module decides which clients may have a zone, and in which form. It has no zones itself: the records come from the plugins of the
-server block with a method `transfer` (see `plugin_api.zone_transfer`). IXFR gets the whole zone or, if the client is up to date, the SOA
-record. The number of transfers at the same time is bounded.
-The rules are those of docs/behaviour/plugins.md#transfer.
+This module decides which clients may have a zone, and in which form. It has no zones itself: the records come from the
+plugins of the server block with a method `transfer` (see `plugin_api.zone_transfer`). IXFR gets the whole zone or, if
+the client is up to date, the SOA record. The number of transfers at the same time is bounded. The rules are those of
+docs/behaviour/plugins.md#transfer.
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ from svcdns.wire.codes import AA, Class, Opcode, Rcode, Type, rcode_text
 from svcdns.wire.record import Record
 
 MAX_TRANSFERS: Final = 16
-"""Transfers of one server block in one worker at the same time. Further ones get SERVFAIL, and a secondary tries again later."""
+"""Transfers of one server block in one worker at the same time.
+
+Further ones get SERVFAIL, and a secondary tries again later.
+"""
 NOTIFY_TRIES: Final = 3
 NOTIFY_TIMEOUT: Final = 2.0
 """Seconds that each NOTIFY message waits for its reply."""
@@ -46,7 +49,7 @@ class Transfer:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def name_independent(self, zone: bytes) -> bool:  # noqa: ARG002 - zone transfers have no negative answers
-        """True for every zone: the plugin treats negative answers of all names alike."""
+        """True for every zone: the plugin treats the negative answers of all names in the same way."""
         return True
 
     def handle(self, query: Query, following: Following) -> Answer:
@@ -124,7 +127,10 @@ class Transfer:
 
 
 async def notify(zone: bytes, address: Address, source: str, log: logging.Logger) -> None:
-    """Notifies one address, with up to NOTIFY_TRIES messages. A warning says if it does not accept. An empty `source` is any address."""
+    """Notifies one address, with up to NOTIFY_TRIES messages. A warning says if it does not accept.
+
+    An empty `source` is any address.
+    """
     question = UpstreamQuery(zone, Type.SOA, Class.IN, Opcode.NOTIFY << 11 | AA)
     reason = ""
     for _ in range(NOTIFY_TRIES):
