@@ -21,15 +21,12 @@ from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import UNTIL_CHANGED, CacheScope, Reply
 from svcdns.telemetry.counters import Family, MetricKind
 from svcdns.wire import names
-from svcdns.wire.codes import Rcode, Type
+from svcdns.wire.codes import ExtendedError, Rcode, Type
+from svcdns.wire.edns import extended_error
 from svcdns.wire.record import Edns
 
 ACTIONS: Final = ("allow", "block", "filter", "drop")
 SECTIONS: Final = ("type", "net")
-EXTENDED_ERROR: Final = 15
-"""The EDNS option of RFC 8914."""
-BLOCKED: Final = 15
-FILTERED: Final = 17
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,8 +174,8 @@ class Acl:
             )
         if action == "drop":
             return Reply(dropped=True)
-        rcode, code = (Rcode.REFUSED, BLOCKED) if action == "block" else (Rcode.NOERROR, FILTERED)
-        edns = Edns(4096, dnssec_ok=True, options=((EXTENDED_ERROR, code.to_bytes(2, "big")),))
+        rcode, code = (Rcode.REFUSED, ExtendedError.BLOCKED) if action == "block" else (Rcode.NOERROR, ExtendedError.FILTERED)
+        edns = Edns(4096, dnssec_ok=True, options=(extended_error(code),))
         return Reply(rcode=rcode, flags=query.reply_flags, edns=edns, lifetime=UNTIL_CHANGED, scope=scope, increments=(count,))
 
     def _decide(self, query: Query) -> tuple[str, str, CacheScope]:

@@ -13,9 +13,9 @@ from svcdns.plugin_api.contract import Following, then
 from svcdns.plugin_api.environment import Block, Environment
 from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import Reply
+from svcdns.wire.codes import OptionCode
 from svcdns.wire.record import Edns
 
-NSID: Final = 3
 """The option's code."""
 
 
@@ -44,7 +44,7 @@ class Nsid:
 
     def handle(self, query: Query, following: Following) -> Answer:
         """Asks on; a reply that was written gets the option."""
-        if query.edns is None or all(code != NSID for code, _ in query.edns.options):
+        if query.edns is None or all(code != OptionCode.NSID for code, _ in query.edns.options):
             return following(query)
         return then(following(query), self._signed)
 
@@ -53,8 +53,8 @@ class Nsid:
         if not reply.has_message or reply.dropped:
             return reply
         edns = reply.edns or Edns(dnssec_ok=True)
-        others = tuple(option for option in edns.options if option[0] != NSID)
-        return msgspec.structs.replace(reply, edns=msgspec.structs.replace(edns, options=(*others, (NSID, self._data))))
+        others = tuple(option for option in edns.options if option[0] != OptionCode.NSID)
+        return msgspec.structs.replace(reply, edns=msgspec.structs.replace(edns, options=(*others, (OptionCode.NSID, self._data))))
 
 
 PLUGIN: Final = Nsid

@@ -8,7 +8,7 @@ noticed before its reader has collected gigabytes.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import BinaryIO, Final
 
 from svcdns.errors import SvcdnsError
 
@@ -32,6 +32,14 @@ def framed(content: bytes) -> bytes:
     if size > MAX_FRAME:
         raise FrameTooLargeError(size)
     return size.to_bytes(LENGTH, "big") + content
+
+
+def read_framed(file: BinaryIO) -> bytes:
+    """The content of the next frame of a file, cut off where the file ends; empty at its end. Raises FrameTooLargeError."""
+    size = int.from_bytes(file.read(LENGTH), "big")
+    if size > MAX_FRAME:
+        raise FrameTooLargeError(size)
+    return file.read(size)
 
 
 class Deframer:

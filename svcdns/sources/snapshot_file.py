@@ -26,6 +26,7 @@ import msgspec
 from svcdns.cluster.changes import STRUCTS, Kind, Serials
 from svcdns.cluster.objects import Endpoint, Port
 from svcdns.errors import SvcdnsError
+from svcdns.process.framing import FrameTooLargeError, framed, read_framed
 
 FORMAT: Final = 1
 """To be raised when what is kept changes its meaning; a change of the objects' fields shows by itself."""
@@ -33,7 +34,6 @@ CHUNK: Final = 256
 """Objects in a frame."""
 
 _MAGIC: Final = b"svcdns snapshot "
-_LENGTH: Final = 4
 _DIGEST: Final = 32
 _STAMP: Final = struct.Struct(">d8s")
 _BLOCK: Final = 1 << 16
@@ -91,12 +91,12 @@ def write(file: BinaryIO, header: Header, objects: Objects) -> Iterator[None]:
         file.write(data)
 
     put(_head())
-    put(_frame(msgspec.msgpack.encode(header)))
+    put(framed(msgspec.msgpack.encode(header)))
     for kind in header.kinds:
         for part in _parts(objects[kind]):
-            put(_frame(msgspec.msgpack.encode((kind, part))))
+            put(framed(msgspec.msgpack.encode((kind, part))))
             yield
-    put(_frame(b""))
+    put(framed(b""))
     file.write(digest.digest() + _stamp(digest.digest(), header.confirmed))
     yield
 
@@ -122,7 +122,7 @@ def read(path: Path, origin: Origin, watch: bytes, kinds: Iterable[Kind]) -> Sna
         return None
     except OSError as error:
         raise SnapshotError((error.strerror or str(error)).lower()) from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, FrameTooLargeError) as error:
         raise SnapshotError(f"it cannot be decoded: {error}") from error
 
 
@@ -135,14 +135,14 @@ def _read(file: BinaryIO, origin: Origin, watch: bytes, kinds: tuple[Kind, ...])
         raise SnapshotError("it is of another format, written by another version of the program")
     confirmed = _checked(file)
     file.seek(len(head))
-    header = msgspec.msgpack.decode(_next(file), type=Header)
+    header = msgspec.msgpack.decode(read_framed(file), type=Header)
     if not header.origin.is_that_of(origin):
         raise SnapshotError(f"it is of another cluster: that at {header.origin.address or 'an unknown address'}")
     if header.watch != watch or header.kinds != kinds:
         raise SnapshotError("it is of other watch options")
     objects: dict[Kind, dict[Name, bytes]] = {kind: {} for kind in kinds}
     decode = msgspec.msgpack.Decoder(tuple[Kind, list[tuple[str, str, bytes]]]).decode
-    while frame := _next(file):
+    while frame := read_framed(file):
         kind, part = decode(frame)
         objects.setdefault(kind, {}).update([((sys.intern(namespace), name), data) for namespace, name, data in part])
     return Snapshot(header, header.confirmed if confirmed is None else max(confirmed, header.confirmed), objects)
@@ -162,14 +162,6 @@ def _checked(file: BinaryIO) -> float | None:
     mark = file.read(_STAMP.size)
     at: float = _STAMP.unpack(mark)[0]
     return at if mark == _stamp(digest.digest(), at) else None
-
-
-def _next(file: BinaryIO) -> bytes:
-    return file.read(int.from_bytes(file.read(_LENGTH), "big"))
-
-
-def _frame(data: bytes) -> bytes:
-    return len(data).to_bytes(_LENGTH, "big") + data
 
 
 def _parts(objects: Mapping[Name, bytes]) -> Iterator[list[tuple[str, str, bytes]]]:

@@ -102,8 +102,8 @@ class LineWriter(logging.Handler):
         return lines, following
 
 
-def set_up(*, debug: bool = False) -> LineWriter:
-    """Sends everything under the logger `svcdns` to standard output; DEBUG lines only where `debug` is asked."""
+def set_up() -> LineWriter:
+    """Sends everything from INFO up under the logger `svcdns` to standard output."""
     writer = LineWriter()
     writer.setFormatter(LineFormatter())
     logger = logging.getLogger(ROOT)
@@ -111,7 +111,7 @@ def set_up(*, debug: bool = False) -> LineWriter:
         logger.removeHandler(handler)
         handler.close()
     logger.addHandler(writer)
-    logger.setLevel(logging.DEBUG if debug else logging.INFO)
+    logger.setLevel(logging.INFO)
     logger.propagate = False
     return writer
 

@@ -1,4 +1,4 @@
-"""Numbers of the DNS and their mnemonics: types, classes, rcodes, opcodes, header bits.
+"""Numbers of the DNS and their mnemonics: types, classes, rcodes, EDNS options, extended errors, opcodes, header bits.
 
 Only what code or a log line names stands here; any other number is shown as RFC 3597 §5 says (`TYPE65280`).
 Sources: the IANA DNS parameters registry, RFC 1035 §3.2 and §4.1.1, RFC 6895.
@@ -132,12 +132,36 @@ class Rcode(metaclass=Numbers):
     BADCOOKIE = 23
 
 
+class OptionCode(metaclass=Numbers):
+    """EDNS option codes (RFC 6891 §6.1.2)."""
+
+    LONG_LIVED_QUERY = 1
+    """RFC 8764."""
+    UPDATE_LEASE = 2
+    """RFC 9664."""
+    NSID = 3
+    """RFC 5001."""
+    CLIENT_SUBNET = 8
+    """RFC 7871."""
+    EXPIRE = 9
+    """RFC 7314."""
+    COOKIE = 10
+    """RFC 7873."""
+    TCP_KEEPALIVE = 11
+    """RFC 7828."""
+    PADDING = 12
+    """RFC 7830."""
+    EXTENDED_ERROR = 15
+    """RFC 8914."""
+
+
 class ExtendedError(metaclass=Numbers):
     """INFO-CODEs of extended errors, RFC 8914 §4."""
 
     STALE_ANSWER = 3
     NOT_READY = 14
     BLOCKED = 15
+    FILTERED = 17
     STALE_NXDOMAIN_ANSWER = 19
     NO_REACHABLE_AUTHORITY = 22
     NETWORK_ERROR = 23

@@ -9,23 +9,19 @@ from __future__ import annotations
 import struct
 from typing import Final
 
-from svcdns.wire.codes import Type
+from svcdns.wire.codes import OptionCode, Type
 from svcdns.wire.errors import FormError
 from svcdns.wire.record import Edns
 
-ECHOED_OPTIONS: Final = frozenset({3, 9, 10, 11, 12})
-"""NSID (RFC 5001), EXPIRE (7314), COOKIE (7873), TCP KEEPALIVE (7828), PADDING (7830)."""
-
-CLIENT_SUBNET: Final = 8
-EXPIRE: Final = 9
-EXTENDED_ERROR: Final = 15
+ECHOED_OPTIONS: Final = frozenset({OptionCode.NSID, OptionCode.EXPIRE, OptionCode.COOKIE, OptionCode.TCP_KEEPALIVE, OptionCode.PADDING})
+"""Those that a reply returns as the query had them, as CoreDNS does."""
 _LONGEST: Final = 1 << 16
 _LENGTHS: Final = {
-    1: range(18, _LONGEST),  # long-lived queries, RFC 8764 §3.2
-    2: (4, 8),  # update lease, RFC 9664 §4
-    EXPIRE: frozenset({0, *range(4, 512)}),  # RFC 7314 §2
-    11: (0, 2),  # TCP keepalive, RFC 7828 §3.1
-    EXTENDED_ERROR: range(2, _LONGEST),  # RFC 8914 §2
+    OptionCode.LONG_LIVED_QUERY: range(18, _LONGEST),  # RFC 8764 §3.2
+    OptionCode.UPDATE_LEASE: (4, 8),  # RFC 9664 §4
+    OptionCode.EXPIRE: frozenset({0, *range(4, 512)}),  # RFC 7314 §2
+    OptionCode.TCP_KEEPALIVE: (0, 2),  # RFC 7828 §3.1
+    OptionCode.EXTENDED_ERROR: range(2, _LONGEST),  # RFC 8914 §2
 }
 """Octets that the data of an option may have."""
 
@@ -54,13 +50,13 @@ def _options(rdata: bytes) -> tuple[tuple[int, bytes], ...]:
 
 def _checked(code: int, data: bytes) -> bytes:
     """The option's data as far as it counts. Raises FormError where it cannot be right."""
-    if code == CLIENT_SUBNET:
+    if code == OptionCode.CLIENT_SUBNET:
         good = len(data) >= 4 and _is_subnet(*_OPTION.unpack_from(data))
     else:
         good = code not in _LENGTHS or len(data) in _LENGTHS[code]
     if not good:
         raise FormError(f"bad data of EDNS option {code}")
-    return data[:4] if code == EXPIRE else data
+    return data[:4] if code == OptionCode.EXPIRE else data
 
 
 def _is_subnet(family: int, prefixes: int) -> bool:
@@ -77,7 +73,7 @@ def to_wire(edns: Edns, rcode: int = 0) -> bytes:
 
 def extended_error(code: int, text: str = "") -> tuple[int, bytes]:
     """The option that says what a reply suffers from, RFC 8914 §2."""
-    return EXTENDED_ERROR, code.to_bytes(2, "big") + text.encode()
+    return OptionCode.EXTENDED_ERROR, code.to_bytes(2, "big") + text.encode()
 
 
 def for_reply(asked: Edns | None, made: Edns | None, echoed: frozenset[int] = ECHOED_OPTIONS, extended: int | None = None) -> Edns | None:

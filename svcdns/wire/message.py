@@ -15,7 +15,7 @@ import msgspec
 
 from svcdns.wire import edns as opt
 from svcdns.wire import names
-from svcdns.wire.codes import OPCODE_MASK, QR, RD, TC, Class, Type
+from svcdns.wire.codes import OPCODE_MASK, QR, TC, Type
 from svcdns.wire.errors import FormError
 from svcdns.wire.record import Edns, Record
 from svcdns.wire.request import HEADER, Request
@@ -191,11 +191,6 @@ def encode_query(ident: int, flags: int, name: bytes, rtype: int, rclass: int, e
     """A query as a packet; `flags` are header bits such as RD, AD and CD."""
     tail = opt.to_wire(edns) if edns is not None else b""
     return HEADER.pack(ident, flags & ~QR, 1, 0, 0, 1 if tail else 0) + name + struct.pack("!HH", rtype, rclass) + tail
-
-
-def root_query(ident: int, rtype: int, *, recursion_desired: bool = True) -> bytes:
-    """A question for the root, as health probes ask it."""
-    return encode_query(ident, RD if recursion_desired else 0, names.ROOT, rtype, Class.IN, None)
 
 
 class Message(msgspec.Struct):

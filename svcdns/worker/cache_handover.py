@@ -20,7 +20,7 @@ from typing import Any, Final
 import msgspec
 
 from svcdns.eventloop.time_slice import TimeSlice
-from svcdns.process.framing import Deframer, framed
+from svcdns.process.framing import Deframer, FrameTooLargeError, framed
 from svcdns.process.shared_memory import memory
 
 MAX_OCTETS: Final = 16 << 20
@@ -59,6 +59,8 @@ async def unpack(fd: int, kept: Mapping[tuple[Any, ...], Any], now: float, poll_
                 count += _import(frame, successors, now)
                 if poll_sockets():
                     await asyncio.sleep(0)  # connections and timers
+    except FrameTooLargeError as error:
+        log.debug("the rest of the predecessor's kept state cannot be read: %s", error)
     finally:
         os.close(fd)
     return count

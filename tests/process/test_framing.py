@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from svcdns.process import framing
-from svcdns.process.framing import MAX_FRAME, Deframer, FrameTooLargeError, framed
+from svcdns.process.framing import MAX_FRAME, Deframer, FrameTooLargeError, framed, read_framed
 
 
 @given(st.lists(st.binary(max_size=60), max_size=8), st.lists(st.integers(1, 40), min_size=1))
@@ -47,3 +49,12 @@ def test_a_content_beyond_the_bound_is_not_framed(monkeypatch: pytest.MonkeyPatc
     assert len(framed(b"x" * 10)) == 14
     with pytest.raises(FrameTooLargeError):
         framed(b"x" * 11)
+
+
+def test_a_file_of_frames() -> None:
+    """Is read frame by frame, to its end; a length beyond the bound is an error there too."""
+    file = io.BytesIO(framed(b"a") + framed(b"") + (MAX_FRAME + 1).to_bytes(4, "big"))
+    assert (read_framed(file), read_framed(file)) == (b"a", b"")
+    with pytest.raises(FrameTooLargeError):
+        read_framed(file)
+    assert read_framed(file) == b""

@@ -20,9 +20,6 @@ from svcdns.plugins.rewrite.response_rules import OptionRevert
 from svcdns.wire import names
 from svcdns.wire.record import Edns
 
-NSID: Final = 3
-SUBNET: Final = 8
-
 ACTIONS: Final = ("set", "replace", "append", "unset")
 
 

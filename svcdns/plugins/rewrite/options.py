@@ -14,11 +14,11 @@ from svcdns.corefile.blocks import Directive, Token
 from svcdns.corefile.errors import CorefileError
 from svcdns.corefile.regex import regex
 from svcdns.plugin_api.environment import Block
-from svcdns.plugins.rewrite.edns import ACTIONS, NSID, SUBNET, VARIABLES, Data, Fixed, OptionRule, Subnet, Variable
+from svcdns.plugins.rewrite.edns import ACTIONS, VARIABLES, Data, Fixed, OptionRule, Subnet, Variable
 from svcdns.plugins.rewrite.name_match import Match, ReplaceName, absolute, check_groups, match_kind, parse_match
 from svcdns.plugins.rewrite.query_rules import ClassRule, CnameRule, NameRule, Responses, ResponsesRule, Rule, TypeRule
 from svcdns.plugins.rewrite.response_rules import CnameTarget, OwnerNames, ResponseCode, TtlBounds, ValueNames
-from svcdns.wire.codes import Class, Rcode, Type
+from svcdns.wire.codes import Class, OptionCode, Rcode, Type
 
 MAX_TTL: Final = 2**31 - 1
 _MAX_RCODE: Final = 23
@@ -202,10 +202,10 @@ def _edns0(stop: bool, field: Token, words: _Words) -> Rule:
     wanted = {"local": 1 if action == "unset" else 2, "nsid": 0, "subnet": 0 if action == "unset" else 2}[kind]
     _count(words[1] if not rest else field, rest, wanted, wanted)
     if kind == "nsid":
-        return OptionRule(stop, action, NSID, Fixed(b""), revert)
+        return OptionRule(stop, action, OptionCode.NSID, Fixed(b""), revert)
     if kind == "subnet":
         bits = (_number(rest[0], 32), _number(rest[1], 128)) if rest else (0, 0)
-        return OptionRule(stop, action, SUBNET, Subnet(*bits), revert)
+        return OptionRule(stop, action, OptionCode.CLIENT_SUBNET, Subnet(*bits), revert)
     data = _data(rest[1]) if len(rest) > 1 else Fixed(b"")
     return OptionRule(stop, action, _number(rest[0], 65535), data, revert, local=True)
 

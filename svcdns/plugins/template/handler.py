@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
@@ -25,12 +25,10 @@ from svcdns.plugins.template.options import Options, Rule
 from svcdns.telemetry.counters import Counters
 from svcdns.wire import names
 from svcdns.wire.codes import AA, TC, Class, Rcode, Type
+from svcdns.wire.edns import extended_error
 from svcdns.wire.errors import NameTextError
 from svcdns.wire.record import Edns, Record
 from svcdns.wire.zone_text import ZoneFileError, read_record
-
-EXTENDED_ERROR: Final = 15
-"""The EDNS option of RFC 8914."""
 
 parse_record = lru_cache(4096)(read_record)
 
@@ -185,7 +183,7 @@ def _extended_error(error: tuple[int, str] | None) -> Edns | None:
     if error is None:
         return None
     code, text = error
-    return Edns(4096, dnssec_ok=True, options=((EXTENDED_ERROR, code.to_bytes(2, "big") + text.encode()),))
+    return Edns(4096, dnssec_ok=True, options=(extended_error(code, text),))
 
 
 def _for_this_client(answer: Answer) -> Answer:
