@@ -1,0 +1,139 @@
+"""`make release`, in a copy of the repository: docs/releasing.md up to the upload."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from tools import release
+
+ROOT = Path(__file__).parents[2]
+RECIPE = (ROOT / "docs" / "releasing.md").read_text(encoding="utf-8")
+IDENTITY = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"} | {
+    f"GIT_{role}_{key}": value for role in ("AUTHOR", "COMMITTER") for key, value in (("NAME", "Test"), ("EMAIL", "test@example.org"))
+}
+
+pytestmark = pytest.mark.slow
+
+
+class Checkout:
+    """A repository with the files of this one, and the commands of the recipe."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        names = subprocess.run(
+            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+        ).stdout
+        for name in filter(None, names.split("\0")):
+            if (ROOT / name).exists():
+                (root / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(ROOT / name, root / name)
+        self.git("init", "--quiet", "--initial-branch=main")
+        self.git("add", "--all")
+        self.git("commit", "--quiet", "--message=start")
+
+    def git(self, *arguments: str) -> str:
+        """What a git command prints."""
+        return self.run("git", *arguments).stdout.strip()
+
+    def release(self, version: str) -> subprocess.CompletedProcess[str]:
+        """`make release`, with the environment of these tests in place of one of its own."""
+        folder = Path(sys.executable).parent
+        return self.run(
+            "make", "-o", ".venv/.installed-dev", f"BIN={folder}", "release", f"VERSION={version}", "DATE=2026-01-02", check=False
+        )
+
+    def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """A command in this checkout."""
+        return subprocess.run(command, cwd=self.root, env=os.environ | IDENTITY, capture_output=True, text=True, check=check)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Checkout:
+    """One with a single commit."""
+    root = tmp_path / "svcdns"
+    root.mkdir()
+    return Checkout(root)
+
+
+def test_the_recipe_up_to_the_upload(checkout: Checkout, tmp_path: Path) -> None:
+    """Version, changelog, commit, tag, wheel, sdist and checksums; the wheel installs and knows its version."""
+    (checkout.root / "changes" / "123.fixed.md").write_text("A name with a dot is found.\n")
+    checkout.git("add", "--all")
+    checkout.git("commit", "--quiet", "--message=fix")
+
+    done = checkout.release("7.8.9")
+    assert done.returncode == 0, done.stderr
+
+    assert checkout.git("describe", "--exact-match", "HEAD") == "v7.8.9"
+    assert checkout.git("log", "-1", "--format=%s") == "release: 7.8.9"
+    assert checkout.git("status", "--porcelain") == ""
+    assert release.read_version(checkout.root) == "7.8.9"
+    changelog = (checkout.root / "CHANGELOG.md").read_text()
+    assert re.search(r"^## 7\.8\.9 - 2026-01-02\n\n### ", changelog, re.MULTILINE)
+    assert "\n- A name with a dot is found. (#123)\n" in changelog
+    assert {path.name for path in (checkout.root / "changes").iterdir()} == {"README.md", "template.md.jinja"}
+
+    wheel, sdist, sums = (checkout.root / "dist" / "7.8.9" / name for name in release.file_names("7.8.9"))
+    assert sums.read_text() == "".join(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in (wheel, sdist))
+    with tarfile.open(sdist) as archive:
+        assert "svcdns-7.8.9/LICENSE" in archive.getnames()
+    installed = tmp_path / "installed"
+    checkout.run(sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--target", str(installed), str(wheel))
+    assert (installed / "svcdns" / "py.typed").exists()
+    command = f"import sys; sys.path.insert(0, {str(installed)!r}); import svcdns; print(svcdns.__version__, svcdns.__file__)"
+    shown = subprocess.run([sys.executable, "-c", command], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert shown == f"7.8.9 {installed}/svcdns/__init__.py\n"
+
+
+def test_the_page_names_the_commands_that_exist() -> None:
+    """Each `make` target of docs/releasing.md is one of the Makefile."""
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = set(re.findall(r"(?:^|`)make ([a-z-]+)", RECIPE, re.MULTILINE))
+    assert {"check", "release", "image"} <= named <= targets
+
+
+def test_a_version_is_released_once(checkout: Checkout) -> None:
+    """A tag that exists, a version behind the current one, and a text that is no version end the recipe before it writes."""
+    current = release.read_version(checkout.root)
+    checkout.git("tag", f"v{current}")
+    for version, message in (
+        (current, f"tag v{current} exists"),
+        ("0.0.1", f"version 0.0.1 is older than {current} in svcdns/__init__.py"),
+        ("1.0", "version '1.0': expected X.Y.Z or X.Y.ZrcN"),
+        ("next", "'next' is no version"),
+    ):
+        with pytest.raises(release.ReleaseError) as caught:
+            release.check(checkout.root, version)
+        assert str(caught.value) == message
+    assert checkout.git("status", "--porcelain") == ""
+
+
+def test_a_release_needs_a_clean_checkout_with_fragments(checkout: Checkout) -> None:
+    """A file that is not committed, or no fragment, ends the recipe before it writes."""
+    extra = checkout.root / "extra.txt"
+    extra.write_text("")
+    with pytest.raises(release.ReleaseError, match=r"not committed:\n\?\? extra\.txt"):
+        release.check(checkout.root, "7.8.9")
+    extra.unlink()
+    checkout.git("rm", "--quiet", "changes/*.*.md")
+    checkout.git("commit", "--quiet", "--message=none")
+    with pytest.raises(release.ReleaseError, match="nothing to release"):
+        release.check(checkout.root, "7.8.9")
+
+
+def test_the_makefile_says_why_a_release_is_refused(checkout: Checkout) -> None:
+    """One line on stderr, and no tag."""
+    (checkout.root / "README.md").write_text("changed\n")
+    done = checkout.release("7.8.9")
+    assert done.returncode != 0
+    assert "release: the checkout has changes that are not committed" in done.stderr
+    assert checkout.git("tag") == ""
