@@ -1,13 +1,14 @@
-# The two commands of the README are `make demo` and `make test`; each does its whole set-up.
+# The README has two commands, `make demo` and `make test`. Each of them sets up the environment that it needs.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 RUN_STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
 
-.PHONY: help demo test check conformance format lint types layers integration bench bench-smoke soak image lock clean
+.PHONY: help env demo demo-check test slow check conformance coverage versions format lint types layers changelog integration load bench \
+	bench-smoke soak image lock release clean
 
-help:  ## this list
+help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
 
 $(VENV)/bin/python:
@@ -23,38 +24,63 @@ $(DEV_STAMP): requirements-dev.lock $(RUN_STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
 	@touch $@
 
+env: $(DEV_STAMP)  ## the environment .venv with the development tools
+
 demo: $(RUN_STAMP)  ## serve Corefile.example on loopback, show a few answers, go on serving
 	@exec $(BIN)/svcdns demo
+
+demo-check: $(DEV_STAMP)  ## start the demo, check its answers with the conformance suite, stop it
+	.ci/demo
 
 test: $(DEV_STAMP)  ## unit and end-to-end tests
 	$(BIN)/python -m pytest
 
-check: $(DEV_STAMP) lint types layers test  ## everything that CI checks but the integration tier
+slow: $(DEV_STAMP)  ## tests that take seconds each, or need git
+	$(BIN)/python -m pytest -m slow
 
-lint: $(DEV_STAMP)  ## format check and lint
+CHECKS := lint types layers changelog test slow coverage conformance demo-check load
+check: $(DEV_STAMP)  ## everything that CI checks, except the integration tests
+	@for part in $(CHECKS); do printf '\n== make %s\n' $$part; $(MAKE) --no-print-directory $$part || exit 1; done
+
+lint: $(DEV_STAMP)  ## check format and lint
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 
-types: $(DEV_STAMP)  ## mypy --strict
-	$(BIN)/mypy --strict -p svcdns -p bench
+types: $(DEV_STAMP)  ## mypy over the code, the tests and the tools
+	$(BIN)/mypy
 
-layers: $(DEV_STAMP)  ## import layers and fences
+layers: $(DEV_STAMP)  ## import layers and other import rules
 	$(BIN)/lint-imports --no-cache
 
-format: $(DEV_STAMP)  ## write the format, and what the linter can mend
+changelog: $(DEV_STAMP)  ## show the changelog of the next release
+	$(BIN)/towncrier build --draft --version next
+
+# Coverage is measured in the process of pytest alone, so that tests which start processes add time and no lines.
+COVERED ?= $(filter-out $(addprefix tests/,bench conformance deploy end_to_end integration release support),$(wildcard tests/*))
+coverage: $(DEV_STAMP)  ## branch coverage of the unit tests; fails below the floor in pyproject.toml
+	$(BIN)/coverage run -m pytest -q $(COVERED)
+	$(BIN)/coverage report
+
+versions: $(DEV_STAMP)  ## the tests with every CPython from 3.11 that is installed; VERSIONS="tests/wire" chooses tests
+	$(BIN)/nox $(if $(VERSIONS),-- $(VERSIONS))
+
+format: $(DEV_STAMP)  ## write the format, and fix what the linter can fix
 	$(BIN)/ruff check --fix --exit-zero .
 	$(BIN)/ruff format .
 
-conformance: $(DEV_STAMP)  ## the real server against recorded answers, and against itself after many changes
+conformance: $(DEV_STAMP)  ## the real server against recorded answers, and against a fresh server after many changes
 	$(BIN)/python -m pytest -m conformance
 
-integration: $(DEV_STAMP)  ## against the API server that KUBECONFIG names, and NSD, Knot, Unbound and dnsmasq where they are installed; its faults with a binary of one that SVCDNS_TEST_APISERVER names
+integration: $(DEV_STAMP)  ## tests with an API server (KUBECONFIG, SVCDNS_TEST_APISERVER) and with NSD, Knot, Unbound and dnsmasq
 	$(BIN)/python -m pytest -m integration -p no:randomly tests/integration
+
+load: $(DEV_STAMP)  ## a short load, each bench scenario once, random faults; needs dnsperf
+	.ci/load
 
 bench: $(DEV_STAMP)  ## speed and memory beside NSD, Knot, Unbound, dnsmasq and CoreDNS (COREDNS=its binary); BENCH="hit mix --rounds 5" chooses
 	$(BIN)/python -m bench $(BENCH)
 
-bench-smoke: $(DEV_STAMP)  ## whether every scenario of the bench works, in seconds
+bench-smoke: $(DEV_STAMP)  ## each scenario of the bench once, in seconds
 	$(BIN)/python -m bench --smoke $(BENCH)
 
 soak: $(DEV_STAMP)  ## random faults under load, every answer checked; SOAK="--minutes 5 --seed 1"
@@ -62,12 +88,16 @@ soak: $(DEV_STAMP)  ## random faults under load, every answer checked; SOAK="--m
 
 IMAGE ?= svcdns
 BASE ?= docker.io/library/python:3.11-slim-bookworm
+REVISION ?= $(shell git rev-parse --short HEAD)
 image:  ## build the container image with buildah
-	buildah bud --build-arg BASE=$(BASE) -t $(IMAGE) .
+	buildah bud --build-arg BASE=$(BASE) --build-arg REVISION=$(REVISION) -t $(IMAGE) .
 
-lock:  ## resolve the dependencies anew (needs uv)
+lock:  ## resolve the dependencies again (needs uv); versions in the lock files stay where the ranges allow them
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -o requirements.lock pyproject.toml requirements.in
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra dev -o requirements-dev.lock pyproject.toml requirements.in
 
+release: $(DEV_STAMP)  ## version, changelog, commit, wheel, sdist and tag of VERSION=1.2.3; uploads nothing
+	$(BIN)/python tools/release.py $(VERSION) $(if $(DATE),--date $(DATE))
+
 clean:  ## remove the environment and caches
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .nox .coverage
