@@ -85,7 +85,7 @@ def build(root: Path, folder: Path, version: str) -> list[Path]:
     """
     if folder.exists():
         raise ReleaseError(f"{folder.relative_to(root)} exists; remove it first")
-    # The time of the commit, in place of the time of the build: the wheel of a commit has the same bytes on every build.
+    # The wheel of a commit has the same bytes on every build: it has the time of the commit, and `_run` sets the umask.
     environ = os.environ | {"SOURCE_DATE_EPOCH": _run(root, "git", "log", "-1", "--format=%ct")}
     with tempfile.TemporaryDirectory(prefix="svcdns-release-") as clone:
         _run(root, "git", "clone", "--quiet", "--no-local", "--depth=1", str(root), clone)
@@ -119,7 +119,7 @@ def _date(day: str | None) -> list[str]:
 
 def _run(folder: Path, *command: str, environ: Mapping[str, str] | None = None) -> str:
     """What the command prints. Raises ReleaseError with its output if it fails."""
-    done = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, check=False, umask=0o022)
     if done.returncode:
         raise ReleaseError(f"`{' '.join(command)}` failed:\n{done.stdout}{done.stderr}")
     return done.stdout.strip()
