@@ -64,7 +64,15 @@ def built(text: str, **extra: Any) -> tuple[Chains, list[str]]:
 
     plans = plan(parse(text, "Corefile", environ={}), ORDER, load)
     hosts = [("127.0.0.1",)] * len(plans)
-    return build(plans, hosts, load, lambda block, server, listen, name, peers: SimpleNamespace(server=server, listen=listen)), trail
+
+    def environment(block: Any, server: str, listen: Any, name: str, peers: Any) -> Any:
+        return SimpleNamespace(server=server, listen=listen)
+
+    return build(plans, hosts, load, environment), trail
+
+
+def no_environment(*_: Any) -> Any:
+    """For chains whose plugins use none."""
 
 
 def test_the_order_is_fixed() -> None:
@@ -100,7 +108,7 @@ def test_what_is_absent_is_known_for_zones_whose_names_all_treat_alike() -> None
 
     def closest_encloser(text: str) -> Any:
         plans = plan(parse(text, "Corefile", environ={}), ORDER, load)
-        chains = build(plans, [("",)], load, lambda *_: None)
+        chains = build(plans, [("",)], load, no_environment)
         return chains.listeners["", 53].routes[b"\0"].closest_encloser
 
     both, one = closest_encloser(". {\n forward\n}"), closest_encloser(". {\n forward\n cache\n}")
@@ -155,7 +163,7 @@ def test_what_a_listener_has_besides_its_zones() -> None:
         "tls://a {\n tls x y\n timeouts {\n  maxtcpqueries 7\n }\n}\ntls://b {\n tls z y\n}\ntls://c d {\n tls z y\n}\n"
     )
     plans = plan(parse(text, "Corefile", environ={}), ("timeouts", "tls"), lambda name: importlib.import_module(f"svcdns.plugins.{name}"))
-    chains = build(plans, [("::1",)] * len(plans), lambda name: SimpleNamespace(PLUGIN=None), lambda *_: None)  # type: ignore[arg-type, return-value]
+    chains = build(plans, [("::1",)] * len(plans), lambda name: SimpleNamespace(PLUGIN=None), no_environment)
     plain, secure = chains.listeners["::1", 53], chains.listeners["::1", 853]
     assert (plain.server, plain.security, plain.timeouts) == ("dns://[::1]:53", "", Timeouts(idle=9.0))
     assert (secure.server, secure.security, secure.timeouts) == ("tls://[::1]:853", "z y  nocert ", Timeouts(queries=7))

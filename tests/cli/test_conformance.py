@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -26,7 +26,7 @@ spec: {clusterIP: 10.96.0.1, ports: [{name: https, port: 443}]}
 
 
 @pytest.fixture
-def serve() -> Iterator[object]:
+def serve() -> Iterator[Callable[[Fault], int]]:
     """Starts model servers in a thread of their own; the port of each."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
@@ -104,7 +104,7 @@ def test_errors_are_one_line(arguments: list[str], text: str, capsys: pytest.Cap
     assert error.count("\n") == 1
 
 
-def test_a_bad_kubeconfig_is_one_line(serve, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bad_kubeconfig_is_one_line(serve: Callable[[Fault], int], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """With its path."""
     port = serve(Fault())
     path = tmp_path / "kubeconfig"
@@ -124,7 +124,7 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert "isc-edns" not in capsys.readouterr().out
 
 
-def test_a_right_server(serve, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_right_server(serve: Callable[[Fault], int], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Conforms: exit code 0, and a line that says so."""
     path = tmp_path / "cluster.yaml"
     path.write_text(MANIFEST)
@@ -135,7 +135,7 @@ def test_a_right_server(serve, tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert conformance.run(["--server", f"127.0.0.1:{port}", "--existing", "--only", "kubernetes-service"]) == 0
 
 
-def test_a_wrong_server(serve, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wrong_server(serve: Callable[[Fault], int], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Does not: exit code 1, and how to see it."""
     path = tmp_path / "cluster.yaml"
     path.write_text(MANIFEST)

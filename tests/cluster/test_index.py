@@ -202,4 +202,5 @@ def test_a_change_shows_on_every_way() -> None:
         index.apply(Put(Service("n", "web", ("10.0.0.1",), (Port("p", "TCP", number),), external_ips=("192.0.2.1",))))
         slices = index.slices("n", "web") + index.slices_at("10.0.0.1")
         services = index.services_at("10.0.0.1") + index.services_outside_at("192.0.2.1")
-        assert [port.number for item in (*slices, *services) for port in item.ports] == [number] * 4
+        found: list[EndpointSlice | Service] = [*slices, *services]
+        assert [port.number for item in found for port in item.ports] == [number] * 4

@@ -73,7 +73,7 @@ def record(text: str) -> Callable[[Reply], None]:
 
     def add(reply: Reply) -> None:
         rtype, _, rest = text.partition(" ")
-        reply.set_rcode(0)
+        reply.set_rcode(dns.rcode.NOERROR)
         reply.answer = [dns.rrset.from_text(reply.question[0].name, 5, "IN", rtype, rest)]
 
     return add
@@ -81,7 +81,7 @@ def record(text: str) -> Callable[[Reply], None]:
 
 def code(number: int) -> Callable[[Reply], None]:
     """Another response code."""
-    return lambda reply: reply.set_rcode(number)
+    return lambda reply: reply.set_rcode(dns.rcode.Rcode.make(number))
 
 
 def flag(bit: int) -> Callable[[Reply], None]:
@@ -143,7 +143,9 @@ def no_edns(reply: Reply) -> None:
 
 def option(number: int, content: bytes = b"") -> Callable[[Reply], None]:
     """An EDNS option given back."""
-    return lambda reply: reply.use_edns(0, ednsflags=reply.ednsflags, options=[dns.edns.GenericOption(number, content)])
+    return lambda reply: reply.use_edns(
+        0, ednsflags=reply.ednsflags, options=[dns.edns.GenericOption(dns.edns.OptionType.make(number), content)]
+    )
 
 
 def edns_flags(bits: int) -> Callable[[Reply], None]:
@@ -206,7 +208,7 @@ def tcp_differs(number: int) -> Fault:
 
     def edit(reply: Reply, transport: str) -> Reply:
         if transport == "tcp":
-            reply.set_rcode(number)
+            reply.set_rcode(dns.rcode.Rcode.make(number))
         return reply
 
     return Fault(reply=edit)

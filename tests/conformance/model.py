@@ -10,9 +10,9 @@ import contextlib
 import copy
 import ipaddress
 import socket
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import dns.edns
 import dns.exception
@@ -25,7 +25,7 @@ import dns.rdataclass
 import dns.rdatatype
 import dns.rrset
 
-from svcdns.conformance.api import MissingError
+from svcdns.conformance.api import Api, MissingError
 
 Object = dict[str, Any]
 Zone = dict[tuple[str, str], list[str]]
@@ -98,7 +98,7 @@ def _headless(add: Callable[[str, str, str], None], own: str, slices: list[Objec
                     add(f"_{port['name']}._{port['protocol'].lower()}.{own}", "SRV", f"0 1 {port['port']} {name}")
 
 
-class FakeApi:
+class FakeApi(Api):
     """An API server with the methods of `svcdns.conformance.api.Api`; `seen` is what the model server has heard of it."""
 
     def __init__(self, *objects: Object, ignores: tuple[str, str] | None = None) -> None:
@@ -118,20 +118,20 @@ class FakeApi:
             raise MissingError(f"404 {path}")
         return self.objects[path]
 
-    async def listed(self, path: str, kind: str) -> list[Object]:
+    async def listed(self, path: str, kind: str) -> list[Mapping[str, Any]]:
         """All objects of a kind."""
         return [item for item in self.objects.values() if item["kind"] == kind]
 
-    async def create(self, path: str, content: Object) -> Object:
+    async def create(self, path: str, content: Mapping[str, Any]) -> Object:
         """Makes an object."""
         if self.refuse and self.refuse in path:
             raise MissingError(f"403 {path}")
-        item = copy.deepcopy(content)
+        item = copy.deepcopy(dict(content))
         if "/namespaces/" in path:
             item["metadata"]["namespace"] = path.split("/namespaces/")[1].partition("/")[0]
         return self._store(f"{path}/{item['metadata']['name']}", item, "create")
 
-    async def patch(self, path: str, change: Object) -> Object:
+    async def patch(self, path: str, change: Mapping[str, Any]) -> Object:
         """RFC 7386."""
         return self._store(path, _merged(self.objects[path], change), "patch")
 
@@ -293,7 +293,7 @@ class _Datagrams(asyncio.DatagramProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keeps it."""
-        self._transport = transport
+        self._transport = cast("asyncio.DatagramTransport", transport)
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         """Answers it."""

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from svcdns.conformance.check import Result
+from svcdns.conformance.check import Check, Result
 from svcdns.conformance.checks import CHECKS
 from svcdns.conformance.client import Server
 from svcdns.conformance.cluster_model import Cluster
@@ -77,7 +77,7 @@ def test_every_check_has_a_fault() -> None:
 
 
 @pytest.mark.parametrize("check", CHECKS.values(), ids=lambda check: check.name)
-def test_every_check_says_what_it_is_about(check) -> None:
+def test_every_check_says_what_it_is_about(check: Check) -> None:
     """In a sentence, with a source; what only CoreDNS does is never required."""
     assert check.explains.endswith(".")
     assert (

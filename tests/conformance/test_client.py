@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Iterator
 
 import pytest
 
@@ -23,7 +24,7 @@ async def server(port: int, timeout: float = 0.1) -> Server:
 
 
 @pytest.fixture
-def mute() -> socket.socket:
+def mute() -> Iterator[socket.socket]:
     """A UDP socket that takes and never answers."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind(("127.0.0.1", 0))

@@ -46,7 +46,7 @@ def test_header_question_and_opt() -> None:
     """Everything that checks look at."""
     message = reply(LINES[0])
     message.flags |= dns.flags.AA
-    message.set_rcode(16)
+    message.set_rcode(dns.rcode.BADVERS)
     found = read_reply(message.to_wire())
     assert (found.ident, found.rcode, found.opcode) == (7, 16, 0)
     assert found.has(AA)

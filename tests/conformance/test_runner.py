@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from svcdns.conformance.check import Check, Result, checker
+from svcdns.conformance.check import Check, Result, Run, checker
 from svcdns.conformance.client import Server
 from svcdns.conformance.cluster_model import Cluster
 from svcdns.conformance.errors import ConformanceError
@@ -19,7 +19,7 @@ from svcdns.conformance.runner import conforms, run
 EXAMINER = Examiner(Server("127.0.0.1", 1), "z.", Cluster(), random.Random(1))
 
 
-def check(run_it, severity: Severity = Severity.REQUIRED) -> Check:
+def check(run_it: Run, severity: Severity = Severity.REQUIRED) -> Check:
     """A check that runs this."""
     return Check("x", "g", severity, "RFC 1 §1", "It holds.", run_it)
 

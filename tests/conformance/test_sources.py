@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
@@ -34,7 +36,7 @@ async def test_what_the_api_server_tells() -> None:
     """Services and namespaces; Pods if they may be read."""
 
     class Forbidding(FakeApi):
-        async def listed(self, path: str, kind: str) -> list[dict[str, object]]:
+        async def listed(self, path: str, kind: str) -> list[Mapping[str, Any]]:
             if kind == "Pod":
                 raise ConformanceError("403")
             return await super().listed(path, kind)

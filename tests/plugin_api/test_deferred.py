@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from typing import Any
 
 import msgspec
 import pytest
@@ -12,7 +14,7 @@ from svcdns.plugin_api.deferred import Deferred
 from svcdns.plugin_api.reply import Reply
 
 
-def with_rcode(rcode: int, seen: list[int]) -> object:
+def with_rcode(rcode: int, seen: list[int]) -> Callable[[Reply], Reply]:
     """A change to that rcode, which notes down what it found."""
 
     def change(reply: Reply) -> Reply:
@@ -24,7 +26,9 @@ def with_rcode(rcode: int, seen: list[int]) -> object:
 
 def test_changes_are_applied_in_their_order_in_the_step_in_which_it_comes() -> None:
     """Those put on before it came, and those put on later."""
-    later, seen, taken = Deferred(), [], []
+    later = Deferred()
+    seen: list[int] = []
+    taken: list[Any] = []
     assert then(later, with_rcode(1, seen)) is later
     then(later, with_rcode(2, seen))
     later.take(taken.append, taken.append)
@@ -39,7 +43,8 @@ def test_changes_are_applied_in_their_order_in_the_step_in_which_it_comes() -> N
 
 def test_what_comes_twice_counts_once() -> None:
     """The first one does."""
-    later, taken = Deferred(), []
+    later = Deferred()
+    taken: list[Any] = []
     later.take(taken.append, taken.append)
     later.set(Reply(rcode=0))
     later.set(Reply(rcode=3))
@@ -52,7 +57,8 @@ async def test_a_change_that_breaks_reaches_who_waits() -> None:
     def broken(_: Reply) -> Reply:
         raise ValueError("broken")
 
-    later, failed = Deferred(), []
+    later = Deferred()
+    failed: list[Any] = []
     later.then(broken)
     later.take(failed.append, failed.append)
     later.set(Reply())

@@ -17,7 +17,13 @@ def test_in_order_sorts_everything(items: list[str]) -> None:
 
 def test_in_order_works_in_small_pieces() -> None:
     """Before the first item there is a None for each run that is sorted."""
-    found = list(in_order([str(number) for number in range(3 * RUN)], lambda text: (text,)))
+
+    def key(text: str) -> tuple[str, ...]:
+        return (text,)
+
+    items = [str(number) for number in range(3 * RUN)]
+    pieces = in_order(items, key)
+    found = list(pieces)
     assert found[:3] == [None, None, None]
     assert found.count(None) == 3
 

@@ -215,7 +215,7 @@ def test_ttls_go_down_when_an_entry_is_asked_for_and_not_before() -> None:
     def shown(now: float) -> tuple[int, float] | None:
         """TTL and next step."""
         entry = found.find(b"k", now)
-        return entry and (dns.message.from_wire(wire[:2] + found.use(entry)).answer[0].ttl, entry.deadline)
+        return None if entry is None else (dns.message.from_wire(wire[:2] + found.use(entry)).answer[0].ttl, entry.deadline)
 
     assert [shown(now) for now in (0.0, 0.5, 1.4, 4.6, 9.4)] == [(10, 0.5), (9, 1.5), (9, 1.5), (5, 5.5), (1, 9.5)]
     assert shown(9.5) is None

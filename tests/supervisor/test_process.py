@@ -21,7 +21,7 @@ class World:
         self.crew = self.supervisor._crew
         self.crew.served = True
         self.sent: list[Any] = []
-        self.crew.control.send = lambda message, _fds=None: self.sent.append(message)  # type: ignore[method-assign]
+        self.crew.control.send = lambda message, fds=None: self.sent.append(message)  # type: ignore[method-assign]
 
     def asks(self) -> list[Any]:
         """Control asks for its restart; what it is told."""

@@ -89,7 +89,7 @@ class ApiDouble:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
-        self._in_loop(self._listen)
+        asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(10)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -164,8 +164,7 @@ class ApiDouble:
 
     def _in_loop(self, work: Callable[[], T]) -> T:
         async def run() -> T:
-            result = work()
-            return await result if asyncio.iscoroutine(result) else result
+            return work()
 
         return asyncio.run_coroutine_threadsafe(run(), self._loop).result(10)
 
@@ -274,11 +273,8 @@ class ApiDouble:
                 queue.put_nowait(line)
         self._watches[queue] = request.path, selects
         try:
-            while True:
-                line = await queue.get()
-                if line is None:
-                    break
-                await response.write(line)
+            while (event := await queue.get()) is not None:
+                await response.write(event)
         except ConnectionError:
             pass
         finally:

@@ -28,7 +28,7 @@ def answer(*lines: str, rcode: int = 0, flags: int = 0) -> Respond:
 
     def respond(query: dns.message.Message, _transport: str) -> bytes:
         reply = dns.message.make_response(query, recursion_available=True)
-        reply.set_rcode(rcode)
+        reply.set_rcode(dns.rcode.Rcode.make(rcode))
         reply.flags |= flags
         for line in lines:
             name, ttl, rclass, rtype, *rest = line.split()

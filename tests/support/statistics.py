@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 _QUANTILE = 4.7534
 """Of the normal distribution, for one in a million."""
 
 
-def chi_square_of(increments: Mapping[object, int], classes: int, drawn: int) -> float:
+def chi_square_of(increments: Mapping[Any, int], classes: int, drawn: int) -> float:
     """How far the counts are from equal ones; classes that never came count as well."""
     expected = drawn / classes
     return sum((count - expected) ** 2 for count in increments.values()) / expected + (classes - len(increments)) * expected

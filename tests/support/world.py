@@ -36,8 +36,10 @@ def shown(found: Iterable[Record]) -> list[str]:
 def rdata_text(record: Record) -> str:
     """RDATA as text, by dnspython, an implementation that is not ours."""
     import dns.rdata
+    from dns.rdataclass import RdataClass
+    from dns.rdatatype import RdataType
 
-    return dns.rdata.from_wire(record.rclass, record.rtype, record.rdata, 0, len(record.rdata)).to_text()
+    return dns.rdata.from_wire(RdataClass.make(record.rclass), RdataType.make(record.rtype), record.rdata, 0, len(record.rdata)).to_text()
 
 
 def summary(reply: Reply) -> list[str]:

@@ -35,7 +35,7 @@ class ZoneUpstream:
             owner, ttl, rclass, rtype, rdata = line.split(" ", 4)
             new = dns.rrset.from_text(owner, int(ttl), rclass, rtype, rdata)
             kept = self._rrsets.setdefault((new.name, new.rdtype), new)
-            kept.update(new)
+            kept.update(new)  # type: ignore[no-untyped-call]
         self._failing = {dns.name.from_text(name): dns.rcode.from_text(rcode) for name, rcode in (failing or {}).items()}
         self._soa = next(rrset for (_, rtype), rrset in self._rrsets.items() if rtype == dns.rdatatype.SOA)
         self.port = port or free_port()

@@ -115,7 +115,8 @@ def test_reads_the_serial_of_ixfr(rtype: str, authority: str, serial: int | None
     """RFC 1995 §3, with an OPT behind it and compressed names."""
     query = dns.message.make_query("a.", rtype, use_edns=0)
     if authority:
-        query.authority.append(dns.rrset.from_text(*authority.split(" ", 4)))
+        owner, ttl, *rest = authority.split(" ", 4)
+        query.authority.append(dns.rrset.from_text(owner, int(ttl), *rest))
     request = accept(query.to_wire())
     assert isinstance(request, Request)
     assert request.serial == serial

@@ -94,7 +94,7 @@ class World:
         """Changes the cluster."""
         await self.feed(*[Changed(1, change) for change in changes])
 
-    async def list(self, *objects: Any) -> None:
+    async def list_all(self, *objects: Any) -> None:
         """A list of every kind."""
         for kind in KINDS:
             mine = [Put(item) for item in (Namespace("d"), *objects) if type(item).__name__ == kind]
@@ -144,7 +144,7 @@ async def serving(world: World, *objects: Any) -> None:
     await world.configure(1)
     await world.feed(Swap(1))
     await world.listen()
-    await world.list(*objects)
+    await world.list_all(*objects)
 
 
 async def test_a_start(world: World) -> None:
@@ -153,7 +153,7 @@ async def test_a_start(world: World) -> None:
     assert await world.configure(1) == [Configured(1)]
     await world.feed(Swap(1))
     assert world.state is State.UNSYNCED
-    await world.list(WEB)
+    await world.list_all(WEB)
     assert world.state is State.SYNCED
     await world.listen()
     assert world.state is State.SERVING
@@ -169,7 +169,7 @@ async def test_before_the_first_list(world: World) -> None:
     await world.change(Begin(Kind.NAMESPACE), Put(Namespace("d")), Put(WEB))
     assert await world.ask("web.d.svc.cluster.local.") == ["5 10.96.0.1"]
     assert await world.ask("nothing.d.svc.cluster.local.") == ["SERVFAIL"]
-    await world.list(WEB)
+    await world.list_all(WEB)
     assert await world.ask("nothing.d.svc.cluster.local.") == ["NXDOMAIN"]
 
 

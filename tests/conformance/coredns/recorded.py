@@ -134,7 +134,9 @@ def _settings(folder: Path) -> dict[str, Any]:
 
 def _line(given: dict[str, Any]) -> Line:
     category, name, rtype = given.pop("ask").split(" ")
-    answers = {transport: [_answer(one) for one in given.pop(transport)] for transport in ("udp", "tcp") if transport in given}
+    answers: dict[str, list[Answer]] = {
+        transport: [_answer(one) for one in given.pop(transport)] for transport in ("udp", "tcp") if transport in given
+    }
     return Line(Question(category, name, rtype, **given), answers)
 
 

@@ -219,7 +219,7 @@ async def test_the_flight_goes_on_without_its_client(upstream: ScriptedUpstream)
     answered = forwarding.plugin.handle(world.query("a.example.org."), world.following())
     assert isinstance(answered, Deferred)
     seen: list[Reply] = []
-    then(answered, lambda reply: seen.append(reply) or reply)  # type: ignore[func-returns-value]
+    then(answered, lambda reply: seen.append(reply) or reply)
     gone, other = asyncio.ensure_future(answered), forwarding.asking()
     await upstream.question()
     gone.cancel()

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from ipaddress import ip_address
 from itertools import islice
 from random import Random
+from typing import Any
 
 import dns.flags
 import dns.message
@@ -187,7 +188,7 @@ def sections(reply: Reply) -> tuple[tuple[Record, ...], ...]:
 
 def request_for(name: str, rtype: str, size: int) -> Request:
     """The request for a name, with EDNS if `size` is not 0."""
-    options = {"use_edns": 0, "payload": size} if size else {"use_edns": False}
-    request = accept(dns.message.make_query(name, rtype, **options).to_wire())  # type: ignore[arg-type]
+    options: dict[str, Any] = {"use_edns": 0, "payload": size} if size else {"use_edns": False}
+    request = accept(dns.message.make_query(name, rtype, **options).to_wire())
     assert isinstance(request, Request)
     return request

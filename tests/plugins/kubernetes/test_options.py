@@ -8,11 +8,11 @@ import pytest
 
 from svcdns.cluster.watch_options import SnapshotOptions, WatchOptions
 from svcdns.corefile.errors import CorefileError
-from svcdns.plugins.kubernetes import parse
+from svcdns.plugins.kubernetes import Options, parse
 from tests.support import world
 
 
-def read(body: str, zones: str = "cluster.local in-addr.arpa") -> object:
+def read(body: str, zones: str = "cluster.local in-addr.arpa") -> Options:
     """The options of a directive with this body."""
     return parse(world.block(f"kubernetes {zones} {{\n{body}\n}}", "kubernetes"))
 

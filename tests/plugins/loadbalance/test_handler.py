@@ -12,6 +12,7 @@ from svcdns.cluster.changes import Dependency
 from svcdns.plugin_api.networks import packed
 from svcdns.plugin_api.reply import Reply
 from svcdns.plugins.loadbalance import LoadBalance
+from svcdns.wire import names
 from svcdns.wire.codes import Rcode
 from tests.support import world
 
@@ -49,7 +50,7 @@ class Balanced:
 
 def payload(weights: dict[str, dict[str, int]]) -> bytes:
     """Weights as control hands them over."""
-    found = {world.names.from_text(name): {packed(text) or b"": one for text, one in own.items()} for name, own in weights.items()}
+    found = {names.from_text(name): {packed(text) or b"": one for text, one in own.items()} for name, own in weights.items()}
     return msgspec.msgpack.encode(found)
 
 

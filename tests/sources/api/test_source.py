@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -73,7 +74,10 @@ async def test_what_confirms_a_kind(api: ApiDouble, caplog: pytest.LogCaptureFix
     """A list, an event, a bookmark; not a watch that opens only to say that it begins too late, nor a part of a list."""
     followed = Followed(api, caplog)
     time = followed.time
-    age = lambda: followed.source.ages()[Kind.SERVICE]  # noqa: E731
+
+    def age() -> float:
+        return followed.source.ages()[Kind.SERVICE]
+
     async with following(followed):
         await followed.until(lambda: api.watching(SERVICES))
         assert age() == 0.0
@@ -112,7 +116,7 @@ async def test_an_object_of_an_unknown_shape_is_left_out(api: ApiDouble, caplog:
 
 async def test_selectors_are_the_servers_business(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
     """They go with lists and watches; Pods without those that have ended."""
-    options = {"labels": "app in (a, b)", "namespace_labels": "team=x", "pods": True}
+    options: dict[str, Any] = {"labels": "app in (a, b)", "namespace_labels": "team=x", "pods": True}
     async with watching(api, caplog, **options) as followed:
         await followed.until_listed(Kind.POD)
         await followed.until(lambda: api.watching(NAMESPACES))
