@@ -34,10 +34,11 @@ async def two_clients(outside: Outside, upstream: ScriptedUpstream, *packets: by
         for client, packet in zip(clients, packets, strict=True):
             outside.send(packet, client)
         await upstream.question()
-        while upstream.holds < len(upstream.asked):
+        replies = asyncio.gather(*(outside.reply(client) for client in clients))
+        while not replies.done():
+            upstream.release()  # more than once: the event loop may hand over the upstream queries one at a time
             await asyncio.sleep(0)
-        upstream.release()
-        return [await outside.reply(client) for client in clients]
+        return await replies
     finally:
         for client in clients:
             client.close()
