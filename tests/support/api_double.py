@@ -182,6 +182,10 @@ class ApiDouble:
         for queue in self._watches:
             queue.put_nowait(None)
         await self._runner.cleanup()
+        left = asyncio.all_tasks() - {asyncio.current_task()}  # watches that were opened meanwhile
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
 
     def _store(self, item: Object) -> Object:
         self._version += 1
