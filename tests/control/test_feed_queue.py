@@ -35,7 +35,7 @@ class World:
         ours, self.worker = socket.socketpair()
         self.worker.setblocking(False)
         self.feed = FeedQueue(3, ours, {1: self.view}, lambda slot, content: self.from_worker.append((slot, content)))
-        self._reader = FrameReader(ToWorker)
+        self._reader = FrameReader[ToWorker](ToWorker)
 
     def put(self, *services: Service) -> None:
         """Changes objects, and queues the changes."""
@@ -51,7 +51,7 @@ class World:
         async with asyncio.timeout(10):
             while len(out) < count:
                 self._reader.feed(await loop.sock_recv(self.worker, 1 << 20))
-                out += self._reader.frames()  # type: ignore[arg-type]
+                out += self._reader.frames()
         assert len(out) == count
         return out
 

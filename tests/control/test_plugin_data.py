@@ -77,7 +77,7 @@ def test_an_exception_of_a_hook_names_the_plugin(error: Exception) -> None:
 def test_a_hook_may_return_nonsense() -> None:
     """A value of another type is an error of that hook too."""
     module = Module("one")
-    module.gather = lambda *_: None  # type: ignore[assignment,method-assign,misc]
+    module.gather = lambda *_: None  # type: ignore[assignment,method-assign]
     with pytest.raises(PluginHookError, match="gather failed"):
         gather([files(module)], {})
 
@@ -188,7 +188,7 @@ async def test_a_file_that_hangs_delays_no_other_plugin(
     monkeypatch.setattr(blocking_io, "WARN_AFTER", 0.01)
     gate = threading.Event()
     hung = Module("one")
-    hung.refresh = lambda *_: gate.wait() and {"key": b"late"}  # type: ignore[assignment,method-assign,misc,return-value]
+    hung.refresh = lambda *_: gate.wait() and {"key": b"late"}  # type: ignore[assignment,method-assign]
     await world.follow([files(hung), files(Module("two"), "two")], until="two")
     async with asyncio.timeout(5):
         while not caplog.messages:

@@ -53,7 +53,7 @@ class World:
             self.operations.append(message["op"])
             if message["op"] == "workers":
                 ours, theirs = socket.socketpair()
-                self.worker, self._reader = ours, FrameReader(ToWorker)
+                self.worker, self._reader = ours, FrameReader[ToWorker](ToWorker)
                 ours.setblocking(False)
                 asyncio.get_running_loop().add_reader(ours, self._work)
                 enter(self.regions[worker_region(0, 0)], State.SYNCED)
@@ -66,7 +66,7 @@ class World:
         assert self.worker is not None
         self._reader.feed(self.worker.recv(1 << 20))
         for content in self._reader.frames():
-            self.frames.append(content)  # type: ignore[arg-type]
+            self.frames.append(content)
             if isinstance(content, Configure) and not self.hold:
                 self.built(content)
 

@@ -120,7 +120,10 @@ async def test_it_is_written_when_something_has_changed(tmp_path: Path) -> None:
         look()
         one.view.apply(Put(Service("d", "new", (f"10.0.1.{len(written)}",))))
 
-    await one.run(look, lambda: one.view.apply(Begin(Kind.SERVICE)) and None, look, lambda: one.list("web"), look, look, change, look)
+    def begin() -> None:
+        one.view.apply(Begin(Kind.SERVICE))
+
+    await one.run(look, begin, look, lambda: one.list("web"), look, look, change, look)
     assert written == [0, 0, 1, 1, 1, 2]
     assert all(pause >= EVERY for pause in one.pauses)
 

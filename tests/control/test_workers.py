@@ -12,9 +12,10 @@ import pytest
 from svcdns.cluster.changes import Kind, Put
 from svcdns.cluster.objects import Service
 from svcdns.control.cluster_view import ClusterView
+from svcdns.control.plugin_data import DataKey
 from svcdns.control.workers import BuildError, Workers
 from svcdns.corefile.blocks import Corefile
-from svcdns.feed.frames import Changed, Configure, Configured, Data, Epoch, FrameReader, SourceKinds, Swap, ToWorker, frame
+from svcdns.feed.frames import Allow, Changed, Configure, Configured, Data, Epoch, FrameReader, SourceKinds, Swap, ToWorker, frame
 from svcdns.process import framing
 from svcdns.process.shared_memory import REGIONS, State, enter, worker_region
 
@@ -40,8 +41,8 @@ class Joined:
         async with asyncio.timeout(10):
             while True:
                 for content in self._reader.frames():
-                    out.append(word(content))  # type: ignore[arg-type]
-                    if last(content):  # type: ignore[arg-type]
+                    out.append(word(content))
+                    if last(content):
                         return out
                 self._reader.feed(await asyncio.get_running_loop().sock_recv(self.sock, 1 << 20))
 
@@ -55,6 +56,8 @@ def word(content: ToWorker) -> str:
     match content:
         case Epoch():
             return "epoch"
+        case Allow():
+            return "allow"
         case Configure():
             return f"build {content.generation}"
         case Swap():
@@ -99,7 +102,7 @@ async def world() -> AsyncIterator[World]:
 async def serving(world: World) -> Joined:
     """A worker that serves generation 1."""
     worker = world.join()
-    world.workers.begin(order(1, 1), {("file", "a"): b"x"})
+    world.workers.begin(order(1, 1), {DataKey("file", "a"): b"x"})
     worker.say(Configured(1))
     await world.workers.built()
     world.workers.swap()
@@ -152,7 +155,7 @@ async def test_an_abandoned_reload_is_told_to_nobody(world: World) -> None:
 async def test_data_is_sent_where_it_has_changed(world: World) -> None:
     """To all who have joined."""
     worker = await serving(world)
-    world.workers.update({("file", "a"): b"x", ("file", "b"): b"y"})
+    world.workers.update({DataKey("file", "a"): b"x", DataKey("file", "b"): b"y"})
     assert (await worker.told(lambda content: isinstance(content, Data)))[-1] == "data b"
 
 
@@ -178,7 +181,7 @@ async def test_a_slot_may_have_two_workers(world: World) -> None:
     """While one is replaced: both are told, and the slot's state is that of the one that serves."""
     old = await serving(world)
     new = world.join(side=1)
-    world.workers.update({("file", "b"): b"y"})
+    world.workers.update({DataKey("file", "b"): b"y"})
     for worker in (old, new):
         await worker.told(lambda content: isinstance(content, Data) and content.key == "b")
     one, other = (world.regions[worker_region(0, side)] for side in (0, 1))
@@ -219,11 +222,11 @@ async def test_what_one_has_found_out_all_are_told(world: World) -> None:
 async def test_a_file_that_is_too_large_changes_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not for the workers that are there, nor for one that joins."""
     worker = world.join()
-    world.workers.update({("file", "a"): b"1"})
+    world.workers.update({DataKey("file", "a"): b"1"})
     monkeypatch.setattr(framing, "MAX_FRAME", 100)
     with pytest.raises(framing.FrameTooLargeError):
-        world.workers.update({("file", "a"): b"2", ("file", "b"): b"x" * 101})
-    world.workers.update({("file", "a"): b"1", ("file", "c"): b"3"})
+        world.workers.update({DataKey("file", "a"): b"2", DataKey("file", "b"): b"x" * 101})
+    world.workers.update({DataKey("file", "a"): b"1", DataKey("file", "c"): b"3"})
     assert await worker.told(lambda content: isinstance(content, Data) and content.key == "c") == ["epoch", "data a", "data c"]
     late = world.join(1)
     assert await late.told(lambda content: isinstance(content, Data) and content.key == "c") == ["epoch", "data a", "data c"]

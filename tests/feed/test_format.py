@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
 
 import msgspec
 
@@ -28,7 +29,7 @@ def test_earlier_builds_know_it() -> None:
 
 def frames(names: tuple[str, str], kind: type = int, docstring: str = "", *, reverse: bool = False) -> object:
     """A union of two frame types, one of them within itself."""
-    inner = msgspec.defstruct(names[0], [("first", kind), ("second", str, "")], array_like=True, frozen=True, tag="inner")
+    inner: Any = msgspec.defstruct(names[0], [("first", kind), ("second", str, "")], array_like=True, frozen=True, tag="inner")
     outer = msgspec.defstruct(names[1], [("one", inner), ("many", tuple[inner, ...])], array_like=True, frozen=True, tag="outer")
     inner.__doc__ = docstring
     return outer | inner if reverse else inner | outer

@@ -6,6 +6,7 @@ import os
 import resource
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,7 +38,7 @@ def test_descriptors_belong_to_their_message() -> None:
     left.send({"op": "none"})
     left.send({"op": "one"}, [write])
     os.close(write)
-    messages = []
+    messages: list[Any] = []
     while len(messages) < 2:
         messages += right.receive()
     os.write(messages[1]["fds"][0], b"x")

@@ -16,7 +16,8 @@ from svcdns.process.framing import MAX_FRAME, Deframer, FrameTooLargeError, fram
 def test_contents_come_out_whole_and_in_order(sent: list[bytes], sizes: list[int]) -> None:
     """However the stream is cut."""
     stream = b"".join(map(framed, sent))
-    reader, out, at, turn = Deframer(), [], 0, 0
+    out: list[bytes] = []
+    reader, at, turn = Deframer(), 0, 0
     while at < len(stream):
         size = sizes[turn % len(sizes)]
         reader.feed(stream[at : at + size])

@@ -42,7 +42,7 @@ def test_a_program_that_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_program_that_does_not_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is killed when its time is over."""
-    monkeypatch.setattr(preflight.isolated, "command", lambda _program: [sys.executable, "-c", "import signal; signal.pause()"])
+    monkeypatch.setattr("svcdns.process.isolated.command", lambda _program: [sys.executable, "-c", "import signal; signal.pause()"])
     made = Trial(100.0)
     made.look(100.0 + PATIENCE)
     assert os.waitpid(made.pid, os.WNOHANG) == (0, 0)

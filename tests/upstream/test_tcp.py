@@ -188,11 +188,16 @@ async def test_a_reply_in_single_octets() -> None:
         asking.connections.stop()
 
 
+def unexpected(outcome: bytes | ExchangeError) -> None:
+    """For a query that was given up."""
+    pytest.fail(f"it came: {outcome!r}")
+
+
 async def test_a_late_reply_is_none_of_a_strangers() -> None:
     """Its id is not used again meanwhile, and the connection goes on."""
     async with ScriptedUpstream(held(numbered)) as upstream:
         asking = Asking(upstream)
-        sent, _ = asking.connections.send(question(1), pytest.fail)
+        sent, _ = asking.connections.send(question(1), unexpected)
         while not upstream.holds:
             await asyncio.sleep(0)
         asking.connections.cancel(sent, timed_out=False)
@@ -208,7 +213,7 @@ async def test_a_connection_that_nothing_comes_by_any_more_is_ended() -> None:
     async with ScriptedUpstream(silence) as upstream:
         clock = world.Clock()
         asking = Asking(upstream, clock=clock)
-        sent, _ = asking.connections.send(question(1), pytest.fail)
+        sent, _ = asking.connections.send(question(1), unexpected)
         other = asyncio.ensure_future(asking.ask(2))
         await upstream.question()
         await upstream.question()

@@ -88,7 +88,7 @@ class World:
         """Feeds frames; what it says to them."""
         if self.worker.receive(b"".join(map(frame, frames))):
             await self.worker.run_instructions()
-        return list(self.said.frames())  # type: ignore[arg-type]
+        return list(self.said.frames())
 
     async def change(self, *changes: Change) -> None:
         """Changes the cluster."""

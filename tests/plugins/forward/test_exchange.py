@@ -132,8 +132,8 @@ async def test_slowness_alone_costs_a_bounded_share_of_packets(upstream: Scripte
     await quicken(forwarding)
     slow = held(answer())
     count = int(MAX_HEDGES_SAVED) + 40
-    for server in (upstream, other):
-        server.respond = slow
+    for scripted in (upstream, other):
+        scripted.respond = slow
     waiting = [forwarding.asking(f"{number}.slow.example.") for number in range(count)]
     while upstream.holds + other.holds < count:
         await asyncio.sleep(0)
@@ -147,8 +147,8 @@ async def test_slowness_alone_costs_a_bounded_share_of_packets(upstream: Scripte
     assert upstream.holds + other.holds == count + MAX_HEDGES_SAVED
     hedges = [forwarding.counted("svcdns_forward_hedges_total", f"127.0.0.1:{one.port}", "slow") for one in (upstream, other)]
     assert sum(hedges) == MAX_HEDGES_SAVED
-    for server in (upstream, other):
-        server.release()
+    for scripted in (upstream, other):
+        scripted.release()
     await asyncio.gather(*waiting)
 
 

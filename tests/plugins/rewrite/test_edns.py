@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from svcdns.plugin_api.query import Answer, Client, Query
@@ -13,7 +15,7 @@ from tests.support import world
 CLIENT6 = Client("2001:db8:1:2::3", 1234, "2001:db8::53", 53, "tcp", 2)
 
 
-def run(text: str, edns: Edns | None = None, reply: Reply | None = None, **fields: object) -> tuple[Query, Edns | None, Reply]:
+def run(text: str, edns: Edns | None = None, reply: Reply | None = None, **fields: Any) -> tuple[Query, Edns | None, Reply]:
     """Applies rules. Returns the client's query afterwards, the EDNS that the chain sees, and the reply."""
     block = world.block("\n".join(f"rewrite {line}" for line in text.split("; ")), "rewrite")
     query = world.query("A.b.", edns=edns, **fields)
