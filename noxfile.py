@@ -1,4 +1,7 @@
-"""The tests with every CPython that svcdns supports: `make versions`. An interpreter that is not installed is skipped with a warning."""
+"""The tests with every CPython that svcdns supports: `make versions`.
+
+An interpreter that is not installed is skipped with a warning.
+"""
 
 from __future__ import annotations
 

@@ -38,7 +38,17 @@ def main(arguments: Sequence[str]) -> int:
     try:
         check(root, options.version)
         write_version(root, options.version)
-        _run(root, sys.executable, "-m", "towncrier", "build", "--yes", "--version", options.version, *_date(options.date))
+        _run(
+            root,
+            sys.executable,
+            "-m",
+            "towncrier",
+            "build",
+            "--yes",
+            "--version",
+            options.version,
+            *_date(options.date),
+        )
         _run(root, "git", "add", "--all", ".")
         _run(root, "git", "commit", "--quiet", "--message", f"release: {options.version}")
         files = build(root, root / "dist" / options.version, options.version)
@@ -79,7 +89,7 @@ def write_version(root: Path, version: str) -> None:
 
 
 def build(root: Path, folder: Path, version: str) -> list[Path]:
-    """Builds the wheel and the sdist of the last commit into `folder`, with their checksums in SHA256SUMS. Returns the three files.
+    """Builds wheel and sdist of the last commit into `folder`, with their checksums. Returns the three files.
 
     The build runs in a fresh clone: files that are not committed cannot get into it.
     """
@@ -99,7 +109,7 @@ def build(root: Path, folder: Path, version: str) -> list[Path]:
 
 
 def file_names(version: str) -> tuple[str, str, str]:
-    """The names of the wheel, the sdist and their checksums. Their form is that of the Python packaging specifications."""
+    """The names of wheel, sdist and checksums, as the Python packaging specifications form them."""
     return f"svcdns-{version}-py3-none-any.whl", f"svcdns-{version}.tar.gz", "SHA256SUMS"
 
 

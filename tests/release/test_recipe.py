@@ -30,7 +30,11 @@ class Checkout:
     def __init__(self, root: Path) -> None:
         self.root = root
         names = subprocess.run(
-            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
         ).stdout
         for name in filter(None, names.split("\0")):
             if (ROOT / name).exists():
@@ -48,7 +52,14 @@ class Checkout:
         """`make release`, with the environment of these tests in place of one of its own."""
         folder = Path(sys.executable).parent
         return self.run(
-            "make", "-o", ".venv/.installed-dev", f"BIN={folder}", "release", f"VERSION={version}", "DATE=2026-01-02", check=False
+            "make",
+            "-o",
+            ".venv/.installed-dev",
+            f"BIN={folder}",
+            "release",
+            f"VERSION={version}",
+            "DATE=2026-01-02",
+            check=False,
         )
 
     def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -87,7 +98,18 @@ def test_the_recipe_up_to_the_upload(checkout: Checkout, tmp_path: Path) -> None
     with tarfile.open(sdist) as archive:
         assert "svcdns-7.8.9/LICENSE" in archive.getnames()
     installed = tmp_path / "installed"
-    checkout.run(sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--target", str(installed), str(wheel))
+    checkout.run(
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-index",
+        "--no-deps",
+        "--target",
+        str(installed),
+        str(wheel),
+    )
     assert (installed / "svcdns" / "py.typed").exists()
     command = f"import sys; sys.path.insert(0, {str(installed)!r}); import svcdns; print(svcdns.__version__, svcdns.__file__)"
     shown = subprocess.run([sys.executable, "-c", command], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
@@ -102,7 +124,7 @@ def test_the_page_names_the_commands_that_exist() -> None:
 
 
 def test_a_version_is_released_once(checkout: Checkout) -> None:
-    """A tag that exists, a version behind the current one, and a text that is no version end the recipe before it writes."""
+    """The recipe writes nothing if the tag exists, or if the version is older than the current one or is none."""
     current = release.read_version(checkout.root)
     checkout.git("tag", f"v{current}")
     for version, message in (
