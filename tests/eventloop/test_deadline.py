@@ -14,7 +14,8 @@ class Loop:
 
     def __init__(self) -> None:
         """Starts at 0."""
-        self.now, self.timers = 0.0, []
+        self.now = 0.0
+        self.timers: list[asyncio.TimerHandle] = []
 
     def time(self) -> float:
         """The time."""

@@ -70,7 +70,9 @@ def answer_in_task(reply: Reply) -> Callable[[Query], Answer]:
 @pytest.mark.parametrize("chain", [answer_at_once, answer_later, answer_in_task])
 async def test_an_observer_that_fails(chain: Callable[[Reply], Callable[[Query], Answer]], caplog: pytest.LogCaptureFixture) -> None:
     """The client has its one reply; the reply is stored all the same, and other observers see it."""
-    place, sent, seen = Place("udp"), [], []
+    place = Place("udp")
+    sent: list[bytes] = []
+    seen: list[Any] = []
     place.listener.observed = True
     observers = (broken, lambda *reply: seen.append(reply))
     place.listener.routes[b"\0"] = Route(b"\0", ".", chain(REPLY), counted=True, writer="t", observers=observers)
@@ -88,7 +90,8 @@ async def test_an_observer_that_fails(chain: Callable[[Reply], Callable[[Query],
 
 def test_a_closest_encloser_that_fails() -> None:
     """The negative answer has been sent: no second reply follows."""
-    place, sent = Place("udp"), []
+    place = Place("udp")
+    sent: list[bytes] = []
     chain = answer_at_once(Reply(rcode=Rcode.NXDOMAIN, lifetime=UNTIL_CHANGED))
     place.listener.routes[b"\0"] = Route(b"\0", ".", chain, counted=True, writer="t", closest_encloser=broken)
     place.responder.answer(PACKET, CLIENT, sent.append, 0.0)
@@ -98,7 +101,8 @@ def test_a_closest_encloser_that_fails() -> None:
 
 def test_a_rotation_that_fails() -> None:
     """Nothing has been sent: the client gets SERVFAIL."""
-    place, sent = Place("udp", Reply(answer=REPLY.answer, rotate=broken)), []
+    place = Place("udp", Reply(answer=REPLY.answer, rotate=broken))
+    sent: list[bytes] = []
     place.responder.answer(PACKET, CLIENT, sent.append, 0.0)
     assert rcodes(sent) == [Rcode.SERVFAIL]
     assert failures(place) == 1
@@ -106,7 +110,8 @@ def test_a_rotation_that_fails() -> None:
 
 def test_a_reply_that_cannot_be_encoded() -> None:
     """Not even SERVFAIL can be: the query ends without a reply, and the next one is answered."""
-    place, sent = Place("udp"), []
+    place = Place("udp")
+    sent: list[bytes] = []
 
     def chain(asked: Query) -> Answer:
         asked.edns = "no EDNS"  # type: ignore[assignment]
