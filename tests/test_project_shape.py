@@ -92,7 +92,6 @@ TESTED_BY = {
     "svcdns.plugin_api.expressions.operators": "tests/plugin_api/expressions/test_parser.py",
     "svcdns.plugins.template.data": "tests/plugins/template/test_handler.py",
     "svcdns.plugins.template.metrics": "tests/plugins/template/test_handler.py",
-    "svcdns.plugins.template.go_template.errors": "tests/plugins/template/go_template/test_parser.py",
     "svcdns.plugins.template.go_template.nodes": "tests/plugins/template/go_template/test_parser.py",
     "svcdns.plugins.template.go_template.operands": "tests/plugins/template/go_template/test_parser.py",
     "svcdns.worker.__main__": "tests/end_to_end/test_serving.py",

@@ -131,11 +131,11 @@ async def notify(zone: bytes, address: Address, source: str, log: logging.Logger
 
     An empty `source` is any address.
     """
-    question = UpstreamQuery(zone, Type.SOA, Class.IN, Opcode.NOTIFY << 11 | AA)
+    message = UpstreamQuery(zone, Type.SOA, Class.IN, Opcode.NOTIFY << 11 | AA)
     reason = ""
     for _ in range(NOTIFY_TRIES):
         try:
-            rcode = (await exchange_over_udp(question, address, NOTIFY_TIMEOUT, source)).flags & 15
+            rcode = (await exchange_over_udp(message, address, NOTIFY_TIMEOUT, source)).flags & 15
         except ExchangeError as error:
             reason = str(error)
             continue

@@ -6,8 +6,8 @@ strings, numbers, booleans, lists, maps (`dict`) and structs (`Struct`). A field
 
 from __future__ import annotations
 
-from svcdns.plugins.template.go_template.errors import RenderError, TemplateError
+from svcdns.plugins.template.go_template.lexer import TemplateError
 from svcdns.plugins.template.go_template.parser import ParsedTemplate, parse_template
-from svcdns.plugins.template.go_template.values import Struct
+from svcdns.plugins.template.go_template.values import RenderError, Struct
 
 __all__ = ["ParsedTemplate", "RenderError", "Struct", "TemplateError", "parse_template"]

@@ -7,8 +7,7 @@ import urllib.parse
 from collections.abc import Callable
 from typing import Any, Final
 
-from svcdns.plugins.template.go_template.errors import RenderError
-from svcdns.plugins.template.go_template.values import NO_VALUE, Struct, kind, printf, to_text, truth
+from svcdns.plugins.template.go_template.values import NO_VALUE, RenderError, Struct, kind, printf, to_text, truth
 
 MAX_TEXT: Final = 65536
 """The most characters of a rendered template."""

@@ -9,9 +9,9 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
+from svcdns.errors import SvcdnsError
 from svcdns.plugin_api.expressions.errors import ExpressionError
 from svcdns.plugin_api.expressions.lexer import number, unquoted
-from svcdns.plugins.template.go_template.errors import TemplateError
 
 _TOKEN: Final = re.compile(
     r"""
@@ -121,3 +121,7 @@ def _token(text: str, at: int, *, spaced: bool) -> tuple[Token, int]:
     except (ExpressionError, TypeError) as error:
         raise TemplateError(f"{word} is not a literal") from error
     return Token(kind, word, value, spaced), found.end()
+
+
+class TemplateError(SvcdnsError):
+    """The text is not a valid template."""

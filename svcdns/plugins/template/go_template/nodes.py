@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from svcdns.plugins.template.go_template.errors import RenderError
 from svcdns.plugins.template.go_template.functions import MAX_TEXT
 from svcdns.plugins.template.go_template.operands import NO_ARGUMENTS, Operand, Rendering, constant, without_arguments
-from svcdns.plugins.template.go_template.values import NO_VALUE, to_text, truth
+from svcdns.plugins.template.go_template.values import NO_VALUE, RenderError, to_text, truth
 
 
 class Break(Exception):

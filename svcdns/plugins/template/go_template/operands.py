@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from svcdns.plugins.template.go_template.errors import RenderError
 from svcdns.plugins.template.go_template.functions import FUNCTIONS, LAZY, MAX_TEXT
-from svcdns.plugins.template.go_template.values import Struct, field, to_text
+from svcdns.plugins.template.go_template.values import RenderError, Struct, field, to_text
 
 
 class Rendering:

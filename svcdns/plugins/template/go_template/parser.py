@@ -8,9 +8,8 @@ from __future__ import annotations
 from typing import Any, Final
 
 from svcdns.plugins.template.go_template import nodes, operands
-from svcdns.plugins.template.go_template.errors import TemplateError
 from svcdns.plugins.template.go_template.functions import FUNCTIONS, LAZY
-from svcdns.plugins.template.go_template.lexer import Token, pieces
+from svcdns.plugins.template.go_template.lexer import TemplateError, Token, pieces
 
 MAX_DEPTH: Final = 50
 _LITERALS: Final[dict[str, Any]] = {"true": True, "false": False, "nil": None}

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from svcdns.plugins.template.go_template.errors import RenderError
+from svcdns.errors import SvcdnsError
 
 
 class Struct:
@@ -143,3 +143,7 @@ def _verb(verb: str, value: Any, flags: str, precision: str | None) -> str:
     if text is None:
         return f"%!{verb}({kind(value)}={to_text(value)})"
     return "+" + text if "+" in flags and kind(value) in ("int", "float") and value >= 0 else text
+
+
+class RenderError(SvcdnsError):
+    """The template cannot be rendered with the given data."""

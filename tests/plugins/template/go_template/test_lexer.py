@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from svcdns.plugins.template.go_template.errors import TemplateError
-from svcdns.plugins.template.go_template.lexer import pieces
+from svcdns.plugins.template.go_template.lexer import TemplateError, pieces
 
 
 def split(text: str) -> list[Any]:

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from svcdns.plugins.template.go_template.errors import RenderError
-from svcdns.plugins.template.go_template.values import NO_VALUE, Struct, printf, to_text, truth
+from svcdns.plugins.template.go_template.values import NO_VALUE, RenderError, Struct, printf, to_text, truth
 
 
 @pytest.mark.parametrize(
