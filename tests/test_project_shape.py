@@ -20,6 +20,7 @@ from svcdns.chain.plan import plan
 from svcdns.control import info_metrics
 from svcdns.corefile.directives import check_directives
 from svcdns.corefile.parser import parse
+from svcdns.plugin_api.contract import check_plugin
 from svcdns.plugins import BUILT, ORDER
 from svcdns.telemetry.counters import Family
 
@@ -34,6 +35,8 @@ REQUIRED = SECTIONS[:4]
 TESTED_BY = {
     "svcdns": "tests/cli/test_serve.py",
     "svcdns.__main__": "tests/end_to_end/test_serving.py",
+    "svcdns.plugin_api.errors": "tests/plugin_api/test_contract.py",
+    "svcdns.plugin_api.settings": "tests/chain/test_build.py",
     "svcdns.plugin_api.environment": "tests/worker/test_worker.py",
     "svcdns.chain.plan": "tests/chain/test_build.py",
     "svcdns.plugin_api.query": "tests/chain/test_routing.py",
@@ -140,8 +143,9 @@ def test_a_plugin_has_its_parts(name: str) -> None:
     assert name in ORDER
     assert inspect.isclass(module.Options)
     assert list(inspect.signature(module.parse).parameters) == ["block"]
-    if module.PLUGIN is not None:
-        assert module.PLUGIN.name == name
+    check_plugin(module.PLUGIN)
+    assert module.PLUGIN.name == name
+    if not module.PLUGIN.configures_only:
         assert list(inspect.signature(module.PLUGIN.handle).parameters) == ["self", "query", "following"]
     assert hasattr(module, "period") == callable(getattr(module, "refresh", None)), "a plugin that reads its files again has both"
     tests = ROOT / "tests" / "plugins"

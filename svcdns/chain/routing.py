@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from svcdns.chain.client_classes import Classes
 from svcdns.plugin_api.closest_encloser import FindEncloser
-from svcdns.plugin_api.contract import Following, Handler
+from svcdns.plugin_api.contract import Following, Plugin
 from svcdns.plugin_api.fast_path import FastPath
 from svcdns.plugin_api.query import MAX_DEPTH, Answer, Observer, Query
 from svcdns.plugin_api.reply import rcode_only
@@ -66,7 +66,7 @@ class Listener:
     """Codes of EDNS options that clients get back as they sent them: those of the core, and what plugins add."""
     inner: tuple[bytes, ...] = ()
     """Names that end like one of these, lowered, are nothing for the short way of any block."""
-    handlers: list[Handler] = field(default_factory=list)
+    handlers: list[Plugin] = field(default_factory=list)
     classes: Classes | None = None
     """The audience classes of the listener's clients, None where no plugin of its blocks looks at who asks."""
 
@@ -114,7 +114,7 @@ class Listener:
         if route.entry is None:
             return rcode_only(Rcode.REFUSED)
         query.zone = route.zone
-        query.server = self.server
+        query.listener = self.server
         query.view = route.view
         query.ask_server = self.ask
         return route.entry(query)

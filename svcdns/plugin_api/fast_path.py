@@ -75,11 +75,13 @@ class FastPath:
     """What the plugins of one block have said. Handlers with a `relays(relay) -> bool` take part, outermost last; without it, or with
     False, a block has no short way."""
 
-    __slots__ = ("ask", "increments", "is_shut", "keep", "knows", "shuffles", "zones")
+    __slots__ = ("ask", "forwards", "increments", "is_shut", "keep", "knows", "shuffles", "zones")
 
     def __init__(self) -> None:
         self.ask: Callable[[FastPathQuery], Reply | None] | None = None
         """Asks the upstreams; a reply if they are not to be asked, which is then the chain's."""
+        self.forwards = False
+        """Whether the block forwards queries at all."""
         self.zones: tuple[bytes, ...] = ()
         """Names that end like one of these, lowered, go through the chain, on all listeners of the block."""
         self.knows: Callable[[Key], bool] = _always

@@ -1,17 +1,20 @@
-"""A question on its way through the chain, and what the chain may ask of the server.
+"""A query on its way through the chain, and what the chain may ask of the server.
 
-One `Query` is made per packet that the answer table does not know. A plugin that changes the question makes a copy
-(`changed`), so that what is further up still sees what was asked. The header flags and the EDNS are changed in place: the core
-makes its own replies from them, and mirrors the EDNS as the chain left it.
+One `Query` is made per packet that the answer table does not know. A plugin that changes the question makes a copy (`changed`), so that
+plugins further out still see what was asked. The header flags and the EDNS are changed in place: the core makes its own replies from
+them, and mirrors the EDNS as the chain left it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 import msgspec
 
-from svcdns.plugin_api.reply import Reply
+from svcdns.plugin_api.deferred import Deferred
+from svcdns.plugin_api.reply import CacheScope, Reply
+from svcdns.plugin_api.reuse import Invocation, running
 from svcdns.wire import names
 from svcdns.wire.codes import CD, RD
 from svcdns.wire.record import Edns
@@ -26,7 +29,7 @@ Observer = Callable[["Query", Reply, int, float], None]
 
 
 class Client(msgspec.Struct, frozen=True, gc=False):
-    """Who asked, and where. `protocol` is `udp` or `tcp`; `family` is 1 for IPv4, 2 for IPv6, as metrics label it."""
+    """Who sent the query, and to which address. `protocol` is `udp` or `tcp`; `family` is 1 for IPv4, 2 for IPv6, as metrics label it."""
 
     address: str
     port: int
@@ -36,14 +39,44 @@ class Client(msgspec.Struct, frozen=True, gc=False):
     family: int = 1
 
 
+class _ClassifiedClient:
+    """The client for a plugin with client classes: its address gives the reply the scope of a class, everything else that of a client."""
+
+    __slots__ = ("_client", "_invocation")
+
+    def __init__(self, client: Client, invocation: Invocation) -> None:
+        self._client, self._invocation = client, invocation
+
+    @property
+    def address(self) -> str:
+        self._invocation.read(CacheScope.CLIENT_CLASS)
+        return self._client.address
+
+    @property
+    def family(self) -> int:
+        self._invocation.read(CacheScope.CLIENT_CLASS)
+        return self._client.family
+
+    def __getattr__(self, name: str) -> object:
+        self._invocation.read(CacheScope.CLIENT)
+        return getattr(self._client, name)
+
+
+_NAMES: Final = {"client": "requestor", "server": "listener", "ident": "message_id"}
+"""Fields of a query that plugins read by a property, which notes that they did."""
+
+
 class Query(msgspec.Struct):
     """A question with its header, its EDNS and its client.
 
     `name` is the query name as it was spelled, `key` the same lowered; both wire bytes. `flags` is the header word of the
     request, `serial` the zone serial that an IXFR request names, None where it names none. `zone` is the server-block zone that
-    matched, lowered wire bytes; `server` the server label of metrics (`dns://:53`). `size` is the request's length in octets.
-    `depth` counts self-queries that led here. `avoid` is an upstream that is not to be asked, as `Reply.source` names it.
-    `upstream_reply` is what the upstreams have replied already, where the question comes from the short way (`chain.fast_path`).
+    matched, lowered wire bytes. `size` is the request's length in octets. `depth` counts self-queries that led here. `avoid` is an
+    upstream that is not to be queried, as `Reply.source` names it. `upstream_reply` is what an upstream has replied already, where
+    the query comes from the fast path.
+
+    `requestor`, `listener` and `message_id` are for the core. Plugins read `client`, `server` and `ident`: a reply for which a plugin
+    read one of these is not given to other clients, unless the plugin has client classes and read the address alone.
     """
 
     name: bytes
@@ -52,18 +85,41 @@ class Query(msgspec.Struct):
     rclass: int
     flags: int
     edns: Edns | None
-    client: Client
+    requestor: Client
     ask_server: Ask
-    ident: int = 0
+    message_id: int = 0
     size: int = 0
     zone: bytes = names.ROOT
-    server: str = ""
+    listener: str = ""
     view: str = ""
     depth: int = 0
     started: float = 0.0
     serial: int | None = None
     avoid: str = ""
     upstream_reply: Reply | None = None
+
+    @property
+    def client(self) -> Client:
+        """Who sent the query, over which transport, and to which address."""
+        current = running.current
+        if current.states_reuse:
+            return self.requestor
+        if current.address_scope is CacheScope.CLIENT_CLASS:
+            return _ClassifiedClient(self.requestor, current.begin())  # type: ignore[return-value]
+        current.read(CacheScope.CLIENT)
+        return self.requestor
+
+    @property
+    def server(self) -> str:
+        """The listener that the query came to, as the server label of metrics (`dns://:53`)."""
+        running.current.read(CacheScope.CLIENT)
+        return self.listener
+
+    @property
+    def ident(self) -> int:
+        """The id in the query's header."""
+        running.current.read(CacheScope.CLIENT)
+        return self.message_id
 
     @property
     def opcode(self) -> int:
@@ -84,14 +140,32 @@ class Query(msgspec.Struct):
         """A copy with other field values; `key` follows `name`."""
         if "name" in fields and "key" not in fields:
             fields["key"] = fields["name"].lower()  # type: ignore[attr-defined]
-        return msgspec.structs.replace(self, **fields)
+        return msgspec.structs.replace(self, **{_NAMES.get(name, name): value for name, value in fields.items()})
 
     def ask(self, name: bytes, rtype: int) -> Answer:
-        """Puts another question through the whole server as the same client, class IN, at most MAX_DEPTH levels deep.
+        """Sends another query through the whole server as the same client, class IN, at most MAX_DEPTH levels deep.
 
-        The asking reply has to join the reuse terms of what comes back (`chain.handler.joined`).
+        The terms on which its reply may be used again become terms of the reply that the calling plugin returns.
         """
-        return self.ask_server(self.changed(name=name, key=name.lower(), rtype=rtype, rclass=1, depth=self.depth + 1, upstream_reply=None))
+        query = msgspec.structs.replace(self, name=name, key=name.lower(), rtype=rtype, rclass=1, depth=self.depth + 1, upstream_reply=None)
+        asked = running.current.begin().asked
+        answer = self.ask_server(query)
+        if isinstance(answer, Reply):
+            asked.append(answer)
+            return answer
+
+        def note(reply: Reply) -> Reply:
+            asked.append(reply)
+            return reply
+
+        if isinstance(answer, Deferred):
+            answer.then(note)
+            return answer
+        return _noted(answer, note)
+
+
+async def _noted(answer: Awaitable[Reply], note: Callable[[Reply], Reply]) -> Reply:
+    return note(await answer)
 
 
 MAX_DEPTH = 8

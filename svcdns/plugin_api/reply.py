@@ -86,3 +86,18 @@ class Reply(msgspec.Struct, frozen=True):
 def rcode_only(rcode: int, error: str = "") -> Reply:
     """An rcode that no plugin wrote as a message: the core sends it with the question and without records."""
     return Reply(rcode=rcode, has_message=False, error=error)
+
+
+def joined(reply: Reply, other: Reply) -> Reply:
+    """`reply` with the reuse terms of another that it was made from: the shorter lifetime, all dependencies, and the extended error.
+
+    Where the other's TTLs go down, the joined reply lives until they do: what of them went into it is not known here.
+    """
+    return msgspec.structs.replace(
+        reply,
+        lifetime=min(reply.lifetime, other.lifetime, other.next_second),
+        dependencies=reply.dependencies + tuple(o for o in other.dependencies if o not in reply.dependencies),
+        scope=max(reply.scope, other.scope),
+        increments=reply.increments + other.increments,
+        extended=reply.extended if reply.extended is not None else other.extended,
+    )

@@ -14,7 +14,7 @@ import msgspec
 from svcdns.corefile import arguments
 from svcdns.corefile.blocks import Directive, Token
 from svcdns.corefile.errors import CorefileError
-from svcdns.plugin_api.contract import Following, then
+from svcdns.plugin_api.contract import Following, Plugin, then
 from svcdns.plugin_api.environment import Block, Environment
 from svcdns.plugin_api.networks import Network, Networks, NetworkTextError, packed
 from svcdns.plugin_api.query import Answer, Query
@@ -137,10 +137,11 @@ class _Line:
         self.networks = None if policy.networks is None else Networks(policy.networks)
 
 
-class Acl:
+class Acl(Plugin):
     """Decides about each question, in the order of rules and lines; what no line matches is allowed."""
 
     name = "acl"
+    states_reuse = True
 
     def __init__(self, options: Options, environment: Environment) -> None:
         """Counts per server, zone of the rule, and view."""
@@ -162,9 +163,9 @@ class Acl:
         """Answers what is not allowed; asks on for the rest."""
         action, zone, scope = self._decide(query)
         if action == "allow":
-            cell = self._counters.cell(ALLOWED_REQUESTS, query.server, query.view)
+            cell = self._counters.cell(ALLOWED_REQUESTS, query.listener, query.view)
         else:
-            cell = self._counters.cell(STOPPED[action], query.server, zone, query.view)
+            cell = self._counters.cell(STOPPED[action], query.listener, zone, query.view)
         self._counters.add(cell)
         count = (cell, 1.0)
         if action == "allow":

@@ -9,7 +9,7 @@ The rules are those of docs/behaviour/plugins.md#autopath.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -20,10 +20,10 @@ from svcdns.cluster.changes import Dependency
 from svcdns.corefile import arguments
 from svcdns.corefile.blocks import Position
 from svcdns.corefile.errors import CorefileError
-from svcdns.plugin_api.contract import Following, joined, then
+from svcdns.plugin_api.contract import Following, Plugin, then
 from svcdns.plugin_api.environment import Block, Environment
 from svcdns.plugin_api.query import Answer, Query
-from svcdns.plugin_api.reply import UNTIL_CHANGED, CacheScope, Reply, rcode_only
+from svcdns.plugin_api.reply import UNTIL_CHANGED, CacheScope, Reply, joined, rcode_only
 from svcdns.telemetry.counters import Family, MetricKind
 from svcdns.wire import names
 from svcdns.wire.codes import Rcode, Type
@@ -99,10 +99,11 @@ SUCCESS: Final = Family(
 )
 
 
-class Autopath:
+class Autopath(Plugin):
     """Tries search paths for one server block."""
 
     name = "autopath"
+    states_reuse = True
     client_class_dependencies = frozenset({"pod"})
 
     def __init__(self, options: Options, environment: Environment) -> None:
@@ -148,9 +149,9 @@ class Autopath:
         if not base:
             return rcode_only(Rcode.SERVFAIL, f"{names.to_text(query.name)} is the first element of the search path")
         candidates = [base + element for element in elements if len(base) + len(element) <= names.MAX_NAME]
-        return _Search(self, query, following, candidates).run(0)
+        return _Search(self._found, query, following, candidates).run(0)
 
-    def found(self, query: Query, reply: Reply) -> Reply:
+    def _found(self, query: Query, reply: Reply) -> Reply:
         """The reply for the query name: counted, and with a CNAME record from the query name to the owner of its records."""
         cell = self._counters.cell(SUCCESS, query.server)
         self._counters.add(cell)
@@ -164,8 +165,8 @@ class Autopath:
 class _Search:
     """One query that is tried with the names in `candidates`, in order."""
 
-    def __init__(self, plugin: Autopath, query: Query, following: Following, candidates: list[bytes]) -> None:
-        self._plugin, self._query, self._following, self._candidates = plugin, query, following, candidates
+    def __init__(self, found: Callable[[Query, Reply], Reply], query: Query, following: Following, candidates: list[bytes]) -> None:
+        self._found, self._query, self._following, self._candidates = found, query, following, candidates
         self._replies: list[Reply] = []
 
     def run(self, start: int) -> Answer:
@@ -198,7 +199,7 @@ class _Search:
         else:
             *others, out = self._replies
             if last.has_message and not last.dropped:
-                out = self._plugin.found(self._query, last)
+                out = self._found(self._query, last)
         for reply in others:  # the client does not see their TTLs
             out = joined(out, msgspec.structs.replace(reply, next_second=UNTIL_CHANGED))
         return out

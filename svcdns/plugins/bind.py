@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from svcdns.corefile import arguments
+from svcdns.plugin_api.contract import Plugin
 from svcdns.plugin_api.environment import Block
+from svcdns.plugin_api.settings import BindAddresses, Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,4 +40,16 @@ def parse(block: Block) -> Options:
     return Options(tuple(lines))
 
 
-PLUGIN: Final = None
+class Bind(Plugin):
+    """Configures only."""
+
+    name = "bind"
+    configures_only = True
+
+    @classmethod
+    def settings(cls, options: Options) -> Settings:
+        """The addresses of the block's listeners."""
+        return Settings(bind=tuple(BindAddresses(line.places, line.without) for line in options.lines))
+
+
+PLUGIN: Final = Bind

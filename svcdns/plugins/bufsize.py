@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from svcdns.corefile import arguments
-from svcdns.plugin_api.contract import Following
+from svcdns.plugin_api.contract import Following, Plugin
 from svcdns.plugin_api.environment import Block, Environment
 from svcdns.plugin_api.query import Answer, Query
 
@@ -32,7 +32,7 @@ def parse(block: Block) -> Options:
     return Options(arguments.integer(words[0], 512, 4096)) if words else Options()
 
 
-class Bufsize:
+class Bufsize(Plugin):
     """Lowers larger sizes to the bound; never raises one."""
 
     name = "bufsize"

@@ -9,10 +9,11 @@ from typing import Final
 
 from svcdns import __version__
 from svcdns.corefile import arguments
-from svcdns.plugin_api.contract import Following
+from svcdns.plugin_api.contract import Following, Plugin
 from svcdns.plugin_api.environment import Block, Environment
 from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import NOT_REUSABLE, UNTIL_CHANGED, Reply
+from svcdns.plugin_api.settings import Settings
 from svcdns.wire.codes import Class, Type
 from svcdns.wire.names import from_text
 from svcdns.wire.record import Record
@@ -41,7 +42,7 @@ def parse(block: Block) -> Options:
     return Options(words[0] if words else VERSION, tuple(sorted(set(words[1:]))) or AUTHORS)
 
 
-class Chaos:
+class Chaos(Plugin):
     """Answers TXT questions of class CH for the names that are known; all others go on."""
 
     name = "chaos"
@@ -50,6 +51,11 @@ class Chaos:
         """The host's name is looked up once."""
         self._version, self._host = _string(options.version), _string(socket.gethostname())
         self._authors = [_string(author) for author in options.authors]
+
+    @classmethod
+    def settings(cls, options: Options) -> Settings:  # noqa: ARG003 - whatever they are
+        """Takes queries of class CH."""
+        return Settings(any_class=True)
 
     def handle(self, query: Query, following: Following) -> Answer:
         """The texts; authors in a new order each time."""

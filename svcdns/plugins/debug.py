@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from svcdns.corefile import arguments
+from svcdns.plugin_api.contract import Plugin
 from svcdns.plugin_api.environment import Block
+from svcdns.plugin_api.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,4 +24,16 @@ def parse(block: Block) -> Options:
     return Options()
 
 
-PLUGIN: Final = None
+class Debug(Plugin):
+    """Configures only."""
+
+    name = "debug"
+    configures_only = True
+
+    @classmethod
+    def settings(cls, options: Options) -> Settings:  # noqa: ARG003 - there are none
+        """Turns DEBUG lines on."""
+        return Settings(debug=True)
+
+
+PLUGIN: Final = Debug

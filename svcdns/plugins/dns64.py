@@ -17,10 +17,10 @@ import msgspec
 from svcdns.corefile import arguments
 from svcdns.corefile.blocks import Directive, Token
 from svcdns.corefile.errors import CorefileError
-from svcdns.plugin_api.contract import Following, joined, then
+from svcdns.plugin_api.contract import Following, Plugin, then
 from svcdns.plugin_api.environment import Block, Environment
 from svcdns.plugin_api.query import Answer, Query
-from svcdns.plugin_api.reply import UNTIL_CHANGED, CacheScope, Reply
+from svcdns.plugin_api.reply import UNTIL_CHANGED, CacheScope, Reply, joined
 from svcdns.plugin_api.reply_type import MessageType, classify
 from svcdns.telemetry.counters import Family, MetricKind
 from svcdns.telemetry.logging import plugin_logger
@@ -99,10 +99,11 @@ def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  #
 TRANSLATED: Final = Family("coredns_dns64_requests_translated_total", MetricKind.COUNTER, "Questions that were translated.", ("server",))
 
 
-class Dns64:
+class Dns64(Plugin):
     """Maps addresses for one block."""
 
     name = "dns64"
+    states_reuse = True
 
     def __init__(self, options: Options, environment: Environment) -> None:
         """Counts per server."""

@@ -12,7 +12,7 @@ from svcdns.corefile import arguments
 from svcdns.corefile.blocks import Directive
 from svcdns.corefile.errors import CorefileError
 from svcdns.corefile.regex import Regex, regex
-from svcdns.plugin_api.contract import Following, then
+from svcdns.plugin_api.contract import Following, Plugin, then
 from svcdns.plugin_api.environment import Block, Environment
 from svcdns.plugin_api.fast_path import FastPath
 from svcdns.plugin_api.query import Answer, Query
@@ -82,7 +82,7 @@ class _Pending:
     until: float = field(default=0.0)
 
 
-class Errors:
+class Errors(Plugin):
     """Logs the errors of bare replies."""
 
     name = "errors"

@@ -10,7 +10,7 @@ import msgspec
 from svcdns.corefile import arguments
 from svcdns.corefile.blocks import Directive
 from svcdns.corefile.errors import CorefileError
-from svcdns.plugin_api.contract import Following, then
+from svcdns.plugin_api.contract import Following, Plugin, then
 from svcdns.plugin_api.environment import Block, Environment
 from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import Reply
@@ -70,7 +70,7 @@ def _with_line(change: Change, line: Directive) -> Change:
     return change
 
 
-class Header:
+class Header(Plugin):
     """Changes the flags."""
 
     name = "header"

@@ -7,7 +7,9 @@ from typing import Final
 
 from svcdns.corefile import arguments
 from svcdns.corefile.errors import CorefileError
+from svcdns.plugin_api.contract import Plugin
 from svcdns.plugin_api.environment import Block
+from svcdns.plugin_api.settings import Settings
 from svcdns.telemetry.counters import Family, MetricKind
 
 DEFAULT: Final = ("", 8080)
@@ -47,4 +49,16 @@ def parse(block: Block) -> Options:
     return options
 
 
-PLUGIN: Final = None
+class Health(Plugin):
+    """Configures only."""
+
+    name = "health"
+    configures_only = True
+
+    @classmethod
+    def settings(cls, options: Options) -> Settings:
+        """The lame-duck time of the server."""
+        return Settings(lameduck=options.lameduck)
+
+
+PLUGIN: Final = Health

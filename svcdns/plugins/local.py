@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from svcdns.corefile import arguments
-from svcdns.plugin_api.contract import Following
+from svcdns.plugin_api.contract import Following, Plugin
 from svcdns.plugin_api.environment import Block, Environment
 from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import UNTIL_CHANGED, Increment, Reply
@@ -51,7 +51,7 @@ def parse(block: Block) -> Options:
     return Options(prefix)
 
 
-class Local:
+class Local(Plugin):
     """Answers for the local zones; everything else goes on."""
 
     name = "local"

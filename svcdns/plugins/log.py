@@ -16,7 +16,7 @@ from svcdns.corefile import arguments
 from svcdns.corefile.blocks import Directive
 from svcdns.corefile.errors import CorefileError, ZoneError
 from svcdns.corefile.zones import normalise_zone
-from svcdns.plugin_api.contract import Following
+from svcdns.plugin_api.contract import Following, Plugin
 from svcdns.plugin_api.environment import Block, Environment
 from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import Reply
@@ -69,7 +69,7 @@ def _rule(directive: Directive) -> Rule:
     return Rule(zones or (".",), template, frozenset(classes or {"all"}))
 
 
-class Log:
+class Log(Plugin):
     """Writes the lines."""
 
     name = "log"

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from svcdns.corefile import arguments
-from svcdns.plugin_api.contract import Following
+from svcdns.plugin_api.contract import Following, Plugin
 from svcdns.plugin_api.environment import Block, Environment
 from svcdns.plugin_api.fast_path import FastPath
 from svcdns.plugin_api.query import Answer, Client, Query
@@ -91,7 +91,7 @@ class Probes:
         return b"".join(bytes((len(label),)) + label for label in labels) + self._zone
 
 
-class Loop:
+class Loop(Plugin):
     """Sends probes, looks for those that come back, and stands before what forwards."""
 
     name = "loop"

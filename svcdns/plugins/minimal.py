@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from svcdns.corefile import arguments
-from svcdns.plugin_api.contract import Following, then
+from svcdns.plugin_api.contract import Following, Plugin, then
 from svcdns.plugin_api.environment import Block, Environment
 from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import Reply, rcode_only
@@ -30,7 +30,7 @@ def parse(block: Block) -> Options:
     return Options()
 
 
-class Minimal:
+class Minimal(Plugin):
     """Drops the authority and additional sections of plain answers."""
 
     name = "minimal"

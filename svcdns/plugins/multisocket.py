@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from svcdns.corefile import arguments
+from svcdns.plugin_api.contract import Plugin
 from svcdns.plugin_api.environment import Block
+from svcdns.plugin_api.settings import Settings
 from svcdns.process.shared_memory import SLOTS
 
 MOST: Final = 1024
@@ -33,4 +35,16 @@ def parse(block: Block) -> Options:
     return Options(min(workers, SLOTS))
 
 
-PLUGIN: Final = None
+class Multisocket(Plugin):
+    """Configures only."""
+
+    name = "multisocket"
+    configures_only = True
+
+    @classmethod
+    def settings(cls, options: Options) -> Settings:
+        """The number of workers."""
+        return Settings(workers=options.workers)
+
+
+PLUGIN: Final = Multisocket

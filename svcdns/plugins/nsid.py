@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from svcdns.corefile import arguments
-from svcdns.plugin_api.contract import Following, then
+from svcdns.plugin_api.contract import Following, Plugin, then
 from svcdns.plugin_api.environment import Block, Environment
 from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import Reply
@@ -33,7 +33,7 @@ def parse(block: Block) -> Options:
     return Options(" ".join(word.text for word in directive.arguments))
 
 
-class Nsid:
+class Nsid(Plugin):
     """Puts the identifier into the replies to queries that have the option."""
 
     name = "nsid"

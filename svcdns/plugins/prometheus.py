@@ -7,7 +7,9 @@ from typing import Final
 
 from svcdns.corefile import arguments
 from svcdns.corefile.errors import CorefileError
+from svcdns.plugin_api.contract import Plugin
 from svcdns.plugin_api.environment import Block
+from svcdns.plugin_api.settings import Settings
 
 DEFAULT: Final = ("localhost", 9153)
 
@@ -32,4 +34,16 @@ def parse(block: Block) -> Options:
     return Options(arguments.host_port(words[0]) if words else DEFAULT)
 
 
-PLUGIN: Final = None
+class Prometheus(Plugin):
+    """Configures only."""
+
+    name = "prometheus"
+    configures_only = True
+
+    @classmethod
+    def settings(cls, options: Options) -> Settings:  # noqa: ARG003 - there are none
+        """Has the block's queries counted."""
+        return Settings(counts_queries=True)
+
+
+PLUGIN: Final = Prometheus

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from svcdns.corefile import arguments
+from svcdns.plugin_api.contract import Plugin
 from svcdns.plugin_api.environment import Block
 
 DEFAULT: Final = ("", 8181)
@@ -34,4 +35,11 @@ def parse(block: Block) -> Options:
     return options
 
 
-PLUGIN: Final = None
+class Ready(Plugin):
+    """Configures only."""
+
+    name = "ready"
+    configures_only = True
+
+
+PLUGIN: Final = Ready

@@ -7,6 +7,7 @@ from typing import Final
 
 from svcdns.corefile import arguments
 from svcdns.corefile.errors import CorefileError
+from svcdns.plugin_api.contract import Plugin
 from svcdns.plugin_api.environment import Block
 from svcdns.telemetry.counters import Family, MetricKind
 
@@ -43,4 +44,11 @@ def parse(block: Block) -> Options:
     return options
 
 
-PLUGIN: Final = None
+class Reload(Plugin):
+    """Configures only."""
+
+    name = "reload"
+    configures_only = True
+
+
+PLUGIN: Final = Reload

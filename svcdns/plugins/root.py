@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from svcdns.corefile import arguments
+from svcdns.plugin_api.contract import Plugin
 from svcdns.plugin_api.environment import Block
+from svcdns.plugin_api.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,4 +26,16 @@ def parse(block: Block) -> Options:
     return Options(path)
 
 
-PLUGIN: Final = None
+class Root(Plugin):
+    """Configures only."""
+
+    name = "root"
+    configures_only = True
+
+    @classmethod
+    def settings(cls, options: Options) -> Settings:
+        """The folder of the block's relative paths."""
+        return Settings(root=options.path)
+
+
+PLUGIN: Final = Root

@@ -12,7 +12,9 @@ import msgspec
 from svcdns.corefile import arguments
 from svcdns.corefile.blocks import Directive, Token
 from svcdns.corefile.errors import CorefileError
+from svcdns.plugin_api.contract import Plugin
 from svcdns.plugin_api.environment import Block
+from svcdns.plugin_api.settings import Settings
 from svcdns.plugin_api.timeouts import Timeouts
 
 LEAST: Final = 1.0
@@ -65,4 +67,16 @@ def _queries(word: Token) -> int:
     return value
 
 
-PLUGIN: Final = None
+class ConnectionTimeouts(Plugin):
+    """Configures only."""
+
+    name = "timeouts"
+    configures_only = True
+
+    @classmethod
+    def settings(cls, options: Options) -> Settings:
+        """The time limits of the block's listeners."""
+        return Settings(timeouts=options.timeouts)
+
+
+PLUGIN: Final = ConnectionTimeouts

@@ -18,7 +18,9 @@ import msgspec
 from svcdns.corefile import arguments
 from svcdns.corefile.blocks import Directive, Position
 from svcdns.corefile.errors import CorefileError
+from svcdns.plugin_api.contract import Plugin
 from svcdns.plugin_api.environment import Block
+from svcdns.plugin_api.settings import Settings
 from svcdns.telemetry.counters import Family, MetricKind
 from svcdns.telemetry.logging import plugin_logger
 from svcdns.tls.errors import TlsError
@@ -174,4 +176,17 @@ def _day(seconds: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
 
 
-PLUGIN: Final = None
+class Tls(Plugin):
+    """Configures only."""
+
+    name = "tls"
+    configures_only = True
+    holds_certificates = True
+
+    @classmethod
+    def settings(cls, options: Options) -> Settings:
+        """The certificate of the block's `tls://` listeners."""
+        return Settings(certificate=options.data_key)
+
+
+PLUGIN: Final = Tls

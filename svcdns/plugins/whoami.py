@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from svcdns.corefile import arguments
-from svcdns.plugin_api.contract import Following
+from svcdns.plugin_api.contract import Following, Plugin
 from svcdns.plugin_api.environment import Block, Environment
 from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import CacheScope, Reply
@@ -28,7 +28,7 @@ def parse(block: Block) -> Options:
     return Options()
 
 
-class Whoami:
+class Whoami(Plugin):
     """Answers every question with who asked it."""
 
     name = "whoami"

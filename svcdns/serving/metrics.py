@@ -10,6 +10,7 @@ from bisect import bisect_left
 from typing import Final
 
 from svcdns.chain.routing import DROPPED, Route
+from svcdns.plugin_api.hooks import PANICS
 from svcdns.plugin_api.query import Query
 from svcdns.plugin_api.reply import Increment, Reply
 from svcdns.telemetry.counters import Counters, Family, MetricKind
@@ -54,7 +55,6 @@ RESPONSES: Final = Family(
     "Counter of response status codes.",
     ("server", "zone", "view", "rcode", "plugin"),
 )
-PANICS: Final = Family("coredns_panics_total", MetricKind.COUNTER, "Number of failures inside a chain that were answered SERVFAIL.")
 
 MAX_HIT_COUNTERS: Final = 8192
 

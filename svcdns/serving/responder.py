@@ -106,7 +106,7 @@ class Responder:
         self.durations.observe(seconds, 1)
         if entry.observed is not None and client is not None:
             query, reply, route = entry.observed
-            self.observe(route, query.changed(ident=int.from_bytes(packet[:2], "big"), client=client), reply, len(wire), seconds)
+            self.observe(route, query.changed(message_id=int.from_bytes(packet[:2], "big"), requestor=client), reply, len(wire), seconds)
         return wire
 
     def lookup_negative(self, key: bytes) -> bytes:
@@ -189,7 +189,7 @@ class Responder:
         name = request.name
         return Query(
             name, name.lower(), request.rtype, request.rclass, request.flags, request.edns, client, self.listener.ask,
-            ident=request.ident, size=size, started=started, server=self.listener.server, serial=request.serial,
+            message_id=request.ident, size=size, started=started, listener=self.listener.server, serial=request.serial,
         )  # fmt: skip
 
 

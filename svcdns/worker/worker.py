@@ -32,14 +32,15 @@ from svcdns.errors import SvcdnsError
 from svcdns.eventloop.clock import Clock
 from svcdns.eventloop.time_slice import TimeSlice
 from svcdns.feed.frames import Allow, Configure, Configured, Data, EncodedChanged, Epoch, FrameReader, FromControl, Swap, ToControl, frame
+from svcdns.plugin_api.contract import Plugin
 from svcdns.plugin_api.environment import Block, Environment
+from svcdns.plugin_api.hooks import HookCaller
 from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import rcode_only
 from svcdns.plugins import BUILT, ORDER
 from svcdns.process.heap import give_back
 from svcdns.process.shared_memory import State
 from svcdns.serving.listeners import Listeners
-from svcdns.serving.metrics import PANICS
 from svcdns.serving.metrics_flush import flush
 from svcdns.serving.transport.udp import SOCKET_DROPS
 from svcdns.telemetry.counters import Counters
@@ -60,6 +61,7 @@ DRAIN_TIMEOUT: Final = 5.0
 """Seconds that a stop waits for queries in flight."""
 
 log = logging.getLogger("svcdns")
+_END: Final = object()
 
 
 def _nothing() -> None:
@@ -74,8 +76,8 @@ def load_plugin(name: str) -> Any:
 class _Generation:
     """The chains of one Corefile, the data callbacks of its plugins, and the keys of what they keep from chain to chain."""
 
-    def __init__(self) -> None:
-        self.chains = Chains()
+    def __init__(self, hooks: HookCaller) -> None:
+        self.chains = Chains(hooks)
         self.debug = False
         self.kept: set[tuple[Any, ...]] = set()
         self.on_data: dict[tuple[str, str], list[Callable[[bytes], None]]] = {}
@@ -92,10 +94,11 @@ class Worker:
         self._views: dict[bytes, int] = {}
         self._data: dict[tuple[str, str], bytes] = {}
         self._kept: dict[tuple[Any, ...], Any] = {}
-        self._live = _Generation()
+        self._hooks = HookCaller(counters)
+        self._live = _Generation(self._hooks)
         self._built: dict[int, _Generation] = {}
-        self._invalidate_hooks: list[Callable[[set[Dependency]], None]] = []
-        self._tick_hooks: list[Callable[[], None]] = []
+        self._storing: list[Plugin] = []
+        """Plugins that store replies."""
         self._configured = self._draining = False
         self._share = 1.0
         self._since_poll = TimeSlice()
@@ -159,7 +162,7 @@ class Worker:
         if index.synced and not synced:
             self._freeze()
             self._invalidate_all()
-            self._tick()
+            self._live.chains.tick()
             self._show_state()
         elif touched:
             self._invalidate(touched)
@@ -170,20 +173,8 @@ class Worker:
         for listener in self._live.chains.listeners.values():
             if listener.classes is not None:
                 listener.classes.invalidate(dependencies)
-        for invalidate in self._invalidate_hooks:
-            self._call(invalidate, dependencies)
-
-    def _tick(self) -> None:
-        for tick in self._tick_hooks:
-            self._call(tick)
-
-    def _call(self, hook: Callable[..., object], *arguments: object) -> None:
-        """Calls a plugin's hook."""
-        try:
-            hook(*arguments)
-        except Exception:
-            log.exception("Recovered from a failure in %s", getattr(hook, "__qualname__", hook))
-            self.counters.count(PANICS)
+        for handler in self._storing:
+            self._hooks.call(handler.name, None, handler.invalidate, dependencies)
 
     def _invalidate_all(self) -> None:
         for table in self.listeners.tables:
@@ -199,8 +190,8 @@ class Worker:
     async def _allow(self, share: float) -> None:
         """Gives answer tables and caches this part of their usual size: the container's memory fills up, or has room again."""
         less, self._share = share < self._share, share
-        handlers = [handler for handler in self._live.chains.handlers if hasattr(handler, "shrink")]
-        await self._in_steps(chain(self.listeners.allow(share), *[handler.shrink(share) for handler in handlers]))
+        handlers = self._live.chains.having("shrink")
+        await self._in_steps(chain(self.listeners.allow(share), *[self._shrinking(handler, share) for handler in handlers]))
         if less:
             give_back()
 
@@ -210,6 +201,11 @@ class Worker:
             if self.poll_sockets():
                 await asyncio.sleep(0)  # connections and timers
                 self.heartbeat()
+
+    def _shrinking(self, handler: Plugin, share: float) -> Iterator[None]:
+        steps = self._hooks.call(handler.name, iter(()), handler.shrink, share)
+        while self._hooks.call(handler.name, _END, next, steps, _END) is not _END:
+            yield
 
     def poll_sockets(self) -> bool:
         """Reads the sockets if other work has gone on for a time slice; returns whether it did."""
@@ -226,9 +222,8 @@ class Worker:
             self._built = {order.generation: self._build(order)}
         except SvcdnsError as error:
             self._tell(Configured(order.generation, str(error)))
-        except Exception as error:
-            log.exception("Recovered from a failure while chains were built")
-            self.counters.count(PANICS)
+        except Exception as error:  # noqa: BLE001 - a mistake of a plugin must not end the worker
+            self._hooks.failed(error, "building the chains")
             self._tell(Configured(order.generation, f"{type(error).__name__}: {error}"))
         else:
             self._tell(Configured(order.generation))
@@ -238,12 +233,11 @@ class Worker:
         for source in order.sources:
             if source.number not in self._indexes:
                 self._indexes[source.number] = Index(source.kinds)
-        generation = _Generation()
+        generation = _Generation(self._hooks)
         plans = plan(order.corefile, ORDER, load_plugin)
-        generation.debug = any("debug" in block.options for block in plans)
+        generation.debug = any(settings.debug for block in plans for settings in block.settings.values())
 
         def environment(block: Block, server: str, listen: tuple[tuple[str, int], ...], name: str, peers: Peers) -> Environment:
-            bound = any(directive.name.text == "bind" for directive in block.others)
             return Environment(
                 block=block,
                 server=server,
@@ -263,11 +257,11 @@ class Worker:
                 poll_sockets=self.poll_sockets,
                 first=self.slot == 0,
                 peers=peers,
-                local_addresses=() if bound else order.local_addresses,
+                local_addresses=() if any(host for host, _ in listen) else order.local_addresses,
                 listen_addresses=listen,
             )
 
-        generation.chains = build(plans, order.hosts, load_plugin, environment)
+        generation.chains = build(plans, order.hosts, load_plugin, environment, self._hooks)
         for listener in generation.chains.listeners.values():
             if listener.transport == "tls":
                 self.listeners.certificates.check(listener.security)
@@ -291,8 +285,7 @@ class Worker:
         if built is None:
             return
         old, self._live = self._live, built
-        self._invalidate_hooks = [h.invalidate for h in built.chains.handlers if hasattr(h, "invalidate")]
-        self._tick_hooks = [h.tick for h in built.chains.handlers if hasattr(h, "tick")]
+        self._storing = built.chains.having("invalidate")
         log.setLevel(logging.DEBUG if built.debug else logging.INFO)
         for source in [number for number in self._indexes if number not in self._views.values()]:
             del self._indexes[source]
@@ -300,6 +293,9 @@ class Worker:
         old.chains.stop()
         self._release(built.kept)
         built.chains.start()
+        if self.slot == 0:
+            for line in built.chains.slow_blocks:
+                log.info("%s", line)
         if self._share < 1:
             await self._allow(self._share)  # caches of a size that they had not before
         self._configured = True
@@ -308,17 +304,17 @@ class Worker:
     def _release(self, kept: set[tuple[Any, ...]]) -> None:
         """Stops and drops what former chains have kept and the live ones do not."""
         for key in [key for key in self._kept if key not in kept]:
-            self._call(getattr(self._kept.pop(key), "stop", _nothing))
+            self._hooks.call(str(key[0]), None, getattr(self._kept.pop(key), "stop", _nothing))
 
     def _take_data(self, data: Data) -> None:
         key = (data.plugin, data.key)
-        if data.plugin == "tls":
+        if load_plugin(data.plugin).PLUGIN.holds_certificates:
             self.listeners.certificates.take(data.key, data.payload)
             return
         self._data[key] = data.payload
         for generation in (self._live, *self._built.values()):
             for call in generation.on_data.get(key, ()):
-                self._call(call, data.payload)
+                self._hooks.call(data.plugin, None, call, data.payload)
 
     def _publish(self, plugin: str, key: str, payload: bytes) -> None:
         data = Data(plugin, key, payload)
@@ -355,7 +351,7 @@ class Worker:
     async def update(self) -> None:
         """Heartbeat, metrics, state; once a second, in steps."""
         self.heartbeat()
-        self._tick()
+        self._live.chains.tick()
         async with self._updating:
             await self._in_steps(chain(self._flush_steps(), self.listeners.purge()))
         self._show_state()

@@ -11,10 +11,14 @@ from svcdns.chain.build import Chains, build, chain
 from svcdns.chain.plan import plan
 from svcdns.corefile.parser import parse
 from svcdns.plugin_api.closest_encloser import Encloser
-from svcdns.plugin_api.contract import Following
+from svcdns.plugin_api.contract import Following, Plugin
+from svcdns.plugin_api.environment import Block, Environment
+from svcdns.plugin_api.hooks import HookCaller
 from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import Reply
+from svcdns.plugin_api.settings import Settings
 from svcdns.plugin_api.timeouts import Timeouts
+from svcdns.telemetry.counters import Counters
 from svcdns.wire.codes import Rcode
 from svcdns.wire.edns import ECHOED_OPTIONS
 from tests.support import world
@@ -29,10 +33,11 @@ class Options:
     words: tuple[str, ...]
 
 
-class Plugin:
+class Marking(Plugin):
     """Says its name, and asks on."""
 
     name = "plugin"
+    offers = ("trail",)
     trail: list[str]
 
     def __init__(self, options: Options, environment: Any) -> None:
@@ -53,26 +58,24 @@ class Plugin:
         self.trail.append(f"stop {self.name}")
 
 
+def environment(block: Block, server: str, listen: Any, _name: str, peers: Any) -> Environment:
+    """A plugin's environment."""
+    return world.environment(block=block, server=server, listen_addresses=listen, peers=peers)
+
+
 def built(text: str, **extra: Any) -> tuple[Chains, list[str]]:
     """The chains of a Corefile, and the trail of their plugins. `extra` adds to the class of a plugin."""
     trail: list[str] = []
 
     def load(name: str) -> Any:
-        made = type(name, (Plugin,), {"name": name, "trail": trail, **extra.get(name, {})})
+        made = type(name, (Marking,), {"name": name, "trail": trail, **extra.get(name, {})})
+        configuring = type(name, (Plugin,), {"name": name, "configures_only": True, **extra.get(name, {})})
         words = lambda block: Options(tuple(word.text for d in block.directives for word in d.arguments))  # noqa: E731
-        return SimpleNamespace(PLUGIN=None if name in ("reload", "prometheus") else made, parse=words)
+        return SimpleNamespace(PLUGIN=configuring if name in ("reload", "prometheus") else made, parse=words)
 
     plans = plan(parse(text, "Corefile", environ={}), ORDER, load)
     hosts = [("127.0.0.1",)] * len(plans)
-
-    def environment(block: Any, server: str, listen: Any, name: str, peers: Any) -> Any:
-        return SimpleNamespace(server=server, listen=listen)
-
-    return build(plans, hosts, load, environment), trail
-
-
-def no_environment(*_: Any) -> Any:
-    """For chains whose plugins use none."""
+    return build(plans, hosts, load, environment, HookCaller(Counters())), trail
 
 
 def test_the_order_is_fixed() -> None:
@@ -101,14 +104,14 @@ def test_what_is_absent_is_known_for_zones_whose_names_all_treat_alike() -> None
     """The others are for the chain."""
 
     def load(name: str) -> SimpleNamespace:
-        fields: dict[str, Any] = {"name": name, "handle": lambda query, following: following(query), "zones": (b"\1a\0", b"\1b\0")}
-        closest_encloser = {"closest_encloser": lambda key, _rtype: Encloser(key[-3:], "", ())}
-        fields |= {"name_independent": lambda zone: zone == b"\1a\0"} if name == "cache" else closest_encloser
-        return SimpleNamespace(PLUGIN=lambda _options, _environment: SimpleNamespace(**fields), parse=lambda _block: None)
+        fields: dict[str, Any] = {"name": name, "zones": (b"\1a\0", b"\1b\0")}
+        closest_encloser = {"closest_encloser": lambda _self, key, _rtype: Encloser(key[-3:], "", ())}
+        fields |= {"name_independent": lambda _self, zone: zone == b"\1a\0"} if name == "cache" else closest_encloser
+        return SimpleNamespace(PLUGIN=type(name, (Plugin,), fields), parse=lambda _block: None)
 
     def closest_encloser(text: str) -> Any:
         plans = plan(parse(text, "Corefile", environ={}), ORDER, load)
-        chains = build(plans, [("",)], load, no_environment)
+        chains = build(plans, [("",)], load, environment, HookCaller(Counters()))
         return chains.listeners["", 53].routes[b"\0"].closest_encloser
 
     both, one = closest_encloser(". {\n forward\n}"), closest_encloser(". {\n forward\n cache\n}")
@@ -118,7 +121,11 @@ def test_what_is_absent_is_known_for_zones_whose_names_all_treat_alike() -> None
 
 def test_what_metrics_and_observers_need() -> None:
     """Whether the block counts, who is said to have written, who watches."""
-    chains, _ = built("a {\n prometheus\n log\n cache\n}\nb {\n cache\n}", log={"observe": lambda *_: None})
+    chains, _ = built(
+        "a {\n prometheus\n log\n cache\n}\nb {\n cache\n}",
+        log={"observe": lambda *_: None},
+        prometheus={"settings": lambda _: Settings(counts_queries=True)},
+    )
     routes = chains.listeners["127.0.0.1", 53].routes
     assert [(route.counted, route.writer, len(route.observers)) for route in routes.values()] == [(True, "log", 1), (False, "", 0)]
     assert chains.listeners["127.0.0.1", 53].observed
@@ -133,7 +140,7 @@ def test_a_block_that_only_configures_answers_nothing() -> None:
 def test_other_classes_only_where_a_plugin_takes_them() -> None:
     """As CoreDNS lets them pass."""
     for text, rcode in ((". {\n log\n}", Rcode.REFUSED), (". {\n forward x\n}", Rcode.SERVFAIL)):
-        listener = built(text)[0].listeners["127.0.0.1", 53]
+        listener = built(text, forward={"settings": lambda _: Settings(any_class=True)})[0].listeners["127.0.0.1", 53]
         query = world.query("version.bind.", "TXT", rclass=3)
         assert world.now(listener.answer(query, listener.route(query))).rcode == rcode
 
@@ -162,8 +169,9 @@ def test_what_a_listener_has_besides_its_zones() -> None:
         "a {\n timeouts {\n  read 5s\n }\n}\nb {\n timeouts {\n  idle 9s\n }\n}\nc {\n}\n"
         "tls://a {\n tls x y\n timeouts {\n  maxtcpqueries 7\n }\n}\ntls://b {\n tls z y\n}\ntls://c d {\n tls z y\n}\n"
     )
-    plans = plan(parse(text, "Corefile", environ={}), ("timeouts", "tls"), lambda name: importlib.import_module(f"svcdns.plugins.{name}"))
-    chains = build(plans, [("::1",)] * len(plans), lambda name: SimpleNamespace(PLUGIN=None), no_environment)
+    load: Any = lambda name: importlib.import_module(f"svcdns.plugins.{name}")  # noqa: E731
+    plans = plan(parse(text, "Corefile", environ={}), ("timeouts", "tls"), load)
+    chains = build(plans, [("::1",)] * len(plans), load, environment, HookCaller(Counters()))
     plain, secure = chains.listeners["::1", 53], chains.listeners["::1", 853]
     assert (plain.server, plain.security, plain.timeouts) == ("dns://[::1]:53", "", Timeouts(idle=9.0))
     assert (secure.server, secure.security, secure.timeouts) == ("tls://[::1]:853", "z y  nocert ", Timeouts(queries=7))

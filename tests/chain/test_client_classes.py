@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from svcdns.chain.client_classes import MAX_KNOWN, Classes
+from svcdns.plugin_api.contract import Plugin
 
 
-class Networks:
+class Networks(Plugin):
     """A plugin that looks at who asks."""
 
+    name = "networks"
     client_class_dependencies = frozenset({"pod"})
 
     def __init__(self, **classes: str) -> None:

@@ -6,9 +6,9 @@ from collections.abc import Generator
 
 import msgspec
 
-from svcdns.plugin_api.contract import joined, steps, then
+from svcdns.plugin_api.contract import steps, then
 from svcdns.plugin_api.query import Answer
-from svcdns.plugin_api.reply import UNTIL_CHANGED, CacheScope, Reply
+from svcdns.plugin_api.reply import UNTIL_CHANGED, CacheScope, Reply, joined
 from svcdns.wire.codes import AA
 from tests.support import world
 

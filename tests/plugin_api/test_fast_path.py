@@ -11,7 +11,11 @@ import pytest
 from svcdns.chain.build import build
 from svcdns.chain.plan import plan
 from svcdns.corefile.parser import parse
+from svcdns.plugin_api.contract import Plugin
 from svcdns.plugin_api.fast_path import FastPath
+from svcdns.plugin_api.hooks import HookCaller
+from svcdns.telemetry.counters import Counters
+from tests.support import world
 
 KEY = (b"\1a\1b\0", 1, 1, False, False)
 ORDER = ("reload", "errors", "log", "cache", "loop", "forward")
@@ -37,15 +41,15 @@ def relay_of(text: str, **said: Says | None) -> FastPath | None:
     says: dict[str, Says | None] = {"cache": keeps, "forward": asks, "loop": lambda _: True, "errors": lambda _: True, **said}
 
     def load(name: str) -> Any:
-        fields: dict[str, Any] = {"name": name, "handle": lambda query, following: following(query)}
+        fields: dict[str, Any] = {"name": name, "configures_only": name == "reload"}
         mine = says.get(name)
-        fields |= {"join_fast_path": mine} if mine is not None else {}
+        fields |= {"join_fast_path": lambda _self, fast_path: mine(fast_path)} if mine is not None else {}
         fields |= {"observe": lambda *_: None} if name == "log" else {}
-        plugin = None if name == "reload" else lambda _options, _environment: SimpleNamespace(**fields)
-        return SimpleNamespace(PLUGIN=plugin, parse=lambda _block: None)
+        return SimpleNamespace(PLUGIN=type(name, (Plugin,), fields), parse=lambda _block: None)
 
     plans = plan(parse(f". {{\n{text}\n}}", "Corefile", environ={}), ORDER, load)
-    return build(plans, [("",)], load, lambda *_: None).listeners["", 53].routes[b"\0"].fast_path  # type: ignore[arg-type]
+    chains = build(plans, [("",)], load, lambda *_: world.environment(), HookCaller(Counters()))
+    return chains.listeners["", 53].routes[b"\0"].fast_path
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,13 @@ import pytest
 
 from svcdns.chain.client_classes import Classes
 from svcdns.chain.routing import Route
+from svcdns.plugin_api.contract import Plugin
 from svcdns.plugin_api.deferred import Deferred
 from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import UNTIL_CHANGED, Reply
 from svcdns.serving.transport.udp import SocketErrors, UdpReader
 from svcdns.wire.codes import Rcode
+from tests.support import world
 from tests.support.outside import NAME, PLAIN, Outside, query, saying, shape
 from tests.support.responder import REPLY, Place, bound
 from tests.support.scripted_upstream import ScriptedUpstream
@@ -129,14 +131,14 @@ def test_a_reply_that_cannot_be_encoded() -> None:
 async def test_a_client_class_that_fails() -> None:
     """The query is answered by the chain, and the reply is stored for nobody."""
 
-    class Handler:
+    class Handler(Plugin):
         """Knows no client."""
 
         name = "t"
-        client_class = staticmethod(broken)
+        client_class = broken
 
     place = Place("udp")
-    place.listener.classes = Classes([Handler()])
+    place.listener.classes = Classes([Handler(None, world.environment())])
     with bound() as sock, bound() as client:
         reader = UdpReader(sock, place.responder, SocketErrors(place.counters, "t", place.clock), wildcard=False)
         for _ in range(3):

@@ -27,6 +27,7 @@ from svcdns.cluster.index import Index
 from svcdns.corefile.parser import parse
 from svcdns.eventloop.timer_wheel import TICK
 from svcdns.plugin_api.environment import Block, Environment
+from svcdns.plugin_api.hooks import HookCaller
 from svcdns.plugin_api.reply import Reply
 from svcdns.plugins import BUILT, ORDER
 from svcdns.plugins.cache.store import Store
@@ -97,7 +98,7 @@ class Outside:
             self.index.apply(Complete(kind))
         text = ". {\n" + body.format(*[f"127.0.0.1:{upstream.port}" for upstream in upstreams]) + "\n}\n"
         plans = plan(parse(text, "Corefile", environ={}), ORDER, _load)
-        self.chains = build(plans, [("127.0.0.1",)] * len(plans), _load, self._environment)
+        self.chains = build(plans, [("127.0.0.1",)] * len(plans), _load, self._environment, HookCaller(self.counters))
         self.listener: Listener = self.chains.listeners["127.0.0.1", 53]
         if not short:
             self.listener.routes = {zone: dataclasses.replace(route, fast_path=None) for zone, route in self.listener.routes.items()}

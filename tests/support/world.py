@@ -54,10 +54,13 @@ def summary(reply: Reply) -> list[str]:
     return out
 
 
-def query(name: str, rtype: str = "A", *, ask: Callable[[Query], Answer] | None = None, **fields: Any) -> Query:
+def query(text: str, rtype: str = "A", *, ask: Callable[[Query], Answer] | None = None, **fields: Any) -> Query:
     """A question for a name in presentation form."""
-    wire = names.from_text(name)
+    wire = names.from_text(text)
     values: dict[str, Any] = {"flags": RD, "edns": None, "rclass": 1, "client": CLIENT, "size": 40, **fields}
+    for name, field in (("client", "requestor"), ("server", "listener"), ("ident", "message_id")):
+        if name in values:
+            values[field] = values.pop(name)
     return Query(name=wire, key=wire.lower(), rtype=int(Type[rtype]), ask_server=ask or (lambda _: rcode_only(Rcode.REFUSED)), **values)
 
 

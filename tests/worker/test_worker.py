@@ -373,5 +373,5 @@ async def test_a_plugin_that_fails_to_be_built(world: World, monkeypatch: pytest
         raise LookupError("on purpose")
 
     monkeypatch.setattr(type(world.worker._live.chains.handlers[0]), "__init__", broken)
-    assert await world.configure(2) == [Configured(2, "LookupError: on purpose")]
+    assert await world.configure(2) == [Configured(2, "plugin/cache: LookupError: on purpose")]
     assert await world.ask("web.d.svc.cluster.local.") == ["5 10.96.0.1"]

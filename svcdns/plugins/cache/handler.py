@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from svcdns.plugin_api.contract import Following, then
+from svcdns.plugin_api.contract import Following, Plugin, then
 from svcdns.plugin_api.environment import Environment
 from svcdns.plugin_api.fast_path import FastPath, Key
 from svcdns.plugin_api.query import Answer, Query
@@ -29,10 +29,11 @@ from svcdns.wire import names
 from svcdns.wire.codes import AA, AD, CD, RA, RD, ExtendedError, Rcode
 
 
-class Cache:
+class Cache(Plugin):
     """The cache of one block. Its stores are kept over a change of the chain."""
 
     name = "cache"
+    states_reuse = True
 
     def __init__(self, options: Options, environment: Environment) -> None:
         """The environment keeps the stores, by block."""
@@ -122,7 +123,7 @@ class Cache:
         """Answers from an entry, or asks the following plugins and stores the reply."""
         if not within_any(query.key, self._zones):
             return following(query)
-        cells, now = self._cells_of(query.server), self._clock()
+        cells, now = self._cells_of(query.listener), self._clock()
         self._counters.add(cells.requests)
         key: Key = (query.key, query.rtype, query.rclass, query.dnssec_ok, bool(query.flags & CD))
         if self._confirmation is not None:

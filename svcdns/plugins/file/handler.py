@@ -12,10 +12,10 @@ from typing import Final
 import msgspec
 
 from svcdns.cluster.changes import Dependency
-from svcdns.plugin_api.contract import Following, joined, then
+from svcdns.plugin_api.contract import Following, Plugin, then
 from svcdns.plugin_api.environment import Environment
 from svcdns.plugin_api.query import Answer, Query
-from svcdns.plugin_api.reply import UNTIL_CHANGED, Reply, rcode_only
+from svcdns.plugin_api.reply import UNTIL_CHANGED, Reply, joined, rcode_only
 from svcdns.plugin_api.zone_transfer import UnavailableError, ZoneOffer
 from svcdns.plugins.file.options import Options, ZoneFile, data_key
 from svcdns.plugins.file.zone import RRset, Zone
@@ -29,7 +29,7 @@ _TARGET_AT: Final[dict[int, int]] = {Type.MX: 2, Type.SRV: 6, Type.SVCB: 2, Type
 """Octets of RDATA before the target, for types whose targets have their addresses in the additional section."""
 
 
-class File:
+class File(Plugin):
     """Answers the zones of one server block."""
 
     name = "file"

@@ -5,12 +5,13 @@ A reply keeps its flags, records and OPT record as they are. This plugin never s
 
 from __future__ import annotations
 
-from svcdns.plugin_api.contract import Following
+from svcdns.plugin_api.contract import Following, Plugin
 from svcdns.plugin_api.deferred import Deferred
 from svcdns.plugin_api.environment import Environment
 from svcdns.plugin_api.fast_path import FastPath, FastPathQuery
 from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import Reply
+from svcdns.plugin_api.settings import Settings
 from svcdns.plugins.forward.group_builder import GroupBuilder
 from svcdns.plugins.forward.leak_guard import LeakGuard
 from svcdns.plugins.forward.metrics import Cells
@@ -20,14 +21,21 @@ from svcdns.wire import names
 from svcdns.wire.codes import AD, CD, RD, Rcode
 
 
-class Forward:
+class Forward(Plugin):
     """The forward rules of a block."""
 
     name = "forward"
+    offers = ("is_down",)
+    states_reuse = True
 
     def __init__(self, options: Options, environment: Environment) -> None:
         """Servers are kept over a change of the chain."""
         self._rules = [_ForwardRule(rule, environment) for rule in options.rules]
+
+    @classmethod
+    def settings(cls, options: Options) -> Settings:  # noqa: ARG003 - whatever they are
+        """Forwards queries of every class."""
+        return Settings(any_class=True)
 
     def handle(self, query: Query, following: Following) -> Answer:
         """Sends the query to the upstreams of the first rule that covers its name; other names go to the following
@@ -50,6 +58,7 @@ class Forward:
         """Takes the queries of the fast path if one rule covers every name; names of the leak guard's zones never take
         it.
         """
+        fast_path.forwards = True
         rule = self._rules[0]
         if rule.has_next or not rule.covers_all:
             return False

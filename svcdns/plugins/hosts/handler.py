@@ -12,11 +12,11 @@ from typing import Final
 
 from svcdns.cluster.addresses import from_reverse
 from svcdns.cluster.changes import Dependency
-from svcdns.plugin_api.contract import Following, joined, then
+from svcdns.plugin_api.contract import Following, Plugin, then
 from svcdns.plugin_api.environment import Environment
 from svcdns.plugin_api.networks import packed
 from svcdns.plugin_api.query import Answer, Query
-from svcdns.plugin_api.reply import UNTIL_CHANGED, Reply, rcode_only
+from svcdns.plugin_api.reply import UNTIL_CHANGED, Reply, joined, rcode_only
 from svcdns.plugins.hosts.options import Options, decode
 from svcdns.plugins.hosts.table import HostsTable, read
 from svcdns.telemetry.counters import Family, MetricKind
@@ -36,7 +36,7 @@ RELOADED: Final = Family(
 _FAMILIES: Final = (Type.A, Type.AAAA)
 
 
-class Hosts:
+class Hosts(Plugin):
     """Answers the names and addresses of one server block's entries."""
 
     name = "hosts"

@@ -16,10 +16,10 @@ from svcdns.cluster.addresses import from_reverse, rdata_of
 from svcdns.cluster.changes import Dependency
 from svcdns.cluster.index import SERIAL
 from svcdns.cluster.objects import NO_PORT
-from svcdns.plugin_api.contract import Following, joined, steps, then
+from svcdns.plugin_api.contract import Following, Plugin, steps, then
 from svcdns.plugin_api.environment import Environment
 from svcdns.plugin_api.query import Answer, Query
-from svcdns.plugin_api.reply import UNTIL_CHANGED, Reply
+from svcdns.plugin_api.reply import UNTIL_CHANGED, Reply, joined
 from svcdns.plugin_api.zone_transfer import ZoneOffer
 from svcdns.plugins.k8s_external import records, transfer
 from svcdns.plugins.k8s_external.lookup import Cluster, HostPort, Lookup
@@ -33,7 +33,7 @@ ReplySteps = Generator[Answer, Reply, Reply]
 """Yields the answers that it waits for, is sent their replies, and returns the reply (`plugin_api.contract.steps`)."""
 
 
-class External:
+class External(Plugin):
     """Answers the external zones of one server block."""
 
     name = "k8s_external"

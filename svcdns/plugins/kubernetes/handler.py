@@ -15,11 +15,12 @@ from typing import Final
 from svcdns.cluster.changes import Kind
 from svcdns.cluster.index import SERIAL, SYNC, Index
 from svcdns.plugin_api.closest_encloser import Encloser
-from svcdns.plugin_api.contract import Following, joined, then
+from svcdns.plugin_api.contract import Following, Plugin, then
 from svcdns.plugin_api.environment import Environment
 from svcdns.plugin_api.fast_path import FastPath
 from svcdns.plugin_api.query import Answer, Query
-from svcdns.plugin_api.reply import UNTIL_CHANGED, Reply, rcode_only
+from svcdns.plugin_api.reply import UNTIL_CHANGED, Reply, joined, rcode_only
+from svcdns.plugin_api.settings import Settings
 from svcdns.plugin_api.zone_transfer import ZoneOffer
 from svcdns.plugins.kubernetes import apex, transfer
 from svcdns.plugins.kubernetes.options import Options
@@ -37,10 +38,11 @@ _SUBTREES: Final = frozenset({("", "svc"), ("", "pod"), ("", "dns")})
 """The labels that exist directly below a zone."""
 
 
-class Kubernetes:
+class Kubernetes(Plugin):
     """Answers the zones of one server block."""
 
     name = "kubernetes"
+    offers = ("extended", "index", "pod_namespace", "search_zone")
 
     def __init__(self, options: Options, environment: Environment) -> None:
         """The index is the environment's for the options' watch."""
@@ -55,6 +57,11 @@ class Kubernetes:
         self._multicluster = frozenset(names.from_text(zone).lower() for zone in options.multicluster)
         self._unforeseen = frozenset(zone for zone in self.zones if self._is_multicluster(zone) or zone.endswith(REVERSE_ZONES))
         self._fallthrough = tuple(names.from_text(zone).lower() for zone in options.fallthrough)
+
+    @classmethod
+    def settings(cls, options: Options) -> Settings:
+        """The cluster to watch."""
+        return Settings(startup_timeout=options.startup_timeout, watch=options.watch, snapshot=options.snapshot)
 
     def ready(self) -> bool:
         """Ready once the cluster has been listed."""

@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from svcdns.cluster.changes import Dependency
-from svcdns.plugin_api.contract import Following, then
+from svcdns.plugin_api.contract import Following, Plugin, then
 from svcdns.plugin_api.environment import Environment
 from svcdns.plugin_api.fast_path import FastPath
 from svcdns.plugin_api.query import Answer, Query
@@ -26,7 +26,7 @@ from svcdns.wire.codes import Rcode, Type
 _WEIGHTED: Final = (Type.A, Type.AAAA, Type.SRV)
 
 
-class LoadBalance:
+class LoadBalance(Plugin):
     """Marks replies whose addresses are to be rotated, drawn by weight, or put behind preferred ones."""
 
     name = "loadbalance"

@@ -12,7 +12,7 @@ from collections.abc import Generator
 
 import msgspec
 
-from svcdns.plugin_api.contract import Following, steps
+from svcdns.plugin_api.contract import Following, Plugin, steps
 from svcdns.plugin_api.environment import Environment
 from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import CacheScope, Reply, rcode_only
@@ -25,10 +25,11 @@ from svcdns.wire.codes import Rcode
 from svcdns.wire.errors import NameTextError
 
 
-class Rewrite:
+class Rewrite(Plugin):
     """Applies the `rewrite` directives of one server block, in file order."""
 
     name = "rewrite"
+    states_reuse = True
 
     def __init__(self, options: Options, environment: Environment) -> None:  # noqa: ARG002 - the rules need nothing else
         """As in CoreDNS, EDNS options with a code of `edns0 local` are echoed to all clients that send them."""

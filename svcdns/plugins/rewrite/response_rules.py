@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from svcdns.plugin_api.contract import joined
+from svcdns.plugin_api.reply import joined
 from svcdns.plugins.rewrite.name_match import Match, NameChange
 from svcdns.plugins.rewrite.reply_draft import DraftRecord, ReplyDraft, RuleSteps, draft_records
 from svcdns.wire import names

@@ -13,11 +13,11 @@ from typing import Any
 import msgspec
 
 from svcdns.corefile.regex import Regex
-from svcdns.plugin_api.contract import Following, joined, steps, then
+from svcdns.plugin_api.contract import Following, Plugin, steps, then
 from svcdns.plugin_api.environment import Environment
 from svcdns.plugin_api.expressions import PER_CLIENT, EvaluationError
 from svcdns.plugin_api.query import Answer, Query
-from svcdns.plugin_api.reply import NOT_REUSABLE, UNTIL_CHANGED, CacheScope, Reply, rcode_only
+from svcdns.plugin_api.reply import NOT_REUSABLE, UNTIL_CHANGED, CacheScope, Reply, joined, rcode_only
 from svcdns.plugins.template.data import PER_CLIENT_FIELDS, class_and_type, functions, groups_of, root
 from svcdns.plugins.template.go_template import ParsedTemplate, RenderError, Struct
 from svcdns.plugins.template.metrics import MATCHES, RR_FAILURES, TEMPLATE_FAILURES
@@ -33,10 +33,11 @@ from svcdns.wire.zone_text import ZoneFileError, read_record
 parse_record = lru_cache(4096)(read_record)
 
 
-class Template:
+class Template(Plugin):
     """Applies the `template` directives of one server block, in file order."""
 
     name = "template"
+    states_reuse = True
 
     def __init__(self, options: Options, environment: Environment) -> None:
         """Queries that a rule answers are counted in the environment's counters."""

@@ -13,7 +13,7 @@ import logging
 from collections.abc import Generator, Iterable
 from typing import Final
 
-from svcdns.plugin_api.contract import Following
+from svcdns.plugin_api.contract import Following, Plugin
 from svcdns.plugin_api.environment import Environment
 from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import Reply, rcode_only
@@ -35,10 +35,11 @@ NOTIFY_TIMEOUT: Final = 2.0
 """Seconds that each NOTIFY message waits for its reply."""
 
 
-class Transfer:
+class Transfer(Plugin):
     """Transfers the zones of one server block."""
 
     name = "transfer"
+    offers = ("notify",)
 
     def __init__(self, options: Options, environment: Environment) -> None:
         """The plugins that have zones are looked up for each transfer."""

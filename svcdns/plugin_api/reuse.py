@@ -1,0 +1,217 @@
+"""What a plugin's reply depends on, noted while the plugin's code runs.
+
+The core sets `running.current` around everything that a plugin does for a query: its `handle`, the callbacks that it passed to `then`,
+and its coroutines. What the plugin reads through its query and its environment is noted there, and is applied to its reply:
+the replies to self-queries, dependencies, and whether the reply is for this client alone. Nothing is allocated for a plugin that
+reads nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Coroutine, Generator
+from typing import Any, Final
+
+import msgspec
+
+from svcdns.cluster.changes import Dependency
+from svcdns.plugin_api.reply import UNTIL_CHANGED, CacheScope, Reply, joined
+
+BLAMED: Final = "plugin/"
+"""Begins the note of an exception that names the plugin whose code raised it."""
+
+
+class PluginContext:
+    """A plugin in a chain: its name, and the scope of a reply for which it read the client's address.
+
+    With `states_reuse` the plugin sets scopes itself, and nothing is noted but self-queries and dependencies.
+    """
+
+    __slots__ = ("address_scope", "name", "states_reuse")
+
+    def __init__(self, name: str, address_scope: CacheScope, *, states_reuse: bool = False) -> None:
+        self.name, self.address_scope, self.states_reuse = name, address_scope, states_reuse
+
+    def begin(self) -> Invocation:
+        """Begins to note what the plugin reads for the query that it handles now."""
+        invocation = running.current = Invocation(self)
+        return invocation
+
+    def noting(self) -> Invocation:
+        """An invocation of the plugin."""
+        return Invocation(self)
+
+    def read(self, scope: CacheScope) -> None:
+        """The plugin read something that gives its reply this scope."""
+        if not self.states_reuse:
+            self.begin().read(scope)
+
+
+class _Outside(PluginContext):
+    """No plugin's `handle`: timers and tasks. What is read there may be for any reply that is still to come."""
+
+    __slots__ = ()
+
+    def begin(self) -> Invocation:
+        return Invocation(self)
+
+    def read(self, scope: CacheScope) -> None:  # noqa: ARG002 - nobody's reply
+        running.outside += 1
+
+
+class Invocation:
+    """One handling of a query by one plugin, and what the plugin read for it."""
+
+    __slots__ = ("asked", "context", "dependencies", "outside", "scope")
+
+    def __init__(self, context: PluginContext) -> None:
+        self.context, self.scope, self.outside = context, CacheScope.SHARED, running.outside
+        self.asked: list[Reply] = []
+        self.dependencies: list[Dependency] = []
+
+    @property
+    def name(self) -> str:
+        """The plugin's."""
+        return self.context.name
+
+    @property
+    def states_reuse(self) -> bool:
+        """See PluginContext."""
+        return self.context.states_reuse
+
+    @property
+    def address_scope(self) -> CacheScope:
+        """See PluginContext."""
+        return self.context.address_scope
+
+    def begin(self) -> Invocation:
+        """It has begun."""
+        return self
+
+    def noting(self) -> Invocation:
+        """It is one."""
+        return self
+
+    def read(self, scope: CacheScope) -> None:
+        """The plugin read something that gives its reply this scope."""
+        if scope > self.scope and not self.context.states_reuse:
+            self.scope = scope
+
+    def apply(self, reply: Reply) -> Reply:
+        """The plugin's reply with the terms of what it read."""
+        for other in self.asked:
+            reply = joined(reply, other)
+        missing = [one for one in self.dependencies if one not in reply.dependencies]
+        if missing or self.scope > reply.scope:
+            scope = max(reply.scope, self.scope)
+            reply = msgspec.structs.replace(reply, scope=scope, dependencies=(*reply.dependencies, *missing))
+        return reply
+
+    def apply_later(self, reply: Reply) -> Reply:
+        """The same for a reply that came later: tasks may have read something for it meanwhile."""
+        if self.outside != running.outside:
+            self.read(CacheScope.CLIENT)
+        return self.apply(reply)
+
+
+Current = PluginContext | Invocation
+
+
+class _Running:
+    """`current` is the plugin whose code runs now; `last` what the rest of the chain answered it last, or NO_ANSWER."""
+
+    __slots__ = ("current", "last", "outside")
+
+    current: Current
+    last: Awaitable[Reply] | Reply
+    outside: int
+
+
+class _NoAnswer:
+    def __await__(self) -> Generator[Any, Any, Reply]:
+        raise AssertionError("nobody waits for this")
+
+
+running: Final = _Running()
+NO_ANSWER: Final[Awaitable[Reply] | Reply] = _NoAnswer()
+OUTSIDE: Final = _Outside("", CacheScope.CLIENT)
+CORE: Final = PluginContext("", CacheScope.SHARED, states_reuse=True)
+"""Stands for code whose reading makes no difference to a reply, such as hooks that are called once a reply was sent."""
+running.current, running.last, running.outside = OUTSIDE, NO_ANSWER, 0
+
+
+def blame(error: BaseException, plugin: str) -> None:
+    """Notes in an exception which plugin raised it; the first note holds."""
+    if plugin and not plugin_of(error):
+        error.add_note(BLAMED + plugin)
+
+
+def plugin_of(error: BaseException) -> str:
+    """The plugin that raised an exception; empty if that is not known."""
+    notes: list[str] = getattr(error, "__notes__", [])
+    return next((note.removeprefix(BLAMED) for note in notes if note.startswith(BLAMED)), "")
+
+
+def carried(reply: Reply, source: Reply) -> Reply:
+    """A reply that a plugin returned, with at least the terms of the one that it got from the rest of the chain."""
+    if reply.dependencies is not source.dependencies or reply.lifetime > source.lifetime or reply.scope < source.scope:
+        missing = tuple([one for one in source.dependencies if one not in reply.dependencies])
+        lifetime = min(reply.lifetime, source.lifetime)
+        if missing or lifetime < reply.lifetime or reply.scope < source.scope:
+            dependencies, scope = reply.dependencies + missing, max(reply.scope, source.scope)
+            reply = msgspec.structs.replace(reply, lifetime=lifetime, dependencies=dependencies, scope=scope)
+    if source.next_second < reply.lifetime and _ttls(reply) != _ttls(source):
+        # the TTLs of the reply do not go down with those of its source: it is right until these do
+        reply = msgspec.structs.replace(reply, lifetime=source.next_second, next_second=UNTIL_CHANGED)
+    return reply
+
+
+def _ttls(reply: Reply) -> list[int]:
+    return [record.ttl for record in (*reply.answer, *reply.authority, *reply.additional)]
+
+
+class Within:
+    """A coroutine of a plugin, each of whose steps runs with the plugin as `running.current`. Gives the reply with its terms."""
+
+    __slots__ = ("_coroutine", "_current", "_followed")
+
+    def __init__(self, coroutine: Coroutine[Any, Any, Reply], current: Current, followed: list[Reply]) -> None:
+        self._coroutine, self._current, self._followed = coroutine, current, followed
+
+    def __await__(self) -> Generator[Any, Any, Reply]:
+        error: BaseException | None = None
+        value: Any = None
+        while True:
+            found, reply = self._step(value, error)
+            if reply is not None:
+                return self._finished(reply)
+            try:
+                value, error = (yield found), None
+            except BaseException as raised:  # noqa: BLE001 - the coroutine's, also where it is cancelled or closed
+                error = raised
+
+    def _step(self, value: Any, error: BaseException | None) -> tuple[Any, Reply | None]:
+        """What the coroutine waits for next, or its reply."""
+        current, last = running.current, running.last
+        running.current, running.last = self._current, NO_ANSWER
+        try:
+            return (self._coroutine.send(value) if error is None else self._coroutine.throw(error)), None
+        except StopIteration as end:
+            reply: Reply = end.value
+            return None, reply
+        except Exception as raised:
+            blame(raised, self._current.name)
+            raise
+        finally:
+            if isinstance(running.last, Reply):
+                self._followed.append(running.last)
+            self._current, running.current, running.last = running.current, current, last
+
+    def _finished(self, reply: Reply) -> Reply:
+        if not self._current.states_reuse:
+            for source in self._followed:
+                if reply is not source:
+                    reply = carried(reply, source)
+        if isinstance(self._current, Invocation):
+            reply = self._current.apply_later(reply)
+        running.last = reply
+        return reply

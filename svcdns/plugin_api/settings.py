@@ -1,0 +1,48 @@
+"""What a directive configures outside of its block's chain: the block, its listeners, or the server as a whole.
+
+A plugin returns `Settings` from `Plugin.settings(options)`. The core reads these values and knows no plugin by its name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from svcdns.cluster.watch_options import SnapshotOptions, WatchOptions
+from svcdns.plugin_api.timeouts import Timeouts
+
+
+@dataclass(frozen=True, slots=True)
+class BindAddresses:
+    """Addresses or interface names to listen on, and those of them to leave out."""
+
+    places: tuple[str, ...]
+    without: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What one directive of one block configures; each field's default means that the directive does not configure it.
+
+    Of the block: `root` is the folder that relative paths start from; `counts_queries` has the block's queries counted in
+    `coredns_dns_*`; `bind` is where its listeners listen. Of the block's listeners: `timeouts` of TCP and TLS connections;
+    `certificate` is the key of the plugin's data that holds the certificate of `tls://` listeners; `any_class` hands queries of
+    classes other than IN to the chain. Of the server: `workers` is the number of worker processes, `lameduck` the seconds that DNS
+    is served after a stop was requested, `startup_timeout` the seconds to wait for the cluster, `debug` turns DEBUG lines on,
+    `watch` is a cluster to watch, and `snapshot` where what is known of it is stored.
+    """
+
+    root: str | None = None
+    counts_queries: bool = False
+    bind: tuple[BindAddresses, ...] = ()
+    timeouts: Timeouts | None = None
+    certificate: str | None = None
+    any_class: bool = False
+    workers: int | None = None
+    lameduck: float | None = None
+    startup_timeout: float | None = None
+    debug: bool = False
+    watch: WatchOptions | None = None
+    snapshot: SnapshotOptions | None = None
+
+
+NO_SETTINGS = Settings()

@@ -1,0 +1,276 @@
+"""What a plugin read for its reply becomes a term of the reply, whatever other plugins of the chain declare."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+from svcdns.chain.build import chain
+from svcdns.plugin_api.contract import Following, Plugin, then
+from svcdns.plugin_api.deferred import Deferred
+from svcdns.plugin_api.query import Answer, Query
+from svcdns.plugin_api.reply import UNTIL_CHANGED, CacheScope, Reply
+from svcdns.plugin_api.reuse import OUTSIDE, plugin_of, running
+from svcdns.wire.record import Record
+from tests.support import world
+
+REPLY = Reply(answer=world.records("a.b. 5 IN A 192.0.2.1"), lifetime=UNTIL_CHANGED, dependencies=(("service", "b", "a"),))
+SHARED, CLASS, CLIENT = CacheScope
+
+
+class Cluster(Plugin):
+    """The last plugin: answers, now or later."""
+
+    name = "cluster"
+
+    def __init__(self, answer: Callable[[], Answer] = lambda: REPLY) -> None:
+        """With what `answer` gives."""
+        self._answer = answer
+
+    def handle(self, query: Query, following: Following) -> Answer:
+        """Answers."""
+        return self._answer()
+
+
+class Outer(Plugin):
+    """Does what the test says."""
+
+    name = "outer"
+
+    def __init__(self, handle: Callable[[Query, Following], Answer] | None = None) -> None:
+        """Handles queries so."""
+        if handle is not None:
+            self._handle = handle
+
+    def handle(self, query: Query, following: Following) -> Answer:
+        """As the test says."""
+        return self._handle(query, following)
+
+    def _handle(self, query: Query, following: Following) -> Answer:
+        return following(query)
+
+
+class Classifying(Outer):
+    """Has client classes."""
+
+    name = "classifying"
+
+    def client_class(self, address: str) -> str:
+        """By family."""
+        return "6" if ":" in address else "4"
+
+
+class Stating(Outer):
+    """Sets the scope itself."""
+
+    name = "stating"
+    states_reuse = True
+
+
+async def coroutine() -> Reply:
+    """A reply that comes later."""
+    await asyncio.sleep(0)
+    return REPLY
+
+
+def deferred(reply: Reply = REPLY) -> Answer:
+    """A reply that comes later, without a task."""
+    made = Deferred()
+    asyncio.get_running_loop().call_soon(made.set, reply)
+    return made
+
+
+LATER = [pytest.param(lambda: REPLY, id="now"), pytest.param(coroutine, id="coroutine"), pytest.param(deferred, id="deferred")]
+
+
+async def answered(*plugins: Plugin, **fields: Any) -> Reply:
+    """The chain's reply."""
+    entry = chain(plugins)
+    assert entry is not None
+    reply = await world.soon(entry(world.query("a.b.", **fields)))
+    assert running.current is OUTSIDE
+    return reply
+
+
+def reads(what: str) -> Callable[[Query, Following], Answer]:
+    """Reads an attribute of the query in `handle`."""
+
+    def handle(query: Query, following: Following) -> Answer:
+        found: Any = query
+        for name in what.split("."):
+            found = getattr(found, name)
+        return following(query)
+
+    return handle
+
+
+def reads_when_the_reply_is_there(query: Query, following: Following) -> Answer:
+    """Reads the client in a callback."""
+
+    def change(reply: Reply) -> Reply:
+        return msgspec.structs.replace(reply, rcode=len(query.client.address) and reply.rcode)
+
+    return then(following(query), change)
+
+
+async def _waiting(query: Query, following: Following) -> Reply:
+    answer = following(query)
+    reply = answer if isinstance(answer, Reply) else await answer
+    assert query.client.port
+    return reply
+
+
+async def _spawning(query: Query, following: Following) -> Reply:
+    return await asyncio.ensure_future(_waiting(query, following))
+
+
+def spawns(query: Query, following: Following) -> Answer:
+    """Returns a task."""
+    return asyncio.ensure_future(_waiting(query, following))
+
+
+@pytest.mark.parametrize("answer", LATER)
+@pytest.mark.parametrize(
+    "handle",
+    [
+        pytest.param(reads("client.address"), id="address"),
+        pytest.param(reads("client.protocol"), id="transport"),
+        pytest.param(reads("client.local_address"), id="local address"),
+        pytest.param(reads("server"), id="listener"),
+        pytest.param(reads("ident"), id="message id"),
+        pytest.param(reads_when_the_reply_is_there, id="in a callback"),
+        pytest.param(_waiting, id="in a coroutine"),
+        pytest.param(_spawning, id="in a task of a coroutine"),
+        pytest.param(spawns, id="in a task"),
+        pytest.param(lambda q, f: reads("client.address")(q.changed(flags=0), f), id="from a copy"),
+    ],
+)
+async def test_a_reply_for_which_a_plugin_read_the_client_is_for_that_client(answer: Callable[[], Answer], handle: Any) -> None:
+    """Whether the plugin declares anything or not, and whatever others declare."""
+    assert (await answered(Outer(handle), Cluster(answer))).scope is CLIENT
+    assert (await answered(Classifying(), Outer(handle), Stating(), Cluster(answer))).scope is CLIENT
+
+
+@pytest.mark.parametrize("answer", LATER)
+@pytest.mark.parametrize(
+    ("what", "scope"),
+    [("client.address", CLASS), ("client.family", CLASS), ("client.protocol", CLIENT), ("client.local_port", CLIENT), ("server", CLIENT)],
+)
+async def test_a_plugin_with_client_classes_reads_addresses_for_a_class(answer: Callable[[], Answer], what: str, scope: CacheScope) -> None:
+    """Its class stands for the address, and for nothing else."""
+    assert (await answered(Classifying(reads(what)), Cluster(answer))).scope is scope
+
+
+@pytest.mark.parametrize("answer", LATER)
+async def test_plugins_that_read_nothing_of_the_client_change_nothing(answer: Callable[[], Answer]) -> None:
+    """Also around and inside of one that states the scope itself."""
+    plugins = (Outer(), Stating(reads("client.address")), Outer(lambda q, f: then(f(q), lambda reply: reply)), Cluster(answer))
+    assert await answered(*plugins) == REPLY
+
+
+async def test_what_the_rest_of_the_chain_depends_on_is_not_lost_by_a_new_reply() -> None:
+    """A plugin makes a reply of its own from that of the rest of the chain, and forgets all terms."""
+    ticking = msgspec.structs.replace(REPLY, lifetime=20.0, next_second=0.5, scope=CLASS)
+
+    def made(reply: Reply) -> Reply:
+        return Reply(answer=reply.answer, lifetime=UNTIL_CHANGED)
+
+    async def waits(query: Query, following: Following) -> Reply:
+        answer = following(query)
+        return made(answer if isinstance(answer, Reply) else await answer)
+
+    for answer in (lambda: ticking, lambda: then(coroutine(), lambda _: ticking), lambda: then(deferred(), lambda _: ticking)):
+        for handle in (lambda q, f: then(f(q), made), waits):
+            reply = await answered(Outer(handle), Cluster(answer))
+            assert (reply.lifetime, reply.dependencies, reply.scope) == (20.0, REPLY.dependencies, CLASS)
+
+
+async def test_a_reply_with_other_ttls_lives_until_those_of_its_source_go_down() -> None:
+    """The plugin would give others then."""
+    ticking = msgspec.structs.replace(REPLY, lifetime=20.0, next_second=0.5)
+
+    def bounded(reply: Reply) -> Reply:
+        return msgspec.structs.replace(reply, answer=tuple(Record(r.owner, r.rtype, 2, r.rdata) for r in reply.answer))
+
+    reply = await answered(Outer(lambda q, f: then(f(q), bounded)), Cluster(lambda: ticking))
+    assert (reply.lifetime, reply.next_second) == (0.5, UNTIL_CHANGED)
+    assert await answered(Outer(lambda q, f: then(f(q), lambda r: r)), Cluster(lambda: ticking)) == ticking
+
+
+@pytest.mark.parametrize("answer", LATER)
+async def test_self_queries_give_their_terms(answer: Callable[[], Answer]) -> None:
+    """Of all that were made, in whatever way."""
+    asked = Reply(lifetime=9.0, dependencies=(("file", "x"),), increments=((1, 1.0),))
+
+    async def later() -> Reply:
+        return asked
+
+    def callback(query: Query, following: Following) -> Answer:
+        return then(query.ask(b"\1x\0", 1), lambda _: REPLY)
+
+    async def awaits(query: Query, following: Following) -> Reply:
+        rest = following(query)
+        reply = rest if isinstance(rest, Reply) else await rest
+        other = query.ask(b"\1x\0", 1)
+        assert other == asked or await world.soon(other) == asked
+        return reply
+
+    for ask in (lambda _: asked, lambda _: later(), lambda _: deferred(asked)):
+        for handle in (callback, awaits):
+            reply = await answered(Outer(handle), Cluster(answer), ask=ask)
+            assert (reply.answer, reply.lifetime, reply.increments) == (REPLY.answer, 9.0, asked.increments)
+            assert set(reply.dependencies) == {*REPLY.dependencies, *asked.dependencies}
+
+
+async def test_the_clock_and_random_numbers_are_read_for_one_client() -> None:
+    """Where the plugin reads them for a reply; a timer's reading makes no difference."""
+    environment = world.environment().noting()
+    for read in (
+        environment.clock,
+        environment.random.random,
+        lambda: environment.random.choice("ab"),
+        lambda: environment.random.sample("ab", 1),
+    ):
+        reply = await answered(Outer(lambda q, f, read=read: then(f(q), lambda r: (read(), r)[1])), Cluster())
+        assert reply.scope is CLIENT
+    environment.clock()
+    assert (await answered(Outer(), Cluster())).scope is SHARED
+
+
+async def test_data_that_a_plugin_looks_at_are_a_dependency() -> None:
+    """Also of a reply that it lets through; new data invalidate the old replies."""
+    payloads, changed, invalidated = {("outer", "path"): b"1"}, [], []
+    environment = world.environment(
+        data=lambda plugin, key: payloads.get((plugin, key)),
+        on_data=lambda _plugin, _key, call: changed.append(call),
+        invalidate=invalidated.extend,
+    )
+    content = environment.content("outer", "path", int, 0)
+    assert environment.content("outer", "other", int, 0).value == 0
+    values = []
+    plugin = Outer(lambda q, f: (values.append(content.value), f(q))[1])
+    assert (await answered(plugin, Cluster())).dependencies == (*REPLY.dependencies, ("outer", "path"))
+    changed[0](b"2")
+    await answered(plugin, Cluster())
+    assert (values, invalidated) == ([1, 2], [("outer", "path")])
+
+
+@pytest.mark.parametrize("answer", LATER)
+async def test_an_exception_names_the_plugin_that_raised_it(answer: Callable[[], Answer]) -> None:
+    """Wherever in it."""
+
+    def fails(query: Query, following: Following) -> Answer:
+        raise KeyError
+
+    async def fails_later(query: Query, following: Following) -> Reply:
+        raise KeyError
+
+    for handle in (fails, fails_later, lambda q, f: then(f(q), lambda reply: fails(q, f))):
+        with pytest.raises(KeyError) as raised:
+            await answered(Classifying(), Outer(handle), Cluster(answer))
+        assert plugin_of(raised.value) == "outer"
+    assert running.current is OUTSIDE

@@ -1,0 +1,53 @@
+"""Calling hooks: what one raises is counted and logged with the plugin's name, and ends nothing else."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from svcdns.plugin_api.hooks import PANICS, HookCaller
+from svcdns.plugin_api.reuse import OUTSIDE, blame, running
+from svcdns.telemetry.counters import Counters
+from tests.support import world
+
+
+def failing(value: int) -> int:
+    """A hook with a mistake in it."""
+    raise KeyError(value)
+
+
+def test_a_hook_that_raises_gives_the_default(caplog: pytest.LogCaptureFixture) -> None:
+    """It is counted, and logged under the plugin's name."""
+    counters = Counters()
+    hooks = HookCaller(counters)
+    with caplog.at_level(logging.ERROR):
+        assert hooks.call("tenant", 7, failing, 1) == 7
+        assert hooks.wrapped("tenant", 8, failing)(2) == 8
+    assert world.counted(counters) == {(PANICS.name,): 2.0}
+    assert [(r.name, r.getMessage()) for r in caplog.records] == [
+        ("svcdns.plugin.tenant", "Recovered from a failure in its hook failing")
+    ] * 2
+    assert caplog.records[0].exc_info is not None
+    assert running.current is OUTSIDE
+
+
+def test_a_hook_that_does_not_raise_gives_its_result() -> None:
+    """And nothing is counted."""
+    counters = Counters()
+    assert HookCaller(counters).call("tenant", None, str.upper, "a") == "A"
+    assert world.counted(counters) == {}
+
+
+@pytest.mark.parametrize(("plugin", "logger"), [("tenant", "svcdns.plugin.tenant"), ("", "svcdns")])
+def test_a_failure_of_handle_is_logged_for_the_plugin_that_its_exception_names(
+    plugin: str, logger: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The first plugin that was blamed is the one."""
+    error = ValueError("x")
+    blame(error, plugin)
+    if plugin:
+        blame(error, "another")
+    with caplog.at_level(logging.ERROR):
+        HookCaller(Counters()).failed(error, "the chain of dns://:53")
+    assert [(r.name, r.getMessage()) for r in caplog.records] == [(logger, "Recovered from a failure in the chain of dns://:53")]

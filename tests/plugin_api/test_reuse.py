@@ -1,0 +1,49 @@
+"""What is noted of a plugin's reads; see also tests/chain/test_link.py, where plugins do the reading."""
+
+from __future__ import annotations
+
+import pytest
+
+from svcdns.plugin_api.reply import UNTIL_CHANGED, CacheScope, Reply
+from svcdns.plugin_api.reuse import CORE, OUTSIDE, Invocation, PluginContext, carried, running
+from tests.support import world
+
+
+def test_reading_outside_of_any_query_is_nobodys() -> None:
+    """It counts only for replies that came later."""
+    before = running.outside
+    world.query("a.").client  # noqa: B018 - reading is what is tested
+    assert (running.current, running.outside) == (OUTSIDE, before + 1)
+
+
+def test_a_reply_that_came_later_may_depend_on_what_a_task_read() -> None:
+    """The task is not known to be the plugin's."""
+    invocation = Invocation(PluginContext("tenant", CacheScope.CLIENT))
+    assert invocation.apply_later(Reply()).scope is CacheScope.SHARED
+    running.outside += 1
+    assert invocation.apply(Reply()).scope is CacheScope.SHARED
+    assert invocation.apply_later(Reply()).scope is CacheScope.CLIENT
+
+
+def test_a_plugin_that_states_scopes_itself_is_left_alone() -> None:
+    """As is the core."""
+    for context in (CORE, PluginContext("acl", CacheScope.CLIENT_CLASS, states_reuse=True)):
+        invocation = Invocation(context)
+        invocation.read(CacheScope.CLIENT)
+        context.read(CacheScope.CLIENT)
+        assert invocation.apply(Reply()).scope is CacheScope.SHARED
+
+
+@pytest.mark.parametrize(
+    ("reply", "terms"),
+    [
+        pytest.param(Reply(lifetime=UNTIL_CHANGED), (9.0, (("a",),), CacheScope.CLIENT_CLASS), id="nothing carried"),
+        pytest.param(Reply(lifetime=3.0, scope=CacheScope.CLIENT), (3.0, (("a",),), CacheScope.CLIENT), id="narrower"),
+        pytest.param(Reply(lifetime=3.0, dependencies=(("b",), ("a",))), (3.0, (("b",), ("a",)), CacheScope.CLIENT_CLASS), id="more"),
+    ],
+)
+def test_a_reply_has_at_least_the_terms_of_its_source(reply: Reply, terms: tuple[object, ...]) -> None:
+    """The shorter lifetime, all dependencies, the narrower scope."""
+    source = Reply(lifetime=9.0, dependencies=(("a",),), scope=CacheScope.CLIENT_CLASS)
+    found = carried(reply, source)
+    assert (found.lifetime, found.dependencies, found.scope) == terms
