@@ -13,7 +13,7 @@ import select
 import selectors
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from contextvars import Context
 from time import monotonic
@@ -42,6 +42,7 @@ class DrainingSelector(selectors.BaseSelector):
         """Nothing is registered."""
         self._epoll = select.epoll()
         self._keys: dict[int, selectors.SelectorKey] = {}
+        self._map = _ByFile(self._keys)
         self._drains: dict[int, Drain] = {}
         self.stirred = False
         """Whether the event loop has got something to do since the wait began."""
@@ -95,8 +96,8 @@ class DrainingSelector(selectors.BaseSelector):
         return key
 
     def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
-        """By number of the descriptor."""
-        return self._keys
+        """By descriptor: its number, or an object that has one. asyncio looks sockets up in it from CPython 3.13 on."""
+        return self._map
 
     def get_key(self, fileobj: Any) -> selectors.SelectorKey:
         """The registration of a descriptor. Raises KeyError."""
@@ -140,6 +141,22 @@ class DrainingSelector(selectors.BaseSelector):
                 wait = ends - monotonic()
                 if wait <= 0:
                     return ready
+
+
+class _ByFile(Mapping[Any, selectors.SelectorKey]):
+    """Registrations, looked up by number of the descriptor or by an object with `fileno()`."""
+
+    def __init__(self, keys: dict[int, selectors.SelectorKey]) -> None:
+        self._keys = keys
+
+    def __getitem__(self, fileobj: Any) -> selectors.SelectorKey:
+        return self._keys[_number(fileobj)]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._keys)
+
+    def __len__(self) -> int:
+        return len(self._keys)
 
 
 def _mask(events: int) -> int:

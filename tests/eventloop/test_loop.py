@@ -110,3 +110,20 @@ async def test_any_other_loop_takes_a_drain_as_a_reader(pair: tuple[socket.socke
     theirs.send(b"x")
     assert await asyncio.wait_for(got, 10) == b"x"
     remove_drain(asyncio.get_running_loop(), ours)
+
+
+def test_asyncio_finds_a_registration_by_its_socket(pair: tuple[socket.socket, socket.socket]) -> None:
+    """A second `add_reader` of a socket replaces the first one. CPython 3.13 looks up the socket, older versions its number."""
+    loop, (one, other) = DrainingLoop(), pair
+    called: list[int] = []
+    try:
+        loop.add_reader(one, called.append, 1)
+        loop.add_reader(one, called.append, 2)
+        assert loop.selector.get_map().get(one) is loop.selector.get_map()[one.fileno()]
+        assert list(loop.selector.get_map()).count(one.fileno()) == 1
+        other.send(b"x")
+        loop.call_later(0.01, loop.stop)
+        loop.run_forever()
+    finally:
+        loop.close()
+    assert set(called) == {2}
