@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from svcdns.chain.build import chain
+from svcdns.cluster.changes import Dependency
 from svcdns.plugin_api.contract import Following, Plugin, then
 from svcdns.plugin_api.deferred import Deferred
 from svcdns.plugin_api.query import Answer, Query
@@ -43,15 +44,11 @@ class Outer(Plugin):
 
     def __init__(self, handle: Callable[[Query, Following], Answer] | None = None) -> None:
         """Handles queries so."""
-        if handle is not None:
-            self._handle = handle
+        self._handle = handle
 
     def handle(self, query: Query, following: Following) -> Answer:
         """As the test says."""
-        return self._handle(query, following)
-
-    def _handle(self, query: Query, following: Following) -> Answer:
-        return following(query)
+        return following(query) if self._handle is None else self._handle(query, following)
 
 
 class Classifying(Outer):
@@ -226,6 +223,11 @@ async def test_self_queries_give_their_terms(answer: Callable[[], Answer]) -> No
             assert set(reply.dependencies) == {*REPLY.dependencies, *asked.dependencies}
 
 
+def reading(read: Callable[[], object]) -> Callable[[Query, Following], Answer]:
+    """A handler that calls `read` when the reply is there."""
+    return lambda query, following: then(following(query), lambda reply: (read(), reply)[1])
+
+
 async def test_the_clock_and_random_numbers_are_read_for_one_client() -> None:
     """Where the plugin reads them for a reply; a timer's reading makes no difference."""
     environment = world.environment().noting()
@@ -235,7 +237,7 @@ async def test_the_clock_and_random_numbers_are_read_for_one_client() -> None:
         lambda: environment.random.choice("ab"),
         lambda: environment.random.sample("ab", 1),
     ):
-        reply = await answered(Outer(lambda q, f, read=read: then(f(q), lambda r: (read(), r)[1])), Cluster())
+        reply = await answered(Outer(reading(read)), Cluster())
         assert reply.scope is CLIENT
     environment.clock()
     assert (await answered(Outer(), Cluster())).scope is SHARED
@@ -243,7 +245,9 @@ async def test_the_clock_and_random_numbers_are_read_for_one_client() -> None:
 
 async def test_data_that_a_plugin_looks_at_are_a_dependency() -> None:
     """Also of a reply that it lets through; new data invalidate the old replies."""
-    payloads, changed, invalidated = {("outer", "path"): b"1"}, [], []
+    payloads = {("outer", "path"): b"1"}
+    changed: list[Callable[[bytes], None]] = []
+    invalidated: list[Dependency] = []
     environment = world.environment(
         data=lambda plugin, key: payloads.get((plugin, key)),
         on_data=lambda _plugin, _key, call: changed.append(call),
@@ -266,10 +270,13 @@ async def test_an_exception_names_the_plugin_that_raised_it(answer: Callable[[],
     def fails(query: Query, following: Following) -> Answer:
         raise KeyError
 
+    def fails_on_reply(reply: Reply) -> Reply:
+        raise KeyError
+
     async def fails_later(query: Query, following: Following) -> Reply:
         raise KeyError
 
-    for handle in (fails, fails_later, lambda q, f: then(f(q), lambda reply: fails(q, f))):
+    for handle in (fails, fails_later, lambda q, f: then(f(q), fails_on_reply)):
         with pytest.raises(KeyError) as raised:
             await answered(Classifying(), Outer(handle), Cluster(answer))
         assert plugin_of(raised.value) == "outer"

@@ -135,7 +135,10 @@ async def test_a_client_class_that_fails() -> None:
         """Knows no client."""
 
         name = "t"
-        client_class = broken
+
+        def client_class(self, address: str) -> str:
+            """Fails."""
+            raise OSError(address)
 
     place = Place("udp")
     place.listener.classes = Classes([Handler(None, world.environment())])
