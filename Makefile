@@ -32,11 +32,17 @@ demo: $(RUN_STAMP)  ## serve Corefile.example on loopback, show a few answers, g
 demo-check: $(DEV_STAMP)  ## start the demo, check its answers with the conformance suite, stop it
 	.ci/demo
 
+# End-to-end tests mostly wait, so four processes keep two processors busy. They start many interpreters, which should not
+# compile the modules again each time.
+JOBS ?= 4
+SHARED := -n $(JOBS) --dist worksteal
+test slow conformance: export PYTHONDONTWRITEBYTECODE =
+
 test: $(DEV_STAMP)  ## unit and end-to-end tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(SHARED)
 
 slow: $(DEV_STAMP)  ## tests that take seconds each, or need git
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest $(SHARED) -m slow
 
 CHECKS := lint types layers changelog test slow coverage conformance demo-check load
 check: $(DEV_STAMP)  ## everything that CI checks, except the integration tests
@@ -69,7 +75,7 @@ format: $(DEV_STAMP)  ## write the format, and fix what the linter can fix
 	$(BIN)/ruff format .
 
 conformance: $(DEV_STAMP)  ## the real server against recorded answers, and against a fresh server after many changes
-	$(BIN)/python -m pytest -m conformance
+	$(BIN)/python -m pytest $(SHARED) -m conformance
 
 integration: $(DEV_STAMP)  ## tests with an API server (KUBECONFIG, SVCDNS_TEST_APISERVER) and with NSD, Knot, Unbound and dnsmasq
 	$(BIN)/python -m pytest -m integration -p no:randomly tests/integration

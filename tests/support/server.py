@@ -147,8 +147,8 @@ class Server:
         return children(self.process.pid)
 
     def metric(self, line: str) -> float:
-        """The sum of all series whose text matches a pattern."""
-        _, page = http(self.ports["metrics"], "/metrics")
+        """The sum of all series whose text matches a pattern. Waits for the page, which is missing while control is replaced."""
+        page = until("the page of metrics", lambda: http(self.ports["metrics"], "/metrics")[1])
         return sum(float(found[1]) for found in re.finditer(rf"^{line}\S* (\S+)$", page, re.MULTILINE))
 
     def stop(self, number: int = signal.SIGTERM) -> int:
