@@ -44,7 +44,7 @@ class Asking:
             thread.join()
 
     def _ask(self) -> None:
-        while not self._over.wait(0.01):
+        while not self._over.wait(0.03):
             self.answers.append(self._server.records(WEB, timeout=2.0))
 
     @property

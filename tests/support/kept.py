@@ -11,7 +11,7 @@ import dns.message
 
 PATIENCE = 5.0
 """Seconds that a reply may take."""
-REST = 0.05
+REST = 0.1
 """Seconds between two questions of a connection, and between two pieces of one, on average."""
 
 
