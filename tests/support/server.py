@@ -26,7 +26,7 @@ PATIENCE = 15.0
 
 
 def until(what: str, probe: Callable[[], T], patience: float = PATIENCE) -> T:
-    """The first true value that `probe` returns, within `patience` seconds. The pauses grow from 10 to 100 ms, to leave the processors free."""
+    """The first true value that `probe` returns, within `patience` seconds. Pauses grow from 10 to 100 ms, to leave the processors free."""
     begun = time.monotonic()
     pause = threading.Event()
     while True:
