@@ -1,4 +1,4 @@
-"""Addresses as Kubernetes writes them: to RDATA, to endpoint names, and back from reverse names."""
+"""Addresses as Kubernetes writes them: as RDATA, as labels of endpoints, and from reverse names. It looks nothing up."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MAPPED: Final = bytes(10) + b"\xff\xff"
 
 
 def rdata_of(text: str) -> tuple[int, bytes] | None:
-    """Type and RDATA of an address record, None for what is no address. An IPv4-mapped IPv6 address counts as IPv4."""
+    """Type and RDATA of the address record, None where the text is no address. An IPv4-mapped IPv6 address counts as IPv4."""
     try:
         if ":" not in text:
             return Type.A, socket.inet_pton(socket.AF_INET, text)
@@ -24,7 +24,7 @@ def rdata_of(text: str) -> tuple[int, bytes] | None:
 
 
 def pod_address(label: str) -> str:
-    """The address text that a Pod label spells (docs/behaviour/cluster-names.md#pods): three single dashes are an IPv4
+    """The address in the label of a Pod's name (docs/behaviour/cluster-names.md#pods): three single dashes are an IPv4
     address, all else IPv6."""
     if label.count("-") == 3 and "--" not in label:
         return label.replace("-", ".")
@@ -32,7 +32,7 @@ def pod_address(label: str) -> str:
 
 
 def from_reverse(key: bytes) -> str:
-    """The address that a full reverse name spells, in its canonical text; empty for anything else
+    """The address of a full reverse name, in its canonical text; empty for other names
     (docs/behaviour/cluster-names.md#reverse-names).
 
     Under ip6.arpa up to three further labels left of the 32 are ignored, as in CoreDNS, which reads them in groups of four.
@@ -49,19 +49,19 @@ def from_reverse(key: bytes) -> str:
 
 
 def _go_text(packed: bytes) -> str:
-    """An IPv6 address as the API server writes it; IPv4-mapped ones in dotted form, and they alone."""
+    """An IPv6 address as the API server writes it: only IPv4-mapped addresses are in dotted form."""
     if packed.startswith(_MAPPED):
         return socket.inet_ntop(socket.AF_INET, packed[12:])
     if packed.startswith(bytes(12)):
-        return str(IPv6Address(packed))  # the C library writes the end of these with dots too
+        return str(IPv6Address(packed))  # the C library writes these in dotted form too
     return socket.inet_ntop(socket.AF_INET6, packed)
 
 
 def endpoint_name(address: str, hostname: str, target: str, *, pod_names: bool) -> str:
-    """The label of an endpoint (docs/behaviour/cluster-names.md#endpoints): its hostname, the Pod's name where that is
-    wanted and fits, else its address.
+    """The label of an endpoint (docs/behaviour/cluster-names.md#endpoints): its hostname, else the name of its Pod
+    if `pod_names` and it fits, else its address.
 
-    Empty, which no label is, for an address that is a host's name without dots.
+    Empty, which no label is, for an address that is a host name without dots.
     """
     if hostname:
         return hostname

@@ -1,8 +1,8 @@
-"""What a change source tells: the cluster's changes, one by one, and when a full list is through.
+"""The changes of a cluster, as a source gives them: objects one by one, and the begin and end of full lists.
 
-A source is an async iterator of changes. After `Complete(kind)` what was not put since the last `Begin(kind)` is gone:
-that is how a relist, a new epoch of control and a restarted worker all reconcile without an instant in which a
-known name is missing. `Serials` carries the SOA serials that control stamps, so that all workers agree.
+A source is an async iterator of changes. `Complete(kind)` removes the objects that had no `Put` since the last `Begin(kind)`. So a relist,
+a new epoch of control and a restarted worker reconcile without a moment in which a known name is missing. `Serials` carries the SOA serials
+that control stamps, so that all workers agree.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import msgspec
 from svcdns.cluster.objects import ClusterObject, EndpointSlice, ImportedSlice, Namespace, Pod, Service, ServiceImport
 
 Dependency = tuple[str, ...]
-"""A fact that a reply depends on, present or absent: its kind first, then its key, such as ("service", "default", "web")."""
+"""Something that a reply depends on, whether it exists or not: its kind, then its key, such as ("service", "default", "web")."""
 
 
 class Kind(StrEnum):
@@ -45,14 +45,14 @@ KINDS: Final[Mapping[type[ClusterObject], Kind]] = {struct: kind for kind, struc
 
 
 class Begin(msgspec.Struct, frozen=True, array_like=True, tag="begin"):
-    """A full list of `kind` starts; what the index has stays until `Complete`."""
+    """A full list of `kind` starts. Known objects stay until `Complete`."""
 
     kind: Kind
 
 
 class Put(msgspec.Struct, frozen=True, array_like=True, tag="put"):
-    """`object` is there now, new or changed. `trigger_time` is the slice's annotation
-    endpoints.kubernetes.io/last-change-trigger-time in Unix seconds, 0 where absent or read from a list."""
+    """`object` is new or has changed. `trigger_time` is the slice's annotation endpoints.kubernetes.io/last-change-trigger-time in Unix
+    seconds, 0 without it and for objects of a list."""
 
     object: ClusterObject
     trigger_time: float = 0.0
@@ -66,7 +66,7 @@ class EncodedPut(msgspec.Struct, frozen=True, array_like=True, tag="put"):
 
 
 class Gone(msgspec.Struct, frozen=True, array_like=True, tag="gone"):
-    """The object of that kind, namespace and name is not there any more. `trigger_time` as in `Put`."""
+    """The object of that kind, namespace and name was removed. `trigger_time` as in `Put`."""
 
     kind: Kind
     namespace: str
@@ -75,7 +75,7 @@ class Gone(msgspec.Struct, frozen=True, array_like=True, tag="gone"):
 
 
 class Complete(msgspec.Struct, frozen=True, array_like=True, tag="complete"):
-    """The list that `Begin(kind)` opened is through: what it did not put is gone."""
+    """The list that `Begin(kind)` started is complete: objects that it did not name are removed."""
 
     kind: Kind
 
@@ -90,7 +90,7 @@ class Serials(msgspec.Struct, frozen=True, array_like=True, tag="serials"):
 
 
 class Confirmed(msgspec.Struct, frozen=True, array_like=True, tag="confirmed"):
-    """What is known was right at that moment, in seconds on CLOCK_MONOTONIC, which all processes of a machine share."""
+    """The source confirmed all known objects at that moment, in seconds on CLOCK_MONOTONIC, which all processes of a machine share."""
 
     at: float
 
@@ -100,7 +100,7 @@ EncodedChange = Begin | EncodedPut | Gone | Complete | Serials | Confirmed
 
 
 class ChangeSource(Protocol):
-    """Where changes come from: an API server, manifests, a snapshot, or the feed of another process."""
+    """Gives the changes of a cluster: from an API server, or from manifests."""
 
     def changes(self) -> AsyncIterator[Change]:
         """Every change from now on, starting with a full list of each kind. Ends only when cancelled."""

@@ -1,8 +1,10 @@
-"""All objects of one moment, for a reader that takes longer than that; they are decoded when they are looked at, one at a time.
+"""A consistent copy of an index: all objects as they are at one moment, for a zone transfer that takes longer than that.
 
-Even to note down what a large cluster holds takes milliseconds, so `collect` pauses: whoever uses it goes on with other work at
-each pause. If an index changes at one of them it begins again, and before long does without pauses, so what it gives is always of the
-moment at which it ends.
+Copying the octets of a large cluster takes milliseconds, so it goes in steps, and its caller does other work in between. Rules:
+
+1. A change of the index during a copy starts the copy anew. After TRIES changes it goes on without steps, so that it ends.
+2. A copy shows the moment at which it ends; later changes do not show in it.
+3. Objects are decoded one at a time, when they are read from the copy.
 """
 
 from __future__ import annotations
@@ -11,39 +13,39 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from typing import Final, NamedTuple, TypeVar, overload
 
 from svcdns.cluster.objects import EndpointSlice, ImportedSlice, Service, ServiceImport
-from svcdns.cluster.secondary_index import Key, Place, Places
+from svcdns.cluster.secondary_index import LoweredName, SecondaryIndex, StoredObject
 
-PIECE: Final = 400
-"""Places that are noted down between two pauses: less than 0.1 ms."""
+STEP_SIZE: Final = 400
+"""Objects copied in one step: less than 0.1 ms."""
 TRIES: Final = 3
 
 T = TypeVar("T")
 
-Pause = tuple[()]
-Pausing = Generator[Pause, None, T]
-"""Work that yields () where it may be left alone for a while, and returns what it made."""
+Step = tuple[()]
+InSteps = Generator[Step, None, T]
+"""Work that yields () after each step, and returns its result."""
 
 
-def collect(make: Callable[[], Pausing[T]], changes: Callable[[], int]) -> Pausing[T]:
-    """What `make` makes, without a change in the middle of it; `changes` is a number that each change makes another."""
-    for patience in range(TRIES, -1, -1):
+def copy_consistently(make: Callable[[], InSteps[T]], changes: Callable[[], int]) -> InSteps[T]:
+    """The result of `make()` without a change in the middle of it. `changes()` is a number that differs after each change."""
+    for tries_left in range(TRIES, -1, -1):
         before, work = changes(), make()
         try:
             while changes() == before:
                 next(work)
-                if patience:
+                if tries_left:
                     yield ()
         except StopIteration as end:
             done: T = end.value
             return done
-    raise AssertionError("changed without a pause")
+    raise AssertionError("the index changed within one step")
 
 
-class Row(Sequence[T]):
-    """Objects, in no order."""
+class LazyList(Sequence[T]):
+    """Encoded objects, in no order, each decoded when it is read."""
 
     def __init__(self, encoded: Sequence[bytes], decode: Callable[[bytes], T]) -> None:
-        """`decode` gives an object."""
+        """`decode` makes an object of its octets."""
         self._encoded, self._decode = encoded, decode
 
     @overload
@@ -51,63 +53,64 @@ class Row(Sequence[T]):
     @overload
     def __getitem__(self, at: slice) -> list[T]: ...
     def __getitem__(self, at: int | slice) -> T | list[T]:
-        """One object, or a part of them."""
+        """One object, or a list of them."""
         if isinstance(at, slice):
             return [self._decode(data) for data in self._encoded[at]]
         return self._decode(self._encoded[at])
 
     def __len__(self) -> int:
-        """How many there are."""
+        """The number of objects."""
         return len(self._encoded)
 
 
-class Table(Mapping[Key, tuple[T, ...]]):
-    """Objects by key."""
+class LazyGroups(Mapping[LoweredName, tuple[T, ...]]):
+    """Encoded objects by namespace and service, each decoded when it is read."""
 
-    def __init__(self, encoded: Mapping[Key, bytes | tuple[bytes, ...]], decode: Callable[[bytes], T]) -> None:
-        """`decode` gives an object."""
+    def __init__(self, encoded: Mapping[LoweredName, bytes | tuple[bytes, ...]], decode: Callable[[bytes], T]) -> None:
+        """`decode` makes an object of its octets."""
         self._encoded, self._decode = encoded, decode
 
-    def __getitem__(self, key: Key) -> tuple[T, ...]:
+    def __getitem__(self, key: LoweredName) -> tuple[T, ...]:
         """The objects under a key."""
         found = self._encoded[key]
         return tuple(map(self._decode, found)) if isinstance(found, tuple) else (self._decode(found),)
 
-    def __iter__(self) -> Iterator[Key]:
+    def __iter__(self) -> Iterator[LoweredName]:
         """The keys, in no order."""
         return iter(self._encoded)
 
     def __len__(self) -> int:
-        """How many keys there are."""
+        """The number of keys."""
         return len(self._encoded)
 
 
-class Contents(NamedTuple):
-    """A cluster; slices are by namespace and service, lowered."""
+class ClusterCopy(NamedTuple):
+    """All objects that zones are made of; slices are by namespace and service, lowered."""
 
-    services: Row[Service]
-    imports: Row[ServiceImport]
+    services: LazyList[Service]
+    imports: LazyList[ServiceImport]
     namespaces: frozenset[str]
-    slices: Table[EndpointSlice]
-    imported: Table[ImportedSlice]
+    slices: LazyGroups[EndpointSlice]
+    imported: LazyGroups[ImportedSlice]
 
 
-def noted(places: Iterable[Place]) -> Pausing[list[bytes]]:
-    """What the places hold."""
-    found, out = list(places), []
-    for at in range(0, len(found), PIECE):
-        out += [place.data for place in found[at : at + PIECE]]
+def copy_objects(objects: Iterable[StoredObject]) -> InSteps[list[bytes]]:
+    """The octets of the objects."""
+    found, out = list(objects), []
+    for at in range(0, len(found), STEP_SIZE):
+        out += [stored.data for stored in found[at : at + STEP_SIZE]]
         yield ()
     return out
 
 
-def noted_by_key(places: Places[Key]) -> Pausing[dict[Key, bytes | tuple[bytes, ...]]]:
-    """What the places under each key hold; a single one without a tuple around it, as most are, and tuples are work for the collector."""
-    keys = list(places.keys())
-    out: dict[Key, bytes | tuple[bytes, ...]] = {}
-    for at in range(0, len(keys), PIECE):
-        for key in keys[at : at + PIECE]:
-            held = tuple([place.data for place in places.at(key)])
-            out[key] = held if len(held) > 1 else held[0]
+def copy_groups(index: SecondaryIndex[LoweredName]) -> InSteps[dict[LoweredName, bytes | tuple[bytes, ...]]]:
+    """The octets of the objects under each key. A single object has no tuple around it: most are single, and the garbage collector
+    looks at every tuple."""
+    keys = list(index.keys())
+    out: dict[LoweredName, bytes | tuple[bytes, ...]] = {}
+    for at in range(0, len(keys), STEP_SIZE):
+        for key in keys[at : at + STEP_SIZE]:
+            octets = tuple([stored.data for stored in index.at(key)])
+            out[key] = octets if len(octets) > 1 else octets[0]
         yield ()
     return out

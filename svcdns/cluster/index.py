@@ -1,16 +1,16 @@
-"""The cluster as answers need it: Services, endpoints, namespaces and Pods, found by name and by address.
+"""The index of a cluster view: Services, endpoints, namespaces and Pods, found by name and by address.
 
-One writer applies changes, many readers look up. `apply` returns the owners it touched: the facts, present or absent, that a reply may
-rest on; a reply none of whose owners was touched is still right. A list (`Begin` … `Complete`) adds before it removes, so there
-is no instant in which a known name is missing. Names are compared lowered; addresses by the API server's own text, as CoreDNS does
-(an address spelled oddly has no reverse record).
+One writer applies changes, many readers look up. It knows no DNS records and no options. Rules:
 
-Objects are kept encoded and decoded when asked for, as a hundred thousand endpoints are ten times larger as Python objects than as bytes.
-Each is kept in one place that every way to it shares, so that a change touches the ways alone that are new or gone. Addresses lead to
-the places of all addresses that differ in their last two characters at most, which are looked through: an entry for each single address
-would take the most memory of all.
+1. `apply` returns the dependencies that the change affects, whether the objects existed or not. Other replies are still right.
+2. A list (`Begin` … `Complete`) adds before it removes, so that no name is missing for a moment.
+3. Names are compared in lower case. Addresses are compared by the API server's own text, as in CoreDNS: an address in an unusual spelling
+   has no reverse record.
+4. Objects are stored encoded and decoded when they are read: as Python objects, a hundred thousand endpoints take ten times the memory.
+5. An object is stored once, and all indexes share it (`secondary_index`). The index by address leads to the objects of all addresses that
+   differ in their last two characters at most: one entry for each address would take the most memory of all.
 
-Owners: ("namespace", ns), ("service", ns, name), ("endpoints", ns, service), ("address", text), ("external", address), ("pod", ip),
+Dependencies: ("namespace", ns), ("service", ns, name), ("endpoints", ns, service), ("address", text), ("external", address), ("pod", ip),
 ("import", ns, name), ("imported", ns, service), ("serial",), ("sync",).
 """
 
@@ -38,9 +38,9 @@ from svcdns.cluster.changes import (
     Put,
     Serials,
 )
-from svcdns.cluster.consistent_copy import Contents, Pausing, Row, Table, collect, noted, noted_by_key
+from svcdns.cluster.consistent_copy import ClusterCopy, InSteps, LazyGroups, LazyList, copy_consistently, copy_groups, copy_objects
 from svcdns.cluster.objects import HEADLESS, ClusterObject, EndpointSlice, ImportedSlice, Namespace, Pod, Service, ServiceImport
-from svcdns.cluster.secondary_index import Key, Place, Places
+from svcdns.cluster.secondary_index import LoweredName, SecondaryIndex, StoredObject
 
 SYNC: Dependency = ("sync",)
 SERIAL: Dependency = ("serial",)
@@ -57,21 +57,24 @@ _pod: Final = msgspec.msgpack.Decoder(Pod).decode
 
 
 class Index:
-    """The state of one cluster view. `kinds` are those that its source lists; it is synced once each has been listed."""
+    """The objects of one cluster view."""
 
     def __init__(self, kinds: Iterable[Kind]) -> None:
-        """An empty cluster that is not synced, unless there is nothing to wait for."""
-        self._awaited = set(kinds)
-        self._unnamed: dict[Kind, set[Key]] = {}
-        self._kept: dict[Kind, dict[Key, Place]] = {kind: {} for kind in Kind}
-        self._slices: dict[Kind, Places[Key]] = {kind: Places() for kind in (Kind.ENDPOINT_SLICE, Kind.IMPORTED_SLICE)}
-        self._by_cluster_ip: Places[str] = Places()
-        self._by_external_ip: Places[str] = Places()
-        self._by_address: Places[str] = Places()
-        self._pods_by_ip: Places[str] = Places()
+        """Empty. `kinds` are those that the view's source lists; the index is synced once each has been listed."""
+        self._unsynced = set(kinds)
+        self._unlisted: dict[Kind, set[LoweredName]] = {}
+        """Objects that the list under way has not named yet."""
+        self._objects: dict[Kind, dict[LoweredName, StoredObject]] = {kind: {} for kind in Kind}
+        self._slices: dict[Kind, SecondaryIndex[LoweredName]] = {
+            kind: SecondaryIndex() for kind in (Kind.ENDPOINT_SLICE, Kind.IMPORTED_SLICE)
+        }
+        self._by_cluster_ip: SecondaryIndex[str] = SecondaryIndex()
+        self._by_external_ip: SecondaryIndex[str] = SecondaryIndex()
+        self._by_address: SecondaryIndex[str] = SecondaryIndex()
+        self._pods_by_ip: SecondaryIndex[str] = SecondaryIndex()
         self.serials = Serials()
         self.confirmed = inf
-        """When the cluster last confirmed what is here, on CLOCK_MONOTONIC; infinite where nobody has said."""
+        """The moment at which the source last confirmed the view, in seconds on CLOCK_MONOTONIC; infinite where it is not known."""
         self._changes = 0
 
     # -- reading
@@ -79,189 +82,195 @@ class Index:
     @property
     def synced(self) -> bool:
         """True once every kind has been listed; it never turns false again."""
-        return not self._awaited
+        return not self._unsynced
 
     def has_namespace(self, name: str) -> bool:
-        """Whether the Namespace object is there."""
-        return ("", name) in self._kept[Kind.NAMESPACE]
+        """Whether the Namespace object exists."""
+        return ("", name) in self._objects[Kind.NAMESPACE]
 
     def service(self, namespace: str, name: str) -> Service | None:
         """The Service of that namespace and name, both lowered."""
-        place = self._kept[Kind.SERVICE].get((namespace, name))
-        return None if place is None else _service(place.data)
+        stored = self._objects[Kind.SERVICE].get((namespace, name))
+        return None if stored is None else _service(stored.data)
 
     def service_import(self, namespace: str, name: str) -> ServiceImport | None:
         """The ServiceImport of that namespace and name, both lowered."""
-        place = self._kept[Kind.SERVICE_IMPORT].get((namespace, name))
-        return None if place is None else _import(place.data)
+        stored = self._objects[Kind.SERVICE_IMPORT].get((namespace, name))
+        return None if stored is None else _import(stored.data)
 
     def slices(self, namespace: str, service: str) -> tuple[EndpointSlice, ...]:
         """The slices labelled with that Service, ordered by name."""
-        return tuple([_slice(place.data) for place in self._slices[Kind.ENDPOINT_SLICE].at((namespace, service))])
+        return tuple([_slice(stored.data) for stored in self._slices[Kind.ENDPOINT_SLICE].at((namespace, service))])
 
     def imported_slices(self, namespace: str, service: str) -> tuple[ImportedSlice, ...]:
         """The multi-cluster slices labelled with that Service, ordered by name."""
-        return tuple([_imported(place.data) for place in self._slices[Kind.IMPORTED_SLICE].at((namespace, service))])
+        return tuple([_imported(stored.data) for stored in self._slices[Kind.IMPORTED_SLICE].at((namespace, service))])
 
     def services_at(self, address: str) -> tuple[Service, ...]:
         """The Services that have this ClusterIP, ordered by namespace and name."""
-        found = map(_service, _mentioning(self._by_cluster_ip, address))
+        found = map(_service, _with_text(self._by_cluster_ip, address))
         return tuple([service for service in found if address in service.cluster_ips])
 
-    def services_outside_at(self, address: str) -> tuple[Service, ...]:
+    def services_at_external(self, address: str) -> tuple[Service, ...]:
         """The Services that have this external address, ordered by namespace and name."""
-        return tuple([_service(place.data) for place in self._by_external_ip.at(address)])
+        return tuple([_service(stored.data) for stored in self._by_external_ip.at(address)])
 
     def slices_at(self, address: str) -> tuple[EndpointSlice, ...]:
         """The slices that hold this address, ordered by namespace and name."""
-        found = map(_slice, _mentioning(self._by_address, address))
+        found = map(_slice, _with_text(self._by_address, address))
         return tuple([slice_ for slice_ in found if any(endpoint.address == address for endpoint in slice_.endpoints)])
 
     def pods_at(self, address: str) -> tuple[Pod, ...]:
         """The Pods whose primary address this is."""
-        found = map(_pod, _mentioning(self._pods_by_ip, address))
+        found = map(_pod, _with_text(self._pods_by_ip, address))
         return tuple([pod for pod in found if pod.ip == address])
 
-    def contents(self) -> Pausing[Contents]:
-        """What whole zones are made of, of the moment at which this work ends; later changes do not show in it."""
-        return collect(self._contents, lambda: self._changes)
+    def copy(self) -> InSteps[ClusterCopy]:
+        """All objects that zones are made of, as they are when the copy ends."""
+        return copy_consistently(self._copy, lambda: self._changes)
 
-    def _contents(self) -> Pausing[Contents]:
-        return Contents(
-            Row((yield from noted(self._kept[Kind.SERVICE].values())), _service),
-            Row((yield from noted(self._kept[Kind.SERVICE_IMPORT].values())), _import),
-            frozenset(name for _, name in self._kept[Kind.NAMESPACE]),
-            Table((yield from noted_by_key(self._slices[Kind.ENDPOINT_SLICE])), _slice),
-            Table((yield from noted_by_key(self._slices[Kind.IMPORTED_SLICE])), _imported),
+    def _copy(self) -> InSteps[ClusterCopy]:
+        return ClusterCopy(
+            LazyList((yield from copy_objects(self._objects[Kind.SERVICE].values())), _service),
+            LazyList((yield from copy_objects(self._objects[Kind.SERVICE_IMPORT].values())), _import),
+            frozenset(name for _, name in self._objects[Kind.NAMESPACE]),
+            LazyGroups((yield from copy_groups(self._slices[Kind.ENDPOINT_SLICE])), _slice),
+            LazyGroups((yield from copy_groups(self._slices[Kind.IMPORTED_SLICE])), _imported),
         )
 
-    def names(self, kind: Kind) -> Container[Key]:
-        """Namespace and name, both lowered, of the objects of that kind that are there at any time; it is live."""
-        return self._kept[kind]
+    def names(self, kind: Kind) -> Container[LoweredName]:
+        """Namespace and name, both lowered, of the objects of that kind; later changes show in it."""
+        return self._objects[kind]
 
     def count(self, kind: Kind) -> int:
-        """Objects of that kind."""
-        return len(self._kept[kind])
+        """The number of objects of that kind."""
+        return len(self._objects[kind])
 
     # -- writing
 
     def apply(self, change: Change | EncodedChange) -> set[Dependency]:
-        """Takes a change in; the owners that it touched."""
-        touched: set[Dependency] = set()
+        """Applies a change; the dependencies that it affects."""
+        affected: set[Dependency] = set()
         match change:
             case Put():
-                self._put(change.object, _encode(change.object), touched)
+                self._put(change.object, _encode(change.object), affected)
             case EncodedPut():
                 data = bytes(change.object)
-                self._put(_object(data), data, touched)
+                self._put(_object(data), data, affected)
             case Gone():
-                self._remove(change.kind, (change.namespace.lower(), change.name.lower()), touched)
+                self._remove(change.kind, (change.namespace.lower(), change.name.lower()), affected)
             case Begin():
-                self._unnamed[change.kind] = set(self._kept[change.kind])
+                self._unlisted[change.kind] = set(self._objects[change.kind])
             case Complete():
-                self._complete(change.kind, touched)
+                self._complete(change.kind, affected)
             case Serials():
                 if change != self.serials:
                     self.serials = change
-                    touched.add(SERIAL)
+                    affected.add(SERIAL)
             case Confirmed():
                 self.confirmed = change.at
-        self._changes += bool(touched)
-        return touched
+        self._changes += bool(affected)
+        return affected
 
-    def _complete(self, kind: Kind, touched: set[Dependency]) -> None:
-        for key in self._unnamed.pop(kind, ()):
-            self._remove(kind, key, touched)
-        if kind in self._awaited:
-            self._awaited.discard(kind)
+    def _complete(self, kind: Kind, affected: set[Dependency]) -> None:
+        for key in self._unlisted.pop(kind, ()):
+            self._remove(kind, key, affected)
+        if kind in self._unsynced:
+            self._unsynced.discard(kind)
             if self.synced:
-                touched.add(SYNC)
+                affected.add(SYNC)
 
-    def _put(self, new: ClusterObject, data: bytes, touched: set[Dependency]) -> None:
+    def _put(self, new: ClusterObject, data: bytes, affected: set[Dependency]) -> None:
         kind = KINDS[type(new)]
         key = sys.intern(new.namespace.lower()), new.name.lower()
-        place = self._kept[kind].get(key)
-        unnamed = self._unnamed.get(kind)
-        if unnamed:
-            unnamed.discard(key)
-        if place is None:
-            place = self._kept[kind][key] = Place(key, data)
-            self._changed(place, None, new, touched)
-        elif place.data != data:
-            old = _decoders[kind](place.data)
-            place.data = data
-            self._changed(place, old, new, touched)
+        stored = self._objects[kind].get(key)
+        unlisted = self._unlisted.get(kind)
+        if unlisted:
+            unlisted.discard(key)
+        if stored is None:
+            stored = self._objects[kind][key] = StoredObject(key, data)
+            self._update_indexes(stored, None, new, affected)
+        elif stored.data != data:
+            old = _decoders[kind](stored.data)
+            stored.data = data
+            self._update_indexes(stored, old, new, affected)
 
-    def _remove(self, kind: Kind, key: Key, touched: set[Dependency]) -> None:
-        place = self._kept[kind].pop(key, None)
-        if place is not None:
-            self._changed(place, _decoders[kind](place.data), None, touched)
+    def _remove(self, kind: Kind, key: LoweredName, affected: set[Dependency]) -> None:
+        stored = self._objects[kind].pop(key, None)
+        if stored is not None:
+            self._update_indexes(stored, _decoders[kind](stored.data), None, affected)
 
-    def _changed(self, place: Place, old: ClusterObject | None, new: ClusterObject | None, touched: set[Dependency]) -> None:
+    def _update_indexes(
+        self, stored: StoredObject, old: ClusterObject | None, new: ClusterObject | None, affected: set[Dependency]
+    ) -> None:
         match old or new:
             case EndpointSlice():
-                self._relabelled(Kind.ENDPOINT_SLICE, "endpoints", place, old, new, touched)
-                self._readdressed(place, old, new, touched)  # type: ignore[arg-type]
+                self._update_service_index(Kind.ENDPOINT_SLICE, "endpoints", stored, old, new, affected)
+                self._update_endpoint_addresses(stored, old, new, affected)  # type: ignore[arg-type]
             case Service():
-                touched.add(("service", *place.key))
-                self._served_at(place, old, new, touched)  # type: ignore[arg-type]
+                affected.add(("service", *stored.key))
+                self._update_service_addresses(stored, old, new, affected)  # type: ignore[arg-type]
             case Pod():
                 before, after = _pod_ips(old), _pod_ips(new)
-                _refile(self._pods_by_ip, place, before, after)
-                touched.update([("pod", address) for address in before | after])
+                _reindex(self._pods_by_ip, stored, before, after)
+                affected.update([("pod", address) for address in before | after])
             case ImportedSlice():
-                self._relabelled(Kind.IMPORTED_SLICE, "imported", place, old, new, touched)
+                self._update_service_index(Kind.IMPORTED_SLICE, "imported", stored, old, new, affected)
             case ServiceImport():
-                touched.add(("import", *place.key))
+                affected.add(("import", *stored.key))
             case Namespace():
-                touched.add(("namespace", place.key[1]))
+                affected.add(("namespace", stored.key[1]))
 
-    def _served_at(self, place: Place, old: Service | None, new: Service | None, touched: set[Dependency]) -> None:
+    def _update_service_addresses(self, stored: StoredObject, old: Service | None, new: Service | None, affected: set[Dependency]) -> None:
         before, after = set(old.cluster_ips if old is not None else ()), set(new.cluster_ips if new is not None else ())
-        _refile(self._by_cluster_ip, place, before - _NO_ADDRESS, after - _NO_ADDRESS)
-        touched.update([("address", address) for address in before | after])
+        _reindex(self._by_cluster_ip, stored, before - _NO_ADDRESS, after - _NO_ADDRESS)
+        affected.update([("address", address) for address in before | after])
         before, after = set(old.external_ips if old is not None else ()), set(new.external_ips if new is not None else ())
         if before or after:
-            self._by_external_ip.move(place, before, after)
-            touched.update([("external", address) for address in before | after])
+            self._by_external_ip.move(stored, before, after)
+            affected.update([("external", address) for address in before | after])
 
-    def _relabelled(self, kind: Kind, owner: str, place: Place, old: Any, new: Any, touched: set[Dependency]) -> None:
-        """Files a slice under its service instead of where it was."""
+    def _update_service_index(
+        self, kind: Kind, dependency: str, stored: StoredObject, old: Any, new: Any, affected: set[Dependency]
+    ) -> None:
+        """Moves a slice to the Service that its label names now."""
         before = (old.namespace.lower(), old.service.lower()) if old is not None else None
         after = (new.namespace.lower(), new.service.lower()) if new is not None else None
         if before is not None:
-            touched.add((owner, *before))
+            affected.add((dependency, *before))
         if after == before:
             return
         if before is not None:
-            self._slices[kind].remove(before, place)
+            self._slices[kind].remove(before, stored)
         if after is not None:
-            touched.add((owner, *after))
-            service = self._kept[Kind.SERVICE].get(after)
-            self._slices[kind].add(after if service is None else service.key, place)  # one key for both takes less
+            affected.add((dependency, *after))
+            service = self._objects[Kind.SERVICE].get(after)
+            self._slices[kind].add(after if service is None else service.key, stored)  # one tuple for both takes less memory
 
-    def _readdressed(self, place: Place, old: EndpointSlice | None, new: EndpointSlice | None, touched: set[Dependency]) -> None:
+    def _update_endpoint_addresses(
+        self, stored: StoredObject, old: EndpointSlice | None, new: EndpointSlice | None, affected: set[Dependency]
+    ) -> None:
         before = {endpoint.address for endpoint in old.endpoints} if old is not None else set()
         after = {endpoint.address for endpoint in new.endpoints} if new is not None else set()
-        _refile(self._by_address, place, before, after)
+        _reindex(self._by_address, stored, before, after)
         if old is not None and new is not None and old.service == new.service:
             changed = {endpoint.address for endpoint in {*old.endpoints} ^ {*new.endpoints}}
         else:
             changed = before | after
-        touched.update([("address", address) for address in changed])
+        affected.update([("address", address) for address in changed])
 
 
 def _pod_ips(pod: Any) -> set[str]:
     return {pod.ip} if pod is not None and pod.ip else set()
 
 
-def _refile(places: Places[str], place: Place, before: set[str], after: set[str]) -> None:
-    """Files an object under the addresses that it has now, together with what has others that differ in two characters at most."""
+def _reindex(index: SecondaryIndex[str], stored: StoredObject, before: set[str], after: set[str]) -> None:
+    """Moves an object to the addresses that it has now, each without its last two characters."""
     if before != after:
-        places.move(place, {address[:-2] for address in before}, {address[:-2] for address in after})
+        index.move(stored, {address[:-2] for address in before}, {address[:-2] for address in after})
 
 
-def _mentioning(places: Places[str], address: str) -> Iterable[bytes]:
-    """Of the objects filed there those that have the address's text somewhere, encoded: what has the address, and little else."""
+def _with_text(index: SecondaryIndex[str], address: str) -> Iterable[bytes]:
+    """The encoded objects under an address whose octets have its text somewhere: those with the address, and few others."""
     text = address.encode()
-    return [place.data for place in places.at(address[:-2]) if text in place.data]
+    return [stored.data for stored in index.at(address[:-2]) if text in stored.data]

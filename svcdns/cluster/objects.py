@@ -1,8 +1,8 @@
 """The Kubernetes objects that answers are made of, trimmed to the fields that an answer can need.
 
-The API's own objects are ten to a hundred times larger; a cluster of 150,000 endpoints has to fit in memory, so nothing is
-kept here that no record, no zone and no metric needs. Every object is frozen and travels as msgpack between processes.
-Names and addresses are the API server's own text: comparing, lowering and packing is the index's business.
+The API's own objects are ten to a hundred times larger, and a cluster of 150,000 endpoints has to fit in memory. So an object has only the
+fields that a record, a zone or a metric needs. Objects are frozen and go between processes as msgpack. Names and addresses are the API
+server's own text: the index compares, lowers and packs them.
 
 Source of the fields: core/v1 Service, Namespace and Pod; discovery.k8s.io/v1 EndpointSlice;
 multicluster.x-k8s.io/v1alpha1 ServiceImport.
@@ -33,7 +33,7 @@ class Port(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 PLACEHOLDER_PORTS: Final = (Port(),)
-"""What a Service or EndpointSlice without ports is stored with, so that its addresses still answer."""
+"""The ports of a Service or EndpointSlice without any, so that its addresses still have records."""
 
 
 class Service(msgspec.Struct, frozen=True, array_like=True, tag="Service"):
@@ -85,7 +85,7 @@ class ImportedSlice(msgspec.Struct, frozen=True, array_like=True, tag="ImportedS
 
 
 class Namespace(msgspec.Struct, frozen=True, array_like=True, tag="Namespace", gc=False):
-    """A Namespace; all that counts is that it is there. `namespace` is always empty."""
+    """A Namespace; only its existence matters. `namespace` is always empty."""
 
     name: str
     namespace: str = ""
@@ -100,7 +100,7 @@ class Pod(msgspec.Struct, frozen=True, array_like=True, tag="Pod", gc=False):
 
 
 class ServiceImport(msgspec.Struct, frozen=True, array_like=True, tag="ServiceImport"):
-    """A ServiceImport. Without ports it stays without: no placeholder is put in."""
+    """A ServiceImport. One without ports gets no placeholder."""
 
     namespace: str
     name: str

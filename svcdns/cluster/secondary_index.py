@@ -1,6 +1,7 @@
-"""Where an index keeps its objects: encoded, each in one place that every way to it shares.
+"""Stored objects of an index, and secondary indexes that lead to them.
 
-An object that changes stays in its place, so the ways to it have to be touched only where they are new or gone.
+An object is stored encoded, once; the primary index and all secondary indexes share it. A change of the object replaces its octets, so
+that only the secondary indexes whose keys have changed need work. Nothing is decoded here.
 """
 
 from __future__ import annotations
@@ -11,61 +12,62 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-Key = tuple[str, str]
-"""Namespace and name, lowered."""
+LoweredName = tuple[str, str]
+"""Namespace and name of an object, both lowered."""
 
 K = TypeVar("K")
 
 
-class Place(msgspec.Struct, gc=False):
-    """An object's place: `data` is the msgpack of the object as it is now."""
+class StoredObject(msgspec.Struct, gc=False):
+    """An object of the index; `data` is its msgpack as it is now."""
 
-    key: Key
+    key: LoweredName
     data: bytes
 
 
-class Places(Generic[K]):
-    """Places under keys that several may share, each key's in the order of namespace and name."""
+class SecondaryIndex(Generic[K]):
+    """Stored objects by a key that several may share; those of one key are in the order of namespace and name."""
 
     def __init__(self) -> None:
-        self._found: dict[K, Place | list[Place]] = {}
+        self._found: dict[K, StoredObject | list[StoredObject]] = {}
+        """Most keys have one object, which needs no list."""
 
-    def at(self, key: K) -> Iterable[Place]:
-        """The places under a key."""
+    def at(self, key: K) -> Iterable[StoredObject]:
+        """The objects under a key."""
         found = self._found.get(key)
         if found is None:
             return ()
         return found if isinstance(found, list) else (found,)
 
-    def add(self, key: K, place: Place) -> None:
-        """Files a place that is not there yet. Most keys have one place, which needs no list."""
-        found = self._found.setdefault(key, place)
+    def add(self, key: K, stored: StoredObject) -> None:
+        """Adds an object that is not under the key yet."""
+        found = self._found.setdefault(key, stored)
         if isinstance(found, list):
-            found.insert(bisect_left(found, place.key, key=_key_of), place)
-        elif found is not place:
-            self._found[key] = sorted((found, place), key=_key_of)
+            found.insert(bisect_left(found, stored.key, key=_key_of), stored)
+        elif found is not stored:
+            self._found[key] = sorted((found, stored), key=_key_of)
 
-    def remove(self, key: K, place: Place) -> None:
-        """Takes a place away that is there."""
+    def remove(self, key: K, stored: StoredObject) -> None:
+        """Removes an object that is under the key."""
         found = self._found[key]
         if not isinstance(found, list):
             del self._found[key]
             return
-        del found[bisect_left(found, place.key, key=_key_of)]
+        del found[bisect_left(found, stored.key, key=_key_of)]
         if len(found) == 1:
             self._found[key] = found[0]
 
-    def move(self, place: Place, before: set[K], after: set[K]) -> None:
-        """Files a place under the keys that it has now, instead of those it had."""
+    def move(self, stored: StoredObject, before: set[K], after: set[K]) -> None:
+        """Moves an object from its keys `before` a change to those `after` it."""
         for key in before - after:
-            self.remove(key, place)
+            self.remove(key, stored)
         for key in after - before:
-            self.add(key, place)
+            self.add(key, stored)
 
     def keys(self) -> Iterable[K]:
-        """Every key that has a place."""
+        """Every key that has an object."""
         return self._found.keys()
 
 
-def _key_of(place: Place) -> Key:
-    return place.key
+def _key_of(stored: StoredObject) -> LoweredName:
+    return stored.key

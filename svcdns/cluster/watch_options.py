@@ -1,7 +1,6 @@
-"""Which cluster is watched and what of it: the value that `kubernetes` options boil down to.
+"""The watch options: which cluster is watched, and which of its objects. The options of `kubernetes` lead to them.
 
-It is hashable and travels between processes, so that a reload can tell by comparing whether the watch has to change
-at all. Nothing is read or connected here.
+They are hashable and go between processes. A reload compares them to find out whether the watch has to change. Nothing is read here.
 """
 
 from __future__ import annotations
@@ -12,17 +11,17 @@ from svcdns.errors import SvcdnsError
 
 
 class SourceError(SvcdnsError):
-    """A source cannot be set up as configured; the text is one line that names what to correct."""
+    """A source cannot be set up as configured. `str(error)` is one line that names what to correct."""
 
 
 class WatchOptions(msgspec.Struct, frozen=True, array_like=True):
-    """What to watch, and where. Of the places, `manifests` wins over `kubeconfig`, that over `endpoint`, and with none of them the
-    process is in a cluster.
+    """What to watch, and where. `manifests` wins over `kubeconfig`, and `kubeconfig` over `endpoint`; without any the process is in a
+    cluster.
 
     `tls` is (certificate, key, CA certificate), paths, used with `endpoint` only; an empty `context` is the kubeconfig's
     current one. `labels` selects Services, slices and Pods; `namespace_labels` selects Namespaces and ServiceImports.
-    `pods` watches Pods, `zones` keeps the topology zone of endpoints, `targets` the names of the Pods behind them (which is most of what an
-    endpoint takes), `multicluster` watches ServiceImports and their slices.
+    `pods` watches Pods and `multicluster` ServiceImports with their slices. `zones` stores the topology zone of endpoints, `targets` the
+    names of their Pods, which take most of an endpoint's memory.
     """
 
     endpoint: str = ""
@@ -40,8 +39,8 @@ class WatchOptions(msgspec.Struct, frozen=True, array_like=True):
 
 
 class SnapshotOptions(msgspec.Struct, frozen=True, array_like=True):
-    """Where a view's state is kept on disk: a folder; how old it may be at a start in seconds, 0 for any age; and whether the server counts
-    as ready while it serves from there."""
+    """The snapshot of a view: the folder of its file; its largest age at a start in seconds, 0 for any age; and whether the server is
+    ready while it serves from it."""
 
     path: str
     max_age: float = 0.0

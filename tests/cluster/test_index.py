@@ -1,4 +1,4 @@
-"""The index: lists reconcile without a gap, lookups follow every change, and what is touched is what matters."""
+"""The index: lists reconcile without a gap, lookups follow every change, and a change names the dependencies that it affects."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import msgspec
 
 from svcdns.cluster.changes import Begin, Complete, EncodedPut, Gone, Kind, Put, Serials
-from svcdns.cluster.consistent_copy import Contents
+from svcdns.cluster.consistent_copy import ClusterCopy
 from svcdns.cluster.index import SERIAL, SYNC, Index
 from svcdns.cluster.objects import Endpoint, EndpointSlice, Namespace, Pod, Port, Service
 
@@ -20,8 +20,8 @@ def synced(*kinds: Kind) -> Index:
     return index
 
 
-def test_an_encoded_object_is_taken_as_the_object_itself() -> None:
-    """The same dependencies, the same lookups; the octets around it are not held on to."""
+def test_an_encoded_object_is_applied_like_a_decoded_one() -> None:
+    """The same dependencies and lookups; the message that it came in can be freed."""
     slice_ = EndpointSlice("n", "s", "Web", (Port("a", "TCP", 1),), (Endpoint("10.0.0.1"),))
     plain, encoded = synced(Kind.ENDPOINT_SLICE), synced(Kind.ENDPOINT_SLICE)
     message = msgspec.msgpack.encode(Put(slice_))
@@ -29,11 +29,11 @@ def test_an_encoded_object_is_taken_as_the_object_itself() -> None:
     assert encoded.apply(change) == plain.apply(Put(slice_))
     assert encoded.slices("n", "web") == (slice_,)
     assert encoded.apply(change) == plain.apply(Put(slice_)) == set()
-    assert all(type(place.data) is bytes for place in encoded._kept[Kind.ENDPOINT_SLICE].values())
+    assert all(type(stored.data) is bytes for stored in encoded._objects[Kind.ENDPOINT_SLICE].values())
 
 
 def test_is_synced_once_every_kind_is_listed() -> None:
-    """And never unsynced again; the moment itself is an owner."""
+    """And never unsynced again; the moment itself is a dependency."""
     index = Index((Kind.SERVICE, Kind.NAMESPACE))
     assert index.apply(Complete(Kind.SERVICE)) == set()
     assert not index.synced
@@ -42,8 +42,8 @@ def test_is_synced_once_every_kind_is_listed() -> None:
     assert index.synced
 
 
-def test_a_relist_drops_only_at_its_end() -> None:
-    """What the list does not name is there until Complete, and gone with it."""
+def test_a_relist_removes_objects_only_at_its_end() -> None:
+    """An object that the list does not name stays until Complete."""
     index = synced()
     index.apply(Put(Service("n", "a", ("10.0.0.1",))))
     index.apply(Put(Service("n", "b", ("10.0.0.2",))))
@@ -55,8 +55,8 @@ def test_a_relist_drops_only_at_its_end() -> None:
     assert index.services_at("10.0.0.2") == ()
 
 
-def test_names_compare_lowered() -> None:
-    """Whatever case the API sends."""
+def test_names_are_compared_in_lower_case() -> None:
+    """Whatever case the API server sends."""
     index = synced()
     index.apply(Put(Service("NS", "Web")))
     index.apply(Put(EndpointSlice("NS", "s", "Web", (), (Endpoint("10.0.0.1"),))))
@@ -66,24 +66,24 @@ def test_names_compare_lowered() -> None:
     assert index.service("ns", "web") is None
 
 
-def test_an_unchanged_object_touches_nothing() -> None:
-    """A relist of the same cluster costs no compiled reply."""
+def test_an_unchanged_object_affects_nothing() -> None:
+    """A relist of the same cluster invalidates no answer."""
     index = synced()
     slice_ = EndpointSlice("n", "s", "web", (Port("a", "TCP", 1),), (Endpoint("10.0.0.1"),))
     assert index.apply(Put(slice_))
     assert index.apply(Put(EndpointSlice("n", "s", "web", (Port("a", "TCP", 1),), (Endpoint("10.0.0.1"),)))) == set()
 
 
-def test_a_slice_touches_its_service_and_the_addresses_that_changed() -> None:
-    """An endpoint that stays as it was keeps its PTR."""
+def test_a_slice_affects_its_service_and_the_addresses_that_changed() -> None:
+    """The PTR record of an unchanged endpoint is not affected."""
     index = synced()
     index.apply(Put(EndpointSlice("n", "s", "web", (), (Endpoint("10.0.0.1"), Endpoint("10.0.0.2", "x")))))
-    touched = index.apply(Put(EndpointSlice("n", "s", "web", (), (Endpoint("10.0.0.1"), Endpoint("10.0.0.2", "y"), Endpoint("10.0.0.3")))))
-    assert touched == {("endpoints", "n", "web"), ("address", "10.0.0.2"), ("address", "10.0.0.3")}
+    affected = index.apply(Put(EndpointSlice("n", "s", "web", (), (Endpoint("10.0.0.1"), Endpoint("10.0.0.2", "y"), Endpoint("10.0.0.3")))))
+    assert affected == {("endpoints", "n", "web"), ("address", "10.0.0.2"), ("address", "10.0.0.3")}
 
 
-def test_a_slice_that_moves_touches_both_services() -> None:
-    """And every address in it, as all their names change."""
+def test_a_slice_that_moves_affects_both_services() -> None:
+    """And every address in it: the names of all of them change."""
     index = synced()
     index.apply(Put(EndpointSlice("n", "s", "a", (), (Endpoint("10.0.0.1"),))))
     assert index.apply(Put(EndpointSlice("n", "s", "b", (), (Endpoint("10.0.0.1"),)))) == {
@@ -93,8 +93,8 @@ def test_a_slice_that_moves_touches_both_services() -> None:
     assert [s.service for s in index.slices_at("10.0.0.1")] == ["b"]
 
 
-def test_order_of_events_does_not_show() -> None:
-    """Slices and Services come in the order of their names."""
+def test_lookups_do_not_depend_on_the_order_of_events() -> None:
+    """Slices and Services are in the order of their names."""
     slices = [EndpointSlice("n", name, "web", (), (Endpoint("10.0.0.1"),)) for name in "abc"]
     seen = []
     for order in (slices, slices[::-1]):
@@ -106,7 +106,7 @@ def test_order_of_events_does_not_show() -> None:
 
 
 def test_pods_by_address() -> None:
-    """A Pod that changes its address is found by the new one alone."""
+    """A Pod whose address changes is found by the new address only."""
     index = synced()
     index.apply(Put(Pod("n", "p", "10.0.0.1")))
     assert index.apply(Put(Pod("n", "p", "10.0.0.2"))) == {("pod", "10.0.0.1"), ("pod", "10.0.0.2")}
@@ -115,7 +115,7 @@ def test_pods_by_address() -> None:
 
 
 def test_namespaces_and_serials() -> None:
-    """A namespace is a fact; serials are taken as they come."""
+    """A namespace is a dependency, and so are the serials."""
     index = synced()
     assert index.apply(Put(Namespace("n"))) == {("namespace", "n")}
     assert index.has_namespace("n")
@@ -125,45 +125,45 @@ def test_namespaces_and_serials() -> None:
 
 
 def test_external_addresses() -> None:
-    """A Service is found by those it has now; each is a fact of its own."""
+    """A Service is found by its present ones; each is a dependency of its own."""
     index = synced()
     index.apply(Put(Service("n", "web", external_ips=("192.0.2.1", "lb.example."))))
-    touched = index.apply(Put(Service("n", "web", external_ips=("192.0.2.2", "lb.example."))))
-    assert touched == {("service", "n", "web"), ("external", "192.0.2.1"), ("external", "192.0.2.2"), ("external", "lb.example.")}
-    assert index.services_outside_at("192.0.2.1") == ()
-    assert [service.name for service in index.services_outside_at("192.0.2.2")] == ["web"]
+    affected = index.apply(Put(Service("n", "web", external_ips=("192.0.2.2", "lb.example."))))
+    assert affected == {("service", "n", "web"), ("external", "192.0.2.1"), ("external", "192.0.2.2"), ("external", "lb.example.")}
+    assert index.services_at_external("192.0.2.1") == ()
+    assert [service.name for service in index.services_at_external("192.0.2.2")] == ["web"]
     index.apply(Gone(Kind.SERVICE, "n", "web"))
-    assert index.services_outside_at("192.0.2.2") == ()
+    assert index.services_at_external("192.0.2.2") == ()
 
 
-def contents_of(index: Index) -> Contents:
-    """The contents, collected without a pause."""
-    found: list[Contents] = []
+def copy_of(index: Index) -> ClusterCopy:
+    """A copy, made without a change in between."""
+    found: list[ClusterCopy] = []
 
     def run() -> Iterator[tuple[()]]:
-        found.append((yield from index.contents()))
+        found.append((yield from index.copy()))
 
     assert len(list(run())) <= 2
     return found[0]
 
 
-def test_contents_are_those_of_a_moment() -> None:
-    """What changes later does not show in them."""
+def test_a_copy_is_of_one_moment() -> None:
+    """Later changes do not show in it."""
     index = synced()
     slice_ = EndpointSlice("n", "s", "Web", (), (Endpoint("10.0.0.1"),))
     for item in (Namespace("n"), Service("n", "web"), slice_):
         index.apply(Put(item))
-    contents = contents_of(index)
+    copy = copy_of(index)
     index.apply(Gone(Kind.SERVICE, "n", "web"))
     index.apply(Gone(Kind.ENDPOINT_SLICE, "n", "s"))
     index.apply(Gone(Kind.NAMESPACE, "", "n"))
-    assert list(contents.services) == [Service("n", "web")]
-    assert (contents.namespaces, contents.slices) == ({"n"}, {("n", "web"): (slice_,)})
-    assert [len(part) for part in contents_of(index)] == [0, 0, 0, 0, 0]
+    assert list(copy.services) == [Service("n", "web")]
+    assert (copy.namespaces, copy.slices) == ({"n"}, {("n", "web"): (slice_,)})
+    assert [len(part) for part in copy_of(index)] == [0, 0, 0, 0, 0]
 
 
-def test_neighbours_are_told_apart() -> None:
-    """Addresses are filed together with those that differ in their end; an odd spelling is another address."""
+def test_addresses_with_a_common_beginning_are_told_apart() -> None:
+    """Addresses that differ in their last two characters share a key of the index; an unusual spelling is another address."""
     index = synced()
     texts = ("10.0.0.1", "10.0.0.11", "10.0.0.111", "10.0.0.2", "fd00::1", "fd00::11", "FD00::1", "::ffff:10.0.0.1", "host.example")
     for number, text in enumerate(texts):
@@ -179,7 +179,7 @@ def test_neighbours_are_told_apart() -> None:
 
 
 def test_an_address_of_many_slices() -> None:
-    """Those of a node, say: all are found, in order, whatever comes and goes."""
+    """All are found, in order, while others are added and removed."""
     index = synced()
     expected = {f"s{number:03}" for number in range(200)}
     for name in sorted(expected, key=lambda name: name[::-1]):
@@ -194,13 +194,13 @@ def test_an_address_of_many_slices() -> None:
     assert len(index.slices_at("10.0.0.2")) == 199
 
 
-def test_a_change_shows_on_every_way() -> None:
-    """An object that changes stays in its place, and is found there as it is now."""
+def test_a_change_shows_in_every_lookup() -> None:
+    """By name and by address."""
     index = synced()
     for number in (1, 2):
         index.apply(Put(EndpointSlice("n", "s", "web", (Port("p", "TCP", number),), (Endpoint("10.0.0.1"),))))
         index.apply(Put(Service("n", "web", ("10.0.0.1",), (Port("p", "TCP", number),), external_ips=("192.0.2.1",))))
         slices = index.slices("n", "web") + index.slices_at("10.0.0.1")
-        services = index.services_at("10.0.0.1") + index.services_outside_at("192.0.2.1")
+        services = index.services_at("10.0.0.1") + index.services_at_external("192.0.2.1")
         found: list[EndpointSlice | Service] = [*slices, *services]
         assert [port.number for item in found for port in item.ports] == [number] * 4

@@ -1,4 +1,4 @@
-"""What the state of a cluster takes, in bytes: the index of a worker, and what control keeps. docs/performance.md states the figures."""
+"""The memory that a cluster takes, in octets: in the index of a worker, and in the view of control. docs/performance.md has the figures."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ def cluster(endpoints: int, pods: int) -> Iterator[Change]:
 
 
 def taken(endpoints: int, pods: int, make: Callable[[], Callable[[Change], object]]) -> int:
-    """The bytes that a keeper of the cluster has in use."""
+    """The octets that an index or a view of this cluster has in use."""
     gc.collect()
     tracemalloc.start()
-    take = make()
+    apply = make()
     for change in cluster(endpoints, pods):
-        take(change)
+        apply(change)
     gc.collect()
     used, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
@@ -54,12 +54,12 @@ def taken(endpoints: int, pods: int, make: Callable[[], Callable[[Change], objec
 
 
 def index() -> Callable[[Change], object]:
-    """A worker's."""
+    """The index of a worker."""
     return Index(KINDS).apply
 
 
 def view() -> Callable[[Change], object]:
-    """Control's."""
+    """The view of control."""
     return ClusterView(1, KINDS, lambda: 0.0).apply
 
 

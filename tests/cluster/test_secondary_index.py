@@ -1,50 +1,50 @@
-"""Places: shared keys, their order, and what is read of a moment."""
+"""Secondary indexes: shared keys, and the order of their objects."""
 
 from __future__ import annotations
 
 import pytest
 
-from svcdns.cluster.secondary_index import Place, Places
+from svcdns.cluster.secondary_index import SecondaryIndex, StoredObject
 
 
-def place(name: str) -> Place:
-    """A place with its own name as data."""
-    return Place(("n", name), name.encode())
+def stored(name: str) -> StoredObject:
+    """An object with its own name as octets."""
+    return StoredObject(("n", name), name.encode())
 
 
-def names(places: Places[str], key: str) -> list[str]:
-    """The names of the places under a key."""
-    return [found.key[1] for found in places.at(key)]
+def names(index: SecondaryIndex[str], key: str) -> list[str]:
+    """The names of the objects under a key."""
+    return [found.key[1] for found in index.at(key)]
 
 
 @pytest.mark.parametrize("order", ["abc", "cba", "bca"])
-def test_places_are_in_order(order: str) -> None:
-    """Whatever the order they came and went in."""
-    places: Places[str] = Places()
-    made = {name: place(name) for name in order}
+def test_the_objects_of_a_key_are_in_order(order: str) -> None:
+    """Whatever the order in which they were added and removed."""
+    index: SecondaryIndex[str] = SecondaryIndex()
+    made = {name: stored(name) for name in order}
     for one in made.values():
-        places.add("x", one)
-    assert names(places, "x") == ["a", "b", "c"]
+        index.add("x", one)
+    assert names(index, "x") == ["a", "b", "c"]
     for number, name in enumerate(order, 1):
-        places.remove("x", made[name])
-        assert names(places, "x") == sorted(order[number:])
-    assert names(places, "y") == []
+        index.remove("x", made[name])
+        assert names(index, "x") == sorted(order[number:])
+    assert names(index, "y") == []
 
 
-def test_a_move_touches_what_is_new_or_gone() -> None:
-    """A key that stays keeps its place."""
-    places: Places[str] = Places()
-    one = place("a")
-    places.move(one, set(), {"x", "y"})
-    places.move(one, {"x", "y"}, {"y", "z"})
-    assert [names(places, key) for key in "xyz"] == [[], ["a"], ["a"]]
+def test_a_move_changes_the_keys_that_differ() -> None:
+    """A key from before that is also one afterwards is left alone."""
+    index: SecondaryIndex[str] = SecondaryIndex()
+    one = stored("a")
+    index.move(one, set(), {"x", "y"})
+    index.move(one, {"x", "y"}, {"y", "z"})
+    assert [names(index, key) for key in "xyz"] == [[], ["a"], ["a"]]
 
 
 def test_keys() -> None:
-    """Those that have a place now."""
-    places: Places[str] = Places()
-    one, other = place("a"), place("b")
-    places.move(one, set(), {"x", "y"})
-    places.move(other, set(), {"y"})
-    places.move(one, {"x", "y"}, {"y"})
-    assert list(places.keys()) == ["y"]
+    """Only those that have an object now."""
+    index: SecondaryIndex[str] = SecondaryIndex()
+    one, other = stored("a"), stored("b")
+    index.move(one, set(), {"x", "y"})
+    index.move(other, set(), {"y"})
+    index.move(one, {"x", "y"}, {"y"})
+    assert list(index.keys()) == ["y"]

@@ -82,7 +82,7 @@ class Lookup:
         """
         dependencies.append(("external", address))
         found: dict[str, None] = {}
-        for service in self.index.services_outside_at(address):
+        for service in self.index.services_at_external(address):
             namespace = service.namespace.lower()
             if self.options.namespaces:
                 dependencies.append(("namespace", namespace))

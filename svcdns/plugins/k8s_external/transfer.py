@@ -33,19 +33,19 @@ def offer(lookup: Lookup, options: Options, apex: bytes, local: tuple[str, ...],
         return records.soa(zone, apex, options.ttl, index.serials.external)
 
     def whole() -> Iterator[Iterable[Record]]:
-        contents = yield from index.contents()
+        copy = yield from index.copy()
         own, server = soa(), records.SERVER + apex + zone
         yield own, records.ns(zone, apex, options.ttl)
         writer = _Zone(zone, options.ttl, lookup.options.ttl)
         yield [record for host in lookup.servers(local, []) for record in writer.address(server, host)]
         headless = []
-        for service in contents.services:
+        for service in copy.services:
             if options.headless and not service.external_ips and service.headless:
                 headless.append((service.namespace.lower(), service.name.lower(), service))
             yield writer.service(service)
         for namespace, name, service in headless:
             host_ports: list[HostPort] = []
-            for slice_ in contents.slices.get((namespace, name), ()):
+            for slice_ in copy.slices.get((namespace, name), ()):
                 host_ports += [host_port for _, host_port in endpoints(service, (slice_,), pod_names=lookup.options.endpoint_pod_names)]
                 yield ()
             yield writer.headless(service, host_ports)

@@ -11,10 +11,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, TypeVar
 
 from svcdns.cluster.addresses import endpoint_name, rdata_of
-from svcdns.cluster.consistent_copy import Contents
+from svcdns.cluster.consistent_copy import ClusterCopy
 from svcdns.cluster.index import Index
 from svcdns.cluster.objects import Endpoint, EndpointSlice, ImportedSlice, Port, Service, ServiceImport
-from svcdns.cluster.secondary_index import Key
+from svcdns.cluster.secondary_index import LoweredName
 from svcdns.plugin_api.zone_transfer import UnavailableError, ZoneOffer, in_order, serial_of
 from svcdns.plugins.kubernetes import apex
 from svcdns.plugins.kubernetes.options import Options
@@ -43,7 +43,7 @@ def offer(index: Index, options: Options, local: tuple[str, ...], zone: bytes, s
         return apex.soa(zone, options.ttl, index.serials.multicluster if multicluster else index.serials.ordinary)
 
     def whole() -> Iterator[Iterable[Record]]:
-        writer = _Zone(zone, options, (yield from index.contents()))
+        writer = _Zone(zone, options, (yield from index.copy()))
         own, servers = (soa(),), tuple(writer.servers(index, local))
         yield own
         yield servers
@@ -57,8 +57,8 @@ def offer(index: Index, options: Options, local: tuple[str, ...], zone: bytes, s
 class _Zone:
     """Makes the records of one zone from a consistent copy of the index."""
 
-    def __init__(self, zone: bytes, options: Options, contents: Contents) -> None:
-        self.zone, self.options, self.contents, self.ttl = zone, options, contents, options.ttl
+    def __init__(self, zone: bytes, options: Options, copy: ClusterCopy) -> None:
+        self.zone, self.options, self.copy, self.ttl = zone, options, copy, options.ttl
 
     def servers(self, index: Index, local: tuple[str, ...]) -> Iterator[Record]:
         """One NS record for each name server, then the address records of all of them."""
@@ -72,7 +72,7 @@ class _Zone:
 
     def services(self) -> Iterator[Iterable[Record]]:
         """The records of the Services, in the order of their names."""
-        for service in in_order(self.contents.services, _by_name):
+        for service in in_order(self.copy.services, _by_name):
             if service is None or not self._exposed(service.namespace):
                 yield ()
             elif service.external_name is not None:
@@ -80,21 +80,21 @@ class _Zone:
             elif service.cluster_ips and rdata_of(service.cluster_ips[0]) is not None:
                 yield self._fixed(service, service.cluster_ips)
             else:
-                yield from self._endpoints(service, self.contents.slices)
+                yield from self._endpoints(service, self.copy.slices)
 
     def imports(self) -> Iterator[Iterable[Record]]:
         """The records of the ServiceImports. As in CoreDNS, names of endpoints do not have the cluster in them."""
-        for imported in in_order(self.contents.imports, _by_name):
+        for imported in in_order(self.copy.imports, _by_name):
             if imported is None or not self._exposed(imported.namespace):
                 yield ()
             elif imported.ips and rdata_of(imported.ips[0]) is not None:
                 yield self._fixed(imported, imported.ips)
             else:
-                yield from self._endpoints(imported, self.contents.imported)
+                yield from self._endpoints(imported, self.copy.imported)
 
     def _exposed(self, namespace: str) -> bool:
         wanted, lowered = self.options.namespaces, namespace.lower()
-        return lowered in self.contents.namespaces and (not wanted or lowered in wanted)
+        return lowered in self.copy.namespaces and (not wanted or lowered in wanted)
 
     def _name(self, service: Service | ServiceImport, *labels: str) -> bytes:
         """The name of an object, or a name below it. Raises NameTextError."""
@@ -124,7 +124,7 @@ class _Zone:
         except NameTextError:
             return
 
-    def _endpoints(self, service: Service | ServiceImport, slices: Mapping[Key, tuple[_Slice, ...]]) -> Iterator[Iterable[Record]]:
+    def _endpoints(self, service: Service | ServiceImport, slices: Mapping[LoweredName, tuple[_Slice, ...]]) -> Iterator[Iterable[Record]]:
         for slice_ in slices.get((service.namespace.lower(), service.name.lower()), ()):
             weight = max(1, int(100.0 / (100 * max(1, len(slice_.endpoints))) * 100))
             for endpoint in slice_.endpoints:
