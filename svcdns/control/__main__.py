@@ -18,10 +18,10 @@ from svcdns.process.parent_death import follow_parent
 from svcdns.process.shared_memory import regions
 from svcdns.telemetry import logging as log_lines
 
-YOUNG = 5_000
-"""Objects after which the garbage collector looks: a list of the cluster makes many, and hardly any in a cycle."""
+GC_THRESHOLD = 5_000
+"""Objects after which the garbage collector runs: a list of the cluster makes many objects, and hardly any in a cycle."""
 NICE = 15
-"""How far control stands back where it shares a processor with workers: questions wait, changes of the cluster need not."""
+"""Lowers the priority of control where it shares a processor with workers: queries cannot wait, changes of the cluster can."""
 
 
 def main() -> int:
@@ -37,14 +37,14 @@ def main() -> int:
     follow_parent()
     os.nice(NICE)
     gc.freeze()
-    gc.set_threshold(YOUNG, 10, 10)
-    lines = log_lines.set_up()
+    gc.set_threshold(GC_THRESHOLD, 10, 10)
+    log = log_lines.set_up()
     options = Options(**json.loads(arguments.options), again=arguments.again or arguments.beside, beside=arguments.beside)
     channel = Channel(socket.socket(fileno=arguments.channel))
     try:
         return asyncio.run(_run(options, channel, regions(arguments.shared), arguments.region))
     finally:
-        lines.close()
+        log.close()
 
 
 async def _run(options: Options, channel: Channel, shared: list[memoryview], own: int) -> int:

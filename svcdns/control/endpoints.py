@@ -1,4 +1,7 @@
-"""What control's pages show, and the probe of /health that control makes itself."""
+"""The content of the HTTP pages /health, /ready and /metrics, and the probe of /health by control itself.
+
+Listening is in `http`, the text of /metrics in `metrics`.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ from svcdns.telemetry.counters import Counters
 from svcdns.telemetry.logging import plugin_logger
 
 SLOW: Final = 1.0
-"""Seconds of a health request that are worth a line."""
+"""Seconds from which a health request is logged."""
 
 log = logging.getLogger("svcdns")
 
@@ -33,14 +36,14 @@ class Pages:
         self, workers: Workers, counters: Counters, regions: list[memoryview], own: int, watching: Callable[[], bool],
         unready: Callable[[], bool],
     ) -> None:  # fmt: skip
-        """`regions` of the shared mapping, `own` the number of this process's; `watching` says whether there is a cluster to wait for,
-        `unready` whether what is known of it is not good enough yet."""
+        """`regions` of the shared mapping, `own` the number of this process's; `watching` says whether a cluster is watched, `unready`
+        whether a snapshot serves that does not make the server ready."""
         self._workers, self._counters, self._watching, self._unready = workers, counters, watching, unready
         self._registry = metrics.registry(regions, own)
         self._http = HttpPages({"/health": self._health, "/ready": self._ready, "/metrics": self._metrics})
 
     async def serve(self, setup: Setup) -> None:
-        """Serves the pages that a setup wants, and no others. Raises HttpListenError, and then nothing has changed."""
+        """Serves the pages of a setup, and no others. Raises HttpListenError, and then nothing has changed."""
         out: dict[Address, set[str]] = {}
         for name, path in (("health", "/health"), ("ready", "/ready"), ("prometheus", "/metrics")):
             for options in setup.options(name):
@@ -48,7 +51,7 @@ class Pages:
         await self._http.serve({address: frozenset(paths) for address, paths in out.items()})
 
     async def unready(self) -> None:
-        """Takes /ready away."""
+        """Stops serving /ready."""
         await self._http.without("/ready")
 
     async def close(self) -> None:
@@ -75,7 +78,7 @@ class Pages:
     # -- the probe
 
     async def check(self, setup: Callable[[], Setup]) -> None:
-        """Asks our own /health once a second, as a probe would."""
+        """Requests our own /health once a second, as a kubelet does."""
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=3), trust_env=False) as session:
             while True:
                 await asyncio.sleep(1.0)

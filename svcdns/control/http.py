@@ -1,8 +1,10 @@
-"""The HTTP pages: /health, /ready and /metrics, each on the addresses that the Corefile gives it.
+"""HTTP listeners for the pages of control, each page on the addresses that the Corefile gives it.
 
-An address may have several pages; blocks that name the same address share a listener. A reload keeps what stays and binds what is new
-before it closes what is gone. Ports are shared (SO_REUSEPORT, as with CoreDNS), so that in an upgrade the new control can serve before the
-old one has left.
+It does not know what the pages show. Rules:
+
+1. An address may have several pages, and blocks with the same address share a listener.
+2. A change binds new addresses before it closes old ones, and leaves the others alone.
+3. Ports are shared (SO_REUSEPORT, as in CoreDNS): in a rolling replacement the new control process serves before the old one has ended.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ SHUTDOWN: float = 1.0
 
 
 class HttpListenError(SvcdnsError):
-    """An address of a page cannot be listened on."""
+    """An address of a page cannot be bound."""
 
 
 class _Site:
@@ -79,5 +81,5 @@ class HttpPages:
                 await site.close()
 
     async def without(self, path: str) -> None:
-        """Takes a page away; an address that has no other one is closed."""
+        """Stops serving a page; an address without another page is closed."""
         await self.serve({address: left for address, site in self._sites.items() if (left := frozenset(site.pages) - {path})})

@@ -1,6 +1,6 @@
-"""What control notes down of the program for the metrics page: the build, the plugins, the Corefile's version, how processes ended.
+"""Metrics about the program itself: its build, its plugins, the version of the Corefile, and the ends of its processes.
 
-The page itself is the business of `metrics`: it takes long to import, and a start that serves from a snapshot does so first.
+The page is in `metrics`, apart from this module: it takes long to import, and a start from a snapshot serves before that.
 """
 
 from __future__ import annotations
@@ -17,32 +17,32 @@ from svcdns.plugins import health, reload
 from svcdns.telemetry.counters import Counters, Family, MetricKind
 
 BUILD_INFO: Final = Family(
-    "coredns_build_info", MetricKind.GAUGE, "What is running: version, revision and runtime.", ("version", "revision", "goversion")
+    "coredns_build_info", MetricKind.GAUGE, "Version, revision and runtime of the program.", ("version", "revision", "goversion")
 )
 PLUGIN_ENABLED: Final = Family(
-    "coredns_plugin_enabled", MetricKind.GAUGE, "The plugins of each server, zone and view.", ("server", "zone", "view", "name")
+    "coredns_plugin_enabled", MetricKind.GAUGE, "1 for each plugin of a server, zone and view.", ("server", "zone", "view", "name")
 )
 RESTARTS: Final = Family(
     "svcdns_process_restarts_total",
     MetricKind.COUNTER,
-    "How often a process has ended that was not told to, by reason: exit, signal, or silent (killed because it did not beat).",
+    "Unexpected ends of processes by reason: exit, signal, or silent (killed because its heartbeat was missing).",
     ("process", "reason"),
     uniform=True,
 )
 CRASH_LOOP: Final = Family(
-    "svcdns_process_crash_loop", MetricKind.GAUGE, "1 while a process ends again and again soon after its start.", ("process",)
+    "svcdns_process_crash_loop", MetricKind.GAUGE, "1 while a process keeps ending soon after its start.", ("process",)
 )
 
 
 def note_build(counters: Counters) -> None:
-    """Shows what runs, and the counters of what has not happened yet."""
+    """Sets the build, and makes counters of events that have not happened yet."""
     counters.set(counters.cell(BUILD_INFO, *build_labels()), 1)
     counters.cell(health.FAILURES)
     counters.cell(reload.FAILED)
 
 
 def note_plugins(counters: Counters, setup: Setup) -> None:
-    """Shows the plugins of each server and zone."""
+    """Sets the plugins of each server and zone."""
     counters.clear(PLUGIN_ENABLED)
     for block, hosts in zip(setup.plans, setup.hosts, strict=True):
         for key in block.keys:
@@ -53,13 +53,13 @@ def note_plugins(counters: Counters, setup: Setup) -> None:
 
 
 def note_version(counters: Counters, setup: Setup) -> None:
-    """Shows which Corefile was loaded last."""
+    """Sets the version of the Corefile that was loaded last."""
     counters.clear(reload.VERSION)
     counters.set(counters.cell(reload.VERSION, "sha512", setup.corefile.digest), 1)
 
 
 def note_endings(counters: Counters, counts: Sequence[tuple[str, str, float]], loops: Sequence[str]) -> None:
-    """Shows how often processes have ended, by name and reason, since the program's start, and which of them are in a crash loop."""
+    """Sets the ends of processes since the program's start, as (process, reason, count), and the processes in a crash loop."""
     for name, reason, count in counts:
         counters.set(counters.cell(RESTARTS, name, reason), count)
         counters.cell(CRASH_LOOP, name)

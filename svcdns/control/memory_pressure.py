@@ -1,9 +1,13 @@
-"""The memory budget: what happens as the container's memory fills up, before the kernel ends everything in it.
+"""The memory budget: steps as the container's memory fills up, before the kernel kills every process in it.
 
-Once a second the working set is held against the limit. At SHRINK of it the workers' answer tables and caches are to make do with half
-of what they had, again and again while it does not get better; below ALLOW they may grow again, step by step. At RESTART control asks
-to be restarted, as it may hold what only a fresh process gives back; the workers answer on meanwhile. Rules: no step before the one
-before it can show; a control process that has been restarted stays for a while, so that memory which others hold restarts nothing.
+Control compares the working set with the limit once a second. At SHRINK of the limit, the workers halve their answer tables and caches,
+again and again until the working set is lower. Below ALLOW they may grow again, step by step. At RESTART control requests its own restart,
+because some of its memory may only come back with a fresh process; the workers answer meanwhile. Rules:
+
+1. A step waits until the one before it can have had its effect.
+2. A restarted control process requests no restart for STAY seconds, so that memory of other processes does not cause a loop.
+
+How large tables and caches are is not decided here: workers know that.
 """
 
 from __future__ import annotations
@@ -23,34 +27,37 @@ from svcdns.telemetry.counters import Counters, Family, MetricKind
 SHRINK, ALLOW, RESTART = 0.85, 0.75, 0.95
 """Parts of the limit."""
 STEP: Final = 3.0
-"""Seconds from one step down to the next."""
+"""Seconds from one shrinking step to the next."""
 GROW: Final = 30.0
-"""Seconds from the last step to a step up."""
+"""Seconds from the last step to a growing step."""
 STAY: Final = 300.0
-"""Seconds that a control process stays after a restart, and after it asked for one."""
-LOOKS: Final = 2
-"""So many looks in a row must find too much for a restart."""
-LEAST: Final = 1 / 8
-"""Tables and caches keep this part of their usual size, whatever comes."""
-_LITTLE: Final = 4
-"""Control is not what fills the memory where it holds less than this part of it."""
+"""Seconds without a request for a restart after a restart, and after the last request."""
+CHECKS: Final = 2
+"""Checks in a row that must exceed RESTART."""
+SMALLEST: Final = 1 / 8
+"""Tables and caches never shrink below this part of their usual size."""
+_PART: Final = 4
+"""If control has less than 1/_PART of the working set, the log line says that other processes fill the memory."""
 
-LIMIT: Final = Family("svcdns_memory_limit_bytes", MetricKind.GAUGE, "What the container's memory is limited to.", uniform=True)
+LIMIT: Final = Family("svcdns_memory_limit_bytes", MetricKind.GAUGE, "Memory limit of the container.", uniform=True)
 WORKING_SET: Final = Family(
-    "svcdns_memory_working_set_bytes", MetricKind.GAUGE, "The container's memory without page cache that was not used lately.", uniform=True
+    "svcdns_memory_working_set_bytes",
+    MetricKind.GAUGE,
+    "Memory of the container without inactive page cache, as the kubelet counts it.",
+    uniform=True,
 )
 PRESSURE: Final = Family(
-    "svcdns_memory_pressure_total", MetricKind.COUNTER, "Steps because of the memory limit: shrink, allow, restart.", ("action",)
+    "svcdns_memory_pressure_total", MetricKind.COUNTER, "Steps because of the memory limit, by action: shrink, allow, restart.", ("action",)
 )
 SHARE: Final = Family(
-    "svcdns_memory_share", MetricKind.GAUGE, "The part of their usual size that answer tables and caches may have.", uniform=True
+    "svcdns_memory_share", MetricKind.GAUGE, "Part of their usual size that answer tables and caches may have.", uniform=True
 )
 
 log = logging.getLogger("svcdns")
 
 
 class MemoryBudget:
-    """Looks at the memory, and says what is to be done."""
+    """Checks the memory once a second, and takes the steps."""
 
     def __init__(
         self,
@@ -63,11 +70,11 @@ class MemoryBudget:
         again: bool = False,
         group: MemoryGroup | None = None,
     ) -> None:
-        """`allow` tells the workers what part of their usual size tables and caches may have, `restart` asks for control's restart, `own`
-        gives the octets that control alone holds. `again` means that this control process is not the first one."""
+        """`allow` sends the workers the part of their usual size that tables and caches may have; `restart` requests control's restart;
+        `own` gives the octets of control's private memory. `again` means that this control process is not the first one."""
         self._counters, self._clock, self._allow, self._restart, self._own = counters, clock, allow, restart, own
         self._group = group or MemoryGroup()
-        self._share = self._left()
+        self._share = self._last_share()
         counters.set(counters.cell(SHARE), self._share)
         allow(self._share)
         self._stepped = clock() - (0.0 if again else GROW)
@@ -75,30 +82,30 @@ class MemoryBudget:
         self._full = 0
         self._unreadable = False
 
-    def _left(self) -> float:
-        """The share as the control before this one left it: by its steps, as counters outlive a process and gauges do not."""
+    def _last_share(self) -> float:
+        """The share of the control process before this one, from its steps: counters outlive a process, gauges do not."""
         down, up = (self._counters.values[self._counters.cell(PRESSURE, action)] for action in ("shrink", "allow"))
-        return float(max(LEAST, 0.5 ** max(0.0, down - up)))
+        return float(max(SMALLEST, 0.5 ** max(0.0, down - up)))
 
-    def look(self, *, serving: bool) -> None:
-        """Looks, and takes the step that is due; called about once a second. Only while `serving` a restart is asked for."""
+    def check(self, *, serving: bool) -> None:
+        """Checks the memory and takes the step that is due; called once a second. A restart is requested only while `serving`."""
         usage = self._group.usage()
         if usage is None:
             if not self._unreadable:
                 self._unreadable = True
-                log.debug("memory: no limit to keep to can be read")
+                log.debug("memory: no limit can be read")
             return
         self._counters.set(self._counters.cell(LIMIT), usage.limit)
         self._counters.set(self._counters.cell(WORKING_SET), usage.working_set)
         self._resize(usage)
         self._full = self._full + 1 if usage.working_set >= RESTART * usage.limit else 0
-        if self._full >= LOOKS and serving and self._clock() >= self._stays_until:
-            self._start_anew(usage)
+        if self._full >= CHECKS and serving and self._clock() >= self._stays_until:
+            self._request_restart(usage)
 
     def _resize(self, usage: Usage) -> None:
         now = self._clock()
         if usage.working_set >= SHRINK * usage.limit:
-            if self._share > LEAST and now - self._stepped >= STEP:
+            if self._share > SMALLEST and now - self._stepped >= STEP:
                 self._set(self._share / 2, "shrink", now)
                 log.warning("%s: answer tables and caches shrink to %s of their usual size", _shown(usage), _part(self._share))
         elif usage.working_set < ALLOW * usage.limit and self._share < 1 and now - self._stepped >= GROW:
@@ -114,17 +121,17 @@ class MemoryBudget:
             gc.collect()
             give_back()
 
-    def _start_anew(self, usage: Usage) -> None:
+    def _request_restart(self, usage: Usage) -> None:
         self._stays_until = self._clock() + STAY
         own = self._own()
-        doubt = "; that is little of it, so what fills the memory is elsewhere" if own * _LITTLE < usage.working_set else ""
-        log.error("%s: control, which holds %s alone, is restarted, workers answer on%s", _shown(usage), _mib(own), doubt)
+        remark = "; other processes have the most of it" if own * _PART < usage.working_set else ""
+        log.error("%s: control, with %s of private memory, is restarted; workers go on%s", _shown(usage), _mib(own), remark)
         self._counters.count(PRESSURE, "restart")
         self._restart()
 
 
 def own_memory() -> int:
-    """Octets that this process holds alone."""
+    """Octets of this process's private memory."""
     return int(psutil.Process().memory_full_info().uss)
 
 

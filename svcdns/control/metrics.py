@@ -1,4 +1,7 @@
-"""The metrics page: the sum of all regions' counters, the build, and the processes."""
+"""The metrics page: the counters of all processes together, and the standard process metrics.
+
+Counters live in regions of a shared mapping, one for each process. The page only reads them.
+"""
 
 from __future__ import annotations
 
@@ -23,17 +26,17 @@ _CONTROLS: Final = [control_region(side) for side in range(SIDES)]
 
 
 class Totals(Collector):
-    """Every series over all regions, past and present: summed, or the largest where all are alike.
+    """Every series over all regions: the sum, or the largest value for a `uniform` family.
 
-    Gauges of a process that is gone count no more, nor do those of another control that is about to take over or to leave.
+    Gauges of an ended process do not count, nor do gauges of the other control process during a rolling replacement.
     """
 
     def __init__(self, regions: list[memoryview], own: int) -> None:
-        """`regions` of the shared mapping; `own` is that of the control that shows them."""
+        """`regions` of the shared mapping; `own` is the number of the region of this control process."""
         self._regions, self._own = regions, own
 
     def collect(self) -> Iterable[Metric]:
-        """The families, each with its series."""
+        """The metric families, each with its series."""
         families: dict[str, Family] = {}
         sums: dict[str, dict[tuple[str, ...], list[float]]] = {}
         for number, region in enumerate(self._regions):
@@ -71,7 +74,7 @@ class Processes(Collector):
         """CPU, memory and descriptors of all processes together; the start is the supervisor's."""
         cpu = resident = virtual = descriptors = 0.0
         start = 0.0
-        for process in _family_of_processes():
+        for process in _all_processes():
             with contextlib.suppress(psutil.Error):
                 with process.oneshot():
                     times, memory = process.cpu_times(), process.memory_info()
@@ -89,7 +92,7 @@ class Processes(Collector):
         yield GaugeMetricFamily("process_start_time_seconds", "Start of the program, Unix seconds.", value=start)
 
 
-def _family_of_processes() -> list[psutil.Process]:
+def _all_processes() -> list[psutil.Process]:
     try:
         supervisor = psutil.Process(os.getppid())
         return [supervisor, *supervisor.children()]
@@ -98,7 +101,7 @@ def _family_of_processes() -> list[psutil.Process]:
 
 
 def registry(regions: list[memoryview], own: int = control_region(0)) -> CollectorRegistry:
-    """The registry that the metrics page of the control with region `own` shows."""
+    """The registry for the metrics page of the control process with region `own`."""
     out = CollectorRegistry()
     out.register(Totals(regions, own))
     out.register(Processes())
@@ -106,6 +109,6 @@ def registry(regions: list[memoryview], own: int = control_region(0)) -> Collect
 
 
 def page(shown: CollectorRegistry, accept: str) -> tuple[bytes, str]:
-    """The page and its content type, in the format that the scraper accepts."""
+    """The page and its content type, in a format that the Accept header allows."""
     encode, content_type = choose_encoder(accept)
     return encode(shown), content_type

@@ -443,7 +443,7 @@ class Control:
             self._views.show_ages()
             self._views.confirm()
             listening = self._listening is not None and self._listening.done()
-            self._memory.look(serving=listening and not self._stop_requested.is_set())
+            self._memory.check(serving=listening and not self._stop_requested.is_set())
             await asyncio.sleep(HEARTBEAT)
 
     def _request_restart(self) -> None:

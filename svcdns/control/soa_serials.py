@@ -2,7 +2,7 @@
 count.
 
 Control stamps serials, so that all workers agree. A serial is the Unix time, in seconds, of the last change that counts for its kind of
-zone; additions and removals count for ordinary zones alone.
+zone. Additions and removals count only for ordinary zones.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from svcdns.cluster.objects import ClusterObject, EndpointSlice, ImportedSlice, 
 
 
 def after(serials: Serials, old: ClusterObject | None, new: ClusterObject | None, now: int) -> Serials:
-    """The serials after an object was added (`old` is None), removed (`new` is None) or updated; the same object if none moves."""
+    """The serials after an object was added (`old` is None), removed (`new` is None) or updated; the same value if none moves."""
     moved = _after(serials, old, new, now)
     return serials if moved == serials else moved
 
@@ -34,12 +34,12 @@ def _after(serials: Serials, old: ClusterObject | None, new: ClusterObject | Non
             if old.ip != new.ip:
                 serials = msgspec.structs.replace(serials, ordinary=now)
         case EndpointSlice(), EndpointSlice():
-            if _answered(old) != _answered(new):
+            if _answer_fields(old) != _answer_fields(new):
                 serials = msgspec.structs.replace(serials, ordinary=now)
         case (ImportedSlice(), ImportedSlice()) | (ServiceImport(), ServiceImport()):
             serials = msgspec.structs.replace(serials, multicluster=now)
     return serials
 
 
-def _answered(slice_: EndpointSlice) -> object:
+def _answer_fields(slice_: EndpointSlice) -> object:
     return slice_.ports, [(e.address, e.hostname, e.zone) for e in slice_.endpoints]
