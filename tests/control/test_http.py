@@ -1,4 +1,4 @@
-"""The HTTP pages and their addresses."""
+"""The HTTP listeners of control and their pages."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from tests.support.server import free_port
 
 
 async def page(request: web.Request) -> web.Response:
-    """Says where it is."""
+    """Shows its path."""
     return web.Response(text=request.path)
 
 
 async def get(port: int, path: str) -> tuple[int, str]:
-    """Status and text; 0 where nobody listens."""
+    """Status and text; 0 where the connection is refused."""
     try:
         async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}{path}") as response:
             return response.status, await response.text()
@@ -29,14 +29,14 @@ async def get(port: int, path: str) -> tuple[int, str]:
 
 @pytest.fixture
 async def pages() -> AsyncIterator[HttpPages]:
-    """Ended after the test."""
+    """Closed after the test."""
     made = HttpPages(dict.fromkeys(("/health", "/ready", "/metrics"), page))
     yield made
     await made.serve({})
 
 
 async def test_serves_each_page_at_its_address(pages: HttpPages) -> None:
-    """An address may have several; the others are not found there."""
+    """An address may have several pages; any other path is 404."""
     one, other = free_port(), free_port()
     await pages.serve({("127.0.0.1", one): frozenset({"/health", "/ready"}), ("127.0.0.1", other): frozenset({"/metrics"})})
     assert await get(one, "/health") == (200, "/health")
@@ -45,8 +45,8 @@ async def test_serves_each_page_at_its_address(pages: HttpPages) -> None:
     assert (await get(other, "/nothing"))[0] == 404
 
 
-async def test_a_reload_changes_what_differs(pages: HttpPages) -> None:
-    """What stays is not touched."""
+async def test_a_reload_changes_only_addresses_that_differ(pages: HttpPages) -> None:
+    """Listeners that stay are not bound again."""
     one, other = free_port(), free_port()
     await pages.serve({("127.0.0.1", one): frozenset({"/health"})})
     await pages.serve({("127.0.0.1", one): frozenset({"/ready"}), ("127.0.0.1", other): frozenset({"/health"})})
@@ -55,8 +55,8 @@ async def test_a_reload_changes_what_differs(pages: HttpPages) -> None:
     assert [(await get(port, "/health"))[0] for port in (one, other)] == [0, 200]
 
 
-async def test_an_address_that_is_taken_changes_nothing(pages: HttpPages) -> None:
-    """Neither the new addresses beside it nor the old ones."""
+async def test_an_address_in_use_changes_nothing(pages: HttpPages) -> None:
+    """Neither other new addresses nor the old ones."""
     one, other = free_port(), free_port()
     await pages.serve({("127.0.0.1", one): frozenset({"/health"})})
     with socket.socket() as taken:
@@ -69,8 +69,8 @@ async def test_an_address_that_is_taken_changes_nothing(pages: HttpPages) -> Non
     assert (await get(other, "/ready"))[0] == 0
 
 
-async def test_a_page_can_be_taken_away(pages: HttpPages) -> None:
-    """As at a stop: /ready goes, /health stays."""
+async def test_a_page_can_be_removed(pages: HttpPages) -> None:
+    """As at a stop: /ready is removed, /health stays."""
     port = free_port()
     await pages.serve({("127.0.0.1", port): frozenset({"/health", "/ready"})})
     await pages.without("/ready")

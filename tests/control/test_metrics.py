@@ -8,9 +8,9 @@ from svcdns.control import metrics
 from svcdns.process.shared_memory import REGION_SIZE, SLOTS, State, control_region, enter
 from svcdns.telemetry.counters import Counters, Family, MetricKind
 
-ASKED = Family("coredns_asked_total", MetricKind.COUNTER, "Asked.", ("who",))
+QUERIES = Family("coredns_asked_total", MetricKind.COUNTER, "Asked.", ("who",))
 TOOK = Family("coredns_took_seconds", MetricKind.HISTOGRAM, "Took.", (), (0.1, 1.0))
-HELD = Family("coredns_held", MetricKind.GAUGE, "Held.")
+ENTRIES = Family("coredns_held", MetricKind.GAUGE, "Held.")
 
 
 def page(*regions: memoryview, accept: str = "") -> tuple[list[str], str]:
@@ -24,11 +24,11 @@ def test_sums_over_processes() -> None:
     regions = [memoryview(bytearray(REGION_SIZE)) for _ in range(3)]
     for region, amount in zip(regions, (1, 2, 3), strict=True):
         counters = Counters(region)
-        counters.count(ASKED, "a", amount=amount)
-        counters.count(HELD, amount=amount)
+        counters.count(QUERIES, "a", amount=amount)
+        counters.count(ENTRIES, amount=amount)
         counters.observe(TOOK, counters.cell(TOOK), 0.05 * 10 ** (amount - 1))
         if amount == 3:
-            counters.count(ASKED, 'q"\n')
+            counters.count(QUERIES, 'q"\n')
     lines, content_type = page(*regions)
     assert content_type.startswith("text/plain")
     assert lines == [
@@ -43,7 +43,7 @@ def test_sums_over_processes() -> None:
     ]
 
 
-def test_what_all_processes_know_alike_is_not_summed() -> None:
+def test_a_uniform_family_is_not_summed() -> None:
     """The largest value is shown."""
     size = Family("coredns_size", MetricKind.GAUGE, "Size.", uniform=True)
     regions = [memoryview(bytearray(REGION_SIZE)) for _ in range(3)]
@@ -53,21 +53,21 @@ def test_what_all_processes_know_alike_is_not_summed() -> None:
     assert page(*regions)[0] == ["coredns_size 7.0"]
 
 
-def test_a_process_that_died_leaves_its_numbers() -> None:
-    """The one that takes its slot over goes on from them."""
+def test_counters_of_an_ended_process_count() -> None:
+    """The next process of its slot goes on from them."""
     region = memoryview(bytearray(REGION_SIZE))
-    Counters(region).count(ASKED, "a", amount=5)
-    Counters(region).count(ASKED, "a")
+    Counters(region).count(QUERIES, "a", amount=5)
+    Counters(region).count(QUERIES, "a")
     assert page(region)[0] == ['coredns_asked_total{who="a"} 6.0']
 
 
-def test_gauges_are_those_of_processes_that_are_there() -> None:
-    """Not of one that has ended, nor of another control; totals stay."""
+def test_gauges_of_an_ended_process_do_not_count() -> None:
+    """Nor do those of the other control process; counters stay."""
     regions = [memoryview(bytearray(REGION_SIZE)) for _ in range(2 + SLOTS)]
     for number, amount in ((0, 1), (1, 10), (2, 100), (control_region(1), 1000)):
         counters = Counters(regions[number])
-        counters.count(ASKED, "a", amount=amount)
-        counters.count(HELD, amount=amount)
+        counters.count(QUERIES, "a", amount=amount)
+        counters.count(ENTRIES, amount=amount)
     enter(regions[1], State.ENDED)
     assert page(*regions)[0] == ['coredns_asked_total{who="a"} 1111.0', "coredns_held 101.0"]
     enter(regions[1], State.STARTING)
@@ -75,17 +75,17 @@ def test_gauges_are_those_of_processes_that_are_there() -> None:
     assert page(*regions)[0] == ['coredns_asked_total{who="a"} 1111.0', "coredns_held 101.0"]
 
 
-def test_openmetrics_where_it_is_asked_for() -> None:
+def test_openmetrics_on_request() -> None:
     """By the Accept header."""
     region = memoryview(bytearray(REGION_SIZE))
-    Counters(region).count(ASKED, "a")
+    Counters(region).count(QUERIES, "a")
     body, content_type = metrics.page(metrics.registry([region]), "application/openmetrics-text; version=1.0.0")
     assert content_type.startswith("application/openmetrics-text")
     assert body.endswith(b"# EOF\n")
 
 
 def test_processes() -> None:
-    """Of this test's parent and its children."""
+    """Sums over the parent of this test and its children."""
     body, _ = metrics.page(metrics.registry([]), "")
     found = dict(re.findall(r"^(process_\w+) (\S+)$", body.decode(), re.MULTILINE))
     assert float(found["process_resident_memory_bytes"]) > 1 << 20

@@ -1,4 +1,4 @@
-"""The workers as control sees them: what each is told, whenever it joins."""
+"""The workers as control sees them: the frames that each gets, whenever it joins."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from svcdns.process.shared_memory import REGIONS, State, enter, worker_region
 EMPTY = Corefile("Corefile", ())
 
 
-def order(generation: int, *views: int) -> Configure:
-    """Chains that use these views."""
+def configure(generation: int, *views: int) -> Configure:
+    """A frame for chains that use these views."""
     return Configure(generation, EMPTY, (), tuple(SourceKinds(number, b"", (Kind.SERVICE,)) for number in views))
 
 
 class Joined:
-    """A worker's end of its feed."""
+    """The worker's end of its feed."""
 
     def __init__(self, sock: socket.socket) -> None:
         """Reads without blocking."""
         sock.setblocking(False)
         self.sock, self._reader = sock, FrameReader[ToWorker](ToWorker)
 
-    async def told(self, last: Callable[[ToWorker], bool]) -> list[str]:
-        """What it is told, up to a certain frame, one word each."""
+    async def received(self, last: Callable[[ToWorker], bool]) -> list[str]:
+        """The frames up to a certain one, each in short."""
         out: list[str] = []
         async with asyncio.timeout(10):
             while True:
@@ -46,8 +46,8 @@ class Joined:
                         return out
                 self._reader.feed(await asyncio.get_running_loop().sock_recv(self.sock, 1 << 20))
 
-    def say(self, content: Configured | Data) -> None:
-        """Answers control."""
+    def send(self, content: Configured | Data) -> None:
+        """Sends a frame to control."""
         self.sock.send(frame(content))
 
 
@@ -69,7 +69,7 @@ def word(content: ToWorker) -> str:
 
 
 class World:
-    """Workers to be, and the views that they are told."""
+    """Workers, and the views that they get."""
 
     def __init__(self) -> None:
         """Two views with a Service each."""
@@ -81,7 +81,7 @@ class World:
         self.joined: list[Joined] = []
 
     def join(self, slot: int = 0, side: int = 0) -> Joined:
-        """A worker of this slot starts."""
+        """A worker of this slot joins."""
         ours, theirs = socket.socketpair()
         self.workers.joined(slot, worker_region(slot, side), ours.detach())
         self.joined.append(Joined(theirs))
@@ -102,68 +102,68 @@ async def world() -> AsyncIterator[World]:
 async def serving(world: World) -> Joined:
     """A worker that serves generation 1."""
     worker = world.join()
-    world.workers.begin(order(1, 1), {DataKey("file", "a"): b"x"})
-    worker.say(Configured(1))
+    world.workers.begin(configure(1, 1), {("file", "a"): b"x"})
+    worker.send(Configured(1))
     await world.workers.built()
     world.workers.swap()
-    await worker.told(lambda content: isinstance(content, Swap))
+    await worker.received(lambda content: isinstance(content, Swap))
     return worker
 
 
 def is_serials(source: int) -> Callable[[ToWorker], bool]:
-    """Whether a frame ends what is told of a view."""
+    """Whether a frame is the last one of a view."""
     return lambda content: isinstance(content, Changed) and word(content) == f"Serials {source}"
 
 
-async def test_who_joins_later_is_told_all(world: World) -> None:
-    """Data, chains that serve at once, the cluster."""
+async def test_a_worker_that_joins_later_gets_everything(world: World) -> None:
+    """Data, the chains that serve, and the cluster."""
     await serving(world)
-    told = await world.join().told(is_serials(1))
-    assert told == ["epoch", "data a", "build 1", "swap 1", "Confirmed 1", "Begin 1", "Put 1", "Serials 1"]
+    frames = await world.join().received(is_serials(1))
+    assert frames == ["epoch", "data a", "build 1", "swap 1", "Confirmed 1", "Begin 1", "Put 1", "Serials 1"]
 
 
-async def test_who_joins_while_a_reload_is_built_builds_it_too(world: World) -> None:
-    """Behind the chains that serve, with the views that only the new ones have; so the reload does not wait in vain."""
+async def test_a_worker_that_joins_during_a_reload_builds_its_chains_too(world: World) -> None:
+    """After the chains that serve, and with the new views, so that the reload can end."""
     first = await serving(world)
-    world.workers.build(order(2, 1, 2), [2])
-    first.say(Configured(2))
+    world.workers.build(configure(2, 1, 2), [2])
+    first.send(Configured(2))
     second = world.join()
-    told = await second.told(is_serials(2))
-    already = ["epoch", "data a", "build 1", "swap 1", "Confirmed 1", "Begin 1", "Put 1", "Serials 1"]
-    assert told == [*already, "build 2", "Confirmed 2", "Begin 2", "Put 2", "Serials 2"]
-    second.say(Configured(1))
-    second.say(Configured(2))
+    frames = await second.received(is_serials(2))
+    before = ["epoch", "data a", "build 1", "swap 1", "Confirmed 1", "Begin 1", "Put 1", "Serials 1"]
+    assert frames == [*before, "build 2", "Confirmed 2", "Begin 2", "Put 2", "Serials 2"]
+    second.send(Configured(1))
+    second.send(Configured(2))
     async with asyncio.timeout(5):
         await world.workers.built()
     world.workers.swap()
-    assert (await second.told(lambda content: isinstance(content, Swap)))[-1] == "swap 2"
+    assert (await second.received(lambda content: isinstance(content, Swap)))[-1] == "swap 2"
 
 
-async def test_an_abandoned_reload_is_told_to_nobody(world: World) -> None:
-    """Who joins afterwards knows of the old chains alone."""
+async def test_an_abandoned_reload_is_not_sent(world: World) -> None:
+    """A worker that joins afterwards gets the old chains only."""
     worker = await serving(world)
-    world.workers.build(order(2, 1), [])
-    worker.say(Configured(2, "no such thing"))
+    world.workers.build(configure(2, 1), [])
+    worker.send(Configured(2, "no such thing"))
     with pytest.raises(BuildError, match="no such thing"):
         await world.workers.built()
     world.workers.abandon()
-    told = await world.join().told(is_serials(1))
-    assert "build 2" not in told
-    assert "swap 1" in told
+    frames = await world.join().received(is_serials(1))
+    assert "build 2" not in frames
+    assert "swap 1" in frames
 
 
-async def test_data_is_sent_where_it_has_changed(world: World) -> None:
-    """To all who have joined."""
+async def test_changed_data_is_sent(world: World) -> None:
+    """To all workers, and no other data."""
     worker = await serving(world)
-    world.workers.update({DataKey("file", "a"): b"x", DataKey("file", "b"): b"y"})
-    assert (await worker.told(lambda content: isinstance(content, Data)))[-1] == "data b"
+    world.workers.update({("file", "a"): b"x", ("file", "b"): b"y"})
+    assert (await worker.received(lambda content: isinstance(content, Data)))[-1] == "data b"
 
 
-async def test_a_worker_that_ends_is_waited_for_again(world: World) -> None:
-    """A reload that is being built waits for the one that comes in its place."""
+async def test_a_reload_waits_for_the_successor_of_an_ended_worker(world: World) -> None:
+    """Until that worker has built the chains."""
     first = await serving(world)
-    world.workers.build(order(2, 1), [])
-    first.say(Configured(2))
+    world.workers.build(configure(2, 1), [])
+    first.send(Configured(2))
     await world.workers.built()
     first.sock.close()
     async with asyncio.timeout(5):
@@ -172,18 +172,18 @@ async def test_a_worker_that_ends_is_waited_for_again(world: World) -> None:
     waiting = asyncio.create_task(world.workers.built())
     await asyncio.sleep(0)
     assert not waiting.done()
-    world.join().say(Configured(2))
+    world.join().send(Configured(2))
     async with asyncio.timeout(5):
         await waiting
 
 
 async def test_a_slot_may_have_two_workers(world: World) -> None:
-    """While one is replaced: both are told, and the slot's state is that of the one that serves."""
+    """During a replacement: both get data, and the slot has the state of the one that serves."""
     old = await serving(world)
     new = world.join(side=1)
     world.workers.update({DataKey("file", "b"): b"y"})
     for worker in (old, new):
-        await worker.told(lambda content: isinstance(content, Data) and content.key == "b")
+        await worker.received(lambda content: isinstance(content, Data) and content.key == "b")
     one, other = (world.regions[worker_region(0, side)] for side in (0, 1))
     for states, shown in (
         ((State.STARTING, State.STARTING), State.STARTING),
@@ -198,8 +198,8 @@ async def test_a_slot_may_have_two_workers(world: World) -> None:
         assert world.workers.states() == [shown]
 
 
-def test_one_that_beats_is_enough(world: World) -> None:
-    """For health; before the first beat nobody is missed."""
+def test_one_heartbeat_is_enough_for_health(world: World) -> None:
+    """Before the first heartbeat, none is missing."""
     assert world.workers.healthy()
     world.regions[worker_region(0, 1)][0:8].cast("d")[0] = time.monotonic()
     assert world.workers.healthy()
@@ -207,26 +207,26 @@ def test_one_that_beats_is_enough(world: World) -> None:
     assert not world.workers.healthy()
 
 
-async def test_what_one_has_found_out_all_are_told(world: World) -> None:
-    """Once, also who joins later, and again where it is another thing."""
+async def test_data_of_one_worker_goes_to_all(world: World) -> None:
+    """Once for each value, and to a worker that joins later."""
     first = await serving(world)
     second = world.join(1)
-    await second.told(is_serials(1))
+    await second.received(is_serials(1))
     for payload in (b"x", b"x", b"y"):
-        first.say(Data("loop", ".", payload))
-    told = [await worker.told(lambda content: content == Data("loop", ".", b"y")) for worker in (first, second)]
-    assert told == [["data .", "data ."]] * 2
-    assert (await world.join(1).told(is_serials(1)))[:3] == ["epoch", "data a", "data ."]
+        first.send(Data("loop", ".", payload))
+    frames = [await worker.received(lambda content: content == Data("loop", ".", b"y")) for worker in (first, second)]
+    assert frames == [["data .", "data ."]] * 2
+    assert (await world.join(1).received(is_serials(1)))[:3] == ["epoch", "data a", "data ."]
 
 
 async def test_a_file_that_is_too_large_changes_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not for the workers that are there, nor for one that joins."""
+    """Neither for present workers nor for one that joins."""
     worker = world.join()
     world.workers.update({DataKey("file", "a"): b"1"})
     monkeypatch.setattr(framing, "MAX_FRAME", 100)
     with pytest.raises(framing.FrameTooLargeError):
-        world.workers.update({DataKey("file", "a"): b"2", DataKey("file", "b"): b"x" * 101})
-    world.workers.update({DataKey("file", "a"): b"1", DataKey("file", "c"): b"3"})
-    assert await worker.told(lambda content: isinstance(content, Data) and content.key == "c") == ["epoch", "data a", "data c"]
+        world.workers.update({("file", "a"): b"2", ("file", "b"): b"x" * 101})
+    world.workers.update({("file", "a"): b"1", ("file", "c"): b"3"})
+    assert await worker.received(lambda content: isinstance(content, Data) and content.key == "c") == ["epoch", "data a", "data c"]
     late = world.join(1)
-    assert await late.told(lambda content: isinstance(content, Data) and content.key == "c") == ["epoch", "data a", "data c"]
+    assert await late.received(lambda content: isinstance(content, Data) and content.key == "c") == ["epoch", "data a", "data c"]
