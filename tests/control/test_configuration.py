@@ -1,4 +1,4 @@
-"""From a Corefile to everything that has to be brought about."""
+"""The setup of a Corefile: addresses, zones, clusters, and the errors that end a start."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ZONE = "@ 60 IN SOA ns root {} 2 3 4 5\nwww 60 IN A 10.0.0.1\n"
 
 
 def setup(folder: Path, text: str) -> Setup:
-    """The set-up of a Corefile."""
+    """The setup of a Corefile."""
     path = folder / "Corefile"
     path.write_text(text)
     return prepare(str(path), 53)
@@ -29,14 +29,14 @@ def test_addresses(tmp_path: Path) -> None:
 
 
 def test_an_interface_stands_for_its_addresses(tmp_path: Path) -> None:
-    """Without those that are left out."""
+    """Without those of `except`."""
     made = setup(tmp_path, ". {\n bind lo {\n  except ::1\n }\n whoami\n}\n")
     assert ("127.0.0.1", 53, "udp") in made.listen
     assert ("::1", 53, "udp") not in made.listen
 
 
 def test_blocks_with_the_same_watch_share_a_view(tmp_path: Path) -> None:
-    """Options that do not concern the watch make no difference."""
+    """Options that are not about the watch make no difference."""
     block = "kubernetes cluster.local {{\n  endpoint {}\n  ttl {}\n }}\n"
     text = f"a {{\n {block.format('http://x', 5)}}}\nb {{\n {block.format('http://x', 30)}}}\nc {{\n {block.format('http://y', 5)}}}\n"
     views = list(setup(tmp_path, text).views.values())
@@ -67,7 +67,7 @@ def test_numbers_of_the_whole_server(tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_be(tmp_path: Path, text: str, error: str) -> None:
-    """With its place."""
+    """With its position."""
     with pytest.raises(CorefileError, match=error):
         setup(tmp_path, text)
 
@@ -88,7 +88,7 @@ def test_tls_is_tcp_alone(tmp_path: Path) -> None:
 
 
 def test_a_certificate_that_serves_nobody(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Is worth a warning."""
+    """Is a WARNING line."""
     pair().write(tmp_path)
     assert setup(tmp_path, f". {{\n root {tmp_path}\n tls server.crt server.key\n}}\n").listen
     assert "Corefile:3: the block has no tls:// key" in caplog.text
@@ -98,7 +98,7 @@ KUBERNETES = "{zone} {{\n kubernetes cluster.local {{\n  endpoint http://a\n  {m
 
 
 def test_options_of_ours_come_from_the_environment_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The Corefile stays as it is written; workers get it with them."""
+    """Options of the environment are added to the Corefile that workers get, not to the written one."""
     monkeypatch.setenv("SVCDNS_SNAPSHOT", "/var/lib/svcdns 1h not_ready")
     monkeypatch.setenv("SVCDNS_STALE_AFTER", "10m")
     made = setup(tmp_path, KUBERNETES.format(zone=".", more="ttl 5"))
@@ -111,7 +111,7 @@ def test_options_of_ours_come_from_the_environment_too(tmp_path: Path, monkeypat
 
 
 def test_manifests_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They win over the API server; a snapshot from there is not for them."""
+    """They win over the API server, and have no snapshot."""
     monkeypatch.setenv("SVCDNS_MANIFESTS", "a.yaml b")
     monkeypatch.setenv("SVCDNS_SNAPSHOT", "/var/lib/svcdns")
     (watched,) = setup(tmp_path, KUBERNETES.format(zone=".", more="ttl 5")).views.values()
@@ -119,7 +119,7 @@ def test_manifests_from_the_environment(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_a_wrong_variable_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the place in it."""
+    """With the position of the directive."""
     monkeypatch.setenv("SVCDNS_SNAPSHOT", "/var/lib/svcdns soon")
     with pytest.raises(CorefileError, match=r"^SVCDNS_SNAPSHOT:1:17 - Error during parsing: 'soon' is not a duration"):
         setup(tmp_path, KUBERNETES.format(zone=".", more="ttl 5"))

@@ -26,7 +26,7 @@ WHERE = Position("Corefile", 3, 5)
 
 
 class Module:
-    """A plugin's module whose refresh gives what it is told to."""
+    """A plugin's module with an error that the test sets."""
 
     def __init__(self, name: str, seconds: float = 0.001) -> None:
         """Data under the key `key`."""

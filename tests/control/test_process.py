@@ -38,7 +38,7 @@ class World:
         self.worker: socket.socket | None = None
         self.frames: list[ToWorker] = []
         self.hold = False
-        """The worker does not say that it has built its chains."""
+        """The worker sends no Configured."""
         self.operations: list[str] = []
         self.running: asyncio.Task[int] | None = None
 
@@ -128,7 +128,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 
 async def test_a_start_and_a_reload(world: World, caplog: pytest.LogCaptureFixture) -> None:
-    """Chains are built, swapped, and only then the supervisor is told to listen."""
+    """Chains are built and swapped before the supervisor gets `listen`."""
     caplog.set_level(logging.INFO)
     await world.serving()
     assert world.operations == ["format", "workers", "listen", "serving"]

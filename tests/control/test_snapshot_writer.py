@@ -1,4 +1,4 @@
-"""Keeping snapshots: when they are written, what is told of them."""
+"""The snapshot file of a view: when it is written, and which files are refused."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ WATCH = WatchOptions(endpoint="http://api")
 
 
 class World:
-    """A view and its keeper, on a clock that is turned by hand."""
+    """A view and its snapshot writer, on a clock of the test."""
 
     def __init__(self, folder: Path, *, max_age: float = 0.0, watch: WatchOptions = WATCH, address: str = "http://api") -> None:
-        """The API server confirms at each moment until `confirmed` is set."""
+        """The API server confirms the view at every moment until `confirmed` is set."""
         self.now = 1000.0
         self.confirmed: float | None = None
         self.counters = Counters()
         self.view = ClusterView(1, KINDS, lambda: self.now)
         self.log = logging.getLogger("snapshots-test")
         self.pauses: list[float] = []
-        self.keeper = SnapshotWriter(
+        self.writer = SnapshotWriter(
             self.view,
             SnapshotOptions(str(folder), max_age),
             Origin(address),
@@ -51,7 +51,7 @@ class World:
         self.at_pause: list[Callable[[], None]] = []
 
     async def sleep(self, seconds: float) -> None:
-        """Time passes at once; what is to happen at this pause happens. Ends with the last one."""
+        """Advances the clock, and runs the step of this pause. Ends after the last step."""
         self.pauses.append(seconds)
         self.now += seconds
         if not self.at_pause:
@@ -59,10 +59,10 @@ class World:
         self.at_pause.pop(0)()
 
     async def run(self, *steps: Callable[[], None]) -> None:
-        """Runs the keeper through so many pauses."""
+        """Runs the writer with one step at each pause."""
         self.at_pause = list(steps)
         with pytest.raises(asyncio.CancelledError):
-            await self.keeper.run()
+            await self.writer.run()
 
     def list(self, *names: str) -> None:
         """Lists every kind."""
@@ -81,19 +81,19 @@ class World:
 
 
 def nothing() -> None:
-    """A pause in which nothing happens."""
+    """A step that does nothing."""
 
 
-async def test_what_is_kept_comes_back(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """With its serials; the folder is made; nothing else is left in it."""
+async def test_a_written_snapshot_can_be_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """With its serials; the folder is made, and has no other file."""
     caplog.set_level(logging.INFO)
     one = World(tmp_path / "a" / "b")
-    assert await one.keeper.read() is None
+    assert await one.writer.read() is None
     one.list("web", "api")
-    await one.keeper.update()
+    await one.writer.update()
     other = World(tmp_path / "a" / "b")
     other.now = 1060.0
-    found = await other.keeper.read()
+    found = await other.writer.read()
     assert found is not None
     other.view.restore(found.objects, found.header.serials)
     assert other.view.objects() == one.view.objects()
@@ -104,12 +104,12 @@ async def test_what_is_kept_comes_back(tmp_path: Path, caplog: pytest.LogCapture
     )
     assert "serving 3 objects from the snapshot" in caplog.text
     assert "confirmed 60 s ago" in caplog.text
-    assert [path.name for path in (tmp_path / "a" / "b").iterdir()] == [one.keeper.path.name]
-    assert one.keeper.path.stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in (tmp_path / "a" / "b").iterdir()] == [one.writer.path.name]
+    assert one.writer.path.stat().st_mode & 0o777 == 0o600
 
 
-async def test_it_is_written_when_something_has_changed(tmp_path: Path) -> None:
-    """At most every few seconds; the first lists have to be through."""
+async def test_the_file_is_written_after_a_change(tmp_path: Path) -> None:
+    """At most every few seconds, and not before the first lists are complete."""
     one = World(tmp_path)
     written: list[float] = []
 
@@ -128,8 +128,8 @@ async def test_it_is_written_when_something_has_changed(tmp_path: Path) -> None:
     assert all(pause >= EVERY for pause in one.pauses)
 
 
-async def test_a_writing_that_takes_long_has_a_longer_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No more than a fiftieth of the time goes into it."""
+async def test_a_slow_write_is_followed_by_a_long_pause(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Writing takes a fiftieth of the time at most."""
     one = World(tmp_path)
     one.list("web")
     at = iter([0.0, 0.4])
@@ -138,78 +138,78 @@ async def test_a_writing_that_takes_long_has_a_longer_rest(tmp_path: Path, monke
     assert one.pauses == [EVERY, REST * 0.4]
 
 
-async def test_a_confirmation_alone_is_noted_now_and_then(tmp_path: Path) -> None:
-    """The file is not written anew for it."""
+async def test_a_confirmation_is_written_in_place(tmp_path: Path) -> None:
+    """The file is not written again for it."""
     one = World(tmp_path)
     one.list("web")
-    await one.keeper.update()
-    number = one.keeper.path.stat().st_ino
+    await one.writer.update()
+    number = one.writer.path.stat().st_ino
     times = []
     for one.now in (1020.0, 1030.0, 1031.0, 1061.0):
-        await one.keeper.update()
-        found = await World(tmp_path).keeper.read()
+        await one.writer.update()
+        found = await World(tmp_path).writer.read()
         assert found is not None
         times.append(found.confirmed)
     assert times == [1000.0, 1030.0, 1030.0, 1061.0]
-    assert one.keeper.path.stat().st_ino == number
+    assert one.writer.path.stat().st_ino == number
 
 
-async def test_a_change_shows_in_the_file_as_it_was_when_the_writing_began(tmp_path: Path) -> None:
-    """What changes meanwhile is in the next one."""
+async def test_a_file_has_the_state_at_the_begin_of_its_write(tmp_path: Path) -> None:
+    """A later change is in the next file."""
     one = World(tmp_path)
     one.list(*[f"web-{number}" for number in range(1000)])
-    writing = asyncio.create_task(one.keeper.update())
+    writing = asyncio.create_task(one.writer.update())
     await asyncio.sleep(0)
     one.view.apply(Put(Service("d", "web-0", ("10.9.9.9",))))
     await writing
     for expected in ("10.0.0.1", "10.9.9.9"):
-        found = await World(tmp_path).keeper.read()
+        found = await World(tmp_path).writer.read()
         assert found is not None
         assert msgspec.msgpack.decode(found.objects[Kind.SERVICE]["d", "web-0"], type=Service).cluster_ips == (expected,)
-        await one.keeper.update()
+        await one.writer.update()
 
 
 async def test_a_view_from_a_snapshot_is_written_once_it_was_listed(tmp_path: Path) -> None:
-    """Half a list over an old state is nobody's state."""
+    """A snapshot with half a list applied to it is no state of the cluster."""
     one = World(tmp_path)
     one.list("web")
-    await one.keeper.update()
+    await one.writer.update()
     other = World(tmp_path)
-    found = await other.keeper.read()
+    found = await other.writer.read()
     assert found is not None
     other.view.restore(found.objects, found.header.serials)
-    other.keeper.restored(found.confirmed)
+    other.writer.restored(found.confirmed)
     other.view.apply(Begin(Kind.SERVICE))
     other.view.apply(Put(Service("d", "new", ("10.0.0.7",))))
-    await other.keeper.update()
+    await other.writer.update()
     assert other.counted() == {("loads_total", "used"): 1}
     other.list("new")
-    await other.keeper.update()
+    await other.writer.update()
     assert other.counted() == {("loads_total", "used"): 1, ("writes_total", "done"): 1}
 
 
-async def test_what_cannot_be_written_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """And counted each time; it goes on when it can, and says so."""
+async def test_an_error_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """And counted each time; the first write without an error is logged too."""
     caplog.set_level(logging.INFO)
     (tmp_path / "a").write_text("")
     one = World(tmp_path / "a")
     one.list("web")
-    await one.keeper.update()
-    await one.keeper.update()
+    await one.writer.update()
+    await one.writer.update()
     (tmp_path / "a").unlink()
-    await one.keeper.update()
+    await one.writer.update()
     assert one.counted() == {("writes_total", "failed"): 2, ("writes_total", "done"): 1}
-    lines = [record.message.replace(str(one.keeper.path), "PATH") for record in caplog.records]
+    lines = [record.message.replace(str(one.writer.path), "PATH") for record in caplog.records]
     assert lines == ["cannot write the snapshot PATH: file exists", "the snapshot PATH is written again"]
 
 
-async def test_a_writing_that_breaks_off_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The file before it stays; what a killed writer left goes with the next one."""
+async def test_a_write_that_fails_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last file stays; temporary files of a killed writer are removed by the next write."""
     one = World(tmp_path)
     one.list("web")
-    await one.keeper.update()
-    before = one.keeper.path.read_bytes()
-    left = tmp_path / f".{one.keeper.path.name}-1"
+    await one.writer.update()
+    before = one.writer.path.read_bytes()
+    left = tmp_path / f".{one.writer.path.name}-1"
     left.write_text("half")
     os.utime(left, (0, 0))
     one.view.apply(Put(Service("d", "web", ("10.9.9.9",))))
@@ -218,16 +218,14 @@ async def test_a_writing_that_breaks_off_leaves_nothing(tmp_path: Path, monkeypa
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("svcdns.control.snapshot_writer.os.fsync", full)
-    await one.keeper.update()
-    assert list(tmp_path.iterdir()) == [one.keeper.path]
-    assert one.keeper.path.read_bytes() == before
+    await one.writer.update()
+    assert list(tmp_path.iterdir()) == [one.writer.path]
+    assert one.writer.path.read_bytes() == before
     assert one.counted() == {("writes_total", "done"): 1, ("writes_total", "failed"): 1}
 
 
-async def test_a_disk_that_hangs_holds_nothing_up(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Neither a start nor a stop; one writing waits, and no second one begins."""
+async def test_a_disk_that_hangs_delays_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """Neither a start nor a stop; no second write begins."""
     monkeypatch.setattr("svcdns.control.snapshot_writer.TIMEOUT", 0.01)
     hanging, calls = threading.Event(), []
 
@@ -239,28 +237,28 @@ async def test_a_disk_that_hangs_holds_nothing_up(
     monkeypatch.setattr("svcdns.control.snapshot_writer.os.fsync", hang)
     one = World(tmp_path)
     try:
-        assert await one.keeper.read() is None
+        assert await one.writer.read() is None
         assert "could not be read within 0.01 s" in caplog.text
         one.list("web")
-        await one.keeper.finish()
-        await one.keeper.update()
-        await one.keeper.finish()
+        await one.writer.finish()
+        await one.writer.update()
+        await one.writer.finish()
         assert len(calls) == 2
         assert list(tmp_path.glob("*.snapshot")) == []
     finally:
         hanging.set()
 
 
-async def test_a_file_that_was_taken_away_is_made_anew(tmp_path: Path) -> None:
-    """With the next look."""
+async def test_a_file_that_was_removed_is_written_again(tmp_path: Path) -> None:
+    """At the next check."""
     one = World(tmp_path)
     one.list("web")
-    await one.keeper.update()
-    one.keeper.path.unlink()
+    await one.writer.update()
+    one.writer.path.unlink()
     one.now += 100
-    await one.keeper.update()
-    await one.keeper.update()
-    assert one.keeper.path.exists()
+    await one.writer.update()
+    await one.writer.update()
+    assert one.writer.path.exists()
 
 
 async def test_other_watch_options_are_another_file(tmp_path: Path) -> None:
@@ -268,8 +266,8 @@ async def test_other_watch_options_are_another_file(tmp_path: Path) -> None:
     one, other = World(tmp_path), World(tmp_path, watch=WatchOptions(endpoint="http://api", labels="a=b"))
     one.list("web")
     other.list("api")
-    await one.keeper.update()
-    await other.keeper.update()
+    await one.writer.update()
+    await other.writer.update()
     assert len(list(tmp_path.iterdir())) == 2
 
 
@@ -280,28 +278,28 @@ async def test_other_watch_options_are_another_file(tmp_path: Path) -> None:
         pytest.param({"address": "http://other"}, 1000.0, "another cluster: that at http://api", id="another cluster"),
     ],
 )
-async def test_what_cannot_be_used_is_said(
+async def test_a_refused_file_is_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, options: dict[str, object], now: float, reason: str
 ) -> None:
-    """One line, with the file and the reason; it is counted, and no error."""
+    """One line with the file and the reason; it is counted."""
     one = World(tmp_path)
     one.list("web")
-    await one.keeper.update()
+    await one.writer.update()
     other = World(tmp_path, **options)  # type: ignore[arg-type]
     other.now = now
-    assert await other.keeper.read() is None
+    assert await other.writer.read() is None
     (line,) = [record.message for record in caplog.records]
-    assert line.startswith(f"snapshot {one.keeper.path} is not used: ")
+    assert line.startswith(f"snapshot {one.writer.path} is not used: ")
     assert reason in line
     assert other.counted() == {("loads_total", "refused"): 1}
 
 
-async def test_a_clock_that_went_back_makes_no_snapshot_too_old(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Its age is not known then, and it is used."""
+async def test_a_clock_that_was_set_back_makes_no_snapshot_too_old(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Its age is not known then, so it is used."""
     one = World(tmp_path)
     one.list("web")
-    await one.keeper.update()
+    await one.writer.update()
     other = World(tmp_path, max_age=60.0)
     other.now = 10.0
-    assert await other.keeper.read() is not None
+    assert await other.writer.read() is not None
     assert "confirmed at a time in the future" in caplog.text
