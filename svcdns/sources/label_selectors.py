@@ -1,7 +1,7 @@
-"""The syntax of label selectors, checked before the first request so that a mistake ends the start and not the watch.
+"""Checks the syntax of label selectors before the first request, so that a mistake ends the start and not the watch.
 
-Equality (`a=b`, `a==b`, `a!=b`), sets (`a in (b, c)`, `a notin (b)`) and presence (`a`, `!a`), joined by commas. It does
-not match labels: that is the API server's work. Source: Kubernetes documentation, "Labels and Selectors".
+A selector has equality (`a=b`, `a==b`, `a!=b`), sets (`a in (b, c)`, `a notin (b)`) and presence (`a`, `!a`), joined by commas. Labels are
+not matched here: the API server does that. Source: Kubernetes documentation, "Labels and Selectors".
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _NAME = re.compile(_PART)
 _PREFIX = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*")
 _REQUIREMENT = re.compile(
     r"""\s*(?:
-        !\s*(?P<absent>[^\s,=!()<>]+)
+        !\s*(?P<missing>[^\s,=!()<>]+)
       | (?P<key>[^\s,=!()<>]+)(?:
             \s*(?:==|!=|=)\s*(?P<value>[^\s,=!()<>]*)
           | \s+(?:in|notin)\s*\((?P<values>[^()=!<>]*)\)
@@ -24,7 +24,7 @@ _REQUIREMENT = re.compile(
 
 
 def check_label_selector(text: str) -> None:
-    """Raise ValueError, one line that names the place, unless `text` is a label selector; an empty one selects everything."""
+    """Raises ValueError, one line with the position, unless `text` is a label selector; an empty one selects everything."""
     at = 0
     while at < len(text.rstrip()):
         found = _REQUIREMENT.match(text, at)
@@ -33,7 +33,7 @@ def check_label_selector(text: str) -> None:
                 f"bad label selector {text!r}: expected key, !key, key=value, key!=value, key in (…) or key notin (…) "
                 f"at {text[at:].strip()!r}"
             )
-        _check_key(text, found["absent"] or found["key"])
+        _check_key(text, found["missing"] or found["key"])
         values = found["values"].split(",") if found["values"] is not None else [found["value"] or ""]
         for value in values:
             _check_value(text, value.strip())

@@ -1,13 +1,16 @@
-"""A snapshot: a file with what is known of a cluster, for a start that finds no API server.
+"""The format of a snapshot: a file with the objects of a cluster view, for a start without an API server.
 
-    magic with the format's number, shape of the objects
-    frames: length (u32) and msgpack; the header first, then (kind, [(namespace, name, object), ...]); one of length 0 ends them
+    magic with the number of the format, and a digest of the objects' shapes
+    frames: length (u32) and msgpack; first the header, then (kind, [(namespace, name, object), ...]); a frame of length 0 is the last
     SHA-256 of all before it
-    stamp: when the API server last confirmed this state (f64), and a check of that
+    stamp: when the API server last confirmed this state (f64), and a checksum of that
 
-The stamp alone is written in place, so that a quiet cluster costs 16 octets a minute and not a file; one that is torn counts for nothing,
-and the header's time holds. Rules: nothing is decoded before the checksum is right; a file that is damaged, of another format, of another
-cluster, of other watch options or too old is refused as a whole, with a reason; objects stay encoded.
+When a file is written is not decided here. Rules:
+
+1. Nothing is decoded before the checksum is found right, and objects stay encoded.
+2. A file that is damaged, of another format, of another cluster or of other watch options is refused as a whole, with a reason.
+3. Only the stamp is written in place, so that a quiet cluster costs 16 octets a minute and not a file. A stamp with a wrong checksum is
+   ignored; then the time in the header counts.
 """
 
 from __future__ import annotations
@@ -24,46 +27,44 @@ from typing import BinaryIO, Final
 import msgspec
 
 from svcdns.cluster.changes import STRUCTS, Kind, Serials
-from svcdns.cluster.objects import Endpoint, Port
+from svcdns.cluster.objects import Endpoint, ObjectName, Port
 from svcdns.errors import SvcdnsError
 from svcdns.process.framing import FrameTooLargeError, framed, read_framed
 
 FORMAT: Final = 1
-"""To be raised when what is kept changes its meaning; a change of the objects' fields shows by itself."""
+"""Raised when the content changes its meaning; a change of the objects' fields changes the digest of their shapes."""
 CHUNK: Final = 256
-"""Objects in a frame."""
+"""Objects in a frame at most."""
 
 _MAGIC: Final = b"svcdns snapshot "
 _DIGEST: Final = 32
 _STAMP: Final = struct.Struct(">d8s")
 _BLOCK: Final = 1 << 16
 
-Name = tuple[str, str]
-"""Namespace and name."""
-Objects = Mapping[Kind, Mapping[Name, bytes]]
+Objects = Mapping[Kind, Mapping[ObjectName, bytes]]
 """Encoded objects by kind and name."""
 
 
 class SnapshotError(SvcdnsError):
-    """A snapshot cannot be used, or not be written; the text says why."""
+    """A snapshot cannot be used. `str(error)` is the reason."""
 
 
 class Origin(msgspec.Struct, frozen=True, array_like=True):
-    """Which cluster an API server is of, as far as can be told without asking it: its address, and fingerprints of the CAs that vouch
-    for it. While a CA is replaced, both are trusted: one in common is enough."""
+    """Identifies a cluster without a request to its API server: by the server's address and the SHA-256 of its CAs. While a CA is replaced
+    both CAs are trusted, so one in common is enough."""
 
     address: str
     authorities: tuple[bytes, ...] = ()
 
     def is_that_of(self, other: Origin) -> bool:
-        """Whether both are of one cluster."""
+        """Whether both identify the same cluster."""
         if not self.authorities and not other.authorities:
             return self.address == other.address
         return self.address == other.address and not set(self.authorities).isdisjoint(other.authorities)
 
 
 class Header(msgspec.Struct, frozen=True, array_like=True):
-    """What the file is of. Times are Unix seconds; `version` is that of the program which wrote it, `watch` the watch options, encoded."""
+    """The origin of the file. Times are Unix seconds; `version` is that of the writing program, `watch` the encoded watch options."""
 
     version: str
     written: float
@@ -75,15 +76,15 @@ class Header(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """A file's content. `confirmed` is the last time, in Unix seconds, at which the API server confirmed it."""
+    """The content of a file. `confirmed` is the moment at which the API server last confirmed it, in Unix seconds."""
 
     header: Header
     confirmed: float
-    objects: dict[Kind, dict[Name, bytes]]
+    objects: dict[Kind, dict[ObjectName, bytes]]
 
 
 def write(file: BinaryIO, header: Header, objects: Objects) -> Iterator[None]:
-    """Writes a snapshot, a piece at each step; objects must not change meanwhile. Raises OSError."""
+    """Writes a snapshot, one frame at each step; objects must not change meanwhile. Raises OSError."""
     digest = hashlib.sha256()
 
     def put(data: bytes) -> None:
@@ -102,7 +103,7 @@ def write(file: BinaryIO, header: Header, objects: Objects) -> Iterator[None]:
 
 
 def stamp(path: Path, confirmed: float) -> None:
-    """Notes in a snapshot that its state was confirmed again at a time, in Unix seconds. Raises OSError."""
+    """Writes the moment of a later confirmation into a snapshot, in Unix seconds. Raises OSError."""
     with path.open("r+b", buffering=0) as file:
         file.seek(-_DIGEST - _STAMP.size, os.SEEK_END)
         digest = file.read(_DIGEST)
@@ -111,12 +112,12 @@ def stamp(path: Path, confirmed: float) -> None:
 
 
 def read(path: Path, origin: Origin, watch: bytes, kinds: Iterable[Kind]) -> Snapshot | None:
-    """The snapshot in a file, None where there is none. Raises SnapshotError where it is damaged or not of that cluster and that watch."""
+    """The snapshot in a file, None where there is no file. Raises SnapshotError where it is damaged or of another cluster or watch."""
     try:
-        # A FIFO in that place must not stop the start.
+        # O_NONBLOCK: a FIFO at the path must not block the start.
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise SnapshotError("it is not a file")
+                raise SnapshotError("it is not a regular file")
             return _read(file, origin, watch, tuple(kinds))
     except FileNotFoundError:
         return None
@@ -130,17 +131,17 @@ def _read(file: BinaryIO, origin: Origin, watch: bytes, kinds: tuple[Kind, ...])
     head = _head()
     found = file.read(len(head))
     if found[: len(_MAGIC)] != _MAGIC:
-        raise SnapshotError("it is no snapshot")
+        raise SnapshotError("it is not a snapshot")
     if found != head:
         raise SnapshotError("it is of another format, written by another version of the program")
     confirmed = _checked(file)
     file.seek(len(head))
     header = msgspec.msgpack.decode(read_framed(file), type=Header)
     if not header.origin.is_that_of(origin):
-        raise SnapshotError(f"it is of another cluster: that at {header.origin.address or 'an unknown address'}")
+        raise SnapshotError(f"it is of another cluster: {header.origin.address or 'an unknown address'}")
     if header.watch != watch or header.kinds != kinds:
         raise SnapshotError("it is of other watch options")
-    objects: dict[Kind, dict[Name, bytes]] = {kind: {} for kind in kinds}
+    objects: dict[Kind, dict[ObjectName, bytes]] = {kind: {} for kind in kinds}
     decode = msgspec.msgpack.Decoder(tuple[Kind, list[tuple[str, str, bytes]]]).decode
     while frame := read_framed(file):
         kind, part = decode(frame)
@@ -149,7 +150,7 @@ def _read(file: BinaryIO, origin: Origin, watch: bytes, kinds: tuple[Kind, ...])
 
 
 def _checked(file: BinaryIO) -> float | None:
-    """The time of the stamp, None where it is torn. Raises SnapshotError where the checksum of the rest is wrong."""
+    """The time of the stamp, None where its checksum is wrong. Raises SnapshotError where the checksum of the rest is wrong."""
     size = file.seek(0, os.SEEK_END)
     left = size - _DIGEST - _STAMP.size
     file.seek(0)
@@ -159,12 +160,12 @@ def _checked(file: BinaryIO) -> float | None:
         left -= len(block)
     if left or file.read(_DIGEST) != digest.digest():
         raise SnapshotError("it is damaged: its checksum is wrong")
-    mark = file.read(_STAMP.size)
-    at: float = _STAMP.unpack(mark)[0]
-    return at if mark == _stamp(digest.digest(), at) else None
+    found = file.read(_STAMP.size)
+    at: float = _STAMP.unpack(found)[0]
+    return at if found == _stamp(digest.digest(), at) else None
 
 
-def _parts(objects: Mapping[Name, bytes]) -> Iterator[list[tuple[str, str, bytes]]]:
+def _parts(objects: Mapping[ObjectName, bytes]) -> Iterator[list[tuple[str, str, bytes]]]:
     part: list[tuple[str, str, bytes]] = []
     for (namespace, name), data in objects.items():
         part.append((namespace, name, data))

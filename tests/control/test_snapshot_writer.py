@@ -275,7 +275,7 @@ async def test_other_watch_options_are_another_file(tmp_path: Path) -> None:
     ("options", "now", "reason"),
     [
         pytest.param({"max_age": 60.0}, 1061.0, "confirmed 61 s ago, more than max_age of 60 s", id="too old"),
-        pytest.param({"address": "http://other"}, 1000.0, "another cluster: that at http://api", id="another cluster"),
+        pytest.param({"address": "http://other"}, 1000.0, "another cluster: http://api", id="another cluster"),
     ],
 )
 async def test_a_refused_file_is_logged(

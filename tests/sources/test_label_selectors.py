@@ -31,6 +31,6 @@ def test_takes(text: str) -> None:
     ],
 )
 def test_rejects(text: str, error: str) -> None:
-    """In one line that names the place."""
+    """In one line that names the position."""
     with pytest.raises(ValueError, match=re.escape(error)):
         check_label_selector(text)

@@ -112,15 +112,15 @@ def test_a_torn_stamp_counts_for_nothing(path: Path, at: int) -> None:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        pytest.param(b"", "it is no snapshot", id="empty"),
-        pytest.param(b"x" * 5000, "it is no snapshot", id="anything"),
+        pytest.param(b"", "it is not a snapshot", id="empty"),
+        pytest.param(b"x" * 5000, "it is not a snapshot", id="anything"),
         pytest.param(octets()[:16], "another format", id="magic alone"),
         pytest.param(octets().replace(b"snapshot 1 ", b"snapshot 9 ", 1), "another format", id="another format"),
         pytest.param(octets()[:-1], "damaged", id="an octet short"),
         pytest.param(octets() + b"\0", "damaged", id="an octet more"),
         pytest.param(octets()[:40], "damaged", id="cut in the head"),
         pytest.param(octets(origin=Origin("https://10.96.0.1:443", (b"ca-3",))), "another cluster", id="CA"),
-        pytest.param(octets(origin=Origin("https://a:6443", (b"ca-1",))), "that at https://a:6443", id="address"),
+        pytest.param(octets(origin=Origin("https://a:6443", (b"ca-1",))), "of another cluster: https://a:6443", id="address"),
         pytest.param(octets(watch=b"x"), "other watch options", id="watch options"),
         pytest.param(octets(kinds=TYPED[:2]), "other watch options", id="kinds"),
     ],
@@ -141,9 +141,9 @@ def test_one_common_authority_is_enough(path: Path) -> None:
 def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
     """A folder, a FIFO that nobody writes to, a file that may not be read."""
     os.mkfifo(tmp_path / "fifo")
-    with pytest.raises(SnapshotError, match="it is not a file"):
+    with pytest.raises(SnapshotError, match="it is not a regular file"):
         read(tmp_path / "fifo")
-    with pytest.raises(SnapshotError, match=r"is a directory|it is not a file"):
+    with pytest.raises(SnapshotError, match=r"is a directory|it is not a regular file"):
         read(tmp_path)
     with pytest.raises(SnapshotError, match="not a directory"):
         read(tmp_path / "fifo" / "below")
@@ -164,9 +164,9 @@ def test_no_damage_is_ever_taken_for_the_cluster(path: Path) -> None:
     content = octets()
     chosen = Random(5)
     part = len(content) // 40
-    places = [chosen.randrange(start, min(start + part, len(content))) for start in range(0, len(content), part)]
-    places += [*range(64), *range(len(content) - 64, len(content))]
-    for at in places:
+    offsets = [chosen.randrange(start, min(start + part, len(content))) for start in range(0, len(content), part)]
+    offsets += [*range(64), *range(len(content) - 64, len(content))]
+    for at in offsets:
         flipped = bytearray(content)
         flipped[at] ^= 1 << chosen.randrange(8)
         cut = chosen.randrange(1, 100)

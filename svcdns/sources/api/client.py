@@ -1,13 +1,12 @@
 """Requests to the API server: one page of a list, or the byte stream of a watch.
 
-Transport only: it adds credentials, counts requests and octets and turns every way of failing into one of the errors below. It does
-not retry, decode objects or keep a place in a list.
+It adds credentials, counts requests and octets, and turns every failure into one of the errors below. It does not retry, decode objects or
+remember the position in a list. Rules:
 
-Rules:
-1. A request has time limits on its head and on silence, never on its whole length, because a watch is meant to last.
-2. Credentials are asked for anew before each request; redirects are not followed, so that no token leaves for elsewhere.
-3. After a request without an answer no connection is used again: the next one is fresh, and begins with the next address of the name, so
-   that a dead server among several is not tried for ever.
+1. A request has time limits for its head and for silence, and none for its whole length, because a watch lasts long.
+2. Credentials are read before each request. Redirects are not followed, so that no token goes to another server.
+3. After a request without an answer all connections are closed. The next one begins with the next address of the name, so that one dead
+   server of several is not tried for ever.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ _GZIP = 31
 
 
 class ApiError(SvcdnsError):
-    """A request to the API server did not do what it was to do."""
+    """A request to the API server failed."""
 
 
 class UnreachableError(ApiError):
@@ -50,7 +49,7 @@ class ExpiredError(ApiError):
 
 
 class RefusedError(ApiError):
-    """The API server said no. `retry_after` is the wait that it asked for, in seconds, or None."""
+    """The API server refused the request. `retry_after` is its Retry-After in seconds, or None."""
 
     def __init__(self, status: int, message: str, retry_after: float | None = None) -> None:
         super().__init__(f"{status} {message}".rstrip())
@@ -60,21 +59,21 @@ class RefusedError(ApiError):
 
 @dataclass(frozen=True, slots=True)
 class TimeLimits:
-    """Seconds: until the head of a cheap request's answer, connecting included; the same for one that is patient; of silence within a
+    """Seconds: until the head of a cheap request's answer, including the connection; the long limit for the same; of silence within a
     list; of silence in a watch.
 
-    Servers send a bookmark about a minute after the last one where anything happened at all, so a watch that is silent for longer is dead,
-    or to ask costs next to nothing; a peer whose machine is gone is found sooner, by TCP keep-alive.
+    Servers send bookmarks about once a minute if anything has changed. So a watch that is silent for longer is dead, or a new one costs
+    next to nothing. A peer whose machine is gone is found sooner, by TCP keep-alive.
     """
 
     head: float = 3.0
-    patient: float = 20.0
+    long: float = 20.0
     list_silence: float = 30.0
     watch_silence: float = 90.0
 
 
 class RequestObserver(Protocol):
-    """Counts requests for the rest_client metrics, and what they bring."""
+    """Counts requests and octets, for the rest_client metrics."""
 
     def request(self, verb: str, host: str, code: str, method: str, seconds: float | None) -> None:
         """A request ended with the HTTP status `code`, or "<error>"; `seconds` is None for a watch, which has no end to wait for."""
@@ -93,13 +92,13 @@ class ApiClient:
         self._session: aiohttp.ClientSession | None = None
         self._given_up = 0
 
-    async def page(self, token: str, limit: int, *, patient: bool) -> bytes:
-        """The body of a page of so many objects, the first one where `token` is empty. A page of one object is cheap, and its answer not
-        waited for long unless `patient`. Raises ApiError."""
+    async def page(self, token: str, limit: int, *, long: bool) -> bytes:
+        """The body of a page of at most `limit` objects, the first page if `token` is empty. A page of one object is cheap and has the
+        short time limit unless `long`. Raises ApiError."""
         query = {"limit": str(limit)}
         if token:
             query["continue"] = token
-        head = self._limits.list_silence if limit > 1 else self._head(patient=patient)
+        head = self._limits.list_silence if limit > 1 else self._head(long=long)
         async with self._get(query, head, self._limits.list_silence, encoding="gzip", latency=True) as response:
             body = await response.read()
             self._observe.received(self._resource.qualified, len(body))
@@ -111,11 +110,10 @@ class ApiClient:
                 raise UnreachableError(f"a page cannot be unpacked: {error}") from error
 
     @contextlib.asynccontextmanager
-    async def watch(self, version: str, seconds: int, *, patient: bool) -> AsyncIterator[AsyncIterator[bytes]]:
-        """The chunks of a watch that starts after `version` and that the server is to end after `seconds`. Raises ApiError, also while
-        read."""
+    async def watch(self, version: str, seconds: int, *, long: bool) -> AsyncIterator[AsyncIterator[bytes]]:
+        """The chunks of a watch from `version`, which the server ends after `seconds`. Raises ApiError, also while it is read."""
         query = {"watch": "true", "allowWatchBookmarks": "true", "resourceVersion": version, "timeoutSeconds": str(seconds)}
-        head, silence = self._head(patient=patient), self._limits.watch_silence
+        head, silence = self._head(long=long), self._limits.watch_silence
         async with self._get(query, head, silence, encoding="identity", latency=False) as response:
             _keep_alive(response)
             yield self._chunks(response)
@@ -126,19 +124,19 @@ class ApiClient:
             yield chunk
 
     async def renew(self, *, refused: bool) -> bool:
-        """Read the credentials again, which were `refused` or may be why there is no answer; True if they have changed."""
+        """Reads the credentials again, which were `refused` or may be the reason for no answer; True if they have changed."""
         with contextlib.suppress(SourceError):
             return await self._credentials.renew(refused=refused)
         return False
 
     async def close(self) -> None:
-        """Ends its connections. It can be used again, and connects anew then."""
+        """Closes the connections. The next request opens new ones."""
         session, self._session = self._session, None
         if session is not None:
             await session.close()
 
-    def _head(self, *, patient: bool) -> float:
-        return self._limits.patient if patient else self._limits.head
+    def _head(self, *, long: bool) -> float:
+        return self._limits.long if long else self._limits.head
 
     @contextlib.asynccontextmanager
     async def _get(
@@ -178,7 +176,7 @@ class ApiClient:
     async def _head_of(self, access: Access, query: dict[str, str], head: float, silence: float, encoding: str) -> aiohttp.ClientResponse:
         if self._session is None:
             self._session = connect(access, first=self._given_up, unpack=False)
-            # When to try again is the outage's to say; aiohttp would at once, on one more connection, and has no public way to leave it.
+            # SharedRetry decides about retries. aiohttp would retry at once on another connection, and has no public option against it.
             self._session._retry_connection = False  # noqa: SLF001
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=head, sock_read=silence)
         async with asyncio.timeout(head):
@@ -195,7 +193,7 @@ class ApiClient:
 
 
 class _Addresses(aiohttp.ThreadedResolver):
-    """The addresses of a name, beginning with another one for each number."""
+    """Resolves a name to its addresses, beginning with the one of a number."""
 
     def __init__(self, first: int) -> None:
         super().__init__()
@@ -208,8 +206,8 @@ class _Addresses(aiohttp.ThreadedResolver):
 
 
 def connect(access: Access, *, first: int = 0, unpack: bool = True) -> aiohttp.ClientSession:
-    """A session for an API server reached by `access`, by the address of its name with the number `first`, and then the others; `unpack`
-    bodies that are compressed. Proxies of the environment are not for a server on this machine."""
+    """A session for an API server. It tries the address number `first` of the server's name, and then the others. `unpack` decompresses
+    bodies. The proxies of the environment are not used for a server on this machine."""
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, resolver=_Addresses(first)),
         trust_env=not access.local,
@@ -219,7 +217,7 @@ def connect(access: Access, *, first: int = 0, unpack: bool = True) -> aiohttp.C
 
 
 def refusal(code: int, status: decoding.Status, retry_after: float | None = None) -> ApiError:
-    """The error that a Status object stands for, be it a response's body or the object of an ERROR event."""
+    """The error of a Status object, from a response's body or an ERROR event."""
     if code == 410:
         return ExpiredError(status.message or status.reason or "expired")
     return RefusedError(code, status.message or status.reason, retry_after)
@@ -235,7 +233,7 @@ async def _refusal(response: aiohttp.ClientResponse) -> ApiError:
 
 
 def _retry_after(response: aiohttp.ClientResponse) -> float | None:
-    """Seconds, or a date (RFC 9110 section 10.2.3), which is compared with the response's own and not with our clock."""
+    """Seconds, or a date (RFC 9110 section 10.2.3), which is compared with the Date of the response and not with our clock."""
     wanted = response.headers.get("Retry-After", "")
     if wanted.isascii() and wanted.isdigit():
         return float(wanted)
@@ -255,7 +253,7 @@ def _reason(error: Exception) -> str:
 
 
 def _keep_alive(response: aiohttp.ClientResponse) -> None:
-    """Let the kernel probe a silent watch, so that a vanished machine is noticed within half a minute."""
+    """Has the kernel probe a silent watch, so that a machine that is gone is noticed within half a minute."""
     connection = response.connection
     transport = connection.transport if connection is not None else None
     sock = transport.get_extra_info("socket") if transport is not None else None

@@ -1,8 +1,10 @@
-"""The API server's JSON, decoded once into the few fields that count and trimmed to the objects of `cluster.objects`.
+"""Decodes the JSON of the API server into the few fields that are needed, and trims it to the objects of `cluster.objects`.
 
-It knows the shape of list pages, watch events and Status replies, and the rules of what is kept: only endpoints whose
-condition `ready` is not false, placeholder ports where none are listed, Pods being deleted not at all. It does no I/O and
-keeps no state. A field that a server leaves out or sends as null is treated alike, as Go clients do.
+It knows the shape of list pages, watch events and Status replies. It does no I/O and has no state. Rules:
+
+1. Only endpoints whose condition `ready` is not false remain. An object without ports gets placeholder ports. A Pod that is being deleted
+   is ignored.
+2. A missing field and a null are the same, as in Go clients.
 
 Source: core/v1, discovery.k8s.io/v1, multicluster.x-k8s.io/v1alpha1; Kubernetes API concepts, "Efficient detection of
 changes".
@@ -43,7 +45,7 @@ T = TypeVar("T")
 
 
 class Metadata(msgspec.Struct):
-    """ObjectMeta as far as it is used."""
+    """The fields of ObjectMeta that are used."""
 
     name: str = ""
     namespace: str = ""
@@ -107,7 +109,7 @@ class ApiService(msgspec.Struct):
 
 
 class Conditions(msgspec.Struct, gc=False):
-    """EndpointConditions; `serving` and `terminating` play no part."""
+    """EndpointConditions; `serving` and `terminating` are not used."""
 
     ready: bool | None = None
 
@@ -179,7 +181,7 @@ class Status(msgspec.Struct):
 
 
 class Event(msgspec.Struct):
-    """One line of a watch; `object` waits for a decoder until `type` is known."""
+    """One line of a watch; `object` is decoded once `type` is known."""
 
     type: str
     object: msgspec.Raw
@@ -205,20 +207,20 @@ _decode_raw_page = msgspec.json.Decoder(Page[msgspec.Raw]).decode
 
 
 class Item(msgspec.Struct, frozen=True):
-    """A decoded object: where it is, its version, and what is kept of it; `kept` is None for one that is to be ignored."""
+    """A decoded object: its name, its version, and the trimmed object, which is None where it is ignored."""
 
     namespace: str
     name: str
     version: str
-    kept: ClusterObject | None
+    trimmed: ClusterObject | None
     annotations: dict[str, str] | None = None
 
 
 class ItemDecoder:
     """Decodes one kind's list pages and objects.
 
-    Bytes that are not such JSON raise msgspec.DecodeError. In a page a single item of a wrong shape is left out and
-    reported, so that it cannot keep the rest of the cluster from being served.
+    Octets that are not such JSON raise msgspec.DecodeError. A single item of a wrong shape is left out of a page and counted, so that the
+    rest of the cluster can be served.
     """
 
     def __init__(self, api_type: type[Any], trim: Callable[[Any], ClusterObject | None]) -> None:
@@ -227,13 +229,13 @@ class ItemDecoder:
         self._trim = trim
 
     def page(self, body: bytes) -> tuple[list[ClusterObject], ListMetadata, int]:
-        """The kept objects of a page, its metadata, and how many items were left out for their shape."""
+        """The trimmed objects of a page, its metadata, and the number of items that were left out for their shape."""
         try:
             page = self._decode_page(body)
         except msgspec.ValidationError:
             return self._page_by_item(body)
-        kept = [item for item in map(self._trim, page.items or ()) if item is not None]
-        return kept, page.metadata, 0
+        trimmed = [item for item in map(self._trim, page.items or ()) if item is not None]
+        return trimmed, page.metadata, 0
 
     def object(self, raw: msgspec.Raw) -> Item:
         """The object of an ADDED, MODIFIED or DELETED event."""
@@ -248,14 +250,14 @@ class ItemDecoder:
         for raw in items:
             with contextlib.suppress(msgspec.ValidationError):
                 decoded.append(self._decode_object(raw))
-        kept = [item for item in map(self._trim, decoded) if item is not None]
-        return kept, page.metadata, len(items) - len(decoded)
+        trimmed = [item for item in map(self._trim, decoded) if item is not None]
+        return trimmed, page.metadata, len(items) - len(decoded)
 
 
 def service(given: ApiService) -> Service:
-    """Trim a Service. The external name is kept only where the type is ExternalName, there even when it is empty.
+    """Trims a Service. The external name remains only with the type ExternalName, even if it is empty.
 
-    Without any cluster IP the one that is kept is empty, as CoreDNS does; it answers like an empty external name.
+    A Service without any cluster IP gets an empty one, as in CoreDNS; it answers like an empty external name.
     """
     spec = given.spec or ServiceSpec()
     cluster_ips = tuple(spec.clusterIPs or ()) or ((spec.clusterIP or "",) if spec.clusterIP or spec.type != "ExternalName" else ())
@@ -272,7 +274,7 @@ def service(given: ApiService) -> Service:
 
 
 def endpoint_slice(given: ApiSlice, *, zones: bool = False, targets: bool = True) -> EndpointSlice:
-    """Trim an EndpointSlice, with topology zones and the names of targets where they are wanted."""
+    """Trims an EndpointSlice; `zones` and `targets` say whether the topology zones and the names of targets remain."""
     metadata = given.metadata
     return EndpointSlice(
         namespace=metadata.namespace,
@@ -284,7 +286,7 @@ def endpoint_slice(given: ApiSlice, *, zones: bool = False, targets: bool = True
 
 
 def imported_slice(given: ApiSlice, *, targets: bool = True) -> ImportedSlice:
-    """Trim a slice of a multi-cluster Service. Zonal names do not exist in multi-cluster zones, so zones are not kept."""
+    """Trims a slice of a multi-cluster Service, without topology zones: multi-cluster zones have no zonal names."""
     metadata = given.metadata
     labels = metadata.labels or {}
     return ImportedSlice(
@@ -298,12 +300,12 @@ def imported_slice(given: ApiSlice, *, targets: bool = True) -> ImportedSlice:
 
 
 def namespace(given: ApiNamespace) -> Namespace:
-    """Trim a Namespace."""
+    """Trims a Namespace."""
     return Namespace(name=given.metadata.name)
 
 
 def pod(given: ApiPod) -> Pod | None:
-    """Trim a Pod; one that is being deleted is None, so that what was known of it stays until it is gone."""
+    """Trims a Pod. One that is being deleted is None, so that its last state stays until it is gone."""
     metadata = given.metadata
     if metadata.deletionTimestamp is not None:
         return None
@@ -311,7 +313,7 @@ def pod(given: ApiPod) -> Pod | None:
 
 
 def service_import(given: ApiServiceImport) -> ServiceImport:
-    """Trim a ServiceImport."""
+    """Trims a ServiceImport."""
     spec = given.spec or ServiceImportSpec()
     return ServiceImport(
         namespace=given.metadata.namespace,
@@ -334,7 +336,7 @@ def trigger_time(annotations: dict[str, str] | None) -> float:
 
 
 def _endpoints(given: ApiSlice, *, zones: bool, targets: bool) -> tuple[Endpoint, ...]:
-    kept: list[Endpoint] = []
+    out: list[Endpoint] = []
     for endpoint in given.endpoints or ():
         if endpoint.conditions is not None and endpoint.conditions.ready is False:
             continue
@@ -342,8 +344,8 @@ def _endpoints(given: ApiSlice, *, zones: bool, targets: bool) -> tuple[Endpoint
         target = (endpoint.targetRef.name or "") if targets and endpoint.targetRef is not None else ""
         zone = (endpoint.zone or "") if zones else ""
         for address in endpoint.addresses or ():
-            kept.append(Endpoint(address, hostname, target, zone))  # noqa: PERF401  a generator for the one address takes twice as long
-    return tuple(kept)
+            out.append(Endpoint(address, hostname, target, zone))  # noqa: PERF401  a generator for the one address takes twice as long
+    return tuple(out)
 
 
 def _ports(given: list[ApiPort] | None) -> tuple[Port, ...]:

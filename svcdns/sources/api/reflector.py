@@ -1,13 +1,14 @@
-"""One kind's objects kept up to date: list, then watch from the list's version, for ever.
+"""Follows the objects of one kind: a list, and then watches from the version of the list.
 
-Rules:
-1. Nothing is dropped before a new list is complete: a relist is Begin, Puts page by page, Complete.
-2. A watch that ends, is cut or falls silent goes on from the last version seen, without a list. Only 410 asks for a list.
-3. A list begins with a page of one object, and goes on with pages of about PAGE_OCTETS, so that one page is all of it that is in memory.
-4. A page that fails is asked for again with the same continue token, as one of one object; an expired token starts the list over.
-5. What fails is tried again when it is its turn (`outage`): a watch where there is a version to go on from, else a page of one object, so
-   that a sick server is never asked for a full list. A Retry-After is waited for first, however long it is.
-6. Each kind of trouble is said once.
+It stores no objects. Rules:
+
+1. No object is removed before a new list is complete: a relist is Begin, Puts page by page, Complete.
+2. A watch that ends, is cut or becomes silent goes on from the last version, without a list. Only 410 causes a list.
+3. A list begins with a page of one object and goes on with pages of about PAGE_OCTETS, so that only one page is in memory.
+4. A page that fails is requested again with the same continue token and a limit of one object; an expired token starts the list again.
+5. A failed request is tried again when `SharedRetry` allows it: a watch if there is a version, else a page of one object, so that a failing
+   server never has to make a full list. A Retry-After is waited for first, however long it is.
+6. Each kind of error is logged once.
 
 Lists come in pages and not as a watch with initial events (WatchList): docs/architecture.md has what both cost.
 
@@ -27,20 +28,20 @@ from svcdns.sources.api import decoding
 from svcdns.sources.api.client import ApiClient, ApiError, ExpiredError, RefusedError, UnreachableError, refusal
 from svcdns.sources.api.paging import LineSplitter, PageLimit, UnreadableError
 from svcdns.sources.api.resources import Resource
-from svcdns.sources.api.retry import Backoff, Jitter, Outage
+from svcdns.sources.api.retry import Backoff, Jitter, SharedRetry
 from svcdns.sources.api.staleness import Freshness
 
 LIVED = 1.0
-"""Seconds after which a watch that told nothing still counts as having worked."""
+"""Seconds after which a watch without an event counts as successful."""
 
 WATCH_TIME = 300
-"""Seconds, up to twice as many, after which the server is to end a watch."""
+"""Seconds, or up to twice as many, after which the server ends a watch."""
 
-NO_USE = (400, 422)
-"""How a watch is refused whose version the server cannot make sense of, as after a restore of its storage."""
+UNKNOWN_VERSION = (400, 422)
+"""Status codes for a version that the server does not know, as after a restore of its storage."""
 
 Emit = Callable[[list[Change]], Awaitable[None]]
-"""Takes changes in order; waits while the reader is behind."""
+"""Gets changes in order; waits while the reader is behind."""
 
 
 class FruitlessError(ApiError):
@@ -56,7 +57,7 @@ class Reflector:
         client: ApiClient,
         emit: Emit,
         *,
-        outage: Outage,
+        retry: SharedRetry,
         freshness: Freshness,
         log: logging.Logger,
         clock: Clock,
@@ -65,7 +66,7 @@ class Reflector:
         self._resource = resource
         self._client = client
         self._emit = emit
-        self._outage = outage
+        self._retry = retry
         self._freshness = freshness
         self._log = log
         self._clock = clock
@@ -73,27 +74,27 @@ class Reflector:
         self._version = ""
         self._token = ""
         self._limit = PageLimit()
-        self._troubled = False
+        self._failing = False
         self._unanswered = 0
-        self._complaint = ""
-        self._dear_pages = Backoff(jitter)
+        self._last_error = ""
+        self._expensive_pages = Backoff(jitter)
         self._lists = Backoff(jitter)
 
     async def run(self) -> None:
-        """Emit changes until cancelled."""
+        """Emits changes until cancelled."""
         while True:
             try:
-                with self._outage.patience(self._unanswered) as patient:
+                with self._retry.long_timeout(self._unanswered) as long:
                     if self._version:
-                        await self._watch(patient=patient)
+                        await self._watch(long=long)
                     else:
-                        await self._page(patient=patient)
+                        await self._page(long=long)
             except ApiError as error:
                 await self._recover(error)
 
-    async def _page(self, *, patient: bool) -> None:
+    async def _page(self, *, long: bool) -> None:
         first, cheap = not self._token, self._limit.cheap
-        body = await self._client.page(self._token, self._limit.next, patient=patient)
+        body = await self._client.page(self._token, self._limit.next, long=long)
         try:
             objects, metadata, left_out = self._resource.decoder.page(body)
         except msgspec.DecodeError as error:
@@ -102,9 +103,9 @@ class Reflector:
             raise UnreadableError("the list has no resourceVersion")
         self._limit.took(len(body))
         del body
-        self._well()
+        self._healthy()
         if not cheap:
-            self._dear_pages.reset()
+            self._expensive_pages.reset()
         if left_out:
             self._log.warning("%s: %d objects of an unknown shape were left out", self._resource.qualified, left_out)
         changes: list[Change] = [Begin(self._resource.kind)] if first else []
@@ -116,22 +117,22 @@ class Reflector:
         if not self._token:
             self._version = metadata.resourceVersion
             self._freshness.confirm(self._resource.kind)
-            self._again()
+            self._report_recovery()
 
-    async def _watch(self, *, patient: bool) -> None:
+    async def _watch(self, *, long: bool) -> None:
         opened_at, version = 0.0, self._version
         confirmed = self._freshness.confirmed(self._resource.kind)
         try:
-            async with self._client.watch(version, int(WATCH_TIME * (1 + self._jitter())), patient=patient) as chunks:
+            async with self._client.watch(version, int(WATCH_TIME * (1 + self._jitter())), long=long) as chunks:
                 opened_at = self._clock()
                 self._freshness.confirm(self._resource.kind)
-                self._well()
+                self._healthy()
                 splitter = LineSplitter()
                 async for chunk in chunks:
                     await self._take(splitter.feed(chunk))
         except ExpiredError:
             if self._version == version:
-                self._freshness.take_back(self._resource.kind, confirmed)
+                self._freshness.restore(self._resource.kind, confirmed)
             raise
         except UnreachableError as error:
             if not opened_at:
@@ -165,7 +166,7 @@ class Reflector:
         else:
             self._read_object(event, changes)
         self._freshness.confirm(self._resource.kind)
-        self._again()
+        self._report_recovery()
 
     def _read_object(self, event: decoding.Event, changes: list[Change]) -> None:
         try:
@@ -177,8 +178,8 @@ class Reflector:
         kind = self._resource.kind
         if event.type == "DELETED":
             changes.append(Gone(kind, item.namespace, item.name, self._trigger_time(item)))
-        elif item.kept is not None:
-            changes.append(Put(item.kept, self._trigger_time(item)))
+        elif item.trimmed is not None:
+            changes.append(Put(item.trimmed, self._trigger_time(item)))
 
     def _trigger_time(self, item: decoding.Item) -> float:
         if self._resource.kind is not Kind.ENDPOINT_SLICE:
@@ -189,45 +190,45 @@ class Reflector:
             self._log.warning("%s/%s: %s: %s", item.namespace, item.name, decoding.TRIGGER_TIME_ANNOTATION, error)
             return 0.0
 
-    # -- trouble
+    # -- errors
 
     async def _recover(self, error: ApiError) -> None:
-        """Says what is wrong unless it was said, and waits until this is to be tried again."""
+        """Logs the error unless it was logged, and waits until the next try."""
         if isinstance(error, ExpiredError):
-            self._log.info("%s: %s; listing anew", self._resource.qualified, error)
-            self._well()
+            self._log.info("%s: %s; listing again", self._resource.qualified, error)
+            self._healthy()
             await self._list_anew()
             return
-        self._troubled = True
-        dear = not self._version and not self._limit.cheap
-        self._complain(error)
+        self._failing = True
+        expensive = not self._version and not self._limit.cheap
+        self._log_error(error)
         self._limit.probe()
-        if isinstance(error, UnreadableError) or (isinstance(error, RefusedError) and self._version and error.status in NO_USE):
+        if isinstance(error, UnreadableError) or (isinstance(error, RefusedError) and self._version and error.status in UNKNOWN_VERSION):
             await self._list_anew()
         if isinstance(error, RefusedError) and error.retry_after is not None:
-            await self._outage.pause(error.retry_after * (1 + self._jitter() / 4))
-            await self._outage.turn(0.0)
+            await self._retry.pause(error.retry_after * (1 + self._jitter() / 4))
+            await self._retry.next_try(0.0)
             return
-        if dear:
-            await self._outage.pause(self._dear_pages.next())
+        if expensive:
+            await self._retry.pause(self._expensive_pages.next())
         refused = isinstance(error, RefusedError) and error.status == 401
         if (refused or isinstance(error, UnreachableError)) and await self._client.renew(refused=refused):
             return
-        await self._outage.turn()
+        await self._retry.next_try()
 
     async def _list_anew(self) -> None:
-        """At once, but not again and again while no watch comes of it."""
+        """Starts a list: at once, or after a back-off where the lists before it led to no watch."""
         self._version = self._token = ""
         self._limit.probe()
-        await self._outage.pause(self._lists.next())
+        await self._retry.pause(self._lists.next())
 
-    def _complain(self, error: ApiError) -> None:
+    def _log_error(self, error: ApiError) -> None:
         if isinstance(error, UnreachableError):
             self._unanswered += 1
-            self._outage.unreachable(str(error))
+            self._retry.unreachable(str(error))
             return
         self._unanswered = 0
-        self._outage.answered()
+        self._retry.answered()
         verb, resource = "watch" if self._version else "list", self._resource.qualified
         status = error.status if isinstance(error, RefusedError) else 0
         text = f"cannot {verb} {resource}: {error}"
@@ -237,20 +238,20 @@ class Reflector:
         elif status == 401:
             text = f"cannot {verb} {resource}: unauthorized; reading the credentials again ({error})"
         key = f"{verb} {status or type(error).__name__}"
-        if key != self._complaint:
-            self._complaint = key
+        if key != self._last_error:
+            self._last_error = key
             self._log.error("%s", text)
 
-    def _well(self) -> None:
-        """The server answers as it should."""
+    def _healthy(self) -> None:
+        """The server has answered as it should."""
         self._unanswered = 0
-        self._outage.answered()
-        if self._troubled:
-            self._troubled = False
-            self._outage.over()
+        self._retry.answered()
+        if self._failing:
+            self._failing = False
+            self._retry.recovered()
 
-    def _again(self) -> None:
-        """What was complained of is over."""
-        if self._complaint:
-            self._complaint = ""
+    def _report_recovery(self) -> None:
+        """Logs once that the last logged error is over."""
+        if self._last_error:
+            self._last_error = ""
             self._log.info("%s: listing and watching again", self._resource.qualified)

@@ -1,7 +1,7 @@
-"""What is watched at an API server: for each kind its place in the API, its selectors and its decoder.
+"""The resources that are watched at an API server: for each kind its path in the API, its selectors and its decoder.
 
-The one place that says which options lead to which request. Selectors are the server's business; here they are only
-put together. Source: the rights and selectors that CoreDNS' `kubernetes` plugin uses.
+Only this module knows which options lead to which request. Selectors are combined here, and applied by the server. Source: the rights and
+selectors of CoreDNS's `kubernetes` plugin.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ QUALIFIED: Final[Mapping[Kind, str]] = {
     Kind.POD: "pods",
     Kind.SERVICE_IMPORT: "serviceimports.multicluster.x-k8s.io",
 }
-"""resource.group of each kind, as RBAC messages show it."""
+"""resource.group of each kind, as in RBAC messages."""
 
 LIVE_PODS = "status.phase!=Succeeded,status.phase!=Failed,status.phase!=Unknown"
 
@@ -46,7 +46,7 @@ class Resource:
 
 
 def watched(options: WatchOptions) -> tuple[Resource, ...]:
-    """The lists and watches that `options` ask for, all of them over every namespace."""
+    """The lists and watches of these options, all of them over every namespace."""
     resources = [
         Resource(Kind.SERVICE, "/api/v1/services", ItemDecoder(decoding.ApiService, decoding.service), options.labels),
         Resource(
@@ -65,7 +65,7 @@ def watched(options: WatchOptions) -> tuple[Resource, ...]:
     if options.multicluster:
         imports = ItemDecoder(decoding.ApiServiceImport, decoding.service_import)
         group = "multicluster.x-k8s.io"
-        # ServiceImports go by the selector of namespaces, not by `labels`: CoreDNS does so, and rules may rely on it.
+        # ServiceImports have the selector of namespaces, not `labels`, as in CoreDNS: configurations may rely on it.
         resources.append(Resource(Kind.SERVICE_IMPORT, f"/apis/{group}/v1alpha1/serviceimports", imports, options.namespace_labels))
         selector = ",".join(filter(None, (options.labels, decoding.IMPORTED_SERVICE_LABEL)))
         trim_imported = partial(decoding.imported_slice, targets=options.targets)

@@ -1,11 +1,12 @@
-"""When to try again, and what to say about it. All watches of one API server share it, so that they are one polite client together.
+"""When a failed request to an API server is tried again. All watches of one server share this, so that together they are one client.
 
-Rules:
-1. While anything is in trouble, one cheap request a second is tried by all of them together, in turn: a watch, or a page of one object.
-2. The first that gets through wakes the others, each for one try at once; so recovery does not wait for the last in the queue.
-3. What is dear (full pages, lists that turn out to be for nothing) waits longer each time, by a `Backoff` of its own.
+It sends no request. Rules:
+
+1. While requests fail, all watches together try one cheap request a second: a watch, or a page of one object.
+2. The first success wakes the other watches, each for one try at once, so that recovery does not wait for the last one in the queue.
+3. Expensive requests (full pages, lists without a watch after them) wait longer each time, each by a `Backoff` of its own.
 4. Time is the monotonic clock that is passed in.
-5. Why the server cannot be reached is said once for each reason, and that it answers again once, however many watches it hits.
+5. Each reason why the server cannot be reached is logged once, and so is its first answer, however many watches are affected.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ SOONEST = 0.3
 """Seconds from a failure to the next try, at least."""
 LONGEST_DELAY = 30.0
 REASONS = 8
-"""That are said of one outage at most."""
+"""Reasons that are logged of one outage at most."""
 
 Sleep = Callable[[float], Awaitable[None]]
 """Waits that many seconds."""
@@ -46,46 +47,46 @@ class Backoff:
         return delay * (1 - self._jitter() / 2)
 
     def reset(self) -> None:
-        """Start from no delay again."""
+        """Starts again without a delay."""
         self._failures = 0
 
 
-class Outage:
-    """The trouble with one API server: whose turn it is to try, and whether the server can be reached at all."""
+class SharedRetry:
+    """The retries of all watches of one API server: which one may try now, and whether the server can be reached."""
 
     def __init__(self, log: logging.Logger, sleep: Sleep, *, clock: Clock, jitter: Jitter) -> None:
         self._log, self._sleep, self._clock, self._jitter = log, sleep, clock, jitter
-        self._said: set[str] = set()
+        self._logged: set[str] = set()
         self._queue = asyncio.Lock()
         self._next = clock()
         self._woken = asyncio.Event()
-        self._patient = False
+        self._long_granted = False
 
     @property
     def is_unreachable(self) -> bool:
         """Whether the last request got no answer."""
-        return bool(self._said)
+        return bool(self._logged)
 
     def unreachable(self, reason: str) -> None:
         """A request got no answer."""
-        if reason not in self._said and len(self._said) < REASONS:
-            self._said.add(reason)
+        if reason not in self._logged and len(self._logged) < REASONS:
+            self._logged.add(reason)
             self._log.warning("cannot reach the Kubernetes API: %s; answering from the last known state and trying again", reason)
 
     def answered(self) -> None:
-        """A request got an answer, be it a refusal."""
-        if self._said:
-            self._said.clear()
+        """A request got an answer; a refusal is one too."""
+        if self._logged:
+            self._logged.clear()
             self._log.info("the Kubernetes API answers again")
 
-    def over(self) -> None:
-        """One that was in trouble got through: whoever waits for a turn tries at once."""
+    def recovered(self) -> None:
+        """A failing watch has succeeded: all that wait for their next try make it at once."""
         self._woken.set()
         self._woken = asyncio.Event()
 
-    async def turn(self, soonest: float = SOONEST) -> None:
-        """Waits until it is the caller's turn to try, and `soonest` seconds with jitter up to double."""
-        waits = [asyncio.ensure_future(self._turn(soonest)), asyncio.ensure_future(self._woken.wait())]
+    async def next_try(self, soonest: float = SOONEST) -> None:
+        """Waits until the caller may try again, and at least `soonest` seconds with jitter up to double."""
+        waits = [asyncio.ensure_future(self._next_try(soonest)), asyncio.ensure_future(self._woken.wait())]
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -93,27 +94,27 @@ class Outage:
                 wait.cancel()
             await asyncio.gather(*waits, return_exceptions=True)
 
-    async def _turn(self, soonest: float) -> None:
+    async def _next_try(self, soonest: float) -> None:
         async with self._queue:
             now = self._clock()
             await self.pause(max(self._next - now, soonest * (1 + self._jitter())))
             self._next = self._clock() + PERIOD * (1 + self._jitter() / 4)
 
     async def pause(self, seconds: float) -> None:
-        """Waits that long, whatever happens to others."""
+        """Waits that long, whatever happens to the other watches."""
         if seconds > 0:
             await self._sleep(seconds)
 
     @contextlib.contextmanager
-    def patience(self, failures: int) -> Iterator[bool]:
-        """Whether this try may wait long for its answer, after so many that got none in time.
+    def long_timeout(self, failures: int) -> Iterator[bool]:
+        """Whether this try has the long time limit, after `failures` tries without an answer in time.
 
-        One at a time may, so that a server that needs long is not given up each time, and the others notice at once when it is well.
+        One try at a time has it: a slow server gets the time that it needs, and the other watches notice its recovery at once.
         """
-        patient = failures >= 3 and not self._patient
-        self._patient = self._patient or patient
+        long = failures >= 3 and not self._long_granted
+        self._long_granted = self._long_granted or long
         try:
-            yield patient
+            yield long
         finally:
-            if patient:
-                self._patient = False
+            if long:
+                self._long_granted = False

@@ -1,7 +1,7 @@
-"""A change source: the cluster as an API server tells it, by lists and watches.
+"""A source of changes that lists and watches an API server.
 
-It puts the parts together: what to watch (`resources`), how to get in (`credentials`), one `Reflector` a kind, and one bounded queue
-that merges their changes. Changes of one kind keep their order; kinds are independent of each other.
+It combines the resources to watch (`resources`), the access (`credentials`), one `Reflector` for each kind, and one bounded queue for their
+changes. Changes of one kind keep their order; kinds are independent of each other.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from svcdns.cluster.watch_options import SourceError, WatchOptions
 from svcdns.eventloop.clock import Clock, monotonic
 from svcdns.sources.api.credentials import Credentials
 from svcdns.sources.api.resources import watched
-from svcdns.sources.api.retry import Jitter, Outage, Sleep
+from svcdns.sources.api.retry import Jitter, SharedRetry, Sleep
 from svcdns.sources.api.staleness import Freshness
 from svcdns.sources.label_selectors import check_label_selector
 from svcdns.sources.snapshot_file import Origin
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from svcdns.sources.api.client import RequestObserver, TimeLimits
 
 WAITING_BATCHES = 1
-"""Pages or chunks that may wait for the reader before the watches themselves wait."""
+"""Pages or chunks that may wait for the reader; after that the watches wait."""
 
 
 class ApiServerSource:
@@ -53,7 +53,7 @@ class ApiServerSource:
         self._resources = watched(options)
         self._credentials = Credentials(options, clock=clock, log=log)
         self._freshness = Freshness(self.kinds, clock)
-        self._outage = Outage(log, sleep, clock=clock, jitter=jitter)
+        self._retry = SharedRetry(log, sleep, clock=clock, jitter=jitter)
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
@@ -62,19 +62,19 @@ class ApiServerSource:
 
     @property
     def is_unreachable(self) -> bool:
-        """Whether nobody answers where the API server should be."""
-        return self._outage.is_unreachable
+        """Whether the last request to the API server got no answer."""
+        return self._retry.is_unreachable
 
     def ages(self) -> dict[Kind, float]:
-        """Seconds since the API server last confirmed what is known of each kind; before the first list, since the source was made."""
+        """Seconds since the API server last confirmed each kind; before the first list, since the source was made."""
         return self._freshness.ages()
 
     def assume(self, age: float) -> None:
-        """What is known before the first lists comes from elsewhere and is `age` seconds old."""
+        """The objects known before the first lists come from elsewhere and are `age` seconds old."""
         self._freshness.assume(age)
 
     async def configure(self) -> None:
-        """Check the selectors and read the configuration. Raises SourceError; does not need the API server to be there."""
+        """Checks the selectors and reads the configuration, without a request to the API server. Raises SourceError."""
         for option, text in (("labels", self._options.labels), ("namespace_labels", self._options.namespace_labels)):
             try:
                 check_label_selector(text)
@@ -83,12 +83,12 @@ class ApiServerSource:
         await self._credentials.access()
 
     async def origin(self) -> Origin:
-        """Which cluster this is, as far as the configuration tells. Raises SourceError."""
+        """The identity of the cluster, from the configuration alone. Raises SourceError."""
         return (await self._credentials.access()).origin
 
     async def changes(self) -> AsyncIterator[Change]:
         """Every change, beginning with a full list of each kind; ends only when cancelled or closed."""
-        # An HTTP client takes longer to import than a snapshot takes to load: a start serves from that first.
+        # Importing an HTTP client takes longer than loading a snapshot, and a start serves from the snapshot first.
         from svcdns.sources.api.client import ApiClient, TimeLimits
         from svcdns.sources.api.reflector import Reflector
 
@@ -103,7 +103,7 @@ class ApiServerSource:
                     resource,
                     client,
                     batches.put,
-                    outage=self._outage,
+                    retry=self._retry,
                     freshness=self._freshness,
                     log=self._log,
                     clock=self._clock,
@@ -126,7 +126,7 @@ class ApiServerSource:
 
 
 async def _next(batches: asyncio.Queue[list[Change]], watches: list[asyncio.Task[None]]) -> list[Change]:
-    """The next batch. A watch never ends by itself, so one that did has failed: its exception is raised here."""
+    """The next batch. A watch that has ended has failed: its exception is raised here."""
     if not batches.empty():
         return batches.get_nowait()
     getting = asyncio.ensure_future(batches.get())

@@ -1,7 +1,7 @@
-"""The cluster as YAML files and folders say it, for a laptop, for CI, and for looking at a change before it is applied.
+"""A cluster from YAML files and folders, for a laptop, for CI, and for a look at a change before it is applied.
 
-`files` finds, `documents` and `kinds` read, `workloads`, `services` and `slices` do what Kubernetes' controllers would, `cluster` puts
-it together, `source` tells the changes. No API server is asked.
+`files` finds the files, `documents` and `kinds` read them. `workloads`, `services` and `endpoint_slices` do the work of Kubernetes'
+controllers, `cluster` combines their results, and `source` gives the changes. No request goes to an API server.
 """
 
 from svcdns.sources.manifests.errors import ManifestError

@@ -1,10 +1,8 @@
-"""Made-up addresses and name endings: the same at every start, for the same manifests on any machine.
+"""Addresses and name suffixes for objects that have none: the same ones at every start, for the same manifests on any machine.
 
-An address follows from a hash of the namespace and name of what it is for. Two objects whose hashes meet are told apart in the order of
-their names: the first one keeps the place and the other tries its next. So an object keeps its address whatever is written beside it,
-unless the two collide, and nothing is remembered between starts.
-
-The ranges are those that kubeadm and its usual Pod networks start from, so that the answers look familiar.
+An address follows from a hash of the namespace and name of its object. If two hashes collide, the object with the smaller name gets the
+address and the other one its next hash. So an object has the same address whatever other manifests there are, unless two collide, and
+nothing is stored between starts. The ranges are those of kubeadm and of usual Pod networks.
 """
 
 from __future__ import annotations
@@ -15,24 +13,25 @@ from collections.abc import Collection, Iterable
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Final
 
+from svcdns.cluster.objects import ObjectName
+
 POD_RANGE: Final = IPv4Network("10.244.0.0/16")
 POD_RANGE_6: Final = IPv6Network("fd00:10:244::/112")
 SERVICE_RANGE: Final = IPv4Network("10.96.0.0/16")
 SERVICE_RANGE_6: Final = IPv6Network("fd00:10:96::/112")
-MOST_PODS: Final = POD_RANGE.num_addresses - 2
+MAX_PODS: Final = POD_RANGE.num_addresses - 2
 
 _LETTERS: Final = "bcdfghjklmnpqrstvwxz2456789"
-"""What Kubernetes makes name endings of: no vowels, so that they spell nothing, and nothing that looks like another."""
-
-Name = tuple[str, str]
-"""Namespace and name."""
+"""The characters of Kubernetes' name suffixes: no vowels, and none that looks like another."""
 
 
 class RangeFullError(Exception):
-    """More objects ask for an address than the range has."""
+    """More objects need an address than the range has."""
 
 
-def assign(names: Iterable[Name], network: IPv4Network, network_6: IPv6Network, written: Collection[str]) -> dict[Name, tuple[str, str]]:
+def assign(
+    names: Iterable[ObjectName], network: IPv4Network, network_6: IPv6Network, written: Collection[str]
+) -> dict[ObjectName, tuple[str, str]]:
     """An IPv4 and an IPv6 address with the same last 16 bits for each name, none of them in `written`. Raises RangeFullError."""
     size = network.num_addresses - 2
     taken = _offsets(written, network) | _offsets(written, network_6)
@@ -48,8 +47,8 @@ def assign(names: Iterable[Name], network: IPv4Network, network_6: IPv6Network, 
     return assigned
 
 
-def ending(text: str, length: int, taken: Collection[str] = ()) -> str:
-    """A name ending of that many letters that follows from `text` and is not in `taken`."""
+def suffix(text: str, length: int, taken: Collection[str] = ()) -> str:
+    """A name suffix of `length` letters that follows from `text` and is not in `taken`."""
     attempt = 0
     while True:
         number = _hash(text, attempt)
@@ -63,7 +62,7 @@ def ending(text: str, length: int, taken: Collection[str] = ()) -> str:
 
 
 def _offsets(written: Iterable[str], network: IPv4Network | IPv6Network) -> set[int]:
-    """Where in the range the written addresses are; names, which slices of type FQDN hold, are nowhere in it."""
+    """The offsets of the written addresses in the range. Names, as in slices of type FQDN, have none."""
     found = set()
     for text in written:
         with contextlib.suppress(ValueError):

@@ -1,30 +1,30 @@
-"""From files to the whole cluster that they say: every object that a change source tells of, by kind, namespace and name.
+"""Builds the whole cluster from manifest files: every object by kind, namespace and name.
 
-The result depends on the files alone, not on what was read before, so the cluster is the same at every start. Files that have not
-changed since the last reading are not parsed again.
+The result depends on the files alone and not on earlier reads, so that the cluster is the same at every start. Unchanged files are not
+parsed again. Changes between two clusters are not computed here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from svcdns.cluster.changes import KINDS, Kind
-from svcdns.cluster.objects import ClusterObject, Namespace, Pod
+from svcdns.cluster.objects import ClusterObject, Namespace, ObjectName, Pod
 from svcdns.sources.api import decoding
 from svcdns.sources.api.decoding import ApiServiceImport, ApiSlice
 from svcdns.sources.manifests.endpoint_slices import PodsByLabel, mirrored, slices_of_pods
 from svcdns.sources.manifests.errors import ManifestError
-from svcdns.sources.manifests.files import FoundFile, FoundFiles
-from svcdns.sources.manifests.kinds import DEFAULT_NAMESPACE, Written, read
+from svcdns.sources.manifests.files import FoundFiles, ManifestFile
+from svcdns.sources.manifests.kinds import DEFAULT_NAMESPACE, ManifestObject, read
 from svcdns.sources.manifests.schemas import EndpointsObject, PodObject, ServiceObject
 from svcdns.sources.manifests.selectors import Matcher
 from svcdns.sources.manifests.services import families, services, written_ips
 from svcdns.sources.manifests.workloads import OVER, ClusterPod, pods
 
 ALWAYS_THERE: Final = (DEFAULT_NAMESPACE, "kube-system")
-"""Namespaces that no manifest has to name."""
+"""Namespaces that exist without a manifest."""
 
 MANAGED_BY: Final = "endpointslice.kubernetes.io/managed-by"
 SLICE_CONTROLLER: Final = "endpointslice-controller.k8s.io"
@@ -32,18 +32,21 @@ MIRRORING_CONTROLLER: Final = "endpointslicemirroring-controller.k8s.io"
 SKIP_MIRROR: Final = "endpointslice.kubernetes.io/skip-mirror"
 NAMESPACE_NAME: Final = "kubernetes.io/metadata.name"
 
-Key = tuple[Kind, str, str]
-"""Kind, namespace and name."""
 
-Name = tuple[str, str]
-"""Namespace and name."""
+class ObjectKey(NamedTuple):
+    """Names an object of the cluster."""
+
+    kind: Kind
+    namespace: str
+    name: str
+
 
 _Labelled = tuple[ClusterObject, Mapping[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What of the cluster is told, as the options of the same names say to an API server."""
+    """Selects the objects of the cluster, as the options of the same names do at an API server."""
 
     kinds: tuple[Kind, ...]
     keep_zones: bool
@@ -51,28 +54,28 @@ class Selection:
     namespace_labels: Matcher
 
     def admits(self, kind: Kind, labels: Mapping[str, str]) -> bool:
-        """Whether an object with these labels is listed. ServiceImports go by the selector of namespaces, as with an API server."""
+        """Whether an object with these labels is selected. ServiceImports have the selector of namespaces, as at an API server."""
         by_namespace = kind in {Kind.NAMESPACE, Kind.SERVICE_IMPORT}
         return kind in self.kinds and (self.namespace_labels if by_namespace else self.labels)(labels)
 
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """Every object, in the order in which a new one is to be told, the Pods that are being deleted, and the kinds that were ignored."""
+    """Every object in the order in which new ones are sent, the Pods that are being deleted, and the ignored kinds."""
 
-    objects: dict[Key, ClusterObject]
-    terminating: frozenset[Key]
+    objects: dict[ObjectKey, ClusterObject]
+    terminating: frozenset[ObjectKey]
     ignored: frozenset[str]
 
 
 class Reader:
-    """Reads files, each one again only when its stamp is another. Not for two threads at a time."""
+    """Reads files, each one again only if its stamp has changed. Not for two threads at a time."""
 
     def __init__(self) -> None:
-        self._read: dict[str, tuple[FoundFile, tuple[Written, ...]]] = {}
+        self._read: dict[str, tuple[ManifestFile, tuple[ManifestObject, ...]]] = {}
 
-    def read(self, found: FoundFiles) -> list[Written]:
-        """The objects of all files in order. Raises ManifestError for a path that is not there, a broken file, an object written twice."""
+    def read(self, found: FoundFiles) -> list[ManifestObject]:
+        """The objects of all files in order. Raises ManifestError for a missing path, a broken file, or an object that is written twice."""
         if found.missing is not None:
             raise found.missing
         known = self._read
@@ -85,36 +88,36 @@ class Reader:
         return written
 
 
-def _check_unique(written: Iterable[Written]) -> None:
-    first: dict[tuple[str, str, str], Written] = {}
+def _check_unique(written: Iterable[ManifestObject]) -> None:
+    first: dict[tuple[str, str, str], ManifestObject] = {}
     for item in written:
         if item.body is None:
             continue
         same = first.setdefault((item.kind, item.namespace, item.name), item)
         if same is not item:
             name = f"{item.namespace}/{item.name}".lstrip("/")
-            raise ManifestError(item.place, f"expected each object once, {item.kind} {name} is written in {same.place} already")
+            raise ManifestError(item.position, f"expected each object once, {item.kind} {name} is written in {same.position} already")
 
 
-def build(written: list[Written], selection: Selection) -> Cluster:
-    """The cluster that the objects describe. Raises ManifestError when there are more objects than addresses."""
-    reserved = set(_spelled_addresses(written))
+def build(written: list[ManifestObject], selection: Selection) -> Cluster:
+    """The cluster of these objects. Raises ManifestError when there are more objects than addresses."""
+    reserved = set(_written_addresses(written))
     all_pods = pods(written, reserved)
     given = [(item, item.body) for item in written if isinstance(item.body, ServiceObject)]
-    told: list[_Labelled] = [
+    labelled: list[_Labelled] = [
         *_namespaces(written),
         *_slices(written, given, PodsByLabel(all_pods), selection),
         *zip(services(given, reserved), (item.metadata.labels for item, _ in given), strict=True),
         *((Pod(pod.namespace, pod.name, pod.addresses[0]), pod.labels) for pod in all_pods if _listed(pod)),
         *_imports(written),
     ]
-    objects = {_key(item): item for item, labels in told if selection.admits(_kind(item), labels)}
-    terminating = frozenset((Kind.POD, pod.namespace, pod.name) for pod in all_pods if pod.terminating)
+    objects = {_key(item): item for item, labels in labelled if selection.admits(_kind(item), labels)}
+    terminating = frozenset(ObjectKey(Kind.POD, pod.namespace, pod.name) for pod in all_pods if pod.terminating)
     return Cluster(objects, terminating, frozenset(item.kind for item in written if item.body is None))
 
 
-def _key(item: ClusterObject) -> Key:
-    return _kind(item), item.namespace, item.name
+def _key(item: ClusterObject) -> ObjectKey:
+    return ObjectKey(_kind(item), item.namespace, item.name)
 
 
 def _kind(item: ClusterObject) -> Kind:
@@ -122,11 +125,11 @@ def _kind(item: ClusterObject) -> Kind:
 
 
 def _listed(pod: ClusterPod) -> bool:
-    """Pods as an API server is asked for them: not those at their end, and none that is being deleted."""
+    """Whether a Pod is in the list of an API server: it has not ended and is not being deleted."""
     return pod.phase not in {*OVER, "Unknown"} and not pod.terminating
 
 
-def _spelled_addresses(written: Iterable[Written]) -> Iterator[str]:
+def _written_addresses(written: Iterable[ManifestObject]) -> Iterator[str]:
     for item in written:
         match item.body:
             case ServiceObject(spec=spec):
@@ -141,8 +144,8 @@ def _spelled_addresses(written: Iterable[Written]) -> Iterator[str]:
                 pass
 
 
-def _namespaces(written: Iterable[Written]) -> Iterator[_Labelled]:
-    """The namespaces written out, those that any object is in, and those that are always there."""
+def _namespaces(written: Iterable[ManifestObject]) -> Iterator[_Labelled]:
+    """The namespaces in manifests, those of other objects, and those that exist without a manifest."""
     labels: dict[str, Mapping[str, str]] = {name: {} for name in ALWAYS_THERE}
     for item in written:
         if item.kind == "Namespace" and item.body is not None:
@@ -154,15 +157,15 @@ def _namespaces(written: Iterable[Written]) -> Iterator[_Labelled]:
 
 
 def _slices(
-    written: Iterable[Written], given: Iterable[tuple[Written, ServiceObject]], found: PodsByLabel, selection: Selection
+    written: Iterable[ManifestObject], given: Iterable[tuple[ManifestObject, ServiceObject]], found: PodsByLabel, selection: Selection
 ) -> Iterator[_Labelled]:
-    """Slices of Pods, slices written out, and mirrored Endpoints.
+    """Slices of Pods, slices in manifests, and mirrored Endpoints.
 
-    A dump of a cluster holds what the controllers have made beside what they have made it from. Their slices are passed over where
-    the same is built here from Pods, and their Endpoints where their own mirror is written out.
+    A dump of a cluster has the objects that controllers have made beside their sources. A controller's slice is ignored where it is built
+    from Pods here, and an Endpoints object where its mirror is in a manifest.
     """
-    built: set[Name] = set()
-    unselective: dict[Name, Written] = {}
+    built: set[ObjectName] = set()
+    unselective: dict[ObjectName, ManifestObject] = {}
     for item, service in given:
         name = (item.namespace, item.name)
         if not service.spec.selector:
@@ -172,7 +175,7 @@ def _slices(
             labels = {**item.metadata.labels, decoding.SERVICE_LABEL: item.name, MANAGED_BY: SLICE_CONTROLLER}
             of_pods = slices_of_pods(*name, service.spec, families(service.spec), matching, zones=selection.keep_zones)
             yield from ((slice_, labels) for slice_ in of_pods)
-    mirrors: set[Name] = set()
+    mirrors: set[ObjectName] = set()
     for item in written:
         if isinstance(item.body, ApiSlice):
             labels = item.metadata.labels
@@ -191,13 +194,13 @@ def _slices(
                 yield from ((slice_, labels) for slice_ in mirrored(*name, item.body))
 
 
-def _written_slices(item: Written, body: ApiSlice, *, keep_zones: bool) -> Iterator[ClusterObject]:
+def _written_slices(item: ManifestObject, body: ApiSlice, *, keep_zones: bool) -> Iterator[ClusterObject]:
     yield decoding.endpoint_slice(body, zones=keep_zones)
     if decoding.IMPORTED_SERVICE_LABEL in item.metadata.labels:
         yield decoding.imported_slice(body)
 
 
-def _imports(written: Iterable[Written]) -> Iterator[_Labelled]:
+def _imports(written: Iterable[ManifestObject]) -> Iterator[_Labelled]:
     for item in written:
         if isinstance(item.body, ApiServiceImport):
             yield decoding.service_import(item.body), item.metadata.labels

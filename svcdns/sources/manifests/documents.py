@@ -1,8 +1,11 @@
-"""YAML text, read as kubectl reads it, with the line of every field kept for errors.
+"""Reads YAML text as kubectl does, and knows the line of every field for errors.
 
-One file holds any number of documents; `List` objects are flattened to their items. What a document means is `kinds`'s business.
-Rules: a field set to null is a field left out; a key that stands twice in one mapping is an error, as with kubectl's strict
-validation; numbers and true/false are not text and text is not a number. JSON is read as the YAML that it is.
+What a document means is not known here (`kinds`). Rules:
+
+1. A file has any number of documents; `List` objects are replaced by their items.
+2. A field that is null is a missing field. A key that occurs twice in a mapping is an error, as in kubectl's strict validation.
+3. Numbers and true/false are not text, and text is not a number.
+4. JSON is read as YAML.
 
 Source: YAML 1.1 as sigs.k8s.io/yaml takes it; Kubernetes API conventions, "Lists and simple kinds".
 """
@@ -17,13 +20,13 @@ from typing import Any, Final, TypeVar
 import msgspec
 import yaml
 
-from svcdns.sources.manifests.errors import ManifestError, Place
+from svcdns.sources.manifests.errors import FilePosition, ManifestError
 
-DEEPEST: Final = 100
-"""Lists and mappings inside each other; no object of Kubernetes comes near."""
+MAX_DEPTH: Final = 100
+"""Levels of lists and mappings; no object of Kubernetes has nearly as many."""
 
 Field = tuple[str | int, ...]
-"""Where a field is within a document: keys of mappings and indexes of lists."""
+"""The path of a field in a document: keys of mappings and indexes of lists."""
 
 T = TypeVar("T")
 
@@ -57,17 +60,17 @@ class Document:
         self.api_version = self._required_text("apiVersion", list_version)
         self.kind = self._required_text("kind", list_kind)
 
-    def place(self, field: Field = ()) -> Place:
-        """The line of the field, or of the nearest one above it that is written."""
-        return Place(self._path, _line(self._node, field))
+    def position(self, field: Field = ()) -> FilePosition:
+        """The line of the field, or of the nearest field above it that exists."""
+        return FilePosition(self._path, _line(self._node, field))
 
     def error(self, field: Field, text: str) -> ManifestError:
-        """The error for a field, to be raised."""
+        """The error for a field; the caller raises it."""
         name = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in field).lstrip(".")
-        return ManifestError(self.place(field), f"{name}: {text}" if name else text)
+        return ManifestError(self.position(field), f"{name}: {text}" if name else text)
 
     def convert(self, shape: type[T]) -> T:
-        """The fields that `shape`, a msgspec.Struct, names. Raises ManifestError at the first one of another type."""
+        """The fields of `shape`, a msgspec.Struct. Raises ManifestError at the first field of another type."""
         try:
             return msgspec.convert(self.fields, shape)
         except msgspec.ValidationError as error:
@@ -100,11 +103,11 @@ class Document:
         value: Any = self.fields
         for step in field:
             value = value[step]
-        if path.endswith("[...]`"):  # of a mapping of texts, some value
+        if path.endswith("[...]`"):  # some value in a mapping of texts
             key, value = next((key, value) for key, value in value.items() if not isinstance(value, str))
             field = (*field, key)
         if missing := _MISSING.match(problem):
-            return self.error(field, f"expected {missing['field']}, which is not there")
+            return self.error(field, f"expected {missing['field']}, which is missing")
         if mismatch := _MISMATCH.match(problem):
             expected = " or ".join(_WORDS.get(word, word) for word in mismatch["expected"].removesuffix(" | null").split(" | "))
             return self.error(field, f"expected {expected}, found {_described(value)}")
@@ -122,33 +125,33 @@ def documents(path: str) -> Iterator[Document]:
                 yield from Document(path, node).items()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        raise ManifestError(Place(path, mark.line + 1 if mark else 0), f"expected YAML: {error.problem or error.context}") from None
+        raise ManifestError(FilePosition(path, mark.line + 1 if mark else 0), f"expected YAML: {error.problem or error.context}") from None
     except yaml.reader.ReaderError as error:
-        raise ManifestError(Place(path, text.count("\n", 0, error.position) + 1), f"expected YAML: {error.reason}") from None
+        raise ManifestError(FilePosition(path, text.count("\n", 0, error.position) + 1), f"expected YAML: {error.reason}") from None
 
 
 def _text(path: str) -> str:
     try:
         content = Path(path).read_bytes()
     except OSError as error:
-        raise ManifestError(Place(path), f"{error.strerror}; a readable file was expected") from None
+        raise ManifestError(FilePosition(path), f"{error.strerror}; a readable file was expected") from None
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ManifestError(Place(path, content.count(b"\n", 0, error.start) + 1), f"expected UTF-8 text: {error.reason}") from None
+        raise ManifestError(FilePosition(path, content.count(b"\n", 0, error.start) + 1), f"expected UTF-8 text: {error.reason}") from None
 
 
 _construct: Any = yaml.constructor.SafeConstructor()
 
 
 def _plain(node: yaml.Node, path: str, above: frozenset[int]) -> Any:
-    """The node as dict, list, str, int, float, bool or None. `above` are the nodes it is part of, which an alias may name again."""
+    """The node as dict, list, str, int, float, bool or None. `above` are the nodes that contain it: an alias may name one again."""
     if isinstance(node, yaml.ScalarNode):
         return _scalar(node, path)
     if id(node) in above:
-        raise ManifestError(Place(path, node.start_mark.line + 1), "expected a value, found an alias of something that it is part of")
-    if len(above) >= DEEPEST:
-        raise ManifestError(Place(path, node.start_mark.line + 1), f"expected at most {DEEPEST} lists and mappings inside each other")
+        raise ManifestError(FilePosition(path, node.start_mark.line + 1), "expected a value, found an alias of a node that contains it")
+    if len(above) >= MAX_DEPTH:
+        raise ManifestError(FilePosition(path, node.start_mark.line + 1), f"expected at most {MAX_DEPTH} levels of lists and mappings")
     inside = above | {id(node)}
     if isinstance(node, yaml.SequenceNode):
         return [_plain(item, path, inside) for item in node.value]
@@ -158,39 +161,41 @@ def _plain(node: yaml.Node, path: str, above: frozenset[int]) -> Any:
 
 
 def _flatten(node: Any, path: str) -> None:
-    """Checks the keys of a mapping and puts what `<<` merges in its place; done once for each node, as that changes it."""
+    """Checks the keys of a mapping and merges `<<` into it. Done once for each node, because it changes the node."""
     if getattr(node, "flattened", False):
         return
     lines: dict[str, int] = {}
     for key, _ in node.value:
         line = key.start_mark.line + 1
         if not isinstance(key, yaml.ScalarNode):
-            raise ManifestError(Place(path, line), "expected text as the key of a mapping")
+            raise ManifestError(FilePosition(path, line), "expected text as the key of a mapping")
         if key.value in lines and key.tag != _TAG + "merge":
-            raise ManifestError(Place(path, line), f"expected each key once, {key.value!r} stands in line {lines[key.value]} already")
+            raise ManifestError(FilePosition(path, line), f"expected each key once, {key.value!r} is in line {lines[key.value]} already")
         lines[key.value] = line
     try:
         _construct.flatten_mapping(node)
     except yaml.MarkedYAMLError as error:
-        raise ManifestError(Place(path, node.start_mark.line + 1), f"expected YAML: {error.problem}") from None
-    # Of a key that is both merged and written the last one counts, in look-ups by key too.
+        raise ManifestError(FilePosition(path, node.start_mark.line + 1), f"expected YAML: {error.problem}") from None
+    # Of a key that is both merged and written, the last one counts, in look-ups by key too.
     node.value = list({key.value: (key, value) for key, value in node.value if isinstance(key, yaml.ScalarNode)}.values())
     node.flattened = True
 
 
 def _scalar(node: yaml.ScalarNode, path: str) -> Any:
     kind = node.tag.removeprefix(_TAG)
-    # YAML 1.1 would make numbers in base 60 of text such as 1:30, which Kubernetes' reader does not.
+    # YAML 1.1 reads text such as 1:30 as a number in base 60; Kubernetes does not.
     if kind not in {"null", "bool", "int", "float"} or (kind in {"int", "float"} and ":" in node.value):
         return node.value
     try:
         return getattr(_construct, f"construct_yaml_{kind}")(node)
     except (ValueError, KeyError):
-        raise ManifestError(Place(path, node.start_mark.line + 1), f"expected a value of type {kind}, found {node.value!r}") from None
+        raise ManifestError(
+            FilePosition(path, node.start_mark.line + 1), f"expected a value of type {kind}, found {node.value!r}"
+        ) from None
 
 
 def _child(node: yaml.Node, step: str | int) -> tuple[yaml.Node, yaml.Node] | None:
-    """The value at a key or index, behind the node that shows where it is: the key, or the item itself."""
+    """The value at a key or index, after the node with its line: the key, or the item itself."""
     if isinstance(node, yaml.MappingNode):
         return next((pair for pair in node.value if pair[0].value == step), None)
     if isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
@@ -199,7 +204,7 @@ def _child(node: yaml.Node, step: str | int) -> tuple[yaml.Node, yaml.Node] | No
 
 
 def _line(node: yaml.Node, field: Field) -> int:
-    """The line of the field's key, or of the list item; what is not written has the line of what it is missing in."""
+    """The line of the field's key or of the list item; for a missing field the line of what contains it."""
     shown = node
     for step in field:
         found = _child(node, step)
@@ -210,7 +215,7 @@ def _line(node: yaml.Node, field: Field) -> int:
 
 
 def _described(value: object) -> str:
-    """The value as an error shows it: what it is, and the value itself where it is short enough to be found again by."""
+    """The value for an error: its type, and the value itself if it is short."""
     if isinstance(value, bool):
         return str(value).lower()
     word = _WORDS[{list: "array", dict: "object", type(None): "null"}.get(type(value), type(value).__name__)]

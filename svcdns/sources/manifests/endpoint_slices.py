@@ -1,8 +1,8 @@
 """EndpointSlices of Services, built from Pods and from Endpoints objects as the controllers of Kubernetes build them.
 
 A Service with a selector gets slices of its ready Pods, one set per address family and per set of resolved ports, at most 100 endpoints
-each; an Endpoints object is mirrored where its Service has no selector. Endpoints that are not ready are left out at once,
-since no answer can hold them.
+each. An Endpoints object is mirrored where its Service has no selector. Endpoints that are not ready are left out, because no answer can
+have them.
 
 Source: Kubernetes documentation, "EndpointSlices", "Service" (publishNotReadyAddresses, targetPort), "DNS for Services and Pods"
 (hostname and subdomain).
@@ -15,23 +15,23 @@ from ipaddress import ip_address
 from typing import Final
 
 from svcdns.cluster.objects import PLACEHOLDER_PORTS, Endpoint, EndpointSlice, Port
-from svcdns.sources.manifests.address_pool import ending
+from svcdns.sources.manifests.address_pool import suffix
 from svcdns.sources.manifests.schemas import EndpointsObject, ServiceSpec
 from svcdns.sources.manifests.workloads import OVER, ClusterPod
 
-MOST_ENDPOINTS: Final = 100
-MOST_MIRRORED: Final = 1000
+MAX_ENDPOINTS: Final = 100
+MAX_MIRRORED: Final = 1000
 ZONE_LABEL: Final = "topology.kubernetes.io/zone"
 
 _Group = tuple[str, tuple[Port, ...]]
-"""What all endpoints of a slice have in common: the address family and the ports."""
+"""The address family and the ports, which all endpoints of a slice have in common."""
 
 
 class PodsByLabel:
     """Finds the Pods that a selector matches without looking at all of them."""
 
     def __init__(self, pods: Iterable[ClusterPod]) -> None:
-        """Pods that have run to their end are left out, as Services take no notice of them."""
+        """Pods that have ended are left out, as Services ignore them."""
         self._pods: dict[tuple[str, str, str], list[ClusterPod]] = {}
         for pod in pods:
             if pod.phase not in OVER:
@@ -39,7 +39,7 @@ class PodsByLabel:
                     self._pods.setdefault((pod.namespace, label, value), []).append(pod)
 
     def matching(self, namespace: str, selector: dict[str, str]) -> list[ClusterPod]:
-        """The Pods with all labels of the selector, which is not empty, so ordered that scaling a workload changes only the end."""
+        """The Pods with all labels of the selector, which is not empty. Scaling a workload changes only the end of the order."""
         candidates = min((self._pods.get((namespace, *wanted), []) for wanted in selector.items()), key=len)
         return sorted((pod for pod in candidates if selector.items() <= pod.labels.items()), key=lambda pod: (pod.order, pod.name))
 
@@ -58,22 +58,22 @@ def slices_of_pods(
         for address in pod.addresses:
             if (family := _family(address)) in families:
                 groups.setdefault((family, ports), []).append(Endpoint(address, hostname, pod.name, zone))
-    return _slices(namespace, name, groups, MOST_ENDPOINTS)
+    return _slices(namespace, name, groups, MAX_ENDPOINTS)
 
 
 def mirrored(namespace: str, name: str, given: EndpointsObject) -> Iterator[EndpointSlice]:
-    """The slices of an Endpoints object; those that are not ready have no part."""
+    """The slices of an Endpoints object, without addresses that are not ready."""
     groups: dict[_Group, list[Endpoint]] = {}
     for subset in given.subsets:
         ports = tuple(Port(port.name, port.protocol, port.port) for port in subset.ports)
         for address in subset.addresses:
             target = (address.targetRef.name if address.targetRef else None) or ""
             groups.setdefault((_family(address.ip), ports), []).append(Endpoint(address.ip, address.hostname, target))
-    return _slices(namespace, name, groups, MOST_MIRRORED)
+    return _slices(namespace, name, groups, MAX_MIRRORED)
 
 
 def _resolved(spec: ServiceSpec, pod: ClusterPod) -> tuple[Port, ...]:
-    """The Service's ports as this Pod has them: a named targetPort that no container has is left out."""
+    """The Service's ports on this Pod. A named targetPort that no container has is left out."""
     found = []
     for port in spec.ports:
         target = port.targetPort or port.port
@@ -89,7 +89,7 @@ def _slices(namespace: str, service: str, groups: dict[_Group, list[Endpoint]], 
     taken: set[str] = set()
     for (family, ports), endpoints in groups.items():
         for number, first in enumerate(range(0, len(endpoints), most)):
-            end = ending(f"{namespace}/{service}/{family}/{ports}/{number}", 5, taken)
+            end = suffix(f"{namespace}/{service}/{family}/{ports}/{number}", 5, taken)
             taken.add(end)
             part = tuple(endpoints[first : first + most])
             yield EndpointSlice(namespace, f"{service}-{end}", service, ports or PLACEHOLDER_PORTS, part)

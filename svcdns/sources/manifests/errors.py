@@ -1,4 +1,4 @@
-"""The one error of this folder, and the place in a file that it points at."""
+"""The error of this folder, and the position in a file that it names."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import NamedTuple
 from svcdns.cluster.watch_options import SourceError
 
 
-class Place(NamedTuple):
-    """A line of a file, counted from 1; 0 stands for the file or folder as a whole."""
+class FilePosition(NamedTuple):
+    """A line of a file, from 1; 0 stands for the whole file or folder."""
 
     path: str
     line: int = 0
@@ -18,8 +18,8 @@ class Place(NamedTuple):
 
 
 class ManifestError(SourceError):
-    """A manifest cannot be used; the text is one line `FILE:LINE: what is wrong and what was expected`."""
+    """A manifest cannot be used. `str(error)` is one line `FILE:LINE: what is wrong and what was expected`."""
 
-    def __init__(self, place: Place, text: str) -> None:
-        super().__init__(f"{place}: {text}")
-        self.place = place
+    def __init__(self, position: FilePosition, text: str) -> None:
+        super().__init__(f"{position}: {text}")
+        self.position = position

@@ -1,4 +1,4 @@
-"""Tells when something in a set of folders may have changed. What it was is for the reader of the files to find out."""
+"""Watches a set of folders and reports that something in them may have changed. It reads no file and does not know what has changed."""
 
 from __future__ import annotations
 
@@ -10,24 +10,23 @@ from typing import Any, Final
 
 from watchfiles import awatch
 
-# It reports every change of any file in the folders, which is for nobody but its own developers.
+# It logs every change of any file in the folders, which helps only its own developers.
 logging.getLogger("watchfiles").setLevel(logging.WARNING)
 
-QUIET_MS: Final = 50
-"""A change is told once nothing more has come for so long: an editor's several steps are one change."""
+STEP_MS: Final = 50
+"""A change is reported after this time without another one: the several steps of an editor are one change."""
 
-LONGEST_WAIT_MS: Final = 300
-"""A change is told after so long even where changes keep coming."""
+MAX_WAIT_MS: Final = 300
+"""A change is reported after this time even if further ones come."""
 
 Watch = Callable[[frozenset[str]], AsyncGenerator[None, None]]
-"""Given folders, yields once when it watches their entries, and from then on after each change among them."""
+"""For a set of folders: yields once when it watches their entries, and then after each change among them."""
 
 
 async def folder_changes(folders: frozenset[str]) -> AsyncGenerator[None, None]:
     """The Watch of a real file system; folders below the given ones are not watched. Raises FileNotFoundError for a missing folder.
 
-    Where the kernel cannot watch, mostly because others have used up its inotify instances, the folders are looked at three
-    times a second instead.
+    Where the kernel cannot watch, mostly because its inotify instances are used up, the folders are polled three times a second instead.
     """
     try:
         changes, first = await _begin(folders, polling=None)
@@ -48,11 +47,11 @@ async def folder_changes(folders: frozenset[str]) -> AsyncGenerator[None, None]:
 
 
 async def _begin(folders: frozenset[str], *, polling: bool | None) -> tuple[AsyncGenerator[Any, None], asyncio.Task[Any]]:
-    """Changes of the folders, which are watched on return, and the task that waits for the first; `polling` None leaves it to the
-    system."""
-    changes = awatch(*folders, watch_filter=None, debounce=LONGEST_WAIT_MS, step=QUIET_MS, recursive=False, force_polling=polling)
+    """Changes of the folders, which are watched on return, and the task that waits for the first one. With `polling` None the system
+    decides."""
+    changes = awatch(*folders, watch_filter=None, debounce=MAX_WAIT_MS, step=STEP_MS, recursive=False, force_polling=polling)
     first = asyncio.ensure_future(_next(changes))
-    # One step of the loop registers the folders with the kernel; from then on nothing is missed.
+    # One step of the event loop registers the folders with the kernel; after it no change is missed.
     await asyncio.sleep(0)
     if first.done():
         first.result()

@@ -1,11 +1,13 @@
-"""Which files the option `manifests` names, and which folders to watch so that no change of them is missed.
+"""Finds the files of the option `manifests`, and the folders to watch so that no change of them is missed. It reads no file.
 
-Files are found, not read. The rules: a file named in the option counts whatever its suffix; a folder counts with everything below it
-that ends in .yaml, .yml or .json, in the order of the paths; names that begin with a dot are passed over, as editors and the `..data`
-folder of a mounted ConfigMap use them; symbolic links are followed; a file reached twice counts once.
+Rules:
 
-Watched are folders, not files: an editor that writes a new file and renames it over the old one, and a ConfigMap whose
-symbolic link is swapped, leave a watched file behind that nobody writes to any more.
+1. A file in the option counts whatever its suffix. A folder stands for every file below it that ends in .yaml, .yml or .json, in the order
+   of the paths.
+2. Names that begin with a dot are ignored: editors use them, and so does a mounted ConfigMap (`..data`).
+3. Symbolic links are followed, and a file that is found twice counts once.
+4. Folders are watched, not files. An editor renames a new file over the old one, and a ConfigMap swaps a symbolic link: a watch of the old
+   file would see no further change.
 """
 
 from __future__ import annotations
@@ -13,34 +15,44 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
-from svcdns.sources.manifests.errors import ManifestError, Place
+from svcdns.sources.manifests.errors import FilePosition, ManifestError
 
 SUFFIXES: Final = frozenset({".yaml", ".yml", ".json"})
-MOST_LINKS: Final = 40
-"""Symbolic links that are followed for one path, as Linux does."""
+MAX_LINKS: Final = 40
+"""Symbolic links that are followed for one path, as in Linux."""
+
+
+class FileStamp(NamedTuple):
+    """Differs once the content of a file may differ."""
+
+    device: int
+    inode: int
+    size: int
+    modified_ns: int
+    changed_ns: int
 
 
 @dataclass(frozen=True, slots=True)
-class FoundFile:
-    """A file to read: `path` as the user would name it, and a stamp that differs once its content may differ."""
+class ManifestFile:
+    """A file to read: its path as in the option, and its stamp."""
 
     path: str
-    stamp: tuple[int, ...]
+    stamp: FileStamp
 
 
 @dataclass(slots=True)
 class FoundFiles:
-    """Files in reading order, the folders whose entries decide about them, and the first path that is not there."""
+    """Files in reading order, the folders to watch, and the error of the first path that does not exist."""
 
-    files: list[FoundFile] = field(default_factory=list)
+    files: list[ManifestFile] = field(default_factory=list)
     directories: set[str] = field(default_factory=set)
     missing: ManifestError | None = None
     _seen: set[str] = field(default_factory=set)
 
     def add(self, path: Path) -> None:
-        """Takes in a file or a folder with all below it; one that is not there is noted in `missing`."""
+        """Adds a file, or a folder with all below it. A path that does not exist is recorded in `missing`."""
         self._watch_links(path)
         real = os.path.realpath(path)
         if real in self._seen:
@@ -51,11 +63,12 @@ class FoundFiles:
                 self._add_folder(path, real)
             else:
                 status = path.stat()
-                self.files.append(
-                    FoundFile(str(path), (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
-                )
+                stamp = FileStamp(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+                self.files.append(ManifestFile(str(path), stamp))
         except OSError as error:
-            self.missing = self.missing or ManifestError(Place(str(path)), f"{error.strerror}; a file or folder of manifests was expected")
+            self.missing = self.missing or ManifestError(
+                FilePosition(str(path)), f"{error.strerror}; a file or folder of manifests was expected"
+            )
 
     def _add_folder(self, folder: Path, real: str) -> None:
         self.directories.add(real)
@@ -64,9 +77,9 @@ class FoundFiles:
                 self.add(entry)
 
     def _watch_links(self, path: Path) -> None:
-        """The folder of the path, and of each symbolic link on the way to where it leads; where one is missing, the nearest above it."""
-        waiting = [Path(os.path.abspath(path))]  # noqa: PTH100  resolve() would follow the links that are looked for
-        for _ in range(MOST_LINKS):
+        """Adds the folder of the path and of each symbolic link on the way to its target; for a missing folder the nearest one above it."""
+        waiting = [Path(os.path.abspath(path))]  # noqa: PTH100  resolve() would follow the links
+        for _ in range(MAX_LINKS):
             if not waiting:
                 return
             link = waiting.pop()
@@ -84,7 +97,7 @@ def _nearest_folder(path: Path) -> Path:
 
 
 def find(paths: tuple[str, ...]) -> FoundFiles:
-    """Everything that the paths name. Does not raise for what is missing, so that the folders to watch are known all the same."""
+    """The files and folders of all paths. Raises nothing for a missing path, so that the folders to watch are known."""
     found = FoundFiles()
     for path in paths:
         found.add(Path(path))

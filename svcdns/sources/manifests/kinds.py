@@ -1,8 +1,7 @@
-"""The kinds that manifests may hold, and the checks that the API server would make on what is used of them.
+"""The kinds of manifests that are used, with the checks that an API server makes on their fields.
 
-One document becomes one `Written`. A kind that is not listed here becomes one without `body`: plain application manifests are
-full of ConfigMaps, and only their namespace says something about names. Kinds go by API group: a Service of serving.knative.dev is
-none of ours.
+A document becomes a `ManifestObject`. An object of another kind has no `body`: manifests are full of ConfigMaps, and only their namespace
+matters for names. Kinds belong to an API group: a Service of serving.knative.dev is another kind.
 """
 
 from __future__ import annotations
@@ -15,9 +14,9 @@ from typing import Any, Final
 
 from svcdns.cluster.objects import HEADLESS
 from svcdns.sources.api.decoding import ApiServiceImport, ApiSlice
-from svcdns.sources.manifests.address_pool import MOST_PODS
+from svcdns.sources.manifests.address_pool import MAX_PODS
 from svcdns.sources.manifests.documents import Document, Field, documents
-from svcdns.sources.manifests.errors import Place
+from svcdns.sources.manifests.errors import FilePosition
 from svcdns.sources.manifests.schemas import (
     AnyObject,
     EndpointsObject,
@@ -39,10 +38,10 @@ Body = ServiceObject | ApiSlice | EndpointsObject | PodObject | WorkloadObject |
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
-    """An object as it is written down. `namespace` is empty for a Namespace, `body` None for a kind that is not used."""
+class ManifestObject:
+    """An object of a manifest. `namespace` is empty for a Namespace, `body` is None for a kind that is not used."""
 
-    place: Place
+    position: FilePosition
     kind: str
     namespace: str
     name: str
@@ -50,19 +49,19 @@ class Written:
     body: Body | None = None
 
 
-def read(path: str) -> Iterator[Written]:
+def read(path: str) -> Iterator[ManifestObject]:
     """The objects of a file. Raises ManifestError."""
     for document in documents(path):
         group, slash, _ = document.api_version.rpartition("/")
         yield _read(document, group if slash else "")
 
 
-def _read(document: Document, group: str) -> Written:
-    known = _KINDS.get((group, document.kind))
+def _read(document: Document, group: str) -> ManifestObject:
+    known = _SUPPORTED.get((group, document.kind))
     if known is None:
         metadata = document.fields.get("metadata")
         namespace = metadata.get("namespace") if isinstance(metadata, dict) else None
-        return Written(document.place(), document.kind, namespace if isinstance(namespace, str) else "", "", ObjectMeta())
+        return ManifestObject(document.position(), document.kind, namespace if isinstance(namespace, str) else "", "", ObjectMeta())
     shape, check = known
     metadata = document.convert(AnyObject).metadata
     cluster_wide = document.kind == "Namespace"
@@ -72,7 +71,7 @@ def _read(document: Document, group: str) -> Written:
         check(document, body)
     namespace = "" if cluster_wide else metadata.namespace or DEFAULT_NAMESPACE
     body.metadata.namespace = namespace
-    return Written(document.place(), document.kind, namespace, metadata.name, metadata, body)
+    return ManifestObject(document.position(), document.kind, namespace, metadata.name, metadata, body)
 
 
 def _check_name(document: Document, metadata: ObjectMeta, *, label: bool) -> None:
@@ -96,7 +95,7 @@ def _check_service(document: Document, service: ServiceObject) -> None:
         if address != HEADLESS:
             _check_address(document, ("spec", "clusterIPs", at), address)
     if spec.type == "ExternalName" and not spec.externalName:
-        raise document.error(("spec", "externalName"), "expected the name that a Service of type ExternalName stands for")
+        raise document.error(("spec", "externalName"), "expected the name that a Service of type ExternalName points to")
     for at, port in enumerate(spec.ports):
         _check_port(document, ("spec", "ports", at, "port"), port.port)
         if isinstance(port.targetPort, int):
@@ -111,16 +110,16 @@ def _check_slice(document: Document, given: ApiSlice) -> None:
     if document.fields.get("addressType") == "FQDN":
         return
     for at, endpoint in enumerate(given.endpoints or ()):
-        for position, address in enumerate(endpoint.addresses or ()):
-            _check_address(document, ("endpoints", at, "addresses", position), address)
+        for index, address in enumerate(endpoint.addresses or ()):
+            _check_address(document, ("endpoints", at, "addresses", index), address)
 
 
 def _check_endpoints(document: Document, given: EndpointsObject) -> None:
     for at, subset in enumerate(given.subsets):
-        for position, port in enumerate(subset.ports):
-            _check_port(document, ("subsets", at, "ports", position, "port"), port.port)
-        for position, address in enumerate(subset.addresses):
-            _check_address(document, ("subsets", at, "addresses", position, "ip"), address.ip)
+        for index, port in enumerate(subset.ports):
+            _check_port(document, ("subsets", at, "ports", index, "port"), port.port)
+        for index, address in enumerate(subset.addresses):
+            _check_address(document, ("subsets", at, "addresses", index, "ip"), address.ip)
 
 
 def _check_pod(document: Document, pod: PodObject) -> None:
@@ -131,8 +130,8 @@ def _check_pod(document: Document, pod: PodObject) -> None:
 
 
 def _check_workload(document: Document, workload: WorkloadObject) -> None:
-    if not 0 <= workload.spec.replicas <= MOST_PODS:
-        raise document.error(("spec", "replicas"), f"expected a number from 0 to {MOST_PODS}, found {workload.spec.replicas}")
+    if not 0 <= workload.spec.replicas <= MAX_PODS:
+        raise document.error(("spec", "replicas"), f"expected a number from 0 to {MAX_PODS}, found {workload.spec.replicas}")
     if workload.spec.ordinals.start < 0:
         raise document.error(("spec", "ordinals", "start"), f"expected a number from 0, found {workload.spec.ordinals.start}")
 
@@ -156,7 +155,7 @@ def _check_port(document: Document, field: Field, found: int) -> None:
 
 _Check = Callable[[Document, Any], None]
 
-_KINDS: Final[dict[tuple[str, str], tuple[type[Body], _Check | None]]] = {
+_SUPPORTED: Final[dict[tuple[str, str], tuple[type[Body], _Check | None]]] = {
     ("", "Namespace"): (AnyObject, None),
     ("", "Service"): (ServiceObject, _check_service),
     ("", "Endpoints"): (EndpointsObject, _check_endpoints),

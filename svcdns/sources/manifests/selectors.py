@@ -1,6 +1,6 @@
-"""Label selectors applied to labels, which for an API server is the server's work and for manifests is ours.
+"""Applies label selectors to the labels of manifests. For an API server the server does that.
 
-The syntax is that of `label_selectors`, which checks it; a text that it refuses is not to be given here.
+The syntax is checked in `label_selectors` before: a selector that is refused there must not be passed to this module.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ def _requirement(text: str) -> Matcher:
         key, operator, value = found.groups()
         return _among(key, frozenset({value}), wanted=operator != "!=")
     if text.startswith("!"):
-        absent = text[1:].strip()
-        return lambda labels: absent not in labels
+        missing = text[1:].strip()
+        return lambda labels: missing not in labels
     return lambda labels: text in labels
 
 
 def _among(key: str, values: frozenset[str], *, wanted: bool) -> Matcher:
-    """A missing label is among no values, so `!=` and `notin` are met by it."""
+    """A missing label has none of the values, so it meets `!=` and `notin`."""
     return lambda labels: (labels.get(key) in values) is wanted

@@ -1,7 +1,7 @@
-"""Services as the API server stores them: address families and ClusterIPs filled in, then trimmed to what answers need.
+"""Services as the API server stores them: with address families and ClusterIPs, then trimmed to the fields that answers need.
 
-The made-up cluster is dual-stack with IPv4 first, so a Service that says nothing gets one IPv4 address. A Service that
-spells its ClusterIP keeps it; spelled ClusterIPs decide the families before ipFamilies does.
+The cluster is dual-stack with IPv4 first, so a Service without settings gets one IPv4 address. A ClusterIP in a manifest is used;
+such ClusterIPs decide the families before ipFamilies does.
 
 Source: Kubernetes documentation, "IPv4/IPv6 dual-stack".
 """
@@ -11,20 +11,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from ipaddress import ip_address
 
-from svcdns.cluster.objects import HEADLESS, PLACEHOLDER_PORTS, Port, Service
-from svcdns.sources.manifests.address_pool import SERVICE_RANGE, SERVICE_RANGE_6, Name, RangeFullError, assign
+from svcdns.cluster.objects import HEADLESS, PLACEHOLDER_PORTS, ObjectName, Port, Service
+from svcdns.sources.manifests.address_pool import SERVICE_RANGE, SERVICE_RANGE_6, RangeFullError, assign
 from svcdns.sources.manifests.errors import ManifestError
-from svcdns.sources.manifests.kinds import FAMILIES, Written
+from svcdns.sources.manifests.kinds import FAMILIES, ManifestObject
 from svcdns.sources.manifests.schemas import ServiceObject, ServiceSpec
 
 
-def services(written: Sequence[tuple[Written, ServiceObject]], reserved: set[str]) -> list[Service]:
-    """The Services in the order given; made-up ClusterIPs are not among `reserved`. Raises ManifestError when the range is full."""
-    homeless: list[Name] = [(item.namespace, item.name) for item, service in written if _needs_address(service.spec)]
+def services(written: Sequence[tuple[ManifestObject, ServiceObject]], reserved: set[str]) -> list[Service]:
+    """The Services in the given order; assigned ClusterIPs are not among `reserved`. Raises ManifestError when the range is full."""
+    unassigned: list[ObjectName] = [(item.namespace, item.name) for item, service in written if _needs_address(service.spec)]
     try:
-        assigned = assign(homeless, SERVICE_RANGE, SERVICE_RANGE_6, reserved)
+        assigned = assign(unassigned, SERVICE_RANGE, SERVICE_RANGE_6, reserved)
     except RangeFullError:
-        raise ManifestError(written[-1][0].place, f"expected no more Services than {SERVICE_RANGE} has addresses") from None
+        raise ManifestError(written[-1][0].position, f"expected no more Services than {SERVICE_RANGE} has addresses") from None
     return [_trimmed(item, service, assigned.get((item.namespace, item.name), ())) for item, service in written]
 
 
@@ -40,7 +40,7 @@ def families(spec: ServiceSpec) -> tuple[str, ...]:
 
 
 def written_ips(spec: ServiceSpec) -> tuple[str, ...]:
-    """The ClusterIPs that the manifest spells out."""
+    """The ClusterIPs in the manifest."""
     return tuple(address for address in spec.clusterIPs or [spec.clusterIP] if address and address != HEADLESS)
 
 
@@ -53,7 +53,7 @@ def _needs_address(spec: ServiceSpec) -> bool:
     return spec.type != "ExternalName" and not headless(spec) and len(written_ips(spec)) < len(families(spec))
 
 
-def _trimmed(item: Written, service: ServiceObject, assigned: Sequence[str]) -> Service:
+def _trimmed(item: ManifestObject, service: ServiceObject, assigned: Sequence[str]) -> Service:
     spec = service.spec
     ingress = (entry.ip or entry.hostname for entry in service.status.loadBalancer.ingress or ())
     return Service(

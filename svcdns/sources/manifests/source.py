@@ -20,7 +20,7 @@ from svcdns.cluster.objects import ClusterObject, Endpoint, EndpointSlice
 from svcdns.cluster.watch_options import SourceError, WatchOptions
 from svcdns.process.blocking_io import BlockingCalls
 from svcdns.sources.label_selectors import check_label_selector
-from svcdns.sources.manifests.cluster import Cluster, Key, Reader, Selection, build
+from svcdns.sources.manifests.cluster import Cluster, ObjectKey, Reader, Selection, build
 from svcdns.sources.manifests.errors import ManifestError
 from svcdns.sources.manifests.file_watch import Watch, folder_changes
 from svcdns.sources.manifests.files import FoundFiles, find
@@ -140,7 +140,7 @@ def _kinds(options: WatchOptions) -> tuple[Kind, ...]:
 def _full_list(cluster: Cluster, kinds: tuple[Kind, ...]) -> Iterator[Change]:
     for kind in kinds:
         yield Begin(kind)
-        yield from (Put(item) for key, item in cluster.objects.items() if key[0] == kind)
+        yield from (Put(item) for key, item in cluster.objects.items() if key.kind == kind)
         yield Complete(kind)
 
 
@@ -150,7 +150,7 @@ def _keep_terminating(old: Cluster, new: Cluster) -> Cluster:
     return Cluster({**new.objects, **unchanged}, new.terminating, new.ignored)
 
 
-def differences(old: dict[Key, ClusterObject], new: dict[Key, ClusterObject]) -> Iterator[Change]:
+def differences(old: dict[ObjectKey, ClusterObject], new: dict[ObjectKey, ClusterObject]) -> Iterator[Change]:
     """The changes from one state to another: first new and changed objects, then removals, so that no name that both states have is
     missing in between."""
     changed = [item for key, item in new.items() if old.get(key) != item]
@@ -161,12 +161,12 @@ def differences(old: dict[Key, ClusterObject], new: dict[Key, ClusterObject]) ->
             still_there.update((item.namespace, item.service, endpoint) for endpoint in item.endpoints)
     bridged = []
     for item in changed:
-        bridge = _bridge(old.get((Kind.ENDPOINT_SLICE, item.namespace, item.name)), item, still_there)
+        bridge = _bridge(old.get(ObjectKey(Kind.ENDPOINT_SLICE, item.namespace, item.name)), item, still_there)
         yield Put(bridge or item)
         if bridge is not None:
             bridged.append(item)
     yield from map(Put, bridged)
-    yield from (Gone(kind, namespace, name) for kind, namespace, name in reversed(old) if (kind, namespace, name) not in new)
+    yield from (Gone(*key) for key in reversed(old) if key not in new)
 
 
 def _bridge(old: ClusterObject | None, new: ClusterObject, still_there: set[tuple[str, str, Endpoint]]) -> EndpointSlice | None:

@@ -1,23 +1,35 @@
-"""The Pods of the cluster: those written out, and those that the workloads would run.
+"""The Pods of the cluster: those in manifests, and those that workloads generate.
 
-A Deployment, ReplicaSet or StatefulSet has `replicas` Pods, a DaemonSet one, since a laptop has one node. Made-up Pods are ready. Their
-names follow from the workload's name and the Pod's number, not from the template: a new image renames nothing, and lowering
-`replicas` takes the last ones away.
+Rules:
 
-A workload whose Pods are written out, as in a dump of a real cluster, gets none made up: their ownerReferences tell. A written-out
-Pod also takes the place of a made-up one of its name.
+1. A Deployment, ReplicaSet or StatefulSet generates `replicas` Pods, a DaemonSet one, because a laptop has one node. Generated Pods are
+   ready.
+2. The name of a generated Pod follows from the workload's name and the Pod's number, not from the template. A new image renames no Pod,
+   and a lower `replicas` removes the last ones.
+3. A workload whose Pods are in manifests, as in a dump of a real cluster, generates none: their ownerReferences name it. A Pod in a
+   manifest also replaces a generated one of the same name.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, NamedTuple
 
-from svcdns.sources.manifests.address_pool import POD_RANGE, POD_RANGE_6, Name, RangeFullError, assign, ending
-from svcdns.sources.manifests.errors import ManifestError, Place
-from svcdns.sources.manifests.kinds import Written
+from svcdns.cluster.objects import ObjectName
+from svcdns.sources.manifests.address_pool import POD_RANGE, POD_RANGE_6, RangeFullError, assign, suffix
+from svcdns.sources.manifests.errors import FilePosition, ManifestError
+from svcdns.sources.manifests.kinds import ManifestObject
 from svcdns.sources.manifests.schemas import ContainerPort, ObjectMeta, PodObject, PodSpec, PodStatus, WorkloadObject
+
+
+class WorkloadKey(NamedTuple):
+    """Names a workload."""
+
+    kind: str
+    namespace: str
+    name: str
+
 
 OVER: Final = frozenset({"Succeeded", "Failed"})
 """The phases in which a Pod does not run any more."""
@@ -25,7 +37,7 @@ OVER: Final = frozenset({"Succeeded", "Failed"})
 
 @dataclass(frozen=True, slots=True)
 class ClusterPod:
-    """A Pod as Services see it. `addresses` holds the primary one first; `phase` is empty where none is written; `order` sorts the
+    """A Pod as Services see it. The primary one of `addresses` is the first; `phase` is empty where none is written; `order` sorts the
     Pods of a Service so that scaling a workload changes only the end."""
 
     namespace: str
@@ -41,23 +53,23 @@ class ClusterPod:
     order: tuple[str, int] = ("", 0)
 
 
-def pods(written: Sequence[Written], reserved: Iterable[str]) -> list[ClusterPod]:
-    """All Pods, each with its addresses; made-up ones are not among `reserved`. Raises ManifestError when the range is full."""
-    found = {(pod.namespace, pod.name): pod for pod in _made_up(written)}
-    places: dict[Name, Place] = {(item.namespace, item.name): item.place for item in written}
+def pods(written: Sequence[ManifestObject], reserved: Iterable[str]) -> list[ClusterPod]:
+    """All Pods with their addresses; assigned ones are not among `reserved`. Raises ManifestError when the range is full."""
+    found = {(pod.namespace, pod.name): pod for pod in _generated(written)}
+    positions: dict[ObjectName, FilePosition] = {(item.namespace, item.name): item.position for item in written}
     for item in written:
         if isinstance(item.body, PodObject):
-            found[item.namespace, item.name] = _written_out(item, item.body)
-    homeless = [name for name, pod in found.items() if not pod.addresses]
+            found[item.namespace, item.name] = _from_manifest(item, item.body)
+    unassigned = [name for name, pod in found.items() if not pod.addresses]
     try:
-        addresses = assign(homeless, POD_RANGE, POD_RANGE_6, set(reserved))
+        addresses = assign(unassigned, POD_RANGE, POD_RANGE_6, set(reserved))
     except RangeFullError:
-        place = places.get(max(homeless), written[-1].place)
-        raise ManifestError(place, f"expected no more Pods than {POD_RANGE} has addresses") from None
+        position = positions.get(max(unassigned), written[-1].position)
+        raise ManifestError(position, f"expected no more Pods than {POD_RANGE} has addresses") from None
     return [replace(pod, addresses=addresses.get(name, pod.addresses)) for name, pod in sorted(found.items())]
 
 
-def _written_out(item: Written, pod: PodObject) -> ClusterPod:
+def _from_manifest(item: ManifestObject, pod: PodObject) -> ClusterPod:
     status = pod.status
     addresses = dict.fromkeys(filter(None, (status.podIP, *(address.ip for address in status.podIPs))))
     return ClusterPod(
@@ -76,7 +88,7 @@ def _written_out(item: Written, pod: PodObject) -> ClusterPod:
 
 
 def _ready(status: PodStatus) -> bool:
-    """What the condition Ready says; without it a Pod is ready unless its phase is written and is not Running."""
+    """The status of the condition Ready. Without it a Pod is ready unless its phase is given and is not Running."""
     for condition in status.conditions:
         if condition.type == "Ready":
             return condition.status == "True"
@@ -84,55 +96,51 @@ def _ready(status: PodStatus) -> bool:
 
 
 def _ports(spec: PodSpec) -> tuple[ContainerPort, ...]:
-    """The ports that a Service may name: of the containers, then of sidecars."""
+    """The ports that a Service may name: those of containers, then those of sidecars."""
     sidecars = (container for container in spec.initContainers if container.restartPolicy == "Always")
     return tuple(port for container in (*spec.containers, *sidecars) for port in container.ports)
 
 
-def _made_up(written: Sequence[Written]) -> Iterator[ClusterPod]:
-    workloads = {(item.kind, item.namespace, item.name): item for item in written if isinstance(item.body, WorkloadObject)}
-    dependencies = _owners_of_written_pods(written, workloads)
+def _generated(written: Sequence[ManifestObject]) -> Iterator[ClusterPod]:
+    workloads = {WorkloadKey(item.kind, item.namespace, item.name): item for item in written if isinstance(item.body, WorkloadObject)}
+    with_pods = _owners_of_written_pods(written, workloads)
     for key, item in workloads.items():
-        if (
-            key not in dependencies
-            and not any(owner in workloads for owner in _controllers(item))
-            and isinstance(item.body, WorkloadObject)
-        ):
+        if key not in with_pods and not any(owner in workloads for owner in _controllers(item)) and isinstance(item.body, WorkloadObject):
             yield from _PODS_OF[item.kind](item, item.body)
 
 
-def _owners_of_written_pods(written: Sequence[Written], workloads: dict[tuple[str, str, str], Written]) -> set[tuple[str, str, str]]:
-    """Workloads whose Pods are written out, by kind, namespace and name; a Deployment by way of its ReplicaSet too."""
-    dependencies = {owner for item in written if isinstance(item.body, PodObject) for owner in _controllers(item)}
-    return dependencies | {above for owner in dependencies & workloads.keys() for above in _controllers(workloads[owner])}
+def _owners_of_written_pods(written: Sequence[ManifestObject], workloads: dict[WorkloadKey, ManifestObject]) -> set[WorkloadKey]:
+    """The workloads whose Pods are in manifests; a Deployment also by way of its ReplicaSet."""
+    owners = {owner for item in written if isinstance(item.body, PodObject) for owner in _controllers(item)}
+    return owners | {above for owner in owners & workloads.keys() for above in _controllers(workloads[owner])}
 
 
-def _controllers(item: Written) -> Iterator[tuple[str, str, str]]:
-    return ((owner.kind, item.namespace, owner.name) for owner in item.metadata.ownerReferences if owner.controller)
+def _controllers(item: ManifestObject) -> Iterator[WorkloadKey]:
+    return (WorkloadKey(owner.kind, item.namespace, owner.name) for owner in item.metadata.ownerReferences if owner.controller)
 
 
-def _of_deployment(item: Written, workload: WorkloadObject) -> Iterator[ClusterPod]:
-    template_hash = ending(f"Deployment/{item.namespace}/{item.name}", 10)
+def _of_deployment(item: ManifestObject, workload: WorkloadObject) -> Iterator[ClusterPod]:
+    template_hash = suffix(f"Deployment/{item.namespace}/{item.name}", 10)
     return _numbered(item, workload, f"{item.name}-{template_hash}", workload.spec.replicas, {"pod-template-hash": template_hash})
 
 
-def _of_replica_set(item: Written, workload: WorkloadObject) -> Iterator[ClusterPod]:
+def _of_replica_set(item: ManifestObject, workload: WorkloadObject) -> Iterator[ClusterPod]:
     return _numbered(item, workload, item.name, workload.spec.replicas, {})
 
 
-def _of_daemon_set(item: Written, workload: WorkloadObject) -> Iterator[ClusterPod]:
+def _of_daemon_set(item: ManifestObject, workload: WorkloadObject) -> Iterator[ClusterPod]:
     return _numbered(item, workload, item.name, 1, {})
 
 
-def _numbered(item: Written, workload: WorkloadObject, stem: str, count: int, labels: dict[str, str]) -> Iterator[ClusterPod]:
+def _numbered(item: ManifestObject, workload: WorkloadObject, stem: str, count: int, labels: dict[str, str]) -> Iterator[ClusterPod]:
     taken: set[str] = set()
     for number in range(count):
-        end = ending(f"{item.kind}/{item.namespace}/{item.name}/{number}", 5, taken)
+        end = suffix(f"{item.kind}/{item.namespace}/{item.name}/{number}", 5, taken)
         taken.add(end)
         yield _pod(item, workload, f"{stem}-{end}", number, labels)
 
 
-def _of_stateful_set(item: Written, workload: WorkloadObject) -> Iterator[ClusterPod]:
+def _of_stateful_set(item: ManifestObject, workload: WorkloadObject) -> Iterator[ClusterPod]:
     spec = workload.spec
     for number in range(spec.ordinals.start, spec.ordinals.start + spec.replicas):
         name = f"{item.name}-{number}"
@@ -141,7 +149,14 @@ def _of_stateful_set(item: Written, workload: WorkloadObject) -> Iterator[Cluste
 
 
 def _pod(
-    item: Written, workload: WorkloadObject, name: str, number: int, labels: dict[str, str], *, hostname: str = "", subdomain: str = ""
+    item: ManifestObject,
+    workload: WorkloadObject,
+    name: str,
+    number: int,
+    labels: dict[str, str],
+    *,
+    hostname: str = "",
+    subdomain: str = "",
 ) -> ClusterPod:
     metadata: ObjectMeta = workload.spec.template.metadata
     spec = workload.spec.template.spec
@@ -156,7 +171,7 @@ def _pod(
     )
 
 
-_PODS_OF: Final[dict[str, Callable[[Written, WorkloadObject], Iterator[ClusterPod]]]] = {
+_PODS_OF: Final[dict[str, Callable[[ManifestObject, WorkloadObject], Iterator[ClusterPod]]]] = {
     "Deployment": _of_deployment,
     "ReplicaSet": _of_replica_set,
     "DaemonSet": _of_daemon_set,

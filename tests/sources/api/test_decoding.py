@@ -32,7 +32,7 @@ META = {"namespace": "d", "name": "x", "resourceVersion": "7"}
 def kept(decoder: ItemDecoder, **fields: Any) -> object:
     """What is kept of an object."""
     metadata = META | fields.pop("metadata", {})
-    return decoder.object(msgspec.Raw(json.dumps({"metadata": metadata, **fields}).encode())).kept
+    return decoder.object(msgspec.Raw(json.dumps({"metadata": metadata, **fields}).encode())).trimmed
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ async def test_410_lists_anew_without_a_gap(api: ApiDouble, caplog: pytest.LogCa
             api.cut(SERVICES)
         await followed.until_listed(times=2)
         assert followed.told()[5:] == ["begin", "+api", "+db", "complete"]
-        assert any("listing anew" in line for line in followed.lines)
+        assert any("listing again" in line for line in followed.lines)
         assert not any(record.levelno > logging.INFO for record in caplog.records)
 
 
@@ -210,7 +210,7 @@ async def test_octets_that_make_no_sense_lead_to_a_new_list(api: ApiDouble, capl
 
 async def test_a_connection_without_an_answer_is_not_used_again(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
     """A watch that fell silent and requests that nobody answers: each next one comes over a fresh connection."""
-    limits = TimeLimits(head=0.03, patient=0.06, watch_silence=0.1)
+    limits = TimeLimits(head=0.03, long=0.06, watch_silence=0.1)
     async with watching(api, caplog, limits=limits) as followed:
         await followed.until(lambda: api.watching(NAMESPACES) and api.watching(SLICES))
         asked = len(api.requests)
@@ -236,7 +236,7 @@ async def test_every_address_of_the_name_is_tried(
 
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", addresses)
     try:
-        followed = Followed(api, caplog, TimeLimits(head=0.1, patient=0.2), endpoint=f"http://api.example:{api.port}")
+        followed = Followed(api, caplog, TimeLimits(head=0.1, long=0.2), endpoint=f"http://api.example:{api.port}")
         async with following(followed):
             for kind in (Kind.SERVICE, Kind.NAMESPACE, Kind.ENDPOINT_SLICE):
                 await followed.until_listed(kind)

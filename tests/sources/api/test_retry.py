@@ -8,15 +8,15 @@ from collections.abc import Callable
 
 import pytest
 
-from svcdns.sources.api.retry import Backoff, Outage
+from svcdns.sources.api.retry import Backoff, SharedRetry
 from tests.support.followed import VirtualTime
 
 LOG = logging.getLogger("outage-test")
 
 
-def outage(time: VirtualTime, jitter: Callable[[], float] = lambda: 0.0) -> Outage:
+def retry(time: VirtualTime, jitter: Callable[[], float] = lambda: 0.0) -> SharedRetry:
     """One in virtual time."""
-    return Outage(LOG, time.sleep, clock=time.clock, jitter=jitter)
+    return SharedRetry(LOG, time.sleep, clock=time.clock, jitter=jitter)
 
 
 def test_back_off() -> None:
@@ -33,11 +33,11 @@ def test_back_off() -> None:
 async def test_turns_are_a_second_apart(jitter: float, waits: list[float]) -> None:
     """Whoever waits, in order; the first not at once."""
     time = VirtualTime()
-    shared = outage(time, lambda: jitter)
+    shared = retry(time, lambda: jitter)
     order: list[int] = []
 
     async def wait(number: int) -> None:
-        await shared.turn()
+        await shared.next_try()
         order.append(number)
 
     await asyncio.gather(*(wait(number) for number in range(4)))
@@ -52,13 +52,13 @@ async def test_the_first_that_gets_through_wakes_the_others() -> None:
     async def sleep(_seconds: float) -> None:
         await never.wait()
 
-    shared = Outage(LOG, sleep, clock=lambda: 0.0, jitter=lambda: 0.0)
-    waiting = [asyncio.create_task(shared.turn()) for _ in range(3)]
+    shared = SharedRetry(LOG, sleep, clock=lambda: 0.0, jitter=lambda: 0.0)
+    waiting = [asyncio.create_task(shared.next_try()) for _ in range(3)]
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    shared.over()
+    shared.recovered()
     await asyncio.wait_for(asyncio.gather(*waiting), 10)
-    later = asyncio.create_task(shared.turn())
+    later = asyncio.create_task(shared.next_try())
     for _ in range(5):
         await asyncio.sleep(0)
     assert not later.done()
@@ -68,7 +68,7 @@ async def test_the_first_that_gets_through_wakes_the_others() -> None:
 
 async def test_an_outage_is_a_line_for_each_reason_and_one_for_its_end(caplog: pytest.LogCaptureFixture) -> None:
     """However many watches it hits."""
-    shared = outage(VirtualTime())
+    shared = retry(VirtualTime())
     with caplog.at_level(logging.INFO):
         for _ in range(3):
             shared.unreachable("connection refused")
@@ -84,8 +84,8 @@ async def test_an_outage_is_a_line_for_each_reason_and_one_for_its_end(caplog: p
 
 async def test_one_at_a_time_is_patient() -> None:
     """And only after some tries without an answer."""
-    shared = outage(VirtualTime())
-    with shared.patience(2) as first, shared.patience(3) as second, shared.patience(7) as third:
+    shared = retry(VirtualTime())
+    with shared.long_timeout(2) as first, shared.long_timeout(3) as second, shared.long_timeout(7) as third:
         assert (first, second, third) == (False, True, False)
-    with shared.patience(3) as again:
+    with shared.long_timeout(3) as again:
         assert again

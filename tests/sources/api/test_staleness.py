@@ -35,5 +35,5 @@ def test_a_confirmation_can_be_taken_back() -> None:
     before = fresh.confirmed(Kind.SERVICE)
     now[0] += 10
     fresh.confirm(Kind.SERVICE)
-    fresh.take_back(Kind.SERVICE, before)
+    fresh.restore(Kind.SERVICE, before)
     assert fresh.ages() == {Kind.SERVICE: 10.0}

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from svcdns.sources.manifests.address_pool import POD_RANGE, POD_RANGE_6, RangeFullError, assign, ending
+from svcdns.sources.manifests.address_pool import POD_RANGE, POD_RANGE_6, RangeFullError, assign, suffix
 
 SMALL = IPv4Network("10.0.0.0/27")
 SMALL_6 = IPv6Network("fd00::/123")
@@ -37,7 +37,7 @@ def test_unique_inside_the_range_and_not_written(names: set[tuple[str, str]], wr
 
 @given(names=NAMES, new=NAME)
 def test_an_unrelated_name_moves_nobody(names: set[tuple[str, str]], new: tuple[str, str]) -> None:
-    """Unless the new name takes a place that somebody had, everybody keeps theirs."""
+    """The other names keep their addresses, unless one of them collides with the new name."""
     before = assign(names, SMALL, SMALL_6, ())
     after = assign(names | {new}, SMALL, SMALL_6, ())
     taken = after.pop(new)
@@ -47,17 +47,17 @@ def test_an_unrelated_name_moves_nobody(names: set[tuple[str, str]], new: tuple[
 
 @given(names=st.sets(st.tuples(st.just("n"), st.text("xyz", min_size=1, max_size=3)), min_size=1, max_size=20))
 def test_a_removed_name_that_collided_with_nobody_moves_nobody(names: set[tuple[str, str]]) -> None:
-    """In the real range, where collisions are rare, leaving one out changes the others only if one of them wants its place."""
+    """In the real range, where collisions are rare, removing a name changes the others only if one of them hashes to its address."""
     gone = max(names)
     before = assign(names, POD_RANGE, POD_RANGE_6, ())
     after = assign(names - {gone}, POD_RANGE, POD_RANGE_6, ())
-    place = before.pop(gone)
-    if place not in after.values():
+    position = before.pop(gone)
+    if position not in after.values():
         assert after == before
 
 
 def test_written_ipv6_is_kept_clear_of_too() -> None:
-    """An address written in one family takes the place in both."""
+    """An address that a manifest gives in one family is reserved in both."""
     (pair,) = assign([("n", "x")], SMALL, SMALL_6, ()).values()
     (other,) = assign([("n", "x")], SMALL, SMALL_6, {pair[1]}).values()
     assert other[0] != pair[0]
@@ -78,9 +78,9 @@ def test_full_range() -> None:
 
 
 def test_endings() -> None:
-    """An ending follows from its text, has the asked length and gives way to one that is taken."""
-    first = ending("text", 5)
-    assert ending("text", 5) == first
+    """A suffix follows from its text, has the given length, and is not one that is taken."""
+    first = suffix("text", 5)
+    assert suffix("text", 5) == first
     assert len(first) == 5
     assert set(first) <= set("bcdfghjklmnpqrstvwxz2456789")
-    assert ending("text", 5, {first}) != first
+    assert suffix("text", 5, {first}) != first

@@ -18,7 +18,7 @@ DEPLOYMENT = "apiVersion: apps/v1\nkind: Deployment\nmetadata:\n  name: web\nspe
 @pytest.mark.parametrize(
     ("text", "line", "expected"),
     [
-        pytest.param("apiVersion: v1\nkind: Pod\n", 1, "expected metadata, which is not there", id="no-metadata"),
+        pytest.param("apiVersion: v1\nkind: Pod\n", 1, "expected metadata, which is missing", id="no-metadata"),
         pytest.param(
             "apiVersion: v1\nkind: Pod\nmetadata: {}\n", 3, "metadata.name: expected a DNS name (a-z, 0-9, -, .), found ''", id="no-name"
         ),
@@ -35,7 +35,7 @@ DEPLOYMENT = "apiVersion: apps/v1\nkind: Deployment\nmetadata:\n  name: web\nspe
             id="namespace",
         ),
         pytest.param(SERVICE + "  ports: http\n", 6, "spec.ports: expected a list, found text 'http'", id="ports"),
-        pytest.param(SERVICE + "  ports:\n  - name: a\n", 7, "spec.ports[0]: expected port, which is not there", id="port-missing"),
+        pytest.param(SERVICE + "  ports:\n  - name: a\n", 7, "spec.ports[0]: expected port, which is missing", id="port-missing"),
         pytest.param(
             SERVICE + "  ports:\n  - port: 70000\n", 7, "spec.ports[0].port: expected a port number from 1 to 65535, found 70000", id="port"
         ),
@@ -70,7 +70,7 @@ DEPLOYMENT = "apiVersion: apps/v1\nkind: Deployment\nmetadata:\n  name: web\nspe
         pytest.param(
             SERVICE + "  type: ExternalName\n",
             5,
-            "spec.externalName: expected the name that a Service of type ExternalName stands for",
+            "spec.externalName: expected the name that a Service of type ExternalName points to",
             id="external-name",
         ),
         pytest.param(SERVICE + "  selector:\n    app: 1\n", 7, "spec.selector.app: expected text, found a whole number 1", id="selector"),
@@ -102,7 +102,7 @@ def test_refused(say: Callable[..., Any], text: str, line: int, expected: str) -
     """The error names the file, the line and what was expected."""
     with pytest.raises(ManifestError) as caught:
         say(text)
-    assert caught.value.place.line == line
+    assert caught.value.position.line == line
     assert str(caught.value).endswith(f"/cluster.yaml:{line}: {expected}")
 
 
