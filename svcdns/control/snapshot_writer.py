@@ -77,7 +77,7 @@ class SnapshotWriter:
             return None
         if found is None:
             self._log.info("there is no snapshot %s yet", self.path)
-            self._counters.count(SNAPSHOT_LOADS, "absent")
+            self._counters.count(SNAPSHOT_LOADS, "missing")
             return None
         objects = sum(map(len, found.objects.values()))
         age = self._now() - found.confirmed

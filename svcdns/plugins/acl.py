@@ -119,13 +119,13 @@ def _network(word: Token) -> Network:
 
 _BY_ZONE: Final = ("server", "zone", "view")
 STOPPED: Final = {
-    "block": Family("coredns_acl_blocked_requests_total", MetricKind.COUNTER, "Questions that were refused.", _BY_ZONE),
-    "filter": Family("coredns_acl_filtered_requests_total", MetricKind.COUNTER, "Questions that got an empty answer.", _BY_ZONE),
-    "drop": Family("coredns_acl_dropped_requests_total", MetricKind.COUNTER, "Questions that got no answer.", _BY_ZONE),
+    "block": Family("coredns_acl_blocked_requests_total", MetricKind.COUNTER, "Queries answered REFUSED by an acl rule.", _BY_ZONE),
+    "filter": Family("coredns_acl_filtered_requests_total", MetricKind.COUNTER, "Queries answered empty by an acl rule.", _BY_ZONE),
+    "drop": Family("coredns_acl_dropped_requests_total", MetricKind.COUNTER, "Queries dropped by an acl rule.", _BY_ZONE),
 }
 BLOCKED_REQUESTS, FILTERED_REQUESTS, DROPPED_REQUESTS = STOPPED.values()
 ALLOWED_REQUESTS: Final = Family(
-    "coredns_acl_allowed_requests_total", MetricKind.COUNTER, "Questions that were let through.", ("server", "view")
+    "coredns_acl_allowed_requests_total", MetricKind.COUNTER, "Queries that no acl rule stopped.", ("server", "view")
 )
 
 

@@ -96,7 +96,9 @@ def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  #
     return {}
 
 
-TRANSLATED: Final = Family("coredns_dns64_requests_translated_total", MetricKind.COUNTER, "Questions that were translated.", ("server",))
+TRANSLATED: Final = Family(
+    "coredns_dns64_requests_translated_total", MetricKind.COUNTER, "AAAA queries answered with addresses made of A records.", ("server",)
+)
 
 
 class Dns64(Plugin):

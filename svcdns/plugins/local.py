@@ -21,7 +21,7 @@ TTL: Final = 604800
 LOCALHOST_REQUESTS: Final = Family(
     "coredns_local_localhost_requests_total",
     MetricKind.COUNTER,
-    "Questions for names that begin with localhost or lie below it.",
+    "Queries for localhost.<domain> names.",
 )
 
 _LOCALHOST: Final = names.from_text("localhost.")

@@ -42,7 +42,11 @@ _RANDOM: Final = 30
 _KEY: Final = 16
 
 FOUND: Final = Family(
-    "svcdns_loop_found", MetricKind.GAUGE, "1 while what is forwarded out of the zone leads back here.", ("server", "zone"), uniform=True
+    "svcdns_loop_found",
+    MetricKind.GAUGE,
+    "1 while queries forwarded from the zone come back to this server.",
+    ("server", "zone"),
+    uniform=True,
 )
 
 

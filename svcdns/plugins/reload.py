@@ -14,10 +14,8 @@ from svcdns.telemetry.counters import Family, MetricKind
 MIN_INTERVAL: Final = 2.0
 MIN_JITTER: Final = 1.0
 
-FAILED: Final = Family("coredns_reload_failed_total", MetricKind.COUNTER, "Changed Corefiles that could not be taken over.")
-VERSION: Final = Family(
-    "coredns_reload_version_info", MetricKind.GAUGE, "The hash of the Corefile that was taken over last.", ("hash", "value")
-)
+FAILED: Final = Family("coredns_reload_failed_total", MetricKind.COUNTER, "Reloads of a changed Corefile that failed.")
+VERSION: Final = Family("coredns_reload_version_info", MetricKind.GAUGE, "Hash of the Corefile that was loaded last.", ("hash", "value"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,14 +36,14 @@ OWN: Final = ("client_auth", "keylog")
 EXPIRY: Final = Family(
     "svcdns_tls_certificate_expiry_timestamp_seconds",
     MetricKind.GAUGE,
-    "When the certificate that is served, or one of those sent with it, ends, Unix seconds.",
+    "Expiry of the served certificate chain (its first certificate to expire), in Unix seconds.",
     ("certificate",),
     uniform=True,
 )
 REFUSED: Final = Family(
     "svcdns_tls_certificate_refused",
     MetricKind.GAUGE,
-    "1 while the files hold what cannot be used, and what they held before is served.",
+    "1 while the certificate files cannot be used and the certificate read before is served.",
     ("certificate",),
     uniform=True,
 )

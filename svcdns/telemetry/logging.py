@@ -24,7 +24,7 @@ ROOT: Final = "svcdns"
 PLUGIN_PREFIX: Final = "svcdns.plugin."
 
 DROPPED: Final = Family(
-    "svcdns_log_lines_dropped_total", MetricKind.COUNTER, "Log lines that were dropped because whoever reads the log was too slow."
+    "svcdns_log_lines_dropped_total", MetricKind.COUNTER, "Log lines dropped because the reader of the log was too slow."
 )
 
 

@@ -99,7 +99,7 @@ async def test_a_written_snapshot_can_be_read(tmp_path: Path, caplog: pytest.Log
     assert other.view.objects() == one.view.objects()
     assert other.view.serials == Serials(1000)
     assert (one.counted(), other.counted()) == (
-        {("loads_total", "absent"): 1, ("writes_total", "done"): 1},
+        {("loads_total", "missing"): 1, ("writes_total", "done"): 1},
         {("loads_total", "used"): 1},
     )
     assert "serving 3 objects from the snapshot" in caplog.text

@@ -1,4 +1,4 @@
-"""Snapshots: what is written is read, and nothing else ever is."""
+"""The snapshot format: a written file can be read, and any other file is refused."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ OBJECTS: tuple[ClusterObject, ...] = (
 
 
 def encoded(*objects: ClusterObject) -> dict[Kind, dict[tuple[str, str], bytes]]:
-    """Objects as a view keeps them."""
+    """Objects as a view stores them."""
     out: dict[Kind, dict[tuple[str, str], bytes]] = {kind: {} for kind in TYPED}
     for item in objects:
         out[KINDS[type(item)]][item.namespace, item.name] = msgspec.msgpack.encode(item)
@@ -46,7 +46,7 @@ def octets(*objects: ClusterObject, **fields: object) -> bytes:
 
 
 def read(path: Path, content: bytes | None = None, origin: Origin = ORIGIN, watch: bytes = WATCH) -> Snapshot | None:
-    """What a file says."""
+    """The snapshot in a file."""
     if content is not None:
         path.write_bytes(content)
     return snapshot_file.read(path, origin, watch, TYPED)
@@ -54,12 +54,12 @@ def read(path: Path, content: bytes | None = None, origin: Origin = ORIGIN, watc
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A file that is not there yet."""
+    """A file that does not exist yet."""
     return tmp_path / "one.snapshot"
 
 
-def test_what_is_written_is_read(path: Path) -> None:
-    """Objects in their order, serials, and the time of the last confirmation."""
+def test_a_written_file_can_be_read(path: Path) -> None:
+    """Objects in their order, serials, and the moment of the last confirmation."""
     found = read(path, octets())
     assert found is not None
     assert found.header == HEADER
@@ -68,20 +68,20 @@ def test_what_is_written_is_read(path: Path) -> None:
     assert list(found.objects[Kind.SERVICE]) == list(encoded(*OBJECTS)[Kind.SERVICE])
 
 
-def test_it_is_written_in_pieces() -> None:
-    """A step takes a bounded number of objects."""
+def test_a_file_is_written_in_steps() -> None:
+    """A step writes a bounded number of objects."""
     file = io.BytesIO()
     steps = sum(1 for _ in snapshot_file.write(file, HEADER, encoded(*OBJECTS)))
     assert steps >= len(OBJECTS) // CHUNK + 2
 
 
 def test_no_file_is_no_error(path: Path) -> None:
-    """A first start has none."""
+    """The first start has none."""
     assert read(path) is None
 
 
-def test_a_confirmation_is_noted_in_place(path: Path) -> None:
-    """Without another octet of the file changing; one that is older than the file's own counts for nothing."""
+def test_a_confirmation_is_written_in_place(path: Path) -> None:
+    """No other octet of the file changes; one older than the header's is ignored."""
     before = octets()
     path.write_bytes(before)
     snapshot_file.stamp(path, 3000.0)
@@ -96,8 +96,8 @@ def test_a_confirmation_is_noted_in_place(path: Path) -> None:
 
 
 @pytest.mark.parametrize("at", range(1, 17))
-def test_a_torn_stamp_counts_for_nothing(path: Path, at: int) -> None:
-    """The time at which the file was written holds."""
+def test_a_damaged_stamp_is_ignored(path: Path, at: int) -> None:
+    """The confirmation in the header counts."""
     content = bytearray(octets())
     path.write_bytes(content)
     snapshot_file.stamp(path, 3000.0)
@@ -125,21 +125,21 @@ def test_a_torn_stamp_counts_for_nothing(path: Path, at: int) -> None:
         pytest.param(octets(kinds=TYPED[:2]), "other watch options", id="kinds"),
     ],
 )
-def test_what_is_not_ours_is_refused(path: Path, content: bytes, reason: str) -> None:
-    """As a whole, with its reason."""
+def test_other_files_are_refused(path: Path, content: bytes, reason: str) -> None:
+    """As a whole, with a reason."""
     with pytest.raises(SnapshotError, match=reason):
         read(path, content)
 
 
-def test_one_common_authority_is_enough(path: Path) -> None:
+def test_one_common_ca_is_enough(path: Path) -> None:
     """While a CA is replaced both are trusted; without TLS the address decides."""
     assert read(path, octets(), Origin(ORIGIN.address, (b"ca-2", b"ca-3"))) is not None
     assert Origin("http://a").is_that_of(Origin("http://a"))
     assert not Origin("http://a").is_that_of(Origin("http://a", (b"ca-1",)))
 
 
-def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
-    """A folder, a FIFO that nobody writes to, a file that may not be read."""
+def test_a_path_without_a_regular_file_is_refused(tmp_path: Path) -> None:
+    """A folder, a FIFO without a writer, a file without read permission."""
     os.mkfifo(tmp_path / "fifo")
     with pytest.raises(SnapshotError, match="it is not a regular file"):
         read(tmp_path / "fifo")
@@ -149,8 +149,8 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
         read(tmp_path / "fifo" / "below")
 
 
-def test_a_right_checksum_over_nonsense_is_refused(path: Path) -> None:
-    """What cannot be decoded is a reason like any other."""
+def test_content_that_cannot_be_decoded_is_refused(path: Path) -> None:
+    """Although its checksum is right."""
     import hashlib
 
     head = octets()[: octets().index(b"\n") + 1]
@@ -159,8 +159,8 @@ def test_a_right_checksum_over_nonsense_is_refused(path: Path) -> None:
         read(path, body + hashlib.sha256(body).digest() + bytes(16))
 
 
-def test_no_damage_is_ever_taken_for_the_cluster(path: Path) -> None:
-    """Bits flipped, octets cut out, put in and cut off, in every part of the file: refused, or read as it was."""
+def test_a_damaged_file_never_gives_a_wrong_cluster(path: Path) -> None:
+    """Bits flipped, octets removed and inserted, in every part of the file: refused, or read as it was."""
     content = octets()
     chosen = Random(5)
     part = len(content) // 40

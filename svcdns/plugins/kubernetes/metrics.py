@@ -11,14 +11,14 @@ _REST_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
 PROGRAMMING_DURATION: Final = Family(
     "coredns_kubernetes_dns_programming_duration_seconds",
     MetricKind.HISTOGRAM,
-    "Seconds from the change of an endpoint, by the annotation of its EndpointSlice, until answers have it.",
+    "Seconds from the change of an endpoint, by the annotation of its EndpointSlice, until its frame to the workers is queued.",
     ("service_kind",),
     tuple(0.001 * 2**i for i in range(20)),
 )
 VIEW_AGE: Final = Family(
     "svcdns_kubernetes_view_age_seconds",
     MetricKind.GAUGE,
-    "Seconds since the API server last confirmed the data of a resource; the oldest of several views.",
+    "Seconds since the API server last confirmed the objects of a resource; the largest age of all views.",
     ("resource",),
 )
 RECEIVED: Final = Family(
@@ -43,7 +43,7 @@ REST_REQUESTS: Final = Family(
 SNAPSHOT_LOADS: Final = Family(
     "svcdns_kubernetes_snapshot_loads_total",
     MetricKind.COUNTER,
-    "Attempts to load a snapshot at a start: used, refused or absent.",
+    "Attempts to load a snapshot at a start: used, refused or missing.",
     ("result",),
 )
 SNAPSHOT_WRITES: Final = Family(

@@ -26,7 +26,10 @@ MAX_HANDSHAKES: Final = 256
 """Connections of one worker that may be in their handshake; further ones are closed at once."""
 
 HANDSHAKES: Final = Family(
-    "svcdns_tls_handshakes_total", MetricKind.COUNTER, "Handshakes with clients, by how they ended.", ("server", "result")
+    "svcdns_tls_handshakes_total",
+    MetricKind.COUNTER,
+    "TLS handshakes with clients, by result: full, resumed, failed, refused.",
+    ("server", "result"),
 )
 
 log = logging.getLogger("svcdns")

@@ -1,4 +1,4 @@
-"""The API server's JSON, trimmed."""
+"""The JSON of the API server, decoded and trimmed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ META = {"namespace": "d", "name": "x", "resourceVersion": "7"}
 
 
 def kept(decoder: ItemDecoder, **fields: Any) -> object:
-    """What is kept of an object."""
+    """The trimmed object."""
     metadata = META | fields.pop("metadata", {})
     return decoder.object(msgspec.Raw(json.dumps({"metadata": metadata, **fields}).encode())).trimmed
 
@@ -69,7 +69,7 @@ def kept(decoder: ItemDecoder, **fields: Any) -> object:
     ],
 )
 def test_services(fields: dict[str, Any], expected: Service) -> None:
-    """What records need, and no more."""
+    """The fields that records need, and no others."""
     assert kept(SERVICES, **fields) == expected
 
 
@@ -100,7 +100,7 @@ def test_services(fields: dict[str, Any], expected: Service) -> None:
     ],
 )
 def test_slices(fields: dict[str, Any], expected: EndpointSlice) -> None:
-    """Ready endpoints alone."""
+    """Only ready endpoints."""
     assert kept(SLICES, **fields) == expected
 
 
@@ -123,7 +123,7 @@ def test_other_kinds() -> None:
 
 
 def test_one_odd_item_does_not_spoil_its_page() -> None:
-    """It is left out and counted."""
+    """One item of a wrong shape is left out and counted."""
     page = {"metadata": {"resourceVersion": "9", "continue": "t"}, "items": [{"metadata": META}, {"metadata": 5}, {"metadata": META}]}
     objects, metadata, left_out = SERVICES.page(json.dumps(page).encode())
     assert (len(objects), metadata.resourceVersion, metadata.token, left_out) == (2, "9", "t", 1)

@@ -1,4 +1,4 @@
-"""How long the next page may be, and where events end."""
+"""The length of the next page, and the ends of events."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from svcdns.sources.api.paging import LineSplitter, PageLimit, UnreadableError
     ids=["small", "middle", "large", "largest"],
 )
 def test_pages_grow_to_what_fits(octets_each: int, limits: list[int]) -> None:
-    """From one object to a mebioctet, or 500 objects; by the objects of the page before."""
+    """Grows from one object to a mebioctet or 500 objects, by the objects of the page before."""
     limit = PageLimit()
     seen = []
     for _ in limits:
@@ -23,7 +23,7 @@ def test_pages_grow_to_what_fits(octets_each: int, limits: list[int]) -> None:
 
 
 def test_after_trouble_a_page_is_of_one_object() -> None:
-    """And cheap."""
+    """A page of one object is cheap."""
     limit = PageLimit()
     limit.took(1000)
     assert not limit.cheap
@@ -33,7 +33,7 @@ def test_after_trouble_a_page_is_of_one_object() -> None:
 
 
 def test_lines_are_cut_out_of_any_chunks() -> None:
-    """Wherever a chunk ends; empty lines are none."""
+    """Wherever a chunk ends; empty lines are ignored."""
     octets = b"one\ntwo\n\nthree\n"
     for size in range(1, len(octets) + 1):
         splitter = LineSplitter()
@@ -42,7 +42,7 @@ def test_lines_are_cut_out_of_any_chunks() -> None:
 
 
 def test_a_line_without_end_is_not_kept_for_ever() -> None:
-    """Memory has a bound."""
+    """So that memory has a bound."""
     splitter = LineSplitter(10)
     splitter.feed(b"x" * 10)
     with pytest.raises(UnreadableError, match="longer than 10 bytes"):

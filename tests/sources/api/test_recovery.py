@@ -1,4 +1,4 @@
-"""Faults of the API server: what is tried, how often, and that everything is right again when the server is."""
+"""Faults of the API server: which requests are tried, how often, and that every object is right after the recovery."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def api() -> Iterator[ApiDouble]:
         yield double
 
 
-async def test_a_cut_watch_goes_on_where_it_was(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
-    """No list; what happened meanwhile is told; nothing is said, as watches end all the time."""
+async def test_a_cut_watch_goes_on_from_its_version(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
+    """Without a list. Changes of the meantime arrive, and nothing is logged, because watches end all the time."""
     async with watching(api, caplog) as followed:
         api.put(DB)
         await followed.until(lambda: "+db" in followed.told())
@@ -42,8 +42,8 @@ async def test_a_cut_watch_goes_on_where_it_was(api: ApiDouble, caplog: pytest.L
 
 
 @pytest.mark.parametrize("in_stream", [True, False], ids=["in the stream", "at the start"])
-async def test_410_lists_anew_without_a_gap(api: ApiDouble, caplog: pytest.LogCaptureFixture, *, in_stream: bool) -> None:
-    """What is gone is told by what the list does not name; nothing is taken back before."""
+async def test_410_lists_again_without_a_gap(api: ApiDouble, caplog: pytest.LogCaptureFixture, *, in_stream: bool) -> None:
+    """Objects that the list does not name are removed at its end, and no object before."""
     async with watching(api, caplog) as followed:
         api.put(DB)
         await followed.until(lambda: "+db" in followed.told())
@@ -59,7 +59,7 @@ async def test_410_lists_anew_without_a_gap(api: ApiDouble, caplog: pytest.LogCa
         assert not any(record.levelno > logging.INFO for record in caplog.records)
 
 
-async def test_an_expired_page_starts_the_list_over(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_expired_page_starts_the_list_again(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
     """From Begin."""
     api.fail(SERVICES, None, Fault(410, "the provided continue parameter is too old"))
     async with following(Followed(api, caplog)) as followed:
@@ -67,8 +67,8 @@ async def test_an_expired_page_starts_the_list_over(api: ApiDouble, caplog: pyte
         assert followed.told() == ["begin", "+web", "begin", "+web", "+api", "complete"]
 
 
-async def test_a_page_that_fails_is_asked_for_again(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
-    """With the same token, as one of one object; what was told before stays."""
+async def test_a_page_that_fails_is_requested_again(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
+    """With the same token and a limit of one object; earlier objects stay."""
     api.fail(SERVICES, None, Fault(500, "etcd is away"), Fault(500, "etcd is away"))
     async with following(Followed(api, caplog)) as followed:
         await followed.until_listed()
@@ -85,8 +85,8 @@ async def test_a_page_that_fails_is_asked_for_again(api: ApiDouble, caplog: pyte
     [Fault(500, "etcd is away"), Fault(503, "starting"), Fault(429, "busy"), Fault(401, "no"), Fault(403, "no"), Fault()],
     ids=lambda fault: str(fault.status or "cut"),
 )
-async def test_a_sick_server_gets_one_cheap_request_a_second(api: ApiDouble, caplog: pytest.LogCaptureFixture, fault: Fault) -> None:
-    """From all kinds together, and it is a watch; when the server is well, every kind is back within three seconds, without a list."""
+async def test_a_failing_server_gets_one_cheap_request_a_second(api: ApiDouble, caplog: pytest.LogCaptureFixture, fault: Fault) -> None:
+    """From all kinds together, and it is a watch. After the recovery, every kind is watched within three seconds, without a list."""
     async with watching(api, caplog) as followed:
         await followed.until(lambda: api.watching(NAMESPACES) and api.watching(SLICES))
         followed.time.now += 60
@@ -98,16 +98,16 @@ async def test_a_sick_server_gets_one_cheap_request_a_second(api: ApiDouble, cap
         assert len(api.requests) - asked <= 3 + (followed.time.now - began) / PERIOD + 1
         assert all(one.watch for one in api.requests[asked:])
         api.standing = None
-        well = followed.time.now
+        recovered = followed.time.now
         api.put(DB)
         await followed.until(lambda: api.watching(SERVICES) and api.watching(NAMESPACES) and api.watching(SLICES))
         await followed.until(lambda: "+db" in followed.told())
-        assert followed.time.now - well <= 3.0
+        assert followed.time.now - recovered <= 3.0
         assert len(api.asked(SERVICES, watch=False)) == lists
 
 
 async def test_a_list_waits_for_a_page_of_one_object(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
-    """While the server is sick, no other is asked for."""
+    """While the server fails, no longer page is requested."""
     api.standing = Fault(500, "etcd is away")
     async with following(Followed(api, caplog)) as followed:
         await followed.until(lambda: len(api.requests) > 20)
@@ -117,8 +117,8 @@ async def test_a_list_waits_for_a_page_of_one_object(api: ApiDouble, caplog: pyt
             await followed.until_listed(kind)
 
 
-async def test_full_pages_that_fail_are_asked_for_less_and_less_often(caplog: pytest.LogCaptureFixture) -> None:
-    """By a server that gives one object and no more."""
+async def test_full_pages_that_fail_are_requested_less_and_less_often(caplog: pytest.LogCaptureFixture) -> None:
+    """Of a server that only answers pages of one object."""
     with ApiDouble([service(f"s{number}") for number in range(40)]) as api:
         api.fail(SERVICES, *[None, Fault(500, "too much")] * 6)
         async with following(Followed(api, caplog)) as followed:
@@ -132,16 +132,16 @@ async def test_full_pages_that_fail_are_asked_for_less_and_less_often(caplog: py
     [("7", 7.0), ("900", 900.0), ("Fri, 02 Jan 2026 03:04:15 GMT", 10.0), ("soon", 0.3)],
     ids=["seconds", "many", "a date", "nonsense"],
 )
-async def test_a_server_that_is_busy_says_when(api: ApiDouble, caplog: pytest.LogCaptureFixture, wanted: str, seconds: float) -> None:
-    """429 with Retry-After, in seconds or as a date by the server's clock, however long: nothing is asked of that resource before."""
+async def test_a_retry_after_is_waited_for(api: ApiDouble, caplog: pytest.LogCaptureFixture, wanted: str, seconds: float) -> None:
+    """429 with Retry-After, in seconds or as a date by the server's clock, however long: no earlier request for that resource."""
     api.fail(SERVICES, Fault(429, "too many requests", {"Retry-After": wanted, "Date": "Fri, 02 Jan 2026 03:04:05 GMT"}))
     async with following(Followed(api, caplog)) as followed:
         await followed.until_listed()
         assert followed.waits == [seconds]
 
 
-async def test_an_outage_is_said_once_and_its_end_too(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
-    """However many kinds it hits."""
+async def test_an_outage_and_its_end_are_logged_once(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
+    """However many kinds are affected."""
     for path in (SERVICES, NAMESPACES, SLICES):
         api.fail(path, *[Fault()] * 3)
     async with following(Followed(api, caplog)) as followed:
@@ -155,7 +155,7 @@ async def test_an_outage_is_said_once_and_its_end_too(api: ApiDouble, caplog: py
         assert "200" in followed.observed.codes
 
 
-async def test_a_missing_right_is_said_once(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_missing_right_is_logged_once(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
     """With the verb and the resource; the other kinds are listed meanwhile."""
     denial = Fault(403, 'services is forbidden: User "system:serviceaccount:kube-system:coredns" cannot list resource "services"')
     api.fail(SERVICES, *[denial] * 5)
@@ -170,7 +170,7 @@ async def test_a_missing_right_is_said_once(api: ApiDouble, caplog: pytest.LogCa
 
 
 async def test_a_token_that_is_refused_is_read_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A kubeconfig whose token file was renewed: no wait, no end."""
+    """A kubeconfig whose token file was renewed: tried again at once."""
     token = tmp_path / "token"
     token.write_text("old")
     with ApiDouble([WEB]) as api:
@@ -190,15 +190,15 @@ async def test_a_token_that_is_refused_is_read_again(tmp_path: Path, caplog: pyt
 
 
 async def test_a_silent_watch_is_opened_again(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
-    """From where it was, without a list."""
+    """From its last version, without a list."""
     async with watching(api, caplog, limits=TimeLimits(watch_silence=0.05)) as followed:
         await followed.until(lambda: len(api.asked(SERVICES, watch=True)) > 2)
         assert "<error>" not in followed.observed.codes, "the watch itself was answered"
         assert len(api.asked(SERVICES, watch=False)) == 2
 
 
-async def test_octets_that_make_no_sense_lead_to_a_new_list(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
-    """And are said."""
+async def test_octets_that_cannot_be_decoded_lead_to_a_new_list(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
+    """And are logged."""
     async with watching(api, caplog) as followed:
         api.put(DB)
         await followed.until(lambda: "+db" in followed.told())
@@ -209,7 +209,7 @@ async def test_octets_that_make_no_sense_lead_to_a_new_list(api: ApiDouble, capl
 
 
 async def test_a_connection_without_an_answer_is_not_used_again(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
-    """A watch that fell silent and requests that nobody answers: each next one comes over a fresh connection."""
+    """After a silent watch and after requests without an answer: each next request has a new connection."""
     limits = TimeLimits(head=0.03, long=0.06, watch_silence=0.1)
     async with watching(api, caplog, limits=limits) as followed:
         await followed.until(lambda: api.watching(NAMESPACES) and api.watching(SLICES))
@@ -227,7 +227,7 @@ async def test_a_connection_without_an_answer_is_not_used_again(api: ApiDouble, 
 async def test_every_address_of_the_name_is_tried(
     api: ApiDouble, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of three servers behind it, two take connections and say nothing."""
+    """Two of its three servers accept connections and send nothing."""
     silent = [socket.create_server((address, 0)) for address in ("127.0.0.2", "127.0.0.3")]
 
     async def addresses(*_: object, **__: object) -> list[object]:
@@ -247,10 +247,10 @@ async def test_every_address_of_the_name_is_tried(
 
 
 @pytest.mark.parametrize("jump", [-3e8, 3e8], ids=["back", "ahead"])
-async def test_a_wall_clock_that_jumps_changes_nothing(
+async def test_a_step_of_the_wall_clock_changes_nothing(
     api: ApiDouble, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, jump: float
 ) -> None:
-    """Neither waits nor ages; the watch goes on."""
+    """Neither delays nor ages; the watch goes on."""
     async with watching(api, caplog) as followed:
         before = time.time
         monkeypatch.setattr(time, "time", lambda: before() + jump)
@@ -265,7 +265,7 @@ async def test_a_wall_clock_that_jumps_changes_nothing(
 
 
 @pytest.mark.parametrize("status", [400, 422])
-async def test_a_version_that_the_server_cannot_use_leads_to_a_new_list(
+async def test_a_version_that_the_server_does_not_know_leads_to_a_new_list(
     api: ApiDouble, caplog: pytest.LogCaptureFixture, status: int
 ) -> None:
     """As after a restore of its storage."""
@@ -277,8 +277,8 @@ async def test_a_version_that_the_server_cannot_use_leads_to_a_new_list(
         await followed.until(lambda: api.watching(SERVICES))
 
 
-async def test_lists_for_nothing_are_made_less_and_less_often(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
-    """Where each new watch is refused with 410 at once."""
+async def test_lists_that_lead_to_no_watch_are_made_less_and_less_often(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
+    """Where the server answers 410 to each new watch."""
     expired = Fault(410, "too old resource version")
     async with watching(api, caplog) as followed:
         followed.time.now += 60
@@ -289,7 +289,7 @@ async def test_lists_for_nothing_are_made_less_and_less_often(api: ApiDouble, ca
 
 
 async def test_a_token_that_is_renewed_late(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """It is read again with each try, so it counts within a second or so."""
+    """It is read again at each try, so it is used within a second or so."""
     token = tmp_path / "token"
     token.write_text("old")
     with ApiDouble([namespace("default"), WEB]) as api:

@@ -1,4 +1,4 @@
-"""When to try again, and what is said of it."""
+"""When a failed request is tried again, and what is logged of it."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ LOG = logging.getLogger("outage-test")
 
 
 def retry(time: VirtualTime, jitter: Callable[[], float] = lambda: 0.0) -> SharedRetry:
-    """One in virtual time."""
+    """A SharedRetry in virtual time."""
     return SharedRetry(LOG, time.sleep, clock=time.clock, jitter=jitter)
 
 
 def test_back_off() -> None:
-    """None at first, then it doubles up to a bound; each delay is shortened at random by up to a half; a success starts it anew."""
+    """None at first, then it doubles up to a bound. Each delay is shortened at random by up to a half. A success resets it."""
     backoff = Backoff(lambda: 0.0)
     assert [backoff.next() for _ in range(8)] == [0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
     backoff.reset()
@@ -31,7 +31,7 @@ def test_back_off() -> None:
 
 @pytest.mark.parametrize(("jitter", "waits"), [(0.0, [0.3, 1.0, 1.0, 1.0]), (0.8, [0.54, 1.2, 1.2, 1.2])], ids=["none", "much"])
 async def test_turns_are_a_second_apart(jitter: float, waits: list[float]) -> None:
-    """Whoever waits, in order; the first not at once."""
+    """All that wait, in order; the first one not at once."""
     time = VirtualTime()
     shared = retry(time, lambda: jitter)
     order: list[int] = []
@@ -46,7 +46,7 @@ async def test_turns_are_a_second_apart(jitter: float, waits: list[float]) -> No
 
 
 async def test_the_first_that_gets_through_wakes_the_others() -> None:
-    """Recovery does not wait for the last in the queue; the next trouble waits again."""
+    """Recovery does not wait for the last one in the queue; the next failure waits again."""
     never = asyncio.Event()
 
     async def sleep(_seconds: float) -> None:
@@ -67,7 +67,7 @@ async def test_the_first_that_gets_through_wakes_the_others() -> None:
 
 
 async def test_an_outage_is_a_line_for_each_reason_and_one_for_its_end(caplog: pytest.LogCaptureFixture) -> None:
-    """However many watches it hits."""
+    """However many watches are affected."""
     shared = retry(VirtualTime())
     with caplog.at_level(logging.INFO):
         for _ in range(3):
@@ -82,7 +82,7 @@ async def test_an_outage_is_a_line_for_each_reason_and_one_for_its_end(caplog: p
     ]
 
 
-async def test_one_at_a_time_is_patient() -> None:
+async def test_one_try_at_a_time_has_the_long_time_limit() -> None:
     """And only after some tries without an answer."""
     shared = retry(VirtualTime())
     with shared.long_timeout(2) as first, shared.long_timeout(3) as second, shared.long_timeout(7) as third:

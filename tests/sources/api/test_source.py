@@ -1,4 +1,4 @@
-"""Lists and watches against a double of the API server: what is asked of it, and what is told of its answers."""
+"""Lists and watches of an API server's double: the requests, and the changes that follow from the answers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def api() -> Iterator[ApiDouble]:
 
 
 async def test_lists_in_pages_and_watches_from_the_lists_version(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
-    """The first page is of one object; pages follow each other by token; the watch asks for bookmarks, and has no time limit of ours."""
+    """The first page has one object; pages follow each other by token; the watch has bookmarks, and no time limit of the client."""
     version = api.version
     async with watching(api, caplog) as followed:
         assert followed.told() == ["begin", "+web", "+api", "complete"]
@@ -36,8 +36,8 @@ async def test_lists_in_pages_and_watches_from_the_lists_version(api: ApiDouble,
         assert api.asked(PODS) == []
 
 
-async def test_octets_are_counted_as_they_come(caplog: pytest.LogCaptureFixture) -> None:
-    """Compressed, where they came so; those of a watch too."""
+async def test_received_octets_are_counted(caplog: pytest.LogCaptureFixture) -> None:
+    """Of compressed bodies as they came, and of watches too."""
     with ApiDouble([service(f"service-{number}", "10.96.0.1") for number in range(300)]) as api:
         async with watching(api, caplog) as followed:
             listed = followed.observed.octets["services"]
@@ -48,7 +48,7 @@ async def test_octets_are_counted_as_they_come(caplog: pytest.LogCaptureFixture)
             assert followed.observed.octets["services"] > listed + 100
 
 
-async def test_tells_of_changes(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
+async def test_changes_arrive(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
     """Added, changed, deleted."""
     async with watching(api, caplog) as followed:
         api.put(DB, service("web", "10.96.0.9"))
@@ -58,7 +58,7 @@ async def test_tells_of_changes(api: ApiDouble, caplog: pytest.LogCaptureFixture
 
 
 async def test_bookmarks_move_the_version(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
-    """So that a watch of a quiet kind does not grow too old."""
+    """So that the version of a watch of a quiet kind does not expire."""
     async with watching(api, caplog) as followed:
         api.bookmark(SERVICES)
         api.put(DB)
@@ -70,8 +70,8 @@ async def test_bookmarks_move_the_version(api: ApiDouble, caplog: pytest.LogCapt
         assert api.asked(SERVICES, watch=True)[1].query["resourceVersion"] == version
 
 
-async def test_what_confirms_a_kind(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
-    """A list, an event, a bookmark; not a watch that opens only to say that it begins too late, nor a part of a list."""
+async def test_lists_events_and_bookmarks_confirm_a_kind(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
+    """A watch that opens only to report 410 does not, nor does a part of a list."""
     followed = Followed(api, caplog)
     time = followed.time
 
@@ -95,8 +95,8 @@ async def test_what_confirms_a_kind(api: ApiDouble, caplog: pytest.LogCaptureFix
         assert age() == 30.0
 
 
-async def test_an_event_may_come_in_pieces(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
-    """TCP knows no events."""
+async def test_an_event_may_come_in_several_chunks(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
+    """A stream has no boundaries of events."""
     async with watching(api, caplog) as followed:
         api.send(SERVICES, b'{"type":"DELETED","object":{"metadata":{"name":"web",')
         api.send(SERVICES, b'"namespace":"default","resourceVersion":"900"}}}')
@@ -105,7 +105,7 @@ async def test_an_event_may_come_in_pieces(api: ApiDouble, caplog: pytest.LogCap
 
 
 async def test_an_object_of_an_unknown_shape_is_left_out(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
-    """The others are told."""
+    """The other objects arrive."""
     async with watching(api, caplog) as followed:
         api.send(SERVICES, b'{"type":"ADDED","object":{"metadata":{"name":"odd","resourceVersion":"900"},"spec":{"ports":"none"}}}\n')
         api.put(DB)
@@ -114,9 +114,9 @@ async def test_an_object_of_an_unknown_shape_is_left_out(api: ApiDouble, caplog:
         assert len(api.asked(SERVICES, watch=False)) == 2
 
 
-async def test_selectors_are_the_servers_business(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
-    """They go with lists and watches; Pods without those that have ended."""
-    options: dict[str, Any] = {"labels": "app in (a, b)", "namespace_labels": "team=x", "pods": True}
+async def test_selectors_are_sent_to_the_server(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
+    """With lists and watches; Pods that have ended are excluded."""
+    options = {"labels": "app in (a, b)", "namespace_labels": "team=x", "pods": True}
     async with watching(api, caplog, **options) as followed:
         await followed.until_listed(Kind.POD)
         await followed.until(lambda: api.watching(NAMESPACES))
@@ -126,8 +126,8 @@ async def test_selectors_are_the_servers_business(api: ApiDouble, caplog: pytest
         assert pods["fieldSelector"] == "status.phase!=Succeeded,status.phase!=Failed,status.phase!=Unknown"
 
 
-async def test_the_time_that_an_endpoint_changed_is_told(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
-    """For the metric of how long changes take; only of watches, as a list is not news."""
+async def test_a_change_has_its_trigger_time(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
+    """For the programming duration; only from watches, because a list has old objects."""
     annotations = {"endpoints.kubernetes.io/last-change-trigger-time": "2026-01-02T03:04:05Z"}
     async with following(Followed(api, caplog)) as followed:
         await followed.until(lambda: api.watching(SLICES))
@@ -146,8 +146,8 @@ async def test_the_time_that_an_endpoint_changed_is_told(api: ApiDouble, caplog:
         pytest.param({"endpoint": "https://x", "tls": ("a", "b", "c")}, "tls: cannot use c, a, b", id="tls"),
     ],
 )
-async def test_what_cannot_work_is_said_at_the_start(caplog: pytest.LogCaptureFixture, options: dict[str, object], error: str) -> None:
-    """Before anything is connected."""
+async def test_wrong_options_end_the_start(caplog: pytest.LogCaptureFixture, options: dict[str, object], error: str) -> None:
+    """Before the first connection."""
     followed = Followed(ApiDouble(), caplog, **options)  # type: ignore[arg-type]
     with pytest.raises(SourceError) as raised:
         await followed.source.configure()

@@ -1,4 +1,4 @@
-"""How old what is known is."""
+"""The age of the known objects."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from svcdns.sources.api.staleness import Freshness
 
 
 def test_ages() -> None:
-    """Each kind grows old by itself, from its own last confirmation; without one, from the beginning."""
+    """Each kind has its own, from its last confirmation; without one, from the beginning."""
     now = [1000.0]
     fresh = Freshness([Kind.SERVICE, Kind.NAMESPACE], lambda: now[0])
     now[0] += 10
@@ -16,8 +16,8 @@ def test_ages() -> None:
     assert fresh.ages() == {Kind.SERVICE: 5.0, Kind.NAMESPACE: 15.0}
 
 
-def test_what_comes_from_elsewhere_is_as_old_as_it_is() -> None:
-    """Until the API server confirms it; an age below zero, of a snapshot by a clock that was ahead, is none."""
+def test_an_assumed_age_counts_until_a_confirmation() -> None:
+    """A negative age, of a snapshot by a clock that was ahead, is 0."""
     now = [1000.0]
     fresh = Freshness([Kind.SERVICE, Kind.NAMESPACE], lambda: now[0])
     fresh.assume(60.0)
@@ -29,7 +29,7 @@ def test_what_comes_from_elsewhere_is_as_old_as_it_is() -> None:
 
 
 def test_a_confirmation_can_be_taken_back() -> None:
-    """As if it had not been."""
+    """The age is then as before."""
     now = [1000.0]
     fresh = Freshness([Kind.SERVICE], lambda: now[0])
     before = fresh.confirmed(Kind.SERVICE)
