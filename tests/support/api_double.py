@@ -1,4 +1,4 @@
-"""A double of the Kubernetes API server, as far as a cluster DNS reads it: paged lists, watches with bookmarks, every way of failing.
+"""A double of the Kubernetes API server for a cluster DNS: paged lists, watches with bookmarks, and faults.
 
 It runs in its own thread, so that blocking tests can use it. `bench/cluster.py` fills it with a large cluster. Lists and watches
 obey label selectors, and field selectors as far as a cluster DNS has one. It knows plain lists only: a request for a streamed
@@ -34,7 +34,7 @@ PATHS = {"Service": SERVICES, "Namespace": NAMESPACES, "Pod": PODS, "EndpointSli
 
 @dataclass(frozen=True)
 class Fault:
-    """What a request is met with: a status with its text, (`status` 0) a cut connection, or nothing at all (`stalled`).
+    """The answer to a request: a status with its text, a cut connection (`status` 0), or none (`stalled`).
 
     `in_stream` opens the watch that was asked for and ends it with the status as an ERROR event, 410 where there is none.
     """
@@ -48,17 +48,17 @@ class Fault:
 
 @dataclass(frozen=True)
 class Request:
-    """A request that came."""
+    """A received request."""
 
     path: str
     query: dict[str, str]
     headers: dict[str, str]
     port: int
-    """The client's: what tells connections apart."""
+    """The client's port, which tells connections apart."""
 
     @property
     def watch(self) -> bool:
-        """Whether it asked for a watch."""
+        """Whether it is a watch."""
         return "watch" in self.query
 
 
@@ -66,13 +66,13 @@ class ApiDouble:
     """The objects of a cluster under the paths of their resources."""
 
     def __init__(self, objects: Iterable[Object] = (), *, page: int = 0, tls: ssl.SSLContext | None = None) -> None:
-        """`page` bounds the objects of a page besides the client's own limit."""
+        """`page` limits the objects of a page, besides the client's own limit."""
         self.requests: list[Request] = []
         self.faults: dict[str, deque[Fault | None]] = {path: deque() for path in PATHS.values()}
         self.standing: Fault | None = None
-        """What every request is met with that no other fault awaits."""
+        """The fault for every request without one of its own."""
         self.token = ""
-        """The only bearer token that is let in, where there is one."""
+        """The only bearer token that is accepted; None accepts all."""
         self.port = 0
         self._page, self._tls = page, tls
         self._version = 100
@@ -101,7 +101,7 @@ class ApiDouble:
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """The URL at which it listens."""
         return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
 
     @property
@@ -112,15 +112,15 @@ class ApiDouble:
     # -- what a test does
 
     def put(self, *items: Object) -> None:
-        """Creates or replaces objects; watches are told."""
+        """Creates or replaces objects, with events for watches."""
         self._in_loop(lambda: [self._change("", item) for item in items])
 
     def delete(self, *items: Object) -> None:
-        """Deletes objects; watches are told."""
+        """Deletes objects, with events for watches."""
         self._in_loop(lambda: [self._change("DELETED", item) for item in items])
 
     def lose(self, item: Object) -> None:
-        """Deletes an object without telling watches: what only a new list can show."""
+        """Deletes an object without an event, so that only a new list shows it."""
         self._in_loop(lambda: self._objects[PATHS[item["kind"]]].pop(_key(item)))
 
     def send(self, path: str, line: bytes) -> None:
@@ -134,13 +134,13 @@ class ApiDouble:
         self.send(path, json.dumps(event).encode() + b"\n")
 
     def expire(self, path: str) -> None:
-        """Ends the watches of a resource with 410 in the stream, and forgets history, so that the next watch is refused with 410 too."""
+        """Ends the watches of a resource with 410 in the stream, and drops the history, so that the next watch gets 410 too."""
         status = {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old resource version"}
         self.compact()
         self.send(path, json.dumps({"type": "ERROR", "object": status}).encode() + b"\n")
 
     def compact(self) -> None:
-        """Forgets history: a watch from before now is met with 410."""
+        """Drops the history: a watch from an earlier version gets 410."""
         self._version += 1
         self._oldest = self._version
 
@@ -149,7 +149,7 @@ class ApiDouble:
         self._in_loop(lambda: [queue.put_nowait(None) for queue, (watched, _) in self._watches.items() if watched == path])
 
     def fail(self, path: str, *faults: Fault | None) -> None:
-        """Meets the next requests of a resource with faults, one each; None lets one through."""
+        """Sets faults for the next requests of a resource, one each; None is no fault."""
         self.faults[path].extend(faults)
 
     def asked(self, path: str, *, watch: bool | None = None) -> list[Request]:
@@ -157,7 +157,7 @@ class ApiDouble:
         return [one for one in self.requests if one.path == path and (watch is None or one.watch is watch)]
 
     def watching(self, path: str) -> int:
-        """How many watches of a resource are open."""
+        """The number of open watches of a resource."""
         return sum(watched == path for watched, _ in self._watches.values())
 
     # -- inside its thread
@@ -288,7 +288,7 @@ class ApiDouble:
 
 @dataclass(frozen=True)
 class _Event:
-    """A change of an object, as a watch with some selector sees it: one that leaves the selection is deleted for it."""
+    """The event of a changed object for a watch with a selector: an object that no longer matches is deleted for it."""
 
     before: Object | None
     after: Object
@@ -308,7 +308,7 @@ def _line(event: str, item: Object) -> bytes:
 
 
 def _selects(query: Mapping[str, str]) -> Selects:
-    """The objects that the selectors of a request leave."""
+    """The objects that match the selectors of a request."""
     labels = label_selector(query.get("labelSelector", ""))
     phases = {part.removeprefix("status.phase!=") for part in query.get("fieldSelector", "").split(",")}
     return lambda item: labels(item["metadata"].get("labels") or {}) and item.get("status", {}).get("phase") not in phases

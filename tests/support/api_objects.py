@@ -1,4 +1,4 @@
-"""Cluster objects as the API server writes them: the way back from `cluster.objects`, with what is trimmed put around it again."""
+"""Cluster objects in the JSON of the API server: the reverse of `sources.api.decoding`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Random clusters, changes of them, and names to ask about them. All pools are small, so that everything meets everything."""
+"""Random clusters, random changes of them, and names to query. All pools of names are small, so that objects collide often."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from svcdns.cluster.objects import (
     ServiceImport,
 )
 
-Key = tuple[Kind, str, str]
-State = dict[Key, ClusterObject]
+ObjectKey = tuple[Kind, str, str]
+State = dict[ObjectKey, ClusterObject]
 
 NAMESPACES = ("d", "e", "svc", "pod")
 SERVICES = ("web", "db", "tcp", "10-244-0-1", "kube-dns")
@@ -57,7 +57,7 @@ TYPES = ("A", "AAAA", "SRV", "PTR", "TXT", "CNAME", "SOA", "NS", "MX", "HTTPS")
 
 
 def cluster(rng: Random, changes: int = 120) -> State:
-    """What so many random changes leave."""
+    """The cluster after this many random changes."""
     state: State = {key_of(item): item for item in map(Namespace, NAMESPACES) if rng.random() < 0.8}
     for _ in range(changes):
         apply(state, change(rng, state))
@@ -65,7 +65,7 @@ def cluster(rng: Random, changes: int = 120) -> State:
 
 
 def change(rng: Random, state: State) -> Put | Gone:
-    """A change of a cluster: mostly something new or other, sometimes an end."""
+    """A random change of a cluster: mostly a new or changed object, sometimes a removal."""
     if state and rng.random() < 0.2:
         kind, namespace, name = rng.choice(sorted(state))
         return Gone(kind, namespace, name)
@@ -73,14 +73,14 @@ def change(rng: Random, state: State) -> Put | Gone:
 
 
 def apply(state: State, made: Change) -> None:
-    """Brings the state up to date."""
+    """Applies a change to the state."""
     if isinstance(made, Put):
         state[key_of(made.object)] = made.object
     elif isinstance(made, Gone):
         state.pop((made.kind, made.namespace, made.name), None)
 
 
-def key_of(item: ClusterObject) -> Key:
+def key_of(item: ClusterObject) -> ObjectKey:
     """Kind, namespace, name."""
     return Kind(type(item).__name__), item.namespace, item.name
 
@@ -95,8 +95,8 @@ def _service(rng: Random) -> Service:
     if rng.random() < 0.6:
         ips = tuple(rng.sample((*CLUSTER_IPS, ""), rng.choice((1, 1, 2))))
     external = rng.choice(FQDNS + ADDRESSES[:1]) if rng.random() < 0.25 else None
-    outside = tuple(rng.sample(EXTERNAL_IPS, rng.choice((0, 0, 1, 2))))
-    return Service(namespace, name, ips, _ports(rng), external, outside)
+    external_ips = tuple(rng.sample(EXTERNAL_IPS, rng.choice((0, 0, 1, 2))))
+    return Service(namespace, name, ips, _ports(rng), external, external_ips)
 
 
 def _slice(rng: Random) -> EndpointSlice:
@@ -174,5 +174,5 @@ def dashed(address: str) -> str:
 
 
 def reverse_name(address: str) -> str:
-    """The name in a reverse tree."""
+    """The reverse name of an address."""
     return ip_address(address).reverse_pointer + "."

@@ -1,4 +1,4 @@
-"""The API source at work against the API double, in virtual time, and what it has told."""
+"""An API source that runs against the API double in virtual time, and the changes that it has given."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from tests.support.api_double import SERVICES, ApiDouble
 
 
 class VirtualTime:
-    """Waiting takes none; the clock goes on by what was waited for."""
+    """A clock that sleeping advances at once."""
 
     def __init__(self) -> None:
-        """At some moment."""
+        """Starts at some moment."""
         self.now = 1000.0
         self.waits: list[float] = []
 
     def clock(self) -> float:
-        """The time."""
+        """The time, in seconds."""
         return self.now
 
     async def sleep(self, seconds: float) -> None:
-        """Notes the wait."""
+        """Records the seconds, and advances the clock."""
         self.waits.append(round(seconds, 3))
         until = self.now + seconds
         await asyncio.sleep(0)
@@ -37,34 +37,34 @@ class VirtualTime:
 
 
 class Observed:
-    """Requests as the metrics see them."""
+    """Records requests, as the metrics do."""
 
     def __init__(self, time: VirtualTime) -> None:
-        """None yet."""
+        """No request yet."""
         self.codes: list[str] = []
         self.moments: list[float] = []
-        """When the requests were through; watches count when they open or fail."""
+        """The moments at which requests ended; for watches when they opened or failed."""
         self.watches = 0
-        """How many were opened."""
+        """The number of watches that were opened."""
         self.octets: dict[str, int] = {}
         self._time = time
 
     def request(self, verb: str, host: str, code: str, method: str, seconds: float | None) -> None:
-        """One request."""
+        """Records one request."""
         self.codes.append(code)
         self.moments.append(self._time.now)
         self.watches += seconds is None and code == "200"
 
     def received(self, resource: str, octets: int) -> None:
-        """Octets of a body."""
+        """Records octets of a body."""
         self.octets[resource] = self.octets.get(resource, 0) + octets
 
 
 class Followed:
-    """A source at work, and what it has told."""
+    """A source that runs, and the changes that it has given."""
 
     def __init__(self, api: ApiDouble, caplog: pytest.LogCaptureFixture, limits: TimeLimits | None = None, **options: object) -> None:
-        """In virtual time, but for `limits`."""
+        """In virtual time, except for `limits`."""
         caplog.set_level(logging.INFO)
         self.changes: list[Change] = []
         self.time = VirtualTime()
@@ -82,26 +82,26 @@ class Followed:
 
     @property
     def waits(self) -> list[float]:
-        """What was waited for, in seconds."""
+        """The seconds of all sleeps."""
         return self.time.waits
 
     async def follow(self) -> None:
-        """Takes changes for ever."""
+        """Takes changes until cancelled."""
         async for change in self.source.changes():
             self.changes.append(change)
 
     async def until(self, true: Callable[[], object]) -> None:
-        """Waits for something to become true."""
+        """Waits until a condition is true."""
         async with asyncio.timeout(10):
             while not true():
                 await asyncio.sleep(0.001)
 
     async def until_listed(self, kind: Kind = Kind.SERVICE, times: int = 1) -> None:
-        """Waits for a list to be through."""
+        """Waits until a list is complete."""
         await self.until(lambda: self.changes.count(Complete(kind)) >= times)
 
-    def told(self, kind: Kind = Kind.SERVICE) -> list[str]:
-        """What was told of a kind, in short: `begin`, `complete`, `+name`, `-name`."""
+    def events(self, kind: Kind = Kind.SERVICE) -> list[str]:
+        """The changes of a kind in short: `begin`, `complete`, `+name`, `-name`."""
         out = []
         for change in self.changes:
             match change:
@@ -121,7 +121,7 @@ class Followed:
 
 @contextlib.asynccontextmanager
 async def following(followed: Followed) -> AsyncIterator[Followed]:
-    """Follows in the background."""
+    """Runs the source in the background."""
     task = asyncio.create_task(followed.follow())
     try:
         yield followed

@@ -31,11 +31,11 @@ async def test_a_cut_watch_goes_on_from_its_version(api: ApiDouble, caplog: pyte
     """Without a list. Changes of the meantime arrive, and nothing is logged, because watches end all the time."""
     async with watching(api, caplog) as followed:
         api.put(DB)
-        await followed.until(lambda: "+db" in followed.told())
+        await followed.until(lambda: "+db" in followed.events())
         version = api.version
         api.cut(SERVICES)
         api.delete(WEB)
-        await followed.until(lambda: "-web" in followed.told())
+        await followed.until(lambda: "-web" in followed.events())
         assert len(api.asked(SERVICES, watch=False)) == 2
         assert int(api.asked(SERVICES, watch=True)[-1].query["resourceVersion"]) >= version
         assert followed.lines == []
@@ -46,7 +46,7 @@ async def test_410_lists_again_without_a_gap(api: ApiDouble, caplog: pytest.LogC
     """Objects that the list does not name are removed at its end, and no object before."""
     async with watching(api, caplog) as followed:
         api.put(DB)
-        await followed.until(lambda: "+db" in followed.told())
+        await followed.until(lambda: "+db" in followed.events())
         api.lose(WEB)
         if in_stream:
             api.expire(SERVICES)
@@ -54,7 +54,7 @@ async def test_410_lists_again_without_a_gap(api: ApiDouble, caplog: pytest.LogC
             api.compact()
             api.cut(SERVICES)
         await followed.until_listed(times=2)
-        assert followed.told()[5:] == ["begin", "+api", "+db", "complete"]
+        assert followed.events()[5:] == ["begin", "+api", "+db", "complete"]
         assert any("listing again" in line for line in followed.lines)
         assert not any(record.levelno > logging.INFO for record in caplog.records)
 
@@ -64,7 +64,7 @@ async def test_an_expired_page_starts_the_list_again(api: ApiDouble, caplog: pyt
     api.fail(SERVICES, None, Fault(410, "the provided continue parameter is too old"))
     async with following(Followed(api, caplog)) as followed:
         await followed.until_listed()
-        assert followed.told() == ["begin", "+web", "begin", "+web", "+api", "complete"]
+        assert followed.events() == ["begin", "+web", "begin", "+web", "+api", "complete"]
 
 
 async def test_a_page_that_fails_is_requested_again(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
@@ -72,7 +72,7 @@ async def test_a_page_that_fails_is_requested_again(api: ApiDouble, caplog: pyte
     api.fail(SERVICES, None, Fault(500, "etcd is away"), Fault(500, "etcd is away"))
     async with following(Followed(api, caplog)) as followed:
         await followed.until_listed()
-        assert followed.told() == ["begin", "+web", "+api", "complete"]
+        assert followed.events() == ["begin", "+web", "+api", "complete"]
         tokens = [request.query.get("continue") for request in api.asked(SERVICES, watch=False)]
         assert tokens == [None, tokens[1], tokens[1], tokens[1]]
         assert [request.query["limit"] for request in api.asked(SERVICES, watch=False)] == ["1", "25", "1", "1"]
@@ -101,7 +101,7 @@ async def test_a_failing_server_gets_one_cheap_request_a_second(api: ApiDouble, 
         recovered = followed.time.now
         api.put(DB)
         await followed.until(lambda: api.watching(SERVICES) and api.watching(NAMESPACES) and api.watching(SLICES))
-        await followed.until(lambda: "+db" in followed.told())
+        await followed.until(lambda: "+db" in followed.events())
         assert followed.time.now - recovered <= 3.0
         assert len(api.asked(SERVICES, watch=False)) == lists
 
@@ -124,7 +124,7 @@ async def test_full_pages_that_fail_are_requested_less_and_less_often(caplog: py
         async with following(Followed(api, caplog)) as followed:
             await followed.until_listed()
             assert [wait for wait in followed.waits if wait > 1.0] == [2.0, 4.0, 8.0, 16.0]
-            assert followed.told() == ["begin", *(f"+s{number}" for number in range(40)), "complete"]
+            assert followed.events() == ["begin", *(f"+s{number}" for number in range(40)), "complete"]
 
 
 @pytest.mark.parametrize(
@@ -201,10 +201,10 @@ async def test_octets_that_cannot_be_decoded_lead_to_a_new_list(api: ApiDouble, 
     """And are logged."""
     async with watching(api, caplog) as followed:
         api.put(DB)
-        await followed.until(lambda: "+db" in followed.told())
+        await followed.until(lambda: "+db" in followed.events())
         api.send(SERVICES, b'{"type": "ADDED", "object": \n')
         await followed.until_listed(times=2)
-        assert followed.told()[5:] == ["begin", "+web", "+api", "+db", "complete"]
+        assert followed.events()[5:] == ["begin", "+web", "+api", "+db", "complete"]
         assert any("a watch event cannot be decoded" in line for line in followed.lines)
 
 
@@ -220,7 +220,7 @@ async def test_a_connection_without_an_answer_is_not_used_again(api: ApiDouble, 
         assert len(set(ports)) == len(ports)
         api.standing = None
         api.put(DB)
-        await followed.until(lambda: "+db" in followed.told())
+        await followed.until(lambda: "+db" in followed.events())
         assert sum("cannot reach" in line for line in followed.lines) >= 1
 
 
@@ -258,10 +258,10 @@ async def test_a_step_of_the_wall_clock_changes_nothing(
         api.fail(SERVICES, Fault(503, "starting"), Fault(503, "starting"))
         api.cut(SERVICES)
         api.put(DB)
-        await followed.until(lambda: "+db" in followed.told())
+        await followed.until(lambda: "+db" in followed.events())
         assert followed.waits == [0.3, 1.0]
         assert followed.source.ages()[Kind.SERVICE] == 0.0
-        assert followed.told() == ["begin", "+web", "+api", "complete", "+db"]
+        assert followed.events() == ["begin", "+web", "+api", "complete", "+db"]
 
 
 @pytest.mark.parametrize("status", [400, 422])

@@ -27,7 +27,7 @@ async def test_lists_in_pages_and_watches_from_the_lists_version(api: ApiDouble,
     """The first page has one object; pages follow each other by token; the watch has bookmarks, and no time limit of the client."""
     version = api.version
     async with watching(api, caplog) as followed:
-        assert followed.told() == ["begin", "+web", "+api", "complete"]
+        assert followed.events() == ["begin", "+web", "+api", "complete"]
         first, second, watch = api.asked(SERVICES)
         assert first.query == {"limit": "1"}
         assert second.query == {"limit": "25", "continue": second.query["continue"]}
@@ -42,9 +42,9 @@ async def test_received_octets_are_counted(caplog: pytest.LogCaptureFixture) -> 
         async with watching(api, caplog) as followed:
             listed = followed.observed.octets["services"]
             assert 1_000 < listed < 20_000 < len(json.dumps([service("service-1", "10.96.0.1")] * 300))
-            assert len(followed.told()) == 302
+            assert len(followed.events()) == 302
             api.put(DB)
-            await followed.until(lambda: "+db" in followed.told())
+            await followed.until(lambda: "+db" in followed.events())
             assert followed.observed.octets["services"] > listed + 100
 
 
@@ -53,8 +53,8 @@ async def test_changes_arrive(api: ApiDouble, caplog: pytest.LogCaptureFixture) 
     async with watching(api, caplog) as followed:
         api.put(DB, service("web", "10.96.0.9"))
         api.delete(API)
-        await followed.until(lambda: "-api" in followed.told())
-        assert followed.told()[4:] == ["+db", "+web", "-api"]
+        await followed.until(lambda: "-api" in followed.events())
+        assert followed.events()[4:] == ["+db", "+web", "-api"]
 
 
 async def test_bookmarks_move_the_version(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
@@ -62,7 +62,7 @@ async def test_bookmarks_move_the_version(api: ApiDouble, caplog: pytest.LogCapt
     async with watching(api, caplog) as followed:
         api.bookmark(SERVICES)
         api.put(DB)
-        await followed.until(lambda: "+db" in followed.told())
+        await followed.until(lambda: "+db" in followed.events())
         api.bookmark(SERVICES)
         version = str(api.version)
         api.cut(SERVICES)
@@ -91,7 +91,7 @@ async def test_lists_events_and_bookmarks_confirm_a_kind(api: ApiDouble, caplog:
         time.now += 30
         api.fail(SERVICES, Fault(message="expired", in_stream=True), None, Fault(stalled=True))
         api.cut(SERVICES)
-        await followed.until(lambda: followed.told().count("begin") == 2)
+        await followed.until(lambda: followed.events().count("begin") == 2)
         assert age() == 30.0
 
 
@@ -101,7 +101,7 @@ async def test_an_event_may_come_in_several_chunks(api: ApiDouble, caplog: pytes
         api.send(SERVICES, b'{"type":"DELETED","object":{"metadata":{"name":"web",')
         api.send(SERVICES, b'"namespace":"default","resourceVersion":"900"}}}')
         api.send(SERVICES, b"\n")
-        await followed.until(lambda: "-web" in followed.told())
+        await followed.until(lambda: "-web" in followed.events())
 
 
 async def test_an_object_of_an_unknown_shape_is_left_out(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
@@ -109,7 +109,7 @@ async def test_an_object_of_an_unknown_shape_is_left_out(api: ApiDouble, caplog:
     async with watching(api, caplog) as followed:
         api.send(SERVICES, b'{"type":"ADDED","object":{"metadata":{"name":"odd","resourceVersion":"900"},"spec":{"ports":"none"}}}\n')
         api.put(DB)
-        await followed.until(lambda: "+db" in followed.told())
+        await followed.until(lambda: "+db" in followed.events())
         assert any("an object of an unknown shape was left out" in line for line in followed.lines)
         assert len(api.asked(SERVICES, watch=False)) == 2
 
@@ -132,7 +132,7 @@ async def test_a_change_has_its_trigger_time(api: ApiDouble, caplog: pytest.LogC
     async with following(Followed(api, caplog)) as followed:
         await followed.until(lambda: api.watching(SLICES))
         api.put(endpoint_slice("db-1", "db", "10.0.0.1", annotations=annotations))
-        await followed.until(lambda: followed.told(Kind.ENDPOINT_SLICE)[2:])
+        await followed.until(lambda: followed.events(Kind.ENDPOINT_SLICE)[2:])
         assert [change.trigger_time for change in followed.changes if isinstance(change, Put) and change.trigger_time] == [1767323045.0]
 
 

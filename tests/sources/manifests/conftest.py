@@ -1,4 +1,4 @@
-"""Manifests as text, read the way the source reads them from files."""
+"""Builds a cluster from the text of manifests."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Say = Callable[..., Cluster]
 
 @pytest.fixture
 def say(tmp_path: Path) -> Say:
-    """The cluster that a text says; keyword arguments are those of WatchOptions, with Pods unless they say otherwise."""
+    """The cluster of a text. Keyword arguments are those of WatchOptions; Pods are watched by default."""
 
     def read(text: str, **options: Any) -> Cluster:
         path = tmp_path / "cluster.yaml"

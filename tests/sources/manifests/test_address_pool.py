@@ -1,4 +1,4 @@
-"""Made-up addresses depend on names alone, stay in their ranges and keep clear of what is written."""
+"""Assigned addresses depend on names alone, are in their ranges, and are none that a manifest gives."""
 
 from ipaddress import IPv4Network, IPv6Network, ip_address
 
@@ -16,7 +16,7 @@ NAME = st.tuples(st.just("new"), st.text("xyz", min_size=1, max_size=3))
 
 @given(names=NAMES)
 def test_same_at_every_start(names: set[tuple[str, str]]) -> None:
-    """The order in which names come does not count."""
+    """The order of the names does not matter."""
     forwards = assign(sorted(names), SMALL, SMALL_6, ())
     backwards = assign(sorted(names, reverse=True), SMALL, SMALL_6, ())
     assert forwards == backwards
@@ -24,7 +24,7 @@ def test_same_at_every_start(names: set[tuple[str, str]]) -> None:
 
 @given(names=NAMES, written=st.sets(st.sampled_from([str(SMALL[i]) for i in range(32)]), max_size=8))
 def test_unique_inside_the_range_and_not_written(names: set[tuple[str, str]], written: set[str]) -> None:
-    """Every name has its own address, neither the first nor the last of the range, and none that is written."""
+    """Every name has its own address, neither the first nor the last of the range, and none that a manifest gives."""
     assigned = assign(names, SMALL, SMALL_6, written)
     firsts = [pair[0] for pair in assigned.values()]
     assert set(assigned) == names
@@ -65,7 +65,7 @@ def test_written_ipv6_is_kept_clear_of_too() -> None:
 
 
 def test_known_address() -> None:
-    """The addresses of released versions stay: scripts and screenshots hold them."""
+    """The addresses are those of released versions: scripts and screenshots have them."""
     assert assign([("default", "db-0")], POD_RANGE, POD_RANGE_6, ()) == {("default", "db-0"): ("10.244.134.203", "fd00:10:244::86cb")}
 
 

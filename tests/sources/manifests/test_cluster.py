@@ -1,4 +1,4 @@
-"""The whole cluster: namespaces, what the options leave out, multi-cluster objects, files read together, and zones/cluster.yaml."""
+"""The whole cluster: namespaces, selection by options, multi-cluster objects, several files, and zones/cluster.yaml."""
 
 import logging
 from collections.abc import Callable
@@ -17,7 +17,7 @@ Say = Callable[..., Cluster]
 
 
 def of_kind(cluster: Cluster, kind: Kind) -> set[str]:
-    """The names of all objects of a kind, behind their namespaces where they have one."""
+    """The names of all objects of a kind, with their namespaces."""
     return {f"{namespace}/{name}".lstrip("/") for found, namespace, name in cluster.objects if found == kind}
 
 
@@ -33,7 +33,7 @@ def of_kind(cluster: Cluster, kind: Kind) -> set[str]:
     ],
 )
 def test_namespaces(say: Say, text: str, more: set[str]) -> None:
-    """`default` and `kube-system` are always there, others are where they are written or any object is in them."""
+    """`default` and `kube-system` always exist; others exist if they are in a manifest, or any object is in them."""
     assert of_kind(say(text), Kind.NAMESPACE) == {"default", "kube-system"} | more
 
 
@@ -103,7 +103,7 @@ def test_namespace_labels(say: Say, selector: str, namespaces: set[str], imports
 
 
 def test_multicluster(say: Say) -> None:
-    """ServiceImports and their slices are told where they are asked for; the slice is an ordinary one too."""
+    """ServiceImports and their slices are included if the options select them; the slice is an ordinary one too."""
     cluster = say(EVERYTHING, multicluster=True)
     assert cluster.objects[Kind.SERVICE_IMPORT, "a", "far"] == ServiceImport("a", "far", False, ("192.0.2.1",), (Port("http", "TCP", 80),))
     assert cluster.objects[Kind.IMPORTED_SLICE, "a", "far"] == ImportedSlice(
@@ -127,7 +127,7 @@ def test_multicluster(say: Say) -> None:
     ],
 )
 def test_kinds(say: Say, options: dict[str, bool], kinds: set[Kind]) -> None:
-    """Only the kinds that the options ask for are told."""
+    """Only the kinds of the options are included."""
     cluster = say(EVERYTHING, **{"pods": False, **options})
     assert {kind for kind, _, _ in cluster.objects} == kinds
     source = ManifestsSource(WatchOptions(**options), log=logging.getLogger("manifests"))  # type: ignore[arg-type]
@@ -135,7 +135,7 @@ def test_kinds(say: Say, options: dict[str, bool], kinds: set[Kind]) -> None:
 
 
 def load(*paths: Path) -> Cluster:
-    """What those files and folders say."""
+    """The cluster of these files and folders."""
     return ManifestsSource(WatchOptions(manifests=tuple(map(str, paths)), pods=True), log=logging.getLogger("manifests")).load()
 
 
@@ -161,7 +161,7 @@ def test_files_are_one_cluster(tmp_path: Path) -> None:
 
 
 def test_missing_path(tmp_path: Path) -> None:
-    """A path that is not there is an error at the start."""
+    """A missing path is an error at the start."""
     with pytest.raises(ManifestError, match=r"no: No such file or directory; a file or folder of manifests was expected"):
         load(tmp_path / "no")
 
@@ -170,7 +170,7 @@ EXAMPLE = Path(__file__).parents[3] / "zones" / "cluster.yaml"
 
 
 def test_the_example_has_a_service_of_each_kind() -> None:
-    """zones/cluster.yaml shows all that a newcomer may want to ask for."""
+    """zones/cluster.yaml has every kind of name that a newcomer may want to query."""
     cluster = load(EXAMPLE)
     services = {item.name: item for item in cluster.objects.values() if isinstance(item, Service)}
     assert set(services) >= {"nginx", "nginx-nodeport", "my-web-service", "shop", "db", "workers", "nginx-dual", "kubernetes", "kube-dns"}

@@ -13,7 +13,7 @@ Say = Callable[..., Cluster]
 
 
 def slices(cluster: Cluster) -> list[EndpointSlice]:
-    """All slices in the order in which they are told."""
+    """All slices in their order."""
     return [item for item in cluster.objects.values() if isinstance(item, EndpointSlice)]
 
 
@@ -107,7 +107,7 @@ def test_hostname(say: Say, spec: str, hostname: str) -> None:
 )
 @pytest.mark.parametrize("publish", [True, False])
 def test_publish_not_ready_addresses(say: Say, metadata: str, status: str, publish: bool) -> None:
-    """publishNotReadyAddresses takes in Pods that are not ready or are being deleted."""
+    """publishNotReadyAddresses includes Pods that are not ready or are being deleted."""
     text = service(f"{{selector: {{app: web}}, publishNotReadyAddresses: {str(publish).lower()}}}")
     text += f"apiVersion: v1\nkind: Pod\nmetadata: {{{metadata}}}\nstatus: {status}\n"
     assert bool(slices(say(text))) is publish
@@ -161,7 +161,7 @@ def test_scaling_changes_only_the_end(say: Say) -> None:
 
 @pytest.mark.parametrize("keep_zones", [True, False])
 def test_zone(say: Say, keep_zones: bool) -> None:
-    """The topology zone is the Pod's label of that name, kept only where it is asked for."""
+    """The topology zone is the Pod's label of that name, included only with the option."""
     text = service("{selector: {app: web}}") + pod("a", "192.0.2.1", metadata="labels: {app: web, topology.kubernetes.io/zone: z1}")
     (found,) = slices(say(text, zones=keep_zones))
     assert found.endpoints[0].zone == ("z1" if keep_zones else "")
@@ -182,7 +182,7 @@ endpoints:
 
 
 def test_written_slice(say: Say) -> None:
-    """Ready is what is not said to be not ready; ports default to TCP and to no number."""
+    """An endpoint is ready unless its condition is false; ports default to TCP and to no number."""
     (found,) = slices(say(SLICE % "", zones=True))
     assert found == EndpointSlice(
         "default",
@@ -210,7 +210,7 @@ MANAGED = ", endpointslice.kubernetes.io/managed-by: {}-controller.k8s.io"
     ],
 )
 def test_written_slice_of_a_service_with_a_selector(say: Say, label: str, with_pod: bool, names: set[str]) -> None:
-    """In a dump of a cluster the controller's slices stand beside the Pods that they were made of, and must not count twice."""
+    """A dump of a cluster has the controller's slices beside their Pods; endpoints must not occur twice."""
     text = service("{selector: {app: web}}") + SLICE % label + (pod("a", "192.0.2.1") if with_pod else "")
     assert {"hand" if slice_.name == "hand" else "built" for slice_ in slices(say(text))} == names
 
@@ -231,7 +231,7 @@ subsets:
 
 
 def test_endpoints_are_mirrored(say: Say) -> None:
-    """One slice for each family and set of ports; what is not ready is left out."""
+    """One slice for each family and set of ports, without addresses that are not ready."""
     found = slices(say(service("{clusterIP: None}") + ENDPOINTS % ""))
     assert [(slice_.service, slice_.ports, slice_.endpoints) for slice_ in found] == [
         ("web", (Port("http", "TCP", 8080),), (Endpoint("192.0.2.1", "h", "p"), Endpoint("192.0.2.2"))),
@@ -252,7 +252,7 @@ def test_endpoints_are_mirrored(say: Say) -> None:
     ],
 )
 def test_endpoints_that_are_not_mirrored(say: Say, text: str, names: list[Any]) -> None:
-    """Endpoints count only for a Service without selector, and only where their mirror is not written beside them."""
+    """Endpoints count only for a Service without selector, and only where no manifest has their mirror."""
     assert [slice_.name for slice_ in slices(say(text))] == names
 
 

@@ -1,4 +1,4 @@
-"""The real file system: every way of editing a file is told, and nothing is missed from the first yield on."""
+"""The real file system: every way to edit a file is reported, and no change after the first yield is missed."""
 
 import asyncio
 import os
@@ -45,7 +45,7 @@ def make_folder(folder: Path) -> None:
 
 @pytest.mark.parametrize("edit", [write, rename, create, delete, swap, make_folder])
 async def test_edits(tmp_path: Path, edit: Callable[[Path], None]) -> None:
-    """Each is told once the folder is watched, which the first yield says."""
+    """Each is reported after the first yield, from which on the folder is watched."""
     (tmp_path / "a.yaml").write_text("a")
     async with aclosing(folder_changes(frozenset({str(tmp_path)}))) as changes:
         await anext(changes)
@@ -56,14 +56,14 @@ async def test_edits(tmp_path: Path, edit: Callable[[Path], None]) -> None:
 
 
 async def test_closing_before_any_change(tmp_path: Path) -> None:
-    """It can be left at once, and leaves no thread and no task behind."""
+    """It can be closed at once, and leaves no thread and no task."""
     async with aclosing(folder_changes(frozenset({str(tmp_path)}))) as changes:
         await anext(changes)
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
 async def test_missing_folder(tmp_path: Path) -> None:
-    """A folder that is gone by now is FileNotFoundError, so that the caller can look again for what to watch."""
+    """A folder that no longer exists is FileNotFoundError, so that the caller can find the folders again."""
     async with aclosing(folder_changes(frozenset({os.fspath(tmp_path / "no")}))) as changes:
         with pytest.raises(FileNotFoundError):
             await anext(changes)

@@ -1,4 +1,4 @@
-"""Which files count, and which folders have to be watched so that no change of them is missed."""
+"""The files of the option `manifests`, and the folders to watch so that no change is missed."""
 
 import os
 from pathlib import Path
@@ -39,7 +39,7 @@ def test_folders_are_read_whole_and_in_order(tmp_path: Path) -> None:
 
 
 def test_a_named_file_counts_whatever_its_name(tmp_path: Path) -> None:
-    """What the option names is read, in the order of the option."""
+    """Every path of the option is read, in the order of the option."""
     touch(tmp_path, "b.txt", "a.yaml")
     assert names(tmp_path, "b.txt", "a.yaml") == ["b.txt", "a.yaml"]
 
@@ -62,7 +62,7 @@ def test_links_in_a_circle(tmp_path: Path) -> None:
 
 
 def test_missing(tmp_path: Path) -> None:
-    """What is not there is told, and the nearest folder above it is watched for its coming."""
+    """A missing path is reported, and the nearest folder above it is watched."""
     found = find((str(tmp_path / "no/where/a.yaml"),))
     assert str(found.missing) == f"{tmp_path}/no/where/a.yaml: No such file or directory; a file or folder of manifests was expected"
     assert found.directories == {os.path.realpath(tmp_path)}
@@ -87,7 +87,7 @@ def test_config_map_mount(tmp_path: Path) -> None:
 
 
 def test_link_to_another_folder(tmp_path: Path) -> None:
-    """A linked file changes where it lies, so that folder is watched too."""
+    """A linked file changes in its own folder, so that folder is watched too."""
     touch(tmp_path, "real/a.yaml")
     (tmp_path / "m").mkdir()
     (tmp_path / "m/a.yaml").symlink_to("../real/a.yaml")

@@ -1,4 +1,4 @@
-"""What the API server would refuse of the fields that are used is refused here too, each with its line."""
+"""Fields that an API server refuses are refused here too, each with its line."""
 
 from collections.abc import Callable
 from typing import Any
@@ -117,7 +117,7 @@ def test_refused(say: Callable[..., Any], text: str, line: int, expected: str) -
     ],
 )
 def test_ignored(say: Callable[..., Any], text: str) -> None:
-    """A kind that has no part in names is not looked into, and named once for the log."""
+    """A kind that no DNS name depends on is not checked, and is logged once."""
     cluster = say(text)
     assert len(cluster.ignored) == 1
     assert {kind for kind, _, _ in cluster.objects} == {Kind.NAMESPACE}

@@ -1,4 +1,4 @@
-"""Label selectors mean what the API server makes of them."""
+"""Label selectors match as at an API server."""
 
 import pytest
 

@@ -43,7 +43,7 @@ def service(say: Say, spec: str, status: str = "{}") -> Service:
     ],
 )
 def test_cluster_ips(say: Say, spec: str, addresses: list[str]) -> None:
-    """What is written stays, what the families ask for besides is made up from the documented ranges."""
+    """ClusterIPs in a manifest stay; further ones that the families need are assigned from the documented ranges."""
     found = service(say, spec).cluster_ips
     assert len(found) == len(addresses)
     for address, expected in zip(found, addresses, strict=True):
@@ -55,7 +55,7 @@ def test_cluster_ips(say: Say, spec: str, addresses: list[str]) -> None:
 
 
 def test_made_up_addresses_stay_and_differ(say: Say) -> None:
-    """The same at every start, another one for each Service, and never one that is written in another manifest."""
+    """The same at every start, another one for each Service, and never one in another manifest."""
     made_up = service(say, "{}").cluster_ips
     assert service(say, "{}").cluster_ips == made_up
     text = "apiVersion: v1\nkind: Service\nmetadata: {{name: {}}}\nspec: {}\n---\n"

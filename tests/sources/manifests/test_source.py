@@ -120,7 +120,7 @@ def targets(changes: Iterable[Change]) -> list[list[str]]:
 
 
 async def test_begins_with_full_lists(tmp_path: Path) -> None:
-    """Each kind that the source names is listed once, between Begin and Complete, everything of it and nothing else."""
+    """Each kind of the source is listed once, with all of its objects between Begin and Complete."""
     async with running(tmp_path / "a.yaml", stateful(2)) as run:
         told = await run.changes()
     lists = [change.kind for change in told if isinstance(change, Begin)]
@@ -140,7 +140,7 @@ async def test_begins_with_full_lists(tmp_path: Path) -> None:
 
 
 async def test_scaling(tmp_path: Path) -> None:
-    """Lowering `replicas` changes the slice and takes the last Pods away; raising it brings the same ones back."""
+    """A lower `replicas` changes the slice and removes the last Pods; a higher one adds the same Pods again."""
     async with running(tmp_path / "a.yaml", stateful(3)) as run:
         first = await run.changes()
         told = await run.after(stateful(1))
@@ -151,7 +151,7 @@ async def test_scaling(tmp_path: Path) -> None:
 
 
 async def test_deleted_pod(tmp_path: Path) -> None:
-    """A written-out Pod that is deleted leaves the headless answer; the last one takes the slice with it."""
+    """A Pod that is deleted from the manifest leaves the headless answer; the last one removes the slice."""
     service = "apiVersion: v1\nkind: Service\nmetadata: {name: w}\nspec: {clusterIP: None, selector: {app: w}}\n"
     pods = [f"---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, labels: {{app: w}}}}\n" for name in "ab"]
     async with running(tmp_path / "a.yaml", service + pods[0] + pods[1]) as run:
@@ -200,7 +200,7 @@ async def test_broken_edit(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> 
 
 
 async def test_file_gone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A file named in the option that is deleted is a broken edit; when it is back, the differences are told."""
+    """A deleted file of the option is a broken edit; when it exists again, the differences follow."""
     async with running(tmp_path / "a.yaml", stateful(2)) as run:
         await run.changes()
         run.path.unlink()
@@ -211,7 +211,7 @@ async def test_file_gone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> No
 
 
 async def test_file_gone_from_a_folder(tmp_path: Path) -> None:
-    """In a folder a deleted file takes its objects away."""
+    """In a folder, a deleted file removes its objects."""
     async with running(tmp_path, stateful(1), "a.yaml") as run:
         await run.changes()
         run.path.unlink()
@@ -220,7 +220,7 @@ async def test_file_gone_from_a_folder(tmp_path: Path) -> None:
 
 
 async def test_new_folder_is_watched(tmp_path: Path) -> None:
-    """A folder that has come is watched from then on, and read again once it is."""
+    """A new folder is watched from then on, and read again once it is watched."""
     async with running(tmp_path, stateful(1), "a.yaml") as run:
         await run.changes()
         (tmp_path / "sub").mkdir()
@@ -231,7 +231,7 @@ async def test_new_folder_is_watched(tmp_path: Path) -> None:
 
 
 async def test_symbolic_link_swap(tmp_path: Path) -> None:
-    """A mounted ConfigMap changes by its `..data` being swapped, with the file itself untouched."""
+    """A mounted ConfigMap changes by a swap of its `..data`, without a change of the file."""
     for number in (1, 2):
         (tmp_path / f"..{number}").mkdir()
         (tmp_path / f"..{number}/a.yaml").write_text(stateful(number))
@@ -314,7 +314,7 @@ def slice_of(name: str, *addresses: str, service: str = "web") -> EndpointSlice:
 
 
 def lowest(old: dict[tuple[Kind, str, str], ClusterObject], changes: Iterable[Change]) -> set[str]:
-    """The addresses that are there after every single one of the changes."""
+    """The addresses after each of the changes."""
     state = dict(old)
     always: set[str] | None = None
     for change in changes:
@@ -355,7 +355,7 @@ def test_no_address_is_missing_in_between(old: list[ClusterObject], new: list[Cl
 
 
 def test_order_of_differences() -> None:
-    """What is new comes before what is gone; a namespace is the first to come and the last to go."""
+    """New objects come before removals; a namespace is the first to be added and the last to be removed."""
     old = keyed(Namespace("old"), slice_of("s"), Service("old", "web"), Pod("old", "p"))
     new = keyed(Namespace("new"), slice_of("t"), Service("new", "web"))
     told = list(differences(old, new))

@@ -1,4 +1,4 @@
-"""Which Pods there are, what they are called, where they are, and which are ready."""
+"""Generated Pods: their number, their names, their addresses, and which are ready."""
 
 from collections.abc import Callable
 from textwrap import dedent
@@ -51,7 +51,7 @@ SERVICE = "apiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec: {clusterI
     ],
 )
 def test_count(say: Say, kind: str, spec: list[str], count: int) -> None:
-    """As many as `replicas` says, one where it says nothing, one for a DaemonSet."""
+    """`replicas` Pods, one without it, one for a DaemonSet."""
     assert len(pods(say(workload(kind, *spec)))) == count
 
 
@@ -98,7 +98,7 @@ def test_a_written_pod_takes_the_place_of_a_made_up_one(say: Say) -> None:
 
 
 def test_dump_of_a_cluster(say: Say) -> None:
-    """Where Pods are written out that a workload owns, it gets none made up, nor does its ReplicaSet."""
+    """A workload whose Pods are in manifests generates none, nor does its ReplicaSet."""
     owner = "ownerReferences: [{{apiVersion: apps/v1, kind: {}, name: {}, controller: true}}]"
     replica_set = workload("ReplicaSet", "replicas: 2", name="web-abc").replace(
         "{name: web-abc}", f"{{name: web-abc, {owner.format('Deployment', 'web')}}}"
@@ -125,7 +125,7 @@ def test_dump_of_a_cluster(say: Say) -> None:
     ],
 )
 def test_readiness_of_a_written_pod(say: Say, status: str, is_ready: bool, is_listed: bool) -> None:
-    """A written Pod is ready unless its status says otherwise; Pods at their end are not listed, as an API server is asked for them."""
+    """A Pod in a manifest is ready unless its status says otherwise; ended Pods are not listed, as at an API server."""
     text = SERVICE + f"apiVersion: v1\nkind: Pod\nmetadata: {{name: web, labels: {{app: web}}}}\nstatus: {status}\n"
     cluster = say(text)
     assert ready(cluster) == (["web"] if is_ready else [])
@@ -133,7 +133,7 @@ def test_readiness_of_a_written_pod(say: Say, status: str, is_ready: bool, is_li
 
 
 def test_pod_being_deleted(say: Say) -> None:
-    """A Pod with a deletionTimestamp is neither ready nor listed anew."""
+    """A Pod with a deletionTimestamp is neither ready nor listed again."""
     text = SERVICE + "apiVersion: v1\nkind: Pod\nmetadata: {name: web, labels: {app: web}, deletionTimestamp: '2025-01-01T00:00:00Z'}\n"
     cluster = say(text)
     assert ready(cluster) == []
@@ -151,7 +151,7 @@ def test_unrelated_objects_move_no_pod(say: Say) -> None:
 
 
 def test_written_addresses_are_kept_clear_of(say: Say) -> None:
-    """A made-up address gives way to a written one, whatever object it is written in."""
+    """An assigned address is none that a manifest gives, in whatever object."""
     (address,) = pods(say(workload("Deployment"))).values()
     text = workload("Deployment") + dedent(
         f"""
