@@ -102,7 +102,7 @@ async def world() -> AsyncIterator[World]:
 async def serving(world: World) -> Joined:
     """A worker that serves generation 1."""
     worker = world.join()
-    world.workers.begin(configure(1, 1), {("file", "a"): b"x"})
+    world.workers.begin(configure(1, 1), {DataKey("file", "a"): b"x"})
     worker.send(Configured(1))
     await world.workers.built()
     world.workers.swap()
@@ -155,7 +155,7 @@ async def test_an_abandoned_reload_is_not_sent(world: World) -> None:
 async def test_changed_data_is_sent(world: World) -> None:
     """To all workers, and no other data."""
     worker = await serving(world)
-    world.workers.update({("file", "a"): b"x", ("file", "b"): b"y"})
+    world.workers.update({DataKey("file", "a"): b"x", DataKey("file", "b"): b"y"})
     assert (await worker.received(lambda content: isinstance(content, Data)))[-1] == "data b"
 
 
@@ -225,8 +225,8 @@ async def test_a_file_that_is_too_large_changes_nothing(world: World, monkeypatc
     world.workers.update({DataKey("file", "a"): b"1"})
     monkeypatch.setattr(framing, "MAX_FRAME", 100)
     with pytest.raises(framing.FrameTooLargeError):
-        world.workers.update({("file", "a"): b"2", ("file", "b"): b"x" * 101})
-    world.workers.update({("file", "a"): b"1", ("file", "c"): b"3"})
+        world.workers.update({DataKey("file", "a"): b"2", DataKey("file", "b"): b"x" * 101})
+    world.workers.update({DataKey("file", "a"): b"1", DataKey("file", "c"): b"3"})
     assert await worker.received(lambda content: isinstance(content, Data) and content.key == "c") == ["epoch", "data a", "data c"]
     late = world.join(1)
     assert await late.received(lambda content: isinstance(content, Data) and content.key == "c") == ["epoch", "data a", "data c"]

@@ -116,7 +116,7 @@ async def test_an_object_of_an_unknown_shape_is_left_out(api: ApiDouble, caplog:
 
 async def test_selectors_are_sent_to_the_server(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
     """With lists and watches; Pods that have ended are excluded."""
-    options = {"labels": "app in (a, b)", "namespace_labels": "team=x", "pods": True}
+    options: dict[str, Any] = {"labels": "app in (a, b)", "namespace_labels": "team=x", "pods": True}
     async with watching(api, caplog, **options) as followed:
         await followed.until_listed(Kind.POD)
         await followed.until(lambda: api.watching(NAMESPACES))

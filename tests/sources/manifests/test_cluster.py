@@ -11,7 +11,7 @@ from svcdns.cluster.changes import Kind
 from svcdns.cluster.objects import Endpoint, EndpointSlice, ImportedSlice, Pod, Port, Service, ServiceImport
 from svcdns.cluster.watch_options import WatchOptions
 from svcdns.sources.manifests import ManifestError, ManifestsSource
-from svcdns.sources.manifests.cluster import Cluster
+from svcdns.sources.manifests.cluster import Cluster, ObjectKey
 
 Say = Callable[..., Cluster]
 
@@ -105,8 +105,10 @@ def test_namespace_labels(say: Say, selector: str, namespaces: set[str], imports
 def test_multicluster(say: Say) -> None:
     """ServiceImports and their slices are included if the options select them; the slice is an ordinary one too."""
     cluster = say(EVERYTHING, multicluster=True)
-    assert cluster.objects[Kind.SERVICE_IMPORT, "a", "far"] == ServiceImport("a", "far", False, ("192.0.2.1",), (Port("http", "TCP", 80),))
-    assert cluster.objects[Kind.IMPORTED_SLICE, "a", "far"] == ImportedSlice(
+    assert cluster.objects[ObjectKey(Kind.SERVICE_IMPORT, "a", "far")] == ServiceImport(
+        "a", "far", False, ("192.0.2.1",), (Port("http", "TCP", 80),)
+    )
+    assert cluster.objects[ObjectKey(Kind.IMPORTED_SLICE, "a", "far")] == ImportedSlice(
         "a", "far", "far", (Port("", "TCP", 80),), (Endpoint("192.0.2.2", "h"),), "c1"
     )
     assert (Kind.ENDPOINT_SLICE, "a", "far") in cluster.objects
@@ -233,4 +235,4 @@ def test_kubectl_get_output(say: Say) -> None:
             """
         )
     )
-    assert cluster.objects[Kind.POD, "x", "a"] == Pod("x", "a", "192.0.2.1")
+    assert cluster.objects[ObjectKey(Kind.POD, "x", "a")] == Pod("x", "a", "192.0.2.1")

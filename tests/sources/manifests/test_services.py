@@ -9,7 +9,7 @@ from svcdns.cluster.changes import Kind
 from svcdns.cluster.objects import HEADLESS, PLACEHOLDER_PORTS, Port, Service
 from svcdns.sources.manifests import ManifestError
 from svcdns.sources.manifests.address_pool import SERVICE_RANGE, SERVICE_RANGE_6
-from svcdns.sources.manifests.cluster import Cluster
+from svcdns.sources.manifests.cluster import Cluster, ObjectKey
 
 Say = Callable[..., Cluster]
 
@@ -17,7 +17,7 @@ Say = Callable[..., Cluster]
 def service(say: Say, spec: str, status: str = "{}") -> Service:
     """The Service `web` with that spec."""
     found = say(f"apiVersion: v1\nkind: Service\nmetadata: {{name: web}}\nspec: {spec}\nstatus: {status}\n").objects[
-        Kind.SERVICE, "default", "web"
+        ObjectKey(Kind.SERVICE, "default", "web")
     ]
     assert isinstance(found, Service)
     return found

@@ -14,6 +14,7 @@ from svcdns.cluster.objects import ClusterObject, Endpoint, EndpointSlice, Names
 from svcdns.cluster.watch_options import SourceError, WatchOptions
 from svcdns.process import blocking_io
 from svcdns.sources.manifests import ManifestError, ManifestsSource
+from svcdns.sources.manifests.cluster import ObjectKey
 from svcdns.sources.manifests.source import differences
 
 LOG = logging.getLogger("svcdns.tests.manifests")
@@ -303,9 +304,9 @@ def test_bad_selector(option: str) -> None:
         ManifestsSource(WatchOptions(**{option: "a in"}), log=LOG)  # type: ignore[arg-type]
 
 
-def keyed(*items: ClusterObject) -> dict[tuple[Kind, str, str], ClusterObject]:
+def keyed(*items: ClusterObject) -> dict[ObjectKey, ClusterObject]:
     """Objects by kind, namespace and name."""
-    return {(Kind(type(item).__name__), item.namespace, item.name): item for item in items}
+    return {ObjectKey(Kind(type(item).__name__), item.namespace, item.name): item for item in items}
 
 
 def slice_of(name: str, *addresses: str, service: str = "web") -> EndpointSlice:
@@ -313,7 +314,7 @@ def slice_of(name: str, *addresses: str, service: str = "web") -> EndpointSlice:
     return EndpointSlice("n", name, service, endpoints=tuple(map(Endpoint, addresses)))
 
 
-def lowest(old: dict[tuple[Kind, str, str], ClusterObject], changes: Iterable[Change]) -> set[str]:
+def lowest(old: dict[ObjectKey, ClusterObject], changes: Iterable[Change]) -> set[str]:
     """The addresses after each of the changes."""
     state = dict(old)
     always: set[str] | None = None
@@ -322,7 +323,7 @@ def lowest(old: dict[tuple[Kind, str, str], ClusterObject], changes: Iterable[Ch
             case Put(item):
                 state.update(keyed(item))
             case Gone(kind, namespace, name):
-                del state[kind, namespace, name]
+                del state[ObjectKey(kind, namespace, name)]
         now = {end.address for item in state.values() if isinstance(item, EndpointSlice) for end in item.endpoints}
         always = now if always is None else always & now
     return always or set()
@@ -350,7 +351,7 @@ def test_no_address_is_missing_in_between(old: list[ClusterObject], new: list[Cl
             case Put(item):
                 state.update(keyed(item))
             case Gone(kind, namespace, name):
-                del state[kind, namespace, name]
+                del state[ObjectKey(kind, namespace, name)]
     assert state == keyed(*new)
 
 
