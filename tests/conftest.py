@@ -1,24 +1,37 @@
-"""What holds for all tests, and the event loops that tests of a worker run on."""
+"""Fixtures for all tests, and the event loops that tests of a worker run on."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from svcdns.eventloop.loop import new_loop
+from svcdns.sources.api import kubeconfig
 
 ANY_LOOP = ("test_tcp.py", "test_loop.py")
 """Tests that hold on a loop of the standard library too."""
 
 
-@pytest.fixture(autouse=True)
-def _unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is left for the event loop's next turn because the machine is slow; tests of that set their own slice."""
-    monkeypatch.setattr("svcdns.serving.transport.udp.SLICE", float("inf"))
-    monkeypatch.setattr("svcdns.serving.transport.udp.MAX_WORK", float("inf"))
-    monkeypatch.setattr("svcdns.eventloop.timer_wheel.SLICE", float("inf"))
+@pytest.fixture(autouse=True, scope="session")
+def _without_time_slices() -> Iterator[None]:
+    """Nothing is put off to the next iteration of the event loop because the machine is slow. Tests of time slices set their own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("svcdns.serving.transport.udp.SLICE", float("inf"))
+        patch.setattr("svcdns.serving.transport.udp.MAX_WORK", float("inf"))
+        patch.setattr("svcdns.eventloop.timer_wheel.SLICE", float("inf"))
+        yield
+
+
+@pytest.fixture
+def kubeconfigs_read_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Kubernetes client reads kubeconfigs in the process of the tests. tests/sources/api/test_kubeconfig.py runs it as control does."""
+
+    async def run_reader(path: str, context: str, _timeout: float) -> kubeconfig.Loaded:
+        return await kubeconfig.read_or_error(path, context)
+
+    monkeypatch.setattr(kubeconfig, "run_reader", run_reader)
 
 
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:

@@ -12,6 +12,8 @@ from aiohttp import web
 from svcdns.conformance.api import Api, MissingError, api_of, path_of
 from svcdns.conformance.errors import ConformanceError
 
+pytestmark = pytest.mark.usefixtures("kubeconfigs_read_here")
+
 KUBECONFIG = """
 apiVersion: v1
 kind: Config

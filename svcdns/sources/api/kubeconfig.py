@@ -55,6 +55,14 @@ async def load(path: str, context: str, timeout: float = TIMEOUT) -> Loaded:
     """The given context of a kubeconfig, or its current one where `context` is empty. Raises SourceError, also after `timeout` seconds."""
     if not await in_thread(Path(path).is_file):
         raise SourceError(f"kubeconfig: {path}: no such file")
+    loaded = await run_reader(path, context, timeout)
+    if loaded.error:
+        raise SourceError(f"kubeconfig: {path}: {loaded.error}")
+    return loaded
+
+
+async def run_reader(path: str, context: str, timeout: float) -> Loaded:
+    """What another process reads. Raises SourceError where it fails, or does not end in time."""
     command = isolated.command("svcdns.sources.api.kubeconfig", path, context)
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     try:
@@ -69,12 +77,9 @@ async def load(path: str, context: str, timeout: float = TIMEOUT) -> Loaded:
                 async with asyncio.timeout(KILL_WAIT):
                     await process.wait()
     try:
-        loaded = msgspec.json.decode(answer, type=Loaded)
+        return msgspec.json.decode(answer, type=Loaded)
     except msgspec.DecodeError as error:
         raise SourceError(f"kubeconfig: {path}: its reader ended with code {process.returncode}") from error
-    if loaded.error:
-        raise SourceError(f"kubeconfig: {path}: {loaded.error}")
-    return loaded
 
 
 async def read(path: str, context: str, folder: str) -> Loaded:
@@ -108,18 +113,22 @@ def _part(file: str | None, folder: str) -> Part | None:
     return Part(text=Path(file).read_text(encoding="ascii")) if file.startswith(folder) else Part(path=file)
 
 
+async def read_or_error(path: str, context: str) -> Loaded:
+    """Reads it in this process, and leaves no file behind. What the client raises is the `error` of the answer, in one line."""
+    # The client makes the folder, if at all. Its name cannot be guessed, so no other user can have put files there.
+    folder = f"{os.environ.get('TMPDIR', '/tmp')}/svcdns-{secrets.token_hex(16)}"
+    try:
+        return await read(path, context, folder)
+    except Exception as error:  # noqa: BLE001  the client raises whatever its libraries raise
+        return Loaded(error=" ".join(str(error).split()) or type(error).__name__)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def main() -> int:
     """Prints the context as JSON."""
     _, path, context = sys.argv
-    # The client makes it, if at all. Its name cannot be guessed, so no other user can have put files there.
-    folder = f"{os.environ.get('TMPDIR', '/tmp')}/svcdns-{secrets.token_hex(16)}"
-    try:
-        loaded = asyncio.run(read(path, context, folder))
-    except Exception as error:  # noqa: BLE001  the client raises whatever its libraries raise
-        loaded = Loaded(error=" ".join(str(error).split()) or type(error).__name__)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    sys.stdout.buffer.write(msgspec.json.encode(loaded))
+    sys.stdout.buffer.write(msgspec.json.encode(asyncio.run(read_or_error(path, context))))
     return 0
 
 

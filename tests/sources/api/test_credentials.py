@@ -21,6 +21,8 @@ from svcdns.sources.api.credentials import EXEC_REFRESH, EXEC_RETRY, REFRESH, Ac
 from svcdns.sources.snapshot_file import Origin
 from tests.support import world
 
+pytestmark = pytest.mark.usefixtures("kubeconfigs_read_here")
+
 LOG = logging.getLogger("credentials-test")
 
 

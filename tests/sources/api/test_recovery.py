@@ -20,6 +20,9 @@ from tests.support.followed import Followed, following, watching
 WEB, API, DB = service("web", "10.96.0.1"), service("api", "10.96.0.2"), service("db")
 
 
+pytestmark = pytest.mark.usefixtures("kubeconfigs_read_here")
+
+
 @pytest.fixture
 def api() -> Iterator[ApiDouble]:
     """Two Services and a Namespace."""
