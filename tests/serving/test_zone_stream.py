@@ -77,9 +77,9 @@ async def test_a_zone_comes_whole_and_the_connection_goes_on() -> None:
 
 async def test_a_client_that_does_not_read_holds_the_zone_back() -> None:
     """No more is made than fits into buffers; reading goes on to the end."""
-    zone = Zone(12_000)
+    zone = Zone(1_000)
     place = Place("tcp", zone.reply())
-    async with served(place, TcpConnections()) as connect:
+    async with served(place, TcpConnections(), buffers=16_384) as connect:
         client = await connect()
         client.send(1)
         before = -1
@@ -87,8 +87,8 @@ async def test_a_client_that_does_not_read_holds_the_zone_back() -> None:
             before = zone.made
             for _ in range(1000):
                 await asyncio.sleep(0)
-        assert 0 < zone.made < 9_000
-        assert (await everything(client)).count("TXT") == 12_000
+        assert 0 < zone.made < 700
+        assert (await everything(client)).count("TXT") == 1_000
 
 
 async def test_a_client_that_leaves_ends_the_making() -> None:

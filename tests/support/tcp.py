@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import socket
 from collections.abc import AsyncIterator
 
 import dns.message
@@ -46,15 +47,28 @@ class Client:
 
 
 @contextlib.asynccontextmanager
-async def served(place: Place, connections: TcpConnections, timeouts: Timeouts = LONG) -> AsyncIterator[functools.partial]:  # type: ignore[type-arg]
-    """A server; gives what makes clients."""
+async def served(
+    place: Place,
+    connections: TcpConnections,
+    timeouts: Timeouts = LONG,
+    *,
+    buffers: int = 0,
+) -> AsyncIterator[functools.partial]:  # type: ignore[type-arg]
+    """A server; yields what makes clients. `buffers` is for tests of clients that do not read: octets of the socket buffers for replies."""
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: TcpConnection(place.responder, connections, timeouts), "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
+    if buffers:
+        server.sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffers)
+    address = server.sockets[0].getsockname()
     made: list[Client] = []
 
     async def connect() -> Client:
-        client = Client(*await asyncio.open_connection("127.0.0.1", port))
+        sock = socket.socket()
+        sock.setblocking(False)
+        if buffers:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffers)
+        await loop.sock_connect(sock, address)
+        client = Client(*await asyncio.open_connection(sock=sock))
         made.append(client)
         return client
 

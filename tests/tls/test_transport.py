@@ -130,7 +130,7 @@ async def test_text_goes_both_ways() -> None:
 
 async def test_a_client_that_does_not_read_is_not_read() -> None:
     """What is held of it is bounded; it goes on when it reads."""
-    text = b"x" * (16 << 20)
+    text = b"x" * (8 << 20)
     async with echoing() as place, connected(place) as (reader, writer):
         assert isinstance(writer.transport, asyncio.Transport)
         writer.transport.pause_reading()
