@@ -1,4 +1,4 @@
-"""The name under which svcdns 0.1.0 runs the preflight check of the program that is to replace it: an alias of `svcdns.cli.preflight`."""
+"""The name under which earlier builds run the preflight check: an alias of `svcdns.cli.preflight`."""
 
 import sys
 

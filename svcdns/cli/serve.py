@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from svcdns import __version__
 from svcdns.cli.arguments import parse
-from svcdns.process.shared_memory import memory
+from svcdns.process.shared_memory import memory_file
 
 
 def run(argv: Sequence[str], prog: str = "svcdns") -> int:
@@ -38,7 +38,7 @@ def run(argv: Sequence[str], prog: str = "svcdns") -> int:
 
 def _keep_standard_input() -> None:
     """Makes standard input a file in memory, so that reloads and processes that are started later can read it too."""
-    fd = memory("svcdns-stdin")
+    fd = memory_file("svcdns-stdin")
     with os.fdopen(fd, "wb", closefd=False) as file:
         shutil.copyfileobj(sys.stdin.buffer, file)
     os.dup2(fd, 0)

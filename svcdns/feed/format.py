@@ -18,7 +18,7 @@ from svcdns.feed.frames import ToControl, ToWorker
 from svcdns.process.shared_memory import HANDOVER
 
 _NAMES: Final = {"4086c6752f2e": "4928935a2f90"}
-"""Digests that have another name. Version 0.1.0 took names and docstrings into its digest; its shapes are known by what it prints."""
+"""Digests that go by another name. Earlier builds took names and docstrings into theirs; this is what they print for these shapes."""
 _NOT_SENT: Final = frozenset({"title", "description"})
 
 

@@ -1,6 +1,6 @@
-"""The name under which svcdns 0.1.0 starts a worker: an alias of `svcdns.worker`.
+"""The name under which earlier builds start a worker: an alias of `svcdns.worker`.
 
-A supervisor of that version uses it where a worker ends after the new program has been installed and before the upgrade.
+Their supervisor uses it where a worker ends after the new program has been installed and before the upgrade.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""The supervisor of an upgraded program: `svcdns.supervisor --adopt FD`. The supervisor before it runs it in its own process."""
+"""The supervisor after an upgrade in place: `svcdns.supervisor --adopt FD`. The supervisor before it executes it in the same process."""
 
 import sys
 
@@ -6,15 +6,15 @@ from svcdns.process import isolated
 
 
 def main() -> int:
-    """Goes on where the program before this one has stopped; the exit code."""
-    isolated.ensure("svcdns.supervisor", *sys.argv[1:])  # version 0.1.0 starts it by `python -m`
+    """Goes on from the state that the supervisor before it has left; the exit code."""
+    isolated.ensure("svcdns.supervisor", *sys.argv[1:])  # earlier builds start it by `python -m`
     import argparse
 
-    from svcdns.supervisor.process import go_on
+    from svcdns.supervisor.process import resume
 
     parser = argparse.ArgumentParser(prog="svcdns.supervisor")
     parser.add_argument("--adopt", type=int, required=True)
-    return go_on(parser.parse_args().adopt)
+    return resume(parser.parse_args().adopt)
 
 
 if __name__ == "__main__":

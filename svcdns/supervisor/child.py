@@ -1,7 +1,9 @@
-"""The child processes: starting them, telling whether they live, starting them again.
+"""One child process: starting it, its heartbeat, and the time until it is started again.
 
-A child stalls when its heartbeat is older than STALL: others do its work meanwhile, where they can. It is silent when that is older than
-SILENCE, and is killed then and started again. One that keeps ending soon after its start, a crash loop, is started more and more slowly."""
+A child *stalls* when its last heartbeat is older than STALL_TIMEOUT; another worker then reads its sockets. It is *unresponsive* when the
+heartbeat is older than HEARTBEAT_TIMEOUT; the supervisor then kills it and starts it again. A child that exits soon after its start, again
+and again, is in a crash loop: each start is delayed longer than the one before, up to MAX_BACKOFF.
+"""
 
 from __future__ import annotations
 
@@ -16,87 +18,92 @@ from typing import Final
 from svcdns.process import isolated
 from svcdns.process.channel import Channel, ChannelClosedError, Message
 from svcdns.process.parent_death import PARENT
-from svcdns.process.shared_memory import State, enter, heartbeat, state
+from svcdns.process.shared_memory import State, heartbeat, reset, state
 
-STALL: Final = 0.75
-"""Seconds without a heartbeat after which other workers read a worker's sockets. It beats four times a second."""
-SILENCE: Final = 3.0
+STALL_TIMEOUT: Final = 0.75
+"""Seconds without a heartbeat after which other workers read a worker's sockets. It sends four a second."""
+HEARTBEAT_TIMEOUT: Final = 3.0
 """Seconds without a heartbeat after which a child is killed."""
-FIRST_BEAT: Final = 30.0
+START_TIMEOUT: Final = 30.0
 """Seconds that a child may take until its first heartbeat."""
 LATE: Final = 1.5
-"""Seconds after which a beat is late: from then on it is looked whether the process gets a processor at all."""
-SETTLED: Final = 10.0
-"""Seconds after which a child's death is no part of a crash loop."""
-SLOWEST: Final = 5.0
-"""Seconds that a start is put off at most."""
-LOOP: Final = 3
-"""Deaths soon after a start, one behind the other, that are a crash loop."""
-SEND_PATIENCE: Final = 1
-"""Seconds that a child may leave its channel full; after that it is killed, as half a message cannot be taken back."""
-_QUICKEST: Final = 0.1
+"""Seconds without a heartbeat after which the supervisor begins to measure how long the process waits for a processor."""
+STABLE_AFTER: Final = 10.0
+"""Seconds of running after which an exit does not belong to a crash loop."""
+MAX_BACKOFF: Final = 5.0
+"""Seconds between an exit and the next start, at most."""
+CRASH_LOOP_EXITS: Final = 3
+"""Consecutive exits soon after the start that make a crash loop."""
+SEND_TIMEOUT: Final = 1
+"""Seconds that a child may leave its channel full. After that it is killed: half a message cannot be taken back."""
+_MIN_BACKOFF: Final = 0.1
 _ALLOCATOR: Final = {"MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_TRIM_THRESHOLD_": "131072"}
-"""For glibc, whose thresholds grow with use: large blocks, a page of an API list say, go back to the system when they are freed."""
+"""For glibc (mallopt(3)), whose thresholds otherwise grow with use: free blocks, of a page of an API list for example, go back to the
+system."""
 
 
 class Child:
-    """One process to be kept alive. `slot` is a worker's, -1 for control; `number` is that of its region of the shared mapping."""
+    """One process that the supervisor keeps running.
+
+    `slot` is a worker's slot, -1 for control. `number` is that of the child's region in the shared mapping.
+    """
 
     def __init__(self, name: str, command: list[str], slot: int, number: int, region: memoryview, shared: int) -> None:
-        """`command` is a module and its arguments; the region's number and the descriptors of channel and mapping are put behind it."""
+        """`command` is a module and its arguments. `shared` is the descriptor of the shared mapping, `region` the child's part of it."""
         self.name, self.command, self.slot, self.number = name, command, slot, number
         self._region, self._shared = region, shared
         self.pid = 0
         self.channel: Channel | None = None
         self.start_at = 0.0
+        """When to start it again, on CLOCK_MONOTONIC; 0 if it is not to be started."""
         self.started = 0.0
-        self.deaths = 0
-        """How often it has ended soon after its start since it last ran for longer."""
-        self.was_silent = False
-        """Whether it is being killed because it was silent."""
+        self.early_exits = 0
+        """Consecutive exits soon after the start."""
+        self.was_unresponsive = False
+        """Whether the supervisor kills it because it is unresponsive."""
         self._late = (0.0, 0.0)
-        """The last beat that was found late, and how long the process had waited for a processor then."""
-        self.anew = False
-        """Whether it was started while the server served."""
+        """The last heartbeat that was found late, and how long the process had waited for a processor by then."""
+        self.is_restart = False
+        """Whether it was started when the server served already."""
         self.adopted = False
-        """Whether the program before this one has started it."""
+        """Whether the supervisor before an upgrade started it."""
 
     @property
     def running(self) -> bool:
-        """Whether the process is there."""
+        """Whether the process exists."""
         return self.pid != 0
 
     @property
     def state(self) -> State:
-        """What the process says it is doing."""
+        """The state that the process shows."""
         return state(self._region)
 
     def start(self, now: float, *more: str) -> None:
-        """Starts the process, with further arguments for this life of it."""
+        """Starts the process; `more` are arguments for this start alone."""
         ours, theirs = socket.socketpair()
-        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", SEND_PATIENCE, 0))
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", SEND_TIMEOUT, 0))
         theirs.set_inheritable(True)
-        enter(self._region, State.STARTING)
+        reset(self._region, State.STARTING)
         own = ["--region", str(self.number), "--channel", str(theirs.fileno()), "--shared", str(self._shared)]
         command = isolated.command(*self.command, *more, *own)
         environment = {**_ALLOCATOR, **os.environ, PARENT: str(os.getpid())}
         self.pid = os.posix_spawn(command[0], command, environment, setsigmask=(), setsigdef=(signal.SIGPIPE,))
         theirs.close()
         self.channel = Channel(ours)
-        self.started, self.start_at, self.was_silent, self.adopted = now, 0.0, False, False
+        self.started, self.start_at, self.was_unresponsive, self.adopted = now, 0.0, False, False
 
-    def died(self, now: float) -> None:
-        """The process has been reaped; `start_at` says when to start it again."""
+    def exited(self, now: float) -> None:
+        """The process has been reaped. Sets `start_at`."""
         self.pid = 0
-        enter(self._region, State.ENDED)
+        reset(self._region, State.ENDED)
         if self.channel is not None:
             self.channel.close()
             self.channel = None
-        self.deaths = 0 if now - self.started > SETTLED else self.deaths + 1
-        self.start_at = now if self.deaths <= 1 else now + min(SLOWEST, _QUICKEST * 2**self.deaths)
+        self.early_exits = 0 if now - self.started > STABLE_AFTER else self.early_exits + 1
+        self.start_at = now if self.early_exits <= 1 else now + min(MAX_BACKOFF, _MIN_BACKOFF * 2**self.early_exits)
 
     def send(self, message: Message, fds: list[int] | None = None) -> None:
-        """Sends a message. One to a child that is gone or does not read goes nowhere: it is killed, and the next one told everything."""
+        """Sends a message, if the process exists. A child that does not read its channel is killed; its successor is told everything."""
         if self.channel is not None:
             try:
                 self.channel.send(message, fds)
@@ -104,35 +111,35 @@ class Child:
                 self.kill()
 
     def kill(self, number: int = signal.SIGKILL) -> None:
-        """Sends a signal."""
+        """Sends a signal, if the process exists."""
         if self.pid:
             os.kill(self.pid, number)
 
-    def is_silent(self, now: float, awake_since: float) -> bool:
-        """Whether the process has not beaten for too long.
+    def is_unresponsive(self, now: float, awake_since: float) -> bool:
+        """Whether the last heartbeat is too old.
 
-        Time in which the supervisor itself stood still does not count, nor does time in which the process waited for a processor: on a
-        crowded node to kill it would make all worse.
+        Time in which the supervisor itself was stopped does not count. Nor does time in which the process waited for a processor: to kill
+        it on a crowded node would make things worse.
         """
         last = heartbeat(self._region)
         if not last:
-            return now - max(self.started, awake_since) > FIRST_BEAT
-        silence = now - max(last, awake_since)
-        if silence <= LATE:
+            return now - max(self.started, awake_since) > START_TIMEOUT
+        age = now - max(last, awake_since)
+        if age <= LATE:
             return False
-        waited = _waited(self.pid)
+        waited = _processor_wait(self.pid)
         if self._late[0] != last:
             self._late = last, waited
-        return silence - (waited - self._late[1]) > SILENCE
+        return age - (waited - self._late[1]) > HEARTBEAT_TIMEOUT
 
-    def serves(self, now: float, awake_since: float) -> bool:
-        """Whether the process is a worker that reads its sockets, and not just now stalled."""
-        beats = now - max(heartbeat(self._region), awake_since) <= STALL
+    def is_serving(self, now: float, awake_since: float) -> bool:
+        """Whether the process is a worker that reads its sockets and does not stall."""
+        beats = now - max(heartbeat(self._region), awake_since) <= STALL_TIMEOUT
         return self.running and beats and self.state in (State.SERVING, State.SERVING_UNSYNCED)
 
 
-def _waited(pid: int) -> float:
-    """Seconds that a process has waited for a processor so far, where the kernel tells; Linux alone does."""
+def _processor_wait(pid: int) -> float:
+    """Seconds that a process has waited for a processor so far; 0 where the kernel does not tell, as only Linux does."""
     try:
         with open(f"/proc/{pid}/schedstat", "rb") as file:
             return int(file.read().split()[1]) / 1e9
@@ -140,8 +147,8 @@ def _waited(pid: int) -> float:
         return 0.0
 
 
-def keep_on_processor(pid: int, slot: int) -> None:
-    """Keeps the worker of a slot on one of the processors that this program may use; nothing where that cannot be done."""
+def pin_to_processor(pid: int, slot: int) -> None:
+    """Binds the worker of a slot to one of the processors that this program may use. Does nothing where the system cannot."""
     if sys.platform == "linux":
         allowed = sorted(os.sched_getaffinity(0))
         with contextlib.suppress(OSError):

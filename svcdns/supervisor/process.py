@@ -1,8 +1,8 @@
-"""The supervisor's loop: children, signals, the order of a stop (docs/behaviour/corefile.md#signals), and the upgrade
-of the program in place.
+"""The supervisor: keeps control and workers running, handles signals, stops and upgrades the program (docs/behaviour/corefile.md#signals).
 
-It knows what processes there are, and nothing of DNS, Corefiles or clusters. Control says how many workers there are to be and where to
-listen; every word that comes in is from a child of its own."""
+It knows nothing of DNS, Corefiles or clusters. Control tells it how many workers to start and where to listen. It reads nothing but the
+messages of its own children.
+"""
 
 from __future__ import annotations
 
@@ -20,81 +20,86 @@ from svcdns.process import shared_memory
 from svcdns.process.channel import Message
 from svcdns.supervisor import reexec
 from svcdns.supervisor.child import Child
-from svcdns.supervisor.children import Crew
-from svcdns.supervisor.preflight import Trial, TrialError
-from svcdns.supervisor.rolling_replacement import Replacing
+from svcdns.supervisor.children import Children
+from svcdns.supervisor.preflight import Preflight, PreflightError
+from svcdns.supervisor.rolling_replacement import RollingReplacement
 
 TICK: Final = 0.25
+"""Seconds between two checks of the children."""
 SHORT_TICK: Final = 0.02
-"""Seconds between two looks while a worker waits to be told to read."""
+"""The same while a worker waits to be told which sockets to read."""
 GAP: Final = 1.0
-"""Seconds between two ticks after which the supervisor must have been stopped itself."""
-DRAIN: Final = 7.0
+"""Seconds between two checks after which the supervisor must have been stopped itself."""
+DRAIN_TIMEOUT: Final = 7.0
 """Seconds that workers have to drain."""
-FAREWELL: Final = 2.0
-"""Seconds that control has to end."""
+EXIT_TIMEOUT: Final = 2.0
+"""Seconds that control has to exit."""
 _HANDLED: Final = (
     signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD,
 )  # fmt: skip
 
 
 class _ExitError(Exception):
+    """Ends the loop with an exit code."""
+
     def __init__(self, code: int) -> None:
         super().__init__(code)
         self.code = code
 
 
 class Supervisor:
-    """Keeps control and workers alive until told to stop."""
+    """Keeps control and workers running until a signal stops them."""
 
     def __init__(self, control_arguments: list[str], mapping: int, *, pin: bool = False) -> None:
-        """`control_arguments` are given to control as they are; `mapping` is the shared mapping; `pin` keeps each worker on a processor."""
+        """Control gets `control_arguments` as they are; `mapping` is the shared mapping; `pin` binds each worker to a processor."""
         self._selector = selectors.DefaultSelector()
         os.set_inheritable(mapping, True)
-        self._crew = Crew(self._selector, say, control_arguments, mapping)
-        self._crew.pin = pin
-        self._replacing = Replacing(self._crew, say)
-        self._trial: Trial | None = None
-        self._handing_over = False
-        self._stopping = self._leaving = self._interrupted = False
+        self._children = Children(self._selector, log, control_arguments, mapping)
+        self._children.pin = pin
+        self._replacement = RollingReplacement(self._children, log)
+        self._preflight: Preflight | None = None
+        self._executing = False
+        """Whether the new program is to be executed as soon as no message is half read."""
+        self._stopping = self._control_exits = self._interrupted = False
         self._deadline = 0.0
         self._signals: list[int] = []
         self._awake_since = self._last_tick = time.monotonic()
 
     def run(self) -> int:
-        """Starts everything, and runs until a stop is through; the exit code."""
+        """Starts the children, and returns the exit code once they have been stopped."""
         self._catch_signals()
-        self._crew.start(self._crew.control)
-        self._crew.set_count(1)  # there is always one, and it takes as long to start as control does
+        self._children.start(self._children.control)
+        self._children.start_workers(1)  # there is always one, and it takes as long to start as control does
         return self._loop()
 
-    def go_on(self, state: reexec.State) -> int:
-        """Takes everything over from the program before, replaces its children, and runs until a stop is through; the exit code."""
-        reexec.restore(self._crew, state)
+    def resume(self, state: reexec.State) -> int:
+        """Goes on from the state of the supervisor before an upgrade, and replaces its children; the exit code."""
+        reexec.restore(self._children, state)
         self._catch_signals()
-        say(f"[INFO] svcdns-{__version__} has taken over: control and {len(self._crew.workers)} workers are replaced, one after the other")
-        self._replacing.begin([self._crew.control, *self._crew.workers])
+        count = len(self._children.workers)
+        log(f"[INFO] svcdns-{__version__} has taken over: control and {count} workers are replaced, one after the other")
+        self._replacement.begin([self._children.control, *self._children.workers])
         return self._loop()
 
     def _loop(self) -> int:
         try:
             while True:
-                self._turn()
+                self._run_once()
         except _ExitError as end:
-            for child in self._crew:
+            for child in self._children:
                 child.kill()
             return end.code
 
     # -- the loop
 
-    def _turn(self) -> None:
-        for key, _ in self._selector.select(SHORT_TICK if self._crew.unsettled else TICK):
+    def _run_once(self) -> None:
+        for key, _ in self._selector.select(SHORT_TICK if self._children.has_unassigned else TICK):
             if key.data is None:
                 self._wakeup.recv(4096)
             else:
                 self._read(key.data)
         while self._signals:
-            self._signalled(self._signals.pop(0))
+            self._handle_signal(self._signals.pop(0))
         self._reap()
         self._tick(time.monotonic())
 
@@ -109,51 +114,51 @@ class Supervisor:
         self._selector.register(self._wakeup, selectors.EVENT_READ, None)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)  # an upgrade in place has blocked them
 
-    def _signalled(self, number: int) -> None:
+    def _handle_signal(self, number: int) -> None:
         if number == signal.SIGTERM:
-            say("[INFO] SIGTERM: Shutting down servers then terminating")
+            log("[INFO] SIGTERM: Shutting down servers then terminating")
             self._stop("SIGTERM")
         elif number == signal.SIGINT:
             if self._interrupted:
                 raise _ExitError(2)
             self._interrupted = True
-            say("[INFO] SIGINT: Shutting down")
+            log("[INFO] SIGINT: Shutting down")
             self._stop("SIGINT")
         elif number == signal.SIGQUIT:
-            say("[INFO] SIGQUIT: Quitting process immediately")
+            log("[INFO] SIGQUIT: Quitting process immediately")
             raise _ExitError(0)
         elif number == signal.SIGUSR1:
-            say("[INFO] SIGUSR1: Reloading")
-            for child in self._crew:
+            log("[INFO] SIGUSR1: Reloading")
+            for child in self._children:
                 if child.slot < 0:
                     child.send({"op": "reload"})
         elif number == signal.SIGUSR2:
-            self._try_upgrade()
+            self._begin_upgrade()
 
     def _tick(self, now: float) -> None:
         if now - self._last_tick > GAP:
             self._awake_since = now
         self._last_tick = now
-        crew = self._crew
-        for child in crew:
+        children = self._children
+        for child in children:
             if not child.running:
                 if child.start_at and now >= child.start_at and not self._stopping:
-                    crew.start(child)
-            elif child.is_silent(now, self._awake_since) and not child.was_silent:
-                say(f"[ERROR] {child.name} does not answer: killed, to be replaced")
-                child.was_silent = True
+                    children.start(child)
+            elif child.is_unresponsive(now, self._awake_since) and not child.was_unresponsive:
+                log(f"[ERROR] {child.name} sends no heartbeat: it is killed and started again")
+                child.was_unresponsive = True
                 child.kill()
-            elif crew.endings.look(child, now):
-                crew.tell_endings()
-        crew.settle_reading(now, self._awake_since)
-        if self._trial is not None:
-            self._trial.look(now)
+            elif children.exits.check_recovered(child, now):
+                children.send_exits()
+        children.assign_slots(now, self._awake_since)
+        if self._preflight is not None:
+            self._preflight.check_timeout(now)
         if self._stopping:
             self._advance_stop(now)
-        elif self._handing_over:
-            self._hand_over()
-        elif self._replacing.advance(now):
-            say("[INFO] the upgrade is complete")
+        elif self._executing:
+            self._execute()
+        elif self._replacement.advance(now):
+            log("[INFO] the upgrade is complete")
 
     def _reap(self) -> None:
         while True:
@@ -164,152 +169,152 @@ class Supervisor:
             if not pid:
                 return
             code = os.waitstatus_to_exitcode(status)
-            if self._trial is not None and self._trial.pid == pid:
-                self._upgrade(self._trial, code)
-            for child in self._crew:
+            if self._preflight is not None and self._preflight.pid == pid:
+                self._end_preflight(self._preflight, code)
+            for child in self._children:
                 if child.pid == pid:
-                    self._ended(child, code)
+                    self._exited(child, code)
 
-    def _ended(self, child: Child, code: int) -> None:
+    def _exited(self, child: Child, code: int) -> None:
         self._read(child)
-        crew, now = self._crew, time.monotonic()
-        leaving = child in crew.leaving
-        crew.buried(child)
-        if child is crew.control and not crew.served:
+        children, now = self._children, time.monotonic()
+        is_predecessor = child in children.predecessors
+        children.reaped(child)
+        if child is children.control and not children.served:
             raise _ExitError(1 if code == 0 else abs(code))
-        if leaving:
+        if is_predecessor:
             if code:
-                say(f"[WARNING] {child.name}, which has been replaced, ended ({_cause(code)})")
+                log(f"[WARNING] {child.name}, which has been replaced, ended ({_cause(code)})")
         elif not self._stopping:
-            then = self._replacing.ended(child)
-            say(f"[ERROR] {child.name} ended ({_cause(code)}): {then or 'starting it again'}")
-            crew.endings.ended(child, code, now)
-            crew.tell_endings()
-        crew.settle_reading(now, self._awake_since)
+            consequence = self._replacement.exited(child)
+            log(f"[ERROR] {child.name} ended ({_cause(code)}): {consequence or 'starting it again'}")
+            children.exits.count(child, code, now)
+            children.send_exits()
+        children.assign_slots(now, self._awake_since)
 
     # -- the upgrade in place
 
     @property
     def _upgrading(self) -> bool:
-        return self._trial is not None or self._handing_over or self._replacing.going_on
+        return self._preflight is not None or self._executing or self._replacement.in_progress
 
-    def _try_upgrade(self) -> None:
-        """Runs the program that is installed now once; if it can take over, it will."""
-        if self._stopping or not self._crew.served:
-            say("[ERROR] SIGUSR2: nothing is upgraded during a start or a stop")
+    def _begin_upgrade(self) -> None:
+        """Starts the preflight check of the program that is installed now."""
+        if self._stopping or not self._children.served:
+            log("[ERROR] SIGUSR2: there is no upgrade during a start or a stop")
         elif self._upgrading:
-            say("[ERROR] SIGUSR2: an upgrade is going on; this one is refused")
+            log("[ERROR] SIGUSR2: an upgrade is in progress; this one is refused")
         else:
-            say("[INFO] SIGUSR2: trying the program that is installed now")
-            self._trial = Trial(time.monotonic())
+            log("[INFO] SIGUSR2: checking the program that is installed now")
+            self._preflight = Preflight(time.monotonic())
 
-    def _upgrade(self, trial: Trial, code: int) -> None:
-        """Has the new program take over, if its trial went well."""
-        self._trial = None
+    def _end_preflight(self, preflight: Preflight, code: int) -> None:
+        """Has the new program executed if it passed the check."""
+        self._preflight = None
         try:
-            version = trial.result(code, self._crew.format)
-        except TrialError as error:
-            say(f"[ERROR] SIGUSR2: the program that is installed now cannot take over, nothing was done: {error}")
+            version = preflight.result(code, self._children.format)
+        except PreflightError as error:
+            log(f"[ERROR] SIGUSR2: the program that is installed now cannot take over, nothing has changed: {error}")
             return
         if not self._stopping:
-            say(f"[INFO] SIGUSR2: svcdns-{__version__} hands over to svcdns-{version}")
-            self._handing_over = True
+            log(f"[INFO] SIGUSR2: svcdns-{__version__} hands over to svcdns-{version}")
+            self._executing = True
 
-    def _hand_over(self) -> None:
-        """Becomes the new program, unless a signal or half a message has just come: then at the next turn."""
+    def _execute(self) -> None:
+        """Executes the new program, unless a signal or part of a message has just come: then the next round tries again."""
         signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
         try:
-            if not self._signals and all(child.channel.whole for child in self._crew if child.channel is not None):
-                self._handing_over = False
-                reexec.become(*reexec.describe(self._crew))
+            if not self._signals and all(child.channel.whole for child in self._children if child.channel is not None):
+                self._executing = False
+                reexec.execute(*reexec.dump(self._children))
         except OSError as error:
-            say(f"[ERROR] SIGUSR2: the new program cannot be run, nothing was done: {error}")
+            log(f"[ERROR] SIGUSR2: the new program cannot be executed, nothing has changed: {error}")
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
 
-    # -- what control says
+    # -- messages of the children
 
     def _read(self, child: Child) -> None:
-        for message in self._crew.receive(child):
-            self._told(child, message)
+        for message in self._children.receive(child):
+            self._handle_message(child, message)
 
-    def _told(self, child: Child, message: Message) -> None:
+    def _handle_message(self, child: Child, message: Message) -> None:
         match message["op"]:
             case "workers":
-                self._crew.set_count(message["count"])
+                self._children.start_workers(message["count"])
             case "listen":
-                error = self._crew.listen([(host, port, proto) for host, port, proto in message["addresses"]])
+                error = self._children.listen([(host, port, proto) for host, port, proto in message["addresses"]])
                 child.send({"op": "listening", "ok": not error, "error": error})
             case "format":
-                if child is self._crew.control:
-                    self._crew.format = message["format"]
+                if child is self._children.control:
+                    self._children.format = message["format"]
             case "listed":
-                self._crew.connect_all(child)
+                self._children.connect_all(child)
             case "serving":
-                self._replacing.serves(child, time.monotonic())
+                self._replacement.control_is_ready(child, time.monotonic())
             case "restart":
-                if child is self._crew.control:
+                if child is self._children.control:
                     self._restart(child)
             case "fatal":
-                if child is self._crew.control:
+                if child is self._children.control:
                     raise _ExitError(message["code"])
                 child.kill()
             case "lame":
-                for worker in self._crew.workers:
+                for worker in self._children.workers:
                     worker.send({"op": "end-behind-answers"})
             case "stopping-done":
-                if child is self._crew.control:
+                if child is self._children.control:
                     self._drain_workers()
 
     def _restart(self, control: Child) -> None:
-        """Has control end, to be started anew: it asks for that when memory runs out."""
+        """Has control exit, so that it is started again: it asks for that when memory runs out."""
         if self._upgrading:
-            say("[WARNING] control is not restarted while the program is upgraded")
-        elif self._crew.served and not self._stopping:
+            log("[WARNING] control is not restarted during an upgrade")
+        elif self._children.served and not self._stopping:
             control.send({"op": "exit"})
 
-    # -- stopping
+    # -- stopping: control ends the lame duck time, workers drain, control exits
 
     def _stop(self, name: str) -> None:
         if self._stopping:
             return
         self._stopping = True
-        self._replacing.stop()
-        if self._crew.control.running:
-            self._crew.control.send({"op": "stop", "signal": name})
+        self._replacement.stop()
+        if self._children.control.running:
+            self._children.control.send({"op": "stop", "signal": name})
         else:
             self._drain_workers()
 
     def _drain_workers(self) -> None:
-        if not self._crew.draining:
-            self._crew.draining = True
-            self._deadline = time.monotonic() + DRAIN
-            for child in self._crew:
-                if child.slot >= 0 and child not in self._crew.leaving:
+        if not self._children.draining:
+            self._children.draining = True
+            self._deadline = time.monotonic() + DRAIN_TIMEOUT
+            for child in self._children:
+                if child.slot >= 0 and child not in self._children.predecessors:
                     child.send({"op": "drain"})
 
     def _advance_stop(self, now: float) -> None:
-        control = self._crew.control
-        if not self._crew.draining:
+        control = self._children.control
+        if not self._children.draining:
             if not control.running:
                 self._drain_workers()
             return
-        alive = [child for child in self._crew if child.running and child is not control]
-        if alive:
+        running = [child for child in self._children if child.running and child is not control]
+        if running:
             if now > self._deadline:
-                for child in alive:
+                for child in running:
                     child.kill()
             return
-        if not self._leaving:
-            self._leaving = True
-            self._deadline = now + FAREWELL
+        if not self._control_exits:
+            self._control_exits = True
+            self._deadline = now + EXIT_TIMEOUT
             control.send({"op": "exit"})
         if not control.running or now > self._deadline:
             raise _ExitError(0)
 
 
 def _cause(code: int) -> str:
-    """How a process ended, in words."""
+    """Why a process ended, in words."""
     if code >= 0:
         return f"exit code {code}"
     try:
@@ -318,8 +323,8 @@ def _cause(code: int) -> str:
         return f"signal {-code}"
 
 
-def say(line: str) -> None:
-    """Writes a log line if standard output takes it; a reader that does not read must not hold the supervisor up."""
+def log(line: str) -> None:
+    """Writes a line to standard output, unless that would block: a reader that is too slow must not stop the supervisor."""
     try:
         if select.select([], [1], [], 0)[1]:
             os.write(1, line.encode() + b"\n")
@@ -328,7 +333,7 @@ def say(line: str) -> None:
 
 
 def run(control_arguments: list[str], pidfile: str | None = None, *, pin: bool = False) -> int:
-    """Runs the program; the exit code. `pidfile` gets the process id; `pin` keeps each worker on a processor of its own."""
+    """Runs the program; the exit code. `pidfile` is the path that gets the process id; `pin` binds each worker to a processor."""
     if pidfile:
         try:
             with open(pidfile, "w", encoding="ascii") as file:
@@ -336,10 +341,10 @@ def run(control_arguments: list[str], pidfile: str | None = None, *, pin: bool =
         except OSError as error:
             sys.stderr.write(f"cannot write the pidfile {pidfile}: {error.strerror}\n")
             return 1
-    return Supervisor(control_arguments, shared_memory.make(), pin=pin).run()
+    return Supervisor(control_arguments, shared_memory.create(), pin=pin).run()
 
 
-def go_on(fd: int) -> int:
-    """Runs the program in the place of the one that has left its state there; the exit code."""
-    state = reexec.read(fd)
-    return Supervisor(state["arguments"], state["mapping"]).go_on(state)
+def resume(fd: int) -> int:
+    """Runs the program in place of the one that has left its state in this file; the exit code."""
+    state = reexec.read_state(fd)
+    return Supervisor(state["arguments"], state["mapping"]).resume(state)

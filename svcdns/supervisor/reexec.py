@@ -1,8 +1,9 @@
-"""The upgrade of the program in place, as far as the supervisor itself goes: the same process runs the new program.
+"""The supervisor's own part of an upgrade in place: the same process executes the new program (execve(2)).
 
-So the process that others know (PID 1 of a container) stays, and so do its children, who are its children still. Everything that the new
-program has to know goes as JSON through memory that has a descriptor; the descriptors themselves (sockets, channels, mapping) stay open.
-Rule: what is written here is read by another version of the program. Where that changes, `shared.HANDOVER` does.
+So the process that others know, PID 1 of a container, stays, and its children remain its children. The state that the new program needs
+goes as JSON through a file in memory. The descriptors themselves, of sockets, channels and the shared mapping, stay open.
+
+Rule: another version of the program reads this state. The keys keep their spelling; where their meaning changes, `HANDOVER` is raised.
 """
 
 from __future__ import annotations
@@ -17,57 +18,64 @@ from typing import Any, Final
 from svcdns.process import isolated, shared_memory
 from svcdns.process.channel import Channel
 from svcdns.supervisor.child import Child
-from svcdns.supervisor.children import Crew
+from svcdns.supervisor.children import Children
 
 State = dict[str, Any]
 
-_KEPT: Final = ("number", "pid", "started", "start_at", "deaths", "was_silent")
-"""What is kept of a child, besides its channel."""
+_FIELDS: Final = {
+    "number": "number",
+    "pid": "pid",
+    "started": "started",
+    "start_at": "start_at",
+    "deaths": "early_exits",
+    "was_silent": "was_unresponsive",
+}
+"""The key in the state of each attribute of a child, besides its channel."""
 
 
-def describe(crew: Crew) -> tuple[State, list[int]]:
-    """What the new program has to know of the crew, and the descriptors that have to stay open."""
-    listening = crew.sockets.all
-    children = [crew.control, *crew.workers]
+def dump(children: Children) -> tuple[State, list[int]]:
+    """The state that the new program needs, and the descriptors that have to stay open."""
+    listening = children.sockets.all
+    running = [children.control, *children.workers]
     state = {
-        "arguments": crew.control_arguments,
-        "pin": crew.pin,
-        "format": crew.format,
-        "mapping": crew.mapping,
-        "sockets": [{**one.described(), "fd": one.sock.fileno()} for one in listening],
-        "children": [_child(child) for child in children],
-        "endings": crew.endings.message(),
+        "arguments": children.control_arguments,
+        "pin": children.pin,
+        "format": children.format,
+        "mapping": children.mapping,
+        "sockets": [{**one.fields(), "fd": one.sock.fileno()} for one in listening],
+        "children": [_dump_child(child) for child in running],
+        "endings": children.exits.message(),
     }
-    channels = [child.channel.fileno() for child in children if child.channel is not None]
-    return state, [crew.mapping, *channels, *(one.sock.fileno() for one in listening)]
+    channels = [child.channel.fileno() for child in running if child.channel is not None]
+    return state, [children.mapping, *channels, *(one.sock.fileno() for one in listening)]
 
 
-def _child(child: Child) -> State:
+def _dump_child(child: Child) -> State:
     channel = child.channel.fileno() if child.channel is not None else None
-    return {**{name: getattr(child, name) for name in _KEPT}, "channel": channel}
+    return {**{key: getattr(child, name) for key, name in _FIELDS.items()}, "channel": channel}
 
 
-def restore(crew: Crew, state: State) -> None:
-    """Makes a new crew what the old one was; its children are adopted."""
-    crew.pin, crew.format, crew.served = state["pin"], state["format"], True
-    crew.sockets.restore(state["sockets"])
-    crew.endings.restore(state["endings"])
+def restore(children: Children, state: State) -> None:
+    """Gives new `Children` the state that the program before has left, and adopts the processes."""
+    children.pin, children.format, children.served = state["pin"], state["format"], True
+    children.sockets.restore(state["sockets"])
+    children.exits.restore(state["endings"])
     control, *workers = state["children"]
-    crew.control = crew.new_control(control["number"])
-    crew.workers = [crew.new_worker(slot, worker["number"]) for slot, worker in enumerate(workers)]
-    for child, kept in zip((crew.control, *crew.workers), state["children"], strict=True):
-        for name in _KEPT:
-            setattr(child, name, kept[name])
+    children.control = children.new_control(control["number"])
+    children.workers = [children.new_worker(slot, worker["number"]) for slot, worker in enumerate(workers)]
+    for child, dumped in zip((children.control, *children.workers), state["children"], strict=True):
+        for key, name in _FIELDS.items():
+            setattr(child, name, dumped[key])
         child.adopted = True
-        if kept["channel"] is not None:
-            os.set_inheritable(kept["channel"], False)
-            child.channel = Channel(socket.socket(fileno=kept["channel"]))
-        crew.adopt(child)
+        if dumped["channel"] is not None:
+            os.set_inheritable(dumped["channel"], False)
+            child.channel = Channel(socket.socket(fileno=dumped["channel"]))
+        children.adopt(child)
 
 
-def become(state: State, descriptors: list[int]) -> None:
-    """Runs the new program in this process. Raises OSError where that cannot be, and then nothing has changed; else it does not return."""
-    fd = shared_memory.memory("svcdns-handover")
+def execute(state: State, descriptors: list[int]) -> None:
+    """Executes the new program in this process, and does not return. Raises OSError where that is impossible; nothing has changed then."""
+    fd = shared_memory.memory_file("svcdns-handover")
     try:
         os.write(fd, json.dumps(state).encode())
         with _inheritable([fd, *descriptors]):
@@ -89,8 +97,8 @@ def _inheritable(descriptors: list[int]) -> Iterator[None]:
             os.set_inheritable(fd, inheritable)
 
 
-def read(fd: int) -> State:
-    """What the program before has left; the descriptor is closed."""
+def read_state(fd: int) -> State:
+    """The state that the program before has left; closes the descriptor."""
     with os.fdopen(fd, "rb") as file:
         file.seek(0)
         state: State = json.load(file)

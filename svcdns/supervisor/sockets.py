@@ -1,7 +1,7 @@
-"""The listening sockets: bound once here, inherited by every worker, open as long as the program runs.
+"""The listening sockets: the supervisor binds them, every worker holds them, and they stay open as long as the program runs.
 
-One set per worker slot with SO_REUSEPORT, so that the kernel spreads clients over workers and a worker that dies takes no queue with it.
-An empty host is every address: 0.0.0.0 and [::], opened separately (IPV6_V6ONLY).
+There is one set for each worker slot, with SO_REUSEPORT: the kernel spreads clients over the workers, and queries in a socket outlive the
+worker that reads it. An empty host is every address: 0.0.0.0 and [::], opened separately (IPV6_V6ONLY).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple
 
 RECEIVE_BUFFER: Final = 4 << 20
-"""Octets asked for; the kernel's default holds 256 small packets, 13 ms at 20,000 queries a second."""
+"""Octets to request. The kernel's default holds 256 small packets, 13 ms at 20,000 queries a second."""
 BACKLOG: Final = 1024
 
 SO_RCVBUFFORCE: Final = 33
@@ -34,7 +34,7 @@ class ListenError(Exception):
 
 
 class Listening(NamedTuple):
-    """A bound socket and how workers are told of it."""
+    """A bound socket, and the fields that describe it to workers."""
 
     id: int
     slot: int
@@ -45,17 +45,17 @@ class Listening(NamedTuple):
     wildcard: bool
     sock: socket.socket
 
-    def described(self) -> dict[str, Any]:
-        """The fields that travel with the descriptor."""
+    def fields(self) -> dict[str, Any]:
+        """All but the socket itself, as they are sent with its descriptor."""
         return {name: getattr(self, name) for name in ("id", "slot", "host", "port", "proto", "family", "wildcard")}
 
 
 class Sockets:
     """All listening sockets by slot and address."""
 
-    def __init__(self, note: Callable[[str], None]) -> None:
-        """`note` takes a log line."""
-        self._note = note
+    def __init__(self, log: Callable[[str], None]) -> None:
+        """`log` writes a line."""
+        self._log = log
         self._next = 0
         self._held: dict[tuple[int, Address], list[Listening]] = {}
         self._without_ipv6 = False
@@ -66,7 +66,7 @@ class Sockets:
         return [one for group in self._held.values() for one in group]
 
     def restore(self, described: Iterable[dict[str, Any]]) -> None:
-        """Takes sockets over that are open already: their fields, and under `fd` their descriptor."""
+        """Takes over sockets that are open already: their fields, and under `fd` their descriptor."""
         for fields in described:
             os.set_inheritable(fields["fd"], False)
             rest = {name: value for name, value in fields.items() if name != "fd"}
@@ -75,9 +75,9 @@ class Sockets:
             self._next = max(self._next, one.id)
 
     def change(self, addresses: Iterable[Address], slots: int) -> tuple[list[Listening], list[Listening]]:
-        """Binds what is missing for `slots` workers at these addresses; the new sockets, and those not wanted any more.
+        """Binds the missing sockets for `slots` workers at these addresses. Returns the new sockets, and those that are unwanted now.
 
-        The latter stay open until `close`. Raises ListenError, and then nothing has changed.
+        The latter stay open until `close`. Raises ListenError; nothing has changed then.
         """
         wanted = [(slot, address) for slot in range(slots) for address in dict.fromkeys(addresses)]
         new: dict[tuple[int, Address], list[Listening]] = {}
@@ -97,7 +97,7 @@ class Sockets:
 
     @staticmethod
     def close(sockets: Iterable[Listening]) -> None:
-        """Closes sockets that no worker reads any more."""
+        """Closes sockets that `change` has returned as unwanted."""
         for one in sockets:
             one.sock.close()
 
@@ -112,7 +112,7 @@ class Sockets:
                 one.sock.close()
             raise
         if not out:
-            raise ListenError(f"listen {host}:{port}: no address family that this kernel has")
+            raise ListenError(f"listen {host}:{port}: no address family of this kernel")
         return out
 
     @staticmethod
@@ -150,7 +150,7 @@ class Sockets:
             raise ListenError(f"listen {host}: {error.strerror}") from error
         if not self._without_ipv6:
             self._without_ipv6 = True
-            self._note("[INFO] This kernel has no IPv6: listening on IPv4 alone")
+            self._log("[INFO] This kernel has no IPv6: listening on IPv4 alone")
         return []
 
 
@@ -162,7 +162,7 @@ def _prepare(sock: socket.socket, family: socket.AddressFamily, kind: socket.Soc
     if family == socket.AF_INET6:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
     if kind == socket.SOCK_DGRAM:
-        _never_fragment_by_path(sock, family)
+        _ignore_path_mtu(sock, family)
         try:
             sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER)
         except OSError:
@@ -173,8 +173,8 @@ def _prepare(sock: socket.socket, family: socket.AddressFamily, kind: socket.Soc
             sock.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVPKTINFO, 1)
 
 
-def _never_fragment_by_path(sock: socket.socket, family: socket.AddressFamily) -> None:
-    """Takes no path MTU from ICMP messages, which anybody can forge to have replies sent in fragments; Linux alone has this."""
+def _ignore_path_mtu(sock: socket.socket, family: socket.AddressFamily) -> None:
+    """Ignores the path MTU of ICMP messages: anybody can forge these to have replies sent in fragments. Only Linux has this option."""
     if sys.platform == "linux":
         level, option = MTU_DISCOVER[family]
         with contextlib.suppress(OSError):  # an old kernel

@@ -18,7 +18,7 @@ from typing import Final
 
 import msgspec
 
-from svcdns.process.shared_memory import memory
+from svcdns.process.shared_memory import memory_file
 from svcdns.tls.errors import TlsError
 
 MOST: Final = 1 << 20
@@ -115,7 +115,7 @@ def _no_password() -> bytes:
 @contextmanager
 def _path(content: bytes) -> Iterator[str]:
     """A path that gives these octets, in this process, for as long as this lasts."""
-    fd = memory("svcdns-pem")
+    fd = memory_file("svcdns-pem")
     try:
         with os.fdopen(os.dup(fd), "wb") as file:
             file.write(content)

@@ -21,7 +21,7 @@ import msgspec
 
 from svcdns.eventloop.time_slice import TimeSlice
 from svcdns.process.framing import Deframer, FrameTooLargeError, framed
-from svcdns.process.shared_memory import memory
+from svcdns.process.shared_memory import memory_file
 
 MAX_OCTETS: Final = 16 << 20
 MAX_SECONDS: Final = 1.0
@@ -33,7 +33,7 @@ log = logging.getLogger("svcdns")
 
 async def pack(kept: Mapping[tuple[Any, ...], Any], now: float) -> int:
     """The descriptor of a file with the state of the kept objects, at its start."""
-    fd = memory("svcdns-kept")
+    fd = memory_file("svcdns-kept")
     ends, slice_, size = perf_counter() + MAX_SECONDS, TimeSlice(), 0
     for frame in _frames(kept, now):
         size += len(frame)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from svcdns.control import metrics
-from svcdns.process.shared_memory import REGION_SIZE, SLOTS, State, control_region, enter
+from svcdns.process.shared_memory import REGION_SIZE, SLOTS, State, control_region, reset
 from svcdns.telemetry.counters import Counters, Family, MetricKind
 
 QUERIES = Family("coredns_asked_total", MetricKind.COUNTER, "Asked.", ("who",))
@@ -68,9 +68,9 @@ def test_gauges_of_an_ended_process_do_not_count() -> None:
         counters = Counters(regions[number])
         counters.count(QUERIES, "a", amount=amount)
         counters.count(ENTRIES, amount=amount)
-    enter(regions[1], State.ENDED)
+    reset(regions[1], State.ENDED)
     assert page(*regions)[0] == ['coredns_asked_total{who="a"} 1111.0', "coredns_held 101.0"]
-    enter(regions[1], State.STARTING)
+    reset(regions[1], State.STARTING)
     Counters(regions[1])
     assert page(*regions)[0] == ['coredns_asked_total{who="a"} 1111.0', "coredns_held 101.0"]
 

@@ -18,7 +18,7 @@ from svcdns.control.process import Control, Options
 from svcdns.feed.frames import Configure, Configured, Data, FrameReader, Swap, ToWorker, frame
 from svcdns.plugins import BUILT
 from svcdns.process.channel import Channel
-from svcdns.process.shared_memory import REGION_SIZE, REGIONS, State, control_region, enter, heartbeat, worker_region
+from svcdns.process.shared_memory import REGION_SIZE, REGIONS, State, control_region, heartbeat, reset, worker_region
 
 OWN = control_region(0)
 PAYLOAD = "10.0.0.1 a\n"
@@ -56,7 +56,7 @@ class World:
                 self.worker, self._reader = ours, FrameReader[ToWorker](ToWorker)
                 ours.setblocking(False)
                 asyncio.get_running_loop().add_reader(ours, self._work)
-                enter(self.regions[worker_region(0, 0)], State.SYNCED)
+                reset(self.regions[worker_region(0, 0)], State.SYNCED)
                 self.supervisor.send({"op": "worker", "slot": 0, "region": worker_region(0, 0)}, [theirs.fileno()])
                 theirs.close()
             if message["op"] == "listen":

@@ -17,7 +17,7 @@ from svcdns.control.workers import BuildError, Workers
 from svcdns.corefile.blocks import Corefile
 from svcdns.feed.frames import Allow, Changed, Configure, Configured, Data, Epoch, FrameReader, SourceKinds, Swap, ToWorker, frame
 from svcdns.process import framing
-from svcdns.process.shared_memory import REGIONS, State, enter, worker_region
+from svcdns.process.shared_memory import REGIONS, State, reset, worker_region
 
 EMPTY = Corefile("Corefile", ())
 
@@ -193,8 +193,8 @@ async def test_a_slot_may_have_two_workers(world: World) -> None:
         ((State.ENDED, State.UNSYNCED), State.UNSYNCED),
         ((State.ENDED, State.STARTING), State.STARTING),
     ):
-        enter(one, states[0])
-        enter(other, states[1])
+        reset(one, states[0])
+        reset(other, states[1])
         assert world.workers.states() == [shown]
 
 

@@ -69,7 +69,7 @@ INCOMPATIBLE = {
         ("worker/worker.py", "import asyncio\n", "import asyncio, nothing_of_that_name\n"),
         "it does not start (exit code 1: ModuleNotFoundError: No module named 'nothing_of_that_name')",
     ),
-    "other hand-over": (("process/shared_memory.py", "HANDOVER: Final = ", "HANDOVER: Final = 99"), "its hand-over is 99"),
+    "other hand-over": (("process/shared_memory.py", "HANDOVER: Final = ", "HANDOVER: Final = 99"), "its hand-over format is 99"),
     "other feed": (("feed/frames.py", "    share: float\n", "    share: int\n"), "a restart is needed"),
 }
 
@@ -84,7 +84,7 @@ def test_a_program_that_cannot_take_over_does_not(tmp_path: Path) -> None:
         for number, (edit, reason) in enumerate(INCOMPATIBLE.values(), 1):
             install(tmp_path, edit=edit)
             server.process.send_signal(signal.SIGUSR2)
-            refused = "[ERROR] SIGUSR2: the program that is installed now cannot take over, nothing was done"
+            refused = "[ERROR] SIGUSR2: the program that is installed now cannot take over, nothing has changed"
             until("the refusal", lambda: server.log.count(refused) == number)  # noqa: B023
             assert reason in server.log.rpartition(refused)[2]
             assert server.children() == before
@@ -111,12 +111,12 @@ def test_a_new_process_that_fails_is_started_again(tmp_path: Path) -> None:
         with KeptConnections(10, server.ports["port"], WEB) as kept, Asking(server) as asking:
             server.process.send_signal(signal.SIGUSR2)
             for process, fault in faults.items():
-                server.until_logged(f"{process} ended (exit code 7): trying again, the old one goes on")
+                server.until_logged(f"{process} ended (exit code 7): starting it again, its predecessor goes on")
                 assert is_alive(old[process])
                 if process == "control":
                     server.until_logged("crash loop, next try in")
                     server.process.send_signal(signal.SIGUSR2)
-                    server.until_logged("[ERROR] SIGUSR2: an upgrade is going on; this one is refused")
+                    server.until_logged("[ERROR] SIGUSR2: an upgrade is in progress; this one is refused")
                 fault.unlink()
             server.until_logged(COMPLETE)
         assert not set(old.values()) & set(server.children().values())
@@ -144,7 +144,7 @@ def test_an_old_process_that_is_killed_during_an_upgrade_is_replaced(tmp_path: P
 @pytest.mark.parametrize(
     "line",
     [
-        pytest.param("SIGUSR2: trying", marks=pytest.mark.slow),
+        pytest.param("SIGUSR2: checking", marks=pytest.mark.slow),
         "has taken over",
         pytest.param("control is replaced", marks=pytest.mark.slow),
         "worker 0 is replaced",

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 
-from svcdns.process.shared_memory import REGION_SIZE, REGIONS, SIDES, SLOTS, control_region, make, other_side, regions, worker_region
+from svcdns.process.shared_memory import REGION_SIZE, REGIONS, SIDES, SLOTS, control_region, create, other_side, regions, worker_region
 
 
 def test_regions_are_apart_and_shared() -> None:
     """Two mappings of one descriptor show the same; a region is its owner's alone."""
-    fd = make()
+    fd = create()
     try:
         one, other = regions(fd), regions(fd)
         assert len(one) == REGIONS

@@ -1,4 +1,4 @@
-"""What the supervisor does on control's word."""
+"""What the supervisor does at the request of control."""
 
 from __future__ import annotations
 
@@ -13,50 +13,50 @@ from svcdns.supervisor.process import Supervisor
 
 
 class World:
-    """A supervisor that has started nothing, and what it tells control."""
+    """A supervisor that has started nothing, and its messages to control."""
 
     def __init__(self, mapping: int) -> None:
         """It serves."""
         self.supervisor = Supervisor([], mapping)
-        self.crew = self.supervisor._crew
-        self.crew.served = True
+        self.children = self.supervisor._children
+        self.children.served = True
         self.sent: list[Any] = []
-        self.crew.control.send = lambda message, fds=None: self.sent.append(message)  # type: ignore[method-assign]
+        self.children.control.send = lambda message, fds=None: self.sent.append(message)  # type: ignore[method-assign]
 
-    def asks(self) -> list[Any]:
-        """Control asks for its restart; what it is told."""
+    def ask_for_restart(self) -> list[Any]:
+        """Control asks for its restart; the messages that it gets."""
         self.sent.clear()
-        self.supervisor._told(self.crew.control, {"op": "restart"})
+        self.supervisor._handle_message(self.children.control, {"op": "restart"})
         return self.sent
 
 
 @pytest.fixture
 def world() -> Iterator[World]:
     """Its mapping is closed at the end."""
-    mapping = shared_memory.make()
+    mapping = shared_memory.create()
     made = World(mapping)
     yield made
     made.supervisor._selector.close()
     os.close(mapping)
 
 
-def test_control_ends_where_it_asks_for_a_restart(world: World) -> None:
-    """Only while all is served; its end is what starts it anew."""
-    assert world.asks() == [{"op": "exit"}]
-    world.crew.served = False
-    assert world.asks() == []
-    world.crew.served = True
+def test_control_is_restarted_where_it_asks_for_that(world: World) -> None:
+    """Only while the server serves; it is started again once it has ended."""
+    assert world.ask_for_restart() == [{"op": "exit"}]
+    world.children.served = False
+    assert world.ask_for_restart() == []
+    world.children.served = True
     world.supervisor._stopping = True
-    assert world.asks() == []
+    assert world.ask_for_restart() == []
 
 
-def test_it_stays_while_the_program_is_upgraded(world: World) -> None:
-    """Two of them are there then, and one goes anyway."""
-    world.supervisor._replacing.going_on = True
-    assert world.asks() == []
+def test_control_is_not_restarted_during_an_upgrade(world: World) -> None:
+    """There are two of them then, and one ends anyway."""
+    world.supervisor._replacement.in_progress = True
+    assert world.ask_for_restart() == []
 
 
-def test_nobody_else_restarts_it(world: World) -> None:
-    """Nor one that has been replaced."""
-    world.supervisor._told(world.crew.new_worker(0, shared_memory.worker_region(0, 0)), {"op": "restart"})
+def test_other_children_cannot_restart_control(world: World) -> None:
+    """Nor can a control that has been replaced."""
+    world.supervisor._handle_message(world.children.new_worker(0, shared_memory.worker_region(0, 0)), {"op": "restart"})
     assert world.sent == []

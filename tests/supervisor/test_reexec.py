@@ -1,4 +1,4 @@
-"""What a supervisor leaves to the program that takes its place. That it works is seen in tests/end_to_end/test_upgrade.py."""
+"""The state that a supervisor leaves to its successor. tests/end_to_end/test_upgrade.py has whole upgrades."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ import pytest
 from svcdns.process import shared_memory
 from svcdns.process.channel import Channel
 from svcdns.supervisor import reexec
-from svcdns.supervisor.children import Crew
+from svcdns.supervisor.children import Children
 from tests.support.server import free_port
 
 
-def crew(mapping: int) -> Crew:
+def children(mapping: int) -> Children:
     """A crew that has started nobody."""
-    return Crew(selectors.DefaultSelector(), lambda _line: None, ["--options", "{}"], mapping)
+    return Children(selectors.DefaultSelector(), lambda _line: None, ["--options", "{}"], mapping)
 
 
-def test_all_is_there_again() -> None:
+def test_restore_gives_what_dump_took() -> None:
     """Children with their channels, sockets, counts."""
-    before = crew(shared_memory.make())
+    before = children(shared_memory.create())
     ours, theirs = socket.socketpair()
     before.workers = [before.new_worker(0, 70), before.new_worker(1, 2)]
-    before.workers[0].pid, before.workers[0].channel, before.workers[0].deaths = 12345, Channel(ours), 2
+    before.workers[0].pid, before.workers[0].channel, before.workers[0].early_exits = 12345, Channel(ours), 2
     port = free_port()
     before.sockets.change([("127.0.0.1", port, "udp"), ("127.0.0.1", port, "tcp")], 2)
     before.pin, before.format = True, "1.x"
-    before.endings.counts["control", "exit"] = 3
-    before.endings.loops.add("control")
-    state, descriptors = reexec.describe(before)
+    before.exits.counts["control", "exit"] = 3
+    before.exits.loops.add("control")
+    state, descriptors = reexec.dump(before)
     assert ours.fileno() in descriptors
     assert before.mapping in descriptors
 
-    after = crew(state["mapping"])
+    after = children(state["mapping"])
     reexec.restore(after, json.loads(json.dumps(state)))
-    assert [(worker.slot, worker.number, worker.pid, worker.deaths) for worker in after.workers] == [(0, 70, 12345, 2), (1, 2, 0, 0)]
+    assert [(worker.slot, worker.number, worker.pid, worker.early_exits) for worker in after.workers] == [(0, 70, 12345, 2), (1, 2, 0, 0)]
     assert all(child.adopted for child in after)
     assert after.served
-    assert (after.pin, after.format, after.endings.message()) == (True, "1.x", before.endings.message())
+    assert (after.pin, after.format, after.exits.message()) == (True, "1.x", before.exits.message())
     assert [one[:-1] for one in after.sockets.all] == [one[:-1] for one in before.sockets.all]
     assert [one.sock.fileno() for one in after.sockets.all] == [one.sock.fileno() for one in before.sockets.all]
     assert not any(os.get_inheritable(one.sock.fileno()) for one in after.sockets.all)
@@ -53,26 +53,26 @@ def test_all_is_there_again() -> None:
         one.sock.detach()
     ours.detach()
     after.sockets.close(after.sockets.all)
-    after.forget_channel(after.workers[0])
+    after.close_channel(after.workers[0])
     theirs.close()
     os.close(before.mapping)
 
 
 def test_a_program_that_cannot_be_run_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """No descriptor is left inheritable."""
-    made = crew(shared_memory.make())
+    made = children(shared_memory.create())
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
-    state, descriptors = reexec.describe(made)
+    state, descriptors = reexec.dump(made)
     with pytest.raises(FileNotFoundError):
-        reexec.become(state, descriptors)
+        reexec.execute(state, descriptors)
     assert not any(map(os.get_inheritable, descriptors))
     os.close(made.mapping)
 
 
-def test_reading_what_was_left() -> None:
+def test_reading_the_state() -> None:
     """The descriptor is closed."""
-    fd = shared_memory.memory("test")
+    fd = shared_memory.memory_file("test")
     os.write(fd, b'{"a": 1}')
-    assert reexec.read(fd) == {"a": 1}
+    assert reexec.read_state(fd) == {"a": 1}
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(fd)

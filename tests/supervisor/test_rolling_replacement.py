@@ -1,4 +1,4 @@
-"""Replacing children one after the other."""
+"""Rolling replacement of control and workers."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from svcdns.process import shared_memory
 from svcdns.process.channel import Channel
 from svcdns.process.shared_memory import State, control_region, worker_region
 from svcdns.supervisor.child import Child
-from svcdns.supervisor.children import Crew
-from svcdns.supervisor.rolling_replacement import FAREWELL, HAND_OVER, WARM_UP, Replacing
+from svcdns.supervisor.children import Children
+from svcdns.supervisor.rolling_replacement import EXIT_TIMEOUT, HAND_OVER_TIMEOUT, WARM_UP, RollingReplacement
 
 
 class World:
-    """A crew that was adopted, of control and two workers; processes only seem to run, and what they are told is kept."""
+    """Adopted children, control and two workers, that only seem to run, and the messages to them."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """The workers serve."""
@@ -29,18 +29,18 @@ class World:
         monkeypatch.setattr(Child, "start", lambda child, now, *more: self.start(child, now, *more))  # noqa: PLW0108 - it has to bind
         monkeypatch.setattr(Child, "kill", lambda child, _number=9: self.killed.append(child))
         self.selector = selectors.DefaultSelector()
-        self.mapping = shared_memory.make()
+        self.mapping = shared_memory.create()
         self.regions = shared_memory.regions(self.mapping)
-        self.crew = Crew(self.selector, self.lines.append, [], self.mapping)
-        self.crew.served = True
-        self.crew.start(self.crew.control)
-        self.crew.set_count(2)
-        for worker in self.crew.workers:
-            self.shows(worker, State.SERVING)
-        for child in self.crew:
+        self.children = Children(self.selector, self.lines.append, [], self.mapping)
+        self.children.served = True
+        self.children.start(self.children.control)
+        self.children.start_workers(2)
+        for worker in self.children.workers:
+            self.show(worker, State.SERVING)
+        for child in self.children:
             child.adopted = True
-        self.replacing = Replacing(self.crew, self.lines.append)
-        self.told()
+        self.replacement = RollingReplacement(self.children, self.lines.append)
+        self.sent()
         self.started.clear()
 
     def start(self, child: Child, now: float, *more: str) -> None:
@@ -51,15 +51,15 @@ class World:
         if child in self._ends:
             self._ends[child].close()
         self._ends[child] = Channel(theirs)
-        shared_memory.enter(self.regions[child.number], State.STARTING)
+        shared_memory.reset(self.regions[child.number], State.STARTING)
         self.started.append((child.name, child.number, more))
 
-    def shows(self, child: Child, state: State) -> None:
+    def show(self, child: Child, state: State) -> None:
         """What it writes into its region."""
         self.regions[child.number][8:16].cast("d")[0] = float(state)
 
-    def told(self) -> list[tuple[str, int, str]]:
-        """What everybody has been told since the last time: name, region, word."""
+    def sent(self) -> list[tuple[str, int, str]]:
+        """The messages since the last time: name and region of the child, operation."""
         out = []
         for child, channel in self._ends.items():
             while child.running and (messages := channel.receive()):
@@ -71,14 +71,14 @@ class World:
 
     @property
     def successor(self) -> Child:
-        """Who is about to replace another."""
-        assert self.crew.successor is not None
-        return self.crew.successor
+        """The child that is to replace another one."""
+        assert self.children.successor is not None
+        return self.children.successor
 
     def end(self, child: Child) -> str | None:
         """It ends."""
-        self.crew.buried(child)
-        return self.replacing.ended(child)
+        self.children.reaped(child)
+        return self.replacement.exited(child)
 
     def close(self) -> None:
         """Ends it."""
@@ -101,118 +101,118 @@ def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
 OTHER_CONTROL, OTHER_WORKER = control_region(1), worker_region(0, 1)
 
 
-def test_a_control_leaves_when_its_successor_serves(world: World) -> None:
+def test_control_exits_when_its_successor_serves(world: World) -> None:
     """The new one starts beside it in the other region, and has the workers once it has listed."""
-    old = world.crew.control
-    world.replacing.begin([old])
-    assert not world.replacing.advance(10.0)
+    old = world.children.control
+    world.replacement.begin([old])
+    assert not world.replacement.advance(10.0)
     assert world.started == [("control", OTHER_CONTROL, ("--beside",))]
-    assert world.told() == [("control", OTHER_CONTROL, "endings")]
-    world.crew.connect_all(world.successor)
-    assert {op for name, _, op in world.told() if name != "control"} == {"feed"}
-    world.replacing.serves(world.successor, 11.0)
-    assert world.crew.control.number == OTHER_CONTROL
-    assert world.told() == [("control", 0, "exit")]
-    assert not world.replacing.advance(11.0 + FAREWELL)
+    assert world.sent() == [("control", OTHER_CONTROL, "endings")]
+    world.children.connect_all(world.successor)
+    assert {op for name, _, op in world.sent() if name != "control"} == {"feed"}
+    world.replacement.control_is_ready(world.successor, 11.0)
+    assert world.children.control.number == OTHER_CONTROL
+    assert world.sent() == [("control", 0, "exit")]
+    assert not world.replacement.advance(11.0 + EXIT_TIMEOUT)
     assert world.killed == []
-    assert not world.replacing.advance(11.1 + FAREWELL)
+    assert not world.replacement.advance(11.1 + EXIT_TIMEOUT)
     assert world.killed == [old]
     assert world.end(old) is None
-    assert world.replacing.advance(20.0)
-    assert not world.replacing.going_on
+    assert world.replacement.advance(20.0)
+    assert not world.replacement.in_progress
     assert world.lines == ["[INFO] control is replaced"]
 
 
-def test_a_worker_leaves_when_its_successor_reads(world: World) -> None:
+def test_a_worker_hands_over_when_its_successor_reads(world: World) -> None:
     """It is told to read once it is synced, and the old one to hand over once it reads."""
-    old = world.crew.workers[0]
-    world.replacing.begin([old])
-    world.replacing.advance(10.0)
+    old = world.children.workers[0]
+    world.replacement.begin([old])
+    world.replacement.advance(10.0)
     new = world.successor
     assert new.number == OTHER_WORKER
-    assert ("worker 0", OTHER_WORKER, "read") not in world.told()
-    world.shows(new, State.UNSYNCED)
-    world.replacing.advance(11.0)
-    assert world.told() == []
-    world.shows(new, State.SYNCED)
+    assert ("worker 0", OTHER_WORKER, "read") not in world.sent()
+    world.show(new, State.UNSYNCED)
+    world.replacement.advance(11.0)
+    assert world.sent() == []
+    world.show(new, State.SYNCED)
     for _ in range(2):
-        world.replacing.advance(12.0)
-    assert world.told() == [("worker 0", OTHER_WORKER, "read")]
-    world.shows(new, State.SERVING)
-    world.replacing.advance(13.0)
-    world.replacing.advance(12.9 + WARM_UP)
-    assert world.told() == []
-    world.replacing.advance(13.0 + WARM_UP)
-    assert world.crew.workers[0] is new
-    assert sorted(world.told()) == [("worker 0", worker_region(0, 0), "hand-over"), ("worker 0", OTHER_WORKER, "take-over")]
-    world.replacing.advance(13.1 + WARM_UP + HAND_OVER)
+        world.replacement.advance(12.0)
+    assert world.sent() == [("worker 0", OTHER_WORKER, "read")]
+    world.show(new, State.SERVING)
+    world.replacement.advance(13.0)
+    world.replacement.advance(12.9 + WARM_UP)
+    assert world.sent() == []
+    world.replacement.advance(13.0 + WARM_UP)
+    assert world.children.workers[0] is new
+    assert sorted(world.sent()) == [("worker 0", worker_region(0, 0), "hand-over"), ("worker 0", OTHER_WORKER, "take-over")]
+    world.replacement.advance(13.1 + WARM_UP + HAND_OVER_TIMEOUT)
     assert world.killed == [old]
 
 
-def test_an_unsynced_worker_is_replaced_by_one_that_is_so_too(world: World) -> None:
+def test_an_unsynced_worker_is_replaced_by_an_unsynced_one(world: World) -> None:
     """While the cluster cannot be reached."""
-    world.shows(world.crew.workers[0], State.SERVING_UNSYNCED)
-    world.replacing.begin([world.crew.workers[0]])
-    world.replacing.advance(10.0)
-    world.shows(world.successor, State.UNSYNCED)
-    world.replacing.advance(11.0)
-    assert ("worker 0", OTHER_WORKER, "read") in world.told()
+    world.show(world.children.workers[0], State.SERVING_UNSYNCED)
+    world.replacement.begin([world.children.workers[0]])
+    world.replacement.advance(10.0)
+    world.show(world.successor, State.UNSYNCED)
+    world.replacement.advance(11.0)
+    assert ("worker 0", OTHER_WORKER, "read") in world.sent()
 
 
 def test_one_after_the_other(world: World) -> None:
-    """The next begins when the last one is gone; who was started again since needs nothing."""
-    control, first, second = world.crew.control, *world.crew.workers
-    world.replacing.begin([control, first, second])
-    world.replacing.advance(10.0)
-    world.replacing.serves(world.successor, 10.0)
-    world.replacing.advance(10.1)
-    assert world.crew.successor is None
+    """The next replacement begins when the last predecessor is gone; a child that was started again meanwhile is left out."""
+    control, first, second = world.children.control, *world.children.workers
+    world.replacement.begin([control, first, second])
+    world.replacement.advance(10.0)
+    world.replacement.control_is_ready(world.successor, 10.0)
+    world.replacement.advance(10.1)
+    assert world.children.successor is None
     world.end(control)
     world.end(first)
-    world.crew.start(first)
-    world.replacing.advance(10.2)
+    world.children.start(first)
+    world.replacement.advance(10.2)
     assert world.successor.name == "worker 1"
 
 
 def test_a_successor_that_fails_is_started_again(world: World) -> None:
-    """The old control has its workers back; a new worker is told to read anew."""
-    world.replacing.begin([world.crew.control])
-    world.replacing.advance(10.0)
-    world.told()
-    assert world.end(world.successor) == "trying again, the old one goes on"
-    assert sorted(world.told()) == [
+    """The old control gets its workers back."""
+    world.replacement.begin([world.children.control])
+    world.replacement.advance(10.0)
+    world.sent()
+    assert world.end(world.successor) == "starting it again, its predecessor goes on"
+    assert sorted(world.sent()) == [
         ("control", 0, "worker"), ("control", 0, "worker"), ("worker 0", 1, "feed"), ("worker 1", 2, "feed"),
     ]  # fmt: skip
-    world.crew.start(world.successor)
+    world.children.start(world.successor)
     assert world.started[-1] == ("control", OTHER_CONTROL, ("--beside",))
 
 
-def test_where_the_old_one_ends_the_new_one_takes_its_place(world: World) -> None:
+def test_a_successor_takes_the_place_of_a_predecessor_that_ends(world: World) -> None:
     """A worker reads at once, as soon as it can."""
-    old = world.crew.workers[0]
-    world.replacing.begin([old])
-    world.replacing.advance(10.0)
+    old = world.children.workers[0]
+    world.replacement.begin([old])
+    world.replacement.advance(10.0)
     new = world.successor
-    world.told()
-    assert world.end(old) == "the new one takes its place"
-    assert world.crew.workers[0] is new
-    assert world.crew.successor is None
-    world.shows(new, State.SYNCED)
-    world.crew.settle_reading(10.1, 0.0)
-    assert ("worker 0", OTHER_WORKER, "read") in world.told()
-    assert world.replacing.advance(11.0)
+    world.sent()
+    assert world.end(old) == "its successor takes its place"
+    assert world.children.workers[0] is new
+    assert world.children.successor is None
+    world.show(new, State.SYNCED)
+    world.children.assign_slots(10.1, 0.0)
+    assert ("worker 0", OTHER_WORKER, "read") in world.sent()
+    assert world.replacement.advance(11.0)
 
 
-def test_others_that_end_are_none_of_its_business(world: World) -> None:
-    """They are started again as ever."""
-    world.replacing.begin([world.crew.control])
-    world.replacing.advance(10.0)
-    assert world.end(world.crew.workers[1]) is None
+def test_other_children_that_end_are_no_part_of_the_replacement(world: World) -> None:
+    """They are started again as at any time."""
+    world.replacement.begin([world.children.control])
+    world.replacement.advance(10.0)
+    assert world.end(world.children.workers[1]) is None
 
 
-def test_a_stop_gives_it_up(world: World) -> None:
-    """A new control is not waited for."""
-    world.replacing.begin(list(world.crew))
-    world.replacing.advance(10.0)
-    world.replacing.stop()
+def test_a_stop_cancels_the_replacement(world: World) -> None:
+    """A new control is killed."""
+    world.replacement.begin(list(world.children))
+    world.replacement.advance(10.0)
+    world.replacement.stop()
     assert world.killed == [world.successor]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from svcdns.process.shared_memory import REGION_SIZE, REGIONS, State, enter, heartbeat, make, regions, state
+from svcdns.process.shared_memory import REGION_SIZE, REGIONS, State, create, heartbeat, regions, reset, state
 from svcdns.telemetry.counters import CELLS, SPILL, Counters, Family, MetricKind, samples
 
 ASKED = Family("asked_total", MetricKind.COUNTER, "Questions.", ("zone",))
@@ -82,12 +82,12 @@ def test_label_values_have_to_match() -> None:
 
 def test_heartbeat_and_state() -> None:
     """What the supervisor and control see of a process."""
-    shared = regions(make())
+    shared = regions(create())
     assert len(shared) == REGIONS
     counters = Counters(shared[3])
     counters.beat(12.5)
     counters.state(State.SERVING)
     assert (heartbeat(shared[3]), state(shared[3])) == (12.5, State.SERVING)
     assert heartbeat(shared[2]) == 0
-    enter(shared[3], State.STARTING)
+    reset(shared[3], State.STARTING)
     assert (heartbeat(shared[3]), state(shared[3])) == (0, State.STARTING)
