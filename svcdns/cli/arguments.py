@@ -35,7 +35,7 @@ def parser(prog: str) -> argparse.ArgumentParser:
     out.add_argument("-quiet", "--quiet", action="store_true", help="do not print zones and version at start")
     out.add_argument(
         "-state", "--state", metavar="FOLDER", default=os.environ.get("SVCDNS_STATE"),
-        help="keep there what outlives a start: the last good Corefile (default: SVCDNS_STATE; svcdns alone has this)",
+        help="folder for data that outlives a start: the last good Corefile (default: SVCDNS_STATE; svcdns alone has this)",
     )  # fmt: skip
     out.add_argument("-version", "--version", action="store_true", help="print the version, and exit")
     out.add_argument("-help", action="help", help=argparse.SUPPRESS)

@@ -1,4 +1,4 @@
-"""`svcdns conformance`: judges a cluster DNS server, this one or any other, by the answers it gives."""
+"""`svcdns conformance`: checks a cluster DNS server, this one or any other, by its answers."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def parser() -> argparse.ArgumentParser:
         prog="svcdns conformance",
         allow_abbrev=False,
         description="Tests a cluster DNS server by the answers it gives.",
-        epilog="Exit code: 0 if every required check holds, 1 if one does not, 2 if the run could not be made.",
+        epilog="Exit code: 0 if every required check passes, 1 if one fails, 2 if the checks could not run.",
     )
-    out.add_argument("--server", metavar="HOST[:PORT]", help="the server to judge; the port is 53 if none is given")
+    out.add_argument("--server", metavar="HOST[:PORT]", help="the server to check; the default port is 53")
     out.add_argument("--zone", default="cluster.local", help="the cluster's zone (default: %(default)s)")
     out.add_argument(
         "--kubeconfig",
@@ -47,17 +47,21 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("--context", default="", metavar="NAME", help="context of the kubeconfig (default: its current one)")
     out.add_argument("--manifests", nargs="+", metavar="PATH", help="take the cluster as these YAML files and folders describe it")
     out.add_argument(
-        "--existing", action="store_true", help="write nothing: check the Services that are there, read with --kubeconfig if it is given"
+        "--existing", action="store_true", help="change nothing: check the existing Services, read with --kubeconfig if it is given"
     )
-    out.add_argument("--only", action="append", default=[], metavar="ID", help="run this check, or this group, alone; may be repeated")
+    out.add_argument("--only", action="append", default=[], metavar="ID", help="run only this check or group; may be repeated")
     out.add_argument("--output", choices=("table", "json", "junit"), default="table", help="what is printed (default: %(default)s)")
-    out.add_argument("--list", action="store_true", help="say what each check is about, and exit")
-    out.add_argument("--timeout", type=_seconds, default=2.0, metavar="S", help="seconds for one try of a query (default: %(default)s)")
+    out.add_argument("--list", action="store_true", help="list the checks, and exit")
+    out.add_argument("--timeout", type=_seconds, default=2.0, metavar="S", help="seconds for one attempt of a query (default: %(default)s)")
     out.add_argument(
-        "--bound", type=_seconds, default=30.0, metavar="S", help="seconds within which a change must be seen (default: %(default)s)"
+        "--bound", type=_seconds, default=30.0, metavar="S", help="seconds within which a change must show (default: %(default)s)"
     )
     out.add_argument(
-        "--wait", type=_seconds, default=60.0, metavar="S", help="seconds for what is made to be served (default: %(default)s)"
+        "--wait",
+        type=_seconds,
+        default=60.0,
+        metavar="S",
+        help="seconds within which the new Services must be served (default: %(default)s)",
     )
     out.add_argument(
         "--time-limit", type=_seconds, default=300.0, metavar="S", help="seconds for all checks together (default: %(default)s)"
@@ -69,14 +73,14 @@ def run(argv: Sequence[str]) -> int:
     """Runs the command; the exit code."""
     arguments = parser().parse_args(argv)
     try:
-        checks = _chosen(arguments.only)
+        checks = _selected(arguments.only)
         if arguments.list:
             report.explain(checks)
             return 0
         _check_combination(arguments)
         host, port = address(arguments.server)
         zone = _zone(arguments.zone)
-        return asyncio.run(_interruptible(_judge(arguments, Server(host, port, timeout=arguments.timeout), zone, checks)))
+        return asyncio.run(_interruptible(_run_checks(arguments, Server(host, port, timeout=arguments.timeout), zone, checks)))
     except asyncio.CancelledError:
         sys.stderr.write("svcdns conformance: interrupted\n")
         return INTERRUPTED
@@ -87,11 +91,11 @@ def run(argv: Sequence[str]) -> int:
 
 def _check_combination(arguments: argparse.Namespace) -> None:
     if not arguments.server:
-        raise ConformanceError("--server HOST[:PORT] is missing: which server is to be judged?")
+        raise ConformanceError("--server HOST[:PORT] is missing: it names the server to check")
     if arguments.manifests and (arguments.kubeconfig or arguments.existing):
-        raise ConformanceError("--manifests does not go with --kubeconfig or --existing: one of them says what the cluster is")
+        raise ConformanceError("--manifests cannot be combined with --kubeconfig or --existing")
     if not (arguments.manifests or arguments.kubeconfig or arguments.existing):
-        raise ConformanceError("one of --kubeconfig FILE, --manifests PATH and --existing is needed: what is the cluster?")
+        raise ConformanceError("one of --kubeconfig FILE, --manifests PATH and --existing is needed: it describes the cluster")
 
 
 def address(text: str) -> tuple[str, int]:
@@ -124,7 +128,7 @@ def _seconds(text: str) -> float:
     return value
 
 
-def _chosen(only: Sequence[str]) -> list[Check]:
+def _selected(only: Sequence[str]) -> list[Check]:
     groups = {check.group for check in CHECKS.values()}
     for name in only:
         if name not in CHECKS and name not in groups:
@@ -143,13 +147,13 @@ async def _interruptible(work: Coroutine[object, object, int]) -> int:
     return await task
 
 
-async def _judge(arguments: argparse.Namespace, server: Server, zone: str, checks: Sequence[Check]) -> int:
+async def _run_checks(arguments: argparse.Namespace, server: Server, zone: str, checks: Sequence[Check]) -> int:
     cluster = from_manifests(arguments.manifests) if arguments.manifests else Cluster()
     await server.resolve()
     await sources.first_sign(server, zone)
     examiner = Examiner(server, zone, cluster, random.Random())
     with report.Progress(checks, quiet=arguments.output != "table") as progress:
-        async with _described(arguments, examiner, progress):
+        async with _with_cluster(arguments, examiner, progress):
             results = await run_checks(examiner, checks, limit=arguments.time_limit, tell=progress.done)
             progress.say("removing what was made" if examiner.lab else "")
     report.show(results, arguments.output, server=f"{server.host} port {server.port}", zone=zone)
@@ -157,8 +161,8 @@ async def _judge(arguments: argparse.Namespace, server: Server, zone: str, check
 
 
 @contextlib.asynccontextmanager
-async def _described(arguments: argparse.Namespace, examiner: Examiner, progress: report.Progress) -> AsyncIterator[None]:
-    """Puts the description of the cluster into the examiner, for as long as it holds."""
+async def _with_cluster(arguments: argparse.Namespace, examiner: Examiner, progress: report.Progress) -> AsyncIterator[None]:
+    """Gives the examiner the description of the cluster. Services that this command made exist as long as the context lasts."""
     if arguments.manifests:
         yield
     elif arguments.kubeconfig is None:

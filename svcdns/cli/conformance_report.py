@@ -20,12 +20,12 @@ from svcdns.conformance.outcome import Outcome, Severity
 from svcdns.conformance.runner import conforms
 
 STYLES: Final = {Outcome.PASSED: "green", Outcome.FAILED: "bold red", Outcome.SKIPPED: "dim"}
-NARROW: Final = 140
-"""Columns of a table that goes to a file."""
+FILE_WIDTH: Final = 140
+"""Columns of a table that is written to a file."""
 
 
 class Progress:
-    """How far it is, on standard error, if that is a terminal."""
+    """The progress of the checks, on standard error if that is a terminal."""
 
     def __init__(self, checks: Sequence[Check], *, quiet: bool = False) -> None:
         console = Console(stderr=True)
@@ -44,25 +44,25 @@ class Progress:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Takes it away."""
+        """Removes the display."""
         self._bar.stop()
 
     def say(self, what: str) -> None:
-        """What is being done."""
+        """Shows what is being done."""
         self._bar.update(self._task, description=what)
 
     def done(self, result: Result) -> None:
-        """A check has ended."""
+        """Shows that a check has ended."""
         self._bar.update(self._task, advance=1, description=result.check.name)
 
 
 def _console() -> Console:
     console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=max(NARROW, console.width))
+    return console if console.is_terminal else Console(highlight=False, width=max(FILE_WIDTH, console.width))
 
 
 def explain(checks: Iterable[Check]) -> None:
-    """Every check, with its rule and what it is about."""
+    """Prints every check with its rule and its subject."""
     table = Table(box=None, pad_edge=False, show_lines=False)
     for title in ("check", "severity", "rule", "what holds"):
         table.add_column(title, overflow="fold", no_wrap=title in ("check", "severity"))
@@ -72,7 +72,7 @@ def explain(checks: Iterable[Check]) -> None:
 
 
 def show(results: Sequence[Result], output: str, *, server: str, zone: str) -> None:
-    """The results on standard output."""
+    """Prints the results."""
     if output == "json":
         sys.stdout.write(json.dumps(as_json(results, server, zone), indent=2) + "\n")
     elif output == "junit":

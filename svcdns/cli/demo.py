@@ -1,7 +1,6 @@
-"""`svcdns demo`: serves Corefile.example, asks it a few questions, and goes on serving until Ctrl-C.
+"""`svcdns demo`: serves Corefile.example, sends a few queries over UDP, and goes on serving until Ctrl-C.
 
-The server is started as a user would start it; the questions go over UDP. Where the machine names no resolver, the demo says so and leaves
-forwarding out.
+The server is started as a user would start it. Where the machine has no resolver, the demo says so and leaves out forwarding.
 """
 
 from __future__ import annotations
@@ -27,11 +26,11 @@ from svcdns.wire.record import Record
 
 COREFILE: Final = "Corefile.example"
 RESOLV_CONF: Final = "/etc/resolv.conf"
-PATIENCE: Final = 15.0
-"""Seconds that the server may take to answer its first question."""
+START_TIMEOUT: Final = 15.0
+"""Seconds until the server has to answer."""
 TIMEOUT: Final = 3.0
 
-QUESTIONS: Final = (
+QUERIES: Final = (
     ("ClusterIP", "nginx.default.svc.cluster.local.", Type.A),
     ("its named port", "_http._tcp.nginx.default.svc.cluster.local.", Type.SRV),
     ("NodePort", "nginx-nodeport.default.svc.cluster.local.", Type.A),
@@ -65,11 +64,11 @@ def run(argv: Sequence[str]) -> int:
         server = subprocess.Popen(isolated.command("svcdns", "serve", "-conf", str(corefile)), process_group=0)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, lambda caught, _frame: server.send_signal(signal.SIGTERM if caught == signal.SIGHUP else caught))
-        return _attend(server, _address(corefile.read_text(encoding="utf-8")), resolver=resolver)
+        return _wait_for_exit(server, _address(corefile.read_text(encoding="utf-8")), resolver=resolver)
 
 
-def _attend(server: subprocess.Popen[bytes], address: tuple[str, int], *, resolver: bool) -> int:
-    if not _wait(server, address):
+def _wait_for_exit(server: subprocess.Popen[bytes], address: tuple[str, int], *, resolver: bool) -> int:
+    if not _wait_until_serving(server, address):
         server.terminate()
         return server.wait() or 1
     _show(address, resolver=resolver)
@@ -90,7 +89,7 @@ def _corefile(folder: Path) -> tuple[Path, bool]:
     text = re.sub(r"^\s*(forward\b|loop\b).*\n", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
     local = folder / "Corefile"
     local.write_text(text, encoding="utf-8")
-    sys.stdout.write(f"This machine names no resolver in {RESOLV_CONF}: the demo serves everything but forwarding.\n")
+    sys.stdout.write(f"There is no resolver in {RESOLV_CONF}: the demo serves everything but forwarding.\n")
     sys.stdout.flush()
     return local, False
 
@@ -103,25 +102,25 @@ def _has_resolver() -> bool:
 
 
 def _address(corefile: str) -> tuple[str, int]:
-    """Where the demo's first block listens."""
+    """Address and port of the first server block."""
     port = re.search(r"^\S*:(\d+)\s*\{", corefile, re.MULTILINE)
     host = re.search(r"^\s*bind\s+(\S+)", corefile, re.MULTILINE)
     return (host[1] if host else "127.0.0.1"), (int(port[1]) if port else 53)
 
 
-def _wait(server: subprocess.Popen[bytes], address: tuple[str, int]) -> bool:
-    deadline = time.monotonic() + PATIENCE
+def _wait_until_serving(server: subprocess.Popen[bytes], address: tuple[str, int]) -> bool:
+    deadline = time.monotonic() + START_TIMEOUT
     while time.monotonic() < deadline and server.poll() is None:
-        if ask(address, "cluster.local.", Type.SOA, 0.2) is not None:
+        if query(address, "cluster.local.", Type.SOA, 0.2) is not None:
             return True
         time.sleep(0.05)
     return False
 
 
 def _show(address: tuple[str, int], *, resolver: bool) -> None:
-    lines = ["", "Some questions and their answers:"]
-    for what, name, rtype in (*QUESTIONS, *((FORWARDED,) if resolver else ())):
-        lines += [f"\n; {what}: {name} {type_text(rtype)}", *_answer_lines(ask(address, name, rtype, TIMEOUT))]
+    lines = ["", "Some queries and their answers:"]
+    for what, name, rtype in (*QUERIES, *((FORWARDED,) if resolver else ())):
+        lines += [f"\n; {what}: {name} {type_text(rtype)}", *_answer_lines(query(address, name, rtype, TIMEOUT))]
     host, port = address
     lines += [
         "\nThe server goes on; Ctrl-C ends it. In another terminal:",
@@ -129,15 +128,15 @@ def _show(address: tuple[str, int], *, resolver: bool) -> None:
         f"    dig @{host} -p {port} db.default.svc.cluster.local",
         f"    dig @{host} -p {port} SRV _http._tcp.my-web-service.default.svc.cluster.local",
         f"    dig @{host} -p {port} -x 10.96.0.1",
-        "Edit zones/cluster.yaml (lower `replicas` of the StatefulSet) and ask again: the answer follows at once.",
+        "Edit zones/cluster.yaml (lower `replicas` of the StatefulSet) and query again: the answer follows at once.",
         "",
     ]
     sys.stdout.write("\n".join(lines) + "\n")
     sys.stdout.flush()
 
 
-def ask(address: tuple[str, int], name: str, rtype: int, timeout: float) -> Message | None:
-    """The reply to a question over UDP; None if none comes in time."""
+def query(address: tuple[str, int], name: str, rtype: int, timeout: float) -> Message | None:
+    """The reply to a query over UDP; None if there is none within `timeout` seconds."""
     packet = encode_query(0x5344, RD, names.from_text(name), rtype, Class.IN, None)
     with socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.settimeout(timeout)
@@ -158,7 +157,7 @@ def _answer_lines(message: Message | None) -> list[str]:
 
 
 def record_text(record: Record) -> str:
-    """A record as a zone file shows it, for the types that the demo asks for."""
+    """A record as in a zone file, for the types that the demo queries."""
     rtype, data = record.rtype, record.rdata
     if rtype == Type.A:
         shown = socket.inet_ntop(socket.AF_INET, data)

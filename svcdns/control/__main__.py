@@ -14,7 +14,7 @@ import sys
 
 from svcdns.control.process import Control, Options
 from svcdns.process.channel import Channel
-from svcdns.process.parent_death import follow_parent
+from svcdns.process.parent_death import die_with_parent
 from svcdns.process.shared_memory import regions
 from svcdns.telemetry import logging as log_lines
 
@@ -34,7 +34,7 @@ def main() -> int:
     parser.add_argument("--channel", type=int, required=True)
     parser.add_argument("--shared", type=int, required=True)
     arguments = parser.parse_args()
-    follow_parent()
+    die_with_parent()
     os.nice(NICE)
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD, 10, 10)

@@ -19,7 +19,7 @@ from svcdns.cluster.watch_options import SnapshotOptions, WatchOptions
 from svcdns.control.plugin_data import PluginData, gather, plugin_files
 from svcdns.corefile.blocks import Corefile, Position
 from svcdns.corefile.directives import check_directives
-from svcdns.corefile.env_options import completed
+from svcdns.corefile.env_options import with_options
 from svcdns.corefile.errors import CorefileError
 from svcdns.corefile.keys import check_overlap
 from svcdns.corefile.load import load
@@ -102,7 +102,7 @@ def prepare(conf: str | None, port: int) -> Setup:
 def check(corefile: Corefile) -> Setup:
     """The set-up of a loaded Corefile, still without the data of plugins. Raises SvcdnsError."""
     check_directives(corefile, (*ORDER, "import"), BUILT)
-    written, corefile = corefile, completed(corefile, _options_of_ours(corefile), os.environ)
+    written, corefile = corefile, with_options(corefile, _options_of_ours(corefile), os.environ)
     _check_transports(corefile)
     plans = plan(corefile, ORDER, _module)
     interfaces = _interfaces()

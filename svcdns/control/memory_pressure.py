@@ -20,7 +20,7 @@ from typing import Final
 import psutil
 
 from svcdns.eventloop.clock import Clock
-from svcdns.process.heap import give_back
+from svcdns.process.heap import release_free_memory
 from svcdns.process.memory_cgroup import MemoryGroup, Usage
 from svcdns.telemetry.counters import Counters, Family, MetricKind
 
@@ -119,7 +119,7 @@ class MemoryBudget:
         self._allow(share)
         if action == "shrink":
             gc.collect()
-            give_back()
+            release_free_memory()
 
     def _request_restart(self, usage: Usage) -> None:
         self._stays_until = self._clock() + STAY

@@ -438,8 +438,8 @@ class Control:
     async def _send_heartbeats(self) -> None:
         dropped_lines = DroppedLines(self._counters)
         while True:
-            self._counters.beat(time.monotonic())
-            dropped_lines.fold()
+            self._counters.heartbeat(time.monotonic())
+            dropped_lines.flush()
             self._views.show_ages()
             self._views.confirm()
             listening = self._listening is not None and self._listening.done()

@@ -1,4 +1,4 @@
-"""What plugins read their directives with: each function checks one thing, and raises CorefileError at the word at fault."""
+"""Functions with which plugins parse their directives. Each checks one thing and raises CorefileError at the word at fault."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _DURATION: Final = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
 
 
 def arguments(line: Directive, least: int, most: int) -> tuple[Token, ...]:
-    """The words behind the line's first; `most` may be UNBOUNDED."""
+    """The words after the line's first one; `most` may be UNBOUNDED."""
     count = len(line.arguments)
     if count < least:
         last = line.arguments[-1] if line.arguments else line.name
@@ -30,12 +30,12 @@ def arguments(line: Directive, least: int, most: int) -> tuple[Token, ...]:
 
 
 def argument(line: Directive) -> Token:
-    """The one word behind the line's first."""
+    """The only word after the line's first one."""
     return arguments(line, 1, 1)[0]
 
 
-def alone(directives: Sequence[Directive]) -> None:
-    """Checks that none of them has arguments or options. Raises CorefileError."""
+def without_arguments(directives: Sequence[Directive]) -> None:
+    """Checks that no directive has arguments or a block."""
     for directive in directives:
         arguments(directive, 0, 0)
         no_body(directive)
@@ -48,7 +48,7 @@ def no_body(line: Directive) -> None:
 
 
 def body(line: Directive) -> tuple[Directive, ...]:
-    """The lines in the directive's braces, none where it has no braces."""
+    """The lines in the directive's braces; none where it has no braces."""
     return line.body or ()
 
 
@@ -84,7 +84,7 @@ def duration(token: Token) -> float:
 
 
 def one_of(token: Token, choices: Collection[str]) -> str:
-    """One of the words."""
+    """The word, which has to be one of `choices`."""
     if token.text not in choices:
         raise CorefileError(token.position, f"'{token.text}' is unknown; one of {', '.join(choices)} was expected")
     return token.text
@@ -97,7 +97,7 @@ def nearest(text: str, known: Collection[str]) -> str:
 
 
 def unknown_option(line: Directive, known: Collection[str]) -> CorefileError:
-    """The error for a line that the plugin does not know."""
+    """The error for an option that the plugin does not have."""
     text = line.name.text
     return CorefileError(line.position, f"unknown property '{text}'{nearest(text, known)}")
 

@@ -1,6 +1,6 @@
-"""What a Corefile says, as values: tokens with their positions, directives, server blocks.
+"""A parsed Corefile as frozen values: tokens with their positions, directives, server blocks.
 
-Everything is frozen and travels as msgpack, so that workers get the file parsed.
+Control sends them to workers as msgpack. So their shapes are part of the hand-over format (`svcdns.feed.format`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ class Position(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Token(msgspec.Struct, frozen=True, array_like=True):
-    """One word, after environment variables are put in. `quoted` words are never braces or comments."""
+    """One word, with environment variables substituted. A `quoted` word is never a brace or a comment."""
 
     text: str
     position: Position
@@ -25,7 +25,7 @@ class Token(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Directive(msgspec.Struct, frozen=True, array_like=True):
-    """A line: its first word, the words behind it, and the lines in its braces (None where it has no braces)."""
+    """A line: its first word, the words after it, and the lines in its braces (None without braces)."""
 
     name: Token
     arguments: tuple[Token, ...] = ()
@@ -38,7 +38,7 @@ class Directive(msgspec.Struct, frozen=True, array_like=True):
 
 
 class ServerKey(msgspec.Struct, frozen=True, array_like=True):
-    """What a server block serves: a zone (lowered, absolute) on a port over a transport (`dns`, `tls`, …)."""
+    """A key of a server block: a zone (lower case, absolute) on a port over a transport (`dns`, `tls`, …)."""
 
     transport: str
     zone: str

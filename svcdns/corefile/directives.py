@@ -1,4 +1,4 @@
-"""Whether each directive of a Corefile is one, and one that we have."""
+"""The check that each directive of a Corefile exists and is implemented."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from svcdns.corefile.errors import CorefileError
 
 
 def check_directives(corefile: Corefile, known: Collection[str], built: Collection[str]) -> None:
-    """Refuses a directive that is not in `known`, and one that is but is not in `built` yet. Raises CorefileError."""
+    """Raises CorefileError for a directive that is not in `known`, or in `known` but not in `built`."""
     for block in corefile.blocks:
         for directive in block.directives:
             name = directive.name.text

@@ -1,7 +1,7 @@
-"""Options by environment: what CoreDNS would refuse in a Corefile that both are to read.
+"""Options from environment variables, for a Corefile that CoreDNS reads too: it would refuse these options.
 
-SVCDNS_<OPTION> stands for the line `<option> <value>` in each directive of the plugin that has no such line. Its words are cut as in a
-Corefile, and keep their place: an error names the variable in place of the file.
+SVCDNS_<OPTION> stands for the line `<option> <value>` in each directive of the plugin that has no such line. The value has the syntax of a
+Corefile. An error names the variable in place of the file.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ def variable(option: str) -> str:
     return PREFIX + option.upper()
 
 
-def completed(corefile: Corefile, options: Mapping[str, Sequence[str]], environ: Mapping[str, str]) -> Corefile:
-    """The Corefile with the options that the environment sets; `options` are those that can be, by directive. Raises CorefileError."""
+def with_options(corefile: Corefile, options: Mapping[str, Sequence[str]], environ: Mapping[str, str]) -> Corefile:
+    """The Corefile with the options that the environment sets. `options` are the possible ones by directive. Raises CorefileError."""
     lines = {name: [line for option in known if (line := _line(option, environ)) is not None] for name, known in options.items()}
     if not any(lines.values()):
         return corefile
@@ -37,7 +37,7 @@ def completed(corefile: Corefile, options: Mapping[str, Sequence[str]], environ:
 
 
 def is_from_environment(line: Directive) -> bool:
-    """Whether a line stands for a variable."""
+    """Whether a line comes from a variable."""
     return line.position.file == variable(line.name.text)
 
 

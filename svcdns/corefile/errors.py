@@ -1,4 +1,4 @@
-"""The errors of a Corefile: one line that says where, what was found and what was expected."""
+"""Errors of a Corefile: one line with the position, the text found and the text expected."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from svcdns.errors import SvcdnsError
 
 
 class CorefileError(SvcdnsError):
-    """A Corefile that cannot be served; `position` is where its text goes wrong."""
+    """A Corefile that cannot be served; `position` is that of the error."""
 
     def __init__(self, position: Position, message: str) -> None:
         """`message` says what was found and what was expected."""

@@ -1,4 +1,4 @@
-"""Cutting a Corefile into tokens (docs/behaviour/corefile.md#lexing).
+"""The tokens of a Corefile (docs/behaviour/corefile.md#lexing).
 
 Rules: a word that starts with a quote runs to the next quote, over line ends too; `\\"` is the only escape there; `#` starts a comment
 outside quotes, even inside a word; a byte-order mark and carriage returns do not count.

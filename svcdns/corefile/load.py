@@ -1,4 +1,4 @@
-"""Finding and reading the Corefile: the file that was named, `Corefile` in the working directory, or the built-in default."""
+"""Reads the Corefile: the named file, `Corefile` in the working directory, or the built-in default."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DEFAULT_FILE: Final = "Corefile"
 
 
 class CorefileMissingError(SvcdnsError):
-    """The Corefile that was named cannot be read."""
+    """The named Corefile cannot be read."""
 
 
 def load(path: str | None, *, environ: Mapping[str, str], default_port: int = 53) -> Corefile:
@@ -36,7 +36,7 @@ def _default(port: int) -> Corefile:
 
 
 def _standard_input() -> str:
-    """All of it, from its beginning where it is a file: it is read again at every reload, and by every process that needs it."""
+    """All of it. A file is read from its beginning: every reload, and every control that is started, reads it again."""
     try:
         with open(0, encoding="utf-8", closefd=False) as file:
             if file.seekable():

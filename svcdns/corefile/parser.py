@@ -1,8 +1,8 @@
 """From tokens to server blocks (docs/behaviour/corefile.md#server-blocks): keys, directives, snippets, imports,
 environment variables.
 
-Works line by line; an import puts the imported lines in its place and remembers where they came from, so that a circle is an error and
-every token keeps the position of the file that it stands in. Knows no directive but `import`.
+It works line by line. An import is replaced by the imported lines. Each of these keeps the names of the snippets and files that it came
+through, so that a loop is an error, and each token keeps its position in its own file. It knows no directive but `import`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class _Line(NamedTuple):
 
 
 def parse(text: str, path: str, *, environ: Mapping[str, str], default_port: int = 53) -> Corefile:
-    """The Corefile that `text` says; `path` names it in errors and is what its imports are relative to.
+    """The Corefile in `text`. `path` names it in errors; its imports are relative to it.
 
     Raises CorefileError. Reads the files that it imports, and nothing else.
     """
@@ -225,13 +225,13 @@ class _Parser:
                 raise CorefileError(word.position, "'{' inside a line; it must be the last word of its line")
             if _is(word, "}"):
                 raise CorefileError(word.position, "'}' inside a line; a line of its own was expected")
-        name, *arguments = (self._put_in(word) for word in words)
+        name, *arguments = (self._substituted(word) for word in words)
         body = self._directives(brace, level + 1) if brace is not None else None
         return Directive(name, tuple(arguments), body)
 
     # -- environment
 
-    def _put_in(self, word: Token) -> Token:
+    def _substituted(self, word: Token) -> Token:
         text = self._substitute(word)
         return word if text == word.text else Token(text, word.position, word.quoted)
 

@@ -1,7 +1,7 @@
-"""Regular expressions of a Corefile: RE2's language, which is Go's, matched in time linear in the text whatever the pattern.
+"""Regular expressions of a Corefile: the syntax of RE2, as in Go, matched in time linear in the length of the text.
 
-Python's own `re` is not used for them: its language differs in places, and one unlucky pattern could hold up a worker for ever. The library
-is imported when the first pattern is compiled.
+Python's `re` is not used: its syntax differs, and some patterns would block a worker for minutes. The library is imported when the first
+pattern is compiled.
 """
 
 from __future__ import annotations

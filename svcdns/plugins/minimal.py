@@ -26,7 +26,7 @@ class Options:
 
 def parse(block: Block) -> Options:
     """Checks that the directive stands alone. Raises CorefileError."""
-    arguments.alone(block.directives)
+    arguments.without_arguments(block.directives)
     return Options()
 
 

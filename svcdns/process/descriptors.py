@@ -1,8 +1,8 @@
-"""How many descriptors a worker may have open: each client over TCP is one, and each question to an upstream.
+"""Descriptors of a worker: each TCP connection of a client takes one, and each query to an upstream.
 
-The kernel's table of a process's descriptors grows by doubling, and where threads share the table each time waits until all processors
-have noticed (synchronize_rcu in Linux `fs/file.c`): some 15 ms in which nothing is answered, just when there is most to do. So it is grown
-once at the start, before there are threads.
+The kernel's table of a process's descriptors grows by doubling. Where threads share the table, each step waits for all processors
+(synchronize_rcu in Linux `fs/file.c`): about 15 ms in which nothing is answered, under the highest load. So the table is grown once at the
+start, before there are threads.
 """
 
 from __future__ import annotations
@@ -11,24 +11,24 @@ import os
 import resource
 from typing import Final
 
-DESCRIPTORS: Final = 65_536
-"""As many as a worker asks for."""
-AT_ONCE: Final = 16_384
-"""As many as there is room for from the start, 8 octets each: more than connections and questions under way can be."""
+WANTED_LIMIT: Final = 65_536
+"""The soft limit that a worker sets, where the hard one allows it."""
+TABLE_SIZE: Final = 16_384
+"""Descriptors that the table has room for from the start, 8 octets each: more than connections and queries in flight."""
 
 
-def allow_descriptors() -> None:
-    """Raises the soft limit, 1,024 on many machines, as far as the hard one allows and it is needed."""
+def raise_descriptor_limit() -> None:
+    """Raises the soft limit, 1,024 on many machines, to WANTED_LIMIT or the hard limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
+    wanted = WANTED_LIMIT if hard == resource.RLIM_INFINITY else min(WANTED_LIMIT, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def make_room_for_descriptors() -> None:
-    """Has the kernel make the table as large as it will have to be; to be called before the first thread is started."""
+def grow_descriptor_table() -> None:
+    """Has the kernel grow the table to its final size. To be called before the first thread starts."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    last = (AT_ONCE if soft == resource.RLIM_INFINITY else min(AT_ONCE, soft)) - 1
+    last = (TABLE_SIZE if soft == resource.RLIM_INFINITY else min(TABLE_SIZE, soft)) - 1
     made = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
     try:
         if made < last:

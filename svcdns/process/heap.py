@@ -1,12 +1,12 @@
-"""Giving memory back to the system that the C library keeps for later."""
+"""Free memory that the C library keeps for later use."""
 
 from __future__ import annotations
 
 import ctypes
 
 
-def give_back() -> None:
-    """Gives back what is free: a walk over the heap. Nothing where the C library has no such call (glibc does, malloc_trim(3))."""
+def release_free_memory() -> None:
+    """Returns free memory to the system (malloc_trim(3)), which walks the heap. Does nothing where the C library has no such function."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)

@@ -1,7 +1,7 @@
-"""The memory of this process's control group: how much it may take, and how much it cannot give back (cgroups(7), versions 1 and 2).
+"""The memory limit and the working set of this process's control group (cgroups(7), versions 1 and 2).
 
-In a container `/sys/fs/cgroup` is usually the container's own group; elsewhere the group is found below it by `/proc/self/cgroup`, and
-where it has no limit itself, the nearest group above it that has one counts. Everything is read anew each time: limits may change.
+In a container `/sys/fs/cgroup` is usually the container's own group. Elsewhere `/proc/self/cgroup` names the group below it.
+Where the group has no limit, the nearest group above it that has one counts. Each call reads the files again, as limits may change.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import Final, NamedTuple
 
 ROOT: Final = Path("/sys/fs/cgroup")
 OWN: Final = Path("/proc/self/cgroup")
-_BOUNDLESS: Final = 1 << 60
-"""Version 1 says so many octets, or more, where there is no limit."""
+_UNLIMITED: Final = 1 << 60
+"""Version 1 shows so many octets, or more, where there is no limit."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Version:
-    """The files of a version: limit, use, and in the statistics the page cache that the kernel takes first."""
+    """The files of a version: limit, usage, and the field of the statistics with the page cache that the kernel reclaims first."""
 
     limit: str
     usage: str
@@ -30,7 +30,7 @@ _TWO: Final = _Version("memory.max", "memory.current", "inactive_file")
 
 
 class Usage(NamedTuple):
-    """Octets: the limit, and the working set, which is what is used less page cache that was not used lately, as the kubelet counts."""
+    """Octets: the limit, and the working set as the kubelet counts it: the usage less the inactive page cache."""
 
     limit: int
     working_set: int
@@ -44,12 +44,12 @@ class MemoryGroup:
         self._version, self._groups = _found(root, own)
 
     def limit(self) -> int | None:
-        """The memory limit in octets, None where there is none or it cannot be read."""
+        """The memory limit in octets; None if there is none or it cannot be read."""
         found = self._limited()
         return None if found is None else found[1]
 
     def usage(self) -> Usage | None:
-        """What is used of the limit; None where there is no limit or something cannot be read."""
+        """Limit and working set; None if there is no limit or a file cannot be read."""
         found = self._limited()
         if found is None:
             return None
@@ -67,7 +67,7 @@ class MemoryGroup:
                 text = (group / self._version.limit).read_text().strip()
             except OSError:
                 continue
-            if text.isdecimal() and int(text) < _BOUNDLESS:
+            if text.isdecimal() and int(text) < _UNLIMITED:
                 return group, int(text)
         return None
 
@@ -88,7 +88,7 @@ def _found(root: Path, own: Path) -> tuple[_Version, tuple[Path, ...]]:
 
 
 def _field(text: str, name: str) -> int:
-    """A number of `memory.stat`. Raises ValueError where it is not there."""
+    """A number of `memory.stat`. Raises ValueError if the field is missing."""
     for line in text.splitlines():
         field, _, value = line.partition(" ")
         if field == name:

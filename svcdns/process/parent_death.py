@@ -1,7 +1,7 @@
-"""What ties a child process to its supervisor besides the channel: signals that it leaves to it, and death with it.
+"""A child process dies with its supervisor, and leaves the signals of a terminal to it.
 
-Linux ends the child when its parent dies (prctl(2), PR_SET_PDEATHSIG); exec of a file with capabilities clears that, so it is set by
-the child itself, which then checks that the parent is still there. Elsewhere the channel's end of file does it alone.
+Linux kills the child when its parent dies (prctl(2), PR_SET_PDEATHSIG). The execution of a file with capabilities clears that setting, so
+the child makes it itself, and then checks that the parent still exists. On other systems the end of the channel alone ends the child.
 """
 
 from __future__ import annotations
@@ -13,12 +13,15 @@ from typing import Final
 
 PR_SET_PDEATHSIG: Final = 1
 PARENT: Final = "SVCDNS_PARENT"
-_LEFT_TO_PARENT: Final = ("SIGINT", "SIGTERM", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGTSTP")
+_IGNORED: Final = ("SIGINT", "SIGTERM", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGTSTP")
 
 
-def follow_parent() -> None:
-    """Ignores the terminal's signals, and dies with the parent. Exits at once where the parent is gone already."""
-    for name in _LEFT_TO_PARENT:
+def die_with_parent() -> None:
+    """Ignores the signals that the supervisor handles, and has this process die with it.
+
+    Exits at once if the supervisor is gone already.
+    """
+    for name in _IGNORED:
         signal.signal(getattr(signal, name), signal.SIG_IGN)
     if sys.platform == "linux":
         import ctypes

@@ -18,7 +18,7 @@ from svcdns.plugin_api.closest_encloser import Encloser
 from svcdns.serving.metrics import HitCounter
 from svcdns.wire import names
 from svcdns.wire.errors import FormError
-from svcdns.wire.request import read_plain_name
+from svcdns.wire.request import read_query_name
 
 MAX_ANSWERS: Final = 4096
 """Answers that are kept; one more, and all are made anew."""
@@ -78,7 +78,7 @@ class NegativeAnswers:
         if len(wire) > MAX_REPLY or packet[2] & 0xF8 or packet[4:10] != b"\0\1\0\0\0\0":
             return
         try:
-            name, at = read_plain_name(packet)
+            name, at = read_query_name(packet)
         except FormError:
             return
         request_tail = len(packet) - at - 4

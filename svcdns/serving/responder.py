@@ -33,7 +33,7 @@ from svcdns.serving.answer_table import AnswerTable, Countdown, Entry
 from svcdns.serving.in_flight import InFlight
 from svcdns.serving.metrics import Durations, HitCounter, QueryMetrics, is_counted
 from svcdns.wire.codes import TC, Rcode, Type
-from svcdns.wire.message import MAX_MESSAGE, encode_reply, turned, udp_limit
+from svcdns.wire.message import MAX_MESSAGE, encode_reply, rotations, udp_limit
 from svcdns.wire.record import Edns
 from svcdns.wire.request import Request, accept
 from svcdns.wire.ttl import ttl_offsets
@@ -286,7 +286,7 @@ class PendingReply(msgspec.Struct, gc=False, eq=False):
         begin = rotation.variant(0, 1)
         first = encode_reply(self.request, begin, limit, echoed)
         count = variants(first, rotation.widest) if store else 1
-        wires = turned(self.request, begin, first, count) if rotation.turns_answer and count > 1 else []
+        wires = rotations(self.request, begin, first, count) if rotation.turns_answer and count > 1 else []
         if wires:
             return tuple(wires)
         return (first, *[encode_reply(self.request, rotation.variant(number, count), limit, echoed) for number in range(1, count)])

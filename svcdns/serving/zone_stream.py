@@ -15,7 +15,7 @@ from typing import Final, Protocol
 
 from svcdns.plugin_api.reply import Reply
 from svcdns.wire.request import Request
-from svcdns.wire.transfer_messages import Envelopes
+from svcdns.wire.transfer_messages import TransferMessages
 
 SLICE: Final = 0.0002
 """Seconds of making and encoding records after which everything else of the worker gets its turn."""
@@ -38,12 +38,12 @@ class Outlet(Protocol):
 async def send(request: Request, reply: Reply, outlet: Outlet, last: Callable[[bytes], None], echoed: frozenset[int]) -> int:
     """Sends what `reply.stream` gives; `last` takes the final message. The octets that were sent."""
     assert reply.stream is not None
-    stream, envelopes = reply.stream, Envelopes(request, reply, echoed)
+    stream, messages = reply.stream, TransferMessages(request, reply, echoed)
     size, began = 0, perf_counter()
     try:
         for portion in stream:
             for record in portion:
-                wire = envelopes.add(record)
+                wire = messages.add(record)
                 if wire is not None:
                     size += len(wire)
                     await outlet.more(wire)
@@ -53,7 +53,7 @@ async def send(request: Request, reply: Reply, outlet: Outlet, last: Callable[[b
             if perf_counter() - began > SLICE:
                 await asyncio.sleep(0)
                 began = perf_counter()
-        wire = envelopes.last()
+        wire = messages.last()
         last(wire)
         return size + len(wire)
     except ConnectionError:

@@ -1,20 +1,20 @@
-"""Counters in memory that all processes share, so that no total falls because a process died.
+"""Counters in memory that all processes share, so that no total falls when a process dies.
 
-The supervisor makes one mapping; each process has a region in it that it alone writes and control
-reads. A region is self-describing: a directory of families and series that only grows, and cells of eight bytes. A process
-that takes a region over finds its predecessor's cells and goes on from the values of counters; gauges begin at 0.
+The supervisor makes one mapping. Each process has a region in it that it alone writes; control reads all of them. A region describes
+itself: a directory of families and series that only grows, and cells of eight octets. A process that takes over a region goes on from the
+values of its counters; gauges begin at 0.
 
 Layout of a region, all numbers little endian:
 
-    0    f64  heartbeat, seconds on CLOCK_MONOTONIC (0: never beaten)
+    0    f64  heartbeat, seconds on CLOCK_MONOTONIC (0: none yet)
     8    f64  state, a `svcdns.process.shared_memory.State`
     16   u32  octets of directory in use
     20   u32  cells in use
     64        cells, f64 each, CELLS of them
     ...       directory: u32 length and msgpack of a Family or a Series, one after the other
 
-Rules: one writer to a region; the directory entry is written before its length is, so a reader never sees half of one.
-A histogram takes a cell per bucket (not cumulative), one for +Inf and one for the sum.
+Rules: a region has one writer. A directory entry is written before the length that includes it, so a reader never sees part of one.
+A histogram takes one cell for each bucket (not cumulative), one for +Inf and one for the sum.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ import msgspec
 from svcdns.process.shared_memory import REGION_SIZE, State
 
 CELLS: Final = 1 << 18
-SPILL: Final = 64
-"""The first cells of a region take what has no room: they belong to no series, and are as many as the widest family has."""
+OVERFLOW_CELLS: Final = 64
+"""The first cells of a region, which belong to no series: series that have no room write there. No family has more cells."""
 _CELLS_AT: Final = 64
 _DIRECTORY_AT: Final = _CELLS_AT + 8 * CELLS
 _DIRECTORY_SIZE: Final = REGION_SIZE - _DIRECTORY_AT
@@ -47,8 +47,8 @@ class MetricKind(StrEnum):
 class Family(msgspec.Struct, frozen=True, array_like=True, tag="family"):
     """A metric: its full name (counters with `_total`), kind, help text, label names, and upper bounds of buckets.
 
-    `uniform` marks what every process knows whole (the size of a file, a count that the kernel keeps): the page shows the largest value,
-    not the sum.
+    `uniform` marks a value that each process knows as a whole, such as the size of a file or a count of the kernel. The metrics page then
+    shows the largest value, not the sum.
     """
 
     name: str
@@ -87,20 +87,20 @@ _encode = msgspec.msgpack.Encoder().encode
 class Counters:
     """The writer's side of one region.
 
-    `cell` finds or makes a series and gives its first cell, to be kept by whoever counts often; `add` and `set` work on a
-    cell. Values are floats: exact up to 2**53.
+    `cell` finds or makes a series and returns its first cell; a caller that counts often keeps it. `add` and `set` work on a cell. Values
+    are floats: exact up to 2**53.
     """
 
     def __init__(self, region: memoryview | None = None) -> None:
-        """Takes over a region of REGION_SIZE octets, with what a predecessor left in it; without one, private memory."""
+        """Takes over a region of REGION_SIZE octets and its present contents; without one, uses private memory."""
         self._region = memoryview(bytearray(REGION_SIZE)) if region is None else region
         self.values = self._region[_CELLS_AT:_DIRECTORY_AT].cast("d")
         self._words = self._region[16:24].cast("I")
         self._clock = self._region[0:16].cast("d")
         self._families: dict[str, Family] = {}
         self._cells: dict[tuple[str, tuple[str, ...]], int] = {}
-        self.spilled = 0
-        """Series that there was no room for."""
+        self.overflowed = 0
+        """Series for which the region has no room."""
         for entry in _entries(self._region):
             if isinstance(entry, Family):
                 self._families[entry.name] = entry
@@ -110,18 +110,18 @@ class Counters:
             if family.kind == MetricKind.GAUGE:
                 self.clear(family)
 
-    def beat(self, now: float) -> None:
-        """Shows the supervisor that this process turns its loop; `now` on CLOCK_MONOTONIC."""
+    def heartbeat(self, now: float) -> None:
+        """Writes the heartbeat, by which the supervisor knows that this process is responsive; `now` on CLOCK_MONOTONIC."""
         self._clock[0] = now
 
     def state(self, state: State) -> None:
-        """Shows control and supervisor what this process is doing."""
+        """Shows control and supervisor the state of this process."""
         self._clock[1] = float(state)
 
     def cell(self, family: Family, *values: str) -> int:
-        """The first cell of the series with these label values, made at 0 where it is new.
+        """The first cell of the series with these label values; a new series begins at 0.
 
-        Where there is no room left, one that nobody reads, and `spilled` grows: a metric too many must not cost an answer.
+        Where the region has no room left, it is a cell that nobody reads, and `overflowed` grows: too many series must not prevent answers.
         """
         key = (family.name, values)
         found = self._cells.get(key)
@@ -129,10 +129,10 @@ class Counters:
             return found
         if len(values) != len(family.labels):
             raise ValueError(f"{family.name} has labels {family.labels}, not {values}")
-        cell = max(self._words[1], SPILL)
+        cell = max(self._words[1], OVERFLOW_CELLS)
         new: list[Family | Series] = [] if family.name in self._families else [family]
         if cell + family.width > CELLS or not self._append(*new, Series(family.name, values, cell)):
-            self.spilled += 1
+            self.overflowed += 1
             self._cells[key] = 0
             return 0
         self._families[family.name] = family
@@ -149,11 +149,11 @@ class Counters:
         self.values[cell] = value
 
     def count(self, family: Family, *values: str, amount: float = 1.0) -> None:
-        """Adds to a counter or gauge by its label values; for what is rare."""
+        """Adds to a counter or gauge by its label values; for rare events."""
         self.values[self.cell(family, *values)] += amount
 
     def observe(self, family: Family, cell: int, value: float) -> None:
-        """Puts one observation into the histogram that starts at `cell`."""
+        """Adds one observation to the histogram that starts at `cell`."""
         self.values[cell + bisect_left(family.buckets, value)] += 1
         self.values[cell + len(family.buckets) + 1] += value
 
@@ -164,7 +164,7 @@ class Counters:
                 self.values[cell] = 0.0
 
     def _append(self, *entries: Family | Series) -> bool:
-        """Puts all of them into the directory, or none where there is no room."""
+        """Adds all entries to the directory, or none if there is no room; whether it did."""
         data = b"".join(len(one).to_bytes(4, "little") + one for one in map(_encode, entries))
         used = self._words[0]
         if used + len(data) > _DIRECTORY_SIZE:
@@ -176,7 +176,7 @@ class Counters:
 
 
 def samples(region: memoryview) -> Iterator[Sample]:
-    """Every series of a region with its values now."""
+    """Every series of a region with its present values."""
     families: dict[str, Family] = {}
     cells = region[_CELLS_AT:_DIRECTORY_AT].cast("d")
     for entry in _entries(region):

@@ -1,9 +1,10 @@
-"""Log lines in CoreDNS's form (docs/behaviour/server.md#log-lines), written by a thread so that a slow reader of the
-log never holds a process up.
+"""Log lines in CoreDNS's form (docs/behaviour/server.md#log-lines), written by a thread, so that a slow reader of
+the log never blocks a process.
 
 `[INFO] plugin/reload: text`: the prefix comes from the logger's name, `svcdns.plugin.<name>`; other loggers have none. The queue is
-bounded: what does not fit is dropped and counted. A write is of whole lines and at most PIPE_BUF octets, so lines of different processes
-never mix. Many lines at a time go in one write: each turn of the thread may hold up who answers questions, as both take turns."""
+bounded: lines that do not fit are dropped and counted. A write has complete lines and at most PIPE_BUF octets, so lines of different
+processes never mix. Lines are collected for one write, as each run of the thread may delay the thread that answers queries.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +19,8 @@ from svcdns.telemetry.counters import Counters, Family, MetricKind
 
 QUEUE_LINES: Final = 8192
 LINE_OCTETS: Final = 4096
-PAUSE: Final = 0.01
-"""Seconds between writes in which lines are left to gather."""
+WRITE_INTERVAL: Final = 0.01
+"""Seconds between writes, in which lines are collected."""
 ROOT: Final = "svcdns"
 PLUGIN_PREFIX: Final = "svcdns.plugin."
 
@@ -43,7 +44,7 @@ class LineFormatter(logging.Formatter):
 
 
 class LineWriter(logging.Handler):
-    """Hands lines to a thread that writes them to a file descriptor."""
+    """Passes lines to a thread that writes them to a file descriptor."""
 
     def __init__(self, fd: int = 1, lines: int = QUEUE_LINES) -> None:
         """Writes to `fd`; at most `lines` wait."""
@@ -66,7 +67,7 @@ class LineWriter(logging.Handler):
             self.dropped += 1
 
     def close(self) -> None:
-        """Writes what is queued, waiting a second for it at most."""
+        """Writes the queued lines; waits for that for a second at most."""
         try:
             self._queue.put(None, timeout=1)
         except queue.Full:
@@ -77,7 +78,7 @@ class LineWriter(logging.Handler):
     def _write(self) -> None:
         line = self._queue.get()
         while line is not None:
-            lines, line = self._gathered(line)
+            lines, line = self._collect(line)
             try:
                 os.write(self._fd, b"".join(lines))
             except BlockingIOError:
@@ -85,11 +86,11 @@ class LineWriter(logging.Handler):
             except OSError:
                 return
             if line == b"":
-                time.sleep(PAUSE)
+                time.sleep(WRITE_INTERVAL)
                 line = self._queue.get()
 
-    def _gathered(self, line: bytes) -> tuple[list[bytes], bytes | None]:
-        """A line with those that wait behind it, as far as one write goes; and what comes next: a line, nothing yet, or the end (None)."""
+    def _collect(self, line: bytes) -> tuple[list[bytes], bytes | None]:
+        """A line and the queued lines behind it that fit into one write; and the next line, empty if none is queued, None at the end."""
         lines, size = [], 0
         following: bytes | None = line
         while following and size + len(following) <= LINE_OCTETS:
@@ -117,15 +118,15 @@ def set_up() -> LineWriter:
 
 
 class DroppedLines:
-    """Brings the number of lines that this process has dropped into its counters."""
+    """The counter of the lines that this process has dropped."""
 
     def __init__(self, counters: Counters) -> None:
-        """From what its log has dropped by now."""
+        """Begins at the lines that the log has dropped by now."""
         self._counters, self._cell = counters, counters.cell(DROPPED)
         self._seen = 0
 
-    def fold(self) -> None:
-        """Counts those since the last time."""
+    def flush(self) -> None:
+        """Counts the lines since the last call."""
         dropped = sum(handler.dropped for handler in logging.getLogger(ROOT).handlers if isinstance(handler, LineWriter))
         self._counters.add(self._cell, dropped - self._seen)
         self._seen = dropped

@@ -1,6 +1,6 @@
-"""What TLS connections are made with: TLS 1.2 and later, the cipher suites of Python's defaults, no renegotiation.
+"""TLS contexts: TLS 1.2 and later, Python's default cipher suites, no renegotiation.
 
-A context is made once and serves many connections; new certificates are a new context, and connections that are open keep the old one.
+A context is made once and serves many connections. New certificates make a new context; open connections keep the old one.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ def _nothing() -> object:
 def server_context(
     material: Material, verify: ssl.VerifyMode = ssl.CERT_NONE, keylog: str = "", poll_sockets: Callable[[], object] = _nothing
 ) -> ssl.SSLContext:
-    """For a listener. `verify` says whether clients may or must have a certificate of the material's authorities, the system's where it has
-    none; `poll_sockets` is called between two pieces of work. Raises TlsError.
+    """The context of a listener. `verify` says whether clients may or must present a certificate. It is verified with the material's
+    authorities, or the system's where it has none. `poll_sockets` is called between two steps of the work. Raises TlsError.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     _harden(context)
@@ -34,9 +34,10 @@ def server_context(
 
 
 def client_context(material: Material, poll_sockets: Callable[[], object] = _nothing) -> ssl.SSLContext:
-    """For connections to servers, whose name is always verified. Authorities are the material's, the system's where it has none.
+    """The context of connections to servers, whose names are always verified. It trusts the material's authorities,
+    or the system's where it has none.
 
-    `poll_sockets` is called between two pieces of work. Raises TlsError.
+    `poll_sockets` is called between two steps of the work. Raises TlsError.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     _harden(context)

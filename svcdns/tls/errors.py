@@ -6,4 +6,4 @@ from svcdns.errors import SvcdnsError
 
 
 class TlsError(SvcdnsError):
-    """Certificates that cannot be used; the text says which and why, as a log line ends."""
+    """Certificates that cannot be used; the text says which and why."""

@@ -1,7 +1,6 @@
-"""Certificates and keys as octets: control reads them from files, workers get them over their feed and make contexts of them.
+"""Certificates and keys as octets. Control reads them from files; workers get them over their feed and make contexts.
 
-What OpenSSL reads by path alone is given to it as memory that has a descriptor, or as a file without a name where a system has no such
-memory; it is gone when it has been read.
+OpenSSL reads a certificate and its key by path only. The path is that of a file in memory, which is closed once it has been read.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ import msgspec
 from svcdns.process.shared_memory import memory_file
 from svcdns.tls.errors import TlsError
 
-MOST: Final = 1 << 20
+MAX_OCTETS: Final = 1 << 20
 """Octets that a file of certificates may have."""
 _CERTIFICATE: Final = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 _DESCRIPTORS: Final = "/proc/self/fd" if Path("/proc/self/fd").is_dir() else "/dev/fd"
@@ -32,7 +31,7 @@ _TIMES: Final = {0x17: "%y%m%d%H%M%SZ", 0x18: "%Y%m%d%H%M%SZ"}
 
 
 class Material(msgspec.Struct, frozen=True, array_like=True):
-    """A certificate with those between it and its authority, its private key, and the authorities to trust: PEM, empty where not given."""
+    """A certificate chain, its private key, and the authorities to trust: PEM, empty where not given."""
 
     certificates: bytes = b""
     key: bytes = b""
@@ -40,7 +39,7 @@ class Material(msgspec.Struct, frozen=True, array_like=True):
 
 
 def read(certificates: str, key: str, authorities: str = "") -> Material:
-    """The material in these files, PEM; an empty path is none. Raises TlsError where one cannot be read or they do not belong together."""
+    """The material in these PEM files; an empty path means no file. Raises TlsError where a file cannot be read or used."""
     material = Material(*(_content(path) if path else b"" for path in (certificates, key, authorities)))
     for path, content in ((certificates, material.certificates), (authorities, material.authorities)):
         if path and not split(content):
@@ -52,30 +51,30 @@ def read(certificates: str, key: str, authorities: str = "") -> Material:
         except TlsError as error:
             raise TlsError(f"{certificates} and {key}: {error}") from error
     for number, one in enumerate(split(material.authorities), 1):
-        flaw = _flaw(one)
-        if flaw:
-            raise TlsError(f"certificate {number} of {authorities} cannot be used: {flaw}")
+        defect = _defect(one)
+        if defect:
+            raise TlsError(f"certificate {number} of {authorities} cannot be used: {defect}")
     return material
 
 
 def _content(path: str) -> bytes:
     try:
         with Path(path).open("rb") as file:
-            content = file.read(MOST + 1)
+            content = file.read(MAX_OCTETS + 1)
     except OSError as error:
         raise TlsError(f"open {path}: {(error.strerror or str(error)).lower()}") from error
-    if len(content) > MOST:
-        raise TlsError(f"{path} has more than {MOST} octets")
+    if len(content) > MAX_OCTETS:
+        raise TlsError(f"{path} has more than {MAX_OCTETS} octets")
     return content
 
 
 def split(content: bytes) -> list[str]:
-    """The certificates in PEM text, each by itself; what stands between them is passed over."""
+    """The certificates in PEM text, one by one; text between them is ignored."""
     return [found.decode(errors="replace") for found in _CERTIFICATE.findall(content)]
 
 
 def system_authorities() -> bytes:
-    """Those that the machine trusts, empty where they are not in one file; those that cannot be used are left out."""
+    """The authorities that the machine trusts, without unusable ones; empty where they are not in one file."""
     path = ssl.get_default_verify_paths().cafile
     try:
         return _usable(_content(path)) if path else b""
@@ -85,11 +84,11 @@ def system_authorities() -> bytes:
 
 @lru_cache(maxsize=1)
 def _usable(authorities: bytes) -> bytes:
-    return "\n".join(one for one in split(authorities) if not _flaw(one)).encode()
+    return "\n".join(one for one in split(authorities) if not _defect(one)).encode()
 
 
-def _flaw(authority: str) -> str:
-    """Why this certificate cannot be an authority; empty if it can."""
+def _defect(authority: str) -> str:
+    """Why this certificate cannot be used as an authority; empty if it can."""
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=authority)
     except ssl.SSLError as error:
@@ -98,9 +97,9 @@ def _flaw(authority: str) -> str:
 
 
 def load_pair(context: ssl.SSLContext, material: Material) -> None:
-    """Gives a context its certificate and key. Raises TlsError where they are no pair."""
+    """Loads certificate and key into a context. Raises TlsError where they do not belong together."""
     if b"ENCRYPTED" in material.key:
-        raise TlsError("the private key is encrypted, and there is nobody to ask for its password")
+        raise TlsError("the private key is encrypted; only unencrypted keys can be used")
     try:
         with _path(material.certificates) as certificates, _path(material.key) as key:
             context.load_cert_chain(certificates, key, password=_no_password)
@@ -114,7 +113,7 @@ def _no_password() -> bytes:
 
 @contextmanager
 def _path(content: bytes) -> Iterator[str]:
-    """A path that gives these octets, in this process, for as long as this lasts."""
+    """A path at which this process reads these octets, as long as the context lasts."""
     fd = memory_file("svcdns-pem")
     try:
         with os.fdopen(os.dup(fd), "wb") as file:
@@ -126,14 +125,14 @@ def _path(content: bytes) -> Iterator[str]:
 
 
 def reason(error: ssl.SSLError) -> str:
-    """What OpenSSL says in a few words: `key values mismatch`, `certificate has expired`."""
+    """OpenSSL's reason in a few words: `key values mismatch`, `certificate has expired`."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"certificate verification failed: {error.verify_message.rstrip('.')}"
     return (error.reason or str(error)).lower().replace("_", " ")
 
 
 def expiry(content: bytes) -> float:
-    """When the first of the certificates in PEM text ends, Unix seconds. Raises TlsError."""
+    """When the first of the certificates in PEM text expires, Unix seconds. Raises TlsError."""
     try:
         ends = [_not_after(ssl.PEM_cert_to_DER_cert(one)) for one in split(content)]
     except (IndexError, ValueError) as error:
@@ -144,7 +143,7 @@ def expiry(content: bytes) -> float:
 
 
 def _not_after(der: bytes) -> float:
-    """The end of a certificate's validity (RFC 5280 §4.1)."""
+    """The `notAfter` time of a certificate (RFC 5280 §4.1), Unix seconds."""
     _, at, _ = _element(der, 0)
     _, at, _ = _element(der, at)
     tag, _, after = _element(der, at)

@@ -1,8 +1,8 @@
 """TLS between a socket's transport and a protocol, for either side of a connection (RFC 8446, RFC 5246).
 
-asyncio has its own, which takes no session to resume, and does the handshakes of all connections that have something to say in one turn
-of the event loop. Here each step of a handshake, which takes up to some milliseconds of computing, waits for its turn (`Turns`). What is
-held of a connection is bounded: an encrypted record that is not whole yet, and a record's text that the protocol does not take.
+asyncio's own implementation cannot resume a session, and runs the handshakes of all ready connections in one iteration of the event loop.
+Here each step of a handshake, which computes for up to some milliseconds, waits in a queue (`HandshakeQueue`). The memory of a connection
+is bounded: an incomplete encrypted record, and decrypted data of one record that the protocol has not accepted.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from time import perf_counter
 from typing import Any, Final
 
 CHUNK: Final = 4096
-"""Octets read at once, and given to the protocol at once."""
+"""Octets read at once, and passed to the protocol at once."""
 _INBOX: Final = bytearray(CHUNK)
-"""One for all connections: what is in it is used up at once."""
+"""One for all connections: its contents are consumed at once."""
 
 Side = Callable[[ssl.MemoryBIO, ssl.MemoryBIO], ssl.SSLObject]
-"""Makes one side of a TLS connection between octets that come in and octets that go out."""
+"""Makes one side of a TLS connection from the buffers of incoming and outgoing octets."""
 
 
-class Turns:
-    """Gives steps of handshakes their turn: one at a time, and as much time to everything else as it took."""
+class HandshakeQueue:
+    """Runs steps of handshakes one at a time, and leaves as much time to other work as each step took."""
 
     def __init__(self) -> None:
         self._waiting: deque[Callable[[], None]] = deque()
 
-    def take(self, step: Callable[[], None]) -> None:
-        """Does the step when its turn comes."""
+    def put(self, step: Callable[[], None]) -> None:
+        """Queues a step."""
         self._waiting.append(step)
         if len(self._waiting) == 1:
             asyncio.get_running_loop().call_soon(self._next)
@@ -47,21 +47,26 @@ class Turns:
 
 
 class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
-    """The protocol of a socket's transport, and the transport of a protocol above it, which is made when the handshake is done."""
+    """The protocol of a socket's transport, and the transport of the protocol above, which is made after the handshake."""
 
     def __init__(
-        self, side: Side, established: Callable[[], asyncio.Protocol], failed: Callable[[Exception], None], turns: Turns, patience: float
+        self,
+        side: Side,
+        established: Callable[[], asyncio.Protocol],
+        failed: Callable[[Exception], None],
+        handshakes: HandshakeQueue,
+        timeout: float,
     ) -> None:
-        """`failed` is called, once, if the connection ends before `established` was, which takes at most `patience` seconds."""
+        """`failed` is called once if the connection ends before `established` has been called; that takes at most `timeout` seconds."""
         super().__init__()
-        self._established, self._failed, self._turns, self._patience = established, failed, turns, patience
+        self._established, self._failed, self._handshakes, self._timeout = established, failed, handshakes, timeout
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = side(self._incoming, self._outgoing)
         self._inner: asyncio.Protocol | None = None
         self._raw: asyncio.Transport
         self._timer: asyncio.TimerHandle | None = None
-        self._flaw: Exception | None = None
-        self._held = self._closing = self._more = False
+        self._failure: Exception | None = None
+        self._paused = self._closing = self._read_scheduled = False
 
     # -- below: the socket's transport
 
@@ -69,55 +74,55 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         """Begins the handshake."""
         assert isinstance(transport, asyncio.Transport)
         self._raw = transport
-        self._timer = asyncio.get_running_loop().call_later(self._patience, self._late)
+        self._timer = asyncio.get_running_loop().call_later(self._timeout, self._timed_out)
         if self._tls.server_side:
             return
-        self._take_turn()
+        self._queue_handshake_step()
 
     def get_buffer(self, sizehint: int) -> bytearray:  # noqa: ARG002 - asyncio's signature
-        """Where what comes next is to be put."""
+        """The buffer for the next octets."""
         return _INBOX
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Takes octets in."""
+        """Octets have been received."""
         self._incoming.write(memoryview(_INBOX)[:nbytes])
         if self._inner is None:
-            self._take_turn()
+            self._queue_handshake_step()
         else:
             self._read()
 
     def eof_received(self) -> bool:
-        """The other side sends no more; whether what it has asked is still to be answered."""
+        """The peer sends no more; whether the connection stays open for answers."""
         if self._inner is None or self._closing:
             return False
         return bool(self._inner.eof_received())
 
     def pause_writing(self) -> None:
-        """The other side does not read."""
+        """The peer does not read."""
         if self._inner is not None:
             self._inner.pause_writing()
 
     def resume_writing(self) -> None:
-        """It reads again."""
+        """The peer reads again."""
         if self._inner is not None:
             self._inner.resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """It is over."""
+        """The connection has ended."""
         self._closing = True
         self._stop_timer()
         if self._inner is not None:
             self._inner.connection_lost(exc)
         else:
-            self._failed(self._flaw or exc or ConnectionResetError("the connection ended during the handshake"))
+            self._failed(self._failure or exc or ConnectionResetError("the connection ended during the handshake"))
 
     # -- the handshake
 
-    def _take_turn(self) -> None:
+    def _queue_handshake_step(self) -> None:
         self._raw.pause_reading()
-        self._turns.take(self._greet)
+        self._handshakes.put(self._continue_handshake)
 
-    def _greet(self) -> None:
+    def _continue_handshake(self) -> None:
         if self._raw.is_closing():
             return
         try:
@@ -127,20 +132,20 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
             self._raw.resume_reading()
             return
         except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-            self._flaw = error
-            self._send()  # the alert that says so
+            self._failure = error
+            self._send()  # the alert
             self._raw.close()
             return
         self._stop_timer()
         self._send()
         self._inner = self._established()
         self._inner.connection_made(self)
-        if not self._held and not self._raw.is_closing():
+        if not self._paused and not self._raw.is_closing():
             self._raw.resume_reading()
             self._read()
 
-    def _late(self) -> None:
-        self._flaw = TimeoutError("i/o timeout during the handshake")
+    def _timed_out(self) -> None:
+        self._failure = TimeoutError("i/o timeout during the handshake")
         self._raw.abort()
 
     def _stop_timer(self) -> None:
@@ -151,8 +156,8 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
     # -- octets
 
     def _read(self) -> None:
-        """Gives the protocol what there is of text, a chunk at a turn."""
-        if self._more or self._held or self._closing or self._inner is None:
+        """Passes decrypted data to the protocol, one chunk in each iteration of the event loop."""
+        if self._read_scheduled or self._paused or self._closing or self._inner is None:
             return
         try:
             data = self._tls.read(CHUNK)
@@ -169,12 +174,12 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
             if not self._inner.eof_received():
                 self.close()
             return
-        self._more = True
-        asyncio.get_running_loop().call_soon(self._read_on)
+        self._read_scheduled = True
+        asyncio.get_running_loop().call_soon(self._read_again)
         self._inner.data_received(data)
 
-    def _read_on(self) -> None:
-        self._more = False
+    def _read_again(self) -> None:
+        self._read_scheduled = False
         self._read()
 
     def _send(self) -> None:
@@ -185,7 +190,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
     # -- above: the transport of a protocol
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Sends text."""
+        """Encrypts and sends data."""
         if self._closing or not data:
             return
         try:
@@ -196,15 +201,15 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         self._send()
 
     def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
-        """Sends several pieces."""
+        """Encrypts and sends several pieces of data."""
         self.write(b"".join(list_of_data))
 
     def close(self) -> None:
-        """Says that this is the end, and closes once everything is sent; the other side's word is not waited for (RFC 8446 §6.1)."""
+        """Sends `close_notify`, and closes once everything is sent, without waiting for the peer's `close_notify` (RFC 8446 §6.1)."""
         if self._closing:
             return
         self._closing = True
-        with suppress(OSError):  # the other side has not said so yet, or is gone
+        with suppress(OSError):  # the peer has not sent close_notify yet, or is gone
             self._tls.unwrap()
         self._send()
         self._raw.close()
@@ -215,26 +220,26 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         self._raw.abort()
 
     def is_closing(self) -> bool:
-        """Whether it is closed, or about to."""
+        """Whether it is closed or closing."""
         return self._closing or self._raw.is_closing()
 
     def pause_reading(self) -> None:
-        """Takes nothing in for now."""
-        self._held = True
+        """Reads nothing for now."""
+        self._paused = True
         self._raw.pause_reading()
 
     def resume_reading(self) -> None:
-        """Goes on reading, with what is there already first."""
-        self._held = False
+        """Reads again, first the data that has been received already."""
+        self._paused = False
         self._raw.resume_reading()
-        if not self._more:
-            self._more = True
-            asyncio.get_running_loop().call_soon(self._read_on)
+        if not self._read_scheduled:
+            self._read_scheduled = True
+            asyncio.get_running_loop().call_soon(self._read_again)
 
     def get_write_buffer_size(self) -> int:
-        """Octets that are not sent yet."""
+        """Octets that have not been sent yet."""
         return self._raw.get_write_buffer_size()
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """`ssl_object`, and what the socket's transport knows."""
+        """`ssl_object`, or the information of the socket's transport."""
         return self._tls if name == "ssl_object" else self._raw.get_extra_info(name, default)

@@ -14,7 +14,7 @@ from typing import Final
 
 from svcdns.tls.contexts import client_context
 from svcdns.tls.material import Material, reason
-from svcdns.tls.transport import TlsTransport, Turns
+from svcdns.tls.transport import HandshakeQueue, TlsTransport
 from svcdns.upstream.query import Address
 
 HANDSHAKE_TIMEOUT: Final = 10.0
@@ -28,7 +28,7 @@ class ClientTls:
         """`poll_sockets` is called between two steps of the set-up. Raises TlsError."""
         self._material, self._poll_sockets = material, poll_sockets
         self.context = client_context(material, poll_sockets)
-        self.turns = Turns()
+        self.handshakes = HandshakeQueue()
 
     def replace(self, material: Material) -> None:
         """Uses other material for connections from now on. Raises TlsError, and changes nothing then."""
@@ -66,7 +66,7 @@ class TlsConnector:
             if not done.done():
                 done.set_exception(error)
 
-        transport = TlsTransport(side, established, failed, self._client.turns, HANDSHAKE_TIMEOUT)
+        transport = TlsTransport(side, established, failed, self._client.handshakes, HANDSHAKE_TIMEOUT)
         await loop.create_connection(lambda: transport, *self._server, local_addr=self._source)
         try:
             await done

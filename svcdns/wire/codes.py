@@ -1,6 +1,6 @@
 """Numbers of the DNS and their mnemonics: types, classes, rcodes, EDNS options, extended errors, opcodes, header bits.
 
-Only what code or a log line names stands here; any other number is shown as RFC 3597 §5 says (`TYPE65280`).
+It has the numbers that code or a log line names. Any other number is shown as RFC 3597 §5 says (`TYPE65280`).
 Sources: the IANA DNS parameters registry, RFC 1035 §3.2 and §4.1.1, RFC 6895.
 """
 
@@ -12,8 +12,8 @@ from typing import Any, Final
 
 
 class Numbers(type):
-    """The class of classes that name numbers. They are used like an `IntEnum`, but a name is a plain attribute, its value a plain number:
-    up to Python 3.11 each use of an enum's member costs as much as a call.
+    """The metaclass of classes that name numbers. They are used like an `IntEnum`, but each value is a plain `int`: up to Python 3.11 the
+    use of an enum member costs as much as a call.
     """
 
     __members__: Mapping[str, int]
@@ -27,7 +27,7 @@ class Numbers(type):
         return cls.__members__[name]
 
     def __iter__(cls) -> Iterator[int]:
-        """The numbers, as they stand in the class."""
+        """The numbers, in the order of the class."""
         return iter(cls.__members__.values())
 
 

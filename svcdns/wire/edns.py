@@ -1,7 +1,7 @@
-"""EDNS(0), RFC 6891: reading and writing the OPT record, and which OPT a reply carries.
+"""EDNS(0), RFC 6891: reading and writing OPT records, and the OPT record of a reply.
 
-The reply's OPT mirrors the client's: its size, version 0, its DO bit. Options that a client may expect back unchanged are
-echoed; an OPT that a plugin or an upstream made keeps its own options instead.
+The OPT record of a reply has the query's payload size and DO bit, and version 0. Options that a client may expect back unchanged are
+echoed. Where a plugin or an upstream made an OPT record, its options take their place.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _LENGTHS: Final = {
     OptionCode.TCP_KEEPALIVE: (0, 2),  # RFC 7828 §3.1
     OptionCode.EXTENDED_ERROR: range(2, _LONGEST),  # RFC 8914 §2
 }
-"""Octets that the data of an option may have."""
+"""Sizes in octets that the data of an option may have."""
 
 DO: Final = 0x8000
 _FIXED: Final = struct.Struct("!HHBBHH")
@@ -31,7 +31,7 @@ _OPTION: Final = struct.Struct("!HH")
 
 
 def from_record(rclass: int, ttl: int, rdata: bytes) -> Edns:
-    """The OPT whose CLASS, TTL and RDATA these are. Raises FormError where an option is cut off."""
+    """The OPT record with this CLASS, TTL and RDATA. Raises FormError where an option is cut off or has a wrong size."""
     return Edns(rclass, bool(ttl & DO), ttl >> 16 & 0xFF, _options(rdata) if rdata else ())
 
 
@@ -49,7 +49,7 @@ def _options(rdata: bytes) -> tuple[tuple[int, bytes], ...]:
 
 
 def _checked(code: int, data: bytes) -> bytes:
-    """The option's data as far as it counts. Raises FormError where it cannot be right."""
+    """The option's data, without octets that have no meaning. Raises FormError where its size or contents are invalid."""
     if code == OptionCode.CLIENT_SUBNET:
         good = len(data) >= 4 and _is_subnet(*_OPTION.unpack_from(data))
     else:
@@ -72,15 +72,20 @@ def to_wire(edns: Edns, rcode: int = 0) -> bytes:
 
 
 def extended_error(code: int, text: str = "") -> tuple[int, bytes]:
-    """The option that says what a reply suffers from, RFC 8914 §2."""
+    """The Extended DNS Error option, RFC 8914 §2."""
     return OptionCode.EXTENDED_ERROR, code.to_bytes(2, "big") + text.encode()
 
 
-def for_reply(asked: Edns | None, made: Edns | None, echoed: frozenset[int] = ECHOED_OPTIONS, extended: int | None = None) -> Edns | None:
-    """The OPT of a reply: `asked` is the client's, `made` what a plugin or upstream put in, `extended` the code of an extended error."""
-    if asked is None:
-        return made
-    options = made.options if made is not None else tuple(o for o in asked.options if o[0] in echoed) if asked.options else ()
+def for_reply(
+    query_edns: Edns | None, own: Edns | None, echoed: frozenset[int] = ECHOED_OPTIONS, extended: int | None = None
+) -> Edns | None:
+    """The OPT record of a reply.
+
+    `query_edns` is that of the query, `own` that of a plugin or an upstream, `extended` the code of an extended error.
+    """
+    if query_edns is None:
+        return own
+    options = own.options if own is not None else tuple(o for o in query_edns.options if o[0] in echoed) if query_edns.options else ()
     if extended is not None:
         options += (extended_error(extended),)
-    return Edns(asked.size, asked.dnssec_ok or (made is not None and made.dnssec_ok), 0, options)
+    return Edns(query_edns.size, query_edns.dnssec_ok or (own is not None and own.dnssec_ok), 0, options)

@@ -6,8 +6,8 @@ from svcdns.errors import SvcdnsError
 
 
 class FormError(SvcdnsError):
-    """Bytes that are not a DNS message, name or record as RFC 1035 §4 defines them."""
+    """Octets that are no DNS message, name or record as RFC 1035 §4 defines them."""
 
 
 class NameTextError(SvcdnsError):
-    """Text that is not a domain name in the presentation format of RFC 1035 §5.1."""
+    """Text that is no domain name in the presentation format of RFC 1035 §5.1."""

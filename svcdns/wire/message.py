@@ -1,8 +1,8 @@
-"""Whole messages: a reply to bytes, fitted to what the client can take; a query to bytes; an upstream's reply from bytes.
+"""Encoding of replies and queries, and parsing of messages from upstreams (RFC 1035 §4).
 
-Names are compressed (RFC 1035 §4.1.4) in owners and in the RDATA of the types that RFC 3597 §4 leaves compressible; the first
-pointer nearly always is to the question. A reply that is too large loses records from its end and gets TC (RFC 2181 §9);
-its OPT stays. Decides nothing about content.
+Owner names are compressed (RFC 1035 §4.1.4), and names in the RDATA of the types that RFC 3597 §4 allows; most pointers lead to the query
+name. A reply that is larger than the client's limit loses records from its end and gets TC (RFC 2181 §9); the OPT record stays. Nothing
+here decides about the content of a reply.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _ONE_NAME: Final = frozenset({Type.NS, Type.CNAME, Type.PTR})
 
 
 class Sections(Protocol):
-    """What a message is made of: rcode, header flags, the three sections, EDNS, and the code of an extended error (RFC 8914)."""
+    """The parts of a reply: rcode, header flags, the three sections, EDNS, and the code of an extended error (RFC 8914)."""
 
     @property
     def rcode(self) -> int:
@@ -65,7 +65,7 @@ class Sections(Protocol):
 
     @property
     def edns(self) -> Edns | None:
-        """An OPT record of the reply's own; None where the client's EDNS alone decides."""
+        """The OPT record that a plugin or an upstream made, if any."""
         ...
 
     @property
@@ -74,13 +74,13 @@ class Sections(Protocol):
         ...
 
 
-def udp_limit(asked: Edns | None) -> int:
-    """Octets that a UDP client takes: what it advertised, at least 512 (RFC 6891 §6.2.3)."""
-    return MIN_UDP if asked is None or asked.size < MIN_UDP else asked.size
+def udp_limit(query_edns: Edns | None) -> int:
+    """Octets that a client accepts over UDP: its payload size, at least 512 (RFC 6891 §6.2.3)."""
+    return MIN_UDP if query_edns is None or query_edns.size < MIN_UDP else query_edns.size
 
 
 class Writer:
-    """Collects the parts of a message, knows its size, and where in it each name stands."""
+    """The parts of a message so far, its size, and the offset of each name in it."""
 
     __slots__ = ("known", "parts", "question_name", "size")
 
@@ -91,7 +91,7 @@ class Writer:
         self.known: dict[bytes, int] = {}
 
     def name(self, name: bytes, at: int) -> bytes:
-        """The name as it is to be written at offset `at`, compressed."""
+        """The name in compressed form, for offset `at`."""
         if name == self.question_name and len(name) > 1:
             return _TO_QUESTION
         if not self.known:
@@ -113,7 +113,7 @@ class Writer:
             cut += 1 + name[cut]
 
     def record(self, record: Record) -> bytes:
-        """The record's octets for the place behind what has been written."""
+        """The record's octets for the present end of the message."""
         owner = _TO_QUESTION if record.owner == self.question_name and len(record.owner) > 1 else self.name(record.owner, self.size)
         rdata, rtype = record.rdata, record.rtype
         if rtype in _ONE_NAME:
@@ -131,7 +131,7 @@ class Writer:
         return mname + rname + rdata[-20:]
 
     def section(self, records: Iterable[Record], limit: int) -> tuple[int, bool]:
-        """Writes records while they fit; how many did, and whether all."""
+        """Writes records while they fit into `limit` octets; how many did, and whether all did."""
         count = 0
         for record in records:
             data = self.record(record)
@@ -167,11 +167,11 @@ def encode_reply(request: Request, reply: Sections, limit: int, echoed: frozense
     return b"".join(writer.parts)
 
 
-def turned(request: Request, reply: Sections, wire: bytes, count: int) -> list[bytes]:
-    """`wire`, which `encode_reply` made of the reply, and `count` - 1 others in which the answer begins further on, evenly.
+def rotations(request: Request, reply: Sections, wire: bytes, count: int) -> list[bytes]:
+    """`count` messages: `wire`, which is the encoded reply, and others whose answer section is rotated, in steps of equal size.
 
-    Only where the answer has addresses of the query name alone, of one type and all of them: these stand alone, wherever they stand.
-    Otherwise the list is empty.
+    Only for an untruncated answer that consists of address records of one type, owned by the query name: their octets are the same in each
+    position. The list is empty for other replies.
     """
     at, name, answer = 12 + len(request.question), request.name, reply.answer
     if wire[2] & TC >> 8 or len(name) < 2 or not answer or answer[0].rtype not in _ADDRESSES:
@@ -194,7 +194,7 @@ def encode_query(ident: int, flags: int, name: bytes, rtype: int, rclass: int, e
 
 
 class Message(msgspec.Struct):
-    """A parsed message with one question. RDATA has its names decompressed; the OPT stands apart."""
+    """A parsed message with one question. Names in RDATA are uncompressed; the OPT record is `edns`."""
 
     ident: int
     flags: int
@@ -208,7 +208,7 @@ class Message(msgspec.Struct):
 
 
 def parse_message(packet: bytes) -> Message:
-    """A message with exactly one question. Raises FormError, and nothing else, where the packet is not one."""
+    """A message with exactly one question. Raises FormError, and nothing else, for other packets."""
     try:
         ident, flags, questions, *counts = HEADER.unpack_from(packet)
         if questions != 1:
@@ -252,7 +252,7 @@ _NAMES_IN_RDATA: Final[dict[int, tuple[int, int]]] = {
     Type.NXT: (0, 1), Type.MX: (2, 1), Type.AFSDB: (2, 1), Type.RT: (2, 1), Type.KX: (2, 1), Type.SRV: (6, 1), Type.MINFO: (0, 2),
     Type.RP: (0, 2), Type.SOA: (0, 2), Type.PX: (2, 2), Type.SIG: (18, 1),
 }  # fmt: skip
-"""Where names may be compressed on the wire (RFC 3597 §4): octets before the first, and how many names follow."""
+"""Types whose RDATA may have compressed names (RFC 3597 §4): octets before the first name, and the number of names."""
 
 
 def _read_rdata(packet: bytes, at: int, length: int, rtype: int) -> bytes:

@@ -1,9 +1,9 @@
-"""Domain names as uncompressed wire bytes, which is how the whole program carries them.
+"""Domain names in uncompressed wire format, which the whole program uses.
 
 A name is `bytes`: length-prefixed labels and the root's zero octet (RFC 1035 §3.1), at most 255 octets, labels of at most 63.
 Lowering is `bytes.lower()`: a length octet is at most 63 (0x3F) and so never looks like an upper-case letter (0x41 up).
-This module converts to and from text and cuts names up; reading compressed names from a message is here too, as
-it is the only place where a pointer may be followed.
+This module converts names from and to text, and splits them. It also reads compressed names from a message: no other place follows
+pointers.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def to_text(name: bytes) -> str:
 
 
 def label_text(label: bytes) -> str:
-    """One label in presentation form, so that a dot or an odd octet inside it is seen to be one."""
+    """One label in presentation form; a dot or a special octet in it is escaped."""
     if not label.translate(None, _PLAIN):
         return label.decode()
     return "".join(
@@ -102,7 +102,7 @@ def labels_of(name: bytes) -> list[bytes]:
 
 
 def suffixes(name: bytes) -> list[bytes]:
-    """The name itself, then each shorter suffix, down to the root; the order of longest-match searches."""
+    """The name itself, then each shorter suffix down to the root: the order of a longest-match search."""
     out, at = [name], 0
     while length := name[at]:
         at += 1 + length
@@ -111,7 +111,7 @@ def suffixes(name: bytes) -> list[bytes]:
 
 
 def is_within(name: bytes, zone: bytes) -> bool:
-    """True if `name` equals `zone` or lies below it; both lowered already."""
+    """True if `name` is `zone` or below it; both in lower case."""
     if not name.endswith(zone):
         return False
     if zone == ROOT:

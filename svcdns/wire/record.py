@@ -1,7 +1,4 @@
-"""A resource record and an OPT record as values.
-
-Names are uncompressed wire bytes. RDATA is finished bytes, with uncompressed names in it. Both values are frozen.
-"""
+"""A resource record and an OPT record as frozen values. Names are uncompressed, in RDATA too."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ from svcdns.wire.codes import Class
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
-    """A resource record: owner name as wire bytes, TTL in seconds, RDATA as finished bytes (RFC 1035 §3.2.1)."""
+    """A resource record: owner name and RDATA in wire format, TTL in seconds (RFC 1035 §3.2.1)."""
 
     owner: bytes
     rtype: int

@@ -1,7 +1,7 @@
-"""Reading a request: the header rules every packet has to pass, its one question, its EDNS.
+"""Parsing of a request: header, question section, EDNS.
 
-`accept` decides what CoreDNS decides before any plugin sees a packet: silence for what is no question, a bare header for what
-cannot be served, else a `Request`. Records besides OPT are stepped over, not read.
+`accept` decides as CoreDNS does before any plugin sees a packet: no reply to a packet that is no query, a header alone where the query
+cannot be served, else a `Request`. Records other than OPT are skipped.
 Sources: RFC 1035 §4.1, RFC 6891 §6.1, RFC 8906 §3.
 """
 
@@ -26,9 +26,9 @@ _SERVED_OPCODES: Final = (Opcode.QUERY, Opcode.NOTIFY)
 
 
 class Request(msgspec.Struct, gc=False):
-    """A request that a chain can answer. `name` is as spelled, `question` the question section's own octets.
+    """A request for a chain. `name` has the client's spelling; `question` has the octets of the question section.
 
-    `serial` is that of an IXFR request's one SOA in the authority section (RFC 1995 §3), None where there is none.
+    `serial` is that of the SOA record in the authority section of an IXFR request (RFC 1995 §3), if there is one.
     """
 
     ident: int
@@ -42,10 +42,9 @@ class Request(msgspec.Struct, gc=False):
 
 
 def accept(packet: bytes) -> Request | bytes | None:
-    """The request, or the finished reply that a bad packet gets, or None where silence is right.
+    """The request; or the complete reply to a malformed packet; or None if there is to be no reply.
 
-    Like CoreDNS it takes a packet for what it holds where that is less than its header counts: records that are missing at
-    the end, type and class too; a header alone is SERVFAIL.
+    As in CoreDNS, a packet may end before the records that its header counts, even before type and class. A header alone gets SERVFAIL.
     """
     if len(packet) < 12:
         return None
@@ -59,7 +58,7 @@ def accept(packet: bytes) -> Request | bytes | None:
     if len(packet) == 12:
         return HEADER.pack(ident, QR | flags & (OPCODE_MASK if flags & OPCODE_MASK else RD | CD) | Rcode.SERVFAIL, 0, 0, 0, 0)
     try:
-        name, at = read_plain_name(packet)
+        name, at = read_query_name(packet)
         kind = packet[at : at + 4]
         rtype, rclass = _TWO_SHORTS.unpack(kind + b"\0\0\0\0"[len(kind) :])
     except FormError:
@@ -80,8 +79,8 @@ def accept(packet: bytes) -> Request | bytes | None:
     return request
 
 
-def read_plain_name(packet: bytes) -> tuple[bytes, int]:
-    """The query name, and the offset behind it. Raises FormError; a first name has nothing that a pointer could point to."""
+def read_query_name(packet: bytes) -> tuple[bytes, int]:
+    """The query name, and the offset behind it. Raises FormError, for a pointer too: there is no earlier name that it could lead to."""
     at = 12
     try:
         while length := packet[at]:
@@ -96,7 +95,7 @@ def read_plain_name(packet: bytes) -> tuple[bytes, int]:
 
 
 def _read_opt(packet: bytes, at: int, count: int, before: int) -> Edns | None:
-    """Steps over up to `count` records and reads the OPT among those behind the first `before`; the last one counts."""
+    """Skips up to `count` records; the last OPT record among those behind the first `before`."""
     found = None
     for number in range(count):
         if at >= len(packet):
@@ -113,7 +112,7 @@ def _read_opt(packet: bytes, at: int, count: int, before: int) -> Edns | None:
 
 
 def _read_serial(packet: bytes, at: int, before: int) -> int | None:
-    """The serial of the SOA behind the first `before` records, None if there is none or a record of another type."""
+    """The serial of the record behind the first `before`, if that is a SOA record."""
     for _ in range(before):
         _, at = names.read_name(packet, at)
         at += 10 + _FIXED.unpack_from(packet, at)[3]

@@ -1,13 +1,13 @@
-"""Replies that are what they nearly always are, told from their octets alone: addresses of the name that was asked for, or none.
+"""Simple replies of upstreams: address records or a denial and nothing else, recognized without parsing every record.
 
-`scan` takes a reply for plain only where nothing about it is left to be judged: all of it is the answer to its question, whole, and may be
-kept as it is. Everything else is None here, and read record by record elsewhere (`message.parse_message`). Plain are
+Most forwarded queries are for addresses, and most of their replies are simple. `scan` accepts a reply only where no further check is
+needed: every record answers the question, nothing is truncated, and the octets may be stored as they are. Other replies are parsed record
+by record (`message.parse_message`). Simple are
 
-- addresses: of the asked type, all owned by the question's name, or by the end of the aliases (CNAME) that lead there from it one by
-  one; nothing beside them;
-- denials (RFC 2308 §2): no answer, and the SOA of the name's zone or of one above it, its owner a pointer into the question;
+- addresses: records of the query type, owned by the query name or by the last target of a chain of CNAME records that begins there;
+- denials (RFC 2308 §2): no answer, and the SOA record of a zone that contains the query name, its owner a pointer into the question;
 
-with no other record than an OPT, in class IN, with pointers where every server has them (RFC 1035 §4.1.4).
+both without other records than OPT, in class IN, with compression pointers in the usual places (RFC 1035 §4.1.4).
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ _UNUSUAL: Final = 0x7800 | TC
 
 
 class SimpleReply(msgspec.Struct, frozen=True, gc=False):
-    """A plain reply. Offsets count from the first octet of `packet`.
+    """A simple reply. Offsets count from the first octet of `packet`.
 
-    The question section ends at `start`, the records that count at `end`; the addresses, if any, are the last ones of these, and begin at
-    `addresses`, of `size` octets each. `ttls` is where the TTL of each record stands, `ttl` the smallest of them in seconds.
+    The question section ends at `start`, the records other than OPT end at `end`. Address records come last, begin at `addresses` (0 for a
+    denial) and have `size` octets each. `ttls` has the offset of each record's TTL, `ttl` the smallest TTL in seconds.
     """
 
     packet: bytes
@@ -59,12 +59,12 @@ class SimpleReply(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def is_denial(self) -> bool:
-        """Whether it says that there is nothing."""
+        """Whether it denies the name or the type."""
         return not self.addresses
 
 
 def scan(packet: bytes, start: int, rtype: int) -> SimpleReply | None:
-    """The reply as a plain one; None where it is not. `start` is where its question ends, `rtype` what that asks for."""
+    """The reply if it is a simple one. `start` is the offset behind its question section, `rtype` the query type."""
     try:
         flags, _, answers, authorities, additionals = _COUNTS.unpack_from(packet, 2)
         if flags & _UNUSUAL:
@@ -102,8 +102,8 @@ def _addresses(packet: bytes, start: int, count: int, rtype: int) -> SimpleReply
 
 
 def _aliases(packet: bytes, at: int, count: int) -> tuple[int, int, list[int], int]:
-    """Steps over the aliases that an answer begins with: the offset behind them, the pointer to where they lead, their TTLs' offsets, the
-    smallest TTL. Raises FormError where they lead in a circle or are not one way."""
+    """Skips the CNAME records that an answer begins with: the offset behind them, a pointer to the last target, the offsets of their TTLs,
+    the smallest TTL. Raises FormError where they are no chain, or a loop."""
     owner, smallest = _TO_QUESTION, _TOO_LONG
     ttls: list[int] = []
     known: set[int] = set()
@@ -116,7 +116,7 @@ def _aliases(packet: bytes, at: int, count: int) -> tuple[int, int, list[int], i
         data = at + _HEAD
         target, end = _read_name(packet, data, known)
         if name != owner or rclass != _IN or ttl >= _TOO_LONG or end != data + octets or target in passed or data > _FARTHEST:
-            raise FormError("aliases that are not one way")
+            raise FormError("CNAME records that are no chain")
         passed.add(target)
         ttls.append(at + 6)
         smallest = min(smallest, ttl)
@@ -148,8 +148,8 @@ def _denial(packet: bytes, start: int, rcode: int) -> SimpleReply | None:
 
 
 def _read_name(packet: bytes, at: int, known: set[int]) -> tuple[bytes, int]:
-    """A name, lowered, and the offset behind it. Where its labels begin is `known` from then on, and a pointer leads to such a place only:
-    into no header and no TTL, which change. Raises FormError."""
+    """A name in lower case, and the offset behind it. Adds the offsets of its labels to `known`. Raises FormError for a pointer to another
+    offset: it could lead into the header or a TTL, which change."""
     name, end = read_name(packet, at)
     while (length := packet[at]) and length < _COMPRESSED:
         known.add(at)
@@ -162,7 +162,7 @@ def _read_name(packet: bytes, at: int, known: set[int]) -> tuple[bytes, int]:
 
 
 def _ends_in_opt(packet: bytes, at: int, additionals: int) -> bool:
-    """Whether what is left is an OPT without an extended rcode (RFC 6891 §6.1.3)."""
+    """Whether the rest of the packet is an OPT record without an extended rcode (RFC 6891 §6.1.3)."""
     if additionals != 1 or packet[at : at + 3] != _OPT:
         return False
     _, size, ttl, octets = _FIXED.unpack_from(packet, at + 1)
@@ -175,7 +175,7 @@ def _ends_in_opt(packet: bytes, at: int, additionals: int) -> bool:
 
 
 def with_ttl(plain: SimpleReply, ttl: int) -> bytes:
-    """The records of a plain reply, octets from `start` to `end`, each with this TTL."""
+    """The octets of a simple reply's records, from `start` to `end`, each with this TTL."""
     packet, shown = plain.packet, _TTL.pack(ttl)
     if len(plain.ttls) == 1:
         [at] = plain.ttls

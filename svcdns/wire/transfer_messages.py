@@ -1,7 +1,7 @@
-"""One reply over several messages: the answer section of a zone transfer, cut where a message is full (RFC 5936 §2.2).
+"""The messages of a zone transfer (RFC 5936 §2.2): one answer section, divided where a message is full.
 
-Every message carries the question and the client's EDNS, as CoreDNS does; the RFC wants the question in the first alone.
-Records are written one by one, so that whoever sends them can pause in between. Decides nothing about content.
+Every message has the question section and the query's EDNS, as in CoreDNS; the RFC requires the question in the first message only. Records
+are written one by one, so that the sender can pause in between. Nothing here decides about the content.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from svcdns.wire.record import Record
 from svcdns.wire.request import HEADER, Request
 
 FULL: Final = 63000
-"""Octets of records behind which the next message begins."""
+"""Octets of a message at which the next one begins."""
 
 
-class Envelopes:
-    """The messages of one reply; `reply` gives rcode, flags and EDNS, its sections are not looked at."""
+class TransferMessages:
+    """The messages of one reply. Rcode, flags and EDNS are those of `reply`; its sections are ignored."""
 
     def __init__(self, request: Request, reply: Sections, echoed: frozenset[int] = opt.ECHOED_OPTIONS, full: int = FULL) -> None:
         """`echoed` as for `encode_reply`; `full` in octets."""
@@ -30,7 +30,7 @@ class Envelopes:
         self._begin()
 
     def add(self, record: Record) -> bytes | None:
-        """Writes a record; the message before it, where the record began a new one."""
+        """Writes a record. Returns the complete message before it if the record begins a new one."""
         data, done = self._writer.record(record), None
         if self._count and self._writer.size + len(data) > self._full:
             done = self.last()
@@ -42,7 +42,7 @@ class Envelopes:
         return done
 
     def last(self) -> bytes:
-        """The message of the records that were added since the last one was full."""
+        """The message of the records that were added since the last complete one."""
         writer = self._writer
         writer.parts[0] = HEADER.pack(self._request.ident, self._flags, 1, self._count, 0, 1 if self._tail else 0)
         writer.parts.append(self._tail)

@@ -1,6 +1,6 @@
-"""TTLs that count down inside a finished message: where they stand, and the message some seconds later (RFC 1035 §3.2.1, RFC 2181 §8).
+"""TTLs in an encoded message: their offsets, and the message with smaller TTLs some seconds later (RFC 1035 §3.2.1, RFC 2181 §8).
 
-The OPT record's TTL field holds flags (RFC 6891 §6.1.3) and is left alone. Decides nothing about when.
+The TTL field of an OPT record has flags (RFC 6891 §6.1.3) and stays as it is.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _TTL: Final = struct.Struct("!I")
 
 
 def ttl_offsets(message: bytes) -> tuple[int, ...]:
-    """Offsets of the TTL of every record of a message that we made ourselves, the OPT left out."""
+    """Offset of the TTL of every record but OPT, in a message that this program encoded."""
     _, _, questions, *counts = HEADER.unpack_from(message)
     at = 12
     for _ in range(questions):
@@ -32,7 +32,7 @@ def ttl_offsets(message: bytes) -> tuple[int, ...]:
 
 
 def aged(message: bytes, offsets: tuple[int, ...], seconds: int) -> bytes:
-    """The message with its TTLs less by `seconds`, not below 0. Offsets count from its first octet."""
+    """The message with `seconds` taken from each TTL, which is at least 0. Offsets count from the first octet."""
     out = bytearray(message)
     for at in offsets:
         (ttl,) = _TTL.unpack_from(out, at)

@@ -1,8 +1,8 @@
-"""Zone files: text in the master file format (RFC 1035 §5.1) to records.
+"""Zone files: records from text in the master file format (RFC 1035 §5.1).
 
-Lines, parentheses, quotes, owners and directives are read here, with the place of each in every error; names are read by `wire.names`,
-which holds their limits. RDATA of most types is dnslib's work; types that it lacks come in their own form or as RFC 3597 §5
-writes unknown ones (`\\# length hex`). `$INCLUDE` reads other files; nothing else is read.
+This module reads lines, parentheses, quotes, owners and directives; each error has file and line. `wire.names` reads names and holds their
+limits. dnslib reads the RDATA of most types. The RDATA of other types has the form of RFC 3597 §5 (`\\# length hex`). `$INCLUDE` reads
+further files.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _TOKEN: Final = re.compile(r'"((?:[^"\\]|\\.)*)"|;[^\n]*|([()])|((?:[^\s;()"\\]|
 
 
 class ZoneFileError(SvcdnsError):
-    """A zone file that says something wrong; the text names file and line."""
+    """A zone file with an error; the text names file and line."""
 
 
 class _Word(NamedTuple):
@@ -39,7 +39,7 @@ class _Word(NamedTuple):
 
 
 class _Line(NamedTuple):
-    """One entry, its parentheses resolved. `blank` says that it starts with white space: the owner is the last one."""
+    """One entry, with its parentheses resolved. `blank`: it starts with white space, so its owner is that of the last record."""
 
     number: int
     blank: bool
@@ -47,7 +47,7 @@ class _Line(NamedTuple):
 
 
 class _Buffer(DNSBuffer):
-    """A buffer in which dnslib writes names whole, as `Record` carries them."""
+    """A buffer into which dnslib writes uncompressed names, as in `Record`."""
 
     def encode_name(self, name: object) -> None:
         self.encode_name_nocompress(name)

@@ -14,9 +14,9 @@ from time import monotonic
 
 from svcdns.eventloop.loop import add_drain, new_loop, remove_drain
 from svcdns.process.channel import Channel, ChannelBrokenError, ChannelClosedError, Message
-from svcdns.process.descriptors import allow_descriptors, make_room_for_descriptors
-from svcdns.process.parent_death import follow_parent
-from svcdns.process.scheduling import ask_for_short_slices, take_short_turns
+from svcdns.process.descriptors import grow_descriptor_table, raise_descriptor_limit
+from svcdns.process.parent_death import die_with_parent
+from svcdns.process.scheduling import request_short_slices, shorten_switch_interval
 from svcdns.process.shared_memory import regions
 from svcdns.serving.listeners import SocketDescription
 from svcdns.telemetry import logging as log_lines
@@ -173,11 +173,11 @@ def main() -> int:
     parser.add_argument("--channel", type=int, required=True)
     parser.add_argument("--shared", type=int, required=True)
     arguments = parser.parse_args()
-    follow_parent()
-    ask_for_short_slices()
-    take_short_turns()
-    allow_descriptors()
-    make_room_for_descriptors()
+    die_with_parent()
+    request_short_slices()
+    shorten_switch_interval()
+    raise_descriptor_limit()
+    grow_descriptor_table()
     gc.freeze()
     gc.set_threshold(YOUNG_OBJECTS, 20, 1_000_000)
     lines = log_lines.set_up()

@@ -38,7 +38,7 @@ from svcdns.plugin_api.hooks import HookCaller
 from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import rcode_only
 from svcdns.plugins import BUILT, ORDER
-from svcdns.process.heap import give_back
+from svcdns.process.heap import release_free_memory
 from svcdns.process.shared_memory import State
 from svcdns.serving.listeners import Listeners
 from svcdns.serving.metrics_flush import flush
@@ -103,7 +103,7 @@ class Worker:
         self._share = 1.0
         self._since_poll = TimeSlice()
         self._updating = asyncio.Lock()
-        self._spilled = 0
+        self._overflowed = 0
         self._dropped_lines = DroppedLines(counters)
         self._reader = FrameReader[FromControl](FromControl)
         self._instruction: object = None
@@ -193,7 +193,7 @@ class Worker:
         handlers = self._live.chains.having("shrink")
         await self._in_steps(chain(self.listeners.allow(share), *[self._shrinking(handler, share) for handler in handlers]))
         if less:
-            give_back()
+            release_free_memory()
 
     async def _in_steps(self, steps: Iterator[None]) -> None:
         """Does all of the steps; other work runs between them."""
@@ -346,7 +346,7 @@ class Worker:
 
     def heartbeat(self) -> None:
         """Shows the supervisor that this worker runs."""
-        self.counters.beat(self.clock())
+        self.counters.heartbeat(self.clock())
 
     async def update(self) -> None:
         """Heartbeat, metrics, state; once a second, in steps."""
@@ -355,10 +355,10 @@ class Worker:
         async with self._updating:
             await self._in_steps(chain(self._flush_steps(), self.listeners.purge()))
         self._show_state()
-        self._dropped_lines.fold()
-        if self.counters.spilled > self._spilled:
-            self._spilled = self.counters.spilled
-            log.warning("no room for %d series of metrics: they are not counted", self._spilled)
+        self._dropped_lines.flush()
+        if self.counters.overflowed > self._overflowed:
+            self._overflowed = self.counters.overflowed
+            log.warning("no room for %d series of metrics: they are not counted", self._overflowed)
 
     def flush(self) -> None:
         """Brings the metrics up to date in one go."""

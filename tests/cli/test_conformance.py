@@ -87,7 +87,7 @@ def test_no_address(text: str) -> None:
     [
         pytest.param(["--existing"], "--server HOST[:PORT] is missing", id="no-server"),
         pytest.param(["--server", "127.0.0.1"], "one of --kubeconfig FILE, --manifests PATH and --existing", id="no-cluster"),
-        pytest.param(["--server", "h", "--manifests", "x", "--existing"], "does not go with", id="two-clusters"),
+        pytest.param(["--server", "h", "--manifests", "x", "--existing"], "cannot be combined with", id="two-clusters"),
         pytest.param(["--server", "h:x", "--existing"], "HOST or HOST:PORT", id="port"),
         pytest.param(["--server", "h", "--existing", "--zone", "a..b"], "--zone a..b: ", id="zone"),
         pytest.param(["--only", "nothing", "--list"], "--only nothing: a check or one of the groups", id="only"),

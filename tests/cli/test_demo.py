@@ -49,7 +49,7 @@ def test_without_a_resolver_it_serves_the_rest(tmp_path: Path, monkeypatch: pyte
     assert "forward" not in text
     assert "    loop\n" not in text
     assert "kubernetes cluster.local" in text
-    assert "names no resolver" in capsys.readouterr().out
+    assert "There is no resolver in" in capsys.readouterr().out
     assert demo._address(text) == ("127.0.0.1", 1053)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from svcdns.corefile.env_options import completed, is_from_environment, variable
+from svcdns.corefile.env_options import is_from_environment, variable, with_options
 from svcdns.corefile.errors import CorefileError
 from svcdns.corefile.parser import parse
 
@@ -16,7 +16,7 @@ OPTIONS = {"kubernetes": ("snapshot", "stale_after"), "log": ()}
 
 def bodies(**environ: str) -> list[list[tuple[str, ...]]]:
     """The lines of each `kubernetes`, as words."""
-    found = completed(COREFILE, OPTIONS, environ)
+    found = with_options(COREFILE, OPTIONS, environ)
     directives = [directive for block in found.blocks for directive in block.directives if directive.name.text == "kubernetes"]
     return [[(line.name.text, *(word.text for word in line.arguments)) for line in directive.body or ()] for directive in directives]
 
@@ -40,7 +40,7 @@ def test_a_variable_is_a_line_where_there_is_none() -> None:
 )
 def test_otherwise_the_corefile_is_as_it_is(environ: dict[str, str]) -> None:
     """The very same."""
-    assert completed(COREFILE, OPTIONS, environ) is COREFILE
+    assert with_options(COREFILE, OPTIONS, environ) is COREFILE
 
 
 def test_errors_name_the_variable() -> None:
@@ -51,7 +51,7 @@ def test_errors_name_the_variable() -> None:
 
 def test_a_line_knows_where_it_is_from() -> None:
     """Its place has the variable for a file."""
-    found = completed(COREFILE, OPTIONS, {"SVCDNS_SNAPSHOT": "/a"})
+    found = with_options(COREFILE, OPTIONS, {"SVCDNS_SNAPSHOT": "/a"})
     mine, theirs = (block.directives[0].body or () for block in found.blocks)
     assert not is_from_environment(mine[0])
     assert is_from_environment(theirs[0])

@@ -89,7 +89,7 @@ def test_a_crash_loop_is_seen_and_ends(tmp_path: Path) -> None:
     """A worker that keeps failing is started again ever more slowly, and the other one answers. A new control shows it too."""
     (tmp_path / "cluster.yaml").write_text(CLUSTER)
     fault = tmp_path / "fault"
-    call = "    follow_parent()\n"
+    call = "    die_with_parent()\n"
     install(tmp_path, fault=("worker/__main__.py", call, call + FAULT.format(fault=str(fault))))
     with Server(tmp_path, TWO) as server:
         server.until_ready()

@@ -100,7 +100,7 @@ def test_a_new_process_that_fails_is_started_again(tmp_path: Path) -> None:
     install(tmp_path)
     with Server(tmp_path, BOUND) as server:
         server.until_ready()
-        call = "    follow_parent()\n"
+        call = "    die_with_parent()\n"
         edits, faults = {}, {"control": tmp_path / "control-fault", "worker 0": tmp_path / "worker-fault"}
         for process, fault in faults.items():
             fault.touch()

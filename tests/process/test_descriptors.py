@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from svcdns.process.descriptors import AT_ONCE, DESCRIPTORS, allow_descriptors, make_room_for_descriptors
+from svcdns.process.descriptors import TABLE_SIZE, WANTED_LIMIT, grow_descriptor_table, raise_descriptor_limit
 
 
 def _open() -> int:
@@ -18,9 +18,9 @@ def _open() -> int:
 @pytest.mark.parametrize(
     ("soft", "hard", "raised"),
     [
-        pytest.param(1024, 524_288, [(DESCRIPTORS, 524_288)], id="raised"),
+        pytest.param(1024, 524_288, [(WANTED_LIMIT, 524_288)], id="raised"),
         pytest.param(1024, 4096, [(4096, 4096)], id="as far as it goes"),
-        pytest.param(1024, resource.RLIM_INFINITY, [(DESCRIPTORS, resource.RLIM_INFINITY)], id="no hard limit"),
+        pytest.param(1024, resource.RLIM_INFINITY, [(WANTED_LIMIT, resource.RLIM_INFINITY)], id="no hard limit"),
         pytest.param(1 << 20, 1 << 20, [], id="enough"),
         pytest.param(resource.RLIM_INFINITY, resource.RLIM_INFINITY, [], id="no limit"),
     ],
@@ -30,7 +30,7 @@ def test_descriptors(monkeypatch: pytest.MonkeyPatch, soft: int, hard: int, rais
     made: list[tuple[int, int]] = []
     monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, hard))
     monkeypatch.setattr(resource, "setrlimit", lambda _, limits: made.append(limits))
-    allow_descriptors()
+    raise_descriptor_limit()
     assert made == raised
 
 
@@ -39,16 +39,16 @@ def test_there_is_room_from_the_start() -> None:
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     status = Path("/proc/self/status")
     before = _open()
-    make_room_for_descriptors()
+    grow_descriptor_table()
     assert _open() == before
     if status.exists():
         size = next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("FDSize:"))
-        assert size >= min(AT_ONCE, limits[0])
+        assert size >= min(TABLE_SIZE, limits[0])
 
 
 def test_few_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
     """As far as the limit goes."""
     monkeypatch.setattr(resource, "getrlimit", lambda _: (3, 3))
     before = _open()
-    make_room_for_descriptors()
+    grow_descriptor_table()
     assert _open() == before

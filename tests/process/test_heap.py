@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from svcdns.process.heap import give_back
+from svcdns.process.heap import release_free_memory
 
 
 def _resident() -> int:
@@ -21,6 +21,6 @@ def test_what_is_free_goes_back() -> None:
     kept = blocks[::50]
     before = _resident()
     del blocks
-    give_back()
+    release_free_memory()
     assert before - _resident() > 20 << 20
     assert len(kept) == 20

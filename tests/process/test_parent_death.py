@@ -10,7 +10,9 @@ import sys
 
 import pytest
 
-CHILD = "from svcdns.process.parent_death import follow_parent; follow_parent(); print('lives', flush=True); import signal; signal.pause()"
+CHILD = (
+    "from svcdns.process.parent_death import die_with_parent; die_with_parent(); print('lives', flush=True); import signal; signal.pause()"
+)
 
 
 def start(parent: int) -> subprocess.Popen[str]:

@@ -9,14 +9,14 @@ import sys
 
 import pytest
 
-from svcdns.process.scheduling import SLICE, SWITCH, ask_for_short_slices, take_short_turns
+from svcdns.process.scheduling import SLICE_NANOSECONDS, SWITCH_INTERVAL, request_short_slices, shorten_switch_interval
 
 ASK = """
 import ctypes, struct, sys
 from svcdns.process import scheduling
-asked = scheduling.ask_for_short_slices()
+asked = scheduling.request_short_slices()
 seen = ctypes.create_string_buffer(48)
-ctypes.CDLL(None).syscall(scheduling._NUMBERS["x86_64"] + 1, 0, seen, 48, 0)
+ctypes.CDLL(None).syscall(scheduling._SYSTEM_CALL["x86_64"] + 1, 0, seen, 48, 0)
 print(asked, *scheduling._ATTRIBUTES.unpack(seen.raw)[1:6])
 """
 
@@ -28,18 +28,18 @@ def test_a_worker_gets_short_slices() -> None:
     shown = subprocess.run([sys.executable, "-c", ASK], check=True, capture_output=True, text=True).stdout.split()
     nice = os.getpriority(os.PRIO_PROCESS, 0)
     assert shown[:4] == ["True", "0", "0", str(nice)]
-    assert shown[5] in (str(SLICE), "0")
+    assert shown[5] in (str(SLICE_NANOSECONDS), "0")
 
 
-def test_threads_take_short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_switch_interval_is_shortened(monkeypatch: pytest.MonkeyPatch) -> None:
     """A fiftieth of what Python gives them."""
     taken: list[float] = []
     monkeypatch.setattr(sys, "setswitchinterval", taken.append)
-    take_short_turns()
-    assert taken == [SWITCH] == [0.0001]
+    shorten_switch_interval()
+    assert taken == [SWITCH_INTERVAL] == [0.0001]
 
 
 def test_elsewhere_nothing_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a machine whose system calls are not known."""
     monkeypatch.setattr("platform.machine", lambda: "pdp11")
-    assert not ask_for_short_slices()
+    assert not request_short_slices()

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from svcdns.process.shared_memory import REGION_SIZE, REGIONS, State, create, heartbeat, regions, reset, state
-from svcdns.telemetry.counters import CELLS, SPILL, Counters, Family, MetricKind, samples
+from svcdns.telemetry.counters import CELLS, OVERFLOW_CELLS, Counters, Family, MetricKind, samples
 
 ASKED = Family("asked_total", MetricKind.COUNTER, "Questions.", ("zone",))
 TOOK = Family("took_seconds", MetricKind.HISTOGRAM, "Seconds.", (), (0.1, 1.0))
@@ -52,14 +52,14 @@ def test_any_labels(counts: list[tuple[str, int]]) -> None:
 def test_what_has_no_room_is_counted_nowhere() -> None:
     """Labels that explode cost their own series, neither an answer nor the series that are there."""
     counters = Counters(shared := region())
-    wide = Family("wide", MetricKind.HISTOGRAM, "", ("n",), tuple(float(n) for n in range(SPILL - 2)))
-    room = (CELLS - SPILL) // wide.width
+    wide = Family("wide", MetricKind.HISTOGRAM, "", ("n",), tuple(float(n) for n in range(OVERFLOW_CELLS - 2)))
+    room = (CELLS - OVERFLOW_CELLS) // wide.width
     for number in range(room):
         counters.observe(wide, counters.cell(wide, str(number)), 1.0)
-    assert counters.spilled == 0
+    assert counters.overflowed == 0
     counters.observe(wide, counters.cell(wide, "one more"), 1.0)
     counters.observe(wide, counters.cell(wide, "one more"), 1e9)
-    assert counters.spilled == 1
+    assert counters.overflowed == 1
     found = list(samples(shared))
     assert len(found) == room
     assert {sum(sample.cells[:-1]) for sample in found} == {1.0}
@@ -70,8 +70,8 @@ def test_a_full_directory_too() -> None:
     counters = Counters(shared := region())
     for number in range(8):
         counters.count(ASKED, f"{number}" * (1 << 18))
-    assert 0 < counters.spilled < 8
-    assert len(list(samples(shared))) == 8 - counters.spilled
+    assert 0 < counters.overflowed < 8
+    assert len(list(samples(shared))) == 8 - counters.overflowed
 
 
 def test_label_values_have_to_match() -> None:
@@ -85,7 +85,7 @@ def test_heartbeat_and_state() -> None:
     shared = regions(create())
     assert len(shared) == REGIONS
     counters = Counters(shared[3])
-    counters.beat(12.5)
+    counters.heartbeat(12.5)
     counters.state(State.SERVING)
     assert (heartbeat(shared[3]), state(shared[3])) == (12.5, State.SERVING)
     assert heartbeat(shared[2]) == 0

@@ -13,7 +13,7 @@ import pytest
 
 from svcdns.tls.contexts import client_context, server_context
 from svcdns.tls.material import Material
-from svcdns.tls.transport import CHUNK, TlsTransport, Turns
+from svcdns.tls.transport import CHUNK, HandshakeQueue, TlsTransport
 from tests.support.certificates import authority, pair
 
 SERVER = server_context(Material(*pair()))
@@ -57,9 +57,9 @@ class Echo(asyncio.Protocol):
 class Place:
     """A server that echoes, and what became of its handshakes."""
 
-    def __init__(self, patience: float = 60.0) -> None:
-        """`patience` is for a handshake, in seconds."""
-        self.patience, self.turns = patience, Turns()
+    def __init__(self, timeout: float = 60.0) -> None:
+        """`timeout` is for a handshake, in seconds."""
+        self.timeout, self.handshakes = timeout, HandshakeQueue()
         self.made: list[Echo] = []
         self.failures: list[Exception] = []
         self.port = 0
@@ -74,13 +74,13 @@ class Place:
         def side(incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> ssl.SSLObject:
             return SERVER.wrap_bio(incoming, outgoing, server_side=True)
 
-        return TlsTransport(side, established, self.failures.append, self.turns, self.patience)
+        return TlsTransport(side, established, self.failures.append, self.handshakes, self.timeout)
 
 
 @contextlib.asynccontextmanager
-async def echoing(patience: float = 60.0) -> AsyncIterator[Place]:
+async def echoing(timeout: float = 60.0) -> AsyncIterator[Place]:
     """A server on loopback."""
-    place = Place(patience)
+    place = Place(timeout)
     server = await asyncio.get_running_loop().create_server(place.accept, "127.0.0.1", 0)
     place.port = server.sockets[0].getsockname()[1]
     try:
@@ -222,9 +222,9 @@ async def test_broken_records_after_the_handshake() -> None:
 
 async def test_handshakes_take_turns() -> None:
     """However many have something to say at once, other work is done between two of them."""
-    turns, order = Turns(), []
+    handshakes, order = HandshakeQueue(), []
     for _ in range(20):
-        turns.take(lambda: order.append("step"))
+        handshakes.put(lambda: order.append("step"))
     async with asyncio.timeout(10):
         while order.count("step") < 20:
             await asyncio.sleep(0)
@@ -234,15 +234,15 @@ async def test_handshakes_take_turns() -> None:
 
 async def test_a_step_that_fails_does_not_stop_the_others() -> None:
     """Its failure is the loop's to report."""
-    turns, done = Turns(), []
+    handshakes, done = HandshakeQueue(), []
     reported: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context["exception"]))
 
     def fails() -> None:
         raise RuntimeError("broken")
 
-    turns.take(fails)
-    turns.take(lambda: done.append(1))
+    handshakes.put(fails)
+    handshakes.put(lambda: done.append(1))
     await happens(lambda: done)
     assert [str(one) for one in reported] == ["broken"]
 
@@ -259,7 +259,7 @@ async def test_the_client_side_resumes_a_session() -> None:
             def side(incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> ssl.SSLObject:
                 return CLIENT.wrap_bio(incoming, outgoing, server_hostname="dns.test", session=sessions[-1])
 
-            transport = TlsTransport(side, lambda made=echo: made, failures.append, Turns(), 10.0)  # type: ignore[misc]
+            transport = TlsTransport(side, lambda made=echo: made, failures.append, HandshakeQueue(), 10.0)  # type: ignore[misc]
             await asyncio.get_running_loop().create_connection(lambda made=transport: made, "127.0.0.1", place.port)  # type: ignore[misc]
             await happens(lambda made=echo: hasattr(made, "transport"))  # type: ignore[misc]
             assert not failures

@@ -13,7 +13,7 @@ from svcdns.plugin_api.reply import Reply
 from svcdns.wire import names
 from svcdns.wire.codes import AA, RD, TC, Rcode, Type
 from svcdns.wire.errors import FormError
-from svcdns.wire.message import encode_query, encode_reply, parse_message, turned, udp_limit
+from svcdns.wire.message import encode_query, encode_reply, parse_message, rotations, udp_limit
 from svcdns.wire.record import Edns
 from svcdns.wire.request import Request, accept
 from tests.support.world import records, shown
@@ -66,12 +66,12 @@ ADDRESSES = records(*[f"www.example.org. 5 IN A 192.0.2.{number}" for number in 
 
 
 @given(st.lists(st.sampled_from(ADDRESSES[:40]), unique=True, max_size=40), st.booleans(), st.integers(0, 3), st.integers(1, 9))
-def test_an_answer_is_turned_as_if_encoded_anew(answer: list, foreign: bool, size: int, count: int) -> None:  # type: ignore[type-arg]
+def test_rotations_are_as_if_each_were_encoded_by_itself(answer: list, foreign: bool, size: int, count: int) -> None:  # type: ignore[type-arg]
     """To the octet, or not at all: with other records, or cut off."""
     asked, limit = request(use_edns=0 if size else -1), 512 << size
     reply = Reply(answer=(*(ZONE[1:3] if foreign else ()), *answer), additional=tuple(ZONE[2:5]), flags=AA)
     wire = encode_reply(asked, reply, limit)
-    made = turned(asked, reply, wire, count)
+    made = rotations(asked, reply, wire, count)
     if foreign or not answer or wire[2] & TC >> 8:
         assert made == []
         return

@@ -9,7 +9,7 @@ import pytest
 from svcdns.plugin_api.reply import Reply
 from svcdns.wire.codes import AA, RD
 from svcdns.wire.request import Request, accept
-from svcdns.wire.transfer_messages import Envelopes
+from svcdns.wire.transfer_messages import TransferMessages
 from tests.support.world import records
 
 ZONE = records(*(f"host-{number}.sub.example.org. 5 IN A 192.0.2.{number}" for number in range(100)))
@@ -19,9 +19,9 @@ def written(full: int, **options: object) -> list[dns.message.Message]:
     """The zone in messages of about that many octets."""
     request = accept(dns.message.make_query("Example.org.", "AXFR", id=7, **options).to_wire())  # type: ignore[arg-type]
     assert isinstance(request, Request)
-    envelopes = Envelopes(request, Reply(flags=AA | RD), full=full)
-    wires = [wire for wire in map(envelopes.add, ZONE) if wire is not None]
-    return [dns.message.from_wire(wire, one_rr_per_rrset=True) for wire in (*wires, envelopes.last())]
+    messages = TransferMessages(request, Reply(flags=AA | RD), full=full)
+    wires = [wire for wire in map(messages.add, ZONE) if wire is not None]
+    return [dns.message.from_wire(wire, one_rr_per_rrset=True) for wire in (*wires, messages.last())]
 
 
 @pytest.mark.parametrize(

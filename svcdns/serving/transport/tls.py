@@ -20,7 +20,7 @@ from svcdns.serving.transport.tcp import TcpConnection, TcpConnections
 from svcdns.telemetry.counters import Counters, Family, MetricKind
 from svcdns.tls.contexts import server_context
 from svcdns.tls.errors import TlsError
-from svcdns.tls.transport import TlsTransport, Turns
+from svcdns.tls.transport import HandshakeQueue, TlsTransport
 
 MAX_HANDSHAKES: Final = 256
 """Connections of one worker that may be in their handshake; further ones are closed at once."""
@@ -90,7 +90,7 @@ class TlsAcceptor:
     def __init__(self, counters: Counters, connections: TcpConnections, most: int = MAX_HANDSHAKES) -> None:
         """They become `connections`; at most `most` are in their handshake."""
         self._counters, self._connections, self._most = counters, connections, most
-        self._turns = Turns()
+        self._handshakes = HandshakeQueue()
 
     def accept(self, responder: Responder, context: ssl.SSLContext) -> asyncio.BaseProtocol:
         """The protocol of a connection that has just been accepted."""
@@ -113,7 +113,7 @@ class TlsAcceptor:
             self._counters.count(HANDSHAKES, server, "failed")
             log.debug("TLS handshake on %s failed: %s", server, error)
 
-        transport = TlsTransport(side, established, failed, self._turns, timeouts.read)
+        transport = TlsTransport(side, established, failed, self._handshakes, timeouts.read)
         connections.handshaking.add(transport)
         return transport
 
