@@ -12,7 +12,7 @@ from svcdns.plugin_api.contract import Following, Plugin, overrides
 from svcdns.plugin_api.deferred import Deferred
 from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import CacheScope, Reply
-from svcdns.plugin_api.reuse import CORE, NO_ANSWER, Current, Invocation, PluginContext, Within, blame, carried, running
+from svcdns.plugin_api.reuse import CORE, NO_ANSWER, OUTSIDE, Current, Invocation, PluginContext, Within, blame, carried, running
 
 
 def context_of(plugin: Plugin) -> PluginContext:
@@ -27,6 +27,9 @@ def link(plugin: Plugin, following: Following) -> Following:
 
     def handle_noted(query: Query) -> Answer:
         outer = running.current
+        if running.last is not NO_ANSWER and outer is not OUTSIDE:  # the outer plugin comes here for the second time
+            outer = outer.begin()
+            outer.followed.append(running.last)
         running.current = context
         running.last = NO_ANSWER
         try:

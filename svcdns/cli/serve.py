@@ -54,6 +54,6 @@ def version() -> str:
 
 
 def _plugins() -> str:
-    from svcdns.plugins import BUILT
+    from svcdns.plugins import BUILT, outside
 
-    return "".join(f"dns.{name}\n" for name in sorted(BUILT))
+    return "".join(f"dns.{name}\n" for name in sorted({*BUILT, *outside()}))

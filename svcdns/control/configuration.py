@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import importlib
 import ipaddress
 import os
 import socket
@@ -14,6 +13,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 import psutil
 
+from svcdns import plugins
 from svcdns.chain.plan import BlockPlan, plan
 from svcdns.cluster.watch_options import SnapshotOptions, WatchOptions
 from svcdns.control.plugin_data import PluginData, gather, plugin_files
@@ -23,7 +23,7 @@ from svcdns.corefile.env_options import with_options
 from svcdns.corefile.errors import CorefileError
 from svcdns.corefile.keys import check_overlap
 from svcdns.corefile.load import load
-from svcdns.plugins import BUILT, ORDER
+from svcdns.plugin_api.settings import Settings
 from svcdns.telemetry.logging import plugin_logger
 
 Address = tuple[str, int, str]
@@ -78,19 +78,24 @@ class Setup:
         ]
 
     @property
+    def _settings(self) -> list[Settings]:
+        """What all directives of all blocks configure outside of the chains."""
+        return [settings for block in self.plans for settings in block.settings.values()]
+
+    @property
     def lameduck(self) -> float:
         """Seconds that DNS goes on after a stop was asked."""
-        return max((options.lameduck for options in self.options("health")), default=0.0)
+        return max((one.lameduck for one in self._settings if one.lameduck is not None), default=0.0)
 
     @property
     def workers(self) -> int:
         """How many workers serve: the most that a block asks for."""
-        return max((options.workers for options in self.options("multisocket")), default=1)
+        return max((one.workers for one in self._settings if one.workers is not None), default=1)
 
     @property
     def startup_timeout(self) -> float:
         """Seconds to wait for the cluster before serving without it."""
-        return max((options.startup_timeout for options in self.options("kubernetes")), default=0.0)
+        return max((one.startup_timeout for one in self._settings if one.startup_timeout is not None), default=0.0)
 
 
 def prepare(conf: str | None, port: int) -> Setup:
@@ -101,10 +106,11 @@ def prepare(conf: str | None, port: int) -> Setup:
 
 def check(corefile: Corefile) -> Setup:
     """The set-up of a loaded Corefile, still without the data of plugins. Raises SvcdnsError."""
-    check_directives(corefile, (*ORDER, "import"), BUILT)
+    order, available = plugins.known(_directives(corefile))
+    check_directives(corefile, (*order, "import"), available)
     written, corefile = corefile, with_options(corefile, _options_of_ours(corefile), os.environ)
     _check_transports(corefile)
-    plans = plan(corefile, ORDER, _module)
+    plans = plan(corefile, order, plugins.load)
     interfaces = _interfaces()
     hosts = tuple(_hosts(block, interfaces) for block in plans)
     check_overlap(corefile.blocks, hosts)
@@ -116,18 +122,21 @@ def check(corefile: Corefile) -> Setup:
 
 def _options_of_ours(corefile: Corefile) -> dict[str, tuple[str, ...]]:
     """The options that can be set by environment, of the directives that the Corefile has."""
-    names = {directive.name.text for block in corefile.blocks for directive in block.directives} & BUILT.keys()
-    return {name: getattr(_module(name), "ENVIRONMENT", ()) for name in sorted(names)}
+    return {name: getattr(plugins.load(name), "ENVIRONMENT", ()) for name in sorted(_directives(corefile) - {"import"})}
+
+
+def _directives(corefile: Corefile) -> set[str]:
+    return {directive.name.text for block in corefile.blocks for directive in block.directives}
 
 
 def _views(plans: tuple[BlockPlan, ...]) -> dict[bytes, WatchedCluster]:
     out: dict[bytes, WatchedCluster] = {}
     for block in plans:
-        if "kubernetes" in block.options:
-            options = block.options["kubernetes"]
-            watched = WatchedCluster(options.watch, block.block("kubernetes").directives[0].position, options.snapshot)
-            encoded = msgspec.msgpack.encode(options.watch)
-            out[encoded] = _joined(out[encoded], watched) if encoded in out else watched
+        for name, settings in block.settings.items():
+            if settings.watch is not None:
+                watched = WatchedCluster(settings.watch, block.block(name).directives[0].position, settings.snapshot)
+                encoded = msgspec.msgpack.encode(settings.watch)
+                out[encoded] = _joined(out[encoded], watched) if encoded in out else watched
     return out
 
 
@@ -141,10 +150,6 @@ def _joined(first: WatchedCluster, other: WatchedCluster) -> WatchedCluster:
     return first
 
 
-def _module(name: str) -> Any:
-    return importlib.import_module(BUILT[name])
-
-
 def _check_transports(corefile: Corefile) -> None:
     for block in corefile.blocks:
         for key in block.keys:
@@ -155,16 +160,22 @@ def _check_transports(corefile: Corefile) -> None:
 def _check_certificates(plans: tuple[BlockPlan, ...], hosts: Sequence[Sequence[str]]) -> None:
     """Every listener for TLS has a certificate: without one CoreDNS would serve clear text there."""
     pairs = tuple(zip(plans, hosts, strict=True))
-    served = {(host, key.port) for block, bound in pairs if "tls" in block.options for key in block.keys for host in bound}
+    served = {(host, key.port) for block, bound in pairs if _certifying(block) for key in block.keys for host in bound}
     for block, bound in pairs:
         for key in block.keys:
             if key.transport == "tls" and any((host, key.port) not in served for host in bound):
                 text = f"tls://{key.zone}:{key.port} has no certificate: a directive 'tls CERT KEY' was expected in its block"
                 raise CorefileError(key.position, text)
-        if "tls" in block.options and not any(key.transport == "tls" for key in block.keys):
-            position = block.options["tls"].position
+        name = _certifying(block)
+        if name and not any(key.transport == "tls" for key in block.keys):
+            position = block.block(name).directives[-1].position
             text = "%s:%d: the block has no tls:// key, so that its certificate serves nobody"
-            plugin_logger("tls").warning(text, position.file, position.line)
+            plugin_logger(name).warning(text, position.file, position.line)
+
+
+def _certifying(block: BlockPlan) -> str:
+    """The directive that gives the block's listeners for TLS their certificate; empty for none."""
+    return next((name for name, settings in block.settings.items() if settings.certificate is not None), "")
 
 
 def _interfaces() -> dict[str, list[str]]:
@@ -176,17 +187,17 @@ def _interfaces() -> dict[str, list[str]]:
 
 
 def _hosts(block: BlockPlan, interfaces: Mapping[str, list[str]]) -> tuple[str, ...]:
-    options = block.options.get("bind")
-    if options is None:
+    name, lines = next(((name, settings.bind) for name, settings in block.settings.items() if settings.bind), ("", ()))
+    if not lines:
         return ("",)
-    position = next(d.position for d in block.directives if d.name.text == "bind")
+    position = block.block(name).directives[0].position
     out: list[str] = []
-    for line in options.lines:
+    for line in lines:
         without = {a for place in line.without for a in _addresses(place, interfaces) or [place]}
         for place in line.places:
             found = _addresses(place, interfaces)
             if not found:
-                raise CorefileError(position, f"plugin/bind: not a valid IP address or interface name: '{place}'")
+                raise CorefileError(position, f"plugin/{name}: not a valid IP address or interface name: '{place}'")
             out += [address for address in found if address not in without]
     return tuple(dict.fromkeys(out))
 

@@ -12,15 +12,14 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-import importlib
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple, TypeVar
 
+from svcdns import plugins
 from svcdns.chain.plan import BlockPlan
 from svcdns.corefile.blocks import Position
 from svcdns.errors import SvcdnsError
-from svcdns.plugins import BUILT
 from svcdns.process.blocking_io import BlockingCalls
 
 IDLE: Final = 10.0
@@ -102,7 +101,7 @@ def plugin_files(plans: Iterable[BlockPlan]) -> list[PluginFiles]:
     out = []
     for block in plans:
         for name, options in block.options.items():
-            module = importlib.import_module(BUILT[name])
+            module = plugins.load(name)
             if hasattr(module, "gather"):
                 out.append(PluginFiles(name, module, options, block.block(name).directives[0].position))
     return out

@@ -1,0 +1,58 @@
+"""All that the author of a plugin needs, in one place; docs/writing-a-plugin.md shows how.
+
+```python
+from svcdns.plugin_api import Plugin, Query, Reply, names
+```
+"""
+
+from __future__ import annotations
+
+from svcdns.cluster.changes import Dependency
+from svcdns.corefile import arguments
+from svcdns.corefile.errors import CorefileError
+from svcdns.plugin_api.contract import Following, Plugin, steps, then
+from svcdns.plugin_api.environment import Block, Content, Environment
+from svcdns.plugin_api.errors import ContractError
+from svcdns.plugin_api.networks import Network, Networks, NetworkTextError, packed
+from svcdns.plugin_api.query import Answer, Client, Query
+from svcdns.plugin_api.reply import NOT_REUSABLE, UNTIL_CHANGED, CacheScope, Reply
+from svcdns.plugin_api.settings import Settings
+from svcdns.telemetry.counters import Family, MetricKind
+from svcdns.wire import names
+from svcdns.wire.codes import AA, Class, Rcode, Type
+from svcdns.wire.record import Edns, Record
+
+__all__ = [
+    "AA",
+    "NOT_REUSABLE",
+    "UNTIL_CHANGED",
+    "Answer",
+    "Block",
+    "CacheScope",
+    "Class",
+    "Client",
+    "Content",
+    "ContractError",
+    "CorefileError",
+    "Dependency",
+    "Edns",
+    "Environment",
+    "Family",
+    "Following",
+    "MetricKind",
+    "Network",
+    "NetworkTextError",
+    "Networks",
+    "Plugin",
+    "Query",
+    "Rcode",
+    "Record",
+    "Reply",
+    "Settings",
+    "Type",
+    "arguments",
+    "names",
+    "packed",
+    "steps",
+    "then",
+]

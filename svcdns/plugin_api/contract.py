@@ -158,9 +158,8 @@ def check_names(plugin: Plugin | type[Plugin], found: Any) -> None:
     for name in found:
         if not name.startswith("_") and name not in CONTRACT and name not in plugin.offers:
             near = get_close_matches(name, HOOKS, 1, 0.7)
-            hint = f"; did you mean '{near[0]}'?" if near else ""
-            text = f"plugin/{plugin.name}: '{name}' is no hook of the plugin contract{hint}"
-            raise ContractError(f"{text} Begin the name with '_', or list it in 'offers' if other plugins use it" if not hint else text)
+            hint = f"; did you mean '{near[0]}'?" if near else ": begin the name with '_', or list it in 'offers' if other plugins use it"
+            raise ContractError(f"plugin/{plugin.name}: '{name}' is no hook of the plugin contract{hint}")
 
 
 def _takes_as_many(function: Callable[..., Any], hook: Callable[..., Any]) -> bool:

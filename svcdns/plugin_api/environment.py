@@ -76,9 +76,10 @@ class Environment:
     listen_addresses: tuple[tuple[str, int], ...] = ()
     random: Random = field(default_factory=Random)
 
-    def depends_on(self, dependency: Dependency) -> None:
-        """The reply that the plugin is about to return, or to let through, depends on this; `invalidate` says that it has changed."""
-        running.current.begin().dependencies.append(dependency)
+    def depends_on(self, *dependencies: Dependency) -> None:
+        """The reply that the plugin is about to return, or to let through, depends on these; `invalidate` says that they have changed."""
+        noted = running.current.begin().dependencies
+        noted += [one for one in dependencies if one not in noted]
 
     def content(self, plugin: str, key: str, read: Callable[[bytes], T], default: T) -> Content[T]:
         """What control has read for this plugin under `key`, as `read` makes it of the octets; `default` until it comes.

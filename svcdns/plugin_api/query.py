@@ -14,7 +14,7 @@ import msgspec
 
 from svcdns.plugin_api.deferred import Deferred
 from svcdns.plugin_api.reply import CacheScope, Reply
-from svcdns.plugin_api.reuse import Invocation, running
+from svcdns.plugin_api.reuse import NO_ANSWER, Invocation, running
 from svcdns.wire import names
 from svcdns.wire.codes import CD, RD
 from svcdns.wire.record import Edns
@@ -149,7 +149,9 @@ class Query(msgspec.Struct):
         """
         query = msgspec.structs.replace(self, name=name, key=name.lower(), rtype=rtype, rclass=1, depth=self.depth + 1, upstream_reply=None)
         asked = running.current.begin().asked
+        last, running.last = running.last, NO_ANSWER
         answer = self.ask_server(query)
+        running.last = last
         if isinstance(answer, Reply):
             asked.append(answer)
             return answer

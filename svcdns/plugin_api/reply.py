@@ -13,6 +13,7 @@ from typing import Final, Protocol
 import msgspec
 
 from svcdns.cluster.changes import Dependency
+from svcdns.wire.codes import Rcode
 from svcdns.wire.record import Edns, Record
 
 UNTIL_CHANGED: Final = float("inf")
@@ -31,6 +32,15 @@ class CacheScope(IntEnum):
     SHARED = 0
     CLIENT_CLASS = 1
     CLIENT = 2
+
+
+class HeaderFlags(Protocol):
+    """A query, as far as a reply copies its header."""
+
+    @property
+    def reply_flags(self) -> int:
+        """RD and CD."""
+        ...
 
 
 class Variants(Protocol):
@@ -81,6 +91,26 @@ class Reply(msgspec.Struct, frozen=True):
     """How the records of the reply are to be handed out in varying order (`loadbalance`); None for as they stand."""
     stream: Generator[Iterable[Record], None, None] | None = None
     """In place of `answer`: records for as many messages as they take (RFC 5936 §2.2), made in small portions while they are sent."""
+
+    @classmethod
+    def refused(cls, query: HeaderFlags) -> Reply:
+        """REFUSED, for as long as the plugin would answer so."""
+        return cls(rcode=Rcode.REFUSED, flags=query.reply_flags, lifetime=UNTIL_CHANGED)
+
+    def with_ttls(self, change: Callable[[int], int]) -> Reply:
+        """The reply with the TTL of each record changed, in seconds. It lives until the TTLs that it was made from go down."""
+
+        def section(records: tuple[Record, ...]) -> tuple[Record, ...]:
+            return tuple([msgspec.structs.replace(record, ttl=change(record.ttl)) for record in records])
+
+        return msgspec.structs.replace(
+            self,
+            answer=section(self.answer),
+            authority=section(self.authority),
+            additional=section(self.additional),
+            lifetime=min(self.lifetime, self.next_second),
+            next_second=UNTIL_CHANGED,
+        )
 
 
 def rcode_only(rcode: int, error: str = "") -> Reply:

@@ -61,12 +61,14 @@ class _Outside(PluginContext):
 class Invocation:
     """One handling of a query by one plugin, and what the plugin read for it."""
 
-    __slots__ = ("asked", "context", "dependencies", "outside", "scope")
+    __slots__ = ("asked", "context", "dependencies", "followed", "outside", "scope")
 
     def __init__(self, context: PluginContext) -> None:
         self.context, self.scope, self.outside = context, CacheScope.SHARED, running.outside
         self.asked: list[Reply] = []
         self.dependencies: list[Dependency] = []
+        self.followed: list[Awaitable[Reply] | Reply] = []
+        """What the rest of the chain answered, where the plugin sent it more than one query, but for the last one."""
 
     @property
     def name(self) -> str:
@@ -98,6 +100,9 @@ class Invocation:
 
     def apply(self, reply: Reply) -> Reply:
         """The plugin's reply with the terms of what it read."""
+        for source in self.followed:
+            if isinstance(source, Reply) and source is not reply and not self.context.states_reuse:
+                reply = carried(reply, source)
         for other in self.asked:
             reply = joined(reply, other)
         missing = [one for one in self.dependencies if one not in reply.dependencies]

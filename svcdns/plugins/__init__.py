@@ -1,12 +1,25 @@
 """The plugins: their order in every chain, and where each one lives.
 
 `ORDER` is CoreDNS's list of directives, which fixes the chain whatever the order in the Corefile; a directive that is not in
-`BUILT` is known but not built yet. Nothing registers itself: a module is imported when a Corefile names its directive.
+`BUILT` is known but not built yet. A module is imported when a Corefile names its directive.
+
+Plugins from outside are entry points of the group `svcdns.plugins`: the name is the directive, the value is the plugin's module. They
+are looked for only where a Corefile has a directive that is not in `BUILT`.
 """
 
 from __future__ import annotations
 
-from typing import Final
+import importlib
+from collections.abc import Collection, Mapping, Sequence
+from difflib import get_close_matches
+from functools import cache
+from typing import Any, Final
+
+from svcdns.plugin_api.contract import check_plugin
+from svcdns.plugin_api.errors import ContractError
+
+GROUP: Final = "svcdns.plugins"
+"""The group of entry points."""
 
 ORDER: Final = (
     "root", "metadata", "geoip", "cancel", "proxyproto", "quic", "grpc_server", "https", "https3", "timeouts", "multisocket", "reload",
@@ -36,3 +49,72 @@ BUILT: Final[dict[str, str]] = {
         "nsid", "bufsize", "local", "any", "chaos", "header", "minimal", "rewrite", "template",
     )
 }  # fmt: skip
+
+
+def load(directive: str) -> Any:
+    """The module of a directive. Raises ContractError where there is none, or one from outside cannot be used."""
+    path = BUILT.get(directive)
+    return _outside_module(directive) if path is None else importlib.import_module(path)
+
+
+def known(directives: Collection[str]) -> tuple[tuple[str, ...], frozenset[str]]:
+    """The order of all directives, and those of them that have a module, for a Corefile with these. Raises ContractError."""
+    if BUILT.keys() >= set(directives):
+        return ORDER, frozenset(BUILT)
+    places = {name: load(name).PLUGIN.before for name in outside()}
+    return placed(ORDER, {name: before for name, before in places.items() if name not in ORDER}), frozenset(BUILT) | frozenset(places)
+
+
+@cache
+def outside() -> Mapping[str, Any]:
+    """The entry points of plugins from outside, by directive. Raises ContractError where two plugins have the same directive."""
+    from importlib.metadata import entry_points
+
+    found: dict[str, Any] = {}
+    for point in entry_points(group=GROUP):
+        if point.name in BUILT:
+            raise ContractError(f"the plugin '{point.name}' of {_distribution(point)} has the name of a plugin of svcdns")
+        if point.name in found and found[point.name].value != point.value:
+            both = f"{_distribution(found[point.name])} and {_distribution(point)}"
+            raise ContractError(f"two distributions have a plugin '{point.name}': {both}")
+        found[point.name] = point
+    return found
+
+
+@cache
+def _outside_module(directive: str) -> Any:
+    point = outside().get(directive)
+    if point is None:
+        raise ContractError(f"there is no plugin '{directive}'")
+    where = f"the plugin '{directive}' of {_distribution(point)}"
+    try:
+        module = importlib.import_module(point.value)
+    except Exception as error:
+        raise ContractError(f"{where} cannot be imported: {type(error).__name__}: {error}") from error
+    plugin = getattr(module, "PLUGIN", None)
+    if plugin is None or not callable(getattr(module, "parse", None)):
+        raise ContractError(f"{where}: the module {point.value} was expected to have PLUGIN and parse(block)")
+    check_plugin(plugin)
+    if plugin.name != directive:
+        raise ContractError(f"{where} is named '{plugin.name}' in its class; both must be the directive")
+    return module
+
+
+def _distribution(point: Any) -> str:
+    return "an unknown distribution" if point.dist is None else f"{point.dist.name} {point.dist.version}"
+
+
+def placed(order: Sequence[str], places: Mapping[str, str]) -> tuple[str, ...]:
+    """The order with further directives in it, each immediately before the one that `places` states for it. Raises ContractError."""
+    out, left = list(order), dict(places)
+    while left:
+        ready = [name for name, before in left.items() if before in out]
+        if not ready:
+            name, before = next(iter(left.items()))
+            near = get_close_matches(before, (*order, *places), 1)
+            hint = f"; did you mean '{near[0]}'?" if near and near[0] != before else ""
+            stated = f"is to stand before '{before}', which is no other directive{hint}" if before else "states no place: set 'before'"
+            raise ContractError(f"plugin/{name}: it {stated}")
+        for name in sorted(ready):
+            out.insert(out.index(left.pop(name)), name)
+    return tuple(out)

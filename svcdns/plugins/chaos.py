@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import socket
 from dataclasses import dataclass
 from typing import Final
@@ -12,7 +11,7 @@ from svcdns.corefile import arguments
 from svcdns.plugin_api.contract import Following, Plugin
 from svcdns.plugin_api.environment import Block, Environment
 from svcdns.plugin_api.query import Answer, Query
-from svcdns.plugin_api.reply import NOT_REUSABLE, UNTIL_CHANGED, Reply
+from svcdns.plugin_api.reply import UNTIL_CHANGED, Reply
 from svcdns.plugin_api.settings import Settings
 from svcdns.wire.codes import Class, Type
 from svcdns.wire.names import from_text
@@ -47,9 +46,10 @@ class Chaos(Plugin):
 
     name = "chaos"
 
-    def __init__(self, options: Options, environment: Environment) -> None:  # noqa: ARG002 - needs no surroundings
+    def __init__(self, options: Options, environment: Environment) -> None:
         """The host's name is looked up once."""
         self._version, self._host = _string(options.version), _string(socket.gethostname())
+        self._random = environment.random
         self._authors = [_string(author) for author in options.authors]
 
     @classmethod
@@ -66,11 +66,11 @@ class Chaos(Plugin):
         elif query.key in _HOST_NAMES:
             texts = [self._host]
         elif query.key == _AUTHORS_NAME:
-            texts = random.sample(self._authors, len(self._authors))
+            texts = self._random.sample(self._authors, len(self._authors))
         else:
             return following(query)
         records = tuple(Record(query.name, Type.TXT, 0, text, Class.CH) for text in texts)
-        return Reply(flags=query.reply_flags, answer=records, lifetime=NOT_REUSABLE if len(texts) > 1 else UNTIL_CHANGED)
+        return Reply(flags=query.reply_flags, answer=records, lifetime=UNTIL_CHANGED)
 
 
 def _string(text: str) -> bytes:

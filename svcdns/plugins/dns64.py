@@ -162,7 +162,7 @@ class Dns64(Plugin):
             increments=((cell, 1.0),),
             rotate=reply.rotate,
         )
-        return joined(joined(mapped, reply), first)
+        return joined(mapped, first)
 
     def _record(self, record: Record, longest: int) -> Record:
         if record.rtype != Type.A:

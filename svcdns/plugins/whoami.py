@@ -11,7 +11,7 @@ from svcdns.corefile import arguments
 from svcdns.plugin_api.contract import Following, Plugin
 from svcdns.plugin_api.environment import Block, Environment
 from svcdns.plugin_api.query import Answer, Query
-from svcdns.plugin_api.reply import CacheScope, Reply
+from svcdns.plugin_api.reply import Reply
 from svcdns.wire.codes import AA, Type
 from svcdns.wire.names import ROOT
 from svcdns.wire.record import Record
@@ -46,7 +46,6 @@ class Whoami(Plugin):
         return Reply(
             flags=query.reply_flags | AA,
             additional=(Record(query.name, rtype, 0, address.packed), Record(owner, Type.SRV, 0, service)),
-            scope=CacheScope.CLIENT,
         )
 
 

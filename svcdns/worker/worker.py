@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import importlib
 import logging
 import socket
 from collections.abc import Callable, Iterator
@@ -23,6 +22,7 @@ from typing import Any, Final
 
 import msgspec
 
+from svcdns import plugins
 from svcdns.chain.build import Chains, Peers, build
 from svcdns.chain.plan import plan
 from svcdns.cluster.changes import Dependency, EncodedChange
@@ -37,7 +37,6 @@ from svcdns.plugin_api.environment import Block, Environment
 from svcdns.plugin_api.hooks import HookCaller
 from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import rcode_only
-from svcdns.plugins import BUILT, ORDER
 from svcdns.process.heap import release_free_memory
 from svcdns.process.shared_memory import State
 from svcdns.serving.listeners import Listeners
@@ -66,11 +65,6 @@ _END: Final = object()
 
 def _nothing() -> None:
     return None
-
-
-def load_plugin(name: str) -> Any:
-    """The module of a directive that this server has."""
-    return importlib.import_module(BUILT[name])
 
 
 class _Generation:
@@ -234,7 +228,8 @@ class Worker:
             if source.number not in self._indexes:
                 self._indexes[source.number] = Index(source.kinds)
         generation = _Generation(self._hooks)
-        plans = plan(order.corefile, ORDER, load_plugin)
+        directives = {directive.name.text for block in order.corefile.blocks for directive in block.directives}
+        plans = plan(order.corefile, plugins.known(directives)[0], plugins.load)
         generation.debug = any(settings.debug for block in plans for settings in block.settings.values())
 
         def environment(block: Block, server: str, listen: tuple[tuple[str, int], ...], name: str, peers: Peers) -> Environment:
@@ -261,7 +256,7 @@ class Worker:
                 listen_addresses=listen,
             )
 
-        generation.chains = build(plans, order.hosts, load_plugin, environment, self._hooks)
+        generation.chains = build(plans, order.hosts, plugins.load, environment, self._hooks)
         for listener in generation.chains.listeners.values():
             if listener.transport == "tls":
                 self.listeners.certificates.check(listener.security)
@@ -308,7 +303,7 @@ class Worker:
 
     def _take_data(self, data: Data) -> None:
         key = (data.plugin, data.key)
-        if load_plugin(data.plugin).PLUGIN.holds_certificates:
+        if plugins.load(data.plugin).PLUGIN.holds_certificates:
             self.listeners.certificates.take(data.key, data.payload)
             return
         self._data[key] = data.payload

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator
 
 import msgspec
+import pytest
 
-from svcdns.plugin_api.contract import steps, then
+from svcdns.plugin_api.contract import Plugin, check_names, check_plugin, overrides, steps, then
+from svcdns.plugin_api.errors import ContractError
+from svcdns.plugin_api.fast_path import FastPath
 from svcdns.plugin_api.query import Answer
 from svcdns.plugin_api.reply import UNTIL_CHANGED, CacheScope, Reply, joined
+from svcdns.plugin_api.settings import NO_SETTINGS
 from svcdns.wire.codes import AA
 from tests.support import world
 
@@ -53,3 +58,76 @@ async def test_steps() -> None:
     assert world.now(steps(work())) == Reply()
     assert world.now(steps(work(Reply(rcode=1), Reply(rcode=2)))) == Reply(rcode=3)
     assert await world.soon(steps(work(Reply(rcode=1), later(), Reply(rcode=2), later()))) == Reply(rcode=9)
+
+
+def made(**fields: object) -> type[Plugin]:
+    """A plugin class with these names in it."""
+    return type("Tenant", (Plugin,), {"name": "tenant", **fields})
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("handel", "handle"),
+        ("observed", "observe"),
+        ("ticks", "tick"),
+        ("on_ready", "ready"),
+        ("client_classes", "client_class"),
+        ("client_class_dependency", "client_class_dependencies"),
+        ("echo_options", "echoed_options"),
+        ("invalidated", "invalidate"),
+        ("name_independant", "name_independent"),
+        ("closest_enclosers", "closest_encloser"),
+        ("join_fastpath", "join_fast_path"),
+        ("transfers", "transfer"),
+        ("shrinks", "shrink"),
+        ("state_reuse", "states_reuse"),
+    ],
+)
+def test_a_misspelt_hook_is_an_error(name: str, hint: str) -> None:
+    """That says which hook was meant, whether the class has it or an instance."""
+    expected = f"plugin/tenant: '{name}' is no hook of the plugin contract; did you mean '{hint}'?"
+    with pytest.raises(ContractError, match=re.escape(expected)):
+        check_plugin(made(**{name: lambda self: None}))
+    with pytest.raises(ContractError, match=re.escape(expected)):
+        check_names(made(), [name])
+
+
+def test_other_public_names_are_listed() -> None:
+    """What is for other plugins of the block."""
+    with pytest.raises(ContractError, match="'network_of' is no hook of the plugin contract: begin the name with '_', or list it in"):
+        check_plugin(made(network_of=lambda self: None))
+    check_plugin(made(network_of=lambda self: None, offers=("network_of",), _helper=1))
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({"name": ""}, "the plugin class Tenant has no name"),
+        ({"handle": lambda self, query: None}, "plugin/tenant: the hook 'handle' does not take (self, query, following)"),
+        ({"observe": lambda self, query, reply: None}, "the hook 'observe' does not take (self, query, reply, size, seconds)"),
+        ({"tick": lambda self, now: None}, "the hook 'tick' does not take (self)"),
+    ],
+)
+def test_a_class_that_does_not_keep_to_the_contract(fields: dict[str, object], text: str) -> None:
+    """The error names the plugin, and what was expected."""
+    with pytest.raises(ContractError, match=re.escape(text)):
+        check_plugin(made(**fields))
+
+
+@pytest.mark.parametrize("found", [None, object(), type("Tenant", (), {"name": "tenant"})])
+def test_a_plugin_is_a_subclass(found: object) -> None:
+    """Anything else is refused."""
+    with pytest.raises(ContractError, match="is no plugin"):
+        check_plugin(found)
+
+
+def test_hooks_do_nothing_by_default() -> None:
+    """A plugin has those that it needs."""
+    plugin = made()(None, world.environment())
+    assert plugin.handle(world.query("a."), world.following(Reply(rcode=3))) == Reply(rcode=3)
+    assert (plugin.ready(), plugin.client_class("10.0.0.1"), plugin.transfer(b"\0", 0), list(plugin.shrink(0.5))) == (True, "", None, [])
+    assert (plugin.name_independent(b"\0"), plugin.closest_encloser(b"\0", 1), plugin.join_fast_path(FastPath())) == (False, None, False)
+    assert plugin.settings(None) == NO_SETTINGS
+    assert overrides(made(tick=lambda self: None), "tick")
+    assert not overrides(plugin, "tick")

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from svcdns.plugin_api.reply import NOT_REUSABLE, UNTIL_CHANGED, Reply
+from svcdns.plugin_api.reply import UNTIL_CHANGED, CacheScope, Reply
 from svcdns.plugins.chaos import AUTHORS, VERSION, Chaos, Options
 from svcdns.wire import names
 from svcdns.wire.codes import RD, Class
@@ -19,7 +19,7 @@ TOLD = Options("v1", ("b", "a"))
 def ask(name: str, rtype: str = "TXT", rclass: int = Class.CH, options: Options = TOLD) -> Reply:
     """The plugin's answer, or NOBODY where it asked on."""
     query = world.query(name, rtype, rclass=rclass)
-    return world.now(Chaos(options, world.environment()).handle(query, world.following(NOBODY)))
+    return world.now(world.handled(Chaos(options, world.environment().noting()), query, world.following(NOBODY)))
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_shuffles_its_authors() -> None:
     """So that the answer may not be used again."""
     reply = ask("authors.bind.")
     assert sorted(record.rdata for record in reply.answer) == [b"\1a", b"\1b"]
-    assert reply.lifetime == NOT_REUSABLE
+    assert reply.scope is CacheScope.CLIENT
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ class Translating:
     def ask(self, rtype: str = "AAAA", client: Client = OVER_IPV6, **fields: Any) -> Reply:
         """The answer to a question."""
         query = world.query("A.Example.org.", rtype, ask=self._server, client=client, server="dns://:53", **fields)
-        return world.now(self.plugin.handle(query, world.following(self.first)))
+        return world.now(world.handled(self.plugin, query, world.following(self.first)))
 
 
 def test_maps_the_addresses() -> None:
@@ -125,7 +125,7 @@ async def test_replies_that_come_later() -> None:
 
     plugin = Translating().plugin
     query = world.query("a.", "AAAA", ask=lambda _: soon(A), client=OVER_IPV6)
-    reply = await world.soon(plugin.handle(query, lambda _: soon(NODATA)))
+    reply = await world.soon(world.handled(plugin, query, lambda _: soon(NODATA)))
     assert [record.rtype for record in reply.answer] == [Type.CNAME, Type.AAAA, Type.AAAA]
 
 

@@ -7,10 +7,11 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from svcdns.chain.link import link
 from svcdns.cluster.index import Index
 from svcdns.corefile.errors import CorefileError
 from svcdns.corefile.parser import parse as parse_corefile
-from svcdns.plugin_api.contract import Following
+from svcdns.plugin_api.contract import Following, Plugin
 from svcdns.plugin_api.environment import Block, Environment
 from svcdns.plugin_api.query import Answer, Client, Query
 from svcdns.plugin_api.reply import Reply, rcode_only
@@ -115,6 +116,11 @@ def environment(index: Index | None = None, **fields: Any) -> Environment:
 def following(reply: Reply | None = None) -> Following:
     """The rest of a chain that always gives this reply."""
     return lambda _: reply if reply is not None else rcode_only(Rcode.SERVFAIL, "the end")
+
+
+def handled(plugin: Plugin, query: Query, following: Following) -> Answer:
+    """The plugin's answer as its chain has it: with the terms of what the plugin read."""
+    return link(plugin, following)(query)
 
 
 def now(answer: Answer) -> Reply:

@@ -15,7 +15,7 @@ from svcdns.cluster.changes import Dependency
 from svcdns.plugin_api.contract import Following, Plugin, then
 from svcdns.plugin_api.environment import Environment
 from svcdns.plugin_api.query import Answer, Query
-from svcdns.plugin_api.reply import UNTIL_CHANGED, Reply, joined, rcode_only
+from svcdns.plugin_api.reply import UNTIL_CHANGED, Reply, rcode_only
 from svcdns.plugin_api.zone_transfer import UnavailableError, ZoneOffer
 from svcdns.plugins.file.options import Options, ZoneFile, data_key
 from svcdns.plugins.file.zone import RRset, Zone
@@ -83,6 +83,7 @@ class File(Plugin):
         apex = next((zone for zone in self._longest_first if names.is_within(query.key, zone)), None)
         if apex is None:
             return following(query)
+        self._environment.depends_on(_dependency(apex))
         zone = self._zones.get(apex)
         if zone is None:
             return rcode_only(Rcode.SERVFAIL, f"zone {names.to_text(apex)} is not loaded")
@@ -195,7 +196,6 @@ class _ZoneLookup:
             authority=tuple(authority),
             additional=additional,
             lifetime=UNTIL_CHANGED,
-            dependencies=(_dependency(self.zone.apex),),
         )
 
     def _outside(self, target: bytes) -> Answer:
@@ -204,7 +204,7 @@ class _ZoneLookup:
 
         def add(other: Reply) -> Reply:
             reply = self._reply(Rcode.NOERROR)
-            return joined(msgspec.structs.replace(reply, answer=reply.answer + other.answer), other)
+            return msgspec.structs.replace(reply, answer=reply.answer + other.answer)
 
         return then(found, add)
 

@@ -12,11 +12,11 @@ from typing import Final
 
 from svcdns.cluster.addresses import from_reverse
 from svcdns.cluster.changes import Dependency
-from svcdns.plugin_api.contract import Following, Plugin, then
+from svcdns.plugin_api.contract import Following, Plugin
 from svcdns.plugin_api.environment import Environment
 from svcdns.plugin_api.networks import packed
 from svcdns.plugin_api.query import Answer, Query
-from svcdns.plugin_api.reply import UNTIL_CHANGED, Reply, joined, rcode_only
+from svcdns.plugin_api.reply import UNTIL_CHANGED, Reply, rcode_only
 from svcdns.plugins.hosts.options import Options, decode
 from svcdns.plugins.hosts.table import HostsTable, read
 from svcdns.telemetry.counters import Family, MetricKind
@@ -47,7 +47,6 @@ class Hosts(Plugin):
         self._zones = tuple(names.from_text(zone).lower() for zone in options.zones)
         self._fallthrough = tuple(names.from_text(zone).lower() for zone in options.fallthrough)
         self._dependency: Dependency = ("hosts", options.data_key)
-        self._file_terms = Reply(lifetime=UNTIL_CHANGED, dependencies=(self._dependency,))
         self._inline = read(options.inline, options.zones, reverse=options.reverse)
         self._file = HostsTable()
         content = environment.data("hosts", options.data_key)
@@ -70,7 +69,7 @@ class Hosts(Plugin):
         key, rtype = query.key, query.rtype
         if rtype == Type.PTR:
             found = self._names_of(key)
-            return self._reply(query, found) if found else self._next_plugin(query, following)
+            return self._reply(query, found) if found else following(query)
         if not _within(key, self._zones):
             return following(query)
         falls_through = _within(key, self._fallthrough)
@@ -80,25 +79,23 @@ class Hosts(Plugin):
         if found or any(self._addresses(key, family) for family in _FAMILIES):
             return self._reply(query, found)
         if falls_through:
-            return self._next_plugin(query, following)
+            return following(query)
         return rcode_only(Rcode.SERVFAIL)  # a denial needs a SOA record, and there is none
 
     def _addresses(self, key: bytes, rtype: int) -> list[bytes]:
+        self._environment.depends_on(self._dependency)
         return self._file.addresses(key, rtype) + self._inline.addresses(key, rtype)
 
     def _names_of(self, key: bytes) -> list[bytes]:
         address = packed(from_reverse(key))
         if address is None:
             return []
+        self._environment.depends_on(self._dependency)
         return self._file.reverse.get(address, []) + self._inline.reverse.get(address, [])
 
     def _reply(self, query: Query, rdata: list[bytes]) -> Reply:
         answer = tuple(Record(query.key, query.rtype, self._options.ttl, data) for data in rdata)
-        return Reply(flags=query.reply_flags | AA, answer=answer, lifetime=UNTIL_CHANGED, dependencies=(self._dependency,))
-
-    def _next_plugin(self, query: Query, following: Following) -> Answer:
-        """The answer of the next plugin. It depends on the file: an entry for the name may be added."""
-        return then(following(query), lambda reply: joined(reply, self._file_terms))
+        return Reply(flags=query.reply_flags | AA, answer=answer, lifetime=UNTIL_CHANGED)
 
 
 def _within(key: bytes, zones: tuple[bytes, ...]) -> bool:

@@ -16,10 +16,10 @@ from svcdns.cluster.addresses import from_reverse, rdata_of
 from svcdns.cluster.changes import Dependency
 from svcdns.cluster.index import SERIAL
 from svcdns.cluster.objects import NO_PORT
-from svcdns.plugin_api.contract import Following, Plugin, steps, then
+from svcdns.plugin_api.contract import Following, Plugin, steps
 from svcdns.plugin_api.environment import Environment
 from svcdns.plugin_api.query import Answer, Query
-from svcdns.plugin_api.reply import UNTIL_CHANGED, Reply, joined
+from svcdns.plugin_api.reply import UNTIL_CHANGED, Reply
 from svcdns.plugin_api.zone_transfer import ZoneOffer
 from svcdns.plugins.k8s_external import records, transfer
 from svcdns.plugins.k8s_external.lookup import Cluster, HostPort, Lookup
@@ -140,10 +140,7 @@ class External(Plugin):
                 targets[target] = yield query.ask(target, query.rtype)
             answer += [Record(query.name, Type.CNAME, self._cluster.options.ttl, target), *targets[target].answer]
             flags |= targets[target].flags & TC
-        reply = self._reply(query, answer, dependencies, flags=flags) if answer else self._negative(query, zone, dependencies)
-        for other in targets.values():
-            reply = joined(reply, other)
-        return reply
+        return self._reply(query, answer, dependencies, flags=flags) if answer else self._negative(query, zone, dependencies)
 
     def _services(self, query: Query, zone: bytes, host_ports: list[HostPort], dependencies: list[Dependency]) -> ReplySteps:
         """SRV records, one for each target and port, and the addresses of the targets."""
@@ -151,7 +148,6 @@ class External(Plugin):
         answer: dict[tuple[bytes, int], Record] = {}
         additional: list[Record] = []
         seen: set[tuple[bytes, str]] = set()
-        replies: list[Reply] = []
         for host, port, name in host_ports:
             packed = rdata_of(host)
             target = _host_name(host) if packed is None else _name_below(name, zone)
@@ -166,14 +162,10 @@ class External(Plugin):
                 continue
             for rtype in (Type.A, Type.AAAA):
                 other = yield query.ask(target, rtype)
-                replies.append(other)
                 additional += other.answer
         if not answer:
             return self._negative(query, zone, dependencies)
-        reply = self._reply(query, list(answer.values()), dependencies, additional)
-        for other in replies:
-            reply = joined(reply, other)
-        return reply
+        return self._reply(query, list(answer.values()), dependencies, additional)
 
     def _pointers(self, query: Query, found: list[str], dependencies: list[Dependency]) -> Reply:
         targets = [target for text in found if (target := _name_below(text, self._primary)) is not None]
@@ -205,8 +197,8 @@ class External(Plugin):
 
     def _name_error(self, query: Query, zone: bytes, dependencies: list[Dependency], following: Following) -> Answer:
         if any(names.is_within(query.key, other) for other in self._fallthrough):
-            terms = Reply(lifetime=UNTIL_CHANGED, dependencies=tuple(dependencies))
-            return then(following(query), lambda reply: joined(reply, terms))
+            self._environment.depends_on(*dependencies)
+            return following(query)
         return self._negative(query, zone, dependencies, Rcode.NXDOMAIN)
 
     def _soa(self, zone: bytes) -> Record:

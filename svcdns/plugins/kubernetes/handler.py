@@ -15,11 +15,11 @@ from typing import Final
 from svcdns.cluster.changes import Kind
 from svcdns.cluster.index import SERIAL, SYNC, Index
 from svcdns.plugin_api.closest_encloser import Encloser
-from svcdns.plugin_api.contract import Following, Plugin, then
+from svcdns.plugin_api.contract import Following, Plugin
 from svcdns.plugin_api.environment import Environment
 from svcdns.plugin_api.fast_path import FastPath
 from svcdns.plugin_api.query import Answer, Query
-from svcdns.plugin_api.reply import UNTIL_CHANGED, Reply, joined, rcode_only
+from svcdns.plugin_api.reply import UNTIL_CHANGED, Reply, rcode_only
 from svcdns.plugin_api.settings import Settings
 from svcdns.plugin_api.zone_transfer import ZoneOffer
 from svcdns.plugins.kubernetes import apex, transfer
@@ -51,6 +51,7 @@ class Kubernetes(Plugin):
         self._records = RecordFinder(self.index, options, environment.local_addresses)
         self._local = environment.local_addresses
         self._clock, self._invalidate_all = environment.clock, environment.invalidate_all
+        self._depends_on = environment.depends_on
         self.extended: int | None = None
         """The extended error of every reply, None while the data is fresh."""
         self.zones = sorted((names.from_text(zone).lower() for zone in options.zones), key=len, reverse=True)
@@ -194,18 +195,14 @@ class Kubernetes(Plugin):
                 records += target.answer
                 flags |= target.flags & TC
         if not records:
-            reply = self._negative(zone_query, Rcode.NOERROR)
-        else:
-            dependencies = zone_query.depends_on
-            reply = Reply(flags=flags, answer=tuple(records), lifetime=UNTIL_CHANGED, dependencies=dependencies, extended=self.extended)
-        for target in replies:
-            reply = joined(reply, target)
-        return reply
+            return self._negative(zone_query, Rcode.NOERROR)
+        dependencies = zone_query.depends_on
+        return Reply(flags=flags, answer=tuple(records), lifetime=UNTIL_CHANGED, dependencies=dependencies, extended=self.extended)
 
     def _name_error(self, zone_query: ZoneQuery, following: Following) -> Answer:
         if self._falls_through(zone_query.query.key):
-            dependencies = zone_query.depends_on
-            return then(following(zone_query.query), lambda reply: joined(reply, Reply(lifetime=UNTIL_CHANGED, dependencies=dependencies)))
+            self._depends_on(*zone_query.depends_on)
+            return following(zone_query.query)
         if not self.index.synced:
             zone_query.dependencies.append(SYNC)
             return self._negative(zone_query, Rcode.SERVFAIL)

@@ -10,7 +10,6 @@ from typing import Final
 
 import msgspec
 
-from svcdns.plugin_api.reply import joined
 from svcdns.plugins.rewrite.name_match import Match, NameChange
 from svcdns.plugins.rewrite.reply_draft import DraftRecord, ReplyDraft, RuleSteps, draft_records
 from svcdns.wire import names
@@ -126,7 +125,6 @@ class CnameTarget:
         draft.answer = aliases + draft_records(reply.answer)
         draft.flags = draft.flags & ~TC | reply.flags & TC
         draft.keep_ttls()
-        draft.reply = joined(draft.reply, reply)
 
 
 @dataclass(frozen=True, slots=True)

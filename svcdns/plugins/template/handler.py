@@ -17,7 +17,7 @@ from svcdns.plugin_api.contract import Following, Plugin, steps, then
 from svcdns.plugin_api.environment import Environment
 from svcdns.plugin_api.expressions import PER_CLIENT, EvaluationError
 from svcdns.plugin_api.query import Answer, Query
-from svcdns.plugin_api.reply import NOT_REUSABLE, UNTIL_CHANGED, CacheScope, Reply, joined, rcode_only
+from svcdns.plugin_api.reply import NOT_REUSABLE, UNTIL_CHANGED, CacheScope, Reply, rcode_only
 from svcdns.plugins.template.data import PER_CLIENT_FIELDS, class_and_type, functions, groups_of, root
 from svcdns.plugins.template.go_template import ParsedTemplate, RenderError, Struct
 from svcdns.plugins.template.metrics import MATCHES, RR_FAILURES, TEMPLATE_FAILURES
@@ -150,7 +150,6 @@ class _RuleHandler:
                     if not found.dropped:
                         answer += found.answer
                         flags = flags & ~TC | found.flags & TC
-                        reply = joined(reply, found)
             additional = tuple(self._record("additional", template, data, labels) for template in rule.additional)
             authority = tuple(self._record("authority", template, data, labels) for template in rule.authority)
         except (RenderError, ZoneFileError, NameTextError) as error:

@@ -76,7 +76,7 @@ class Server:
             return elsewhere or Reply(rcode=Rcode.NXDOMAIN)
 
         query = world.query(name, rtype, ask=server)
-        return world.now(self.plugin.handle(query, world.following(Reply(rcode=Rcode.REFUSED))))
+        return world.now(world.handled(self.plugin, query, world.following(Reply(rcode=Rcode.REFUSED))))
 
 
 @pytest.mark.parametrize(
@@ -173,6 +173,15 @@ def test_an_alias_loop_ends() -> None:
     reply = Server().ask("loop.example.org.")
     assert reply.rcode == Rcode.NOERROR
     assert len(reply.answer) <= 10
+
+
+def test_a_reply_that_fell_through_depends_on_the_zone() -> None:
+    """When the zone gets the name, the reply of the next plugin must go."""
+    server = Server("fallthrough")
+    dependency = ("file", "example.org.")
+    assert server.ask("x.example.org.").dependencies == server.ask("www.example.org.").dependencies == (dependency,)
+    server.change(ZONE)
+    assert server.invalidated == [(dependency,)]
 
 
 def test_fallthrough() -> None:

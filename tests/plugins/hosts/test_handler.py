@@ -56,7 +56,7 @@ class Server:
 
     def ask(self, name: str, rtype: str = "A") -> Reply:
         """The reply to a query."""
-        return world.now(self.plugin.handle(world.query(name, rtype), world.following(NEXT_PLUGIN)))
+        return world.now(world.handled(self.plugin, world.query(name, rtype), world.following(NEXT_PLUGIN)))
 
     def lines(self, name: str, rtype: str = "A") -> list[str]:
         """Response code and records of the reply."""

@@ -44,4 +44,4 @@ def ask(handler: External, name: str, rtype: str = "A", elsewhere: Answer | None
     def server(_query: Query) -> Answer:
         return elsewhere or Reply(rcode=3)
 
-    return world.now(handler.handle(world.query(name, rtype, ask=server, **fields), world.following(Reply(rcode=5))))
+    return world.now(world.handled(handler, world.query(name, rtype, ask=server, **fields), world.following(Reply(rcode=5))))

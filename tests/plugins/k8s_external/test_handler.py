@@ -159,7 +159,7 @@ async def test_a_hostname_with_a_deferred_answer() -> None:
     async def later() -> Reply:
         return ELSEWHERE
 
-    answer: Answer = plugin().handle(world.query("lb.d.ext.test.", ask=lambda _: later()), world.following())
+    answer: Answer = world.handled(plugin(), world.query("lb.d.ext.test.", ask=lambda _: later()), world.following())
     assert not isinstance(answer, Reply)
     assert len((await answer).answer) == 4
 

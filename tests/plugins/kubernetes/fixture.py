@@ -56,6 +56,6 @@ def ask(handler: Kubernetes, name: str, rtype: str = "A", following: Following |
     """The plugin's reply. The plugin answers the queries that it sends to the server, too."""
 
     def again(query: Query) -> Answer:
-        return handler.handle(query, following or world.following())
+        return world.handled(handler, query, following or world.following())
 
-    return world.now(handler.handle(world.query(name, rtype, **{"ask": again, **fields}), following or world.following()))
+    return world.now(world.handled(handler, world.query(name, rtype, **{"ask": again, **fields}), following or world.following()))

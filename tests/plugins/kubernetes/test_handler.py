@@ -205,7 +205,7 @@ async def test_external_name_with_a_deferred_answer() -> None:
     async def later() -> Reply:
         return Reply(answer=world.records("www.example.com. 20 IN A 192.0.2.7"))
 
-    answer = plugin().handle(world.query("ext.d.svc.cluster.local.", ask=lambda _: later()), world.following())
+    answer = world.handled(plugin(), world.query("ext.d.svc.cluster.local.", ask=lambda _: later()), world.following())
     assert not isinstance(answer, Reply)
     assert len((await answer).answer) == 2
 

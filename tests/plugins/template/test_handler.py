@@ -22,7 +22,7 @@ SOA = '"{{ .Zone }} 60 IN SOA ns. mail. 1 2 3 4 5"'
 def run(text: str, name: str = "a.z.", rtype: str = "A", counters: Counters | None = None, **fields: object) -> Answer:
     """The answer of one or more directives; NEXT_PLUGIN if none of them applies."""
     plugin = PLUGIN(parse(world.block(text, "template", zones="z")), world.environment(counters=counters or Counters()))
-    return plugin.handle(world.query(name, rtype, server="dns://:53", **fields), world.following(NEXT_PLUGIN))  # type: ignore[arg-type]
+    return world.handled(plugin, world.query(name, rtype, server="dns://:53", **fields), world.following(NEXT_PLUGIN))  # type: ignore[arg-type]
 
 
 def summary(*given: object, **fields: object) -> list[str]:
@@ -126,7 +126,7 @@ def test_class_and_type_of_queries_for_any() -> None:
     assert summary(text, rtype="ANY", rclass=255)[1] == 'x. 3600 IN TXT "[INANY]"'
     query = world.query("a.z.").changed(rtype=65280)
     plugin = PLUGIN(parse(world.block(text, "template", zones="z")), world.environment())
-    assert world.summary(world.now(plugin.handle(query, world.following(NEXT_PLUGIN))))[1] == 'x. 3600 IN TXT "[IN]"'
+    assert world.summary(world.now(world.handled(plugin, query, world.following(NEXT_PLUGIN))))[1] == 'x. 3600 IN TXT "[IN]"'
 
 
 @pytest.mark.parametrize(

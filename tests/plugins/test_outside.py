@@ -1,0 +1,118 @@
+"""Plugins from outside: entry points, their place in the order, and what is wrong with them."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from svcdns import plugins
+from svcdns.plugin_api import ContractError, Plugin
+from svcdns.plugins import BUILT, ORDER, known, load, outside, placed
+
+
+def module(**fields: Any) -> ModuleType:
+    """The module of a plugin from outside."""
+    made = ModuleType("outside_tenant")
+    made.PLUGIN = type("Tenant", (Plugin,), {"name": "tenant", "before": "cache", **fields})  # type: ignore[attr-defined]
+    made.parse = lambda _block: None  # type: ignore[attr-defined]
+    return made
+
+
+class Installed:
+    """Entry points that are there."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """None yet."""
+        self._monkeypatch = monkeypatch
+        self.points: list[importlib.metadata.EntryPoint] = []
+        monkeypatch.setattr(importlib.metadata, "entry_points", lambda *, group: [p for p in self.points if p.group == group])
+
+    def add(self, name: str, found: ModuleType | None = None) -> None:
+        """A plugin of that name, in a module of its own."""
+        path = f"outside_{name}_{len(self.points)}"
+        self.points.append(importlib.metadata.EntryPoint(name, path, plugins.GROUP))
+        if found is not None:
+            self._monkeypatch.setitem(sys.modules, path, found)
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Installed]:
+    """What is installed; it is looked for anew."""
+    for found in (outside, plugins._outside_module):
+        found.cache_clear()
+    yield Installed(monkeypatch)
+    for found in (outside, plugins._outside_module):
+        found.cache_clear()
+
+
+def test_a_plugin_from_outside_stands_where_it_says(installed: Installed) -> None:
+    """It is looked for only where a Corefile has a directive that is not built."""
+    installed.add("tenant", module())
+    assert known({"cache", "errors"}) == (ORDER, frozenset(BUILT))
+    order, available = known({"tenant", "cache"})
+    assert order[order.index("tenant") + 1] == "cache"
+    assert tuple(name for name in order if name != "tenant") == ORDER
+    assert available == {*BUILT, "tenant"}
+    assert load("tenant").PLUGIN.name == "tenant"
+
+
+def test_a_directive_that_is_not_built_yet_keeps_its_place(installed: Installed) -> None:
+    """Somebody else has built it."""
+    installed.add("geoip", module(name="geoip", before=""))
+    order, available = known({"geoip"})
+    assert order == ORDER
+    assert "geoip" in available
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "text"),
+    [
+        ("tenant", {"before": ""}, "plugin/tenant: it states no place: set 'before'"),
+        ("tenant", {"before": "cach"}, "plugin/tenant: it is to stand before 'cach', which is no other directive; did you mean 'cache'?"),
+        ("other", {}, "the plugin 'other' of an unknown distribution is named 'tenant' in its class; both must be the directive"),
+        ("tenant", {"handel": 1}, "plugin/tenant: 'handel' is no hook of the plugin contract; did you mean 'handle'?"),
+    ],
+)
+def test_a_plugin_that_cannot_be_used(name: str, fields: dict[str, Any], text: str, installed: Installed) -> None:
+    """The error says what is wrong."""
+    installed.add(name, module(**fields))
+    with pytest.raises(ContractError) as raised:
+        known({name})
+    assert str(raised.value) == text
+
+
+def test_conflicts(installed: Installed) -> None:
+    """With a plugin that is built, and between two from outside."""
+    installed.add("tenant", module())
+    installed.add("tenant", module())
+    with pytest.raises(ContractError, match="two distributions have a plugin 'tenant'"):
+        known({"tenant"})
+    installed.points[:] = []
+    installed.add("cache", module())
+    with pytest.raises(ContractError, match="the plugin 'cache' of an unknown distribution has the name of a plugin of svcdns"):
+        known({"tenant"})
+
+
+def test_a_module_that_is_none(installed: Installed) -> None:
+    """It cannot be imported, or has no plugin in it."""
+    installed.add("tenant")
+    with pytest.raises(ContractError, match="the plugin 'tenant' of an unknown distribution cannot be imported: ModuleNotFoundError"):
+        load("tenant")
+    installed.add("empty", ModuleType("empty"))
+    outside.cache_clear()
+    with pytest.raises(ContractError, match=r"the module outside_empty_1 was expected to have PLUGIN and parse\(block\)"):
+        load("empty")
+    with pytest.raises(ContractError, match="there is no plugin 'nobody'"):
+        load("nobody")
+
+
+def test_plugins_from_outside_that_stand_before_each_other() -> None:
+    """In a row; never in a circle."""
+    assert placed(("a", "b"), {"y": "x", "x": "b", "z": "b"}) == ("a", "y", "x", "z", "b")
+    with pytest.raises(ContractError, match="plugin/x: it is to stand before 'y', which is no other directive"):
+        placed(("a",), {"x": "y", "y": "x"})

@@ -1,0 +1,219 @@
+"""The contract check, over all plugins that are built, and over plugins that would fail without the guards of the core."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+import pytest
+
+from svcdns.cluster.changes import Change, Put
+from svcdns.cluster.objects import Pod
+from svcdns.plugin_api import UNTIL_CHANGED, CacheScope, Edns, Environment, Following, Plugin, Query, Rcode, Record, Reply, then
+from svcdns.plugin_api.query import Answer
+from svcdns.plugins import BUILT
+from svcdns.testing import check_contract
+from tests.plugins.k8s_external import fixture
+
+A = ("a.example.org.", "A")
+AAAA = ("a.example.org.", "AAAA")
+CHAOS = ("version.bind.", "CH TXT")
+AUTHORS = ("authors.bind.", "CH TXT")
+
+BLOCKS: dict[str, tuple[str, list[tuple[str, str]]]] = {
+    "acl": ("acl {\n block type A net 10.0.0.0/8\n filter net 2001:db8::/32\n}", [A, AAAA]),
+    "any": ("any", [A, ("a.example.org.", "ANY")]),
+    "autopath": (
+        "autopath @kubernetes\nkubernetes cluster.local {\n pods verified\n}",
+        [("web.d.svc.cluster.local.", "A"), ("web.d.d.svc.cluster.local.", "A")],
+    ),
+    "bind": ("bind 127.0.0.1\nlocal", [A]),
+    "bufsize": ("bufsize 512", [A]),
+    "cache": ("cache 30", [A, AAAA, ("b.example.org.", "MX")]),
+    "chaos": ("chaos svcdns one two three", [A, CHAOS, AUTHORS]),
+    "debug": ("debug", [A]),
+    "dns64": ("dns64", [A, AAAA, ("v4.example.org.", "AAAA")]),
+    "errors": ("errors", [A, ("fails.example.org.", "A")]),
+    "file": (
+        "file {zone} example.org {\n fallthrough\n}",
+        [A, ("new.example.org.", "A"), ("alias.example.org.", "A"), ("no.example.org.", "TXT")],
+    ),
+    "header": ("header {\n response set aa\n response clear ra\n}", [A]),
+    "health": ("health", [A]),
+    "hosts": ("hosts {hosts} {\n 10.0.0.1 b.example.org\n fallthrough\n}", [A, ("b.example.org.", "A"), ("1.0.0.10.in-addr.arpa.", "PTR")]),
+    "k8s_external": ("k8s_external ext.test\nkubernetes cluster.local", [("web.d.ext.test.", "A"), ("no.d.ext.test.", "A")]),
+    "kubernetes": (
+        "kubernetes cluster.local in-addr.arpa {\n pods insecure\n fallthrough\n}",
+        [("web.d.svc.cluster.local.", "A"), ("no.d.svc.cluster.local.", "A"), ("1.0.96.10.in-addr.arpa.", "PTR"), A],
+    ),
+    "loadbalance": ("loadbalance round_robin", [A, ("many.example.org.", "A")]),
+    "local": ("local", [("localhost.", "A"), ("1.0.0.127.in-addr.arpa.", "PTR"), A]),
+    "log": ("log", [A]),
+    "loop": ("loop", [A]),
+    "minimal": ("minimal", [A, ("many.example.org.", "A")]),
+    "multisocket": ("multisocket 2", [A]),
+    "nsid": ("nsid x", [A]),
+    "prometheus": ("prometheus", [A]),
+    "ready": ("ready", [A]),
+    "reload": ("reload", [A]),
+    "rewrite edns0": ("rewrite edns0 local set 0xffee {client_ip}", [A]),
+    "rewrite": (
+        "rewrite name exact b.example.org a.example.org answer auto\nrewrite ttl exact c.example.org 7-9",
+        [A, ("b.example.org.", "A"), ("c.example.org.", "A")],
+    ),
+    "root": ("root /tmp", [A]),
+    "template": (
+        'template IN TXT example.org {\n answer "{{ .Name }} 60 IN TXT {{ .Remote }}"\n}\n'
+        'template IN A b.example.org {\n answer "{{ .Name }} 60 IN CNAME a.example.org."\n}',
+        [A, ("a.example.org.", "TXT"), ("b.example.org.", "A")],
+    ),
+    "timeouts": ("timeouts {\n read 3s\n}", [A]),
+    "transfer": ("transfer {\n to *\n}\nfile {zone} example.org", [A, ("www.example.org.", "A")]),
+    "whoami": ("whoami", [A]),
+}
+ELSEWHERE = {
+    "forward": "tests/plugins/forward/test_handler.py: needs an upstream; its replies are stored by cache alone",
+    "tls": "tests/end_to_end/test_tls.py: needs a certificate and listeners for TLS",
+}
+ZONE = (
+    "$ORIGIN example.org.\n@ 3600 IN SOA ns a {serial} 2 3 4 5\n@ IN NS ns\n"
+    "ns IN A 192.0.2.53\nwww IN A 192.0.2.1\nalias IN CNAME x.example.com.\n"
+)
+
+
+def rest(query: Query) -> Answer:
+    """Behind the block: what the client's packet says about EDNS shows in the answer, several addresses, and a failure."""
+    first = query.key.split(b".")[0][1:].partition(b"\7")[0]
+    terms: dict[str, Any] = {"lifetime": UNTIL_CHANGED, "dependencies": (("rest",),)}
+    if first == b"fails":
+        return Reply(rcode=Rcode.SERVFAIL, has_message=False, error="it fails")
+    data = {1: [bytes((192, 0, 2, 1))], 28: [bytes(15) + b"\1"], 16: [b"\4rest"]}.get(query.rtype, [])
+    if first == b"many":
+        data = [bytes((192, 0, 2, number)) for number in range(1, 5)] if query.rtype == 1 else data
+    if first == b"v4" and query.rtype == 28:
+        data = []
+    options = [data for code, data in (query.edns or Edns()).options if code == 0xFFEE]
+    extra = tuple(Record(query.name, 16, 30, bytes((len(one),)) + one) for one in options)
+    answer = tuple(Record(query.name, query.rtype, 30, one) for one in data)
+    return Reply(flags=query.reply_flags, answer=answer, additional=extra, **terms)
+
+
+def cluster() -> list[Change]:
+    """A Service and a Pod at the address of one of the check's clients."""
+    return [Put(one) for one in (*fixture.OBJECTS, Pod("d", "web-0", "10.1.2.3"))]
+
+
+@pytest.mark.parametrize("name", sorted(BLOCKS))
+def test_a_built_plugin_keeps_to_the_contract(name: str, tmp_path: Path) -> None:
+    """Two clients of one network and two of others, two transports, two listeners, two contents of its files, later times."""
+    zone, hosts = tmp_path / "zone", tmp_path / "hosts"
+    zone.write_text(ZONE.format(serial=1))
+    hosts.write_text("192.0.2.9 c.example.org\n")
+    block, queries = BLOCKS[name]
+    block = block.replace("{zone}", str(zone)).replace("{hosts}", str(hosts))
+
+    def change() -> None:
+        zone.write_text(ZONE.format(serial=2) + "new IN A 192.0.2.7\na IN A 192.0.2.8\n")
+        hosts.write_text("192.0.2.9 a.example.org\n10.0.0.1 c.example.org\n")
+
+    hits = check_contract(
+        importlib.import_module(BUILT[name.split(maxsplit=1)[0]]), block, queries, rest=rest, changes=(change,), cluster=cluster()
+    )
+    assert hits > 0 or name in ("rewrite edns0", "whoami")
+
+
+def test_every_built_plugin_is_checked() -> None:
+    """Here, or where ELSEWHERE says."""
+    assert {name.split()[0] for name in BLOCKS} | set(ELSEWHERE) == set(BUILT)
+
+
+class Careless(Plugin):
+    """Forgets to say what its replies depend on."""
+
+    name = "careless"
+    before = "cache"
+
+    def __init__(self, options: Any, environment: Environment) -> None:
+        """Has a clock and random numbers."""
+        self._clock, self._random = environment.clock, environment.random
+
+
+class Refuses(Careless):
+    """Refuses all but one network; the ten lines of somebody who knows CoreDNS's acl."""
+
+    def handle(self, query: Query, following: Following) -> Answer:
+        """By address."""
+        return following(query) if query.client.address.startswith("10.") else Reply.refused(query)
+
+
+class Localizes(Careless):
+    """Changes an address by the client, once the reply is there."""
+
+    def handle(self, query: Query, following: Following) -> Answer:
+        """By address."""
+
+        def change(reply: Reply) -> Reply:
+            last = b"\1" if query.client.address.startswith("10.1.") else b"\2"
+            changed = tuple(msgspec.structs.replace(one, rdata=one.rdata[:-1] + last) for one in reply.answer)
+            return msgspec.structs.replace(reply, answer=changed, scope=CacheScope.CLIENT_CLASS)
+
+        return then(following(query), change)
+
+
+class Tells(Careless):
+    """Says over what the query came, where, and when."""
+
+    def handle(self, query: Query, following: Following) -> Answer:
+        """In a text."""
+        text = f"{query.client.protocol} {query.server} {self._clock():.1f}".encode()
+        return Reply(answer=(Record(query.name, 16, 5, bytes((len(text),)) + text),), lifetime=UNTIL_CHANGED)
+
+
+class Bounds(Careless):
+    """Bounds TTLs by hand."""
+
+    def handle(self, query: Query, following: Following) -> Answer:
+        """From below."""
+
+        def change(reply: Reply) -> Reply:
+            changed = tuple(msgspec.structs.replace(one, ttl=max(one.ttl, 25)) for one in reply.answer)
+            return Reply(flags=reply.flags, answer=changed, lifetime=UNTIL_CHANGED)
+
+        return then(following(query), change)
+
+
+@pytest.mark.parametrize("block", ["careless", "careless\ncache 30", "careless\ndns64", "careless\nacl {\n allow net 10.0.0.0/8\n}"])
+@pytest.mark.parametrize("plugin", [Refuses, Localizes, Tells, Bounds])
+def test_a_plugin_that_declares_nothing_keeps_to_the_contract(plugin: type[Plugin], block: str) -> None:
+    """The core notes what it reads; a plugin of the block with client classes does not excuse it. Also behind a cache."""
+    module = SimpleNamespace(PLUGIN=plugin, parse=lambda _block: None)
+    check_contract(module, block, [A, ("a.example.org.", "TXT")], rest=rest)
+    plugin_behind = SimpleNamespace(PLUGIN=type("Behind", (plugin,), {"before": "header"}), parse=module.parse)
+    check_contract(plugin_behind, block, [A, ("a.example.org.", "TXT")], rest=rest)
+
+
+@pytest.mark.parametrize("trusted", [Refuses, Tells])
+def test_the_check_finds_a_plugin_that_gives_replies_to_others(trusted: type[Plugin]) -> None:
+    """One that says that it states its scopes, and does not."""
+    plugin = type("Trusted", (trusted,), {"states_reuse": True})
+    module: Any = SimpleNamespace(PLUGIN=plugin, parse=lambda _block: None)
+    with pytest.raises(AssertionError, match="came from the answer table"):
+        check_contract(module, "careless", [A], rest=rest)
+
+
+def test_the_check_finds_a_plugin_that_fails() -> None:
+    """Whatever it raised was caught by the core."""
+
+    class Fails(Careless):
+        """Raises an exception for one type."""
+
+        def tick(self) -> None:
+            """Fails."""
+            raise KeyError
+
+    module: Any = SimpleNamespace(PLUGIN=Fails, parse=lambda _block: None)
+    with pytest.raises(AssertionError, match="raised an exception"):
+        check_contract(module, "careless", [A], rest=rest)
