@@ -1,1 +1,3 @@
-"""Speed and memory of svcdns beside other name servers, measured in one run: `python -m bench --help`."""
+"""Speed and memory of svcdns and of other name servers, measured in one run: `python -m bench`. `docs/performance.md`
+describes the method.
+"""

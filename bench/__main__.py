@@ -1,8 +1,9 @@
-"""Measures svcdns beside other name servers: `python -m bench [SCENARIO...]`.
+"""Compares svcdns with other name servers: `python -m bench [SCENARIO...]`.
 
-Servers run on one core and are asked from another, in turn, several rounds in one run; the table has medians, and how svcdns stands
-to its targets. It ends with 1 only where a scenario is broken: a server does not start, questions are lost, answers are wrong. Peers
-that are not installed are left out; CoreDNS is the binary that the environment variable COREDNS names.
+The servers run on one core and the load generator on another. Each round measures every server once. The table shows
+the median of the rounds and the targets of svcdns. The exit code is 1 only if a scenario is broken: a server does not
+start, queries are lost, or responses are wrong. Peers that are not installed are left out. The environment variable
+COREDNS names the CoreDNS binary.
 
 Scenarios:
 """
@@ -17,7 +18,7 @@ import sys
 import time
 from pathlib import Path
 
-from bench import changing, latency, machine, memory, peers, scaling, throughput
+from bench import latency, machine, memory, peers, propagation, scaling, throughput
 from bench.results import OURS, as_json, table
 from bench.run import Options, Run, Scenario
 from bench.servers import Cores
@@ -33,8 +34,8 @@ SCENARIOS: dict[str, Scenario] = {
     "forward-2k": throughput.forward_2k,
     "tcp": throughput.tcp,
     "latency": latency.latency,
-    "change": changing.change,
-    "start": changing.start,
+    "change": propagation.change,
+    "start": propagation.start,
     "memory": memory.memory,
     "workers": scaling.workers,
     "growth": scaling.growth,
@@ -42,39 +43,39 @@ SCENARIOS: dict[str, Scenario] = {
 }
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Runs scenarios; prints the table."""
-    chosen = parser().parse_args(arguments)
+def main(argv: list[str] | None = None) -> int:
+    """Runs the scenarios and prints the table."""
+    arguments = parser().parse_args(argv)
     if not shutil.which("dnsperf"):
-        print("bench: dnsperf is needed and not in PATH", file=sys.stderr)
+        print("bench: dnsperf is not in PATH", file=sys.stderr)
         return 2
-    unknown = [name for name in chosen.scenarios if name not in SCENARIOS]
+    unknown = [name for name in arguments.scenarios if name not in SCENARIOS]
     if unknown:
-        print(f"bench: no such scenario: {', '.join(unknown)}; there are {', '.join(SCENARIOS)}", file=sys.stderr)
+        print(f"bench: unknown scenarios {', '.join(unknown)}; known are {', '.join(SCENARIOS)}", file=sys.stderr)
         return 2
-    options = options_of(chosen)
-    os.sched_setaffinity(0, options.cores.asker)
+    options = options_of(arguments)
+    os.sched_setaffinity(0, options.cores.client)
     with Run(options) as run:
-        for name in chosen.scenarios or SCENARIOS:
-            with run.trying(name, "all servers"):
+        for name in arguments.scenarios or SCENARIOS:
+            with run.catching_failures(name, "all servers"):
                 SCENARIOS[name](run)
-        run.say("done\n")
+        run.progress("done\n")
     print(table(run.rows, options.servers))
     for text in run.broken:
         print(f"\nBROKEN {text}")
-    if chosen.json:
-        Path(chosen.json).write_text(json.dumps(report(run), indent=1) + "\n")
+    if arguments.json:
+        Path(arguments.json).write_text(json.dumps(report(run), indent=1) + "\n")
     return 1 if run.broken else 0
 
 
 def report(run: Run) -> dict[str, object]:
-    """All of a run, for a file."""
+    """The whole run as JSON."""
     options = run.options
     return {
         "command": " ".join(["python", "-m", "bench", *sys.argv[1:]]),
         "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "machine": machine.facts(options.servers),
-        "cores": {"server": list(options.cores.server), "asker": list(options.cores.asker)},
+        "machine": machine.environment(options.servers),
+        "cores": {"server": list(options.cores.server), "client": list(options.cores.client)},
         "services": options.services,
         "seconds": options.seconds,
         "rounds": options.rounds,
@@ -85,19 +86,19 @@ def report(run: Run) -> dict[str, object]:
     }
 
 
-def options_of(chosen: argparse.Namespace) -> Options:
-    """The options of a run; says in a line each which servers are left out."""
-    wanted = [OURS, *(name for name in peers.CONFIGURED if name != OURS and name in (chosen.peers or peers.CONFIGURED))]
-    if chosen.peers == ["none"]:
+def options_of(arguments: argparse.Namespace) -> Options:
+    """The options of the run. Prints one line for each server that is left out."""
+    wanted = [OURS, *(name for name in peers.CONFIGURED if name != OURS and name in (arguments.peers or peers.CONFIGURED))]
+    if arguments.peers == ["none"]:
         wanted = [OURS]
     for name in wanted:
-        if peers.missing(name):
-            print(f"bench: {name} is left out: {peers.missing(name)}", file=sys.stderr)
-    servers = [name for name in wanted if not peers.missing(name)]
-    cores = Cores(*(tuple(map(int, text.split(","))) for text in (chosen.server_cores, chosen.asker_cores)))
-    if chosen.smoke:
+        if peers.why_unavailable(name):
+            print(f"bench: leaving out {name}: {peers.why_unavailable(name)}", file=sys.stderr)
+    servers = [name for name in wanted if not peers.why_unavailable(name)]
+    cores = Cores(*(tuple(map(int, text.split(","))) for text in (arguments.server_cores, arguments.client_cores)))
+    if arguments.smoke:
         return Options(servers, 200, 1, 1, 2_000, cores, smoke=True)
-    return Options(servers, chosen.services, chosen.seconds, chosen.rounds, chosen.changes, cores)
+    return Options(servers, arguments.services, arguments.seconds, arguments.rounds, arguments.changes, cores)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -107,16 +108,16 @@ def parser() -> argparse.ArgumentParser:
         "python -m bench", description=f"{__doc__}{scenarios}", formatter_class=argparse.RawDescriptionHelpFormatter
     )
     last = max(os.sched_getaffinity(0))
-    made.add_argument("scenarios", nargs="*", metavar="SCENARIO", help="all, where none is named")
+    made.add_argument("scenarios", nargs="*", metavar="SCENARIO", help="default: all")
     made.add_argument("--peers", type=lambda text: text.split(","), help="nsd,knot,unbound,dnsmasq,coredns (all), or none")
     made.add_argument("--services", type=int, default=10_000, help="Services of the cluster (%(default)s)")
-    made.add_argument("--seconds", type=int, default=5, help="of each single load (%(default)s)")
-    made.add_argument("--rounds", type=int, default=3, help="in which servers take turns (%(default)s)")
-    made.add_argument("--changes", type=int, default=1_000_000, help="that `endurance` makes (%(default)s)")
-    made.add_argument("--server-cores", default="0", help="cores of the servers, with commas (%(default)s)")
-    made.add_argument("--asker-cores", default=str(last), help="cores of the asking side (%(default)s)")
-    made.add_argument("--json", metavar="FILE", help="write everything there")
-    made.add_argument("--smoke", action="store_true", help="everything small and once, in seconds: whether the scenarios work")
+    made.add_argument("--seconds", type=int, default=5, help="seconds of each load (%(default)s)")
+    made.add_argument("--rounds", type=int, default=3, help="rounds over all servers (%(default)s)")
+    made.add_argument("--changes", type=int, default=1_000_000, help="changes that `endurance` makes (%(default)s)")
+    made.add_argument("--server-cores", default="0", help="cores of the servers, separated by commas (%(default)s)")
+    made.add_argument("--client-cores", default=str(last), help="cores of the load generators (%(default)s)")
+    made.add_argument("--json", metavar="FILE", help="write the whole run to this file")
+    made.add_argument("--smoke", action="store_true", help="small loads and one round, to test the scenarios")
     return made
 
 

@@ -1,20 +1,22 @@
-"""An API server of a large cluster that costs next to nothing: `python -m bench.api --services 10000 --endpoints 10`.
+"""An API server for a large cluster that uses very little CPU: `python -m bench.api --services 10000 --endpoints 10`.
 
-Every object is kept encoded, so that a list is a join of octets and an event is encoded once for all watches: what is measured is
-the reader. It lists in pages, watches from any version of its history, with a bookmark each minute, and refuses older ones with 410.
-Streamed lists are refused with 422, as by a server without them, unless `--streams` is given.
+It stores every object encoded. A list joins stored octets, and an event is encoded once for all watches, so that a
+bench measures the client. Lists are paged. A watch may begin at any version in the history and gets a bookmark each
+minute; an older version gets 410. Streamed lists (WatchList) get 422, as from a server without them, unless `--streams`
+is given.
 
-It prints its port, then takes one command a line on its standard input and answers each with one line of JSON, until the input ends:
-  change NUMBER...      moves the first endpoint of these Services; gives the address that each has now
-  churn RATE SECONDS    moves endpoints of random Services, in the background
-  flood COUNT           moves endpoints as fast as the watches take it; answers at the end
-  relist                forgets its history and ends every watch with 410
-  break FAULT           begins a fault: `cut` watches, `410-event` and `410-http` (history is forgotten; watches are told, or just cut),
-                        a status (500, 429, 401, …) for every request, `refused` connections, or `half-open` ones, on which nothing
-                        arrives any more, those that are made meanwhile included
-  mend NUMBER           ends it, and moves the first endpoint of this Service; gives its address
-  changes               how many changes it has made
-  watches               how many watches of each resource are open
+It prints its port. Then it reads one command a line from standard input and writes one line of JSON for each, until the
+input ends:
+  change NUMBER...      changes the first endpoint of these Services; returns the new address of each
+  churn RATE SECONDS    changes endpoints of random Services in the background
+  flood COUNT           changes endpoints as fast as the watches accept the events; returns when all are done
+  relist                clears the history and ends every watch with 410
+  break FAULT           begins a fault. `cut` closes the watches. `410-event` and `410-http` clear the history and end
+                        the watches, with an event or by closing them. A status (500, 429, 401, …) answers every
+                        request. `refused` refuses connections. `half-open` sends nothing more on any connection.
+  repair NUMBER         ends the fault and changes the first endpoint of this Service; returns its address
+  changes               the number of changes so far
+  watches               the number of open watches of each resource
 """
 
 from __future__ import annotations
@@ -43,7 +45,7 @@ PATHS = {
     "/apis/discovery.k8s.io/v1/endpointslices": (SLICES, "discovery.k8s.io/v1", "EndpointSlice"),
 }
 HISTORY = 10_000
-"""Events kept for watches that begin later."""
+"""Events stored for watches that begin later."""
 
 BOOKMARKS = 60.0
 """Seconds between bookmarks."""
@@ -55,50 +57,50 @@ EXPIRED = (
 
 @dataclass(eq=False)
 class Watch:
-    """An open watch; it ends when `over` is set."""
+    """An open watch. Setting `ended` ends it."""
 
     resource: str
     response: web.StreamResponse
     transport: asyncio.Transport
-    over: asyncio.Event = field(default_factory=asyncio.Event)
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Api:
-    """The objects, and the watches on them."""
+    """The objects and the watches on them."""
 
     def __init__(self, cluster: Cluster, *, streams: bool) -> None:
-        """`streams` offers lists as watches with initial events."""
+        """`streams`: serve lists as watches with initial events."""
         app = web.Application()
         for path in PATHS:
-            app.router.add_get(path, self.answer)
+            app.router.add_get(path, self.handle)
         self.runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
         self.streams = streams
         self.cluster = cluster
         self.version = 1000
         self.oldest = self.version
         self.variant = 0
-        self.kept: dict[str, dict[str, bytes]] = {resource: {} for resource, _, _ in PATHS.values()}
+        self.stored: dict[str, dict[str, bytes]] = {resource: {} for resource, _, _ in PATHS.values()}
         self.history: deque[tuple[int, str, bytes]] = deque(maxlen=HISTORY)
         self.watches: list[Watch] = []
         self.pages: dict[str, list[bytes]] = {}
         self.status = 0
-        self.silent = False
+        self.unresponsive = False
         self.connections: weakref.WeakSet[asyncio.Transport] = weakref.WeakSet()
-        self.dead: weakref.WeakSet[asyncio.Transport] = weakref.WeakSet()
+        self.stalled: weakref.WeakSet[asyncio.Transport] = weakref.WeakSet()
         for resource, item in objects(cluster):
             self.store(resource, item)
 
     def store(self, resource: str, item: dict[str, Any]) -> bytes:
-        """Keeps an object under a new version; its JSON."""
+        """Stores an object under a new version and returns its JSON."""
         self.version += 1
         metadata = item["metadata"]
         metadata["resourceVersion"] = str(self.version)
         body = msgspec.json.encode(item)
-        self.kept[resource][f"{metadata.get('namespace', '')}/{metadata['name']}"] = body
+        self.stored[resource][f"{metadata.get('namespace', '')}/{metadata['name']}"] = body
         return body
 
     async def move(self, number: int) -> str:
-        """Moves the first endpoint of a Service; its address now."""
+        """Changes the first endpoint of a Service and returns its new address."""
         self.variant += 1
         body = self.store(SLICES, slice_object(self.cluster, number, self.variant))
         line = b'{"type":"MODIFIED","object":{"kind":"EndpointSlice","apiVersion":"discovery.k8s.io/v1",%b}\n' % body[1:]
@@ -112,18 +114,18 @@ class Api:
 
     # -- HTTP
 
-    async def answer(self, request: web.Request) -> web.StreamResponse:
+    async def handle(self, request: web.Request) -> web.StreamResponse:
         """A list or a watch of a resource."""
         resource, version, kind = PATHS[request.path]
         assert request.transport is not None
         self.connections.add(request.transport)
-        if self.silent or request.transport in self.dead:
-            self.dead.add(request.transport)
+        if self.unresponsive or request.transport in self.stalled:
+            self.stalled.add(request.transport)
             await asyncio.Event().wait()
         if self.status:
-            return refusal(self.status, "Broken", "a fault of the bench")
+            return refusal(self.status, "Broken", "fault of the bench")
         if "sendInitialEvents" in request.query and not self.streams:
-            return refusal(422, "Invalid", "streamed lists are not served")
+            return refusal(422, "Invalid", "streamed lists are not supported")
         if request.query.get("watch", "") in {"true", "1"}:
             with contextlib.suppress(ConnectionError):
                 return await self.watch(request, resource)
@@ -131,9 +133,9 @@ class Api:
         return self.page(request, resource, version, kind)
 
     def page(self, request: web.Request, resource: str, version: str, kind: str) -> web.Response:
-        """One page, or everything where the reader takes any version, as a real server does."""
+        """One page of a list. The whole list if the client accepts any version, as the Kubernetes API server does."""
         snapshot, _, start = request.query.get("continue", "").partition("@")
-        items = self.pages.get(snapshot) if snapshot else list(self.kept[resource].values())
+        items = self.pages.get(snapshot) if snapshot else list(self.stored[resource].values())
         if items is None:
             return refusal(410, "Expired", "the continue parameter is too old")
         snapshot = snapshot or f"{self.version}-{resource}"
@@ -150,7 +152,7 @@ class Api:
         return web.Response(body=b"%b%b]}" % (head.encode(), b",".join(items[first:end])), content_type="application/json")
 
     async def watch(self, request: web.Request, resource: str) -> web.StreamResponse:
-        """Every event after a version, until one of the two sides ends it."""
+        """Sends every event after a version, until the client or the server ends the watch."""
         initial = "sendInitialEvents" in request.query
         since = self.version if initial else int(request.query.get("resourceVersion") or 0)
         if since < self.oldest:
@@ -167,23 +169,23 @@ class Api:
         watch = Watch(resource, response, request.transport)
         self.watches.append(watch)
         try:
-            await watch.over.wait()
+            await watch.ended.wait()
         finally:
             if watch in self.watches:
                 self.watches.remove(watch)
         return response
 
     async def initial_events(self, response: web.StreamResponse, resource: str, version: int) -> None:
-        """All objects, and the bookmark that ends them."""
+        """Sends all objects and the bookmark that marks the end of the list."""
         api, kind = next((api, kind) for name, api, kind in PATHS.values() if name == resource)
         head = f'{{"type":"ADDED","object":{{"kind":"{kind}","apiVersion":"{api}",'.encode()
-        bodies = list(self.kept[resource].values())
+        bodies = list(self.stored[resource].values())
         for first in range(0, len(bodies), 100):
             await response.write(b"".join(b"%b%b}\n" % (head, body[1:]) for body in bodies[first : first + 100]))
         await response.write(bookmark(resource, version, {"k8s.io/initial-events-end": "true"}))
 
     async def send_bookmarks(self) -> None:
-        """To every watch, each minute, for ever."""
+        """Sends a bookmark to every watch each minute."""
         while True:
             await asyncio.sleep(BOOKMARKS)
             for watch in list(self.watches):
@@ -192,7 +194,7 @@ class Api:
     # -- faults
 
     async def begin_fault(self, fault: str) -> None:
-        """Begins it; watches end, or fall silent."""
+        """Begins a fault. Watches end, or no longer receive anything."""
         ended, self.watches = self.watches, []
         match fault:
             case "410-event" | "410-http":
@@ -202,8 +204,8 @@ class Api:
             case "refused":
                 await self.site.stop()
             case "half-open":
-                self.silent = True
-                self.dead.update(self.connections)
+                self.unresponsive = True
+                self.stalled.update(self.connections)
                 return
             case "cut":
                 pass
@@ -212,7 +214,7 @@ class Api:
         for watch in ended:
             if fault == "410-event":
                 await watch.response.write(EXPIRED)
-                watch.over.set()
+                watch.ended.set()
             else:
                 watch.transport.abort()
         if fault == "refused":
@@ -220,13 +222,13 @@ class Api:
                 connection.abort()
 
     async def end_fault(self) -> None:
-        """All is well; connections on which nothing arrives stay so."""
-        self.status, self.silent = 0, False
+        """Ends the fault. Connections that were made half-open stay so."""
+        self.status, self.unresponsive = 0, False
         if self.site not in self.runner.sites:
             await self.listen(self.port)
 
     async def listen(self, port: int) -> None:
-        """Takes connections."""
+        """Accepts connections."""
         self.site = web.TCPSite(self.runner, "127.0.0.1", port)
         await self.site.start()
         self.port = self.runner.addresses[0][1]
@@ -234,7 +236,7 @@ class Api:
     # -- commands
 
     async def command(self, words: list[str]) -> Any:
-        """Does one command; what to answer."""
+        """Runs one command and returns its result."""
         match words:
             case ["change", *numbers]:
                 return [await self.move(int(number)) for number in numbers]
@@ -242,16 +244,16 @@ class Api:
                 self.background = asyncio.ensure_future(self.churn(float(rate), float(seconds)))
                 return True
             case ["flood", count]:
-                chosen = random.Random(self.variant)
+                rng = random.Random(self.variant)
                 for number in range(int(count)):
-                    await self.move(chosen.randrange(self.cluster.services))
+                    await self.move(rng.randrange(self.cluster.services))
                     if number % 100 == 0:
                         await asyncio.sleep(0)
                 return int(count)
             case ["break", fault]:
                 await self.begin_fault(fault)
                 return True
-            case ["mend", number]:
+            case ["repair", number]:
                 await self.end_fault()
                 return await self.move(int(number))
             case ["relist"]:
@@ -261,23 +263,23 @@ class Api:
                 ended, self.watches = self.watches, []
                 for watch in ended:
                     await watch.response.write(EXPIRED)
-                    watch.over.set()
+                    watch.ended.set()
                 return len(ended)
             case ["changes"]:
                 return self.variant
             case ["watches"]:
                 open_now = [watch.resource for watch in self.watches]
                 return {resource: open_now.count(resource) for resource, _, _ in PATHS.values()}
-        raise ValueError(f"no such command: {words}")
+        raise ValueError(f"unknown command: {words}")
 
     async def churn(self, rate: float, seconds: float) -> None:
-        """Moves endpoints of random Services, evenly in time."""
+        """Changes endpoints of random Services at a fixed rate."""
         loop = asyncio.get_running_loop()
-        chosen = random.Random(self.variant)
+        rng = random.Random(self.variant)
         begin = loop.time()
         for count in range(int(rate * seconds)):
             await asyncio.sleep(max(0.0, begin + count / rate - loop.time()))
-            await self.move(chosen.randrange(self.cluster.services))
+            await self.move(rng.randrange(self.cluster.services))
 
 
 def bookmark(resource: str, version: int, annotations: dict[str, str]) -> bytes:
@@ -288,13 +290,13 @@ def bookmark(resource: str, version: int, annotations: dict[str, str]) -> bytes:
 
 
 def refusal(code: int, reason: str, message: str) -> web.Response:
-    """A Status."""
+    """A Status object as a response."""
     body = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": reason, "code": code, "message": message}
     return web.json_response(body, status=code)
 
 
 async def serve(cluster: Cluster, port: int, *, streams: bool) -> None:
-    """Serves until the standard input ends."""
+    """Serves until standard input ends."""
     api = Api(cluster, streams=streams)
     await api.runner.setup()
     await api.listen(port)
@@ -308,7 +310,7 @@ async def serve(cluster: Cluster, port: int, *, streams: bool) -> None:
         print(json.dumps(await api.command(line.decode().split())), flush=True)
     bookmarks.cancel()
     for watch in api.watches:
-        watch.over.set()
+        watch.ended.set()
     await api.runner.cleanup()
 
 

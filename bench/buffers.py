@@ -1,4 +1,4 @@
-"""Gives a running server the receive buffers that it would have without the right to larger ones."""
+"""Gives a running server the receive buffers that it would have without the capability to enlarge them."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from pathlib import Path
 from bench.dnsperf import BrokenError
 
 ORDINARY = 212_992
-"""The kernel's default, octets: 256 small packets."""
+"""The kernel's default, in octets: 256 small packets."""
 _PIDFD_GETFD = 438
 
 
 def shrink(pid: int) -> int:
-    """Sets the buffers of all UDP sockets of a process, which others may share; how many these were. Raises BrokenError."""
+    """Sets the receive buffers of all UDP sockets of a process and returns their number.
+
+    Other processes may share the sockets. Raises BrokenError.
+    """
     pidfd = os.pidfd_open(pid)
     call = ctypes.CDLL(None, use_errno=True).syscall
     shrunk = 0
@@ -25,7 +28,7 @@ def shrink(pid: int) -> int:
                 continue
             fd = call(_PIDFD_GETFD, pidfd, int(link.name), 0)
             if fd < 0:
-                raise BrokenError(f"no way to the sockets of process {pid}: {os.strerror(ctypes.get_errno())}")
+                raise BrokenError(f"cannot access the sockets of process {pid}: {os.strerror(ctypes.get_errno())}")
             with socket.socket(fileno=fd) as sock:
                 if sock.family in (socket.AF_INET, socket.AF_INET6) and sock.type == socket.SOCK_DGRAM:
                     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, ORDINARY // 2)  # the kernel doubles it

@@ -1,7 +1,8 @@
-"""An asker that holds every answer to the truth: questions leave at even times over UDP and over TCP connections that are kept.
+"""A load generator that checks every response: it sends queries at a fixed rate over UDP and over persistent TCP
+connections.
 
-It knows nothing of the server but its port. A question without an answer within PATIENCE, or whose connection ends before its answer, is
-lost; an answer that was not the truth of a moment that counts (`bench.truth`) is wrong.
+It knows only the port of the server. A query is lost if no response arrives within TIMEOUT seconds, or if its
+connection ends first. A response is wrong if it was not valid at any moment that `bench.endpoint_history` allows.
 """
 
 from __future__ import annotations
@@ -12,92 +13,98 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import cast
 
-from bench.asking import addresses, packet
-from bench.cluster import OUTSIDE, Cluster, cluster_ips, headless, outside, outside_address
-from bench.truth import Truth, packed
+from bench.client import addresses, make_query
+from bench.cluster import EXTERNAL_NAMES, Cluster, cluster_ips, external_address, external_name, headless
+from bench.endpoint_history import EndpointHistory, packed
 
-PATIENCE = 5.0
+TIMEOUT = 5.0
 SOCKETS = 16
-"""UDP sockets, and with them source ports."""
+"""UDP sockets, each with its own source port."""
 EXAMPLES = 5
-"""Wrong answers that are told."""
+"""Wrong responses that are reported."""
 _NXDOMAIN = 3
 
 
 @dataclass(frozen=True)
-class Question:
-    """A question without its id, and the name it asks for; `right` judges rcode, addresses, when it left and when its answer came."""
+class Query:
+    """A query without its message id. `accepts` takes the rcode, the addresses, and the times of sending and of
+    receipt.
+    """
 
     name: str
     packet: bytes
-    right: Callable[[int, frozenset[bytes], float, float], bool]
+    accepts: Callable[[int, frozenset[bytes], float, float], bool]
 
 
 @dataclass
-class Increment:
-    """What came of the questions of one transport; `slowest` in seconds."""
+class TransportCounts:
+    """Counts of one transport. `slowest` is in seconds."""
 
-    asked: int = 0
+    sent: int = 0
     answered: int = 0
     lost: int = 0
     wrong: int = 0
     closed: int = 0
-    """Connections that the server ended."""
+    """Connections that the server closed."""
     cut: int = 0
-    """Questions lost with these, among the lost."""
+    """Queries lost with these connections; `lost` includes them."""
     slowest: float = 0.0
     examples: list[str] = field(default_factory=list)
 
 
-def questions(cluster: Cluster, truth: Truth, moving: list[int], count: int, seed: int = 7) -> list[Question]:
-    """Half of them for the Services that move, the others for any Service, for names that are not there, and for outside names."""
-    chosen = random.Random(seed)
+def queries(cluster: Cluster, history: EndpointHistory, moving: list[int], count: int, seed: int = 7) -> list[Query]:
+    """Queries for Services, nonexistent names and external names.
+
+    Half of them are for the Services in `moving`, a quarter for any Service, an eighth for nonexistent names, an eighth
+    for external names.
+    """
+    rng = random.Random(seed)
     made = []
-    for place in range(count):
-        kind = place % 8
+    for index in range(count):
+        kind = index % 8
         if kind < 4:
-            made.append(_moving(cluster, truth, chosen.choice(moving)))
+            made.append(_moving(cluster, history, rng.choice(moving)))
         elif kind < 6:
-            number = chosen.randrange(cluster.services)
-            made.append(_moving(cluster, truth, number) if headless(number) else _steady(cluster.fqdn(number), cluster_ips(number)[0]))
+            number = rng.randrange(cluster.services)
+            made.append(_moving(cluster, history, number) if headless(number) else _steady(cluster.fqdn(number), cluster_ips(number)[0]))
         elif kind == 6:
-            made.append(_absent(f"no-{chosen.randrange(1000)}.{cluster.fqdn(chosen.randrange(cluster.services)).partition('.')[2]}"))
+            made.append(_nonexistent(f"no-{rng.randrange(1000)}.{cluster.fqdn(rng.randrange(cluster.services)).partition('.')[2]}"))
         else:
-            number = chosen.randrange(OUTSIDE)
-            made.append(_steady(outside(number), outside_address(number)))
+            number = rng.randrange(EXTERNAL_NAMES)
+            made.append(_steady(external_name(number), external_address(number)))
     return made
 
 
-def _moving(cluster: Cluster, truth: Truth, number: int) -> Question:
-    def right(rcode: int, found: frozenset[bytes], sent: float, came: float) -> bool:
-        return rcode == 0 and truth.right(number, found, sent, came)
+def _moving(cluster: Cluster, history: EndpointHistory, number: int) -> Query:
+    def accepts(rcode: int, found: frozenset[bytes], sent: float, received: float) -> bool:
+        return rcode == 0 and history.accepts(number, found, sent, received)
 
-    return Question(cluster.fqdn(number), packet(cluster.fqdn(number)), right)
+    return Query(cluster.fqdn(number), make_query(cluster.fqdn(number)), accepts)
 
 
-def _steady(name: str, address: str) -> Question:
+def _steady(name: str, address: str) -> Query:
     wanted = packed([address])
-    return Question(name, packet(name), lambda rcode, found, _sent, _came: rcode == 0 and found == wanted)
+    return Query(name, make_query(name), lambda rcode, found, _sent, _received: rcode == 0 and found == wanted)
 
 
-def _absent(name: str) -> Question:
-    return Question(name, packet(name), lambda rcode, found, _sent, _came: rcode == _NXDOMAIN and not found)
+def _nonexistent(name: str) -> Query:
+    return Query(name, make_query(name), lambda rcode, found, _sent, _received: rcode == _NXDOMAIN and not found)
 
 
 class Checker:
-    """Asks until it is told to stop. `udp` and `tcp` count."""
+    """Sends queries until `stop`. `udp` and `tcp` have the counts."""
 
-    def __init__(self, port: int, asked: list[Question], *, udp_rate: float, tcp_rate: float, connections: int) -> None:
-        """Rates are questions a second in all; `connections` are kept open."""
-        self.port, self.questions = port, asked
-        self.udp, self.tcp = Increment(), Increment()
+    def __init__(self, port: int, queries: list[Query], *, udp_rate: float, tcp_rate: float, connections: int) -> None:
+        """Rates are queries a second, over all sockets of the transport. `connections` TCP connections stay open."""
+        self.port, self.queries = port, queries
+        self.udp, self.tcp = TransportCounts(), TransportCounts()
         self._rates = {"udp": udp_rate, "tcp": tcp_rate}
         self._connections = connections
         self._next = 0
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
-        """Asks, and after the stop waits for the answers that are still to come."""
+        """Sends queries. After `stop`, waits for the outstanding responses."""
         loop = asyncio.get_running_loop()
         clients: list[_Datagrams] = []
         for _ in range(SOCKETS):
@@ -107,120 +114,120 @@ class Checker:
         everyone: list[_Datagrams | _Stream] = [*clients, *streams]
         try:
             await asyncio.gather(*(stream.connect() for stream in streams))
-            await asyncio.gather(self._ask(self._rates["udp"], clients), self._ask(self._rates["tcp"], streams))
-            async with asyncio.timeout(PATIENCE + 1):
-                while any(one.waiting for one in everyone):
+            await asyncio.gather(self._generate(self._rates["udp"], clients), self._generate(self._rates["tcp"], streams))
+            async with asyncio.timeout(TIMEOUT + 1):
+                while any(one.pending for one in everyone):
                     await asyncio.sleep(0.05)
         finally:
             for one in everyone:
                 one.close()
-            await asyncio.sleep(0)  # in which the sockets close
+            await asyncio.sleep(0)  # one turn of the event loop, in which the sockets close
 
     def stop(self) -> None:
-        """Asks no more."""
+        """Sends no more queries."""
         self._stopping.set()
 
-    async def _ask(self, rate: float, clients: list[_Datagrams] | list[_Stream]) -> None:
+    async def _generate(self, rate: float, clients: list[_Datagrams] | list[_Stream]) -> None:
         loop = asyncio.get_running_loop()
         begin, number = loop.time(), 0
         while rate and not self._stopping.is_set():
             client = clients[number % len(clients)]
             await asyncio.sleep(max(0.0, begin + number / rate - loop.time()))
             number += 1
-            self._next = (self._next + 1) % len(self.questions)
-            client.ask(self.questions[self._next])
+            self._next = (self._next + 1) % len(self.queries)
+            client.send(self.queries[self._next])
 
-    def judge(self, count: Increment, question: Question, reply: bytes, sent: float, came: float) -> None:
-        """Takes an answer."""
-        count.answered += 1
-        count.slowest = max(count.slowest, came - sent)
+    def check(self, counts: TransportCounts, query: Query, reply: bytes, sent: float, received: float) -> None:
+        """Counts a response and checks it."""
+        counts.answered += 1
+        counts.slowest = max(counts.slowest, received - sent)
         try:
             rcode, found = reply[3] & 15, addresses(reply)
         except (IndexError, ValueError):
             rcode, found = -1, frozenset()
-        if not question.right(rcode, found, sent, came):
-            count.wrong += 1
-            if len(count.examples) < EXAMPLES:
-                count.examples.append(f"{question.name}: rcode {rcode}, {sorted(one.hex() for one in found)} at {came:.3f}")
+        if not query.accepts(rcode, found, sent, received):
+            counts.wrong += 1
+            if len(counts.examples) < EXAMPLES:
+                counts.examples.append(f"{query.name}: rcode {rcode}, {sorted(one.hex() for one in found)} at {received:.3f}")
 
 
-class _Waiting:
-    """Questions of one socket that wait for their answers, by id."""
+class _Pending:
+    """The outstanding queries of one socket, by message id."""
 
-    def __init__(self, checker: Checker, count: Increment) -> None:
-        self.checker, self.count = checker, count
-        self.waiting: dict[int, tuple[Question, float, asyncio.TimerHandle]] = {}
+    def __init__(self, checker: Checker, counts: TransportCounts) -> None:
+        self.checker, self.counts = checker, counts
+        self.pending: dict[int, tuple[Query, float, asyncio.TimerHandle]] = {}
         self._ident = 0
 
-    def note(self, question: Question) -> bytes:
-        """The packet to send."""
+    def add(self, query: Query) -> bytes:
+        """Adds a query and returns its packet."""
         loop = asyncio.get_running_loop()
         self._ident = (self._ident + 1) & 0xFFFF
-        self.waiting[self._ident] = question, loop.time(), loop.call_later(PATIENCE, self._lost, self._ident)
-        self.count.asked += 1
-        return self._ident.to_bytes(2, "big") + question.packet[2:]
+        self.pending[self._ident] = query, loop.time(), loop.call_later(TIMEOUT, self._lost, self._ident)
+        self.counts.sent += 1
+        return self._ident.to_bytes(2, "big") + query.packet[2:]
 
-    def take(self, reply: bytes) -> None:
-        """A reply; one that nobody waits for is wrong."""
-        found = self.waiting.pop(int.from_bytes(reply[:2], "big"), None)
+    def receive(self, reply: bytes) -> None:
+        """Takes a response. A response to no outstanding query is wrong."""
+        found = self.pending.pop(int.from_bytes(reply[:2], "big"), None)
         if found is None:
-            self.count.wrong += 1
+            self.counts.wrong += 1
             return
-        question, sent, timer = found
+        query, sent, timer = found
         timer.cancel()
-        self.checker.judge(self.count, question, reply, sent, asyncio.get_running_loop().time())
+        self.checker.check(self.counts, query, reply, sent, asyncio.get_running_loop().time())
 
-    def lose_all(self) -> None:
-        """No answer can come any more."""
-        self.count.cut += len(self.waiting)
-        for ident in list(self.waiting):
+    def connection_ended(self) -> None:
+        """Counts all outstanding queries as lost."""
+        self.counts.cut += len(self.pending)
+        for ident in list(self.pending):
             self._lost(ident)
 
     def _lost(self, ident: int) -> None:
-        _, _, timer = self.waiting.pop(ident)
+        _, _, timer = self.pending.pop(ident)
         timer.cancel()
-        self.count.lost += 1
+        self.counts.lost += 1
 
 
 class _Datagrams(asyncio.DatagramProtocol):
     """One UDP socket."""
 
     def __init__(self, checker: Checker) -> None:
-        self._held = _Waiting(checker, checker.udp)
+        self._pending = _Pending(checker, checker.udp)
 
     @property
-    def waiting(self) -> bool:
-        return bool(self._held.waiting)
+    def pending(self) -> bool:
+        return bool(self._pending.pending)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.DatagramTransport", transport)  # Python 3.11 does not say so of its own class
+        self._transport = cast("asyncio.DatagramTransport", transport)  # the class of CPython 3.11 does not declare this type
 
     def datagram_received(self, data: bytes, addr: object) -> None:  # noqa: ARG002 - the protocol's signature
-        self._held.take(data)
+        self._pending.receive(data)
 
-    def ask(self, question: Question) -> None:
-        self._transport.sendto(self._held.note(question))
+    def send(self, query: Query) -> None:
+        self._transport.sendto(self._pending.add(query))
 
     def close(self) -> None:
         self._transport.close()
 
 
 class _Stream(asyncio.Protocol):
-    """One TCP connection, opened anew when the server ends it."""
+    """One TCP connection, which is opened again when the server closes it."""
 
     def __init__(self, checker: Checker) -> None:
-        self._checker, self._count = checker, checker.tcp
-        self._held = _Waiting(checker, checker.tcp)
+        self._checker, self._counts = checker, checker.tcp
+        self._pending = _Pending(checker, checker.tcp)
         self._transport: asyncio.Transport | None = None
         self._buffer = b""
         self._over = False
 
     @property
-    def waiting(self) -> bool:
-        return bool(self._held.waiting)
+    def pending(self) -> bool:
+        return bool(self._pending.pending)
 
     async def connect(self) -> None:
-        """Opens the connection; tries again while the server refuses it."""
+        """Opens the connection, and tries again while the server refuses it."""
         while not self._over:
             try:
                 await asyncio.get_running_loop().create_connection(lambda: self, "127.0.0.1", self._checker.port)
@@ -235,21 +242,21 @@ class _Stream(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the protocol's signature
         self._transport, self._buffer = None, b""
-        self._held.lose_all()
+        self._pending.connection_ended()
         if not self._over:
-            self._count.closed += 1
+            self._counts.closed += 1
             self._again = asyncio.ensure_future(self.connect())
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
         while len(self._buffer) >= 2 and len(self._buffer) >= 2 + (size := int.from_bytes(self._buffer[:2], "big")):
             reply, self._buffer = self._buffer[2 : 2 + size], self._buffer[2 + size :]
-            self._held.take(reply)
+            self._pending.receive(reply)
 
-    def ask(self, question: Question) -> None:
-        """Asks where the connection is open; one that is being opened asks nothing."""
+    def send(self, query: Query) -> None:
+        """Sends a query if the connection is open, otherwise nothing."""
         if self._transport is not None and not self._transport.is_closing():
-            wire = self._held.note(question)
+            wire = self._pending.add(query)
             self._transport.write(len(wire).to_bytes(2, "big") + wire)
 
     def close(self) -> None:

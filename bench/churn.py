@@ -1,8 +1,8 @@
 """Load on a cluster that changes: `python -m bench.churn --services 10000 --rate 20000 --seconds 30`.
 
-It starts the API server of `bench.api`, svcdns with the Corefile of kubeadm on loopback, and dnsperf with random names of the cluster,
-A and AAAA, half of them absent; prints what was asked, answered, dropped and counted as JSON, and ends with 1 where it does not add up.
-Needs dnsperf.
+It starts the API server of `bench.api`, svcdns on loopback with the Corefile of kubeadm, and dnsperf. dnsperf sends A
+and AAAA queries for random names of the cluster, half of them nonexistent. The result is JSON: queries sent, answered
+and lost, and the counters of the server. The exit code is 1 if these do not agree. Needs dnsperf.
 """
 
 from __future__ import annotations
@@ -22,34 +22,34 @@ from bench import dnsperf
 from bench.cluster import Cluster
 from bench.dnsperf import Load
 from bench.processes import until
-from bench.servers import Cores, Server, Stage
+from bench.servers import Cores, Server, ServerGroup
 
 REQUESTS = "coredns_dns_requests_total"
 LAG = 2.0
-"""Seconds after which a scrape has every query."""
+"""Seconds until a scrape includes every query."""
 
 
-def questions(path: Path, cluster: Cluster, lines: int) -> None:
-    """Writes dnsperf's input: random names of the cluster, A and AAAA, every second one absent."""
-    chosen = random.Random(2)
+def write_input(path: Path, cluster: Cluster, lines: int) -> None:
+    """Writes dnsperf's input: A and AAAA of random names of the cluster; every second name does not exist."""
+    rng = random.Random(2)
     with path.open("w") as out:
         for line in range(lines):
-            absent = "no-" if line % 2 else ""
-            out.write(f"{absent}{cluster.fqdn(chosen.randrange(cluster.services))} {chosen.choice(('A', 'AAAA'))}\n")
+            prefix = "no-" if line % 2 else ""
+            out.write(f"{prefix}{cluster.fqdn(rng.randrange(cluster.services))} {rng.choice(('A', 'AAAA'))}\n")
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """One run; its figures. Raises BrokenError where the server does not start or dnsperf fails."""
+    """The figures of one run. Raises BrokenError if the server does not start or dnsperf fails."""
     cluster = Cluster(options.services, options.endpoints)
     cores = sorted(os.sched_getaffinity(0))
-    with Stage(cluster, ["svcdns"], Cores(cores, cores)) as stage, tempfile.TemporaryDirectory() as folder:
-        server = stage.servers["svcdns"]
+    with ServerGroup(cluster, ["svcdns"], Cores(cores, cores)) as server_group, tempfile.TemporaryDirectory() as folder:
+        server = server_group.servers["svcdns"]
         queries = Path(folder) / "queries"
-        questions(queries, cluster, options.lines)
+        write_input(queries, cluster, options.lines)
         time.sleep(LAG)
         before = server.metric(REQUESTS)
         cpu = server.cpu()
-        server.api.ask(f"churn {options.changes} {options.seconds}")
+        server.api.request(f"churn {options.changes} {options.seconds}")
         load = Load(seconds=options.seconds, rate=options.rate, clients=options.clients, outstanding=5000)
         perf = dnsperf.run(load, server.port, queries, cores)
         cpu = server.cpu() - cpu
@@ -58,11 +58,11 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         drops = server.metric("svcdns_socket_dropped_packets_total")
         responses = server.metric("coredns_dns_responses_total")
         durations = server.metric("coredns_dns_request_duration_seconds_count")
-        changes = server.api.ask("changes")
+        changes = server.api.request("changes")
         server.process.terminate()
         code = server.process.wait(30)
         log = server.whole_log()
-        started = stage.started["svcdns"]
+        started = server_group.started["svcdns"]
     return {
         "command": "python -m bench.churn " + " ".join(f"--{k} {v}" for k, v in vars(options).items()),
         "machine": f"{platform.machine()}, {os.cpu_count()} CPUs, Python {platform.python_version()}",
@@ -84,13 +84,13 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _reached(server: Server, wanted: float) -> float:
-    """Requests counted, once they have reached this number."""
+    """The request counter once it has reached this number, otherwise 0."""
     counted = server.metric(REQUESTS)
     return counted if counted >= wanted else 0.0
 
 
 def main() -> int:
-    """Measures, prints and judges."""
+    """Measures, prints the figures and checks them."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--services", type=int, default=10_000)
     parser.add_argument("--endpoints", type=int, default=4)
@@ -98,7 +98,7 @@ def main() -> int:
     parser.add_argument("--rate", type=int, default=20_000)
     parser.add_argument("--seconds", type=int, default=30)
     parser.add_argument("--clients", type=int, default=64)
-    parser.add_argument("--lines", type=int, default=100_000, help="questions in dnsperf's input")
+    parser.add_argument("--lines", type=int, default=100_000, help="queries in dnsperf's input")
     options = parser.parse_args()
     figures = measure(options)
     print(json.dumps(figures, indent=2))

@@ -1,7 +1,7 @@
-"""The cluster that benches ask about: any number of Services, each a pure function of its number, and the names they ask for.
+"""The cluster of the benches: any number of Services, and the names that are queried.
 
-Every tenth Service is headless, every fifth has an IPv6 address besides. Objects are as an API server would send them, managed
-fields included, so that what they cost to read is what it costs in a real cluster.
+Each object is a pure function of its number. Every tenth Service is headless; every fifth has an IPv6 address as well.
+Objects have the size of those of a real API server, managed fields included, so that reading them costs as much.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Any
 
 NAMESPACES = 50
 ZONE = "cluster.local"
-OUTSIDE_ZONE = "example"
-OUTSIDE = 500
-"""Names outside the cluster that are asked for."""
+EXTERNAL_ZONE = "example"
+EXTERNAL_NAMES = 500
+"""Names outside the cluster that are queried."""
 
 SERVICES, SLICES, NAMESPACE_LIST = "services", "endpointslices", "namespaces"
 
@@ -23,7 +23,7 @@ _V4 = int(ipaddress.IPv4Address("10.64.0.0"))
 _V6 = int(ipaddress.IPv6Address("fd00:10:64::"))
 _POD = int(ipaddress.IPv4Address("10.128.0.0"))
 _MOVED = int(ipaddress.IPv4Address("11.0.0.0"))
-_OUTSIDE_V4 = int(ipaddress.IPv4Address("203.0.113.0"))
+_EXTERNAL_V4 = int(ipaddress.IPv4Address("203.0.113.0"))
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Cluster:
     endpoints: int = 1
 
     def fqdn(self, number: int) -> str:
-        """The name of a Service, without the last dot."""
+        """The name of a Service, without the final dot."""
         return f"service-{number}.{namespace(number)}.svc.{ZONE}"
 
     def pods(self, number: int) -> list[str]:
@@ -43,16 +43,16 @@ class Cluster:
         return [str(ipaddress.IPv4Address(first + k)) for k in range(self.endpoints)]
 
     def addresses(self, number: int) -> list[str]:
-        """What A and AAAA of a Service say."""
+        """The addresses in the A and AAAA records of a Service."""
         return self.pods(number) if headless(number) else cluster_ips(number)
 
     def headless(self) -> list[int]:
-        """The Services whose A is their endpoints."""
+        """The headless Services."""
         return [number for number in range(self.services) if headless(number)]
 
 
 def headless(number: int) -> bool:
-    """Whether a Service has no cluster IP."""
+    """True if the Service has no cluster IP."""
     return number % 10 == 0
 
 
@@ -68,18 +68,18 @@ def cluster_ips(number: int) -> list[str]:
 
 
 def moved(variant: int) -> str:
-    """The address that change number `variant` gives to an endpoint; no other endpoint has it."""
+    """The address that change number `variant` gives to an endpoint. No other endpoint has it."""
     return str(ipaddress.IPv4Address(_MOVED + variant % 0xFFFFFF))
 
 
-def outside(number: int) -> str:
+def external_name(number: int) -> str:
     """A name outside the cluster."""
-    return f"www.site-{number}.{OUTSIDE_ZONE}"
+    return f"www.site-{number}.{EXTERNAL_ZONE}"
 
 
-def outside_address(number: int) -> str:
-    """Its address."""
-    return str(ipaddress.IPv4Address(_OUTSIDE_V4 + number % 256))
+def external_address(number: int) -> str:
+    """The address of an external name."""
+    return str(ipaddress.IPv4Address(_EXTERNAL_V4 + number % 256))
 
 
 # -- objects of the API
@@ -180,8 +180,8 @@ def service_object(number: int) -> dict[str, Any]:
 
 
 def slice_object(cluster: Cluster, number: int, variant: int = 0) -> dict[str, Any]:
-    """The EndpointSlice of a Service; with a variant, its first endpoint has moved."""
-    name, team = f"service-{number}", namespace(number)
+    """The EndpointSlice of a Service. With a variant, its first endpoint has another address."""
+    name, ns = f"service-{number}", namespace(number)
     pods = cluster.pods(number)
     if variant:
         pods[0] = moved(variant)
@@ -189,7 +189,7 @@ def slice_object(cluster: Cluster, number: int, variant: int = 0) -> dict[str, A
         "metadata": {
             "name": f"{name}-x7k2p",
             "generateName": f"{name}-",
-            "namespace": team,
+            "namespace": ns,
             "uid": _uid(3, number),
             "generation": variant + 1,
             "creationTimestamp": "2025-06-01T12:00:00Z",
@@ -208,13 +208,13 @@ def slice_object(cluster: Cluster, number: int, variant: int = 0) -> dict[str, A
             "managedFields": _SLICE_FIELDS,
         },
         "addressType": "IPv4",
-        "endpoints": [_endpoint(number * cluster.endpoints + k, name, team, pod) for k, pod in enumerate(pods)],
+        "endpoints": [_endpoint(number * cluster.endpoints + k, name, ns, pod) for k, pod in enumerate(pods)],
         "ports": [{"name": "http", "protocol": "TCP", "port": 8080}],
     }
 
 
-def _endpoint(number: int, name: str, team: str, address: str) -> dict[str, Any]:
-    target = {"kind": "Pod", "namespace": team, "name": f"{name}-6d4cf56db6-{number:05x}", "uid": _uid(4, number)}
+def _endpoint(number: int, name: str, ns: str, address: str) -> dict[str, Any]:
+    target = {"kind": "Pod", "namespace": ns, "name": f"{name}-6d4cf56db6-{number:05x}", "uid": _uid(4, number)}
     return {
         "addresses": [address],
         "conditions": {"ready": True, "serving": True, "terminating": False},
@@ -225,7 +225,7 @@ def _endpoint(number: int, name: str, team: str, address: str) -> dict[str, Any]
 
 
 def objects(cluster: Cluster) -> Iterator[tuple[str, dict[str, Any]]]:
-    """All of the cluster: resource and object."""
+    """All objects of the cluster, each with its resource."""
     for number in range(NAMESPACES):
         yield NAMESPACE_LIST, namespace_object(number)
     for number in range(cluster.services):

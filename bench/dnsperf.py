@@ -1,4 +1,4 @@
-"""dnsperf, run and read."""
+"""Runs dnsperf and reads its summary."""
 
 from __future__ import annotations
 
@@ -12,12 +12,16 @@ from bench.processes import spawn
 
 
 class BrokenError(Exception):
-    """A scenario did not do what it measures: questions lost, wrong answers, a server that does not start."""
+    """A scenario is broken: queries lost, wrong responses, or a server that does not start."""
 
 
 @dataclass(frozen=True)
 class Load:
-    """How to ask. `rate` 0 asks as fast as answers come; `seconds` 0 asks the input once; `outstanding` 0 is dnsperf's default."""
+    """The load that dnsperf offers.
+
+    `rate` is queries a second; 0 is as fast as responses arrive. `seconds` 0 sends the input once. `outstanding` 0 is
+    dnsperf's default.
+    """
 
     seconds: int = 3
     rate: int = 0
@@ -27,16 +31,16 @@ class Load:
 
     def command(self, port: int, path: Path) -> list[str]:
         """dnsperf's command line."""
-        words = ["dnsperf", "-s", "127.0.0.1", "-p", str(port), "-d", str(path), "-c", str(self.clients), "-T", "1"]
-        words += ["-l", str(self.seconds)] if self.seconds else ["-n", "1"]
-        words += ["-Q", str(self.rate)] if self.rate else []
-        words += ["-q", str(self.outstanding)] if self.outstanding else []
-        return words + (["-m", "tcp"] if self.tcp else [])
+        arguments = ["dnsperf", "-s", "127.0.0.1", "-p", str(port), "-d", str(path), "-c", str(self.clients), "-T", "1"]
+        arguments += ["-l", str(self.seconds)] if self.seconds else ["-n", "1"]
+        arguments += ["-Q", str(self.rate)] if self.rate else []
+        arguments += ["-q", str(self.outstanding)] if self.outstanding else []
+        return arguments + (["-m", "tcp"] if self.tcp else [])
 
 
 @dataclass(frozen=True)
 class Figures:
-    """What dnsperf says of a run."""
+    """The summary of a dnsperf run."""
 
     sent: int
     completed: int
@@ -46,41 +50,43 @@ class Figures:
 
     @property
     def rate(self) -> float:
-        """Answers a second."""
+        """Responses a second."""
         return self.completed / self.seconds
 
     def share(self, code: str) -> float:
-        """The share of a response code among the answers."""
+        """The share of a response code among the responses."""
         return self.codes.get(code, 0) / self.completed if self.completed else 0.0
 
 
-def read(text: str) -> Figures:
-    """dnsperf's summary. Raises BrokenError where it is not one."""
+def parse_summary(text: str) -> Figures:
+    """Parses dnsperf's summary. Raises BrokenError if the text has none."""
     found = {
         label: re.search(rf"{label}:\s+([\d.]+)", text)
         for label in ("Queries sent", "Queries completed", "Queries lost", "Run time \\(s\\)")
     }
     values = [float(one[1]) for one in found.values() if one]
     if len(values) != len(found):
-        raise BrokenError(f"dnsperf said: {text.strip()[-500:]}")
+        raise BrokenError(f"no summary in the output of dnsperf: {text.strip()[-500:]}")
     line = re.search(r"Response codes:(.*)", text)
     codes = {code: int(count) for code, count in re.findall(r"(\w+) (\d+)", line[1] if line else "")}
     return Figures(int(values[0]), int(values[1]), int(values[2]), values[3], codes)
 
 
 def run(load: Load, port: int, path: Path, cpus: Sequence[int]) -> Figures:
-    """Asks a server. Raises BrokenError if dnsperf fails."""
+    """Runs dnsperf against a server. Raises BrokenError if it fails."""
     process = spawn(load.command(port, path), cpus, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     output, _ = process.communicate(timeout=load.seconds + 120)
     if process.returncode:
-        raise BrokenError(f"dnsperf ended with {process.returncode}: {output.decode()[-500:]}")
-    return read(output.decode())
+        raise BrokenError(f"dnsperf exited with {process.returncode}: {output.decode()[-500:]}")
+    return parse_summary(output.decode())
 
 
-def check(figures: Figures, absent: float, lost: float = 0.01) -> None:
-    """Holds a run to what it asked: hardly anything lost, NOERROR and NXDOMAIN in their shares. Raises BrokenError."""
+def check(figures: Figures, nxdomain: float, lost: float = 0.01) -> None:
+    """Checks that at most a share of `lost` queries was lost, and the shares of NOERROR and NXDOMAIN. Raises
+    BrokenError.
+    """
     if figures.completed == 0 or figures.lost > lost * figures.sent:
-        raise BrokenError(f"{figures.lost} of {figures.sent} questions were lost")
-    for code, wanted in (("NOERROR", 1 - absent), ("NXDOMAIN", absent)):
+        raise BrokenError(f"{figures.lost} of {figures.sent} queries were lost")
+    for code, wanted in (("NOERROR", 1 - nxdomain), ("NXDOMAIN", nxdomain)):
         if abs(figures.share(code) - wanted) > 0.01:
-            raise BrokenError(f"{wanted:.1%} of the answers should be {code}; the answers were {figures.codes}")
+            raise BrokenError(f"{wanted:.1%} of the responses should be {code}; the response codes were {figures.codes}")

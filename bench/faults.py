@@ -1,4 +1,6 @@
-"""The faults that a server has to survive with nothing lost, each made on a running server; a fault is over when all is well again."""
+"""Faults that a server must survive without losing queries. Each is a coroutine that ends when the server has
+recovered.
+"""
 
 from __future__ import annotations
 
@@ -9,96 +11,96 @@ import time
 from dataclasses import dataclass
 from functools import partial
 
-from bench.scene import Fault, Scene
+from bench.testbed import Fault, Testbed
 
 OUTAGE = 60.0
-"""Seconds that the API server is away."""
+"""Seconds for which the API server is stopped."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """A fault, how long the load lasts (seconds), the workers that it needs, and what may be lost at most."""
+    """A fault, the seconds of load, the workers that it needs, and the limits of what it may cost."""
 
-    what: str
+    description: str
     fault: Fault
     seconds: int = 15
     workers: int = 1
-    datagrams: int = 0
+    max_lost: int = 0
     connections: int = 0
-    """TCP connections that may end, with what is asked on them meanwhile."""
+    """TCP connections that may close, with the queries outstanding on them."""
     any_server: bool = False
-    """Whether a server of one process can have it too."""
+    """True if a server of one process can have this fault, too."""
 
 
-async def nothing(_scene: Scene) -> None:
-    """The control run."""
+async def nothing(_scene: Testbed) -> None:
+    """No fault: the control run."""
 
 
-async def five_reloads(scene: Scene) -> None:
-    """Another TTL each time, so that every chain is another."""
-    path = scene.server.corefile
+async def five_reloads(testbed: Testbed) -> None:
+    """Each reload has another TTL, so that every plugin chain is rebuilt."""
+    path = testbed.server.corefile
     text = path.read_text()
-    before = _reloads(scene)
+    before = _reloads(testbed)
     for number in range(5):
         path.write_text(text.replace("ttl 30", f"ttl {29 - number}"))
-        scene.server.reload()
-        await scene.until("the reload", partial(_reloaded, scene, before + number + 1), 30)
+        testbed.server.reload()
+        await testbed.until("the reload", partial(_reloaded, testbed, before + number + 1), 30)
         await asyncio.sleep(0.5)
 
 
-def _reloaded(scene: Scene, times: int) -> bool:
-    return _reloads(scene) >= times
+def _reloaded(testbed: Testbed, times: int) -> bool:
+    return _reloads(testbed) >= times
 
 
-def _reloads(scene: Scene) -> int:
-    return scene.server.whole_log().count("Reloading complete")
+def _reloads(testbed: Testbed) -> int:
+    return testbed.server.whole_log().count("Reloading complete")
 
 
 def killed(process: str, number: signal.Signals = signal.SIGKILL) -> Fault:
-    """One of the processes gets a signal and has to be replaced."""
+    """Sends a signal to one process and waits for its successor."""
 
-    async def fault(scene: Scene) -> None:
-        async with scene.blind():
-            before = scene.signal(process, number)
-            await scene.until_replaced(process, before)
+    async def fault(testbed: Testbed) -> None:
+        async with testbed.outage():
+            before = testbed.signal(process, number)
+            await testbed.until_replaced(process, before)
 
     return fault
 
 
-async def api_outage(scene: Scene, seconds: float = OUTAGE) -> None:
-    """The API server stands still: connections stay open and nothing comes."""
-    pid = scene.server.api.process.pid
-    async with scene.blind() as trouble:
-        async with scene.without_changes():
+async def api_outage(testbed: Testbed, seconds: float = OUTAGE) -> None:
+    """Stops the API server. Connections stay open and nothing arrives on them."""
+    pid = testbed.server.api.process.pid
+    async with testbed.outage() as outage:
+        async with testbed.without_changes():
             os.kill(pid, signal.SIGSTOP)
             await asyncio.sleep(seconds)
             os.kill(pid, signal.SIGCONT)
-        trouble.well = time.monotonic()
+        outage.restored = time.monotonic()
 
 
-async def relist(scene: Scene) -> None:
-    """Compaction: every watch ends with 410, and all is listed anew."""
-    async with scene.blind():
-        await scene.api("relist")
+async def relist(testbed: Testbed) -> None:
+    """Compaction: every watch ends with 410, and all objects are listed again."""
+    async with testbed.outage():
+        await testbed.api("relist")
 
 
 def api_fault(kind: str, seconds: float = 5.0) -> Fault:
-    """The API server has a fault of `bench.api` for some seconds, while endpoints go on moving."""
+    """A fault of `bench.api` that lasts `seconds`, while endpoints go on changing."""
 
-    async def fault(scene: Scene) -> None:
-        async with scene.blind() as trouble:
-            await scene.api(f"break {kind}")
+    async def fault(testbed: Testbed) -> None:
+        async with testbed.outage() as outage:
+            await testbed.api(f"break {kind}")
             await asyncio.sleep(seconds)
-            await scene.mend()
-            trouble.well = time.monotonic()
+            await testbed.end_api_fault()
+            outage.restored = time.monotonic()
 
     return fault
 
 
-async def upgrade(scene: Scene) -> None:
-    """SIGUSR2: every process is replaced by one of another generation."""
-    scene.server.process.send_signal(signal.SIGUSR2)
-    await scene.until("the upgrade", lambda: "the upgrade is complete" in scene.server.whole_log(), 60)
+async def upgrade(testbed: Testbed) -> None:
+    """SIGUSR2: an upgrade in place, which replaces every process."""
+    testbed.server.process.send_signal(signal.SIGUSR2)
+    await testbed.until("the upgrade", lambda: "the upgrade is complete" in testbed.server.whole_log(), 60)
 
 
 CASES: dict[str, Case] = {
@@ -108,12 +110,12 @@ CASES: dict[str, Case] = {
     "worker-hung": Case("SIGSTOP of one of two workers", killed("worker 0", signal.SIGSTOP), 20, 2, 128, 500),
     "control-killed": Case("SIGKILL of control", killed("control")),
     "control-hung": Case("SIGSTOP of control", killed("control", signal.SIGSTOP), 20),
-    "api-outage": Case("the API server stands still for 60 s", api_outage, 80, any_server=True),
-    "api-cut": Case("watches cut, and nothing else", api_fault("cut", 0.0), 12),
-    "api-500": Case("5 s of 500 from the API server", api_fault("500")),
-    "api-429": Case("5 s of 429", api_fault("429"), 20),
-    "api-401": Case("5 s of 401", api_fault("401"), 20),
-    "api-refused": Case("5 s of refused connections", api_fault("refused"), 20),
-    "relist": Case("compaction, all endpoints listed anew", relist, 20, any_server=True),
+    "api-outage": Case("SIGSTOP of the API server for 60 s", api_outage, 80, any_server=True),
+    "api-cut": Case("watches closed", api_fault("cut", 0.0), 12),
+    "api-500": Case("500 from the API server for 5 s", api_fault("500")),
+    "api-429": Case("429 for 5 s", api_fault("429"), 20),
+    "api-401": Case("401 for 5 s", api_fault("401"), 20),
+    "api-refused": Case("connections refused for 5 s", api_fault("refused"), 20),
+    "relist": Case("compaction and relist", relist, 20, any_server=True),
     "upgrade": Case("upgrade in place", upgrade, 45),
 }

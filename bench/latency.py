@@ -1,4 +1,4 @@
-"""Latency at 5,000 questions a second: undisturbed, while endpoints change, and while the server lists all of a large cluster anew."""
+"""Latency at 5,000 queries a second: undisturbed, while endpoints change, and while the server relists a large cluster."""
 
 from __future__ import annotations
 
@@ -7,50 +7,50 @@ import threading
 import time
 from collections.abc import Callable
 
-from bench import questions
-from bench.asking import packet
+from bench import queries
+from bench.client import make_query
 from bench.cluster import Cluster
 from bench.dnsperf import BrokenError
-from bench.open_loop import Sample, ask, percentile
+from bench.open_loop import Sample, generate, percentile
 from bench.peers import WATCHERS
 from bench.results import Row, Target
-from bench.run import Run, collector_at_rest
-from bench.servers import Server, Stage
+from bench.run import Run, gc_disabled
+from bench.servers import Server, ServerGroup
 from bench.throughput import ALL
 
 RATE = 5_000
 CHANGES = 200
 """Endpoint changes a second."""
 
-AROUND = 0.3
-"""Seconds after the watches are back in which a relist still counts as running."""
+RELIST_TAIL = 0.3
+"""Seconds after the watches are open again that still count as part of a relist."""
 
 PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999}
 TARGETS = {"p50": (Target(1.3, "nsd"),), "p99": (Target(2, "nsd"),)}
 
-Disturbed = Callable[[Server, float], list[tuple[float, float]]]
-"""Disturbs a server for some seconds; the spans of time, by the realtime clock, in which it was."""
+Disturbance = Callable[[Server, float], list[tuple[float, float]]]
+"""Disturbs a server for some seconds. Returns the time spans of the disturbance, by the realtime clock."""
 
 
 def latency(run: Run) -> None:
-    """p50 and p99 at 5,000 questions a second: plain, under 200 changes a second, while 100,000 endpoints are listed."""
+    """p50 and p99 at 5,000 queries a second: plain, under 200 changes a second, during relists of 100,000 endpoints."""
     cluster = Cluster(run.options.services, 10)
-    with run.stage(cluster, run.peers(*ALL)) as stage:
+    with run.server_group(cluster, run.peers(*ALL)) as server_group:
         rows = {name: _rows(run, name) for name in ("plain", "changes", "relist")}
         for _ in run.rounds("latency"):
-            for server in stage.servers.values():
-                with run.trying("latency", server.name):
-                    _measure(run, stage, server, rows)
+            for server in server_group.servers.values():
+                with run.catching_failures("latency", server.name):
+                    _measure(run, server_group, server, rows)
 
 
-def _measure(run: Run, stage: Stage, server: Server, rows: dict[str, dict[str, Row]]) -> None:
-    run.warm(server, run.questions("latency-warm", questions.every_name(stage.cluster).lines))
-    plain = _percentiles(_asked(run, server, _undisturbed), rows["plain"], server.name)
+def _measure(run: Run, server_group: ServerGroup, server: Server, rows: dict[str, dict[str, Row]]) -> None:
+    run.warm(server, run.queries("latency-warm", queries.every_name(server_group.cluster).lines))
+    plain = _percentiles(_sample(run, server, _no_disturbance), rows["plain"], server.name)
     for name in ("changes", "relist"):
-        if server.name == "nsd":  # what it is without such troubles is what others are held to
+        if server.name == "nsd":  # NSD has no such disturbance: its plain latency is the reference
             _add(rows[name], "nsd", plain)
         elif server.name in WATCHERS:
-            _percentiles(_asked(run, server, _churned if name == "changes" else _relisted), rows[name], server.name)
+            _percentiles(_sample(run, server, _churn if name == "changes" else _relist), rows[name], server.name)
 
 
 def _rows(run: Run, name: str) -> dict[str, Row]:
@@ -58,53 +58,53 @@ def _rows(run: Run, name: str) -> dict[str, Row]:
     return rows | {"lost": run.row("latency", f"{name}, lost", "%")}
 
 
-def _asked(run: Run, server: Server, disturbed: Disturbed) -> Sample:
-    """Asks while the server is disturbed; the questions that left meanwhile."""
-    chosen = random.Random(4)
-    cluster = server.site.cluster
-    asked = [packet(cluster.fqdn(chosen.randrange(cluster.services))) for _ in range(10_000)]
+def _sample(run: Run, server: Server, disturbance: Disturbance) -> Sample:
+    """Sends queries while the server is disturbed. Returns those sent within the disturbance."""
+    rng = random.Random(4)
+    cluster = server.config.cluster
+    packets = [make_query(cluster.fqdn(rng.randrange(cluster.services))) for _ in range(10_000)]
     seconds = 1.0 if run.options.smoke else float(run.options.seconds)
     spans: list[tuple[float, float]] = []
-    troubles: list[Exception] = []
+    errors: list[Exception] = []
 
     def disturb() -> None:
         try:
-            spans.extend(disturbed(server, seconds))
+            spans.extend(disturbance(server, seconds))
         except (BrokenError, RuntimeError) as error:
-            troubles.append(error)
+            errors.append(error)
 
     other = threading.Thread(target=disturb)
-    with collector_at_rest():
+    with gc_disabled():
         other.start()
-        sample = ask(server.port, asked, RATE, seconds)
+        sample = generate(server.port, packets, RATE, seconds)
         other.join()
-    if troubles:
-        raise BrokenError(f"{server.name}: {troubles[0]}")
+    if errors:
+        raise BrokenError(f"{server.name}: {errors[0]}")
     sample = sample.within(spans)
     if sample.lost > len(sample.sent) / 2 or not sample.sent:
-        raise BrokenError(f"{server.name}: {sample.lost} of {len(sample.sent)} questions were lost")
+        raise BrokenError(f"{server.name}: {sample.lost} of {len(sample.sent)} queries were lost")
     return sample
 
 
-def _undisturbed(_server: Server, seconds: float) -> list[tuple[float, float]]:
+def _no_disturbance(_server: Server, seconds: float) -> list[tuple[float, float]]:
     begin = time.time()
     return [(begin, begin + seconds)]
 
 
-def _churned(server: Server, seconds: float) -> list[tuple[float, float]]:
+def _churn(server: Server, seconds: float) -> list[tuple[float, float]]:
     begin = time.time()
-    server.api.ask(f"churn {CHANGES} {seconds}")
+    server.api.request(f"churn {CHANGES} {seconds}")
     return [(begin, begin + seconds)]
 
 
-def _relisted(server: Server, seconds: float) -> list[tuple[float, float]]:
-    """Relists one after the other; the last one may last longer than the asking."""
+def _relist(server: Server, seconds: float) -> list[tuple[float, float]]:
+    """Relists one after another. The last one may end after the load."""
     spans = []
     time.sleep(0.2)
     end = time.time() + seconds - 0.4
     while (begin := time.time()) < end:
         server.relist()
-        spans.append((begin, time.time() + AROUND))
+        spans.append((begin, time.time() + RELIST_TAIL))
         time.sleep(0.2)
     return spans
 

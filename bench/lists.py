@@ -1,8 +1,10 @@
-"""What a first list costs its reader, in pages and as a stream: `python -m bench.lists`, and with `--kubeconfig PATH` of a real API server.
+"""The cost of an initial list, in pages and as a stream: `python -m bench.lists`, or with `--kubeconfig PATH` from a
+real API server.
 
-Services and EndpointSlices are read by each way in turn, decoded, trimmed and put into control's store, as svcdns does it; each
-reading has a process of its own. A stream is a watch with initial events (WatchList), decoded a chunk at a time. It prints a table in
-Markdown, of medians: CPU seconds of the reader, seconds, octets over the network, and its memory at the most and at the end.
+Each way reads the Services and EndpointSlices, decodes and trims them, and puts them into control's store, as svcdns
+does. Each reading runs in a process of its own. A stream is a watch with initial events (WatchList), decoded a chunk at
+a time. The table, in Markdown, has medians: CPU seconds of the reader, seconds, octets received, and memory at the peak
+and at the end.
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ WAYS = ("pages, gzip", "pages", "stream")
 
 
 class Reader:
-    """Reads resources over one session, and counts octets."""
+    """Reads resources over one session and counts octets."""
 
     def __init__(self, session: Any, access: Any) -> None:
         self._session, self._access = session, access
@@ -50,7 +52,7 @@ class Reader:
         return self._session.get(self._access.url + resource.path, params=query, headers=headers, ssl=self._access.ssl or True)
 
     async def pages(self, resource: Resource, encoding: str) -> AsyncGenerator[list[Any], None]:
-        """The kept objects of a list, page by page."""
+        """The trimmed objects of a list, page by page."""
         limit, token = PageLimit(), ""
         while True:
             query = {"limit": str(limit.next)} | ({"continue": token} if token else {})
@@ -68,7 +70,7 @@ class Reader:
                 return
 
     async def stream(self, resource: Resource) -> AsyncGenerator[list[Any], None]:
-        """The kept objects of a watch with initial events, chunk by chunk. Each is one call of the decoder, for all of its lines."""
+        """The trimmed objects of a watch with initial events, chunk by chunk. Each chunk is one call of the decoder."""
         query = {"watch": "true", "allowWatchBookmarks": "true", "sendInitialEvents": "true"}
         query |= {"resourceVersionMatch": "NotOlderThan", "timeoutSeconds": "60"}
         api_type = resource.decoder._decode_object.__self__.type  # type: ignore[attr-defined]  # noqa: SLF001
@@ -85,7 +87,7 @@ class Reader:
 
 
 async def read(way: str, options: WatchOptions) -> dict[str, float]:
-    """Reads all by one way; what it cost."""
+    """Reads everything in one way and returns the costs."""
     access = await Credentials(options, clock=time.monotonic, log=logging.getLogger("lists")).access()
     count = 0
     async with connect(access, unpack=False) as session:
@@ -114,9 +116,9 @@ async def read(way: str, options: WatchOptions) -> dict[str, float]:
 
 
 def main() -> int:
-    """Reads, or has processes read and prints the table."""
+    """Reads once, or runs one process for each reading and prints the table."""
     parser = argparse.ArgumentParser("python -m bench.lists", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kubeconfig", default="", help="of an API server; without one the bench's own has the Services")
+    parser.add_argument("--kubeconfig", default="", help="of an API server (default: start bench.api)")
     parser.add_argument("--services", type=int, default=10_000)
     parser.add_argument("--endpoints", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=5)
@@ -127,15 +129,15 @@ def main() -> int:
         print(json.dumps(asyncio.run(read(options.read, WatchOptions(kubeconfig=options.kubeconfig, endpoint=options.endpoint)))))
         return 0
     api = None
-    place = ["--kubeconfig", options.kubeconfig]
+    source = ["--kubeconfig", options.kubeconfig]
     if not options.kubeconfig:
         size = ("--services", str(options.services), "--endpoints", str(options.endpoints), "--streams")
         api = Helper("bench.api", *size, cpus=sorted(os.sched_getaffinity(0)))
-        place = ["--endpoint", f"http://127.0.0.1:{api.port}"]
+        source = ["--endpoint", f"http://127.0.0.1:{api.port}"]
     found: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
     for _ in range(options.rounds):
         for way in WAYS:
-            command = [sys.executable, "-m", "bench.lists", "--read", way, *place]
+            command = [sys.executable, "-m", "bench.lists", "--read", way, *source]
             found[way].append(json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout))
     if api is not None:
         api.close()
@@ -145,9 +147,9 @@ def main() -> int:
 
 
 def table(found: dict[str, list[dict[str, float]]]) -> str:
-    """Medians in Markdown."""
+    """The medians in Markdown."""
     lines = [
-        "| | Objects | CPU, s | Time, s | MB over the network | Memory at the most, MiB | Memory at the end, MiB |",
+        "| | Objects | CPU, s | Time, s | MB received | Peak memory, MiB | Memory at the end, MiB |",
         "|---|---|---|---|---|---|---|",
     ]
     for way, rounds in found.items():

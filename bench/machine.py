@@ -1,4 +1,4 @@
-"""Where and with what a bench ran."""
+"""The machine and the versions that a bench ran with."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _VERSIONS = {
 }
 
 
-def facts(servers: list[str]) -> dict[str, Any]:
+def environment(servers: list[str]) -> dict[str, Any]:
     """The machine, the commit, and the versions of the servers."""
     return {
         "cpu": cpu_model(Path("/proc/cpuinfo").read_text()),
@@ -34,13 +34,13 @@ def facts(servers: list[str]) -> dict[str, Any]:
 
 
 def cpu_model(text: str) -> str:
-    """The model in the text of /proc/cpuinfo."""
+    """The CPU model in the text of /proc/cpuinfo."""
     found = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
     return found[1] if found else platform.machine()
 
 
 def commit() -> str:
-    """The commit, with `-dirty` where files differ from it; empty outside of a checkout."""
+    """The commit, with `-dirty` if files differ from it; empty outside a checkout."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:
         return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
@@ -49,7 +49,7 @@ def commit() -> str:
 
 
 def version(name: str) -> str:
-    """The first version number that a server prints of itself."""
+    """The first version number in the output of a server's version option."""
     done = subprocess.run(_VERSIONS[name], check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     found = re.search(r"\d+(\.\d+)+", done.stdout)
     return found[0] if found else ""

@@ -1,10 +1,10 @@
-"""Memory of all processes of a server, as the sum of PSS, sampled every 50 ms."""
+"""Memory of all processes of a server: the sum of PSS, sampled every 50 ms."""
 
 from __future__ import annotations
 
 import time
 
-from bench import questions
+from bench import queries
 from bench.cluster import Cluster
 from bench.processes import PssSampler
 from bench.results import Target
@@ -13,27 +13,27 @@ from bench.servers import Server
 from bench.throughput import ALL
 
 SETTLED = 1.0
-"""Seconds after the last question, a relist or a reload, after which memory is read."""
+"""Seconds between the last query, relist or reload, and reading the memory."""
 
 
 def memory(run: Run) -> None:
-    """After every name was asked, at 1 and 10 endpoints a Service; and the peak through a relist and a reload with 15."""
+    """After a query for every name, at 1 and 10 endpoints a Service; with 15, the peak through a relist and a reload."""
     settled = 0.1 if run.options.smoke else SETTLED
     limits = {1: 114.0, 10: 180.0, 15: 170.0}
     for endpoints, limit in limits.items():
         cluster = Cluster(run.options.services, endpoints)
         size = f"{cluster.services:,} × {endpoints}"
         rounds = 1 if endpoints > 1 else run.options.rounds
-        warm = run.row("memory", f"{size}, all names asked", "MiB", *(() if endpoints == 15 else (Target(limit),)))
+        warm = run.row("memory", f"{size}, every name queried", "MiB", *(() if endpoints == 15 else (Target(limit),)))
         peak = run.row("memory", f"{size}, peak from start", "MiB")
         relist = run.row("memory", f"{size}, peak through relist and reload", "MiB", *((Target(limit),) if endpoints == 15 else ()))
         peers = ALL if endpoints < 15 else ("coredns",)
-        path = run.questions("memory", questions.every_name(cluster).lines)
+        path = run.queries("memory", queries.every_name(cluster).lines)
         for _ in range(rounds):
             for name in run.peers(*peers):
-                run.say(f"memory: {name}, {size}")
-                with run.trying("memory", name), run.stage(cluster, [name], wait=False) as stage:
-                    server = stage.servers[name]
+                run.progress(f"memory: {name}, {size}")
+                with run.catching_failures("memory", name), run.server_group(cluster, [name], wait=False) as server_group:
+                    server = server_group.servers[name]
                     with PssSampler(server.process.pid) as sampler:
                         server.wait()
                         run.warm(server, path)

@@ -1,7 +1,8 @@
-"""An open-loop asker: questions leave at their times whether or not answers come, so that a server that stalls is seen to stall.
+"""An open-loop load generator: it sends queries at fixed times and does not wait for responses, so that a stall of the
+server shows.
 
-Latency is from just before a question is sent until the kernel has its answer (SO_TIMESTAMPNS), so that how fast this program reads is
-not in it. A question without an answer has latency infinity.
+Latency runs from just before a query is sent until the kernel receives the response (SO_TIMESTAMPNS). The speed of this
+program is thus not part of it. A lost query has an infinite latency.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ from dataclasses import dataclass
 _SO_TIMESTAMPNS = 35
 _PR_SET_TIMERSLACK = 29
 GRACE = 1.0
-"""Seconds after the last question in which its answer may come."""
+"""Seconds after the last query in which responses may arrive."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Questions in the order in which they left: when (seconds of the realtime clock), and their latencies (seconds).
+    """Queries in the order of sending: the times (seconds of the realtime clock) and the latencies (seconds).
 
-    `codes` are the response codes of all answers that came, in their order.
+    `codes` are the response codes in the order of receipt.
     """
 
     sent: Sequence[float]
@@ -35,24 +36,28 @@ class Sample:
 
     @property
     def lost(self) -> int:
-        """Questions without an answer."""
+        """The number of lost queries."""
         return sum(map(math.isinf, self.latency))
 
     def within(self, spans: Sequence[tuple[float, float]]) -> Sample:
-        """The questions that left within spans of time that do not overlap."""
+        """The queries sent within these spans. The spans must not overlap."""
         kept = [range(bisect_left(self.sent, begin), bisect_right(self.sent, end)) for begin, end in spans]
         return Sample([self.sent[k] for span in kept for k in span], [self.latency[k] for span in kept for k in span])
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The smallest value that at least `share` of all are not above; NaN of nothing."""
+    """The percentile by nearest rank: the smallest value such that a share of `share` is at most it. NaN without
+    values.
+    """
     if not values:
         return math.nan
     return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
 
 
-def ask(port: int, questions: Sequence[bytes], rate: float, seconds: float, clients: int = 128) -> Sample:
-    """Asks in turn from `clients` sockets, at even times. A question's id is its number, modulo 65,536."""
+def generate(port: int, queries: Sequence[bytes], rate: float, seconds: float, clients: int = 128) -> Sample:
+    """Sends the queries in turn from `clients` sockets at a fixed rate. A message id is the query's number modulo
+    65,536.
+    """
     ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, 1)
     total = int(rate * seconds)
     sent = [0] * total
@@ -63,21 +68,21 @@ def ask(port: int, questions: Sequence[bytes], rate: float, seconds: float, clie
             for one in sockets:
                 selector.register(one, selectors.EVENT_READ)
             codes: list[int] = []
-            _send_all(sockets, selector, questions, rate, sent, arrived, codes)
+            _send_all(sockets, selector, queries, rate, sent, arrived, codes)
             deadline = time.monotonic() + GRACE
             while 0 in arrived and time.monotonic() < deadline:
                 _receive(selector, sent, arrived, codes, total, 0.05)
         finally:
             for one in sockets:
                 one.close()
-    latency = [(came - left) / 1e9 if came else math.inf for left, came in zip(sent, arrived, strict=True)]
-    return Sample([left / 1e9 for left in sent], latency, codes)
+    latency = [(received - departed) / 1e9 if received else math.inf for departed, received in zip(sent, arrived, strict=True)]
+    return Sample([departed / 1e9 for departed in sent], latency, codes)
 
 
 def _send_all(
     sockets: Sequence[socket.socket],
     selector: selectors.BaseSelector,
-    questions: Sequence[bytes],
+    queries: Sequence[bytes],
     rate: float,
     sent: list[int],
     arrived: list[int],
@@ -85,20 +90,22 @@ def _send_all(
 ) -> None:
     begin = time.monotonic()
     for number in range(len(sent)):
-        question = struct.pack(">H", number & 0xFFFF) + questions[number % len(questions)][2:]
+        query = struct.pack(">H", number & 0xFFFF) + queries[number % len(queries)][2:]
         pause = begin + number / rate - time.monotonic()
         if pause > 0:
             time.sleep(pause)
         sent[number] = time.time_ns()
-        sockets[number % len(sockets)].send(question)
+        sockets[number % len(sockets)].send(query)
         _receive(selector, sent, arrived, codes, number + 1, 0)
 
 
-def _receive(selector: selectors.BaseSelector, sent: list[int], arrived: list[int], codes: list[int], asked: int, patience: float) -> None:
-    """Takes what has come; the newest question of an id is the one that is answered."""
-    for key, _ in selector.select(patience):
+def _receive(
+    selector: selectors.BaseSelector, sent: list[int], arrived: list[int], codes: list[int], sent_count: int, timeout: float
+) -> None:
+    """Takes the responses that have arrived. A response belongs to the newest query with its id."""
+    for key, _ in selector.select(timeout):
         data, extra, _, _ = key.fileobj.recvmsg(4096, 64)  # type: ignore[union-attr]
-        number = asked - 1 - ((asked - 1 - struct.unpack_from(">H", data)[0]) & 0xFFFF)
+        number = sent_count - 1 - ((sent_count - 1 - struct.unpack_from(">H", data)[0]) & 0xFFFF)
         if number >= 0 and not arrived[number]:
             codes.append(data[3] & 15)
             seconds, nanoseconds = struct.unpack("qq", extra[0][2])

@@ -1,8 +1,8 @@
-"""How each server is configured with the names of a cluster: one function a server, which writes its files and gives its command line.
+"""The configuration of each server: one function a server, which writes its files and returns its command line.
 
-svcdns and CoreDNS watch the cluster with the Corefile of kubeadm, word for word but for ports, the API server and the upstream. NSD
-and Knot have the same names as zone files, outside names included; Unbound and dnsmasq have the addresses as local data, and forward
-outside names.
+svcdns and CoreDNS watch the cluster. Their Corefile is that of kubeadm; only the ports, the API server and the upstream
+differ. NSD and Knot have the same names as zone files, external names included. Unbound and dnsmasq have the addresses
+as local data and forward external names.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.cluster import OUTSIDE, OUTSIDE_ZONE, ZONE, Cluster, headless, outside, outside_address
+from bench.cluster import EXTERNAL_NAMES, EXTERNAL_ZONE, ZONE, Cluster, external_address, external_name, headless
 
 TTL = 30
 
@@ -49,52 +49,52 @@ COREFILE = """\
 
 
 @dataclass(frozen=True)
-class Site:
-    """What a server is to be configured with."""
+class ServerConfig:
+    """The settings of a server."""
 
     cluster: Cluster
     port: int
     upstream: int
     api: int = 0
     workers: int = 1
-    pages: dict[str, int] = field(default_factory=dict)
+    http_ports: dict[str, int] = field(default_factory=dict)
     """Ports of health, ready and metrics."""
     more_upstreams: tuple[int, ...] = ()
-    limited: bool = True
-    """Whether `max_concurrent` stands in the Corefile."""
+    max_concurrent: bool = True
+    """True if the Corefile has `max_concurrent`."""
 
     @property
     def upstreams(self) -> list[int]:
-        """Ports of all upstreams."""
+        """The ports of all upstreams."""
         return [self.upstream, *self.more_upstreams]
 
 
-def corefile(site: Site, folder: Path) -> Path:
-    """Writes kubeadm's Corefile."""
+def corefile(config: ServerConfig, folder: Path) -> Path:
+    """Writes the Corefile of kubeadm."""
     path = folder / "Corefile"
-    more = f"\n    multisocket {site.workers}" if site.workers > 1 else ""
-    upstreams = " ".join(f"127.0.0.1:{port}" for port in site.upstreams)
-    limit = "max_concurrent 1000" if site.limited else "# no limit"
-    path.write_text(COREFILE.format(port=site.port, api=site.api, upstreams=upstreams, limit=limit, more=more, **site.pages))
+    more = f"\n    multisocket {config.workers}" if config.workers > 1 else ""
+    upstreams = " ".join(f"127.0.0.1:{port}" for port in config.upstreams)
+    limit = "max_concurrent 1000" if config.max_concurrent else "# no limit"
+    path.write_text(COREFILE.format(port=config.port, api=config.api, upstreams=upstreams, limit=limit, more=more, **config.http_ports))
     return path
 
 
-def svcdns(site: Site, folder: Path) -> list[str]:
+def svcdns(config: ServerConfig, folder: Path) -> list[str]:
     """This project."""
-    return [sys.executable, "-m", "svcdns", "-conf", str(corefile(site, folder))]
+    return [sys.executable, "-m", "svcdns", "-conf", str(corefile(config, folder))]
 
 
-def coredns(site: Site, folder: Path) -> list[str]:
+def coredns(config: ServerConfig, folder: Path) -> list[str]:
     """The binary that COREDNS names."""
-    return [os.environ["COREDNS"], "-conf", str(corefile(site, folder))]
+    return [os.environ["COREDNS"], "-conf", str(corefile(config, folder))]
 
 
-def nsd(site: Site, folder: Path) -> list[str]:
+def nsd(config: ServerConfig, folder: Path) -> list[str]:
     """One server process, no rate limit."""
-    zones = "".join(f'zone:\n  name: "{zone}"\n  zonefile: "{path}"\n' for zone, path in write_zones(site.cluster, folder).items())
+    zones = "".join(f'zone:\n  name: "{zone}"\n  zonefile: "{path}"\n' for zone, path in write_zones(config.cluster, folder).items())
     text = f"""\
 server:
-  ip-address: 127.0.0.1@{site.port}
+  ip-address: 127.0.0.1@{config.port}
   server-count: 1
   tcp-count: 500
   username: ""
@@ -111,13 +111,13 @@ remote-control:
     return ["nsd", "-d", "-c", write(folder / "nsd.conf", text)]
 
 
-def knot(site: Site, folder: Path) -> list[str]:
+def knot(config: ServerConfig, folder: Path) -> list[str]:
     """One worker for each transport."""
-    zones = "".join(f'  - domain: "{zone}"\n    file: "{path}"\n' for zone, path in write_zones(site.cluster, folder).items())
+    zones = "".join(f'  - domain: "{zone}"\n    file: "{path}"\n' for zone, path in write_zones(config.cluster, folder).items())
     text = f"""\
 server:
   rundir: "{folder}"
-  listen: 127.0.0.1@{site.port}
+  listen: 127.0.0.1@{config.port}
   udp-workers: 1
   tcp-workers: 1
   background-workers: 1
@@ -137,14 +137,14 @@ zone:
     return ["knotd", "-c", write(folder / "knot.conf", text)]
 
 
-def unbound(site: Site, folder: Path) -> list[str]:
+def unbound(config: ServerConfig, folder: Path) -> list[str]:
     """One thread; the cluster as a static local zone."""
-    forwarded = "".join(f"  forward-addr: 127.0.0.1@{port}\n" for port in site.upstreams)
-    lines = [f"  local-data: '{name}. {TTL} {family(address)} {address}'\n" for name, address in addresses(site.cluster)]
+    forwarded = "".join(f"  forward-addr: 127.0.0.1@{port}\n" for port in config.upstreams)
+    lines = [f"  local-data: '{name}. {TTL} {family(address)} {address}'\n" for name, address in addresses(config.cluster)]
     text = f"""\
 server:
   interface: 127.0.0.1
-  port: {site.port}
+  port: {config.port}
   num-threads: 1
   do-daemonize: no
   use-syslog: no
@@ -164,11 +164,11 @@ forward-zone:
     return ["unbound", "-d", "-c", write(folder / "unbound.conf", text)]
 
 
-def dnsmasq(site: Site, folder: Path) -> list[str]:
+def dnsmasq(config: ServerConfig, folder: Path) -> list[str]:
     """The cluster as a hosts file."""
-    hosts = write(folder / "hosts", "".join(f"{address} {name}\n" for name, address in addresses(site.cluster)))
+    hosts = write(folder / "hosts", "".join(f"{address} {name}\n" for name, address in addresses(config.cluster)))
     text = f"""\
-port={site.port}
+port={config.port}
 listen-address=127.0.0.1
 bind-interfaces
 user=root
@@ -179,14 +179,14 @@ no-hosts
 addn-hosts={hosts}
 local=/{ZONE}/
 local-ttl={TTL}
-server=127.0.0.1#{site.upstream}
+server=127.0.0.1#{config.upstream}
 cache-size=10000
 dns-forward-max=1000
 """
     return ["dnsmasq", f"--conf-file={write(folder / 'dnsmasq.conf', text)}"]
 
 
-CONFIGURED: dict[str, Callable[[Site, Path], list[str]]] = {
+CONFIGURED: dict[str, Callable[[ServerConfig, Path], list[str]]] = {
     "svcdns": svcdns,
     "nsd": nsd,
     "knot": knot,
@@ -194,14 +194,14 @@ CONFIGURED: dict[str, Callable[[Site, Path], list[str]]] = {
     "dnsmasq": dnsmasq,
     "coredns": coredns,
 }
-"""Every server, in the order of the table's columns."""
+"""All servers, in the order of the table's columns."""
 
 WATCHERS = ("svcdns", "coredns")
-"""Servers that watch an API server, and have a page that says when they are ready."""
+"""Servers that watch an API server and report readiness over HTTP."""
 
 
-def missing(name: str) -> str:
-    """Why a server cannot be measured here; empty if it can."""
+def why_unavailable(name: str) -> str:
+    """The reason why a server cannot be measured here; empty if it can."""
     if name == "svcdns":
         return ""
     if name == "coredns":
@@ -222,12 +222,12 @@ def addresses(cluster: Cluster) -> Iterator[tuple[str, str]]:
 
 
 def family(address: str) -> str:
-    """The type of an address's record."""
+    """The record type of an address."""
     return "AAAA" if ":" in address else "A"
 
 
 def write_zones(cluster: Cluster, folder: Path) -> dict[str, Path]:
-    """Writes zone files: the cluster with its reverse zones, and the outside names."""
+    """Writes zone files: the cluster, its reverse zones and the external names."""
     zones: dict[str, list[str]] = defaultdict(list)
     for number in range(cluster.services):
         name = cluster.fqdn(number) + "."
@@ -240,7 +240,7 @@ def write_zones(cluster: Cluster, folder: Path) -> dict[str, Path]:
         for address, target in targets.items():
             reverse = ipaddress.ip_address(address).reverse_pointer
             zones["ip6.arpa" if ":" in address else "in-addr.arpa"].append(f"{reverse}. PTR {target}")
-    zones[OUTSIDE_ZONE] = [f"{outside(number)}. A {outside_address(number)}" for number in range(OUTSIDE)]
+    zones[EXTERNAL_ZONE] = [f"{external_name(number)}. A {external_address(number)}" for number in range(EXTERNAL_NAMES)]
     found = {}
     for zone, lines in zones.items():
         soa = f"{zone}. SOA ns.{zone}. hostmaster.{zone}. 1 7200 1800 86400 {TTL}"
@@ -250,6 +250,6 @@ def write_zones(cluster: Cluster, folder: Path) -> dict[str, Path]:
 
 
 def write(path: Path, text: str) -> str:
-    """Writes a file; its path."""
+    """Writes a file and returns its path."""
     path.write_text(text)
     return str(path)

@@ -1,7 +1,7 @@
 """Charts of a run: `python -m bench.plot run.json --to docs/charts` writes latency and growth as SVG.
 
-Only what the run measured is drawn: medians over its rounds as points, with the range of the rounds as a bar. Axes that are
-logarithmic say so; the others begin at 0.
+A point is the median of the rounds; a bar is their range. The label of a logarithmic axis states it. All other axes
+begin at 0.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ COLOURS = {"svcdns": "#0b6bcb", "nsd": "#2e7d32", "knot": "#b26a00", "unbound": 
 
 @dataclass(frozen=True)
 class Point:
-    """A median at a place on the x axis, and the smallest and largest of the rounds."""
+    """The median at a position on the x axis, and the smallest and largest of the rounds."""
 
     x: float
     median: float
@@ -34,7 +34,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Chart:
-    """Series of points by server. `ticks` are the places on the x axis with their labels; `log` makes the y axis logarithmic."""
+    """Series of points by server. `ticks` are positions on the x axis with labels. `log` makes the y axis logarithmic."""
 
     title: str
     x_label: str
@@ -46,7 +46,7 @@ class Chart:
 
 
 def charts(report: dict[str, Any]) -> dict[str, Chart]:
-    """The charts that a report has figures for, by the name of their file."""
+    """The charts that the report has figures for, by file name."""
     note = _note(report)
     found = {}
     for state, words in (
@@ -55,15 +55,15 @@ def charts(report: dict[str, Any]) -> dict[str, Chart]:
         ("relist", f"while {report['services'] * 10:,} endpoints are listed"),
     ):
         rows = [row for row in _rows(report, "latency") if row["measure"].startswith(f"{state}, p")]
-        places = [(float(k), row["measure"].partition(", ")[2]) for k, row in enumerate(rows)]
+        positions = [(float(k), row["measure"].partition(", ")[2]) for k, row in enumerate(rows)]
         series = _series([(float(k), row) for k, row in enumerate(rows)])
-        title = f"Latency at 5,000 questions a second, {words}"
-        found[f"latency-{state}"] = Chart(title, "percentile", "milliseconds (logarithmic)", places, series, log=True, note=note)
+        title = f"Latency at 5,000 queries a second, {words}"
+        found[f"latency-{state}"] = Chart(title, "percentile", "milliseconds (logarithmic)", positions, series, log=True, note=note)
     sizes = [(row, re.search(r"([\d,]+)$", row["measure"])) for row in _rows(report, "growth")]
     placed = [(math.log10(int(size[1].replace(",", ""))), row, size[1]) for row, size in sizes if size]
     ticks = [(x, label) for x, _, label in placed]
     growth = _series([(x, row) for x, row, _ in placed])
-    found["growth"] = Chart("CPU per answer and size of the cluster", "Services (logarithmic)", "microseconds", ticks, growth, note=note)
+    found["growth"] = Chart("CPU per answer by size of the cluster", "Services (logarithmic)", "microseconds", ticks, growth, note=note)
     return {name: chart for name, chart in found.items() if chart.series}
 
 
@@ -107,8 +107,8 @@ def draw(chart: Chart) -> str:
         y = _y(chart, heights, value)
         parts.append(_line(LEFT, y, WIDTH - RIGHT, y, "#ddd"))
         parts.append(_text(LEFT - 8, y + 4, f"{value:g}", anchor="end"))
-    for place, label in chart.ticks:
-        parts.append(_text(_x(chart, place), HEIGHT - BOTTOM + 18, label, anchor="middle"))
+    for position, label in chart.ticks:
+        parts.append(_text(_x(chart, position), HEIGHT - BOTTOM + 18, label, anchor="middle"))
     parts.append(_line(LEFT, HEIGHT - BOTTOM, WIDTH - RIGHT, HEIGHT - BOTTOM, "#222"))
     for number, (server, points) in enumerate(chart.series.items()):
         parts += _drawn(chart, heights, COLOURS.get(server, "#555"), points)
@@ -128,7 +128,9 @@ def _drawn(chart: Chart, heights: list[float], colour: str, points: list[Point])
 
 
 def _y_ticks(chart: Chart) -> list[float]:
-    """Where the y axis has lines: from 0 in round steps, or the powers of ten around all values with their doubles and fives."""
+    """The ticks of the y axis: from 0 in round steps, or if logarithmic 1, 2 and 5 times powers of ten around all
+    values.
+    """
     values = [value for points in chart.series.values() for one in points for value in (one.low, one.high)]
     if not chart.log:
         top = max(values)
@@ -141,9 +143,9 @@ def _y_ticks(chart: Chart) -> list[float]:
     return [mark for mark in marks if low <= mark <= max(high, 2 * low)]
 
 
-def _x(chart: Chart, place: float) -> float:
+def _x(chart: Chart, position: float) -> float:
     first, last = chart.ticks[0][0], chart.ticks[-1][0]
-    share = (place - first) / (last - first) if last > first else 0.5
+    share = (position - first) / (last - first) if last > first else 0.5
     return LEFT + 30 + share * (WIDTH - RIGHT - LEFT - 60)
 
 
@@ -164,12 +166,12 @@ def _text(x: float, y: float, text: str, *, size: int = 12, anchor: str = "start
 def main(arguments: list[str] | None = None) -> int:
     """Writes the charts."""
     parser = argparse.ArgumentParser("python -m bench.plot", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("file", type=Path, help="what `python -m bench --json FILE` wrote")
-    parser.add_argument("--to", type=Path, default=Path(), metavar="FOLDER", help="where the charts go (here)")
+    parser.add_argument("file", type=Path, help="output of `python -m bench --json FILE`")
+    parser.add_argument("--to", type=Path, default=Path(), metavar="FOLDER", help="folder of the charts (default: the current one)")
     options = parser.parse_args(arguments)
     found = charts(json.loads(options.file.read_text()))
     if not found:
-        print(f"bench.plot: {options.file} has no figures of latency or growth", file=sys.stderr)
+        print(f"bench.plot: {options.file} has no rows of latency or growth", file=sys.stderr)
         return 1
     options.to.mkdir(parents=True, exist_ok=True)
     for name, chart in found.items():

@@ -1,4 +1,4 @@
-"""What a server's processes cost: CPU time and memory of a process and everything below it, from /proc; and where processes run."""
+"""Starts processes on chosen cores, and reads the CPU time and memory of a process tree from /proc."""
 
 from __future__ import annotations
 
@@ -36,7 +36,9 @@ def tree(pid: int) -> list[int]:
 
 
 def children(pid: int) -> dict[str, int]:
-    """Process ids of svcdns's control and workers by name, below its supervisor; of two of a name the younger."""
+    """Process ids of svcdns's control and workers by name, below the supervisor. The newer one if two have the same
+    name.
+    """
     found: dict[str, int] = {}
     for one in sorted(tree(pid)[1:]):
         try:
@@ -51,7 +53,9 @@ def children(pid: int) -> dict[str, int]:
 
 
 def cpu_seconds(pid: int) -> float:
-    """CPU time of a process and its descendants, to the nanosecond; that of ended threads and processes is not in it."""
+    """CPU seconds of a process and its descendants, in nanosecond resolution. Excludes threads and processes that have
+    ended.
+    """
     total = 0
     for one in tree(pid):
         for task in Path(f"/proc/{one}/task").glob("*/schedstat"):
@@ -63,7 +67,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 def pss_mib(pid: int) -> float:
-    """Proportional set size of a process and its descendants, MiB."""
+    """Proportional set size (PSS) of a process and its descendants, MiB."""
     return sum(map(_pss_kib, tree(pid))) / 1024
 
 
@@ -102,7 +106,7 @@ class PssSampler:
 
 
 def spawn(command: Sequence[str], cpus: Sequence[int], **options: Any) -> subprocess.Popen[bytes]:
-    """Starts a process on some cores, which it inherits from this thread, in a session of its own."""
+    """Starts a process in a new session on these cores. The cores are those of this thread at the fork."""
     own = os.sched_getaffinity(0)
     os.sched_setaffinity(0, cpus)
     try:
@@ -111,8 +115,8 @@ def spawn(command: Sequence[str], cpus: Sequence[int], **options: Any) -> subpro
         os.sched_setaffinity(0, own)
 
 
-def end(process: subprocess.Popen[bytes]) -> None:
-    """Kills a process with its descendants."""
+def kill_tree(process: subprocess.Popen[bytes]) -> None:
+    """Kills a process and its descendants."""
     for pid in tree(process.pid) if process.poll() is None else []:
         try:
             os.kill(pid, signal.SIGKILL)
@@ -122,12 +126,12 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
 
 def end_with_parent() -> None:
-    """Has the kernel end this process with the one that started it."""
+    """The kernel kills this process when its parent ends."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class Helper:
-    """A process of the bench's own that prints a port, and ends when its standard input does."""
+    """A process of the bench that prints its port, reads commands from standard input, and ends when that closes."""
 
     def __init__(self, module: str, *arguments: str, cpus: Sequence[int]) -> None:
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
@@ -141,43 +145,44 @@ class Helper:
         assert self.process.stdout is not None
         return self.process.stdout
 
-    def ask(self, command: str) -> Any:
-        """Gives it one line; its answer."""
+    def request(self, command: str) -> Any:
+        """Sends one command line and returns the reply."""
         assert self.process.stdin is not None
         self.process.stdin.write(command.encode() + b"\n")
         self.process.stdin.flush()
         line = self._output.readline()
         if not line:
-            raise RuntimeError(f"no answer to {command!r}")
+            raise RuntimeError(f"no reply to {command!r}")
         return json.loads(line)
 
     def close(self) -> None:
-        """Ends it."""
+        """Ends the process."""
         assert self.process.stdin is not None
         self.process.stdin.close()
         self._output.close()
         self.process.wait(10)
 
 
-def until(what: str, probe: Callable[[], T], patience: float, pause: float = 0.002) -> T:
-    """The first true thing that `probe` gives; raises TimeoutError."""
-    deadline = time.monotonic() + patience
+def until(what: str, probe: Callable[[], T], timeout: float, pause: float = 0.002) -> T:
+    """Calls `probe` until its result is true, and returns the result. Raises TimeoutError."""
+    deadline = time.monotonic() + timeout
     while not (found := probe()):
         if time.monotonic() > deadline:
-            raise TimeoutError(f"gave up waiting for {what}")
+            raise TimeoutError(f"timed out waiting for {what}")
         time.sleep(pause)
     return found
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of loopback that are free for UDP and TCP, below those that the kernel gives to clients.
+    """Ports of loopback that are free for UDP and TCP, below the kernel's ephemeral ports.
 
-    No port is returned twice, here or in another process, until this process ends: a lock on one byte of a file reserves it.
+    No port is returned twice, here or in another process, until this process ends: a lock on one byte of a file
+    reserves it.
     """
     found: list[int] = []
     while len(found) < count:
         port = _RANDOM.randrange(10_000, 32_000)
-        if port in _given or not _reserve(port):
+        if port in _allocated or not _reserve(port):
             continue
         with socket.socket() as tcp, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
             try:
@@ -185,14 +190,14 @@ def free_ports(count: int) -> list[int]:
                 udp.bind(("", port))
             except OSError:
                 continue
-        _given.add(port)
+        _allocated.add(port)
         found.append(port)
     return found
 
 
 _RANDOM = random.SystemRandom()
-"""Tests set the seed of the module's own generator, each to the same value."""
-_given: set[int] = set()
+"""pytest-randomly gives the module's own generator the same seed in every test."""
+_allocated: set[int] = set()
 
 
 def _reserve(port: int) -> bool:

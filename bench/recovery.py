@@ -1,10 +1,10 @@
-"""How soon answers are right again after a fault of the API server: `python -m bench.recovery [FAULT...]`.
+"""Time until answers are correct again after a fault of the API server: `python -m bench.recovery [FAULT...]`.
 
-svcdns, and CoreDNS where the environment variable COREDNS names its binary, each watch an API server of the bench. It has a fault for
-some seconds; at the moment it is well again the endpoint of a headless Service moves, and what is measured is the time from then to
-the first answer with the new address. Servers are started anew for each figure, since what they wait after a fault depends on the
-ones before. Both kinds of list are offered in turn: streamed (a watch with initial events) and plain. It prints a table in Markdown:
-the median of the rounds in seconds, and the worst.
+svcdns, and CoreDNS if the environment variable COREDNS names its binary, each watch an API server of the bench, which
+has a fault for some seconds. At its end the endpoint of a headless Service changes. The figure is the time from then
+until the first answer with the new address. Every measurement starts new servers, since their back-off depends on
+earlier faults. The API server offers streamed lists (a watch with initial events) and plain lists in turn. The table,
+in Markdown, has the median of the rounds in seconds, and the maximum.
 """
 
 from __future__ import annotations
@@ -20,127 +20,129 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from bench import machine, peers
-from bench.asking import Asker, holds, packet
+from bench.client import Client, has_address, make_query
 from bench.cluster import Cluster
-from bench.servers import Cores, Server, Stage
+from bench.servers import Cores, Server, ServerGroup
 
-AT_ONCE = ("cut", "410-event", "410-http")
-"""Faults that are over when they have happened."""
+INSTANT_FAULTS = ("cut", "410-event", "410-http")
+"""Faults without a duration."""
 
 FAULTS = {
-    "cut": "watches cut",
-    "410-event": "410, told in the watch",
-    "410-http": "410, told to the next watch",
+    "cut": "watches closed",
+    "410-event": "410 as a watch event",
+    "410-http": "410 to the next watch request",
     "500": "500 to all requests",
     "429": "429 to all requests",
     "401": "401 to all requests",
     "403": "403 to all requests",
     "refused": "connections refused",
-    "half-open": "connections on which nothing arrives any more",
+    "half-open": "half-open connections",
 }
 LISTS = {"streamed": True, "plain": False}
 SETTLED = 3.0
-"""Seconds of rest before the fault, and from one look at the watches to the next."""
+"""Seconds of rest before the fault, and between two checks of the watches."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line says."""
+    """The options of the command line."""
 
     faults: Sequence[str]
     rounds: int
     seconds: float
     services: int
-    patience: float
-    at_once: int
+    timeout: float
+    parallel: int
 
 
 @dataclass(frozen=True)
-class Figure:
-    """One measurement to make."""
+class Measurement:
+    """One measurement."""
 
     fault: str
     lists: str
     server: str
 
 
-def measure(figure: Figure, options: Options) -> float:
-    """Seconds until the answer is right; infinite where the patience ended first."""
+def measure(measurement: Measurement, options: Options) -> float:
+    """Seconds until the answer is correct; infinity after the timeout."""
     every = sorted(os.sched_getaffinity(0))
-    with Stage(Cluster(options.services), [figure.server], Cores(every, every), streams=LISTS[figure.lists]) as stage:
-        server = stage.servers[figure.server]
+    with ServerGroup(
+        Cluster(options.services), [measurement.server], Cores(every, every), streams=LISTS[measurement.lists]
+    ) as server_group:
+        server = server_group.servers[measurement.server]
         while not server.watching():
             time.sleep(0.05)
         time.sleep(SETTLED)
-        server.api.ask(f"break {figure.fault}")
-        if figure.fault not in AT_ONCE:
+        server.api.request(f"break {measurement.fault}")
+        if measurement.fault not in INSTANT_FAULTS:
             time.sleep(options.seconds)
-        return _until_right(server, options.patience)
+        return _until_right(server, options.timeout)
 
 
-def _until_right(server: Server, patience: float) -> float:
-    number = server.site.cluster.headless()[3]
-    question = packet(server.site.cluster.fqdn(number))
-    with closing(Asker(server.port, 0.5)) as asker:
+def _until_right(server: Server, timeout: float) -> float:
+    number = server.config.cluster.headless()[3]
+    query = make_query(server.config.cluster.fqdn(number))
+    with closing(Client(server.port, 0.5)) as client:
         begin = time.monotonic()
-        address = server.api.ask(f"mend {number}")
-        while not holds(asker.ask(question), address):
-            if time.monotonic() - begin > patience:
+        address = server.api.request(f"repair {number}")
+        while not has_address(client.query(query), address):
+            if time.monotonic() - begin > timeout:
                 return float("inf")
             time.sleep(0.005)
         return time.monotonic() - begin
 
 
-def table(options: Options, servers: Sequence[str], found: dict[Figure, list[float]]) -> str:
+def table(options: Options, servers: Sequence[str], found: dict[Measurement, list[float]]) -> str:
     """The figures in Markdown."""
     columns = [(server, lists) for server in servers for lists in LISTS]
     lines = ["| Fault | " + " | ".join(f"{server}, {lists}" for server, lists in columns) + " |", "|---" * (1 + len(columns)) + "|"]
     for fault in options.faults:
-        cells = [_cell(found[Figure(fault, lists, server)], options.patience) for server, lists in columns]
+        cells = [_cell(found[Measurement(fault, lists, server)], options.timeout) for server, lists in columns]
         lines.append(f"| {FAULTS[fault]} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def _cell(figures: list[float], patience: float) -> str:
-    median, worst = (f"{value:.2f}" if value <= patience else f"> {patience:.0f}" for value in (statistics.median(figures), max(figures)))
+def _cell(figures: list[float], timeout: float) -> str:
+    median, worst = (f"{value:.2f}" if value <= timeout else f"> {timeout:.0f}" for value in (statistics.median(figures), max(figures)))
     return median if len(figures) == 1 or median == worst else f"{median} ({worst})"
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Measures; prints the table."""
-    options = options_of(arguments)
-    servers = [name for name in peers.WATCHERS if not peers.missing(name)]
-    wanted = [Figure(fault, lists, server) for fault in options.faults for lists in LISTS for server in servers]
-    found: dict[Figure, list[float]] = {figure: [] for figure in wanted}
-    jobs = [figure for _ in range(options.rounds) for figure in wanted]
-    with ThreadPoolExecutor(options.at_once) as pool:
-        for figure, seconds in zip(jobs, pool.map(lambda one: measure(one, options), jobs), strict=True):
-            found[figure].append(seconds)
-            print(f"{figure.fault}, {figure.lists}, {figure.server}: {seconds:.2f} s", file=sys.stderr, flush=True)
+def main(argv: list[str] | None = None) -> int:
+    """Measures and prints the table."""
+    options = options_of(argv)
+    servers = [name for name in peers.WATCHERS if not peers.why_unavailable(name)]
+    wanted = [Measurement(fault, lists, server) for fault in options.faults for lists in LISTS for server in servers]
+    found: dict[Measurement, list[float]] = {measurement: [] for measurement in wanted}
+    jobs = [measurement for _ in range(options.rounds) for measurement in wanted]
+    with ThreadPoolExecutor(options.parallel) as pool:
+        for measurement, seconds in zip(jobs, pool.map(lambda one: measure(one, options), jobs), strict=True):
+            found[measurement].append(seconds)
+            print(f"{measurement.fault}, {measurement.lists}, {measurement.server}: {seconds:.2f} s", file=sys.stderr, flush=True)
     print(table(options, servers, found))
-    facts = machine.facts(servers)
+    environment = machine.environment(servers)
     print(
-        f"\n{options.rounds} rounds, faults of {options.seconds:g} s, {options.services:,} Services; {facts['cores']} cores "
-        f"({facts['cpu']}), Python {facts['python']}, commit {facts['commit']}, {facts['versions']}"
+        f"\n{options.rounds} rounds, faults of {options.seconds:g} s, {options.services:,} Services; {environment['cores']} cores "
+        f"({environment['cpu']}), Python {environment['python']}, commit {environment['commit']}, {environment['versions']}"
     )
     return 0
 
 
-def options_of(arguments: list[str] | None) -> Options:
+def options_of(argv: list[str] | None) -> Options:
     """The command line."""
     parser = argparse.ArgumentParser("python -m bench.recovery", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("faults", nargs="*", metavar="FAULT", help=f"{', '.join(FAULTS)}; all but the last if none is named")
+    parser.add_argument("faults", nargs="*", metavar="FAULT", help=f"{', '.join(FAULTS)}; default: all but the last")
     parser.add_argument("--rounds", type=int, default=3, help="(%(default)s)")
-    parser.add_argument("--seconds", type=float, default=10.0, help="that a fault lasts (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=10.0, help="seconds of a fault (%(default)s)")
     parser.add_argument("--services", type=int, default=1_000, help="(%(default)s)")
-    parser.add_argument("--patience", type=float, default=120.0, help="seconds after which an answer is not waited for (%(default)s)")
-    parser.add_argument("--at-once", type=int, default=4, help="measurements at a time; most of each is waiting (%(default)s)")
-    chosen = parser.parse_args(arguments)
-    unknown = [fault for fault in chosen.faults if fault not in FAULTS]
+    parser.add_argument("--timeout", type=float, default=120.0, help="seconds until a measurement is ended (%(default)s)")
+    parser.add_argument("--parallel", type=int, default=4, help="measurements at a time (%(default)s)")
+    arguments = parser.parse_args(argv)
+    unknown = [fault for fault in arguments.faults if fault not in FAULTS]
     if unknown:
         parser.error(f"no such fault: {', '.join(unknown)}")
-    faults = chosen.faults or [fault for fault in FAULTS if fault != "half-open"]
-    return Options(faults, chosen.rounds, chosen.seconds, chosen.services, chosen.patience, chosen.at_once)
+    faults = arguments.faults or [fault for fault in FAULTS if fault != "half-open"]
+    return Options(faults, arguments.rounds, arguments.seconds, arguments.services, arguments.timeout, arguments.parallel)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""What faults cost: `python -m bench.reliability [FAULT...]`.
+"""The cost of faults: `python -m bench.reliability [FAULT...]`.
 
-For each fault a server is started, asked by dnsperf over UDP and by a checker over UDP and over kept TCP connections, while endpoints
-move; the fault is made in the midst. The table has what was lost and what was wrong, beside a run without a fault. It ends with 1 where
-more was lost than the fault may cost, or anything was wrong. Servers run on the first core, or with two workers on both.
+For each fault it starts a server. dnsperf sends queries over UDP, and a checker sends queries over UDP and over
+persistent TCP connections, while endpoints change. The fault happens under this load. The table has the lost queries
+and the wrong responses, beside those of a run without a fault. The exit code is 1 if a fault cost more than its limits,
+or a response was wrong. A server runs on the first core, with two workers on both.
 
 Faults:
 """
@@ -21,93 +22,93 @@ from bench import machine, peers
 from bench.dnsperf import BrokenError
 from bench.faults import CASES, Case
 from bench.results import OURS
-from bench.scene import Outcome, Scale, run
 from bench.servers import Cores
+from bench.testbed import Outcome, Scale, run
 
-SLOWER = 60
-"""Seconds that the load of a peer lasts longer: each reload of CoreDNS takes its lame duck time."""
-HEAD = (
-    "fault", "asked (UDP)", "lost", "checked (UDP, TCP)", "lost (UDP, TCP)", "wrong", "connections ended", "kernel drops", "slowest",
-    "change answered",
+PEER_EXTRA = 60
+"""Additional seconds of load for a peer: each reload of CoreDNS takes its lame duck time."""
+HEADER = (
+    "fault", "sent (UDP)", "lost", "checked (UDP, TCP)", "lost (UDP, TCP)", "wrong", "connections ended", "kernel drops", "slowest",
+    "recovery time",
 )  # fmt: skip
 
 
-def good(case: Case, outcome: Outcome) -> bool:
-    """Whether no more was lost than the fault may cost, and nothing was wrong."""
+def within_limits(case: Case, outcome: Outcome) -> bool:
+    """True if the losses are within the limits of the fault and no response was wrong."""
     wrong = outcome.udp.wrong + outcome.tcp.wrong
     ended = outcome.tcp.closed <= case.connections and outcome.tcp.lost == outcome.tcp.cut
-    return not wrong and ended and outcome.load.lost + outcome.udp.lost <= case.datagrams
+    return not wrong and ended and outcome.load.lost + outcome.udp.lost <= case.max_lost
 
 
 def row(name: str, outcome: Outcome) -> list[str]:
-    """A line of the table."""
+    """A row of the table."""
     udp, tcp, load = outcome.udp, outcome.tcp, outcome.load
     slowest = max(udp.slowest, tcp.slowest) * 1000
     return [
         name,
         f"{load.sent:,}",
         str(load.lost),
-        f"{udp.asked:,}, {tcp.asked:,}",
+        f"{udp.sent:,}, {tcp.sent:,}",
         f"{udp.lost}, {tcp.lost}",
         str(udp.wrong + tcp.wrong),
         str(tcp.closed),
         f"{outcome.drops:g}",
         f"{slowest:.0f} ms",
-        f"{outcome.recovered:.2f} s" if outcome.recovered else "",
+        f"{outcome.recovery_time:.2f} s" if outcome.recovery_time else "",
     ]
 
 
 def markdown(rows: list[list[str]]) -> str:
     """The table."""
-    lines = [list(HEAD), ["---"] * len(HEAD), *rows]
+    lines = [list(HEADER), ["---"] * len(HEADER), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Makes faults; prints the table."""
-    names = "\n".join(f"  {name:<16} {case.what}" for name, case in CASES.items())
+    """Runs the faults and prints the table."""
+    names = "\n".join(f"  {name:<16} {case.description}" for name, case in CASES.items())
     parser = argparse.ArgumentParser(
         "python -m bench.reliability", description=f"{__doc__}{names}", formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("faults", nargs="*", metavar="FAULT", choices=[[], *CASES], help="all, where none is named")
+    parser.add_argument("faults", nargs="*", metavar="FAULT", choices=[[], *CASES], help="default: all")
     for field, default in asdict(Scale()).items():
         if field != "ordinary_buffers":
             parser.add_argument(f"--{field}", type=int, default=default, help="(%(default)s)")
     parser.add_argument("--ordinary-buffers", action="store_true", help="receive buffers of the kernel's default size")
-    parser.add_argument("--peer", default=OURS, choices=peers.WATCHERS, help="CoreDNS has the faults of a server of one process")
+    parser.add_argument("--peer", default=OURS, choices=peers.WATCHERS, help="CoreDNS gets only the faults of a single process")
     parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--json", metavar="FILE", help="write everything there")
-    chosen = parser.parse_args(arguments)
+    parser.add_argument("--json", metavar="FILE", help="write the whole run to this file")
+    options = parser.parse_args(arguments)
     if not shutil.which("dnsperf"):
-        print("bench: dnsperf is needed and not in PATH", file=sys.stderr)
+        print("bench: dnsperf is not in PATH", file=sys.stderr)
         return 2
-    scale = Scale(**{field: getattr(chosen, field) for field in asdict(Scale())})
+    scale = Scale(**{field: getattr(options, field) for field in asdict(Scale())})
     cpus = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, cpus[-1:])
     rows, report, bad = [], [], []
-    for name in chosen.faults or CASES:
+    for name in options.faults or CASES:
         case = CASES[name]
-        if chosen.peer != OURS and not case.any_server:
+        if options.peer != OURS and not case.any_server:
             continue
-        for _ in range(chosen.rounds):
-            print(f"{name}: {case.what}", file=sys.stderr, flush=True)
+        for _ in range(options.rounds):
+            print(f"{name}: {case.description}", file=sys.stderr, flush=True)
             cores = Cores(cpus[:1] if case.workers == 1 else cpus, cpus[-1:])
-            seconds = case.seconds if chosen.peer == OURS else case.seconds + SLOWER
+            seconds = case.seconds if options.peer == OURS else case.seconds + PEER_EXTRA
             try:
-                outcome = run(case.fault, scale, cores, seconds=seconds, name=chosen.peer, workers=case.workers)
+                outcome = run(case.fault, scale, cores, seconds=seconds, name=options.peer, workers=case.workers)
             except BrokenError as error:
                 bad.append(f"{name}: {error}")
                 continue
-            rows.append(row(case.what, outcome))
+            rows.append(row(case.description, outcome))
             report.append({"fault": name, **asdict(outcome)})
-            if chosen.peer == OURS and not good(case, outcome):
-                bad.append("\n".join([f"{name}: more was lost than may be", *outcome.udp.examples, *outcome.tcp.examples, *outcome.log]))
+            if options.peer == OURS and not within_limits(case, outcome):
+                bad.append("\n".join([f"{name}: losses above the limit", *outcome.udp.examples, *outcome.tcp.examples, *outcome.log]))
     print(markdown(rows))
     for text in bad:
         print(f"\nMISSED {text}")
-    if chosen.json:
-        facts = {"command": " ".join(["python", "-m", "bench.reliability", *sys.argv[1:]]), "machine": machine.facts([])}
-        Path(chosen.json).write_text(json.dumps({**facts, "runs": report}, indent=1) + "\n")
+    if options.json:
+        environment = {"command": " ".join(["python", "-m", "bench.reliability", *sys.argv[1:]]), "machine": machine.environment([])}
+        Path(options.json).write_text(json.dumps({**environment, "runs": report}, indent=1) + "\n")
     return 1 if bad else 0
 
 

@@ -1,8 +1,8 @@
-"""A rolling restart of two replicas behind a balancer: `python -m bench.replicas [--peer coredns]`.
+"""A rolling restart of two replicas behind a load balancer: `python -m bench.replicas [--peer coredns]`.
 
-One replica after the other is stopped as the kubelet does it (SIGTERM; five seconds of lame duck), started again, and ready before the
-next one goes, while dnsperf asks 5,000 questions a second over UDP and a checker asks over UDP and
-over kept TCP connections. It ends with 1 where anything was lost or wrong.
+Each replica is stopped like a Pod (SIGTERM, then five seconds of lame duck) and started again, and is ready before the
+next one is stopped. Meanwhile dnsperf sends 5,000 queries a second over UDP, and a checker sends queries over UDP and
+over persistent TCP connections. The exit code is 1 if a query was lost or a response was wrong.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from bench import dnsperf, peers, questions
-from bench.asking import write_questions
+from bench import dnsperf, peers, queries
 from bench.checker import Checker
-from bench.checker import questions as checked
+from bench.checker import queries as checker_queries
+from bench.client import write_queries
 from bench.cluster import Cluster
 from bench.dnsperf import BrokenError, Figures, Load
+from bench.endpoint_history import EndpointHistory
 from bench.processes import Helper
-from bench.servers import Cores, Server, Stage
-from bench.truth import Truth
+from bench.servers import Cores, Server, ServerGroup
 
 RATE = 5_000
 SECONDS = 45
@@ -32,39 +32,39 @@ LEAD = 3.0
 
 
 class Replicas:
-    """Two servers with an API server each, and the balancer before them."""
+    """Two servers, each with its own API server, and the load balancer in front of them."""
 
-    def __init__(self, stages: list[Stage], name: str, cores: Cores) -> None:
-        self.name, self.stages, self._cores = name, stages, cores
-        self.servers: list[Server] = [stage.servers[name] for stage in stages]
-        self.balancer = Helper(
-            "bench.balancer", *(f"{server.site.pages['ready']}:{server.port}" for server in self.servers), cpus=cores.asker
+    def __init__(self, server_groups: list[ServerGroup], name: str, cores: Cores) -> None:
+        self.name, self.server_groups, self._cores = name, server_groups, cores
+        self.servers: list[Server] = [server_group.servers[name] for server_group in server_groups]
+        self.load_balancer = Helper(
+            "bench.load_balancer", *(f"{server.config.http_ports['ready']}:{server.port}" for server in self.servers), cpus=cores.client
         )
 
     async def until_ready(self, count: int) -> None:
-        """Waits until the balancer sees that many replicas ready."""
+        """Waits until the load balancer counts that many ready replicas."""
         async with asyncio.timeout(60):
-            while await asyncio.to_thread(self.balancer.ask, "replicas") != count:
+            while await asyncio.to_thread(self.load_balancer.request, "replicas") != count:
                 await asyncio.sleep(0.05)
 
     async def restart(self, number: int) -> None:
-        """Stops a replica, waits for its end, and starts it again."""
+        """Stops a replica, waits until it has exited, and starts it again."""
         server = self.servers[number]
         server.process.send_signal(signal.SIGTERM)
         code = await asyncio.to_thread(server.process.wait, 30)
         if code != 0:
-            raise BrokenError(f"{self.name} ended with {code}: {server.log()}")
+            raise BrokenError(f"{self.name} exited with {code}: {server.log()}")
         server.start(self._cores)
         await self.until_ready(len(self.servers))
 
 
 async def rolling(replicas: Replicas, cluster: Cluster, cores: Cores, path: Path) -> tuple[Figures, Checker]:
-    """Asks while every replica is restarted in turn."""
-    truth = Truth(cluster)
-    port = replicas.balancer.port
-    checker = Checker(port, checked(cluster, truth, cluster.headless(), 20_000), udp_rate=300, tcp_rate=300, connections=100)
+    """Restarts each replica in turn under load."""
+    history = EndpointHistory(cluster)
+    port = replicas.load_balancer.port
+    checker = Checker(port, checker_queries(cluster, history, cluster.headless(), 20_000), udp_rate=300, tcp_rate=300, connections=100)
     await replicas.until_ready(len(replicas.servers))
-    load = asyncio.create_task(asyncio.to_thread(dnsperf.run, Load(SECONDS, RATE, 64, 5000), port, path, cores.asker))
+    load = asyncio.create_task(asyncio.to_thread(dnsperf.run, Load(SECONDS, RATE, 64, 5000), port, path, cores.client))
     checking = asyncio.create_task(checker.run())
     await asyncio.sleep(LEAD)
     for number in range(len(replicas.servers)):
@@ -78,29 +78,33 @@ async def rolling(replicas: Replicas, cluster: Cluster, cores: Cores, path: Path
 
 
 def main() -> int:
-    """Restarts; prints what was lost."""
+    """Runs the rolling restart and prints the losses."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peer", default="svcdns", choices=peers.WATCHERS)
     parser.add_argument("--services", type=int, default=10_000)
     parser.add_argument("--endpoints", type=int, default=10)
     options = parser.parse_args()
-    if not shutil.which("dnsperf") or peers.missing(options.peer):
-        print(f"bench: {peers.missing(options.peer) or 'dnsperf is needed and not in PATH'}", file=sys.stderr)
+    if not shutil.which("dnsperf") or peers.why_unavailable(options.peer):
+        print(f"bench: {peers.why_unavailable(options.peer) or 'dnsperf is not in PATH'}", file=sys.stderr)
         return 2
     cpus = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, cpus[-1:])
     cores = Cores(cpus[:1], cpus[-1:])
     cluster = Cluster(options.services, options.endpoints)
-    with Stage(cluster, [options.peer], cores) as one, Stage(cluster, [options.peer], cores) as other, TemporaryDirectory() as folder:
-        path = write_questions(Path(folder) / "questions", questions.hits(cluster, 50_000).lines)
+    with (
+        ServerGroup(cluster, [options.peer], cores) as one,
+        ServerGroup(cluster, [options.peer], cores) as other,
+        TemporaryDirectory() as folder,
+    ):
+        path = write_queries(Path(folder) / "queries", queries.hits(cluster, 50_000).lines)
         replicas = Replicas([one, other], options.peer, cores)
         try:
             figures, checker = asyncio.run(rolling(replicas, cluster, cores, path))
         finally:
-            replicas.balancer.close()
+            replicas.load_balancer.close()
     udp, tcp = checker.udp, checker.tcp
-    print(f"{options.peer}: dnsperf asked {figures.sent:,}, lost {figures.lost}; checked over UDP {udp.asked:,}, lost {udp.lost},")
-    print(f"over TCP {tcp.asked:,}, lost {tcp.lost}, {tcp.closed} connections ended; wrong {udp.wrong + tcp.wrong}")
+    print(f"{options.peer}: dnsperf sent {figures.sent:,}, lost {figures.lost}; checked over UDP {udp.sent:,}, lost {udp.lost},")
+    print(f"over TCP {tcp.sent:,}, lost {tcp.lost}, {tcp.closed} connections ended; wrong {udp.wrong + tcp.wrong}")
     for text in (*udp.examples, *tcp.examples):
         print(text)
     return 1 if figures.lost or udp.lost or tcp.lost or udp.wrong or tcp.wrong else 0

@@ -1,6 +1,6 @@
-"""What was measured: rows of a figure for each server, the targets that svcdns is held to, and both as a table.
+"""Results: rows of a figure for each server, the targets of svcdns, and both as a table.
 
-A row keeps every round; what is shown, and compared, is the median.
+A row stores every round. The table and the targets use the median.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ OURS = "svcdns"
 
 @dataclass(frozen=True)
 class Target:
-    """What svcdns's figure may be: at most `value`, or `value` times a base.
+    """A limit for svcdns's figure: at most `value`, or at most `value` times a base.
 
-    The base is a peer's figure, or, with `of`, svcdns's own of another measure of the scenario. `at_least` turns it round; `less`
-    says that svcdns must be at least `value` times below the base.
+    The base is the figure of `peer`, or with `of` svcdns's own figure for another measure of the scenario. `at_least`
+    makes the limit a minimum. `less` requires that svcdns is at least `value` times below the base.
     """
 
     value: float
@@ -30,18 +30,18 @@ class Target:
 
     @property
     def base(self) -> str:
-        """What it compares with; empty where it is absolute."""
+        """The name of the base; empty for an absolute limit."""
         return self.peer or self.of
 
     def text(self) -> str:
-        """As it stands in the table."""
+        """The text in the table."""
         sign = "≥" if self.at_least or self.less else "≤"
         return f"{sign} {self.value:g}{' ×' if self.base else ''}{' less than' if self.less else ''} {self.base}".rstrip()
 
 
 @dataclass
 class Row:
-    """One measure of one scenario: figures of each round by server."""
+    """One measure of one scenario: the figures of each round by server."""
 
     scenario: str
     measure: str
@@ -50,32 +50,32 @@ class Row:
     targets: tuple[Target, ...] = ()
 
     def add(self, server: str, figure: float) -> None:
-        """One round's figure."""
+        """Adds the figure of one round."""
         self.figures.setdefault(server, []).append(figure)
 
     def median(self, server: str) -> float:
-        """The figure that stands for all rounds; NaN where there is none."""
+        """The median of the rounds; NaN without rounds."""
         return statistics.median(self.figures[server]) if self.figures.get(server) else math.nan
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """How a target was kept: `found` is the figure, or the ratio, that it is about; `met` is None where it could not be judged."""
+    """The result of a target. `found` is the figure or the ratio. `met` is None if it was not measured."""
 
     target: Target
     found: float
     met: bool | None
 
     def text(self) -> str:
-        """As it stands in the table."""
+        """The text in the table."""
         if self.met is None:
             return f"{self.target.text()}: not measured"
         ratio = f"{number(self.found)} " if self.target.base else ""
         return f"{self.target.text()}: {ratio}{'met' if self.met else 'MISSED'}"
 
 
-def judge(row: Row, rows: Iterable[Row]) -> list[Verdict]:
-    """Holds a row to its targets; the other rows are those that a target may speak of."""
+def evaluate(row: Row, rows: Iterable[Row]) -> list[Verdict]:
+    """Compares a row with its targets. `rows` are the rows that a target may name."""
     ours = row.median(OURS)
     verdicts = []
     for target in row.targets:
@@ -92,7 +92,7 @@ def judge(row: Row, rows: Iterable[Row]) -> list[Verdict]:
 
 
 def number(value: float) -> str:
-    """Three digits that matter; a dash for what was not measured."""
+    """Three significant digits; a dash for NaN."""
     if math.isnan(value):
         return "-"
     if math.isinf(value):
@@ -102,10 +102,10 @@ def number(value: float) -> str:
 
 
 def table(rows: list[Row], servers: list[str]) -> str:
-    """All rows, a column a server, targets at the end."""
+    """All rows: a column for each server, and the targets at the end."""
     lines = [["scenario", "measure", "unit", *servers, "target"]]
     for row in rows:
-        verdicts = "; ".join(verdict.text() for verdict in judge(row, rows))
+        verdicts = "; ".join(verdict.text() for verdict in evaluate(row, rows))
         lines.append([row.scenario, row.measure, row.unit, *(number(row.median(server)) for server in servers), verdicts])
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     right = range(3, 3 + len(servers))
@@ -120,7 +120,7 @@ def table(rows: list[Row], servers: list[str]) -> str:
 
 
 def as_json(rows: list[Row]) -> list[dict[str, Any]]:
-    """Rows with their rounds, medians and verdicts."""
+    """Rows with their rounds, medians and target results."""
     return [
         {
             "scenario": row.scenario,
@@ -128,7 +128,7 @@ def as_json(rows: list[Row]) -> list[dict[str, Any]]:
             "unit": row.unit,
             "rounds": {server: [_finite(figure) for figure in figures] for server, figures in row.figures.items()},
             "medians": {server: _finite(row.median(server)) for server in row.figures},
-            "targets": [{"target": one.target.text(), "found": _finite(one.found), "met": one.met} for one in judge(row, rows)],
+            "targets": [{"target": one.target.text(), "found": _finite(one.found), "met": one.met} for one in evaluate(row, rows)],
         }
         for row in rows
     ]

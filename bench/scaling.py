@@ -1,4 +1,4 @@
-"""What does not grow, and what does: CPU per answer with the size of a cluster, after a million changes, and with a second worker."""
+"""Scaling: CPU per answer by the size of the cluster, after a million changes, and with a second worker."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from bench import questions
-from bench.asking import Asker, holds, packet
+from bench import queries
+from bench.client import Client, has_address, make_query
 from bench.cluster import Cluster
 from bench.dnsperf import BrokenError
 from bench.processes import tree, until
@@ -30,14 +30,17 @@ def growth(run: Run) -> None:
     for size in sizes:
         targets = (Target(1.1, of=f"{CPU}, {sizes[0]:,}"),) if size != sizes[0] else ()
         rows[size] = run.row("growth", f"{CPU}, {size:,}", "µs", *targets)
-    with ExitStack() as stages:
+    with ExitStack() as server_groups:
         servers = []
         for size in sizes:
-            run.say(f"growth: a cluster of {size:,}")
-            servers += [(size, one) for one in stages.enter_context(run.stage(Cluster(size), run.peers("nsd", "coredns"))).servers.values()]
+            run.progress(f"growth: a cluster of {size:,}")
+            servers += [
+                (size, one)
+                for one in server_groups.enter_context(run.server_group(Cluster(size), run.peers("nsd", "coredns"))).servers.values()
+            ]
         for _ in run.rounds("growth"):
             for size, server in servers:
-                with run.trying("growth", server.name):
+                with run.catching_failures("growth", server.name):
                     rows[size].add(server.name, _hits(run, server)[0])
 
 
@@ -47,8 +50,8 @@ def endurance(run: Run) -> None:
     before, after = (run.row("endurance", f"{CPU}, {when}", "µs", *targets) for when, targets in _before_and_after(CPU))
     memory = [run.row("endurance", f"memory, {when}", "MiB", *targets) for when, targets in _before_and_after("memory")]
     rate = run.row("endurance", f"changes, of {changes:,}", "1/s")
-    with run.stage(Cluster(run.options.services), [OURS]) as stage:
-        server = stage.servers[OURS]
+    with run.server_group(Cluster(run.options.services), [OURS]) as server_group:
+        server = server_group.servers[OURS]
         for _ in run.rounds("endurance, before"):
             before.add(OURS, _hits(run, server)[0])
         memory[0].add(OURS, server.pss())
@@ -61,16 +64,16 @@ def endurance(run: Run) -> None:
 
 
 def workers(run: Run) -> None:
-    """Two workers: CPU per answer beside one, and the share of 128 flows that each gets."""
+    """Two workers: CPU per answer compared with one, and the share of 128 flows that each gets."""
     one = run.row("workers", f"{CPU}, 1 worker", "µs")
     two = run.row("workers", f"{CPU}, 2 workers", "µs", Target(1.1, of=one.measure))
     rates = [run.row("workers", f"answers, {count} worker{'s' * (count > 1)}", "1/s") for count in (1, 2)]
-    share = run.row("workers", "flows of the worker with fewer", "%", Target(40, at_least=True))
+    share = run.row("workers", "flows of the worker with the smaller share", "%", Target(40, at_least=True))
     cluster = Cluster(run.options.services)
-    with run.stage(cluster, [OURS]) as single, run.stage(cluster, [OURS], workers=2) as double:
+    with run.server_group(cluster, [OURS]) as single, run.server_group(cluster, [OURS], workers=2) as double:
         for _ in run.rounds("workers"):
-            for row, rate, stage in ((one, rates[0], single), (two, rates[1], double)):
-                cpu, answers = _hits(run, stage.servers[OURS])
+            for row, rate, server_group in ((one, rates[0], single), (two, rates[1], double)):
+                cpu, answers = _hits(run, server_group.servers[OURS])
                 row.add(OURS, cpu)
                 rate.add(OURS, answers)
             share.add(OURS, _smaller_share(double.servers[OURS]))
@@ -81,57 +84,62 @@ def _before_and_after(measure: str) -> list[tuple[str, tuple[Target, ...]]]:
 
 
 def _hits(run: Run, server: Server) -> tuple[float, float]:
-    """A of random Services, all asked before: CPU per answer, microseconds, and answers a second."""
-    cluster = server.site.cluster
+    """A of random Services from the cache: CPU per answer in microseconds, and answers a second."""
+    cluster = server.config.cluster
     name = f"hits-{cluster.services}"
-    asked, warm = run.folder / name, run.folder / f"{name}-warm"
-    if not asked.exists():
-        run.questions(asked.name, questions.hits(cluster, 2_000 if run.options.smoke else LINES).lines)
-        run.questions(warm.name, sorted(set(asked.read_text().splitlines())))
+    measured, warm = run.folder / name, run.folder / f"{name}-warm"
+    if not measured.exists():
+        run.queries(measured.name, queries.hits(cluster, 2_000 if run.options.smoke else LINES).lines)
+        run.queries(warm.name, sorted(set(measured.read_text().splitlines())))
     run.warm(server, warm)
     before = server.cpu()
-    figures = run.ask(server, run.load(), asked)
+    figures = run.run_load(server, run.load(), measured)
     cpu = server.cpu() - before
     run.check(figures, 0.0)
     return cpu / figures.completed * 1e6, figures.rate
 
 
 def _flood(run: Run, server: Server, changes: int) -> None:
-    """Makes changes as fast as they are taken, asks for every name now and then, and waits until the last change is answered."""
+    """Makes changes as fast as the watches accept them, queries every name in between, and waits for the answer of the
+    last change.
+    """
     step = max(1, changes // 20)
     for made in range(0, changes, step):
-        run.say(f"endurance: {made:,} of {changes:,} changes")
-        server.api.ask(f"flood {min(step, changes - made)}")
-        run.warm(server, run.folder / f"hits-{server.site.cluster.services}-warm")
-    number = server.site.cluster.headless()[-1]
-    [address] = server.api.ask(f"change {number}")
-    asker = Asker(server.port)
+        run.progress(f"endurance: {made:,} of {changes:,} changes")
+        server.api.request(f"flood {min(step, changes - made)}")
+        run.warm(server, run.folder / f"hits-{server.config.cluster.services}-warm")
+    number = server.config.cluster.headless()[-1]
+    [address] = server.api.request(f"change {number}")
+    client = Client(server.port)
     try:
-        until("the last change", lambda: holds(asker.ask(packet(server.site.cluster.fqdn(number))), address), 60)
+        until("the last change", lambda: has_address(client.query(make_query(server.config.cluster.fqdn(number))), address), 60)
     except TimeoutError as error:
         raise BrokenError(f"{server.name}: {error}") from error
     finally:
-        asker.close()
+        client.close()
 
 
 def _smaller_share(server: Server) -> float:
-    """Asks once from each of many flows while one worker stands still; the share of the other, or of that one if it is smaller, percent."""
-    held = [pid for pid in tree(server.process.pid) if b"svcdns.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-    if len(held) != 2:
-        raise BrokenError(f"{server.name} has {len(held)} workers")
-    question = packet(server.site.cluster.fqdn(0))
+    """The smaller share of the flows of the two workers, percent.
+
+    One worker is stopped, and each flow sends one query: the other worker answers its share.
+    """
+    worker_pids = [pid for pid in tree(server.process.pid) if b"svcdns.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    if len(worker_pids) != 2:
+        raise BrokenError(f"{server.name} has {len(worker_pids)} workers")
+    query = make_query(server.config.cluster.fqdn(0))
     with ExitStack() as flows:
-        askers = [Asker(server.port, 0.3) for _ in range(FLOWS)]
-        for one in askers:
+        clients = [Client(server.port, 0.3) for _ in range(FLOWS)]
+        for one in clients:
             flows.callback(one.close)
-        os.kill(held[0], signal.SIGSTOP)
+        os.kill(worker_pids[0], signal.SIGSTOP)
         try:
-            for one in askers:
-                one.socket.send(question)
+            for one in clients:
+                one.socket.send(query)
             time.sleep(0.3)
-            answered = sum(_has_answer(one.socket) for one in askers)
+            answered = sum(_has_answer(one.socket) for one in clients)
         finally:
-            os.kill(held[0], signal.SIGCONT)
+            os.kill(worker_pids[0], signal.SIGCONT)
     return 100 * min(answered, FLOWS - answered) / FLOWS
 
 

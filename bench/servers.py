@@ -1,4 +1,6 @@
-"""Servers and their surroundings, started and ended: each with its own API server, so that one's changes never cost another anything."""
+"""Starts and stops name servers. Each has its own API server, so that no server bears the cost of another one's
+changes.
+"""
 
 from __future__ import annotations
 
@@ -15,35 +17,37 @@ from pathlib import Path
 from typing import Self
 
 from bench import peers
-from bench.asking import Asker, holds, packet
+from bench.client import Client, has_address, make_query
 from bench.cluster import Cluster
 from bench.dnsperf import BrokenError
-from bench.processes import Helper, cpu_seconds, end, free_ports, pss_mib, spawn, until
+from bench.processes import Helper, cpu_seconds, free_ports, kill_tree, pss_mib, spawn, until
 
-PATIENCE = 120.0
+TIMEOUT = 120.0
 
 
 @dataclass(frozen=True)
 class Cores:
-    """Which cores the servers and the asking side run on."""
+    """The cores of the servers, and those of the load generators."""
 
     server: Sequence[int]
-    asker: Sequence[int]
+    client: Sequence[int]
 
 
 class Server:
     """One running name server."""
 
-    def __init__(self, name: str, site: peers.Site, folder: Path, cores: Cores, api: Helper | None, prefix: Sequence[str] = ()) -> None:
-        """Starts it, without waiting for it; `prefix` goes before its command."""
-        self.name, self.site, self.port, self._api = name, site, site.port, api
-        self.command = [*prefix, *peers.CONFIGURED[name](site, folder)]
+    def __init__(
+        self, name: str, config: peers.ServerConfig, folder: Path, cores: Cores, api: Helper | None, prefix: Sequence[str] = ()
+    ) -> None:
+        """Starts the server without waiting for it. `prefix` goes before its command."""
+        self.name, self.config, self.port, self._api = name, config, config.port, api
+        self.command = [*prefix, *peers.CONFIGURED[name](config, folder)]
         self.corefile = folder / "Corefile"
         self._log = folder / "log"
         self.start(cores)
 
     def start(self, cores: Cores) -> None:
-        """Starts it, also again after its end; its log goes on."""
+        """Starts the server, or starts it again after it has ended. The log is appended to."""
         with self._log.open("ab") as log:
             self.begun = time.monotonic()
             folder = Path.cwd() if self.name == "svcdns" else self._log.parent
@@ -56,45 +60,47 @@ class Server:
         return self._api
 
     def wait(self) -> float:
-        """Waits until it is ready and answers a question for the last Service; seconds since its start. Raises BrokenError."""
-        cluster = self.site.cluster
+        """Waits until it is ready and answers for the last Service. Returns the seconds since its start. Raises
+        BrokenError.
+        """
+        cluster = self.config.cluster
         last = cluster.services - 1
-        question, wanted = packet(cluster.fqdn(last)), cluster.addresses(last)[0]
-        asker = Asker(self.port, 0.2)
+        query, wanted = make_query(cluster.fqdn(last)), cluster.addresses(last)[0]
+        client = Client(self.port, 0.2)
         try:
             if self.name in peers.WATCHERS:
-                until("/ready", self._ready, PATIENCE)
-            until("the first right answer", lambda: self._alive() and holds(asker.ask(question), wanted), PATIENCE)
+                until("/ready", self._ready, TIMEOUT)
+            until("the first correct answer", lambda: self._alive() and has_address(client.query(query), wanted), TIMEOUT)
         except TimeoutError as error:
             raise BrokenError(f"{self.name}: {error}: {self.log()}") from error
         finally:
-            asker.close()
+            client.close()
         return time.monotonic() - self.begun
 
     def _ready(self) -> bool:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.site.pages['ready']}/ready", timeout=5) as response:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.config.http_ports['ready']}/ready", timeout=5) as response:
                 return self._alive() and response.status == 200
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             return not self._alive()
 
     def _alive(self) -> bool:
         if self.process.poll() is not None:
-            raise BrokenError(f"{self.name} ended with {self.process.returncode}: {self.log()}")
+            raise BrokenError(f"{self.name} exited with {self.process.returncode}: {self.log()}")
         return True
 
     def log(self) -> str:
-        """The end of what it printed."""
+        """The end of its log."""
         return self._log.read_text(errors="replace")[-1000:].strip()
 
     def whole_log(self) -> str:
-        """All that it printed."""
+        """Its whole log."""
         return self._log.read_text(errors="replace")
 
     def page(self, name: str) -> tuple[int, str]:
-        """Status and text of /ready or /metrics; (0, "") while nothing listens."""
+        """Status and text of /ready or /metrics; (0, "") if the port is closed."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.site.pages[name]}/{name}", timeout=3) as response:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.config.http_ports[name]}/{name}", timeout=3) as response:
                 return response.status, response.read().decode()
         except urllib.error.HTTPError as error:
             with error:
@@ -115,35 +121,37 @@ class Server:
         return pss_mib(self.process.pid)
 
     def reload(self) -> None:
-        """Has it read its Corefile anew."""
+        """Reloads the Corefile."""
         self.process.send_signal(signal.SIGUSR1)
 
     def relist(self) -> float:
-        """Has the API server forget its history and end all watches; waits for the watches to be back. Seconds. Raises BrokenError."""
+        """Clears the history of the API server and ends all watches. Returns the seconds until they are open again.
+        Raises BrokenError.
+        """
         begin = time.monotonic()
-        self.api.ask("relist")
+        self.api.request("relist")
         try:
-            until("the watches", lambda: self.watching() or self._gone(), PATIENCE, 0.01)
+            until("the watches", lambda: self.watching() or self._gone(), TIMEOUT, 0.01)
         except TimeoutError as error:
-            raise BrokenError(f"{self.name}: no relist: {self.log()}") from error
+            raise BrokenError(f"{self.name}: the watches are not open again: {self.log()}") from error
         return time.monotonic() - begin
 
     def watching(self) -> bool:
-        """Whether it watches every kind."""
-        return all(self.api.ask("watches").values())
+        """True if it watches every resource."""
+        return all(self.api.request("watches").values())
 
     def _gone(self) -> bool:
         return not self._alive()
 
     def stop(self) -> None:
-        """Kills it, and ends its API server."""
-        end(self.process)
+        """Kills it and ends its API server."""
+        kill_tree(self.process)
         if self._api is not None:
             self._api.close()
 
 
-class Stage:
-    """Servers side by side with the names of one cluster. A context manager; nothing outlives it."""
+class ServerGroup:
+    """Several servers with the names of one cluster. A context manager that stops all of them."""
 
     def __init__(
         self,
@@ -156,7 +164,7 @@ class Stage:
         prefix: Sequence[str] = (),
         streams: bool = False,
     ) -> None:
-        """Starts them; `prefix` goes before each server's command, `streams` has their API servers offer streamed lists."""
+        """Starts the servers. `prefix` goes before each command; with `streams` the API servers offer streamed lists."""
         self._streams = streams
         self.cluster = cluster
         self.servers: dict[str, Server] = {}
@@ -164,7 +172,7 @@ class Stage:
         self._stack = ExitStack()
         self._folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="svcdns-bench-")))
         try:
-            upstream = Helper("bench.upstream", cpus=cores.asker)
+            upstream = Helper("bench.upstream", cpus=cores.client)
             self._stack.callback(upstream.close)
             for name in names:
                 self._start(name, upstream.port, cores, workers, prefix)
@@ -179,11 +187,11 @@ class Stage:
         if name in peers.WATCHERS:
             size = ["--services", str(self.cluster.services), "--endpoints", str(self.cluster.endpoints)]
             size += ["--streams"] if self._streams else []
-            api = Helper("bench.api", *size, cpus=cores.asker)
+            api = Helper("bench.api", *size, cpus=cores.client)
         folder = self._folder / name
         folder.mkdir()
         ports = free_ports(4)
-        site = peers.Site(
+        config = peers.ServerConfig(
             self.cluster,
             ports[0],
             upstream,
@@ -192,7 +200,7 @@ class Stage:
             dict(zip(("health", "ready", "metrics"), ports[1:], strict=True)),
         )
         try:
-            self.servers[name] = Server(name, site, folder, cores, api, prefix)
+            self.servers[name] = Server(name, config, folder, cores, api, prefix)
         except BaseException:
             if api is not None:
                 api.close()
@@ -200,7 +208,7 @@ class Stage:
         self._stack.callback(self.servers[name].stop)
 
     def close(self) -> None:
-        """Ends everything."""
+        """Stops everything."""
         self._stack.close()
 
     def __enter__(self) -> Self:

@@ -1,9 +1,9 @@
-"""A start without an API server: `python -m bench.snapshot`.
+"""Start without an API server: `python -m bench.snapshot`.
 
-svcdns watches an API server of the bench until its snapshot is on disk, and is stopped. Then the API server is gone, and it is started
-again and again: what is measured is the time from exec to the first right answer for the last Service, to the last of a sample of names
-that answers right, and to /ready. The server has all its cores, then one alone. It prints a table in Markdown: the median and the worst
-of the rounds, in seconds.
+svcdns watches an API server of the bench until it has written its snapshot, and is stopped. The API server ends. Then
+svcdns starts again several times. The figures are the times from exec to the first correct answer for the last Service,
+until a sample of names is answered correctly, and to /ready. The server runs on all its cores, then on one. The table,
+in Markdown, has the median and the maximum of the rounds, in seconds.
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ from contextlib import closing
 from pathlib import Path
 
 from bench import machine, peers
-from bench.asking import Asker, holds, packet
+from bench.client import Client, has_address, make_query
 from bench.cluster import Cluster
 from bench.dnsperf import BrokenError
-from bench.processes import Helper, end, free_ports, spawn, until
+from bench.processes import Helper, free_ports, kill_tree, spawn, until
 
-PATIENCE = 60.0
+TIMEOUT = 60.0
 SAMPLE = 100
-"""Names that are to be right before a start counts as whole."""
-COLUMNS = ("the first right answer", f"{SAMPLE} names over the whole cluster right", "/ready")
+"""Names in the sample."""
+COLUMNS = ("first correct answer", f"{SAMPLE} names answered correctly", "/ready")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measures and prints."""
+    """Measures and prints the table."""
     chosen = _parser().parse_args(arguments)
     cluster = Cluster(chosen.services, chosen.endpoints)
     cores = tuple(map(int, chosen.cores.split(",")))
     places = {f"on {len(cores)} cores": cores, "on one core": cores[:1]} if len(cores) > 1 else {"on one core": cores}
     with tempfile.TemporaryDirectory(prefix="svcdns-bench-") as name:
         start = _Start(Path(name), cluster)
-        size = start.keep(cores)
-        rows = {label: [start.once(where) for _ in range(chosen.rounds)] for label, where in places.items()}
-    facts = machine.facts([])
-    print(f"{facts['cpu']}, Python {facts['python']}, commit {facts['commit']}")
+        size = start.write_snapshot(cores)
+        rows = {label: [start.measure(where) for _ in range(chosen.rounds)] for label, where in places.items()}
+    environment = machine.environment([])
+    print(f"{environment['cpu']}, Python {environment['python']}, commit {environment['commit']}")
     print(f"{chosen.services:,} Services × {chosen.endpoints}, snapshot of {size / 1e6:.1f} MB, {chosen.rounds} starts\n")
     print(f"| seconds from exec | {' | '.join(COLUMNS)} |\n|---|{'---|' * len(COLUMNS)}")
     for label, times in rows.items():
@@ -53,17 +53,17 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 class _Start:
-    """A Corefile with a snapshot, of a server that is started in a folder."""
+    """A server that starts from a snapshot in a folder."""
 
     def __init__(self, folder: Path, cluster: Cluster) -> None:
         self._folder, self._cluster = folder, cluster
         self._ports = free_ports(5)
 
     def _run(self, cores: Sequence[int]) -> float:
-        """Starts the server; when that was."""
+        """Starts the server and returns the time of the start."""
         port, health, ready, metrics, api = self._ports
-        site = peers.Site(self._cluster, port, 9, api, 1, {"health": health, "ready": ready, "metrics": metrics})
-        path = peers.corefile(site, self._folder)
+        config = peers.ServerConfig(self._cluster, port, 9, api, 1, {"health": health, "ready": ready, "metrics": metrics})
+        path = peers.corefile(config, self._folder)
         path.write_text(path.read_text().replace("pods insecure", f"pods insecure\n       snapshot {self._folder}/state"))
         begun = time.monotonic()
         with (self._folder / "log").open("wb") as log:
@@ -72,40 +72,40 @@ class _Start:
 
     def _alive(self) -> bool:
         if self._process.poll() is not None:
-            raise BrokenError(f"svcdns ended with {self._process.returncode}: {(self._folder / 'log').read_text()}")
+            raise BrokenError(f"svcdns exited with {self._process.returncode}: {(self._folder / 'log').read_text()}")
         return True
 
-    def keep(self, cores: Sequence[int]) -> int:
-        """Lets a server write its snapshot; octets of that."""
+    def write_snapshot(self, cores: Sequence[int]) -> int:
+        """Runs a server until it has written its snapshot. Returns the octets of the snapshot."""
         size = ("--services", str(self._cluster.services), "--endpoints", str(self._cluster.endpoints))
         with closing(Helper("bench.api", *size, cpus=cores)) as api:
             self._ports[-1] = api.port
             self._run(cores)
             try:
-                until("/ready", self._ready, PATIENCE)
+                until("/ready", self._ready, TIMEOUT)
                 self._process.send_signal(signal.SIGTERM)
-                self._process.wait(PATIENCE)
+                self._process.wait(TIMEOUT)
             finally:
-                end(self._process)
+                kill_tree(self._process)
         (file,) = (self._folder / "state").glob("*.snapshot")
         return file.stat().st_size
 
-    def once(self, cores: Sequence[int]) -> tuple[float, float, float]:
-        """Seconds from exec to each of the three."""
+    def measure(self, cores: Sequence[int]) -> tuple[float, float, float]:
+        """Seconds from exec to each of the three events."""
         services = self._cluster.services
         sample = [services - 1, *range(0, services, max(1, services // SAMPLE))]
         begun = self._run(cores)
         times = []
         try:
-            with closing(Asker(self._ports[0], 0.05)) as asker:
+            with closing(Client(self._ports[0], 0.05)) as client:
                 for number in sample:
-                    question, address = packet(self._cluster.fqdn(number)), self._cluster.addresses(number)[0]
-                    until("a right answer", lambda: self._alive() and holds(asker.ask(question), address), PATIENCE)  # noqa: B023
+                    query, address = make_query(self._cluster.fqdn(number)), self._cluster.addresses(number)[0]
+                    until("a correct answer", lambda: self._alive() and has_address(client.query(query), address), TIMEOUT)  # noqa: B023
                     times.append(time.monotonic() - begun)
-            until("/ready", self._ready, PATIENCE)
+            until("/ready", self._ready, TIMEOUT)
             return times[0], times[-1], time.monotonic() - begun
         finally:
-            end(self._process)
+            kill_tree(self._process)
 
     def _ready(self) -> bool:
         self._alive()
@@ -121,7 +121,7 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--services", type=int, default=10_000, help="of the cluster (%(default)s)")
     made.add_argument("--endpoints", type=int, default=10, help="of each Service (%(default)s)")
     made.add_argument("--rounds", type=int, default=10, help="starts (%(default)s)")
-    made.add_argument("--cores", default="0,1", help="of the server, with commas (%(default)s)")
+    made.add_argument("--cores", default="0,1", help="of the server, separated by commas (%(default)s)")
     return made
 
 

@@ -1,7 +1,8 @@
-"""Faults without end: `python -m bench.soak --minutes 5`.
+"""Random faults for a given time: `python -m bench.soak --minutes 5`.
 
-Random faults one after the other on a server with two workers, while dnsperf and a checker ask as in `bench.reliability` and endpoints
-move. It ends with 1 where an answer was wrong, or where more was lost than the workers that were killed had in their hands.
+Random faults happen one after another to a server with two workers, under the load of `bench.reliability` and while
+endpoints change. The exit code is 1 if a response was wrong, or more queries were lost than the killed workers had
+outstanding.
 """
 
 from __future__ import annotations
@@ -18,42 +19,42 @@ from functools import partial
 
 from bench.dnsperf import BrokenError
 from bench.faults import CASES, Case, api_outage
-from bench.reliability import good, markdown, row
-from bench.scene import Fault, Scale, Scene, run
+from bench.reliability import markdown, row, within_limits
 from bench.servers import Cores
+from bench.testbed import Fault, Scale, Testbed, run
 
 SCALE = Scale(services=5_000, endpoints=5, rate=5_000, checked=300, tcp=500, connections=200)
-LEFT = 25.0
-"""Seconds before the end after which no fault begins."""
-SHORT = 8.0
+FAULT_MARGIN = 25.0
+"""Seconds before the end in which no fault begins."""
+OUTAGE = 8.0
 """Seconds of an outage of the API server."""
 
 
 def faults(seconds: float, seed: int, done: Counter[str]) -> Fault:
-    """Random faults until the time is nearly over; `done` counts them."""
-    chosen = random.Random(seed)
-    cases = {name: case.fault for name, case in CASES.items() if name != "none"} | {"api-outage": partial(api_outage, seconds=SHORT)}
+    """Random faults until the time is nearly over. `done` counts them."""
+    rng = random.Random(seed)
+    cases = {name: case.fault for name, case in CASES.items() if name != "none"} | {"api-outage": partial(api_outage, seconds=OUTAGE)}
 
-    async def fault(scene: Scene) -> None:
-        end = time.monotonic() + seconds - LEFT
+    async def fault(testbed: Testbed) -> None:
+        end = time.monotonic() + seconds - FAULT_MARGIN
         while time.monotonic() < end:
-            name = chosen.choice(list(cases))
+            name = rng.choice(list(cases))
             print(f"{time.strftime('%H:%M:%S')} {name}", file=sys.stderr, flush=True)
-            await cases[name](scene)
+            await cases[name](testbed)
             done[name] += 1
-            await asyncio.sleep(chosen.uniform(0.2, 3.0))
+            await asyncio.sleep(rng.uniform(0.2, 3.0))
 
     return fault
 
 
 def main() -> int:
-    """Soaks; prints one line of the table of reliability."""
+    """Runs the faults and prints one row of the table of `bench.reliability`."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--seed", type=int, default=int(time.time()))
     options = parser.parse_args()
     if not shutil.which("dnsperf"):
-        print("bench: dnsperf is needed and not in PATH", file=sys.stderr)
+        print("bench: dnsperf is not in PATH", file=sys.stderr)
         return 2
     seconds = max(int(options.minutes * 60), 40)
     cpus = sorted(os.sched_getaffinity(0))
@@ -64,12 +65,12 @@ def main() -> int:
     except BrokenError as error:
         print(f"BROKEN {error}")
         return 1
-    deaths = done["worker-killed"] + done["worker-hung"]
-    allowed = Case("", CASES["none"].fault, datagrams=128 * deaths, connections=SCALE.connections * deaths)
+    killed_workers = done["worker-killed"] + done["worker-hung"]
+    allowed = Case("", CASES["none"].fault, max_lost=128 * killed_workers, connections=SCALE.connections * killed_workers)
     print(markdown([row(", ".join(f"{count} {name}" for name, count in sorted(done.items())), outcome)]))
-    if good(allowed, outcome):
+    if within_limits(allowed, outcome):
         return 0
-    print("\n".join(["MISSED: more was lost than may be", *outcome.udp.examples, *outcome.tcp.examples, *outcome.log[-200:]]))
+    print("\n".join(["MISSED: losses above the limit", *outcome.udp.examples, *outcome.tcp.examples, *outcome.log[-200:]]))
     return 1
 
 

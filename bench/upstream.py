@@ -1,8 +1,9 @@
-"""The name server behind all that forward: it answers every name below `example` from a formula, everything else with NXDOMAIN.
+"""The upstream of all servers that forward: it computes the answers for names below `example`; other names get
+NXDOMAIN.
 
-`python -m bench.upstream` prints its port and serves until its standard input ends. Lines there change it: `silent` has it drop what comes
-over UDP, `speak` answer again, `asked` tells how many questions were answered since the last `speak`, health checks left out. It need
-not be fast: what is measured is answered from caches, or is the server's own CPU time.
+`python -m bench.upstream` prints its port and serves until standard input ends. Each line there is a command: `drop`
+discards queries over UDP, `answer` ends that, `count` returns the queries answered since the last `drop` or `answer`,
+without health checks. It need not be fast: the benches measure answers from caches, or the CPU time of the server.
 """
 
 from __future__ import annotations
@@ -15,16 +16,16 @@ import struct
 import sys
 from typing import Any, cast
 
-from bench.cluster import OUTSIDE_ZONE, outside_address
+from bench.cluster import EXTERNAL_ZONE, external_address
 from bench.processes import end_with_parent, free_ports
 
 TTL = 3600
-_ZONE = bytes([len(OUTSIDE_ZONE)]) + OUTSIDE_ZONE.encode() + b"\0"
+_ZONE = bytes([len(EXTERNAL_ZONE)]) + EXTERNAL_ZONE.encode() + b"\0"
 _SOA = b"\2ns" + _ZONE + b"\0" + struct.pack(">5I", 1, 7200, 1800, 86400, TTL)
 
 
 def reply(packet: bytes) -> bytes:
-    """The reply to a question: A `outside_address`, other types NODATA, other zones NXDOMAIN."""
+    """The response to a query: an A record with `external_address`, NODATA for other types, NXDOMAIN for other zones."""
     end = packet.index(b"\0", 12) + 5
     question = packet[12:end]
     name, rtype = question[:-4].lower(), question[-4:-2]
@@ -34,8 +35,8 @@ def reply(packet: bytes) -> bytes:
     if rtype != b"\0\1":
         authority = name[-len(_ZONE) :] + struct.pack(">HHIH", 6, 1, TTL, len(_SOA)) + _SOA
         return packet[:2] + b"\x81\x80\0\1\0\0\0\1\0\0" + question + authority
-    number = int(labels[1].split(bytes([len(OUTSIDE_ZONE)]))[0])
-    record = b"\xc0\x0c\0\1\0\1" + struct.pack(">IH", TTL, 4) + ipaddress.IPv4Address(outside_address(number)).packed
+    number = int(labels[1].split(bytes([len(EXTERNAL_ZONE)]))[0])
+    record = b"\xc0\x0c\0\1\0\1" + struct.pack(">IH", TTL, 4) + ipaddress.IPv4Address(external_address(number)).packed
     return packet[:2] + b"\x81\x80\0\1\0\1\0\0\0\0" + question + record
 
 
@@ -43,21 +44,21 @@ class _Datagrams(asyncio.DatagramProtocol):
     """The UDP side."""
 
     def __init__(self) -> None:
-        self.silent, self.asked = False, 0
+        self.dropping, self.received = False, 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.DatagramTransport", transport)  # Python 3.11 does not say so of its own class
+        self._transport = cast("asyncio.DatagramTransport", transport)  # the class of CPython 3.11 does not declare this type
 
     def datagram_received(self, data: bytes, addr: Any) -> None:
-        if not self.silent and len(data) > 16 and not data[2] & 0x80:
-            self.asked += data[12] > 0
+        if not self.dropping and len(data) > 16 and not data[2] & 0x80:
+            self.received += data[12] > 0
             self._transport.sendto(reply(data), addr)
 
-    def told(self, line: str) -> int:
-        """Does as it is told; questions since it was told to speak."""
-        if line in ("silent", "speak"):
-            self.silent, self.asked = line == "silent", 0
-        return self.asked
+    def command(self, line: str) -> int:
+        """Runs a command. Returns the queries answered since the last change."""
+        if line in ("drop", "answer"):
+            self.dropping, self.received = line == "drop", 0
+        return self.received
 
 
 async def _stream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -69,7 +70,7 @@ async def _stream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
 
 
 async def serve() -> None:
-    """Serves over UDP and TCP until the standard input ends."""
+    """Serves over UDP and TCP until standard input ends."""
     loop = asyncio.get_running_loop()
     [port] = free_ports(1)
     await asyncio.start_server(_stream, "127.0.0.1", port)
@@ -78,21 +79,21 @@ async def serve() -> None:
     sock.bind(("127.0.0.1", port))
     _, datagrams = await loop.create_datagram_endpoint(_Datagrams, sock=sock)
     print(port, flush=True)
-    over = asyncio.Event()
+    ended = asyncio.Event()
 
-    def told() -> None:
+    def read_command() -> None:
         line = sys.stdin.readline()
         if line:
-            print(datagrams.told(line.strip()), flush=True)
+            print(datagrams.command(line.strip()), flush=True)
         else:
-            over.set()
+            ended.set()
 
-    loop.add_reader(sys.stdin, told)
-    await over.wait()
+    loop.add_reader(sys.stdin, read_command)
+    await ended.wait()
 
 
 def main() -> None:
-    """Serves."""
+    """Runs the upstream."""
     end_with_parent()
     asyncio.run(serve())
 

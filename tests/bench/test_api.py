@@ -1,4 +1,4 @@
-"""The API server of the benches, read by the change source of svcdns."""
+"""The API server of the bench."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ SLICES = "/apis/discovery.k8s.io/v1/endpointslices"
 
 @pytest.fixture(scope="module")
 def api() -> Iterator[Helper]:
-    """A running one."""
+    """A running API server."""
     made = Helper("bench.api", "--services", "30", "--endpoints", "2", cpus=sorted(os.sched_getaffinity(0)))
     yield made
     made.close()
 
 
 def get(api: Helper, path: str) -> Any:
-    """A page of it."""
+    """The JSON at a path."""
     with urllib.request.urlopen(f"http://127.0.0.1:{api.port}{path}", timeout=10) as response:
         return json.load(response)
 
 
 def test_lists_come_in_pages(api: Helper) -> None:
-    """Pages of one list have one version, and together every object once."""
+    """All pages of a list have the same version, and together every object once."""
     first = get(api, f"{SLICES}?limit=20")
     second = get(api, f"{SLICES}?limit=20&continue={first['metadata']['continue']}")
     assert first["metadata"]["resourceVersion"] == second["metadata"]["resourceVersion"]
@@ -42,16 +42,18 @@ def test_lists_come_in_pages(api: Helper) -> None:
     assert len(get(api, f"{SLICES}?limit=20&resourceVersion=0")["items"]) == 30
 
 
-def test_a_watch_tells_a_change_and_ends_with_410(api: Helper) -> None:
-    """From the list's version on: the event; after a relist, 410 in the stream and for who comes from before."""
+def test_a_watch_gets_changes_and_ends_with_410(api: Helper) -> None:
+    """A watch from the version of a list gets the event. A relist ends it with 410; a watch from an older version gets
+    410.
+    """
     version = get(api, f"{SLICES}?limit=1&resourceVersion=0")["metadata"]["resourceVersion"]
     url = f"http://127.0.0.1:{api.port}{SLICES}?watch=true&resourceVersion={version}"
-    [address] = api.ask("change 10")
+    [address] = api.request("change 10")
     with urllib.request.urlopen(url, timeout=10) as stream:
         event = json.loads(stream.readline())
         assert event["object"]["endpoints"][0]["addresses"] == [address]
-        assert api.ask("watches")["endpointslices"] == 1
-        assert api.ask("relist") == 1
+        assert api.request("watches")["endpointslices"] == 1
+        assert api.request("relist") == 1
         assert json.loads(stream.readline())["object"]["code"] == 410
         assert stream.readline() == b""
     with pytest.raises(urllib.error.HTTPError, match="410"):
@@ -59,28 +61,28 @@ def test_a_watch_tells_a_change_and_ends_with_410(api: Helper) -> None:
 
 
 def test_changes_are_counted(api: Helper) -> None:
-    """A flood answers when all of it is done."""
-    before = api.ask("changes")
-    assert api.ask("flood 150") == 150
-    assert api.ask("changes") == before + 150
+    """The command `flood` returns when all changes are done."""
+    before = api.request("changes")
+    assert api.request("flood 150") == 150
+    assert api.request("changes") == before + 150
 
 
-def test_no_moved_address_is_an_endpoints() -> None:
-    """So that a new answer cannot be mistaken for an old one."""
+def test_a_new_address_is_not_that_of_another_endpoint() -> None:
+    """A new address is never the address of another endpoint."""
     cluster = Cluster(30, 2)
     assert moved(1) not in {pod for number in range(30) for pod in cluster.pods(number)}
 
 
 @pytest.fixture
-def broken() -> Iterator[Helper]:
-    """One of a test's own, to break; it offers streamed lists."""
+def faulty_api() -> Iterator[Helper]:
+    """An API server for one test, with streamed lists."""
     made = Helper("bench.api", "--services", "30", "--endpoints", "2", "--streams", cpus=sorted(os.sched_getaffinity(0)))
     yield made
     made.close()
 
 
 def status(api: Helper, timeout: float = 10) -> int:
-    """Of the answer to a list; 0 for none."""
+    """The status of the response to a list; 0 without a response."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{api.port}{SLICES}?limit=1", timeout=timeout) as response:
             return int(response.status)
@@ -91,29 +93,29 @@ def status(api: Helper, timeout: float = 10) -> int:
         return 0
 
 
-@pytest.mark.parametrize(("fault", "met"), [("429", 429), ("401", 401), ("refused", 0), ("half-open", 0), ("cut", 200)])
-def test_a_fault_lasts_until_it_is_mended(broken: Helper, fault: str, met: int) -> None:
-    """Watches end at its beginning, or fall silent; a new connection is answered as ever at its end."""
-    version = get(broken, f"{SLICES}?limit=1&resourceVersion=0")["metadata"]["resourceVersion"]
-    url = f"http://127.0.0.1:{broken.port}{SLICES}?watch=true&resourceVersion={version}"
+@pytest.mark.parametrize(("fault", "expected_status"), [("429", 429), ("401", 401), ("refused", 0), ("half-open", 0), ("cut", 200)])
+def test_a_fault_lasts_until_repair(faulty_api: Helper, fault: str, expected_status: int) -> None:
+    """Watches end or get no more events when the fault begins. After `repair` a new connection gets a response."""
+    version = get(faulty_api, f"{SLICES}?limit=1&resourceVersion=0")["metadata"]["resourceVersion"]
+    url = f"http://127.0.0.1:{faulty_api.port}{SLICES}?watch=true&resourceVersion={version}"
     with urllib.request.urlopen(url, timeout=0.3) as stream:
-        assert broken.ask(f"break {fault}")
-        assert broken.ask("watches")["endpointslices"] == 0
+        assert faulty_api.request(f"break {fault}")
+        assert faulty_api.request("watches")["endpointslices"] == 0
         with contextlib.suppress(OSError, http.client.HTTPException):
             assert stream.readline() == b""
-    assert status(broken, 0.3) == met
-    address = broken.ask("mend 10")
-    assert status(broken) == 200
-    assert address in json.dumps(get(broken, f"{SLICES}?limit=30")["items"])
+    assert status(faulty_api, 0.3) == expected_status
+    address = faulty_api.request("repair 10")
+    assert status(faulty_api) == 200
+    assert address in json.dumps(get(faulty_api, f"{SLICES}?limit=30")["items"])
 
 
-def test_a_streamed_list(broken: Helper) -> None:
-    """All objects, a bookmark that says so, then changes."""
-    url = f"http://127.0.0.1:{broken.port}{SLICES}?watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan"
+def test_a_streamed_list(faulty_api: Helper) -> None:
+    """All objects, the bookmark at the end of the list, then changes."""
+    url = f"http://127.0.0.1:{faulty_api.port}{SLICES}?watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan"
     with urllib.request.urlopen(url, timeout=10) as stream:
         events = [json.loads(stream.readline()) for _ in range(31)]
         assert [event["type"] for event in events] == ["ADDED"] * 30 + ["BOOKMARK"]
         assert {event["object"]["kind"] for event in events} == {"EndpointSlice"}
         assert events[-1]["object"]["metadata"]["annotations"] == {"k8s.io/initial-events-end": "true"}
-        [address] = broken.ask("change 10")
+        [address] = faulty_api.request("change 10")
         assert address in stream.readline().decode()

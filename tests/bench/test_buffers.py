@@ -8,8 +8,8 @@ import socket
 from bench.buffers import ORDINARY, shrink
 
 
-def test_buffers_of_datagram_sockets_shrink() -> None:
-    """And those of other sockets stay."""
+def test_udp_receive_buffers_shrink() -> None:
+    """The buffers of other sockets do not change."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams, socket.socket() as stream:
         datagrams.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * ORDINARY)
         before = stream.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)

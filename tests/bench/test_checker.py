@@ -1,4 +1,4 @@
-"""The checker against a server that is right, wrong, silent, or ends its connections."""
+"""The checker against servers that answer correctly, answer wrongly, do not answer, or close connections."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from typing import cast
 import pytest
 
 from bench import checker as checking
-from bench.asking import packet
-from bench.checker import Checker, Question, questions
+from bench.checker import Checker, Query, queries
+from bench.client import make_query
 from bench.cluster import Cluster
-from bench.truth import Truth
+from bench.endpoint_history import EndpointHistory
 from bench.upstream import reply
 from tests.support.server import free_port
 
-WANTED = Question("www.site-3.example", packet("www.site-3.example"), lambda rcode, found, _sent, _came: rcode == 0 and len(found) == 1)
+WANTED = Query(
+    "www.site-3.example", make_query("www.site-3.example"), lambda rcode, found, _sent, _received: rcode == 0 and len(found) == 1
+)
 Answer = Callable[[bytes], bytes]
 
 
@@ -35,7 +37,7 @@ class _Datagrams(asyncio.DatagramProtocol):
 
 @contextlib.asynccontextmanager
 async def serving(answer: Answer) -> AsyncIterator[int]:
-    """A server's port; an empty answer is silence, and over TCP the end of the connection."""
+    """The port of a server. With an empty answer it sends nothing over UDP, and closes the connection over TCP."""
 
     streams: list[asyncio.Task[None] | None] = []
 
@@ -59,8 +61,8 @@ async def serving(answer: Answer) -> AsyncIterator[int]:
         await asyncio.gather(*filter(None, streams))
 
 
-async def asked(answer: Answer, enough: Callable[[Checker], bool]) -> Checker:
-    """A checker that has asked until there was enough."""
+async def checked(answer: Answer, enough: Callable[[Checker], bool]) -> Checker:
+    """A checker that has run until `enough`."""
     async with serving(answer) as port:
         checker = Checker(port, [WANTED], udp_rate=500, tcp_rate=500, connections=2)
         running = asyncio.create_task(checker.run())
@@ -72,37 +74,39 @@ async def asked(answer: Answer, enough: Callable[[Checker], bool]) -> Checker:
     return checker
 
 
-async def test_right_answers_are_counted() -> None:
-    """Over both transports."""
-    checker = await asked(reply, lambda checker: min(checker.udp.answered, checker.tcp.answered) >= 5)
+async def test_correct_responses_are_counted() -> None:
+    """Over UDP and over TCP."""
+    checker = await checked(reply, lambda checker: min(checker.udp.answered, checker.tcp.answered) >= 5)
     for count in (checker.udp, checker.tcp):
         assert (count.lost, count.wrong, count.closed) == (0, 0, 0)
-        assert count.asked == count.answered
-        assert 0 < count.slowest < checking.PATIENCE
+        assert count.sent == count.answered
+        assert 0 < count.slowest < checking.TIMEOUT
 
 
-async def test_wrong_answers_are_told() -> None:
-    """With the name and what came."""
-    checker = await asked(lambda wire: reply(packet("nobody.test"))[:2] + reply(wire)[2:3] + b"\x83" + wire[4:], lambda c: c.udp.wrong >= 3)
+async def test_wrong_responses_are_reported() -> None:
+    """The example has the name and the response."""
+    checker = await checked(
+        lambda wire: reply(make_query("nobody.test"))[:2] + reply(wire)[2:3] + b"\x83" + wire[4:], lambda c: c.udp.wrong >= 3
+    )
     assert checker.udp.wrong >= 3
     assert "www.site-3.example" in checker.udp.examples[0]
 
 
-async def test_silence_is_loss(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And the end of a connection is the loss of what was asked on it."""
-    monkeypatch.setattr(checking, "PATIENCE", 0.05)
-    checker = await asked(lambda _: b"", lambda checker: checker.udp.lost >= 2 and checker.tcp.cut >= 2)
+async def test_unanswered_queries_are_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A query without a response is lost; so is an outstanding query on a connection that the server closes."""
+    monkeypatch.setattr(checking, "TIMEOUT", 0.05)
+    checker = await checked(lambda _: b"", lambda checker: checker.udp.lost >= 2 and checker.tcp.cut >= 2)
     assert checker.udp.answered == checker.tcp.answered == 0
     assert checker.tcp.cut >= 2
-    assert checker.tcp.closed >= 1  # with one connection more than one question may be lost
+    assert checker.tcp.closed >= 1  # a connection may lose several queries at once
 
 
-def test_questions_are_of_every_kind() -> None:
-    """Of moving Services, steady ones, absent names and outside names; each knows what is right."""
+def test_queries_of_every_kind() -> None:
+    """For changing Services, other Services, nonexistent names and external names, each with the expected answer."""
     cluster = Cluster(50, 2)
-    made = questions(cluster, Truth(cluster), cluster.headless(), 80)
-    names = [question.name for question in made]
+    made = queries(cluster, EndpointHistory(cluster), cluster.headless(), 80)
+    names = [query.name for query in made]
     assert sum(name.startswith("no-") for name in names) == sum(name.endswith(".example") for name in names) == 10
-    absent = next(question for question in made if question.name.startswith("no-"))
-    assert absent.right(3, frozenset(), 0.0, 0.0)
-    assert not absent.right(0, frozenset({b"\n\0\0\1"}), 0.0, 0.0)
+    nxdomain = next(query for query in made if query.name.startswith("no-"))
+    assert nxdomain.accepts(3, frozenset(), 0.0, 0.0)
+    assert not nxdomain.accepts(0, frozenset({b"\n\0\0\1"}), 0.0, 0.0)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.dnsperf import BrokenError, Figures, Load, check, read
+from bench.dnsperf import BrokenError, Figures, Load, check, parse_summary
 
 SUMMARY = """\
 DNS Performance Testing Tool
@@ -27,19 +27,19 @@ Statistics:
 """
 
 
-def test_the_summary_is_read() -> None:
+def test_the_summary_is_parsed() -> None:
     """Counts, time and response codes."""
-    found = read(SUMMARY)
+    found = parse_summary(SUMMARY)
     assert found == Figures(29874, 29870, 4, 2.000142, {"NOERROR": 18670, "NXDOMAIN": 11200})
     assert found.rate == pytest.approx(14933.9, abs=0.1)
     assert found.share("NXDOMAIN") == pytest.approx(0.375, abs=0.001)
     assert found.share("REFUSED") == 0.0
 
 
-def test_what_is_no_summary_is_said() -> None:
-    """dnsperf's own complaint is in the error."""
+def test_output_without_a_summary() -> None:
+    """The error contains dnsperf's own message."""
     with pytest.raises(BrokenError, match="unable to open"):
-        read("Error: unable to open ./questions")
+        parse_summary("Error: unable to open ./queries")
 
 
 @pytest.mark.parametrize(
@@ -52,30 +52,30 @@ def test_what_is_no_summary_is_said() -> None:
         pytest.param(Load(seconds=2, tcp=True), "-l 2 -m tcp", id="TCP"),
     ],
 )
-def test_a_load_is_a_command(load: Load, words: str) -> None:
-    """Every field shows in the command line."""
-    command = " ".join(load.command(5300, Path("questions")))
-    assert command.startswith("dnsperf -s 127.0.0.1 -p 5300 -d questions ")
+def test_the_command_line_of_a_load(load: Load, words: str) -> None:
+    """The command line has every field."""
+    command = " ".join(load.command(5300, Path("queries")))
+    assert command.startswith("dnsperf -s 127.0.0.1 -p 5300 -d queries ")
     assert command.endswith(words)
 
 
 @pytest.mark.parametrize(
-    ("figures", "absent", "complaint"),
+    ("figures", "nxdomain", "message"),
     [
         pytest.param(Figures(100, 0, 0, 1.0, {}), 0.0, "0 of 100", id="no answer"),
         pytest.param(Figures(100, 90, 10, 1.0, {"NOERROR": 90}), 0.0, "10 of 100", id="lost"),
         pytest.param(Figures(100, 100, 0, 1.0, {"NOERROR": 50, "SERVFAIL": 50}), 0.0, "SERVFAIL", id="another code"),
-        pytest.param(Figures(100, 100, 0, 1.0, {"NOERROR": 100}), 0.5, "50.0% of the answers should be NOERROR", id="too few absent"),
+        pytest.param(Figures(100, 100, 0, 1.0, {"NOERROR": 100}), 0.5, "50.0% of the responses should be NOERROR", id="too few NXDOMAIN"),
     ],
 )
-def test_a_broken_run_is_found(figures: Figures, absent: float, complaint: str) -> None:
-    """Lost questions and wrong response codes."""
-    with pytest.raises(BrokenError, match=complaint):
-        check(figures, absent)
+def test_a_broken_run_fails_the_check(figures: Figures, nxdomain: float, message: str) -> None:
+    """Lost queries and unexpected response codes."""
+    with pytest.raises(BrokenError, match=message):
+        check(figures, nxdomain)
 
 
-def test_a_good_run_passes() -> None:
-    """A few lost ones and the codes in their shares are good."""
+def test_a_good_run_passes_the_check() -> None:
+    """A few lost queries are within the limit."""
     good = Figures(1000, 999, 1, 1.0, {"NOERROR": 625, "NXDOMAIN": 374})
     check(good, 0.375)
     assert good.lost

@@ -1,4 +1,4 @@
-"""Each way of reading a first list reads the same."""
+"""Every way of reading an initial list gives the same objects."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from bench.processes import Helper
 from svcdns.cluster.watch_options import WatchOptions
 
 
-async def test_every_way_reads_everything() -> None:
-    """Objects and octets are counted; the table has a line for each way."""
+async def test_every_way_reads_all_objects() -> None:
+    """The counts of objects and octets; the table has a row for each way."""
     api = Helper("bench.api", "--services", "60", "--endpoints", "2", "--streams", cpus=sorted(os.sched_getaffinity(0)))
     try:
         found = {way: [await read(way, WatchOptions(endpoint=f"http://127.0.0.1:{api.port}"))] for way in WAYS}

@@ -15,7 +15,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def row(scenario: str, measure: str, **rounds: list[float | None]) -> dict[str, Any]:
-    """A row of a report; the median is the middle one."""
+    """A row of a report. The median is the value in the middle of the list."""
     return {
         "scenario": scenario,
         "measure": measure,
@@ -39,8 +39,8 @@ REPORT = {
 }
 
 
-def test_a_chart_has_what_was_measured() -> None:
-    """Medians with the range of their rounds; nothing for what was not measured."""
+def test_points_of_a_chart() -> None:
+    """Medians and the ranges of their rounds; no point without a measurement."""
     found = charts(REPORT)
     assert set(found) == {"latency-plain", "growth"}
     assert found["latency-plain"].series["svcdns"] == [Point(0.0, 0.05, 0.04, 0.06), Point(1.0, 0.5, 0.4, 0.6)]
@@ -49,8 +49,8 @@ def test_a_chart_has_what_was_measured() -> None:
 
 
 @pytest.mark.parametrize("name", ["latency-plain", "growth"])
-def test_a_drawing_names_its_axes_and_stays_inside(name: str) -> None:
-    """Title, labels, units and servers are there; every point lies in the picture, and larger values lie higher."""
+def test_the_svg_has_labels_and_all_points(name: str) -> None:
+    """Title, labels, units and servers are in the SVG. Every point is inside, and larger values are higher."""
     chart = charts(REPORT)[name]
     picture = ElementTree.fromstring(draw(chart))
     words = [one.text for one in picture.iter(f"{SVG}text")]
@@ -62,14 +62,14 @@ def test_a_drawing_names_its_axes_and_stays_inside(name: str) -> None:
     assert points[1][1] < points[0][1]
 
 
-def test_a_linear_axis_begins_at_nothing() -> None:
-    """Differences are not made to look larger than they are."""
+def test_a_linear_axis_begins_at_zero() -> None:
+    """The axis has a tick at 0."""
     chart = Chart("t", "x", "y", [(0, "a"), (1, "b")], {"svcdns": [Point(0, 4.0, 4.0, 4.0), Point(1, 4.2, 4.2, 4.2)]})
     assert "0" in [one.text for one in ElementTree.fromstring(draw(chart)).iter(f"{SVG}text")]
 
 
 def test_files_are_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """One for each chart; a run without figures for any ends with 1."""
+    """One file for each chart; the exit code is 1 without figures."""
     file = tmp_path / "run.json"
     file.write_text(json.dumps(REPORT))
     assert main([str(file), "--to", str(tmp_path / "charts")]) == 0

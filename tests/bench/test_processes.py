@@ -1,4 +1,4 @@
-"""CPU time and memory of processes."""
+"""CPU time and memory of a process tree."""
 
 from __future__ import annotations
 
@@ -8,54 +8,54 @@ import sys
 
 import pytest
 
-from bench.processes import PssSampler, cpu_seconds, end, pss_mib, spawn, tree, until
+from bench.processes import PssSampler, cpu_seconds, kill_tree, pss_mib, spawn, tree, until
 
 PARENT = "import subprocess, sys; child = subprocess.Popen([sys.executable, '-c', sys.argv[1]]); print(child.pid, flush=True); child.wait()"
 SPIN = "import time\nwhile time.process_time() < 0.2: pass\ntime.sleep(60)"
-HOLD = "held = b'x' * (40 << 20); import time; time.sleep(60)"
+ALLOCATE = "block = b'x' * (40 << 20); import time; time.sleep(60)"
 
 
 def start(code: str) -> tuple[subprocess.Popen[bytes], int]:
-    """A process that starts another; the latter's id."""
+    """A process that starts a child, and the child's id."""
     process = spawn([sys.executable, "-c", PARENT, code], sorted(os.sched_getaffinity(0)), stdout=subprocess.PIPE)
     assert process.stdout is not None
     with process.stdout:
         return process, int(process.stdout.readline())
 
 
-def test_the_children_count() -> None:
-    """CPU time that a child takes is the tree's, to more than a clock tick."""
+def test_cpu_time_includes_children() -> None:
+    """CPU time of a child is part of the tree's, at a finer resolution than a clock tick."""
     process, child = start(SPIN)
     try:
         assert tree(process.pid) == [process.pid, child]
         until("0.2 s of CPU", lambda: cpu_seconds(process.pid) > 0.2, 20)
         assert cpu_seconds(process.pid) > cpu_seconds(child) > 0.15
     finally:
-        end(process)
+        kill_tree(process)
     assert process.returncode == -9
     assert cpu_seconds(process.pid) == 0.0
 
 
 def test_memory_is_summed_and_sampled() -> None:
-    """What a child holds is in the sum, and in the peak."""
-    process, _ = start(HOLD)
+    """Memory of a child is in the sum and in the peak."""
+    process, _ = start(ALLOCATE)
     try:
         with PssSampler(process.pid, 0.005) as sampler:
             until("40 MiB", lambda: sampler.peak > 40, 20)
             assert pss_mib(process.pid) > 40
         assert sampler.samples
     finally:
-        end(process)
+        kill_tree(process)
 
 
-def test_waiting_ends() -> None:
-    """What does not come is given up."""
-    with pytest.raises(TimeoutError, match="rain"):
-        until("rain", lambda: False, 0.0)
+def test_a_wait_times_out() -> None:
+    """The error names what was waited for."""
+    with pytest.raises(TimeoutError, match="the probe"):
+        until("the probe", lambda: False, 0.0)
 
 
-def test_processes_run_where_they_are_told() -> None:
-    """The cores are those of the call."""
+def test_processes_run_on_the_given_cores() -> None:
+    """The process has the cores of the call."""
     core = min(os.sched_getaffinity(0))
     process = spawn([sys.executable, "-c", "import os; print(os.sched_getaffinity(0))"], [core], stdout=subprocess.PIPE)
     output, _ = process.communicate(timeout=20)

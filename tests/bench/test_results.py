@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from bench.results import Row, Target, as_json, judge, number, table
+from bench.results import Row, Target, as_json, evaluate, number, table
 
 
 def row(*targets: Target, **figures: list[float]) -> Row:
@@ -20,24 +20,24 @@ def row(*targets: Target, **figures: list[float]) -> Row:
         pytest.param(Target(6), "≤ 6: met", True, id="at most"),
         pytest.param(Target(4), "≤ 4: MISSED", False, id="at most, missed"),
         pytest.param(Target(5, at_least=True), "≥ 5: met", True, id="at least"),
-        pytest.param(Target(1.5, "nsd"), "≤ 1.5 × nsd: 1.25 met", True, id="a peer's"),
-        pytest.param(Target(1.2, "nsd"), "≤ 1.2 × nsd: 1.25 MISSED", False, id="a peer's, missed"),
+        pytest.param(Target(1.5, "nsd"), "≤ 1.5 × nsd: 1.25 met", True, id="times a peer"),
+        pytest.param(Target(1.2, "nsd"), "≤ 1.2 × nsd: 1.25 MISSED", False, id="times a peer, missed"),
         pytest.param(Target(7, "coredns", less=True), "≥ 7 × less than coredns: 8.00 met", True, id="less"),
         pytest.param(Target(9, "coredns", less=True), "≥ 9 × less than coredns: 8.00 MISSED", False, id="less, missed"),
-        pytest.param(Target(1.5, "knot"), "≤ 1.5 × knot: not measured", None, id="no such peer"),
+        pytest.param(Target(1.5, "knot"), "≤ 1.5 × knot: not measured", None, id="peer not measured"),
     ],
 )
-def test_targets_are_judged_by_medians(target: Target, text: str, met: bool | None) -> None:
-    """The median of the rounds counts, not their mean."""
-    [verdict] = judge(row(target, svcdns=[5, 4, 500], nsd=[4, 4, 4], coredns=[1, 40, 90]), [])
+def test_targets_use_medians(target: Target, text: str, met: bool | None) -> None:
+    """The median of the rounds counts, not the mean."""
+    [verdict] = evaluate(row(target, svcdns=[5, 4, 500], nsd=[4, 4, 4], coredns=[1, 40, 90]), [])
     assert (verdict.text(), verdict.met) == (text, met)
 
 
-def test_a_target_may_speak_of_another_measure() -> None:
-    """The other row of the same scenario is found by its measure."""
+def test_a_target_relative_to_another_measure() -> None:
+    """The measure names a row of the same scenario."""
     one = Row("workers", "one", "µs", {"svcdns": [4.0]})
     two = Row("workers", "two", "µs", {"svcdns": [4.2]}, (Target(1.1, of="one"),))
-    [verdict] = judge(two, [Row("growth", "one", "µs", {"svcdns": [1.0]}), one, two])
+    [verdict] = evaluate(two, [Row("growth", "one", "µs", {"svcdns": [1.0]}), one, two])
     assert verdict.text() == "≤ 1.1 × one: 1.05 met"
 
 
@@ -55,19 +55,19 @@ def test_a_target_may_speak_of_another_measure() -> None:
     ],
 )
 def test_numbers_have_three_digits(value: float, text: str) -> None:
-    """Whatever their size."""
+    """Three significant digits."""
     assert number(value) == text
 
 
 def test_the_table_has_a_column_for_each_server() -> None:
-    """A server that did not take part has a dash."""
+    """A server that was not measured has a dash."""
     lines = table([row(Target(1.5, "nsd"), svcdns=[5.0], nsd=[4.0])], ["svcdns", "nsd", "knot"]).splitlines()
     assert lines[0].split() == ["scenario", "measure", "unit", "svcdns", "nsd", "knot", "target"]
     assert lines[2].split() == ["hit", "CPU", "per", "answer", "µs", "5.00", "4.00", "-", "≤", "1.5", "×", "nsd:", "1.25", "met"]
 
 
 def test_json_has_every_round() -> None:
-    """Rounds, medians and verdicts; nothing that JSON cannot say."""
+    """Rounds, medians and target results; infinity and NaN become null."""
     [found] = as_json([row(Target(1.5, "knot"), svcdns=[5.0, math.inf])])
     assert found["rounds"] == {"svcdns": [5.0, None]}
     assert found["medians"] == {"svcdns": None}

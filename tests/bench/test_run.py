@@ -1,4 +1,4 @@
-"""A run: rows, files, and what becomes of a server that breaks."""
+"""A run: rows, files and failures."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import pytest
 from bench.__main__ import options_of, parser, report
 from bench.cluster import Cluster
 from bench.dnsperf import BrokenError, Figures
-from bench.questions import hits
+from bench.queries import hits
 from bench.run import Options, Run
 
 
 def test_one_broken_server_does_not_end_a_scenario(capsys: pytest.CaptureFixture[str]) -> None:
-    """It is kept with the scenario, and what comes after it runs."""
+    """The failure is recorded with its scenario; the other servers are measured."""
     with Run(Options(["svcdns", "nsd"])) as run:
         row = run.row("hit", "CPU", "µs")
         for name in ("svcdns", "nsd"):
-            with run.trying("hit", name):
+            with run.catching_failures("hit", name):
                 if name == "svcdns":
                     raise BrokenError("no answers")
                 row.add(name, 1.0)
@@ -28,24 +28,24 @@ def test_one_broken_server_does_not_end_a_scenario(capsys: pytest.CaptureFixture
 
 @pytest.mark.parametrize(("smoke", "breaks"), [(False, True), (True, False)], ids=["measured", "smoke"])
 def test_losses_alone_do_not_break_a_smoke_run(smoke: bool, breaks: bool) -> None:
-    """Where figures count, they do."""
+    """Outside a smoke run they do."""
     figures = Figures(100, 90, 10, 1.0, {"NOERROR": 90})
     with Run(Options(["svcdns"], smoke=smoke)) as run:
-        with run.trying("hit", "svcdns"):
+        with run.catching_failures("hit", "svcdns"):
             run.check(figures, 0.0)
         assert bool(run.broken) is breaks
 
 
-def test_questions_are_files_that_go_with_the_run() -> None:
-    """A line a question; gone afterwards."""
+def test_query_files_are_deleted_after_the_run() -> None:
+    """One query a line; the folder is deleted after the run."""
     with Run(Options(["svcdns"])) as run:
-        path = run.questions("hit", hits(Cluster(5), 3).lines)
+        path = run.queries("hit", hits(Cluster(5), 3).lines)
         assert len(path.read_text().splitlines()) == 3
     assert not path.exists()
 
 
 def test_peers_are_chosen_on_the_command_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """svcdns always takes part; what is not there is said in a line and left out."""
+    """svcdns always takes part. A line on standard error names each peer that is not installed."""
     monkeypatch.delenv("COREDNS", raising=False)
     assert options_of(parser().parse_args(["--peers", "none"])).servers == ["svcdns"]
     found = options_of(parser().parse_args(["--peers", "coredns", "--server-cores", "0,1", "--smoke"]))

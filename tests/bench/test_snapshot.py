@@ -1,4 +1,4 @@
-"""The bench of starts without an API server works, on a small cluster."""
+"""The bench of starts without an API server, on a small cluster."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 from bench import snapshot
 
 
-def test_it_measures(capsys: pytest.CaptureFixture[str]) -> None:
-    """A line for each choice of cores, with every figure."""
+def test_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+    """The table has a row for each choice of cores, with every figure."""
     cores = ",".join(map(str, sorted(os.sched_getaffinity(0))[:2]))
     assert snapshot.main(["--services", "20", "--endpoints", "2", "--rounds", "1", "--cores", cores]) == 0
     rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("| on ")]

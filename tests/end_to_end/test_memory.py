@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.groups import MemoryGroup
+from bench.memory_group import MemoryGroup
 from svcdns.process.memory_cgroup import MemoryGroup as OwnGroup
 from tests.support.server import Server, until
 
@@ -45,22 +45,22 @@ def test_steps_as_memory_fills_up(tmp_path: Path, group: MemoryGroup) -> None:
     """Answer tables and caches shrink, then control is restarted. Metrics and log say so, and queries are answered throughout."""
     (tmp_path / "names").write_text("10.0.0.1 a.example.org\n")
     with Server(tmp_path, COREFILE) as server:
-        group.take(server.process.pid)
+        group.add(server.process.pid)
         server.until_serving()
         until("the limit to be shown", lambda: server.metric("svcdns_memory_limit_bytes") == 4 * BALLAST)
         used = until("the use", lambda: server.metric("svcdns_memory_working_set_bytes"))
         assert BALLAST < used < 2 * BALLAST
         before = server.children()
 
-        group.allow(int(used / 0.89))
+        group.set_limit(int(used / 0.89))
         until("a step", lambda: server.metric('svcdns_memory_pressure_total{action="shrink"}') == 1)
         assert server.metric("svcdns_memory_share") == 0.5
         server.until_logged("answer tables and caches shrink to 1/2 of their usual size")
         assert server.records(NAME) == ["10.0.0.1"]
 
-        group.allow(int(server.metric("svcdns_memory_working_set_bytes") / 0.965))
+        group.set_limit(int(server.metric("svcdns_memory_working_set_bytes") / 0.965))
         until("the restart", lambda: "is restarted, workers answer on" in server.log or server.records(NAME) != ["10.0.0.1"])
-        group.allow(4 * BALLAST)
+        group.set_limit(4 * BALLAST)
         until("the next control", lambda: server.children().get("control") not in {None, before["control"]})
         until("its metrics", lambda: server.metric('svcdns_memory_pressure_total{action="restart"}') == 1)
         assert server.records(NAME) == ["10.0.0.1"]

@@ -1,4 +1,4 @@
-"""Questions as packets, asked one by one: what the scenarios that wait for an answer need."""
+"""A UDP client for scenarios that wait for one response at a time, and the DNS messages that it sends and reads."""
 
 from __future__ import annotations
 
@@ -11,19 +11,21 @@ from pathlib import Path
 TYPES = {"A": 1, "AAAA": 28}
 
 
-def packet(name: str, rtype: str = "A", ident: int = 1) -> bytes:
-    """A question with RD."""
+def make_query(name: str, rtype: str = "A", ident: int = 1) -> bytes:
+    """A query message with RD."""
     labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
     return struct.pack(">6H", ident, 0x0100, 1, 0, 0, 0) + labels + b"\0" + struct.pack(">2H", TYPES[rtype], 1)
 
 
-def holds(reply: bytes, address: str) -> bool:
-    """Whether a reply is NOERROR and has this address among its records."""
+def has_address(reply: bytes, address: str) -> bool:
+    """True if a response is NOERROR and contains this address."""
     return bool(reply) and reply[3] & 15 == 0 and ipaddress.ip_address(address).packed in reply[12:]
 
 
 def addresses(reply: bytes) -> frozenset[bytes]:
-    """The RDATA of the A and AAAA records of a reply's answer section. Raises ValueError where it ends too early."""
+    """The RDATA of the A and AAAA records in the answer section. Raises ValueError if the response is truncated in a
+    record.
+    """
     found = []
     try:
         at = _after_name(reply, 12) + 4
@@ -34,14 +36,14 @@ def addresses(reply: bytes) -> frozenset[bytes]:
             if rtype in TYPES.values():
                 found.append(reply[at - size : at])
     except (IndexError, struct.error) as error:
-        raise ValueError("the reply ends too early") from error
+        raise ValueError("truncated response") from error
     if at > len(reply):
-        raise ValueError("the reply ends in a record")
+        raise ValueError("truncated record")
     return frozenset(found)
 
 
 def _after_name(reply: bytes, at: int) -> int:
-    """Where what follows a name begins."""
+    """The offset after a domain name (RFC 1035 §4.1.4)."""
     while size := reply[at]:
         if size >= 0xC0:
             return at + 2
@@ -49,7 +51,7 @@ def _after_name(reply: bytes, at: int) -> int:
     return at + 1
 
 
-class Asker:
+class Client:
     """One UDP socket connected to a server on loopback."""
 
     def __init__(self, port: int, timeout: float = 1.0) -> None:
@@ -57,13 +59,13 @@ class Asker:
         self.socket.settimeout(timeout)
         self.socket.connect(("127.0.0.1", port))
 
-    def ask(self, question: bytes) -> bytes:
-        """The reply; empty if none comes in time, or nobody listens."""
+    def query(self, packet: bytes) -> bytes:
+        """Sends a query and returns the response; empty after a timeout, or if the port is closed."""
         try:
-            self.socket.send(question)
+            self.socket.send(packet)
             while True:
                 reply = self.socket.recv(4096)
-                if reply[:2] == question[:2]:
+                if reply[:2] == packet[:2]:
                     return reply
         except OSError:
             return b""
@@ -73,7 +75,7 @@ class Asker:
         self.socket.close()
 
 
-def write_questions(path: Path, questions: Iterable[str]) -> Path:
-    """An input for dnsperf: a name and a type a line."""
-    path.write_text("\n".join(questions) + "\n")
+def write_queries(path: Path, queries: Iterable[str]) -> Path:
+    """Writes an input file for dnsperf: a name and a type on each line."""
+    path.write_text("\n".join(queries) + "\n")
     return path

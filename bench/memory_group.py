@@ -1,4 +1,4 @@
-"""A memory control group for what is measured, version 1 or 2, where this machine lets one be made."""
+"""A memory control group, version 1 or 2, for the measured server, if the machine allows one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Self
 
 ROOT = Path("/sys/fs/cgroup")
-_MAX, _MOST, _FAILED = 0, 1, 2
+_MAX, _PEAK, _FAILED = 0, 1, 2
 _FILES = {
     1: ("memory.limit_in_bytes", "memory.max_usage_in_bytes", "memory.failcnt"),
     2: ("memory.max", "memory.peak", "memory.events"),
@@ -16,7 +16,7 @@ _FILES = {
 
 
 class MemoryGroup:
-    """A group of its own with a limit, in octets. A context manager; `path` is None where none can be made."""
+    """A new control group with a limit in octets. A context manager. `path` is None if none can be created."""
 
     def __init__(self, limit: int) -> None:
         self.path: Path | None = None
@@ -25,7 +25,7 @@ class MemoryGroup:
         with suppress(OSError):
             path.mkdir()
             self.path = path
-            self.allow(limit)
+            self.set_limit(limit)
 
     def __enter__(self) -> Self:
         return self
@@ -37,28 +37,28 @@ class MemoryGroup:
 
     @property
     def prefix(self) -> tuple[str, ...]:
-        """What runs a command in the group, put before it."""
+        """The words before a command that run it in the group."""
         if self.path is None:
             return ()
         return ("sh", "-c", 'echo $$ > "$0" && exec "$@"', str(self.path / "cgroup.procs"))
 
-    def allow(self, limit: int) -> None:
-        """Another limit, in octets."""
+    def set_limit(self, limit: int) -> None:
+        """Sets another limit, in octets."""
         self._file(_MAX).write_text(str(limit))
 
-    def take(self, pid: int) -> None:
-        """Has a process in the group from now on, with the children that it will have."""
+    def add(self, pid: int) -> None:
+        """Moves a process into the group; its future children are in it, too."""
         assert self.path is not None
         (self.path / "cgroup.procs").write_text(str(pid))
 
     @property
-    def most(self) -> float | None:
-        """The most that it used so far, page cache included, MiB."""
-        return None if self.path is None else int(self._file(_MOST).read_text()) / 2**20
+    def peak(self) -> float | None:
+        """The peak usage so far, page cache included, MiB."""
+        return None if self.path is None else int(self._file(_PEAK).read_text()) / 2**20
 
     @property
-    def failures(self) -> int | None:
-        """How often the limit was met."""
+    def limit_hits(self) -> int | None:
+        """The number of times that usage reached the limit."""
         if self.path is None:
             return None
         words = self._file(_FAILED).read_text().split()

@@ -1,0 +1,84 @@
+"""The endpoints of every headless Service over time. Responses are checked against it.
+
+The module that changes the cluster records each change here. A response is valid if it had all endpoints, and no
+others, at some moment from ALLOWED_LAG seconds before the query until the response. During an outage the server cannot
+receive changes. Then every state since the beginning of the outage is valid, until the server has received all changes.
+The recovery time is measured separately.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+from dataclasses import dataclass, field
+
+from bench.cluster import Cluster
+
+ALLOWED_LAG = 1.0
+"""Seconds by which a response may lag behind the cluster."""
+
+Addresses = frozenset[bytes]
+"""Packed addresses: all addresses of a response."""
+
+
+def packed(addresses: list[str]) -> Addresses:
+    """Addresses in packed form."""
+    return frozenset(ipaddress.ip_address(address).packed for address in addresses)
+
+
+@dataclass
+class _Span:
+    """The endpoints of a Service, and the longest time for which they may have been current."""
+
+    addresses: Addresses
+    since: float = -math.inf
+    until: float = math.inf
+
+
+@dataclass
+class Outage:
+    """A time in which the server cannot receive changes.
+
+    The cause ends at `restored`. The server has received all changes at `until`.
+    """
+
+    since: float
+    restored: float = 0.0
+    until: float = math.inf
+
+
+@dataclass
+class EndpointHistory:
+    """The endpoints of every headless Service. Times are seconds of one monotonic clock."""
+
+    cluster: Cluster
+    spans: dict[int, list[_Span]] = field(default_factory=dict)
+    outages: list[Outage] = field(default_factory=list)
+
+    def changed(self, number: int, address: str, begun: float, done: float) -> None:
+        """Records that a request, which ran from `begun` to `done`, changed a Service's first endpoint."""
+        spans = self._of(number)
+        spans[-1].until = done
+        spans.append(_Span(packed([address, *self.cluster.pods(number)[1:]]), begun))
+        del spans[:-_KEPT]
+
+    def accepts(self, number: int, addresses: Addresses, sent: float, received: float) -> bool:
+        """True if these were all endpoints of the Service at a moment that is valid for a query sent and answered at
+        these times.
+        """
+        earliest = min(
+            [
+                sent - ALLOWED_LAG,
+                *(one.since - ALLOWED_LAG for one in self.outages if one.since <= received and sent <= one.until + ALLOWED_LAG),
+            ]
+        )
+        return any(span.addresses == addresses and span.since <= received and span.until >= earliest for span in self._of(number))
+
+    def _of(self, number: int) -> list[_Span]:
+        if number not in self.spans:
+            self.spans[number] = [_Span(packed(self.cluster.pods(number)))]
+        return self.spans[number]
+
+
+_KEPT = 1_000
+"""Spans stored for each Service."""

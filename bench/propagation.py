@@ -1,0 +1,100 @@
+"""Time from the start of a server until it is ready, and from a change at the API server until the new answer."""
+
+from __future__ import annotations
+
+import random
+import time
+from contextlib import closing
+
+from bench.client import Client, has_address, make_query
+from bench.cluster import Cluster
+from bench.dnsperf import BrokenError
+from bench.open_loop import percentile
+from bench.results import Target
+from bench.run import Run, gc_disabled
+from bench.servers import Server
+
+CHANGES = 200
+BURST = 1_000
+IN_FLIGHT = 64
+"""Outstanding queries during a burst."""
+
+TIMEOUT = 10.0
+
+
+def start(run: Run) -> None:
+    """From exec to /ready and the first correct answer, with 10 endpoints a Service."""
+    cluster = Cluster(run.options.services, 10)
+    row = run.row("start", f"to ready, {cluster.services:,} × 10", "s", Target(1.5))
+    for _ in run.rounds("start"):
+        for name in run.peers("nsd", "knot", "unbound", "dnsmasq", "coredns"):
+            with run.catching_failures("start", name), run.server_group(cluster, [name]) as server_group:
+                row.add(name, server_group.started[name])
+
+
+def change(run: Run) -> None:
+    """From the change of an endpoint to the new answer: single changes, and a burst of 1,000."""
+    limits = {"p50": (0.5, Target(1.5)), "p95": (0.95, Target(2.5))}
+    rows = {label: run.row("change", f"to answer, {label}", "ms", limits[label][1]) for label in limits}
+    burst = run.row("change", "burst of 1,000, all visible", "ms", Target(100))
+    count, many = (20, 50) if run.options.smoke else (CHANGES, BURST)
+    with run.server_group(
+        Cluster(run.options.services * 10 if run.options.smoke else run.options.services), run.peers("coredns")
+    ) as server_group:
+        for number in run.rounds("change"):
+            for server in server_group.servers.values():
+                with run.catching_failures("change", server.name):
+                    rng = random.Random(number)
+                    targets = server_group.cluster.headless()
+                    with gc_disabled():
+                        delays = [_single_change(server, rng.choice(targets)) for _ in range(count)]
+                        burst.add(server.name, _burst(server, rng.sample(targets, min(many, len(targets)))) * 1000)
+                    for label, (share, _) in limits.items():
+                        rows[label].add(server.name, percentile(delays, share) * 1000)
+
+
+def _single_change(server: Server, number: int) -> float:
+    """Seconds from the change of a Service's only endpoint until a response has the new address."""
+    query = make_query(server.config.cluster.fqdn(number))
+    with closing(Client(server.port)) as client:
+        client.query(query)
+        begin = time.monotonic()
+        [address] = server.api.request(f"change {number}")
+        while not has_address(client.query(query), address):
+            if time.monotonic() - begin > TIMEOUT:
+                raise BrokenError(f"{server.name}: no response has the change of Service {number}")
+        return time.monotonic() - begin
+
+
+def _burst(server: Server, numbers: list[int]) -> float:
+    """Seconds from the first of many changes until a response had the new address of each."""
+    cluster = server.config.cluster
+    with closing(Client(server.port, 0.2)) as client:
+        for number in numbers:
+            client.query(make_query(cluster.fqdn(number)))
+        begin = time.monotonic()
+        addresses = server.api.request(f"change {' '.join(map(str, numbers))}")
+        pairs = enumerate(zip(numbers, addresses, strict=True))
+        pending = {ident: (make_query(cluster.fqdn(number), "A", ident), address) for ident, (number, address) in pairs}
+        while pending:
+            if time.monotonic() - begin > TIMEOUT:
+                raise BrokenError(f"{server.name}: no response has {len(pending)} of {len(numbers)} changes")
+            _query_pending(client, pending)
+        return time.monotonic() - begin
+
+
+def _query_pending(client: Client, pending: dict[int, tuple[bytes, str]]) -> None:
+    """Queries all pending names, IN_FLIGHT at a time. Removes each name whose response has the new address."""
+    queries = list(pending.values())
+    for first in range(0, len(queries), IN_FLIGHT):
+        batch = queries[first : first + IN_FLIGHT]
+        for query, _ in batch:
+            client.socket.send(query)
+        for _ in batch:
+            try:
+                reply = client.socket.recv(4096)
+            except TimeoutError:
+                break
+            ident = int.from_bytes(reply[:2])
+            if ident in pending and has_address(reply, pending[ident][1]):
+                del pending[ident]
