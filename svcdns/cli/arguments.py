@@ -49,5 +49,5 @@ def parse(prog: str, argv: Sequence[str]) -> argparse.Namespace:
 
 
 def _two_dashes(word: str) -> str:
-    """`-conf` as `--conf`: argparse takes abbreviations of the former whatever it is told."""
+    """`-conf` as `--conf`: argparse accepts abbreviations of the former even without `allow_abbrev`."""
     return f"-{word}" if len(word) > 2 and word[0] == "-" != word[1] else word

@@ -16,7 +16,7 @@ _PREFERRED: Final = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?\.?)
 
 
 def server_keys(token: Token, default_port: int, warnings: list[str]) -> tuple[ServerKey, ...]:
-    """What one key serves; a CIDR may give several. `default_port` is for keys of plain DNS without a port."""
+    """The parsed keys of one word; a CIDR may give several. `default_port` is for keys of plain DNS without a port."""
     scheme, _, rest = token.text.rpartition("://")
     transport = scheme.lower() or "dns"
     if transport not in DEFAULT_PORTS:
@@ -47,10 +47,10 @@ def _split_port(text: str, token: Token, default: int) -> tuple[str, int]:
 
 
 def check_overlap(blocks: Sequence[ServerBlock], hosts: Sequence[Sequence[str]]) -> None:
-    """Refuses a zone that two blocks serve at one place. `hosts` has the addresses each block is bound to, `("",)` for all.
+    """Raises CorefileError for a zone that two blocks serve on the same address and port. `hosts` has the addresses each block is bound to, `("",)` for all.
 
-    Refuses a port that has two transports, too: each of them has its TCP port. Raises CorefileError. Blocks of a view are told apart by
-    their views, not here.
+    A port with two transports is an error too, as both need its TCP port. Blocks with the plugin *view* are distinguished by their views,
+    not here.
     """
     taken: dict[tuple[str, str, int], dict[str, ServerKey]] = {}
     transports: dict[tuple[str, int], ServerKey] = {}

@@ -20,7 +20,7 @@ from svcdns.process.framing import Deframer, framed
 
 
 class SourceKinds(msgspec.Struct, frozen=True, array_like=True):
-    """A cluster view: its number, the same in every life of control, the watch options it stands for (encoded), and its kinds."""
+    """A cluster view: its number, which is the same in every control process, its encoded watch options, and its kinds."""
 
     number: int
     watch: bytes
@@ -28,23 +28,23 @@ class SourceKinds(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Epoch(msgspec.Struct, frozen=True, array_like=True, tag="epoch"):
-    """A new life of control. What follows is complete for each kind once its `Complete` has come; `share` as in `Allow`."""
+    """A new control process. What follows is complete for each kind after its `Complete`; `share` as in `Allow`."""
 
     number: int
     share: float = 1.0
 
 
 class Allow(msgspec.Struct, frozen=True, array_like=True, tag="allow"):
-    """The part of their usual size that answer tables and caches may have from now on: the container's memory fills up, or has room."""
+    """The part of their usual size that answer tables and caches may have from now on; it follows the free memory of the container."""
 
     share: float
 
 
 class Configure(msgspec.Struct, frozen=True, array_like=True, tag="configure"):
-    """A Corefile to build chains from, beside the ones that serve.
+    """A Corefile to build chains from, beside the live ones.
 
-    `hosts` has the addresses of each block, `("",)` for all; `sources` the cluster views it uses; `local_addresses` the machine's own
-    ones without loopback.
+    `hosts` has the addresses of each block, `("",)` for all; `sources` has the cluster views that it uses; `local_addresses` has those of the
+    machine, without loopback.
     """
 
     generation: int
@@ -55,7 +55,7 @@ class Configure(msgspec.Struct, frozen=True, array_like=True, tag="configure"):
 
 
 class Swap(msgspec.Struct, frozen=True, array_like=True, tag="swap"):
-    """The chains of that generation serve from now on."""
+    """The chains of that generation become live."""
 
     generation: int
 
@@ -75,7 +75,7 @@ class EncodedChanged(msgspec.Struct, frozen=True, array_like=True, tag="changed"
 
 
 class Data(msgspec.Struct, frozen=True, array_like=True, tag="data"):
-    """What control has read from a file for a plugin, under the plugin's own key. From a worker: what it has found out, for all of them."""
+    """Data for a plugin under its own key. From control: the contents of a file. From a worker: data for all workers."""
 
     plugin: str
     key: str
@@ -83,7 +83,7 @@ class Data(msgspec.Struct, frozen=True, array_like=True, tag="data"):
 
 
 class Configured(msgspec.Struct, frozen=True, array_like=True, tag="configured"):
-    """From the worker: the chains of that generation are built, or why they are not."""
+    """From the worker: the chains of that generation are built, or the error."""
 
     generation: int
     error: str = ""

@@ -1,8 +1,8 @@
 """Frames in a stream of octets: each is its length, four octets in network order, and then its content.
 
-The feed between control and workers, what a worker leaves to its successor, and snapshot files consist of them.
-Rule: a frame is at most MAX_FRAME octets long, for whoever writes it and whoever reads it, so that a stream that is no such stream is
-noticed before its reader has collected gigabytes.
+The feed between control and workers, the kept state that a worker passes to its successor, and snapshot files consist of frames.
+Rule: a frame has at most MAX_FRAME octets, for writers and readers. So a reader notices a stream of another kind before it has collected
+gigabytes.
 """
 
 from __future__ import annotations

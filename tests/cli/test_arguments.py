@@ -27,7 +27,7 @@ def test_reads(words: list[str], expected: dict[str, object]) -> None:
 
 
 @pytest.mark.parametrize("words", [["-nothing"], ["-conf"], ["-p", "x"], ["-con", "F"]])
-def test_what_is_wrong_ends_with_usage(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_arguments_end_with_the_usage(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """Exit code 2, and no abbreviations."""
     with pytest.raises(SystemExit) as ended:
         parse("svcdns", words)

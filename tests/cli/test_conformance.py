@@ -76,8 +76,8 @@ def test_the_address_of_the_server(text: str, wanted: tuple[str, int]) -> None:
 
 
 @pytest.mark.parametrize("text", ["", ":53", "a:b", "a:0", "a:65536", "[fd00::1]:x"])
-def test_no_address(text: str) -> None:
-    """Says what was expected."""
+def test_text_that_is_no_address_is_refused(text: str) -> None:
+    """The error says what was expected."""
     with pytest.raises(ConformanceError, match="HOST or HOST:PORT"):
         conformance.address(text)
 
@@ -124,8 +124,8 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert "isc-edns" not in capsys.readouterr().out
 
 
-def test_a_right_server(serve: Callable[[Fault], int], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Conforms: exit code 0, and a line that says so."""
+def test_a_conforming_server(serve: Callable[[Fault], int], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit code 0, and a line with the result."""
     path = tmp_path / "cluster.yaml"
     path.write_text(MANIFEST)
     port = serve(Fault())
@@ -135,8 +135,8 @@ def test_a_right_server(serve: Callable[[Fault], int], tmp_path: Path, capsys: p
     assert conformance.run(["--server", f"127.0.0.1:{port}", "--existing", "--only", "kubernetes-service"]) == 0
 
 
-def test_a_wrong_server(serve: Callable[[Fault], int], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Does not: exit code 1, and how to see it."""
+def test_a_server_that_does_not_conform(serve: Callable[[Fault], int], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit code 1, and a command that shows the failure."""
     path = tmp_path / "cluster.yaml"
     path.write_text(MANIFEST)
     arguments = ["--server", f"127.0.0.1:{serve(FAULTS['isc-edns'])}", "--manifests", str(path), "--only", "isc-edns"]

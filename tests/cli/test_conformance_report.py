@@ -21,7 +21,7 @@ RESULTS = (
 
 
 def test_table(capsys: pytest.CaptureFixture[str]) -> None:
-    """A row for each check, then the failures, then the verdict; no colours in a file."""
+    """A row for each check, then the failures, then the result; no colours in a file."""
     report.show(RESULTS, "table", server="h port 53", zone="z.")
     out = capsys.readouterr().out
     assert "\x1b" not in out
@@ -39,7 +39,7 @@ def test_table(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_json(capsys: pytest.CaptureFixture[str]) -> None:
-    """Everything that the table has."""
+    """It has everything that the table has."""
     report.show(RESULTS, "json", server="h port 53", zone="z.")
     found = json.loads(capsys.readouterr().out)
     assert (found["server"], found["zone"], found["conforms"]) == ("h port 53", "z.", False)
@@ -54,7 +54,7 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_junit(capsys: pytest.CaptureFixture[str]) -> None:
-    """Only what is required can be a failure."""
+    """Only a required check can be a failure."""
     report.show(RESULTS, "junit", server="h port 53", zone="z.")
     suite = ElementTree.fromstring(capsys.readouterr().out)
     assert {key: suite.get(key) for key in ("tests", "failures", "skipped")} == {"tests": "4", "failures": "1", "skipped": "1"}
@@ -68,7 +68,7 @@ def test_junit(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_progress_is_for_terminals(capsys: pytest.CaptureFixture[str]) -> None:
-    """Nothing of it goes to a file."""
+    """It is not written to a file."""
     with report.Progress(list(CHECKS.values())) as progress:
         progress.say("making Services")
         progress.done(RESULTS[0])

@@ -19,7 +19,7 @@ from tests.support import world
     ["a. 5 IN A 10.0.0.1", "a. 5 IN AAAA fd00::1", "a. 5 IN CNAME b.", "a. 5 IN PTR b.c.", "a. 5 IN SRV 0 100 80 b.", "a. 5 IN NS ns."],
 )
 def test_shows_records_as_zone_files_do(line: str) -> None:
-    """For the types that it asks for."""
+    """For the types that it queries."""
     (record,) = world.records(line)
     assert demo.record_text(record) == line
 
@@ -30,7 +30,7 @@ def test_shows_other_types_as_rfc_3597_does() -> None:
 
 
 def test_answer_lines() -> None:
-    """Records, a response code, or nothing at all."""
+    """Records, a response code, or no reply."""
     answered = Message(1, 0x8180, names.from_text("a."), Type.A, Class.IN, answer=world.records("a. 5 IN A 10.0.0.1"))
     assert demo._answer_lines(answered) == ["  a. 5 IN A 10.0.0.1"]
     assert demo._answer_lines(Message(1, 0x8183, names.from_text("a."), Type.A, Class.IN)) == ["  NXDOMAIN, no records"]
@@ -38,7 +38,7 @@ def test_answer_lines() -> None:
 
 
 def test_without_a_resolver_it_serves_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """And says so."""
+    """It prints that."""
     empty = tmp_path / "resolv.conf"
     empty.write_text("search a.b\n")
     monkeypatch.setattr(demo, "RESOLV_CONF", str(empty))
@@ -54,7 +54,7 @@ def test_without_a_resolver_it_serves_the_rest(tmp_path: Path, monkeypatch: pyte
 
 
 def test_wrong_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """Words, and a folder that is not the project's."""
+    """Arguments, and another working directory."""
     assert demo.run(["now"]) == 2
     monkeypatch.chdir(tmp_path)
     assert demo.run([]) == 1

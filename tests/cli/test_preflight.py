@@ -1,4 +1,4 @@
-"""What a supervisor sees of the program that is to take its place."""
+"""The preflight check of an upgrade in place."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_plugins(capsys: pytest.CaptureFixture[str]) -> None:
-    """Those that are built, each of them one of the order."""
+    """The implemented ones, each of which has a position in the chain."""
     assert serve.run(["-plugins"]) == 0
     assert capsys.readouterr().out.splitlines() == [f"dns.{name}" for name in sorted(BUILT)]
     assert set(BUILT) <= set(ORDER)
@@ -31,7 +31,7 @@ def test_plugins(capsys: pytest.CaptureFixture[str]) -> None:
         pytest.param(["-p", "0"], "-dns.port 0: a port from 1 to 65535 was expected\n", id="port"),
     ],
 )
-def test_what_is_wrong(words: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_arguments(words: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:
     """One line, exit code 1."""
     assert serve.run(words) == 1
     assert capsys.readouterr().err == line

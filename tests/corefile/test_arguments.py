@@ -13,7 +13,7 @@ from svcdns.corefile.errors import CorefileError
 
 
 def token(text: str) -> Token:
-    """A word somewhere."""
+    """A word at some position."""
     return Token(text, Position("Corefile", 3, 7))
 
 
@@ -43,7 +43,7 @@ def test_durations(text: str, seconds: float) -> None:
     ],
 )
 def test_errors_point_at_the_word(read: Callable[[Token], Any], text: str, message: str) -> None:
-    """The place, what was found, what was expected."""
+    """The position, the text found, the text expected."""
     with pytest.raises(CorefileError) as caught:
         read(token(text))
     assert str(caught.value) == f"Corefile:3:7 - Error during parsing: {message}"
@@ -65,6 +65,6 @@ def test_invalid_zones_are_skipped() -> None:
 
 
 def test_the_nearest_name_is_suggested() -> None:
-    """A typing mistake is cheap."""
+    """For a typing mistake."""
     assert arguments.nearest("fallthru", ("fallthrough", "ttl")) == " (did you mean 'fallthrough'?)"
     assert arguments.nearest("zzz", ("fallthrough", "ttl")) == ""

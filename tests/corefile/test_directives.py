@@ -19,12 +19,12 @@ from svcdns.plugins import BUILT, ORDER
     ],
 )
 def test_refuses(word: str, message: str) -> None:
-    """Place, and the nearest known name or the truth that it is missing."""
+    """The position, and the nearest known name, or that it is not implemented."""
     with pytest.raises(CorefileError) as caught:
         check_directives(parse(f". {{\n  {word} x\n}}", "Corefile", environ={}), ORDER, BUILT)
     assert str(caught.value) == f"Corefile:2:3 - Error during parsing: {message}"
 
 
 def test_everything_built_is_known() -> None:
-    """What is built has its place in the chain."""
+    """Every implemented plugin has a position in the chain."""
     assert set(BUILT) <= set(ORDER)

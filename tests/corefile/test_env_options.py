@@ -21,7 +21,7 @@ def bodies(**environ: str) -> list[list[tuple[str, ...]]]:
     return [[(line.name.text, *(word.text for word in line.arguments)) for line in directive.body or ()] for directive in directives]
 
 
-def test_a_variable_is_a_line_where_there_is_none() -> None:
+def test_a_variable_adds_a_missing_line() -> None:
     """In every directive of the plugin; the Corefile's own line wins."""
     assert bodies(SVCDNS_SNAPSHOT='/var/lib "not_ready"', SVCDNS_STALE_AFTER="5m") == [
         [("snapshot", "/mine"), ("stale_after", "5m")],
@@ -38,19 +38,19 @@ def test_a_variable_is_a_line_where_there_is_none() -> None:
         pytest.param({"SNAPSHOT": "/a"}, id="another name"),
     ],
 )
-def test_otherwise_the_corefile_is_as_it_is(environ: dict[str, str]) -> None:
-    """The very same."""
+def test_without_variables_the_corefile_is_unchanged(environ: dict[str, str]) -> None:
+    """It is the same object."""
     assert with_options(COREFILE, OPTIONS, environ) is COREFILE
 
 
 def test_errors_name_the_variable() -> None:
-    """And the place in it."""
+    """And the position in it."""
     with pytest.raises(CorefileError, match=r'^SVCDNS_SNAPSHOT:1:4 - .* closing " was expected'):
         bodies(SVCDNS_SNAPSHOT='/a "b')
 
 
-def test_a_line_knows_where_it_is_from() -> None:
-    """Its place has the variable for a file."""
+def test_lines_of_variables_are_recognized() -> None:
+    """The file of their position is the variable."""
     found = with_options(COREFILE, OPTIONS, {"SVCDNS_SNAPSHOT": "/a"})
     mine, theirs = (block.directives[0].body or () for block in found.blocks)
     assert not is_from_environment(mine[0])

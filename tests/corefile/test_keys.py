@@ -17,8 +17,8 @@ from svcdns.corefile.parser import parse
         pytest.param((("127.0.0.1",), ("",)), "zone overlap listener capacity", id="bound and unbound"),
     ],
 )
-def test_refuses_overlap(hosts: tuple[tuple[str, ...], ...], message: str) -> None:
-    """The second block is at fault."""
+def test_overlapping_keys_are_refused(hosts: tuple[tuple[str, ...], ...], message: str) -> None:
+    """The error has the position of the second block."""
     corefile = parse("a.org {\n}\nA.org {\n}", "Corefile", environ={})
     with pytest.raises(CorefileError, match=message) as caught:
         check_overlap(corefile.blocks, hosts)
@@ -26,7 +26,7 @@ def test_refuses_overlap(hosts: tuple[tuple[str, ...], ...], message: str) -> No
 
 
 def test_a_port_has_one_transport() -> None:
-    """Both would have its TCP socket."""
+    """Both transports would need its TCP socket."""
     corefile = parse("a.org:853 {\n}\ntls://b.org {\n}", "Corefile", environ={})
     with pytest.raises(CorefileError, match=r"cannot serve tls://b\.org\.:853 - port 853 serves dns:// at line 1 already"):
         check_overlap(corefile.blocks, (("",), ("",)))
@@ -34,7 +34,7 @@ def test_a_port_has_one_transport() -> None:
 
 
 def test_different_addresses_are_no_overlap() -> None:
-    """Each address has one owner."""
+    """Each address has one block."""
     corefile = parse("a.org {\n}\na.org {\n}\na.org:54 {\n}", "Corefile", environ={})
     check_overlap(corefile.blocks, (("127.0.0.1",), ("127.0.0.2",), ("127.0.0.1",)))
     assert len(corefile.blocks) == 3

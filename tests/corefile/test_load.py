@@ -20,7 +20,7 @@ def test_without_a_file_there_is_a_default(tmp_path: Path, monkeypatch: pytest.M
         assert found.blocks[0].keys[0].port == 5300
 
 
-def test_the_corefile_of_the_folder_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_corefile_of_the_working_directory_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As CoreDNS does."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "Corefile").write_text(". {\n errors\n}\n")
@@ -28,6 +28,6 @@ def test_the_corefile_of_the_folder_is_taken(tmp_path: Path, monkeypatch: pytest
 
 
 def test_a_named_file_has_to_be_there(tmp_path: Path) -> None:
-    """One line that says which."""
+    """The error names it."""
     with pytest.raises(CorefileMissingError, match="no such file or directory"):
         load(str(tmp_path / "none"), environ={})

@@ -58,7 +58,7 @@ def directives(text: str, **environ: str) -> list[list[object]]:
 
 
 def test_reads_the_stock_corefile() -> None:
-    """What kubeadm installs: keys, directives in order, bodies."""
+    """That of kubeadm: keys, directives in order, bodies."""
     corefile = read(KUBEADM)
     assert [(key.transport, key.zone, key.port) for key in corefile.blocks[0].keys] == [("dns", ".", 53)]
     found = directives(KUBEADM)
@@ -108,7 +108,7 @@ def test_several_keys_with_commas_over_lines() -> None:
 
 
 def test_imports_files_and_globs(tmp_path: Path) -> None:
-    """Relative to the importing file; tokens keep the place they stand in; a glob without matches is a warning."""
+    """Paths are relative to the importing file; tokens keep their positions; a glob without matches is a warning."""
     (tmp_path / "parts").mkdir()
     (tmp_path / "parts" / "a.conf").write_text("log\n")
     (tmp_path / "parts" / "b.conf").write_text("import deeper.inc\n")
@@ -178,7 +178,7 @@ def test_imports_files_and_globs(tmp_path: Path) -> None:
     ],
 )
 def test_bad_files_get_one_line(text: str, line: str) -> None:
-    """File, line, column, what was found and what was expected."""
+    """File, line, column, the text found and the text expected."""
     with pytest.raises(CorefileError) as caught:
         read(text)
     assert str(caught.value) == line
@@ -186,7 +186,7 @@ def test_bad_files_get_one_line(text: str, line: str) -> None:
 
 @pytest.mark.parametrize("depth", [MAX_NESTING, 5000])
 def test_nesting_limit(depth: int) -> None:
-    """Blocks within blocks end in an error with a position, however many there are."""
+    """Deeper nesting is an error with a position, however deep."""
     at_most = ". {\n" + "x {\n" * (MAX_NESTING - 1) + "}\n" * MAX_NESTING
     assert len(read(at_most).blocks) == 1
     with pytest.raises(CorefileError, match=rf"^Corefile:{MAX_NESTING + 1}:3 - .*: blocks nested more than {MAX_NESTING} deep$"):
@@ -200,7 +200,7 @@ def test_import_limit() -> None:
         read(bomb)
 
 
-def test_digest_is_of_meaning_and_place() -> None:
+def test_the_digest_covers_contents_and_positions() -> None:
     """Environment values and blank lines shift it, trailing comments do not
     (docs/behaviour/corefile.md#what-a-reload-compares)."""
     base = read(". {\n log {$A}\n}", A="1").digest
@@ -217,6 +217,6 @@ def test_travels_as_msgpack() -> None:
 
 @given(st.text(alphabet='. {}\n\t"#ab:/\\$%,()import*', max_size=60))
 def test_any_text_parses_or_is_a_corefile_error(text: str) -> None:
-    """Nothing else comes out, whatever is typed."""
+    """No other error is raised."""
     with contextlib.suppress(CorefileError):
         assert read(text).digest

@@ -37,14 +37,14 @@ def test_equal_texts_are_equal_patterns() -> None:
         pytest.param("a" * (MAX_LENGTH + 1), id="too long"),
     ],
 )
-def test_says_where_one_is_wrong(text: str) -> None:
-    """At the word."""
+def test_errors_have_the_position_of_the_word(text: str) -> None:
+    """File, line and column."""
     with pytest.raises(CorefileError, match=r"^Corefile:3:4 "):
         regex(token(text))
 
 
-def test_no_pattern_takes_long() -> None:
-    """One that makes backtracking engines try two to the power of the text's length."""
+def test_matching_takes_linear_time() -> None:
+    """Even for a pattern that takes a backtracking engine exponential time."""
     started = time.monotonic()
     assert regex(token(r"^(\w+\w+)+x$")).find("a" * 250 + ".") is None
     assert time.monotonic() - started < 1

@@ -32,12 +32,12 @@ def test_a_network_may_give_many_zones() -> None:
 
 @pytest.mark.parametrize("text", ["10.0.0.0/33", "a..b", "::/0", "x/24"])
 def test_refuses(text: str) -> None:
-    """What is neither name nor network."""
+    """Text that is neither a name nor a network."""
     with pytest.raises(ZoneError):
         normalise_zone(text)
 
 
 def test_knows_reverse_zones() -> None:
-    """What is below the two trees, not the trees themselves."""
+    """Zones below the two trees, not the trees themselves."""
     zones = ("10.in-addr.arpa.", "1.ip6.arpa.", "in-addr.arpa.", "arpa.", "x-in-addr.arpa.")
     assert [is_reverse(zone) for zone in zones] == [True, True, False, False, False]

@@ -1,4 +1,4 @@
-"""Which hand-over this program understands."""
+"""The hand-over format."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from svcdns.process.shared_memory import HANDOVER
 
 
 def test_the_same_in_every_process() -> None:
-    """Whatever its hash seed."""
+    """Whatever the hash seed."""
     program = "from svcdns.feed.format import handover_format; print(handover_format())"
     other = subprocess.run([sys.executable, "-c", program], env={"PYTHONHASHSEED": "7"}, capture_output=True, text=True, check=True)
     assert other.stdout.strip() == handover_format()
@@ -23,7 +23,7 @@ def test_the_same_in_every_process() -> None:
 
 
 def test_earlier_builds_know_it() -> None:
-    """Those that hashed names and docstrings as well can be upgraded in place as long as this holds; else a restart is needed."""
+    """Builds that hashed names and docstrings too can be upgraded in place as long as this is the format."""
     assert handover_format() == "2.4928935a2f90"
 
 
@@ -36,7 +36,7 @@ def frames(names: tuple[str, str], kind: type = int, docstring: str = "", *, rev
 
 
 def test_names_and_docstrings_do_not_count() -> None:
-    """Nor does the order in which the types are listed: a tag says which one a frame is."""
+    """Nor does the order of the types: each frame has a tag."""
     wanted = shape_digest(frames(("A", "B")))
     assert shape_digest(frames(("Z", "A"), docstring="Another text.")) == wanted
     assert shape_digest(frames(("A", "B"), reverse=True)) == wanted
@@ -48,12 +48,12 @@ def test_types_of_fields_count() -> None:
 
 
 def test_a_type_within_itself() -> None:
-    """Has a digest too, which depends on how far out it refers."""
+    """The digest shows which type a reference leads to."""
     assert len(shape_digest(Tree)) == 12
     assert shape_digest(Tree) != shape_digest(tuple[Tree, ...])
 
 
 class Tree(msgspec.Struct, array_like=True):
-    """Branches of branches."""
+    """A type that contains itself."""
 
     branches: tuple[Tree, ...] = ()

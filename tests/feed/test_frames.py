@@ -52,7 +52,7 @@ def test_frames_are_what_was_sent() -> None:
 
 @pytest.mark.parametrize("sent", FRAMES, ids=lambda one: f"{type(one).__name__} {type(getattr(one, 'change', None)).__name__}")
 def test_a_worker_reads_the_same_and_leaves_objects_encoded(sent: ToWorker) -> None:
-    """Nothing is lost: what it reads is sent again as the same octets."""
+    """The decoded frame encodes to the same octets."""
     reader = FrameReader[FromControl](FromControl)
     reader.feed(frame(sent))
     (got,) = reader.frames()
@@ -69,8 +69,8 @@ def test_an_encoded_object_is_sent_as_it_is() -> None:
     assert put_frame(3, msgspec.msgpack.encode(service)) == frame(Changed(3, Put(service)))
 
 
-def test_frames_that_are_not_taken_stay() -> None:
-    """For the next time."""
+def test_frames_that_are_not_consumed_are_kept() -> None:
+    """For the next call."""
     reader = FrameReader[ToControl](ToControl)
     reader.feed(frame(Configured(1)) + frame(Configured(2, "no")))
     assert next(reader.frames()) == Configured(1)

@@ -1,4 +1,4 @@
-"""The channel: messages with descriptors, and the end of it."""
+"""The channel between supervisor and children: messages, descriptors, errors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def pair() -> tuple[Channel, Channel]:
     return Channel(left), Channel(right)
 
 
-def test_messages_come_whole_and_in_order() -> None:
+def test_messages_are_received_complete_and_in_order() -> None:
     """Also when several are sent before one is read."""
     left, right = pair()
     left.send({"op": "a"})
@@ -49,8 +49,8 @@ def test_descriptors_belong_to_their_message() -> None:
     right.close()
 
 
-def test_the_end_is_an_error() -> None:
-    """For both sides."""
+def test_a_closed_peer_is_an_error() -> None:
+    """For the reader and for the writer."""
     left, right = pair()
     left.close()
     with pytest.raises(ChannelClosedError):
@@ -60,8 +60,8 @@ def test_the_end_is_an_error() -> None:
     right.close()
 
 
-def test_descriptors_that_do_not_fit_break_it() -> None:
-    """The process may have no more open: the message is not taken without them, and those that have come are closed again."""
+def test_missing_descriptors_break_the_channel() -> None:
+    """The process may not open more: the message is not delivered, and the descriptors that arrived are closed."""
     left, right = pair()
     read, write = os.pipe()
     before = {one.name for one in Path("/dev/fd").iterdir()}
@@ -90,8 +90,8 @@ def test_descriptors_that_do_not_fit_break_it() -> None:
         pytest.param(b"x" * (MAX_MESSAGE + 1), "a message of more than", id="too long"),
     ],
 )
-def test_other_octets_break_it(octets: bytes, reason: str) -> None:
-    """Whatever they are, the reader gets one error that says what is wrong."""
+def test_octets_that_are_no_message_break_the_channel(octets: bytes, reason: str) -> None:
+    """The reader gets one error, which gives the reason."""
     left, right = pair()
     parts = [octets[at : at + 65536] for at in range(0, len(octets), 65536)]
     for part in parts[:-1]:

@@ -11,7 +11,7 @@ from svcdns.process.descriptors import TABLE_SIZE, WANTED_LIMIT, grow_descriptor
 
 
 def _open() -> int:
-    """How many are open now."""
+    """The number of open descriptors."""
     return sum(1 for _ in Path("/dev/fd").iterdir())
 
 
@@ -25,8 +25,8 @@ def _open() -> int:
         pytest.param(resource.RLIM_INFINITY, resource.RLIM_INFINITY, [], id="no limit"),
     ],
 )
-def test_descriptors(monkeypatch: pytest.MonkeyPatch, soft: int, hard: int, raised: list[tuple[int, int]]) -> None:
-    """The soft limit alone is changed, and only upwards."""
+def test_the_soft_limit_is_raised(monkeypatch: pytest.MonkeyPatch, soft: int, hard: int, raised: list[tuple[int, int]]) -> None:
+    """Only the soft limit is changed, and never lowered."""
     made: list[tuple[int, int]] = []
     monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, hard))
     monkeypatch.setattr(resource, "setrlimit", lambda _, limits: made.append(limits))
@@ -34,8 +34,8 @@ def test_descriptors(monkeypatch: pytest.MonkeyPatch, soft: int, hard: int, rais
     assert made == raised
 
 
-def test_there_is_room_from_the_start() -> None:
-    """The kernel's table is as large as it has to be; nothing stays open, and what was open does."""
+def test_the_descriptor_table_is_grown() -> None:
+    """The kernel's table has its final size; no other descriptor is opened or closed."""
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     status = Path("/proc/self/status")
     before = _open()
@@ -46,8 +46,8 @@ def test_there_is_room_from_the_start() -> None:
         assert size >= min(TABLE_SIZE, limits[0])
 
 
-def test_few_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As far as the limit goes."""
+def test_the_descriptor_table_is_no_larger_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Descriptors beyond the limit cannot be opened."""
     monkeypatch.setattr(resource, "getrlimit", lambda _: (3, 3))
     before = _open()
     grow_descriptor_table()

@@ -13,8 +13,8 @@ from svcdns.process.framing import MAX_FRAME, Deframer, FrameTooLargeError, fram
 
 
 @given(st.lists(st.binary(max_size=60), max_size=8), st.lists(st.integers(1, 40), min_size=1))
-def test_contents_come_out_whole_and_in_order(sent: list[bytes], sizes: list[int]) -> None:
-    """However the stream is cut."""
+def test_contents_are_read_complete_and_in_order(sent: list[bytes], sizes: list[int]) -> None:
+    """Whatever the sizes of the pieces in which the stream arrives."""
     stream = b"".join(map(framed, sent))
     out: list[bytes] = []
     reader, at, turn = Deframer(), 0, 0
@@ -26,7 +26,7 @@ def test_contents_come_out_whole_and_in_order(sent: list[bytes], sizes: list[int
     assert out == sent
 
 
-def test_contents_that_are_not_taken_stay() -> None:
+def test_contents_that_are_not_consumed_are_kept() -> None:
     """For the next call."""
     reader = Deframer()
     reader.feed(framed(b"a") + framed(b"bc"))
@@ -35,7 +35,7 @@ def test_contents_that_are_not_taken_stay() -> None:
 
 
 def test_a_length_beyond_the_bound_is_an_error() -> None:
-    """As soon as it is there: nothing of its content is waited for. What came before it has been given."""
+    """It is raised before the content arrives. Frames before it are read."""
     reader = Deframer()
     reader.feed(framed(b"a") + (MAX_FRAME + 1).to_bytes(4, "big"))
     contents = reader.contents()
@@ -44,8 +44,8 @@ def test_a_length_beyond_the_bound_is_an_error() -> None:
         next(contents)
 
 
-def test_a_content_beyond_the_bound_is_not_framed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is an error for the writer."""
+def test_a_content_beyond_the_bound_is_an_error_for_its_writer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is written."""
     monkeypatch.setattr(framing, "MAX_FRAME", 10)
     assert len(framed(b"x" * 10)) == 14
     with pytest.raises(FrameTooLargeError):
@@ -53,7 +53,7 @@ def test_a_content_beyond_the_bound_is_not_framed(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_file_of_frames() -> None:
-    """Is read frame by frame, to its end; a length beyond the bound is an error there too."""
+    """It is read frame by frame to its end; a length beyond the bound is an error."""
     file = io.BytesIO(framed(b"a") + framed(b"") + (MAX_FRAME + 1).to_bytes(4, "big"))
     assert (read_framed(file), read_framed(file)) == (b"a", b"")
     with pytest.raises(FrameTooLargeError):

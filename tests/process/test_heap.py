@@ -15,8 +15,8 @@ def _resident() -> int:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_what_is_free_goes_back() -> None:
-    """Blocks that lie below others which are still in use."""
+def test_free_memory_is_returned() -> None:
+    """Even blocks below others that are still in use."""
     blocks = [bytes(40_000) for _ in range(1000)]
     kept = blocks[::50]
     before = _resident()

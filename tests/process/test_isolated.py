@@ -36,7 +36,7 @@ def run(command: list[str], cwd: Path, **environ: str) -> subprocess.CompletedPr
         pytest.param("svcdns.sources.api.kubeconfig", ("/nowhere", ""), '"error"', id="reader of kubeconfigs"),
     ],
 )
-def test_nothing_outside_is_imported(tmp_path: Path, program: str, arguments: tuple[str, ...], output: str) -> None:
+def test_no_module_from_outside_is_imported(tmp_path: Path, program: str, arguments: tuple[str, ...], output: str) -> None:
     """Whatever lies in the working directory, and wherever variables point."""
     planted = Planted(tmp_path, STANDARD + INSTALLED)
     outside = {name: str(tmp_path) for name in ("PYTHONPATH", "PYTHONHOME", "PYTHONUSERBASE", "PYTHONPLATLIBDIR")}
@@ -46,7 +46,7 @@ def test_nothing_outside_is_imported(tmp_path: Path, program: str, arguments: tu
 
 
 @pytest.mark.parametrize("module", ["svcdns", "svcdns.cli.handover", "svcdns.supervisor", "svcdns.serving"])
-def test_a_start_by_module_name_isolates_itself(tmp_path: Path, module: str) -> None:
+def test_a_program_started_by_module_name_isolates_itself(tmp_path: Path, module: str) -> None:
     """As a user may start the command, and as supervisors of earlier builds start the rest."""
     planted = Planted(tmp_path, STANDARD)
     arguments = {"svcdns": ["-version"], "svcdns.cli.handover": []}.get(module, ["--help"])
@@ -56,7 +56,7 @@ def test_a_start_by_module_name_isolates_itself(tmp_path: Path, module: str) -> 
     assert (planted.imported, path.imported) == ("", "")
 
 
-def test_the_name_of_the_command_stays(tmp_path: Path) -> None:
+def test_the_name_of_the_command_is_kept(tmp_path: Path) -> None:
     """A script that is called `coredns` says so in its usage."""
     script = tmp_path / "coredns"
     script.write_text("import sys\nfrom svcdns.__main__ import main\nsys.exit(main())\n")
@@ -65,7 +65,7 @@ def test_the_name_of_the_command_stays(tmp_path: Path) -> None:
     assert done.stderr.startswith("usage: coredns ")
 
 
-def test_the_program_itself_comes_from_where_it_was(tmp_path: Path) -> None:
+def test_a_copy_outside_of_site_packages_is_run(tmp_path: Path) -> None:
     """A copy outside of site-packages is used with what is installed; what lies beside it shadows no module of the standard library."""
     shutil.copytree(Path(svcdns.__file__).parent, tmp_path / "svcdns", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "svcdns" / "__init__.py").write_text('"""A copy."""\n\n__version__ = "7.7.7"\n')
@@ -75,7 +75,7 @@ def test_the_program_itself_comes_from_where_it_was(tmp_path: Path) -> None:
     assert planted.imported == ""
 
 
-def test_bytecode_is_not_written_where_it_was_not(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_bytecode_flag_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """`PYTHONDONTWRITEBYTECODE` and `-B` reach the child."""
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     assert "-B" in isolated.command("svcdns")
@@ -84,7 +84,7 @@ def test_bytecode_is_not_written_where_it_was_not(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize(("installed", "isolation"), [(True, "-E"), (False, "-I")])
-def test_user_site_packages_count_where_svcdns_is_in_them(
+def test_user_site_packages_are_used_only_if_svcdns_is_in_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, installed: bool, isolation: str
 ) -> None:
     """And only then."""

@@ -23,7 +23,7 @@ def group(limit: str, used: int = 0, inactive: int = 0, *, version: int = 2) -> 
 
 
 def made(folder: Path, own: str | None, groups: dict[str, dict[str, str]]) -> MemoryGroup:
-    """The groups as files, and the process's own as `/proc/self/cgroup` names them."""
+    """The groups as files; `own` is the content of `/proc/self/cgroup`."""
     root = folder / "cgroup"
     root.mkdir()
     for place, files in groups.items():
@@ -64,13 +64,13 @@ def made(folder: Path, own: str | None, groups: dict[str, dict[str, str]]) -> Me
         pytest.param(INSIDE, {}, None, id="no control groups"),
     ],
 )
-def test_usage(own: str | None, groups: dict[str, dict[str, str]], usage: Usage | None, tmp_path: Path) -> None:
-    """Limit, and use less what was not used lately of the page cache."""
+def test_usage_and_limit(own: str | None, groups: dict[str, dict[str, str]], usage: Usage | None, tmp_path: Path) -> None:
+    """The limit, and the usage without the inactive page cache."""
     assert made(tmp_path, own, groups).usage() == usage
 
 
-def test_the_limit_alone(tmp_path: Path) -> None:
-    """It may be known where the use is not, and it may change."""
+def test_the_limit_without_the_usage(tmp_path: Path) -> None:
+    """It is known where the usage is not, and it may change."""
     found = made(tmp_path, INSIDE, {"": {"memory.max": "1000\n"}})
     assert found.limit() == 1000
     (tmp_path / "cgroup" / "memory.max").write_text("2000\n")

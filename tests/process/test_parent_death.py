@@ -16,14 +16,14 @@ CHILD = (
 
 
 def start(parent: int) -> subprocess.Popen[str]:
-    """A child that believes in this parent."""
+    """A child that is told this parent."""
     return subprocess.Popen(
         [sys.executable, "-c", CHILD], env={**os.environ, "SVCDNS_PARENT": str(parent)}, stdout=subprocess.PIPE, text=True
     )
 
 
-def test_leaves_the_terminals_signals_to_the_supervisor() -> None:
-    """Ctrl-C goes to all of a group; the supervisor alone decides."""
+def test_signals_of_a_terminal_are_ignored() -> None:
+    """Ctrl-C goes to all processes of a group; only the supervisor handles it."""
     with start(os.getpid()) as child:
         assert child.stdout is not None
         assert child.stdout.readline() == "lives\n"
@@ -33,8 +33,8 @@ def test_leaves_the_terminals_signals_to_the_supervisor() -> None:
         child.kill()
 
 
-def test_ends_where_the_parent_is_gone_already() -> None:
-    """Between fork and prctl."""
+def test_exits_if_the_parent_is_gone_already() -> None:
+    """The parent may die before the call of prctl(2)."""
     with start(1 if os.getppid() != 1 else 2) as child:
         assert child.wait(10) == 0
         assert child.stdout is not None
@@ -42,8 +42,8 @@ def test_ends_where_the_parent_is_gone_already() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's; elsewhere the channel's end does it alone")
-def test_dies_with_its_parent() -> None:
-    """Killed in any way."""
+def test_is_killed_when_the_parent_dies() -> None:
+    """Even by SIGKILL."""
     middle = (
         "import os, subprocess, sys; "
         f"p = subprocess.Popen([sys.executable, '-c', {CHILD!r}], env={{**os.environ, 'SVCDNS_PARENT': str(os.getpid())}}, "

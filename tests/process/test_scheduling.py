@@ -22,8 +22,8 @@ print(asked, *scheduling._ATTRIBUTES.unpack(seen.raw)[1:6])
 
 
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="the numbers of system calls are those of x86-64")
-def test_a_worker_gets_short_slices() -> None:
-    """Of its own niceness and policy; kernels before 6.12 keep none."""
+def test_the_kernel_takes_a_short_slice() -> None:
+    """Niceness and policy stay; kernels before 6.12 ignore the slice."""
     assert ctypes.sizeof(ctypes.c_void_p) == 8
     shown = subprocess.run([sys.executable, "-c", ASK], check=True, capture_output=True, text=True).stdout.split()
     nice = os.getpriority(os.PRIO_PROCESS, 0)
@@ -32,14 +32,14 @@ def test_a_worker_gets_short_slices() -> None:
 
 
 def test_the_switch_interval_is_shortened(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fiftieth of what Python gives them."""
+    """It is a fiftieth of Python's default."""
     taken: list[float] = []
     monkeypatch.setattr(sys, "setswitchinterval", taken.append)
     shorten_switch_interval()
     assert taken == [SWITCH_INTERVAL] == [0.0001]
 
 
-def test_elsewhere_nothing_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a machine whose system calls are not known."""
+def test_nothing_is_requested_on_unknown_machines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The number of the system call is unknown there."""
     monkeypatch.setattr("platform.machine", lambda: "pdp11")
     assert not request_short_slices()

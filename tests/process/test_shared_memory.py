@@ -7,8 +7,8 @@ import os
 from svcdns.process.shared_memory import REGION_SIZE, REGIONS, SIDES, SLOTS, control_region, create, other_side, regions, worker_region
 
 
-def test_regions_are_apart_and_shared() -> None:
-    """Two mappings of one descriptor show the same; a region is its owner's alone."""
+def test_regions_are_separate_and_shared() -> None:
+    """Two mappings of one descriptor have the same contents; regions do not overlap."""
     fd = create()
     try:
         one, other = regions(fd), regions(fd)
@@ -21,8 +21,8 @@ def test_regions_are_apart_and_shared() -> None:
         os.close(fd)
 
 
-def test_every_place_has_a_region_on_each_side() -> None:
-    """No two share one, and the other side's other side is one's own."""
+def test_every_process_has_a_region_on_each_side() -> None:
+    """No two processes share a region; the other side of the other side is the first one."""
     numbers = [control_region(side) for side in range(SIDES)]
     numbers += [worker_region(slot, side) for slot in range(SLOTS) for side in range(SIDES)]
     assert sorted(numbers) == list(range(REGIONS))

@@ -14,12 +14,12 @@ TOOK = Family("took_seconds", MetricKind.HISTOGRAM, "Seconds.", (), (0.1, 1.0))
 
 
 def region() -> memoryview:
-    """Memory as the supervisor makes it."""
+    """A shared mapping."""
     return memoryview(bytearray(REGION_SIZE))
 
 
-def test_a_successor_goes_on_from_the_values() -> None:
-    """A process that died leaves its numbers, and its cells."""
+def test_a_successor_continues_the_counters() -> None:
+    """It finds the values and the cells of the process that died."""
     shared = region()
     first = Counters(shared)
     first.count(ASKED, "a.", amount=3)
@@ -30,8 +30,8 @@ def test_a_successor_goes_on_from_the_values() -> None:
     assert [(s.values, s.cells) for s in samples(shared)] == [(("a.",), (4.0,)), (("b.",), (1.0,))]
 
 
-def test_histograms_put_a_value_into_its_bucket() -> None:
-    """A bound belongs to its bucket, what is above all bounds to +Inf; the sum is kept."""
+def test_an_observation_counts_in_its_bucket() -> None:
+    """A value equal to a bound counts in its bucket, a larger one than all bounds in +Inf; the sum grows."""
     counters = Counters(shared := region())
     for value in (0.05, 0.1, 0.5, 7.0):
         counters.observe(TOOK, counters.cell(TOOK), value)
@@ -40,7 +40,7 @@ def test_histograms_put_a_value_into_its_bucket() -> None:
 
 @given(st.lists(st.tuples(st.text(max_size=10), st.integers(1, 5)), max_size=40))
 def test_any_labels(counts: list[tuple[str, int]]) -> None:
-    """Totals per label value are exact, whatever the text."""
+    """The total of each label value is exact, whatever its text."""
     counters = Counters(shared := region())
     expected: dict[str, int] = {}
     for label, amount in counts:
@@ -49,8 +49,8 @@ def test_any_labels(counts: list[tuple[str, int]]) -> None:
     assert {sample.values[0]: sample.cells[0] for sample in samples(shared)} == expected
 
 
-def test_what_has_no_room_is_counted_nowhere() -> None:
-    """Labels that explode cost their own series, neither an answer nor the series that are there."""
+def test_series_without_room_are_not_counted() -> None:
+    """Too many label values lose their own series, and no other ones."""
     counters = Counters(shared := region())
     wide = Family("wide", MetricKind.HISTOGRAM, "", ("n",), tuple(float(n) for n in range(OVERFLOW_CELLS - 2)))
     room = (CELLS - OVERFLOW_CELLS) // wide.width
@@ -65,8 +65,8 @@ def test_what_has_no_room_is_counted_nowhere() -> None:
     assert {sum(sample.cells[:-1]) for sample in found} == {1.0}
 
 
-def test_a_full_directory_too() -> None:
-    """Names of any length."""
+def test_a_full_directory() -> None:
+    """Long label values fill it."""
     counters = Counters(shared := region())
     for number in range(8):
         counters.count(ASKED, f"{number}" * (1 << 18))
@@ -74,14 +74,14 @@ def test_a_full_directory_too() -> None:
     assert len(list(samples(shared))) == 8 - counters.overflowed
 
 
-def test_label_values_have_to_match() -> None:
-    """A wrong number of them is a mistake in the program."""
+def test_a_wrong_number_of_label_values_is_an_error() -> None:
+    """It is a mistake in the program."""
     with pytest.raises(ValueError, match="has labels"):
         Counters(region()).cell(ASKED)
 
 
 def test_heartbeat_and_state() -> None:
-    """What the supervisor and control see of a process."""
+    """Supervisor and control read them from the region."""
     shared = regions(create())
     assert len(shared) == REGIONS
     counters = Counters(shared[3])

@@ -19,12 +19,12 @@ from svcdns.telemetry.logging import LINE_OCTETS, LineFormatter, LineWriter, plu
     ],
 )
 def test_lines(name: str, level: int, line: str) -> None:
-    """Level, the plugin where there is one, text."""
+    """Level, plugin if there is one, text."""
     assert LineFormatter().format(logging.LogRecord(name, level, "", 0, "te%s", ("xt",), None)) == line
 
 
-def test_lines_are_written_whole_and_cut_at_the_limit() -> None:
-    """One write each, so that processes never mix."""
+def test_lines_are_written_in_one_piece_up_to_the_limit() -> None:
+    """Lines of different processes do not mix."""
     read, write = os.pipe()
     writer = LineWriter(write)
     writer.setFormatter(LineFormatter())
@@ -38,8 +38,8 @@ def test_lines_are_written_whole_and_cut_at_the_limit() -> None:
     os.close(write)
 
 
-def test_many_lines_go_in_few_writes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """None is lost, and none is cut in two."""
+def test_lines_are_collected_for_one_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No line is lost or divided."""
     written: list[bytes] = []
     monkeypatch.setattr("svcdns.telemetry.logging.os.write", lambda _fd, data: written.append(data) or len(data))
     writer = LineWriter()
@@ -54,7 +54,7 @@ def test_many_lines_go_in_few_writes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(written) < 500
 
 
-def test_a_reader_that_does_not_read_holds_nobody_up() -> None:
+def test_a_slow_reader_does_not_block() -> None:
     """Lines that do not fit are dropped and counted."""
     read, write = os.pipe()
     writer = LineWriter(write, lines=4)
@@ -68,6 +68,6 @@ def test_a_reader_that_does_not_read_holds_nobody_up() -> None:
     os.close(write)
 
 
-def test_plugin_loggers_are_below_the_servers() -> None:
-    """So one handler serves them all."""
+def test_plugin_loggers_are_children_of_the_server_logger() -> None:
+    """One handler writes the lines of all."""
     assert plugin_logger("x").name == "svcdns.plugin.x"

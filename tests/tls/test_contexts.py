@@ -14,7 +14,7 @@ from tests.support.certificates import Authority, authority, pair
 
 
 class Link:
-    """A client and a server in one place, their octets carried by hand."""
+    """A client and a server in one process, connected by buffers."""
 
     def __init__(self, client: ssl.SSLContext, server: ssl.SSLContext, name: str = "dns.test") -> None:
         """Nothing is said yet."""
@@ -36,8 +36,8 @@ SERVER = Material(*pair())
 TRUSTING = Material(authorities=authority().pem)
 
 
-def test_a_server_that_is_the_right_one() -> None:
-    """By name or address."""
+def test_a_server_is_verified_by_name_or_address() -> None:
+    """The handshake succeeds."""
     for name in ("dns.test", "127.0.0.1"):
         link = Link(client_context(TRUSTING), server_context(SERVER), name)
         link.greet()
@@ -52,14 +52,14 @@ def test_a_server_that_is_the_right_one() -> None:
         pytest.param(("dns.test",), -1, "dns.test", "has expired", id="expired"),
     ],
 )
-def test_a_server_that_is_not(names: tuple[str, ...], days: float, name: str, error: str) -> None:
+def test_an_invalid_server_certificate_is_refused(names: tuple[str, ...], days: float, name: str, error: str) -> None:
     """The handshake fails."""
     server = server_context(Material(*authority().pair(*names, days=days)))
     with pytest.raises(ssl.SSLCertVerificationError, match=error):
         Link(client_context(TRUSTING), server, name).greet()
 
 
-def test_a_server_of_an_authority_that_is_not_trusted() -> None:
+def test_an_untrusted_authority_is_refused() -> None:
     """The machine's are trusted only where there are no others."""
     with pytest.raises(ssl.SSLCertVerificationError, match="unable to get local issuer"):
         Link(client_context(Material()), server_context(SERVER)).greet()
@@ -78,8 +78,8 @@ OWN = Material(*authority().pair("client.test"), authority().pem)
         pytest.param(ssl.CERT_REQUIRED, OWN, True, id="require_and_verify with"),
     ],
 )
-def test_clients_that_have_to_have_a_certificate(verify: ssl.VerifyMode, client: Material, taken: bool) -> None:
-    """As `client_auth` says."""
+def test_verification_of_clients(verify: ssl.VerifyMode, client: Material, taken: bool) -> None:
+    """As `client_auth` requires."""
     material = Material(SERVER.certificates, SERVER.key, authority().pem)
     link = Link(client_context(client), server_context(material, verify))
     if taken:
@@ -90,8 +90,8 @@ def test_clients_that_have_to_have_a_certificate(verify: ssl.VerifyMode, client:
             link.greet()
 
 
-def test_a_client_of_another_authority() -> None:
-    """Is refused where certificates are verified, whether one was needed or not."""
+def test_a_client_certificate_of_another_authority_is_refused() -> None:
+    """Whether the listener requires a certificate or not."""
     stranger = Material(*Authority().pair("client.test"), authority().pem)
     material = Material(SERVER.certificates, SERVER.key, authority().pem)
     for verify in (ssl.CERT_OPTIONAL, ssl.CERT_REQUIRED):
@@ -107,21 +107,21 @@ def test_old_versions_are_refused() -> None:
     assert server_context(SERVER).minimum_version == client_context(TRUSTING).minimum_version == ssl.TLSVersion.TLSv1_2
 
 
-def test_a_key_log(tmp_path: Path) -> None:
-    """Has the secrets of each connection."""
+def test_the_key_log_has_the_secrets_of_each_connection(tmp_path: Path) -> None:
+    """In the format of NSS."""
     Link(client_context(TRUSTING), server_context(SERVER, keylog=str(tmp_path / "log"))).greet()
     assert "SERVER_TRAFFIC_SECRET_0" in (tmp_path / "log").read_text()
 
 
-def test_breathes_between_authorities() -> None:
-    """A machine's bundle takes tens of milliseconds."""
+def test_sockets_are_polled_between_authorities() -> None:
+    """Loading the bundle of a machine takes tens of milliseconds."""
     polls: list[int] = []
     client_context(Material(authorities=authority().pem * 3), lambda: polls.append(1))
     assert len(polls) == 3
 
 
-def test_material_that_cannot_be_used() -> None:
-    """Is a TlsError."""
+def test_unusable_material_is_an_error() -> None:
+    """It is a TlsError."""
     with pytest.raises(TlsError):
         server_context(Material(SERVER.certificates, b"x"))
     with pytest.raises(TlsError):

@@ -12,8 +12,8 @@ from svcdns.tls.material import Material, expiry, load_pair, read, split
 from tests.support.certificates import Authority, authority, pair
 
 
-def test_a_pair_is_used_without_a_file(tmp_path: Path) -> None:
-    """What was read serves when the files are gone."""
+def test_material_is_used_without_its_files(tmp_path: Path) -> None:
+    """The files may be deleted after reading."""
     certificate, key = pair().write(tmp_path)
     material = read(str(certificate), str(key))
     assert material == Material(*pair())
@@ -25,8 +25,8 @@ def test_a_pair_is_used_without_a_file(tmp_path: Path) -> None:
         load_pair(context, Material(pair().certificate, authority().pair("a").key))
 
 
-def test_an_encrypted_key() -> None:
-    """Nobody is asked for its password."""
+def test_an_encrypted_key_is_an_error() -> None:
+    """OpenSSL does not prompt for its password."""
     key = b"-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n"
     with pytest.raises(TlsError, match="the private key is encrypted"):
         load_pair(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), Material(pair().certificate, key))
@@ -43,8 +43,8 @@ def test_an_encrypted_key() -> None:
         pytest.param(b"x" * (1 << 21), "has more than 1048576 octets", id="huge"),
     ],
 )
-def test_authorities_that_cannot_be_used(tmp_path: Path, content: bytes, error: str) -> None:
-    """Each with its reason."""
+def test_unusable_authorities_are_an_error(tmp_path: Path, content: bytes, error: str) -> None:
+    """The error has the reason."""
     (tmp_path / "ca.crt").write_bytes(content)
     with pytest.raises(TlsError, match=error):
         read("", "", str(tmp_path / "ca.crt"))
@@ -58,8 +58,8 @@ def test_authorities_alone(tmp_path: Path) -> None:
     assert (material.certificates, material.key) == (b"", b"")
 
 
-def test_when_a_certificate_ends() -> None:
-    """The first end of a chain; by OpenSSL's reckoning too."""
+def test_the_expiry_of_a_chain() -> None:
+    """It is that of the certificate that expires first; OpenSSL computes the same."""
     content = pair().certificate
     end = expiry(content)
     context = ssl.create_default_context(cadata=authority().pem.decode())

@@ -21,7 +21,7 @@ CLIENT = client_context(Material(authorities=authority().pem))
 
 
 class Echo(asyncio.Protocol):
-    """Sends back what comes."""
+    """Sends received data back."""
 
     def __init__(self) -> None:
         """Notes what happens."""
@@ -55,7 +55,7 @@ class Echo(asyncio.Protocol):
 
 
 class Place:
-    """A server that echoes, and what became of its handshakes."""
+    """A server that echoes, and the results of its handshakes."""
 
     def __init__(self, timeout: float = 60.0) -> None:
         """`timeout` is for a handshake, in seconds."""
@@ -98,7 +98,7 @@ async def happens(what: Callable[[], object]) -> None:
 
 
 async def gone(writer: asyncio.StreamWriter) -> None:
-    """Cuts a connection."""
+    """Aborts a connection."""
     writer.transport.abort()
     with contextlib.suppress(OSError):
         await writer.wait_closed()
@@ -115,8 +115,8 @@ async def connected(place: Place) -> AsyncIterator[tuple[asyncio.StreamReader, a
         await gone(writer)
 
 
-async def test_text_goes_both_ways() -> None:
-    """More than a record of it, in pieces that are small."""
+async def test_data_is_sent_in_both_directions() -> None:
+    """More than one record, in small pieces."""
     text = bytes(range(256)) * 300
     async with echoing() as place, connected(place) as (reader, writer):
         writer.write(text)
@@ -128,8 +128,8 @@ async def test_text_goes_both_ways() -> None:
         assert echo.transport.get_extra_info("ssl_object").version() == "TLSv1.3"
 
 
-async def test_a_client_that_does_not_read_is_not_read() -> None:
-    """What is held of it is bounded; it goes on when it reads."""
+async def test_a_client_that_does_not_read_causes_back_pressure() -> None:
+    """The memory of the connection is bounded; the server continues once the client reads."""
     text = b"x" * (8 << 20)
     async with echoing() as place, connected(place) as (reader, writer):
         assert isinstance(writer.transport, asyncio.Transport)
@@ -143,8 +143,8 @@ async def test_a_client_that_does_not_read_is_not_read() -> None:
             assert await reading == text
 
 
-async def test_the_end_of_the_client_is_the_end() -> None:
-    """It is told that all has been said."""
+async def test_close_notify_of_the_client_closes_the_connection() -> None:
+    """The protocol sees the end of the stream."""
     async with echoing() as place, connected(place) as (reader, writer):
         writer.write(b"last")
         async with asyncio.timeout(10):
@@ -154,8 +154,8 @@ async def test_the_end_of_the_client_is_the_end() -> None:
         assert place.made[0].transport.is_closing()
 
 
-async def test_a_close_says_so() -> None:
-    """The client sees an end, not a cut; what was written before has come."""
+async def test_closing_sends_close_notify() -> None:
+    """The client receives everything that was written before."""
     async with echoing() as place, connected(place) as (reader, writer):
         await happens(lambda: place.made)
         place.made[0].transport.writelines([b"good", b"bye"])
@@ -174,8 +174,8 @@ async def test_a_close_says_so() -> None:
         pytest.param(b"\x00" * 64, id="zeros"),
     ],
 )
-async def test_what_is_no_tls(octets: bytes) -> None:
-    """Ends the connection and nothing else."""
+async def test_octets_that_are_no_tls_close_the_connection(octets: bytes) -> None:
+    """Other connections go on."""
     async with echoing() as place:
         reader, writer = await asyncio.open_connection("127.0.0.1", place.port)
         writer.write(octets)
@@ -190,8 +190,8 @@ async def test_what_is_no_tls(octets: bytes) -> None:
                 assert await reader.readexactly(10) == b"still here"
 
 
-async def test_who_does_not_greet_is_hung_up() -> None:
-    """After the time for a handshake; so is who goes away within it."""
+async def test_a_handshake_that_takes_too_long_fails() -> None:
+    """So does one whose client disconnects."""
     async with echoing(0.02) as place:
         reader, writer = await asyncio.open_connection("127.0.0.1", place.port)
         with contextlib.suppress(ConnectionError):
@@ -209,8 +209,8 @@ async def test_who_does_not_greet_is_hung_up() -> None:
         assert isinstance(place.failures[0], ConnectionResetError)
 
 
-async def test_broken_records_after_the_handshake() -> None:
-    """End the connection: nobody knows what they were to say."""
+async def test_broken_records_close_the_connection() -> None:
+    """The data cannot be decrypted."""
     async with echoing() as place, connected(place) as (reader, writer):
         await happens(lambda: place.made)
         os.write(writer.transport.get_extra_info("socket").fileno(), b"\x17\x03\x03\x00\x20" + bytes(32))
@@ -220,8 +220,8 @@ async def test_broken_records_after_the_handshake() -> None:
         await happens(lambda: place.made[0].lost)
 
 
-async def test_handshakes_take_turns() -> None:
-    """However many have something to say at once, other work is done between two of them."""
+async def test_other_work_runs_between_handshake_steps() -> None:
+    """However many are queued."""
     handshakes, order = HandshakeQueue(), []
     for _ in range(20):
         handshakes.put(lambda: order.append("step"))

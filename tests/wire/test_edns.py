@@ -16,7 +16,7 @@ RECORDS = st.builds(Edns, st.integers(0, 65535), st.booleans(), st.integers(0, 2
 
 @given(RECORDS, st.integers(0, 4095))
 def test_round_trip(given: Edns, rcode: int) -> None:
-    """What is written is read again; the upper bits of the response code are in it."""
+    """With the upper bits of the response code."""
     wire = edns.to_wire(given, rcode)
     assert wire[:3] == b"\0\0\x29"
     ttl = int.from_bytes(wire[5:9], "big")
@@ -25,8 +25,8 @@ def test_round_trip(given: Edns, rcode: int) -> None:
 
 
 @pytest.mark.parametrize("rdata", [b"\0", b"\0\3\0", b"\0\3\0\5abcd"])
-def test_an_option_that_is_cut_off(rdata: bytes) -> None:
-    """Is a format error."""
+def test_a_truncated_option_is_a_format_error(rdata: bytes) -> None:
+    """At any octet."""
     with pytest.raises(FormError):
         edns.from_record(1232, 0, rdata)
 
@@ -48,8 +48,8 @@ def test_an_option_that_is_cut_off(rdata: bytes) -> None:
         pytest.param(65001, ["", "00"], [], id="unknown"),
     ],
 )
-def test_what_options_may_hold(code: int, good: list[str], bad: list[str]) -> None:
-    """The lengths, and the prefixes of a subnet, of the options that have a form."""
+def test_sizes_and_contents_of_options(code: int, good: list[str], bad: list[str]) -> None:
+    """Lengths, and the prefixes of a client subnet, of options with a defined format."""
     for text in good:
         data = bytes.fromhex(text)
         wire = edns.to_wire(Edns(options=((code, data),)))
@@ -60,27 +60,27 @@ def test_what_options_may_hold(code: int, good: list[str], bad: list[str]) -> No
             edns.from_record(1232, 0, code.to_bytes(2, "big") + len(data).to_bytes(2, "big") + data)
 
 
-def test_expire_is_four_octets() -> None:
-    """What is behind them does not count, nor come back."""
+def test_expire_has_four_octets() -> None:
+    """Further octets are ignored and not echoed."""
     assert edns.from_record(1232, 0, b"\0\x09\0\5abcde").options == ((9, b"abcd"),)
 
 
-def test_the_replys_mirrors_the_clients() -> None:
-    """Size and DO; of the options those that a client may expect back."""
+def test_the_opt_record_of_a_reply_has_the_fields_of_the_query() -> None:
+    """Payload size, DO bit, and the options that are echoed."""
     asked = Edns(1400, dnssec_ok=True, options=((10, b"cookie"), (8, b"subnet"), (3, b"")))
     assert edns.for_reply(asked, None) == Edns(1400, dnssec_ok=True, options=((10, b"cookie"), (3, b"")))
 
 
-def test_an_upstreams_keeps_its_options() -> None:
-    """In the client's size."""
+def test_the_opt_record_of_an_upstream_keeps_its_options() -> None:
+    """The payload size is the query's."""
     made = Edns(4096, options=((15, b"\0\x16"),))
     assert edns.for_reply(Edns(1232), made) == Edns(1232, options=((15, b"\0\x16"),))
     assert edns.for_reply(None, made) == made
     assert edns.for_reply(None, None) is None
 
 
-def test_an_extended_error_is_for_clients_with_edns() -> None:
-    """Behind what is echoed, or behind an upstream's own (RFC 8914 §2)."""
+def test_an_extended_error_needs_edns_in_the_query() -> None:
+    """It follows the echoed options or those of an upstream (RFC 8914 §2)."""
     stale = (15, b"\0\3")
     assert edns.for_reply(Edns(1400, options=((10, b"cookie"),)), None, extended=3) == Edns(1400, options=((10, b"cookie"), stale))
     assert edns.for_reply(Edns(1232), Edns(4096, options=((15, b"\0\x16"),)), extended=3) == Edns(1232, options=((15, b"\0\x16"), stale))

@@ -39,8 +39,8 @@ def request(name: str = "www.example.org.", rtype: str = "A", **options: object)
 
 
 @given(st.lists(st.sampled_from(ZONE), max_size=12), st.lists(st.sampled_from(ZONE), max_size=5), st.sampled_from(ZONE))
-def test_what_is_encoded_parses_to_the_same(answer: list, additional: list, question: object) -> None:  # type: ignore[type-arg]
-    """Compressed or not, another implementation and our own parser read the same records."""
+def test_encoding_and_parsing_round_trip(answer: list, additional: list, question: object) -> None:  # type: ignore[type-arg]
+    """Compressed or not: dnspython and `parse_message` read the same records."""
     asked = request(names.to_text(question.owner))  # type: ignore[attr-defined]
     wire = encode_reply(asked, Reply(flags=AA | RD, answer=tuple(answer), additional=tuple(additional)), 65535)
     parsed = parse_message(wire)
@@ -52,7 +52,7 @@ def test_what_is_encoded_parses_to_the_same(answer: list, additional: list, ques
 
 @given(st.integers(min_value=512, max_value=4000), st.integers(min_value=1, max_value=200))
 def test_truncates_to_the_limit(limit: int, count: int) -> None:
-    """At most the limit, parseable, TC exactly if something is missing, OPT kept."""
+    """The message has at most `limit` octets and parses; TC is set if a record is missing; the OPT record stays."""
     answer = records(*(f"www.example.org. 5 IN A 10.0.{n // 250}.{n % 250}" for n in range(count)))
     wire = encode_reply(request(use_edns=0, payload=limit), Reply(answer=answer), limit)
     parsed = parse_message(wire)
@@ -67,7 +67,7 @@ ADDRESSES = records(*[f"www.example.org. 5 IN A 192.0.2.{number}" for number in 
 
 @given(st.lists(st.sampled_from(ADDRESSES[:40]), unique=True, max_size=40), st.booleans(), st.integers(0, 3), st.integers(1, 9))
 def test_rotations_are_as_if_each_were_encoded_by_itself(answer: list, foreign: bool, size: int, count: int) -> None:  # type: ignore[type-arg]
-    """To the octet, or not at all: with other records, or cut off."""
+    """Octet by octet; there are none for other records or truncated replies."""
     asked, limit = request(use_edns=0 if size else -1), 512 << size
     reply = Reply(answer=(*(ZONE[1:3] if foreign else ()), *answer), additional=tuple(ZONE[2:5]), flags=AA)
     wire = encode_reply(asked, reply, limit)
@@ -82,8 +82,8 @@ def test_rotations_are_as_if_each_were_encoded_by_itself(answer: list, foreign: 
         assert one == encode_reply(asked, again, limit)
 
 
-def test_additional_records_go_first() -> None:
-    """Additional records that do not fit are left out with TC, the answer stays."""
+def test_additional_records_are_dropped_first() -> None:
+    """TC is set, and the answer section stays."""
     answer = records("www.example.org. 5 IN A 10.0.0.1")
     extra = records(*(f"a{n}.example.org. 5 IN A 10.0.0.{n}" for n in range(60)))
     parsed = parse_message(encode_reply(request(), Reply(answer=answer, additional=extra), 512))
@@ -108,7 +108,7 @@ def test_additional_records_go_first() -> None:
     ],
 )
 def test_opt_of_a_reply(asked: Edns | None, made: Edns | None, expected: Edns | None) -> None:
-    """The client's OPT is mirrored (docs/behaviour/server.md#edns)."""
+    """It has the fields of the query's (docs/behaviour/server.md#edns)."""
     base = request()
     base.edns = asked
     assert parse_message(encode_reply(base, Reply(edns=made), 512)).edns == expected
@@ -125,8 +125,8 @@ def test_udp_limit_is_at_least_512() -> None:
     assert [udp_limit(None), udp_limit(Edns(100)), udp_limit(Edns(4096))] == [512, 512, 4096]
 
 
-def test_query_is_what_dnspython_reads() -> None:
-    """Question, flags and OPT of a query of ours."""
+def test_dnspython_reads_a_query() -> None:
+    """Question, flags and OPT record."""
     wire = encode_query(9, RD, names.from_text("a.b."), Type.AAAA, 1, Edns(1232, dnssec_ok=True))
     message = dns.message.from_wire(wire)
     assert (message.id, message.flags, message.question[0].to_text()) == (9, dns.flags.RD, "a.b. IN AAAA")
@@ -134,7 +134,7 @@ def test_query_is_what_dnspython_reads() -> None:
 
 
 def test_names_in_rdata_are_decompressed() -> None:
-    """A record taken from one message can be put into another."""
+    """So a record of one message can be written into another."""
     message = dns.message.make_response(dns.message.make_query("example.org.", "NAPTR"))
     message.answer.append(dns.rrset.from_text("example.org.", 60, "IN", "NAPTR", '1 2 "s" "x" "" www.example.org.'))
     parsed = parse_message(message.to_wire())

@@ -25,12 +25,12 @@ NAMES = st.lists(st.binary(min_size=1, max_size=20), max_size=8).map(names.from_
     ],
 )
 def test_reads_presentation_form(text: str, wire: bytes) -> None:
-    """RFC 1035 §5.1 names become wire bytes."""
+    """Names in the form of RFC 1035 §5.1."""
     assert names.from_text(text) == wire
 
 
 @pytest.mark.parametrize("text", ["a..b", "x" * 64 + ".", ".".join(["x" * 63] * 4) + ".", "\\", r"\999."], ids=str)
-def test_refuses_what_is_no_name(text: str) -> None:
+def test_refuses_text_that_is_no_name(text: str) -> None:
     """Empty and overlong labels, overlong names, broken escapes."""
     with pytest.raises(NameTextError):
         names.from_text(text)
@@ -38,7 +38,7 @@ def test_refuses_what_is_no_name(text: str) -> None:
 
 @given(NAMES)
 def test_text_round_trips_and_agrees_with_dnspython(wire: bytes) -> None:
-    """Any name survives the way to text and back, and the text means the same to another implementation."""
+    """For any name; dnspython reads the same name from the text."""
     text = names.to_text(wire)
     assert names.from_text(text) == wire
     assert dns.name.from_text(text).to_wire() == wire
@@ -46,7 +46,7 @@ def test_text_round_trips_and_agrees_with_dnspython(wire: bytes) -> None:
 
 @given(NAMES, NAMES)
 def test_is_within_is_about_labels(name: bytes, zone: bytes) -> None:
-    """A name lies within a zone exactly where its last labels are the zone's."""
+    """A name is within a zone if its last labels are those of the zone."""
     ours, theirs = names.labels_of(name), names.labels_of(zone)
     assert names.is_within(name, zone) == (ours[len(ours) - len(theirs) :] == theirs if len(theirs) <= len(ours) else False)
 
@@ -81,7 +81,7 @@ def test_refuses_bad_names_in_messages(message: bytes) -> None:
 
 
 @pytest.mark.parametrize("offset", [0, 1, 11])
-def test_no_name_is_in_the_header(offset: int) -> None:
+def test_a_pointer_into_the_header_is_refused(offset: int) -> None:
     """Though its octets may look like one."""
     message = b"\1a\1b\1c\1d\1e\1f\0" + bytes((0xC0, offset))
     with pytest.raises(FormError, match="to a name"):

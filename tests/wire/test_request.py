@@ -36,8 +36,8 @@ def test_reads_edns() -> None:
     "data",
     [pytest.param(b"", id="empty"), pytest.param(bytes(11), id="short"), pytest.param(packet(flags=0x8100), id="a response")],
 )
-def test_drops(data: bytes) -> None:
-    """What is no question gets no answer."""
+def test_packets_that_are_no_query_get_no_reply(data: bytes) -> None:
+    """Replies, and packets without a complete header."""
     assert accept(data) is None
 
 
@@ -55,8 +55,8 @@ def test_drops(data: bytes) -> None:
         pytest.param(packet(body=b"\xc0\x0c\0\1\0\1"), 0x8101, id="compressed question: FORMERR"),
     ],
 )
-def test_answers_bad_headers_at_once(data: bytes, flags: int) -> None:
-    """A bare header with the right rcode, no question in it."""
+def test_malformed_headers_get_a_header(data: bytes, flags: int) -> None:
+    """With the rcode of the error and no question section."""
     reply = accept(data)
     assert isinstance(reply, bytes)
     if (data[2] >> 3 & 15) == 4:
@@ -69,36 +69,36 @@ def test_answers_bad_headers_at_once(data: bytes, flags: int) -> None:
     [pytest.param(0x01B0, 0x8112, id="RD and CD come back"), pytest.param(0x2110, 0xA002, id="neither for NOTIFY")],
 )
 def test_a_header_alone(flags: int, expected: int) -> None:
-    """Its counts promise a question that is not there: SERVFAIL, a bare header."""
+    """It counts a question that is missing: SERVFAIL without a question section."""
     assert accept(packet(flags=flags, body=b"")) == struct.pack("!HHHHHH", 7, expected, 0, 0, 0, 0)
 
 
 @pytest.mark.parametrize("counts", [(1, 0, 0, 2), (1, 1, 1, 0), (1, 0, 1, 1)])
-def test_counts_of_records_that_are_missing(counts: tuple[int, int, int, int]) -> None:
-    """Do not matter: the packet ends where a record would begin."""
+def test_missing_records_are_ignored(counts: tuple[int, int, int, int]) -> None:
+    """The packet ends where a counted record would begin."""
     request = accept(packet(counts=counts, body=b"\1a\0\0\1\0\1"))
     assert isinstance(request, Request)
     assert (request.name, request.edns) == (b"\1a\0", None)
 
 
 @pytest.mark.parametrize(("body", "rtype"), [(b"\1a\0", 0), (b"\1a\0\0\x1c", 28)])
-def test_a_question_without_type_or_class(body: bytes, rtype: int) -> None:
-    """Has type and class 0, and comes back with them; half a number is a format error."""
+def test_a_question_without_type_or_class_is_accepted(body: bytes, rtype: int) -> None:
+    """Missing ones are 0, in the reply too; half a number is a format error."""
     request = accept(packet(body=body))
     assert isinstance(request, Request)
     assert (request.rtype, request.rclass, request.question) == (rtype, 0, b"\1a\0" + rtype.to_bytes(2, "big") + b"\0\0")
     assert accept(packet(body=body + b"\0")) == struct.pack("!HHHHHH", 7, 0x8101, 0, 0, 0, 0)
 
 
-def test_an_option_that_cannot_be_right() -> None:
-    """FORMERR before the version is looked at, wherever the OPT record stands."""
+def test_an_invalid_option_is_a_format_error() -> None:
+    """FORMERR, even with an unknown EDNS version, wherever the OPT record stands."""
     opt = b"\0\0\x29\4\xd0\0\1\0\0\0\5\0\x0b\0\1a"
     for counts in ((1, 0, 0, 1), (1, 1, 0, 0)):
         assert accept(packet(counts=counts, body=b"\1a\0\0\1\0\1" + opt)) == packet(flags=0x8101, body=b"\1a\0\0\1\0\1")
 
 
-def test_echoes_the_question_where_the_rest_is_broken() -> None:
-    """FORMERR with the question, if it was readable."""
+def test_a_format_error_behind_the_question_has_the_question() -> None:
+    """If the question could be read."""
     assert accept(packet(counts=(1, 0, 0, 1), body=b"\1a\0\0\1\0\1\0\0")) == packet(flags=0x8101)
 
 
@@ -123,14 +123,14 @@ def test_reads_the_serial_of_ixfr(rtype: str, authority: str, serial: int | None
     assert request.edns is not None
 
 
-def test_an_ixfr_whose_soa_is_cut_is_malformed() -> None:
+def test_an_ixfr_with_a_truncated_soa_is_a_format_error() -> None:
     """FORMERR with the question."""
     broken = packet(counts=(1, 0, 1, 0), body=b"\1a\0\0\xfb\0\1" + b"\0\0\6\0\1\0\0\0\0\0\2\0\0")
     assert accept(broken) == packet(flags=0x8101, body=b"\1a\0\0\xfb\0\1")
 
 
 @given(st.binary(max_size=100))
-def test_any_bytes_are_taken_in_peace(data: bytes) -> None:
+def test_no_packet_raises(data: bytes) -> None:
     """No input raises."""
     accept(data)
     accept(packet(body=data))

@@ -35,8 +35,8 @@ every_plain_reply = pytest.mark.parametrize("packet", [pytest.param(packet, id=n
 
 
 @every_plain_reply
-def test_plain_replies(packet: bytes) -> None:
-    """What is told of them is what is in them."""
+def test_simple_replies(packet: bytes) -> None:
+    """The fields agree with the parsed message."""
     plain, message = scan(packet, START, made.rtype_of(packet)), parse_message(packet)
     assert plain is not None
     records = (*message.answer, *message.authority)
@@ -52,8 +52,8 @@ def test_plain_replies(packet: bytes) -> None:
 
 @every_plain_reply
 @pytest.mark.parametrize("ttl", [0, 30, LONG - 1])
-def test_with_another_ttl(packet: bytes, ttl: int) -> None:
-    """The records are the same, the OPT is left out, and every TTL is that."""
+def test_with_ttl_replaces_every_ttl(packet: bytes, ttl: int) -> None:
+    """The records are the same otherwise; the OPT record is left out."""
     plain = scan(packet, START, made.rtype_of(packet))
     assert plain is not None
     before = parse_message(packet)
@@ -66,7 +66,7 @@ def test_with_another_ttl(packet: bytes, ttl: int) -> None:
 
 
 @every_plain_reply
-def test_cut_off_or_with_garbage_behind(packet: bytes) -> None:
+def test_truncated_packets_and_trailing_octets_are_not_simple(packet: bytes) -> None:
     """At whatever octet."""
     rtype = made.rtype_of(packet)
     assert [size for size in range(len(packet)) if scan(packet[:size], START, rtype) is not None] == []
@@ -74,7 +74,7 @@ def test_cut_off_or_with_garbage_behind(packet: bytes) -> None:
 
 
 def at_the_end(*targets: bytes, more: bytes = b"") -> bytes:
-    """A reply with aliases, and an address of whatever the last one points to; `more` is the octets of one more record before that."""
+    """A reply with CNAME records and an address record of the last target; `more` has the octets of one more record before that."""
     records, owner = aliases(*targets)
     return reply(*records, *([more] if more else []), address(owner))
 
@@ -98,8 +98,8 @@ def at_the_end(*targets: bytes, more: bytes = b"") -> bytes:
         pytest.param(reply(authority=[address()]), id="an address for a SOA"),
     ],
 )  # fmt: skip
-def test_other_headers_and_sections(packet: bytes) -> None:
-    """Flags that say more, response codes that are no answer, sections with more in them."""
+def test_other_headers_and_sections_are_not_simple(packet: bytes) -> None:
+    """Further flags, rcodes of failures, sections with further records."""
     assert scan(packet, START, A) is None
 
 
@@ -123,8 +123,8 @@ def test_other_headers_and_sections(packet: bytes) -> None:
         pytest.param(reply(authority=[opt()]), id="an OPT for a SOA"),
     ],
 )
-def test_other_additional_records(packet: bytes) -> None:
-    """Nothing but one OPT is plain, and that only where it can be read."""
+def test_other_additional_records_are_not_simple(packet: bytes) -> None:
+    """Only one valid OPT record is."""
     assert scan(packet, START, A) is None
 
 
@@ -147,13 +147,13 @@ def test_other_additional_records(packet: bytes) -> None:
         *[pytest.param(reply(record(OWNER, A, made.V4, size=size)), id=f"that says it has {size} octets") for size in (0, 3, 5, 16, 65535)],
     ],
 )
-def test_other_addresses(packet: bytes) -> None:
-    """Of another owner, or not an address that was asked for."""
+def test_other_address_records_are_not_simple(packet: bytes) -> None:
+    """Another owner, or another type than the query's."""
     assert scan(packet, START, A) is None
 
 
-def test_the_asked_type_alone() -> None:
-    """An answer to another question, or a question whose answers are never plain."""
+def test_other_query_types_are_not_simple() -> None:
+    """An answer of another type, or a query type other than A and AAAA."""
     for rtype in (AAAA, Type.CNAME, Type.TXT, Type.ANY, 0):
         assert scan(reply(address(), rtype=rtype), START, rtype) is None
     assert scan(reply(record(OWNER, AAAA, made.V4), rtype=AAAA), START, AAAA) is None
@@ -189,8 +189,8 @@ def test_the_asked_type_alone() -> None:
         pytest.param(at_the_end(b"\x40" + FULL), id="of a label type that there is not"),
     ],
 )
-def test_other_aliases(packet: bytes) -> None:
-    """Those that are not one way to addresses."""
+def test_other_cname_chains_are_not_simple(packet: bytes) -> None:
+    """They do not lead from the query name to address records."""
     assert scan(packet, START, A) is None
 
 
@@ -216,14 +216,14 @@ def test_other_aliases(packet: bytes) -> None:
         pytest.param(reply(authority=[record(ZONE, Type.SOA, made.SOA_DATA, size=20)]), id="that says it has less"),
     ],
 )
-def test_other_denials(packet: bytes) -> None:
-    """SOAs of what is not above the name, or that cannot be read."""
+def test_other_denials_are_not_simple(packet: bytes) -> None:
+    """The SOA record is not of a zone that contains the name, or is malformed."""
     for flags in (0, Rcode.NXDOMAIN):
         assert scan(packet[:3] + bytes((packet[3] | flags,)) + packet[4:], START, A) is None
 
 
-def test_an_alias_too_far_to_be_pointed_to() -> None:
-    """A pointer has 14 bits (RFC 1035 §4.1.4): behind that, one with the same bits is to something else, here the name asked for."""
+def test_a_cname_beyond_the_reach_of_a_pointer_is_not_simple() -> None:
+    """A pointer has 14 bits (RFC 1035 §4.1.4). One with the lower bits of a larger offset leads elsewhere, here to the query name."""
     far, at, targets = 0x4000 + 12, START, list[bytes]()
     while at + 12 < far:
         targets.append(_name(min(200, far - at - 24), len(targets)))
@@ -245,8 +245,8 @@ def _name(size: int, number: int) -> bytes:
     return out + b"\0"
 
 
-def test_names_that_reach_into_what_changes() -> None:
-    """A pointer to a TTL, or a label that goes on in the OPT: what is kept or sent on would be another name, or none."""
+def test_names_with_octets_that_change_are_not_simple() -> None:
+    """A pointer to a TTL, or a label that reaches into the OPT record: the stored reply would have another name."""
     last_of_ttl, size = made.pointer(START + 9), made.pointer(START + 11)
     rest = b"\4host" + ZONE + made.NUMBERS
     for packet in (
@@ -261,8 +261,8 @@ def test_names_that_reach_into_what_changes() -> None:
 
 
 @given(made.MUTATIONS)
-def test_what_is_plain_can_be_read(packet: bytes) -> None:
-    """Whatever the octets are: record by record it says the same."""
+def test_simple_replies_parse_to_the_same(packet: bytes) -> None:
+    """For any octets that `scan` accepts."""
     plain = scan(packet, START, made.rtype_of(packet))
     if plain is None:
         return

@@ -16,7 +16,7 @@ ZONE = records(*(f"host-{number}.sub.example.org. 5 IN A 192.0.2.{number}" for n
 
 
 def written(full: int, **options: object) -> list[dns.message.Message]:
-    """The zone in messages of about that many octets."""
+    """The zone in messages of at most `full` octets of records."""
     request = accept(dns.message.make_query("Example.org.", "AXFR", id=7, **options).to_wire())  # type: ignore[arg-type]
     assert isinstance(request, Request)
     messages = TransferMessages(request, Reply(flags=AA | RD), full=full)
@@ -27,13 +27,13 @@ def written(full: int, **options: object) -> list[dns.message.Message]:
 @pytest.mark.parametrize(
     "full", [pytest.param(63000, id="all in one"), pytest.param(512, id="several"), pytest.param(1, id="one record each")]
 )
-def test_every_record_comes_once_and_in_order(full: int) -> None:
+def test_every_record_is_sent_once_and_in_order(full: int) -> None:
     """Whatever the size of a message."""
     found = [rrset.to_text() for message in written(full) for rrset in message.answer]
     assert found == [f"host-{number}.sub.example.org. 5 IN A 192.0.2.{number}" for number in range(100)]
 
 
-def test_messages_are_full_but_not_over() -> None:
+def test_messages_are_filled_up_to_the_limit() -> None:
     """A message ends where the next record would not fit."""
     messages = written(512)
     sizes = [len(message.to_wire()) for message in messages]
@@ -42,8 +42,8 @@ def test_messages_are_full_but_not_over() -> None:
     assert sizes[-1] <= 512
 
 
-def test_each_message_stands_alone() -> None:
-    """Id, flags, question and EDNS are in every one; names are compressed within it."""
+def test_each_message_is_complete_by_itself() -> None:
+    """With id, flags, question and EDNS; names are compressed within it."""
     for message in written(512, use_edns=0, payload=1400):
         assert message.id == 7
         assert message.flags == dns.flags.QR | dns.flags.AA | dns.flags.RD

@@ -13,8 +13,8 @@ from tests.support.world import records
 
 
 @pytest.mark.parametrize("edns", [False, True], ids=["plain", "with OPT"])
-def test_every_ttl_goes_down_and_nothing_else_changes(edns: bool) -> None:
-    """Names compressed or not; the OPT's flags are no TTL; none goes below 0."""
+def test_aging_changes_ttls_only(edns: bool) -> None:
+    """Names compressed or not; the flags of OPT stay; no TTL is negative."""
     request = accept(dns.message.make_query("a.example.", "A", use_edns=edns, want_dnssec=edns).to_wire())
     assert isinstance(request, Request)
     reply = Reply(

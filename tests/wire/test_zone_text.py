@@ -48,7 +48,7 @@ def lines(text: str, path: str = "zone") -> list[str]:
     ],
 )  # fmt: skip
 def test_reads(text: str, expected: list[str]) -> None:
-    """Each form."""
+    """Each form of an entry."""
     assert lines(text) == expected
 
 
@@ -75,13 +75,13 @@ def test_reads(text: str, expected: list[str]) -> None:
     ],
 )
 def test_errors_name_file_and_line(text: str, error: str) -> None:
-    """And what was expected."""
+    """And the expected text."""
     with pytest.raises(ZoneFileError, match=re.escape(error)):
         lines(text)
 
 
 def test_include(tmp_path: Path) -> None:
-    """Relative to the file that includes; an origin of its own; errors are the included file's; no circles."""
+    """The path is relative to the including file; the origin may differ; errors name the included file; loops end."""
     (tmp_path / "inner").write_text("w A 10.0.0.1\n")
     (tmp_path / "self").write_text("$INCLUDE self\n")
     (tmp_path / "bad").write_text("\nw A x\n")
@@ -100,8 +100,8 @@ _LABEL = st.text("abcdefghij-0123456789", min_size=1, max_size=10).filter(lambda
 
 
 @given(st.lists(st.tuples(_LABEL, st.integers(0, 2**31 - 1), st.ip_addresses()), min_size=1, max_size=8))
-def test_reads_what_another_implementation_writes(found: list[tuple[str, int, IPv4Address | IPv6Address]]) -> None:
-    """A zone as dnspython prints it."""
+def test_reads_a_zone_that_dnspython_wrote(found: list[tuple[str, int, IPv4Address | IPv6Address]]) -> None:
+    """The records are the same."""
     text = "@ 60 IN SOA ns root 1 2 3 4 5\n@ 60 IN NS ns\n"
     text += "".join(f"{label} 60 IN {'A' if ip.version == 4 else 'AAAA'} {ip}\n" for label, _, ip in found)
     other = dns.zone.from_text(text, "example.org.", relativize=False, check_origin=False)
@@ -116,7 +116,7 @@ def test_reads_what_another_implementation_writes(found: list[tuple[str, int, IP
 
 
 def test_one_record() -> None:
-    """The first of a text, of any class, relative to the root; no file is read."""
+    """The first record of a text, of any class, relative to the root; no file is read."""
     assert read_record("a.b 60 CH A 192.0.2.1\nc 60 A 192.0.2.2") == Record(b"\1a\1b\0", Type.A, 60, bytes((192, 0, 2, 1)), Class.CH)
     assert read_record("a A 192.0.2.1").ttl == 3600
     for text in ("", "; a", "$INCLUDE x", "a XX A 192.0.2.1"):
