@@ -1,5 +1,5 @@
-"""Server block keys: `[SCHEME://]ZONE[:PORT]` (docs/behaviour/corefile.md#server-block-keys), and whether two of them
-claim the same place."""
+"""Server block keys: `[SCHEME://]ZONE[:PORT]` (docs/behaviour/corefile.md#server-block-keys), and the check
+that no two of them overlap."""
 
 from __future__ import annotations
 
@@ -47,8 +47,9 @@ def _split_port(text: str, token: Token, default: int) -> tuple[str, int]:
 
 
 def check_overlap(blocks: Sequence[ServerBlock], hosts: Sequence[Sequence[str]]) -> None:
-    """Raises CorefileError for a zone that two blocks serve on the same address and port. `hosts` has the addresses each block is bound to, `("",)` for all.
+    """Raises CorefileError for a zone that two blocks serve on the same address and port.
 
+    `hosts` has the addresses that each block is bound to, `("",)` for all.
     A port with two transports is an error too, as both need its TCP port. Blocks with the plugin *view* are distinguished by their views,
     not here.
     """

@@ -43,8 +43,8 @@ class Allow(msgspec.Struct, frozen=True, array_like=True, tag="allow"):
 class Configure(msgspec.Struct, frozen=True, array_like=True, tag="configure"):
     """A Corefile to build chains from, beside the live ones.
 
-    `hosts` has the addresses of each block, `("",)` for all; `sources` has the cluster views that it uses; `local_addresses` has those of the
-    machine, without loopback.
+    `hosts` has the addresses of each block, `("",)` for all; `sources` has the cluster views that it uses; `local_addresses` has those of
+    the machine, without loopback.
     """
 
     generation: int
