@@ -1,4 +1,4 @@
-"""The clock that is passed in wherever time matters, so that tests can turn it by hand."""
+"""The clock that is passed in wherever time matters, so that a test can set it."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """A deadline that is nearly always put off before it comes, as the idle timeout of a connection is with every message.
 
-A new timer for each message costs more than the message. Here a timer that is set for too early looks at the deadline again and waits on.
+A new timer for each message costs more than the message. Here a timer that is set for too early looks at the deadline
+again and waits on.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Callable
 
 
 class Deadline:
-    """Calls a function once a moment has come that may be put off."""
+    """Calls a function at a moment that may be put off."""
 
     __slots__ = ("_call", "_loop", "_timer", "at")
 

@@ -1,9 +1,11 @@
-"""An event loop whose waiting answers DNS: sockets are drained inside the selector, so that a wake-up does not pass through asyncio.
+"""An event loop that answers DNS while it waits: sockets are drained inside the selector, so that a wake-up does not
+pass through asyncio.
 
-A drain that leaves nothing for the event loop to do (a compiled reply was sent, a question was forwarded) has the selector wait on.
-Anything else (another descriptor, a timer that is due, whatever a drain has put into the loop) hands control back at once. What many drains
-do in turn can be ended together, `after_drains`. This is Linux's epoll(7) used directly; elsewhere a drain is a reader of the platform's
-own loop.
+A drain is a function that reads a socket and handles what it reads. Where a drain leaves nothing for the event loop to
+do (it has sent a stored reply, or forwarded a query), the selector goes on waiting. In all other cases (another
+descriptor is ready, a timer is due, a drain scheduled a callback) it returns to the event loop at once. Work that is
+done once for all drains of a wake-up is given to `after_drains`. This uses Linux's epoll(7) directly; elsewhere a drain
+is a reader of the platform's own loop. Knows no DNS.
 """
 
 from __future__ import annotations
@@ -22,20 +24,21 @@ from typing import Any, Final, TypeVarTuple
 Arguments = TypeVarTuple("Arguments")
 
 Drain = Callable[[], object]
-"""Reads a socket. What it leaves to be done it puts into the event loop."""
+"""Reads a socket; schedules in the event loop what it leaves to be done."""
 
-MOST: Final = 256
+MAX_EVENTS: Final = 256
 """Descriptors that one wait reports."""
 _IN: Final = 1
 _OUT: Final = 4
-"""EPOLLIN and EPOLLOUT; errors and hang-ups come unasked, and wake whoever waits."""
+"""EPOLLIN and EPOLLOUT; epoll reports errors and hang-ups too, which count as both."""
 
 
 class DrainingSelector(selectors.BaseSelector):
-    """A selector with descriptors that are drained while it waits.
+    """A selector that drains descriptors while it waits.
 
-    The event loop may wait for a drained descriptor to become writable: its registrations carry a pair of handles, for reading and for
-    writing, of which the first is missing here. Whoever closes a descriptor unregisters it, which ends its drain too.
+    The event loop may wait until a drained descriptor is writable: asyncio registers a pair of handles, for reading and
+    for writing, of which the first is None here. A descriptor must be unregistered before it is closed, which ends its
+    drain too.
     """
 
     def __init__(self) -> None:
@@ -44,12 +47,12 @@ class DrainingSelector(selectors.BaseSelector):
         self._keys: dict[int, selectors.SelectorKey] = {}
         self._map = _ByFile(self._keys)
         self._drains: dict[int, Drain] = {}
-        self.stirred = False
-        """Whether the event loop has got something to do since the wait began."""
+        self.interrupted = False
+        """Whether something was scheduled in the event loop since the wait began."""
         self.draining = False
-        """Whether a drain is at work now."""
-        self.afterwards: list[Callable[[], object]] = []
-        """What is to be done when the drains of this wake-up are through."""
+        """Whether a drain runs now."""
+        self.after_drains: list[Callable[[], object]] = []
+        """Calls for the end of the drains of this wake-up."""
 
     def add(self, fd: int, drain: Drain) -> None:
         """Drains this descriptor whenever it is readable."""
@@ -61,7 +64,7 @@ class DrainingSelector(selectors.BaseSelector):
             self.modify(fd, key.events | selectors.EVENT_READ, (None, key.data[1]))
 
     def remove(self, fd: int) -> None:
-        """Leaves the descriptor alone."""
+        """Does not drain this descriptor any more."""
         key = self._keys.get(fd)
         if self._drains.pop(fd, None) is None or key is None:
             return
@@ -88,7 +91,7 @@ class DrainingSelector(selectors.BaseSelector):
         return key
 
     def unregister(self, fileobj: Any) -> selectors.SelectorKey:
-        """Waits for nothing of this descriptor any more."""
+        """Does not wait for this descriptor any more."""
         key = self._keys.pop(_number(fileobj))
         self._drains.pop(key.fd, None)
         with suppress(OSError):  # closed before: the kernel has forgotten it
@@ -104,20 +107,21 @@ class DrainingSelector(selectors.BaseSelector):
         return self._keys[_number(fileobj)]
 
     def close(self) -> None:
-        """Forgets everything."""
+        """Closes the epoll descriptor."""
         self._epoll.close()
         self._keys.clear()
         self._drains.clear()
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        """What is ready besides what is drained; waits at most `timeout` seconds, for ever if None, not at all if 0 or less."""
+        """The descriptors that are ready, without those that were drained; waits at most `timeout` seconds, for ever if
+        None."""
         ends = monotonic() + timeout if timeout is not None and timeout > 0 else None
         wait = -1.0 if timeout is None else max(timeout, 0.0)
         poll, drain_of, key_of = self._epoll.poll, self._drains.get, self._keys.get
-        self.stirred = False
+        self.interrupted = False
         while True:
             ready = []
-            events = poll(wait, MOST)
+            events = poll(wait, MAX_EVENTS)
             self.draining = True
             for fd, mask in events:
                 drain = drain_of(fd)
@@ -132,10 +136,10 @@ class DrainingSelector(selectors.BaseSelector):
                     seen &= key.events if drain is None else key.events & selectors.EVENT_WRITE
                     if seen:
                         ready.append((key, seen))
-            while self.afterwards:
-                self.afterwards.pop()()
+            while self.after_drains:
+                self.after_drains.pop()()
             self.draining = False
-            if ready or self.stirred or not events or wait == 0:
+            if ready or self.interrupted or not events or wait == 0:
                 return ready
             if ends is not None:
                 wait = ends - monotonic()
@@ -168,32 +172,32 @@ def _number(fileobj: Any) -> int:
 
 
 class DrainingLoop(asyncio.SelectorEventLoop):
-    """An event loop on such a selector."""
+    """An event loop with a `DrainingSelector`."""
 
     def __init__(self) -> None:
         self.selector = DrainingSelector()
         super().__init__(self.selector)
 
     def call_soon(self, callback: Callable[[*Arguments], object], *args: *Arguments, context: Context | None = None) -> asyncio.Handle:
-        """As ever; the selector waits no longer."""
-        self.selector.stirred = True
+        """As in asyncio; the selector stops waiting."""
+        self.selector.interrupted = True
         return super().call_soon(callback, *args, context=context)
 
     def call_at(
         self, when: float, callback: Callable[[*Arguments], object], *args: *Arguments, context: Context | None = None
     ) -> asyncio.TimerHandle:
-        """As ever; the selector looks anew how long it may wait."""
-        self.selector.stirred = True
+        """As in asyncio; the selector stops waiting, as the timer may be the next one."""
+        self.selector.interrupted = True
         return super().call_at(when, callback, *args, context=context)
 
 
 def new_loop() -> asyncio.AbstractEventLoop:
-    """The loop that a worker runs on: one that drains where the platform has epoll."""
+    """The event loop of a worker: one that drains where the platform has epoll."""
     return DrainingLoop() if sys.platform == "linux" else asyncio.new_event_loop()
 
 
 def add_drain(loop: asyncio.AbstractEventLoop, sock: socket.SocketType, drain: Drain) -> None:
-    """Drains the socket on whatever loop this is: inside its selector where it can, else as one of its readers."""
+    """Drains the socket: inside the selector of a `DrainingLoop`, on another loop as one of its readers."""
     if isinstance(loop, DrainingLoop):
         loop.selector.add(sock.fileno(), drain)
     else:
@@ -201,7 +205,7 @@ def add_drain(loop: asyncio.AbstractEventLoop, sock: socket.SocketType, drain: D
 
 
 def remove_drain(loop: asyncio.AbstractEventLoop, sock: socket.SocketType) -> None:
-    """Leaves the socket alone."""
+    """Does not drain the socket any more."""
     if isinstance(loop, DrainingLoop):
         loop.selector.remove(sock.fileno())
     else:
@@ -209,8 +213,8 @@ def remove_drain(loop: asyncio.AbstractEventLoop, sock: socket.SocketType) -> No
 
 
 def after_drains(loop: asyncio.AbstractEventLoop, call: Callable[[], object]) -> None:
-    """Calls when all drains of this wake-up are through; soon, where no drain is at work."""
+    """Calls at the end of all drains of this wake-up; where no drain runs, in the next iteration of the loop."""
     if isinstance(loop, DrainingLoop) and loop.selector.draining:
-        loop.selector.afterwards.append(call)
+        loop.selector.after_drains.append(call)
     else:
         loop.call_soon(call)

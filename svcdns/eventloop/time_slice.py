@@ -1,6 +1,7 @@
 """How long one piece of work may hold up the event loop, for work that is done in pieces.
 
-Everything that may take long looks at a `TimeSlice` between its pieces: once the slice is over, other work runs before the next piece.
+Everything that may take long looks at a `TimeSlice` between its pieces: once the slice is over, other work runs before
+the next piece.
 """
 
 from __future__ import annotations

@@ -11,10 +11,10 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from time import perf_counter
 from typing import Final
 
 from svcdns.eventloop.clock import Clock
+from svcdns.eventloop.time_slice import TimeSlice
 
 TICK: Final = 0.005
 """Seconds that a slot is wide."""
@@ -77,7 +77,7 @@ class TimerWheel:
         now, loop = int(self.clock() / TICK), asyncio.get_running_loop()
         for number in sorted(number for number in self._slots if number <= now):
             self._overdue.append(self._slots.pop(number))
-        ends = perf_counter() + SLICE
+        slice_ = TimeSlice(SLICE)
         while self._overdue:
             callbacks = self._overdue[0].callbacks
             for index, callback in enumerate(callbacks):
@@ -88,7 +88,7 @@ class TimerWheel:
                     callback()
                 except Exception as error:  # noqa: BLE001 - the other callbacks are due all the same
                     loop.call_exception_handler({"message": "a timer callback failed", "exception": error})
-                if perf_counter() > ends:
+                if slice_.is_over:
                     self._schedule(now)
                     return
             self._overdue.popleft()

@@ -1,15 +1,17 @@
 """The answer table: encoded replies by the octets of the packets that they answer.
 
-The key is the packet without its id, behind the client class where the listener has classes. An entry is the reply without its id, in
-one or more rotations. A reply is stored when its key is asked for the second time, so that names asked for once take no place. An entry
-goes when a change touches one of its dependencies, when its deadline passes, or when its generation is retired. The table has a current
-and a previous generation, and starts a new one once the current one takes half of the budget. So its size is bounded, whatever is asked.
-TTLs that count down are brought up to date when an entry is asked for, at most once a second.
+The key is the packet without its id, behind the client class where the listener has classes. An entry is the reply
+without its id, in one or more rotations. A reply is stored when its key is asked for the second time, so that names
+asked for once take no place. An entry goes when a change affects one of its dependencies, when its deadline passes, or
+when its generation is retired. The table has a current and a previous generation, and starts a new one once the current
+one takes half of the budget. So its size is bounded, whatever is asked. TTLs that count down are brought up to date
+when an entry is asked for, at most once a second.
 
 Rules:
 
-1. An entry that depends on what `invalidate` was given is never served again. Where few entries do, they are dropped at once. Where many
-   do, all entries become a previous generation, and each is checked when it is asked for: no packet waits for all of them to go.
+1. An entry that depends on what `invalidate` was given is never served again. Where few entries do, they are dropped at
+   once. Where many do, all entries become a previous generation, and each is checked when it is asked for: no packet
+   waits for all of them to go.
 2. An entry and its keys in the index of dependencies are made in one step.
 3. Retired entries are freed a few at a time, with each new entry and by `purge`.
 """
@@ -31,7 +33,8 @@ from svcdns.serving.seen_filter import SeenFilter
 from svcdns.wire.ttl import aged
 
 ENTRY_COST: Final = 450
-"""Octets of objects that an entry takes besides its key and its wires, the index of dependencies included; a test holds this."""
+"""Octets of objects that an entry takes besides its key and its wires, the index of dependencies included; a test holds
+this."""
 FILTER_SHARE: Final = 8
 """The seen filter takes at most this part of the budget."""
 PURGE_STEP: Final = 8
@@ -49,7 +52,8 @@ def _nothing() -> None:
 
 
 class Countdown:
-    """How an entry's TTLs go down: where they are in each wire (offsets from the wire's own start), and when the reply ends."""
+    """How an entry's TTLs go down: where they are in each wire (offsets from the wire's own start), and when the reply
+    ends."""
 
     __slots__ = ("ends", "offsets")
 
@@ -61,10 +65,11 @@ class Countdown:
 class Entry:
     """An encoded reply.
 
-    `wire` is the reply without its id, None where it has several rotations: these are `wires`. `uses` says how many times one of them was
-    sent, `flushed_uses` how many times until the last flush. Each use counts in `hit_counter`, which entries share, so the use of an entry
-    with one wire writes nothing into the entry. `deadline` is on the table's clock, infinite for replies that live until a change; with a
-    `countdown` it is the moment of the next step of the TTLs.
+    `wire` is the reply without its id, None where it has several rotations: these are `wires`. `uses` says how many
+    times one of them was sent, `flushed_uses` how many times until the last flush. Each use counts in `hit_counter`,
+    which entries share, so the use of an entry with one wire writes nothing into the entry. `deadline` is on the
+    table's clock, infinite for replies that live until a change; with a `countdown` it is the moment of the next step
+    of the TTLs.
     """
 
     __slots__ = ("countdown", "deadline", "dependencies", "flushed_uses", "hit_counter", "key", "observed", "uses", "wire", "wires")
@@ -103,11 +108,13 @@ class Entry:
 class AnswerTable:
     """The entries of one responder, bounded by `budget` octets.
 
-    The hot loop reads `current` directly. `find` is for packets that it does not have, and for entries past their deadline.
+    The hot loop reads `current` directly. `find` is for packets that it does not have, and for entries past their
+    deadline.
     """
 
     def __init__(self, budget: int, now: Clock) -> None:
-        """`budget` in octets, for keys, entries, the index of dependencies and the seen filter; deadlines are on the clock `now`."""
+        """`budget` in octets, for keys, entries, the index of dependencies and the seen filter; deadlines are on the
+        clock `now`."""
         self.budget, self.now = budget, now
         self.on_full: Callable[[], None] = _nothing
         """Called when the current generation is full: other tables may give up some of their budget to this one."""
@@ -164,7 +171,10 @@ class AnswerTable:
 
     def use(self, entry: Entry) -> bytes:
         """The reply, without its id, to send this time; the use is counted."""
-        entry.hit_counter.count(self.dirty)
+        hit_counter = entry.hit_counter
+        if hit_counter.hits == hit_counter.flushed:
+            self.dirty.append(hit_counter)
+        hit_counter.hits += 1
         return entry.wire if entry.wire is not None else self.next_rotation(entry)
 
     def next_rotation(self, entry: Entry) -> bytes:
@@ -201,11 +211,11 @@ class AnswerTable:
         index = self._keys
         self.changes += 1
         self.negative.invalidate(dependencies)
-        touched = [dependency for dependency in dependencies if dependency in index]
-        if sum(len(index[dependency]) for dependency in touched) > MAX_DROPPED_AT_ONCE:
-            self._hide(touched)
+        known = [dependency for dependency in dependencies if dependency in index]
+        if sum(len(index[dependency]) for dependency in known) > MAX_DROPPED_AT_ONCE:
+            self._hide(known)
             return
-        for dependency in touched:
+        for dependency in known:
             for key in tuple(index.get(dependency, ())):
                 self.drop(key)
 
@@ -234,15 +244,14 @@ class AnswerTable:
         self._used += entry.cost
         if self._retired:
             self._purge_some()
-        if self._full:
+        if self._is_full():
             self.on_full()
-            if self._full:
+            if self._is_full():
                 self._start_generation()
 
-    @property
-    def _full(self) -> bool:
+    def _is_full(self) -> bool:
         room = self.budget - self._seen.octets
-        return self._used > room // 2 or self._used + self._used_before > room
+        return self._used > room >> 1 or self._used + self._used_before > room
 
     def _start_generation(self) -> None:
         """Retires the previous generation; the current one takes its place."""
@@ -278,7 +287,8 @@ class AnswerTable:
                 self._retired_keys.popleft()
 
     def _remove_keys(self, entry: Entry) -> None:
-        """Takes the key of an entry out of the index, except under dependencies of another entry that has the key now."""
+        """Takes the key of an entry out of the index, except under dependencies of another entry that has the key
+        now."""
         key = entry.key
         successor = self.current.get(key)
         for generation in self.previous:

@@ -1,8 +1,9 @@
 """The fast path of queries for outside names, from the packet to the reply (`plugin_api.fast_path`).
 
-Most such queries are alike: over UDP, for an address of one name in class IN, with RD, with or without AD, and without an OPT or with one
-that has no options. Only these take the fast path. All others go through the chain, and so does a query whose upstream reply has more
-than plain address records or a denial. The replies and the metrics are the same on both ways.
+Most such queries are alike: over UDP, for an address of one name in class IN, with RD, with or without AD, and without
+an OPT or with one that has no options. Only these take the fast path. All others go through the chain, and so does a
+query whose upstream reply has more than plain address records or a denial. The replies and the metrics are the same on
+both ways.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """The queries of one worker that wait for a reply: from the chain, or from an upstream on the fast path.
 
-A worker that stops waits until none is left. Listeners, responders and the fast path share one object; it knows nothing about them.
+A worker that stops waits until none is left. Listeners, responders and the fast path share one object; it knows nothing
+about them.
 """
 
 from __future__ import annotations

@@ -1,12 +1,13 @@
 """The sockets of a worker, and which of them it reads.
 
-The supervisor binds every socket and gives the sockets of all slots to every worker. A worker reads those of its own slot, and those of a
-worker that is down. A socket is read only while the live chains have a listener for it. Knows nothing of queries.
+The supervisor binds every socket and gives the sockets of all slots to every worker. A worker reads those of its own
+slot, and those of a worker that is down. A socket is read only while the live chains have a listener for it. Knows
+nothing of queries.
 
 Rules:
 
-1. What is wanted changes in one step. Starting and closing readers follows, one run at a time, so that no server is left that nobody
-   closes.
+1. What is wanted changes in one step. Starting and closing readers follows, one run at a time, so that no server is
+   left that nobody closes.
 2. At a reload, listeners, tables and negative answers change in one step; connections and sockets stay.
 """
 
@@ -133,7 +134,8 @@ class Listeners:
         await self._reconcile()
 
     async def swap(self, listeners: dict[HostPort, Listener]) -> None:
-        """Serves with other chains; sockets and connections stay. A listener of another transport than before is a new one."""
+        """Serves with other chains; sockets and connections stay. A listener of another transport than before is a new
+        one."""
         self._listeners = listeners
         for key, responder in tuple(self._responders.items()):
             listener = listeners.get((key.host, key.port))
@@ -214,7 +216,8 @@ class Listeners:
         )
 
     async def _reconcile(self) -> None:
-        """Has exactly the wanted sockets read. Runs that meet wait for each other; what is wanted may change meanwhile."""
+        """Has exactly the wanted sockets read. Runs that meet wait for each other; what is wanted may change
+        meanwhile."""
         async with self._reconciling:
             for one in tuple(self._sockets.values()):
                 if one.active and not self._wanted(one):

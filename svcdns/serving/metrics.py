@@ -1,7 +1,8 @@
 """What each answered query adds to the server's metrics (docs/behaviour/server.md#metrics-of-queries).
 
-A query that the chain answers is counted at once. An entry of the answer table has the same increments, as a tuple of (cell, amount) that
-entries share; they are added for all hits together when the hit counters are flushed. Counts nothing of a plugin's own.
+A query that the chain answers is counted at once. An entry of the answer table has the same increments, as a tuple of
+(cell, amount) that entries share; they are added for all hits together when the hit counters are flushed. Counts
+nothing of a plugin's own.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from bisect import bisect_left
 from typing import Final
 
 from svcdns.chain.routing import DROPPED, Route
-from svcdns.plugin_api.hooks import PANICS
 from svcdns.plugin_api.query import Query
 from svcdns.plugin_api.reply import Increment, Reply
 from svcdns.telemetry.counters import Counters, Family, MetricKind
@@ -83,8 +83,8 @@ class Durations:
 class HitCounter:
     """Counts hits that add the same increments to the metrics.
 
-    `hits` counts all of them, `flushed` those that are in the metrics. `increments` is what one hit adds; `route` is the one whose
-    duration histogram has it.
+    `hits` counts all of them, `flushed` those that are in the metrics. `increments` is what one hit adds; `route` is
+    the one whose duration histogram has it.
     """
 
     __slots__ = ("flushed", "hits", "increments", "route")
@@ -147,7 +147,8 @@ class QueryMetrics:
         )
 
     def hit_counter(self, increments: tuple[Increment, ...], route: Route) -> HitCounter:
-        """The hit counter for these increments and that route; so many are kept that nearly all entries share theirs."""
+        """The hit counter for these increments and that route; so many are kept that nearly all entries share
+        theirs."""
         found = self._hit_counters.get(increments)
         if found is None or found.route is not route:
             if len(self._hit_counters) >= MAX_HIT_COUNTERS:
@@ -156,7 +157,7 @@ class QueryMetrics:
         return found
 
     def release_routes(self) -> None:
-        """Keeps no route, and so no chain, alive. Whoever has a hit counter keeps using it."""
+        """Drops every reference to a route, and so to a chain. Hit counters of entries stay valid."""
         self._hit_counters.clear()
 
     def duration_cell(self, route: Route) -> int:
@@ -179,10 +180,6 @@ class QueryMetrics:
         values = self.counters.values
         values[cell + bisect_left(DURATIONS, seconds)] += times
         values[cell + len(DURATIONS) + 1] += seconds * times
-
-    def count_panic(self) -> None:
-        """A plugin failed in a way that it does not foresee."""
-        self.counters.count(PANICS)
 
 
 def is_counted(route: Route) -> bool:

@@ -1,7 +1,7 @@
 """Once a second, the hits of an answer table go into the metrics, and the durations with them.
 
-`flush` is done in steps of some tenths of a millisecond; whoever calls it lets other work run between them. Hits that come meanwhile
-are in this flush or in the next one.
+`flush` is done in steps of some tenths of a millisecond; its caller lets other work run between them. Hits that
+come meanwhile are in this flush or in the next one.
 """
 
 from __future__ import annotations

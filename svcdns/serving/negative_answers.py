@@ -1,9 +1,10 @@
-"""Negative answers for names that do not exist, without a run of the chain for each: random names must not be expensive.
+"""Negative answers for names that do not exist, without a run of the chain for each: random names must not be
+expensive.
 
-Below a name that exists (the closest encloser, RFC 4592 §3.3.1), all names whose next label it does not have get the same answer, apart
-from the question section. Such an answer is encoded once for all names of one length. The next such name only needs a check whether the
-label exists by now (`plugin_api.closest_encloser`). A route has this where every plugin in front of the one that knows the names gives
-the same answer for all of them (`name_independent`).
+Below a name that exists (the closest encloser, RFC 4592 §3.3.1), all names whose next label it does not have get the
+same answer, apart from the question section. Such an answer is encoded once for all names of one length. The next such
+name only needs a check whether the label exists by now (`plugin_api.closest_encloser`). A route has this where every
+plugin in front of the one that knows the names gives the same answer for all of them (`name_independent`).
 
 Rule: an answer made here is, to the octet, the one that the chain gives; any other query goes to the chain.
 """
@@ -23,7 +24,8 @@ from svcdns.wire.request import read_query_name
 MAX_ANSWERS: Final = 4096
 """Answers that are kept; one more, and all are made anew."""
 MAX_REPLY: Final = 512
-"""Octets of a reply that is kept, so that it always fits into a batch; the chain's answers of this kind have half of it."""
+"""Octets of a reply that is kept, so that it always fits into a batch; the chain's answers of this kind have half of
+it."""
 _OPT_SIZE: Final = 11
 """Octets of an OPT record without options."""
 _NAME_AT: Final = 10
@@ -34,8 +36,8 @@ _LENGTHS: Final = tuple(bytes((length,)) for length in range(256))
 class NegativeAnswer:
     """The answer for all names of one length that an encloser does not have. Each use counts in `hit_counter`.
 
-    `head` is the reply's header without its id, `tail` what follows its question section. `request_tail` is the number of octets of a
-    request that follow its question section.
+    `head` is the reply's header without its id, `tail` what follows its question section. `request_tail` is the number
+    of octets of a request that follow its question section.
     """
 
     __slots__ = ("encloser", "head", "hit_counter", "request_tail", "tail")
@@ -46,7 +48,8 @@ class NegativeAnswer:
 
 
 class NegativeAnswers:
-    """The answers of one table, by what the packets have in common that they answer: all but the labels in front of the encloser."""
+    """The answers of one table, by what the packets have in common that they answer: all but the labels in front of the
+    encloser."""
 
     def __init__(self) -> None:
         self._answers: dict[bytes, NegativeAnswer] = {}

@@ -1,22 +1,24 @@
-"""From a packet to its reply: out of the answer table, or through the chain, whose reply may become an entry of the table.
+"""From a packet to its reply: out of the answer table, or through the chain, whose reply may become an entry of the
+table.
 
-There is one `Responder` for each listener, protocol and address family. It knows no sockets. Which packet may be answered without the
-chain is decided here and nowhere else:
+There is one `Responder` for each listener, protocol and address family. It knows no sockets. Which packet may be
+answered without the chain is decided here and nowhere else:
 
-- by the answer table, for every listener: under the packet without its id, and the client class where the listener has classes;
+- by the answer table, for every listener: under the packet without its id, and the client class where the listener has
+  classes;
 - by a negative answer (`negative_answers`), where the listener has no client classes;
 - by the fast path (`fast_path`), where the responder is `uniform`.
 
 Rules:
 
 1. Each query gets one reply. What fails before the reply is sent makes it SERVFAIL; what fails after is logged.
-2. A plugin's hook that raises is logged and counted in `coredns_panics_total`; it ends neither the batch nor the process.
+2. A plugin's hook that raises is logged and counted in `coredns_panics_total`; it ends neither the batch nor the
+   process.
 3. A reply that the chain gives later is stored only if no change was applied since the query came.
 """
 
 from __future__ import annotations
 
-import logging
 import random
 from collections.abc import Awaitable, Callable
 from time import perf_counter
@@ -26,8 +28,9 @@ import msgspec
 
 from svcdns.chain.routing import DROPPED, Listener, Route
 from svcdns.plugin_api.deferred import Deferred
+from svcdns.plugin_api.hooks import HookCaller
 from svcdns.plugin_api.query import Client, Query
-from svcdns.plugin_api.reply import NOT_REUSABLE, UNTIL_CHANGED, CacheScope, Increment, Reply, rcode_only
+from svcdns.plugin_api.reply import NOT_REUSABLE, UNTIL_CHANGED, CacheScope, Increment, Reply, Variants, rcode_only
 from svcdns.serving import zone_stream
 from svcdns.serving.answer_table import AnswerTable, Countdown, Entry
 from svcdns.serving.in_flight import InFlight
@@ -49,7 +52,6 @@ NEGATIVE_LIFETIME: Final = 30.0
 MAX_ROTATED_OCTETS: Final = 128 << 10
 _TRUNCATED: Final = TC >> 8
 
-log = logging.getLogger("svcdns")
 _random: Final = random.Random()
 
 
@@ -57,8 +59,12 @@ class Responder:
     """Answers the packets of one listener over one protocol and address family."""
 
     def __init__(self, listener: Listener, table: AnswerTable, metrics: QueryMetrics, protocol: str, in_flight: InFlight) -> None:
-        """`protocol` is `udp` or `tcp`; `metrics` are those of this protocol and family; `in_flight` is the worker's."""
+        """`protocol` is `udp` or `tcp`; `metrics` are those of this protocol and family; `in_flight` is the
+        worker's."""
         self.listener, self.table, self.metrics, self.protocol, self.in_flight = listener, table, metrics, protocol, in_flight
+        self.uniform = listener.classes is None and not listener.observed
+        """Whether all clients get the same replies, and no plugin observes queries."""
+        self._hooks = HookCaller(metrics.counters)
         self.durations = Durations()
         """Of replies from the table; a flush takes them out."""
         self.fast_path_counters: dict[tuple[object, ...], HitCounter] = {}
@@ -69,15 +75,10 @@ class Responder:
     def serve(self, listener: Listener) -> None:
         """Answers with the chains of `listener` from now on, in one step; nothing of the chains before is kept."""
         self.listener = listener
+        self.uniform = listener.classes is None and not listener.observed
         self.table.clear()
         self.fast_path_counters = {}
         self.metrics.release_routes()
-
-    @property
-    def uniform(self) -> bool:
-        """Whether all clients get the same replies, and no plugin observes queries."""
-        listener = self.listener
-        return listener.classes is None and not listener.observed
 
     # -- without the chain
 
@@ -87,20 +88,24 @@ class Responder:
         `started` is when the packet was read from its socket, on `perf_counter`.
         """
         wire = self.lookup_entry(packet, client, started)
-        if not wire and self.listener.classes is None:
-            negative = self.lookup_negative(packet[2:])
-            if negative:
-                self.durations.observe(perf_counter() - started, 1)
-                wire = packet[:2] + negative
-        return wire
+        if wire or self.listener.classes is not None:
+            return wire
+        negative = self.lookup_negative(packet[2:])
+        if not negative:
+            return b""
+        self.durations.observe(perf_counter() - started, 1)
+        return packet[:2] + negative
 
     def lookup_entry(self, packet: bytes, client: Client | None, started: float) -> bytes:
-        """The reply that the table has for a packet, or nothing. `client` may be None where the responder is `uniform`."""
+        """The reply that the table has for a packet, or nothing. `client` may be None where the responder is
+        `uniform`."""
         table = self.table
         key = packet[2:] if client is None or self.listener.classes is None else self.key(packet, client)
-        entry = table.find(key, table.now())
-        if entry is None:
-            return b""
+        now, entry = table.now(), table.current.get(key)
+        if entry is None or entry.deadline <= now:
+            entry = table.find(key, now)
+            if entry is None:
+                return b""
         wire = packet[:2] + table.use(entry)
         seconds = perf_counter() - started
         self.durations.observe(seconds, 1)
@@ -122,7 +127,8 @@ class Responder:
         return found.head + key[10 : len(key) - found.request_tail] + found.tail
 
     def key(self, packet: bytes, client: Client) -> bytes:
-        """The key of a packet in the table; empty where the client's class is unknown, as a plugin failed: then nothing is stored."""
+        """The key of a packet in the table; empty where the client's class is unknown, as a plugin failed: then nothing
+        is stored."""
         classes = self.listener.classes
         if classes is None:
             return packet[2:]
@@ -145,8 +151,8 @@ class Responder:
     ) -> None:
         """Answers one packet through the chain, now or later; `started` as for `lookup`.
 
-        `outlet` takes the messages before the last one of a reply that has several; without it there are no such replies.
-        `upstream_reply` is the reply of an upstream, where the fast path has it already.
+        `outlet` takes the messages before the last one of a reply that has several; without it there are no such
+        replies. `upstream_reply` is the reply of an upstream, where the fast path has it already.
         """
         request = accept(packet)
         if not isinstance(request, Request):
@@ -181,9 +187,8 @@ class Responder:
                 self.recover("an observer of replies", error)
 
     def recover(self, what: str, error: BaseException) -> None:
-        """Logs and counts a failure of the chain that must not go further."""
-        log.error("Recovered from a failure in %s of %s", what, self.listener.server, exc_info=error)
-        self.metrics.count_panic()
+        """Logs and counts a failure of a plugin that must not go further."""
+        self._hooks.failed(error, f"{what} of {self.listener.server}")
 
     def _query(self, request: Request, client: Client, size: int, started: float) -> Query:
         name = request.name
@@ -242,7 +247,7 @@ class PendingReply(msgspec.Struct, gc=False, eq=False):
             self.fail(error)
 
     def _finish(self, reply: Reply) -> None:
-        """Raises what fails before the reply is sent."""
+        """Raises what fails before the reply is sent, and nothing that fails after."""
         if reply.dropped:
             self.send(b"")
             return
@@ -255,34 +260,32 @@ class PendingReply(msgspec.Struct, gc=False, eq=False):
             reply = rcode_only(Rcode.REFUSED)
         if not reply.has_message:
             reply = Reply(rcode=reply.rcode, flags=query.reply_flags, extended=reply.extended, has_message=False)
-        store = self._may_store(reply)
-        wires = self._encode(reply, store=store)
-        try:
-            self.send(wires[0])
-            self._after_sending(reply, wires, store=store)
-        except Exception as error:  # noqa: BLE001 - the client has its reply
-            self.responder.recover("what follows a reply", error)
-
-    def _may_store(self, reply: Reply) -> bool:
-        """Whether the table takes the reply; asking counts as the query's mark in the seen filter."""
         responder = self.responder
-        widest = CacheScope.SHARED if responder.listener.classes is None else CacheScope.CLIENT_CLASS
-        return (
+        limit = MAX_MESSAGE if responder.protocol == "tcp" else udp_limit(request.edns)
+        store = (
             reply.lifetime > NOT_REUSABLE
-            and reply.scope <= widest
+            and reply.scope <= (CacheScope.SHARED if responder.listener.classes is None else CacheScope.CLIENT_CLASS)
             and responder.table.changes == self.changes
-            and bool(self.key)
+            and self.key != b""
             and responder.table.seen_before(self.key)
         )
-
-    def _encode(self, reply: Reply, *, store: bool) -> tuple[bytes, ...]:
-        """The reply's octets, in a random rotation if it has rotations; in several where it is stored."""
-        responder = self.responder
-        echoed = responder.listener.echoed
-        limit = MAX_MESSAGE if responder.protocol == "tcp" else udp_limit(self.request.edns)
         if reply.rotate is None:
-            return (encode_reply(self.request, reply, limit, echoed),)
-        rotation = reply.rotate(reply, _random)
+            wires: tuple[bytes, ...] = (encode_reply(request, reply, limit, responder.listener.echoed),)
+        else:
+            wires = self._rotations(reply.rotate(reply, _random), limit, store=store)
+        try:
+            self.send(wires[0])
+            increments = self._count(reply, len(wires[0]))
+            if store:
+                self._store(reply, wires, increments)
+            elif reply.rcode == Rcode.NXDOMAIN and reply.lifetime == UNTIL_CHANGED:
+                self._note_negative(wires[0], increments)
+        except Exception as error:  # noqa: BLE001 - the client has its reply
+            responder.recover("what follows a reply", error)
+
+    def _rotations(self, rotation: Variants, limit: int, *, store: bool) -> tuple[bytes, ...]:
+        """The octets of a reply in a random rotation; in several where it is stored."""
+        echoed = self.responder.listener.echoed
         begin = rotation.variant(0, 1)
         first = encode_reply(self.request, begin, limit, echoed)
         count = variants(first, rotation.widest) if store else 1
@@ -290,13 +293,6 @@ class PendingReply(msgspec.Struct, gc=False, eq=False):
         if wires:
             return tuple(wires)
         return (first, *[encode_reply(self.request, rotation.variant(number, count), limit, echoed) for number in range(1, count)])
-
-    def _after_sending(self, reply: Reply, wires: tuple[bytes, ...], *, store: bool) -> None:
-        increments = self._count(reply, len(wires[0]))
-        if store:
-            self._store(reply, wires, increments)
-        elif reply.rcode == Rcode.NXDOMAIN and reply.lifetime == UNTIL_CHANGED:
-            self._note_negative(wires[0], increments)
 
     async def _stream(self, reply: Reply, outlet: zone_stream.Outlet) -> None:
         """Sends a reply of several messages, and counts it as one."""
@@ -346,7 +342,8 @@ class PendingReply(msgspec.Struct, gc=False, eq=False):
 
 
 def variants(wire: bytes, widest: int) -> int:
-    """How many rotations a reply is encoded in: each record comes first equally often, and truncated ones show every record in turn."""
+    """How many rotations a reply is encoded in: each record comes first equally often, and truncated ones show every
+    record in turn."""
     count = ROTATIONS
     if wire[2] & _TRUNCATED:
         shown = max(1, int.from_bytes(wire[6:8], "big"))

@@ -1,7 +1,7 @@
 """The seen filter: which keys were asked for before, so that a name asked for once takes no place in the answer table.
 
-A small approximate set, much like a cuckoo filter with one octet for each key. A key may be forgotten when others come, and about one
-new key in 127 is taken for one seen before. Both cost a little speed, never a wrong answer.
+A small approximate set, much like a cuckoo filter with one octet for each key. A key may be forgotten when others come,
+and about one new key in 127 is taken for one seen before. Both cost a little speed, never a wrong answer.
 """
 
 from __future__ import annotations

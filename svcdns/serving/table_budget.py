@@ -1,7 +1,7 @@
 """How much memory the answer tables of a worker may take, and how much of it each table gets.
 
-All tables together get a share of the container's memory limit, or a fixed size without one. Caches may take as much again
-(`Environment.allowance`).
+All tables together get a share of the container's memory limit, or a fixed size without one. Caches may take as much
+again (`Environment.allowance`).
 """
 
 from __future__ import annotations

@@ -25,8 +25,9 @@ from svcdns.worker.worker import UPDATE_INTERVAL, Worker, log
 
 FEED_CHUNK = 65536
 HEARTBEATS = 4
-"""Heartbeats for each update of the metrics: the more, the sooner other workers read the sockets of a worker that stalls."""
-YOUNG_OBJECTS = 10_000
+"""Heartbeats for each update of the metrics: the more, the sooner other workers read the sockets of a worker that
+stalls."""
+GC_THRESHOLD = 10_000
 """New objects after which the garbage collector runs: the index makes many, and none in a cycle."""
 
 
@@ -109,7 +110,8 @@ class _Process:
         add_drain(loop, feed, self._drain_feed)
 
     def _drain_feed(self) -> None:
-        """Applies the changes that have come. Anything else is done before more is read: until then, frames wait in the socket."""
+        """Applies the changes that have come. Anything else is done before more is read: until then, frames wait in the
+        socket."""
         feed = self._feed
         if feed is None:
             return
@@ -179,7 +181,7 @@ def main() -> int:
     raise_descriptor_limit()
     grow_descriptor_table()
     gc.freeze()
-    gc.set_threshold(YOUNG_OBJECTS, 20, 1_000_000)
+    gc.set_threshold(GC_THRESHOLD, 20, 1_000_000)
     lines = log_lines.set_up()
     counters = Counters(regions(arguments.shared)[arguments.region])
     channel = Channel(socket.socket(fileno=arguments.channel))

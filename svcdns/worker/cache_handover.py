@@ -1,9 +1,9 @@
-"""The state that plugins keep (their caches above all) goes to the worker that takes this one's place, so that an upgrade costs the
-upstreams no surge of queries.
+"""The state that plugins keep (their caches above all) goes to the worker that takes this one's place, so that an
+upgrade costs the upstreams no surge of queries.
 
-The state goes through a file in memory, whose descriptor is handed over. The file has frames (`process.framing`) of msgpack, each with the
-key of a kept object and one portion of its state. Every object under such a key that has `pack(now)`, which yields portions, and
-`unpack(portion, now)` takes part. Knows nothing of what is in a portion.
+The state goes through a file in memory, whose descriptor is handed over. The file has frames (`process.framing`) of
+msgpack, each with the key of a kept object and one portion of its state. Every object under such a key that has
+`pack(now)`, which yields portions, and `unpack(portion, now)` takes part. Knows nothing of what is in a portion.
 
 Rules: at most MAX_OCTETS and MAX_SECONDS; no work takes longer than a slice; a portion that cannot be read is left out.
 """
@@ -46,7 +46,8 @@ async def pack(kept: Mapping[tuple[Any, ...], Any], now: float) -> int:
 
 
 async def unpack(fd: int, kept: Mapping[tuple[Any, ...], Any], now: float, poll_sockets: Callable[[], bool]) -> int:
-    """Gives the objects that are kept here under the same keys their portions, and closes the file; returns how many there were.
+    """Gives the objects that are kept here under the same keys their portions, and closes the file; returns how many
+    there were.
 
     `poll_sockets` reads the sockets if it is time to.
     """

@@ -1,9 +1,10 @@
 """Open TCP connections go from a worker that stops to its successor, which has taken over its slot.
 
-A message on a Unix socket carries the connection's descriptor (SCM_RIGHTS, unix(7)), what the client has sent of its next query, the
-listener, and the time that the connection has left. A connection moves while no query or reply of it is under way; octets that arrive
-meanwhile wait in the kernel. The stopping side closes its descriptor without a shutdown, so the client notices nothing. Where the successor
-is gone, connections are drained as at a stop. The state that plugins keep goes first, as a file (`cache_handover`).
+A message on a Unix socket carries the connection's descriptor (SCM_RIGHTS, unix(7)), what the client has sent of its
+next query, the listener, and the time that the connection has left. A connection moves while no query or reply of it is
+under way; octets that arrive meanwhile wait in the kernel. The stopping side closes its descriptor without a shutdown,
+so the client notices nothing. Where the successor is gone, connections are drained as at a stop. The state that plugins
+keep goes first, as a file (`cache_handover`).
 
 The messages are read by workers of other versions: their keys do not change.
 """
@@ -23,16 +24,19 @@ from svcdns.process.channel import Channel, ChannelBrokenError, ChannelClosedErr
 from svcdns.serving.transport.tcp import Detached, TcpConnections
 
 TOGETHER: Final = 8
-"""Connections taken over at once: each needs some iterations of the event loop, and some tens of microseconds of its own."""
+"""Connections taken over at once: each needs some iterations of the event loop, and some tens of microseconds of its
+own."""
 PAUSE: Final = 0.01
 """Seconds between two looks at connections that have a query or a reply under way."""
-_PLAIN: Final = ("host", "port", "family", "patience", "left")
+_KEYS: Final = {"host": "host", "port": "port", "family": "family", "timeout": "patience", "queries": "left"}
+"""The key that a message has for each field; `fd` and `buffer` are not plain values."""
 
 log = logging.getLogger("svcdns")
 
 
 async def give(connections: TcpConnections, sock: socket.socket, going_on: Callable[[], bool], file: int | None = None) -> None:
-    """Hands over a file, and every connection that is open, or is opened meanwhile, while `going_on()`; closes `sock` and `file`."""
+    """Hands over a file, and every connection that is open, or is opened meanwhile, while `going_on()`; closes `sock`
+    and `file`."""
     sock.setblocking(False)
     with sock:
         try:
@@ -88,7 +92,8 @@ async def _send(sock: socket.socket, message: Message, fd: int) -> None:
 async def take(
     sock: socket.socket, adopt: Callable[[Detached], Awaitable[None]], import_state: Callable[[int], Coroutine[Any, Any, None]]
 ) -> None:
-    """Takes over connections and files until the other side has no more. `import_state` runs meanwhile, and closes its file."""
+    """Takes over connections and files until the other side has no more. `import_state` runs meanwhile, and closes its
+    file."""
     sock.setblocking(False)
     loop = asyncio.get_running_loop()
     channel, ended = Channel(sock), False
@@ -126,9 +131,9 @@ async def _ready(sock: socket.socket, add: Callable[..., None], remove: Callable
 
 
 def _encode(detached: Detached) -> Message:
-    about = {name: getattr(detached, name) for name in _PLAIN}
+    about = {key: getattr(detached, field) for field, key in _KEYS.items()}
     return {"op": "connection", **about, "buffer": detached.buffer.hex()}
 
 
 def _decode(message: Message) -> Detached:
-    return Detached(message["fds"][0], buffer=bytes.fromhex(message["buffer"]), **{name: message[name] for name in _PLAIN})
+    return Detached(message["fds"][0], buffer=bytes.fromhex(message["buffer"]), **{field: message[key] for field, key in _KEYS.items()})

@@ -1,12 +1,13 @@
 """A worker: its index built from the feed, its chains, its answer tables. It answers DNS and does nothing else.
 
-It takes frames, sockets and a clock from outside, so that a test can run one inside its own process. New chains are built beside those that
-serve, and swapped in one step; the index, the counters, the caches and the connections stay.
+It takes frames, sockets and a clock from outside, so that a test can run one inside its own process. New chains are
+built beside those that serve, and swapped in one step; the index, the counters, the caches and the connections stay.
 
 Rules:
 
-1. A change invalidates the replies that depend on what it touched, in the step that applies it.
-2. No work goes on for longer than a fraction of a millisecond without the sockets being read; long work is done in steps.
+1. A change invalidates the replies that depend on what it affects, in the step that applies it.
+2. No work goes on for longer than a fraction of a millisecond without the sockets being read; long work is done in
+   steps.
 3. A plugin's hook that raises is logged and counted in `coredns_panics_total`; it never ends the worker.
 """
 
@@ -68,7 +69,8 @@ def _nothing() -> None:
 
 
 class _Generation:
-    """The chains of one Corefile, the data callbacks of its plugins, and the keys of what they keep from chain to chain."""
+    """The chains of one Corefile, the data callbacks of its plugins, and the keys of what they keep from chain to
+    chain."""
 
     def __init__(self, hooks: HookCaller) -> None:
         self.chains = Chains(hooks)
@@ -110,7 +112,8 @@ class Worker:
         self._instruction = None
 
     def receive(self, data: bytes) -> bool:
-        """Takes octets of the feed and applies changes at once. True if something else has come: then call `run_instructions`."""
+        """Takes octets of the feed and applies changes at once. True if something else has come: then call
+        `run_instructions`."""
         self._since_poll.restart()
         self._reader.feed(data)
         return self._apply_changes()
@@ -152,14 +155,14 @@ class Worker:
         if index is None:
             return
         synced = index.synced
-        touched = index.apply(change)
+        affected = index.apply(change)
         if index.synced and not synced:
             self._freeze()
             self._invalidate_all()
             self._live.chains.tick()
             self._show_state()
-        elif touched:
-            self._invalidate(touched)
+        elif affected:
+            self._invalidate(affected)
 
     def _invalidate(self, dependencies: set[Dependency]) -> None:
         for table in self.listeners.tables:
@@ -182,7 +185,8 @@ class Worker:
             gc.set_threshold(10_000, 20, 1_000_000)
 
     async def _allow(self, share: float) -> None:
-        """Gives answer tables and caches this part of their usual size: the container's memory fills up, or has room again."""
+        """Gives answer tables and caches this part of their usual size: the container's memory fills up, or has room
+        again."""
         less, self._share = share < self._share, share
         handlers = self._live.chains.having("shrink")
         await self._in_steps(chain(self.listeners.allow(share), *[self._shrinking(handler, share) for handler in handlers]))
@@ -373,7 +377,8 @@ class Worker:
         return not self.listeners.in_flight and self.listeners.connections.none
 
     async def drain(self) -> None:
-        """Stops: answers the packets that have arrived, waits for queries in flight, and closes connections after their replies."""
+        """Stops: answers the packets that have arrived, waits for queries in flight, and closes connections after their
+        replies."""
         self._draining = True
         self.counters.state(State.DRAINING)
         await self.listeners.stop()
@@ -388,10 +393,11 @@ class Worker:
             await asyncio.sleep(0.01)
 
     async def hand_over(self, sock: socket.socket) -> None:
-        """Stops in favour of its successor, the worker at the other end of `sock`, which reads the same sockets already.
+        """Stops in favour of its successor, the worker at the other end of `sock`, which reads the same sockets
+        already.
 
-        The successor answers the packets that wait in them. It gets the state that plugins keep, and the connections except those over
-        TLS. Queries in flight are answered here.
+        The successor answers the packets that wait in them. It gets the state that plugins keep, and the connections
+        except those over TLS. Queries in flight are answered here.
         """
         self._draining = True
         self.counters.state(State.DRAINING)

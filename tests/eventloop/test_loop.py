@@ -38,7 +38,7 @@ def test_a_drained_socket_is_never_reported(pair: tuple[socket.socket, socket.so
 @pytest.mark.parametrize(
     "put", [lambda loop: loop.call_soon(loop.stop), lambda loop: loop.call_later(0.0, loop.stop)], ids=["soon", "later"]
 )
-def test_what_a_drain_puts_into_the_loop_ends_the_wait(
+def test_a_callback_that_a_drain_schedules_ends_the_wait(
     pair: tuple[socket.socket, socket.socket], put: Callable[[asyncio.AbstractEventLoop], object]
 ) -> None:
     """Though there is nothing else to wait for."""
@@ -55,8 +55,8 @@ def test_what_a_drain_puts_into_the_loop_ends_the_wait(
     loop.close()
 
 
-def test_what_is_to_be_done_behind_all_drains(pair: tuple[socket.socket, socket.socket]) -> None:
-    """Comes once all of them are through, and without the loop; where no drain is at work, the loop does it."""
+def test_calls_after_all_drains(pair: tuple[socket.socket, socket.socket]) -> None:
+    """They run in the selector; where no drain runs, in the next iteration of the loop."""
     ours, theirs = pair
     done: list[str] = []
     loop = DrainingLoop()
@@ -75,8 +75,8 @@ def test_what_is_to_be_done_behind_all_drains(pair: tuple[socket.socket, socket.
     loop.close()
 
 
-def test_the_loop_goes_on_beside_a_flood(pair: tuple[socket.socket, socket.socket]) -> None:
-    """Timers, tasks and other descriptors get their turn while a socket is always readable."""
+def test_other_work_beside_a_flood(pair: tuple[socket.socket, socket.socket]) -> None:
+    """Timers, tasks and other descriptors are served while a socket is always readable."""
     ours, theirs = pair
     drained = 0
 
@@ -102,8 +102,8 @@ def test_the_loop_goes_on_beside_a_flood(pair: tuple[socket.socket, socket.socke
     assert drained > 1
 
 
-async def test_any_other_loop_takes_a_drain_as_a_reader(pair: tuple[socket.socket, socket.socket]) -> None:
-    """As in tests that run a worker inside their own loop."""
+async def test_drains_are_readers_of_any_other_loop(pair: tuple[socket.socket, socket.socket]) -> None:
+    """As in tests that run a worker in their own loop."""
     ours, theirs = pair
     got: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
     add_drain(asyncio.get_running_loop(), ours, lambda: got.set_result(ours.recv(9)))

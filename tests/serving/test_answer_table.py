@@ -141,7 +141,8 @@ def test_entries_that_do_not_depend_on_a_change_survive_many_that_do() -> None:
 
 @pytest.mark.parametrize("step", ["invalidate", "clear", "allow"])
 def test_no_step_takes_as_long_as_the_table_is_large(step: str) -> None:
-    """With twenty thousand entries, what many of them depend on is invalidated in a fraction of the time that their removal takes."""
+    """With twenty thousand entries, what many of them depend on is invalidated in a fraction of the time that their
+    removal takes."""
     found = table(1 << 30)
     for number in range(20_000):
         found.put(entry(b"\1\0\0\1\0\0\0\0\0\0\x06%06d\x03svc" % number, ("namespace", "d"), ("service", "d", str(number))))
@@ -163,7 +164,8 @@ def test_no_step_takes_as_long_as_the_table_is_large(step: str) -> None:
 
 
 def test_memory_is_bounded_by_the_budget() -> None:
-    """Many names cannot take more than is allowed, the seen filter included; the cost that is charged is close to what an entry takes."""
+    """Many names cannot take more than is allowed, the seen filter included; the cost that is charged is close to what
+    an entry takes."""
     budget = 2 << 20
     tracemalloc.start()
     try:

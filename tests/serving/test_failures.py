@@ -1,4 +1,5 @@
-"""A plugin's hook that fails: each query still gets one reply, the failure is logged and counted, and other queries are answered."""
+"""A plugin's hook that fails: each query still gets one reply, the failure is logged and counted, and other queries are
+answered."""
 
 from __future__ import annotations
 
@@ -18,8 +19,8 @@ from svcdns.plugin_api.reply import UNTIL_CHANGED, Reply
 from svcdns.serving.transport.udp import SocketErrors, UdpReader
 from svcdns.wire.codes import Rcode
 from tests.support import world
-from tests.support.outside import NAME, PLAIN, Outside, query, saying, shape
-from tests.support.responder import REPLY, Place, bound
+from tests.support.outside import NAME, PLAIN, Outside, query, replying, shape
+from tests.support.responder import REPLY, ResponderSetup, bound
 from tests.support.scripted_upstream import ScriptedUpstream
 from tests.support.world import CLIENT, counted
 
@@ -31,7 +32,7 @@ def broken(*_: object) -> Any:
     raise LookupError("on purpose")
 
 
-def failures(place: Place) -> float:
+def failures(place: ResponderSetup) -> float:
     """How many were counted."""
     return counted(place.counters).get(("coredns_panics_total",), 0)
 
@@ -72,10 +73,9 @@ def answer_in_task(reply: Reply) -> Callable[[Query], Answer]:
 @pytest.mark.parametrize("chain", [answer_at_once, answer_later, answer_in_task])
 async def test_an_observer_that_fails(chain: Callable[[Reply], Callable[[Query], Answer]], caplog: pytest.LogCaptureFixture) -> None:
     """The client has its one reply; the reply is stored all the same, and other observers see it."""
-    place = Place("udp")
+    place = ResponderSetup("udp")
     sent: list[bytes] = []
     seen: list[Any] = []
-    place.listener.observed = True
     observers = (broken, lambda *reply: seen.append(reply))
     place.listener.routes[b"\0"] = Route(b"\0", ".", chain(REPLY), counted=True, writer="t", observers=observers)
     for _ in range(2):
@@ -92,7 +92,7 @@ async def test_an_observer_that_fails(chain: Callable[[Reply], Callable[[Query],
 
 def test_a_closest_encloser_that_fails() -> None:
     """The negative answer has been sent: no second reply follows."""
-    place = Place("udp")
+    place = ResponderSetup("udp")
     sent: list[bytes] = []
     chain = answer_at_once(Reply(rcode=Rcode.NXDOMAIN, lifetime=UNTIL_CHANGED))
     place.listener.routes[b"\0"] = Route(b"\0", ".", chain, counted=True, writer="t", closest_encloser=broken)
@@ -103,7 +103,7 @@ def test_a_closest_encloser_that_fails() -> None:
 
 def test_a_rotation_that_fails() -> None:
     """Nothing has been sent: the client gets SERVFAIL."""
-    place = Place("udp", Reply(answer=REPLY.answer, rotate=broken))
+    place = ResponderSetup("udp", Reply(answer=REPLY.answer, rotate=broken))
     sent: list[bytes] = []
     place.responder.answer(PACKET, CLIENT, sent.append, 0.0)
     assert rcodes(sent) == [Rcode.SERVFAIL]
@@ -112,7 +112,7 @@ def test_a_rotation_that_fails() -> None:
 
 def test_a_reply_that_cannot_be_encoded() -> None:
     """Not even SERVFAIL can be: the query ends without a reply, and the next one is answered."""
-    place = Place("udp")
+    place = ResponderSetup("udp")
     sent: list[bytes] = []
 
     def chain(asked: Query) -> Answer:
@@ -140,8 +140,9 @@ async def test_a_client_class_that_fails() -> None:
             """Fails."""
             raise OSError(address)
 
-    place = Place("udp")
+    place = ResponderSetup("udp")
     place.listener.classes = Classes([Handler(None, world.environment())])
+    place.responder.serve(place.listener)
     with bound() as sock, bound() as client:
         reader = UdpReader(sock, place.responder, SocketErrors(place.counters, "t", place.clock), wildcard=False)
         for _ in range(3):
@@ -155,7 +156,7 @@ async def test_a_client_class_that_fails() -> None:
 
 async def test_the_fast_path_fails_after_its_reply() -> None:
     """What it counts fails: the client has its reply, and gets no other."""
-    async with ScriptedUpstream(saying(f"{NAME} 300 IN A 192.0.2.1")) as upstream:
+    async with ScriptedUpstream(replying(f"{NAME} 300 IN A 192.0.2.1")) as upstream:
         with Outside(PLAIN, upstream) as outside:
             assert outside.route.fast_path is not None
             outside.route.fast_path.increments = broken
@@ -168,7 +169,7 @@ async def test_the_fast_path_fails_after_its_reply() -> None:
 
 async def test_a_fast_path_that_fails_before_anything_is_sent() -> None:
     """The query goes through the chain."""
-    async with ScriptedUpstream(saying(f"{NAME} 300 IN A 192.0.2.1")) as upstream:
+    async with ScriptedUpstream(replying(f"{NAME} 300 IN A 192.0.2.1")) as upstream:
         with Outside(PLAIN, upstream) as outside:
             assert outside.route.fast_path is not None
             outside.route.fast_path.knows = broken

@@ -1,4 +1,4 @@
-"""Which questions take the short way of outside names, and which blocks have one."""
+"""Which queries take the fast path, and which blocks have one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from svcdns.serving.fast_path import try_fast_path
 from svcdns.wire.codes import QR, RA, TC
-from tests.support.outside import NAME, PLAIN, Outside, alike, both_ways, query, saying, shape
+from tests.support.outside import NAME, PLAIN, Outside, assert_same, both_ways, query, replying, shape
 from tests.support.scripted_upstream import ScriptedUpstream
 
 A = f"{NAME} 300 IN A 192.0.2.1"
@@ -38,7 +38,7 @@ loop
 reload
 loadbalance
 """
-QUESTION = {"one": query(), "AD": query(flags=dns.flags.AD), "EDNS": query(use_edns=0), "DO": query(want_dnssec=True)}
+QUERIES = {"one": query(), "AD": query(flags=dns.flags.AD), "EDNS": query(use_edns=0), "DO": query(want_dnssec=True)}
 
 
 def changed(packet: bytes, at: int, octets: bytes) -> bytes:
@@ -47,7 +47,7 @@ def changed(packet: bytes, at: int, octets: bytes) -> bytes:
 
 
 def named(name: bytes, tail: bytes = b"\0\1\0\1") -> bytes:
-    """A question for a name, octet by octet."""
+    """A query for a name, octet by octet."""
     return b"\0\7\1\0\0\1\0\0\0\0\0\0" + name + tail
 
 
@@ -59,8 +59,8 @@ LONGEST = b"\x3f" + b"a" * 63 + b"\x3f" + b"b" * 63 + b"\x3f" + b"c" * 63 + b"\x
 
 @pytest.fixture
 async def outside() -> AsyncIterator[Outside]:
-    """The stock Corefile, with an upstream that says that there is nothing."""
-    async with ScriptedUpstream(saying(authority=[SOA], rcode=3)) as upstream:
+    """The stock Corefile, with an upstream whose answers are all negative."""
+    async with ScriptedUpstream(replying(authority=[SOA], rcode=3)) as upstream:
         with Outside(STOCK, upstream) as served:
             yield served
 
@@ -68,19 +68,19 @@ async def outside() -> AsyncIterator[Outside]:
 @pytest.mark.parametrize(
     "packet",
     [
-        *[pytest.param(packet, id=name) for name, packet in QUESTION.items()],
+        *[pytest.param(packet, id=name) for name, packet in QUERIES.items()],
         pytest.param(query(rtype="AAAA"), id="AAAA"),
         pytest.param(query("a.b."), id="two labels"),
         pytest.param(query("WWW.Example.ORG."), id="capitals"),
         pytest.param(query("4.3.2.1.in-addr.arpa.example."), id="no reverse zone"),
         pytest.param(named(LONGEST), id="the longest name"),
         pytest.param(named(b"\1\0\1.\0"), id="odd octets"),
-        pytest.param(named(b"\1\0\5\0\1\0\1\0\0"), id="a name like a question"),
+        pytest.param(named(b"\1\0\5\0\1\0\1\0\0"), id="a name like a question section"),
         pytest.param(query(use_edns=0, payload=0), id="EDNS of no octets"),
     ],
 )
-async def test_what_takes_the_short_way(outside: Outside, packet: bytes) -> None:
-    """Questions as clients ask them nearly always."""
+async def test_queries_on_the_fast_path(outside: Outside, packet: bytes) -> None:
+    """Queries as nearly all clients send them."""
     assert try_fast_path(packet, outside.responder, 0.0) is not None
 
 
@@ -118,7 +118,7 @@ async def test_what_takes_the_short_way(outside: Outside, packet: bytes) -> None
         pytest.param(query(rdclass="ANY"), id="class ANY"),
         pytest.param(query("."), id="the root"),
         pytest.param(query("localhost."), id="a single label"),
-        pytest.param(query("a" * 63 + "."), id="a single long label"),
+        pytest.param(query("a" * 63 + "."), id="a single slow label"),
         pytest.param(query("cluster.local."), id="the cluster's zone"),
         pytest.param(query("web.default.svc.cluster.local."), id="a name of the cluster"),
         pytest.param(query("web.default.svc.CLUSTER.Local."), id="a name of the cluster in capitals"),
@@ -128,8 +128,8 @@ async def test_what_takes_the_short_way(outside: Outside, packet: bytes) -> None
         pytest.param(WITH_OPT + b"\0", id="an octet behind the OPT"),
         pytest.param(WITH_OPT + bytes(11), id="octets behind the OPT"),
         pytest.param(named(b"\3www\7example\3org"), id="no root label"),
-        pytest.param(named(b"\3www\7example\4org\0"), id="a label that is too long"),
-        pytest.param(named(b"\3www\7example\2org\0"), id="a label that is too short"),
+        pytest.param(named(b"\3www\7example\4org\0"), id="a label that is too slow"),
+        pytest.param(named(b"\3www\7example\2org\0"), id="a label that is too fast"),
         pytest.param(named(b"\3www\0\3org\0"), id="a root label inside"),
         pytest.param(named(b"\3www\xc0\x0c\0"), id="a pointer"),
         pytest.param(named(b"\x40" + b"a" * 64 + b"\1b\0"), id="a label of 64 octets"),
@@ -140,14 +140,14 @@ async def test_what_takes_the_short_way(outside: Outside, packet: bytes) -> None
         pytest.param(named(b"\1a\1b\0", b"\0\1\0"), id="a class that is cut off"),
     ],
 )  # fmt: skip
-async def test_what_does_not(outside: Outside, packet: bytes) -> None:
-    """Whatever is out of the ordinary is the chain's."""
+async def test_other_queries(outside: Outside, packet: bytes) -> None:
+    """Any other query goes through the chain."""
     assert try_fast_path(packet, outside.responder, 0.0) is None
 
 
-async def test_no_packet_is_too_short_or_strange(outside: Outside) -> None:
-    """Each is judged, and what goes the short way is a question that the chain could have read."""
-    for packet in (*QUESTION.values(), query(rtype="AAAA"), named(b"\0")):
+async def test_any_octets(outside: Outside) -> None:
+    """None raises; a packet on the fast path is a query that the chain can read."""
+    for packet in (*QUERIES.values(), query(rtype="AAAA"), named(b"\0")):
         for size in range(len(packet)):
             assert try_fast_path(packet[:size], outside.responder, 0.0) is None
     for size in range(40):
@@ -156,8 +156,8 @@ async def test_no_packet_is_too_short_or_strange(outside: Outside) -> None:
             assert try_fast_path(b"\0\7\1\0\0\1\0\0\0\0\0\1" + bytes((octet,)) * size, outside.responder, 0.0) is None
 
 
-async def test_names_that_the_cache_knows(outside: Outside) -> None:
-    """Are its own, also when they have ended; others of the same name are not."""
+async def test_names_in_the_cache(outside: Outside) -> None:
+    """They go through the chain, also when the entry has expired; other types of the same name do not."""
     await outside.ask(query())
     for _ in range(2):
         assert try_fast_path(query("WWW.example.org.", use_edns=0), outside.responder, 0.0) is None
@@ -165,27 +165,28 @@ async def test_names_that_the_cache_knows(outside: Outside) -> None:
         assert try_fast_path(query(want_dnssec=True), outside.responder, 0.0) is not None
         outside.clock.turn(31)
     assert "www.example.org. IN A" in shape(await outside.ask(query()))
-    assert outside.relayed == 1
+    assert outside.on_fast_path == 1
 
 
-async def test_while_there_is_a_loop(outside: Outside) -> None:
-    """Everything goes through the chain, where `loop` answers; and the short way is open again when the loop is gone."""
-    [told] = outside.on_data["loop", ". 127.0.0.1:53"]
-    told(b"1.2. 127.0.0.1:1 -> 127.0.0.1:53")
+async def test_a_forwarding_loop(outside: Outside) -> None:
+    """While there is one, all queries go through the chain, where `loop` answers; the fast path is open again
+    afterwards."""
+    [notify] = outside.on_data["loop", ". 127.0.0.1:53"]
+    notify(b"1.2. 127.0.0.1:1 -> 127.0.0.1:53")
     assert try_fast_path(query(), outside.responder, 0.0) is None
     assert shape(await outside.ask(query()))[1] == "2"
-    told(b"")
+    notify(b"")
     assert shape(await outside.ask(query("b.example.org.")))[1] == "3"
-    assert outside.relayed == 1
+    assert outside.on_fast_path == 1
 
 
 LEAKS = "prometheus\nkubernetes cluster.local example.net {{\n}}\ncache 30\nforward . {} {{\nleak_guard block\n}}"
 
 
 @pytest.mark.parametrize("name", ["a.cluster.local.", "a.example.net.", "EXAMPLE.net."])
-async def test_names_that_must_not_leave(name: str) -> None:
-    """Are the chain's: those of the cluster, and those that look like it."""
-    async with ScriptedUpstream(saying(A)) as upstream:
+async def test_names_of_the_cluster(name: str) -> None:
+    """They go through the chain, and so do names that look like theirs."""
+    async with ScriptedUpstream(replying(A)) as upstream:
         for body in (
             LEAKS,
             "cache 30\nforward . {} {{\nleak_guard block\n}}",
@@ -197,9 +198,9 @@ async def test_names_that_must_not_leave(name: str) -> None:
                 assert (try_fast_path(query(name), outside.responder, 0.0) is not None) == may_leave
 
 
-async def test_zones_whose_replies_are_not_kept() -> None:
-    """Are the chain's, for answers or denials."""
-    async with ScriptedUpstream(saying(A)) as upstream:
+async def test_zones_without_a_cache() -> None:
+    """They go through the chain, with the cache off for answers or for denials."""
+    async with ScriptedUpstream(replying(A)) as upstream:
         with Outside("cache 30 {{\ndisable success example.net\ndisable denial example.com\n}}\nforward . {}", upstream) as outside:
             found = [try_fast_path(query(f"a.example.{zone}."), outside.responder, 0.0) is not None for zone in ("net", "com", "org")]
             assert found == [False, False, True]
@@ -236,9 +237,9 @@ async def test_zones_whose_replies_are_not_kept() -> None:
         pytest.param("template IN A example.org {{\nrcode NXDOMAIN\n}}\n" + PLAIN, id="template"),
     ],
 )
-async def test_blocks_without_a_short_way(body: str) -> None:
-    """Where somebody else has something to say, or wants to see every query."""
-    async with ScriptedUpstream(saying(A)) as upstream:
+async def test_blocks_without_a_fast_path(body: str) -> None:
+    """Another plugin changes replies, or observes every query."""
+    async with ScriptedUpstream(replying(A)) as upstream:
         with Outside(body, upstream) as outside:
             assert outside.route.fast_path is None
             assert try_fast_path(query(), outside.responder, 0.0) is None
@@ -254,15 +255,15 @@ async def test_blocks_without_a_short_way(body: str) -> None:
         pytest.param("cache 30\nforward . {}\nforward . 127.0.0.1:1", id="a second line that nothing comes to"),
     ],
 )
-async def test_blocks_with_a_short_way(body: str) -> None:
-    """Counted or not."""
-    short, long = await both_ways(body, saying(A), query(), query())
-    alike(short, long, 1)
+async def test_blocks_with_a_fast_path(body: str) -> None:
+    """With `prometheus` or without."""
+    fast, slow = await both_ways(body, replying(A), query(), query())
+    assert_same(fast, slow, 1)
 
 
 async def test_names_of_other_blocks() -> None:
-    """Each block has its own way, and none where there is no block."""
-    async with ScriptedUpstream(saying(A)) as upstream:
+    """Each block has its own fast path; a name of no block has none."""
+    async with ScriptedUpstream(replying(A)) as upstream:
         with Outside(PLAIN + "\n}}\nexample.org {{\nwhoami\n}}\na.example.org {{\ncache 30 .\nforward . 127.0.0.1:1", upstream) as outside:
             found = [
                 try_fast_path(query(name), outside.responder, 0.0) is not None

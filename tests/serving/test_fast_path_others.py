@@ -1,4 +1,4 @@
-"""The short way of outside names where time passes, where others ask the same, and where something fails."""
+"""The fast path with timeouts, with concurrent queries, and with failures."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 
 from svcdns.plugin_api.fast_path import FastPathQuery, Key
 from svcdns.wire.simple_reply import SimpleReply
-from tests.support.outside import NAME, PLAIN, Outside, Seen, alike, both_ways, query, saying, shape
+from tests.support.outside import NAME, PLAIN, Outside, Seen, assert_same, both_ways, query, replying, shape
 from tests.support.responder import bound
 from tests.support.scripted_upstream import Respond, ScriptedUpstream, held, silence
 
@@ -24,11 +24,11 @@ A = f"{NAME} 300 IN A 192.0.2.1"
 MANY = tuple(f"{NAME} 300 IN A 192.0.2.{number}" for number in range(1, 41))
 """More than 512 octets, and less than 1232."""
 SOA = "example.org. 90 IN SOA ns.example.org. host.example.org. 1 7200 3600 1209600 60"
-QUESTION = {"one": query(), "AD": query(flags=dns.flags.AD), "EDNS": query(use_edns=0), "DO": query(want_dnssec=True)}
+QUERIES = {"one": query(), "AD": query(flags=dns.flags.AD), "EDNS": query(use_edns=0), "DO": query(want_dnssec=True)}
 
 
 async def two_clients(outside: Outside, upstream: ScriptedUpstream, *packets: bytes) -> list[bytes]:
-    """The replies to questions of clients of their own that are on their way together."""
+    """The replies to concurrent queries of different clients."""
     clients = [bound() for _ in packets]
     try:
         for client, packet in zip(clients, packets, strict=True):
@@ -45,24 +45,30 @@ async def two_clients(outside: Outside, upstream: ScriptedUpstream, *packets: by
 
 
 async def together(body: str, respond: Respond, *packets: bytes) -> tuple[Seen, Seen]:
-    """What the ways do with questions that are on their way together."""
+    """Both ways with concurrent queries."""
     out = []
     async with ScriptedUpstream(held(respond)) as upstream:
-        for short in (True, False):
+        for fast in (True, False):
             upstream.asked.clear()
-            with Outside(body, upstream, short=short) as outside:
+            with Outside(body, upstream, fast=fast) as outside:
                 replies = [shape(wire) for wire in await two_clients(outside, upstream, *packets)]
                 out.append(
-                    Seen(replies, [(m.name, m.edns) for m, _ in upstream.asked], outside.entries(), outside.increments(), outside.relayed)
+                    Seen(
+                        replies,
+                        [(m.name, m.edns) for m, _ in upstream.asked],
+                        outside.entries(),
+                        outside.increments(),
+                        outside.on_fast_path,
+                    )
                 )
                 assert len(outside.in_flight) == 0
     return out[0], out[1]
 
 
 @pytest.mark.parametrize(
-    ("packets", "relayed"),
+    ("packets", "on_fast_path"),
     [
-        pytest.param([query(), query()], 2, id="spelled alike"),
+        pytest.param([query(), query()], 2, id="spelled assert_same"),
         pytest.param([query(), query(flags=dns.flags.AD)], 2, id="one with AD"),
         pytest.param([query(), query("wWw.example.org.")], 1, id="spelled otherwise"),
         pytest.param([query("WWW.example.org."), query(), query("WWW.example.org.")], 2, id="the first spelled otherwise"),
@@ -71,104 +77,106 @@ async def together(body: str, respond: Respond, *packets: bytes) -> tuple[Seen, 
 @pytest.mark.parametrize(
     "respond",
     [
-        pytest.param(saying(A), id="an address"),
-        pytest.param(saying(authority=[SOA], rcode=3), id="a denial"),
-        pytest.param(saying(A, additional=["x.example.org. 60 IN A 192.0.2.9"]), id="not plain"),
-        pytest.param(saying(rcode=2), id="a failure"),
+        pytest.param(replying(A), id="an address"),
+        pytest.param(replying(authority=[SOA], rcode=3), id="a denial"),
+        pytest.param(replying(A, additional=["x.example.org. 60 IN A 192.0.2.9"]), id="not plain"),
+        pytest.param(replying(rcode=2), id="a failure"),
     ],
 )
-async def test_one_question_for_all(packets: Sequence[bytes], relayed: int, respond: Respond) -> None:
-    """Who asks for the same meanwhile waits for the same reply, and gets it in the spelling of the upstream; each is counted."""
-    short, long = await together(PLAIN, respond, *packets)
-    plain = short.relayed > 0
-    alike(short, long, relayed if plain else 0)
-    assert len(short.asked) == 1
+async def test_one_upstream_query_for_all(packets: Sequence[bytes], on_fast_path: int, respond: Respond) -> None:
+    """Identical concurrent queries share one upstream query; each gets its reply, in the upstream's spelling, and is
+    counted."""
+    fast, slow = await together(PLAIN, respond, *packets)
+    plain = fast.on_fast_path > 0
+    assert_same(fast, slow, on_fast_path if plain else 0)
+    assert len(fast.asked) == 1
 
 
-async def test_a_reply_too_large_for_two() -> None:
-    """Each gets what fits."""
+async def test_a_reply_too_large_for_both_clients() -> None:
+    """Each gets the records that fit."""
     for packets in ([query(), query()], [query(use_edns=0, payload=600), query(use_edns=0, payload=600)]):
-        alike(*await together(PLAIN, saying(*MANY), *packets), 0)
+        assert_same(*await together(PLAIN, replying(*MANY), *packets), 0)
 
 
 @pytest.mark.parametrize("first", [0, 1])
-async def test_the_long_way_and_the_short_one_meet(first: int) -> None:
-    """Who asks for the same on the other way, here with an octet behind the question, waits for the same reply."""
+async def test_both_ways_share_an_upstream_query(first: int) -> None:
+    """A query through the chain, here one with an octet after the question section, waits for the same reply."""
     packets = (query(), query() + b"\0")
-    short, long = await together(PLAIN, saying(A), packets[first], packets[1 - first])
-    alike(short, long, 1)
-    assert len(short.asked) == 1
+    fast, slow = await together(PLAIN, replying(A), packets[first], packets[1 - first])
+    assert_same(fast, slow, 1)
+    assert len(fast.asked) == 1
 
 
-async def test_too_many_at_once() -> None:
-    """They are refused, on either way."""
+async def test_too_many_concurrent_queries() -> None:
+    """They are refused, on both ways."""
     body = "prometheus\nerrors\ncache 30\nforward . {} {{\nmax_concurrent 1\n}}"
     for packets in ([query(), query("b.example.org.")], [query(use_edns=0), query(use_edns=0)]):
-        short, long = await together(body, saying(A), *packets)
-        alike(short, long, 1)
-        assert [reply[1] for reply in short.replies] == ["0", str(int(dns.rcode.REFUSED))]
+        fast, slow = await together(body, replying(A), *packets)
+        assert_same(fast, slow, 1)
+        assert [reply[1] for reply in fast.replies] == ["0", str(int(dns.rcode.REFUSED))]
 
 
-async def test_too_many_of_one_client(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They are refused, whatever port they come from."""
+async def test_too_many_concurrent_queries_of_one_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are refused, from any port."""
     monkeypatch.setattr("svcdns.plugins.forward.single_flight.MAX_OF_CLIENT", 2)
-    short, long = await together(PLAIN, saying(A), query(), query("b.example.org."), query())
-    alike(short, long, 1)
-    assert [reply[1] for reply in short.replies] == ["0", "0", str(int(dns.rcode.REFUSED))]
+    fast, slow = await together(PLAIN, replying(A), query(), query("b.example.org."), query())
+    assert_same(fast, slow, 1)
+    assert [reply[1] for reply in fast.replies] == ["0", "0", str(int(dns.rcode.REFUSED))]
 
 
-@pytest.mark.parametrize("packet", [pytest.param(packet, id=name) for name, packet in QUESTION.items()])
-async def test_nobody_answers_in_time(packet: bytes, caplog: pytest.LogCaptureFixture) -> None:
-    """SERVFAIL, which is logged and not kept, and nothing is left on its way."""
+@pytest.mark.parametrize("packet", [pytest.param(packet, id=name) for name, packet in QUERIES.items()])
+async def test_no_upstream_answers_in_time(packet: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    """SERVFAIL, which is logged and not cached; no query is left in flight."""
     body = "prometheus\nerrors\ncache 30\nforward . {} {{\nmax_fails 0\n}}"
     out, logs = [], []
     async with ScriptedUpstream(silence) as upstream:
-        for short in (True, False):
+        for fast in (True, False):
             caplog.clear()
-            with Outside(body, upstream, short=short) as outside, caplog.at_level(logging.ERROR):
+            with Outside(body, upstream, fast=fast) as outside, caplog.at_level(logging.ERROR):
                 outside.send(packet)
                 await upstream.question()
                 assert len(outside.in_flight) == 1
                 for _ in range(4):
                     await outside.turn(2)
                 reply = shape(await outside.reply())
-                out.append(Seen([reply], [], outside.entries(), outside.increments(), outside.relayed))
+                out.append(Seen([reply], [], outside.entries(), outside.increments(), outside.on_fast_path))
                 logs.append([record.getMessage() for record in caplog.records])
                 assert len(outside.in_flight) == 0
-    alike(out[0], out[1], 0)
+    assert_same(out[0], out[1], 0)
     assert logs[0] == logs[1] != []
 
 
 async def test_the_next_upstream() -> None:
-    """One that fails is passed over: the short way is as long as the question needs."""
-    async with ScriptedUpstream(saying(rcode=2)) as first, ScriptedUpstream(saying(A)) as second:
+    """It is tried where one fails, on the fast path too."""
+    async with ScriptedUpstream(replying(rcode=2)) as first, ScriptedUpstream(replying(A)) as second:
         with Outside("prometheus\ncache 30\nforward . {} {} {{\npolicy sequential\n}}", first, second) as outside:
             assert "www.example.org. 30 IN A 192.0.2.1" in shape(await outside.ask(query()))
-            assert outside.relayed == 1
-        second.respond = saying(authority=[SOA], rcode=3)
+            assert outside.on_fast_path == 1
+        second.respond = replying(authority=[SOA], rcode=3)
         body = "prometheus\ncache 30\nforward . {} {} {{\npolicy sequential\nfailover NXDOMAIN\n}}"
         with Outside(body, second, first) as outside:
             assert shape(await outside.ask(query()))[1] == "2"
-            assert outside.relayed == 0
+            assert outside.on_fast_path == 0
 
 
-async def test_over_tcp_where_upstreams_want_it() -> None:
-    """As long as the client came over UDP: with `force_tcp`, and where a reply of `prefer_udp` is cut off."""
+async def test_upstream_queries_over_tcp() -> None:
+    """On the fast path if the client's is over UDP: with `force_tcp`, and with `prefer_udp` where a reply is
+    truncated."""
 
     def cut(asked: dns.message.Message, transport: str) -> Any:
-        return saying(*([] if transport == "udp" else [A]), flags=dns.flags.TC if transport == "udp" else 0)(asked, transport)
+        return replying(*([] if transport == "udp" else [A]), flags=dns.flags.TC if transport == "udp" else 0)(asked, transport)
 
     for option, asked in (("force_tcp", 1), ("prefer_udp", 2)):
         body = "prometheus\ncache 30\nforward . {} {{\n" + option + "\n}}"
-        short, long = await both_ways(body, cut, query(), query())
-        alike(short, long, 1)
-        assert len(short.asked) == asked
+        fast, slow = await both_ways(body, cut, query(), query())
+        assert_same(fast, slow, 1)
+        assert len(fast.asked) == asked
 
 
 @pytest.fixture
 async def failing(caplog: pytest.LogCaptureFixture) -> AsyncIterator[tuple[Outside, ScriptedUpstream]]:
-    """A listener whose cache fails for the first reply that it is to keep, and an upstream that holds its replies."""
-    async with ScriptedUpstream(held(saying(A))) as upstream:
+    """A listener whose cache fails for the first reply, and an upstream that holds its replies."""
+    async with ScriptedUpstream(held(replying(A))) as upstream:
         with Outside(PLAIN, upstream) as outside, caplog.at_level(logging.ERROR):
             fast_path, first = outside.route.fast_path, [True]
             assert fast_path is not None
@@ -184,8 +192,8 @@ async def failing(caplog: pytest.LogCaptureFixture) -> AsyncIterator[tuple[Outsi
             yield outside, upstream
 
 
-async def test_a_failure_does_not_spread(failing: tuple[Outside, ScriptedUpstream], caplog: pytest.LogCaptureFixture) -> None:
-    """It is logged and counted; who waits for the same reply gets it."""
+async def test_a_failure_leaves_other_queries(failing: tuple[Outside, ScriptedUpstream], caplog: pytest.LogCaptureFixture) -> None:
+    """It is logged and counted; another query that waits for the same reply gets it."""
     outside, upstream = failing
     with bound() as client, bound() as other:
         outside.send(query(), client)
@@ -198,8 +206,8 @@ async def test_a_failure_does_not_spread(failing: tuple[Outside, ScriptedUpstrea
     assert "Recovered from a failure" in caplog.text
 
 
-async def test_whom_a_failure_hits(failing: tuple[Outside, ScriptedUpstream]) -> None:
-    """Is told, as by the chain."""
+async def test_the_query_of_a_failure(failing: tuple[Outside, ScriptedUpstream]) -> None:
+    """It gets SERVFAIL, as from the chain."""
     outside, upstream = failing
     outside.send(query())
     await upstream.question()
@@ -208,9 +216,9 @@ async def test_whom_a_failure_hits(failing: tuple[Outside, ScriptedUpstream]) ->
         assert shape(await outside.reply())[1] == "2"
 
 
-async def test_a_failure_when_it_leaves(caplog: pytest.LogCaptureFixture) -> None:
-    """Is told too: one bad question ends neither a batch nor the process."""
-    async with ScriptedUpstream(saying(A)) as upstream:
+async def test_a_failure_before_the_upstream_query(caplog: pytest.LogCaptureFixture) -> None:
+    """The query gets SERVFAIL; neither the batch nor the process ends."""
+    async with ScriptedUpstream(replying(A)) as upstream:
         with Outside(PLAIN, upstream) as outside, caplog.at_level(logging.ERROR):
             fast_path = outside.route.fast_path
             assert fast_path is not None
@@ -224,8 +232,8 @@ async def test_a_failure_when_it_leaves(caplog: pytest.LogCaptureFixture) -> Non
 
 
 async def test_a_reply_for_a_socket_that_is_closed() -> None:
-    """Goes nowhere: not through the socket that has the number of its descriptor now, either."""
-    async with ScriptedUpstream(held(saying(A))) as upstream:
+    """It is not sent, not through another socket with the same descriptor either."""
+    async with ScriptedUpstream(held(replying(A))) as upstream:
         with Outside(PLAIN, upstream) as outside, bound() as other:
             outside.send(query())
             await upstream.question()

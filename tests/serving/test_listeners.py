@@ -54,11 +54,11 @@ async def servers(monkeypatch: pytest.MonkeyPatch) -> list[asyncio.Server]:
     loop = asyncio.get_running_loop()
     create = loop.create_server
 
-    async def noting(*arguments: object, **options: object) -> asyncio.Server:
+    async def record(*arguments: object, **options: object) -> asyncio.Server:
         made.append(await create(*arguments, **options))  # type: ignore[call-overload]
         return made[-1]
 
-    monkeypatch.setattr(loop, "create_server", noting)
+    monkeypatch.setattr(loop, "create_server", record)
     return made
 
 

@@ -18,16 +18,16 @@ ROUTE = Route(b"\0", ".", None, counted=True, writer="errors")
     ("rtype", "label"),
     [("A", "A"), ("HTTPS", "HTTPS"), ("SRV", "SRV"), ("HINFO", "other"), ("CAA", "other")],
 )
-def test_types_that_are_rare_are_other(rtype: str, label: str) -> None:
-    """So that labels are bounded whatever is asked."""
+def test_rare_types_are_labelled_other(rtype: str, label: str) -> None:
+    """So the number of labels is bounded."""
     counters = Counters()
     metrics = QueryMetrics(counters, "dns://:53", "udp", 1)
     metrics.add(metrics.increments(world.query("a.", rtype), ROUTE, Reply()))
     assert world.counted(counters)["coredns_dns_requests_total", "dns://:53", ".", "", "udp", "1", label] == 1
 
 
-def test_all_of_an_answer() -> None:
-    """Request, response, sizes, DO; a reply that nobody wrote has no plugin."""
+def test_all_increments_of_a_reply() -> None:
+    """Request, response, sizes, DO; a reply that no plugin wrote has no plugin label."""
     counters = Counters()
     metrics = QueryMetrics(counters, "dns://:53", "tcp", 2)
     query = world.query("a.", edns=world.edns(dnssec_ok=True), size=120)
@@ -44,8 +44,8 @@ def test_all_of_an_answer() -> None:
     assert sums["coredns_dns_response_size_bytes"][SIZES.index(1023.0)] == 2
 
 
-def test_uses_that_count_alike_have_one_tally() -> None:
-    """A hundred thousand entries share a few of them; another route has its own."""
+def test_equal_increments_share_a_hit_counter() -> None:
+    """So a hundred thousand entries have a few of them; another route has its own."""
     metrics = QueryMetrics(Counters(), "dns://:53", "udp", 1)
     one, other = (
         metrics.hit_counter(metrics.increments(world.query(name), ROUTE, Reply()) + metrics.sizes(ROUTE, 40, 50), ROUTE)
@@ -55,8 +55,8 @@ def test_uses_that_count_alike_have_one_tally() -> None:
     assert metrics.hit_counter(one.increments, DROPPED) is not one
 
 
-def test_tallies_are_bounded() -> None:
-    """Sizes make many combinations, and whoever asks chooses them."""
+def test_hit_counters_are_bounded() -> None:
+    """Sizes make many combinations, and clients choose them."""
     metrics = QueryMetrics(Counters(), "dns://:53", "udp", 1)
     for size in range(MAX_HIT_COUNTERS + 10):
         metrics.hit_counter(metrics.sizes(ROUTE, size, size), ROUTE)
@@ -64,7 +64,7 @@ def test_tallies_are_bounded() -> None:
 
 
 def test_durations() -> None:
-    """In CoreDNS's buckets, for as many questions as shared the batch."""
+    """In CoreDNS's buckets, once for each query of the batch."""
     counters = Counters()
     metrics = QueryMetrics(counters, "dns://:53", "udp", 1)
     metrics.observe_duration(ROUTE, 0.0004, 3)
@@ -75,8 +75,8 @@ def test_durations() -> None:
     assert cells[-1] == pytest.approx(100.0012)
 
 
-def test_which_routes_count() -> None:
-    """Blocks with `prometheus`, and what was refused before any block."""
+def test_counted_routes() -> None:
+    """Blocks with `prometheus`, and queries that were refused before any block."""
     assert is_counted(ROUTE)
     assert is_counted(DROPPED)
     assert not is_counted(Route(b"\0", ".", None))

@@ -1,4 +1,4 @@
-"""Hits of the table go into the counters, once each."""
+"""Hits of the table go into the metrics, once each."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from svcdns.serving.answer_table import Entry
 from svcdns.serving.metrics import HitCounter
 from svcdns.serving.metrics_flush import MAX_ROTATION_USES, STEP, flush
 from svcdns.serving.transport.udp import SocketErrors, UdpReader
-from tests.support.responder import Place, bound
+from tests.support.responder import ResponderSetup, bound
 from tests.support.world import Clock, counted
 
 LABELS = ("dns://127.0.0.1:53", ".", "")
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.booleans()), max_size=40))
-def test_every_question_is_counted_once(asked: list[tuple[int, bool]]) -> None:
-    """However often it is folded, and whatever is forgotten between."""
-    place = Place("udp")
+def test_every_query_is_counted_once(asked: list[tuple[int, bool]]) -> None:
+    """However many flushes and invalidations there are."""
+    place = ResponderSetup("udp")
     with bound() as sock, bound() as client:
         reader = UdpReader(sock, place.responder, SocketErrors(place.counters, "dns://:53", Clock()), wildcard=False)
         for number, flushes in asked:
@@ -37,9 +37,9 @@ def test_every_question_is_counted_once(asked: list[tuple[int, bool]]) -> None:
     assert found.get(("coredns_dns_request_size_bytes", *LABELS, "udp"), 0) == len(asked)
 
 
-def test_long_work_lets_the_sockets_be_read() -> None:
-    """Between slices, of tallies and of entries that take turns; the latter go once they are tired."""
-    place = Place("udp")
+def test_a_flush_is_done_in_steps() -> None:
+    """Of hit counters and of entries with rotations; the latter are dropped after MAX_ROTATION_USES."""
+    place = ResponderSetup("udp")
     for number in range(600):
         place.table.dirty.append(HitCounter((), DROPPED))
         entry = Entry(b"%d" % number, (b"one", b"two"), float("inf"), (), HitCounter((), DROPPED))

@@ -1,4 +1,4 @@
-"""Names that are not there: the short way gives what the chain gives, to the octet, or nothing."""
+"""Nonexistent names: a stored negative answer is the chain's, to the octet, or there is none."""
 
 from __future__ import annotations
 
@@ -45,7 +45,8 @@ ZONES = ["cluster.local.", "svc.cluster.local.", "d.svc.Cluster.Local.", "arpa."
 
 @pytest.fixture
 async def responders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Responder, Responder]]:
-    """Two workers on the same cluster: one that may take the short way, and one that is only asked through its chain."""
+    """Two workers on the same cluster: one with stored negative answers, and one that only answers through its
+    chain."""
     monkeypatch.setattr("tests.worker.test_worker.COREFILE", STOCK)
     made = []
     for name in ("short", "long"):
@@ -60,14 +61,14 @@ async def responders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIt
 
 
 def whole(responder: Responder, packet: bytes) -> bytes:
-    """What the chain gives."""
+    """The chain's reply."""
     out: list[bytes] = []
     responder.answer(packet, CLIENT, out.append, 0.0)
     return out[0]
 
 
 def behind_id(responder: Responder, packet: bytes) -> bytes:
-    """What the short way gives."""
+    """The stored negative answer, without its id."""
     return responder.lookup_negative(packet[2:])
 
 
@@ -76,8 +77,8 @@ def query(name: str, rtype: str = "A", **options: object) -> bytes:
     return dns.message.make_query(name, rtype, id=7, **options).to_wire()  # type: ignore[arg-type]
 
 
-async def test_the_second_absent_name_takes_the_short_way(responders: tuple[Responder, Responder]) -> None:
-    """It gives the same octets and the same counts as the chain."""
+async def test_the_second_nonexistent_name_needs_no_chain(responders: tuple[Responder, Responder]) -> None:
+    """The octets and the metrics are those of the chain."""
     short, long = responders
     for first, others in (
         ("first.d.svc.cluster.local.", ("other.d.svc.cluster.local.", "OTHER.d.svc.cluster.local.", "a.bcd.d.svc.cluster.local.")),
@@ -96,8 +97,8 @@ async def test_the_second_absent_name_takes_the_short_way(responders: tuple[Resp
     }
 
 
-async def test_what_is_there_or_asked_again_takes_the_long_way(responders: tuple[Responder, Responder]) -> None:
-    """A name that comes back gets an entry of its own."""
+async def test_existing_names_and_repeated_queries_go_through_the_chain(responders: tuple[Responder, Responder]) -> None:
+    """A name that is asked for again gets an entry of its own."""
     short, _ = responders
     whole(short, query("xyz.d.svc.cluster.local."))
     assert behind_id(short, query("web.d.svc.cluster.local.")) == b""
@@ -105,8 +106,8 @@ async def test_what_is_there_or_asked_again_takes_the_long_way(responders: tuple
     assert behind_id(short, query("zyx.d.svc.cluster.local.")) == b""
 
 
-async def test_changes_show_at_once(responders: tuple[Responder, Responder]) -> None:
-    """A Service that comes is there; a new serial is in the next answer."""
+async def test_changes_are_in_the_next_answer(responders: tuple[Responder, Responder]) -> None:
+    """A new Service, and a new serial."""
     short, long = responders
     for responder in responders:
         whole(responder, query("xyz.d.svc.cluster.local."))
@@ -120,8 +121,8 @@ async def test_changes_show_at_once(responders: tuple[Responder, Responder]) -> 
     assert behind_id(short, query("sixth.d.svc.cluster.local.")) == b""
 
 
-async def test_the_short_way_never_differs(responders: tuple[Responder, Responder]) -> None:
-    """For many names, types and spellings, whatever was asked before."""
+async def test_stored_answers_never_differ(responders: tuple[Responder, Responder]) -> None:
+    """For many names, types and spellings, after any other queries."""
     short, long = responders
     chosen, taken = random.Random(4), 0
     for _ in range(6000):
@@ -150,15 +151,15 @@ async def test_the_short_way_never_differs(responders: tuple[Responder, Responde
         pytest.param(query(".".join(["x" * 63] * 3 + ["x" * 40, "d.svc.cluster.local."])), id="a name of 255 octets"),
     ],
 )
-async def test_odd_packets_take_the_long_way(responders: tuple[Responder, Responder], packet: bytes) -> None:
-    """Nothing is taken for more than it is."""
+async def test_odd_packets_go_through_the_chain(responders: tuple[Responder, Responder], packet: bytes) -> None:
+    """They get no stored negative answer."""
     short, _ = responders
     whole(short, query("y.d.svc.cluster.local."))
     assert behind_id(short, packet) == b""
 
 
 async def test_the_number_of_answers_is_bounded(responders: tuple[Responder, Responder], monkeypatch: pytest.MonkeyPatch) -> None:
-    """One more than the most, and it begins anew."""
+    """One more than MAX_ANSWERS, and all are dropped."""
     monkeypatch.setattr("svcdns.serving.negative_answers.MAX_ANSWERS", 2)
     short, _ = responders
     for name in ("x.d.svc.cluster.local.", "xx.d.svc.cluster.local.", "xxx.d.svc.cluster.local."):
@@ -167,10 +168,10 @@ async def test_the_number_of_answers_is_bounded(responders: tuple[Responder, Res
     assert behind_id(short, query("yyy.d.svc.cluster.local.")) != b""
 
 
-async def test_a_reply_without_room_in_a_batch_is_not_kept(
+async def test_a_reply_too_large_for_a_batch_is_not_stored(
     responders: tuple[Responder, Responder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nor one of a listener whose answers depend on who asks."""
+    """Nor one of a listener with client classes."""
     short, _ = responders
     monkeypatch.setattr("svcdns.serving.negative_answers.MAX_REPLY", 50)
     whole(short, query("x.d.svc.cluster.local."))

@@ -1,4 +1,4 @@
-"""From packet to reply, and which replies the table keeps."""
+"""From a packet to its reply, and which replies the table stores."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ REPLY = Reply(flags=AA | RD, answer=records("a.b. 5 IN A 192.0.2.1"), lifetime=U
 
 
 class World:
-    """A desk whose chain answers with what the test says."""
+    """A responder whose chain gives the test's reply."""
 
     def __init__(self, reply: object = REPLY, protocol: str = "udp") -> None:
         self.reply, self.asked = reply, 0
@@ -74,16 +74,16 @@ def test_edns_is_mirrored_as_the_chain_left_it() -> None:
     assert 500 < len(reply.to_wire()) <= 600
 
 
-def test_a_reply_goes_in_at_the_second_sighting() -> None:
-    """And its entry holds the bytes behind the id."""
+def test_a_reply_is_stored_for_the_second_query() -> None:
+    """Its entry has the octets behind the id."""
     world = World()
     first, second = world.ask(), world.ask()
     assert len(world.table) == 1
     assert first[2:] == second[2:] == next(iter(world.table.current.values())).wires[0]
 
 
-def test_a_negative_answer_is_made_anew_in_time() -> None:
-    """Nothing tells of the serial in its SOA; the answer itself lives until it is changed."""
+def test_a_negative_answer_with_an_soa_is_stored_for_a_while() -> None:
+    """Its serial changes without an invalidation; an answer without an SOA is stored until a change."""
     soa = records("b. 5 IN SOA ns.b. host.b. 1 2 3 4 5")
     for authority, kept in (((), True), (soa, False)):
         world = World(Reply(rcode=Rcode.NXDOMAIN, authority=authority, lifetime=UNTIL_CHANGED, dependencies=(("fact",),)))
@@ -93,7 +93,7 @@ def test_a_negative_answer_is_made_anew_in_time() -> None:
         assert (world.table.find(key, world.clock() + NEGATIVE_LIFETIME + 1) is not None) is kept
 
 
-def test_replies_that_may_not_be_reused_stay_out() -> None:
+def test_replies_that_may_not_be_reused_are_not_stored() -> None:
     """Those without a lifetime, and those for one client."""
     for reply in (Reply(), Reply(lifetime=UNTIL_CHANGED, scope=CacheScope.CLIENT), rcode_only(Rcode.SERVFAIL)):
         world = World(reply)
@@ -103,7 +103,7 @@ def test_replies_that_may_not_be_reused_stay_out() -> None:
 
 
 async def test_a_reply_that_came_after_a_change_is_not_stored() -> None:
-    """It may rest on what is no longer so."""
+    """It may depend on something that the change touched."""
 
     async def later() -> Reply:
         return REPLY
@@ -118,8 +118,8 @@ async def test_a_reply_that_came_after_a_change_is_not_stored() -> None:
     assert len(world.table) == 0
 
 
-def test_a_reply_that_calls_when_it_comes() -> None:
-    """It goes out in that very step; until then the question is under way."""
+def test_a_deferred_reply() -> None:
+    """It is sent in the step in which it comes; until then the query is in flight."""
     world, later = World(None), Deferred()
     world.reply = later
     assert world.ask() == b""
@@ -129,8 +129,8 @@ def test_a_reply_that_calls_when_it_comes() -> None:
     assert len(world.in_flight) == 0
 
 
-def test_a_chain_that_breaks_when_the_reply_comes(caplog: pytest.LogCaptureFixture) -> None:
-    """The client gets SERVFAIL, the log a trace, and whoever brought the reply nothing."""
+def test_a_chain_that_fails_with_a_deferred_reply(caplog: pytest.LogCaptureFixture) -> None:
+    """The client gets SERVFAIL, the log a traceback; the caller of `set` sees no failure."""
 
     def broken(_: Reply) -> Reply:
         raise ValueError("broken")
@@ -154,7 +154,7 @@ def test_a_failure_tells_clients_with_edns_why() -> None:
 
 
 def test_refusals_come_before_any_chain() -> None:
-    """Other classes, zones nobody serves."""
+    """Other classes, and zones that no block has."""
     world = World()
     assert rcode(world.ask("a.c.")) == "REFUSED"
     assert rcode(world.ask("a.b.", rdclass="CH")) == "REFUSED"
@@ -162,32 +162,32 @@ def test_refusals_come_before_any_chain() -> None:
     assert counted(world.counters)["coredns_dns_requests_total", "dns://:53", "dropped", "", "udp", "1", "A"] == 2
 
 
-def test_other_edns_versions_are_bad() -> None:
+def test_other_versions_of_edns() -> None:
     """BADVERS with version 0, before any plugin."""
     wire = World().ask(use_edns=1)
     message = dns.message.from_wire(wire)
     assert (message.rcode(), message.edns, message.payload) == (dns.rcode.BADVERS, 0, 0)
 
 
-def test_a_broken_chain_is_servfail_and_counted() -> None:
-    """One bad question ends nothing."""
+def test_a_chain_that_fails() -> None:
+    """The query gets SERVFAIL, and the failure is counted."""
     world = World(ValueError("on purpose"))
     assert rcode(world.ask()) == "SERVFAIL"
     assert counted(world.counters)["coredns_panics_total",] == 1
 
 
-def test_silence_is_silence() -> None:
-    """A reply that is not to be sent."""
+def test_a_dropped_query() -> None:
+    """The client gets no reply."""
     assert World(Reply(dropped=True)).ask() == b""
 
 
-def test_bare_rcodes_carry_the_question_and_opt() -> None:
+def test_replies_of_an_rcode_alone_have_the_question_and_opt() -> None:
     """A failure that no plugin wrote."""
     message = dns.message.from_wire(World(rcode_only(Rcode.REFUSED)).ask(use_edns=0, payload=1400))
     assert (message.question[0].to_text(), message.payload) == ("a.b. IN A", 1400)
 
 
-def test_load_balanced_replies_are_compiled_in_rotations() -> None:
+def test_load_balanced_replies_are_stored_in_rotations() -> None:
     """Each address comes first once in as many rotations as there are addresses."""
     answer = records(*(f"a.b. 5 IN A 192.0.2.{n}" for n in range(5)))
     world = World(Reply(answer=answer, rotate=Rotation, lifetime=UNTIL_CHANGED))
@@ -201,8 +201,8 @@ def test_load_balanced_replies_are_compiled_in_rotations() -> None:
     assert firsts
 
 
-def test_hits_are_folded_into_the_counters() -> None:
-    """What is counted is what was answered, plugin counters included; folding twice adds nothing."""
+def test_hits_are_flushed_into_the_metrics() -> None:
+    """Every reply counts once, in the counters of plugins too; a second flush adds nothing."""
     world = World()
     cell = world.counters.cell(Family("hits_total", MetricKind.COUNTER, "A plugin's."))
     world.reply = Reply(answer=REPLY.answer, lifetime=UNTIL_CHANGED, increments=((cell, 1.0),))
@@ -225,7 +225,7 @@ def test_hits_are_folded_into_the_counters() -> None:
     ("count", "size", "shown"), [pytest.param(40, 0, 40, id="40 at 512"), pytest.param(500, 1232, 500, id="500 at 1232")]
 )
 def test_truncated_replies_show_every_address_in_turn(count: int, size: int, shown: int) -> None:
-    """No endpoint is left out because it never fits: a few answers later it is among those that do."""
+    """An endpoint that does not fit into one answer is in one of the next."""
     answer = records(*[f"a.b. 5 IN A 10.0.{n >> 8}.{n & 255}" for n in range(count)])
     world = World(Reply(answer=answer, rotate=Rotation, lifetime=UNTIL_CHANGED))
     options: dict[str, Any] = {"use_edns": 0, "payload": size} if size else {}
@@ -236,8 +236,8 @@ def test_truncated_replies_show_every_address_in_turn(count: int, size: int, sho
     assert len(seen) == shown
 
 
-def test_a_name_asked_once_a_change_starts_anywhere() -> None:
-    """The first answer behind a change is in random order too."""
+def test_the_first_answer_after_a_change_is_in_random_order() -> None:
+    """As later ones are."""
     answer = records(*[f"a.b. 5 IN A 10.0.0.{n}" for n in range(8)])
     world = World(Reply(answer=answer, rotate=Rotation, lifetime=UNTIL_CHANGED, dependencies=(("fact",),)))
     first = set()

@@ -1,4 +1,4 @@
-"""Replies that are made while they are sent: whole, in slices, and never further ahead than the client reads."""
+"""Replies that are made while they are sent: whole, in time slices, and no further ahead than the client reads."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from svcdns.plugin_api.reply import Reply
 from svcdns.serving.transport.tcp import TcpConnections
 from svcdns.wire.codes import AA, RD
 from svcdns.wire.record import Record
-from tests.support.responder import Place
+from tests.support.responder import ResponderSetup
 from tests.support.tcp import LONG, Client, served
 from tests.support.world import CLIENT, counted, records
 
@@ -25,9 +25,9 @@ BIG = records('x.a.b. 5 IN TXT "' + '" "'.join(["x" * 250] * 8) + '"')
 class Zone:
     """Portions of a zone, counted as they are made."""
 
-    def __init__(self, portions: int, *, breaks: bool = False, portion: tuple[Record, ...] = BIG) -> None:
+    def __init__(self, portions: int, *, fails: bool = False, portion: tuple[Record, ...] = BIG) -> None:
         """So many portions between the SOAs, or a failure in place of the last SOA."""
-        self.portions, self.breaks, self.portion = portions, breaks, portion
+        self.portions, self.fails, self.portion = portions, fails, portion
         self.made = 0
         self.closed = False
 
@@ -41,7 +41,7 @@ class Zone:
             for _ in range(self.portions):
                 self.made += 1
                 yield self.portion
-            if self.breaks:
+            if self.fails:
                 raise RuntimeError("a broken zone")
             yield SOA
         finally:
@@ -57,10 +57,10 @@ async def everything(client: Client) -> list[str]:
     return found
 
 
-async def test_a_zone_comes_whole_and_the_connection_goes_on() -> None:
-    """Over several messages; what was asked behind it is answered behind it; it counts as one answer."""
+async def test_a_whole_zone() -> None:
+    """Over several messages; a later query is answered after it; the transfer counts as one reply."""
     zone = Zone(100)
-    place = Place("tcp", zone.reply())
+    place = ResponderSetup("tcp", zone.reply())
     async with served(place, TcpConnections()) as connect:
         client = await connect()
         client.send(1)
@@ -75,10 +75,10 @@ async def test_a_zone_comes_whole_and_the_connection_goes_on() -> None:
     assert increments["coredns_dns_response_size_bytes", "dns://127.0.0.1:53", ".", "", "tcp"] == 2
 
 
-async def test_a_client_that_does_not_read_holds_the_zone_back() -> None:
-    """No more is made than fits into buffers; reading goes on to the end."""
+async def test_a_client_that_does_not_read() -> None:
+    """No more of the zone is made than fits into buffers; once the client reads, it gets all."""
     zone = Zone(1_000)
-    place = Place("tcp", zone.reply())
+    place = ResponderSetup("tcp", zone.reply())
     async with served(place, TcpConnections(), buffers=16_384) as connect:
         client = await connect()
         client.send(1)
@@ -91,10 +91,10 @@ async def test_a_client_that_does_not_read_holds_the_zone_back() -> None:
         assert (await everything(client)).count("TXT") == 1_000
 
 
-async def test_a_client_that_leaves_ends_the_making() -> None:
-    """The zone is let go of."""
+async def test_a_client_that_closes_the_connection() -> None:
+    """The zone is closed."""
     zone = Zone(40_000)
-    place, connections = Place("tcp", zone.reply()), TcpConnections()
+    place, connections = ResponderSetup("tcp", zone.reply()), TcpConnections()
     async with served(place, connections) as connect:
         client = await connect()
         client.send(1)
@@ -106,9 +106,9 @@ async def test_a_client_that_leaves_ends_the_making() -> None:
     assert zone.made < 40_000
 
 
-async def test_half_a_zone_is_not_taken_for_a_whole_one(caplog: pytest.LogCaptureFixture) -> None:
-    """Where a zone cannot be made to its end, the connection is cut."""
-    place = Place("tcp", Zone(100, breaks=True).reply())
+async def test_a_zone_that_fails(caplog: pytest.LogCaptureFixture) -> None:
+    """The connection is aborted: the client does not take half a zone for a whole one."""
+    place = ResponderSetup("tcp", Zone(100, fails=True).reply())
     async with served(place, TcpConnections()) as connect:
         client = await connect()
         client.send(1)
@@ -116,25 +116,25 @@ async def test_half_a_zone_is_not_taken_for_a_whole_one(caplog: pytest.LogCaptur
     assert "a zone transfer failed" in caplog.text
 
 
-async def test_others_get_their_turn() -> None:
-    """A long zone is made in slices: the loop turns over and over meanwhile."""
-    place = Place("tcp", Zone(8_000, portion=records("x.a.b. 5 IN A 192.0.2.1")).reply())
+async def test_other_work_runs_meanwhile() -> None:
+    """A long zone is made in time slices, with many iterations of the event loop."""
+    place = ResponderSetup("tcp", Zone(8_000, portion=records("x.a.b. 5 IN A 192.0.2.1")).reply())
     async with served(place, TcpConnections(), LONG) as connect:
         client = await connect()
         client.send(1)
-        turns = 0
+        iterations = 0
         reading = asyncio.ensure_future(everything(client))
         while not reading.done():
-            turns += 1
+            iterations += 1
             await asyncio.sleep(0)
         assert (await reading).count("A") == 8_000
-        assert turns > 20
+        assert iterations > 20
 
 
-def test_without_a_connection_there_are_no_such_replies() -> None:
-    """REFUSED, over UDP and for whatever else asks."""
+def test_a_transfer_without_a_connection() -> None:
+    """REFUSED, over UDP for example."""
     zone = Zone(1)
-    place = Place("udp", zone.reply())
+    place = ResponderSetup("udp", zone.reply())
     sent: list[bytes] = []
     place.responder.answer(dns.message.make_query("a.b.", "AXFR").to_wire(), CLIENT, sent.append, perf_counter())
     assert dns.message.from_wire(sent[0]).rcode() == dns.rcode.REFUSED

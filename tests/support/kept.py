@@ -1,4 +1,5 @@
-"""Clients that keep their TCP connections and ask on and on, as node-local caches do; half of their questions come in two pieces."""
+"""Clients that keep their TCP connections and send query after query, as node-local caches do; half of the queries come
+in two pieces."""
 
 from __future__ import annotations
 
@@ -9,17 +10,18 @@ from typing import Self
 
 import dns.message
 
-PATIENCE = 5.0
+REPLY_TIMEOUT = 5.0
 """Seconds that a reply may take."""
 REST = 0.1
-"""Seconds between two questions of a connection, and between two pieces of one, on average."""
+"""Seconds between two queries of a connection, and between two pieces of one, on average."""
 
 
 class KeptConnections:
-    """So many connections, in a thread of their own. `answered` counts replies, `lost` says what went wrong."""
+    """Connections in a thread of their own. `answered` counts replies, `lost` names failures."""
 
     def __init__(self, count: int, port: int, name: str, *, may_end: bool = False) -> None:
-        """All ask for the address of `name`. Where connections `may_end`, a client asks again on a new one (RFC 7766 §6.2.4)."""
+        """All query the address of `name`. Where connections `may_end`, a client repeats its query on a new one (RFC
+        7766 §6.2.4)."""
         self._count, self._port, self._name, self._may_end = count, port, name, may_end
         self.ended = 0
         self.answered = 0
@@ -29,14 +31,14 @@ class KeptConnections:
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()))
 
     def __enter__(self) -> Self:
-        """Asks; returns once every connection has had its first answer."""
+        """Returns once every connection has had its first reply."""
         self._thread.start()
         for _ in range(self._count):
             assert self._open.acquire(timeout=30), self.lost
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Every connection gets its last answer."""
+        """Ends once every connection has had its last reply."""
         self._over.set()
         self._thread.join()
 
@@ -50,7 +52,7 @@ class KeptConnections:
             while not self._over.is_set():
                 ident = (ident + self._count) % 65536
                 try:
-                    async with asyncio.timeout(PATIENCE):
+                    async with asyncio.timeout(REPLY_TIMEOUT):
                         await self._ask(reader, writer, ident)
                 except (EOFError, ConnectionError):
                     if not self._may_end:

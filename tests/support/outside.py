@@ -1,6 +1,7 @@
-"""A UDP listener with real chains before a scripted upstream: what comes back for a packet, what is kept, and what is counted.
+"""A UDP listener with real chains and a scripted upstream: the replies to packets, the entries of the cache, and the
+metrics.
 
-The same with and without the short way (`svcdns.plugin_api.fast_path`), so that one can be compared with the other.
+With and without the fast path (`svcdns.plugin_api.fast_path`), so that both can be compared.
 """
 
 from __future__ import annotations
@@ -46,10 +47,10 @@ from tests.support.scripted_upstream import Respond, ScriptedUpstream
 NAME = "www.example.org."
 _KINDS = (Kind.SERVICE, Kind.ENDPOINT_SLICE, Kind.NAMESPACE)
 PLAIN = "prometheus\nerrors\nloop\ncache 30\nforward . {}"
-"""A block with a short way; where its upstream is comes into the braces."""
+"""A block with a fast path; the braces stand for its upstream's address."""
 
 
-def saying(
+def replying(
     *answer: str,
     authority: Sequence[str] = (),
     additional: Sequence[str] = (),
@@ -58,7 +59,8 @@ def saying(
     spelled: Callable[[str], str] | None = None,
     options: Sequence[dns.edns.Option] = (),
 ) -> Respond:
-    """A reply with these records as zone-file lines; with `spelled`, to the question's name in another spelling."""
+    """A reply with these records as zone-file lines; with `spelled`, the question section has the name in another
+    spelling."""
 
     def respond(query: dns.message.Message, _transport: str) -> bytes:
         reply = dns.message.make_response(query, recursion_available=True)
@@ -86,10 +88,10 @@ def query(name: str = NAME, rtype: str = "A", *, ident: int = 7, flags: int = 0,
 
 
 class Outside:
-    """A listener whose one block has these directives; its routes have no short way unless `short`."""
+    """A listener whose one block has these directives; without `fast`, its routes have no fast path."""
 
-    def __init__(self, body: str, *upstreams: ScriptedUpstream, short: bool = True) -> None:
-        """Upstreams' addresses are put into the braces of `body`."""
+    def __init__(self, body: str, *upstreams: ScriptedUpstream, fast: bool = True) -> None:
+        """The braces in `body` become the upstreams' addresses."""
         self.clock, self.counters = world.Clock(), Counters()
         self.kept: dict[Any, Any] = {}
         self.on_data: dict[tuple[str, str], list[Callable[[bytes], None]]] = {}
@@ -100,7 +102,7 @@ class Outside:
         plans = plan(parse(text, "Corefile", environ={}), ORDER, _load)
         self.chains = build(plans, [("127.0.0.1",)] * len(plans), _load, self._environment, HookCaller(self.counters))
         self.listener: Listener = self.chains.listeners["127.0.0.1", 53]
-        if not short:
+        if not fast:
             self.listener.routes = {zone: dataclasses.replace(route, fast_path=None) for zone, route in self.listener.routes.items()}
         self.table, self.in_flight = AnswerTable(1 << 24, self.clock), InFlight()
         metrics = QueryMetrics(self.counters, self.listener.server, "udp", 1)
@@ -137,8 +139,8 @@ class Outside:
         return self.listener.routes[b"\0"]
 
     @property
-    def relayed(self) -> int:
-        """How many replies came the short way."""
+    def on_fast_path(self) -> int:
+        """How many replies the fast path gave."""
         return sum(hit_counter.hits for hit_counter in self.responder.fast_path_counters.values())
 
     def send(self, packet: bytes, client: socket.socket | None = None) -> None:
@@ -163,7 +165,7 @@ class Outside:
             await asyncio.sleep(0)
 
     def entries(self) -> dict[Any, tuple[str, Reply, float, int, bool]]:
-        """What the cache keeps: the store, the reply, when it was stored, its lifetime, whether it answers."""
+        """The entries of the cache: the store, the reply, when it was stored, its lifetime, whether it is served."""
         stores = [(key[-1], one) for key, one in self.kept.items() if isinstance(one, Store)]
         return {
             key: (which, entry.reply, entry.stored, entry.lifetime, entry.is_answer)
@@ -172,7 +174,7 @@ class Outside:
         }
 
     def increments(self) -> dict[tuple[str, ...], tuple[float, ...]]:
-        """Every counter that is not 0 after a fold; of sizes every bucket, of durations how many there were."""
+        """Every counter that is not 0 after a flush; of sizes every bucket, of durations their number."""
         for _ in flush(self.responder):
             pass
         out = {}
@@ -207,35 +209,36 @@ def shape(wire: bytes, *, ordered: bool = True) -> list[str]:
 
 
 class Seen(NamedTuple):
-    """What clients, the upstream, the cache and the metrics see of one of the ways, and how many replies came the short way."""
+    """The replies, the upstream's queries, the cache and the metrics of one of both ways, and how many replies the fast
+    path gave."""
 
     replies: list[list[str]]
     asked: list[tuple[Any, ...]]
     entries: dict[Any, Any]
     increments: dict[tuple[str, ...], tuple[float, ...]]
-    relayed: int
+    on_fast_path: int
 
 
 async def both_ways(body: str, respond: Respond, *packets: bytes, ordered: bool = True) -> tuple[Seen, Seen]:
-    """What the short and the long way do with these packets, one behind the other, some time apart."""
+    """The fast path and the chain with these packets, one after the other, some time apart."""
     out = []
     async with ScriptedUpstream(respond) as upstream:
-        for short in (True, False):
+        for fast in (True, False):
             upstream.asked.clear()
-            with Outside(body, upstream, short=short) as outside:
+            with Outside(body, upstream, fast=fast) as outside:
                 replies = []
                 for packet in packets:
                     replies.append(shape(await outside.ask(packet), ordered=ordered))
                     outside.clock.turn(4)
                 asked = [(m.name, m.flags, m.rtype, m.edns, transport) for m, transport in upstream.asked]
-                out.append(Seen(replies, asked, outside.entries(), outside.increments(), outside.relayed))
+                out.append(Seen(replies, asked, outside.entries(), outside.increments(), outside.on_fast_path))
     return out[0], out[1]
 
 
-def alike(short: Seen, long: Seen, relayed: int) -> None:
-    """The ways do the same, so many replies having come the short way."""
-    assert short.replies == long.replies
-    assert short.asked == long.asked
-    assert short.entries == long.entries
-    assert short.increments == long.increments
-    assert (short.relayed, long.relayed) == (relayed, 0)
+def assert_same(fast: Seen, slow: Seen, on_fast_path: int) -> None:
+    """Asserts that both ways do the same, and how many replies the fast path gave."""
+    assert fast.replies == slow.replies
+    assert fast.asked == slow.asked
+    assert fast.entries == slow.entries
+    assert fast.increments == slow.increments
+    assert (fast.on_fast_path, slow.on_fast_path) == (on_fast_path, 0)

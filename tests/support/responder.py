@@ -18,11 +18,11 @@ from tests.support.world import Clock, records
 REPLY = Reply(flags=AA | RD, answer=records("a.b. 5 IN A 192.0.2.1"), lifetime=UNTIL_CHANGED, dependencies=(("fact",),))
 
 
-class Place:
-    """A desk with its table and counters."""
+class ResponderSetup:
+    """A responder with its table and counters."""
 
     def __init__(self, protocol: str, reply: Answer = REPLY) -> None:
-        """Every question gets `reply`."""
+        """The chain gives `reply` for every query."""
         self.reply, self.asked = reply, 0
         self.clock, self.counters = Clock(), Counters()
         self.listener = Listener("127.0.0.1", 53)

@@ -18,8 +18,8 @@ def label_selector(text: str) -> Matches:
 
 def _term(text: str) -> Matches:
     if text.strip().startswith("!"):
-        absent = text.strip()[1:].strip()
-        return lambda labels: absent not in labels
+        key = text.strip()[1:].strip()
+        return lambda labels: key not in labels
     found = _TERM.fullmatch(text)
     assert found, f"{text!r} is no term of a label selector"
     key, equal, kind = found["key"], found["equal"], found["set"]

@@ -1,4 +1,4 @@
-"""Clients of a desk over TCP on loopback."""
+"""Clients of a responder over TCP on loopback."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import dns.message
 
 from svcdns.plugin_api.timeouts import Timeouts
 from svcdns.serving.transport.tcp import TcpConnection, TcpConnections
-from tests.support.responder import Place
+from tests.support.responder import ResponderSetup
 
 LONG = Timeouts(60, 60, 60)
 
@@ -25,7 +25,7 @@ class Client:
         self.reader, self.writer = reader, writer
 
     def send(self, *idents: int, cut: int = 0) -> None:
-        """Questions behind each other, without their last `cut` octets."""
+        """Pipelined queries, without the last `cut` octets."""
         data = b""
         for ident in idents:
             packet = dns.message.make_query("a.b.", "A", id=ident).to_wire()
@@ -48,7 +48,7 @@ class Client:
 
 @contextlib.asynccontextmanager
 async def served(
-    place: Place,
+    place: ResponderSetup,
     connections: TcpConnections,
     timeouts: Timeouts = LONG,
     *,

@@ -1,10 +1,11 @@
-"""Connections that go from one worker to another."""
+"""Connections that go from one worker to its successor."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import functools
+import logging
 import os
 import socket
 from collections.abc import AsyncIterator
@@ -17,20 +18,21 @@ from svcdns.eventloop.loop import new_loop
 from svcdns.plugin_api.reply import Reply
 from svcdns.plugin_api.timeouts import Timeouts
 from svcdns.serving.transport.tcp import Detached, TcpConnection, TcpConnections
+from svcdns.worker import connection_handover
 from svcdns.worker.connection_handover import give, take
-from tests.support.responder import REPLY, Place
+from tests.support.responder import REPLY, ResponderSetup
 from tests.support.tcp import LONG, Client, served
 
 
 class World:
-    """Two places, the old one with a listener, and connections that go from there to the new one."""
+    """An old responder with a listener, and a new one, to which connections go."""
 
     def __init__(self, connect: functools.partial, old: TcpConnections) -> None:  # type: ignore[type-arg]
         """Nothing moves yet."""
         self.connect, self.old = connect, old
-        self.place, self.new = Place("tcp"), TcpConnections()
+        self.place, self.new = ResponderSetup("tcp"), TcpConnections()
         self.detached: list[Detached] = []
-        self.inherited: list[bytes] = []
+        self.imported: list[bytes] = []
         self.timeouts = LONG
 
     async def adopt(self, detached: Detached) -> None:
@@ -40,9 +42,9 @@ class World:
         make = functools.partial(TcpConnection, self.place.responder, self.new, self.timeouts, detached)
         await asyncio.get_running_loop().connect_accepted_socket(make, sock)
 
-    async def inherit(self, fd: int) -> None:
+    async def import_state(self, fd: int) -> None:
         """What a worker does with a file."""
-        self.inherited.append(os.read(fd, 1000))
+        self.imported.append(os.read(fd, 1000))
         os.close(fd)
 
     async def move(self, file: int | None = None) -> None:
@@ -54,11 +56,11 @@ class World:
 async def take_of(sock: socket.socket, world: World) -> None:
     """The other side."""
     sock.setblocking(False)
-    await take(sock, world.adopt, world.inherit)
+    await take(sock, world.adopt, world.import_state)
 
 
 @contextlib.asynccontextmanager
-async def worlds(place: Place, timeouts: Timeouts = LONG) -> AsyncIterator[World]:
+async def worlds(place: ResponderSetup, timeouts: Timeouts = LONG) -> AsyncIterator[World]:
     """One; its connections are closed at the end."""
     old = TcpConnections()
     async with served(place, old, timeouts) as connect:
@@ -77,9 +79,9 @@ async def opened(world: World) -> Client:
     return client
 
 
-async def test_a_connection_moves_between_two_messages() -> None:
-    """The client sees nothing of it."""
-    async with worlds(Place("tcp")) as world:
+async def test_a_connection_moves_between_two_queries() -> None:
+    """The client does not notice."""
+    async with worlds(ResponderSetup("tcp")) as world:
         client = await opened(world)
         client.send(1)
         assert (await client.reply()).id == 1
@@ -91,9 +93,9 @@ async def test_a_connection_moves_between_two_messages() -> None:
 
 
 async def test_a_file_moves_before_connections(tmp_path: Path) -> None:
-    """This side's descriptor is closed, where nobody takes it too."""
+    """This side's descriptor is closed, also where the successor is gone."""
     (tmp_path / "kept").write_bytes(b"what is kept")
-    async with worlds(Place("tcp")) as world:
+    async with worlds(ResponderSetup("tcp")) as world:
         await opened(world)
         for gone in (False, True):
             file = os.open(tmp_path / "kept", os.O_RDONLY)
@@ -105,14 +107,14 @@ async def test_a_file_moves_before_connections(tmp_path: Path) -> None:
                 await world.move(file)
             with pytest.raises(OSError, match="Bad file descriptor"):
                 os.fstat(file)
-        assert world.inherited == [b"what is kept"]
+        assert world.imported == [b"what is kept"]
         assert len(world.new.open) == 1
 
 
 @pytest.mark.parametrize("cut", [1, 10, 28, 29], ids=lambda cut: f"{cut} octets missing")
-async def test_half_a_question_moves_with_it(cut: int) -> None:
-    """The other half may come before or after."""
-    async with worlds(Place("tcp")) as world:
+async def test_half_a_query_moves_with_the_connection(cut: int) -> None:
+    """The other half may come before or after the move."""
+    async with worlds(ResponderSetup("tcp")) as world:
         client = await opened(world)
         client.send(7, cut=cut)
         async with asyncio.timeout(10):
@@ -127,15 +129,15 @@ async def test_half_a_question_moves_with_it(cut: int) -> None:
         assert (await client.reply()).id == 7
 
 
-async def test_what_is_in_flight_is_answered_first() -> None:
-    """By the side that was asked; what the client has asked behind it too."""
+async def test_a_query_in_flight_is_answered_first() -> None:
+    """By the old side, and so are the queries after it that have come."""
     release = asyncio.Event()
 
     async def later() -> Reply:
         await release.wait()
         return REPLY
 
-    place = Place("tcp")
+    place = ResponderSetup("tcp")
     first = [later()]
     place.listener.routes[b"\0"] = Route(b"\0", ".", lambda _query: first.pop() if first else REPLY)
     async with worlds(place) as world:
@@ -156,9 +158,9 @@ async def test_what_is_in_flight_is_answered_first() -> None:
         assert world.place.asked == 1
 
 
-async def test_many_move_and_new_ones_too() -> None:
-    """Those that are accepted while the others move."""
-    async with worlds(Place("tcp")) as world:
+async def test_many_connections_move() -> None:
+    """Also those that are accepted while others move."""
+    async with worlds(ResponderSetup("tcp")) as world:
         clients = [await opened(world) for _ in range(300)]
         await world.move()
         assert len(world.new.open) == 300
@@ -167,18 +169,18 @@ async def test_many_move_and_new_ones_too() -> None:
         assert [(await client.reply()).id for client in clients] == list(range(300))
 
 
-async def test_the_time_that_is_left_moves_too() -> None:
-    """A connection that has said nothing is closed when it would have been."""
-    async with worlds(Place("tcp"), Timeouts(read=0.2, idle=60, write=60)) as world:
+async def test_the_timeout_moves_with_the_connection() -> None:
+    """An idle connection is closed when the old side would have closed it."""
+    async with worlds(ResponderSetup("tcp"), Timeouts(read=0.2, idle=60, write=60)) as world:
         client = await opened(world)
         await world.move()
-        assert 0 < world.detached[0].patience <= 0.2
+        assert 0 < world.detached[0].timeout <= 0.2
         assert await client.ended()
 
 
-async def test_a_client_that_leaves_meanwhile() -> None:
-    """Its end is seen on the other side."""
-    async with worlds(Place("tcp")) as world:
+async def test_a_client_that_closes_meanwhile() -> None:
+    """The new side notices."""
+    async with worlds(ResponderSetup("tcp")) as world:
         client = await opened(world)
         client.writer.close()
         await world.move()
@@ -188,9 +190,9 @@ async def test_a_client_that_leaves_meanwhile() -> None:
         assert not world.old.open
 
 
-async def test_where_nobody_takes_them_they_are_drained() -> None:
-    """What is asked is answered, then they close."""
-    async with worlds(Place("tcp")) as world:
+async def test_without_a_successor_connections_are_drained() -> None:
+    """Their queries are answered, then they are closed."""
+    async with worlds(ResponderSetup("tcp")) as world:
         client = await opened(world)
         client.send(1)
         left, right = socket.socketpair()
@@ -204,9 +206,31 @@ def test_on_the_loop_of_a_worker() -> None:
     """Where connections are drained inside the selector."""
 
     async def moved() -> None:
-        await test_a_connection_moves_between_two_messages()
-        await test_many_move_and_new_ones_too()
-        await test_where_nobody_takes_them_they_are_drained()
+        await test_a_connection_moves_between_two_queries()
+        await test_many_connections_move()
+        await test_without_a_successor_connections_are_drained()
 
     with asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(moved())
+
+
+def test_the_keys_of_messages() -> None:
+    """Workers of other versions read them: they are those of svcdns 0.1.0."""
+    about = {"host": "127.0.0.1", "port": 53, "family": 4, "patience": 2.5, "left": 7, "buffer": "00ff"}
+    detached = connection_handover._decode({"op": "connection", **about, "fds": [9]})
+    assert detached == Detached(9, "127.0.0.1", 53, 4, 2.5, b"\0\xff", 7)
+    assert connection_handover._encode(detached) == {"op": "connection", **about}
+
+
+async def test_a_message_without_its_descriptor(caplog: pytest.LogCaptureFixture) -> None:
+    """The successor takes nothing more and closes its end, so the other side drains its connections."""
+    ours, theirs = socket.socketpair()
+
+    async def unexpected(_: object) -> None:
+        raise AssertionError
+
+    with theirs, caplog.at_level(logging.WARNING):
+        theirs.send(b'{"op":"connection","fds":1}\n')
+        await take(ours, unexpected, unexpected)
+        assert theirs.recv(1) == b""
+    assert "no more connections of the worker before this one are taken over" in caplog.text

@@ -115,7 +115,7 @@ class World:
         return found or [dns.rcode.to_text(reply.rcode())]
 
     async def reply(self, name: str, rtype: str = "A", *, edns: bool = True) -> dns.message.Message:
-        """The reply, to a question that always has the same id."""
+        """The reply, to a query that always has the same id."""
         loop = asyncio.get_running_loop()
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
             sock.setblocking(False)
@@ -160,8 +160,8 @@ async def test_a_start(world: World) -> None:
     assert await world.ask("web.d.svc.cluster.local.") == ["5 10.96.0.1"]
 
 
-async def test_before_the_first_list(world: World) -> None:
-    """What is known answers; what would be NXDOMAIN is SERVFAIL."""
+async def test_answers_before_the_first_list(world: World) -> None:
+    """Known names are answered; what would be NXDOMAIN is SERVFAIL."""
     await world.configure(1)
     await world.feed(Swap(1))
     await world.listen()
@@ -173,8 +173,8 @@ async def test_before_the_first_list(world: World) -> None:
     assert await world.ask("nothing.d.svc.cluster.local.") == ["NXDOMAIN"]
 
 
-async def test_every_change_is_in_the_next_answer(world: World) -> None:
-    """Of names that were compiled, present and absent ones."""
+async def test_changes_are_in_the_next_answer(world: World) -> None:
+    """Of existing and nonexistent names, with stored replies."""
     await serving(world, DB, slice_of("10.0.0.1"))
     name = "db.d.svc.cluster.local."
     for _ in range(3):
@@ -192,8 +192,9 @@ async def test_every_change_is_in_the_next_answer(world: World) -> None:
     assert await world.ask(name) == ["NXDOMAIN"]
 
 
-async def test_a_new_epoch_has_no_gap(world: World) -> None:
-    """Control was away: what was known answers until the new list is through, which then ends what it does not name."""
+async def test_a_new_epoch(world: World) -> None:
+    """After a restart of control, known objects are served until the new list is complete; those that it lacks are
+    removed then."""
     await serving(world, WEB, DB, slice_of("10.0.0.1"))
     world.worker.new_feed()
     await world.feed(Epoch(2))
@@ -204,8 +205,8 @@ async def test_a_new_epoch_has_no_gap(world: World) -> None:
     assert await world.ask("db.d.svc.cluster.local.") == ["5 10.0.0.1"]
 
 
-async def test_old_data_is_marked(world: World) -> None:
-    """In what is compiled too, as soon as it is old, and no longer than it is; by nothing but an extended error (RFC 8914)."""
+async def test_stale_data_is_marked(world: World) -> None:
+    """In stored replies too, as long as it is stale, by an extended error (RFC 8914) and nothing else."""
     await serving(world, WEB)
     names = ("web.d.svc.cluster.local.", "nothing.d.svc.cluster.local.")
     before = [await world.reply(name) for name in names for _ in range(3)]
@@ -226,8 +227,8 @@ async def test_old_data_is_marked(world: World) -> None:
     assert all(not reply.options for reply in before)
 
 
-async def test_half_a_frame_of_an_old_feed_is_void(world: World) -> None:
-    """The new one starts anew."""
+async def test_half_a_frame_of_an_old_feed_is_dropped(world: World) -> None:
+    """The new feed starts with a whole frame."""
     await serving(world, WEB)
     if world.worker.receive(frame(Changed(1, Gone(Kind.SERVICE, "d", "web")))[:-1]):
         await world.worker.run_instructions()
@@ -237,7 +238,7 @@ async def test_half_a_frame_of_an_old_feed_is_void(world: World) -> None:
 
 
 async def test_a_reload_swaps_in_one_step(world: World) -> None:
-    """New chains are built beside the old ones, on the index that is there; counters go on."""
+    """New chains are built beside the old ones, on the same index; counters go on."""
     await serving(world, WEB)
     for _ in range(3):
         assert await world.ask("web.d.svc.cluster.local.") == ["5 10.96.0.1"]
@@ -253,7 +254,8 @@ async def test_a_reload_swaps_in_one_step(world: World) -> None:
 
 
 async def test_less_memory(world: World) -> None:
-    """Tables and caches, those of chains to come too, make do with less, and a new life of control says anew how much; answers go on."""
+    """Tables and caches take less, those of later chains too, until a new life of control allows more; answers go
+    on."""
     await serving(world, WEB)
 
     def budget() -> int:
@@ -281,8 +283,8 @@ async def test_less_memory(world: World) -> None:
     assert room() == [1, 1]
 
 
-async def test_a_slot_that_is_not_ours_is_not_read(world: World) -> None:
-    """Until we are told to cover for it."""
+async def test_other_slots_are_not_read(world: World) -> None:
+    """Until the supervisor says so."""
     await serving(world, WEB)
     await world.worker.read(frozenset({1}))
     assert not world.worker.listeners.reading
@@ -290,8 +292,8 @@ async def test_a_slot_that_is_not_ours_is_not_read(world: World) -> None:
     assert await world.ask("web.d.svc.cluster.local.") == ["5 10.96.0.1"]
 
 
-async def test_a_drain_answers_what_has_come(world: World) -> None:
-    """What is in the sockets' buffers when it is told to stop."""
+async def test_a_drain_answers_the_packets_that_have_arrived(world: World) -> None:
+    """Those in the sockets' buffers when the worker is stopped."""
     await serving(world, WEB)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.settimeout(10)

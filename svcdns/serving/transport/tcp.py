@@ -1,8 +1,9 @@
 """DNS over TCP (RFC 7766): several messages on a connection, answered in the order in which they came.
 
-One query of a connection is in the chain at a time. What a client sends meanwhile waits in the connection's buffer, which is bounded: a
-client that does not read its replies is not read either. The timeouts are those of docs/behaviour/server.md#listeners, or of the plugin
-`timeouts`. Over TLS (`tls`) all is the same, except that nothing bypasses the transport.
+One query of a connection is in the chain at a time. What a client sends meanwhile waits in the connection's buffer,
+which is bounded: a client that does not read its replies is not read either. The timeouts are those of
+docs/behaviour/server.md#listeners, or of the plugin `timeouts`. Over TLS (`tls`) all is the same, except that nothing
+bypasses the transport.
 
 A connection has a state for each side, as the client may finish while a reply is made:
 
@@ -20,7 +21,7 @@ from __future__ import annotations
 import asyncio
 import os
 from enum import Enum
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import Any, Final, NamedTuple
 
 from svcdns.eventloop.deadline import Deadline
@@ -73,17 +74,18 @@ _NOT_TAKEN: Final = (ReplyState.BLOCKED, ReplyState.STALLED)
 class Detached(NamedTuple):
     """A connection on its way from one worker to another.
 
-    `fd` is its descriptor; `host`, `port` and `family` (4 or 6) say to which listener it belongs. `patience` is the time in seconds that
-    it has left, `buffer` what has come of its next query, `left` how many queries it may still send, -1 for any number.
+    `fd` is its descriptor; `host`, `port` and `family` (4 or 6) say to which listener it belongs. `timeout` is the time
+    in seconds that it has left, `buffer` what has come of its next query, `queries` how many it may still send, -1 for
+    any number.
     """
 
     fd: int
     host: str
     port: int
     family: int
-    patience: float
+    timeout: float
     buffer: bytes
-    left: int = -1
+    queries: int = -1
 
 
 class TcpConnections:
@@ -96,7 +98,8 @@ class TcpConnections:
         self.handshaking: set[asyncio.Transport] = set()
         """TLS connections whose handshake is not done."""
         self.lame_duck = False
-        """Whether each connection is closed once it has been idle for IDLE_CLOSE after a reply: the worker stops soon."""
+        """Whether each connection is closed once it has been idle for IDLE_CLOSE after a reply: the worker stops
+        soon."""
 
     @property
     def full(self) -> bool:
@@ -109,7 +112,8 @@ class TcpConnections:
         return not (self.open or self.handshaking)
 
     def start_lame_duck(self) -> None:
-        """Closes each connection once it has been idle for IDLE_CLOSE after a reply, so that no client writes to a closed one."""
+        """Closes each connection once it has been idle for IDLE_CLOSE after a reply, so that no client writes to a
+        closed one."""
         self.lame_duck = True
 
     def drain(self) -> None:
@@ -144,13 +148,14 @@ class TcpConnection(asyncio.Protocol):
     """One client's connection."""
 
     def __init__(self, responder: Responder, connections: TcpConnections, timeouts: Timeouts, detached: Detached | None = None) -> None:
-        """Replies come from `responder`; `connections` gets the connection. `detached` is what another worker knew of it."""
+        """Replies come from `responder`; `connections` gets the connection. `detached` is what another worker knew of
+        it."""
         self.responder = responder
         self._connections, self._timeouts, self._detached = connections, timeouts, detached
         self._loop = asyncio.get_running_loop()
         self._received = bytearray(b"" if detached is None else detached.buffer)
         self._client_state, self._reply_state = ClientState.OPEN, ReplyState.IDLE
-        self._queries_left = timeouts.queries if detached is None else detached.left
+        self._queries_left = timeouts.queries if detached is None else detached.queries
         self._deadline = Deadline(self._loop, self._expired)
         self._last_reply = 0.0
         """On the loop's clock, 0 before the first reply since `lame_duck`."""
@@ -170,7 +175,7 @@ class TcpConnection(asyncio.Protocol):
             return
         self._connections.open.add(self)
         self._client = Client(peer[0], peer[1], _without_zone(local[0]), local[1], "tcp", 2 if ":" in peer[0] else 1)
-        self._deadline.set(self._timeouts.read if self._detached is None else self._detached.patience)
+        self._deadline.set(self._timeouts.read if self._detached is None else self._detached.timeout)
         self._secure = transport.get_extra_info("ssl_object") is not None
         self._reads: _TransportReads | _SelectorReads = _TransportReads(transport)
         if isinstance(self._loop, DrainingLoop) and not self._secure:
@@ -191,7 +196,8 @@ class TcpConnection(asyncio.Protocol):
     # -- reading
 
     def drain(self) -> None:
-        """Reads the socket. A whole query on an idle connection is answered at once, past the transport; all else as on any connection."""
+        """Reads the socket. A whole query on an idle connection is answered at once, past the transport; all else as on
+        any connection."""
         started = perf_counter()
         try:
             data = os.read(self._fd, CHUNK)
@@ -215,13 +221,12 @@ class TcpConnection(asyncio.Protocol):
         ):
             self.data_received(data)
             return
-        packet = data[_LENGTH:]
-        wire = self.responder.lookup(packet, self._client, started)
+        wire = self.responder.lookup_entry(data[_LENGTH:], self._client, started)
         if not wire:
-            self._ask(packet, started)
+            self.data_received(data)
             return
-        self._deadline.at = self._loop.time() + self._timeouts.idle
-        self._write_at_once(framed(wire))
+        self._deadline.at = monotonic() + self._timeouts.idle  # the loop's clock
+        self._write_at_once(len(wire).to_bytes(_LENGTH, "big") + wire)  # `framed` without its call
         if self._queries_left > 0 or self._connections.lame_duck:
             self._queries_left -= self._queries_left > 0
             self._note_reply()
@@ -301,7 +306,8 @@ class TcpConnection(asyncio.Protocol):
         self._transport.abort()
 
     def pause_writing(self) -> None:
-        """The client takes no replies: no further query is answered, and after the write timeout the connection ends."""
+        """The client takes no replies: no further query is answered, and after the write timeout the connection
+        ends."""
         self._reply_state = _BLOCKED_AT.get(self._reply_state, self._reply_state)
         self._deadline.set(self._timeouts.write)
 
@@ -324,7 +330,8 @@ class TcpConnection(asyncio.Protocol):
             self._deadline.set(self._timeouts.idle)
 
     def _write_at_once(self, message: bytes) -> None:
-        """Writes past the transport, which has nothing to write; the transport gets the octets that the kernel does not take."""
+        """Writes past the transport, which has nothing to write; the transport gets the octets that the kernel does not
+        take."""
         try:
             written = os.write(self._fd, message)
         except BlockingIOError:
@@ -373,7 +380,8 @@ class TcpConnection(asyncio.Protocol):
     # -- to another worker
 
     def detach(self) -> Detached | None:
-        """The connection, for another worker to take over; None while a query or a reply of it is under way, and for one over TLS.
+        """The connection, for another worker to take over; None while a query or a reply of it is under way, and for
+        one over TLS.
 
         The connection does nothing until `close_detached` or `resume` is called.
         """

@@ -1,8 +1,8 @@
 """DNS over TLS (RFC 7858): once its handshake is done, a connection is a TCP connection like any other (`tcp`).
 
-Certificates come from control and are kept by key; a new one is for new connections. Rules: the handshake has the timeout of a first query;
-the steps of handshakes run one at a time, and sockets are read in between; connections in their handshake count among those of TCP, and at
-most MAX_HANDSHAKES are, so that they leave room for others.
+Certificates come from control and are kept by key; a new one is for new connections. Rules: the handshake has the
+timeout of a first query; the steps of handshakes run one at a time, and sockets are read in between; connections in
+their handshake count among those of TCP, and at most MAX_HANDSHAKES are, so that they leave room for others.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """The hot loop: UDP packets in, encoded replies out.
 
-For a packet that the answer table has, the loop does one dictionary look-up on the octets behind the id, and copies the reply into its
-place. All that can be done once is done elsewhere: a batch is received and sent in one system call each (`udp_batch`), hits are flushed
-into the metrics once a second, the time is read once a batch, and the duration of a batch is observed for all its hits. A batch is
-bounded, and so is the time for packets that the table does not have: TCP, upstream replies, the feed and timers run in between.
+For a packet that the answer table has, the loop does one dictionary look-up on the octets behind the id, and copies the
+reply into its place. All that can be done once is done elsewhere: a batch is received and sent in one system call each
+(`udp_batch`), hits are flushed into the metrics once a second, the time is read once a batch, and the duration of a
+batch is observed for all its hits. A batch is bounded, and so is the time for packets that the table does not have:
+TCP, upstream replies, the feed and timers run in between.
 
 Errors of system calls never end a drain: they are counted by errno, and each is logged at most once a minute.
 """
@@ -23,7 +24,6 @@ from typing import Final
 
 from svcdns.eventloop.clock import Clock
 from svcdns.eventloop.loop import after_drains
-from svcdns.eventloop.time_slice import TimeSlice
 from svcdns.plugin_api.query import Client
 from svcdns.serving.fast_path import try_fast_path
 from svcdns.serving.responder import Responder
@@ -77,19 +77,19 @@ class SocketErrors:
 class UdpReader:
     """Reads one socket. `drain` is called when it is readable.
 
-    Packets that the table has are answered first, for a whole batch. The others wait, and are answered in slices of time between which
-    the socket is read again: expensive queries do not hold up cheap ones.
+    Packets that the table has are answered first, for a whole batch. The others wait, and are answered in slices of
+    time between which the socket is read again: expensive queries do not hold up cheap ones.
     """
 
     def __init__(self, sock: socket.socket, responder: Responder, errors: SocketErrors, *, wildcard: bool) -> None:
-        """`wildcard` sockets reply from the address that the query was sent to, by packet information (RFC 3542 §6.2)."""
+        """`wildcard` sockets reply from the address that the query was sent to, by packet information (RFC 3542
+        §6.2)."""
         self.sock, self.responder, self.errors = sock, responder, errors
         self.family = 2 if sock.family == socket.AF_INET6 else 1
         self.local = sock.getsockname()[:2]
         self.batch = batch(sock, wildcard=wildcard, failed=errors.count)
         self._misses: deque[tuple[bytes, Sender, float]] = deque()
         """Packets that wait, their senders, and when they were read."""
-        self._slice, self._limit = TimeSlice(SLICE), TimeSlice(MAX_WORK)
         self._working = self._work_scheduled = False
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -117,19 +117,19 @@ class UdpReader:
 
     def _work(self, *, reading: bool = True) -> None:
         """Answers packets that wait, until MAX_WORK is over and no more than MAX_WAITING of them are left."""
-        misses, slice_ = self._misses, self._slice
-        slice_.restart()
-        self._limit.restart()
+        misses, now = self._misses, perf_counter()
+        slice_ends, work_ends = now + SLICE, now + MAX_WORK  # written out, as it is done for each packet: see TimeSlice
         self._working = True
         try:
             while misses:
                 self._miss(*misses.popleft())
-                if slice_.is_over:
-                    if self._limit.is_over and len(misses) < MAX_WAITING:
+                now = perf_counter()
+                if now > slice_ends:
+                    if now > work_ends and len(misses) < MAX_WAITING:
                         break
                     if reading and len(misses) < MAX_WAITING:
                         self._read()
-                    slice_.restart()
+                    slice_ends = perf_counter() + SLICE
         finally:
             self._working = False
             self.batch.flush()
@@ -143,7 +143,8 @@ class UdpReader:
             self._work()
 
     def _drain_fast(self, count: int) -> None:
-        """The loop for a responder that is `uniform`. `Responder.lookup` is written out here, as each call per packet costs too much."""
+        """The loop for a responder that is `uniform`. `Responder.lookup` is written out here, as each call per packet
+        costs too much."""
         started = perf_counter()
         table, batch = self.responder.table, self.batch
         data, lengths, replies, sizes, missed = batch.data, batch.lengths, batch.replies, batch.sizes, self._misses.append
@@ -223,7 +224,8 @@ class UdpReader:
         return Client(address[0], address[1], local, self.local[1], "udp", self.family)
 
     def _place(self, slot: Slot, wire: bytes) -> bool:
-        """Puts a reply into its slot; true if the slot stays empty, because the reply was too large and was sent alone."""
+        """Puts a reply into its slot; true if the slot stays empty, because the reply was too large and was sent
+        alone."""
         octets = len(wire)
         if octets > REPLY_SIZE:
             return self._send_alone(slot, wire)

@@ -1,11 +1,12 @@
-"""Batches of datagrams in and out of one socket, in two system calls where the kernel has them (Linux: recvmmsg, sendmmsg).
+"""Batches of datagrams in and out of one socket, in two system calls where the kernel has them (Linux: recvmmsg,
+sendmmsg).
 
-A batch has SLOTS slots. `receive` fills the first few. The caller writes each reply into the same slot's part of `replies`, and its
-length, or 0 for none, into `sizes`; `send` sends these replies. The next `receive` overwrites all of it. Addresses stay where the kernel
-put them: a reply goes to the sender of its query and, on a wildcard socket, leaves from the address that the query was sent to (packet
-information, RFC 3542 §6.2). A reply that is made later keeps its `sender`: `queue_reply` collects such replies, and `flush` sends many in
-one call too. All buffers are made once. They are memory maps: their slices are bytes, and they take bytes without a copy between. Knows no
-DNS.
+A batch has SLOTS slots. `receive` fills the first few. The caller writes each reply into the same slot's part of
+`replies`, and its length, or 0 for none, into `sizes`; `send` sends these replies. The next `receive` overwrites all of
+it. Addresses stay where the kernel put them: a reply goes to the sender of its query and, on a wildcard socket, leaves
+from the address that the query was sent to (packet information, RFC 3542 §6.2). A reply that is made later keeps its
+`sender`: `queue_reply` collects such replies, and `flush` sends many in one call too. All buffers are made once. They
+are memory maps: their slices are bytes, and they take bytes without a copy between. Knows no DNS.
 """
 
 from __future__ import annotations
@@ -78,7 +79,8 @@ PLAIN_LAYOUT: Final = tuple(map(tuple, LAYOUT))
 class Batch:
     """The interface of both kinds of batch.
 
-    `data` has the received octets, `lengths` and `sizes` the octets of each slot's request and reply, `replies` takes the replies.
+    `data` has the received octets, `lengths` and `sizes` the octets of each slot's request and reply, `replies` takes
+    the replies.
     """
 
     data: bytes | mmap.mmap
@@ -108,7 +110,8 @@ class Batch:
         raise NotImplementedError
 
     def ancillary(self, sender: Sender) -> list[tuple[int, int, bytes]]:
-        """Ancillary data of `socket.sendmsg`: the reply leaves from the address that the query was sent to. Empty on a bound socket."""
+        """Ancillary data of `socket.sendmsg`: the reply leaves from the address that the query was sent to. Empty on a
+        bound socket."""
         raise NotImplementedError
 
     def queue_reply(self, sender: Sender, wire: bytes) -> bool:
@@ -140,7 +143,8 @@ def batch(sock: socket.socket, *, wildcard: bool, failed: Failed) -> Batch:
 
 
 class _SystemBatch(Batch):
-    """By recvmmsg(2) and sendmmsg(2). The kernel reads and writes buffers of this object only, which live as long as it does."""
+    """By recvmmsg(2) and sendmmsg(2). The kernel reads and writes buffers of this object only, which live as long as it
+    does."""
 
     def __init__(self, sock: socket.socket, recvmmsg: Any, sendmmsg: Any, *, wildcard: bool, failed: Failed) -> None:
         self._recvmmsg, self._sendmmsg, self._failed = recvmmsg, sendmmsg, failed
@@ -201,7 +205,8 @@ class _SystemBatch(Batch):
         return count
 
     def _receive_nothing(self) -> int:
-        """Finds out by Python's own call why nothing was received; a datagram that has come by now stays for the next call."""
+        """Finds out by Python's own call why nothing was received; a datagram that has come by now stays for the next
+        call."""
         try:
             self._sock.recv(1, socket.MSG_PEEK)
         except (BlockingIOError, InterruptedError):
@@ -234,7 +239,8 @@ class _SystemBatch(Batch):
             at += sent
 
     def _send_alone(self, slot: int) -> None:
-        """Sends one reply that the kernel refused by Python's own call, which reports the error. The others can still be sent."""
+        """Sends one reply that the kernel refused by Python's own call, which reports the error. The others can still
+        be sent."""
         start = slot * REPLY_SIZE
         self._retry(self.replies[start : start + self.sizes[LAYOUT[slot].size]], self.sender(slot))
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import operator
+import os
+import socket
 import sys
 from collections.abc import Callable
 
@@ -16,16 +18,16 @@ from svcdns.eventloop.loop import new_loop
 from svcdns.plugin_api.reply import Reply
 from svcdns.plugin_api.timeouts import Timeouts
 from svcdns.serving.transport.tcp import TcpConnections
-from tests.support.responder import REPLY, Place
+from tests.support.responder import REPLY, ResponderSetup
 from tests.support.tcp import served
 from tests.support.world import counted
 
 ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere asyncio's own reader has the socket")
 
 
-async def test_several_questions_on_a_connection() -> None:
-    """Behind each other, pipelined, and in pieces; counted from table or chain."""
-    place = Place("tcp")
+async def test_several_queries_on_a_connection() -> None:
+    """One after the other, pipelined, and in pieces; from the chain or from the table."""
+    place = ResponderSetup("tcp")
     async with served(place, TcpConnections()) as connect:
         client = await connect()
         client.send(1)
@@ -40,15 +42,15 @@ async def test_several_questions_on_a_connection() -> None:
     assert place.asked == 2
 
 
-async def test_answers_keep_the_order_of_their_questions() -> None:
-    """Also where one has to wait."""
+async def test_replies_keep_the_order_of_their_queries() -> None:
+    """Also where one has to wait for its reply."""
     release = asyncio.Event()
 
     async def later() -> Reply:
         await release.wait()
         return REPLY
 
-    place = Place("tcp")
+    place = ResponderSetup("tcp")
     first = [later()]
     place.listener.routes[b"\0"] = Route(b"\0", ".", lambda _query: first.pop() if first else REPLY)
     async with served(place, TcpConnections()) as connect:
@@ -59,9 +61,9 @@ async def test_answers_keep_the_order_of_their_questions() -> None:
         assert [(await client.reply()).id for _ in range(2)] == [1, 2]
 
 
-async def test_a_client_that_has_said_all_still_gets_its_answer() -> None:
-    """A half-closed connection is answered, then closed."""
-    async with served(Place("tcp"), TcpConnections()) as connect:
+async def test_a_half_closed_connection() -> None:
+    """Its queries are answered, then it is closed."""
+    async with served(ResponderSetup("tcp"), TcpConnections()) as connect:
         client = await connect()
         client.send(1, 2)
         client.writer.write_eof()
@@ -69,12 +71,13 @@ async def test_a_client_that_has_said_all_still_gets_its_answer() -> None:
         assert await client.ended()
 
 
-async def test_before_a_stop_connections_start_lame_duck() -> None:
-    """Behind all that was asked at once; one that asks nothing stays, and new ones are answered as well."""
+async def test_lame_duck() -> None:
+    """A connection is closed after the replies to all that it has sent; an idle one stays, and new ones are
+    answered."""
     connections = TcpConnections()
-    async with served(Place("tcp"), connections) as connect:
-        asking, silent = await connect(), await connect()
-        for client in (asking, silent):
+    async with served(ResponderSetup("tcp"), connections) as connect:
+        asking, idle = await connect(), await connect()
+        for client in (asking, idle):
             client.send(1)
             assert (await client.reply()).id == 1
         connections.start_lame_duck()
@@ -85,14 +88,14 @@ async def test_before_a_stop_connections_start_lame_duck() -> None:
         new.send(4, cut=3)
         await asyncio.sleep(0)
         assert len(connections.open) == 2
-        silent.send(5)
-        assert (await silent.reply()).id == 5
-        assert await silent.ended()
+        idle.send(5)
+        assert (await idle.reply()).id == 5
+        assert await idle.ended()
 
 
-async def test_half_a_question_and_an_end() -> None:
-    """Nothing to answer: closed."""
-    async with served(Place("tcp"), TcpConnections()) as connect:
+async def test_half_a_query_and_the_end_of_the_stream() -> None:
+    """The connection is closed."""
+    async with served(ResponderSetup("tcp"), TcpConnections()) as connect:
         client = await connect()
         client.send(1, cut=3)
         client.writer.write_eof()
@@ -100,9 +103,9 @@ async def test_half_a_question_and_an_end() -> None:
 
 
 @pytest.mark.parametrize("timeouts", [Timeouts(read=0.02, idle=60), Timeouts(read=60, idle=0.02)], ids=["first", "idle"])
-async def test_who_says_nothing_is_hung_up(timeouts: Timeouts) -> None:
-    """After the time for a first message, or of idleness."""
-    async with served(Place("tcp"), TcpConnections(), timeouts) as connect:
+async def test_a_silent_client(timeouts: Timeouts) -> None:
+    """It is closed after the timeout of a first message, or the idle timeout."""
+    async with served(ResponderSetup("tcp"), TcpConnections(), timeouts) as connect:
         client = await connect()
         if timeouts.idle < 1:
             client.send(1)
@@ -111,8 +114,8 @@ async def test_who_says_nothing_is_hung_up(timeouts: Timeouts) -> None:
 
 
 async def test_the_number_of_connections_is_bounded() -> None:
-    """One too many is closed at once; those that are open stay."""
-    async with served(Place("tcp"), TcpConnections(1)) as connect:
+    """One too many is closed at once; the others stay open."""
+    async with served(ResponderSetup("tcp"), TcpConnections(1)) as connect:
         first = await connect()
         first.send(1)
         await first.reply()
@@ -122,15 +125,15 @@ async def test_the_number_of_connections_is_bounded() -> None:
         assert (await first.reply()).id == 2
 
 
-async def test_a_drain_closes_what_is_idle_and_waits_for_what_is_not() -> None:
-    """The question in flight is answered first."""
+async def test_a_drain_closes_idle_connections_and_waits_for_others() -> None:
+    """The query in flight is answered first."""
     release = asyncio.Event()
 
     async def later() -> Reply:
         await release.wait()
         return REPLY
 
-    place, connections = Place("tcp", later()), TcpConnections()
+    place, connections = ResponderSetup("tcp", later()), TcpConnections()
     async with served(place, connections) as connect:
         busy, idle = await connect(), await connect()
         busy.send(1)
@@ -145,13 +148,13 @@ async def test_a_drain_closes_what_is_idle_and_waits_for_what_is_not() -> None:
 
 
 async def test_a_client_that_does_not_read_is_not_read() -> None:
-    """Its questions wait in its own socket; our memory is bounded. Others are answered."""
-    place, connections = Place("tcp"), TcpConnections()
+    """Its queries wait in its own socket: the worker's memory is bounded. Other clients are answered."""
+    place, connections = ResponderSetup("tcp"), TcpConnections()
     async with served(place, connections) as connect:
         greedy, other = await connect(), await connect()
         greedy.writer.transport.pause_reading()
-        question = dns.message.make_query("a.b.", "A", id=1).to_wire()
-        greedy.writer.write((len(question).to_bytes(2, "big") + question) * 200_000)
+        query = dns.message.make_query("a.b.", "A", id=1).to_wire()
+        greedy.writer.write((len(query).to_bytes(2, "big") + query) * 200_000)
         other.send(7)
         assert (await other.reply()).id == 7
         for _ in range(200):
@@ -161,9 +164,9 @@ async def test_a_client_that_does_not_read_is_not_read() -> None:
         greedy.writer.transport.abort()
 
 
-async def test_counts_what_is_answered() -> None:
-    """By its protocol."""
-    place = Place("tcp")
+async def test_replies_are_counted() -> None:
+    """With the protocol."""
+    place = ResponderSetup("tcp")
     async with served(place, TcpConnections()) as connect:
         client = await connect()
         client.send(1)
@@ -173,11 +176,11 @@ async def test_counts_what_is_answered() -> None:
 
 @ON_LINUX
 def test_a_drain_reads_what_has_arrived() -> None:
-    """A question that waits in the kernel is answered before the connection closes."""
+    """A query that waits in the kernel is answered before the connection is closed."""
 
     async def drained() -> None:
         connections = TcpConnections()
-        async with served(Place("tcp"), connections) as connect:
+        async with served(ResponderSetup("tcp"), connections) as connect:
             client = await connect()
             async with asyncio.timeout(10):
                 while not connections.open:
@@ -192,11 +195,11 @@ def test_a_drain_reads_what_has_arrived() -> None:
 
 
 @pytest.mark.parametrize("loop", [pytest.param(asyncio.new_event_loop, id="asyncio"), pytest.param(new_loop, id="drained", marks=ON_LINUX)])
-def test_a_number_of_questions(loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
-    """Behind the last answer the connection is closed, whether that was compiled or not."""
+def test_a_limited_number_of_queries(loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    """After the last reply the connection is closed, from the table or from the chain."""
 
     async def asking() -> None:
-        async with served(Place("tcp"), TcpConnections(), Timeouts(60, 60, 60, 4)) as connect:
+        async with served(ResponderSetup("tcp"), TcpConnections(), Timeouts(60, 60, 60, 4)) as connect:
             client = await connect()
             for ident in range(1, 5):
                 client.send(ident)
@@ -209,3 +212,71 @@ def test_a_number_of_questions(loop: Callable[[], asyncio.AbstractEventLoop]) ->
 
     with asyncio.Runner(loop_factory=loop) as runner:
         runner.run(asking())
+
+
+@pytest.mark.parametrize("loop", [pytest.param(asyncio.new_event_loop, id="asyncio"), pytest.param(new_loop, id="drained", marks=ON_LINUX)])
+def test_a_connection_that_is_drained_is_not_read_for_ever(loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    """Its client goes on sending while a query is in the chain: memory is bounded, and the query is answered."""
+
+    async def flood() -> None:
+        release = asyncio.Event()
+
+        async def later() -> Reply:
+            await release.wait()
+            return REPLY
+
+        connections, first = TcpConnections(), [later()]
+        place = ResponderSetup("tcp")
+        place.listener.routes[b"\0"] = Route(b"\0", ".", lambda _query: first.pop() if first else REPLY)
+        async with served(place, connections) as connect:
+            client = await connect()
+            client.send(1)
+            async with asyncio.timeout(10):
+                while first:
+                    await asyncio.sleep(0)
+            (connection,) = connections.open
+            connections.drain()
+            client.writer.write(bytes(8 << 20))
+            for _ in range(500):
+                await asyncio.sleep(0)
+            assert len(connection._received) < 1 << 20
+            release.set()
+            assert (await client.reply()).id == 1
+            client.writer.transport.abort()
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(flood())
+
+
+@pytest.mark.parametrize("loop", [pytest.param(asyncio.new_event_loop, id="asyncio"), pytest.param(new_loop, id="drained", marks=ON_LINUX)])
+def test_a_detached_connection_reads_nothing(loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    """Its queries wait in the kernel, also while connections are drained; a connection that is resumed answers them."""
+
+    async def detach() -> None:
+        connections = TcpConnections()
+        async with served(ResponderSetup("tcp"), connections) as connect:
+            client = await connect()
+            client.send(1)
+            await client.reply()
+            (connection,) = connections.open
+            assert connection.detach() is not None
+            assert connection.detach() is None
+            client.send(2)
+            for _ in range(20):
+                await asyncio.sleep(0)
+            connection.resume()
+            assert (await client.reply()).id == 2
+            detached = connection.detach()
+            assert detached is not None
+            with socket.socket(fileno=os.dup(detached.fd)) as successor:
+                client.send(3)
+                connections.drain()
+                connection.resume()  # nothing: it is closed
+                async with asyncio.timeout(10):
+                    while connections.open:
+                        await asyncio.sleep(0)
+                successor.setblocking(False)
+                assert len(await asyncio.get_running_loop().sock_recv(successor, 512)) > 12
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(detach())

@@ -20,7 +20,7 @@ from svcdns.telemetry.counters import Counters
 from svcdns.tls.contexts import server_context
 from svcdns.tls.material import Material, expiry
 from tests.support.certificates import Pair, authority, pair
-from tests.support.responder import Place
+from tests.support.responder import ResponderSetup
 from tests.support.tcp import LONG, Client
 from tests.support.world import counted
 
@@ -28,18 +28,18 @@ CONTEXT = server_context(Material(*pair()))
 
 
 class World:
-    """A desk behind TLS."""
+    """A responder behind TLS."""
 
     def __init__(self, connections: TcpConnections, timeouts: Timeouts, most: int) -> None:
         """At most `most` handshakes at once."""
-        self.place, self.connections = Place("tcp"), connections
+        self.place, self.connections = ResponderSetup("tcp"), connections
         self.place.listener.transport, self.place.listener.timeouts = "tls", timeouts
         self.acceptor = TlsAcceptor(self.place.counters, connections, most)
         self.port = 0
         self.made: list[asyncio.StreamWriter] = []
 
     async def connect(self, **options: Any) -> Client:
-        """A client; with `ssl=None` one that does not greet."""
+        """A client; with `ssl=None` one that starts no handshake."""
         options = {"ssl": authority().client(), "server_hostname": "dns.test", **options}
         client = Client(*await asyncio.open_connection("127.0.0.1", self.port, **options))
         self.made.append(client.writer)
@@ -74,8 +74,8 @@ async def happens(what: Callable[[], object]) -> None:
             await asyncio.sleep(0)
 
 
-async def test_questions_over_tls() -> None:
-    """Several on a connection, also in one record; counted as TCP, the handshake besides."""
+async def test_queries_over_tls() -> None:
+    """Several on a connection, also in one record; counted as TCP, with the handshake."""
     async with served() as world:
         client = await world.connect()
         client.send(1)
@@ -88,7 +88,7 @@ async def test_questions_over_tls() -> None:
 
 
 async def test_a_session_is_resumed() -> None:
-    """With the ticket of the connection before; no certificate is signed for."""
+    """With the ticket of the connection before, without a signature."""
     context = authority().client()
     async with served() as world:
         for _ in range(2):
@@ -110,8 +110,8 @@ def _ask_twice(context: ssl.SSLContext, port: int) -> None:
             session = secure.session
 
 
-async def test_an_idle_client_is_told_that_it_is_the_end() -> None:
-    """After the time of idleness, or for a first question."""
+async def test_an_idle_client() -> None:
+    """It gets a proper end of the connection after the idle timeout, or the timeout of a first query."""
     for timeouts in (Timeouts(0.05, 60, 60), Timeouts(60, 0.05, 60)):
         async with served(timeouts=timeouts) as world:
             client = await world.connect()
@@ -121,8 +121,8 @@ async def test_an_idle_client_is_told_that_it_is_the_end() -> None:
             assert await client.ended()
 
 
-async def test_a_handshake_has_the_time_of_a_first_question() -> None:
-    """Who says nothing is hung up, and counted."""
+async def test_a_handshake_has_the_timeout_of_a_first_query() -> None:
+    """A silent client is closed and counted."""
     async with served(timeouts=Timeouts(0.05, 60, 60)) as world:
         client = await world.connect(ssl=None, server_hostname=None)
         assert await client.ended()
@@ -130,7 +130,7 @@ async def test_a_handshake_has_the_time_of_a_first_question() -> None:
 
 
 async def test_handshakes_are_bounded() -> None:
-    """One too many is closed at once; the others go on, and there is room again when they are done."""
+    """One too many is closed at once; there is room again when another one is done."""
     async with served(most=1) as world:
         slow = await world.connect(ssl=None, server_hostname=None)
         await happens(lambda: world.connections.handshaking)
@@ -156,7 +156,7 @@ async def test_connections_are_bounded_together_with_those_of_tcp() -> None:
 
 
 async def test_a_drain_closes_all() -> None:
-    """Those in their handshake at once, the others behind their answers; a client sees a proper end. None moves to another worker."""
+    """Those in their handshake at once, the others after their replies, with a proper end. None can be detached."""
     async with served() as world:
         client, handshaking = await world.connect(), await world.connect(ssl=None, server_hostname=None)
         client.send(1)
@@ -170,8 +170,8 @@ async def test_a_drain_closes_all() -> None:
         assert not client.reader.exception()
 
 
-async def test_a_number_of_questions() -> None:
-    """Behind the last one that a connection may bring it is closed; further ones are not answered."""
+async def test_a_limited_number_of_queries() -> None:
+    """After the last reply the connection is closed; further queries are not answered."""
     async with served(timeouts=Timeouts(60, 60, 60, 2)) as world:
         client = await world.connect()
         client.send(1, 2, 3)
@@ -183,13 +183,13 @@ async def test_a_number_of_questions() -> None:
 
 
 def payload(one: Pair, **fields: Any) -> bytes:
-    """What control hands over for this pair."""
+    """The payload from control for this pair."""
     values = {"certificate": "c", "client_auth": "nocert", "keylog": "", "expires": expiry(one.certificate), **fields}
     return msgspec.msgpack.encode(tls.Served(material=Material(*one), **values))
 
 
 def test_a_new_certificate_is_a_new_context() -> None:
-    """For connections from then on; the same one again is not."""
+    """For new connections; the same certificate again is none."""
     counters = Counters()
     certificates = Certificates(counters, lambda: None)
     with pytest.raises(NoCertificateError):
@@ -208,7 +208,7 @@ def test_a_new_certificate_is_a_new_context() -> None:
 
 
 def test_a_certificate_that_cannot_be_served(caplog: pytest.LogCaptureFixture) -> None:
-    """Is a line in the log; what was there stays. What no listener needs any more is forgotten."""
+    """It is logged, and the one before stays. A certificate that no listener needs is removed."""
     counters = Counters()
     certificates = Certificates(counters, lambda: None)
     certificates.take("key", payload(pair()))

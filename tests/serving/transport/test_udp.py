@@ -16,7 +16,7 @@ import pytest
 from svcdns.serving.metrics_flush import flush
 from svcdns.serving.transport.udp import SocketErrors, UdpReader
 from svcdns.serving.transport.udp_batch import IP_PKTINFO, SLOTS
-from tests.support.responder import Place, bound
+from tests.support.responder import ResponderSetup, bound
 from tests.support.world import Clock, counted
 
 ASKED = ("coredns_dns_requests_total", "dns://127.0.0.1:53", ".", "", "udp", "1", "A")
@@ -27,11 +27,12 @@ class Served:
 
     def __init__(self, *, wildcard: bool = False, observed: bool = False) -> None:
         """`wildcard` asks for packet information."""
-        self.place = Place("udp")
+        self.place = ResponderSetup("udp")
         self.sock, self.client = bound(), bound()
         if wildcard:
             self.sock.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
         self.place.listener.observed = observed
+        self.place.responder.serve(self.place.listener)
         errors = SocketErrors(self.place.counters, "dns://:53", Clock())
         self.reader = UdpReader(self.sock, self.place.responder, errors, wildcard=wildcard)
 
@@ -68,8 +69,8 @@ def query(ident: int, name: str = "a.b.") -> bytes:
     return dns.message.make_query(name, "A", id=ident).to_wire()
 
 
-def test_answers_carry_the_ids_of_their_questions(served: Served) -> None:
-    """From the chain or from the table; every question is counted once."""
+def test_replies_have_the_ids_of_their_queries(served: Served) -> None:
+    """From the chain or from the table; every query is counted once."""
     for ident in range(5):
         served.send(query(ident))
         served.reader.drain()
@@ -84,8 +85,8 @@ def test_answers_carry_the_ids_of_their_questions(served: Served) -> None:
 
 
 @pytest.mark.parametrize("observed", [False, True], ids=["plain", "observed"])
-async def test_what_is_compiled_does_not_wait_for_the_rest(monkeypatch: pytest.MonkeyPatch, observed: bool) -> None:
-    """The rest is answered bit by bit; each once."""
+async def test_stored_replies_do_not_wait_for_others(monkeypatch: pytest.MonkeyPatch, observed: bool) -> None:
+    """The others are sent one at a time."""
     monkeypatch.setattr("svcdns.serving.transport.udp.SLICE", -1.0)
     monkeypatch.setattr("svcdns.serving.transport.udp.MAX_WORK", -1.0)
     served = Served(observed=observed)
@@ -107,7 +108,7 @@ async def test_what_is_compiled_does_not_wait_for_the_rest(monkeypatch: pytest.M
 
 @pytest.mark.parametrize("observed", [False, True], ids=["plain", "observed"])
 async def test_the_socket_is_read_between_slices(monkeypatch: pytest.MonkeyPatch, observed: bool) -> None:
-    """What has come meanwhile and is compiled goes out before what was put aside; what is not is put behind it."""
+    """A stored reply to a new packet is sent before replies to waiting ones; other new packets wait too."""
     monkeypatch.setattr("svcdns.serving.transport.udp.SLICE", -1.0)
     served = Served(observed=observed)
     for _ in range(2):
@@ -122,8 +123,8 @@ async def test_the_socket_is_read_between_slices(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("waiting", [0, 2])
-async def test_not_too_much_waits(monkeypatch: pytest.MonkeyPatch, waiting: int) -> None:
-    """What is beyond is answered at once, as is all of it when the socket is not read any more."""
+async def test_few_packets_wait(monkeypatch: pytest.MonkeyPatch, waiting: int) -> None:
+    """More of them are answered at once, and all of them when the socket is not read any more."""
     monkeypatch.setattr("svcdns.serving.transport.udp.SLICE", -1.0)
     monkeypatch.setattr("svcdns.serving.transport.udp.MAX_WORK", -1.0)
     monkeypatch.setattr("svcdns.serving.transport.udp.MAX_WAITING", waiting + 1)
@@ -139,7 +140,7 @@ async def test_not_too_much_waits(monkeypatch: pytest.MonkeyPatch, waiting: int)
 
 
 def test_a_batch_is_bounded(served: Served) -> None:
-    """So that others get their turn."""
+    """So that other work runs."""
     served.send(*[query(ident) for ident in range(SLOTS + 10)])
     served.reader.drain()
     assert len(served.received()) == SLOTS
@@ -149,15 +150,15 @@ def test_a_batch_is_bounded(served: Served) -> None:
     assert not served.reader.has_packet()
 
 
-def test_packets_that_make_no_sense_cost_nothing_else(served: Served) -> None:
-    """Those behind them are answered."""
+def test_malformed_packets(served: Served) -> None:
+    """Later ones in the batch are answered."""
     served.send(b"", b"\0", b"\xff" * 11, query(1)[:-1], bytes(600), query(7))
     served.reader.drain()
     assert dns.message.from_wire(served.received()[-1]).id == 7
 
 
-def test_a_reply_is_no_question(served: Served) -> None:
-    """QR=1 is dropped: two servers would talk for ever."""
+def test_a_reply_is_no_query(served: Served) -> None:
+    """QR=1 is dropped: two servers would reply to each other for ever."""
     packet = bytearray(query(1))
     packet[2] |= 0x80
     served.send(bytes(packet))
@@ -165,8 +166,8 @@ def test_a_reply_is_no_question(served: Served) -> None:
     assert served.received() == []
 
 
-def test_what_was_forgotten_is_asked_anew(served: Served) -> None:
-    """At once."""
+def test_an_invalid_reply_is_made_anew(served: Served) -> None:
+    """For the next query."""
     for ident in range(4):
         served.send(query(ident))
         served.reader.drain()
@@ -178,8 +179,8 @@ def test_what_was_forgotten_is_asked_anew(served: Served) -> None:
 
 
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.EACCES, errno.EPERM, errno.ENOBUFS, errno.EAGAIN])
-def test_a_send_that_fails_is_counted_and_ends_nothing(number: int, caplog: pytest.LogCaptureFixture) -> None:
-    """As for a client at port 0; logged once a minute."""
+def test_a_send_that_fails(number: int, caplog: pytest.LogCaptureFixture) -> None:
+    """It is counted, and logged once a minute; the other replies of the batch are sent."""
     served = Served()
     try:
         errors = SocketErrors(served.place.counters, "dns://:53", clock := Clock())
@@ -210,8 +211,8 @@ def test_a_send_that_fails_is_counted_and_ends_nothing(number: int, caplog: pyte
         served.close()
 
 
-def test_a_wildcard_socket_answers_from_the_address_that_was_asked() -> None:
-    """And the client is told of as having asked there."""
+def test_a_wildcard_socket_replies_from_the_destination_address() -> None:
+    """Of the query."""
     served = Served(wildcard=True)
     with served.sock, served.client, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as everywhere:
         everywhere.setblocking(False)
@@ -225,8 +226,8 @@ def test_a_wildcard_socket_answers_from_the_address_that_was_asked() -> None:
         assert dns.message.from_wire(reply).id == 5
 
 
-def test_drops_are_the_kernels_count() -> None:
-    """A buffer that is too small drops packets, and the count says how many."""
+def test_dropped_packets() -> None:
+    """The kernel counts those for which the buffer was too small."""
     served = Served()
     with served.sock, served.client:
         served.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
