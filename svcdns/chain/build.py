@@ -109,7 +109,7 @@ def _build_block(chains: Chains, block: BlockPlan, hosts: Sequence[Host], load: 
     closest_encloser = None if observers else _closest_encloser(handlers, hooks)
     fast_path, reason = _fast_path(handlers, hooks)
     if reason:
-        chains.slow_blocks.append(f"{' '.join(str(key.zone) for key in block.keys)}: {reason}")
+        chains.slow_blocks.append(f"{' '.join(block.zones)}: {reason}")
     for key in block.keys:
         zone = names.from_text(key.zone).lower()
         route = Route(zone, key.zone, entry, counted, writer, "", observers, closest_encloser, fast_path)
@@ -171,7 +171,7 @@ def _fast_path(handlers: Sequence[Plugin], hooks: HookCaller) -> tuple[FastPath 
         if not hooks.call(handler.name, False, handler.join_fast_path, fast_path) or overrides(handler, "observe")
     ]
     if refusing:
-        return None, f"no fast path for forwarded queries: {', '.join(reversed(refusing))} must see them" if fast_path.forwards else ""
+        return None, f"forwarded queries take no fast path, because of {', '.join(reversed(refusing))}" if fast_path.forwards else ""
     return (fast_path, "") if fast_path.ask is not None and fast_path.keep is not None else (None, "")
 
 

@@ -7,12 +7,16 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from svcdns.chain.build import Chains, build, chain
 from svcdns.chain.plan import plan
 from svcdns.corefile.parser import parse
 from svcdns.plugin_api.closest_encloser import Encloser
 from svcdns.plugin_api.contract import Following, Plugin
 from svcdns.plugin_api.environment import Block, Environment
+from svcdns.plugin_api.errors import ContractError
+from svcdns.plugin_api.fast_path import FastPath
 from svcdns.plugin_api.hooks import HookCaller
 from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import Reply
@@ -155,6 +159,38 @@ def test_options_that_plugins_have_echoed() -> None:
     """On every listener, besides those of the core."""
     chains, _ = built("a {\n log\n}\nb:54 {\n cache\n}", cache={"echoed_options": frozenset({65001})})
     assert [listener.echoed - ECHOED_OPTIONS for listener in chains.listeners.values()] == [{65001}, {65001}]
+
+
+def test_a_block_without_fast_path_says_why() -> None:
+    """It names the plugins that refuse; blocks that forward nothing say nothing."""
+
+    def forwards(_self: Any, fast_path: FastPath) -> bool:
+        fast_path.forwards, fast_path.ask, fast_path.keep = True, lambda _: None, lambda _key, reply: reply.ttl
+        return True
+
+    joins: dict[str, Any] = {"join_fast_path": lambda _self, _fast_path: True}
+    text = "a b {{\n log\n {}\n forward\n}}\nc {{\n log\n cache\n}}"
+    chains, _ = built(text.format("cache"), forward={"join_fast_path": forwards}, cache=joins)
+    assert chains.slow_blocks == ["a. b.: forwarded queries take no fast path, because of log"]
+    chains, _ = built(text.format("cache"), forward={"join_fast_path": forwards}, log=joins)
+    assert chains.slow_blocks == ["a. b.: forwarded queries take no fast path, because of cache"]
+    chains, _ = built(text.format("cache"), forward={"join_fast_path": forwards}, log=joins, cache=joins)
+    assert chains.slow_blocks == []
+    observed = {**joins, "observe": lambda *_: None}
+    chains, _ = built(text.format("cache"), forward={"join_fast_path": forwards}, log=observed, cache=joins)
+    assert chains.slow_blocks == ["a. b.: forwarded queries take no fast path, because of log"]
+
+
+def test_a_plugin_that_cannot_be_made_is_an_error() -> None:
+    """It names the plugin, whatever the plugin raised."""
+
+    def fails(_self: Any, _options: Any, _environment: Any) -> None:
+        raise KeyError("x")
+
+    with pytest.raises(ContractError, match="plugin/log: KeyError: 'x'"):
+        built(". {\n log\n}", log={"__init__": fails})
+    with pytest.raises(ContractError, match="plugin/log: 'ticks' is no hook of the plugin contract; did you mean 'tick'"):
+        built(". {\n log\n}", log={"ticks": 1})
 
 
 def test_an_empty_chain_is_none() -> None:

@@ -85,10 +85,9 @@ class Transfer(Plugin):
     def _offer(self, zone: bytes, serial: int) -> ZoneOffer | None:
         """The offer of the first plugin in the chain that has the zone; None if none has it."""
         for peer in self._environment.peers(""):
-            if hasattr(peer, "transfer"):
-                offer: ZoneOffer | None = peer.transfer(zone, serial)
-                if offer is not None:
-                    return offer
+            offer: ZoneOffer | None = peer.transfer(zone, serial)
+            if offer is not None:
+                return offer
         return None
 
     def _stream(self, query: Query, zone: Iterable[Iterable[Record]]) -> Generator[Iterable[Record], None, None]:

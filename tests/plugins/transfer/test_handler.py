@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from svcdns.plugin_api.contract import Plugin
 from svcdns.plugin_api.query import Client
 from svcdns.plugin_api.reply import NOT_REUSABLE, Reply, rcode_only
 from svcdns.plugin_api.zone_transfer import UnavailableError, ZoneOffer
@@ -45,7 +46,7 @@ class Source:
         return ZoneOffer(SOA, None if serial == 7 else iter([(SOA,), REST, (SOA,)]))
 
 
-class NoSource:
+class NoSource(Plugin):
     """A plugin without zones."""
 
     name = "other"
@@ -53,7 +54,7 @@ class NoSource:
 
 def plugin(text: str = "transfer example.org {\n to *\n}", source: Source | None = None) -> Transfer:
     """The plugin, in a block with a plugin without zones and one with a zone."""
-    peers: tuple[Any, ...] = (NoSource(), source or Source())
+    peers: tuple[Any, ...] = (NoSource(None, world.environment()), source or Source())
     return Transfer(world.options("transfer", text), world.environment(peers=lambda _: peers))
 
 

@@ -1,0 +1,73 @@
+"""The example package: its own tests, and a real server that has it installed."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tomllib
+import venv
+from collections.abc import Iterator
+from pathlib import Path
+
+import dns.rcode
+import pytest
+
+from tests.support.server import Server
+
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "examples" / "svcdns-tenant"
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An interpreter that has the example installed, svcdns, and all that this one has."""
+    folder = tmp_path_factory.mktemp("environment")
+    venv.create(folder, symlinks=True)
+    (packages,) = folder.glob("lib/python3*/site-packages")
+    mine = [path for path in sys.path if path.endswith("site-packages")]
+    (packages / "svcdns.pth").write_text("\n".join([str(ROOT), *mine]) + "\n")
+    project = tomllib.loads((EXAMPLE / "pyproject.toml").read_text())["project"]
+    info = packages / f"svcdns_tenant-{project['version']}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n")
+    ((group, points),) = project["entry-points"].items()
+    (info / "entry_points.txt").write_text(f"[{group}]\n" + "".join(f"{name} = {value}\n" for name, value in points.items()))
+    shutil.copy(EXAMPLE / "svcdns_tenant.py", packages)
+    return folder / "bin" / "python"
+
+
+def test_its_own_tests(python: Path, tmp_path: Path) -> None:
+    """As its author runs them."""
+    command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", "/dev/null", "--rootdir", tmp_path, EXAMPLE / "tests"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_it_is_listed(python: Path, tmp_path: Path) -> None:
+    """By `svcdns -plugins`."""
+    done = subprocess.run([python, "-m", "svcdns", "-plugins"], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert "dns.tenant" in done.stdout.splitlines()
+
+
+@pytest.fixture
+def server(python: Path, tmp_path: Path) -> Iterator[Server]:
+    """A server whose block has the plugin; the client is not in the tenant's network."""
+
+    class WithExample(Server):
+        """Runs in the environment that has the example."""
+
+        def command(self) -> list[str]:
+            """Its interpreter."""
+            return [str(python), "-m", "svcdns"]
+
+    with WithExample(tmp_path, ".:{port} {\n bind 127.0.0.1\n tenant example.org 10.0.0.0/8\n local\n whoami\n}\n") as started:
+        started.until_serving()
+        yield started
+
+
+def test_a_server_answers_with_it(server: Server) -> None:
+    """Names of the zone are refused, again and again; others are not."""
+    for _ in range(4):
+        assert server.ask("www.example.org.").rcode() == dns.rcode.REFUSED
+        assert server.ask("localhost.").rcode() == dns.rcode.NOERROR
