@@ -39,8 +39,9 @@ Timer = tuple[Slot, int]
 
 
 class TimerWheel:
-    """The timers of one event loop, on `clock`; a test may move that by hand, for the event loop's time only says when
-    to look at it.
+    """The timers of one event loop, on `clock`.
+
+    The clock may be moved by hand: the event loop's own time only says when to look at it.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -71,9 +72,7 @@ class TimerWheel:
         self._schedule(None)
 
     def run_due(self) -> None:
-        """Runs the callbacks that are due, for at most SLICE seconds; the rest runs in later iterations of the event
-        loop.
-        """
+        """Runs the callbacks that are due, for at most SLICE seconds; the others run in later iterations."""
         now, loop = int(self.clock() / TICK), asyncio.get_running_loop()
         for number in sorted(number for number in self._slots if number <= now):
             self._overdue.append(self._slots.pop(number))

@@ -1,7 +1,8 @@
-"""`acl`: who may ask for what (docs/behaviour/plugins.md#acl).
+"""`acl`: decides which clients may query which names and types (docs/behaviour/plugins.md#acl).
 
-The policy is taken on the name as it reaches this place of the chain, behind `rewrite`, and before `cache`, so it covers cached answers. A
-client's class is the set of the networks of the block's rules that hold its address: all else that a decision rests on is in the packet.
+The decision is taken on the name at this place of the chain: after `rewrite`, and before `cache`, so it covers cached
+answers. A client's class is the set of networks in the block's rules that hold its address; everything else that a
+decision depends on is in the query.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ SECTIONS: Final = ("type", "net")
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """One line: what is done with questions of these types from these networks; None stands for all of them."""
+    """One line: the action for queries of these types from these networks; None is for all types or networks."""
 
     action: str
     types: frozenset[int] | None = None
@@ -67,7 +68,7 @@ def _policy(line: Directive) -> Policy:
     action = line.name.text.lower()
     if action not in ACTIONS:
         expected = f"{', '.join(ACTIONS[:-1])} or {ACTIONS[-1]} was expected"
-        raise CorefileError(line.position, f"'{line.name.text}' is no action{arguments.nearest(action, ACTIONS)}; {expected}")
+        raise CorefileError(line.position, f"'{line.name.text}' is not an action{arguments.nearest(action, ACTIONS)}; {expected}")
     types: set[int] | None = None
     networks: list[Network] | None = None
     every_type = every_network = False
@@ -91,14 +92,14 @@ def _sections(line: Directive) -> list[tuple[str, list[Token]]]:
     for word in line.arguments:
         if word.text.lower() in SECTIONS:
             if out and not out[-1][1]:
-                raise CorefileError(word.position, f"'{out[-1][0]}' needs a word behind it, '{word.text}' was found")
+                raise CorefileError(word.position, f"'{out[-1][0]}' needs a word after it, '{word.text}' was found")
             out.append((word.text.lower(), []))
         elif not out:
             raise CorefileError(word.position, f"'{word.text}' was found, 'type' or 'net' was expected")
         else:
             out[-1][1].append(word)
     if out and not out[-1][1]:
-        raise CorefileError(line.arguments[-1].position, f"'{out[-1][0]}' needs a word behind it")
+        raise CorefileError(line.arguments[-1].position, f"'{out[-1][0]}' needs a word after it")
     return out
 
 
@@ -106,7 +107,7 @@ def _type(word: Token) -> int:
     found = Type.__members__.get(word.text)
     if found is None:
         hint = arguments.nearest(word.text, Type.__members__)
-        raise CorefileError(word.position, f"'{word.text}' is no record type{hint}; one in capitals such as AAAA was expected")
+        raise CorefileError(word.position, f"'{word.text}' is not a record type{hint}; one in capitals such as AAAA was expected")
     return int(found)
 
 
@@ -130,7 +131,7 @@ ALLOWED_REQUESTS: Final = Family(
 
 
 class _Line:
-    """A policy at work."""
+    """A policy, with its networks ready to be searched."""
 
     def __init__(self, policy: Policy) -> None:
         self.action, self.types = policy.action, policy.types
@@ -138,13 +139,13 @@ class _Line:
 
 
 class Acl(Plugin):
-    """Decides about each question, in the order of rules and lines; what no line matches is allowed."""
+    """Decides about each query, in the order of rules and lines; a query that no line matches is allowed."""
 
     name = "acl"
     states_reuse = True
 
     def __init__(self, options: Options, environment: Environment) -> None:
-        """Counts per server, zone of the rule, and view."""
+        """Counts by server, zone of the rule, and view."""
         self._counters, self._log = environment.counters, environment.log
         self._rules = [
             (tuple((names.from_text(zone).lower(), zone) for zone in rule.zones), [_Line(policy) for policy in rule.policies])
@@ -153,14 +154,14 @@ class Acl(Plugin):
         self._distinct = [line.networks for _, lines in self._rules for line in lines if line.networks is not None]
 
     def client_class(self, address: str) -> str:
-        """One digit for each line that names networks, 1 where they hold the address; `?` for a text that is no address."""
+        """One digit for each line with networks, 1 if they hold the address; `?` for a text that is not an address."""
         found = packed(address)
         if found is None:
             return "?"
         return "".join("1" if found in networks else "0" for networks in self._distinct)
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """Answers what is not allowed; asks on for the rest."""
+        """Answers queries that are not allowed; the following plugins answer the others."""
         action, zone, scope = self._decide(query)
         if action == "allow":
             cell = self._counters.cell(ALLOWED_REQUESTS, query.listener, query.view)
@@ -180,7 +181,7 @@ class Acl(Plugin):
         return Reply(rcode=rcode, flags=query.reply_flags, edns=edns, lifetime=UNTIL_CHANGED, scope=scope, increments=(count,))
 
     def _decide(self, query: Query) -> tuple[str, str, CacheScope]:
-        """The action, the zone of the rule that said so, and whether other addresses may be told otherwise."""
+        """The action, the zone of the rule that decided, and the scope of the decision."""
         scope = CacheScope.SHARED
         address = packed(query.client.address)
         for zones, lines in self._rules:
@@ -202,7 +203,7 @@ class Acl(Plugin):
 
 
 def _longest(key: bytes, zones: tuple[tuple[bytes, str], ...]) -> str | None:
-    """The longest zone that the name is in."""
+    """The longest of the zones that hold the name; None if there is none."""
     covering = [(zone, text) for zone, text in zones if names.is_within(key, zone)]
     return max(covering, key=lambda pair: len(pair[0]))[1] if covering else None
 

@@ -1,4 +1,4 @@
-"""`any`: answers questions for all types with as little as possible (docs/behaviour/plugins.md#any, RFC 8482)."""
+"""`any`: gives a minimal answer to queries of type ANY (RFC 8482, docs/behaviour/plugins.md#any)."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ class Any(Plugin):
     name = "any"
 
     def __init__(self, options: Options, environment: Environment) -> None:
-        """Needs nothing of either."""
+        """Uses neither."""
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """The HINFO record for type ANY; every other question goes on."""
+        """The HINFO record for type ANY; the following plugins answer other types."""
         if query.rtype != Type.ANY:
             return following(query)
         return Reply(flags=query.reply_flags, answer=(Record(query.name, Type.HINFO, TTL, _RDATA),), lifetime=UNTIL_CHANGED)

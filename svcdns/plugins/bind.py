@@ -1,4 +1,4 @@
-"""`bind`: the addresses a server block listens on. Configures only; control finds the addresses of interfaces."""
+"""`bind`: the addresses that a server block listens on. Configures only; control finds the addresses of interfaces."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from svcdns.plugin_api.settings import BindAddresses, Settings
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One `bind` line: addresses or interfaces, and those of them that are left out."""
+    """One `bind` directive: addresses or interfaces, and the exceptions."""
 
     places: tuple[str, ...]
     without: tuple[str, ...] = ()
@@ -21,7 +21,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """All `bind` lines of the block; they add up."""
+    """All `bind` directives of the block; they add up."""
 
     lines: tuple[Line, ...]
 

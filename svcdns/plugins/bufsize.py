@@ -1,7 +1,7 @@
-"""`bufsize`: bounds the UDP payload size that clients advertise.
+"""`bufsize`: limits the UDP payload size that clients advertise.
 
-The size of the request itself is lowered, so the bound holds for what is forwarded, for the reply, and for its OPT, which mirrors
-the client's.
+It lowers the size of the query itself, so the limit holds for what is forwarded, for the reply, and for the reply's OPT
+record, which mirrors the client's.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from svcdns.plugin_api.query import Answer, Query
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The bound in octets; the default is the one of DNS flag day 2020."""
+    """The limit in octets; the default is that of DNS Flag Day 2020."""
 
     size: int = 1232
 
@@ -33,16 +33,16 @@ def parse(block: Block) -> Options:
 
 
 class Bufsize(Plugin):
-    """Lowers larger sizes to the bound; never raises one."""
+    """Lowers larger sizes to the limit; never raises one."""
 
     name = "bufsize"
 
     def __init__(self, options: Options, environment: Environment) -> None:  # noqa: ARG002 - needs no surroundings
-        """Needs the bound alone."""
+        """Uses only the options."""
         self._size = options.size
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """Changes the query's EDNS where it says more, and asks on."""
+        """Lowers the query's EDNS size if it is larger; the following plugins answer."""
         if query.edns is not None and query.edns.size > self._size:
             query.edns = msgspec.structs.replace(query.edns, size=self._size)
         return following(query)

@@ -1,4 +1,4 @@
-"""`chaos`: tells version, authors and host name in class CH (docs/behaviour/plugins.md#chaos, RFC 4892)."""
+"""`chaos`: answers queries of class CH for version, authors and host name (RFC 4892, docs/behaviour/plugins.md#chaos)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _AUTHORS_NAME: Final = from_text("authors.bind.")
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What is told. Authors are sorted, each once."""
+    """The texts. Authors are sorted, each once."""
 
     version: str = VERSION
     authors: tuple[str, ...] = AUTHORS
@@ -42,12 +42,12 @@ def parse(block: Block) -> Options:
 
 
 class Chaos(Plugin):
-    """Answers TXT questions of class CH for the names that are known; all others go on."""
+    """Answers TXT queries of class CH for the names it knows; the following plugins answer all others."""
 
     name = "chaos"
 
     def __init__(self, options: Options, environment: Environment) -> None:
-        """The host's name is looked up once."""
+        """Looks up the host's name once."""
         self._version, self._host = _string(options.version), _string(socket.gethostname())
         self._random = environment.random
         self._authors = [_string(author) for author in options.authors]
@@ -58,7 +58,7 @@ class Chaos(Plugin):
         return Settings(any_class=True)
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """The texts; authors in a new order each time."""
+        """The texts, with the authors in a new order in every answer."""
         if query.rclass != Class.CH or query.rtype != Type.TXT:
             return following(query)
         if query.key in _VERSION_NAMES:
@@ -74,7 +74,7 @@ class Chaos(Plugin):
 
 
 def _string(text: str) -> bytes:
-    """RDATA of one character string, cut to the 255 octets that it may have (RFC 1035 §3.3)."""
+    """The RDATA of one character string, cut to the 255 octets that it may have (RFC 1035 §3.3)."""
     data = text.encode()[:255]
     return bytes((len(data),)) + data
 

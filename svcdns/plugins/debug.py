@@ -1,4 +1,4 @@
-"""`debug`: DEBUG lines in the log. Configures only."""
+"""`debug`: writes DEBUG lines to the log. Configures only."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from svcdns.plugin_api.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """`debug` has no options: that it is there is all it says."""
+    """`debug` has no options: its presence counts."""
 
 
 def parse(block: Block) -> Options:

@@ -1,8 +1,10 @@
-"""`dns64`: IPv6 addresses made of IPv4 ones, for clients that have nothing but IPv6 (docs/behaviour/plugins.md#dns64,
-RFC 6147, RFC 6052).
+"""`dns64`: IPv6 addresses made from IPv4 addresses, for clients that have only IPv6 (RFC 6147, RFC 6052).
 
-An AAAA question goes on first. Unless its reply denies the name or has an AAAA record, the A records are asked for through the whole server
-and mapped into the prefix. Without `allow_ipv4` the family of the client's address is its class.
+See docs/behaviour/plugins.md#dns64.
+
+The following plugins answer an AAAA query first. Unless the reply is NXDOMAIN or has an AAAA record, the name's A
+records are queried through the whole server and mapped into the prefix. Without `allow_ipv4`, a client's class is the
+family of its address.
 """
 
 from __future__ import annotations
@@ -29,25 +31,25 @@ from svcdns.wire.record import Record
 
 LENGTHS: Final = (32, 40, 48, 56, 64, 72, 80, 88, 96)
 DEFAULT_TTL: Final = 600
-"""The longest TTL of a mapped address where no SOA says otherwise, RFC 6147 §5.1.7."""
+"""The longest TTL of a mapped address without a SOA record (RFC 6147 §5.1.7)."""
 _FLAGS: Final = ("translate_all", "allow_ipv4")
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """`prefix` has the octets of the prefix, 4 to 12; `passed_over` the positions of options without effect, as text."""
+    """`prefix` has the 4 to 12 octets of the prefix; `ignored` the positions of options without effect, as text."""
 
     prefix: bytes = ipaddress.ip_address("64:ff9b::").packed[:12]
     translate_all: bool = False
     allow_ipv4: bool = False
-    passed_over: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
 
 
 def parse(block: Block) -> Options:
     """The options of the block's `dns64` directives, which add up. Raises CorefileError.
 
-    On a line with a prefix, CoreDNS reads the block for nothing but another prefix; so that the same Corefile gives the same answers,
-    so do we, and `gather` tells.
+    After a prefix in the directive, CoreDNS reads only another prefix in its block. The same Corefile must give the
+    same answers, so this function does the same, and `gather` logs it.
     """
     options = Options()
     for directive in block.directives:
@@ -56,15 +58,15 @@ def parse(block: Block) -> Options:
             options = replace(options, prefix=_prefix(words[0]))
         for line in arguments.body(directive):
             arguments.no_body(line)
-            options = _behind_prefix(line, options) if words else _option(line, options)
+            options = _after_prefix(line, options) if words else _option(line, options)
     return options
 
 
-def _behind_prefix(line: Directive, options: Options) -> Options:
+def _after_prefix(line: Directive, options: Options) -> Options:
     if arguments.arguments(line, 0, 1):
         return replace(options, prefix=_prefix(line.arguments[0]))
     where = f"{line.position.file}:{line.position.line}: '{line.name.text}'"
-    return replace(options, passed_over=(*options.passed_over, where))
+    return replace(options, ignored=(*options.ignored, where))
 
 
 def _option(line: Directive, options: Options) -> Options:
@@ -85,14 +87,14 @@ def _prefix(word: Token) -> bytes:
         network = None
     if network is None or not address or not length.isdecimal() or network.prefixlen not in LENGTHS:
         expected = f"an IPv6 prefix of {', '.join(map(str, LENGTHS[:-1]))} or {LENGTHS[-1]} bits"
-        raise CorefileError(word.position, f"'{word.text}' is no prefix; {expected} such as 64:ff9b::/96 was expected")
+        raise CorefileError(word.position, f"'{word.text}' is not a prefix; {expected} such as 64:ff9b::/96 was expected")
     return network.network_address.packed[: network.prefixlen // 8]
 
 
-def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  # noqa: ARG001 - there is nothing to read
-    """No data; warns of options without effect."""
-    for where in options.passed_over:
-        plugin_logger("dns64").warning("%s has no effect in the block of a line with a prefix; write 'prefix' in the block instead", where)
+def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  # noqa: ARG001 - reads no files
+    """No data; logs a warning for options without effect."""
+    for where in options.ignored:
+        plugin_logger("dns64").warning("%s has no effect after a prefix in the directive; write 'prefix' in the block instead", where)
     return {}
 
 
@@ -108,15 +110,15 @@ class Dns64(Plugin):
     states_reuse = True
 
     def __init__(self, options: Options, environment: Environment) -> None:
-        """Counts per server."""
+        """Counts by server."""
         self._options, self._counters = options, environment.counters
 
     def client_class(self, address: str) -> str:
-        """The family of the address, where it matters."""
+        """The family of the address, unless it makes no difference."""
         return "" if self._options.allow_ipv4 else "6" if ":" in address else "4"
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """Asks on; where there is no AAAA record, asks for A records and maps them."""
+        """The following plugins' answer; without an AAAA record in it, the mapped A records."""
         if query.rtype != Type.AAAA or query.rclass != Class.IN:
             return following(query)
         answer = following(query)
@@ -129,7 +131,7 @@ class Dns64(Plugin):
     def _translated(self, query: Query, answer: Answer) -> Answer:
         if not isinstance(answer, Reply):
             return self._later(query, answer)
-        if not self._wanting(query, answer):
+        if not self._needs_mapping(query, answer):
             return answer
         first = answer
         return then(query.ask(query.key, Type.A), lambda reply: self._mapped(query, first, reply))
@@ -139,14 +141,14 @@ class Dns64(Plugin):
         out = self._translated(query, await answer)
         return out if isinstance(out, Reply) else await out
 
-    def _wanting(self, query: Query, reply: Reply) -> bool:
-        """Whether the reply to the AAAA question leaves something to map."""
+    def _needs_mapping(self, query: Query, reply: Reply) -> bool:
+        """True if the reply to the AAAA query is to be replaced by mapped A records."""
         if not reply.has_message or reply.dropped or classify(query, reply) == MessageType.NXDOMAIN:
             return False
         return self._options.translate_all or not any(record.rtype == Type.AAAA for record in reply.answer)
 
     def _mapped(self, query: Query, first: Reply, reply: Reply) -> Reply:
-        """The reply to the A question with its addresses mapped: the answer to the AAAA question."""
+        """The reply to the A query with its addresses mapped: the answer to the AAAA query."""
         if reply.dropped:
             return joined(reply, first)
         longest = next((record.ttl for record in reversed(first.authority) if record.rtype == Type.SOA), DEFAULT_TTL)
@@ -171,7 +173,7 @@ class Dns64(Plugin):
 
 
 def embedded(prefix: bytes, address: bytes) -> bytes:
-    """The IPv6 address that holds an IPv4 address behind the prefix; octet 8 stays zero (RFC 6052 §2.2)."""
+    """The IPv6 address with an IPv4 address after the prefix; octet 8 is zero (RFC 6052 §2.2)."""
     out = prefix + address
     if len(prefix) <= 8:
         out = out[:8] + b"\0" + out[8:]

@@ -1,5 +1,7 @@
-"""`errors`: logs what went wrong inside the chain (docs/behaviour/plugins.md#errors). Clients see only the response
-code."""
+"""`errors`: logs errors that occur inside the chain (docs/behaviour/plugins.md#errors).
+
+Clients see only the response code.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,7 @@ _LEVELS: Final = {"warning": logging.WARNING, "error": logging.ERROR, "info": lo
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Errors like `pattern` are counted for `period` seconds and then logged in one line."""
+    """Errors that match `pattern` are counted for `period` seconds and then logged in one line."""
 
     period: float
     pattern: Regex
@@ -35,7 +37,10 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The `consolidate` rules, in file order. Stacks are always logged with a failure, whatever `stacktrace` says."""
+    """The `consolidate` rules, in file order.
+
+    A traceback is always logged with an exception, whatever `stacktrace` says.
+    """
 
     rules: tuple[Rule, ...] = ()
 
@@ -75,7 +80,7 @@ def _rule(line: Directive) -> Rule:
 
 @dataclass(slots=True)
 class _Pending:
-    """A rule with the errors that it has caught in this period."""
+    """A rule, with the number of errors that it has counted in this period."""
 
     rule: Rule
     count: int = 0
@@ -83,7 +88,7 @@ class _Pending:
 
 
 class Errors(Plugin):
-    """Logs the errors of bare replies."""
+    """Logs the errors of replies."""
 
     name = "errors"
 
@@ -93,30 +98,30 @@ class Errors(Plugin):
         self._pending = [_Pending(rule) for rule in options.rules]
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """Asks on, and looks at what comes back."""
+        """The following plugins' answer; its error, if it has one, is logged."""
         reply = following(query)
-        return self._seen(query, reply) if isinstance(reply, Reply) else then(reply, partial(self._seen, query))
+        return self._reported(query, reply) if isinstance(reply, Reply) else then(reply, partial(self._reported, query))
 
-    def _seen(self, query: Query, reply: Reply) -> Reply:
+    def _reported(self, query: Query, reply: Reply) -> Reply:
         if reply.error:
             self._report(f"{reply.rcode} {to_text(query.key)} {type_text(query.rtype)}: {reply.error}", reply.error)
         return reply
 
-    def name_independent(self, zone: bytes) -> bool:  # noqa: ARG002 - a negative answer is no error, whatever its zone
-        """Every name alike."""
+    def name_independent(self, zone: bytes) -> bool:  # noqa: ARG002 - a negative answer is not an error
+        """True for every zone."""
         return True
 
-    def join_fast_path(self, fast_path: FastPath) -> bool:  # noqa: ARG002 - a plain reply is no error
-        """Whatever is plain."""
+    def join_fast_path(self, fast_path: FastPath) -> bool:  # noqa: ARG002 - nothing to set
+        """True: a simple reply has no error to log."""
         return True
 
     def stop(self) -> None:
-        """Logs the summaries that are due at the end."""
+        """Logs all summaries."""
         for pending in self._pending:
             self._summarise(pending)
 
     def tick(self) -> None:
-        """Logs the summaries whose period is over; called about once a second."""
+        """Logs the summaries of periods that are over; called about once a second."""
         now = self._clock()
         for pending in self._pending:
             if pending.count and now >= pending.until:

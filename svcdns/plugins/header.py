@@ -21,23 +21,23 @@ FLAGS: Final = {"aa": AA, "ra": RA, "rd": RD}
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Header bits to set, and those to clear; a bit is in one of them at most."""
+    """The header bits to set, and the header bits to clear; no bit is in both."""
 
     set: int = 0
     clear: int = 0
 
     def to(self, flags: int) -> int:
-        """The header word with the change made."""
+        """The header flags after the change."""
         return (flags | self.set) & ~self.clear
 
     def and_then(self, bit: int, *, on: bool) -> Change:
-        """This change with one more bit; the last word about a bit holds."""
+        """This change with one more bit; the last word about a bit counts."""
         return Change(self.set | bit, self.clear & ~bit) if on else Change(self.set & ~bit, self.clear | bit)
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What is changed on the way in and on the way out."""
+    """The changes of queries and of responses."""
 
     query: Change = Change()
     response: Change = Change()
@@ -76,11 +76,11 @@ class Header(Plugin):
     name = "header"
 
     def __init__(self, options: Options, environment: Environment) -> None:  # noqa: ARG002 - needs no surroundings
-        """Needs the changes alone."""
+        """Uses only the options."""
         self._query, self._response = options.query, options.response
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """Asks on with the query's flags changed, and changes those of a reply that was written."""
+        """Changes the query's flags; the following plugins answer; changes the flags of their message."""
         query.flags = self._query.to(query.flags)
         return then(following(query), self._changed)
 

@@ -1,4 +1,4 @@
-"""`health`: whether the process lives, over HTTP. Configures only; control serves it."""
+"""`health`: tells over HTTP whether the process is alive. Configures only; control serves it."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ DEFAULT: Final = ("", 8080)
 DURATION: Final = Family(
     "coredns_health_request_duration_seconds",
     MetricKind.HISTOGRAM,
-    "Seconds that a request to our own /health took.",
+    "Seconds that the server's own requests to /health took.",
     (),
     tuple(0.00025 * 10**i for i in range(5)),
 )
-FAILURES: Final = Family("coredns_health_request_failures_total", MetricKind.COUNTER, "Requests to our own /health that failed.")
+FAILURES: Final = Family("coredns_health_request_failures_total", MetricKind.COUNTER, "The server's own requests to /health that failed.")
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Address to listen on, and seconds of lame duck: how long DNS goes on after a stop was asked."""
+    """The address to listen on, and the seconds of lame duck: how long DNS is served after a stop was requested."""
 
     address: tuple[str, int] = DEFAULT
     lameduck: float = 0.0

@@ -1,5 +1,7 @@
-"""`local`: answers the names of the machine itself, which must not leak to other servers
-(docs/behaviour/plugins.md#local, RFC 6303, RFC 6761 §6.3)."""
+"""`local`: answers queries for the machine's own names, which must not leave it (RFC 6303, RFC 6761 §6.3).
+
+See docs/behaviour/plugins.md#local.
+"""
 
 from __future__ import annotations
 
@@ -34,13 +36,13 @@ _APEX: Final = {Type.SOA: _SOA, Type.NS: _LOCALHOST}
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """`localhost_prefix`: whether names that begin with the label `localhost` are ours too."""
+    """`localhost_prefix` is true if names that begin with the label `localhost` are answered."""
 
     localhost_prefix: bool = True
 
 
 def parse(block: Block) -> Options:
-    """The options of the block's `local` directives; the last word holds. Raises CorefileError."""
+    """The options of the block's `local` directives; the last value counts. Raises CorefileError."""
     prefix = True
     for directive in block.directives:
         arguments.arguments(directive, 0, 0)
@@ -52,17 +54,20 @@ def parse(block: Block) -> Options:
 
 
 class Local(Plugin):
-    """Answers for the local zones; everything else goes on."""
+    """Answers for the local zones; the following plugins answer all else."""
 
     name = "local"
 
     def __init__(self, options: Options, environment: Environment) -> None:
-        """Counts in the environment's counters."""
+        """Counts into the environment's counters."""
         self._prefix, self._counters = options.localhost_prefix, environment.counters
         self._cell = environment.counters.cell(LOCALHOST_REQUESTS)
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """Loopback addresses for what is below or begins with `localhost.`; the records of the zones; NXDOMAIN for the rest of them."""
+        """Loopback addresses below `localhost.` and for names that begin with it; the records of the local zones.
+
+        NXDOMAIN for other names in the zones.
+        """
         key = query.key
         if key != _LOCALHOST and (names.is_within(key, _LOCALHOST) or (self._prefix and key.startswith(_LOCALHOST[:-1]))):
             self._counters.add(self._cell)
@@ -83,7 +88,7 @@ class Local(Plugin):
 
 
 def _answer(query: Query, data: dict[int, bytes], apex: bytes, increments: tuple[Increment, ...] = ()) -> Reply:
-    """The record of the asked type, or NODATA with the SOA at `apex`."""
+    """The record of the queried type, or NODATA with the SOA record at `apex`."""
     for rtype, rdata in data.items():
         if rtype == query.rtype:
             record = Record(query.name, rtype, TTL, rdata)

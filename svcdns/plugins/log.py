@@ -1,7 +1,7 @@
-"""`log`: a line for every query (docs/behaviour/plugins.md#log).
+"""`log`: writes a log line for every query (docs/behaviour/plugins.md#log).
 
-Replies from the answer table never pass the chain, so this plugin observes: serving tells it of every answered query of its block, from the
-table or not, after the reply is sent. Formats are compiled once.
+Replies from the answer table do not pass the chain, so this plugin observes: serving calls `observe` for every answered
+query of its block, from the table or not, after the reply is sent. Formats are compiled once.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ CLASSES: Final = ("all", "success", "denial", "error")
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Names that the rule is for (zones as text), the format, and the classes of replies that it logs."""
+    """The zones that the rule is for, as text, the format, and the classes of replies that it logs."""
 
     zones: tuple[str, ...]
     format: str
@@ -40,7 +40,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The rules, in file order; the first whose names cover the query decides alone."""
+    """The rules, in file order; the first whose zones hold the name decides alone."""
 
     rules: tuple[Rule, ...]
 
@@ -75,18 +75,18 @@ class Log(Plugin):
     name = "log"
 
     def __init__(self, options: Options, environment: Environment) -> None:  # noqa: ARG002 - lines have no plugin prefix
-        """Lines go to the server's own logger."""
+        """Lines go to the server's logger."""
         self._rules = [
             (tuple(names.from_text(zone).lower() for zone in rule.zones), rule.classes, _compiled(rule.format)) for rule in options.rules
         ]
         self._log = logging.getLogger("svcdns")
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """Passes on; the line is written by `observe`."""
+        """The following plugins' answer; `observe` writes the line."""
         return following(query)
 
     def observe(self, query: Query, reply: Reply, size: int, seconds: float) -> None:
-        """Writes the line of one answered query: `size` octets of reply, `seconds` from packet to reply."""
+        """Writes the line of one answered query: `size` is the reply's octets, `seconds` the time from packet to reply."""
         for zones, classes, line in self._rules:
             if any(names.is_within(query.key, zone) for zone in zones):
                 if "all" in classes or class_of(query, reply) in classes:
@@ -140,7 +140,7 @@ _PLACEHOLDER: Final = re.compile("|".join(re.escape(field) for field in _FIELDS)
 
 
 def _compiled(template: str) -> Callable[[_Answered], str]:
-    """The format as a function; metadata that nobody published is `-`, an unknown placeholder stays as text."""
+    """The format as a function. Metadata that no plugin publishes is `-`; an unknown placeholder stays as text."""
     parts: list[Callable[[_Answered], str]] = []
     at = 0
     for found in _PLACEHOLDER.finditer(template):

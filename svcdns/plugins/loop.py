@@ -1,9 +1,9 @@
-"""`loop`: finds out when what we forward leads back to us, and forwards nothing until that is over.
+"""`loop`: stops forwarding while it leads back to this server (docs/plugins/loop.md).
 
-A probe is a question for a name that nobody else can make, put into our own chain from inside. One that then comes in through a socket
-has been led back here. Whichever worker sees that tells all of them; one of them alone sends probes. Rules: a probe always goes out, one
-that came back never does; no name is used twice, so that no cache on the way can answer; only names that we made lately count, so that
-whoever reads them on the way cannot use them later.
+A probe is a query for a name that nobody else can make, sent through this block's own chain. If it arrives at a socket,
+it was forwarded back here. The worker that receives it tells all workers. Only one worker sends probes. Rules: a probe
+is always forwarded, except one that came back. No name is used twice, so that no cache can answer it. A name is valid
+for RECENT seconds, so that nobody who reads it on its way can use it later.
 """
 
 from __future__ import annotations
@@ -28,18 +28,21 @@ from svcdns.wire.codes import RD, Class, ExtendedError, Rcode, Type
 from svcdns.wire.edns import extended_error
 from svcdns.wire.record import Edns
 
-FIRST: Final = 1.0
-"""Seconds from a probe that came back, or that nobody answered, to the next one; each further pause is twice as long."""
-SLOWEST: Final = 30.0
-"""Seconds from probe to probe while there is a loop, at most; and how long probes without an answer are tried so often."""
-CALM: Final = 300.0
-"""Seconds from probe to probe while all is well."""
+FIRST_PAUSE: Final = 1.0
+"""Seconds from a probe that came back, or was not answered, to the next one; each further pause is twice as long."""
+MAX_PAUSE: Final = 30.0
+"""The longest pause while there is a loop, or while probes get no answer."""
+NO_LOOP_PAUSE: Final = 300.0
+"""Seconds from probe to probe while there is no loop."""
 SETTLE: Final = 1.5
-"""Seconds from a probe's answer until it counts as not come back: a worker that saw it come back says so through control."""
-LATELY: Final = 60
-"""Seconds in which a probe that comes back counts."""
-_RANDOM: Final = 30
-_KEY: Final = 16
+"""Seconds after a probe's answer until the probe counts as not come back.
+
+A worker that received it reports that through control.
+"""
+RECENT: Final = 60
+"""Seconds for which the name of a probe is valid."""
+_RANDOM_BITS: Final = 30
+_KEY_OCTETS: Final = 16
 
 FOUND: Final = Family(
     "svcdns_loop_found",
@@ -52,7 +55,7 @@ FOUND: Final = Family(
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The zone that the probes' names lie in."""
+    """The zone of the probes' names."""
 
     zone: str
 
@@ -66,59 +69,62 @@ def parse(block: Block) -> Options:
 
 
 def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:
-    """The key that probes of the zone are made with, for all workers; made once."""
-    return {options.zone: known.get(options.zone) or secrets.token_bytes(_KEY)}
+    """The key of the zone's probes, for all workers; generated once."""
+    return {options.zone: known.get(options.zone) or secrets.token_bytes(_KEY_OCTETS)}
 
 
 class Probes:
-    """The names of one block's probes: when, and at random; a mark that takes the key to make; the zone."""
+    """The names of one block's probes.
 
-    def __init__(self, key: bytes, place: str, zone: str) -> None:
-        """`place` is what tells the block from others of the same zone."""
-        self._key, self._place, self._zone = key, place.encode(), names.from_text(zone).lower()
+    A label with a time and a random number, a label with a keyed hash of the first one, and the zone.
+    """
+
+    def __init__(self, key: bytes, block: str, zone: str) -> None:
+        """`block` tells the block from others with the same zone."""
+        self._key, self._block, self._zone = key, block.encode(), names.from_text(zone).lower()
 
     def make(self, now: float) -> bytes:
-        """A new one, as wire bytes; `now` in seconds on a clock that all workers share."""
-        return self._name(int(now) << _RANDOM | secrets.randbits(_RANDOM))
+        """A new name in wire format; `now` is in seconds on a clock that all workers share."""
+        return self._name(int(now) << _RANDOM_BITS | secrets.randbits(_RANDOM_BITS))
 
     def include(self, name: bytes, now: float) -> bool:
-        """Whether the name, lowered, is one that was made lately."""
+        """True if the lowered name is that of a recent probe."""
         label = name[1 : 1 + name[0]]
         if not label.isdigit():
             return False
         number = int(label)
-        return 0 <= now - (number >> _RANDOM) <= LATELY and name == self._name(number)
+        return 0 <= now - (number >> _RANDOM_BITS) <= RECENT and name == self._name(number)
 
     def _name(self, number: int) -> bytes:
-        mark = hashlib.blake2b(b"%d %s" % (number, self._place), key=self._key, digest_size=8).digest()
-        labels = (b"%d" % number, b"%d" % int.from_bytes(mark, "big"))
+        digest = hashlib.blake2b(b"%d %s" % (number, self._block), key=self._key, digest_size=8).digest()
+        labels = (b"%d" % number, b"%d" % int.from_bytes(digest, "big"))
         return b"".join(bytes((len(label),)) + label for label in labels) + self._zone
 
 
 class Loop(Plugin):
-    """Sends probes, looks for those that come back, and stands before what forwards."""
+    """Sends probes, recognises those that come back, and stops queries before they are forwarded."""
 
     name = "loop"
 
     def __init__(self, options: Options, environment: Environment) -> None:
-        """The block is known by its first address, and its zone."""
+        """The block is identified by its zone and its first address."""
         host, port = listen = environment.listen_addresses[0]
         self._ask, self._clock, self._log = environment.ask, environment.clock, environment.log
         self._publish, self._probing = environment.publish, environment.first
-        self._zone, self._place = options.zone, f"{options.zone} {address_text(listen)}"
+        self._zone, self._block = options.zone, f"{options.zone} {address_text(listen)}"
         key = environment.data("loop", options.zone) or gather(options, {})[options.zone]
-        self._probes = Probes(key, self._place, options.zone)
-        self._myself = Client(host or "127.0.0.1", 0, host or "127.0.0.1", port, "udp")
+        self._probes = Probes(key, self._block, options.zone)
+        self._own_client = Client(host or "127.0.0.1", 0, host or "127.0.0.1", port, "udp")
         self._counters, self._server = environment.counters, environment.server
-        self._found = (environment.data("loop", self._place) or b"").decode()
-        """The last probe that came back, and between what addresses; empty where there is no loop."""
-        environment.on_data("loop", self._place, self._told)
+        self._found = (environment.data("loop", self._block) or b"").decode()
+        """The last probe that came back, and its addresses; empty if there is no loop."""
+        environment.on_data("loop", self._block, self._found_changed)
         self._live = False
         self._fast_path = FastPath()
         self._probe = ""
-        self._asking: asyncio.Task[bool] | None = None
+        self._probing_task: asyncio.Task[bool] | None = None
         self._answered_at = 0.0
-        self._pause, self._due = FIRST, 0.0
+        self._pause, self._due = FIRST_PAUSE, 0.0
 
     def start(self) -> None:
         """Sends the first probe."""
@@ -127,78 +133,78 @@ class Loop(Plugin):
         self.tick()
 
     def stop(self) -> None:
-        """Ends the probe that is out; what its successor in a new chain finds shows itself."""
+        """Cancels the current probe. The plugin of a new chain sends its own."""
         self._live = False
         self._counters.set(self._counters.cell(FOUND, self._server, self._zone), 0)
-        if self._asking is not None and not self._asking.cancel():
-            self._asking.exception()  # or asyncio complains that nobody looked
+        if self._probing_task is not None and not self._probing_task.cancel():
+            self._probing_task.exception()  # marks it as retrieved, or asyncio logs it
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """Hands questions on while there is no loop, and probes of our own always."""
+        """The following plugins answer while there is no loop; a probe of this server always passes."""
         if query.rtype == Type.HINFO and self._probes.include(query.key, self._clock()):
-            if query.client is self._myself:
+            if query.client is self._own_client:
                 return following(query)
             self._came_back(query)
             return _looping(query)
         return _looping(query) if self._found else following(query)
 
     def join_fast_path(self, fast_path: FastPath) -> bool:
-        """Everything while there is no loop: probes are of a type that never goes this way."""
+        """Leaves the fast path open while there is no loop. Probes never take it: their type is HINFO."""
         self._fast_path, fast_path.is_shut = fast_path, bool(self._found)
         return True
 
     # -- probing
 
     def tick(self) -> None:
-        """Sends a probe when one is due, and judges the one that is out; called about once a second."""
+        """Sends a probe when one is due, and evaluates the current one; called about once a second."""
         if not self._live or not self._probing:
             return
         now = self._clock()
-        if self._asking is None:
+        if self._probing_task is None:
             if now >= self._due:
                 name = self._probes.make(now)
                 self._probe = names.to_text(name)
-                self._asking = asyncio.ensure_future(self._send(name, now))
-        elif self._asking.done() and now - self._answered_at >= SETTLE:
-            failure = self._asking.exception()
+                self._probing_task = asyncio.ensure_future(self._send(name, now))
+        elif self._probing_task.done() and now - self._answered_at >= SETTLE:
+            failure = self._probing_task.exception()
             if failure is not None:
                 self._log.error("the probe failed: %r", failure)
-            answered = failure is None and self._asking.result()
-            self._asking = None
-            self._due = now + self._judged(answered=answered)
+            answered = failure is None and self._probing_task.result()
+            self._probing_task = None
+            self._due = now + self._evaluate(answered=answered)
 
     async def _send(self, name: bytes, now: float) -> bool:
-        """Asks ourselves; whether somebody answered who could: until upstreams are reached, nothing can be told."""
+        """Sends a probe. Returns true if it was answered; without an answer from an upstream it shows nothing."""
         self._answered_at = now
-        query = Query(name, name, Type.HINFO, Class.IN, RD, None, self._myself, self._ask, started=now)
+        query = Query(name, name, Type.HINFO, Class.IN, RD, None, self._own_client, self._ask, started=now)
         answer = self._ask(query)
         reply = answer if isinstance(answer, Reply) else await answer
         self._answered_at = self._clock()
         return reply.has_message and reply.rcode != Rcode.SERVFAIL
 
-    def _judged(self, *, answered: bool) -> float:
-        """What the probe that was out tells; seconds until the next one."""
+    def _evaluate(self, *, answered: bool) -> float:
+        """Evaluates the last probe. Returns the seconds until the next one."""
         pause = self._pause
-        self._pause = min(SLOWEST, 2 * pause)
+        self._pause = min(MAX_PAUSE, 2 * pause)
         if self._found.startswith(self._probe + " "):
             return pause
         if answered:
-            self._publish("loop", self._place, b"")
-        if answered or (pause == SLOWEST and not self._found):
-            self._pause = FIRST
-            return CALM
+            self._publish("loop", self._block, b"")
+        if answered or (pause == MAX_PAUSE and not self._found):
+            self._pause = FIRST_PAUSE
+            return NO_LOOP_PAUSE
         return pause
 
-    # -- what is found
+    # -- probes that come back
 
     def _came_back(self, query: Query) -> None:
         probe, client = names.to_text(query.key), query.client
         if not self._found.startswith(probe + " "):
-            way = f"{address_text((client.address, client.port))} -> {address_text((client.local_address, client.local_port))}"
-            self._publish("loop", self._place, f"{probe} {way}".encode())
+            addresses = f"{address_text((client.address, client.port))} -> {address_text((client.local_address, client.local_port))}"
+            self._publish("loop", self._block, f"{probe} {addresses}".encode())
 
-    def _told(self, payload: bytes) -> None:
-        """A worker saw a probe come back, or one of them got through (nothing)."""
+    def _found_changed(self, payload: bytes) -> None:
+        """A worker reports that a probe came back, or, with an empty payload, that one was answered from outside."""
         before, self._found = self._found, payload.decode()
         self._fast_path.is_shut = bool(self._found)
         if not self._live:
@@ -209,11 +215,11 @@ class Loop(Plugin):
         if not self._probing or bool(before) == bool(self._found):
             return
         if self._found:
-            probe, _, way = self._found.partition(" ")
+            probe, _, addresses = self._found.partition(" ")
             self._log.error(
                 'Loop (%s) detected for zone "%s", see docs/plugins/loop.md. Query: "HINFO %s"; '
-                "what would be forwarded out of this zone gets SERVFAIL until the loop is gone",
-                way, self._zone, probe,
+                "queries to be forwarded out of this zone get SERVFAIL until the loop is gone",
+                addresses, self._zone, probe,
             )  # fmt: skip
         else:
             self._log.info('the loop for zone "%s" is gone: forwarding again', self._zone)
@@ -223,7 +229,7 @@ class Loop(Plugin):
 
 
 def _looping(query: Query) -> Reply:
-    """SERVFAIL; clients with EDNS learn why (RFC 8914 §4.15: the server is not fully functional)."""
+    """SERVFAIL; clients with EDNS get the reason (RFC 8914 §4.15: the server is not fully functional)."""
     edns = Edns(options=(extended_error(ExtendedError.NOT_READY, "forwarding loop"),)) if query.edns is not None else None
     return Reply(rcode=Rcode.SERVFAIL, flags=query.reply_flags, edns=edns)
 

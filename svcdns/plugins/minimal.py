@@ -1,6 +1,6 @@
-"""`minimal`: answers without what nobody asked for (docs/behaviour/plugins.md#minimal).
+"""`minimal`: leaves out the sections of an answer that the client does not need (docs/behaviour/plugins.md#minimal).
 
-Denials, errors and delegations need their authority section and pass unchanged.
+Denials, errors and delegations need their authority section, and are not changed.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ def parse(block: Block) -> Options:
 
 
 class Minimal(Plugin):
-    """Drops the authority and additional sections of plain answers."""
+    """Removes the authority and additional sections of answers."""
 
     name = "minimal"
 
     def __init__(self, options: Options, environment: Environment) -> None:
-        """Needs nothing of either."""
+        """Uses neither."""
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """Asks on, and shortens what comes back."""
+        """The following plugins' answer, shortened."""
 
         def shortened(reply: Reply) -> Reply:
             if not reply.has_message and not reply.error:
-                return rcode_only(Rcode.SERVFAIL)  # CoreDNS has no message to look at here and breaks; a zone transfer's REFUSED ends so
+                return rcode_only(Rcode.SERVFAIL)  # as CoreDNS, which fails here without a message: a zone transfer's REFUSED
             if not reply.has_message or reply.dropped or classify(query, reply) is not MessageType.NOERROR:
                 return reply
             return msgspec.structs.replace(reply, authority=(), additional=(), edns=None)

@@ -1,4 +1,4 @@
-"""`multisocket`: how many workers serve, each with sockets of its own. Configures only."""
+"""`multisocket`: the number of workers, each with sockets of its own. Configures only."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MOST: Final = 1024
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Workers, 1 to the number of slots in shared memory."""
+    """The number of workers, from 1 to the number of slots in shared memory."""
 
     workers: int
 

@@ -1,4 +1,4 @@
-"""`nsid`: tells clients that ask which server answered (RFC 5001)."""
+"""`nsid`: tells clients that request it which server answered (RFC 5001)."""
 
 from __future__ import annotations
 
@@ -16,8 +16,6 @@ from svcdns.plugin_api.reply import Reply
 from svcdns.wire.codes import OptionCode
 from svcdns.wire.record import Edns
 
-"""The option's code."""
-
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -34,22 +32,22 @@ def parse(block: Block) -> Options:
 
 
 class Nsid(Plugin):
-    """Puts the identifier into the replies to queries that have the option."""
+    """Adds the identifier to replies to queries with the option."""
 
     name = "nsid"
 
     def __init__(self, options: Options, environment: Environment) -> None:  # noqa: ARG002 - needs no surroundings
-        """The host's name is looked up once."""
+        """Looks up the host's name once."""
         self._data = (options.text or socket.gethostname()).encode()
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """Asks on; a reply that was written gets the option."""
+        """The following plugins' answer; a reply with a message gets the option."""
         if query.edns is None or all(code != OptionCode.NSID for code, _ in query.edns.options):
             return following(query)
-        return then(following(query), self._signed)
+        return then(following(query), self._with_identifier)
 
-    def _signed(self, reply: Reply) -> Reply:
-        """The option in the OPT that the reply has, or in a new one, which CoreDNS makes with DO set."""
+    def _with_identifier(self, reply: Reply) -> Reply:
+        """The reply with the option in its OPT record, or in a new one with DO set, as in CoreDNS."""
         if not reply.has_message or reply.dropped:
             return reply
         edns = reply.edns or Edns(dnssec_ok=True)

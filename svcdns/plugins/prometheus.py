@@ -1,4 +1,7 @@
-"""`prometheus`: metrics over HTTP, and the server's own per query. Configures only; control serves them."""
+"""`prometheus`: metrics over HTTP, and the metrics of queries (docs/behaviour/server.md#metrics-of-queries).
+
+Configures only; control serves them.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ DEFAULT: Final = ("localhost", 9153)
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Address to listen on."""
+    """The address to listen on."""
 
     address: tuple[str, int] = DEFAULT
 

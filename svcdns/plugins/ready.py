@@ -1,4 +1,4 @@
-"""`ready`: whether questions are answered, over HTTP. Configures only; control serves it."""
+"""`ready`: tells over HTTP whether queries are answered. Configures only; control serves it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MODES: Final = ("until-ready", "continuously")
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Address to listen on, and whether a plugin that was ready once is asked again."""
+    """The address to listen on, and whether a plugin that was ready once is checked again."""
 
     address: tuple[str, int] = DEFAULT
     continuously: bool = False

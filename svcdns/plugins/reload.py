@@ -1,4 +1,4 @@
-"""`reload`: takes a changed Corefile over while serving. Configures only; control reloads."""
+"""`reload`: applies a changed Corefile without a restart. Configures only; control reloads."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ VERSION: Final = Family("coredns_reload_version_info", MetricKind.GAUGE, "Hash o
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Seconds between two looks at the file, and how far that varies in all."""
+    """The seconds between two reads of the file, and the range in which that varies."""
 
     interval: float = 30.0
     jitter: float = 15.0

@@ -13,7 +13,7 @@ from svcdns.plugin_api.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The folder, as it was written."""
+    """The folder, as written in the Corefile."""
 
     path: str
 

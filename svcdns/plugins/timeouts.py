@@ -1,5 +1,6 @@
-"""`timeouts`: how long connections over TCP and TLS may take, and how many questions they may bring. Configures only; of
-several blocks on one address and port the last one that has it counts.
+"""`timeouts`: how long connections over TCP and TLS may take, and how many queries each may carry. Configures only.
+
+Of several blocks on one address and port, the last one that has it counts.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ QUERIES: Final = "maxtcpqueries"
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What connections may take."""
+    """The limits of connections."""
 
     timeouts: Timeouts
 
@@ -63,7 +64,7 @@ def _seconds(word: Token) -> float:
 def _queries(word: Token) -> int:
     value = arguments.integer(word, -1)
     if value == 0:
-        raise CorefileError(word.position, "0 is out of range; 1 or more was expected, or -1 for any number")
+        raise CorefileError(word.position, "0 is out of range; 1 or more was expected, or -1 for no limit")
     return value
 
 

@@ -1,7 +1,7 @@
-"""`tls`: the certificate of the block's `tls://` listeners, and whether clients have to have one. Configures only.
+"""`tls`: the certificate of the block's `tls://` listeners, and whether clients need one. Configures only.
 
-Control reads the files, again and again, and hands them to the workers as data: a changed pair serves new connections, one that cannot be
-used leaves the one before in its place.
+Control reads the files at start and again every PERIOD seconds, and sends them to the workers as data. A changed pair
+is used for new connections. If the files cannot be used, the previous pair stays in use.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from svcdns.tls.errors import TlsError
 from svcdns.tls.material import Material, expiry, read, system_authorities
 
 PERIOD: Final = 10.0
-"""Seconds between two looks at the files."""
+"""Seconds between two reads of the files."""
 CLIENT_AUTH: Final = {"nocert": ssl.CERT_NONE, "verify_if_given": ssl.CERT_OPTIONAL, "require_and_verify": ssl.CERT_REQUIRED}
 UNCHECKED: Final = ("request", "require")
 ACME: Final = ("acme", "email", "ca", "url", "storage", "ca_root", "resolver")
@@ -51,7 +51,7 @@ REFUSED: Final = Family(
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Paths, with `root` applied; `client_auth` is one of CLIENT_AUTH, an empty `authorities` or `keylog` is none."""
+    """Paths, with `root` applied. `client_auth` is one of CLIENT_AUTH. Empty `authorities` or `keylog` mean none."""
 
     position: Position
     certificate: str
@@ -62,14 +62,14 @@ class Options:
 
     @property
     def data_key(self) -> str:
-        """What the files' content is handed to the workers under."""
+        """The key of the files' content in the data for the workers."""
         return f"{self.certificate} {self.key} {self.authorities} {self.client_auth} {self.keylog}"
 
 
-class Served(msgspec.Struct, frozen=True, array_like=True):
-    """What workers get: material, and how it is to be used.
+class ServerTls(msgspec.Struct, frozen=True, array_like=True):
+    """The data for the workers: the material, and how to use it.
 
-    `expires` in Unix seconds; `refused` tells what the files hold instead where that cannot be used.
+    `expires` is in Unix seconds. `refused` is the error of newer files that cannot be used, empty if there is none.
     """
 
     certificate: str
@@ -93,7 +93,7 @@ def parse(block: Block) -> Options:
 def _options(directive: Directive, root: str) -> Options:
     for line in arguments.body(directive):
         if line.name.text in ACME and (line.name.text == "acme" or not directive.arguments):
-            text = "certificates by ACME are not there; give the files CERT and KEY, which are read again when they change"
+            text = "certificates by ACME are not supported; give the files CERT and KEY, which are read again when they change"
             raise CorefileError(line.position, f"plugin/tls: {text}")
     words = [str(Path(root) / word.text) for word in arguments.arguments(directive, 2, 3)]
     options = Options(directive.position, *words)
@@ -108,7 +108,7 @@ def _line(line: Directive, root: str) -> dict[str, Any]:
         case "client_auth":
             word = arguments.argument(line)
             if arguments.one_of(word, ("nocert", *UNCHECKED, *list(CLIENT_AUTH)[1:])) in UNCHECKED:
-                text = f"client_auth {word.text} asks clients for certificates that nobody verifies, and is not there"
+                text = f"client_auth {word.text} requests certificates that nobody verifies, and is not supported"
                 raise CorefileError(word.position, f"plugin/tls: {text}; one of {', '.join(CLIENT_AUTH)} was expected")
             return {"client_auth": word.text}
         case "keylog":
@@ -117,7 +117,7 @@ def _line(line: Directive, root: str) -> dict[str, Any]:
 
 
 def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  # noqa: ARG001 - a new Corefile reads anew
-    """What the files hold, for the workers. Raises CorefileError where it cannot be used."""
+    """The content of the files, for the workers. Raises CorefileError if it cannot be used."""
     log = plugin_logger("tls")
     try:
         served = _read(options)
@@ -128,48 +128,51 @@ def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  #
             Path(options.keylog).open("ab").close()
         except OSError as error:
             raise CorefileError(options.position, f"plugin/tls: open {options.keylog}: {(error.strerror or '').lower()}") from error
-        log.warning("keylog: whoever can read %s can read what is said over TLS", options.keylog)
+        log.warning("keylog: whoever can read %s can decrypt the TLS connections", options.keylog)
     if served.expires < time.time():
-        log.warning("the certificate %s has expired on %s", options.certificate, _day(served.expires))
+        log.warning("the certificate %s expired on %s", options.certificate, _day(served.expires))
     return {options.data_key: msgspec.msgpack.encode(served)}
 
 
 def period(options: Options) -> float:  # noqa: ARG001 - the same for all
-    """Seconds between two looks at the files."""
+    """Seconds between two reads of the files."""
     return PERIOD
 
 
 def refresh(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:
-    """What the files hold now, if that is something else; where it cannot be used, what was known, marked and with an error in the log."""
+    """The content of the files if it has changed.
+
+    If it cannot be used: the previous content, marked, and an error in the log.
+    """
     payload = known.get(options.data_key)
     if payload is None:
         return {}
-    before, log = unpacked(payload), plugin_logger("tls")
+    before, log = decode(payload), plugin_logger("tls")
     try:
         now = _read(options)
     except TlsError as error:
         refused = str(error).encode()
         if before.refused == refused:
             return {}
-        log.error("%s; the certificate that was read before, valid until %s, stays", error, _day(before.expires))
+        log.error("%s; the previous certificate, valid until %s, stays in use", error, _day(before.expires))
         return {options.data_key: msgspec.msgpack.encode(msgspec.structs.replace(before, refused=refused))}
     if now == before:
         return {}
     if now.material != before.material:
-        log.info("certificate %s read anew, valid until %s", options.certificate, _day(now.expires))
+        log.info("certificate %s was read again, valid until %s", options.certificate, _day(now.expires))
     return {options.data_key: msgspec.msgpack.encode(now)}
 
 
-def unpacked(payload: bytes) -> Served:
-    """What `gather` hands over."""
-    return msgspec.msgpack.decode(payload, type=Served)
+def decode(payload: bytes) -> ServerTls:
+    """The content in the data of `gather`."""
+    return msgspec.msgpack.decode(payload, type=ServerTls)
 
 
-def _read(options: Options) -> Served:
+def _read(options: Options) -> ServerTls:
     material = read(options.certificate, options.key, options.authorities)
     if options.client_auth != "nocert" and not options.authorities:
         material = msgspec.structs.replace(material, authorities=system_authorities())
-    return Served(options.certificate, material, options.client_auth, options.keylog, expiry(material.certificates))
+    return ServerTls(options.certificate, material, options.client_auth, options.keylog, expiry(material.certificates))
 
 
 def _day(seconds: float) -> str:

@@ -29,15 +29,15 @@ def parse(block: Block) -> Options:
 
 
 class Whoami(Plugin):
-    """Answers every question with who asked it."""
+    """Answers every query with its client's address."""
 
     name = "whoami"
 
     def __init__(self, options: Options, environment: Environment) -> None:
-        """Needs nothing of either."""
+        """Uses neither."""
 
-    def handle(self, query: Query, following: Following) -> Answer:  # noqa: ARG002 - the last word
-        """No answer; the client's address and a SRV record with its port as additional records."""
+    def handle(self, query: Query, following: Following) -> Answer:  # noqa: ARG002 - answers every query
+        """No answer; the client's address, and a SRV record with its port, as additional records."""
         address = ipaddress.ip_address(query.client.address.partition("%")[0])
         rtype = Type.A if address.version == 4 else Type.AAAA
         prefix = b"_" + query.client.protocol.encode()

@@ -50,8 +50,9 @@ class Health:
 
     @property
     def slow_after(self) -> float:
-        """Seconds after which a reply is later than usual: mean plus four mean deviations, as TCP computes its timeout
-        (RFC 6298 §2).
+        """Seconds after which a reply is later than usual.
+
+        Mean plus four mean deviations, as TCP computes its retransmission timeout (RFC 6298 §2).
         """
         return min(SILENCE, max(MIN_SLOW_AFTER, self._mean + 4 * self._deviation))
 

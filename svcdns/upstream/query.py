@@ -74,8 +74,9 @@ class UpstreamQuery(msgspec.Struct):
         return ident.to_bytes(2, "big") + self.wire
 
     def matches(self, ident: int, packet: bytes) -> bool:
-        """True if `packet` is a reply with this message ID, and the query's name in any letter case, type and class
-        (RFC 5452 §9).
+        """True if `packet` is the reply to this query with this message ID (RFC 5452 §9).
+
+        It must have the query's name, in any letter case, its type and its class.
         """
         end = 16 + len(self.name)
         return (

@@ -1,5 +1,6 @@
-"""Queries to one server over persistent connections, TCP or TLS, pipelined, with replies in any order (RFC 7766
-§6.2.1).
+"""Queries to one server over persistent connections, TCP or TLS (RFC 7766 §6.2.1).
+
+They are pipelined, and replies come in any order.
 
 A `Connector` opens the connections; this module does not know whether they are encrypted. Rules:
 
@@ -44,8 +45,10 @@ Connector = Callable[[Callable[[], asyncio.Protocol]], Awaitable[object]]
 
 
 class ConnectionOptions(msgspec.Struct, frozen=True):
-    """How long connections are kept: `expire` seconds idle, `max_age` seconds in all (0 for no limit), `max_idle` idle
-    ones at a time (0 for no limit). `connect_timeout` is the seconds that opening one may take.
+    """How long connections are kept, in seconds.
+
+    `expire`: idle. `max_age`: in all, 0 for no limit. `max_idle`: the number of idle ones, 0 for no limit.
+    `connect_timeout`: for opening one.
     """
 
     expire: float = 10.0
@@ -231,8 +234,9 @@ class UpstreamConnections:
         return existing
 
     def _choose(self) -> _Connection | None:
-        """The connection with the fewest open queries, of idle ones the longest idle; None where another one should be
-        opened.
+        """The connection with the fewest open queries; None if another one should be opened.
+
+        Of idle connections it is the longest idle.
         """
         self._close_expired()
         usable = [one for one in self._open if not self._is_too_old(one)]

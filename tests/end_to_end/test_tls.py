@@ -159,9 +159,9 @@ def test_certificates_are_read_again(tmp_path: Path) -> None:
             assert server.certificate() == der(pair())
             new.write(tmp_path)
             until("the new certificate", lambda: server.certificate() == der(new))
-            assert "read anew, valid until" in server.log
+            assert "was read again, valid until" in server.log
             (tmp_path / "server.crt").write_bytes(newer.certificate)
-            server.until_logged("key values mismatch; the certificate that was read before")
+            server.until_logged("key values mismatch; the previous certificate")
             until("the metric", lambda: server.metric("svcdns_tls_certificate_refused") == 1)
             assert server.certificate() == der(new)
             newer.write(tmp_path)

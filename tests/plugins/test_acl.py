@@ -17,7 +17,7 @@ BEHIND = Reply(flags=AA, answer=world.records("a.example.org. 5 IN A 10.0.0.1"),
 
 
 class Policed:
-    """The plugin before something that answers everything."""
+    """The plugin before a plugin that answers everything."""
 
     def __init__(self, text: str) -> None:
         """`text` is the directives."""
@@ -25,13 +25,13 @@ class Policed:
         self.plugin = Acl(world.options("acl", text), world.environment(counters=self.counters))
 
     def ask(self, name: str = "a.example.org.", rtype: str = "A", address: str = "192.0.2.1", **fields: Any) -> Reply:
-        """What a client gets."""
+        """The reply that a client gets."""
         client = Client(address, 40000, "192.0.2.53", 53, "udp")
         query = world.query(name, rtype, client=client, server="dns://:53", **fields)
         return world.now(self.plugin.handle(query, world.following(BEHIND)))
 
     def verdict(self, *args: Any, **fields: Any) -> str:
-        """The same in a word."""
+        """The same as a word."""
         reply = self.ask(*args, **fields)
         if reply.dropped:
             return "drop"
@@ -67,12 +67,12 @@ class Policed:
     ],
 )
 def test_decides(text: str, question: dict[str, Any], verdict: str) -> None:
-    """Rules and lines in file order; what no line fits is allowed."""
+    """Rules and lines in file order; a query that no line matches is allowed."""
     assert Policed(text).verdict(**question) == verdict
 
 
-def test_a_refusal_has_an_extended_error_and_may_be_used_again() -> None:
-    """With the flags of a bare reply."""
+def test_a_refusal_has_an_extended_error_and_is_reusable() -> None:
+    """With the flags of a reply without a message."""
     reply = Policed("acl {\n block\n}").ask(flags=RD | CD)
     assert reply.edns == world.edns(4096, dnssec_ok=True, options=((15, b"\0\x0f"),))
     assert (reply.flags, reply.lifetime, reply.scope) == (RD | CD, UNTIL_CHANGED, CacheScope.SHARED)
@@ -89,12 +89,12 @@ def test_a_refusal_has_an_extended_error_and_may_be_used_again() -> None:
         pytest.param("acl example.net {\n block net 10.0.0.0/8\n}", "a.example.org.", CacheScope.SHARED, id="another zone"),
     ],
 )
-def test_the_audience(text: str, name: str, scope: CacheScope) -> None:
-    """Everybody where no network was looked at."""
+def test_the_scope(text: str, name: str, scope: CacheScope) -> None:
+    """Shared, unless a network was compared."""
     assert Policed(text).ask(name).scope is scope
 
 
-def test_clients_of_one_class_are_treated_alike() -> None:
+def test_clients_of_one_class_get_the_same_decision() -> None:
     """The class says which networks hold the address."""
     policed = Policed("acl {\n allow net 10.1.0.0/16\n block net 10.0.0.0/8 type A\n}\nacl a.example.org {\n drop net 10.2.0.0/16\n}")
     plugin = policed.plugin
@@ -109,7 +109,7 @@ def test_clients_of_one_class_are_treated_alike() -> None:
 
 
 def test_counts() -> None:
-    """By the zone of the rule; a reply that may be used again counts again."""
+    """By the zone of the rule; each reuse of a reply counts again."""
     policed = Policed("acl example.org org {\n block type MX\n filter type TXT\n drop type SRV\n}")
     for rtype in ("MX", "MX", "TXT", "SRV", "A"):
         policed.ask(rtype=rtype)
@@ -131,15 +131,15 @@ def test_counts() -> None:
 @pytest.mark.parametrize(
     ("text", "error"),
     [
-        pytest.param("acl {\n deny\n}", "3:2 'deny' is no action; allow, block, filter or drop was expected", id="action"),
-        pytest.param("acl {\n alow\n}", "3:2 'alow' is no action (did you mean 'allow'?)", id="misspelt"),
+        pytest.param("acl {\n deny\n}", "3:2 'deny' is not an action; allow, block, filter or drop was expected", id="action"),
+        pytest.param("acl {\n alow\n}", "3:2 'alow' is not an action (did you mean 'allow'?)", id="misspelt"),
         pytest.param("acl {\n block A\n}", "3:8 'A' was found, 'type' or 'net' was expected", id="no section"),
-        pytest.param("acl {\n block type\n}", "3:8 'type' needs a word behind it", id="empty"),
-        pytest.param("acl {\n block type net ::1\n}", "3:13 'type' needs a word behind it, 'net' was found", id="empty before another"),
-        pytest.param("acl {\n block type a\n}", "3:13 'a' is no record type", id="type"),
+        pytest.param("acl {\n block type\n}", "3:8 'type' needs a word after it", id="empty"),
+        pytest.param("acl {\n block type net ::1\n}", "3:13 'type' needs a word after it, 'net' was found", id="empty before another"),
+        pytest.param("acl {\n block type a\n}", "3:13 'a' is not a record type", id="type"),
         pytest.param("acl {\n block net 10.0.0.0/33\n}", "3:12 '10.0.0.0/33' is not a network", id="network"),
     ],
 )
 def test_rejects(text: str, error: str) -> None:
-    """At the word that is wrong."""
+    """The error is at the wrong word."""
     assert world.rejection("acl", text).startswith(error)

@@ -9,20 +9,20 @@ from tests.support import world
 
 
 def test_answers_type_any() -> None:
-    """With the HINFO of RFC 8482, not as an authority, for ever."""
+    """With the HINFO record of RFC 8482, without AA, reusable without a limit."""
     reply = world.now(Any(Options(), world.environment()).handle(world.query("X.y.", "ANY"), world.following()))
     assert world.summary(reply) == ["NOERROR", 'X.y. 8482 IN HINFO "ANY obsoleted" "See RFC 8482"']
     assert (reply.flags, reply.lifetime) == (RD, UNTIL_CHANGED)
 
 
-def test_passes_every_other_type_on() -> None:
-    """HINFO itself too."""
+def test_the_following_plugins_answer_other_types() -> None:
+    """HINFO too."""
     reply = Reply()
     for rtype in ("A", "HINFO"):
         assert Any(Options(), world.environment()).handle(world.query("x.", rtype), world.following(reply)) is reply
 
 
-def test_takes_no_words() -> None:
+def test_takes_no_arguments() -> None:
     """It has no options."""
     assert world.options("any", "any") == Options()
     assert world.rejection("any", "any x").startswith("2:5 Wrong argument count")

@@ -6,13 +6,13 @@ from svcdns.plugins.bind import Line, Options
 from tests.support import world
 
 
-def test_lines_add_up() -> None:
-    """Each line has its own addresses, and those that it leaves out."""
+def test_directives_add_up() -> None:
+    """Each has its own addresses and exceptions."""
     read = world.options("bind", "bind 127.0.0.1 lo {\n  except ::1\n  except 127.0.0.2\n}\nbind ::1")
     assert read == Options((Line(("127.0.0.1", "lo"), ("::1", "127.0.0.2")), Line(("::1",))))
 
 
 def test_an_address_is_needed() -> None:
-    """A line without one is an error, and so is a word that is no option."""
+    """A directive without one is an error, and so is an unknown option."""
     assert world.rejection("bind", "bind").startswith("2:1 Wrong argument count")
     assert world.rejection("bind", "bind lo {\n  excpt ::1\n}") == "3:3 unknown property 'excpt' (did you mean 'except'?)"

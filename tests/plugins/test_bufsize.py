@@ -21,7 +21,7 @@ from tests.support import world
     ],
 )
 def test_lowers_the_size(asked: Edns | None, seen: Edns | None) -> None:
-    """What follows sees the bound, and so does the core, which mirrors it."""
+    """The following plugins see the limit, and so does the core, which mirrors it."""
     query = world.query("a.", edns=asked)
     found: list[Edns | None] = []
 

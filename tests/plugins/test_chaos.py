@@ -17,7 +17,7 @@ TOLD = Options("v1", ("b", "a"))
 
 
 def ask(name: str, rtype: str = "TXT", rclass: int = Class.CH, options: Options = TOLD) -> Reply:
-    """The plugin's answer, or NOBODY where it asked on."""
+    """The plugin's answer, or NOBODY where the following plugins were asked."""
     query = world.query(name, rtype, rclass=rclass)
     return world.now(world.handled(Chaos(options, world.environment().noting()), query, world.following(NOBODY)))
 
@@ -31,7 +31,7 @@ def ask(name: str, rtype: str = "TXT", rclass: int = Class.CH, options: Options 
         pytest.param("id.server.", socket.gethostname(), id="id.server"),
     ],
 )
-def test_tells(name: str, text: str) -> None:
+def test_answers_its_names(name: str, text: str) -> None:
     """One text of class CH with TTL 0."""
     reply = ask(name)
     (record,) = reply.answer
@@ -40,8 +40,8 @@ def test_tells(name: str, text: str) -> None:
     assert (reply.flags, reply.lifetime) == (RD, UNTIL_CHANGED)
 
 
-def test_shuffles_its_authors() -> None:
-    """So that the answer may not be used again."""
+def test_shuffles_the_authors() -> None:
+    """The answer is not reusable then."""
     reply = ask("authors.bind.")
     assert sorted(record.rdata for record in reply.answer) == [b"\1a", b"\1b"]
     assert reply.scope is CacheScope.CLIENT
@@ -55,8 +55,8 @@ def test_shuffles_its_authors() -> None:
         pytest.param("other.bind.", "TXT", Class.CH, id="an unknown name"),
     ],
 )
-def test_passes_on(name: str, rtype: str, rclass: int) -> None:
-    """What is not its own."""
+def test_the_following_plugins_answer_other_names(name: str, rtype: str, rclass: int) -> None:
+    """And other types and classes."""
     assert ask(name, rtype, rclass) is NOBODY
 
 
@@ -67,7 +67,7 @@ def test_long_texts_are_cut() -> None:
 
 
 def test_options() -> None:
-    """Authors come sorted, each once."""
+    """Authors are sorted, each once."""
     assert world.options("chaos", "chaos") == Options(VERSION, AUTHORS)
     assert world.options("chaos", "chaos v2") == Options("v2", AUTHORS)
     assert world.options("chaos", "chaos v2 me you me") == Options("v2", ("me", "you"))

@@ -29,7 +29,7 @@ OVER_IPV6 = Client("2001:db8::1", 40000, "2001:db8::53", 53, "udp", 2)
 
 
 class Translating:
-    """The plugin, a reply to the first question, and one to the second."""
+    """The plugin, a reply to the first query, and one to the second."""
 
     def __init__(self, text: str = "dns64", first: Reply = NODATA, second: Reply = A) -> None:
         """`text` is the directive."""
@@ -42,13 +42,13 @@ class Translating:
         return self.second
 
     def ask(self, rtype: str = "AAAA", client: Client = OVER_IPV6, **fields: Any) -> Reply:
-        """The answer to a question."""
+        """The answer to a query."""
         query = world.query("A.Example.org.", rtype, ask=self._server, client=client, server="dns://:53", **fields)
         return world.now(world.handled(self.plugin, query, world.following(self.first)))
 
 
 def test_maps_the_addresses() -> None:
-    """TTLs are bounded by the SOA's; other records stay; flags are those of a new reply."""
+    """TTLs are bounded by the SOA record's; other records stay; flags are those of a new reply."""
     translating = Translating()
     reply = translating.ask()
     assert world.summary(reply) == [
@@ -66,7 +66,7 @@ def test_maps_the_addresses() -> None:
 
 
 def test_ttls_that_count_down_end_the_reply() -> None:
-    """The smaller of two TTLs may be another one by then."""
+    """The smaller of two TTLs may be the other one by then."""
     second = Reply(answer=A.answer, lifetime=30.0, next_second=0.5)
     reply = Translating(second=second).ask()
     assert (reply.lifetime, reply.next_second) == (0.5, UNTIL_CHANGED)
@@ -95,20 +95,20 @@ def test_600_seconds_without_a_soa() -> None:
     ],
 )
 def test_translates(text: str, first: Reply, fields: dict[str, Any], translated: bool) -> None:
-    """AAAA questions of class IN over IPv6 that have no address and are not denied."""
+    """AAAA queries of class IN over IPv6 without an address and without NXDOMAIN."""
     translating = Translating(text, first)
     translating.ask(**fields)
     assert bool(translating.asked) is translated
 
 
-def test_an_error_of_the_second_question_is_an_empty_answer() -> None:
-    """Truncation is passed on."""
+def test_an_error_of_the_second_query_is_an_empty_answer() -> None:
+    """Truncation is kept."""
     reply = Translating(second=Reply(rcode=Rcode.SERVFAIL, flags=TC)).ask()
     assert (reply.rcode, reply.answer, reply.flags) == (Rcode.NOERROR, (), RD | TC)
 
 
-def test_the_audience() -> None:
-    """A family of addresses is a class, for AAAA questions, unless all are treated alike."""
+def test_the_scope() -> None:
+    """Client class for AAAA queries, unless all clients get the same."""
     plugin = Translating().plugin
     assert [plugin.client_class(address) for address in ("10.0.0.1", "2001:db8::1", "192.0.2.1")] == ["4", "6", "4"]
     assert Translating().ask().scope is CacheScope.CLIENT_CLASS
@@ -117,8 +117,8 @@ def test_the_audience() -> None:
     assert Translating("dns64 {\n allow_ipv4\n}").ask().scope is CacheScope.SHARED
 
 
-async def test_replies_that_come_later() -> None:
-    """To either question."""
+async def test_deferred_replies() -> None:
+    """To either query."""
 
     async def soon(reply: Reply) -> Reply:
         return reply
@@ -147,8 +147,8 @@ def test_the_examples_of_rfc_6052(prefix: str, address: str) -> None:
     assert ipaddress.ip_address(embedded(options.prefix, bytes((192, 0, 2, 33)))) == ipaddress.ip_address(address)
 
 
-def test_options_in_the_block_of_a_line_with_a_prefix(caplog: pytest.LogCaptureFixture) -> None:
-    """Have no effect, as with CoreDNS, and the log says so."""
+def test_options_after_a_prefix(caplog: pytest.LogCaptureFixture) -> None:
+    """Have no effect, as in CoreDNS, and are logged."""
     options = world.options("dns64", "dns64 64:ff9b:1::/96 {\n translate_all\n prefix 64:ff9b:2::/96\n}")
     assert (options.translate_all, options.prefix[:6]) == (False, bytes.fromhex("0064ff9b0002"))
     assert gather(options, {}) == {}
@@ -159,13 +159,13 @@ def test_options_in_the_block_of_a_line_with_a_prefix(caplog: pytest.LogCaptureF
     ("text", "error"),
     [
         pytest.param("dns64 a b", "2:9 Wrong argument count", id="too many"),
-        pytest.param("dns64 10.0.0.0/8", "2:7 '10.0.0.0/8' is no prefix; an IPv6 prefix of 32", id="IPv4"),
-        pytest.param("dns64 64:ff9b::", "2:7 '64:ff9b::' is no prefix", id="no length"),
-        pytest.param("dns64 {\n prefix 64:ff9b::/97\n}", "3:9 '64:ff9b::/97' is no prefix", id="length"),
+        pytest.param("dns64 10.0.0.0/8", "2:7 '10.0.0.0/8' is not a prefix; an IPv6 prefix of 32", id="IPv4"),
+        pytest.param("dns64 64:ff9b::", "2:7 '64:ff9b::' is not a prefix", id="no length"),
+        pytest.param("dns64 {\n prefix 64:ff9b::/97\n}", "3:9 '64:ff9b::/97' is not a prefix", id="length"),
         pytest.param("dns64 {\n prefix\n}", "3:2 Wrong argument count", id="no prefix"),
         pytest.param("dns64 {\n translate\n}", "3:2 unknown property 'translate'", id="unknown"),
     ],
 )
 def test_rejects(text: str, error: str) -> None:
-    """At the word that is wrong."""
+    """The error is at the wrong word."""
     assert world.rejection("dns64", text).startswith(error)

@@ -16,7 +16,7 @@ TIMED_OUT = rcode_only(Rcode.SERVFAIL, "192.0.2.53:53: i/o timeout")
 
 
 class Logged:
-    """The plugin with a clock, and the lines that it has logged."""
+    """The plugin with a clock, and the lines that it logged."""
 
     def __init__(self, text: str, caplog: pytest.LogCaptureFixture) -> None:
         """`text` is the directive."""
@@ -26,7 +26,7 @@ class Logged:
         self.plugin = Errors(world.options("errors", text), world.environment(clock=self.clock, log=logging.getLogger("errors-test")))
 
     def see(self, *replies: Reply) -> None:
-        """Lets replies pass."""
+        """Passes replies through the plugin."""
         for reply in replies:
             assert world.now(self.plugin.handle(world.query("example.org."), world.following(reply))) is reply
 
@@ -37,7 +37,7 @@ class Logged:
 
 
 def test_logs_code_name_type_and_reason(caplog: pytest.LogCaptureFixture) -> None:
-    """A reply without an error is none of its business."""
+    """A reply without an error is not logged."""
     logged = Logged("errors", caplog)
     logged.see(TIMED_OUT, rcode_only(Rcode.NXDOMAIN), Reply())
     assert logged.lines == [("ERROR", "2 example.org. A: 192.0.2.53:53: i/o timeout")]
@@ -59,7 +59,7 @@ def test_consolidates(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_shows_the_first_and_the_rest_at_the_end(caplog: pytest.LogCaptureFixture) -> None:
-    """A stop does not lose what was counted."""
+    """A stop logs what was counted."""
     logged = Logged("errors {\n consolidate 1m30s timeout show_first\n}", caplog)
     logged.see(TIMED_OUT, TIMED_OUT, TIMED_OUT)
     assert logged.lines == [("ERROR", "2 example.org. A: 192.0.2.53:53: i/o timeout")]
@@ -88,5 +88,5 @@ def test_reads_rules() -> None:
     ],
 )
 def test_rejects(text: str, error: str) -> None:
-    """The word at fault is named."""
+    """The error is at the wrong word."""
     assert world.rejection("errors", text).startswith(error)

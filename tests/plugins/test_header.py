@@ -12,7 +12,7 @@ from tests.support import world
 
 
 def test_changes_replies() -> None:
-    """Bits are set and cleared; the rest stays."""
+    """Bits are set and cleared; the others stay."""
     header = Header(world.options("header", "header {\n response set ra AA\n response clear rd\n}"), world.environment())
     assert world.now(header.handle(world.query("a."), world.following(Reply(flags=RD)))).flags == AA | RA
     untouched = rcode_only(Rcode.SERVFAIL, "nobody wrote")
@@ -20,7 +20,7 @@ def test_changes_replies() -> None:
 
 
 def test_changes_queries() -> None:
-    """For what follows, and for the replies that are made from them."""
+    """For the following plugins, and for their replies."""
     header = Header(world.options("header", "header {\n query clear RD\n}"), world.environment())
     seen: list[int] = []
 
@@ -57,6 +57,6 @@ def test_options(text: str, expected: Options) -> None:
         pytest.param("header {\n query set\n}", "3:8 Wrong argument count", id="no flag"),
     ],
 )
-def test_rejections(text: str, error: str) -> None:
-    """At the word at fault."""
+def test_rejects(text: str, error: str) -> None:
+    """The error is at the wrong word."""
     assert world.rejection("header", text).startswith(error)

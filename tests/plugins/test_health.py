@@ -32,10 +32,10 @@ def test_reads(text: str, read: Options) -> None:
     ],
 )
 def test_rejects(text: str, error: str) -> None:
-    """The word at fault is named."""
+    """The error is at the wrong word."""
     assert world.rejection("health", text).startswith(error)
 
 
-def test_buckets_are_coredns_ones() -> None:
+def test_buckets_are_those_of_coredns() -> None:
     """0.25 ms to 2.5 s in powers of ten."""
     assert DURATION.buckets == pytest.approx((0.00025, 0.0025, 0.025, 0.25, 2.5))

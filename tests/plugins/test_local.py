@@ -14,7 +14,7 @@ NOBODY = Reply(error="went on")
 
 
 def soa(owner: str) -> str:
-    """The SOA of a zone as `summary` shows it."""
+    """The SOA record of a zone as `summary` shows it."""
     return f"auth {owner} 604800 IN SOA localhost. root.localhost. SERIAL 0 0 0 604800"
 
 
@@ -36,14 +36,14 @@ def soa(owner: str) -> str:
     ],
 )
 def test_answers(name: str, rtype: str, expected: list[str]) -> None:
-    """Without authority, for ever."""
+    """Without AA, reusable without a limit."""
     reply = world.now(Local(Options(), world.environment()).handle(world.query(name, rtype), world.following()))
     assert world.summary(reply) == expected
     assert (reply.flags, reply.lifetime) == (RD, UNTIL_CHANGED)
 
 
 def test_the_apex_soa() -> None:
-    """As an answer where it is asked for."""
+    """As an answer to a query for it."""
     reply = world.now(Local(Options(), world.environment()).handle(world.query("255.in-addr.arpa.", "SOA"), world.following()))
     assert world.summary(reply) == ["NOERROR", soa("255.in-addr.arpa.").removeprefix("auth ")]
 
@@ -57,13 +57,13 @@ def test_the_apex_soa() -> None:
         pytest.param("localhost.ex.org.", Options(localhost_prefix=False), id="prefix off"),
     ],
 )
-def test_passes_on(name: str, options: Options) -> None:
-    """What is not local."""
+def test_the_following_plugins_answer_other_names(name: str, options: Options) -> None:
+    """Names that are not local."""
     assert Local(options, world.environment()).handle(world.query(name), world.following(NOBODY)) is NOBODY
 
 
-def test_counts_localhost_with_something_around_it() -> None:
-    """Now, and with every further use of the reply; not `localhost.` itself."""
+def test_counts_names_below_and_with_localhost() -> None:
+    """Now, and with each reuse of the reply; not `localhost.` itself."""
     counters = Counters()
     local = Local(Options(), world.environment(counters=counters))
     assert world.now(local.handle(world.query("localhost."), world.following())).increments == ()
@@ -74,7 +74,7 @@ def test_counts_localhost_with_something_around_it() -> None:
 
 
 def test_options() -> None:
-    """One switch; the last word holds."""
+    """One switch; the last value counts."""
     assert world.options("local", "local") == Options(localhost_prefix=True)
     assert world.options("local", "local {\n localhost_prefix off\n}") == Options(localhost_prefix=False)
     assert world.options("local", "local {\n localhost_prefix off\n localhost_prefix on\n}") == Options(localhost_prefix=True)

@@ -17,7 +17,7 @@ NXDOMAIN = Reply(rcode=Rcode.NXDOMAIN)
 
 
 def lines(text: str, caplog: pytest.LogCaptureFixture, *answered: tuple[Query, Reply]) -> list[str]:
-    """What is logged of these queries."""
+    """The lines logged for these queries."""
     caplog.set_level(logging.INFO)
     plugin = Log(world.options("log", text), world.environment())
     for query, reply in answered:
@@ -33,7 +33,7 @@ def test_common_format(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_ipv6_client_without_edns_over_tcp(caplog: pytest.LogCaptureFixture) -> None:
-    """An address in brackets; the size that TCP takes."""
+    """An address in brackets; the size limit of TCP."""
     asked = world.query("a.", "TXT", client=Client("2001:db8::1", 9, "::1", 53, "tcp", 2))
     assert lines("log . {combined}", caplog, (asked, NXDOMAIN)) == [
         '[2001:db8::1]:9 - 0 "TXT IN a. tcp 40 false 65535" NXDOMAIN qr 83 0.000123000s "0"'
@@ -41,7 +41,7 @@ def test_ipv6_client_without_edns_over_tcp(caplog: pytest.LogCaptureFixture) -> 
 
 
 def test_the_first_rule_that_covers_the_name_decides(caplog: pytest.LogCaptureFixture) -> None:
-    """Even if its class logs nothing."""
+    """Even if it does not log the reply's class."""
     text = "log example.org {\n class denial\n}\nlog . {name}"
     inside, outside = world.query("x.example.org."), world.query("elsewhere.")
     found = lines(text, caplog, (inside, POSITIVE), (outside, POSITIVE), (inside, NXDOMAIN))
@@ -49,7 +49,7 @@ def test_the_first_rule_that_covers_the_name_decides(caplog: pytest.LogCaptureFi
 
 
 def test_placeholders(caplog: pytest.LogCaptureFixture) -> None:
-    """Metadata that nobody published is a dash; unknown braces stay."""
+    """Metadata that no plugin publishes is a dash; unknown placeholders stay."""
     text = 'log . "{local} {rsize} {/kubernetes/kind} {odd} {>rflags}"'
     assert lines(text, caplog, (world.query("a."), POSITIVE)) == ["192.0.2.53 83 - {odd} qr,aa,rd"]
 

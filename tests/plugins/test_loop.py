@@ -12,7 +12,7 @@ import pytest
 
 from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import Reply, rcode_only
-from svcdns.plugins.loop import CALM, FIRST, FOUND, LATELY, SLOWEST, Loop, Options, Probes, gather
+from svcdns.plugins.loop import FIRST_PAUSE, FOUND, MAX_PAUSE, NO_LOOP_PAUSE, RECENT, Loop, Options, Probes, gather
 from svcdns.telemetry.counters import Counters
 from svcdns.wire import names
 from svcdns.wire.codes import Rcode
@@ -24,7 +24,7 @@ UNREACHED = rcode_only(Rcode.SERVFAIL, "no healthy proxies")
 
 
 class Node:
-    """Workers of one server, and what stands in for control between them."""
+    """The workers of one server, with a stand-in for control."""
 
     def __init__(self, count: int = 1) -> None:
         """The first one probes."""
@@ -59,7 +59,7 @@ class Node:
         return self.answer(query)
 
     async def start(self) -> None:
-        """All of them, in the order of their slots; the first probe has been answered."""
+        """Starts all workers, in the order of their slots, until the first probe is answered."""
         for worker in self.workers:
             worker.start()
         await settle()
@@ -74,16 +74,16 @@ class Node:
             await settle()
 
     def probe(self, client: Any = world.CLIENT) -> Query:
-        """The last probe, come in through a socket, or as the client's."""
+        """The last probe, received on a socket, or as the plugin's own client."""
         last = self.asked[-1]
         return world.query(names.to_text(last.name).upper(), "HINFO", client=client)
 
     def comes_back(self, slot: int = 0) -> Reply:
-        """The last probe is led back to a worker; its reply."""
+        """The last probe comes back to a worker; its reply."""
         return world.now(self.workers[slot].handle(self.probe(), world.following(THERE)))
 
     def forwards(self, slot: int = 0) -> bool:
-        """Whether a worker forwards a client's question."""
+        """True if a worker forwards a client's query."""
         return world.now(self.workers[slot].handle(world.query("www.example.org."), world.following(THERE))) is THERE
 
     @property
@@ -93,13 +93,13 @@ class Node:
 
 
 async def settle() -> None:
-    """Lets what is ready run."""
+    """Runs what is ready."""
     for _ in range(5):
         await asyncio.sleep(0)
 
 
-async def test_a_probe_goes_out_at_the_start_and_now_and_then() -> None:
-    """A question of type HINFO, each time for another name; all is well."""
+async def test_a_probe_is_sent_at_the_start_and_from_time_to_time() -> None:
+    """A query of type HINFO, each time for another name."""
     node = Node(2)
     await node.start()
     (query,) = node.asked
@@ -107,14 +107,14 @@ async def test_a_probe_goes_out_at_the_start_and_now_and_then() -> None:
     assert [label.isdigit() for label in labels[:2]] == [True, True]
     assert labels[2:] == ["example", "org", ""]
     assert query.rtype == 13
-    await node.after(CALM + 5)
+    await node.after(NO_LOOP_PAUSE + 5)
     assert len({query.name for query in node.asked}) == len(node.asked) == 2
     assert node.forwards()
     assert node.found == [0, 0]
 
 
 async def test_a_probe_that_goes_out_passes_and_one_that_comes_back_does_not() -> None:
-    """Also while a loop is known: else its end could not be found."""
+    """Also while there is a loop: otherwise its end could not be found."""
     node = Node()
     await node.start()
     mine = node.asked[0]
@@ -123,8 +123,8 @@ async def test_a_probe_that_goes_out_passes_and_one_that_comes_back_does_not() -
         assert node.comes_back().rcode == Rcode.SERVFAIL
 
 
-async def test_whoever_sees_a_probe_tells_all(caplog: pytest.LogCaptureFixture) -> None:
-    """Nothing is forwarded by any worker; one line says it, once; the metric is 1."""
+async def test_a_worker_that_receives_a_probe_tells_all(caplog: pytest.LogCaptureFixture) -> None:
+    """No worker forwards anything; one line is logged, once; the metric is 1."""
     node = Node(3)
     await node.start()
     with caplog.at_level(logging.INFO, "svcdns"):
@@ -137,8 +137,8 @@ async def test_whoever_sees_a_probe_tells_all(caplog: pytest.LogCaptureFixture) 
     assert names.to_text(node.asked[0].name) in line
 
 
-async def test_clients_with_edns_learn_why() -> None:
-    """Extended error 14, Not Ready, with a text (RFC 8914 §4.15); others get no OPT."""
+async def test_clients_with_edns_get_an_extended_error() -> None:
+    """Not Ready (14), with a text (RFC 8914 §4.15); others get no OPT record."""
     node = Node()
     await node.start()
     node.comes_back()
@@ -149,8 +149,8 @@ async def test_clients_with_edns_learn_why() -> None:
     assert world.now(node.workers[0].handle(world.query("www.example.org."), following)).edns is None
 
 
-async def test_a_loop_is_probed_again_more_and_more_slowly() -> None:
-    """One second, then twice as long each time, thirty at most; while each probe comes back it stays found."""
+async def test_probes_of_a_loop_become_rarer() -> None:
+    """After one second, then twice as long each time, at most 30 seconds, while each probe comes back."""
     node = Node()
 
     def led_back(_query: Query) -> Answer:
@@ -167,13 +167,13 @@ async def test_a_loop_is_probed_again_more_and_more_slowly() -> None:
             times.append(node.clock.now)
     pauses = [later - sooner for sooner, later in itertools.pairwise(times)]
     assert pauses == sorted(pauses)
-    assert FIRST <= pauses[0] <= FIRST + 4
-    assert SLOWEST <= pauses[-1] <= SLOWEST + 3
+    assert FIRST_PAUSE <= pauses[0] <= FIRST_PAUSE + 4
+    assert MAX_PAUSE <= pauses[-1] <= MAX_PAUSE + 3
     assert node.found == [1]
 
 
 async def test_the_end_of_a_loop(caplog: pytest.LogCaptureFixture) -> None:
-    """A probe was answered and did not come back: all forward again, within seconds; a line says so."""
+    """A probe was answered and did not come back: all workers forward again within seconds, and a line is logged."""
     node = Node(2)
     await node.start()
     node.comes_back(slot=1)
@@ -184,8 +184,8 @@ async def test_the_end_of_a_loop(caplog: pytest.LogCaptureFixture) -> None:
     assert caplog.messages[1:] == ['the loop for zone "example.org." is gone: forwarding again']
 
 
-async def test_a_probe_without_an_answer_tells_nothing() -> None:
-    """The loop that is known stays; without one, probes are sent often for half a minute, then as when all is well."""
+async def test_a_probe_without_an_answer_changes_nothing() -> None:
+    """A loop stays; without one, probes are frequent for half a minute, and then rare."""
     node = Node()
     node.answer = lambda _: UNREACHED
     await node.start()
@@ -205,8 +205,8 @@ async def test_a_probe_without_an_answer_tells_nothing() -> None:
     assert not node.forwards()
 
 
-async def test_a_failure_of_the_chain_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    """It is said, and probing goes on."""
+async def test_an_exception_of_the_chain_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """And probing goes on."""
     node = Node()
 
     def fails(_query: Query) -> Answer:
@@ -220,8 +220,8 @@ async def test_a_failure_of_the_chain_ends_nothing(caplog: pytest.LogCaptureFixt
     node.workers[0].stop()
 
 
-async def test_a_loop_is_known_to_the_chains_that_come_after() -> None:
-    """A reload does not forget it, and probes at once; the end of a chain that has no successor ends the metric."""
+async def test_a_reload_keeps_a_loop() -> None:
+    """And probes at once; the end of a chain without a successor ends the metric."""
     node = Node()
     await node.start()
     node.comes_back()
@@ -236,7 +236,7 @@ async def test_a_loop_is_known_to_the_chains_that_come_after() -> None:
     assert node.forwards()
 
 
-async def test_a_stop_ends_the_probe_that_is_out() -> None:
+async def test_a_stop_cancels_the_current_probe() -> None:
     """Nothing of it is left."""
     node = Node()
     pending: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
@@ -250,15 +250,15 @@ async def test_a_stop_ends_the_probe_that_is_out() -> None:
 @pytest.mark.parametrize(
     ("key", "place", "age", "known"),
     [
-        pytest.param(KEY, "here", LATELY, True, id="ours"),
-        pytest.param(KEY, "here", LATELY + 1, False, id="too-old"),
+        pytest.param(KEY, "here", RECENT, True, id="ours"),
+        pytest.param(KEY, "here", RECENT + 1, False, id="too-old"),
         pytest.param(KEY, "here", -1, False, id="not-made-yet"),
         pytest.param(b"x" * 16, "here", 0, False, id="another-server"),
         pytest.param(KEY, "there", 0, False, id="another-block"),
     ],
 )
-def test_only_names_of_our_own_are_probes(key: bytes, place: str, age: float, known: bool) -> None:
-    """And only lately, of this block."""
+def test_only_names_of_this_block_are_probes(key: bytes, place: str, age: float, known: bool) -> None:
+    """And only recent ones."""
     name = Probes(key, place, "example.org.").make(1000.0)
     assert Probes(KEY, "here", "example.org.").include(name, 1000.0 + age) is known
 
@@ -266,13 +266,13 @@ def test_only_names_of_our_own_are_probes(key: bytes, place: str, age: float, kn
 @pytest.mark.parametrize(
     "name", [".", "example.org.", "1.example.org.", "x.1.example.org.", "²².1.example.org.", f"{9**60}.1.example.org."]
 )
-def test_other_names_are_none(name: str) -> None:
+def test_other_names_are_not_probes(name: str) -> None:
     """Whatever they look like."""
     assert not Probes(KEY, "here", "example.org.").include(names.from_text(name).lower(), 1000.0)
 
 
-async def test_other_questions_pass() -> None:
-    """Other names, and other types of the probe's name."""
+async def test_other_queries_pass() -> None:
+    """For other names, and of other types for the probe's name."""
     node = Node()
     await node.start()
     following = world.following(THERE)
@@ -281,7 +281,7 @@ async def test_other_questions_pass() -> None:
     assert node.forwards()
 
 
-def test_the_key_is_made_once_for_each_zone() -> None:
+def test_the_key_is_generated_once_for_each_zone() -> None:
     """Workers and reloads share it."""
     made = gather(Options("example.org."), {})
     assert len(made["example.org."]) == 16
@@ -289,7 +289,7 @@ def test_the_key_is_made_once_for_each_zone() -> None:
     assert gather(Options("."), {})["."] != gather(Options("."), {})["."]
 
 
-def test_takes_no_words() -> None:
+def test_takes_no_arguments() -> None:
     """And stands once in a block."""
     assert world.options("loop", "loop", zones="a.b") == Options("a.b.")
     assert world.rejection("loop", "loop twice").startswith("2:6 Wrong argument count")

@@ -15,12 +15,12 @@ NS = world.records("z. 5 IN NS ns.z.")
 
 
 def ask(reply: Reply, rtype: str = "A") -> Reply:
-    """What the plugin makes of a reply."""
+    """The plugin's reply."""
     return world.now(Minimal(Options(), world.environment()).handle(world.query("a.", rtype), world.following(reply)))
 
 
-def test_drops_what_nobody_asked_for() -> None:
-    """Both sections and the OPT; the terms of reuse stay."""
+def test_removes_sections() -> None:
+    """The authority and additional sections, and the OPT record; the reuse terms stay."""
     full = Reply(answer=A, authority=NS, additional=A, edns=world.edns(), lifetime=UNTIL_CHANGED, dependencies=(("x",),))
     reply = ask(full)
     assert world.summary(reply) == ["NOERROR", "a. 5 IN A 10.0.0.1"]
@@ -39,17 +39,17 @@ def test_drops_what_nobody_asked_for() -> None:
         pytest.param(Reply(dropped=True), "A", id="silence"),
     ],
 )
-def test_leaves_alone(reply: Reply, rtype: str) -> None:
-    """The reply comes back as it was."""
+def test_unchanged_replies(reply: Reply, rtype: str) -> None:
+    """The reply is the same."""
     assert ask(reply, rtype) is reply
 
 
-def test_a_bare_code_without_an_error() -> None:
-    """As the REFUSED of a zone transfer is: CoreDNS fails over it."""
+def test_a_reply_without_message_and_error() -> None:
+    """Such as the REFUSED of a zone transfer: CoreDNS fails on it."""
     assert ask(rcode_only(Rcode.REFUSED), "AXFR").rcode == Rcode.SERVFAIL
 
 
-def test_takes_no_words() -> None:
+def test_takes_no_arguments() -> None:
     """It has no options."""
     assert world.options("minimal", "minimal") == Options()
     assert world.rejection("minimal", "minimal now").startswith("2:9 Wrong argument count")

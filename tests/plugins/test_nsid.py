@@ -16,7 +16,7 @@ ASKS = world.edns(options=((3, b""),))
 
 
 def ask(reply: Reply, edns: Edns | None = ASKS) -> Reply:
-    """What the plugin makes of a reply."""
+    """The plugin's reply."""
     return world.now(Nsid(Options("one two"), world.environment()).handle(world.query("a.", edns=edns), world.following(reply)))
 
 
@@ -28,8 +28,8 @@ def ask(reply: Reply, edns: Edns | None = ASKS) -> Reply:
         pytest.param(Edns(512, options=((3, b"other"),)), Edns(512, options=((3, b"one two"),)), id="in the place of another's"),
     ],
 )
-def test_signs(made: Edns | None, expected: Edns) -> None:
-    """In the OPT that the reply has, or a new one."""
+def test_adds_the_identifier(made: Edns | None, expected: Edns) -> None:
+    """In the reply's OPT record, or in a new one."""
     assert ask(Reply(edns=made)).edns == expected
 
 
@@ -42,13 +42,13 @@ def test_signs(made: Edns | None, expected: Edns) -> None:
         pytest.param(Reply(dropped=True), ASKS, id="silence"),
     ],
 )
-def test_leaves_alone(reply: Reply, edns: Edns | None) -> None:
-    """The reply comes back as it was."""
+def test_unchanged_replies(reply: Reply, edns: Edns | None) -> None:
+    """The reply is the same."""
     assert ask(reply, edns) is reply
 
 
 def test_options() -> None:
-    """Words are joined; without any, the host's name is told."""
+    """Words are joined; by default the host's name is used."""
     assert world.options("nsid", "nsid a  b") == Options("a b")
     assert world.options("nsid", "nsid") == Options()
     own = world.now(Nsid(Options(), world.environment()).handle(world.query("a.", edns=ASKS), world.following(Reply())))

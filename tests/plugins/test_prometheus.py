@@ -30,5 +30,5 @@ def test_reads(text: str, read: Options) -> None:
     ],
 )
 def test_rejects(text: str, error: str) -> None:
-    """The word at fault is named."""
+    """The error is at the wrong word."""
     assert world.rejection("prometheus", text).startswith(error)

@@ -22,6 +22,6 @@ def test_reads(text: str, read: Options) -> None:
 
 
 def test_rejects() -> None:
-    """An unknown mode names those that are known."""
+    """The error for an unknown mode names the known ones."""
     error = "3:10 'often' is unknown; one of until-ready, continuously was expected"
     assert world.rejection("ready", "ready {\n monitor often\n}") == error

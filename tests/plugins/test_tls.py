@@ -1,4 +1,4 @@
-"""The options of `tls`, and reading its files."""
+"""The options of `tls`, and its files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from svcdns.corefile.errors import CorefileError
-from svcdns.plugins.tls import Options, Served, gather, period, refresh, unpacked
+from svcdns.plugins.tls import Options, ServerTls, decode, gather, period, refresh
 from tests.support import world
 from tests.support.certificates import authority, pair
 
@@ -36,30 +36,30 @@ def test_reads(text: str, fields: dict[str, Any]) -> None:
     [
         pytest.param("tls c", "2:5 Wrong argument count", id="no key"),
         pytest.param("tls a b c d", "2:11 Wrong argument count", id="too many"),
-        pytest.param("tls {\n acme a.org\n email e\n}", "3:2 plugin/tls: certificates by ACME are not there", id="acme"),
-        pytest.param("tls {\n email e\n acme a.org\n}", "3:2 plugin/tls: certificates by ACME are not there", id="acme in another order"),
-        pytest.param("tls c k {\n client_auth require\n}", "3:14 plugin/tls: client_auth require asks clients", id="unverified"),
-        pytest.param("tls c k {\n client_auth request\n}", "3:14 plugin/tls: client_auth request asks clients", id="request"),
+        pytest.param("tls {\n acme a.org\n email e\n}", "3:2 plugin/tls: certificates by ACME are not supported", id="acme"),
+        pytest.param("tls {\n email e\n acme a.org\n}", "3:2 plugin/tls: certificates by ACME", id="acme in another order"),
+        pytest.param("tls c k {\n client_auth require\n}", "3:14 plugin/tls: client_auth require requests certificates", id="unverified"),
+        pytest.param("tls c k {\n client_auth request\n}", "3:14 plugin/tls: client_auth request requests certificates", id="request"),
         pytest.param("tls c k {\n client_auth verify\n}", "3:14 'verify' is unknown; one of nocert, request, require", id="unknown kind"),
         pytest.param("tls c k {\n keylogs a\n}", "3:2 unknown property 'keylogs' (did you mean 'keylog'?)", id="unknown"),
     ],
 )
 def test_rejects(text: str, error: str) -> None:
-    """At the word that is wrong."""
+    """The error is at the wrong word."""
     assert world.rejection("tls", text).startswith(error)
 
 
-def served(folder: Path, more: str = "") -> tuple[Options, dict[str, bytes], Served]:
-    """A pair in files: its options, and what workers get."""
+def served(folder: Path, more: str = "") -> tuple[Options, dict[str, bytes], ServerTls]:
+    """A certificate and key in files: the options, and the data for workers."""
     if not (folder / "server.crt").exists():
         pair().write(folder)
     options = world.options("tls", f"tls server.crt server.key {more}", root=str(folder))
     known = gather(options, {})
-    return options, known, unpacked(known[options.data_key])
+    return options, known, decode(known[options.data_key])
 
 
-def test_what_workers_get(tmp_path: Path) -> None:
-    """The pair, when it ends, and what clients have to have."""
+def test_the_data_for_workers(tmp_path: Path) -> None:
+    """Certificate and key, expiry, and whether clients need a certificate."""
     authority().write(tmp_path)
     options, _, got = served(tmp_path, "ca.crt {\n client_auth verify_if_given\n}")
     assert (got.material.certificates, got.material.key, got.material.authorities) == (*pair(), authority().pem)
@@ -68,8 +68,8 @@ def test_what_workers_get(tmp_path: Path) -> None:
     assert period(options) == 10.0
 
 
-def test_without_an_authority_clients_need_one_of_the_machines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As Go does it; one that cannot be used is left out, and none is read where nobody is verified."""
+def test_without_authorities_the_systems_are_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in Go; an invalid one is left out, and none is read unless clients are verified."""
     bundle = authority().write(tmp_path, "bundle")
     bundle.write_bytes(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n" + bundle.read_bytes())
     monkeypatch.setenv(ssl.get_default_verify_paths().openssl_cafile_env, str(bundle))
@@ -87,7 +87,7 @@ def test_without_an_authority_clients_need_one_of_the_machines(tmp_path: Path, m
     ],
 )
 def test_a_pair_that_cannot_be_used(tmp_path: Path, write: dict[str, bytes | None], error: str) -> None:
-    """Ends the start with the directive's place."""
+    """Ends the start with the position of the directive."""
     pair().write(tmp_path)
     for name, content in write.items():
         (tmp_path / name).unlink() if content is None else (tmp_path / name).write_bytes(content)
@@ -100,40 +100,40 @@ def test_an_expired_certificate_is_served_with_a_warning(tmp_path: Path, caplog:
     """It is for clients to refuse it."""
     authority().pair("dns.test", days=-1).write(tmp_path)
     served(tmp_path)
-    assert "has expired on" in caplog.text
+    assert "expired on" in caplog.text
 
 
 def test_a_key_log_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """One that cannot be written is an error."""
+    """A file that cannot be written is an error."""
     served(tmp_path, "{\n keylog log\n}")
-    assert f"whoever can read {tmp_path}/log can read" in caplog.text
+    assert f"whoever can read {tmp_path}/log can decrypt" in caplog.text
     with pytest.raises(CorefileError, match=r"plugin/tls: open .*nowhere/log: no such file"):
         served(tmp_path, "{\n keylog nowhere/log\n}")
 
 
 def test_a_new_pair(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Is handed over once, with a line in the log."""
+    """Is sent to the workers once, with a line in the log."""
     caplog.set_level("INFO")
     options, known, _ = served(tmp_path)
     assert refresh(options, known) == {}
     new = authority().pair("dns.test", days=60)
     new.write(tmp_path)
     changed = refresh(options, known)
-    assert unpacked(changed[options.data_key]).material.certificates == new.certificate
-    assert "read anew, valid until" in caplog.text
+    assert decode(changed[options.data_key]).material.certificates == new.certificate
+    assert "was read again, valid until" in caplog.text
     assert refresh(options, changed) == {}
     assert refresh(options, {}) == {}
 
 
 def test_a_broken_new_pair(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """The old one stays, marked, with one error in the log; a good one ends that, and so does the old one."""
+    """The old one stays, marked, with one error in the log, until either pair can be used."""
     options, known, before = served(tmp_path)
     (tmp_path / "server.key").write_bytes(authority().pair("dns.test").key)
     broken = refresh(options, known)
-    got = unpacked(broken[options.data_key])
+    got = decode(broken[options.data_key])
     assert got.material == before.material
     assert b"key values mismatch" in got.refused
-    assert caplog.text.count("key values mismatch; the certificate that was read before, valid until") == 1
+    assert caplog.text.count("key values mismatch; the previous certificate, valid until") == 1
     assert refresh(options, broken) == {}
     pair().write(tmp_path)
-    assert unpacked(refresh(options, broken)[options.data_key]) == before
+    assert decode(refresh(options, broken)[options.data_key]) == before

@@ -26,7 +26,7 @@ def test_tells_an_ipv6_client_over_tcp() -> None:
     assert world.summary(reply)[1:] == ["add a.b. 0 IN AAAA fe80::1", "add _tcp.a.b. 0 IN SRV 0 0 5300 ."]
 
 
-def test_takes_no_words() -> None:
+def test_takes_no_arguments() -> None:
     """It has no options."""
     assert world.options("whoami", "whoami") == Options()
     assert world.rejection("whoami", "whoami now").startswith("2:8 Wrong argument count")

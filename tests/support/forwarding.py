@@ -1,4 +1,4 @@
-"""The plugin `forward` with its upstreams, on a clock that is turned by hand."""
+"""The plugin `forward` with its upstreams, on a clock that is moved by hand."""
 
 from __future__ import annotations
 
@@ -22,9 +22,7 @@ class HasPort(Protocol):
 
 
 class Forwarding:
-    """`body` is what stands in the directive's braces, `place` how upstreams are written; a `clock` takes the place of the one that is
-    turned.
-    """
+    """`body` is the directive's body, `place` the form of the upstreams; a `clock` replaces the one that is moved by hand."""
 
     def __init__(
         self,
@@ -52,21 +50,21 @@ class Forwarding:
 
     @property
     def timer_wheel(self) -> TimerWheel:
-        """Of all of them."""
+        """The timer wheel of all servers."""
         found: TimerWheel = self.kept["forward", "timer wheel"]
         return found
 
     async def ask(self, name: str = "a.example.org.", rtype: str = "A", **fields: Any) -> Reply:
-        """The answer to a question."""
+        """The answer to a query."""
         query = world.query(name, rtype, **fields)
         return await world.soon(self.plugin.handle(query, world.following(Reply(rcode=Rcode.NXDOMAIN))))
 
     def asking(self, name: str = "a.example.org.", **fields: Any) -> asyncio.Task[Reply]:
-        """The same, not waited for."""
+        """The same, as a task."""
         return asyncio.ensure_future(self.ask(name, **fields))
 
     async def turn(self, seconds: float) -> None:
-        """Lets time pass, and timers run."""
+        """Moves the clock and runs the timers."""
         await asyncio.sleep(0)
         self.clock.turn(seconds + 2 * TICK)
         for _ in range(5):

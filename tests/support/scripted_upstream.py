@@ -1,4 +1,4 @@
-"""A DNS server on loopback that answers as a test tells it: over UDP and TCP on one port, inside the test's event loop.
+"""A DNS server on loopback with scripted replies, over UDP and TCP on one port, inside the test's event loop.
 
 It lies in every way: a packet may be any bytes, several may answer one question, `Elsewhere` ones come from another port, `Held` ones wait
 for `release`.
@@ -43,15 +43,15 @@ def silence(_query: dns.message.Message, _transport: str) -> None:
 
 
 class Elsewhere(bytes):
-    """A packet that leaves from another port than the question went to; over UDP alone."""
+    """A packet from another port than the query went to; over UDP only."""
 
 
 class Held(bytes):
-    """A packet that waits for `release`."""
+    """A packet that is sent by `release`."""
 
 
 def held(respond: Respond) -> Respond:
-    """The same replies, held."""
+    """The same replies, held back."""
 
     def responding(query: dns.message.Message, transport: str) -> list[bytes]:
         found = respond(query, transport)
@@ -61,12 +61,12 @@ def held(respond: Respond) -> Respond:
 
 
 def only(transport: str, respond: Respond) -> Respond:
-    """Answers over one transport, and says nothing over the other."""
+    """Answers over one transport, and not over the other."""
     return lambda query, by: respond(query, by) if by == transport else None
 
 
 class ScriptedUpstream:
-    """`respond` may be changed at any time; `asked` has what came, with its transport."""
+    """`respond` may be changed at any time; `asked` has the queries, with their transports."""
 
     def __init__(self, respond: Respond | None = None, tls: ssl.SSLContext | None = None) -> None:
         """Answers NOERROR without records if not told otherwise; with `tls` its TCP port is for TLS alone."""
@@ -104,7 +104,7 @@ class ScriptedUpstream:
         await self._tcp.wait_closed()
 
     def close(self) -> None:
-        """Stops to listen, and ends connections."""
+        """Stops listening, and closes the connections."""
         if self._udp.fileno() >= 0:
             asyncio.get_running_loop().remove_reader(self._udp)
             self._udp.close()
@@ -113,28 +113,28 @@ class ScriptedUpstream:
         self.hang_up()
 
     def hang_up(self) -> None:
-        """Ends the connections that are open."""
+        """Closes the open connections."""
         for writer in self._writers:
             writer.close()
 
     @property
     def holds(self) -> int:
-        """Packets that are held."""
+        """The number of held packets."""
         return len(self._held)
 
     def release(self, *, backwards: bool = False) -> None:
-        """Sends what is held."""
+        """Sends the held packets."""
         sending, self._held = self._held, []
         for send in reversed(sending) if backwards else sending:
             send()
 
     async def question(self) -> Message:
-        """The next question that comes."""
+        """The next query."""
         return await asyncio.wait_for(self._arrived.get(), 10)
 
     @property
     def transports(self) -> list[str]:
-        """How each question came."""
+        """The transport of each query."""
         return [transport for _, transport in self.asked]
 
     def _answers(self, packet: bytes, transport: str) -> list[bytes]:

@@ -1,4 +1,4 @@
-"""Addresses of hosts, from servers that are given."""
+"""Addresses of hosts, from given servers."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ ALIAS = "host.example.org. 60 IN CNAME other.example.org."
 
 
 def by_type(query: dns.message.Message, transport: str) -> list[bytes] | bytes | None:
-    """Each type its own answer, an alias before the first."""
+    """A different answer for each type, with a CNAME record before the first."""
     rtype = query.question[0].rdtype
     return answer(*((ALIAS, A) if rtype == dns.rdatatype.A else (AAAA,)))(query, transport)
 
 
 async def found(*servers: ScriptedUpstream) -> list[str]:
-    """The host's addresses; the call blocks, so it is made in a thread."""
+    """The host's addresses; the call blocks, so it runs in a thread."""
     return await asyncio.to_thread(addresses_of, "host.example.org", [("127.0.0.1", server.port) for server in servers])
 
 
@@ -34,22 +34,22 @@ async def test_both_families() -> None:
         assert await found(server) == ["192.0.2.1", "2001:db8::1"]
 
 
-async def test_the_next_server_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where one is silent, or knows no address."""
+async def test_the_next_server_is_queried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If one is silent, or has no address."""
     monkeypatch.setattr(blocking_resolver, "TIMEOUT", 0.05)
     async with ScriptedUpstream(silence) as silent, ScriptedUpstream() as empty, ScriptedUpstream(by_type) as server:
         assert await found(silent, empty, server) == ["192.0.2.1", "2001:db8::1"]
 
 
 async def test_one_family_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The other question may fail."""
+    """The query for the other one may fail."""
     monkeypatch.setattr(blocking_resolver, "TIMEOUT", 0.05)
     async with ScriptedUpstream(lambda q, t: by_type(q, t) if q.question[0].rdtype == dns.rdatatype.A else None) as server:
         assert await found(server) == ["192.0.2.1"]
 
 
-async def test_replies_to_other_questions_are_dropped() -> None:
-    """The true one is waited for."""
+async def test_replies_to_other_queries_are_dropped() -> None:
+    """The matching one is waited for."""
 
     def forged(query: dns.message.Message, transport: str) -> list[bytes]:
         true = by_type(query, transport)
@@ -60,8 +60,8 @@ async def test_replies_to_other_questions_are_dropped() -> None:
         assert await found(server) == ["192.0.2.1", "2001:db8::1"]
 
 
-async def test_nobody_knows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The last reason is told."""
+async def test_no_server_has_an_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error has the last reason."""
     monkeypatch.setattr(blocking_resolver, "TIMEOUT", 0.05)
     async with ScriptedUpstream() as empty, ScriptedUpstream(silence) as silent:
         with pytest.raises(ResolveError, match=r"^no addresses found for host.example.org$"):
@@ -70,8 +70,8 @@ async def test_nobody_knows(monkeypatch: pytest.MonkeyPatch) -> None:
             await found(silent)
 
 
-def test_the_machine_knows_itself() -> None:
-    """Without servers, its own resolver is asked."""
+def test_without_servers_the_system_resolves() -> None:
+    """With its own resolver."""
     assert "127.0.0.1" in addresses_of("localhost")
     with pytest.raises(ResolveError, match="no addresses found for"):
         addresses_of("host.invalid.")

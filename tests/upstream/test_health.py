@@ -1,4 +1,4 @@
-"""What is known of one upstream server."""
+"""The health of one upstream server."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from svcdns.upstream.health import CIRCUIT_THRESHOLD, MIN_SLOW_AFTER, SILENCE, H
 
 
 def test_the_circuit() -> None:
-    """Opens after some failures in a row; any word closes it."""
+    """Opens after some failures in a row; any reply closes it."""
     health = Health(2, checked=True)
     for _ in range(CIRCUIT_THRESHOLD - 1):
         health.query_failed()
@@ -21,7 +21,7 @@ def test_the_circuit() -> None:
 
 
 def test_down_is_by_health_checks() -> None:
-    """When more have failed in a row than are allowed."""
+    """If more failed in a row than are allowed."""
     health = Health(2, checked=True)
     health.failed_checks = 2
     assert (health.down, health.usable) == (False, True)
@@ -32,7 +32,7 @@ def test_down_is_by_health_checks() -> None:
 
 
 def test_never_left_out_without_health_checks() -> None:
-    """Nothing would ever bring it back."""
+    """Nothing would ever make it usable again."""
     for health in (Health(0, checked=True), Health(2, checked=False)):
         health.failed_checks = 99
         for _ in range(99):
@@ -40,8 +40,8 @@ def test_never_left_out_without_health_checks() -> None:
         assert (health.usable, health.down, health.circuit_open) == (True, False, False)
 
 
-def test_patience_follows_what_is_usual() -> None:
-    """Within bounds: a new server has all the time there is, a quick and even one little, a slow one all again."""
+def test_slow_after_follows_the_usual_latency() -> None:
+    """Within bounds: long for a new server, short for a fast and steady one, long again for a slow one."""
     health = Health(2, checked=True)
     assert health.slow_after == SILENCE
     for _ in range(100):
@@ -56,7 +56,7 @@ def test_patience_follows_what_is_usual() -> None:
 
 
 def test_silent() -> None:
-    """Since a question, if nothing came after it."""
+    """Since a query, if no reply of any kind came after it."""
     health = Health(2, checked=True)
     assert health.silent(0.0)
     health.reply_received(5.0)

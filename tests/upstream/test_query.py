@@ -1,4 +1,4 @@
-"""Which reply counts."""
+"""Queries to upstreams, and the replies that match them."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from tests.support.scripted_upstream import answer
 from tests.support.statistics import chi_square_bound, chi_square_of
 
 NAME = "a.example.org."
-QUESTION = UpstreamQuery(names.from_text(NAME), 1, 1, RD)
+QUERY = UpstreamQuery(names.from_text(NAME), 1, 1, RD)
 IDENT = 0x1234
 A = answer(f"{NAME} 60 IN A 192.0.2.1")
 
 
-def true(name: str = NAME, rtype: str = "A", ident: int = IDENT, rclass: str = "IN") -> bytes:
-    """A reply to a question like ours."""
+def matching(name: str = NAME, rtype: str = "A", ident: int = IDENT, rclass: str = "IN") -> bytes:
+    """A reply that matches the query."""
     query = dns.message.make_query(name, rtype, rdclass=rclass, id=ident)
     packet = A(query, "udp")
     assert isinstance(packet, bytes)
@@ -33,54 +33,54 @@ def true(name: str = NAME, rtype: str = "A", ident: int = IDENT, rclass: str = "
 @pytest.mark.parametrize(
     ("packet", "counts"),
     [
-        pytest.param(true(), True, id="the reply"),
-        pytest.param(true("A.eXample.ORG."), True, id="other case of letters"),
-        pytest.param(true(ident=IDENT ^ 1), False, id="id"),
-        pytest.param(true("b.example.org."), False, id="name"),
-        pytest.param(true("a.example.org.x."), False, id="longer name"),
-        pytest.param(true("a.example."), False, id="shorter name"),
-        pytest.param(true(rtype="AAAA"), False, id="type"),
-        pytest.param(true(rtype="HTTPS"), False, id="type that is A with a bit for lower case"),
-        pytest.param(true(rclass="CH"), False, id="class"),
-        pytest.param(QUESTION.packet(IDENT), False, id="the question itself"),
-        pytest.param(true()[:4] + b"\0\0" + true()[6:], False, id="no question"),
-        pytest.param(true()[:4] + b"\0\2" + true()[6:], False, id="two questions"),
-        pytest.param(true()[:12], False, id="header alone"),
+        pytest.param(matching(), True, id="the reply"),
+        pytest.param(matching("A.eXample.ORG."), True, id="other case of letters"),
+        pytest.param(matching(ident=IDENT ^ 1), False, id="id"),
+        pytest.param(matching("b.example.org."), False, id="name"),
+        pytest.param(matching("a.example.org.x."), False, id="longer name"),
+        pytest.param(matching("a.example."), False, id="shorter name"),
+        pytest.param(matching(rtype="AAAA"), False, id="type"),
+        pytest.param(matching(rtype="HTTPS"), False, id="type that is A with a bit for lower case"),
+        pytest.param(matching(rclass="CH"), False, id="class"),
+        pytest.param(QUERY.packet(IDENT), False, id="the query itself"),
+        pytest.param(matching()[:4] + b"\0\0" + matching()[6:], False, id="no question"),
+        pytest.param(matching()[:4] + b"\0\2" + matching()[6:], False, id="two questions"),
+        pytest.param(matching()[:12], False, id="header alone"),
         pytest.param(b"", False, id="empty"),
         pytest.param(b"\x12", False, id="one octet"),
     ],
 )
-def test_which_reply_counts(packet: bytes, counts: bool) -> None:
-    """Id, name, type and class; a reply with one question."""
-    assert QUESTION.matches(IDENT, packet) is counts
+def test_which_reply_matches(packet: bytes, counts: bool) -> None:
+    """One with the ID, name, type and class of the query, and one question."""
+    assert QUERY.matches(IDENT, packet) is counts
 
 
 @pytest.mark.parametrize("cut", [1, 3, 15], ids=str)
-def test_a_reply_that_is_cut_off_counts_as_truncated(cut: int) -> None:
-    """Its header and question are enough to know whose it is."""
-    assert QUESTION.matches(IDENT, true()[:-cut])
-    message = QUESTION.decode(true()[:-cut])
+def test_a_malformed_reply_counts_as_truncated(cut: int) -> None:
+    """Its header and question are enough to match it."""
+    assert QUERY.matches(IDENT, matching()[:-cut])
+    message = QUERY.decode(matching()[:-cut])
     assert message.flags & TC
     assert message.answer == ()
 
 
-def test_garbage_behind_the_question_counts_as_truncated() -> None:
-    """Whatever it is; nothing of it is used."""
-    at = len(QUESTION.packet(0))
+def test_garbage_after_the_question_counts_as_truncated() -> None:
+    """None of it is used."""
+    at = len(QUERY.packet(0))
     chosen = random.Random(1)
     for _ in range(2_000):
-        packet = true()[:at] + chosen.randbytes(chosen.randrange(60))
-        assert QUESTION.matches(IDENT, packet)
-        message = QUESTION.decode(packet)
+        packet = matching()[:at] + chosen.randbytes(chosen.randrange(60))
+        assert QUERY.matches(IDENT, packet)
+        message = QUERY.decode(packet)
         assert message.flags & TC or len(message.answer) <= 1
 
 
 def forgeries(count: int) -> Iterator[bytes]:
-    """Replies that are wrong in the id, in the question, or in both; each is good but for that."""
+    """Replies with a wrong ID, a wrong question, or both."""
     chosen = random.Random(7)
-    good = true()
-    others = [true(f"{label}.example.org.", rtype) for label in ("b", "aa", "www.a") for rtype in ("A", "AAAA")]
-    others += [true(rtype="AAAA"), true(rclass="CH"), true("a.example.net.")]
+    good = matching()
+    others = [matching(f"{label}.example.org.", rtype) for label in ("b", "aa", "www.a") for rtype in ("A", "AAAA")]
+    others += [matching(rtype="AAAA"), matching(rclass="CH"), matching("a.example.net.")]
     for number in range(count):
         ident = chosen.randrange(1, 1 << 16)
         kind = number % 3
@@ -90,14 +90,14 @@ def forgeries(count: int) -> Iterator[bytes]:
 
 
 def test_a_million_forged_replies() -> None:
-    """None counts, and the true one behind them does."""
-    assert not any(QUESTION.matches(IDENT, packet) for packet in forgeries(1_000_000))
-    assert QUESTION.matches(IDENT, true())
-    assert len(QUESTION.decode(true()).answer) == 1
+    """None matches, and the genuine one after them does."""
+    assert not any(QUERY.matches(IDENT, packet) for packet in forgeries(1_000_000))
+    assert QUERY.matches(IDENT, matching())
+    assert len(QUERY.decode(matching()).answer) == 1
 
 
 def test_ids_are_random() -> None:
-    """All values equally often, and none foretold by the one before (chi-square; fails once in a million runs)."""
+    """All values equally often, and none predictable from the one before (chi-square; fails once in a million runs)."""
     drawn = [random_id() for _ in range(200_000)]
     for bits in (slice(0, 8), slice(8, 16)):
         counts = Counter(f"{ident:016b}"[bits] for ident in drawn)
@@ -106,6 +106,6 @@ def test_ids_are_random() -> None:
     assert chi_square_of(steps, 256, len(drawn) - 1) < chi_square_bound(255)
 
 
-def test_shown() -> None:
+def test_address_text() -> None:
     """IPv6 in brackets."""
     assert (address_text(("192.0.2.1", 53)), address_text(("::1", 5353))) == ("192.0.2.1:53", "[::1]:5353")

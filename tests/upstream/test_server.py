@@ -1,4 +1,4 @@
-"""One upstream server: questions, health checks, metrics."""
+"""One upstream server: queries, health checks, metrics."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from tests.support import world
 from tests.support.scripted_upstream import ScriptedUpstream, answer, held, only, silence
 from tests.support.upstreams import finish
 
-QUESTION = UpstreamQuery(names.from_text("a.example.org."), 1, 1, RD)
+QUERY = UpstreamQuery(names.from_text("a.example.org."), 1, 1, RD)
 A = answer("a.example.org. 60 IN A 192.0.2.1")
 
 
-class Asking:
-    """A server on a clock that is turned by hand."""
+class Querying:
+    """A server on a clock that is moved by hand."""
 
     def __init__(self, upstream: ScriptedUpstream, options: ServerOptions | None = None) -> None:
         self.clock, self.counters = world.Clock(), Counters()
@@ -36,7 +36,7 @@ class Asking:
         """A query whose outcome is noted down."""
         server = self.server
         timeout = server.options.read_timeout
-        attempt = Attempt(server, QUESTION, lambda _, outcome: self.outcomes.append(outcome), self.clock(), timeout)
+        attempt = Attempt(server, QUERY, lambda _, outcome: self.outcomes.append(outcome), self.clock(), timeout)
         attempt.start(tcp=tcp)
         return attempt
 
@@ -47,10 +47,10 @@ class Asking:
         await self.until(count)
         outcome = self.outcomes[-1]
         assert isinstance(outcome, bytes)
-        return QUESTION.decode(outcome)
+        return QUERY.decode(outcome)
 
     async def turn(self, seconds: float) -> None:
-        """Lets time pass, and timers run."""
+        """Moves the clock and runs the timers."""
         self.clock.turn(seconds + 2 * TICK)
         for _ in range(5):
             self.server.timer_wheel.run_due()
@@ -63,7 +63,7 @@ class Asking:
                 await asyncio.sleep(0)
 
     def end(self) -> None:
-        """Stops the server, and leaves nothing under way."""
+        """Stops the server and cancels its open queries."""
         finish(self.server)
 
     def counted(self, name: str, *labels: str) -> float:
@@ -74,16 +74,16 @@ class Asking:
 async def test_observes_by_response_code() -> None:
     """A histogram for each."""
     async with ScriptedUpstream(answer(rcode=3)) as upstream:
-        asking = Asking(upstream)
+        asking = Querying(upstream)
         await asking.answer()
         assert asking.counted("coredns_proxy_request_duration_seconds", "forward", asking.to, "NXDOMAIN") == 1
         asking.end()
 
 
 async def test_no_reply_in_time() -> None:
-    """Silence, told after the time that the manner gives."""
+    """A timeout, after `read_timeout`."""
     async with ScriptedUpstream(silence) as upstream:
-        asking = Asking(upstream, ServerOptions(read_timeout=2.0, max_fails=0))
+        asking = Querying(upstream, ServerOptions(read_timeout=2.0, max_fails=0))
         asking.ask()
         await asking.turn(1.9)
         assert asking.outcomes == []
@@ -95,9 +95,9 @@ async def test_no_reply_in_time() -> None:
 
 
 async def test_the_circuit_opens_within_a_fraction_of_a_second_and_a_health_check_closes_it() -> None:
-    """Some questions in a row that the server has said nothing since."""
+    """After some queries in a row without any reply from the server."""
     async with ScriptedUpstream(silence) as upstream:
-        asking = Asking(upstream)
+        asking = Querying(upstream)
         for _ in range(CIRCUIT_THRESHOLD):
             asking.ask()
         await asking.turn(SILENCE)
@@ -115,9 +115,9 @@ async def test_the_circuit_opens_within_a_fraction_of_a_second_and_a_health_chec
 
 
 async def test_a_slow_name_is_no_silence() -> None:
-    """While the server answers others."""
+    """While the server answers other queries."""
     async with ScriptedUpstream(held(A)) as upstream:
-        asking = Asking(upstream)
+        asking = Querying(upstream)
         for _ in range(CIRCUIT_THRESHOLD):
             asking.ask()
             await upstream.question()
@@ -133,10 +133,10 @@ async def test_a_slow_name_is_no_silence() -> None:
         asking.end()
 
 
-async def test_what_nobody_waits_for_still_tells_of_silence() -> None:
-    """A question that another server answered first."""
+async def test_an_abandoned_query_still_shows_silence() -> None:
+    """Another server answered first."""
     async with ScriptedUpstream(silence) as upstream:
-        asking = Asking(upstream)
+        asking = Querying(upstream)
         for _ in range(CIRCUIT_THRESHOLD):
             asking.ask().abandon()
         assert len(asking.server._sockets) == CIRCUIT_THRESHOLD
@@ -150,10 +150,10 @@ async def test_what_nobody_waits_for_still_tells_of_silence() -> None:
         assert len(asking.server._sockets) == 0
 
 
-async def test_probes_until_it_answers() -> None:
-    """One at each interval, each with a second of its own; then it is down; then it is up again."""
+async def test_health_checks_go_on_until_a_reply() -> None:
+    """One at each interval, each with a timeout of a second; the server is down, and then it is up again."""
     async with ScriptedUpstream(silence) as upstream:
-        asking = Asking(upstream, ServerOptions(probe_interval=0.5, max_fails=1))
+        asking = Querying(upstream, ServerOptions(probe_interval=0.5, max_fails=1))
         asking.server.start_checks()
         for _ in range(5):
             await asking.turn(0.5)
@@ -170,11 +170,11 @@ async def test_probes_until_it_answers() -> None:
         asking.end()
 
 
-async def test_a_closed_port_fails_probe_after_probe() -> None:
+async def test_a_closed_port_fails_each_health_check() -> None:
     """At once each time, one run at a time."""
     async with ScriptedUpstream() as upstream:
         upstream.close()
-        asking = Asking(upstream, ServerOptions(max_fails=1))
+        asking = Querying(upstream, ServerOptions(max_fails=1))
         for _ in range(3):
             asking.server.start_checks()
         for _ in range(3):
@@ -187,11 +187,11 @@ async def test_a_closed_port_fails_probe_after_probe() -> None:
 
 
 @pytest.mark.parametrize("tcp", [False, True], ids=["udp", "tcp"])
-async def test_what_the_probe_asks(tcp: bool) -> None:
-    """`. NS` with RD, or as told; over TCP where all questions go so."""
+async def test_the_query_of_a_health_check(tcp: bool) -> None:
+    """`. NS` with RD, or as the options say; over TCP if all queries are."""
     async with ScriptedUpstream() as upstream:
         options = ServerOptions(probe_name=names.from_text("a.b."), probe_recursion=False, probe_tcp=tcp)
-        asking = Asking(upstream, options)
+        asking = Querying(upstream, options)
         asking.server.query_failed()
         message = await upstream.question()
         assert (names.to_text(message.name), message.rtype, message.flags & RD) == ("a.b.", 2, 0)
@@ -203,22 +203,22 @@ async def test_what_the_probe_asks(tcp: bool) -> None:
         await asking.turn(PROBE_TIMEOUT + 1)
 
 
-async def test_no_probes_without_a_limit() -> None:
+async def test_no_health_checks_without_a_limit() -> None:
     """max_fails 0, or no interval."""
     async with ScriptedUpstream() as upstream:
         for options in (ServerOptions(max_fails=0), ServerOptions(probe_interval=0.0)):
-            asking = Asking(upstream, options)
+            asking = Querying(upstream, options)
             asking.server.query_failed()
             assert asking.server._current_run == 0
             assert asking.server.health.usable
 
 
-async def test_a_flood_moves_the_question_to_tcp() -> None:
-    """Where nobody can guess; the reply counts, and the strangers are counted."""
+async def test_a_flood_moves_the_query_to_tcp() -> None:
+    """There a port is no secret to guess; the foreign packets are counted."""
     async with ScriptedUpstream() as upstream:
         true = only("tcp", A)
         upstream.respond = lambda query, by: true(query, by) or [b"\0" * 12] * (MAX_FOREIGN + 9)
-        asking = Asking(upstream)
+        asking = Querying(upstream)
         message = await asking.answer()
         assert len(message.answer) == 1
         assert upstream.transports == ["udp", "tcp"]
@@ -227,9 +227,9 @@ async def test_a_flood_moves_the_question_to_tcp() -> None:
 
 
 async def test_a_lack_of_descriptors_is_not_the_servers_fault(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The question fails, the server keeps its name."""
+    """The query fails, and the server stays usable."""
     async with ScriptedUpstream() as upstream:
-        asking = Asking(upstream)
+        asking = Querying(upstream)
 
         def none_left(*_: object) -> None:
             raise OSError(24, "Too many open files")
@@ -244,10 +244,10 @@ async def test_a_lack_of_descriptors_is_not_the_servers_fault(monkeypatch: pytes
         assert asking.server._current_run == 0
 
 
-async def test_kept_connections_are_counted() -> None:
-    """Misses make one, hits use one."""
+async def test_connection_use_is_counted() -> None:
+    """A miss makes one, a hit uses one."""
     async with ScriptedUpstream(A) as upstream:
-        asking = Asking(upstream)
+        asking = Querying(upstream)
         for _ in range(3):
             await asking.answer(tcp=True)
         await asking.answer()

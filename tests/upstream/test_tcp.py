@@ -1,4 +1,4 @@
-"""Questions over kept connections."""
+"""Queries over persistent connections."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from tests.support.scripted_upstream import ScriptedUpstream, answer, held, sile
 
 
 def numbered(query: dns.message.Message, transport: str) -> list[bytes] | bytes | None:
-    """The number that the name begins with as address."""
+    """Answers with the number in the name as the last octet of an address."""
     name = query.question[0].name
     return answer(f"{name} 60 IN A 192.0.2.{name.labels[0].decode()}")(query, transport)
 
 
-def question(number: int) -> UpstreamQuery:
-    """A question that `numbered` answers."""
+def query(number: int) -> UpstreamQuery:
+    """A query that `numbered` answers."""
     return UpstreamQuery(names.from_text(f"{number}.example."), 1, 1, RD)
 
 
-class Asking:
+class Querying:
     """Connections to a scripted server, and what they count."""
 
     def __init__(self, upstream: ScriptedUpstream, keeping: ConnectionOptions | None = None, clock: Clock = monotonic) -> None:
@@ -39,22 +39,22 @@ class Asking:
         )
 
     def ask(self, number: int) -> Awaitable[bytes | ExchangeError]:
-        """What comes of a question."""
+        """The outcome of a query."""
         done = asyncio.get_running_loop().create_future()
-        self.connections.send(question(number), done.set_result)
+        self.connections.send(query(number), done.set_result)
         return asyncio.wait_for(done, 10)
 
 
 def number_of(outcome: bytes | ExchangeError) -> int:
-    """The number that was answered."""
+    """The number in the answer."""
     assert isinstance(outcome, bytes)
     return outcome[-1]
 
 
 async def test_replies_out_of_order() -> None:
-    """On one connection, each to its question."""
+    """On one connection, each for its query."""
     async with ScriptedUpstream(held(numbered)) as upstream:
-        asking = Asking(upstream)
+        asking = Querying(upstream)
         waiting = [asyncio.ensure_future(asking.ask(number)) for number in range(50)]
         while upstream.holds < 50:
             await asyncio.sleep(0)
@@ -64,10 +64,10 @@ async def test_replies_out_of_order() -> None:
         asking.connections.stop()
 
 
-async def test_more_connections_where_one_is_full() -> None:
-    """Up to a number; then they take more."""
+async def test_more_connections_if_one_is_full() -> None:
+    """Up to a number; after that they take more queries."""
     async with ScriptedUpstream(held(numbered)) as upstream:
-        asking = Asking(upstream)
+        asking = Querying(upstream)
         count = MAX_PIPELINED * MAX_CONNECTIONS + 5
         waiting = [asyncio.ensure_future(asking.ask(number % 250)) for number in range(count)]
         while upstream.holds < count:
@@ -78,10 +78,10 @@ async def test_more_connections_where_one_is_full() -> None:
         asking.connections.stop()
 
 
-async def test_a_connection_that_was_closed_while_unused_costs_nothing() -> None:
+async def test_an_idle_connection_that_the_server_closed_costs_nothing() -> None:
     """A new one is made."""
     async with ScriptedUpstream(numbered) as upstream:
-        asking = Asking(upstream)
+        asking = Querying(upstream)
         await asking.ask(1)
         upstream.hang_up()
         assert number_of(await asking.ask(2)) == 2
@@ -89,8 +89,8 @@ async def test_a_connection_that_was_closed_while_unused_costs_nothing() -> None
         asking.connections.stop()
 
 
-async def test_questions_on_a_connection_that_ends_are_asked_again() -> None:
-    """None is lost; a server that ends connections with questions open is asked one at a time from then on."""
+async def test_queries_on_a_connection_that_ends_are_sent_again() -> None:
+    """None is lost; a server that closes connections with open queries gets one at a time from then on."""
     async with ScriptedUpstream() as upstream:
         ending: list[bool] = []
 
@@ -106,22 +106,22 @@ async def test_questions_on_a_connection_that_ends_are_asked_again() -> None:
             return numbered(query, transport)
 
         upstream.respond = first_alone
-        asking = Asking(upstream)
+        asking = Querying(upstream)
         outcomes = await asyncio.gather(*(asking.ask(number) for number in range(1, 7)))
         assert [number_of(outcome) for outcome in outcomes] == list(range(1, 7))
         assert asking.connections._max_pipelined == 1
         asking.connections.stop()
 
 
-async def test_a_server_that_only_hangs_up_is_given_up() -> None:
-    """After some connections; the text says what happened."""
+async def test_a_server_that_closes_every_connection_fails_the_query() -> None:
+    """After some connections; the error says so."""
     async with ScriptedUpstream() as upstream:
 
         def hanging_up(_query: dns.message.Message, _transport: str) -> None:
             upstream.hang_up()
 
         upstream.respond = hanging_up
-        asking = Asking(upstream)
+        asking = Querying(upstream)
         outcome = await asking.ask(1)
         assert isinstance(outcome, ExchangeError)
         assert "connection ended" in str(outcome)
@@ -130,31 +130,31 @@ async def test_a_server_that_only_hangs_up_is_given_up() -> None:
 
 
 async def test_a_closed_port() -> None:
-    """All that waited for the connection are told."""
+    """All queries that wait for the connection fail."""
     async with ScriptedUpstream() as upstream:
         upstream.close()
-        asking = Asking(upstream)
+        asking = Querying(upstream)
         outcomes = await asyncio.gather(asking.ask(1), asking.ask(2))
         assert all(isinstance(outcome, ExchangeError) for outcome in outcomes)
         assert not any(outcome.timed_out for outcome in outcomes if isinstance(outcome, ExchangeError))
         assert len(asking.connections) == 0
 
 
-async def test_opening_that_takes_too_long() -> None:
-    """Is silence."""
+async def test_a_connection_that_takes_too_long_to_open() -> None:
+    """Is a timeout."""
 
     async def never(_factory: object) -> object:
         return await asyncio.get_running_loop().create_future()
 
     done = asyncio.get_running_loop().create_future()
-    UpstreamConnections(("127.0.0.1", 9), ConnectionOptions(connect_timeout=0.01), monotonic, never).send(question(1), done.set_result)
+    UpstreamConnections(("127.0.0.1", 9), ConnectionOptions(connect_timeout=0.01), monotonic, never).send(query(1), done.set_result)
     outcome = await asyncio.wait_for(done, 10)
     assert isinstance(outcome, ExchangeError)
     assert outcome.timed_out
 
 
-async def test_lies_are_dropped() -> None:
-    """Another id, another question, garbage: the true reply behind them counts."""
+async def test_foreign_messages_are_dropped() -> None:
+    """Another ID, another question, garbage: the matching reply after them counts."""
 
     def lying(query: dns.message.Message, transport: str) -> list[bytes]:
         true = numbered(query, transport)
@@ -164,16 +164,16 @@ async def test_lies_are_dropped() -> None:
         return [bytes((true[0] ^ 1,)) + true[1:], other, query.to_wire(), b"", true]
 
     async with ScriptedUpstream(lying) as upstream:
-        asking = Asking(upstream)
+        asking = Querying(upstream)
         assert number_of(await asking.ask(1)) == 1
         assert len(asking.foreign) == 4
         asking.connections.stop()
 
 
 async def test_a_reply_in_single_octets() -> None:
-    """It counts once it is whole."""
+    """It counts once it is complete."""
     async with ScriptedUpstream(held(numbered)) as upstream:
-        asking = Asking(upstream)
+        asking = Querying(upstream)
         waiting = asyncio.ensure_future(asking.ask(1))
         while not upstream.holds:
             await asyncio.sleep(0)
@@ -189,15 +189,15 @@ async def test_a_reply_in_single_octets() -> None:
 
 
 def unexpected(outcome: bytes | ExchangeError) -> None:
-    """For a query that was given up."""
+    """For a cancelled query."""
     pytest.fail(f"it came: {outcome!r}")
 
 
-async def test_a_late_reply_is_none_of_a_strangers() -> None:
-    """Its id is not used again meanwhile, and the connection goes on."""
+async def test_a_late_reply_is_not_foreign() -> None:
+    """Its ID is not used again meanwhile, and the connection goes on."""
     async with ScriptedUpstream(held(numbered)) as upstream:
-        asking = Asking(upstream)
-        sent, _ = asking.connections.send(question(1), unexpected)
+        asking = Querying(upstream)
+        sent, _ = asking.connections.send(query(1), unexpected)
         while not upstream.holds:
             await asyncio.sleep(0)
         asking.connections.cancel(sent, timed_out=False)
@@ -208,12 +208,12 @@ async def test_a_late_reply_is_none_of_a_strangers() -> None:
         asking.connections.stop()
 
 
-async def test_a_connection_that_nothing_comes_by_any_more_is_ended() -> None:
-    """When a question on it runs out of time; others on it go over another one."""
+async def test_a_connection_without_any_data_is_closed_after_a_timeout() -> None:
+    """Its other queries are sent over another one."""
     async with ScriptedUpstream(silence) as upstream:
         clock = world.Clock()
-        asking = Asking(upstream, clock=clock)
-        sent, _ = asking.connections.send(question(1), unexpected)
+        asking = Querying(upstream, clock=clock)
+        sent, _ = asking.connections.send(query(1), unexpected)
         other = asyncio.ensure_future(asking.ask(2))
         await upstream.question()
         await upstream.question()
@@ -230,10 +230,10 @@ async def test_a_connection_that_nothing_comes_by_any_more_is_ended() -> None:
     "keeping", [ConnectionOptions(expire=10.0), ConnectionOptions(expire=100.0, max_age=10.0)], ids=["unused", "in all"]
 )
 async def test_connections_that_are_too_old_are_not_used(keeping: ConnectionOptions) -> None:
-    """By the time they were unused, and by their age."""
+    """By their idle time, and by their age."""
     async with ScriptedUpstream(numbered) as upstream:
         clock = world.Clock()
-        asking = Asking(upstream, keeping, clock)
+        asking = Querying(upstream, keeping, clock)
         for seconds in (9.0, 11.0, 0.0):
             await asking.ask(1)
             clock.turn(seconds)
@@ -241,10 +241,10 @@ async def test_connections_that_are_too_old_are_not_used(keeping: ConnectionOpti
         asking.connections.stop()
 
 
-async def test_no_more_unused_connections_are_kept_than_allowed() -> None:
-    """The rest are closed after their last question."""
+async def test_the_number_of_idle_connections_is_bounded() -> None:
+    """The others are closed after their last query."""
     async with ScriptedUpstream(held(numbered)) as upstream:
-        asking = Asking(upstream, ConnectionOptions(max_idle=1))
+        asking = Querying(upstream, ConnectionOptions(max_idle=1))
         asking.connections._max_pipelined = 1
         waiting = [asyncio.ensure_future(asking.ask(number)) for number in range(3)]
         while upstream.holds < 3:
@@ -256,10 +256,10 @@ async def test_no_more_unused_connections_are_kept_than_allowed() -> None:
         asking.connections.stop()
 
 
-async def test_stop_waits_for_what_is_under_way() -> None:
-    """A reload that takes a server away loses no question."""
+async def test_stop_waits_for_open_queries() -> None:
+    """A reload that removes a server loses no query."""
     async with ScriptedUpstream(held(numbered)) as upstream:
-        asking = Asking(upstream)
+        asking = Querying(upstream)
         waiting = asyncio.ensure_future(asking.ask(1))
         while not upstream.holds:
             await asyncio.sleep(0)
@@ -280,8 +280,8 @@ async def test_a_callback_that_raises_does_not_affect_other_queries() -> None:
     reported = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(str(context["exception"])))
     async with ScriptedUpstream(held(numbered)) as upstream:
-        asking = Asking(upstream)
-        asking.connections.send(question(1), broken)
+        asking = Querying(upstream)
+        asking.connections.send(query(1), broken)
         other = asyncio.ensure_future(asking.ask(2))
         while upstream.holds < 2:
             await asyncio.sleep(0)
@@ -292,6 +292,6 @@ async def test_a_callback_that_raises_does_not_affect_other_queries() -> None:
         async with asyncio.timeout(10):
             while len(asking.connections):
                 await asyncio.sleep(0)
-        asking.connections.send(question(1), broken)
+        asking.connections.send(query(1), broken)
         assert isinstance(await asking.ask(2), ExchangeError)
         assert reported == ["broken"] * 2

@@ -1,4 +1,4 @@
-"""Connections over TLS to a server: names, authorities, client certificates, sessions, and what goes wrong."""
+"""Connections over TLS to a server: names, authorities, client certificates, sessions, and errors."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from svcdns.wire.codes import RD
 from tests.support.certificates import Authority, Pair, authority, pair, server
 from tests.support.scripted_upstream import ScriptedUpstream, answer, silence
 
-QUESTION = UpstreamQuery(names.from_text("a.example.org."), 1, 1, RD)
+QUERY = UpstreamQuery(names.from_text("a.example.org."), 1, 1, RD)
 A = answer("a.example.org. 60 IN A 192.0.2.1")
 TRUSTED = Material(authorities=authority().pem)
 
 
-class Asking:
+class Querying:
     """Connections to a scripted server."""
 
     def __init__(self, upstream: ScriptedUpstream, name: str = "dns.test", material: Material = TRUSTED, timeout: float = 10.0) -> None:
@@ -35,14 +35,14 @@ class Asking:
         self.connections = UpstreamConnections(address, keeping, monotonic, TlsConnector(address, name, self.client_tls), lambda: None)
 
     async def ask(self) -> str:
-        """The address that came, or why there is none."""
+        """The address in the answer, or the reason why there is none."""
         done: asyncio.Future[bytes | ExchangeError] = asyncio.get_running_loop().create_future()
-        self.connections.send(QUESTION, done.set_result)
+        self.connections.send(QUERY, done.set_result)
         outcome = await asyncio.wait_for(done, 10)
         return str(outcome).partition(": ")[2] if isinstance(outcome, ExchangeError) else ".".join(map(str, outcome[-4:]))
 
     async def hang_up(self, upstream: ScriptedUpstream) -> None:
-        """The server ends the connections; waits until that has been seen."""
+        """The server closes the connections; waits until the client has noticed."""
         upstream.hang_up()
         async with asyncio.timeout(10):
             while len(self.connections):
@@ -56,9 +56,9 @@ async def upstream(tmp_path: Path) -> AsyncIterator[ScriptedUpstream]:
         yield made
 
 
-async def test_questions_go_over_one_connection(upstream: ScriptedUpstream) -> None:
-    """Several at once; nothing goes in the clear."""
-    asking = Asking(upstream)
+async def test_queries_share_one_connection(upstream: ScriptedUpstream) -> None:
+    """Several at once; none is unencrypted."""
+    asking = Querying(upstream)
     assert await asyncio.gather(*(asking.ask() for _ in range(20))) == ["192.0.2.1"] * 20
     assert upstream.connections == 1
     assert set(upstream.transports) == {"tcp"}
@@ -79,9 +79,9 @@ async def test_questions_go_over_one_connection(upstream: ScriptedUpstream) -> N
     ],
 )
 async def test_the_name_is_verified(tmp_path: Path, names_: tuple[str, ...], days: float, name: str, error: str | None) -> None:
-    """Or the address, where there is no name."""
+    """Or the address, if there is no name."""
     async with ScriptedUpstream(A, server(authority().pair(*names_, days=days), tmp_path)) as upstream:
-        asking = Asking(upstream, name)
+        asking = Querying(upstream, name)
         got = await asking.ask()
         assert got.startswith(error) if error else got == "192.0.2.1"
         assert bool(upstream.asked) is (error is None)
@@ -89,29 +89,29 @@ async def test_the_name_is_verified(tmp_path: Path, names_: tuple[str, ...], day
 
 
 async def test_an_authority_that_is_not_trusted(upstream: ScriptedUpstream) -> None:
-    """Nothing is asked."""
-    asking = Asking(upstream, material=Material(authorities=Authority().pem))
+    """No query is sent."""
+    asking = Querying(upstream, material=Material(authorities=Authority().pem))
     assert (await asking.ask()).startswith("tls: certificate verification failed: unable to get local issuer certificate")
     assert upstream.asked == []
 
 
 async def test_a_client_certificate(tmp_path: Path) -> None:
-    """Is shown to a server that wants one; without it there is no answer."""
+    """For a server that requires one; without it there is no answer."""
     context = server(pair(), tmp_path)
     context.verify_mode = ssl.CERT_REQUIRED
     context.load_verify_locations(cadata=authority().pem.decode())
     async with ScriptedUpstream(A, context) as upstream:
-        with_one = Asking(upstream, material=Material(*authority().pair("client.test"), authority().pem))
+        with_one = Querying(upstream, material=Material(*authority().pair("client.test"), authority().pem))
         assert await with_one.ask() == "192.0.2.1"
         with_one.connections.stop()
-        without = Asking(upstream)
+        without = Querying(upstream)
         assert (await without.ask()).startswith("connection ended")
         without.connections.stop()
 
 
 async def test_sessions_are_resumed(upstream: ScriptedUpstream) -> None:
-    """By each connection but the first; not with other material, which is for connections from then on."""
-    asking = Asking(upstream)
+    """By each connection but the first, and not with other material, which is for new connections."""
+    asking = Querying(upstream)
     for _ in range(3):
         assert await asking.ask() == "192.0.2.1"
         await asking.hang_up(upstream)
@@ -128,7 +128,7 @@ async def test_sessions_are_resumed(upstream: ScriptedUpstream) -> None:
 
 
 async def test_material_that_cannot_be_used() -> None:
-    """Leaves what is there."""
+    """Changes nothing."""
     client_tls = ClientTls(TRUSTED, lambda: None)
     context = client_tls.context
     with pytest.raises(TlsError, match="key values mismatch"):
@@ -137,7 +137,7 @@ async def test_material_that_cannot_be_used() -> None:
 
 
 async def test_a_server_that_speaks_no_tls() -> None:
-    """An error that says so, whatever it says."""
+    """The error says so."""
 
     async def chatter(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"220 hello, this is another protocol\r\n")
@@ -148,13 +148,13 @@ async def test_a_server_that_speaks_no_tls() -> None:
         chatty = ScriptedUpstream()
         chatty._elsewhere.close()
         chatty.port = listening.sockets[0].getsockname()[1]
-        assert await Asking(chatty).ask() in ("tls: wrong version number", "tls: packet length too long")
+        assert await Querying(chatty).ask() in ("tls: wrong version number", "tls: packet length too long")
 
 
 async def test_a_handshake_that_hangs() -> None:
-    """Is given up after the time for opening a connection."""
+    """Ends after the connect timeout."""
     async with ScriptedUpstream(silence) as mute:
-        asking = Asking(mute, timeout=0.05)
+        asking = Querying(mute, timeout=0.05)
         assert await asking.ask() == "i/o timeout"
         async with asyncio.timeout(10):
             while mute._writers:
@@ -162,12 +162,12 @@ async def test_a_handshake_that_hangs() -> None:
         assert mute.asked == []
 
 
-async def test_nobody_listens() -> None:
+async def test_a_closed_port() -> None:
     """As without TLS."""
     async with ScriptedUpstream() as gone:
         port = gone.port
     gone.port = port
-    assert "connect call failed" in await Asking(gone).ask()
+    assert "connect call failed" in await Querying(gone).ask()
 
 
 def test_a_pair_is_needed_for_a_pair() -> None:

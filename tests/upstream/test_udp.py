@@ -1,4 +1,4 @@
-"""Questions over UDP."""
+"""Queries over UDP."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from svcdns.wire.message import Message
 from tests.support.scripted_upstream import Elsewhere, ScriptedUpstream, answer, held, silence
 from tests.support.statistics import chi_square_bound, chi_square_of
 
-QUESTION = UpstreamQuery(names.from_text("a.example.org."), 1, 1, RD)
+QUERY = UpstreamQuery(names.from_text("a.example.org."), 1, 1, RD)
 A = answer("a.example.org. 60 IN A 192.0.2.1")
 EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
 def packet(query: dns.message.Message, transport: str = "udp") -> bytes:
-    """The true reply."""
+    """The genuine reply."""
     found = A(query, transport)
     assert isinstance(found, bytes)
     return found
 
 
-async def ask(sockets: UdpSockets, question: UpstreamQuery = QUESTION) -> Message | ExchangeError:
-    """What comes of a question."""
+async def ask(sockets: UdpSockets, question: UpstreamQuery = QUERY) -> Message | ExchangeError:
+    """The outcome of a query."""
     done = asyncio.get_running_loop().create_future()
     sockets.send(question, done.set_result)
     outcome: bytes | ExchangeError = await asyncio.wait_for(done, 10)
@@ -40,38 +40,38 @@ async def ask(sockets: UdpSockets, question: UpstreamQuery = QUESTION) -> Messag
 
 
 async def test_over_udp() -> None:
-    """The reply that belongs to the question."""
+    """The reply that matches the query."""
     async with ScriptedUpstream(A) as upstream:
-        message = await exchange_over_udp(QUESTION, ("127.0.0.1", upstream.port), 5)
+        message = await exchange_over_udp(QUERY, ("127.0.0.1", upstream.port), 5)
         assert len(message.answer) == 1
 
 
-async def test_silence_is_a_time_out() -> None:
-    """After the time given."""
+async def test_silence_is_a_timeout() -> None:
+    """After the given time."""
     async with ScriptedUpstream(silence) as upstream:
         with pytest.raises(ExchangeError, match="i/o timeout"):
-            await exchange_over_udp(QUESTION, ("127.0.0.1", upstream.port), 0.02)
+            await exchange_over_udp(QUERY, ("127.0.0.1", upstream.port), 0.02)
 
 
 async def test_a_closed_port_is_noticed_at_once() -> None:
-    """By the kernel's word, not by a time-out; it is the server's fault."""
+    """By an error of the kernel, not by a timeout; the server is the cause."""
     async with ScriptedUpstream() as upstream:
         upstream.close()
         with pytest.raises(ExchangeError, match="connection refused") as raised:
-            await exchange_over_udp(QUESTION, ("127.0.0.1", upstream.port), 60)
+            await exchange_over_udp(QUERY, ("127.0.0.1", upstream.port), 60)
         assert (raised.value.timed_out, raised.value.local) == (False, False)
 
 
-async def test_a_source_address_that_is_not_ours() -> None:
-    """Is an error of this exchange, no more, and not the server's fault."""
+async def test_a_source_address_of_another_machine() -> None:
+    """Fails this exchange only, and the server is not the cause."""
     async with ScriptedUpstream(A) as upstream:
         with pytest.raises(ExchangeError, match="cannot assign") as raised:
-            await exchange_over_udp(QUESTION, ("127.0.0.1", upstream.port), 5, "192.0.2.77")
+            await exchange_over_udp(QUERY, ("127.0.0.1", upstream.port), 5, "192.0.2.77")
         assert raised.value.local
 
 
-async def test_lies_are_dropped_and_the_truth_behind_them_counts() -> None:
-    """Of strangers on the right port each is counted; what comes from elsewhere the kernel drops."""
+async def test_foreign_packets_are_dropped_and_the_reply_after_them_counts() -> None:
+    """Those from the server's address are counted; the kernel drops those from elsewhere."""
 
     def lying(query: dns.message.Message, transport: str) -> list[bytes]:
         true = packet(query)
@@ -91,16 +91,16 @@ async def test_lies_are_dropped_and_the_truth_behind_them_counts() -> None:
 
 
 async def test_an_oversize_reply_is_read_whole() -> None:
-    """Larger than any EDNS size that was asked for."""
+    """Larger than any EDNS size in the query."""
     lines = [f"a.example.org. 60 IN TXT {'x' * 200}{number}" for number in range(200)]
     async with ScriptedUpstream(answer(*lines)) as upstream:
-        message = await exchange_over_udp(UpstreamQuery(QUESTION.name, 16, 1, RD), ("127.0.0.1", upstream.port), 5)
+        message = await exchange_over_udp(UpstreamQuery(QUERY.name, 16, 1, RD), ("127.0.0.1", upstream.port), 5)
         assert len(message.answer) == 200
         assert not message.flags & TC
 
 
 async def test_a_flood_ends_the_wait_on_that_port() -> None:
-    """Somebody has found it out: the question must go on elsewhere."""
+    """Somebody knows the port: the query must be sent another way."""
     async with ScriptedUpstream(lambda query, _: [b"\0" * 12] * MAX_FOREIGN + [packet(query)]) as upstream:
         sockets = UdpSockets(("127.0.0.1", upstream.port))
         assert isinstance(await ask(sockets), SpoofedError)
@@ -108,7 +108,7 @@ async def test_a_flood_ends_the_wait_on_that_port() -> None:
 
 
 async def test_thirty_thousand_forged_replies_to_real_sockets() -> None:
-    """None is taken for the reply; the one that follows is, each time."""
+    """None is taken for the reply; the genuine one after them is, each time."""
     forged = MAX_FOREIGN - 4
     asked = 500
 
@@ -133,7 +133,7 @@ async def test_thirty_thousand_forged_replies_to_real_sockets() -> None:
 
 
 async def test_many_at_once() -> None:
-    """Each gets its own reply, though they come backwards."""
+    """Each query gets its own reply, in reverse order."""
 
     def numbered(query: dns.message.Message, transport: str) -> list[bytes] | bytes | None:
         name = query.question[0].name
@@ -150,26 +150,26 @@ async def test_many_at_once() -> None:
         sockets.stop()
 
 
-async def test_stop_waits_for_what_is_under_way() -> None:
-    """A reload that takes a server away loses no question."""
+async def test_stop_waits_for_open_queries() -> None:
+    """A reload that removes a server loses no query."""
     async with ScriptedUpstream(A) as upstream:
         sockets = UdpSockets(("127.0.0.1", upstream.port))
         done = asyncio.get_running_loop().create_future()
-        sockets.send(QUESTION, done.set_result)
+        sockets.send(QUERY, done.set_result)
         sockets.stop()
         assert isinstance(await asyncio.wait_for(done, 10), bytes)
         assert sockets._spare == []
 
 
 async def ports_of(count: int) -> list[int]:
-    """The ports of so many questions, each answered before the next, so that sockets serve again."""
+    """The ports of so many queries, each answered before the next, so that sockets are reused."""
     ports = []
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
         server.bind(("127.0.0.1", 0))
         sockets = UdpSockets(server.getsockname())
         for _ in range(count):
             taken: list[bytes | ExchangeError] = []
-            used = sockets.send(QUESTION, taken.append)
+            used = sockets.send(QUERY, taken.append)
             packet, client = server.recvfrom(512)
             server.sendto(packet[:2] + b"\x81" + packet[3:], client)
             used.read()
@@ -182,7 +182,7 @@ async def ports_of(count: int) -> list[int]:
 
 @pytest.mark.skipif(not EPHEMERAL.exists(), reason="the kernel's range of ephemeral ports is not told here")
 async def test_ports_are_random() -> None:
-    """Over the whole ephemeral range, and none foretold by the one before (chi-square; fails once in a million runs)."""
+    """Over the whole ephemeral range, and none predictable from the one before (chi-square; fails once in a million runs)."""
     low, high = map(int, EPHEMERAL.read_text().split())
     span, classes = high - low + 1, 64
     drawn = await ports_of(20_000)
@@ -194,7 +194,7 @@ async def test_ports_are_random() -> None:
 
 
 async def test_a_port_is_given_up_with_the_reply() -> None:
-    """What is sent there afterwards reaches nobody; a socket that strangers have written to is not used again."""
+    """Later packets reach nobody; a socket that received foreign packets is not reused."""
     async with ScriptedUpstream(A) as upstream:
         sockets = UdpSockets(("127.0.0.1", upstream.port))
         assert isinstance(await ask(sockets), Message)
@@ -207,8 +207,8 @@ async def test_a_port_is_given_up_with_the_reply() -> None:
         sockets.stop()
 
 
-async def test_what_comes_behind_the_reply_ends_the_socket() -> None:
-    """Though it has been put by for another question: it would be readable for ever."""
+async def test_a_packet_after_the_reply_closes_the_spare_socket() -> None:
+    """It would be readable for ever."""
     counted = asyncio.Event()
     async with ScriptedUpstream(lambda query, _: [packet(query), packet(query)]) as upstream:
         sockets = UdpSockets(("127.0.0.1", upstream.port), count_foreign=counted.set)
@@ -218,8 +218,8 @@ async def test_what_comes_behind_the_reply_ends_the_socket() -> None:
         sockets.stop()
 
 
-async def test_spare_sockets_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The rest is closed."""
+async def test_the_number_of_spare_sockets_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rest are closed."""
     monkeypatch.setattr("svcdns.upstream.udp.MAX_SPARE", 3)
     async with ScriptedUpstream(held(A)) as upstream:
         sockets = UdpSockets(("127.0.0.1", upstream.port))
@@ -243,16 +243,16 @@ async def test_a_callback_that_raises_does_not_reach_the_selector() -> None:
 
     async with ScriptedUpstream(A) as upstream:
         sockets = UdpSockets(("127.0.0.1", upstream.port))
-        sockets.send(QUESTION, broken)
+        sockets.send(QUERY, broken)
         await upstream.question()
         assert isinstance(await ask(sockets), Message)
         upstream.respond = lambda *_: [b"\0" * 12] * MAX_FOREIGN
-        sockets.send(QUESTION, broken)
+        sockets.send(QUERY, broken)
         async with asyncio.timeout(10):
             while len(reported) < 2:
                 await asyncio.sleep(0)
         upstream.close()
-        sockets.send(QUESTION, broken)
+        sockets.send(QUERY, broken)
         async with asyncio.timeout(10):
             while len(reported) < 3:
                 await asyncio.sleep(0)

@@ -59,8 +59,9 @@ def is_answer(query: Query, reply: Reply) -> bool:
 
 
 def has_answer(query: Query, reply: Reply) -> bool:
-    """True if the reply is NOERROR and has the queried type at the end of its only chain of CNAME records (RFC 2181
-    §10.1).
+    """True if a NOERROR reply has the queried type at the end of its only chain of CNAME records.
+
+    RFC 2181 §10.1: a name has one CNAME record at most.
     """
     if reply.rcode != Rcode.NOERROR:
         return False
@@ -117,8 +118,9 @@ def _alias_chain(query: Query, answer: tuple[Record, ...]) -> list[bytes]:
 
 
 def _belongs_to_answer(query: Query, chain: list[bytes], record: Record, rtype: int) -> bool:
-    """True if a record of the answer section answers the query, or leads to the answer; `rtype` is the covered type of
-    a signature.
+    """True if a record of the answer section answers the query, or leads to the answer.
+
+    `rtype` is the record's type; of a signature, the type it covers.
     """
     if not _in_class(query, record):
         return False

@@ -1,5 +1,4 @@
-"""Denial confirmation: when an upstream denies a name that had answers for long, another upstream is queried before the
-client is told.
+"""Denial confirmation: another upstream must confirm that a name is gone which had answers for long.
 
 Rules: only names that upstreams have answered for as long as the option says are confirmed, with one more query for
 each denial. If the other upstream has an answer, the client gets that. If the other upstream fails, the client gets the

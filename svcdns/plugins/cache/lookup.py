@@ -1,5 +1,4 @@
-"""Stores replies in the two stores of a cache, and finds them again (docs/behaviour/plugins.md#cache, RFC 2308, RFC
-8767).
+"""Stores replies in the two stores of a cache, and finds them again (docs/behaviour/plugins.md#cache).
 
 An answer that depends on cluster data alone is never stored: it is valid until the cluster changes, and its TTL does
 not count down. Only the letter case of the first client's name is remembered: CoreDNS would cache the answer with it,
@@ -172,8 +171,9 @@ class CachedReplies:
         return self.store(lookup, reply)
 
     def storing_in_background(self, previous: Entry, *, only_fresh: bool = False) -> Callable[[Lookup, Reply], Stored | None]:
-        """`store`, or `store_fresh` with `only_fresh`, for a refresh without a client: the new entry takes over the
-        hits.
+        """`store`, or `store_fresh` with `only_fresh`, for a refresh without a client.
+
+        The new entry takes over the hits.
         """
 
         def store(lookup: Lookup, reply: Reply) -> Stored | None:

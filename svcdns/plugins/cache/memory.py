@@ -19,8 +19,9 @@ LARGEST: Final = 64 << 10
 ENTRY: Final = 600
 RECORD: Final = 160
 DEPENDENCY: Final = 640
-"""Octets that an entry, each of its records and each of its dependencies take besides their data (CPython 3.11; a test
-measures them).
+"""Octets that an entry, each of its records and each of its dependencies take besides their data.
+
+A test measures them (CPython 3.11).
 """
 
 

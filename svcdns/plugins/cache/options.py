@@ -36,8 +36,9 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class Prefetch:
-    """An entry with `amount` hits, never `gap` seconds apart, is refreshed when `percentage` of its lifetime is left. 0
-    turns this off.
+    """When to refresh an entry before it expires: after `amount` hits, never `gap` seconds apart; 0 for never.
+
+    It is refreshed when `percentage` of its lifetime is left.
     """
 
     amount: int = 0
@@ -69,8 +70,9 @@ class Stale:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """`zones` are text. `no_success` and `no_denial` are the zones in which such replies are not stored. `servfail` is
-    in seconds.
+    """The options. `no_success` and `no_denial` are the zones in which such replies are not stored.
+
+    `servfail` is in seconds.
 
     Another upstream must confirm a denial of a name that had answers for `confirm_after` seconds; None for no
     confirmation.
@@ -162,7 +164,7 @@ def _prefetch(line: Directive, _options: Options) -> dict[str, Any]:
     if len(words) > 2:
         number = words[2].text.removesuffix("%")
         if not words[2].text.endswith("%") or not number.isdecimal() or not 10 <= int(number) <= 90:
-            raise CorefileError(words[2].position, f"'{words[2].text}' is no percentage; 10% to 90% was expected")
+            raise CorefileError(words[2].position, f"'{words[2].text}' is not a percentage; 10% to 90% was expected")
         out = replace(out, percentage=int(number))
     return {"prefetch": out}
 
@@ -185,7 +187,7 @@ def _serve_stale(line: Directive, options: Options) -> dict[str, Any]:
     if rest:
         ttl = _seconds(rest[0], MAX_TTL)
         if ttl != int(ttl):
-            raise CorefileError(rest[0].position, f"'{rest[0].text}' is no TTL; whole seconds were expected")
+            raise CorefileError(rest[0].position, f"'{rest[0].text}' is not a TTL; whole seconds were expected")
         stale = replace(stale, ttl=int(ttl))
     if len(rest) > 1:
         stale = replace(stale, recheck=_seconds(rest[1], MAX_RECHECK))

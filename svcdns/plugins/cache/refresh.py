@@ -29,8 +29,9 @@ MAX_REFRESHES: Final = 512
 
 
 class Lookup(msgspec.Struct, frozen=True):
-    """A query to the cache: its key, the following plugins, the counters of its server, when it came, and the number of
-    changes before it.
+    """A query to the cache, and what is needed to store the reply.
+
+    `now` is when it came; `changes` is the number of invalidations before it.
     """
 
     query: Query
@@ -103,8 +104,9 @@ def in_background(lookup: Lookup) -> Lookup:
 
 
 def note_hit(entry: Entry, now: float, prefetch: Prefetch) -> tuple[bool, float]:
-    """Notes a hit of an unexpired entry. Returns whether to refresh it, and the seconds for which further hits need not
-    be noted.
+    """Notes a hit of an unexpired entry. Returns whether to refresh it, and a span in seconds.
+
+    Within that span further hits need not be noted.
 
     Hits are noted one by one until they are as many as `prefetch` asks for. From then on, the entry is taken to be in
     use until the time to refresh it.

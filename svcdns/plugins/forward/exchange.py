@@ -183,8 +183,9 @@ class Exchange:
             self._finish(reply)
 
     def _continue(self) -> None:
-        """After a failed attempt: queries the next upstream, in a second round if need be, or ends with the best
-        outcome so far.
+        """Queries the next upstream after a failed attempt, or ends with the best outcome so far.
+
+        Where no attempt brought a reply, the upstreams are queried in a second round.
         """
         if self._query_next(self._group.clock()) or self._attempts:
             return

@@ -55,9 +55,7 @@ class GroupBuilder:
             self._environment.log.error("tls: %s; the previous certificates stay in use", error)
 
     def _make_client_tls(self) -> ClientTls | None:
-        """The certificates for connections over TLS, kept over a change of the chain; None where the rule has no such
-        upstream.
-        """
+        """The certificates for TLS, kept over a change of the chain; None if the rule has no such upstream."""
         environment, key = self._environment, self._rule.tls_key
         content = environment.data("forward", key) if key else None
         if content is None:

@@ -38,8 +38,9 @@ class Forward(Plugin):
         return Settings(any_class=True)
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """Sends the query to the upstreams of the first rule that covers its name; other names go to the following
-        plugins.
+        """Sends the query to the upstreams of the first rule that covers its name.
+
+        The following plugins answer other names.
         """
         if query.upstream_reply is not None:
             return query.upstream_reply
@@ -55,8 +56,9 @@ class Forward(Plugin):
         return following(query)
 
     def join_fast_path(self, fast_path: FastPath) -> bool:
-        """Takes the queries of the fast path if one rule covers every name; names of the leak guard's zones never take
-        it.
+        """Takes the queries of the fast path if one rule covers every name.
+
+        Names in the zones of the leak guard never take it.
         """
         fast_path.forwards = True
         rule = self._rules[0]

@@ -1,5 +1,4 @@
-"""The leak guard: counts or stops queries that should not leave the cluster, for cluster names and for names of one
-label.
+"""The leak guard: counts or stops queries for cluster names and single labels, which should not leave the cluster.
 
 Such queries come from search lists, from a cluster domain that clients and server spell differently, or from a missing
 `kubernetes` directive. They tell outsiders what runs in the cluster, and an outsider may answer them. Rules: a zone

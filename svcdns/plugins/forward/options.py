@@ -177,7 +177,7 @@ def _health_check(line: Directive, _rule: Rule) -> dict[str, Any]:
             continue
         zones = arguments.zones(words[:1])
         if not zones:
-            raise CorefileError(word.position, "health_check: a name was expected behind 'domain'")
+            raise CorefileError(word.position, "health_check: a name was expected after 'domain'")
         out["health_domain"] = zones[0]
         words.pop(0)
     return out
@@ -199,7 +199,7 @@ def _rcodes(name: str) -> Callable[[Directive, Rule], dict[str, Any]]:
                 hint = arguments.nearest(word.text.upper(), RCODES)
                 raise CorefileError(word.position, f"'{word.text}' is not a response code{hint}; one such as NXDOMAIN was expected")
             if name == "failover" and rcode == Rcode.NOERROR:
-                raise CorefileError(word.position, "NOERROR cannot be used in failover: it is no reason to ask another upstream")
+                raise CorefileError(word.position, "NOERROR cannot be used in failover: it is no reason to query another upstream")
             found.add(rcode)
         return {name: frozenset(found)}
 

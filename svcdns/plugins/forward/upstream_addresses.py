@@ -1,5 +1,6 @@
-"""Parses the upstreams of a `forward` directive: addresses, hosts and files, with or without TLS
-(docs/behaviour/plugins.md#forward).
+"""Parses the upstreams of a `forward` directive: addresses, hosts and files, with or without TLS.
+
+See docs/behaviour/plugins.md#forward.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ TLS_PORT: Final = 853
 
 @dataclass(frozen=True, slots=True)
 class NamedUpstream:
-    """An upstream that is not an address: the path of a file in the format of resolv.conf(5), or, if no such file
-    exists, a host and a port.
+    """An upstream that is not an address: a file in the format of resolv.conf(5), or a host and a port.
+
+    It is the file `path` if that exists.
 
     `host` is empty where the text can only be a path. With `server_name`, it is a host used over TLS whose certificate
     must have that name.

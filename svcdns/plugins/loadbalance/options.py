@@ -1,8 +1,7 @@
-"""The options of `loadbalance` (docs/behaviour/plugins.md#loadbalance), and reading its file of weights; control does
-the latter.
+"""The options of `loadbalance` (docs/behaviour/plugins.md#loadbalance), and its file of weights, which control reads.
 
-Format of the file: a name on a line of its own, then a line for each of its addresses with the address and its weight, 1 to 255; empty
-lines and those that begin with `#` do not count.
+Format of the file: a name on a line of its own, then a line for each of its addresses with the address and its weight,
+1 to 255. Empty lines and lines that begin with `#` are ignored.
 """
 
 from __future__ import annotations
@@ -30,12 +29,15 @@ MAX_WEIGHT: Final = 255
 
 
 class WeightFileError(SvcdnsError):
-    """The file of weights cannot be read or understood."""
+    """The file of weights cannot be read, or has a syntax error. `str(error)` says where."""
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """`path` is that of the weights, empty for round robin; `reload` in seconds, 0 for never; `preferred` come first, in their order."""
+    """`path` is the file of weights, empty for round robin; `reload` is in seconds, 0 for never.
+
+    `preferred` are the networks whose addresses come first, in this order.
+    """
 
     position: Position
     path: str = ""
@@ -44,7 +46,7 @@ class Options:
 
 
 def parse(block: Block) -> Options:
-    """The options of the block's `loadbalance` directives, of which the last decides on the policy. Raises CorefileError."""
+    """The options of the block's `loadbalance` directives; the last one sets the policy. Raises CorefileError."""
     options = Options(block.directives[0].position)
     for directive in block.directives:
         options = _weighted(directive, block) if _policy(directive) == "weighted" else _round_robin(directive, options)
@@ -88,10 +90,10 @@ def _network(word: Token) -> Network:
     raise CorefileError(word.position, f"'{word.text}' is not a network; a CIDR such as 10.0.0.0/8 was expected")
 
 
-def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  # noqa: ARG001 - a new Corefile reads anew
-    """The weights of the file, as `unpacked` reads them. One that is not there is looked for again, unless `reload` is 0.
+def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  # noqa: ARG001 - a new Corefile reads the file again
+    """The weights of the file, as `decode` reads them. A missing file is looked for again, unless `reload` is 0.
 
-    Raises CorefileError for a file that is wrong.
+    Raises CorefileError for a file with an error.
     """
     if not options.path:
         return {}
@@ -108,12 +110,12 @@ def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  #
 
 
 def period(options: Options) -> float:
-    """Seconds between two looks at the file; 0 for never."""
+    """Seconds between two reads of the file; 0 for never."""
     return options.reload if options.path else 0.0
 
 
 def refresh(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:
-    """The weights that the file has now; what was known, and a line in the log, where it is wrong."""
+    """The weights that the file has now; nothing, and a line in the log, if it has an error."""
     if not period(options):
         return {}
     log = plugin_logger("loadbalance")
@@ -131,13 +133,13 @@ def _read(path: str) -> bytes:
     return msgspec.msgpack.encode(read(Path(path).read_bytes().decode(errors="replace").splitlines(), path))
 
 
-def unpacked(payload: bytes) -> dict[bytes, dict[bytes, int]]:
+def decode(payload: bytes) -> dict[bytes, dict[bytes, int]]:
     """Weights by lowered name and packed address."""
     return msgspec.msgpack.decode(payload, type=dict[bytes, dict[bytes, int]])
 
 
 def read(lines: Iterable[str], path: str) -> dict[bytes, dict[bytes, int]]:
-    """The weights of these lines; of an address that stands twice under a name, the first. Raises WeightFileError."""
+    """The weights of these lines; of an address given twice for a name, the first counts. Raises WeightFileError."""
     out: dict[bytes, dict[bytes, int]] = {}
     weights: dict[bytes, int] | None = None
     for number, line in enumerate(lines, 1):
@@ -150,7 +152,7 @@ def read(lines: Iterable[str], path: str) -> dict[bytes, dict[bytes, int]]:
         elif len(words) > 2:
             raise WeightFileError(f"{where}: '{line.strip()}' has {len(words)} words; a name, or an address and a weight, was expected")
         elif weights is None:
-            raise WeightFileError(f"{where}: '{line.strip()}' stands before any name")
+            raise WeightFileError(f"{where}: '{line.strip()}' comes before any name")
         else:
             weights.setdefault(*_weight(words, where))
     return out
@@ -162,13 +164,13 @@ def _name(word: str, where: str) -> bytes:
     try:
         return names.from_text(word).lower()
     except NameTextError as error:
-        raise WeightFileError(f"{where}: '{word}' is no name: {error}") from error
+        raise WeightFileError(f"{where}: '{word}' is not a name: {error}") from error
 
 
 def _weight(words: list[str], where: str) -> tuple[bytes, int]:
     address = packed(words[0])
     if address is None:
-        raise WeightFileError(f"{where}: '{words[0]}' is no address")
+        raise WeightFileError(f"{where}: '{words[0]}' is not an address")
     if not words[1].isdecimal() or not 0 < int(words[1]) <= MAX_WEIGHT:
-        raise WeightFileError(f"{where}: '{words[1]}' is no weight; 1 to {MAX_WEIGHT} was expected")
+        raise WeightFileError(f"{where}: '{words[1]}' is not a weight; 1 to {MAX_WEIGHT} was expected")
     return address, int(words[1])

@@ -46,11 +46,11 @@ class Certificates:
         """`poll_sockets` reads the sockets; it is called between two pieces of work."""
         self._counters, self._poll_sockets = counters, poll_sockets
         self._contexts: dict[str, ssl.SSLContext] = {}
-        self._served: dict[str, tls.Served] = {}
+        self._served: dict[str, tls.ServerTls] = {}
 
     def take(self, key: str, payload: bytes) -> None:
         """A certificate from control, for connections from now on. If it cannot be served, the one before stays."""
-        served, before = tls.unpacked(payload), self._served.get(key)
+        served, before = tls.decode(payload), self._served.get(key)
         if before is None or before.material != served.material:
             try:
                 self._contexts[key] = server_context(served.material, served.verify, served.keylog, self._poll_sockets)

@@ -1,4 +1,4 @@
-"""What a reply is to the cache (docs/behaviour/plugins.md#cache)."""
+"""What of a reply may be cached (docs/behaviour/plugins.md#cache)."""
 
 from __future__ import annotations
 
@@ -32,8 +32,11 @@ ALIAS = "a. 60 IN CNAME b."
         pytest.param("A", [], False, id="nothing"),
     ],
 )
-def test_answers(rtype: str, lines: list[str], answered: bool) -> None:
-    """The type at the end of the aliases; without it, it is a denial if there is a SOA, and not kept if there is none."""
+def test_has_answer(rtype: str, lines: list[str], answered: bool) -> None:
+    """The queried type at the end of the CNAME records.
+
+    Without it, a reply with a SOA record is a denial, and one without is not cached.
+    """
     query, reply = world.query("a.", rtype), Reply(answer=world.records(*lines) if lines else ())
     assert has_answer(query, reply) is answered
     assert is_answer(query, reply) is answered
@@ -44,8 +47,8 @@ def test_answers(rtype: str, lines: list[str], answered: bool) -> None:
         assert is_cacheable(query, denied, message_type(query, denied))
 
 
-def test_what_else_is_no_answer() -> None:
-    """Errors, and what is not whole."""
+def test_errors_and_truncated_replies_are_not_answers() -> None:
+    """Whatever their records."""
     query, answer = world.query("a."), world.records("a. 60 IN A 10.0.0.1")
     assert not has_answer(query, Reply(rcode=Rcode.SERVFAIL, answer=answer))
     assert not is_answer(query, Reply(flags=TC, answer=answer))

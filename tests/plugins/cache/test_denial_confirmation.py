@@ -1,4 +1,4 @@
-"""Denials that another upstream is asked about."""
+"""Denials that another upstream must confirm."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SILENCE = rcode_only(Rcode.SERVFAIL, "no other upstream")
 
 
 class Upstreams:
-    """Two of them behind a cache: `first` answers, unless it is to be avoided; replies come at once or, if `late`, a little later."""
+    """Two upstreams behind a cache: `first` answers, unless the query avoids it; replies come at once or, if `late`, a little later."""
 
     def __init__(self, text: str = "cache {\n confirm_denials 10m\n}") -> None:
         """`text` is the directive."""
@@ -45,14 +45,14 @@ class Upstreams:
         return " ".join([rcode_text(reply.rcode), *(str(record.rdata[-1]) for record in reply.answer)])
 
     async def known(self, minutes: int = 10) -> None:
-        """Asks for as long as that."""
+        """Queries for as long as that, so that the name has a history."""
         for _ in range(minutes + 1):
             assert await self.ask() == "NOERROR 1"
             self.clock.turn(60)
         self.asked.clear()
 
     def outcomes(self) -> dict[str, float]:
-        """What doubts have led to."""
+        """The metric of confirmations, by outcome."""
         found = world.counted(self.counters)
         return {labels[-1]: value for labels, value in found.items() if labels[0] == "svcdns_cache_denial_confirmations_total"}
 
@@ -60,7 +60,7 @@ class Upstreams:
 @pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize("denial", [GONE, EMPTY], ids=["NXDOMAIN", "NODATA"])
 async def test_another_upstream_has_an_answer(denial: Reply, *, late: bool) -> None:
-    """It goes out and is kept; the name goes on being known."""
+    """The client gets it, it is cached, and the name keeps its history."""
     upstreams = Upstreams()
     upstreams.late = late
     await upstreams.known()
@@ -74,8 +74,8 @@ async def test_another_upstream_has_an_answer(denial: Reply, *, late: bool) -> N
 
 
 @pytest.mark.parametrize("other", [GONE, EMPTY], ids=["NXDOMAIN", "NODATA"])
-async def test_another_upstream_says_so_too(other: Reply) -> None:
-    """Then it is believed, kept, and not asked about again."""
+async def test_another_upstream_confirms_the_denial(other: Reply) -> None:
+    """It is cached, and no other query is sent."""
     upstreams = Upstreams()
     await upstreams.known()
     upstreams.first, upstreams.second = GONE, msgspec.structs.replace(other, source="192.0.2.2:53")
@@ -87,8 +87,8 @@ async def test_another_upstream_says_so_too(other: Reply) -> None:
     assert upstreams.outcomes() == {"confirmed": 1}
 
 
-async def test_nobody_else_answers() -> None:
-    """The denial goes out, and is not kept; after a while it is believed."""
+async def test_no_other_upstream_answers() -> None:
+    """The client gets the denial, which is not cached; after a while it is accepted."""
     upstreams = Upstreams()
     await upstreams.known()
     upstreams.first = GONE
@@ -103,8 +103,8 @@ async def test_nobody_else_answers() -> None:
     assert upstreams.outcomes() == {"unconfirmed": 2, "accepted": 1}
 
 
-async def test_an_answer_ends_the_doubt() -> None:
-    """The next denial is doubted for as long as the first one."""
+async def test_an_answer_ends_the_unconfirmed_time() -> None:
+    """The next denial is unconfirmed for as long as the first one."""
     upstreams = Upstreams()
     await upstreams.known()
     for _ in range(2):
@@ -124,8 +124,8 @@ async def test_an_answer_ends_the_doubt() -> None:
         pytest.param(10, "cache", id="off"),
     ],
 )
-async def test_not_doubted(minutes: int, text: str) -> None:
-    """The denial is kept at once, without another question."""
+async def test_denials_that_need_no_confirmation(minutes: int, text: str) -> None:
+    """They are cached at once, without another query."""
     upstreams = Upstreams(text)
     await upstreams.known(minutes)
     upstreams.first = GONE
@@ -135,8 +135,8 @@ async def test_not_doubted(minutes: int, text: str) -> None:
     assert upstreams.outcomes() == {}
 
 
-async def test_old_news() -> None:
-    """A name that nobody has asked for in a day is not known any more."""
+async def test_history_expires() -> None:
+    """A name without an answer for a day has no history any more."""
     upstreams = Upstreams()
     await upstreams.known()
     upstreams.first = GONE
@@ -148,8 +148,8 @@ async def test_old_news() -> None:
 @pytest.mark.parametrize(
     "reply", [msgspec.structs.replace(GONE, source=""), rcode_only(Rcode.NXDOMAIN), Reply(rcode=Rcode.SERVFAIL, source="x")]
 )
-async def test_what_is_no_upstreams_denial(reply: Reply) -> None:
-    """Is not doubted."""
+async def test_only_denials_of_upstreams_are_confirmed(reply: Reply) -> None:
+    """Those of plugins, and errors, are not."""
     upstreams = Upstreams()
     await upstreams.known()
     upstreams.first = reply
@@ -157,8 +157,8 @@ async def test_what_is_no_upstreams_denial(reply: Reply) -> None:
     assert upstreams.asked == [""]
 
 
-async def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The names that were not asked for the longest time go first."""
+async def test_the_history_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The name that was queried least recently is removed first."""
     monkeypatch.setattr(denial_confirmation, "MAX_NAMES", 2)
     upstreams = Upstreams()
     await upstreams.known()

@@ -1,4 +1,4 @@
-"""Entries of the cache, and their way to another worker."""
+"""Entries of the cache, and their wire form."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ REPLY = Reply(
 
 
 def store(allowance: int = 1 << 30) -> Store:
-    """An empty one."""
+    """An empty store."""
     return Store(1024, MemoryBudget(lambda: allowance), lambda: None)
 
 
 def moved(old: Store, new: Store, *, then: float = 0.0) -> None:
-    """Takes everything over to a worker whose clock goes differently."""
+    """Hands all entries over to a worker whose clock differs."""
     for portion in old.pack(1000.0):
         new.unpack(portion, then)
 
 
-def test_time_that_is_left_is_in_whole_seconds() -> None:
+def test_remaining_time_is_in_whole_seconds() -> None:
     """As every TTL is."""
     entry = Entry(Reply(), 100.0, 5)
     assert [entry.remaining(now) for now in (100.0, 100.9, 101.0, 104.9, 105.0)] == [5, 5, 4, 1, 0]
 
 
 def test_an_entry_goes_to_another_worker() -> None:
-    """With the time that it has left; what has to do with the old worker alone stays there."""
+    """With its remaining time; fields that concern only the old worker are left out."""
     old, new = store(), store()
     old.put(KEY, Entry(REPLY, 970.5, 60, is_answer=False, hits=3, retry_after=2000.0))
     moved(old, new, then=5.0)
@@ -53,7 +53,7 @@ def test_an_entry_goes_to_another_worker() -> None:
     assert (entry.remaining(5.0), entry.hits, entry.retry_after, entry.octets) == (31, 0, float("-inf"), old.octets)
 
 
-def test_what_is_there_already_stays() -> None:
+def test_an_existing_entry_stays() -> None:
     """It is newer."""
     old, new = store(), store()
     old.put(KEY, Entry(REPLY, 0.0, 60))
@@ -62,15 +62,15 @@ def test_what_is_there_already_stays() -> None:
     assert new.entries[KEY].reply == Reply()
 
 
-def test_what_rests_on_the_cluster_stays_behind() -> None:
-    """It may have changed between what the two workers know."""
+def test_entries_with_dependencies_stay_behind() -> None:
+    """The two workers may have different cluster data."""
     old, new = store(), store()
     old.put(KEY, Entry(Reply(dependencies=(("service", "d", "web"),)), 0.0, 60))
     moved(old, new)
     assert len(new) == 0
 
 
-def test_where_there_is_less_room_the_newest_go_over() -> None:
+def test_the_newest_entries_go_over_to_a_smaller_store() -> None:
     """They are packed last."""
     old, new = store(), store(allowance=20_000)
     for number in range(500):
@@ -81,8 +81,8 @@ def test_where_there_is_less_room_the_newest_go_over() -> None:
 
 
 @pytest.mark.parametrize("portion", [b"", b"\xc1", msgspec.msgpack.encode([1, 2]), msgspec.msgpack.encode({})])
-def test_what_is_no_entry(portion: bytes) -> None:
-    """Is an error of one kind."""
+def test_an_invalid_wire_form(portion: bytes) -> None:
+    """Raises DecodeError."""
     with pytest.raises(msgspec.DecodeError):
         store().unpack(portion, 0.0)
 
@@ -100,7 +100,7 @@ RECORDS = st.lists(
     lifetime=st.integers(1, 2**31),
 )
 def test_every_entry_comes_out_as_it_went_in(key: Key, sections: tuple[Section, Section, Section], lifetime: int) -> None:
-    """All that a reply of it is made of."""
+    """With all fields of its reply that are stored."""
     old, new = store(), store()
     answer, authority, additional = sections
     reply = Reply(0, RD, answer, authority, additional)

@@ -39,7 +39,7 @@ class Cached:
         self.plugin = Cache(world.options("cache", text), self.environment)
 
     def reload(self, text: str) -> None:
-        """Another directive in place of the one there was."""
+        """The plugin after a reload with another directive."""
         old, self.plugin = self.plugin, Cache(world.options("cache", text), self.environment)
         old.stop()
         self.plugin.start()
@@ -49,23 +49,23 @@ class Cached:
         return self.reply
 
     def ask(self, name: str = "a.example.org.", rtype: str = "A", **fields: Any) -> Reply:
-        """The answer to a question."""
+        """The answer to a query."""
         return world.now(self.plugin.handle(world.query(name, rtype, server="dns://:53", **fields), self._upstream))
 
     def ttls(self, *args: Any, **fields: Any) -> list[int]:
-        """The TTLs of the answer to a question."""
+        """The TTLs of the answer to a query."""
         reply = self.ask(*args, **fields)
         return [record.ttl for record in (*reply.answer, *reply.authority)]
 
 
-def test_drops_the_opt_record_of_an_upstream() -> None:
-    """So that the core mirrors the client's own, options included, as for answers of our own."""
+def test_removes_the_opt_record_of_an_upstream() -> None:
+    """The core then mirrors the client's, options included, as for the server's own answers."""
     cached = Cached(reply=Reply(flags=RD | RA, answer=A, edns=world.edns(4096)))
     assert [cached.ask().edns, cached.ask().edns] == [None, None]
 
 
-def test_a_transfer_gets_the_time_of_what_is_never_kept() -> None:
-    """All of its records, as they are made; it is closed with the stream that is read."""
+def test_a_zone_transfer_gets_the_ttl_of_uncached_replies() -> None:
+    """All its records get it as they are made; closing the stream closes the one behind it."""
     ended = []
 
     def stream() -> Generator[Iterable[Record], None, None]:
@@ -82,8 +82,8 @@ def test_a_transfer_gets_the_time_of_what_is_never_kept() -> None:
     assert ended
 
 
-def test_keeps_an_answer_and_counts_its_ttl_down() -> None:
-    """Until it is over."""
+def test_caches_an_answer_and_counts_its_ttl_down() -> None:
+    """Until it expires."""
     cached = Cached()
     assert cached.ttls() == [60]
     cached.clock.turn(10.5)
@@ -97,7 +97,7 @@ def test_keeps_an_answer_and_counts_its_ttl_down() -> None:
 
 
 def test_a_hit_may_be_compiled_while_its_ttl_counts_down() -> None:
-    """It says when the TTL goes down first, and when it is over."""
+    """The reply says when the TTL changes next, and when it expires."""
     cached = Cached()
     cached.ask()
     cached.clock.turn(10.25)
@@ -106,7 +106,7 @@ def test_a_hit_may_be_compiled_while_its_ttl_counts_down() -> None:
 
 
 def test_keepttl() -> None:
-    """Hits show the TTL that it came with, until it is over."""
+    """Hits have the original TTL until the entry expires."""
     cached = Cached("cache {\n keepttl\n}")
     cached.ask()
     cached.clock.turn(20.25)
@@ -150,16 +150,16 @@ def test_bounds_the_ttl(text: str, reply: Reply, ttls: list[int]) -> None:
         pytest.param(Reply(answer=A, scope=CacheScope.CLIENT), id="for this client alone"),
     ],
 )
-def test_does_not_keep(reply: Reply) -> None:
-    """What is not a whole answer to the question for everybody."""
+def test_does_not_cache(reply: Reply) -> None:
+    """Replies that are not complete answers for all clients."""
     cached = Cached(reply=reply)
     cached.ask("a.example.org.")
     cached.ask("a.example.org.")
     assert cached.asked == 2
 
 
-def test_a_lying_upstream_plants_nothing() -> None:
-    """What it puts beside the answer is in no answer from the cache, neither to this question nor to that for the planted name."""
+def test_unrelated_records_of_an_upstream_are_not_cached() -> None:
+    """They are in no cached answer, neither for this name nor for theirs."""
     evil = world.records("bank.example.com. 60 IN A 203.0.113.66")
     cached = Cached(reply=Reply(answer=(*A, *evil), authority=evil, additional=evil))
     cached.ask()
@@ -169,8 +169,8 @@ def test_a_lying_upstream_plants_nothing() -> None:
     assert cached.asked == 2
 
 
-def test_servfail_is_kept_briefly() -> None:
-    """5 s if not told otherwise, and not at all with 0."""
+def test_servfail_is_cached_briefly() -> None:
+    """For 5 s by default, and not at all with 0."""
     cached = Cached(reply=Reply(rcode=Rcode.SERVFAIL))
     cached.ask()
     cached.clock.turn(4.9)
@@ -185,8 +185,8 @@ def test_servfail_is_kept_briefly() -> None:
     assert none.asked == 2
 
 
-def test_questions_that_differ_are_kept_apart() -> None:
-    """By type, DO and CD; not by spelling."""
+def test_different_queries_have_different_entries() -> None:
+    """By type, DO and CD; not by letter case."""
     cached = Cached()
     cached.ask()
     cached.ask("A.Example.ORG.")
@@ -197,16 +197,16 @@ def test_questions_that_differ_are_kept_apart() -> None:
     assert cached.asked == 4
 
 
-def test_ad_is_for_those_who_ask_for_it() -> None:
-    """With AD or DO in the question."""
+def test_ad_is_set_for_queries_with_ad_or_do() -> None:
+    """Not for others."""
     cached = Cached(reply=Reply(flags=AD | RA, answer=A))
     assert not cached.ask().flags & AD
     assert not cached.ask().flags & AD
     assert cached.ask(flags=RD | AD).flags & AD
 
 
-def test_an_answer_of_the_cluster_is_never_kept() -> None:
-    """It lives until the cluster changes, its TTL is bounded and does not count down, and it is counted as if it were kept."""
+def test_an_answer_from_the_cluster_is_never_cached() -> None:
+    """It is valid until the cluster changes, its TTL is bounded and does not count down, and it is counted as if it were cached."""
     cached = Cached("cache 20", CLUSTER)
     for _ in range(2):
         reply = cached.ask("web.d.svc.cluster.local.")
@@ -217,8 +217,8 @@ def test_an_answer_of_the_cluster_is_never_kept() -> None:
     assert (cached.counters.cell(HITS, "dns://:53", "success", ".", ""), 1.0) in reply.increments
 
 
-def test_others_get_a_name_of_the_cluster_as_the_first_client_spelled_it() -> None:
-    """For as long as it would have been kept; those who spell it so themselves have it until the cluster changes."""
+def test_other_clients_get_the_first_clients_letter_case() -> None:
+    """For as long as CoreDNS would cache the answer."""
     cached = Cached("cache 20")
     asked: list[bytes] = []
 
@@ -238,8 +238,8 @@ def test_others_get_a_name_of_the_cluster_as_the_first_client_spelled_it() -> No
     assert [name[1:4] for name in asked] == [b"Web", b"Web", b"Web", b"wEB"]
 
 
-def test_an_answer_that_rests_on_the_cluster_in_part_is_dropped_with_it() -> None:
-    """An alias to an outside name: kept for its TTL, or until the Service changes."""
+def test_an_entry_is_removed_when_its_dependency_changes() -> None:
+    """A CNAME record to an outside name is cached for its TTL, or until the Service changes."""
     mixed = Reply(answer=A, lifetime=30.0, dependencies=(("service", "d", "ext"),))
     cached = Cached(reply=mixed)
     cached.ask()
@@ -250,8 +250,8 @@ def test_an_answer_that_rests_on_the_cluster_in_part_is_dropped_with_it() -> Non
     assert cached.asked == 2
 
 
-async def test_what_was_asked_before_a_change_is_not_kept_after_it() -> None:
-    """A name that the cluster did not have may have come meanwhile."""
+async def test_a_reply_to_a_query_from_before_a_change_is_not_cached() -> None:
+    """The cluster may have got the name meanwhile."""
     cached = Cached(reply=Reply(answer=A, lifetime=0.0, dependencies=(("service", "d", "ext"),)))
     gate = asyncio.Event()
 
@@ -280,7 +280,7 @@ async def test_what_was_asked_before_a_change_is_not_kept_after_it() -> None:
     ],
 )
 def test_disable(text: str, reply: Reply, asked: int) -> None:
-    """Nothing of that class is kept in those zones."""
+    """Replies of this kind are not cached in these zones."""
     cached = Cached(text, reply)
     cached.ask()
     cached.ask()
@@ -288,7 +288,7 @@ def test_disable(text: str, reply: Reply, asked: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["cache", "cache {\n success 1024\n}", "cache {\n success 50000\n denial 1024\n}", "cache {\n keepttl\n}"])
-def test_what_is_kept_outlives_a_reload(text: str) -> None:
+def test_a_reload_keeps_the_entries(text: str) -> None:
     """With other capacities too: the newest entries stay."""
     cached = Cached("cache {\n success 5000\n}")
     names = [f"n{number}.example.org." for number in range(2000)]
@@ -306,8 +306,8 @@ def test_what_is_kept_outlives_a_reload(text: str) -> None:
     assert size == (1024 if "1024" in text.split("denial", maxsplit=1)[0] else 2000)
 
 
-def test_after_a_reload_new_bounds_hold_for_what_is_kept() -> None:
-    """A shorter longest time, and classes that are to be stored no more."""
+def test_a_reload_applies_new_bounds_to_entries() -> None:
+    """A shorter longest time, and `disable`."""
     cached = Cached("cache 3600", Reply(answer=world.records("a.example.org. 600 IN A 10.0.0.1")))
     cached.ask()
     cached.reload("cache 30")
@@ -321,8 +321,8 @@ def test_after_a_reload_new_bounds_hold_for_what_is_kept() -> None:
     assert cached.asked == 3
 
 
-def test_a_reload_with_a_short_time_for_denials_leaves_errors() -> None:
-    """Which have a time of their own."""
+def test_a_reload_with_a_short_time_for_denials_keeps_errors() -> None:
+    """Errors have a time of their own."""
     cached = Cached(reply=Reply(rcode=Rcode.SERVFAIL))
     cached.ask()
     cached.reload("cache {\n denial 10000 1 0\n}")
@@ -354,8 +354,8 @@ def test_counts() -> None:
     assert found["svcdns_cache_bytes", by, "success", ".", ""] == memory_of(world.query("a.example.org.").key, Reply(answer=A))
 
 
-async def test_a_reply_that_comes_later_is_kept_too() -> None:
-    """The plugin before it may have to wait."""
+async def test_a_deferred_reply_is_cached_too() -> None:
+    """The following plugin may have to wait."""
     cached = Cached()
 
     async def later() -> Reply:

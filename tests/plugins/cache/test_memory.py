@@ -1,4 +1,4 @@
-"""What entries of the cache take in memory, counted and measured."""
+"""The memory of cache entries, computed and measured."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from svcdns.plugins.cache.store import Store
 from svcdns.wire.message import parse_message
 
 
-class Of:
-    """Something of a size, that gives up one octet at a time."""
+class FixedSize:
+    """A store of a given size that evicts one octet at a time."""
 
     def __init__(self, budget: MemoryBudget, octets: int) -> None:
-        """Of so many octets."""
+        """FixedSize so many octets."""
         self._pool, self.octets = budget, octets
         budget.stores.append(self)
         budget.octets += octets
 
     def evict(self) -> None:
-        """One less."""
+        """Removes one octet."""
         self.octets -= 1
         self._pool.octets -= 1
 
 
-def test_the_largest_makes_room() -> None:
-    """Until all fit together; the allowance is looked at when the pool is told to, and nothing is asked of what is empty."""
+def test_the_largest_store_evicts() -> None:
+    """Until all fit together. The allowance is read when the budget is told to, and an empty store evicts nothing."""
     allowance = 100
     budget = MemoryBudget(lambda: allowance)
-    large, small = Of(budget, 90), Of(budget, 10)
+    large, small = FixedSize(budget, 90), FixedSize(budget, 10)
     assert not budget.is_exceeded()
     assert budget.is_exceeded(1)
     allowance = 50
@@ -57,8 +57,8 @@ def test_the_largest_makes_room() -> None:
         pytest.param(["A", "192.0.2.1"], 1000, True, id="resting on a fact"),
     ],
 )
-def test_octets_are_what_entries_take(rdata: list[str], count: int, owned: bool) -> None:
-    """Within a quarter, and too little is never by more than a tenth."""
+def test_computed_memory_is_close_to_measured_memory(rdata: list[str], count: int, owned: bool) -> None:
+    """Within a quarter, and at most a tenth too little."""
     packets = [answered(f"name-{number}.some.example.org.", *rdata) for number in range(count)]
     store = Store(100_000, MemoryBudget(lambda: 1 << 30), lambda: None)
     gc.collect()

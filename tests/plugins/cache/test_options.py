@@ -40,7 +40,7 @@ from tests.support import world
     ],
 )
 def test_reads(text: str, read: Options) -> None:
-    """Each option does what it says."""
+    """Each option has its effect."""
     assert world.options("cache", text) == read
 
 
@@ -53,12 +53,12 @@ def test_reads(text: str, read: Options) -> None:
         pytest.param("cache {\n servfail 6m\n}", "3:11 servfail '6m' is out of range; 0s to 5m was expected", id="servfail"),
         pytest.param("cache {\n disable all\n}", "3:10 'all' is unknown; one of success, denial was expected", id="disable"),
         pytest.param("cache {\n prefetch -1\n}", "3:11 -1 is out of range", id="prefetch"),
-        pytest.param("cache {\n prefetch 5 1m 9%\n}", "3:16 '9%' is no percentage; 10% to 90% was expected", id="percentage"),
-        pytest.param("cache {\n prefetch 5 1m 20\n}", "3:16 '20' is no percentage", id="no percent sign"),
+        pytest.param("cache {\n prefetch 5 1m 9%\n}", "3:16 '9%' is not a percentage; 10% to 90% was expected", id="percentage"),
+        pytest.param("cache {\n prefetch 5 1m 20\n}", "3:16 '20' is not a percentage", id="no percent sign"),
         pytest.param("cache {\n prefetch 5 1m 20% x\n}", "3:20 Wrong argument count", id="too much prefetch"),
         pytest.param("cache {\n serve_stale -1s\n}", "3:14 '-1s' is out of range; at least 0 was expected", id="stale"),
         pytest.param("cache {\n serve_stale 1h later\n}", "3:17 'later' is unknown; one of immediate, verify", id="mode"),
-        pytest.param("cache {\n serve_stale 1h immediate 1500ms\n}", "3:27 '1500ms' is no TTL; whole seconds", id="stale ttl"),
+        pytest.param("cache {\n serve_stale 1h immediate 1500ms\n}", "3:27 '1500ms' is not a TTL; whole seconds", id="stale ttl"),
         pytest.param("cache {\n serve_stale 1h immediate 0 6m\n}", "3:29 '6m' is out of range; 0s to 300s", id="recheck"),
         pytest.param("cache {\n serve_stale 1h immediate 0 1m 5\n}", "3:32 '5' is one word too many", id="too many for immediate"),
         pytest.param("cache {\n serve_stale 1h verify 1s 0 1m 5\n}", "3:32 Wrong argument count", id="too many"),
@@ -74,5 +74,5 @@ def test_reads(text: str, read: Options) -> None:
     ],
 )
 def test_rejects(text: str, error: str) -> None:
-    """The word at fault is named."""
+    """The error is at the wrong word."""
     assert world.rejection("cache", text).startswith(error)

@@ -1,5 +1,4 @@
-"""The plugin `cache`: entries that are renewed before they end, or served behind it (docs/behaviour/plugins.md#cache,
-RFC 8767)."""
+"""The plugin `cache`: entries that are refreshed before they expire, or served after it (docs/behaviour/plugins.md#cache, RFC 8767)."""
 
 from __future__ import annotations
 
@@ -23,7 +22,7 @@ EMPTY = Reply()
 
 
 class Upstream:
-    """What stands behind the cache: answers with `reply`, at once or, while `holding`, when it is let go."""
+    """The following plugins: answer with `reply`, at once or, while `gate` is closed, when it opens."""
 
     def __init__(self) -> None:
         """Answers at once."""
@@ -43,7 +42,7 @@ class Upstream:
 
 
 class Cached:
-    """The plugin, its clock, and what stands behind it."""
+    """The plugin with its clock and its upstream."""
 
     def __init__(self, *lines: str) -> None:
         """`lines` are the directive's body."""
@@ -55,12 +54,12 @@ class Cached:
         self.plugin = Cache(options, around)
 
     def is_down(self, key: bytes) -> bool:
-        """As `forward` says of a name's upstreams."""
+        """What `forward` reports of a name's upstreams."""
         assert key == world.query("a.example.org.").key
         return self.down
 
     async def ask(self, flags: int = RD) -> Reply:
-        """The answer to the question."""
+        """The answer to the query."""
         query = world.query("a.example.org.", server="dns://:53", flags=flags)
         return await world.soon(self.plugin.handle(query, self.upstream))
 
@@ -76,14 +75,14 @@ class Cached:
 
 
 async def settle() -> None:
-    """Lets what is under way come as far as it can."""
+    """Runs what is under way as far as it can go."""
     for _ in range(5):
         await asyncio.sleep(0)
 
 
 @pytest.fixture
 async def stale() -> AsyncIterator[Cached]:
-    """An entry one second behind its end, served at once."""
+    """An entry that expired a second ago, with `immediate`."""
     cached = Cached("serve_stale 1h")
     await cached.ask()
     cached.clock.turn(61)
@@ -91,8 +90,8 @@ async def stale() -> AsyncIterator[Cached]:
     cached.plugin.stop()
 
 
-async def test_an_entry_behind_its_end_is_served_and_renewed(stale: Cached) -> None:
-    """With TTL 0, and never again from the table; the new one is asked for over TCP, with AD."""
+async def test_an_expired_entry_is_served_and_refreshed(stale: Cached) -> None:
+    """With TTL 0, and never again from the answer table. The refresh is sent over TCP, with AD."""
     stale.upstream.reply = NEW
     reply = await stale.ask()
     assert world.summary(reply) == ["NOERROR", "a.example.org. 0 IN A 10.0.0.1"]
@@ -106,7 +105,7 @@ async def test_an_entry_behind_its_end_is_served_and_renewed(stale: Cached) -> N
 
 
 async def test_one_refresh_at_a_time(stale: Cached) -> None:
-    """However many ask meanwhile."""
+    """However many clients query meanwhile."""
     stale.upstream.gate.clear()
     for _ in range(3):
         assert await stale.shown() == "NOERROR 1/0"
@@ -125,7 +124,7 @@ async def test_one_refresh_at_a_time(stale: Cached) -> None:
     ids=lambda r: str(r.rcode),
 )
 async def test_a_refresh_that_fails_leaves_the_entry(stale: Cached, reply: Reply) -> None:
-    """And is tried again with the next question."""
+    """The next query starts another one."""
     stale.upstream.reply = reply
     for _ in range(2):
         assert await stale.shown() == "NOERROR 1/0"
@@ -133,16 +132,16 @@ async def test_a_refresh_that_fails_leaves_the_entry(stale: Cached, reply: Reply
     assert len(stale.upstream.queries) == 3
 
 
-async def test_a_denial_takes_the_place_of_an_answer(stale: Cached) -> None:
-    """NXDOMAIN is news."""
+async def test_a_denial_replaces_an_answer(stale: Cached) -> None:
+    """With NXDOMAIN."""
     stale.upstream.reply = GONE
     await stale.ask()
     await settle()
     assert await stale.shown() == "NXDOMAIN 90/60"
 
 
-async def test_an_answer_takes_the_place_of_a_denial() -> None:
-    """Nor is the old denial served when both have ended."""
+async def test_an_answer_replaces_a_denial() -> None:
+    """The old denial is not served when both have expired."""
     cached = Cached("serve_stale 1h")
     cached.upstream.reply = GONE
     await cached.ask()
@@ -154,8 +153,8 @@ async def test_an_answer_takes_the_place_of_a_denial() -> None:
     assert await cached.shown() == "NOERROR 2/50"
 
 
-async def test_not_for_ever(stale: Cached) -> None:
-    """As long as the option says."""
+async def test_stale_entries_end(stale: Cached) -> None:
+    """After the time in the option."""
     stale.upstream.reply = FAILED
     stale.clock.turn(3598.5)
     assert await stale.shown() == "NOERROR 1/0"
@@ -164,8 +163,8 @@ async def test_not_for_ever(stale: Cached) -> None:
     assert await stale.shown() == "SERVFAIL"
 
 
-async def test_the_ttl_and_the_time_between_two_tries() -> None:
-    """A stale reply may be used again until a refresh is to be tried."""
+async def test_ttl_and_recheck() -> None:
+    """A stale reply may be reused until the next refresh is due."""
     cached = Cached("serve_stale 1h immediate 7s 10s")
     await cached.ask()
     cached.clock.turn(61)
@@ -183,7 +182,7 @@ async def test_the_ttl_and_the_time_between_two_tries() -> None:
 
 
 async def test_keepttl() -> None:
-    """Shows the TTL that it came with, behind the end too."""
+    """The original TTL, after the entry expired too."""
     cached = Cached("serve_stale 1h", "keepttl")
     await cached.ask()
     cached.clock.turn(61)
@@ -192,15 +191,15 @@ async def test_keepttl() -> None:
 
 
 async def test_refreshes_are_bounded(stale: Cached, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond the bound an entry is served as it is."""
+    """Further entries are served as they are."""
     monkeypatch.setattr(refresh, "MAX_REFRESHES", 0)
     assert await stale.shown() == "NOERROR 1/0"
     await settle()
     assert len(stale.upstream.queries) == 1
 
 
-async def test_a_refresh_that_breaks_is_logged(stale: Cached, caplog: pytest.LogCaptureFixture) -> None:
-    """And the next one is tried."""
+async def test_a_refresh_that_raises_is_logged(stale: Cached, caplog: pytest.LogCaptureFixture) -> None:
+    """The next query starts another one."""
 
     def broken(_: Query) -> Answer:
         raise ValueError("broken")
@@ -214,8 +213,8 @@ async def test_a_refresh_that_breaks_is_logged(stale: Cached, caplog: pytest.Log
     assert await stale.shown() == "NOERROR 2/60"
 
 
-async def test_a_change_of_the_cluster_ends_a_stale_entry() -> None:
-    """Nothing is served that rests on what is gone."""
+async def test_a_change_of_a_dependency_ends_a_stale_entry() -> None:
+    """It is not served any more."""
     cached = Cached("serve_stale 1h")
     cached.upstream.reply = Reply(answer=OLD.answer, lifetime=0.0, dependencies=(("service", "d", "ext"),))
     await cached.ask()
@@ -225,8 +224,8 @@ async def test_a_change_of_the_cluster_ends_a_stale_entry() -> None:
     assert await cached.shown() == "NOERROR 2/60"
 
 
-async def test_an_answer_of_the_cluster_takes_the_place_of_a_stale_entry(stale: Cached) -> None:
-    """And is not kept itself."""
+async def test_an_answer_from_the_cluster_replaces_a_stale_entry(stale: Cached) -> None:
+    """It is not cached itself."""
     stale.upstream.reply = Reply(answer=NEW.answer, lifetime=UNTIL_CHANGED, dependencies=(("service", "d", "web"),))
     await stale.ask()
     await settle()
@@ -238,8 +237,8 @@ async def test_an_answer_of_the_cluster_takes_the_place_of_a_stale_entry(stale: 
     ("reply", "code"), [(OLD, ExtendedError.STALE_ANSWER), (EMPTY, ExtendedError.STALE_ANSWER), (GONE, ExtendedError.STALE_NXDOMAIN_ANSWER)]
 )
 @pytest.mark.parametrize("mode", ["immediate", "verify"])
-async def test_a_stale_answer_says_so(mode: str, reply: Reply, code: int) -> None:
-    """By an extended error (RFC 8914 §4.4, §4.20), which is gone with the fresh answer."""
+async def test_a_stale_answer_has_an_extended_error(mode: str, reply: Reply, code: int) -> None:
+    """RFC 8914 §4.4 and §4.20; the fresh answer has none."""
     cached = Cached(f"serve_stale 1h {mode}")
     cached.upstream.reply = reply
     assert [(await cached.ask()).extended, (await cached.ask()).extended] == [None, None]
@@ -253,8 +252,8 @@ async def test_a_stale_answer_says_so(mode: str, reply: Reply, code: int) -> Non
     assert (await cached.ask()).extended is None
 
 
-async def test_seven_days_are_the_most(caplog: pytest.LogCaptureFixture) -> None:
-    """A Corefile that wants more is told so."""
+async def test_serve_stale_is_at_most_seven_days(caplog: pytest.LogCaptureFixture) -> None:
+    """A longer time in the Corefile is a warning."""
     cached = Cached("serve_stale 720h")
     cached.plugin.start()
     assert "no longer than" in caplog.text
@@ -272,7 +271,7 @@ async def test_seven_days_are_the_most(caplog: pytest.LogCaptureFixture) -> None
 
 @pytest.mark.parametrize("arguments", ["", "10s", "10s 0s 10s"])
 async def test_upstreams_that_are_known_to_be_down_are_not_waited_for(arguments: str) -> None:
-    """They are asked in the background, so that the first reply is taken."""
+    """The refresh runs in the background, and its first reply is cached."""
     cached = await verifying(arguments)
     cached.down = True
     cached.upstream.gate.clear()
@@ -285,7 +284,7 @@ async def test_upstreams_that_are_known_to_be_down_are_not_waited_for(arguments:
 
 
 async def verifying(*arguments: str) -> Cached:
-    """An entry one second behind its end, that is verified first."""
+    """An entry that expired a second ago, with `verify`."""
     cached = Cached("serve_stale 1h verify " + " ".join(arguments))
     await cached.ask()
     cached.clock.turn(61)
@@ -296,8 +295,8 @@ async def verifying(*arguments: str) -> Cached:
     ("reply", "shown"), [(NEW, "NOERROR 2/60"), (GONE, "NXDOMAIN 90/60"), (FAILED, "NOERROR 1/0"), (rcode_only(5), "NOERROR 1/0")], ids=str
 )
 @pytest.mark.parametrize("arguments", ["", "10s", "10s 0s 10s", "0s 0s 10s"])
-async def test_verify_asks_first(arguments: str, reply: Reply, shown: str) -> None:
-    """The entry is served where nothing comes of it."""
+async def test_verify_refreshes_first(arguments: str, reply: Reply, shown: str) -> None:
+    """The entry is served if the refresh fails."""
     cached = await verifying(arguments)
     cached.upstream.reply = reply
     assert await cached.shown() == shown
@@ -305,8 +304,8 @@ async def test_verify_asks_first(arguments: str, reply: Reply, shown: str) -> No
     assert cached.upstream.queries[1].client.protocol == "udp"
 
 
-async def test_verify_waits_no_longer_than_it_may() -> None:
-    """The reply is kept when it comes; others who ask meanwhile wait for the same one."""
+async def test_verify_waits_for_the_timeout() -> None:
+    """A later reply is cached. Clients that query meanwhile wait for the same refresh."""
     cached = await verifying("10ms")
     cached.upstream.gate.clear()
     cached.upstream.reply = NEW
@@ -317,8 +316,8 @@ async def test_verify_waits_no_longer_than_it_may() -> None:
     assert await cached.shown() == "NOERROR 2/60"
 
 
-async def test_what_several_waited_for_is_shown_to_each() -> None:
-    """With the flags of each one's question."""
+async def test_each_waiting_client_gets_its_own_flags() -> None:
+    """From one refresh."""
     cached = await verifying("10s")
     cached.upstream.gate.clear()
     cached.upstream.reply = Reply(flags=RD, answer=world.records("b. 60 IN A 10.0.0.3"))  # not kept: another name
@@ -329,8 +328,8 @@ async def test_what_several_waited_for_is_shown_to_each() -> None:
     assert len(cached.upstream.queries) == 2
 
 
-async def test_verify_is_not_tried_again_too_soon() -> None:
-    """Nor while a try is under way."""
+async def test_verify_keeps_to_recheck() -> None:
+    """And to one refresh at a time."""
     cached = await verifying("10s", "0s", "30s")
     cached.upstream.reply = FAILED
     assert await cached.shown() == "NOERROR 1/0"
@@ -351,7 +350,7 @@ async def test_verify_is_not_tried_again_too_soon() -> None:
 
 
 async def test_prefer_positive_serves_an_old_answer_before_a_denial() -> None:
-    """The denial is kept; the answer is served until it is too old."""
+    """The denial is cached; the answer is served until it is too old."""
     cached = Cached("serve_stale 1h", "serve_stale_policy prefer_positive")
     await cached.ask()
     cached.clock.turn(61)
@@ -364,8 +363,8 @@ async def test_prefer_positive_serves_an_old_answer_before_a_denial() -> None:
     cached.plugin.stop()
 
 
-async def test_prefer_positive_keeps_an_answer_beside_what_is_none() -> None:
-    """An empty reply without SOA goes into the same store."""
+async def test_prefer_positive_keeps_an_answer_beside_an_empty_reply() -> None:
+    """An empty reply without a SOA record goes into the same store."""
     cached = Cached("serve_stale 1h", "serve_stale_policy prefer_positive")
     await cached.ask()
     cached.clock.turn(61)
@@ -382,8 +381,8 @@ async def test_prefer_positive_keeps_an_answer_beside_what_is_none() -> None:
 # -- prefetch
 
 
-async def test_an_entry_that_is_much_asked_for_is_renewed_before_its_end() -> None:
-    """Once it has enough hits and is near its end; the new one has as many."""
+async def test_a_popular_entry_is_refreshed_before_it_expires() -> None:
+    """If it has enough hits; the new entry takes them over."""
     cached = Cached("prefetch 2 1m 20%")
     for _ in range(3):
         await cached.ask()
@@ -402,14 +401,14 @@ async def test_an_entry_that_is_much_asked_for_is_renewed_before_its_end() -> No
 
 
 async def test_hits_are_noted_until_they_are_enough() -> None:
-    """Until then the table must not take them."""
+    """Until then the answer table must not answer."""
     cached = Cached("prefetch 3 1m 50%")
     await cached.ask()
     assert [(await cached.ask()).lifetime for _ in range(4)] == [0.0, 0.0, 30.0, 30.0]
 
 
-async def test_a_gap_between_two_hits_starts_anew() -> None:
-    """Longer than the option says."""
+async def test_a_gap_between_two_hits_resets_the_count() -> None:
+    """A gap longer than in the option."""
     cached = Cached("prefetch 2 10s 50%")
     await cached.ask()
     await cached.ask()
@@ -420,8 +419,8 @@ async def test_a_gap_between_two_hits_starts_anew() -> None:
     assert (await cached.ask()).lifetime > 0.0, "hits from the table are taken to have come"
 
 
-async def test_a_failed_renewal_leaves_the_answer() -> None:
-    """SERVFAIL is kept as a denial, and yields to it."""
+async def test_a_failed_refresh_leaves_the_answer() -> None:
+    """SERVFAIL is cached as a denial, and the answer comes before it."""
     cached = Cached("prefetch 1 1m 90%")
     await cached.ask()
     cached.upstream.reply = FAILED

@@ -1,4 +1,4 @@
-"""Plain replies are kept as their octets; the rules by which the others are kept would keep all of them too."""
+"""Simple replies are stored as packets; the rules for other replies would store all of them too."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from tests.support import world
 from tests.support.plain_replies import MUTATIONS, PLAIN, START, rtype_of
 
 
-def asked(packet: bytes) -> Query:
-    """The question of a reply."""
+def query_of(packet: bytes) -> Query:
+    """The query of a reply."""
     return world.query("www.example.org.", type_text(rtype_of(packet)))
 
 
@@ -30,8 +30,8 @@ def read(packet: bytes) -> Reply:
 
 
 def check(plain: SimpleReply) -> None:
-    """What the rules say of it, read record by record."""
-    query, reply = asked(plain.packet), read(plain.packet)
+    """Applies the rules, record by record."""
+    query, reply = query_of(plain.packet), read(plain.packet)
     kind = message_type(query, reply)
     assert is_cacheable(query, reply, kind)
     assert has_answer(query, reply) == (not plain.is_denial)
@@ -42,24 +42,24 @@ def check(plain: SimpleReply) -> None:
 
 
 @pytest.mark.parametrize("packet", [pytest.param(packet, id=name) for name, packet in PLAIN.items()])
-def test_plain_replies_are_kept_whole(packet: bytes) -> None:
-    """Nothing of them does not belong, and what is kept is what came, but for the OPT."""
+def test_simple_replies_are_stored_whole(packet: bytes) -> None:
+    """No record is unrelated, and all but the OPT record is stored."""
     plain = scan(packet, START, rtype_of(packet))
     assert plain is not None
     check(plain)
 
 
 @given(MUTATIONS)
-def test_whatever_is_plain_is_kept_whole(packet: bytes) -> None:
-    """Whatever the octets are."""
+def test_every_simple_reply_is_stored_whole(packet: bytes) -> None:
+    """Whatever its octets are."""
     plain = scan(packet, START, rtype_of(packet))
     if plain is not None:
         check(plain)
 
 
 @pytest.mark.parametrize("name", ["one address", "no such name", "an OPT with options behind a denial"])
-def test_an_entry_of_octets_is_the_same_as_one_of_records(name: str) -> None:
-    """To whoever looks at it."""
+def test_an_entry_with_a_packet_equals_one_with_records(name: str) -> None:
+    """In all its properties."""
     plain = scan(PLAIN[name], START, Type.A)
     assert plain is not None
     entry, other = Entry(encode(plain), 5.0, 60), Entry(decode(encode(plain)), 5.0, 60)

@@ -1,4 +1,4 @@
-"""What `cache` keeps."""
+"""The stores of `cache`."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def key(number: int) -> Key:
 
 @pytest.mark.parametrize(("asked", "held"), [(1, 1024), (1024, 1024), (9984, 9984), (10000, 9984)])
 def test_capacity(asked: int, held: int) -> None:
-    """256 shards of at least four."""
+    """256 shards of at least four entries."""
     assert capacity(asked) == held
 
 
-def test_the_oldest_makes_room() -> None:
-    """Of those that nobody has asked for again; and is counted."""
+def test_the_oldest_unused_entry_is_evicted() -> None:
+    """Of those that were not used again; and it is counted."""
     evicted: list[int] = []
     store = Store(1, MemoryBudget(lambda: 1 << 30), lambda: evicted.append(1))
     for number in range(1024):
@@ -38,8 +38,8 @@ def test_the_oldest_makes_room() -> None:
     assert store.get(key(1)) is None
 
 
-def test_a_flood_of_names_that_are_asked_once_leaves_the_others() -> None:
-    """All but their share of the store."""
+def test_a_flood_of_names_leaves_reused_entries() -> None:
+    """All but the share of new entries."""
     store = Store(1, MemoryBudget(lambda: 1 << 30), lambda: None)
     for number in range(1024):
         store.put(key(number), Entry(Reply(), 0.0, 5))
@@ -52,8 +52,8 @@ def test_a_flood_of_names_that_are_asked_once_leaves_the_others() -> None:
     assert len(store) == 1024
 
 
-def test_the_least_recently_used_makes_room() -> None:
-    """Where few were asked for only once."""
+def test_the_least_recently_used_entry_is_evicted() -> None:
+    """If few entries were not used again."""
     store = Store(1, MemoryBudget(lambda: 1 << 30), lambda: None)
     for number in range(1024):
         store.put(key(number), Entry(Reply(), 0.0, 5))
@@ -65,7 +65,7 @@ def test_the_least_recently_used_makes_room() -> None:
 
 
 def test_shrinks_to_a_part_of_its_size() -> None:
-    """One entry at a time, the least recently used first, and keeps to it; then it may have all again."""
+    """One entry at a time, the least recently used first. It keeps to that size until it may use all again."""
     evicted: list[int] = []
     store = Store(1, MemoryBudget(lambda: 1 << 30), lambda: evicted.append(1))
     for number in range(1024):
@@ -81,8 +81,8 @@ def test_shrinks_to_a_part_of_its_size() -> None:
     assert len(store) == 1024
 
 
-def test_forgets_by_owner() -> None:
-    """What rests on a fact goes when the fact changes; an entry that made room is no trouble."""
+def test_invalidates_by_dependency() -> None:
+    """Entries are removed when a dependency changes; evicted entries leave no trace."""
     store = Store(1, MemoryBudget(lambda: 1 << 30), lambda: None)
     store.put(key(1), Entry(Reply(dependencies=(("service", "d", "a"), ("x",))), 0.0, 5))
     store.put(key(2), Entry(Reply(dependencies=(("service", "d", "b"),)), 0.0, 5))
@@ -98,8 +98,8 @@ def text(octets: int) -> Reply:
     return Reply(answer=(Record(b"\1a\0", 16, 60, bytes(octets)),))
 
 
-def test_a_flood_of_large_answers_does_not_grow_it() -> None:
-    """Entries are fewer then; the last ones stay, and small ones are many again."""
+def test_a_flood_of_large_answers_does_not_grow_the_store() -> None:
+    """There are fewer entries then; the last ones stay, and small ones are many again."""
     store = Store(1, MemoryBudget(lambda: 1 << 30), lambda: None)
     for number in range(3000):
         store.put(key(number), Entry(text(40_000), 0.0, 5))
@@ -111,8 +111,8 @@ def test_a_flood_of_large_answers_does_not_grow_it() -> None:
     assert len(store) == 1024
 
 
-def test_what_is_large_by_itself_is_not_stored() -> None:
-    """And what was there before it is gone."""
+def test_a_very_large_reply_is_not_stored() -> None:
+    """And the previous entry is removed."""
     store = Store(1, MemoryBudget(lambda: 1 << 30), lambda: None)
     store.put(key(1), Entry(text(10), 0.0, 5))
     store.put(key(1), Entry(text(LARGEST), 0.0, 5))
@@ -120,7 +120,7 @@ def test_what_is_large_by_itself_is_not_stored() -> None:
 
 
 def test_all_stores_keep_to_the_allowance_together() -> None:
-    """The largest makes room; where there is none left at all, the last entry is kept nevertheless."""
+    """The largest store evicts. With no allowance at all, the last entry still stays."""
     allowance = 100_000
     budget = MemoryBudget(lambda: allowance)
     large, small = Store(9984, budget, lambda: None), Store(1, budget, lambda: None)
@@ -159,8 +159,8 @@ def test_another_size() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 60_000), st.booleans()), max_size=60))
-def test_octets_are_those_of_its_entries(steps: list[tuple[int, int, bool]]) -> None:
-    """Whatever is put in and taken out."""
+def test_the_memory_is_that_of_the_entries(steps: list[tuple[int, int, bool]]) -> None:
+    """Whatever is stored and removed."""
     store = Store(1, MemoryBudget(lambda: 1 << 20), lambda: None)
     for number, octets, forgotten in steps:
         dependencies = ((f"{number % 3}",),)

@@ -1,4 +1,4 @@
-"""What of a reply the cache keeps (RFC 2181 §5.4.1, RFC 5452 §6)."""
+"""Which records of a reply are cached (RFC 2181 §5.4.1, RFC 5452 §6)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FOREIGN_NSEC = "a.example.com. 60 IN NSEC c.example.com. A"
 
 
 def signature(owner: str, covered: str, signer: str) -> Record:
-    """A RRSIG record, whose signature nobody looks at."""
+    """A RRSIG record with an arbitrary signature."""
     rdata = int(Type[covered]).to_bytes(2, "big") + bytes(16) + names.from_text(signer) + b"signature"
     return Record(names.from_text(owner), Type.RRSIG, 60, rdata)
 
@@ -45,7 +45,7 @@ def sections(reply: Reply) -> tuple[list[str], list[str], list[str]]:
         pytest.param("A", [TARGET, ALIAS], [TARGET, ALIAS], id="a chain in any order"),
         pytest.param("A", [ALIAS, TARGET, "a.example.org. 60 IN A 10.0.0.9"], [ALIAS, TARGET], id="an address beside its alias"),
         pytest.param("A", [ALIAS, "c.example.net. 60 IN CNAME b.example.net.", TARGET], [ALIAS, TARGET], id="an alias that leads in"),
-        pytest.param("CNAME", [ALIAS, TARGET], [ALIAS], id="the alias alone was asked for"),
+        pytest.param("CNAME", [ALIAS, TARGET], [ALIAS], id="a query for the alias itself"),
         pytest.param("ANY", [A, ALIAS, TARGET, EVIL], [A, ALIAS], id="everything at the name"),
         pytest.param("A", [EVIL], [], id="nothing that belongs"),
         pytest.param(
@@ -58,7 +58,7 @@ def sections(reply: Reply) -> tuple[list[str], list[str], list[str]]:
     ],
 )
 def test_answer_section(rtype: str, answer: list[str], kept: list[str]) -> None:
-    """The aliases from the question on, and the asked type at their end."""
+    """The CNAME records from the queried name on, and the queried type at their end."""
     reply = without_unrelated_records(world.query("a.example.org.", rtype), Reply(answer=world.records(*answer)))
     assert world.shown(reply.answer) == kept
 
@@ -77,13 +77,13 @@ def test_answer_section(rtype: str, answer: list[str], kept: list[str]) -> None:
     ],
 )
 def test_authority_section(answer: list[str], authority: list[str], kept: list[str]) -> None:
-    """What a denial or a referral consists of, from a zone above the name; nothing beside an answer."""
+    """The records of a denial or a referral, from a zone above the name; none beside an answer."""
     reply = Reply(answer=world.records(*answer) if answer else (), authority=world.records(*authority))
     assert world.shown(without_unrelated_records(world.query("a.example.org."), reply).authority) == kept
 
 
-def test_signatures_go_with_what_they_cover() -> None:
-    """The proof of an answer that a wildcard made is from the zone that signed it."""
+def test_signatures_are_kept_with_the_records_they_cover() -> None:
+    """The proof of a wildcard answer is from the zone that signed it."""
     last_answer, bad = signature("a.example.org.", "A", "example.org."), signature("a.example.org.", "MX", "example.org.")
     proof = (*world.records(NSEC), signature("a.example.org.", "NSEC", "example.org."))
     foreign = (*world.records(FOREIGN_NSEC), signature("a.example.com.", "NSEC", "example.com."))
@@ -94,15 +94,15 @@ def test_signatures_go_with_what_they_cover() -> None:
     assert without_unrelated_records(world.query("a.example.org.", "RRSIG"), Reply(answer=(last_answer, bad))).answer == (last_answer, bad)
 
 
-def test_a_signature_that_is_cut_off_vouches_for_nothing() -> None:
+def test_a_malformed_signature_proves_nothing() -> None:
     """And is no error."""
     short = Record(names.from_text("a.example.org."), Type.RRSIG, 60, b"\0\1\0")
     reply = Reply(answer=(*world.records(A), short), authority=world.records(NSEC))
     assert without_unrelated_records(world.query("a.example.org."), reply).authority == ()
 
 
-def test_nothing_additional_is_kept() -> None:
-    """Whoever needs it asks for it; of what was put together here it is kept."""
+def test_additional_records_are_not_kept() -> None:
+    """Except in a reply that this server made from cluster data."""
     reply = Reply(answer=world.records("a.example.org. 60 IN MX 10 bank.example.com."), additional=world.records(EVIL))
     query = world.query("a.example.org.", "MX")
     assert without_unrelated_records(query, reply).additional == ()
@@ -110,8 +110,8 @@ def test_nothing_additional_is_kept() -> None:
     assert without_unrelated_records(query, of_cluster) is of_cluster
 
 
-def test_what_this_server_made_is_left_alone() -> None:
-    """A template says what its operator wants."""
+def test_replies_of_plugins_are_kept_whole() -> None:
+    """Such as those of `template`."""
     reply = Reply(answer=world.records(A, EVIL), additional=world.records(EVIL), lifetime=UNTIL_CHANGED)
     assert without_unrelated_records(world.query("a.example.org."), reply) is reply
 
@@ -128,8 +128,8 @@ LINES = st.lists(
 
 
 @given(answer=LINES, authority=LINES, additional=LINES)
-def test_what_is_kept_answers_as_the_whole_did(answer: list[str], authority: list[str], additional: list[str]) -> None:
-    """It is a part of the reply, on the way of the question alone, and keeping it again changes nothing."""
+def test_the_kept_records_give_the_same_answer(answer: list[str], authority: list[str], additional: list[str]) -> None:
+    """They are a part of the reply, and filtering them again changes nothing."""
     query = world.query("a.example.org.")
     records = [world.records(*lines) if lines else () for lines in (answer, authority, additional)]
     whole = Reply(answer=records[0], authority=records[1], additional=records[2])

@@ -1,4 +1,4 @@
-"""Upstreams on loopback, each with an answer of its own to the same name."""
+"""Upstreams on loopback, with different answers to the same name."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ async def upstream() -> AsyncIterator[ScriptedUpstream]:
 
 @pytest.fixture
 async def other() -> AsyncIterator[ScriptedUpstream]:
-    """Another one, with another answer."""
+    """Another upstream, with another answer."""
     async with ScriptedUpstream(answer("a.example.org. 60 IN A 192.0.2.2")) as server:
         yield server
 
 
 @pytest.fixture(autouse=True)
 async def _finished(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
-    """Nothing is left open behind a test."""
+    """Closes all that a test left open."""
     with all_finished(monkeypatch):
         yield

@@ -1,4 +1,4 @@
-"""How a question finds its answer among several upstreams; time is turned by hand."""
+"""How an exchange chooses among several upstreams; the clock is moved by hand."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ TURNS = "policy round_robin"
 """The second upstream is the first to be asked."""
 
 
-def questions(upstream: ScriptedUpstream) -> int:
-    """Questions that came, without health checks."""
+def queries(upstream: ScriptedUpstream) -> int:
+    """The queries that an upstream got, without health checks."""
     return sum(message.rtype != 2 for message, _ in upstream.asked)
 
 
@@ -34,7 +34,7 @@ async def test_a_refused_port_fails_over_at_once(upstream: ScriptedUpstream, oth
 
 
 async def test_an_rcode_of_an_upstream_is_an_answer(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
-    """NXDOMAIN and others are passed on; nobody else is asked."""
+    """NXDOMAIN and others are returned; no other upstream is queried."""
     for rcode in (Rcode.NXDOMAIN, Rcode.FORMERR, Rcode.NOTIMP):
         upstream.respond = answer(rcode=rcode)
         assert (await Forwarding(upstream, other).ask()).rcode == rcode
@@ -50,7 +50,7 @@ async def test_an_rcode_of_an_upstream_is_an_answer(upstream: ScriptedUpstream, 
     ],
 )
 async def test_failover(upstream: ScriptedUpstream, other: ScriptedUpstream, rcode: int, body: str) -> None:
-    """The next upstream is asked, each once; when all were, the last reply is sent."""
+    """The next upstream is queried, each once; after the last one, the last reply is returned."""
     upstream.respond = answer(rcode=rcode)
     forwarding = Forwarding(upstream, other, body=body)
     assert world.summary(await forwarding.ask()) == SECOND
@@ -59,16 +59,16 @@ async def test_failover(upstream: ScriptedUpstream, other: ScriptedUpstream, rco
     assert (len(upstream.asked), len(other.asked)) == (2, 2)
 
 
-async def test_the_last_reply_is_sent_where_the_next_upstream_is_gone(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
-    """A reply is more than none."""
+async def test_the_last_reply_is_returned_if_the_next_upstream_fails(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
+    """A reply is better than none."""
     upstream.respond = answer(rcode=5)
     other.close()
     reply = await Forwarding(upstream, other).ask()
     assert (reply.rcode, reply.has_message) == (Rcode.REFUSED, True)
 
 
-async def test_sequential_asks_the_next_after_silence(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
-    """Not before; and a reply that comes late is learnt from."""
+async def test_sequential_queries_the_next_after_silence(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
+    """Not before; and a late reply still counts for the health."""
     upstream.respond = held(answer(A))
     forwarding = Forwarding(upstream, other)
     asking = forwarding.asking()
@@ -80,8 +80,8 @@ async def test_sequential_asks_the_next_after_silence(upstream: ScriptedUpstream
     assert forwarding.counted("svcdns_forward_hedges_total", f"127.0.0.1:{other.port}", "silent") == 1
 
 
-async def test_sequential_never_asks_the_next_for_slowness(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
-    """While the first one answers others."""
+async def test_sequential_never_queries_the_next_for_slowness(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
+    """While the first one answers other queries."""
     upstream.respond = held(answer(A))
     forwarding = Forwarding(upstream, other)
     asking = forwarding.asking()
@@ -97,24 +97,24 @@ async def test_sequential_never_asks_the_next_for_slowness(upstream: ScriptedUps
     assert world.summary(await asking) == FIRST
 
 
-async def quicken(forwarding: Forwarding) -> None:
-    """Has every server know how quick it usually is."""
+async def make_fast(forwarding: Forwarding) -> None:
+    """Gives every server a short usual latency."""
     for number in range(60):
         await forwarding.ask(f"{number}.quick.example.")
 
 
-async def test_a_second_upstream_is_asked_where_the_first_is_slower_than_usual(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
-    """After far less than the time that counts as silence; the first reply wins."""
+async def test_a_second_upstream_is_queried_if_the_first_is_slower_than_usual(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
+    """Long before it counts as silent; the first reply is taken."""
     forwarding = Forwarding(upstream, other, body=TURNS)
-    await quicken(forwarding)
+    await make_fast(forwarding)
     forwarding.clock.turn(1.0)
     other.respond = held(answer(A))
     asking = forwarding.asking()
     while not other.holds:
         await asyncio.sleep(0)
-    before = questions(upstream)
+    before = queries(upstream)
     await forwarding.turn(0.01)
-    assert questions(upstream) == before
+    assert queries(upstream) == before
     await forwarding.turn(0.02)
     assert world.summary(await asking) == FIRST
     assert forwarding.counted("svcdns_forward_hedges_total", f"127.0.0.1:{upstream.port}", "silent") == 1
@@ -123,13 +123,13 @@ async def test_a_second_upstream_is_asked_where_the_first_is_slower_than_usual(u
     other.release()
     while health.last_reply == last_reply:
         await asyncio.sleep(0)
-    assert questions(upstream) == before + 1
+    assert queries(upstream) == before + 1
 
 
-async def test_slowness_alone_costs_a_bounded_share_of_packets(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
-    """Where the upstream still answers others."""
+async def test_slowness_alone_costs_a_bounded_share_of_queries(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
+    """If the upstream still answers other queries."""
     forwarding = Forwarding(upstream, other, body=TURNS)
-    await quicken(forwarding)
+    await make_fast(forwarding)
     slow = held(answer())
     count = int(MAX_HEDGES_SAVED) + 40
     for scripted in (upstream, other):
@@ -152,31 +152,31 @@ async def test_slowness_alone_costs_a_bounded_share_of_packets(upstream: Scripte
     await asyncio.gather(*waiting)
 
 
-async def test_one_upstream_alone_is_never_asked_twice_for_slowness(upstream: ScriptedUpstream) -> None:
-    """There is nobody else to ask."""
+async def test_a_single_upstream_is_never_queried_twice_for_slowness(upstream: ScriptedUpstream) -> None:
+    """There is no other."""
     upstream.respond = held(answer(A))
     forwarding = Forwarding(upstream, body="policy random")
     asking = forwarding.asking()
     await upstream.question()
     await forwarding.turn(1.5)
-    assert questions(upstream) == 1
+    assert queries(upstream) == 1
     upstream.release()
     assert world.summary(await asking) == FIRST
 
 
 async def test_a_silent_upstream_is_left_out_until_a_health_check_succeeds(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
-    """The clients of the first questions wait for a fraction of a second, all others not at all."""
+    """The clients of the first queries wait for a fraction of a second, all others not at all."""
     forwarding = Forwarding(upstream, other)
     upstream.respond = silence
     waiting = [forwarding.asking(f"{number}.example.org.") for number in range(CIRCUIT_THRESHOLD)]
-    while questions(upstream) < CIRCUIT_THRESHOLD:
+    while queries(upstream) < CIRCUIT_THRESHOLD:
         await asyncio.sleep(0)
     await forwarding.turn(SILENCE)
     assert [reply.rcode for reply in await asyncio.gather(*waiting)] == [Rcode.NOERROR] * CIRCUIT_THRESHOLD
     await forwarding.turn(0.01)
     for number in range(5):
         await forwarding.ask(f"{number}.example.net.")
-    assert (questions(upstream), questions(other)) == (CIRCUIT_THRESHOLD, CIRCUIT_THRESHOLD + 5)
+    assert (queries(upstream), queries(other)) == (CIRCUIT_THRESHOLD, CIRCUIT_THRESHOLD + 5)
     upstream.respond = answer(A)
     await forwarding.turn(0.5)
     async with asyncio.timeout(10):
@@ -190,7 +190,7 @@ async def test_a_silent_upstream_is_left_out_until_a_health_check_succeeds(upstr
     [pytest.param(1, (2.0, 2.0), id="one upstream"), pytest.param(2, (SILENCE, 1.85, SILENCE, SILENCE, 1.85, SILENCE), id="two")],
 )
 async def test_all_silent(upstream: ScriptedUpstream, other: ScriptedUpstream, count: int, times: tuple[float, ...]) -> None:
-    """SERVFAIL within the budget, with an extended error; each upstream was asked twice at most."""
+    """SERVFAIL within the budget, with an extended error; each upstream was queried at most twice."""
     upstreams = (upstream, other)[:count]
     for server in upstreams:
         server.respond = silence
@@ -205,31 +205,31 @@ async def test_all_silent(upstream: ScriptedUpstream, other: ScriptedUpstream, c
     assert (reply.rcode, reply.has_message, reply.extended) == (Rcode.SERVFAIL, False, 22)
     assert reply.error.endswith(": i/o timeout")
     assert forwarding.clock() - begun < MIN_BUDGET
-    assert [questions(server) for server in upstreams] == [2] * count
+    assert [queries(server) for server in upstreams] == [2] * count
 
 
 async def test_all_known_to_be_silent(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
-    """One is asked, and that not for long; its reply ends the matter for all."""
+    """One is queried, for a short time; its reply closes all circuits that it concerns."""
     forwarding = Forwarding(upstream, other)
     for one, server in zip((upstream, other), forwarding.servers, strict=True):
         one.respond = silence
         for _ in range(CIRCUIT_THRESHOLD):
             server.query_failed()
     asking = forwarding.asking()
-    while questions(upstream) + questions(other) == 0:
+    while queries(upstream) + queries(other) == 0:
         await asyncio.sleep(0)
     await forwarding.turn(LAST_RESORT_TIMEOUT)
     reply = await asyncio.wait_for(asking, 10)
     assert (reply.rcode, reply.extended) == (Rcode.SERVFAIL, 22)
-    assert questions(upstream) + questions(other) == 1
+    assert queries(upstream) + queries(other) == 1
     assert forwarding.counted("coredns_forward_healthcheck_broken_total") == 1
     upstream.respond = other.respond = answer()
     assert (await forwarding.ask("b.example.org.")).rcode == Rcode.NOERROR
     assert any(server.health.usable for server in forwarding.servers)
 
 
-async def test_many_questions_while_none_is_usable(upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A bounded number of questions tries nevertheless; the others are told at once."""
+async def test_many_queries_while_no_upstream_is_usable(upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bounded number of them is sent; the others fail at once."""
     monkeypatch.setattr("svcdns.plugins.forward.upstream_group.MAX_LAST_RESORTS", 2)
     upstream.respond = silence
     forwarding = Forwarding(upstream)
@@ -242,7 +242,7 @@ async def test_many_questions_while_none_is_usable(upstream: ScriptedUpstream, m
     assert not any(task.done() for task in waiting[:2])
     await forwarding.turn(LAST_RESORT_TIMEOUT)
     assert [reply.rcode for reply in await asyncio.gather(*waiting[:2])] == [Rcode.SERVFAIL] * 2
-    assert questions(upstream) == 2
+    assert queries(upstream) == 2
     upstream.respond = answer(A)
     assert world.summary(await forwarding.ask()) == FIRST
 
@@ -257,7 +257,7 @@ async def test_all_refused(upstream: ScriptedUpstream, other: ScriptedUpstream) 
 
 
 async def test_no_more_attempts_than_allowed(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
-    """max_connect_attempts counts those under way too."""
+    """max_connect_attempts counts open attempts too."""
     upstream.respond = silence
     forwarding = Forwarding(upstream, other, body="policy sequential\nmax_connect_attempts 1")
     asking = forwarding.asking()
@@ -271,12 +271,12 @@ async def test_no_more_attempts_than_allowed(upstream: ScriptedUpstream, other: 
 @pytest.mark.parametrize(
     ("body", "rcode"),
     [
-        pytest.param("max_fails 1", Rcode.NOERROR, id="one is asked nevertheless"),
+        pytest.param("max_fails 1", Rcode.NOERROR, id="one is queried all the same"),
         pytest.param("max_fails 1\nfailfast_all_unhealthy_upstreams", Rcode.SERVFAIL, id="fail fast"),
     ],
 )
 async def test_when_all_are_down(upstream: ScriptedUpstream, body: str, rcode: int) -> None:
-    """It is counted in either case."""
+    """It is counted with and without failfast."""
     forwarding = Forwarding(upstream, body=body)
     for server in forwarding.servers:
         server.health.failed_checks = 5
@@ -285,7 +285,7 @@ async def test_when_all_are_down(upstream: ScriptedUpstream, body: str, rcode: i
 
 
 async def test_never_left_out_with_max_fails_0(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
-    """Each question waits for the silence anew."""
+    """Each query waits for the silence again."""
     upstream.respond = silence
     forwarding = Forwarding(upstream, other, body="policy sequential\nmax_fails 0")
     for number in range(2 * CIRCUIT_THRESHOLD):
@@ -296,7 +296,7 @@ async def test_never_left_out_with_max_fails_0(upstream: ScriptedUpstream, other
     assert len(upstream.asked) == 2 * CIRCUIT_THRESHOLD
 
 
-async def test_a_refusal_waits_for_the_upstream_that_was_asked_besides(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
+async def test_a_refusal_waits_for_an_open_attempt(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
     """Its answer is better."""
     upstream.respond = held(answer(rcode=2))
     other.respond = held(answer("a.example.org. 60 IN A 192.0.2.2"))
@@ -323,7 +323,7 @@ async def test_round_robin(upstream: ScriptedUpstream, other: ScriptedUpstream) 
 
 
 async def test_a_truncated_reply_of_the_second_upstream(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
-    """prefer_udp asks the one over TCP that said so."""
+    """With prefer_udp, the upstream that sent it is queried over TCP."""
     upstream.close()
     other.respond = lambda query, transport: answer(A, flags=dns.flags.TC if transport == "udp" else 0)(query, transport)
     forwarding = Forwarding(upstream, other, body="policy sequential\nprefer_udp")

@@ -1,4 +1,4 @@
-"""The plugin `forward` (docs/behaviour/plugins.md#forward), against upstreams on loopback."""
+"""The plugin `forward` (docs/behaviour/plugins.md#forward), with upstreams on loopback."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ A = "a.example.org. 60 IN A 192.0.2.1"
 OVER_TCP = Client("192.0.2.1", 40000, "192.0.2.53", 53, "tcp")
 
 
-async def test_passes_the_answer_on(upstream: ScriptedUpstream) -> None:
-    """Records and flags; nothing of it is to be reused."""
+async def test_returns_the_upstreams_answer(upstream: ScriptedUpstream) -> None:
+    """Records and flags; it may not be reused."""
     reply = await Forwarding(upstream).ask()
     assert world.summary(reply) == ["NOERROR", A]
     assert reply.flags & RA
     assert reply.lifetime == 0.0
 
 
-async def test_names_of_other_zones_go_on(upstream: ScriptedUpstream) -> None:
-    """And those that are excepted, but never the zone itself."""
+async def test_the_following_plugins_answer_names_of_other_zones(upstream: ScriptedUpstream) -> None:
+    """And excepted names, but never the zone itself."""
     forwarding = Forwarding(upstream, zone="example.org", body="except sub.example.org example.org")
     assert (await forwarding.ask("a.example.net.")).rcode == Rcode.NXDOMAIN
     assert (await forwarding.ask("x.sub.example.org.")).rcode == Rcode.NXDOMAIN
@@ -44,7 +44,7 @@ async def test_names_of_other_zones_go_on(upstream: ScriptedUpstream) -> None:
 
 
 class Two:
-    """Two *forward* lines in one block."""
+    """Two *forward* rules in one block."""
 
     def __init__(self, first: ScriptedUpstream, second: ScriptedUpstream, body: str, zone: str = ".") -> None:
         """`body` is the first one's; `zone` the second one's."""
@@ -73,21 +73,21 @@ SECOND = ["NOERROR", "a.example.org. 60 IN A 192.0.2.2"]
         pytest.param("next SERVFAIL\nread_timeout 10ms\nmax_connect_attempts 1\nmax_fails 0", silence, ".", ["SERVFAIL"], id="no reply"),
     ],
 )
-async def test_the_next_line_is_tried(
+async def test_the_next_rule_answers(
     upstream: ScriptedUpstream, other: ScriptedUpstream, body: str, respond: Any, zone: str, expected: list[str]
 ) -> None:
-    """For replies that the line says so of; a failure to get any is none of them."""
+    """After replies that the options name; never after a failure to get a reply."""
     upstream.respond = respond
     assert await Two(upstream, other, body, zone).ask() == expected
 
 
-async def test_the_last_line_has_no_next(upstream: ScriptedUpstream) -> None:
-    """Its replies are sent, whatever it says."""
+async def test_the_last_rule_has_no_next(upstream: ScriptedUpstream) -> None:
+    """Its replies are returned, whatever its options say."""
     upstream.respond = answer(rcode=3)
     assert (await Forwarding(upstream, body="next NXDOMAIN").ask()).rcode == Rcode.NXDOMAIN
 
 
-async def test_upstreams_that_control_has_found(upstream: ScriptedUpstream) -> None:
+async def test_upstreams_that_control_found(upstream: ScriptedUpstream) -> None:
     """By host or file."""
     content = gather(world.options("forward", f"forward . localhost:{upstream.port}"), {})
     options = world.options("forward", f"forward . localhost:{upstream.port}")
@@ -97,7 +97,7 @@ async def test_upstreams_that_control_has_found(upstream: ScriptedUpstream) -> N
 
 
 async def test_upstreams_of_a_file_that_changes(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
-    """New questions go to the new ones; what is under way stays where it is, and comes back."""
+    """New queries go to the new upstreams; open ones are answered by the old ones."""
     data = {"/etc/resolv.conf": msgspec.msgpack.encode([("127.0.0.1", upstream.port)])}
     calls = []
     kept: dict[Any, Any] = {}
@@ -122,8 +122,8 @@ async def test_upstreams_of_a_file_that_changes(upstream: ScriptedUpstream, othe
 
 
 @pytest.mark.parametrize("policy", ["random", "round_robin", "sequential"])
-async def test_upstreams_that_have_not_come(policy: str) -> None:
-    """There is nobody to ask: that is said at once."""
+async def test_without_upstream_addresses(policy: str) -> None:
+    """SERVFAIL at once."""
     options = world.options("forward", f"forward . /etc/resolv.conf {{\n policy {policy}\n}}")
     plugin = Forward(options, world.environment(data=lambda _plugin, _key: None))
     reply = plugin.handle(world.query("a.example.org."), world.following())
@@ -131,8 +131,8 @@ async def test_upstreams_that_have_not_come(policy: str) -> None:
     assert (reply.rcode, reply.error) == (Rcode.SERVFAIL, "no healthy proxies")
 
 
-async def test_what_was_brought_is_not_asked_for(upstream: ScriptedUpstream) -> None:
-    """A question that comes from the short way has its reply with it; questions that are asked on its behalf have not."""
+async def test_a_query_with_an_upstream_reply_is_not_sent_again(upstream: ScriptedUpstream) -> None:
+    """A query from the fast path has its reply; queries on its behalf have none."""
     upstream_reply = Reply(rcode=Rcode.NXDOMAIN)
     query = world.query("a.example.org.")
     query.upstream_reply = upstream_reply
@@ -145,8 +145,8 @@ async def test_what_was_brought_is_not_asked_for(upstream: ScriptedUpstream) -> 
     assert [other.upstream_reply for other in others] == [None]
 
 
-async def test_a_truncated_reply_is_passed_on(upstream: ScriptedUpstream) -> None:
-    """The client asks again over TCP, and then we do."""
+async def test_a_truncated_reply_is_returned(upstream: ScriptedUpstream) -> None:
+    """The client retries over TCP, and then so does the server."""
     upstream.respond = lambda query, transport: answer(A, flags=dns.flags.TC if transport == "udp" else 0)(query, transport)
     forwarding = Forwarding(upstream)
     assert (await forwarding.ask()).flags & TC
@@ -154,8 +154,8 @@ async def test_a_truncated_reply_is_passed_on(upstream: ScriptedUpstream) -> Non
     assert upstream.transports == ["udp", "tcp"]
 
 
-async def test_prefer_udp_asks_again_over_tcp_itself(upstream: ScriptedUpstream) -> None:
-    """Whatever the client came by."""
+async def test_prefer_udp_retries_over_tcp_itself(upstream: ScriptedUpstream) -> None:
+    """Whatever transport the client used."""
     upstream.respond = lambda query, transport: answer(A, flags=dns.flags.TC if transport == "udp" else 0)(query, transport)
     forwarding = Forwarding(upstream, body="prefer_udp")
     assert not (await forwarding.ask(client=OVER_TCP)).flags & TC
@@ -163,7 +163,7 @@ async def test_prefer_udp_asks_again_over_tcp_itself(upstream: ScriptedUpstream)
 
 
 async def test_force_tcp_keeps_its_connection(upstream: ScriptedUpstream) -> None:
-    """The second question goes over the first one's."""
+    """The second query uses the connection of the first."""
     forwarding = Forwarding(upstream, body="force_tcp")
     await forwarding.ask()
     await forwarding.ask("b.example.org.")
@@ -176,15 +176,15 @@ async def test_force_tcp_keeps_its_connection(upstream: ScriptedUpstream) -> Non
 
 
 async def test_a_connection_that_the_upstream_closed_costs_nothing(upstream: ScriptedUpstream) -> None:
-    """A new one is made for the question."""
+    """The query uses a new one."""
     forwarding = Forwarding(upstream, body="force_tcp")
     await forwarding.ask()
     upstream.hang_up()
     assert (await forwarding.ask("b.example.org.")).rcode == Rcode.NOERROR
 
 
-async def test_questions_that_are_alike_share_one_flight(upstream: ScriptedUpstream) -> None:
-    """Whatever their spelling; other questions do not."""
+async def test_identical_queries_share_one_exchange(upstream: ScriptedUpstream) -> None:
+    """In any letter case; other queries do not."""
     forwarding = Forwarding(upstream)
     names = ["a.example.org.", "A.EXAMPLE.org.", "a.example.org."]
     replies = await asyncio.gather(*(forwarding.ask(name) for name in names), forwarding.ask("b.example.org."))
@@ -193,7 +193,7 @@ async def test_questions_that_are_alike_share_one_flight(upstream: ScriptedUpstr
 
 
 async def test_max_concurrent(upstream: ScriptedUpstream) -> None:
-    """More questions are REFUSED and counted."""
+    """Further queries are REFUSED and counted."""
     forwarding = Forwarding(upstream, body="max_concurrent 2")
     replies = await asyncio.gather(*(forwarding.ask(f"{n}.example.org.") for n in range(4)))
     assert sorted(reply.rcode for reply in replies) == [Rcode.NOERROR, Rcode.NOERROR, Rcode.REFUSED, Rcode.REFUSED]
@@ -201,7 +201,7 @@ async def test_max_concurrent(upstream: ScriptedUpstream) -> None:
 
 
 async def test_the_servers_of_the_old_chain_are_kept() -> None:
-    """A reload with the same options finds connections and health as they were."""
+    """After a reload with the same options, connections and health are the same."""
     async with ScriptedUpstream(answer(A)) as upstream:
         forwarding = Forwarding(upstream)
         again = Forward(
@@ -212,8 +212,8 @@ async def test_the_servers_of_the_old_chain_are_kept() -> None:
         assert len(upstream.asked) == 1
 
 
-async def test_the_flight_goes_on_without_its_client(upstream: ScriptedUpstream) -> None:
-    """What comes reaches whoever stands above, such as a cache, and others that wait."""
+async def test_an_exchange_goes_on_without_its_client(upstream: ScriptedUpstream) -> None:
+    """The reply reaches the plugins before this one, such as a cache, and other waiting clients."""
     upstream.respond = held(answer(A))
     forwarding = Forwarding(upstream)
     answered = forwarding.plugin.handle(world.query("a.example.org."), world.following())
@@ -242,7 +242,7 @@ async def test_the_flight_goes_on_without_its_client(upstream: ScriptedUpstream)
 async def test_limits(
     upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch, limit: str, names: str, clients: list[str], error: str
 ) -> None:
-    """What is beyond is REFUSED at once and counted; afterwards there is room again."""
+    """Queries over a limit are REFUSED at once and counted; afterwards there is room again."""
     monkeypatch.setattr(f"svcdns.plugins.forward.single_flight.{limit}", 3)
     upstream.respond = held(answer())
     forwarding = Forwarding(upstream)
@@ -262,7 +262,7 @@ async def test_limits(
 
 
 async def test_names_that_should_not_leave(upstream: ScriptedUpstream) -> None:
-    """They are passed on, or answered here; the chain behind does not get them either."""
+    """They are forwarded, or answered here; the following plugins do not get them either."""
     forwarding = Forwarding(upstream)
     assert (await forwarding.ask("web.", server="dns://:53")).extended is None
     assert world.counted(forwarding.counters)["svcdns_forward_leaked_total", "dns://:53", "single_label", "forwarded"] == 1
@@ -274,7 +274,7 @@ async def test_names_that_should_not_leave(upstream: ScriptedUpstream) -> None:
 
 
 async def test_whether_the_upstreams_of_a_name_are_down(upstream: ScriptedUpstream) -> None:
-    """Those of the line that takes it; a name that no line takes has none."""
+    """Those of the rule that covers it; a name without a rule has none."""
     forwarding = Forwarding(upstream, zone="example.org")
     key, elsewhere = (world.query(name).key for name in ("a.example.org.", "a.example.net."))
     assert not forwarding.plugin.is_down(key)
@@ -284,8 +284,8 @@ async def test_whether_the_upstreams_of_a_name_are_down(upstream: ScriptedUpstre
     assert not forwarding.plugin.is_down(elsewhere)
 
 
-async def test_another_upstream_than_one(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
-    """Replies say who sent them; whoever is to be avoided is not asked, not even where there is nobody else."""
+async def test_avoids_an_upstream(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
+    """Replies have the label of the upstream that sent them; the one to avoid is not queried, even if there is no other."""
     forwarding = Forwarding(upstream, other)
     first, second = (f"127.0.0.1:{one.port}" for one in (upstream, other))
     replies = await asyncio.gather(*(forwarding.ask(avoid=avoid) for avoid in ("", first, second)))

@@ -1,4 +1,4 @@
-"""Names that should not leave."""
+"""The leak guard."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BARE = "forward . 192.0.2.1"
 
 
 class Guarded:
-    """The guard of a block's first `forward` line."""
+    """The guard of a block's first `forward` rule."""
 
     def __init__(self, text: str, zones: str = ".") -> None:
         """`text` has the directives of the block."""
@@ -24,7 +24,7 @@ class Guarded:
         self.guard = LeakGuard(rule, world.environment(counters=self.counters))
 
     def leaks(self, name: str, rtype: str = "A") -> list[tuple[str, ...]]:
-        """What is counted for a name, without the metric's name and the server."""
+        """The labels counted for a name, without the metric's name and the server."""
         assert self.guard.stopped(world.query(name, rtype, zone=self.zone, server="dns://:53")) is None
         return [labels[2:] for labels, value in world.counted(self.counters).items() if value == 1]
 
@@ -54,7 +54,7 @@ class Guarded:
     ],
 )
 def test_what_counts_as_a_leak(text: str, zones: str, name: str, kind: str) -> None:
-    """Cluster names and single labels, but for those that the Corefile sends there."""
+    """Cluster names and single labels, except those that the Corefile forwards explicitly."""
     assert Guarded(text, zones).leaks(name) == ([(kind, "forwarded")] if kind else [])
 
 
@@ -62,13 +62,13 @@ def test_what_counts_as_a_leak(text: str, zones: str, name: str, kind: str) -> N
     ("rtype", "leaks"), [("AAAA", True), ("MX", True), ("NS", False), ("DS", False), ("DNSKEY", False), ("SOA", False)]
 )
 def test_resolvers_may_walk_down_from_the_root(rtype: str, *, leaks: bool) -> None:
-    """They ask for what delegates and signs top-level domains; under the cluster's name nothing does."""
+    """With the types that delegate and sign top-level domains, except below the cluster's name."""
     assert bool(Guarded(BARE).leaks("org.", rtype)) is leaks
     assert Guarded(BARE).leaks("cluster.local.", rtype)
 
 
 def test_block() -> None:
-    """NXDOMAIN, with the reason for clients that send EDNS; names that may leave go on."""
+    """NXDOMAIN, with the reason for clients that send EDNS; other names are forwarded."""
     guarded = Guarded(BARE + " {\n leak_guard block\n}")
     reply = guarded.guard.stopped(world.query("web.", server="dns://:53"))
     assert reply is not None
@@ -78,5 +78,5 @@ def test_block() -> None:
 
 
 def test_off() -> None:
-    """Neither counted nor stopped."""
+    """Names are neither counted nor stopped."""
     assert Guarded(BARE + " {\n leak_guard off\n}").leaks("web.") == []

@@ -1,4 +1,4 @@
-"""What a line counts."""
+"""The counters of a forward rule."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.support import world
 
 
 def test_counts() -> None:
-    """Each under its name and labels; the two of CoreDNS's are there from the start, at 0."""
+    """Each with its name and labels; CoreDNS's two exist from the start, at 0."""
     counters = Counters()
     cells = Cells(counters)
     assert world.counted(counters) == {}

@@ -64,7 +64,7 @@ from tests.support import world
     ],
 )
 def test_reads(text: str, fields: dict[str, Any]) -> None:
-    """Each option does what it says."""
+    """Each option has its effect."""
     (rule,) = world.options("forward", text).rules
     assert {name: getattr(rule, name) for name in fields} == fields
 
@@ -87,7 +87,7 @@ def test_reads(text: str, fields: dict[str, Any]) -> None:
     ],
 )
 def test_upstreams_over_tls(place: str, upstream: object) -> None:
-    """With the name that their certificate has to be for."""
+    """With the name that their certificate must have."""
     (rule,) = world.options("forward", f"forward . {place}").rules
     assert rule.upstreams == (upstream,)
     assert rule.tls_key == "tls   "
@@ -109,7 +109,7 @@ def test_files_of_tls(line: str, paths: tuple[str, str, str]) -> None:
     assert bool(rule.tls_key) == any(paths)
 
 
-def test_each_line_is_a_rule() -> None:
+def test_each_directive_is_a_rule() -> None:
     """In file order."""
     assert [rule.zone for rule in world.options("forward", "forward a.b ::1\nforward . ::2").rules] == ["a.b.", "."]
 
@@ -145,5 +145,5 @@ def test_each_line_is_a_rule() -> None:
     ],
 )
 def test_rejects(text: str, error: str) -> None:
-    """The word at fault is named."""
+    """The error is at the wrong word."""
     assert world.rejection("forward", text).startswith(error)

@@ -1,4 +1,4 @@
-"""Upstreams over TLS, from the Corefile to the answer; and the files that say whom to trust."""
+"""Upstreams over TLS, from the Corefile to the answer, and their certificate files."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ A = answer("a.example.org. 60 IN A 192.0.2.1")
 
 @pytest.fixture
 async def secure(tmp_path: Path) -> AsyncIterator[ScriptedUpstream]:
-    """An upstream over TLS; in clear text it would answer too."""
+    """An upstream over TLS; it would answer without TLS too."""
     async with ScriptedUpstream(A, server(pair(), tmp_path)) as made:
         yield made
 
 
 def forwarding(folder: Path, *upstreams: HasPort, place: str = "tls://127.0.0.1%dns.test:{}", body: str = "") -> Forwarding:
-    """The plugin with what control has gathered for it."""
+    """The plugin with the data that control gathers for it."""
     ca = authority().write(folder)
     known: dict[str, bytes] = {}
     listeners: dict[str, Any] = {}
@@ -51,7 +51,7 @@ def forwarding(folder: Path, *upstreams: HasPort, place: str = "tls://127.0.0.1%
 
 
 async def test_an_answer_over_tls(tmp_path: Path, secure: ScriptedUpstream) -> None:
-    """Also for clients that came by UDP; counted as such."""
+    """For clients over UDP too; counted as TLS."""
     made = forwarding(tmp_path, secure)
     for _ in range(2):
         reply = await made.ask()
@@ -72,14 +72,14 @@ async def test_an_answer_over_tls(tmp_path: Path, secure: ScriptedUpstream) -> N
         pytest.param("tls://127.0.0.1%dns.test:{}", "force_tcp", id="force_tcp"),
     ],
 )
-async def test_ways_of_saying_so(tmp_path: Path, secure: ScriptedUpstream, place: str, body: str) -> None:
-    """Nothing ever goes another way."""
+async def test_forms_of_upstreams_over_tls(tmp_path: Path, secure: ScriptedUpstream, place: str, body: str) -> None:
+    """None is ever used without TLS."""
     assert (await forwarding(tmp_path, secure, place=place, body=body).ask()).rcode == Rcode.NOERROR
     assert secure.transports == ["tcp"]
 
 
-async def test_a_wrong_certificate_is_never_a_reason_for_clear_text(tmp_path: Path, secure: ScriptedUpstream) -> None:
-    """SERVFAIL, and no question has left."""
+async def test_a_wrong_certificate_never_leads_to_unencrypted_queries(tmp_path: Path, secure: ScriptedUpstream) -> None:
+    """SERVFAIL, and no query was sent."""
     made = forwarding(tmp_path, secure, place="tls://127.0.0.1%other.test:{}")
     reply = await made.ask()
     assert reply.rcode == Rcode.SERVFAIL
@@ -98,7 +98,7 @@ async def test_the_next_upstream_answers_for_one_with_a_wrong_certificate(tmp_pa
 
 
 async def test_the_next_upstream_answers_for_one_that_hangs_in_the_handshake(tmp_path: Path, secure: ScriptedUpstream) -> None:
-    """After 150 ms, on the clock of the questions."""
+    """After 150 ms on the clock of the queries."""
     async with ScriptedUpstream(silence) as mute:
         made = forwarding(tmp_path, mute, secure)
         asking = made.asking()
@@ -110,7 +110,7 @@ async def test_the_next_upstream_answers_for_one_that_hangs_in_the_handshake(tmp
 
 
 async def test_health_checks_go_over_tls(tmp_path: Path, secure: ScriptedUpstream) -> None:
-    """One that answers brings the upstream back."""
+    """One that is answered makes the upstream usable again."""
     made = forwarding(tmp_path, secure)
     (upstream,) = made.servers
     for _ in range(3):
@@ -123,7 +123,7 @@ async def test_health_checks_go_over_tls(tmp_path: Path, secure: ScriptedUpstrea
 
 
 async def test_changed_authorities_are_for_new_connections(tmp_path: Path, secure: ScriptedUpstream) -> None:
-    """Those that are open go on."""
+    """Open connections go on."""
     made = forwarding(tmp_path, secure)
     assert (await made.ask()).rcode == Rcode.NOERROR
     ((key, take),) = made.kept["listeners"].items()
@@ -140,7 +140,7 @@ async def test_changed_authorities_are_for_new_connections(tmp_path: Path, secur
     assert (await made.ask()).rcode == Rcode.SERVFAIL
 
 
-async def test_nothing_is_served_before_it_is_known_whom_to_trust() -> None:
+async def test_tls_upstreams_need_the_data_of_control() -> None:
     """Control sends it first."""
     with pytest.raises(TlsError, match="control has not sent"):
         Forwarding(ScriptedPort(), place="tls://127.0.0.1:{}")
@@ -156,7 +156,7 @@ class ScriptedPort:
 
 
 def test_files_are_gathered(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """And looked at again; what cannot be used is told once, and leaves what there was."""
+    """And read again; files that cannot be used are logged once, and change nothing."""
     pair().write(tmp_path)
     authority().write(tmp_path)
     options = world.options("forward", "forward . tls://::1 {\n tls server.crt server.key ca.crt\n}", root=str(tmp_path))
@@ -174,14 +174,14 @@ def test_files_are_gathered(tmp_path: Path, caplog: pytest.LogCaptureFixture) ->
 
 
 def test_files_that_cannot_be_used_end_the_start(tmp_path: Path) -> None:
-    """With the place of the line."""
+    """With the position of the directive."""
     options = world.options("forward", f"forward . tls://::1 {{\n tls {tmp_path}/none\n}}")
     with pytest.raises(CorefileError, match=r"Corefile:2:1 .*plugin/forward: open .*/none: no such file"):
         gather(options, {})
 
 
-def test_the_machines_authorities(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where there are no others; they are read once for each Corefile, and not at all where nothing goes over TLS."""
+def test_the_systems_authorities(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Used without others; read once for each Corefile, and not at all without TLS upstreams."""
     import ssl
 
     monkeypatch.setenv(ssl.get_default_verify_paths().openssl_cafile_env, str(authority().write(tmp_path)))

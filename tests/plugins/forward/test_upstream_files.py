@@ -14,13 +14,13 @@ from tests.support import world
 
 
 def test_reads_resolv_conf() -> None:
-    """`nameserver` lines that hold an address; comments and zone ids are cut off."""
+    """`nameserver` lines with an address; comments and zone IDs are cut off."""
     text = b"search a.b\nnameserver 192.0.2.1 # first\n;nameserver 192.0.2.9\nnameserver fe80::1%eth0\nnameserver x\noptions ndots:5\n"
     assert nameservers(text) == [("192.0.2.1", 53), ("fe80::1", 53)]
 
 
 def test_gathers_files(tmp_path: Path) -> None:
-    """A line that ends without any upstream is an error."""
+    """A rule without any upstream is an error."""
     path = tmp_path / "resolv.conf"
     path.write_text("nameserver 192.0.2.1\n")
     read = world.options("forward", f"forward . {path}")
@@ -35,7 +35,7 @@ def test_gathers_files(tmp_path: Path) -> None:
 
 
 def test_gathers_hosts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Where there is no file of that name; one that is not found is an error."""
+    """Where no file has that name; a host that is not found is an error."""
     monkeypatch.chdir(tmp_path)
     asked = []
 
@@ -56,14 +56,14 @@ def test_gathers_hosts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert [decode(content) for content in gather(world.options("forward", "forward . none"), {}).values()] == [[("::2", 53)]]
 
 
-def test_zones_that_are_left_out_are_told_of(caplog: pytest.LogCaptureFixture) -> None:
-    """A network that stands for several."""
+def test_zones_that_are_left_out_are_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """Those of a network that stands for several."""
     gather(world.options("forward", "forward 10.0.0.0/15 ::1"), {})
     assert "only 0.10.in-addr.arpa. of its zones is forwarded, 1.10.in-addr.arpa. are not" in caplog.text
 
 
-def test_files_are_looked_at_again(tmp_path: Path) -> None:
-    """What they name anew is told; one that is gone, or names nobody, leaves what was known."""
+def test_files_are_read_again(tmp_path: Path) -> None:
+    """Changed addresses are data for the workers; a missing or empty file changes nothing."""
     path = tmp_path / "resolv.conf"
     path.write_text("nameserver 192.0.2.1\n")
     options = world.options("forward", f"forward . {path} 192.0.2.9 localhost")

@@ -38,7 +38,7 @@ class Balanced:
         )
 
     def ask(self, reply: Reply, rtype: str = "A") -> Reply:
-        """What the plugin makes of a reply."""
+        """The plugin's reply."""
         return world.now(self.plugin.handle(world.query("a.", rtype), world.following(reply)))
 
     def arranged(self, reply: Reply, rtype: str = "A", seed: int = 1) -> list[str]:
@@ -49,13 +49,13 @@ class Balanced:
 
 
 def payload(weights: dict[str, dict[str, int]]) -> bytes:
-    """Weights as control hands them over."""
+    """Weights as control sends them."""
     found = {names.from_text(name): {packed(text) or b"": one for text, one in own.items()} for name, own in weights.items()}
     return msgspec.msgpack.encode(found)
 
 
-def test_puts_kinds_into_order() -> None:
-    """Aliases, others, addresses, mail exchanges, the latter two shuffled."""
+def test_orders_records_by_type() -> None:
+    """CNAME, other types, addresses, MX, the latter two shuffled."""
     shown = [tuple(Balanced().arranged(Reply(answer=MIXED), seed=seed)) for seed in range(20)]
     kinds = {tuple(line.split()[3] for line in lines) for lines in shown}
     assert kinds == {("CNAME", "TXT", "A", "A", "MX", "MX")}
@@ -72,13 +72,13 @@ def test_puts_kinds_into_order() -> None:
         pytest.param("loadbalance weighted w", Reply(answer=MIXED), "MX", id="weights of other types"),
     ],
 )
-def test_leaves_alone(text: str, reply: Reply, rtype: str) -> None:
-    """The reply comes back as it was."""
+def test_unchanged_replies(text: str, reply: Reply, rtype: str) -> None:
+    """The reply is the same."""
     assert Balanced(text).ask(reply, rtype) is reply
 
 
 def test_preferred_addresses_come_first() -> None:
-    """In the order of the networks, shuffled in each; other types stand last."""
+    """In the order of the networks, shuffled in each; other types come last."""
     lines = [f"c. 5 IN A 10.{net}.0.{host}" for net in (0, 1, 2) for host in (1, 2)]
     lines += ["a. 5 IN CNAME c.", 'c. 5 IN TXT "x"', "c. 5 IN MX 1 m."]
     balanced = Balanced("loadbalance {\n prefer 10.2.0.0/16\n prefer 10.1.0.0/16 10.2.0.0/15\n}")
@@ -90,14 +90,14 @@ def test_preferred_addresses_come_first() -> None:
 
 
 def test_an_address_is_drawn_by_its_weight() -> None:
-    """Those that the file does not have weigh 1."""
+    """Addresses that are not in the file have weight 1."""
     balanced = Balanced("loadbalance weighted w", {"c.": {"10.0.0.1": 7}, "d.": {"10.0.0.2": 200}})
     firsts = [balanced.arranged(Reply(answer=MIXED[1:3]), seed=seed)[0] for seed in range(400)]
     assert 320 <= firsts.count("c. 5 IN A 10.0.0.1") <= 380
 
 
-def test_weighted_answers_rest_on_the_file() -> None:
-    """A change of it ends them, and is drawn by from then on."""
+def test_weighted_answers_depend_on_the_file() -> None:
+    """A change of it invalidates them, and the new weights are used."""
     balanced = Balanced("loadbalance weighted w")
     before = balanced.ask(Reply(answer=MIXED, dependencies=(("service", "d", "web"),)))
     assert before.dependencies == (("service", "d", "web"), ("weights", "w"))
@@ -107,6 +107,6 @@ def test_weighted_answers_rest_on_the_file() -> None:
     assert firsts.count("c. 5 IN A 10.0.0.2") > 40
 
 
-def test_negative_answers_are_alike() -> None:
-    """There is nothing to vary in them."""
+def test_negative_answers_are_name_independent() -> None:
+    """They have no order to vary."""
     assert Balanced().plugin.name_independent(b"\0")

@@ -1,4 +1,4 @@
-"""The options of `loadbalance` (docs/behaviour/plugins.md#loadbalance), and reading its file of weights."""
+"""The options of `loadbalance` (docs/behaviour/plugins.md#loadbalance), and its file of weights."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from svcdns.corefile.errors import CorefileError
 from svcdns.plugin_api.networks import Network
 from svcdns.plugins.loadbalance import gather, period, refresh
-from svcdns.plugins.loadbalance.options import WeightFileError, read, unpacked
+from svcdns.plugins.loadbalance.options import WeightFileError, decode, read
 from tests.support import world
 
 
@@ -26,7 +26,7 @@ from tests.support import world
     ],
 )
 def test_reads(text: str, path: str, reload: float, preferred: str) -> None:
-    """Each option does what it says."""
+    """Each option has its effect."""
     options = world.options("loadbalance", text, root="/root")
     assert (options.path, options.reload) == (path, reload)
     assert options.preferred == tuple(map(Network.from_text, preferred.split()))
@@ -47,12 +47,12 @@ def test_reads(text: str, path: str, reload: float, preferred: str) -> None:
     ],
 )
 def test_rejects(text: str, error: str) -> None:
-    """At the word that is wrong."""
+    """The error is at the wrong word."""
     assert world.rejection("loadbalance", text).startswith(error)
 
 
 def test_reads_weights() -> None:
-    """Names in any case, the first of two weights, the same name twice."""
+    """Names in any letter case, the first of two weights, the same name twice."""
     lines = ["# weights", "", "A.b", " 10.0.0.1 3", "10.0.0.1 4", "::1 255", "c.", "a.b.", "10.0.0.2 1"]
     assert read(lines, "w") == {b"\1a\1b\0": {bytes((10, 0, 0, 1)): 3, bytes(15) + b"\1": 255, bytes((10, 0, 0, 2)): 1}, b"\1c\0": {}}
 
@@ -60,24 +60,24 @@ def test_reads_weights() -> None:
 @pytest.mark.parametrize(
     ("lines", "error"),
     [
-        pytest.param(["a", "x 1"], "w:2: 'x' is no address", id="address"),
-        pytest.param(["a", "::1 0"], "w:2: '0' is no weight; 1 to 255", id="zero"),
-        pytest.param(["a", "::1 256"], "w:2: '256' is no weight", id="too heavy"),
-        pytest.param(["::1 1"], "w:1: '::1 1' stands before any name", id="no name"),
+        pytest.param(["a", "x 1"], "w:2: 'x' is not an address", id="address"),
+        pytest.param(["a", "::1 0"], "w:2: '0' is not a weight; 1 to 255", id="zero"),
+        pytest.param(["a", "::1 256"], "w:2: '256' is not a weight", id="too heavy"),
+        pytest.param(["::1 1"], "w:1: '::1 1' comes before any name", id="no name"),
         pytest.param(["::1"], "w:1: '::1' is an address without a weight", id="no weight"),
-        pytest.param(["a..b"], "w:1: 'a..b' is no name", id="name"),
+        pytest.param(["a..b"], "w:1: 'a..b' is not a name", id="name"),
         pytest.param(["a b c"], "w:1: 'a b c' has 3 words", id="words"),
     ],
 )
 def test_wrong_weights(lines: list[str], error: str) -> None:
-    """The line is named."""
+    """The error has the line."""
     with pytest.raises(WeightFileError) as raised:
         read(lines, "w")
     assert str(raised.value).startswith(error)
 
 
 def test_the_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """It may come later; one that is wrong ends a start, and is logged when it is looked at again."""
+    """It may appear later; an error in it ends a start, and is logged later on."""
     path = tmp_path / "weights"
     options = world.options("loadbalance", f"loadbalance weighted {path}")
     assert gather(options, {}) == {}
@@ -86,20 +86,20 @@ def test_the_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO"):
         known = refresh(options, {})
     assert f"Successfully reloaded weight file {path}" in caplog.text
-    assert unpacked(known[str(path)]) == {b"\1a\0": {bytes(15) + b"\1": 7}}
+    assert decode(known[str(path)]) == {b"\1a\0": {bytes(15) + b"\1": 7}}
     caplog.clear()
     with caplog.at_level("INFO"):
         assert refresh(options, known) == gather(options, {}) == known
     assert caplog.text == ""
     path.write_text("a\n::1 0\n")
     assert refresh(options, known) == {}
-    assert "'0' is no weight" in caplog.text
-    with pytest.raises(CorefileError, match="'0' is no weight"):
+    assert "'0' is not a weight" in caplog.text
+    with pytest.raises(CorefileError, match="'0' is not a weight"):
         gather(options, {})
 
 
-def test_a_file_that_is_never_looked_at_again(tmp_path: Path) -> None:
-    """Has to be there."""
+def test_a_file_without_reload(tmp_path: Path) -> None:
+    """Must exist."""
     options = world.options("loadbalance", f"loadbalance weighted {tmp_path}/w {{\n reload 0\n}}")
     with pytest.raises(CorefileError, match="cannot open the weight file"):
         gather(options, {})

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from svcdns.plugin_api.networks import Network
 from svcdns.plugin_api.reply import Reply
-from svcdns.plugins.loadbalance.rotation import MANY, Rotation, WeightedDraw, in_order, preferring
+from svcdns.plugins.loadbalance.rotation import WEIGHTED_VARIANTS, Rotation, WeightedDraw, by_kind, preferring
 from tests.support import world
 
 
 def addresses(count: int) -> Reply:
-    """That many addresses behind an alias."""
+    """A CNAME record and that many addresses."""
     lines = ["a. 5 IN CNAME b."] + [f"b. 5 IN A 10.0.0.{number}" for number in range(count)]
     return Reply(answer=world.records(*lines))
 
@@ -28,7 +28,7 @@ def rotations(reply: Reply, count: int, seed: int) -> list[Reply]:
 
 @given(st.integers(2, 40), st.integers(2, 16), st.integers())
 def test_each_variant_is_the_same_set(count: int, most: int, seed: int) -> None:
-    """Nothing is lost or doubled, and the alias stays in front."""
+    """No record is lost or doubled, and the CNAME record stays first."""
     reply = addresses(count)
     for variant in rotations(reply, most, seed):
         assert variant.answer[0] == reply.answer[0]
@@ -43,42 +43,42 @@ def test_each_address_comes_first_equally_often(count: int, seed: int) -> None:
 
 
 def test_the_widest_group_counts() -> None:
-    """Addresses of either family, wherever they stand."""
+    """Addresses of either family, in any section."""
     reply = Reply(answer=world.records("a. 5 IN SRV 0 0 1 b."), additional=world.records("b. 5 IN A 10.0.0.1", "b. 5 IN AAAA ::1"))
     assert [Rotation(r, Random(1)).widest for r in (addresses(7), reply, Reply())] == [7, 2, 0]
 
 
 def test_the_order_is_random() -> None:
-    """Not the one that came."""
+    """Not that of the reply."""
     reply = addresses(8)
     assert len({rotations(reply, 1, seed)[0].answer for seed in range(20)}) > 10
 
 
-def test_kinds() -> None:
-    """Aliases, others, addresses, mail exchanges; a single kind as it stood."""
+def test_groups_of_a_section() -> None:
+    """CNAME records, other types, addresses, MX."""
     records = world.records("a. 5 IN MX 1 m.", "a. 5 IN A 10.0.0.1", 'a. 5 IN TXT "x"', "a. 5 IN CNAME b.")
-    assert [line.split()[3] for line in world.shown(in_order(records))] == ["CNAME", "TXT", "A", "MX"]
-    assert in_order(records[:1]) is not None
+    ordered = tuple(record for group, _ in by_kind(records) for record in group)
+    assert [line.split()[3] for line in world.shown(ordered)] == ["CNAME", "TXT", "A", "MX"]
 
 
 @given(st.lists(st.integers(1, 255), min_size=2, max_size=12), st.integers())
 def test_weighted_variants_have_each_address_first_by_its_share(weights: list[int], seed: int) -> None:
-    """As nearly as whole numbers can be; nothing is lost or doubled."""
+    """Rounded to whole variants; no record is lost or doubled."""
     reply = addresses(len(weights))
     known = {b"\1b\0": {bytes((10, 0, 0, number)): weight for number, weight in enumerate(weights)}}
     made = WeightedDraw(reply, Random(seed), known)
-    variants = [made.variant(number, MANY) for number in range(MANY)]
-    assert made.widest == MANY
+    variants = [made.variant(number, WEIGHTED_VARIANTS) for number in range(WEIGHTED_VARIANTS)]
+    assert made.widest == WEIGHTED_VARIANTS
     for variant in variants:
         assert variant.answer[0] == reply.answer[0]
         assert Counter(variant.answer) == Counter(reply.answer)
     first = Counter(variant.answer[1].rdata[3] for variant in variants)
     for number, weight in enumerate(weights):
-        assert abs(first[number] - MANY * weight / sum(weights)) < 1.001
+        assert abs(first[number] - WEIGHTED_VARIANTS * weight / sum(weights)) < 1.001
 
 
 def test_sections_without_addresses_stay() -> None:
-    """As they stand; one address needs no drawing."""
+    """As they are; a single address needs no draw."""
     reply = Reply(answer=world.records("a. 5 IN SRV 0 0 1 b.", "a. 5 IN CNAME b."), additional=world.records("b. 5 IN A 10.0.0.1"))
     made = WeightedDraw(reply, Random(1), {})
     assert (made.widest, made.variant(0, 1)) == (1, reply)
@@ -86,7 +86,7 @@ def test_sections_without_addresses_stay() -> None:
 
 @given(st.integers(1, 12), st.integers(1, 12), st.integers())
 def test_each_preferred_address_comes_first_equally_often(count: int, others: int, seed: int) -> None:
-    """And none of the others."""
+    """And no other one."""
     networks = [Network.from_text("10.9.0.0/16")]
     lines = [f"a. 5 IN A 10.9.0.{number}" for number in range(count)] + [f"a. 5 IN A 10.0.0.{number}" for number in range(others)]
     reply = Reply(answer=world.records(*lines))
