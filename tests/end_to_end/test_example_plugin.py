@@ -39,7 +39,19 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_its_own_tests(python: Path, tmp_path: Path) -> None:
     """As its author runs them."""
-    command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", "/dev/null", "--rootdir", tmp_path, EXAMPLE / "tests"]
+    command: list[str | Path] = [
+        python,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-c",
+        "/dev/null",
+        "--rootdir",
+        tmp_path,
+        EXAMPLE / "tests",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
 
