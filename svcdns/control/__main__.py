@@ -1,6 +1,7 @@
-"""The control process: `python -m svcdns.control --options JSON --region N --channel FD --shared FD`.
+"""The control process: `svcdns.control --options JSON --region N --channel FD --shared FD`.
 
-Started by the supervisor, not by people."""
+The supervisor starts it (`svcdns.process.isolated`).
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""The worker's process: `python -m svcdns.worker --slot K --region N --channel FD --shared FD`.
+"""The worker's process: `svcdns.worker --slot K --region N --channel FD --shared FD`.
 
-Started by the supervisor, not by people."""
+The supervisor starts it (`svcdns.process.isolated`).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Loads a kubeconfig with the official client, in a process of its own: `python -m svcdns.sources.api.kubeconfig PATH CONTEXT`.
+"""Loads a kubeconfig with the official client, in a process of its own: `svcdns.sources.api.kubeconfig PATH CONTEXT`.
 
 The client knows the rules of kubeconfigs and runs exec plugins, but takes half a second and twenty megabytes to import. So control starts
 another process, which prints a `Loaded` as JSON on standard output and ends; an error is one line in its `error`. The client's requests,
