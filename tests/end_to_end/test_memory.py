@@ -59,7 +59,7 @@ def test_steps_as_memory_fills_up(tmp_path: Path, group: MemoryGroup) -> None:
         assert server.records(NAME) == ["10.0.0.1"]
 
         group.set_limit(int(server.metric("svcdns_memory_working_set_bytes") / 0.965))
-        until("the restart", lambda: "is restarted, workers answer on" in server.log or server.records(NAME) != ["10.0.0.1"])
+        until("the restart", lambda: "is restarted; workers go on" in server.log or server.records(NAME) != ["10.0.0.1"])
         group.set_limit(4 * BALLAST)
         until("the next control", lambda: server.children().get("control") not in {None, before["control"]})
         until("its metrics", lambda: server.metric('svcdns_memory_pressure_total{action="restart"}') == 1)

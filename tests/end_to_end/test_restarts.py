@@ -78,7 +78,7 @@ def test_a_process_that_is_killed_or_hangs_is_replaced(server: Server, process: 
             until("another process", lambda: server.children().get(process, old) != old)  # noqa: B023
             until("the metric", lambda: restarts(server, process, reason) == 1)  # noqa: B023
             server.until_ready()
-        assert len(asking.answers) > 20
+            until("answers from both workers", lambda: len(asking.answers) > 20)
         assert asking.lost <= most
     assert server.log.count(f"[ERROR] {process} ended (signal SIGKILL): starting it again") == 2
     assert server.metric("svcdns_process_crash_loop") == 0
