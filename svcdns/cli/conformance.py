@@ -1,4 +1,4 @@
-"""`svcdns conformance`: checks a cluster DNS server, this one or any other, by its answers."""
+"""`svcdns conformance`: checks the responses of a cluster DNS server, this one or any other."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
     out = argparse.ArgumentParser(
         prog="svcdns conformance",
         allow_abbrev=False,
-        description="Tests a cluster DNS server by the answers it gives.",
+        description="Tests a cluster DNS server by its responses.",
         epilog="Exit code: 0 if every required check passes, 1 if one fails, 2 if the checks could not run.",
     )
     out.add_argument("--server", metavar="HOST[:PORT]", help="the server to check; the default port is 53")
@@ -42,15 +42,15 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument(
         "--kubeconfig",
         metavar="FILE",
-        help="make a namespace with a Service of every kind through this API server, and remove it at the end",
+        help="create a namespace with a Service of every kind through this API server, and delete it at the end",
     )
     out.add_argument("--context", default="", metavar="NAME", help="context of the kubeconfig (default: its current one)")
-    out.add_argument("--manifests", nargs="+", metavar="PATH", help="take the cluster as these YAML files and folders describe it")
+    out.add_argument("--manifests", nargs="+", metavar="PATH", help="read the cluster from these YAML files and folders")
     out.add_argument(
         "--existing", action="store_true", help="change nothing: check the existing Services, read with --kubeconfig if it is given"
     )
     out.add_argument("--only", action="append", default=[], metavar="ID", help="run only this check or group; may be repeated")
-    out.add_argument("--output", choices=("table", "json", "junit"), default="table", help="what is printed (default: %(default)s)")
+    out.add_argument("--output", choices=("table", "json", "junit"), default="table", help="output format (default: %(default)s)")
     out.add_argument("--list", action="store_true", help="list the checks, and exit")
     out.add_argument("--timeout", type=_seconds, default=2.0, metavar="S", help="seconds for one attempt of a query (default: %(default)s)")
     out.add_argument(
@@ -63,9 +63,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="S",
         help="seconds within which the new Services must be served (default: %(default)s)",
     )
-    out.add_argument(
-        "--time-limit", type=_seconds, default=300.0, metavar="S", help="seconds for all checks together (default: %(default)s)"
-    )
+    out.add_argument("--time-limit", type=_seconds, default=300.0, metavar="S", help="seconds of all checks (default: %(default)s)")
     return out
 
 
@@ -107,7 +105,7 @@ def address(text: str) -> tuple[str, int]:
     elif text.count(":") == 1:
         host, _, port = text.partition(":")
     if not host or not (port.isascii() and port.isdigit()) or not 0 < int(port) < 65536:
-        raise ConformanceError(f"--server {text}: HOST or HOST:PORT with a port from 1 to 65535 was expected")
+        raise ConformanceError(f"--server {text}: expected HOST or HOST:PORT with a port from 1 to 65535")
     return host, int(port)
 
 
@@ -124,7 +122,7 @@ def _seconds(text: str) -> float:
     except ValueError:
         value = 0.0
     if not 0 < value < 86400:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number of seconds")
     return value
 
 
@@ -132,14 +130,12 @@ def _selected(only: Sequence[str]) -> list[Check]:
     groups = {check.group for check in CHECKS.values()}
     for name in only:
         if name not in CHECKS and name not in groups:
-            raise ConformanceError(
-                f"--only {name}: a check or one of the groups {', '.join(sorted(groups))} was expected; --list has them all"
-            )
+            raise ConformanceError(f"--only {name}: expected a check or one of the groups {', '.join(sorted(groups))}; see --list")
     return [check for check in CHECKS.values() if not only or check.name in only or check.group in only]
 
 
 async def _interruptible(work: Coroutine[object, object, int]) -> int:
-    """Ctrl-C and SIGTERM cancel the work once, so that it cleans up; more of them change nothing."""
+    """Ctrl-C and SIGTERM cancel the work once, so that it cleans up. Further signals have no effect."""
     task = asyncio.create_task(work)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -150,19 +146,19 @@ async def _interruptible(work: Coroutine[object, object, int]) -> int:
 async def _run_checks(arguments: argparse.Namespace, server: Server, zone: str, checks: Sequence[Check]) -> int:
     cluster = from_manifests(arguments.manifests) if arguments.manifests else Cluster()
     await server.resolve()
-    await sources.first_sign(server, zone)
+    await sources.check_reachable(server, zone)
     examiner = Examiner(server, zone, cluster, random.Random())
     with report.Progress(checks, quiet=arguments.output != "table") as progress:
         async with _with_cluster(arguments, examiner, progress):
-            results = await run_checks(examiner, checks, limit=arguments.time_limit, tell=progress.done)
-            progress.say("removing what was made" if examiner.lab else "")
+            results = await run_checks(examiner, checks, limit=arguments.time_limit, on_result=progress.done)
+            progress.say("deleting the namespace" if examiner.lab else "")
     report.show(results, arguments.output, server=f"{server.host} port {server.port}", zone=zone)
     return 0 if conforms(results) else 1
 
 
 @contextlib.asynccontextmanager
 async def _with_cluster(arguments: argparse.Namespace, examiner: Examiner, progress: report.Progress) -> AsyncIterator[None]:
-    """Gives the examiner the description of the cluster. Services that this command made exist as long as the context lasts."""
+    """Sets the cluster of the examiner. Services that this command creates exist as long as the context."""
     if arguments.manifests:
         yield
     elif arguments.kubeconfig is None:
@@ -174,9 +170,9 @@ async def _with_cluster(arguments: argparse.Namespace, examiner: Examiner, progr
                 examiner.cluster = await sources.read_cluster(api)
                 yield
             else:
-                progress.say("making Services")
+                progress.say("creating Services")
                 async with lab(api, arguments.bound, examiner.random) as (examiner.lab, examiner.cluster):
-                    progress.say("waiting for them to be served")
+                    progress.say("waiting until they are served")
                     await sources.until_served(examiner, arguments.wait)
                     progress.say("")
                     yield

@@ -1,4 +1,4 @@
-"""What `svcdns conformance` prints: progress while it runs, then a table, JSON or JUnit XML; and the list of checks."""
+"""The output of `svcdns conformance`: progress, then a table, JSON or JUnit XML; and the list of checks."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Progress:
         self._task = self._bar.add_task("", total=len(checks))
 
     def __enter__(self) -> Self:
-        """Begins to show."""
+        """Shows the display."""
         self._bar.start()
         return self
 
@@ -144,7 +144,7 @@ def as_json(results: Sequence[Result], server: str, zone: str) -> dict[str, Any]
 
 
 def as_junit(results: Sequence[Result], server: str) -> str:
-    """The report as JUnit XML: only required checks can be failures; the others tell what failed in their output."""
+    """The report as JUnit XML. Only required checks can be failures; the output of the others has what failed."""
     failed = sum(r.outcome is Outcome.FAILED and not _mild(r) for r in results)
     skipped = sum(r.outcome is Outcome.SKIPPED for r in results)
     counts = {"tests": str(len(results)), "failures": str(failed), "skipped": str(skipped), "errors": "0"}

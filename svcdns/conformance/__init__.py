@@ -1,7 +1,6 @@
-"""The conformance suite: tests any cluster DNS server by its answers.
+"""The conformance suite: tests any cluster DNS server by its responses.
 
-It speaks DNS to a server. With a kubeconfig it also writes to the API server that this server watches. What is right is worked
-out here from a
-description of the cluster (`description`) and the rules of the specification (`expected`); none of the server's own code for
-answers is used, so that the suite does not share the server's mistakes.
+It sends DNS queries to a server. With a kubeconfig it also writes to the API server that the DNS server watches. The
+expected responses follow from a model of the cluster (`cluster_model`) and the rules of the specification (`expected`).
+None of the server's own code for responses is used, so that the suite does not share the server's errors.
 """

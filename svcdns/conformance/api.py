@@ -1,7 +1,7 @@
-"""The API server that the server under test watches: reading the cluster, and writing the few objects that the suite makes.
+"""The API server that the server under test watches: reads the cluster, and writes the few objects of the suite.
 
-Credentials, TLS and proxies are those of the project's own watch (`sources.api`). Every failure is a ConformanceError in one line.
-Source: Kubernetes API conventions; RFC 7386 for merge patches.
+Credentials, TLS and proxies are those of the project's own watch (`sources.api`). Every failure is a ConformanceError
+of one line. Source: Kubernetes API conventions; RFC 7386 for merge patches.
 """
 
 from __future__ import annotations
@@ -29,31 +29,31 @@ _GROUPS: Final = {SERVICES: "/api/v1", PODS: "/api/v1", SLICES: "/apis/discovery
 KINDS: Final = {SERVICES: "Service", SLICES: "EndpointSlice", PODS: "Pod", NAMESPACES: "Namespace"}
 PAGE: Final = 500
 TIMEOUT: Final = 10.0
-"""Seconds that a request may take."""
+"""Seconds of one request at most."""
 
 
 def path_of(resource: str, namespace: str = "", name: str = "") -> str:
-    """Where a namespaced resource, or one object of it, is."""
+    """The path of a namespaced resource, or of one object of it."""
     parts = [_GROUPS[resource], *(["namespaces", namespace] if namespace else []), resource, *([name] if name else [])]
     return "/".join(parts)
 
 
 class MissingError(ConformanceError):
-    """The object is not there (404)."""
+    """The object does not exist (404)."""
 
 
 class Api:
-    """Requests with the kubeconfig's rights."""
+    """Requests with the permissions of the kubeconfig."""
 
     def __init__(self, session: aiohttp.ClientSession, credentials: Credentials) -> None:
         self._session, self._credentials = session, credentials
 
     async def get(self, path: str) -> Object:
-        """An object."""
+        """Reads an object."""
         return await self._request("GET", path)
 
     async def listed(self, path: str, kind: str) -> list[Object]:
-        """All objects of a resource, page by page, each with its kind, which lists leave out."""
+        """All objects of a resource, page by page. Adds the kind, which lists leave out."""
         found: list[Object] = []
         token = ""
         while True:
@@ -65,15 +65,15 @@ class Api:
                 return found
 
     async def create(self, path: str, content: Object) -> Object:
-        """Makes an object; as the server stored it."""
+        """Creates an object. Returns it as the server stored it."""
         return await self._request("POST", path, content)
 
     async def patch(self, path: str, change: Object) -> Object:
-        """Changes an object by a merge patch; as the server stored it."""
+        """Changes an object by a merge patch. Returns it as the server stored it."""
         return await self._request("PATCH", path, change, "application/merge-patch+json")
 
     async def delete(self, path: str) -> None:
-        """Deletes an object; one that is gone already is no error."""
+        """Deletes an object. It is no error if the object does not exist."""
         with contextlib.suppress(MissingError):
             await self._request("DELETE", path)
 
@@ -115,7 +115,7 @@ def _checked(method: str, path: str, status: int, body: bytes) -> Object:
 
 @contextlib.asynccontextmanager
 async def api_of(kubeconfig: str, context: str = "") -> AsyncIterator[Api]:
-    """The API server of a kubeconfig. Raises ConformanceError where the file cannot be used."""
+    """The API server of a kubeconfig. Raises ConformanceError if the file cannot be used."""
     credentials = Credentials(WatchOptions(kubeconfig=kubeconfig, context=context), clock=monotonic, log=logging.getLogger(__name__))
     try:
         access = await credentials.access()

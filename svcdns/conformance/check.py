@@ -1,7 +1,8 @@
 """The type of a check, its result, and the decorator that registers checks.
 
-A check is a coroutine function that takes an `Examiner` and returns if the rule holds; it raises `Failed` if not and `Skipped` where
-the cluster has nothing to try the rule on. The decorator `check` adds it to a list, in the order of the source.
+A check is a coroutine function that takes an `Examiner`. It returns if the rule holds, raises `Failed` if not, and
+raises `Skipped` if the cluster has no object to which the rule applies. The decorator `check` adds it to a list, in the
+order of the source.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ Run = Callable[[Examiner], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One rule. `rule` is its source with the section, `explains` one sentence for people, `writes` whether it changes the cluster."""
+    """One rule. `rule` is its source with the section, `explains` one sentence for users, `writes` is true if it
+    changes the cluster.
+    """
 
     name: str
     group: str
@@ -35,7 +38,9 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """How a check ended; `failure` where it failed, `note` where it was skipped or has something to tell; `seconds` it took."""
+    """The result of a check. `failure` is set if it failed; `note` is the reason for a skip, or a remark. `seconds` is
+    its duration.
+    """
 
     check: Check
     outcome: Outcome
@@ -45,7 +50,9 @@ class Result:
 
 
 def checker(group: str, into: dict[str, Check]) -> Callable[..., Callable[[Run], Run]]:
-    """The decorator by which a module puts its checks in `into`, as members of `group`. A check's docstring is what people are told."""
+    """The decorator that registers the checks of a module in `into`, as members of `group`. The docstring of a check is
+    shown to users.
+    """
 
     def check(name: str, severity: Severity, rule: str, *, writes: bool = False) -> Callable[[Run], Run]:
         def register(run: Run) -> Run:

@@ -1,7 +1,8 @@
-"""Packets to the server under test and back, with a deadline on everything: nothing a server does, or leaves undone, can hold the suite up.
+"""Sends packets to the server under test and receives replies. Every operation has a time limit, so that no server can
+block the suite.
 
-Over UDP each query has a socket of its own, not connected, so that a reply from another address is seen as such. Over TCP messages have
-two octets of length before them (RFC 1035 §4.2.2).
+Over UDP each query has its own, unconnected socket, so that a reply from another address is noticed. Over TCP two
+octets of length precede each message (RFC 1035 §4.2.2).
 """
 
 from __future__ import annotations
@@ -17,21 +18,24 @@ from svcdns.conformance.errors import ConformanceError
 Peer = tuple[str, int]
 
 
-class Silence(Exception):
-    """No reply came in time; the text says over what and how long."""
+class NoReply(Exception):
+    """No reply within the time limit. The text has the transport and the time."""
 
 
 class Server:
-    """The server under test. `timeout` is the seconds that one try may take, `tries` how often a UDP query is sent, `silence` the
-    seconds after which nothing is taken to come any more where nothing is right."""
+    """The server under test.
 
-    def __init__(self, host: str, port: int, *, timeout: float = 2.0, tries: int = 3, silence: float = 0.5) -> None:
-        self.host, self.port, self.timeout, self.tries, self.silence = host, port, timeout, tries, silence
+    `timeout` is the seconds of one try, `tries` the number of times a UDP query is sent. `no_reply_timeout` is the
+    seconds to wait where no reply is expected.
+    """
+
+    def __init__(self, host: str, port: int, *, timeout: float = 2.0, tries: int = 3, no_reply_timeout: float = 0.5) -> None:
+        self.host, self.port, self.timeout, self.tries, self.no_reply_timeout = host, port, timeout, tries, no_reply_timeout
         self._address: Any = None
         self._family = socket.AF_INET
 
     async def resolve(self) -> None:
-        """Finds the address of the host. Raises ConformanceError."""
+        """Resolves the host. Raises ConformanceError."""
         try:
             found = await asyncio.get_running_loop().getaddrinfo(self.host, self.port, type=socket.SOCK_DGRAM)
         except OSError as error:
@@ -40,19 +44,19 @@ class Server:
 
     @property
     def address(self) -> Peer:
-        """Address and port that replies must come from."""
+        """The address and port from which replies must come."""
         return str(self._address[0]), int(self._address[1])
 
     async def udp(self, packet: bytes, *, tries: int | None = None, wait: float | None = None) -> tuple[bytes, Peer]:
-        """The first datagram that comes back, and its sender. Raises Silence, also where the port is closed."""
+        """The first datagram that arrives, and its sender. Raises NoReply, also if the port is closed."""
         tries, wait = tries or self.tries, wait or self.timeout
         for _ in range(tries):
             with contextlib.suppress(TimeoutError):
                 return await self._udp_once(packet, wait)
-        raise Silence(f"no reply over UDP: {tries} {'try' if tries == 1 else 'tries'} of {wait:g} s")
+        raise NoReply(f"no reply over UDP: {tries} {'try' if tries == 1 else 'tries'} of {wait:g} s")
 
     async def udp_together(self, packets: Sequence[bytes]) -> list[bytes]:
-        """The replies to packets that leave from one socket at the same moment, as musl's resolver sends them. Raises Silence."""
+        """The replies to packets sent at once from one socket, as musl's resolver does. Raises NoReply."""
         for _ in range(self.tries):
             with contextlib.suppress(TimeoutError):
                 async with self._datagrams() as sock, asyncio.timeout(self.timeout):
@@ -65,26 +69,28 @@ class Server:
                             missing.discard(data[:2])
                             found.append(data)
                     return found
-        raise Silence(f"not all of {len(packets)} queries sent from one socket were answered: {self.tries} tries of {self.timeout:g} s")
+        raise NoReply(f"not all of {len(packets)} queries sent from one socket were answered: {self.tries} tries of {self.timeout:g} s")
 
     async def tcp(self, chunks: Sequence[bytes], replies: int, *, pause: float = 0.0) -> list[bytes]:
-        """That many replies from one connection on which `chunks` are sent, with a pause after each. Raises Silence."""
-        async with self.connection() as talk:
+        """Receives `replies` replies on one connection on which it sent `chunks`, with a pause after each. Raises
+        NoReply.
+        """
+        async with self.connection() as connection:
             for chunk in chunks:
-                await talk.send(chunk)
+                await connection.send(chunk)
                 if pause:
                     await asyncio.sleep(pause)
-            return [await talk.receive() for _ in range(replies)]
+            return [await connection.receive() for _ in range(replies)]
 
     @contextlib.asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
-        """A TCP connection. Raises Silence where none is to be had."""
+        """A TCP connection. Raises NoReply if it cannot be opened."""
         host, port = self.address
         try:
             async with asyncio.timeout(self.timeout):
                 reader, writer = await asyncio.open_connection(host, port)
         except (TimeoutError, OSError) as error:
-            raise Silence(f"no TCP connection: {error or 'timed out'}") from error
+            raise NoReply(f"no TCP connection: {error or 'timed out'}") from error
         try:
             yield Connection(reader, writer, self.timeout)
         finally:
@@ -108,7 +114,7 @@ class Server:
         try:
             await asyncio.get_running_loop().sock_sendto(sock, packet, self._address)
         except OSError as error:
-            raise Silence(f"cannot send: {error.strerror or error}") from error
+            raise NoReply(f"cannot send: {error.strerror or error}") from error
 
     async def _receive(self, sock: socket.socket) -> tuple[bytes, Peer]:
         data, peer = await asyncio.get_running_loop().sock_recvfrom(sock, 65535)
@@ -116,7 +122,7 @@ class Server:
 
 
 class Connection:
-    """An open connection; sending and receiving each end within the time limit. Raise Silence."""
+    """An open connection. Sending and receiving have a time limit and raise NoReply."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, timeout: float) -> None:
         self._reader, self._writer, self._timeout = reader, writer, timeout
@@ -128,7 +134,7 @@ class Connection:
                 self._writer.write(octets)
                 await self._writer.drain()
         except (TimeoutError, OSError) as error:
-            raise Silence(f"the TCP connection does not take what is sent: {error or 'timed out'}") from error
+            raise NoReply(f"cannot send over the TCP connection: {error or 'timed out'}") from error
 
     async def receive(self) -> bytes:
         """The next message."""
@@ -137,6 +143,6 @@ class Connection:
                 size = int.from_bytes(await self._reader.readexactly(2), "big")
                 return await self._reader.readexactly(size)
         except TimeoutError:
-            raise Silence(f"no reply over TCP in {self._timeout:g} s") from None
+            raise NoReply(f"no reply over TCP in {self._timeout:g} s") from None
         except (OSError, asyncio.IncompleteReadError):
-            raise Silence("the server ended the TCP connection before its reply") from None
+            raise NoReply("the server closed the TCP connection before its reply") from None

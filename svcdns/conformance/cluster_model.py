@@ -1,7 +1,7 @@
-"""A model of the cluster that the server answers for. The expected records are worked out from it.
+"""A model of the cluster that the server answers for. The expected records follow from it.
 
-It is made from objects as the API server sends them (`from_objects`) or from the project's manifest reader (`from_manifests`). Only
-Service, EndpointSlice, Namespace and Pod count. Source: core/v1, discovery.k8s.io/v1.
+It is made from objects of the API server (`from_objects`) or from the project's manifest reader (`from_manifests`). It
+has only Services, EndpointSlices, Namespaces and Pods. Source: core/v1, discovery.k8s.io/v1.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Name = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """A port; `name` may be empty, `protocol` is in lower case as it stands in names."""
+    """A port. `name` may be empty; `protocol` is in lower case, as in names."""
 
     name: str
     protocol: str
@@ -33,7 +33,7 @@ class Port:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A ready address of a Service in canonical text, with its hostname if it has one and the ports of its slice."""
+    """A ready address of a Service in canonical text, its hostname if it has one, and the ports of its slice."""
 
     address: str
     hostname: str = ""
@@ -42,7 +42,7 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A Service. `type` is empty where it is not known; `cluster_ips` is empty for headless ones and ExternalNames."""
+    """A Service. `type` is empty if it is unknown. `cluster_ips` is empty for headless Services and ExternalNames."""
 
     namespace: str
     name: str
@@ -53,7 +53,7 @@ class Service:
     ports: tuple[Port, ...] = ()
     endpoints: tuple[Endpoint, ...] = ()
     by_name: bool = False
-    """Whether it has endpoints that are names (slices of addressType FQDN), of which the specification does not speak."""
+    """True if it has endpoints of addressType FQDN, which the specification does not cover."""
 
     def of_family(self, version: int) -> tuple[str, ...]:
         """The ClusterIPs of IP version 4 or 6."""
@@ -62,7 +62,7 @@ class Service:
 
 @dataclass(frozen=True)
 class Cluster:
-    """Everything that names are made of. `complete` says whether what is not here does not exist."""
+    """All objects that have names. If `complete`, no other names exist."""
 
     services: tuple[Service, ...] = ()
     namespaces: frozenset[str] = frozenset()
@@ -74,12 +74,12 @@ class Cluster:
         """The Service of that name."""
         return next((s for s in self.services if (s.namespace, s.name) == (namespace, name)), None)
 
-    def holders(self, address: str) -> list[tuple[Service, Endpoint | None]]:
-        """Whose address this is, in canonical text: Services that have it as ClusterIP, and endpoints of Services."""
-        return self._holders.get(address, [])
+    def services_with(self, address: str) -> list[tuple[Service, Endpoint | None]]:
+        """The Services with this address, in canonical text, as ClusterIP or endpoint."""
+        return self._by_address.get(address, [])
 
     @functools.cached_property
-    def _holders(self) -> dict[str, list[tuple[Service, Endpoint | None]]]:
+    def _by_address(self) -> dict[str, list[tuple[Service, Endpoint | None]]]:
         found: dict[str, list[tuple[Service, Endpoint | None]]] = {}
         for service in self.services:
             for ip in service.cluster_ips:
@@ -90,7 +90,7 @@ class Cluster:
 
 
 def from_objects(objects: Iterable[Object]) -> Cluster:
-    """The cluster of these objects in the shape of the API's JSON; kinds that have no part in names are passed over."""
+    """The cluster of these objects, which are JSON of the API. Other kinds are ignored."""
     by_kind: dict[str, list[Object]] = {}
     for item in objects:
         by_kind.setdefault(item["kind"], []).append(item)
@@ -114,7 +114,9 @@ def from_objects(objects: Iterable[Object]) -> Cluster:
 
 
 def canonical(addresses: Iterable[str]) -> Iterator[str]:
-    """IP addresses in their canonical text; an IPv4-mapped one is the IPv4 address that it stands for, what is no address is left out."""
+    """IP addresses in canonical text. An IPv4-mapped address becomes the IPv4 address; a text that is no address is
+    left out.
+    """
     for text in addresses:
         with contextlib.suppress(ValueError):
             ip = ipaddress.ip_address(text)
@@ -141,7 +143,7 @@ def _service(item: Object, endpoints: Mapping[Name, list[Endpoint]], by_name: Co
 
 
 def _endpoints(item: Object) -> Iterable[Endpoint]:
-    """The ready endpoints of a slice: `ready` true or missing (discovery.k8s.io/v1 EndpointConditions)."""
+    """The ready endpoints of a slice: `ready` is true or missing (discovery.k8s.io/v1 EndpointConditions)."""
     ports = _ports(item.get("ports"))
     for endpoint in item.get("endpoints") or ():
         if (endpoint.get("conditions") or {}).get("ready") is not False and item.get("addressType") != "FQDN":
@@ -153,7 +155,7 @@ def _ports(given: Sequence[Object] | None) -> tuple[Port, ...]:
 
 
 def _unique(endpoints: Iterable[Endpoint]) -> tuple[Endpoint, ...]:
-    """One endpoint for each address and hostname, with the ports of all the slices that have it."""
+    """Merges endpoints with the same address and hostname. Each has the ports of all its slices."""
     found: dict[Name, Endpoint] = {}
     for endpoint in endpoints:
         key = (endpoint.address, endpoint.hostname)
@@ -164,7 +166,7 @@ def _unique(endpoints: Iterable[Endpoint]) -> tuple[Endpoint, ...]:
 
 
 def from_manifests(paths: Sequence[str]) -> Cluster:
-    """The cluster that YAML files and folders describe, read as `kubernetes { manifests }` reads them. Raises ManifestError."""
+    """The cluster of YAML files and folders, read as by `kubernetes { manifests }`. Raises ManifestError."""
     from svcdns.cluster.changes import Kind
     from svcdns.sources.manifests.cluster import Reader, Selection, build
     from svcdns.sources.manifests.files import find
@@ -193,7 +195,7 @@ def from_manifests(paths: Sequence[str]) -> Cluster:
 def _trimmed(
     item: ServiceObject, types: Mapping[Name, str], endpoints: Mapping[Name, list[Endpoint]], by_name: Collection[Name]
 ) -> Service:
-    """A Service as the manifest reader gives it."""
+    """A Service from the manifest reader."""
     key = (item.namespace, item.name)
     external = item.external_name is not None
     return Service(

@@ -1,4 +1,4 @@
-"""Errors that keep the suite from a verdict; each is one line for the user."""
+"""Errors that prevent a verdict. Each is one line for the user."""
 
 from __future__ import annotations
 
@@ -6,4 +6,4 @@ from svcdns.errors import SvcdnsError
 
 
 class ConformanceError(SvcdnsError):
-    """The run cannot begin or go on: no such server, no cluster, no right to write."""
+    """The run cannot begin or continue: no server, no cluster, or no permission to write."""

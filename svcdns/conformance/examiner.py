@@ -1,7 +1,7 @@
-"""What checks ask with: a query is sent, the reply is read strictly, and each error becomes a `Failed` that can be shown.
+"""What a check uses: sends queries, parses replies strictly, and turns each error into a `Failed` for the user.
 
-Each reply is held to the rules that every reply must keep: it comes from the address that was queried, has the id of the query, QR and
-the opcode, repeats the question section, and is a well-formed message.
+Each reply must obey the general rules: it comes from the address that was queried, has the id of the query, QR and the
+opcode, repeats the question section, and is a well-formed message.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from svcdns.conformance.client import Peer, Server, Silence
+from svcdns.conformance.client import NoReply, Peer, Server
 from svcdns.conformance.cluster_model import Cluster
 from svcdns.conformance.lab import Lab
 from svcdns.conformance.outcome import Failed, Skipped
@@ -24,7 +24,7 @@ from svcdns.wire.tcp_framing import framed
 
 T = TypeVar("T")
 SAMPLE: Final = 12
-"""Objects of a kind that a check tries its rule on; a large cluster is not asked for in full."""
+"""Objects of a kind that a check uses at most, so that a run on a large cluster stays short."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,30 +39,32 @@ class Answer:
         """The failure to raise."""
         return Failed(str(self.query), expected, got or str(self.reply), self.query.dig(self.server.host, self.server.port))
 
-    def need(self, holds: object, expected: str) -> Answer:
+    def require(self, holds: object, expected: str) -> Answer:
         """Itself if `holds`."""
         if not holds:
             raise self.fail(expected)
         return self
 
     def rcode(self, *wanted: int) -> Answer:
-        """The response code is one of these."""
-        return self.need(self.reply.rcode in wanted, f"rcode {' or '.join(map(rcode_text, wanted))}")
+        """Requires one of these response codes."""
+        return self.require(self.reply.rcode in wanted, f"rcode {' or '.join(map(rcode_text, wanted))}")
 
     def exactly(self, rtype: int, wanted: Iterable[str]) -> Answer:
-        """NOERROR, and the answer has these RDATA of the type, and each owner is the name asked or the end of a CNAME chain."""
+        """Requires NOERROR and exactly these RDATA of the type. Each owner is the QNAME or a name of the CNAME chain."""
         expected = sorted(wanted)
         shown = ", ".join(expected[:8]) + (f" and {len(expected) - 8} more" if len(expected) > 8 else "")
-        self.rcode(0).need(sorted(set(self.reply.data(rtype))) == expected, f"{type_text(rtype)} records, exactly: {shown or 'none'}")
-        return self.need(all(self._owned(line.owner) for line in self.reply.answer), "every record of the answer at the name asked")
+        self.rcode(0).require(sorted(set(self.reply.data(rtype))) == expected, f"{type_text(rtype)} records, exactly: {shown or 'none'}")
+        return self.require(
+            all(self._owned(line.owner) for line in self.reply.answer), "every owner name the QNAME or a name of its CNAME chain"
+        )
 
     def no_data(self) -> Answer:
-        """The name is there, but nothing of this type (RFC 2308 §2.2)."""
-        return self.rcode(0).need(not self.reply.answer, "NODATA: NOERROR and no answer records")
+        """Requires NODATA (RFC 2308 §2.2)."""
+        return self.rcode(0).require(not self.reply.answer, "NODATA: NOERROR and no answer records")
 
     def no_name(self) -> Answer:
-        """The name is not there (RFC 2308 §2.1)."""
-        return self.rcode(3).need(not self.reply.answer, "NXDOMAIN and no answer records")
+        """Requires NXDOMAIN (RFC 2308 §2.1)."""
+        return self.rcode(3).require(not self.reply.answer, "NXDOMAIN and no answer records")
 
     def _owned(self, owner: str) -> bool:
         chain = {_text(self.query.name)} | {line.data.lower() for line in self.reply.answer if line.rtype == Type.CNAME}
@@ -71,125 +73,127 @@ class Answer:
 
 @dataclass(slots=True)
 class Examiner:
-    """What a check gets: the server, its zone (absolute, in lower case) and the cluster it should be answering for."""
+    """The context of a check: the server, its zone (absolute, in lower case) and the cluster that it should answer for."""
 
     server: Server
     zone: str
     cluster: Cluster
     random: random.Random
     lab: Lab | None = None
-    """Where changes may be made, if anywhere."""
+    """The namespace for changes, if the run may write."""
 
-    async def ask(
+    async def query(
         self, name: str, rtype: int = Type.A, *, tcp: bool = False, opt: Opt | None = None, flags: int = RD, rclass: int = Class.IN
     ) -> Answer:
-        """Sends an ordinary query. Raises Failed if no proper reply comes."""
-        return await self.put(Query(name, rtype, rclass, flags, opts=(opt,) if opt else (), tcp=tcp))
+        """Sends an ordinary query. Raises Failed without a valid reply."""
+        return await self.send(Query(name, rtype, rclass, flags, opts=(opt,) if opt else (), tcp=tcp))
 
-    async def put(self, query: Query) -> Answer:
-        """Sends a query as it is. Over UDP, a truncated reply stays one."""
+    async def send(self, query: Query) -> Answer:
+        """Sends a query as it is. Does not retry a truncated reply over TCP."""
         packet = query.packet(self.ident())
         try:
             if query.tcp:
                 (data,), peer = await self.server.tcp([framed(packet)], 1), self.server.address
             else:
                 return self.read(query, packet, *await self.udp(query, packet))
-        except Silence as silence:
-            raise self.failed(query, "a reply", str(silence)) from None
+        except NoReply as no_reply:
+            raise self.failed(query, "a reply", str(no_reply)) from None
         return self.read(query, packet, data, peer)
 
     async def udp(self, query: Query, packet: bytes) -> tuple[bytes, Peer]:
         """The octets of the reply to a packet. Raises Failed."""
         try:
             return await self.server.udp(packet)
-        except Silence as silence:
-            raise self.failed(query, "a reply", str(silence)) from None
+        except NoReply as no_reply:
+            raise self.failed(query, "a reply", str(no_reply)) from None
 
     async def octets(self, octets: Octets) -> Reply | None:
-        """The reply to a packet that is not a message; None for silence. Raises Failed where it is no message either."""
+        """The reply to a packet that is not a message; None without a reply. Raises Failed if the reply is malformed."""
         try:
-            data, _ = await self.server.udp(octets.packet(self.ident()), tries=1, wait=self.server.silence)
+            data, _ = await self.server.udp(octets.packet(self.ident()), tries=1, wait=self.server.no_reply_timeout)
             return read_reply(data)
-        except Silence:
+        except NoReply:
             return None
         except FormError as error:
-            raise self.failed(octets, "silence or a well-formed message", str(error)) from None
+            raise self.failed(octets, "no reply, or a well-formed message", str(error)) from None
 
     async def whole(self, name: str, rtype: int = Type.A) -> Answer:
-        """Asks as a stub resolver does: over UDP with EDNS, and again over TCP if the reply is truncated."""
-        answer = await self.ask(name, rtype, opt=Opt())
-        return answer if not answer.reply.has(0x0200) else await self.ask(name, rtype, tcp=True)
+        """Queries like a stub resolver: over UDP with EDNS, and again over TCP if the reply is truncated."""
+        answer = await self.query(name, rtype, opt=Opt())
+        return answer if not answer.reply.has(0x0200) else await self.query(name, rtype, tcp=True)
 
     async def together(self, queries: Sequence[Query]) -> list[Answer]:
-        """Asks several queries at the same moment from one UDP socket; the answers in the order of the queries."""
+        """Sends several queries at once from one UDP socket. Returns the answers in the order of the queries."""
         packets = [query.packet(ident) for query, ident in zip(queries, self.idents(len(queries)), strict=True)]
         try:
             replies = {data[:2]: data for data in await self.server.udp_together(packets)}
-        except Silence as silence:
-            raise self.failed(queries[0], "a reply to each query", str(silence)) from None
+        except NoReply as no_reply:
+            raise self.failed(queries[0], "a reply to each query", str(no_reply)) from None
         return [self.read(q, packet, replies[packet[:2]], self.server.address) for q, packet in zip(queries, packets, strict=True)]
 
     async def pipelined(self, queries: Sequence[Query], chunks: Callable[[bytes], Sequence[bytes]] = lambda s: [s]) -> list[Answer]:
-        """Asks several queries on one TCP connection without waiting; the answers in the order of the queries. `chunks` cuts the
-        stream up."""
+        """Sends several queries on one TCP connection without waiting. Returns the answers in the order of the queries.
+
+        `chunks` splits the stream.
+        """
         packets = [query.packet(ident) for query, ident in zip(queries, self.idents(len(queries)), strict=True)]
         parts = chunks(b"".join(map(framed, packets)))
         try:
             replies = {data[:2]: data for data in await self.server.tcp(parts, len(packets), pause=0.002 if len(parts) > 1 else 0)}
-        except Silence as silence:
-            raise self.failed(queries[0], f"{len(packets)} replies on one connection", str(silence)) from None
+        except NoReply as no_reply:
+            raise self.failed(queries[0], f"{len(packets)} replies on one connection", str(no_reply)) from None
         return [
             self.read(q, packet, replies.get(packet[:2]) or next(iter(replies.values())), self.server.address)
             for q, packet in zip(queries, packets, strict=True)
         ]
 
     async def in_turn(self, queries: Sequence[Query]) -> list[Answer]:
-        """Asks several queries on one TCP connection, each after the reply to the previous one."""
+        """Sends several queries on one TCP connection, each after the reply to the one before."""
         answers = []
         at = queries[0]
         try:
-            async with self.server.connection() as talk:
+            async with self.server.connection() as connection:
                 for at in queries:
                     packet = at.packet(self.ident())
-                    await talk.send(framed(packet))
-                    answers.append(self.read(at, packet, await talk.receive(), self.server.address))
-        except Silence as silence:
-            raise self.failed(at, f"{len(queries)} replies on one connection; {len(answers)} came", str(silence)) from None
+                    await connection.send(framed(packet))
+                    answers.append(self.read(at, packet, await connection.receive(), self.server.address))
+        except NoReply as no_reply:
+            raise self.failed(at, f"{len(queries)} replies on one connection; {len(answers)} came", str(no_reply)) from None
         return answers
 
-    async def silent(self, query: Query | Octets) -> None:
-        """Checks that no reply comes. Raises Failed with the reply."""
+    async def expect_no_reply(self, query: Query | Octets) -> None:
+        """Requires that no reply arrives. Raises Failed with the reply."""
         try:
-            data, _ = await self.server.udp(query.packet(self.ident()), tries=1, wait=self.server.silence)
-        except Silence:
+            data, _ = await self.server.udp(query.packet(self.ident()), tries=1, wait=self.server.no_reply_timeout)
+        except NoReply:
             return
-        raise self.failed(query, "silence", _shown(data))
+        raise self.failed(query, "no reply", _shown(data))
 
     def read(self, query: Query, packet: bytes, data: bytes, peer: Peer) -> Answer:
-        """Reads a reply and holds it to the rules of every reply. Raises Failed."""
+        """Parses a reply and checks the general rules. Raises Failed."""
         try:
             reply = read_reply(data)
         except FormError as error:
             raise self.failed(query, "a well-formed message", f"{error}: {data[:64].hex()}") from None
         answer = Answer(query, reply, self.server)
-        answer.need(
+        answer.require(
             peer == self.server.address,
             f"a reply from {self.server.address[0]} port {self.server.address[1]}; it came from {peer[0]} port {peer[1]}",
         )
-        answer.need(data[:2] == packet[:2], f"the id of the query, {int.from_bytes(packet[:2], 'big')}; the reply has {reply.ident}")
-        answer.need(reply.has(QR), "a reply: QR set")
-        answer.need(reply.opcode == query.opcode or reply.rcode in (1, 4), f"opcode {query.opcode}")
+        answer.require(data[:2] == packet[:2], f"the id of the query, {int.from_bytes(packet[:2], 'big')}; the reply has {reply.ident}")
+        answer.require(reply.has(QR), "a reply: QR set")
+        answer.require(reply.opcode == query.opcode or reply.rcode in (1, 4), f"opcode {query.opcode}")
         if reply.questions or reply.rcode not in (1, 4):
             wanted = (query.section,) * query.repeat
-            answer.need(reply.questions == wanted, "the question repeated as it was asked, in the same case")
+            answer.require(reply.questions == wanted, "the question section of the query, in the same case")
         return answer
 
     def failed(self, query: Query | Octets, expected: str, got: str) -> Failed:
         """A failure without a reply."""
         return Failed(str(query), expected, got, query.dig(self.server.host, self.server.port))
 
-    def some(self, things: Iterable[T], missing: str) -> list[T]:
-        """A sample of `things`, the same in each run. Raises Skipped with `missing` where there are none."""
+    def sample(self, things: Iterable[T], missing: str) -> list[T]:
+        """A sample of `things`, the same in each run. Raises Skipped with `missing` if there are none."""
         found = list(things)
         if not found:
             raise Skipped(missing)
@@ -200,7 +204,7 @@ class Examiner:
         return ".".join((*labels, self.zone))
 
     def nonexistent_label(self) -> str:
-        """A label that nothing in a cluster has."""
+        """A label that no name of a cluster has."""
         return f"absent-{self.random.getrandbits(40):010x}"
 
     def ident(self) -> int:
@@ -208,7 +212,7 @@ class Examiner:
         return self.random.getrandbits(16)
 
     def idents(self, count: int) -> list[int]:
-        """Message ids that differ from each other."""
+        """Different message ids."""
         return self.random.sample(range(65536), count)
 
 

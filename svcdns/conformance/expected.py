@@ -1,7 +1,7 @@
-"""The records that the Kubernetes DNS specification 1.1.0 asks for, worked out from a description of the cluster.
+"""The records that the Kubernetes DNS specification 1.1.0 requires for a model of the cluster.
 
-Every function gives names as absolute text in lower case and RDATA as `replies.Line` spells it in lower case. Where the specification
-leaves a choice (the name of an endpoint without hostname, SRV priority and weight) nothing is expected here.
+Names are absolute text in lower case, and RDATA is as in `replies.Line` in lower case. Where the specification leaves a
+choice (the name of an endpoint without hostname, SRV priority and weight) nothing is expected.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ def endpoint_name(hostname: str, service: Service, zone: str) -> str:
 
 
 def reverse_name(address: str) -> str:
-    """The name that holds the PTR of an address (RFC 1035 §3.5, RFC 3596 §2.5)."""
+    """The owner name of the PTR record of an address (RFC 1035 §3.5, RFC 3596 §2.5)."""
     return ipaddress.ip_address(address).reverse_pointer + "."
 
 
 def addresses(service: Service, version: int) -> set[str]:
-    """What A (4) or AAAA (6) at the Service's name has: ClusterIPs (§2.3.1), or the ready endpoints (§2.4.1)."""
+    """The addresses in A (4) or AAAA (6) at the Service's name: ClusterIPs (§2.3.1), or the ready endpoints (§2.4.1)."""
     given = (e.address for e in service.endpoints) if service.headless else service.cluster_ips
     return {str(ip) for ip in map(ipaddress.ip_address, given) if ip.version == version}
 
 
 def hostname_addresses(service: Service, hostname: str, version: int) -> set[str]:
-    """What A or AAAA at an endpoint's name has: one record for each address with that hostname (§2.4.1)."""
+    """The addresses in A or AAAA at an endpoint's name: one record for each address with that hostname (§2.4.1)."""
     given = (ipaddress.ip_address(e.address) for e in service.endpoints if e.hostname.lower() == hostname.lower())
     return {str(ip) for ip in given if ip.version == version}
 
 
 def named_ports(service: Service) -> list[Port]:
-    """Ports that have SRV records: those with names (§2.3.2, §2.4.2). A headless Service's are those of its endpoints."""
+    """Ports with SRV records: those with names (§2.3.2, §2.4.2). A headless Service has those of its endpoints."""
     given = [port for e in service.endpoints for port in e.ports] if service.headless else service.ports
     return list(dict.fromkeys(Port(p.name, p.protocol, 0) for p in given if p.name))
 
@@ -65,7 +65,7 @@ def headless_srv(service: Service, port: Port, zone: str) -> set[tuple[int, str]
 
 
 def nameless_srv(service: Service, port: Port) -> int:
-    """How many SRV records more there are, for endpoints without hostname: one for each address and number (§2.4.2)."""
+    """The number of SRV records for endpoints without hostname: one for each address and port number (§2.4.2)."""
     return len({(e.address, n) for e in service.endpoints if not e.hostname for n in endpoint_ports(e, port)})
 
 

@@ -1,8 +1,9 @@
-"""A namespace of the suite's own in a real cluster, with a Service of every kind in it; made, changed by checks, and removed again.
+"""A namespace in a real cluster with a Service of every kind, which the suite creates, changes and deletes.
 
-No controller is needed: no Service has a selector, the EndpointSlices are written by hand. Their addresses are of the ranges for benchmarks
-and documentation (RFC 2544, RFC 3849), so that no Pod has them. The LoadBalancer has a class that no controller serves, so that nothing
-is rented for it. Removing takes each object by itself, as not every API server empties a namespace that is deleted.
+No controller takes part: Services have no selectors, and the suite writes the EndpointSlices. Their addresses are of
+the ranges for benchmarks and documentation (RFC 2544, RFC 3849), so that no Pod has them. The LoadBalancer has a class
+that no controller serves, so that no load balancer is created. Each object is deleted individually, as not every API
+server empties a namespace that is deleted.
 """
 
 from __future__ import annotations
@@ -21,17 +22,17 @@ BIG: Final = 150
 """Endpoints of the big headless Service: 150 A records take 2.4 kB, more than any usual UDP reply."""
 PER_SLICE: Final = 75
 CLEANING: Final = 30.0
-"""Seconds that removing everything may take."""
+"""Seconds for deleting everything."""
 LABELS: Final = {"app.kubernetes.io/managed-by": "svcdns-conformance"}
 EXTERNAL: Final = "www.conformance.invalid"
-"""No such name can exist (RFC 6761 §6.4), so nobody outside is asked for it in earnest."""
+"""A name that cannot exist (RFC 6761 §6.4), so that no server outside is queried for it."""
 
 HTTP: Final = {"name": "http", "port": 80, "protocol": "TCP"}
 DNS: Final = {"name": "dns", "port": 53, "protocol": "UDP"}
 
 
 def service(name: str, **spec: Any) -> Object:
-    """A Service without selector; it has a port if the spec says nothing else."""
+    """A Service without selector. It has one port by default."""
     return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "labels": LABELS}, "spec": {"ports": [HTTP], **spec}}
 
 
@@ -54,7 +55,7 @@ def endpoint_slice(name: str, of: str, endpoints: Sequence[Object], ports: Seque
 
 
 def objects(block: int) -> list[Object]:
-    """A Service of every kind with its slices. `block` is 0..255 and keeps the addresses of two runs apart."""
+    """A Service of every kind with its slices. `block`, 0..255, gives two runs different addresses."""
     admin = {"name": "admin", "port": 9100, "protocol": "TCP"}
     slices = [
         endpoint_slice("cluster-1", "cluster", [endpoint(f"198.18.{block}.1"), endpoint(f"198.18.{block}.2")]),
@@ -95,7 +96,7 @@ def objects(block: int) -> list[Object]:
 
 
 class Lab:
-    """The namespace, and what checks do in it. `bound` is the seconds within which a change must be seen."""
+    """The namespace, and the operations of checks in it. `bound` is the seconds within which a change must be visible."""
 
     def __init__(self, api: Api, namespace: str, block: int, bound: float) -> None:
         self.namespace, self.block, self.bound = namespace, block, bound
@@ -104,28 +105,28 @@ class Lab:
         self._addresses = iter(range(200, 255))
 
     async def open(self) -> Cluster:
-        """Makes everything; the cluster that this gives, as the API server stored it. Raises ConformanceError."""
+        """Creates everything. Returns the cluster as the API server stored it. Raises ConformanceError."""
         stored = await self._create(
             NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace, "labels": LABELS}}
         )
         made: list[Object] = [{**stored, "kind": "Namespace"}, {"kind": "Namespace", "metadata": {"name": "default"}}]
         made += [await self.create(item) for item in objects(self.block)]
-        with contextlib.suppress(ConformanceError):  # not every kubeconfig may read it
+        with contextlib.suppress(ConformanceError):  # the kubeconfig may have no permission to read it
             made.append({**await self._api.get(path_of(SERVICES, "default", "kubernetes")), "kind": "Service"})
         cluster = from_objects(made)
         return Cluster(cluster.services, cluster.namespaces, complete=False)
 
     async def create(self, item: Object) -> Object:
-        """Makes an object in the namespace."""
+        """Creates an object in the namespace."""
         resource = SERVICES if item["kind"] == "Service" else SLICES
         return {**await self._create(path_of(resource, self.namespace), item), "kind": item["kind"]}
 
     async def service(self, item: Object) -> Service:
-        """Makes a Service; described as the API server stored it."""
+        """Creates a Service. Returns the model of it as the API server stored it."""
         return from_objects([await self.create(item)]).services[0]
 
     async def change(self, kind: str, name: str, change: Object) -> Object:
-        """Changes an object by a merge patch; as the API server stored it."""
+        """Changes an object by a merge patch. Returns it as the API server stored it."""
         resource = SERVICES if kind == "Service" else SLICES
         return {**await self._api.patch(path_of(resource, self.namespace, name), change), "kind": kind}
 
@@ -134,11 +135,11 @@ class Lab:
         await self._api.delete(path_of(SERVICES if kind == "Service" else SLICES, self.namespace, name))
 
     def address(self) -> str:
-        """An address that no endpoint has had yet."""
+        """An address that no endpoint has had."""
         return f"198.18.{self.block}.{next(self._addresses)}"
 
     async def close(self) -> None:
-        """Removes all that was made, the last first. Raises ConformanceError that names what is left."""
+        """Deletes everything in reverse order. Raises ConformanceError with the first object that remains."""
         left = []
         try:
             async with asyncio.timeout(CLEANING):
@@ -148,7 +149,7 @@ class Lab:
                     except ConformanceError as error:
                         left.append(str(error))
         except TimeoutError:
-            left.append(f"not done in {CLEANING:g} s")
+            left.append(f"not finished in {CLEANING:g} s")
         if left:
             raise ConformanceError(f"namespace {self.namespace} could not be removed: {left[0]}")
 
@@ -159,7 +160,9 @@ class Lab:
 
 @contextlib.asynccontextmanager
 async def lab(api: Api, bound: float, rng: random.Random) -> AsyncIterator[tuple[Lab, Cluster]]:
-    """A lab with everything in it, removed at the end whatever happens, a cancellation included. Raises ConformanceError."""
+    """A lab with all its objects, which are deleted at the end, also after a failure or a cancellation. Raises
+    ConformanceError.
+    """
     one = Lab(api, f"svcdns-conformance-{rng.getrandbits(32):08x}", rng.randrange(256), bound)
     try:
         yield one, await one.open()

@@ -1,4 +1,4 @@
-"""How a check ends, and how much a failure weighs."""
+"""The outcome of a check, and the severity of a failure."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from enum import StrEnum
 
 
 class Severity(StrEnum):
-    """`required`: a MUST of its source, or what clients in Pods rest on; it decides the exit code. `recommended`: a SHOULD, a best current
-    practice, or a MUST that stub resolvers do not notice. `informational`: no rule, but clients may meet the difference."""
+    """`required`: a MUST of its source, or what clients in Pods depend on; it decides the exit code. `recommended`: a
+    SHOULD, a best current practice, or a MUST that stub resolvers do not notice. `informational`: no rule, but
+    clients may meet the difference.
+    """
 
     REQUIRED = "required"
     RECOMMENDED = "recommended"
@@ -16,7 +18,7 @@ class Severity(StrEnum):
 
 
 class Outcome(StrEnum):
-    """How a check ended. `skipped`: nothing to try it on."""
+    """The outcome of a check. `skipped`: the cluster has no object for it."""
 
     PASSED = "passed"
     FAILED = "failed"
@@ -25,7 +27,7 @@ class Outcome(StrEnum):
 
 @dataclass(eq=False)
 class Failed(Exception):
-    """The rule does not hold: the query, the expected reply, the reply that came, and the `dig` line that shows it."""
+    """The rule does not hold: the query, the expected reply, the actual reply, and the `dig` command that shows it."""
 
     query: str
     expected: str
@@ -34,4 +36,4 @@ class Failed(Exception):
 
 
 class Skipped(Exception):
-    """There is nothing to try the rule on; the text says what is missing."""
+    """The cluster has no object for this check; the text names what is missing."""

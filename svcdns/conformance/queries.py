@@ -1,6 +1,6 @@
-"""A query of the suite, well-formed or malformed on purpose: as a packet, as text, and as the `dig` line that sends the same.
+"""A query of the suite, well-formed or malformed on purpose: as a packet, as text, and as a `dig` command.
 
-Sources: RFC 1035 §4.1, RFC 6891 §6.1; for the words of dig its manual (BIND 9.18).
+Sources: RFC 1035 §4.1, RFC 6891 §6.1; the dig manual (BIND 9.18).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _DIG_FLAGS: Final = (
 )
 
 UDP_SIZE: Final = 1232
-"""What an ordinary query of the suite advertises: it fits every path (DNS flag day 2020)."""
+"""The UDP size in an ordinary query of the suite: it fits every path (DNS flag day 2020)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Opt:
         return b"\0" + struct.pack("!HHBBHH", Type.OPT, self.size, 0, self.version, self.flags, len(options)) + options
 
     def dig(self) -> str:
-        """dig's words for it."""
+        """The options of dig for it."""
         words = [f"+edns={self.version}", f"+bufsize={self.size}"]
         if self.flags & 0x8000:
             words.append("+dnssec")
@@ -53,8 +53,9 @@ class Opt:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """`name` is text with or without its final dot; `flags` are header bits with the opcode left out. `opts` is more than one OPT only
-    to be wrong on purpose; `repeat` is QDCOUNT, with that many copies of the question."""
+    """`name` is text with or without its final dot. `flags` are header bits without the opcode. More than one OPT
+    record in `opts` is malformed on purpose. `repeat` is QDCOUNT, with that many copies of the question.
+    """
 
     name: str
     rtype: int = Type.A
@@ -76,15 +77,15 @@ class Query:
 
     @property
     def section(self) -> bytes:
-        """The question section's octets, once."""
+        """The octets of the question section, once."""
         return names.from_text(self.name) + struct.pack("!HH", self.rtype, self.rclass)
 
     def over_tcp(self) -> Self:
-        """The same over TCP."""
+        """The same query over TCP."""
         return replace(self, tcp=True)
 
     def dig(self, host: str, port: int) -> str:
-        """The command line that asks the same; for what dig cannot send, one that sends the octets."""
+        """The `dig` command that sends this query; if dig cannot send it, a shell command that sends the octets."""
         if self.repeat > 1 or len(self.opts) > 1 or self.flags & 0x8000:
             return raw_line(self.packet(0x1234), host, port)
         words = [f"dig @{host} -p {port}", "+noall +comments +question +answer +authority +additional", "+ignore"]
@@ -106,7 +107,7 @@ class Query:
         )
 
     def __str__(self) -> str:
-        """In a line: what is unusual about it in brackets."""
+        """One line, with what is unusual in brackets."""
         notes = ["TCP"] if self.tcp else []
         if self.opcode:
             notes.append(f"opcode {self.opcode}")
@@ -122,25 +123,25 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Octets:
-    """A packet that is not a message, sent as it is; `what` says what is wrong with it."""
+    """A packet that is not a message, sent as it is. `what` describes it."""
 
     what: str
     data: bytes = field(repr=False)
     tcp: bool = False
 
     def packet(self, ident: int) -> bytes:
-        """The octets, the first two of them the id if there are two."""
+        """The packet. Its first two octets become the id if there are two."""
         return ident.to_bytes(2, "big") + self.data[2:] if len(self.data) >= 2 else self.data
 
     def dig(self, host: str, port: int) -> str:
-        """dig cannot send it; this can."""
+        """The shell command that sends the octets."""
         return raw_line(self.data, host, port)
 
     def __str__(self) -> str:
-        """What it is."""
+        """The description."""
         return f"{len(self.data)} octets: {self.what}"
 
 
 def raw_line(packet: bytes, host: str, port: int) -> str:
-    """A shell line that sends octets over UDP and shows what comes."""
+    """A shell command that sends octets over UDP and shows the reply."""
     return f"echo {packet.hex()} | xxd -r -p | nc -u -w 2 {host} {port} | xxd"

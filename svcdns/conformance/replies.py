@@ -1,7 +1,8 @@
-"""A server's reply, read strictly: every count must hold, every octet must belong to a record, nothing may follow.
+"""Parses a server's reply strictly: every count must hold, every octet must belong to a record, and nothing may follow.
 
-This is a reader of its own beside `wire.message`: a test suite has to see what a lenient client overlooks (a header without
-question, octets behind the end, two OPT records). Names are read by `wire.names`. Source: RFC 1035 §4.1, RFC 6891 §6.1.
+This parser is separate from `wire.message`: a test suite must see what a lenient client ignores (a header without
+question, octets after the end, two OPT records). Names are parsed by `wire.names`. Source: RFC 1035 §4.1, RFC 6891
+§6.1.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from svcdns.wire.errors import FormError
 
 _FLAGS: Final = ((QR, "qr"), (AA, "aa"), (TC, "tc"), (RD, "rd"), (RA, "ra"), (Z, "z"), (AD, "ad"), (CD, "cd"))
 _LEADING: Final[dict[int, int]] = {Type.CNAME: 0, Type.PTR: 0, Type.NS: 0, Type.DNAME: 0, Type.MX: 2, Type.SRV: 6}
-"""Types whose RDATA ends in one name: octets before it."""
+"""Types whose RDATA ends in one name, and the octets before the name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A record: names as text with final dots as spelled, `data` in the form of zone files, with the case of names kept."""
+    """A record. Names are text with a final dot; `data` is in the format of zone files. Both keep the case."""
 
     owner: str
     rtype: int
@@ -31,13 +32,13 @@ class Line:
     data: str
 
     def __str__(self) -> str:
-        """As in a zone file."""
+        """The record in the format of zone files."""
         return f"{self.owner} {self.ttl} {class_text(self.rclass)} {type_text(self.rtype)} {self.data}"
 
 
 @dataclass(frozen=True, slots=True)
 class ReplyOpt:
-    """The OPT record that came: its size, version, flag bits and options."""
+    """The OPT record of the reply: size, version, flag bits and options."""
 
     size: int
     version: int
@@ -47,7 +48,9 @@ class ReplyOpt:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A reply. `questions` are the question section's octets, one item a question; `rcode` has the OPT's upper bits in it."""
+    """A reply. `questions` are the octets of the question section, one item for each question. `rcode` includes the
+    OPT's upper bits.
+    """
 
     ident: int
     flags: int
@@ -65,15 +68,15 @@ class Reply:
         return self.flags >> 11 & 15
 
     def has(self, flag: int) -> bool:
-        """Whether a header bit is set."""
+        """True if a header bit is set."""
         return bool(self.flags & flag)
 
     def data(self, rtype: int) -> list[str]:
-        """The RDATA of the answer section's records of a type, in lower case, in the order they came."""
+        """The RDATA of a type in the answer section, in lower case and in the order of the message."""
         return [line.data.lower() for line in self.answer if line.rtype == rtype]
 
     def __str__(self) -> str:
-        """As one line or a few."""
+        """One line or a few."""
         flags = " ".join(name for bit, name in _FLAGS if self.flags & bit)
         opt = f", OPT version {self.opt.version} size {self.opt.size} flags {self.opt.flags:#x}" if self.opt else ""
         if self.opt and self.opt.options:
@@ -87,7 +90,7 @@ class Reply:
 
 
 def read_reply(packet: bytes) -> Reply:
-    """The reply. Raises FormError with what is wrong about the octets."""
+    """Parses a reply. Raises FormError with the cause."""
     if len(packet) < 12:
         raise FormError(f"{len(packet)} octets; a header has 12")
     ident, flags, *counts = struct.unpack_from("!HHHHHH", packet)
@@ -96,9 +99,9 @@ def read_reply(packet: bytes) -> Reply:
         questions = tuple(reader.question() for _ in range(counts[0]))
         sections = [reader.section(count, last=number == 2) for number, count in enumerate(counts[1:])]
     except (struct.error, IndexError):
-        raise FormError("the message ends within a record") from None
+        raise FormError("truncated message") from None
     if reader.at != len(packet):
-        raise FormError(f"{len(packet) - reader.at} octets behind the last record")
+        raise FormError(f"{len(packet) - reader.at} octets after the last record")
     rcode = flags & 15 | reader.upper_rcode << 4
     return Reply(ident, flags, rcode, questions, sections[0], sections[1], sections[2], reader.opt, len(packet))
 
@@ -114,7 +117,7 @@ class _Reader:
         _, self.at = names.read_name(self.packet, self.at)
         self.at += 4
         if self.at > len(self.packet):
-            raise FormError("the question section is cut off")
+            raise FormError("truncated question section")
         return self.packet[start : self.at]
 
     def section(self, count: int, *, last: bool) -> tuple[Line, ...]:
@@ -125,7 +128,7 @@ class _Reader:
             self.at += 10
             end = self.at + length
             if end > len(self.packet):
-                raise FormError("a record is cut off")
+                raise FormError("truncated record")
             if rtype == Type.OPT:
                 self._opt(owner, rclass, ttl, self.packet[self.at : end], last=last)
             else:
@@ -141,14 +144,14 @@ class _Reader:
             code, length = struct.unpack_from("!HH", rdata, at)
             at += 4 + length
             if at > len(rdata):
-                raise FormError("an EDNS option is cut off")
+                raise FormError("truncated EDNS option")
             options.append((code, rdata[at - length : at]))
         self.opt = ReplyOpt(rclass, ttl >> 16 & 0xFF, ttl & 0xFFFF, tuple(options))
         self.upper_rcode = ttl >> 24
 
 
 def _rdata(packet: bytes, at: int, end: int, rtype: int) -> str:
-    """RDATA as zone files write it, for the types that cluster DNS has; else as RFC 3597 §5 does. Raises FormError."""
+    """RDATA in the format of zone files for the types of cluster DNS, otherwise as in RFC 3597 §5. Raises FormError."""
     data = packet[at:end]
     if rtype in (Type.A, Type.AAAA):
         if len(data) != (4 if rtype == Type.A else 16):
@@ -175,7 +178,7 @@ def _strings(data: bytes) -> list[str]:
     while at < len(data):
         end = at + 1 + data[at]
         if end > len(data):
-            raise FormError("a TXT string is cut off")
+            raise FormError("truncated TXT string")
         out.append(data[at + 1 : end].decode("latin-1"))
         at = end
     return out
@@ -183,4 +186,4 @@ def _strings(data: bytes) -> list[str]:
 
 def _must_end(behind: int, end: int, rtype: int) -> None:
     if behind != end:
-        raise FormError(f"{type_text(rtype)} whose data is not as long as it says")
+        raise FormError(f"{type_text(rtype)} with a wrong RDLENGTH")

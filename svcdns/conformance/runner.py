@@ -1,4 +1,4 @@
-"""Runs checks: a few at a time, each within a time limit, and all of them within another; every one ends with a result."""
+"""Runs checks: a few at a time, each with a time limit, and all with a common one. Every check ends with a result."""
 
 from __future__ import annotations
 
@@ -20,17 +20,18 @@ Tell = Callable[[Result], None]
 
 
 async def run(
-    examiner: Examiner, checks: Iterable[Check], *, limit: float, tell: Tell = lambda _: None, together: int = TOGETHER
+    examiner: Examiner, checks: Iterable[Check], *, limit: float, on_result: Tell = lambda _: None, together: int = TOGETHER
 ) -> list[Result]:
-    """The results in the order of the checks. `limit` is the seconds for all; what is not done then has failed. `tell` hears of each
-    result as it comes."""
+    """The results in the order of the checks. `limit` is the seconds for all; checks that have not ended then have
+    failed. `on_result` is called with each result as it arrives.
+    """
     end = asyncio.get_running_loop().time() + limit
     gate = asyncio.Semaphore(together)
 
     async def one(check: Check) -> Result:
         async with gate:
             result = await _one(examiner, check, end)
-        tell(result)
+        on_result(result)
         return result
 
     async with asyncio.TaskGroup() as group:
@@ -51,11 +52,11 @@ async def _one(examiner: Examiner, check: Check, end: float) -> Result:
     except TimeoutError:
         late = Failed("(all queries of this check)", "an end within the time limit", f"none after {clock() - began:.1f} s")
         return Result(check, Outcome.FAILED, clock() - began, late)
-    except ConformanceError as error:  # the API server refused a change: nothing was learned about the server under test
+    except ConformanceError as error:  # the API server refused a change, which says nothing about the server under test
         return Result(check, Outcome.SKIPPED, clock() - began, note=str(error))
     return Result(check, Outcome.PASSED, clock() - began)
 
 
 def conforms(results: Iterable[Result]) -> bool:
-    """Whether no required check failed."""
+    """True if no required check failed."""
     return not any(r.outcome is Outcome.FAILED and r.check.severity is Severity.REQUIRED for r in results)

@@ -1,4 +1,4 @@
-"""Where the description of the cluster comes from when nothing is made: the API server, read only, or what DNS itself tells."""
+"""Sources of the cluster model if the suite does not write: the API server, read only, or DNS itself."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 
 from svcdns.conformance import expected
 from svcdns.conformance.api import KINDS, NAMESPACES, PODS, SERVICES, SLICES, Api, path_of
-from svcdns.conformance.client import Server, Silence
+from svcdns.conformance.client import NoReply, Server
 from svcdns.conformance.cluster_model import Cluster, Port, Service, from_objects
 from svcdns.conformance.errors import ConformanceError
 from svcdns.conformance.examiner import Examiner
@@ -18,12 +18,12 @@ USUAL = (
     ("default", "kubernetes", (Port("https", "tcp", 443),)),
     ("kube-system", "kube-dns", (Port("dns", "udp", 53), Port("dns-tcp", "tcp", 53), Port("metrics", "tcp", 9153))),
 )
-"""Services that clusters usually have, with the ports that they usually name."""
+"""Services that most clusters have, with their usual named ports."""
 POLL = 0.2
 
 
 async def read_cluster(api: Api) -> Cluster:
-    """Every Service, EndpointSlice and Namespace, and Pods if they may be read. Raises ConformanceError."""
+    """Reads every Service, EndpointSlice and Namespace, and Pods if permitted. Raises ConformanceError."""
     listed = await asyncio.gather(
         *(
             api.listed(path, kind)
@@ -38,7 +38,7 @@ async def read_cluster(api: Api) -> Cluster:
 
 
 async def discover(examiner: Examiner) -> Cluster:
-    """The usual Services, as far as the server itself tells of them; with them, one record is held against another."""
+    """The usual Services that the server has. Checks compare their records with each other."""
     services, namespaces = [], {"default"}
     for namespace, name, ports in USUAL:
         found = Service(namespace, name, cluster_ips=await _addresses(examiner, examiner.under(name, namespace, "svc")))
@@ -53,50 +53,52 @@ async def _addresses(examiner: Examiner, name: str) -> tuple[str, ...]:
     found: list[str] = []
     for rtype in (Type.A, Type.AAAA):
         try:
-            found += (await examiner.ask(name, rtype)).reply.data(rtype)
+            found += (await examiner.query(name, rtype)).reply.data(rtype)
         except Failed:
-            continue  # the checks will tell
+            continue  # the checks report it
     return tuple(found)
 
 
 async def _has_port(examiner: Examiner, service: Service, port: Port) -> bool:
     try:
-        answer = await examiner.ask(expected.port_name(port, service, examiner.zone), Type.SRV)
+        answer = await examiner.query(expected.port_name(port, service, examiner.zone), Type.SRV)
     except Failed:
         return False
     return any(line.split()[2] == str(port.number) for line in answer.reply.data(Type.SRV))
 
 
-async def first_sign(server: Server, zone: str) -> None:
-    """Waits for any reply at all. Raises ConformanceError where none comes, over UDP or over TCP."""
+async def check_reachable(server: Server, zone: str) -> None:
+    """Waits for any reply. Raises ConformanceError without one."""
     packet = Query(zone, Type.SOA).packet(0x5356)
     try:
         await server.udp(packet)
-    except Silence as silence:
-        raise ConformanceError(f"{server.host} port {server.port} does not answer: {silence}") from None
+    except NoReply as error:
+        raise ConformanceError(f"{server.host} port {server.port} does not answer: {error}") from None
 
 
-async def until_served(examiner: Examiner, patience: float) -> None:
-    """Waits until what was made is served: the first Service, the last and the largest. Raises ConformanceError."""
+async def until_served(examiner: Examiner, timeout: float) -> None:
+    """Waits until the new Services are served. Raises ConformanceError if the first is not served after `timeout`
+    seconds.
+    """
     clock = asyncio.get_running_loop().time
-    end = clock() + patience
+    end = clock() + timeout
     waited = [s for s in examiner.cluster.services if s.cluster_ips or s.endpoints]
     for service in waited:
         while True:
             found: set[str] = set()
             try:
                 name = expected.service_name(service, examiner.zone)
-                found = set((await examiner.ask(name, tcp=True)).reply.data(Type.A))
-                found |= set((await examiner.ask(name, Type.AAAA, tcp=True)).reply.data(Type.AAAA))
+                found = set((await examiner.query(name, tcp=True)).reply.data(Type.A))
+                found |= set((await examiner.query(name, Type.AAAA, tcp=True)).reply.data(Type.AAAA))
             except Failed:
                 pass
             if found == expected.addresses(service, 4) | expected.addresses(service, 6):
                 break
             if clock() >= end:
                 if service is not waited[0]:
-                    return  # it serves the cluster: what is missing is for the checks to say
+                    return  # the server serves the cluster; the checks report what is missing
                 raise ConformanceError(
-                    f"{expected.service_name(service, examiner.zone)} is not served {patience:g} s after it was made: "
+                    f"{expected.service_name(service, examiner.zone)} is not served {timeout:g} s after its creation: "
                     "does the server watch this API server, and serve this zone?"
                 )
             await asyncio.sleep(POLL)

@@ -1,4 +1,4 @@
-"""The command: its arguments, its errors in one line, its exit codes, and a run from end to end against a model server."""
+"""The command: arguments, errors of one line, exit codes, and a whole run against a model server."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ spec: {clusterIP: 10.96.0.1, ports: [{name: https, port: 443}]}
 
 @pytest.fixture
 def serve() -> Iterator[Callable[[Fault], int]]:
-    """Starts model servers in a thread of their own; the port of each."""
+    """Starts model servers in a thread and returns their ports."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
@@ -71,7 +71,7 @@ def serve() -> Iterator[Callable[[Fault], int]]:
     ],
 )
 def test_the_address_of_the_server(text: str, wanted: tuple[str, int]) -> None:
-    """With and without a port, IPv6 in brackets and bare."""
+    """With and without a port; IPv6 in brackets and without."""
     assert conformance.address(text) == wanted
 
 
@@ -90,13 +90,13 @@ def test_text_that_is_no_address_is_refused(text: str) -> None:
         pytest.param(["--server", "h", "--manifests", "x", "--existing"], "cannot be combined with", id="two-clusters"),
         pytest.param(["--server", "h:x", "--existing"], "HOST or HOST:PORT", id="port"),
         pytest.param(["--server", "h", "--existing", "--zone", "a..b"], "--zone a..b: ", id="zone"),
-        pytest.param(["--only", "nothing", "--list"], "--only nothing: a check or one of the groups", id="only"),
+        pytest.param(["--only", "nothing", "--list"], "--only nothing: expected a check or one of the groups", id="only"),
         pytest.param(["--server", "127.0.0.1:1", "--manifests", "nowhere.yaml"], "nowhere.yaml", id="manifests"),
-        pytest.param(["--server", "127.0.0.1:1", "--existing", "--timeout", "0.01"], "does not answer", id="silent"),
+        pytest.param(["--server", "127.0.0.1:1", "--existing", "--timeout", "0.01"], "does not answer", id="no reply"),
     ],
 )
 def test_errors_are_one_line(arguments: list[str], text: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """With exit code 2."""
+    """The exit code is 2."""
     assert conformance.run(arguments) == 2
     error = capsys.readouterr().err
     assert text in error
@@ -105,7 +105,7 @@ def test_errors_are_one_line(arguments: list[str], text: str, capsys: pytest.Cap
 
 
 def test_a_bad_kubeconfig_is_one_line(serve: Callable[[Fault], int], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """With its path."""
+    """The line has the path."""
     port = serve(Fault())
     path = tmp_path / "kubeconfig"
     path.write_text("clusters: 7")
@@ -116,7 +116,7 @@ def test_a_bad_kubeconfig_is_one_line(serve: Callable[[Fault], int], tmp_path: P
 
 
 def test_list(capsys: pytest.CaptureFixture[str]) -> None:
-    """Every check; of a group with --only."""
+    """Every check; with --only those of a group."""
     assert conformance.run(["--list"]) == 0
     out = capsys.readouterr().out
     assert all(name in out for name in CHECKS)

@@ -1,6 +1,7 @@
-"""A cluster DNS server that is right, made of dnspython and a dictionary, and the ways of making it wrong.
+"""A correct cluster DNS server, made of dnspython and a dictionary, and faults for it.
 
-The zone is worked out from API objects, apart from what is under test. A `Fault` changes the zone, a reply, its octets, or how they travel.
+The zone follows from API objects; no code of the suite takes part. A `Fault` changes the zone, a reply, its octets, or
+its transport.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from svcdns.conformance.api import Api, MissingError
 
 Object = dict[str, Any]
 Zone = dict[tuple[str, str], list[str]]
-"""Name in lower case and type to RDATA texts."""
+"""RDATA texts by name in lower case and type."""
 Reply = dns.message.Message
 
 ZONE = "cluster.local."
@@ -38,18 +39,18 @@ SOA = f"ns.dns.{ZONE} hostmaster.{ZONE} 1 7200 1800 86400 5"
 
 @dataclass
 class Fault:
-    """What is wrong with a server. The functions change what they are given, or return what takes its place."""
+    """A fault of a server. The functions change their argument, or return its replacement."""
 
     zone: Callable[[Zone], Any] | None = None
     reply: Callable[[Reply, str], Reply | None] | None = None
     packet: Callable[[bytes, bytes | None, str], bytes | None] | None = None
     ignores: tuple[str, str] | None = None
-    """A verb and the name of an object: the change is not seen."""
+    """A verb and the name of an object: the server does not see the change."""
     other_port: bool = False
     one_reply_a_connection: bool = False
     whole_segments_only: bool = False
     drops_after: int = 0
-    """Of datagrams from one address, only so many are answered."""
+    """The number of datagrams from one address that are answered."""
 
 
 def zone_of(objects: Iterable[Object]) -> Zone:
@@ -99,10 +100,12 @@ def _headless(add: Callable[[str, str, str], None], own: str, slices: list[Objec
 
 
 class FakeApi(Api):
-    """An API server with the methods of `svcdns.conformance.api.Api`; `seen` is what the model server has heard of it."""
+    """An API server with the methods of `svcdns.conformance.api.Api`. `seen` has the objects as the model server sees
+    them.
+    """
 
     def __init__(self, *objects: Object, ignores: tuple[str, str] | None = None) -> None:
-        """Has these objects from the start."""
+        """`objects` exist from the start."""
         self.objects: dict[str, Object] = {}
         self.seen: dict[str, Object] = {}
         self.refuse = ""
@@ -113,7 +116,7 @@ class FakeApi(Api):
             self._store(path.format(item["metadata"].get("namespace", ""), item["metadata"]["name"]), item, "create")
 
     async def get(self, path: str) -> Object:
-        """An object."""
+        """Reads an object."""
         if path not in self.objects:
             raise MissingError(f"404 {path}")
         return self.objects[path]
@@ -123,7 +126,7 @@ class FakeApi(Api):
         return [item for item in self.objects.values() if item["kind"] == kind]
 
     async def create(self, path: str, content: Mapping[str, Any]) -> Object:
-        """Makes an object."""
+        """Creates an object."""
         if self.refuse and self.refuse in path:
             raise MissingError(f"403 {path}")
         item = copy.deepcopy(dict(content))
@@ -132,7 +135,7 @@ class FakeApi(Api):
         return self._store(f"{path}/{item['metadata']['name']}", item, "create")
 
     async def patch(self, path: str, change: Mapping[str, Any]) -> Object:
-        """RFC 7386."""
+        """A merge patch (RFC 7386)."""
         return self._store(path, _merged(self.objects[path], change), "patch")
 
     async def delete(self, path: str) -> None:
@@ -170,7 +173,7 @@ def _merged(target: Any, change: Any) -> Any:
 
 @dataclass
 class ModelServer:
-    """The server: right, but for its fault."""
+    """The server, correct except for its fault."""
 
     api: FakeApi
     fault: Fault = field(default_factory=Fault)
@@ -178,28 +181,28 @@ class ModelServer:
     counts: dict[Any, int] = field(default_factory=dict)
 
     def zone(self) -> Zone:
-        """Its records now."""
+        """The present records."""
         zone = zone_of(self.api.seen.values())
         if self.fault.zone:
             self.fault.zone(zone)
         return zone
 
     def answer(self, packet: bytes, transport: str) -> bytes | None:
-        """The reply's octets; None for silence."""
-        reply = self._right(packet, transport)
+        """The octets of the reply; None without one."""
+        reply = self._correct_reply(packet, transport)
         return self.fault.packet(packet, reply, transport) if self.fault.packet else reply
 
-    def _right(self, packet: bytes, transport: str) -> bytes | None:
+    def _correct_reply(self, packet: bytes, transport: str) -> bytes | None:
         if len(packet) < 12 or packet[2] & 0x80:
             return None
         if packet[2] >> 3 & 15:
-            return _bare(packet, 4)
+            return _header_only(packet, 4)
         try:
             query = dns.message.from_wire(packet)
         except (dns.exception.DNSException, ValueError):
-            return _bare(packet, 1)
+            return _header_only(packet, 1)
         if len(query.question) != 1 or packet[4:6] != b"\0\1":
-            return _bare(packet, 1)
+            return _header_only(packet, 1)
         reply: Reply | None = self._reply(query)
         if self.fault.reply and reply is not None:
             reply = self.fault.reply(reply, transport)
@@ -245,7 +248,7 @@ class ModelServer:
 
     @contextlib.asynccontextmanager
     async def serving(self) -> AsyncIterator[ModelServer]:
-        """Listens on loopback, UDP and TCP on one port."""
+        """Listens on loopback, over UDP and TCP on one port."""
         loop = asyncio.get_running_loop()
         while True:
             tcp = await asyncio.start_server(self._stream, "127.0.0.1", 0)
@@ -292,11 +295,11 @@ class _Datagrams(asyncio.DatagramProtocol):
         self._server = server
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keeps it."""
+        """Stores the transport."""
         self._transport = cast("asyncio.DatagramTransport", transport)
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        """Answers it."""
+        """Answers a query."""
         server = self._server
         server.counts[addr] = server.counts.get(addr, 0) + 1
         if server.fault.drops_after and server.counts[addr] > server.fault.drops_after:
@@ -310,6 +313,6 @@ class _Datagrams(asyncio.DatagramProtocol):
             self._transport.sendto(reply, addr)
 
 
-def _bare(packet: bytes, rcode: int) -> bytes:
-    """A header alone, with id and opcode."""
+def _header_only(packet: bytes, rcode: int) -> bytes:
+    """A header with id and opcode."""
     return packet[:2] + bytes([0x80 | packet[2] & 0x79, rcode]) + bytes(8)

@@ -1,4 +1,4 @@
-"""The client that writes: what goes out, and how failures read."""
+"""The API client: its requests and its errors."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ current-context: c
 """
 
 
-class Double:
-    """Keeps what is asked, and answers from a script."""
+class ApiServerDouble:
+    """An API server that records requests and answers from a script."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, str, str, str]] = []
@@ -41,9 +41,9 @@ class Double:
 
 
 @pytest.fixture
-async def double(tmp_path: Path) -> AsyncIterator[tuple[Double, Path]]:
-    """An API server, and its kubeconfig."""
-    one = Double()
+async def double(tmp_path: Path) -> AsyncIterator[tuple[ApiServerDouble, Path]]:
+    """An API server and its kubeconfig."""
+    one = ApiServerDouble()
     app = web.Application()
     app.router.add_route("*", "/{tail:.*}", one.handle)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
@@ -55,8 +55,8 @@ async def double(tmp_path: Path) -> AsyncIterator[tuple[Double, Path]]:
     await runner.cleanup()
 
 
-async def test_requests(double: tuple[Double, Path]) -> None:
-    """Paths, methods and types of content."""
+async def test_requests(double: tuple[ApiServerDouble, Path]) -> None:
+    """Paths, methods and content types."""
     one, path = double
     async with api_of(str(path)) as api:
         await api.create(path_of("services", "n"), {"a": 1})
@@ -70,8 +70,8 @@ async def test_requests(double: tuple[Double, Path]) -> None:
     assert json.loads(one.asked[1][3]) == {"b": None}
 
 
-async def test_lists_are_read_page_by_page(double: tuple[Double, Path]) -> None:
-    """And their objects get their kind."""
+async def test_lists_are_paged(double: tuple[ApiServerDouble, Path]) -> None:
+    """Each object of a list gets its kind."""
     one, path = double
     one.answers = [
         (200, {"items": [{"metadata": {"name": "a"}}], "metadata": {"continue": "t"}}),
@@ -91,8 +91,8 @@ async def test_lists_are_read_page_by_page(double: tuple[Double, Path]) -> None:
         pytest.param(200, "[]", "POST /x: 200", id="no-object"),
     ],
 )
-async def test_refusals(double: tuple[Double, Path], status: int, content: object, text: str) -> None:
-    """In one line, with what was tried."""
+async def test_refusals(double: tuple[ApiServerDouble, Path], status: int, content: object, text: str) -> None:
+    """The error is one line with the request."""
     one, path = double
     one.answers = [(status, content)]
     async with api_of(str(path)) as api:
@@ -102,8 +102,8 @@ async def test_refusals(double: tuple[Double, Path], status: int, content: objec
     assert "\n" not in str(caught.value)
 
 
-async def test_what_is_gone_may_be_deleted(double: tuple[Double, Path]) -> None:
-    """But not read."""
+async def test_deleting_a_missing_object(double: tuple[ApiServerDouble, Path]) -> None:
+    """Reading a missing object is an error."""
     one, path = double
     one.answers = [(404, {}), (404, {})]
     async with api_of(str(path)) as api:
@@ -113,7 +113,7 @@ async def test_what_is_gone_may_be_deleted(double: tuple[Double, Path]) -> None:
 
 
 async def test_no_api_server(tmp_path: Path) -> None:
-    """No file, or nobody there."""
+    """Without the file, and without a server."""
     with pytest.raises(ConformanceError, match=r"kubeconfig: .*nowhere: no such file"):
         async with api_of(str(tmp_path / "nowhere")):
             pytest.fail("there is nothing to open")

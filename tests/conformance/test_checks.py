@@ -1,4 +1,4 @@
-"""Every check passes against a right server, and fails against one that is wrong in what it is there to see."""
+"""Every check passes against a correct server, and fails against a server with the fault that it must detect."""
 
 from __future__ import annotations
 
@@ -25,60 +25,64 @@ KUBERNETES = {
     "metadata": {"name": "kubernetes", "namespace": "default"},
     "spec": {"clusterIP": "10.96.0.1", "clusterIPs": ["10.96.0.1"], "ports": [{"name": "https", "port": 443, "protocol": "TCP"}]},
 }
-PATIENT, IMPATIENT = 5.0, 0.3
-"""Seconds for a reply: where all must come, and where one never will."""
+LONG_TIMEOUT, SHORT_TIMEOUT = 5.0, 0.3
+"""Seconds for a reply: if all must arrive, and if one never does."""
 
 
 SILENCE = re.compile("no reply|not all of|TCP connection")
-SILENT = {"type-unknown", "header-cd", "tcp-reuse", "tcp-pipelining", "tcp-pieces", "udp-many", "edns-large-query"}
-"""Checks whose fault is that nothing comes."""
+CHECKS_WITHOUT_REPLY = {"type-unknown", "header-cd", "tcp-reuse", "tcp-pipelining", "tcp-pieces", "udp-many", "edns-large-query"}
+"""Checks whose fault is a missing reply."""
 
 
 @contextlib.asynccontextmanager
-async def examining(fault: Fault, timeout: float = PATIENT, silence: float = 0.05, bound: float = PATIENT) -> AsyncIterator[Examiner]:
+async def examining(
+    fault: Fault, timeout: float = LONG_TIMEOUT, no_reply_timeout: float = 0.05, bound: float = LONG_TIMEOUT
+) -> AsyncIterator[Examiner]:
     """An examiner of a model server with the lab's Services."""
     api = FakeApi(KUBERNETES, {"kind": "Namespace", "metadata": {"name": "default"}}, ignores=fault.ignores)
     async with ModelServer(api, fault).serving() as model:
-        server = Server("127.0.0.1", model.port, timeout=timeout, tries=1, silence=silence)
+        server = Server("127.0.0.1", model.port, timeout=timeout, tries=1, no_reply_timeout=no_reply_timeout)
         await server.resolve()
         lab = Lab(api, NS, 7, bound)
         yield Examiner(server, ZONE, await lab.open(), random.Random(1), lab)
 
 
-async def judged(name: str, fault: Fault, **limits: float) -> Result:
-    """How a check ends."""
+async def result_of(name: str, fault: Fault, **limits: float) -> Result:
+    """The result of one check."""
     async with examining(fault, **limits) as examiner:
         (result,) = await run(examiner, [CHECKS[name]], limit=30)
         return result
 
 
 @pytest.mark.parametrize("name", CHECKS)
-async def test_a_right_server_passes(name: str) -> None:
-    """And nothing is skipped in the suite's own namespace."""
-    result = await judged(name, Fault())
+async def test_a_correct_server_passes(name: str) -> None:
+    """No check is skipped in the suite's own namespace."""
+    result = await result_of(name, Fault())
     assert result.outcome is Outcome.PASSED, (result.failure, result.note)
 
 
 @pytest.mark.parametrize("name", CHECKS)
-async def test_a_wrong_server_fails(name: str) -> None:
-    """With a failure that says what was asked, expected and got."""
-    result = await judged(name, FAULTS[name], timeout=IMPATIENT if name in SILENT else PATIENT, silence=0.5, bound=0.4)
+async def test_a_faulty_server_fails(name: str) -> None:
+    """The failure has the query, and the expected and actual replies."""
+    result = await result_of(
+        name, FAULTS[name], timeout=SHORT_TIMEOUT if name in CHECKS_WITHOUT_REPLY else LONG_TIMEOUT, no_reply_timeout=0.5, bound=0.4
+    )
     assert result.outcome is Outcome.FAILED, result.note
     assert result.failure is not None
     assert result.failure.query
     assert result.failure.expected
-    assert name in SILENT or not SILENCE.search(result.failure.got), "the fault ended the server"
+    assert name in CHECKS_WITHOUT_REPLY or not SILENCE.search(result.failure.got), "the fault ended the server"
     assert result.failure.dig.startswith(("dig @127.0.0.1 -p ", "echo "))
 
 
 def test_every_check_has_a_fault() -> None:
-    """And no fault is for a check that is gone."""
+    """Every fault belongs to a check."""
     assert set(FAULTS) == set(CHECKS)
 
 
 @pytest.mark.parametrize("check", CHECKS.values(), ids=lambda check: check.name)
-def test_every_check_says_what_it_is_about(check: Check) -> None:
-    """In a sentence, with a source; what only CoreDNS does is never required."""
+def test_every_check_has_a_description(check: Check) -> None:
+    """A sentence and a source; rules of CoreDNS only are never required."""
     assert check.explains.endswith(".")
     assert (
         "§" in check.rule
@@ -90,12 +94,12 @@ def test_every_check_says_what_it_is_about(check: Check) -> None:
     assert not (check.severity is Severity.REQUIRED and "CoreDNS" in check.rule)
 
 
-async def test_without_a_cluster_little_is_tried() -> None:
-    """Checks that have nothing to try are skipped, and say what is missing."""
+async def test_checks_are_skipped_without_a_cluster() -> None:
+    """The note has what is missing."""
     async with examining(Fault()) as examiner:
         examiner.cluster, examiner.lab = Cluster(), None
         results = {r.check.name: r for r in await run(examiner, CHECKS.values(), limit=30)}
     assert results["clusterip-a"].outcome is Outcome.SKIPPED
-    assert results["change-created"].note == "changes are made with --kubeconfig only"
+    assert results["change-created"].note == "changes need --kubeconfig"
     assert results["isc-edns"].outcome is Outcome.PASSED
     assert Outcome.FAILED not in {r.outcome for r in results.values()}

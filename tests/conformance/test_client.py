@@ -1,4 +1,4 @@
-"""Packets there and back: deadlines, closed ports, connections that end."""
+"""The client of the suite: time limits, closed ports, connections that end."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from svcdns.conformance.client import Server, Silence
+from svcdns.conformance.client import NoReply, Server
 from svcdns.conformance.errors import ConformanceError
 from svcdns.conformance.queries import Query
 from svcdns.wire.tcp_framing import framed
@@ -17,33 +17,33 @@ PACKET = Query("a.").packet(5)
 
 
 async def server(port: int, timeout: float = 0.1) -> Server:
-    """A server to ask, on loopback."""
+    """A server on loopback."""
     out = Server("127.0.0.1", port, timeout=timeout, tries=2)
     await out.resolve()
     return out
 
 
 @pytest.fixture
-def mute() -> Iterator[socket.socket]:
-    """A UDP socket that takes and never answers."""
+def unresponsive() -> Iterator[socket.socket]:
+    """A UDP socket that never replies."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind(("127.0.0.1", 0))
         yield sock
 
 
-async def test_a_silent_server_holds_nothing_up(mute: socket.socket) -> None:
-    """Each way of asking ends with Silence, which says how long it waited."""
-    one = await server(mute.getsockname()[1])
-    with pytest.raises(Silence, match=r"2 tries of 0.1 s"):
+async def test_timeouts_without_a_reply(unresponsive: socket.socket) -> None:
+    """Every method raises NoReply with the time."""
+    one = await server(unresponsive.getsockname()[1])
+    with pytest.raises(NoReply, match=r"2 tries of 0.1 s"):
         await one.udp(PACKET)
-    with pytest.raises(Silence, match="not all of 2"):
+    with pytest.raises(NoReply, match="not all of 2"):
         await one.udp_together([PACKET, Query("a.").packet(6)])
-    with pytest.raises(Silence, match="no TCP connection"):
+    with pytest.raises(NoReply, match="no TCP connection"):
         await one.tcp([framed(PACKET)], 1)
 
 
 @pytest.mark.parametrize(
-    ("sent", "text"), [(b"", "ended the TCP connection"), (b"\0\5ab", "ended the TCP connection")], ids=["at-once", "within"]
+    ("sent", "text"), [(b"", "closed the TCP connection"), (b"\0\5ab", "closed the TCP connection")], ids=["at-once", "within"]
 )
 async def test_a_connection_that_ends(sent: bytes, text: str) -> None:
     """Before its reply, or within it."""
@@ -55,12 +55,12 @@ async def test_a_connection_that_ends(sent: bytes, text: str) -> None:
 
     async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as listening:
         one = await server(listening.sockets[0].getsockname()[1], 5)
-        with pytest.raises(Silence, match=text):
+        with pytest.raises(NoReply, match=text):
             await one.tcp([framed(PACKET)], 1)
 
 
-async def test_a_connection_that_says_nothing() -> None:
-    """Ends with the time limit."""
+async def test_timeout_on_a_connection() -> None:
+    """At the time limit."""
     done = asyncio.Event()
 
     async def wait(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -69,12 +69,12 @@ async def test_a_connection_that_says_nothing() -> None:
 
     async with await asyncio.start_server(wait, "127.0.0.1", 0) as listening:
         one = await server(listening.sockets[0].getsockname()[1])
-        with pytest.raises(Silence, match=r"no reply over TCP in 0.1 s"):
+        with pytest.raises(NoReply, match=r"no reply over TCP in 0.1 s"):
             await one.tcp([framed(PACKET)], 1)
         done.set()
 
 
 async def test_no_such_host() -> None:
-    """One line with its name."""
+    """One line with the name."""
     with pytest.raises(ConformanceError, match=r"--server nowhere\.invalid: "):
         await Server("nowhere.invalid", 53).resolve()

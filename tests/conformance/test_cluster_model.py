@@ -1,4 +1,4 @@
-"""What the cluster is, from API objects and from manifests."""
+"""The cluster model, from API objects and from manifests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ZONES = Path(__file__).parents[2] / "zones"
 
 
 def lab() -> Cluster:
-    """The lab's objects, with addresses as an API server gives them."""
+    """The lab's objects, with addresses as an API server assigns them."""
     items = []
     for number, item in enumerate(objects(7)):
         spec = item.get("spec", {})
@@ -40,12 +40,12 @@ def test_of_api_objects() -> None:
     nodeport = cluster.service("n", "nodeport")
     assert nodeport is not None
     assert (nodeport.type, nodeport.of_family(4), nodeport.of_family(6)) == ("NodePort", ("10.0.0.2",), ())
-    assert cluster.holders("10.0.0.2") == [(nodeport, None)]
-    assert cluster.holders("192.0.2.1") == []
+    assert cluster.services_with("10.0.0.2") == [(nodeport, None)]
+    assert cluster.services_with("192.0.2.1") == []
 
 
 def test_details_of_slices() -> None:
-    """An endpoint in two slices is one with the ports of both; names are no addresses; Pods that are over have none."""
+    """An endpoint in two slices is merged; FQDN endpoints are no addresses; finished Pods have none."""
     ports = [{"port": 9}]
     items = [
         {**service("s", clusterIP="None"), "metadata": {"name": "s", "namespace": "n"}},
@@ -68,7 +68,7 @@ def test_canonical_addresses() -> None:
 
 
 def test_of_manifests() -> None:
-    """As `kubernetes { manifests }` reads them, with the types of Services."""
+    """Read as by `kubernetes { manifests }`, with the types of Services."""
     cluster = from_manifests([str(ZONES / "cluster.yaml")])
     types = {s.name: s.type for s in cluster.services}
     assert (types["nginx"], types["nginx-nodeport"], types["my-web-service"], types["shop"]) == (
@@ -83,7 +83,7 @@ def test_of_manifests() -> None:
 
 
 def test_expected_records() -> None:
-    """The specification's names and data."""
+    """Names and data of the specification."""
     http = Port("HTTP", "tcp", 80)
     web = Service("d", "web", cluster_ips=("10.0.0.1", "fd00::1"), ports=(http, Port("", "udp", 53)))
     assert expected.service_name(web, "z.") == "web.d.svc.z."

@@ -1,4 +1,4 @@
-"""The namespace that is made and removed, whatever happens between."""
+"""The lab is created, and deleted after every outcome."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from tests.conformance.model import FakeApi
 
 
 def made(api: FakeApi) -> list[str]:
-    """What is in the API server."""
+    """The objects in the API server."""
     return sorted(api.objects)
 
 
-async def test_it_has_a_service_of_every_kind_and_leaves_nothing() -> None:
-    """Types, a headless one that is big, one without endpoints; all gone at the end."""
+async def test_the_lab_has_services_of_every_kind_and_is_removed() -> None:
+    """Types, a large headless Service, one without endpoints; nothing remains."""
     api = FakeApi()
     async with lab(api, 1.0, random.Random(3)) as (one, cluster):
         assert {s.type for s in cluster.services} == {"ClusterIP", "NodePort", "LoadBalancer", "ExternalName"}
@@ -31,8 +31,8 @@ async def test_it_has_a_service_of_every_kind_and_leaves_nothing() -> None:
     assert made(api) == []
 
 
-async def test_a_failure_leaves_nothing() -> None:
-    """An API server that stops to take objects half way."""
+async def test_the_lab_is_removed_after_a_failure() -> None:
+    """The API server refuses an object."""
     api = FakeApi()
     api.refuse = "endpointslices"
     with pytest.raises(ConformanceError, match="403"):
@@ -41,8 +41,8 @@ async def test_a_failure_leaves_nothing() -> None:
     assert made(api) == []
 
 
-async def test_an_interruption_leaves_nothing() -> None:
-    """Cancelled while checks run."""
+async def test_the_lab_is_removed_after_cancellation() -> None:
+    """Cancellation while checks run."""
     api = FakeApi()
     entered = asyncio.Event()
 
@@ -60,8 +60,8 @@ async def test_an_interruption_leaves_nothing() -> None:
     assert made(api) == []
 
 
-async def test_what_cannot_be_removed_is_named() -> None:
-    """The namespace, and the reason."""
+async def test_the_error_names_what_remains() -> None:
+    """The namespace and the reason."""
 
     class Stuck(FakeApi):
         async def delete(self, path: str) -> None:
@@ -73,8 +73,8 @@ async def test_what_cannot_be_removed_is_named() -> None:
         await one.close()
 
 
-def test_runs_do_not_share_addresses() -> None:
-    """Two blocks, no address in both."""
+def test_two_runs_have_different_addresses() -> None:
+    """Two blocks have no address in common."""
     sets = [{a for item in objects(block) for e in item.get("endpoints", ()) for a in e["addresses"]} for block in (1, 2)]
     assert sets[0]
     assert not sets[0] & sets[1]

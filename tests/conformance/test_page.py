@@ -1,4 +1,4 @@
-"""docs/conformance.md has every check as it is, and every option."""
+"""docs/conformance.md has every check, every group and every option."""
 
 from __future__ import annotations
 
@@ -12,21 +12,23 @@ PAGE = (Path(__file__).parents[2] / "docs" / "conformance.md").read_text()
 
 
 def test_every_check_has_its_row() -> None:
-    """With severity, rule and sentence, in the order of the list."""
+    """With severity, rule and sentence, in the order of `CHECKS`."""
     rows = [f"| `{c.name}` | {c.severity.value} | {c.rule} | {c.explains} |" for c in CHECKS.values()]
     listed = PAGE.partition("## The checks")[2]
     assert [line for line in listed.splitlines() if line.startswith("| `")] == rows
 
 
 def test_every_group_has_its_heading() -> None:
-    """With the word that `--only` takes."""
+    """With the argument of `--only`."""
     assert re.findall(r"^### .*`--only (\w+)`", PAGE, re.MULTILINE) == list(dict.fromkeys(c.group for c in CHECKS.values()))
 
 
-def test_every_option_is_there() -> None:
-    """And those that CoreDNS fails are checks that there are."""
+def test_every_option_is_on_the_page() -> None:
+    """The checks that CoreDNS fails exist, too."""
     options = {word for action in parser()._actions for word in action.option_strings if word.startswith("--")} - {"--help"}
     assert {option for option in options if option not in PAGE} == set()
-    told = re.findall(r"^\| `([\w@-]+)` \|", PAGE.partition("## What it says about CoreDNS")[2].partition("## The checks")[0], re.MULTILINE)
-    assert told
-    assert set(told) <= set(CHECKS)
+    listed_checks = re.findall(
+        r"^\| `([\w@-]+)` \|", PAGE.partition("## What it says about CoreDNS")[2].partition("## The checks")[0], re.MULTILINE
+    )
+    assert listed_checks
+    assert set(listed_checks) <= set(CHECKS)

@@ -1,4 +1,4 @@
-"""Questions as packets, as words and as lines for dig."""
+"""Queries as packets, as text and as dig commands."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from svcdns.wire.codes import CD, QR, Class, Type
         ),
     ],
 )
-def test_a_packet_is_what_dnspython_reads(query: Query, words: str) -> None:
+def test_dnspython_reads_the_packet(query: Query, words: str) -> None:
     """Name, type, class, flags, EDNS."""
     read = dns.message.from_wire(query.packet(77))
     assert read.id == 77
@@ -36,8 +36,8 @@ def test_a_packet_is_what_dnspython_reads(query: Query, words: str) -> None:
         assert [int(option.otype) for option in read.options] == [code for code, _ in opt.options]
 
 
-def test_odd_packets() -> None:
-    """Opcode, and a question that is there twice or not at all."""
+def test_unusual_packets() -> None:
+    """Opcode, and a question that is repeated or missing."""
     assert dns.message.from_wire(Query("a.", opcode=4).packet(1)).opcode() == dns.opcode.NOTIFY
     assert Query("a.", repeat=0).packet(1)[4:] == bytes(8)
     assert Query("a.", repeat=2).packet(1)[4:6] == b"\0\2"
@@ -61,8 +61,8 @@ def test_odd_packets() -> None:
         pytest.param(Query("a.", opts=(Opt(), Opt())), ["echo ", "nc -u -w 2 h 5"], id="two-opt"),
     ],
 )
-def test_the_line_for_dig(query: Query, parts: list[str]) -> None:
-    """Asks the same; for what dig cannot ask, the octets are sent."""
+def test_the_dig_command(query: Query, parts: list[str]) -> None:
+    """The command sends the same query; if dig cannot send it, the octets are sent."""
     line = query.dig("h", 5)
     for part in parts:
         assert part in line

@@ -1,4 +1,4 @@
-"""The strict reader of replies."""
+"""The strict parser of replies."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ def reply(*lines: str) -> dns.message.Message:
 
 
 @pytest.mark.parametrize("line", LINES, ids=lambda line: line.split()[3])
-def test_records_read_as_zone_files_write_them(line: str) -> None:
-    """With compressed names, in the case in which they came."""
+def test_records_in_presentation_format(line: str) -> None:
+    """With compressed names, and the case of the message."""
     found = read_reply(reply(line).to_wire())
     assert [str(one) for one in found.answer] == [line]
 
 
 def test_header_question_and_opt() -> None:
-    """Everything that checks look at."""
+    """All fields that checks use."""
     message = reply(LINES[0])
     message.flags |= dns.flags.AA
     message.set_rcode(dns.rcode.BADVERS)
@@ -57,8 +57,8 @@ def test_header_question_and_opt() -> None:
     assert str(found).splitlines()[1] == "answer: a.b. 5 IN A 10.0.0.1"
 
 
-def test_long_sections_are_shown_in_part() -> None:
-    """Six records, and how many more."""
+def test_long_sections_are_shortened() -> None:
+    """Six records, and the number of the others."""
     found = read_reply(reply(*(f"a.b. 5 IN A 10.0.0.{n}" for n in range(9))).to_wire())
     assert str(found).splitlines()[-1] == "answer: 3 more"
 
@@ -71,22 +71,22 @@ OPT = WIRE[-11:]
     ("packet", "text"),
     [
         pytest.param(WIRE[:5], "a header has 12", id="short"),
-        pytest.param(WIRE[:-3], "ends within|cut off", id="cut"),
-        pytest.param(WIRE + b"x", "1 octets behind the last record", id="longer"),
+        pytest.param(WIRE[:-3], "truncated", id="cut"),
+        pytest.param(WIRE + b"x", "1 octets after the last record", id="longer"),
         pytest.param(WIRE[:10] + b"\0\2" + WIRE[12:] + OPT, "OPT record besides", id="two-opt"),
         pytest.param(WIRE[:6] + b"\0\2" + WIRE[8:10] + b"\0\0" + WIRE[12:], "OPT record besides", id="opt-in-answer"),
         pytest.param(WIRE[:14] + b"\xc0\x20" + WIRE[16:], "does not point back", id="pointer-forward"),
     ],
 )
-def test_what_is_not_well_formed(packet: bytes, text: str) -> None:
-    """Is told apart."""
+def test_malformed_messages(packet: bytes, text: str) -> None:
+    """The error has the cause."""
     with pytest.raises(FormError, match=text):
         read_reply(packet)
 
 
 @given(st.binary(max_size=80), st.integers(0, 80))
-def test_no_octets_do_harm(noise: bytes, at: int) -> None:
-    """A reply, or FormError."""
+def test_random_octets(noise: bytes, at: int) -> None:
+    """The result is a reply or FormError."""
     for packet in (noise, WIRE[:at] + noise, WIRE[:at] + noise + WIRE[at + len(noise) :]):
         try:
             str(read_reply(packet))

@@ -1,4 +1,4 @@
-"""Running checks: bounds, order, and what makes a server conform."""
+"""The runner: time limits, order, and the verdict."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ def check(run_it: Run, severity: Severity = Severity.REQUIRED) -> Check:
 
 
 async def holds(_examiner: Examiner) -> None:
-    """Nothing is wrong."""
+    """Passes."""
 
 
 async def fails(_examiner: Examiner) -> None:
-    """Something is."""
+    """Fails."""
     raise Failed("q", "this", "that")
 
 
 async def skips(_examiner: Examiner) -> None:
-    """Nothing to try."""
+    """Is skipped."""
     raise Skipped("no Service")
 
 
 async def api_refuses(_examiner: Examiner) -> None:
-    """A change that cannot be made tells nothing about the server."""
+    """The API server refuses a change, which says nothing about the DNS server."""
     raise ConformanceError("API server: 403")
 
 
@@ -48,37 +48,37 @@ async def hangs(_examiner: Examiner) -> None:
     await asyncio.Event().wait()
 
 
-async def test_each_ends_with_a_result() -> None:
-    """In the order of the checks, told as they come."""
-    told: list[Result] = []
-    results = await run(EXAMINER, map(check, (hangs, holds, fails, skips, api_refuses)), limit=0.05, tell=told.append, together=5)
+async def test_every_check_has_a_result() -> None:
+    """In the order of the checks, and reported as they end."""
+    reported: list[Result] = []
+    results = await run(EXAMINER, map(check, (hangs, holds, fails, skips, api_refuses)), limit=0.05, on_result=reported.append, together=5)
     outcomes = [Outcome.FAILED, Outcome.PASSED, Outcome.FAILED, Outcome.SKIPPED, Outcome.SKIPPED]
     assert [r.outcome for r in results] == outcomes
-    assert len(told) == 5
+    assert len(reported) == 5
     assert results[0].failure is not None
     assert "time limit" in results[0].failure.expected
     assert (results[3].note, results[4].note) == ("no Service", "API server: 403")
 
 
-async def test_only_so_many_at_a_time() -> None:
-    """And what comes after the time limit has failed without having run."""
+async def test_the_limit_of_concurrent_checks() -> None:
+    """Checks after the time limit fail without having run."""
     results = await run(EXAMINER, [check(hangs), check(hangs), check(hangs)], limit=0.02, together=1)
     assert {r.outcome for r in results} == {Outcome.FAILED}
 
 
 @pytest.mark.parametrize("severity", Severity)
 def test_only_required_checks_decide(severity: Severity) -> None:
-    """The others tell."""
+    """Failures of other severities do not count."""
     result = Result(check(fails, severity), Outcome.FAILED, 0.0, Failed("q", "this", "that"))
     assert conforms([result]) is (severity is not Severity.REQUIRED)
     assert conforms([replace(result, outcome=Outcome.SKIPPED)])
 
 
-def test_a_name_is_given_once() -> None:
-    """Two checks of one name are a mistake of ours."""
+def test_names_are_unique() -> None:
+    """Two checks with one name are an error."""
     into: dict[str, Check] = {}
     register = checker("g", into)
     register("a", Severity.REQUIRED, "RFC 1 §1")(holds)
-    assert into["a"].explains == "Nothing is wrong."
+    assert into["a"].explains == "Passes."
     with pytest.raises(ValueError, match="two checks are named a"):
         register("a", Severity.REQUIRED, "RFC 1 §1")(holds)

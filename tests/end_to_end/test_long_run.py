@@ -10,8 +10,8 @@ import pytest
 
 from svcdns.cluster.changes import Gone
 from svcdns.cluster.objects import Namespace, Service
-from tests.conformance.coredns.asking import ask
-from tests.conformance.coredns.recorded import Answer, Question
+from tests.conformance.coredns.client import send_query
+from tests.conformance.coredns.recorded import Answer, Query
 from tests.support import clusters
 from tests.support.api_double import IMPORTS, NAMESPACES, PODS, SERVICES, SLICES, ApiDouble, Fault
 from tests.support.api_objects import api_object
@@ -50,7 +50,7 @@ def test_after_ten_thousand_changes_it_answers_as_a_new_one(tmp_path: Path) -> N
         for number in range(CHANGES):
             make(api, state, rng)
             if number % 25 == 0:
-                question(old, rng.choice(names), rng.choice(clusters.TYPES))
+                query(old, rng.choice(names), rng.choice(clusters.TYPES))
             if number % 500 == 499:
                 disturb(api, rng)
         for item in (Namespace("d"), LAST):
@@ -66,7 +66,7 @@ def test_after_ten_thousand_changes_it_answers_as_a_new_one(tmp_path: Path) -> N
 
 def still(different: list[tuple[str, str]], old: Server, new: Server) -> list[tuple[str, str]]:
     """Removes the names and types from the list that both servers answer alike; returns it."""
-    different[:] = [(name, rtype) for name, rtype in different if question(old, name, rtype) != question(new, name, rtype)]
+    different[:] = [(name, rtype) for name, rtype in different if query(old, name, rtype) != query(new, name, rtype)]
     return different
 
 
@@ -104,6 +104,6 @@ def disturb(api: ApiDouble, rng: Random) -> None:
         api.cut(path)
 
 
-def question(server: Server, name: str, rtype: str) -> Answer:
+def query(server: Server, name: str, rtype: str) -> Answer:
     """The answer; negative ones without the serial."""
-    return ask(server.ports["port"], Question("", name, rtype, size=4096), "udp", 1)
+    return send_query(server.ports["port"], Query("", name, rtype, size=4096), "udp", 1)

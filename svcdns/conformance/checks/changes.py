@@ -1,7 +1,7 @@
-"""Changes of the cluster: each is made through the API, and must be in the answers within the bound that the run was given.
+"""Changes of the cluster: each is made through the API, and must be visible within the bound of the run.
 
-Each check has a Service of its own in the suite's namespace. The answer before the change is asked for first, so that a cache in between
-has it. These checks need a kubeconfig that may write.
+Each check has a Service of its own in the suite's namespace. It queries the answer before the change, so that any cache
+has it. These checks need a kubeconfig with permission to write.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ POLL: Final = 0.1
 
 def _lab(examiner: Examiner) -> Lab:
     if examiner.lab is None:
-        raise Skipped("changes are made with --kubeconfig only")
+        raise Skipped("changes need --kubeconfig")
     return examiner.lab
 
 
 async def _until(examiner: Examiner, probe: Callable[[], Awaitable[Answer]]) -> None:
-    """Asks until `probe` raises no Failed any more; raises the last one at the end of the bound."""
+    """Repeats `probe` until it raises no Failed. Raises the last one at the end of the bound."""
     bound = _lab(examiner).bound
     clock = asyncio.get_running_loop().time
     end = clock() + bound
@@ -49,27 +49,29 @@ async def _until(examiner: Examiner, probe: Callable[[], Awaitable[Answer]]) -> 
 
 async def _seen(examiner: Examiner, name: str, *addresses: str) -> None:
     async def probe() -> Answer:
-        return (await examiner.ask(name)).exactly(Type.A, addresses)
+        return (await examiner.query(name)).exactly(Type.A, addresses)
 
     await _until(examiner, probe)
 
 
 async def _gone(examiner: Examiner, name: str, rtype: int = Type.A) -> None:
     async def probe() -> Answer:
-        return (await examiner.ask(name, rtype)).no_name()
+        return (await examiner.query(name, rtype)).no_name()
 
     await _until(examiner, probe)
 
 
 async def _points_to(examiner: Examiner, name: str, target: str) -> None:
     async def probe() -> Answer:
-        return (await examiner.ask(name, Type.CNAME)).exactly(Type.CNAME, [target])
+        return (await examiner.query(name, Type.CNAME)).exactly(Type.CNAME, [target])
 
     await _until(examiner, probe)
 
 
 async def _headless(examiner: Examiner, name: str, count: int) -> tuple[str, list[str]]:
-    """A headless Service with so many endpoints, hostnames pod-0 and up, that is being served: its name and their addresses."""
+    """Creates a headless Service with that many endpoints, hostnames pod-0 and up. Returns its name and their addresses
+    once served.
+    """
     lab = _lab(examiner)
     made = await lab.service(service(name, clusterIP="None"))
     addresses = [lab.address() for _ in range(count)]
@@ -85,10 +87,10 @@ def _endpoints(addresses: list[str], unready: str = "") -> dict[str, object]:
 
 @check("change-created", REQUIRED, f"{SPEC} §2.3.1", writes=True)
 async def change_created(examiner: Examiner) -> None:
-    """A Service that is made is found, though its name was asked for, and was absent, just before."""
+    """A new Service has its records, also directly after a query for its name that got NXDOMAIN."""
     lab = _lab(examiner)
     name = examiner.under("made-later", lab.namespace, "svc")
-    (await examiner.ask(name)).no_name()
+    (await examiner.query(name)).no_name()
     made = await lab.service(service("made-later"))
     await _seen(examiner, name, *_ipv4(made))
 
@@ -105,15 +107,17 @@ async def change_deleted(examiner: Examiner) -> None:
     await _gone(examiner, name)
 
     async def reverse() -> Answer:
-        answer = await examiner.ask(expected.reverse_name(address), Type.PTR)
-        return answer.need(name not in answer.reply.data(Type.PTR), f"no PTR record with {name}")
+        answer = await examiner.query(expected.reverse_name(address), Type.PTR)
+        return answer.require(name not in answer.reply.data(Type.PTR), f"no PTR record with {name}")
 
     await _until(examiner, reverse)
 
 
 @check("change-endpoint-deleted", REQUIRED, f"{SPEC} §2.4.1", writes=True)
 async def change_endpoint_deleted(examiner: Examiner) -> None:
-    """An endpoint that is taken away, as when its Pod is deleted, is in no answer of its Service, and its name is gone."""
+    """An endpoint that is removed, as when its Pod is deleted, is in no answer of its Service, and its own name does
+    not exist.
+    """
     name, addresses = await _headless(examiner, "loses-a-pod", 3)
     await _seen(examiner, f"pod-2.{name}", addresses[2])
     await _lab(examiner).change("EndpointSlice", "loses-a-pod-1", _endpoints(addresses[:2]))
@@ -123,7 +127,7 @@ async def change_endpoint_deleted(examiner: Examiner) -> None:
 
 @check("change-endpoint-unready", REQUIRED, f"{SPEC} §2.1, §2.4.1", writes=True)
 async def change_endpoint_unready(examiner: Examiner) -> None:
-    """An endpoint that is no longer ready leaves the answers, and comes back when it is."""
+    """An endpoint that becomes unready leaves the answers, and is in them again when it becomes ready."""
     name, addresses = await _headless(examiner, "has-a-probe", 2)
     await _lab(examiner).change("EndpointSlice", "has-a-probe-1", _endpoints(addresses, unready=addresses[1]))
     await _seen(examiner, name, addresses[0])
@@ -133,7 +137,9 @@ async def change_endpoint_unready(examiner: Examiner) -> None:
 
 @check("change-scaled-up", REQUIRED, f"{SPEC} §2.4.1", writes=True)
 async def change_scaled_up(examiner: Examiner) -> None:
-    """Endpoints that are added to a headless Service are in its answers, under their own names and in SRV too."""
+    """Endpoints that are added to a headless Service are in its answers, have their own names, and are in its SRV
+    records.
+    """
     name, addresses = await _headless(examiner, "grows", 1)
     more = [*addresses, _lab(examiner).address(), _lab(examiner).address()]
     await _lab(examiner).change("EndpointSlice", "grows-1", _endpoints(more))
@@ -141,15 +147,15 @@ async def change_scaled_up(examiner: Examiner) -> None:
     await _seen(examiner, f"pod-2.{name}", more[2])
 
     async def srv() -> Answer:
-        answer = (await examiner.ask(f"_http._tcp.{name}", Type.SRV)).rcode(0)
-        return answer.need(len(answer.reply.data(Type.SRV)) == 3, "3 SRV records")
+        answer = (await examiner.query(f"_http._tcp.{name}", Type.SRV)).rcode(0)
+        return answer.require(len(answer.reply.data(Type.SRV)) == 3, "3 SRV records")
 
     await _until(examiner, srv)
 
 
 @check("change-scaled-to-zero", REQUIRED, f"{SPEC} §2.4.1", writes=True)
 async def change_scaled_to_zero(examiner: Examiner) -> None:
-    """A headless Service whose last endpoint goes is NXDOMAIN."""
+    """A headless Service that loses its last endpoint is NXDOMAIN."""
     name, _ = await _headless(examiner, "shrinks", 2)
     await _lab(examiner).remove("EndpointSlice", "shrinks-1")
     await _gone(examiner, name)
@@ -157,7 +163,7 @@ async def change_scaled_to_zero(examiner: Examiner) -> None:
 
 @check("change-externalname", REQUIRED, f"{SPEC} §2.5; {E2E}, should provide DNS for ExternalName services", writes=True)
 async def change_externalname(examiner: Examiner) -> None:
-    """An ExternalName that is changed has the new name in its CNAME record."""
+    """An ExternalName whose external name changes has the new name in its CNAME record."""
     lab = _lab(examiner)
     made = await lab.service(service("moves", type="ExternalName", externalName="foo.conformance.invalid"))
     name = expected.service_name(made, examiner.zone)
@@ -168,7 +174,7 @@ async def change_externalname(examiner: Examiner) -> None:
 
 @check("change-to-clusterip", REQUIRED, f"{E2E}, should provide DNS for ExternalName services", writes=True)
 async def change_to_clusterip(examiner: Examiner) -> None:
-    """An ExternalName that becomes a Service of type ClusterIP has its A record, and no CNAME."""
+    """An ExternalName that becomes a Service of type ClusterIP has an A record and no CNAME record."""
     lab = _lab(examiner)
     made = await lab.service(service("becomes-clusterip", type="ExternalName", externalName="foo.conformance.invalid"))
     name = expected.service_name(made, examiner.zone)
@@ -177,14 +183,14 @@ async def change_to_clusterip(examiner: Examiner) -> None:
     await _seen(examiner, name, *_ipv4(from_objects([stored]).services[0]))
 
     async def no_cname() -> Answer:
-        return (await examiner.ask(name, Type.CNAME)).no_data()
+        return (await examiner.query(name, Type.CNAME)).no_data()
 
     await _until(examiner, no_cname)
 
 
 @check("change-to-externalname", REQUIRED, f"{SPEC} §2.5", writes=True)
 async def change_to_externalname(examiner: Examiner) -> None:
-    """A Service of type ClusterIP that becomes an ExternalName has its CNAME record, and no A record of its own."""
+    """A Service of type ClusterIP that becomes an ExternalName has a CNAME record and no A record of its own."""
     lab = _lab(examiner)
     made = await lab.service(service("becomes-external"))
     name = expected.service_name(made, examiner.zone)
@@ -195,15 +201,15 @@ async def change_to_externalname(examiner: Examiner) -> None:
     await _points_to(examiner, name, "foo.conformance.invalid.")
 
     async def no_address() -> Answer:
-        answer = await examiner.ask(name)
-        return answer.need(not set(answer.reply.data(Type.A)) & set(_ipv4(made)), f"no A record with {', '.join(_ipv4(made))}")
+        answer = await examiner.query(name)
+        return answer.require(not set(answer.reply.data(Type.A)) & set(_ipv4(made)), f"no A record with {', '.join(_ipv4(made))}")
 
     await _until(examiner, no_address)
 
 
 def _ipv4(made: Service) -> list[str]:
-    """The IPv4 ClusterIPs of a Service. Raises Skipped where the API server gave none."""
+    """The IPv4 ClusterIPs of a Service. Raises Skipped if the API server assigned none."""
     found = list(made.of_family(4))
     if not found:
-        raise Skipped("the API server gave no IPv4 ClusterIP")
+        raise Skipped("the API server assigned no IPv4 ClusterIP")
     return found

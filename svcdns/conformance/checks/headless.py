@@ -1,4 +1,4 @@
-"""The records of headless Services: one set at the Service's name, and names for its endpoints."""
+"""The records of headless Services: one set at the Service's name, and the names of its endpoints."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ async def headless_aaaa(examiner: Examiner) -> None:
 
 @check("headless-hostname", REQUIRED, f"{SPEC} §2.4.1; {E2E}, should provide DNS for pods for Hostname")
 async def headless_hostname(examiner: Examiner) -> None:
-    """An endpoint with a hostname is found under <hostname>.<service>, with all addresses of that hostname."""
+    """<hostname>.<service> has all addresses of the endpoints with that hostname."""
     named = [(s, h) for s in with_endpoints(examiner) for h in few(e.hostname for e in s.endpoints if e.hostname)]
-    for service, hostname in examiner.some(named, "no endpoint of a headless Service has a hostname"):
+    for service, hostname in examiner.sample(named, "no endpoint of a headless Service has a hostname"):
         for version, rtype in ((4, Type.A), (6, Type.AAAA)):
             wanted = expected.hostname_addresses(service, hostname, version)
             if wanted:
@@ -42,32 +42,30 @@ async def headless_hostname(examiner: Examiner) -> None:
 
 @check("headless-srv", REQUIRED, f"{SPEC} §2.4.2")
 async def headless_srv(examiner: Examiner) -> None:
-    """Each combination of ready endpoint and named port has an SRV record whose target is the endpoint's own name."""
+    """Each ready endpoint has an SRV record for each named port. The target is the endpoint's own name."""
     ports = [(s, p) for s in with_endpoints(examiner) for p in expected.named_ports(s)]
-    for service, port in examiner.some(ports, "no headless Service has a named port and a ready endpoint"):
+    for service, port in examiner.sample(ports, "no headless Service has a named port and a ready endpoint"):
         answer = await examiner.whole(expected.port_name(port, service, examiner.zone), Type.SRV)
         found = srv_of(answer.rcode(0).reply.data(Type.SRV))
         wanted, nameless = expected.headless_srv(service, port, examiner.zone), expected.nameless_srv(service, port)
         text = f"{len(wanted) + nameless} SRV records, among them: {spelled(wanted) or 'any names below the Service'}"
-        answer.need(wanted <= found and len(found) == len(wanted) + nameless, text)
+        answer.require(wanted <= found and len(found) == len(wanted) + nameless, text)
         below = "." + expected.service_name(service, examiner.zone)
-        answer.need(all(target.endswith(below) for _, target in found), f"targets that end in {below}")
+        answer.require(all(target.endswith(below) for _, target in found), f"targets that end in {below}")
 
 
 @check("headless-srv-targets", REQUIRED, f"{SPEC} §2.1, §2.4.1")
 async def headless_srv_targets(examiner: Examiner) -> None:
-    """The targets of a headless Service's SRV records are names that resolve, together, to its endpoints; also where an endpoint has no
-    hostname.
-    """
+    """The targets of a headless Service's SRV records resolve to its endpoints, also if an endpoint has no hostname."""
     ports = [(s, p) for s in with_endpoints(examiner) for p in expected.named_ports(s) if len(s.endpoints) <= 16]
-    for service, port in examiner.some(ports, "no headless Service of at most 16 endpoints has a named port"):
+    for service, port in examiner.sample(ports, "no headless Service of at most 16 endpoints has a named port"):
         answer = await examiner.whole(expected.port_name(port, service, examiner.zone), Type.SRV)
         found: set[str] = set()
         for target in sorted({target for _, target in srv_of(answer.reply.data(Type.SRV))}):
             for rtype in (Type.A, Type.AAAA):
-                found |= set((await examiner.ask(target, rtype)).rcode(0).reply.data(rtype))
+                found |= set((await examiner.query(target, rtype)).rcode(0).reply.data(rtype))
         wanted = {a for a in expected.addresses(service, 4) | expected.addresses(service, 6) if _has_port(service, a, port)}
-        answer.need(
+        answer.require(
             found == wanted, f"targets that resolve to {', '.join(sorted(wanted))}; they resolve to {', '.join(sorted(found)) or 'nothing'}"
         )
 
@@ -84,45 +82,47 @@ async def headless_ptr(examiner: Examiner) -> None:
         (s, e)
         for s in with_endpoints(examiner)
         for e in few(e for e in s.endpoints if e.hostname)
-        if not any(o is None for _, o in cluster.holders(e.address))
+        if not any(o is None for _, o in cluster.services_with(e.address))
     ]
-    for service, endpoint in examiner.some(named, "no endpoint of a headless Service has a hostname"):
-        answer = await examiner.ask(expected.reverse_name(endpoint.address), Type.PTR)
+    for service, endpoint in examiner.sample(named, "no endpoint of a headless Service has a hostname"):
+        answer = await examiner.query(expected.reverse_name(endpoint.address), Type.PTR)
         wanted = expected.endpoint_name(endpoint.hostname, service, examiner.zone)
-        answer.rcode(0).need(wanted in answer.reply.data(Type.PTR), f"a PTR record with {wanted}")
+        answer.rcode(0).require(wanted in answer.reply.data(Type.PTR), f"a PTR record with {wanted}")
 
 
 @check("headless-ptr-unnamed", REQUIRED, f"{SPEC} §2.1, §2.4.3")
 async def headless_ptr_unnamed(examiner: Examiner) -> None:
-    """The reverse name of an endpoint without hostname has a PTR record with a name below its Service that leads back to the address."""
+    """The reverse name of an endpoint without hostname has a PTR record with a name below its Service that resolves to
+    the address.
+    """
     cluster = examiner.cluster
     unnamed = [
         (s, e)
         for s in with_endpoints(examiner)
         for e in few(e for e in s.endpoints if not e.hostname)
-        if all(o is not None and not o.hostname for _, o in cluster.holders(e.address))
+        if all(o is not None and not o.hostname for _, o in cluster.services_with(e.address))
     ]
-    for service, endpoint in examiner.some(unnamed, "every endpoint of a headless Service has a hostname"):
-        answer = await examiner.ask(expected.reverse_name(endpoint.address), Type.PTR)
+    for service, endpoint in examiner.sample(unnamed, "every endpoint of a headless Service has a hostname"):
+        answer = await examiner.query(expected.reverse_name(endpoint.address), Type.PTR)
         below = "." + expected.service_name(service, examiner.zone)
         found = [target for target in answer.rcode(0).reply.data(Type.PTR) if target.endswith(below)]
-        answer.need(found, f"a PTR record with a name that ends in {below}")
+        answer.require(found, f"a PTR record with a name that ends in {below}")
         rtype = Type.AAAA if ":" in endpoint.address else Type.A
-        (await examiner.ask(found[0], rtype)).exactly(rtype, [endpoint.address])
+        (await examiner.query(found[0], rtype)).exactly(rtype, [endpoint.address])
 
 
 @check("headless-empty", RECOMMENDED, f"{SPEC} §2.4.1")
 async def headless_empty(examiner: Examiner) -> None:
     """A headless Service without a ready endpoint is NXDOMAIN."""
     empty = [s for s in examiner.cluster.services if s.headless and not s.endpoints and not s.by_name]
-    for service in examiner.some(empty, "every headless Service has a ready endpoint"):
-        (await examiner.ask(expected.service_name(service, examiner.zone))).no_name()
+    for service in examiner.sample(empty, "every headless Service has a ready endpoint"):
+        (await examiner.query(expected.service_name(service, examiner.zone))).no_name()
 
 
 @check("endpoint-dashed", INFORMATIONAL, "CoreDNS plugin kubernetes")
 async def endpoint_dashed(examiner: Examiner) -> None:
-    """An endpoint without hostname is found under its address with dashes, as CoreDNS and kube-dns name it."""
+    """The name of an endpoint without hostname is its address with dashes, as in CoreDNS and kube-dns."""
     unnamed = [(s, e) for s in with_endpoints(examiner, 4) for e in s.endpoints if not e.hostname and "." in e.address]
-    for service, endpoint in examiner.some(unnamed, "every endpoint of a headless Service has a hostname"):
+    for service, endpoint in examiner.sample(unnamed, "every endpoint of a headless Service has a hostname"):
         name = expected.endpoint_name(endpoint.address.replace(".", "-"), service, examiner.zone)
-        (await examiner.ask(name)).exactly(Type.A, [endpoint.address])
+        (await examiner.query(name)).exactly(Type.A, [endpoint.address])

@@ -1,9 +1,10 @@
-"""Names as Pods look them up: through the search list of /etc/resolv.conf with `ndots:5`, in the ways of glibc and of musl.
+"""Names as Pods look them up: through the search list of /etc/resolv.conf with `ndots:5`, as glibc and musl do.
 
-The checks do what the resolvers do, step by step. glibc tries the search list before the name itself where the name has
-fewer dots than ndots, asks A and AAAA at the same moment from one socket, and goes on at NXDOMAIN and at NODATA. musl does likewise, but
-stops at the first name that is not NXDOMAIN, so that a NODATA for a name that is not there hides the name behind it.
-Sources: resolv.conf(5), musl's src/network/lookup_name.c by behaviour; the search list is kubelet's for `dnsPolicy: ClusterFirst`.
+The checks repeat the steps of the resolvers. If the name has fewer dots than ndots, glibc tries the search list before
+the name itself. It queries A and AAAA at once from one socket, and continues after NXDOMAIN and NODATA. musl does the
+same, but stops at the first name that is not NXDOMAIN. So NODATA for a nonexistent name prevents that musl tries the
+next one. Sources: resolv.conf(5), musl's src/network/lookup_name.c by behaviour; the search list is kubelet's for
+`dnsPolicy: ClusterFirst`.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ from svcdns.wire.codes import TC, Type
 CHECKS: Final[dict[str, Check]] = {}
 check = checker("search", CHECKS)
 NDOTS: Final = 5
-OUTSIDE: Final = ("www.example.com", "example.com", "a.b.c.example.com")
+EXTERNAL: Final = ("www.example.com", "example.com", "a.b.c.example.com")
 
 _Pair = tuple[Answer, Answer]
 
 
 def candidates(name: str, namespace: str, zone: str) -> list[str]:
-    """The names that are tried for `name` by a Pod in `namespace`, in their order."""
+    """The names that a resolver in a Pod of `namespace` tries for `name`, in their order."""
     if name.endswith("."):
         return [name]
     searched = [f"{name}.{suffix}" for suffix in (f"{namespace}.svc.{zone}", f"svc.{zone}", zone)]
@@ -42,29 +43,31 @@ async def _both(examiner: Examiner, name: str, *, tcp: bool) -> _Pair:
         first, second = await examiner.pipelined([q.over_tcp() for q in queries])
     else:
         first, second = await examiner.together(queries)
-        if first.reply.has(TC) or second.reply.has(TC):  # both resolvers ask again over TCP
+        if first.reply.has(TC) or second.reply.has(TC):  # both resolvers query again over TCP
             first, second = await examiner.pipelined([q.over_tcp() for q in queries])
     return first, second
 
 
 def _glibc_stops(pair: _Pair) -> bool:
-    """glibc ends the search at the first name with an address; at SERVFAIL it would try again, which is an error here."""
+    """glibc stops at the first name with an address. SERVFAIL, at which it would retry, is an error here."""
     return any(answer.rcode(0, 3).reply.answer for answer in pair)
 
 
 def _musl_stops(pair: _Pair) -> bool:
-    """musl ends it at the first name whose answers are not both NXDOMAIN."""
+    """musl stops at the first name whose answers are not both NXDOMAIN."""
     return any(answer.rcode(0, 3).reply.rcode == 0 for answer in pair)
 
 
 async def _look_up(examiner: Examiner, service: Service, stops: Callable[[_Pair], bool], *, tcp: bool) -> None:
-    """Every partial name of a Service, from a Pod in its namespace and one in another, ends at the Service's addresses."""
+    """Every partial name of a Service, from a Pod in its namespace and from another one, resolves to the Service's
+    addresses.
+    """
     wanted = expected.addresses(service, 4) | expected.addresses(service, 6)
     full = f"{service.name}.{service.namespace}"
     elsewhere = next((ns for ns in sorted(examiner.cluster.namespaces) if ns != service.namespace), "default")
-    asked = [(service.name, service.namespace), (full, elsewhere), (f"{full}.svc", elsewhere), (f"{full}.svc.{examiner.zone}", elsewhere)]
-    asked.append((f"{full}.svc.{examiner.zone.rstrip('.')}", elsewhere))
-    for name, namespace in asked:
+    lookups = [(service.name, service.namespace), (full, elsewhere), (f"{full}.svc", elsewhere), (f"{full}.svc.{examiner.zone}", elsewhere)]
+    lookups.append((f"{full}.svc.{examiner.zone.rstrip('.')}", elsewhere))
+    for name, namespace in lookups:
         for candidate in candidates(name, namespace, examiner.zone):
             pair = await _both(examiner, candidate, tcp=tcp)
             if stops(pair):
@@ -72,11 +75,11 @@ async def _look_up(examiner: Examiner, service: Service, stops: Callable[[_Pair]
         found = set(pair[0].reply.data(Type.A)) | set(pair[1].reply.data(Type.AAAA))
         ends = ", ".join(sorted(found)[:6]) or "nothing"
         shown = ", ".join(sorted(wanted)[:6])
-        pair[0].need(found == wanted, f"the search for {name!r} from namespace {namespace} to end at {shown}; it ends here with {ends}")
+        pair[0].require(found == wanted, f"the search for {name!r} from namespace {namespace} to end at {shown}; it ends here at {ends}")
 
 
 def _services(examiner: Examiner) -> list[Service]:
-    return examiner.some([*clustered(examiner)[:3], *with_endpoints(examiner)[:2]], "no Service has an address")
+    return examiner.sample([*clustered(examiner)[:3], *with_endpoints(examiner)[:2]], "no Service has an address")
 
 
 @check(
@@ -97,16 +100,20 @@ async def search_glibc_tcp(examiner: Examiner) -> None:
 
 @check("search-musl", Severity.REQUIRED, "RFC 2308 §2, musl's resolver")
 async def search_musl(examiner: Examiner) -> None:
-    """Partial names resolve as musl searches: A and AAAA in parallel from one socket, and an end at the first name that is not NXDOMAIN."""
+    """Partial names resolve in musl's order: A and AAAA at once from one socket, up to the first name that is not
+    NXDOMAIN.
+    """
     for service in _services(examiner):
         await _look_up(examiner, service, _musl_stops, tcp=False)
 
 
 @check("search-outside", Severity.REQUIRED, "RFC 2308 §2.1, RFC 1034 §4.3.2")
 async def search_outside(examiner: Examiner) -> None:
-    """A name of the internet with a search suffix behind it is NXDOMAIN for A and AAAA, so that the search goes on to the name itself."""
+    """An external name with a search suffix is NXDOMAIN for A and AAAA, so that the resolver continues to the name
+    itself.
+    """
     namespace = min(examiner.cluster.namespaces, default="default")
-    for name in OUTSIDE:
+    for name in EXTERNAL:
         for candidate in candidates(name, namespace, examiner.zone)[:-1]:
             for answer in await _both(examiner, candidate, tcp=False):
                 answer.no_name()

@@ -1,14 +1,16 @@
-"""Recorded cases: a Corefile, and what CoreDNS 1.14.7 answered to many questions about the cluster of `manifests.yaml`.
+"""Recorded cases: a Corefile, and the answers of CoreDNS 1.14.7 to many queries about the cluster of `manifests.yaml`.
 
-A case is a folder of `cases/`: `Corefile` with places to fill in, `answers.jsonl`, and `case.json` where something differs from
-the default: `ttl_slack` (seconds by which TTLs may drift, where a cache is in the way), `exact_zone` (no drift in answers all from it),
-`wait` ("answering": the server never becomes ready), `api` (how the API server fails: `refuse` with a status, `stall`, `watch_list` not
-known), and `accepted`: differences that are meant, each with its reason and the questions that show it.
+A case is a folder of `cases/`: `Corefile` with placeholders, `answers.jsonl`, and `case.json` with settings that differ
+from the default: `ttl_slack` (seconds by which TTLs may differ because of a cache), `exact_zone` (answers with names of
+this zone only have exact TTLs), `wait` ("answering": the server never becomes ready), `api` (the fault of the API
+server: `refuse` with a status, `stall`, `watch_list` not supported), and `accepted`: intended differences, each with
+its reason and its queries.
 
-A line of `answers.jsonl` has the question (`ask`: class, name, type; and what else is special about the packet), and the answers that are
-right over `udp` and, where they differ, over `tcp`; more than one where CoreDNS itself varies. In an answer what is usual is left out:
-NOERROR, the flags AA RD, an OPT record that mirrors the client's. `soa` stands for the SOA of a cluster zone (zone, TTL, minimum), alone in
-the authority section. The texts `{local_ip}`, `{local_dash}` and `{local_rev}` stand for the machine's own address.
+A line of `answers.jsonl` has the query (`ask`: category, name, type; and other properties of the packet), and the valid
+answers over `udp` and, if different, over `tcp`. It has several answers if those of CoreDNS vary. Answers leave out
+default values: NOERROR, the flags AA RD, an OPT record with the values of the client's. `soa` stands for the SOA of a
+cluster zone (zone, TTL, minimum), alone in the authority section. The placeholders `{local_ip}`, `{local_dash}` and
+`{local_rev}` stand for the machine's own address.
 """
 
 from __future__ import annotations
@@ -23,12 +25,14 @@ import yaml
 
 HERE = Path(__file__).parent
 Answer = dict[str, Any]
-SILENCE: Answer = {"timeout": True}
+NO_REPLY: Answer = {"timeout": True}
 
 
 @dataclass(frozen=True)
-class Question:
-    """A question and what is odd about its packet: `size` 0 is without EDNS, `extra` a second name, or "none" for no question."""
+class Query:
+    """A query and the unusual properties of its packet. `size` 0 is without EDNS; `extra` is a second name, or "none"
+    for no question.
+    """
 
     category: str
     name: str
@@ -48,22 +52,22 @@ class Question:
     only: str = ""
 
     def __str__(self) -> str:
-        """As a failing test shows it."""
-        usual = Question(self.category, self.name, self.type)
-        odd = [f"{key}={value}" for key, value in vars(self).items() if value != getattr(usual, key)]
-        return " ".join((self.name, self.type, *odd))
+        """The text in a test failure."""
+        usual = Query(self.category, self.name, self.type)
+        unusual = [f"{key}={value}" for key, value in vars(self).items() if value != getattr(usual, key)]
+        return " ".join((self.name, self.type, *unusual))
 
 
 @dataclass(frozen=True)
 class Line:
-    """A question with its right answers by transport."""
+    """A query with its valid answers by transport."""
 
-    question: Question
+    query: Query
     answers: dict[str, list[Answer]]
 
     def expected(self, transport: str) -> list[Answer]:
-        """Empty where the question is not put over that transport."""
-        if self.question.only not in ("", transport):
+        """Empty if the query is not sent over that transport."""
+        if self.query.only not in ("", transport):
             return []
         return self.answers.get(transport) or self.answers.get("udp", [])
 
@@ -87,30 +91,30 @@ class Case:
 
     @property
     def corefile(self) -> str:
-        """With its places still open."""
-        return filled_in((HERE / "cases" / self.name / "Corefile").read_text())
+        """The Corefile with the placeholders of the ports."""
+        return fill_in((HERE / "cases" / self.name / "Corefile").read_text())
 
     @property
     def lines(self) -> list[Line]:
-        """All questions, in the order in which they were put."""
-        text = filled_in((HERE / "cases" / self.name / "answers.jsonl").read_text())
+        """All queries, in the order in which they were recorded."""
+        text = fill_in((HERE / "cases" / self.name / "answers.jsonl").read_text())
         return [_line(json.loads(line)) for line in text.splitlines()]
 
 
 def cases() -> list[Case]:
-    """Every case, by name."""
+    """All cases, by name."""
     folders = sorted(path.parent for path in (HERE / "cases").glob("*/Corefile"))
     return [Case(folder.name, **_settings(folder)) for folder in folders]
 
 
 def manifests() -> list[dict[str, Any]]:
-    """The objects of the cluster that all cases share."""
-    text = filled_in((HERE / "manifests.yaml").read_text())
+    """The objects of the cluster of all cases."""
+    text = fill_in((HERE / "manifests.yaml").read_text())
     return [document for document in yaml.load_all(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)) if document]
 
 
 def own_address() -> str:
-    """The machine's own IPv4 address beside loopback, or a loopback one. Nothing is sent."""
+    """The machine's own IPv4 address apart from loopback; 127.0.0.1 without one. Sends nothing."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(("192.0.2.1", 9))
@@ -119,8 +123,8 @@ def own_address() -> str:
         return str(probe.getsockname()[0])
 
 
-def filled_in(text: str) -> str:
-    """The text with the machine's own address in its places."""
+def fill_in(text: str) -> str:
+    """The text with the machine's own address in its placeholders."""
     address = own_address()
     reverse = ".".join(reversed(address.split("."))) + ".in-addr.arpa"
     return text.replace("{local_rev}", reverse).replace("{local_dash}", address.replace(".", "-")).replace("{local_ip}", address)
@@ -137,12 +141,12 @@ def _line(given: dict[str, Any]) -> Line:
     answers: dict[str, list[Answer]] = {
         transport: [_answer(one) for one in given.pop(transport)] for transport in ("udp", "tcp") if transport in given
     }
-    return Line(Question(category, name, rtype, **given), answers)
+    return Line(Query(category, name, rtype, **given), answers)
 
 
 def _answer(given: Answer) -> Answer:
     if "timeout" in given:
-        return SILENCE
+        return NO_REPLY
     out: Answer = {"rcode": "NOERROR", "edns": "echo"} | given
     out["flags"] = ["QR", *given.get("flags", "AA RD").split()]
     if "soa" in given:

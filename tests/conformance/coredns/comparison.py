@@ -1,20 +1,20 @@
-"""Whether an answer is one of the recorded ones.
+"""Compares an answer with the recorded ones.
 
-Left out on purpose: the order of records other than CNAMEs, the serial of cluster zones, TTLs that drift in a cache, the AA bit of a
-forwarded answer there (it tells whether somebody asked before), and which records a truncated answer keeps: they must come from
-the whole answer, and their number may differ by two.
+The comparison ignores: the order of records other than CNAME, the serial of cluster zones, TTLs that a cache counts
+down, the AA bit of a forwarded answer there (it depends on earlier queries), and the choice of records in a truncated
+answer. Those must be records of the whole answer, and their number may differ by two.
 """
 
 from __future__ import annotations
 
-from tests.conformance.coredns.asking import SECTIONS
+from tests.conformance.coredns.client import SECTIONS
 from tests.conformance.coredns.recorded import Answer, Case, Line
 
 PLAIN = ("timeout", "rcode", "opcode", "header_only", "undecodable", "question", "edns", "ends")
 
 
 def differences(case: Case, line: Line, expected: list[Answer], found: Answer) -> list[str]:
-    """What differs from the nearest of the right answers; empty where one of them matches."""
+    """The differences from the most similar of the recorded answers; empty if one of them matches."""
     return min((_differences(case, line, one, found) for one in expected), key=len)
 
 

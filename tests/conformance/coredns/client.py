@@ -1,6 +1,7 @@
-"""Putting a recorded question to a server, and its reply in the form of the recorded answers.
+"""Sends a recorded query to a server and brings the reply into the form of the recorded answers.
 
-Packets are made by hand, so that odd headers are possible; replies are read by dnspython, which is not ours.
+Packets are built by hand, so that unusual headers are possible. Replies are parsed by dnspython, so that no code of
+ours judges itself.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ import dns.rcode
 import dns.rdataclass
 import dns.rdatatype
 
-from tests.conformance.coredns.recorded import SILENCE, Answer, Question
+from tests.conformance.coredns.recorded import NO_REPLY, Answer, Query
 
-PATIENCE = 2.0
-SILENT_PATIENCE = 0.4
-"""Seconds to wait for a reply that is not expected."""
+TIMEOUT = 2.0
+NO_REPLY_TIMEOUT = 0.4
+"""Seconds to wait if no reply is expected."""
 OPTIONS = {
     "nsid": (3, b""),
     "cookie": (10, bytes(range(1, 9))),
@@ -33,40 +34,40 @@ FLAGS = ("QR", "AA", "TC", "RD", "RA", "AD", "CD")
 SECTIONS = ("an", "ns", "ar")
 
 
-def ask(port: int, question: Question, transport: str, ident: int, *, silent: bool = False) -> Answer:
-    """The reply to a question on loopback; SILENCE where none comes."""
-    wire = packet(question, ident)
-    patience = SILENT_PATIENCE if silent else PATIENCE
-    source = (question.source or "127.0.0.1", 0)
+def send_query(port: int, query: Query, transport: str, ident: int, *, no_reply_expected: bool = False) -> Answer:
+    """The reply to a query on loopback; NO_REPLY without one."""
+    wire = packet(query, ident)
+    timeout = NO_REPLY_TIMEOUT if no_reply_expected else TIMEOUT
+    source = (query.source or "127.0.0.1", 0)
     try:
         if transport == "udp":
-            reply = _over_udp(wire, port, source, patience)
-        elif question.type in ("AXFR", "IXFR"):
-            return _transfer(wire, port, source, question)
+            reply = _over_udp(wire, port, source, timeout)
+        elif query.type in ("AXFR", "IXFR"):
+            return _transfer(wire, port, source, query)
         else:
             with _connected(port, source) as stream:
                 _send(stream, wire)
                 reply = _receive(stream)
     except (TimeoutError, ConnectionError):
-        return dict(SILENCE)
-    return answer(reply, question)
+        return dict(NO_REPLY)
+    return answer(reply, query)
 
 
-def packet(question: Question, ident: int) -> bytes:
-    """The query of a question."""
-    flags = dns.opcode.from_text(question.opcode) << 11
-    flags |= 0x8000 * question.qr | 0x0100 * question.rd | 0x0020 * question.ad | 0x0010 * question.cd
-    names = [] if question.extra == "none" else [question.name, *filter(None, [question.extra])]
-    kind = struct.pack("!HH", dns.rdatatype.from_text(question.type), dns.rdataclass.from_text(question.klass))
+def packet(query: Query, ident: int) -> bytes:
+    """The message of a query."""
+    flags = dns.opcode.from_text(query.opcode) << 11
+    flags |= 0x8000 * query.qr | 0x0100 * query.rd | 0x0020 * query.ad | 0x0010 * query.cd
+    names = [] if query.extra == "none" else [query.name, *filter(None, [query.extra])]
+    kind = struct.pack("!HH", dns.rdatatype.from_text(query.type), dns.rdataclass.from_text(query.klass))
     body = b"".join((dns.name.from_text(name).to_wire() or b"") + kind for name in names)
-    if question.size:
-        code, data = OPTIONS.get(question.option, (0, b""))
-        option = struct.pack("!HH", code, len(data)) + data if question.option else b""
-        body += b"\0" + struct.pack("!HHIH", 41, question.size, question.version << 16 | 0x8000 * question.do, len(option)) + option
-    return struct.pack("!HHHHHH", ident, flags, len(names), 0, 0, bool(question.size)) + body
+    if query.size:
+        code, data = OPTIONS.get(query.option, (0, b""))
+        option = struct.pack("!HH", code, len(data)) + data if query.option else b""
+        body += b"\0" + struct.pack("!HHIH", 41, query.size, query.version << 16 | 0x8000 * query.do, len(option)) + option
+    return struct.pack("!HHHHHH", ident, flags, len(names), 0, 0, bool(query.size)) + body
 
 
-def answer(wire: bytes, question: Question) -> Answer:
+def answer(wire: bytes, query: Query) -> Answer:
     """A reply in the form of the recorded answers."""
     word = struct.unpack("!H", wire[2:4])[0]
     out: Answer = {"rcode": dns.rcode.to_text(word & 15), "flags": [name for name in FLAGS if word & dns.flags.Flag[name]]}
@@ -79,37 +80,37 @@ def answer(wire: bytes, question: Question) -> Answer:
         message = dns.message.from_wire(wire, one_rr_per_rrset=True, ignore_trailing=True)
     except dns.exception.DNSException as error:
         return out | {"undecodable": type(error).__name__}
-    asked = [one.to_text() for one in message.question]
-    if asked != _expected_question(question):
-        out["question"] = asked
+    question_section = [one.to_text() for one in message.question]
+    if question_section != _expected_question(query):
+        out["question"] = question_section
     for key, section in zip(SECTIONS, (message.answer, message.authority, message.additional), strict=True):
         if section:
             out[key] = sorted(map(_record, section))
     if any(rrset.rdtype == dns.rdatatype.CNAME for rrset in message.answer):
         out["order"] = _order(message.answer)
     if message.edns >= 0:
-        out["edns"] = _edns(message, question)
+        out["edns"] = _edns(message, query)
         out["rcode"] = dns.rcode.to_text(message.rcode())
     return out
 
 
-def _expected_question(question: Question) -> list[str]:
-    names = [question.name, question.extra]
-    return [f"{dns.name.from_text(name).to_text()} {question.klass} {question.type}" for name in names if name not in ("", "none")]
+def _expected_question(query: Query) -> list[str]:
+    names = [query.name, query.extra]
+    return [f"{dns.name.from_text(name).to_text()} {query.klass} {query.type}" for name in names if name not in ("", "none")]
 
 
 def _record(rrset: Any) -> str:
-    """`owner ttl class type rdata`; the serial of a cluster zone's SOA is blanked out."""
+    """`owner ttl class type rdata`. The serial of a cluster zone's SOA is replaced by a placeholder."""
     rdata = rrset[0].to_text() if rrset else ""
     if rrset.rdtype == dns.rdatatype.SOA and rdata.lower().startswith(("ns.dns.", "ns1.dns.")):
-        server, mailbox, _, numbers = rdata.split(" ", 3)
-        rdata = f"{server} {mailbox} SERIAL {numbers}"
+        server, rname, _, numbers = rdata.split(" ", 3)
+        rdata = f"{server} {rname} SERIAL {numbers}"
     kind = f"{dns.rdataclass.to_text(rrset.rdclass)} {dns.rdatatype.to_text(rrset.rdtype)}"
     return f"{rrset.name.to_text()} {rrset.ttl} {kind} {rdata}".rstrip()
 
 
 def _order(section: list[Any]) -> list[str]:
-    """CNAMEs one by one, runs of any other type as one."""
+    """CNAME records one by one, consecutive records of any other type as one item."""
     out: list[str] = []
     for rrset in section:
         kind = dns.rdatatype.to_text(rrset.rdtype)
@@ -119,20 +120,20 @@ def _order(section: list[Any]) -> list[str]:
     return out
 
 
-def _edns(message: dns.message.Message, question: Question) -> Any:
+def _edns(message: dns.message.Message, query: Query) -> Any:
     found = {
         "size": message.payload,
         "do": bool(message.ednsflags & dns.flags.DO),
         "version": message.edns,
         "options": sorted([int(option.otype), (option.to_wire() or b"").hex()] for option in message.options),
     }
-    mirrored = {"size": question.size, "do": question.do, "version": 0, "options": []}
+    mirrored = {"size": query.size, "do": query.do, "version": 0, "options": []}
     return "echo" if found == mirrored else found
 
 
-def _over_udp(wire: bytes, port: int, source: tuple[str, int], patience: float) -> bytes:
+def _over_udp(wire: bytes, port: int, source: tuple[str, int], timeout: float) -> bytes:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.settimeout(patience)
+        sock.settimeout(timeout)
         sock.bind(source)
         sock.connect(("127.0.0.1", port))
         sock.send(wire)
@@ -143,8 +144,8 @@ def _over_udp(wire: bytes, port: int, source: tuple[str, int], patience: float) 
 
 
 def _connected(port: int, source: tuple[str, int]) -> socket.socket:
-    stream = socket.create_connection(("127.0.0.1", port), PATIENCE, source)
-    # Ends with a reset: thousands of short connections would use the ports up otherwise.
+    stream = socket.create_connection(("127.0.0.1", port), TIMEOUT, source)
+    # Close with a reset: thousands of short connections would otherwise exhaust the ports (TIME-WAIT).
     stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     return stream
 
@@ -168,14 +169,14 @@ def _exactly(stream: socket.socket, size: int) -> bytes:
     return data
 
 
-def _transfer(wire: bytes, port: int, source: tuple[str, int], question: Question) -> Answer:
-    """All records of a zone transfer, up to the SOA that ends it; a refusal as an ordinary answer."""
+def _transfer(wire: bytes, port: int, source: tuple[str, int], query: Query) -> Answer:
+    """All records of a zone transfer, up to its last SOA; a refusal as an ordinary answer."""
     records: list[str] = []
     with _connected(port, source) as stream:
         _send(stream, wire)
         while True:
             reply = _receive(stream)
-            head = answer(reply, question)
+            head = answer(reply, query)
             if head["rcode"] != "NOERROR" or "header_only" in head or "undecodable" in head:
                 return head
             section = dns.message.from_wire(reply, one_rr_per_rrset=True).answer
