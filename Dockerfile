@@ -1,10 +1,11 @@
-# svcdns as an image that takes the place of CoreDNS's. BASE needs Python 3.11 or newer with venv, and setcap (from Debian's libcap2-bin) or apt to get it.
+# An image of svcdns that replaces the image of CoreDNS. BASE needs Python 3.11 or newer with venv,
+# and setcap (Debian's libcap2-bin) or apt to install it.
 ARG BASE=docker.io/library/python:3.11-slim-bookworm
 
 FROM ${BASE} AS build
 RUN command -v setcap >/dev/null || { apt-get update && apt-get install --yes --no-install-recommends libcap2-bin; }
 WORKDIR /build
-# --copies: the interpreter is a file of our own, for its capability not to reach beyond svcdns
+# --copies: the file capability below applies to this copy of the interpreter only
 RUN python3 -m venv --copies /app && ln -sf python /app/bin/python3 && rm -f /app/bin/python3.*
 COPY requirements.lock ./
 RUN /app/bin/python -m pip install --no-cache-dir --no-compile --require-hashes -r requirements.lock
@@ -21,7 +22,8 @@ FROM ${BASE}
 ARG REVISION=
 ENV PATH=/app/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 SVCDNS_REVISION=$REVISION
 COPY --from=build /app /app
-# The root file system is read-only in use: bytecode of the standard library, which some bases leave out, has to be there too.
+# The root file system is read-only at run time, so the image must contain the bytecode of the standard library.
+# Some base images do not have it.
 RUN python3 -m compileall -q -x '/(test|tests|idlelib|lib2to3|tkinter|turtledemo|site-packages|dist-packages)/' \
       "$(python3 -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')" \
  && ln -s /app/bin/svcdns /coredns

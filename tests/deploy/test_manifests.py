@@ -1,4 +1,4 @@
-"""Our manifests: what they configure is what the code knows, and the Corefile is one that we serve."""
+"""The manifests in deploy/: the code knows every option, and svcdns accepts the Corefile."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ KNOWN = {"SVCDNS_STATE", *map(variable, SETTABLE)}
 
 @pytest.fixture(scope="module")
 def objects() -> dict[str, Any]:
-    """By kind; there is one of each."""
+    """The objects by kind; one of each."""
     found = list(yaml.safe_load_all(FILE.read_text()))
     assert len({item["kind"] for item in found}) == len(found)
     return {item["kind"]: item for item in found}
@@ -32,19 +32,19 @@ def objects() -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def container(objects: dict[str, Any]) -> dict[str, Any]:
-    """The only one."""
+    """The only container."""
     (found,) = objects["Deployment"]["spec"]["template"]["spec"]["containers"]
     return dict(found)
 
 
 def environment(container: dict[str, Any]) -> dict[str, str]:
-    """What the container is given."""
+    """The environment of the container."""
     return {entry["name"]: entry["value"] for entry in container["env"]}
 
 
 @pytest.fixture
 def setup(objects: dict[str, Any], container: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
-    """What the Corefile and the environment come to."""
+    """The configuration from the Corefile and the environment."""
     for name, value in environment(container).items():
         monkeypatch.setenv(name, value)
     resolv = tmp_path / "resolv.conf"
@@ -54,29 +54,29 @@ def setup(objects: dict[str, Any], container: dict[str, Any], tmp_path: Path, mo
     return prepare(str(path), 53)
 
 
-def test_the_corefile_passes(setup: Setup, container: dict[str, Any]) -> None:
-    """With the snapshot that the environment names; probes and ports are where the Corefile opens them."""
+def test_svcdns_accepts_the_corefile(setup: Setup, container: dict[str, Any]) -> None:
+    """The snapshot is that of the environment. Probes and ports agree with the Corefile."""
     (view,) = setup.views.values()
     assert view.snapshot == SnapshotOptions(environment(container)["SVCDNS_SNAPSHOT"])
-    pages = {name: setup.options(name)[0].address[1] for name in ("health", "ready", "prometheus")}
+    ports = {name: setup.options(name)[0].address[1] for name in ("health", "ready", "prometheus")}
     probes = [container[probe]["httpGet"] for probe in ("livenessProbe", "readinessProbe")]
-    assert [(probe["path"], probe["port"]) for probe in probes] == [("/health", pages["health"]), ("/ready", pages["ready"])]
-    assert {port["containerPort"] for port in container["ports"]} == {pages["prometheus"], *(port for _, port, _ in setup.listen)}
+    assert [(probe["path"], probe["port"]) for probe in probes] == [("/health", ports["health"]), ("/ready", ports["ready"])]
+    assert {port["containerPort"] for port in container["ports"]} == {ports["prometheus"], *(port for _, port, _ in setup.listen)}
 
 
 def test_every_variable_is_known(container: dict[str, Any]) -> None:
-    """A misspelled one would do nothing."""
+    """A misspelt variable would have no effect."""
     assert set(environment(container)) <= KNOWN
     assert parse("svcdns", container["args"]).conf == "/etc/coredns/Corefile"
 
 
 def test_every_variable_is_documented() -> None:
-    """All that can be set by environment is in the table on operating."""
+    """The table in docs/operating.md has every variable."""
     page = (FILE.parents[1] / "docs" / "operating.md").read_text()
     assert set(re.findall(r"^\| `(SVCDNS_\w+)`", page, re.MULTILINE)) == KNOWN
 
 
-def test_what_is_kept_is_on_the_volume(objects: dict[str, Any], container: dict[str, Any]) -> None:
+def test_files_are_written_to_the_volume(objects: dict[str, Any], container: dict[str, Any]) -> None:
     """The root file system is read-only."""
     mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
     assert all(path.startswith(mounts["state"] + "/") for path in environment(container).values())
@@ -86,8 +86,8 @@ def test_what_is_kept_is_on_the_volume(objects: dict[str, Any], container: dict[
     assert "emptyDir" in volumes["state"]
 
 
-def test_the_rights_are_enough(setup: Setup, objects: dict[str, Any]) -> None:
-    """To list and watch all that the Corefile needs, and what CoreDNS has besides."""
+def test_the_role_is_sufficient(setup: Setup, objects: dict[str, Any]) -> None:
+    """To list and watch every resource of the Corefile, and the resources of CoreDNS's role."""
     allowed = {
         resource + ("." + group if group else ""): set(rule["verbs"])
         for rule in objects["ClusterRole"]["rules"]
@@ -99,8 +99,8 @@ def test_the_rights_are_enough(setup: Setup, objects: dict[str, Any]) -> None:
     assert set(allowed) == {"endpoints", "services", "pods", "namespaces", "endpointslices.discovery.k8s.io"}
 
 
-def test_the_parts_find_each_other(objects: dict[str, Any]) -> None:
-    """Service, Deployment, ServiceAccount and role by their names and labels."""
+def test_the_objects_refer_to_each_other(objects: dict[str, Any]) -> None:
+    """Service, Deployment, ServiceAccount and ClusterRole refer to each other by name and label."""
     template = objects["Deployment"]["spec"]["template"]
     assert objects["Service"]["spec"]["selector"].items() <= template["metadata"]["labels"].items()
     assert objects["Deployment"]["spec"]["selector"]["matchLabels"] == template["metadata"]["labels"]

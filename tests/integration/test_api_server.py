@@ -1,4 +1,4 @@
-"""Against a real API server: what is applied and deleted is in the answers at once."""
+"""A real API server: DNS has every change at once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.server import Server, until
 
 pytestmark = pytest.mark.integration
 
-# The file that kubeadm installs, with ports and the way to the API changed.
+# kubeadm's Corefile with other ports and a kubeconfig.
 COREFILE = """
 .:{port} {
     errors
@@ -43,21 +43,21 @@ COREFILE = """
 
 @pytest.fixture
 def api() -> Api:
-    """The API server that KUBECONFIG names."""
+    """The API server of KUBECONFIG."""
     return Api(os.environ["KUBECONFIG"])
 
 
 @pytest.fixture
 def namespace(api: Api) -> Iterator[str]:
-    """A namespace of this test's own."""
+    """A namespace for the test."""
     name = "svcdns-" + uuid.uuid4().hex[:8]
     api("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
     yield name
     api("DELETE", f"/api/v1/namespaces/{name}")
 
 
-def test_changes_are_seen_at_once(api: Api, namespace: str, tmp_path: Path) -> None:
-    """A headless Service and its slices come, change and go under the stock Corefile."""
+def test_changes_show_at_once(api: Api, namespace: str, tmp_path: Path) -> None:
+    """A headless Service and its slices are created, changed and deleted, with kubeadm's Corefile."""
     name = f"db.{namespace}.svc.cluster.local."
     with Server(tmp_path, COREFILE.replace("KUBECONFIG", os.environ["KUBECONFIG"])) as server:
         server.until_ready()

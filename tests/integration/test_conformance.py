@@ -1,4 +1,4 @@
-"""The conformance suite against our own server on a real API server, changes included."""
+"""The conformance suite against svcdns and a real API server, changes included."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 
 
 def test_no_required_check_fails(tmp_path: Path) -> None:
-    """It makes its namespace, asks, changes, and takes the namespace away again."""
+    """The suite creates its namespace, checks, changes objects, and deletes the namespace."""
     kubeconfig = os.environ["KUBECONFIG"]
     with Server(tmp_path, COREFILE.replace("KUBECONFIG", kubeconfig).replace("loop\n", "forward . 127.0.0.1:9\n")) as server:
         server.until_ready()

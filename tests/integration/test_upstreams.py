@@ -1,4 +1,6 @@
-"""`forward` to real name servers: Unbound, NSD, Knot and dnsmasq, started on loopback. One that is not installed is left out."""
+"""`forward` with real name servers on loopback: Unbound, NSD, Knot and dnsmasq. Those that are not installed are
+skipped.
+"""
 
 from __future__ import annotations
 
@@ -74,7 +76,7 @@ def knotd(folder: Path, port: int) -> list[str]:
 
 
 def dnsmasq(folder: Path, port: int) -> list[str]:
-    """Addresses as a hosts file; the long text as an option."""
+    """The addresses as a hosts file, the long text as an option."""
     (folder / "hosts").write_text("".join(f"192.0.2.{number} n{number}.example\n" for number in range(NAMES)))
     text = ",".join(word.strip('"') for word in LONG.split())
     (folder / "conf").write_text(
@@ -85,7 +87,7 @@ def dnsmasq(folder: Path, port: int) -> list[str]:
 
 
 def unbound_over_tls(folder: Path, port: int) -> list[str]:
-    """The same over TLS alone, with a certificate for dns.test."""
+    """Unbound over TLS only, with a certificate for dns.test."""
     certificate, key = pair().write(folder)
     command = unbound(folder, port)
     tls = f'server:\n  tls-port: {port}\n  tls-service-pem: "{certificate}"\n  tls-service-key: "{key}"\n'
@@ -93,8 +95,8 @@ def unbound_over_tls(folder: Path, port: int) -> list[str]:
     return command
 
 
-class Real:
-    """A real server that may be stopped and started."""
+class NameServer:
+    """A real name server that can be stopped and started."""
 
     def __init__(self, configure: Callable[[Path, int], list[str]], folder: Path) -> None:
         with socket.socket() as tcp, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
@@ -106,7 +108,7 @@ class Real:
         self.start()
 
     def start(self) -> None:
-        """Starts it, and waits until it answers."""
+        """Starts the server and waits until it answers."""
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(self._command, stdout=log, stderr=log, start_new_session=True)
         deadline = time.monotonic() + 20
@@ -115,18 +117,18 @@ class Real:
             assert time.monotonic() < deadline, self._log.read_text()
 
     def _answers(self) -> bool:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
-            asking.settimeout(0.2)
-            asking.connect(("127.0.0.1", self.port))
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.settimeout(0.2)
+            client.connect(("127.0.0.1", self.port))
             try:
-                asking.send(b"\0\1\1\0\0\1\0\0\0\0\0\0\2n0\7example\0\0\1\0\1")
-                return bool(asking.recv(512))
+                client.send(b"\0\1\1\0\0\1\0\0\0\0\0\0\2n0\7example\0\0\1\0\1")
+                return bool(client.recv(512))
             except OSError:
                 time.sleep(0.02)
                 return False
 
     def stop(self) -> None:
-        """Ends it with its children: dnsmasq has one for each TCP connection."""
+        """Kills the server and its children: dnsmasq has one for each TCP connection."""
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(10)
@@ -136,35 +138,35 @@ SERVERS = {"unbound": unbound, "nsd": nsd, "knotd": knotd, "dnsmasq": dnsmasq}
 
 
 @pytest.fixture(params=SERVERS)
-def real(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Real]:
-    """Each of them in turn."""
+def name_server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[NameServer]:
+    """Each server in turn."""
     if not shutil.which(request.param):
         pytest.skip(f"no {request.param} in PATH")
-    server = Real(SERVERS[request.param], tmp_path)
+    server = NameServer(SERVERS[request.param], tmp_path)
     yield server
     server.stop()
 
 
 @pytest.fixture(autouse=True)
 async def _finished(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
-    """Nothing is left open behind a test."""
+    """No test leaves a connection open."""
     with all_finished(monkeypatch):
         yield
     await asyncio.sleep(0)
 
 
 @pytest.mark.parametrize("body", ["prefer_udp", "force_tcp"])
-async def test_many_at_once(real: Real, body: str) -> None:
-    """Over sockets of their own, and over one connection with several questions at once."""
-    forwarding = Forwarding(real, clock=monotonic, body=body)
+async def test_concurrent_queries(name_server: NameServer, body: str) -> None:
+    """Over one socket each, and over one connection with several outstanding queries."""
+    forwarding = Forwarding(name_server, clock=monotonic, body=body)
     replies = await asyncio.gather(*(forwarding.ask(f"n{number}.example.") for number in range(NAMES)))
     assert [world.shown(reply.answer)[0].split()[-1] for reply in replies] == [f"192.0.2.{number}" for number in range(NAMES)]
     assert (await forwarding.ask("none.example.")).rcode == Rcode.NXDOMAIN
 
 
-async def test_a_long_reply(real: Real) -> None:
-    """Truncated over UDP where the client takes 512 octets, whole over TCP or with a larger EDNS size."""
-    forwarding = Forwarding(real, clock=monotonic)
+async def test_a_long_reply(name_server: NameServer) -> None:
+    """Truncated over UDP at 512 octets, complete over TCP or with a larger EDNS size."""
+    forwarding = Forwarding(name_server, clock=monotonic)
     assert (await forwarding.ask("long.example.", "TXT")).flags & TC
     for fields in ({"client": OVER_TCP}, {"edns": world.edns(4096)}):
         reply = await forwarding.ask("long.example.", "TXT", **fields)
@@ -172,24 +174,24 @@ async def test_a_long_reply(real: Real) -> None:
         assert sum(len(record.rdata) for record in reply.answer) > 700
 
 
-async def test_one_that_is_started_anew(real: Real) -> None:
-    """Kept connections end with it; questions meanwhile are SERVFAIL, later ones are answered."""
-    forwarding = Forwarding(real, clock=monotonic, body="force_tcp")
+async def test_a_restarted_upstream(name_server: NameServer) -> None:
+    """The restart ends persistent connections. Queries meanwhile get SERVFAIL; later ones are answered."""
+    forwarding = Forwarding(name_server, clock=monotonic, body="force_tcp")
     assert (await forwarding.ask("n1.example.")).rcode == Rcode.NOERROR
-    await asyncio.to_thread(real.stop)
+    await asyncio.to_thread(name_server.stop)
     reply = await forwarding.ask("n2.example.")
     assert (reply.rcode, reply.extended) == (Rcode.SERVFAIL, 23)
-    await asyncio.to_thread(real.start)
+    await asyncio.to_thread(name_server.start)
     async with asyncio.timeout(10):
         while (await forwarding.ask("n3.example.")).rcode != Rcode.NOERROR:
             await asyncio.sleep(0.05)
 
 
 async def test_unbound_over_tls(tmp_path: Path) -> None:
-    """Many questions over one connection; after a restart it is connected to anew; another name is refused."""
+    """Many queries over one connection, a new connection after a restart, and an error for another server name."""
     if not shutil.which("unbound"):
         pytest.skip("no unbound in PATH")
-    server = Real(unbound_over_tls, tmp_path)
+    server = NameServer(unbound_over_tls, tmp_path)
     body = f"tls {authority().write(tmp_path)}"
     known = gather(world.options("forward", f"forward . tls://::1 {{\n{body}\n}}"), {})
     try:
@@ -213,15 +215,15 @@ async def test_unbound_over_tls(tmp_path: Path) -> None:
         server.stop()
 
 
-async def test_one_that_hangs_beside_one_that_answers(tmp_path: Path) -> None:
-    """Clients are answered by the other within a fraction of a second."""
-    present = [name for name in SERVERS if shutil.which(name)]
-    if len(present) < 2:
+async def test_an_upstream_that_hangs_beside_one_that_answers(tmp_path: Path) -> None:
+    """The other server answers within a fraction of a second."""
+    installed = [name for name in SERVERS if shutil.which(name)]
+    if len(installed) < 2:
         pytest.skip("two of " + ", ".join(SERVERS) + " are needed")
     servers = []
-    for name in present[:2]:
+    for name in installed[:2]:
         (tmp_path / name).mkdir()
-        servers.append(Real(SERVERS[name], tmp_path / name))
+        servers.append(NameServer(SERVERS[name], tmp_path / name))
     try:
         forwarding = Forwarding(*servers, clock=monotonic)
         assert (await forwarding.ask("n1.example.")).rcode == Rcode.NOERROR
