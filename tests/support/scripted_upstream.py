@@ -1,6 +1,6 @@
 """A DNS server on loopback with scripted replies, over UDP and TCP on one port, inside the test's event loop.
 
-It lies in every way: a packet may be any bytes, several may answer one question, `Elsewhere` ones come from another port, `Held` ones wait
+It may send any packets: malformed ones, several for one query, `Elsewhere` ones from another port, `Held` ones wait
 for `release`.
 """
 
@@ -20,7 +20,7 @@ import dns.rrset
 from svcdns.wire.message import Message, parse_message
 
 Respond = Callable[[dns.message.Message, str], list[bytes] | bytes | None]
-"""From the question and its transport to packets, or None for silence."""
+"""Returns the packets for a query and its transport, or None for silence."""
 
 
 def answer(*lines: str, rcode: int = 0, flags: int = 0) -> Respond:

@@ -19,10 +19,10 @@ def key(number: int) -> Key:
     return (b"%d" % number, 1, 1, False, False)
 
 
-@pytest.mark.parametrize(("asked", "held"), [(1, 1024), (1024, 1024), (9984, 9984), (10000, 9984)])
-def test_capacity(asked: int, held: int) -> None:
+@pytest.mark.parametrize(("size", "entries"), [(1, 1024), (1024, 1024), (9984, 9984), (10000, 9984)])
+def test_capacity(size: int, entries: int) -> None:
     """256 shards of at least four entries."""
-    assert capacity(asked) == held
+    assert capacity(size) == entries
 
 
 def test_the_oldest_unused_entry_is_evicted() -> None:

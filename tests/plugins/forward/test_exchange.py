@@ -19,7 +19,7 @@ A = "a.example.org. 60 IN A 192.0.2.1"
 FIRST = ["NOERROR", A]
 SECOND = ["NOERROR", "a.example.org. 60 IN A 192.0.2.2"]
 TURNS = "policy round_robin"
-"""The second upstream is the first to be asked."""
+"""The second upstream is queried first."""
 
 
 def queries(upstream: ScriptedUpstream) -> int:

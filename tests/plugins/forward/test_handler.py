@@ -52,7 +52,7 @@ class Two:
         self.plugin = Forward(world.options("forward", text), world.environment(clock=monotonic))
 
     async def ask(self) -> list[str]:
-        """What comes of a question; behind the last line is REFUSED."""
+        """The reply to a query; the following plugins answer REFUSED."""
         answer = self.plugin.handle(world.query("a.example.org."), world.following(Reply(rcode=Rcode.REFUSED)))
         return world.summary(await world.soon(answer))
 

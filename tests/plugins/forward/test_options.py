@@ -78,7 +78,7 @@ def test_reads(text: str, fields: dict[str, Any]) -> None:
         pytest.param("tls://192.0.2.1%dns.test:8853", TlsUpstream(("192.0.2.1", 8853), "dns.test"), id="name and port"),
         pytest.param("tls://::1%dns.test", TlsUpstream(("::1", 853), "dns.test"), id="IPv6 and name"),
         pytest.param("tls://[::1%dns.test]:8853", TlsUpstream(("::1", 8853), "dns.test"), id="IPv6, name and port"),
-        pytest.param("tls://[::1]%dns.test:8853", TlsUpstream(("::1", 8853), "dns.test"), id="IPv6, name behind, and port"),
+        pytest.param("tls://[::1]%dns.test:8853", TlsUpstream(("::1", 8853), "dns.test"), id="IPv6, name after it, and port"),
         pytest.param("tls://[::1]:8853", TlsUpstream(("::1", 8853)), id="IPv6 and port"),
         pytest.param("tls://dns.test", NamedUpstream("tls://dns.test", "dns.test", 853, "dns.test"), id="host"),
         pytest.param(

@@ -147,7 +147,7 @@ async def test_tls_upstreams_need_the_data_of_control() -> None:
 
 
 class ScriptedPort:
-    """A port that nobody listens on."""
+    """A port without a listener."""
 
     port = 1
 
