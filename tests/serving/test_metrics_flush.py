@@ -12,7 +12,7 @@ from svcdns.serving.metrics import HitCounter
 from svcdns.serving.metrics_flush import MAX_ROTATION_USES, STEP, flush
 from svcdns.serving.transport.udp import SocketErrors, UdpReader
 from tests.support.responder import ResponderSetup, bound
-from tests.support.world import Clock, counted
+from tests.support.world import CLIENT, Clock, counted
 
 LABELS = ("dns://127.0.0.1:53", ".", "")
 
@@ -38,14 +38,37 @@ def test_every_query_is_counted_once(asked: list[tuple[int, bool]]) -> None:
 
 
 def test_a_flush_is_done_in_steps() -> None:
-    """Of hit counters and of entries with rotations; the latter are dropped after MAX_ROTATION_USES."""
+    """Of hit counters, those of the fast path too, and of entries with rotations; the latter are dropped after
+    MAX_ROTATION_USES."""
     place = ResponderSetup("udp")
     for number in range(600):
         place.table.dirty.append(HitCounter((), DROPPED))
+        place.responder.dirty_fast_path.append(HitCounter((), DROPPED))
         entry = Entry(b"%d" % number, (b"one", b"two"), float("inf"), (), HitCounter((), DROPPED))
         place.table.put(entry)
         for _ in range(MAX_ROTATION_USES * 2 if number % 2 else 1):
             place.table.next_rotation(entry)
     polls = list(flush(place.responder))
-    assert len(polls) == 2 * (600 // STEP)
+    assert len(polls) == 3 * (600 // STEP)
     assert len(place.table) == 300
+
+
+def test_hits_between_the_steps_of_a_flush_count_once() -> None:
+    """In this flush or in the next one."""
+    place, packet = ResponderSetup("udp"), dns.message.make_query("a.b.", "A", id=7).to_wire()
+    sent: list[bytes] = []
+    for _ in range(2):
+        place.responder.answer(packet, CLIENT, sent.append, 0.0)
+    others = [HitCounter((), DROPPED) for _ in range(STEP)]
+    place.table.dirty += others
+    for _ in range(5):
+        assert place.responder.lookup(packet, CLIENT, 0.0)
+    steps = flush(place.responder)
+    next(steps)
+    for _ in range(3):
+        assert place.responder.lookup(packet, CLIENT, 0.0)
+    list(steps)
+    list(flush(place.responder))
+    found = counted(place.counters)
+    assert found["coredns_dns_requests_total", *LABELS, "udp", "1", "A"] == 10
+    assert found["coredns_dns_request_duration_seconds", *LABELS] == 10

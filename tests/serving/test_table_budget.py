@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from svcdns.serving.table_budget import UNLIMITED, table_budget
+import pytest
+
+from svcdns.serving.table_budget import UNLIMITED, divide, table_budget
 
 
 def test_workers_share_an_eighth() -> None:
@@ -11,3 +13,24 @@ def test_workers_share_an_eighth() -> None:
     assert table_budget(160 << 20, 1) == 20 << 20
     assert table_budget(160 << 20, 2) == 10 << 20
     assert table_budget(1 << 40, 1) == UNLIMITED
+
+
+@pytest.mark.parametrize(
+    ("used", "shares"),
+    [
+        pytest.param([False, False, False], [26, 26, 26], id="all idle"),
+        pytest.param([True, False, False], [588, 26, 26], id="one in use"),
+        pytest.param([True, False, True], [460, 26, 153], id="two in use"),
+        pytest.param([True, True, True], [274, 274, 91], id="all in use"),
+    ],
+)
+def test_tables_divide_a_budget(used: list[bool], shares: list[int]) -> None:
+    """Idle ones get a little, the others the rest by their protocols; together they get no more than there is."""
+    found = divide(640, ["udp", "udp", "tcp"], used)
+    assert found == shares
+    assert sum(found) <= 640
+
+
+def test_no_tables_need_no_budget() -> None:
+    """Before the first listener."""
+    assert divide(640, [], []) == []
