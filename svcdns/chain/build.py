@@ -132,7 +132,7 @@ def _build_block(chains: Chains, block: BlockPlan, hosts: Sequence[Host], load: 
 def _made(plugin: type[Plugin], options: object, environment: Environment, hooks: HookCaller) -> Plugin:
     """An instance of a plugin. Raises SvcdnsError, also where the plugin raises something else."""
     try:
-        made = plugin(options, environment if plugin.states_reuse else environment.noting())
+        made = plugin(options, environment if plugin.states_reuse or plugin.reads_nothing else environment.noting())
     except SvcdnsError:
         raise
     except Exception as error:
@@ -150,7 +150,7 @@ def _writer(block: BlockPlan, handlers: Sequence[Plugin]) -> str:
 
 
 def _closest_encloser(handlers: Sequence[Plugin], hooks: HookCaller) -> FindEncloser | None:
-    """The first handler's knowledge of what its zones lack, for the zones whose names all handlers before it treat alike."""
+    """How closest enclosers are found: by the first plugin that can, in the zones whose names all plugins before it treat alike."""
     for number, handler in enumerate(handlers):
         if overrides(handler, "closest_encloser"):
             before = handlers[:number]

@@ -25,6 +25,15 @@ def link(plugin: Plugin, following: Following) -> Following:
     """The plugin and the rest of the chain as one function."""
     handle, context, name, states_reuse = plugin.handle, context_of(plugin), plugin.name, plugin.states_reuse
 
+    def handle_plainly(query: Query) -> Answer:
+        try:
+            answer = handle(query, following)
+        except Exception as error:
+            blame(error, name)
+            raise
+        running.last = answer
+        return answer
+
     def handle_noted(query: Query) -> Answer:
         outer = running.current
         if running.last is not NO_ANSWER and outer is not OUTSIDE:  # the outer plugin comes here for the second time
@@ -46,7 +55,7 @@ def link(plugin: Plugin, following: Following) -> Following:
         running.last = answer
         return answer
 
-    return handle_noted
+    return handle_plainly if plugin.reads_nothing else handle_noted
 
 
 def _settled(answer: Answer, current: Current, last: Answer) -> Answer:

@@ -1,7 +1,7 @@
-"""Which chain answers a question: the zones of one listener, longest match first.
+"""Which chain answers a query: the zones of one listener, longest match first.
 
-A listener is a port on an address, or on all of them; only the blocks that are served on it take part. There is no fall-back from one
-block to a shorter zone when a plugin fails. Questions that no block takes are REFUSED here.
+A listener is a port on one address or on all addresses; it serves the zones of the blocks that have it. When a plugin fails, no block
+of a shorter zone is tried. Queries for names that no block serves are REFUSED here.
 """
 
 from __future__ import annotations
@@ -24,11 +24,9 @@ from svcdns.wire.names import ROOT, is_within
 class Route:
     """One zone of a server block on a listener.
 
-    `entry` is the head of the block's chain, None where it has no handler. `counted` says that the block has `prometheus`, and
-    `writer` is the plugin label that its responses are counted with: the plugin behind `prometheus` in the chain.
-    `closest_encloser` is there where a
-    plugin knows what its zones lack, and all before it treat the names of these zones alike. `fast_path` is
-    there where outside names have a short way.
+    `entry` is the block's chain, None for a block without plugins that handle queries. `counted` means that queries are counted in
+    `coredns_dns_*`, and `writer` is the plugin label of the responses. `closest_encloser` finds the closest encloser of nonexistent
+    names, None where negative answers of several names may differ. `fast_path` is the block's forwarding fast path, if it has one.
     """
 
     zone: bytes
@@ -43,14 +41,14 @@ class Route:
 
 
 DROPPED = Route(ROOT, "dropped", None)
-"""Stands for what was refused before any chain: metrics label its zone so."""
+"""The route of queries that are refused before any chain; its zone is their label in metrics."""
 
 
 @dataclass(slots=True)
 class Listener:
     """The zones served at one host and port; an empty host is every address.
 
-    `transport` is `dns` for UDP and TCP, `tls` for DNS over TLS alone (RFC 7858); the latter has the key of its certificate in `security`.
+    `transport` is `dns` for UDP and TCP, `tls` for DNS over TLS (RFC 7858). `security` is the key of the certificate for `tls`.
     """
 
     host: str
@@ -63,12 +61,12 @@ class Listener:
     counted: bool = False
     observed: bool = False
     echoed: frozenset[int] = ECHOED_OPTIONS
-    """Codes of EDNS options that clients get back as they sent them: those of the core, and what plugins add."""
+    """Codes of EDNS options that clients get back as they sent them: those of the core, and those that plugins add."""
     inner: tuple[bytes, ...] = ()
-    """Names that end like one of these, lowered, are nothing for the short way of any block."""
+    """Queries for names that end with one of these lowered wire names never take the fast path of any block."""
     handlers: list[Plugin] = field(default_factory=list)
     classes: Classes | None = None
-    """The audience classes of the listener's clients, None where no plugin of its blocks looks at who asks."""
+    """The client classes of the listener, None if no plugin of its blocks has client classes."""
 
     @property
     def server(self) -> str:
@@ -77,9 +75,9 @@ class Listener:
         return f"{self.transport}://{host}:{self.port}"
 
     def find(self, key: bytes, rtype: int) -> Route | None:
-        """The route of a name, lowered, or None.
+        """The route of a name (lowered wire name), or None.
 
-        A DS question belongs to a zone above; it is given to the highest that this listener serves below the root, as by CoreDNS.
+        A DS query belongs to the parent zone: it goes to the shortest matching zone below the root, as in CoreDNS.
         """
         at, routes = 0, self.routes
         above = None
@@ -93,24 +91,24 @@ class Listener:
         return above or routes.get(ROOT)
 
     def is_divided(self, key: bytes) -> bool:
-        """Whether names below this one, lowered, have other routes than it has."""
+        """True if a name below this lowered wire name has another route."""
         return any(zone != key and is_within(zone, key) for zone in self.routes)
 
     def route(self, query: Query) -> Route:
-        """The route that answers, DROPPED where the question is to be refused before any chain."""
+        """The route of a query, DROPPED if it is refused before any chain."""
         if query.rclass != Class.IN and not self.any_class:
             return DROPPED
         found = self.find(query.key, query.rtype)
         return DROPPED if found is None or found.entry is None else found
 
     def ask(self, query: Query) -> Answer:
-        """Answers a question of our own through the whole server."""
+        """Answers a self-query of a plugin."""
         if query.depth > MAX_DEPTH:
             return rcode_only(Rcode.SERVFAIL, "too many levels of self-queries")
         return self.answer(query, self.route(query))
 
     def answer(self, query: Query, route: Route) -> Answer:
-        """Puts the question into the route's chain."""
+        """Sends the query through the route's chain."""
         if route.entry is None:
             return rcode_only(Rcode.REFUSED)
         query.zone = route.zone

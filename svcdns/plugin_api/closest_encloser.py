@@ -10,11 +10,11 @@ from svcdns.cluster.changes import Dependency
 
 
 class Encloser(msgspec.Struct, frozen=True, gc=False):
-    """The closest encloser (RFC 4592 §3.3.1) of a name that is not there: what it has, so that what it lacks is known too.
+    """The closest encloser (RFC 4592 §3.3.1) of a nonexistent name, with the labels that exist below it.
 
-    Names below `key` (lowered) whose label next to it is none of its `children` get the answer that the missing name gets, for the same
-    type. `children` is live; it holds (`scope`, label) for each of them, the label lowered and read as Latin-1. Names that begin with
-    `unlike` (lowered wire octets) are left out. The answer rests on `dependencies`.
+    Every name below `key` (lowered wire name) whose next label is not in `children` gets the same negative answer, for the same type.
+    `children` holds (`scope`, label) pairs and changes with the cluster; labels are lowered Latin-1 text. Names that begin with
+    `unlike` (lowered wire octets) are excepted. The answer depends on `dependencies`.
     """
 
     key: bytes
@@ -25,4 +25,4 @@ class Encloser(msgspec.Struct, frozen=True, gc=False):
 
 
 FindEncloser = Callable[[bytes, int], Encloser | None]
-"""What encloses a name (lowered) that the chain found not to exist for a type; None where other names may get another answer."""
+"""Finds the closest encloser of a nonexistent name (lowered wire name) for a type; None where other names may get another answer."""

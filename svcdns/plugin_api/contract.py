@@ -49,6 +49,11 @@ class Plugin:
 
     The core then adds nothing. Leave it False unless a measurement calls for it.
     """
+    reads_nothing: ClassVar[bool] = False
+    """True if `handle` reads nothing that the core notes, sends no self-queries, and changes replies by copies alone.
+
+    Then the core notes nothing. For built plugins that are in most chains.
+    """
     client_class_dependencies: ClassVar[frozenset[str]] = frozenset()
     """Kinds of dependencies, such as `pod`, whose change may put a client into another class."""
 

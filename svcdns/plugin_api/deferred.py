@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Generator
 
 from svcdns.plugin_api.reply import Reply
-from svcdns.plugin_api.reuse import Current, Invocation, blame, carried, running
+from svcdns.plugin_api.reuse import NO_ANSWER, Current, Invocation, blame, carried, running
 
 Change = Callable[[Reply], Reply]
 
@@ -56,6 +56,7 @@ class Deferred:
 
     def _settle(self, reply: Reply, changes: list[tuple[Change, Current]]) -> None:
         before = current = running.current
+        last, running.last = running.last, NO_ANSWER
         try:
             for change, current in changes:
                 running.current = current
@@ -71,7 +72,7 @@ class Deferred:
                 self._failed(error)
             return
         finally:
-            running.current = before
+            running.current, running.last = before, last
         self._reply = reply
         if self._take is not None:
             self._take(reply)

@@ -1,6 +1,6 @@
-"""What a plugin is given besides its options: the block it stands in, and the worker it runs in.
+"""What a plugin gets besides its options: its server block, and the worker that it runs in.
 
-Everything here is passed in, so that a test can run any plugin, or a whole worker, inside one process.
+A test passes in its own, and runs any plugin, or a whole worker, inside one process.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ T = TypeVar("T")
 class Block:
     """A server block as a plugin's `parse` sees it.
 
-    `directives` are the block's directives with the plugin's own name, in file order; `others` is every directive of the
-    block. `zones` are the block's zones as text (`cluster.local.`), `root` the base of relative paths (plugin `root`).
+    `directives` are the block's directives of the plugin's name, in file order; `others` are all directives of the block.
+    `zones` are the block's zones as text (`cluster.local.`), `root` the folder that relative paths start from (plugin *root*).
     """
 
     directives: tuple[Directive, ...]
@@ -41,17 +41,20 @@ class Block:
 class Environment:
     """The worker's side of a plugin.
 
-    `server` is the server label of metrics (`dns://:53`), `view` the view's name. `index(options)` is the cluster index for
-    watch options. `data(plugin, key)` is what control has read from a file for this plugin, None where it has not come yet, and
-    `on_data` calls back when it changes. `kept(key, make)` is an object that outlives a change of the chain (a cache, an
-    upstream's state): the same key gives the same object. `publish(plugin, key, payload)` gives
-    all workers, this one first, what this one has found out, as data. `invalidate(dependencies)` drops the compiled replies
-    resting on those
-    owners, `invalidate_all()` all of them. `peers(name)` are the handlers of that name in the same block, all of them in chain
-    order for "", there from `start()` on. `poll_sockets()` is to be called between two pieces of long work: it reads the
-    sockets. `local_addresses` are this machine's addresses as text without loopback, empty where the block has `bind`.
-    `first` is true in one worker of all, for what has to be done once: telling others that a zone is new.
-    `allowance()` is how many octets all that plugins of this worker keep of others' answers may take. `random` gives random numbers.
+    `server` is the server label of metrics (`dns://:53`), `view` the name of the view. `index(options)` returns the cluster index for
+    watch options.
+
+    `data(plugin, key)` returns the data that control read for this plugin, None if it has not come yet; `on_data` registers a
+    function that is called with new data. `publish(plugin, key, payload)` sends data to all workers, to this one first.
+    `kept(key, make)` returns an object that outlives a reload, such as a cache: the same key gives the same object.
+
+    `invalidate(dependencies)` drops the compiled replies that depend on one of them, `invalidate_all()` all compiled replies.
+    `peers(name)` returns the plugins of that name in the same block, all of them in chain order for ""; it works from `start` on.
+    `poll_sockets()` reads the sockets; long work calls it between two pieces of at most 0.2 ms.
+
+    `local_addresses` are the machine's addresses as text without loopback, empty if the block has *bind*. `first` is True in exactly
+    one worker, for work that is done once, such as NOTIFY. `allowance()` returns how many octets the caches of this worker may use.
+    `random` gives random numbers.
     """
 
     block: Block
@@ -65,7 +68,7 @@ class Environment:
     kept: Callable[[tuple[Any, ...], Callable[[], Any]], Any]
     data: Callable[[str, str], bytes | None] = lambda _plugin, _key: None
     on_data: Callable[[str, str, Callable[[bytes], None]], None] = lambda _plugin, _key, _call: None
-    invalidate: Callable[[tuple[tuple[str, ...], ...]], None] = lambda _owners: None
+    invalidate: Callable[[tuple[tuple[str, ...], ...]], None] = lambda _dependencies: None
     invalidate_all: Callable[[], None] = lambda: None
     publish: Callable[[str, str, bytes], None] = lambda _plugin, _key, _payload: None
     allowance: Callable[[], int] = lambda: 128 << 20
@@ -77,19 +80,19 @@ class Environment:
     random: Random = field(default_factory=Random)
 
     def depends_on(self, *dependencies: Dependency) -> None:
-        """The reply that the plugin is about to return, or to let through, depends on these; `invalidate` says that they have changed."""
+        """Called while the plugin handles a query: its reply, or the one that it lets through, is dropped when one of these changes."""
         noted = running.current.begin().dependencies
         noted += [one for one in dependencies if one not in noted]
 
     def content(self, plugin: str, key: str, read: Callable[[bytes], T], default: T) -> Content[T]:
-        """What control has read for this plugin under `key`, as `read` makes it of the octets; `default` until it comes.
+        """The data that control read for this plugin under `key`, decoded by `read`; `default` until it comes.
 
-        A reply for which the plugin looks at it depends on it, and is dropped when it changes.
+        A reply for which the plugin reads its `value` is dropped when the data changes.
         """
         return Content(self, plugin, key, read, default)
 
     def noting(self) -> Environment:
-        """The same, whose clock and random numbers note that a reply depends on them."""
+        """A copy whose clock and random numbers note that a reply depends on them."""
         now = self.clock
 
         def clock() -> float:
@@ -100,7 +103,7 @@ class Environment:
 
 
 class _NotingRandom(Random):
-    """Random numbers; a reply for which one was drawn is for one client alone."""
+    """Random numbers. A reply for which the plugin drew one is stored for nobody."""
 
     def random(self) -> float:
         running.current.read(CacheScope.CLIENT)
@@ -127,7 +130,7 @@ class Content(Generic[T]):
 
     @property
     def value(self) -> T:
-        """What it is now."""
+        """The data as it is now."""
         self._environment.depends_on(self._dependency)
         return self._value
 

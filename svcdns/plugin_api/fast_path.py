@@ -1,11 +1,9 @@
-"""The short way of questions that only the cache and the upstreams of a block have something to say about: outside names.
+"""The forwarding fast path: queries for outside names that go from the socket to the upstreams and back without the chain.
 
-Most of them get a plain reply (`svcdns.wire.simple_reply`), and nobody on the way has anything to change about it that could not be said
-beforehand. So each plugin of a block says once what that is, in a `FastPath`; a question goes from the socket to the upstreams
-and its reply
-back, as octets, and no other plugin sees it. Rules: whatever is out of the ordinary about the question goes through the chain from the
-start; where it is about the reply, the question goes through the chain then, with that reply in hand (`Query.upstream_reply`).
-Both ways give the same answer, and count alike.
+Most forwarded traffic is A and AAAA queries answered by plain records (`svcdns.wire.simple_reply`). What the plugins of a block do with
+such queries and replies is always the same, so each plugin says it once, in a `FastPath`. Rules: a query that is out of the ordinary
+goes through the chain from the start. A reply that is out of the ordinary goes through the chain with its query
+(`Query.upstream_reply`). Both ways give the same reply and the same metrics.
 """
 
 from __future__ import annotations
@@ -22,35 +20,35 @@ Key = tuple[bytes, int, int, bool, bool]
 
 
 class UpstreamReply(Protocol):
-    """A reply: as a plain one too where it is one."""
+    """The reply of an upstream."""
 
     @property
     def plain(self) -> SimpleReply | None:
-        """The octets."""
+        """The reply as octets, if it is a simple one."""
         ...
 
     @property
     def reply(self) -> Reply:
-        """The records."""
+        """The reply as records."""
         ...
 
 
 class FastPathQuery(Protocol):
-    """A question that leaves: of class IN, over UDP, with RD and AD set."""
+    """A query on the fast path: of class IN, over UDP, with RD and AD set."""
 
     @property
     def key(self) -> Key:
-        """What the cache knows it under."""
+        """The key in the cache."""
         ...
 
     @property
     def edns(self) -> Edns | None:
-        """The client's."""
+        """The EDNS of the client."""
         ...
 
     @property
     def wire(self) -> bytes:
-        """The packet for an upstream behind its id."""
+        """The packet for an upstream, without its id."""
         ...
 
     @property
@@ -59,7 +57,7 @@ class FastPathQuery(Protocol):
         ...
 
     def completed(self, completed: UpstreamReply) -> None:
-        """Takes the reply, once."""
+        """Takes the reply; called once."""
         ...
 
 
@@ -72,25 +70,27 @@ def _nothing(_server: str) -> tuple[Increment, ...]:
 
 
 class FastPath:
-    """What the plugins of one block have said. Handlers with a `relays(relay) -> bool` take part, outermost last; without it, or with
-    False, a block has no short way."""
+    """What the plugins of one block say about its fast path (`Plugin.join_fast_path`), the last one of the chain first.
+
+    The block has a fast path if all of them return True, one of them sends queries, and one stores replies.
+    """
 
     __slots__ = ("ask", "forwards", "increments", "is_shut", "keep", "knows", "shuffles", "zones")
 
     def __init__(self) -> None:
         self.ask: Callable[[FastPathQuery], Reply | None] | None = None
-        """Asks the upstreams; a reply if they are not to be asked, which is then the chain's."""
+        """Sends a query to an upstream. Returns a reply where none may be sent; that reply goes through the chain."""
         self.forwards = False
-        """Whether the block forwards queries at all."""
+        """True if the block forwards queries at all."""
         self.zones: tuple[bytes, ...] = ()
-        """Names that end like one of these, lowered, go through the chain, on all listeners of the block."""
+        """Names that end with one of these lowered wire names never take the fast path, on all listeners of the block."""
         self.knows: Callable[[Key], bool] = _always
-        """Whether the cache has something to say."""
+        """True if the cache has an entry for the key."""
         self.keep: Callable[[Key, SimpleReply], int] | None = None
-        """Keeps a reply, and gives the TTL that all its records are to have."""
+        """Stores a reply, and returns the TTL for all its records."""
         self.increments: Callable[[str], tuple[Increment, ...]] = _nothing
-        """What each reply adds to counters, by the server label of its listener."""
+        """What each reply adds to metrics, by the server label of its listener."""
         self.shuffles = False
-        """Whether addresses are to be put in random order."""
+        """True if addresses are put in random order."""
         self.is_shut = False
-        """Whether all questions go through the chain for the time being."""
+        """True while all queries must go through the chain."""

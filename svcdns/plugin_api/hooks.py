@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable
 from typing import Final, ParamSpec, TypeVar
 
-from svcdns.plugin_api.reuse import CORE, plugin_of, running
+from svcdns.plugin_api.reuse import CORE, NO_ANSWER, plugin_of, running
 from svcdns.telemetry.counters import Counters, Family, MetricKind
 from svcdns.telemetry.logging import ROOT, plugin_logger
 
@@ -31,14 +31,15 @@ class HookCaller:
 
     def call(self, plugin: str, default: T, hook: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """What the hook returns; `default` where it raises an exception."""
-        before, running.current = running.current, CORE
+        before, last = running.current, running.last
+        running.current, running.last = CORE, NO_ANSWER
         try:
             return hook(*args, **kwargs)
         except Exception as error:  # noqa: BLE001 - a plugin's failure must not end the process
             self.failed(error, f"its hook {getattr(hook, '__name__', hook)}", plugin)
             return default
         finally:
-            running.current = before
+            running.current, running.last = before, last
 
     def wrapped(self, plugin: str, default: T, hook: Callable[P, T]) -> Callable[P, T]:
         """The hook as a function that never raises: it returns `default` where the hook raises an exception."""

@@ -1,6 +1,7 @@
 """A query on its way through the chain, and what the chain may ask of the server.
 
-One `Query` is made per packet that the answer table does not know. A plugin that changes the question makes a copy (`changed`), so that
+One `Query` is made for each packet that the answer table has no reply for.
+A plugin that changes the question makes a copy (`changed`), so that
 plugins further out still see what was asked. The header flags and the EDNS are changed in place: the core makes its own replies from
 them, and mirrors the EDNS as the chain left it.
 """
@@ -67,7 +68,7 @@ _NAMES: Final = {"client": "requestor", "server": "listener", "ident": "message_
 
 
 class Query(msgspec.Struct):
-    """A question with its header, its EDNS and its client.
+    """A DNS query: its question with the header, the EDNS and the client.
 
     `name` is the query name as it was spelled, `key` the same lowered; both wire bytes. `flags` is the header word of the
     request, `serial` the zone serial that an IXFR request names, None where it names none. `zone` is the server-block zone that

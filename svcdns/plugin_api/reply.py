@@ -17,17 +17,17 @@ from svcdns.wire.codes import Rcode
 from svcdns.wire.record import Edns, Record
 
 UNTIL_CHANGED: Final = float("inf")
-"""A lifetime: the reply is right until one of its owners changes."""
+"""A lifetime: the reply is right until one of its dependencies changes."""
 
 NOT_REUSABLE: Final = 0.0
-"""A lifetime: the reply was for this query alone."""
+"""A lifetime: the reply is for this query alone."""
 
 Increment = tuple[int, float]
-"""A cell of this worker's counters, and what to add to it."""
+"""A cell of this worker's counters, and the amount to add to it."""
 
 
 class CacheScope(IntEnum):
-    """Who else may be given a reply: everybody, clients that every plugin of the chain puts into the same class, or nobody."""
+    """Who else may get a reply: all clients, those of the same client class, or nobody."""
 
     SHARED = 0
     CLIENT_CLASS = 1
@@ -44,16 +44,16 @@ class HeaderFlags(Protocol):
 
 
 class Variants(Protocol):
-    """A reply in several orders of its records; `widest` is the most variants that make sense.
+    """A reply in several orders of its records; `widest` is the greatest useful number of variants.
 
-    With `turns_answer` the variants are the first one with its answer as a whole turned on, evenly.
+    With `turns_answer`, each variant is the first one with its answer section rotated by an equal share of its length.
     """
 
     widest: int
     turns_answer: bool
 
     def variant(self, number: int, of: int) -> Reply:
-        """The one of that number, from 0, among so many; the first of one is any of them."""
+        """Variant `number` of `of`, from 0; number 0 of 1 is a random one."""
         ...
 
 
@@ -61,11 +61,10 @@ class Reply(msgspec.Struct, frozen=True):
     """What a plugin answers.
 
     `flags` are the header bits AA, TC, RD, RA, AD and CD; start from `query.reply_flags`, which has RD and CD copied.
-    `edns` is an OPT record of the plugin's own or of an upstream; the one that mirrors the client's is added later.
-    `has_message` is false for a bare rcode that the server core turns into a reply: `errors` reports `error` of such replies.
-    `dropped` means that the client gets no answer at all. The rest says how the reply may be used again:
-    `lifetime` in seconds, `dependencies` whose change ends it, `scope` if it depends on who asked, and `increments`,
-    what each further use of it adds to counters.
+    `edns` is an OPT record of the plugin or of an upstream; the core adds the one that mirrors the client's. `has_message` is False for
+    an rcode alone, which the core turns into a message; *errors* logs `error` of such replies. `dropped` means that the client gets
+    no reply. The terms of reuse: `lifetime` in seconds, `dependencies` whose change ends it, the `scope` of clients, and
+    `increments`, which each further use adds to metrics.
     """
 
     rcode: int = 0
@@ -84,13 +83,13 @@ class Reply(msgspec.Struct, frozen=True):
     extended: int | None = None
     """The code of an extended error (RFC 8914) for a client with EDNS; None for none."""
     source: str = ""
-    """The upstream that sent the reply, `host:port`; empty where it was made here."""
+    """The upstream that sent the reply, `host:port`; empty if it was made here."""
     next_second: float = UNTIL_CHANGED
-    """Seconds until the TTLs go down by one, and again each second after that while the reply lives; infinite where they stay."""
+    """Seconds until the TTLs go down by one, and then again each second; infinite if they stay."""
     rotate: Callable[[Reply, Random], Variants] | None = None
-    """How the records of the reply are to be handed out in varying order (`loadbalance`); None for as they stand."""
+    """Makes the orders in which the records are sent (*loadbalance*); None to send them as they stand."""
     stream: Generator[Iterable[Record], None, None] | None = None
-    """In place of `answer`: records for as many messages as they take (RFC 5936 §2.2), made in small portions while they are sent."""
+    """In place of `answer`: the records of a zone transfer (RFC 5936 §2.2), made in small portions while they are sent."""
 
     @classmethod
     def refused(cls, query: HeaderFlags) -> Reply:
@@ -114,14 +113,14 @@ class Reply(msgspec.Struct, frozen=True):
 
 
 def rcode_only(rcode: int, error: str = "") -> Reply:
-    """An rcode that no plugin wrote as a message: the core sends it with the question and without records."""
+    """A reply that is an rcode alone: the core sends it with the question section and without records."""
     return Reply(rcode=rcode, has_message=False, error=error)
 
 
 def joined(reply: Reply, other: Reply) -> Reply:
     """`reply` with the reuse terms of another that it was made from: the shorter lifetime, all dependencies, and the extended error.
 
-    Where the other's TTLs go down, the joined reply lives until they do: what of them went into it is not known here.
+    If the TTLs of the other go down, the joined reply lives until they do: its own TTLs may have been made from them.
     """
     return msgspec.structs.replace(
         reply,

@@ -8,14 +8,15 @@ reads nothing.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Coroutine, Generator
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from typing import Any, Final, TypeVar
 
 import msgspec
 
 from svcdns.cluster.changes import Dependency
 from svcdns.plugin_api.reply import UNTIL_CHANGED, CacheScope, Reply, joined
 
+T = TypeVar("T")
 BLAMED: Final = "plugin/"
 """Begins the note of an exception that names the plugin whose code raised it."""
 
@@ -142,6 +143,20 @@ OUTSIDE: Final = _Outside("", CacheScope.CLIENT)
 CORE: Final = PluginContext("", CacheScope.SHARED, states_reuse=True)
 """Stands for code whose reading makes no difference to a reply, such as hooks that are called once a reply was sent."""
 running.current, running.last, running.outside = OUTSIDE, NO_ANSWER, 0
+
+
+def apart(function: Callable[[], T]) -> Callable[[], T]:
+    """The function as one that a plugin may call while it handles a query, and that handles other queries."""
+
+    def call() -> T:
+        current, last = running.current, running.last
+        running.current, running.last = OUTSIDE, NO_ANSWER
+        try:
+            return function()
+        finally:
+            running.current, running.last = current, last
+
+    return call
 
 
 def blame(error: BaseException, plugin: str) -> None:

@@ -1,7 +1,7 @@
-"""What a plugin that has whole zones offers to the plugin `transfer`, by a method `transfer(zone, serial)`.
+"""Whole zones for the plugin *transfer*: what the hook `Plugin.transfer(zone, serial)` of a plugin with zones returns.
 
-`zone` is the name that was asked for, lowered wire bytes; `serial` is what an IXFR client has, 0 for AXFR (RFC 1995 §2, §4). The method
-gives None where the plugin is not the zone's authority, and raises UnavailableError where it is, and the zone cannot be given.
+`zone` is the query name as a lowered wire name; `serial` is the serial of an IXFR client, 0 for AXFR (RFC 1995 §2, §4). The hook returns
+None if the plugin is not authoritative for the zone. It raises UnavailableError if it is, and has no content to send.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from svcdns.errors import SvcdnsError
 from svcdns.wire.record import Record
 
 RUN = 64
-"""Objects that `in_order` sorts at once."""
+"""Objects that `in_order` sorts in one step."""
 
 T = TypeVar("T")
 
 
 class UnavailableError(SvcdnsError):
-    """The zone is the plugin's, and not there to be given."""
+    """The plugin is authoritative for the zone, and has no content to send."""
 
 
 class ZoneOffer(msgspec.Struct, frozen=True):
-    """A zone to be sent. `soa` is that of now.
+    """A zone to send. `soa` is its SOA record now.
 
-    `records` gives all records of one moment, from its SOA to the same SOA again, in portions that take far less than 0.1 ms to make, empty
-    ones included. It is None where the client's serial is current, and `soa` all there is to say.
+    `records` yields all records of one version of the zone, from its SOA to the same SOA again, in portions that take well under 0.1 ms
+    to make and may be empty. It is None if the client's serial is current: then `soa` is the whole answer.
     """
 
     soa: Record
@@ -42,7 +42,7 @@ def serial_of(soa: Record) -> int:
 
 
 def in_order(items: Sequence[T], key: Callable[[T], tuple[str, ...]]) -> Iterator[T | None]:
-    """The items sorted, one by one; None for a moment of work without one, so that nobody waits for the whole sorting."""
+    """Yields the items in order, and None after each step of sorting, so that the caller can do other work in between."""
     runs = []
     for at in range(0, len(items), RUN):
         runs.append(_used_up(sorted(items[at : at + RUN], key=key, reverse=True)))

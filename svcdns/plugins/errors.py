@@ -91,6 +91,7 @@ class Errors(Plugin):
     """Logs the errors of replies."""
 
     name = "errors"
+    reads_nothing = True
 
     def __init__(self, options: Options, environment: Environment) -> None:
         """Logs to the environment's logger, by its clock."""

@@ -73,6 +73,7 @@ class Log(Plugin):
     """Writes the lines."""
 
     name = "log"
+    reads_nothing = True
 
     def __init__(self, options: Options, environment: Environment) -> None:  # noqa: ARG002 - lines have no plugin prefix
         """Lines go to the server's logger."""

@@ -38,6 +38,7 @@ from svcdns.plugin_api.environment import Block, Environment
 from svcdns.plugin_api.hooks import HookCaller
 from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import rcode_only
+from svcdns.plugin_api.reuse import apart
 from svcdns.process.heap import release_free_memory
 from svcdns.process.shared_memory import State
 from svcdns.serving.listeners import Listeners
@@ -253,7 +254,7 @@ class Worker:
                 invalidate_all=self._invalidate_all,
                 publish=self._publish,
                 allowance=lambda: self.listeners.budget,
-                poll_sockets=self.poll_sockets,
+                poll_sockets=apart(self.poll_sockets),
                 first=self.slot == 0,
                 peers=peers,
                 local_addresses=() if any(host for host, _ in listen) else order.local_addresses,

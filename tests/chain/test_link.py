@@ -15,7 +15,7 @@ from svcdns.plugin_api.contract import Following, Plugin, then
 from svcdns.plugin_api.deferred import Deferred
 from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import UNTIL_CHANGED, CacheScope, Reply
-from svcdns.plugin_api.reuse import OUTSIDE, plugin_of, running
+from svcdns.plugin_api.reuse import OUTSIDE, apart, plugin_of, running
 from svcdns.wire.record import Record
 from tests.support import world
 
@@ -261,6 +261,49 @@ async def test_data_that_a_plugin_looks_at_are_a_dependency() -> None:
     changed[0](b"2")
     await answered(plugin, Cluster())
     assert (values, invalidated) == ([1, 2], [("outer", "path")])
+
+
+async def test_queries_that_are_answered_meanwhile_are_others() -> None:
+    """A plugin that reads the sockets while it handles a query has no part in what is answered then."""
+    other = Reply(lifetime=2.0, dependencies=(("other",),))
+    entry = chain([Outer(reads("client.address")), Cluster(lambda: other)])
+    assert entry is not None
+    poll = apart(lambda: entry(world.query("x.")))
+
+    def polls(query: Query, following: Following) -> Answer:
+        poll()
+        reply = following(query)
+        poll()
+        return then(reply, lambda reply: (poll(), reply)[1])
+
+    for answer in (lambda: REPLY, coroutine, deferred):
+        assert await answered(Outer(polls), Cluster(answer)) == REPLY
+
+
+async def test_a_plugin_that_sends_several_queries_on_depends_on_all_replies() -> None:
+    """Whichever it returns, or if it makes a reply of its own."""
+    replies = iter([Reply(lifetime=float(number), dependencies=((str(number),),)) for number in (7, 8, 9)])
+
+    def sends(query: Query, following: Following) -> Answer:
+        first, _, _ = following(query), following(query), following(query.changed(rtype=16))
+        assert isinstance(first, Reply)
+        return Reply(lifetime=UNTIL_CHANGED)
+
+    reply = await answered(Outer(sends), Outer(), Cluster(lambda: next(replies)))
+    assert (reply.lifetime, set(reply.dependencies)) == (7.0, {("7",), ("8",), ("9",)})
+
+
+@pytest.mark.parametrize("answer", LATER)
+async def test_a_plugin_that_reads_nothing_is_no_hole_in_the_chain(answer: Callable[[], Answer]) -> None:
+    """What plugins around it read is theirs all the same."""
+
+    class Plain(Outer):
+        reads_nothing = True
+
+    plain = Plain(lambda q, f: then(f(q), lambda reply: msgspec.structs.replace(reply, flags=1)))
+    assert (await answered(plain, Outer(reads("server")), Cluster(answer))).scope is CLIENT
+    assert (await answered(Outer(reads("server")), plain, Cluster(answer))).scope is CLIENT
+    assert await answered(Outer(), plain, Outer(), Cluster(answer)) == msgspec.structs.replace(REPLY, flags=1)
 
 
 @pytest.mark.parametrize("answer", LATER)

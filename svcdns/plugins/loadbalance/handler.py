@@ -30,6 +30,7 @@ class LoadBalance(Plugin):
     """Marks replies whose addresses are rotated, drawn by weight, or sorted by preferred networks."""
 
     name = "loadbalance"
+    reads_nothing = True
 
     def __init__(self, options: Options, environment: Environment) -> None:
         """Control sends the weights, before or after this."""
