@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from svcdns.corefile.blocks import Corefile, Directive, ServerKey
 from svcdns.corefile.errors import CorefileError
@@ -16,6 +17,8 @@ from svcdns.errors import SvcdnsError
 from svcdns.plugin_api.contract import PluginModule
 from svcdns.plugin_api.environment import Block
 from svcdns.plugin_api.settings import Settings
+
+T = TypeVar("T")
 
 Load = Callable[[str], PluginModule]
 """Gives the module of a directive that is built."""
@@ -57,17 +60,17 @@ def plan(corefile: Corefile, order: Sequence[str], load: Load) -> tuple[BlockPla
             block = draft.block(name)
             if block.directives:
                 module = load(name)
-                draft.options[name] = options = _parsed(name, module, block)
-                draft.settings[name] = module.PLUGIN.settings(options)
+                draft.options[name] = options = _called(name, "parse", block, partial(module.parse, block))
+                draft.settings[name] = _called(name, "settings", block, partial(module.PLUGIN.settings, options))
     return drafts
 
 
-def _parsed(name: str, module: PluginModule, block: Block) -> Any:
-    """The options of one plugin in one block. An exception that `parse` should not raise becomes a CorefileError of its directive."""
+def _called(name: str, hook: str, block: Block, call: Callable[[], T]) -> T:
+    """The result of one hook of a plugin. An exception that no hook should raise becomes a CorefileError of the directive."""
     try:
-        return module.parse(block)
+        return call()
     except SvcdnsError:
         raise
     except Exception as error:
-        text = f"plugin/{name}: parse failed: {type(error).__name__}: {error}"
+        text = f"plugin/{name}: {hook} failed: {type(error).__name__}: {error}"
         raise CorefileError(block.directives[0].position, text) from error

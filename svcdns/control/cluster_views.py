@@ -94,17 +94,17 @@ class ClusterViews:
         """Makes the sources that are missing and reads their configuration; their numbers. Raises CorefileError, and then nothing has
         changed."""
         made: list[tuple[bytes, Any]] = []
-        for encoded, (options, position, _) in wanted.items():
+        for encoded, watched in wanted.items():
             if encoded not in self._by_watch:
-                source = self._source(options)
+                source = self._source(watched.options)
                 try:
                     async with asyncio.timeout(CONFIGURE_LIMIT):
                         await source.configure()
                 except (SvcdnsError, TimeoutError) as error:
                     reason = str(error) or f"its files cannot be read within {CONFIGURE_LIMIT:g} s"
-                    raise CorefileError(position, f"plugin/kubernetes: {reason}") from error
+                    raise CorefileError(watched.position, f"plugin/{watched.plugin}: {reason}") from error
                 made.append((encoded, source))
-                if self._shown and not options.manifests:
+                if self._shown and not watched.options.manifests:
                     # The control process before this one may have seen an outage begin: the workers' objects are no fresher now.
                     source.assume(max(self._shown.get(QUALIFIED[kind], 0.0) for kind in source.kinds))
         new = []

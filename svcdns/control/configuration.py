@@ -1,5 +1,8 @@
-"""From the Corefile to everything that control has to bring about: blocks, addresses, cluster views, files
-(docs/behaviour/corefile.md#errors)."""
+"""The setup of a Corefile: its checks in their order, and everything outside of the chains that its directives configure.
+
+It knows no plugin by its name: what a directive configures is in the `Settings` of its plugin. It reads no files but the Corefile, and
+starts nothing. The order of the checks is in docs/behaviour/corefile.md#errors.
+"""
 
 from __future__ import annotations
 
@@ -23,29 +26,30 @@ from svcdns.corefile.env_options import with_options
 from svcdns.corefile.errors import CorefileError
 from svcdns.corefile.keys import check_overlap
 from svcdns.corefile.load import load
-from svcdns.plugin_api.settings import Settings
+from svcdns.plugin_api.settings import HttpPage, ReloadInterval, Settings
 from svcdns.telemetry.logging import plugin_logger
 
 Address = tuple[str, int, str]
 """Host (empty for all), port, and `udp` or `tcp`."""
 PROTOCOLS: Final = {"dns": ("udp", "tcp"), "tls": ("tcp",)}
-"""What sockets a transport has."""
+"""The protocols of the sockets of each transport."""
 
 
 class WatchedCluster(NamedTuple):
-    """A cluster to watch, the position of the directive, and the options of its snapshot."""
+    """A cluster to watch, the position and plugin of the directive, and the options of its snapshot."""
 
     options: WatchOptions
     position: Position
     snapshot: SnapshotOptions | None = None
+    plugin: str = "kubernetes"
 
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """One Corefile, checked and worked out.
+    """A Corefile that is checked, with everything that follows from it.
 
-    `written` is the file as it stands, `corefile` the same with the options of the environment. `hosts` has the addresses of each block,
-    `("",)` for all; `views` the clusters to watch, by their options' encoding; `data` what plugins' files hold, by plugin and key.
+    `written` is the Corefile as it was read, `corefile` the same with the options of the environment. `hosts` has the addresses of each
+    block, `("",)` for all; `views` the clusters to watch, by their encoded options; `data` the content of plugins' files.
     """
 
     written: Corefile
@@ -56,16 +60,17 @@ class Setup:
     data: PluginData
     local_addresses: tuple[str, ...]
 
-    def options(self, name: str) -> list[Any]:
-        """The options of that plugin in each block that has it."""
-        return [block.options[name] for block in self.plans if name in block.options]
+    @property
+    def settings(self) -> list[Settings]:
+        """The settings of every directive, block by block."""
+        return [settings for block in self.plans for settings in block.settings.values()]
 
     @property
     def listen(self) -> list[Address]:
         """Every address to listen on, in file order."""
         pairs = zip(self.plans, self.hosts, strict=True)
-        places = ((host, key.port, key.transport) for block, hosts in pairs for key in block.keys for host in hosts)
-        return list(dict.fromkeys((host, port, protocol) for host, port, transport in places for protocol in PROTOCOLS[transport]))
+        listeners = ((host, key.port, key.transport) for block, hosts in pairs for key in block.keys for host in hosts)
+        return list(dict.fromkeys((host, port, protocol) for host, port, transport in listeners for protocol in PROTOCOLS[transport]))
 
     @property
     def zones(self) -> list[str]:
@@ -78,24 +83,34 @@ class Setup:
         ]
 
     @property
-    def _settings(self) -> list[Settings]:
-        """What all directives of all blocks configure outside of the chains."""
-        return [settings for block in self.plans for settings in block.settings.values()]
-
-    @property
     def lameduck(self) -> float:
-        """Seconds that DNS goes on after a stop was asked."""
-        return max((one.lameduck for one in self._settings if one.lameduck is not None), default=0.0)
+        """Seconds for which DNS is served after a stop was requested: the most of all blocks."""
+        return max((one.lameduck for one in self.settings if one.lameduck is not None), default=0.0)
 
     @property
     def workers(self) -> int:
-        """How many workers serve: the most that a block asks for."""
-        return max((one.workers for one in self._settings if one.workers is not None), default=1)
+        """The number of workers: the most of all blocks."""
+        return max((one.workers for one in self.settings if one.workers is not None), default=1)
 
     @property
     def startup_timeout(self) -> float:
-        """Seconds to wait for the cluster before serving without it."""
-        return max((one.startup_timeout for one in self._settings if one.startup_timeout is not None), default=0.0)
+        """Seconds to wait for the cluster before serving without it: the most of all blocks."""
+        return max((one.startup_timeout for one in self.settings if one.startup_timeout is not None), default=0.0)
+
+    @property
+    def debug(self) -> bool:
+        """Whether any block turns DEBUG lines on."""
+        return any(one.debug for one in self.settings)
+
+    @property
+    def reload(self) -> ReloadInterval | None:
+        """How often the Corefile is read again: the last one of all blocks."""
+        return next((one.reload for one in reversed(self.settings) if one.reload is not None), None)
+
+    @property
+    def pages(self) -> list[HttpPage]:
+        """The pages to serve over HTTP."""
+        return [one.page for one in self.settings if one.page is not None]
 
 
 def prepare(conf: str | None, port: int) -> Setup:
@@ -105,10 +120,10 @@ def prepare(conf: str | None, port: int) -> Setup:
 
 
 def check(corefile: Corefile) -> Setup:
-    """The set-up of a loaded Corefile, still without the data of plugins. Raises SvcdnsError."""
+    """The setup of a loaded Corefile, still without the data of plugins. Raises SvcdnsError."""
     order, available = plugins.known(_directives(corefile))
     check_directives(corefile, (*order, "import"), available)
-    written, corefile = corefile, with_options(corefile, _options_of_ours(corefile), os.environ)
+    written, corefile = corefile, with_options(corefile, _environment_options(corefile), os.environ)
     _check_transports(corefile)
     plans = plan(corefile, order, plugins.load)
     interfaces = _interfaces()
@@ -120,8 +135,8 @@ def check(corefile: Corefile) -> Setup:
     return Setup(written, corefile, plans, hosts, _views(plans), {}, local)
 
 
-def _options_of_ours(corefile: Corefile) -> dict[str, tuple[str, ...]]:
-    """The options that can be set by environment, of the directives that the Corefile has."""
+def _environment_options(corefile: Corefile) -> dict[str, tuple[str, ...]]:
+    """The options that environment variables can set, of the directives in the Corefile."""
     return {name: getattr(plugins.load(name), "ENVIRONMENT", ()) for name in sorted(_directives(corefile) - {"import"})}
 
 
@@ -134,19 +149,20 @@ def _views(plans: tuple[BlockPlan, ...]) -> dict[bytes, WatchedCluster]:
     for block in plans:
         for name, settings in block.settings.items():
             if settings.watch is not None:
-                watched = WatchedCluster(settings.watch, block.block(name).directives[0].position, settings.snapshot)
+                watched = WatchedCluster(settings.watch, _position(block, name), settings.snapshot, name)
                 encoded = msgspec.msgpack.encode(settings.watch)
                 out[encoded] = _joined(out[encoded], watched) if encoded in out else watched
     return out
 
 
 def _joined(first: WatchedCluster, other: WatchedCluster) -> WatchedCluster:
-    """One watch for two blocks: it has one snapshot."""
+    """The watch of two blocks with the same options; it has one snapshot."""
     if first.snapshot is None or other.snapshot is None:
         return first._replace(snapshot=first.snapshot or other.snapshot)
     if first.snapshot != other.snapshot:
         where = f"{first.position.file}:{first.position.line}"
-        raise CorefileError(other.position, f"plugin/kubernetes: this watches the same as the block at {where}, but with another snapshot")
+        text = f"plugin/{other.plugin}: this watches the same as the block at {where}, but with another snapshot"
+        raise CorefileError(other.position, text)
     return first
 
 
@@ -158,7 +174,7 @@ def _check_transports(corefile: Corefile) -> None:
 
 
 def _check_certificates(plans: tuple[BlockPlan, ...], hosts: Sequence[Sequence[str]]) -> None:
-    """Every listener for TLS has a certificate: without one CoreDNS would serve clear text there."""
+    """Checks that every listener for TLS has a certificate: without one CoreDNS would serve clear text there."""
     pairs = tuple(zip(plans, hosts, strict=True))
     served = {(host, key.port) for block, bound in pairs if _certifying(block) for key in block.keys for host in bound}
     for block, bound in pairs:
@@ -166,16 +182,20 @@ def _check_certificates(plans: tuple[BlockPlan, ...], hosts: Sequence[Sequence[s
             if key.transport == "tls" and any((host, key.port) not in served for host in bound):
                 text = f"tls://{key.zone}:{key.port} has no certificate: a directive 'tls CERT KEY' was expected in its block"
                 raise CorefileError(key.position, text)
-        name = _certifying(block)
-        if name and not any(key.transport == "tls" for key in block.keys):
-            position = block.block(name).directives[-1].position
-            text = "%s:%d: the block has no tls:// key, so that its certificate serves nobody"
-            plugin_logger(name).warning(text, position.file, position.line)
+        plugin = _certifying(block)
+        if plugin and not any(key.transport == "tls" for key in block.keys):
+            position = _position(block, plugin)
+            text = "%s:%d: the block has no tls:// key, so that its certificate is not used"
+            plugin_logger(plugin).warning(text, position.file, position.line)
 
 
 def _certifying(block: BlockPlan) -> str:
-    """The directive that gives the block's listeners for TLS their certificate; empty for none."""
+    """The plugin that has the certificate of the block, empty without one."""
     return next((name for name, settings in block.settings.items() if settings.certificate is not None), "")
+
+
+def _position(block: BlockPlan, plugin: str) -> Position:
+    return block.block(plugin).directives[0].position
 
 
 def _interfaces() -> dict[str, list[str]]:
@@ -187,26 +207,27 @@ def _interfaces() -> dict[str, list[str]]:
 
 
 def _hosts(block: BlockPlan, interfaces: Mapping[str, list[str]]) -> tuple[str, ...]:
-    name, lines = next(((name, settings.bind) for name, settings in block.settings.items() if settings.bind), ("", ()))
-    if not lines:
-        return ("",)
-    position = block.block(name).directives[0].position
+    """The addresses of the block's listeners, `("",)` for all."""
     out: list[str] = []
-    for line in lines:
-        without = {a for place in line.without for a in _addresses(place, interfaces) or [place]}
-        for place in line.places:
-            found = _addresses(place, interfaces)
-            if not found:
-                raise CorefileError(position, f"plugin/{name}: not a valid IP address or interface name: '{place}'")
-            out += [address for address in found if address not in without]
-    return tuple(dict.fromkeys(out))
+    bound = False
+    for plugin, settings in block.settings.items():
+        for line in settings.bind:
+            bound = True
+            without = {address for text in line.without for address in _addresses(text, interfaces) or [text]}
+            for text in line.places:
+                found = _addresses(text, interfaces)
+                if not found:
+                    raise CorefileError(_position(block, plugin), f"plugin/{plugin}: not a valid IP address or interface name: '{text}'")
+                out += [address for address in found if address not in without]
+    return tuple(dict.fromkeys(out)) if bound else ("",)
 
 
-def _addresses(place: str, interfaces: Mapping[str, list[str]]) -> list[str]:
-    if place in interfaces:
-        return interfaces[place]
+def _addresses(text: str, interfaces: Mapping[str, list[str]]) -> list[str]:
+    """The addresses of an interface, or the address itself; none where the text is neither."""
+    if text in interfaces:
+        return interfaces[text]
     try:
-        ipaddress.ip_address(place)
+        ipaddress.ip_address(text)
     except ValueError:
         return []
-    return [place]
+    return [text]

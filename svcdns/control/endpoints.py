@@ -17,12 +17,15 @@ from aiohttp import web
 from svcdns.control import metrics
 from svcdns.control.configuration import Setup
 from svcdns.control.http import Address, HttpPages
+from svcdns.control.info_metrics import HEALTH_DURATION, HEALTH_FAILURES
 from svcdns.control.workers import Workers
-from svcdns.plugins import health
 from svcdns.process.shared_memory import State
 from svcdns.telemetry.counters import Counters
 from svcdns.telemetry.logging import plugin_logger
 
+HEALTH: Final = "/health"
+READY: Final = "/ready"
+METRICS: Final = "/metrics"
 SLOW: Final = 1.0
 """Seconds from which a health request is logged."""
 
@@ -40,19 +43,18 @@ class Pages:
         whether a snapshot serves that does not make the server ready."""
         self._workers, self._counters, self._watching, self._unready = workers, counters, watching, unready
         self._registry = metrics.registry(regions, own)
-        self._http = HttpPages({"/health": self._health, "/ready": self._ready, "/metrics": self._metrics})
+        self._http = HttpPages({HEALTH: self._health, READY: self._ready, METRICS: self._metrics})
 
     async def serve(self, setup: Setup) -> None:
         """Serves the pages of a setup, and no others. Raises HttpListenError, and then nothing has changed."""
         out: dict[Address, set[str]] = {}
-        for name, path in (("health", "/health"), ("ready", "/ready"), ("prometheus", "/metrics")):
-            for options in setup.options(name):
-                out.setdefault(options.address, set()).add(path)
+        for page in setup.pages:
+            out.setdefault(page.address, set()).add(page.path)
         await self._http.serve({address: frozenset(paths) for address, paths in out.items()})
 
     async def unready(self) -> None:
         """Stops serving /ready."""
-        await self._http.without("/ready")
+        await self._http.without(READY)
 
     async def close(self) -> None:
         """Serves nothing any more."""
@@ -82,8 +84,9 @@ class Pages:
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=3), trust_env=False) as session:
             while True:
                 await asyncio.sleep(1.0)
-                for options in setup().options("health"):
-                    await self._check_once(session, options.address)
+                for page in setup().pages:
+                    if page.path == HEALTH:
+                        await self._check_once(session, page.address)
 
     async def _check_once(self, session: aiohttp.ClientSession, address: Address) -> None:
         host, port = address
@@ -93,10 +96,10 @@ class Pages:
             async with session.get(f"http://{shown}:{port}/health") as response:
                 await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            self._counters.count(health.FAILURES)
+            self._counters.count(HEALTH_FAILURES)
             plugin_logger("health").warning("Local health request failed: %s", error)
             return
         took = time.monotonic() - began
-        self._counters.observe(health.DURATION, self._counters.cell(health.DURATION), took)
+        self._counters.observe(HEALTH_DURATION, self._counters.cell(HEALTH_DURATION), took)
         if took > SLOW:
             plugin_logger("health").warning("Local health request took more than 1s: %.3fs", took)

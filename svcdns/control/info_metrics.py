@@ -1,4 +1,4 @@
-"""Metrics about the program itself: its build, its plugins, the version of the Corefile, and the ends of its processes.
+"""Metrics about the program itself: its build, its plugins, the Corefile, its health, and the ends of its processes.
 
 The page is in `metrics`, apart from this module: it takes long to import, and a start from a snapshot serves before that.
 """
@@ -13,7 +13,6 @@ from typing import Final
 from svcdns import __version__
 from svcdns.chain.routing import Listener
 from svcdns.control.configuration import Setup
-from svcdns.plugins import health, reload
 from svcdns.telemetry.counters import Counters, Family, MetricKind
 
 BUILD_INFO: Final = Family(
@@ -29,6 +28,20 @@ RESTARTS: Final = Family(
     ("process", "reason"),
     uniform=True,
 )
+HEALTH_DURATION: Final = Family(
+    "coredns_health_request_duration_seconds",
+    MetricKind.HISTOGRAM,
+    "Seconds that the server's own requests to /health took.",
+    (),
+    tuple(0.00025 * 10**i for i in range(5)),
+)
+HEALTH_FAILURES: Final = Family(
+    "coredns_health_request_failures_total", MetricKind.COUNTER, "The server's own requests to /health that failed."
+)
+RELOADS_FAILED: Final = Family("coredns_reload_failed_total", MetricKind.COUNTER, "Reloads of a changed Corefile that failed.")
+COREFILE_VERSION: Final = Family(
+    "coredns_reload_version_info", MetricKind.GAUGE, "Hash of the Corefile that was loaded last.", ("hash", "value")
+)
 CRASH_LOOP: Final = Family(
     "svcdns_process_crash_loop", MetricKind.GAUGE, "1 while a process keeps ending soon after its start.", ("process",)
 )
@@ -37,8 +50,8 @@ CRASH_LOOP: Final = Family(
 def note_build(counters: Counters) -> None:
     """Sets the build, and makes counters of events that have not happened yet."""
     counters.set(counters.cell(BUILD_INFO, *build_labels()), 1)
-    counters.cell(health.FAILURES)
-    counters.cell(reload.FAILED)
+    counters.cell(HEALTH_FAILURES)
+    counters.cell(RELOADS_FAILED)
 
 
 def note_plugins(counters: Counters, setup: Setup) -> None:
@@ -54,8 +67,8 @@ def note_plugins(counters: Counters, setup: Setup) -> None:
 
 def note_version(counters: Counters, setup: Setup) -> None:
     """Sets the version of the Corefile that was loaded last."""
-    counters.clear(reload.VERSION)
-    counters.set(counters.cell(reload.VERSION, "sha512", setup.corefile.digest), 1)
+    counters.clear(COREFILE_VERSION)
+    counters.set(counters.cell(COREFILE_VERSION, "sha512", setup.corefile.digest), 1)
 
 
 def note_endings(counters: Counters, counts: Sequence[tuple[str, str, float]], loops: Sequence[str]) -> None:

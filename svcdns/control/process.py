@@ -32,7 +32,7 @@ from svcdns import __version__
 from svcdns.control.cluster_view import ClusterView, Difference
 from svcdns.control.cluster_views import ClusterViews, shown_ages
 from svcdns.control.configuration import Setup, check
-from svcdns.control.info_metrics import note_build, note_endings, note_plugins, note_version
+from svcdns.control.info_metrics import RELOADS_FAILED, note_build, note_endings, note_plugins, note_version
 from svcdns.control.last_good_corefile import LastGoodCorefile
 from svcdns.control.memory_pressure import MemoryBudget, own_memory
 from svcdns.control.plugin_data import DataKey, PluginData, Refresher, gather_in_threads, plugin_files
@@ -42,7 +42,6 @@ from svcdns.corefile.load import load
 from svcdns.errors import SvcdnsError
 from svcdns.feed.format import handover_format
 from svcdns.feed.frames import Configure
-from svcdns.plugins import reload
 from svcdns.process.blocking_io import BlockedError, BlockingCalls
 from svcdns.process.channel import Channel, ChannelBrokenError, ChannelClosedError, Message
 from svcdns.process.framing import FrameTooLargeError
@@ -230,7 +229,7 @@ class Control:
             for line in (*setup.zones, f"svcdns-{__version__}"):
                 sys.stdout.write(line + "\n")
             sys.stdout.flush()
-        if setup.options("reload"):
+        if setup.reload is not None:
             self._reload_log.info("Running configuration SHA512 = %s", setup.corefile.digest)
         self._channel.send({"op": "serving"})
 
@@ -333,8 +332,8 @@ class Control:
         tried = self._serving.corefile.digest
         blocked = ""
         while True:
-            options: Any = (self._serving.options("reload") or [None])[-1]
-            pause = options.interval + random.uniform(-options.jitter / 2, options.jitter / 2) if options else None
+            every = self._serving.reload
+            pause = every.interval + random.uniform(-every.jitter / 2, every.jitter / 2) if every is not None else None
             requested = await self._requested_within(pause)
             try:
                 corefile = await self._calls.run("the Corefile", self._load)
@@ -392,7 +391,7 @@ class Control:
                 log.error("SIGUSR1: %s", error)
             else:
                 self._reload_log.error("Corefile changed but reload failed: %s", error)
-            self._counters.count(reload.FAILED)
+            self._counters.count(RELOADS_FAILED)
             return
         self._refresher.follow(plugin_files(setup.plans))
         note_version(self._counters, setup)
@@ -452,7 +451,7 @@ class Control:
 
     @staticmethod
     def _apply_debug(setup: Setup) -> None:
-        log.setLevel(logging.DEBUG if setup.options("debug") else logging.INFO)
+        log.setLevel(logging.DEBUG if setup.debug else logging.INFO)
 
 
 async def _until(done: Callable[[], bool], timeout: float) -> None:

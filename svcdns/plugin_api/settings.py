@@ -19,6 +19,22 @@ class BindAddresses:
     without: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class HttpPage:
+    """A page that control serves over HTTP: its path, one of `/health`, `/ready` and `/metrics`, and the host and port to listen on."""
+
+    path: str
+    address: tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadInterval:
+    """Seconds from one look at the Corefile to the next, and the range in which they vary at random."""
+
+    interval: float
+    jitter: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """What one directive of one block configures; each field's default means that the directive does not configure it.
@@ -28,7 +44,8 @@ class Settings:
     `certificate` is the key of the plugin's data that holds the certificate of `tls://` listeners; `any_class` hands queries of
     classes other than IN to the chain. Of the server: `workers` is the number of worker processes, `lameduck` the seconds that DNS
     is served after a stop was requested, `startup_timeout` the seconds to wait for the cluster, `debug` turns DEBUG lines on,
-    `watch` is a cluster to watch, and `snapshot` where what is known of it is stored.
+    `watch` is a cluster to watch, `snapshot` where its objects are stored, `page` is served over HTTP, and `reload` says how often
+    the Corefile is read again.
     """
 
     root: str | None = None
@@ -43,6 +60,8 @@ class Settings:
     debug: bool = False
     watch: WatchOptions | None = None
     snapshot: SnapshotOptions | None = None
+    page: HttpPage | None = None
+    reload: ReloadInterval | None = None
 
 
 NO_SETTINGS = Settings()

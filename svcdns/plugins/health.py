@@ -9,19 +9,9 @@ from svcdns.corefile import arguments
 from svcdns.corefile.errors import CorefileError
 from svcdns.plugin_api.contract import Plugin
 from svcdns.plugin_api.environment import Block
-from svcdns.plugin_api.settings import Settings
-from svcdns.telemetry.counters import Family, MetricKind
+from svcdns.plugin_api.settings import HttpPage, Settings
 
 DEFAULT: Final = ("", 8080)
-
-DURATION: Final = Family(
-    "coredns_health_request_duration_seconds",
-    MetricKind.HISTOGRAM,
-    "Seconds that the server's own requests to /health took.",
-    (),
-    tuple(0.00025 * 10**i for i in range(5)),
-)
-FAILURES: Final = Family("coredns_health_request_failures_total", MetricKind.COUNTER, "The server's own requests to /health that failed.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +47,8 @@ class Health(Plugin):
 
     @classmethod
     def settings(cls, options: Options) -> Settings:
-        """The lame-duck time of the server."""
-        return Settings(lameduck=options.lameduck)
+        """The page, and the lame-duck time of the server."""
+        return Settings(lameduck=options.lameduck, page=HttpPage("/health", options.address))
 
 
 PLUGIN: Final = Health

@@ -12,7 +12,7 @@ from svcdns.corefile import arguments
 from svcdns.corefile.errors import CorefileError
 from svcdns.plugin_api.contract import Plugin
 from svcdns.plugin_api.environment import Block
-from svcdns.plugin_api.settings import Settings
+from svcdns.plugin_api.settings import HttpPage, Settings
 
 DEFAULT: Final = ("localhost", 9153)
 
@@ -44,9 +44,9 @@ class Prometheus(Plugin):
     configures_only = True
 
     @classmethod
-    def settings(cls, options: Options) -> Settings:  # noqa: ARG003 - there are none
+    def settings(cls, options: Options) -> Settings:
         """Has the block's queries counted."""
-        return Settings(counts_queries=True)
+        return Settings(counts_queries=True, page=HttpPage("/metrics", options.address))
 
 
 PLUGIN: Final = Prometheus

@@ -8,6 +8,7 @@ from typing import Final
 from svcdns.corefile import arguments
 from svcdns.plugin_api.contract import Plugin
 from svcdns.plugin_api.environment import Block
+from svcdns.plugin_api.settings import HttpPage, Settings
 
 DEFAULT: Final = ("", 8181)
 MODES: Final = ("until-ready", "continuously")
@@ -40,6 +41,11 @@ class Ready(Plugin):
 
     name = "ready"
     configures_only = True
+
+    @classmethod
+    def settings(cls, options: Options) -> Settings:
+        """The page."""
+        return Settings(page=HttpPage("/ready", options.address))
 
 
 PLUGIN: Final = Ready

@@ -9,13 +9,10 @@ from svcdns.corefile import arguments
 from svcdns.corefile.errors import CorefileError
 from svcdns.plugin_api.contract import Plugin
 from svcdns.plugin_api.environment import Block
-from svcdns.telemetry.counters import Family, MetricKind
+from svcdns.plugin_api.settings import ReloadInterval, Settings
 
 MIN_INTERVAL: Final = 2.0
 MIN_JITTER: Final = 1.0
-
-FAILED: Final = Family("coredns_reload_failed_total", MetricKind.COUNTER, "Reloads of a changed Corefile that failed.")
-VERSION: Final = Family("coredns_reload_version_info", MetricKind.GAUGE, "Hash of the Corefile that was loaded last.", ("hash", "value"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +44,11 @@ class Reload(Plugin):
 
     name = "reload"
     configures_only = True
+
+    @classmethod
+    def settings(cls, options: Options) -> Settings:
+        """How often the Corefile is read again."""
+        return Settings(reload=ReloadInterval(options.interval, options.jitter))
 
 
 PLUGIN: Final = Reload

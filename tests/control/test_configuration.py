@@ -104,7 +104,7 @@ def test_options_of_ours_come_from_the_environment_too(tmp_path: Path, monkeypat
     made = setup(tmp_path, KUBERNETES.format(zone=".", more="ttl 5"))
     (watched,) = made.views.values()
     assert watched.snapshot == SnapshotOptions("/var/lib/svcdns", 3600.0, ready=False)
-    assert [options.stale_after for options in made.options("kubernetes")] == [600.0]
+    assert [block.options["kubernetes"].stale_after for block in made.plans] == [600.0]
     monkeypatch.undo()
     assert setup(tmp_path, KUBERNETES.format(zone=".", more="ttl 5")).written == made.written
     assert made.corefile != made.written

@@ -207,7 +207,7 @@ def raising(*_arguments: object) -> None:
     raise ZeroDivisionError("division by zero")
 
 
-@pytest.mark.parametrize("hook", ["parse", "gather"])
+@pytest.mark.parametrize("hook", ["parse", "gather", "PLUGIN.settings"])
 async def test_a_hook_that_raises_fails_the_reload(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, hook: str
 ) -> None:
@@ -215,7 +215,7 @@ async def test_a_hook_that_raises_fails_the_reload(
     await world.serving()
     monkeypatch.setattr(f"{BUILT['hosts']}.{hook}", raising)
     world.reload()
-    line = f"plugin/hosts: {hook} failed: ZeroDivisionError: division by zero"
+    line = f"plugin/hosts: {hook.rpartition('.')[2]} failed: ZeroDivisionError: division by zero"
     await world.until(lambda: any(line in message for message in caplog.messages))
     assert [message.startswith("SIGUSR1: ") for message in caplog.messages if line in message] == [True]
     assert world.running is not None

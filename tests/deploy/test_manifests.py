@@ -58,10 +58,10 @@ def test_svcdns_accepts_the_corefile(setup: Setup, container: dict[str, Any]) ->
     """The snapshot is that of the environment. Probes and ports agree with the Corefile."""
     (view,) = setup.views.values()
     assert view.snapshot == SnapshotOptions(environment(container)["SVCDNS_SNAPSHOT"])
-    ports = {name: setup.options(name)[0].address[1] for name in ("health", "ready", "prometheus")}
+    pages = {page.path: page.address[1] for page in setup.pages}
     probes = [container[probe]["httpGet"] for probe in ("livenessProbe", "readinessProbe")]
-    assert [(probe["path"], probe["port"]) for probe in probes] == [("/health", ports["health"]), ("/ready", ports["ready"])]
-    assert {port["containerPort"] for port in container["ports"]} == {ports["prometheus"], *(port for _, port, _ in setup.listen)}
+    assert [(probe["path"], probe["port"]) for probe in probes] == [(path, pages[path]) for path in ("/health", "/ready")]
+    assert {port["containerPort"] for port in container["ports"]} == {pages["/metrics"], *(port for _, port, _ in setup.listen)}
 
 
 def test_every_variable_is_known(container: dict[str, Any]) -> None:

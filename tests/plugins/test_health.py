@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from svcdns.plugins.health import DURATION, Options
+from svcdns.control.info_metrics import HEALTH_DURATION
+from svcdns.plugins.health import Options
 from tests.support import world
 
 
@@ -38,4 +39,4 @@ def test_rejects(text: str, error: str) -> None:
 
 def test_buckets_are_those_of_coredns() -> None:
     """0.25 ms to 2.5 s in powers of ten."""
-    assert DURATION.buckets == pytest.approx((0.00025, 0.0025, 0.025, 0.25, 2.5))
+    assert HEALTH_DURATION.buckets == pytest.approx((0.00025, 0.0025, 0.025, 0.25, 2.5))
