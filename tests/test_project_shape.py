@@ -45,6 +45,7 @@ TESTED_BY = {
     "svcdns.cluster.changes": "tests/feed/test_frames.py",
     "svcdns.cluster.objects": "tests/cluster/test_index.py",
     "svcdns.sources.api.client": "tests/sources/api/test_source.py",
+    "svcdns.sources.change_source": "tests/control/test_cluster_views.py",
     "svcdns.sources.manifests.errors": "tests/sources/manifests/test_documents.py",
     "svcdns.sources.manifests.schemas": "tests/sources/manifests/test_kinds.py",
     "svcdns.cluster.watch_options": "tests/plugins/kubernetes/test_options.py",

@@ -7,9 +7,9 @@ that control stamps, so that all workers agree.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 
@@ -97,11 +97,3 @@ class Confirmed(msgspec.Struct, frozen=True, array_like=True, tag="confirmed"):
 
 Change = Begin | Put | Gone | Complete | Serials | Confirmed
 EncodedChange = Begin | EncodedPut | Gone | Complete | Serials | Confirmed
-
-
-class ChangeSource(Protocol):
-    """Gives the changes of a cluster: from an API server, or from manifests."""
-
-    def changes(self) -> AsyncIterator[Change]:
-        """Every change from now on, starting with a full list of each kind. Ends only when cancelled."""
-        ...

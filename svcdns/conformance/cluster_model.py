@@ -168,10 +168,10 @@ def _unique(endpoints: Iterable[Endpoint]) -> tuple[Endpoint, ...]:
 def from_manifests(paths: Sequence[str]) -> Cluster:
     """The cluster of YAML files and folders, read as by `kubernetes { manifests }`. Raises ManifestError."""
     from svcdns.cluster.changes import Kind
+    from svcdns.sources.label_selectors import matcher
     from svcdns.sources.manifests.cluster import Reader, Selection, build
     from svcdns.sources.manifests.files import find
     from svcdns.sources.manifests.schemas import ServiceObject as Spelled
-    from svcdns.sources.manifests.selectors import matcher
 
     written = Reader().read(find(tuple(paths)))
     kinds = (Kind.SERVICE, Kind.ENDPOINT_SLICE, Kind.NAMESPACE, Kind.POD)

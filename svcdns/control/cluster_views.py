@@ -16,7 +16,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from math import inf
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Final
 
 from svcdns.cluster.changes import Change, Confirmed, Gone, Kind, Put
 from svcdns.cluster.objects import EndpointSlice, Service
@@ -29,6 +29,7 @@ from svcdns.errors import SvcdnsError
 from svcdns.feed.frames import SourceKinds
 from svcdns.plugins.kubernetes.metrics import PROGRAMMING_DURATION, RECEIVED, REST_DURATION, REST_REQUESTS, VIEW_AGE
 from svcdns.sources.api.resources import QUALIFIED
+from svcdns.sources.change_source import ChangeSource
 from svcdns.telemetry.counters import Counters, samples
 
 Send = Callable[[ClusterView, Difference], None]
@@ -85,7 +86,7 @@ class ClusterViews:
         self._workers_know, self._shown = again, ages
         self.by_number: dict[int, ClusterView] = {}
         self._by_watch: dict[bytes, int] = {}
-        self._sources: dict[int, Any] = {}
+        self._sources: dict[int, ChangeSource] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._writers: dict[int, SnapshotWriter] = {}
         self._writing: dict[int, asyncio.Task[None]] = {}
@@ -93,7 +94,7 @@ class ClusterViews:
     async def prepare(self, wanted: Mapping[bytes, WatchedCluster]) -> list[int]:
         """Makes the sources that are missing and reads their configuration; their numbers. Raises CorefileError, and then nothing has
         changed."""
-        made: list[tuple[bytes, Any]] = []
+        made: list[tuple[bytes, ChangeSource]] = []
         for encoded, watched in wanted.items():
             if encoded not in self._by_watch:
                 source = self._source(watched.options)
@@ -104,7 +105,7 @@ class ClusterViews:
                     reason = str(error) or f"its files cannot be read within {CONFIGURE_LIMIT:g} s"
                     raise CorefileError(watched.position, f"plugin/{watched.plugin}: {reason}") from error
                 made.append((encoded, source))
-                if self._shown and not watched.options.manifests:
+                if self._shown:
                     # The control process before this one may have seen an outage begin: the workers' objects are no fresher now.
                     source.assume(max(self._shown.get(QUALIFIED[kind], 0.0) for kind in source.kinds))
         new = []
@@ -121,7 +122,7 @@ class ClusterViews:
         self._shown = {}
         return new
 
-    def _source(self, options: WatchOptions) -> Any:
+    def _source(self, options: WatchOptions) -> ChangeSource:
         if options.manifests:
             from svcdns.sources.manifests import ManifestsSource
 
@@ -223,8 +224,7 @@ class ClusterViews:
 
     def ages(self, number: int) -> dict[Kind, float]:
         """Seconds since the source last confirmed each kind of a view; always finite."""
-        ages: dict[Kind, float] = self._sources[number].ages()
-        return ages
+        return self._sources[number].ages()
 
     def age(self, number: int) -> float:
         """The largest of a view's ages; 0 for manifests."""
@@ -282,8 +282,8 @@ class ClusterViews:
             service = self._service_of(view, change)
             for difference in view.apply(change):
                 self._send(view, difference)
-            if service is not None:
-                self._programmed(service, change)
+            if service is not None and isinstance(change, Put | Gone):
+                self._observe_duration(service, change.trigger_time)
 
     def _service_of(self, view: ClusterView, change: Change) -> Service | None:
         """The Service of a slice whose change has a trigger time, looked up before the change is applied."""
@@ -295,9 +295,9 @@ class ClusterViews:
         found = view.object(ViewKey(view.number, Kind.SERVICE, slice_.namespace, slice_.service))
         return found if isinstance(found, Service) else None
 
-    def _programmed(self, service: Service, change: Any) -> None:
+    def _observe_duration(self, service: Service, trigger_time: float) -> None:
         cell = self._counters.cell(PROGRAMMING_DURATION, "headless_with_selector" if service.headless else "cluster_ip")
-        self._counters.observe(PROGRAMMING_DURATION, cell, max(0.0, self._now() - change.trigger_time))
+        self._counters.observe(PROGRAMMING_DURATION, cell, max(0.0, self._now() - trigger_time))
 
 
 async def _ended(task: asyncio.Task[None]) -> None:

@@ -1,12 +1,15 @@
-"""Checks the syntax of label selectors before the first request, so that a mistake ends the start and not the watch.
+"""Label selectors: the check of their syntax, and their application to labels.
 
-A selector has equality (`a=b`, `a==b`, `a!=b`), sets (`a in (b, c)`, `a notin (b)`) and presence (`a`, `!a`), joined by commas. Labels are
-not matched here: the API server does that. Source: Kubernetes documentation, "Labels and Selectors".
+A selector has equality (`a=b`, `a==b`, `a!=b`), sets (`a in (b, c)`, `a notin (b)`) and presence (`a`, `!a`), joined by commas. The syntax
+is checked before the first request, so that a mistake ends the start and not the watch. An API server applies selectors itself; for
+manifests this module does. Source: Kubernetes documentation, "Labels and Selectors".
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
+from typing import Final
 
 _PART = r"[A-Za-z0-9](?:[A-Za-z0-9_.-]*[A-Za-z0-9])?"
 _NAME = re.compile(_PART)
@@ -53,3 +56,34 @@ def _check_key(text: str, key: str) -> None:
 def _check_value(text: str, value: str) -> None:
     if value and (len(value) > 63 or not _NAME.fullmatch(value)):
         raise ValueError(f"bad label selector {text!r}: {value!r} is not a label value")
+
+
+Matcher = Callable[[Mapping[str, str]], bool]
+
+_REQUIREMENTS: Final = re.compile(r",(?![^()]*\))")
+_SET: Final = re.compile(r"(\S+)\s+(in|notin)\s*\((.*)\)")
+_EQUALITY: Final = re.compile(r"([^\s!=]+)\s*(==|!=|=)\s*(\S*)")
+
+
+def matcher(selector: str) -> Matcher:
+    """A function that tells whether labels meet every requirement of a selector that was checked; an empty one matches all."""
+    requirements = [_requirement(text.strip()) for text in _REQUIREMENTS.split(selector) if text.strip()]
+    return lambda labels: all(requirement(labels) for requirement in requirements)
+
+
+def _requirement(text: str) -> Matcher:
+    if found := _SET.fullmatch(text):
+        key, operator, listed = found.groups()
+        return _among(key, frozenset(value.strip() for value in listed.split(",")), wanted=operator == "in")
+    if found := _EQUALITY.fullmatch(text):
+        key, operator, value = found.groups()
+        return _among(key, frozenset({value}), wanted=operator != "!=")
+    if text.startswith("!"):
+        missing = text[1:].strip()
+        return lambda labels: missing not in labels
+    return lambda labels: text in labels
+
+
+def _among(key: str, values: frozenset[str], *, wanted: bool) -> Matcher:
+    """A missing label has none of the values, so it meets `!=` and `notin`."""
+    return lambda labels: (labels.get(key) in values) is wanted

@@ -1,4 +1,4 @@
-"""The syntax of label selectors."""
+"""Label selectors: their syntax, and the labels that they match."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from svcdns.sources.label_selectors import check_label_selector
+from svcdns.sources.label_selectors import check_label_selector, matcher
 
 
 @pytest.mark.parametrize(
@@ -34,3 +34,38 @@ def test_rejects(text: str, error: str) -> None:
     """In one line that names the position."""
     with pytest.raises(ValueError, match=re.escape(error)):
         check_label_selector(text)
+
+
+# -- matching, as at an API server
+
+LABELS = {"app": "web", "tier": "front", "example.com/kind": ""}
+
+
+@pytest.mark.parametrize(
+    ("selector", "met"),
+    [
+        pytest.param("", True, id="empty"),
+        pytest.param("app=web", True, id="equal"),
+        pytest.param("app == web", True, id="equal-twice"),
+        pytest.param("app=db", False, id="not-equal"),
+        pytest.param("app!=db", True, id="differs"),
+        pytest.param("app!=web", False, id="does-not-differ"),
+        pytest.param("nobody!=x", True, id="a-missing-label-differs"),
+        pytest.param("nobody=x", False, id="a-missing-label-is-not-equal"),
+        pytest.param("example.com/kind=", True, id="empty-value"),
+        pytest.param("nobody=", False, id="missing-is-not-empty"),
+        pytest.param("app in (db, web)", True, id="in"),
+        pytest.param("app in (db)", False, id="not-in"),
+        pytest.param("app notin (db,x)", True, id="notin"),
+        pytest.param("nobody notin (db)", True, id="a-missing-label-is-notin"),
+        pytest.param("app", True, id="there"),
+        pytest.param("nobody", False, id="not-there"),
+        pytest.param("!nobody", True, id="missing"),
+        pytest.param("! app", False, id="not-missing"),
+        pytest.param("app in (web, db),tier=front, !nobody", True, id="all"),
+        pytest.param("app in (web, db),tier=back", False, id="not-all"),
+    ],
+)
+def test_selectors_match_labels(selector: str, met: bool) -> None:
+    """Equality, sets and presence, joined by commas."""
+    assert matcher(selector)(LABELS) is met

@@ -14,12 +14,12 @@ from svcdns.cluster.changes import KINDS, Kind
 from svcdns.cluster.objects import ClusterObject, Namespace, ObjectName, Pod
 from svcdns.sources.api import decoding
 from svcdns.sources.api.decoding import ApiServiceImport, ApiSlice
+from svcdns.sources.label_selectors import Matcher
 from svcdns.sources.manifests.endpoint_slices import PodsByLabel, mirrored, slices_of_pods
 from svcdns.sources.manifests.errors import ManifestError
 from svcdns.sources.manifests.files import FoundFiles, ManifestFile
 from svcdns.sources.manifests.kinds import DEFAULT_NAMESPACE, ManifestObject, read
 from svcdns.sources.manifests.schemas import EndpointsObject, PodObject, ServiceObject
-from svcdns.sources.manifests.selectors import Matcher
 from svcdns.sources.manifests.services import families, services, written_ips
 from svcdns.sources.manifests.workloads import OVER, ClusterPod, pods
 

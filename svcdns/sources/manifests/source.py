@@ -19,12 +19,12 @@ from svcdns.cluster.changes import Begin, Change, Complete, Gone, Kind, Put
 from svcdns.cluster.objects import ClusterObject, Endpoint, EndpointSlice
 from svcdns.cluster.watch_options import SourceError, WatchOptions
 from svcdns.process.blocking_io import BlockingCalls
-from svcdns.sources.label_selectors import check_label_selector
+from svcdns.sources.label_selectors import check_label_selector, matcher
 from svcdns.sources.manifests.cluster import Cluster, ObjectKey, Reader, Selection, build
 from svcdns.sources.manifests.errors import ManifestError
 from svcdns.sources.manifests.file_watch import Watch, folder_changes
 from svcdns.sources.manifests.files import FoundFiles, find
-from svcdns.sources.manifests.selectors import matcher
+from svcdns.sources.snapshot_file import Origin
 
 
 class ManifestsSource:
@@ -59,6 +59,13 @@ class ManifestsSource:
     def ages(self) -> dict[Kind, float]:
         """0 for every kind: files are read as soon as they change."""
         return dict.fromkeys(self.kinds, 0.0)
+
+    async def origin(self) -> Origin:
+        """Raises SourceError: files are read anew at each start, so they need no snapshot."""
+        raise SourceError("manifests have no snapshot")
+
+    def assume(self, age: float) -> None:
+        """Nothing: the age is always 0."""
 
     async def configure(self) -> None:
         """Reads everything once, so that a broken file ends the start. Raises ManifestError."""
