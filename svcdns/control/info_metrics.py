@@ -71,7 +71,7 @@ def note_version(counters: Counters, setup: Setup) -> None:
     counters.set(counters.cell(COREFILE_VERSION, "sha512", setup.corefile.digest), 1)
 
 
-def note_endings(counters: Counters, counts: Sequence[tuple[str, str, float]], loops: Sequence[str]) -> None:
+def note_exits(counters: Counters, counts: Sequence[tuple[str, str, float]], loops: Sequence[str]) -> None:
     """Sets the ends of processes since the program's start, as (process, reason, count), and the processes in a crash loop."""
     for name, reason, count in counts:
         counters.set(counters.cell(RESTARTS, name, reason), count)

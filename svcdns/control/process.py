@@ -3,7 +3,7 @@
 A start has one of three sequences:
 
 - From a list: the workers build their chains and get the cluster as the API server lists it. When all are synced, or the startup timeout
-  is over, the supervisor is told to listen.
+  is over, the supervisor gets `listen`.
 - From a snapshot: the workers get the cluster from the snapshot, so the ports are opened first; watches and HTTP pages come after.
 - As a successor: a control process has served before this one, and the workers still answer. Where it runs still (a rolling replacement),
   this process lists the whole cluster before it says that it can take over.
@@ -32,7 +32,7 @@ from svcdns import __version__
 from svcdns.control.cluster_view import ClusterView, Difference
 from svcdns.control.cluster_views import ClusterViews, shown_ages
 from svcdns.control.configuration import Setup, check
-from svcdns.control.info_metrics import RELOADS_FAILED, note_build, note_endings, note_plugins, note_version
+from svcdns.control.info_metrics import RELOADS_FAILED, note_build, note_exits, note_plugins, note_version
 from svcdns.control.last_good_corefile import LastGoodCorefile
 from svcdns.control.memory_pressure import MemoryBudget, own_memory
 from svcdns.control.plugin_data import DataKey, PluginData, Refresher, gather_in_threads, plugin_files
@@ -314,7 +314,7 @@ class Control:
             case "worker":
                 self._workers.joined(message["slot"], message["region"], message["fds"][0])
             case "endings":
-                note_endings(self._counters, message["counts"], message["loops"])
+                note_exits(self._counters, message["counts"], message["loops"])
             case "listening":
                 if self._listening is not None and not self._listening.done():
                     self._listening.set_result("" if message["ok"] else message["error"])

@@ -162,7 +162,7 @@ def test_a_copy_is_of_one_moment() -> None:
     assert [len(part) for part in copy_of(index)] == [0, 0, 0, 0, 0]
 
 
-def test_addresses_with_a_common_beginning_are_told_apart() -> None:
+def test_addresses_with_a_common_beginning_are_distinguished() -> None:
     """Addresses that differ in their last two characters share a key of the index; an unusual spelling is another address."""
     index = synced()
     texts = ("10.0.0.1", "10.0.0.11", "10.0.0.111", "10.0.0.2", "fd00::1", "fd00::11", "FD00::1", "::ffff:10.0.0.1", "host.example")

@@ -21,7 +21,7 @@ SERVICE_RANGE: Final = IPv4Network("10.96.0.0/16")
 SERVICE_RANGE_6: Final = IPv6Network("fd00:10:96::/112")
 MAX_PODS: Final = POD_RANGE.num_addresses - 2
 
-_LETTERS: Final = "bcdfghjklmnpqrstvwxz2456789"
+_CHARACTERS: Final = "bcdfghjklmnpqrstvwxz2456789"
 """The characters of Kubernetes' name suffixes: no vowels, and none that looks like another."""
 
 
@@ -54,8 +54,8 @@ def suffix(text: str, length: int, taken: Collection[str] = ()) -> str:
         number = _hash(text, attempt)
         found = ""
         for _ in range(length):
-            number, letter = divmod(number, len(_LETTERS))
-            found += _LETTERS[letter]
+            number, index = divmod(number, len(_CHARACTERS))
+            found += _CHARACTERS[index]
         if found not in taken:
             return found
         attempt += 1

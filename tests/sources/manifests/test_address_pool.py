@@ -77,7 +77,7 @@ def test_full_range() -> None:
         assign(names, SMALL, SMALL_6, ())
 
 
-def test_endings() -> None:
+def test_suffixes() -> None:
     """A suffix follows from its text, has the given length, and is not one that is taken."""
     first = suffix("text", 5)
     assert suffix("text", 5) == first

@@ -263,7 +263,7 @@ def test_more_than_1000_mirrored(say: Say) -> None:
     assert [len(slice_.endpoints) for slice_ in slices(say(service("{}") + text))] == [1000, 1]
 
 
-def test_slices_are_told_of_their_kind(say: Say) -> None:
+def test_keys_of_slices(say: Say) -> None:
     """The key of an object is its kind, namespace and name."""
     cluster = say(SLICE % "")
     assert (Kind.ENDPOINT_SLICE, "default", "hand") in cluster.objects

@@ -50,9 +50,9 @@ async def test_edits(tmp_path: Path, edit: Callable[[Path], None]) -> None:
     async with aclosing(folder_changes(frozenset({str(tmp_path)}))) as changes:
         await anext(changes)
         edit(tmp_path)
-        told = asyncio.ensure_future(anext(changes))
-        await asyncio.wait([told], timeout=10)
-        assert told.done()
+        reported = asyncio.ensure_future(anext(changes))
+        await asyncio.wait([reported], timeout=10)
+        assert reported.done()
 
 
 async def test_closing_before_any_change(tmp_path: Path) -> None:

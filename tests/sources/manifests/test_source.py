@@ -123,11 +123,11 @@ def targets(changes: Iterable[Change]) -> list[list[str]]:
 async def test_begins_with_full_lists(tmp_path: Path) -> None:
     """Each kind of the source is listed once, with all of its objects between Begin and Complete."""
     async with running(tmp_path / "a.yaml", stateful(2)) as run:
-        told = await run.changes()
-    lists = [change.kind for change in told if isinstance(change, Begin)]
+        changes = await run.changes()
+    lists = [change.kind for change in changes if isinstance(change, Begin)]
     assert tuple(lists) == run.source.kinds == (Kind.SERVICE, Kind.ENDPOINT_SLICE, Kind.NAMESPACE, Kind.POD)
     current = None
-    for change in told:
+    for change in changes:
         match change:
             case Begin(kind):
                 assert current is None
@@ -137,16 +137,16 @@ async def test_begins_with_full_lists(tmp_path: Path) -> None:
             case Complete(kind):
                 assert kind == current
                 current = None
-    assert [item.name for item in objects(told) if isinstance(item, Pod)] == ["db-0", "db-1"]
+    assert [item.name for item in objects(changes) if isinstance(item, Pod)] == ["db-0", "db-1"]
 
 
 async def test_scaling(tmp_path: Path) -> None:
     """A lower `replicas` changes the slice and removes the last Pods; a higher one adds the same Pods again."""
     async with running(tmp_path / "a.yaml", stateful(3)) as run:
         first = await run.changes()
-        told = await run.after(stateful(1))
-        assert targets(told) == [["db-0"]]
-        assert told[1:] == [Gone(Kind.POD, "default", "db-2"), Gone(Kind.POD, "default", "db-1")]
+        changes = await run.after(stateful(1))
+        assert targets(changes) == [["db-0"]]
+        assert changes[1:] == [Gone(Kind.POD, "default", "db-2"), Gone(Kind.POD, "default", "db-1")]
         again = await run.after(stateful(3))
         assert objects(again) == [item for item in objects(first) if isinstance(item, EndpointSlice) or item.name in {"db-1", "db-2"}]
 
@@ -158,9 +158,9 @@ async def test_deleted_pod(tmp_path: Path) -> None:
     async with running(tmp_path / "a.yaml", service + pods[0] + pods[1]) as run:
         assert targets(await run.changes()) == [["a", "b"]]
         assert targets(await run.after(service + pods[1])) == [["b"]]
-        told = await run.after(service)
-        assert [type(change) for change in told] == [Gone, Gone]
-        assert {change.kind for change in told if isinstance(change, Gone)} == {Kind.POD, Kind.ENDPOINT_SLICE}
+        changes = await run.after(service)
+        assert [type(change) for change in changes] == [Gone, Gone]
+        assert {change.kind for change in changes if isinstance(change, Gone)} == {Kind.POD, Kind.ENDPOINT_SLICE}
 
 
 async def test_an_edit_of_nothing_tells_nothing(tmp_path: Path) -> None:
@@ -359,10 +359,10 @@ def test_order_of_differences() -> None:
     """New objects come before removals; a namespace is the first to be added and the last to be removed."""
     old = keyed(Namespace("old"), slice_of("s"), Service("old", "web"), Pod("old", "p"))
     new = keyed(Namespace("new"), slice_of("t"), Service("new", "web"))
-    told = list(differences(old, new))
-    assert [type(change) for change in told] == [Put] * 3 + [Gone] * 4
-    assert told[0] == Put(Namespace("new"))
-    assert told[-1] == Gone(Kind.NAMESPACE, "", "old")
+    changes = list(differences(old, new))
+    assert [type(change) for change in changes] == [Put] * 3 + [Gone] * 4
+    assert changes[0] == Put(Namespace("new"))
+    assert changes[-1] == Gone(Kind.NAMESPACE, "", "old")
 
 
 def test_nothing_is_read_before_it_is_asked_for() -> None:
