@@ -19,6 +19,7 @@ from svcdns.feed.frames import Configure, Configured, Data, FrameReader, Swap, T
 from svcdns.plugins import BUILT
 from svcdns.process.channel import Channel
 from svcdns.process.shared_memory import REGION_SIZE, REGIONS, State, control_region, heartbeat, reset, worker_region
+from tests.support import fifos
 
 OWN = control_region(0)
 PAYLOAD = "10.0.0.1 a\n"
@@ -148,14 +149,12 @@ async def test_a_corefile_that_hangs_costs_no_heartbeat(world: World, monkeypatc
     world.corefile.unlink()
     os.mkfifo(world.corefile)
     world.reload()
-    await asyncio.sleep(0.05)
     before = heartbeat(world.regions[OWN])
     await world.until(lambda: heartbeat(world.regions[OWN]) > before)
     await world.control._take_data({DataKey("hosts", "other"): b"new"})
     await world.until(lambda: b"new" in world.data("hosts"))
     assert world.swaps() == 1
-    with world.corefile.open("w") as file:
-        file.write(". {\n chaos\n whoami\n}\n")
+    await fifos.write(world.corefile, ". {\n chaos\n whoami\n}\n")
     await world.until(lambda: world.swaps() == 2)
 
 

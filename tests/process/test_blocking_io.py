@@ -13,6 +13,7 @@ import pytest
 
 from svcdns.process import blocking_io
 from svcdns.process.blocking_io import BlockedError, BlockingCalls
+from tests.support import fifos
 
 LOG = logging.getLogger("blocking-test")
 
@@ -46,7 +47,7 @@ async def test_a_file_that_hangs_does_not_stop_the_loop(calls: BlockingCalls, tm
     with pytest.raises(BlockedError, match=r"the fifo: not done within 0\.05 s"):
         await calls.run("the fifo", (tmp_path / "fifo").read_bytes, limit=0.05)
     assert caplog.messages == ["the fifo: not done after 0.01 s, still waiting"]
-    (tmp_path / "fifo").open("wb").close()
+    await fifos.write(tmp_path / "fifo", "")
     async with asyncio.timeout(5):
         while len(caplog.messages) < 2:
             await asyncio.sleep(0.001)

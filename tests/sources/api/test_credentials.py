@@ -19,7 +19,7 @@ from svcdns.cluster.watch_options import SourceError, WatchOptions
 from svcdns.sources.api import credentials as credentials_module
 from svcdns.sources.api.credentials import EXEC_REFRESH, EXEC_RETRY, REFRESH, Access, Credentials
 from svcdns.sources.snapshot_file import Origin
-from tests.support import world
+from tests.support import fifos, world
 
 pytestmark = pytest.mark.usefixtures("kubeconfigs_read_here")
 
@@ -230,7 +230,7 @@ async def test_files_that_hang_leave_the_last_access_in_use(
         assert await credentials.access() is first
     assert not await credentials.renew(refused=True)
     assert caplog.messages == ["credentials: their files cannot be read within 0.01 s, using those read before"]
-    (tmp_path / "token").write_text("second")
+    await fifos.write(tmp_path / "token", "second")
     async with asyncio.timeout(5):
         while not await credentials.renew(refused=False):
             await asyncio.sleep(0.001)
