@@ -12,10 +12,10 @@ from functools import partial
 from typing import Any, TypeVar
 
 from svcdns.corefile.blocks import Corefile, Directive, ServerKey
-from svcdns.corefile.errors import CorefileError
 from svcdns.errors import SvcdnsError
 from svcdns.plugin_api.contract import PluginModule
 from svcdns.plugin_api.environment import Block
+from svcdns.plugin_api.errors import HookError
 from svcdns.plugin_api.settings import Settings
 
 T = TypeVar("T")
@@ -50,7 +50,7 @@ class BlockPlan:
 
 
 def plan(corefile: Corefile, order: Sequence[str], load: Load) -> tuple[BlockPlan, ...]:
-    """The plans of all blocks, in file order. Raises CorefileError at the first option that is wrong.
+    """The plans of all blocks, in file order. Raises CorefileError at the first option that is wrong, and HookError.
 
     Plugins are parsed in chain order over all blocks, so that of several errors the same one is reported whatever the file's order.
     """
@@ -66,11 +66,10 @@ def plan(corefile: Corefile, order: Sequence[str], load: Load) -> tuple[BlockPla
 
 
 def _called(name: str, hook: str, block: Block, call: Callable[[], T]) -> T:
-    """The result of one hook of a plugin. An exception that no hook should raise becomes a CorefileError of the directive."""
+    """The result of one hook of a plugin. Raises HookError for an exception that no hook should raise."""
     try:
         return call()
     except SvcdnsError:
         raise
     except Exception as error:
-        text = f"plugin/{name}: {hook} failed: {type(error).__name__}: {error}"
-        raise CorefileError(block.directives[0].position, text) from error
+        raise HookError(block.directives[0].position, name, hook, error) from error

@@ -5,7 +5,7 @@ and in a thread of its own. It does not know what the octets mean, and does not 
 
 Rules:
 
-1. A plugin's hook that raises anything but a SvcdnsError raises PluginHookError here, with the plugin's name: no plugin ends control.
+1. A plugin's hook that raises anything but a SvcdnsError raises HookError here, with the plugin's name: no plugin ends control.
 2. A refresh that fails or does not return keeps the content that was read last, and delays no other plugin.
 """
 
@@ -20,6 +20,7 @@ from svcdns import plugins
 from svcdns.chain.plan import BlockPlan
 from svcdns.corefile.blocks import Position
 from svcdns.errors import SvcdnsError
+from svcdns.plugin_api.errors import HookError
 from svcdns.process.blocking_io import BlockingCalls
 
 IDLE: Final = 10.0
@@ -42,14 +43,6 @@ class DataKey(NamedTuple):
 
 
 PluginData = Mapping[DataKey, bytes]
-
-
-class PluginHookError(SvcdnsError):
-    """A plugin's hook raised an exception that no hook should raise."""
-
-    def __init__(self, position: Position, plugin: str, hook: str, error: Exception) -> None:
-        """`position` is that of the plugin's directive."""
-        super().__init__(f"{position.file}:{position.line}: plugin/{plugin}: {hook} failed: {type(error).__name__}: {error}")
 
 
 class PluginFiles(NamedTuple):
@@ -93,7 +86,7 @@ class PluginFiles(NamedTuple):
             raise
         except Exception as error:
             log.debug("plugin/%s: %s failed", self.plugin, hook, exc_info=True)
-            raise PluginHookError(self.position, self.plugin, hook, error) from error
+            raise HookError(self.position, self.plugin, hook, error) from error
 
 
 def plugin_files(plans: Iterable[BlockPlan]) -> list[PluginFiles]:
@@ -127,10 +120,14 @@ class Refresher:
     """Reads the files of plugins again, each at its interval."""
 
     def __init__(
-        self, calls: BlockingCalls, known: Callable[[], PluginData], changed: Callable[[dict[DataKey, bytes]], Awaitable[None]]
+        self,
+        calls: BlockingCalls,
+        known: Callable[[], PluginData],
+        changed: Callable[[dict[DataKey, bytes]], Awaitable[None]],
+        failed: Callable[[SvcdnsError], None],
     ) -> None:
-        """`known` gives the data that serves; `changed` is awaited with the part of it that is new."""
-        self._calls, self._known, self._changed = calls, known, changed
+        """`known` gives the data that serves; `changed` is awaited with the part of it that is new; `failed` gets each error."""
+        self._calls, self._known, self._changed, self._failed = calls, known, changed, failed
         self._tasks: list[asyncio.Task[None]] = []
 
     def follow(self, files: Iterable[PluginFiles]) -> None:
@@ -150,17 +147,18 @@ class Refresher:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _follow(self, files: PluginFiles) -> None:
-        complaint = ""
+        last_error = ""
         while True:
             try:
                 period = await self._calls.run(files.shown, files.period, key=f"period {files.options}")
                 await asyncio.sleep(period or IDLE)
                 fresh = await self._refreshed(files) if period else {}
-                complaint = ""
+                last_error = ""
             except SvcdnsError as error:
-                if str(error) != complaint:
+                self._failed(error)
+                if str(error) != last_error:
                     log.error("%s; the content that was read before stays in use", error)
-                complaint = str(error)
+                last_error = str(error)
                 await asyncio.sleep(RETRY)
                 continue
             if fresh:

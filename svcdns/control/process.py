@@ -42,6 +42,8 @@ from svcdns.corefile.load import load
 from svcdns.errors import SvcdnsError
 from svcdns.feed.format import handover_format
 from svcdns.feed.frames import Configure
+from svcdns.plugin_api.errors import HookError
+from svcdns.plugin_api.hooks import PANICS
 from svcdns.process.blocking_io import BlockedError, BlockingCalls
 from svcdns.process.channel import Channel, ChannelBrokenError, ChannelClosedError, Message
 from svcdns.process.framing import FrameTooLargeError
@@ -106,7 +108,7 @@ class Control:
         self._pages_made: Pages | None = None
         self._setup: Setup | None = None
         self._calls = BlockingCalls(log)
-        self._refresher = Refresher(self._calls, lambda: self._serving.data, self._take_data)
+        self._refresher = Refresher(self._calls, lambda: self._serving.data, self._take_data, self._count_failure)
         self._last_good = LastGoodCorefile(options.state, self._counters, self._calls)
         self._changing = asyncio.Lock()
         """Held by a reload, and while changed data of plugins is taken over."""
@@ -341,6 +343,7 @@ class Control:
                     continue
                 setup = await self._with_data(corefile, self._serving.data)
             except SvcdnsError as error:
+                self._count_failure(error)
                 if requested:
                     log.error("SIGUSR1: %s", error)
                 elif not isinstance(error, BlockedError) or str(error) != blocked:
@@ -357,6 +360,10 @@ class Control:
             return False
         self._reload_requested.clear()
         return True
+
+    def _count_failure(self, error: SvcdnsError) -> None:
+        if isinstance(error, HookError):
+            self._counters.count(PANICS)
 
     async def _take_data(self, fresh: dict[DataKey, bytes]) -> None:
         """Files have changed: the setup that serves gets their content, and so do the workers."""

@@ -14,10 +14,11 @@ import pytest
 
 from svcdns.control import plugin_data
 from svcdns.control.configuration import Setup, check, prepare
-from svcdns.control.plugin_data import DataKey, PluginData, PluginFiles, PluginHookError, Refresher, gather, gather_in_threads, plugin_files
+from svcdns.control.plugin_data import DataKey, PluginData, PluginFiles, Refresher, gather, gather_in_threads, plugin_files
 from svcdns.corefile.blocks import Position
 from svcdns.corefile.load import load
 from svcdns.errors import SvcdnsError
+from svcdns.plugin_api.errors import HookError
 from svcdns.process import blocking_io
 from svcdns.process.blocking_io import BlockedError, BlockingCalls
 
@@ -67,7 +68,7 @@ def test_an_exception_of_a_hook_names_the_plugin(error: Exception) -> None:
     """Whatever it raises; its own errors stay as they are."""
     module = Module("one")
     module.error = error
-    with pytest.raises(PluginHookError, match=rf"^Corefile:3: plugin/one: gather failed: {type(error).__name__}"):
+    with pytest.raises(HookError, match=rf"^Corefile:3:5 - plugin/one: gather failed: {type(error).__name__}"):
         gather([files(module)], {})
     module.error = SvcdnsError("no such file")
     with pytest.raises(SvcdnsError, match=r"^no such file$"):
@@ -78,7 +79,7 @@ def test_a_hook_may_return_nonsense() -> None:
     """A value of another type is an error of that hook too."""
     module = Module("one")
     module.gather = lambda *_: None  # type: ignore[assignment,method-assign]
-    with pytest.raises(PluginHookError, match="gather failed"):
+    with pytest.raises(HookError, match="gather failed"):
         gather([files(module)], {})
 
 
@@ -129,7 +130,8 @@ class World:
     def __init__(self) -> None:
         """Nothing is followed yet."""
         self.data: dict[DataKey, bytes] = {}
-        self.refresher = Refresher(BlockingCalls(logging.getLogger("svcdns")), self.known, self.changed)
+        self.errors: list[SvcdnsError] = []
+        self.refresher = Refresher(BlockingCalls(logging.getLogger("svcdns")), self.known, self.changed, self.errors.append)
 
     def known(self) -> PluginData:
         """The data that serves."""
@@ -173,8 +175,9 @@ async def test_a_refresh_that_fails_keeps_the_last_content(
     before = world.data[DataKey("one", "key")]
     await world.follow([files(broken), files(other, "two")], until="two")
     assert world.data[DataKey("one", "key")] == before
-    line = "Corefile:3: plugin/one: refresh failed: ZeroDivisionError: division by zero; the content that was read before stays in use"
+    line = "Corefile:3:5 - plugin/one: refresh failed: ZeroDivisionError: division by zero; the content that was read before stays in use"
     assert set(caplog.messages) == {line}
+    assert {type(error) for error in world.errors} == {HookError}
     broken.error = None
     async with asyncio.timeout(5):
         while world.data[DataKey("one", "key")] == before:

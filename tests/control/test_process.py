@@ -20,6 +20,7 @@ from svcdns.plugins import BUILT
 from svcdns.process.channel import Channel
 from svcdns.process.shared_memory import REGION_SIZE, REGIONS, State, control_region, heartbeat, reset, worker_region
 from tests.support import fifos
+from tests.support.world import counted
 
 OWN = control_region(0)
 PAYLOAD = "10.0.0.1 a\n"
@@ -219,6 +220,7 @@ async def test_a_hook_that_raises_fails_the_reload(
     assert [message.startswith("SIGUSR1: ") for message in caplog.messages if line in message] == [True]
     assert world.running is not None
     assert not world.running.done()
+    assert counted(world.control._counters)["coredns_panics_total",] == 1
     monkeypatch.undo()
     world.reload()
     await world.until(lambda: world.swaps() == 2)
