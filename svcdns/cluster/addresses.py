@@ -13,7 +13,8 @@ _MAPPED: Final = bytes(10) + b"\xff\xff"
 
 
 def rdata_of(text: str) -> tuple[int, bytes] | None:
-    """Type and RDATA of the address record, None where the text is no address. An IPv4-mapped IPv6 address counts as IPv4."""
+    """Type and RDATA of the address record, None where the text is no address. An IPv4-mapped IPv6 address counts as
+    IPv4."""
     try:
         if ":" not in text:
             return Type.A, socket.inet_pton(socket.AF_INET, text)
@@ -35,7 +36,8 @@ def from_reverse(key: bytes) -> str:
     """The address of a full reverse name, in its canonical text; empty for other names
     (docs/behaviour/cluster-names.md#reverse-names).
 
-    Under ip6.arpa up to three further labels left of the 32 are ignored, as in CoreDNS, which reads them in groups of four.
+    Under ip6.arpa up to three further labels left of the 32 are ignored, as in CoreDNS, which reads them in groups of
+    four.
     """
     labels = [label.decode("latin-1") for label in reversed(names.labels_of(key))]
     try:

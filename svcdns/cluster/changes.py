@@ -1,8 +1,8 @@
 """The changes of a cluster, as a source gives them: objects one by one, and the begin and end of full lists.
 
-A source is an async iterator of changes. `Complete(kind)` removes the objects that had no `Put` since the last `Begin(kind)`. So a relist,
-a new epoch of control and a restarted worker reconcile without a moment in which a known name is missing. `Serials` carries the SOA serials
-that control stamps, so that all workers agree.
+A source is an async iterator of changes. `Complete(kind)` removes the objects that had no `Put` since the last
+`Begin(kind)`. So a relist, a new epoch of control and a restarted worker reconcile without a moment in which a known
+name is missing. `Serials` carries the SOA serials that control stamps, so that all workers agree.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import msgspec
 from svcdns.cluster.objects import ClusterObject, EndpointSlice, ImportedSlice, Namespace, Pod, Service, ServiceImport
 
 Dependency = tuple[str, ...]
-"""Something that a reply depends on, whether it exists or not: its kind, then its key, such as ("service", "default", "web")."""
+"""Something that a reply depends on, whether it exists or not: its kind, then its key, such as ("service", "default",
+"web")."""
 
 
 class Kind(StrEnum):
@@ -51,8 +52,8 @@ class Begin(msgspec.Struct, frozen=True, array_like=True, tag="begin"):
 
 
 class Put(msgspec.Struct, frozen=True, array_like=True, tag="put"):
-    """`object` is new or has changed. `trigger_time` is the slice's annotation endpoints.kubernetes.io/last-change-trigger-time in Unix
-    seconds, 0 without it and for objects of a list."""
+    """`object` is new or has changed. `trigger_time` is the slice's annotation
+    endpoints.kubernetes.io/last-change-trigger-time in Unix seconds, 0 without it and for objects of a list."""
 
     object: ClusterObject
     trigger_time: float = 0.0
@@ -90,7 +91,8 @@ class Serials(msgspec.Struct, frozen=True, array_like=True, tag="serials"):
 
 
 class Confirmed(msgspec.Struct, frozen=True, array_like=True, tag="confirmed"):
-    """The source confirmed all known objects at that moment, in seconds on CLOCK_MONOTONIC, which all processes of a machine share."""
+    """The source confirmed all known objects at that moment, in seconds on CLOCK_MONOTONIC, which all processes of a
+    machine share."""
 
     at: float
 

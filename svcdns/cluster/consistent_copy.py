@@ -1,8 +1,11 @@
-"""A consistent copy of an index: all objects as they are at one moment, for a zone transfer that takes longer than that.
+"""A consistent copy of an index: all objects as they are at one moment, for a zone transfer that takes longer than
+that.
 
-Copying the octets of a large cluster takes milliseconds, so it goes in steps, and its caller does other work in between. Rules:
+Copying the octets of a large cluster takes milliseconds, so it goes in steps, and its caller does other work in
+between. Rules:
 
-1. A change of the index during a copy starts the copy anew. After TRIES changes it goes on without steps, so that it ends.
+1. A change of the index during a copy starts the copy anew. After TRIES changes it goes on without steps, so that it
+   ends.
 2. A copy shows the moment at which it ends; later changes do not show in it.
 3. Objects are decoded one at a time, when they are read from the copy.
 """
@@ -27,7 +30,8 @@ InSteps = Generator[Step, None, T]
 
 
 def copy_consistently(make: Callable[[], InSteps[T]], changes: Callable[[], int]) -> InSteps[T]:
-    """The result of `make()` without a change in the middle of it. `changes()` is a number that differs after each change."""
+    """The result of `make()` without a change in the middle of it. `changes()` is a number that differs after each
+    change."""
     for tries_left in range(TRIES, -1, -1):
         before, work = changes(), make()
         try:
@@ -104,8 +108,8 @@ def copy_objects(objects: Iterable[StoredObject]) -> InSteps[list[bytes]]:
 
 
 def copy_groups(index: SecondaryIndex[LoweredName]) -> InSteps[dict[LoweredName, bytes | tuple[bytes, ...]]]:
-    """The octets of the objects under each key. A single object has no tuple around it: most are single, and the garbage collector
-    looks at every tuple."""
+    """The octets of the objects under each key. A single object has no tuple around it: most are single, and the
+    garbage collector looks at every tuple."""
     keys = list(index.keys())
     out: dict[LoweredName, bytes | tuple[bytes, ...]] = {}
     for at in range(0, len(keys), STEP_SIZE):

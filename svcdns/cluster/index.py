@@ -2,16 +2,19 @@
 
 One writer applies changes, many readers look up. It knows no DNS records and no options. Rules:
 
-1. `apply` returns the dependencies that the change affects, whether the objects existed or not. Other replies are still right.
+1. `apply` returns the dependencies that the change affects, whether the objects existed or not. Other replies are still
+   right.
 2. A list (`Begin` … `Complete`) adds before it removes, so that no name is missing for a moment.
-3. Names are compared in lower case. Addresses are compared by the API server's own text, as in CoreDNS: an address in an unusual spelling
-   has no reverse record.
-4. Objects are stored encoded and decoded when they are read: as Python objects, a hundred thousand endpoints take ten times the memory.
-5. An object is stored once, and all indexes share it (`secondary_index`). The index by address leads to the objects of all addresses that
-   differ in their last two characters at most: one entry for each address would take the most memory of all.
+3. Names are compared in lower case. Addresses are compared by the API server's own text, as in CoreDNS: an address in
+   an unusual spelling has no reverse record.
+4. Objects are stored encoded and decoded when they are read: as Python objects, a hundred thousand endpoints take ten
+   times the memory.
+5. An object is stored once, and all indexes share it (`secondary_index`). The index by address leads to the objects of
+   all addresses that differ in their last two characters at most: one entry for each address would take the most memory
+   of all.
 
-Dependencies: ("namespace", ns), ("service", ns, name), ("endpoints", ns, service), ("address", text), ("external", address), ("pod", ip),
-("import", ns, name), ("imported", ns, service), ("serial",), ("sync",).
+Dependencies: ("namespace", ns), ("service", ns, name), ("endpoints", ns, service), ("address", text), ("external",
+address), ("pod", ip), ("import", ns, name), ("imported", ns, service), ("serial",), ("sync",).
 """
 
 from __future__ import annotations
@@ -74,7 +77,8 @@ class Index:
         self._pods_by_ip: SecondaryIndex[str] = SecondaryIndex()
         self.serials = Serials()
         self.confirmed = inf
-        """The moment at which the source last confirmed the view, in seconds on CLOCK_MONOTONIC; infinite where it is not known."""
+        """The moment at which the source last confirmed the view, in seconds on CLOCK_MONOTONIC; infinite where it is
+        not known."""
         self._changes = 0
 
     # -- reading
@@ -271,6 +275,7 @@ def _reindex(index: SecondaryIndex[str], stored: StoredObject, before: set[str],
 
 
 def _with_text(index: SecondaryIndex[str], address: str) -> Iterable[bytes]:
-    """The encoded objects under an address whose octets have its text somewhere: those with the address, and few others."""
+    """The encoded objects under an address whose octets have its text somewhere: those with the address, and few
+    others."""
     text = address.encode()
     return [stored.data for stored in index.at(address[:-2]) if text in stored.data]

@@ -1,8 +1,8 @@
 """The Kubernetes objects that answers are made of, trimmed to the fields that an answer can need.
 
-The API's own objects are ten to a hundred times larger, and a cluster of 150,000 endpoints has to fit in memory. So an object has only the
-fields that a record, a zone or a metric needs. Objects are frozen and go between processes as msgpack. Names and addresses are the API
-server's own text: the index compares, lowers and packs them.
+The API's own objects are ten to a hundred times larger, and a cluster of 150,000 endpoints has to fit in memory. So an
+object has only the fields that a record, a zone or a metric needs. Objects are frozen and go between processes as
+msgpack. Names and addresses are the API server's own text: the index compares, lowers and packs them.
 
 Source of the fields: core/v1 Service, Namespace and Pod; discovery.k8s.io/v1 EndpointSlice;
 multicluster.x-k8s.io/v1alpha1 ServiceImport.

@@ -1,7 +1,7 @@
 """Stored objects of an index, and secondary indexes that lead to them.
 
-An object is stored encoded, once; the primary index and all secondary indexes share it. A change of the object replaces its octets, so
-that only the secondary indexes whose keys have changed need work. Nothing is decoded here.
+An object is stored encoded, once; the primary index and all secondary indexes share it. A change of the object replaces
+its octets, so that only the secondary indexes whose keys have changed need work. Nothing is decoded here.
 """
 
 from __future__ import annotations

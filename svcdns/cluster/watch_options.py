@@ -1,6 +1,7 @@
 """The watch options: which cluster is watched, and which of its objects. The options of `kubernetes` lead to them.
 
-They are hashable and go between processes. A reload compares them to find out whether the watch has to change. Nothing is read here.
+They are hashable and go between processes. A reload compares them to find out whether the watch has to change. Nothing
+is read here.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ class SourceError(SvcdnsError):
 
 
 class WatchOptions(msgspec.Struct, frozen=True, array_like=True):
-    """What to watch, and where. `manifests` wins over `kubeconfig`, and `kubeconfig` over `endpoint`; without any the process is in a
-    cluster.
+    """What to watch, and where. `manifests` wins over `kubeconfig`, and `kubeconfig` over `endpoint`; without any the
+    process is in a cluster.
 
-    `tls` is (certificate, key, CA certificate), paths, used with `endpoint` only; an empty `context` is the kubeconfig's
-    current one. `labels` selects Services, slices and Pods; `namespace_labels` selects Namespaces and ServiceImports.
-    `pods` watches Pods and `multicluster` ServiceImports with their slices. `zones` stores the topology zone of endpoints, `targets` the
-    names of their Pods, which take most of an endpoint's memory.
+    `tls` is (certificate, key, CA certificate), paths, used with `endpoint` only; an empty `context` is the
+    kubeconfig's current one. `labels` selects Services, slices and Pods; `namespace_labels` selects Namespaces and
+    ServiceImports. `pods` watches Pods and `multicluster` ServiceImports with their slices. `zones` stores the topology
+    zone of endpoints, `targets` the names of their Pods, which take most of an endpoint's memory.
     """
 
     endpoint: str = ""
@@ -39,8 +40,8 @@ class WatchOptions(msgspec.Struct, frozen=True, array_like=True):
 
 
 class SnapshotOptions(msgspec.Struct, frozen=True, array_like=True):
-    """The snapshot of a view: the folder of its file; its largest age at a start in seconds, 0 for any age; and whether the server is
-    ready while it serves from it."""
+    """The snapshot of a view: the folder of its file; its largest age at a start in seconds, 0 for any age; and whether
+    the server is ready while it serves from it."""
 
     path: str
     max_age: float = 0.0

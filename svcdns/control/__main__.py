@@ -20,9 +20,11 @@ from svcdns.process.shared_memory import regions
 from svcdns.telemetry import logging as log_lines
 
 GC_THRESHOLD = 5_000
-"""Objects after which the garbage collector runs: a list of the cluster makes many objects, and hardly any in a cycle."""
+"""Objects after which the garbage collector runs: a list of the cluster makes many objects, and hardly any in a cycle.
+"""
 NICE = 15
-"""Lowers the priority of control where it shares a processor with workers: queries cannot wait, changes of the cluster can."""
+"""Lowers the priority of control where it shares a processor with workers: queries cannot wait, changes of the cluster
+can."""
 
 
 def main() -> int:

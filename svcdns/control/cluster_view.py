@@ -1,8 +1,9 @@
 """A cluster view: the objects of one source, encoded, as control knows them.
 
-Control keeps them so that a worker that starts can get the whole cluster. A list from the source is reconciled here: an object that it does
-not name is removed, and one that is unchanged is no difference. So workers get differences alone, however often the API server is listed.
-A snapshot fills the kinds that have not been listed yet; the first list is reconciled with it.
+Control keeps them so that a worker that starts can get the whole cluster. A list from the source is reconciled here: an
+object that it does not name is removed, and one that is unchanged is no difference. So workers get differences alone,
+however often the API server is listed. A snapshot fills the kinds that have not been listed yet; the first list is
+reconciled with it.
 
 The module decodes objects for serials alone and sends nothing.
 """
@@ -31,7 +32,8 @@ class ViewKey(NamedTuple):
 
 
 Difference = ViewKey | Complete | Confirmed | Serials
-"""A difference in a view that workers need: an object that changed, the end of a first list, a confirmation, or new serials."""
+"""A difference in a view that workers need: an object that changed, the end of a first list, a confirmation, or new
+serials."""
 
 _decode = {kind: msgspec.msgpack.Decoder(struct).decode for kind, struct in STRUCTS.items()}
 _encode = msgspec.msgpack.Encoder().encode
@@ -76,7 +78,8 @@ class ClusterView:
         return out
 
     def restore(self, objects: Mapping[Kind, Mapping[ObjectName, bytes]], serials: Serials) -> list[Difference]:
-        """Applies a snapshot to the kinds that no list has completed. Objects that the source has sent already are newer and stay."""
+        """Applies a snapshot to the kinds that no list has completed. Objects that the source has sent already are
+        newer and stay."""
         out: list[Difference] = []
         for kind in self.kinds:
             if kind in self.completed:

@@ -1,8 +1,8 @@
 """The cluster views: which clusters are watched, by which source, and whose snapshots are read and written.
 
-A view shows the objects that one set of watch options selects. Blocks with the same options share it, and a reload that leaves them alone
-does not restart the watch. Every change of a source is applied to its view, and the differences go to the workers. A view with a snapshot
-begins with the objects in that file, and the file is kept up to date.
+A view shows the objects that one set of watch options selects. Blocks with the same options share it, and a reload that
+leaves them alone does not restart the watch. Every change of a source is applied to its view, and the differences go to
+the workers. A view with a snapshot begins with the objects in that file, and the file is kept up to date.
 
 It does not store objects (`cluster_view`), and does not queue frames (`workers`).
 """
@@ -38,7 +38,8 @@ Send = Callable[[ClusterView, Difference], None]
 CONFIRM_STEP: Final = 1.0
 """Seconds by which a confirmation is newer than the last one before workers get it."""
 SUCCESSOR_WAIT: Final = 10.0
-"""Seconds after which a successor applies a snapshot: the workers know more than the file has, and a list mostly comes sooner."""
+"""Seconds after which a successor applies a snapshot: the workers know more than the file has, and a list mostly comes
+sooner."""
 CONFIGURE_LIMIT: Final = 60.0
 """Seconds that reading the configuration of a source may take: its manifests, certificates or kubeconfig."""
 
@@ -62,7 +63,8 @@ class RestMetrics:
 
 
 def number_of(watch: bytes) -> int:
-    """The number of the view with these watch options, encoded: the same in every control process, as workers know their indexes by it."""
+    """The number of the view with these watch options, encoded: the same in every control process, as workers know
+    their indexes by it."""
     return int.from_bytes(hashlib.sha256(watch).digest()[:6], "big")
 
 
@@ -78,7 +80,8 @@ class ClusterViews:
         self, counters: Counters, log: logging.Logger, send: Send, now: Callable[[], float] = time.time, *, again: bool = False,
         ages: Mapping[str, float] = MappingProxyType({}), sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:  # fmt: skip
-        """`send` is called for every difference, in order; `now` is Unix time in seconds; with `again` workers know the views already.
+        """`send` is called for every difference, in order; `now` is Unix time in seconds; with `again` workers know the
+        views already.
 
         `ages` are those that the control process before this one showed, in seconds by resource.
         """
@@ -92,8 +95,8 @@ class ClusterViews:
         self._writing: dict[int, asyncio.Task[None]] = {}
 
     async def prepare(self, wanted: Mapping[bytes, WatchedCluster]) -> list[int]:
-        """Makes the sources that are missing and reads their configuration; their numbers. Raises CorefileError, and then nothing has
-        changed."""
+        """Makes the sources that are missing and reads their configuration; their numbers. Raises CorefileError, and
+        then nothing has changed."""
         made: list[tuple[bytes, ChangeSource]] = []
         for encoded, watched in wanted.items():
             if encoded not in self._by_watch:

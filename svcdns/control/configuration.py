@@ -1,7 +1,8 @@
-"""The setup of a Corefile: its checks in their order, and everything outside of the chains that its directives configure.
+"""The setup of a Corefile: its checks in their order, and everything outside of the chains that its directives
+configure.
 
-It knows no plugin by its name: what a directive configures is in the `Settings` of its plugin. It reads no files but the Corefile, and
-starts nothing. The order of the checks is in docs/behaviour/corefile.md#errors.
+It knows no plugin by its name: what a directive configures is in the `Settings` of its plugin. It reads no files but
+the Corefile, and starts nothing. The order of the checks is in docs/behaviour/corefile.md#errors.
 """
 
 from __future__ import annotations
@@ -48,8 +49,9 @@ class WatchedCluster(NamedTuple):
 class Setup:
     """A Corefile that is checked, with everything that follows from it.
 
-    `written` is the Corefile as it was read, `corefile` the same with the options of the environment. `hosts` has the addresses of each
-    block, `("",)` for all; `views` the clusters to watch, by their encoded options; `data` the content of plugins' files.
+    `written` is the Corefile as it was read, `corefile` the same with the options of the environment. `hosts` has the
+    addresses of each block, `("",)` for all; `views` the clusters to watch, by their encoded options; `data` the
+    content of plugins' files.
     """
 
     written: Corefile

@@ -39,8 +39,8 @@ class Pages:
         self, workers: Workers, counters: Counters, regions: list[memoryview], own: int, watching: Callable[[], bool],
         unready: Callable[[], bool],
     ) -> None:  # fmt: skip
-        """`regions` of the shared mapping, `own` the number of this process's; `watching` says whether a cluster is watched, `unready`
-        whether a snapshot serves that does not make the server ready."""
+        """`regions` of the shared mapping, `own` the number of this process's; `watching` says whether a cluster is
+        watched, `unready` whether a snapshot serves that does not make the server ready."""
         self._workers, self._counters, self._watching, self._unready = workers, counters, watching, unready
         self._registry = metrics.registry(regions, own)
         self._http = HttpPages({HEALTH: self._health, READY: self._ready, METRICS: self._metrics})

@@ -2,11 +2,11 @@
 
 Rules:
 
-1. The queue holds an object by its key and not by its value. An object that changes again before its frame is sent is sent once, with its
-   latest value. So a slow worker costs memory for the cluster once.
+1. The queue holds an object by its key and not by its value. An object that changes again before its frame is sent is
+   sent once, with its latest value. So a slow worker costs memory for the cluster once.
 2. Frames that are no objects (configuration, completions) keep their place among the objects.
-3. While a worker gets a whole view, changes of the view overtake the rest of it: a worker that a new control process has taken over gets
-   changes at once.
+3. While a worker gets a whole view, changes of the view overtake the rest of it: a worker that a new control process
+   has taken over gets changes at once.
 """
 
 from __future__ import annotations
@@ -53,14 +53,15 @@ class FeedQueue:
     def __init__(
         self, number: int, sock: socket.socket, views: Mapping[int, ClusterView], received: Callable[[int, ToControl | None], None]
     ) -> None:
-        """`number` is the worker's; `views` are read when objects are sent; `received` gets each frame of the worker, and None at the end
-        of the connection."""
+        """`number` is the worker's; `views` are read when objects are sent; `received` gets each frame of the worker,
+        and None at the end of the connection."""
         self.number, self._sock, self._views, self._received = number, sock, views, received
         self._queue: dict[QueueKey, bytes | None] = {}
         """The frame of an entry, None where it is made when it is sent."""
         self._urgent: dict[ViewKey, None] = {}
         self._begun: dict[int, int] = {}
-        """By view: the number of the last Begin frame. Once that is sent, objects of the view may be sent in any order."""
+        """By view: the number of the last Begin frame. Once that is sent, objects of the view may be sent in any order.
+        """
         self._unsent = b""
         self._last_number = 0
         self._scheduled = self._blocked = False
@@ -85,7 +86,8 @@ class FeedQueue:
         self._schedule()
 
     def changed(self, key: ViewKey) -> None:
-        """Queues an object's latest value, or its removal. It goes first where the worker has got the Begin frames of the view."""
+        """Queues an object's latest value, or its removal. It goes first where the worker has got the Begin frames of
+        the view."""
         begun = self._begun.get(key.source)
         if begun is not None and begun not in self._queue:
             self._queue.pop(key, None)

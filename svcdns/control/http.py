@@ -4,7 +4,8 @@ It does not know what the pages show. Rules:
 
 1. An address may have several pages, and blocks with the same address share a listener.
 2. A change binds new addresses before it closes old ones, and leaves the others alone.
-3. Ports are shared (SO_REUSEPORT, as in CoreDNS): in a rolling replacement the new control process serves before the old one has ended.
+3. Ports are shared (SO_REUSEPORT, as in CoreDNS): in a rolling replacement the new control process serves before the
+   old one has ended.
 """
 
 from __future__ import annotations
@@ -60,7 +61,8 @@ class HttpPages:
         self._sites: dict[Address, _Site] = {}
 
     async def serve(self, wanted: Mapping[Address, frozenset[str]]) -> None:
-        """Serves these paths at these addresses, and nothing else. Raises HttpListenError, and then nothing has changed."""
+        """Serves these paths at these addresses, and nothing else. Raises HttpListenError, and then nothing has
+        changed."""
         opened: list[_Site] = []
         try:
             for address in wanted:

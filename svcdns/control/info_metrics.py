@@ -1,6 +1,7 @@
 """Metrics about the program itself: its build, its plugins, the Corefile, its health, and the ends of its processes.
 
-The page is in `metrics`, apart from this module: it takes long to import, and a start from a snapshot serves before that.
+The page is in `metrics`, apart from this module: it takes long to import, and a start from a snapshot serves before
+that.
 """
 
 from __future__ import annotations
@@ -72,7 +73,8 @@ def note_version(counters: Counters, setup: Setup) -> None:
 
 
 def note_exits(counters: Counters, counts: Sequence[tuple[str, str, float]], loops: Sequence[str]) -> None:
-    """Sets the ends of processes since the program's start, as (process, reason, count), and the processes in a crash loop."""
+    """Sets the ends of processes since the program's start, as (process, reason, count), and the processes in a crash
+    loop."""
     for name, reason, count in counts:
         counters.set(counters.cell(RESTARTS, name, reason), count)
         counters.cell(CRASH_LOOP, name)

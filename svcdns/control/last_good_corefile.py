@@ -1,13 +1,15 @@
-"""The last good Corefile: kept in the state folder (`-state`), and served where the present Corefile cannot be used at a start.
+"""The last good Corefile: kept in the state folder (`-state`), and served where the present Corefile cannot be used at
+a start.
 
-The file holds the parsed Corefile behind its SHA-256. It is written beside and renamed, so that a reader sees the old one or the new one.
-The module does not check a Corefile and does not decide when one is good: control does.
+The file holds the parsed Corefile behind its SHA-256. It is written beside and renamed, so that a reader sees the old
+one or the new one. The module does not check a Corefile and does not decide when one is good: control does.
 
 Rules:
 
 1. A file that cannot be read is refused with a reason; it never ends a start.
 2. While the last good Corefile serves, an ERROR line and the metric `svcdns_corefile_fallback` say so.
-3. Reading and writing happen outside the event loop: a state folder on a mount that hangs delays a start by WRITE_WAIT at most.
+3. Reading and writing happen outside the event loop: a state folder on a mount that hangs delays a start by WRITE_WAIT
+   at most.
 """
 
 from __future__ import annotations
@@ -54,7 +56,8 @@ class SavedCorefile(msgspec.Struct, frozen=True, array_like=True):
 
 
 class LastGoodCorefile:
-    """The file in the state folder, and whether its Corefile serves. Without a state folder nothing is written and nothing is found."""
+    """The file in the state folder, and whether its Corefile serves. Without a state folder nothing is written and
+    nothing is found."""
 
     def __init__(self, folder: str | None, counters: Counters, calls: BlockingCalls) -> None:
         """`folder` is the value of `-state` or SVCDNS_STATE; it is made when the first Corefile is written."""
@@ -87,8 +90,8 @@ class LastGoodCorefile:
         self.serves = True
 
     async def save(self, corefile: Corefile) -> None:
-        """Saves a Corefile that serves now. Where the folder is slow, returns after WRITE_WAIT and writes on; the newest one is written
-        last."""
+        """Saves a Corefile that serves now. Where the folder is slow, returns after WRITE_WAIT and writes on; the
+        newest one is written last."""
         self.serves = False
         if self._path is None:
             return

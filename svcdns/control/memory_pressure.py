@@ -1,11 +1,13 @@
 """The memory budget: steps as the container's memory fills up, before the kernel kills every process in it.
 
-Control compares the working set with the limit once a second. At SHRINK of the limit, the workers halve their answer tables and caches,
-again and again until the working set is lower. Below ALLOW they may grow again, step by step. At RESTART control requests its own restart,
-because some of its memory may only come back with a fresh process; the workers answer meanwhile. Rules:
+Control compares the working set with the limit once a second. At SHRINK of the limit, the workers halve their answer
+tables and caches, again and again until the working set is lower. Below ALLOW they may grow again, step by step. At
+RESTART control requests its own restart, because some of its memory may only come back with a fresh process; the
+workers answer meanwhile. Rules:
 
 1. A step waits until the one before it can have had its effect.
-2. A restarted control process requests no restart for STAY seconds, so that memory of other processes does not cause a loop.
+2. A restarted control process requests no restart for STAY seconds, so that memory of other processes does not cause a
+   loop.
 
 How large tables and caches are is not decided here: workers know that.
 """
@@ -70,8 +72,9 @@ class MemoryBudget:
         again: bool = False,
         group: MemoryGroup | None = None,
     ) -> None:
-        """`allow` sends the workers the part of their usual size that tables and caches may have; `restart` requests control's restart;
-        `own` gives the octets of control's private memory. `again` means that this control process is not the first one."""
+        """`allow` sends the workers the part of their usual size that tables and caches may have; `restart` requests
+        control's restart; `own` gives the octets of control's private memory. `again` means that this control process
+        is not the first one."""
         self._counters, self._clock, self._allow, self._restart, self._own = counters, clock, allow, restart, own
         self._group = group or MemoryGroup()
         self._share = self._last_share()
@@ -88,7 +91,8 @@ class MemoryBudget:
         return float(max(SMALLEST, 0.5 ** max(0.0, down - up)))
 
     def check(self, *, serving: bool) -> None:
-        """Checks the memory and takes the step that is due; called once a second. A restart is requested only while `serving`."""
+        """Checks the memory and takes the step that is due; called once a second. A restart is requested only while
+        `serving`."""
         usage = self._group.usage()
         if usage is None:
             if not self._unreadable:

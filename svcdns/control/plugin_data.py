@@ -1,11 +1,12 @@
 """The data of plugins: what control reads from files for them, and hands to the workers as octets.
 
-`gather` reads everything for a new Corefile. `Refresher` reads the files again while the Corefile serves, each plugin at its own interval
-and in a thread of its own. It does not know what the octets mean, and does not send them.
+`gather` reads everything for a new Corefile. `Refresher` reads the files again while the Corefile serves, each plugin
+at its own interval and in a thread of its own. It does not know what the octets mean, and does not send them.
 
 Rules:
 
-1. A plugin's hook that raises anything but a SvcdnsError raises HookError here, with the plugin's name: no plugin ends control.
+1. A plugin's hook that raises anything but a SvcdnsError raises HookError here, with the plugin's name: no plugin ends
+   control.
 2. A refresh that fails or does not return keeps the content that was read last, and delays no other plugin.
 """
 
@@ -60,7 +61,8 @@ class PluginFiles(NamedTuple):
 
     @property
     def is_refreshed(self) -> bool:
-        """Whether the plugin reads its files again. `refresh` may be the name of a submodule as well, `period` is the hook's alone."""
+        """Whether the plugin reads its files again. `refresh` may be the name of a submodule as well, `period` is the
+        hook's alone."""
         return hasattr(self.module, "period")
 
     def gather(self, known: PluginData) -> dict[DataKey, bytes]:
@@ -101,7 +103,8 @@ def plugin_files(plans: Iterable[BlockPlan]) -> list[PluginFiles]:
 
 
 def gather(files: Iterable[PluginFiles], before: PluginData) -> dict[DataKey, bytes]:
-    """The data of all these plugins. `before` is the data of the last Corefile: a plugin may reuse it. Blocks. Raises SvcdnsError."""
+    """The data of all these plugins. `before` is the data of the last Corefile: a plugin may reuse it. Blocks. Raises
+    SvcdnsError."""
     out: dict[DataKey, bytes] = {}
     for one in files:
         out |= one.gather(before)
@@ -109,7 +112,8 @@ def gather(files: Iterable[PluginFiles], before: PluginData) -> dict[DataKey, by
 
 
 async def gather_in_threads(calls: BlockingCalls, files: Iterable[PluginFiles], before: PluginData) -> dict[DataKey, bytes]:
-    """As `gather`, outside the event loop. Raises BlockedError too, where the files of one plugin cannot be read within READ_LIMIT."""
+    """As `gather`, outside the event loop. Raises BlockedError too, where the files of one plugin cannot be read within
+    READ_LIMIT."""
     out: dict[DataKey, bytes] = {}
     for one in files:
         out |= await calls.run(one.shown, one.gather, before, limit=READ_LIMIT, key=f"gather {one.options}")
@@ -126,7 +130,8 @@ class Refresher:
         changed: Callable[[dict[DataKey, bytes]], Awaitable[None]],
         failed: Callable[[SvcdnsError], None],
     ) -> None:
-        """`known` gives the data that serves; `changed` is awaited with the part of it that is new; `failed` gets each error."""
+        """`known` gives the data that serves; `changed` is awaited with the part of it that is new; `failed` gets each
+        error."""
         self._calls, self._known, self._changed, self._failed = calls, known, changed, failed
         self._tasks: list[asyncio.Task[None]] = []
 

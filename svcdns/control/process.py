@@ -2,15 +2,17 @@
 
 A start has one of three sequences:
 
-- From a list: the workers build their chains and get the cluster as the API server lists it. When all are synced, or the startup timeout
-  is over, the supervisor gets `listen`.
-- From a snapshot: the workers get the cluster from the snapshot, so the ports are opened first; watches and HTTP pages come after.
-- As a successor: a control process has served before this one, and the workers still answer. Where it runs still (a rolling replacement),
-  this process lists the whole cluster before it says that it can take over.
+- From a list: the workers build their chains and get the cluster as the API server lists it. When all are synced, or
+  the startup timeout is over, the supervisor gets `listen`.
+- From a snapshot: the workers get the cluster from the snapshot, so the ports are opened first; watches and HTTP pages
+  come after.
+- As a successor: a control process has served before this one, and the workers still answer. Where it runs still (a
+  rolling replacement), this process lists the whole cluster before it says that it can take over.
 
 A reload builds the new chains beside those that serve. It takes over as a whole, or changes nothing. Rules:
 
-1. Nothing in the event loop waits for a file: a loop that stops for three seconds gets control killed for a missing heartbeat.
+1. Nothing in the event loop waits for a file: a loop that stops for three seconds gets control killed for a missing
+   heartbeat.
 2. The setup that serves has one writer at a time: a reload and a change of files exclude each other (`_changing`).
 """
 
@@ -76,7 +78,8 @@ class StartError(SvcdnsError):
 class Options:
     """Settings from the command line, and from the supervisor. `state` names the state folder.
 
-    `again` means that a control process has served before this one, `beside` that it still does until this one has taken over.
+    `again` means that a control process has served before this one, `beside` that it still does until this one has
+    taken over.
     """
 
     conf: str | None
@@ -123,7 +126,8 @@ class Control:
 
     @property
     def _pages(self) -> Pages:
-        """The HTTP pages, made at their first use: their libraries take longer to import than a snapshot takes to serve from."""
+        """The HTTP pages, made at their first use: their libraries take longer to import than a snapshot takes to serve
+        from."""
         if self._pages_made is None:
             from svcdns.control.endpoints import Pages
 
@@ -274,7 +278,8 @@ class Control:
         return Configure(self._generation, setup.corefile, setup.hosts, self._views.kinds(setup.views), setup.local_addresses)
 
     async def _synced(self, setup: Setup) -> None:
-        """Waits until all workers have the cluster, the startup timeout is over, or an API server turns out not to answer."""
+        """Waits until all workers have the cluster, the startup timeout is over, or an API server turns out not to
+        answer."""
         if not setup.views:
             return
         began = time.monotonic()

@@ -1,10 +1,11 @@
 """The snapshot file of a cluster view: read at a start, written while the cluster changes.
 
-A view has one file in the folder of the option `snapshot`, named after its watch options, so that views with other options never overwrite
-each other. The format is in `sources.snapshot_file`. Rules:
+A view has one file in the folder of the option `snapshot`, named after its watch options, so that views with other
+options never overwrite each other. The format is in `sources.snapshot_file`. Rules:
 
 1. The file is written beside and renamed, so that a reader sees the old one or the new one.
-2. Only a view that its source has listed is written, only after a change, and writing takes a fiftieth of the time at most.
+2. Only a view that its source has listed is written, only after a change, and writing takes a fiftieth of the time at
+   most.
 3. Reading and writing happen in threads: a disk that hangs delays no change, and a start or a stop by TIMEOUT at most.
 4. An error is logged and counted; it never ends a start or a watch.
 """

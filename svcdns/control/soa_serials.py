@@ -1,8 +1,8 @@
 """When the SOA serial of a zone moves (docs/behaviour/cluster-names.md#soa-serial): which changes of which objects
 count.
 
-Control stamps serials, so that all workers agree. A serial is the Unix time, in seconds, of the last change that counts for its kind of
-zone. Additions and removals count only for ordinary zones.
+Control stamps serials, so that all workers agree. A serial is the Unix time, in seconds, of the last change that counts
+for its kind of zone. Additions and removals count only for ordinary zones.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from svcdns.cluster.objects import ClusterObject, EndpointSlice, ImportedSlice, 
 
 
 def after(serials: Serials, old: ClusterObject | None, new: ClusterObject | None, now: int) -> Serials:
-    """The serials after an object was added (`old` is None), removed (`new` is None) or updated; the same value if none moves."""
+    """The serials after an object was added (`old` is None), removed (`new` is None) or updated; the same value if none
+    moves."""
     moved = _after(serials, old, new, now)
     return serials if moved == serials else moved
 

@@ -1,7 +1,7 @@
 """The workers as control knows them: the feed to each, the chains that each has built, and the state that each shows.
 
-It keeps what a worker that joins has to get: the data of plugins, the chains that serve, the chains that are being built, and the views
-that both use. It starts and ends no worker: the supervisor does.
+It keeps what a worker that joins has to get: the data of plugins, the chains that serve, the chains that are being
+built, and the views that both use. It starts and ends no worker: the supervisor does.
 """
 
 from __future__ import annotations
@@ -120,7 +120,8 @@ class Workers:
         self._pending = None
 
     def update(self, data: PluginData) -> None:
-        """Sends the part of the plugins' data that differs from the last. Raises FrameTooLargeError, and then nothing has changed."""
+        """Sends the part of the plugins' data that differs from the last. Raises FrameTooLargeError, and then nothing
+        has changed."""
         frames = [frame(Data(*key, payload)) for key, payload in data.items() if self._data.get(key) != payload]
         self._data = data
         for octets in frames:

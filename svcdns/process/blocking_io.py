@@ -2,7 +2,8 @@
 
 A thread that waits for such a mount cannot be cancelled. Rules:
 
-1. Each call has a daemon thread of its own and not one of the executor's pool: a blocked call delays no other call and no exit.
+1. Each call has a daemon thread of its own and not one of the executor's pool: a blocked call delays no other call and
+   no exit.
 2. The caller may stop waiting. The thread remains until the kernel lets it go, and its result is dropped.
 3. A call waits until the earlier one of the same name has returned, so a blocked file costs one thread.
 
@@ -36,7 +37,8 @@ class BlockingCalls:
     """Calls with a name, each watched for the time that it takes."""
 
     def __init__(self, log: logging.Logger) -> None:
-        """`log` gets one WARNING for a call that takes longer than WARN_AFTER, and one INFO line when that call returns."""
+        """`log` gets one WARNING for a call that takes longer than WARN_AFTER, and one INFO line when that call
+        returns."""
         self._log = log
         self._running: dict[tuple[str, str], asyncio.Future[Any]] = {}
 

@@ -1,8 +1,9 @@
 """Label selectors: the check of their syntax, and their application to labels.
 
-A selector has equality (`a=b`, `a==b`, `a!=b`), sets (`a in (b, c)`, `a notin (b)`) and presence (`a`, `!a`), joined by commas. The syntax
-is checked before the first request, so that a mistake ends the start and not the watch. An API server applies selectors itself; for
-manifests this module does. Source: Kubernetes documentation, "Labels and Selectors".
+A selector has equality (`a=b`, `a==b`, `a!=b`), sets (`a in (b, c)`, `a notin (b)`) and presence (`a`, `!a`), joined by
+commas. The syntax is checked before the first request, so that a mistake ends the start and not the watch. An API
+server applies selectors itself; for manifests this module does. Source: Kubernetes documentation, "Labels and
+Selectors".
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ _REQUIREMENT = re.compile(
 
 
 def check_label_selector(text: str) -> None:
-    """Raises ValueError, one line with the position, unless `text` is a label selector; an empty one selects everything."""
+    """Raises ValueError, one line with the position, unless `text` is a label selector; an empty one selects
+    everything."""
     at = 0
     while at < len(text.rstrip()):
         found = _REQUIREMENT.match(text, at)
@@ -66,7 +68,8 @@ _EQUALITY: Final = re.compile(r"([^\s!=]+)\s*(==|!=|=)\s*(\S*)")
 
 
 def matcher(selector: str) -> Matcher:
-    """A function that tells whether labels meet every requirement of a selector that was checked; an empty one matches all."""
+    """A function that tells whether labels meet every requirement of a selector that was checked; an empty one matches
+    all."""
     requirements = [_requirement(text.strip()) for text in _REQUIREMENTS.split(selector) if text.strip()]
     return lambda labels: all(requirement(labels) for requirement in requirements)
 

@@ -8,9 +8,10 @@
 When a file is written is not decided here. Rules:
 
 1. Nothing is decoded before the checksum is found right, and objects stay encoded.
-2. A file that is damaged, of another format, of another cluster or of other watch options is refused as a whole, with a reason.
-3. Only the stamp is written in place, so that a quiet cluster costs 16 octets a minute and not a file. A stamp with a wrong checksum is
-   ignored; then the time in the header counts.
+2. A file that is damaged, of another format, of another cluster or of other watch options is refused as a whole, with a
+   reason.
+3. Only the stamp is written in place, so that a quiet cluster costs 16 octets a minute and not a file. A stamp with a
+   wrong checksum is ignored; then the time in the header counts.
 """
 
 from __future__ import annotations
@@ -50,8 +51,8 @@ class SnapshotError(SvcdnsError):
 
 
 class Origin(msgspec.Struct, frozen=True, array_like=True):
-    """Identifies a cluster without a request to its API server: by the server's address and the SHA-256 of its CAs. While a CA is replaced
-    both CAs are trusted, so one in common is enough."""
+    """Identifies a cluster without a request to its API server: by the server's address and the SHA-256 of its CAs.
+    While a CA is replaced both CAs are trusted, so one in common is enough."""
 
     address: str
     authorities: tuple[bytes, ...] = ()
@@ -64,7 +65,8 @@ class Origin(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Header(msgspec.Struct, frozen=True, array_like=True):
-    """The origin of the file. Times are Unix seconds; `version` is that of the writing program, `watch` the encoded watch options."""
+    """The origin of the file. Times are Unix seconds; `version` is that of the writing program, `watch` the encoded
+    watch options."""
 
     version: str
     written: float
@@ -112,7 +114,8 @@ def stamp(path: Path, confirmed: float) -> None:
 
 
 def read(path: Path, origin: Origin, watch: bytes, kinds: Iterable[Kind]) -> Snapshot | None:
-    """The snapshot in a file, None where there is no file. Raises SnapshotError where it is damaged or of another cluster or watch."""
+    """The snapshot in a file, None where there is no file. Raises SnapshotError where it is damaged or of another
+    cluster or watch."""
     try:
         # O_NONBLOCK: a FIFO at the path must not block the start.
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
@@ -150,7 +153,8 @@ def _read(file: BinaryIO, origin: Origin, watch: bytes, kinds: tuple[Kind, ...])
 
 
 def _checked(file: BinaryIO) -> float | None:
-    """The time of the stamp, None where its checksum is wrong. Raises SnapshotError where the checksum of the rest is wrong."""
+    """The time of the stamp, None where its checksum is wrong. Raises SnapshotError where the checksum of the rest is
+    wrong."""
     size = file.seek(0, os.SEEK_END)
     left = size - _DIGEST - _STAMP.size
     file.seek(0)

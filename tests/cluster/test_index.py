@@ -1,4 +1,5 @@
-"""The index: lists reconcile without a gap, lookups follow every change, and a change names the dependencies that it affects."""
+"""The index: lists reconcile without a gap, lookups follow every change, and a change names the dependencies that it
+affects."""
 
 from __future__ import annotations
 
@@ -163,7 +164,8 @@ def test_a_copy_is_of_one_moment() -> None:
 
 
 def test_addresses_with_a_common_beginning_are_distinguished() -> None:
-    """Addresses that differ in their last two characters share a key of the index; an unusual spelling is another address."""
+    """Addresses that differ in their last two characters share a key of the index; an unusual spelling is another
+    address."""
     index = synced()
     texts = ("10.0.0.1", "10.0.0.11", "10.0.0.111", "10.0.0.2", "fd00::1", "fd00::11", "FD00::1", "::ffff:10.0.0.1", "host.example")
     for number, text in enumerate(texts):

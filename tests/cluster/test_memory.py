@@ -1,4 +1,5 @@
-"""The memory that a cluster takes, in octets: in the index of a worker, and in the view of control. docs/performance.md has the figures."""
+"""The memory that a cluster takes, in octets: in the index of a worker, and in the view of control. docs/performance.md
+has the figures."""
 
 from __future__ import annotations
 

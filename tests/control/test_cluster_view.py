@@ -34,7 +34,8 @@ def test_a_first_list_is_a_difference_for_each_object() -> None:
 
 
 def test_a_relist_gives_differences_alone() -> None:
-    """An unchanged object is none; an object that the list does not name is removed; the end of the list is no difference."""
+    """An unchanged object is none; an object that the list does not name is removed; the end of the list is no
+    difference."""
     one = view()
     for change in (Begin(Kind.SERVICE), Put(WEB), Put(API), Complete(Kind.SERVICE)):
         one.apply(change)
@@ -100,7 +101,8 @@ def test_a_snapshot_fills_an_empty_view() -> None:
 
 
 def test_a_snapshot_never_replaces_an_object_of_the_source() -> None:
-    """A listed kind is left alone. In the middle of a list the snapshot adds the objects not named yet; the end of the list decides."""
+    """A listed kind is left alone. In the middle of a list the snapshot adds the objects not named yet; the end of the
+    list decides."""
     one = view()
     changed = Service("d", "api", ("10.0.0.9",))
     one.apply(Begin(Kind.SERVICE))

@@ -203,7 +203,8 @@ def names(view: ClusterView, kind: Kind = Kind.ENDPOINT_SLICE) -> list[str]:
 
 
 async def test_a_stop_writes_a_snapshot_and_a_start_restores_it(api: ApiDouble, tmp_path: Path) -> None:
-    """Before the first request to the API server. The first list gives differences alone; until then the age is the snapshot's."""
+    """Before the first request to the API server. The first list gives differences alone; until then the age is the
+    snapshot's."""
     wanted = await write_snapshot(api, tmp_path)
     api.standing = Fault(503)
     before = len(api.requests)

@@ -66,7 +66,8 @@ def test_limit_and_working_set_are_metrics() -> None:
 
 
 def test_tables_shrink_step_by_step(caplog: pytest.LogCaptureFixture) -> None:
-    """The first step at once, further ones while the use is high, down to the smallest size; each is logged and counted."""
+    """The first step at once, further ones while the use is high, down to the smallest size; each is logged and
+    counted."""
     made = World()
     made.after(1, 86)
     assert made.shares == [1, 0.5]

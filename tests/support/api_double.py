@@ -1,8 +1,8 @@
 """A double of the Kubernetes API server for a cluster DNS: paged lists, watches with bookmarks, and faults.
 
-It runs in its own thread, so that blocking tests can use it. `bench/cluster.py` fills it with a large cluster. Lists and watches
-obey label selectors, and field selectors as far as a cluster DNS has one. It knows plain lists only: a request for a streamed
-list would be refused, as by an old server.
+It runs in its own thread, so that blocking tests can use it. `bench/cluster.py` fills it with a large cluster. Lists
+and watches obey label selectors, and field selectors as far as a cluster DNS has one. It knows plain lists only: a
+request for a streamed list would be refused, as by an old server.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ PATHS = {"Service": SERVICES, "Namespace": NAMESPACES, "Pod": PODS, "EndpointSli
 class Fault:
     """The answer to a request: a status with its text, a cut connection (`status` 0), or none (`stalled`).
 
-    `in_stream` opens the watch that was asked for and ends it with the status as an ERROR event, 410 where there is none.
+    `in_stream` opens the watch that was asked for and ends it with the status as an ERROR event, 410 where there is
+    none.
     """
 
     status: int = 0
@@ -134,7 +135,8 @@ class ApiDouble:
         self.send(path, json.dumps(event).encode() + b"\n")
 
     def expire(self, path: str) -> None:
-        """Ends the watches of a resource with 410 in the stream, and drops the history, so that the next watch gets 410 too."""
+        """Ends the watches of a resource with 410 in the stream, and drops the history, so that the next watch gets 410
+        too."""
         status = {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old resource version"}
         self.compact()
         self.send(path, json.dumps({"type": "ERROR", "object": status}).encode() + b"\n")

@@ -1,4 +1,5 @@
-"""Random clusters, random changes of them, and names to query. All pools of names are small, so that objects collide often."""
+"""Random clusters, random changes of them, and names to query. All pools of names are small, so that objects collide
+often."""
 
 from __future__ import annotations
 

@@ -1,12 +1,12 @@
 """Requests to the API server: one page of a list, or the byte stream of a watch.
 
-It adds credentials, counts requests and octets, and turns every failure into one of the errors below. It does not retry, decode objects or
-remember the position in a list. Rules:
+It adds credentials, counts requests and octets, and turns every failure into one of the errors below. It does not
+retry, decode objects or remember the position in a list. Rules:
 
 1. A request has time limits for its head and for silence, and none for its whole length, because a watch lasts long.
 2. Credentials are read before each request. Redirects are not followed, so that no token goes to another server.
-3. After a request without an answer all connections are closed. The next one begins with the next address of the name, so that one dead
-   server of several is not tried for ever.
+3. After a request without an answer all connections are closed. The next one begins with the next address of the name,
+   so that one dead server of several is not tried for ever.
 """
 
 from __future__ import annotations
@@ -59,11 +59,11 @@ class RefusedError(ApiError):
 
 @dataclass(frozen=True, slots=True)
 class TimeLimits:
-    """Seconds: until the head of a cheap request's answer, including the connection; the long limit for the same; of silence within a
-    list; of silence in a watch.
+    """Seconds: until the head of a cheap request's answer, including the connection; the long limit for the same; of
+    silence within a list; of silence in a watch.
 
-    Servers send bookmarks about once a minute if anything has changed. So a watch that is silent for longer is dead, or a new one costs
-    next to nothing. A peer whose machine is gone is found sooner, by TCP keep-alive.
+    Servers send bookmarks about once a minute if anything has changed. So a watch that is silent for longer is dead, or
+    a new one costs next to nothing. A peer whose machine is gone is found sooner, by TCP keep-alive.
     """
 
     head: float = 3.0
@@ -76,7 +76,8 @@ class RequestObserver(Protocol):
     """Counts requests and octets, for the rest_client metrics."""
 
     def request(self, verb: str, host: str, code: str, method: str, seconds: float | None) -> None:
-        """A request ended with the HTTP status `code`, or "<error>"; `seconds` is None for a watch, which has no end to wait for."""
+        """A request ended with the HTTP status `code`, or "<error>"; `seconds` is None for a watch, which has no end to
+        wait for."""
         ...
 
     def received(self, resource: str, octets: int) -> None:
@@ -93,8 +94,8 @@ class ApiClient:
         self._given_up = 0
 
     async def page(self, token: str, limit: int, *, long: bool) -> bytes:
-        """The body of a page of at most `limit` objects, the first page if `token` is empty. A page of one object is cheap and has the
-        short time limit unless `long`. Raises ApiError."""
+        """The body of a page of at most `limit` objects, the first page if `token` is empty. A page of one object is
+        cheap and has the short time limit unless `long`. Raises ApiError."""
         query = {"limit": str(limit)}
         if token:
             query["continue"] = token
@@ -111,7 +112,8 @@ class ApiClient:
 
     @contextlib.asynccontextmanager
     async def watch(self, version: str, seconds: int, *, long: bool) -> AsyncIterator[AsyncIterator[bytes]]:
-        """The chunks of a watch from `version`, which the server ends after `seconds`. Raises ApiError, also while it is read."""
+        """The chunks of a watch from `version`, which the server ends after `seconds`. Raises ApiError, also while it
+        is read."""
         query = {"watch": "true", "allowWatchBookmarks": "true", "resourceVersion": version, "timeoutSeconds": str(seconds)}
         head, silence = self._head(long=long), self._limits.watch_silence
         async with self._get(query, head, silence, encoding="identity", latency=False) as response:
@@ -124,7 +126,8 @@ class ApiClient:
             yield chunk
 
     async def renew(self, *, refused: bool) -> bool:
-        """Reads the credentials again, which were `refused` or may be the reason for no answer; True if they have changed."""
+        """Reads the credentials again, which were `refused` or may be the reason for no answer; True if they have
+        changed."""
         with contextlib.suppress(SourceError):
             return await self._credentials.renew(refused=refused)
         return False
@@ -206,8 +209,8 @@ class _Addresses(aiohttp.ThreadedResolver):
 
 
 def connect(access: Access, *, first: int = 0, unpack: bool = True) -> aiohttp.ClientSession:
-    """A session for an API server. It tries the address number `first` of the server's name, and then the others. `unpack` decompresses
-    bodies. The proxies of the environment are not used for a server on this machine."""
+    """A session for an API server. It tries the address number `first` of the server's name, and then the others.
+    `unpack` decompresses bodies. The proxies of the environment are not used for a server on this machine."""
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, resolver=_Addresses(first)),
         trust_env=not access.local,
@@ -233,7 +236,8 @@ async def _refusal(response: aiohttp.ClientResponse) -> ApiError:
 
 
 def _retry_after(response: aiohttp.ClientResponse) -> float | None:
-    """Seconds, or a date (RFC 9110 section 10.2.3), which is compared with the Date of the response and not with our clock."""
+    """Seconds, or a date (RFC 9110 section 10.2.3), which is compared with the Date of the response and not with our
+    clock."""
     wanted = response.headers.get("Retry-After", "")
     if wanted.isascii() and wanted.isdigit():
         return float(wanted)

@@ -1,11 +1,12 @@
-"""How to reach the API server: address, TLS and headers, from the Corefile's options, a kubeconfig or the files of the Pod.
+"""How to reach the API server: address, TLS and headers, from the Corefile's options, a kubeconfig or the files of the
+Pod.
 
 It sends no request. Rules:
 
-1. Files are read again before a request, at most every REFRESH seconds, so that a rotated token, a renewed certificate or an edited
-   kubeconfig takes effect without a restart.
-2. A kubeconfig is loaded again only if one of its files has changed. The answer of an exec plugin is used until the API server refuses it
-   or it is EXEC_REFRESH old.
+1. Files are read again before a request, at most every REFRESH seconds, so that a rotated token, a renewed certificate
+   or an edited kubeconfig takes effect without a restart.
+2. A kubeconfig is loaded again only if one of its files has changed. The answer of an exec plugin is used until the API
+   server refuses it or it is EXEC_REFRESH old.
 3. Files are read outside the event loop. Where a mount hangs, requests go on with the access that was read last.
 
 Source: Kubernetes documentation, "Accessing the Kubernetes API from a Pod", "Directly accessing the REST API".
@@ -49,7 +50,8 @@ _SCHEMES = ("http", "https")
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """The address of the API server (`url` without a slash at its end), and the headers and TLS settings of requests to it."""
+    """The address of the API server (`url` without a slash at its end), and the headers and TLS settings of requests to
+    it."""
 
     url: str
     headers: Mapping[str, str]
@@ -129,8 +131,8 @@ class Credentials:
             self._reading = None
 
     async def renew(self, *, refused: bool) -> bool:
-        """Reads everything again; True if it has changed. An exec plugin is run again only if its answer was `refused`, and at most
-        every EXEC_RETRY seconds. Raises SourceError."""
+        """Reads everything again; True if it has changed. An exec plugin is run again only if its answer was `refused`,
+        and at most every EXEC_RETRY seconds. Raises SourceError."""
         before = self._access
         self._read_at = -inf
         self._refused = self._refused or refused
@@ -218,7 +220,8 @@ def _stamps(files: Iterable[str]) -> tuple[object, ...]:
 
 
 def _file(part: kubeconfig.Part | None, stack: contextlib.ExitStack) -> str | None:
-    """The path of a part; for a text that of a file that lasts as long as the stack: OpenSSL takes certificates from files alone."""
+    """The path of a part; for a text that of a file that lasts as long as the stack: OpenSSL takes certificates from
+    files alone."""
     if part is None or part.path:
         return part.path if part is not None else None
     try:

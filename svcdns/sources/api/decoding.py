@@ -1,9 +1,10 @@
-"""Decodes the JSON of the API server into the few fields that are needed, and trims it to the objects of `cluster.objects`.
+"""Decodes the JSON of the API server into the few fields that are needed, and trims it to the objects of
+`cluster.objects`.
 
 It knows the shape of list pages, watch events and Status replies. It does no I/O and has no state. Rules:
 
-1. Only endpoints whose condition `ready` is not false remain. An object without ports gets placeholder ports. A Pod that is being deleted
-   is ignored.
+1. Only endpoints whose condition `ready` is not false remain. An object without ports gets placeholder ports. A Pod
+   that is being deleted is ignored.
 2. A missing field and a null are the same, as in Go clients.
 
 Source: core/v1, discovery.k8s.io/v1, multicluster.x-k8s.io/v1alpha1; Kubernetes API concepts, "Efficient detection of
@@ -219,8 +220,8 @@ class Item(msgspec.Struct, frozen=True):
 class ItemDecoder:
     """Decodes one kind's list pages and objects.
 
-    Octets that are not such JSON raise msgspec.DecodeError. A single item of a wrong shape is left out of a page and counted, so that the
-    rest of the cluster can be served.
+    Octets that are not such JSON raise msgspec.DecodeError. A single item of a wrong shape is left out of a page and
+    counted, so that the rest of the cluster can be served.
     """
 
     def __init__(self, api_type: type[Any], trim: Callable[[Any], ClusterObject | None]) -> None:
@@ -325,7 +326,8 @@ def service_import(given: ApiServiceImport) -> ServiceImport:
 
 
 def trigger_time(annotations: dict[str, str] | None) -> float:
-    """Unix seconds of the annotation last-change-trigger-time (RFC 3339), 0 without it; ValueError where it cannot be read."""
+    """Unix seconds of the annotation last-change-trigger-time (RFC 3339), 0 without it; ValueError where it cannot be
+    read."""
     text = (annotations or {}).get(TRIGGER_TIME_ANNOTATION)
     if text is None:
         return 0.0

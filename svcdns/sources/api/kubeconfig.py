@@ -1,8 +1,8 @@
 """Loads a kubeconfig with the official client, in a process of its own: `svcdns.sources.api.kubeconfig PATH CONTEXT`.
 
-The client knows the rules of kubeconfigs and runs exec plugins, but takes half a second and twenty megabytes to import. So control starts
-another process, which prints a `Loaded` as JSON on standard output and ends; an error is one line in its `error`. The client's requests,
-models and watches are not used.
+The client knows the rules of kubeconfigs and runs exec plugins, but takes half a second and twenty megabytes to import.
+So control starts another process, which prints a `Loaded` as JSON on standard output and ends; an error is one line in
+its `error`. The client's requests, models and watches are not used.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ class Part(msgspec.Struct, frozen=True):
 
 
 class Loaded(msgspec.Struct, frozen=True):
-    """Server and credentials of a context. `files` are those that it was read from; the answer of an exec plugin changes without them."""
+    """Server and credentials of a context. `files` are those that it was read from; the answer of an exec plugin
+    changes without them."""
 
     host: str = ""
     token: str = ""
@@ -52,7 +53,8 @@ class Loaded(msgspec.Struct, frozen=True):
 
 
 async def load(path: str, context: str, timeout: float = TIMEOUT) -> Loaded:
-    """The given context of a kubeconfig, or its current one where `context` is empty. Raises SourceError, also after `timeout` seconds."""
+    """The given context of a kubeconfig, or its current one where `context` is empty. Raises SourceError, also after
+    `timeout` seconds."""
     if not await in_thread(Path(path).is_file):
         raise SourceError(f"kubeconfig: {path}: no such file")
     loaded = await run_reader(path, context, timeout)
@@ -83,7 +85,8 @@ async def run_reader(path: str, context: str, timeout: float) -> Loaded:
 
 
 async def read(path: str, context: str, folder: str) -> Loaded:
-    """Reads it in this process; `folder` is made for the client's files if it needs any. Raises whatever the client raises."""
+    """Reads it in this process; `folder` is made for the client's files if it needs any. Raises whatever the client
+    raises."""
     from kubernetes.aio import config as client_config
     from kubernetes.aio.client import Configuration
 
@@ -114,7 +117,8 @@ def _part(file: str | None, folder: str) -> Part | None:
 
 
 async def read_or_error(path: str, context: str) -> Loaded:
-    """Reads it in this process, and leaves no file behind. What the client raises is the `error` of the answer, in one line."""
+    """Reads it in this process, and leaves no file behind. What the client raises is the `error` of the answer, in one
+    line."""
     # The client makes the folder, if at all. Its name cannot be guessed, so no other user can have put files there.
     folder = f"{os.environ.get('TMPDIR', '/tmp')}/svcdns-{secrets.token_hex(16)}"
     try:

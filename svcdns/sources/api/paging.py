@@ -1,4 +1,5 @@
-"""Limits the memory for replies of the API server: the length of the next page, and the events in the stream of a watch."""
+"""Limits the memory for replies of the API server: the length of the next page, and the events in the stream of a
+watch."""
 
 from __future__ import annotations
 

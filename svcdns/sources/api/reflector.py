@@ -4,15 +4,19 @@ It stores no objects. Rules:
 
 1. No object is removed before a new list is complete: a relist is Begin, Puts page by page, Complete.
 2. A watch that ends, is cut or becomes silent goes on from the last version, without a list. Only 410 causes a list.
-3. A list begins with a page of one object and goes on with pages of about PAGE_OCTETS, so that only one page is in memory.
-4. A page that fails is requested again with the same continue token and a limit of one object; an expired token starts the list again.
-5. A failed request is tried again when `SharedRetry` allows it: a watch if there is a version, else a page of one object, so that a failing
-   server never has to make a full list. A Retry-After is waited for first, however long it is.
+3. A list begins with a page of one object and goes on with pages of about PAGE_OCTETS, so that only one page is in
+   memory.
+4. A page that fails is requested again with the same continue token and a limit of one object; an expired token starts
+   the list again.
+5. A failed request is tried again when `SharedRetry` allows it: a watch if there is a version, else a page of one
+   object, so that a failing server never has to make a full list. A Retry-After is waited for first, however long it
+   is.
 6. Each kind of error is logged once.
 
 Lists come in pages and not as a watch with initial events (WatchList): docs/architecture.md has what both cost.
 
-Source: Kubernetes API concepts, "Efficient detection of changes", "Watch bookmarks", "Retrieving large results sets in chunks".
+Source: Kubernetes API concepts, "Efficient detection of changes", "Watch bookmarks", "Retrieving large results sets in
+chunks".
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The resources that are watched at an API server: for each kind its path in the API, its selectors and its decoder.
 
-Only this module knows which options lead to which request. Selectors are combined here, and applied by the server. Source: the rights and
-selectors of CoreDNS's `kubernetes` plugin.
+Only this module knows which options lead to which request. Selectors are combined here, and applied by the server.
+Source: the rights and selectors of CoreDNS's `kubernetes` plugin.
 """
 
 from __future__ import annotations

@@ -1,12 +1,16 @@
-"""When a failed request to an API server is tried again. All watches of one server share this, so that together they are one client.
+"""When a failed request to an API server is tried again. All watches of one server share this, so that together they
+are one client.
 
 It sends no request. Rules:
 
 1. While requests fail, all watches together try one cheap request a second: a watch, or a page of one object.
-2. The first success wakes the other watches, each for one try at once, so that recovery does not wait for the last one in the queue.
-3. Expensive requests (full pages, lists without a watch after them) wait longer each time, each by a `Backoff` of its own.
+2. The first success wakes the other watches, each for one try at once, so that recovery does not wait for the last one
+   in the queue.
+3. Expensive requests (full pages, lists without a watch after them) wait longer each time, each by a `Backoff` of its
+   own.
 4. Time is the monotonic clock that is passed in.
-5. Each reason why the server cannot be reached is logged once, and so is its first answer, however many watches are affected.
+5. Each reason why the server cannot be reached is logged once, and so is its first answer, however many watches are
+   affected.
 """
 
 from __future__ import annotations
@@ -109,7 +113,8 @@ class SharedRetry:
     def long_timeout(self, failures: int) -> Iterator[bool]:
         """Whether this try has the long time limit, after `failures` tries without an answer in time.
 
-        One try at a time has it: a slow server gets the time that it needs, and the other watches notice its recovery at once.
+        One try at a time has it: a slow server gets the time that it needs, and the other watches notice its recovery
+        at once.
         """
         long = failures >= 3 and not self._long_granted
         self._long_granted = self._long_granted or long

@@ -1,7 +1,7 @@
 """A source of changes that lists and watches an API server.
 
-It combines the resources to watch (`resources`), the access (`credentials`), one `Reflector` for each kind, and one bounded queue for their
-changes. Changes of one kind keep their order; kinds are independent of each other.
+It combines the resources to watch (`resources`), the access (`credentials`), one `Reflector` for each kind, and one
+bounded queue for their changes. Changes of one kind keep their order; kinds are independent of each other.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """The age of the known objects: for each kind, the time since the API server last confirmed it.
 
-A complete list confirms a kind, and so does a watch from the last version, with each of its events and bookmarks. A page of an incomplete
-list does not. A server without changes sends a bookmark about once a minute, or the watch is opened again after 90 s. So ages up to 90 s
-are normal in a quiet cluster. Only the monotonic clock is used, so that a step of the wall clock changes no age.
+A complete list confirms a kind, and so does a watch from the last version, with each of its events and bookmarks. A
+page of an incomplete list does not. A server without changes sends a bookmark about once a minute, or the watch is
+opened again after 90 s. So ages up to 90 s are normal in a quiet cluster. Only the monotonic clock is used, so that a
+step of the wall clock changes no age.
 """
 
 from __future__ import annotations

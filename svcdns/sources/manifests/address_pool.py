@@ -1,8 +1,10 @@
-"""Addresses and name suffixes for objects that have none: the same ones at every start, for the same manifests on any machine.
+"""Addresses and name suffixes for objects that have none: the same ones at every start, for the same manifests on any
+machine.
 
-An address follows from a hash of the namespace and name of its object. If two hashes collide, the object with the smaller name gets the
-address and the other one its next hash. So an object has the same address whatever other manifests there are, unless two collide, and
-nothing is stored between starts. The ranges are those of kubeadm and of usual Pod networks.
+An address follows from a hash of the namespace and name of its object. If two hashes collide, the object with the
+smaller name gets the address and the other one its next hash. So an object has the same address whatever other
+manifests there are, unless two collide, and nothing is stored between starts. The ranges are those of kubeadm and of
+usual Pod networks.
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ class RangeFullError(Exception):
 def assign(
     names: Iterable[ObjectName], network: IPv4Network, network_6: IPv6Network, written: Collection[str]
 ) -> dict[ObjectName, tuple[str, str]]:
-    """An IPv4 and an IPv6 address with the same last 16 bits for each name, none of them in `written`. Raises RangeFullError."""
+    """An IPv4 and an IPv6 address with the same last 16 bits for each name, none of them in `written`. Raises
+    RangeFullError."""
     size = network.num_addresses - 2
     taken = _offsets(written, network) | _offsets(written, network_6)
     assigned = {}

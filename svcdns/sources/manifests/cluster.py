@@ -1,7 +1,7 @@
 """Builds the whole cluster from manifest files: every object by kind, namespace and name.
 
-The result depends on the files alone and not on earlier reads, so that the cluster is the same at every start. Unchanged files are not
-parsed again. Changes between two clusters are not computed here.
+The result depends on the files alone and not on earlier reads, so that the cluster is the same at every start.
+Unchanged files are not parsed again. Changes between two clusters are not computed here.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ class Selection:
     namespace_labels: Matcher
 
     def admits(self, kind: Kind, labels: Mapping[str, str]) -> bool:
-        """Whether an object with these labels is selected. ServiceImports have the selector of namespaces, as at an API server."""
+        """Whether an object with these labels is selected. ServiceImports have the selector of namespaces, as at an API
+        server."""
         by_namespace = kind in {Kind.NAMESPACE, Kind.SERVICE_IMPORT}
         return kind in self.kinds and (self.namespace_labels if by_namespace else self.labels)(labels)
 
@@ -75,7 +76,8 @@ class Reader:
         self._read: dict[str, tuple[ManifestFile, tuple[ManifestObject, ...]]] = {}
 
     def read(self, found: FoundFiles) -> list[ManifestObject]:
-        """The objects of all files in order. Raises ManifestError for a missing path, a broken file, or an object that is written twice."""
+        """The objects of all files in order. Raises ManifestError for a missing path, a broken file, or an object that
+        is written twice."""
         if found.missing is not None:
             raise found.missing
         known = self._read
@@ -161,8 +163,8 @@ def _slices(
 ) -> Iterator[_Labelled]:
     """Slices of Pods, slices in manifests, and mirrored Endpoints.
 
-    A dump of a cluster has the objects that controllers have made beside their sources. A controller's slice is ignored where it is built
-    from Pods here, and an Endpoints object where its mirror is in a manifest.
+    A dump of a cluster has the objects that controllers have made beside their sources. A controller's slice is ignored
+    where it is built from Pods here, and an Endpoints object where its mirror is in a manifest.
     """
     built: set[ObjectName] = set()
     unselective: dict[ObjectName, ManifestObject] = {}

@@ -3,7 +3,8 @@
 What a document means is not known here (`kinds`). Rules:
 
 1. A file has any number of documents; `List` objects are replaced by their items.
-2. A field that is null is a missing field. A key that occurs twice in a mapping is an error, as in kubectl's strict validation.
+2. A field that is null is a missing field. A key that occurs twice in a mapping is an error, as in kubectl's strict
+   validation.
 3. Numbers and true/false are not text, and text is not a number.
 4. JSON is read as YAML.
 
@@ -145,7 +146,8 @@ _construct: Any = yaml.constructor.SafeConstructor()
 
 
 def _plain(node: yaml.Node, path: str, above: frozenset[int]) -> Any:
-    """The node as dict, list, str, int, float, bool or None. `above` are the nodes that contain it: an alias may name one again."""
+    """The node as dict, list, str, int, float, bool or None. `above` are the nodes that contain it: an alias may name
+    one again."""
     if isinstance(node, yaml.ScalarNode):
         return _scalar(node, path)
     if id(node) in above:

@@ -1,11 +1,11 @@
 """EndpointSlices of Services, built from Pods and from Endpoints objects as the controllers of Kubernetes build them.
 
-A Service with a selector gets slices of its ready Pods, one set per address family and per set of resolved ports, at most 100 endpoints
-each. An Endpoints object is mirrored where its Service has no selector. Endpoints that are not ready are left out, because no answer can
-have them.
+A Service with a selector gets slices of its ready Pods, one set per address family and per set of resolved ports, at
+most 100 endpoints each. An Endpoints object is mirrored where its Service has no selector. Endpoints that are not ready
+are left out, because no answer can have them.
 
-Source: Kubernetes documentation, "EndpointSlices", "Service" (publishNotReadyAddresses, targetPort), "DNS for Services and Pods"
-(hostname and subdomain).
+Source: Kubernetes documentation, "EndpointSlices", "Service" (publishNotReadyAddresses, targetPort), "DNS for Services
+and Pods" (hostname and subdomain).
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ class PodsByLabel:
                     self._pods.setdefault((pod.namespace, label, value), []).append(pod)
 
     def matching(self, namespace: str, selector: dict[str, str]) -> list[ClusterPod]:
-        """The Pods with all labels of the selector, which is not empty. Scaling a workload changes only the end of the order."""
+        """The Pods with all labels of the selector, which is not empty. Scaling a workload changes only the end of the
+        order."""
         candidates = min((self._pods.get((namespace, *wanted), []) for wanted in selector.items()), key=len)
         return sorted((pod for pod in candidates if selector.items() <= pod.labels.items()), key=lambda pod: (pod.order, pod.name))
 

@@ -1,4 +1,5 @@
-"""Watches a set of folders and reports that something in them may have changed. It reads no file and does not know what has changed."""
+"""Watches a set of folders and reports that something in them may have changed. It reads no file and does not know what
+has changed."""
 
 from __future__ import annotations
 
@@ -24,9 +25,11 @@ Watch = Callable[[frozenset[str]], AsyncGenerator[None, None]]
 
 
 async def folder_changes(folders: frozenset[str]) -> AsyncGenerator[None, None]:
-    """The Watch of a real file system; folders below the given ones are not watched. Raises FileNotFoundError for a missing folder.
+    """The Watch of a real file system; folders below the given ones are not watched. Raises FileNotFoundError for a
+    missing folder.
 
-    Where the kernel cannot watch, mostly because its inotify instances are used up, the folders are polled three times a second instead.
+    Where the kernel cannot watch, mostly because its inotify instances are used up, the folders are polled three times
+    a second instead.
     """
     try:
         changes, first = await _begin(folders, polling=None)
@@ -47,8 +50,8 @@ async def folder_changes(folders: frozenset[str]) -> AsyncGenerator[None, None]:
 
 
 async def _begin(folders: frozenset[str], *, polling: bool | None) -> tuple[AsyncGenerator[Any, None], asyncio.Task[Any]]:
-    """Changes of the folders, which are watched on return, and the task that waits for the first one. With `polling` None the system
-    decides."""
+    """Changes of the folders, which are watched on return, and the task that waits for the first one. With `polling`
+    None the system decides."""
     changes = awatch(*folders, watch_filter=None, debounce=MAX_WAIT_MS, step=STEP_MS, recursive=False, force_polling=polling)
     first = asyncio.ensure_future(_next(changes))
     # One step of the event loop registers the folders with the kernel; after it no change is missed.

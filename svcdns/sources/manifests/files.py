@@ -1,13 +1,14 @@
-"""Finds the files of the option `manifests`, and the folders to watch so that no change of them is missed. It reads no file.
+"""Finds the files of the option `manifests`, and the folders to watch so that no change of them is missed. It reads no
+file.
 
 Rules:
 
-1. A file in the option counts whatever its suffix. A folder stands for every file below it that ends in .yaml, .yml or .json, in the order
-   of the paths.
+1. A file in the option counts whatever its suffix. A folder stands for every file below it that ends in .yaml, .yml or
+   .json, in the order of the paths.
 2. Names that begin with a dot are ignored: editors use them, and so does a mounted ConfigMap (`..data`).
 3. Symbolic links are followed, and a file that is found twice counts once.
-4. Folders are watched, not files. An editor renames a new file over the old one, and a ConfigMap swaps a symbolic link: a watch of the old
-   file would see no further change.
+4. Folders are watched, not files. An editor renames a new file over the old one, and a ConfigMap swaps a symbolic link:
+   a watch of the old file would see no further change.
 """
 
 from __future__ import annotations
@@ -77,7 +78,8 @@ class FoundFiles:
                 self.add(entry)
 
     def _watch_links(self, path: Path) -> None:
-        """Adds the folder of the path and of each symbolic link on the way to its target; for a missing folder the nearest one above it."""
+        """Adds the folder of the path and of each symbolic link on the way to its target; for a missing folder the
+        nearest one above it."""
         waiting = [Path(os.path.abspath(path))]  # noqa: PTH100  resolve() would follow the links
         for _ in range(MAX_LINKS):
             if not waiting:

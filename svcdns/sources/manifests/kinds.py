@@ -1,7 +1,7 @@
 """The kinds of manifests that are used, with the checks that an API server makes on their fields.
 
-A document becomes a `ManifestObject`. An object of another kind has no `body`: manifests are full of ConfigMaps, and only their namespace
-matters for names. Kinds belong to an API group: a Service of serving.knative.dev is another kind.
+A document becomes a `ManifestObject`. An object of another kind has no `body`: manifests are full of ConfigMaps, and
+only their namespace matters for names. Kinds belong to an API group: a Service of serving.knative.dev is another kind.
 """
 
 from __future__ import annotations

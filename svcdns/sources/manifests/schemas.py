@@ -1,7 +1,7 @@
 """The API's objects as far as manifests are read, as msgspec structs that check the types of their fields.
 
-Fields that are not here are not looked at, whatever they hold. EndpointSlice and ServiceImport have the shapes that `decoding` gives
-them; Service, Pod and the workloads need more here, since this side also does what controllers do.
+Fields that are not here are not looked at, whatever they hold. EndpointSlice and ServiceImport have the shapes that
+`decoding` gives them; Service, Pod and the workloads need more here, since this side also does what controllers do.
 
 Source: core/v1, apps/v1, discovery.k8s.io/v1 and multicluster.x-k8s.io/v1alpha1.
 """

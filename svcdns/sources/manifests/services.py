@@ -1,7 +1,8 @@
-"""Services as the API server stores them: with address families and ClusterIPs, then trimmed to the fields that answers need.
+"""Services as the API server stores them: with address families and ClusterIPs, then trimmed to the fields that answers
+need.
 
-The cluster is dual-stack with IPv4 first, so a Service without settings gets one IPv4 address. A ClusterIP in a manifest is used;
-such ClusterIPs decide the families before ipFamilies does.
+The cluster is dual-stack with IPv4 first, so a Service without settings gets one IPv4 address. A ClusterIP in a
+manifest is used; such ClusterIPs decide the families before ipFamilies does.
 
 Source: Kubernetes documentation, "IPv4/IPv6 dual-stack".
 """
@@ -19,7 +20,8 @@ from svcdns.sources.manifests.schemas import ServiceObject, ServiceSpec
 
 
 def services(written: Sequence[tuple[ManifestObject, ServiceObject]], reserved: set[str]) -> list[Service]:
-    """The Services in the given order; assigned ClusterIPs are not among `reserved`. Raises ManifestError when the range is full."""
+    """The Services in the given order; assigned ClusterIPs are not among `reserved`. Raises ManifestError when the
+    range is full."""
     unassigned: list[ObjectName] = [(item.namespace, item.name) for item, service in written if _needs_address(service.spec)]
     try:
         assigned = assign(unassigned, SERVICE_RANGE, SERVICE_RANGE_6, reserved)

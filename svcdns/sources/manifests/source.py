@@ -2,8 +2,8 @@
 
 It begins with a full list of each kind. After an edit it gives the differences only. Rules:
 
-1. A broken file at the start is an error. One that breaks later is logged once, with file and line, and the last good state stays until
-   the file is good again.
+1. A broken file at the start is an error. One that breaks later is logged once, with file and line, and the last good
+   state stays until the file is good again.
 2. Files are read outside the event loop: a mount that hangs is one WARNING line, and the last good state stays.
 """
 
@@ -34,7 +34,8 @@ class ManifestsSource:
     """There is no API server that could fail to answer."""
 
     def __init__(self, options: WatchOptions, *, log: logging.Logger, watch: Watch = folder_changes) -> None:
-        """Reads nothing yet. The options about an API server have no meaning here. Raises SourceError for a bad selector."""
+        """Reads nothing yet. The options about an API server have no meaning here. Raises SourceError for a bad
+        selector."""
         for option, text in (("labels", options.labels), ("namespace_labels", options.namespace_labels)):
             try:
                 check_label_selector(text)
@@ -76,8 +77,8 @@ class ManifestsSource:
         return self._load(find(self._paths))
 
     async def changes(self) -> AsyncIterator[Change]:
-        """Every change, beginning with a full list of each kind; ends only when cancelled or closed. Raises ManifestError if nothing
-        good was ever read, SourceError if the folders cannot be watched."""
+        """Every change, beginning with a full list of each kind; ends only when cancelled or closed. Raises
+        ManifestError if nothing good was ever read, SourceError if the folders cannot be watched."""
         last: Cluster | None = None
         while True:
             found = await self._find()
@@ -158,8 +159,8 @@ def _keep_terminating(old: Cluster, new: Cluster) -> Cluster:
 
 
 def differences(old: dict[ObjectKey, ClusterObject], new: dict[ObjectKey, ClusterObject]) -> Iterator[Change]:
-    """The changes from one state to another: first new and changed objects, then removals, so that no name that both states have is
-    missing in between."""
+    """The changes from one state to another: first new and changed objects, then removals, so that no name that both
+    states have is missing in between."""
     changed = [item for key, item in new.items() if old.get(key) != item]
     services = {(item.namespace, item.service) for item in changed if isinstance(item, EndpointSlice)}
     still_there: set[tuple[str, str, Endpoint]] = set()
@@ -177,7 +178,8 @@ def differences(old: dict[ObjectKey, ClusterObject], new: dict[ObjectKey, Cluste
 
 
 def _bridge(old: ClusterObject | None, new: ClusterObject, still_there: set[tuple[str, str, Endpoint]]) -> EndpointSlice | None:
-    """The new slice, together with the endpoints that have moved from it to another slice of the same Service; None without any."""
+    """The new slice, together with the endpoints that have moved from it to another slice of the same Service; None
+    without any."""
     if not isinstance(new, EndpointSlice) or not isinstance(old, EndpointSlice):
         return None
     own = set(new.endpoints)

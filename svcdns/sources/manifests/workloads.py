@@ -2,12 +2,12 @@
 
 Rules:
 
-1. A Deployment, ReplicaSet or StatefulSet generates `replicas` Pods, a DaemonSet one, because a laptop has one node. Generated Pods are
-   ready.
-2. The name of a generated Pod follows from the workload's name and the Pod's number, not from the template. A new image renames no Pod,
-   and a lower `replicas` removes the last ones.
-3. A workload whose Pods are in manifests, as in a dump of a real cluster, generates none: their ownerReferences name it. A Pod in a
-   manifest also replaces a generated one of the same name.
+1. A Deployment, ReplicaSet or StatefulSet generates `replicas` Pods, a DaemonSet one, because a laptop has one node.
+   Generated Pods are ready.
+2. The name of a generated Pod follows from the workload's name and the Pod's number, not from the template. A new image
+   renames no Pod, and a lower `replicas` removes the last ones.
+3. A workload whose Pods are in manifests, as in a dump of a real cluster, generates none: their ownerReferences name
+   it. A Pod in a manifest also replaces a generated one of the same name.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ OVER: Final = frozenset({"Succeeded", "Failed"})
 
 @dataclass(frozen=True, slots=True)
 class ClusterPod:
-    """A Pod as Services see it. The primary one of `addresses` is the first; `phase` is empty where none is written; `order` sorts the
-    Pods of a Service so that scaling a workload changes only the end."""
+    """A Pod as Services see it. The primary one of `addresses` is the first; `phase` is empty where none is written;
+    `order` sorts the Pods of a Service so that scaling a workload changes only the end."""
 
     namespace: str
     name: str
@@ -54,7 +54,8 @@ class ClusterPod:
 
 
 def pods(written: Sequence[ManifestObject], reserved: Iterable[str]) -> list[ClusterPod]:
-    """All Pods with their addresses; assigned ones are not among `reserved`. Raises ManifestError when the range is full."""
+    """All Pods with their addresses; assigned ones are not among `reserved`. Raises ManifestError when the range is
+    full."""
     found = {(pod.namespace, pod.name): pod for pod in _generated(written)}
     positions: dict[ObjectName, FilePosition] = {(item.namespace, item.name): item.position for item in written}
     for item in written:

@@ -89,7 +89,8 @@ async def test_a_page_that_fails_is_requested_again(api: ApiDouble, caplog: pyte
     ids=lambda fault: str(fault.status or "cut"),
 )
 async def test_a_failing_server_gets_one_cheap_request_a_second(api: ApiDouble, caplog: pytest.LogCaptureFixture, fault: Fault) -> None:
-    """From all kinds together, and it is a watch. After the recovery, every kind is watched within three seconds, without a list."""
+    """From all kinds together, and it is a watch. After the recovery, every kind is watched within three seconds,
+    without a list."""
     async with watching(api, caplog) as followed:
         await followed.until(lambda: api.watching(NAMESPACES) and api.watching(SLICES))
         followed.time.now += 60
@@ -136,7 +137,8 @@ async def test_full_pages_that_fail_are_requested_less_and_less_often(caplog: py
     ids=["seconds", "many", "a date", "nonsense"],
 )
 async def test_a_retry_after_is_waited_for(api: ApiDouble, caplog: pytest.LogCaptureFixture, wanted: str, seconds: float) -> None:
-    """429 with Retry-After, in seconds or as a date by the server's clock, however long: no earlier request for that resource."""
+    """429 with Retry-After, in seconds or as a date by the server's clock, however long: no earlier request for that
+    resource."""
     api.fail(SERVICES, Fault(429, "too many requests", {"Retry-After": wanted, "Date": "Fri, 02 Jan 2026 03:04:05 GMT"}))
     async with following(Followed(api, caplog)) as followed:
         await followed.until_listed()

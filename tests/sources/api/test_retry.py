@@ -20,7 +20,8 @@ def retry(time: VirtualTime, jitter: Callable[[], float] = lambda: 0.0) -> Share
 
 
 def test_back_off() -> None:
-    """None at first, then it doubles up to a bound. Each delay is shortened at random by up to a half. A success resets it."""
+    """None at first, then it doubles up to a bound. Each delay is shortened at random by up to a half. A success resets
+    it."""
     backoff = Backoff(lambda: 0.0)
     assert [backoff.next() for _ in range(8)] == [0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
     backoff.reset()

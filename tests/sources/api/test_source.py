@@ -24,7 +24,8 @@ def api() -> Iterator[ApiDouble]:
 
 
 async def test_lists_in_pages_and_watches_from_the_lists_version(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
-    """The first page has one object; pages follow each other by token; the watch has bookmarks, and no time limit of the client."""
+    """The first page has one object; pages follow each other by token; the watch has bookmarks, and no time limit of
+    the client."""
     version = api.version
     async with watching(api, caplog) as followed:
         assert followed.events() == ["begin", "+web", "+api", "complete"]

@@ -47,7 +47,8 @@ def test_an_unrelated_name_moves_nobody(names: set[tuple[str, str]], new: tuple[
 
 @given(names=st.sets(st.tuples(st.just("n"), st.text("xyz", min_size=1, max_size=3)), min_size=1, max_size=20))
 def test_a_removed_name_that_collided_with_nobody_moves_nobody(names: set[tuple[str, str]]) -> None:
-    """In the real range, where collisions are rare, removing a name changes the others only if one of them hashes to its address."""
+    """In the real range, where collisions are rare, removing a name changes the others only if one of them hashes to
+    its address."""
     gone = max(names)
     before = assign(names, POD_RANGE, POD_RANGE_6, ())
     after = assign(names - {gone}, POD_RANGE, POD_RANGE_6, ())

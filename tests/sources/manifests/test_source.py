@@ -1,4 +1,5 @@
-"""The stream of changes: a full list first, then only what an edit changed; broken edits; scaling; files that are replaced."""
+"""The stream of changes: a full list first, then only what an edit changed; broken edits; scaling; files that are
+replaced."""
 
 import asyncio
 import contextlib

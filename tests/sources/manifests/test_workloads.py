@@ -75,7 +75,8 @@ def test_names(say: Say) -> None:
 
 
 def test_stateful_set(say: Say) -> None:
-    """Its Pods are numbered from ordinals.start, and their names are DNS names below the Service that serviceName names."""
+    """Its Pods are numbered from ordinals.start, and their names are DNS names below the Service that serviceName
+    names."""
     text = workload("StatefulSet", "replicas: 2", "serviceName: web", "ordinals: {start: 5}") + SERVICE
     cluster = say(text)
     assert list(pods(cluster)) == ["web-5", "web-6"]
