@@ -24,7 +24,7 @@ def memory(run: Run) -> None:
         cluster = Cluster(run.options.services, endpoints)
         size = f"{cluster.services:,} × {endpoints}"
         rounds = 1 if endpoints > 1 else run.options.rounds
-        warm = run.row("memory", f"{size}, every name queried", "MiB", *(() if endpoints == 15 else (Target(limit),)))
+        warm = run.row("memory", f"{size}, all names queried", "MiB", *(() if endpoints == 15 else (Target(limit),)))
         peak = run.row("memory", f"{size}, peak from start", "MiB")
         relist = run.row("memory", f"{size}, peak through relist and reload", "MiB", *((Target(limit),) if endpoints == 15 else ()))
         peers = ALL if endpoints < 15 else ("coredns",)

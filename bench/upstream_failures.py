@@ -98,7 +98,7 @@ def silent(setup: ForwardingSetup) -> Figures:
             until("the upstream's use", lambda: setup.upstreams[0].request("count") > 0, AFTER - 1, 0.02)
             recovery[0] = f"{time.monotonic() - begun:.2f}"
 
-    sample = beside(disturb, lambda: generate(setup.server.port, names, RATE, LEAD + FAULT + AFTER))
+    sample = concurrently(disturb, lambda: generate(setup.server.port, names, RATE, LEAD + FAULT + AFTER))
     gone, came = moments
     spans = {
         "before": (sample.sent[0], gone - 0.05),
@@ -124,11 +124,11 @@ def all_silent(setup: ForwardingSetup) -> Figures:
     for query in cluster:
         query_repeatedly(server.port, query, 2)
     idle = generate(server.port, cluster, CLUSTER_RATE, 5.0)
-    answered, _ = flooded(setup, cluster, NAMES // 4)
+    answered, _ = query_both(setup, cluster, NAMES // 4)
     before = server.pss()
     setup.drop_queries(0, 1)
     with PssSampler(server.process.pid) as memory:
-        busy, codes = flooded(setup, cluster, NAMES)
+        busy, codes = query_both(setup, cluster, NAMES)
     setup.answer_queries(0, 1)
     begun = time.monotonic()
     until("recovery", lambda: query_repeatedly(server.port, make_query(queries.new_external(1)[0].split()[0]), 1, 0.1), 60, 0.01)
@@ -145,7 +145,7 @@ def all_silent(setup: ForwardingSetup) -> Figures:
     }
 
 
-def flooded(setup: ForwardingSetup, cluster: Sequence[bytes], count: int) -> tuple[Sample, Counter[str]]:
+def query_both(setup: ForwardingSetup, cluster: Sequence[bytes], count: int) -> tuple[Sample, Counter[str]]:
     """Queries for names of the cluster beside `count` queries for uncached external names. Returns the response codes
     of the latter, too.
     """
@@ -157,7 +157,7 @@ def flooded(setup: ForwardingSetup, cluster: Sequence[bytes], count: int) -> tup
         def flood() -> None:
             codes.update(dnsperf.run(load, setup.server.port, path, sorted(os.sched_getaffinity(0))).codes)
 
-        return beside(flood, lambda: generate(setup.server.port, cluster, CLUSTER_RATE, count / FLOOD_RATE)), codes
+        return concurrently(flood, lambda: generate(setup.server.port, cluster, CLUSTER_RATE, count / FLOOD_RATE)), codes
 
 
 def milliseconds(sample: Sample) -> str:
@@ -175,7 +175,7 @@ def query_repeatedly(port: int, query: bytes, times: int, timeout: float = 1.0) 
     return bool(replies[-1]) and replies[-1][3] & 15 == 0
 
 
-def beside(work: Callable[[], None], client: Callable[[], Sample]) -> Sample:
+def concurrently(work: Callable[[], None], load: Callable[[], Sample]) -> Sample:
     """Generates load while `work` runs in a thread. Raises BrokenError if `work` fails."""
     errors: list[Exception] = []
 
@@ -187,7 +187,7 @@ def beside(work: Callable[[], None], client: Callable[[], Sample]) -> Sample:
 
     other = threading.Thread(target=run)
     other.start()
-    sample = client()
+    sample = load()
     other.join()
     if errors:
         raise BrokenError(str(errors[0]))
