@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 
+import hypothesis
 import pytest
 
 from svcdns.eventloop.loop import new_loop
 from svcdns.sources.api import kubeconfig
+
+hypothesis.settings.register_profile("tests", deadline=None)
+hypothesis.settings.load_profile("tests")
 
 ANY_LOOP = ("test_tcp.py", "test_loop.py")
 """Tests that hold on a loop of the standard library too."""

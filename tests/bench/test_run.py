@@ -52,4 +52,4 @@ def test_peers_are_chosen_on_the_command_line(capsys: pytest.CaptureFixture[str]
     assert found.servers == ["svcdns"]
     assert found.cores.server == (0, 1)
     assert found.smoke
-    assert capsys.readouterr().err.count("coredns is left out") == 1
+    assert capsys.readouterr().err.count("leaving out coredns") == 1

@@ -13,7 +13,7 @@ from tests.end_to_end.test_serving import BOUND, CLUSTER, WEB
 from tests.end_to_end.test_upgrade import upgrade
 from tests.support.installed import install, version
 from tests.support.planted import INSTALLED, STANDARD, Planted
-from tests.support.server import Server, until
+from tests.support.server import Server, free_port, until
 
 SCRIPT = "import sys\nfrom svcdns.__main__ import main\nsys.exit(main())\n"
 
@@ -77,8 +77,13 @@ def test_an_upgrade_from_a_build_that_starts_its_successor_by_name(tmp_path: Pat
 
 def test_the_demo(tmp_path: Path) -> None:
     """Its server is started like any other."""
-    for name in ("Corefile.example", "zones"):
-        (tmp_path / name).symlink_to(Path(__file__).parents[2] / name)
+    project = Path(__file__).parents[2]
+    (tmp_path / "zones").symlink_to(project / "zones")
+    corefile = (project / "Corefile.example").read_text()
+    for port in ("1053", "8080", "8181", "9153"):
+        assert f":{port}" in corefile
+        corefile = corefile.replace(f":{port}", f":{free_port()}")
+    (tmp_path / "Corefile.example").write_text(corefile)
     planted = Planted(tmp_path, STANDARD + INSTALLED)
     (tmp_path / "bin").mkdir()
     script = tmp_path / "bin" / "svcdns"
