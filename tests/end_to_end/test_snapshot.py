@@ -81,7 +81,7 @@ def test_a_start_without_an_api_server(tmp_path: Path, api: ApiDouble) -> None:
             "the extended errors", lambda: extended_errors(server, WEB) and extended_errors(server, NOTHING) and extended_errors(server, DB)
         )
         assert extended_errors(server, WEB) == ["EDE 3 (Stale Answer)"]
-        assert server.metric("svcdns_kubernetes_view_age_seconds") >= 2
+        until("the age", lambda: server.metric("svcdns_kubernetes_view_age_seconds") >= 2)  # control shows it once a second
         assert server.metric('svcdns_kubernetes_snapshot_loads_total{result="used"}') == 1
         api.put(service("new", "10.96.0.30"))
         api.put(endpoint_slice("db-1", "db", "10.244.1.2"))
