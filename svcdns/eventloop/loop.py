@@ -113,8 +113,7 @@ class DrainingSelector(selectors.BaseSelector):
         self._drains.clear()
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        """The descriptors that are ready, without those that were drained; waits at most `timeout` seconds, for ever if
-        None."""
+        """The ready descriptors that were not drained; waits at most `timeout` seconds, for ever if None."""
         ends = monotonic() + timeout if timeout is not None and timeout > 0 else None
         wait = -1.0 if timeout is None else max(timeout, 0.0)
         poll, drain_of, key_of = self._epoll.poll, self._drains.get, self._keys.get

@@ -52,8 +52,7 @@ def _nothing() -> None:
 
 
 class Countdown:
-    """How an entry's TTLs go down: where they are in each wire (offsets from the wire's own start), and when the reply
-    ends."""
+    """How an entry's TTLs go down: their offsets in each wire, and when the reply ends."""
 
     __slots__ = ("ends", "offsets")
 
@@ -287,8 +286,7 @@ class AnswerTable:
                 self._retired_keys.popleft()
 
     def _remove_keys(self, entry: Entry) -> None:
-        """Takes the key of an entry out of the index, except under dependencies of another entry that has the key
-        now."""
+        """Takes an entry's key out of the index, except under dependencies of the entry that has the key now."""
         key = entry.key
         successor = self.current.get(key)
         for generation in self.previous:

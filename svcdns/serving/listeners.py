@@ -134,8 +134,7 @@ class Listeners:
         await self._reconcile()
 
     async def swap(self, listeners: dict[HostPort, Listener]) -> None:
-        """Serves with other chains; sockets and connections stay. A listener of another transport than before is a new
-        one."""
+        """Serves with other chains; sockets and connections stay. A listener whose transport changes is a new one."""
         self._listeners = listeners
         for key, responder in tuple(self._responders.items()):
             listener = listeners.get((key.host, key.port))
@@ -216,8 +215,7 @@ class Listeners:
         )
 
     async def _reconcile(self) -> None:
-        """Has exactly the wanted sockets read. Runs that meet wait for each other; what is wanted may change
-        meanwhile."""
+        """Has exactly the wanted sockets read. Runs wait for each other; what is wanted may change meanwhile."""
         async with self._reconciling:
             for one in tuple(self._sockets.values()):
                 if one.active and not self._wanted(one):

@@ -147,8 +147,7 @@ class QueryMetrics:
         )
 
     def hit_counter(self, increments: tuple[Increment, ...], route: Route) -> HitCounter:
-        """The hit counter for these increments and that route; so many are kept that nearly all entries share
-        theirs."""
+        """The hit counter for these increments and that route; nearly all entries share theirs with others."""
         found = self._hit_counters.get(increments)
         if found is None or found.route is not route:
             if len(self._hit_counters) >= MAX_HIT_COUNTERS:

@@ -97,8 +97,7 @@ class Responder:
         return packet[:2] + negative
 
     def lookup_entry(self, packet: bytes, client: Client | None, started: float) -> bytes:
-        """The reply that the table has for a packet, or nothing. `client` may be None where the responder is
-        `uniform`."""
+        """The table's reply to a packet, or nothing. `client` may be None where the responder is `uniform`."""
         table = self.table
         key = packet[2:] if client is None or self.listener.classes is None else self.key(packet, client)
         now, entry = table.now(), table.current.get(key)
@@ -127,8 +126,7 @@ class Responder:
         return found.head + key[10 : len(key) - found.request_tail] + found.tail
 
     def key(self, packet: bytes, client: Client) -> bytes:
-        """The key of a packet in the table; empty where the client's class is unknown, as a plugin failed: then nothing
-        is stored."""
+        """The key of a packet in the table; empty, for no key, where a plugin failed to name the client's class."""
         classes = self.listener.classes
         if classes is None:
             return packet[2:]

@@ -23,8 +23,7 @@ class Outlet(Protocol):
     """A connection that takes several messages for one query."""
 
     async def more(self, wire: bytes) -> None:
-        """Sends a message that others follow; returns when the client takes more. Raises ConnectionError when it is
-        closed."""
+        """Sends a message before the last one; returns when the client takes more. Raises ConnectionError."""
         ...
 
     def abort(self) -> None:

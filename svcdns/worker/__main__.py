@@ -111,8 +111,7 @@ class _Process:
         add_drain(loop, feed, self._drain_feed)
 
     def _drain_feed(self) -> None:
-        """Applies the changes that have come. Anything else is done before more is read: until then, frames wait in the
-        socket."""
+        """Applies the changes that have come. Anything else is done before more is read from the socket."""
         feed = self._feed
         if feed is None:
             return

@@ -35,8 +35,7 @@ log = logging.getLogger("svcdns")
 
 
 async def give(connections: TcpConnections, sock: socket.socket, going_on: Callable[[], bool], file: int | None = None) -> None:
-    """Hands over a file, and every connection that is open, or is opened meanwhile, while `going_on()`; closes `sock`
-    and `file`."""
+    """Hands over a file and, while `going_on()`, every open connection; closes `sock` and `file`."""
     sock.setblocking(False)
     with sock:
         try:
@@ -92,8 +91,7 @@ async def _send(sock: socket.socket, message: Message, fd: int) -> None:
 async def take(
     sock: socket.socket, adopt: Callable[[Detached], Awaitable[None]], import_state: Callable[[int], Coroutine[Any, Any, None]]
 ) -> None:
-    """Takes over connections and files until the other side has no more. `import_state` runs meanwhile, and closes its
-    file."""
+    """Takes over connections and files until there are no more. `import_state` closes its file."""
     sock.setblocking(False)
     loop = asyncio.get_running_loop()
     channel, ended = Channel(sock), False

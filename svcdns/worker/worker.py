@@ -70,8 +70,7 @@ def _nothing() -> None:
 
 
 class _Generation:
-    """The chains of one Corefile, the data callbacks of its plugins, and the keys of what they keep from chain to
-    chain."""
+    """The chains of one Corefile, the data callbacks of its plugins, and the keys of their kept state."""
 
     def __init__(self, hooks: HookCaller) -> None:
         self.chains = Chains(hooks)
@@ -113,8 +112,7 @@ class Worker:
         self._instruction = None
 
     def receive(self, data: bytes) -> bool:
-        """Takes octets of the feed and applies changes at once. True if something else has come: then call
-        `run_instructions`."""
+        """Takes octets of the feed and applies changes at once; true if `run_instructions` has to be called."""
         self._since_poll.restart()
         self._reader.feed(data)
         return self._apply_changes()
@@ -186,8 +184,7 @@ class Worker:
             gc.set_threshold(10_000, 20, 1_000_000)
 
     async def _allow(self, share: float) -> None:
-        """Gives answer tables and caches this part of their usual size: the container's memory fills up, or has room
-        again."""
+        """Gives answer tables and caches this part of their usual size, by the memory that the container has left."""
         less, self._share = share < self._share, share
         handlers = self._live.chains.having("shrink")
         await self._in_steps(chain(self.listeners.allow(share), *[self._shrinking(handler, share) for handler in handlers]))

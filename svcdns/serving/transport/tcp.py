@@ -98,8 +98,7 @@ class TcpConnections:
         self.handshaking: set[asyncio.Transport] = set()
         """TLS connections whose handshake is not done."""
         self.lame_duck = False
-        """Whether each connection is closed once it has been idle for IDLE_CLOSE after a reply: the worker stops
-        soon."""
+        """Whether the worker stops soon: connections are closed once idle for IDLE_CLOSE after a reply."""
 
     @property
     def full(self) -> bool:
@@ -112,8 +111,7 @@ class TcpConnections:
         return not (self.open or self.handshaking)
 
     def start_lame_duck(self) -> None:
-        """Closes each connection once it has been idle for IDLE_CLOSE after a reply, so that no client writes to a
-        closed one."""
+        """Closes each connection once idle for IDLE_CLOSE after a reply, so that no client writes to a closed one."""
         self.lame_duck = True
 
     def drain(self) -> None:
@@ -148,8 +146,7 @@ class TcpConnection(asyncio.Protocol):
     """One client's connection."""
 
     def __init__(self, responder: Responder, connections: TcpConnections, timeouts: Timeouts, detached: Detached | None = None) -> None:
-        """Replies come from `responder`; `connections` gets the connection. `detached` is what another worker knew of
-        it."""
+        """Replies come from `responder`; `connections` gets the connection, which may come from another worker."""
         self.responder = responder
         self._connections, self._timeouts, self._detached = connections, timeouts, detached
         self._loop = asyncio.get_running_loop()
@@ -196,8 +193,7 @@ class TcpConnection(asyncio.Protocol):
     # -- reading
 
     def drain(self) -> None:
-        """Reads the socket. A whole query on an idle connection is answered at once, past the transport; all else as on
-        any connection."""
+        """Reads the socket. Answers one whole query on an idle connection past the transport, if the table can."""
         started = perf_counter()
         try:
             data = os.read(self._fd, CHUNK)
@@ -306,8 +302,7 @@ class TcpConnection(asyncio.Protocol):
         self._transport.abort()
 
     def pause_writing(self) -> None:
-        """The client takes no replies: no further query is answered, and after the write timeout the connection
-        ends."""
+        """The client takes no replies: no further query is answered, and the write timeout begins."""
         self._reply_state = _BLOCKED_AT.get(self._reply_state, self._reply_state)
         self._deadline.set(self._timeouts.write)
 
@@ -330,8 +325,7 @@ class TcpConnection(asyncio.Protocol):
             self._deadline.set(self._timeouts.idle)
 
     def _write_at_once(self, message: bytes) -> None:
-        """Writes past the transport, which has nothing to write; the transport gets the octets that the kernel does not
-        take."""
+        """Writes past the idle transport, which gets the octets that the kernel does not take."""
         try:
             written = os.write(self._fd, message)
         except BlockingIOError:

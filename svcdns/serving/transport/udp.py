@@ -143,8 +143,7 @@ class UdpReader:
             self._work()
 
     def _drain_fast(self, count: int) -> None:
-        """The loop for a responder that is `uniform`. `Responder.lookup` is written out here, as each call per packet
-        costs too much."""
+        """The loop of a `uniform` responder. `Responder.lookup` is written out: a call per packet costs too much."""
         started = perf_counter()
         table, batch = self.responder.table, self.batch
         data, lengths, replies, sizes, missed = batch.data, batch.lengths, batch.replies, batch.sizes, self._misses.append
@@ -224,8 +223,7 @@ class UdpReader:
         return Client(address[0], address[1], local, self.local[1], "udp", self.family)
 
     def _place(self, slot: Slot, wire: bytes) -> bool:
-        """Puts a reply into its slot; true if the slot stays empty, because the reply was too large and was sent
-        alone."""
+        """Puts a reply into its slot; true if the reply is too large, and was sent alone."""
         octets = len(wire)
         if octets > REPLY_SIZE:
             return self._send_alone(slot, wire)

@@ -143,8 +143,7 @@ def batch(sock: socket.socket, *, wildcard: bool, failed: Failed) -> Batch:
 
 
 class _SystemBatch(Batch):
-    """By recvmmsg(2) and sendmmsg(2). The kernel reads and writes buffers of this object only, which live as long as it
-    does."""
+    """By recvmmsg(2) and sendmmsg(2). The kernel reads and writes buffers that live as long as this object."""
 
     def __init__(self, sock: socket.socket, recvmmsg: Any, sendmmsg: Any, *, wildcard: bool, failed: Failed) -> None:
         self._recvmmsg, self._sendmmsg, self._failed = recvmmsg, sendmmsg, failed
@@ -205,8 +204,7 @@ class _SystemBatch(Batch):
         return count
 
     def _receive_nothing(self) -> int:
-        """Finds out by Python's own call why nothing was received; a datagram that has come by now stays for the next
-        call."""
+        """Finds out why nothing was received; a datagram that has come by now stays for the next call."""
         try:
             self._sock.recv(1, socket.MSG_PEEK)
         except (BlockingIOError, InterruptedError):
@@ -239,8 +237,7 @@ class _SystemBatch(Batch):
             at += sent
 
     def _send_alone(self, slot: int) -> None:
-        """Sends one reply that the kernel refused by Python's own call, which reports the error. The others can still
-        be sent."""
+        """Sends a reply that the kernel refused by Python's own call, which reports the error."""
         start = slot * REPLY_SIZE
         self._retry(self.replies[start : start + self.sizes[LAYOUT[slot].size]], self.sender(slot))
 
