@@ -132,7 +132,7 @@ def _build_block(chains: Chains, block: BlockPlan, hosts: Sequence[Host], load: 
 def _made(plugin: type[Plugin], options: object, environment: Environment, hooks: HookCaller) -> Plugin:
     """An instance of a plugin. Raises SvcdnsError, also where the plugin raises something else."""
     try:
-        made = plugin(options, environment if plugin.states_reuse or plugin.reads_nothing else environment.noting())
+        made = plugin(options, environment if plugin.states_reuse or plugin.reads_nothing else environment.recording())
     except SvcdnsError:
         raise
     except Exception as error:

@@ -72,10 +72,10 @@ def _settled(answer: Answer, current: Current, last: Answer) -> Answer:
             answer.then(current.apply_later, CORE)
         return answer
     if isinstance(answer, CoroutineType):
-        return Within(answer, current.noting(), [last] if isinstance(last, Reply) else [])
+        return Within(answer, current.as_invocation(), [last] if isinstance(last, Reply) else [])
     if answer is not last and not current.states_reuse:
         # a task or a future of the plugin's own: what is read for it cannot be seen
-        current = current.noting()
+        current = current.as_invocation()
         current.read(CacheScope.CLIENT)
     return Within(_waited(answer), current, []) if isinstance(current, Invocation) else answer
 

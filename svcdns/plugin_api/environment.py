@@ -91,7 +91,7 @@ class Environment:
         """
         return Content(self, plugin, key, read, default)
 
-    def noting(self) -> Environment:
+    def recording(self) -> Environment:
         """A copy whose clock and random numbers note that a reply depends on them."""
         now = self.clock
 
@@ -99,10 +99,10 @@ class Environment:
             running.current.read(CacheScope.CLIENT)
             return now()
 
-        return replace(self, clock=clock, random=_NotingRandom())
+        return replace(self, clock=clock, random=_RecordingRandom())
 
 
-class _NotingRandom(Random):
+class _RecordingRandom(Random):
     """Random numbers. A reply for which the plugin drew one is stored for nobody."""
 
     def random(self) -> float:

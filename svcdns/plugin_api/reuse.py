@@ -37,7 +37,7 @@ class PluginContext:
         invocation = running.current = Invocation(self)
         return invocation
 
-    def noting(self) -> Invocation:
+    def as_invocation(self) -> Invocation:
         """An invocation of the plugin."""
         return Invocation(self)
 
@@ -90,7 +90,7 @@ class Invocation:
         """It has begun."""
         return self
 
-    def noting(self) -> Invocation:
+    def as_invocation(self) -> Invocation:
         """It is one."""
         return self
 

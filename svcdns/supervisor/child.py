@@ -134,8 +134,8 @@ class Child:
 
     def is_serving(self, now: float, awake_since: float) -> bool:
         """Whether the process is a worker that reads its sockets and does not stall."""
-        beats = now - max(heartbeat(self._region), awake_since) <= STALL_TIMEOUT
-        return self.running and beats and self.state in (State.SERVING, State.SERVING_UNSYNCED)
+        is_recent = now - max(heartbeat(self._region), awake_since) <= STALL_TIMEOUT
+        return self.running and is_recent and self.state in (State.SERVING, State.SERVING_UNSYNCED)
 
 
 def _processor_wait(pid: int) -> float:

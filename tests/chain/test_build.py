@@ -104,7 +104,7 @@ def test_zones_of_a_block_share_their_plugins() -> None:
     }
 
 
-def test_what_is_absent_is_known_for_zones_whose_names_all_treat_alike() -> None:
+def test_enclosers_are_found_in_zones_whose_names_all_plugins_treat_equally() -> None:
     """The others are for the chain."""
 
     def load(name: str) -> SimpleNamespace:

@@ -22,7 +22,7 @@ class Networks(Plugin):
         return self.classes.get(address, "")
 
 
-def test_clients_that_all_plugins_treat_alike_share_a_class() -> None:
+def test_clients_with_the_same_class_of_every_plugin_share_a_class() -> None:
     """And no others do."""
     first, second = Networks(a="x", b="x"), Networks(b="y")
     classes = Classes([first, second])
@@ -31,7 +31,7 @@ def test_clients_that_all_plugins_treat_alike_share_a_class() -> None:
     assert {len(classes.of(address)) for address in "abc"} == {4}
 
 
-def test_a_class_is_asked_for_once_until_its_facts_change() -> None:
+def test_a_class_is_computed_once_until_its_dependencies_change() -> None:
     """A Pod's address passes on to another Pod."""
     plugin = Networks(a="old")
     classes = Classes([plugin])

@@ -230,7 +230,7 @@ def reading(read: Callable[[], object]) -> Callable[[Query, Following], Answer]:
 
 async def test_the_clock_and_random_numbers_are_read_for_one_client() -> None:
     """Where the plugin reads them for a reply; a timer's reading makes no difference."""
-    environment = world.environment().noting()
+    environment = world.environment().recording()
     for read in (
         environment.clock,
         environment.random.random,

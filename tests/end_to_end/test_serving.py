@@ -13,7 +13,7 @@ import dns.message
 import dns.rcode
 import pytest
 
-from tests.support.server import PATIENCE, Server, http, is_alive, until
+from tests.support.server import TIMEOUT, Server, http, is_alive, until
 
 CLUSTER = """
 apiVersion: v1
@@ -145,7 +145,7 @@ def test_a_bad_corefile_at_a_start(tmp_path: Path) -> None:
     with Server(tmp_path, BOUND, "-state", str(tmp_path / "state")) as server:
         server.until_ready()
         server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(PATIENCE) == 0
+        assert server.process.wait(TIMEOUT) == 0
         server.write(BOUND.replace("ttl 30", "ttl never"))
         server.process = server.launch()
         server.until_ready()
@@ -158,7 +158,7 @@ def test_a_bad_corefile_at_a_start(tmp_path: Path) -> None:
         server.until_logged("Reloading complete")
         assert server.metric("svcdns_corefile_fallback") == 0
     with Server(tmp_path, BOUND.replace("ttl 30", "ttl never")) as server:
-        assert server.process.wait(PATIENCE) == 1
+        assert server.process.wait(TIMEOUT) == 1
         assert "Corefile:" in server.log
 
 

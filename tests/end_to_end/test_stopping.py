@@ -14,7 +14,7 @@ from tests.end_to_end.test_restarts import Asking
 from tests.end_to_end.test_serving import BOUND, CLUSTER, WEB
 from tests.support.kept import KeptConnections
 from tests.support.scripted_upstream import ScriptedUpstream, answer
-from tests.support.server import PATIENCE, Server, http, is_alive, until
+from tests.support.server import TIMEOUT, Server, http, is_alive, until
 
 FORWARD = "\n.:{port} {\n bind 127.0.0.1\n forward . 127.0.0.1:%d\n}\n"
 LAMEDUCK = "lameduck 300ms"
@@ -37,7 +37,7 @@ async def test_a_query_that_waits_for_an_upstream_is_answered(tmp_path: Path) ->
                 name: asyncio.create_task(asyncio.to_thread(server.records, f"{name}.example.", tcp=name == "tcp", timeout=10.0))
                 for name in ("udp", "tcp")
             }
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TIMEOUT):
                 while len({query.name for query, _ in upstream.asked}) < len(clients):
                     await asyncio.sleep(0.01)
             server.process.send_signal(signal.SIGTERM)
@@ -45,7 +45,7 @@ async def test_a_query_that_waits_for_an_upstream_is_answered(tmp_path: Path) ->
             upstream.respond = lambda query, transport: answer(f"{query.question[0].name} 5 IN A 192.0.2.1")(query, transport)
             for client in clients.values():
                 assert await client == ["192.0.2.1"]
-            assert await asyncio.to_thread(server.process.wait, PATIENCE) == 0
+            assert await asyncio.to_thread(server.process.wait, TIMEOUT) == 0
 
 
 def test_every_query_during_lame_duck_is_answered(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_every_query_during_lame_duck_is_answered(tmp_path: Path) -> None:
             assert kept.lost == []
             assert kept.ended > 0
             assert http(server.ports["health"], "/health") == (200, "OK")
-        assert server.process.wait(PATIENCE) == 0
+        assert server.process.wait(TIMEOUT) == 0
         assert "[INFO] SIGTERM: Shutting down servers then terminating" in server.log
         assert "Traceback" not in server.log
 
@@ -89,7 +89,7 @@ def test_a_query_in_a_socket_buffer_is_answered(tmp_path: Path) -> None:
             size = int.from_bytes(tcp.recv(2, socket.MSG_WAITALL), "big")
             assert dns.message.from_wire(tcp.recv(size, socket.MSG_WAITALL)).answer
             assert tcp.recv(1) == b""
-        assert server.process.wait(PATIENCE) == 0
+        assert server.process.wait(TIMEOUT) == 0
 
 
 def test_a_second_interrupt_ends_lame_duck_at_once(tmp_path: Path) -> None:

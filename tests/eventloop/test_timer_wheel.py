@@ -54,8 +54,8 @@ async def test_a_callback_that_raises_does_not_stop_the_others() -> None:
     """It is reported as the event loop reports callbacks."""
     clock = world.Clock()
     called: list[int] = []
-    told: list[Any] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+    logged: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: logged.append(context))
     timer_wheel = TimerWheel(clock)
 
     def broken() -> None:
@@ -66,7 +66,7 @@ async def test_a_callback_that_raises_does_not_stop_the_others() -> None:
     clock.turn(1)
     timer_wheel.run_due()
     assert called == [2]
-    assert len(told) == 1
+    assert len(logged) == 1
 
 
 async def test_the_event_loop_runs_due_callbacks() -> None:

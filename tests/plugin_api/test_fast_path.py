@@ -36,7 +36,7 @@ def asks(fast_path: FastPath) -> bool:
     return True
 
 
-def relay_of(text: str, **said: Says | None) -> FastPath | None:
+def fast_path_of(text: str, **said: Says | None) -> FastPath | None:
     """The short way of a block with these directives. Plugins are named with what they say; those without it say nothing of it."""
     says: dict[str, Says | None] = {"cache": keeps, "forward": asks, "loop": lambda _: True, "errors": lambda _: True, **said}
 
@@ -68,13 +68,13 @@ def relay_of(text: str, **said: Says | None) -> FastPath | None:
 )
 def test_blocks_without_it(text: str, said: dict[str, Says | None]) -> None:
     """All have to take part, and one of them has to keep, one to ask."""
-    assert relay_of(text, **said) is None
+    assert fast_path_of(text, **said) is None
 
 
 @pytest.mark.parametrize("text", ["forward\ncache", "reload\nerrors\ncache\nforward\nloop"])
 def test_blocks_with_it(text: str) -> None:
     """Directives that make no handler have nothing to say."""
-    fast_path = relay_of(text)
+    fast_path = fast_path_of(text)
     assert fast_path is not None
     assert fast_path.ask is not None
     assert not fast_path.knows(KEY)
@@ -88,7 +88,7 @@ def test_whoever_is_further_out_speaks_last() -> None:
         heard.append(fast_path.zones)
         return True
 
-    fast_path = relay_of("errors\ncache\nloop\nforward", errors=listens, loop=listens)
+    fast_path = fast_path_of("errors\ncache\nloop\nforward", errors=listens, loop=listens)
     assert heard == [(b"\1f\0",), (b"\1f\0", b"\1c\0")]
     assert fast_path is not None
     assert fast_path.zones == (b"\1f\0", b"\1c\0")

@@ -13,13 +13,13 @@ from svcdns.wire.codes import RD, Class
 from tests.support import world
 
 NOBODY = Reply(error="went on")
-TOLD = Options("v1", ("b", "a"))
+EXPECTED_TEXTS = Options("v1", ("b", "a"))
 
 
-def ask(name: str, rtype: str = "TXT", rclass: int = Class.CH, options: Options = TOLD) -> Reply:
+def ask(name: str, rtype: str = "TXT", rclass: int = Class.CH, options: Options = EXPECTED_TEXTS) -> Reply:
     """The plugin's answer, or NOBODY where the following plugins were asked."""
     query = world.query(name, rtype, rclass=rclass)
-    return world.now(world.handled(Chaos(options, world.environment().noting()), query, world.following(NOBODY)))
+    return world.now(world.handled(Chaos(options, world.environment().recording()), query, world.following(NOBODY)))
 
 
 @pytest.mark.parametrize(

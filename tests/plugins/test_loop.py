@@ -32,7 +32,7 @@ class Node:
         self.asked: list[Query] = []
         self.answer: Callable[[Query], Answer] = lambda _: THERE
         self.data: dict[str, bytes] = {"example.org.": KEY}
-        self.told: dict[str, list[Callable[[bytes], None]]] = {}
+        self.reported: dict[str, list[Callable[[bytes], None]]] = {}
         self.counters = [Counters() for _ in range(count)]
         self.workers = [self._worker(slot) for slot in range(count)]
 
@@ -43,7 +43,7 @@ class Node:
             counters=self.counters[slot],
             first=slot == 0,
             data=lambda _, key: self.data.get(key),
-            on_data=lambda _, key, call: self.told.setdefault(key, []).append(call),
+            on_data=lambda _, key, call: self.reported.setdefault(key, []).append(call),
             publish=self._publish,
             log=logging.getLogger("svcdns.plugin.loop"),
         )
@@ -51,7 +51,7 @@ class Node:
 
     def _publish(self, _plugin: str, key: str, payload: bytes) -> None:
         self.data[key] = payload
-        for call in self.told[key]:
+        for call in self.reported[key]:
             call(payload)
 
     def _asked(self, query: Query) -> Answer:

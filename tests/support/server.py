@@ -22,11 +22,11 @@ import dns.rcode
 from bench.processes import children, free_ports
 
 T = TypeVar("T")
-PATIENCE = 15.0
+TIMEOUT = 15.0
 
 
-def until(what: str, probe: Callable[[], T], patience: float = PATIENCE) -> T:
-    """The first true value that `probe` returns, within `patience` seconds. Pauses grow from 10 to 100 ms, to leave the processors free."""
+def until(what: str, probe: Callable[[], T], timeout: float = TIMEOUT) -> T:
+    """The first true value that `probe` returns, within `timeout` seconds. Pauses grow from 10 to 100 ms, to leave the processors free."""
     begun = time.monotonic()
     pause = threading.Event()
     while True:
@@ -34,7 +34,7 @@ def until(what: str, probe: Callable[[], T], patience: float = PATIENCE) -> T:
         if found:
             return found
         waited = time.monotonic() - begun
-        assert waited < patience, f"gave up waiting for {what}"
+        assert waited < timeout, f"gave up waiting for {what}"
         pause.wait(min(0.1, 0.01 + waited / 20))
 
 
@@ -155,7 +155,7 @@ class Server:
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Sends a signal and waits for the end; the exit code."""
         self.process.send_signal(number)
-        return self.process.wait(PATIENCE)
+        return self.process.wait(TIMEOUT)
 
 
 def is_alive(pid: int) -> bool:

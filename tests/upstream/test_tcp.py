@@ -92,16 +92,16 @@ async def test_an_idle_connection_that_the_server_closed_costs_nothing() -> None
 async def test_queries_on_a_connection_that_ends_are_sent_again() -> None:
     """None is lost; a server that closes connections with open queries gets one at a time from then on."""
     async with ScriptedUpstream() as upstream:
-        ending: list[bool] = []
+        closing: list[bool] = []
 
         def end() -> None:
             upstream.hang_up()
             upstream.respond = numbered
 
         def first_alone(query: dns.message.Message, transport: str) -> list[bytes] | bytes | None:
-            if ending:
+            if closing:
                 return None
-            ending.append(True)
+            closing.append(True)
             asyncio.get_running_loop().call_soon(end)
             return numbered(query, transport)
 

@@ -1,0 +1,116 @@
+"""Private words stay out of names: identifiers, files, metrics and options have the words of RFC 9499, Kubernetes and other name servers.
+
+`docs/glossary.md` has the words of the project itself. Prose is judged by readers, not here.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from svcdns.telemetry.counters import Family
+from tests.test_project_shape import MODULES, ROOT
+
+BANNED = frozenset(
+    re.findall(
+        r"\w+",
+        """
+        aboard absent alarm alarms alike audience beat beaten beats breathe breaths brought buried bury crew dear desk
+        desks doubt doubted doubting doubts dying ending endings facts farewell flight flights fold folded folding
+        folds forgetful greeter heir heirs inherit inherited inheriting keeper keepers landed leaving mail mailbox
+        manner noting owed parcel parted parting passenger passengers patience personal pulse pulses relay relayed
+        relays sighted sighting tallies tally team teams told touched turned turning young
+        """,
+    )
+)
+"""Words that stood for something that the field has a word for."""
+
+TERMS = (("in", "flight"), ("single", "flight"), ("told", "apart"))
+"""Terms of the field that have one of the words in them."""
+
+WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+
+
+def words(name: str) -> list[str]:
+    """The words of an identifier in lower case: `FastPathQuery` and `fast_path_query` have the same three."""
+    return [word.lower() for part in name.split("_") for word in WORD.findall(part)]
+
+
+def private(name: str) -> set[str]:
+    """The banned words in a name."""
+    found = words(name)
+    for term in TERMS:
+        while term in (pairs := list(pairwise(found))):
+            at = pairs.index(term)
+            del found[at : at + 2]
+    return set(found) & BANNED
+
+
+def identifiers(path: Path) -> Iterator[tuple[str, int]]:
+    """Every name that a module defines, with its line: functions, classes, parameters, variables, attributes that are set."""
+    for node in ast.walk(ast.parse(path.read_text(), str(path))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield node.name, node.lineno
+        elif isinstance(node, ast.arg):
+            yield node.arg, node.lineno
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id, node.lineno
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            yield node.attr, node.lineno
+
+
+@pytest.mark.parametrize("folder", ["svcdns", "bench", "tests", "examples"])
+def test_identifiers_have_no_private_words(folder: str) -> None:
+    """In no module of the project."""
+    found = [
+        f"{path.relative_to(ROOT)}:{line}: {name}"
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        for name, line in identifiers(path)
+        if private(name)
+    ]
+    assert not found, "\n".join(found)
+
+
+def test_file_names_have_no_private_words() -> None:
+    """Modules, tests, pages and fragments."""
+    files = [
+        path for folder in ("svcdns", "bench", "tests", "docs") for path in (ROOT / folder).rglob("*") if path.suffix in (".py", ".md")
+    ]
+    found = [str(path.relative_to(ROOT)) for path in files if private(path.stem.replace("-", "_"))]
+    assert not found, "\n".join(found)
+
+
+def test_metrics_and_labels_have_no_private_words() -> None:
+    """Those of CoreDNS keep their names, and have none of the words either."""
+    families = {
+        value
+        for name in MODULES
+        if not name.endswith("__main__")
+        for value in vars(importlib.import_module(name)).values()
+        if isinstance(value, Family)
+    }
+    found = [name for family in families for name in (family.name, *family.labels) if private(name)]
+    assert families
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        pytest.param("FastPathQuery", set(), id="a word of ours"),
+        pytest.param("_note_endings", {"endings"}, id="in an identifier"),
+        pytest.param("TlsGreeter", {"greeter"}, id="in a class"),
+        pytest.param("MAX_TALLIES", {"tallies"}, id="in a constant"),
+        pytest.param("MAX_IN_FLIGHT", set(), id="a term of the field"),
+        pytest.param("heartbeat", set(), id="a longer word"),
+    ],
+)
+def test_what_is_found(name: str, found: set[str]) -> None:
+    """Whole words are looked at."""
+    assert private(name) == found
