@@ -88,7 +88,10 @@ def report(run: Run) -> dict[str, object]:
 
 def options_of(arguments: argparse.Namespace) -> Options:
     """The options of the run. Prints one line for each server that is left out."""
-    wanted = [OURS, *(name for name in peers.CONFIGURED if name != OURS and name in (arguments.peers or peers.CONFIGURED))]
+    wanted = [
+        OURS,
+        *(name for name in peers.CONFIGURED if name != OURS and name in (arguments.peers or peers.CONFIGURED)),
+    ]
     if arguments.peers == ["none"]:
         wanted = [OURS]
     for name in wanted:
@@ -103,13 +106,17 @@ def options_of(arguments: argparse.Namespace) -> Options:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    scenarios = "\n".join(f"  {name:<10} {(scenario.__doc__ or '').splitlines()[0]}" for name, scenario in SCENARIOS.items())
+    scenarios = "\n".join(
+        f"  {name:<10} {(scenario.__doc__ or '').splitlines()[0]}" for name, scenario in SCENARIOS.items()
+    )
     made = argparse.ArgumentParser(
         "python -m bench", description=f"{__doc__}{scenarios}", formatter_class=argparse.RawDescriptionHelpFormatter
     )
     last = max(os.sched_getaffinity(0))
     made.add_argument("scenarios", nargs="*", metavar="SCENARIO", help="default: all")
-    made.add_argument("--peers", type=lambda text: text.split(","), help="nsd,knot,unbound,dnsmasq,coredns (all), or none")
+    made.add_argument(
+        "--peers", type=lambda text: text.split(","), help="nsd,knot,unbound,dnsmasq,coredns (all), or none"
+    )
     made.add_argument("--services", type=int, default=10_000, help="Services of the cluster (%(default)s)")
     made.add_argument("--seconds", type=int, default=5, help="seconds of each load (%(default)s)")
     made.add_argument("--rounds", type=int, default=3, help="rounds over all servers (%(default)s)")

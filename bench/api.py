@@ -51,7 +51,8 @@ BOOKMARKS = 60.0
 """Seconds between bookmarks."""
 
 EXPIRED = (
-    b'{"type":"ERROR","object":{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Expired","code":410,"message":"too old"}}\n'
+    b'{"type":"ERROR","object":{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Expired","code":410,'
+    b'"message":"too old"}}\n'
 )
 
 
@@ -103,7 +104,9 @@ class Api:
         """Changes the first endpoint of a Service and returns its new address."""
         self.variant += 1
         body = self.store(SLICES, slice_object(self.cluster, number, self.variant))
-        line = b'{"type":"MODIFIED","object":{"kind":"EndpointSlice","apiVersion":"discovery.k8s.io/v1",%b}\n' % body[1:]
+        line = (
+            b'{"type":"MODIFIED","object":{"kind":"EndpointSlice","apiVersion":"discovery.k8s.io/v1",%b}\n' % body[1:]
+        )
         if len(self.history) == HISTORY:
             self.oldest = self.history[0][0]
         self.history.append((self.version, SLICES, line))
@@ -149,7 +152,9 @@ class Api:
         else:
             self.pages.pop(snapshot, None)
         head = f'{{"kind":"{kind}List","apiVersion":"{version}","metadata":{json.dumps(metadata)},"items":['
-        return web.Response(body=b"%b%b]}" % (head.encode(), b",".join(items[first:end])), content_type="application/json")
+        return web.Response(
+            body=b"%b%b]}" % (head.encode(), b",".join(items[first:end])), content_type="application/json"
+        )
 
     async def watch(self, request: web.Request, resource: str) -> web.StreamResponse:
         """Sends every event after a version, until the client or the server ends the watch."""
@@ -285,13 +290,25 @@ class Api:
 def bookmark(resource: str, version: int, annotations: dict[str, str]) -> bytes:
     """The line of a bookmark."""
     api, kind = next((api, kind) for name, api, kind in PATHS.values() if name == resource)
-    metadata = {"resourceVersion": str(version), "creationTimestamp": None} | ({"annotations": annotations} if annotations else {})
-    return json.dumps({"type": "BOOKMARK", "object": {"kind": kind, "apiVersion": api, "metadata": metadata}}).encode() + b"\n"
+    metadata = {"resourceVersion": str(version), "creationTimestamp": None} | (
+        {"annotations": annotations} if annotations else {}
+    )
+    return (
+        json.dumps({"type": "BOOKMARK", "object": {"kind": kind, "apiVersion": api, "metadata": metadata}}).encode()
+        + b"\n"
+    )
 
 
 def refusal(code: int, reason: str, message: str) -> web.Response:
     """A Status object as a response."""
-    body = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": reason, "code": code, "message": message}
+    body = {
+        "kind": "Status",
+        "apiVersion": "v1",
+        "status": "Failure",
+        "reason": reason,
+        "code": code,
+        "message": message,
+    }
     return web.json_response(body, status=code)
 
 

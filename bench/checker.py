@@ -66,9 +66,17 @@ def queries(cluster: Cluster, history: EndpointHistory, moving: list[int], count
             made.append(_moving(cluster, history, rng.choice(moving)))
         elif kind < 6:
             number = rng.randrange(cluster.services)
-            made.append(_moving(cluster, history, number) if headless(number) else _steady(cluster.fqdn(number), cluster_ips(number)[0]))
+            made.append(
+                _moving(cluster, history, number)
+                if headless(number)
+                else _steady(cluster.fqdn(number), cluster_ips(number)[0])
+            )
         elif kind == 6:
-            made.append(_nonexistent(f"no-{rng.randrange(1000)}.{cluster.fqdn(rng.randrange(cluster.services)).partition('.')[2]}"))
+            made.append(
+                _nonexistent(
+                    f"no-{rng.randrange(1000)}.{cluster.fqdn(rng.randrange(cluster.services)).partition('.')[2]}"
+                )
+            )
         else:
             number = rng.randrange(EXTERNAL_NAMES)
             made.append(_steady(external_name(number), external_address(number)))
@@ -108,13 +116,17 @@ class Checker:
         loop = asyncio.get_running_loop()
         clients: list[_Datagrams] = []
         for _ in range(SOCKETS):
-            _, client = await loop.create_datagram_endpoint(lambda: _Datagrams(self), remote_addr=("127.0.0.1", self.port))
+            _, client = await loop.create_datagram_endpoint(
+                lambda: _Datagrams(self), remote_addr=("127.0.0.1", self.port)
+            )
             clients.append(client)
         streams = [_Stream(self) for _ in range(self._connections)]
         everyone: list[_Datagrams | _Stream] = [*clients, *streams]
         try:
             await asyncio.gather(*(stream.connect() for stream in streams))
-            await asyncio.gather(self._generate(self._rates["udp"], clients), self._generate(self._rates["tcp"], streams))
+            await asyncio.gather(
+                self._generate(self._rates["udp"], clients), self._generate(self._rates["tcp"], streams)
+            )
             async with asyncio.timeout(TIMEOUT + 1):
                 while any(one.pending for one in everyone):
                     await asyncio.sleep(0.05)
@@ -148,7 +160,9 @@ class Checker:
         if not query.accepts(rcode, found, sent, received):
             counts.wrong += 1
             if len(counts.examples) < EXAMPLES:
-                counts.examples.append(f"{query.name}: rcode {rcode}, {sorted(one.hex() for one in found)} at {received:.3f}")
+                counts.examples.append(
+                    f"{query.name}: rcode {rcode}, {sorted(one.hex() for one in found)} at {received:.3f}"
+                )
 
 
 class _Pending:
@@ -200,7 +214,9 @@ class _Datagrams(asyncio.DatagramProtocol):
         return bool(self._pending.pending)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.DatagramTransport", transport)  # the class of CPython 3.11 does not declare this type
+        self._transport = cast(
+            "asyncio.DatagramTransport", transport
+        )  # the class of CPython 3.11 does not declare this type
 
     def datagram_received(self, data: bytes, addr: object) -> None:  # noqa: ARG002 - the protocol's signature
         self._pending.receive(data)

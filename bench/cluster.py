@@ -98,7 +98,9 @@ def _managed(manager: str, operation: str, fields: dict[str, Any]) -> list[dict[
     ]
 
 
-_NAMESPACE_FIELDS = _managed("kubectl-create", "Update", {"f:metadata": {"f:labels": {".": {}, "f:kubernetes.io/metadata.name": {}}}})
+_NAMESPACE_FIELDS = _managed(
+    "kubectl-create", "Update", {"f:metadata": {"f:labels": {".": {}, "f:kubernetes.io/metadata.name": {}}}}
+)
 _SERVICE_FIELDS = _managed(
     "kubectl-client-side-apply",
     "Update",
@@ -106,7 +108,10 @@ _SERVICE_FIELDS = _managed(
         "f:metadata": {"f:labels": {".": {}, "f:app.kubernetes.io/name": {}, "f:app.kubernetes.io/managed-by": {}}},
         "f:spec": {
             "f:internalTrafficPolicy": {},
-            "f:ports": {".": {}, 'k:{"port":80,"protocol":"TCP"}': {".": {}, "f:name": {}, "f:port": {}, "f:protocol": {}}},
+            "f:ports": {
+                ".": {},
+                'k:{"port":80,"protocol":"TCP"}': {".": {}, "f:name": {}, "f:port": {}, "f:protocol": {}},
+            },
             "f:selector": {},
             "f:sessionAffinity": {},
             "f:type": {},
@@ -193,7 +198,10 @@ def slice_object(cluster: Cluster, number: int, variant: int = 0) -> dict[str, A
             "uid": _uid(3, number),
             "generation": variant + 1,
             "creationTimestamp": "2025-06-01T12:00:00Z",
-            "labels": {"endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io", "kubernetes.io/service-name": name},
+            "labels": {
+                "endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io",
+                "kubernetes.io/service-name": name,
+            },
             "annotations": {"endpoints.kubernetes.io/last-change-trigger-time": "2025-06-01T12:00:00Z"},
             "ownerReferences": [
                 {

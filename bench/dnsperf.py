@@ -89,4 +89,6 @@ def check(figures: Figures, nxdomain: float, lost: float = 0.01) -> None:
         raise BrokenError(f"{figures.lost} of {figures.sent} queries were lost")
     for code, wanted in (("NOERROR", 1 - nxdomain), ("NXDOMAIN", nxdomain)):
         if abs(figures.share(code) - wanted) > 0.01:
-            raise BrokenError(f"{wanted:.1%} of the responses should be {code}; the response codes were {figures.codes}")
+            raise BrokenError(
+                f"{wanted:.1%} of the responses should be {code}; the response codes were {figures.codes}"
+            )

@@ -69,10 +69,17 @@ class EndpointHistory:
         earliest = min(
             [
                 sent - ALLOWED_LAG,
-                *(one.since - ALLOWED_LAG for one in self.outages if one.since <= received and sent <= one.until + ALLOWED_LAG),
+                *(
+                    one.since - ALLOWED_LAG
+                    for one in self.outages
+                    if one.since <= received and sent <= one.until + ALLOWED_LAG
+                ),
             ]
         )
-        return any(span.addresses == addresses and span.since <= received and span.until >= earliest for span in self._of(number))
+        return any(
+            span.addresses == addresses and span.since <= received and span.until >= earliest
+            for span in self._of(number)
+        )
 
     def _of(self, number: int) -> list[_Span]:
         if number not in self.spans:

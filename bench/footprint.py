@@ -70,7 +70,11 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             phases.measure("every name queried", lambda: run.warm(server, path))
             steady = pss_mib(server.process.pid)
             api = server.api
-            phases.measure("churn", lambda: api.request(f"churn {options.changes} {options.seconds}"), lambda: time.sleep(options.seconds))
+            phases.measure(
+                "churn",
+                lambda: api.request(f"churn {options.changes} {options.seconds}"),
+                lambda: time.sleep(options.seconds),
+            )
             phases.measure("relist", server.relist)
             phases.measure("second relist", server.relist)
             phases.measure("reload", server.reload)

@@ -1,4 +1,6 @@
-"""Latency at 5,000 queries a second: undisturbed, while endpoints change, and while the server relists a large cluster."""
+"""Latency at 5,000 queries a second: undisturbed, while endpoints change, and while the server
+relists a large cluster.
+"""
 
 from __future__ import annotations
 

@@ -49,7 +49,9 @@ class Reader:
 
     def _get(self, resource: Resource, query: dict[str, str], encoding: str) -> Any:
         headers = {**self._access.headers, "Accept-Encoding": encoding}
-        return self._session.get(self._access.url + resource.path, params=query, headers=headers, ssl=self._access.ssl or True)
+        return self._session.get(
+            self._access.url + resource.path, params=query, headers=headers, ssl=self._access.ssl or True
+        )
 
     async def pages(self, resource: Resource, encoding: str) -> AsyncGenerator[list[Any], None]:
         """The trimmed objects of a list, page by page."""
@@ -102,7 +104,9 @@ async def read(way: str, options: WatchOptions) -> dict[str, float]:
             views.append(view)
             view.apply(Begin(resource.kind))
             encoding = "gzip" if "gzip" in way else "identity"
-            async with aclosing(reader.stream(resource) if way == "stream" else reader.pages(resource, encoding)) as batches:
+            async with aclosing(
+                reader.stream(resource) if way == "stream" else reader.pages(resource, encoding)
+            ) as batches:
                 async for objects in batches:
                     for item in objects:
                         view.apply(Put(item))
@@ -117,7 +121,9 @@ async def read(way: str, options: WatchOptions) -> dict[str, float]:
 
 def main() -> int:
     """Reads once, or runs one process for each reading and prints the table."""
-    parser = argparse.ArgumentParser("python -m bench.lists", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        "python -m bench.lists", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--kubeconfig", default="", help="of an API server (default: start bench.api)")
     parser.add_argument("--services", type=int, default=10_000)
     parser.add_argument("--endpoints", type=int, default=10)
@@ -126,7 +132,11 @@ def main() -> int:
     parser.add_argument("--endpoint", default="", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.read:
-        print(json.dumps(asyncio.run(read(options.read, WatchOptions(kubeconfig=options.kubeconfig, endpoint=options.endpoint)))))
+        print(
+            json.dumps(
+                asyncio.run(read(options.read, WatchOptions(kubeconfig=options.kubeconfig, endpoint=options.endpoint)))
+            )
+        )
         return 0
     api = None
     source = ["--kubeconfig", options.kubeconfig]

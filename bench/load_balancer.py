@@ -107,7 +107,9 @@ class UdpFrontend(asyncio.DatagramProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Stores the transport."""
-        self._transport = cast("asyncio.DatagramTransport", transport)  # the class of CPython 3.11 does not declare this type
+        self._transport = cast(
+            "asyncio.DatagramTransport", transport
+        )  # the class of CPython 3.11 does not declare this type
 
     def datagram_received(self, data: bytes, addr: Any) -> None:
         """Sends a query to the replica of its client, or to the next one."""

@@ -17,7 +17,9 @@ SETTLED = 1.0
 
 
 def memory(run: Run) -> None:
-    """After a query for every name, at 1 and 10 endpoints a Service; with 15, the peak through a relist and a reload."""
+    """After a query for every name, at 1 and 10 endpoints a Service; with 15, the peak through a
+    relist and a reload.
+    """
     settled = 0.1 if run.options.smoke else SETTLED
     limits = {1: 114.0, 10: 180.0, 15: 170.0}
     for endpoints, limit in limits.items():
@@ -26,13 +28,18 @@ def memory(run: Run) -> None:
         rounds = 1 if endpoints > 1 else run.options.rounds
         warm = run.row("memory", f"{size}, all names queried", "MiB", *(() if endpoints == 15 else (Target(limit),)))
         peak = run.row("memory", f"{size}, peak from start", "MiB")
-        relist = run.row("memory", f"{size}, peak through relist and reload", "MiB", *((Target(limit),) if endpoints == 15 else ()))
+        relist = run.row(
+            "memory", f"{size}, peak through relist and reload", "MiB", *((Target(limit),) if endpoints == 15 else ())
+        )
         peers = ALL if endpoints < 15 else ("coredns",)
         path = run.queries("memory", queries.every_name(cluster).lines)
         for _ in range(rounds):
             for name in run.peers(*peers):
                 run.progress(f"memory: {name}, {size}")
-                with run.catching_failures("memory", name), run.server_group(cluster, [name], wait=False) as server_group:
+                with (
+                    run.catching_failures("memory", name),
+                    run.server_group(cluster, [name], wait=False) as server_group,
+                ):
                     server = server_group.servers[name]
                     with PssSampler(server.process.pid) as sampler:
                         server.wait()

@@ -75,7 +75,9 @@ def generate(port: int, queries: Sequence[bytes], rate: float, seconds: float, c
         finally:
             for one in sockets:
                 one.close()
-    latency = [(received - departed) / 1e9 if received else math.inf for departed, received in zip(sent, arrived, strict=True)]
+    latency = [
+        (received - departed) / 1e9 if received else math.inf for departed, received in zip(sent, arrived, strict=True)
+    ]
     return Sample([departed / 1e9 for departed in sent], latency, codes)
 
 
@@ -100,7 +102,12 @@ def _send_all(
 
 
 def _receive(
-    selector: selectors.BaseSelector, sent: list[int], arrived: list[int], codes: list[int], sent_count: int, timeout: float
+    selector: selectors.BaseSelector,
+    sent: list[int],
+    arrived: list[int],
+    codes: list[int],
+    sent_count: int,
+    timeout: float,
 ) -> None:
     """Takes the responses that have arrived. A response belongs to the newest query with its id."""
     for key, _ in selector.select(timeout):

@@ -75,7 +75,11 @@ def corefile(config: ServerConfig, folder: Path) -> Path:
     more = f"\n    multisocket {config.workers}" if config.workers > 1 else ""
     upstreams = " ".join(f"127.0.0.1:{port}" for port in config.upstreams)
     limit = "max_concurrent 1000" if config.max_concurrent else "# no limit"
-    path.write_text(COREFILE.format(port=config.port, api=config.api, upstreams=upstreams, limit=limit, more=more, **config.http_ports))
+    path.write_text(
+        COREFILE.format(
+            port=config.port, api=config.api, upstreams=upstreams, limit=limit, more=more, **config.http_ports
+        )
+    )
     return path
 
 
@@ -91,7 +95,9 @@ def coredns(config: ServerConfig, folder: Path) -> list[str]:
 
 def nsd(config: ServerConfig, folder: Path) -> list[str]:
     """One server process, no rate limit."""
-    zones = "".join(f'zone:\n  name: "{zone}"\n  zonefile: "{path}"\n' for zone, path in write_zones(config.cluster, folder).items())
+    zones = "".join(
+        f'zone:\n  name: "{zone}"\n  zonefile: "{path}"\n' for zone, path in write_zones(config.cluster, folder).items()
+    )
     text = f"""\
 server:
   ip-address: 127.0.0.1@{config.port}
@@ -113,7 +119,9 @@ remote-control:
 
 def knot(config: ServerConfig, folder: Path) -> list[str]:
     """One worker for each transport."""
-    zones = "".join(f'  - domain: "{zone}"\n    file: "{path}"\n' for zone, path in write_zones(config.cluster, folder).items())
+    zones = "".join(
+        f'  - domain: "{zone}"\n    file: "{path}"\n' for zone, path in write_zones(config.cluster, folder).items()
+    )
     text = f"""\
 server:
   rundir: "{folder}"
@@ -140,7 +148,9 @@ zone:
 def unbound(config: ServerConfig, folder: Path) -> list[str]:
     """One thread; the cluster as a static local zone."""
     forwarded = "".join(f"  forward-addr: 127.0.0.1@{port}\n" for port in config.upstreams)
-    lines = [f"  local-data: '{name}. {TTL} {family(address)} {address}'\n" for name, address in addresses(config.cluster)]
+    lines = [
+        f"  local-data: '{name}. {TTL} {family(address)} {address}'\n" for name, address in addresses(config.cluster)
+    ]
     text = f"""\
 server:
   interface: 127.0.0.1
@@ -236,16 +246,23 @@ def write_zones(cluster: Cluster, folder: Path) -> dict[str, Path]:
         if headless(number):
             targets = {address: f"{address.replace('.', '-')}.{name}" for address in cluster.pods(number)}
             zones[ZONE] += [f"{target} A {address}" for address, target in targets.items()]
-        zones[ZONE] += [f"_http._tcp.{name} SRV 0 {max(1, 100 // len(targets))} 80 {target}" for target in dict.fromkeys(targets.values())]
+        zones[ZONE] += [
+            f"_http._tcp.{name} SRV 0 {max(1, 100 // len(targets))} 80 {target}"
+            for target in dict.fromkeys(targets.values())
+        ]
         for address, target in targets.items():
             reverse = ipaddress.ip_address(address).reverse_pointer
             zones["ip6.arpa" if ":" in address else "in-addr.arpa"].append(f"{reverse}. PTR {target}")
-    zones[EXTERNAL_ZONE] = [f"{external_name(number)}. A {external_address(number)}" for number in range(EXTERNAL_NAMES)]
+    zones[EXTERNAL_ZONE] = [
+        f"{external_name(number)}. A {external_address(number)}" for number in range(EXTERNAL_NAMES)
+    ]
     found = {}
     for zone, lines in zones.items():
         soa = f"{zone}. SOA ns.{zone}. hostmaster.{zone}. 1 7200 1800 86400 {TTL}"
         found[zone] = folder / f"{zone}.zone"
-        found[zone].write_text("\n".join([f"$TTL {TTL}", soa, f"{zone}. NS ns.{zone}.", f"ns.{zone}. A 127.0.0.1", *lines, ""]))
+        found[zone].write_text(
+            "\n".join([f"$TTL {TTL}", soa, f"{zone}. NS ns.{zone}.", f"ns.{zone}. A 127.0.0.1", *lines, ""])
+        )
     return found
 
 

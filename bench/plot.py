@@ -19,7 +19,14 @@ from typing import Any
 
 WIDTH, HEIGHT = 760, 440
 LEFT, RIGHT, TOP, BOTTOM = 80, 150, 56, 74
-COLOURS = {"svcdns": "#0b6bcb", "nsd": "#2e7d32", "knot": "#b26a00", "unbound": "#7b1fa2", "dnsmasq": "#6d4c41", "coredns": "#c62828"}
+COLOURS = {
+    "svcdns": "#0b6bcb",
+    "nsd": "#2e7d32",
+    "knot": "#b26a00",
+    "unbound": "#7b1fa2",
+    "dnsmasq": "#6d4c41",
+    "coredns": "#c62828",
+}
 
 
 @dataclass(frozen=True)
@@ -34,7 +41,9 @@ class Point:
 
 @dataclass(frozen=True)
 class Chart:
-    """Series of points by server. `ticks` are positions on the x axis with labels. `log` makes the y axis logarithmic."""
+    """Series of points by server. `ticks` are positions on the x axis with labels. `log` makes the
+    y axis logarithmic.
+    """
 
     title: str
     x_label: str
@@ -58,12 +67,16 @@ def charts(report: dict[str, Any]) -> dict[str, Chart]:
         positions = [(float(k), row["measure"].partition(", ")[2]) for k, row in enumerate(rows)]
         series = _series([(float(k), row) for k, row in enumerate(rows)])
         title = f"Latency at 5,000 queries a second, {words}"
-        found[f"latency-{state}"] = Chart(title, "percentile", "milliseconds (logarithmic)", positions, series, log=True, note=note)
+        found[f"latency-{state}"] = Chart(
+            title, "percentile", "milliseconds (logarithmic)", positions, series, log=True, note=note
+        )
     sizes = [(row, re.search(r"([\d,]+)$", row["measure"])) for row in _rows(report, "growth")]
     placed = [(math.log10(int(size[1].replace(",", ""))), row, size[1]) for row, size in sizes if size]
     ticks = [(x, label) for x, _, label in placed]
     growth = _series([(x, row) for x, row, _ in placed])
-    found["growth"] = Chart("CPU per answer by size of the cluster", "Services (logarithmic)", "microseconds", ticks, growth, note=note)
+    found["growth"] = Chart(
+        "CPU per answer by size of the cluster", "Services (logarithmic)", "microseconds", ticks, growth, note=note
+    )
     return {name: chart for name, chart in found.items() if chart.series}
 
 
@@ -112,7 +125,16 @@ def draw(chart: Chart) -> str:
     parts.append(_line(LEFT, HEIGHT - BOTTOM, WIDTH - RIGHT, HEIGHT - BOTTOM, "#222"))
     for number, (server, points) in enumerate(chart.series.items()):
         parts += _drawn(chart, heights, COLOURS.get(server, "#555"), points)
-        parts.append(_line(WIDTH - RIGHT + 16, TOP + 18 * number, WIDTH - RIGHT + 36, TOP + 18 * number, COLOURS.get(server, "#555"), 2.5))
+        parts.append(
+            _line(
+                WIDTH - RIGHT + 16,
+                TOP + 18 * number,
+                WIDTH - RIGHT + 36,
+                TOP + 18 * number,
+                COLOURS.get(server, "#555"),
+                2.5,
+            )
+        )
         parts.append(_text(WIDTH - RIGHT + 42, TOP + 18 * number + 4, server))
     return "\n".join([*parts, "</svg>"]) + "\n"
 
@@ -165,9 +187,13 @@ def _text(x: float, y: float, text: str, *, size: int = 12, anchor: str = "start
 
 def main(arguments: list[str] | None = None) -> int:
     """Writes the charts."""
-    parser = argparse.ArgumentParser("python -m bench.plot", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        "python -m bench.plot", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("file", type=Path, help="output of `python -m bench --json FILE`")
-    parser.add_argument("--to", type=Path, default=Path(), metavar="FOLDER", help="folder of the charts (default: the current one)")
+    parser.add_argument(
+        "--to", type=Path, default=Path(), metavar="FOLDER", help="folder of the charts (default: the current one)"
+    )
     options = parser.parse_args(arguments)
     found = charts(json.loads(options.file.read_text()))
     if not found:

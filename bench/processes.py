@@ -210,6 +210,8 @@ def _reserve(port: int) -> bool:
 
 @functools.cache
 def _reservations() -> int:
-    """The file whose bytes stand for ports. It stays open: closing any descriptor of it would end this process's locks."""
+    """The file whose bytes stand for ports. It stays open: closing any descriptor of it would end
+    this process's locks.
+    """
     path = Path(tempfile.gettempdir()) / f"svcdns-ports-{os.getuid()}"
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

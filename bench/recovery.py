@@ -96,7 +96,10 @@ def _until_right(server: Server, timeout: float) -> float:
 def table(options: Options, servers: Sequence[str], found: dict[Measurement, list[float]]) -> str:
     """The figures in Markdown."""
     columns = [(server, lists) for server in servers for lists in LISTS]
-    lines = ["| Fault | " + " | ".join(f"{server}, {lists}" for server, lists in columns) + " |", "|---" * (1 + len(columns)) + "|"]
+    lines = [
+        "| Fault | " + " | ".join(f"{server}, {lists}" for server, lists in columns) + " |",
+        "|---" * (1 + len(columns)) + "|",
+    ]
     for fault in options.faults:
         cells = [_cell(found[Measurement(fault, lists, server)], options.timeout) for server, lists in columns]
         lines.append(f"| {FAULTS[fault]} | " + " | ".join(cells) + " |")
@@ -104,7 +107,10 @@ def table(options: Options, servers: Sequence[str], found: dict[Measurement, lis
 
 
 def _cell(figures: list[float], timeout: float) -> str:
-    median, worst = (f"{value:.2f}" if value <= timeout else f"> {timeout:.0f}" for value in (statistics.median(figures), max(figures)))
+    median, worst = (
+        f"{value:.2f}" if value <= timeout else f"> {timeout:.0f}"
+        for value in (statistics.median(figures), max(figures))
+    )
     return median if len(figures) == 1 or median == worst else f"{median} ({worst})"
 
 
@@ -118,7 +124,11 @@ def main(argv: list[str] | None = None) -> int:
     with ThreadPoolExecutor(options.parallel) as pool:
         for measurement, seconds in zip(jobs, pool.map(lambda one: measure(one, options), jobs), strict=True):
             found[measurement].append(seconds)
-            print(f"{measurement.fault}, {measurement.lists}, {measurement.server}: {seconds:.2f} s", file=sys.stderr, flush=True)
+            print(
+                f"{measurement.fault}, {measurement.lists}, {measurement.server}: {seconds:.2f} s",
+                file=sys.stderr,
+                flush=True,
+            )
     print(table(options, servers, found))
     environment = machine.environment(servers)
     print(
@@ -130,19 +140,25 @@ def main(argv: list[str] | None = None) -> int:
 
 def options_of(argv: list[str] | None) -> Options:
     """The command line."""
-    parser = argparse.ArgumentParser("python -m bench.recovery", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        "python -m bench.recovery", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("faults", nargs="*", metavar="FAULT", help=f"{', '.join(FAULTS)}; default: all but the last")
     parser.add_argument("--rounds", type=int, default=3, help="(%(default)s)")
     parser.add_argument("--seconds", type=float, default=10.0, help="seconds of a fault (%(default)s)")
     parser.add_argument("--services", type=int, default=1_000, help="(%(default)s)")
-    parser.add_argument("--timeout", type=float, default=120.0, help="seconds until a measurement is ended (%(default)s)")
+    parser.add_argument(
+        "--timeout", type=float, default=120.0, help="seconds until a measurement is ended (%(default)s)"
+    )
     parser.add_argument("--parallel", type=int, default=4, help="measurements at a time (%(default)s)")
     arguments = parser.parse_args(argv)
     unknown = [fault for fault in arguments.faults if fault not in FAULTS]
     if unknown:
         parser.error(f"no such fault: {', '.join(unknown)}")
     faults = arguments.faults or [fault for fault in FAULTS if fault != "half-open"]
-    return Options(faults, arguments.rounds, arguments.seconds, arguments.services, arguments.timeout, arguments.parallel)
+    return Options(
+        faults, arguments.rounds, arguments.seconds, arguments.services, arguments.timeout, arguments.parallel
+    )
 
 
 if __name__ == "__main__":

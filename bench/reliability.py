@@ -68,14 +68,18 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs the faults and prints the table."""
     names = "\n".join(f"  {name:<16} {case.description}" for name, case in CASES.items())
     parser = argparse.ArgumentParser(
-        "python -m bench.reliability", description=f"{__doc__}{names}", formatter_class=argparse.RawDescriptionHelpFormatter
+        "python -m bench.reliability",
+        description=f"{__doc__}{names}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("faults", nargs="*", metavar="FAULT", choices=[[], *CASES], help="default: all")
     for field, default in asdict(Scale()).items():
         if field != "ordinary_buffers":
             parser.add_argument(f"--{field}", type=int, default=default, help="(%(default)s)")
     parser.add_argument("--ordinary-buffers", action="store_true", help="receive buffers of the kernel's default size")
-    parser.add_argument("--peer", default=OURS, choices=peers.WATCHERS, help="CoreDNS gets only the faults of a single process")
+    parser.add_argument(
+        "--peer", default=OURS, choices=peers.WATCHERS, help="CoreDNS gets only the faults of a single process"
+    )
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--json", metavar="FILE", help="write the whole run to this file")
     options = parser.parse_args(arguments)
@@ -102,12 +106,19 @@ def main(arguments: list[str] | None = None) -> int:
             rows.append(row(case.description, outcome))
             report.append({"fault": name, **asdict(outcome)})
             if options.peer == OURS and not within_limits(case, outcome):
-                bad.append("\n".join([f"{name}: losses above the limit", *outcome.udp.examples, *outcome.tcp.examples, *outcome.log]))
+                bad.append(
+                    "\n".join(
+                        [f"{name}: losses above the limit", *outcome.udp.examples, *outcome.tcp.examples, *outcome.log]
+                    )
+                )
     print(markdown(rows))
     for text in bad:
         print(f"\nMISSED {text}")
     if options.json:
-        environment = {"command": " ".join(["python", "-m", "bench.reliability", *sys.argv[1:]]), "machine": machine.environment([])}
+        environment = {
+            "command": " ".join(["python", "-m", "bench.reliability", *sys.argv[1:]]),
+            "machine": machine.environment([]),
+        }
         Path(options.json).write_text(json.dumps({**environment, "runs": report}, indent=1) + "\n")
     return 1 if bad else 0
 

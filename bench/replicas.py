@@ -38,7 +38,9 @@ class Replicas:
         self.name, self.server_groups, self._cores = name, server_groups, cores
         self.servers: list[Server] = [server_group.servers[name] for server_group in server_groups]
         self.load_balancer = Helper(
-            "bench.load_balancer", *(f"{server.config.http_ports['ready']}:{server.port}" for server in self.servers), cpus=cores.client
+            "bench.load_balancer",
+            *(f"{server.config.http_ports['ready']}:{server.port}" for server in self.servers),
+            cpus=cores.client,
         )
 
     async def until_ready(self, count: int) -> None:
@@ -62,7 +64,9 @@ async def rolling(replicas: Replicas, cluster: Cluster, cores: Cores, path: Path
     """Restarts each replica in turn under load."""
     history = EndpointHistory(cluster)
     port = replicas.load_balancer.port
-    checker = Checker(port, checker_queries(cluster, history, cluster.headless(), 20_000), udp_rate=300, tcp_rate=300, connections=100)
+    checker = Checker(
+        port, checker_queries(cluster, history, cluster.headless(), 20_000), udp_rate=300, tcp_rate=300, connections=100
+    )
     await replicas.until_ready(len(replicas.servers))
     load = asyncio.create_task(asyncio.to_thread(dnsperf.run, Load(SECONDS, RATE, 64, 5000), port, path, cores.client))
     checking = asyncio.create_task(checker.run())
@@ -103,7 +107,9 @@ def main() -> int:
         finally:
             replicas.load_balancer.close()
     udp, tcp = checker.udp, checker.tcp
-    print(f"{options.peer}: dnsperf sent {figures.sent:,}, lost {figures.lost}; checked over UDP {udp.sent:,}, lost {udp.lost},")
+    print(
+        f"{options.peer}: dnsperf sent {figures.sent:,}, lost {figures.lost}; checked over UDP {udp.sent:,}, lost {udp.lost},"
+    )
     print(f"over TCP {tcp.sent:,}, lost {tcp.lost}, {tcp.closed} connections ended; wrong {udp.wrong + tcp.wrong}")
     for text in (*udp.examples, *tcp.examples):
         print(text)

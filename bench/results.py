@@ -36,7 +36,9 @@ class Target:
     def text(self) -> str:
         """The text in the table."""
         sign = "≥" if self.at_least or self.less else "≤"
-        return f"{sign} {self.value:g}{' ×' if self.base else ''}{' less than' if self.less else ''} {self.base}".rstrip()
+        return (
+            f"{sign} {self.value:g}{' ×' if self.base else ''}{' less than' if self.less else ''} {self.base}".rstrip()
+        )
 
 
 @dataclass
@@ -83,7 +85,10 @@ def evaluate(row: Row, rows: Iterable[Row]) -> list[Verdict]:
         if target.peer:
             base = row.median(target.peer)
         elif target.of:
-            base = next((one.median(OURS) for one in rows if one.scenario == row.scenario and one.measure == target.of), math.nan)
+            base = next(
+                (one.median(OURS) for one in rows if one.scenario == row.scenario and one.measure == target.of),
+                math.nan,
+            )
         found = base / ours if target.less else ours / base
         known = not math.isnan(found)
         met = found >= target.value if target.at_least or target.less else found <= target.value
@@ -106,7 +111,9 @@ def table(rows: list[Row], servers: list[str]) -> str:
     lines = [["scenario", "measure", "unit", *servers, "target"]]
     for row in rows:
         verdicts = "; ".join(verdict.text() for verdict in evaluate(row, rows))
-        lines.append([row.scenario, row.measure, row.unit, *(number(row.median(server)) for server in servers), verdicts])
+        lines.append(
+            [row.scenario, row.measure, row.unit, *(number(row.median(server)) for server in servers), verdicts]
+        )
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     right = range(3, 3 + len(servers))
     shown = [
@@ -128,7 +135,10 @@ def as_json(rows: list[Row]) -> list[dict[str, Any]]:
             "unit": row.unit,
             "rounds": {server: [_finite(figure) for figure in figures] for server, figures in row.figures.items()},
             "medians": {server: _finite(row.median(server)) for server in row.figures},
-            "targets": [{"target": one.target.text(), "found": _finite(one.found), "met": one.met} for one in evaluate(row, rows)],
+            "targets": [
+                {"target": one.target.text(), "found": _finite(one.found), "met": one.met}
+                for one in evaluate(row, rows)
+            ],
         }
         for row in rows
     ]

@@ -63,11 +63,19 @@ class Run:
         """All servers with a cluster of the default size, one endpoint a Service. They start at the first call."""
         if self._shared is None:
             self.progress("starting the servers")
-            self._shared = self._stack.enter_context(self.server_group(Cluster(self.options.services), self.options.servers))
+            self._shared = self._stack.enter_context(
+                self.server_group(Cluster(self.options.services), self.options.servers)
+            )
         return self._shared
 
     def server_group(
-        self, cluster: Cluster, servers: Sequence[str], *, workers: int = 1, wait: bool = True, prefix: Sequence[str] = ()
+        self,
+        cluster: Cluster,
+        servers: Sequence[str],
+        *,
+        workers: int = 1,
+        wait: bool = True,
+        prefix: Sequence[str] = (),
     ) -> ServerGroup:
         """Starts servers for one scenario. `prefix` goes before each server's command."""
         return ServerGroup(cluster, servers, self.options.cores, workers=workers, wait=wait, prefix=prefix)

@@ -36,7 +36,9 @@ def growth(run: Run) -> None:
             run.progress(f"growth: a cluster of {size:,}")
             servers += [
                 (size, one)
-                for one in server_groups.enter_context(run.server_group(Cluster(size), run.peers("nsd", "coredns"))).servers.values()
+                for one in server_groups.enter_context(
+                    run.server_group(Cluster(size), run.peers("nsd", "coredns"))
+                ).servers.values()
             ]
         for _ in run.rounds("growth"):
             for size, server in servers:
@@ -112,7 +114,11 @@ def _flood(run: Run, server: Server, changes: int) -> None:
     [address] = server.api.request(f"change {number}")
     client = Client(server.port)
     try:
-        until("the last change", lambda: has_address(client.query(make_query(server.config.cluster.fqdn(number))), address), 60)
+        until(
+            "the last change",
+            lambda: has_address(client.query(make_query(server.config.cluster.fqdn(number))), address),
+            60,
+        )
     except TimeoutError as error:
         raise BrokenError(f"{server.name}: {error}") from error
     finally:
@@ -124,7 +130,9 @@ def _smaller_share(server: Server) -> float:
 
     One worker is stopped, and each flow sends one query: the other worker answers its share.
     """
-    worker_pids = [pid for pid in tree(server.process.pid) if b"svcdns.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    worker_pids = [
+        pid for pid in tree(server.process.pid) if b"svcdns.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
     if len(worker_pids) != 2:
         raise BrokenError(f"{server.name} has {len(worker_pids)} workers")
     query = make_query(server.config.cluster.fqdn(0))

@@ -37,7 +37,13 @@ class Server:
     """One running name server."""
 
     def __init__(
-        self, name: str, config: peers.ServerConfig, folder: Path, cores: Cores, api: Helper | None, prefix: Sequence[str] = ()
+        self,
+        name: str,
+        config: peers.ServerConfig,
+        folder: Path,
+        cores: Cores,
+        api: Helper | None,
+        prefix: Sequence[str] = (),
     ) -> None:
         """Starts the server without waiting for it. `prefix` goes before its command."""
         self.name, self.config, self.port, self._api = name, config, config.port, api
@@ -70,7 +76,9 @@ class Server:
         try:
             if self.name in peers.WATCHERS:
                 until("/ready", self._ready, TIMEOUT)
-            until("the first correct answer", lambda: self._alive() and has_address(client.query(query), wanted), TIMEOUT)
+            until(
+                "the first correct answer", lambda: self._alive() and has_address(client.query(query), wanted), TIMEOUT
+            )
         except TimeoutError as error:
             raise BrokenError(f"{self.name}: {error}: {self.log()}") from error
         finally:
@@ -79,7 +87,9 @@ class Server:
 
     def _ready(self) -> bool:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.config.http_ports['ready']}/ready", timeout=5) as response:
+            with urllib.request.urlopen(
+                f"http://127.0.0.1:{self.config.http_ports['ready']}/ready", timeout=5
+            ) as response:
                 return self._alive() and response.status == 200
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             return not self._alive()
@@ -100,7 +110,9 @@ class Server:
     def page(self, name: str) -> tuple[int, str]:
         """Status and text of /ready or /metrics; (0, "") if the port is closed."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.config.http_ports[name]}/{name}", timeout=3) as response:
+            with urllib.request.urlopen(
+                f"http://127.0.0.1:{self.config.http_ports[name]}/{name}", timeout=3
+            ) as response:
                 return response.status, response.read().decode()
         except urllib.error.HTTPError as error:
             with error:
@@ -110,7 +122,10 @@ class Server:
 
     def metric(self, name: str) -> float:
         """The sum of all series of a metric."""
-        return sum(float(found[1]) for found in re.finditer(rf"^{name}(?:{{.*}})? (\S+)$", self.page("metrics")[1], re.MULTILINE))
+        return sum(
+            float(found[1])
+            for found in re.finditer(rf"^{name}(?:{{.*}})? (\S+)$", self.page("metrics")[1], re.MULTILINE)
+        )
 
     def cpu(self) -> float:
         """CPU seconds of all its processes so far."""
@@ -164,7 +179,9 @@ class ServerGroup:
         prefix: Sequence[str] = (),
         streams: bool = False,
     ) -> None:
-        """Starts the servers. `prefix` goes before each command; with `streams` the API servers offer streamed lists."""
+        """Starts the servers. `prefix` goes before each command; with `streams` the API servers
+        offer streamed lists.
+        """
         self._streams = streams
         self.cluster = cluster
         self.servers: dict[str, Server] = {}

@@ -18,6 +18,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 from bench import machine, peers
@@ -44,7 +45,9 @@ def main(arguments: list[str] | None = None) -> int:
         rows = {label: [start.measure(where) for _ in range(chosen.rounds)] for label, where in places.items()}
     environment = machine.environment([])
     print(f"{environment['cpu']}, Python {environment['python']}, commit {environment['commit']}")
-    print(f"{chosen.services:,} Services × {chosen.endpoints}, snapshot of {size / 1e6:.1f} MB, {chosen.rounds} starts\n")
+    print(
+        f"{chosen.services:,} Services × {chosen.endpoints}, snapshot of {size / 1e6:.1f} MB, {chosen.rounds} starts\n"
+    )
     print(f"| seconds from exec | {' | '.join(COLUMNS)} |\n|---|{'---|' * len(COLUMNS)}")
     for label, times in rows.items():
         cells = [f"{statistics.median(one):.2f}, at most {max(one):.2f}" for one in zip(*times, strict=True)]
@@ -62,9 +65,13 @@ class _Start:
     def _run(self, cores: Sequence[int]) -> float:
         """Starts the server and returns the time of the start."""
         port, health, ready, metrics, api = self._ports
-        config = peers.ServerConfig(self._cluster, port, 9, api, 1, {"health": health, "ready": ready, "metrics": metrics})
+        config = peers.ServerConfig(
+            self._cluster, port, 9, api, 1, {"health": health, "ready": ready, "metrics": metrics}
+        )
         path = peers.corefile(config, self._folder)
-        path.write_text(path.read_text().replace("pods insecure", f"pods insecure\n       snapshot {self._folder}/state"))
+        path.write_text(
+            path.read_text().replace("pods insecure", f"pods insecure\n       snapshot {self._folder}/state")
+        )
         begun = time.monotonic()
         with (self._folder / "log").open("wb") as log:
             self._process = spawn([sys.executable, "-m", "svcdns", "-conf", str(path)], cores, stdout=log, stderr=log)
@@ -99,13 +106,17 @@ class _Start:
         try:
             with closing(Client(self._ports[0], 0.05)) as client:
                 for number in sample:
-                    query, address = make_query(self._cluster.fqdn(number)), self._cluster.addresses(number)[0]
-                    until("a correct answer", lambda: self._alive() and has_address(client.query(query), address), TIMEOUT)  # noqa: B023
+                    until("a correct answer", partial(self._answers, client, number), TIMEOUT)
                     times.append(time.monotonic() - begun)
             until("/ready", self._ready, TIMEOUT)
             return times[0], times[-1], time.monotonic() - begun
         finally:
             kill_tree(self._process)
+
+    def _answers(self, client: Client, number: int) -> bool:
+        """Whether the server answers for a Service with its address."""
+        query, address = make_query(self._cluster.fqdn(number)), self._cluster.addresses(number)[0]
+        return self._alive() and has_address(client.query(query), address)
 
     def _ready(self) -> bool:
         self._alive()
@@ -117,7 +128,9 @@ class _Start:
 
 
 def _parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser("python -m bench.snapshot", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made = argparse.ArgumentParser(
+        "python -m bench.snapshot", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     made.add_argument("--services", type=int, default=10_000, help="of the cluster (%(default)s)")
     made.add_argument("--endpoints", type=int, default=10, help="of each Service (%(default)s)")
     made.add_argument("--rounds", type=int, default=10, help="starts (%(default)s)")

@@ -33,7 +33,9 @@ OUTAGE = 8.0
 def faults(seconds: float, seed: int, done: Counter[str]) -> Fault:
     """Random faults until the time is nearly over. `done` counts them."""
     rng = random.Random(seed)
-    cases = {name: case.fault for name, case in CASES.items() if name != "none"} | {"api-outage": partial(api_outage, seconds=OUTAGE)}
+    cases = {name: case.fault for name, case in CASES.items() if name != "none"} | {
+        "api-outage": partial(api_outage, seconds=OUTAGE)
+    }
 
     async def fault(testbed: Testbed) -> None:
         end = time.monotonic() + seconds - FAULT_MARGIN
@@ -66,11 +68,15 @@ def main() -> int:
         print(f"BROKEN {error}")
         return 1
     killed_workers = done["worker-killed"] + done["worker-hung"]
-    allowed = Case("", CASES["none"].fault, max_lost=128 * killed_workers, connections=SCALE.connections * killed_workers)
+    allowed = Case(
+        "", CASES["none"].fault, max_lost=128 * killed_workers, connections=SCALE.connections * killed_workers
+    )
     print(markdown([row(", ".join(f"{count} {name}" for name, count in sorted(done.items())), outcome)]))
     if within_limits(allowed, outcome):
         return 0
-    print("\n".join(["MISSED: losses above the limit", *outcome.udp.examples, *outcome.tcp.examples, *outcome.log[-200:]]))
+    print(
+        "\n".join(["MISSED: losses above the limit", *outcome.udp.examples, *outcome.tcp.examples, *outcome.log[-200:]])
+    )
     return 1
 
 

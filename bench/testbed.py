@@ -52,7 +52,9 @@ class Scale:
 
 @dataclass
 class Outcome:
-    """The result of one run. `recovery_time` is the seconds from the end of the fault until a change was in an answer."""
+    """The result of one run. `recovery_time` is the seconds from the end of the fault until a
+    change was in an answer.
+    """
 
     load: Figures
     udp: TransportCounts

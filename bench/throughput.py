@@ -127,7 +127,13 @@ def _files(run: Run, scenario: str, measured: Queries, warm: Queries) -> tuple[P
 
 
 def _throughput(
-    run: Run, scenario: str, peers: Iterable[str], measured: Queries, warm: Queries, targets: tuple[Target, ...], rate: int = 0
+    run: Run,
+    scenario: str,
+    peers: Iterable[str],
+    measured: Queries,
+    warm: Queries,
+    targets: tuple[Target, ...],
+    rate: int = 0,
 ) -> None:
     rows = [run.row(scenario, CPU, "µs", *targets)]
     if not rate:

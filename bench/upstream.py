@@ -25,7 +25,9 @@ _SOA = b"\2ns" + _ZONE + b"\0" + struct.pack(">5I", 1, 7200, 1800, 86400, TTL)
 
 
 def reply(packet: bytes) -> bytes:
-    """The response to a query: an A record with `external_address`, NODATA for other types, NXDOMAIN for other zones."""
+    """The response to a query: an A record with `external_address`, NODATA for other types,
+    NXDOMAIN for other zones.
+    """
     end = packet.index(b"\0", 12) + 5
     question = packet[12:end]
     name, rtype = question[:-4].lower(), question[-4:-2]
@@ -47,7 +49,9 @@ class _Datagrams(asyncio.DatagramProtocol):
         self.dropping, self.received = False, 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.DatagramTransport", transport)  # the class of CPython 3.11 does not declare this type
+        self._transport = cast(
+            "asyncio.DatagramTransport", transport
+        )  # the class of CPython 3.11 does not declare this type
 
     def datagram_received(self, data: bytes, addr: Any) -> None:
         if not self.dropping and len(data) > 16 and not data[2] & 0x80:

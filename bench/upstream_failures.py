@@ -68,7 +68,11 @@ def forwarding_setup(name: str, cores: Cores, services: int, *, max_concurrent: 
         upstreams = [Helper("bench.upstream", cpus=cores.client) for _ in range(2)]
         for one in upstreams:
             stack.callback(one.close)
-        api = Helper("bench.api", "--services", str(services), "--endpoints", "1", cpus=cores.client) if name in peers.WATCHERS else None
+        api = (
+            Helper("bench.api", "--services", str(services), "--endpoints", "1", cpus=cores.client)
+            if name in peers.WATCHERS
+            else None
+        )
         port, *http_ports = free_ports(4)
         config = peers.ServerConfig(
             Cluster(services), port, upstreams[0].port, api.port if api else 0, 1,
@@ -131,7 +135,12 @@ def all_silent(setup: ForwardingSetup) -> Figures:
         busy, codes = query_both(setup, cluster, NAMES)
     setup.answer_queries(0, 1)
     begun = time.monotonic()
-    until("recovery", lambda: query_repeatedly(server.port, make_query(queries.new_external(1)[0].split()[0]), 1, 0.1), 60, 0.01)
+    until(
+        "recovery",
+        lambda: query_repeatedly(server.port, make_query(queries.new_external(1)[0].split()[0]), 1, 0.1),
+        60,
+        0.01,
+    )
     return {
         "queries sent": f"{NAMES:,}",
         "responses": ", ".join(f"{code} {count:,}" for code, count in sorted(codes.items())),
@@ -157,7 +166,9 @@ def query_both(setup: ForwardingSetup, cluster: Sequence[bytes], count: int) -> 
         def flood() -> None:
             codes.update(dnsperf.run(load, setup.server.port, path, sorted(os.sched_getaffinity(0))).codes)
 
-        return concurrently(flood, lambda: generate(setup.server.port, cluster, CLUSTER_RATE, count / FLOOD_RATE)), codes
+        return concurrently(
+            flood, lambda: generate(setup.server.port, cluster, CLUSTER_RATE, count / FLOOD_RATE)
+        ), codes
 
 
 def milliseconds(sample: Sample) -> str:
@@ -194,14 +205,21 @@ def concurrently(work: Callable[[], None], load: Callable[[], Sample]) -> Sample
     return sample
 
 
-SCENARIOS: dict[str, tuple[Callable[[ForwardingSetup], Figures], bool]] = {"silent": (silent, True), "all-silent": (all_silent, False)}
+SCENARIOS: dict[str, tuple[Callable[[ForwardingSetup], Figures], bool]] = {
+    "silent": (silent, True),
+    "all-silent": (all_silent, False),
+}
 """The function of each scenario, and whether the Corefile has `max_concurrent`."""
 
 
 def table(rows: dict[str, Figures]) -> str:
     """The servers side by side."""
     measures = list(dict.fromkeys(measure for figures in rows.values() for measure in figures))
-    lines = [["", *rows], ["---"] * (len(rows) + 1), *([measure, *(rows[name].get(measure, "–") for name in rows)] for measure in measures)]
+    lines = [
+        ["", *rows],
+        ["---"] * (len(rows) + 1),
+        *([measure, *(rows[name].get(measure, "–") for name in rows)] for measure in measures),
+    ]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
@@ -211,7 +229,9 @@ def main(arguments: list[str] | None = None) -> int:
         "python -m bench.upstream_failures", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", choices=[[], *SCENARIOS], help="default: all")
-    parser.add_argument("--peers", type=lambda text: text.split(","), default=list(PEERS), help="svcdns,coredns,unbound (all)")
+    parser.add_argument(
+        "--peers", type=lambda text: text.split(","), default=list(PEERS), help="svcdns,coredns,unbound (all)"
+    )
     parser.add_argument("--services", type=int, default=1_000, help="Services of the cluster (%(default)s)")
     parser.add_argument("--json", metavar="FILE", help="write the whole run to this file")
     options = parser.parse_args(arguments)

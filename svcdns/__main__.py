@@ -1,4 +1,6 @@
-"""The program `svcdns`, also callable under the name `coredns`. It goes on in an isolated interpreter before it does anything."""
+"""The program `svcdns`, also callable under the name `coredns`. It goes on in an isolated interpreter before it does
+anything.
+"""
 
 import sys
 

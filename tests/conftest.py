@@ -20,7 +20,9 @@ ANY_LOOP = ("test_tcp.py", "test_loop.py")
 
 @pytest.fixture(autouse=True, scope="session")
 def _without_time_slices() -> Iterator[None]:
-    """Nothing is put off to the next iteration of the event loop because the machine is slow. Tests of time slices set their own."""
+    """Nothing is put off to the next iteration of the event loop because the machine is slow. Tests of time slices set
+    their own.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("svcdns.serving.transport.udp.SLICE", float("inf"))
         patch.setattr("svcdns.serving.transport.udp.MAX_WORK", float("inf"))
@@ -30,7 +32,9 @@ def _without_time_slices() -> Iterator[None]:
 
 @pytest.fixture
 def kubeconfigs_read_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The Kubernetes client reads kubeconfigs in the process of the tests. tests/sources/api/test_kubeconfig.py runs it as control does."""
+    """The Kubernetes client reads kubeconfigs in the process of the tests. tests/sources/api/test_kubeconfig.py runs it
+    as control does.
+    """
 
     async def run_reader(path: str, context: str, _timeout: float) -> kubeconfig.Loaded:
         return await kubeconfig.read_or_error(path, context)
@@ -38,7 +42,9 @@ def kubeconfigs_read_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kubeconfig, "run_reader", run_reader)
 
 
-def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
     """The kinds of loop for a test: a worker's own in `serving` and `worker`, the standard one elsewhere."""
     if not {"serving", "worker"} & set(item.path.parts[-4:-1]):
         return {"loop": asyncio.SelectorEventLoop}

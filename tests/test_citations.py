@@ -1,4 +1,6 @@
-"""Citations and links: what code, tests and pages point to is in the repository (docs/behaviour/README.md#how-they-are-cited)."""
+"""Citations and links: what code, tests and pages point to is in the repository
+(docs/behaviour/README.md#how-they-are-cited).
+"""
 
 from __future__ import annotations
 
@@ -12,12 +14,16 @@ import pytest
 
 ROOT: Final = Path(__file__).parents[1]
 PAGES: Final = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
-CITING: Final = sorted([*chain.from_iterable((ROOT / folder).rglob("*.py") for folder in ("svcdns", "tests", "bench")), *PAGES])
+CITING: Final = sorted(
+    [*chain.from_iterable((ROOT / folder).rglob("*.py") for folder in ("svcdns", "tests", "bench")), *PAGES]
+)
 
 CITATION: Final = re.compile(r"(?<![\w/.])docs/([\w./-]+\.md)((?:,?\s*#[\w-]+)*)")
 ANCHOR: Final = re.compile(r"#([\w-]+)")
 LINK: Final = re.compile(r"(?<!!)\[[^\]\n]*\]\(([^)\s]+)\)")
-OLD_FORM: Final = re.compile(r"\b[Ss]pec (?:[A-Z]\d|C-[a-z])|(?<![\w/.-])(?:[KLSM]\d{1,2}(?:-\d+)?|C-[a-z]\w*)(?=[,.;:)]|\s+(?:and|to)\b)")
+OLD_FORM: Final = re.compile(
+    r"\b[Ss]pec (?:[A-Z]\d|C-[a-z])|(?<![\w/.-])(?:[KLSM]\d{1,2}(?:-\d+)?|C-[a-z]\w*)(?=[,.;:)]|\s+(?:and|to)\b)"
+)
 """A letter and a number, or a plugin's name behind a letter: sections of a document that readers do not have."""
 CODE: Final = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 
@@ -28,11 +34,15 @@ def anchors(page: Path) -> frozenset[str]:
     text = page.read_text()
     headings = re.findall(r"^#{1,6} +(.+?) *$", CODE.sub("", text), re.MULTILINE)
     words = (re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower() for heading in headings)
-    return frozenset(re.sub(r"[^\w\- ]", "", text).replace(" ", "-") for text in words) | frozenset(re.findall(r'<a id="([^"]+)">', text))
+    return frozenset(re.sub(r"[^\w\- ]", "", text).replace(" ", "-") for text in words) | frozenset(
+        re.findall(r'<a id="([^"]+)">', text)
+    )
 
 
 def missing(path: Path, target: Path, names: list[str]) -> list[str]:
-    """A line for each anchor of the target that is not there, or for the target itself; `path` is the file that names it."""
+    """A line for each anchor of the target that is not there, or for the target itself; `path` is the file that names
+    it.
+    """
     where = path.relative_to(ROOT)
     if not target.exists():
         return [f"{where}: {target} is not there"]
@@ -51,7 +61,9 @@ def test_cited_pages_and_anchors_exist() -> None:
 def test_nothing_cites_what_is_not_here() -> None:
     """No section of a document that is not in the repository and not public."""
     others = [path for path in CITING if path != Path(__file__)]
-    wrong = [f"{path.relative_to(ROOT)}: {found[0]}" for path in others for found in OLD_FORM.finditer(path.read_text())]
+    wrong = [
+        f"{path.relative_to(ROOT)}: {found[0]}" for path in others for found in OLD_FORM.finditer(path.read_text())
+    ]
     assert wrong == []
 
 

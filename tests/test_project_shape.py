@@ -26,12 +26,14 @@ from svcdns.telemetry.counters import Family
 
 ROOT = Path(__file__).parents[1]
 MODULES = sorted(
-    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in (ROOT / "svcdns").rglob("*.py")
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    for path in (ROOT / "svcdns").rglob("*.py")
 )
 SECTIONS = ("Name", "Description", "Syntax", "Examples", "Metrics", "Ready", "Limits")
 REQUIRED = SECTIONS[:4]
 
-# Modules whose tests are those of another: what they hold has no behaviour of its own, or shows only through the one named.
+# Modules whose tests are those of another: what they hold has no behaviour of its own, or shows only through the one
+# named.
 TESTED_BY = {
     "svcdns": "tests/cli/test_serve.py",
     "svcdns.__main__": "tests/end_to_end/test_serving.py",
@@ -136,7 +138,9 @@ def rows_of_metrics() -> set[str]:
     for name in MODULES:
         if not name.endswith("__main__"):
             found = [value for value in vars(importlib.import_module(name)).values() if isinstance(value, Family)]
-            rows |= {f"| `{one.name}` | {one.kind.name.lower()} | {', '.join(one.labels)} | {one.help} |" for one in found}
+            rows |= {
+                f"| `{one.name}` | {one.kind.name.lower()} | {', '.join(one.labels)} | {one.help} |" for one in found
+            }
     return {row.replace("|  |", "| |") for row in rows}
 
 
@@ -151,7 +155,9 @@ def test_a_plugin_has_its_parts(name: str) -> None:
     assert module.PLUGIN.name == name
     if not module.PLUGIN.configures_only:
         assert list(inspect.signature(module.PLUGIN.handle).parameters) == ["self", "query", "following"]
-    assert hasattr(module, "period") == callable(getattr(module, "refresh", None)), "a plugin that reads its files again has both"
+    assert hasattr(module, "period") == callable(getattr(module, "refresh", None)), (
+        "a plugin that reads its files again has both"
+    )
     tests = ROOT / "tests" / "plugins"
     assert (tests / f"test_{name}.py").exists() or list((tests / name).glob("test_*.py"))
 
@@ -219,7 +225,9 @@ def test_modules_import_alone() -> None:
         "        del sys.modules[new]\n"
     )
     names = [name for name in MODULES if not name.endswith("__main__")]
-    done = subprocess.run([sys.executable, "-c", program, *names], capture_output=True, text=True, cwd=ROOT, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", program, *names], capture_output=True, text=True, cwd=ROOT, check=False
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
@@ -236,7 +244,9 @@ def imported(path: Path, known: set[str]) -> set[str]:
 
 
 def test_there_is_no_import_circle() -> None:
-    """Among all modules of svcdns, bench and tests. Tests may import bench, both may import svcdns; nothing imports back."""
+    """Among all modules of svcdns, bench and tests. Tests may import bench, both may import svcdns; nothing imports
+    back.
+    """
     paths = {
         ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
         for top in ("svcdns", "bench", "tests")
@@ -278,11 +288,24 @@ def test_repository_texts_name_no_machine() -> None:
 
 
 def test_the_supervisor_has_nothing_that_parses_outside_data() -> None:
-    """It loads the channel to its children and the shared memory of the project, and none of the standard library's clients and parsers."""
+    """It loads the channel to its children and the shared memory of the project, and none of the standard library's
+    clients and parsers.
+    """
     program = "import sys; import svcdns.supervisor.__main__, svcdns.supervisor.process; print(*sorted(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
     loaded = set(done.stdout.split())
     ours = {name for name in loaded if name.split(".")[0] == "svcdns" and not name.startswith("svcdns.supervisor")}
     parts = {f"svcdns.process.{name}" for name in ("channel", "isolated", "parent_death", "shared_memory")}
     assert ours == {"svcdns", "svcdns.process", *parts}
-    assert not loaded & {"asyncio", "configparser", "email", "http", "pickle", "ssl", "tomllib", "urllib.request", "xml", "yaml"}
+    assert not loaded & {
+        "asyncio",
+        "configparser",
+        "email",
+        "http",
+        "pickle",
+        "ssl",
+        "tomllib",
+        "urllib.request",
+        "xml",
+        "yaml",
+    }

@@ -1,4 +1,5 @@
-"""Private words stay out of names: identifiers, files, metrics and options have the words of RFC 9499, Kubernetes and other name servers.
+"""Private words stay out of names: identifiers, files, metrics and options have the words of RFC 9499, Kubernetes and
+other name servers.
 
 `docs/glossary.md` has the words of the project itself. Prose is judged by readers, not here.
 """
@@ -53,7 +54,9 @@ def private(name: str) -> set[str]:
 
 
 def identifiers(path: Path) -> Iterator[tuple[str, int]]:
-    """Every name that a module defines, with its line: functions, classes, parameters, variables, attributes that are set."""
+    """Every name that a module defines, with its line: functions, classes, parameters, variables, attributes that are
+    set.
+    """
     for node in ast.walk(ast.parse(path.read_text(), str(path))):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             yield node.name, node.lineno
@@ -80,7 +83,10 @@ def test_identifiers_have_no_private_words(folder: str) -> None:
 def test_file_names_have_no_private_words() -> None:
     """Modules, tests, pages and fragments."""
     files = [
-        path for folder in ("svcdns", "bench", "tests", "docs") for path in (ROOT / folder).rglob("*") if path.suffix in (".py", ".md")
+        path
+        for folder in ("svcdns", "bench", "tests", "docs")
+        for path in (ROOT / folder).rglob("*")
+        if path.suffix in (".py", ".md")
     ]
     found = [str(path.relative_to(ROOT)) for path in files if private(path.stem.replace("-", "_"))]
     assert not found, "\n".join(found)

@@ -57,7 +57,9 @@ def main(arguments: Sequence[str]) -> int:
         sys.stderr.write(f"release: {error}\n")
         return 1
     sys.stdout.write("".join(f"{path.relative_to(root)}\n" for path in files))
-    sys.stdout.write(f"Tag v{options.version} is made, nothing is uploaded. docs/releasing.md goes on with the upload.\n")
+    sys.stdout.write(
+        f"Tag v{options.version} is made, nothing is uploaded. docs/releasing.md goes on with the upload.\n"
+    )
     return 0
 
 
@@ -118,7 +120,13 @@ def _parsed(version: str) -> Version:
         parsed = Version(version)
     except InvalidVersion as error:
         raise ReleaseError(f"{version!r} is no version") from error
-    if str(parsed) != version or len(parsed.release) != 3 or parsed.local or parsed.is_postrelease or parsed.is_devrelease:
+    if (
+        str(parsed) != version
+        or len(parsed.release) != 3
+        or parsed.local
+        or parsed.is_postrelease
+        or parsed.is_devrelease
+    ):
         raise ReleaseError(f"version {version!r}: expected X.Y.Z or X.Y.ZrcN")
     return parsed
 

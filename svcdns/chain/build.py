@@ -1,7 +1,7 @@
 """Builds the chains of all server blocks, and the listeners that they are reached by.
 
-Each block gets one instance of each of its plugins, shared by all its zones. A chain is built beside the one that serves; nothing of
-it runs before `start`.
+Each block gets one instance of each of its plugins, shared by all its zones. A chain is built beside the one that
+serves; nothing of it runs before `start`.
 """
 
 from __future__ import annotations
@@ -31,14 +31,18 @@ from svcdns.wire.edns import ECHOED_OPTIONS
 Host = str
 Peers = Callable[[str], tuple[Plugin, ...]]
 MakeEnvironment = Callable[[Block, str, tuple[tuple[str, int], ...], str, Peers], Environment]
-"""Makes a plugin's environment from its block, server label, listen addresses, the plugin's name, and the block's handlers."""
+"""Makes a plugin's environment from its block, server label, listen addresses, the plugin's name, and the block's
+handlers.
+"""
 
 log: Final = logging.getLogger("svcdns")
 
 
 @dataclass(slots=True)
 class Chains:
-    """Everything that was built from one Corefile. `slow_blocks` has a line for each block without a fast path, which says why."""
+    """Everything that was built from one Corefile. `slow_blocks` has a line for each block without a fast path, which
+    says why.
+    """
 
     hooks: HookCaller
     listeners: dict[tuple[str, int], Listener] = field(default_factory=dict)
@@ -70,7 +74,11 @@ class Chains:
 
 
 def build(
-    plans: Sequence[BlockPlan], hosts: Sequence[Sequence[Host]], load: Load, environment: MakeEnvironment, hooks: HookCaller
+    plans: Sequence[BlockPlan],
+    hosts: Sequence[Sequence[Host]],
+    load: Load,
+    environment: MakeEnvironment,
+    hooks: HookCaller,
 ) -> Chains:
     """The chains of the planned blocks. `hosts` has, for each block, the addresses it is bound to, `("",)` for all.
 
@@ -87,7 +95,9 @@ def build(
     return chains
 
 
-def _build_block(chains: Chains, block: BlockPlan, hosts: Sequence[Host], load: Load, environment: MakeEnvironment) -> None:
+def _build_block(
+    chains: Chains, block: BlockPlan, hosts: Sequence[Host], load: Load, environment: MakeEnvironment
+) -> None:
     listen = tuple(dict.fromkeys((host, key.port) for key in block.keys for host in hosts))
     server = Listener(*listen[0], transport=block.keys[0].transport).server
     handlers: list[Plugin] = []
@@ -99,10 +109,14 @@ def _build_block(chains: Chains, block: BlockPlan, hosts: Sequence[Host], load: 
         plugin = load(name).PLUGIN
         check_plugin(plugin)
         if not plugin.configures_only:
-            handlers.append(_made(plugin, options, environment(block.block(name), server, listen, name, peers), chains.hooks))
+            handlers.append(
+                _made(plugin, options, environment(block.block(name), server, listen, name, peers), chains.hooks)
+            )
     chains.handlers += handlers
     hooks, entry = chains.hooks, chain(handlers)
-    observers: tuple[Observer, ...] = tuple(hooks.wrapped(h.name, None, h.observe) for h in handlers if overrides(h, "observe"))
+    observers: tuple[Observer, ...] = tuple(
+        hooks.wrapped(h.name, None, h.observe) for h in handlers if overrides(h, "observe")
+    )
     counted = any(settings.counts_queries for settings in block.settings.values())
     any_class = any(settings.any_class for settings in block.settings.values())
     writer = _writer(block, handlers)
@@ -143,19 +157,27 @@ def _made(plugin: type[Plugin], options: object, environment: Environment, hooks
 
 
 def _writer(block: BlockPlan, handlers: Sequence[Plugin]) -> str:
-    """The first handler behind the directive that has queries counted; CoreDNS labels responses with it (plugin *prometheus*)."""
+    """The first handler behind the directive that has queries counted; CoreDNS labels responses with it (plugin
+    *prometheus*).
+    """
     directives = list(block.settings)
-    counting = next((at for at, settings in enumerate(block.settings.values()) if settings.counts_queries), len(directives))
+    counting = next(
+        (at for at, settings in enumerate(block.settings.values()) if settings.counts_queries), len(directives)
+    )
     return next((h.name for h in handlers if h.name in directives[counting + 1 :]), "")
 
 
 def _closest_encloser(handlers: Sequence[Plugin], hooks: HookCaller) -> FindEncloser | None:
-    """How closest enclosers are found: by the first plugin that can, in the zones whose names all plugins before it treat alike."""
+    """How closest enclosers are found: by the first plugin that can, in the zones whose names all plugins before it
+    treat alike.
+    """
     for number, handler in enumerate(handlers):
         if overrides(handler, "closest_encloser"):
             before = handlers[:number]
             zones = frozenset(
-                zone for zone in handler.zones if all(hooks.call(one.name, False, one.name_independent, zone) for one in before)
+                zone
+                for zone in handler.zones
+                if all(hooks.call(one.name, False, one.name_independent, zone) for one in before)
             )
             find = hooks.wrapped(handler.name, None, handler.closest_encloser)
             return find if len(zones) == len(handler.zones) else _within(zones, find) if zones else None
@@ -171,7 +193,12 @@ def _fast_path(handlers: Sequence[Plugin], hooks: HookCaller) -> tuple[FastPath 
         if not hooks.call(handler.name, False, handler.join_fast_path, fast_path) or overrides(handler, "observe")
     ]
     if refusing:
-        return None, f"forwarded queries take no fast path, because of {', '.join(reversed(refusing))}" if fast_path.forwards else ""
+        return (
+            None,
+            f"forwarded queries take no fast path, because of {', '.join(reversed(refusing))}"
+            if fast_path.forwards
+            else "",
+        )
     return (fast_path, "") if fast_path.ask is not None and fast_path.keep is not None else (None, "")
 
 

@@ -1,8 +1,9 @@
-"""Client classes: clients that every plugin of a listener treats alike are in one class, and may be given the same replies.
+"""Client classes: clients that every plugin of a listener treats alike are in one class, and may be given the same
+replies.
 
-A plugin whose replies depend on the client names the class of an address (`Plugin.client_class`). The listener's class of an address
-is the combination of these names. Where a class depends on the cluster (the Pod that has the address), it is determined anew when
-that changes.
+A plugin whose replies depend on the client names the class of an address (`Plugin.client_class`). The listener's class
+of an address is the combination of these names. Where a class depends on the cluster (the Pod that has the address), it
+is determined anew when that changes.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ class Classes:
         self._numbers: dict[tuple[str, ...], bytes] = {}
 
     def of(self, address: str) -> bytes:
-        """The class of an address, as octets of a fixed length that stand for it in this process. Raises what a plugin raises."""
+        """The class of an address, as octets of a fixed length that stand for it in this process. Raises what a plugin
+        raises.
+        """
         found = self._known.get(address)
         if found is None:
             names = tuple([_class_by(handler, address) for handler in self._handlers])

@@ -12,11 +12,24 @@ from svcdns.plugin_api.contract import Following, Plugin, overrides
 from svcdns.plugin_api.deferred import Deferred
 from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import CacheScope, Reply
-from svcdns.plugin_api.reuse import CORE, NO_ANSWER, OUTSIDE, Current, Invocation, PluginContext, Within, blame, carried, running
+from svcdns.plugin_api.reuse import (
+    CORE,
+    NO_ANSWER,
+    OUTSIDE,
+    Current,
+    Invocation,
+    PluginContext,
+    Within,
+    blame,
+    carried,
+    running,
+)
 
 
 def context_of(plugin: Plugin) -> PluginContext:
-    """What is noted for a plugin: a client's address gives its reply the scope of a client class only if the plugin has classes."""
+    """What is noted for a plugin: a client's address gives its reply the scope of a client class only if the plugin has
+    classes.
+    """
     scope = CacheScope.CLIENT_CLASS if overrides(plugin, "client_class") else CacheScope.CLIENT
     return PluginContext(plugin.name, scope, states_reuse=plugin.states_reuse)
 
@@ -50,7 +63,9 @@ def link(plugin: Plugin, following: Following) -> Following:
         finally:
             running.current = outer
         last = running.last
-        if current is not context or not (answer is last or (type(answer) is Reply and (last is NO_ANSWER or states_reuse))):
+        if current is not context or not (
+            answer is last or (type(answer) is Reply and (last is NO_ANSWER or states_reuse))
+        ):
             answer = _settled(answer, current, last)
         running.last = answer
         return answer

@@ -1,7 +1,7 @@
 """From a parsed Corefile to the options of every plugin in every block: the whole check of a Corefile, without I/O.
 
-Control plans to find errors, listeners and watches; each worker plans again, on the same blocks, to build its chains. The order
-of plugins is given from outside (`svcdns.plugins.ORDER`), whatever the order in the file.
+Control plans to find errors, listeners and watches; each worker plans again, on the same blocks, to build its chains.
+The order of plugins is given from outside (`svcdns.plugins.ORDER`), whatever the order in the file.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ Load = Callable[[str], PluginModule]
 
 @dataclass(frozen=True, slots=True)
 class BlockPlan:
-    """A server block with the options of its directives, and what these configure outside of the chain; both in chain order."""
+    """A server block with the options of its directives, and what these configure outside of the chain; both in chain
+    order.
+    """
 
     keys: tuple[ServerKey, ...]
     directives: tuple[Directive, ...]
@@ -40,7 +42,9 @@ class BlockPlan:
 
     @property
     def root(self) -> str:
-        """The folder that relative paths start from, empty for the current one. Known once the directive that says so is parsed."""
+        """The folder that relative paths start from, empty for the current one. Known once the directive that says so
+        is parsed.
+        """
         return next((settings.root for settings in self.settings.values() if settings.root is not None), "")
 
     @property
@@ -52,7 +56,8 @@ class BlockPlan:
 def plan(corefile: Corefile, order: Sequence[str], load: Load) -> tuple[BlockPlan, ...]:
     """The plans of all blocks, in file order. Raises CorefileError at the first option that is wrong, and HookError.
 
-    Plugins are parsed in chain order over all blocks, so that of several errors the same one is reported whatever the file's order.
+    Plugins are parsed in chain order over all blocks, so that of several errors the same one is reported whatever the
+    file's order.
     """
     drafts = tuple(BlockPlan(block.keys, block.directives) for block in corefile.blocks)
     for name in order:

@@ -1,7 +1,7 @@
 """Which chain answers a query: the zones of one listener, longest match first.
 
-A listener is a port on one address or on all addresses; it serves the zones of the blocks that have it. When a plugin fails, no block
-of a shorter zone is tried. Queries for names that no block serves are REFUSED here.
+A listener is a port on one address or on all addresses; it serves the zones of the blocks that have it. When a plugin
+fails, no block of a shorter zone is tried. Queries for names that no block serves are REFUSED here.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ from svcdns.wire.names import ROOT, is_within
 class Route:
     """One zone of a server block on a listener.
 
-    `entry` is the block's chain, None for a block without plugins that handle queries. `counted` means that queries are counted in
-    `coredns_dns_*`, and `writer` is the plugin label of the responses. `closest_encloser` finds the closest encloser of nonexistent
-    names, None where negative answers of several names may differ. `fast_path` is the block's forwarding fast path, if it has one.
+    `entry` is the block's chain, None for a block without plugins that handle queries. `counted` means that queries are
+    counted in `coredns_dns_*`, and `writer` is the plugin label of the responses. `closest_encloser` finds the closest
+    encloser of nonexistent names, None where negative answers of several names may differ. `fast_path` is the block's
+    forwarding fast path, if it has one.
     """
 
     zone: bytes
@@ -48,7 +49,8 @@ DROPPED = Route(ROOT, "dropped", None)
 class Listener:
     """The zones served at one host and port; an empty host is every address.
 
-    `transport` is `dns` for UDP and TCP, `tls` for DNS over TLS (RFC 7858). `security` is the key of the certificate for `tls`.
+    `transport` is `dns` for UDP and TCP, `tls` for DNS over TLS (RFC 7858). `security` is the key of the certificate
+    for `tls`.
     """
 
     host: str

@@ -25,12 +25,24 @@ def parser(prog: str) -> argparse.ArgumentParser:
         description="Cluster DNS for Kubernetes: serves what a Corefile says, with CoreDNS's command line.",
         epilog="Other commands: svcdns conformance, svcdns demo. Each has its own -help.",
     )
-    out.add_argument("-conf", "--conf", metavar="FILE", help="Corefile to load (default: Corefile; 'stdin' reads standard input)")
     out.add_argument(
-        "-dns.port", "--dns.port", "-p", "--p", dest="port", type=int, default=53, metavar="PORT", help="port for keys without one"
+        "-conf", "--conf", metavar="FILE", help="Corefile to load (default: Corefile; 'stdin' reads standard input)"
+    )
+    out.add_argument(
+        "-dns.port",
+        "--dns.port",
+        "-p",
+        "--p",
+        dest="port",
+        type=int,
+        default=53,
+        metavar="PORT",
+        help="port for keys without one",
     )
     out.add_argument("-pidfile", "--pidfile", metavar="FILE", help="write the process id to FILE")
-    out.add_argument("-pin", "--pin", action="store_true", help="keep each worker on a processor of its own (svcdns alone has this)")
+    out.add_argument(
+        "-pin", "--pin", action="store_true", help="keep each worker on a processor of its own (svcdns alone has this)"
+    )
     out.add_argument("-plugins", "--plugins", action="store_true", help="list the plugins that are built, and exit")
     out.add_argument("-quiet", "--quiet", action="store_true", help="do not print zones and version at start")
     out.add_argument(

@@ -44,17 +44,37 @@ def parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="create a namespace with a Service of every kind through this API server, and delete it at the end",
     )
-    out.add_argument("--context", default="", metavar="NAME", help="context of the kubeconfig (default: its current one)")
-    out.add_argument("--manifests", nargs="+", metavar="PATH", help="read the cluster from these YAML files and folders")
     out.add_argument(
-        "--existing", action="store_true", help="change nothing: check the existing Services, read with --kubeconfig if it is given"
+        "--context", default="", metavar="NAME", help="context of the kubeconfig (default: its current one)"
     )
-    out.add_argument("--only", action="append", default=[], metavar="ID", help="run only this check or group; may be repeated")
-    out.add_argument("--output", choices=("table", "json", "junit"), default="table", help="output format (default: %(default)s)")
-    out.add_argument("--list", action="store_true", help="list the checks, and exit")
-    out.add_argument("--timeout", type=_seconds, default=2.0, metavar="S", help="seconds for one attempt of a query (default: %(default)s)")
     out.add_argument(
-        "--bound", type=_seconds, default=30.0, metavar="S", help="seconds within which a change must show (default: %(default)s)"
+        "--manifests", nargs="+", metavar="PATH", help="read the cluster from these YAML files and folders"
+    )
+    out.add_argument(
+        "--existing",
+        action="store_true",
+        help="change nothing: check the existing Services, read with --kubeconfig if it is given",
+    )
+    out.add_argument(
+        "--only", action="append", default=[], metavar="ID", help="run only this check or group; may be repeated"
+    )
+    out.add_argument(
+        "--output", choices=("table", "json", "junit"), default="table", help="output format (default: %(default)s)"
+    )
+    out.add_argument("--list", action="store_true", help="list the checks, and exit")
+    out.add_argument(
+        "--timeout",
+        type=_seconds,
+        default=2.0,
+        metavar="S",
+        help="seconds for one attempt of a query (default: %(default)s)",
+    )
+    out.add_argument(
+        "--bound",
+        type=_seconds,
+        default=30.0,
+        metavar="S",
+        help="seconds within which a change must show (default: %(default)s)",
     )
     out.add_argument(
         "--wait",
@@ -63,7 +83,9 @@ def parser() -> argparse.ArgumentParser:
         metavar="S",
         help="seconds within which the new Services must be served (default: %(default)s)",
     )
-    out.add_argument("--time-limit", type=_seconds, default=300.0, metavar="S", help="seconds of all checks (default: %(default)s)")
+    out.add_argument(
+        "--time-limit", type=_seconds, default=300.0, metavar="S", help="seconds of all checks (default: %(default)s)"
+    )
     return out
 
 
@@ -78,7 +100,9 @@ def run(argv: Sequence[str]) -> int:
         _check_combination(arguments)
         host, port = address(arguments.server)
         zone = _zone(arguments.zone)
-        return asyncio.run(_interruptible(_run_checks(arguments, Server(host, port, timeout=arguments.timeout), zone, checks)))
+        return asyncio.run(
+            _interruptible(_run_checks(arguments, Server(host, port, timeout=arguments.timeout), zone, checks))
+        )
     except asyncio.CancelledError:
         sys.stderr.write("svcdns conformance: interrupted\n")
         return INTERRUPTED
@@ -93,7 +117,9 @@ def _check_combination(arguments: argparse.Namespace) -> None:
     if arguments.manifests and (arguments.kubeconfig or arguments.existing):
         raise ConformanceError("--manifests cannot be combined with --kubeconfig or --existing")
     if not (arguments.manifests or arguments.kubeconfig or arguments.existing):
-        raise ConformanceError("one of --kubeconfig FILE, --manifests PATH and --existing is needed: it describes the cluster")
+        raise ConformanceError(
+            "one of --kubeconfig FILE, --manifests PATH and --existing is needed: it describes the cluster"
+        )
 
 
 def address(text: str) -> tuple[str, int]:
@@ -130,7 +156,9 @@ def _selected(only: Sequence[str]) -> list[Check]:
     groups = {check.group for check in CHECKS.values()}
     for name in only:
         if name not in CHECKS and name not in groups:
-            raise ConformanceError(f"--only {name}: expected a check or one of the groups {', '.join(sorted(groups))}; see --list")
+            raise ConformanceError(
+                f"--only {name}: expected a check or one of the groups {', '.join(sorted(groups))}; see --list"
+            )
     return [check for check in CHECKS.values() if not only or check.name in only or check.group in only]
 
 
@@ -157,7 +185,9 @@ async def _run_checks(arguments: argparse.Namespace, server: Server, zone: str, 
 
 
 @contextlib.asynccontextmanager
-async def _with_cluster(arguments: argparse.Namespace, examiner: Examiner, progress: report.Progress) -> AsyncIterator[None]:
+async def _with_cluster(
+    arguments: argparse.Namespace, examiner: Examiner, progress: report.Progress
+) -> AsyncIterator[None]:
     """Sets the cluster of the examiner. Services that this command creates exist as long as the context."""
     if arguments.manifests:
         yield

@@ -35,7 +35,9 @@ class Progress:
             rich.progress.MofNCompleteColumn(),
             rich.progress.TextColumn("{task.description}"),
         )
-        self._bar = rich.progress.Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal)
+        self._bar = rich.progress.Progress(
+            *columns, console=console, transient=True, disable=quiet or not console.is_terminal
+        )
         self._task = self._bar.add_task("", total=len(checks))
 
     def __enter__(self) -> Self:
@@ -43,7 +45,9 @@ class Progress:
         self._bar.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Removes the display."""
         self._bar.stop()
 
@@ -89,7 +93,11 @@ def _table(results: Sequence[Result], server: str, zone: str) -> None:
     for result in results:
         style = "yellow" if _mild(result) else STYLES[result.outcome]
         table.add_row(
-            Text(result.outcome.value, style), result.check.name, result.check.severity.value, result.check.rule, Text(result.note)
+            Text(result.outcome.value, style),
+            result.check.name,
+            result.check.severity.value,
+            result.check.rule,
+            Text(result.note),
         )
     console.print(table)
     for result in results:
@@ -106,7 +114,9 @@ def _failure(console: Console, result: Result) -> None:
     failure, check = result.failure, result.check
     assert failure is not None
     console.print()
-    console.print(Text(f"{check.name} ({check.severity.value}): {check.explains}", "yellow" if _mild(result) else "bold red"))
+    console.print(
+        Text(f"{check.name} ({check.severity.value}): {check.explains}", "yellow" if _mild(result) else "bold red")
+    )
     for title, text in (
         ("rule", check.rule),
         ("query", failure.query),
@@ -133,10 +143,20 @@ def as_json(results: Sequence[Result], server: str, zone: str) -> dict[str, Any]
     checks = []
     for result in results:
         check, failure = result.check, result.failure
-        item: dict[str, Any] = {"id": check.name, "group": check.group, "severity": check.severity.value, "rule": check.rule}
+        item: dict[str, Any] = {
+            "id": check.name,
+            "group": check.group,
+            "severity": check.severity.value,
+            "rule": check.rule,
+        }
         item |= {"explains": check.explains, "outcome": result.outcome.value, "seconds": round(result.seconds, 3)}
         if failure is not None:
-            item["failure"] = {"query": failure.query, "expected": failure.expected, "got": failure.got, "see": failure.dig}
+            item["failure"] = {
+                "query": failure.query,
+                "expected": failure.expected,
+                "got": failure.got,
+                "see": failure.dig,
+            }
         if result.note:
             item["note"] = result.note
         checks.append(item)
@@ -150,7 +170,11 @@ def as_junit(results: Sequence[Result], server: str) -> str:
     counts = {"tests": str(len(results)), "failures": str(failed), "skipped": str(skipped), "errors": "0"}
     suite = ElementTree.Element("testsuite", {"name": "svcdns conformance", "hostname": server, **counts})
     for result in results:
-        attributes = {"classname": f"conformance.{result.check.group}", "name": result.check.name, "time": f"{result.seconds:.3f}"}
+        attributes = {
+            "classname": f"conformance.{result.check.group}",
+            "name": result.check.name,
+            "time": f"{result.seconds:.3f}",
+        }
         case = ElementTree.SubElement(suite, "testcase", attributes)
         if result.outcome is Outcome.SKIPPED:
             ElementTree.SubElement(case, "skipped", message=result.note)

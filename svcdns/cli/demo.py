@@ -1,6 +1,7 @@
 """`svcdns demo`: serves Corefile.example, sends a few queries over UDP, and goes on serving until Ctrl-C.
 
-The server is started as a user would start it. Where the machine has no resolver, the demo says so and leaves out forwarding.
+The server is started as a user would start it. Where the machine has no resolver, the demo says so and leaves out
+forwarding.
 """
 
 from __future__ import annotations
@@ -63,7 +64,9 @@ def run(argv: Sequence[str]) -> int:
         # A process group of its own: a terminal's Ctrl-C reaches the server through us alone, and so once.
         server = subprocess.Popen(isolated.command("svcdns", "serve", "-conf", str(corefile)), process_group=0)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, lambda caught, _frame: server.send_signal(signal.SIGTERM if caught == signal.SIGHUP else caught))
+            signal.signal(
+                number, lambda caught, _frame: server.send_signal(signal.SIGTERM if caught == signal.SIGHUP else caught)
+            )
         return _wait_for_exit(server, _address(corefile.read_text(encoding="utf-8")), resolver=resolver)
 
 

@@ -1,6 +1,8 @@
-"""The preflight check before an upgrade in place: `svcdns.cli.preflight`. The supervisor that is to be upgraded runs it.
+"""The preflight check before an upgrade in place: `svcdns.cli.preflight`. The supervisor that is to be upgraded runs
+it.
 
-It loads what control, workers and supervisor consist of, and prints the hand-over format that this program understands, and its version.
+It loads what control, workers and supervisor consist of, and prints the hand-over format that this program understands,
+and its version.
 """
 
 from __future__ import annotations

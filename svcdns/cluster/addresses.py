@@ -1,4 +1,6 @@
-"""Addresses as Kubernetes writes them: as RDATA, as labels of endpoints, and from reverse names. It looks nothing up."""
+"""Addresses as Kubernetes writes them: as RDATA, as labels of endpoints, and from reverse names.
+It looks nothing up.
+"""
 
 from __future__ import annotations
 

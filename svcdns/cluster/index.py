@@ -41,8 +41,25 @@ from svcdns.cluster.changes import (
     Put,
     Serials,
 )
-from svcdns.cluster.consistent_copy import ClusterCopy, InSteps, LazyGroups, LazyList, copy_consistently, copy_groups, copy_objects
-from svcdns.cluster.objects import HEADLESS, ClusterObject, EndpointSlice, ImportedSlice, Namespace, Pod, Service, ServiceImport
+from svcdns.cluster.consistent_copy import (
+    ClusterCopy,
+    InSteps,
+    LazyGroups,
+    LazyList,
+    copy_consistently,
+    copy_groups,
+    copy_objects,
+)
+from svcdns.cluster.objects import (
+    HEADLESS,
+    ClusterObject,
+    EndpointSlice,
+    ImportedSlice,
+    Namespace,
+    Pod,
+    Service,
+    ServiceImport,
+)
 from svcdns.cluster.secondary_index import LoweredName, SecondaryIndex, StoredObject
 
 SYNC: Dependency = ("sync",)
@@ -50,7 +67,9 @@ SERIAL: Dependency = ("serial",)
 _NO_ADDRESS: Final = {HEADLESS}
 
 _encode: Final = msgspec.msgpack.Encoder().encode
-_decoders: Final[dict[Kind, Callable[[bytes], Any]]] = {kind: msgspec.msgpack.Decoder(struct).decode for kind, struct in STRUCTS.items()}
+_decoders: Final[dict[Kind, Callable[[bytes], Any]]] = {
+    kind: msgspec.msgpack.Decoder(struct).decode for kind, struct in STRUCTS.items()
+}
 _object: Final[Callable[[bytes], ClusterObject]] = msgspec.msgpack.Decoder(ClusterObject).decode
 _service: Final = msgspec.msgpack.Decoder(Service).decode
 _import: Final = msgspec.msgpack.Decoder(ServiceImport).decode
@@ -225,11 +244,16 @@ class Index:
             case Namespace():
                 affected.add(("namespace", stored.key[1]))
 
-    def _update_service_addresses(self, stored: StoredObject, old: Service | None, new: Service | None, affected: set[Dependency]) -> None:
+    def _update_service_addresses(
+        self, stored: StoredObject, old: Service | None, new: Service | None, affected: set[Dependency]
+    ) -> None:
         before, after = set(old.cluster_ips if old is not None else ()), set(new.cluster_ips if new is not None else ())
         _reindex(self._by_cluster_ip, stored, before - _NO_ADDRESS, after - _NO_ADDRESS)
         affected.update([("address", address) for address in before | after])
-        before, after = set(old.external_ips if old is not None else ()), set(new.external_ips if new is not None else ())
+        before, after = (
+            set(old.external_ips if old is not None else ()),
+            set(new.external_ips if new is not None else ()),
+        )
         if before or after:
             self._by_external_ip.move(stored, before, after)
             affected.update([("external", address) for address in before | after])
@@ -249,7 +273,9 @@ class Index:
         if after is not None:
             affected.add((dependency, *after))
             service = self._objects[Kind.SERVICE].get(after)
-            self._slices[kind].add(after if service is None else service.key, stored)  # one tuple for both takes less memory
+            self._slices[kind].add(
+                after if service is None else service.key, stored
+            )  # one tuple for both takes less memory
 
     def _update_endpoint_addresses(
         self, stored: StoredObject, old: EndpointSlice | None, new: EndpointSlice | None, affected: set[Dependency]

@@ -54,7 +54,9 @@ class Service(msgspec.Struct, frozen=True, array_like=True, tag="Service"):
 
 
 class Endpoint(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """One address of a ready endpoint. `target` is targetRef.name, `zone` the topology zone (only kept with `zonal`)."""
+    """One address of a ready endpoint. `target` is targetRef.name, `zone` the topology zone (only
+    kept with `zonal`).
+    """
 
     address: str
     hostname: str = ""
@@ -63,7 +65,9 @@ class Endpoint(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class EndpointSlice(msgspec.Struct, frozen=True, array_like=True, tag="EndpointSlice"):
-    """The ready endpoints of one slice. `service` is the label kubernetes.io/service-name, empty where it is missing."""
+    """The ready endpoints of one slice. `service` is the label kubernetes.io/service-name, empty
+    where it is missing.
+    """
 
     namespace: str
     name: str

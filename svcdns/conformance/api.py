@@ -78,7 +78,12 @@ class Api:
             await self._request("DELETE", path)
 
     async def _request(
-        self, method: str, path: str, content: Object | None = None, kind: str = "application/json", query: Mapping[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        content: Object | None = None,
+        kind: str = "application/json",
+        query: Mapping[str, str] | None = None,
     ) -> Object:
         try:
             access = await self._credentials.access()
@@ -116,7 +121,9 @@ def _checked(method: str, path: str, status: int, body: bytes) -> Object:
 @contextlib.asynccontextmanager
 async def api_of(kubeconfig: str, context: str = "") -> AsyncIterator[Api]:
     """The API server of a kubeconfig. Raises ConformanceError if the file cannot be used."""
-    credentials = Credentials(WatchOptions(kubeconfig=kubeconfig, context=context), clock=monotonic, log=logging.getLogger(__name__))
+    credentials = Credentials(
+        WatchOptions(kubeconfig=kubeconfig, context=context), clock=monotonic, log=logging.getLogger(__name__)
+    )
     try:
         access = await credentials.access()
     except SourceError as error:

@@ -29,8 +29,16 @@ class Server:
     seconds to wait where no reply is expected.
     """
 
-    def __init__(self, host: str, port: int, *, timeout: float = 2.0, tries: int = 3, no_reply_timeout: float = 0.5) -> None:
-        self.host, self.port, self.timeout, self.tries, self.no_reply_timeout = host, port, timeout, tries, no_reply_timeout
+    def __init__(
+        self, host: str, port: int, *, timeout: float = 2.0, tries: int = 3, no_reply_timeout: float = 0.5
+    ) -> None:
+        self.host, self.port, self.timeout, self.tries, self.no_reply_timeout = (
+            host,
+            port,
+            timeout,
+            tries,
+            no_reply_timeout,
+        )
         self._address: Any = None
         self._family = socket.AF_INET
 
@@ -69,7 +77,9 @@ class Server:
                             missing.discard(data[:2])
                             found.append(data)
                     return found
-        raise NoReply(f"not all of {len(packets)} queries sent from one socket were answered: {self.tries} tries of {self.timeout:g} s")
+        raise NoReply(
+            f"not all of {len(packets)} queries sent from one socket were answered: {self.tries} tries of {self.timeout:g} s"
+        )
 
     async def tcp(self, chunks: Sequence[bytes], replies: int, *, pause: float = 0.0) -> list[bytes]:
         """Receives `replies` replies on one connection on which it sent `chunks`, with a pause after each. Raises

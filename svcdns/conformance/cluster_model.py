@@ -147,11 +147,15 @@ def _endpoints(item: Object) -> Iterable[Endpoint]:
     ports = _ports(item.get("ports"))
     for endpoint in item.get("endpoints") or ():
         if (endpoint.get("conditions") or {}).get("ready") is not False and item.get("addressType") != "FQDN":
-            yield from (Endpoint(a, endpoint.get("hostname") or "", ports) for a in canonical(endpoint.get("addresses") or ()))
+            yield from (
+                Endpoint(a, endpoint.get("hostname") or "", ports) for a in canonical(endpoint.get("addresses") or ())
+            )
 
 
 def _ports(given: Sequence[Object] | None) -> tuple[Port, ...]:
-    return tuple(Port(p.get("name") or "", (p.get("protocol") or "TCP").lower(), p["port"]) for p in given or () if p.get("port"))
+    return tuple(
+        Port(p.get("name") or "", (p.get("protocol") or "TCP").lower(), p["port"]) for p in given or () if p.get("port")
+    )
 
 
 def _unique(endpoints: Iterable[Endpoint]) -> tuple[Endpoint, ...]:
@@ -189,7 +193,11 @@ def from_manifests(paths: Sequence[str]) -> Cluster:
             )
     services = [_trimmed(item, types, endpoints, by_name) for item in objects if isinstance(item, ServiceObject)]
     namespaces = frozenset(item.name for item in objects if isinstance(item, Namespace))
-    return Cluster(tuple(services), namespaces, tuple((item.namespace, item.ip) for item in objects if isinstance(item, Pod) and item.ip))
+    return Cluster(
+        tuple(services),
+        namespaces,
+        tuple((item.namespace, item.ip) for item in objects if isinstance(item, Pod) and item.ip),
+    )
 
 
 def _trimmed(

@@ -37,7 +37,9 @@ class Answer:
 
     def fail(self, expected: str, got: str = "") -> Failed:
         """The failure to raise."""
-        return Failed(str(self.query), expected, got or str(self.reply), self.query.dig(self.server.host, self.server.port))
+        return Failed(
+            str(self.query), expected, got or str(self.reply), self.query.dig(self.server.host, self.server.port)
+        )
 
     def require(self, holds: object, expected: str) -> Answer:
         """Itself if `holds`."""
@@ -50,12 +52,17 @@ class Answer:
         return self.require(self.reply.rcode in wanted, f"rcode {' or '.join(map(rcode_text, wanted))}")
 
     def exactly(self, rtype: int, wanted: Iterable[str]) -> Answer:
-        """Requires NOERROR and exactly these RDATA of the type. Each owner is the QNAME or a name of the CNAME chain."""
+        """Requires NOERROR and exactly these RDATA of the type. Each owner is the QNAME or a name
+        of the CNAME chain.
+        """
         expected = sorted(wanted)
         shown = ", ".join(expected[:8]) + (f" and {len(expected) - 8} more" if len(expected) > 8 else "")
-        self.rcode(0).require(sorted(set(self.reply.data(rtype))) == expected, f"{type_text(rtype)} records, exactly: {shown or 'none'}")
+        self.rcode(0).require(
+            sorted(set(self.reply.data(rtype))) == expected, f"{type_text(rtype)} records, exactly: {shown or 'none'}"
+        )
         return self.require(
-            all(self._owned(line.owner) for line in self.reply.answer), "every owner name the QNAME or a name of its CNAME chain"
+            all(self._owned(line.owner) for line in self.reply.answer),
+            "every owner name the QNAME or a name of its CNAME chain",
         )
 
     def no_data(self) -> Answer:
@@ -73,7 +80,9 @@ class Answer:
 
 @dataclass(slots=True)
 class Examiner:
-    """The context of a check: the server, its zone (absolute, in lower case) and the cluster that it should answer for."""
+    """The context of a check: the server, its zone (absolute, in lower case) and the cluster that
+    it should answer for.
+    """
 
     server: Server
     zone: str
@@ -83,7 +92,14 @@ class Examiner:
     """The namespace for changes, if the run may write."""
 
     async def query(
-        self, name: str, rtype: int = Type.A, *, tcp: bool = False, opt: Opt | None = None, flags: int = RD, rclass: int = Class.IN
+        self,
+        name: str,
+        rtype: int = Type.A,
+        *,
+        tcp: bool = False,
+        opt: Opt | None = None,
+        flags: int = RD,
+        rclass: int = Class.IN,
     ) -> Answer:
         """Sends an ordinary query. Raises Failed without a valid reply."""
         return await self.send(Query(name, rtype, rclass, flags, opts=(opt,) if opt else (), tcp=tcp))
@@ -108,7 +124,9 @@ class Examiner:
             raise self.failed(query, "a reply", str(no_reply)) from None
 
     async def octets(self, octets: Octets) -> Reply | None:
-        """The reply to a packet that is not a message; None without a reply. Raises Failed if the reply is malformed."""
+        """The reply to a packet that is not a message; None without a reply. Raises Failed if the
+        reply is malformed.
+        """
         try:
             data, _ = await self.server.udp(octets.packet(self.ident()), tries=1, wait=self.server.no_reply_timeout)
             return read_reply(data)
@@ -129,9 +147,14 @@ class Examiner:
             replies = {data[:2]: data for data in await self.server.udp_together(packets)}
         except NoReply as no_reply:
             raise self.failed(queries[0], "a reply to each query", str(no_reply)) from None
-        return [self.read(q, packet, replies[packet[:2]], self.server.address) for q, packet in zip(queries, packets, strict=True)]
+        return [
+            self.read(q, packet, replies[packet[:2]], self.server.address)
+            for q, packet in zip(queries, packets, strict=True)
+        ]
 
-    async def pipelined(self, queries: Sequence[Query], chunks: Callable[[bytes], Sequence[bytes]] = lambda s: [s]) -> list[Answer]:
+    async def pipelined(
+        self, queries: Sequence[Query], chunks: Callable[[bytes], Sequence[bytes]] = lambda s: [s]
+    ) -> list[Answer]:
         """Sends several queries on one TCP connection without waiting. Returns the answers in the order of the queries.
 
         `chunks` splits the stream.
@@ -139,7 +162,10 @@ class Examiner:
         packets = [query.packet(ident) for query, ident in zip(queries, self.idents(len(queries)), strict=True)]
         parts = chunks(b"".join(map(framed, packets)))
         try:
-            replies = {data[:2]: data for data in await self.server.tcp(parts, len(packets), pause=0.002 if len(parts) > 1 else 0)}
+            replies = {
+                data[:2]: data
+                for data in await self.server.tcp(parts, len(packets), pause=0.002 if len(parts) > 1 else 0)
+            }
         except NoReply as no_reply:
             raise self.failed(queries[0], f"{len(packets)} replies on one connection", str(no_reply)) from None
         return [
@@ -158,7 +184,9 @@ class Examiner:
                     await connection.send(framed(packet))
                     answers.append(self.read(at, packet, await connection.receive(), self.server.address))
         except NoReply as no_reply:
-            raise self.failed(at, f"{len(queries)} replies on one connection; {len(answers)} came", str(no_reply)) from None
+            raise self.failed(
+                at, f"{len(queries)} replies on one connection; {len(answers)} came", str(no_reply)
+            ) from None
         return answers
 
     async def expect_no_reply(self, query: Query | Octets) -> None:
@@ -180,7 +208,10 @@ class Examiner:
             peer == self.server.address,
             f"a reply from {self.server.address[0]} port {self.server.address[1]}; it came from {peer[0]} port {peer[1]}",
         )
-        answer.require(data[:2] == packet[:2], f"the id of the query, {int.from_bytes(packet[:2], 'big')}; the reply has {reply.ident}")
+        answer.require(
+            data[:2] == packet[:2],
+            f"the id of the query, {int.from_bytes(packet[:2], 'big')}; the reply has {reply.ident}",
+        )
         answer.require(reply.has(QR), "a reply: QR set")
         answer.require(reply.opcode == query.opcode or reply.rcode in (1, 4), f"opcode {query.opcode}")
         if reply.questions or reply.rcode not in (1, 4):

@@ -32,7 +32,9 @@ def reverse_name(address: str) -> str:
 
 
 def addresses(service: Service, version: int) -> set[str]:
-    """The addresses in A (4) or AAAA (6) at the Service's name: ClusterIPs (§2.3.1), or the ready endpoints (§2.4.1)."""
+    """The addresses in A (4) or AAAA (6) at the Service's name: ClusterIPs (§2.3.1), or the ready
+    endpoints (§2.4.1).
+    """
     given = (e.address for e in service.endpoints) if service.headless else service.cluster_ips
     return {str(ip) for ip in map(ipaddress.ip_address, given) if ip.version == version}
 
@@ -51,7 +53,11 @@ def named_ports(service: Service) -> list[Port]:
 
 def cluster_srv(service: Service, port: Port, zone: str) -> set[tuple[int, str]]:
     """Port numbers and targets of the SRV records of a ClusterIP Service's port (§2.3.2)."""
-    return {(p.number, service_name(service, zone)) for p in service.ports if (p.name, p.protocol) == (port.name, port.protocol)}
+    return {
+        (p.number, service_name(service, zone))
+        for p in service.ports
+        if (p.name, p.protocol) == (port.name, port.protocol)
+    }
 
 
 def endpoint_ports(endpoint: Endpoint, port: Port) -> set[int]:
@@ -61,7 +67,12 @@ def endpoint_ports(endpoint: Endpoint, port: Port) -> set[int]:
 
 def headless_srv(service: Service, port: Port, zone: str) -> set[tuple[int, str]]:
     """Port numbers and targets of a headless Service's SRV records for the endpoints that have hostnames (§2.4.2)."""
-    return {(n, endpoint_name(e.hostname, service, zone)) for e in service.endpoints if e.hostname for n in endpoint_ports(e, port)}
+    return {
+        (n, endpoint_name(e.hostname, service, zone))
+        for e in service.endpoints
+        if e.hostname
+        for n in endpoint_ports(e, port)
+    }
 
 
 def nameless_srv(service: Service, port: Port) -> int:

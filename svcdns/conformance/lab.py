@@ -33,7 +33,12 @@ DNS: Final = {"name": "dns", "port": 53, "protocol": "UDP"}
 
 def service(name: str, **spec: Any) -> Object:
     """A Service without selector. It has one port by default."""
-    return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "labels": LABELS}, "spec": {"ports": [HTTP], **spec}}
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": name, "labels": LABELS},
+        "spec": {"ports": [HTTP], **spec},
+    }
 
 
 def endpoint(address: str, hostname: str = "", *, ready: bool = True) -> Object:
@@ -70,14 +75,21 @@ def objects(block: int) -> list[Object]:
             ],
             [HTTP, admin],
         ),
-        endpoint_slice("headless-both-1", "headless-both", [endpoint(f"198.18.{block}.21", "one"), endpoint(f"198.18.{block}.22")]),
         endpoint_slice(
-            "headless-both-2", "headless-both", [endpoint(f"2001:db8:{block:x}::21", "one"), endpoint(f"2001:db8:{block:x}::22")]
+            "headless-both-1", "headless-both", [endpoint(f"198.18.{block}.21", "one"), endpoint(f"198.18.{block}.22")]
+        ),
+        endpoint_slice(
+            "headless-both-2",
+            "headless-both",
+            [endpoint(f"2001:db8:{block:x}::21", "one"), endpoint(f"2001:db8:{block:x}::22")],
         ),
         endpoint_slice("unready-1", "unready", [endpoint(f"198.18.{block}.31", ready=False)]),
     ]
     many: list[Object] = [endpoint(f"198.19.{block}.{n}", f"pod-{n}") for n in range(1, BIG + 1)]
-    slices += [endpoint_slice(f"big-{at // PER_SLICE + 1}", "big", many[at : at + PER_SLICE]) for at in range(0, BIG, PER_SLICE)]
+    slices += [
+        endpoint_slice(f"big-{at // PER_SLICE + 1}", "big", many[at : at + PER_SLICE])
+        for at in range(0, BIG, PER_SLICE)
+    ]
     balanced = {"loadBalancerClass": "svcdns.invalid/none", "allocateLoadBalancerNodePorts": False}
     return [
         service("cluster", ports=[HTTP, DNS]),
@@ -96,7 +108,9 @@ def objects(block: int) -> list[Object]:
 
 
 class Lab:
-    """The namespace, and the operations of checks in it. `bound` is the seconds within which a change must be visible."""
+    """The namespace, and the operations of checks in it. `bound` is the seconds within which a
+    change must be visible.
+    """
 
     def __init__(self, api: Api, namespace: str, block: int, bound: float) -> None:
         self.namespace, self.block, self.bound = namespace, block, bound
@@ -107,7 +121,8 @@ class Lab:
     async def open(self) -> Cluster:
         """Creates everything. Returns the cluster as the API server stored it. Raises ConformanceError."""
         stored = await self._create(
-            NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace, "labels": LABELS}}
+            NAMESPACES,
+            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace, "labels": LABELS}},
         )
         made: list[Object] = [{**stored, "kind": "Namespace"}, {"kind": "Namespace", "metadata": {"name": "default"}}]
         made += [await self.create(item) for item in objects(self.block)]

@@ -117,8 +117,12 @@ class Query:
             notes.append(f"flags {self.flags:#06x}")
         for opt in self.opts:
             codes = " ".join(str(code) for code, _ in opt.options)
-            notes.append(f"EDNS {opt.version} size {opt.size} flags {opt.flags:#x}" + (f" options {codes}" if codes else ""))
-        return f"{self.name} {class_text(self.rclass)} {type_text(self.rtype)}" + (f" [{', '.join(notes)}]" if notes else "")
+            notes.append(
+                f"EDNS {opt.version} size {opt.size} flags {opt.flags:#x}" + (f" options {codes}" if codes else "")
+            )
+        return f"{self.name} {class_text(self.rclass)} {type_text(self.rtype)}" + (
+            f" [{', '.join(notes)}]" if notes else ""
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -167,7 +167,9 @@ def _rdata(packet: bytes, at: int, end: int, rtype: int) -> str:
         mname, behind = names.read_name(packet, at)
         rname, behind = names.read_name(packet, behind)
         _must_end(behind + 20, end, rtype)
-        return " ".join([names.to_text(mname), names.to_text(rname), *map(str, struct.unpack_from("!5I", packet, behind))])
+        return " ".join(
+            [names.to_text(mname), names.to_text(rname), *map(str, struct.unpack_from("!5I", packet, behind))]
+        )
     if rtype == Type.TXT:
         return " ".join(f'"{text}"' for text in _strings(data))
     return f"\\# {len(data)} {data.hex()}".rstrip()

@@ -20,7 +20,12 @@ Tell = Callable[[Result], None]
 
 
 async def run(
-    examiner: Examiner, checks: Iterable[Check], *, limit: float, on_result: Tell = lambda _: None, together: int = TOGETHER
+    examiner: Examiner,
+    checks: Iterable[Check],
+    *,
+    limit: float,
+    on_result: Tell = lambda _: None,
+    together: int = TOGETHER,
 ) -> list[Result]:
     """The results in the order of the checks. `limit` is the seconds for all; checks that have not ended then have
     failed. `on_result` is called with each result as it arrives.
@@ -50,7 +55,9 @@ async def _one(examiner: Examiner, check: Check, end: float) -> Result:
     except Skipped as skipped:
         return Result(check, Outcome.SKIPPED, clock() - began, note=str(skipped))
     except TimeoutError:
-        late = Failed("(all queries of this check)", "an end within the time limit", f"none after {clock() - began:.1f} s")
+        late = Failed(
+            "(all queries of this check)", "an end within the time limit", f"none after {clock() - began:.1f} s"
+        )
         return Result(check, Outcome.FAILED, clock() - began, late)
     except ConformanceError as error:  # the API server refused a change, which says nothing about the server under test
         return Result(check, Outcome.SKIPPED, clock() - began, note=str(error))

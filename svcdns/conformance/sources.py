@@ -27,7 +27,11 @@ async def read_cluster(api: Api) -> Cluster:
     listed = await asyncio.gather(
         *(
             api.listed(path, kind)
-            for path, kind in ((path_of(SERVICES), KINDS[SERVICES]), (path_of(SLICES), KINDS[SLICES]), (NAMESPACES, "Namespace"))
+            for path, kind in (
+                (path_of(SERVICES), KINDS[SERVICES]),
+                (path_of(SLICES), KINDS[SLICES]),
+                (NAMESPACES, "Namespace"),
+            )
         )
     )
     try:

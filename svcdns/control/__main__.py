@@ -42,7 +42,9 @@ def main() -> int:
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD, 10, 10)
     log = log_lines.set_up()
-    options = Options(**json.loads(arguments.options), again=arguments.again or arguments.beside, beside=arguments.beside)
+    options = Options(
+        **json.loads(arguments.options), again=arguments.again or arguments.beside, beside=arguments.beside
+    )
     channel = Channel(socket.socket(fileno=arguments.channel))
     try:
         return asyncio.run(_run(options, channel, regions(arguments.shared), arguments.region))

@@ -109,7 +109,8 @@ class ClusterViews:
                     raise CorefileError(watched.position, f"plugin/{watched.plugin}: {reason}") from error
                 made.append((encoded, source))
                 if self._shown:
-                    # The control process before this one may have seen an outage begin: the workers' objects are no fresher now.
+                    # The control process before this one may have seen an outage begin: the workers' objects are no
+                    # fresher now.
                     source.assume(max(self._shown.get(QUALIFIED[kind], 0.0) for kind in source.kinds))
         new = []
         for encoded, source in made:
@@ -203,7 +204,10 @@ class ClusterViews:
 
     def unready(self) -> bool:
         """Whether a view is served from a snapshot whose options say that the server is not ready meanwhile."""
-        return any(not writer.options.ready and not self.by_number[number].is_listed for number, writer in self._writers.items())
+        return any(
+            not writer.options.ready and not self.by_number[number].is_listed
+            for number, writer in self._writers.items()
+        )
 
     # -- ages
 
@@ -234,7 +238,9 @@ class ClusterViews:
         return max(self.ages(number).values(), default=0.0)
 
     def assume(self, number: int, age: float) -> None:
-        """The objects of a view before its source's first lists are `age` seconds old. Only for views of an API server."""
+        """The objects of a view before its source's first lists are `age` seconds old. Only for
+        views of an API server.
+        """
         self._sources[number].assume(age)
 
     def show_ages(self) -> None:

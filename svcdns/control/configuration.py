@@ -72,13 +72,21 @@ class Setup:
         """Every address to listen on, in file order."""
         pairs = zip(self.plans, self.hosts, strict=True)
         listeners = ((host, key.port, key.transport) for block, hosts in pairs for key in block.keys for host in hosts)
-        return list(dict.fromkeys((host, port, protocol) for host, port, transport in listeners for protocol in PROTOCOLS[transport]))
+        return list(
+            dict.fromkeys(
+                (host, port, protocol) for host, port, transport in listeners for protocol in PROTOCOLS[transport]
+            )
+        )
 
     @property
     def zones(self) -> list[str]:
-        """The lines that a start prints: `example.org.:53`, `tls://example.org.:853`, with ` on <address>` where bound."""
+        """The lines that a start prints: `example.org.:53`, `tls://example.org.:853`, with ` on
+        <address>` where bound.
+        """
         return [
-            ("" if key.transport == "dns" else f"{key.transport}://") + f"{key.zone}:{key.port}" + (f" on {host}" if host else "")
+            ("" if key.transport == "dns" else f"{key.transport}://")
+            + f"{key.zone}:{key.port}"
+            + (f" on {host}" if host else "")
             for block, hosts in zip(self.plans, self.hosts, strict=True)
             for key in block.keys
             for host in hosts
@@ -172,7 +180,9 @@ def _check_transports(corefile: Corefile) -> None:
     for block in corefile.blocks:
         for key in block.keys:
             if key.transport not in PROTOCOLS:
-                raise CorefileError(key.position, f"transport '{key.transport}://' is one of CoreDNS's that svcdns does not have yet")
+                raise CorefileError(
+                    key.position, f"transport '{key.transport}://' is one of CoreDNS's that svcdns does not have yet"
+                )
 
 
 def _check_certificates(plans: tuple[BlockPlan, ...], hosts: Sequence[Sequence[str]]) -> None:
@@ -204,7 +214,8 @@ def _interfaces() -> dict[str, list[str]]:
     """Addresses by interface, without prefix length; those of IPv6 link-local keep their zone."""
     families = (socket.AF_INET, socket.AF_INET6)
     return {
-        name: [address.address for address in addresses if address.family in families] for name, addresses in psutil.net_if_addrs().items()
+        name: [address.address for address in addresses if address.family in families]
+        for name, addresses in psutil.net_if_addrs().items()
     }
 
 
@@ -219,7 +230,9 @@ def _hosts(block: BlockPlan, interfaces: Mapping[str, list[str]]) -> tuple[str, 
             for text in line.places:
                 found = _addresses(text, interfaces)
                 if not found:
-                    raise CorefileError(_position(block, plugin), f"plugin/{plugin}: not a valid IP address or interface name: '{text}'")
+                    raise CorefileError(
+                        _position(block, plugin), f"plugin/{plugin}: not a valid IP address or interface name: '{text}'"
+                    )
                 out += [address for address in found if address not in without]
     return tuple(dict.fromkeys(out)) if bound else ("",)
 

@@ -61,7 +61,9 @@ class Pages:
         await self._http.serve({})
 
     async def _health(self, _request: web.Request) -> web.Response:
-        return web.Response(text="OK") if self._workers.healthy() else web.Response(status=503, text="no worker answers")
+        return (
+            web.Response(text="OK") if self._workers.healthy() else web.Response(status=503, text="no worker answers")
+        )
 
     async def _ready(self, _request: web.Request) -> web.Response:
         states = self._workers.states()

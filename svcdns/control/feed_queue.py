@@ -51,7 +51,11 @@ class FeedQueue:
     """The frames to one worker, and the frames that it sends back."""
 
     def __init__(
-        self, number: int, sock: socket.socket, views: Mapping[int, ClusterView], received: Callable[[int, ToControl | None], None]
+        self,
+        number: int,
+        sock: socket.socket,
+        views: Mapping[int, ClusterView],
+        received: Callable[[int, ToControl | None], None],
     ) -> None:
         """`number` is the worker's; `views` are read when objects are sent; `received` gets each frame of the worker,
         and None at the end of the connection."""

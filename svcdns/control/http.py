@@ -42,7 +42,9 @@ class _Site:
             await web.TCPSite(self._runner, host or None, port, reuse_address=True, reuse_port=True).start()
         except OSError as error:
             await self._runner.cleanup()
-            raise HttpListenError(f"listen tcp {host}:{port}: bind: {(error.strerror or str(error)).lower()}") from error
+            raise HttpListenError(
+                f"listen tcp {host}:{port}: bind: {(error.strerror or str(error)).lower()}"
+            ) from error
 
     async def close(self) -> None:
         await self._runner.cleanup()
@@ -84,4 +86,6 @@ class HttpPages:
 
     async def without(self, path: str) -> None:
         """Stops serving a page; an address without another page is closed."""
-        await self.serve({address: left for address, site in self._sites.items() if (left := frozenset(site.pages) - {path})})
+        await self.serve(
+            {address: left for address, site in self._sites.items() if (left := frozenset(site.pages) - {path})}
+        )

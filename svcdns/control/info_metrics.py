@@ -17,10 +17,16 @@ from svcdns.control.configuration import Setup
 from svcdns.telemetry.counters import Counters, Family, MetricKind
 
 BUILD_INFO: Final = Family(
-    "coredns_build_info", MetricKind.GAUGE, "Version, revision and runtime of the program.", ("version", "revision", "goversion")
+    "coredns_build_info",
+    MetricKind.GAUGE,
+    "Version, revision and runtime of the program.",
+    ("version", "revision", "goversion"),
 )
 PLUGIN_ENABLED: Final = Family(
-    "coredns_plugin_enabled", MetricKind.GAUGE, "1 for each plugin of a server, zone and view.", ("server", "zone", "view", "name")
+    "coredns_plugin_enabled",
+    MetricKind.GAUGE,
+    "1 for each plugin of a server, zone and view.",
+    ("server", "zone", "view", "name"),
 )
 RESTARTS: Final = Family(
     "svcdns_process_restarts_total",
@@ -39,7 +45,9 @@ HEALTH_DURATION: Final = Family(
 HEALTH_FAILURES: Final = Family(
     "coredns_health_request_failures_total", MetricKind.COUNTER, "The server's own requests to /health that failed."
 )
-RELOADS_FAILED: Final = Family("coredns_reload_failed_total", MetricKind.COUNTER, "Reloads of a changed Corefile that failed.")
+RELOADS_FAILED: Final = Family(
+    "coredns_reload_failed_total", MetricKind.COUNTER, "Reloads of a changed Corefile that failed."
+)
 COREFILE_VERSION: Final = Family(
     "coredns_reload_version_info", MetricKind.GAUGE, "Hash of the Corefile that was loaded last.", ("hash", "value")
 )
@@ -85,4 +93,8 @@ def note_exits(counters: Counters, counts: Sequence[tuple[str, str, float]], loo
 
 def build_labels() -> tuple[str, str, str]:
     """The label values of BUILD_INFO."""
-    return __version__, os.environ.get("SVCDNS_REVISION", ""), f"{platform.python_implementation()} {platform.python_version()}"
+    return (
+        __version__,
+        os.environ.get("SVCDNS_REVISION", ""),
+        f"{platform.python_implementation()} {platform.python_version()}",
+    )

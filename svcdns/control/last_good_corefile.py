@@ -37,7 +37,9 @@ READ_LIMIT: Final = 10.0
 WRITE_WAIT: Final = 2.0
 """Seconds that a start or a reload waits for the writing."""
 FALLBACK: Final = Family(
-    "svcdns_corefile_fallback", MetricKind.GAUGE, "1 while the last good Corefile serves because the present one cannot be used."
+    "svcdns_corefile_fallback",
+    MetricKind.GAUGE,
+    "1 while the last good Corefile serves because the present one cannot be used.",
 )
 
 log = logging.getLogger("svcdns")

@@ -49,10 +49,16 @@ WORKING_SET: Final = Family(
     uniform=True,
 )
 PRESSURE: Final = Family(
-    "svcdns_memory_pressure_total", MetricKind.COUNTER, "Steps because of the memory limit, by action: shrink, allow, restart.", ("action",)
+    "svcdns_memory_pressure_total",
+    MetricKind.COUNTER,
+    "Steps because of the memory limit, by action: shrink, allow, restart.",
+    ("action",),
 )
 SHARE: Final = Family(
-    "svcdns_memory_share", MetricKind.GAUGE, "Part of their usual size that answer tables and caches may have.", uniform=True
+    "svcdns_memory_share",
+    MetricKind.GAUGE,
+    "Part of their usual size that answer tables and caches may have.",
+    uniform=True,
 )
 
 log = logging.getLogger("svcdns")
@@ -86,7 +92,9 @@ class MemoryBudget:
         self._unreadable = False
 
     def _last_share(self) -> float:
-        """The share of the control process before this one, from its steps: counters outlive a process, gauges do not."""
+        """The share of the control process before this one, from its steps: counters outlive a
+        process, gauges do not.
+        """
         down, up = (self._counters.values[self._counters.cell(PRESSURE, action)] for action in ("shrink", "allow"))
         return float(max(SMALLEST, 0.5 ** max(0.0, down - up)))
 
@@ -111,7 +119,9 @@ class MemoryBudget:
         if usage.working_set >= SHRINK * usage.limit:
             if self._share > SMALLEST and now - self._stepped >= STEP:
                 self._set(self._share / 2, "shrink", now)
-                log.warning("%s: answer tables and caches shrink to %s of their usual size", _shown(usage), _part(self._share))
+                log.warning(
+                    "%s: answer tables and caches shrink to %s of their usual size", _shown(usage), _part(self._share)
+                )
         elif usage.working_set < ALLOW * usage.limit and self._share < 1 and now - self._stepped >= GROW:
             self._set(self._share * 2, "allow", now)
             log.info("%s: answer tables and caches may have %s of their usual size", _shown(usage), _part(self._share))
@@ -129,7 +139,9 @@ class MemoryBudget:
         self._stays_until = self._clock() + STAY
         own = self._own()
         remark = "; other processes have the most of it" if own * _PART < usage.working_set else ""
-        log.error("%s: control, with %s of private memory, is restarted; workers go on%s", _shown(usage), _mib(own), remark)
+        log.error(
+            "%s: control, with %s of private memory, is restarted; workers go on%s", _shown(usage), _mib(own), remark
+        )
         self._counters.count(PRESSURE, "restart")
         self._restart()
 

@@ -83,9 +83,13 @@ class Processes(Collector):
                     virtual += memory.vms
                     start = start or process.create_time()
                 descriptors += process.num_fds()
-        yield CounterMetricFamily("process_cpu_seconds_total", "User and system CPU seconds of all processes.", value=cpu)
+        yield CounterMetricFamily(
+            "process_cpu_seconds_total", "User and system CPU seconds of all processes.", value=cpu
+        )
         yield GaugeMetricFamily(
-            "process_resident_memory_bytes", "Resident memory of all processes; shared pages count in each.", value=resident
+            "process_resident_memory_bytes",
+            "Resident memory of all processes; shared pages count in each.",
+            value=resident,
         )
         yield GaugeMetricFamily("process_virtual_memory_bytes", "Virtual memory of all processes.", value=virtual)
         yield GaugeMetricFamily("process_open_fds", "Open file descriptors of all processes.", value=descriptors)

@@ -79,7 +79,9 @@ class PluginFiles(NamedTuple):
 
     def _data(self, hook: str, known: PluginData) -> dict[DataKey, bytes]:
         own = {key: payload for (plugin, key), payload in known.items() if plugin == self.plugin}
-        return {DataKey(self.plugin, key): payload for key, payload in self._call(hook, dict, self.options, own).items()}
+        return {
+            DataKey(self.plugin, key): payload for key, payload in self._call(hook, dict, self.options, own).items()
+        }
 
     def _call(self, hook: str, kind: Callable[[Any], T], *arguments: Any) -> T:
         try:
@@ -111,7 +113,9 @@ def gather(files: Iterable[PluginFiles], before: PluginData) -> dict[DataKey, by
     return out
 
 
-async def gather_in_threads(calls: BlockingCalls, files: Iterable[PluginFiles], before: PluginData) -> dict[DataKey, bytes]:
+async def gather_in_threads(
+    calls: BlockingCalls, files: Iterable[PluginFiles], before: PluginData
+) -> dict[DataKey, bytes]:
     """As `gather`, outside the event loop. Raises BlockedError too, where the files of one plugin cannot be read within
     READ_LIMIT."""
     out: dict[DataKey, bytes] = {}

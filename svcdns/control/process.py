@@ -96,13 +96,16 @@ class Control:
     def __init__(self, options: Options, channel: Channel, regions: list[memoryview], own: int) -> None:
         """`regions` of the shared mapping, of which this process writes number `own`."""
         self._options, self._channel = options, channel
-        # The ages that the predecessor showed are read before this process's counters begin: a new process sets its gauges to 0.
+        # The ages that the predecessor showed are read before this process's counters begin: a new process sets its
+        # gauges to 0.
         ages = shown_ages(regions[other_side(own) if options.beside else own]) if options.again else {}
         self._counters = Counters(regions[own])
         self._kubernetes_log = plugin_logger("kubernetes")
         self._reload_log = plugin_logger("reload")
         self._generation = time.time_ns() // 1_000_000
-        self._views = ClusterViews(self._counters, self._kubernetes_log, self._send_difference, again=options.again, ages=ages)
+        self._views = ClusterViews(
+            self._counters, self._kubernetes_log, self._send_difference, again=options.again, ages=ages
+        )
         self._workers = Workers(self._views.by_number, regions, self._generation)
         self._memory = MemoryBudget(
             self._counters, time.monotonic, self._workers.allow, self._request_restart, own_memory, again=options.again
@@ -131,7 +134,9 @@ class Control:
         if self._pages_made is None:
             from svcdns.control.endpoints import Pages
 
-            self._pages_made = Pages(self._workers, self._counters, self._regions, self._own, self._is_watching, self._views.unready)
+            self._pages_made = Pages(
+                self._workers, self._counters, self._regions, self._own, self._is_watching, self._views.unready
+            )
         return self._pages_made
 
     def _is_watching(self) -> bool:
@@ -270,12 +275,16 @@ class Control:
 
     async def _with_data(self, corefile: Corefile, before: PluginData) -> Setup:
         """The setup of a Corefile, checked, with what the plugins' files hold. Raises SvcdnsError."""
-        setup = await self._calls.run("the options of the Corefile", check, corefile, limit=READ_LIMIT, key=corefile.digest)
+        setup = await self._calls.run(
+            "the options of the Corefile", check, corefile, limit=READ_LIMIT, key=corefile.digest
+        )
         return replace(setup, data=await gather_in_threads(self._calls, plugin_files(setup.plans), before))
 
     def _configure(self, setup: Setup) -> Configure:
         self._generation += 1
-        return Configure(self._generation, setup.corefile, setup.hosts, self._views.kinds(setup.views), setup.local_addresses)
+        return Configure(
+            self._generation, setup.corefile, setup.hosts, self._views.kinds(setup.views), setup.local_addresses
+        )
 
     async def _synced(self, setup: Setup) -> None:
         """Waits until all workers have the cluster, the startup timeout is over, or an API server turns out not to
@@ -428,7 +437,9 @@ class Control:
         note_plugins(self._counters, setup)
         if setup.workers != self._workers.count:
             log.warning(
-                "multisocket: %d workers from the next start on; a reload keeps the %d there are", setup.workers, self._workers.count
+                "multisocket: %d workers from the next start on; a reload keeps the %d there are",
+                setup.workers,
+                self._workers.count,
             )
 
     # -- stopping

@@ -83,7 +83,12 @@ class SnapshotWriter:
         objects = sum(map(len, found.objects.values()))
         age = self._now() - found.confirmed
         shown = f"confirmed {age:.0f} s ago" if age >= 0 else "confirmed at a time in the future"
-        self._log.warning("serving %d objects from the snapshot %s, %s, until the API server has been listed", objects, self.path, shown)
+        self._log.warning(
+            "serving %d objects from the snapshot %s, %s, until the API server has been listed",
+            objects,
+            self.path,
+            shown,
+        )
         self._counters.count(SNAPSHOT_LOADS, "used")
         return found
 
@@ -133,7 +138,9 @@ class SnapshotWriter:
 
     async def _write(self) -> None:
         changes, objects, confirmed = self._view.changes, self._view.objects(), self._confirmed()
-        header = Header(__version__, self._now(), confirmed, self._origin, self._watch, self._view.kinds, self._view.serials)
+        header = Header(
+            __version__, self._now(), confirmed, self._origin, self._watch, self._view.kinds, self._view.serials
+        )
         await self._in_thread(self._put, header, objects)
         self._written, self._stamped = changes, confirmed
         self._counters.count(SNAPSHOT_WRITES, "done")
@@ -146,7 +153,9 @@ class SnapshotWriter:
         self._writing = start(function, *arguments)
         await asyncio.wait([self._writing], timeout=WARN_AFTER)
         if not self._writing.done():
-            self._log.warning("the snapshot %s is not written after %g s, still waiting for the disk", self.path, WARN_AFTER)
+            self._log.warning(
+                "the snapshot %s is not written after %g s, still waiting for the disk", self.path, WARN_AFTER
+            )
         await asyncio.shield(self._writing)
 
     def _put(self, header: Header, objects: Objects) -> None:
@@ -155,7 +164,9 @@ class SnapshotWriter:
         self._sweep()
         beside = self.path.with_name(f".{self.path.name}-{os.getpid()}")
         try:
-            with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600), "wb") as file:
+            with os.fdopen(
+                os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600), "wb"
+            ) as file:
                 for _ in snapshot_file.write(file, header, objects):
                     time.sleep(0)  # lets the event loop's thread go first
                 file.flush()

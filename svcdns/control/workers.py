@@ -56,7 +56,9 @@ class Workers:
     # -- to the workers
 
     def joined(self, slot: int, region: int, fd: int) -> None:
-        """A worker has started, or was served by another control process until now; `fd` is control's end of its feed."""
+        """A worker has started, or was served by another control process until now; `fd` is
+        control's end of its feed.
+        """
         old = self._feeds.get(region)
         if old is not None:
             old.close()

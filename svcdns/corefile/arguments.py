@@ -1,4 +1,6 @@
-"""Functions with which plugins parse their directives. Each checks one thing and raises CorefileError at the word at fault."""
+"""Functions with which plugins parse their directives. Each checks one thing and raises CorefileError at the word at
+fault.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ def arguments(line: Directive, least: int, most: int) -> tuple[Token, ...]:
     if most != UNBOUNDED and count > most:
         extra = line.arguments[most]
         expected = "no argument" if most == 0 else f"at most {most} argument{'s' if most > 1 else ''}"
-        raise CorefileError(extra.position, f"Wrong argument count: '{extra.text}' behind '{line.name.text}', {expected} expected")
+        raise CorefileError(
+            extra.position, f"Wrong argument count: '{extra.text}' behind '{line.name.text}', {expected} expected"
+        )
     return line.arguments
 
 
@@ -55,7 +59,10 @@ def body(line: Directive) -> tuple[Directive, ...]:
 def once(directives: Sequence[Directive]) -> Directive:
     """The only directive of a plugin that a block may have once."""
     if len(directives) > 1:
-        raise CorefileError(directives[1].position, f"plugin/{directives[1].name.text}: this plugin can only be used once per Server Block")
+        raise CorefileError(
+            directives[1].position,
+            f"plugin/{directives[1].name.text}: this plugin can only be used once per Server Block",
+        )
     return directives[0]
 
 
@@ -79,7 +86,9 @@ def duration(token: Token) -> float:
         return 0.0
     parts = _DURATION.findall(rest)
     if not parts or "".join(number + unit for number, unit in parts) != rest:
-        raise CorefileError(token.position, f"'{text}' is not a duration; a number with a unit such as 30s, 5m or 300ms was expected")
+        raise CorefileError(
+            token.position, f"'{text}' is not a duration; a number with a unit such as 30s, 5m or 300ms was expected"
+        )
     return sign * sum(float(number) * _UNITS[unit] for number, unit in parts)
 
 

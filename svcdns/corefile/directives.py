@@ -18,5 +18,6 @@ def check_directives(corefile: Corefile, known: Collection[str], built: Collecti
                 raise CorefileError(directive.position, f"Unknown directive '{name}'{nearest(name, known)}")
             if name not in built:
                 raise CorefileError(
-                    directive.position, f"directive '{name}' is one of CoreDNS's that svcdns does not have yet; see docs/supported.md"
+                    directive.position,
+                    f"directive '{name}' is one of CoreDNS's that svcdns does not have yet; see docs/supported.md",
                 )

@@ -1,7 +1,7 @@
 """Options from environment variables, for a Corefile that CoreDNS reads too: it would refuse these options.
 
-SVCDNS_<OPTION> stands for the line `<option> <value>` in each directive of the plugin that has no such line. The value has the syntax of a
-Corefile. An error names the variable in place of the file.
+SVCDNS_<OPTION> stands for the line `<option> <value>` in each directive of the plugin that has no such line. The value
+has the syntax of a Corefile. An error names the variable in place of the file.
 """
 
 from __future__ import annotations
@@ -23,13 +23,19 @@ def variable(option: str) -> str:
 
 
 def with_options(corefile: Corefile, options: Mapping[str, Sequence[str]], environ: Mapping[str, str]) -> Corefile:
-    """The Corefile with the options that the environment sets. `options` are the possible ones by directive. Raises CorefileError."""
-    lines = {name: [line for option in known if (line := _line(option, environ)) is not None] for name, known in options.items()}
+    """The Corefile with the options that the environment sets. `options` are the possible ones by directive. Raises
+    CorefileError.
+    """
+    lines = {
+        name: [line for option in known if (line := _line(option, environ)) is not None]
+        for name, known in options.items()
+    }
     if not any(lines.values()):
         return corefile
     blocks = [
         msgspec.structs.replace(
-            block, directives=tuple(_with(directive, lines.get(directive.name.text, [])) for directive in block.directives)
+            block,
+            directives=tuple(_with(directive, lines.get(directive.name.text, [])) for directive in block.directives),
         )
         for block in corefile.blocks
     ]

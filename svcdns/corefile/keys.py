@@ -20,7 +20,9 @@ def server_keys(token: Token, default_port: int, warnings: list[str]) -> tuple[S
     scheme, _, rest = token.text.rpartition("://")
     transport = scheme.lower() or "dns"
     if transport not in DEFAULT_PORTS:
-        raise CorefileError(token.position, f"unknown scheme '{scheme}://'; one of {', '.join(DEFAULT_PORTS)} was expected")
+        raise CorefileError(
+            token.position, f"unknown scheme '{scheme}://'; one of {', '.join(DEFAULT_PORTS)} was expected"
+        )
     zone, port = _split_port(rest, token, default_port if transport == "dns" else DEFAULT_PORTS[transport])
     try:
         zones = normalise_zone(zone)
@@ -49,9 +51,8 @@ def _split_port(text: str, token: Token, default: int) -> tuple[str, int]:
 def check_overlap(blocks: Sequence[ServerBlock], hosts: Sequence[Sequence[str]]) -> None:
     """Raises CorefileError for a zone that two blocks serve on the same address and port.
 
-    `hosts` has the addresses that each block is bound to, `("",)` for all.
-    A port with two transports is an error too, as both need its TCP port. Blocks with the plugin *view* are distinguished by their views,
-    not here.
+    `hosts` has the addresses that each block is bound to, `("",)` for all. A port with two transports is an error too,
+    as both need its TCP port. Blocks with the plugin *view* are distinguished by their views, not here.
     """
     taken: dict[tuple[str, str, int], dict[str, ServerKey]] = {}
     transports: dict[tuple[str, int], ServerKey] = {}
@@ -65,7 +66,12 @@ def check_overlap(blocks: Sequence[ServerBlock], hosts: Sequence[Sequence[str]])
                     text = f"cannot serve {shown} - port {key.port} serves {first.transport}:// at line {first.position.line} already"
                     raise CorefileError(key.position, text)
                 if host in here:
-                    raise CorefileError(key.position, f"cannot serve {shown} - it is already defined at line {here[host].position.line}")
+                    raise CorefileError(
+                        key.position, f"cannot serve {shown} - it is already defined at line {here[host].position.line}"
+                    )
             if here and ("" in bound) != ("" in here):
-                raise CorefileError(key.position, f"cannot serve {shown} - zone overlap listener capacity with a block that is (not) bound")
+                raise CorefileError(
+                    key.position,
+                    f"cannot serve {shown} - zone overlap listener capacity with a block that is (not) bound",
+                )
             here.update(dict.fromkeys(bound, key))

@@ -1,7 +1,7 @@
 """The tokens of a Corefile (docs/behaviour/corefile.md#lexing).
 
-Rules: a word that starts with a quote runs to the next quote, over line ends too; `\\"` is the only escape there; `#` starts a comment
-outside quotes, even inside a word; a byte-order mark and carriage returns do not count.
+Rules: a word that starts with a quote runs to the next quote, over line ends too; `\\"` is the only escape there; `#`
+starts a comment outside quotes, even inside a word; a byte-order mark and carriage returns do not count.
 """
 
 from __future__ import annotations

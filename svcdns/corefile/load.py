@@ -50,6 +50,10 @@ def _read(path: str) -> str:
     try:
         return Path(path).read_text(encoding="utf-8")
     except OSError as error:
-        raise CorefileMissingError(f"loading Corefile: open {path}: {(error.strerror or str(error)).lower()}") from error
+        raise CorefileMissingError(
+            f"loading Corefile: open {path}: {(error.strerror or str(error)).lower()}"
+        ) from error
     except UnicodeDecodeError as error:
-        raise CorefileMissingError(f"loading Corefile: {path} is not UTF-8 text: {error.reason} at octet {error.start}") from error
+        raise CorefileMissingError(
+            f"loading Corefile: {path} is not UTF-8 text: {error.reason} at octet {error.start}"
+        ) from error

@@ -1,8 +1,9 @@
 """From tokens to server blocks (docs/behaviour/corefile.md#server-blocks): keys, directives, snippets, imports,
 environment variables.
 
-It works line by line. An import is replaced by the imported lines. Each of these keeps the names of the snippets and files that it came
-through, so that a loop is an error, and each token keeps its position in its own file. It knows no directive but `import`.
+It works line by line. An import is replaced by the imported lines. Each of these keeps the names of the snippets and
+files that it came through, so that a loop is an error, and each token keeps its position in its own file. It knows no
+directive but `import`.
 """
 
 from __future__ import annotations
@@ -102,7 +103,9 @@ class _Parser:
                     brace = self._take().tokens[0]
                 break
             if not self.lines:
-                raise CorefileError(words[-1].position, "another zone was expected behind the comma, found the end of the file")
+                raise CorefileError(
+                    words[-1].position, "another zone was expected behind the comma, found the end of the file"
+                )
             line = self._take()
         if not keys:
             raise CorefileError(line.tokens[0].position, "a zone was expected before '{'")
@@ -143,7 +146,8 @@ class _Parser:
         word, *arguments = line.tokens
         if not arguments:
             raise CorefileError(
-                word.position, "Wrong argument count or unexpected line ending after 'import'; a snippet or file was expected"
+                word.position,
+                "Wrong argument count or unexpected line ending after 'import'; a snippet or file was expected",
             )
         target = self._substitute(arguments[0])
         if not target:
@@ -151,7 +155,10 @@ class _Parser:
         if target in self.snippets:
             self._import_snippet(target, arguments, line)
         elif len(arguments) > 1:
-            raise CorefileError(arguments[1].position, f"'{arguments[1].text}' behind the file to import; only a snippet takes arguments")
+            raise CorefileError(
+                arguments[1].position,
+                f"'{arguments[1].text}' behind the file to import; only a snippet takes arguments",
+            )
         else:
             self._import_files(target, arguments[0], line)
 
@@ -163,12 +170,16 @@ class _Parser:
             raise CorefileError(arguments[0].position, f"maximum snippet import depth ({MAX_SNIPPET_IMPORTS}) exceeded")
         values = [self._substitute(word) for word in arguments[1:]]
         through = (*line.through, f"({name})")
-        body = [_Line(tuple(_with_arguments(t, values) for t in inner.tokens), through) for inner in self.snippets[name]]
+        body = [
+            _Line(tuple(_with_arguments(t, values) for t in inner.tokens), through) for inner in self.snippets[name]
+        ]
         self.lines.extendleft(reversed(body))
 
     def _import_files(self, pattern: str, token: Token, line: _Line) -> None:
         if pattern.count("*") > 1 or pattern.count("?") > 1 or "[" in pattern or "]" in pattern:
-            raise CorefileError(token.position, f"import pattern '{pattern}'; at most one '*' and one '?', and no brackets, are allowed")
+            raise CorefileError(
+                token.position, f"import pattern '{pattern}'; at most one '*' and one '?', and no brackets, are allowed"
+            )
         base = Path(token.position.file).parent
         wanted = str(base / pattern)
         if "*" in pattern or "?" in pattern:
@@ -201,7 +212,9 @@ class _Parser:
             first = line.tokens[0]
             if _is(first, "}"):
                 if len(line.tokens) > 1:
-                    raise CorefileError(line.tokens[1].position, f"'{line.tokens[1].text}' behind '}}'; a line of its own was expected")
+                    raise CorefileError(
+                        line.tokens[1].position, f"'{line.tokens[1].text}' behind '}}'; a line of its own was expected"
+                    )
                 if brace is None:
                     raise CorefileError(first.position, "'}' without a '{' before it")
                 return tuple(out)
@@ -276,7 +289,9 @@ def _with_arguments(word: Token, values: list[str]) -> Token:
     def value(found: re.Match[str]) -> str:
         number = int(found[1])
         if number >= len(values):
-            raise CorefileError(word.position, f"{found[0]} in a snippet that was imported with {len(values)} arguments")
+            raise CorefileError(
+                word.position, f"{found[0]} in a snippet that was imported with {len(values)} arguments"
+            )
         return values[number]
 
     return Token(_ARGUMENT.sub(value, word.text), word.position, word.quoted)

@@ -1,7 +1,7 @@
 """Regular expressions of a Corefile: the syntax of RE2, as in Go, matched in time linear in the length of the text.
 
-Python's `re` is not used: its syntax differs, and some patterns would block a worker for minutes. The library is imported when the first
-pattern is compiled.
+Python's `re` is not used: its syntax differs, and some patterns would block a worker for minutes. The library is
+imported when the first pattern is compiled.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ MAX_LENGTH: Final = 10000
 
 @dataclass(frozen=True, slots=True)
 class Regex:
-    """A compiled pattern; two are equal if their texts are. `groups` is the number of its groups, the whole match not counted."""
+    """A compiled pattern; two are equal if their texts are. `groups` is the number of its groups, the whole match not
+    counted.
+    """
 
     text: str
     groups: int = field(compare=False)
@@ -56,4 +58,6 @@ def compiled(text: str) -> Regex:
     except re2.error as error:
         reason = error.args[0] if error.args else ""
         raise ValueError(reason.decode(errors="replace") if isinstance(reason, bytes) else str(reason)) from None
-    return Regex(text, pattern.groups, tuple(sorted(pattern.groupindex.items(), key=lambda item: item[1])), pattern.search)
+    return Regex(
+        text, pattern.groups, tuple(sorted(pattern.groupindex.items(), key=lambda item: item[1])), pattern.search
+    )

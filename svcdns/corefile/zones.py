@@ -11,7 +11,9 @@ from svcdns.wire.errors import NameTextError
 
 
 def normalise_zone(text: str) -> tuple[str, ...]:
-    """The zones that a zone argument means: one for a name, one or several reverse zones for a CIDR. Raises ZoneError."""
+    """The zones that a zone argument means: one for a name, one or several reverse zones for a
+    CIDR. Raises ZoneError.
+    """
     if "/" in text:
         return reverse_zones(text)
     try:
@@ -23,7 +25,8 @@ def normalise_zone(text: str) -> tuple[str, ...]:
 def reverse_zones(text: str) -> tuple[str, ...]:
     """The zones under in-addr.arpa or ip6.arpa that cover a network; host bits are masked.
 
-    A prefix that is not on a label boundary (8 bits, 4 for IPv6) gives every zone of the next boundary. Raises ZoneError.
+    A prefix that is not on a label boundary (8 bits, 4 for IPv6) gives every zone of the next boundary. Raises
+    ZoneError.
     """
     try:
         network = ipaddress.ip_network(text, strict=False)

@@ -177,7 +177,9 @@ class DrainingLoop(asyncio.SelectorEventLoop):
         self.selector = DrainingSelector()
         super().__init__(self.selector)
 
-    def call_soon(self, callback: Callable[[*Arguments], object], *args: *Arguments, context: Context | None = None) -> asyncio.Handle:
+    def call_soon(
+        self, callback: Callable[[*Arguments], object], *args: *Arguments, context: Context | None = None
+    ) -> asyncio.Handle:
         """As in asyncio; the selector stops waiting."""
         self.selector.interrupted = True
         return super().call_soon(callback, *args, context=context)

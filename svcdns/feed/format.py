@@ -1,9 +1,10 @@
 """The hand-over format: whether two versions of this program understand each other during an upgrade in place.
 
-While an upgrade goes on, control and workers of two versions talk to each other, so the shape of every frame between them is part of the
-format. Names and docstrings are not: they do not travel.
+While an upgrade goes on, control and workers of two versions talk to each other, so the shape of every frame between
+them is part of the format. Names and docstrings are not: they do not travel.
 
-Rule: a change of meaning that leaves the shapes as they are, such as two text fields that change places, raises `HANDOVER`.
+Rule: a change of meaning that leaves the shapes as they are, such as two text fields that change places, raises
+`HANDOVER`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from svcdns.feed.frames import ToControl, ToWorker
 from svcdns.process.shared_memory import HANDOVER
 
 _NAMES: Final = {"4086c6752f2e": "4928935a2f90"}
-"""Digests that go by another name. Earlier builds took names and docstrings into theirs; this is what they print for these shapes."""
+"""Digests that go by another name. Earlier builds took names and docstrings into theirs; this is what they print for
+these shapes.
+"""
 _NOT_SENT: Final = frozenset({"title", "description"})
 
 
@@ -36,7 +39,9 @@ def shape_digest(kinds: Any) -> str:
 
 
 def _shape(part: Any, types: dict[str, Any], within: tuple[str, ...]) -> Any:
-    """A part of a JSON schema with every type written out in its place; a type within itself is a number: how far out that is."""
+    """A part of a JSON schema with every type written out in its place; a type within itself is a number: how far out
+    that is.
+    """
     if isinstance(part, list):
         return [_shape(one, types, within) for one in part]
     if not isinstance(part, dict):

@@ -1,10 +1,10 @@
 """The feed from control to a worker, and what the worker sends back: msgpack in frames (`svcdns.process.framing`).
 
-Control sends its epoch first, then configuration, data of plugins and the cluster's changes. A worker keeps what it has until the
-epoch's `Complete` of a kind, so it answers on through a restart of control.
+Control sends its epoch first, then configuration, data of plugins and the cluster's changes. A worker keeps what it has
+until the epoch's `Complete` of a kind, so it answers on through a restart of control.
 
-Rule: the types that control sends (`ToWorker`) are the format (`svcdns.feed.format`). Those that a worker reads (`FromControl`) are the
-same on the wire; they differ in what is decoded at once.
+Rule: the types that control sends (`ToWorker`) are the format (`svcdns.feed.format`). Those that a worker reads
+(`FromControl`) are the same on the wire; they differ in what is decoded at once.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from svcdns.process.framing import Deframer, framed
 
 
 class SourceKinds(msgspec.Struct, frozen=True, array_like=True):
-    """A cluster view: its number, which is the same in every control process, its encoded watch options, and its kinds."""
+    """A cluster view: its number, which is the same in every control process, its encoded watch
+    options, and its kinds.
+    """
 
     number: int
     watch: bytes
@@ -35,7 +37,9 @@ class Epoch(msgspec.Struct, frozen=True, array_like=True, tag="epoch"):
 
 
 class Allow(msgspec.Struct, frozen=True, array_like=True, tag="allow"):
-    """The part of their usual size that answer tables and caches may have from now on; it follows the free memory of the container."""
+    """The part of their usual size that answer tables and caches may have from now on; it follows the free memory of
+    the container.
+    """
 
     share: float
 
@@ -43,8 +47,8 @@ class Allow(msgspec.Struct, frozen=True, array_like=True, tag="allow"):
 class Configure(msgspec.Struct, frozen=True, array_like=True, tag="configure"):
     """A Corefile to build chains from, beside the live ones.
 
-    `hosts` has the addresses of each block, `("",)` for all; `sources` has the cluster views that it uses; `local_addresses` has those of
-    the machine, without loopback.
+    `hosts` has the addresses of each block, `("",)` for all; `sources` has the cluster views that it uses;
+    `local_addresses` has those of the machine, without loopback.
     """
 
     generation: int
@@ -75,7 +79,9 @@ class EncodedChanged(msgspec.Struct, frozen=True, array_like=True, tag="changed"
 
 
 class Data(msgspec.Struct, frozen=True, array_like=True, tag="data"):
-    """Data for a plugin under its own key. From control: the contents of a file. From a worker: data for all workers."""
+    """Data for a plugin under its own key. From control: the contents of a file. From a worker:
+    data for all workers.
+    """
 
     plugin: str
     key: str
@@ -120,5 +126,7 @@ class FrameReader(Generic[T]):
         self._frames.feed(data)
 
     def frames(self) -> Iterator[T]:
-        """Complete frames; those not taken stay for the next call. Raises FrameTooLargeError and msgspec.DecodeError."""
+        """Complete frames; those not taken stay for the next call. Raises FrameTooLargeError and
+        msgspec.DecodeError.
+        """
         return map(self._decode, self._frames.contents())

@@ -1,7 +1,8 @@
 """The plugin contract: the base class of all plugins, and how a handler hands a query on.
 
-A plugin module has `parse(block) -> Options` (frozen, no I/O) and `PLUGIN`, a subclass of `Plugin`. A handler returns a reply or what
-`following` returned; it never touches a client's socket. A reply may come later: `then` changes one that is there and one to come.
+A plugin module has `parse(block) -> Options` (frozen, no I/O) and `PLUGIN`, a subclass of `Plugin`. A handler returns a
+reply or what `following` returned; it never touches a client's socket. A reply may come later: `then` changes one that
+is there and one to come.
 """
 
 from __future__ import annotations
@@ -29,9 +30,9 @@ Following = Callable[[Query], Answer]
 class Plugin:
     """Base class of plugins. The core makes one instance for each server block that has the directive.
 
-    All methods are optional hooks; each does nothing, or says no, unless a plugin overrides it. Public methods and attributes that are
-    not hooks are for other plugins of the block (`environment.peers`); the plugin lists their names in `offers`. Any other public name
-    is an error when the chain is built, so that a misspelt hook cannot go unnoticed.
+    All methods are optional hooks; each does nothing, or says no, unless a plugin overrides it. Public methods and
+    attributes that are not hooks are for other plugins of the block (`environment.peers`); the plugin lists their names
+    in `offers`. Any other public name is an error when the chain is built, so that a misspelt hook cannot go unnoticed.
     """
 
     name: ClassVar[str] = ""
@@ -81,11 +82,15 @@ class Plugin:
         return following(query)
 
     def client_class(self, address: str) -> str:  # noqa: ARG002 - a hook
-        """The class of a client address (text). Clients of one class may get the same replies; the address alone decides."""
+        """The class of a client address (text). Clients of one class may get the same replies; the address alone
+        decides.
+        """
         return ""
 
     def observe(self, query: Query, reply: Reply, size: int, seconds: float) -> None:
-        """Sees every query of the block once it is answered: `size` octets of reply, `seconds` since the packet was read."""
+        """Sees every query of the block once it is answered: `size` octets of reply, `seconds` since the packet was
+        read.
+        """
 
     # -- life of the chain
 
@@ -116,7 +121,9 @@ class Plugin:
         return False
 
     def closest_encloser(self, key: bytes, rtype: int) -> Encloser | None:  # noqa: ARG002 - a hook
-        """For a name (lowered) of `zones` that does not exist: its closest encloser; None where other names may get another answer."""
+        """For a name (lowered) of `zones` that does not exist: its closest encloser; None where other names may get
+        another answer.
+        """
         return None
 
     def join_fast_path(self, fast_path: FastPath) -> bool:  # noqa: ARG002 - a hook
@@ -163,7 +170,11 @@ def check_names(plugin: Plugin | type[Plugin], found: Any) -> None:
     for name in found:
         if not name.startswith("_") and name not in CONTRACT and name not in plugin.offers:
             near = get_close_matches(name, HOOKS, 1, 0.7)
-            hint = f"; did you mean '{near[0]}'?" if near else ": begin the name with '_', or list it in 'offers' if other plugins use it"
+            hint = (
+                f"; did you mean '{near[0]}'?"
+                if near
+                else ": begin the name with '_', or list it in 'offers' if other plugins use it"
+            )
             raise ContractError(f"plugin/{plugin.name}: '{name}' is no hook of the plugin contract{hint}")
 
 
@@ -186,7 +197,9 @@ class PluginModule(Protocol):
 
 
 def then(answer: Answer, change: Callable[[Reply], Reply]) -> Answer:
-    """`change` applied to the reply, now if it is there, else when it comes. Takes ownership of `answer`; the caller must not use it."""
+    """`change` applied to the reply, now if it is there, else when it comes. Takes ownership of `answer`; the caller
+    must not use it.
+    """
     if isinstance(answer, Reply):
         return change(answer)
     if isinstance(answer, Deferred):
@@ -200,7 +213,9 @@ async def _then(answer: Awaitable[Reply], change: Callable[[Reply], Reply]) -> R
 
 
 def steps(work: Generator[Answer, Reply, Reply]) -> Answer:
-    """Runs a generator that yields each answer it needs and is sent the reply; its return value, now if nothing had to be waited for."""
+    """Runs a generator that yields each answer it needs and is sent the reply; its return value, now if nothing had to
+    be waited for.
+    """
     try:
         answer = next(work)
         while isinstance(answer, Reply):

@@ -1,7 +1,8 @@
 """A reply that is still to come, without a task for it: whoever waits is called in the very step in which it comes.
 
-A future costs two turns of the event loop and a task for whoever awaits it; a forwarded query would pay for both. Rules: one waiter;
-changes are applied in the order in which they were added, each as the plugin that added it; only the first reply counts.
+A future costs two turns of the event loop and a task for whoever awaits it; a forwarded query would pay for both.
+Rules: one waiter; changes are applied in the order in which they were added, each as the plugin that added it; only the
+first reply counts.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ Change = Callable[[Reply], Reply]
 
 
 class Deferred:
-    """The reply to one query. Whoever makes the reply calls `set` once it is there; `then` and `take` are for whoever gets it."""
+    """The reply to one query. Whoever makes the reply calls `set` once it is there; `then` and `take` are for whoever
+    gets it.
+    """
 
     __slots__ = ("_changes", "_error", "_failed", "_reply", "_take")
 

@@ -26,8 +26,9 @@ T = TypeVar("T")
 class Block:
     """A server block as a plugin's `parse` sees it.
 
-    `directives` are the block's directives of the plugin's name, in file order; `others` are all directives of the block.
-    `zones` are the block's zones as text (`cluster.local.`), `root` the folder that relative paths start from (plugin *root*).
+    `directives` are the block's directives of the plugin's name, in file order; `others` are all directives of the
+    block. `zones` are the block's zones as text (`cluster.local.`), `root` the folder that relative paths start from
+    (plugin *root*).
     """
 
     directives: tuple[Directive, ...]
@@ -41,20 +42,21 @@ class Block:
 class Environment:
     """The worker's side of a plugin.
 
-    `server` is the server label of metrics (`dns://:53`), `view` the name of the view. `index(options)` returns the cluster index for
-    watch options.
+    `server` is the server label of metrics (`dns://:53`), `view` the name of the view. `index(options)` returns the
+    cluster index for watch options.
 
-    `data(plugin, key)` returns the data that control read for this plugin, None if it has not come yet; `on_data` registers a
-    function that is called with new data. `publish(plugin, key, payload)` sends data to all workers, to this one first.
-    `kept(key, make)` returns an object that outlives a reload, such as a cache: the same key gives the same object.
+    `data(plugin, key)` returns the data that control read for this plugin, None if it has not come yet; `on_data`
+    registers a function that is called with new data. `publish(plugin, key, payload)` sends data to all workers, to
+    this one first. `kept(key, make)` returns an object that outlives a reload, such as a cache: the same key gives the
+    same object.
 
-    `invalidate(dependencies)` drops the compiled replies that depend on one of them, `invalidate_all()` all compiled replies.
-    `peers(name)` returns the plugins of that name in the same block, all of them in chain order for ""; it works from `start` on.
-    `poll_sockets()` reads the sockets; long work calls it between two pieces of at most 0.2 ms.
+    `invalidate(dependencies)` drops the compiled replies that depend on one of them, `invalidate_all()` all compiled
+    replies. `peers(name)` returns the plugins of that name in the same block, all of them in chain order for ""; it
+    works from `start` on. `poll_sockets()` reads the sockets; long work calls it between two pieces of at most 0.2 ms.
 
-    `local_addresses` are the machine's addresses as text without loopback, empty if the block has *bind*. `first` is True in exactly
-    one worker, for work that is done once, such as NOTIFY. `allowance()` returns how many octets the caches of this worker may use.
-    `random` gives random numbers.
+    `local_addresses` are the machine's addresses as text without loopback, empty if the block has *bind*. `first` is
+    True in exactly one worker, for work that is done once, such as NOTIFY. `allowance()` returns how many octets the
+    caches of this worker may use. `random` gives random numbers.
     """
 
     block: Block
@@ -80,7 +82,9 @@ class Environment:
     random: Random = field(default_factory=Random)
 
     def depends_on(self, *dependencies: Dependency) -> None:
-        """Called while the plugin handles a query: its reply, or the one that it lets through, is dropped when one of these changes."""
+        """Called while the plugin handles a query: its reply, or the one that it lets through, is dropped when one of
+        these changes.
+        """
         noted = running.current.begin().dependencies
         noted += [one for one in dependencies if one not in noted]
 

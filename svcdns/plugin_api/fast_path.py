@@ -1,9 +1,10 @@
-"""The forwarding fast path: queries for outside names that go from the socket to the upstreams and back without the chain.
+"""The forwarding fast path: queries for outside names that go from the socket to the upstreams and back without the
+chain.
 
-Most forwarded traffic is A and AAAA queries answered by plain records (`svcdns.wire.simple_reply`). What the plugins of a block do with
-such queries and replies is always the same, so each plugin says it once, in a `FastPath`. Rules: a query that is out of the ordinary
-goes through the chain from the start. A reply that is out of the ordinary goes through the chain with its query
-(`Query.upstream_reply`). Both ways give the same reply and the same metrics.
+Most forwarded traffic is A and AAAA queries answered by plain records (`svcdns.wire.simple_reply`). What the plugins of
+a block do with such queries and replies is always the same, so each plugin says it once, in a `FastPath`. Rules: a
+query that is out of the ordinary goes through the chain from the start. A reply that is out of the ordinary goes
+through the chain with its query (`Query.upstream_reply`). Both ways give the same reply and the same metrics.
 """
 
 from __future__ import annotations
@@ -83,7 +84,9 @@ class FastPath:
         self.forwards = False
         """True if the block forwards queries at all."""
         self.zones: tuple[bytes, ...] = ()
-        """Names that end with one of these lowered wire names never take the fast path, on all listeners of the block."""
+        """Names that end with one of these lowered wire names never take the fast path, on all
+        listeners of the block.
+        """
         self.knows: Callable[[Key], bool] = _always
         """True if the cache has an entry for the key."""
         self.keep: Callable[[Key, SimpleReply], int] | None = None

@@ -1,7 +1,7 @@
 """Calling the hooks of plugins. What a hook raises is counted and logged with the plugin's name, and ends nothing else.
 
-Everything that the core calls of a plugin besides `handle` goes through a `HookCaller`. What `handle` raises reaches the responder,
-which answers SERVFAIL and reports it by `failed`.
+Everything that the core calls of a plugin besides `handle` goes through a `HookCaller`. What `handle` raises reaches
+the responder, which answers SERVFAIL and reports it by `failed`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from svcdns.plugin_api.reuse import CORE, NO_ANSWER, plugin_of, running
 from svcdns.telemetry.counters import Counters, Family, MetricKind
 from svcdns.telemetry.logging import ROOT, plugin_logger
 
-PANICS: Final = Family("coredns_panics_total", MetricKind.COUNTER, "Number of failures inside plugins that the server recovered from.")
+PANICS: Final = Family(
+    "coredns_panics_total", MetricKind.COUNTER, "Number of failures inside plugins that the server recovered from."
+)
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -1,4 +1,5 @@
-"""Sets of IP networks, and whether an address is in one: for policies and preferences by address. Knows no options and does no I/O.
+"""Sets of IP networks, and whether an address is in one: for policies and preferences by address. Knows no options and
+does no I/O.
 
 An IPv4-mapped IPv6 address is the IPv4 address (RFC 4291 §2.5.5.2); a zone id (`%eth0`) does not count.
 """
@@ -32,7 +33,9 @@ def packed(address: str) -> bytes | None:
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """One network: the `size` of its addresses in octets, the number of bits behind the prefix, and the prefix as a number."""
+    """One network: the `size` of its addresses in octets, the number of bits behind the prefix, and the prefix as a
+    number.
+    """
 
     size: int
     shift: int
@@ -40,12 +43,16 @@ class Network:
 
     @classmethod
     def from_text(cls, text: str) -> Network:
-        """The network of a CIDR; an address alone is a network of its own. Host bits are masked. Raises NetworkTextError."""
+        """The network of a CIDR; an address alone is a network of its own. Host bits are masked. Raises
+        NetworkTextError.
+        """
         _, slash, length = text.partition("/")
         try:
             network = ipaddress.ip_network(text, strict=False)
         except ValueError:
-            raise NetworkTextError(f"'{text}' is not a network; an address or CIDR such as 10.0.0.0/8 was expected") from None
+            raise NetworkTextError(
+                f"'{text}' is not a network; an address or CIDR such as 10.0.0.0/8 was expected"
+            ) from None
         if slash and not length.isdecimal():
             raise NetworkTextError(f"'{text}' is not a network; a prefix length was expected behind the slash")
         shift = network.max_prefixlen - network.prefixlen
@@ -70,4 +77,6 @@ class Networks:
     def __contains__(self, address: bytes) -> bool:
         """Whether one of them holds the packed address."""
         number = int.from_bytes(address, "big")
-        return any(len(address) == size and number >> shift in found for (size, shift), found in self._by_length.items())
+        return any(
+            len(address) == size and number >> shift in found for (size, shift), found in self._by_length.items()
+        )

@@ -1,9 +1,8 @@
 """A query on its way through the chain, and what the chain may ask of the server.
 
-One `Query` is made for each packet that the answer table has no reply for.
-A plugin that changes the question makes a copy (`changed`), so that
-plugins further out still see what was asked. The header flags and the EDNS are changed in place: the core makes its own replies from
-them, and mirrors the EDNS as the chain left it.
+One `Query` is made for each packet that the answer table has no reply for. A plugin that changes the question makes a
+copy (`changed`), so that plugins further out still see what was asked. The header flags and the EDNS are changed in
+place: the core makes its own replies from them, and mirrors the EDNS as the chain left it.
 """
 
 from __future__ import annotations
@@ -30,7 +29,9 @@ Observer = Callable[["Query", Reply, int, float], None]
 
 
 class Client(msgspec.Struct, frozen=True, gc=False):
-    """Who sent the query, and to which address. `protocol` is `udp` or `tcp`; `family` is 1 for IPv4, 2 for IPv6, as metrics label it."""
+    """Who sent the query, and to which address. `protocol` is `udp` or `tcp`; `family` is 1 for IPv4, 2 for IPv6, as
+    metrics label it.
+    """
 
     address: str
     port: int
@@ -41,7 +42,9 @@ class Client(msgspec.Struct, frozen=True, gc=False):
 
 
 class _ClassifiedClient:
-    """The client for a plugin with client classes: its address gives the reply the scope of a class, everything else that of a client."""
+    """The client for a plugin with client classes: its address gives the reply the scope of a class, everything else
+    that of a client.
+    """
 
     __slots__ = ("_client", "_invocation")
 
@@ -70,14 +73,15 @@ _NAMES: Final = {"client": "requestor", "server": "listener", "ident": "message_
 class Query(msgspec.Struct):
     """A DNS query: its question with the header, the EDNS and the client.
 
-    `name` is the query name as it was spelled, `key` the same lowered; both wire bytes. `flags` is the header word of the
-    request, `serial` the zone serial that an IXFR request names, None where it names none. `zone` is the server-block zone that
-    matched, lowered wire bytes. `size` is the request's length in octets. `depth` counts self-queries that led here. `avoid` is an
-    upstream that is not to be queried, as `Reply.source` names it. `upstream_reply` is what an upstream has replied already, where
-    the query comes from the fast path.
+    `name` is the query name as it was spelled, `key` the same lowered; both wire bytes. `flags` is the header word of
+    the request, `serial` the zone serial that an IXFR request names, None where it names none. `zone` is the
+    server-block zone that matched, lowered wire bytes. `size` is the request's length in octets. `depth` counts
+    self-queries that led here. `avoid` is an upstream that is not to be queried, as `Reply.source` names it.
+    `upstream_reply` is what an upstream has replied already, where the query comes from the fast path.
 
-    `requestor`, `listener` and `message_id` are for the core. Plugins read `client`, `server` and `ident`: a reply for which a plugin
-    read one of these is not given to other clients, unless the plugin has client classes and read the address alone.
+    `requestor`, `listener` and `message_id` are for the core. Plugins read `client`, `server` and `ident`: a reply for
+    which a plugin read one of these is not given to other clients, unless the plugin has client classes and read the
+    address alone.
     """
 
     name: bytes
@@ -148,7 +152,9 @@ class Query(msgspec.Struct):
 
         The terms on which its reply may be used again become terms of the reply that the calling plugin returns.
         """
-        query = msgspec.structs.replace(self, name=name, key=name.lower(), rtype=rtype, rclass=1, depth=self.depth + 1, upstream_reply=None)
+        query = msgspec.structs.replace(
+            self, name=name, key=name.lower(), rtype=rtype, rclass=1, depth=self.depth + 1, upstream_reply=None
+        )
         asked = running.current.begin().asked
         last, running.last = running.last, NO_ANSWER
         answer = self.ask_server(query)

@@ -1,6 +1,7 @@
 """A reply before it is encoded: sections of records, and the terms on which the encoded reply may be used again.
 
-Replies are frozen: to change a reply, make a changed copy (`msgspec.structs.replace`). `wire.message` turns a reply into a packet.
+Replies are frozen: to change a reply, make a changed copy (`msgspec.structs.replace`). `wire.message` turns a reply
+into a packet.
 """
 
 from __future__ import annotations
@@ -61,10 +62,10 @@ class Reply(msgspec.Struct, frozen=True):
     """What a plugin answers.
 
     `flags` are the header bits AA, TC, RD, RA, AD and CD; start from `query.reply_flags`, which has RD and CD copied.
-    `edns` is an OPT record of the plugin or of an upstream; the core adds the one that mirrors the client's. `has_message` is False for
-    an rcode alone, which the core turns into a message; *errors* logs `error` of such replies. `dropped` means that the client gets
-    no reply. The terms of reuse: `lifetime` in seconds, `dependencies` whose change ends it, the `scope` of clients, and
-    `increments`, which each further use adds to metrics.
+    `edns` is an OPT record of the plugin or of an upstream; the core adds the one that mirrors the client's.
+    `has_message` is False for an rcode alone, which the core turns into a message; *errors* logs `error` of such
+    replies. `dropped` means that the client gets no reply. The terms of reuse: `lifetime` in seconds, `dependencies`
+    whose change ends it, the `scope` of clients, and `increments`, which each further use adds to metrics.
     """
 
     rcode: int = 0
@@ -89,7 +90,9 @@ class Reply(msgspec.Struct, frozen=True):
     rotate: Callable[[Reply, Random], Variants] | None = None
     """Makes the orders in which the records are sent (*loadbalance*); None to send them as they stand."""
     stream: Generator[Iterable[Record], None, None] | None = None
-    """In place of `answer`: the records of a zone transfer (RFC 5936 §2.2), made in small portions while they are sent."""
+    """In place of `answer`: the records of a zone transfer (RFC 5936 §2.2), made in small portions
+    while they are sent.
+    """
 
     @classmethod
     def refused(cls, query: HeaderFlags) -> Reply:
@@ -97,7 +100,9 @@ class Reply(msgspec.Struct, frozen=True):
         return cls(rcode=Rcode.REFUSED, flags=query.reply_flags, lifetime=UNTIL_CHANGED)
 
     def with_ttls(self, change: Callable[[int], int]) -> Reply:
-        """The reply with the TTL of each record changed, in seconds. It lives until the TTLs that it was made from go down."""
+        """The reply with the TTL of each record changed, in seconds. It lives until the TTLs that it was made from go
+        down.
+        """
 
         def section(records: tuple[Record, ...]) -> tuple[Record, ...]:
             return tuple([msgspec.structs.replace(record, ttl=change(record.ttl)) for record in records])
@@ -118,7 +123,8 @@ def rcode_only(rcode: int, error: str = "") -> Reply:
 
 
 def joined(reply: Reply, other: Reply) -> Reply:
-    """`reply` with the reuse terms of another that it was made from: the shorter lifetime, all dependencies, and the extended error.
+    """`reply` with the reuse terms of another that it was made from: the shorter lifetime, all dependencies, and the
+    extended error.
 
     If the TTLs of the other go down, the joined reply lives until they do: its own TTLs may have been made from them.
     """

@@ -1,9 +1,9 @@
 """What a plugin's reply depends on, noted while the plugin's code runs.
 
-The core sets `running.current` around everything that a plugin does for a query: its `handle`, the callbacks that it passed to `then`,
-and its coroutines. What the plugin reads through its query and its environment is noted there, and is applied to its reply:
-the replies to self-queries, dependencies, and whether the reply is for this client alone. Nothing is allocated for a plugin that
-reads nothing.
+The core sets `running.current` around everything that a plugin does for a query: its `handle`, the callbacks that it
+passed to `then`, and its coroutines. What the plugin reads through its query and its environment is noted there, and is
+applied to its reply: the replies to self-queries, dependencies, and whether the reply is for this client alone. Nothing
+is allocated for a plugin that reads nothing.
 """
 
 from __future__ import annotations
@@ -190,7 +190,9 @@ def _ttls(reply: Reply) -> list[int]:
 
 
 class Within:
-    """A coroutine of a plugin, each of whose steps runs with the plugin as `running.current`. Gives the reply with its terms."""
+    """A coroutine of a plugin, each of whose steps runs with the plugin as `running.current`. Gives the reply with its
+    terms.
+    """
 
     __slots__ = ("_coroutine", "_current", "_followed")
 

@@ -1,6 +1,7 @@
 """What a directive configures outside of its block's chain: the block, its listeners, or the server as a whole.
 
-A plugin returns `Settings` from `Plugin.settings(options)`. The core reads these values and knows no plugin by its name.
+A plugin returns `Settings` from `Plugin.settings(options)`. The core reads these values and knows no plugin by its
+name.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ class BindAddresses:
 
 @dataclass(frozen=True, slots=True)
 class HttpPage:
-    """A page that control serves over HTTP: its path, one of `/health`, `/ready` and `/metrics`, and the host and port to listen on."""
+    """A page that control serves over HTTP: its path, one of `/health`, `/ready` and `/metrics`, and the host and port
+    to listen on.
+    """
 
     path: str
     address: tuple[str, int]
@@ -39,13 +42,13 @@ class ReloadInterval:
 class Settings:
     """What one directive of one block configures; each field's default means that the directive does not configure it.
 
-    Of the block: `root` is the folder that relative paths start from; `counts_queries` has the block's queries counted in
-    `coredns_dns_*`; `bind` is where its listeners listen. Of the block's listeners: `timeouts` of TCP and TLS connections;
-    `certificate` is the key of the plugin's data that holds the certificate of `tls://` listeners; `any_class` hands queries of
-    classes other than IN to the chain. Of the server: `workers` is the number of worker processes, `lameduck` the seconds that DNS
-    is served after a stop was requested, `startup_timeout` the seconds to wait for the cluster, `debug` turns DEBUG lines on,
-    `watch` is a cluster to watch, `snapshot` where its objects are stored, `page` is served over HTTP, and `reload` says how often
-    the Corefile is read again.
+    Of the block: `root` is the folder that relative paths start from; `counts_queries` has the block's queries counted
+    in `coredns_dns_*`; `bind` is where its listeners listen. Of the block's listeners: `timeouts` of TCP and TLS
+    connections; `certificate` is the key of the plugin's data that holds the certificate of `tls://` listeners;
+    `any_class` hands queries of classes other than IN to the chain. Of the server: `workers` is the number of worker
+    processes, `lameduck` the seconds that DNS is served after a stop was requested, `startup_timeout` the seconds to
+    wait for the cluster, `debug` turns DEBUG lines on, `watch` is a cluster to watch, `snapshot` where its objects are
+    stored, `page` is served over HTTP, and `reload` says how often the Corefile is read again.
     """
 
     root: str | None = None

@@ -1,7 +1,8 @@
 """Whole zones for the plugin *transfer*: what the hook `Plugin.transfer(zone, serial)` of a plugin with zones returns.
 
-`zone` is the query name as a lowered wire name; `serial` is the serial of an IXFR client, 0 for AXFR (RFC 1995 §2, §4). The hook returns
-None if the plugin is not authoritative for the zone. It raises UnavailableError if it is, and has no content to send.
+`zone` is the query name as a lowered wire name; `serial` is the serial of an IXFR client, 0 for AXFR (RFC 1995 §2, §4).
+The hook returns None if the plugin is not authoritative for the zone. It raises UnavailableError if it is, and has no
+content to send.
 """
 
 from __future__ import annotations
@@ -28,8 +29,9 @@ class UnavailableError(SvcdnsError):
 class ZoneOffer(msgspec.Struct, frozen=True):
     """A zone to send. `soa` is its SOA record now.
 
-    `records` yields all records of one version of the zone, from its SOA to the same SOA again, in portions that take well under 0.1 ms
-    to make and may be empty. It is None if the client's serial is current: then `soa` is the whole answer.
+    `records` yields all records of one version of the zone, from its SOA to the same SOA again, in portions that take
+    well under 0.1 ms to make and may be empty. It is None if the client's serial is current: then `soa` is the whole
+    answer.
     """
 
     soa: Record
@@ -42,7 +44,9 @@ def serial_of(soa: Record) -> int:
 
 
 def in_order(items: Sequence[T], key: Callable[[T], tuple[str, ...]]) -> Iterator[T | None]:
-    """Yields the items in order, and None after each step of sorting, so that the caller can do other work in between."""
+    """Yields the items in order, and None after each step of sorting, so that the caller can do
+    other work in between.
+    """
     runs = []
     for at in range(0, len(items), RUN):
         runs.append(_used_up(sorted(items[at : at + RUN], key=key, reverse=True)))
@@ -51,6 +55,8 @@ def in_order(items: Sequence[T], key: Callable[[T], tuple[str, ...]]) -> Iterato
 
 
 def _used_up(reverse: list[T]) -> Iterator[T]:
-    """The items from last to first, each let go of when it was taken: to let go of all at the end takes as long as to make them."""
+    """The items from last to first, each let go of when it was taken: to let go of all at the end takes as long as to
+    make them.
+    """
     while reverse:
         yield reverse.pop()

@@ -1,10 +1,10 @@
 """The plugins: their order in every chain, and where each one lives.
 
-`ORDER` is CoreDNS's list of directives, which fixes the chain whatever the order in the Corefile; a directive that is not in
-`BUILT` is known but not built yet. A module is imported when a Corefile names its directive.
+`ORDER` is CoreDNS's list of directives, which fixes the chain whatever the order in the Corefile; a directive that is
+not in `BUILT` is known but not built yet. A module is imported when a Corefile names its directive.
 
-Plugins from outside are entry points of the group `svcdns.plugins`: the name is the directive, the value is the plugin's module. They
-are looked for only where a Corefile has a directive that is not in `BUILT`.
+Plugins from outside are entry points of the group `svcdns.plugins`: the name is the directive, the value is the
+plugin's module. They are looked for only where a Corefile has a directive that is not in `BUILT`.
 """
 
 from __future__ import annotations
@@ -58,22 +58,30 @@ def load(directive: str) -> Any:
 
 
 def known(directives: Collection[str]) -> tuple[tuple[str, ...], frozenset[str]]:
-    """The order of all directives, and those of them that have a module, for a Corefile with these. Raises ContractError."""
+    """The order of all directives, and those of them that have a module, for a Corefile with these. Raises
+    ContractError.
+    """
     if BUILT.keys() >= set(directives):
         return ORDER, frozenset(BUILT)
     places = {name: load(name).PLUGIN.before for name in outside()}
-    return placed(ORDER, {name: before for name, before in places.items() if name not in ORDER}), frozenset(BUILT) | frozenset(places)
+    return placed(ORDER, {name: before for name, before in places.items() if name not in ORDER}), frozenset(
+        BUILT
+    ) | frozenset(places)
 
 
 @cache
 def outside() -> Mapping[str, Any]:
-    """The entry points of plugins from outside, by directive. Raises ContractError where two plugins have the same directive."""
+    """The entry points of plugins from outside, by directive. Raises ContractError where two plugins have the same
+    directive.
+    """
     from importlib.metadata import entry_points
 
     found: dict[str, Any] = {}
     for point in entry_points(group=GROUP):
         if point.name in BUILT:
-            raise ContractError(f"the plugin '{point.name}' of {_distribution(point)} has the name of a plugin of svcdns")
+            raise ContractError(
+                f"the plugin '{point.name}' of {_distribution(point)} has the name of a plugin of svcdns"
+            )
         if point.name in found and found[point.name].value != point.value:
             both = f"{_distribution(found[point.name])} and {_distribution(point)}"
             raise ContractError(f"two distributions have a plugin '{point.name}': {both}")
@@ -105,7 +113,9 @@ def _distribution(point: Any) -> str:
 
 
 def placed(order: Sequence[str], places: Mapping[str, str]) -> tuple[str, ...]:
-    """The order with further directives in it, each immediately before the one that `places` states for it. Raises ContractError."""
+    """The order with further directives in it, each immediately before the one that `places` states for it. Raises
+    ContractError.
+    """
     out, left = list(order), dict(places)
     while left:
         ready = [name for name, before in left.items() if before in out]
@@ -113,7 +123,11 @@ def placed(order: Sequence[str], places: Mapping[str, str]) -> tuple[str, ...]:
             name, before = next(iter(left.items()))
             near = get_close_matches(before, (*order, *places), 1)
             hint = f"; did you mean '{near[0]}'?" if near and near[0] != before else ""
-            stated = f"is to stand before '{before}', which is no other directive{hint}" if before else "states no place: set 'before'"
+            stated = (
+                f"is to stand before '{before}', which is no other directive{hint}"
+                if before
+                else "states no place: set 'before'"
+            )
             raise ContractError(f"plugin/{name}: it {stated}")
         for name in sorted(ready):
             out.insert(out.index(left.pop(name)), name)

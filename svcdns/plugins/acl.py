@@ -60,7 +60,9 @@ def parse(block: Block) -> Options:
 
 
 def _rule(directive: Directive, block: Block) -> Rule:
-    return Rule(arguments.zones(directive.arguments, block.zones), tuple(_policy(line) for line in arguments.body(directive)))
+    return Rule(
+        arguments.zones(directive.arguments, block.zones), tuple(_policy(line) for line in arguments.body(directive))
+    )
 
 
 def _policy(line: Directive) -> Policy:
@@ -68,7 +70,9 @@ def _policy(line: Directive) -> Policy:
     action = line.name.text.lower()
     if action not in ACTIONS:
         expected = f"{', '.join(ACTIONS[:-1])} or {ACTIONS[-1]} was expected"
-        raise CorefileError(line.position, f"'{line.name.text}' is not an action{arguments.nearest(action, ACTIONS)}; {expected}")
+        raise CorefileError(
+            line.position, f"'{line.name.text}' is not an action{arguments.nearest(action, ACTIONS)}; {expected}"
+        )
     types: set[int] | None = None
     networks: list[Network] | None = None
     every_type = every_network = False
@@ -107,7 +111,9 @@ def _type(word: Token) -> int:
     found = Type.__members__.get(word.text)
     if found is None:
         hint = arguments.nearest(word.text, Type.__members__)
-        raise CorefileError(word.position, f"'{word.text}' is not a record type{hint}; one in capitals such as AAAA was expected")
+        raise CorefileError(
+            word.position, f"'{word.text}' is not a record type{hint}; one in capitals such as AAAA was expected"
+        )
     return int(found)
 
 
@@ -120,9 +126,15 @@ def _network(word: Token) -> Network:
 
 _BY_ZONE: Final = ("server", "zone", "view")
 STOPPED: Final = {
-    "block": Family("coredns_acl_blocked_requests_total", MetricKind.COUNTER, "Queries answered REFUSED by an acl rule.", _BY_ZONE),
-    "filter": Family("coredns_acl_filtered_requests_total", MetricKind.COUNTER, "Queries answered empty by an acl rule.", _BY_ZONE),
-    "drop": Family("coredns_acl_dropped_requests_total", MetricKind.COUNTER, "Queries dropped by an acl rule.", _BY_ZONE),
+    "block": Family(
+        "coredns_acl_blocked_requests_total", MetricKind.COUNTER, "Queries answered REFUSED by an acl rule.", _BY_ZONE
+    ),
+    "filter": Family(
+        "coredns_acl_filtered_requests_total", MetricKind.COUNTER, "Queries answered empty by an acl rule.", _BY_ZONE
+    ),
+    "drop": Family(
+        "coredns_acl_dropped_requests_total", MetricKind.COUNTER, "Queries dropped by an acl rule.", _BY_ZONE
+    ),
 }
 BLOCKED_REQUESTS, FILTERED_REQUESTS, DROPPED_REQUESTS = STOPPED.values()
 ALLOWED_REQUESTS: Final = Family(
@@ -148,7 +160,10 @@ class Acl(Plugin):
         """Counts by server, zone of the rule, and view."""
         self._counters, self._log = environment.counters, environment.log
         self._rules = [
-            (tuple((names.from_text(zone).lower(), zone) for zone in rule.zones), [_Line(policy) for policy in rule.policies])
+            (
+                tuple((names.from_text(zone).lower(), zone) for zone in rule.zones),
+                [_Line(policy) for policy in rule.policies],
+            )
             for rule in options.rules
         ]
         self._distinct = [line.networks for _, lines in self._rules for line in lines if line.networks is not None]
@@ -172,13 +187,19 @@ class Acl(Plugin):
         if action == "allow":
             return then(
                 following(query),
-                lambda reply: msgspec.structs.replace(reply, scope=max(scope, reply.scope), increments=(*reply.increments, count)),
+                lambda reply: msgspec.structs.replace(
+                    reply, scope=max(scope, reply.scope), increments=(*reply.increments, count)
+                ),
             )
         if action == "drop":
             return Reply(dropped=True)
-        rcode, code = (Rcode.REFUSED, ExtendedError.BLOCKED) if action == "block" else (Rcode.NOERROR, ExtendedError.FILTERED)
+        rcode, code = (
+            (Rcode.REFUSED, ExtendedError.BLOCKED) if action == "block" else (Rcode.NOERROR, ExtendedError.FILTERED)
+        )
         edns = Edns(4096, dnssec_ok=True, options=(extended_error(code),))
-        return Reply(rcode=rcode, flags=query.reply_flags, edns=edns, lifetime=UNTIL_CHANGED, scope=scope, increments=(count,))
+        return Reply(
+            rcode=rcode, flags=query.reply_flags, edns=edns, lifetime=UNTIL_CHANGED, scope=scope, increments=(count,)
+        )
 
     def _decide(self, query: Query) -> tuple[str, str, CacheScope]:
         """The action, the zone of the rule that decided, and the scope of the decision."""

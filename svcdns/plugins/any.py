@@ -40,7 +40,9 @@ class Any(Plugin):
         """The HINFO record for type ANY; the following plugins answer other types."""
         if query.rtype != Type.ANY:
             return following(query)
-        return Reply(flags=query.reply_flags, answer=(Record(query.name, Type.HINFO, TTL, _RDATA),), lifetime=UNTIL_CHANGED)
+        return Reply(
+            flags=query.reply_flags, answer=(Record(query.name, Type.HINFO, TTL, _RDATA),), lifetime=UNTIL_CHANGED
+        )
 
 
 PLUGIN: Final = Any

@@ -60,7 +60,9 @@ def parse(block: Block) -> Options:
         return Options(last.position, origins, last.text)
     source = last.text[1:]
     if source != "kubernetes" and any(other.name.text == source for other in block.others):
-        raise CorefileError(last.position, f"'{source}' does not know the search paths of clients; @kubernetes or a file was expected")
+        raise CorefileError(
+            last.position, f"'{source}' does not know the search paths of clients; @kubernetes or a file was expected"
+        )
     return Options(last.position, origins, RESOLV_CONF, source)
 
 
@@ -74,7 +76,9 @@ def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  #
     except OSError as error:
         if options.source:
             return {options.path: b""}
-        raise CorefileError(options.position, f"failed to read '{options.path}': {(error.strerror or '').lower()}") from error
+        raise CorefileError(
+            options.position, f"failed to read '{options.path}': {(error.strerror or '').lower()}"
+        ) from error
     return {options.path: b"".join(search_path(text))}
 
 
@@ -95,7 +99,10 @@ def search_path(text: str) -> list[bytes]:
 
 
 SUCCESS: Final = Family(
-    "coredns_autopath_success_total", MetricKind.COUNTER, "Queries answered by an element of the search path.", ("server",)
+    "coredns_autopath_success_total",
+    MetricKind.COUNTER,
+    "Queries answered by an element of the search path.",
+    ("server",),
 )
 
 
@@ -127,7 +134,11 @@ class Autopath(Plugin):
         if not any(names.is_within(key, zone) for zone in self._zones):
             return following(query)
         if not self._source:
-            return self._try(query, following, self._elements) if names.is_within(key, self._elements[0]) else following(query)
+            return (
+                self._try(query, following, self._elements)
+                if names.is_within(key, self._elements[0])
+                else following(query)
+            )
         for cluster in self._clusters:
             zone = cluster.search_zone(key)
             if zone is not None and (namespace := namespace_of(key, zone)):
@@ -152,7 +163,9 @@ class Autopath(Plugin):
         return _Search(self._found, query, following, candidates).run(0)
 
     def _found(self, query: Query, reply: Reply) -> Reply:
-        """The reply for the query name: counted, and with a CNAME record from the query name to the owner of its records."""
+        """The reply for the query name: counted, and with a CNAME record from the query name to the owner of its
+        records.
+        """
         cell = self._counters.cell(SUCCESS, query.server)
         self._counters.add(cell)
         other = next((record for record in reply.answer if record.owner.lower() != query.key), None)
@@ -165,7 +178,9 @@ class Autopath(Plugin):
 class _Search:
     """One query that is tried with the names in `candidates`, in order."""
 
-    def __init__(self, found: Callable[[Query, Reply], Reply], query: Query, following: Following, candidates: list[bytes]) -> None:
+    def __init__(
+        self, found: Callable[[Query, Reply], Reply], query: Query, following: Following, candidates: list[bytes]
+    ) -> None:
         self._found, self._query, self._following, self._candidates = found, query, following, candidates
         self._replies: list[Reply] = []
 
@@ -213,7 +228,9 @@ def namespace_of(key: bytes, zone: bytes) -> str:
 
 def _of_client_class(reply: Reply, pod: Dependency) -> Reply:
     """The reply, which depends on the Pod and holds for clients of the same class only."""
-    return msgspec.structs.replace(reply, scope=max(reply.scope, CacheScope.CLIENT_CLASS), dependencies=(*reply.dependencies, pod))
+    return msgspec.structs.replace(
+        reply, scope=max(reply.scope, CacheScope.CLIENT_CLASS), dependencies=(*reply.dependencies, pod)
+    )
 
 
 def _names(content: bytes) -> list[bytes]:

@@ -1,4 +1,6 @@
-"""`chaos`: answers queries of class CH for version, authors and host name (RFC 4892, docs/behaviour/plugins.md#chaos)."""
+"""`chaos`: answers queries of class CH for version, authors and host name (RFC 4892,
+docs/behaviour/plugins.md#chaos).
+"""
 
 from __future__ import annotations
 

@@ -76,7 +76,11 @@ def _option(line: Directive, options: Options) -> Options:
     if name not in _FLAGS:
         raise arguments.unknown_option(line, ("prefix", *_FLAGS))
     arguments.arguments(line, 0, 0)
-    return replace(options, translate_all=options.translate_all or name == _FLAGS[0], allow_ipv4=options.allow_ipv4 or name == _FLAGS[1])
+    return replace(
+        options,
+        translate_all=options.translate_all or name == _FLAGS[0],
+        allow_ipv4=options.allow_ipv4 or name == _FLAGS[1],
+    )
 
 
 def _prefix(word: Token) -> bytes:
@@ -87,19 +91,26 @@ def _prefix(word: Token) -> bytes:
         network = None
     if network is None or not address or not length.isdecimal() or network.prefixlen not in LENGTHS:
         expected = f"an IPv6 prefix of {', '.join(map(str, LENGTHS[:-1]))} or {LENGTHS[-1]} bits"
-        raise CorefileError(word.position, f"'{word.text}' is not a prefix; {expected} such as 64:ff9b::/96 was expected")
+        raise CorefileError(
+            word.position, f"'{word.text}' is not a prefix; {expected} such as 64:ff9b::/96 was expected"
+        )
     return network.network_address.packed[: network.prefixlen // 8]
 
 
 def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  # noqa: ARG001 - reads no files
     """No data; logs a warning for options without effect."""
     for where in options.ignored:
-        plugin_logger("dns64").warning("%s has no effect after a prefix in the directive; write 'prefix' in the block instead", where)
+        plugin_logger("dns64").warning(
+            "%s has no effect after a prefix in the directive; write 'prefix' in the block instead", where
+        )
     return {}
 
 
 TRANSLATED: Final = Family(
-    "coredns_dns64_requests_translated_total", MetricKind.COUNTER, "AAAA queries answered with addresses made of A records.", ("server",)
+    "coredns_dns64_requests_translated_total",
+    MetricKind.COUNTER,
+    "AAAA queries answered with addresses made of A records.",
+    ("server",),
 )
 
 
@@ -169,7 +180,13 @@ class Dns64(Plugin):
     def _record(self, record: Record, longest: int) -> Record:
         if record.rtype != Type.A:
             return record
-        return Record(record.owner, Type.AAAA, min(record.ttl, longest), embedded(self._options.prefix, record.rdata), record.rclass)
+        return Record(
+            record.owner,
+            Type.AAAA,
+            min(record.ttl, longest),
+            embedded(self._options.prefix, record.rdata),
+            record.rclass,
+        )
 
 
 def embedded(prefix: bytes, address: bytes) -> bytes:

@@ -142,7 +142,13 @@ class Errors(Plugin):
     def _summarise(self, pending: _Pending) -> None:
         rule, count, pending.count = pending.rule, pending.count, 0
         if count > (1 if rule.show_first else 0):
-            self._log.log(rule.level, "%d errors like '%s' occurred in last %s", count, rule.pattern.text, _duration_text(rule.period))
+            self._log.log(
+                rule.level,
+                "%d errors like '%s' occurred in last %s",
+                count,
+                rule.pattern.text,
+                _duration_text(rule.period),
+            )
 
 
 def _duration_text(seconds: float) -> str:

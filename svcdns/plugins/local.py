@@ -27,7 +27,9 @@ LOCALHOST_REQUESTS: Final = Family(
 )
 
 _LOCALHOST: Final = names.from_text("localhost.")
-_ZONES: Final = tuple(names.from_text(zone) for zone in ("localhost.", "0.in-addr.arpa.", "127.in-addr.arpa.", "255.in-addr.arpa."))
+_ZONES: Final = tuple(
+    names.from_text(zone) for zone in ("localhost.", "0.in-addr.arpa.", "127.in-addr.arpa.", "255.in-addr.arpa.")
+)
 _LOOPBACK_PTR: Final = names.from_text("1.0.0.127.in-addr.arpa.")
 _SOA: Final = _LOCALHOST + names.from_text("root.localhost.") + struct.pack("!IIIII", 1, 0, 0, 0, TTL)
 _ADDRESSES: Final = {Type.A: bytes((127, 0, 0, 1)), Type.AAAA: bytes(15) + b"\1"}
@@ -69,7 +71,9 @@ class Local(Plugin):
         NXDOMAIN for other names in the zones.
         """
         key = query.key
-        if key != _LOCALHOST and (names.is_within(key, _LOCALHOST) or (self._prefix and key.startswith(_LOCALHOST[:-1]))):
+        if key != _LOCALHOST and (
+            names.is_within(key, _LOCALHOST) or (self._prefix and key.startswith(_LOCALHOST[:-1]))
+        ):
             self._counters.add(self._cell)
             return _answer(query, _ADDRESSES, query.name, ((self._cell, 1.0),))
         for zone in _ZONES:

@@ -78,7 +78,8 @@ class Log(Plugin):
     def __init__(self, options: Options, environment: Environment) -> None:  # noqa: ARG002 - lines have no plugin prefix
         """Lines go to the server's logger."""
         self._rules = [
-            (tuple(names.from_text(zone).lower() for zone in rule.zones), rule.classes, _compiled(rule.format)) for rule in options.rules
+            (tuple(names.from_text(zone).lower() for zone in rule.zones), rule.classes, _compiled(rule.format))
+            for rule in options.rules
         ]
         self._log = logging.getLogger("svcdns")
 
@@ -87,7 +88,9 @@ class Log(Plugin):
         return following(query)
 
     def observe(self, query: Query, reply: Reply, size: int, seconds: float) -> None:
-        """Writes the line of one answered query: `size` is the reply's octets, `seconds` the time from packet to reply."""
+        """Writes the line of one answered query: `size` is the reply's octets, `seconds` the time
+        from packet to reply.
+        """
         for zones, classes, line in self._rules:
             if any(names.is_within(query.key, zone) for zone in zones):
                 if "all" in classes or class_of(query, reply) in classes:

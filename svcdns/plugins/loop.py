@@ -230,7 +230,9 @@ class Loop(Plugin):
 
 def _looping(query: Query) -> Reply:
     """SERVFAIL; clients with EDNS get the reason (RFC 8914 §4.15: the server is not fully functional)."""
-    edns = Edns(options=(extended_error(ExtendedError.NOT_READY, "forwarding loop"),)) if query.edns is not None else None
+    edns = (
+        Edns(options=(extended_error(ExtendedError.NOT_READY, "forwarding loop"),)) if query.edns is not None else None
+    )
     return Reply(rcode=Rcode.SERVFAIL, flags=query.reply_flags, edns=edns)
 
 

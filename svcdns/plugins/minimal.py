@@ -43,7 +43,9 @@ class Minimal(Plugin):
 
         def shortened(reply: Reply) -> Reply:
             if not reply.has_message and not reply.error:
-                return rcode_only(Rcode.SERVFAIL)  # as CoreDNS, which fails here without a message: a zone transfer's REFUSED
+                return rcode_only(
+                    Rcode.SERVFAIL
+                )  # as CoreDNS, which fails here without a message: a zone transfer's REFUSED
             if not reply.has_message or reply.dropped or classify(query, reply) is not MessageType.NOERROR:
                 return reply
             return msgspec.structs.replace(reply, authority=(), additional=(), edns=None)

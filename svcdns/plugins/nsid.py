@@ -52,7 +52,9 @@ class Nsid(Plugin):
             return reply
         edns = reply.edns or Edns(dnssec_ok=True)
         others = tuple(option for option in edns.options if option[0] != OptionCode.NSID)
-        return msgspec.structs.replace(reply, edns=msgspec.structs.replace(edns, options=(*others, (OptionCode.NSID, self._data))))
+        return msgspec.structs.replace(
+            reply, edns=msgspec.structs.replace(edns, options=(*others, (OptionCode.NSID, self._data)))
+        )
 
 
 PLUGIN: Final = Nsid

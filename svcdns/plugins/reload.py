@@ -31,10 +31,14 @@ def parse(block: Block) -> Options:
         arguments.no_body(directive)
         interval = arguments.duration(words[0]) if words else options.interval
         if interval < MIN_INTERVAL:
-            raise CorefileError(words[0].position, f"interval '{words[0].text}' is too short; at least {MIN_INTERVAL:g}s was expected")
+            raise CorefileError(
+                words[0].position, f"interval '{words[0].text}' is too short; at least {MIN_INTERVAL:g}s was expected"
+            )
         jitter = arguments.duration(words[1]) if len(words) > 1 else options.jitter
         if jitter != 0 and jitter < MIN_JITTER:
-            raise CorefileError(words[1].position, f"jitter '{words[1].text}' is too short; 0 or at least {MIN_JITTER:g}s was expected")
+            raise CorefileError(
+                words[1].position, f"jitter '{words[1].text}' is too short; 0 or at least {MIN_JITTER:g}s was expected"
+            )
         options = Options(interval, min(jitter, interval / 2))
     return options
 

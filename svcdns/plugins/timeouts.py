@@ -37,7 +37,9 @@ def parse(block: Block) -> Options:
     for directive in block.directives:
         arguments.arguments(directive, 0, 0)
         if not directive.body:
-            raise CorefileError(directive.position, f"timeouts: at least one of {', '.join((*SECONDS, QUERIES))} was expected in braces")
+            raise CorefileError(
+                directive.position, f"timeouts: at least one of {', '.join((*SECONDS, QUERIES))} was expected in braces"
+            )
         timeouts = Timeouts()
         for line in directive.body:
             arguments.no_body(line)

@@ -28,7 +28,11 @@ from svcdns.tls.material import Material, expiry, read, system_authorities
 
 PERIOD: Final = 10.0
 """Seconds between two reads of the files."""
-CLIENT_AUTH: Final = {"nocert": ssl.CERT_NONE, "verify_if_given": ssl.CERT_OPTIONAL, "require_and_verify": ssl.CERT_REQUIRED}
+CLIENT_AUTH: Final = {
+    "nocert": ssl.CERT_NONE,
+    "verify_if_given": ssl.CERT_OPTIONAL,
+    "require_and_verify": ssl.CERT_REQUIRED,
+}
 UNCHECKED: Final = ("request", "require")
 ACME: Final = ("acme", "email", "ca", "url", "storage", "ca_root", "resolver")
 OWN: Final = ("client_auth", "keylog")
@@ -127,7 +131,9 @@ def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  #
         try:
             Path(options.keylog).open("ab").close()
         except OSError as error:
-            raise CorefileError(options.position, f"plugin/tls: open {options.keylog}: {(error.strerror or '').lower()}") from error
+            raise CorefileError(
+                options.position, f"plugin/tls: open {options.keylog}: {(error.strerror or '').lower()}"
+            ) from error
         log.warning("keylog: whoever can read %s can decrypt the TLS connections", options.keylog)
     if served.expires < time.time():
         log.warning("the certificate %s expired on %s", options.certificate, _day(served.expires))

@@ -1,8 +1,8 @@
 """The channel between the supervisor and each of its children: small JSON messages, and file descriptors with them.
 
-A message is one line of JSON. Descriptors travel beside the octets (SCM_RIGHTS, unix(7)); a message says under `fds` how many of them are
-its own. Only the supervisor holds the other end of a child's channel, so its end of file means that the supervisor is gone.
-Standard library only: the supervisor imports it.
+A message is one line of JSON. Descriptors travel beside the octets (SCM_RIGHTS, unix(7)); a message says under `fds`
+how many of them are its own. Only the supervisor holds the other end of a child's channel, so its end of file means
+that the supervisor is gone. Standard library only: the supervisor imports it.
 
 Rule: after a ChannelBrokenError nothing more is read, as it is not known to which message the next descriptor belongs.
 """
@@ -64,7 +64,8 @@ class Channel:
             raise ChannelClosedError from error
 
     def receive(self) -> list[Message]:
-        """Reads once: the messages that are complete now, each with its descriptors under `fds`; none if nothing has come.
+        """Reads once: the messages that are complete now, each with its descriptors under `fds`; none if nothing has
+        come.
 
         Raises ChannelClosedError at the end of the channel, and ChannelBrokenError.
         """
@@ -79,7 +80,9 @@ class Channel:
                 fds = array.array("i")
                 fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
                 self._fds.extend(fds)
-        if flags & socket.MSG_CTRUNC:  # the kernel has closed those that did not fit, into the buffer or into the limit of this process
+        if (
+            flags & socket.MSG_CTRUNC
+        ):  # the kernel has closed those that did not fit, into the buffer or into the limit of this process
             raise self._broken("descriptors of a message are missing: more than this process may have open")
         if not data:
             raise ChannelClosedError

@@ -1,8 +1,8 @@
 """Descriptors of a worker: each TCP connection of a client takes one, and each query to an upstream.
 
-The kernel's table of a process's descriptors grows by doubling. Where threads share the table, each step waits for all processors
-(synchronize_rcu in Linux `fs/file.c`): about 15 ms in which nothing is answered, under the highest load. So the table is grown once at the
-start, before there are threads.
+The kernel's table of a process's descriptors grows by doubling. Where threads share the table, each step waits for all
+processors (synchronize_rcu in Linux `fs/file.c`): about 15 ms in which nothing is answered, under the highest load. So
+the table is grown once at the start, before there are threads.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from typing import Final
 WANTED_LIMIT: Final = 65_536
 """The soft limit that a worker sets, where the hard one allows it."""
 TABLE_SIZE: Final = 16_384
-"""Descriptors that the table has room for from the start, 8 octets each: more than connections and queries in flight."""
+"""Descriptors that the table has room for from the start, 8 octets each: more than connections and
+queries in flight.
+"""
 
 
 def raise_descriptor_limit() -> None:

@@ -1,8 +1,8 @@
 """Frames in a stream of octets: each is its length, four octets in network order, and then its content.
 
-The feed between control and workers, the kept state that a worker passes to its successor, and snapshot files consist of frames.
-Rule: a frame has at most MAX_FRAME octets, for writers and readers. So a reader notices a stream of another kind before it has collected
-gigabytes.
+The feed between control and workers, the kept state that a worker passes to its successor, and snapshot files consist
+of frames. Rule: a frame has at most MAX_FRAME octets, for writers and readers. So a reader notices a stream of another
+kind before it has collected gigabytes.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ def framed(content: bytes) -> bytes:
 
 
 def read_framed(file: BinaryIO) -> bytes:
-    """The content of the next frame of a file, cut off where the file ends; empty at its end. Raises FrameTooLargeError."""
+    """The content of the next frame of a file, cut off where the file ends; empty at its end. Raises
+    FrameTooLargeError.
+    """
     size = int.from_bytes(file.read(LENGTH), "big")
     if size > MAX_FRAME:
         raise FrameTooLargeError(size)
@@ -43,7 +45,9 @@ def read_framed(file: BinaryIO) -> bytes:
 
 
 class Deframer:
-    """Cuts a stream into the contents of its frames. `feed` takes octets as they come, `contents` gives what is complete, one by one."""
+    """Cuts a stream into the contents of its frames. `feed` takes octets as they come, `contents` gives what is
+    complete, one by one.
+    """
 
     def __init__(self) -> None:
         """At the start of a stream."""

@@ -6,7 +6,9 @@ import ctypes
 
 
 def release_free_memory() -> None:
-    """Returns free memory to the system (malloc_trim(3)), which walks the heap. Does nothing where the C library has no such function."""
+    """Returns free memory to the system (malloc_trim(3)), which walks the heap. Does nothing where the C library has no
+    such function.
+    """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)

@@ -1,13 +1,14 @@
 """Interpreters that run this program's code and the installed packages, and nothing else.
 
-`python -m` looks for modules in the working directory first, and `PYTHONPATH` names further folders. A file `queue.py` there would run with
-the server's rights. So every process of this program is started by `command`: the interpreter ignores the working directory, the variables
-`PYTHON*`, and the user's own site-packages unless svcdns is installed in them. The program's own folder, where this file is, comes behind
-the standard library. The environment itself is passed on as it is: exec plugins of a kubeconfig may need it.
+`python -m` looks for modules in the working directory first, and `PYTHONPATH` names further folders. A file `queue.py`
+there would run with the server's rights. So every process of this program is started by `command`: the interpreter
+ignores the working directory, the variables `PYTHON*`, and the user's own site-packages unless svcdns is installed in
+them. The program's own folder, where this file is, comes behind the standard library. The environment itself is passed
+on as it is: exec plugins of a kubeconfig may need it.
 
-This file is also the script that such an interpreter runs. Its place is part of the hand-over format: a supervisor of an earlier version
-starts the new version by it. Rule: it imports what every interpreter has loaded already, and so do the modules that call `ensure` before
-they call it. Even `__future__` and `typing` could come from elsewhere.
+This file is also the script that such an interpreter runs. Its place is part of the hand-over format: a supervisor of
+an earlier version starts the new version by it. Rule: it imports what every interpreter has loaded already, and so do
+the modules that call `ensure` before they call it. Even `__future__` and `typing` could come from elsewhere.
 """
 
 import os
@@ -21,7 +22,8 @@ _PACKAGE = "svcdns"
 def command(program: str, *arguments: str) -> list[str]:
     """The command line that runs `program` in an isolated interpreter.
 
-    `program` is a module of this program, run as `python -m` would run it, or the name by which the command itself was called.
+    `program` is a module of this program, run as `python -m` would run it, or the name by which the command itself was
+    called.
     """
     isolation = ("-E", "-P") if _installed_for_user() else ("-I",)
     bytecode = ("-B",) if sys.dont_write_bytecode else ()
@@ -29,7 +31,9 @@ def command(program: str, *arguments: str) -> list[str]:
 
 
 def ensure(program: str, *arguments: str) -> None:
-    """Goes on in an isolated interpreter, in the same process, where the present one is not isolated: then it does not return."""
+    """Goes on in an isolated interpreter, in the same process, where the present one is not isolated: then it does not
+    return.
+    """
     if not (sys.flags.ignore_environment and sys.flags.safe_path):
         os.execv(sys.executable, command(program, *arguments))
 

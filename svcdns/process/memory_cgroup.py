@@ -1,7 +1,8 @@
 """The memory limit and the working set of this process's control group (cgroups(7), versions 1 and 2).
 
-In a container `/sys/fs/cgroup` is usually the container's own group. Elsewhere `/proc/self/cgroup` names the group below it.
-Where the group has no limit, the nearest group above it that has one counts. Each call reads the files again, as limits may change.
+In a container `/sys/fs/cgroup` is usually the container's own group. Elsewhere `/proc/self/cgroup` names the group
+below it. Where the group has no limit, the nearest group above it that has one counts. Each call reads the files again,
+as limits may change.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ _UNLIMITED: Final = 1 << 60
 
 @dataclass(frozen=True, slots=True)
 class _Version:
-    """The files of a version: limit, usage, and the field of the statistics with the page cache that the kernel reclaims first."""
+    """The files of a version: limit, usage, and the field of the statistics with the page cache that the kernel
+    reclaims first.
+    """
 
     limit: str
     usage: str
@@ -73,7 +76,9 @@ class MemoryGroup:
 
 
 def _found(root: Path, own: Path) -> tuple[_Version, tuple[Path, ...]]:
-    """The version that has the memory, and the groups from the process's own up to the mounted one, as far as they can be seen."""
+    """The version that has the memory, and the groups from the process's own up to the mounted one, as far as they can
+    be seen.
+    """
     try:
         lines = [line.split(":", 2) for line in own.read_text().splitlines()]
     except OSError:

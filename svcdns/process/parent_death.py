@@ -1,7 +1,8 @@
 """A child process dies with its supervisor, and leaves the signals of a terminal to it.
 
-Linux kills the child when its parent dies (prctl(2), PR_SET_PDEATHSIG). The execution of a file with capabilities clears that setting, so
-the child makes it itself, and then checks that the parent still exists. On other systems the end of the channel alone ends the child.
+Linux kills the child when its parent dies (prctl(2), PR_SET_PDEATHSIG). The execution of a file with capabilities
+clears that setting, so the child makes it itself, and then checks that the parent still exists. On other systems the
+end of the channel alone ends the child.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """Scheduling of a worker, by the kernel and by the interpreter, so that queries do not wait for other work.
 
-Control shares processors with workers, and at times works for long, on a list of a large cluster for example. By default Linux lets it
-finish a slice of some milliseconds. A worker with a short slice of its own preempts it at once (sched_setattr(2), Linux 6.12 and newer;
-older kernels accept the call and change nothing).
+Control shares processors with workers, and at times works for long, on a list of a large cluster for example. By
+default Linux lets it finish a slice of some milliseconds. A worker with a short slice of its own preempts it at once
+(sched_setattr(2), Linux 6.12 and newer; older kernels accept the call and change nothing).
 
-In a worker the thread that answers gives up the interpreter in each system call on a socket. The thread that writes the log
-may then keep it for 5 ms by default (sys.setswitchinterval).
+In a worker the thread that answers gives up the interpreter in each system call on a socket. The thread that writes the
+log may then keep it for 5 ms by default (sys.setswitchinterval).
 """
 
 from __future__ import annotations
@@ -36,5 +36,7 @@ def request_short_slices() -> bool:
     number = _SYSTEM_CALL.get(platform.machine())
     if sys.platform != "linux" or number is None or os.sched_getscheduler(0) != os.SCHED_OTHER:
         return False
-    attributes = _ATTRIBUTES.pack(_ATTRIBUTES.size, os.SCHED_OTHER, 0, os.getpriority(os.PRIO_PROCESS, 0), 0, SLICE_NANOSECONDS, 0, 0)
+    attributes = _ATTRIBUTES.pack(
+        _ATTRIBUTES.size, os.SCHED_OTHER, 0, os.getpriority(os.PRIO_PROCESS, 0), 0, SLICE_NANOSECONDS, 0, 0
+    )
     return bool(ctypes.CDLL(None).syscall(number, 0, attributes, 0) == 0)

@@ -1,9 +1,9 @@
 """The memory that all processes share: two regions for control, two for each worker slot.
 
-The supervisor makes the mapping and passes its descriptor to the children. The mapping lives as long as the program, so the counters of a
-process that died go on in the process that takes its region over. A region has one writer at a time: a successor gets the region of the
-other side, as its predecessor still writes into its own. What follows the heartbeat and the state in a region is described in
-`svcdns.telemetry.counters`. Standard library only: the supervisor imports it.
+The supervisor makes the mapping and passes its descriptor to the children. The mapping lives as long as the program, so
+the counters of a process that died go on in the process that takes its region over. A region has one writer at a time:
+a successor gets the region of the other side, as its predecessor still writes into its own. What follows the heartbeat
+and the state in a region is described in `svcdns.telemetry.counters`. Standard library only: the supervisor imports it.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from enum import IntEnum
 from typing import Final
 
 HANDOVER: Final = 2
-"""The number in the hand-over format. It is raised where the version before would not understand the mapping, a message on a channel, the
-state of a supervisor (`svcdns.supervisor.reexec`), or the data that a plugin's `gather` sends to workers. An upgrade in place is then
-refused."""
+"""The number in the hand-over format. It is raised where the version before would not understand the mapping, a message
+on a channel, the state of a supervisor (`svcdns.supervisor.reexec`), or the data that a plugin's `gather` sends to
+workers. An upgrade in place is then refused."""
 REGION_SIZE: Final = 4 << 20
 SLOTS: Final = 64
 """Worker slots in a mapping. A region takes memory only once it is written to."""
@@ -65,7 +65,9 @@ def create() -> int:
 
 
 def memory_file(name: str) -> int:
-    """The descriptor of an empty file in memory (memfd_create(2)), or of an unlinked temporary file where the system has no such files."""
+    """The descriptor of an empty file in memory (memfd_create(2)), or of an unlinked temporary file where the system
+    has no such files.
+    """
     if hasattr(os, "memfd_create"):
         return os.memfd_create(name, os.MFD_CLOEXEC)
     import tempfile
@@ -86,7 +88,9 @@ def heartbeat(region: memoryview) -> float:
 
 
 def reset(region: memoryview, now: State) -> None:
-    """Discards the heartbeat and the state of the last process: another one starts in the region (STARTING), or none (ENDED)."""
+    """Discards the heartbeat and the state of the last process: another one starts in the region (STARTING), or none
+    (ENDED).
+    """
     region[0:16].cast("d")[0] = 0.0
     region[0:16].cast("d")[1] = float(now)
 

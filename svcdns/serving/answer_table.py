@@ -71,10 +71,26 @@ class Entry:
     of the TTLs.
     """
 
-    __slots__ = ("countdown", "deadline", "dependencies", "flushed_uses", "hit_counter", "key", "observed", "uses", "wire", "wires")
+    __slots__ = (
+        "countdown",
+        "deadline",
+        "dependencies",
+        "flushed_uses",
+        "hit_counter",
+        "key",
+        "observed",
+        "uses",
+        "wire",
+        "wires",
+    )
 
     def __init__(
-        self, key: bytes, wires: tuple[bytes, ...], deadline: float, dependencies: tuple[Dependency, ...], hit_counter: HitCounter
+        self,
+        key: bytes,
+        wires: tuple[bytes, ...],
+        deadline: float,
+        dependencies: tuple[Dependency, ...],
+        hit_counter: HitCounter,
     ) -> None:
         """The first rotation counts as used, by the packet that made the entry."""
         self.key, self.deadline, self.dependencies, self.hit_counter = key, deadline, dependencies, hit_counter

@@ -76,7 +76,9 @@ def try_fast_path(packet: bytes, responder: Responder, started: float) -> FastPa
     except Exception as error:  # noqa: BLE001 - a plugin's hook
         responder.recover("the fast path", error)
         return None
-    return FastPathExchange(responder, route, fast_path, packet, key, edns, end, started, authentic=authentic or dnssec_ok)
+    return FastPathExchange(
+        responder, route, fast_path, packet, key, edns, end, started, authentic=authentic or dnssec_ok
+    )
 
 
 def _is_name(packet: bytes, at: int, last: int) -> bool:
@@ -188,7 +190,11 @@ class FastPathExchange:
         reader, sender = self._reader, self._sender
         assert reader is not None
         self._responder.answer(
-            self._packet, reader.client(sender), lambda wire: reader.queue_reply(sender, wire), self._started, upstream_reply=reply
+            self._packet,
+            reader.client(sender),
+            lambda wire: reader.queue_reply(sender, wire),
+            self._started,
+            upstream_reply=reply,
         )
 
     def _encode(self, simple: SimpleReply) -> bytes:

@@ -200,7 +200,13 @@ class Listeners:
 
     def _budgets(self) -> list[tuple[AnswerTable, int]]:
         tables = self.tables
-        return list(zip(tables, divide(self.budget, [key.protocol for key in self._responders], list(map(bool, tables))), strict=True))
+        return list(
+            zip(
+                tables,
+                divide(self.budget, [key.protocol for key in self._responders], list(map(bool, tables))),
+                strict=True,
+            )
+        )
 
     # -- readers and servers
 

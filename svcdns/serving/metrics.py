@@ -17,7 +17,22 @@ from svcdns.telemetry.counters import Counters, Family, MetricKind
 from svcdns.wire.codes import Type, rcode_text, type_text
 
 DURATIONS: Final = tuple(0.00025 * 2**i for i in range(16))
-SIZES: Final = (0.0, 100.0, 200.0, 300.0, 400.0, 511.0, 1023.0, 2047.0, 4095.0, 8291.0, 16000.0, 32000.0, 48000.0, 64000.0)
+SIZES: Final = (
+    0.0,
+    100.0,
+    200.0,
+    300.0,
+    400.0,
+    511.0,
+    1023.0,
+    2047.0,
+    4095.0,
+    8291.0,
+    16000.0,
+    32000.0,
+    48000.0,
+    64000.0,
+)
 
 REQUESTS: Final = Family(
     "coredns_dns_requests_total",
@@ -47,7 +62,10 @@ RESPONSE_SIZE: Final = Family(
     SIZES,
 )
 DO_REQUESTS: Final = Family(
-    "coredns_dns_do_requests_total", MetricKind.COUNTER, "Counter of DNS requests with the DO bit set per zone.", ("server", "zone", "view")
+    "coredns_dns_do_requests_total",
+    MetricKind.COUNTER,
+    "Counter of DNS requests with the DO bit set per zone.",
+    ("server", "zone", "view"),
 )
 RESPONSES: Final = Family(
     "coredns_dns_responses_total",
@@ -113,9 +131,13 @@ class QueryMetrics:
 
     def increments(self, query: Query, route: Route, reply: Reply) -> tuple[Increment, ...]:
         """What one such reply adds, except for sizes and duration."""
-        return self.increments_of(route, query.rtype, reply.rcode, route.writer if reply.has_message else "", dnssec_ok=query.dnssec_ok)
+        return self.increments_of(
+            route, query.rtype, reply.rcode, route.writer if reply.has_message else "", dnssec_ok=query.dnssec_ok
+        )
 
-    def increments_of(self, route: Route, rtype: int, rcode: int, writer: str, *, dnssec_ok: bool) -> tuple[Increment, ...]:
+    def increments_of(
+        self, route: Route, rtype: int, rcode: int, writer: str, *, dnssec_ok: bool
+    ) -> tuple[Increment, ...]:
         """The same; `writer` is the plugin that the response is counted for."""
         key = (route.zone_text, route.view, rtype, rcode, writer, dnssec_ok)
         found = self._increments.get(key)

@@ -42,9 +42,17 @@ class NegativeAnswer:
 
     __slots__ = ("encloser", "head", "hit_counter", "request_tail", "tail")
 
-    def __init__(self, head: bytes, tail: bytes, request_tail: int, encloser: Encloser, hit_counter: HitCounter) -> None:
+    def __init__(
+        self, head: bytes, tail: bytes, request_tail: int, encloser: Encloser, hit_counter: HitCounter
+    ) -> None:
         """Not used yet."""
-        self.head, self.tail, self.request_tail, self.encloser, self.hit_counter = head, tail, request_tail, encloser, hit_counter
+        self.head, self.tail, self.request_tail, self.encloser, self.hit_counter = (
+            head,
+            tail,
+            request_tail,
+            encloser,
+            hit_counter,
+        )
 
 
 class NegativeAnswers:

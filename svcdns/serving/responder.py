@@ -58,10 +58,18 @@ _random: Final = random.Random()
 class Responder:
     """Answers the packets of one listener over one protocol and address family."""
 
-    def __init__(self, listener: Listener, table: AnswerTable, metrics: QueryMetrics, protocol: str, in_flight: InFlight) -> None:
+    def __init__(
+        self, listener: Listener, table: AnswerTable, metrics: QueryMetrics, protocol: str, in_flight: InFlight
+    ) -> None:
         """`protocol` is `udp` or `tcp`; `metrics` are those of this protocol and family; `in_flight` is the
         worker's."""
-        self.listener, self.table, self.metrics, self.protocol, self.in_flight = listener, table, metrics, protocol, in_flight
+        self.listener, self.table, self.metrics, self.protocol, self.in_flight = (
+            listener,
+            table,
+            metrics,
+            protocol,
+            in_flight,
+        )
         self.uniform = listener.classes is None and not listener.observed
         """Whether all clients get the same replies, and no plugin observes queries."""
         self._hooks = HookCaller(metrics.counters)
@@ -110,7 +118,13 @@ class Responder:
         self.durations.observe(seconds, 1)
         if entry.observed is not None and client is not None:
             query, reply, route = entry.observed
-            self.observe(route, query.changed(message_id=int.from_bytes(packet[:2], "big"), requestor=client), reply, len(wire), seconds)
+            self.observe(
+                route,
+                query.changed(message_id=int.from_bytes(packet[:2], "big"), requestor=client),
+                reply,
+                len(wire),
+                seconds,
+            )
         return wire
 
     def lookup_negative(self, key: bytes) -> bytes:
@@ -162,7 +176,9 @@ class Responder:
         if request.edns is not None and request.edns.version and route is not DROPPED:
             send(_bad_version(request, query))
             return
-        pending = PendingReply(self, packet, self.key(packet, client), request, query, route, send, self.table.changes, outlet)
+        pending = PendingReply(
+            self, packet, self.key(packet, client), request, query, route, send, self.table.changes, outlet
+        )
         try:
             answer = self.listener.answer(query, route)
         except Exception as error:  # noqa: BLE001 - a plugin failed: one query must not end the process
@@ -290,7 +306,10 @@ class PendingReply(msgspec.Struct, gc=False, eq=False):
         wires = rotations(self.request, begin, first, count) if rotation.turns_answer and count > 1 else []
         if wires:
             return tuple(wires)
-        return (first, *[encode_reply(self.request, rotation.variant(number, count), limit, echoed) for number in range(1, count)])
+        return (
+            first,
+            *[encode_reply(self.request, rotation.variant(number, count), limit, echoed) for number in range(1, count)],
+        )
 
     async def _stream(self, reply: Reply, outlet: zone_stream.Outlet) -> None:
         """Sends a reply of several messages, and counts it as one."""
@@ -320,13 +339,19 @@ class PendingReply(msgspec.Struct, gc=False, eq=False):
         if route.closest_encloser is None or responder.listener.classes is not None:
             return
         encloser = route.closest_encloser(query.key, query.rtype)
-        if encloser is not None and responder.table.changes == self.changes and not responder.listener.is_divided(encloser.key):
+        if (
+            encloser is not None
+            and responder.table.changes == self.changes
+            and not responder.listener.is_divided(encloser.key)
+        ):
             responder.table.negative.note(self.packet, wire, encloser, responder.metrics.hit_counter(increments, route))
 
     def _store(self, reply: Reply, wires: tuple[bytes, ...], increments: tuple[Increment, ...]) -> None:
         table = self.responder.table
         now = table.now()
-        ends = UNTIL_CHANGED if reply.lifetime == UNTIL_CHANGED else now + reply.lifetime  # one object for nearly all of them
+        ends = (
+            UNTIL_CHANGED if reply.lifetime == UNTIL_CHANGED else now + reply.lifetime
+        )  # one object for nearly all of them
         if any(record.rtype == Type.SOA for record in reply.authority):
             ends = min(ends, now + NEGATIVE_LIFETIME)
         hit_counter = self.responder.metrics.hit_counter(increments, self.route)

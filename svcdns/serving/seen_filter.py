@@ -41,7 +41,9 @@ class SeenFilter:
         if fingerprint in (fingerprints[first], fingerprints[second]):
             return True
         self._second = not self._second
-        fingerprints[first if not fingerprints[first] or (fingerprints[second] and self._second) else second] = fingerprint
+        fingerprints[first if not fingerprints[first] or (fingerprints[second] and self._second) else second] = (
+            fingerprint
+        )
         return False
 
     def _begin(self) -> bytearray:

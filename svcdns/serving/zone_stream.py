@@ -31,7 +31,9 @@ class Outlet(Protocol):
         ...
 
 
-async def send(request: Request, reply: Reply, outlet: Outlet, last: Callable[[bytes], None], echoed: frozenset[int]) -> int:
+async def send(
+    request: Request, reply: Reply, outlet: Outlet, last: Callable[[bytes], None], echoed: frozenset[int]
+) -> int:
     """Sends the records of `reply.stream`; `last` takes the final message. Returns the octets that were sent."""
     assert reply.stream is not None
     stream, messages = reply.stream, TransferMessages(request, reply, echoed)

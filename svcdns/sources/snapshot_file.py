@@ -1,7 +1,8 @@
 """The format of a snapshot: a file with the objects of a cluster view, for a start without an API server.
 
     magic with the number of the format, and a digest of the objects' shapes
-    frames: length (u32) and msgpack; first the header, then (kind, [(namespace, name, object), ...]); a frame of length 0 is the last
+    frames: length (u32) and msgpack; first the header, then (kind, [(namespace, name, object), ...])
+    a frame of length 0, which is the last
     SHA-256 of all before it
     stamp: when the API server last confirmed this state (f64), and a checksum of that
 

@@ -1,4 +1,6 @@
-"""The supervisor after an upgrade in place: `svcdns.supervisor --adopt FD`. The supervisor before it executes it in the same process."""
+"""The supervisor after an upgrade in place: `svcdns.supervisor --adopt FD`. The supervisor before it executes it in the
+same process.
+"""
 
 import sys
 

@@ -1,8 +1,9 @@
 """One child process: starting it, its heartbeat, and the time until it is started again.
 
-A child *stalls* when its last heartbeat is older than STALL_TIMEOUT; another worker then reads its sockets. It is *unresponsive* when the
-heartbeat is older than HEARTBEAT_TIMEOUT; the supervisor then kills it and starts it again. A child that exits soon after its start, again
-and again, is in a crash loop: each start is delayed longer than the one before, up to MAX_BACKOFF.
+A child *stalls* when its last heartbeat is older than STALL_TIMEOUT; another worker then reads its sockets. It is
+*unresponsive* when the heartbeat is older than HEARTBEAT_TIMEOUT; the supervisor then kills it and starts it again. A
+child that exits soon after its start, again and again, is in a crash loop: each start is delayed longer than the one
+before, up to MAX_BACKOFF.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ HEARTBEAT_TIMEOUT: Final = 3.0
 START_TIMEOUT: Final = 30.0
 """Seconds that a child may take until its first heartbeat."""
 LATE: Final = 1.5
-"""Seconds without a heartbeat after which the supervisor begins to measure how long the process waits for a processor."""
+"""Seconds without a heartbeat after which the supervisor begins to measure how long the process
+waits for a processor.
+"""
 STABLE_AFTER: Final = 10.0
 """Seconds of running after which an exit does not belong to a crash loop."""
 MAX_BACKOFF: Final = 5.0
@@ -38,8 +41,8 @@ SEND_TIMEOUT: Final = 1
 """Seconds that a child may leave its channel full. After that it is killed: half a message cannot be taken back."""
 _MIN_BACKOFF: Final = 0.1
 _ALLOCATOR: Final = {"MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_TRIM_THRESHOLD_": "131072"}
-"""For glibc (mallopt(3)), whose thresholds otherwise grow with use: free blocks, of a page of an API list for example, go back to the
-system."""
+"""For glibc (mallopt(3)), whose thresholds otherwise grow with use: free blocks, of a page of an API list for example,
+go back to the system."""
 
 
 class Child:
@@ -49,7 +52,9 @@ class Child:
     """
 
     def __init__(self, name: str, command: list[str], slot: int, number: int, region: memoryview, shared: int) -> None:
-        """`command` is a module and its arguments. `shared` is the descriptor of the shared mapping, `region` the child's part of it."""
+        """`command` is a module and its arguments. `shared` is the descriptor of the shared mapping, `region` the
+        child's part of it.
+        """
         self.name, self.command, self.slot, self.number = name, command, slot, number
         self._region, self._shared = region, shared
         self.pid = 0
@@ -103,7 +108,9 @@ class Child:
         self.start_at = now if self.early_exits <= 1 else now + min(MAX_BACKOFF, _MIN_BACKOFF * 2**self.early_exits)
 
     def send(self, message: Message, fds: list[int] | None = None) -> None:
-        """Sends a message, if the process exists. A child that does not read its channel is killed; its successor is told everything."""
+        """Sends a message, if the process exists. A child that does not read its channel is killed; its successor is
+        told everything.
+        """
         if self.channel is not None:
             try:
                 self.channel.send(message, fds)
@@ -118,8 +125,8 @@ class Child:
     def is_unresponsive(self, now: float, awake_since: float) -> bool:
         """Whether the last heartbeat is too old.
 
-        Time in which the supervisor itself was stopped does not count. Nor does time in which the process waited for a processor: to kill
-        it on a crowded node would make things worse.
+        Time in which the supervisor itself was stopped does not count. Nor does time in which the process waited for a
+        processor: to kill it on a crowded node would make things worse.
         """
         last = heartbeat(self._region)
         if not last:
@@ -139,7 +146,9 @@ class Child:
 
 
 def _processor_wait(pid: int) -> float:
-    """Seconds that a process has waited for a processor so far; 0 where the kernel does not tell, as only Linux does."""
+    """Seconds that a process has waited for a processor so far; 0 where the kernel does not tell,
+    as only Linux does.
+    """
     try:
         with open(f"/proc/{pid}/schedstat", "rb") as file:
             return int(file.read().split()[1]) / 1e9
@@ -148,7 +157,9 @@ def _processor_wait(pid: int) -> float:
 
 
 def pin_to_processor(pid: int, slot: int) -> None:
-    """Binds the worker of a slot to one of the processors that this program may use. Does nothing where the system cannot."""
+    """Binds the worker of a slot to one of the processors that this program may use. Does nothing where the system
+    cannot.
+    """
     if sys.platform == "linux":
         allowed = sorted(os.sched_getaffinity(0))
         with contextlib.suppress(OSError):

@@ -1,7 +1,9 @@
-"""All children: control, one worker for each slot, the successor of one of them, and predecessors that still finish their work.
+"""All children: control, one worker for each slot, the successor of one of them, and predecessors that still finish
+their work.
 
-Every worker holds the sockets of all slots. It reads those of its own slot. It also reads those of a slot whose worker is down, stalls, or
-was restarted and does not know the cluster yet. Once the children drain, no slot is assigned any more.
+Every worker holds the sockets of all slots. It reads those of its own slot. It also reads those of a slot whose worker
+is down, stalls, or was restarted and does not know the cluster yet. Once the children drain, no slot is assigned any
+more.
 """
 
 from __future__ import annotations
@@ -21,14 +23,20 @@ from svcdns.supervisor.sockets import Address, ListenError, Listening, Sockets
 
 SOCKETS_PER_MESSAGE: Final = 200
 HOLD: Final = 3.0
-"""Seconds that queries wait in the sockets of a restarted worker where no other worker serves. After that it answers what it can."""
+"""Seconds that queries wait in the sockets of a restarted worker where no other worker serves. After that it answers
+what it can.
+"""
 
 
 class Children:
     """The children, their channels in a selector, and the sockets that the workers hold."""
 
-    def __init__(self, selector: selectors.BaseSelector, log: Callable[[str], None], control_arguments: list[str], mapping: int) -> None:
-        """`log` writes a line. `mapping` is the descriptor of the shared mapping; control gets `control_arguments` as they are."""
+    def __init__(
+        self, selector: selectors.BaseSelector, log: Callable[[str], None], control_arguments: list[str], mapping: int
+    ) -> None:
+        """`log` writes a line. `mapping` is the descriptor of the shared mapping; control gets `control_arguments` as
+        they are.
+        """
         self._selector, self._log, self.control_arguments, self.mapping = selector, log, control_arguments, mapping
         self._regions = shared_memory.regions(mapping)
         self.pin = False
@@ -53,7 +61,9 @@ class Children:
 
     def new_worker(self, slot: int, number: int) -> Child:
         """A worker for this region, not started yet."""
-        return Child(f"worker {slot}", ["svcdns.worker", "--slot", str(slot)], slot, number, self._regions[number], self.mapping)
+        return Child(
+            f"worker {slot}", ["svcdns.worker", "--slot", str(slot)], slot, number, self._regions[number], self.mapping
+        )
 
     def __iter__(self) -> Iterator[Child]:
         """All of them."""
@@ -66,7 +76,8 @@ class Children:
     # -- starting and ending
 
     def start(self, child: Child) -> None:
-        """Starts a child and sends it what it needs: control the feeds to all workers, a worker its sockets and its feed.
+        """Starts a child and sends it what it needs: control the feeds to all workers, a worker its sockets and its
+        feed.
 
         A successor is not told to read its sockets, or to feed the workers, before it is ready.
         """
@@ -150,7 +161,9 @@ class Children:
             self.start(self.workers[slot])
 
     def listen(self, addresses: list[Address]) -> str:
-        """Listens at these addresses and no others. Returns the error text where that is impossible; nothing has changed then."""
+        """Listens at these addresses and no others. Returns the error text where that is impossible; nothing has
+        changed then.
+        """
         try:
             added, removed = self.sockets.change(addresses, max(1, len(self.workers)))
         except ListenError as error:
@@ -174,7 +187,11 @@ class Children:
         if self.draining:
             return
         serving = [slot for slot, worker in enumerate(self.workers) if worker.is_serving(now, awake_since)]
-        cover = {slot: serving[slot % len(serving)] for slot in range(len(self.workers)) if slot not in serving} if serving else {}
+        cover = (
+            {slot: serving[slot % len(serving)] for slot in range(len(self.workers)) if slot not in serving}
+            if serving
+            else {}
+        )
         for slot, worker in enumerate(self.workers):
             own = [slot] if self._reads_own_slot(worker, now) else []
             assigned = worker.pid, own + [down for down, covering in cover.items() if covering == slot]
@@ -185,10 +202,17 @@ class Children:
     @property
     def has_unassigned(self) -> bool:
         """Whether a running worker has not been told yet to read its own sockets."""
-        return any(worker.running and slot not in self._assigned.get(slot, (0, []))[1] for slot, worker in enumerate(self.workers))
+        return any(
+            worker.running and slot not in self._assigned.get(slot, (0, []))[1]
+            for slot, worker in enumerate(self.workers)
+        )
 
     def _reads_own_slot(self, worker: Child, now: float) -> bool:
-        """A restarted worker does not read until it knows the cluster. Its queries are covered, or wait for up to HOLD."""
+        """A restarted worker does not read until it knows the cluster. Its queries are covered, or
+        wait for up to HOLD.
+        """
         if not worker.is_restart or worker.state not in (State.STARTING, State.UNSYNCED):
             return True
-        return now - worker.started > HOLD and not any(other.running and other.state == State.SERVING for other in self.workers)
+        return now - worker.started > HOLD and not any(
+            other.running and other.state == State.SERVING for other in self.workers
+        )

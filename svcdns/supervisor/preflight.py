@@ -30,7 +30,9 @@ class Preflight:
         self._deadline = now + TIMEOUT
         actions = [(os.POSIX_SPAWN_DUP2, theirs, 1), (os.POSIX_SPAWN_DUP2, theirs, 2)]
         command = isolated.command(PROGRAM)
-        self.pid = os.posix_spawn(command[0], command, os.environ, file_actions=actions, setsigmask=(), setsigdef=(signal.SIGPIPE,))
+        self.pid = os.posix_spawn(
+            command[0], command, os.environ, file_actions=actions, setsigmask=(), setsigdef=(signal.SIGPIPE,)
+        )
         os.close(theirs)
         os.set_blocking(self._output, False)
 

@@ -1,7 +1,8 @@
-"""The supervisor: keeps control and workers running, handles signals, stops and upgrades the program (docs/behaviour/corefile.md#signals).
+"""The supervisor: keeps control and workers running, handles signals, stops and upgrades the program
+(docs/behaviour/corefile.md#signals).
 
-It knows nothing of DNS, Corefiles or clusters. Control tells it how many workers to start and where to listen. It reads nothing but the
-messages of its own children.
+It knows nothing of DNS, Corefiles or clusters. Control tells it how many workers to start and where to listen. It reads
+nothing but the messages of its own children.
 """
 
 from __future__ import annotations
@@ -51,7 +52,9 @@ class Supervisor:
     """Keeps control and workers running until a signal stops them."""
 
     def __init__(self, control_arguments: list[str], mapping: int, *, pin: bool = False) -> None:
-        """Control gets `control_arguments` as they are; `mapping` is the shared mapping; `pin` binds each worker to a processor."""
+        """Control gets `control_arguments` as they are; `mapping` is the shared mapping; `pin` binds each worker to a
+        processor.
+        """
         self._selector = selectors.DefaultSelector()
         os.set_inheritable(mapping, True)
         self._children = Children(self._selector, log, control_arguments, mapping)
@@ -77,7 +80,9 @@ class Supervisor:
         reexec.restore(self._children, state)
         self._catch_signals()
         count = len(self._children.workers)
-        log(f"[INFO] svcdns-{__version__} has taken over: control and {count} workers are replaced, one after the other")
+        log(
+            f"[INFO] svcdns-{__version__} has taken over: control and {count} workers are replaced, one after the other"
+        )
         self._replacement.begin([self._children.control, *self._children.workers])
         return self._loop()
 
@@ -221,7 +226,9 @@ class Supervisor:
             self._executing = True
 
     def _execute(self) -> None:
-        """Executes the new program, unless a signal or part of a message has just come: then the next round tries again."""
+        """Executes the new program, unless a signal or part of a message has just come: then the next round tries
+        again.
+        """
         signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
         try:
             if not self._signals and all(child.channel.whole for child in self._children if child.channel is not None):
@@ -324,7 +331,9 @@ def _cause(code: int) -> str:
 
 
 def log(line: str) -> None:
-    """Writes a line to standard output, unless that would block: a reader that is too slow must not stop the supervisor."""
+    """Writes a line to standard output, unless that would block: a reader that is too slow must not stop the
+    supervisor.
+    """
     try:
         if select.select([], [1], [], 0)[1]:
             os.write(1, line.encode() + b"\n")
@@ -333,7 +342,9 @@ def log(line: str) -> None:
 
 
 def run(control_arguments: list[str], pidfile: str | None = None, *, pin: bool = False) -> int:
-    """Runs the program; the exit code. `pidfile` is the path that gets the process id; `pin` binds each worker to a processor."""
+    """Runs the program; the exit code. `pidfile` is the path that gets the process id; `pin` binds each worker to a
+    processor.
+    """
     if pidfile:
         try:
             with open(pidfile, "w", encoding="ascii") as file:

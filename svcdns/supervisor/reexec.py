@@ -1,9 +1,11 @@
 """The supervisor's own part of an upgrade in place: the same process executes the new program (execve(2)).
 
-So the process that others know, PID 1 of a container, stays, and its children remain its children. The state that the new program needs
-goes as JSON through a file in memory. The descriptors themselves, of sockets, channels and the shared mapping, stay open.
+So the process that others know, PID 1 of a container, stays, and its children remain its children. The state that the
+new program needs goes as JSON through a file in memory. The descriptors themselves, of sockets, channels and the shared
+mapping, stay open.
 
-Rule: another version of the program reads this state. The keys keep their spelling; where their meaning changes, `HANDOVER` is raised.
+Rule: another version of the program reads this state. The keys keep their spelling; where their meaning changes,
+`HANDOVER` is raised.
 """
 
 from __future__ import annotations
@@ -74,7 +76,9 @@ def restore(children: Children, state: State) -> None:
 
 
 def execute(state: State, descriptors: list[int]) -> None:
-    """Executes the new program in this process, and does not return. Raises OSError where that is impossible; nothing has changed then."""
+    """Executes the new program in this process, and does not return. Raises OSError where that is impossible; nothing
+    has changed then.
+    """
     fd = shared_memory.memory_file("svcdns-handover")
     try:
         os.write(fd, json.dumps(state).encode())

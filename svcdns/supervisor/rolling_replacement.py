@@ -1,10 +1,12 @@
 """Rolling replacement of control and workers: each successor is ready before its predecessor stops.
 
-A new control lists the cluster beside the old one, takes the workers over and listens. Then the old one stops. A new worker is told the
-cluster and reads its slot's sockets together with the old one. Then the old one hands over its connections and answers what is in flight.
+A new control lists the cluster beside the old one, takes the workers over and listens. Then the old one stops. A new
+worker is told the cluster and reads its slot's sockets together with the old one. Then the old one hands over its
+connections and answers what is in flight.
 
-A successor that fails is started again with a growing delay, and the predecessor goes on. Where the predecessor fails, the successor takes
-its place as soon as it can. Only one child is replaced at a time, so memory is needed for one more of the largest of them.
+A successor that fails is started again with a growing delay, and the predecessor goes on. Where the predecessor fails,
+the successor takes its place as soon as it can. Only one child is replaced at a time, so memory is needed for one more
+of the largest of them.
 """
 
 from __future__ import annotations
@@ -21,7 +23,9 @@ from svcdns.supervisor.children import Children
 EXIT_TIMEOUT: Final = 5.0
 """Seconds that a control that has been replaced has to exit."""
 WARM_UP: Final = 2.0
-"""Seconds in which both workers read the same sockets, so that the successor's answer table fills before it has all queries."""
+"""Seconds in which both workers read the same sockets, so that the successor's answer table fills before it has all
+queries.
+"""
 HAND_OVER_TIMEOUT: Final = 30.0
 """Seconds that a worker that has been replaced has to hand over its connections and to answer what is in flight."""
 
@@ -39,7 +43,9 @@ class RollingReplacement:
         self.in_progress = False
 
     def begin(self, children: Iterable[Child]) -> None:
-        """Replaces these in order. One that ends before its turn, and so is started by the present program, is left out."""
+        """Replaces these in order. One that ends before its turn, and so is started by the present program, is left
+        out.
+        """
         self._queue.extend(children)
         self.in_progress = True
 
@@ -71,7 +77,11 @@ class RollingReplacement:
             if child.adopted:  # otherwise the present program has started it
                 self._current = child
                 number = other_side(child.number)
-                new = self._children.new_control(number) if child.slot < 0 else self._children.new_worker(child.slot, number)
+                new = (
+                    self._children.new_control(number)
+                    if child.slot < 0
+                    else self._children.new_worker(child.slot, number)
+                )
                 self._children.successor = new
                 self._reading, self._warm_at = False, 0.0
                 self._children.start(new)

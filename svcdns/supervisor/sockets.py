@@ -1,7 +1,9 @@
-"""The listening sockets: the supervisor binds them, every worker holds them, and they stay open as long as the program runs.
+"""The listening sockets: the supervisor binds them, every worker holds them, and they stay open as long as the program
+runs.
 
-There is one set for each worker slot, with SO_REUSEPORT: the kernel spreads clients over the workers, and queries in a socket outlive the
-worker that reads it. An empty host is every address: 0.0.0.0 and [::], opened separately (IPV6_V6ONLY).
+There is one set for each worker slot, with SO_REUSEPORT: the kernel spreads clients over the workers, and queries in a
+socket outlive the worker that reads it. An empty host is every address: 0.0.0.0 and [::], opened separately
+(IPV6_V6ONLY).
 """
 
 from __future__ import annotations
@@ -75,7 +77,8 @@ class Sockets:
             self._next = max(self._next, one.id)
 
     def change(self, addresses: Iterable[Address], slots: int) -> tuple[list[Listening], list[Listening]]:
-        """Binds the missing sockets for `slots` workers at these addresses. Returns the new sockets, and those that are unwanted now.
+        """Binds the missing sockets for `slots` workers at these addresses. Returns the new sockets, and those that are
+        unwanted now.
 
         The latter stay open until `close`. Raises ListenError; nothing has changed then.
         """
@@ -174,7 +177,9 @@ def _prepare(sock: socket.socket, family: socket.AddressFamily, kind: socket.Soc
 
 
 def _ignore_path_mtu(sock: socket.socket, family: socket.AddressFamily) -> None:
-    """Ignores the path MTU of ICMP messages: anybody can forge these to have replies sent in fragments. Only Linux has this option."""
+    """Ignores the path MTU of ICMP messages: anybody can forge these to have replies sent in fragments. Only Linux has
+    this option.
+    """
     if sys.platform == "linux":
         level, option = MTU_DISCOVER[family]
         with contextlib.suppress(OSError):  # an old kernel

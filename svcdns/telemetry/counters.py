@@ -1,8 +1,8 @@
 """Counters in memory that all processes share, so that no total falls when a process dies.
 
-The supervisor makes one mapping. Each process has a region in it that it alone writes; control reads all of them. A region describes
-itself: a directory of families and series that only grows, and cells of eight octets. A process that takes over a region goes on from the
-values of its counters; gauges begin at 0.
+The supervisor makes one mapping. Each process has a region in it that it alone writes; control reads all of them. A
+region describes itself: a directory of families and series that only grows, and cells of eight octets. A process that
+takes over a region goes on from the values of its counters; gauges begin at 0.
 
 Layout of a region, all numbers little endian:
 
@@ -13,8 +13,8 @@ Layout of a region, all numbers little endian:
     64        cells, f64 each, CELLS of them
     ...       directory: u32 length and msgpack of a Family or a Series, one after the other
 
-Rules: a region has one writer. A directory entry is written before the length that includes it, so a reader never sees part of one.
-A histogram takes one cell for each bucket (not cumulative), one for +Inf and one for the sum.
+Rules: a region has one writer. A directory entry is written before the length that includes it, so a reader never sees
+part of one. A histogram takes one cell for each bucket (not cumulative), one for +Inf and one for the sum.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ from svcdns.process.shared_memory import REGION_SIZE, State
 
 CELLS: Final = 1 << 18
 OVERFLOW_CELLS: Final = 64
-"""The first cells of a region, which belong to no series: series that have no room write there. No family has more cells."""
+"""The first cells of a region, which belong to no series: series that have no room write there. No family has more
+cells.
+"""
 _CELLS_AT: Final = 64
 _DIRECTORY_AT: Final = _CELLS_AT + 8 * CELLS
 _DIRECTORY_SIZE: Final = REGION_SIZE - _DIRECTORY_AT
@@ -47,8 +49,8 @@ class MetricKind(StrEnum):
 class Family(msgspec.Struct, frozen=True, array_like=True, tag="family"):
     """A metric: its full name (counters with `_total`), kind, help text, label names, and upper bounds of buckets.
 
-    `uniform` marks a value that each process knows as a whole, such as the size of a file or a count of the kernel. The metrics page then
-    shows the largest value, not the sum.
+    `uniform` marks a value that each process knows as a whole, such as the size of a file or a count of the kernel. The
+    metrics page then shows the largest value, not the sum.
     """
 
     name: str
@@ -87,8 +89,8 @@ _encode = msgspec.msgpack.Encoder().encode
 class Counters:
     """The writer's side of one region.
 
-    `cell` finds or makes a series and returns its first cell; a caller that counts often keeps it. `add` and `set` work on a cell. Values
-    are floats: exact up to 2**53.
+    `cell` finds or makes a series and returns its first cell; a caller that counts often keeps it. `add` and `set` work
+    on a cell. Values are floats: exact up to 2**53.
     """
 
     def __init__(self, region: memoryview | None = None) -> None:
@@ -111,7 +113,9 @@ class Counters:
                 self.clear(family)
 
     def heartbeat(self, now: float) -> None:
-        """Writes the heartbeat, by which the supervisor knows that this process is responsive; `now` on CLOCK_MONOTONIC."""
+        """Writes the heartbeat, by which the supervisor knows that this process is responsive; `now` on
+        CLOCK_MONOTONIC.
+        """
         self._clock[0] = now
 
     def state(self, state: State) -> None:
@@ -121,7 +125,8 @@ class Counters:
     def cell(self, family: Family, *values: str) -> int:
         """The first cell of the series with these label values; a new series begins at 0.
 
-        Where the region has no room left, it is a cell that nobody reads, and `overflowed` grows: too many series must not prevent answers.
+        Where the region has no room left, it is a cell that nobody reads, and `overflowed` grows: too many series must
+        not prevent answers.
         """
         key = (family.name, values)
         found = self._cells.get(key)

@@ -1,9 +1,10 @@
 """Log lines in CoreDNS's form (docs/behaviour/server.md#log-lines), written by a thread, so that a slow reader of
 the log never blocks a process.
 
-`[INFO] plugin/reload: text`: the prefix comes from the logger's name, `svcdns.plugin.<name>`; other loggers have none. The queue is
-bounded: lines that do not fit are dropped and counted. A write has complete lines and at most PIPE_BUF octets, so lines of different
-processes never mix. Lines are collected for one write, as each run of the thread may delay the thread that answers queries.
+`[INFO] plugin/reload: text`: the prefix comes from the logger's name, `svcdns.plugin.<name>`; other loggers have none.
+The queue is bounded: lines that do not fit are dropped and counted. A write has complete lines and at most PIPE_BUF
+octets, so lines of different processes never mix. Lines are collected for one write, as each run of the thread may
+delay the thread that answers queries.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ ROOT: Final = "svcdns"
 PLUGIN_PREFIX: Final = "svcdns.plugin."
 
 DROPPED: Final = Family(
-    "svcdns_log_lines_dropped_total", MetricKind.COUNTER, "Log lines dropped because the reader of the log was too slow."
+    "svcdns_log_lines_dropped_total",
+    MetricKind.COUNTER,
+    "Log lines dropped because the reader of the log was too slow.",
 )
 
 
@@ -90,7 +93,9 @@ class LineWriter(logging.Handler):
                 line = self._queue.get()
 
     def _collect(self, line: bytes) -> tuple[list[bytes], bytes | None]:
-        """A line and the queued lines behind it that fit into one write; and the next line, empty if none is queued, None at the end."""
+        """A line and the queued lines behind it that fit into one write; and the next line, empty if none is queued,
+        None at the end.
+        """
         lines, size = [], 0
         following: bytes | None = line
         while following and size + len(following) <= LINE_OCTETS:
@@ -127,7 +132,9 @@ class DroppedLines:
 
     def flush(self) -> None:
         """Counts the lines since the last call."""
-        dropped = sum(handler.dropped for handler in logging.getLogger(ROOT).handlers if isinstance(handler, LineWriter))
+        dropped = sum(
+            handler.dropped for handler in logging.getLogger(ROOT).handlers if isinstance(handler, LineWriter)
+        )
         self._counters.add(self._cell, dropped - self._seen)
         self._seen = dropped
 

@@ -1,8 +1,9 @@
-"""The contract check: with a plugin in its chain, a server with an answer table answers every query as a server without one.
+"""The contract check: with a plugin in its chain, a server with an answer table answers every query as a server without
+one.
 
-Both servers get the same packets at the same virtual times, from several clients over several transports and listeners, several times
-each, while the plugin's files change. The one without the table forgets all compiled replies before each query. A difference
-is a reply that was given to a client, or at a time, it was not right for.
+Both servers get the same packets at the same virtual times, from several clients over several transports and listeners,
+several times each, while the plugin's files change. The one without the table forgets all compiled replies before each
+query. A difference is a reply that was given to a client, or at a time, it was not right for.
 """
 
 from __future__ import annotations
@@ -47,7 +48,9 @@ PORTS: Final = (53, 54)
 STEPS: Final = (0.0, 0.6, 4.4, 60.0)
 """Seconds that pass before each round of queries."""
 TIMES: Final = 3
-"""How often each query is sent in a round: a reply is stored when its query comes for the second time, and used from then on."""
+"""How often each query is sent in a round: a reply is stored when its query comes for the second time, and used from
+then on.
+"""
 
 _RDATA: Final[dict[int, bytes]] = {Type.A: b"\xc0\0\2\1", Type.AAAA: bytes(15) + b"\1", Type.TXT: b"\4rest"}
 _LAST: Final = "contract_check_rest"
@@ -63,12 +66,13 @@ def check_contract(
     cluster: Iterable[Change] = (),
     clients: Sequence[Client] = CLIENTS,
 ) -> int:
-    """Checks a plugin module, and returns how many replies came from the answer table. Raises AssertionError where the plugin fails.
+    """Checks a plugin module, and returns how many replies came from the answer table. Raises AssertionError where the
+    plugin fails.
 
-    `block` is the text of a server block that has the plugin's directive, and any others. `queries` are names and types as text;
-    a type `CH TXT` is of class CH. `rest` answers behind the last plugin: by default, every name has an address and a text.
-    `changes` are called one after the other between rounds of queries, to change files that the plugin's `gather` reads. `cluster`
-    is what the cluster has. Must not be called while an event loop runs.
+    `block` is the text of a server block that has the plugin's directive, and any others. `queries` are names and types
+    as text; a type `CH TXT` is of class CH. `rest` answers behind the last plugin: by default, every name has an
+    address and a text. `changes` are called one after the other between rounds of queries, to change files that the
+    plugin's `gather` reads. `cluster` is what the cluster has. Must not be called while an event loop runs.
     """
     return asyncio.run(_check(module, block, queries, rest or _everything, changes, tuple(cluster), clients))
 
@@ -99,12 +103,16 @@ async def _check(
                         for protocol, port in (("udp", PORTS[0]), ("tcp", PORTS[0]), ("udp", PORTS[1])):
                             ident += 1
                             packet = _packet(ident & 0xFFFF, name, rtype)
-                            at = Client(client.address, client.port, client.local_address, port, protocol, client.family)
+                            at = Client(
+                                client.address, client.port, client.local_address, port, protocol, client.family
+                            )
                             found = await with_table.answer(packet, at)
                             expected = await without.answer(packet, at)
                             if found != expected:
                                 where = f"{name} {rtype} from {at.address} to port {port} over {protocol}"
-                                raise AssertionError(f"{where}: {found} came from the answer table, {expected} was expected")
+                                raise AssertionError(
+                                    f"{where}: {found} came from the answer table, {expected} was expected"
+                                )
         for server in servers:
             server.check_failures()
     finally:
@@ -128,7 +136,9 @@ def _everything(query: Query) -> Reply:
 class _Server:
     """One worker without sockets."""
 
-    def __init__(self, module: Any, block: str, rest: Callable[[Query], Answer], cluster: Sequence[Change], *, stores: bool) -> None:
+    def __init__(
+        self, module: Any, block: str, rest: Callable[[Query], Answer], cluster: Sequence[Change], *, stores: bool
+    ) -> None:
         self._module, self._stores = module, stores
         self.hits = 0
         self._now = 1000.0
@@ -208,7 +218,9 @@ class _Server:
     def check_failures(self) -> None:
         """Nothing that a plugin raised was caught."""
         for sample in samples(self._counters._region):  # noqa: SLF001 - the region of this process
-            assert sample.family.name != PANICS.name or not sample.cells[0], "the plugin raised an exception; see the log"
+            assert sample.family.name != PANICS.name or not sample.cells[0], (
+                "the plugin raised an exception; see the log"
+            )
 
     def _responder(self, client: Client) -> Responder:
         listener: Listener = self.chains.listeners["", client.local_port]
@@ -244,7 +256,12 @@ class _Server:
         return self._kept[key]
 
     def _environment(
-        self, block: Block, server: str, listen: tuple[tuple[str, int], ...], name: str, peers: Callable[[str], tuple[Plugin, ...]]
+        self,
+        block: Block,
+        server: str,
+        listen: tuple[tuple[str, int], ...],
+        name: str,
+        peers: Callable[[str], tuple[Plugin, ...]],
     ) -> Environment:
         return Environment(
             block=block,

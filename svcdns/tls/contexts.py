@@ -1,6 +1,7 @@
 """TLS contexts: TLS 1.2 and later, Python's default cipher suites, no renegotiation.
 
-A context is made once and serves many connections. New certificates make a new context; open connections keep the old one.
+A context is made once and serves many connections. New certificates make a new context; open connections keep the old
+one.
 """
 
 from __future__ import annotations
@@ -17,10 +18,14 @@ def _nothing() -> object:
 
 
 def server_context(
-    material: Material, verify: ssl.VerifyMode = ssl.CERT_NONE, keylog: str = "", poll_sockets: Callable[[], object] = _nothing
+    material: Material,
+    verify: ssl.VerifyMode = ssl.CERT_NONE,
+    keylog: str = "",
+    poll_sockets: Callable[[], object] = _nothing,
 ) -> ssl.SSLContext:
-    """The context of a listener. `verify` says whether clients may or must present a certificate. It is verified with the material's
-    authorities, or the system's where it has none. `poll_sockets` is called between two steps of the work. Raises TlsError.
+    """The context of a listener. `verify` says whether clients may or must present a certificate. It is verified with
+    the material's authorities, or the system's where it has none. `poll_sockets` is called between two steps of the
+    work. Raises TlsError.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     _harden(context)

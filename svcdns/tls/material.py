@@ -1,6 +1,7 @@
 """Certificates and keys as octets. Control reads them from files; workers get them over their feed and make contexts.
 
-OpenSSL reads a certificate and its key by path only. The path is that of a file in memory, which is closed once it has been read.
+OpenSSL reads a certificate and its key by path only. The path is that of a file in memory, which is closed once it has
+been read.
 """
 
 from __future__ import annotations
@@ -39,7 +40,9 @@ class Material(msgspec.Struct, frozen=True, array_like=True):
 
 
 def read(certificates: str, key: str, authorities: str = "") -> Material:
-    """The material in these PEM files; an empty path means no file. Raises TlsError where a file cannot be read or used."""
+    """The material in these PEM files; an empty path means no file. Raises TlsError where a file cannot be read or
+    used.
+    """
     material = Material(*(_content(path) if path else b"" for path in (certificates, key, authorities)))
     for path, content in ((certificates, material.certificates), (authorities, material.authorities)):
         if path and not split(content):

@@ -1,8 +1,9 @@
 """TLS between a socket's transport and a protocol, for either side of a connection (RFC 8446, RFC 5246).
 
-asyncio's own implementation cannot resume a session, and runs the handshakes of all ready connections in one iteration of the event loop.
-Here each step of a handshake, which computes for up to some milliseconds, waits in a queue (`HandshakeQueue`). The memory of a connection
-is bounded: an incomplete encrypted record, and decrypted data of one record that the protocol has not accepted.
+asyncio's own implementation cannot resume a session, and runs the handshakes of all ready connections in one iteration
+of the event loop. Here each step of a handshake, which computes for up to some milliseconds, waits in a queue
+(`HandshakeQueue`). The memory of a connection is bounded: an incomplete encrypted record, and decrypted data of one
+record that the protocol has not accepted.
 """
 
 from __future__ import annotations
@@ -47,7 +48,9 @@ class HandshakeQueue:
 
 
 class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
-    """The protocol of a socket's transport, and the transport of the protocol above, which is made after the handshake."""
+    """The protocol of a socket's transport, and the transport of the protocol above, which is made
+    after the handshake.
+    """
 
     def __init__(
         self,
@@ -57,7 +60,9 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         handshakes: HandshakeQueue,
         timeout: float,
     ) -> None:
-        """`failed` is called once if the connection ends before `established` has been called; that takes at most `timeout` seconds."""
+        """`failed` is called once if the connection ends before `established` has been called; that takes at most
+        `timeout` seconds.
+        """
         super().__init__()
         self._established, self._failed, self._handshakes, self._timeout = established, failed, handshakes, timeout
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -205,7 +210,9 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         self.write(b"".join(list_of_data))
 
     def close(self) -> None:
-        """Sends `close_notify`, and closes once everything is sent, without waiting for the peer's `close_notify` (RFC 8446 §6.1)."""
+        """Sends `close_notify`, and closes once everything is sent, without waiting for the peer's `close_notify` (RFC
+        8446 §6.1).
+        """
         if self._closing:
             return
         self._closing = True

@@ -28,7 +28,9 @@ Address = tuple[str, int]
 MAX_DATAGRAM: Final = 65535
 _IDS_AT_ONCE: Final = 512
 """Message IDs that are read from the system's random generator at a time."""
-_LOCAL_ERRORS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EAGAIN})
+_LOCAL_ERRORS: Final = frozenset(
+    {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EAGAIN}
+)
 """Errors that mean a lack of descriptors, memory or ports on this machine."""
 
 
@@ -134,7 +136,9 @@ def report(error: Exception) -> None:
 
 def system_error(server: Address, error: OSError) -> ExchangeError:
     """The exchange error for what the operating system reported."""
-    return ExchangeError(f"{address_text(server)}: {(error.strerror or str(error)).lower()}", local=error.errno in _LOCAL_ERRORS)
+    return ExchangeError(
+        f"{address_text(server)}: {(error.strerror or str(error)).lower()}", local=error.errno in _LOCAL_ERRORS
+    )
 
 
 def timeout_error(server: Address) -> ExchangeError:

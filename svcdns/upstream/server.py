@@ -33,7 +33,10 @@ REQUEST_DURATION: Final = Family(
     DURATIONS,
 )
 PROBE_FAILURES: Final = Family(
-    "coredns_proxy_healthcheck_failures_total", MetricKind.COUNTER, "Health checks of an upstream that failed.", ("proxy_name", "to")
+    "coredns_proxy_healthcheck_failures_total",
+    MetricKind.COUNTER,
+    "Health checks of an upstream that failed.",
+    ("proxy_name", "to"),
 )
 CONNECTION_HITS: Final = Family(
     "coredns_proxy_conn_cache_hits_total",
@@ -82,9 +85,21 @@ AttemptCompleted = Callable[["Attempt", bytes | ExchangeError], None]
 class Attempt:
     """One query to one server. `completed` is called once, never within `start`, and not at all after `abandon`."""
 
-    __slots__ = ("_completed", "_deadline", "_query", "_sent", "_server", "_silence_checked", "_timer", "started_at", "tcp")
+    __slots__ = (
+        "_completed",
+        "_deadline",
+        "_query",
+        "_sent",
+        "_server",
+        "_silence_checked",
+        "_timer",
+        "started_at",
+        "tcp",
+    )
 
-    def __init__(self, server: Server, query: UpstreamQuery, completed: AttemptCompleted, started_at: float, timeout: float) -> None:
+    def __init__(
+        self, server: Server, query: UpstreamQuery, completed: AttemptCompleted, started_at: float, timeout: float
+    ) -> None:
         """`started_at` is now on the server's clock, `timeout` in seconds."""
         self._server, self._query, self._completed, self.started_at = server, query, completed, started_at
         self._deadline = started_at + timeout
@@ -196,7 +211,9 @@ class Server:
         foreign = counters.cell(FOREIGN, self._labels[1])
         self._sockets = UdpSockets(address, options.source, lambda: counters.add(foreign))
         connector = connector or tcp_connector(address, options.source)
-        self._connections = UpstreamConnections(address, options.connections, self.clock, connector, lambda: counters.add(foreign))
+        self._connections = UpstreamConnections(
+            address, options.connections, self.clock, connector, lambda: counters.add(foreign)
+        )
         self._stopped = False
         self._runs = self._current_run = 0
         """Runs of health checks so far, and the number of the current one, 0 for none."""
@@ -211,7 +228,9 @@ class Server:
             self._counters.values[self._udp_cell] += 1
             return self._sockets.send(query, completed)
         sent, existing = self._connections.send(query, completed)
-        self._counters.count(CONNECTION_HITS if existing else CONNECTION_MISSES, *self._labels, "tcp-tls" if self.secure else "tcp")
+        self._counters.count(
+            CONNECTION_HITS if existing else CONNECTION_MISSES, *self._labels, "tcp-tls" if self.secure else "tcp"
+        )
         return sent
 
     def cancel(self, sent: UdpSocket | TcpQuery, *, timed_out: bool) -> None:

@@ -79,7 +79,9 @@ class TlsConnector:
         return transport
 
     def _session(self) -> ssl.SSLSession | None:
-        """The session of the last connection, where the server has sent a ticket after the handshake (RFC 8446 §4.6.1)."""
+        """The session of the last connection, where the server has sent a ticket after the
+        handshake (RFC 8446 §4.6.1).
+        """
         if self._context is not self._client.context:
             self._context, self._last = self._client.context, None
         session = self._last.session if self._last is not None else None

@@ -156,7 +156,12 @@ class UdpSockets:
 
     def release(self, used: UdpSocket) -> None:
         """Gives up the port of an answered query, and keeps the socket if it may be reused."""
-        if self._single_use or used.foreign or len(self._spare) >= MAX_SPARE or _disconnect(used.sock.fileno(), _UNSPEC, _UNSPEC_SIZE):
+        if (
+            self._single_use
+            or used.foreign
+            or len(self._spare) >= MAX_SPARE
+            or _disconnect(used.sock.fileno(), _UNSPEC, _UNSPEC_SIZE)
+        ):
             self.cancel(used)
             return
         used.completed = None

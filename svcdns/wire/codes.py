@@ -12,8 +12,8 @@ from typing import Any, Final
 
 
 class Numbers(type):
-    """The metaclass of classes that name numbers. They are used like an `IntEnum`, but each value is a plain `int`: up to Python 3.11 the
-    use of an enum member costs as much as a call.
+    """The metaclass of classes that name numbers. They are used like an `IntEnum`, but each value is a plain `int`: up
+    to Python 3.11 the use of an enum member costs as much as a call.
     """
 
     __members__: Mapping[str, int]

@@ -1,7 +1,7 @@
 """EDNS(0), RFC 6891: reading and writing OPT records, and the OPT record of a reply.
 
-The OPT record of a reply has the query's payload size and DO bit, and version 0. Options that a client may expect back unchanged are
-echoed. Where a plugin or an upstream made an OPT record, its options take their place.
+The OPT record of a reply has the query's payload size and DO bit, and version 0. Options that a client may expect back
+unchanged are echoed. Where a plugin or an upstream made an OPT record, its options take their place.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from svcdns.wire.codes import OptionCode, Type
 from svcdns.wire.errors import FormError
 from svcdns.wire.record import Edns
 
-ECHOED_OPTIONS: Final = frozenset({OptionCode.NSID, OptionCode.EXPIRE, OptionCode.COOKIE, OptionCode.TCP_KEEPALIVE, OptionCode.PADDING})
+ECHOED_OPTIONS: Final = frozenset(
+    {OptionCode.NSID, OptionCode.EXPIRE, OptionCode.COOKIE, OptionCode.TCP_KEEPALIVE, OptionCode.PADDING}
+)
 """Those that a reply returns as the query had them, as CoreDNS does."""
 _LONGEST: Final = 1 << 16
 _LENGTHS: Final = {
@@ -31,7 +33,9 @@ _OPTION: Final = struct.Struct("!HH")
 
 
 def from_record(rclass: int, ttl: int, rdata: bytes) -> Edns:
-    """The OPT record with this CLASS, TTL and RDATA. Raises FormError where an option is cut off or has a wrong size."""
+    """The OPT record with this CLASS, TTL and RDATA. Raises FormError where an option is cut off
+    or has a wrong size.
+    """
     return Edns(rclass, bool(ttl & DO), ttl >> 16 & 0xFF, _options(rdata) if rdata else ())
 
 
@@ -49,7 +53,9 @@ def _options(rdata: bytes) -> tuple[tuple[int, bytes], ...]:
 
 
 def _checked(code: int, data: bytes) -> bytes:
-    """The option's data, without octets that have no meaning. Raises FormError where its size or contents are invalid."""
+    """The option's data, without octets that have no meaning. Raises FormError where its size or
+    contents are invalid.
+    """
     if code == OptionCode.CLIENT_SUBNET:
         good = len(data) >= 4 and _is_subnet(*_OPTION.unpack_from(data))
     else:
@@ -68,7 +74,11 @@ def _is_subnet(family: int, prefixes: int) -> bool:
 def to_wire(edns: Edns, rcode: int = 0) -> bytes:
     """The OPT record; the upper eight bits of `rcode` go into it (RFC 6891 §6.1.3)."""
     options = b"".join(_OPTION.pack(code, len(data)) + data for code, data in edns.options)
-    return b"\0" + _FIXED.pack(Type.OPT, edns.size, rcode >> 4, edns.version, DO if edns.dnssec_ok else 0, len(options)) + options
+    return (
+        b"\0"
+        + _FIXED.pack(Type.OPT, edns.size, rcode >> 4, edns.version, DO if edns.dnssec_ok else 0, len(options))
+        + options
+    )
 
 
 def extended_error(code: int, text: str = "") -> tuple[int, bytes]:
@@ -85,7 +95,13 @@ def for_reply(
     """
     if query_edns is None:
         return own
-    options = own.options if own is not None else tuple(o for o in query_edns.options if o[0] in echoed) if query_edns.options else ()
+    options = (
+        own.options
+        if own is not None
+        else tuple(o for o in query_edns.options if o[0] in echoed)
+        if query_edns.options
+        else ()
+    )
     if extended is not None:
         options += (extended_error(extended),)
     return Edns(query_edns.size, query_edns.dnssec_ok or (own is not None and own.dnssec_ok), 0, options)

@@ -1,8 +1,8 @@
 """Encoding of replies and queries, and parsing of messages from upstreams (RFC 1035 §4).
 
-Owner names are compressed (RFC 1035 §4.1.4), and names in the RDATA of the types that RFC 3597 §4 allows; most pointers lead to the query
-name. A reply that is larger than the client's limit loses records from its end and gets TC (RFC 2181 §9); the OPT record stays. Nothing
-here decides about the content of a reply.
+Owner names are compressed (RFC 1035 §4.1.4), and names in the RDATA of the types that RFC 3597 §4 allows; most pointers
+lead to the query name. A reply that is larger than the client's limit loses records from its end and gets TC (RFC 2181
+§9); the OPT record stays. Nothing here decides about the content of a reply.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ _ONE_NAME: Final = frozenset({Type.NS, Type.CNAME, Type.PTR})
 
 
 class Sections(Protocol):
-    """The parts of a reply: rcode, header flags, the three sections, EDNS, and the code of an extended error (RFC 8914)."""
+    """The parts of a reply: rcode, header flags, the three sections, EDNS, and the code of an extended error (RFC
+    8914).
+    """
 
     @property
     def rcode(self) -> int:
@@ -114,7 +116,11 @@ class Writer:
 
     def record(self, record: Record) -> bytes:
         """The record's octets for the present end of the message."""
-        owner = _TO_QUESTION if record.owner == self.question_name and len(record.owner) > 1 else self.name(record.owner, self.size)
+        owner = (
+            _TO_QUESTION
+            if record.owner == self.question_name and len(record.owner) > 1
+            else self.name(record.owner, self.size)
+        )
         rdata, rtype = record.rdata, record.rtype
         if rtype in _ONE_NAME:
             rdata = self.name(rdata, self.size + len(owner) + 10)
@@ -168,10 +174,11 @@ def encode_reply(request: Request, reply: Sections, limit: int, echoed: frozense
 
 
 def rotations(request: Request, reply: Sections, wire: bytes, count: int) -> list[bytes]:
-    """`count` messages: `wire`, which is the encoded reply, and others whose answer section is rotated, in steps of equal size.
+    """`count` messages: `wire`, which is the encoded reply, and others whose answer section is rotated, in steps of
+    equal size.
 
-    Only for an untruncated answer that consists of address records of one type, owned by the query name: their octets are the same in each
-    position. The list is empty for other replies.
+    Only for an untruncated answer that consists of address records of one type, owned by the query name: their octets
+    are the same in each position. The list is empty for other replies.
     """
     at, name, answer = 12 + len(request.question), request.name, reply.answer
     if wire[2] & TC >> 8 or len(name) < 2 or not answer or answer[0].rtype not in _ADDRESSES:

@@ -1,9 +1,9 @@
 """Domain names in uncompressed wire format, which the whole program uses.
 
-A name is `bytes`: length-prefixed labels and the root's zero octet (RFC 1035 §3.1), at most 255 octets, labels of at most 63.
-Lowering is `bytes.lower()`: a length octet is at most 63 (0x3F) and so never looks like an upper-case letter (0x41 up).
-This module converts names from and to text, and splits them. It also reads compressed names from a message: no other place follows
-pointers.
+A name is `bytes`: length-prefixed labels and the root's zero octet (RFC 1035 §3.1), at most 255 octets, labels of at
+most 63. Lowering is `bytes.lower()`: a length octet is at most 63 (0x3F) and so never looks like an upper-case letter
+(0x41 up). This module converts names from and to text, and splits them. It also reads compressed names from a message:
+no other place follows pointers.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ _PLAIN: Final = bytes(octet for octet in range(0x21, 0x7F) if octet not in _SPEC
 
 
 def from_labels(labels: list[bytes] | tuple[bytes, ...]) -> bytes:
-    """The name with these labels, leftmost first, the root left out. Raises NameTextError where a label or the name is too long."""
+    """The name with these labels, leftmost first, the root left out. Raises NameTextError where a label or the name is
+    too long.
+    """
     out = bytearray()
     for label in labels:
         if not 0 < len(label) <= MAX_LABEL:
@@ -88,7 +90,8 @@ def label_text(label: bytes) -> str:
     if not label.translate(None, _PLAIN):
         return label.decode()
     return "".join(
-        f"\\{octet:03d}" if not 0x21 <= octet <= 0x7E else f"\\{octet:c}" if octet in _SPECIAL else chr(octet) for octet in label
+        f"\\{octet:03d}" if not 0x21 <= octet <= 0x7E else f"\\{octet:c}" if octet in _SPECIAL else chr(octet)
+        for octet in label
     )
 
 
@@ -125,8 +128,8 @@ def is_within(name: bytes, zone: bytes) -> bool:
 def read_name(message: bytes, at: int) -> tuple[bytes, int]:
     """The name at offset `at` of a message, and the offset behind it. Raises FormError.
 
-    Follows compression pointers (RFC 1035 §4.1.4), each only to an earlier offset, so no chain of them can loop, and none into the header,
-    where an id may look like a label.
+    Follows compression pointers (RFC 1035 §4.1.4), each only to an earlier offset, so no chain of them can loop, and
+    none into the header, where an id may look like a label.
     """
     parts: list[bytes] = []
     size, after, limit = 1, -1, at

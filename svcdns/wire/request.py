@@ -1,8 +1,8 @@
 """Parsing of a request: header, question section, EDNS.
 
-`accept` decides as CoreDNS does before any plugin sees a packet: no reply to a packet that is no query, a header alone where the query
-cannot be served, else a `Request`. Records other than OPT are skipped.
-Sources: RFC 1035 §4.1, RFC 6891 §6.1, RFC 8906 §3.
+`accept` decides as CoreDNS does before any plugin sees a packet: no reply to a packet that is no query, a header alone
+where the query cannot be served, else a `Request`. Records other than OPT are skipped. Sources: RFC 1035 §4.1, RFC 6891
+§6.1, RFC 8906 §3.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ class Request(msgspec.Struct, gc=False):
 def accept(packet: bytes) -> Request | bytes | None:
     """The request; or the complete reply to a malformed packet; or None if there is to be no reply.
 
-    As in CoreDNS, a packet may end before the records that its header counts, even before type and class. A header alone gets SERVFAIL.
+    As in CoreDNS, a packet may end before the records that its header counts, even before type and class. A header
+    alone gets SERVFAIL.
     """
     if len(packet) < 12:
         return None
@@ -56,7 +57,9 @@ def accept(packet: bytes) -> Request | bytes | None:
     if questions != 1 or answers > 1 or authorities > 1 or additionals > 2:
         return _header_only(ident, flags & ~OPCODE_MASK, Rcode.FORMERR)
     if len(packet) == 12:
-        return HEADER.pack(ident, QR | flags & (OPCODE_MASK if flags & OPCODE_MASK else RD | CD) | Rcode.SERVFAIL, 0, 0, 0, 0)
+        return HEADER.pack(
+            ident, QR | flags & (OPCODE_MASK if flags & OPCODE_MASK else RD | CD) | Rcode.SERVFAIL, 0, 0, 0, 0
+        )
     try:
         name, at = read_query_name(packet)
         kind = packet[at : at + 4]
@@ -80,7 +83,9 @@ def accept(packet: bytes) -> Request | bytes | None:
 
 
 def read_query_name(packet: bytes) -> tuple[bytes, int]:
-    """The query name, and the offset behind it. Raises FormError, for a pointer too: there is no earlier name that it could lead to."""
+    """The query name, and the offset behind it. Raises FormError, for a pointer too: there is no earlier name that it
+    could lead to.
+    """
     at = 12
     try:
         while length := packet[at]:

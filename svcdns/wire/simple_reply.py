@@ -1,11 +1,13 @@
 """Simple replies of upstreams: address records or a denial and nothing else, recognized without parsing every record.
 
-Most forwarded queries are for addresses, and most of their replies are simple. `scan` accepts a reply only where no further check is
-needed: every record answers the question, nothing is truncated, and the octets may be stored as they are. Other replies are parsed record
-by record (`message.parse_message`). Simple are
+Most forwarded queries are for addresses, and most of their replies are simple. `scan` accepts a reply only where no
+further check is needed: every record answers the question, nothing is truncated, and the octets may be stored as they
+are. Other replies are parsed record by record (`message.parse_message`). Simple are
 
-- addresses: records of the query type, owned by the query name or by the last target of a chain of CNAME records that begins there;
-- denials (RFC 2308 §2): no answer, and the SOA record of a zone that contains the query name, its owner a pointer into the question;
+- addresses: records of the query type, owned by the query name or by the last target of a chain of CNAME records that
+  begins there;
+- denials (RFC 2308 §2): no answer, and the SOA record of a zone that contains the query name, its owner a pointer into
+  the question;
 
 both without other records than OPT, in class IN, with compression pointers in the usual places (RFC 1035 §4.1.4).
 """
@@ -44,8 +46,9 @@ _UNUSUAL: Final = 0x7800 | TC
 class SimpleReply(msgspec.Struct, frozen=True, gc=False):
     """A simple reply. Offsets count from the first octet of `packet`.
 
-    The question section ends at `start`, the records other than OPT end at `end`. Address records come last, begin at `addresses` (0 for a
-    denial) and have `size` octets each. `ttls` has the offset of each record's TTL, `ttl` the smallest TTL in seconds.
+    The question section ends at `start`, the records other than OPT end at `end`. Address records come last, begin at
+    `addresses` (0 for a denial) and have `size` octets each. `ttls` has the offset of each record's TTL, `ttl` the
+    smallest TTL in seconds.
     """
 
     packet: bytes
@@ -77,7 +80,11 @@ def scan(packet: bytes, start: int, rtype: int) -> SimpleReply | None:
             return None
         if found is None:
             return None
-        return found if (found.end == len(packet) if not additionals else _ends_in_opt(packet, found.end, additionals)) else None
+        return (
+            found
+            if (found.end == len(packet) if not additionals else _ends_in_opt(packet, found.end, additionals))
+            else None
+        )
     except (struct.error, IndexError, FormError):
         return None
 
@@ -89,7 +96,9 @@ def _addresses(packet: bytes, start: int, count: int, rtype: int) -> SimpleReply
     name, kind, rclass, ttl, octets = _RECORD.unpack_from(packet, start)
     if count == 1 and kind == rtype and name == _TO_QUESTION and rclass == _IN and octets == length and ttl < _TOO_LONG:
         return SimpleReply(packet, start, start + _HEAD + length, 0, ttl, (start + 6,), start, _HEAD + length)
-    at, owner, ttls, smallest = _aliases(packet, start, count) if kind == Type.CNAME else (start, _TO_QUESTION, [], _TOO_LONG)
+    at, owner, ttls, smallest = (
+        _aliases(packet, start, count) if kind == Type.CNAME else (start, _TO_QUESTION, [], _TOO_LONG)
+    )
     addresses, size = at, _HEAD + length
     for _ in range(count - len(ttls)):
         name, kind, rclass, ttl, octets = _RECORD.unpack_from(packet, at)
@@ -102,8 +111,8 @@ def _addresses(packet: bytes, start: int, count: int, rtype: int) -> SimpleReply
 
 
 def _aliases(packet: bytes, at: int, count: int) -> tuple[int, int, list[int], int]:
-    """Skips the CNAME records that an answer begins with: the offset behind them, a pointer to the last target, the offsets of their TTLs,
-    the smallest TTL. Raises FormError where they are no chain, or a loop."""
+    """Skips the CNAME records that an answer begins with: the offset behind them, a pointer to the last target, the
+    offsets of their TTLs, the smallest TTL. Raises FormError where they are no chain, or a loop."""
     owner, smallest = _TO_QUESTION, _TOO_LONG
     ttls: list[int] = []
     known: set[int] = set()
@@ -115,12 +124,21 @@ def _aliases(packet: bytes, at: int, count: int) -> tuple[int, int, list[int], i
             break
         data = at + _HEAD
         target, end = _read_name(packet, data, known)
-        if name != owner or rclass != _IN or ttl >= _TOO_LONG or end != data + octets or target in passed or data > _FARTHEST:
+        if (
+            name != owner
+            or rclass != _IN
+            or ttl >= _TOO_LONG
+            or end != data + octets
+            or target in passed
+            or data > _FARTHEST
+        ):
             raise FormError("CNAME records that are no chain")
         passed.add(target)
         ttls.append(at + 6)
         smallest = min(smallest, ttl)
-        owner = int.from_bytes(packet[data:end], "big") if octets == 2 and packet[data] >= _COMPRESSED else _POINTER | data
+        owner = (
+            int.from_bytes(packet[data:end], "big") if octets == 2 and packet[data] >= _COMPRESSED else _POINTER | data
+        )
         at = end
     return at, owner, ttls, smallest
 
@@ -148,8 +166,8 @@ def _denial(packet: bytes, start: int, rcode: int) -> SimpleReply | None:
 
 
 def _read_name(packet: bytes, at: int, known: set[int]) -> tuple[bytes, int]:
-    """A name in lower case, and the offset behind it. Adds the offsets of its labels to `known`. Raises FormError for a pointer to another
-    offset: it could lead into the header or a TTL, which change."""
+    """A name in lower case, and the offset behind it. Adds the offsets of its labels to `known`. Raises FormError for a
+    pointer to another offset: it could lead into the header or a TTL, which change."""
     name, end = read_name(packet, at)
     while (length := packet[at]) and length < _COMPRESSED:
         known.add(at)

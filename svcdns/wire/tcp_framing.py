@@ -1,4 +1,5 @@
-"""The framing of DNS messages on a byte stream, TCP or TLS: each has two octets of length before it (RFC 1035 §4.2.2, RFC 7766 §8).
+"""The framing of DNS messages on a byte stream, TCP or TLS: each has two octets of length before it (RFC 1035 §4.2.2,
+RFC 7766 §8).
 
 Nothing here reads or writes; a message of any content passes.
 """

@@ -1,7 +1,8 @@
 """The messages of a zone transfer (RFC 5936 §2.2): one answer section, divided where a message is full.
 
-Every message has the question section and the query's EDNS, as in CoreDNS; the RFC requires the question in the first message only. Records
-are written one by one, so that the sender can pause in between. Nothing here decides about the content.
+Every message has the question section and the query's EDNS, as in CoreDNS; the RFC requires the question in the first
+message only. Records are written one by one, so that the sender can pause in between. Nothing here decides about the
+content.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ FULL: Final = 63000
 class TransferMessages:
     """The messages of one reply. Rcode, flags and EDNS are those of `reply`; its sections are ignored."""
 
-    def __init__(self, request: Request, reply: Sections, echoed: frozenset[int] = opt.ECHOED_OPTIONS, full: int = FULL) -> None:
+    def __init__(
+        self, request: Request, reply: Sections, echoed: frozenset[int] = opt.ECHOED_OPTIONS, full: int = FULL
+    ) -> None:
         """`echoed` as for `encode_reply`; `full` in octets."""
         edns = opt.for_reply(request.edns, reply.edns, echoed)
         self._tail = opt.to_wire(edns, reply.rcode) if edns is not None else b""

@@ -1,4 +1,5 @@
-"""TTLs in an encoded message: their offsets, and the message with smaller TTLs some seconds later (RFC 1035 §3.2.1, RFC 2181 §8).
+"""TTLs in an encoded message: their offsets, and the message with smaller TTLs some seconds later (RFC 1035 §3.2.1, RFC
+2181 §8).
 
 The TTL field of an OPT record has flags (RFC 6891 §6.1.3) and stays as it is.
 """

@@ -1,8 +1,8 @@
 """Zone files: records from text in the master file format (RFC 1035 §5.1).
 
-This module reads lines, parentheses, quotes, owners and directives; each error has file and line. `wire.names` reads names and holds their
-limits. dnslib reads the RDATA of most types. The RDATA of other types has the form of RFC 3597 §5 (`\\# length hex`). `$INCLUDE` reads
-further files.
+This module reads lines, parentheses, quotes, owners and directives; each error has file and line. `wire.names` reads
+names and holds their limits. dnslib reads the RDATA of most types. The RDATA of other types has the form of RFC 3597 §5
+(`\\# length hex`). `$INCLUDE` reads further files.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ class _Word(NamedTuple):
 
 
 class _Line(NamedTuple):
-    """One entry, with its parentheses resolved. `blank`: it starts with white space, so its owner is that of the last record."""
+    """One entry, with its parentheses resolved. `blank`: it starts with white space, so its owner is that of the last
+    record.
+    """
 
     number: int
     blank: bool
@@ -54,12 +56,16 @@ class _Buffer(DNSBuffer):
 
 
 def read(text: str, origin: bytes, path: str, default_ttl: int = 3600) -> list[Record]:
-    """The records of a zone file, in file order. `origin` is the zone's name; `path` names the file in errors. Raises ZoneFileError."""
+    """The records of a zone file, in file order. `origin` is the zone's name; `path` names the file in errors. Raises
+    ZoneFileError.
+    """
     return _Reader(origin, path, default_ttl).run(text)
 
 
 def read_record(text: str, default_ttl: int = 3600) -> Record:
-    """The first record of a text, of any class, with names relative to the root. No file is read. Raises ZoneFileError."""
+    """The first record of a text, of any class, with names relative to the root. No file is read.
+    Raises ZoneFileError.
+    """
     found = _Reader(names.ROOT, "text", default_ttl, depth=MAX_INCLUDES, classes=frozenset(Class.__members__)).run(text)
     if not found:
         raise ZoneFileError("text without a record")
@@ -67,7 +73,9 @@ def read_record(text: str, default_ttl: int = 3600) -> Record:
 
 
 class _Reader:
-    def __init__(self, origin: bytes, path: str, ttl: int, depth: int = 0, classes: frozenset[str] = frozenset({"IN"})) -> None:
+    def __init__(
+        self, origin: bytes, path: str, ttl: int, depth: int = 0, classes: frozenset[str] = frozenset({"IN"})
+    ) -> None:
         self.origin, self.path, self.ttl, self.depth, self.classes = origin, path, ttl, depth, classes
         self.owner: bytes | None = None
         self.number = 0
@@ -259,7 +267,9 @@ class _Reader:
         return ipaddress.IPv4Address(address).packed
 
     def ipv6(self, words: list[str]) -> bytes:
-        """An IPv6 address in any of its forms (RFC 4291 §2.2), that with an IPv4 address at its end too, which dnslib does not read."""
+        """An IPv6 address in any of its forms (RFC 4291 §2.2), that with an IPv4 address at its end too, which dnslib
+        does not read.
+        """
         (address,) = words
         return ipaddress.IPv6Address(address).packed
 
@@ -282,7 +292,9 @@ class _Reader:
         """RFC 1035 §3.3.13."""
         mname, rname, serial, *times = words
         refresh, retry, expire, minimum = (self._seconds(time) for time in times)
-        return self._name(mname) + self._name(rname) + struct.pack("!IIIII", int(serial), refresh, retry, expire, minimum)
+        return (
+            self._name(mname) + self._name(rname) + struct.pack("!IIIII", int(serial), refresh, retry, expire, minimum)
+        )
 
     def two_names(self, words: list[str]) -> bytes:
         """RP, RFC 1183 §2.2."""

@@ -81,12 +81,17 @@ class _Process:
                 case "feed":
                     self._take_feed(socket.socket(fileno=message["fds"][0]))
                 case "sockets":
-                    add = [(SocketDescription(**about), fd) for about, fd in zip(message["add"], message["fds"], strict=True)]
+                    add = [
+                        (SocketDescription(**about), fd)
+                        for about, fd in zip(message["add"], message["fds"], strict=True)
+                    ]
                     await self.worker.sockets(add, message["remove"])
                 case "read":
                     await self.worker.read(frozenset(message["slots"]))
                 case "take-over":
-                    self._taking_over = asyncio.ensure_future(self.worker.take_over(socket.socket(fileno=message["fds"][0])))
+                    self._taking_over = asyncio.ensure_future(
+                        self.worker.take_over(socket.socket(fileno=message["fds"][0]))
+                    )
                 case "hand-over":
                     await self.worker.hand_over(socket.socket(fileno=message["fds"][0]))
                     self.done.set_result(None)

@@ -34,7 +34,9 @@ _KEYS: Final = {"host": "host", "port": "port", "family": "family", "timeout": "
 log = logging.getLogger("svcdns")
 
 
-async def give(connections: TcpConnections, sock: socket.socket, going_on: Callable[[], bool], file: int | None = None) -> None:
+async def give(
+    connections: TcpConnections, sock: socket.socket, going_on: Callable[[], bool], file: int | None = None
+) -> None:
     """Hands over a file and, while `going_on()`, every open connection; closes `sock` and `file`."""
     sock.setblocking(False)
     with sock:
@@ -89,7 +91,9 @@ async def _send(sock: socket.socket, message: Message, fd: int) -> None:
 
 
 async def take(
-    sock: socket.socket, adopt: Callable[[Detached], Awaitable[None]], import_state: Callable[[int], Coroutine[Any, Any, None]]
+    sock: socket.socket,
+    adopt: Callable[[Detached], Awaitable[None]],
+    import_state: Callable[[int], Coroutine[Any, Any, None]],
 ) -> None:
     """Takes over connections and files until there are no more. `import_state` closes its file."""
     sock.setblocking(False)
@@ -103,12 +107,16 @@ async def take(
             try:
                 while len(messages) < TOGETHER and (more := channel.receive()):
                     messages += more
-            except ChannelBrokenError as error:  # the other side keeps the connections that it has not sent, and closes them
+            except (
+                ChannelBrokenError
+            ) as error:  # the other side keeps the connections that it has not sent, and closes them
                 log.warning("no more connections of the worker before this one are taken over: %s", error)
                 ended = True
             except ChannelClosedError:
                 ended = True
-            importing += [asyncio.create_task(import_state(message["fds"][0])) for message in messages if message["op"] == "kept"]
+            importing += [
+                asyncio.create_task(import_state(message["fds"][0])) for message in messages if message["op"] == "kept"
+            ]
             await asyncio.gather(*(adopt(_decode(message)) for message in messages if message["op"] == "connection"))
     await asyncio.gather(*importing)
 
@@ -134,4 +142,8 @@ def _encode(detached: Detached) -> Message:
 
 
 def _decode(message: Message) -> Detached:
-    return Detached(message["fds"][0], buffer=bytes.fromhex(message["buffer"]), **{field: message[key] for field, key in _KEYS.items()})
+    return Detached(
+        message["fds"][0],
+        buffer=bytes.fromhex(message["buffer"]),
+        **{field: message[key] for field, key in _KEYS.items()},
+    )

@@ -32,7 +32,19 @@ from svcdns.cluster.watch_options import WatchOptions
 from svcdns.errors import SvcdnsError
 from svcdns.eventloop.clock import Clock
 from svcdns.eventloop.time_slice import TimeSlice
-from svcdns.feed.frames import Allow, Configure, Configured, Data, EncodedChanged, Epoch, FrameReader, FromControl, Swap, ToControl, frame
+from svcdns.feed.frames import (
+    Allow,
+    Configure,
+    Configured,
+    Data,
+    EncodedChanged,
+    Epoch,
+    FrameReader,
+    FromControl,
+    Swap,
+    ToControl,
+    frame,
+)
 from svcdns.plugin_api.contract import Plugin
 from svcdns.plugin_api.environment import Block, Environment
 from svcdns.plugin_api.hooks import HookCaller
@@ -187,7 +199,9 @@ class Worker:
         """Gives answer tables and caches this part of their usual size, by the memory that the container has left."""
         less, self._share = share < self._share, share
         handlers = self._live.chains.having("shrink")
-        await self._in_steps(chain(self.listeners.allow(share), *[self._shrinking(handler, share) for handler in handlers]))
+        await self._in_steps(
+            chain(self.listeners.allow(share), *[self._shrinking(handler, share) for handler in handlers])
+        )
         if less:
             release_free_memory()
 
@@ -234,7 +248,9 @@ class Worker:
         plans = plan(order.corefile, plugins.known(directives)[0], plugins.load)
         generation.debug = any(settings.debug for block in plans for settings in block.settings.values())
 
-        def environment(block: Block, server: str, listen: tuple[tuple[str, int], ...], name: str, peers: Peers) -> Environment:
+        def environment(
+            block: Block, server: str, listen: tuple[tuple[str, int], ...], name: str, peers: Peers
+        ) -> Environment:
             return Environment(
                 block=block,
                 server=server,
@@ -367,7 +383,9 @@ class Worker:
         for responder in self.listeners.responders:
             yield from flush(responder)
         for server, address, slot, drops in self.listeners.dropped_packets():
-            if slot == self.slot:  # the kernel counts for a worker that is down too; that worker reports its drops when it is back
+            if (
+                slot == self.slot
+            ):  # the kernel counts for a worker that is down too; that worker reports its drops when it is back
                 self.counters.set(self.counters.cell(SOCKET_DROPS, server, address, str(slot)), drops)
 
     @property

@@ -76,7 +76,9 @@ def test_a_new_address_is_not_that_of_another_endpoint() -> None:
 @pytest.fixture
 def faulty_api() -> Iterator[Helper]:
     """An API server for one test, with streamed lists."""
-    made = Helper("bench.api", "--services", "30", "--endpoints", "2", "--streams", cpus=sorted(os.sched_getaffinity(0)))
+    made = Helper(
+        "bench.api", "--services", "30", "--endpoints", "2", "--streams", cpus=sorted(os.sched_getaffinity(0))
+    )
     yield made
     made.close()
 
@@ -93,7 +95,9 @@ def status(api: Helper, timeout: float = 10) -> int:
         return 0
 
 
-@pytest.mark.parametrize(("fault", "expected_status"), [("429", 429), ("401", 401), ("refused", 0), ("half-open", 0), ("cut", 200)])
+@pytest.mark.parametrize(
+    ("fault", "expected_status"), [("429", 429), ("401", 401), ("refused", 0), ("half-open", 0), ("cut", 200)]
+)
 def test_a_fault_lasts_until_repair(faulty_api: Helper, fault: str, expected_status: int) -> None:
     """Watches end or get no more events when the fault begins. After `repair` a new connection gets a response."""
     version = get(faulty_api, f"{SLICES}?limit=1&resourceVersion=0")["metadata"]["resourceVersion"]

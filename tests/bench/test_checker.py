@@ -18,7 +18,9 @@ from bench.upstream import reply
 from tests.support.server import free_port
 
 WANTED = Query(
-    "www.site-3.example", make_query("www.site-3.example"), lambda rcode, found, _sent, _received: rcode == 0 and len(found) == 1
+    "www.site-3.example",
+    make_query("www.site-3.example"),
+    lambda rcode, found, _sent, _received: rcode == 0 and len(found) == 1,
 )
 Answer = Callable[[bytes], bytes]
 
@@ -52,7 +54,9 @@ async def serving(answer: Answer) -> AsyncIterator[int]:
 
     port = free_port()
     server = await asyncio.start_server(stream, "127.0.0.1", port)
-    transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(lambda: _Datagrams(answer), local_addr=("127.0.0.1", port))
+    transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
+        lambda: _Datagrams(answer), local_addr=("127.0.0.1", port)
+    )
     try:
         yield port
     finally:
@@ -86,7 +90,8 @@ async def test_correct_responses_are_counted() -> None:
 async def test_wrong_responses_are_reported() -> None:
     """The example has the name and the response."""
     checker = await checked(
-        lambda wire: reply(make_query("nobody.test"))[:2] + reply(wire)[2:3] + b"\x83" + wire[4:], lambda c: c.udp.wrong >= 3
+        lambda wire: reply(make_query("nobody.test"))[:2] + reply(wire)[2:3] + b"\x83" + wire[4:],
+        lambda c: c.udp.wrong >= 3,
     )
     assert checker.udp.wrong >= 3
     assert "www.site-3.example" in checker.udp.examples[0]

@@ -65,7 +65,12 @@ def test_the_command_line_of_a_load(load: Load, words: str) -> None:
         pytest.param(Figures(100, 0, 0, 1.0, {}), 0.0, "0 of 100", id="no answer"),
         pytest.param(Figures(100, 90, 10, 1.0, {"NOERROR": 90}), 0.0, "10 of 100", id="lost"),
         pytest.param(Figures(100, 100, 0, 1.0, {"NOERROR": 50, "SERVFAIL": 50}), 0.0, "SERVFAIL", id="another code"),
-        pytest.param(Figures(100, 100, 0, 1.0, {"NOERROR": 100}), 0.5, "50.0% of the responses should be NOERROR", id="too few NXDOMAIN"),
+        pytest.param(
+            Figures(100, 100, 0, 1.0, {"NOERROR": 100}),
+            0.5,
+            "50.0% of the responses should be NOERROR",
+            id="too few NXDOMAIN",
+        ),
     ],
 )
 def test_a_broken_run_fails_the_check(figures: Figures, nxdomain: float, message: str) -> None:

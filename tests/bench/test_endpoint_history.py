@@ -29,7 +29,9 @@ def history() -> EndpointHistory:
         pytest.param(90.0, 100.0, True, True, id="a slow response"),
     ],
 )
-def test_endpoints_are_valid_at_a_moment(history: EndpointHistory, sent: float, received: float, *, before: bool, after: bool) -> None:
+def test_endpoints_are_valid_at_a_moment(
+    history: EndpointHistory, sent: float, received: float, *, before: bool, after: bool
+) -> None:
     """A state counts from ALLOWED_LAG before the query until the response."""
     assert history.accepts(10, BEFORE, sent, received) is before
     assert history.accepts(10, AFTER, sent, received) is after

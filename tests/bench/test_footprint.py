@@ -8,7 +8,12 @@ import pytest
 
 from bench.footprint import largest_peak, within_limits
 
-GOOD: dict[str, Any] = {"largest peak / steady": 1.3, "reload / steady": 1.1, "limit hits": 0, "phases": {"upgrade": {"peak": 170.0}}}
+GOOD: dict[str, Any] = {
+    "largest peak / steady": 1.3,
+    "reload / steady": 1.1,
+    "limit hits": 0,
+    "phases": {"upgrade": {"peak": 170.0}},
+}
 
 
 @pytest.mark.parametrize(

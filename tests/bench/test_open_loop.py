@@ -53,7 +53,12 @@ def test_queries_within_spans() -> None:
 
 @pytest.mark.parametrize(
     ("values", "share", "expected"),
-    [([3.0, 1.0, 2.0, 4.0], 0.5, 2.0), ([1.0, 2.0, 3.0, 4.0], 0.99, 4.0), ([7.0], 0.5, 7.0), ([1.0, math.inf], 0.99, math.inf)],
+    [
+        ([3.0, 1.0, 2.0, 4.0], 0.5, 2.0),
+        ([1.0, 2.0, 3.0, 4.0], 0.99, 4.0),
+        ([7.0], 0.5, 7.0),
+        ([1.0, math.inf], 0.99, math.inf),
+    ],
 )
 def test_percentiles_by_nearest_rank(values: list[float], share: float, expected: float) -> None:
     """Nearest rank; a lost query has the largest value."""

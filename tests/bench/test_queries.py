@@ -12,7 +12,16 @@ import pytest
 
 from bench import peers, queries
 from bench.client import has_address, make_query
-from bench.cluster import Cluster, cluster_ips, external_address, external_name, headless, moved, service_object, slice_object
+from bench.cluster import (
+    Cluster,
+    cluster_ips,
+    external_address,
+    external_name,
+    headless,
+    moved,
+    service_object,
+    slice_object,
+)
 from bench.upstream import reply
 
 CLUSTER = Cluster(100, 3)
@@ -25,7 +34,11 @@ def config(**ports: int) -> peers.ServerConfig:
 
 def test_addresses_are_unique_and_agree_with_the_objects() -> None:
     """No address occurs twice; objects and records agree."""
-    found = [address for number in range(100) for address in (CLUSTER.pods(number) + ([] if headless(number) else cluster_ips(number)))]
+    found = [
+        address
+        for number in range(100)
+        for address in (CLUSTER.pods(number) + ([] if headless(number) else cluster_ips(number)))
+    ]
     assert len(found) == len(set(found))
     assert [item["addresses"][0] for item in slice_object(CLUSTER, 7)["endpoints"]] == CLUSTER.pods(7)
     assert service_object(11)["spec"]["clusterIPs"] == CLUSTER.addresses(11) == ["10.64.0.11", "fd00:10:64::b"]
@@ -130,5 +143,7 @@ def test_help_names_every_scenario() -> None:
 
     from bench.__main__ import SCENARIOS
 
-    done = subprocess.run([sys.executable, "-m", "bench", "--help"], check=True, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(
+        [sys.executable, "-m", "bench", "--help"], check=True, capture_output=True, text=True, timeout=30
+    )
     assert all(f"  {name} " in done.stdout for name in SCENARIOS)

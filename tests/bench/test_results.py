@@ -63,7 +63,22 @@ def test_the_table_has_a_column_for_each_server() -> None:
     """A server that was not measured has a dash."""
     lines = table([row(Target(1.5, "nsd"), svcdns=[5.0], nsd=[4.0])], ["svcdns", "nsd", "knot"]).splitlines()
     assert lines[0].split() == ["scenario", "measure", "unit", "svcdns", "nsd", "knot", "target"]
-    assert lines[2].split() == ["hit", "CPU", "per", "answer", "µs", "5.00", "4.00", "-", "≤", "1.5", "×", "nsd:", "1.25", "met"]
+    assert lines[2].split() == [
+        "hit",
+        "CPU",
+        "per",
+        "answer",
+        "µs",
+        "5.00",
+        "4.00",
+        "-",
+        "≤",
+        "1.5",
+        "×",
+        "nsd:",
+        "1.25",
+        "met",
+    ]
 
 
 def test_json_has_every_round() -> None:

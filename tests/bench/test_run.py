@@ -44,7 +44,9 @@ def test_query_files_are_deleted_after_the_run() -> None:
     assert not path.exists()
 
 
-def test_peers_are_chosen_on_the_command_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_peers_are_chosen_on_the_command_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """svcdns always takes part. A line on standard error names each peer that is not installed."""
     monkeypatch.delenv("COREDNS", raising=False)
     assert options_of(parser().parse_args(["--peers", "none"])).servers == ["svcdns"]

@@ -131,7 +131,10 @@ def test_what_metrics_and_observers_need() -> None:
         prometheus={"settings": lambda _: Settings(counts_queries=True)},
     )
     routes = chains.listeners["127.0.0.1", 53].routes
-    assert [(route.counted, route.writer, len(route.observers)) for route in routes.values()] == [(True, "log", 1), (False, "", 0)]
+    assert [(route.counted, route.writer, len(route.observers)) for route in routes.values()] == [
+        (True, "log", 1),
+        (False, "", 0),
+    ]
     assert chains.listeners["127.0.0.1", 53].observed
 
 
@@ -189,7 +192,9 @@ def test_a_plugin_that_cannot_be_made_is_an_error() -> None:
 
     with pytest.raises(ContractError, match="plugin/log: KeyError: 'x'"):
         built(". {\n log\n}", log={"__init__": fails})
-    with pytest.raises(ContractError, match="plugin/log: 'ticks' is no hook of the plugin contract; did you mean 'tick'"):
+    with pytest.raises(
+        ContractError, match="plugin/log: 'ticks' is no hook of the plugin contract; did you mean 'tick'"
+    ):
         built(". {\n log\n}", log={"ticks": 1})
 
 

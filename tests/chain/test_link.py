@@ -19,7 +19,9 @@ from svcdns.plugin_api.reuse import OUTSIDE, apart, plugin_of, running
 from svcdns.wire.record import Record
 from tests.support import world
 
-REPLY = Reply(answer=world.records("a.b. 5 IN A 192.0.2.1"), lifetime=UNTIL_CHANGED, dependencies=(("service", "b", "a"),))
+REPLY = Reply(
+    answer=world.records("a.b. 5 IN A 192.0.2.1"), lifetime=UNTIL_CHANGED, dependencies=(("service", "b", "a"),)
+)
 SHARED, CLASS, CLIENT = CacheScope
 
 
@@ -81,7 +83,11 @@ def deferred(reply: Reply = REPLY) -> Answer:
     return made
 
 
-LATER = [pytest.param(lambda: REPLY, id="now"), pytest.param(coroutine, id="coroutine"), pytest.param(deferred, id="deferred")]
+LATER = [
+    pytest.param(lambda: REPLY, id="now"),
+    pytest.param(coroutine, id="coroutine"),
+    pytest.param(deferred, id="deferred"),
+]
 
 
 async def answered(*plugins: Plugin, **fields: Any) -> Reply:
@@ -146,7 +152,9 @@ def spawns(query: Query, following: Following) -> Answer:
         pytest.param(lambda q, f: reads("client.address")(q.changed(flags=0), f), id="from a copy"),
     ],
 )
-async def test_a_reply_for_which_a_plugin_read_the_client_is_for_that_client(answer: Callable[[], Answer], handle: Any) -> None:
+async def test_a_reply_for_which_a_plugin_read_the_client_is_for_that_client(
+    answer: Callable[[], Answer], handle: Any
+) -> None:
     """Whether the plugin declares anything or not, and whatever others declare."""
     assert (await answered(Outer(handle), Cluster(answer))).scope is CLIENT
     assert (await answered(Classifying(), Outer(handle), Stating(), Cluster(answer))).scope is CLIENT
@@ -155,9 +163,17 @@ async def test_a_reply_for_which_a_plugin_read_the_client_is_for_that_client(ans
 @pytest.mark.parametrize("answer", LATER)
 @pytest.mark.parametrize(
     ("what", "scope"),
-    [("client.address", CLASS), ("client.family", CLASS), ("client.protocol", CLIENT), ("client.local_port", CLIENT), ("server", CLIENT)],
+    [
+        ("client.address", CLASS),
+        ("client.family", CLASS),
+        ("client.protocol", CLIENT),
+        ("client.local_port", CLIENT),
+        ("server", CLIENT),
+    ],
 )
-async def test_a_plugin_with_client_classes_reads_addresses_for_a_class(answer: Callable[[], Answer], what: str, scope: CacheScope) -> None:
+async def test_a_plugin_with_client_classes_reads_addresses_for_a_class(
+    answer: Callable[[], Answer], what: str, scope: CacheScope
+) -> None:
     """Its class stands for the address, and for nothing else."""
     assert (await answered(Classifying(reads(what)), Cluster(answer))).scope is scope
 
@@ -165,7 +181,12 @@ async def test_a_plugin_with_client_classes_reads_addresses_for_a_class(answer: 
 @pytest.mark.parametrize("answer", LATER)
 async def test_plugins_that_read_nothing_of_the_client_change_nothing(answer: Callable[[], Answer]) -> None:
     """Also around and inside of one that states the scope itself."""
-    plugins = (Outer(), Stating(reads("client.address")), Outer(lambda q, f: then(f(q), lambda reply: reply)), Cluster(answer))
+    plugins = (
+        Outer(),
+        Stating(reads("client.address")),
+        Outer(lambda q, f: then(f(q), lambda reply: reply)),
+        Cluster(answer),
+    )
     assert await answered(*plugins) == REPLY
 
 
@@ -180,7 +201,11 @@ async def test_what_the_rest_of_the_chain_depends_on_is_not_lost_by_a_new_reply(
         answer = following(query)
         return made(answer if isinstance(answer, Reply) else await answer)
 
-    for answer in (lambda: ticking, lambda: then(coroutine(), lambda _: ticking), lambda: then(deferred(), lambda _: ticking)):
+    for answer in (
+        lambda: ticking,
+        lambda: then(coroutine(), lambda _: ticking),
+        lambda: then(deferred(), lambda _: ticking),
+    ):
         for handle in (lambda q, f: then(f(q), made), waits):
             reply = await answered(Outer(handle), Cluster(answer))
             assert (reply.lifetime, reply.dependencies, reply.scope) == (20.0, REPLY.dependencies, CLASS)

@@ -72,7 +72,9 @@ def test_self_queries_end() -> None:
     assert MAX_DEPTH == 8
 
 
-@pytest.mark.parametrize(("host", "label"), [("", "dns://:53"), ("10.0.0.1", "dns://10.0.0.1:53"), ("::1", "dns://[::1]:53")])
+@pytest.mark.parametrize(
+    ("host", "label"), [("", "dns://:53"), ("10.0.0.1", "dns://10.0.0.1:53"), ("::1", "dns://[::1]:53")]
+)
 def test_server_label(host: str, label: str) -> None:
     """As metrics show it."""
     assert listener(host=host).server == label

@@ -35,7 +35,9 @@ def serve() -> Iterator[Callable[[Fault], int]]:
 
     def start(fault: Fault) -> int:
         async def hold(started: asyncio.Future[int], end: asyncio.Event) -> None:
-            async with ModelServer(FakeApi(KUBERNETES, {"kind": "Namespace", "metadata": {"name": "default"}}), fault).serving() as model:
+            async with ModelServer(
+                FakeApi(KUBERNETES, {"kind": "Namespace", "metadata": {"name": "default"}}), fault
+            ).serving() as model:
                 started.set_result(model.port)
                 await end.wait()
 
@@ -86,11 +88,15 @@ def test_text_that_is_no_address_is_refused(text: str) -> None:
     ("arguments", "text"),
     [
         pytest.param(["--existing"], "--server HOST[:PORT] is missing", id="no-server"),
-        pytest.param(["--server", "127.0.0.1"], "one of --kubeconfig FILE, --manifests PATH and --existing", id="no-cluster"),
+        pytest.param(
+            ["--server", "127.0.0.1"], "one of --kubeconfig FILE, --manifests PATH and --existing", id="no-cluster"
+        ),
         pytest.param(["--server", "h", "--manifests", "x", "--existing"], "cannot be combined with", id="two-clusters"),
         pytest.param(["--server", "h:x", "--existing"], "HOST or HOST:PORT", id="port"),
         pytest.param(["--server", "h", "--existing", "--zone", "a..b"], "--zone a..b: ", id="zone"),
-        pytest.param(["--only", "nothing", "--list"], "--only nothing: expected a check or one of the groups", id="only"),
+        pytest.param(
+            ["--only", "nothing", "--list"], "--only nothing: expected a check or one of the groups", id="only"
+        ),
         pytest.param(["--server", "127.0.0.1:1", "--manifests", "nowhere.yaml"], "nowhere.yaml", id="manifests"),
         pytest.param(["--server", "127.0.0.1:1", "--existing", "--timeout", "0.01"], "does not answer", id="no reply"),
     ],
@@ -104,7 +110,9 @@ def test_errors_are_one_line(arguments: list[str], text: str, capsys: pytest.Cap
     assert error.count("\n") == 1
 
 
-def test_a_bad_kubeconfig_is_one_line(serve: Callable[[Fault], int], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bad_kubeconfig_is_one_line(
+    serve: Callable[[Fault], int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The line has the path."""
     port = serve(Fault())
     path = tmp_path / "kubeconfig"
@@ -135,7 +143,9 @@ def test_a_conforming_server(serve: Callable[[Fault], int], tmp_path: Path, caps
     assert conformance.run(["--server", f"127.0.0.1:{port}", "--existing", "--only", "kubernetes-service"]) == 0
 
 
-def test_a_server_that_does_not_conform(serve: Callable[[Fault], int], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_server_that_does_not_conform(
+    serve: Callable[[Fault], int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Exit code 1, and a command that shows the failure."""
     path = tmp_path / "cluster.yaml"
     path.write_text(MANIFEST)

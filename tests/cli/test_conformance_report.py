@@ -14,7 +14,12 @@ from svcdns.conformance.outcome import Failed, Outcome
 
 RESULTS = (
     Result(CHECKS["clusterip-a"], Outcome.PASSED, 0.01),
-    Result(CHECKS["isc-edns"], Outcome.FAILED, 0.02, Failed("a. IN SOA", "an OPT record", "NOERROR\nanswer: none", "dig @h")),
+    Result(
+        CHECKS["isc-edns"],
+        Outcome.FAILED,
+        0.02,
+        Failed("a. IN SOA", "an OPT record", "NOERROR\nanswer: none", "dig @h"),
+    ),
     Result(CHECKS["nodata-protocol"], Outcome.FAILED, 0.03, Failed("b. IN A", "NODATA", "NXDOMAIN", "dig @h b.")),
     Result(CHECKS["change-created"], Outcome.SKIPPED, 0.0, note="no kubeconfig"),
 )
@@ -31,9 +36,13 @@ def test_table(capsys: pytest.CaptureFixture[str]) -> None:
         ["failed", "nodata-protocol", "recommended"],
         ["skipped", "change-created", "required"],
     ]
-    assert "  query     a. IN SOA\n  expected  an OPT record\n  got       NOERROR\n            answer: none\n  see it    dig @h\n" in out
+    assert (
+        "  query     a. IN SOA\n  expected  an OPT record\n  got       NOERROR\n            answer: none\n  see it    dig @h\n"
+        in out
+    )
     verdict = (
-        "required: 1 passed, 1 failed, 1 skipped; recommended: 0 passed, 1 failed, 0 skipped; informational: 0 passed, 0 failed, 0 skipped"
+        "required: 1 passed, 1 failed, 1 skipped; recommended: 0 passed, 1 failed, 0 skipped; "
+        "informational: 0 passed, 0 failed, 0 skipped"
     )
     assert out.splitlines()[-1] == f"DOES NOT CONFORM ({verdict})"
 
@@ -57,7 +66,11 @@ def test_junit(capsys: pytest.CaptureFixture[str]) -> None:
     """Only a required check can be a failure."""
     report.show(RESULTS, "junit", server="h port 53", zone="z.")
     suite = ElementTree.fromstring(capsys.readouterr().out)
-    assert {key: suite.get(key) for key in ("tests", "failures", "skipped")} == {"tests": "4", "failures": "1", "skipped": "1"}
+    assert {key: suite.get(key) for key in ("tests", "failures", "skipped")} == {
+        "tests": "4",
+        "failures": "1",
+        "skipped": "1",
+    }
     cases = {case.get("name"): case for case in suite}
     assert cases["isc-edns"].findtext("failure", "").startswith("query: a. IN SOA\n")
     assert cases["nodata-protocol"].find("failure") is None

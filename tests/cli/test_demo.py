@@ -16,7 +16,14 @@ from tests.support import world
 
 @pytest.mark.parametrize(
     "line",
-    ["a. 5 IN A 10.0.0.1", "a. 5 IN AAAA fd00::1", "a. 5 IN CNAME b.", "a. 5 IN PTR b.c.", "a. 5 IN SRV 0 100 80 b.", "a. 5 IN NS ns."],
+    [
+        "a. 5 IN A 10.0.0.1",
+        "a. 5 IN AAAA fd00::1",
+        "a. 5 IN CNAME b.",
+        "a. 5 IN PTR b.c.",
+        "a. 5 IN SRV 0 100 80 b.",
+        "a. 5 IN NS ns.",
+    ],
 )
 def test_shows_records_as_zone_files_do(line: str) -> None:
     """For the types that it queries."""
@@ -37,7 +44,9 @@ def test_answer_lines() -> None:
     assert demo._answer_lines(None) == ["  (no answer)"]
 
 
-def test_without_a_resolver_it_serves_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_resolver_it_serves_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """It prints that."""
     empty = tmp_path / "resolv.conf"
     empty.write_text("search a.b\n")

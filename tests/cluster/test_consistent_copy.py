@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from svcdns.cluster.consistent_copy import STEP_SIZE, TRIES, InSteps, LazyGroups, LazyList, copy_consistently, copy_groups, copy_objects
+from svcdns.cluster.consistent_copy import (
+    STEP_SIZE,
+    TRIES,
+    InSteps,
+    LazyGroups,
+    LazyList,
+    copy_consistently,
+    copy_groups,
+    copy_objects,
+)
 from svcdns.cluster.secondary_index import LoweredName, SecondaryIndex, StoredObject
 
 T = TypeVar("T")

@@ -79,7 +79,9 @@ def test_a_slice_affects_its_service_and_the_addresses_that_changed() -> None:
     """The PTR record of an unchanged endpoint is not affected."""
     index = synced()
     index.apply(Put(EndpointSlice("n", "s", "web", (), (Endpoint("10.0.0.1"), Endpoint("10.0.0.2", "x")))))
-    affected = index.apply(Put(EndpointSlice("n", "s", "web", (), (Endpoint("10.0.0.1"), Endpoint("10.0.0.2", "y"), Endpoint("10.0.0.3")))))
+    affected = index.apply(
+        Put(EndpointSlice("n", "s", "web", (), (Endpoint("10.0.0.1"), Endpoint("10.0.0.2", "y"), Endpoint("10.0.0.3"))))
+    )
     assert affected == {("endpoints", "n", "web"), ("address", "10.0.0.2"), ("address", "10.0.0.3")}
 
 
@@ -130,7 +132,12 @@ def test_external_addresses() -> None:
     index = synced()
     index.apply(Put(Service("n", "web", external_ips=("192.0.2.1", "lb.example."))))
     affected = index.apply(Put(Service("n", "web", external_ips=("192.0.2.2", "lb.example."))))
-    assert affected == {("service", "n", "web"), ("external", "192.0.2.1"), ("external", "192.0.2.2"), ("external", "lb.example.")}
+    assert affected == {
+        ("service", "n", "web"),
+        ("external", "192.0.2.1"),
+        ("external", "192.0.2.2"),
+        ("external", "lb.example."),
+    }
     assert index.services_at_external("192.0.2.1") == ()
     assert [service.name for service in index.services_at_external("192.0.2.2")] == ["web"]
     index.apply(Gone(Kind.SERVICE, "n", "web"))
@@ -167,7 +174,17 @@ def test_addresses_with_a_common_beginning_are_distinguished() -> None:
     """Addresses that differ in their last two characters share a key of the index; an unusual spelling is another
     address."""
     index = synced()
-    texts = ("10.0.0.1", "10.0.0.11", "10.0.0.111", "10.0.0.2", "fd00::1", "fd00::11", "FD00::1", "::ffff:10.0.0.1", "host.example")
+    texts = (
+        "10.0.0.1",
+        "10.0.0.11",
+        "10.0.0.111",
+        "10.0.0.2",
+        "fd00::1",
+        "fd00::11",
+        "FD00::1",
+        "::ffff:10.0.0.1",
+        "host.example",
+    )
     for number, text in enumerate(texts):
         index.apply(Put(EndpointSlice("n", f"s{number}", "web", (), (Endpoint(text, "10.0.0.9"),))))
         index.apply(Put(Service("n", f"v{number}", (text,))))

@@ -34,7 +34,9 @@ def cluster(endpoints: int, pods: int) -> Iterator[Change]:
         addresses = [address(number + at * SERVICES, SERVICES * endpoints // PODS_OF_A_NODE) for at in range(endpoints)]
         yield Put(EndpointSlice(namespace, f"{name}-abcde", name, PORTS, tuple(map(Endpoint, addresses))))
     for number in range(pods):
-        yield Put(Pod(f"team-{number % 20}", f"service-{number:05}-7d4b9c6f5-abcde", address(number, pods // PODS_OF_A_NODE)))
+        yield Put(
+            Pod(f"team-{number % 20}", f"service-{number:05}-7d4b9c6f5-abcde", address(number, pods // PODS_OF_A_NODE))
+        )
     for number in range(20):
         yield Put(Namespace(f"team-{number}"))
     for kind in KINDS:

@@ -63,7 +63,10 @@ def for_names(*names: str, rtype: str = "") -> Callable[[Reply], bool]:
 
     def which(reply: Reply) -> bool:
         question = reply.question[0]
-        return any(n in question.name.to_text().lower() for n in names) and rtype in ("", dns.rdatatype.to_text(question.rdtype))
+        return any(n in question.name.to_text().lower() for n in names) and rtype in (
+            "",
+            dns.rdatatype.to_text(question.rdtype),
+        )
 
     return which
 
@@ -236,12 +239,15 @@ FAULTS: dict[str, Fault] = {
     "loadbalancer-a": data(named("loadbalancer"), "A", "203.0.113.1"),
     "clusterip-srv": data("_http._tcp." + named("cluster"), "SRV", f"0 100 8080 {named('cluster')}"),
     "clusterip-ptr": ptr_records(lambda target: target == named("cluster"), "wrong.example."),
-    "clusterip-ptr-ipv6": Fault(zone=lambda zone: [zone.pop(key) for key in list(zone) if key[0].endswith(".ip6.arpa.")]),
+    "clusterip-ptr-ipv6": Fault(
+        zone=lambda zone: [zone.pop(key) for key in list(zone) if key[0].endswith(".ip6.arpa.")]
+    ),
     "externalname-cname": data(named("external"), "CNAME", "other.conformance.invalid."),
     "externalname-a": when(for_names("external.", rtype="A"), lambda reply: reply.answer.clear()),
     "pod-a": when(for_names(".pod."), record("A 10.0.0.9")),
     "srv-additional": when(
-        for_names("_tcp."), lambda r: r.additional.append(dns.rrset.from_text(r.question[0].name, 5, "IN", "A", "10.9.9.9"))
+        for_names("_tcp."),
+        lambda r: r.additional.append(dns.rrset.from_text(r.question[0].name, 5, "IN", "A", "10.9.9.9")),
     ),
     "srv-bare-name": data(named("cluster"), "SRV", f"0 100 99 {named('cluster')}"),
     "headless-a": incomplete(named("headless"), "A"),
@@ -256,14 +262,18 @@ FAULTS: dict[str, Fault] = {
     "nxdomain-service": when(lambda r: nxdomain(r) and for_names(OWN, ".default.svc.")(r), rcode(0)),
     "nxdomain-namespace": when(lambda r: nxdomain(r) and for_names("kubernetes.absent")(r), rcode(0)),
     "nxdomain-zone": when(lambda r: nxdomain(r) and for_names("www.absent")(r), rcode(0)),
-    "nxdomain-endpoint": when(lambda r: nxdomain(r) and r.question[0].name.to_text().count(".") > 5, record("A 198.18.7.11")),
+    "nxdomain-endpoint": when(
+        lambda r: nxdomain(r) and r.question[0].name.to_text().count(".") > 5, record("A 198.18.7.11")
+    ),
     "nxdomain-port": when(lambda r: nxdomain(r) and for_names("_absent.")(r), rcode(0)),
     "nxdomain-deep": when(lambda r: nxdomain(r) and for_names("a.b.c.")(r), rcode(0)),
     "wildcard-literal": when(for_names("*."), record("A 10.96.1.2")),
     "nodata-family": when(lambda r: negative(r) and for_names(OWN, rtype="AAAA")(r), rcode(3)),
     "nodata-type": when(for_names(OWN, ".default.svc.", rtype="HTTPS"), rcode(4)),
     "nodata-inner": when(lambda r: r.question[0].name.to_text() == f"svc.{ZONE}", rcode(3)),
-    "nodata-protocol": when(lambda r: negative(r) and r.question[0].name.to_text().startswith(("_tcp.", "_udp.")), rcode(3)),
+    "nodata-protocol": when(
+        lambda r: negative(r) and r.question[0].name.to_text().startswith(("_tcp.", "_udp.")), rcode(3)
+    ),
     "nodata-reverse": when(lambda r: negative(r) and for_names("in-addr.arpa")(r), rcode(3)),
     "reverse-nonexistent": when(for_names("100.51.198.in-addr"), record(f"PTR x.default.svc.{ZONE}")),
     "nonexistent-any-type": when(lambda r: nxdomain(r) and for_names("absent", rtype="SOA")(r), rcode(0)),
@@ -273,7 +283,9 @@ FAULTS: dict[str, Fault] = {
     "apex-soa": removed(ZONE, "SOA"),
     "authoritative": when(negative, flag(dns.flags.AA)),
     "rrset": when(lambda r: r.answer and for_names(OWN, rtype="A")(r), two_ttls),
-    "case-insensitive": when(lambda r: r.question[0].name.to_text()[:1].isupper(), lambda r: (rcode(3)(r), r.answer.clear())),
+    "case-insensitive": when(
+        lambda r: r.question[0].name.to_text()[:1].isupper(), lambda r: (rcode(3)(r), r.answer.clear())
+    ),
     "search-glibc": when(lambda r: nxdomain(r) and for_names("headless.")(r), rcode(2)),
     "search-glibc-tcp": Fault(reply=lambda r, t: (rcode(2)(r) if t == "tcp" and nxdomain(r) else None, r)[1]),
     "search-musl": when(lambda r: nxdomain(r) and for_names(f".{NS}.default.svc.")(r), rcode(0)),
@@ -292,9 +304,13 @@ FAULTS: dict[str, Fault] = {
     "header-cd": no_reply(lambda q, _: len(q) > 3 and q[3] & 0x10),
     "header-rd": octets(lambda p: p.__setitem__(2, p[2] | 1)),
     "header-aa-tc": keeps_query_bit(0x200),
-    "class": when(lambda r: r.question[0].rdclass != 1, lambda r: r.answer.append(dns.rrset.from_text("x.", 5, "IN", "A", "10.0.0.1"))),
+    "class": when(
+        lambda r: r.question[0].rdclass != 1,
+        lambda r: r.answer.append(dns.rrset.from_text("x.", 5, "IN", "A", "10.0.0.1")),
+    ),
     "axfr-udp": when(
-        for_names(".", rtype="AXFR"), lambda r: r.answer.extend(dns.rrset.from_text(n, 5, "IN", "A", "10.0.0.1") for n in ("a.", "b."))
+        for_names(".", rtype="AXFR"),
+        lambda r: r.answer.extend(dns.rrset.from_text(n, 5, "IN", "A", "10.0.0.1") for n in ("a.", "b.")),
     ),
     "axfr-open": when(for_names(".", rtype="AXFR"), record("A 10.0.0.1")),
     "any": when(for_names(".", rtype="ANY"), rcode(2)),
@@ -317,11 +333,15 @@ FAULTS: dict[str, Fault] = {
     "isc-edns1opt": when(lambda r: r.rcode() == 16, option(100)),
     "isc-do": when(with_edns, edns_flags(0)),
     "isc-ednsflags": when(with_edns, edns_flags(0x80)),
-    "edns-options": replace(lambda q, _: b"\0\x0a\0\x08" in q and b"\0\x08\0\x04" in q, lambda q: q[:2] + b"\x80\1" + bytes(8)),
+    "edns-options": replace(
+        lambda q, _: b"\0\x0a\0\x08" in q and b"\0\x08\0\x04" in q, lambda q: q[:2] + b"\x80\1" + bytes(8)
+    ),
     "edns-cookie": when(with_edns, option(10, bytes.fromhex("0123456789abcdef"))),
     "edns-tcp": Fault(reply=lambda r, t: (no_edns(r) if t == "tcp" else None, r)[1]),
     "edns-small": octets(lambda p: p.__setitem__(2, p[2] | 2), lambda q, _: q[-8:-6] == b"\0\x32"),
-    "edns-two": replace(lambda q, _: q[10:12] == b"\0\2", lambda q: q[:2] + b"\x80\0\0\1" + bytes(6) + q[12 : 12 + len(q) - 34]),
+    "edns-two": replace(
+        lambda q, _: q[10:12] == b"\0\2", lambda q: q[:2] + b"\x80\0\0\1" + bytes(6) + q[12 : 12 + len(q) - 34]
+    ),
     "edns-large-query": no_reply(lambda q, _: len(q) > 512),
     "change-created": Fault(ignores=("create", "made-later")),
     "change-deleted": Fault(ignores=("delete", "deleted-later")),

@@ -63,7 +63,9 @@ def zone_of(objects: Iterable[Object]) -> Zone:
     slices: dict[tuple[str, str], list[Object]] = {}
     for item in objects:
         if item["kind"] == "EndpointSlice":
-            slices.setdefault((item["metadata"]["namespace"], item["metadata"]["labels"]["kubernetes.io/service-name"]), []).append(item)
+            slices.setdefault(
+                (item["metadata"]["namespace"], item["metadata"]["labels"]["kubernetes.io/service-name"]), []
+            ).append(item)
     for item in objects:
         meta, spec = item["metadata"], item.get("spec", {})
         if item["kind"] == "Namespace":
@@ -112,7 +114,9 @@ class FakeApi(Api):
         self._ignores = ignores
         self._ips = 0
         for item in objects:
-            path = {"Service": "/api/v1/namespaces/{}/services/{}", "Namespace": "/api/v1/namespaces{}/{}"}[item["kind"]]
+            path = {"Service": "/api/v1/namespaces/{}/services/{}", "Namespace": "/api/v1/namespaces{}/{}"}[
+                item["kind"]
+            ]
             self._store(path.format(item["metadata"].get("namespace", ""), item["metadata"]["name"]), item, "create")
 
     async def get(self, path: str) -> Object:
@@ -145,7 +149,11 @@ class FakeApi(Api):
             self.seen.pop(path, None)
 
     def _store(self, path: str, item: Object, verb: str) -> Object:
-        if item["kind"] == "Service" and item["spec"].get("type") != "ExternalName" and not item["spec"].get("clusterIP"):
+        if (
+            item["kind"] == "Service"
+            and item["spec"].get("type") != "ExternalName"
+            and not item["spec"].get("clusterIP")
+        ):
             self._ips += 1
             item["spec"]["clusterIP"] = f"10.96.1.{self._ips}"
             extra = [f"fd00::{self._ips:x}"] if item["spec"].get("ipFamilyPolicy") else []
@@ -241,7 +249,10 @@ class ModelServer:
             shown = rtype if (key, rtype) in zone else "CNAME"
             reply.answer.append(dns.rrset.from_text_list(name, 5, "IN", shown, found))
             return
-        if not any(owner == key or owner.endswith("." + key) for owner, _ in zone) and key not in (f"svc.{ZONE}", f"pod.{ZONE}"):
+        if not any(owner == key or owner.endswith("." + key) for owner, _ in zone) and key not in (
+            f"svc.{ZONE}",
+            f"pod.{ZONE}",
+        ):
             reply.set_rcode(dns.rcode.NXDOMAIN)
         origin = ZONE if key.endswith(ZONE) else ".".join(labels[-3:])
         reply.authority.append(dns.rrset.from_text(origin, 5, "IN", "SOA", SOA))

@@ -23,14 +23,26 @@ from tests.conformance.model import ZONE, FakeApi, Fault, ModelServer
 KUBERNETES = {
     "kind": "Service",
     "metadata": {"name": "kubernetes", "namespace": "default"},
-    "spec": {"clusterIP": "10.96.0.1", "clusterIPs": ["10.96.0.1"], "ports": [{"name": "https", "port": 443, "protocol": "TCP"}]},
+    "spec": {
+        "clusterIP": "10.96.0.1",
+        "clusterIPs": ["10.96.0.1"],
+        "ports": [{"name": "https", "port": 443, "protocol": "TCP"}],
+    },
 }
 LONG_TIMEOUT, SHORT_TIMEOUT = 5.0, 0.3
 """Seconds for a reply: if all must arrive, and if one never does."""
 
 
 SILENCE = re.compile("no reply|not all of|TCP connection")
-CHECKS_WITHOUT_REPLY = {"type-unknown", "header-cd", "tcp-reuse", "tcp-pipelining", "tcp-pieces", "udp-many", "edns-large-query"}
+CHECKS_WITHOUT_REPLY = {
+    "type-unknown",
+    "header-cd",
+    "tcp-reuse",
+    "tcp-pipelining",
+    "tcp-pieces",
+    "udp-many",
+    "edns-large-query",
+}
 """Checks whose fault is a missing reply."""
 
 
@@ -65,7 +77,11 @@ async def test_a_correct_server_passes(name: str) -> None:
 async def test_a_faulty_server_fails(name: str) -> None:
     """The failure has the query, and the expected and actual replies."""
     result = await result_of(
-        name, FAULTS[name], timeout=SHORT_TIMEOUT if name in CHECKS_WITHOUT_REPLY else LONG_TIMEOUT, no_reply_timeout=0.5, bound=0.4
+        name,
+        FAULTS[name],
+        timeout=SHORT_TIMEOUT if name in CHECKS_WITHOUT_REPLY else LONG_TIMEOUT,
+        no_reply_timeout=0.5,
+        bound=0.4,
     )
     assert result.outcome is Outcome.FAILED, result.note
     assert result.failure is not None

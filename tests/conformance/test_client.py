@@ -43,7 +43,9 @@ async def test_timeouts_without_a_reply(unresponsive: socket.socket) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sent", "text"), [(b"", "closed the TCP connection"), (b"\0\5ab", "closed the TCP connection")], ids=["at-once", "within"]
+    ("sent", "text"),
+    [(b"", "closed the TCP connection"), (b"\0\5ab", "closed the TCP connection")],
+    ids=["at-once", "within"],
 )
 async def test_a_connection_that_ends(sent: bytes, text: str) -> None:
     """Before its reply, or within it."""

@@ -36,7 +36,11 @@ def test_of_api_objects() -> None:
     assert headless.endpoints[0].ports == (Port("http", "tcp", 80), Port("admin", "tcp", 9100))
     external = cluster.service("n", "external")
     assert external is not None
-    assert (external.type, external.external_name, external.cluster_ips) == ("ExternalName", "www.conformance.invalid", ())
+    assert (external.type, external.external_name, external.cluster_ips) == (
+        "ExternalName",
+        "www.conformance.invalid",
+        (),
+    )
     nodeport = cluster.service("n", "nodeport")
     assert nodeport is not None
     assert (nodeport.type, nodeport.of_family(4), nodeport.of_family(6)) == ("NodePort", ("10.0.0.2",), ())
@@ -52,8 +56,16 @@ def test_details_of_slices() -> None:
         endpoint_slice("a", "s", [endpoint("10.0.0.1")]),
         endpoint_slice("b", "s", [endpoint("10.0.0.1")], ports),
         {**endpoint_slice("c", "s", [endpoint("x.example.test")]), "addressType": "FQDN"},
-        {"kind": "Pod", "metadata": {"name": "p", "namespace": "n"}, "status": {"podIP": "10.0.0.9", "phase": "Running"}},
-        {"kind": "Pod", "metadata": {"name": "q", "namespace": "n"}, "status": {"podIP": "10.0.0.8", "phase": "Succeeded"}},
+        {
+            "kind": "Pod",
+            "metadata": {"name": "p", "namespace": "n"},
+            "status": {"podIP": "10.0.0.9", "phase": "Running"},
+        },
+        {
+            "kind": "Pod",
+            "metadata": {"name": "q", "namespace": "n"},
+            "status": {"podIP": "10.0.0.8", "phase": "Succeeded"},
+        },
         {"kind": "Pod", "metadata": {"name": "r", "namespace": "n"}},
     ]
     cluster = from_objects([{**item, "metadata": {"namespace": "n", **item["metadata"]}} for item in items])
@@ -64,7 +76,11 @@ def test_details_of_slices() -> None:
 
 def test_canonical_addresses() -> None:
     """One text for each address."""
-    assert list(canonical(["10.0.0.1", "FD00:0::1", "::ffff:10.0.0.2", "x", "10.0.0.01"])) == ["10.0.0.1", "fd00::1", "10.0.0.2"]
+    assert list(canonical(["10.0.0.1", "FD00:0::1", "::ffff:10.0.0.2", "x", "10.0.0.01"])) == [
+        "10.0.0.1",
+        "fd00::1",
+        "10.0.0.2",
+    ]
 
 
 def test_of_manifests() -> None:
@@ -91,7 +107,9 @@ def test_expected_records() -> None:
     assert [p.name for p in expected.named_ports(web)] == ["HTTP"]
     assert expected.port_name(http, web, "z.") == "_http._tcp.web.d.svc.z."
     assert expected.cluster_srv(web, http, "z.") == {(80, "web.d.svc.z.")}
-    db = Service("d", "db", headless=True, endpoints=(Endpoint("10.0.0.2", "db-0", (http,)), Endpoint("10.0.0.3", "", (http,))))
+    db = Service(
+        "d", "db", headless=True, endpoints=(Endpoint("10.0.0.2", "db-0", (http,)), Endpoint("10.0.0.3", "", (http,)))
+    )
     assert expected.headless_srv(db, http, "z.") == {(80, "db-0.db.d.svc.z.")}
     assert expected.nameless_srv(db, http) == 1
     assert expected.hostname_addresses(db, "DB-0", 4) == {"10.0.0.2"}

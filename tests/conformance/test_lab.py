@@ -75,6 +75,8 @@ async def test_the_error_names_what_remains() -> None:
 
 def test_two_runs_have_different_addresses() -> None:
     """Two blocks have no address in common."""
-    sets = [{a for item in objects(block) for e in item.get("endpoints", ()) for a in e["addresses"]} for block in (1, 2)]
+    sets = [
+        {a for item in objects(block) for e in item.get("endpoints", ()) for a in e["addresses"]} for block in (1, 2)
+    ]
     assert sets[0]
     assert not sets[0] & sets[1]

@@ -20,15 +20,21 @@ def test_every_check_has_its_row() -> None:
 
 def test_every_group_has_its_heading() -> None:
     """With the argument of `--only`."""
-    assert re.findall(r"^### .*`--only (\w+)`", PAGE, re.MULTILINE) == list(dict.fromkeys(c.group for c in CHECKS.values()))
+    assert re.findall(r"^### .*`--only (\w+)`", PAGE, re.MULTILINE) == list(
+        dict.fromkeys(c.group for c in CHECKS.values())
+    )
 
 
 def test_every_option_is_on_the_page() -> None:
     """The checks that CoreDNS fails exist, too."""
-    options = {word for action in parser()._actions for word in action.option_strings if word.startswith("--")} - {"--help"}
+    options = {word for action in parser()._actions for word in action.option_strings if word.startswith("--")} - {
+        "--help"
+    }
     assert {option for option in options if option not in PAGE} == set()
     listed_checks = re.findall(
-        r"^\| `([\w@-]+)` \|", PAGE.partition("## What it says about CoreDNS")[2].partition("## The checks")[0], re.MULTILINE
+        r"^\| `([\w@-]+)` \|",
+        PAGE.partition("## What it says about CoreDNS")[2].partition("## The checks")[0],
+        re.MULTILINE,
     )
     assert listed_checks
     assert set(listed_checks) <= set(CHECKS)

@@ -18,7 +18,9 @@ from svcdns.wire.codes import CD, QR, Class, Type
         pytest.param(Query("a.b.", Type.SRV, tcp=True), "a.b. IN SRV [TCP]", id="tcp"),
         pytest.param(Query("a.b.", 1000, Class.CH, flags=0), "a.b. CH TYPE1000 [flags 0x0000]", id="type-and-class"),
         pytest.param(
-            Query("a.", opts=(Opt(512, 1, 0x8000, ((100, b"x"),)),)), "a. IN A [EDNS 1 size 512 flags 0x8000 options 100]", id="edns"
+            Query("a.", opts=(Opt(512, 1, 0x8000, ((100, b"x"),)),)),
+            "a. IN A [EDNS 1 size 512 flags 0x8000 options 100]",
+            id="edns",
         ),
     ],
 )
@@ -50,7 +52,11 @@ def test_unusual_packets() -> None:
     ("query", "parts"),
     [
         pytest.param(Query("a.b."), ["dig @h -p 5 ", "+recurse", "+notcp", "+noedns", "-t A -q 'a.b.'"], id="plain"),
-        pytest.param(Query("a.", Type.TXT, Class.CH, flags=CD, tcp=True), ["+tcp", "+cdflag", "+norecurse", "-c CH", "-t TXT"], id="flags"),
+        pytest.param(
+            Query("a.", Type.TXT, Class.CH, flags=CD, tcp=True),
+            ["+tcp", "+cdflag", "+norecurse", "-c CH", "-t TXT"],
+            id="flags",
+        ),
         pytest.param(
             Query("a.", opts=(Opt(512, 1, 0x8080, ((100, b"\1"),)),)),
             ["+edns=1", "+noednsneg", "+bufsize=512", "+dnssec", "+ednsflags=0x80", "+ednsopt=100:01", "+nocookie"],

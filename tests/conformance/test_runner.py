@@ -51,7 +51,13 @@ async def hangs(_examiner: Examiner) -> None:
 async def test_every_check_has_a_result() -> None:
     """In the order of the checks, and reported as they end."""
     reported: list[Result] = []
-    results = await run(EXAMINER, map(check, (hangs, holds, fails, skips, api_refuses)), limit=0.05, on_result=reported.append, together=5)
+    results = await run(
+        EXAMINER,
+        map(check, (hangs, holds, fails, skips, api_refuses)),
+        limit=0.05,
+        on_result=reported.append,
+        together=5,
+    )
     outcomes = [Outcome.FAILED, Outcome.PASSED, Outcome.FAILED, Outcome.SKIPPED, Outcome.SKIPPED]
     assert [r.outcome for r in results] == outcomes
     assert len(reported) == 5

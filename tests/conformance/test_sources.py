@@ -28,7 +28,9 @@ async def test_discovery_by_dns() -> None:
     """kubernetes.default with its address and named port; this cluster has no kube-dns."""
     async with ModelServer(FakeApi(KUBERNETES)).serving() as model:
         found = await sources.discover(await examiner(model))
-    assert found.services == (Service("default", "kubernetes", cluster_ips=("10.96.0.1",), ports=(Port("https", "tcp", 443),)),)
+    assert found.services == (
+        Service("default", "kubernetes", cluster_ips=("10.96.0.1",), ports=(Port("https", "tcp", 443),)),
+    )
     assert not found.complete
 
 

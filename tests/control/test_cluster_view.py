@@ -82,7 +82,10 @@ def test_objects_are_stored_encoded() -> None:
     assert msgspec.msgpack.decode(data, type=EndpointSlice) == slice_
 
 
-ENCODED = {Kind.SERVICE: {("d", item.name): msgspec.msgpack.encode(item) for item in (WEB, API)}, Kind.ENDPOINT_SLICE: {}}
+ENCODED = {
+    Kind.SERVICE: {("d", item.name): msgspec.msgpack.encode(item) for item in (WEB, API)},
+    Kind.ENDPOINT_SLICE: {},
+}
 
 
 def test_a_snapshot_fills_an_empty_view() -> None:

@@ -34,7 +34,9 @@ def api() -> Iterator[ApiDouble]:
 class World:
     """Cluster views, and the differences that they sent."""
 
-    def __init__(self, counters: Counters | None = None, *, again: bool = False, ages: dict[str, float] | None = None) -> None:
+    def __init__(
+        self, counters: Counters | None = None, *, again: bool = False, ages: dict[str, float] | None = None
+    ) -> None:
         """Nothing is watched yet; `ages` are those that the control process before this one showed."""
         self.counters = counters or Counters()
         self.sent: list[Difference] = []
@@ -43,7 +45,9 @@ class World:
         self.slept: list[float] = []
         self.wake = asyncio.Event()
         log = logging.getLogger("views-test")
-        self.views = ClusterViews(self.counters, log, self._send, lambda: 1767323050.0, again=again, ages=ages or {}, sleep=self.sleep)
+        self.views = ClusterViews(
+            self.counters, log, self._send, lambda: 1767323050.0, again=again, ages=ages or {}, sleep=self.sleep
+        )
 
     def _send(self, view: ClusterView, difference: Difference) -> None:
         self.sent.append(difference)
@@ -138,9 +142,13 @@ async def test_the_age_of_a_view(api: ApiDouble) -> None:
     assert made.views.age(other) == pytest.approx(0.0, abs=5)
     made.views.show_ages()
     shown = {
-        values[0]: age for (name, *values), age in world.counted(made.counters).items() if name == "svcdns_kubernetes_view_age_seconds"
+        values[0]: age
+        for (name, *values), age in world.counted(made.counters).items()
+        if name == "svcdns_kubernetes_view_age_seconds"
     }
-    assert shown == pytest.approx(dict.fromkeys(("services", "namespaces", "endpointslices.discovery.k8s.io"), 100.0), abs=5)
+    assert shown == pytest.approx(
+        dict.fromkeys(("services", "namespaces", "endpointslices.discovery.k8s.io"), 100.0), abs=5
+    )
 
 
 async def test_manifests_are_never_old(tmp_path: Path) -> None:

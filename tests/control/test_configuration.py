@@ -24,7 +24,9 @@ def setup(folder: Path, text: str) -> Setup:
 def test_addresses(tmp_path: Path) -> None:
     """In file order, each once; blocks that bind have their own."""
     made = setup(tmp_path, "a.b c.d:54 {\n whoami\n}\ne.f {\n bind 127.0.0.1 ::1\n whoami\n}\n")
-    assert made.listen == [(*place, proto) for place in (("", 53), ("", 54), ("127.0.0.1", 53), ("::1", 53)) for proto in ("udp", "tcp")]
+    assert made.listen == [
+        (*place, proto) for place in (("", 53), ("", 54), ("127.0.0.1", 53), ("::1", 53)) for proto in ("udp", "tcp")
+    ]
     assert made.zones == ["a.b.:53", "c.d.:54", "e.f.:53 on 127.0.0.1", "e.f.:53 on ::1"]
 
 
@@ -61,7 +63,9 @@ def test_numbers_of_the_whole_server(tmp_path: Path) -> None:
         pytest.param("quic://. {\n whoami\n}", r"Corefile:1:1 .*transport 'quic://'", id="transport"),
         pytest.param("tls://a {\n whoami\n}", r"Corefile:1:1 .*tls://a\.:853 has no certificate", id="clear text"),
         pytest.param("tls://a {\n tls a b\n}", r"Corefile:2:2 .*plugin/tls: open a: no such file", id="no file"),
-        pytest.param(". {\n bind nowhere0\n}", r"Corefile:2:2 .*not a valid IP address or interface name: 'nowhere0'", id="bind"),
+        pytest.param(
+            ". {\n bind nowhere0\n}", r"Corefile:2:2 .*not a valid IP address or interface name: 'nowhere0'", id="bind"
+        ),
         pytest.param("a {\n whoami\n}\na {\n whoami\n}", r"Corefile:4:1 .*cannot serve dns://a\.:53", id="overlap"),
         pytest.param(". {\n dnssec\n}", r"Corefile:2:2 .*'dnssec' is one of CoreDNS's", id="not built"),
     ],
@@ -134,7 +138,9 @@ def test_a_wrong_variable_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         pytest.param("ttl 5", "ttl 5", None, id="none"),
     ],
 )
-def test_two_blocks_with_one_watch_have_one_snapshot(tmp_path: Path, first: str, other: str, expected: SnapshotOptions | None) -> None:
+def test_two_blocks_with_one_watch_have_one_snapshot(
+    tmp_path: Path, first: str, other: str, expected: SnapshotOptions | None
+) -> None:
     """Whichever of them names it."""
     made = setup(tmp_path, KUBERNETES.format(zone="a", more=first) + KUBERNETES.format(zone="b", more=other))
     assert [watched.snapshot for watched in made.views.values()] == [expected]
@@ -143,5 +149,7 @@ def test_two_blocks_with_one_watch_have_one_snapshot(tmp_path: Path, first: str,
 def test_two_blocks_with_one_watch_and_two_snapshots(tmp_path: Path) -> None:
     """One of them would do nothing."""
     text = KUBERNETES.format(zone="a", more="snapshot /a") + KUBERNETES.format(zone="b", more="snapshot /b")
-    with pytest.raises(CorefileError, match=r"Corefile:8:2 .*watches the same as the block at .*Corefile:2, but with another snapshot"):
+    with pytest.raises(
+        CorefileError, match=r"Corefile:8:2 .*watches the same as the block at .*Corefile:2, but with another snapshot"
+    ):
         setup(tmp_path, text)

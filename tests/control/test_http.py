@@ -38,7 +38,9 @@ async def pages() -> AsyncIterator[HttpPages]:
 async def test_serves_each_page_at_its_address(pages: HttpPages) -> None:
     """An address may have several pages; any other path is 404."""
     one, other = free_port(), free_port()
-    await pages.serve({("127.0.0.1", one): frozenset({"/health", "/ready"}), ("127.0.0.1", other): frozenset({"/metrics"})})
+    await pages.serve(
+        {("127.0.0.1", one): frozenset({"/health", "/ready"}), ("127.0.0.1", other): frozenset({"/metrics"})}
+    )
     assert await get(one, "/health") == (200, "/health")
     assert await get(one, "/ready") == (200, "/ready")
     assert (await get(one, "/metrics"))[0] == 404

@@ -26,7 +26,9 @@ COREFILE = parse(".:53 {\n whoami\n}\n", "Corefile", environ={})
 
 def last_good(folder: Path | None, counters: Counters | None = None) -> LastGoodCorefile:
     """Of a new process with this state folder."""
-    return LastGoodCorefile(str(folder) if folder else None, counters or Counters(), BlockingCalls(logging.getLogger("svcdns")))
+    return LastGoodCorefile(
+        str(folder) if folder else None, counters or Counters(), BlockingCalls(logging.getLogger("svcdns"))
+    )
 
 
 async def test_a_saved_corefile_serves_after_a_restart(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -107,7 +109,9 @@ def test_a_file_is_written_and_read(tmp_path: Path) -> None:
     [
         pytest.param(b"", "damaged", id="empty"),
         pytest.param(b"x" * 100, "damaged", id="arbitrary octets"),
-        pytest.param(hashlib.sha256(body := msgspec.msgpack.encode(["1"])).digest() + body, "another version", id="another shape"),
+        pytest.param(
+            hashlib.sha256(body := msgspec.msgpack.encode(["1"])).digest() + body, "another version", id="another shape"
+        ),
     ],
 )
 def test_a_file_that_cannot_be_used_is_refused(tmp_path: Path, content: bytes, reason: str) -> None:

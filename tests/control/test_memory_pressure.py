@@ -37,7 +37,13 @@ class World:
         self.restarts = 0
         self.own = 400 << 20
         self.budget = MemoryBudget(
-            self.counters, self.clock, self.shares.append, self._restart, lambda: self.own, again=again, group=self.group
+            self.counters,
+            self.clock,
+            self.shares.append,
+            self._restart,
+            lambda: self.own,
+            again=again,
+            group=self.group,
         )
 
     def _restart(self) -> None:
@@ -76,7 +82,10 @@ def test_tables_shrink_step_by_step(caplog: pytest.LogCaptureFixture) -> None:
     made.after(100, 86)
     assert made.shares == [1, 0.5, 0.25, SMALLEST]
     assert made.counted("pressure_total:shrink") == len(caplog.messages) == 3
-    assert caplog.messages[0] == "memory: 860 MiB of 1000 MiB in use (86 %): answer tables and caches shrink to 1/2 of their usual size"
+    assert (
+        caplog.messages[0]
+        == "memory: 860 MiB of 1000 MiB in use (86 %): answer tables and caches shrink to 1/2 of their usual size"
+    )
     assert made.counted("share") == SMALLEST
     assert made.restarts == 0
 
@@ -95,7 +104,10 @@ def test_tables_grow_again_below_the_lower_limit(caplog: pytest.LogCaptureFixtur
         made.after(3 * GROW, 74)
     assert made.shares[-1] == 1
     assert made.counted("pressure_total:allow") == 3
-    assert caplog.messages[-1] == "memory: 740 MiB of 1000 MiB in use (74 %): answer tables and caches may have all of their usual size"
+    assert (
+        caplog.messages[-1]
+        == "memory: 740 MiB of 1000 MiB in use (74 %): answer tables and caches may have all of their usual size"
+    )
 
 
 def test_control_is_restarted_when_memory_is_nearly_full(caplog: pytest.LogCaptureFixture) -> None:

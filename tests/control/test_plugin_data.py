@@ -14,7 +14,15 @@ import pytest
 
 from svcdns.control import plugin_data
 from svcdns.control.configuration import Setup, check, prepare
-from svcdns.control.plugin_data import DataKey, PluginData, PluginFiles, Refresher, gather, gather_in_threads, plugin_files
+from svcdns.control.plugin_data import (
+    DataKey,
+    PluginData,
+    PluginFiles,
+    Refresher,
+    gather,
+    gather_in_threads,
+    plugin_files,
+)
 from svcdns.corefile.blocks import Position
 from svcdns.corefile.load import load
 from svcdns.errors import SvcdnsError
@@ -109,7 +117,9 @@ def test_a_refresh_gives_the_data_that_differs(tmp_path: Path) -> None:
     """Of one plugin, and nothing where the file is as it was."""
     (tmp_path / "hosts").write_text("10.0.0.1 a")
     (tmp_path / "zone").write_text(ZONE.format(1))
-    made = setup(tmp_path, f"example.org {{\n hosts {tmp_path}/hosts\n file {tmp_path}/zone {{\n  reload 10s\n }}\n}}\n")
+    made = setup(
+        tmp_path, f"example.org {{\n hosts {tmp_path}/hosts\n file {tmp_path}/zone {{\n  reload 10s\n }}\n}}\n"
+    )
     found = {one.plugin: one for one in plugin_files(made.plans)}
     assert {name: one.period() for name, one in found.items()} == {"hosts": 5.0, "file": 10.0}
     assert [one.refresh(made.data) for one in found.values()] == [{}, {}]
@@ -131,7 +141,9 @@ class World:
         """Nothing is followed yet."""
         self.data: dict[DataKey, bytes] = {}
         self.errors: list[SvcdnsError] = []
-        self.refresher = Refresher(BlockingCalls(logging.getLogger("svcdns")), self.known, self.changed, self.errors.append)
+        self.refresher = Refresher(
+            BlockingCalls(logging.getLogger("svcdns")), self.known, self.changed, self.errors.append
+        )
 
     def known(self) -> PluginData:
         """The data that serves."""

@@ -242,7 +242,9 @@ async def test_a_hook_that_raises_fails_the_start(
     await made.end()
 
 
-async def test_a_refresh_that_raises_ends_nothing(world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_refresh_that_raises_ends_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """The data that was read last stays, and control goes on."""
     monkeypatch.setattr(f"{BUILT['hosts']}.period", lambda _: 0.001)
     monkeypatch.setattr(f"{BUILT['hosts']}.refresh", raising)

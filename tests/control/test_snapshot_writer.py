@@ -29,7 +29,9 @@ WATCH = WatchOptions(endpoint="http://api")
 class World:
     """A view and its snapshot writer, on a clock of the test."""
 
-    def __init__(self, folder: Path, *, max_age: float = 0.0, watch: WatchOptions = WATCH, address: str = "http://api") -> None:
+    def __init__(
+        self, folder: Path, *, max_age: float = 0.0, watch: WatchOptions = WATCH, address: str = "http://api"
+    ) -> None:
         """The API server confirms the view at every moment until `confirmed` is set."""
         self.now = 1000.0
         self.confirmed: float | None = None
@@ -77,7 +79,10 @@ class World:
     def counted(self) -> dict[tuple[str, ...], float]:
         """Metrics, without their common prefix."""
         prefix = "svcdns_kubernetes_snapshot_"
-        return {(name.removeprefix(prefix), *values): value for (name, *values), value in world.counted(self.counters).items()}
+        return {
+            (name.removeprefix(prefix), *values): value
+            for (name, *values), value in world.counted(self.counters).items()
+        }
 
 
 def nothing() -> None:
@@ -165,7 +170,9 @@ async def test_a_file_has_the_state_at_the_begin_of_its_write(tmp_path: Path) ->
     for expected in ("10.0.0.1", "10.9.9.9"):
         found = await World(tmp_path).writer.read()
         assert found is not None
-        assert msgspec.msgpack.decode(found.objects[Kind.SERVICE]["d", "web-0"], type=Service).cluster_ips == (expected,)
+        assert msgspec.msgpack.decode(found.objects[Kind.SERVICE]["d", "web-0"], type=Service).cluster_ips == (
+            expected,
+        )
         await one.writer.update()
 
 
@@ -224,7 +231,9 @@ async def test_a_write_that_fails_leaves_no_file(tmp_path: Path, monkeypatch: py
     assert one.counted() == {("writes_total", "done"): 1, ("writes_total", "failed"): 1}
 
 
-async def test_a_disk_that_hangs_delays_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_disk_that_hangs_delays_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """Neither a start nor a stop; no second write begins."""
     monkeypatch.setattr("svcdns.control.snapshot_writer.TIMEOUT", 0.01)
     hanging, calls = threading.Event(), []
@@ -294,7 +303,9 @@ async def test_a_refused_file_is_logged(
     assert other.counted() == {("loads_total", "refused"): 1}
 
 
-async def test_a_clock_that_was_set_back_makes_no_snapshot_too_old(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_clock_that_was_set_back_makes_no_snapshot_too_old(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """Its age is not known then, so it is used."""
     one = World(tmp_path)
     one.list("web")

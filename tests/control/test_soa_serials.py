@@ -20,13 +20,25 @@ SLICE = EndpointSlice("n", "s", "web", (), (Endpoint("10.0.0.1"),))
         pytest.param(None, Namespace("n"), Serials(), id="namespaces never"),
         pytest.param(WEB, Service("n", "web", ("10.0.0.2",), WEB.ports), Serials(), id="a ClusterIP alone does not"),
         pytest.param(WEB, Service("n", "web", WEB.cluster_ips, ()), Serials(9, 0, 9), id="ports"),
-        pytest.param(WEB, Service("n", "web", WEB.cluster_ips, WEB.ports, None, ("192.0.2.1",)), Serials(0, 0, 9), id="external address"),
-        pytest.param(SLICE, EndpointSlice("n", "s", "web", (), (Endpoint("10.0.0.2"),)), Serials(9, 0, 0), id="endpoints"),
         pytest.param(
-            SLICE, EndpointSlice("n", "s", "web", (), (Endpoint("10.0.0.1", target="p"),)), Serials(), id="a target alone does not"
+            WEB,
+            Service("n", "web", WEB.cluster_ips, WEB.ports, None, ("192.0.2.1",)),
+            Serials(0, 0, 9),
+            id="external address",
+        ),
+        pytest.param(
+            SLICE, EndpointSlice("n", "s", "web", (), (Endpoint("10.0.0.2"),)), Serials(9, 0, 0), id="endpoints"
+        ),
+        pytest.param(
+            SLICE,
+            EndpointSlice("n", "s", "web", (), (Endpoint("10.0.0.1", target="p"),)),
+            Serials(),
+            id="a target alone does not",
         ),
         pytest.param(Pod("n", "p", "10.0.0.1"), Pod("n", "p", "10.0.0.2"), Serials(9, 0, 0), id="Pod address"),
-        pytest.param(ServiceImport("n", "a"), ServiceImport("n", "a", True), Serials(0, 9, 0), id="imports move their own"),
+        pytest.param(
+            ServiceImport("n", "a"), ServiceImport("n", "a", True), Serials(0, 9, 0), id="imports move their own"
+        ),
         pytest.param(WEB, WEB, Serials(), id="the same"),
     ],
 )

@@ -15,7 +15,19 @@ from svcdns.control.cluster_view import ClusterView
 from svcdns.control.plugin_data import DataKey
 from svcdns.control.workers import BuildError, Workers
 from svcdns.corefile.blocks import Corefile
-from svcdns.feed.frames import Allow, Changed, Configure, Configured, Data, Epoch, FrameReader, SourceKinds, Swap, ToWorker, frame
+from svcdns.feed.frames import (
+    Allow,
+    Changed,
+    Configure,
+    Configured,
+    Data,
+    Epoch,
+    FrameReader,
+    SourceKinds,
+    Swap,
+    ToWorker,
+    frame,
+)
 from svcdns.process import framing
 from svcdns.process.shared_memory import REGIONS, State, reset, worker_region
 
@@ -227,6 +239,14 @@ async def test_a_file_that_is_too_large_changes_nothing(world: World, monkeypatc
     with pytest.raises(framing.FrameTooLargeError):
         world.workers.update({DataKey("file", "a"): b"2", DataKey("file", "b"): b"x" * 101})
     world.workers.update({DataKey("file", "a"): b"1", DataKey("file", "c"): b"3"})
-    assert await worker.received(lambda content: isinstance(content, Data) and content.key == "c") == ["epoch", "data a", "data c"]
+    assert await worker.received(lambda content: isinstance(content, Data) and content.key == "c") == [
+        "epoch",
+        "data a",
+        "data c",
+    ]
     late = world.join(1)
-    assert await late.received(lambda content: isinstance(content, Data) and content.key == "c") == ["epoch", "data a", "data c"]
+    assert await late.received(lambda content: isinstance(content, Data) and content.key == "c") == [
+        "epoch",
+        "data a",
+        "data c",
+    ]

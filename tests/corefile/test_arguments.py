@@ -19,7 +19,16 @@ def token(text: str) -> Token:
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("30s", 30.0), ("1m30s", 90.0), ("2h45m", 9900.0), ("300ms", 0.3), ("1.5h", 5400.0), ("0", 0.0), ("-5s", -5.0), ("10us", 1e-5)],
+    [
+        ("30s", 30.0),
+        ("1m30s", 90.0),
+        ("2h45m", 9900.0),
+        ("300ms", 0.3),
+        ("1.5h", 5400.0),
+        ("0", 0.0),
+        ("-5s", -5.0),
+        ("10us", 1e-5),
+    ],
 )
 def test_durations(text: str, seconds: float) -> None:
     """Go's notation."""
@@ -30,16 +39,28 @@ def test_durations(text: str, seconds: float) -> None:
     ("read", "text", "message"),
     [
         pytest.param(
-            arguments.duration, "30", "'30' is not a duration; a number with a unit such as 30s, 5m or 300ms was expected", id="bare"
+            arguments.duration,
+            "30",
+            "'30' is not a duration; a number with a unit such as 30s, 5m or 300ms was expected",
+            id="bare",
         ),
         pytest.param(
-            arguments.duration, "5x", "'5x' is not a duration; a number with a unit such as 30s, 5m or 300ms was expected", id="unit"
+            arguments.duration,
+            "5x",
+            "'5x' is not a duration; a number with a unit such as 30s, 5m or 300ms was expected",
+            id="unit",
         ),
         pytest.param(arguments.integer, "x", "'x' is not a whole number", id="integer"),
         pytest.param(lambda t: arguments.integer(t, 1, 5), "6", "6 is out of range; 1 to 5 was expected", id="range"),
-        pytest.param(lambda t: arguments.one_of(t, ("a", "b")), "c", "'c' is unknown; one of a, b was expected", id="choice"),
-        pytest.param(arguments.host_port, "80", "'80' is not an address; HOST:PORT or :PORT was expected", id="no colon"),
-        pytest.param(arguments.host_port, "::1:80", "'::1:80' is not an address; HOST:PORT or :PORT was expected", id="IPv6 bare"),
+        pytest.param(
+            lambda t: arguments.one_of(t, ("a", "b")), "c", "'c' is unknown; one of a, b was expected", id="choice"
+        ),
+        pytest.param(
+            arguments.host_port, "80", "'80' is not an address; HOST:PORT or :PORT was expected", id="no colon"
+        ),
+        pytest.param(
+            arguments.host_port, "::1:80", "'::1:80' is not an address; HOST:PORT or :PORT was expected", id="IPv6 bare"
+        ),
     ],
 )
 def test_errors_point_at_the_word(read: Callable[[Token], Any], text: str, message: str) -> None:
@@ -51,7 +72,12 @@ def test_errors_point_at_the_word(read: Callable[[Token], Any], text: str, messa
 
 @pytest.mark.parametrize(
     ("text", "address"),
-    [(":8080", ("", 8080)), ("127.0.0.1:53", ("127.0.0.1", 53)), ("[::1]:53", ("::1", 53)), ("localhost:1", ("localhost", 1))],
+    [
+        (":8080", ("", 8080)),
+        ("127.0.0.1:53", ("127.0.0.1", 53)),
+        ("[::1]:53", ("::1", 53)),
+        ("localhost:1", ("localhost", 1)),
+    ],
 )
 def test_addresses(text: str, address: tuple[str, int]) -> None:
     """Host and port."""

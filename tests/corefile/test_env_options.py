@@ -9,7 +9,9 @@ from svcdns.corefile.errors import CorefileError
 from svcdns.corefile.parser import parse
 
 COREFILE = parse(
-    "a {\n    kubernetes cluster.local {\n        snapshot /mine\n    }\n}\nb {\n    kubernetes\n    log\n}\n", "Corefile", environ={}
+    "a {\n    kubernetes cluster.local {\n        snapshot /mine\n    }\n}\nb {\n    kubernetes\n    log\n}\n",
+    "Corefile",
+    environ={},
 )
 OPTIONS = {"kubernetes": ("snapshot", "stale_after"), "log": ()}
 
@@ -17,8 +19,13 @@ OPTIONS = {"kubernetes": ("snapshot", "stale_after"), "log": ()}
 def bodies(**environ: str) -> list[list[tuple[str, ...]]]:
     """The lines of each `kubernetes`, as words."""
     found = with_options(COREFILE, OPTIONS, environ)
-    directives = [directive for block in found.blocks for directive in block.directives if directive.name.text == "kubernetes"]
-    return [[(line.name.text, *(word.text for word in line.arguments)) for line in directive.body or ()] for directive in directives]
+    directives = [
+        directive for block in found.blocks for directive in block.directives if directive.name.text == "kubernetes"
+    ]
+    return [
+        [(line.name.text, *(word.text for word in line.arguments)) for line in directive.body or ()]
+        for directive in directives
+    ]
 
 
 def test_a_variable_adds_a_missing_line() -> None:

@@ -13,7 +13,9 @@ from svcdns.corefile.parser import parse
     ("hosts", "message"),
     [
         pytest.param(((("",)), (("",))), "cannot serve dns://a.org.:53 - it is already defined", id="twice"),
-        pytest.param((("127.0.0.1",), ("127.0.0.1",)), "cannot serve dns://a.org.:53 - it is already defined", id="twice bound"),
+        pytest.param(
+            (("127.0.0.1",), ("127.0.0.1",)), "cannot serve dns://a.org.:53 - it is already defined", id="twice bound"
+        ),
         pytest.param((("127.0.0.1",), ("",)), "zone overlap listener capacity", id="bound and unbound"),
     ],
 )
@@ -28,7 +30,9 @@ def test_overlapping_keys_are_refused(hosts: tuple[tuple[str, ...], ...], messag
 def test_a_port_has_one_transport() -> None:
     """Both transports would need its TCP socket."""
     corefile = parse("a.org:853 {\n}\ntls://b.org {\n}", "Corefile", environ={})
-    with pytest.raises(CorefileError, match=r"cannot serve tls://b\.org\.:853 - port 853 serves dns:// at line 1 already"):
+    with pytest.raises(
+        CorefileError, match=r"cannot serve tls://b\.org\.:853 - port 853 serves dns:// at line 1 already"
+    ):
         check_overlap(corefile.blocks, (("",), ("",)))
     check_overlap(corefile.blocks, (("127.0.0.1",), ("127.0.0.2",)))
 

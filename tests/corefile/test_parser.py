@@ -66,7 +66,11 @@ def test_reads_the_stock_corefile() -> None:
         "errors", "health", "ready", "kubernetes", "prometheus", "forward", "cache", "loop", "reload", "loadbalance",
     ]  # fmt: skip
     assert found[1] == ["health", [["lameduck", "5s"]]]
-    assert found[6] == ["cache", "30", [["disable", "success", "cluster.local"], ["disable", "denial", "cluster.local"]]]
+    assert found[6] == [
+        "cache",
+        "30",
+        [["disable", "success", "cluster.local"], ["disable", "denial", "cluster.local"]],
+    ]
 
 
 @pytest.mark.parametrize(
@@ -83,8 +87,12 @@ def test_reads_the_stock_corefile() -> None:
         pytest.param(".\n{\n log\n}", [["log"]], id="brace on the next line"),
         pytest.param(". {\n a {\n b {\n c\n }\n }\n}", [["a", [["b", [["c"]]]]]], id="nested braces"),
         pytest.param('. {\n log "{" "}"\n}', [["log", "{", "}"]], id="quoted braces are words"),
-        pytest.param("(s) {\n log\n errors\n}\n. {\n import s\n whoami\n}", [["log"], ["errors"], ["whoami"]], id="snippet"),
-        pytest.param("(s) {\n a {args[0]} {args[1]}\n}\n. {\n import s x y\n}", [["a", "x", "y"]], id="snippet with arguments"),
+        pytest.param(
+            "(s) {\n log\n errors\n}\n. {\n import s\n whoami\n}", [["log"], ["errors"], ["whoami"]], id="snippet"
+        ),
+        pytest.param(
+            "(s) {\n a {args[0]} {args[1]}\n}\n. {\n import s x y\n}", [["a", "x", "y"]], id="snippet with arguments"
+        ),
         pytest.param("(s) {\n b\n}\n. {\n a {\n import s\n }\n}", [["a", [["b"]]]], id="import in a body"),
     ],
 )
@@ -124,27 +132,51 @@ def test_imports_files_and_globs(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        pytest.param(". {\n log\n", "Corefile:1:3 - Error during parsing: '{' without its end; a line with '}' was expected", id="open"),
+        pytest.param(
+            ". {\n log\n",
+            "Corefile:1:3 - Error during parsing: '{' without its end; a line with '}' was expected",
+            id="open",
+        ),
         pytest.param("}\n", "Corefile:1:1 - Error during parsing: '}' where a zone was expected", id="close"),
-        pytest.param(". {\n log\n}\n}\n", "Corefile:4:1 - Error during parsing: '}' where a zone was expected", id="close once too often"),
+        pytest.param(
+            ". {\n log\n}\n}\n",
+            "Corefile:4:1 - Error during parsing: '}' where a zone was expected",
+            id="close once too often",
+        ),
         pytest.param(
             ". {\n health { lameduck 5s }\n}",
             "Corefile:2:9 - Error during parsing: '{' inside a line; it must be the last word of its line",
             id="brace inside a line",
         ),
         pytest.param(
-            ". {\n a {\n } b\n}", "Corefile:3:4 - Error during parsing: 'b' behind '}'; a line of its own was expected", id="behind brace"
+            ". {\n a {\n } b\n}",
+            "Corefile:3:4 - Error during parsing: 'b' behind '}'; a line of its own was expected",
+            id="behind brace",
         ),
-        pytest.param('. {\n log "x\n}', 'Corefile:2:6 - Error during parsing: quote without its end; a closing " was expected', id="quote"),
-        pytest.param("a, {\n}", "Corefile:1:4 - Error during parsing: another zone was expected behind the comma, found '{'", id="comma"),
+        pytest.param(
+            '. {\n log "x\n}',
+            'Corefile:2:6 - Error during parsing: quote without its end; a closing " was expected',
+            id="quote",
+        ),
+        pytest.param(
+            "a, {\n}",
+            "Corefile:1:4 - Error during parsing: another zone was expected behind the comma, found '{'",
+            id="comma",
+        ),
         pytest.param(
             "a,",
             "Corefile:1:1 - Error during parsing: another zone was expected behind the comma, found the end of the file",
             id="comma end",
         ),
         pytest.param("{\n}", "Corefile:1:1 - Error during parsing: a zone was expected before '{'", id="no key"),
-        pytest.param("a:x {\n}", "Corefile:1:1 - Error during parsing: 'x' is not a port; a number up to 65535 was expected", id="port"),
-        pytest.param("a: {\n}", "Corefile:1:1 - Error during parsing: expecting data after last colon: 'a:'", id="empty port"),
+        pytest.param(
+            "a:x {\n}",
+            "Corefile:1:1 - Error during parsing: 'x' is not a port; a number up to 65535 was expected",
+            id="port",
+        ),
+        pytest.param(
+            "a: {\n}", "Corefile:1:1 - Error during parsing: expecting data after last colon: 'a:'", id="empty port"
+        ),
         pytest.param(
             "foo://a {\n}",
             "Corefile:1:1 - Error during parsing: unknown scheme 'foo://'; one of dns, tls, quic, grpc, https, https3 was expected",
@@ -156,14 +188,20 @@ def test_imports_files_and_globs(tmp_path: Path) -> None:
             id="name",
         ),
         pytest.param(
-            "(s) {\n import s\n}\n. {\n import s\n}", "Corefile:2:9 - Error during parsing: snippet 's' imports itself", id="self import"
+            "(s) {\n import s\n}\n. {\n import s\n}",
+            "Corefile:2:9 - Error during parsing: snippet 's' imports itself",
+            id="self import",
         ),
         pytest.param(
             "(s) {\n}\n(s) {\n}",
             "Corefile:3:1 - Error during parsing: snippet 's' is defined already; each name may be defined once",
             id="twice defined",
         ),
-        pytest.param(". {\n import nofile\n}", "Corefile:2:9 - Error during parsing: File to import not found: nofile", id="no file"),
+        pytest.param(
+            ". {\n import nofile\n}",
+            "Corefile:2:9 - Error during parsing: File to import not found: nofile",
+            id="no file",
+        ),
         pytest.param(
             ". {\n import\n}",
             "Corefile:2:2 - Error during parsing: Wrong argument count or unexpected line ending after 'import'; "
@@ -189,13 +227,19 @@ def test_nesting_limit(depth: int) -> None:
     """Deeper nesting is an error with a position, however deep."""
     at_most = ". {\n" + "x {\n" * (MAX_NESTING - 1) + "}\n" * MAX_NESTING
     assert len(read(at_most).blocks) == 1
-    with pytest.raises(CorefileError, match=rf"^Corefile:{MAX_NESTING + 1}:3 - .*: blocks nested more than {MAX_NESTING} deep$"):
+    with pytest.raises(
+        CorefileError, match=rf"^Corefile:{MAX_NESTING + 1}:3 - .*: blocks nested more than {MAX_NESTING} deep$"
+    ):
         read(". {\n" + "x {\n" * depth + "}\n" * (depth + 1))
 
 
 def test_import_limit() -> None:
     """Snippets that multiply are stopped."""
-    bomb = "(s0) {\n log\n}\n" + "".join(f"(s{n}) {{\n" + f" import s{n - 1}\n" * 10 + "}\n" for n in range(1, 6)) + ". {\n import s5\n}"
+    bomb = (
+        "(s0) {\n log\n}\n"
+        + "".join(f"(s{n}) {{\n" + f" import s{n - 1}\n" * 10 + "}\n" for n in range(1, 6))
+        + ". {\n import s5\n}"
+    )
     with pytest.raises(CorefileError, match="maximum snippet import depth"):
         read(bomb)
 

@@ -17,7 +17,9 @@ from svcdns.corefile.zones import is_reverse, normalise_zone
         pytest.param("10.1.2.3/8", ("10.in-addr.arpa.",), id="host bits masked"),
         pytest.param("10.0.0.0/23", ("0.0.10.in-addr.arpa.", "1.0.10.in-addr.arpa."), id="two zones"),
         pytest.param("2001:db8::/32", ("8.b.d.0.1.0.0.2.ip6.arpa.",), id="IPv6"),
-        pytest.param("2001:db8::/31", ("8.b.d.0.1.0.0.2.ip6.arpa.", "9.b.d.0.1.0.0.2.ip6.arpa."), id="IPv6 off the boundary"),
+        pytest.param(
+            "2001:db8::/31", ("8.b.d.0.1.0.0.2.ip6.arpa.", "9.b.d.0.1.0.0.2.ip6.arpa."), id="IPv6 off the boundary"
+        ),
     ],
 )
 def test_normalises(text: str, zones: tuple[str, ...]) -> None:

@@ -18,7 +18,9 @@ from svcdns.plugins import BUILT
 from svcdns.sources.api.resources import watched
 
 FILE = Path(__file__).parents[2] / "deploy" / "svcdns.yaml"
-SETTABLE = [option for module in BUILT.values() for option in getattr(importlib.import_module(module), "ENVIRONMENT", ())]
+SETTABLE = [
+    option for module in BUILT.values() for option in getattr(importlib.import_module(module), "ENVIRONMENT", ())
+]
 KNOWN = {"SVCDNS_STATE", *map(variable, SETTABLE)}
 
 
@@ -60,8 +62,13 @@ def test_svcdns_accepts_the_corefile(setup: Setup, container: dict[str, Any]) ->
     assert view.snapshot == SnapshotOptions(environment(container)["SVCDNS_SNAPSHOT"])
     pages = {page.path: page.address[1] for page in setup.pages}
     probes = [container[probe]["httpGet"] for probe in ("livenessProbe", "readinessProbe")]
-    assert [(probe["path"], probe["port"]) for probe in probes] == [(path, pages[path]) for path in ("/health", "/ready")]
-    assert {port["containerPort"] for port in container["ports"]} == {pages["/metrics"], *(port for _, port, _ in setup.listen)}
+    assert [(probe["path"], probe["port"]) for probe in probes] == [
+        (path, pages[path]) for path in ("/health", "/ready")
+    ]
+    assert {port["containerPort"] for port in container["ports"]} == {
+        pages["/metrics"],
+        *(port for _, port, _ in setup.listen),
+    }
 
 
 def test_every_variable_is_known(container: dict[str, Any]) -> None:

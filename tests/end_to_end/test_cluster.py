@@ -45,7 +45,12 @@ WEB, DB = "web.default.svc.cluster.local.", "db.default.svc.cluster.local."
 @pytest.fixture
 def api() -> Iterator[ApiDouble]:
     """A small cluster."""
-    objects = [namespace("default"), service("web", "10.96.0.20"), service("db"), endpoint_slice("db-1", "db", "10.244.1.1")]
+    objects = [
+        namespace("default"),
+        service("web", "10.96.0.20"),
+        service("db"),
+        endpoint_slice("db-1", "db", "10.244.1.1"),
+    ]
     with ApiDouble(objects) as double:
         yield double
 
@@ -55,7 +60,9 @@ def start(folder: Path, api: ApiDouble, lameduck: str = "100ms") -> Server:
     resolv = folder / "resolv.conf"
     resolv.write_text("nameserver 127.0.0.1\n")
     corefile = COREFILE.replace("100ms", lameduck)
-    return Server(folder, corefile.replace("API", api.url).replace("/etc/resolv.conf", str(resolv)).replace("    loop\n", ""))
+    return Server(
+        folder, corefile.replace("API", api.url).replace("/etc/resolv.conf", str(resolv)).replace("    loop\n", "")
+    )
 
 
 def test_changes_are_in_the_answers_at_once(tmp_path: Path, api: ApiDouble) -> None:
@@ -105,7 +112,9 @@ def test_changes_are_seen_until_the_end(tmp_path: Path, api: ApiDouble) -> None:
 
 
 def test_a_start_without_an_api_server(tmp_path: Path, api: ApiDouble) -> None:
-    """After `startup_timeout` it serves: SERVFAIL for names of the cluster, and not ready. Once it has listed, answers are right."""
+    """After `startup_timeout` it serves: SERVFAIL for names of the cluster, and not ready. Once it has listed, answers
+    are right.
+    """
     api.standing = Fault(503, "starting")
     with start(tmp_path, api) as server:
         server.until_logged("starting server with unsynced Kubernetes API")

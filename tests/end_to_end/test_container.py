@@ -55,7 +55,10 @@ exec chroot "$root" setpriv --reuid "$USER_ID" --regid "$USER_ID" --clear-groups
 def can_unshare() -> bool:
     """Whether this machine lets us make namespaces: Linux, as root."""
     try:
-        return os.geteuid() == 0 and subprocess.run([*NAMESPACES, "true"], capture_output=True, check=False).returncode == 0
+        return (
+            os.geteuid() == 0
+            and subprocess.run([*NAMESPACES, "true"], capture_output=True, check=False).returncode == 0
+        )
     except OSError:
         return False
 
@@ -69,7 +72,13 @@ class Container(Server):
         root.mkdir()
         folders = dict.fromkeys(
             str(Path(place).resolve())
-            for place in ("/usr", sys.base_prefix, sys.prefix, sysconfig.get_path("purelib"), Path(svcdns.__file__).parents[1])
+            for place in (
+                "/usr",
+                sys.base_prefix,
+                sys.prefix,
+                sysconfig.get_path("purelib"),
+                Path(svcdns.__file__).parents[1],
+            )
         )
         top = [one for one in folders if not any(one != other and Path(one).is_relative_to(other) for other in folders)]
         with self.log_file.open("wb") as log:
@@ -131,7 +140,10 @@ def test_orphans_are_reaped(container: Container) -> None:
     subprocess.run(command, check=True, capture_output=True)
     until(
         "no zombie below PID 1",
-        lambda: all(is_alive(int(pid)) for pid in Path(f"/proc/{container.first}/task/{container.first}/children").read_text().split()),
+        lambda: all(
+            is_alive(int(pid))
+            for pid in Path(f"/proc/{container.first}/task/{container.first}/children").read_text().split()
+        ),
     )
     assert container.ask("example.org.") is not None
 

@@ -1,4 +1,6 @@
-"""Files that plugins read, and policies, in the whole server: each worker has them, and the answer table keeps nothing older."""
+"""Files that plugins read, and policies, in the whole server: each worker has them, and the answer table keeps nothing
+older.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ def test_an_edited_hosts_file_is_read_again(tmp_path: Path) -> None:
     """Replies of the answer table that came from it are dropped. A name that it did not have is found."""
     hosts = tmp_path / "names"
     hosts.write_text("10.0.0.1 a.example.org\n")
-    with Server(tmp_path, ".:{port} {\n bind 127.0.0.1\n multisocket 2\n hosts {dir}/names {\n  reload 50ms\n }\n}\n") as server:
+    with Server(
+        tmp_path, ".:{port} {\n bind 127.0.0.1\n multisocket 2\n hosts {dir}/names {\n  reload 50ms\n }\n}\n"
+    ) as server:
         server.until_serving()
         for _ in range(6):
             assert server.records("a.example.org.") == ["10.0.0.1"]

@@ -32,7 +32,9 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     info.mkdir()
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n")
     ((group, points),) = project["entry-points"].items()
-    (info / "entry_points.txt").write_text(f"[{group}]\n" + "".join(f"{name} = {value}\n" for name, value in points.items()))
+    (info / "entry_points.txt").write_text(
+        f"[{group}]\n" + "".join(f"{name} = {value}\n" for name, value in points.items())
+    )
     shutil.copy(EXAMPLE / "svcdns_tenant.py", packages)
     return folder / "bin" / "python"
 
@@ -58,7 +60,9 @@ def test_its_own_tests(python: Path, tmp_path: Path) -> None:
 
 def test_it_is_listed(python: Path, tmp_path: Path) -> None:
     """By `svcdns -plugins`."""
-    done = subprocess.run([python, "-m", "svcdns", "-plugins"], capture_output=True, text=True, check=True, cwd=tmp_path)
+    done = subprocess.run(
+        [python, "-m", "svcdns", "-plugins"], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
     assert "dns.tenant" in done.stdout.splitlines()
 
 
@@ -73,7 +77,9 @@ def server(python: Path, tmp_path: Path) -> Iterator[Server]:
             """Its interpreter."""
             return [str(python), "-m", "svcdns"]
 
-    with WithExample(tmp_path, ".:{port} {\n bind 127.0.0.1\n tenant example.org 10.0.0.0/8\n local\n whoami\n}\n") as started:
+    with WithExample(
+        tmp_path, ".:{port} {\n bind 127.0.0.1\n tenant example.org 10.0.0.0/8\n local\n whoami\n}\n"
+    ) as started:
         started.until_serving()
         yield started
 

@@ -21,11 +21,16 @@ COREFILE = """
 }
 """
 NAME = "outside.example.org."
-RECORDS = (f"{NAME} 60 IN A 192.0.2.1", "example.org. 60 IN SOA ns.example.org. host.example.org. 1 7200 3600 1209600 60")
+RECORDS = (
+    f"{NAME} 60 IN A 192.0.2.1",
+    "example.org. 60 IN SOA ns.example.org. host.example.org. 1 7200 3600 1209600 60",
+)
 
 
 def test_a_file_of_upstreams_that_changes(tmp_path: Path) -> None:
-    """The new upstreams are used without a reload. Nothing listens at either, so the log names the upstream that was used."""
+    """The new upstreams are used without a reload. Nothing listens at either, so the log names the upstream that was
+    used.
+    """
     path = tmp_path / "resolv.conf"
     path.write_text("nameserver 127.0.0.98\n")
     with Server(tmp_path, COREFILE.replace("UPSTREAM", "{dir}/resolv.conf")) as server:
@@ -34,7 +39,10 @@ def test_a_file_of_upstreams_that_changes(tmp_path: Path) -> None:
         server.until_logged("127.0.0.98:53: connection refused")
         path.write_text("nameserver 127.0.0.99\n")
         server.until_logged(f"upstreams changed in {path}: 127.0.0.99:53")
-        until("the new upstream's turn", lambda: server.records(NAME) and "127.0.0.99:53: connection refused" in server.log)
+        until(
+            "the new upstream's turn",
+            lambda: server.records(NAME) and "127.0.0.99:53: connection refused" in server.log,
+        )
         assert "Reloading" not in server.log
 
 
@@ -56,7 +64,10 @@ def test_an_upstream_whose_port_is_closed_and_then_open(tmp_path: Path) -> None:
 
 def test_a_client_that_disconnects(tmp_path: Path) -> None:
     """The answer to its query is cached nevertheless."""
-    with ZoneUpstream(RECORDS) as upstream, Server(tmp_path, COREFILE.replace("UPSTREAM", f"127.0.0.1:{upstream.port}")) as server:
+    with (
+        ZoneUpstream(RECORDS) as upstream,
+        Server(tmp_path, COREFILE.replace("UPSTREAM", f"127.0.0.1:{upstream.port}")) as server,
+    ):
         server.until_serving()
         asked = upstream.asked
         packet = dns.message.make_query(NAME, "A").to_wire()

@@ -88,7 +88,9 @@ def test_the_demo(tmp_path: Path) -> None:
     (tmp_path / "bin").mkdir()
     script = tmp_path / "bin" / "svcdns"
     script.write_text(SCRIPT)
-    with subprocess.Popen([sys.executable, str(script), "demo"], cwd=tmp_path, stdout=subprocess.PIPE, text=True) as demo:
+    with subprocess.Popen(
+        [sys.executable, str(script), "demo"], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+    ) as demo:
         assert demo.stdout is not None
         assert any("Ctrl-C ends it" in line for line in demo.stdout)
         demo.send_signal(signal.SIGINT)

@@ -1,4 +1,6 @@
-"""The whole server after thousands of changes and every fault of the API server, compared with one that has just been started."""
+"""The whole server after thousands of changes and every fault of the API server, compared with one that has just been
+started.
+"""
 
 from __future__ import annotations
 

@@ -42,7 +42,9 @@ def outside() -> Iterator[ZoneUpstream]:
 
 
 def test_a_loop_until_a_reload_ends_it(tmp_path: Path, outside: ZoneUpstream) -> None:
-    """Both workers answer external names with SERVFAIL and go on answering names of `hosts`. After the reload both forward."""
+    """Both workers answer external names with SERVFAIL and go on answering names of `hosts`. After the reload both
+    forward.
+    """
     (tmp_path / "names").write_text("10.0.0.1 ours.example.net\n")
     with Server(tmp_path, TO_ITSELF) as server:
         server.until_serving()
@@ -59,7 +61,9 @@ def test_a_loop_until_a_reload_ends_it(tmp_path: Path, outside: ZoneUpstream) ->
 
         server.write(COREFILE.replace("UPSTREAM", f"127.0.0.1:{outside.port}"))
         server.process.send_signal(signal.SIGUSR1)
-        until("the metric", lambda: server.metric("svcdns_loop_found") == 0 and "is gone: forwarding again" in server.log)
+        until(
+            "the metric", lambda: server.metric("svcdns_loop_found") == 0 and "is gone: forwarding again" in server.log
+        )
         for _ in range(8):
             assert server.records(OUTSIDE) == ["192.0.2.1"]
         assert server.children() == before

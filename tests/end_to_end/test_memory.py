@@ -34,7 +34,9 @@ def group() -> Iterator[MemoryGroup]:
         if made.path is None:
             pytest.skip("no memory control group can be made here")
         hold = f"held = b'x' * {BALLAST}; print(flush=True); input()"
-        with subprocess.Popen([*made.prefix, sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as ballast:
+        with subprocess.Popen(
+            [*made.prefix, sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as ballast:
             assert ballast.stdout is not None
             ballast.stdout.readline()
             yield made
@@ -42,7 +44,9 @@ def group() -> Iterator[MemoryGroup]:
 
 
 def test_steps_as_memory_fills_up(tmp_path: Path, group: MemoryGroup) -> None:
-    """Answer tables and caches shrink, then control is restarted. Metrics and log say so, and queries are answered throughout."""
+    """Answer tables and caches shrink, then control is restarted. Metrics and log say so, and queries are answered
+    throughout.
+    """
     (tmp_path / "names").write_text("10.0.0.1 a.example.org\n")
     with Server(tmp_path, COREFILE) as server:
         group.add(server.process.pid)
@@ -59,7 +63,9 @@ def test_steps_as_memory_fills_up(tmp_path: Path, group: MemoryGroup) -> None:
         assert server.records(NAME) == ["10.0.0.1"]
 
         group.set_limit(int(server.metric("svcdns_memory_working_set_bytes") / 0.965))
-        until("the restart", lambda: "is restarted; workers go on" in server.log or server.records(NAME) != ["10.0.0.1"])
+        until(
+            "the restart", lambda: "is restarted; workers go on" in server.log or server.records(NAME) != ["10.0.0.1"]
+        )
         group.set_limit(4 * BALLAST)
         until("the next control", lambda: server.children().get("control") not in {None, before["control"]})
         until("its metrics", lambda: server.metric('svcdns_memory_pressure_total{action="restart"}') == 1)
@@ -72,7 +78,9 @@ def test_steps_as_memory_fills_up(tmp_path: Path, group: MemoryGroup) -> None:
 def test_the_files_of_this_machine_are_read(group: MemoryGroup) -> None:
     """Those of a process's own group, which /proc names."""
     read = "from svcdns.process.memory_cgroup import MemoryGroup; print(*MemoryGroup().usage())"
-    shown = subprocess.run([*group.prefix, sys.executable, "-c", read], check=True, capture_output=True, text=True).stdout.split()
+    shown = subprocess.run(
+        [*group.prefix, sys.executable, "-c", read], check=True, capture_output=True, text=True
+    ).stdout.split()
     assert int(shown[0]) == 4 * BALLAST
     assert BALLAST < int(shown[1]) < 2 * BALLAST
     assert OwnGroup().limit() != 4 * BALLAST

@@ -23,7 +23,9 @@ FAULT = """
 
 
 class Asking:
-    """Two threads that send queries until the end, each from a new port, so that both workers get some. A reply may take two seconds."""
+    """Two threads that send queries until the end, each from a new port, so that both workers get some. A reply may
+    take two seconds.
+    """
 
     def __init__(self, server: Server) -> None:
         """The threads start with the context."""
@@ -64,13 +66,20 @@ def server(tmp_path: Path) -> Iterator[Server]:
     (tmp_path / "cluster.yaml").write_text(CLUSTER)
     with Server(tmp_path, TWO) as running:
         running.until_ready()
-        until("both workers to read", lambda: sum(running.records(WEB, timeout=0.5) == ["10.96.0.20"] for _ in range(20)) == 20)
+        until(
+            "both workers to read",
+            lambda: sum(running.records(WEB, timeout=0.5) == ["10.96.0.20"] for _ in range(20)) == 20,
+        )
         yield running
 
 
-@pytest.mark.parametrize(("process", "most"), [pytest.param("worker 1", 2, id="worker"), pytest.param("control", 0, id="control")])
+@pytest.mark.parametrize(
+    ("process", "most"), [pytest.param("worker 1", 2, id="worker"), pytest.param("control", 0, id="control")]
+)
 def test_a_process_that_is_killed_or_hangs_is_replaced(server: Server, process: str, most: int) -> None:
-    """The other worker reads the sockets meanwhile. At most the query that the worker had from each of the two clients is lost."""
+    """The other worker reads the sockets meanwhile. At most the query that the worker had from each of the two clients
+    is lost.
+    """
     for number, reason in ((signal.SIGKILL, "signal"), (signal.SIGSTOP, "silent")):
         old = server.children()[process]
         with Asking(server) as asking:
@@ -86,7 +95,9 @@ def test_a_process_that_is_killed_or_hangs_is_replaced(server: Server, process: 
 
 @pytest.mark.slow  # the back-off of a crash loop is real time
 def test_a_crash_loop_is_seen_and_ends(tmp_path: Path) -> None:
-    """A worker that keeps failing is started again ever more slowly, and the other one answers. A new control shows it too."""
+    """A worker that keeps failing is started again ever more slowly, and the other one answers. A new control shows it
+    too.
+    """
     (tmp_path / "cluster.yaml").write_text(CLUSTER)
     fault = tmp_path / "fault"
     call = "    die_with_parent()\n"
@@ -104,13 +115,19 @@ def test_a_crash_loop_is_seen_and_ends(tmp_path: Path) -> None:
             assert server.metric(r'svcdns_process_crash_loop\{process="worker 1"') == 1
         assert asking.lost == 0
         fault.unlink()
-        until("the end of the crash loop", lambda: "[INFO] worker 1 is stable again: its crash loop is over" in server.log, 30.0)
+        until(
+            "the end of the crash loop",
+            lambda: "[INFO] worker 1 is stable again: its crash loop is over" in server.log,
+            30.0,
+        )
         until("the metric to be back", lambda: server.metric("svcdns_process_crash_loop") == 0)
         server.until_ready()
 
 
 def test_a_corefile_from_standard_input_is_kept(tmp_path: Path) -> None:
-    """For a reload, and for the control that replaces one that was killed. That one sees later changes of the cluster."""
+    """For a reload, and for the control that replaces one that was killed. That one sees later
+    changes of the cluster.
+    """
     (tmp_path / "cluster.yaml").write_text(CLUSTER)
     with Server(tmp_path, BOUND, "-conf", "stdin") as server:
         server.until_ready()

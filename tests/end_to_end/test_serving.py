@@ -96,7 +96,9 @@ def test_answers_over_udp_and_tcp(shared: Server) -> None:
 
 
 def test_an_edited_manifest_is_in_the_answers_at_once(server: Server) -> None:
-    """Also for names in the answer table. A file that cannot be parsed changes nothing, and a log line names the place."""
+    """Also for names in the answer table. A file that cannot be parsed changes nothing, and a log
+    line names the place.
+    """
     for _ in range(4):
         assert len(server.records(DB)) == 2
     path = server.folder / "cluster.yaml"
@@ -114,7 +116,9 @@ def test_metrics_count_every_query(server: Server) -> None:
         server.records(WEB)
     for _ in range(10):
         server.records("no." + WEB, tcp=True)
-    labels = 'coredns_dns_requests_total{family="1",proto="%s",server="dns://127.0.0.1:[0-9]+",type="A",view="",zone="."}'
+    labels = (
+        'coredns_dns_requests_total{family="1",proto="%s",server="dns://127.0.0.1:[0-9]+",type="A",view="",zone="."}'
+    )
     udp, tcp = (re.sub(r"([{}])", r"\\\1", labels % proto) for proto in ("udp", "tcp"))
     until("all counted", lambda: (server.metric(udp), server.metric(tcp)) == (25, 10))
     assert server.metric(r'coredns_dns_responses_total\{plugin="errors",rcode="NXDOMAIN"') == 10
@@ -167,7 +171,10 @@ def test_names_that_do_not_exist(server: Server) -> None:
     for tcp in (False, True):
         for number in range(20):
             reply = server.ask(f"x{tcp:d}{number:02d}.default.svc.cluster.local.", tcp=tcp)
-            assert (dns.rcode.to_text(reply.rcode()), reply.authority[0].name.to_text()) == ("NXDOMAIN", "cluster.local.")
+            assert (dns.rcode.to_text(reply.rcode()), reply.authority[0].name.to_text()) == (
+                "NXDOMAIN",
+                "cluster.local.",
+            )
     (server.folder / "cluster.yaml").write_text(CLUSTER.replace("{name: web}", "{name: x999}"))
     until("the new name", lambda: server.records("x999.default.svc.cluster.local.", tcp=True) == ["10.96.0.20"])
     assert server.records("x999.default.svc.cluster.local.") == ["10.96.0.20"]
@@ -196,7 +203,11 @@ def test_a_killed_worker_is_back_within_a_second(server: Server) -> None:
     until("the count", lambda: server.metric("coredns_dns_requests_total") == 1)
     old = server.children()["worker 0"]
     os.kill(old, signal.SIGKILL)
-    until("an answer from a new worker", lambda: server.ask(WEB, timeout=0.2) is not None and server.children().get("worker 0") != old, 2.0)
+    until(
+        "an answer from a new worker",
+        lambda: server.ask(WEB, timeout=0.2) is not None and server.children().get("worker 0") != old,
+        2.0,
+    )
     assert server.metric("coredns_dns_requests_total") >= 1
 
 
@@ -297,7 +308,9 @@ def test_an_edited_zone_file_is_read_again(tmp_path: Path) -> None:
     """Once its serial has grown. An edit that is wrong is logged, and the zone stays as it was."""
     zone = tmp_path / "zone"
     zone.write_text("@ 60 IN SOA ns root 1 2 3 4 5\nwww 60 IN A 10.0.0.1\n")
-    with Server(tmp_path, "example.org:{port} {\n bind 127.0.0.1\n file {dir}/zone {\n  reload 50ms\n }\n}\n") as server:
+    with Server(
+        tmp_path, "example.org:{port} {\n bind 127.0.0.1\n file {dir}/zone {\n  reload 50ms\n }\n}\n"
+    ) as server:
         server.until_serving()
         until("the zone", lambda: server.records("www.example.org.") == ["10.0.0.1"])
         zone.write_text("@ 60 IN SOA ns root 2 2 3 4 5\nwww 60 IN A 10.0.0.2\n")
@@ -314,7 +327,9 @@ def test_the_plugin_log_logs_every_query(tmp_path: Path) -> None:
         server.until_ready()
         for _ in range(4):
             server.ask(WEB)
-        line = rf'^\[INFO\] 127\.0\.0\.1:\d+ - \d+ "A IN {re.escape(WEB)} udp \d+ false \d+" NOERROR qr,aa,rd \d+ 0\.\d+s$'
+        line = (
+            rf'^\[INFO\] 127\.0\.0\.1:\d+ - \d+ "A IN {re.escape(WEB)} udp \d+ false \d+" NOERROR qr,aa,rd \d+ 0\.\d+s$'
+        )
         until("four lines", lambda: len(re.findall(line, server.log, re.MULTILINE)) == 4)
 
 

@@ -38,7 +38,12 @@ AWAY = Fault(503, "away")
 @pytest.fixture
 def api() -> Iterator[ApiDouble]:
     """A small cluster."""
-    objects = [namespace("default"), service("web", "10.96.0.20"), service("db"), endpoint_slice("db-1", "db", "10.244.1.1")]
+    objects = [
+        namespace("default"),
+        service("web", "10.96.0.20"),
+        service("db"),
+        endpoint_slice("db-1", "db", "10.244.1.1"),
+    ]
     with ApiDouble(objects) as double:
         yield double
 
@@ -65,7 +70,9 @@ def extended_errors(server: Server, name: str) -> list[str]:
 
 
 def test_a_start_without_an_api_server(tmp_path: Path, api: ApiDouble) -> None:
-    """The snapshot is served, and the server is ready. Old answers have extended error 3. After the outage answers change without a gap."""
+    """The snapshot is served, and the server is ready. Old answers have extended error 3. After the outage answers
+    change without a gap.
+    """
     write_snapshot(tmp_path, api)
     api.standing = AWAY
     with start(tmp_path, api, SVCDNS_STALE_AFTER="2s") as server:
@@ -78,10 +85,13 @@ def test_a_start_without_an_api_server(tmp_path: Path, api: ApiDouble) -> None:
         assert "serving 4 objects from the snapshot" in server.log
         assert "starting server with unsynced" not in server.log
         until(
-            "the extended errors", lambda: extended_errors(server, WEB) and extended_errors(server, NOTHING) and extended_errors(server, DB)
+            "the extended errors",
+            lambda: extended_errors(server, WEB) and extended_errors(server, NOTHING) and extended_errors(server, DB),
         )
         assert extended_errors(server, WEB) == ["EDE 3 (Stale Answer)"]
-        until("the age", lambda: server.metric("svcdns_kubernetes_view_age_seconds") >= 2)  # control shows it once a second
+        until(
+            "the age", lambda: server.metric("svcdns_kubernetes_view_age_seconds") >= 2
+        )  # control shows it once a second
         assert server.metric('svcdns_kubernetes_snapshot_loads_total{result="used"}') == 1
         api.put(service("new", "10.96.0.30"))
         api.put(endpoint_slice("db-1", "db", "10.244.1.2"))
@@ -102,7 +112,10 @@ def test_a_start_without_an_api_server(tmp_path: Path, api: ApiDouble) -> None:
             until("the new Service", lambda: server.records(NEW) == ["10.96.0.30"])
             until("the moved endpoint", lambda: server.records(DB) == ["10.244.1.2"])
             until("the deletion", lambda: server.records(WEB) == ["NXDOMAIN"])
-            until("the end of the extended errors", lambda: not extended_errors(server, DB) and not extended_errors(server, WEB))
+            until(
+                "the end of the extended errors",
+                lambda: not extended_errors(server, DB) and not extended_errors(server, WEB),
+            )
         finally:
             over.set()
             asking.join(10)
@@ -126,7 +139,9 @@ def test_old_answers_of_a_running_server_have_the_extended_error_too(tmp_path: P
 
 
 def test_a_damaged_snapshot(tmp_path: Path, api: ApiDouble) -> None:
-    """One log line refuses it, and the server starts as without one. Once the API server is there, a new snapshot is written."""
+    """One log line refuses it, and the server starts as without one. Once the API server is there, a new snapshot is
+    written.
+    """
     file = write_snapshot(tmp_path, api)
     file.write_bytes(file.read_bytes()[:-100])
     api.standing = AWAY
@@ -162,5 +177,7 @@ def test_a_wrong_variable_ends_the_start(tmp_path: Path, api: ApiDouble) -> None
     """The error names it, without a traceback."""
     with start(tmp_path, api, SVCDNS_SNAPSHOT=f"{tmp_path}/state soon") as server:
         assert server.process.wait(15) == 1
-        assert server.log.startswith(f"SVCDNS_SNAPSHOT:1:{len(str(tmp_path)) + 8} - Error during parsing: 'soon' is not a duration")
+        assert server.log.startswith(
+            f"SVCDNS_SNAPSHOT:1:{len(str(tmp_path)) + 8} - Error during parsing: 'soon' is not a duration"
+        )
         assert "Traceback" not in server.log

@@ -34,7 +34,9 @@ async def test_a_query_that_waits_for_an_upstream_is_answered(tmp_path: Path) ->
         with Server(tmp_path, corefile + FORWARD % upstream.port) as server:
             await asyncio.to_thread(server.until_ready)
             clients = {
-                name: asyncio.create_task(asyncio.to_thread(server.records, f"{name}.example.", tcp=name == "tcp", timeout=10.0))
+                name: asyncio.create_task(
+                    asyncio.to_thread(server.records, f"{name}.example.", tcp=name == "tcp", timeout=10.0)
+                )
                 for name in ("udp", "tcp")
             }
             async with asyncio.timeout(TIMEOUT):
@@ -42,14 +44,18 @@ async def test_a_query_that_waits_for_an_upstream_is_answered(tmp_path: Path) ->
                     await asyncio.sleep(0.01)
             server.process.send_signal(signal.SIGTERM)
             await asyncio.to_thread(until, "/ready to close", lambda: closed(server.ports["ready"]))
-            upstream.respond = lambda query, transport: answer(f"{query.question[0].name} 5 IN A 192.0.2.1")(query, transport)
+            upstream.respond = lambda query, transport: answer(f"{query.question[0].name} 5 IN A 192.0.2.1")(
+                query, transport
+            )
             for client in clients.values():
                 assert await client == ["192.0.2.1"]
             assert await asyncio.to_thread(server.process.wait, TIMEOUT) == 0
 
 
 def test_every_query_during_lame_duck_is_answered(tmp_path: Path) -> None:
-    """/ready ends first; DNS and /health go on. A connection is closed once it is idle, and its client is answered on a new one."""
+    """/ready ends first; DNS and /health go on. A connection is closed once it is idle, and its client is answered on a
+    new one.
+    """
     (tmp_path / "cluster.yaml").write_text(CLUSTER)
     with Server(tmp_path, BOUND.replace(LAMEDUCK, "lameduck 2s")) as server:
         server.until_ready()

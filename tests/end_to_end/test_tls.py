@@ -1,4 +1,6 @@
-"""DNS over TLS (RFC 7858) as a client sees it: certificates, client authentication, reload, stop, upgrade; plain DNS beside it."""
+"""DNS over TLS (RFC 7858) as a client sees it: certificates, client authentication, reload, stop, upgrade; plain DNS
+beside it.
+"""
 
 from __future__ import annotations
 
@@ -77,7 +79,9 @@ def asked(secure: ssl.SSLSocket) -> bool:
 
 def der(one: Pair) -> bytes:
     """A pair's certificate, DER."""
-    return ssl.PEM_cert_to_DER_cert(one.certificate.decode().partition("-----END CERTIFICATE-----")[0] + "-----END CERTIFICATE-----\n")
+    return ssl.PEM_cert_to_DER_cert(
+        one.certificate.decode().partition("-----END CERTIFICATE-----")[0] + "-----END CERTIFICATE-----\n"
+    )
 
 
 @contextlib.contextmanager
@@ -102,7 +106,9 @@ def test_answers_over_tls(tmp_path: Path) -> None:
     with serving(tmp_path) as server:
         assert server.ask_tls()
         query = dns.message.make_query("a.b.", "A")
-        reply = dns.query.tls(query, "127.0.0.1", 5, server.ports["tls"], ssl_context=authority().client(), server_hostname="dns.test")
+        reply = dns.query.tls(
+            query, "127.0.0.1", 5, server.ports["tls"], ssl_context=authority().client(), server_hostname="dns.test"
+        )
         assert reply.id == query.id
         assert server.ask("a.b.") is not None
         assert f"tls://.:{server.ports['tls']} on 127.0.0.1" in server.log
@@ -116,7 +122,10 @@ def test_answers_over_tls(tmp_path: Path) -> None:
         until("metrics", lambda: server.metric(f'coredns_dns_requests_total{{[^}}]*proto="tcp",{label}') == 2)
         assert server.metric(f'svcdns_tls_handshakes_total{{result="full",{label}') >= 2
         assert server.metric(f'svcdns_tls_handshakes_total{{result="failed",{label}') >= 1
-        until("expiry", lambda: server.metric("svcdns_tls_certificate_expiry_timestamp_seconds") > time.time() + 29 * 86400)
+        until(
+            "expiry",
+            lambda: server.metric("svcdns_tls_certificate_expiry_timestamp_seconds") > time.time() + 29 * 86400,
+        )
 
 
 CLIENT_AUTH = "tls://.:{%s} {\n bind 127.0.0.1\n root {dir}\n tls server.crt server.key ca.crt {\n  client_auth %s\n }\n whoami\n}\n"
@@ -144,7 +153,9 @@ def test_client_certificates(tmp_path: Path) -> None:
 
 @pytest.mark.slow  # the files are looked at every ten seconds
 def test_certificates_are_read_again(tmp_path: Path) -> None:
-    """New connections get the new certificate, open ones go on. A pair that does not match changes nothing, and the log says so."""
+    """New connections get the new certificate, open ones go on. A pair that does not match changes nothing, and the log
+    says so.
+    """
     new, newer = authority().pair("dns.test", days=60), authority().pair("dns.test", days=90)
     with serving(tmp_path) as server, server.secure() as before:
         stop = threading.Event()
@@ -242,7 +253,9 @@ def test_a_stop_ends_connections_properly(tmp_path: Path) -> None:
 
 
 def test_an_upgrade_in_place(tmp_path: Path) -> None:
-    """The old worker answers on its TLS connections until they are closed. A new connection never finds a closed port."""
+    """The old worker answers on its TLS connections until they are closed. A new connection never
+    finds a closed port.
+    """
     with serving(tmp_path) as server, server.secure() as secure:
         assert asked(secure)
         old = server.children()["worker 0"]

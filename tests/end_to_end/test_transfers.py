@@ -47,13 +47,18 @@ def test_a_secondary_follows_the_cluster(tmp_path: Path) -> None:
     external = service("shop", "10.97.0.1")
     external["spec"]["externalIPs"] = ["192.0.2.1"]
     with (
-        ApiDouble([namespace("default"), service("db"), endpoint_slice("db-1", "db", "10.244.1.1"), external, *services]) as api,
+        ApiDouble(
+            [namespace("default"), service("db"), endpoint_slice("db-1", "db", "10.244.1.1"), external, *services]
+        ) as api,
         Server(tmp_path, COREFILE.replace("API", api.url)) as server,
     ):
         server.until_ready()
         copy, outside = dns.zone.Zone("cluster.local."), dns.zone.Zone("ext.test.")
         refreshed(copy, server)
-        assert [addresses(copy, f"web-{number}.default.svc") for number in (1, 2999)] == [["10.96.0.1"], ["10.96.11.183"]]
+        assert [addresses(copy, f"web-{number}.default.svc") for number in (1, 2999)] == [
+            ["10.96.0.1"],
+            ["10.96.11.183"],
+        ]
         assert addresses(copy, "db.default.svc") == ["10.244.1.1"]
         assert str(copy.get_soa().serial) in server.records("cluster.local.", "SOA")[0].split()
         assert addresses(refreshed(outside, server), "shop.default") == ["192.0.2.1"]
@@ -65,7 +70,10 @@ def test_a_secondary_follows_the_cluster(tmp_path: Path) -> None:
         assert copy.get_soa().serial > before
 
         assert server.records("cluster.local.", "AXFR") == ["REFUSED"]
-        until("both transfers to be counted", lambda: server.metric(r'coredns_dns_requests_total\{\S*proto="tcp"\S*type="AXFR"') == 2)
+        until(
+            "both transfers to be counted",
+            lambda: server.metric(r'coredns_dns_requests_total\{\S*proto="tcp"\S*type="AXFR"') == 2,
+        )
 
 
 def _changed(api: ApiDouble, server: Server, before: int) -> bool:

@@ -28,12 +28,16 @@ FORWARD = "\n.:{port} {\n bind 127.0.0.1\n forward . 127.0.0.1:%d {\n  max_fails
 def upgrade(server: Server, times: int = 1) -> None:
     """One upgrade, from the signal to the log line of its end, the server's so-many-th."""
     server.process.send_signal(signal.SIGUSR2)
-    until("the end of the upgrade", lambda: server.process.poll() is not None or server.log.count(COMPLETE) == times, 60.0)
+    until(
+        "the end of the upgrade", lambda: server.process.poll() is not None or server.log.count(COMPLETE) == times, 60.0
+    )
     assert server.process.poll() is None, server.log
 
 
 def test_nothing_is_lost_through_upgrades(tmp_path: Path) -> None:
-    """Over UDP and over kept connections. The supervisor's process stays, all others are new. Every query is counted once."""
+    """Over UDP and over kept connections. The supervisor's process stays, all others are new. Every query is counted
+    once.
+    """
     (tmp_path / "cluster.yaml").write_text(CLUSTER)
     install(tmp_path)
     with Server(tmp_path, TWO) as server:
@@ -69,7 +73,10 @@ INCOMPATIBLE = {
         ("worker/worker.py", "import asyncio\n", "import asyncio, nothing_of_that_name\n"),
         "it does not start (exit code 1: ModuleNotFoundError: No module named 'nothing_of_that_name')",
     ),
-    "other hand-over": (("process/shared_memory.py", "HANDOVER: Final = ", "HANDOVER: Final = 99"), "its hand-over format is 99"),
+    "other hand-over": (
+        ("process/shared_memory.py", "HANDOVER: Final = ", "HANDOVER: Final = 99"),
+        "its hand-over format is 99",
+    ),
     "other feed": (("feed/frames.py", "    share: float\n", "    share: int\n"), "a restart is needed"),
 }
 
@@ -95,7 +102,9 @@ def test_a_program_that_cannot_take_over_does_not(tmp_path: Path) -> None:
 
 
 def test_a_new_process_that_fails_is_started_again(tmp_path: Path) -> None:
-    """The old one goes on meanwhile, first control, then the worker. Another upgrade is refused until this one is complete."""
+    """The old one goes on meanwhile, first control, then the worker. Another upgrade is refused until this one is
+    complete.
+    """
     (tmp_path / "cluster.yaml").write_text(CLUSTER)
     install(tmp_path)
     with Server(tmp_path, BOUND) as server:
@@ -162,7 +171,9 @@ def test_a_stop_during_an_upgrade(tmp_path: Path, line: str) -> None:
 
 
 async def sent(port: int, transport: str, number: int) -> tuple[float, list[str]]:
-    """The time when a query was sent, and its answer. Each query has a name of its own, since queries for one name share an exchange."""
+    """The time when a query was sent, and its answer. Each query has a name of its own, since queries for one name
+    share an exchange.
+    """
     begun = time.monotonic()
     send = dns.asyncquery.udp if transport == "udp" else dns.asyncquery.tcp
     reply = await send(dns.message.make_query(f"name-{number}-{transport}.example.", "A"), "127.0.0.1", 20.0, port)
@@ -170,7 +181,9 @@ async def sent(port: int, transport: str, number: int) -> tuple[float, list[str]
 
 
 async def test_queries_that_wait_for_an_upstream_are_answered(tmp_path: Path) -> None:
-    """Over UDP and TCP, by the worker that has them. The upstream answers only once the new worker alone reads the sockets."""
+    """Over UDP and TCP, by the worker that has them. The upstream answers only once the new worker alone reads the
+    sockets.
+    """
     (tmp_path / "cluster.yaml").write_text(CLUSTER)
     async with ScriptedUpstream(lambda _query, _transport: None) as upstream:
         with Server(tmp_path, BOUND.replace(".:{port}", "cluster.local:{port}") + FORWARD % upstream.port) as server:
@@ -180,11 +193,16 @@ async def test_queries_that_wait_for_an_upstream_are_answered(tmp_path: Path) ->
             asking: list[asyncio.Task[tuple[float, list[str]]]] = []
             replaced = asyncio.create_task(asyncio.to_thread(server.until_logged, "worker 0 is replaced"))
             while not replaced.done():
-                asking += [asyncio.create_task(sent(server.ports["port"], transport, len(asking))) for transport in ("udp", "tcp")]
+                asking += [
+                    asyncio.create_task(sent(server.ports["port"], transport, len(asking)))
+                    for transport in ("udp", "tcp")
+                ]
                 await asyncio.wait([replaced], timeout=0.25)
             await replaced
             at = time.monotonic()
-            upstream.respond = lambda query, transport: answer(f"{query.question[0].name} 5 IN A 192.0.2.1")(query, transport)
+            upstream.respond = lambda query, transport: answer(f"{query.question[0].name} 5 IN A 192.0.2.1")(
+                query, transport
+            )
             answers = await asyncio.gather(*asking)
             recent = [found for begun, found in answers if begun > at - RETRANSMIT]
             assert len(recent) >= 2

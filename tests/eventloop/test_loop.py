@@ -113,7 +113,9 @@ async def test_drains_are_readers_of_any_other_loop(pair: tuple[socket.socket, s
 
 
 def test_asyncio_finds_a_registration_by_its_socket(pair: tuple[socket.socket, socket.socket]) -> None:
-    """A second `add_reader` of a socket replaces the first one. CPython 3.13 looks up the socket, older versions its number."""
+    """A second `add_reader` of a socket replaces the first one. CPython 3.13 looks up the socket, older versions its
+    number.
+    """
     loop, (one, other) = DrainingLoop(), pair
     called: list[int] = []
     try:

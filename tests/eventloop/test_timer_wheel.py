@@ -92,7 +92,9 @@ async def test_stop() -> None:
 
 
 async def test_a_cancelled_timer() -> None:
-    """Its callback does not run, and the event loop does not wake for it. Cancelling a timer that has run changes nothing."""
+    """Its callback does not run, and the event loop does not wake for it. Cancelling a timer that has run changes
+    nothing.
+    """
     clock = world.Clock()
     called: list[float] = []
     timer_wheel = TimerWheel(clock)
@@ -130,7 +132,10 @@ async def test_many_due_callbacks_run_over_several_iterations(monkeypatch: pytes
     clock, over = world.Clock(), asyncio.Event()
     called: list[int] = []
     timer_wheel = TimerWheel(clock)
-    made = [timer_wheel.at(clock() + seconds, partial(called.append, number)) for number, seconds in enumerate((0.1, 0.1, 0.1, 0.5, 0.5))]
+    made = [
+        timer_wheel.at(clock() + seconds, partial(called.append, number))
+        for number, seconds in enumerate((0.1, 0.1, 0.1, 0.5, 0.5))
+    ]
     timer_wheel.at(clock() + 0.5, over.set)
     clock.turn(1)
     timer_wheel.run_due()

@@ -15,7 +15,9 @@ from svcdns.process.shared_memory import HANDOVER
 def test_the_same_in_every_process() -> None:
     """Whatever the hash seed."""
     program = "from svcdns.feed.format import handover_format; print(handover_format())"
-    other = subprocess.run([sys.executable, "-c", program], env={"PYTHONHASHSEED": "7"}, capture_output=True, text=True, check=True)
+    other = subprocess.run(
+        [sys.executable, "-c", program], env={"PYTHONHASHSEED": "7"}, capture_output=True, text=True, check=True
+    )
     assert other.stdout.strip() == handover_format()
     number, _, digest = handover_format().partition(".")
     assert int(number) == HANDOVER
@@ -29,8 +31,12 @@ def test_earlier_builds_know_it() -> None:
 
 def frames(names: tuple[str, str], kind: type = int, docstring: str = "", *, reverse: bool = False) -> object:
     """A union of two frame types, one of them within itself."""
-    inner: Any = msgspec.defstruct(names[0], [("first", kind), ("second", str, "")], array_like=True, frozen=True, tag="inner")
-    outer = msgspec.defstruct(names[1], [("one", inner), ("many", tuple[inner, ...])], array_like=True, frozen=True, tag="outer")
+    inner: Any = msgspec.defstruct(
+        names[0], [("first", kind), ("second", str, "")], array_like=True, frozen=True, tag="inner"
+    )
+    outer = msgspec.defstruct(
+        names[1], [("one", inner), ("many", tuple[inner, ...])], array_like=True, frozen=True, tag="outer"
+    )
     inner.__doc__ = docstring
     return outer | inner if reverse else inner | outer
 

@@ -29,7 +29,9 @@ from svcdns.feed.frames import (
 SLICE = EndpointSlice("d", "x", "s", (Port("http", "TCP", 80),), (Endpoint("10.0.0.1", "h"),))
 FRAMES: list[ToWorker] = [
     Epoch(7),
-    Configure(1, parse("a {\n log\n}\n", "F", environ={}), (("",),), (SourceKinds(1, b"w", (Kind.SERVICE,)),), ("10.0.0.1",)),
+    Configure(
+        1, parse("a {\n log\n}\n", "F", environ={}), (("",),), (SourceKinds(1, b"w", (Kind.SERVICE,)),), ("10.0.0.1",)
+    ),
     Swap(1),
     Changed(1, Put(SLICE)),
     Changed(1, Gone(Kind.SERVICE, "d", "x")),
@@ -50,7 +52,9 @@ def test_frames_are_what_was_sent() -> None:
     assert list(reader.frames()) == FRAMES
 
 
-@pytest.mark.parametrize("sent", FRAMES, ids=lambda one: f"{type(one).__name__} {type(getattr(one, 'change', None)).__name__}")
+@pytest.mark.parametrize(
+    "sent", FRAMES, ids=lambda one: f"{type(one).__name__} {type(getattr(one, 'change', None)).__name__}"
+)
 def test_a_worker_reads_the_same_and_leaves_objects_encoded(sent: ToWorker) -> None:
     """The decoded frame encodes to the same octets."""
     reader = FrameReader[FromControl](FromControl)

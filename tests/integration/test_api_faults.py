@@ -18,7 +18,9 @@ from tests.support.server import Server, until
 
 pytestmark = [
     pytest.mark.integration,
-    pytest.mark.skipif("SVCDNS_TEST_APISERVER" not in os.environ, reason="SVCDNS_TEST_APISERVER does not name a test API server"),
+    pytest.mark.skipif(
+        "SVCDNS_TEST_APISERVER" not in os.environ, reason="SVCDNS_TEST_APISERVER does not name a test API server"
+    ),
 ]
 
 SERVICES = "/api/v1/namespaces/default/services"
@@ -238,7 +240,9 @@ def test_an_api_server_that_crashes(lab: Lab, server: Server) -> None:
 def test_a_start_without_the_api_server(lab: Lab, tmp_path: Path) -> None:
     """Names are served as soon as the API server is available."""
     lab.kill()
-    with Server(tmp_path, COREFILE.replace("KUBECONFIG", str(lab.kubeconfig)).replace("ttl 30", "ttl 30\n startup_timeout 1s")) as server:
+    with Server(
+        tmp_path, COREFILE.replace("KUBECONFIG", str(lab.kubeconfig)).replace("ttl 30", "ttl 30\n startup_timeout 1s")
+    ) as server:
         server.until_logged("cannot reach the Kubernetes API")
         server.until_serving()
         assert server.records(fqdn("stays-0")) == ["SERVFAIL"]

@@ -64,7 +64,11 @@ def test_changes_show_at_once(api: Api, namespace: str, tmp_path: Path) -> None:
         assert server.records(name) == ["NXDOMAIN"]
         services = f"/api/v1/namespaces/{namespace}/services"
         slices = f"/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices"
-        api("POST", services, {"metadata": {"name": "db"}, "spec": {"clusterIP": "None", "ports": [{"name": "sql", "port": 5432}]}})
+        api(
+            "POST",
+            services,
+            {"metadata": {"name": "db"}, "spec": {"clusterIP": "None", "ports": [{"name": "sql", "port": 5432}]}},
+        )
         one: dict[str, Any] = {
             "metadata": {"name": "db-1", "labels": {"kubernetes.io/service-name": "db"}},
             "addressType": "IPv4",

@@ -19,7 +19,9 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 def test_no_required_check_fails(tmp_path: Path) -> None:
     """The suite creates its namespace, checks, changes objects, and deletes the namespace."""
     kubeconfig = os.environ["KUBECONFIG"]
-    with Server(tmp_path, COREFILE.replace("KUBECONFIG", kubeconfig).replace("loop\n", "forward . 127.0.0.1:9\n")) as server:
+    with Server(
+        tmp_path, COREFILE.replace("KUBECONFIG", kubeconfig).replace("loop\n", "forward . 127.0.0.1:9\n")
+    ) as server:
         server.until_ready()
         command = [sys.executable, "-m", "svcdns", "conformance", "--server", f"127.0.0.1:{server.ports['port']}"]
         command += ["--kubeconfig", kubeconfig, "--bound", "5", "--output", "json"]

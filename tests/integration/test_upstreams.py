@@ -30,7 +30,10 @@ pytestmark = pytest.mark.integration
 OVER_TCP = Client("192.0.2.1", 40000, "192.0.2.53", 53, "tcp")
 NAMES = 40
 LONG = " ".join(f'"{"x" * 180}{number}"' for number in range(4))
-RECORDS = [*(f"n{number}.example. 300 IN A 192.0.2.{number}" for number in range(NAMES)), f"long.example. 300 IN TXT {LONG}"]
+RECORDS = [
+    *(f"n{number}.example. 300 IN A 192.0.2.{number}" for number in range(NAMES)),
+    f"long.example. 300 IN TXT {LONG}",
+]
 ZONE = "\n".join(
     [
         "example. 300 IN SOA ns.example. host.example. 1 7200 1800 86400 300",
@@ -160,7 +163,9 @@ async def test_concurrent_queries(name_server: NameServer, body: str) -> None:
     """Over one socket each, and over one connection with several outstanding queries."""
     forwarding = Forwarding(name_server, clock=monotonic, body=body)
     replies = await asyncio.gather(*(forwarding.ask(f"n{number}.example.") for number in range(NAMES)))
-    assert [world.shown(reply.answer)[0].split()[-1] for reply in replies] == [f"192.0.2.{number}" for number in range(NAMES)]
+    assert [world.shown(reply.answer)[0].split()[-1] for reply in replies] == [
+        f"192.0.2.{number}" for number in range(NAMES)
+    ]
     assert (await forwarding.ask("none.example.")).rcode == Rcode.NXDOMAIN
 
 
@@ -201,7 +206,12 @@ async def test_unbound_over_tls(tmp_path: Path) -> None:
             replies = await asyncio.gather(*(forwarding.ask(f"n{number}.example.") for number in range(NAMES)))
             assert {reply.rcode for reply in replies} == {rcode}
             if rcode == Rcode.NOERROR:
-                assert forwarding.counted("coredns_proxy_conn_cache_misses_total", "forward", f"127.0.0.1:{server.port}", "tcp-tls") == 1
+                assert (
+                    forwarding.counted(
+                        "coredns_proxy_conn_cache_misses_total", "forward", f"127.0.0.1:{server.port}", "tcp-tls"
+                    )
+                    == 1
+                )
                 long = await forwarding.ask("long.example.", "TXT")
                 assert not long.flags & TC
                 await asyncio.to_thread(server.stop)

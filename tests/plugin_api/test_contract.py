@@ -95,7 +95,9 @@ def test_a_misspelt_hook_is_an_error(name: str, hint: str) -> None:
 
 def test_other_public_names_are_listed() -> None:
     """What is for other plugins of the block."""
-    with pytest.raises(ContractError, match="'network_of' is no hook of the plugin contract: begin the name with '_', or list it in"):
+    with pytest.raises(
+        ContractError, match="'network_of' is no hook of the plugin contract: begin the name with '_', or list it in"
+    ):
         check_plugin(made(network_of=lambda self: None))
     check_plugin(made(network_of=lambda self: None, offers=("network_of",), _helper=1))
 
@@ -104,8 +106,14 @@ def test_other_public_names_are_listed() -> None:
     ("fields", "text"),
     [
         ({"name": ""}, "the plugin class Tenant has no name"),
-        ({"handle": lambda self, query: None}, "plugin/tenant: the hook 'handle' does not take (self, query, following)"),
-        ({"observe": lambda self, query, reply: None}, "the hook 'observe' does not take (self, query, reply, size, seconds)"),
+        (
+            {"handle": lambda self, query: None},
+            "plugin/tenant: the hook 'handle' does not take (self, query, following)",
+        ),
+        (
+            {"observe": lambda self, query, reply: None},
+            "the hook 'observe' does not take (self, query, reply, size, seconds)",
+        ),
         ({"tick": lambda self, now: None}, "the hook 'tick' does not take (self)"),
     ],
 )
@@ -126,8 +134,17 @@ def test_hooks_do_nothing_by_default() -> None:
     """A plugin has those that it needs."""
     plugin = made()(None, world.environment())
     assert plugin.handle(world.query("a."), world.following(Reply(rcode=3))) == Reply(rcode=3)
-    assert (plugin.ready(), plugin.client_class("10.0.0.1"), plugin.transfer(b"\0", 0), list(plugin.shrink(0.5))) == (True, "", None, [])
-    assert (plugin.name_independent(b"\0"), plugin.closest_encloser(b"\0", 1), plugin.join_fast_path(FastPath())) == (False, None, False)
+    assert (plugin.ready(), plugin.client_class("10.0.0.1"), plugin.transfer(b"\0", 0), list(plugin.shrink(0.5))) == (
+        True,
+        "",
+        None,
+        [],
+    )
+    assert (plugin.name_independent(b"\0"), plugin.closest_encloser(b"\0", 1), plugin.join_fast_path(FastPath())) == (
+        False,
+        None,
+        False,
+    )
     assert plugin.settings(None) == NO_SETTINGS
     assert overrides(made(tick=lambda self: None), "tick")
     assert not overrides(plugin, "tick")

@@ -37,8 +37,16 @@ def asks(fast_path: FastPath) -> bool:
 
 
 def fast_path_of(text: str, **said: Says | None) -> FastPath | None:
-    """The short way of a block with these directives. Plugins are named with what they say; those without it say nothing of it."""
-    says: dict[str, Says | None] = {"cache": keeps, "forward": asks, "loop": lambda _: True, "errors": lambda _: True, **said}
+    """The short way of a block with these directives. Plugins are named with what they say; those without it say
+    nothing of it.
+    """
+    says: dict[str, Says | None] = {
+        "cache": keeps,
+        "forward": asks,
+        "loop": lambda _: True,
+        "errors": lambda _: True,
+        **said,
+    }
 
     def load(name: str) -> Any:
         fields: dict[str, Any] = {"name": name, "configures_only": name == "reload"}
@@ -61,8 +69,12 @@ def fast_path_of(text: str, **said: Says | None) -> FastPath | None:
         pytest.param("cache\nloop", {}, id="nobody asks, with more"),
         pytest.param("cache\nforward\nloop", {"loop": None}, id="one that says nothing"),
         pytest.param("cache\nforward\nloop", {"loop": lambda _: False}, id="one that says no"),
-        pytest.param("cache\nforward", {"cache": lambda fast_path: keeps(fast_path) and False}, id="the first one says no"),
-        pytest.param("cache\nforward", {"forward": lambda fast_path: asks(fast_path) and False}, id="the last one says no"),
+        pytest.param(
+            "cache\nforward", {"cache": lambda fast_path: keeps(fast_path) and False}, id="the first one says no"
+        ),
+        pytest.param(
+            "cache\nforward", {"forward": lambda fast_path: asks(fast_path) and False}, id="the last one says no"
+        ),
         pytest.param("cache\nforward\nlog", {"log": lambda _: True}, id="one that wants to see all queries"),
     ],
 )
@@ -99,4 +111,10 @@ def test_what_nobody_has_said() -> None:
     fast_path = FastPath()
     assert fast_path.knows(KEY)
     assert fast_path.increments("dns://:53") == ()
-    assert (fast_path.ask, fast_path.keep, fast_path.zones, fast_path.shuffles, fast_path.is_shut) == (None, None, (), False, False)
+    assert (fast_path.ask, fast_path.keep, fast_path.zones, fast_path.shuffles, fast_path.is_shut) == (
+        None,
+        None,
+        (),
+        False,
+        False,
+    )

@@ -50,4 +50,6 @@ def test_a_failure_of_handle_is_logged_for_the_plugin_that_its_exception_names(
         blame(error, "another")
     with caplog.at_level(logging.ERROR):
         HookCaller(Counters()).failed(error, "the chain of dns://:53")
-    assert [(r.name, r.getMessage()) for r in caplog.records] == [(logger, "Recovered from a failure in the chain of dns://:53")]
+    assert [(r.name, r.getMessage()) for r in caplog.records] == [
+        (logger, "Recovered from a failure in the chain of dns://:53")
+    ]

@@ -50,8 +50,12 @@ def test_no_address() -> None:
 @given(st.ip_addresses(), st.ip_addresses(), st.integers(0, 128))
 def test_agrees_with_the_standard_library(base: object, address: object, length: int) -> None:
     """For every network and every address."""
-    network = ipaddress.ip_network(f"{base}/{length % (33 if ipaddress.ip_address(str(base)).version == 4 else 129)}", strict=False)
+    network = ipaddress.ip_network(
+        f"{base}/{length % (33 if ipaddress.ip_address(str(base)).version == 4 else 129)}", strict=False
+    )
     found = packed(str(address))
     assert found is not None
     plain = ipaddress.ip_address(found)
-    assert (found in Networks([Network.from_text(str(network))])) is (plain.version == network.version and plain in network)
+    assert (found in Networks([Network.from_text(str(network))])) is (
+        plain.version == network.version and plain in network
+    )

@@ -23,8 +23,16 @@ NS = world.records("a. 5 IN NS ns.")
         pytest.param(Reply(authority=NS), {}, MessageType.DELEGATION, "success", id="delegation"),
         pytest.param(Reply(), {}, MessageType.NOERROR, "success", id="empty"),
         pytest.param(Reply(rcode=Rcode.NXDOMAIN), {}, MessageType.NXDOMAIN, "denial", id="nxdomain"),
-        pytest.param(Reply(rcode=Rcode.NXDOMAIN, answer=CNAME), {}, MessageType.OTHERERROR, "error", id="nxdomain behind an alias"),
-        pytest.param(Reply(rcode=Rcode.NXDOMAIN, answer=A), {}, MessageType.OTHERERROR, "error", id="nxdomain with an answer"),
+        pytest.param(
+            Reply(rcode=Rcode.NXDOMAIN, answer=CNAME),
+            {},
+            MessageType.OTHERERROR,
+            "error",
+            id="nxdomain behind an alias",
+        ),
+        pytest.param(
+            Reply(rcode=Rcode.NXDOMAIN, answer=A), {}, MessageType.OTHERERROR, "error", id="nxdomain with an answer"
+        ),
         pytest.param(Reply(rcode=Rcode.SERVFAIL), {}, MessageType.SERVERERROR, "error", id="servfail"),
         pytest.param(Reply(rcode=Rcode.NOTIMP), {}, MessageType.SERVERERROR, "error", id="notimp"),
         pytest.param(Reply(rcode=Rcode.REFUSED), {}, MessageType.OTHERERROR, "error", id="refused"),

@@ -39,7 +39,11 @@ def test_a_plugin_that_states_scopes_itself_is_left_alone() -> None:
     [
         pytest.param(Reply(lifetime=UNTIL_CHANGED), (9.0, (("a",),), CacheScope.CLIENT_CLASS), id="nothing carried"),
         pytest.param(Reply(lifetime=3.0, scope=CacheScope.CLIENT), (3.0, (("a",),), CacheScope.CLIENT), id="narrower"),
-        pytest.param(Reply(lifetime=3.0, dependencies=(("b",), ("a",))), (3.0, (("b",), ("a",)), CacheScope.CLIENT_CLASS), id="more"),
+        pytest.param(
+            Reply(lifetime=3.0, dependencies=(("b",), ("a",))),
+            (3.0, (("b",), ("a",)), CacheScope.CLIENT_CLASS),
+            id="more",
+        ),
     ],
 )
 def test_a_reply_has_at_least_the_terms_of_its_source(reply: Reply, terms: tuple[object, ...]) -> None:

@@ -37,7 +37,9 @@ class Policed:
             return "drop"
         if reply.edns is None:
             return "allow"
-        return {(Rcode.REFUSED, b"\0\x0f"): "block", (Rcode.NOERROR, b"\0\x11"): "filter"}[reply.rcode, reply.edns.options[0][1]]
+        return {(Rcode.REFUSED, b"\0\x0f"): "block", (Rcode.NOERROR, b"\0\x11"): "filter"}[
+            reply.rcode, reply.edns.options[0][1]
+        ]
 
 
 @pytest.mark.parametrize(
@@ -49,7 +51,9 @@ class Policed:
         pytest.param("acl {\n drop net 192.0.2.1\n}", {"address": "192.0.2.2"}, "allow", id="no line fits"),
         pytest.param("acl {\n block net 10.0.0.0/8 192.0.2.0/24\n}", {}, "block", id="one of the networks"),
         pytest.param("acl {\n block net *\n}", {}, "block", id="every network"),
-        pytest.param("acl {\n block net 10.0.0.0/8\n block net 2001:db8::/32\n}", {"address": "2001:db8::7"}, "block", id="IPv6"),
+        pytest.param(
+            "acl {\n block net 10.0.0.0/8\n block net 2001:db8::/32\n}", {"address": "2001:db8::7"}, "block", id="IPv6"
+        ),
         pytest.param("acl {\n block net 10.0.0.0/8\n}", {"address": "::ffff:10.0.0.1"}, "block", id="mapped"),
         pytest.param("acl {\n block type AAAA MX\n}", {"rtype": "MX"}, "block", id="one of the types"),
         pytest.param("acl {\n block type AAAA\n}", {}, "allow", id="another type"),
@@ -61,7 +65,12 @@ class Policed:
         pytest.param("acl example.org {\n allow\n}\nacl {\n block\n}", {}, "allow", id="allow ends all rules"),
         pytest.param("acl example.net {\n block\n}", {}, "allow", id="another zone"),
         pytest.param("acl example.net {\n block\n}\nacl example.org {\n drop\n}", {}, "drop", id="the next rule"),
-        pytest.param("acl example.org {\n block net 10.0.0.1\n}\nacl {\n filter\n}", {}, "filter", id="no line of the first rule fits"),
+        pytest.param(
+            "acl example.org {\n block net 10.0.0.1\n}\nacl {\n filter\n}",
+            {},
+            "filter",
+            id="no line of the first rule fits",
+        ),
         pytest.param("acl example.org {\n block\n}", {"name": "B.Example.ORG."}, "block", id="names in any case"),
         pytest.param("acl {\n allow net *\n}", {"address": "nowhere"}, "block", id="no address"),
     ],
@@ -81,12 +90,20 @@ def test_a_refusal_has_an_extended_error_and_is_reusable() -> None:
 @pytest.mark.parametrize(
     ("text", "name", "scope"),
     [
-        pytest.param("acl {\n block net 10.0.0.0/8\n}", "a.example.org.", CacheScope.CLIENT_CLASS, id="allowed to some"),
-        pytest.param("acl {\n block net 192.0.2.0/24\n}", "a.example.org.", CacheScope.CLIENT_CLASS, id="blocked for some"),
+        pytest.param(
+            "acl {\n block net 10.0.0.0/8\n}", "a.example.org.", CacheScope.CLIENT_CLASS, id="allowed to some"
+        ),
+        pytest.param(
+            "acl {\n block net 192.0.2.0/24\n}", "a.example.org.", CacheScope.CLIENT_CLASS, id="blocked for some"
+        ),
         pytest.param("acl {\n block net 10.0.0.0/8\n}\n", "a.example.org.", CacheScope.CLIENT_CLASS, id="no line fits"),
-        pytest.param("acl {\n block type MX net 10.0.0.0/8\n}", "a.example.org.", CacheScope.SHARED, id="types alone decide"),
+        pytest.param(
+            "acl {\n block type MX net 10.0.0.0/8\n}", "a.example.org.", CacheScope.SHARED, id="types alone decide"
+        ),
         pytest.param("acl {\n filter\n}", "a.example.org.", CacheScope.SHARED, id="all alike"),
-        pytest.param("acl example.net {\n block net 10.0.0.0/8\n}", "a.example.org.", CacheScope.SHARED, id="another zone"),
+        pytest.param(
+            "acl example.net {\n block net 10.0.0.0/8\n}", "a.example.org.", CacheScope.SHARED, id="another zone"
+        ),
     ],
 )
 def test_the_scope(text: str, name: str, scope: CacheScope) -> None:
@@ -96,7 +113,9 @@ def test_the_scope(text: str, name: str, scope: CacheScope) -> None:
 
 def test_clients_of_one_class_get_the_same_decision() -> None:
     """The class says which networks hold the address."""
-    policed = Policed("acl {\n allow net 10.1.0.0/16\n block net 10.0.0.0/8 type A\n}\nacl a.example.org {\n drop net 10.2.0.0/16\n}")
+    policed = Policed(
+        "acl {\n allow net 10.1.0.0/16\n block net 10.0.0.0/8 type A\n}\nacl a.example.org {\n drop net 10.2.0.0/16\n}"
+    )
     plugin = policed.plugin
     addresses = ["10.1.0.1", "10.1.9.9", "10.2.0.1", "10.3.0.1", "192.0.2.1", "::1", "x"]
     classes = {address: plugin.client_class(address) for address in addresses}
@@ -131,11 +150,17 @@ def test_counts() -> None:
 @pytest.mark.parametrize(
     ("text", "error"),
     [
-        pytest.param("acl {\n deny\n}", "3:2 'deny' is not an action; allow, block, filter or drop was expected", id="action"),
+        pytest.param(
+            "acl {\n deny\n}", "3:2 'deny' is not an action; allow, block, filter or drop was expected", id="action"
+        ),
         pytest.param("acl {\n alow\n}", "3:2 'alow' is not an action (did you mean 'allow'?)", id="misspelt"),
         pytest.param("acl {\n block A\n}", "3:8 'A' was found, 'type' or 'net' was expected", id="no section"),
         pytest.param("acl {\n block type\n}", "3:8 'type' needs a word after it", id="empty"),
-        pytest.param("acl {\n block type net ::1\n}", "3:13 'type' needs a word after it, 'net' was found", id="empty before another"),
+        pytest.param(
+            "acl {\n block type net ::1\n}",
+            "3:13 'type' needs a word after it, 'net' was found",
+            id="empty before another",
+        ),
         pytest.param("acl {\n block type a\n}", "3:13 'a' is not a record type", id="type"),
         pytest.param("acl {\n block net 10.0.0.0/33\n}", "3:12 '10.0.0.0/33' is not a network", id="network"),
     ],

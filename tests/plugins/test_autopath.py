@@ -214,7 +214,9 @@ def test_gather(tmp_path: Path) -> None:
     ("text", "error"),
     [
         pytest.param("autopath", "2:1 no resolv-conf specified", id="nothing"),
-        pytest.param("autopath @cache\ncache", "2:10 'cache' does not know the search paths of clients", id="another plugin"),
+        pytest.param(
+            "autopath @cache\ncache", "2:10 'cache' does not know the search paths of clients", id="another plugin"
+        ),
     ],
 )
 def test_rejected_directives(text: str, error: str) -> None:

@@ -14,7 +14,11 @@ from tests.support import world
 @pytest.mark.parametrize(
     ("asked", "seen"),
     [
-        pytest.param(Edns(4096, dnssec_ok=True, options=((3, b""),)), Edns(1232, dnssec_ok=True, options=((3, b""),)), id="lowered"),
+        pytest.param(
+            Edns(4096, dnssec_ok=True, options=((3, b""),)),
+            Edns(1232, dnssec_ok=True, options=((3, b""),)),
+            id="lowered",
+        ),
         pytest.param(Edns(1232), Edns(1232), id="at the bound"),
         pytest.param(Edns(512), Edns(512), id="never raised"),
         pytest.param(None, None, id="without EDNS"),

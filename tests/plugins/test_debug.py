@@ -9,5 +9,8 @@ from tests.support import world
 def test_stands_alone() -> None:
     """It takes neither words nor a block."""
     assert world.options("debug", "debug") == Options()
-    assert world.rejection("debug", "debug loud") == "2:7 Wrong argument count: 'loud' behind 'debug', no argument expected"
+    assert (
+        world.rejection("debug", "debug loud")
+        == "2:7 Wrong argument count: 'loud' behind 'debug', no argument expected"
+    )
     assert world.rejection("debug", "debug {\n}") == "2:1 'debug' takes no block"

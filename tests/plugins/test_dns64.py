@@ -19,7 +19,9 @@ NODATA = Reply(flags=AA, authority=SOA, lifetime=30.0, dependencies=(("first",),
 A = Reply(
     flags=AA | RA,
     answer=world.records(
-        "a.example.org. 600 IN CNAME b.example.org.", "b.example.org. 300 IN A 192.0.2.33", "b.example.org. 5 IN A 10.0.0.1"
+        "a.example.org. 600 IN CNAME b.example.org.",
+        "b.example.org. 300 IN A 192.0.2.33",
+        "b.example.org. 5 IN A 10.0.0.1",
     ),
     lifetime=UNTIL_CHANGED,
     dependencies=(("second",),),
@@ -85,12 +87,16 @@ def test_600_seconds_without_a_soa() -> None:
         pytest.param("dns64", NODATA, {"rclass": 3}, False, id="another class"),
         pytest.param("dns64", NODATA, {"client": OVER_IPV4}, False, id="over IPv4"),
         pytest.param("dns64 {\n allow_ipv4\n}", NODATA, {"client": OVER_IPV4}, True, id="allow_ipv4"),
-        pytest.param("dns64 64:ff9b::/96 {\n allow_ipv4\n}", NODATA, {"client": OVER_IPV4}, False, id="behind a prefix"),
+        pytest.param(
+            "dns64 64:ff9b::/96 {\n allow_ipv4\n}", NODATA, {"client": OVER_IPV4}, False, id="behind a prefix"
+        ),
         pytest.param("dns64", Reply(rcode=Rcode.NXDOMAIN, authority=SOA), {}, False, id="NXDOMAIN"),
         pytest.param("dns64", Reply(rcode=Rcode.SERVFAIL), {}, True, id="an error of somebody else"),
         pytest.param("dns64", rcode_only(Rcode.SERVFAIL), {}, False, id="an error of our own"),
         pytest.param("dns64", Reply(answer=world.records("a. 5 IN AAAA ::1")), {}, False, id="has an address"),
-        pytest.param("dns64 {\n translate_all\n}", Reply(answer=world.records("a. 5 IN AAAA ::1")), {}, True, id="translate_all"),
+        pytest.param(
+            "dns64 {\n translate_all\n}", Reply(answer=world.records("a. 5 IN AAAA ::1")), {}, True, id="translate_all"
+        ),
         pytest.param("dns64", Reply(answer=A.answer[:1]), {}, True, id="an alias alone"),
     ],
 )

@@ -23,7 +23,9 @@ class Logged:
         caplog.set_level(logging.DEBUG)
         self.clock = world.Clock()
         self._caplog = caplog
-        self.plugin = Errors(world.options("errors", text), world.environment(clock=self.clock, log=logging.getLogger("errors-test")))
+        self.plugin = Errors(
+            world.options("errors", text), world.environment(clock=self.clock, log=logging.getLogger("errors-test"))
+        )
 
     def see(self, *replies: Reply) -> None:
         """Passes replies through the plugin."""
@@ -83,7 +85,9 @@ def test_reads_rules() -> None:
         pytest.param("errors {\n consolidate 0s x\n}", "3:14 '0s' is not above 0", id="period"),
         pytest.param("errors {\n consolidate 1s (\n}", "3:17 '(' is not a regular expression", id="pattern"),
         pytest.param("errors {\n consolidate 1s x loud\n}", "3:19 'loud' is unknown", id="level"),
-        pytest.param("errors {\n consolidate 1s x info y\n}", "3:24 'y' is unknown; show_first was expected", id="show_first"),
+        pytest.param(
+            "errors {\n consolidate 1s x info y\n}", "3:24 'y' is unknown; show_first was expected", id="show_first"
+        ),
         pytest.param("errors\nerrors", "3:1 plugin/errors: this plugin can only be used once", id="twice"),
     ],
 )

@@ -13,7 +13,9 @@ from tests.support import world
 
 def test_changes_replies() -> None:
     """Bits are set and cleared; the others stay."""
-    header = Header(world.options("header", "header {\n response set ra AA\n response clear rd\n}"), world.environment())
+    header = Header(
+        world.options("header", "header {\n response set ra AA\n response clear rd\n}"), world.environment()
+    )
     assert world.now(header.handle(world.query("a."), world.following(Reply(flags=RD)))).flags == AA | RA
     untouched = rcode_only(Rcode.SERVFAIL, "nobody wrote")
     assert header.handle(world.query("a."), world.following(untouched)) is untouched
@@ -37,9 +39,13 @@ def test_changes_queries() -> None:
     [
         pytest.param("header {\n Query SET Rd\n}", Options(query=Change(RD)), id="case does not matter"),
         pytest.param(
-            "header {\n response set ra\n response clear ra aa\n}", Options(response=Change(0, AA | RA)), id="the last word holds"
+            "header {\n response set ra\n response clear ra aa\n}",
+            Options(response=Change(0, AA | RA)),
+            id="the last word holds",
         ),
-        pytest.param("header {\n}\nheader {\n query set rd\n}", Options(query=Change(RD)), id="the first one with a rule"),
+        pytest.param(
+            "header {\n}\nheader {\n query set rd\n}", Options(query=Change(RD)), id="the first one with a rule"
+        ),
     ],
 )
 def test_options(text: str, expected: Options) -> None:

@@ -29,7 +29,9 @@ def test_reads(text: str, read: Options) -> None:
         pytest.param("health 8080", "2:8 '8080' is not an address; HOST:PORT or :PORT was expected", id="no colon"),
         pytest.param("health {\n lameduck 5\n}", "3:11 '5' is not a duration", id="no unit"),
         pytest.param("health {\n lameduck -5s\n}", "3:11 '-5s' is negative", id="negative"),
-        pytest.param("health {\n lameduk 5s\n}", "3:2 unknown property 'lameduk' (did you mean 'lameduck'?)", id="unknown"),
+        pytest.param(
+            "health {\n lameduk 5s\n}", "3:2 unknown property 'lameduk' (did you mean 'lameduck'?)", id="unknown"
+        ),
     ],
 )
 def test_rejects(text: str, error: str) -> None:

@@ -22,16 +22,27 @@ def soa(owner: str) -> str:
     ("name", "rtype", "expected"),
     [
         pytest.param("localhost.", "A", ["NOERROR", "localhost. 604800 IN A 127.0.0.1"], id="localhost A"),
-        pytest.param("LocalHost.", "AAAA", ["NOERROR", "LocalHost. 604800 IN AAAA ::1"], id="localhost AAAA, case kept"),
+        pytest.param(
+            "LocalHost.", "AAAA", ["NOERROR", "LocalHost. 604800 IN AAAA ::1"], id="localhost AAAA, case kept"
+        ),
         pytest.param("localhost.", "NS", ["NOERROR", "localhost. 604800 IN NS localhost."], id="localhost NS"),
         pytest.param("localhost.", "MX", ["NOERROR", soa("localhost.")], id="localhost MX"),
         pytest.param("a.b.localhost.", "A", ["NOERROR", "a.b.localhost. 604800 IN A 127.0.0.1"], id="below localhost"),
         pytest.param("a.localhost.", "TXT", ["NOERROR", soa("a.localhost.")], id="below localhost, another type"),
-        pytest.param("localhost.ex.org.", "AAAA", ["NOERROR", "localhost.ex.org. 604800 IN AAAA ::1"], id="localhost with a search path"),
+        pytest.param(
+            "localhost.ex.org.",
+            "AAAA",
+            ["NOERROR", "localhost.ex.org. 604800 IN AAAA ::1"],
+            id="localhost with a search path",
+        ),
         pytest.param("127.in-addr.arpa.", "A", ["NOERROR", soa("127.in-addr.arpa.")], id="zone, A"),
         pytest.param("0.in-addr.arpa.", "NS", ["NOERROR", "0.in-addr.arpa. 604800 IN NS localhost."], id="zone, NS"),
-        pytest.param("1.0.0.127.in-addr.arpa.", "PTR", ["NOERROR", "1.0.0.127.in-addr.arpa. 604800 IN PTR localhost."], id="PTR"),
-        pytest.param("1.0.0.127.in-addr.arpa.", "A", ["NOERROR", soa("127.in-addr.arpa.")], id="loopback, another type"),
+        pytest.param(
+            "1.0.0.127.in-addr.arpa.", "PTR", ["NOERROR", "1.0.0.127.in-addr.arpa. 604800 IN PTR localhost."], id="PTR"
+        ),
+        pytest.param(
+            "1.0.0.127.in-addr.arpa.", "A", ["NOERROR", soa("127.in-addr.arpa.")], id="loopback, another type"
+        ),
         pytest.param("9.255.IN-addr.arpa.", "PTR", ["NXDOMAIN", soa("255.IN-addr.arpa.")], id="nothing there"),
     ],
 )
@@ -44,7 +55,9 @@ def test_answers(name: str, rtype: str, expected: list[str]) -> None:
 
 def test_the_apex_soa() -> None:
     """As an answer to a query for it."""
-    reply = world.now(Local(Options(), world.environment()).handle(world.query("255.in-addr.arpa.", "SOA"), world.following()))
+    reply = world.now(
+        Local(Options(), world.environment()).handle(world.query("255.in-addr.arpa.", "SOA"), world.following())
+    )
     assert world.summary(reply) == ["NOERROR", soa("255.in-addr.arpa.").removeprefix("auth ")]
 
 
@@ -77,6 +90,8 @@ def test_options() -> None:
     """One switch; the last value counts."""
     assert world.options("local", "local") == Options(localhost_prefix=True)
     assert world.options("local", "local {\n localhost_prefix off\n}") == Options(localhost_prefix=False)
-    assert world.options("local", "local {\n localhost_prefix off\n localhost_prefix on\n}") == Options(localhost_prefix=True)
+    assert world.options("local", "local {\n localhost_prefix off\n localhost_prefix on\n}") == Options(
+        localhost_prefix=True
+    )
     assert world.rejection("local", "local {\n localhost_prefix maybe\n}").startswith("3:19 'maybe' is unknown")
     assert world.rejection("local", "local {\n prefix off\n}").startswith("3:2 unknown property 'prefix'")

@@ -21,7 +21,9 @@ def ask(reply: Reply, rtype: str = "A") -> Reply:
 
 def test_removes_sections() -> None:
     """The authority and additional sections, and the OPT record; the reuse terms stay."""
-    full = Reply(answer=A, authority=NS, additional=A, edns=world.edns(), lifetime=UNTIL_CHANGED, dependencies=(("x",),))
+    full = Reply(
+        answer=A, authority=NS, additional=A, edns=world.edns(), lifetime=UNTIL_CHANGED, dependencies=(("x",),)
+    )
     reply = ask(full)
     assert world.summary(reply) == ["NOERROR", "a. 5 IN A 10.0.0.1"]
     assert (reply.edns, reply.lifetime, reply.dependencies) == (None, UNTIL_CHANGED, (("x",),))

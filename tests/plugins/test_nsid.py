@@ -17,7 +17,9 @@ ASKS = world.edns(options=((3, b""),))
 
 def ask(reply: Reply, edns: Edns | None = ASKS) -> Reply:
     """The plugin's reply."""
-    return world.now(Nsid(Options("one two"), world.environment()).handle(world.query("a.", edns=edns), world.following(reply)))
+    return world.now(
+        Nsid(Options("one two"), world.environment()).handle(world.query("a.", edns=edns), world.following(reply))
+    )
 
 
 @pytest.mark.parametrize(
@@ -25,7 +27,9 @@ def ask(reply: Reply, edns: Edns | None = ASKS) -> Reply:
     [
         pytest.param(None, Edns(dnssec_ok=True, options=((3, b"one two"),)), id="a new OPT"),
         pytest.param(Edns(512, options=((10, b"c"),)), Edns(512, options=((10, b"c"), (3, b"one two"))), id="added"),
-        pytest.param(Edns(512, options=((3, b"other"),)), Edns(512, options=((3, b"one two"),)), id="in the place of another's"),
+        pytest.param(
+            Edns(512, options=((3, b"other"),)), Edns(512, options=((3, b"one two"),)), id="in the place of another's"
+        ),
     ],
 )
 def test_adds_the_identifier(made: Edns | None, expected: Edns) -> None:

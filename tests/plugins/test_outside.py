@@ -30,7 +30,9 @@ class Installed:
         """None yet."""
         self._monkeypatch = monkeypatch
         self.points: list[importlib.metadata.EntryPoint] = []
-        monkeypatch.setattr(importlib.metadata, "entry_points", lambda *, group: [p for p in self.points if p.group == group])
+        monkeypatch.setattr(
+            importlib.metadata, "entry_points", lambda *, group: [p for p in self.points if p.group == group]
+        )
 
     def add(self, name: str, found: ModuleType | None = None) -> None:
         """A plugin of that name, in a module of its own."""
@@ -73,8 +75,16 @@ def test_a_directive_that_is_not_built_yet_keeps_its_place(installed: Installed)
     ("name", "fields", "text"),
     [
         ("tenant", {"before": ""}, "plugin/tenant: it states no place: set 'before'"),
-        ("tenant", {"before": "cach"}, "plugin/tenant: it is to stand before 'cach', which is no other directive; did you mean 'cache'?"),
-        ("other", {}, "the plugin 'other' of an unknown distribution is named 'tenant' in its class; both must be the directive"),
+        (
+            "tenant",
+            {"before": "cach"},
+            "plugin/tenant: it is to stand before 'cach', which is no other directive; did you mean 'cache'?",
+        ),
+        (
+            "other",
+            {},
+            "the plugin 'other' of an unknown distribution is named 'tenant' in its class; both must be the directive",
+        ),
         ("tenant", {"handel": 1}, "plugin/tenant: 'handel' is no hook of the plugin contract; did you mean 'handle'?"),
     ],
 )
@@ -94,18 +104,24 @@ def test_conflicts(installed: Installed) -> None:
         known({"tenant"})
     installed.points[:] = []
     installed.add("cache", module())
-    with pytest.raises(ContractError, match="the plugin 'cache' of an unknown distribution has the name of a plugin of svcdns"):
+    with pytest.raises(
+        ContractError, match="the plugin 'cache' of an unknown distribution has the name of a plugin of svcdns"
+    ):
         known({"tenant"})
 
 
 def test_a_module_that_is_none(installed: Installed) -> None:
     """It cannot be imported, or has no plugin in it."""
     installed.add("tenant")
-    with pytest.raises(ContractError, match="the plugin 'tenant' of an unknown distribution cannot be imported: ModuleNotFoundError"):
+    with pytest.raises(
+        ContractError, match="the plugin 'tenant' of an unknown distribution cannot be imported: ModuleNotFoundError"
+    ):
         load("tenant")
     installed.add("empty", ModuleType("empty"))
     outside.cache_clear()
-    with pytest.raises(ContractError, match=r"the module outside_empty_1 was expected to have PLUGIN and parse\(block\)"):
+    with pytest.raises(
+        ContractError, match=r"the module outside_empty_1 was expected to have PLUGIN and parse\(block\)"
+    ):
         load("empty")
     with pytest.raises(ContractError, match="there is no plugin 'nobody'"):
         load("nobody")

@@ -26,7 +26,9 @@ def test_reads(text: str, read: Options) -> None:
     ("text", "error"),
     [
         pytest.param("reload 1s", "2:8 interval '1s' is too short; at least 2s was expected", id="interval"),
-        pytest.param("reload 10s 500ms", "2:12 jitter '500ms' is too short; 0 or at least 1s was expected", id="jitter"),
+        pytest.param(
+            "reload 10s 500ms", "2:12 jitter '500ms' is too short; 0 or at least 1s was expected", id="jitter"
+        ),
         pytest.param("reload 10s 5s 1s", "2:15 Wrong argument count", id="three words"),
     ],
 )

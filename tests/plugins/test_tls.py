@@ -17,11 +17,19 @@ from tests.support.certificates import authority, pair
 @pytest.mark.parametrize(
     ("text", "fields"),
     [
-        pytest.param("tls c /x/k", {"certificate": "/root/c", "key": "/x/k", "authorities": "", "client_auth": "nocert"}, id="pair"),
         pytest.param(
-            "tls c k ca {\n client_auth require_and_verify\n}", {"authorities": "/root/ca", "client_auth": "require_and_verify"}, id="ca"
+            "tls c /x/k",
+            {"certificate": "/root/c", "key": "/x/k", "authorities": "", "client_auth": "nocert"},
+            id="pair",
         ),
-        pytest.param("tls c k {\n client_auth nocert\n keylog l\n}", {"client_auth": "nocert", "keylog": "/root/l"}, id="keylog"),
+        pytest.param(
+            "tls c k ca {\n client_auth require_and_verify\n}",
+            {"authorities": "/root/ca", "client_auth": "require_and_verify"},
+            id="ca",
+        ),
+        pytest.param(
+            "tls c k {\n client_auth nocert\n keylog l\n}", {"client_auth": "nocert", "keylog": "/root/l"}, id="keylog"
+        ),
         pytest.param("tls a b\ntls c d", {"certificate": "/root/c"}, id="the last one counts"),
     ],
 )
@@ -36,12 +44,30 @@ def test_reads(text: str, fields: dict[str, Any]) -> None:
     [
         pytest.param("tls c", "2:5 Wrong argument count", id="no key"),
         pytest.param("tls a b c d", "2:11 Wrong argument count", id="too many"),
-        pytest.param("tls {\n acme a.org\n email e\n}", "3:2 plugin/tls: certificates by ACME are not supported", id="acme"),
-        pytest.param("tls {\n email e\n acme a.org\n}", "3:2 plugin/tls: certificates by ACME", id="acme in another order"),
-        pytest.param("tls c k {\n client_auth require\n}", "3:14 plugin/tls: client_auth require requests certificates", id="unverified"),
-        pytest.param("tls c k {\n client_auth request\n}", "3:14 plugin/tls: client_auth request requests certificates", id="request"),
-        pytest.param("tls c k {\n client_auth verify\n}", "3:14 'verify' is unknown; one of nocert, request, require", id="unknown kind"),
-        pytest.param("tls c k {\n keylogs a\n}", "3:2 unknown property 'keylogs' (did you mean 'keylog'?)", id="unknown"),
+        pytest.param(
+            "tls {\n acme a.org\n email e\n}", "3:2 plugin/tls: certificates by ACME are not supported", id="acme"
+        ),
+        pytest.param(
+            "tls {\n email e\n acme a.org\n}", "3:2 plugin/tls: certificates by ACME", id="acme in another order"
+        ),
+        pytest.param(
+            "tls c k {\n client_auth require\n}",
+            "3:14 plugin/tls: client_auth require requests certificates",
+            id="unverified",
+        ),
+        pytest.param(
+            "tls c k {\n client_auth request\n}",
+            "3:14 plugin/tls: client_auth request requests certificates",
+            id="request",
+        ),
+        pytest.param(
+            "tls c k {\n client_auth verify\n}",
+            "3:14 'verify' is unknown; one of nocert, request, require",
+            id="unknown kind",
+        ),
+        pytest.param(
+            "tls c k {\n keylogs a\n}", "3:2 unknown property 'keylogs' (did you mean 'keylog'?)", id="unknown"
+        ),
     ],
 )
 def test_rejects(text: str, error: str) -> None:

@@ -10,7 +10,9 @@ from tests.support import world
 
 def test_tells_address_port_and_transport() -> None:
     """IPv4 over UDP."""
-    reply = world.now(world.handled(Whoami(Options(), world.environment()), world.query("example.org."), world.following()))
+    reply = world.now(
+        world.handled(Whoami(Options(), world.environment()), world.query("example.org."), world.following())
+    )
     assert world.summary(reply) == [
         "NOERROR",
         "add example.org. 0 IN A 192.0.2.1",
@@ -22,7 +24,9 @@ def test_tells_address_port_and_transport() -> None:
 def test_tells_an_ipv6_client_over_tcp() -> None:
     """The zone of a link-local address is left out."""
     client = Client("fe80::1%eth0", 5300, "fe80::2", 53, "tcp", 2)
-    reply = world.now(world.handled(Whoami(Options(), world.environment()), world.query("a.b.", client=client), world.following()))
+    reply = world.now(
+        world.handled(Whoami(Options(), world.environment()), world.query("a.b.", client=client), world.following())
+    )
     assert world.summary(reply)[1:] == ["add a.b. 0 IN AAAA fe80::1", "add _tcp.a.b. 0 IN SRV 0 0 5300 ."]
 
 

@@ -41,8 +41,12 @@ async def test_results_and_errors_are_those_of_the_call(calls: BlockingCalls) ->
         await calls.run("a", divmod, 1, 0)
 
 
-async def test_a_file_that_hangs_does_not_stop_the_loop(calls: BlockingCalls, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A FIFO without a writer blocks whoever opens it: one WARNING line, the limit, and one INFO line when it returns."""
+async def test_a_file_that_hangs_does_not_stop_the_loop(
+    calls: BlockingCalls, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A FIFO without a writer blocks whoever opens it: one WARNING line, the limit, and one INFO
+    line when it returns.
+    """
     os.mkfifo(tmp_path / "fifo")
     with pytest.raises(BlockedError, match=r"the fifo: not done within 0\.05 s"):
         await calls.run("the fifo", (tmp_path / "fifo").read_bytes, limit=0.05)

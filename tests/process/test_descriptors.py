@@ -25,7 +25,9 @@ def _open() -> int:
         pytest.param(resource.RLIM_INFINITY, resource.RLIM_INFINITY, [], id="no limit"),
     ],
 )
-def test_the_soft_limit_is_raised(monkeypatch: pytest.MonkeyPatch, soft: int, hard: int, raised: list[tuple[int, int]]) -> None:
+def test_the_soft_limit_is_raised(
+    monkeypatch: pytest.MonkeyPatch, soft: int, hard: int, raised: list[tuple[int, int]]
+) -> None:
     """Only the soft limit is changed, and never lowered."""
     made: list[tuple[int, int]] = []
     monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, hard))

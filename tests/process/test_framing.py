@@ -40,7 +40,9 @@ def test_a_length_beyond_the_bound_is_an_error() -> None:
     reader.feed(framed(b"a") + (MAX_FRAME + 1).to_bytes(4, "big"))
     contents = reader.contents()
     assert next(contents) == b"a"
-    with pytest.raises(FrameTooLargeError, match=f"^a frame of {MAX_FRAME + 1} octets; at most {MAX_FRAME} are allowed$"):
+    with pytest.raises(
+        FrameTooLargeError, match=f"^a frame of {MAX_FRAME + 1} octets; at most {MAX_FRAME} are allowed$"
+    ):
         next(contents)
 
 

@@ -1,4 +1,6 @@
-"""Interpreters that take no module from the working directory, from `PYTHON*` variables, or from a user's own folder."""
+"""Interpreters that take no module from the working directory, from `PYTHON*` variables, or from a
+user's own folder.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ BEFORE_US = {"__future__", "contextlib", "pathlib", "re", "types", "typing"}
 
 def run(command: list[str], cwd: Path, **environ: str) -> subprocess.CompletedProcess[str]:
     """Runs a command there to its end."""
-    return subprocess.run(command, cwd=cwd, env={**os.environ, **environ}, capture_output=True, text=True, check=False, timeout=30)
+    return subprocess.run(
+        command, cwd=cwd, env={**os.environ, **environ}, capture_output=True, text=True, check=False, timeout=30
+    )
 
 
 @pytest.mark.parametrize(
@@ -36,11 +40,19 @@ def run(command: list[str], cwd: Path, **environ: str) -> subprocess.CompletedPr
         pytest.param("svcdns.sources.api.kubeconfig", ("/nowhere", ""), '"error"', id="reader of kubeconfigs"),
     ],
 )
-def test_no_module_from_outside_is_imported(tmp_path: Path, program: str, arguments: tuple[str, ...], output: str) -> None:
+def test_no_module_from_outside_is_imported(
+    tmp_path: Path, program: str, arguments: tuple[str, ...], output: str
+) -> None:
     """Whatever lies in the working directory, and wherever variables point."""
     planted = Planted(tmp_path, STANDARD + INSTALLED)
     outside = {name: str(tmp_path) for name in ("PYTHONPATH", "PYTHONHOME", "PYTHONUSERBASE", "PYTHONPLATLIBDIR")}
-    done = run(isolated.command(program, *arguments), tmp_path, PYTHONSTARTUP=str(tmp_path / "queue.py"), PYTHONINSPECT="1", **outside)
+    done = run(
+        isolated.command(program, *arguments),
+        tmp_path,
+        PYTHONSTARTUP=str(tmp_path / "queue.py"),
+        PYTHONINSPECT="1",
+        **outside,
+    )
     assert output in done.stdout, done.stderr
     assert planted.imported == ""
 
@@ -66,7 +78,9 @@ def test_the_name_of_the_command_is_kept(tmp_path: Path) -> None:
 
 
 def test_a_copy_outside_of_site_packages_is_run(tmp_path: Path) -> None:
-    """A copy outside of site-packages is used with what is installed; what lies beside it shadows no module of the standard library."""
+    """A copy outside of site-packages is used with what is installed; what lies beside it shadows no module of the
+    standard library.
+    """
     shutil.copytree(Path(svcdns.__file__).parent, tmp_path / "svcdns", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "svcdns" / "__init__.py").write_text('"""A copy."""\n\n__version__ = "7.7.7"\n')
     planted = Planted(tmp_path, STANDARD)

@@ -40,31 +40,44 @@ def made(folder: Path, own: str | None, groups: dict[str, dict[str, str]]) -> Me
     [
         pytest.param(INSIDE, {"": group("1000\n", 700, 200)}, Usage(1000, 500), id="version 2, in a container"),
         pytest.param(INSIDE, {"": group("max\n", 700, 200)}, None, id="version 2 without a limit"),
-        pytest.param(TWO, {"system.slice/svcdns.service": group("1000\n", 700, 200)}, Usage(1000, 500), id="version 2, a service"),
+        pytest.param(
+            TWO, {"system.slice/svcdns.service": group("1000\n", 700, 200)}, Usage(1000, 500), id="version 2, a service"
+        ),
         pytest.param(
             TWO,
             {"system.slice/svcdns.service": group("max\n", 1, 0), "system.slice": group("2000\n", 900, 100)},
             Usage(2000, 800),
             id="the nearest limit above",
         ),
-        pytest.param(ONE, {"memory": group("1000\n", 700, 200, version=1)}, Usage(1000, 500), id="version 1, in a container"),
+        pytest.param(
+            ONE, {"memory": group("1000\n", 700, 200, version=1)}, Usage(1000, 500), id="version 1, in a container"
+        ),
         pytest.param(
             ONE,
-            {"memory/kubepods/pod1/c1": group("1000\n", 700, 200, version=1), "memory": group(BOUNDLESS, 9000, version=1)},
+            {
+                "memory/kubepods/pod1/c1": group("1000\n", 700, 200, version=1),
+                "memory": group(BOUNDLESS, 9000, version=1),
+            },
             Usage(1000, 500),
             id="version 1, from outside",
         ),
         pytest.param(ONE, {"memory": group(BOUNDLESS, 700, 200, version=1)}, None, id="version 1 without a limit"),
         pytest.param(None, {"": group("1000\n", 700, 200)}, Usage(1000, 500), id="no /proc"),
-        pytest.param("0::/../../elsewhere\n", {"": group("1000\n", 700, 200)}, Usage(1000, 500), id="a group out of sight"),
+        pytest.param(
+            "0::/../../elsewhere\n", {"": group("1000\n", 700, 200)}, Usage(1000, 500), id="a group out of sight"
+        ),
         pytest.param("nonsense\n", {"": group("1000\n", 700, 200)}, Usage(1000, 500), id="lines of another form"),
-        pytest.param(INSIDE, {"": group("1000\n", 100, 200)}, Usage(1000, 0), id="counts that were read at two moments"),
+        pytest.param(
+            INSIDE, {"": group("1000\n", 100, 200)}, Usage(1000, 0), id="counts that were read at two moments"
+        ),
         pytest.param(INSIDE, {"": {"memory.max": "1000\n"}}, None, id="no use to be read"),
         pytest.param(INSIDE, {"": {**group("1000\n", 700), "memory.stat": "anon 1\n"}}, None, id="no such field"),
         pytest.param(INSIDE, {}, None, id="no control groups"),
     ],
 )
-def test_usage_and_limit(own: str | None, groups: dict[str, dict[str, str]], usage: Usage | None, tmp_path: Path) -> None:
+def test_usage_and_limit(
+    own: str | None, groups: dict[str, dict[str, str]], usage: Usage | None, tmp_path: Path
+) -> None:
     """The limit, and the usage without the inactive page cache."""
     assert made(tmp_path, own, groups).usage() == usage
 

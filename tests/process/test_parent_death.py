@@ -11,14 +11,18 @@ import sys
 import pytest
 
 CHILD = (
-    "from svcdns.process.parent_death import die_with_parent; die_with_parent(); print('lives', flush=True); import signal; signal.pause()"
+    "from svcdns.process.parent_death import die_with_parent; die_with_parent(); print('lives', flush=True); "
+    "import signal; signal.pause()"
 )
 
 
 def start(parent: int) -> subprocess.Popen[str]:
     """A child that is told this parent."""
     return subprocess.Popen(
-        [sys.executable, "-c", CHILD], env={**os.environ, "SVCDNS_PARENT": str(parent)}, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", CHILD],
+        env={**os.environ, "SVCDNS_PARENT": str(parent)},
+        stdout=subprocess.PIPE,
+        text=True,
     )
 
 

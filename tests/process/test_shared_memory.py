@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import os
 
-from svcdns.process.shared_memory import REGION_SIZE, REGIONS, SIDES, SLOTS, control_region, create, other_side, regions, worker_region
+from svcdns.process.shared_memory import (
+    REGION_SIZE,
+    REGIONS,
+    SIDES,
+    SLOTS,
+    control_region,
+    create,
+    other_side,
+    regions,
+    worker_region,
+)
 
 
 def test_regions_are_separate_and_shared() -> None:

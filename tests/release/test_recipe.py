@@ -18,7 +18,9 @@ from tools import release
 ROOT = Path(__file__).parents[2]
 RECIPE = (ROOT / "docs" / "releasing.md").read_text(encoding="utf-8")
 IDENTITY = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"} | {
-    f"GIT_{role}_{key}": value for role in ("AUTHOR", "COMMITTER") for key, value in (("NAME", "Test"), ("EMAIL", "test@example.org"))
+    f"GIT_{role}_{key}": value
+    for role in ("AUTHOR", "COMMITTER")
+    for key, value in (("NAME", "Test"), ("EMAIL", "test@example.org"))
 }
 
 pytestmark = pytest.mark.slow
@@ -64,7 +66,9 @@ class Checkout:
 
     def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """A command in this checkout."""
-        return subprocess.run(command, cwd=self.root, env=os.environ | IDENTITY, capture_output=True, text=True, check=check)
+        return subprocess.run(
+            command, cwd=self.root, env=os.environ | IDENTITY, capture_output=True, text=True, check=check
+        )
 
 
 @pytest.fixture
@@ -94,7 +98,9 @@ def test_the_recipe_up_to_the_upload(checkout: Checkout, tmp_path: Path) -> None
     assert {path.name for path in (checkout.root / "changes").iterdir()} == {"README.md", "template.md.jinja"}
 
     wheel, sdist, sums = (checkout.root / "dist" / "7.8.9" / name for name in release.file_names("7.8.9"))
-    assert sums.read_text() == "".join(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in (wheel, sdist))
+    assert sums.read_text() == "".join(
+        f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in (wheel, sdist)
+    )
     with tarfile.open(sdist) as archive:
         assert "svcdns-7.8.9/LICENSE" in archive.getnames()
     installed = tmp_path / "installed"
@@ -111,8 +117,12 @@ def test_the_recipe_up_to_the_upload(checkout: Checkout, tmp_path: Path) -> None
         str(wheel),
     )
     assert (installed / "svcdns" / "py.typed").exists()
-    command = f"import sys; sys.path.insert(0, {str(installed)!r}); import svcdns; print(svcdns.__version__, svcdns.__file__)"
-    shown = subprocess.run([sys.executable, "-c", command], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    command = (
+        f"import sys; sys.path.insert(0, {str(installed)!r}); import svcdns; print(svcdns.__version__, svcdns.__file__)"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", command], cwd=tmp_path, capture_output=True, text=True, check=True
+    ).stdout
     assert shown == f"7.8.9 {installed}/svcdns/__init__.py\n"
 
 

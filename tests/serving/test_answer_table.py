@@ -145,7 +145,9 @@ def test_no_step_takes_as_long_as_the_table_is_large(step: str) -> None:
     removal takes."""
     found = table(1 << 30)
     for number in range(20_000):
-        found.put(entry(b"\1\0\0\1\0\0\0\0\0\0\x06%06d\x03svc" % number, ("namespace", "d"), ("service", "d", str(number))))
+        found.put(
+            entry(b"\1\0\0\1\0\0\0\0\0\0\x06%06d\x03svc" % number, ("namespace", "d"), ("service", "d", str(number)))
+        )
     began = process_time()
     if step == "invalidate":
         found.invalidate({("namespace", "d")})
@@ -218,7 +220,11 @@ def test_ttls_go_down_when_an_entry_is_asked_for_and_not_before() -> None:
     def shown(now: float) -> tuple[int, float] | None:
         """TTL and next step."""
         entry = found.find(b"k", now)
-        return None if entry is None else (dns.message.from_wire(wire[:2] + found.use(entry)).answer[0].ttl, entry.deadline)
+        return (
+            None
+            if entry is None
+            else (dns.message.from_wire(wire[:2] + found.use(entry)).answer[0].ttl, entry.deadline)
+        )
 
     assert [shown(now) for now in (0.0, 0.5, 1.4, 4.6, 9.4)] == [(10, 0.5), (9, 1.5), (9, 1.5), (5, 5.5), (1, 9.5)]
     assert shown(9.5) is None

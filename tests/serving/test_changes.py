@@ -98,7 +98,9 @@ class World:
         listening = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         listening.bind(("127.0.0.1", 0))
         self.client.connect(listening.getsockname())
-        await self.worker.sockets([(SocketDescription(0, 0, "127.0.0.1", 53, "udp", 4, wildcard=False), listening.detach())], [])
+        await self.worker.sockets(
+            [(SocketDescription(0, 0, "127.0.0.1", 53, "udp", 4, wildcard=False), listening.detach())], []
+        )
         await self.worker.read(frozenset({0}))
         by_kind: dict[Kind, list[Change]] = {kind: [] for kind in Kind}
         for item in state:
@@ -162,7 +164,11 @@ def shown(wire: bytes) -> list[object]:
     """The parts of a reply that may not vary: not the order of records, nor those that a truncated reply has, nor the
     SOA's serial."""
     message = parse_message(wire)
-    sections: list[list[Record]] = [list(message.answer), [_unserial(record) for record in message.authority], list(message.additional)]
+    sections: list[list[Record]] = [
+        list(message.answer),
+        [_unserial(record) for record in message.authority],
+        list(message.additional),
+    ]
     head = [message.flags, message.name, message.rtype, message.edns]
     if message.flags & TC:
         return head
@@ -176,9 +182,12 @@ def _unserial(record: Record) -> Record:
 
 
 @pytest.fixture(
-    params=[(PLAIN, True), (STOCK, True), (STOCK, False), (EVERYTHING, True)], ids=["plain", "stock", "stock, hidden", "everything"]
+    params=[(PLAIN, True), (STOCK, True), (STOCK, False), (EVERYTHING, True)],
+    ids=["plain", "stock", "stock, hidden", "everything"],
 )
-async def worlds(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[World, World]]:
+async def worlds(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple[World, World]]:
     """Two workers that get the same changes; invalid entries are dropped at once, or hidden as where there are many."""
     body, dropped = request.param
     if not dropped:
@@ -191,8 +200,12 @@ async def worlds(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: py
         await world.stop()
 
 
-@pytest.mark.parametrize("changes", [QUICK, pytest.param(10_000, marks=[pytest.mark.conformance, pytest.mark.timeout(600)])])
-async def test_no_stored_reply_differs_from_a_fresh_one(worlds: tuple[World, World], tmp_path: Path, changes: int) -> None:
+@pytest.mark.parametrize(
+    "changes", [QUICK, pytest.param(10_000, marks=[pytest.mark.conformance, pytest.mark.timeout(600)])]
+)
+async def test_no_stored_reply_differs_from_a_fresh_one(
+    worlds: tuple[World, World], tmp_path: Path, changes: int
+) -> None:
     """One worker stores replies, the other drops all before each query; now and then a third one starts from the
     list."""
     stored, fresh = worlds
@@ -240,5 +253,7 @@ def query(rng: Random, names: list[str], *, spelled: bool) -> bytes:
     name = rng.choice(names)
     if spelled and rng.random() < 0.1:
         name = "".join(char.upper() if rng.random() < 0.5 else char for char in name)
-    options: dict[str, Any] = rng.choice([{}, {}, {"use_edns": 0, "payload": 1232}, {"use_edns": 0, "payload": 512, "want_dnssec": True}])
+    options: dict[str, Any] = rng.choice(
+        [{}, {}, {"use_edns": 0, "payload": 1232}, {"use_edns": 0, "payload": 512, "want_dnssec": True}]
+    )
     return dns.message.make_query(name, rng.choice(clusters.TYPES), id=1, **options).to_wire()

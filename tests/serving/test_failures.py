@@ -71,7 +71,9 @@ def answer_in_task(reply: Reply) -> Callable[[Query], Answer]:
 
 
 @pytest.mark.parametrize("chain", [answer_at_once, answer_later, answer_in_task])
-async def test_an_observer_that_fails(chain: Callable[[Reply], Callable[[Query], Answer]], caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_observer_that_fails(
+    chain: Callable[[Reply], Callable[[Query], Answer]], caplog: pytest.LogCaptureFixture
+) -> None:
     """The client has its one reply; the reply is stored all the same, and other observers see it."""
     place = ResponderSetup("udp")
     sent: list[bytes] = []

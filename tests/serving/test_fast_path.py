@@ -51,9 +51,13 @@ QUERIES = {"one": query(), "AD": query(flags=dns.flags.AD), "EDNS": query(use_ed
         pytest.param(replying(f"{NAME} 20 IN A 192.0.2.1"), 20, id="as it is"),
         pytest.param(replying(f"{NAME} 1 IN A 192.0.2.1"), 5, id="shorter than the cache allows"),
         pytest.param(replying(f"{NAME} 0 IN A 192.0.2.1"), 5, id="none"),
-        pytest.param(replying("www.example.org. 20 IN CNAME a.org.", "a.org. 15 IN A 192.0.2.1"), 15, id="the smallest"),
+        pytest.param(
+            replying("www.example.org. 20 IN CNAME a.org.", "a.org. 15 IN A 192.0.2.1"), 15, id="the smallest"
+        ),
         pytest.param(replying(authority=[SOA], rcode=3), 30, id="a denial's"),
-        pytest.param(replying(authority=[SOA.replace("90", "2", 1)]), 5, id="a denial's, shorter than the cache allows"),
+        pytest.param(
+            replying(authority=[SOA.replace("90", "2", 1)]), 5, id="a denial's, shorter than the cache allows"
+        ),
     ],
 )
 async def test_ttls_are_those_of_the_cache(respond: Respond, ttl: int) -> None:
@@ -72,9 +76,16 @@ async def test_ttls_are_those_of_the_cache(respond: Respond, ttl: int) -> None:
         pytest.param("success 1024 3600", replying(A), 300, id="at most"),
         pytest.param("denial 1024 40", replying(authority=[SOA]), 40, id="denials at most"),
         pytest.param("denial 1024 1000 200", replying(authority=[SOA], rcode=3), 200, id="denials at least"),
-        pytest.param("denial 1024 1000 0", replying(authority=[SOA.replace("90", "0", 1)], rcode=3), 0, id="denials not cached at all"),
+        pytest.param(
+            "denial 1024 1000 0",
+            replying(authority=[SOA.replace("90", "0", 1)], rcode=3),
+            0,
+            id="denials not cached at all",
+        ),
         pytest.param("keepttl", replying(A), 3600, id="cached as they are"),
-        pytest.param("serve_stale 1h verify\nserve_stale_policy prefer_positive", replying(A), 3600, id="beside stale answers"),
+        pytest.param(
+            "serve_stale 1h verify\nserve_stale_policy prefer_positive", replying(A), 3600, id="beside stale answers"
+        ),
         pytest.param("prefetch 1", replying(A), 3600, id="with prefetching"),
     ],
 )
@@ -118,7 +129,8 @@ every_query = pytest.mark.parametrize(
 
 @every_query
 @pytest.mark.parametrize(
-    "body", [pytest.param(PLAIN, id="as they stand"), pytest.param(BALANCED, id="balanced"), pytest.param(STOCK, id="stock")]
+    "body",
+    [pytest.param(PLAIN, id="as they stand"), pytest.param(BALANCED, id="balanced"), pytest.param(STOCK, id="stock")],
 )
 @pytest.mark.parametrize(("respond", "rtype"), [pytest.param(*value, id=key) for key, value in REPLIES.items()])
 async def test_plain_replies(respond: Respond, rtype: str, body: str, options: dict[str, Any]) -> None:
@@ -155,7 +167,10 @@ async def test_addresses_are_shuffled_with_loadbalance() -> None:
                 for number in range(100):
                     upstream.respond = replying(*[line.replace("www", f"w{number}") for line in lines])
                     reply = dns.message.from_wire(await outside.ask(query(f"w{number}.example.org.")))
-                    assert [rrset.name.to_text() for rrset in reply.answer[:2]] == [f"w{number}.example.org.", "a.example.org."]
+                    assert [rrset.name.to_text() for rrset in reply.answer[:2]] == [
+                        f"w{number}.example.org.",
+                        "a.example.org.",
+                    ]
                     seen.add(tuple(rdata.address for rdata in reply.answer[2]))
                 assert outside.on_fast_path == 100
             assert len(seen) == orders
@@ -164,14 +179,19 @@ async def test_addresses_are_shuffled_with_loadbalance() -> None:
 
 RAW = {
     "an alias in full": made.reply(*made.aliases(made.FULL)[0], made.address(made.pointer(made.START + 12))),
-    "an alias in the zone in full": made.reply(*made.aliases(b"\4edge\7example\3org\0")[0], made.address(made.pointer(made.START + 12))),
+    "an alias in the zone in full": made.reply(
+        *made.aliases(b"\4edge\7example\3org\0")[0], made.address(made.pointer(made.START + 12))
+    ),
     "a SOA in full": made.reply(
-        authority=[made.soa(made.ZONE, b"\2ns\7example\3org\0\4host\7example\3org\0" + made.NUMBERS)], flags=made.NXDOMAIN
+        authority=[made.soa(made.ZONE, b"\2ns\7example\3org\0\4host\7example\3org\0" + made.NUMBERS)],
+        flags=made.NXDOMAIN,
     ),
     "an OPT that nobody asked for": made.reply(made.address(), additional=[made.opt()]),
     "options that cannot be read": made.reply(made.address(), additional=[made.opt(b"\0\x0a\0\x08")]),
     "a SOA that is too fast": made.reply(authority=[made.soa(rdata=made.SOA_DATA[:-1])], flags=made.NXDOMAIN),
-    "an address that is too fast": made.reply(made.address(), made.address(last=2), made.record(made.OWNER, 1, b"\xc0")),
+    "an address that is too fast": made.reply(
+        made.address(), made.address(last=2), made.record(made.OWNER, 1, b"\xc0")
+    ),
     "reserved bits": made.reply(made.address(), flags=made.FLAGS | 0x40),
     "a SOA that has part of the OPT for a name": made.reply(
         authority=[made.soa(rdata=made.pointer(made.START + 11) + b"\0" + made.NUMBERS)], additional=[made.opt()]
@@ -186,7 +206,9 @@ RAW = {
 @pytest.mark.parametrize("body", [pytest.param(PLAIN, id="as they stand"), pytest.param(BALANCED, id="balanced")])
 async def test_replies_as_other_servers_encode_them(packet: bytes, body: str) -> None:
     """Names in full or as pointers, and odd values. The chain compresses names anew, so lengths may differ."""
-    fast, slow = await both_ways(body, lambda asked, _: asked.id.to_bytes(2, "big") + packet[2:], *[query()] * 4, ordered=body is PLAIN)
+    fast, slow = await both_ways(
+        body, lambda asked, _: asked.id.to_bytes(2, "big") + packet[2:], *[query()] * 4, ordered=body is PLAIN
+    )
     for seen in (fast, slow):
         for name in [name for name in seen.increments if name[0] == "coredns_dns_response_size_bytes"]:
             del seen.increments[name]
@@ -254,10 +276,15 @@ async def test_a_reply_too_large_for_a_batch() -> None:
         pytest.param(replying(flags=dns.flags.TC), id="truncated to nothing"),
         pytest.param(replying(), id="nothing at all"),
         pytest.param(replying(authority=["example.org. 60 IN NS ns.example.org."]), id="a referral"),
-        pytest.param(replying(authority=["example.com. 60 IN SOA ns. host. 1 2 3 4 5"], rcode=3), id="a SOA of elsewhere"),
+        pytest.param(
+            replying(authority=["example.com. 60 IN SOA ns. host. 1 2 3 4 5"], rcode=3), id="a SOA of elsewhere"
+        ),
         pytest.param(replying(authority=[SOA, "example.org. 60 IN TXT a"], rcode=3), id="a denial with more in it"),
         pytest.param(replying(rcode=3), id="a denial without a SOA"),
-        *[pytest.param(replying(rcode=rcode), id=dns.rcode.to_text(rcode)) for rcode in map(dns.rcode.Rcode, (1, 2, 4, 5, 6, 9))],
+        *[
+            pytest.param(replying(rcode=rcode), id=dns.rcode.to_text(rcode))
+            for rcode in map(dns.rcode.Rcode, (1, 2, 4, 5, 6, 9))
+        ],
         pytest.param(replying(A, rcode=2), id="an answer that failed"),
         pytest.param(replying(A, spelled=str.upper), id="another spelling"),
         pytest.param(replying(authority=[SOA], rcode=3, spelled=str.swapcase), id="a denial in another spelling"),
@@ -282,7 +309,14 @@ async def test_names_are_cached_without_case() -> None:
 
 async def test_different_queries() -> None:
     """Types and DO bits have entries of their own; AD has none."""
-    packets = [query(), query(rtype="AAAA"), query(want_dnssec=True), query(flags=dns.flags.AD), query(use_edns=0), query("b.example.org.")]
+    packets = [
+        query(),
+        query(rtype="AAAA"),
+        query(want_dnssec=True),
+        query(flags=dns.flags.AD),
+        query(use_edns=0),
+        query("b.example.org."),
+    ]
     fast, slow = await both_ways(PLAIN, replying(authority=[SOA], rcode=3), *packets)
     assert_same(fast, slow, 4)
     assert len(fast.entries) == 4

@@ -194,15 +194,22 @@ async def test_names_of_the_cluster(name: str) -> None:
             "cache 30\nforward . {} {{\nleak_guard off\n}}",
         ):
             with Outside(body, upstream) as outside:
-                may_leave = ("cluster.local" in name and body.endswith("off\n}}")) or ("net" in name and body is not LEAKS)
+                may_leave = ("cluster.local" in name and body.endswith("off\n}}")) or (
+                    "net" in name and body is not LEAKS
+                )
                 assert (try_fast_path(query(name), outside.responder, 0.0) is not None) == may_leave
 
 
 async def test_zones_without_a_cache() -> None:
     """They go through the chain, with the cache off for answers or for denials."""
     async with ScriptedUpstream(replying(A)) as upstream:
-        with Outside("cache 30 {{\ndisable success example.net\ndisable denial example.com\n}}\nforward . {}", upstream) as outside:
-            found = [try_fast_path(query(f"a.example.{zone}."), outside.responder, 0.0) is not None for zone in ("net", "com", "org")]
+        with Outside(
+            "cache 30 {{\ndisable success example.net\ndisable denial example.com\n}}\nforward . {}", upstream
+        ) as outside:
+            found = [
+                try_fast_path(query(f"a.example.{zone}."), outside.responder, 0.0) is not None
+                for zone in ("net", "com", "org")
+            ]
             assert found == [False, False, True]
 
 
@@ -220,7 +227,9 @@ async def test_zones_without_a_cache() -> None:
         pytest.param("cache 30 example.org\nforward . {}", id="a cache of one zone"),
         pytest.param("cache 30 {{\nconfirm_denials\n}}\nforward . {}", id="denials in doubt"),
         pytest.param("cache 30\nforward . {} {{\nnext NXDOMAIN\n}}\nforward . 127.0.0.1:1", id="a line that hands on"),
-        pytest.param("cache 30\nforward . {} {{\nnext_on_nodata\n}}\nforward . 127.0.0.1:1", id="a line that hands nothing on"),
+        pytest.param(
+            "cache 30\nforward . {} {{\nnext_on_nodata\n}}\nforward . 127.0.0.1:1", id="a line that hands nothing on"
+        ),
         pytest.param("cache 30\nforward example.org {}\nforward . 127.0.0.1:1", id="a line for one zone first"),
         pytest.param("cache 30\nforward example.org {}", id="a line for one zone"),
         pytest.param("cache 30\nforward . {} {{\nexcept example.org\n}}", id="exceptions"),
@@ -264,7 +273,9 @@ async def test_blocks_with_a_fast_path(body: str) -> None:
 async def test_names_of_other_blocks() -> None:
     """Each block has its own fast path; a name of no block has none."""
     async with ScriptedUpstream(replying(A)) as upstream:
-        with Outside(PLAIN + "\n}}\nexample.org {{\nwhoami\n}}\na.example.org {{\ncache 30 .\nforward . 127.0.0.1:1", upstream) as outside:
+        with Outside(
+            PLAIN + "\n}}\nexample.org {{\nwhoami\n}}\na.example.org {{\ncache 30 .\nforward . 127.0.0.1:1", upstream
+        ) as outside:
             found = [
                 try_fast_path(query(name), outside.responder, 0.0) is not None
                 for name in ("example.com.", "b.example.org.", "b.A.example.org.")

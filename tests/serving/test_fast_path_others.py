@@ -71,7 +71,9 @@ async def together(body: str, respond: Respond, *packets: bytes) -> tuple[Seen, 
         pytest.param([query(), query()], 2, id="spelled assert_same"),
         pytest.param([query(), query(flags=dns.flags.AD)], 2, id="one with AD"),
         pytest.param([query(), query("wWw.example.org.")], 1, id="spelled otherwise"),
-        pytest.param([query("WWW.example.org."), query(), query("WWW.example.org.")], 2, id="the first spelled otherwise"),
+        pytest.param(
+            [query("WWW.example.org."), query(), query("WWW.example.org.")], 2, id="the first spelled otherwise"
+        ),
     ],
 )
 @pytest.mark.parametrize(
@@ -164,7 +166,9 @@ async def test_upstream_queries_over_tcp() -> None:
     truncated."""
 
     def cut(asked: dns.message.Message, transport: str) -> Any:
-        return replying(*([] if transport == "udp" else [A]), flags=dns.flags.TC if transport == "udp" else 0)(asked, transport)
+        return replying(*([] if transport == "udp" else [A]), flags=dns.flags.TC if transport == "udp" else 0)(
+            asked, transport
+        )
 
     for option, asked in (("force_tcp", 1), ("prefer_udp", 2)):
         body = "prometheus\ncache 30\nforward . {} {{\n" + option + "\n}}"
@@ -192,7 +196,9 @@ async def failing(caplog: pytest.LogCaptureFixture) -> AsyncIterator[tuple[Outsi
             yield outside, upstream
 
 
-async def test_a_failure_leaves_other_queries(failing: tuple[Outside, ScriptedUpstream], caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_failure_leaves_other_queries(
+    failing: tuple[Outside, ScriptedUpstream], caplog: pytest.LogCaptureFixture
+) -> None:
     """It is logged and counted; another query that waits for the same reply gets it."""
     outside, upstream = failing
     with bound() as client, bound() as other:

@@ -72,7 +72,9 @@ async def listeners() -> AsyncIterator[Listeners]:
     await made.sockets([], list(range(10)))
 
 
-async def test_changes_that_meet_make_one_server_for_each_socket(listeners: Listeners, servers: list[asyncio.Server]) -> None:
+async def test_changes_that_meet_make_one_server_for_each_socket(
+    listeners: Listeners, servers: list[asyncio.Server]
+) -> None:
     """New chains from control and new slots from the supervisor; afterwards all servers can be closed."""
     await asyncio.gather(listeners.swap(chains(0, 1, 2)), listeners.read(frozenset({0, 1})))
     assert len(servers) == 3

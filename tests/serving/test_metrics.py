@@ -31,8 +31,13 @@ def test_all_increments_of_a_reply() -> None:
     counters = Counters()
     metrics = QueryMetrics(counters, "dns://:53", "tcp", 2)
     query = world.query("a.", edns=world.edns(dnssec_ok=True), size=120)
-    metrics.add(metrics.increments(query, ROUTE, Reply(rcode=Rcode.NXDOMAIN)) + metrics.sizes(ROUTE, query.size, 513), 2)
-    metrics.add(metrics.increments(query, ROUTE, Reply(rcode=Rcode.SERVFAIL, has_message=False)) + metrics.sizes(ROUTE, query.size, 40))
+    metrics.add(
+        metrics.increments(query, ROUTE, Reply(rcode=Rcode.NXDOMAIN)) + metrics.sizes(ROUTE, query.size, 513), 2
+    )
+    metrics.add(
+        metrics.increments(query, ROUTE, Reply(rcode=Rcode.SERVFAIL, has_message=False))
+        + metrics.sizes(ROUTE, query.size, 40)
+    )
     where = ("dns://:53", ".", "")
     found = world.counted(counters)
     assert found["coredns_dns_requests_total", *where, "tcp", "2", "A"] == 3

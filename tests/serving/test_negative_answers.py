@@ -38,7 +38,23 @@ STOCK = """
     }}
 }}
 """
-LABELS = ["web", "Web", "d", "D", "x", "svc", "pod", "dns", "ns", "_tcp", "_http", "dns-version", "10-0-0-1", "in-addr", "arpa"]
+LABELS = [
+    "web",
+    "Web",
+    "d",
+    "D",
+    "x",
+    "svc",
+    "pod",
+    "dns",
+    "ns",
+    "_tcp",
+    "_http",
+    "dns-version",
+    "10-0-0-1",
+    "in-addr",
+    "arpa",
+]
 TYPES = ["A", "AAAA", "SRV", "TXT", "SOA", "NS", "MX", "PTR", "DS", "HTTPS", "ANY", "CNAME"]
 ZONES = ["cluster.local.", "svc.cluster.local.", "d.svc.Cluster.Local.", "arpa.", ""]
 
@@ -81,7 +97,10 @@ async def test_the_second_nonexistent_name_needs_no_chain(responders: tuple[Resp
     """The octets and the metrics are those of the chain."""
     short, long = responders
     for first, others in (
-        ("first.d.svc.cluster.local.", ("other.d.svc.cluster.local.", "OTHER.d.svc.cluster.local.", "a.bcd.d.svc.cluster.local.")),
+        (
+            "first.d.svc.cluster.local.",
+            ("other.d.svc.cluster.local.", "OTHER.d.svc.cluster.local.", "a.bcd.d.svc.cluster.local."),
+        ),
         ("first.nowhere.svc.cluster.LOCAL.", ("a.b.nowhere12.svc.cluster.LOCAL.",)),
         ("a.b.c.example.com.Cluster.LOCAL.", ("longe.example.org.Cluster.LOCAL.",)),
     ):
@@ -97,7 +116,9 @@ async def test_the_second_nonexistent_name_needs_no_chain(responders: tuple[Resp
     }
 
 
-async def test_existing_names_and_repeated_queries_go_through_the_chain(responders: tuple[Responder, Responder]) -> None:
+async def test_existing_names_and_repeated_queries_go_through_the_chain(
+    responders: tuple[Responder, Responder],
+) -> None:
     """A name that is asked for again gets an entry of its own."""
     short, _ = responders
     whole(short, query("xyz.d.svc.cluster.local."))
@@ -158,7 +179,9 @@ async def test_odd_packets_go_through_the_chain(responders: tuple[Responder, Res
     assert behind_id(short, packet) == b""
 
 
-async def test_the_number_of_answers_is_bounded(responders: tuple[Responder, Responder], monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_number_of_answers_is_bounded(
+    responders: tuple[Responder, Responder], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One more than MAX_ANSWERS, and all are dropped."""
     monkeypatch.setattr("svcdns.serving.negative_answers.MAX_ANSWERS", 2)
     short, _ = responders

@@ -70,7 +70,10 @@ def test_edns_is_mirrored_as_the_chain_left_it() -> None:
     world.responder.listener.routes[b"\1b\0"] = Route(b"\1b\0", "b.", chain)
     world.responder.listener.echoed = frozenset({65001})
     reply = dns.message.from_wire(world.ask(payload=4096))
-    assert (reply.payload, [(int(option.otype), option.to_wire()) for option in reply.options]) == (600, [(65001, b"kept")])
+    assert (reply.payload, [(int(option.otype), option.to_wire()) for option in reply.options]) == (
+        600,
+        [(65001, b"kept")],
+    )
     assert 500 < len(reply.to_wire()) <= 600
 
 
@@ -86,7 +89,9 @@ def test_a_negative_answer_with_an_soa_is_stored_for_a_while() -> None:
     """Its serial changes without an invalidation; an answer without an SOA is stored until a change."""
     soa = records("b. 5 IN SOA ns.b. host.b. 1 2 3 4 5")
     for authority, kept in (((), True), (soa, False)):
-        world = World(Reply(rcode=Rcode.NXDOMAIN, authority=authority, lifetime=UNTIL_CHANGED, dependencies=(("fact",),)))
+        world = World(
+            Reply(rcode=Rcode.NXDOMAIN, authority=authority, lifetime=UNTIL_CHANGED, dependencies=(("fact",),))
+        )
         world.ask(id=1), world.ask(id=1)
         (key,) = world.table.current
         assert world.table.find(key, world.clock() + NEGATIVE_LIFETIME - 1) is not None
@@ -149,7 +154,10 @@ def test_a_failure_tells_clients_with_edns_why() -> None:
     """By an extended error (RFC 8914); others get no OPT."""
     world = World(Reply(rcode=Rcode.SERVFAIL, has_message=False, extended=22))
     reply = dns.message.from_wire(world.ask(use_edns=0, payload=1232))
-    assert (reply.rcode(), [(int(option.otype), option.to_wire()) for option in reply.options]) == (2, [(15, b"\0\x16")])
+    assert (reply.rcode(), [(int(option.otype), option.to_wire()) for option in reply.options]) == (
+        2,
+        [(15, b"\0\x16")],
+    )
     assert dns.message.from_wire(world.ask()).edns == -1
 
 
@@ -222,7 +230,8 @@ def test_hits_are_flushed_into_the_metrics() -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "size", "shown"), [pytest.param(40, 0, 40, id="40 at 512"), pytest.param(500, 1232, 500, id="500 at 1232")]
+    ("count", "size", "shown"),
+    [pytest.param(40, 0, 40, id="40 at 512"), pytest.param(500, 1232, 500, id="500 at 1232")],
 )
 def test_truncated_replies_show_every_address_in_turn(count: int, size: int, shown: int) -> None:
     """An endpoint that does not fit into one answer is in one of the next."""
@@ -232,7 +241,12 @@ def test_truncated_replies_show_every_address_in_turn(count: int, size: int, sho
     for _ in range(2):
         assert dns.message.from_wire(world.ask(**options)).flags & dns.flags.TC
     (entry,) = world.table.current.values()
-    seen = {rdata.to_text() for wire in entry.wires for rrset in dns.message.from_wire(b"\0\0" + wire).answer for rdata in rrset}
+    seen = {
+        rdata.to_text()
+        for wire in entry.wires
+        for rrset in dns.message.from_wire(b"\0\0" + wire).answer
+        for rdata in rrset
+    }
     assert len(seen) == shown
 
 

@@ -11,7 +11,21 @@ from svcdns.sources.label_selectors import check_label_selector, matcher
 
 @pytest.mark.parametrize(
     "text",
-    ["", "a", "!a", "a=b", "a==b", "a!=b", "a=", "a in (b)", "a in (b, c)", "a notin (b,c)", "x.y/a=b", " a = b , !c ", "a-b.c_d=E-1"],
+    [
+        "",
+        "a",
+        "!a",
+        "a=b",
+        "a==b",
+        "a!=b",
+        "a=",
+        "a in (b)",
+        "a in (b, c)",
+        "a notin (b,c)",
+        "x.y/a=b",
+        " a = b , !c ",
+        "a-b.c_d=E-1",
+    ],
 )
 def test_takes(text: str) -> None:
     """Each form of the Kubernetes documentation."""

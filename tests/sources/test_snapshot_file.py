@@ -120,7 +120,9 @@ def test_a_damaged_stamp_is_ignored(path: Path, at: int) -> None:
         pytest.param(octets() + b"\0", "damaged", id="an octet more"),
         pytest.param(octets()[:40], "damaged", id="cut in the head"),
         pytest.param(octets(origin=Origin("https://10.96.0.1:443", (b"ca-3",))), "another cluster", id="CA"),
-        pytest.param(octets(origin=Origin("https://a:6443", (b"ca-1",))), "of another cluster: https://a:6443", id="address"),
+        pytest.param(
+            octets(origin=Origin("https://a:6443", (b"ca-1",))), "of another cluster: https://a:6443", id="address"
+        ),
         pytest.param(octets(watch=b"x"), "other watch options", id="watch options"),
         pytest.param(octets(kinds=TYPED[:2]), "other watch options", id="kinds"),
     ],
@@ -170,7 +172,12 @@ def test_a_damaged_file_never_gives_a_wrong_cluster(path: Path) -> None:
         flipped = bytearray(content)
         flipped[at] ^= 1 << chosen.randrange(8)
         cut = chosen.randrange(1, 100)
-        for damaged in (bytes(flipped), content[:at], content[:at] + content[at + cut :], content[:at] + b"\0" * cut + content[at:]):
+        for damaged in (
+            bytes(flipped),
+            content[:at],
+            content[:at] + content[at + cut :],
+            content[:at] + b"\0" * cut + content[at:],
+        ):
             try:
                 found = read(path, damaged)
             except SnapshotError:

@@ -14,7 +14,15 @@ import pytest
 
 from svcdns.process.shared_memory import REGION_SIZE
 from svcdns.supervisor import child as child_module
-from svcdns.supervisor.child import HEARTBEAT_TIMEOUT, LATE, MAX_BACKOFF, STABLE_AFTER, START_TIMEOUT, Child, pin_to_processor
+from svcdns.supervisor.child import (
+    HEARTBEAT_TIMEOUT,
+    LATE,
+    MAX_BACKOFF,
+    STABLE_AFTER,
+    START_TIMEOUT,
+    Child,
+    pin_to_processor,
+)
 
 
 @pytest.fixture

@@ -28,7 +28,9 @@ def test_the_present_program_passes() -> None:
 def test_another_hand_over_format_is_refused() -> None:
     """Both are named."""
     made = Preflight(time.monotonic())
-    with pytest.raises(PreflightError, match=r"its hand-over format is \d+\.\w+, this program's is 0\.x: a restart is needed"):
+    with pytest.raises(
+        PreflightError, match=r"its hand-over format is \d+\.\w+, this program's is 0\.x: a restart is needed"
+    ):
         made.result(ended(made), "0.x")
 
 
@@ -42,7 +44,9 @@ def test_a_program_that_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_program_that_does_not_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is killed when its time is over."""
-    monkeypatch.setattr("svcdns.process.isolated.command", lambda _program: [sys.executable, "-c", "import signal; signal.pause()"])
+    monkeypatch.setattr(
+        "svcdns.process.isolated.command", lambda _program: [sys.executable, "-c", "import signal; signal.pause()"]
+    )
     made = Preflight(100.0)
     made.check_timeout(100.0 + TIMEOUT)
     assert os.waitpid(made.pid, os.WNOHANG) == (0, 0)

@@ -39,7 +39,10 @@ def test_restore_gives_what_dump_took() -> None:
 
     after = children(state["mapping"])
     reexec.restore(after, json.loads(json.dumps(state)))
-    assert [(worker.slot, worker.number, worker.pid, worker.early_exits) for worker in after.workers] == [(0, 70, 12345, 2), (1, 2, 0, 0)]
+    assert [(worker.slot, worker.number, worker.pid, worker.early_exits) for worker in after.workers] == [
+        (0, 70, 12345, 2),
+        (1, 2, 0, 0),
+    ]
     assert all(child.adopted for child in after)
     assert after.served
     assert (after.pin, after.format, after.exits.message()) == (True, "1.x", before.exits.message())

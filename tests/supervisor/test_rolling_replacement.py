@@ -144,7 +144,10 @@ def test_a_worker_hands_over_when_its_successor_reads(world: World) -> None:
     assert world.sent() == []
     world.replacement.advance(13.0 + WARM_UP)
     assert world.children.workers[0] is new
-    assert sorted(world.sent()) == [("worker 0", worker_region(0, 0), "hand-over"), ("worker 0", OTHER_WORKER, "take-over")]
+    assert sorted(world.sent()) == [
+        ("worker 0", worker_region(0, 0), "hand-over"),
+        ("worker 0", OTHER_WORKER, "take-over"),
+    ]
     world.replacement.advance(13.1 + WARM_UP + HAND_OVER_TIMEOUT)
     assert world.killed == [old]
 
@@ -160,7 +163,9 @@ def test_an_unsynced_worker_is_replaced_by_an_unsynced_one(world: World) -> None
 
 
 def test_one_after_the_other(world: World) -> None:
-    """The next replacement begins when the last predecessor is gone; a child that was started again meanwhile is left out."""
+    """The next replacement begins when the last predecessor is gone; a child that was started again meanwhile is left
+    out.
+    """
     control, first, second = world.children.control, *world.children.workers
     world.replacement.begin([control, first, second])
     world.replacement.advance(10.0)

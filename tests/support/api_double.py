@@ -148,7 +148,9 @@ class ApiDouble:
 
     def cut(self, path: str) -> None:
         """Cuts the watches of a resource."""
-        self._in_loop(lambda: [queue.put_nowait(None) for queue, (watched, _) in self._watches.items() if watched == path])
+        self._in_loop(
+            lambda: [queue.put_nowait(None) for queue, (watched, _) in self._watches.items() if watched == path]
+        )
 
     def fail(self, path: str, *faults: Fault | None) -> None:
         """Sets faults for the next requests of a resource, one each; None is no fault."""
@@ -235,7 +237,9 @@ class ApiDouble:
         if fault.in_stream:
             response = web.StreamResponse(headers={"Content-Type": "application/json"})
             await response.prepare(request)
-            await response.write(_line("ERROR", {"kind": "Status", "code": fault.status or 410, "message": fault.message}))
+            await response.write(
+                _line("ERROR", {"kind": "Status", "code": fault.status or 410, "message": fault.message})
+            )
             return response
         if fault.status:
             return _status(fault.status, fault.message, fault.headers)
@@ -313,7 +317,9 @@ def _selects(query: Mapping[str, str]) -> Selects:
     """The objects that match the selectors of a request."""
     labels = label_selector(query.get("labelSelector", ""))
     phases = {part.removeprefix("status.phase!=") for part in query.get("fieldSelector", "").split(",")}
-    return lambda item: labels(item["metadata"].get("labels") or {}) and item.get("status", {}).get("phase") not in phases
+    return lambda item: (
+        labels(item["metadata"].get("labels") or {}) and item.get("status", {}).get("phase") not in phases
+    )
 
 
 def _key(item: Object) -> tuple[str, str]:
@@ -333,7 +339,10 @@ def namespace(name: str) -> Object:
 
 def service(name: str, ip: str = "None", *ports: int, **metadata: str) -> Object:
     """A Service with one cluster IP, or headless."""
-    spec = {"clusterIP": ip, "ports": [{"name": f"p{port}", "port": port, "protocol": "TCP"} for port in ports or (80,)]}
+    spec = {
+        "clusterIP": ip,
+        "ports": [{"name": f"p{port}", "port": port, "protocol": "TCP"} for port in ports or (80,)],
+    }
     return {"kind": "Service", "metadata": {"name": name, **metadata}, "spec": spec}
 
 

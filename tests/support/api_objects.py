@@ -38,9 +38,17 @@ def api_object(item: ClusterObject) -> Object:
             labels |= {f"{MULTICLUSTER}/source-cluster": item.cluster} if item.cluster else {}
             return _object("EndpointSlice", item, labels, **_slice(item.ports, item.endpoints))
         case Pod():
-            return _object("Pod", item, status={"phase": "Running", "podIP": item.ip, "podIPs": [{"ip": item.ip}] if item.ip else []})
+            return _object(
+                "Pod",
+                item,
+                status={"phase": "Running", "podIP": item.ip, "podIPs": [{"ip": item.ip}] if item.ip else []},
+            )
         case ServiceImport():
-            spec = {"type": "Headless" if item.headless else "ClusterSetIP", "ips": list(item.ips), "ports": _ports(item.ports)}
+            spec = {
+                "type": "Headless" if item.headless else "ClusterSetIP",
+                "ips": list(item.ips),
+                "ports": _ports(item.ports),
+            }
             return _object("ServiceImport", item, spec=spec)
 
 

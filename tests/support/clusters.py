@@ -120,19 +120,37 @@ def _import(rng: Random) -> ServiceImport:
     return ServiceImport(rng.choice(NAMESPACES), rng.choice(SERVICES), rng.random() < 0.4, ips, ports)
 
 
-_MAKERS = (_namespace, _service, _service, _service, _slice, _slice, _slice, _slice, _pod, _pod, _import, _imported_slice, _imported_slice)
+_MAKERS = (
+    _namespace,
+    _service,
+    _service,
+    _service,
+    _slice,
+    _slice,
+    _slice,
+    _slice,
+    _pod,
+    _pod,
+    _import,
+    _imported_slice,
+    _imported_slice,
+)
 
 
 def _ports(rng: Random) -> tuple[Port, ...]:
     count = rng.choice((0, 1, 1, 2, 3))
-    made = (Port(rng.choice(PORT_NAMES), rng.choice(PROTOCOLS), rng.choice((53, 80, 443, NO_PORT))) for _ in range(count))
+    made = (
+        Port(rng.choice(PORT_NAMES), rng.choice(PROTOCOLS), rng.choice((53, 80, 443, NO_PORT))) for _ in range(count)
+    )
     return tuple(made) or (Port(),)
 
 
 def _endpoints(rng: Random) -> tuple[Endpoint, ...]:
     pool = FQDNS if rng.random() < 0.1 else ADDRESSES
     count = rng.choice((0, 1, 2, 2, 3))
-    return tuple(Endpoint(rng.choice(pool), rng.choice(HOSTNAMES), rng.choice(PODS), rng.choice(ZONES)) for _ in range(count))
+    return tuple(
+        Endpoint(rng.choice(pool), rng.choice(HOSTNAMES), rng.choice(PODS), rng.choice(ZONES)) for _ in range(count)
+    )
 
 
 def names(zones: Iterable[str] = ("cluster.local.",)) -> list[str]:
@@ -157,7 +175,18 @@ def names(zones: Iterable[str] = ("cluster.local.",)) -> list[str]:
     labels |= {"west.1.prefer._zone", "*", *map(dashed, ADDRESSES)}
     for zone in zones:
         out |= {
-            f"{name}{zone}" for name in ("", "svc.", "pod.", "dns-version.", "ns.dns.", "dns.", "nowhere.", "x.svc.", "web.nowhere.svc.")
+            f"{name}{zone}"
+            for name in (
+                "",
+                "svc.",
+                "pod.",
+                "dns-version.",
+                "ns.dns.",
+                "dns.",
+                "nowhere.",
+                "x.svc.",
+                "web.nowhere.svc.",
+            )
         }
         for namespace in NAMESPACES:
             out |= {f"{namespace}.svc.{zone}", f"{namespace}.pod.{zone}", f"none.{namespace}.svc.{zone}"}

@@ -63,7 +63,9 @@ class Observed:
 class Followed:
     """A source that runs, and the changes that it has given."""
 
-    def __init__(self, api: ApiDouble, caplog: pytest.LogCaptureFixture, limits: TimeLimits | None = None, **options: object) -> None:
+    def __init__(
+        self, api: ApiDouble, caplog: pytest.LogCaptureFixture, limits: TimeLimits | None = None, **options: object
+    ) -> None:
         """In virtual time, except for `limits`."""
         caplog.set_level(logging.INFO)
         self.changes: list[Change] = []

@@ -22,7 +22,9 @@ class HasPort(Protocol):
 
 
 class Forwarding:
-    """`body` is the directive's body, `place` the form of the upstreams; a `clock` replaces the one that is moved by hand."""
+    """`body` is the directive's body, `place` the form of the upstreams; a `clock` replaces the one that is moved by
+    hand.
+    """
 
     def __init__(
         self,
@@ -41,7 +43,9 @@ class Forwarding:
         def kept(key: Any, make: Any) -> Any:
             return self.kept.setdefault(key, None) or self.kept.update({key: make()}) or self.kept[key]
 
-        self.plugin = Forward(read, world.environment(counters=self.counters, clock=clock or self.clock, kept=kept, **fields))
+        self.plugin = Forward(
+            read, world.environment(counters=self.counters, clock=clock or self.clock, kept=kept, **fields)
+        )
 
     @property
     def servers(self) -> list[Server]:

@@ -13,8 +13,8 @@ PACKAGE = Path(svcdns.__file__).parent
 def install(folder: Path, **edits: tuple[str, str, str]) -> None:
     """Puts the program into a server's working directory: `python -m svcdns` finds it there first.
 
-    Each edit is a file, and a text in it with its replacement. Folders without an edit are links to those of the program under test,
-    so that its compiled modules are used.
+    Each edit is a file, and a text in it with its replacement. Folders without an edit are links to those of the
+    program under test, so that its compiled modules are used.
     """
     new = folder / "new"
     new.mkdir()

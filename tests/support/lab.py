@@ -1,4 +1,6 @@
-"""A real API server of a test's own, with its faults: the binary that SVCDNS_TEST_APISERVER names, and just enough of a client."""
+"""A real API server of a test's own, with its faults: the binary that SVCDNS_TEST_APISERVER names, and just enough of a
+client.
+"""
 
 from __future__ import annotations
 
@@ -65,11 +67,22 @@ class Lab:
 
     def start(self) -> None:
         """Starts it, after an end with the same data on the same port."""
-        command = [os.environ["SVCDNS_TEST_APISERVER"], "--port", self._port, "--admin-port", "0", "--token", "lab-token"]
+        command = [
+            os.environ["SVCDNS_TEST_APISERVER"],
+            "--port",
+            self._port,
+            "--admin-port",
+            "0",
+            "--token",
+            "lab-token",
+        ]
         command += ["--data-dir", str(self.folder / "data"), "--cert-dir", str(self._pki), *self._arguments]
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
-        until("the API server", lambda: "serving https" in self._log.read_text(errors="replace") or self.process.poll() is not None)
+        until(
+            "the API server",
+            lambda: "serving https" in self._log.read_text(errors="replace") or self.process.poll() is not None,
+        )
         text = self._log.read_text(errors="replace")
         assert self.process.poll() is None, text
         self._port = re.findall(r"labapi: serving https://127\.0\.0\.1:(\d+)", text)[0]

@@ -70,7 +70,9 @@ def replying(
             reply.use_edns(0, reply.ednsflags, options=list(options))
         if spelled is not None:
             question = query.question[0]
-            reply.question = [dns.rrset.from_text(spelled(question.name.to_text()), 0, question.rdclass, question.rdtype)]
+            reply.question = [
+                dns.rrset.from_text(spelled(question.name.to_text()), 0, question.rdclass, question.rdtype)
+            ]
         for section, lines in ((reply.answer, answer), (reply.authority, authority), (reply.additional, additional)):
             for line in lines:
                 name, ttl, rclass, rtype, *rest = line.split()
@@ -103,7 +105,9 @@ class Outside:
         self.chains = build(plans, [("127.0.0.1",)] * len(plans), _load, self._environment, HookCaller(self.counters))
         self.listener: Listener = self.chains.listeners["127.0.0.1", 53]
         if not fast:
-            self.listener.routes = {zone: dataclasses.replace(route, fast_path=None) for zone, route in self.listener.routes.items()}
+            self.listener.routes = {
+                zone: dataclasses.replace(route, fast_path=None) for zone, route in self.listener.routes.items()
+            }
         self.table, self.in_flight = AnswerTable(1 << 24, self.clock), InFlight()
         metrics = QueryMetrics(self.counters, self.listener.server, "udp", 1)
         self.responder = Responder(self.listener, self.table, metrics, "udp", self.in_flight)
@@ -111,7 +115,9 @@ class Outside:
         errors = SocketErrors(self.counters, self.listener.server, self.clock)
         self.reader = UdpReader(self.sock, self.responder, errors, wildcard=False)
 
-    def _environment(self, block: Block, server: str, listen: tuple[tuple[str, int], ...], _name: str, peers: Any) -> Environment:
+    def _environment(
+        self, block: Block, server: str, listen: tuple[tuple[str, int], ...], _name: str, peers: Any
+    ) -> Environment:
         return world.environment(
             self.index, block=block, server=server, listen_addresses=listen, peers=peers, counters=self.counters, clock=self.clock,
             kept=self._keep, on_data=lambda plugin, key, call: self.on_data.setdefault((plugin, key), []).append(call),

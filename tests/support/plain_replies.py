@@ -1,4 +1,6 @@
-"""Upstreams' replies octet by octet: with pointers where every server has them, and with anything else where a test wants it."""
+"""Upstreams' replies octet by octet: with pointers where every server has them, and with anything else where a test
+wants it.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +23,14 @@ NUMBERS = b"".join(number.to_bytes(4, "big") for number in (1, 7200, 3600, 12096
 SOA_DATA = b"\2ns" + ZONE + b"\4host" + ZONE + NUMBERS
 
 
-def record(owner: bytes, rtype: int, rdata: bytes, *, ttl: int = 60, rclass: int = Class.IN, size: int | None = None) -> bytes:
+def record(
+    owner: bytes, rtype: int, rdata: bytes, *, ttl: int = 60, rclass: int = Class.IN, size: int | None = None
+) -> bytes:
     """A record; `size` is what it says of its RDATA where that is not true."""
     length = len(rdata) if size is None else size
-    return owner + b"".join((rtype.to_bytes(2, "big"), rclass.to_bytes(2, "big"), ttl.to_bytes(4, "big"), length.to_bytes(2, "big"), rdata))
+    return owner + b"".join(
+        (rtype.to_bytes(2, "big"), rclass.to_bytes(2, "big"), ttl.to_bytes(4, "big"), length.to_bytes(2, "big"), rdata)
+    )
 
 
 def reply(
@@ -62,7 +68,9 @@ def pointer(at: int) -> bytes:
 
 
 def aliases(*targets: bytes, ttl: int = 60) -> tuple[list[bytes], bytes]:
-    """CNAMEs from the question's name on, and the owner of what stands at their end. Targets that are no pointers are pointed to."""
+    """CNAMEs from the question's name on, and the owner of what stands at their end. Targets that are no pointers are
+    pointed to.
+    """
     out, owner, at = [], OWNER, START
     for target in targets:
         out.append(record(owner, Type.CNAME, target, ttl=ttl))
@@ -121,7 +129,9 @@ def _changed(packet: bytes, changes: list[tuple[int, int]], cut: int, more: byte
     return bytes(out[: max(START, len(out) - cut)] + more)
 
 
-_octets = st.one_of(st.sampled_from([0, 1, 2, 4, 5, 6, 12, 16, 0x18, 0x1C, 0x21, 0x29, 0x80, 0xC0]), st.integers(0, 255))
+_octets = st.one_of(
+    st.sampled_from([0, 1, 2, 4, 5, 6, 12, 16, 0x18, 0x1C, 0x21, 0x29, 0x80, 0xC0]), st.integers(0, 255)
+)
 MUTATIONS = st.builds(
     _changed,
     st.sampled_from(sorted(PLAIN.values())),

@@ -22,7 +22,9 @@ class Planted:
         folder.mkdir(exist_ok=True)
         self.folder, self._trace = folder, folder / "trace"
         for name in names:
-            (folder / f"{name}.py").write_text(f"with open({str(self._trace)!r}, 'a') as trace:\n    trace.write('{name} ')\n")
+            (folder / f"{name}.py").write_text(
+                f"with open({str(self._trace)!r}, 'a') as trace:\n    trace.write('{name} ')\n"
+            )
 
     @property
     def imported(self) -> str:

@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping
 
 Matches = Callable[[Mapping[str, str]], bool]
 
-_TERM = re.compile(r"\s*(?P<key>[\w./-]+)(?:\s*(?P<equal>==|=|!=)\s*(?P<value>[\w.-]*)|\s+(?P<set>in|notin)\s*\((?P<values>[^)]*)\))?\s*")
+_TERM = re.compile(
+    r"\s*(?P<key>[\w./-]+)(?:\s*(?P<equal>==|=|!=)\s*(?P<value>[\w.-]*)|\s+(?P<set>in|notin)\s*\((?P<values>[^)]*)\))?\s*"
+)
 
 
 def label_selector(text: str) -> Matches:

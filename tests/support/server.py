@@ -1,4 +1,6 @@
-"""The real server, started as a user starts it, on loopback; questions over UDP and TCP; waiting for what is to happen."""
+"""The real server, started as a user starts it, on loopback; questions over UDP and TCP; waiting
+for what is to happen.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ TIMEOUT = 15.0
 
 
 def until(what: str, probe: Callable[[], T], timeout: float = TIMEOUT) -> T:
-    """The first true value that `probe` returns, within `timeout` seconds. Pauses grow from 10 to 100 ms, to leave the processors free."""
+    """The first true value that `probe` returns, within `timeout` seconds. Pauses grow from 10 to 100 ms, to leave the
+    processors free.
+    """
     begun = time.monotonic()
     pause = threading.Event()
     while True:
@@ -39,7 +43,9 @@ def until(what: str, probe: Callable[[], T], timeout: float = TIMEOUT) -> T:
 
 
 def free_port() -> int:
-    """A port that is free for UDP and TCP on loopback, below those that the kernel gives to clients: none of them takes it meanwhile."""
+    """A port that is free for UDP and TCP on loopback, below those that the kernel gives to clients: none of them takes
+    it meanwhile.
+    """
     return free_ports(1)[0]
 
 
@@ -73,7 +79,9 @@ class Server:
         return [sys.executable, "-m", "svcdns"]
 
     def launch(self) -> subprocess.Popen[bytes]:
-        """Starts the process. It can read the Corefile from standard input too, where `-conf stdin` is among the arguments."""
+        """Starts the process. It can read the Corefile from standard input too, where `-conf stdin` is among the
+        arguments.
+        """
         with self.log_file.open("wb") as log, self.corefile.open("rb") as corefile:
             return subprocess.Popen(
                 [*self.command(), "-conf", str(self.corefile), *self._arguments],
@@ -125,7 +133,14 @@ class Server:
         return self.ask("version.bind.", "TXT", timeout=0.3) is not None
 
     def ask(
-        self, name: str, rtype: str = "A", *, tcp: bool = False, host: str = "127.0.0.1", source: str | None = None, timeout: float = 3.0
+        self,
+        name: str,
+        rtype: str = "A",
+        *,
+        tcp: bool = False,
+        host: str = "127.0.0.1",
+        source: str | None = None,
+        timeout: float = 3.0,
     ) -> Any:
         """The reply; None if none comes. `source` is the address to ask from."""
         query = dns.message.make_query(name, rtype)
@@ -148,7 +163,9 @@ class Server:
         return children(self.process.pid)
 
     def metric(self, line: str) -> float:
-        """The sum of all series whose text matches a pattern. Waits for the page, which is missing while control is replaced."""
+        """The sum of all series whose text matches a pattern. Waits for the page, which is missing while control is
+        replaced.
+        """
         page = until("the page of metrics", lambda: http(self.ports["metrics"], "/metrics")[1])
         return sum(float(found[1]) for found in re.finditer(rf"^{line}\S* (\S+)$", page, re.MULTILINE))
 

@@ -12,10 +12,15 @@ _QUANTILE = 4.7534
 def chi_square_of(increments: Mapping[Any, int], classes: int, drawn: int) -> float:
     """How far the counts are from equal ones; classes that never came count as well."""
     expected = drawn / classes
-    return sum((count - expected) ** 2 for count in increments.values()) / expected + (classes - len(increments)) * expected
+    return (
+        sum((count - expected) ** 2 for count in increments.values()) / expected
+        + (classes - len(increments)) * expected
+    )
 
 
 def chi_square_bound(degrees: int) -> float:
-    """What chi-square of so many degrees of freedom is above once in a million times (Wilson and Hilferty's approximation)."""
+    """What chi-square of so many degrees of freedom is above once in a million times (Wilson and Hilferty's
+    approximation).
+    """
     part = 2 / (9 * degrees)
     return float(degrees * (1 - part + _QUANTILE * part**0.5) ** 3)

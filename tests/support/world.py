@@ -40,7 +40,9 @@ def rdata_text(record: Record) -> str:
     from dns.rdataclass import RdataClass
     from dns.rdatatype import RdataType
 
-    return dns.rdata.from_wire(RdataClass.make(record.rclass), RdataType.make(record.rtype), record.rdata, 0, len(record.rdata)).to_text()
+    return dns.rdata.from_wire(
+        RdataClass.make(record.rclass), RdataType.make(record.rtype), record.rdata, 0, len(record.rdata)
+    ).to_text()
 
 
 def summary(reply: Reply) -> list[str]:
@@ -62,7 +64,13 @@ def query(text: str, rtype: str = "A", *, ask: Callable[[Query], Answer] | None 
     for name, field in (("client", "requestor"), ("server", "listener"), ("ident", "message_id")):
         if name in values:
             values[field] = values.pop(name)
-    return Query(name=wire, key=wire.lower(), rtype=int(Type[rtype]), ask_server=ask or (lambda _: rcode_only(Rcode.REFUSED)), **values)
+    return Query(
+        name=wire,
+        key=wire.lower(),
+        rtype=int(Type[rtype]),
+        ask_server=ask or (lambda _: rcode_only(Rcode.REFUSED)),
+        **values,
+    )
 
 
 def edns(size: int = 1232, **fields: Any) -> Edns:

@@ -1,7 +1,8 @@
-"""A DNS server on loopback that answers from the records it is given, over UDP and TCP on one port, in a thread of its own.
+"""A DNS server on loopback that answers from the records it is given, over UDP and TCP on one port, in a thread of its
+own.
 
-It follows CNAMEs, tells NXDOMAIN from NODATA (the root counts as missing), and puts the SOA of its one zone into negative answers. What
-does not fit is sent empty, with TC.
+It follows CNAMEs, tells NXDOMAIN from NODATA (the root counts as missing), and puts the SOA of its one zone into
+negative answers. What does not fit is sent empty, with TC.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ class ZoneUpstream:
     """Runs between `with` and its end; `asked` counts the questions."""
 
     def __init__(self, records: Iterable[str], failing: Mapping[str, str] | None = None, port: int = 0) -> None:
-        """`records` as zone-file lines with absolute names; `failing` gives the rcode of names that answer nothing else."""
+        """`records` as zone-file lines with absolute names; `failing` gives the rcode of names that answer nothing
+        else.
+        """
         self.asked = 0
         self._rrsets: dict[tuple[dns.name.Name, int], dns.rrset.RRset] = {}
         for line in records:
@@ -36,7 +39,9 @@ class ZoneUpstream:
             new = dns.rrset.from_text(owner, int(ttl), rclass, rtype, rdata)
             kept = self._rrsets.setdefault((new.name, new.rdtype), new)
             kept.update(new)  # type: ignore[no-untyped-call]
-        self._failing = {dns.name.from_text(name): dns.rcode.from_text(rcode) for name, rcode in (failing or {}).items()}
+        self._failing = {
+            dns.name.from_text(name): dns.rcode.from_text(rcode) for name, rcode in (failing or {}).items()
+        }
         self._soa = next(rrset for (_, rtype), rrset in self._rrsets.items() if rtype == dns.rdatatype.SOA)
         self.port = port or free_port()
 

@@ -1,4 +1,6 @@
-"""The contract check, over all plugins that are built, and over plugins that would fail without the guards of the core."""
+"""The contract check, over all plugins that are built, and over plugins that would fail without
+the guards of the core.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,19 @@ import pytest
 
 from svcdns.cluster.changes import Change, Put
 from svcdns.cluster.objects import Pod
-from svcdns.plugin_api import UNTIL_CHANGED, CacheScope, Edns, Environment, Following, Plugin, Query, Rcode, Record, Reply, then
+from svcdns.plugin_api import (
+    UNTIL_CHANGED,
+    CacheScope,
+    Edns,
+    Environment,
+    Following,
+    Plugin,
+    Query,
+    Rcode,
+    Record,
+    Reply,
+    then,
+)
 from svcdns.plugin_api.query import Answer
 from svcdns.plugins import BUILT
 from svcdns.testing import check_contract
@@ -43,8 +57,14 @@ BLOCKS: dict[str, tuple[str, list[tuple[str, str]]]] = {
     ),
     "header": ("header {\n response set aa\n response clear ra\n}", [A]),
     "health": ("health", [A]),
-    "hosts": ("hosts {hosts} {\n 10.0.0.1 b.example.org\n fallthrough\n}", [A, ("b.example.org.", "A"), ("1.0.0.10.in-addr.arpa.", "PTR")]),
-    "k8s_external": ("k8s_external ext.test\nkubernetes cluster.local", [("web.d.ext.test.", "A"), ("no.d.ext.test.", "A")]),
+    "hosts": (
+        "hosts {hosts} {\n 10.0.0.1 b.example.org\n fallthrough\n}",
+        [A, ("b.example.org.", "A"), ("1.0.0.10.in-addr.arpa.", "PTR")],
+    ),
+    "k8s_external": (
+        "k8s_external ext.test\nkubernetes cluster.local",
+        [("web.d.ext.test.", "A"), ("no.d.ext.test.", "A")],
+    ),
     "kubernetes": (
         "kubernetes cluster.local in-addr.arpa {\n pods insecure\n fallthrough\n}",
         [("web.d.svc.cluster.local.", "A"), ("no.d.svc.cluster.local.", "A"), ("1.0.96.10.in-addr.arpa.", "PTR"), A],
@@ -85,7 +105,9 @@ ZONE = (
 
 
 def rest(query: Query) -> Answer:
-    """Behind the block: what the client's packet says about EDNS shows in the answer, several addresses, and a failure."""
+    """Behind the block: what the client's packet says about EDNS shows in the answer, several
+    addresses, and a failure.
+    """
     first = query.key.split(b".")[0][1:].partition(b"\7")[0]
     terms: dict[str, Any] = {"lifetime": UNTIL_CHANGED, "dependencies": (("rest",),)}
     if first == b"fails":
@@ -108,7 +130,9 @@ def cluster() -> list[Change]:
 
 @pytest.mark.parametrize("name", sorted(BLOCKS))
 def test_a_built_plugin_keeps_to_the_contract(name: str, tmp_path: Path) -> None:
-    """Two clients of one network and two of others, two transports, two listeners, two contents of its files, later times."""
+    """Two clients of one network and two of others, two transports, two listeners, two contents of its files, later
+    times.
+    """
     zone, hosts = tmp_path / "zone", tmp_path / "hosts"
     zone.write_text(ZONE.format(serial=1))
     hosts.write_text("192.0.2.9 c.example.org\n")
@@ -120,7 +144,12 @@ def test_a_built_plugin_keeps_to_the_contract(name: str, tmp_path: Path) -> None
         hosts.write_text("192.0.2.9 a.example.org\n10.0.0.1 c.example.org\n")
 
     hits = check_contract(
-        importlib.import_module(BUILT[name.split(maxsplit=1)[0]]), block, queries, rest=rest, changes=(change,), cluster=cluster()
+        importlib.import_module(BUILT[name.split(maxsplit=1)[0]]),
+        block,
+        queries,
+        rest=rest,
+        changes=(change,),
+        cluster=cluster(),
     )
     assert hits > 0 or name in ("rewrite edns0", "whoami")
 
@@ -185,10 +214,14 @@ class Bounds(Careless):
         return then(following(query), change)
 
 
-@pytest.mark.parametrize("block", ["careless", "careless\ncache 30", "careless\ndns64", "careless\nacl {\n allow net 10.0.0.0/8\n}"])
+@pytest.mark.parametrize(
+    "block", ["careless", "careless\ncache 30", "careless\ndns64", "careless\nacl {\n allow net 10.0.0.0/8\n}"]
+)
 @pytest.mark.parametrize("plugin", [Refuses, Localizes, Tells, Bounds])
 def test_a_plugin_that_declares_nothing_keeps_to_the_contract(plugin: type[Plugin], block: str) -> None:
-    """The core notes what it reads; a plugin of the block with client classes does not excuse it. Also behind a cache."""
+    """The core notes what it reads; a plugin of the block with client classes does not excuse it.
+    Also behind a cache.
+    """
     module = SimpleNamespace(PLUGIN=plugin, parse=lambda _block: None)
     check_contract(module, block, [A, ("a.example.org.", "TXT")], rest=rest)
     plugin_behind = SimpleNamespace(PLUGIN=type("Behind", (plugin,), {"before": "header"}), parse=module.parse)

@@ -38,7 +38,9 @@ def test_an_encrypted_key_is_an_error() -> None:
         pytest.param(b"", "ca.crt has no certificate in PEM form", id="empty"),
         pytest.param(b"\xff" * 20, "ca.crt has no certificate in PEM form", id="octets"),
         pytest.param(
-            b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "certificate 1 of .*ca.crt cannot be used", id="broken"
+            b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+            "certificate 1 of .*ca.crt cannot be used",
+            id="broken",
         ),
         pytest.param(b"x" * (1 << 21), "has more than 1048576 octets", id="huge"),
     ],

@@ -1,4 +1,6 @@
-"""TLS between a socket's transport and a protocol: both sides against asyncio's own, and against octets that are none of TLS."""
+"""TLS between a socket's transport and a protocol: both sides against asyncio's own, and against octets that are none
+of TLS.
+"""
 
 from __future__ import annotations
 

@@ -44,7 +44,9 @@ async def test_the_next_server_is_queried(monkeypatch: pytest.MonkeyPatch) -> No
 async def test_one_family_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     """The query for the other one may fail."""
     monkeypatch.setattr(blocking_resolver, "TIMEOUT", 0.05)
-    async with ScriptedUpstream(lambda q, t: by_type(q, t) if q.question[0].rdtype == dns.rdatatype.A else None) as server:
+    async with ScriptedUpstream(
+        lambda q, t: by_type(q, t) if q.question[0].rdtype == dns.rdatatype.A else None
+    ) as server:
         assert await found(server) == ["192.0.2.1"]
 
 
@@ -66,7 +68,9 @@ async def test_no_server_has_an_address(monkeypatch: pytest.MonkeyPatch) -> None
     async with ScriptedUpstream() as empty, ScriptedUpstream(silence) as silent:
         with pytest.raises(ResolveError, match=r"^no addresses found for host.example.org$"):
             await found(empty)
-        with pytest.raises(ResolveError, match=rf"no addresses found for host.example.org: 127.0.0.1:{silent.port}: i/o timeout"):
+        with pytest.raises(
+            ResolveError, match=rf"no addresses found for host.example.org: 127.0.0.1:{silent.port}: i/o timeout"
+        ):
             await found(silent)
 
 

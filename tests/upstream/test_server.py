@@ -29,7 +29,9 @@ class Querying:
     def __init__(self, upstream: ScriptedUpstream, options: ServerOptions | None = None) -> None:
         self.clock, self.counters = world.Clock(), Counters()
         self.to = f"127.0.0.1:{upstream.port}"
-        self.server = Server(("127.0.0.1", upstream.port), options or ServerOptions(), self.counters, TimerWheel(self.clock))
+        self.server = Server(
+            ("127.0.0.1", upstream.port), options or ServerOptions(), self.counters, TimerWheel(self.clock)
+        )
         self.outcomes: list[bytes | ExchangeError] = []
 
     def ask(self, *, tcp: bool = False) -> Attempt:
@@ -251,7 +253,10 @@ async def test_connection_use_is_counted() -> None:
         for _ in range(3):
             await asking.answer(tcp=True)
         await asking.answer()
-        counted = [asking.counted(f"coredns_proxy_conn_cache_{which}_total", "forward", asking.to, "tcp") for which in ("misses", "hits")]
+        counted = [
+            asking.counted(f"coredns_proxy_conn_cache_{which}_total", "forward", asking.to, "tcp")
+            for which in ("misses", "hits")
+        ]
         assert counted == [1, 2]
         assert asking.counted("coredns_proxy_conn_cache_misses_total", "forward", asking.to, "udp") == 1
         asking.end()

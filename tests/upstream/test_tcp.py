@@ -10,7 +10,14 @@ import pytest
 
 from svcdns.eventloop.clock import Clock, monotonic
 from svcdns.upstream.query import ExchangeError, UpstreamQuery
-from svcdns.upstream.tcp import MAX_CONNECTIONS, MAX_PIPELINED, MAX_RESENDS, ConnectionOptions, UpstreamConnections, tcp_connector
+from svcdns.upstream.tcp import (
+    MAX_CONNECTIONS,
+    MAX_PIPELINED,
+    MAX_RESENDS,
+    ConnectionOptions,
+    UpstreamConnections,
+    tcp_connector,
+)
 from svcdns.wire import names
 from svcdns.wire.codes import RD
 from tests.support import world
@@ -31,7 +38,9 @@ def query(number: int) -> UpstreamQuery:
 class Querying:
     """Connections to a scripted server, and what they count."""
 
-    def __init__(self, upstream: ScriptedUpstream, keeping: ConnectionOptions | None = None, clock: Clock = monotonic) -> None:
+    def __init__(
+        self, upstream: ScriptedUpstream, keeping: ConnectionOptions | None = None, clock: Clock = monotonic
+    ) -> None:
         address = ("127.0.0.1", upstream.port)
         self.foreign: list[int] = []
         self.connections = UpstreamConnections(
@@ -74,7 +83,9 @@ async def test_more_connections_if_one_is_full() -> None:
             await asyncio.sleep(0)
         assert upstream.connections == len(asking.connections) == MAX_CONNECTIONS
         upstream.release()
-        assert [number_of(outcome) for outcome in await asyncio.gather(*waiting)] == [number % 250 for number in range(count)]
+        assert [number_of(outcome) for outcome in await asyncio.gather(*waiting)] == [
+            number % 250 for number in range(count)
+        ]
         asking.connections.stop()
 
 
@@ -147,7 +158,9 @@ async def test_a_connection_that_takes_too_long_to_open() -> None:
         return await asyncio.get_running_loop().create_future()
 
     done = asyncio.get_running_loop().create_future()
-    UpstreamConnections(("127.0.0.1", 9), ConnectionOptions(connect_timeout=0.01), monotonic, never).send(query(1), done.set_result)
+    UpstreamConnections(("127.0.0.1", 9), ConnectionOptions(connect_timeout=0.01), monotonic, never).send(
+        query(1), done.set_result
+    )
     outcome = await asyncio.wait_for(done, 10)
     assert isinstance(outcome, ExchangeError)
     assert outcome.timed_out

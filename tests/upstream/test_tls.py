@@ -28,18 +28,24 @@ TRUSTED = Material(authorities=authority().pem)
 class Querying:
     """Connections to a scripted server."""
 
-    def __init__(self, upstream: ScriptedUpstream, name: str = "dns.test", material: Material = TRUSTED, timeout: float = 10.0) -> None:
+    def __init__(
+        self, upstream: ScriptedUpstream, name: str = "dns.test", material: Material = TRUSTED, timeout: float = 10.0
+    ) -> None:
         address = ("127.0.0.1", upstream.port)
         self.client_tls = ClientTls(material, lambda: None)
         keeping = ConnectionOptions(connect_timeout=timeout)
-        self.connections = UpstreamConnections(address, keeping, monotonic, TlsConnector(address, name, self.client_tls), lambda: None)
+        self.connections = UpstreamConnections(
+            address, keeping, monotonic, TlsConnector(address, name, self.client_tls), lambda: None
+        )
 
     async def ask(self) -> str:
         """The address in the answer, or the reason why there is none."""
         done: asyncio.Future[bytes | ExchangeError] = asyncio.get_running_loop().create_future()
         self.connections.send(QUERY, done.set_result)
         outcome = await asyncio.wait_for(done, 10)
-        return str(outcome).partition(": ")[2] if isinstance(outcome, ExchangeError) else ".".join(map(str, outcome[-4:]))
+        return (
+            str(outcome).partition(": ")[2] if isinstance(outcome, ExchangeError) else ".".join(map(str, outcome[-4:]))
+        )
 
     async def hang_up(self, upstream: ScriptedUpstream) -> None:
         """The server closes the connections; waits until the client has noticed."""
@@ -71,14 +77,24 @@ async def test_queries_share_one_connection(upstream: ScriptedUpstream) -> None:
         pytest.param(("dns.test",), 9, "dns.test", None, id="its name"),
         pytest.param(("127.0.0.1",), 9, "", None, id="its address"),
         pytest.param(("*.dns.test",), 9, "a.dns.test", None, id="a wildcard"),
-        pytest.param(("other.test",), 9, "dns.test", "tls: certificate verification failed: hostname mismatch", id="another name"),
         pytest.param(
-            ("dns.test",), 9, "", "tls: certificate verification failed: ip address mismatch", id="a name in place of its address"
+            ("other.test",), 9, "dns.test", "tls: certificate verification failed: hostname mismatch", id="another name"
         ),
-        pytest.param(("dns.test",), -1, "dns.test", "tls: certificate verification failed: certificate has expired", id="expired"),
+        pytest.param(
+            ("dns.test",),
+            9,
+            "",
+            "tls: certificate verification failed: ip address mismatch",
+            id="a name in place of its address",
+        ),
+        pytest.param(
+            ("dns.test",), -1, "dns.test", "tls: certificate verification failed: certificate has expired", id="expired"
+        ),
     ],
 )
-async def test_the_name_is_verified(tmp_path: Path, names_: tuple[str, ...], days: float, name: str, error: str | None) -> None:
+async def test_the_name_is_verified(
+    tmp_path: Path, names_: tuple[str, ...], days: float, name: str, error: str | None
+) -> None:
     """Or the address, if there is no name."""
     async with ScriptedUpstream(A, server(authority().pair(*names_, days=days), tmp_path)) as upstream:
         asking = Querying(upstream, name)
@@ -91,7 +107,9 @@ async def test_the_name_is_verified(tmp_path: Path, names_: tuple[str, ...], day
 async def test_an_authority_that_is_not_trusted(upstream: ScriptedUpstream) -> None:
     """No query is sent."""
     asking = Querying(upstream, material=Material(authorities=Authority().pem))
-    assert (await asking.ask()).startswith("tls: certificate verification failed: unable to get local issuer certificate")
+    assert (await asking.ask()).startswith(
+        "tls: certificate verification failed: unable to get local issuer certificate"
+    )
     assert upstream.asked == []
 
 

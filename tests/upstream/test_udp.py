@@ -141,7 +141,10 @@ async def test_many_at_once() -> None:
 
     async with ScriptedUpstream(held(numbered)) as upstream:
         sockets = UdpSockets(("127.0.0.1", upstream.port))
-        asking = [asyncio.ensure_future(ask(sockets, UpstreamQuery(names.from_text(f"{n}.example."), 1, 1, RD))) for n in range(200)]
+        asking = [
+            asyncio.ensure_future(ask(sockets, UpstreamQuery(names.from_text(f"{n}.example."), 1, 1, RD)))
+            for n in range(200)
+        ]
         while upstream.holds < 200:
             await asyncio.sleep(0)
         upstream.release(backwards=True)
@@ -182,13 +185,17 @@ async def ports_of(count: int) -> list[int]:
 
 @pytest.mark.skipif(not EPHEMERAL.exists(), reason="the kernel's range of ephemeral ports is not told here")
 async def test_ports_are_random() -> None:
-    """Over the whole ephemeral range, and none predictable from the one before (chi-square; fails once in a million runs)."""
+    """Over the whole ephemeral range, and none predictable from the one before (chi-square; fails once in a million
+    runs).
+    """
     low, high = map(int, EPHEMERAL.read_text().split())
     span, classes = high - low + 1, 64
     drawn = await ports_of(20_000)
     assert low <= min(drawn) < low + 100
     assert high - 100 < max(drawn) <= high
-    assert chi_square_of(Counter((port - low) * classes // span for port in drawn), classes, len(drawn)) < chi_square_bound(classes - 1)
+    assert chi_square_of(
+        Counter((port - low) * classes // span for port in drawn), classes, len(drawn)
+    ) < chi_square_bound(classes - 1)
     steps = Counter((b - a) % span * classes // span for a, b in pairwise(drawn))
     assert chi_square_of(steps, classes, len(drawn) - 1) < chi_square_bound(classes - 1)
 

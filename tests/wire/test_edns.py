@@ -82,6 +82,10 @@ def test_the_opt_record_of_an_upstream_keeps_its_options() -> None:
 def test_an_extended_error_needs_edns_in_the_query() -> None:
     """It follows the echoed options or those of an upstream (RFC 8914 §2)."""
     stale = (15, b"\0\3")
-    assert edns.for_reply(Edns(1400, options=((10, b"cookie"),)), None, extended=3) == Edns(1400, options=((10, b"cookie"), stale))
-    assert edns.for_reply(Edns(1232), Edns(4096, options=((15, b"\0\x16"),)), extended=3) == Edns(1232, options=((15, b"\0\x16"), stale))
+    assert edns.for_reply(Edns(1400, options=((10, b"cookie"),)), None, extended=3) == Edns(
+        1400, options=((10, b"cookie"), stale)
+    )
+    assert edns.for_reply(Edns(1232), Edns(4096, options=((15, b"\0\x16"),)), extended=3) == Edns(
+        1232, options=((15, b"\0\x16"), stale)
+    )
     assert edns.for_reply(None, None, extended=3) is None

@@ -62,10 +62,17 @@ def test_truncates_to_the_limit(limit: int, count: int) -> None:
     assert parsed.edns == Edns(limit)
 
 
-ADDRESSES = records(*[f"www.example.org. 5 IN A 192.0.2.{number}" for number in range(40)], "www.example.org. 5 IN AAAA 2001:db8::1")
+ADDRESSES = records(
+    *[f"www.example.org. 5 IN A 192.0.2.{number}" for number in range(40)], "www.example.org. 5 IN AAAA 2001:db8::1"
+)
 
 
-@given(st.lists(st.sampled_from(ADDRESSES[:40]), unique=True, max_size=40), st.booleans(), st.integers(0, 3), st.integers(1, 9))
+@given(
+    st.lists(st.sampled_from(ADDRESSES[:40]), unique=True, max_size=40),
+    st.booleans(),
+    st.integers(0, 3),
+    st.integers(1, 9),
+)
 def test_rotations_are_as_if_each_were_encoded_by_itself(answer: list, foreign: bool, size: int, count: int) -> None:  # type: ignore[type-arg]
     """Octet by octet; there are none for other records or truncated replies."""
     asked, limit = request(use_edns=0 if size else -1), 512 << size
@@ -99,10 +106,16 @@ def test_additional_records_are_dropped_first() -> None:
         pytest.param(Edns(1232), None, Edns(1232), id="mirrored"),
         pytest.param(Edns(100, True), None, Edns(100, True), id="small size and DO"),
         pytest.param(
-            Edns(1232, False, 0, ((10, b"c"), (65001, b"x"))), None, Edns(1232, False, 0, ((10, b"c"),)), id="known options echoed"
+            Edns(1232, False, 0, ((10, b"c"), (65001, b"x"))),
+            None,
+            Edns(1232, False, 0, ((10, b"c"),)),
+            id="known options echoed",
         ),
         pytest.param(
-            Edns(1232), Edns(4096, True, 0, ((15, b"\0\x16"),)), Edns(1232, True, 0, ((15, b"\0\x16"),)), id="a plugin's own keeps options"
+            Edns(1232),
+            Edns(4096, True, 0, ((15, b"\0\x16"),)),
+            Edns(1232, True, 0, ((15, b"\0\x16"),)),
+            id="a plugin's own keeps options",
         ),
         pytest.param(None, Edns(4096), Edns(4096), id="a plugin's own goes out unasked"),
     ],

@@ -48,7 +48,9 @@ def test_text_round_trips_and_agrees_with_dnspython(wire: bytes) -> None:
 def test_is_within_is_about_labels(name: bytes, zone: bytes) -> None:
     """A name is within a zone if its last labels are those of the zone."""
     ours, theirs = names.labels_of(name), names.labels_of(zone)
-    assert names.is_within(name, zone) == (ours[len(ours) - len(theirs) :] == theirs if len(theirs) <= len(ours) else False)
+    assert names.is_within(name, zone) == (
+        ours[len(ours) - len(theirs) :] == theirs if len(theirs) <= len(ours) else False
+    )
 
 
 def test_suffixes_go_from_the_name_to_the_root() -> None:

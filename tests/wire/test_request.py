@@ -14,7 +14,9 @@ from svcdns.wire.record import Edns
 from svcdns.wire.request import Request, accept
 
 
-def packet(flags: int = 0x0100, counts: tuple[int, int, int, int] = (1, 0, 0, 0), body: bytes = b"\1a\0\0\1\0\1") -> bytes:
+def packet(
+    flags: int = 0x0100, counts: tuple[int, int, int, int] = (1, 0, 0, 0), body: bytes = b"\1a\0\0\1\0\1"
+) -> bytes:
     """A packet by hand."""
     return struct.pack("!HHHHHH", 7, flags, *counts) + body
 
@@ -26,7 +28,9 @@ def test_reads_a_question() -> None:
 
 def test_reads_edns() -> None:
     """Size, DO bit and options of the OPT record."""
-    query = dns.message.make_query("a.", "A", use_edns=0, payload=1400, want_dnssec=True, options=[dns.edns.CookieOption(b"12345678", b"")])
+    query = dns.message.make_query(
+        "a.", "A", use_edns=0, payload=1400, want_dnssec=True, options=[dns.edns.CookieOption(b"12345678", b"")]
+    )
     request = accept(query.to_wire())
     assert isinstance(request, Request)
     assert request.edns == Edns(1400, True, 0, ((10, b"12345678"),))
@@ -34,7 +38,11 @@ def test_reads_edns() -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [pytest.param(b"", id="empty"), pytest.param(bytes(11), id="short"), pytest.param(packet(flags=0x8100), id="a response")],
+    [
+        pytest.param(b"", id="empty"),
+        pytest.param(bytes(11), id="short"),
+        pytest.param(packet(flags=0x8100), id="a response"),
+    ],
 )
 def test_packets_that_are_no_query_get_no_reply(data: bytes) -> None:
     """Replies, and packets without a complete header."""
@@ -50,7 +58,9 @@ def test_packets_that_are_no_query_get_no_reply(data: bytes) -> None:
         pytest.param(packet(counts=(2, 0, 0, 0)), 0x8101, id="two questions: FORMERR"),
         pytest.param(packet(counts=(1, 2, 0, 0)), 0x8101, id="two answers: FORMERR"),
         pytest.param(packet(counts=(1, 0, 0, 3)), 0x8101, id="three additional: FORMERR"),
-        pytest.param(packet(flags=0x2100, counts=(0, 0, 0, 0)), 0xA104 & ~0x7804 | 0x2004, id="NOTIFY is a question like others"),
+        pytest.param(
+            packet(flags=0x2100, counts=(0, 0, 0, 0)), 0xA104 & ~0x7804 | 0x2004, id="NOTIFY is a question like others"
+        ),
         pytest.param(packet(body=b"\5a"), 0x8101, id="cut name: FORMERR"),
         pytest.param(packet(body=b"\xc0\x0c\0\1\0\1"), 0x8101, id="compressed question: FORMERR"),
     ],
@@ -86,7 +96,11 @@ def test_a_question_without_type_or_class_is_accepted(body: bytes, rtype: int) -
     """Missing ones are 0, in the reply too; half a number is a format error."""
     request = accept(packet(body=body))
     assert isinstance(request, Request)
-    assert (request.rtype, request.rclass, request.question) == (rtype, 0, b"\1a\0" + rtype.to_bytes(2, "big") + b"\0\0")
+    assert (request.rtype, request.rclass, request.question) == (
+        rtype,
+        0,
+        b"\1a\0" + rtype.to_bytes(2, "big") + b"\0\0",
+    )
     assert accept(packet(body=body + b"\0")) == struct.pack("!HHHHHH", 7, 0x8101, 0, 0, 0, 0)
 
 

@@ -60,7 +60,9 @@ def test_with_ttl_replaces_every_ttl(packet: bytes, ttl: int) -> None:
     after = parse_message(packet[:10] + b"\0\0" + packet[12:START] + with_ttl(plain, ttl))
     for section in ("answer", "authority"):
         found = [(record.owner, record.rtype, record.rdata, record.rclass) for record in getattr(before, section)]
-        assert [(record.owner, record.rtype, record.rdata, record.rclass) for record in getattr(after, section)] == found
+        assert [
+            (record.owner, record.rtype, record.rdata, record.rclass) for record in getattr(after, section)
+        ] == found
     assert {record.ttl for record in (*after.answer, *after.authority)} == {ttl}
     assert (after.additional, after.edns) == ((), None)
 
@@ -74,7 +76,9 @@ def test_truncated_packets_and_trailing_octets_are_not_simple(packet: bytes) -> 
 
 
 def at_the_end(*targets: bytes, more: bytes = b"") -> bytes:
-    """A reply with CNAME records and an address record of the last target; `more` has the octets of one more record before that."""
+    """A reply with CNAME records and an address record of the last target; `more` has the octets of one more record
+    before that.
+    """
     records, owner = aliases(*targets)
     return reply(*records, *([more] if more else []), address(owner))
 
@@ -144,7 +148,10 @@ def test_other_additional_records_are_not_simple(packet: bytes) -> None:
         pytest.param(reply(address(ttl=LONG)), id="a TTL that is none"),
         pytest.param(reply(address(), address(ttl=0xFFFFFFFF)), id="a TTL that is none beside one that is"),
         *[pytest.param(reply(record(OWNER, A, bytes(size))), id=f"of {size} octets") for size in (0, 3, 5, 16)],
-        *[pytest.param(reply(record(OWNER, A, made.V4, size=size)), id=f"that says it has {size} octets") for size in (0, 3, 5, 16, 65535)],
+        *[
+            pytest.param(reply(record(OWNER, A, made.V4, size=size)), id=f"that says it has {size} octets")
+            for size in (0, 3, 5, 16, 65535)
+        ],
     ],
 )
 def test_other_address_records_are_not_simple(packet: bytes) -> None:
@@ -175,15 +182,29 @@ def test_other_query_types_are_not_simple() -> None:
         pytest.param(at_the_end(EDGE, more=address()), id="an address beside its alias"),
         pytest.param(reply(address(), *aliases(EDGE)[0]), id="behind an address"),
         pytest.param(reply(*aliases(EDGE)[0], address()), id="with the address of the question's name"),
-        pytest.param(reply(*aliases(EDGE)[0], address(made.pointer(START + 17))), id="with the address of a name above"),
+        pytest.param(
+            reply(*aliases(EDGE)[0], address(made.pointer(START + 17))), id="with the address of a name above"
+        ),
         pytest.param(reply(*aliases(FULL)[0], address(FULL)), id="with the address of its target in full"),
-        pytest.param(at_the_end(EDGE, more=record(made.pointer(START + 12), AAAA, made.V6)), id="with another type at its end"),
+        pytest.param(
+            at_the_end(EDGE, more=record(made.pointer(START + 12), AAAA, made.V6)), id="with another type at its end"
+        ),
         pytest.param(reply(record(OWNER, 39, FULL), address()), id="a DNAME"),
-        pytest.param(reply(record(OWNER, Type.CNAME, FULL, rclass=Class.CH), address(made.pointer(START + 12))), id="of another class"),
+        pytest.param(
+            reply(record(OWNER, Type.CNAME, FULL, rclass=Class.CH), address(made.pointer(START + 12))),
+            id="of another class",
+        ),
         pytest.param(aliased(FULL, ttl=LONG), id="a TTL that is none"),
-        pytest.param(reply(record(OWNER, Type.CNAME, FULL + b"\0"), address(made.pointer(START + 12))), id="with an octet behind it"),
-        pytest.param(reply(record(OWNER, Type.CNAME, FULL, size=len(FULL) - 1), address(made.pointer(START + 12))), id="cut off"),
-        pytest.param(reply(record(OWNER, Type.CNAME, b"", size=0), address(made.pointer(START + 12))), id="without a target"),
+        pytest.param(
+            reply(record(OWNER, Type.CNAME, FULL + b"\0"), address(made.pointer(START + 12))),
+            id="with an octet behind it",
+        ),
+        pytest.param(
+            reply(record(OWNER, Type.CNAME, FULL, size=len(FULL) - 1), address(made.pointer(START + 12))), id="cut off"
+        ),
+        pytest.param(
+            reply(record(OWNER, Type.CNAME, b"", size=0), address(made.pointer(START + 12))), id="without a target"
+        ),
         pytest.param(at_the_end(made.pointer(START + 12)), id="a pointer to itself"),
         pytest.param(at_the_end(made.pointer(0x3FFF)), id="a pointer to what comes"),
         pytest.param(at_the_end(b"\x40" + FULL), id="of a label type that there is not"),
@@ -211,7 +232,10 @@ def test_other_cname_chains_are_not_simple(packet: bytes) -> None:
         pytest.param(reply(authority=[soa(rdata=made.SOA_DATA + b"\0")]), id="more than five numbers"),
         pytest.param(reply(authority=[soa(rdata=made.SOA_DATA[:-1])]), id="less than five numbers"),
         pytest.param(reply(authority=[soa(rdata=made.NUMBERS)]), id="numbers alone"),
-        pytest.param(reply(authority=[soa(rdata=b"\2ns" + made.pointer(0x3FFF) + b"\0" + made.NUMBERS)]), id="a pointer to what comes"),
+        pytest.param(
+            reply(authority=[soa(rdata=b"\2ns" + made.pointer(0x3FFF) + b"\0" + made.NUMBERS)]),
+            id="a pointer to what comes",
+        ),
         pytest.param(reply(authority=[record(ZONE, Type.SOA, made.SOA_DATA, size=65535)]), id="that says it has more"),
         pytest.param(reply(authority=[record(ZONE, Type.SOA, made.SOA_DATA, size=20)]), id="that says it has less"),
     ],
@@ -223,7 +247,9 @@ def test_other_denials_are_not_simple(packet: bytes) -> None:
 
 
 def test_a_cname_beyond_the_reach_of_a_pointer_is_not_simple() -> None:
-    """A pointer has 14 bits (RFC 1035 §4.1.4). One with the lower bits of a larger offset leads elsewhere, here to the query name."""
+    """A pointer has 14 bits (RFC 1035 §4.1.4). One with the lower bits of a larger offset leads elsewhere, here to the
+    query name.
+    """
     far, at, targets = 0x4000 + 12, START, list[bytes]()
     while at + 12 < far:
         targets.append(_name(min(200, far - at - 24), len(targets)))

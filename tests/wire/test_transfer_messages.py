@@ -25,7 +25,8 @@ def written(full: int, **options: object) -> list[dns.message.Message]:
 
 
 @pytest.mark.parametrize(
-    "full", [pytest.param(63000, id="all in one"), pytest.param(512, id="several"), pytest.param(1, id="one record each")]
+    "full",
+    [pytest.param(63000, id="all in one"), pytest.param(512, id="several"), pytest.param(1, id="one record each")],
 )
 def test_every_record_is_sent_once_and_in_order(full: int) -> None:
     """Whatever the size of a message."""

@@ -105,7 +105,9 @@ def test_reads_a_zone_that_dnspython_wrote(found: list[tuple[str, int, IPv4Addre
     text = "@ 60 IN SOA ns root 1 2 3 4 5\n@ 60 IN NS ns\n"
     text += "".join(f"{label} 60 IN {'A' if ip.version == 4 else 'AAAA'} {ip}\n" for label, _, ip in found)
     other = dns.zone.from_text(text, "example.org.", relativize=False, check_origin=False)
-    ours = {(names.to_text(r.owner), r.rtype, r.rdata) for r in read(other.to_text(relativize=False), names.ROOT, "zone")}
+    ours = {
+        (names.to_text(r.owner), r.rtype, r.rdata) for r in read(other.to_text(relativize=False), names.ROOT, "zone")
+    }
     theirs = {
         (name.to_text(), rdata.rdtype, rdata.to_wire())
         for name, rdataset in other.iterate_rdatasets()
@@ -117,7 +119,9 @@ def test_reads_a_zone_that_dnspython_wrote(found: list[tuple[str, int, IPv4Addre
 
 def test_one_record() -> None:
     """The first record of a text, of any class, relative to the root; no file is read."""
-    assert read_record("a.b 60 CH A 192.0.2.1\nc 60 A 192.0.2.2") == Record(b"\1a\1b\0", Type.A, 60, bytes((192, 0, 2, 1)), Class.CH)
+    assert read_record("a.b 60 CH A 192.0.2.1\nc 60 A 192.0.2.2") == Record(
+        b"\1a\1b\0", Type.A, 60, bytes((192, 0, 2, 1)), Class.CH
+    )
     assert read_record("a A 192.0.2.1").ttl == 3600
     for text in ("", "; a", "$INCLUDE x", "a XX A 192.0.2.1"):
         with pytest.raises(ZoneFileError):

@@ -44,7 +44,11 @@ async def test_state_goes_to_the_object_of_the_same_key() -> None:
     """In its order; objects without state take no part."""
     successor, other = Kept(), Kept()
     large = bytes(200_000)
-    kept: dict[tuple[object, ...], object] = {KEY: Kept(b"1", large, b"2"), ("gone",): Kept(b"3"), ("connections",): object()}
+    kept: dict[tuple[object, ...], object] = {
+        KEY: Kept(b"1", large, b"2"),
+        ("gone",): Kept(b"3"),
+        ("connections",): object(),
+    }
     assert await moved(kept, {KEY: successor, ("new",): other, ("connections",): object()}) == 3
     assert successor.portions == [b"1", large, b"2"]
     assert other.portions == []

@@ -80,7 +80,9 @@ class World:
         udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         udp.bind(("127.0.0.1", 0))  # the other's number may be taken for UDP
         self.port = udp.getsockname()[1]
-        described = [SocketDescription(n, 0, "127.0.0.1", 53, proto, 4, wildcard=False) for n, proto in enumerate(("udp", "tcp"))]
+        described = [
+            SocketDescription(n, 0, "127.0.0.1", 53, proto, 4, wildcard=False) for n, proto in enumerate(("udp", "tcp"))
+        ]
         await self.worker.sockets(list(zip(described, (udp.detach(), tcp.detach()), strict=True)), [])
         await self.worker.read(frozenset({0}))
 
@@ -249,7 +251,9 @@ async def test_a_reload_swaps_in_one_step(world: World) -> None:
     await world.feed(Swap(2))
     assert await world.ask("web.d.svc.cluster.local.") == ["30 10.96.0.1"]
     world.worker.flush()
-    requests = sum(value for (name, *_), value in counted(world.counters).items() if name == "coredns_dns_requests_total")
+    requests = sum(
+        value for (name, *_), value in counted(world.counters).items() if name == "coredns_dns_requests_total"
+    )
     assert requests == 6
 
 

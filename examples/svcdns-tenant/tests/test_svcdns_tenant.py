@@ -18,5 +18,11 @@ def test_it_keeps_to_the_plugin_contract() -> None:
 
 def test_two_networks_are_two_classes() -> None:
     """And nothing else is."""
-    plugin = svcdns_tenant.Tenant(svcdns_tenant.Options(b"\7example\3org\0", svcdns_tenant.Network.from_text("10.0.0.0/8")), None)
-    assert [plugin.client_class(address) for address in ("10.9.8.7", "192.0.2.1", "2001:db8::1")] == ["in", "out", "out"]
+    plugin = svcdns_tenant.Tenant(
+        svcdns_tenant.Options(b"\7example\3org\0", svcdns_tenant.Network.from_text("10.0.0.0/8")), None
+    )
+    assert [plugin.client_class(address) for address in ("10.9.8.7", "192.0.2.1", "2001:db8::1")] == [
+        "in",
+        "out",
+        "out",
+    ]

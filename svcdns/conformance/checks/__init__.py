@@ -8,5 +8,7 @@ from svcdns.conformance.check import Check
 from svcdns.conformance.checks import changes, edns, existence, headless, messages, records, search, transport
 
 CHECKS: Final[dict[str, Check]] = {
-    name: one for group in (records, headless, existence, search, messages, transport, edns, changes) for name, one in group.CHECKS.items()
+    name: one
+    for group in (records, headless, existence, search, messages, transport, edns, changes)
+    for name, one in group.CHECKS.items()
 }

@@ -75,14 +75,18 @@ async def _headless(examiner: Examiner, name: str, count: int) -> tuple[str, lis
     lab = _lab(examiner)
     made = await lab.service(service(name, clusterIP="None"))
     addresses = [lab.address() for _ in range(count)]
-    await lab.create(endpoint_slice(f"{name}-1", name, [endpoint(address, f"pod-{n}") for n, address in enumerate(addresses)]))
+    await lab.create(
+        endpoint_slice(f"{name}-1", name, [endpoint(address, f"pod-{n}") for n, address in enumerate(addresses)])
+    )
     full = expected.service_name(made, examiner.zone)
     await _seen(examiner, full, *addresses)
     return full, addresses
 
 
 def _endpoints(addresses: list[str], unready: str = "") -> dict[str, object]:
-    return {"endpoints": [endpoint(address, f"pod-{n}", ready=address != unready) for n, address in enumerate(addresses)]}
+    return {
+        "endpoints": [endpoint(address, f"pod-{n}", ready=address != unready) for n, address in enumerate(addresses)]
+    }
 
 
 @check("change-created", REQUIRED, f"{SPEC} §2.3.1", writes=True)
@@ -161,7 +165,9 @@ async def change_scaled_to_zero(examiner: Examiner) -> None:
     await _gone(examiner, name)
 
 
-@check("change-externalname", REQUIRED, f"{SPEC} §2.5; {E2E}, should provide DNS for ExternalName services", writes=True)
+@check(
+    "change-externalname", REQUIRED, f"{SPEC} §2.5; {E2E}, should provide DNS for ExternalName services", writes=True
+)
 async def change_externalname(examiner: Examiner) -> None:
     """An ExternalName whose external name changes has the new name in its CNAME record."""
     lab = _lab(examiner)
@@ -179,7 +185,9 @@ async def change_to_clusterip(examiner: Examiner) -> None:
     made = await lab.service(service("becomes-clusterip", type="ExternalName", externalName="foo.conformance.invalid"))
     name = expected.service_name(made, examiner.zone)
     await _points_to(examiner, name, "foo.conformance.invalid.")
-    stored = await lab.change("Service", "becomes-clusterip", {"spec": {"type": "ClusterIP", "externalName": None, "ports": [HTTP]}})
+    stored = await lab.change(
+        "Service", "becomes-clusterip", {"spec": {"type": "ClusterIP", "externalName": None, "ports": [HTTP]}}
+    )
     await _seen(examiner, name, *_ipv4(from_objects([stored]).services[0]))
 
     async def no_cname() -> Answer:
@@ -202,7 +210,9 @@ async def change_to_externalname(examiner: Examiner) -> None:
 
     async def no_address() -> Answer:
         answer = await examiner.query(name)
-        return answer.require(not set(answer.reply.data(Type.A)) & set(_ipv4(made)), f"no A record with {', '.join(_ipv4(made))}")
+        return answer.require(
+            not set(answer.reply.data(Type.A)) & set(_ipv4(made)), f"no A record with {', '.join(_ipv4(made))}"
+        )
 
     await _until(examiner, no_address)
 

@@ -31,7 +31,9 @@ def _soa(answer: Answer) -> Answer:
 
 
 def _version_zero(answer: Answer) -> Answer:
-    return answer.require(answer.reply.opt is not None and answer.reply.opt.version == 0, "an OPT record of EDNS version 0")
+    return answer.require(
+        answer.reply.opt is not None and answer.reply.opt.version == 0, "an OPT record of EDNS version 0"
+    )
 
 
 def _codes(answer: Answer) -> set[int]:

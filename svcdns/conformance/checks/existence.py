@@ -1,4 +1,6 @@
-"""Nonexistent names and types: NXDOMAIN, NODATA, and the SOA record with the time for which resolvers may cache them."""
+"""Nonexistent names and types: NXDOMAIN, NODATA, and the SOA record with the time for which
+resolvers may cache them.
+"""
 
 from __future__ import annotations
 
@@ -93,7 +95,9 @@ async def nodata_family(examiner: Examiner) -> None:
         if not expected.addresses(s, v)
     ]
     for service, version in examiner.sample(single, "every Service is dual-stack"):
-        (await examiner.query(expected.service_name(service, examiner.zone), Type.A if version == 4 else Type.AAAA)).no_data()
+        (
+            await examiner.query(expected.service_name(service, examiner.zone), Type.A if version == 4 else Type.AAAA)
+        ).no_data()
 
 
 @check("nodata-type", REQUIRED, "RFC 2308 §2.2")
@@ -121,7 +125,9 @@ async def nodata_protocol(examiner: Examiner) -> None:
 @check("nodata-reverse", RECOMMENDED, "RFC 8020 §2")
 async def nodata_reverse(examiner: Examiner) -> None:
     """A reverse name above one that has a PTR record exists: NODATA, not NXDOMAIN."""
-    service = examiner.sample([s for s in examiner.cluster.services if s.of_family(4)], "no Service has an IPv4 ClusterIP")[0]
+    service = examiner.sample(
+        [s for s in examiner.cluster.services if s.of_family(4)], "no Service has an IPv4 ClusterIP"
+    )[0]
     name = expected.reverse_name(service.of_family(4)[0]).partition(".")[2]
     answer = await examiner.query(name, Type.PTR)
     answer.require(answer.reply.rcode != 3, "NODATA: there are names below")
@@ -182,7 +188,9 @@ async def negative_ttl(examiner: Examiner) -> None:
     """The TTL of the SOA in a negative answer is at most the SOA's MINIMUM field."""
     async for answer in _negatives(examiner):
         fields = _soa(answer)
-        answer.require(int(fields[0]) <= int(fields[-1]), f"an SOA record with a TTL of at most its MINIMUM, {fields[-1]}")
+        answer.require(
+            int(fields[0]) <= int(fields[-1]), f"an SOA record with a TTL of at most its MINIMUM, {fields[-1]}"
+        )
 
 
 @check("apex-soa", RECOMMENDED, "RFC 1034 §4.2.1")
@@ -219,7 +227,10 @@ async def case_insensitive(examiner: Examiner) -> None:
     service = _one(examiner)
     version = 4 if service.of_family(4) else 6
     rtype = Type.A if version == 4 else Type.AAAA
-    for name in (expected.service_name(service, examiner.zone).upper(), expected.service_name(service, examiner.zone).title()):
+    for name in (
+        expected.service_name(service, examiner.zone).upper(),
+        expected.service_name(service, examiner.zone).title(),
+    ):
         answer = await examiner.query(name, rtype)
         answer.rcode(0).require(
             set(answer.reply.data(rtype)) == expected.addresses(service, version), "the same addresses as in lower case"

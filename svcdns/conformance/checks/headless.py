@@ -37,7 +37,9 @@ async def headless_hostname(examiner: Examiner) -> None:
         for version, rtype in ((4, Type.A), (6, Type.AAAA)):
             wanted = expected.hostname_addresses(service, hostname, version)
             if wanted:
-                (await examiner.whole(expected.endpoint_name(hostname, service, examiner.zone), rtype)).exactly(rtype, wanted)
+                (await examiner.whole(expected.endpoint_name(hostname, service, examiner.zone), rtype)).exactly(
+                    rtype, wanted
+                )
 
 
 @check("headless-srv", REQUIRED, f"{SPEC} §2.4.2")
@@ -64,9 +66,12 @@ async def headless_srv_targets(examiner: Examiner) -> None:
         for target in sorted({target for _, target in srv_of(answer.reply.data(Type.SRV))}):
             for rtype in (Type.A, Type.AAAA):
                 found |= set((await examiner.query(target, rtype)).rcode(0).reply.data(rtype))
-        wanted = {a for a in expected.addresses(service, 4) | expected.addresses(service, 6) if _has_port(service, a, port)}
+        wanted = {
+            a for a in expected.addresses(service, 4) | expected.addresses(service, 6) if _has_port(service, a, port)
+        }
         answer.require(
-            found == wanted, f"targets that resolve to {', '.join(sorted(wanted))}; they resolve to {', '.join(sorted(found)) or 'nothing'}"
+            found == wanted,
+            f"targets that resolve to {', '.join(sorted(wanted))}; they resolve to {', '.join(sorted(found)) or 'nothing'}",
         )
 
 

@@ -199,7 +199,10 @@ def bad_packets(zone: str) -> list[Octets]:
         Octets("a question without type", whole[:-3]),
         Octets("a name that points to itself", whole[:12] + b"\xc0\x0c" + struct.pack("!HH", Type.A, Class.IN)),
         Octets("a label of a retired type", whole[:12] + b"\x41" + whole[13:]),
-        Octets("a name of more than 255 octets", whole[:12] + (b"\x3f" + b"a" * 63) * 4 + b"\0" + struct.pack("!HH", Type.A, Class.IN)),
+        Octets(
+            "a name of more than 255 octets",
+            whole[:12] + (b"\x3f" + b"a" * 63) * 4 + b"\0" + struct.pack("!HH", Type.A, Class.IN),
+        ),
         Octets("ARCOUNT 1 without a record", header(0x1234, RD, 1, 0, 0, 1) + whole[12:]),
         Octets(
             "an OPT record with a truncated option",

@@ -25,7 +25,9 @@ async def dns_version(examiner: Examiner) -> None:
     """dns-version.<zone> has a TXT record with the version of the schema, a semantic version."""
     answer = await examiner.query(examiner.under("dns-version"), Type.TXT)
     texts = answer.rcode(0).reply.data(Type.TXT)
-    answer.require(len(texts) == 1 and SEMVER.fullmatch(texts[0]), 'one TXT record with a semantic version, such as "1.1.0"')
+    answer.require(
+        len(texts) == 1 and SEMVER.fullmatch(texts[0]), 'one TXT record with a semantic version, such as "1.1.0"'
+    )
 
 
 @check("kubernetes-service", REQUIRED, f"{E2E}, should provide DNS for the cluster")
@@ -35,7 +37,9 @@ async def kubernetes_service(examiner: Examiner) -> None:
         raise Skipped("the cluster has no Service kubernetes in default")
     name = examiner.under("kubernetes", "default", "svc")
     answers = [await examiner.query(name, rtype) for rtype in (Type.A, Type.AAAA)]
-    answers[0].require(any(a.reply.data(a.query.rtype) for a in answers), "an A record, or an AAAA record at the same name")
+    answers[0].require(
+        any(a.reply.data(a.query.rtype) for a in answers), "an A record, or an AAAA record at the same name"
+    )
 
 
 @check("clusterip-a", REQUIRED, f"{SPEC} §2.3.1")
@@ -70,7 +74,9 @@ async def nodeport_a(examiner: Examiner) -> None:
 @check("loadbalancer-a", REQUIRED, f"{SPEC} §2.3")
 async def loadbalancer_a(examiner: Examiner) -> None:
     """A Service of type LoadBalancer has its ClusterIP as its address, not that of the load balancer."""
-    await addresses_at(examiner, clustered(examiner, 4, "LoadBalancer"), "no Service is known to be of type LoadBalancer", 4)
+    await addresses_at(
+        examiner, clustered(examiner, 4, "LoadBalancer"), "no Service is known to be of type LoadBalancer", 4
+    )
 
 
 @check("clusterip-srv", REQUIRED, f"{SPEC} §2.3.2")
@@ -129,13 +135,17 @@ async def externalname_a(examiner: Examiner) -> None:
 
 
 def _external(examiner: Examiner) -> list[Service]:
-    return [s for s in examiner.cluster.services if s.external_name and not re.fullmatch(r"[0-9.]+|.*:.*", s.external_name)]
+    return [
+        s for s in examiner.cluster.services if s.external_name and not re.fullmatch(r"[0-9.]+|.*:.*", s.external_name)
+    ]
 
 
 @check("pod-a", REQUIRED, f"{SPEC} §2.6 (deprecated)")
 async def pod_a(examiner: Examiner) -> None:
     """If <a>-<b>-<c>-<d>.<ns>.pod.<zone> is served at all, it has the A record a.b.c.d."""
-    pods = [(ns, address) for ns, address in examiner.cluster.pods if "." in address and ns in examiner.cluster.namespaces]
+    pods = [
+        (ns, address) for ns, address in examiner.cluster.pods if "." in address and ns in examiner.cluster.namespaces
+    ]
     if not pods:
         pods = [(ns, "10.1.2.3") for ns in sorted(examiner.cluster.namespaces or {"default"})[:1]]
     served = False
@@ -161,7 +171,9 @@ async def srv_additional(examiner: Examiner) -> None:
 
 @check("srv-bare-name", INFORMATIONAL, f"{SPEC} §2.3.2, §3")
 async def srv_bare_name(examiner: Examiner) -> None:
-    """SRV at a Service's own name is beyond the specification; if it is answered, the ports are those of the Service."""
+    """SRV at a Service's own name is beyond the specification; if it is answered, the ports are
+    those of the Service.
+    """
     for service in examiner.sample(clustered(examiner), "no Service has a ClusterIP"):
         answer = (await examiner.query(expected.service_name(service, examiner.zone), Type.SRV)).rcode(0)
         wanted = {(p.number, expected.service_name(service, examiner.zone)) for p in service.ports}

@@ -65,7 +65,12 @@ async def _look_up(examiner: Examiner, service: Service, stops: Callable[[_Pair]
     wanted = expected.addresses(service, 4) | expected.addresses(service, 6)
     full = f"{service.name}.{service.namespace}"
     elsewhere = next((ns for ns in sorted(examiner.cluster.namespaces) if ns != service.namespace), "default")
-    lookups = [(service.name, service.namespace), (full, elsewhere), (f"{full}.svc", elsewhere), (f"{full}.svc.{examiner.zone}", elsewhere)]
+    lookups = [
+        (service.name, service.namespace),
+        (full, elsewhere),
+        (f"{full}.svc", elsewhere),
+        (f"{full}.svc.{examiner.zone}", elsewhere),
+    ]
     lookups.append((f"{full}.svc.{examiner.zone.rstrip('.')}", elsewhere))
     for name, namespace in lookups:
         for candidate in candidates(name, namespace, examiner.zone):
@@ -75,7 +80,10 @@ async def _look_up(examiner: Examiner, service: Service, stops: Callable[[_Pair]
         found = set(pair[0].reply.data(Type.A)) | set(pair[1].reply.data(Type.AAAA))
         ends = ", ".join(sorted(found)[:6]) or "nothing"
         shown = ", ".join(sorted(wanted)[:6])
-        pair[0].require(found == wanted, f"the search for {name!r} from namespace {namespace} to end at {shown}; it ends here at {ends}")
+        pair[0].require(
+            found == wanted,
+            f"the search for {name!r} from namespace {namespace} to end at {shown}; it ends here at {ends}",
+        )
 
 
 def _services(examiner: Examiner) -> list[Service]:
@@ -83,7 +91,9 @@ def _services(examiner: Examiner) -> list[Service]:
 
 
 @check(
-    "search-glibc", Severity.REQUIRED, f"resolv.conf(5), RFC 1034 §4.3.2; {E2E}, should resolve DNS of partial qualified names for services"
+    "search-glibc",
+    Severity.REQUIRED,
+    f"resolv.conf(5), RFC 1034 §4.3.2; {E2E}, should resolve DNS of partial qualified names for services",
 )
 async def search_glibc(examiner: Examiner) -> None:
     """Partial names of a Service resolve through the search list with ndots:5 in glibc's order, over UDP."""

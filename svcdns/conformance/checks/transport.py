@@ -22,7 +22,10 @@ BIG: Final = 30
 def _big(examiner: Examiner, at_least: int = BIG) -> Service:
     """The largest headless Service. Raises Skipped if none is large enough."""
     sized = [s for s in examiner.cluster.services if s.headless and len(expected.addresses(s, 4)) > at_least]
-    return max(examiner.sample(sized, f"no headless Service has more than {at_least} IPv4 endpoints"), key=lambda s: len(s.endpoints))
+    return max(
+        examiner.sample(sized, f"no headless Service has more than {at_least} IPv4 endpoints"),
+        key=lambda s: len(s.endpoints),
+    )
 
 
 def _sound(answer: Answer, service: Service, limit: int) -> None:
@@ -30,7 +33,9 @@ def _sound(answer: Answer, service: Service, limit: int) -> None:
     wanted, found = expected.addresses(service, 4), set(answer.rcode(0).reply.data(Type.A))
     answer.require(answer.reply.size <= limit, f"at most {limit} octets")
     answer.require(found <= wanted, "no address but those of the endpoints")
-    answer.require(found == wanted or answer.reply.has(TC), f"TC set: the answer has {len(found)} of {len(wanted)} addresses")
+    answer.require(
+        found == wanted or answer.reply.has(TC), f"TC set: the answer has {len(found)} of {len(wanted)} addresses"
+    )
     answer.require(found != wanted or not answer.reply.has(TC), "TC clear: the answer is complete")
 
 
@@ -73,7 +78,9 @@ async def big_srv(examiner: Examiner) -> None:
 
 def _queries(examiner: Examiner) -> list[Query]:
     """Queries of several kinds, with and without an answer."""
-    services = examiner.sample([s for s in examiner.cluster.services if s.cluster_ips], "no Service has a ClusterIP")[:4]
+    services = examiner.sample([s for s in examiner.cluster.services if s.cluster_ips], "no Service has a ClusterIP")[
+        :4
+    ]
     out = [Query(expected.service_name(s, examiner.zone), t, tcp=True) for s in services for t in (Type.A, Type.AAAA)]
     out.append(Query(examiner.under(examiner.nonexistent_label(), "svc"), tcp=True))
     return [*out, Query(examiner.under("dns-version"), Type.TXT, tcp=True)]
@@ -85,7 +92,8 @@ async def _compare(examiner: Examiner, answers: list[Answer]) -> None:
         alone = await examiner.send(answer.query)
         same = (alone.reply.rcode, sorted(line.data for line in alone.reply.answer))
         answer.require(
-            (answer.reply.rcode, sorted(line.data for line in answer.reply.answer)) == same, "the same answer as on a connection of its own"
+            (answer.reply.rcode, sorted(line.data for line in answer.reply.answer)) == same,
+            "the same answer as on a connection of its own",
         )
 
 
@@ -96,7 +104,10 @@ async def tcp(examiner: Examiner) -> None:
         over_tcp = await examiner.send(query)
         over_udp = await examiner.query(query.name, query.rtype)
         same = (over_udp.reply.rcode, sorted(line.data for line in over_udp.reply.answer))
-        over_tcp.require((over_tcp.reply.rcode, sorted(line.data for line in over_tcp.reply.answer)) == same, "the same answer as over UDP")
+        over_tcp.require(
+            (over_tcp.reply.rcode, sorted(line.data for line in over_tcp.reply.answer)) == same,
+            "the same answer as over UDP",
+        )
 
 
 @check("tcp-reuse", REQUIRED, "RFC 7766 §6.2.1")

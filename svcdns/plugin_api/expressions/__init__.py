@@ -10,4 +10,12 @@ from svcdns.plugin_api.expressions.errors import EvaluationError, ExpressionErro
 from svcdns.plugin_api.expressions.parser import Expression, compile_expression
 from svcdns.plugin_api.expressions.query_functions import FUNCTIONS, PER_CLIENT, query_functions
 
-__all__ = ["FUNCTIONS", "PER_CLIENT", "EvaluationError", "Expression", "ExpressionError", "compile_expression", "query_functions"]
+__all__ = [
+    "FUNCTIONS",
+    "PER_CLIENT",
+    "EvaluationError",
+    "Expression",
+    "ExpressionError",
+    "compile_expression",
+    "query_functions",
+]

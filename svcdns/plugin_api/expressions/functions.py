@@ -91,7 +91,9 @@ BUILTINS: Final[dict[str, Callable[..., Any]]] = {
     "concat": lambda *lists: [item for items in lists for item in items],
     "keys": lambda value: list(value.keys()),
     "values": lambda value: list(value.values()),
-    "get": lambda value, key: value.get(key) if isinstance(value, dict) else value[key] if -len(value) <= key < len(value) else None,
+    "get": lambda value, key: (
+        value.get(key) if isinstance(value, dict) else value[key] if -len(value) <= key < len(value) else None
+    ),
     "bitand": lambda left, right: _int(left) & _int(right),
     "bitor": lambda left, right: _int(left) | _int(right),
     "bitxor": lambda left, right: _int(left) ^ _int(right),
@@ -118,7 +120,9 @@ PREDICATES: Final[dict[str, Callable[[list[Any], Predicate], Any]]] = {
     "map": lambda items, predicate: [predicate(item) for item in items],
     "count": lambda items, predicate: sum(truth(predicate(item)) for item in items),
     "find": lambda items, predicate: next((item for item in items if truth(predicate(item))), None),
-    "findIndex": lambda items, predicate: next((index for index, item in enumerate(items) if truth(predicate(item))), None),
+    "findIndex": lambda items, predicate: next(
+        (index for index, item in enumerate(items) if truth(predicate(item))), None
+    ),
     "sum": lambda items, predicate: sum(number(predicate(item)) for item in items),
 }
 """Functions of a list and a predicate, by name."""

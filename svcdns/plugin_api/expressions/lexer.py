@@ -61,7 +61,9 @@ def number(text: str) -> int | float:
     try:
         if text[:1] == "0" and text.isdecimal():
             return int(text, 8)
-        return int(text, 0) if text[:2].lower() in ("0x", "0o", "0b") or text.replace("_", "").isdecimal() else float(text)
+        return (
+            int(text, 0) if text[:2].lower() in ("0x", "0o", "0b") or text.replace("_", "").isdecimal() else float(text)
+        )
     except ValueError:
         raise ExpressionError(f"'{text}' is not a number") from None
 

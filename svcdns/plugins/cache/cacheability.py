@@ -97,7 +97,9 @@ def without_unrelated_records(query: Query, reply: Reply) -> Reply:
     chain = _alias_chain(query, reply.answer)
     answer = _filtered(reply.answer, lambda record, rtype: _belongs_to_answer(query, chain, record, rtype))
     authority = _authority(chain, answer, reply.authority) if reply.authority else ()
-    additional = reply.additional if reply.dependencies else ()  # with dependencies, this server made it from cluster data
+    additional = (
+        reply.additional if reply.dependencies else ()
+    )  # with dependencies, this server made it from cluster data
     if (answer, authority, additional) == (reply.answer, reply.authority, reply.additional):
         return reply
     return msgspec.structs.replace(reply, answer=answer, authority=authority, additional=additional)
@@ -139,7 +141,9 @@ def _in_class(query: Query, record: Record) -> bool:
 
 
 def _authority(chain: list[bytes], answer: tuple[Record, ...], authority: tuple[Record, ...]) -> tuple[Record, ...]:
-    zones = {record.owner.lower() for record in authority if record.rtype == Type.SOA and _is_above(record.owner, chain)}
+    zones = {
+        record.owner.lower() for record in authority if record.rtype == Type.SOA and _is_above(record.owner, chain)
+    }
     signers = {_signer(record) for record in answer if record.rtype == Type.RRSIG}
     zones.update(signer for signer in signers if signer is not None and _is_above(signer, chain))
 

@@ -105,7 +105,9 @@ class WireEntry(msgspec.Struct, array_like=True):
         reply = entry.reply
         sections = _fields(reply.answer), _fields(reply.authority), _fields(reply.additional)
         age = now - entry.stored
-        return msgspec.msgpack.encode(cls(key, reply.rcode, reply.flags, sections, age, entry.lifetime, entry.is_answer))
+        return msgspec.msgpack.encode(
+            cls(key, reply.rcode, reply.flags, sections, age, entry.lifetime, entry.is_answer)
+        )
 
     def decode(self, now: float) -> tuple[Key, Entry]:
         """The entry, with its key."""

@@ -49,11 +49,15 @@ class Cache(Plugin):
         first = self._cells_of(environment.server)
         self._budget: MemoryBudget = environment.kept(("cache", "pool"), lambda: MemoryBudget(environment.allowance))
         where = ("cache", environment.server, environment.view, environment.block.zones, options.zones)
-        self._success: Store = environment.kept((*where, "success"), lambda: self._store("success", options.success, first))
+        self._success: Store = environment.kept(
+            (*where, "success"), lambda: self._store("success", options.success, first)
+        )
         self._denial: Store = environment.kept((*where, "denial"), lambda: self._store("denial", options.denial, first))
         after = options.confirm_after
         self._confirmation = (
-            None if after is None else DenialConfirmation(after, environment.clock, self._counters, self._label, self._view)
+            None
+            if after is None
+            else DenialConfirmation(after, environment.clock, self._counters, self._label, self._view)
         )
         self._replies = CachedReplies(options, self._success, self._denial, environment.clock)
 

@@ -141,7 +141,9 @@ class CachedReplies:
         else:
             entry = self._stored(lookup, reply, found, lifetime)
         flags = reply.flags if query.flags & AD or query.dnssec_ok else reply.flags & ~AD
-        return Stored(msgspec.structs.replace(with_ttl(reply, lifetime), flags=flags, edns=None, increments=increments), entry)
+        return Stored(
+            msgspec.structs.replace(with_ttl(reply, lifetime), flags=flags, edns=None, increments=increments), entry
+        )
 
     def has(self, key: Key) -> bool:
         """True if an entry or a spelling may decide how a query is answered."""
@@ -170,7 +172,9 @@ class CachedReplies:
             self._denial.remove(lookup.key)
         return self.store(lookup, reply)
 
-    def storing_in_background(self, previous: Entry, *, only_fresh: bool = False) -> Callable[[Lookup, Reply], Stored | None]:
+    def storing_in_background(
+        self, previous: Entry, *, only_fresh: bool = False
+    ) -> Callable[[Lookup, Reply], Stored | None]:
         """`store`, or `store_fresh` with `only_fresh`, for a refresh without a client.
 
         The new entry takes over the hits.
@@ -232,7 +236,9 @@ class CachedReplies:
 
 
 def _increments_of_cluster_answer(cells: Cells, found: MessageType) -> tuple[Increment, ...]:
-    """What CoreDNS would count for the next such query: a miss if replies of that type are not cached, otherwise a hit."""
+    """What CoreDNS would count for the next such query: a miss if replies of that type are not
+    cached, otherwise a hit.
+    """
     if found in NEVER_CACHED:
         return ((cells.requests, 1.0), (cells.misses, 1.0))
     return ((cells.requests, 1.0), (cells.hits["denial" if found in DENIALS else "success"], 1.0))
@@ -264,7 +270,9 @@ def with_ttl(reply: Reply, ttl: int) -> Reply:
     )
 
 
-def _stream_with_ttl(stream: Generator[Iterable[Record], None, None], ttl: int) -> Generator[Iterable[Record], None, None]:
+def _stream_with_ttl(
+    stream: Generator[Iterable[Record], None, None], ttl: int
+) -> Generator[Iterable[Record], None, None]:
     with closing(stream):
         for portion in stream:
             yield (Record(r.owner, r.rtype, ttl, r.rdata, r.rclass) for r in portion)

@@ -11,12 +11,22 @@ _BY_TYPE: Final = ("server", "type", "zones", "view")
 
 ENTRIES: Final = Family("coredns_cache_entries", MetricKind.GAUGE, "Entries in the cache.", _BY_TYPE)
 OCTETS: Final = Family("svcdns_cache_bytes", MetricKind.GAUGE, "Memory that the entries in the cache take.", _BY_TYPE)
-REQUESTS: Final = Family("coredns_cache_requests_total", MetricKind.COUNTER, "Queries that reached the cache.", _BY_ZONES)
+REQUESTS: Final = Family(
+    "coredns_cache_requests_total", MetricKind.COUNTER, "Queries that reached the cache.", _BY_ZONES
+)
 HITS: Final = Family("coredns_cache_hits_total", MetricKind.COUNTER, "Queries answered from the cache.", _BY_TYPE)
-MISSES: Final = Family("coredns_cache_misses_total", MetricKind.COUNTER, "Queries not answered from the cache.", _BY_ZONES)
-EVICTIONS: Final = Family("coredns_cache_evictions_total", MetricKind.COUNTER, "Entries evicted to make room.", _BY_TYPE)
-PREFETCHES: Final = Family("coredns_cache_prefetch_total", MetricKind.COUNTER, "Entries refreshed in the background.", _BY_ZONES)
-STALE: Final = Family("coredns_cache_served_stale_total", MetricKind.COUNTER, "Queries answered with an expired entry.", _BY_ZONES)
+MISSES: Final = Family(
+    "coredns_cache_misses_total", MetricKind.COUNTER, "Queries not answered from the cache.", _BY_ZONES
+)
+EVICTIONS: Final = Family(
+    "coredns_cache_evictions_total", MetricKind.COUNTER, "Entries evicted to make room.", _BY_TYPE
+)
+PREFETCHES: Final = Family(
+    "coredns_cache_prefetch_total", MetricKind.COUNTER, "Entries refreshed in the background.", _BY_ZONES
+)
+STALE: Final = Family(
+    "coredns_cache_served_stale_total", MetricKind.COUNTER, "Queries answered with an expired entry.", _BY_ZONES
+)
 
 
 class Cells:

@@ -27,7 +27,9 @@ POLICIES: Final = ("prefer_positive",)
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """The capacity of one of the two stores in entries, and the longest and shortest lifetime of an entry in seconds."""
+    """The capacity of one of the two stores in entries, and the longest and shortest lifetime of
+    an entry in seconds.
+    """
 
     capacity: int
     longest: int
@@ -111,7 +113,10 @@ def parse(block: Block) -> Options:
 
 def _check_policy(directive: Directive) -> None:
     """Allows one `serve_stale_policy`, and only with `serve_stale`."""
-    lines = {name: [line for line in arguments.body(directive) if line.name.text == name] for name in ("serve_stale", "serve_stale_policy")}
+    lines = {
+        name: [line for line in arguments.body(directive) if line.name.text == name]
+        for name in ("serve_stale", "serve_stale_policy")
+    }
     policies = lines["serve_stale_policy"]
     if len(policies) > 1:
         raise CorefileError(policies[1].position, "'serve_stale_policy' may stand once, a second one was found")
@@ -178,12 +183,16 @@ def _serve_stale(line: Directive, options: Options) -> dict[str, Any]:
     if len(words) > 1:
         mode = words[1].text.lower()
         if mode not in ("immediate", "verify"):
-            raise CorefileError(words[1].position, f"'{words[1].text}' is unknown; one of immediate, verify was expected")
+            raise CorefileError(
+                words[1].position, f"'{words[1].text}' is unknown; one of immediate, verify was expected"
+            )
         stale = replace(stale, verify=mode == "verify")
     if stale.verify and rest:
         stale, rest = replace(stale, timeout=_seconds(rest[0])), rest[1:]
     if len(rest) > 2:
-        raise CorefileError(rest[2].position, f"'{rest[2].text}' is one word too many after 'immediate'; a TTL and a time were expected")
+        raise CorefileError(
+            rest[2].position, f"'{rest[2].text}' is one word too many after 'immediate'; a TTL and a time were expected"
+        )
     if rest:
         ttl = _seconds(rest[0], MAX_TTL)
         if ttl != int(ttl):

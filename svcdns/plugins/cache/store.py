@@ -86,7 +86,9 @@ class Store:
         if key in self.entries:
             self.remove(key)
         last_answer = entry.last_answer
-        entry.octets = memory_of(key[0], entry.content) + (memory_of(b"", last_answer.content) if last_answer is not None else 0)
+        entry.octets = memory_of(key[0], entry.content) + (
+            memory_of(b"", last_answer.content) if last_answer is not None else 0
+        )
         if entry.octets > LARGEST:
             return
         if self._is_over(1, entry.octets) or self._budget.is_exceeded(entry.octets):

@@ -65,7 +65,14 @@ def _zone_file(directive: Directive, block: Block) -> ZoneFile:
                 fallthrough = arguments.fallthrough(line)
             case _:
                 raise arguments.unknown_option(line, ("reload", "reload_by_mtime", "fallthrough"))
-    return ZoneFile(path.position, str(Path(block.root) / path.text), arguments.zones(origins, block.zones), fallthrough, reload, by_mtime)
+    return ZoneFile(
+        path.position,
+        str(Path(block.root) / path.text),
+        arguments.zones(origins, block.zones),
+        fallthrough,
+        reload,
+        by_mtime,
+    )
 
 
 def data_key(path: str, zone: str) -> str:

@@ -31,7 +31,9 @@ class Zone:
             before = node.get(record.rtype, ())
             if all(record.rdata != other.rdata for other in before):
                 node[record.rtype] = (*before, record)
-        self._names = {suffix for name in self.nodes for suffix in names.suffixes(name) if names.is_within(suffix, apex)}
+        self._names = {
+            suffix for name in self.nodes for suffix in names.suffixes(name) if names.is_within(suffix, apex)
+        }
 
     @property
     def soa(self) -> RRset:

@@ -177,7 +177,12 @@ class Exchange:
         if reply.rcode in self._group.failover:
             self._last_reply = reply
             self._continue()
-        elif message.flags & TC and self._group.rule.prefer_udp and not (self._tcp or attempt.tcp) and self._queries < MAX_QUERIES:
+        elif (
+            message.flags & TC
+            and self._group.rule.prefer_udp
+            and not (self._tcp or attempt.tcp)
+            and self._queries < MAX_QUERIES
+        ):
             self._send(attempt.server, self._group.clock(), self._group.rule.read_timeout, tcp=True)
         else:
             self._finish(reply)
@@ -210,7 +215,9 @@ class Exchange:
 def servfail(failure: ExchangeError | None) -> Reply:
     """SERVFAIL with the last failure, for the log. Clients with EDNS get an extended error (RFC 8914 §4.23, §4.24)."""
     code = ExtendedError.NO_REACHABLE_AUTHORITY if failure is None or failure.timed_out else ExtendedError.NETWORK_ERROR
-    return Reply(rcode=Rcode.SERVFAIL, extended=code, has_message=False, error=NO_HEALTHY if failure is None else str(failure))
+    return Reply(
+        rcode=Rcode.SERVFAIL, extended=code, has_message=False, error=NO_HEALTHY if failure is None else str(failure)
+    )
 
 
 def _reply(message: Message, source: str) -> Reply:

@@ -32,7 +32,9 @@ class GroupBuilder:
         """Raises TlsError."""
         self._rule, self._environment, self._cells = rule, environment, cells
         self._options = _server_options(rule)
-        self._timer_wheel: TimerWheel = environment.kept(("forward", "timer wheel"), partial(TimerWheel, environment.clock))
+        self._timer_wheel: TimerWheel = environment.kept(
+            ("forward", "timer wheel"), partial(TimerWheel, environment.clock)
+        )
         self._client_tls = self._make_client_tls()
         self.group = self._build()
         for upstream in rule.upstreams:
@@ -61,7 +63,9 @@ class GroupBuilder:
         if content is None:
             return None
         material = tls_files.decode(content)
-        kept: ClientTls = environment.kept(("forward", "trust", key), partial(ClientTls, material, environment.poll_sockets))
+        kept: ClientTls = environment.kept(
+            ("forward", "trust", key), partial(ClientTls, material, environment.poll_sockets)
+        )
         kept.replace(material)
         return kept
 

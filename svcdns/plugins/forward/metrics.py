@@ -12,7 +12,9 @@ BROKEN: Final = Family(
     "Queries that found all upstreams down and were sent to one at random.",
 )
 REJECTED: Final = Family(
-    "coredns_forward_max_concurrent_rejects_total", MetricKind.COUNTER, "Queries refused because too many were in flight."
+    "coredns_forward_max_concurrent_rejects_total",
+    MetricKind.COUNTER,
+    "Queries refused because too many were in flight.",
 )
 HEDGES: Final = Family(
     "svcdns_forward_hedges_total",

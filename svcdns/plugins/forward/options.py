@@ -12,7 +12,15 @@ from svcdns.corefile.blocks import Directive, Position
 from svcdns.corefile.errors import CorefileError
 from svcdns.corefile.zones import is_reverse
 from svcdns.plugin_api.environment import Block
-from svcdns.plugins.forward.upstream_addresses import DNS_PORT, NamedUpstream, TlsUpstream, address, is_address, is_name, upstream
+from svcdns.plugins.forward.upstream_addresses import (
+    DNS_PORT,
+    NamedUpstream,
+    TlsUpstream,
+    address,
+    is_address,
+    is_name,
+    upstream,
+)
 from svcdns.upstream.query import Address, address_text
 from svcdns.wire.codes import Rcode
 
@@ -28,7 +36,8 @@ RCODES: Final = {**Rcode.__members__, "NOTIMPL": int(Rcode.NOTIMP)}
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One `forward` directive: a forward rule. Times are in seconds; 0 is for none or no limit where the option says so.
+    """One `forward` directive: a forward rule. Times are in seconds; 0 is for none or no limit where the option says
+    so.
 
     `left_out`: the zones of the network in FROM besides the first, which are not forwarded. `next`, `next_on_nodata`:
     the replies after which the next rule answers. `failover`: the response codes after which the next upstream is
@@ -74,7 +83,10 @@ class Rule:
     @property
     def tls_key(self) -> str:
         """The key of the certificates in the data for the workers; empty if the rule needs none."""
-        secure = any(isinstance(one, TlsUpstream) or (isinstance(one, NamedUpstream) and one.server_name) for one in self.upstreams)
+        secure = any(
+            isinstance(one, TlsUpstream) or (isinstance(one, NamedUpstream) and one.server_name)
+            for one in self.upstreams
+        )
         return f"tls {' '.join(self.tls)}" if secure or any(self.tls) else ""
 
 
@@ -121,7 +133,9 @@ def _rule(directive: Directive, root: str) -> Rule:
         arguments.no_body(line)
         rule = replace(rule, **(_tls(line, root) if name == "tls" else _LINES[name](line, rule)))
     if 0 < rule.max_age < rule.expire:
-        raise CorefileError(directive.position, f"max_age ({rule.max_age:g}s) must not be less than expire ({rule.expire:g}s)")
+        raise CorefileError(
+            directive.position, f"max_age ({rule.max_age:g}s) must not be less than expire ({rule.expire:g}s)"
+        )
     named = next((one for one in words if "%" in one.text and one.text.startswith("tls://")), None)
     if rule.server_name and named is not None:
         text = f"both tls_servername '{rule.server_name}' and a name of its own are given for {named.text}"
@@ -146,7 +160,9 @@ def _seconds(name: str, *, above_zero: bool = False) -> Callable[[Directive, Rul
         word = arguments.argument(line)
         value = arguments.duration(word)
         if value < 0 or (above_zero and not value):
-            raise CorefileError(word.position, f"{line.name.text} '{word.text}' is not {'above 0' if above_zero else 'at least 0'}")
+            raise CorefileError(
+                word.position, f"{line.name.text} '{word.text}' is not {'above 0' if above_zero else 'at least 0'}"
+            )
         return {name: value}
 
     return read
@@ -197,9 +213,13 @@ def _rcodes(name: str) -> Callable[[Directive, Rule], dict[str, Any]]:
             rcode = RCODES.get(word.text.upper())
             if rcode is None:
                 hint = arguments.nearest(word.text.upper(), RCODES)
-                raise CorefileError(word.position, f"'{word.text}' is not a response code{hint}; one such as NXDOMAIN was expected")
+                raise CorefileError(
+                    word.position, f"'{word.text}' is not a response code{hint}; one such as NXDOMAIN was expected"
+                )
             if name == "failover" and rcode == Rcode.NOERROR:
-                raise CorefileError(word.position, "NOERROR cannot be used in failover: it is no reason to query another upstream")
+                raise CorefileError(
+                    word.position, "NOERROR cannot be used in failover: it is no reason to query another upstream"
+                )
             found.add(rcode)
         return {name: frozenset(found)}
 

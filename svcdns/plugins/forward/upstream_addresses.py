@@ -51,7 +51,9 @@ def upstream(word: Token) -> Address | NamedUpstream | TlsUpstream:
     if scheme == "https":
         raise CorefileError(word.position, f"upstreams by {scheme}:// are not built yet; see docs/supported.md")
     if separator and scheme != "dns":
-        raise CorefileError(word.position, f"'{scheme}' is not supported as a destination protocol in forward: {word.text}")
+        raise CorefileError(
+            word.position, f"'{scheme}' is not supported as a destination protocol in forward: {word.text}"
+        )
     found = address(text, DNS_PORT)
     if found is not None:
         return found
@@ -80,7 +82,8 @@ def _tls_upstream(word: Token, text: str) -> NamedUpstream | TlsUpstream:
     host_port = _host(before + port, TLS_PORT) if "/" not in text else None
     if (percent and not is_name(name)) or (found is None and host_port is None):
         raise CorefileError(
-            word.position, f"not an IP address or host, with a name to verify: '{word.text}'; tls://IP%NAME:PORT was expected"
+            word.position,
+            f"not an IP address or host, with a name to verify: '{word.text}'; tls://IP%NAME:PORT was expected",
         )
     if found is not None:
         return TlsUpstream(found, name)

@@ -83,7 +83,9 @@ def _find(upstream: NamedUpstream, rule: Rule) -> list[Address]:
         return nameservers(Path(upstream.path).read_bytes())
     except OSError as error:
         if not upstream.host:
-            raise CorefileError(rule.position, f"plugin/forward: open {upstream.path}: {(error.strerror or '').lower()}") from error
+            raise CorefileError(
+                rule.position, f"plugin/forward: open {upstream.path}: {(error.strerror or '').lower()}"
+            ) from error
     try:
         return [(address, upstream.port) for address in addresses_of(upstream.host, rule.resolvers)]
     except ResolveError as error:

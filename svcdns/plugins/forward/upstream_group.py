@@ -93,5 +93,9 @@ def _policy(name: str) -> Callable[[Sequence[Server]], list[Server]]:
     def shuffled(servers: Sequence[Server]) -> list[Server]:
         return random.sample(servers, len(servers)) if len(servers) > 1 else list(servers)
 
-    policies: dict[str, Callable[[Sequence[Server]], list[Server]]] = {"random": shuffled, "round_robin": round_robin, "sequential": list}
+    policies: dict[str, Callable[[Sequence[Server]], list[Server]]] = {
+        "random": shuffled,
+        "round_robin": round_robin,
+        "sequential": list,
+    }
     return policies[name]

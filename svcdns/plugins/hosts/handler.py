@@ -25,7 +25,11 @@ from svcdns.wire.codes import AA, Rcode, Type
 from svcdns.wire.record import Record
 
 ENTRIES: Final = Family(
-    "coredns_hosts_entries", MetricKind.GAUGE, "Entries: addresses of names and names of addresses.", ("hostsfile",), uniform=True
+    "coredns_hosts_entries",
+    MetricKind.GAUGE,
+    "Entries: addresses of names and names of addresses.",
+    ("hostsfile",),
+    uniform=True,
 )
 RELOADED: Final = Family(
     "coredns_hosts_reload_timestamp_seconds",

@@ -99,7 +99,12 @@ def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  #
     log = plugin_logger("hosts")
     for line in options.inline:
         if packed(line.split()[0]) is None:
-            log.warning("%s:%d: '%s' does not begin with an address and is ignored", options.position.file, options.position.line, line)
+            log.warning(
+                "%s:%d: '%s' does not begin with an address and is ignored",
+                options.position.file,
+                options.position.line,
+                line,
+            )
     try:
         if Path(options.path).is_dir():
             log.warning("Hosts file %s is a directory", options.path)
@@ -110,7 +115,9 @@ def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  #
             log.warning("File does not exist: %s", options.path)
         return {}
     except OSError as error:
-        raise CorefileError(options.position, f"unable to access hosts file '{options.path}': {error.strerror}") from error
+        raise CorefileError(
+            options.position, f"unable to access hosts file '{options.path}': {error.strerror}"
+        ) from error
 
 
 def period(options: Options) -> float:

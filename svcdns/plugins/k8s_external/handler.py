@@ -82,7 +82,11 @@ class External(Plugin):
         address = from_reverse(key) if query.rtype == Type.PTR else ""
         if address:
             found = self._lookup.at(address, dependencies)
-            return self._pointers(query, found, dependencies) if found else self._name_error(query, zone, dependencies, following)
+            return (
+                self._pointers(query, found, dependencies)
+                if found
+                else self._name_error(query, zone, dependencies, following)
+            )
         host_ports = self._lookup.find(labels, dependencies)
         if host_ports is None:
             return self._name_error(query, zone, dependencies, following)
@@ -116,11 +120,17 @@ class External(Plugin):
 
     def _servers(self, name: bytes, dependencies: list[Dependency]) -> list[Record]:
         found = self._lookup.servers(self._environment.local_addresses, dependencies)
-        return [Record(name, packed[0], self.options.ttl, packed[1]) for host in found if (packed := rdata_of(host)) is not None]
+        return [
+            Record(name, packed[0], self.options.ttl, packed[1])
+            for host in found
+            if (packed := rdata_of(host)) is not None
+        ]
 
     # -- Services
 
-    def _addresses(self, query: Query, zone: bytes, host_ports: list[HostPort], dependencies: list[Dependency]) -> ReplySteps:
+    def _addresses(
+        self, query: Query, zone: bytes, host_ports: list[HostPort], dependencies: list[Dependency]
+    ) -> ReplySteps:
         """Each address once. A hostname gives a CNAME record and the server's answer for the hostname."""
         answer: list[Record] = []
         targets: dict[bytes, Reply] = {}
@@ -140,9 +150,15 @@ class External(Plugin):
                 targets[target] = yield query.ask(target, query.rtype)
             answer += [Record(query.name, Type.CNAME, self._cluster.options.ttl, target), *targets[target].answer]
             flags |= targets[target].flags & TC
-        return self._reply(query, answer, dependencies, flags=flags) if answer else self._negative(query, zone, dependencies)
+        return (
+            self._reply(query, answer, dependencies, flags=flags)
+            if answer
+            else self._negative(query, zone, dependencies)
+        )
 
-    def _services(self, query: Query, zone: bytes, host_ports: list[HostPort], dependencies: list[Dependency]) -> ReplySteps:
+    def _services(
+        self, query: Query, zone: bytes, host_ports: list[HostPort], dependencies: list[Dependency]
+    ) -> ReplySteps:
         """SRV records, one for each target and port, and the addresses of the targets."""
         weight, ttl = records.weight_of(len(host_ports) or 1), self._cluster.options.ttl
         answer: dict[tuple[bytes, int], Record] = {}
@@ -169,12 +185,19 @@ class External(Plugin):
 
     def _pointers(self, query: Query, found: list[str], dependencies: list[Dependency]) -> Reply:
         targets = [target for text in found if (target := _name_below(text, self._primary)) is not None]
-        return self._reply(query, [Record(query.name, Type.PTR, self.options.ttl, target) for target in targets], dependencies)
+        return self._reply(
+            query, [Record(query.name, Type.PTR, self.options.ttl, target) for target in targets], dependencies
+        )
 
     # -- replies
 
     def _reply(
-        self, query: Query, answer: list[Record], dependencies: list[Dependency], additional: list[Record] | None = None, flags: int = 0
+        self,
+        query: Query,
+        answer: list[Record],
+        dependencies: list[Dependency],
+        additional: list[Record] | None = None,
+        flags: int = 0,
     ) -> Reply:
         return Reply(
             flags=query.reply_flags | AA | flags,

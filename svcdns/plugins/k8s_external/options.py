@@ -32,7 +32,9 @@ def parse(block: Block) -> Options:
     """
     last = block.directives[-1]
     if not any(other.name.text == "kubernetes" for other in block.others):
-        raise CorefileError(last.position, "plugin/k8s_external: kubernetes plugin not loaded: the server block has no 'kubernetes'")
+        raise CorefileError(
+            last.position, "plugin/k8s_external: kubernetes plugin not loaded: the server block has no 'kubernetes'"
+        )
     zones = arguments.zones(last.arguments, block.zones)
     if not zones:
         raise CorefileError(last.arguments[0].position, f"'{last.arguments[0].text}' is not a zone")

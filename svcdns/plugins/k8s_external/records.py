@@ -26,7 +26,9 @@ def soa(zone: bytes, apex: bytes, ttl: int, serial: int) -> Record:
     `serial` is cut to 32 bits (RFC 1035 §3.3.13).
     """
     server, hostmaster = SERVER + apex + zone, _HOSTMASTER + apex + zone
-    return Record(zone, Type.SOA, ttl, server + hostmaster + _NUMBERS.pack(serial & 0xFFFFFFFF, REFRESH, RETRY, EXPIRE, ttl))
+    return Record(
+        zone, Type.SOA, ttl, server + hostmaster + _NUMBERS.pack(serial & 0xFFFFFFFF, REFRESH, RETRY, EXPIRE, ttl)
+    )
 
 
 def ns(zone: bytes, apex: bytes, ttl: int) -> Record:

@@ -46,7 +46,10 @@ def offer(lookup: Lookup, options: Options, apex: bytes, local: tuple[str, ...],
         for namespace, name, service in headless:
             host_ports: list[HostPort] = []
             for slice_ in copy.slices.get((namespace, name), ()):
-                host_ports += [host_port for _, host_port in endpoints(service, (slice_,), pod_names=lookup.options.endpoint_pod_names)]
+                host_ports += [
+                    host_port
+                    for _, host_port in endpoints(service, (slice_,), pod_names=lookup.options.endpoint_pod_names)
+                ]
                 yield ()
             yield writer.headless(service, host_ports)
         yield (own,)
@@ -92,9 +95,13 @@ class _Zone:
             ports: dict[bytes, list[HostPort]] = {}
             for host_port in host_ports:
                 if host_port.port.name:
-                    ports.setdefault(self._port_name(host_port.port, f"{service.name}.{service.namespace}"), []).append(host_port)
+                    ports.setdefault(self._port_name(host_port.port, f"{service.name}.{service.namespace}"), []).append(
+                        host_port
+                    )
             for owner, group in ports.items():
-                yield from self._srv(owner, [(records.name_below(host_port.name, self.zone), host_port.port) for host_port in group])
+                yield from self._srv(
+                    owner, [(records.name_below(host_port.name, self.zone), host_port.port) for host_port in group]
+                )
         except NameTextError:
             return
 
@@ -112,7 +119,9 @@ class _Zone:
                     yield Record(name, rtype, self.ttl, address[1])
         targets = [
             (
-                names.from_text(host_port.host) if packed[host_port.host] is None else records.name_below(host_port.name, self.zone),
+                names.from_text(host_port.host)
+                if packed[host_port.host] is None
+                else records.name_below(host_port.name, self.zone),
                 host_port.port,
             )
             for host_port in host_ports

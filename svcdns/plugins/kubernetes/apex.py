@@ -59,7 +59,8 @@ def servers(
             base = f"{service.name}.{service.namespace}.svc"
             if service.headless:
                 out += [
-                    ((e.address, 0, endpoint_name(e.address, e.hostname, e.target, pod_names=pod_names)), base) for e in slice_.endpoints
+                    ((e.address, 0, endpoint_name(e.address, e.hostname, e.target, pod_names=pod_names)), base)
+                    for e in slice_.endpoints
                 ]
             else:
                 out += [((address, 0, ""), base) for address in service.cluster_ips]

@@ -56,7 +56,9 @@ class Kubernetes(Plugin):
         """The extended error of every reply, None while the data is fresh."""
         self.zones = sorted((names.from_text(zone).lower() for zone in options.zones), key=len, reverse=True)
         self._multicluster = frozenset(names.from_text(zone).lower() for zone in options.multicluster)
-        self._unforeseen = frozenset(zone for zone in self.zones if self._is_multicluster(zone) or zone.endswith(REVERSE_ZONES))
+        self._unforeseen = frozenset(
+            zone for zone in self.zones if self._is_multicluster(zone) or zone.endswith(REVERSE_ZONES)
+        )
         self._fallthrough = tuple(names.from_text(zone).lower() for zone in options.fallthrough)
 
     @classmethod
@@ -137,18 +139,28 @@ class Kubernetes(Plugin):
                 found = Encloser(subtree, "", self.index.names(Kind.NAMESPACE), apex.NS_LABELS, (SERIAL,))
             else:
                 within = bytes((len(labels[-2]),)) + labels[-2] + subtree
-                found = Encloser(within, namespace, self.index.names(Kind.SERVICE), apex.NS_LABELS, (SERIAL, ("namespace", namespace)))
+                found = Encloser(
+                    within,
+                    namespace,
+                    self.index.names(Kind.SERVICE),
+                    apex.NS_LABELS,
+                    (SERIAL, ("namespace", namespace)),
+                )
         return None if self._is_divided(found.key) else found
 
     def _is_divided(self, key: bytes) -> bool:
         """Whether a zone of the plugin or of `fallthrough` begins below the name, or the name itself falls through."""
-        return self._falls_through(key) or any(names.is_within(zone, key) and zone != key for zone in (*self.zones, *self._fallthrough))
+        return self._falls_through(key) or any(
+            names.is_within(zone, key) and zone != key for zone in (*self.zones, *self._fallthrough)
+        )
 
     def transfer(self, zone: bytes, serial: int) -> ZoneOffer | None:
         """The zone for `transfer`; see `plugin_api.zone_transfer`."""
         if self._zone_of(zone) is None:
             return None
-        return transfer.offer(self.index, self.options, self._local, zone, serial, multicluster=self._is_multicluster(zone))
+        return transfer.offer(
+            self.index, self.options, self._local, zone, serial, multicluster=self._is_multicluster(zone)
+        )
 
     def _is_multicluster(self, zone: bytes) -> bool:
         return any(names.is_within(zone, other) for other in self._multicluster)
@@ -197,7 +209,13 @@ class Kubernetes(Plugin):
         if not records:
             return self._negative(zone_query, Rcode.NOERROR)
         dependencies = zone_query.depends_on
-        return Reply(flags=flags, answer=tuple(records), lifetime=UNTIL_CHANGED, dependencies=dependencies, extended=self.extended)
+        return Reply(
+            flags=flags,
+            answer=tuple(records),
+            lifetime=UNTIL_CHANGED,
+            dependencies=dependencies,
+            extended=self.extended,
+        )
 
     def _name_error(self, zone_query: ZoneQuery, following: Following) -> Answer:
         if self._falls_through(zone_query.query.key):

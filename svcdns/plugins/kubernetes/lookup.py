@@ -115,11 +115,19 @@ class Lookup:
                 if not wanted or label.lower() == wanted:
                     found.host_ports += [(endpoint.address, port.number, label) for port in ports]
 
-    def _zonal(self, name: ClusterName, service: Service, slices: Iterable[EndpointSlice], found: LookupResult) -> LookupResult:
+    def _zonal(
+        self, name: ClusterName, service: Service, slices: Iterable[EndpointSlice], found: LookupResult
+    ) -> LookupResult:
         if not service.headless:
             raise NoSuchNameError
         whole = [
-            (endpoint, port, endpoint_name(endpoint.address, endpoint.hostname, endpoint.target, pod_names=self.options.endpoint_pod_names))
+            (
+                endpoint,
+                port,
+                endpoint_name(
+                    endpoint.address, endpoint.hostname, endpoint.target, pod_names=self.options.endpoint_pod_names
+                ),
+            )
             for slice_ in slices
             for endpoint in slice_.endpoints
             for port in slice_.ports
@@ -157,7 +165,9 @@ class Lookup:
                 continue
             ports = [port for port in slice_.ports if _fits(name, port)]
             for endpoint in slice_.endpoints:
-                label = endpoint_name(endpoint.address, endpoint.hostname, endpoint.target, pod_names=self.options.endpoint_pod_names)
+                label = endpoint_name(
+                    endpoint.address, endpoint.hostname, endpoint.target, pod_names=self.options.endpoint_pod_names
+                )
                 if not name.endpoint or label.lower() == name.endpoint:
                     whole = f"{label}.{slice_.cluster}" if slice_.cluster else label
                     found.host_ports += [(endpoint.address, port.number, whole) for port in ports]
@@ -182,7 +192,9 @@ class Lookup:
         return found
 
 
-def _cluster_ips(name: ClusterName, ports: Iterable[Port], addresses: Iterable[str], found: LookupResult) -> LookupResult:
+def _cluster_ips(
+    name: ClusterName, ports: Iterable[Port], addresses: Iterable[str], found: LookupResult
+) -> LookupResult:
     matched = False
     addresses = tuple(addresses)
     for port in ports:
@@ -195,4 +207,6 @@ def _cluster_ips(name: ClusterName, ports: Iterable[Port], addresses: Iterable[s
 
 
 def _fits(name: ClusterName, port: Port) -> bool:
-    return (not name.port or name.port == port.name.lower()) and (not name.protocol or name.protocol == port.protocol.lower())
+    return (not name.port or name.port == port.name.lower()) and (
+        not name.protocol or name.protocol == port.protocol.lower()
+    )

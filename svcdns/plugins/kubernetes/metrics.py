@@ -47,5 +47,8 @@ SNAPSHOT_LOADS: Final = Family(
     ("result",),
 )
 SNAPSHOT_WRITES: Final = Family(
-    "svcdns_kubernetes_snapshot_writes_total", MetricKind.COUNTER, "Attempts to write the snapshot: done or failed.", ("result",)
+    "svcdns_kubernetes_snapshot_writes_total",
+    MetricKind.COUNTER,
+    "Attempts to write the snapshot: done or failed.",
+    ("result",),
 )

@@ -90,7 +90,9 @@ class _Draft:
         if options.watch.manifests and options.snapshot is not None:
             line = self.lines["snapshot"]
             if not is_from_environment(line):
-                raise CorefileError(line.position, "snapshot is for a cluster with an API server; manifests are read at every start")
+                raise CorefileError(
+                    line.position, "snapshot is for a cluster with an API server; manifests are read at every start"
+                )
             options = replace(options, snapshot=None)
         if options.zonal and options.noendpoints:
             raise CorefileError(self.lines["zonal"].position, "zonal cannot be used together with noendpoints")
@@ -143,7 +145,9 @@ def _namespaces(draft: _Draft, line: Directive) -> None:
     draft.set(line, namespaces=draft.options.namespaces | {word.text.lower() for word in words})
 
 
-_SELECTOR_PART: Final = re.compile(r"\s*(?:!\s*[\w./-]+|[\w./-]+(?:\s*==?\s*[\w.-]*|\s+(?:in|notin)\s*\([\w.,\s-]*\))?)\s*")
+_SELECTOR_PART: Final = re.compile(
+    r"\s*(?:!\s*[\w./-]+|[\w./-]+(?:\s*==?\s*[\w.-]*|\s+(?:in|notin)\s*\([\w.,\s-]*\))?)\s*"
+)
 
 
 def _selector(line: Directive) -> str:
@@ -154,7 +158,9 @@ def _selector(line: Directive) -> str:
     text = _text(line)
     for part in re.split(r",(?![^(]*\))", text):
         if not _SELECTOR_PART.fullmatch(part):
-            raise CorefileError(line.arguments[0].position, f"unable to parse label selector '{text}' at '{part.strip()}'")
+            raise CorefileError(
+                line.arguments[0].position, f"unable to parse label selector '{text}' at '{part.strip()}'"
+            )
     return text
 
 

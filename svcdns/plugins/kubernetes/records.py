@@ -66,7 +66,9 @@ class RecordFinder:
     def soa(self, zone_query: ZoneQuery) -> Record:
         """The SOA record of the query's zone."""
         serials = self._index.serials
-        return apex.soa(zone_query.spelled, self._options.ttl, serials.multicluster if zone_query.multicluster else serials.ordinary)
+        return apex.soa(
+            zone_query.spelled, self._options.ttl, serials.multicluster if zone_query.multicluster else serials.ordinary
+        )
 
     def _look_up(self, zone_query: ZoneQuery, key: bytes) -> LookupResult:
         """The hosts and ports of a name in the zone, `ns.dns` included. Raises NoSuchNameError."""
@@ -84,7 +86,9 @@ class RecordFinder:
             raise NoSuchNameError
         return self._lookup.find(name, zone_query.dependencies, multicluster=zone_query.multicluster)
 
-    def _addresses(self, zone_query: ZoneQuery, name: bytes, key: bytes, rtype: int, chain: tuple[bytes, ...]) -> list[Record | Alias]:
+    def _addresses(
+        self, zone_query: ZoneQuery, name: bytes, key: bytes, rtype: int, chain: tuple[bytes, ...]
+    ) -> list[Record | Alias]:
         """Address records of a name, after the CNAME records that lead to them.
 
         `chain` holds the targets of the CNAME records so far. Raises NoSuchNameError.
@@ -129,7 +133,9 @@ class RecordFinder:
         if not host_ports or rdata_of(host_ports[0][0]) is not None:
             return Result([])
         try:
-            return Result([Record(zone_query.query.name, Type.CNAME, self._options.ttl, names.from_text(host_ports[0][0]))])
+            return Result(
+                [Record(zone_query.query.name, Type.CNAME, self._options.ttl, names.from_text(host_ports[0][0]))]
+            )
         except NameTextError:
             return Result([])
 
@@ -154,7 +160,9 @@ class RecordFinder:
         See docs/behaviour/cluster-names.md#srv-records.
         """
         found = self._look_up(zone_query, zone_query.query.key)
-        host_ports = [(host_port, packed) for host_port in found.host_ports if (packed := rdata_of(host_port[0])) is not None]
+        host_ports = [
+            (host_port, packed) for host_port in found.host_ports if (packed := rdata_of(host_port[0])) is not None
+        ]
         if not host_ports:
             return Result([])
         total = 100 * len(host_ports)
@@ -189,7 +197,9 @@ class RecordFinder:
         result = Result([], [])
         seen: set[bytes] = set()
         pod_names = self._options.endpoint_pod_names
-        for (host, _, label), base in apex.servers(self._index, self._local, zone_query.dependencies, pod_names=pod_names):
+        for (host, _, label), base in apex.servers(
+            self._index, self._local, zone_query.dependencies, pod_names=pod_names
+        ):
             packed = rdata_of(host)
             if packed is None:
                 continue

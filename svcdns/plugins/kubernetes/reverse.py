@@ -31,6 +31,8 @@ def targets(address: str, index: Index, lookup: Lookup, options: Options, depend
         if slice_.service and visible(slice_.namespace):
             for endpoint in slice_.endpoints:
                 if endpoint.address == address:
-                    label = endpoint_name(address, endpoint.hostname, endpoint.target, pod_names=options.endpoint_pod_names)
+                    label = endpoint_name(
+                        address, endpoint.hostname, endpoint.target, pod_names=options.endpoint_pod_names
+                    )
                     found[f"{label}.{slice_.service}.{slice_.namespace}.svc"] = None
     return list(found)

@@ -31,7 +31,9 @@ SERVER_TTL: Final = 0
 """The TTL that CoreDNS gives the addresses of name servers in a transfer."""
 
 
-def offer(index: Index, options: Options, local: tuple[str, ...], zone: bytes, serial: int, *, multicluster: bool) -> ZoneOffer:
+def offer(
+    index: Index, options: Options, local: tuple[str, ...], zone: bytes, serial: int, *, multicluster: bool
+) -> ZoneOffer:
     """The records of `zone` (lower case), or the SOA record alone if `serial` is current.
 
     Raises UnavailableError before the first list.
@@ -63,7 +65,9 @@ class _Zone:
     def servers(self, index: Index, local: tuple[str, ...]) -> Iterator[Record]:
         """One NS record for each name server, then the address records of all of them."""
         found = apex.servers(index, local, [], pod_names=self.options.endpoint_pod_names)
-        addresses_by_name = [(apex.name_below(base, label, self.zone), rdata_of(host)) for (host, _, label), base in found]
+        addresses_by_name = [
+            (apex.name_below(base, label, self.zone), rdata_of(host)) for (host, _, label), base in found
+        ]
         for name in dict.fromkeys(name for name, _ in addresses_by_name):
             yield Record(self.zone, Type.NS, self.ttl, name)
         for name, address in addresses_by_name:
@@ -124,16 +128,22 @@ class _Zone:
         except NameTextError:
             return
 
-    def _endpoints(self, service: Service | ServiceImport, slices: Mapping[LoweredName, tuple[_Slice, ...]]) -> Iterator[Iterable[Record]]:
+    def _endpoints(
+        self, service: Service | ServiceImport, slices: Mapping[LoweredName, tuple[_Slice, ...]]
+    ) -> Iterator[Iterable[Record]]:
         for slice_ in slices.get((service.namespace.lower(), service.name.lower()), ()):
             weight = max(1, int(100.0 / (100 * max(1, len(slice_.endpoints))) * 100))
             for endpoint in slice_.endpoints:
                 yield self._endpoint(service, endpoint, slice_.ports, weight)
         yield ()
 
-    def _endpoint(self, service: Service | ServiceImport, endpoint: Endpoint, ports: tuple[Port, ...], weight: int) -> Iterator[Record]:
+    def _endpoint(
+        self, service: Service | ServiceImport, endpoint: Endpoint, ports: tuple[Port, ...], weight: int
+    ) -> Iterator[Record]:
         """Address records at the names of Service and endpoint, then an SRV record for each port with a name."""
-        label = endpoint_name(endpoint.address, endpoint.hostname, endpoint.target, pod_names=self.options.endpoint_pod_names)
+        label = endpoint_name(
+            endpoint.address, endpoint.hostname, endpoint.target, pod_names=self.options.endpoint_pod_names
+        )
         try:
             yield from self._address(self._name(service), endpoint.address)
             name = self._name(service, *filter(None, (label,)))

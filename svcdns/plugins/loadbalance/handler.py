@@ -67,8 +67,14 @@ class LoadBalance(Plugin):
         return then(following(query), self._marked)
 
     def _marked(self, reply: Reply) -> Reply:
-        if reply.rcode != Rcode.NOERROR or not reply.has_message or (len(reply.answer) < 2 and len(reply.additional) < 2):
+        if (
+            reply.rcode != Rcode.NOERROR
+            or not reply.has_message
+            or (len(reply.answer) < 2 and len(reply.additional) < 2)
+        ):
             return reply
         if self._options.path:
-            return msgspec.structs.replace(reply, rotate=self._rotate, dependencies=(*reply.dependencies, self._dependency))
+            return msgspec.structs.replace(
+                reply, rotate=self._rotate, dependencies=(*reply.dependencies, self._dependency)
+            )
         return msgspec.structs.replace(reply, rotate=self._rotate)

@@ -150,7 +150,9 @@ def read(lines: Iterable[str], path: str) -> dict[bytes, dict[bytes, int]]:
         if len(words) == 1:
             weights = out.setdefault(_name(words[0], where), {})
         elif len(words) > 2:
-            raise WeightFileError(f"{where}: '{line.strip()}' has {len(words)} words; a name, or an address and a weight, was expected")
+            raise WeightFileError(
+                f"{where}: '{line.strip()}' has {len(words)} words; a name, or an address and a weight, was expected"
+            )
         elif weights is None:
             raise WeightFileError(f"{where}: '{line.strip()}' comes before any name")
         else:

@@ -65,7 +65,9 @@ class Rotation:
     A group rotated `n` times by the n-th part of its length has each record first equally often.
     """
 
-    def __init__(self, reply: Reply, random: Random, order: Callable[[Iterable[Record]], list[Group]] = by_kind) -> None:
+    def __init__(
+        self, reply: Reply, random: Random, order: Callable[[Iterable[Record]], list[Group]] = by_kind
+    ) -> None:
         """Splits the reply, which is not changed. `order` groups the answer and the additional section."""
         self._reply = reply
         sections = (order(reply.answer), by_kind(reply.authority), order(reply.additional))
@@ -74,7 +76,9 @@ class Rotation:
             for section in sections
         ]
         answer, others = self._sections[0], self._sections[1] + self._sections[2]
-        self.turns_answer = sum(bool(group) for group, _ in answer) == 1 and not any(len(group) > 1 for group, varies in others if varies)
+        self.turns_answer = sum(bool(group) for group, _ in answer) == 1 and not any(
+            len(group) > 1 for group, varies in others if varies
+        )
         """True if each variant is the whole answer section, rotated."""
         self.widest = max(len(group) for section in self._sections for group, varies in section if varies)
         """The size of the largest rotated group: the most variants with different first records."""
@@ -126,7 +130,9 @@ class WeightedDraw:
             start = self._random.random()
             self._points[of] = self._random.sample([(number + start) / of for number in range(of)], of)
         point = self._points[of][number]
-        return msgspec.structs.replace(self._reply, answer=self._answer.section(point), additional=self._additional.section(point))
+        return msgspec.structs.replace(
+            self._reply, answer=self._answer.section(point), additional=self._additional.section(point)
+        )
 
 
 class _Draw:

@@ -131,4 +131,6 @@ class OptionRule:
             draft.per_client = True
 
     def _is_per_client(self) -> bool:
-        return isinstance(self.data, Subnet) or (isinstance(self.data, Variable) and self.data.name not in _IN_EVERY_PACKET)
+        return isinstance(self.data, Subnet) or (
+            isinstance(self.data, Variable) and self.data.name not in _IN_EVERY_PACKET
+        )

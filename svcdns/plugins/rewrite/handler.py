@@ -34,7 +34,9 @@ class Rewrite(Plugin):
     def __init__(self, options: Options, environment: Environment) -> None:  # noqa: ARG002 - the rules need nothing else
         """As in CoreDNS, EDNS options with a code of `edns0 local` are echoed to all clients that send them."""
         self._rules = options.rules
-        self.echoed_options = frozenset(rule.code for rule in options.rules if isinstance(rule, OptionRule) and rule.local)
+        self.echoed_options = frozenset(
+            rule.code for rule in options.rules if isinstance(rule, OptionRule) and rule.local
+        )
 
     def handle(self, query: Query, following: Following) -> Answer:
         """Sends the query that the rules make to the next plugin."""

@@ -99,7 +99,9 @@ def match_kind(word: Token) -> str:
     """The kind of match that a word names. Raises CorefileError."""
     kind = word.text.lower()
     if kind not in MATCH_KINDS:
-        raise CorefileError(word.position, f"'{word.text}' is not a kind of match; one of {', '.join(MATCH_KINDS)} was expected")
+        raise CorefileError(
+            word.position, f"'{word.text}' is not a kind of match; one of {', '.join(MATCH_KINDS)} was expected"
+        )
     return kind
 
 

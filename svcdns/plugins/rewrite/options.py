@@ -195,7 +195,9 @@ def _edns0(stop: bool, field: Token, words: _Words) -> Rule:
     if kind not in ("local", "nsid", "subnet"):
         raise CorefileError(words[0].position, f"'{words[0].text}' is unknown; local, nsid or subnet was expected")
     if action not in ACTIONS:
-        raise CorefileError(words[1].position, f"'{words[1].text}' is unknown; one of {', '.join(ACTIONS)} was expected")
+        raise CorefileError(
+            words[1].position, f"'{words[1].text}' is unknown; one of {', '.join(ACTIONS)} was expected"
+        )
     rest, revert = words[2:], False
     if action != "unset" and rest and rest[-1].text == "revert":
         rest, revert = rest[:-1], True

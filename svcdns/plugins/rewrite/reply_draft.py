@@ -41,7 +41,9 @@ class ReplyDraft:
     def keep_ttls(self) -> None:
         """Ends the lifetime when the TTLs of the chain's reply go down: a rule has used their present values."""
         reply = self.reply
-        self.reply = msgspec.structs.replace(reply, lifetime=min(reply.lifetime, reply.next_second), next_second=UNTIL_CHANGED)
+        self.reply = msgspec.structs.replace(
+            reply, lifetime=min(reply.lifetime, reply.next_second), next_second=UNTIL_CHANGED
+        )
 
     def finished(self) -> Reply:
         """The changed reply."""

@@ -43,7 +43,9 @@ def functions(query: Query, groups: dict[str, str]) -> dict[str, Callable[..., A
     return {**query_functions(query), GROUP_FUNCTION: lambda name: groups.get(str(name), "")}
 
 
-def root(query: Query, zone: str, shown: tuple[str, str], pattern: Regex, groups: tuple[str, ...], variables: dict[str, Any]) -> Struct:
+def root(
+    query: Query, zone: str, shown: tuple[str, str], pattern: Regex, groups: tuple[str, ...], variables: dict[str, Any]
+) -> Struct:
     """The data of templates, `.`. Its fields are those of CoreDNS. `shown` is the result of `class_and_type`."""
     question = Struct(Name=names.to_text(query.name), Qtype=query.rtype, Qclass=query.rclass)
     bits = {field: bool(query.flags & bit) for field, bit in _BITS.items()}

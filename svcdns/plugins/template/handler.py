@@ -86,7 +86,9 @@ class _RuleHandler:
         self._rule, self._counters = rule, counters
         self._zones = [(zone, names.from_text(zone).lower()) for zone in rule.zones]
         self._fallthrough = [names.from_text(zone).lower() for zone in rule.fallthrough]
-        calls = [expression.calls for expression in (*rule.conditions, *(expression for _, expression in rule.variables))]
+        calls = [
+            expression.calls for expression in (*rule.conditions, *(expression for _, expression in rule.variables))
+        ]
         self.condition_is_per_client = not PER_CLIENT.isdisjoint(frozenset().union(*calls))
         """True if the variables and conditions depend on more than the packet."""
         fields = [template.fields for template in (*rule.answer, *rule.additional, *rule.authority)]

@@ -8,7 +8,9 @@ from svcdns.telemetry.counters import Family, MetricKind
 
 _LABELS: Final = ("server", "zone", "view", "class", "type")
 
-MATCHES: Final = Family("coredns_template_matches_total", MetricKind.COUNTER, "Queries that a template directive answered.", _LABELS)
+MATCHES: Final = Family(
+    "coredns_template_matches_total", MetricKind.COUNTER, "Queries that a template directive answered.", _LABELS
+)
 TEMPLATE_FAILURES: Final = Family(
     "coredns_template_template_failures_total",
     MetricKind.COUNTER,

@@ -103,7 +103,9 @@ class _RuleDraft:
             case "match":
                 self.patterns += (regex(word) for word in arguments.arguments(line, 1, arguments.UNBOUNDED))
             case "answer" | "additional" | "authority":
-                self.templates[line.name.text] += (_template(word) for word in arguments.arguments(line, 1, arguments.UNBOUNDED))
+                self.templates[line.name.text] += (
+                    _template(word) for word in arguments.arguments(line, 1, arguments.UNBOUNDED)
+                )
             case "var":
                 self._variable(line)
             case "expr":
@@ -133,7 +135,9 @@ class _RuleDraft:
 
     def _expression(self, words: tuple[Token, ...]) -> Expression:
         try:
-            return compile_expression(" ".join(word.text for word in words), {*FUNCTIONS, GROUP_FUNCTION}, self.variables)
+            return compile_expression(
+                " ".join(word.text for word in words), {*FUNCTIONS, GROUP_FUNCTION}, self.variables
+            )
         except ExpressionError as error:
             raise CorefileError(words[0].position, f"could not compile expression: {error}") from error
 

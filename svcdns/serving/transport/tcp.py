@@ -9,7 +9,7 @@ A connection has a state for each side, as the client may finish while a reply i
 
 client side   OPEN      --too many octets wait-->           HELD      --fewer wait-->            OPEN
               OPEN      --detach: another worker's-->       DETACHED  --resume: it stays here--> OPEN
-              any       --end of the stream, finish-->      FINISHED  (what has arrived is answered, then the connection closes)
+              any       --end of the stream, finish-->      FINISHED  (it closes behind its last reply)
 our side      IDLE      --a query goes to the chain-->      ANSWERING --its reply-->             IDLE
               IDLE      --the client takes no reply-->      BLOCKED   --it takes replies-->      IDLE
               ANSWERING --the client takes no reply-->      STALLED   --it takes replies-->      ANSWERING
@@ -145,7 +145,9 @@ class _SelectorReads:
 class TcpConnection(asyncio.Protocol):
     """One client's connection."""
 
-    def __init__(self, responder: Responder, connections: TcpConnections, timeouts: Timeouts, detached: Detached | None = None) -> None:
+    def __init__(
+        self, responder: Responder, connections: TcpConnections, timeouts: Timeouts, detached: Detached | None = None
+    ) -> None:
         """Replies come from `responder`; `connections` gets the connection, which may come from another worker."""
         self.responder = responder
         self._connections, self._timeouts, self._detached = connections, timeouts, detached
@@ -264,7 +266,11 @@ class TcpConnection(asyncio.Protocol):
         elif self._last_reply and not self._received:
             if self._idle_close is None:
                 self._idle_close = self._loop.call_later(IDLE_CLOSE, self._close_if_idle)
-        elif self._client_state is ClientState.HELD and len(self._received) <= BUFFER and not self._transport.is_closing():
+        elif (
+            self._client_state is ClientState.HELD
+            and len(self._received) <= BUFFER
+            and not self._transport.is_closing()
+        ):
             self._client_state = ClientState.OPEN
             self._reads.resume()
 

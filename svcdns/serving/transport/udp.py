@@ -27,14 +27,26 @@ from svcdns.eventloop.loop import after_drains
 from svcdns.plugin_api.query import Client
 from svcdns.serving.fast_path import try_fast_path
 from svcdns.serving.responder import Responder
-from svcdns.serving.transport.udp_batch import LAYOUT, PLAIN_LAYOUT, REPLY_SIZE, SLOTS, Sender, Slot, batch, destination_address
+from svcdns.serving.transport.udp_batch import (
+    LAYOUT,
+    PLAIN_LAYOUT,
+    REPLY_SIZE,
+    SLOTS,
+    Sender,
+    Slot,
+    batch,
+    destination_address,
+)
 from svcdns.telemetry.counters import Counters, Family, MetricKind
 
 SO_MEMINFO: Final = 55
 _DROPS_AT: Final = 8
 
 SOCKET_ERRORS: Final = Family(
-    "svcdns_socket_errors_total", MetricKind.COUNTER, "Failed receives and sends on listening sockets.", ("server", "operation", "errno")
+    "svcdns_socket_errors_total",
+    MetricKind.COUNTER,
+    "Failed receives and sends on listening sockets.",
+    ("server", "operation", "errno"),
 )
 SOCKET_DROPS: Final = Family(
     "svcdns_socket_dropped_packets_total",
@@ -146,7 +158,13 @@ class UdpReader:
         """The loop of a `uniform` responder. `Responder.lookup` is written out: a call per packet costs too much."""
         started = perf_counter()
         table, batch = self.responder.table, self.batch
-        data, lengths, replies, sizes, missed = batch.data, batch.lengths, batch.replies, batch.sizes, self._misses.append
+        data, lengths, replies, sizes, missed = (
+            batch.data,
+            batch.lengths,
+            batch.replies,
+            batch.sizes,
+            self._misses.append,
+        )
         find, negative, now = table.current.get, self.responder.lookup_negative, table.now()
         dirty, next_rotation = table.dirty.append, table.next_rotation
         hits = missing = 0

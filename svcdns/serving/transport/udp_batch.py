@@ -68,7 +68,14 @@ _LENGTH_AT: Final = _MMsgHdr.len.offset // 4
 _SIZE_STEP: Final = ctypes.sizeof(_IoVec) // ctypes.sizeof(ctypes.c_size_t)
 _SIZE_AT: Final = _IoVec.len.offset // ctypes.sizeof(ctypes.c_size_t)
 LAYOUT: Final = tuple(
-    Slot(n, n * RECEIVE_SIZE, n * RECEIVE_SIZE + 2, n * _LENGTH_STEP + _LENGTH_AT, n * REPLY_SIZE, n * _SIZE_STEP + _SIZE_AT)
+    Slot(
+        n,
+        n * RECEIVE_SIZE,
+        n * RECEIVE_SIZE + 2,
+        n * _LENGTH_STEP + _LENGTH_AT,
+        n * REPLY_SIZE,
+        n * _SIZE_STEP + _SIZE_AT,
+    )
     for n in range(SLOTS)
 )
 """The slots of every batch."""
@@ -174,7 +181,9 @@ class _SystemBatch(Batch):
         self.sizes = memoryview(self._out_vectors).cast("L")
         head = self._control_at + socket.CMSG_LEN(0)
         self._pktinfo_at = tuple(n * self._step + head for n in range(SLOTS)) if wildcard else ()
-        self._interfaces = memoryview(self._ends).cast("I")[head // 4 :: self._step // 4] if wildcard and not self._ipv6 else None
+        self._interfaces = (
+            memoryview(self._ends).cast("I")[head // 4 :: self._step // 4] if wildcard and not self._ipv6 else None
+        )
 
     @staticmethod
     def _vectors(buffer: mmap.mmap, step: int, size: int) -> bytearray:
@@ -263,7 +272,11 @@ class _SystemBatch(Batch):
         return socket.inet_ntop(socket.AF_INET6, sender[8:24]), port, 0, scope
 
     def host(self, sender: Sender) -> str:
-        return socket.inet_ntop(socket.AF_INET6, sender[8:24]) if self._ipv6 else socket.inet_ntop(socket.AF_INET, sender[4:8])
+        return (
+            socket.inet_ntop(socket.AF_INET6, sender[8:24])
+            if self._ipv6
+            else socket.inet_ntop(socket.AF_INET, sender[4:8])
+        )
 
     def ancillary(self, sender: Sender) -> list[tuple[int, int, bytes]]:
         if not self._control_size:

@@ -88,8 +88,22 @@ class RequestObserver(Protocol):
 class ApiClient:
     """GETs lists and watches of one resource, over connections of its own."""
 
-    def __init__(self, resource: Resource, credentials: Credentials, *, clock: Clock, observe: RequestObserver, limits: TimeLimits) -> None:
-        self._resource, self._credentials, self._clock, self._observe, self._limits = resource, credentials, clock, observe, limits
+    def __init__(
+        self,
+        resource: Resource,
+        credentials: Credentials,
+        *,
+        clock: Clock,
+        observe: RequestObserver,
+        limits: TimeLimits,
+    ) -> None:
+        self._resource, self._credentials, self._clock, self._observe, self._limits = (
+            resource,
+            credentials,
+            clock,
+            observe,
+            limits,
+        )
         self._session: aiohttp.ClientSession | None = None
         self._given_up = 0
 
@@ -114,7 +128,12 @@ class ApiClient:
     async def watch(self, version: str, seconds: int, *, long: bool) -> AsyncIterator[AsyncIterator[bytes]]:
         """The chunks of a watch from `version`, which the server ends after `seconds`. Raises ApiError, also while it
         is read."""
-        query = {"watch": "true", "allowWatchBookmarks": "true", "resourceVersion": version, "timeoutSeconds": str(seconds)}
+        query = {
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": version,
+            "timeoutSeconds": str(seconds),
+        }
         head, silence = self._head(long=long), self._limits.watch_silence
         async with self._get(query, head, silence, encoding="identity", latency=False) as response:
             _keep_alive(response)
@@ -176,10 +195,13 @@ class ApiClient:
             if host and (latency or code != "200"):
                 self._observe.request("GET", host, code, "GET", self._clock() - started if latency else None)
 
-    async def _head_of(self, access: Access, query: dict[str, str], head: float, silence: float, encoding: str) -> aiohttp.ClientResponse:
+    async def _head_of(
+        self, access: Access, query: dict[str, str], head: float, silence: float, encoding: str
+    ) -> aiohttp.ClientResponse:
         if self._session is None:
             self._session = connect(access, first=self._given_up, unpack=False)
-            # SharedRetry decides about retries. aiohttp would retry at once on another connection, and has no public option against it.
+            # SharedRetry decides about retries. aiohttp would retry at once on another connection, and has no public
+            # option against it.
             self._session._retry_connection = False  # noqa: SLF001
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=head, sock_read=silence)
         async with asyncio.timeout(head):
@@ -202,7 +224,9 @@ class _Addresses(aiohttp.ThreadedResolver):
         super().__init__()
         self._first = first
 
-    async def resolve(self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC) -> list[ResolveResult]:
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
         found = await super().resolve(host, port, family)
         first = self._first % len(found) if found else 0
         return found[first:] + found[:first]
@@ -251,7 +275,11 @@ def _retry_after(response: aiohttp.ClientResponse) -> float | None:
 def _reason(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return str(error) or "timed out"
-    if isinstance(error, aiohttp.ClientConnectorError) and error.errno and not isinstance(error, aiohttp.ClientSSLError):
+    if (
+        isinstance(error, aiohttp.ClientConnectorError)
+        and error.errno
+        and not isinstance(error, aiohttp.ClientSSLError)
+    ):
         return f"connect {error.host}:{error.port}: {os.strerror(error.errno).lower()}"
     return str(error) or type(error).__name__
 

@@ -83,7 +83,9 @@ class Access:
 class Credentials:
     """The access of some watch options, read again as its files change."""
 
-    def __init__(self, options: WatchOptions, *, clock: Clock, log: logging.Logger, service_account: str = SERVICE_ACCOUNT) -> None:
+    def __init__(
+        self, options: WatchOptions, *, clock: Clock, log: logging.Logger, service_account: str = SERVICE_ACCOUNT
+    ) -> None:
         """`service_account` is the folder of a Pod's token and CA."""
         self._options, self._clock, self._log, self._service_account = options, clock, log, service_account
         self._access: Access | None = None
@@ -145,7 +147,11 @@ class Credentials:
 
     def _from_endpoint(self) -> Access:
         options = self._options
-        url = options.endpoint if "://" in options.endpoint else f"{'https' if options.tls else 'http'}://{options.endpoint}"
+        url = (
+            options.endpoint
+            if "://" in options.endpoint
+            else f"{'https' if options.tls else 'http'}://{options.endpoint}"
+        )
         parts = urlsplit(url)
         if parts.scheme not in _SCHEMES or not parts.hostname:
             raise SourceError(f"endpoint: {options.endpoint!r} is not an http or https URL")
@@ -166,11 +172,17 @@ class Credentials:
         try:
             token = (folder / "token").read_text(encoding="ascii").strip()
         except (OSError, ValueError) as error:
-            raise SourceError(f"in-cluster configuration: the token of the service account: {_one_line(error)}") from error
+            raise SourceError(
+                f"in-cluster configuration: the token of the service account: {_one_line(error)}"
+            ) from error
         if not token:
             raise SourceError(f"in-cluster configuration: {folder / 'token'} is empty")
         shown = f"[{host}]" if ":" in host else host
-        return Access(f"https://{shown}:{port}", {"Authorization": f"Bearer {token}"}, self._context(str(folder / "ca.crt"), None, None))
+        return Access(
+            f"https://{shown}:{port}",
+            {"Authorization": f"Bearer {token}"},
+            self._context(str(folder / "ca.crt"), None, None),
+        )
 
     async def _from_kubeconfig(self) -> Access:
         """The access of the kubeconfig, which is loaded again only where it may have changed."""
@@ -192,16 +204,24 @@ class Credentials:
 
     def _outdated(self, loaded: kubeconfig.Loaded) -> bool:
         lasts = EXEC_RETRY if self._refused else EXEC_REFRESH
-        return _stamps(loaded.files) != self._stamps or (loaded.runs_plugin and self._clock() - self._loaded_at >= lasts)
+        return _stamps(loaded.files) != self._stamps or (
+            loaded.runs_plugin and self._clock() - self._loaded_at >= lasts
+        )
 
-    def _context(self, authority: str | None, certificate: str | None, key: str | None, *, verify: bool = True) -> ssl.SSLContext:
+    def _context(
+        self, authority: str | None, certificate: str | None, key: str | None, *, verify: bool = True
+    ) -> ssl.SSLContext:
         """A TLS context for these files; the same one while their contents are the same."""
         try:
-            digests = tuple(hashlib.sha256(Path(p).read_bytes()).digest() if p else None for p in (authority, certificate, key))
+            digests = tuple(
+                hashlib.sha256(Path(p).read_bytes()).digest() if p else None for p in (authority, certificate, key)
+            )
             found = self._contexts.get((*digests, verify))
             if found is None:
                 found = ssl.create_default_context(cafile=authority)
-                found.verify_flags &= ~getattr(ssl, "VERIFY_X509_STRICT", 0)  # CAs that clusters make often break RFC 5280
+                found.verify_flags &= ~getattr(
+                    ssl, "VERIFY_X509_STRICT", 0
+                )  # CAs that clusters make often break RFC 5280
                 if certificate:
                     found.load_cert_chain(certificate, key)
                 if not verify:

@@ -242,7 +242,9 @@ class ItemDecoder:
         """The object of an ADDED, MODIFIED or DELETED event."""
         decoded = self._decode_object(raw)
         metadata: Metadata = decoded.metadata
-        return Item(metadata.namespace, metadata.name, metadata.resourceVersion, self._trim(decoded), metadata.annotations)
+        return Item(
+            metadata.namespace, metadata.name, metadata.resourceVersion, self._trim(decoded), metadata.annotations
+        )
 
     def _page_by_item(self, body: bytes) -> tuple[list[ClusterObject], ListMetadata, int]:
         page = _decode_raw_page(body)
@@ -261,7 +263,9 @@ def service(given: ApiService) -> Service:
     A Service without any cluster IP gets an empty one, as in CoreDNS; it answers like an empty external name.
     """
     spec = given.spec or ServiceSpec()
-    cluster_ips = tuple(spec.clusterIPs or ()) or ((spec.clusterIP or "",) if spec.clusterIP or spec.type != "ExternalName" else ())
+    cluster_ips = tuple(spec.clusterIPs or ()) or (
+        (spec.clusterIP or "",) if spec.clusterIP or spec.type != "ExternalName" else ()
+    )
     balancer = given.status.loadBalancer if given.status else None
     ingress = (entry.ip or entry.hostname for entry in (balancer.ingress if balancer else None) or ())
     return Service(
@@ -310,7 +314,9 @@ def pod(given: ApiPod) -> Pod | None:
     metadata = given.metadata
     if metadata.deletionTimestamp is not None:
         return None
-    return Pod(namespace=metadata.namespace, name=metadata.name, ip=(given.status.podIP if given.status else None) or "")
+    return Pod(
+        namespace=metadata.namespace, name=metadata.name, ip=(given.status.podIP if given.status else None) or ""
+    )
 
 
 def service_import(given: ApiServiceImport) -> ServiceImport:
@@ -352,5 +358,6 @@ def _endpoints(given: ApiSlice, *, zones: bool, targets: bool) -> tuple[Endpoint
 
 def _ports(given: list[ApiPort] | None) -> tuple[Port, ...]:
     return tuple(
-        Port(name=port.name or "", protocol=port.protocol or "", number=NO_PORT if port.port is None else port.port) for port in given or ()
+        Port(name=port.name or "", protocol=port.protocol or "", number=NO_PORT if port.port is None else port.port)
+        for port in given or ()
     )

@@ -71,7 +71,9 @@ async def run_reader(path: str, context: str, timeout: float) -> Loaded:
         async with asyncio.timeout(timeout):
             answer, _ = await process.communicate()
     except TimeoutError:
-        raise SourceError(f"kubeconfig: {path}: its reader, or an exec plugin, did not end within {timeout:g} s") from None
+        raise SourceError(
+            f"kubeconfig: {path}: its reader, or an exec plugin, did not end within {timeout:g} s"
+        ) from None
     finally:
         if process.returncode is None:
             process.kill()
@@ -94,7 +96,9 @@ async def read(path: str, context: str, folder: str) -> Loaded:
     load: Any = client_config.load_kube_config
     loader: Any = await load(path, context or None, configuration, persist_config=False, temp_file_path=folder)
     user = getattr(loader, "_user", None) or {}
-    parts = [_part(file, folder) for file in (configuration.ssl_ca_cert, configuration.cert_file, configuration.key_file)]
+    parts = [
+        _part(file, folder) for file in (configuration.ssl_ca_cert, configuration.cert_file, configuration.key_file)
+    ]
     token_file = [str(Path(path).parent / user["tokenFile"])] if "tokenFile" in user else []
     return Loaded(
         host=configuration.host,

@@ -23,7 +23,9 @@ class UnreadableError(ApiError):
 
 
 class PageLimit:
-    """The number of objects of the next page: one until the server has shown that it is healthy, then as many as fit."""
+    """The number of objects of the next page: one until the server has shown that it is healthy,
+    then as many as fit.
+    """
 
     def __init__(self) -> None:
         """Begins with one."""
@@ -52,7 +54,9 @@ class LineSplitter:
         self._rest = bytearray()
 
     def feed(self, chunk: bytes) -> list[bytes]:
-        """The lines that `chunk` completes, without their newlines. Raises UnreadableError for a line that is too long."""
+        """The lines that `chunk` completes, without their newlines. Raises UnreadableError for a
+        line that is too long.
+        """
         *lines, rest = chunk.split(b"\n")
         if lines and self._rest:
             lines[0] = bytes(self._rest) + lines[0]

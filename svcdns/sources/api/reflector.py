@@ -207,7 +207,9 @@ class Reflector:
         expensive = not self._version and not self._limit.cheap
         self._log_error(error)
         self._limit.probe()
-        if isinstance(error, UnreadableError) or (isinstance(error, RefusedError) and self._version and error.status in UNKNOWN_VERSION):
+        if isinstance(error, UnreadableError) or (
+            isinstance(error, RefusedError) and self._version and error.status in UNKNOWN_VERSION
+        ):
             await self._list_anew()
         if isinstance(error, RefusedError) and error.retry_after is not None:
             await self._retry.pause(error.retry_after * (1 + self._jitter() / 4))

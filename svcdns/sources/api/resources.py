@@ -66,7 +66,9 @@ def watched(options: WatchOptions) -> tuple[Resource, ...]:
         imports = ItemDecoder(decoding.ApiServiceImport, decoding.service_import)
         group = "multicluster.x-k8s.io"
         # ServiceImports have the selector of namespaces, not `labels`, as in CoreDNS: configurations may rely on it.
-        resources.append(Resource(Kind.SERVICE_IMPORT, f"/apis/{group}/v1alpha1/serviceimports", imports, options.namespace_labels))
+        resources.append(
+            Resource(Kind.SERVICE_IMPORT, f"/apis/{group}/v1alpha1/serviceimports", imports, options.namespace_labels)
+        )
         selector = ",".join(filter(None, (options.labels, decoding.IMPORTED_SERVICE_LABEL)))
         trim_imported = partial(decoding.imported_slice, targets=options.targets)
         resources.append(_slices(Kind.IMPORTED_SLICE, ItemDecoder(decoding.ApiSlice, trim_imported), selector))

@@ -38,7 +38,9 @@ Jitter = Callable[[], float]
 
 
 class Backoff:
-    """Delays of 0, 1, 2, 4, … 30 s, each shortened at random by up to a half so that clients of one server spread out."""
+    """Delays of 0, 1, 2, 4, … 30 s, each shortened at random by up to a half so that clients of
+    one server spread out.
+    """
 
     def __init__(self, jitter: Jitter) -> None:
         self._jitter = jitter
@@ -75,7 +77,9 @@ class SharedRetry:
         """A request got no answer."""
         if reason not in self._logged and len(self._logged) < REASONS:
             self._logged.add(reason)
-            self._log.warning("cannot reach the Kubernetes API: %s; answering from the last known state and trying again", reason)
+            self._log.warning(
+                "cannot reach the Kubernetes API: %s; answering from the last known state and trying again", reason
+            )
 
     def answered(self) -> None:
         """A request got an answer; a refusal is one too."""

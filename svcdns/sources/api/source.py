@@ -94,7 +94,13 @@ class ApiServerSource:
 
         batches: asyncio.Queue[list[Change]] = asyncio.Queue(WAITING_BATCHES)
         clients = [
-            ApiClient(resource, self._credentials, clock=self._clock, observe=self._observe, limits=self._limits or TimeLimits())
+            ApiClient(
+                resource,
+                self._credentials,
+                clock=self._clock,
+                observe=self._observe,
+                limits=self._limits or TimeLimits(),
+            )
             for resource in self._resources
         ]
         watches = [

@@ -84,7 +84,9 @@ class Reader:
         self._read = {}
         for file in found.files:
             before = known.get(file.path)
-            self._read[file.path] = before if before is not None and before[0] == file else (file, tuple(read(file.path)))
+            self._read[file.path] = (
+                before if before is not None and before[0] == file else (file, tuple(read(file.path)))
+            )
         written = [item for _, items in self._read.values() for item in items]
         _check_unique(written)
         return written
@@ -98,7 +100,9 @@ def _check_unique(written: Iterable[ManifestObject]) -> None:
         same = first.setdefault((item.kind, item.namespace, item.name), item)
         if same is not item:
             name = f"{item.namespace}/{item.name}".lstrip("/")
-            raise ManifestError(item.position, f"expected each object once, {item.kind} {name} is written in {same.position} already")
+            raise ManifestError(
+                item.position, f"expected each object once, {item.kind} {name} is written in {same.position} already"
+            )
 
 
 def build(written: list[ManifestObject], selection: Selection) -> Cluster:
@@ -159,7 +163,10 @@ def _namespaces(written: Iterable[ManifestObject]) -> Iterator[_Labelled]:
 
 
 def _slices(
-    written: Iterable[ManifestObject], given: Iterable[tuple[ManifestObject, ServiceObject]], found: PodsByLabel, selection: Selection
+    written: Iterable[ManifestObject],
+    given: Iterable[tuple[ManifestObject, ServiceObject]],
+    found: PodsByLabel,
+    selection: Selection,
 ) -> Iterator[_Labelled]:
     """Slices of Pods, slices in manifests, and mirrored Endpoints.
 
@@ -172,7 +179,9 @@ def _slices(
         name = (item.namespace, item.name)
         if not service.spec.selector:
             unselective[name] = item
-        elif service.spec.type != "ExternalName" and (matching := found.matching(item.namespace, service.spec.selector)):
+        elif service.spec.type != "ExternalName" and (
+            matching := found.matching(item.namespace, service.spec.selector)
+        ):
             built.add(name)
             labels = {**item.metadata.labels, decoding.SERVICE_LABEL: item.name, MANAGED_BY: SLICE_CONTROLLER}
             of_pods = slices_of_pods(*name, service.spec, families(service.spec), matching, zones=selection.keep_zones)
@@ -186,7 +195,9 @@ def _slices(
                 continue
             if labels.get(MANAGED_BY) == MIRRORING_CONTROLLER:
                 mirrors.add(name)
-            yield from ((trimmed, labels) for trimmed in _written_slices(item, item.body, keep_zones=selection.keep_zones))
+            yield from (
+                (trimmed, labels) for trimmed in _written_slices(item, item.body, keep_zones=selection.keep_zones)
+            )
     for item in written:
         name = (item.namespace, item.name)
         if isinstance(item.body, EndpointsObject) and name in unselective and name not in mirrors:

@@ -48,7 +48,9 @@ _WORDS: Final = {
 
 
 class Document:
-    """One object of a manifest: `fields` is its content as plain values, `api_version` and `kind` are non-empty text."""
+    """One object of a manifest: `fields` is its content as plain values, `api_version` and `kind`
+    are non-empty text.
+    """
 
     def __init__(self, path: str, node: yaml.Node, *, list_kind: str = "", list_version: str = "") -> None:
         """Reads the node; an item of a `PodList` may leave out that it is a Pod. Raises ManifestError."""
@@ -100,7 +102,9 @@ class Document:
 
     def _mismatch(self, message: str) -> ManifestError:
         problem, _, path = message.partition(" - at ")
-        field: Field = tuple(int(index) if index else key for key, index in _STEP.findall(path.removesuffix("[...]`").strip("`")))
+        field: Field = tuple(
+            int(index) if index else key for key, index in _STEP.findall(path.removesuffix("[...]`").strip("`"))
+        )
         value: Any = self.fields
         for step in field:
             value = value[step]
@@ -110,7 +114,9 @@ class Document:
         if missing := _MISSING.match(problem):
             return self.error(field, f"expected {missing['field']}, which is missing")
         if mismatch := _MISMATCH.match(problem):
-            expected = " or ".join(_WORDS.get(word, word) for word in mismatch["expected"].removesuffix(" | null").split(" | "))
+            expected = " or ".join(
+                _WORDS.get(word, word) for word in mismatch["expected"].removesuffix(" | null").split(" | ")
+            )
             return self.error(field, f"expected {expected}, found {_described(value)}")
         return self.error(field, problem)
 
@@ -126,9 +132,13 @@ def documents(path: str) -> Iterator[Document]:
                 yield from Document(path, node).items()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        raise ManifestError(FilePosition(path, mark.line + 1 if mark else 0), f"expected YAML: {error.problem or error.context}") from None
+        raise ManifestError(
+            FilePosition(path, mark.line + 1 if mark else 0), f"expected YAML: {error.problem or error.context}"
+        ) from None
     except yaml.reader.ReaderError as error:
-        raise ManifestError(FilePosition(path, text.count("\n", 0, error.position) + 1), f"expected YAML: {error.reason}") from None
+        raise ManifestError(
+            FilePosition(path, text.count("\n", 0, error.position) + 1), f"expected YAML: {error.reason}"
+        ) from None
 
 
 def _text(path: str) -> str:
@@ -139,7 +149,9 @@ def _text(path: str) -> str:
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ManifestError(FilePosition(path, content.count(b"\n", 0, error.start) + 1), f"expected UTF-8 text: {error.reason}") from None
+        raise ManifestError(
+            FilePosition(path, content.count(b"\n", 0, error.start) + 1), f"expected UTF-8 text: {error.reason}"
+        ) from None
 
 
 _construct: Any = yaml.constructor.SafeConstructor()
@@ -151,9 +163,13 @@ def _plain(node: yaml.Node, path: str, above: frozenset[int]) -> Any:
     if isinstance(node, yaml.ScalarNode):
         return _scalar(node, path)
     if id(node) in above:
-        raise ManifestError(FilePosition(path, node.start_mark.line + 1), "expected a value, found an alias of a node that contains it")
+        raise ManifestError(
+            FilePosition(path, node.start_mark.line + 1), "expected a value, found an alias of a node that contains it"
+        )
     if len(above) >= MAX_DEPTH:
-        raise ManifestError(FilePosition(path, node.start_mark.line + 1), f"expected at most {MAX_DEPTH} levels of lists and mappings")
+        raise ManifestError(
+            FilePosition(path, node.start_mark.line + 1), f"expected at most {MAX_DEPTH} levels of lists and mappings"
+        )
     inside = above | {id(node)}
     if isinstance(node, yaml.SequenceNode):
         return [_plain(item, path, inside) for item in node.value]
@@ -172,14 +188,18 @@ def _flatten(node: Any, path: str) -> None:
         if not isinstance(key, yaml.ScalarNode):
             raise ManifestError(FilePosition(path, line), "expected text as the key of a mapping")
         if key.value in lines and key.tag != _TAG + "merge":
-            raise ManifestError(FilePosition(path, line), f"expected each key once, {key.value!r} is in line {lines[key.value]} already")
+            raise ManifestError(
+                FilePosition(path, line), f"expected each key once, {key.value!r} is in line {lines[key.value]} already"
+            )
         lines[key.value] = line
     try:
         _construct.flatten_mapping(node)
     except yaml.MarkedYAMLError as error:
         raise ManifestError(FilePosition(path, node.start_mark.line + 1), f"expected YAML: {error.problem}") from None
     # Of a key that is both merged and written, the last one counts, in look-ups by key too.
-    node.value = list({key.value: (key, value) for key, value in node.value if isinstance(key, yaml.ScalarNode)}.values())
+    node.value = list(
+        {key.value: (key, value) for key, value in node.value if isinstance(key, yaml.ScalarNode)}.values()
+    )
     node.flattened = True
 
 

@@ -42,7 +42,9 @@ class PodsByLabel:
         """The Pods with all labels of the selector, which is not empty. Scaling a workload changes only the end of the
         order."""
         candidates = min((self._pods.get((namespace, *wanted), []) for wanted in selector.items()), key=len)
-        return sorted((pod for pod in candidates if selector.items() <= pod.labels.items()), key=lambda pod: (pod.order, pod.name))
+        return sorted(
+            (pod for pod in candidates if selector.items() <= pod.labels.items()), key=lambda pod: (pod.order, pod.name)
+        )
 
 
 def slices_of_pods(

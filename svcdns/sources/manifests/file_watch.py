@@ -49,10 +49,14 @@ async def folder_changes(folders: frozenset[str]) -> AsyncGenerator[None, None]:
             yield
 
 
-async def _begin(folders: frozenset[str], *, polling: bool | None) -> tuple[AsyncGenerator[Any, None], asyncio.Task[Any]]:
+async def _begin(
+    folders: frozenset[str], *, polling: bool | None
+) -> tuple[AsyncGenerator[Any, None], asyncio.Task[Any]]:
     """Changes of the folders, which are watched on return, and the task that waits for the first one. With `polling`
     None the system decides."""
-    changes = awatch(*folders, watch_filter=None, debounce=MAX_WAIT_MS, step=STEP_MS, recursive=False, force_polling=polling)
+    changes = awatch(
+        *folders, watch_filter=None, debounce=MAX_WAIT_MS, step=STEP_MS, recursive=False, force_polling=polling
+    )
     first = asyncio.ensure_future(_next(changes))
     # One step of the event loop registers the folders with the kernel; after it no change is missed.
     await asyncio.sleep(0)

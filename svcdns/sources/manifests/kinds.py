@@ -61,7 +61,9 @@ def _read(document: Document, group: str) -> ManifestObject:
     if known is None:
         metadata = document.fields.get("metadata")
         namespace = metadata.get("namespace") if isinstance(metadata, dict) else None
-        return ManifestObject(document.position(), document.kind, namespace if isinstance(namespace, str) else "", "", ObjectMeta())
+        return ManifestObject(
+            document.position(), document.kind, namespace if isinstance(namespace, str) else "", "", ObjectMeta()
+        )
     shape, check = known
     metadata = document.convert(AnyObject).metadata
     cluster_wide = document.kind == "Namespace"
@@ -79,7 +81,9 @@ def _check_name(document: Document, metadata: ObjectMeta, *, label: bool) -> Non
         expected = "a DNS label (a-z, 0-9, -)" if label else "a DNS name (a-z, 0-9, -, .)"
         raise document.error(("metadata", "name"), f"expected {expected}, found {metadata.name!r}")
     if metadata.namespace and not _LABEL.fullmatch(metadata.namespace):
-        raise document.error(("metadata", "namespace"), f"expected a DNS label (a-z, 0-9, -), found {metadata.namespace!r}")
+        raise document.error(
+            ("metadata", "namespace"), f"expected a DNS label (a-z, 0-9, -), found {metadata.namespace!r}"
+        )
 
 
 def _check_service(document: Document, service: ServiceObject) -> None:
@@ -95,7 +99,9 @@ def _check_service(document: Document, service: ServiceObject) -> None:
         if address != HEADLESS:
             _check_address(document, ("spec", "clusterIPs", at), address)
     if spec.type == "ExternalName" and not spec.externalName:
-        raise document.error(("spec", "externalName"), "expected the name that a Service of type ExternalName points to")
+        raise document.error(
+            ("spec", "externalName"), "expected the name that a Service of type ExternalName points to"
+        )
     for at, port in enumerate(spec.ports):
         _check_port(document, ("spec", "ports", at, "port"), port.port)
         if isinstance(port.targetPort, int):
@@ -131,9 +137,13 @@ def _check_pod(document: Document, pod: PodObject) -> None:
 
 def _check_workload(document: Document, workload: WorkloadObject) -> None:
     if not 0 <= workload.spec.replicas <= MAX_PODS:
-        raise document.error(("spec", "replicas"), f"expected a number from 0 to {MAX_PODS}, found {workload.spec.replicas}")
+        raise document.error(
+            ("spec", "replicas"), f"expected a number from 0 to {MAX_PODS}, found {workload.spec.replicas}"
+        )
     if workload.spec.ordinals.start < 0:
-        raise document.error(("spec", "ordinals", "start"), f"expected a number from 0, found {workload.spec.ordinals.start}")
+        raise document.error(
+            ("spec", "ordinals", "start"), f"expected a number from 0, found {workload.spec.ordinals.start}"
+        )
 
 
 def _check_choice(document: Document, field: Field, found: str, choices: tuple[str, ...]) -> None:

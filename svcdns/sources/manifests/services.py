@@ -22,11 +22,15 @@ from svcdns.sources.manifests.schemas import ServiceObject, ServiceSpec
 def services(written: Sequence[tuple[ManifestObject, ServiceObject]], reserved: set[str]) -> list[Service]:
     """The Services in the given order; assigned ClusterIPs are not among `reserved`. Raises ManifestError when the
     range is full."""
-    unassigned: list[ObjectName] = [(item.namespace, item.name) for item, service in written if _needs_address(service.spec)]
+    unassigned: list[ObjectName] = [
+        (item.namespace, item.name) for item, service in written if _needs_address(service.spec)
+    ]
     try:
         assigned = assign(unassigned, SERVICE_RANGE, SERVICE_RANGE_6, reserved)
     except RangeFullError:
-        raise ManifestError(written[-1][0].position, f"expected no more Services than {SERVICE_RANGE} has addresses") from None
+        raise ManifestError(
+            written[-1][0].position, f"expected no more Services than {SERVICE_RANGE} has addresses"
+        ) from None
     return [_trimmed(item, service, assigned.get((item.namespace, item.name), ())) for item, service in written]
 
 

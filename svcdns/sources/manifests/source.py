@@ -41,7 +41,9 @@ class ManifestsSource:
                 check_label_selector(text)
             except ValueError as error:
                 raise SourceError(f"{option}: {error}") from error
-        self._selection = Selection(_kinds(options), options.zones, matcher(options.labels), matcher(options.namespace_labels))
+        self._selection = Selection(
+            _kinds(options), options.zones, matcher(options.labels), matcher(options.namespace_labels)
+        )
         self._paths = options.manifests
         self._log = log
         self._watch = watch
@@ -91,7 +93,9 @@ class ManifestsSource:
                     raise SourceError(f"manifests: cannot watch {', '.join(self._paths)}: {error}") from error
                 watched, found = found.directories, await self._find()
                 cluster = await self._update(found)
-                for change in _full_list(cluster, self.kinds) if last is None else differences(last.objects, cluster.objects):
+                for change in (
+                    _full_list(cluster, self.kinds) if last is None else differences(last.objects, cluster.objects)
+                ):
                     yield change
                 last = cluster
                 if found.directories == watched:
@@ -132,7 +136,9 @@ class ManifestsSource:
     def _log_ignored(self, cluster: Cluster) -> None:
         if cluster.ignored and not self._logged_ignored:
             self._logged_ignored = True
-            self._log.info("manifests: ignored kinds that no DNS name depends on: %s", ", ".join(sorted(cluster.ignored)))
+            self._log.info(
+                "manifests: ignored kinds that no DNS name depends on: %s", ", ".join(sorted(cluster.ignored))
+            )
 
 
 def _kinds(options: WatchOptions) -> tuple[Kind, ...]:
@@ -177,7 +183,9 @@ def differences(old: dict[ObjectKey, ClusterObject], new: dict[ObjectKey, Cluste
     yield from (Gone(*key) for key in reversed(old) if key not in new)
 
 
-def _bridge(old: ClusterObject | None, new: ClusterObject, still_there: set[tuple[str, str, Endpoint]]) -> EndpointSlice | None:
+def _bridge(
+    old: ClusterObject | None, new: ClusterObject, still_there: set[tuple[str, str, Endpoint]]
+) -> EndpointSlice | None:
     """The new slice, together with the endpoints that have moved from it to another slice of the same Service; None
     without any."""
     if not isinstance(new, EndpointSlice) or not isinstance(old, EndpointSlice):

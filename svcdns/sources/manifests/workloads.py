@@ -103,26 +103,42 @@ def _ports(spec: PodSpec) -> tuple[ContainerPort, ...]:
 
 
 def _generated(written: Sequence[ManifestObject]) -> Iterator[ClusterPod]:
-    workloads = {WorkloadKey(item.kind, item.namespace, item.name): item for item in written if isinstance(item.body, WorkloadObject)}
+    workloads = {
+        WorkloadKey(item.kind, item.namespace, item.name): item
+        for item in written
+        if isinstance(item.body, WorkloadObject)
+    }
     with_pods = _owners_of_written_pods(written, workloads)
     for key, item in workloads.items():
-        if key not in with_pods and not any(owner in workloads for owner in _controllers(item)) and isinstance(item.body, WorkloadObject):
+        if (
+            key not in with_pods
+            and not any(owner in workloads for owner in _controllers(item))
+            and isinstance(item.body, WorkloadObject)
+        ):
             yield from _PODS_OF[item.kind](item, item.body)
 
 
-def _owners_of_written_pods(written: Sequence[ManifestObject], workloads: dict[WorkloadKey, ManifestObject]) -> set[WorkloadKey]:
+def _owners_of_written_pods(
+    written: Sequence[ManifestObject], workloads: dict[WorkloadKey, ManifestObject]
+) -> set[WorkloadKey]:
     """The workloads whose Pods are in manifests; a Deployment also by way of its ReplicaSet."""
     owners = {owner for item in written if isinstance(item.body, PodObject) for owner in _controllers(item)}
     return owners | {above for owner in owners & workloads.keys() for above in _controllers(workloads[owner])}
 
 
 def _controllers(item: ManifestObject) -> Iterator[WorkloadKey]:
-    return (WorkloadKey(owner.kind, item.namespace, owner.name) for owner in item.metadata.ownerReferences if owner.controller)
+    return (
+        WorkloadKey(owner.kind, item.namespace, owner.name)
+        for owner in item.metadata.ownerReferences
+        if owner.controller
+    )
 
 
 def _of_deployment(item: ManifestObject, workload: WorkloadObject) -> Iterator[ClusterPod]:
     template_hash = suffix(f"Deployment/{item.namespace}/{item.name}", 10)
-    return _numbered(item, workload, f"{item.name}-{template_hash}", workload.spec.replicas, {"pod-template-hash": template_hash})
+    return _numbered(
+        item, workload, f"{item.name}-{template_hash}", workload.spec.replicas, {"pod-template-hash": template_hash}
+    )
 
 
 def _of_replica_set(item: ManifestObject, workload: WorkloadObject) -> Iterator[ClusterPod]:
@@ -133,7 +149,9 @@ def _of_daemon_set(item: ManifestObject, workload: WorkloadObject) -> Iterator[C
     return _numbered(item, workload, item.name, 1, {})
 
 
-def _numbered(item: ManifestObject, workload: WorkloadObject, stem: str, count: int, labels: dict[str, str]) -> Iterator[ClusterPod]:
+def _numbered(
+    item: ManifestObject, workload: WorkloadObject, stem: str, count: int, labels: dict[str, str]
+) -> Iterator[ClusterPod]:
     taken: set[str] = set()
     for number in range(count):
         end = suffix(f"{item.kind}/{item.namespace}/{item.name}/{number}", 5, taken)

@@ -63,14 +63,19 @@ def packet(query: Query, ident: int) -> bytes:
     if query.size:
         code, data = OPTIONS.get(query.option, (0, b""))
         option = struct.pack("!HH", code, len(data)) + data if query.option else b""
-        body += b"\0" + struct.pack("!HHIH", 41, query.size, query.version << 16 | 0x8000 * query.do, len(option)) + option
+        body += (
+            b"\0" + struct.pack("!HHIH", 41, query.size, query.version << 16 | 0x8000 * query.do, len(option)) + option
+        )
     return struct.pack("!HHHHHH", ident, flags, len(names), 0, 0, bool(query.size)) + body
 
 
 def answer(wire: bytes, query: Query) -> Answer:
     """A reply in the form of the recorded answers."""
     word = struct.unpack("!H", wire[2:4])[0]
-    out: Answer = {"rcode": dns.rcode.to_text(word & 15), "flags": [name for name in FLAGS if word & dns.flags.Flag[name]]}
+    out: Answer = {
+        "rcode": dns.rcode.to_text(word & 15),
+        "flags": [name for name in FLAGS if word & dns.flags.Flag[name]],
+    }
     opcode = dns.opcode.to_text(dns.opcode.Opcode(word >> 11 & 15))
     if opcode != "QUERY":
         out["opcode"] = opcode
@@ -96,7 +101,9 @@ def answer(wire: bytes, query: Query) -> Answer:
 
 def _expected_question(query: Query) -> list[str]:
     names = [query.name, query.extra]
-    return [f"{dns.name.from_text(name).to_text()} {query.klass} {query.type}" for name in names if name not in ("", "none")]
+    return [
+        f"{dns.name.from_text(name).to_text()} {query.klass} {query.type}" for name in names if name not in ("", "none")
+    ]
 
 
 def _record(rrset: Any) -> str:

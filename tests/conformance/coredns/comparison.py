@@ -33,7 +33,11 @@ def _differences(case: Case, line: Line, expected: Answer, found: Answer) -> lis
 
 def _truncated(line: Line, expected: Answer, found: Answer, *, forwarded: bool) -> list[str]:
     whole = line.whole or expected
-    out = [key for key in SECTIONS if not {_parts(r)[:2] for r in found.get(key, ())} <= {_parts(r)[:2] for r in whole.get(key, ())}]
+    out = [
+        key
+        for key in SECTIONS
+        if not {_parts(r)[:2] for r in found.get(key, ())} <= {_parts(r)[:2] for r in whole.get(key, ())}
+    ]
     if not forwarded and abs(len(expected.get("an", ())) - len(found.get("an", ()))) > 2:
         out.append("number of answers")
     return out

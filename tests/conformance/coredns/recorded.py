@@ -127,7 +127,11 @@ def fill_in(text: str) -> str:
     """The text with the machine's own address in its placeholders."""
     address = own_address()
     reverse = ".".join(reversed(address.split("."))) + ".in-addr.arpa"
-    return text.replace("{local_rev}", reverse).replace("{local_dash}", address.replace(".", "-")).replace("{local_ip}", address)
+    return (
+        text.replace("{local_rev}", reverse)
+        .replace("{local_dash}", address.replace(".", "-"))
+        .replace("{local_ip}", address)
+    )
 
 
 def _settings(folder: Path) -> dict[str, Any]:

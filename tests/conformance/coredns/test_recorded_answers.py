@@ -81,7 +81,10 @@ def compared(case: Case, port: int) -> Iterator[tuple[str, str]]:
             found = send_query(port, line.query, transport, next(idents), no_reply_expected=expected == [NO_REPLY])
             wrong = differences(case, line, expected, found)
             if wrong:
-                yield f"{line.query} over {transport}", f"in {', '.join(wrong)}\n  expected {expected[0]}\n  found    {found}"
+                yield (
+                    f"{line.query} over {transport}",
+                    f"in {', '.join(wrong)}\n  expected {expected[0]}\n  found    {found}",
+                )
 
 
 def is_coredns_defect(line: Line, expected: list[dict[str, Any]]) -> bool:

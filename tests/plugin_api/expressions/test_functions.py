@@ -34,7 +34,9 @@ def test_functions(text: str, value: Any) -> None:
     assert compile_expression(text, ()).run({}) == value
 
 
-@pytest.mark.parametrize("text", ["int('x')", "int(1e30)", "repeat('a', 100000)", "len(1)", "upper(1)", "len()", "filter([1], #)"])
+@pytest.mark.parametrize(
+    "text", ["int('x')", "int(1e30)", "repeat('a', 100000)", "len(1)", "upper(1)", "len()", "filter([1], #)"]
+)
 def test_invalid_arguments(text: str) -> None:
     """They are errors of the evaluation."""
     with pytest.raises(EvaluationError):

@@ -8,7 +8,13 @@ import pytest
 
 from svcdns.plugin_api.expressions import EvaluationError, ExpressionError, compile_expression
 
-VALUES = {"name": lambda: "a.example.org.", "add": lambda *numbers: sum(numbers), "n": 3, "m": {"k": [1, 2]}, "none": None}
+VALUES = {
+    "name": lambda: "a.example.org.",
+    "add": lambda *numbers: sum(numbers),
+    "n": 3,
+    "m": {"k": [1, 2]},
+    "none": None,
+}
 
 
 def run(text: str) -> Any:
@@ -35,7 +41,9 @@ def run(text: str) -> Any:
         pytest.param("'k' in m", True, id="in a map"),
         pytest.param("name() matches '^a[.]'", True, id="matches"),
         pytest.param("name() matches ('^' + 'b')", False, id="a pattern made at run time"),
-        pytest.param("name() contains 'example' and name() startsWith 'a.' and name() endsWith 'org.'", True, id="parts of text"),
+        pytest.param(
+            "name() contains 'example' and name() startsWith 'a.' and name() endsWith 'org.'", True, id="parts of text"
+        ),
         pytest.param("name() not contains 'y'", True, id="not contains"),
         pytest.param("n > 2 ? 'big' : 'small'", "big", id="a choice"),
         pytest.param("false ? 1 : true ? 2 : 3", 2, id="a choice in a choice"),

@@ -21,7 +21,9 @@ ALIAS = "a. 60 IN CNAME b."
         pytest.param("A", ["b. 60 IN A 10.0.0.1"], False, id="another name"),
         pytest.param("A", ["a. 60 IN AAAA ::1"], False, id="another type"),
         pytest.param("A", [ALIAS, "B. 60 IN A 10.0.0.1"], True, id="at the end of a CNAME"),
-        pytest.param("A", ["b. 60 IN CNAME c.", "c. 60 IN A 10.0.0.1", ALIAS], True, id="at the end of two CNAMEs, in any order"),
+        pytest.param(
+            "A", ["b. 60 IN CNAME c.", "c. 60 IN A 10.0.0.1", ALIAS], True, id="at the end of two CNAMEs, in any order"
+        ),
         pytest.param("A", [ALIAS], False, id="an alias to nothing"),
         pytest.param("A", [ALIAS, "a. 60 IN CNAME c.", "b. 60 IN A 10.0.0.1"], False, id="two ways"),
         pytest.param("A", [ALIAS, "a. 30 IN CNAME B.", "b. 60 IN A 10.0.0.1"], True, id="one way twice"),

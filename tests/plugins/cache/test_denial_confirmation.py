@@ -21,7 +21,9 @@ SILENCE = rcode_only(Rcode.SERVFAIL, "no other upstream")
 
 
 class Upstreams:
-    """Two upstreams behind a cache: `first` answers, unless the query avoids it; replies come at once or, if `late`, a little later."""
+    """Two upstreams behind a cache: `first` answers, unless the query avoids it; replies come at once or, if `late`, a
+    little later.
+    """
 
     def __init__(self, text: str = "cache {\n confirm_denials 10m\n}") -> None:
         """`text` is the directive."""
@@ -54,7 +56,11 @@ class Upstreams:
     def outcomes(self) -> dict[str, float]:
         """The metric of confirmations, by outcome."""
         found = world.counted(self.counters)
-        return {labels[-1]: value for labels, value in found.items() if labels[0] == "svcdns_cache_denial_confirmations_total"}
+        return {
+            labels[-1]: value
+            for labels, value in found.items()
+            if labels[0] == "svcdns_cache_denial_confirmations_total"
+        }
 
 
 @pytest.mark.parametrize("late", [False, True])
@@ -146,7 +152,8 @@ async def test_history_expires() -> None:
 
 
 @pytest.mark.parametrize(
-    "reply", [msgspec.structs.replace(GONE, source=""), rcode_only(Rcode.NXDOMAIN), Reply(rcode=Rcode.SERVFAIL, source="x")]
+    "reply",
+    [msgspec.structs.replace(GONE, source=""), rcode_only(Rcode.NXDOMAIN), Reply(rcode=Rcode.SERVFAIL, source="x")],
 )
 async def test_only_denials_of_upstreams_are_confirmed(reply: Reply) -> None:
     """Those of plugins, and errors, are not."""

@@ -90,7 +90,10 @@ def test_an_invalid_wire_form(portion: bytes) -> None:
 Section = tuple[Record, ...]
 NAMES = st.binary(min_size=1, max_size=40)
 RECORDS = st.lists(
-    st.builds(Record, NAMES, st.integers(0, 65535), st.integers(0, 2**31), st.binary(max_size=60), st.integers(0, 65535)), max_size=4
+    st.builds(
+        Record, NAMES, st.integers(0, 65535), st.integers(0, 2**31), st.binary(max_size=60), st.integers(0, 65535)
+    ),
+    max_size=4,
 ).map(tuple)
 
 
@@ -99,11 +102,15 @@ RECORDS = st.lists(
     sections=st.tuples(RECORDS, RECORDS, RECORDS),
     lifetime=st.integers(1, 2**31),
 )
-def test_every_entry_comes_out_as_it_went_in(key: Key, sections: tuple[Section, Section, Section], lifetime: int) -> None:
+def test_every_entry_comes_out_as_it_went_in(
+    key: Key, sections: tuple[Section, Section, Section], lifetime: int
+) -> None:
     """With all fields of its reply that are stored."""
     old, new = store(), store()
     answer, authority, additional = sections
     reply = Reply(0, RD, answer, authority, additional)
     old.put(key, Entry(reply, 1000.0, lifetime))
     moved(old, new)
-    assert {key: (entry.reply, entry.stored, entry.lifetime) for key, entry in new.entries.items()} == {key: (reply, 0.0, lifetime)}
+    assert {key: (entry.reply, entry.stored, entry.lifetime) for key, entry in new.entries.items()} == {
+        key: (reply, 0.0, lifetime)
+    }

@@ -23,7 +23,9 @@ SOA = world.records("example.org. 300 IN SOA ns. root. 1 2 3 4 90")
 B = world.records("b.example.org. 60 IN A 10.0.0.1")
 OTHER_SOA = world.records("example.com. 300 IN SOA ns. root. 1 2 3 4 90")
 CLUSTER = Reply(
-    answer=world.records("web.d.svc.cluster.local. 30 IN A 10.96.0.1"), lifetime=UNTIL_CHANGED, dependencies=(("service", "d", "web"),)
+    answer=world.records("web.d.svc.cluster.local. 30 IN A 10.96.0.1"),
+    lifetime=UNTIL_CHANGED,
+    dependencies=(("service", "d", "web"),),
 )
 
 
@@ -121,15 +123,22 @@ def test_keepttl() -> None:
     ("text", "reply", "ttls"),
     [
         pytest.param("cache 30", Reply(answer=A), [30], id="longest"),
-        pytest.param("cache {\n success 1000 30 20\n}", Reply(answer=world.records("a. 7 IN A 10.0.0.1")), [20], id="shortest"),
+        pytest.param(
+            "cache {\n success 1000 30 20\n}", Reply(answer=world.records("a. 7 IN A 10.0.0.1")), [20], id="shortest"
+        ),
         pytest.param("cache", Reply(answer=world.records("a. 1 IN A 10.0.0.1")), [5], id="never below 5"),
         pytest.param("cache 3", Reply(answer=world.records("a. 1 IN A 10.0.0.1")), [3], id="but not above the longest"),
         pytest.param(
-            "cache", Reply(answer=world.records("a.example.org. 9000 IN CNAME b."), authority=SOA), [300, 300], id="alias to nothing"
+            "cache",
+            Reply(answer=world.records("a.example.org. 9000 IN CNAME b."), authority=SOA),
+            [300, 300],
+            id="alias to nothing",
         ),
         pytest.param("cache", Reply(rcode=Rcode.NXDOMAIN, authority=SOA), [300], id="denial"),
         pytest.param("cache 20", Reply(authority=SOA), [20], id="nodata"),
-        pytest.param("cache {\n denial 100 45\n}", Reply(rcode=Rcode.NXDOMAIN, authority=SOA), [45], id="longest denial"),
+        pytest.param(
+            "cache {\n denial 100 45\n}", Reply(rcode=Rcode.NXDOMAIN, authority=SOA), [45], id="longest denial"
+        ),
     ],
 )
 def test_bounds_the_ttl(text: str, reply: Reply, ttls: list[int]) -> None:
@@ -206,7 +215,9 @@ def test_ad_is_set_for_queries_with_ad_or_do() -> None:
 
 
 def test_an_answer_from_the_cluster_is_never_cached() -> None:
-    """It is valid until the cluster changes, its TTL is bounded and does not count down, and it is counted as if it were cached."""
+    """It is valid until the cluster changes, its TTL is bounded and does not count down, and it is counted as if it
+    were cached.
+    """
     cached = Cached("cache 20", CLUSTER)
     for _ in range(2):
         reply = cached.ask("web.d.svc.cluster.local.")
@@ -274,8 +285,12 @@ async def test_a_reply_to_a_query_from_before_a_change_is_not_cached() -> None:
     [
         pytest.param("cache {\n disable success\n}", Reply(answer=A), 2, id="success"),
         pytest.param("cache {\n disable denial\n}", Reply(answer=A), 1, id="the other class is kept"),
-        pytest.param("cache {\n disable denial example.org\n}", Reply(rcode=Rcode.NXDOMAIN, authority=SOA), 2, id="denial"),
-        pytest.param("cache {\n disable denial example.net\n}", Reply(rcode=Rcode.NXDOMAIN, authority=SOA), 1, id="another zone"),
+        pytest.param(
+            "cache {\n disable denial example.org\n}", Reply(rcode=Rcode.NXDOMAIN, authority=SOA), 2, id="denial"
+        ),
+        pytest.param(
+            "cache {\n disable denial example.net\n}", Reply(rcode=Rcode.NXDOMAIN, authority=SOA), 1, id="another zone"
+        ),
         pytest.param("cache example.net", Reply(answer=A), 2, id="outside the zones"),
     ],
 )
@@ -287,7 +302,9 @@ def test_disable(text: str, reply: Reply, asked: int) -> None:
     assert cached.asked == asked
 
 
-@pytest.mark.parametrize("text", ["cache", "cache {\n success 1024\n}", "cache {\n success 50000\n denial 1024\n}", "cache {\n keepttl\n}"])
+@pytest.mark.parametrize(
+    "text", ["cache", "cache {\n success 1024\n}", "cache {\n success 50000\n denial 1024\n}", "cache {\n keepttl\n}"]
+)
 def test_a_reload_keeps_the_entries(text: str) -> None:
     """With other capacities too: the newest entries stay."""
     cached = Cached("cache {\n success 5000\n}")
@@ -351,7 +368,9 @@ def test_counts() -> None:
     assert found["coredns_cache_hits_total", by, "denial", ".", ""] == 1
     assert found["coredns_cache_entries", by, "success", ".", ""] == 1
     assert found["coredns_cache_entries", by, "denial", ".", ""] == 1
-    assert found["svcdns_cache_bytes", by, "success", ".", ""] == memory_of(world.query("a.example.org.").key, Reply(answer=A))
+    assert found["svcdns_cache_bytes", by, "success", ".", ""] == memory_of(
+        world.query("a.example.org.").key, Reply(answer=A)
+    )
 
 
 async def test_a_deferred_reply_is_cached_too() -> None:

@@ -1,4 +1,6 @@
-"""The plugin `cache`: entries that are refreshed before they expire, or served after it (docs/behaviour/plugins.md#cache, RFC 8767)."""
+"""The plugin `cache`: entries that are refreshed before they expire, or served after it
+(docs/behaviour/plugins.md#cache, RFC 8767).
+"""
 
 from __future__ import annotations
 
@@ -234,7 +236,12 @@ async def test_an_answer_from_the_cluster_replaces_a_stale_entry(stale: Cached) 
 
 
 @pytest.mark.parametrize(
-    ("reply", "code"), [(OLD, ExtendedError.STALE_ANSWER), (EMPTY, ExtendedError.STALE_ANSWER), (GONE, ExtendedError.STALE_NXDOMAIN_ANSWER)]
+    ("reply", "code"),
+    [
+        (OLD, ExtendedError.STALE_ANSWER),
+        (EMPTY, ExtendedError.STALE_ANSWER),
+        (GONE, ExtendedError.STALE_NXDOMAIN_ANSWER),
+    ],
 )
 @pytest.mark.parametrize("mode", ["immediate", "verify"])
 async def test_a_stale_answer_has_an_extended_error(mode: str, reply: Reply, code: int) -> None:
@@ -292,7 +299,9 @@ async def verifying(*arguments: str) -> Cached:
 
 
 @pytest.mark.parametrize(
-    ("reply", "shown"), [(NEW, "NOERROR 2/60"), (GONE, "NXDOMAIN 90/60"), (FAILED, "NOERROR 1/0"), (rcode_only(5), "NOERROR 1/0")], ids=str
+    ("reply", "shown"),
+    [(NEW, "NOERROR 2/60"), (GONE, "NXDOMAIN 90/60"), (FAILED, "NOERROR 1/0"), (rcode_only(5), "NOERROR 1/0")],
+    ids=str,
 )
 @pytest.mark.parametrize("arguments", ["", "10s", "10s 0s 10s", "0s 0s 10s"])
 async def test_verify_refreshes_first(arguments: str, reply: Reply, shown: str) -> None:

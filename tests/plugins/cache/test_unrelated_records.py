@@ -39,19 +39,36 @@ def sections(reply: Reply) -> tuple[list[str], list[str], list[str]]:
     [
         pytest.param("A", [A, EVIL], [A], id="a foreign name beside the answer"),
         pytest.param("A", [EVIL, A], [A], id="before it"),
-        pytest.param("A", ["A.Example.ORG. 60 IN A 10.0.0.1"], ["A.Example.ORG. 60 IN A 10.0.0.1"], id="another spelling"),
+        pytest.param(
+            "A", ["A.Example.ORG. 60 IN A 10.0.0.1"], ["A.Example.ORG. 60 IN A 10.0.0.1"], id="another spelling"
+        ),
         pytest.param("A", [A, "a.example.org. 60 IN AAAA 2001:db8::1"], [A], id="another type"),
         pytest.param("A", [ALIAS, TARGET, EVIL], [ALIAS, TARGET], id="beside a chain"),
         pytest.param("A", [TARGET, ALIAS], [TARGET, ALIAS], id="a chain in any order"),
-        pytest.param("A", [ALIAS, TARGET, "a.example.org. 60 IN A 10.0.0.9"], [ALIAS, TARGET], id="an address beside its alias"),
-        pytest.param("A", [ALIAS, "c.example.net. 60 IN CNAME b.example.net.", TARGET], [ALIAS, TARGET], id="an alias that leads in"),
+        pytest.param(
+            "A", [ALIAS, TARGET, "a.example.org. 60 IN A 10.0.0.9"], [ALIAS, TARGET], id="an address beside its alias"
+        ),
+        pytest.param(
+            "A",
+            [ALIAS, "c.example.net. 60 IN CNAME b.example.net.", TARGET],
+            [ALIAS, TARGET],
+            id="an alias that leads in",
+        ),
         pytest.param("CNAME", [ALIAS, TARGET], [ALIAS], id="a query for the alias itself"),
         pytest.param("ANY", [A, ALIAS, TARGET, EVIL], [A, ALIAS], id="everything at the name"),
         pytest.param("A", [EVIL], [], id="nothing that belongs"),
         pytest.param(
             "A",
-            ["example.org. 60 IN DNAME example.net.", "a.example.org. 60 IN CNAME a.example.net.", "a.example.net. 60 IN A 10.0.0.2"],
-            ["example.org. 60 IN DNAME example.net.", "a.example.org. 60 IN CNAME a.example.net.", "a.example.net. 60 IN A 10.0.0.2"],
+            [
+                "example.org. 60 IN DNAME example.net.",
+                "a.example.org. 60 IN CNAME a.example.net.",
+                "a.example.net. 60 IN A 10.0.0.2",
+            ],
+            [
+                "example.org. 60 IN DNAME example.net.",
+                "a.example.org. 60 IN CNAME a.example.net.",
+                "a.example.net. 60 IN A 10.0.0.2",
+            ],
             id="the DNAME above",
         ),
         pytest.param("A", [A, "example.com. 60 IN DNAME example.net."], [A], id="a DNAME elsewhere"),
@@ -69,10 +86,17 @@ def test_answer_section(rtype: str, answer: list[str], kept: list[str]) -> None:
         pytest.param([], [SOA], [SOA], id="the SOA of a denial"),
         pytest.param([], [FOREIGN_SOA], [], id="a SOA of elsewhere"),
         pytest.param([], [SOA, FOREIGN_SOA, NSEC, FOREIGN_NSEC], [SOA, NSEC], id="proofs of its zone"),
-        pytest.param([], ["example.org. 60 IN NS ns.example.org."], ["example.org. 60 IN NS ns.example.org."], id="a referral"),
+        pytest.param(
+            [], ["example.org. 60 IN NS ns.example.org."], ["example.org. 60 IN NS ns.example.org."], id="a referral"
+        ),
         pytest.param([], ["example.com. 60 IN NS ns.example.org."], [], id="a referral for elsewhere"),
         pytest.param([A], ["example.org. 60 IN NS ns.example.com."], [], id="servers beside an answer"),
-        pytest.param([ALIAS], ["example.net. 60 IN SOA ns. root. 1 2 3 4 90"], ["example.net. 60 IN SOA ns. root. 1 2 3 4 90"], id="alias"),
+        pytest.param(
+            [ALIAS],
+            ["example.net. 60 IN SOA ns. root. 1 2 3 4 90"],
+            ["example.net. 60 IN SOA ns. root. 1 2 3 4 90"],
+            id="alias",
+        ),
         pytest.param([A], [NSEC], [], id="a proof without a signer"),
     ],
 )
@@ -84,14 +108,19 @@ def test_authority_section(answer: list[str], authority: list[str], kept: list[s
 
 def test_signatures_are_kept_with_the_records_they_cover() -> None:
     """The proof of a wildcard answer is from the zone that signed it."""
-    last_answer, bad = signature("a.example.org.", "A", "example.org."), signature("a.example.org.", "MX", "example.org.")
+    last_answer, bad = (
+        signature("a.example.org.", "A", "example.org."),
+        signature("a.example.org.", "MX", "example.org."),
+    )
     proof = (*world.records(NSEC), signature("a.example.org.", "NSEC", "example.org."))
     foreign = (*world.records(FOREIGN_NSEC), signature("a.example.com.", "NSEC", "example.com."))
     reply = Reply(answer=(*world.records(A), last_answer, bad), authority=(*proof, *foreign))
     kept = without_unrelated_records(world.query("a.example.org."), reply)
     assert kept.answer == (*world.records(A), last_answer)
     assert kept.authority == proof
-    assert without_unrelated_records(world.query("a.example.org.", "RRSIG"), Reply(answer=(last_answer, bad))).answer == (last_answer, bad)
+    assert without_unrelated_records(
+        world.query("a.example.org.", "RRSIG"), Reply(answer=(last_answer, bad))
+    ).answer == (last_answer, bad)
 
 
 def test_a_malformed_signature_proves_nothing() -> None:
@@ -121,7 +150,9 @@ LINES = st.lists(
         "{}.example.{}. 60 IN {}".format,
         st.sampled_from("abc"),
         st.sampled_from(["org", "net"]),
-        st.sampled_from(["A 10.0.0.1", "AAAA ::1", "CNAME a.example.net.", "CNAME b.example.org.", "NS c.example.net."]),
+        st.sampled_from(
+            ["A 10.0.0.1", "AAAA ::1", "CNAME a.example.net.", "CNAME b.example.org.", "NS c.example.net."]
+        ),
     ),
     max_size=8,
 )
@@ -138,5 +169,8 @@ def test_the_kept_records_give_the_same_answer(answer: list[str], authority: lis
         assert [line for line in of if line in part] == part
     aliases = {record.rdata for record in kept.answer if record.rtype == Type.CNAME}
     assert all(record.owner == query.name or record.owner in aliases for record in kept.answer)
-    assert has_answer(query, kept) == has_answer(query, whole) or len({r.rdata for r in whole.answer if r.rtype == Type.CNAME}) > 1
+    assert (
+        has_answer(query, kept) == has_answer(query, whole)
+        or len({r.rdata for r in whole.answer if r.rtype == Type.CNAME}) > 1
+    )
     assert without_unrelated_records(query, kept) is kept

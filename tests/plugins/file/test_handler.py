@@ -82,8 +82,12 @@ class Server:
 @pytest.mark.parametrize(
     ("name", "rtype", "expected"),
     [
-        pytest.param("www.example.org.", "A", ["NOERROR", "www.example.org. 60 IN A 10.0.0.3", NS, GLUE], id="positive"),
-        pytest.param("WWW.example.ORG.", "A", ["NOERROR", "WWW.example.ORG. 60 IN A 10.0.0.3", NS, GLUE], id="spelling"),
+        pytest.param(
+            "www.example.org.", "A", ["NOERROR", "www.example.org. 60 IN A 10.0.0.3", NS, GLUE], id="positive"
+        ),
+        pytest.param(
+            "WWW.example.ORG.", "A", ["NOERROR", "WWW.example.ORG. 60 IN A 10.0.0.3", NS, GLUE], id="spelling"
+        ),
         pytest.param("example.org.", "NS", ["NOERROR", NS.removeprefix("auth "), GLUE], id="apex NS"),
         pytest.param("www.example.org.", "TXT", ["NOERROR", SOA], id="no such type"),
         pytest.param("nothing.example.org.", "A", ["NXDOMAIN", SOA], id="no such name"),
@@ -91,23 +95,53 @@ class Server:
         pytest.param(
             "alias.example.org.",
             "A",
-            ["NOERROR", "alias.example.org. 60 IN CNAME www.example.org.", "www.example.org. 60 IN A 10.0.0.3", NS, GLUE],
+            [
+                "NOERROR",
+                "alias.example.org. 60 IN CNAME www.example.org.",
+                "www.example.org. 60 IN A 10.0.0.3",
+                NS,
+                GLUE,
+            ],
             id="alias",
         ),
-        pytest.param("alias.example.org.", "CNAME", ["NOERROR", "alias.example.org. 60 IN CNAME www.example.org.", NS, GLUE], id="CNAME"),
-        pytest.param("x.wild.example.org.", "A", ["NOERROR", "x.wild.example.org. 60 IN A 10.0.0.4", NS, GLUE], id="wildcard"),
-        pytest.param("x.y.wild.example.org.", "A", ["NOERROR", "x.y.wild.example.org. 60 IN A 10.0.0.4", NS, GLUE], id="wildcard, deeper"),
+        pytest.param(
+            "alias.example.org.",
+            "CNAME",
+            ["NOERROR", "alias.example.org. 60 IN CNAME www.example.org.", NS, GLUE],
+            id="CNAME",
+        ),
+        pytest.param(
+            "x.wild.example.org.", "A", ["NOERROR", "x.wild.example.org. 60 IN A 10.0.0.4", NS, GLUE], id="wildcard"
+        ),
+        pytest.param(
+            "x.y.wild.example.org.",
+            "A",
+            ["NOERROR", "x.y.wild.example.org. 60 IN A 10.0.0.4", NS, GLUE],
+            id="wildcard, deeper",
+        ),
         pytest.param("x.wild.example.org.", "TXT", ["NOERROR", SOA], id="wildcard without that type"),
         pytest.param(
             "x.wildc.example.org.",
             "A",
-            ["NOERROR", "x.wildc.example.org. 60 IN CNAME www.example.org.", "www.example.org. 60 IN A 10.0.0.3", NS, GLUE],
+            [
+                "NOERROR",
+                "x.wildc.example.org. 60 IN CNAME www.example.org.",
+                "www.example.org. 60 IN A 10.0.0.3",
+                NS,
+                GLUE,
+            ],
             id="wildcard alias",
         ),
         pytest.param(
             "example.org.",
             "MX",
-            ["NOERROR", "example.org. 60 IN MX 10 mail.example.org.", NS, "add mail.example.org. 60 IN A 10.0.0.2", GLUE],
+            [
+                "NOERROR",
+                "example.org. 60 IN MX 10 mail.example.org.",
+                NS,
+                "add mail.example.org. 60 IN A 10.0.0.2",
+                GLUE,
+            ],
             id="MX with its address",
         ),
         pytest.param(
@@ -126,7 +160,11 @@ class Server:
         pytest.param(
             "x.sub.example.org.",
             "A",
-            ["NOERROR", "auth sub.example.org. 60 IN NS ns.sub.example.org.", "add ns.sub.example.org. 60 IN A 10.0.0.5"],
+            [
+                "NOERROR",
+                "auth sub.example.org. 60 IN NS ns.sub.example.org.",
+                "add ns.sub.example.org. 60 IN A 10.0.0.5",
+            ],
             id="delegation",
         ),
         pytest.param("x.moved.example.org.", "A", None, id="DNAME"),
@@ -240,7 +278,8 @@ def test_a_zone_that_is_not_loaded_is_not_transferred() -> None:
 
 
 @pytest.mark.parametrize(
-    ("first", "expected"), [pytest.param(True, ["example.org."] * 2, id="the first worker"), pytest.param(False, [], id="no other worker")]
+    ("first", "expected"),
+    [pytest.param(True, ["example.org."] * 2, id="the first worker"), pytest.param(False, [], id="no other worker")],
 )
 def test_secondaries_are_notified(*, first: bool, expected: list[str]) -> None:
     """At the start, and after each read of a changed zone. No notification is sent before the start."""

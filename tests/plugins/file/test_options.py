@@ -48,7 +48,12 @@ def test_reads_options() -> None:
     first, second = world.options("file", text, zones="example.org", root="/zones").files
     assert (first.path, first.zones, first.reload, first.reload_by_mtime) == ("/zones/a.zone", ("x.y.",), 10.0, True)
     assert first.fallthrough == ("z.x.y.",)
-    assert (second.path, second.zones, second.reload, second.fallthrough) == ("/zones/b.zone", ("example.org.",), 0.0, ())
+    assert (second.path, second.zones, second.reload, second.fallthrough) == (
+        "/zones/b.zone",
+        ("example.org.",),
+        0.0,
+        (),
+    )
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,9 @@ async def test_failover(upstream: ScriptedUpstream, other: ScriptedUpstream, rco
     assert (len(upstream.asked), len(other.asked)) == (2, 2)
 
 
-async def test_the_last_reply_is_returned_if_the_next_upstream_fails(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
+async def test_the_last_reply_is_returned_if_the_next_upstream_fails(
+    upstream: ScriptedUpstream, other: ScriptedUpstream
+) -> None:
     """A reply is better than none."""
     upstream.respond = answer(rcode=5)
     other.close()
@@ -80,7 +82,9 @@ async def test_sequential_queries_the_next_after_silence(upstream: ScriptedUpstr
     assert forwarding.counted("svcdns_forward_hedges_total", f"127.0.0.1:{other.port}", "silent") == 1
 
 
-async def test_sequential_never_queries_the_next_for_slowness(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
+async def test_sequential_never_queries_the_next_for_slowness(
+    upstream: ScriptedUpstream, other: ScriptedUpstream
+) -> None:
     """While the first one answers other queries."""
     upstream.respond = held(answer(A))
     forwarding = Forwarding(upstream, other)
@@ -103,7 +107,9 @@ async def make_fast(forwarding: Forwarding) -> None:
         await forwarding.ask(f"{number}.quick.example.")
 
 
-async def test_a_second_upstream_is_queried_if_the_first_is_slower_than_usual(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
+async def test_a_second_upstream_is_queried_if_the_first_is_slower_than_usual(
+    upstream: ScriptedUpstream, other: ScriptedUpstream
+) -> None:
     """Long before it counts as silent; the first reply is taken."""
     forwarding = Forwarding(upstream, other, body=TURNS)
     await make_fast(forwarding)
@@ -126,7 +132,9 @@ async def test_a_second_upstream_is_queried_if_the_first_is_slower_than_usual(up
     assert queries(upstream) == before + 1
 
 
-async def test_slowness_alone_costs_a_bounded_share_of_queries(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
+async def test_slowness_alone_costs_a_bounded_share_of_queries(
+    upstream: ScriptedUpstream, other: ScriptedUpstream
+) -> None:
     """If the upstream still answers other queries."""
     forwarding = Forwarding(upstream, other, body=TURNS)
     await make_fast(forwarding)
@@ -145,7 +153,9 @@ async def test_slowness_alone_costs_a_bounded_share_of_queries(upstream: Scripte
         await asyncio.sleep(0)
     await forwarding.turn(0.03)
     assert upstream.holds + other.holds == count + MAX_HEDGES_SAVED
-    hedges = [forwarding.counted("svcdns_forward_hedges_total", f"127.0.0.1:{one.port}", "slow") for one in (upstream, other)]
+    hedges = [
+        forwarding.counted("svcdns_forward_hedges_total", f"127.0.0.1:{one.port}", "slow") for one in (upstream, other)
+    ]
     assert sum(hedges) == MAX_HEDGES_SAVED
     for scripted in (upstream, other):
         scripted.release()
@@ -164,7 +174,9 @@ async def test_a_single_upstream_is_never_queried_twice_for_slowness(upstream: S
     assert world.summary(await asking) == FIRST
 
 
-async def test_a_silent_upstream_is_left_out_until_a_health_check_succeeds(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
+async def test_a_silent_upstream_is_left_out_until_a_health_check_succeeds(
+    upstream: ScriptedUpstream, other: ScriptedUpstream
+) -> None:
     """The clients of the first queries wait for a fraction of a second, all others not at all."""
     forwarding = Forwarding(upstream, other)
     upstream.respond = silence
@@ -187,9 +199,14 @@ async def test_a_silent_upstream_is_left_out_until_a_health_check_succeeds(upstr
 
 @pytest.mark.parametrize(
     ("count", "times"),
-    [pytest.param(1, (2.0, 2.0), id="one upstream"), pytest.param(2, (SILENCE, 1.85, SILENCE, SILENCE, 1.85, SILENCE), id="two")],
+    [
+        pytest.param(1, (2.0, 2.0), id="one upstream"),
+        pytest.param(2, (SILENCE, 1.85, SILENCE, SILENCE, 1.85, SILENCE), id="two"),
+    ],
 )
-async def test_all_silent(upstream: ScriptedUpstream, other: ScriptedUpstream, count: int, times: tuple[float, ...]) -> None:
+async def test_all_silent(
+    upstream: ScriptedUpstream, other: ScriptedUpstream, count: int, times: tuple[float, ...]
+) -> None:
     """SERVFAIL within the budget, with an extended error; each upstream was queried at most twice."""
     upstreams = (upstream, other)[:count]
     for server in upstreams:
@@ -228,7 +245,9 @@ async def test_all_known_to_be_silent(upstream: ScriptedUpstream, other: Scripte
     assert any(server.health.usable for server in forwarding.servers)
 
 
-async def test_many_queries_while_no_upstream_is_usable(upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_many_queries_while_no_upstream_is_usable(
+    upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A bounded number of them is sent; the others fail at once."""
     monkeypatch.setattr("svcdns.plugins.forward.upstream_group.MAX_LAST_RESORTS", 2)
     upstream.respond = silence
@@ -236,7 +255,12 @@ async def test_many_queries_while_no_upstream_is_usable(upstream: ScriptedUpstre
     forwarding.servers[0].health.failed_checks = 9
     waiting = [forwarding.asking(f"{number}.example.org.") for number in range(3)]
     reply = await waiting[2]
-    assert (reply.rcode, reply.has_message, reply.extended, reply.error) == (Rcode.SERVFAIL, False, 22, "no healthy proxies")
+    assert (reply.rcode, reply.has_message, reply.extended, reply.error) == (
+        Rcode.SERVFAIL,
+        False,
+        22,
+        "no healthy proxies",
+    )
     await upstream.question()
     await upstream.question()
     assert not any(task.done() for task in waiting[:2])
@@ -325,7 +349,9 @@ async def test_round_robin(upstream: ScriptedUpstream, other: ScriptedUpstream) 
 async def test_a_truncated_reply_of_the_second_upstream(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
     """With prefer_udp, the upstream that sent it is queried over TCP."""
     upstream.close()
-    other.respond = lambda query, transport: answer(A, flags=dns.flags.TC if transport == "udp" else 0)(query, transport)
+    other.respond = lambda query, transport: answer(A, flags=dns.flags.TC if transport == "udp" else 0)(
+        query, transport
+    )
     forwarding = Forwarding(upstream, other, body="policy sequential\nprefer_udp")
     assert world.summary(await forwarding.ask()) == FIRST
     assert other.transports == ["udp", "tcp"]

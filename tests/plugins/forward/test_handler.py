@@ -66,11 +66,19 @@ SECOND = ["NOERROR", "a.example.org. 60 IN A 192.0.2.2"]
         pytest.param("next NXDOMAIN", answer(rcode=3), ".", SECOND, id="next"),
         pytest.param("next NXDOMAIN", answer(A), ".", ["NOERROR", A], id="an answer"),
         pytest.param("next NXDOMAIN", answer(rcode=2), ".", ["SERVFAIL"], id="another rcode"),
-        pytest.param("next NXDOMAIN", answer(rcode=3), "example.net", ["REFUSED"], id="the next one is for another zone"),
+        pytest.param(
+            "next NXDOMAIN", answer(rcode=3), "example.net", ["REFUSED"], id="the next one is for another zone"
+        ),
         pytest.param("next NXDOMAIN", answer(), ".", ["NOERROR"], id="nodata"),
         pytest.param("next_on_nodata", answer(), ".", SECOND, id="next on nodata"),
         pytest.param("next_on_nodata", answer(rcode=3), ".", ["NXDOMAIN"], id="no nodata"),
-        pytest.param("next SERVFAIL\nread_timeout 10ms\nmax_connect_attempts 1\nmax_fails 0", silence, ".", ["SERVFAIL"], id="no reply"),
+        pytest.param(
+            "next SERVFAIL\nread_timeout 10ms\nmax_connect_attempts 1\nmax_fails 0",
+            silence,
+            ".",
+            ["SERVFAIL"],
+            id="no reply",
+        ),
     ],
 )
 async def test_the_next_rule_answers(
@@ -147,7 +155,9 @@ async def test_a_query_with_an_upstream_reply_is_not_sent_again(upstream: Script
 
 async def test_a_truncated_reply_is_returned(upstream: ScriptedUpstream) -> None:
     """The client retries over TCP, and then so does the server."""
-    upstream.respond = lambda query, transport: answer(A, flags=dns.flags.TC if transport == "udp" else 0)(query, transport)
+    upstream.respond = lambda query, transport: answer(A, flags=dns.flags.TC if transport == "udp" else 0)(
+        query, transport
+    )
     forwarding = Forwarding(upstream)
     assert (await forwarding.ask()).flags & TC
     assert not (await forwarding.ask(client=OVER_TCP)).flags & TC
@@ -156,7 +166,9 @@ async def test_a_truncated_reply_is_returned(upstream: ScriptedUpstream) -> None
 
 async def test_prefer_udp_retries_over_tcp_itself(upstream: ScriptedUpstream) -> None:
     """Whatever transport the client used."""
-    upstream.respond = lambda query, transport: answer(A, flags=dns.flags.TC if transport == "udp" else 0)(query, transport)
+    upstream.respond = lambda query, transport: answer(A, flags=dns.flags.TC if transport == "udp" else 0)(
+        query, transport
+    )
     forwarding = Forwarding(upstream, body="prefer_udp")
     assert not (await forwarding.ask(client=OVER_TCP)).flags & TC
     assert upstream.transports == ["udp", "tcp"]
@@ -233,8 +245,20 @@ async def test_an_exchange_goes_on_without_its_client(upstream: ScriptedUpstream
 @pytest.mark.parametrize(
     ("limit", "names", "clients", "error"),
     [
-        pytest.param("MAX_WAITERS", ["a"] * 4, ["192.0.2.1"] * 4, "concurrent queries for one name exceeded maximum 3", id="of a flight"),
-        pytest.param("MAX_OF_CLIENT", "abcd", ["192.0.2.1"] * 4, "concurrent queries of one client exceeded maximum 3", id="of a client"),
+        pytest.param(
+            "MAX_WAITERS",
+            ["a"] * 4,
+            ["192.0.2.1"] * 4,
+            "concurrent queries for one name exceeded maximum 3",
+            id="of a flight",
+        ),
+        pytest.param(
+            "MAX_OF_CLIENT",
+            "abcd",
+            ["192.0.2.1"] * 4,
+            "concurrent queries of one client exceeded maximum 3",
+            id="of a client",
+        ),
         pytest.param("MAX_EXCHANGES", "abcd", ["192.0.2.1"] * 4, "concurrent queries exceeded maximum 3", id="flights"),
         pytest.param("MAX_OF_CLIENT", "abcd", [f"192.0.2.{n}" for n in range(4)], "", id="several clients"),
     ],
@@ -265,7 +289,9 @@ async def test_names_that_should_not_leave(upstream: ScriptedUpstream) -> None:
     """They are forwarded, or answered here; the following plugins do not get them either."""
     forwarding = Forwarding(upstream)
     assert (await forwarding.ask("web.", server="dns://:53")).extended is None
-    assert world.counted(forwarding.counters)["svcdns_forward_leaked_total", "dns://:53", "single_label", "forwarded"] == 1
+    assert (
+        world.counted(forwarding.counters)["svcdns_forward_leaked_total", "dns://:53", "single_label", "forwarded"] == 1
+    )
     asked = len(upstream.asked)
     blocking = Forwarding(upstream, body="leak_guard block")
     reply = await blocking.ask("web.default.svc.cluster.local.")
@@ -285,7 +311,9 @@ async def test_whether_the_upstreams_of_a_name_are_down(upstream: ScriptedUpstre
 
 
 async def test_avoids_an_upstream(upstream: ScriptedUpstream, other: ScriptedUpstream) -> None:
-    """Replies have the label of the upstream that sent them; the one to avoid is not queried, even if there is no other."""
+    """Replies have the label of the upstream that sent them; the one to avoid is not queried, even if there is no
+    other.
+    """
     forwarding = Forwarding(upstream, other)
     first, second = (f"127.0.0.1:{one.port}" for one in (upstream, other))
     replies = await asyncio.gather(*(forwarding.ask(avoid=avoid) for avoid in ("", first, second)))

@@ -40,14 +40,26 @@ class Guarded:
         pytest.param(BARE, ".", "cluster.local.", "cluster", id="the domain itself"),
         pytest.param(BARE, ".", "mycluster.local.", "", id="no label boundary"),
         pytest.param(f"{KUBERNETES}\n{BARE}", ".", "x.example.cluster.", "cluster", id="a zone of kubernetes"),
-        pytest.param(f"{KUBERNETES}\n{BARE}", "example.cluster.", "x.example.cluster.", "cluster", id="in a block of that zone"),
         pytest.param(
-            f"kubernetes\n{BARE}", "example.cluster.", "x.example.cluster.", "cluster", id="the block's zone is that of kubernetes"
+            f"{KUBERNETES}\n{BARE}", "example.cluster.", "x.example.cluster.", "cluster", id="in a block of that zone"
+        ),
+        pytest.param(
+            f"kubernetes\n{BARE}",
+            "example.cluster.",
+            "x.example.cluster.",
+            "cluster",
+            id="the block's zone is that of kubernetes",
         ),
         pytest.param(f"{KUBERNETES}\n{BARE}", ".", "1.0.0.10.in-addr.arpa.", "", id="an address"),
         pytest.param(f"kubernetes .\n{BARE}", ".", "www.example.org.", "", id="kubernetes for everything"),
         pytest.param("forward cluster.local 192.0.2.1", ".", "x.cluster.local.", "", id="FROM names the zone"),
-        pytest.param(f"{KUBERNETES}\nforward a.example.cluster 192.0.2.1", ".", "x.a.example.cluster.", "", id="FROM names a part of it"),
+        pytest.param(
+            f"{KUBERNETES}\nforward a.example.cluster 192.0.2.1",
+            ".",
+            "x.a.example.cluster.",
+            "",
+            id="FROM names a part of it",
+        ),
         pytest.param(BARE, "cluster.local.", "x.cluster.local.", "", id="the block names the zone"),
         pytest.param(BARE, "corp.", "corp.", "", id="the block names the label"),
         pytest.param("forward corp 192.0.2.1", ".", "corp.", "", id="FROM names the label"),
@@ -72,8 +84,15 @@ def test_block() -> None:
     guarded = Guarded(BARE + " {\n leak_guard block\n}")
     reply = guarded.guard.stopped(world.query("web.", server="dns://:53"))
     assert reply is not None
-    assert (reply.rcode, reply.flags, reply.extended, reply.has_message) == (Rcode.NXDOMAIN, RD, ExtendedError.BLOCKED, True)
-    assert world.counted(guarded.counters) == {("svcdns_forward_leaked_total", "dns://:53", "single_label", "blocked"): 1}
+    assert (reply.rcode, reply.flags, reply.extended, reply.has_message) == (
+        Rcode.NXDOMAIN,
+        RD,
+        ExtendedError.BLOCKED,
+        True,
+    )
+    assert world.counted(guarded.counters) == {
+        ("svcdns_forward_leaked_total", "dns://:53", "single_label", "blocked"): 1
+    }
     assert guarded.leaks("www.example.org.") == [("single_label", "blocked")]
 
 

@@ -13,9 +13,15 @@ from tests.support import world
 @pytest.mark.parametrize(
     ("text", "fields"),
     [
-        pytest.param("forward . 192.0.2.1", {"zone": ".", "upstreams": (("192.0.2.1", 53),), "policy": "random", "max_fails": 2}, id="one"),
         pytest.param(
-            "forward a.b dns://192.0.2.1:54 [::1]:55 ::2", {"upstreams": (("192.0.2.1", 54), ("::1", 55), ("::2", 53))}, id="forms"
+            "forward . 192.0.2.1",
+            {"zone": ".", "upstreams": (("192.0.2.1", 53),), "policy": "random", "max_fails": 2},
+            id="one",
+        ),
+        pytest.param(
+            "forward a.b dns://192.0.2.1:54 [::1]:55 ::2",
+            {"upstreams": (("192.0.2.1", 54), ("::1", 55), ("::2", 53))},
+            id="forms",
         ),
         pytest.param("forward . 192.0.2.1 192.0.2.1", {"upstreams": (("192.0.2.1", 53),)}, id="the same twice"),
         pytest.param("forward . /etc/resolv.conf", {"upstreams": (NamedUpstream("/etc/resolv.conf"),)}, id="file"),
@@ -24,18 +30,30 @@ from tests.support import world
             {"upstreams": (NamedUpstream("ns.a.b", "ns.a.b"), NamedUpstream("ns.a.b:54", "ns.a.b", 54))},
             id="hosts",
         ),
-        pytest.param("forward 10.0.0.0/15 ::1", {"zone": "0.10.in-addr.arpa.", "left_out": ("1.10.in-addr.arpa.",)}, id="network"),
+        pytest.param(
+            "forward 10.0.0.0/15 ::1", {"zone": "0.10.in-addr.arpa.", "left_out": ("1.10.in-addr.arpa.",)}, id="network"
+        ),
         pytest.param(
             "forward . ::1 {\n next nxdomain NOTIMPL\n next SERVFAIL\n next_on_nodata\n failover REFUSED\n}",
             {"next": frozenset({2, 3, 4}), "next_on_nodata": True, "failover": frozenset({5})},
             id="next",
         ),
-        pytest.param("forward . ::1 {\n resolver 192.0.2.1 [::1]:54\n}", {"resolvers": (("192.0.2.1", 53), ("::1", 54))}, id="resolver"),
-        pytest.param("forward . ::1 {\n except a.b c.d\n except e.f\n}", {"excepted": ("a.b.", "c.d.", "e.f.")}, id="except"),
         pytest.param(
-            "forward . ::1 {\n policy sequential\n max_concurrent 1000\n}", {"policy": "sequential", "max_concurrent": 1000}, id="policy"
+            "forward . ::1 {\n resolver 192.0.2.1 [::1]:54\n}",
+            {"resolvers": (("192.0.2.1", 53), ("::1", 54))},
+            id="resolver",
         ),
-        pytest.param("forward . ::1 {\n force_tcp\n prefer_udp\n}", {"force_tcp": True, "prefer_udp": True}, id="transport"),
+        pytest.param(
+            "forward . ::1 {\n except a.b c.d\n except e.f\n}", {"excepted": ("a.b.", "c.d.", "e.f.")}, id="except"
+        ),
+        pytest.param(
+            "forward . ::1 {\n policy sequential\n max_concurrent 1000\n}",
+            {"policy": "sequential", "max_concurrent": 1000},
+            id="policy",
+        ),
+        pytest.param(
+            "forward . ::1 {\n force_tcp\n prefer_udp\n}", {"force_tcp": True, "prefer_udp": True}, id="transport"
+        ),
         pytest.param(
             "forward . ::1 {\n expire 5s\n max_age 1m\n max_idle_conns 3\n}",
             {"expire": 5.0, "max_age": 60.0, "max_idle_conns": 3},
@@ -59,7 +77,9 @@ from tests.support import world
         pytest.param("forward . ::1", {"leak_guard": "count", "cluster_zones": ()}, id="leaks are counted"),
         pytest.param("forward . ::1 {\n leak_guard block\n}", {"leak_guard": "block"}, id="or stopped"),
         pytest.param(
-            "kubernetes a.b in-addr.arpa 10.0.0.0/8 c.d\nforward . ::1", {"cluster_zones": ("a.b.", "c.d.")}, id="zones of the cluster"
+            "kubernetes a.b in-addr.arpa 10.0.0.0/8 c.d\nforward . ::1",
+            {"cluster_zones": ("a.b.", "c.d.")},
+            id="zones of the cluster",
         ),
     ],
 )
@@ -78,11 +98,15 @@ def test_reads(text: str, fields: dict[str, Any]) -> None:
         pytest.param("tls://192.0.2.1%dns.test:8853", TlsUpstream(("192.0.2.1", 8853), "dns.test"), id="name and port"),
         pytest.param("tls://::1%dns.test", TlsUpstream(("::1", 853), "dns.test"), id="IPv6 and name"),
         pytest.param("tls://[::1%dns.test]:8853", TlsUpstream(("::1", 8853), "dns.test"), id="IPv6, name and port"),
-        pytest.param("tls://[::1]%dns.test:8853", TlsUpstream(("::1", 8853), "dns.test"), id="IPv6, name after it, and port"),
+        pytest.param(
+            "tls://[::1]%dns.test:8853", TlsUpstream(("::1", 8853), "dns.test"), id="IPv6, name after it, and port"
+        ),
         pytest.param("tls://[::1]:8853", TlsUpstream(("::1", 8853)), id="IPv6 and port"),
         pytest.param("tls://dns.test", NamedUpstream("tls://dns.test", "dns.test", 853, "dns.test"), id="host"),
         pytest.param(
-            "tls://a.b%dns.test:8853", NamedUpstream("tls://a.b%dns.test:8853", "a.b", 8853, "dns.test"), id="host, name and port"
+            "tls://a.b%dns.test:8853",
+            NamedUpstream("tls://a.b%dns.test:8853", "a.b", 8853, "dns.test"),
+            id="host, name and port",
         ),
     ],
 )
@@ -117,31 +141,67 @@ def test_each_directive_is_a_rule() -> None:
 @pytest.mark.parametrize(
     ("text", "error"),
     [
-        pytest.param("forward . ::1 {\n leak_guard on\n}", "3:13 'on' is unknown; one of count, block, off was expected", id="leak_guard"),
+        pytest.param(
+            "forward . ::1 {\n leak_guard on\n}",
+            "3:13 'on' is unknown; one of count, block, off was expected",
+            id="leak_guard",
+        ),
         pytest.param("forward .", "2:9 Wrong argument count", id="no upstream"),
         pytest.param("forward . no..where", "2:11 not an IP address, file, or valid domain: 'no..where'", id="name"),
         pytest.param("forward . host:x", "2:11 not an IP address, file, or valid domain: 'host:x'", id="port"),
         pytest.param("forward . ::1 {\n next\n}", "3:2 Wrong argument count", id="no rcode"),
-        pytest.param("forward . ::1 {\n next NXDOMAN\n}", "3:7 'NXDOMAN' is not a response code (did you mean 'NXDOMAIN'?)", id="rcode"),
+        pytest.param(
+            "forward . ::1 {\n next NXDOMAN\n}",
+            "3:7 'NXDOMAN' is not a response code (did you mean 'NXDOMAIN'?)",
+            id="rcode",
+        ),
         pytest.param("forward . ::1 {\n failover NoError\n}", "3:11 NOERROR cannot be used in failover", id="failover"),
-        pytest.param("forward . ::1 {\n resolver ns.a.b\n}", "3:11 'ns.a.b' is not a resolver; IP or IP:PORT", id="resolver"),
+        pytest.param(
+            "forward . ::1 {\n resolver ns.a.b\n}", "3:11 'ns.a.b' is not a resolver; IP or IP:PORT", id="resolver"
+        ),
         pytest.param("forward . https://192.0.2.1", "2:11 upstreams by https:// are not built yet", id="https"),
-        pytest.param("forward . tls:///etc/resolv.conf", "2:11 not an IP address or host, with a name to verify", id="tls file"),
-        pytest.param("forward . tls://192.0.2.1%", "2:11 not an IP address or host, with a name to verify", id="empty name"),
-        pytest.param("forward . tls://192.0.2.1%a..b", "2:11 not an IP address or host, with a name to verify", id="bad name"),
-        pytest.param("forward . tls://::1%a.b {\n tls_servername c\n}", "2:11 both tls_servername 'c' and a name of its own", id="both"),
+        pytest.param(
+            "forward . tls:///etc/resolv.conf", "2:11 not an IP address or host, with a name to verify", id="tls file"
+        ),
+        pytest.param(
+            "forward . tls://192.0.2.1%", "2:11 not an IP address or host, with a name to verify", id="empty name"
+        ),
+        pytest.param(
+            "forward . tls://192.0.2.1%a..b", "2:11 not an IP address or host, with a name to verify", id="bad name"
+        ),
+        pytest.param(
+            "forward . tls://::1%a.b {\n tls_servername c\n}",
+            "2:11 both tls_servername 'c' and a name of its own",
+            id="both",
+        ),
         pytest.param("forward . ::1 {\n tls a b c d\n}", "3:12 Wrong argument count", id="tls arguments"),
         pytest.param("forward . ::1 {\n tls_servername a..b\n}", "3:17 'a..b' is not a host name", id="server name"),
         pytest.param("forward . ftp://192.0.2.1", "2:11 'ftp' is not supported as a destination protocol", id="scheme"),
-        pytest.param("forward . " + " ".join(f"192.0.2.{n}" for n in range(16)), "2:166 more than 15 TOs configured: 16", id="too many"),
-        pytest.param("forward . ::1 {\n policy best\n}", "3:9 'best' is unknown; one of random, round_robin, sequential", id="policy"),
+        pytest.param(
+            "forward . " + " ".join(f"192.0.2.{n}" for n in range(16)),
+            "2:166 more than 15 TOs configured: 16",
+            id="too many",
+        ),
+        pytest.param(
+            "forward . ::1 {\n policy best\n}",
+            "3:9 'best' is unknown; one of random, round_robin, sequential",
+            id="policy",
+        ),
         pytest.param("forward . ::1 {\n max_fails -1\n}", "3:12 -1 is out of range", id="negative"),
         pytest.param("forward . ::1 {\n read_timeout 0\n}", "3:15 read_timeout '0' is not above 0", id="zero"),
-        pytest.param("forward . ::1 {\n health_check 1s domain\n}", "3:18 health_check: a name was expected", id="health"),
-        pytest.param("forward . ::1 {\n max_age 5s\n}", "2:1 max_age (5s) must not be less than expire (10s)", id="max_age"),
+        pytest.param(
+            "forward . ::1 {\n health_check 1s domain\n}", "3:18 health_check: a name was expected", id="health"
+        ),
+        pytest.param(
+            "forward . ::1 {\n max_age 5s\n}", "2:1 max_age (5s) must not be less than expire (10s)", id="max_age"
+        ),
         pytest.param("forward . ::1 {\n source_address lo\n}", "3:17 'lo' is not an IP address", id="source"),
-        pytest.param("forward . ::1 {\n doh_method GET\n}", "3:2 option 'doh_method' of forward is not built yet", id="not built"),
-        pytest.param("forward . ::1 {\n polcy random\n}", "3:2 unknown property 'polcy' (did you mean 'policy'?)", id="unknown"),
+        pytest.param(
+            "forward . ::1 {\n doh_method GET\n}", "3:2 option 'doh_method' of forward is not built yet", id="not built"
+        ),
+        pytest.param(
+            "forward . ::1 {\n polcy random\n}", "3:2 unknown property 'polcy' (did you mean 'policy'?)", id="unknown"
+        ),
     ],
 )
 def test_rejects(text: str, error: str) -> None:

@@ -31,7 +31,9 @@ async def secure(tmp_path: Path) -> AsyncIterator[ScriptedUpstream]:
         yield made
 
 
-def forwarding(folder: Path, *upstreams: HasPort, place: str = "tls://127.0.0.1%dns.test:{}", body: str = "") -> Forwarding:
+def forwarding(
+    folder: Path, *upstreams: HasPort, place: str = "tls://127.0.0.1%dns.test:{}", body: str = ""
+) -> Forwarding:
     """The plugin with the data that control gathers for it."""
     ca = authority().write(folder)
     known: dict[str, bytes] = {}
@@ -87,7 +89,9 @@ async def test_a_wrong_certificate_never_leads_to_unencrypted_queries(tmp_path: 
     assert secure.asked == []
 
 
-async def test_the_next_upstream_answers_for_one_with_a_wrong_certificate(tmp_path: Path, secure: ScriptedUpstream) -> None:
+async def test_the_next_upstream_answers_for_one_with_a_wrong_certificate(
+    tmp_path: Path, secure: ScriptedUpstream
+) -> None:
     """At once."""
     other = tmp_path / "other"
     other.mkdir()
@@ -97,7 +101,9 @@ async def test_the_next_upstream_answers_for_one_with_a_wrong_certificate(tmp_pa
         assert wrong.asked == []
 
 
-async def test_the_next_upstream_answers_for_one_that_hangs_in_the_handshake(tmp_path: Path, secure: ScriptedUpstream) -> None:
+async def test_the_next_upstream_answers_for_one_that_hangs_in_the_handshake(
+    tmp_path: Path, secure: ScriptedUpstream
+) -> None:
     """After 150 ms on the clock of the queries."""
     async with ScriptedUpstream(silence) as mute:
         made = forwarding(tmp_path, mute, secure)
@@ -159,7 +165,9 @@ def test_files_are_gathered(tmp_path: Path, caplog: pytest.LogCaptureFixture) ->
     """And read again; files that cannot be used are logged once, and change nothing."""
     pair().write(tmp_path)
     authority().write(tmp_path)
-    options = world.options("forward", "forward . tls://::1 {\n tls server.crt server.key ca.crt\n}", root=str(tmp_path))
+    options = world.options(
+        "forward", "forward . tls://::1 {\n tls server.crt server.key ca.crt\n}", root=str(tmp_path)
+    )
     ((key, payload),) = gather(options, {}).items()
     assert decode(payload) == Material(*pair(), authority().pem)
     assert period(options) == 5.0

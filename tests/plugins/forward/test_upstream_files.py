@@ -28,7 +28,9 @@ def test_gathers_files(tmp_path: Path) -> None:
     path.write_text("search a.b\n")
     with pytest.raises(CorefileError, match=r"Corefile:2:1 .*no valid upstream addresses found in"):
         gather(read, {})
-    assert [decode(content) for content in gather(world.options("forward", f"forward . {path} ::1"), {}).values()] == [[]]
+    assert [decode(content) for content in gather(world.options("forward", f"forward . {path} ::1"), {}).values()] == [
+        []
+    ]
     path.unlink()
     with pytest.raises(CorefileError, match="no such file or directory"):
         gather(read, {})
@@ -53,7 +55,9 @@ def test_gathers_hosts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(CorefileError, match="failed to resolve 'none': no addresses found for none"):
         gather(world.options("forward", "forward . none"), {})
     (tmp_path / "none").write_text("nameserver ::2")
-    assert [decode(content) for content in gather(world.options("forward", "forward . none"), {}).values()] == [[("::2", 53)]]
+    assert [decode(content) for content in gather(world.options("forward", "forward . none"), {}).values()] == [
+        [("::2", 53)]
+    ]
 
 
 def test_zones_that_are_left_out_are_logged(caplog: pytest.LogCaptureFixture) -> None:

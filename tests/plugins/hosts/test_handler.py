@@ -71,18 +71,28 @@ def inline(zones: str = "", more: str = "") -> Server:
 @pytest.mark.parametrize(
     ("name", "rtype", "lines"),
     [
-        pytest.param("box.example.org.", "A", ["box.example.org. 3600 IN A 10.0.0.1", "box.example.org. 3600 IN A 10.0.0.2"], id="two"),
+        pytest.param(
+            "box.example.org.",
+            "A",
+            ["box.example.org. 3600 IN A 10.0.0.1", "box.example.org. 3600 IN A 10.0.0.2"],
+            id="two",
+        ),
         pytest.param("Alias.Example.ORG.", "A", ["alias.example.org. 3600 IN A 10.0.0.1"], id="lower case"),
         pytest.param("mapped.example.org.", "A", ["mapped.example.org. 3600 IN A 10.0.0.3"], id="mapped"),
         pytest.param("six.example.org.", "AAAA", ["six.example.org. 3600 IN AAAA 2001:db8::1"], id="zone id"),
         pytest.param("box.example.org.", "AAAA", [], id="other family"),
         pytest.param("box.example.org.", "TXT", [], id="other type"),
         pytest.param("x.wild.example.org.", "A", ["x.wild.example.org. 3600 IN A 10.0.0.9"], id="wildcard"),
-        pytest.param("own.wild.example.org.", "A", ["own.wild.example.org. 3600 IN A 10.0.0.8"], id="its own entry wins"),
+        pytest.param(
+            "own.wild.example.org.", "A", ["own.wild.example.org. 3600 IN A 10.0.0.8"], id="its own entry wins"
+        ),
         pytest.param(
             "1.0.0.10.in-addr.arpa.",
             "PTR",
-            ["1.0.0.10.in-addr.arpa. 3600 IN PTR box.example.org.", "1.0.0.10.in-addr.arpa. 3600 IN PTR alias.example.org."],
+            [
+                "1.0.0.10.in-addr.arpa. 3600 IN PTR box.example.org.",
+                "1.0.0.10.in-addr.arpa. 3600 IN PTR alias.example.org.",
+            ],
             id="names of an address",
         ),
     ],
@@ -109,7 +119,9 @@ def test_an_unknown_name_is_servfail() -> None:
         pytest.param("fallthrough", "box.example.org.", "AAAA", False, id="known"),
         pytest.param("fallthrough", "box.example.org.", "TXT", False, id="known, other type"),
         pytest.param("fallthrough\nfallthrough_unsupported", "box.example.org.", "TXT", True, id="other types too"),
-        pytest.param("fallthrough\nfallthrough_unsupported", "box.example.org.", "AAAA", False, id="not the other family"),
+        pytest.param(
+            "fallthrough\nfallthrough_unsupported", "box.example.org.", "AAAA", False, id="not the other family"
+        ),
         pytest.param("fallthrough example.net", "none.example.net.", "A", True, id="zone"),
         pytest.param("", "9.0.0.10.in-addr.arpa.", "PTR", True, id="a wildcard has no PTR"),
         pytest.param("", "box.example.org.", "PTR", True, id="PTR of a forward name"),
@@ -140,7 +152,9 @@ def test_names_outside_the_zones() -> None:
 def file(tmp_path: Path) -> Path:
     """A hosts file."""
     path = tmp_path / "hosts"
-    path.write_bytes(b"# names\n10.1.0.1 Box.example.org extra.example.org # two\nx y\n10.1.0.2\n\n10.1.0.3 b\xff..d b.\r\n")
+    path.write_bytes(
+        b"# names\n10.1.0.1 Box.example.org extra.example.org # two\nx y\n10.1.0.2\n\n10.1.0.3 b\xff..d b.\r\n"
+    )
     os.utime(path, (1000, 1000))
     return path
 
@@ -148,7 +162,11 @@ def file(tmp_path: Path) -> Path:
 def test_the_file_comes_before_the_corefile(file: Path) -> None:
     """An answer has the entries of both."""
     hosts = Server(f"hosts {file} {{\n10.0.0.1 box.example.org\n ttl 77\n}}")
-    assert hosts.lines("box.example.org.") == ["NOERROR", "box.example.org. 77 IN A 10.1.0.1", "box.example.org. 77 IN A 10.0.0.1"]
+    assert hosts.lines("box.example.org.") == [
+        "NOERROR",
+        "box.example.org. 77 IN A 10.1.0.1",
+        "box.example.org. 77 IN A 10.0.0.1",
+    ]
     assert hosts.lines("b.") == ["NOERROR", "b. 77 IN A 10.1.0.3"]
     assert len(hosts.lines("1.0.1.10.in-addr.arpa.", "PTR")) == 3
 
@@ -174,5 +192,7 @@ def test_a_large_file(tmp_path: Path) -> None:
     path = tmp_path / "many"
     path.write_text("".join(f"10.2.{n // 256}.{n % 256} n{n}.example.org\n" for n in range(5000)))
     hosts = Server(f"hosts {path}")
-    found: dict[str, Any] = {name: hosts.lines(name)[1].split()[-1] for name in ("n0.example.org.", "n4999.example.org.")}
+    found: dict[str, Any] = {
+        name: hosts.lines(name)[1].split()[-1] for name in ("n0.example.org.", "n4999.example.org.")
+    }
     assert found == {"n0.example.org.": "10.2.0.0", "n4999.example.org.": "10.2.19.135"}

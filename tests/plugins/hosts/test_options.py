@@ -17,11 +17,17 @@ from tests.support import world
 @pytest.mark.parametrize(
     ("text", "fields"),
     [
-        pytest.param("hosts", {"path": "/etc/hosts", "named": False, "zones": (".",), "ttl": 3600, "reload": 5.0}, id="defaults"),
-        pytest.param("hosts h a.b C.D", {"path": "/root/h", "named": True, "zones": ("a.b.", "c.d.")}, id="file and zones"),
+        pytest.param(
+            "hosts", {"path": "/etc/hosts", "named": False, "zones": (".",), "ttl": 3600, "reload": 5.0}, id="defaults"
+        ),
+        pytest.param(
+            "hosts h a.b C.D", {"path": "/root/h", "named": True, "zones": ("a.b.", "c.d.")}, id="file and zones"
+        ),
         pytest.param("hosts /x/h", {"path": "/x/h"}, id="absolute"),
         pytest.param("hosts {\n 10.0.0.1  a   b # c\n ::1 d\n}", {"inline": ("10.0.0.1 a b", "::1 d")}, id="entries"),
-        pytest.param("hosts {\n ttl 65535\n no_reverse\n reload 0\n}", {"ttl": 65535, "reverse": False, "reload": 0.0}, id="rest"),
+        pytest.param(
+            "hosts {\n ttl 65535\n no_reverse\n reload 0\n}", {"ttl": 65535, "reverse": False, "reload": 0.0}, id="rest"
+        ),
         pytest.param(
             "hosts {\n fallthrough\n fallthrough_unsupported\n}",
             {"fallthrough": (".",), "fallthrough_unsupported": True},
@@ -43,8 +49,12 @@ def test_options(text: str, fields: dict[str, Any]) -> None:
         pytest.param("hosts {\n ttl\n}", "3:2 Wrong argument count", id="no ttl"),
         pytest.param("hosts {\n reload 5\n}", "3:9 '5' is not a duration", id="reload"),
         pytest.param("hosts {\n reload -1s\n}", "3:9 reload '-1s' is not at least 0", id="negative"),
-        pytest.param("hosts {\n fallthrough_unsupported\n}", "2:1 'fallthrough_unsupported' needs 'fallthrough'", id="alone"),
-        pytest.param("hosts {\n fallthrough\n tll 3\n}", "4:2 unknown property 'tll' (did you mean 'ttl'?)", id="unknown"),
+        pytest.param(
+            "hosts {\n fallthrough_unsupported\n}", "2:1 'fallthrough_unsupported' needs 'fallthrough'", id="alone"
+        ),
+        pytest.param(
+            "hosts {\n fallthrough\n tll 3\n}", "4:2 unknown property 'tll' (did you mean 'ttl'?)", id="unknown"
+        ),
         pytest.param(
             "hosts {\n fallthrough\n ::1 a\n}",
             "4:2 unknown property '::1'; entries have to come before 'fallthrough'",

@@ -30,7 +30,12 @@ OBJECTS: tuple[ClusterObject, ...] = (
 
 
 def plugin(
-    lines: str = "", found: Index | None = None, *, kubernetes: str = "ttl 30", zones: str = "ext.test in-addr.arpa", **fields: Any
+    lines: str = "",
+    found: Index | None = None,
+    *,
+    kubernetes: str = "ttl 30",
+    zones: str = "ext.test in-addr.arpa",
+    **fields: Any,
 ) -> External:
     """The plugin, with *kubernetes* in the same block."""
     text = f"kubernetes cluster.local {{\n {kubernetes}\n}}\nk8s_external {zones} {{\n {lines}\n}}"
@@ -44,4 +49,6 @@ def ask(handler: External, name: str, rtype: str = "A", elsewhere: Answer | None
     def server(_query: Query) -> Answer:
         return elsewhere or Reply(rcode=3)
 
-    return world.now(world.handled(handler, world.query(name, rtype, ask=server, **fields), world.following(Reply(rcode=5))))
+    return world.now(
+        world.handled(handler, world.query(name, rtype, ask=server, **fields), world.following(Reply(rcode=5)))
+    )

@@ -34,14 +34,23 @@ ADDRESSES = ["add web.d.ext.test. 5 IN A 192.0.2.1", "add web.d.ext.test. 5 IN A
         pytest.param("d.ext.test.", "A", NODATA, id="namespace"),
         pytest.param("x.ext.test.", "A", NXDOMAIN, id="no namespace"),
         pytest.param("web.hidden.ext.test.", "A", NXDOMAIN, id="a namespace without an object"),
-        pytest.param("Web.d.EXT.test.", "A", ["NOERROR", "Web.d.EXT.test. 5 IN A 192.0.2.1"], id="A, spelled as in the query"),
+        pytest.param(
+            "Web.d.EXT.test.", "A", ["NOERROR", "Web.d.EXT.test. 5 IN A 192.0.2.1"], id="A, spelled as in the query"
+        ),
         pytest.param("web.d.ext.test.", "AAAA", ["NOERROR", "web.d.ext.test. 5 IN AAAA 2001:db8::1"], id="AAAA"),
         pytest.param("web.d.ext.test.", "TXT", NODATA, id="other type"),
         pytest.param("web.d.ext.test.", "PTR", NODATA, id="PTR of a forward name"),
         pytest.param("plain.d.ext.test.", "A", NXDOMAIN, id="no external address"),
         pytest.param("hl.d.ext.test.", "A", NXDOMAIN, id="headless"),
-        pytest.param("x.web.d.ext.test.", "A", ["NOERROR", "x.web.d.ext.test. 5 IN A 192.0.2.1"], id="one more label is ignored"),
-        pytest.param("_http._tcp.web.d.ext.test.", "A", ["NOERROR", "_http._tcp.web.d.ext.test. 5 IN A 192.0.2.1"], id="A of a port"),
+        pytest.param(
+            "x.web.d.ext.test.", "A", ["NOERROR", "x.web.d.ext.test. 5 IN A 192.0.2.1"], id="one more label is ignored"
+        ),
+        pytest.param(
+            "_http._tcp.web.d.ext.test.",
+            "A",
+            ["NOERROR", "_http._tcp.web.d.ext.test. 5 IN A 192.0.2.1"],
+            id="A of a port",
+        ),
         pytest.param("_x._tcp.web.d.ext.test.", "SRV", NXDOMAIN, id="no such port"),
         pytest.param("a.b.c.web.d.ext.test.", "A", NXDOMAIN, id="too deep"),
         pytest.param(
@@ -62,9 +71,14 @@ ADDRESSES = ["add web.d.ext.test. 5 IN A 192.0.2.1", "add web.d.ext.test. 5 IN A
             id="SRV of all ports",
         ),
         pytest.param("nop.d.ext.test.", "SRV", NODATA, id="SRV without ports"),
-        pytest.param("1.2.0.192.in-addr.arpa.", "PTR", ["NOERROR", "1.2.0.192.in-addr.arpa. 5 IN PTR web.d.ext.test."], id="PTR"),
         pytest.param(
-            "9.2.0.192.in-addr.arpa.", "PTR", ["NOERROR", "9.2.0.192.in-addr.arpa. 5 IN PTR web.hidden.ext.test."], id="PTR, hidden"
+            "1.2.0.192.in-addr.arpa.", "PTR", ["NOERROR", "1.2.0.192.in-addr.arpa. 5 IN PTR web.d.ext.test."], id="PTR"
+        ),
+        pytest.param(
+            "9.2.0.192.in-addr.arpa.",
+            "PTR",
+            ["NOERROR", "9.2.0.192.in-addr.arpa. 5 IN PTR web.hidden.ext.test."],
+            id="PTR, hidden",
         ),
     ],
 )
@@ -78,7 +92,10 @@ def test_answers(name: str, rtype: str, expected: list[str]) -> None:
 
 @pytest.mark.parametrize(
     ("name", "rtype"),
-    [pytest.param("8.2.0.192.in-addr.arpa.", "PTR", id="no address"), pytest.param("1.2.0.192.in-addr.arpa.", "A", id="type")],
+    [
+        pytest.param("8.2.0.192.in-addr.arpa.", "PTR", id="no address"),
+        pytest.param("1.2.0.192.in-addr.arpa.", "A", id="type"),
+    ],
 )
 def test_nonexistent_reverse_names(name: str, rtype: str) -> None:
     """NXDOMAIN with the SOA record of the reverse zone."""
@@ -97,13 +114,20 @@ def test_reverse_names_in_hidden_namespaces() -> None:
     ("name", "rtype", "expected"),
     [
         pytest.param("hl.d.ext.test.", "A", ["NOERROR", "hl.d.ext.test. 5 IN A 10.1.0.1"], id="headless"),
-        pytest.param("db-0.hl.d.ext.test.", "AAAA", ["NOERROR", "db-0.hl.d.ext.test. 5 IN AAAA fd00::1"], id="endpoint"),
         pytest.param(
-            "10-1-0-2.plain.d.ext.test.", "A", ["NOERROR", "10-1-0-2.plain.d.ext.test. 5 IN A 10.1.0.2"], id="endpoint, ClusterIP"
+            "db-0.hl.d.ext.test.", "AAAA", ["NOERROR", "db-0.hl.d.ext.test. 5 IN AAAA fd00::1"], id="endpoint"
+        ),
+        pytest.param(
+            "10-1-0-2.plain.d.ext.test.",
+            "A",
+            ["NOERROR", "10-1-0-2.plain.d.ext.test. 5 IN A 10.1.0.2"],
+            id="endpoint, ClusterIP",
         ),
         pytest.param("plain.d.ext.test.", "A", NXDOMAIN, id="ClusterIP itself"),
         pytest.param("x.hl.d.ext.test.", "A", NXDOMAIN, id="no such endpoint"),
-        pytest.param("x.web.d.ext.test.", "A", ["NOERROR", "x.web.d.ext.test. 5 IN A 192.0.2.1"], id="external addresses win"),
+        pytest.param(
+            "x.web.d.ext.test.", "A", ["NOERROR", "x.web.d.ext.test. 5 IN A 192.0.2.1"], id="external addresses win"
+        ),
         pytest.param(
             "_http._tcp.hl.d.ext.test.",
             "SRV",
@@ -204,7 +228,9 @@ SERVED = (
     [
         pytest.param((), "", "10.1.0.53", id="its own address, outside a cluster"),
         pytest.param(SERVED, "", "192.0.2.53", id="the external address of its Service"),
-        pytest.param((Service("d", "dns", ("None",)), SERVED[1]), "headless", "10.1.0.53", id="its headless Service's endpoints"),
+        pytest.param(
+            (Service("d", "dns", ("None",)), SERVED[1]), "headless", "10.1.0.53", id="its headless Service's endpoints"
+        ),
     ],
 )
 def test_name_servers(objects: tuple[ClusterObject, ...], lines: str, address: str) -> None:
@@ -230,13 +256,33 @@ def test_a_headless_name_server_without_the_option_has_no_address() -> None:
     ("name", "rtype", "change"),
     [
         pytest.param("ext.test.", "SOA", Serials(1, 1, 1), id="serial"),
-        pytest.param("web.d.ext.test.", "A", Put(Service("d", "web", (), (HTTP,), external_ips=("192.0.2.2",))), id="service"),
-        pytest.param("new.d.ext.test.", "A", Put(Service("d", "new", (), (HTTP,), external_ips=("192.0.2.2",))), id="a new service"),
-        pytest.param("hl.d.ext.test.", "A", Put(EndpointSlice("d", "hl-2", "hl", (HTTP,), (Endpoint("10.1.0.7"),))), id="endpoints"),
-        pytest.param("web.n.ext.test.", "A", Put(Namespace("n")), id="namespace"),
-        pytest.param("1.2.0.192.in-addr.arpa.", "PTR", Put(Service("e", "web", (), (DNS,), external_ips=("192.0.2.1",))), id="address"),
         pytest.param(
-            "ns1.dns.ext.test.", "A", Put(EndpointSlice("d", "x", "dns", (), (Endpoint("10.1.0.53"),))), id="the name server's slice"
+            "web.d.ext.test.", "A", Put(Service("d", "web", (), (HTTP,), external_ips=("192.0.2.2",))), id="service"
+        ),
+        pytest.param(
+            "new.d.ext.test.",
+            "A",
+            Put(Service("d", "new", (), (HTTP,), external_ips=("192.0.2.2",))),
+            id="a new service",
+        ),
+        pytest.param(
+            "hl.d.ext.test.",
+            "A",
+            Put(EndpointSlice("d", "hl-2", "hl", (HTTP,), (Endpoint("10.1.0.7"),))),
+            id="endpoints",
+        ),
+        pytest.param("web.n.ext.test.", "A", Put(Namespace("n")), id="namespace"),
+        pytest.param(
+            "1.2.0.192.in-addr.arpa.",
+            "PTR",
+            Put(Service("e", "web", (), (DNS,), external_ips=("192.0.2.1",))),
+            id="address",
+        ),
+        pytest.param(
+            "ns1.dns.ext.test.",
+            "A",
+            Put(EndpointSlice("d", "x", "dns", (), (Endpoint("10.1.0.53"),))),
+            id="the name server's slice",
         ),
     ],
 )
@@ -251,7 +297,10 @@ def test_dependencies_have_every_change_of_the_answer(name: str, rtype: str, cha
 def test_zones_without_names_of_the_plugin_are_name_independent() -> None:
     """One negative answer of such a zone may be encoded for all of its names."""
     handler = plugin(zones="ext.test")
-    found = {zone: handler.name_independent(names.from_text(zone)) for zone in ("cluster.local.", "ext.test.", "a.ext.test.", "test.")}
+    found = {
+        zone: handler.name_independent(names.from_text(zone))
+        for zone in ("cluster.local.", "ext.test.", "a.ext.test.", "test.")
+    }
     assert found == {"cluster.local.": True, "ext.test.": False, "a.ext.test.": False, "test.": False}
 
 

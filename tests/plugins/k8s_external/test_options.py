@@ -18,8 +18,16 @@ from tests.support.world import options, rejection
             Options(("example.org.",), "Names", 90, headless=True, fallthrough=(".",)),
             id="all options; further words are ignored, as by CoreDNS",
         ),
-        pytest.param("k8s_external {\n fallthrough a b\n}", Options(("example.org.",), fallthrough=("a.", "b.")), id="fallthrough"),
-        pytest.param("k8s_external a {\n ttl 7\n}\nk8s_external b", Options(("b.",), ttl=7), id="several: the last zones, all options"),
+        pytest.param(
+            "k8s_external {\n fallthrough a b\n}",
+            Options(("example.org.",), fallthrough=("a.", "b.")),
+            id="fallthrough",
+        ),
+        pytest.param(
+            "k8s_external a {\n ttl 7\n}\nk8s_external b",
+            Options(("b.",), ttl=7),
+            id="several: the last zones, all options",
+        ),
     ],
 )
 def test_lines(text: str, expected: Options) -> None:
@@ -41,15 +49,25 @@ def test_lines(text: str, expected: Options) -> None:
             "4:2 Wrong argument count or unexpected line ending after 'ttl'",
             id="no ttl",
         ),
-        pytest.param("kubernetes\nk8s_external {\n ttl 3601\n}", "4:6 3601 is out of range; 0 to 3600 was expected", id="ttl"),
+        pytest.param(
+            "kubernetes\nk8s_external {\n ttl 3601\n}", "4:6 3601 is out of range; 0 to 3600 was expected", id="ttl"
+        ),
         pytest.param("kubernetes\nk8s_external {\n ttl x\n}", "4:6 'x' is not a whole number", id="ttl text"),
-        pytest.param("kubernetes\nk8s_external {\n apex\n}", "4:2 Wrong argument count or unexpected line ending after 'apex'", id="apex"),
+        pytest.param(
+            "kubernetes\nk8s_external {\n apex\n}",
+            "4:2 Wrong argument count or unexpected line ending after 'apex'",
+            id="apex",
+        ),
         pytest.param(
             "kubernetes\nk8s_external {\n apex a..b\n}",
             "4:7 'a..b' is not a domain name: label of 0 octets; 1 to 63 are allowed",
             id="apex is no name",
         ),
-        pytest.param("kubernetes\nk8s_external {\n headles\n}", "4:2 unknown property 'headles' (did you mean 'headless'?)", id="unknown"),
+        pytest.param(
+            "kubernetes\nk8s_external {\n headles\n}",
+            "4:2 unknown property 'headles' (did you mean 'headless'?)",
+            id="unknown",
+        ),
     ],
 )
 def test_rejected_directives(text: str, message: str) -> None:

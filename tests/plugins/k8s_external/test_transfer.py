@@ -52,7 +52,9 @@ NS = "ext.test. 5 IN NS ns1.dns.ext.test."
             id="addresses for each port, SRV records once for each name",
         ),
         pytest.param(
-            [Service("d", "nop", external_ips=("192.0.2.1",))], ["nop.d.ext.test. 5 IN A 192.0.2.1"], id="no ports: the address alone"
+            [Service("d", "nop", external_ips=("192.0.2.1",))],
+            ["nop.d.ext.test. 5 IN A 192.0.2.1"],
+            id="no ports: the address alone",
         ),
         pytest.param(
             [Service("d", "web", (), (Port("", "TCP", 80),), external_ips=("192.0.2.1",))],

@@ -29,7 +29,9 @@ OBJECTS: tuple[ClusterObject, ...] = (
     Service("d", "dead", (), external_name="nothing.d.svc.cluster.local"),
     Service("d", "literal", (), external_name="192.0.2.1"),
     Service("hidden", "web", ("10.0.0.9",)),
-    EndpointSlice("d", "hl-1", "hl", (HTTP_8080,), (Endpoint("172.16.0.2"), Endpoint("172.16.0.3", "db-0"), Endpoint("fd00::1"))),
+    EndpointSlice(
+        "d", "hl-1", "hl", (HTTP_8080,), (Endpoint("172.16.0.2"), Endpoint("172.16.0.3", "db-0"), Endpoint("fd00::1"))
+    ),
     EndpointSlice("d", "web-1", "web", (HTTP,), (Endpoint("172.16.0.9", target="web-abc"),)),
     EndpointSlice("d", "fqdn-1", "nop", (HTTP,), ()),
 )
@@ -58,4 +60,6 @@ def ask(handler: Kubernetes, name: str, rtype: str = "A", following: Following |
     def again(query: Query) -> Answer:
         return world.handled(handler, query, following or world.following())
 
-    return world.now(world.handled(handler, world.query(name, rtype, **{"ask": again, **fields}), following or world.following()))
+    return world.now(
+        world.handled(handler, world.query(name, rtype, **{"ask": again, **fields}), following or world.following())
+    )

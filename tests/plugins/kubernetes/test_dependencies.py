@@ -15,9 +15,12 @@ from tests.support import world
 
 NAMES = st.sampled_from("ab")
 ADDRESSES = st.sampled_from(["10.0.0.1", "10.0.0.2", "fd00::1"])
-PORTS = st.lists(st.sampled_from([Port("p", "TCP", 1), Port("", "UDP", 2), Port()]), min_size=1, max_size=2, unique=True).map(tuple)
+PORTS = st.lists(
+    st.sampled_from([Port("p", "TCP", 1), Port("", "UDP", 2), Port()]), min_size=1, max_size=2, unique=True
+).map(tuple)
 ENDPOINTS = st.lists(
-    st.builds(Endpoint, ADDRESSES, st.sampled_from(["", "h"]), st.sampled_from(["", "t"]), st.sampled_from(["", "z"])), max_size=3
+    st.builds(Endpoint, ADDRESSES, st.sampled_from(["", "h"]), st.sampled_from(["", "t"]), st.sampled_from(["", "z"])),
+    max_size=3,
 ).map(tuple)
 SERVICES = st.builds(
     Service,
@@ -36,7 +39,9 @@ OBJECTS = st.one_of(
 CHANGES = st.one_of(
     OBJECTS.map(Put),
     OBJECTS.map(lambda o: Gone(Kind(type(o).__name__), o.namespace, o.name)),
-    st.sampled_from([Begin(Kind.SERVICE), Complete(Kind.SERVICE), Begin(Kind.ENDPOINT_SLICE), Complete(Kind.ENDPOINT_SLICE)]),
+    st.sampled_from(
+        [Begin(Kind.SERVICE), Complete(Kind.SERVICE), Begin(Kind.ENDPOINT_SLICE), Complete(Kind.ENDPOINT_SLICE)]
+    ),
 )
 QUERIES = [
     (f"{name}.cluster.local.", rtype)

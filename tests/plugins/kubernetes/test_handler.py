@@ -29,7 +29,10 @@ def reverse_soa(zone: str) -> str:
         pytest.param(WEB, "A", ["NOERROR", f"{WEB} 5 IN A 10.0.0.1"], id="1 ClusterIP"),
         pytest.param(WEB, "AAAA", NODATA, id="2 other family"),
         pytest.param(
-            "WEB.D.svc.Cluster.Local.", "A", ["NOERROR", "WEB.D.svc.Cluster.Local. 5 IN A 10.0.0.1"], id="3 owner as in the query"
+            "WEB.D.svc.Cluster.Local.",
+            "A",
+            ["NOERROR", "WEB.D.svc.Cluster.Local. 5 IN A 10.0.0.1"],
+            id="3 owner as in the query",
         ),
         pytest.param(
             "_HTTP._tcp.web.d.svc.CLUSTER.local.",
@@ -72,7 +75,9 @@ def reverse_soa(zone: str) -> str:
             ["NOERROR", "_http._tcp.web.d.svc.cluster.local. 5 IN A 10.0.0.1"],
             id="10 A at a port",
         ),
-        pytest.param("nop.d.svc.cluster.local.", "A", ["NOERROR", "nop.d.svc.cluster.local. 5 IN A 10.0.0.3"], id="11 no ports"),
+        pytest.param(
+            "nop.d.svc.cluster.local.", "A", ["NOERROR", "nop.d.svc.cluster.local. 5 IN A 10.0.0.3"], id="11 no ports"
+        ),
         pytest.param("nop.d.svc.cluster.local.", "SRV", NODATA, id="11 no ports, SRV"),
         pytest.param(
             "hl.d.svc.cluster.local.",
@@ -80,9 +85,17 @@ def reverse_soa(zone: str) -> str:
             ["NOERROR", "hl.d.svc.cluster.local. 5 IN A 172.16.0.2", "hl.d.svc.cluster.local. 5 IN A 172.16.0.3"],
             id="12 headless",
         ),
-        pytest.param("db-0.hl.d.svc.cluster.local.", "A", ["NOERROR", "db-0.hl.d.svc.cluster.local. 5 IN A 172.16.0.3"], id="13 hostname"),
         pytest.param(
-            "172-16-0-2.hl.d.svc.cluster.local.", "A", ["NOERROR", "172-16-0-2.hl.d.svc.cluster.local. 5 IN A 172.16.0.2"], id="14 dashed"
+            "db-0.hl.d.svc.cluster.local.",
+            "A",
+            ["NOERROR", "db-0.hl.d.svc.cluster.local. 5 IN A 172.16.0.3"],
+            id="13 hostname",
+        ),
+        pytest.param(
+            "172-16-0-2.hl.d.svc.cluster.local.",
+            "A",
+            ["NOERROR", "172-16-0-2.hl.d.svc.cluster.local. 5 IN A 172.16.0.2"],
+            id="14 dashed",
         ),
         pytest.param("172-16-0-3.hl.d.svc.cluster.local.", "A", NXDOMAIN, id="15 its name is db-0"),
         pytest.param(
@@ -92,10 +105,18 @@ def reverse_soa(zone: str) -> str:
             id="16 endpoint of a ClusterIP service",
         ),
         pytest.param(
-            "fd00--1.hl.d.svc.cluster.local.", "AAAA", ["NOERROR", "fd00--1.hl.d.svc.cluster.local. 5 IN AAAA fd00::1"], id="IPv6"
+            "fd00--1.hl.d.svc.cluster.local.",
+            "AAAA",
+            ["NOERROR", "fd00--1.hl.d.svc.cluster.local. 5 IN AAAA fd00::1"],
+            id="IPv6",
         ),
         pytest.param("empty.d.svc.cluster.local.", "A", NXDOMAIN, id="18 headless without endpoints"),
-        pytest.param("ext.d.svc.cluster.local.", "CNAME", ["NOERROR", "ext.d.svc.cluster.local. 5 IN CNAME www.example.com."], id="19"),
+        pytest.param(
+            "ext.d.svc.cluster.local.",
+            "CNAME",
+            ["NOERROR", "ext.d.svc.cluster.local. 5 IN CNAME www.example.com."],
+            id="19",
+        ),
         pytest.param("ext.d.svc.cluster.local.", "SRV", NODATA, id="19 SRV"),
         pytest.param("ext.d.svc.cluster.local.", "TXT", NODATA, id="19 TXT"),
         pytest.param("x.ext.d.svc.cluster.local.", "A", NXDOMAIN, id="below an ExternalName"),
@@ -118,22 +139,34 @@ def reverse_soa(zone: str) -> str:
         pytest.param("cluster.local.", "A", NODATA, id="26 apex"),
         pytest.param("cluster.local.", "SOA", ["NOERROR", SOA.removeprefix("auth ")], id="26 SOA"),
         pytest.param("cluster.local.", "TXT", NXDOMAIN, id="26 TXT quirk"),
-        pytest.param("dns-version.cluster.local.", "TXT", ["NOERROR", 'dns-version.cluster.local. 28800 IN TXT "1.1.0"'], id="27"),
+        pytest.param(
+            "dns-version.cluster.local.", "TXT", ["NOERROR", 'dns-version.cluster.local. 28800 IN TXT "1.1.0"'], id="27"
+        ),
         pytest.param("dns-version.cluster.local.", "A", NXDOMAIN, id="27 A"),
-        pytest.param("10-1-2-3.d.pod.cluster.local.", "A", ["NOERROR", "10-1-2-3.d.pod.cluster.local. 5 IN A 10.1.2.3"], id="28"),
+        pytest.param(
+            "10-1-2-3.d.pod.cluster.local.", "A", ["NOERROR", "10-1-2-3.d.pod.cluster.local. 5 IN A 10.1.2.3"], id="28"
+        ),
         pytest.param("10-1-2-3.d.pod.cluster.local.", "AAAA", NODATA, id="28 other family"),
         pytest.param("10-1-2-256.d.pod.cluster.local.", "A", NXDOMAIN, id="29"),
         pytest.param("01-2-3-4.d.pod.cluster.local.", "A", NXDOMAIN, id="leading zero"),
         pytest.param("1-2-3-4.x.pod.cluster.local.", "A", NXDOMAIN, id="30"),
         pytest.param(
-            "x.10-1-2-3.d.pod.cluster.local.", "A", ["NOERROR", "x.10-1-2-3.d.pod.cluster.local. 5 IN A 10.1.2.3"], id="extra label"
+            "x.10-1-2-3.d.pod.cluster.local.",
+            "A",
+            ["NOERROR", "x.10-1-2-3.d.pod.cluster.local. 5 IN A 10.1.2.3"],
+            id="extra label",
         ),
         pytest.param("a.b.c.web.d.svc.cluster.local.", "A", NXDOMAIN, id="31 too deep"),
         pytest.param(WEB, "HTTPS", NODATA, id="32 HTTPS"),
         pytest.param(WEB, "ANY", NODATA, id="32 ANY"),
         pytest.param(WEB, "MX", NODATA, id="32 MX"),
         pytest.param("*.d.svc.cluster.local.", "A", NXDOMAIN, id="34 no wildcard"),
-        pytest.param("1.0.0.10.in-addr.arpa.", "PTR", ["NOERROR", f"1.0.0.10.in-addr.arpa. 5 IN PTR {WEB}"], id="PTR of a ClusterIP"),
+        pytest.param(
+            "1.0.0.10.in-addr.arpa.",
+            "PTR",
+            ["NOERROR", f"1.0.0.10.in-addr.arpa. 5 IN PTR {WEB}"],
+            id="PTR of a ClusterIP",
+        ),
         pytest.param(
             "3.0.16.172.in-addr.arpa.",
             "PTR",
@@ -146,8 +179,12 @@ def reverse_soa(zone: str) -> str:
             ["NOERROR", "9.0.0.10.in-addr.arpa. 5 IN PTR web.hidden.svc.cluster.local."],
             id="PTR ignores a missing namespace",
         ),
-        pytest.param("1.0.0.10.in-addr.arpa.", "A", ["NXDOMAIN", reverse_soa("in-addr.arpa.")], id="reverse name, other type"),
-        pytest.param("0.10.in-addr.arpa.", "PTR", ["NXDOMAIN", reverse_soa("in-addr.arpa.")], id="partial reverse name"),
+        pytest.param(
+            "1.0.0.10.in-addr.arpa.", "A", ["NXDOMAIN", reverse_soa("in-addr.arpa.")], id="reverse name, other type"
+        ),
+        pytest.param(
+            "0.10.in-addr.arpa.", "PTR", ["NXDOMAIN", reverse_soa("in-addr.arpa.")], id="partial reverse name"
+        ),
         pytest.param(
             "2." + "0." * 27 + "0.0.d.f.ip6.arpa.",
             "PTR",
@@ -188,7 +225,9 @@ def test_weight_is_at_least_one() -> None:
         pytest.param(rcode_only(Rcode.SERVFAIL), [], id="20 failure: the CNAME alone"),
         pytest.param(Reply(rcode=3), [], id="20 NXDOMAIN: the CNAME alone"),
         pytest.param(
-            Reply(answer=world.records("www.example.com. 20 IN A 192.0.2.7")), ["www.example.com. 20 IN A 192.0.2.7"], id="followed"
+            Reply(answer=world.records("www.example.com. 20 IN A 192.0.2.7")),
+            ["www.example.com. 20 IN A 192.0.2.7"],
+            id="followed",
         ),
     ],
 )
@@ -213,7 +252,9 @@ async def test_external_name_with_a_deferred_answer() -> None:
 def chain(length: int) -> tuple[object, ...]:
     """Services of which `link-1` is `length` CNAME records away from an address."""
     links = [
-        Service("d", f"link-{n}", (), external_name=f"{'link-' + str(n + 1) if n < length else 'web'}.d.svc.cluster.local")
+        Service(
+            "d", f"link-{n}", (), external_name=f"{'link-' + str(n + 1) if n < length else 'web'}.d.svc.cluster.local"
+        )
         for n in range(1, length + 1)
     ]
     return (*OBJECTS, *links)
@@ -286,10 +327,16 @@ def test_before_sync(name: str, rtype: str, rcode: str) -> None:
     [
         pytest.param("ttl 0", WEB, "A", ["NOERROR", f"{WEB} 0 IN A 10.0.0.1"], id="ttl"),
         pytest.param("ignore empty_service", "dual.d.svc.cluster.local.", "A", NXDOMAIN, id="ignore empty_service"),
-        pytest.param("ignore empty_service", WEB, "A", ["NOERROR", f"{WEB} 5 IN A 10.0.0.1"], id="a service with endpoints stays"),
+        pytest.param(
+            "ignore empty_service", WEB, "A", ["NOERROR", f"{WEB} 5 IN A 10.0.0.1"], id="a service with endpoints stays"
+        ),
         pytest.param("namespaces other", WEB, "A", NXDOMAIN, id="namespaces"),
         pytest.param(
-            "namespaces other", "1.0.0.10.in-addr.arpa.", "PTR", ["NXDOMAIN", reverse_soa("in-addr.arpa.")], id="namespaces and PTR"
+            "namespaces other",
+            "1.0.0.10.in-addr.arpa.",
+            "PTR",
+            ["NXDOMAIN", reverse_soa("in-addr.arpa.")],
+            id="namespaces and PTR",
         ),
         pytest.param("pods disabled", "10-1-2-3.d.pod.cluster.local.", "A", NXDOMAIN, id="pods disabled"),
         pytest.param("pods disabled", "d.pod.cluster.local.", "A", NXDOMAIN, id="pods disabled, namespace"),
@@ -313,7 +360,11 @@ def test_pods_verified() -> None:
     found = index(*OBJECTS, Pod("d", "p", "10.1.2.3"), Namespace("e"))
     handler = plugin("pods verified", found)
     names = ("10-1-2-3.d.pod", "10-1-2-4.d.pod", "10-1-2-3.e.pod")
-    assert [ask(handler, f"{name}.cluster.local.").rcode for name in names] == [Rcode.NOERROR, Rcode.NXDOMAIN, Rcode.NXDOMAIN]
+    assert [ask(handler, f"{name}.cluster.local.").rcode for name in names] == [
+        Rcode.NOERROR,
+        Rcode.NXDOMAIN,
+        Rcode.NXDOMAIN,
+    ]
 
 
 def test_the_namespace_of_a_client_is_that_of_its_pod() -> None:
@@ -340,7 +391,10 @@ def test_the_name_server_is_the_service_with_a_local_address() -> None:
         f"cluster.local. 5 IN NS {server}",
         f"add {server} 5 IN A 10.96.0.10",
     ]
-    assert world.summary(ask(handler, "ns.dns.cluster.local.")) == ["NOERROR", "ns.dns.cluster.local. 5 IN A 10.96.0.10"]
+    assert world.summary(ask(handler, "ns.dns.cluster.local.")) == [
+        "NOERROR",
+        "ns.dns.cluster.local. 5 IN A 10.96.0.10",
+    ]
     assert ask(handler, "Cluster.local.", "NS").answer == ()
     assert ask(handler, "ns.dns.CLUSTER.local.").rcode == Rcode.NXDOMAIN
 
@@ -367,17 +421,24 @@ def test_the_root_zone_has_no_name_of_a_name_server() -> None:
 
 
 def test_unusual_endpoint_names() -> None:
-    """No label equals a Pod name with a dot, or an FQDN address. A Service with an empty ClusterIP is a CNAME record to the root."""
+    """No label equals a Pod name with a dot, or an FQDN address. A Service with an empty ClusterIP is a CNAME record to
+    the root.
+    """
     found = index(
         Namespace("d"),
         Service("d", "hl", ("None",)),
         Service("d", "pending", ("",)),
-        EndpointSlice("d", "hl-1", "hl", (Port("http", "TCP", 8080),), (Endpoint("10.0.0.7", target="a.b"), Endpoint("crane"))),
+        EndpointSlice(
+            "d", "hl-1", "hl", (Port("http", "TCP", 8080),), (Endpoint("10.0.0.7", target="a.b"), Endpoint("crane"))
+        ),
     )
     handler = plugin("endpoint_pod_names", found)
     assert ask(handler, "a\\.b.hl.d.svc.cluster.local.").rcode == Rcode.NXDOMAIN
     assert ask(handler, "crane.hl.d.svc.cluster.local.").rcode == Rcode.NXDOMAIN
-    assert world.summary(ask(handler, "pending.d.svc.cluster.local.")) == ["NOERROR", "pending.d.svc.cluster.local. 5 IN CNAME ."]
+    assert world.summary(ask(handler, "pending.d.svc.cluster.local.")) == [
+        "NOERROR",
+        "pending.d.svc.cluster.local. 5 IN CNAME .",
+    ]
 
 
 def test_zones_below_a_multicluster_zone_are_multicluster_zones() -> None:
@@ -436,8 +497,15 @@ def test_closest_encloser() -> None:
         assert one is not None
         assert names.to_text(one.key) == encloser
         assert ((one.scope, there) in one.children, (one.scope, other) in one.children) == (True, False)
-        first, second = (ask(handler, f"{label}.{encloser}") for label in (name.removesuffix(encloser)[:-1].rpartition(".")[2], other))
+        first, second = (
+            ask(handler, f"{label}.{encloser}")
+            for label in (name.removesuffix(encloser)[:-1].rpartition(".")[2], other)
+        )
         assert first == msgspec.structs.replace(second, dependencies=first.dependencies)
         assert first.rcode == Rcode.NXDOMAIN
-    for name, rtype in (("x.d.svc.cluster.local.", Type.TXT), ("10-0-0-1.d.pod.cluster.local.", Type.A), ("d.svc.cluster.local.", Type.A)):
+    for name, rtype in (
+        ("x.d.svc.cluster.local.", Type.TXT),
+        ("10-0-0-1.d.pod.cluster.local.", Type.A),
+        ("d.svc.cluster.local.", Type.A),
+    ):
         assert handler.closest_encloser(names.from_text(name), rtype) is None

@@ -29,7 +29,14 @@ from tests.support import clusters, world
 
 CORE = "kubernetes cluster.local in-addr.arpa ip6.arpa set.local {{\n multicluster set.local\n {}\n}}"
 NAMES = clusters.names(("cluster.local.", "set.local."))
-OPTIONS = ("", "pods insecure", "pods verified\nendpoint_pod_names", "zonal\nignore empty_service", "namespaces d svc", "noendpoints")
+OPTIONS = (
+    "",
+    "pods insecure",
+    "pods verified\nendpoint_pod_names",
+    "zonal\nignore empty_service",
+    "namespaces d svc",
+    "noendpoints",
+)
 SAMPLE = 40
 
 seeds = st.integers(0, 1 << 32)
@@ -58,7 +65,9 @@ def serving(seed: int, options: str) -> tuple[Kubernetes, Random]:
 def chosen(handler: Kubernetes, rng: Random) -> list[str]:
     """Names to query. About half of them exist; of all names, most do not."""
     shuffled = rng.sample(NAMES, len(NAMES))
-    existing = (name for name in shuffled if ask(handler, name, "PTR" if name.endswith("arpa.") else "A").rcode == Rcode.NOERROR)
+    existing = (
+        name for name in shuffled if ask(handler, name, "PTR" if name.endswith("arpa.") else "A").rcode == Rcode.NOERROR
+    )
     return [*islice(existing, SAMPLE // 2), *shuffled[: SAMPLE // 2]]
 
 
@@ -122,14 +131,18 @@ def test_no_name_exists_below_a_nonexistent_name(options: str, seed: int) -> Non
 
 
 def is_exception(name: str) -> bool:
-    """Whether names may exist below the name although it is NXDOMAIN: docs/behaviour/cluster-names.md#name-parsing, #nxdomain-or-nodata."""
+    """Whether names may exist below the name although it is NXDOMAIN: docs/behaviour/cluster-names.md#name-parsing,
+    #nxdomain-or-nodata.
+    """
     labels = name.split(".")
     one_left_of_a_service = len(labels) == len(["x", "web", "d", "svc", "cluster", "local", ""])
     return one_left_of_a_service or labels[0] == "dns" or "_zone" in labels or name.endswith(".arpa.")
 
 
 def is_import_without_ports(handler: Kubernetes, name: str) -> bool:
-    """Whether it names a ServiceImport without ports. As in CoreDNS it has no records, although its endpoints have names."""
+    """Whether it names a ServiceImport without ports. As in CoreDNS it has no records, although its endpoints have
+    names.
+    """
     service, namespace, *rest = name.split(".")
     found = handler.index.service_import(namespace, service) if rest == ["svc", "set", "local", ""] else None
     return found is not None and not found.ports
@@ -152,7 +165,9 @@ def test_answers_depend_on_the_state_alone(options: str, seed: int) -> None:
     final: list[Put | Gone] = [*gone, *map(Put, state.values())]
     rng.shuffle(final)
     corefile = CORE.format(options.replace("\n", "\n "))
-    direct, indirect = (plugin(found=index(changes), corefile=corefile) for changes in (map(Put, state.values()), [*history, *final]))
+    direct, indirect = (
+        plugin(found=index(changes), corefile=corefile) for changes in (map(Put, state.values()), [*history, *final])
+    )
     for name in chosen(direct, rng):
         for rtype in ("A", "AAAA", "SRV", "PTR", "CNAME", "TXT"):
             assert world.summary(ask(direct, name, rtype)) == world.summary(ask(indirect, name, rtype)), (name, rtype)
@@ -176,7 +191,9 @@ def test_replies_fit_and_parse(options: str, seed: int, size: int, rotated: bool
             whole = dns.message.from_wire(encode_reply(request, reply, MAX_MESSAGE), one_rr_per_rrset=True)
             assert not whole.flags & dns.flags.TC
             assert [len(section) for section in whole.sections[1:]] == [len(s) for s in sections(reply)]
-            missing = any(len(fewer) < len(records) for fewer, records in zip(small.sections, whole.sections, strict=True))
+            missing = any(
+                len(fewer) < len(records) for fewer, records in zip(small.sections, whole.sections, strict=True)
+            )
             assert bool(small.flags & dns.flags.TC) == missing
             assert small.answer == whole.answer[: len(small.answer)]
 

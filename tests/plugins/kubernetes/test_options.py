@@ -25,7 +25,12 @@ def read(body: str, zones: str = "cluster.local in-addr.arpa") -> Options:
         pytest.param("pods verified", "watch", WatchOptions(pods=True), id="pods verified are watched"),
         pytest.param("endpoint http://a http://b", "watch", WatchOptions(endpoint="http://a"), id="the first endpoint"),
         pytest.param("kubeconfig F ctx", "watch", WatchOptions(kubeconfig="F", context="ctx"), id="kubeconfig"),
-        pytest.param("endpoint https://a\ntls c k ca", "watch", WatchOptions(endpoint="https://a", tls=("c", "k", "ca")), id="tls"),
+        pytest.param(
+            "endpoint https://a\ntls c k ca",
+            "watch",
+            WatchOptions(endpoint="https://a", tls=("c", "k", "ca")),
+            id="tls",
+        ),
         pytest.param("noendpoints", "watch", WatchOptions(endpoint_slices=False), id="noendpoints"),
         pytest.param("labels a in (b, c)", "watch", WatchOptions(labels="a in (b, c)"), id="labels"),
         pytest.param("namespaces a\nnamespaces b C", "namespaces", frozenset("abc"), id="namespaces add up"),
@@ -35,13 +40,19 @@ def read(body: str, zones: str = "cluster.local in-addr.arpa") -> Options:
         pytest.param("multicluster cluster.local", "multicluster", ("cluster.local.",), id="multicluster"),
         pytest.param("snapshot /s", "snapshot", SnapshotOptions("/s"), id="snapshot"),
         pytest.param("snapshot /s 36h", "snapshot", SnapshotOptions("/s", 129600.0), id="snapshot with an age"),
-        pytest.param("snapshot /s not_ready", "snapshot", SnapshotOptions("/s", 0.0, ready=False), id="snapshot and readiness"),
-        pytest.param("snapshot s 1m not_ready", "snapshot", SnapshotOptions("s", 60.0, ready=False), id="snapshot with all"),
+        pytest.param(
+            "snapshot /s not_ready", "snapshot", SnapshotOptions("/s", 0.0, ready=False), id="snapshot and readiness"
+        ),
+        pytest.param(
+            "snapshot s 1m not_ready", "snapshot", SnapshotOptions("s", 60.0, ready=False), id="snapshot with all"
+        ),
         pytest.param("", "stale_after", 300.0, id="stale_after, if left out"),
         pytest.param("stale_after 90s", "stale_after", 90.0, id="stale_after"),
         pytest.param("stale_after 0", "stale_after", math.inf, id="stale_after never"),
         pytest.param("manifests a b/c", "watch", WatchOptions(manifests=("a", "b/c")), id="manifests"),
-        pytest.param("apiserver_qps 1.5\napiserver_burst 3\napiserver_max_inflight 0", "ttl", 5, id="rates are accepted"),
+        pytest.param(
+            "apiserver_qps 1.5\napiserver_burst 3\napiserver_max_inflight 0", "ttl", 5, id="rates are accepted"
+        ),
     ],
 )
 def test_options(body: str, field: str, value: object) -> None:
@@ -52,23 +63,37 @@ def test_options(body: str, field: str, value: object) -> None:
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        pytest.param("ttl 3601", "Corefile:3:5 - Error during parsing: 3601 is out of range; 0 to 3600 was expected", id="ttl"),
+        pytest.param(
+            "ttl 3601", "Corefile:3:5 - Error during parsing: 3601 is out of range; 0 to 3600 was expected", id="ttl"
+        ),
         pytest.param("pods some", "'some' is unknown; one of disabled, insecure, verified was expected", id="pods"),
         pytest.param("tls a b", "Wrong argument count or unexpected line ending after 'b'", id="tls"),
         pytest.param("resyncperiod 5m", "unknown property 'resyncperiod'", id="an option of old versions"),
         pytest.param("fallthru", "unknown property 'fallthru' (did you mean 'fallthrough'?)", id="similar"),
-        pytest.param("namespaces a\nnamespace_labels b=c", "namespaces and namespace_labels cannot both be set", id="both"),
+        pytest.param(
+            "namespaces a\nnamespace_labels b=c", "namespaces and namespace_labels cannot both be set", id="both"
+        ),
         pytest.param("zonal\nnoendpoints", "zonal cannot be used together with noendpoints", id="zonal"),
-        pytest.param("multicluster x.y", "multicluster zone 'x.y.' is not one of the plugin's zones", id="multicluster"),
+        pytest.param(
+            "multicluster x.y", "multicluster zone 'x.y.' is not one of the plugin's zones", id="multicluster"
+        ),
         pytest.param("labels a!=b", "unable to parse label selector 'a!=b'", id="inequality"),
         pytest.param("labels a b", "unable to parse label selector 'a b'", id="selector"),
         pytest.param("ignore all", "'all' is unknown; one of empty_service was expected", id="ignore"),
         pytest.param("snapshot", "Wrong argument count or unexpected line ending after 'snapshot'", id="snapshot"),
-        pytest.param("snapshot /s soon", "Corefile:3:13 - Error during parsing: 'soon' is not a duration", id="snapshot age"),
-        pytest.param("snapshot /s -1h", "'-1h' is not above zero", id="snapshot age below zero"),
-        pytest.param("snapshot /s 1h ready", "Corefile:3:16 - Error during parsing: 'ready' is unknown; not_ready was expected", id="word"),
         pytest.param(
-            "snapshot /s\nmanifests a", "Corefile:3:1 - Error during parsing: snapshot is for a cluster with an API server", id="manifests"
+            "snapshot /s soon", "Corefile:3:13 - Error during parsing: 'soon' is not a duration", id="snapshot age"
+        ),
+        pytest.param("snapshot /s -1h", "'-1h' is not above zero", id="snapshot age below zero"),
+        pytest.param(
+            "snapshot /s 1h ready",
+            "Corefile:3:16 - Error during parsing: 'ready' is unknown; not_ready was expected",
+            id="word",
+        ),
+        pytest.param(
+            "snapshot /s\nmanifests a",
+            "Corefile:3:1 - Error during parsing: snapshot is for a cluster with an API server",
+            id="manifests",
         ),
         pytest.param("stale_after -1s", "'-1s' is not above zero", id="stale_after"),
         pytest.param("apiserver_qps -1", "'-1' is not a number of at least 0", id="rate"),

@@ -17,11 +17,17 @@ from svcdns.plugins.kubernetes.qname import EMPTY, ClusterName, NoSuchNameError,
         pytest.param("x.n.svc", ClusterName("svc", "n", "x"), id="service"),
         pytest.param("x.n.pod", ClusterName("pod", "n", "x"), id="pod name"),
         pytest.param("e.x.n.svc", ClusterName("svc", "n", "x", endpoint="e"), id="endpoint"),
-        pytest.param("_tcp.x.n.svc", ClusterName("svc", "n", "x", endpoint="_tcp"), id="one underscore label is an endpoint"),
+        pytest.param(
+            "_tcp.x.n.svc", ClusterName("svc", "n", "x", endpoint="_tcp"), id="one underscore label is an endpoint"
+        ),
         pytest.param("_http._tcp.x.n.svc", ClusterName("svc", "n", "x", port="http", protocol="tcp"), id="port"),
-        pytest.param("http.tcp.x.n.svc", ClusterName("svc", "n", "x", port="http", protocol="tcp"), id="port without underscores"),
+        pytest.param(
+            "http.tcp.x.n.svc", ClusterName("svc", "n", "x", port="http", protocol="tcp"), id="port without underscores"
+        ),
         pytest.param("_._tcp.x.n.svc", ClusterName("svc", "n", "x", port="", protocol="tcp"), id="bare underscore"),
-        pytest.param("__a._b.x.n.svc", ClusterName("svc", "n", "x", port="_a", protocol="b"), id="one underscore is removed"),
+        pytest.param(
+            "__a._b.x.n.svc", ClusterName("svc", "n", "x", port="_a", protocol="b"), id="one underscore is removed"
+        ),
     ],
 )
 def test_ordinary_names(text: str, expected: ClusterName) -> None:
@@ -38,8 +44,12 @@ def test_name_errors(text: str) -> None:
 
 def test_multicluster_names() -> None:
     """Two labels without underscores are an endpoint in a cluster."""
-    assert parse(["e", "c", "x", "n", "svc"], multicluster=True) == ClusterName("svc", "n", "x", endpoint="e", cluster="c")
-    assert parse(["_p", "_t", "x", "n", "svc"], multicluster=True) == ClusterName("svc", "n", "x", port="p", protocol="t")
+    assert parse(["e", "c", "x", "n", "svc"], multicluster=True) == ClusterName(
+        "svc", "n", "x", endpoint="e", cluster="c"
+    )
+    assert parse(["_p", "_t", "x", "n", "svc"], multicluster=True) == ClusterName(
+        "svc", "n", "x", port="p", protocol="t"
+    )
 
 
 def test_zonal_names() -> None:

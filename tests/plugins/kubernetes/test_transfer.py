@@ -5,7 +5,16 @@ from __future__ import annotations
 import pytest
 
 from svcdns.cluster.changes import Gone, Kind, Put, Serials
-from svcdns.cluster.objects import ClusterObject, Endpoint, EndpointSlice, ImportedSlice, Namespace, Port, Service, ServiceImport
+from svcdns.cluster.objects import (
+    ClusterObject,
+    Endpoint,
+    EndpointSlice,
+    ImportedSlice,
+    Namespace,
+    Port,
+    Service,
+    ServiceImport,
+)
 from svcdns.plugin_api.zone_transfer import UnavailableError, ZoneOffer, serial_of
 from svcdns.plugins.kubernetes import Kubernetes
 from svcdns.wire import names
@@ -32,7 +41,11 @@ def records(offer: ZoneOffer) -> list[str]:
 
 
 def zone(
-    *objects: ClusterObject, options: str = "", name: str = "cluster.local.", corefile: str = "", local: tuple[str, ...] = ()
+    *objects: ClusterObject,
+    options: str = "",
+    name: str = "cluster.local.",
+    corefile: str = "",
+    local: tuple[str, ...] = (),
 ) -> list[str]:
     """The records of a cluster with these objects and the namespace d."""
     found = index(NS, *objects)
@@ -56,13 +69,22 @@ def zone(
         ),
         pytest.param(
             [Service("d", "web", ("10.0.0.1",))],
-            ["web.d.svc.cluster.local. 5 IN A 10.0.0.1", "web.d.svc.cluster.local. 5 IN SRV 0 100 65535 web.d.svc.cluster.local."],
+            [
+                "web.d.svc.cluster.local. 5 IN A 10.0.0.1",
+                "web.d.svc.cluster.local. 5 IN SRV 0 100 65535 web.d.svc.cluster.local.",
+            ],
             id="no ports: 65535",
         ),
         pytest.param(
             [
                 Service("d", "hl", ("None",), (HTTP,)),
-                EndpointSlice("d", "hl-1", "hl", (HTTP_8080, Port("", "TCP", 9)), (Endpoint("10.1.0.1"), Endpoint("fd00::1", "db-0"))),
+                EndpointSlice(
+                    "d",
+                    "hl-1",
+                    "hl",
+                    (HTTP_8080, Port("", "TCP", 9)),
+                    (Endpoint("10.1.0.1"), Endpoint("fd00::1", "db-0")),
+                ),
                 EndpointSlice("d", "hl-2", "hl", (HTTP,), (Endpoint("10.1.0.1"),)),
             ],
             [
@@ -107,7 +129,9 @@ def test_services_are_ordered_by_name() -> None:
 def test_hidden_namespaces_are_not_transferred() -> None:
     """They are those that the option `namespaces` does not name."""
     services = [Service(ns, "a", external_name="x") for ns in ("c", "d")]
-    assert [line.split()[0] for line in zone(Namespace("c"), *services, options="namespaces c")] == ["a.c.svc.cluster.local."]
+    assert [line.split()[0] for line in zone(Namespace("c"), *services, options="namespaces c")] == [
+        "a.c.svc.cluster.local."
+    ]
 
 
 @pytest.mark.parametrize(
@@ -119,7 +143,10 @@ def test_hidden_namespaces_are_not_transferred() -> None:
             id="outside a cluster: its own address",
         ),
         pytest.param(
-            [Service("d", "dns", ("None",)), EndpointSlice("d", "dns-1", "dns", (), (Endpoint("10.1.0.53", "one"), Endpoint("10.1.0.54")))],
+            [
+                Service("d", "dns", ("None",)),
+                EndpointSlice("d", "dns-1", "dns", (), (Endpoint("10.1.0.53", "one"), Endpoint("10.1.0.54"))),
+            ],
             [
                 "cluster.local. 5 IN NS one.dns.d.svc.cluster.local.",
                 "cluster.local. 5 IN NS 10-1-0-54.dns.d.svc.cluster.local.",
@@ -168,7 +195,10 @@ def test_other_zones_are_not_transferred() -> None:
             id="ClusterSetIP",
         ),
         pytest.param(
-            [ServiceImport("d", "hl", headless=True), ImportedSlice("d", "hl-1", "hl", (HTTP,), (Endpoint("10.2.0.1", "db-0"),), "east")],
+            [
+                ServiceImport("d", "hl", headless=True),
+                ImportedSlice("d", "hl-1", "hl", (HTTP,), (Endpoint("10.2.0.1", "db-0"),), "east"),
+            ],
             [
                 "hl.d.svc.clusterset.local. 5 IN A 10.2.0.1",
                 "db-0.hl.d.svc.clusterset.local. 5 IN A 10.2.0.1",
@@ -177,7 +207,9 @@ def test_other_zones_are_not_transferred() -> None:
             id="headless: endpoint names without the cluster",
         ),
         pytest.param(
-            [Service("d", "web", ("10.0.0.1",)), ServiceImport("x", "web", ips=("10.9.0.1",))], [], id="neither Services nor hidden"
+            [Service("d", "web", ("10.0.0.1",)), ServiceImport("x", "web", ips=("10.9.0.1",))],
+            [],
+            id="neither Services nor hidden",
         ),
     ],
 )
@@ -199,7 +231,12 @@ def test_a_current_serial_gets_the_soa_alone() -> None:
 
 def test_a_transfer_is_a_consistent_copy() -> None:
     """Changes during a transfer are not in it."""
-    found = index(NS, Service("d", "a", ("10.0.0.1",)), Service("d", "hl", ("None",)), slice_ := EndpointSlice("d", "s", "hl", (), ()))
+    found = index(
+        NS,
+        Service("d", "a", ("10.0.0.1",)),
+        Service("d", "hl", ("None",)),
+        slice_ := EndpointSlice("d", "s", "hl", (), ()),
+    )
     found.apply(Put(EndpointSlice("d", "s", "hl", (), (Endpoint("10.1.0.1"),))))
     handler = plugin(found=found)
     expected = records(offered(handler))

@@ -50,7 +50,9 @@ class Balanced:
 
 def payload(weights: dict[str, dict[str, int]]) -> bytes:
     """Weights as control sends them."""
-    found = {names.from_text(name): {packed(text) or b"": one for text, one in own.items()} for name, own in weights.items()}
+    found = {
+        names.from_text(name): {packed(text) or b"": one for text, one in own.items()} for name, own in weights.items()
+    }
     return msgspec.msgpack.encode(found)
 
 

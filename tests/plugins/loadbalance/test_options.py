@@ -18,10 +18,18 @@ from tests.support import world
     [
         pytest.param("loadbalance", "", 30.0, "", id="default"),
         pytest.param("loadbalance round_robin", "", 30.0, "", id="round robin"),
-        pytest.param("loadbalance {\n prefer 10.0.0.0/8 ::/0\n prefer ::1/128\n}", "", 30.0, "10.0.0.0/8 ::/0 ::1/128", id="prefer"),
+        pytest.param(
+            "loadbalance {\n prefer 10.0.0.0/8 ::/0\n prefer ::1/128\n}",
+            "",
+            30.0,
+            "10.0.0.0/8 ::/0 ::1/128",
+            id="prefer",
+        ),
         pytest.param("loadbalance weighted w", "/root/w", 30.0, "", id="weighted"),
         pytest.param("loadbalance weighted /w {\n reload 0\n}", "/w", 0.0, "", id="never again"),
-        pytest.param("loadbalance {\n prefer ::/0\n}\nloadbalance weighted /w", "/w", 30.0, "", id="the last one decides"),
+        pytest.param(
+            "loadbalance {\n prefer ::/0\n}\nloadbalance weighted /w", "/w", 30.0, "", id="the last one decides"
+        ),
         pytest.param("loadbalance weighted /w\nloadbalance {\n prefer ::/0\n}", "", 30.0, "::/0", id="back again"),
     ],
 )
@@ -39,7 +47,9 @@ def test_reads(text: str, path: str, reload: float, preferred: str) -> None:
         pytest.param("loadbalance random", "2:13 'random' is unknown; one of round_robin, weighted", id="policy"),
         pytest.param("loadbalance round_robin x", "2:25 Wrong argument count", id="too much"),
         pytest.param("loadbalance weighted", "2:13 Wrong argument count", id="no file"),
-        pytest.param("loadbalance weighted w {\n prefer ::/0\n}", "3:2 unknown property 'prefer'", id="prefer beside weights"),
+        pytest.param(
+            "loadbalance weighted w {\n prefer ::/0\n}", "3:2 unknown property 'prefer'", id="prefer beside weights"
+        ),
         pytest.param("loadbalance weighted w {\n reload -1s\n}", "3:9 reload '-1s' is not at least 0", id="negative"),
         pytest.param("loadbalance {\n reload 1s\n}", "3:2 unknown property 'reload'", id="reload beside round robin"),
         pytest.param("loadbalance {\n prefer 10.0.0.1\n}", "3:9 '10.0.0.1' is not a network; a CIDR", id="no prefix"),
@@ -54,7 +64,10 @@ def test_rejects(text: str, error: str) -> None:
 def test_reads_weights() -> None:
     """Names in any letter case, the first of two weights, the same name twice."""
     lines = ["# weights", "", "A.b", " 10.0.0.1 3", "10.0.0.1 4", "::1 255", "c.", "a.b.", "10.0.0.2 1"]
-    assert read(lines, "w") == {b"\1a\1b\0": {bytes((10, 0, 0, 1)): 3, bytes(15) + b"\1": 255, bytes((10, 0, 0, 2)): 1}, b"\1c\0": {}}
+    assert read(lines, "w") == {
+        b"\1a\1b\0": {bytes((10, 0, 0, 1)): 3, bytes(15) + b"\1": 255, bytes((10, 0, 0, 2)): 1},
+        b"\1c\0": {},
+    }
 
 
 @pytest.mark.parametrize(

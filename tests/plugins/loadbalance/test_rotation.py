@@ -44,7 +44,9 @@ def test_each_address_comes_first_equally_often(count: int, seed: int) -> None:
 
 def test_the_widest_group_counts() -> None:
     """Addresses of either family, in any section."""
-    reply = Reply(answer=world.records("a. 5 IN SRV 0 0 1 b."), additional=world.records("b. 5 IN A 10.0.0.1", "b. 5 IN AAAA ::1"))
+    reply = Reply(
+        answer=world.records("a. 5 IN SRV 0 0 1 b."), additional=world.records("b. 5 IN A 10.0.0.1", "b. 5 IN AAAA ::1")
+    )
     assert [Rotation(r, Random(1)).widest for r in (addresses(7), reply, Reply())] == [7, 2, 0]
 
 
@@ -79,7 +81,9 @@ def test_weighted_variants_have_each_address_first_by_its_share(weights: list[in
 
 def test_sections_without_addresses_stay() -> None:
     """As they are; a single address needs no draw."""
-    reply = Reply(answer=world.records("a. 5 IN SRV 0 0 1 b.", "a. 5 IN CNAME b."), additional=world.records("b. 5 IN A 10.0.0.1"))
+    reply = Reply(
+        answer=world.records("a. 5 IN SRV 0 0 1 b.", "a. 5 IN CNAME b."), additional=world.records("b. 5 IN A 10.0.0.1")
+    )
     made = WeightedDraw(reply, Random(1), {})
     assert (made.widest, made.variant(0, 1)) == (1, reply)
 
@@ -88,7 +92,9 @@ def test_sections_without_addresses_stay() -> None:
 def test_each_preferred_address_comes_first_equally_often(count: int, others: int, seed: int) -> None:
     """And no other one."""
     networks = [Network.from_text("10.9.0.0/16")]
-    lines = [f"a. 5 IN A 10.9.0.{number}" for number in range(count)] + [f"a. 5 IN A 10.0.0.{number}" for number in range(others)]
+    lines = [f"a. 5 IN A 10.9.0.{number}" for number in range(count)] + [
+        f"a. 5 IN A 10.0.0.{number}" for number in range(others)
+    ]
     reply = Reply(answer=world.records(*lines))
     made = Rotation(reply, Random(seed), preferring(networks))
     first = Counter(made.variant(number, count).answer[0].rdata for number in range(count))

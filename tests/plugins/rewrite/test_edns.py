@@ -15,7 +15,9 @@ from tests.support import world
 CLIENT6 = Client("2001:db8:1:2::3", 1234, "2001:db8::53", 53, "tcp", 2)
 
 
-def run(text: str, edns: Edns | None = None, reply: Reply | None = None, **fields: Any) -> tuple[Query, Edns | None, Reply]:
+def run(
+    text: str, edns: Edns | None = None, reply: Reply | None = None, **fields: Any
+) -> tuple[Query, Edns | None, Reply]:
     """Applies rules. Returns the client's query afterwards, the EDNS that the chain sees, and the reply."""
     block = world.block("\n".join(f"rewrite {line}" for line in text.split("; ")), "rewrite")
     query = world.query("A.b.", edns=edns, **fields)
@@ -43,14 +45,18 @@ def options(*found: tuple[int, bytes], size: int = 512) -> Edns:
         pytest.param("local replace 9 x", options(), options(), id="nothing to replace"),
         pytest.param("local append 9 x", options(), options((9, b"x")), id="append"),
         pytest.param("local append 9 x", options((9, b"a")), options((9, b"a"), (9, b"x")), id="append another"),
-        pytest.param("local append 9 {qtype}", options((9, b"a")), options((9, b"a")), id="append of a variable, option exists"),
+        pytest.param(
+            "local append 9 {qtype}", options((9, b"a")), options((9, b"a")), id="append of a variable, option exists"
+        ),
         pytest.param("local unset 9", options((9, b"a"), (8, b"b"), (9, b"c")), options((8, b"b")), id="unset"),
         pytest.param("local set 9 {a/b}", None, None, id="a label without data"),
         pytest.param("local set 9 x", None, options((9, b"x"), size=4096), id="a new OPT record"),
         pytest.param("local replace 9 x", None, options(size=4096), id="a new OPT record, the rule does not apply"),
         pytest.param("nsid set", options((3, b"a")), options((3, b"")), id="nsid"),
         pytest.param("subnet set 20 56", options(), options((8, b"\0\1\x14\0\xc0\0\0")), id="subnet of IPv4"),
-        pytest.param("subnet append 24 56", options((8, b"a")), options((8, b"a")), id="append a subnet, option exists"),
+        pytest.param(
+            "subnet append 24 56", options((8, b"a")), options((8, b"a")), id="append a subnet, option exists"
+        ),
     ],
 )
 def test_actions(rule: str, given: Edns | None, seen: Edns | None) -> None:
@@ -64,10 +70,14 @@ def test_actions(rule: str, given: Edns | None, seen: Edns | None) -> None:
     [
         pytest.param("qname", b"A.b.", b"A.b.", False, id="qname"),
         pytest.param("qtype", b"\0\1", b"\0\1", False, id="qtype"),
-        pytest.param("client_ip", bytes((192, 0, 2, 1)), bytes.fromhex("20010db8000100020000000000000003"), True, id="client_ip"),
+        pytest.param(
+            "client_ip", bytes((192, 0, 2, 1)), bytes.fromhex("20010db8000100020000000000000003"), True, id="client_ip"
+        ),
         pytest.param("client_port", b"\x9c\x40", b"\x04\xd2", True, id="client_port"),
         pytest.param("protocol", b"udp", b"tcp", False, id="protocol"),
-        pytest.param("server_ip", bytes((192, 0, 2, 53)), bytes.fromhex("20010db8000000000000000000000053"), True, id="server_ip"),
+        pytest.param(
+            "server_ip", bytes((192, 0, 2, 53)), bytes.fromhex("20010db8000000000000000000000053"), True, id="server_ip"
+        ),
         pytest.param("server_port", b"\0\x35", b"\0\x35", False, id="server_port"),
     ],
 )
@@ -114,5 +124,7 @@ def test_rules_are_undone_in_reverse_order() -> None:
 
 def test_codes_of_local_rules_are_echoed() -> None:
     """Those of other rules are not."""
-    block = world.block("rewrite edns0 local set 0xffee x\nrewrite edns0 subnet set 24 56\nrewrite edns0 local unset 9", "rewrite")
+    block = world.block(
+        "rewrite edns0 local set 0xffee x\nrewrite edns0 subnet set 24 56\nrewrite edns0 local unset 9", "rewrite"
+    )
     assert PLUGIN(parse(block), world.environment()).echoed_options == {0xFFEE, 9}

@@ -31,7 +31,9 @@ class Chain:
         if self.reply is not None:
             return self.reply
         name = names.to_text(query.name)
-        return Reply(flags=AA, answer=world.records(*(line.replace("@", name) for line in self.records)), lifetime=UNTIL_CHANGED)
+        return Reply(
+            flags=AA, answer=world.records(*(line.replace("@", name) for line in self.records)), lifetime=UNTIL_CHANGED
+        )
 
     def ask(self, name: str, rtype: str = "A", **fields: object) -> list[str]:
         """The reply's summary."""
@@ -144,7 +146,9 @@ def test_the_ttl_of_an_opt_record_is_its_flags() -> None:
 
 
 def test_response_codes() -> None:
-    """Of replies with a message and of bare response codes. The latter become replies with a message and keep their error."""
+    """Of replies with a message and of bare response codes. The latter become replies with a message and keep their
+    error.
+    """
     assert Chain("rcode a NXDOMAIN NOERROR", reply=Reply(Rcode.NXDOMAIN)).ask("a.") == ["NOERROR"]
     assert Chain("rcode a NXDOMAIN NOERROR", reply=Reply(Rcode.REFUSED)).ask("a.") == ["REFUSED"]
     assert Chain("rcode b NXDOMAIN NOERROR", reply=Reply(Rcode.NXDOMAIN)).ask("a.") == ["NXDOMAIN"]
@@ -194,10 +198,17 @@ def test_reuse_terms_stay() -> None:
     """A rewritten reply has the dependencies of the chain's reply."""
     records = world.records("b. 5 IN A 10.0.0.1")
     chain = Chain(
-        "name a b", reply=Reply(answer=records, lifetime=UNTIL_CHANGED, dependencies=(("service", "d", "b"),), increments=((70, 1.0),))
+        "name a b",
+        reply=Reply(
+            answer=records, lifetime=UNTIL_CHANGED, dependencies=(("service", "d", "b"),), increments=((70, 1.0),)
+        ),
     )
     reply = world.now(world.handled(chain.rewrite, world.query("a."), chain.follow))
-    assert (reply.lifetime, reply.dependencies, reply.increments) == (UNTIL_CHANGED, (("service", "d", "b"),), ((70, 1.0),))
+    assert (reply.lifetime, reply.dependencies, reply.increments) == (
+        UNTIL_CHANGED,
+        (("service", "d", "b"),),
+        ((70, 1.0),),
+    )
 
 
 def test_bounded_ttls_end_the_reply_before_they_go_down() -> None:

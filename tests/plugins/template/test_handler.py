@@ -105,9 +105,17 @@ def test_a_rule_that_falls_through() -> None:
         pytest.param("{{ .Group.n }}|{{ index .Group `1` }}", "1|x", id="its groups"),
         pytest.param("{{ .Var.next }}|{{ .Var.kind }}", "2|A", id="variables"),
         pytest.param("{{ .Remote }}|{{ .Meta `a/b` }}", "192.0.2.1|", id="the client"),
-        pytest.param("{{ .Question.Name }}|{{ .Question.Qtype }}|{{ .Question.Qclass }}", "X-1.z.|1|1", id="the question"),
-        pytest.param("{{ .Message.Id }}|{{ .Message.RecursionDesired }}|{{ .Message.CheckingDisabled }}", "7|true|false", id="the message"),
-        pytest.param("{{ (index .Message.Question 0).Name }}|{{ .Message.Opcode }}", "X-1.z.|0", id="the message's question"),
+        pytest.param(
+            "{{ .Question.Name }}|{{ .Question.Qtype }}|{{ .Question.Qclass }}", "X-1.z.|1|1", id="the question"
+        ),
+        pytest.param(
+            "{{ .Message.Id }}|{{ .Message.RecursionDesired }}|{{ .Message.CheckingDisabled }}",
+            "7|true|false",
+            id="the message",
+        ),
+        pytest.param(
+            "{{ (index .Message.Question 0).Name }}|{{ .Message.Opcode }}", "X-1.z.|0", id="the message's question"
+        ),
         pytest.param("{{ .Regex }}", "^(.)-(?P<n>[0-9])[.]z[.]$", id="the pattern"),
     ],
 )
@@ -126,7 +134,10 @@ def test_class_and_type_of_queries_for_any() -> None:
     assert summary(text, rtype="ANY", rclass=255)[1] == 'x. 3600 IN TXT "[INANY]"'
     query = world.query("a.z.").changed(rtype=65280)
     plugin = PLUGIN(parse(world.block(text, "template", zones="z")), world.environment())
-    assert world.summary(world.now(world.handled(plugin, query, world.following(NEXT_PLUGIN))))[1] == 'x. 3600 IN TXT "[IN]"'
+    assert (
+        world.summary(world.now(world.handled(plugin, query, world.following(NEXT_PLUGIN))))[1]
+        == 'x. 3600 IN TXT "[IN]"'
+    )
 
 
 @pytest.mark.parametrize(
@@ -135,7 +146,9 @@ def test_class_and_type_of_queries_for_any() -> None:
         pytest.param('answer "a. A {{ .Remote }}"', True, id="the client in a template"),
         pytest.param('answer "a. TXT {{ .Message.Id }}"', True, id="the id in a template"),
         pytest.param("expr client_ip() == '192.0.2.1'", True, id="the client in a condition"),
-        pytest.param("expr client_ip() == '192.0.2.9'\nfallthrough", True, id="the client in a condition that falls through"),
+        pytest.param(
+            "expr client_ip() == '192.0.2.9'\nfallthrough", True, id="the client in a condition that falls through"
+        ),
         pytest.param("var x port()\nrcode NXDOMAIN", True, id="the port"),
         pytest.param("match ^b\nexpr client_ip() == ''\nfallthrough", False, id="a condition that is not evaluated"),
         pytest.param("expr name() == 'a.z.'", False, id="the packet alone"),

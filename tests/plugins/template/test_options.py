@@ -18,8 +18,12 @@ NAMES = {*FUNCTIONS, GROUP_FUNCTION}
     ("text", "rule"),
     [
         pytest.param("IN A", Rule(1, 1, ("z.",), ALL), id="the block's zones, everything"),
-        pytest.param("ANY ANY B.C 10.0.0.0/8", Rule(255, 255, ("b.c.", "10.in-addr.arpa."), ALL), id="zones of its own"),
-        pytest.param("IN A {\n match a b\n match c\n}", Rule(1, 1, ("z.",), tuple(map(compile_regex, "abc"))), id="patterns"),
+        pytest.param(
+            "ANY ANY B.C 10.0.0.0/8", Rule(255, 255, ("b.c.", "10.in-addr.arpa."), ALL), id="zones of its own"
+        ),
+        pytest.param(
+            "IN A {\n match a b\n match c\n}", Rule(1, 1, ("z.",), tuple(map(compile_regex, "abc"))), id="patterns"
+        ),
         pytest.param(
             "CH TXT {\n answer `a` b\n additional c\n authority d\n rcode NXDOMAIN\n upstream x\n}",
             Rule(
@@ -37,7 +41,9 @@ NAMES = {*FUNCTIONS, GROUP_FUNCTION}
         pytest.param("IN A {\n ederror 15\n}", Rule(1, 1, ("z.",), ALL, ederror=(15, "")), id="an extended error"),
         pytest.param('IN A {\n ederror 0 "a b"\n}', Rule(1, 1, ("z.",), ALL, ederror=(0, "a b")), id="with text"),
         pytest.param("IN A {\n fallthrough\n}", Rule(1, 1, ("z.",), ALL, fallthrough=(".",)), id="falls through"),
-        pytest.param("IN A {\n fallthrough a b\n}", Rule(1, 1, ("z.",), ALL, fallthrough=("a.", "b.")), id="for some names"),
+        pytest.param(
+            "IN A {\n fallthrough a b\n}", Rule(1, 1, ("z.",), ALL, fallthrough=("a.", "b.")), id="for some names"
+        ),
         pytest.param(
             "IN A {\n var n int( group('x') )\n expr n > 1 and type() == 'A'\n}",
             Rule(
@@ -63,7 +69,9 @@ def test_rules(text: str, rule: Rule) -> None:
         pytest.param("template IN", "2:10 Wrong argument count", id="no type"),
         pytest.param("template in A", "2:10 invalid query class in", id="class in lower case"),
         pytest.param("template IN a", "2:13 invalid RR type a", id="type in lower case"),
-        pytest.param("template IN A {\n mach x\n}", "3:2 unknown property 'mach' (did you mean 'match'?)", id="unknown option"),
+        pytest.param(
+            "template IN A {\n mach x\n}", "3:2 unknown property 'mach' (did you mean 'match'?)", id="unknown option"
+        ),
         pytest.param("template IN A {\n match\n}", "3:2 Wrong argument count", id="no pattern"),
         pytest.param("template IN A {\n match (\n}", "3:8 '(' is not a regular expression", id="bad pattern"),
         pytest.param("template IN A {\n answer\n}", "3:2 Wrong argument count", id="no template"),
@@ -72,7 +80,9 @@ def test_rules(text: str, rule: Rule) -> None:
         pytest.param("template IN A {\n ederror 65536\n}", "3:10 65536 is out of range", id="extended error too large"),
         pytest.param("template IN A {\n ederror x\n}", "3:10 'x' is not a whole number", id="extended error by name"),
         pytest.param("template IN A {\n expr 1 +\n}", "3:7 could not compile expression", id="bad expression"),
-        pytest.param("template IN A {\n expr n\n}", "3:7 could not compile expression: unknown name n", id="unknown name"),
+        pytest.param(
+            "template IN A {\n expr n\n}", "3:7 could not compile expression: unknown name n", id="unknown name"
+        ),
         pytest.param("template IN A {\n var x\n}", "3:6 Wrong argument count", id="a variable without expression"),
         pytest.param("template IN A {\n var 1x 1\n}", "3:6 invalid variable name '1x'", id="bad name"),
         pytest.param("template IN A {\n var name 1\n}", "3:6 variable name 'name' is reserved", id="a function's name"),

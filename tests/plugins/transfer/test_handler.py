@@ -1,4 +1,6 @@
-"""The plugin `transfer`: which clients get a zone, in which form, and notifications (docs/behaviour/plugins.md#transfer)."""
+"""The plugin `transfer`: which clients get a zone, in which form, and notifications
+(docs/behaviour/plugins.md#transfer).
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ from tests.support.scripted_upstream import ScriptedUpstream, answer
 
 TCP = Client("192.0.2.1", 40000, "192.0.2.53", 53, "tcp")
 UDP = msgspec.structs.replace(TCP, protocol="udp")
-SOA, *REST = world.records("example.org. 60 IN SOA ns.example.org. root.example.org. 7 2 3 4 30", "a.example.org. 5 IN A 192.0.2.1")
+SOA, *REST = world.records(
+    "example.org. 60 IN SOA ns.example.org. root.example.org. 7 2 3 4 30", "a.example.org. 5 IN A 192.0.2.1"
+)
 NEXT_PLUGIN = Reply(rcode=Rcode.NXDOMAIN)
 REFUSED = rcode_only(Rcode.REFUSED)
 SERVFAIL = rcode_only(Rcode.SERVFAIL)
@@ -60,7 +64,9 @@ def plugin(text: str = "transfer example.org {\n to *\n}", source: Source | None
 
 def ask(handler: Transfer, rtype: str = "AXFR", name: str = "example.org.", **fields: Any) -> Reply:
     """The plugin's reply to a client over TCP."""
-    return world.now(handler.handle(world.query(name, rtype, **{"client": TCP, **fields}), world.following(NEXT_PLUGIN)))
+    return world.now(
+        handler.handle(world.query(name, rtype, **{"client": TCP, **fields}), world.following(NEXT_PLUGIN))
+    )
 
 
 def sent(reply: Reply) -> list[str]:
@@ -101,7 +107,9 @@ def test_ixfr_of_a_current_zone_is_its_soa() -> None:
         pytest.param({"name": "sub.example.org."}, NEXT_PLUGIN, id="unknown zones: next plugin"),
         pytest.param({"rtype": "IXFR"}, SERVFAIL, id="IXFR without a serial"),
         pytest.param(
-            {"name": "broken.example.org."}, rcode_only(Rcode.SERVFAIL, "plugin/source: not loaded"), id="a zone that is not loaded"
+            {"name": "broken.example.org."},
+            rcode_only(Rcode.SERVFAIL, "plugin/source: not loaded"),
+            id="a zone that is not loaded",
         ),
     ],
 )
@@ -161,7 +169,9 @@ async def test_each_address_is_notified() -> None:
     async with ScriptedUpstream() as one, ScriptedUpstream() as other:
         await notified(f"* 127.0.0.1:{one.port} 127.0.0.1:{other.port}", source="source 127.0.0.1")
         for upstream in (one, other):
-            assert [(m.flags, names.to_text(m.name), m.rtype) for m, _ in upstream.asked] == [(4 << 11 | AA, "example.org.", 6)]
+            assert [(m.flags, names.to_text(m.name), m.rtype) for m, _ in upstream.asked] == [
+                (4 << 11 | AA, "example.org.", 6)
+            ]
 
 
 async def test_notify_is_tried_three_times(caplog: pytest.LogCaptureFixture) -> None:

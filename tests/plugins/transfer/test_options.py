@@ -12,15 +12,27 @@ from tests.support.world import options, rejection
 @pytest.mark.parametrize(
     ("text", "rule"),
     [
-        pytest.param("transfer {\n to *\n}", Rule(("example.org.",), (), any_client=True), id="the block's zones, any client"),
-        pytest.param("transfer A.Example b {\n to 192.0.2.1\n}", Rule(("a.example.", "b."), (("192.0.2.1", 53),)), id="zones, port 53"),
+        pytest.param(
+            "transfer {\n to *\n}", Rule(("example.org.",), (), any_client=True), id="the block's zones, any client"
+        ),
+        pytest.param(
+            "transfer A.Example b {\n to 192.0.2.1\n}",
+            Rule(("a.example.", "b."), (("192.0.2.1", 53),)),
+            id="zones, port 53",
+        ),
         pytest.param(
             "transfer {\n to 192.0.2.1:5353 2001:DB8::1\n to [2001:db8::2]:54 * fe80::1%eth0\n}",
-            Rule(("example.org.",), (("192.0.2.1", 5353), ("2001:db8::1", 53), ("2001:db8::2", 54), ("fe80::1", 53)), any_client=True),
+            Rule(
+                ("example.org.",),
+                (("192.0.2.1", 5353), ("2001:db8::1", 53), ("2001:db8::2", 54), ("fe80::1", 53)),
+                any_client=True,
+            ),
             id="lines add up",
         ),
         pytest.param(
-            "transfer {\n source 192.0.2.9\n to *\n}", Rule(("example.org.",), (), any_client=True, source="192.0.2.9"), id="source"
+            "transfer {\n source 192.0.2.9\n to *\n}",
+            Rule(("example.org.",), (), any_client=True, source="192.0.2.9"),
+            id="source",
         ),
     ],
 )
@@ -40,12 +52,24 @@ def test_several_directives() -> None:
     [
         pytest.param("transfer", "2:1 'to' is required", id="nothing"),
         pytest.param("transfer {\n source 192.0.2.1\n}", "2:1 'to' is required", id="source alone"),
-        pytest.param("transfer {\n to\n}", "3:2 Wrong argument count or unexpected line ending after 'to'", id="to without addresses"),
+        pytest.param(
+            "transfer {\n to\n}",
+            "3:2 Wrong argument count or unexpected line ending after 'to'",
+            id="to without addresses",
+        ),
         pytest.param("transfer {\n to ns.example\n}", "3:5 'ns.example' is not an IP address", id="a name"),
         pytest.param("transfer {\n to 192.0.2.1:x\n}", "3:5 'x' is not a port; 0 to 65535 was expected", id="port"),
-        pytest.param("transfer {\n to *\n source\n}", "4:2 Wrong argument count or unexpected line ending after 'source'", id="source"),
+        pytest.param(
+            "transfer {\n to *\n source\n}",
+            "4:2 Wrong argument count or unexpected line ending after 'source'",
+            id="source",
+        ),
         pytest.param("transfer {\n to *\n source 1.2\n}", "4:9 '1.2' is not an IP address", id="source is no address"),
-        pytest.param("transfer {\n to *\n source 192.0.2.1\n source 192.0.2.1\n}", "5:2 source is given already", id="two sources"),
+        pytest.param(
+            "transfer {\n to *\n source 192.0.2.1\n source 192.0.2.1\n}",
+            "5:2 source is given already",
+            id="two sources",
+        ),
         pytest.param("transfer {\n too *\n}", "3:2 unknown property 'too' (did you mean 'to'?)", id="unknown"),
     ],
 )

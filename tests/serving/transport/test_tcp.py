@@ -102,7 +102,9 @@ async def test_half_a_query_and_the_end_of_the_stream() -> None:
         assert await client.ended()
 
 
-@pytest.mark.parametrize("timeouts", [Timeouts(read=0.02, idle=60), Timeouts(read=60, idle=0.02)], ids=["first", "idle"])
+@pytest.mark.parametrize(
+    "timeouts", [Timeouts(read=0.02, idle=60), Timeouts(read=60, idle=0.02)], ids=["first", "idle"]
+)
 async def test_a_silent_client(timeouts: Timeouts) -> None:
     """It is closed after the timeout of a first message, or the idle timeout."""
     async with served(ResponderSetup("tcp"), TcpConnections(), timeouts) as connect:
@@ -194,7 +196,9 @@ def test_a_drain_reads_what_has_arrived() -> None:
         runner.run(drained())
 
 
-@pytest.mark.parametrize("loop", [pytest.param(asyncio.new_event_loop, id="asyncio"), pytest.param(new_loop, id="drained", marks=ON_LINUX)])
+@pytest.mark.parametrize(
+    "loop", [pytest.param(asyncio.new_event_loop, id="asyncio"), pytest.param(new_loop, id="drained", marks=ON_LINUX)]
+)
 def test_a_limited_number_of_queries(loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
     """After the last reply the connection is closed, from the table or from the chain."""
 
@@ -214,7 +218,9 @@ def test_a_limited_number_of_queries(loop: Callable[[], asyncio.AbstractEventLoo
         runner.run(asking())
 
 
-@pytest.mark.parametrize("loop", [pytest.param(asyncio.new_event_loop, id="asyncio"), pytest.param(new_loop, id="drained", marks=ON_LINUX)])
+@pytest.mark.parametrize(
+    "loop", [pytest.param(asyncio.new_event_loop, id="asyncio"), pytest.param(new_loop, id="drained", marks=ON_LINUX)]
+)
 def test_a_connection_that_is_drained_is_not_read_for_ever(loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
     """Its client goes on sending while a query is in the chain: memory is bounded, and the query is answered."""
 
@@ -248,7 +254,9 @@ def test_a_connection_that_is_drained_is_not_read_for_ever(loop: Callable[[], as
         runner.run(flood())
 
 
-@pytest.mark.parametrize("loop", [pytest.param(asyncio.new_event_loop, id="asyncio"), pytest.param(new_loop, id="drained", marks=ON_LINUX)])
+@pytest.mark.parametrize(
+    "loop", [pytest.param(asyncio.new_event_loop, id="asyncio"), pytest.param(new_loop, id="drained", marks=ON_LINUX)]
+)
 def test_a_detached_connection_reads_nothing(loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
     """Its queries wait in the kernel, also while connections are drained; a connection that is resumed answers them."""
 

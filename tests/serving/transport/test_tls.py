@@ -51,10 +51,14 @@ class World:
 
 
 @contextlib.asynccontextmanager
-async def served(connections: TcpConnections | None = None, timeouts: Timeouts = LONG, most: int = 99) -> AsyncIterator[World]:
+async def served(
+    connections: TcpConnections | None = None, timeouts: Timeouts = LONG, most: int = 99
+) -> AsyncIterator[World]:
     """A server on loopback."""
     world = World(connections or TcpConnections(), timeouts, most)
-    server = await asyncio.get_running_loop().create_server(lambda: world.acceptor.accept(world.place.responder, CONTEXT), "127.0.0.1", 0)
+    server = await asyncio.get_running_loop().create_server(
+        lambda: world.acceptor.accept(world.place.responder, CONTEXT), "127.0.0.1", 0
+    )
     world.port = server.sockets[0].getsockname()[1]
     try:
         yield world

@@ -29,7 +29,9 @@ class Ends:
         self.client.settimeout(10)
         self.failures: list[tuple[str, int | None]] = []
         made = _PortableBatch if portable else batch
-        self.batch: Batch = made(self.sock, wildcard=True, failed=lambda call, error: self.failures.append((call, error.errno)))
+        self.batch: Batch = made(
+            self.sock, wildcard=True, failed=lambda call, error: self.failures.append((call, error.errno))
+        )
 
     def send(self, to: str, *packets: bytes) -> None:
         """From the client."""

@@ -86,7 +86,9 @@ async def test_an_exec_plugin(tmp_path: Path) -> None:
         f"#!{sys.executable}\nwith open({str(count)!r}, 'a+') as f:\n f.write('x')\n f.seek(0)\n print({status!r} % len(f.read()))\n"
     )
     script.chmod(script.stat().st_mode | stat.S_IXUSR)
-    user = {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": str(script), "interactiveMode": "Never"}}
+    user = {
+        "exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": str(script), "interactiveMode": "Never"}
+    }
     clock = world.Clock()
     credentials = Credentials(WatchOptions(kubeconfig=kubeconfig(tmp_path, user)), clock=clock, log=LOG)
     assert (await credentials.access()).headers == {"Authorization": "Bearer t1"}
@@ -106,7 +108,9 @@ async def test_a_kubeconfig_is_read_again_when_one_of_its_files_has_changed(tmp_
     """And not otherwise: loading it costs a process."""
     (tmp_path / "token").write_text("old")
     clock = world.Clock()
-    credentials = Credentials(WatchOptions(kubeconfig=kubeconfig(tmp_path, {"tokenFile": "token"})), clock=clock, log=LOG)
+    credentials = Credentials(
+        WatchOptions(kubeconfig=kubeconfig(tmp_path, {"tokenFile": "token"})), clock=clock, log=LOG
+    )
     found = await credentials.access()
     assert found.headers == {"Authorization": "Bearer old"}
     loaded = credentials._kubeconfig
@@ -122,7 +126,9 @@ async def test_a_kubeconfig_with_its_authority_in_it(tmp_path: Path) -> None:
     """The TLS context stays the same while the CA does."""
     authority = Path(ssl.get_default_verify_paths().cafile or "/etc/ssl/certs/ca-certificates.crt").read_bytes()
     data = {"certificate-authority-data": base64.b64encode(authority).decode(), "server": "https://127.0.0.1:1"}
-    credentials = Credentials(WatchOptions(kubeconfig=kubeconfig(tmp_path, {"token": "t"}, **data)), clock=world.Clock(), log=LOG)
+    credentials = Credentials(
+        WatchOptions(kubeconfig=kubeconfig(tmp_path, {"token": "t"}, **data)), clock=world.Clock(), log=LOG
+    )
     found = await credentials.access()
     assert found.ssl is not None
     assert found.ssl.get_ca_certs()
@@ -143,7 +149,9 @@ async def test_a_pod_without_a_token(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 async def test_inside_a_pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The token of the service account, read again as it rotates, and the CA file."""
-    (tmp_path / "ca.crt").write_text(Path(ssl.get_default_verify_paths().cafile or "/etc/ssl/certs/ca-certificates.crt").read_text())
+    (tmp_path / "ca.crt").write_text(
+        Path(ssl.get_default_verify_paths().cafile or "/etc/ssl/certs/ca-certificates.crt").read_text()
+    )
     (tmp_path / "token").write_text("first")
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.96.0.1")
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "443")
@@ -183,7 +191,11 @@ async def test_not_inside_a_pod(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("endpoint", "url"),
-    [("http://a:1/", "http://a:1"), ("10.0.0.1:8080", "http://10.0.0.1:8080"), ("https://[::1]:6443", "https://[::1]:6443")],
+    [
+        ("http://a:1/", "http://a:1"),
+        ("10.0.0.1:8080", "http://10.0.0.1:8080"),
+        ("https://[::1]:6443", "https://[::1]:6443"),
+    ],
 )
 async def test_an_endpoint(endpoint: str, url: str) -> None:
     """With or without a scheme."""
@@ -218,7 +230,9 @@ async def test_files_that_hang_leave_the_last_access_in_use(
     monkeypatch.setattr(credentials_module, "LATER_WAIT", 0.01)
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.96.0.1")
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "443")
-    (tmp_path / "ca.crt").write_text(Path(ssl.get_default_verify_paths().cafile or "/etc/ssl/certs/ca-certificates.crt").read_text())
+    (tmp_path / "ca.crt").write_text(
+        Path(ssl.get_default_verify_paths().cafile or "/etc/ssl/certs/ca-certificates.crt").read_text()
+    )
     (tmp_path / "token").write_text("first")
     clock = world.Clock()
     credentials = Credentials(WatchOptions(), clock=clock, log=LOG, service_account=str(tmp_path))

@@ -54,10 +54,18 @@ def kept(decoder: ItemDecoder, **fields: Any) -> object:
             id="ports",
         ),
         pytest.param(
-            {"spec": {"type": "ExternalName", "externalName": "a.b"}}, Service("d", "x", (), external_name="a.b"), id="ExternalName"
+            {"spec": {"type": "ExternalName", "externalName": "a.b"}},
+            Service("d", "x", (), external_name="a.b"),
+            id="ExternalName",
         ),
-        pytest.param({"spec": {"type": "ExternalName"}}, Service("d", "x", (), external_name=""), id="ExternalName without one"),
-        pytest.param({"spec": {"type": "ClusterIP", "externalName": "a.b"}}, Service("d", "x", ("",)), id="external name of another type"),
+        pytest.param(
+            {"spec": {"type": "ExternalName"}}, Service("d", "x", (), external_name=""), id="ExternalName without one"
+        ),
+        pytest.param(
+            {"spec": {"type": "ClusterIP", "externalName": "a.b"}},
+            Service("d", "x", ("",)),
+            id="external name of another type",
+        ),
         pytest.param(
             {
                 "spec": {"externalIPs": ["192.0.2.1"]},
@@ -88,15 +96,27 @@ def test_services(fields: dict[str, Any], expected: Service) -> None:
                     {"addresses": None},
                 ]
             },
-            EndpointSlice("d", "x", "", PLACEHOLDER_PORTS, (Endpoint("10.0.0.1"), Endpoint("10.0.0.3"), Endpoint("10.0.0.4"))),
+            EndpointSlice(
+                "d", "x", "", PLACEHOLDER_PORTS, (Endpoint("10.0.0.1"), Endpoint("10.0.0.3"), Endpoint("10.0.0.4"))
+            ),
             id="ready unless it says no",
         ),
         pytest.param(
-            {"endpoints": [{"addresses": ["10.0.0.1", "10.0.0.2"], "hostname": "h", "targetRef": {"name": "p"}, "zone": "z"}]},
-            EndpointSlice("d", "x", "", PLACEHOLDER_PORTS, (Endpoint("10.0.0.1", "h", "p"), Endpoint("10.0.0.2", "h", "p"))),
+            {
+                "endpoints": [
+                    {"addresses": ["10.0.0.1", "10.0.0.2"], "hostname": "h", "targetRef": {"name": "p"}, "zone": "z"}
+                ]
+            },
+            EndpointSlice(
+                "d", "x", "", PLACEHOLDER_PORTS, (Endpoint("10.0.0.1", "h", "p"), Endpoint("10.0.0.2", "h", "p"))
+            ),
             id="several addresses; the zone is left out",
         ),
-        pytest.param({"ports": [{"name": None, "port": None}]}, EndpointSlice("d", "x", "", (Port("", "", NO_PORT),)), id="any port"),
+        pytest.param(
+            {"ports": [{"name": None, "port": None}]},
+            EndpointSlice("d", "x", "", (Port("", "", NO_PORT),)),
+            id="any port",
+        ),
     ],
 )
 def test_slices(fields: dict[str, Any], expected: EndpointSlice) -> None:
@@ -108,7 +128,9 @@ def test_other_kinds() -> None:
     """Zones, imports, Namespaces and Pods."""
     endpoint = [{"addresses": ["10.0.0.1"], "zone": "z", "targetRef": {"name": "p"}}]
     zonal = ItemDecoder(decoding.ApiSlice, partial(decoding.endpoint_slice, zones=True, targets=False))
-    assert kept(zonal, endpoints=endpoint) == EndpointSlice("d", "x", "", PLACEHOLDER_PORTS, (Endpoint("10.0.0.1", zone="z"),))
+    assert kept(zonal, endpoints=endpoint) == EndpointSlice(
+        "d", "x", "", PLACEHOLDER_PORTS, (Endpoint("10.0.0.1", zone="z"),)
+    )
     labels = {decoding.IMPORTED_SERVICE_LABEL: "s", decoding.SOURCE_CLUSTER_LABEL: "c"}
     imported = ItemDecoder(decoding.ApiSlice, partial(decoding.imported_slice, targets=False))
     assert kept(imported, metadata={"labels": labels}, endpoints=endpoint) == ImportedSlice(
@@ -119,12 +141,17 @@ def test_other_kinds() -> None:
     assert kept(pods, status={"podIP": "10.0.0.1"}) == Pod("d", "x", "10.0.0.1")
     assert kept(pods, metadata={"deletionTimestamp": "2026-01-01T00:00:00Z"}) is None
     imports = ItemDecoder(decoding.ApiServiceImport, decoding.service_import)
-    assert kept(imports, spec={"type": "Headless", "ips": ["10.0.0.1"]}) == ServiceImport("d", "x", headless=True, ips=("10.0.0.1",))
+    assert kept(imports, spec={"type": "Headless", "ips": ["10.0.0.1"]}) == ServiceImport(
+        "d", "x", headless=True, ips=("10.0.0.1",)
+    )
 
 
 def test_one_odd_item_does_not_spoil_its_page() -> None:
     """One item of a wrong shape is left out and counted."""
-    page = {"metadata": {"resourceVersion": "9", "continue": "t"}, "items": [{"metadata": META}, {"metadata": 5}, {"metadata": META}]}
+    page = {
+        "metadata": {"resourceVersion": "9", "continue": "t"},
+        "items": [{"metadata": META}, {"metadata": 5}, {"metadata": META}],
+    }
     objects, metadata, left_out = SERVICES.page(json.dumps(page).encode())
     assert (len(objects), metadata.resourceVersion, metadata.token, left_out) == (2, "9", "t", 1)
 

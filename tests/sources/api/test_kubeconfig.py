@@ -17,7 +17,11 @@ def written(folder: Path, cluster: dict[str, Any], user: dict[str, Any]) -> str:
     """A kubeconfig of one context."""
     path = folder / "config"
     context = {"name": "c", "context": {"cluster": "c", "user": "u"}}
-    body = {"clusters": [{"name": "c", "cluster": cluster}], "users": [{"name": "u", "user": user}], "contexts": [context]}
+    body = {
+        "clusters": [{"name": "c", "cluster": cluster}],
+        "users": [{"name": "u", "user": user}],
+        "contexts": [context],
+    }
     path.write_text(json.dumps({"apiVersion": "v1", "kind": "Config", "current-context": "c", **body}))
     return str(path)
 
@@ -26,7 +30,11 @@ async def test_files_are_named_by_their_paths(tmp_path: Path) -> None:
     """They are listed, so that a change of one is noticed."""
     for name in ("ca", "token"):
         (tmp_path / name).write_text(f"the {name}")
-    path = written(tmp_path, {"server": "https://a:6443", "certificate-authority": "ca", "tls-server-name": "b"}, {"tokenFile": "token"})
+    path = written(
+        tmp_path,
+        {"server": "https://a:6443", "certificate-authority": "ca", "tls-server-name": "b"},
+        {"tokenFile": "token"},
+    )
     authority = str(tmp_path / "ca")
     assert await load(path, "") == Loaded(
         host="https://a:6443",
@@ -49,7 +57,11 @@ async def test_certificates_in_the_kubeconfig_leave_no_file(tmp_path: Path, monk
         {"client-certificate-data": data["certificate"], "client-key-data": data["key"]},
     )
     found = await load(path, "c")
-    assert (found.authority, found.certificate, found.key) == (Part(text="authority"), Part(text="certificate"), Part(text="key"))
+    assert (found.authority, found.certificate, found.key) == (
+        Part(text="authority"),
+        Part(text="certificate"),
+        Part(text="key"),
+    )
     assert (found.files, list(temporary.iterdir())) == ((path,), [])
 
 

@@ -45,7 +45,9 @@ async def test_a_cut_watch_goes_on_from_its_version(api: ApiDouble, caplog: pyte
 
 
 @pytest.mark.parametrize("in_stream", [True, False], ids=["in the stream", "at the start"])
-async def test_410_lists_again_without_a_gap(api: ApiDouble, caplog: pytest.LogCaptureFixture, *, in_stream: bool) -> None:
+async def test_410_lists_again_without_a_gap(
+    api: ApiDouble, caplog: pytest.LogCaptureFixture, *, in_stream: bool
+) -> None:
     """Objects that the list does not name are removed at its end, and no object before."""
     async with watching(api, caplog) as followed:
         api.put(DB)
@@ -85,10 +87,19 @@ async def test_a_page_that_fails_is_requested_again(api: ApiDouble, caplog: pyte
 
 @pytest.mark.parametrize(
     "fault",
-    [Fault(500, "etcd is away"), Fault(503, "starting"), Fault(429, "busy"), Fault(401, "no"), Fault(403, "no"), Fault()],
+    [
+        Fault(500, "etcd is away"),
+        Fault(503, "starting"),
+        Fault(429, "busy"),
+        Fault(401, "no"),
+        Fault(403, "no"),
+        Fault(),
+    ],
     ids=lambda fault: str(fault.status or "cut"),
 )
-async def test_a_failing_server_gets_one_cheap_request_a_second(api: ApiDouble, caplog: pytest.LogCaptureFixture, fault: Fault) -> None:
+async def test_a_failing_server_gets_one_cheap_request_a_second(
+    api: ApiDouble, caplog: pytest.LogCaptureFixture, fault: Fault
+) -> None:
     """From all kinds together, and it is a watch. After the recovery, every kind is watched within three seconds,
     without a list."""
     async with watching(api, caplog) as followed:
@@ -136,10 +147,14 @@ async def test_full_pages_that_fail_are_requested_less_and_less_often(caplog: py
     [("7", 7.0), ("900", 900.0), ("Fri, 02 Jan 2026 03:04:15 GMT", 10.0), ("soon", 0.3)],
     ids=["seconds", "many", "a date", "nonsense"],
 )
-async def test_a_retry_after_is_waited_for(api: ApiDouble, caplog: pytest.LogCaptureFixture, wanted: str, seconds: float) -> None:
+async def test_a_retry_after_is_waited_for(
+    api: ApiDouble, caplog: pytest.LogCaptureFixture, wanted: str, seconds: float
+) -> None:
     """429 with Retry-After, in seconds or as a date by the server's clock, however long: no earlier request for that
     resource."""
-    api.fail(SERVICES, Fault(429, "too many requests", {"Retry-After": wanted, "Date": "Fri, 02 Jan 2026 03:04:05 GMT"}))
+    api.fail(
+        SERVICES, Fault(429, "too many requests", {"Retry-After": wanted, "Date": "Fri, 02 Jan 2026 03:04:05 GMT"})
+    )
     async with following(Followed(api, caplog)) as followed:
         await followed.until_listed()
         assert followed.waits == [seconds]
@@ -162,7 +177,9 @@ async def test_an_outage_and_its_end_are_logged_once(api: ApiDouble, caplog: pyt
 
 async def test_a_missing_right_is_logged_once(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
     """With the verb and the resource; the other kinds are listed meanwhile."""
-    denial = Fault(403, 'services is forbidden: User "system:serviceaccount:kube-system:coredns" cannot list resource "services"')
+    denial = Fault(
+        403, 'services is forbidden: User "system:serviceaccount:kube-system:coredns" cannot list resource "services"'
+    )
     api.fail(SERVICES, *[denial] * 5)
     async with following(Followed(api, caplog)) as followed:
         await followed.until_listed(Kind.NAMESPACE)
@@ -190,7 +207,10 @@ async def test_a_token_that_is_refused_is_read_again(tmp_path: Path, caplog: pyt
         token.write_text("new")
         async with following(followed):
             await followed.until_listed()
-        assert [request.headers["Authorization"] for request in api.asked(SERVICES, watch=False)] == ["Bearer old", "Bearer new"]
+        assert [request.headers["Authorization"] for request in api.asked(SERVICES, watch=False)] == [
+            "Bearer old",
+            "Bearer new",
+        ]
         assert any("unauthorized; reading the credentials again" in line for line in followed.lines)
 
 
@@ -202,7 +222,9 @@ async def test_a_silent_watch_is_opened_again(api: ApiDouble, caplog: pytest.Log
         assert len(api.asked(SERVICES, watch=False)) == 2
 
 
-async def test_octets_that_cannot_be_decoded_lead_to_a_new_list(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
+async def test_octets_that_cannot_be_decoded_lead_to_a_new_list(
+    api: ApiDouble, caplog: pytest.LogCaptureFixture
+) -> None:
     """And are logged."""
     async with watching(api, caplog) as followed:
         api.put(DB)
@@ -213,7 +235,9 @@ async def test_octets_that_cannot_be_decoded_lead_to_a_new_list(api: ApiDouble, 
         assert any("a watch event cannot be decoded" in line for line in followed.lines)
 
 
-async def test_a_connection_without_an_answer_is_not_used_again(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_connection_without_an_answer_is_not_used_again(
+    api: ApiDouble, caplog: pytest.LogCaptureFixture
+) -> None:
     """After a silent watch and after requests without an answer: each next request has a new connection."""
     limits = TimeLimits(head=0.03, long=0.06, watch_silence=0.1)
     async with watching(api, caplog, limits=limits) as followed:
@@ -282,7 +306,9 @@ async def test_a_version_that_the_server_does_not_know_leads_to_a_new_list(
         await followed.until(lambda: api.watching(SERVICES))
 
 
-async def test_lists_that_lead_to_no_watch_are_made_less_and_less_often(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
+async def test_lists_that_lead_to_no_watch_are_made_less_and_less_often(
+    api: ApiDouble, caplog: pytest.LogCaptureFixture
+) -> None:
     """Where the server answers 410 to each new watch."""
     expired = Fault(410, "too old resource version")
     async with watching(api, caplog) as followed:

@@ -30,7 +30,9 @@ def test_back_off() -> None:
     assert [shortened.next(), shortened.next()] == pytest.approx([0.0, 0.5], abs=0.01)
 
 
-@pytest.mark.parametrize(("jitter", "waits"), [(0.0, [0.3, 1.0, 1.0, 1.0]), (0.8, [0.54, 1.2, 1.2, 1.2])], ids=["none", "much"])
+@pytest.mark.parametrize(
+    ("jitter", "waits"), [(0.0, [0.3, 1.0, 1.0, 1.0]), (0.8, [0.54, 1.2, 1.2, 1.2])], ids=["none", "much"]
+)
 async def test_turns_are_a_second_apart(jitter: float, waits: list[float]) -> None:
     """All that wait, in order; the first one not at once."""
     time = VirtualTime()

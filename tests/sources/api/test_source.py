@@ -10,7 +10,17 @@ import pytest
 
 from svcdns.cluster.changes import Kind, Put
 from svcdns.cluster.watch_options import SourceError
-from tests.support.api_double import NAMESPACES, PODS, SERVICES, SLICES, ApiDouble, Fault, endpoint_slice, namespace, service
+from tests.support.api_double import (
+    NAMESPACES,
+    PODS,
+    SERVICES,
+    SLICES,
+    ApiDouble,
+    Fault,
+    endpoint_slice,
+    namespace,
+    service,
+)
 from tests.support.followed import Followed, following, watching
 
 WEB, API, DB = service("web", "10.96.0.1"), service("api", "10.96.0.2"), service("db")
@@ -23,7 +33,9 @@ def api() -> Iterator[ApiDouble]:
         yield double
 
 
-async def test_lists_in_pages_and_watches_from_the_lists_version(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
+async def test_lists_in_pages_and_watches_from_the_lists_version(
+    api: ApiDouble, caplog: pytest.LogCaptureFixture
+) -> None:
     """The first page has one object; pages follow each other by token; the watch has bookmarks, and no time limit of
     the client."""
     version = api.version
@@ -32,7 +44,12 @@ async def test_lists_in_pages_and_watches_from_the_lists_version(api: ApiDouble,
         first, second, watch = api.asked(SERVICES)
         assert first.query == {"limit": "1"}
         assert second.query == {"limit": "25", "continue": second.query["continue"]}
-        assert watch.query == {"watch": "true", "allowWatchBookmarks": "true", "resourceVersion": str(version), "timeoutSeconds": "300"}
+        assert watch.query == {
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": str(version),
+            "timeoutSeconds": "300",
+        }
         await followed.until(lambda: api.watching(NAMESPACES) and api.watching(SLICES))
         assert api.asked(PODS) == []
 
@@ -108,7 +125,10 @@ async def test_an_event_may_come_in_several_chunks(api: ApiDouble, caplog: pytes
 async def test_an_object_of_an_unknown_shape_is_left_out(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
     """The other objects arrive."""
     async with watching(api, caplog) as followed:
-        api.send(SERVICES, b'{"type":"ADDED","object":{"metadata":{"name":"odd","resourceVersion":"900"},"spec":{"ports":"none"}}}\n')
+        api.send(
+            SERVICES,
+            b'{"type":"ADDED","object":{"metadata":{"name":"odd","resourceVersion":"900"},"spec":{"ports":"none"}}}\n',
+        )
         api.put(DB)
         await followed.until(lambda: "+db" in followed.events())
         assert any("an object of an unknown shape was left out" in line for line in followed.lines)
@@ -134,7 +154,9 @@ async def test_a_change_has_its_trigger_time(api: ApiDouble, caplog: pytest.LogC
         await followed.until(lambda: api.watching(SLICES))
         api.put(endpoint_slice("db-1", "db", "10.0.0.1", annotations=annotations))
         await followed.until(lambda: followed.events(Kind.ENDPOINT_SLICE)[2:])
-        assert [change.trigger_time for change in followed.changes if isinstance(change, Put) and change.trigger_time] == [1767323045.0]
+        assert [
+            change.trigger_time for change in followed.changes if isinstance(change, Put) and change.trigger_time
+        ] == [1767323045.0]
 
 
 @pytest.mark.parametrize(
@@ -147,7 +169,9 @@ async def test_a_change_has_its_trigger_time(api: ApiDouble, caplog: pytest.LogC
         pytest.param({"endpoint": "https://x", "tls": ("a", "b", "c")}, "tls: cannot use c, a, b", id="tls"),
     ],
 )
-async def test_wrong_options_end_the_start(caplog: pytest.LogCaptureFixture, options: dict[str, object], error: str) -> None:
+async def test_wrong_options_end_the_start(
+    caplog: pytest.LogCaptureFixture, options: dict[str, object], error: str
+) -> None:
     """Before the first connection."""
     followed = Followed(ApiDouble(), caplog, **options)  # type: ignore[arg-type]
     with pytest.raises(SourceError) as raised:

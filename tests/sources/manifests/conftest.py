@@ -24,6 +24,8 @@ def say(tmp_path: Path) -> Say:
     def read(text: str, **options: Any) -> Cluster:
         path = tmp_path / "cluster.yaml"
         path.write_text(dedent(text))
-        return ManifestsSource(WatchOptions(manifests=(str(path),), **{"pods": True, **options}), log=logging.getLogger("manifests")).load()
+        return ManifestsSource(
+            WatchOptions(manifests=(str(path),), **{"pods": True, **options}), log=logging.getLogger("manifests")
+        ).load()
 
     return read

@@ -67,7 +67,9 @@ def test_written_ipv6_is_kept_clear_of_too() -> None:
 
 def test_known_address() -> None:
     """The addresses are those of released versions: scripts and screenshots have them."""
-    assert assign([("default", "db-0")], POD_RANGE, POD_RANGE_6, ()) == {("default", "db-0"): ("10.244.134.203", "fd00:10:244::86cb")}
+    assert assign([("default", "db-0")], POD_RANGE, POD_RANGE_6, ()) == {
+        ("default", "db-0"): ("10.244.134.203", "fd00:10:244::86cb")
+    }
 
 
 def test_full_range() -> None:

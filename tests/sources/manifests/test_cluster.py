@@ -27,9 +27,15 @@ def of_kind(cluster: Cluster, kind: Kind) -> set[str]:
         pytest.param("", set(), id="none"),
         pytest.param("apiVersion: v1\nkind: Namespace\nmetadata: {name: a}\n", {"a"}, id="written"),
         pytest.param("apiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: a}\n", {"a"}, id="of-a-service"),
-        pytest.param("apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web, namespace: a}\n", {"a"}, id="of-a-workload"),
-        pytest.param("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: web, namespace: a}\n", {"a"}, id="of-an-ignored-kind"),
-        pytest.param("apiVersion: v1\nkind: Namespace\nmetadata: {name: a, namespace: b}\n", {"a"}, id="a-namespace-is-in-none"),
+        pytest.param(
+            "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web, namespace: a}\n", {"a"}, id="of-a-workload"
+        ),
+        pytest.param(
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: web, namespace: a}\n", {"a"}, id="of-an-ignored-kind"
+        ),
+        pytest.param(
+            "apiVersion: v1\nkind: Namespace\nmetadata: {name: a, namespace: b}\n", {"a"}, id="a-namespace-is-in-none"
+        ),
     ],
 )
 def test_namespaces(say: Say, text: str, more: set[str]) -> None:
@@ -91,7 +97,12 @@ def test_labels(say: Say) -> None:
     ("selector", "namespaces", "imports"),
     [
         pytest.param("team=x", {"a"}, {"a/far"}, id="label"),
-        pytest.param("kubernetes.io/metadata.name in (default)", {"default"}, set(), id="the-name-that-every-namespace-has-as-label"),
+        pytest.param(
+            "kubernetes.io/metadata.name in (default)",
+            {"default"},
+            set(),
+            id="the-name-that-every-namespace-has-as-label",
+        ),
     ],
 )
 def test_namespace_labels(say: Say, selector: str, namespaces: set[str], imports: set[str]) -> None:
@@ -138,7 +149,9 @@ def test_kinds(say: Say, options: dict[str, bool], kinds: set[Kind]) -> None:
 
 def load(*paths: Path) -> Cluster:
     """The cluster of these files and folders."""
-    return ManifestsSource(WatchOptions(manifests=tuple(map(str, paths)), pods=True), log=logging.getLogger("manifests")).load()
+    return ManifestsSource(
+        WatchOptions(manifests=tuple(map(str, paths)), pods=True), log=logging.getLogger("manifests")
+    ).load()
 
 
 def test_an_object_written_twice(tmp_path: Path) -> None:
@@ -155,8 +168,12 @@ def test_an_object_written_twice(tmp_path: Path) -> None:
 
 def test_files_are_one_cluster(tmp_path: Path) -> None:
     """A Service in one file finds the Pods of another, in whatever order they are read."""
-    (tmp_path / "a.yaml").write_text("apiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec: {selector: {app: web}}\n")
-    (tmp_path / "b.json").write_text('{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web", "labels": {"app": "web"}}}')
+    (tmp_path / "a.yaml").write_text(
+        "apiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec: {selector: {app: web}}\n"
+    )
+    (tmp_path / "b.json").write_text(
+        '{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web", "labels": {"app": "web"}}}'
+    )
     found = [item.service for item in load(tmp_path).objects.values() if isinstance(item, EndpointSlice)]
     assert found == ["web"]
     assert load(tmp_path / "b.json", tmp_path / "a.yaml").objects == load(tmp_path).objects
@@ -164,7 +181,9 @@ def test_files_are_one_cluster(tmp_path: Path) -> None:
 
 def test_missing_path(tmp_path: Path) -> None:
     """A missing path is an error at the start."""
-    with pytest.raises(ManifestError, match=r"no: No such file or directory; a file or folder of manifests was expected"):
+    with pytest.raises(
+        ManifestError, match=r"no: No such file or directory; a file or folder of manifests was expected"
+    ):
         load(tmp_path / "no")
 
 
@@ -175,11 +194,23 @@ def test_the_example_has_a_service_of_each_kind() -> None:
     """zones/cluster.yaml has every kind of name that a newcomer may want to query."""
     cluster = load(EXAMPLE)
     services = {item.name: item for item in cluster.objects.values() if isinstance(item, Service)}
-    assert set(services) >= {"nginx", "nginx-nodeport", "my-web-service", "shop", "db", "workers", "nginx-dual", "kubernetes", "kube-dns"}
+    assert set(services) >= {
+        "nginx",
+        "nginx-nodeport",
+        "my-web-service",
+        "shop",
+        "db",
+        "workers",
+        "nginx-dual",
+        "kubernetes",
+        "kube-dns",
+    }
     assert services["shop"].external_name == "www.example.test"
     assert [port.number for port in services["my-web-service"].ports] == [80]
     assert len(services["nginx-dual"].cluster_ips) == 2
-    hostnames = {end.hostname for item in cluster.objects.values() if isinstance(item, EndpointSlice) for end in item.endpoints}
+    hostnames = {
+        end.hostname for item in cluster.objects.values() if isinstance(item, EndpointSlice) for end in item.endpoints
+    }
     assert {"db-0", "db-1", "db-2", "alice"} <= hostnames
     assert cluster.ignored == set()
 
@@ -188,7 +219,9 @@ def test_the_example_has_a_service_of_each_kind() -> None:
     ("before", "after", "service", "count"),
     [
         pytest.param("serviceName: db\n  replicas: 3", "serviceName: db\n  replicas: 2", "db", 2, id="fewer-replicas"),
-        pytest.param("name: bob\n  namespace: lab\n  labels:\n    app: worker", "name: bob", "workers", 1, id="pod-gone"),
+        pytest.param(
+            "name: bob\n  namespace: lab\n  labels:\n    app: worker", "name: bob", "workers", 1, id="pod-gone"
+        ),
     ],
 )
 def test_edits_of_the_example(tmp_path: Path, before: str, after: str, service: str, count: int) -> None:
@@ -197,13 +230,19 @@ def test_edits_of_the_example(tmp_path: Path, before: str, after: str, service: 
     assert before in text
     edited = tmp_path / "cluster.yaml"
     edited.write_text(text.replace(before, after))
-    (found,) = (item for item in load(edited).objects.values() if isinstance(item, EndpointSlice) and item.service == service)
+    (found,) = (
+        item for item in load(edited).objects.values() if isinstance(item, EndpointSlice) and item.service == service
+    )
     assert len(found.endpoints) == count
 
 
 def test_target_port_of_the_example() -> None:
     """my-web-service leads from port 80 to 8080."""
-    (found,) = (item for item in load(EXAMPLE).objects.values() if isinstance(item, EndpointSlice) and item.service == "my-web-service")
+    (found,) = (
+        item
+        for item in load(EXAMPLE).objects.values()
+        if isinstance(item, EndpointSlice) and item.service == "my-web-service"
+    )
     assert [port.number for port in found.ports] == [8080]
 
 

@@ -72,26 +72,45 @@ def test_anchors_and_merges(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "line", "expected"),
     [
-        pytest.param("- a\n", 1, "expected an object with apiVersion, kind and metadata, found a list", id="list-at-the-top"),
-        pytest.param("text\n", 1, "expected an object with apiVersion, kind and metadata, found text 'text'", id="text-at-the-top"),
+        pytest.param(
+            "- a\n", 1, "expected an object with apiVersion, kind and metadata, found a list", id="list-at-the-top"
+        ),
+        pytest.param(
+            "text\n",
+            1,
+            "expected an object with apiVersion, kind and metadata, found text 'text'",
+            id="text-at-the-top",
+        ),
         pytest.param("\nkind: Thing\n", 2, "expected the text of apiVersion", id="no-version"),
         pytest.param("apiVersion: v1\n", 1, "expected the text of kind", id="no-kind"),
-        pytest.param("apiVersion: 1\nkind: A\n", 1, "apiVersion: expected the text of apiVersion", id="version-is-a-number"),
+        pytest.param(
+            "apiVersion: 1\nkind: A\n", 1, "apiVersion: expected the text of apiVersion", id="version-is-a-number"
+        ),
         pytest.param(HEAD + "a: b: c\n", 3, "expected YAML: mapping values are not allowed", id="syntax"),
         pytest.param(HEAD + "a:\n\tb\n", 4, "expected YAML: found character that cannot start any token", id="tab"),
         pytest.param(HEAD + "a: *nobody\n", 3, "expected YAML: found undefined alias", id="alias"),
         pytest.param(HEAD + "a: [1,\n", 4, "expected YAML:", id="open-bracket"),
-        pytest.param(HEAD + "a:\n  b: 1\n  c: 2\n  b: 3\n", 6, "expected each key once, 'b' is in line 4 already", id="key-twice"),
-        pytest.param(HEAD + "a: {b: 1, b: 2}\n", 3, "expected each key once, 'b' is in line 3 already", id="key-twice-in-a-line"),
+        pytest.param(
+            HEAD + "a:\n  b: 1\n  c: 2\n  b: 3\n", 6, "expected each key once, 'b' is in line 4 already", id="key-twice"
+        ),
+        pytest.param(
+            HEAD + "a: {b: 1, b: 2}\n", 3, "expected each key once, 'b' is in line 3 already", id="key-twice-in-a-line"
+        ),
         pytest.param(HEAD + "a:\n  ? [x]\n  : 1\n", 4, "expected text as the key of a mapping", id="key-is-a-list"),
         pytest.param(HEAD + "a:\n  <<: 1\n", 4, "expected YAML: expected a mapping", id="merge-of-a-number"),
         pytest.param(HEAD + "a: &a\n  b: *a\n", 3, "found an alias of a node that contains it", id="endless-alias"),
         pytest.param(LIST + " {}\n", 3, "items: expected a list", id="items-no-list"),
-        pytest.param(LIST + "\n- apiVersion: v1\n  kind: List\n  items: []\n", 4, "found a List inside a List", id="nested"),
+        pytest.param(
+            LIST + "\n- apiVersion: v1\n  kind: List\n  items: []\n", 4, "found a List inside a List", id="nested"
+        ),
         pytest.param(LIST + "\n- apiVersion: v1\n- kind: A\n", 4, "expected the text of kind", id="item"),
         pytest.param(b"a: b\nc: \xff\xfe\xff", 2, "expected UTF-8 text", id="no-utf-8"),
-        pytest.param(HEAD + "a: \x01\n", 3, "expected YAML: control characters are not allowed", id="control-character"),
-        pytest.param(HEAD + "a: " + "[" * 100 + "]" * 100, 3, "expected at most 100 levels of lists and mappings", id="deep"),
+        pytest.param(
+            HEAD + "a: \x01\n", 3, "expected YAML: control characters are not allowed", id="control-character"
+        ),
+        pytest.param(
+            HEAD + "a: " + "[" * 100 + "]" * 100, 3, "expected at most 100 levels of lists and mappings", id="deep"
+        ),
         pytest.param(HEAD + "a: !!int x\n", 3, "expected a value of type int, found 'x'", id="bad-tagged-value"),
     ],
 )
@@ -136,12 +155,19 @@ class Shape(msgspec.Struct):
         pytest.param("\n\nname: 3\n", 5, "name: expected text, found a whole number 3", id="text"),
         pytest.param("parts:\n  port: 1\n", 3, "parts: expected a list, found a mapping", id="list"),
         pytest.param("parts:\n- port: 1\n- target: x\n", 5, "parts[1]: expected port, which is missing", id="missing"),
-        pytest.param("parts:\n- port: 1\n  target: []\n", 5, "parts[0].target: expected a whole number or text, found a list", id="either"),
+        pytest.param(
+            "parts:\n- port: 1\n  target: []\n",
+            5,
+            "parts[0].target: expected a whole number or text, found a list",
+            id="either",
+        ),
         pytest.param("labels:\n  a: b\n  c: 1\n", 5, "labels.c: expected text, found a whole number 1", id="label"),
         pytest.param("part: []\n", 3, "part: expected a mapping, found a list", id="mapping"),
         pytest.param("on: 'yes'\n", 3, "on: expected true or false, found text 'yes'", id="bool"),
         pytest.param("name: true\n", 3, "name: expected text, found true", id="bool-as-text"),
-        pytest.param("parts:\n- port: 1\n- null\n", 5, "parts[1]: expected a mapping, found nothing", id="null-in-a-list"),
+        pytest.param(
+            "parts:\n- port: 1\n- null\n", 5, "parts[1]: expected a mapping, found nothing", id="null-in-a-list"
+        ),
     ],
 )
 def test_wrong_types(tmp_path: Path, text: str, line: int, expected: str) -> None:

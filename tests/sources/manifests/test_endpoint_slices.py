@@ -1,4 +1,6 @@
-"""EndpointSlices of Services, as the controllers of Kubernetes would build them from Pods and from Endpoints objects."""
+"""EndpointSlices of Services, as the controllers of Kubernetes would build them from Pods and from
+Endpoints objects.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -40,12 +42,19 @@ SIDECAR = """{
         pytest.param("[{port: 80}]", "{}", (Port("", "TCP", 80),), id="no-target"),
         pytest.param("[{port: 80, targetPort: 8080}]", "{}", (Port("", "TCP", 8080),), id="number"),
         pytest.param("[{name: a, port: 80, targetPort: http}]", NAMED, (Port("a", "TCP", 8080),), id="name"),
-        pytest.param("[{name: a, port: 53, protocol: UDP, targetPort: dns}]", NAMED, (Port("a", "UDP", 5353),), id="name-udp"),
+        pytest.param(
+            "[{name: a, port: 53, protocol: UDP, targetPort: dns}]", NAMED, (Port("a", "UDP", 5353),), id="name-udp"
+        ),
         pytest.param("[{name: a, port: 53, targetPort: dns}]", NAMED, PLACEHOLDER_PORTS, id="name-of-another-protocol"),
         pytest.param(
-            "[{name: a, port: 1}, {name: b, port: 2, targetPort: gone}]", NAMED, (Port("a", "TCP", 1),), id="unknown-name-left-out"
+            "[{name: a, port: 1}, {name: b, port: 2, targetPort: gone}]",
+            NAMED,
+            (Port("a", "TCP", 1),),
+            id="unknown-name-left-out",
         ),
-        pytest.param("[{port: 80, targetPort: http}]", SIDECAR, (Port("", "TCP", 2),), id="sidecar-but-no-other-init-container"),
+        pytest.param(
+            "[{port: 80, targetPort: http}]", SIDECAR, (Port("", "TCP", 2),), id="sidecar-but-no-other-init-container"
+        ),
         pytest.param("[]", NAMED, PLACEHOLDER_PORTS, id="no-ports"),
     ],
 )
@@ -63,7 +72,10 @@ def test_pods_with_other_ports_have_a_slice_of_their_own(say: Say) -> None:
     text = service("{selector: {app: web}, ports: [{port: 80, targetPort: http}]}")
     text += pod("a", "192.0.2.1", "{containers: [{ports: [{name: http, containerPort: 1}]}]}")
     text += pod("b", "192.0.2.2", "{containers: [{ports: [{name: http, containerPort: 2}]}]}")
-    assert {slice_.ports[0].number: [end.target for end in slice_.endpoints] for slice_ in slices(say(text))} == {1: ["a"], 2: ["b"]}
+    assert {slice_.ports[0].number: [end.target for end in slice_.endpoints] for slice_ in slices(say(text))} == {
+        1: ["a"],
+        2: ["b"],
+    }
 
 
 @pytest.mark.parametrize(
@@ -126,7 +138,9 @@ def test_publish_not_ready_addresses_of_a_pod_at_its_end(say: Say) -> None:
         pytest.param("{}", [["192.0.2.1"]], id="ipv4"),
         pytest.param("{ipFamilies: [IPv6]}", [["2001:db8::1"]], id="ipv6"),
         pytest.param("{ipFamilyPolicy: PreferDualStack}", [["192.0.2.1"], ["2001:db8::1"]], id="dual"),
-        pytest.param("{clusterIP: None, ipFamilyPolicy: RequireDualStack}", [["192.0.2.1"], ["2001:db8::1"]], id="headless-dual"),
+        pytest.param(
+            "{clusterIP: None, ipFamilyPolicy: RequireDualStack}", [["192.0.2.1"], ["2001:db8::1"]], id="headless-dual"
+        ),
         pytest.param("{type: ExternalName, externalName: a.example}", [], id="external-name"),
     ],
 )
@@ -162,7 +176,9 @@ def test_scaling_changes_only_the_end(say: Say) -> None:
 @pytest.mark.parametrize("keep_zones", [True, False])
 def test_zone(say: Say, keep_zones: bool) -> None:
     """The topology zone is the Pod's label of that name, included only with the option."""
-    text = service("{selector: {app: web}}") + pod("a", "192.0.2.1", metadata="labels: {app: web, topology.kubernetes.io/zone: z1}")
+    text = service("{selector: {app: web}}") + pod(
+        "a", "192.0.2.1", metadata="labels: {app: web, topology.kubernetes.io/zone: z1}"
+    )
     (found,) = slices(say(text, zones=keep_zones))
     assert found.endpoints[0].zone == ("z1" if keep_zones else "")
 
@@ -245,9 +261,15 @@ def test_endpoints_are_mirrored(say: Say) -> None:
     [
         pytest.param(ENDPOINTS % "", [], id="no-service"),
         pytest.param(service("{selector: {app: web}}") + ENDPOINTS % "", [], id="service-with-selector"),
-        pytest.param(service("{}") + ENDPOINTS % ", labels: {endpointslice.kubernetes.io/skip-mirror: 'true'}", [], id="label-skip-mirror"),
         pytest.param(
-            service("{}") + ENDPOINTS % "" + SLICE % MANAGED.format("endpointslicemirroring"), ["hand"], id="mirror-is-written-out"
+            service("{}") + ENDPOINTS % ", labels: {endpointslice.kubernetes.io/skip-mirror: 'true'}",
+            [],
+            id="label-skip-mirror",
+        ),
+        pytest.param(
+            service("{}") + ENDPOINTS % "" + SLICE % MANAGED.format("endpointslicemirroring"),
+            ["hand"],
+            id="mirror-is-written-out",
         ),
     ],
 )

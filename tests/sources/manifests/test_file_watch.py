@@ -69,7 +69,9 @@ async def test_missing_folder(tmp_path: Path) -> None:
             await anext(changes)
 
 
-@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("Error creating recommended watcher")], ids=repr)
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device"), RuntimeError("Error creating recommended watcher")], ids=repr
+)
 async def test_without_inotify(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     """Where the kernel refuses to watch, the folders are polled."""
 

@@ -64,7 +64,10 @@ def test_links_in_a_circle(tmp_path: Path) -> None:
 def test_missing(tmp_path: Path) -> None:
     """A missing path is reported, and the nearest folder above it is watched."""
     found = find((str(tmp_path / "no/where/a.yaml"),))
-    assert str(found.missing) == f"{tmp_path}/no/where/a.yaml: No such file or directory; a file or folder of manifests was expected"
+    assert (
+        str(found.missing)
+        == f"{tmp_path}/no/where/a.yaml: No such file or directory; a file or folder of manifests was expected"
+    )
     assert found.directories == {os.path.realpath(tmp_path)}
 
 

@@ -20,7 +20,10 @@ DEPLOYMENT = "apiVersion: apps/v1\nkind: Deployment\nmetadata:\n  name: web\nspe
     [
         pytest.param("apiVersion: v1\nkind: Pod\n", 1, "expected metadata, which is missing", id="no-metadata"),
         pytest.param(
-            "apiVersion: v1\nkind: Pod\nmetadata: {}\n", 3, "metadata.name: expected a DNS name (a-z, 0-9, -, .), found ''", id="no-name"
+            "apiVersion: v1\nkind: Pod\nmetadata: {}\n",
+            3,
+            "metadata.name: expected a DNS name (a-z, 0-9, -, .), found ''",
+            id="no-name",
         ),
         pytest.param(
             "apiVersion: v1\nkind: Service\nmetadata:\n  name: a.b\n",
@@ -35,9 +38,14 @@ DEPLOYMENT = "apiVersion: apps/v1\nkind: Deployment\nmetadata:\n  name: web\nspe
             id="namespace",
         ),
         pytest.param(SERVICE + "  ports: http\n", 6, "spec.ports: expected a list, found text 'http'", id="ports"),
-        pytest.param(SERVICE + "  ports:\n  - name: a\n", 7, "spec.ports[0]: expected port, which is missing", id="port-missing"),
         pytest.param(
-            SERVICE + "  ports:\n  - port: 70000\n", 7, "spec.ports[0].port: expected a port number from 1 to 65535, found 70000", id="port"
+            SERVICE + "  ports:\n  - name: a\n", 7, "spec.ports[0]: expected port, which is missing", id="port-missing"
+        ),
+        pytest.param(
+            SERVICE + "  ports:\n  - port: 70000\n",
+            7,
+            "spec.ports[0].port: expected a port number from 1 to 65535, found 70000",
+            id="port",
         ),
         pytest.param(
             SERVICE + "  ports:\n  - port: 1\n    targetPort: 0\n",
@@ -46,7 +54,10 @@ DEPLOYMENT = "apiVersion: apps/v1\nkind: Deployment\nmetadata:\n  name: web\nspe
             id="target-port",
         ),
         pytest.param(
-            SERVICE + "  clusterIP: 10.0.0\n", 6, "spec.clusterIP: expected an IPv4 or IPv6 address, found '10.0.0'", id="cluster-ip"
+            SERVICE + "  clusterIP: 10.0.0\n",
+            6,
+            "spec.clusterIP: expected an IPv4 or IPv6 address, found '10.0.0'",
+            id="cluster-ip",
         ),
         pytest.param(
             SERVICE + "  clusterIPs:\n  - 10.0.0.1\n  - x\n",
@@ -60,7 +71,12 @@ DEPLOYMENT = "apiVersion: apps/v1\nkind: Deployment\nmetadata:\n  name: web\nspe
             "spec.type: expected ClusterIP, NodePort, LoadBalancer or ExternalName, found 'Node'",
             id="type",
         ),
-        pytest.param(SERVICE + "  ipFamilies: [IPv5]\n", 6, "spec.ipFamilies[0]: expected IPv4 or IPv6, found 'IPv5'", id="family"),
+        pytest.param(
+            SERVICE + "  ipFamilies: [IPv5]\n",
+            6,
+            "spec.ipFamilies[0]: expected IPv4 or IPv6, found 'IPv5'",
+            id="family",
+        ),
         pytest.param(
             SERVICE + "  ipFamilyPolicy: Dual\n",
             6,
@@ -73,12 +89,27 @@ DEPLOYMENT = "apiVersion: apps/v1\nkind: Deployment\nmetadata:\n  name: web\nspe
             "spec.externalName: expected the name that a Service of type ExternalName points to",
             id="external-name",
         ),
-        pytest.param(SERVICE + "  selector:\n    app: 1\n", 7, "spec.selector.app: expected text, found a whole number 1", id="selector"),
-        pytest.param(POD + "status:\n  podIP: x\n", 6, "status.podIP: expected an IPv4 or IPv6 address, found 'x'", id="pod-ip"),
         pytest.param(
-            POD + "status:\n  podIPs:\n  - ip: x\n", 7, "status.podIPs[0].ip: expected an IPv4 or IPv6 address, found 'x'", id="pod-ips"
+            SERVICE + "  selector:\n    app: 1\n",
+            7,
+            "spec.selector.app: expected text, found a whole number 1",
+            id="selector",
         ),
-        pytest.param(SLICE + "ports:\n- port: 0\n", 6, "ports[0].port: expected a port number from 1 to 65535, found 0", id="slice-port"),
+        pytest.param(
+            POD + "status:\n  podIP: x\n", 6, "status.podIP: expected an IPv4 or IPv6 address, found 'x'", id="pod-ip"
+        ),
+        pytest.param(
+            POD + "status:\n  podIPs:\n  - ip: x\n",
+            7,
+            "status.podIPs[0].ip: expected an IPv4 or IPv6 address, found 'x'",
+            id="pod-ips",
+        ),
+        pytest.param(
+            SLICE + "ports:\n- port: 0\n",
+            6,
+            "ports[0].port: expected a port number from 1 to 65535, found 0",
+            id="slice-port",
+        ),
         pytest.param(
             SLICE + "addressType: IPv4\nendpoints:\n- addresses:\n  - web.example\n",
             8,
@@ -91,10 +122,23 @@ DEPLOYMENT = "apiVersion: apps/v1\nkind: Deployment\nmetadata:\n  name: web\nspe
             "subsets[0].addresses[0].ip: expected an IPv4 or IPv6 address, found 'x'",
             id="endpoint",
         ),
-        pytest.param(DEPLOYMENT + "  replicas: three\n", 6, "spec.replicas: expected a whole number, found text 'three'", id="replicas"),
-        pytest.param(DEPLOYMENT + "  replicas: -1\n", 6, "spec.replicas: expected a number from 0 to 65534, found -1", id="negative"),
         pytest.param(
-            DEPLOYMENT + "  ordinals:\n    start: -1\n", 7, "spec.ordinals.start: expected a number from 0, found -1", id="negative-ordinal"
+            DEPLOYMENT + "  replicas: three\n",
+            6,
+            "spec.replicas: expected a whole number, found text 'three'",
+            id="replicas",
+        ),
+        pytest.param(
+            DEPLOYMENT + "  replicas: -1\n",
+            6,
+            "spec.replicas: expected a number from 0 to 65534, found -1",
+            id="negative",
+        ),
+        pytest.param(
+            DEPLOYMENT + "  ordinals:\n    start: -1\n",
+            7,
+            "spec.ordinals.start: expected a number from 0, found -1",
+            id="negative-ordinal",
         ),
     ],
 )
@@ -110,9 +154,12 @@ def test_refused(say: Callable[..., Any], text: str, line: int, expected: str) -
     "text",
     [
         pytest.param(
-            "apiVersion: serving.knative.dev/v1\nkind: Service\nmetadata: {name: web}\nspec: {ports: x}\n", id="service-of-another-group"
+            "apiVersion: serving.knative.dev/v1\nkind: Service\nmetadata: {name: web}\nspec: {ports: x}\n",
+            id="service-of-another-group",
         ),
-        pytest.param("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: web}\ndata: {replicas: three}\n", id="config-map"),
+        pytest.param(
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: web}\ndata: {replicas: three}\n", id="config-map"
+        ),
         pytest.param("apiVersion: batch/v1\nkind: Job\nmetadata: {generateName: web-}\n", id="job"),
     ],
 )

@@ -30,16 +30,26 @@ def service(say: Say, spec: str, status: str = "{}") -> Service:
         pytest.param("{type: NodePort}", ["made-up IPv4"], id="node-port"),
         pytest.param("{clusterIP: ''}", ["made-up IPv4"], id="empty"),
         pytest.param("{clusterIP: 10.0.0.7}", ["10.0.0.7"], id="written"),
-        pytest.param("{clusterIP: 10.0.0.7, clusterIPs: [10.0.0.7, 'fd00::7']}", ["10.0.0.7", "fd00::7"], id="written-both"),
+        pytest.param(
+            "{clusterIP: 10.0.0.7, clusterIPs: [10.0.0.7, 'fd00::7']}", ["10.0.0.7", "fd00::7"], id="written-both"
+        ),
         pytest.param("{clusterIP: None}", [HEADLESS], id="headless"),
         pytest.param("{clusterIPs: [None]}", [HEADLESS], id="headless-by-list"),
         pytest.param("{type: ExternalName, externalName: a.example}", [], id="external-name"),
         pytest.param("{ipFamilies: [IPv6]}", ["made-up IPv6"], id="ipv6"),
         pytest.param("{ipFamilies: [IPv6, IPv4]}", ["made-up IPv6", "made-up IPv4"], id="ipv6-first"),
         pytest.param("{ipFamilyPolicy: PreferDualStack}", ["made-up IPv4", "made-up IPv6"], id="prefer-dual"),
-        pytest.param("{ipFamilyPolicy: RequireDualStack, ipFamilies: [IPv6]}", ["made-up IPv6", "made-up IPv4"], id="require-dual"),
+        pytest.param(
+            "{ipFamilyPolicy: RequireDualStack, ipFamilies: [IPv6]}",
+            ["made-up IPv6", "made-up IPv4"],
+            id="require-dual",
+        ),
         pytest.param("{ipFamilyPolicy: SingleStack, ipFamilies: [IPv6]}", ["made-up IPv6"], id="single"),
-        pytest.param("{ipFamilyPolicy: PreferDualStack, clusterIP: 'fd00::7'}", ["fd00::7", "made-up IPv4"], id="one-written-of-two"),
+        pytest.param(
+            "{ipFamilyPolicy: PreferDualStack, clusterIP: 'fd00::7'}",
+            ["fd00::7", "made-up IPv4"],
+            id="one-written-of-two",
+        ),
     ],
 )
 def test_cluster_ips(say: Say, spec: str, addresses: list[str]) -> None:
@@ -87,5 +97,7 @@ def test_full_range(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
     """More Services than addresses are an error, not an endless search."""
     monkeypatch.setattr("svcdns.sources.manifests.services.SERVICE_RANGE", IPv4Network("10.96.0.0/30"))
     text = "".join(f"apiVersion: v1\nkind: Service\nmetadata: {{name: web-{number}}}\n---\n" for number in range(3))
-    with pytest.raises(ManifestError, match=r"cluster\.yaml:9: expected no more Services than 10\.96\.0\.0/30 has addresses"):
+    with pytest.raises(
+        ManifestError, match=r"cluster\.yaml:9: expected no more Services than 10\.96\.0\.0/30 has addresses"
+    ):
         say(text)

@@ -150,7 +150,9 @@ async def test_scaling(tmp_path: Path) -> None:
         assert targets(changes) == [["db-0"]]
         assert changes[1:] == [Gone(Kind.POD, "default", "db-2"), Gone(Kind.POD, "default", "db-1")]
         again = await run.after(stateful(3))
-        assert objects(again) == [item for item in objects(first) if isinstance(item, EndpointSlice) or item.name in {"db-1", "db-2"}]
+        assert objects(again) == [
+            item for item in objects(first) if isinstance(item, EndpointSlice) or item.name in {"db-1", "db-2"}
+        ]
 
 
 async def test_deleted_pod(tmp_path: Path) -> None:
@@ -254,7 +256,9 @@ async def test_symbolic_link_swap(tmp_path: Path) -> None:
 
 
 async def test_second_stream(tmp_path: Path) -> None:
-    """Another call of `changes` begins with full lists again, from the last good state if the file is broken meanwhile."""
+    """Another call of `changes` begins with full lists again, from the last good state if the file
+    is broken meanwhile.
+    """
     async with running(tmp_path / "a.yaml", stateful(2)) as run:
         first = await run.changes()
     replace(run.path, stateful("three"))
@@ -280,11 +284,15 @@ async def test_pod_being_deleted_stays_until_it_is_gone(tmp_path: Path) -> None:
 async def test_ignored_kinds_are_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """One line in total, since application manifests are full of them."""
     caplog.set_level(logging.INFO, LOG.name)
-    text = "apiVersion: v1\nkind: Secret\nmetadata: {name: a}\n---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n"
+    text = (
+        "apiVersion: v1\nkind: Secret\nmetadata: {name: a}\n---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n"
+    )
     async with running(tmp_path / "a.yaml", text) as run:
         await run.changes()
         await run.after(text + "---\napiVersion: batch/v1\nkind: Job\nmetadata: {name: a}\n")
-    assert [record.message for record in caplog.records] == ["manifests: ignored kinds that no DNS name depends on: ConfigMap, Secret"]
+    assert [record.message for record in caplog.records] == [
+        "manifests: ignored kinds that no DNS name depends on: ConfigMap, Secret"
+    ]
 
 
 async def test_folders_that_cannot_be_watched(tmp_path: Path) -> None:
@@ -334,8 +342,16 @@ def lowest(old: dict[ObjectKey, ClusterObject], changes: Iterable[Change]) -> se
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        pytest.param([slice_of("a", "1", "2"), slice_of("b", "3")], [slice_of("a", "0", "1"), slice_of("b", "2", "3")], id="moved-back"),
-        pytest.param([slice_of("a", "0", "1"), slice_of("b", "2", "3")], [slice_of("a", "1", "2"), slice_of("b", "3")], id="moved-forward"),
+        pytest.param(
+            [slice_of("a", "1", "2"), slice_of("b", "3")],
+            [slice_of("a", "0", "1"), slice_of("b", "2", "3")],
+            id="moved-back",
+        ),
+        pytest.param(
+            [slice_of("a", "0", "1"), slice_of("b", "2", "3")],
+            [slice_of("a", "1", "2"), slice_of("b", "3")],
+            id="moved-forward",
+        ),
         pytest.param([slice_of("a", "1"), slice_of("b", "2")], [slice_of("a", "2"), slice_of("b", "1")], id="swapped"),
         pytest.param([slice_of("a", "1")], [slice_of("b", "1")], id="another-slice"),
     ],
@@ -369,7 +385,11 @@ def test_order_of_differences() -> None:
 
 def test_nothing_is_read_before_it_is_asked_for() -> None:
     """Making a source does no I/O, so a path that is missing is no error yet."""
-    assert ManifestsSource(WatchOptions(manifests=("/no/where",)), log=LOG).kinds == (Kind.SERVICE, Kind.ENDPOINT_SLICE, Kind.NAMESPACE)
+    assert ManifestsSource(WatchOptions(manifests=("/no/where",)), log=LOG).kinds == (
+        Kind.SERVICE,
+        Kind.ENDPOINT_SLICE,
+        Kind.NAMESPACE,
+    )
 
 
 async def test_a_file_that_hangs_leaves_the_last_good_state(

@@ -14,12 +14,16 @@ Say = Callable[..., Cluster]
 
 def pods(cluster: Cluster) -> dict[str, str]:
     """Address by name of all Pods in `default`."""
-    return {item.name: item.ip for item in cluster.objects.values() if isinstance(item, Pod) and item.namespace == "default"}
+    return {
+        item.name: item.ip for item in cluster.objects.values() if isinstance(item, Pod) and item.namespace == "default"
+    }
 
 
 def ready(cluster: Cluster) -> list[str]:
     """The Pods that a slice of `default` holds."""
-    return [end.target for item in cluster.objects.values() if isinstance(item, EndpointSlice) for end in item.endpoints]
+    return [
+        end.target for item in cluster.objects.values() if isinstance(item, EndpointSlice) for end in item.endpoints
+    ]
 
 
 def workload(kind: str, *spec: str, name: str = "web") -> str:
@@ -67,7 +71,9 @@ def test_scaling_keeps_names_and_addresses(say: Say, kind: str) -> None:
 def test_names(say: Say) -> None:
     """Names have the form that the controllers give them; another template changes none of them."""
     before = pods(say(workload("Deployment", "replicas: 2")))
-    after = pods(say(workload("Deployment", "replicas: 2", "paused: false").replace("labels", "annotations: {a: b}, labels")))
+    after = pods(
+        say(workload("Deployment", "replicas: 2", "paused: false").replace("labels", "annotations: {a: b}, labels"))
+    )
     assert before == after
     for name in before:
         first, template_hash, end = name.split("-")
@@ -86,13 +92,18 @@ def test_stateful_set(say: Say) -> None:
 
 def test_service_of_one_stateful_pod(say: Say) -> None:
     """A selector on the label statefulset.kubernetes.io/pod-name finds the one Pod."""
-    text = workload("StatefulSet", "replicas: 3") + SERVICE.replace("app: web", "statefulset.kubernetes.io/pod-name: web-1")
+    text = workload("StatefulSet", "replicas: 3") + SERVICE.replace(
+        "app: web", "statefulset.kubernetes.io/pod-name: web-1"
+    )
     assert ready(say(text)) == ["web-1"]
 
 
 def test_a_written_pod_takes_the_place_of_a_made_up_one(say: Say) -> None:
     """By its name, so that one Pod of a StatefulSet can be given its own state."""
-    text = workload("StatefulSet", "replicas: 2") + "apiVersion: v1\nkind: Pod\nmetadata: {name: web-1}\nstatus: {podIP: 192.0.2.1}\n"
+    text = (
+        workload("StatefulSet", "replicas: 2")
+        + "apiVersion: v1\nkind: Pod\nmetadata: {name: web-1}\nstatus: {podIP: 192.0.2.1}\n"
+    )
     cluster = pods(say(text))
     assert list(cluster) == ["web-0", "web-1"]
     assert cluster["web-1"] == "192.0.2.1"
@@ -135,7 +146,10 @@ def test_readiness_of_a_written_pod(say: Say, status: str, is_ready: bool, is_li
 
 def test_pod_being_deleted(say: Say) -> None:
     """A Pod with a deletionTimestamp is neither ready nor listed again."""
-    text = SERVICE + "apiVersion: v1\nkind: Pod\nmetadata: {name: web, labels: {app: web}, deletionTimestamp: '2025-01-01T00:00:00Z'}\n"
+    text = (
+        SERVICE
+        + "apiVersion: v1\nkind: Pod\nmetadata: {name: web, labels: {app: web}, deletionTimestamp: '2025-01-01T00:00:00Z'}\n"
+    )
     cluster = say(text)
     assert ready(cluster) == []
     assert pods(cluster) == {}

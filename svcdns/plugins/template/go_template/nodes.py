@@ -49,7 +49,9 @@ class Command:
         """
         if self.lazy:
             return self._lazy_value(rendering, dot, piped)
-        return self.first(rendering, dot, [*(argument(rendering, dot, NO_ARGUMENTS) for argument in self.arguments), *piped])
+        return self.first(
+            rendering, dot, [*(argument(rendering, dot, NO_ARGUMENTS) for argument in self.arguments), *piped]
+        )
 
     def _lazy_value(self, rendering: Rendering, dot: Any, piped: list[Any]) -> Any:
         value: Any = NO_VALUE

@@ -38,7 +38,17 @@ def test_pieces(text: str, expected: list[Any]) -> None:
 def test_literals() -> None:
     """The tokens have their values."""
     (piece,) = pieces('{{ 1 -2 0x1F 1.5 \'A\' "a\\"b" `c\\` . }}')
-    assert [token.value for token in piece if not isinstance(token, str)] == [1, -2, 31, 1.5, 65, 'a"b', "c\\", None, None]
+    assert [token.value for token in piece if not isinstance(token, str)] == [
+        1,
+        -2,
+        31,
+        1.5,
+        65,
+        'a"b',
+        "c\\",
+        None,
+        None,
+    ]
 
 
 @pytest.mark.parametrize(

@@ -38,15 +38,23 @@ DATA = Struct(
         pytest.param("{{ with .Empty }}x{{ else }}{{ .Name }}{{ end }}", "a.b.", id="with an empty value"),
         pytest.param("{{ with .Empty }}x{{ else with .Sub }}{{ .Name }}{{ end }}", "inner", id="else with"),
         pytest.param("{{ range .Match }}[{{ . }}]{{ end }}", "[a.b.][a][b]", id="range"),
-        pytest.param("{{ range $i, $e := .Match }}{{ $i }}{{ $e }},{{ end }}", "0a.b.,1a,2b,", id="range with variables"),
+        pytest.param(
+            "{{ range $i, $e := .Match }}{{ $i }}{{ $e }},{{ end }}", "0a.b.,1a,2b,", id="range with variables"
+        ),
         pytest.param("{{ range $k, $v := .Group }}{{ $k }}={{ $v }} {{ end }}", "x=1 y=2 ", id="range over a map"),
         pytest.param("{{ range $e := .Group }}{{ $e }}{{ end }}", "12", id="range with one variable"),
         pytest.param("{{ range 3 }}{{ . }}{{ end }}", "012", id="range over a number"),
         pytest.param("{{ range .Empty }}x{{ else }}none{{ end }}", "none", id="range over an empty list"),
-        pytest.param("{{ range .Match }}{{ if eq . `a` }}{{ continue }}{{ end }}{{ . }}{{ end }}", "a.b.b", id="continue"),
+        pytest.param(
+            "{{ range .Match }}{{ if eq . `a` }}{{ continue }}{{ end }}{{ . }}{{ end }}", "a.b.b", id="continue"
+        ),
         pytest.param("{{ range 9 }}{{ if eq . 2 }}{{ break }}{{ end }}{{ . }}{{ end }}", "01", id="break"),
-        pytest.param("{{ $x := 1 }}{{ if true }}{{ $x = 2 }}{{ $y := 3 }}{{ $y }}{{ end }}{{ $x }}", "32", id="variables"),
-        pytest.param("{{ $x := 1 }}{{ if true }}{{ $x := 2 }}{{ $x }}{{ end }}{{ $x }}", "21", id="a variable of an inner body"),
+        pytest.param(
+            "{{ $x := 1 }}{{ if true }}{{ $x = 2 }}{{ $y := 3 }}{{ $y }}{{ end }}{{ $x }}", "32", id="variables"
+        ),
+        pytest.param(
+            "{{ $x := 1 }}{{ if true }}{{ $x := 2 }}{{ $x }}{{ end }}{{ $x }}", "21", id="a variable of an inner body"
+        ),
         pytest.param("{{ if $x := .N }}{{ $x }}{{ end }}", "3", id="a variable of a condition"),
         pytest.param("{{ true }}{{ nil | not }}{{ 'a' }}{{ 1.5 }}", "truetrue971.5", id="literals"),
         pytest.param("a {{- /* c */ -}} b", "ab", id="a comment"),
