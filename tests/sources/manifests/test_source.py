@@ -396,9 +396,9 @@ async def test_a_file_that_hangs_leaves_the_last_good_state(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """One WARNING line, and no change until the file answers. A FIFO without a writer blocks whoever opens it."""
-    monkeypatch.setattr(blocking_io, "WARN_AFTER", 0.01)
     async with running(tmp_path / "a.yaml", stateful(1)) as run:
         await run.changes()
+        monkeypatch.setattr(blocking_io, "WARN_AFTER", 0.01)
         run.path.unlink()
         os.mkfifo(run.path)
         run.edits.made()
