@@ -1,7 +1,7 @@
-"""TLS contexts: TLS 1.2 and later, Python's default cipher suites, no renegotiation.
+"""Makes TLS contexts: TLS 1.2 and later, Python's default cipher suites, no renegotiation.
 
-A context is made once and serves many connections. New certificates make a new context; open connections keep the old
-one.
+A context is made once and serves many connections. For new certificates a new context is made; open connections keep
+the old context.
 """
 
 from __future__ import annotations
@@ -23,9 +23,11 @@ def server_context(
     keylog: str = "",
     poll_sockets: Callable[[], object] = _nothing,
 ) -> ssl.SSLContext:
-    """The context of a listener. `verify` says whether clients may or must present a certificate. It is verified with
-    the material's authorities, or the system's where it has none. `poll_sockets` is called between two steps of the
-    work. Raises TlsError.
+    """Returns the TLS context of a listener. Raises TlsError.
+
+    `verify` states whether clients may or must present a certificate. A client's certificate is verified with the
+    authorities in `material`, or with the system's authorities if `material` has none. `poll_sockets` is called between
+    two steps of the work, to serve clients meanwhile.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     _harden(context)
@@ -39,10 +41,11 @@ def server_context(
 
 
 def client_context(material: Material, poll_sockets: Callable[[], object] = _nothing) -> ssl.SSLContext:
-    """The context of connections to servers, whose names are always verified. It trusts the material's authorities,
-    or the system's where it has none.
+    """Returns the TLS context of connections to servers. Raises TlsError.
 
-    `poll_sockets` is called between two steps of the work. Raises TlsError.
+    The name in a server's certificate is always verified. The context trusts the authorities in `material`, or the
+    system's authorities if `material` has none. `poll_sockets` is called between two steps of the work, to serve
+    clients meanwhile.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     _harden(context)

@@ -1,4 +1,4 @@
-"""Errors of certificates and TLS connections."""
+"""The error that functions of `svcdns.tls` raise."""
 
 from __future__ import annotations
 
@@ -6,4 +6,4 @@ from svcdns.errors import SvcdnsError
 
 
 class TlsError(SvcdnsError):
-    """Certificates that cannot be used; the text says which and why."""
+    """Raised for certificates and keys that cannot be used. The text names the certificate and the reason."""

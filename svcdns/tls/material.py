@@ -1,7 +1,8 @@
-"""Certificates and keys as octets. Control reads them from files; workers get them over their feed and make contexts.
+"""Certificates and keys as octets.
 
-OpenSSL reads a certificate and its key by path only. The path is that of a file in memory, which is closed once it has
-been read.
+Control reads them from files and sends them to the workers, which make TLS contexts of them. OpenSSL can read a
+certificate chain and its key only from a path. So the octets are written to a file in memory (memfd_create(2)), which
+is closed once OpenSSL has read it.
 """
 
 from __future__ import annotations
@@ -22,17 +23,17 @@ from svcdns.process.shared_memory import memory_file
 from svcdns.tls.errors import TlsError
 
 MAX_OCTETS: Final = 1 << 20
-"""Octets that a file of certificates may have."""
+"""The largest size of a file of certificates, in octets."""
 _CERTIFICATE: Final = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 _DESCRIPTORS: Final = "/proc/self/fd" if Path("/proc/self/fd").is_dir() else "/dev/fd"
 _SEQUENCE: Final = 0x30
 _VERSION: Final = 0xA0
 _TIMES: Final = {0x17: "%y%m%d%H%M%SZ", 0x18: "%Y%m%d%H%M%SZ"}
-"""UTCTime and GeneralizedTime as certificates have them (RFC 5280 §4.1.2.5)."""
+"""The ASN.1 tags of UTCTime and GeneralizedTime, with their formats in certificates (RFC 5280 §4.1.2.5)."""
 
 
 class Material(msgspec.Struct, frozen=True, array_like=True):
-    """A certificate chain, its private key, and the authorities to trust: PEM, empty where not given."""
+    """A certificate chain, its private key, and the authorities to trust. Each is PEM, or empty if not configured."""
 
     certificates: bytes = b""
     key: bytes = b""
@@ -40,9 +41,7 @@ class Material(msgspec.Struct, frozen=True, array_like=True):
 
 
 def read(certificates: str, key: str, authorities: str = "") -> Material:
-    """The material in these PEM files; an empty path means no file. Raises TlsError where a file cannot be read or
-    used.
-    """
+    """Reads PEM files; an empty path means no file. Raises TlsError if a file cannot be read or used."""
     material = Material(*(_content(path) if path else b"" for path in (certificates, key, authorities)))
     for path, content in ((certificates, material.certificates), (authorities, material.authorities)):
         if path and not split(content):
@@ -72,12 +71,15 @@ def _content(path: str) -> bytes:
 
 
 def split(content: bytes) -> list[str]:
-    """The certificates in PEM text, one by one; text between them is ignored."""
+    """Returns the certificates in a PEM text, one string each. Text between them is ignored."""
     return [found.decode(errors="replace") for found in _CERTIFICATE.findall(content)]
 
 
 def system_authorities() -> bytes:
-    """The authorities that the machine trusts, without unusable ones; empty where they are not in one file."""
+    """Returns the authorities that the machine trusts, as PEM, without unusable ones.
+
+    Returns no octets if the machine does not keep them in a single file.
+    """
     path = ssl.get_default_verify_paths().cafile
     try:
         return _usable(_content(path)) if path else b""
@@ -91,7 +93,7 @@ def _usable(authorities: bytes) -> bytes:
 
 
 def _defect(authority: str) -> str:
-    """Why this certificate cannot be used as an authority; empty if it can."""
+    """Returns the reason why a certificate cannot be used as an authority, or an empty text if it can."""
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=authority)
     except ssl.SSLError as error:
@@ -100,7 +102,7 @@ def _defect(authority: str) -> str:
 
 
 def load_pair(context: ssl.SSLContext, material: Material) -> None:
-    """Loads certificate and key into a context. Raises TlsError where they do not belong together."""
+    """Loads the certificate chain and its key into a context. Raises TlsError if they do not belong together."""
     if b"ENCRYPTED" in material.key:
         raise TlsError("the private key is encrypted; only unencrypted keys can be used")
     try:
@@ -111,12 +113,12 @@ def load_pair(context: ssl.SSLContext, material: Material) -> None:
 
 
 def _no_password() -> bytes:
-    return b""  # or OpenSSL would ask at the terminal
+    return b""  # without a password callback, OpenSSL would ask at the terminal
 
 
 @contextmanager
 def _path(content: bytes) -> Iterator[str]:
-    """A path at which this process reads these octets, as long as the context lasts."""
+    """Yields a path at which this process can read the octets. The path is valid until the `with` block ends."""
     fd = memory_file("svcdns-pem")
     try:
         with os.fdopen(os.dup(fd), "wb") as file:
@@ -128,14 +130,14 @@ def _path(content: bytes) -> Iterator[str]:
 
 
 def reason(error: ssl.SSLError) -> str:
-    """OpenSSL's reason in a few words: `key values mismatch`, `certificate has expired`."""
+    """Returns OpenSSL's reason in a few words, such as `key values mismatch` or `certificate has expired`."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"certificate verification failed: {error.verify_message.rstrip('.')}"
     return (error.reason or str(error)).lower().replace("_", " ")
 
 
 def expiry(content: bytes) -> float:
-    """When the first of the certificates in PEM text expires, Unix seconds. Raises TlsError."""
+    """Returns the earliest expiry of the certificates in a PEM text, as Unix seconds. Raises TlsError."""
     try:
         ends = [_not_after(ssl.PEM_cert_to_DER_cert(one)) for one in split(content)]
     except (IndexError, ValueError) as error:
@@ -146,7 +148,7 @@ def expiry(content: bytes) -> float:
 
 
 def _not_after(der: bytes) -> float:
-    """The `notAfter` time of a certificate (RFC 5280 §4.1), Unix seconds."""
+    """Returns the `notAfter` time of a certificate (RFC 5280 §4.1), as Unix seconds."""
     _, at, _ = _element(der, 0)
     _, at, _ = _element(der, at)
     tag, _, after = _element(der, at)
@@ -163,7 +165,7 @@ def _not_after(der: bytes) -> float:
 
 
 def _element(der: bytes, at: int) -> tuple[int, int, int]:
-    """Tag, start and end of the contents of the DER element that begins there (X.690 §8.1)."""
+    """Returns the tag of the DER element at offset `at`, and the start and end of its contents (X.690 §8.1)."""
     tag, length = der[at], der[at + 1]
     at += 2
     if length & 0x80:

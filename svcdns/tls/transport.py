@@ -1,9 +1,9 @@
 """TLS between a socket's transport and a protocol, for either side of a connection (RFC 8446, RFC 5246).
 
-asyncio's own implementation cannot resume a session, and runs the handshakes of all ready connections in one iteration
-of the event loop. Here each step of a handshake, which computes for up to some milliseconds, waits in a queue
-(`HandshakeQueue`). The memory of a connection is bounded: an incomplete encrypted record, and decrypted data of one
-record that the protocol has not accepted.
+asyncio's own implementation cannot resume a session. It also runs the handshakes of all ready connections in one
+iteration of the event loop. Here each step of a handshake waits in a queue (`HandshakeQueue`), because a step may
+compute for some milliseconds. The memory of a connection is bounded: one incomplete encrypted record, and the decrypted
+data of one record that the protocol has not accepted yet.
 """
 
 from __future__ import annotations
@@ -17,22 +17,25 @@ from time import perf_counter
 from typing import Any, Final
 
 CHUNK: Final = 4096
-"""Octets read at once, and passed to the protocol at once."""
+"""Octets that are read from the socket, or passed to the protocol, in one step."""
 _INBOX: Final = bytearray(CHUNK)
-"""One for all connections: its contents are consumed at once."""
+"""The receive buffer of all connections. Sharing is safe, because its contents are used up before the next read."""
 
 Side = Callable[[ssl.MemoryBIO, ssl.MemoryBIO], ssl.SSLObject]
-"""Makes one side of a TLS connection from the buffers of incoming and outgoing octets."""
+"""Makes one side of a TLS connection. The arguments are the buffers of incoming and outgoing octets."""
 
 
 class HandshakeQueue:
-    """Runs steps of handshakes one at a time, and leaves as much time to other work as each step took."""
+    """Runs the steps of handshakes one at a time.
+
+    After each step it pauses for as long as the step took, so that other work gets half of the time.
+    """
 
     def __init__(self) -> None:
         self._waiting: deque[Callable[[], None]] = deque()
 
     def put(self, step: Callable[[], None]) -> None:
-        """Queues a step."""
+        """Adds a step to the queue."""
         self._waiting.append(step)
         if len(self._waiting) == 1:
             asyncio.get_running_loop().call_soon(self._next)
@@ -48,8 +51,9 @@ class HandshakeQueue:
 
 
 class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
-    """The protocol of a socket's transport, and the transport of the protocol above, which is made
-    after the handshake.
+    """A protocol for the socket's transport below, and a transport for the protocol above.
+
+    The protocol above is made after the handshake.
     """
 
     def __init__(
@@ -60,8 +64,9 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         handshakes: HandshakeQueue,
         timeout: float,
     ) -> None:
-        """`failed` is called once if the connection ends before `established` has been called; that takes at most
-        `timeout` seconds.
+        """`established` is called after the handshake, and returns the protocol above.
+
+        `failed` is called once if the connection ends before that. The handshake takes at most `timeout` seconds.
         """
         super().__init__()
         self._established, self._failed, self._handshakes, self._timeout = established, failed, handshakes, timeout
@@ -73,7 +78,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         self._failure: Exception | None = None
         self._paused = self._closing = self._read_scheduled = False
 
-    # -- below: the socket's transport
+    # -- methods that the socket's transport calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begins the handshake."""
@@ -85,11 +90,11 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         self._queue_handshake_step()
 
     def get_buffer(self, sizehint: int) -> bytearray:  # noqa: ARG002 - asyncio's signature
-        """The buffer for the next octets."""
+        """Returns the buffer for the next octets."""
         return _INBOX
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Octets have been received."""
+        """Called when `nbytes` octets have been received."""
         self._incoming.write(memoryview(_INBOX)[:nbytes])
         if self._inner is None:
             self._queue_handshake_step()
@@ -97,23 +102,23 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
             self._read()
 
     def eof_received(self) -> bool:
-        """The peer sends no more; whether the connection stays open for answers."""
+        """Called when the peer sends no more. Returns True if the connection stays open for answers."""
         if self._inner is None or self._closing:
             return False
         return bool(self._inner.eof_received())
 
     def pause_writing(self) -> None:
-        """The peer does not read."""
+        """Called when the peer does not read, so that the socket's buffer is full."""
         if self._inner is not None:
             self._inner.pause_writing()
 
     def resume_writing(self) -> None:
-        """The peer reads again."""
+        """Called when the peer reads again."""
         if self._inner is not None:
             self._inner.resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The connection has ended."""
+        """Called when the connection has ended."""
         self._closing = True
         self._stop_timer()
         if self._inner is not None:
@@ -138,7 +143,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
             return
         except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
             self._failure = error
-            self._send()  # the alert
+            self._send()  # the TLS alert that names the error
             self._raw.close()
             return
         self._stop_timer()
@@ -158,7 +163,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
             self._timer.cancel()
             self._timer = None
 
-    # -- octets
+    # -- encrypted and decrypted data
 
     def _read(self) -> None:
         """Passes decrypted data to the protocol, one chunk in each iteration of the event loop."""
@@ -167,7 +172,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         try:
             data = self._tls.read(CHUNK)
         except ssl.SSLWantReadError:
-            self._send()  # an answer to a message of TLS itself
+            self._send()  # a message of TLS itself, such as a key update, may need an answer
             return
         except ssl.SSLZeroReturnError:
             data = b""
@@ -192,7 +197,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         if data and not self._raw.is_closing():
             self._raw.write(data)
 
-    # -- above: the transport of a protocol
+    # -- methods that the protocol above calls, as of a transport
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Encrypts and sends data."""
@@ -222,21 +227,21 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         self._raw.close()
 
     def abort(self) -> None:
-        """Closes at once."""
+        """Closes the connection at once, without `close_notify`."""
         self._closing = True
         self._raw.abort()
 
     def is_closing(self) -> bool:
-        """Whether it is closed or closing."""
+        """Returns True if the connection is closed or closing."""
         return self._closing or self._raw.is_closing()
 
     def pause_reading(self) -> None:
-        """Reads nothing for now."""
+        """Stops reading from the socket."""
         self._paused = True
         self._raw.pause_reading()
 
     def resume_reading(self) -> None:
-        """Reads again, first the data that has been received already."""
+        """Reads again, and first passes on the data that has been received already."""
         self._paused = False
         self._raw.resume_reading()
         if not self._read_scheduled:
@@ -244,9 +249,9 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
             asyncio.get_running_loop().call_soon(self._read_again)
 
     def get_write_buffer_size(self) -> int:
-        """Octets that have not been sent yet."""
+        """Returns the number of octets that have not been sent yet."""
         return self._raw.get_write_buffer_size()
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """`ssl_object`, or the information of the socket's transport."""
+        """Returns the `ssl_object` of the connection; for other names, what the socket's transport returns."""
         return self._tls if name == "ssl_object" else self._raw.get_extra_info(name, default)

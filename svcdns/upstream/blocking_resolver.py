@@ -1,6 +1,6 @@
-"""The addresses of a host name, from the system's resolver or from given servers.
+"""Looks up the addresses of a host name, with the system's resolver or with given DNS servers.
 
-These calls block. Control makes them in a thread; a worker never does.
+The functions block, so only control calls them, in a thread. Workers use `svcdns.upstream.server` instead.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ TIMEOUT: Final = 2.0
 
 
 class ResolveError(SvcdnsError):
-    """No address of the name was found. `str(error)` is the reason."""
+    """Raised if a host name has no address, or if no server replied. `str(error)` is the reason."""
 
 
 def addresses_of(host: str, servers: Sequence[Address] = ()) -> list[str]:
-    """The addresses of a host, IPv4 and IPv6, each once.
+    """Returns the IPv4 and IPv6 addresses of a host, without duplicates.
 
-    The servers are queried one after the other. Raises ResolveError.
+    With `servers`, these are queried one after the other; otherwise the system's resolver is used. Raises ResolveError.
     """
     if not servers:
         return _from_system(host)
@@ -62,7 +62,7 @@ def _addresses(host: str, rtype: int, server: Address) -> list[str]:
 
 
 def _exchange(query: UpstreamQuery, server: Address) -> Message:
-    """The server's reply over UDP. Raises OSError."""
+    """Sends a query over UDP and returns the server's reply. Raises OSError."""
     ident, deadline = random_id(), time.monotonic() + TIMEOUT
     with socket.socket(socket.AF_INET6 if ":" in server[0] else socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.connect(server)

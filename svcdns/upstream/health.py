@@ -1,9 +1,10 @@
-"""The health of one upstream server: its usual latency, whether it is silent, and whether it is left out.
+"""The health of one upstream server: its usual latency, whether it is silent, and whether it may get queries.
 
-Two states leave a server out. `down` is CoreDNS's: more health checks in a row failed than `max_fails` allows.
-`circuit_open` is a circuit breaker: CIRCUIT_THRESHOLD queries in a row failed, each by an error or by silence of
-SILENCE seconds. The circuit opens within a fraction of a second, and any reply closes it, a health check's included.
-With `max_fails` 0, or without health checks, no server is left out.
+A server gets no queries in two states. `down` is the state that CoreDNS has as well: more health checks in a row failed
+than `max_fails` allows. `circuit_open` is the state of a circuit breaker: CIRCUIT_THRESHOLD queries in a row failed. A
+query fails by an error, or if nothing is received for SILENCE seconds. The circuit opens within a fraction of a second.
+Any reply closes the circuit, also the reply to a health check. With `max_fails` 0, or without health checks, a server
+never enters either state.
 """
 
 from __future__ import annotations
@@ -11,15 +12,15 @@ from __future__ import annotations
 from typing import Final
 
 SILENCE: Final = 0.15
-"""Seconds without any reply after which a server with open queries counts as silent."""
+"""A server that has open queries and sends no reply for this many seconds counts as silent."""
 MIN_SLOW_AFTER: Final = 0.02
-"""Seconds for which a server is never called slow."""
+"""A reply within this many seconds is never called slow, however fast the server usually is."""
 CIRCUIT_THRESHOLD: Final = 3
-"""Failed queries in a row that open the circuit."""
+"""The circuit breaker opens after this many failed queries in a row."""
 
 
 class Health:
-    """The health of one server. All times are on the caller's clock."""
+    """The health of one server. All times are readings of the caller's monotonic clock, in seconds."""
 
     __slots__ = ("_checked", "_deviation", "_failures", "_mean", "failed_checks", "last_reply", "max_fails")
 
@@ -40,7 +41,7 @@ class Health:
 
     @property
     def circuit_open(self) -> bool:
-        """True if the circuit breaker leaves the server out."""
+        """True if the circuit breaker is open, so that the server gets no queries."""
         return self._checked and self._failures >= CIRCUIT_THRESHOLD
 
     @property
@@ -50,18 +51,19 @@ class Health:
 
     @property
     def slow_after(self) -> float:
-        """Seconds after which a reply is later than usual.
+        """Returns the number of seconds after which a reply is later than usual for this server.
 
-        Mean plus four mean deviations, as TCP computes its retransmission timeout (RFC 6298 §2).
+        The number is the mean latency plus four mean deviations, as TCP computes its retransmission timeout (RFC 6298
+        §2).
         """
         return min(SILENCE, max(MIN_SLOW_AFTER, self._mean + 4 * self._deviation))
 
     def silent(self, since: float) -> bool:
-        """True if no reply has come since that time."""
+        """Returns True if the server has sent no reply since the time `since`."""
         return self.last_reply < since
 
     def reply_received(self, now: float) -> bool:
-        """Notes a reply of any kind. Returns true if it ends a row of failures."""
+        """Records that a reply of any kind was received. Returns True if a query or check before it had failed."""
         self.last_reply = now
         if not self._failures and not self.failed_checks:
             return False
@@ -69,11 +71,11 @@ class Health:
         return True
 
     def observe_latency(self, seconds: float) -> None:
-        """Notes how long a reply took."""
+        """Adds the latency of one reply, in seconds, to the mean."""
         error = seconds - self._mean
         self._mean += error / 8
         self._deviation += (abs(error) - self._deviation) / 4
 
     def query_failed(self) -> None:
-        """Notes a query that failed."""
+        """Records that a query failed."""
         self._failures += 1

@@ -1,7 +1,7 @@
-"""A query to an upstream server, and which reply belongs to it.
+"""A query to an upstream server, and the test whether a packet is the reply to it.
 
-A reply belongs to a query if it comes from the address that the query went to, and has its message ID, name, type and
-class. Any other packet is dropped, and does not end the wait (RFC 5452 §9). This module sends nothing: see
+A packet is the reply if it comes from the address that the query was sent to, and has the same message ID, name, type
+and class. Any other packet is dropped, and the wait for the reply goes on (RFC 5452 §9). This module sends nothing: see
 `svcdns.upstream.udp` and `svcdns.upstream.tcp`.
 """
 
@@ -27,17 +27,18 @@ Address = tuple[str, int]
 """An IP address and a port."""
 MAX_DATAGRAM: Final = 65535
 _IDS_AT_ONCE: Final = 512
-"""Message IDs that are read from the system's random generator at a time."""
+"""Number of message IDs that are read from the system's random generator in one call."""
 _LOCAL_ERRORS: Final = frozenset(
     {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EAGAIN}
 )
-"""Errors that mean a lack of descriptors, memory or ports on this machine."""
+"""Errors of a system call that are caused by this machine: it lacks file descriptors, memory or free ports."""
 
 
 class ExchangeError(SvcdnsError):
-    """No valid reply came from the upstream. `str(error)` is the reason.
+    """Raised or passed on if an upstream sent no valid reply. `str(error)` is the reason.
 
-    `timed_out` means that nothing came in time. `local` means that this machine is the cause, not the server.
+    `timed_out` is true if no reply was received in time. `local` is true if the cause is on this machine, not at the
+    server.
     """
 
     def __init__(self, text: str, *, timed_out: bool = False, local: bool = False) -> None:
@@ -46,13 +47,14 @@ class ExchangeError(SvcdnsError):
 
 
 Completed = Callable[[bytes | ExchangeError], None]
-"""Called once with the reply's packet, or with the reason why there is none."""
+"""Callback of a query. It is called once, with the packet of the reply, or with the reason why there is no reply."""
 
 
 class UpstreamQuery(msgspec.Struct):
-    """A query to an upstream.
+    """A query to an upstream server.
 
-    `flags` are the header bits RD, AD and CD; `wire` is the packet after its message ID, encoded once.
+    `flags` are the header bits RD, AD and CD. `wire` is the encoded query without its message ID (its first two
+    octets).
     """
 
     name: bytes
@@ -68,17 +70,17 @@ class UpstreamQuery(msgspec.Struct):
 
     @property
     def question_end(self) -> int:
-        """The offset at which the question section ends, in the packet and in its reply."""
+        """The offset at which the question section ends. It is the same in the query and in its reply."""
         return 16 + len(self.name)
 
     def packet(self, ident: int) -> bytes:
-        """The packet with this message ID."""
+        """Returns the packet of the query with the message ID `ident`."""
         return ident.to_bytes(2, "big") + self.wire
 
     def matches(self, ident: int, packet: bytes) -> bool:
-        """True if `packet` is the reply to this query with this message ID (RFC 5452 §9).
+        """Returns True if `packet` is the reply to this query, sent with the message ID `ident` (RFC 5452 §9).
 
-        It must have the query's name, in any letter case, its type and its class.
+        The packet must have the query's type, its class, and its name in any letter case.
         """
         end = 16 + len(self.name)
         return (
@@ -93,7 +95,7 @@ class UpstreamQuery(msgspec.Struct):
         return packet[12:end].lower() == self.name.lower() and packet[end : end + 4] == self.wire[end - 2 : end + 2]
 
     def decode(self, packet: bytes) -> Message:
-        """The reply as a message; a malformed one is treated as truncated (TC), with an empty answer."""
+        """Decodes a reply. For a malformed packet, returns a truncated message (TC) with an empty answer section."""
         try:
             return parse_message(packet)
         except FormError:
@@ -114,13 +116,16 @@ def _id_source() -> Callable[[], int]:
 
 
 random_id: Final = _id_source()
-"""An unpredictable message ID: two octets of the system's random generator, each used once (RFC 5452 §9.2)."""
+"""Returns an unpredictable message ID (RFC 5452 §9.2).
+
+It is two octets from the system's random generator, which are used for one ID only.
+"""
 
 
 def deliver(completed: Completed, outcome: bytes | ExchangeError) -> None:
-    """Calls `completed`.
+    """Calls `completed` with `outcome`.
 
-    One that raises is reported to the event loop, and neither other queries nor the caller notice.
+    An exception of the callback is reported to the event loop. It affects neither other queries nor the caller.
     """
     try:
         completed(outcome)
@@ -129,24 +134,24 @@ def deliver(completed: Completed, outcome: bytes | ExchangeError) -> None:
 
 
 def report(error: Exception) -> None:
-    """Reports to the event loop what a callback for a reply raised."""
+    """Passes an exception that a reply's callback raised to the event loop's exception handler."""
     context = {"message": "a callback for an upstream's reply failed", "exception": error}
     asyncio.get_running_loop().call_exception_handler(context)
 
 
 def system_error(server: Address, error: OSError) -> ExchangeError:
-    """The exchange error for what the operating system reported."""
+    """Returns the ExchangeError for an error of the operating system."""
     return ExchangeError(
         f"{address_text(server)}: {(error.strerror or str(error)).lower()}", local=error.errno in _LOCAL_ERRORS
     )
 
 
 def timeout_error(server: Address) -> ExchangeError:
-    """The exchange error for a server that did not reply in time."""
+    """Returns the ExchangeError for a server that did not reply in time."""
     return ExchangeError(f"{address_text(server)}: i/o timeout", timed_out=True)
 
 
 def address_text(server: Address) -> str:
-    """`host:port`, with an IPv6 host in brackets."""
+    """Returns `host:port`, with an IPv6 host in brackets."""
     host, port = server
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

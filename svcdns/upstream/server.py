@@ -1,7 +1,8 @@
 """One upstream server: its queries, its health checks, and its metrics.
 
-A server on which a query failed is checked until it replies (CoreDNS: *forward*). An abandoned query goes on until it
-is clear whether the server is silent, for what it shows about the server holds for later queries.
+After a failed query, the server gets health checks until it replies (CoreDNS: *forward*). If nobody waits for a query
+any longer, it still goes on until SILENCE seconds have passed. So this module notices a silent server before the next
+query is sent to it.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ CIRCUIT_OPEN: Final = Family(
 
 
 class ServerOptions(msgspec.Struct, frozen=True):
-    """How to query and check a server; times in seconds."""
+    """How to query and check a server. Times are in seconds."""
 
     read_timeout: float = 2.0
     connections: ConnectionOptions = ConnectionOptions()
@@ -79,11 +80,14 @@ class ServerOptions(msgspec.Struct, frozen=True):
 
 
 AttemptCompleted = Callable[["Attempt", bytes | ExchangeError], None]
-"""Called with the outcome of an attempt."""
+"""Callback of an attempt: it is called with the attempt and its outcome."""
 
 
 class Attempt:
-    """One query to one server. `completed` is called once, never within `start`, and not at all after `abandon`."""
+    """One query to one server.
+
+    `completed` is called once. It is never called during `start`, and not at all after `abandon`.
+    """
 
     __slots__ = (
         "_completed",
@@ -100,7 +104,7 @@ class Attempt:
     def __init__(
         self, server: Server, query: UpstreamQuery, completed: AttemptCompleted, started_at: float, timeout: float
     ) -> None:
-        """`started_at` is now on the server's clock, `timeout` in seconds."""
+        """`started_at` is the current time on the server's clock; `timeout` is in seconds."""
         self._server, self._query, self._completed, self.started_at = server, query, completed, started_at
         self._deadline = started_at + timeout
         self._silence_checked = self.tcp = False
@@ -114,11 +118,11 @@ class Attempt:
 
     @property
     def silent(self) -> bool:
-        """True if the server has not replied to any query since this one was sent."""
+        """True if the server has sent no reply to any query since this query was sent."""
         return self._server.health.silent(self.started_at)
 
     def start(self, *, tcp: bool) -> None:
-        """Sends the query, over TCP if `tcp` is true or the server is used over TLS only."""
+        """Sends the query. It uses TCP if `tcp` is true, and always TLS if the server is configured for TLS."""
         server = self._server
         self.tcp = tcp or server.secure
         try:
@@ -133,9 +137,9 @@ class Attempt:
             self._timer = server.timer_wheel.at(self._deadline, self._expire)
 
     def abandon(self) -> None:
-        """Ends the wait for the reply.
+        """Ends the wait for the reply; `completed` is not called any more.
 
-        The query itself goes on until SILENCE has passed, for what it shows about the server.
+        The query itself goes on until SILENCE seconds have passed, so that a silent server is noticed.
         """
         self._completed = _ignore
         if self._silence_checked:
@@ -183,11 +187,11 @@ class Attempt:
 
 
 def _ignore(_attempt: Attempt, _outcome: bytes | ExchangeError) -> None:
-    """Takes the place of the callback of an abandoned or finished attempt."""
+    """Does nothing. It replaces the callback of an attempt that is abandoned or finished."""
 
 
 class Server:
-    """A server, known by its address."""
+    """An upstream server, identified by its address."""
 
     def __init__(
         self,
@@ -198,13 +202,13 @@ class Server:
         proxy_name: str = "forward",
         connector: Connector | None = None,
     ) -> None:
-        """`proxy_name` labels the metrics.
+        """`proxy_name` is a label of the metrics.
 
-        With `connector`, which opens TLS connections, no query ever goes another way.
+        `connector` opens TLS connections. If it is given, every query uses such a connection.
         """
         self.address, self.options, self.timer_wheel, self.clock = address, options, timer_wheel, timer_wheel.clock
         self.label = address_text(address)
-        """`host:port`, as metrics have it."""
+        """The server's `host:port`, as a label of the metrics."""
         self._counters, self._labels = counters, (proxy_name, self.label)
         self.secure = connector is not None
         self.health = Health(options.max_fails, checked=options.probe_interval > 0)
@@ -216,7 +220,7 @@ class Server:
         )
         self._stopped = False
         self._runs = self._current_run = 0
-        """Runs of health checks so far, and the number of the current one, 0 for none."""
+        """Two numbers: how many series of health checks were started, and which of them is running (0 if none is)."""
         self._cells: dict[int, int] = {}
         self._udp_cell = counters.cell(CONNECTION_MISSES, *self._labels, "udp")
         self._circuit_cell = counters.cell(CIRCUIT_OPEN, self._labels[1])
@@ -234,14 +238,14 @@ class Server:
         return sent
 
     def cancel(self, sent: UdpSocket | TcpQuery, *, timed_out: bool) -> None:
-        """Ends the wait for a reply; `timed_out` is true if its time is over."""
+        """Ends the wait for a reply. `timed_out` is true if the reply did not come in time."""
         if isinstance(sent, UdpSocket):
             self._sockets.cancel(sent)
         else:
             self._connections.cancel(sent, timed_out=timed_out)
 
     def answered(self, sent_at: float, rcode: int) -> None:
-        """Notes a reply with this response code to a query that was sent at `sent_at`."""
+        """Records a reply with the response code `rcode` to a query that was sent at `sent_at`."""
         now = self.clock()
         seconds = now - sent_at
         self.health.observe_latency(seconds)
@@ -252,14 +256,14 @@ class Server:
         self._counters.observe(REQUEST_DURATION, cell, seconds)
 
     def query_failed(self) -> None:
-        """Notes a failed query, and checks the server until it replies again."""
+        """Records a failed query, and starts health checks, which end with the next reply."""
         self.health.query_failed()
         if self.health.circuit_open:
             self._counters.set(self._circuit_cell, 1.0)
         self.start_checks()
 
     def start_checks(self) -> None:
-        """Checks the server until it replies, unless such a run is under way."""
+        """Starts a series of health checks, unless one is running. The series ends when the server replies."""
         options = self.options
         if options.max_fails > 0 and options.probe_interval > 0 and not self._current_run and not self._stopped:
             self._runs += 1
@@ -267,7 +271,7 @@ class Server:
             self._check(self._current_run)
 
     def pause(self) -> None:
-        """Ends the health checks of a server that gets no queries for now. It may be queried again."""
+        """Ends the health checks of a server that gets no queries for now. The server may get queries again later."""
         self._current_run = 0
         self._counters.set(self._circuit_cell, 0.0)
 
@@ -284,7 +288,7 @@ class Server:
             self._counters.set(self._circuit_cell, 0.0)
 
     def _check(self, run: int) -> None:
-        """Sends one health check now and the next after the interval, for as long as the run is the current one."""
+        """Sends a health check now and the next one after the interval, unless the series `run` has ended."""
         if run != self._current_run:
             return
         options, now = self.options, self.clock()

@@ -1,13 +1,13 @@
 """Queries to one server over persistent connections, TCP or TLS (RFC 7766 §6.2.1).
 
-They are pipelined, and replies come in any order.
+Several queries are sent over a connection without waiting for replies, and the replies come in any order.
 
 A `Connector` opens the connections; this module does not know whether they are encrypted. Rules:
 
-1. A query whose connection ended is sent again over another one, MAX_RESENDS times.
-2. A server that closes a connection with open queries, after it answered others on it, gets one query at a time from
-   then on.
-3. A connection on which a query timed out, and nothing else arrived meanwhile, is closed.
+1. If a connection ends before the reply, the query is sent again over another connection, at most MAX_RESENDS times.
+2. Some servers answer a few queries on a connection and then close it while other queries are open. Such a server gets
+   one query at a time from then on.
+3. If a query times out, and no other reply arrived on its connection since it was sent, the connection is closed.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ from svcdns.wire.tcp_framing import framed, take_message
 MAX_PIPELINED: Final = 64
 """Open queries on a connection before another connection is opened."""
 MAX_CONNECTIONS: Final = 8
-"""Connections to a server. With so many, the one with the fewest open queries takes the next."""
+"""The most connections to one server. When all of them are open, a query uses the one with the fewest open queries."""
 MAX_RESENDS: Final = 2
 MAX_CANCELLED: Final = 256
-"""Message IDs of cancelled queries on a connection whose replies may still come."""
+"""The most cancelled queries on a connection whose message IDs stay reserved, because their replies may still come."""
 
 Connector = Callable[[Callable[[], asyncio.Protocol]], Awaitable[object]]
-"""Opens a connection to the server, with a protocol from this factory. Raises OSError."""
+"""Opens a connection to the server. The argument makes the connection's protocol. Raises OSError."""
 
 
 class ConnectionOptions(msgspec.Struct, frozen=True):
-    """How long connections are kept, in seconds.
+    """How long connections are kept. Times are in seconds.
 
-    `expire`: idle. `max_age`: in all, 0 for no limit. `max_idle`: the number of idle ones, 0 for no limit.
-    `connect_timeout`: for opening one.
+    `expire` is how long a connection may be idle. `max_age` is how long it may exist, 0 for no limit. `max_idle` is the
+    largest number of idle connections, 0 for no limit. `connect_timeout` is the time to open a connection.
     """
 
     expire: float = 10.0
@@ -69,7 +69,7 @@ class TcpQuery:
 
 
 class _Connection(asyncio.Protocol):
-    """One connection, open or being opened."""
+    """One connection to the server, which is open or being opened."""
 
     def __init__(self, connections: UpstreamConnections, now: float) -> None:
         self.connections, self.opened_at, self.idle_since, self.last_received = connections, now, now, now
@@ -83,11 +83,11 @@ class _Connection(asyncio.Protocol):
 
     @property
     def connected(self) -> bool:
-        """True once it is open."""
+        """True once the connection is open."""
         return self._transport is not None
 
     def send(self, sent: TcpQuery) -> None:
-        """Sends a query, or keeps it until the connection is open."""
+        """Sends a query, or stores the query until the connection is open."""
         while sent.ident < 0 or sent.ident in self.open_queries or sent.ident in self.cancelled:
             sent.ident = random_id()
         sent.connection = self
@@ -99,7 +99,7 @@ class _Connection(asyncio.Protocol):
             self._transport.write(packet)
 
     def close(self) -> None:
-        """Closes it."""
+        """Closes the connection."""
         self.closed = True
         if self._transport is not None:
             self._transport.abort()
@@ -151,7 +151,7 @@ class UpstreamConnections:
         connector: Connector,
         count_foreign: Callable[[], None] = lambda: None,
     ) -> None:
-        """`count_foreign` is called for each message that matches no query."""
+        """`count_foreign` is called for each received message that is the reply to no open query."""
         self._server, self._options, self.clock, self._connector = server, options, clock, connector
         self.count_foreign = count_foreign
         self._open: list[_Connection] = []
@@ -163,15 +163,18 @@ class UpstreamConnections:
         return len(self._open)
 
     def send(self, query: UpstreamQuery, completed: Completed) -> tuple[TcpQuery, bool]:
-        """Sends a query.
+        """Sends a query. `completed` is never called before this method has returned.
 
-        The second value is true if it took an existing connection. `completed` is never called within.
+        The second value is true if an existing connection was used.
         """
         sent = TcpQuery(query, completed, self.clock())
         return sent, self._send(sent)
 
     def cancel(self, sent: TcpQuery, *, timed_out: bool) -> None:
-        """Ends the wait for a reply. With `timed_out`, a connection on which nothing arrived meanwhile is closed."""
+        """Ends the wait for a reply.
+
+        With `timed_out`, the connection is closed if nothing arrived on it since the query was sent.
+        """
         connection = sent.connection
         if connection is None or connection.open_queries.pop(sent.ident, None) is None:
             return
@@ -188,7 +191,7 @@ class UpstreamConnections:
             self.query_ended(connection)
 
     def query_ended(self, connection: _Connection) -> None:
-        """A connection has one open query less: it may be idle now."""
+        """Called when a connection has one open query less. Keeps or closes the connection if it is idle now."""
         if connection.open_queries:
             return
         connection.idle_since = self.clock()
@@ -200,7 +203,7 @@ class UpstreamConnections:
             asyncio.get_running_loop().call_later(options.expire + 0.1, self._close_expired)
 
     def connection_ended(self, connection: _Connection, reason: Exception | None) -> None:
-        """A connection has ended: its open queries are sent again over another one."""
+        """Called when a connection has ended. Sends its open queries again over another connection."""
         text = f"connection ended: {reason}" if reason is not None else "connection ended"
         open_queries = self._remove(connection)
         if open_queries and connection.answered:
@@ -214,7 +217,7 @@ class UpstreamConnections:
                 deliver(sent.completed, ExchangeError(f"{address_text(self._server)}: {text}"))
 
     def _remove(self, connection: _Connection) -> tuple[TcpQuery, ...]:
-        """Forgets a connection; returns its open queries."""
+        """Removes a connection from the list, and returns its open queries."""
         if connection in self._open:
             self._open.remove(connection)
         open_queries = tuple(connection.open_queries.values())
@@ -234,9 +237,9 @@ class UpstreamConnections:
         return existing
 
     def _choose(self) -> _Connection | None:
-        """The connection with the fewest open queries; None if another one should be opened.
+        """Returns the connection with the fewest open queries, or None if another connection should be opened.
 
-        Of idle connections it is the longest idle.
+        Among idle connections, it returns the one that has been idle longest.
         """
         self._close_expired()
         usable = [one for one in self._open if not self._is_too_old(one)]
@@ -277,7 +280,7 @@ class UpstreamConnections:
 
 
 def tcp_connector(server: Address, source: str = "") -> Connector:
-    """Opens unencrypted TCP connections, from the local address `source` if it is given."""
+    """Returns a function that opens unencrypted TCP connections; `source` is the local address, empty for any."""
 
     async def connect(factory: Callable[[], asyncio.Protocol]) -> object:
         local = (source, 0) if source else None

@@ -1,8 +1,8 @@
 """Connections to upstream servers over TLS (RFC 7858), with the server's certificate always verified.
 
-The certificate is verified for the server's name, or for its address where no name is given. Each connection resumes
-the TLS session of the one before it, so that nothing is signed or verified anew. With a new context, or after a
-failure, a full handshake is made.
+The certificate must be valid for the server's configured name, or for its address if no name is configured. Each
+connection resumes the TLS session of the connection before it, which saves the signatures and the verification. With a
+new context, or after a failure, a full handshake is made.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from svcdns.tls.transport import HandshakeQueue, TlsTransport
 from svcdns.upstream.query import Address
 
 HANDSHAKE_TIMEOUT: Final = 10.0
-"""Seconds after which a handshake ends that the caller did not cancel before."""
+"""The longest time for a handshake, in seconds. Callers usually cancel it earlier."""
 
 
 class ClientTls:
     """The certificate authorities to trust and the client's own certificate, for all servers of a forward rule."""
 
     def __init__(self, material: Material, poll_sockets: Callable[[], object]) -> None:
-        """`poll_sockets` is called between two steps of the set-up. Raises TlsError."""
+        """`poll_sockets` is called between two steps of the set-up, to serve clients meanwhile. Raises TlsError."""
         self._material, self._poll_sockets = material, poll_sockets
         self.context = client_context(material, poll_sockets)
         self.handshakes = HandshakeQueue()
 
     def replace(self, material: Material) -> None:
-        """Uses other material for connections from now on. Raises TlsError, and changes nothing then."""
+        """Uses `material` for connections from now on. If that raises TlsError, the old material stays in use."""
         if material != self._material:
             self.context = client_context(material, self._poll_sockets)
             self._material = material
@@ -41,14 +41,17 @@ class TlsConnector:
     """Opens TLS connections to one server."""
 
     def __init__(self, server: Address, name: str, client: ClientTls, source: str = "") -> None:
-        """`name` is verified in the certificate, the server's address if it is empty; `source` is the local address."""
+        """The certificate must have `name`, or the server's address if `name` is empty.
+
+        `source` is the local address.
+        """
         self._server, self._name, self._client = server, name or server[0], client
         self._source = (source, 0) if source else None
         self._context = client.context
         self._last: ssl.SSLObject | None = None
 
     async def __call__(self, factory: Callable[[], asyncio.Protocol]) -> object:
-        """A connection with a protocol from this factory, after the handshake. Raises OSError."""
+        """Opens a connection and makes the handshake. `factory` makes the connection's protocol. Raises OSError."""
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
         session = self._session()
@@ -79,9 +82,7 @@ class TlsConnector:
         return transport
 
     def _session(self) -> ssl.SSLSession | None:
-        """The session of the last connection, where the server has sent a ticket after the
-        handshake (RFC 8446 §4.6.1).
-        """
+        """Returns the last connection's session if the server sent a session ticket (RFC 8446 §4.6.1), else None."""
         if self._context is not self._client.context:
             self._context, self._last = self._client.context, None
         session = self._last.session if self._last is not None else None

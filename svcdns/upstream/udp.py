@@ -1,14 +1,16 @@
-"""Queries to one server over UDP; each has a socket and a random source port of its own (RFC 5452 §9.2).
+"""Queries to one server over UDP, each with its own socket and random source port (RFC 5452 §9.2).
 
-The socket is connected. So the kernel picks the port, at random over its ephemeral range and from its own generator
-(Linux `udp_lib_get_port`), drops packets from other addresses and ports, and reports a closed port at once. A port
-serves one query, for an attacker who has found it out must not use it against the next query. On Linux the socket
-itself is reused, because making one costs more than sending a query: after the reply it is disconnected, which gives up
-the port (udp(7), connect(2) with AF_UNSPEC), and the next query connects it again, to another port. Only a socket that
-received nothing but its reply is reused.
+The socket is connected. So the kernel picks the port at random from its ephemeral range, with its own generator (Linux
+`udp_lib_get_port`). The kernel also drops packets from other addresses and ports, and reports a closed port at once. A
+port is used for one query only, so that an attacker who finds out the port cannot use it against the next query.
 
-Packets that do not match the query are dropped and counted. After MAX_FOREIGN of them on one port, an attacker is taken
-to know the port: the query fails with SpoofedError, and the caller must repeat it over TCP.
+On Linux, the socket object is used again, because making a socket costs more than sending a query. After the reply the
+socket is disconnected, which releases the port (udp(7), connect(2) with AF_UNSPEC). The next query connects the socket
+again, and so gets another port. A socket that received anything but its reply is closed instead.
+
+Packets that do not match the query are foreign: they are dropped and counted. After MAX_FOREIGN of them on one port,
+this module assumes that an attacker knows the port. The query then fails with SpoofedError, and the caller must repeat
+it over TCP.
 """
 
 from __future__ import annotations
@@ -37,23 +39,26 @@ from svcdns.upstream.query import (
 from svcdns.wire.message import Message
 
 MAX_FOREIGN: Final = 64
-"""Foreign packets that one query takes. With so many, a guess of the message ID succeeds once in 1024 times."""
+"""The most foreign packets that one query tolerates.
+
+An attacker who sends this many guesses of the message ID succeeds once in 1024 attacks.
+"""
 MAX_SPARE: Final = 256
-"""Disconnected sockets of a server that are kept for its next queries."""
+"""The most disconnected sockets that are kept for the next queries to a server."""
 _NONBLOCK: Final = int(getattr(socket, "SOCK_NONBLOCK", 0))
 _REUSE: Final = sys.platform == "linux"
 _disconnect: Final = ctypes.PyDLL(None).connect
 _UNSPEC_SIZE: Final = 16
 _UNSPEC: Final = ctypes.c_char_p(bytes(_UNSPEC_SIZE))
-"""A `struct sockaddr` of the family AF_UNSPEC."""
+"""A `struct sockaddr` of the family AF_UNSPEC; a connect(2) with it disconnects a socket."""
 
 
 class SpoofedError(ExchangeError):
-    """Too many foreign packets came: somebody outside knows the port of the query."""
+    """Raised after too many foreign packets: an attacker probably knows the source port of the query."""
 
 
 class UdpSocket:
-    """A socket for one query at a time; `completed` is None while it has none."""
+    """A socket for one query at a time. `completed` is None while the socket has no query."""
 
     __slots__ = ("_ident", "_query", "_sockets", "completed", "foreign", "sock")
 
@@ -64,16 +69,16 @@ class UdpSocket:
         self.completed: Completed | None = None
 
     def send(self, query: UpstreamQuery, server: Address, completed: Completed) -> None:
-        """Sends the query. Raises OSError."""
+        """Connects the socket and sends the query. Raises OSError."""
         self._query, self._ident = query, random_id()
         self.sock.connect(server)
         self.sock.send(query.packet(self._ident))
         self.completed = completed
 
     def read(self) -> None:
-        """Reads one packet, so that the sockets of other queries get their turn.
+        """Reads one packet only, so that the sockets of other queries are read in turn.
 
-        Never raises: the selector calls this.
+        Raises nothing, because the selector calls it.
         """
         completed, query, sockets = self.completed, self._query, self._sockets
         if completed is None or query is None:
@@ -105,7 +110,7 @@ class UdpSockets:
     """The sockets of all open queries to one server."""
 
     def __init__(self, server: Address, source: str = "", count_foreign: Callable[[], None] = lambda: None) -> None:
-        """`source` is the local address, "" for the kernel's choice.
+        """`source` is the local address; if it is empty, the kernel chooses one.
 
         `count_foreign` is called for each foreign packet.
         """
@@ -114,14 +119,14 @@ class UdpSockets:
         self._in_use: set[UdpSocket] = set()
         self._spare: list[UdpSocket] = []
         self._single_use = bool(source) or not _REUSE
-        """True if no socket is reused."""
+        """True if sockets are closed after one query, not used again."""
 
     def __len__(self) -> int:
         """The number of open queries."""
         return len(self._in_use)
 
     def send(self, query: UpstreamQuery, completed: Completed) -> UdpSocket:
-        """Sends a query; `completed` is never called within. Raises ExchangeError."""
+        """Sends a query. Raises ExchangeError. `completed` is never called before this method has returned."""
         used = None
         try:
             used = self._spare.pop() if self._spare else self._open()
@@ -134,7 +139,7 @@ class UdpSockets:
         return used
 
     def _open(self) -> UdpSocket:
-        sock = socket.SocketType(self._family, socket.SOCK_DGRAM | _NONBLOCK)  # half the cost of a socket.socket
+        sock = socket.SocketType(self._family, socket.SOCK_DGRAM | _NONBLOCK)  # costs half of what socket.socket costs
         try:
             if not _NONBLOCK:
                 sock.setblocking(False)
@@ -155,7 +160,10 @@ class UdpSockets:
             self._close(used)
 
     def release(self, used: UdpSocket) -> None:
-        """Gives up the port of an answered query, and keeps the socket if it may be reused."""
+        """Disconnects the socket of an answered query, which releases its port.
+
+        The socket is kept for another query if possible.
+        """
         if (
             self._single_use
             or used.foreign
@@ -169,14 +177,14 @@ class UdpSockets:
         self._spare.append(used)
 
     def discard(self, spare: UdpSocket) -> None:
-        """Closes a spare socket that received a packet, most likely a second reply."""
+        """Closes a disconnected socket that received a packet, most likely a second reply."""
         self.count_foreign()
         if spare in self._spare:
             self._spare.remove(spare)
             self._close(spare)
 
     def stop(self) -> None:
-        """Closes the spare sockets, and keeps none from now on. Open queries go on."""
+        """Closes the disconnected sockets. Open queries go on, and their sockets are closed after the reply."""
         self._single_use = True
         while self._spare:
             self._close(self._spare.pop())
@@ -188,7 +196,7 @@ class UdpSockets:
 
 
 async def exchange_over_udp(query: UpstreamQuery, server: Address, timeout: float, source: str = "") -> Message:
-    """The server's reply, within `timeout` seconds. Raises ExchangeError."""
+    """Sends a query and returns the server's reply. `timeout` is in seconds. Raises ExchangeError."""
     loop = asyncio.get_running_loop()
     done: asyncio.Future[bytes | ExchangeError] = loop.create_future()
     sockets = UdpSockets(server, source)
