@@ -1,10 +1,11 @@
-"""The plugins: their order in every chain, and where each one lives.
+"""The plugins: their order in every chain, and the module of each directive.
 
-`ORDER` is CoreDNS's list of directives, which fixes the chain whatever the order in the Corefile; a directive that is
-not in `BUILT` is known but not built yet. A module is imported when a Corefile names its directive.
+`ORDER` is CoreDNS's list of directives. It fixes the order of a chain, whatever the order in the Corefile. A directive
+that is in `ORDER` but not in `BUILT` is known, but has no module. A module is imported when a Corefile names its
+directive.
 
-Plugins from outside are entry points of the group `svcdns.plugins`: the name is the directive, the value is the
-plugin's module. They are looked for only where a Corefile has a directive that is not in `BUILT`.
+Plugins of other packages are entry points of the group `svcdns.plugins`: the name is the directive, the value is the
+plugin's module. They are looked for only if a Corefile has a directive that is not in `BUILT`.
 """
 
 from __future__ import annotations
@@ -19,24 +20,24 @@ from svcdns.plugin_api.contract import check_plugin
 from svcdns.plugin_api.errors import ContractError
 
 GROUP: Final = "svcdns.plugins"
-"""The group of entry points."""
+"""The group of entry points in which other packages register their plugins."""
 
 ORDER: Final = (
     "root", "metadata", "geoip", "cancel", "proxyproto", "quic", "grpc_server", "https", "https3", "timeouts", "multisocket", "reload",
     "nsid", "bufsize", "bind", "debug", "trace", "ready", "health", "pprof", "shed",
-    "prometheus",  # outside errors: counts what errors reports
+    "prometheus",  # before errors: counts the failures that errors reports
     "errors",
-    "log",  # outside cache: sees hits too
+    "log",  # before cache: sees the replies from the cache too
     "dnstap", "local", "dns64", "any", "chaos",
-    "loadbalance",  # outside cache: every hit is shuffled anew
+    "loadbalance",  # before cache: shuffles each reply from the cache anew
     "tsig",
     "rewrite",  # before cache: the cache sees rewritten names
     "autopath",
-    "acl",  # before cache: policy covers cached answers
+    "acl",  # before cache: decides also about replies from the cache
     "cache", "header", "dnssec", "tls", "minimal",
-    "template", "transfer", "hosts",  # before kubernetes: may shadow cluster names
+    "template", "transfer", "hosts",  # before kubernetes: may answer for cluster names
     "route53", "azure", "clouddns", "k8s_external",
-    "kubernetes",  # before forward: cluster zones never leak
+    "kubernetes",  # before forward: queries for cluster zones are never forwarded
     "file", "auto", "secondary", "etcd", "loop", "forward", "grpc", "erratic", "whoami", "on", "sign", "view", "nomad",
 )  # fmt: skip
 
@@ -52,14 +53,18 @@ BUILT: Final[dict[str, str]] = {
 
 
 def load(directive: str) -> Any:
-    """The module of a directive. Raises ContractError where there is none, or one from outside cannot be used."""
+    """Imports and returns the module of a directive.
+
+    Raises ContractError if there is no such module, or if a plugin of another package cannot be used.
+    """
     path = BUILT.get(directive)
     return _outside_module(directive) if path is None else importlib.import_module(path)
 
 
 def known(directives: Collection[str]) -> tuple[tuple[str, ...], frozenset[str]]:
-    """The order of all directives, and those of them that have a module, for a Corefile with these. Raises
-    ContractError.
+    """Returns the order of all directives, and the directives that have a module.
+
+    `directives` are those of the Corefile. Raises ContractError.
     """
     if BUILT.keys() >= set(directives):
         return ORDER, frozenset(BUILT)
@@ -71,8 +76,9 @@ def known(directives: Collection[str]) -> tuple[tuple[str, ...], frozenset[str]]
 
 @cache
 def outside() -> Mapping[str, Any]:
-    """The entry points of plugins from outside, by directive. Raises ContractError where two plugins have the same
-    directive.
+    """Returns the entry points of other packages' plugins, by directive.
+
+    Raises ContractError if two plugins have the same directive.
     """
     from importlib.metadata import entry_points
 
@@ -113,8 +119,9 @@ def _distribution(point: Any) -> str:
 
 
 def placed(order: Sequence[str], places: Mapping[str, str]) -> tuple[str, ...]:
-    """The order with further directives in it, each immediately before the one that `places` states for it. Raises
-    ContractError.
+    """Returns `order` with the directives of `places` added, each immediately before the directive it is mapped to.
+
+    Raises ContractError.
     """
     out, left = list(order), dict(places)
     while left:

@@ -1,8 +1,8 @@
 """`acl`: decides which clients may query which names and types (docs/behaviour/plugins.md#acl).
 
-The decision is taken on the name at this place of the chain: after `rewrite`, and before `cache`, so it covers cached
-answers. A client's class is the set of networks in the block's rules that hold its address; everything else that a
-decision depends on is in the query.
+The plugin runs after `rewrite`, so it sees the rewritten name. It runs before `cache`, so it also decides about answers
+from the cache. Its client class is the set of networks in the block's rules that contain the client's address. Apart
+from the client class, a decision depends only on the query.
 """
 
 from __future__ import annotations
@@ -32,7 +32,10 @@ SECTIONS: Final = ("type", "net")
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """One line: the action for queries of these types from these networks; None is for all types or networks."""
+    """One line of a rule: the action for queries of these types from these networks.
+
+    None stands for all types or all networks.
+    """
 
     action: str
     types: frozenset[int] | None = None
@@ -41,7 +44,7 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One `acl` directive: its zones as text, its lines in file order."""
+    """One `acl` directive: its zones as text, and its lines in file order."""
 
     zones: tuple[str, ...]
     policies: tuple[Policy, ...]
@@ -143,7 +146,7 @@ ALLOWED_REQUESTS: Final = Family(
 
 
 class _Line:
-    """A policy, with its networks ready to be searched."""
+    """A line of a rule, with its networks in a form that is fast to search."""
 
     def __init__(self, policy: Policy) -> None:
         self.action, self.types = policy.action, policy.types
@@ -151,13 +154,13 @@ class _Line:
 
 
 class Acl(Plugin):
-    """Decides about each query, in the order of rules and lines; a query that no line matches is allowed."""
+    """Decides about each query by the first rule and line that match. A query that no line matches is allowed."""
 
     name = "acl"
     states_reuse = True
 
     def __init__(self, options: Options, environment: Environment) -> None:
-        """Counts by server, zone of the rule, and view."""
+        """The counters are labelled by server, zone of the rule, and view."""
         self._counters, self._log = environment.counters, environment.log
         self._rules = [
             (
@@ -169,14 +172,17 @@ class Acl(Plugin):
         self._distinct = [line.networks for _, lines in self._rules for line in lines if line.networks is not None]
 
     def client_class(self, address: str) -> str:
-        """One digit for each line with networks, 1 if they hold the address; `?` for a text that is not an address."""
+        """Returns one digit for each line that has networks, 1 if they contain the address.
+
+        Returns `?` for a text that is not an address.
+        """
         found = packed(address)
         if found is None:
             return "?"
         return "".join("1" if found in networks else "0" for networks in self._distinct)
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """Answers queries that are not allowed; the following plugins answer the others."""
+        """Blocks, filters or drops a query by its action. Queries that are allowed go to the following plugins."""
         action, zone, scope = self._decide(query)
         if action == "allow":
             cell = self._counters.cell(ALLOWED_REQUESTS, query.listener, query.view)
@@ -202,7 +208,7 @@ class Acl(Plugin):
         )
 
     def _decide(self, query: Query) -> tuple[str, str, CacheScope]:
-        """The action, the zone of the rule that decided, and the scope of the decision."""
+        """Returns the action, the zone of the rule that matched, and the cache scope of the decision."""
         scope = CacheScope.SHARED
         address = packed(query.client.address)
         for zones, lines in self._rules:
@@ -224,7 +230,7 @@ class Acl(Plugin):
 
 
 def _longest(key: bytes, zones: tuple[tuple[bytes, str], ...]) -> str | None:
-    """The longest of the zones that hold the name; None if there is none."""
+    """Returns the longest of the zones that contain the name, or None."""
     covering = [(zone, text) for zone, text in zones if names.is_within(key, zone)]
     return max(covering, key=lambda pair: len(pair[0]))[1] if covering else None
 

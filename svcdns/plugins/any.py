@@ -1,4 +1,4 @@
-"""`any`: gives a minimal answer to queries of type ANY (RFC 8482, docs/behaviour/plugins.md#any)."""
+"""`any`: answers queries of type ANY with a minimal reply (RFC 8482, docs/behaviour/plugins.md#any)."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ class Options:
 
 
 def parse(block: Block) -> Options:
-    """Checks that the directive stands alone. Raises CorefileError."""
+    """Checks that the directive has no arguments. Raises CorefileError."""
     arguments.without_arguments(block.directives)
     return Options()
 
 
 class Any(Plugin):
-    """Answers type ANY with a HINFO record."""
+    """Answers queries of type ANY with a HINFO record."""
 
     name = "any"
 
     def __init__(self, options: Options, environment: Environment) -> None:
-        """Uses neither."""
+        """The parameters are not used."""
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """The HINFO record for type ANY; the following plugins answer other types."""
+        """Answers type ANY with the HINFO record. Queries of other types go to the following plugins."""
         if query.rtype != Type.ANY:
             return following(query)
         return Reply(

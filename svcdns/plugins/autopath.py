@@ -1,10 +1,11 @@
-"""The `autopath` plugin: tries the search path of a client on the server, so that the client sends one query.
+"""`autopath`: tries a client's search path on the server, so that the client sends one query instead of several.
 
-A query name below the first element of the search path is tried with each element, through the rest of the chain. The
-first reply that is not NXDOMAIN is the answer. With `@kubernetes` the search path begins with the namespace of the
-client's Pod, so the namespace is the client's class. A reply depends on everything that was looked up for it. The
-plugin does not look at Pods itself: *kubernetes* does.
-The rules are those of docs/behaviour/plugins.md#autopath.
+If a query name is below the first element of the search path, the plugin tries the name with each element. Each attempt
+goes through the rest of the chain. The first reply that is not NXDOMAIN is the answer.
+
+With `@kubernetes`, the search path begins with the namespace of the client's Pod. So the client class is that
+namespace. The plugin does not read Pods; it asks *kubernetes* for the namespace. A reply depends on everything that was
+looked up for it. The rules are those of docs/behaviour/plugins.md#autopath.
 """
 
 from __future__ import annotations
@@ -36,9 +37,9 @@ _SVC: Final = b"\x03svc"
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Zones are text. The search path is that of the file at `path`.
+    """The options. `zones` are text; the search path is read from the resolv.conf(5) file at `path`.
 
-    If `source` names a plugin, its search path comes first.
+    If `source` names a plugin, the search path of that plugin comes first.
     """
 
     position: Position
@@ -48,7 +49,7 @@ class Options:
 
 
 def parse(block: Block) -> Options:
-    """The options of the block's last `autopath` directive. Raises CorefileError."""
+    """Returns the options of the block's last `autopath` directive. Raises CorefileError."""
     directive = block.directives[-1]
     for each in block.directives:
         arguments.no_body(each)
@@ -67,9 +68,9 @@ def parse(block: Block) -> Options:
 
 
 def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  # noqa: ARG001 - read once, at set-up
-    """The search path of the file: its elements as wire names, concatenated.
+    """Reads the search path from its file. Returns its elements as wire names, concatenated.
 
-    Raises CorefileError if the Corefile names a file that cannot be read.
+    Raises CorefileError if the file cannot be read.
     """
     try:
         text = Path(options.path).read_text(encoding="utf-8", errors="replace")
@@ -83,7 +84,10 @@ def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  #
 
 
 def search_path(text: str) -> list[bytes]:
-    """The elements of the last `search` or `domain` line of a resolv.conf(5) file: wire names in lower case."""
+    """Returns the search path in a resolv.conf(5) file, as wire names in lower case.
+
+    The last `search` or `domain` line counts.
+    """
     found: list[str] = []
     for line in text.splitlines():
         words = line.split()
@@ -114,18 +118,18 @@ class Autopath(Plugin):
     client_class_dependencies = frozenset({"pod"})
 
     def __init__(self, options: Options, environment: Environment) -> None:
-        """Control reads the file; the environment has its search path."""
+        """The environment has the search path, because control reads the file."""
         self._source, self._environment, self._counters = options.source, environment, environment.counters
         self._zones = tuple(names.from_text(zone).lower() for zone in options.zones)
         self._elements = (*_names(environment.data("autopath", options.path) or b""), names.ROOT)
         self._clusters: tuple[Any, ...] = ()
 
     def start(self) -> None:
-        """Finds the plugin that knows the namespaces of clients."""
+        """Finds the plugin that knows the namespaces of clients, such as *kubernetes*."""
         self._clusters = self._environment.peers(self._source) if self._source else ()
 
     def client_class(self, address: str) -> str:
-        """The namespace of the Pod with that address; empty if no Pod has it."""
+        """Returns the namespace of the Pod with that address, or an empty text if no Pod has the address."""
         return " ".join(cluster.pod_namespace(address) for cluster in self._clusters)
 
     def handle(self, query: Query, following: Following) -> Answer:
@@ -146,7 +150,10 @@ class Autopath(Plugin):
         return following(query)
 
     def _for_pod(self, query: Query, following: Following, own: str, namespace: str, zone: bytes) -> Answer:
-        """The answer for a name below `namespace`. It depends on whether the client's own namespace is the same."""
+        """Answers a query for a name below `namespace`, by the rules for the client's own namespace `own`.
+
+        The answer depends on whether the two namespaces are the same.
+        """
         if own == namespace:
             first = names.from_labels([namespace.encode("latin-1")])[:-1] + _SVC + zone
             answer = self._try(query, following, (first, _SVC + zone, zone, *self._elements))
@@ -163,9 +170,7 @@ class Autopath(Plugin):
         return _Search(self._found, query, following, candidates).run(0)
 
     def _found(self, query: Query, reply: Reply) -> Reply:
-        """The reply for the query name: counted, and with a CNAME record from the query name to the owner of its
-        records.
-        """
+        """Counts a reply, and adds a CNAME record from the query name to the name that was found."""
         cell = self._counters.cell(SUCCESS, query.server)
         self._counters.add(cell)
         other = next((record for record in reply.answer if record.owner.lower() != query.key), None)
@@ -201,9 +206,10 @@ class _Search:
         return rest if isinstance(rest, Reply) else await rest
 
     def _ends(self, reply: Reply) -> bool:
-        """Whether the search ends: with a reply other than NXDOMAIN, an error, or a dropped query.
+        """Returns True if no further candidate is to be tried.
 
-        A bare response code does not end it.
+        The search ends with a message whose response code is not NXDOMAIN, with an error, or with a dropped query. A
+        plugin's bare response code, without a message, does not end the search.
         """
         self._replies.append(reply)
         return reply.dropped or bool(reply.error) or (reply.has_message and reply.rcode != Rcode.NXDOMAIN)
@@ -215,19 +221,19 @@ class _Search:
             *others, out = self._replies
             if last.has_message and not last.dropped:
                 out = self._found(self._query, last)
-        for reply in others:  # the client does not see their TTLs
+        for reply in others:  # the client does not see the TTLs of these replies
             out = joined(out, msgspec.structs.replace(reply, next_second=UNTIL_CHANGED))
         return out
 
 
 def namespace_of(key: bytes, zone: bytes) -> str:
-    """The label left of `svc.ZONE` in a name of the zone in lower case; empty if there is none."""
+    """Returns the label before `svc.ZONE` in a lower-case name of the zone, or no octets if there is none."""
     labels = names.labels_of(key[: len(key) - len(zone)] + names.ROOT)
     return labels[-2].decode("latin-1") if len(labels) > 1 and labels[-1] == b"svc" else ""
 
 
 def _of_client_class(reply: Reply, pod: Dependency) -> Reply:
-    """The reply, which depends on the Pod and holds for clients of the same class only."""
+    """Returns the reply, with the Pod as a dependency, for reuse only among clients of the same class."""
     return msgspec.structs.replace(
         reply, scope=max(reply.scope, CacheScope.CLIENT_CLASS), dependencies=(*reply.dependencies, pod)
     )

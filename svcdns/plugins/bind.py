@@ -1,4 +1,7 @@
-"""`bind`: the addresses that a server block listens on. Configures only; control finds the addresses of interfaces."""
+"""`bind`: the addresses that a server block listens on.
+
+The plugin handles no queries: it only states settings. Control finds the addresses of network interfaces.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from svcdns.plugin_api.settings import BindAddresses, Settings
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One `bind` directive: addresses or interfaces, and the exceptions."""
+    """One `bind` directive: addresses or interface names, and the exceptions."""
 
     places: tuple[str, ...]
     without: tuple[str, ...] = ()
@@ -21,7 +24,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """All `bind` directives of the block; they add up."""
+    """All `bind` directives of the block. Their addresses are used together."""
 
     lines: tuple[Line, ...]
 
@@ -41,14 +44,14 @@ def parse(block: Block) -> Options:
 
 
 class Bind(Plugin):
-    """Configures only."""
+    """States the addresses of a block, and handles no queries."""
 
     name = "bind"
     configures_only = True
 
     @classmethod
     def settings(cls, options: Options) -> Settings:
-        """The addresses of the block's listeners."""
+        """Returns the settings of the block: the addresses it listens on."""
         return Settings(bind=tuple(BindAddresses(line.places, line.without) for line in options.lines))
 
 

@@ -1,7 +1,7 @@
-"""`bufsize`: limits the UDP payload size that clients advertise.
+"""`bufsize`: limits the UDP payload size that clients advertise (RFC 6891 §6.2.3).
 
-It lowers the size of the query itself, so the limit holds for what is forwarded, for the reply, and for the reply's OPT
-record, which mirrors the client's.
+The plugin lowers the size in the query itself. So the limit also applies to forwarded queries, to the reply, and to the
+reply's OPT record, which repeats the client's size.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from svcdns.plugin_api.query import Answer, Query
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The limit in octets; the default is that of DNS Flag Day 2020."""
+    """The limit in octets. The default is the value of DNS Flag Day 2020."""
 
     size: int = 1232
 
@@ -33,16 +33,16 @@ def parse(block: Block) -> Options:
 
 
 class Bufsize(Plugin):
-    """Lowers larger sizes to the limit; never raises one."""
+    """Lowers larger payload sizes to the limit, and never raises a size."""
 
     name = "bufsize"
 
     def __init__(self, options: Options, environment: Environment) -> None:  # noqa: ARG002 - needs no surroundings
-        """Uses only the options."""
+        """The environment is not used."""
         self._size = options.size
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """Lowers the query's EDNS size if it is larger; the following plugins answer."""
+        """Lowers the query's EDNS payload size if it is larger than the limit, and passes the query on."""
         if query.edns is not None and query.edns.size > self._size:
             query.edns = msgspec.structs.replace(query.edns, size=self._size)
         return following(query)

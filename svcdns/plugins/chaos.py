@@ -29,7 +29,7 @@ _AUTHORS_NAME: Final = from_text("authors.bind.")
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The texts. Authors are sorted, each once."""
+    """The texts of the answers. The authors are sorted and without duplicates."""
 
     version: str = VERSION
     authors: tuple[str, ...] = AUTHORS
@@ -44,23 +44,23 @@ def parse(block: Block) -> Options:
 
 
 class Chaos(Plugin):
-    """Answers TXT queries of class CH for the names it knows; the following plugins answer all others."""
+    """Answers TXT queries of class CH for a fixed set of names. The following plugins answer all other queries."""
 
     name = "chaos"
 
     def __init__(self, options: Options, environment: Environment) -> None:
-        """Looks up the host's name once."""
+        """Looks up the host's name, once."""
         self._version, self._host = _string(options.version), _string(socket.gethostname())
         self._random = environment.random
         self._authors = [_string(author) for author in options.authors]
 
     @classmethod
     def settings(cls, options: Options) -> Settings:  # noqa: ARG003 - whatever they are
-        """Takes queries of class CH."""
+        """Lets the server accept queries of class CH."""
         return Settings(any_class=True)
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """The texts, with the authors in a new order in every answer."""
+        """Answers with the text for the name. The authors are in a new random order in every answer."""
         if query.rclass != Class.CH or query.rtype != Type.TXT:
             return following(query)
         if query.key in _VERSION_NAMES:
@@ -76,7 +76,7 @@ class Chaos(Plugin):
 
 
 def _string(text: str) -> bytes:
-    """The RDATA of one character string, cut to the 255 octets that it may have (RFC 1035 §3.3)."""
+    """Returns the RDATA of one character string, cut to 255 octets, which is the most (RFC 1035 §3.3)."""
     data = text.encode()[:255]
     return bytes((len(data),)) + data
 

@@ -1,4 +1,4 @@
-"""`debug`: writes DEBUG lines to the log. Configures only."""
+"""`debug`: writes DEBUG lines to the log. The plugin handles no queries: it only states a setting."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from svcdns.plugin_api.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """`debug` has no options: its presence counts."""
+    """`debug` has no options. If the directive is there, DEBUG lines are written."""
 
 
 def parse(block: Block) -> Options:
-    """Checks that the directive stands alone. Raises CorefileError."""
+    """Checks that the directive has no arguments. Raises CorefileError."""
     for directive in block.directives:
         arguments.arguments(directive, 0, 0)
         arguments.no_body(directive)
@@ -25,14 +25,14 @@ def parse(block: Block) -> Options:
 
 
 class Debug(Plugin):
-    """Configures only."""
+    """States the setting, and handles no queries."""
 
     name = "debug"
     configures_only = True
 
     @classmethod
     def settings(cls, options: Options) -> Settings:  # noqa: ARG003 - there are none
-        """Turns DEBUG lines on."""
+        """Returns the settings, which turn DEBUG lines on."""
         return Settings(debug=True)
 
 

@@ -1,10 +1,11 @@
-"""`dns64`: IPv6 addresses made from IPv4 addresses, for clients that have only IPv6 (RFC 6147, RFC 6052).
+"""`dns64`: makes IPv6 addresses from IPv4 addresses, for clients that have only IPv6 (RFC 6147, RFC 6052).
 
 See docs/behaviour/plugins.md#dns64.
 
-The following plugins answer an AAAA query first. Unless the reply is NXDOMAIN or has an AAAA record, the name's A
-records are queried through the whole server and mapped into the prefix. Without `allow_ipv4`, a client's class is the
-family of its address.
+The following plugins answer an AAAA query first. If the reply is neither NXDOMAIN nor has an AAAA record, the plugin
+queries the A records of the name. That query goes through the whole server. The plugin then answers with one IPv6
+address for each A record: the prefix followed by the IPv4 address. Without `allow_ipv4`, the client class is the family
+of the client's address, IPv4 or IPv6.
 """
 
 from __future__ import annotations
@@ -31,13 +32,16 @@ from svcdns.wire.record import Record
 
 LENGTHS: Final = (32, 40, 48, 56, 64, 72, 80, 88, 96)
 DEFAULT_TTL: Final = 600
-"""The longest TTL of a mapped address without a SOA record (RFC 6147 §5.1.7)."""
+"""The longest TTL of such an IPv6 address if the AAAA reply has no SOA record, in seconds (RFC 6147 §5.1.7)."""
 _FLAGS: Final = ("translate_all", "allow_ipv4")
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """`prefix` has the 4 to 12 octets of the prefix; `ignored` the positions of options without effect, as text."""
+    """`prefix` is the 4 to 12 octets of the prefix.
+
+    `ignored` has the positions in the Corefile of options without effect.
+    """
 
     prefix: bytes = ipaddress.ip_address("64:ff9b::").packed[:12]
     translate_all: bool = False
@@ -46,10 +50,10 @@ class Options:
 
 
 def parse(block: Block) -> Options:
-    """The options of the block's `dns64` directives, which add up. Raises CorefileError.
+    """Returns the options of all `dns64` directives of the block together. Raises CorefileError.
 
-    After a prefix in the directive, CoreDNS reads only another prefix in its block. The same Corefile must give the
-    same answers, so this function does the same, and `gather` logs it.
+    If the directive's line has a prefix, CoreDNS reads only the option `prefix` in its braces. This function does the
+    same, so that a Corefile gives the same answers. `gather` logs the options that have no effect.
     """
     options = Options()
     for directive in block.directives:
@@ -98,7 +102,7 @@ def _prefix(word: Token) -> bytes:
 
 
 def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  # noqa: ARG001 - reads no files
-    """No data; logs a warning for options without effect."""
+    """Logs a warning for options without effect. Returns no data."""
     for where in options.ignored:
         plugin_logger("dns64").warning(
             "%s has no effect after a prefix in the directive; write 'prefix' in the block instead", where
@@ -115,21 +119,24 @@ TRANSLATED: Final = Family(
 
 
 class Dns64(Plugin):
-    """Maps addresses for one block."""
+    """Makes IPv6 addresses for one block."""
 
     name = "dns64"
     states_reuse = True
 
     def __init__(self, options: Options, environment: Environment) -> None:
-        """Counts by server."""
+        """The counters are labelled by server."""
         self._options, self._counters = options, environment.counters
 
     def client_class(self, address: str) -> str:
-        """The family of the address, unless it makes no difference."""
+        """Returns the family of the address. With `allow_ipv4`, all clients have the same class."""
         return "" if self._options.allow_ipv4 else "6" if ":" in address else "4"
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """The following plugins' answer; without an AAAA record in it, the mapped A records."""
+        """Returns the following plugins' answer.
+
+        If it has no AAAA record, returns addresses made from the A records.
+        """
         if query.rtype != Type.AAAA or query.rclass != Class.IN:
             return following(query)
         answer = following(query)
@@ -153,13 +160,13 @@ class Dns64(Plugin):
         return out if isinstance(out, Reply) else await out
 
     def _needs_mapping(self, query: Query, reply: Reply) -> bool:
-        """True if the reply to the AAAA query is to be replaced by mapped A records."""
+        """Returns True if the reply to the AAAA query is to be replaced by addresses made from the A records."""
         if not reply.has_message or reply.dropped or classify(query, reply) == MessageType.NXDOMAIN:
             return False
         return self._options.translate_all or not any(record.rtype == Type.AAAA for record in reply.answer)
 
     def _mapped(self, query: Query, first: Reply, reply: Reply) -> Reply:
-        """The reply to the A query with its addresses mapped: the answer to the AAAA query."""
+        """Returns the answer to the AAAA query, with the addresses of `reply`, the reply to the A query."""
         if reply.dropped:
             return joined(reply, first)
         longest = next((record.ttl for record in reversed(first.authority) if record.rtype == Type.SOA), DEFAULT_TTL)
@@ -190,7 +197,7 @@ class Dns64(Plugin):
 
 
 def embedded(prefix: bytes, address: bytes) -> bytes:
-    """The IPv6 address with an IPv4 address after the prefix; octet 8 is zero (RFC 6052 §2.2)."""
+    """Returns the IPv6 address of an IPv4 address: prefix, then address, with octet 8 zero (RFC 6052 §2.2)."""
     out = prefix + address
     if len(prefix) <= 8:
         out = out[:8] + b"\0" + out[8:]

@@ -1,6 +1,6 @@
 """`errors`: logs errors that occur inside the chain (docs/behaviour/plugins.md#errors).
 
-Clients see only the response code.
+Clients never get the text of an error, only the response code.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _LEVELS: Final = {"warning": logging.WARNING, "error": logging.ERROR, "info": lo
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Errors that match `pattern` are counted for `period` seconds and then logged in one line."""
+    """Errors that match `pattern` are counted for `period` seconds, and then logged in a single line."""
 
     period: float
     pattern: Regex
@@ -39,7 +39,7 @@ class Rule:
 class Options:
     """The `consolidate` rules, in file order.
 
-    A traceback is always logged with an exception, whatever `stacktrace` says.
+    The option `stacktrace` has no effect, because an exception is always logged with its traceback.
     """
 
     rules: tuple[Rule, ...] = ()
@@ -80,7 +80,7 @@ def _rule(line: Directive) -> Rule:
 
 @dataclass(slots=True)
 class _Pending:
-    """A rule, with the number of errors that it has counted in this period."""
+    """A rule, with the number of errors counted in the current period."""
 
     rule: Rule
     count: int = 0
@@ -94,12 +94,12 @@ class Errors(Plugin):
     reads_nothing = True
 
     def __init__(self, options: Options, environment: Environment) -> None:
-        """Logs to the environment's logger, by its clock."""
+        """Writes to the environment's logger, and measures periods on its clock."""
         self._log, self._clock = environment.log, environment.clock
         self._pending = [_Pending(rule) for rule in options.rules]
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """The following plugins' answer; its error, if it has one, is logged."""
+        """Returns the following plugins' answer. If the answer has an error, logs the error."""
         reply = following(query)
         return self._reported(query, reply) if isinstance(reply, Reply) else then(reply, partial(self._reported, query))
 
@@ -109,20 +109,20 @@ class Errors(Plugin):
         return reply
 
     def name_independent(self, zone: bytes) -> bool:  # noqa: ARG002 - a negative answer is not an error
-        """True for every zone."""
+        """Returns True, because a negative answer is not an error."""
         return True
 
     def join_fast_path(self, fast_path: FastPath) -> bool:  # noqa: ARG002 - nothing to set
-        """True: a simple reply has no error to log."""
+        """Returns True, because a simple reply (see wire/simple_reply.py) has no error to log."""
         return True
 
     def stop(self) -> None:
-        """Logs all summaries."""
+        """Logs one line for each rule that has counted errors."""
         for pending in self._pending:
             self._summarise(pending)
 
     def tick(self) -> None:
-        """Logs the summaries of periods that are over; called about once a second."""
+        """Logs the errors of rules whose period is over. Called about once a second."""
         now = self._clock()
         for pending in self._pending:
             if pending.count and now >= pending.until:
@@ -152,7 +152,7 @@ class Errors(Plugin):
 
 
 def _duration_text(seconds: float) -> str:
-    """Seconds as Go writes a duration: 30s, 1m30s, 500ms."""
+    """Returns seconds in Go's format for a duration: 30s, 1m30s, 500ms."""
     if seconds < 1:
         return f"{seconds * 1000:g}ms"
     hours, rest = divmod(seconds, 3600)

@@ -1,4 +1,4 @@
-"""`header`: sets and clears header flags of queries and replies."""
+"""`header`: sets and clears flags in the header of queries and replies."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ class Change:
     clear: int = 0
 
     def to(self, flags: int) -> int:
-        """The header flags after the change."""
+        """Returns `flags` with the change made."""
         return (flags | self.set) & ~self.clear
 
     def and_then(self, bit: int, *, on: bool) -> Change:
-        """This change with one more bit; the last word about a bit counts."""
+        """Returns this change with `bit` set or cleared in addition. For each bit, the latest call counts."""
         return Change(self.set | bit, self.clear & ~bit) if on else Change(self.set & ~bit, self.clear | bit)
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The changes of queries and of responses."""
+    """The changes to queries, and the changes to responses."""
 
     query: Change = Change()
     response: Change = Change()
 
 
 def parse(block: Block) -> Options:
-    """The options of the block's first `header` directive with a rule. Raises CorefileError."""
+    """Returns the options of the block's first `header` directive that has a rule. Raises CorefileError."""
     for directive in block.directives:
         arguments.arguments(directive, 0, 0)
         changes = {"query": Change(), "response": Change()}
@@ -71,16 +71,16 @@ def _with_line(change: Change, line: Directive) -> Change:
 
 
 class Header(Plugin):
-    """Changes the flags."""
+    """Changes the flags of queries and replies."""
 
     name = "header"
 
     def __init__(self, options: Options, environment: Environment) -> None:  # noqa: ARG002 - needs no surroundings
-        """Uses only the options."""
+        """The environment is not used."""
         self._query, self._response = options.query, options.response
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """Changes the query's flags; the following plugins answer; changes the flags of their message."""
+        """Changes the query's flags, passes the query on, and changes the flags of the reply's message."""
         query.flags = self._query.to(query.flags)
         return then(following(query), self._changed)
 

@@ -1,4 +1,7 @@
-"""`health`: tells over HTTP whether the process is alive. Configures only; control serves it."""
+"""`health`: an HTTP page that shows whether the process is alive.
+
+The plugin handles no queries: it only states settings. Control serves the page.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ DEFAULT: Final = ("", 8080)
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The address to listen on, and the seconds of lame duck: how long DNS is served after a stop was requested."""
+    """The address to listen on, and the lame-duck time: for how many seconds DNS is served after a request to stop."""
 
     address: tuple[str, int] = DEFAULT
     lameduck: float = 0.0
@@ -40,14 +43,14 @@ def parse(block: Block) -> Options:
 
 
 class Health(Plugin):
-    """Configures only."""
+    """States the settings of the page, and handles no queries."""
 
     name = "health"
     configures_only = True
 
     @classmethod
     def settings(cls, options: Options) -> Settings:
-        """The page, and the lame-duck time of the server."""
+        """Returns the settings: the page's address and the server's lame-duck time."""
         return Settings(lameduck=options.lameduck, page=HttpPage("/health", options.address))
 
 

@@ -1,4 +1,4 @@
-"""`local`: answers queries for the machine's own names, which must not leave it (RFC 6303, RFC 6761 §6.3).
+"""`local`: answers queries for the machine's own names, which must not be forwarded (RFC 6303, RFC 6761 §6.3).
 
 See docs/behaviour/plugins.md#local.
 """
@@ -44,7 +44,7 @@ class Options:
 
 
 def parse(block: Block) -> Options:
-    """The options of the block's `local` directives; the last value counts. Raises CorefileError."""
+    """Returns the options of the block's `local` directives; the last value counts. Raises CorefileError."""
     prefix = True
     for directive in block.directives:
         arguments.arguments(directive, 0, 0)
@@ -56,19 +56,21 @@ def parse(block: Block) -> Options:
 
 
 class Local(Plugin):
-    """Answers for the local zones; the following plugins answer all else."""
+    """Answers queries in the local zones. The following plugins answer all other queries."""
 
     name = "local"
 
     def __init__(self, options: Options, environment: Environment) -> None:
-        """Counts into the environment's counters."""
+        """The counters are those of the environment."""
         self._prefix, self._counters = options.localhost_prefix, environment.counters
         self._cell = environment.counters.cell(LOCALHOST_REQUESTS)
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """Loopback addresses below `localhost.` and for names that begin with it; the records of the local zones.
+        """Answers queries in the local zones.
 
-        NXDOMAIN for other names in the zones.
+        It answers with loopback addresses for `localhost.` and names below it, and with `localhost_prefix` also for
+        names that begin with `localhost`. For the other local zones it answers with their records, and with NXDOMAIN
+        for names that have none.
         """
         key = query.key
         if key != _LOCALHOST and (
@@ -92,7 +94,7 @@ class Local(Plugin):
 
 
 def _answer(query: Query, data: dict[int, bytes], apex: bytes, increments: tuple[Increment, ...] = ()) -> Reply:
-    """The record of the queried type, or NODATA with the SOA record at `apex`."""
+    """Returns the record of the queried type, or NODATA with the SOA record at `apex`."""
     for rtype, rdata in data.items():
         if rtype == query.rtype:
             record = Record(query.name, rtype, TTL, rdata)

@@ -1,7 +1,8 @@
 """`log`: writes a log line for every query (docs/behaviour/plugins.md#log).
 
-Replies from the answer table do not pass the chain, so this plugin observes: serving calls `observe` for every answered
-query of its block, from the table or not, after the reply is sent. Formats are compiled once.
+Replies from the answer table do not go through the chain. So the line is not written in `handle`. The server calls
+`observe` for every answered query of the block, with or without the answer table, after it has sent the reply. Formats
+are compiled once.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ CLASSES: Final = ("all", "success", "denial", "error")
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """The zones that the rule is for, as text, the format, and the classes of replies that it logs."""
+    """The zones that the rule applies to, as text, the format of its lines, and the classes of replies that it logs."""
 
     zones: tuple[str, ...]
     format: str
@@ -40,7 +41,10 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The rules, in file order; the first whose zones hold the name decides alone."""
+    """The rules, in file order.
+
+    For a query, only the first rule with a zone that contains the name is used.
+    """
 
     rules: tuple[Rule, ...]
 
@@ -70,13 +74,13 @@ def _rule(directive: Directive) -> Rule:
 
 
 class Log(Plugin):
-    """Writes the lines."""
+    """Writes the log lines."""
 
     name = "log"
     reads_nothing = True
 
     def __init__(self, options: Options, environment: Environment) -> None:  # noqa: ARG002 - lines have no plugin prefix
-        """Lines go to the server's logger."""
+        """Lines are written to the server's logger. The environment is not used."""
         self._rules = [
             (tuple(names.from_text(zone).lower() for zone in rule.zones), rule.classes, _compiled(rule.format))
             for rule in options.rules
@@ -84,12 +88,13 @@ class Log(Plugin):
         self._log = logging.getLogger("svcdns")
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """The following plugins' answer; `observe` writes the line."""
+        """Returns the following plugins' answer. `observe` writes the line later."""
         return following(query)
 
     def observe(self, query: Query, reply: Reply, size: int, seconds: float) -> None:
-        """Writes the line of one answered query: `size` is the reply's octets, `seconds` the time
-        from packet to reply.
+        """Writes the line of one answered query.
+
+        `size` is the reply's length in octets; `seconds` is the time from the query's arrival to the reply.
         """
         for zones, classes, line in self._rules:
             if any(names.is_within(query.key, zone) for zone in zones):
@@ -144,7 +149,10 @@ _PLACEHOLDER: Final = re.compile("|".join(re.escape(field) for field in _FIELDS)
 
 
 def _compiled(template: str) -> Callable[[_Answered], str]:
-    """The format as a function. Metadata that no plugin publishes is `-`; an unknown placeholder stays as text."""
+    """Returns a function that fills in the format.
+
+    Metadata that no plugin sets is written as `-`. An unknown placeholder stays as it is.
+    """
     parts: list[Callable[[_Answered], str]] = []
     at = 0
     for found in _PLACEHOLDER.finditer(template):

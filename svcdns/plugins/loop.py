@@ -1,9 +1,10 @@
-"""`loop`: stops forwarding while it leads back to this server (docs/plugins/loop.md).
+"""`loop`: stops forwarding while forwarded queries come back to this server (docs/plugins/loop.md).
 
-A probe is a query for a name that nobody else can make, sent through this block's own chain. If it arrives at a socket,
-it was forwarded back here. The worker that receives it tells all workers. Only one worker sends probes. Rules: a probe
-is always forwarded, except one that came back. No name is used twice, so that no cache can answer it. A name is valid
-for RECENT seconds, so that nobody who reads it on its way can use it later.
+The plugin sends probes. A probe is a query for a secret name, which is given to this block's own chain and so is
+forwarded. If a socket of this server receives the probe, there is a loop. The worker that receives the probe tells all
+workers. Only one worker sends probes. Rules: a probe is always forwarded, except a probe that came back. No name is
+used twice, so that no cache can answer a probe. A name is valid for RECENT seconds, so that an upstream that sees the
+name cannot use it later.
 """
 
 from __future__ import annotations
@@ -29,15 +30,15 @@ from svcdns.wire.edns import extended_error
 from svcdns.wire.record import Edns
 
 FIRST_PAUSE: Final = 1.0
-"""Seconds from a probe that came back, or was not answered, to the next one; each further pause is twice as long."""
+"""Seconds to the next probe after a probe that came back or got no answer. Each further pause is twice as long."""
 MAX_PAUSE: Final = 30.0
-"""The longest pause while there is a loop, or while probes get no answer."""
+"""The longest pause in seconds while there is a loop, or while probes get no answer."""
 NO_LOOP_PAUSE: Final = 300.0
-"""Seconds from probe to probe while there is no loop."""
+"""Seconds between two probes while there is no loop."""
 SETTLE: Final = 1.5
-"""Seconds after a probe's answer until the probe counts as not come back.
+"""If a probe has not come back this many seconds after its answer, there is no loop.
 
-A worker that received it reports that through control.
+The time is for a worker that received the probe: it reports that through control.
 """
 RECENT: Final = 60
 """Seconds for which the name of a probe is valid."""
@@ -69,26 +70,26 @@ def parse(block: Block) -> Options:
 
 
 def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:
-    """The key of the zone's probes, for all workers; generated once."""
+    """Returns the key of the zone's probes, which is the same for all workers. It is generated once."""
     return {options.zone: known.get(options.zone) or secrets.token_bytes(_KEY_OCTETS)}
 
 
 class Probes:
     """The names of one block's probes.
 
-    A label with a time and a random number, a label with a keyed hash of the first one, and the zone.
+    A name is a label with a time and a random number, a label with a keyed hash of that label, and the zone.
     """
 
     def __init__(self, key: bytes, block: str, zone: str) -> None:
-        """`block` tells the block from others with the same zone."""
+        """`block` distinguishes the block from others with the same zone."""
         self._key, self._block, self._zone = key, block.encode(), names.from_text(zone).lower()
 
     def make(self, now: float) -> bytes:
-        """A new name in wire format; `now` is in seconds on a clock that all workers share."""
+        """Returns a new name in wire format. `now` is in seconds, on a clock that all workers share."""
         return self._name(int(now) << _RANDOM_BITS | secrets.randbits(_RANDOM_BITS))
 
     def include(self, name: bytes, now: float) -> bool:
-        """True if the lowered name is that of a recent probe."""
+        """Returns True if the lower-case name was made for a probe within the last RECENT seconds."""
         label = name[1 : 1 + name[0]]
         if not label.isdigit():
             return False
@@ -102,7 +103,7 @@ class Probes:
 
 
 class Loop(Plugin):
-    """Sends probes, recognises those that come back, and stops queries before they are forwarded."""
+    """Sends probes, recognises probes that come back, and refuses to forward queries while there is a loop."""
 
     name = "loop"
 
@@ -117,7 +118,10 @@ class Loop(Plugin):
         self._own_client = Client(host or "127.0.0.1", 0, host or "127.0.0.1", port, "udp")
         self._counters, self._server = environment.counters, environment.server
         self._found = (environment.data("loop", self._block) or b"").decode()
-        """The last probe that came back, and its addresses; empty if there is no loop."""
+        """The last probe that came back, and the addresses that it came from and arrived at.
+
+        Empty if there is no loop.
+        """
         environment.on_data("loop", self._block, self._found_changed)
         self._live = False
         self._fast_path = FastPath()
@@ -133,14 +137,14 @@ class Loop(Plugin):
         self.tick()
 
     def stop(self) -> None:
-        """Cancels the current probe. The plugin of a new chain sends its own."""
+        """Cancels the current probe. If the plugins are made anew, the new plugin sends its own probes."""
         self._live = False
         self._counters.set(self._counters.cell(FOUND, self._server, self._zone), 0)
         if self._probing_task is not None and not self._probing_task.cancel():
-            self._probing_task.exception()  # marks it as retrieved, or asyncio logs it
+            self._probing_task.exception()  # without this call, asyncio logs the exception
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """The following plugins answer while there is no loop; a probe of this server always passes."""
+        """Passes queries on while there is no loop. Probes that this worker sends are always passed on."""
         if query.rtype == Type.HINFO and self._probes.include(query.key, self._clock()):
             if query.client is self._own_client:
                 return following(query)
@@ -149,14 +153,17 @@ class Loop(Plugin):
         return _looping(query) if self._found else following(query)
 
     def join_fast_path(self, fast_path: FastPath) -> bool:
-        """Leaves the fast path open while there is no loop. Probes never take it: their type is HINFO."""
+        """Returns True while there is no loop.
+
+        A probe never takes the fast path, because its type is HINFO.
+        """
         self._fast_path, fast_path.is_shut = fast_path, bool(self._found)
         return True
 
-    # -- probing
+    # -- sending probes
 
     def tick(self) -> None:
-        """Sends a probe when one is due, and evaluates the current one; called about once a second."""
+        """Sends a probe when one is due, and evaluates the current probe. Called about once a second."""
         if not self._live or not self._probing:
             return
         now = self._clock()
@@ -174,7 +181,7 @@ class Loop(Plugin):
             self._due = now + self._evaluate(answered=answered)
 
     async def _send(self, name: bytes, now: float) -> bool:
-        """Sends a probe. Returns true if it was answered; without an answer from an upstream it shows nothing."""
+        """Sends a probe. Returns True if an upstream answered; without an answer, nothing is known about a loop."""
         self._answered_at = now
         query = Query(name, name, Type.HINFO, Class.IN, RD, None, self._own_client, self._ask, started=now)
         answer = self._ask(query)
@@ -183,7 +190,7 @@ class Loop(Plugin):
         return reply.has_message and reply.rcode != Rcode.SERVFAIL
 
     def _evaluate(self, *, answered: bool) -> float:
-        """Evaluates the last probe. Returns the seconds until the next one."""
+        """Decides by the last probe whether there is a loop. Returns the seconds until the next probe."""
         pause = self._pause
         self._pause = min(MAX_PAUSE, 2 * pause)
         if self._found.startswith(self._probe + " "):
@@ -204,7 +211,7 @@ class Loop(Plugin):
             self._publish("loop", self._block, f"{probe} {addresses}".encode())
 
     def _found_changed(self, payload: bytes) -> None:
-        """A worker reports that a probe came back, or, with an empty payload, that one was answered from outside."""
+        """Called when a worker has found a loop, or with an empty `payload` when the loop has ended."""
         before, self._found = self._found, payload.decode()
         self._fast_path.is_shut = bool(self._found)
         if not self._live:
@@ -229,7 +236,7 @@ class Loop(Plugin):
 
 
 def _looping(query: Query) -> Reply:
-    """SERVFAIL; clients with EDNS get the reason (RFC 8914 §4.15: the server is not fully functional)."""
+    """Returns SERVFAIL. Clients with EDNS get the reason as an extended error (RFC 8914 §4.15, Not Ready)."""
     edns = (
         Edns(options=(extended_error(ExtendedError.NOT_READY, "forwarding loop"),)) if query.edns is not None else None
     )

@@ -1,6 +1,6 @@
-"""`minimal`: leaves out the sections of an answer that the client does not need (docs/behaviour/plugins.md#minimal).
+"""`minimal`: removes the sections of an answer that the client does not need (docs/behaviour/plugins.md#minimal).
 
-Denials, errors and delegations need their authority section, and are not changed.
+Denials, errors and delegations are not changed, because they need their authority section.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Options:
 
 
 def parse(block: Block) -> Options:
-    """Checks that the directive stands alone. Raises CorefileError."""
+    """Checks that the directive has no arguments. Raises CorefileError."""
     arguments.without_arguments(block.directives)
     return Options()
 
@@ -36,16 +36,17 @@ class Minimal(Plugin):
     name = "minimal"
 
     def __init__(self, options: Options, environment: Environment) -> None:
-        """Uses neither."""
+        """The parameters are not used."""
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """The following plugins' answer, shortened."""
+        """Removes the authority and additional sections from the following plugins' answer.
+
+        Other replies are not changed.
+        """
 
         def shortened(reply: Reply) -> Reply:
             if not reply.has_message and not reply.error:
-                return rcode_only(
-                    Rcode.SERVFAIL
-                )  # as CoreDNS, which fails here without a message: a zone transfer's REFUSED
+                return rcode_only(Rcode.SERVFAIL)  # CoreDNS also fails here, for instance for a zone transfer's REFUSED
             if not reply.has_message or reply.dropped or classify(query, reply) is not MessageType.NOERROR:
                 return reply
             return msgspec.structs.replace(reply, authority=(), additional=(), edns=None)

@@ -1,4 +1,7 @@
-"""`multisocket`: the number of workers, each with sockets of its own. Configures only."""
+"""`multisocket`: the number of workers, each of which has its own sockets.
+
+The plugin handles no queries: it only states a setting.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +16,12 @@ from svcdns.plugin_api.settings import Settings
 from svcdns.process.shared_memory import SLOTS
 
 MOST: Final = 1024
-"""The largest number that the directive takes."""
+"""The largest number that the directive accepts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The number of workers, from 1 to the number of slots in shared memory."""
+    """The number of workers, from 1 to the number that shared memory has room for."""
 
     workers: int
 
@@ -36,14 +39,14 @@ def parse(block: Block) -> Options:
 
 
 class Multisocket(Plugin):
-    """Configures only."""
+    """States the number of workers, and handles no queries."""
 
     name = "multisocket"
     configures_only = True
 
     @classmethod
     def settings(cls, options: Options) -> Settings:
-        """The number of workers."""
+        """Returns the settings: the number of workers."""
         return Settings(workers=options.workers)
 
 

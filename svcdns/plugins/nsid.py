@@ -1,4 +1,4 @@
-"""`nsid`: tells clients that request it which server answered (RFC 5001)."""
+"""`nsid`: tells a client that sends the EDNS option NSID which server answered (RFC 5001)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from svcdns.wire.record import Edns
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The identifier; empty for the host's name."""
+    """The identifier. If it is empty, the host's name is used."""
 
     text: str = ""
 
@@ -32,22 +32,25 @@ def parse(block: Block) -> Options:
 
 
 class Nsid(Plugin):
-    """Adds the identifier to replies to queries with the option."""
+    """Adds the identifier to a reply if the query has the option NSID."""
 
     name = "nsid"
 
     def __init__(self, options: Options, environment: Environment) -> None:  # noqa: ARG002 - needs no surroundings
-        """Looks up the host's name once."""
+        """Looks up the host's name, once."""
         self._data = (options.text or socket.gethostname()).encode()
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """The following plugins' answer; a reply with a message gets the option."""
+        """Returns the following plugins' answer, and adds the option to a reply that has a message."""
         if query.edns is None or all(code != OptionCode.NSID for code, _ in query.edns.options):
             return following(query)
         return then(following(query), self._with_identifier)
 
     def _with_identifier(self, reply: Reply) -> Reply:
-        """The reply with the option in its OPT record, or in a new one with DO set, as in CoreDNS."""
+        """Returns the reply with the option in its OPT record.
+
+        If the reply has no OPT record, it gets one with the DO bit, as in CoreDNS.
+        """
         if not reply.has_message or reply.dropped:
             return reply
         edns = reply.edns or Edns(dnssec_ok=True)

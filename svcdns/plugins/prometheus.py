@@ -1,6 +1,6 @@
 """`prometheus`: metrics over HTTP, and the metrics of queries (docs/behaviour/server.md#metrics-of-queries).
 
-Configures only; control serves them.
+The plugin handles no queries: it only states settings. Control serves the metrics, and the server counts the queries.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ def parse(block: Block) -> Options:
 
 
 class Prometheus(Plugin):
-    """Configures only."""
+    """States the settings of the metrics, and handles no queries."""
 
     name = "prometheus"
     configures_only = True
 
     @classmethod
     def settings(cls, options: Options) -> Settings:
-        """Has the block's queries counted."""
+        """Returns the settings. They make the server count the block's queries."""
         return Settings(counts_queries=True, page=HttpPage("/metrics", options.address))
 
 

@@ -1,4 +1,7 @@
-"""`ready`: tells over HTTP whether queries are answered. Configures only; control serves it."""
+"""`ready`: an HTTP page that shows whether queries are answered.
+
+The plugin handles no queries: it only states settings. Control serves the page.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ MODES: Final = ("until-ready", "continuously")
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The address to listen on, and whether a plugin that was ready once is checked again."""
+    """The address to listen on, and whether plugins are checked again after they were ready once."""
 
     address: tuple[str, int] = DEFAULT
     continuously: bool = False
@@ -37,14 +40,14 @@ def parse(block: Block) -> Options:
 
 
 class Ready(Plugin):
-    """Configures only."""
+    """States the settings of the page, and handles no queries."""
 
     name = "ready"
     configures_only = True
 
     @classmethod
     def settings(cls, options: Options) -> Settings:
-        """The page."""
+        """Returns the settings: the page's address, and how plugins are checked."""
         return Settings(page=HttpPage("/ready", options.address))
 
 

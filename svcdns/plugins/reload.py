@@ -1,4 +1,7 @@
-"""`reload`: applies a changed Corefile without a restart. Configures only; control reloads."""
+"""`reload`: applies a changed Corefile without a restart.
+
+The plugin handles no queries: it only states settings. Control reads the Corefile.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ MIN_JITTER: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The seconds between two reads of the file, and the range in which that varies."""
+    """The seconds between two reads of the Corefile, and the width of the random range of that time, in seconds."""
 
     interval: float = 30.0
     jitter: float = 15.0
@@ -44,14 +47,14 @@ def parse(block: Block) -> Options:
 
 
 class Reload(Plugin):
-    """Configures only."""
+    """States the interval, and handles no queries."""
 
     name = "reload"
     configures_only = True
 
     @classmethod
     def settings(cls, options: Options) -> Settings:
-        """How often the Corefile is read again."""
+        """Returns the settings: how often the Corefile is read again."""
         return Settings(reload=ReloadInterval(options.interval, options.jitter))
 
 

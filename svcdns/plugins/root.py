@@ -1,4 +1,7 @@
-"""`root`: the folder that relative paths of other plugins start from. Configures only; the plan reads it first."""
+"""`root`: the folder that relative paths of other plugins start from.
+
+The plugin handles no queries: it only states a setting, which is read before the options of other plugins.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from svcdns.plugin_api.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The folder, as written in the Corefile."""
+    """The folder as written in the Corefile."""
 
     path: str
 
@@ -27,14 +30,14 @@ def parse(block: Block) -> Options:
 
 
 class Root(Plugin):
-    """Configures only."""
+    """States the folder, and handles no queries."""
 
     name = "root"
     configures_only = True
 
     @classmethod
     def settings(cls, options: Options) -> Settings:
-        """The folder of the block's relative paths."""
+        """Returns the settings: the folder for the block's relative paths."""
         return Settings(root=options.path)
 
 

@@ -1,6 +1,7 @@
-"""`timeouts`: how long connections over TCP and TLS may take, and how many queries each may carry. Configures only.
+"""`timeouts`: how long connections over TCP and TLS may take, and how many queries a connection may carry.
 
-Of several blocks on one address and port, the last one that has it counts.
+The plugin handles no queries: it only states settings. If several blocks share an address and port, the directive of
+the last such block counts.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ QUERIES: Final = "maxtcpqueries"
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The limits of connections."""
+    """The limits for connections."""
 
     timeouts: Timeouts
 
@@ -71,14 +72,14 @@ def _queries(word: Token) -> int:
 
 
 class ConnectionTimeouts(Plugin):
-    """Configures only."""
+    """States the limits for connections, and handles no queries."""
 
     name = "timeouts"
     configures_only = True
 
     @classmethod
     def settings(cls, options: Options) -> Settings:
-        """The time limits of the block's listeners."""
+        """Returns the settings: the limits for connections of the block's listeners."""
         return Settings(timeouts=options.timeouts)
 
 

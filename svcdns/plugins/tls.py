@@ -1,7 +1,8 @@
-"""`tls`: the certificate of the block's `tls://` listeners, and whether clients need one. Configures only.
+"""`tls`: the certificate of the block's `tls://` listeners, and whether clients need a certificate.
 
-Control reads the files at start and again every PERIOD seconds, and sends them to the workers as data. A changed pair
-is used for new connections. If the files cannot be used, the previous pair stays in use.
+The plugin handles no queries: it only states settings. Control reads the files at start and again every PERIOD seconds,
+and sends their content to the workers. A changed certificate and key are used for new connections. If the files cannot
+be used, the previous certificate and key stay in use.
 """
 
 from __future__ import annotations
@@ -55,7 +56,10 @@ REFUSED: Final = Family(
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Paths, with `root` applied. `client_auth` is one of CLIENT_AUTH. Empty `authorities` or `keylog` mean none."""
+    """The paths of the files, with `root` applied. `client_auth` is one of CLIENT_AUTH.
+
+    `authorities` and `keylog` are empty if not configured.
+    """
 
     position: Position
     certificate: str
@@ -66,14 +70,14 @@ class Options:
 
     @property
     def data_key(self) -> str:
-        """The key of the files' content in the data for the workers."""
+        """The key of the files' content in the data that control sends to the workers."""
         return f"{self.certificate} {self.key} {self.authorities} {self.client_auth} {self.keylog}"
 
 
 class ServerTls(msgspec.Struct, frozen=True, array_like=True):
-    """The data for the workers: the material, and how to use it.
+    """The data for the workers: certificates and keys, and how to use them.
 
-    `expires` is in Unix seconds. `refused` is the error of newer files that cannot be used, empty if there is none.
+    `expires` is in Unix seconds. `refused` is the error of newer files that cannot be used, or empty.
     """
 
     certificate: str
@@ -85,7 +89,7 @@ class ServerTls(msgspec.Struct, frozen=True, array_like=True):
 
     @property
     def verify(self) -> ssl.VerifyMode:
-        """Whether clients may or must have a certificate."""
+        """Whether clients may or must present a certificate, as a mode of the module `ssl`."""
         return CLIENT_AUTH[self.client_auth]
 
 
@@ -121,7 +125,7 @@ def _line(line: Directive, root: str) -> dict[str, Any]:
 
 
 def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  # noqa: ARG001 - a new Corefile reads anew
-    """The content of the files, for the workers. Raises CorefileError if it cannot be used."""
+    """Reads the files and returns their content as data for the workers. Raises CorefileError if it cannot be used."""
     log = plugin_logger("tls")
     try:
         served = _read(options)
@@ -141,14 +145,14 @@ def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  #
 
 
 def period(options: Options) -> float:  # noqa: ARG001 - the same for all
-    """Seconds between two reads of the files."""
+    """Returns the seconds between two reads of the files."""
     return PERIOD
 
 
 def refresh(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:
-    """The content of the files if it has changed.
+    """Reads the files again, and returns their content if it has changed.
 
-    If it cannot be used: the previous content, marked, and an error in the log.
+    If the new content cannot be used, logs an error and returns the previous content with `refused` set.
     """
     payload = known.get(options.data_key)
     if payload is None:
@@ -170,7 +174,7 @@ def refresh(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:
 
 
 def decode(payload: bytes) -> ServerTls:
-    """The content in the data of `gather`."""
+    """Returns the content that `gather` encoded."""
     return msgspec.msgpack.decode(payload, type=ServerTls)
 
 
@@ -186,7 +190,7 @@ def _day(seconds: float) -> str:
 
 
 class Tls(Plugin):
-    """Configures only."""
+    """States the certificate of listeners, and handles no queries."""
 
     name = "tls"
     configures_only = True
@@ -194,7 +198,7 @@ class Tls(Plugin):
 
     @classmethod
     def settings(cls, options: Options) -> Settings:
-        """The certificate of the block's `tls://` listeners."""
+        """Returns the settings: the certificate of the block's `tls://` listeners."""
         return Settings(certificate=options.data_key)
 
 

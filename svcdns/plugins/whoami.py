@@ -1,4 +1,4 @@
-"""`whoami`: tells a client its own address, port and transport (docs/behaviour/plugins.md#whoami)."""
+"""`whoami`: answers a query with the client's own address, port and transport (docs/behaviour/plugins.md#whoami)."""
 
 from __future__ import annotations
 
@@ -23,21 +23,24 @@ class Options:
 
 
 def parse(block: Block) -> Options:
-    """Checks that the directive stands alone. Raises CorefileError."""
+    """Checks that the directive has no arguments. Raises CorefileError."""
     arguments.without_arguments(block.directives)
     return Options()
 
 
 class Whoami(Plugin):
-    """Answers every query with its client's address."""
+    """Answers every query with the address of its client."""
 
     name = "whoami"
 
     def __init__(self, options: Options, environment: Environment) -> None:
-        """Uses neither."""
+        """The parameters are not used."""
 
     def handle(self, query: Query, following: Following) -> Answer:  # noqa: ARG002 - answers every query
-        """No answer; the client's address, and a SRV record with its port, as additional records."""
+        """Returns a reply with an empty answer section.
+
+        The additional section has the client's address, and a SRV record with the client's port.
+        """
         address = ipaddress.ip_address(query.client.address.partition("%")[0])
         rtype = Type.A if address.version == 4 else Type.AAAA
         prefix = b"_" + query.client.protocol.encode()

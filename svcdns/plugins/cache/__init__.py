@@ -1,4 +1,4 @@
-"""The `cache` plugin: keeps replies for as long as their TTLs allow; see docs/plugins/cache.md."""
+"""The `cache` plugin: stores replies for as long as their TTLs allow; see docs/plugins/cache.md."""
 
 from __future__ import annotations
 

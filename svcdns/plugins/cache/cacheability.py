@@ -1,17 +1,17 @@
-"""What of a reply may be cached (docs/behaviour/plugins.md#cache, RFC 2308).
+"""Decides which replies, and which of their records, may be cached (docs/behaviour/plugins.md#cache, RFC 2308).
 
-This module decides on the type of a reply, whether it answers the query, and which records are kept. It stores nothing.
-Rules:
+This module finds the type of a reply, whether it answers the query, and which of its records are cached. It stores
+nothing. Rules:
 
-1. A reply whose CNAME records do not lead to the queried type is a NODATA reply if it has a SOA record. Without one it
-   is not cached.
-2. Of a reply from another server, only the records that answer the query are kept (RFC 2181 §5.4.1). In the answer
-   section those are the CNAME records from the queried name on, and the queried type at their end. In the authority
-   section those are the SOA record of a negative answer with its DNSSEC proofs (RFC 4035 §3.1.3), or the NS records of
-   a referral. The additional section is not kept.
-3. A record is kept only if its owner is one of the names on that chain of CNAME records, or a zone above one (RFC 5452
-   §6). A signature (RRSIG) is kept with the records it covers.
-4. Records that a plugin of this server made are kept as they are.
+1. If the CNAME records of a reply do not end at a record of the queried type, and the reply has a SOA record, it is a
+   NODATA reply. Without a SOA record it is not cached.
+2. Of a reply from another server, only the records that answer the query are cached (RFC 2181 §5.4.1). From the answer
+   section these are the CNAME records that start at the queried name, and the records of the queried type at their end.
+   From the authority section these are the SOA record of a negative answer with its DNSSEC proofs (RFC 4035 §3.1.3), or
+   the NS records of a referral. The additional section is not cached.
+3. A record is cached only if its owner is a name in that chain of CNAME records, or a zone above such a name (RFC 5452
+   §6). A signature (RRSIG) is cached with the records that it covers.
+4. Records that a plugin of this server made are cached unchanged.
 """
 
 from __future__ import annotations
@@ -33,11 +33,14 @@ NEVER_CACHED: Final = (MessageType.OTHERERROR, MessageType.META, MessageType.UPD
 DENIALS: Final = (MessageType.NXDOMAIN, MessageType.NODATA)
 PROOFS: Final = frozenset({Type.NSEC, Type.NSEC3})
 _SIGNER: Final = 18
-"""Octets before the signer's name in the RDATA of a RRSIG record (RFC 4034 §3.1)."""
+"""Number of octets before the signer's name in the RDATA of a RRSIG record (RFC 4034 §3.1)."""
 
 
 def message_type(query: Query, reply: Reply) -> MessageType:
-    """The type of docs/behaviour/server.md#kinds-of-replies, but NODATA for a chain of CNAME records without an end."""
+    """Returns the type of a reply (docs/behaviour/server.md#kinds-of-replies).
+
+    For CNAME records that do not end at the queried type, the type is NODATA if the reply has a SOA record.
+    """
     found = classify(query, reply)
     if found == MessageType.NOERROR and reply.answer and _has_soa(reply) and not has_answer(query, reply):
         return MessageType.NODATA
@@ -45,7 +48,7 @@ def message_type(query: Query, reply: Reply) -> MessageType:
 
 
 def is_cacheable(query: Query, reply: Reply, found: MessageType) -> bool:
-    """True if a reply of the type `found` may be cached."""
+    """Returns True if a reply of the type `found` may be cached."""
     if found in NEVER_CACHED or reply.flags & TC:
         return False
     if found == MessageType.NXDOMAIN:
@@ -54,14 +57,14 @@ def is_cacheable(query: Query, reply: Reply, found: MessageType) -> bool:
 
 
 def is_answer(query: Query, reply: Reply) -> bool:
-    """True if the reply is not truncated and has an answer to the query."""
+    """Returns True if the reply is not truncated and answers the query."""
     return not reply.flags & TC and message_type(query, reply) == MessageType.NOERROR and has_answer(query, reply)
 
 
 def has_answer(query: Query, reply: Reply) -> bool:
-    """True if a NOERROR reply has the queried type at the end of its only chain of CNAME records.
+    """Returns True for a NOERROR reply with a record of the queried type at the end of its CNAME records.
 
-    RFC 2181 §10.1: a name has one CNAME record at most.
+    If a name has several CNAME records, which RFC 2181 §10.1 forbids, returns False.
     """
     if reply.rcode != Rcode.NOERROR:
         return False
@@ -91,7 +94,10 @@ def _has_soa(reply: Reply) -> bool:
 
 
 def without_unrelated_records(query: Query, reply: Reply) -> Reply:
-    """The reply with only the records that are kept (rules 2 to 4); the same object if that is all of them."""
+    """Returns the reply with only the records that may be cached (rules 2 to 4).
+
+    Returns the same object if no record is removed.
+    """
     if reply.lifetime != NOT_REUSABLE:
         return reply
     chain = _alias_chain(query, reply.answer)
@@ -99,14 +105,17 @@ def without_unrelated_records(query: Query, reply: Reply) -> Reply:
     authority = _authority(chain, answer, reply.authority) if reply.authority else ()
     additional = (
         reply.additional if reply.dependencies else ()
-    )  # with dependencies, this server made it from cluster data
+    )  # a reply with dependencies was made by this server from cluster data
     if (answer, authority, additional) == (reply.answer, reply.authority, reply.additional):
         return reply
     return msgspec.structs.replace(reply, answer=answer, authority=authority, additional=additional)
 
 
 def _alias_chain(query: Query, answer: tuple[Record, ...]) -> list[bytes]:
-    """The lowered names from the queried one along its CNAME records. Of several for one name, the first counts."""
+    """Returns the lower-case names from the queried name along its CNAME records.
+
+    If a name has several CNAME records, the first is used.
+    """
     chain = [query.key]
     if query.rtype in (Type.CNAME, Type.ANY) or all(record.rtype != Type.CNAME for record in answer):
         return chain
@@ -120,14 +129,14 @@ def _alias_chain(query: Query, answer: tuple[Record, ...]) -> list[bytes]:
 
 
 def _belongs_to_answer(query: Query, chain: list[bytes], record: Record, rtype: int) -> bool:
-    """True if a record of the answer section answers the query, or leads to the answer.
+    """Returns True if a record of the answer section answers the query, or leads to the answer as a CNAME or DNAME.
 
-    `rtype` is the record's type; of a signature, the type it covers.
+    `rtype` is the record's type, or for a signature the type that it covers.
     """
     if not _in_class(query, record):
         return False
     owner = record.owner.lower()
-    if rtype == Type.DNAME and query.rtype != Type.DNAME:  # RFC 6672 §3.1: its owner is above the CNAME made from it
+    if rtype == Type.DNAME and query.rtype != Type.DNAME:  # RFC 6672 §3.1: owner above the CNAME's
         return any(owner != name and names.is_within(name, owner) for name in chain)
     if query.rtype == Type.ANY or record.rtype == query.rtype == Type.RRSIG:
         return owner == chain[0]
@@ -162,7 +171,7 @@ def _is_above(owner: bytes, chain: list[bytes]) -> bool:
 
 
 def _signer(record: Record) -> bytes | None:
-    """The lowered name of the zone that signed; None if the record is malformed."""
+    """Returns the lower-case name of the zone that made a signature, or None if the record is malformed."""
     try:
         return names.read_name(record.rdata, _SIGNER)[0].lower()
     except FormError:
@@ -175,5 +184,5 @@ def _filtered(records: tuple[Record, ...], belongs: Callable[[Record, int], bool
 
 
 def _covered_type(record: Record) -> int:
-    """The type of a record; of a signature, the type it covers."""
+    """Returns the type of a record, or for a signature the type that it covers."""
     return int.from_bytes(record.rdata[:2], "big") if record.rtype == Type.RRSIG else record.rtype

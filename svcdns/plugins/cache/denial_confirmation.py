@@ -1,9 +1,10 @@
-"""Denial confirmation: another upstream must confirm that a name is gone which had answers for long.
+"""Denial confirmation: asks another upstream before a denial of a name is believed that had answers for a long time.
 
-Rules: only names that upstreams have answered for as long as the option says are confirmed, with one more query for
-each denial. If the other upstream has an answer, the client gets that. If the other upstream fails, the client gets the
-denial, and it is not cached; after MAX_UNCONFIRMED seconds the denial is accepted, so that a deleted name does not stay
-unconfirmed where there is no other upstream. The history of names is bounded in number and in age.
+Rules: a denial is confirmed only if upstreams have answered the name for as long as the option states. Each such denial
+causes one more query. If the other upstream has an answer, the client gets that answer. If the other upstream fails,
+the client gets the denial, which is not cached. After MAX_UNCONFIRMED seconds, a denial is accepted without
+confirmation. Otherwise a deleted name would stay unconfirmed if there is no other upstream. The history of names is
+bounded in number and in age.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ from svcdns.plugins.cache.cacheability import DENIALS, is_answer, message_type
 from svcdns.telemetry.counters import Counters, Family, MetricKind
 
 MAX_UNCONFIRMED: Final = 60.0
-"""Seconds after the first unconfirmed denial of a name from which on a denial is accepted without confirmation."""
+"""Seconds after the first unconfirmed denial of a name. After that time, denials are accepted without confirmation."""
 MAX_AGE: Final = 86400.0
-"""Seconds after a name's last answer for which its history counts."""
+"""Seconds for which the history of a name is kept after the name's last answer."""
 MAX_NAMES: Final = 10_000
-"""Pairs of name and type in the history, of about 400 octets each."""
+"""The most pairs of name and type in the history. Each takes about 400 octets."""
 
 CONFIRMATIONS: Final = Family(
     "svcdns_cache_denial_confirmations_total",
@@ -37,7 +38,7 @@ CONFIRMATIONS: Final = Family(
 
 
 class History(msgspec.Struct, gc=False):
-    """When a name had its first and its last answer, and when the first denial since then could not be confirmed."""
+    """The times of a name's first and last answer, and of the first denial after that which could not be confirmed."""
 
     first: float
     last: float
@@ -45,15 +46,18 @@ class History(msgspec.Struct, gc=False):
 
 
 class DenialConfirmation:
-    """The history of the names of one cache, and the confirmation of their denials."""
+    """Keeps the history of the names of one cache, and confirms their denials."""
 
     def __init__(self, after: float, clock: Clock, counters: Counters, zones: str, view: str) -> None:
-        """`after` is how long a name must have had answers, in seconds; `zones` and `view` label the metric."""
+        """`after` is how long a name must have had answers before its denials are confirmed, in seconds.
+
+        `zones` and `view` are labels of the metric.
+        """
         self._after, self._clock, self._counters, self._labels = after, clock, counters, (zones, view)
         self._history: LRUCache[tuple[bytes, int, int], History] = LRUCache(MAX_NAMES)
 
     def confirming(self, following: Following) -> Following:
-        """The following plugins, with their denials confirmed."""
+        """Returns a function that calls the following plugins, and confirms a denial before it returns it."""
 
         def answer_confirmed(query: Query) -> Answer:
             answer = following(query)
@@ -68,7 +72,10 @@ class DenialConfirmation:
         return await self._confirmed(query, following, reply) if self._needs_confirmation(query, reply) else reply
 
     def _needs_confirmation(self, query: Query, reply: Reply) -> bool:
-        """True for an upstream's denial of a name that had answers for long. Notes an answer in the history."""
+        """Returns True for an upstream's denial of a name that had answers for long enough.
+
+        Adds an answer to the history.
+        """
         if not reply.source or not reply.has_message:
             return False
         now, key = self._clock(), (query.key, query.rtype, query.rclass)
@@ -85,7 +92,7 @@ class DenialConfirmation:
         return True
 
     async def _confirmed(self, query: Query, following: Following, denial: Reply) -> Reply:
-        """The answer of another upstream, or the denial if there is none."""
+        """Returns the answer of another upstream, or the denial if no other upstream has an answer."""
         key = (query.key, query.rtype, query.rclass)
         answer = following(query.changed(avoid=denial.source))
         other = answer if isinstance(answer, Reply) else await answer

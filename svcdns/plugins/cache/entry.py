@@ -1,7 +1,7 @@
-"""An entry of the cache, and its wire form, in which it travels to the worker that takes this one's place.
+"""An entry of the cache, and its encoding, in which a worker sends it to the worker that replaces it.
 
-A simple reply (`svcdns.wire.simple_reply`) is stored as its packet and decoded when it is used, for most entries are
-never used again.
+A reply that `svcdns.wire.simple_reply` can encode is stored as a packet. It is decoded only when it is used, because
+most entries are never used again.
 """
 
 from __future__ import annotations
@@ -26,24 +26,26 @@ RecordFields = tuple[bytes, int, int, bytes, int]
 
 
 def encode(simple: SimpleReply) -> bytes:
-    """The packet that is stored of a simple reply: all of it but the OPT record."""
+    """Returns the packet that is stored for a simple reply: all of the reply but the OPT record."""
     packet, end = simple.packet, simple.end
     return packet if end == len(packet) else packet[:10] + b"\0\0" + packet[12:end]
 
 
 def decode(packet: bytes) -> Reply:
-    """The reply that `encode` made this packet from."""
+    """Returns the reply that `encode` made this packet from."""
     message = parse_message(packet)
     return Reply(message.flags & 15, message.flags & _STORED_FLAGS, message.answer, message.authority)
 
 
 class Entry(msgspec.Struct):
-    """A stored reply. `content` is a reply, or the packet of a simple one.
+    """A stored reply. `content` is a reply object, or the packet of a simple reply (see svcdns/wire/simple_reply.py).
 
-    `stored` is the time on the cache's clock, `lifetime` is in whole seconds. `is_answer` is true if the reply has an
-    answer to the query; `last_answer` is an older entry that had one, kept beside one that has not. The other fields
-    change: `hits` without too long a gap, the last one at `last_hit`; the `refresh` under way; `retry_after`, the time
-    before which no other refresh is tried; `octets` of memory.
+    `stored` is a time on the cache's clock; `lifetime` is in whole seconds. `is_answer` is true if the reply answers
+    the query. `last_answer` is an older entry that answered the query; it is kept if this entry does not.
+
+    The other fields change. `hits` is the number of hits without too long a gap between them, and `last_hit` is the
+    time of the last one. `refresh` is the task of a refresh that is running. No other refresh starts before
+    `retry_after`. `octets` is the memory that the entry takes.
     """
 
     content: Reply | bytes
@@ -59,7 +61,7 @@ class Entry(msgspec.Struct):
 
     @property
     def reply(self) -> Reply:
-        """The reply; of a simple one, a new object each time."""
+        """Returns the reply. A simple reply is decoded into a new object at each call."""
         content = self.content
         return decode(content) if isinstance(content, bytes) else content
 
@@ -71,24 +73,24 @@ class Entry(msgspec.Struct):
 
     @property
     def has_no_dependencies(self) -> bool:
-        """True if the entry certainly depends on nothing; cheaper than `dependencies`."""
+        """True if the entry certainly has no dependencies. Faster than `dependencies`."""
         return isinstance(self.content, bytes) and self.last_answer is None
 
     @property
     def dependencies(self) -> set[Dependency]:
-        """The dependencies of the reply, and of `last_answer`."""
+        """Returns the dependencies of the reply and of `last_answer`."""
         own = () if isinstance(self.content, bytes) else self.content.dependencies
         return {*own, *(self.last_answer.dependencies if self.last_answer is not None else ())}
 
     def remaining(self, now: float) -> int:
-        """The whole seconds that are left, as the TTLs show them; 0 or less when the entry has expired."""
+        """Returns the whole seconds that are left of the lifetime, 0 or less if the entry has expired."""
         return self.lifetime - int(now - self.stored)
 
 
 class WireEntry(msgspec.Struct, array_like=True):
-    """The wire form of an entry.
+    """The encoding of an entry, for another worker.
 
-    `age` is in seconds, for the other worker's clock may differ. Fields that change are left out.
+    `age` is in seconds, because the other worker's clock may differ. Fields that change are left out.
     """
 
     key: Key
@@ -101,7 +103,7 @@ class WireEntry(msgspec.Struct, array_like=True):
 
     @classmethod
     def encode(cls, key: Key, entry: Entry, now: float) -> bytes:
-        """The octets of an entry."""
+        """Returns the encoded entry."""
         reply = entry.reply
         sections = _fields(reply.answer), _fields(reply.authority), _fields(reply.additional)
         age = now - entry.stored
@@ -110,7 +112,7 @@ class WireEntry(msgspec.Struct, array_like=True):
         )
 
     def decode(self, now: float) -> tuple[Key, Entry]:
-        """The entry, with its key."""
+        """Returns the entry and its key."""
         answer, authority, additional = (tuple([Record(*fields) for fields in section]) for section in self.sections)
         reply = Reply(self.rcode, self.flags, answer, authority, additional)
         return self.key, Entry(reply, now - self.age, self.lifetime, self.is_answer)

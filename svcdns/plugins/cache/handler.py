@@ -1,8 +1,10 @@
 """The `cache` plugin: stores replies for as long as their TTLs allow (docs/behaviour/plugins.md#cache).
 
-An answer that depends on cluster data alone is never stored. It gets the TTLs and the counts that CoreDNS's cache would
-give it, and is valid until the cluster changes. A stored reply that depends on cluster data in part is removed when
-that part changes; an example is an ExternalName Service, whose CNAME record leads to an outside name.
+An answer that depends only on cluster data is never stored, because it is valid until the cluster changes. Such an
+answer gets the TTLs that CoreDNS's cache would give it, and is counted in the metrics as CoreDNS would count it.
+
+An answer that depends partly on cluster data is stored, and removed when those data change. An example is the answer
+for an ExternalName Service, whose CNAME record has a name outside the cluster as its target.
 """
 
 from __future__ import annotations
@@ -30,13 +32,13 @@ from svcdns.wire.codes import AA, AD, CD, RA, RD, ExtendedError, Rcode
 
 
 class Cache(Plugin):
-    """The cache of one block. Its stores are kept over a change of the chain."""
+    """The cache of one block. The stored replies are kept when the plugins are made anew after a change."""
 
     name = "cache"
     states_reuse = True
 
     def __init__(self, options: Options, environment: Environment) -> None:
-        """The environment keeps the stores, by block."""
+        """The environment keeps the stores of replies, one pair for each block."""
         self._options, self._clock, self._counters = options, environment.clock, environment.counters
         self._stale = options.stale
         self._log, self._first, self._peers = environment.log, environment.first, environment.peers
@@ -66,7 +68,7 @@ class Cache(Plugin):
         return Store(bounds.capacity, self._budget, lambda: counters.add(cell))
 
     def join_fast_path(self, fast_path: FastPath) -> bool:
-        """Stores simple replies to queries that it has no entry for.
+        """Lets the fast path store simple replies (see wire/simple_reply.py), for queries that have no entry yet.
 
         With denial confirmation, every query goes through the chain.
         """
@@ -82,7 +84,7 @@ class Cache(Plugin):
         return ((cells.requests, 1.0), (cells.misses, 1.0))
 
     def start(self) -> None:
-        """Gives stores from before the change their new sizes."""
+        """Sets the sizes of stores that were made before a change of the Corefile."""
         self._success.resize(self._options.success.capacity)
         self._denial.resize(self._options.denial.capacity)
         if self._stale.up_to > MAX_STALE and self._first:
@@ -96,22 +98,25 @@ class Cache(Plugin):
         return cells
 
     def invalidate(self, dependencies: set[tuple[str, ...]]) -> None:
-        """Removes the entries that depend on one of these."""
+        """Removes the entries that depend on any of `dependencies`."""
         self._replies.invalidate(dependencies)
 
     def name_independent(self, zone: bytes) -> bool:
-        """True if this cache never stores denials for the zone, so every name in it gets the same negative answer."""
+        """Returns True if this cache never stores denials for the zone.
+
+        Then every name in the zone that does not exist gets the same negative answer.
+        """
         stored = within_any(zone, self._zones) and not within_any(zone, self._no_denial)
         others = (*self._zones, *self._no_denial)
         return not stored and not any(other != zone and names.is_within(other, zone) for other in others)
 
     def shrink(self, share: float) -> Iterator[None]:
-        """Keeps to this part of the stores' sizes, one entry at a step."""
+        """Limits the stores to `share` of their sizes. Each step of the iterator evicts one entry."""
         yield from self._success.shrink(share)
         yield from self._denial.shrink(share)
 
     def tick(self) -> None:
-        """Updates the gauges, and evicts some surplus entries; called about once a second."""
+        """Updates the gauges, and evicts some entries if a store is too large. Called about once a second."""
         self._budget.update_limit()
         for which, store in (("success", self._success), ("denial", self._denial)):
             store.trim()
@@ -120,11 +125,11 @@ class Cache(Plugin):
                 self._counters.set(cells.octets[which], store.octets)
 
     def stop(self) -> None:
-        """Cancels the refreshes."""
+        """Cancels all refreshes that are running."""
         self._refresher.stop()
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """Answers from an entry, or asks the following plugins and stores the reply."""
+        """Answers from a stored entry. Without one, calls the following plugins and stores their reply."""
         if not within_any(query.key, self._zones):
             return following(query)
         cells, now = self._cells_of(query.listener), self._clock()
@@ -175,9 +180,9 @@ class Cache(Plugin):
         return self._reply(lookup.query, entry, remaining, increments, lifetime, 1.0 - fraction)
 
     def _expired(self, lookup: Lookup, entry: Entry, increments: tuple[Increment, ...]) -> Answer:
-        """Serves an expired entry, after a refresh or during it.
+        """Answers with an expired entry: after a refresh has failed, or while the refresh is running.
 
-        Upstreams that are known to be down are not waited for.
+        If the upstreams are known to be down, the client does not wait for the refresh.
         """
         if not self._stale.verify or self._upstreams_down(lookup.query):
             store = self._replies.storing_in_background(entry, only_fresh=True)
@@ -203,9 +208,9 @@ class Cache(Plugin):
     async def _verified_in_time(
         self, lookup: Lookup, entry: Entry, increments: tuple[Increment, ...], task: asyncio.Task[Stored | None]
     ) -> Reply:
-        """The reply of the refresh, or the expired entry if that takes too long.
+        """Returns the reply of the refresh `task`, or the expired entry if the refresh takes too long.
 
-        Several queries may wait for one refresh.
+        Several queries may wait for the same refresh.
         """
         timeout = self._stale.timeout or None
         done, _ = await asyncio.wait((task,), timeout=timeout)

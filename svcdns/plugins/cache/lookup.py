@@ -1,8 +1,8 @@
 """Stores replies in the two stores of a cache, and finds them again (docs/behaviour/plugins.md#cache).
 
-An answer that depends on cluster data alone is never stored: it is valid until the cluster changes, and its TTL does
-not count down. Only the letter case of the first client's name is remembered: CoreDNS would cache the answer with it,
-so other clients get the name in that letter case for as long as CoreDNS would.
+An answer that depends only on cluster data is never stored: it is valid until the cluster changes, and its TTL does not
+count down. Only the letter case of the name in the first client's query is stored. CoreDNS would cache the answer with
+that letter case. So other clients get the name in that letter case for as long as they would from CoreDNS.
 """
 
 from __future__ import annotations
@@ -42,7 +42,10 @@ _FAILURES: Final = (Rcode.SERVFAIL, Rcode.NOTIMP)
 
 
 class Spelling(NamedTuple):
-    """A name in the letter case of the first client, and the time until which answers from the cluster have it so."""
+    """A name in the letter case of the first client's query.
+
+    Until the time `until`, answers from the cluster have the name in that letter case.
+    """
 
     name: bytes
     until: float
@@ -52,38 +55,38 @@ class CachedReplies:
     """The replies in the two stores of a cache."""
 
     def __init__(self, options: Options, success: Store, denial: Store, clock: Clock) -> None:
-        """Lifetimes are on the clock."""
+        """The options state lifetimes, which are measured on `clock`."""
         self._options, self._stale, self._clock = options, options.stale, clock
         self._success, self._denial = success, denial
         self._spellings: LRUCache[Key, Spelling] = LRUCache(options.success.capacity)
         self.changes = 0
-        """Grows with each call of `invalidate`.
+        """The number of calls of `invalidate`.
 
-        A reply with dependencies to a query from before the last call is not stored.
+        If it has grown since a query arrived, a reply to the query that has dependencies is not stored.
         """
         self.no_success, self._no_denial = wire_names(options.no_success), wire_names(options.no_denial)
 
     def invalidate(self, dependencies: set[Dependency]) -> None:
-        """Removes the entries that depend on one of these."""
+        """Removes the entries that depend on any of `dependencies`."""
         self.changes += 1
         self._success.invalidate(dependencies)
         self._denial.invalidate(dependencies)
 
     def never_stores(self, key: bytes) -> bool:
-        """True if no reply is ever stored for a lowered name."""
+        """Returns True if no reply is ever stored for the lower-case name."""
         return within_any(key, self._no_denial) and within_any(key, self.no_success)
 
     def spelling(self, lookup: Lookup) -> Spelling | None:
-        """The letter case of the name in an answer from the cluster; None if there is none to keep to."""
+        """Returns the letter case for the name in an answer from the cluster, or None to use the client's."""
         if not self._spellings:
             return None
         found: Spelling | None = self._spellings.get(lookup.key)
         return found if found is not None and found.until > lookup.now else None
 
     def find(self, key: Key, now: float) -> tuple[str, Entry] | None:
-        """The store's name and the entry.
+        """Returns the name of the store and the entry, or None.
 
-        Denials come first, except with `prefer_positive`, and a SERVFAIL beside an answer.
+        Denials are looked for first. With `prefer_positive`, and if the denial is a SERVFAIL, an answer comes first.
         """
         if self._stale.prefer_positive and self._stale.up_to > 0:
             answer = self._usable("success", key, now)
@@ -115,17 +118,20 @@ class CachedReplies:
         return entry
 
     def _max_lifetime(self, entry: Entry, *, denial: bool) -> int:
-        """The longest lifetime that the options allow; an entry from before a reload may have a longer one."""
+        """Returns the longest lifetime that the options allow.
+
+        An entry from before a reload may have a longer lifetime.
+        """
         if not denial:
             return self._options.success.longest
         return int(self._options.servfail) if entry.rcode in _FAILURES else self._options.denial.longest
 
     def _in_time(self, entry: Entry, now: float) -> bool:
-        """True if the entry may be served, stale or not."""
+        """Returns True if the entry may be served, fresh or expired."""
         return entry.remaining(now) > -self._stale.span if self._stale.up_to else entry.remaining(now) > 0
 
     def store(self, lookup: Lookup, reply: Reply) -> Stored:
-        """Stores a reply if it is cacheable, and bounds its TTLs."""
+        """Stores a reply if it is cacheable, and limits its TTLs by the options."""
         if reply.dropped or not reply.has_message:
             return Stored(reply, None)
         query, key = lookup.query, lookup.key
@@ -146,11 +152,11 @@ class CachedReplies:
         )
 
     def has(self, key: Key) -> bool:
-        """True if an entry or a spelling may decide how a query is answered."""
+        """Returns True if this cache has an entry for the key, or a letter case for answers from the cluster."""
         return key in self._success.entries or key in self._denial.entries or key in self._spellings
 
     def store_simple(self, key: Key, simple: SimpleReply) -> int:
-        """Stores a simple reply of the fast path, by the rules of `store`. Returns the TTL that its records get."""
+        """Stores a simple reply of the fast path by the rules of `store`. Returns the TTL for its records."""
         denial = simple.is_denial
         bounds = self._options.denial if denial else self._options.success
         lifetime = min(bounds.longest, max(bounds.shortest, simple.ttl))
@@ -159,7 +165,10 @@ class CachedReplies:
         return lifetime
 
     def store_fresh(self, lookup: Lookup, reply: Reply) -> Stored | None:
-        """Stores a reply that may replace an expired entry. None for other replies: the entry stays (RFC 8767 §4)."""
+        """Stores a reply if it may replace an expired entry.
+
+        For any other reply it returns None, and the entry stays (RFC 8767 §4).
+        """
         if reply.dropped or not reply.has_message or reply.flags & TC:
             return None
         if self._stale.prefer_positive:
@@ -175,9 +184,10 @@ class CachedReplies:
     def storing_in_background(
         self, previous: Entry, *, only_fresh: bool = False
     ) -> Callable[[Lookup, Reply], Stored | None]:
-        """`store`, or `store_fresh` with `only_fresh`, for a refresh without a client.
+        """Returns the function that stores the reply of a refresh without a client.
 
-        The new entry takes over the hits.
+        The function is `store`, or `store_fresh` with `only_fresh`. The new entry takes over the number of hits of
+        `previous`.
         """
 
         def store(lookup: Lookup, reply: Reply) -> Stored | None:
@@ -189,7 +199,10 @@ class CachedReplies:
         return store
 
     def _stored(self, lookup: Lookup, reply: Reply, found: MessageType, lifetime: int) -> Entry | None:
-        """Stores the related records of a cacheable reply, if the reply is still of the same type with them alone."""
+        """Stores the records of a cacheable reply that belong to its answer.
+
+        Stores nothing if the reply would be of another type with these records alone.
+        """
         if lifetime <= 0 or not self._may_store(lookup, reply, found):
             return None
         kept = without_unrelated_records(lookup.query, reply)
@@ -220,7 +233,10 @@ class CachedReplies:
         self._success.put(key, entry)
 
     def _lifetime(self, reply: Reply, found: MessageType) -> int:
-        """The whole seconds for which the reply may be stored: its smallest TTL within the bounds of the options."""
+        """Returns the whole seconds for which a reply may be stored.
+
+        The number is the smallest TTL of the reply, within the limits of the options.
+        """
         if found == MessageType.SERVERERROR:
             return int(self._options.servfail)
         bounds = self._options.denial if found in DENIALS else self._options.success
@@ -231,13 +247,14 @@ class CachedReplies:
         return min(bounds.longest, max(bounds.shortest, smallest))
 
     def _is_enabled(self, key: bytes, found: MessageType) -> bool:
-        """True if replies of that type are stored in the name's zone (`disable`)."""
+        """Returns True if replies of that type are stored in the name's zone: it is not in the option `disable`."""
         return not within_any(key, self._no_denial if _is_denial(found) else self.no_success)
 
 
 def _increments_of_cluster_answer(cells: Cells, found: MessageType) -> tuple[Increment, ...]:
-    """What CoreDNS would count for the next such query: a miss if replies of that type are not
-    cached, otherwise a hit.
+    """Returns the counters that CoreDNS would increment for the next query of this kind.
+
+    A miss if replies of that type are not cached, otherwise a hit.
     """
     if found in NEVER_CACHED:
         return ((cells.requests, 1.0), (cells.misses, 1.0))
@@ -245,7 +262,7 @@ def _increments_of_cluster_answer(cells: Cells, found: MessageType) -> tuple[Inc
 
 
 def _is_from_cluster(reply: Reply) -> bool:
-    """True if the reply is valid until one of its dependencies changes."""
+    """Returns True if the reply is valid until one of its dependencies changes."""
     return bool(reply.dependencies) and reply.lifetime == UNTIL_CHANGED
 
 
@@ -254,7 +271,10 @@ def _is_denial(found: MessageType) -> bool:
 
 
 def with_ttl(reply: Reply, ttl: int) -> Reply:
-    """The reply with this TTL in every record; those of a zone transfer get it as they are made."""
+    """Returns the reply with this TTL in every record.
+
+    The records of a zone transfer get the TTL when they are made.
+    """
 
     def section(records: tuple[Record, ...]) -> tuple[Record, ...]:
         return tuple([r if r.ttl == ttl else Record(r.owner, r.rtype, ttl, r.rdata, r.rclass) for r in records])
@@ -279,12 +299,12 @@ def _stream_with_ttl(
 
 
 def wire_names(zones: tuple[str, ...]) -> tuple[bytes, ...]:
-    """Zones as lowered names in wire format."""
+    """Returns zones as lower-case names in wire format."""
     return tuple(names.from_text(zone).lower() for zone in zones)
 
 
 def within_any(key: bytes, zones: tuple[bytes, ...]) -> bool:
-    """True if the lowered name lies in one of the zones."""
+    """Returns True if the lower-case name lies in one of the zones."""
     for zone in zones:  # noqa: SIM110 - twice as fast as any(), and every query comes here
         if names.is_within(key, zone):
             return True

@@ -30,10 +30,10 @@ STALE: Final = Family(
 
 
 class Cells:
-    """The counters of one server label."""
+    """The counters for one value of the label `server`."""
 
     def __init__(self, counters: Counters, server: str, zones: str, view: str) -> None:
-        """`zones` and `view` are the other labels."""
+        """`zones` and `view` are the values of the other labels."""
         labels = (zones, view)
         self.requests = counters.cell(REQUESTS, server, *labels)
         self.misses = counters.cell(MISSES, server, *labels)

@@ -16,7 +16,7 @@ MIN_TTL: Final = 5
 CAPACITY: Final = 10_000
 MAX_SERVFAIL: Final = 300.0
 MAX_STALE: Final = 7 * 86400.0
-"""Seconds after its expiry from which on no entry is served, whatever the Corefile says (RFC 8767 §5)."""
+"""An entry that expired this many seconds ago is never served, whatever the Corefile states (RFC 8767 §5)."""
 MAX_RECHECK: Final = 300.0
 CONFIRM_AFTER: Final = 3600.0
 ENVIRONMENT: Final = ("confirm_denials",)
@@ -27,9 +27,7 @@ POLICIES: Final = ("prefer_positive",)
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """The capacity of one of the two stores in entries, and the longest and shortest lifetime of
-    an entry in seconds.
-    """
+    """The capacity of a store in entries, and the longest and the shortest lifetime of an entry in seconds."""
 
     capacity: int
     longest: int
@@ -38,9 +36,10 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class Prefetch:
-    """When to refresh an entry before it expires: after `amount` hits, never `gap` seconds apart; 0 for never.
+    """When to refresh an entry before it expires.
 
-    It is refreshed when `percentage` of its lifetime is left.
+    The entry must have had `amount` hits that were never `gap` seconds apart; 0 for never. It is refreshed when
+    `percentage` of its lifetime is left.
     """
 
     amount: int = 0
@@ -50,11 +49,11 @@ class Prefetch:
 
 @dataclass(frozen=True, slots=True)
 class Stale:
-    """Expired entries are served for `up_to` seconds, at most MAX_STALE, with the TTL `ttl`. 0 turns this off.
+    """When to serve expired entries: for `up_to` seconds (at most MAX_STALE), with the TTL `ttl`. 0 means never.
 
-    With `verify`, the entry is refreshed before it is served, for at most `timeout` seconds unless that is 0; without,
-    during that. `recheck` is the seconds after a failed refresh in which no other is tried. With `prefer_positive`, an
-    answer comes before a denial.
+    With `verify`, the entry is refreshed before it is served, and the client waits for at most `timeout` seconds (0 for
+    no limit). Without `verify`, the entry is served while it is refreshed. After a failed refresh, no other refresh
+    starts for `recheck` seconds. With `prefer_positive`, an answer is used rather than a denial.
     """
 
     up_to: float = 0.0
@@ -66,18 +65,16 @@ class Stale:
 
     @property
     def span(self) -> int:
-        """Whole seconds after their expiry for which entries are kept."""
+        """The whole seconds for which entries are kept after their expiry."""
         return int(min(self.up_to, MAX_STALE))
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The options. `no_success` and `no_denial` are the zones in which such replies are not stored.
+    """The options. In the zones `no_success` and `no_denial`, replies of that kind are not stored.
 
-    `servfail` is in seconds.
-
-    Another upstream must confirm a denial of a name that had answers for `confirm_after` seconds; None for no
-    confirmation.
+    `servfail` is in seconds. If a name had answers for `confirm_after` seconds, another upstream must confirm its
+    denial; None turns this off.
     """
 
     zones: tuple[str, ...]
@@ -112,7 +109,7 @@ def parse(block: Block) -> Options:
 
 
 def _check_policy(directive: Directive) -> None:
-    """Allows one `serve_stale_policy`, and only with `serve_stale`."""
+    """Allows at most one `serve_stale_policy`, and only together with `serve_stale`. Raises CorefileError."""
     lines = {
         name: [line for line in arguments.body(directive) if line.name.text == name]
         for name in ("serve_stale", "serve_stale_policy")

@@ -1,7 +1,7 @@
-"""Refreshes entries: popular ones shortly before they expire (`prefetch`), and expired ones (`serve_stale`).
+"""Refreshes entries: popular entries shortly before they expire (`prefetch`), and expired entries (`serve_stale`).
 
-Rules: one refresh of an entry at a time, and at most MAX_REFRESHES in all. A refresh that fails leaves the entry as it
-is. What a refresh brings is cached whether a client still waits for it or not (RFC 8767 §4 and §5).
+Rules: an entry is refreshed once at a time, and at most MAX_REFRESHES refreshes run at a time. If a refresh fails, its
+entry stays as it is. The reply of a refresh is cached, even if no client waits for it any more (RFC 8767 §4 and §5).
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from svcdns.plugins.cache.options import Prefetch, Stale
 from svcdns.wire.codes import AD
 
 MAX_REFRESHES: Final = 512
-"""Refreshes of one cache at a time; further entries are served as they are."""
+"""The most refreshes of one cache that run at a time. Further entries are served without a refresh."""
 
 
 class Lookup(msgspec.Struct, frozen=True):
-    """A query to the cache, and what is needed to store the reply.
+    """A query to the cache, with the data for storing its reply.
 
-    `now` is when it came; `changes` is the number of invalidations before it.
+    `now` is the time when the query arrived. `changes` is the value of `CachedReplies.changes` at that time.
     """
 
     query: Query
@@ -43,26 +43,26 @@ class Lookup(msgspec.Struct, frozen=True):
 
 
 class Stored(msgspec.Struct, frozen=True):
-    """A reply of the following plugins as the client gets it, and its entry if it was cached."""
+    """A reply of the following plugins in the form for the client, and its entry if it was cached."""
 
     reply: Reply
     entry: Entry | None
 
 
 StoreReply = Callable[[Lookup, Reply], Stored | None]
-"""Caches a reply; None if the reply is no reason to give up the existing entry."""
+"""Caches a reply. Returns None if the existing entry must stay."""
 
 
 class Refresher:
     """The refreshes of one cache."""
 
     def __init__(self, clock: Clock, recheck: float, log: logging.Logger) -> None:
-        """`recheck` is the seconds after a failed refresh in which no other is tried."""
+        """After a failed refresh, no other refresh of the entry starts for `recheck` seconds."""
         self._clock, self._recheck, self._log = clock, recheck, log
         self._tasks: set[asyncio.Task[Stored | None]] = set()
 
     def start(self, lookup: Lookup, entry: Entry, store: StoreReply) -> asyncio.Task[Stored | None] | None:
-        """Starts a refresh of the entry; None if none may be started now."""
+        """Starts a refresh of the entry. Returns None if none may be started now."""
         if entry.refresh is not None or lookup.now < entry.retry_after or len(self._tasks) >= MAX_REFRESHES:
             return None
         task = entry.refresh = asyncio.ensure_future(self._run(lookup, entry, store))
@@ -71,7 +71,10 @@ class Refresher:
         return task
 
     async def refresh(self, lookup: Lookup, entry: Entry, store: StoreReply) -> Stored | None:
-        """Asks the following plugins again. None if that fails; then no other refresh is tried for a while."""
+        """Calls the following plugins again, and stores their reply.
+
+        Returns None if that fails. Then no other refresh of the entry starts for a while.
+        """
         stored = None
         try:
             answer = lookup.following(lookup.query.changed(flags=lookup.query.flags | AD))
@@ -98,18 +101,16 @@ class Refresher:
 
 
 def in_background(lookup: Lookup) -> Lookup:
-    """The same lookup without a client whose reply could be truncated: over TCP."""
+    """Returns the lookup with a client that uses TCP, so that the reply is not truncated."""
     client = msgspec.structs.replace(lookup.query.client, protocol="tcp")
     return msgspec.structs.replace(lookup, query=lookup.query.changed(client=client))
 
 
 def note_hit(entry: Entry, now: float, prefetch: Prefetch) -> tuple[bool, float]:
-    """Notes a hit of an unexpired entry. Returns whether to refresh it, and a span in seconds.
+    """Counts a hit of an entry that has not expired. Returns whether to refresh the entry, and a number of seconds.
 
-    Within that span further hits need not be noted.
-
-    Hits are noted one by one until they are as many as `prefetch` asks for. From then on, the entry is taken to be in
-    use until the time to refresh it.
+    For that many seconds further hits need not be counted. Hits are counted one by one until there are as many as
+    `prefetch` requires. From then on, the entry counts as popular until the time at which it is refreshed.
     """
     if now - entry.last_hit > prefetch.gap:
         entry.hits = 0
@@ -127,7 +128,7 @@ def note_hit(entry: Entry, now: float, prefetch: Prefetch) -> tuple[bool, float]
 
 
 def stale_span(entry: Entry, now: float, stale: Stale) -> float:
-    """Seconds for which a stale reply may be reused: until the next refresh is due."""
+    """Returns the seconds for which a stale reply may be used again: until the next refresh is due."""
     if entry.refresh is not None:
         return 0.0
     return max(0.0, min(entry.retry_after, entry.stored + entry.lifetime + stale.span) - now)

@@ -1,9 +1,11 @@
-"""A bounded store of cache entries, indexed by key and by dependency; a cache has one for answers and one for denials.
+"""A bounded store of cache entries, found by key and by dependency. A cache has one for answers and one for denials.
 
-The capacity is CoreDNS's: 256 shards of at least four entries, so at least 1,024. Entries that were used again, and
-entries that were not, are evicted separately: the oldest entry that was not used again goes first, while such entries
-have more than their share; otherwise the least recently used one goes. So a flood of names that are queried once costs
-the other entries at most that share. CoreDNS evicts a random entry, which no client can tell.
+The capacity is CoreDNS's: 256 shards of at least four entries, so at least 1,024 entries.
+
+Entries that were never used again after they were stored have a limited part of the store (USED_ONCE_SHARE). If they
+exceed that part, the oldest of them is evicted. Otherwise the least recently used entry is evicted. So a flood of names
+that are queried once evicts only a limited part of the other entries. CoreDNS evicts a random entry; clients cannot see
+the difference.
 """
 
 from __future__ import annotations
@@ -24,44 +26,49 @@ from svcdns.plugins.cache.memory import LARGEST, PER_ENTRY, MemoryBudget, memory
 SHARDS: Final = 256
 PER_SHARD: Final = 4
 USED_ONCE_SHARE: Final = 4
-"""One part in so many of a store is for entries that were not used again."""
+"""Entries that were not used again may take one part of the store in this number of parts."""
 MAX_EVICTIONS: Final = 128
-"""Entries evicted at a time: more than the largest new entry needs (`memory.LARGEST`), and a fraction of a millisecond.
+"""The most entries that are evicted at a time.
+
+That is more than the largest new entry needs (`memory.LARGEST`), and takes a fraction of a millisecond.
 """
 
 _MISSING: Final = object()
 
 
 def capacity(size: int) -> int:
-    """The number of entries that a store of the configured size holds."""
+    """Returns the number of entries that a store of the configured size holds."""
     return max(size // SHARDS, PER_SHARD) * SHARDS
 
 
 class Store:
-    """A store. Its size may change at any time; surplus entries are evicted a few at a time."""
+    """A store of cache entries.
+
+    Its size may change at any time. If it then has too many entries, they are evicted a few at a time.
+    """
 
     def __init__(self, size: int, budget: MemoryBudget, evicted: Callable[[], None]) -> None:
         """`size` is in entries; `evicted` is called for each evicted entry."""
         self._budget, self._evicted = budget, evicted
         self.entries: dict[Key, Entry] = {}
-        """All entries; read only for others."""
+        """All entries by key. Other classes may only read it."""
         self._used_once: OrderedDict[Key, object] = OrderedDict()
-        """The keys of entries that were not used again, oldest first."""
+        """The keys of the entries that were not used again, oldest first."""
         self._reused: LRUCache[Key, None] = LRUCache(math.inf)
         self._share = 1.0
         self._max_entries = self._max_octets = 0
         self.octets = 0
-        """The memory that the entries take."""
+        """The octets that the entries take."""
         self._dependents: dict[Dependency, set[Key]] = {}
         self.resize(size)
         budget.stores.append(self)
 
     def __len__(self) -> int:
-        """The number of entries."""
+        """Returns the number of entries."""
         return len(self.entries)
 
     def get(self, key: Key) -> Entry | None:
-        """The entry, which counts as used again."""
+        """Returns the entry of a key, or None. The entry counts as used again."""
         entry = self.entries.get(key)
         if entry is not None:
             self._used_once.pop(key, None)
@@ -69,19 +76,19 @@ class Store:
         return entry
 
     def resize(self, size: int) -> None:
-        """Takes another size, in entries."""
+        """Sets the size, in entries."""
         self._size = capacity(size)
         self._set_bounds()
 
     def stop(self) -> None:
-        """Gives up the store's part of the memory budget; nobody uses the store any more."""
+        """Releases the store's part of the memory budget. Call it when nobody uses the store any more."""
         self._budget.stores.remove(self)
         self._budget.octets -= self.octets
 
     def put(self, key: Key, entry: Entry) -> None:
-        """Stores an entry under its key and its dependencies.
+        """Stores an entry under its key and its dependencies, in place of the previous entry.
 
-        One that is larger than LARGEST only removes the previous entry.
+        If the entry is larger than LARGEST, the previous entry is removed and the new one is not stored.
         """
         if key in self.entries:
             self.remove(key)
@@ -102,7 +109,7 @@ class Store:
         self._used_once[key] = None
 
     def remove(self, key: Key) -> None:
-        """Removes an entry, if there is one."""
+        """Removes the entry of a key, if there is one."""
         entry = self.entries.pop(key, None)
         if entry is not None:
             if self._used_once.pop(key, _MISSING) is _MISSING:
@@ -120,7 +127,7 @@ class Store:
                     del self._dependents[dependency]
 
     def shrink(self, share: float) -> Iterator[None]:
-        """Keeps to this part of its size from now on. Evicts one surplus entry at each step of the iterator."""
+        """Limits the store to `share` of its size from now on. Each step of the iterator evicts one entry."""
         self._share = share
         self._set_bounds()
         self._budget.update_limit()
@@ -132,7 +139,7 @@ class Store:
             yield
 
     def trim(self) -> None:
-        """Evicts a few surplus entries."""
+        """Evicts a few entries if the store has too many."""
         self._make_room(0, 0)
 
     def evict(self) -> None:
@@ -161,9 +168,9 @@ class Store:
                 return
 
     def pack(self, now: float) -> Iterator[bytes]:
-        """The entries for another worker, the newest last.
+        """Yields the encoded entries for another worker, the newest last.
 
-        Entries with dependencies stay: those may have changed there.
+        Entries with dependencies are left out, because the other worker may have newer cluster data.
         """
         for key in (*self._used_once, *self._reused):
             entry = self.entries.get(key)
@@ -171,13 +178,13 @@ class Store:
                 yield WireEntry.encode(key, entry, now)
 
     def unpack(self, portion: bytes, now: float) -> None:
-        """Stores an entry of another worker, unless there is one already. Raises msgspec.DecodeError."""
+        """Stores an entry of another worker, unless there is an entry for its key. Raises msgspec.DecodeError."""
         key, entry = msgspec.msgpack.decode(portion, type=WireEntry).decode(now)
         if key not in self.entries:
             self.put(key, entry)
 
     def invalidate(self, dependencies: Iterable[Dependency]) -> None:
-        """Removes the entries that depend on one of these."""
+        """Removes the entries that depend on any of `dependencies`."""
         if self._dependents:
             for dependency in dependencies:
                 for key in self._dependents.pop(dependency, ()):

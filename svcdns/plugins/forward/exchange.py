@@ -1,14 +1,14 @@
-"""One exchange with the upstreams of a forward rule: from a query to the reply for everybody who waits for it.
+"""One exchange with the upstreams of a forward rule: from a query to the reply for every client that waits for it.
 
 Rules:
 
 1. Each upstream is queried once before any is queried again.
-2. The next upstream is queried when one fails, replies with a response code of `failover`, or is silent. Unless the
-   policy is sequential, it is also queried when one is slower than usual; such extra queries have a bounded share
-   (`HedgeBudget`).
+2. The next upstream is queried if an upstream fails, is silent, or replies with a response code of the option
+   `failover`. Unless the policy is sequential, the next upstream is also queried if an upstream is slower than usual.
+   The number of queries for slowness is limited (`HedgeBudget`).
 3. The first valid reply ends the exchange.
-4. Where no upstream is usable, one is queried all the same, for LAST_RESORT_TIMEOUT seconds, in a bounded number of
-   exchanges at a time. Health checks show when an upstream replies again.
+4. If every upstream is down, one of them is queried nevertheless, for LAST_RESORT_TIMEOUT seconds. The number of such
+   exchanges at a time is limited. Health checks find out when an upstream replies again.
 """
 
 from __future__ import annotations
@@ -29,21 +29,24 @@ from svcdns.wire.record import Edns
 from svcdns.wire.simple_reply import SimpleReply, scan
 
 LAST_RESORT_TIMEOUT: Final = 1.0
-"""Seconds that an upstream has where none is usable."""
+"""Seconds to wait for an upstream's reply if every upstream is down."""
 NO_HEALTHY: Final = "no healthy proxies"
 
 _FORWARDED_FLAGS: Final = AA | TC | RD | RA | AD | CD
 
 
 ExchangeKey = tuple[bytes, int, int, int, Edns | None, bool, str]
-"""Lowered name, type, class, flags, EDNS, over TCP or not, label of the upstream to avoid.
+"""Lower-case name, type, class, flags, EDNS, whether over TCP, and the label of the upstream to avoid.
 
-A plain tuple: one is made for each query.
+This is a plain tuple because one is made for each query.
 """
 
 
 class Exchange:
-    """A query under way. `completed` is called once, with the exchange, which has its reply then."""
+    """A query to the upstreams whose reply has not arrived yet.
+
+    `completed` is called once, with the exchange. The exchange has its reply by then.
+    """
 
     __slots__ = (
         "_attempts", "_avoid", "_completed", "_deadline", "_failed_attempts", "_failure", "_group", "_is_last_resort", "_last_reply",
@@ -60,11 +63,11 @@ class Exchange:
         tcp: bool,
         avoid: str = "",
     ) -> None:
-        """Sends nothing before `start`, and nothing to the upstream labelled `avoid`."""
+        """Nothing is sent before `start` is called, and nothing to the upstream with the label `avoid`."""
         self._group, self._query, self._completed, self._tcp, self._avoid = group, query, completed, tcp, avoid
         self.key = key
         self.waiters: list[tuple[str, Callable[[UpstreamReply], None]]] = []
-        """The clients whose queries wait for the reply, each with the callback that takes it."""
+        """The clients that wait for the reply. Each has a callback that is called with the reply."""
         self.is_over = False
         self.plain: SimpleReply | None = None
         self._reply: Reply | None = None
@@ -79,14 +82,14 @@ class Exchange:
 
     @property
     def reply(self) -> Reply:
-        """The reply, after the exchange is over."""
+        """The reply. Read it only after the exchange has ended."""
         if self._reply is None:
             assert self.plain is not None
             self._reply = _reply(self._query.decode(self.plain.packet), self._source)
         return self._reply
 
     def start(self) -> bool:
-        """Queries the first upstream. Returns false if there is none to query."""
+        """Queries the first upstream. Returns False if there is none to query."""
         group = self._group
         now = group.clock()
         self._deadline = now + group.budget
@@ -113,7 +116,7 @@ class Exchange:
         return None
 
     def _query_next(self, now: float) -> bool:
-        """Queries the next usable upstream. Returns false if there is none, or no more attempts are allowed."""
+        """Queries the next usable upstream. Returns False if there is none, or if no more attempts are allowed."""
         server, group = self._next_usable(), self._group
         spent = self._failed_attempts + len(self._attempts) >= group.max_attempts or self._queries >= MAX_QUERIES
         if server is None or spent or now >= self._deadline:
@@ -135,7 +138,7 @@ class Exchange:
         self._group.timer_wheel.at(when, self._hedge)
 
     def _hedge(self) -> None:
-        """Queries the next upstream if the last one queried is silent or slow."""
+        """Queries the next upstream if the upstream that was queried last is silent or slow."""
         group, now = self._group, self._group.clock()
         if self.is_over or not self._attempts or now < self._look_at:
             return
@@ -172,7 +175,10 @@ class Exchange:
             self._take_or_retry(attempt, query.decode(outcome))
 
     def _take_or_retry(self, attempt: Attempt, message: Message) -> None:
-        """Handles a reply that is not a simple one: it may ask for another upstream, or for TCP."""
+        """Handles a reply that is not simple.
+
+        It ends the exchange, queries another upstream, or repeats the query over TCP.
+        """
         reply = _reply(message, attempt.server.label)
         if reply.rcode in self._group.failover:
             self._last_reply = reply
@@ -188,9 +194,9 @@ class Exchange:
             self._finish(reply)
 
     def _continue(self) -> None:
-        """Queries the next upstream after a failed attempt, or ends with the best outcome so far.
+        """Queries the next upstream after a failed attempt, or ends the exchange with the best reply so far.
 
-        Where no attempt brought a reply, the upstreams are queried in a second round.
+        If no upstream replied in the first round, each is queried a second time.
         """
         if self._query_next(self._group.clock()) or self._attempts:
             return
@@ -202,7 +208,7 @@ class Exchange:
             self._finish(servfail(self._failure))
 
     def _finish(self, reply: Reply | None = None) -> None:
-        """Ends the exchange with this reply, or with the simple one that is set."""
+        """Ends the exchange with `reply`, or without one with the simple reply that was received."""
         self.is_over, self._reply = True, reply
         if self._is_last_resort:
             self._group.last_resorts -= 1
@@ -213,7 +219,10 @@ class Exchange:
 
 
 def servfail(failure: ExchangeError | None) -> Reply:
-    """SERVFAIL with the last failure, for the log. Clients with EDNS get an extended error (RFC 8914 §4.23, §4.24)."""
+    """Returns a SERVFAIL reply, with `failure` as the error for the log.
+
+    Clients with EDNS get an extended error (RFC 8914 §4.23, §4.24).
+    """
     code = ExtendedError.NO_REACHABLE_AUTHORITY if failure is None or failure.timed_out else ExtendedError.NETWORK_ERROR
     return Reply(
         rcode=Rcode.SERVFAIL, extended=code, has_message=False, error=NO_HEALTHY if failure is None else str(failure)

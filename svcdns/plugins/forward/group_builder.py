@@ -1,8 +1,7 @@
 """Builds the upstream group of a forward rule, and builds it again when a file names other upstreams.
 
-Servers are kept over a change of the chain, with their health, sockets and connections: a server with the same address
-and options is the same server. Control finds the addresses of hosts and the content of files; nothing here reads a
-file.
+If a server's address and options stay the same, the Server object is kept when the plugins are made anew. So its
+health, sockets and connections are kept too. Control looks up hosts and reads files; this module reads no file.
 """
 
 from __future__ import annotations
@@ -26,7 +25,10 @@ from svcdns.wire import names
 
 
 class GroupBuilder:
-    """Keeps `group` up to date for one rule. Exchanges that are under way keep the group that they began with."""
+    """Keeps `group` up to date for one rule.
+
+    Exchanges that are running keep the group that they started with.
+    """
 
     def __init__(self, rule: Rule, environment: Environment, cells: Cells) -> None:
         """Raises TlsError."""
@@ -57,7 +59,10 @@ class GroupBuilder:
             self._environment.log.error("tls: %s; the previous certificates stay in use", error)
 
     def _make_client_tls(self) -> ClientTls | None:
-        """The certificates for TLS, kept over a change of the chain; None if the rule has no such upstream."""
+        """Returns the certificates for TLS, or None if the rule has no upstream over TLS.
+
+        The object is kept when the plugins are made anew.
+        """
         environment, key = self._environment, self._rule.tls_key
         content = environment.data("forward", key) if key else None
         if content is None:
@@ -78,9 +83,9 @@ class GroupBuilder:
         return UpstreamGroup(self._rule, servers, self._cells, self._timer_wheel)
 
     def _targets(self) -> dict[Address, str | None]:
-        """The addresses, each with the name to verify, which may be empty, or None without TLS.
+        """Returns the addresses. Each has the name that its certificate must have, or None without TLS.
 
-        The first use of an address counts.
+        An empty name stands for the address itself. If an address is listed twice, the first entry counts.
         """
         rule, targets = self._rule, dict[Address, str | None]()
         for upstream in rule.upstreams:

@@ -1,6 +1,6 @@
 """The `forward` plugin: sends queries to other servers, and returns their replies (docs/behaviour/plugins.md#forward).
 
-A reply keeps its flags, records and OPT record as they are. This plugin never stores a reply: that is left to `cache`.
+The flags, the records and the OPT record of a reply stay unchanged. This plugin never stores replies; `cache` does.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ class Forward(Plugin):
     states_reuse = True
 
     def __init__(self, options: Options, environment: Environment) -> None:
-        """Servers are kept over a change of the chain."""
+        """Server objects are kept when the plugins are made anew after a change."""
         self._rules = [_ForwardRule(rule, environment) for rule in options.rules]
 
     @classmethod
     def settings(cls, options: Options) -> Settings:  # noqa: ARG003 - whatever they are
-        """Forwards queries of every class."""
+        """Lets the server accept queries of every class."""
         return Settings(any_class=True)
 
     def handle(self, query: Query, following: Following) -> Answer:
@@ -47,7 +47,7 @@ class Forward(Plugin):
         return self._answer_from(0, query, following)
 
     def _answer_from(self, number: int, query: Query, following: Following) -> Answer:
-        """The answer of the first rule that covers the name, beginning with that number."""
+        """Answers by the first rule that covers the name, among the rules from `number` on."""
         for at, rule in enumerate(self._rules[number:], number):
             if rule.covers(query.key):
                 answer: Answer = rule.guard.stopped(query) or rule.answer(query)
@@ -56,9 +56,9 @@ class Forward(Plugin):
         return following(query)
 
     def join_fast_path(self, fast_path: FastPath) -> bool:
-        """Takes the queries of the fast path if one rule covers every name.
+        """Handles the queries of the fast path if a rule covers every name.
 
-        Names in the zones of the leak guard never take it.
+        Names in the zones of the leak guard always go through the chain.
         """
         fast_path.forwards = True
         rule = self._rules[0]
@@ -69,12 +69,12 @@ class Forward(Plugin):
         return True
 
     def is_down(self, key: bytes) -> bool:
-        """True if no upstream of the first rule for this lowered name is usable; for `cache`."""
+        """Returns True if all upstreams of the first rule for this lower-case name are down. Called by `cache`."""
         rule = next((rule for rule in self._rules if rule.covers(key)), None)
         return rule is not None and rule.is_down
 
     async def _or_next(self, answer: Answer, at: int, query: Query, following: Following) -> Reply:
-        """The answer of a rule, or the answer of the next rule where the options `next` or `next_on_nodata` say so."""
+        """Returns a rule's answer, or the next rule's answer if the option `next` or `next_on_nodata` applies."""
         reply = answer if isinstance(answer, Reply) else await answer
         if not self._rules[at].asks_for_next(reply):
             return reply
@@ -83,13 +83,13 @@ class Forward(Plugin):
 
 
 class _ForwardRule:
-    """One forward rule: which names it covers, and how queries reach its upstreams."""
+    """One forward rule: the names that it covers, and its upstreams."""
 
     def __init__(self, rule: Rule, environment: Environment) -> None:
         self._rule = rule
         self.guard = LeakGuard(rule, environment)
         self.has_next = bool(rule.next) or rule.next_on_nodata
-        """True if some replies make the next rule answer."""
+        """True if the next rule answers in place of some replies of this rule."""
         self._zone = names.from_text(rule.zone).lower()
         self._excepted = tuple(names.from_text(zone).lower() for zone in rule.excepted)
         cells = Cells(environment.counters)
@@ -102,7 +102,7 @@ class _ForwardRule:
         return self._zone == names.ROOT and not self._excepted
 
     def covers(self, key: bytes) -> bool:
-        """True if this rule forwards the lowered name."""
+        """Returns True if this rule forwards the lower-case name."""
         if not names.is_within(key, self._zone):
             return False
         if not self._excepted or key == self._zone:
@@ -111,16 +111,19 @@ class _ForwardRule:
 
     @property
     def is_down(self) -> bool:
-        """True if no upstream is usable."""
+        """True if all upstreams are down."""
         return self._upstreams.group.is_down
 
     def asks_for_next(self, reply: Reply) -> bool:
-        """True if the next rule is to answer in place of this reply. A failure to get any reply never does that."""
+        """Returns True if the next rule is to answer in place of this reply.
+
+        Returns False if no upstream replied.
+        """
         empty = self._rule.next_on_nodata and reply.rcode == Rcode.NOERROR and not reply.answer
         return reply.has_message and (empty or reply.rcode in self._rule.next)
 
     def answer(self, query: Query) -> Answer:
-        """The upstreams' reply, as soon as it comes."""
+        """Sends the query to the upstreams, and returns their reply when it has arrived."""
         tcp = self._rule.force_tcp or (query.client.protocol == "tcp" and not self._rule.prefer_udp)
         flags = query.flags & (RD | AD | CD)
         key = (query.key, query.rtype, query.rclass, flags, query.edns, tcp, query.avoid)
@@ -131,7 +134,10 @@ class _ForwardRule:
         return refused or deferred
 
     def try_fast_path(self, query: FastPathQuery) -> Reply | None:
-        """Sends a query of the fast path; returns a reply at once if it may not be sent."""
+        """Sends a query of the fast path and returns None.
+
+        If the query may not be sent, returns the reply for the client.
+        """
         name, rtype, rclass, _, _ = query.key
         key = (name, rtype, rclass, RD | AD, query.edns, self._rule.force_tcp, "")
         return self._single_flight.join(self._upstreams.group, key, query, query.client, query.completed)

@@ -1,9 +1,9 @@
-"""The leak guard: counts or stops queries for cluster names and single labels, which should not leave the cluster.
+"""The leak guard: counts or stops queries for cluster names and names of one label, which should not leave the cluster.
 
-Such queries come from search lists, from a cluster domain that clients and server spell differently, or from a missing
-`kubernetes` directive. They tell outsiders what runs in the cluster, and an outsider may answer them. Rules: a zone
-that a server block or FROM names explicitly is no leak. Neither are the types with which a validating resolver walks
-down from the root.
+Such queries are sent because of search lists, because clients and server use different cluster domains, or because a
+`kubernetes` directive is missing. They reveal to outsiders what runs in the cluster, and an outsider could answer them.
+Rules: a name is not stopped if a server block or FROM names its zone explicitly. Queries of the types that a validating
+resolver sends from the root downwards are not stopped either.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class LeakGuard:
     """The leak guard of one forward rule."""
 
     def __init__(self, rule: Rule, environment: Environment) -> None:
-        """Counts into the environment's counters."""
+        """The counters are those of the environment."""
         self._mode, self._counters = rule.leak_guard, environment.counters
         self._source = names.from_text(rule.zone).lower()
         zones = tuple(names.from_text(zone).lower() for zone in rule.cluster_zones)
@@ -42,13 +42,13 @@ class LeakGuard:
 
     @property
     def zones(self) -> tuple[bytes, ...]:
-        """The zones whose names the guard may stop or count. It also looks at every name of one label."""
+        """The zones whose names the guard may count or stop. The guard also checks every name of one label."""
         return () if self._mode == "off" else (*self._zones, CLUSTER_DOMAIN)
 
     def stopped(self, query: Query) -> Reply | None:
-        """NXDOMAIN for a query that must not leave; None for one that may.
+        """Returns NXDOMAIN for a query that must not leave the cluster, or None for a query that may.
 
-        Counts both where the name should not leave.
+        A query that should not leave is counted, whether it is stopped or not.
         """
         if self._mode == "off":
             return None
@@ -60,7 +60,7 @@ class LeakGuard:
         return Reply(Rcode.NXDOMAIN, query.reply_flags, extended=ExtendedError.BLOCKED) if blocked else None
 
     def _kind(self, query: Query) -> str:
-        """The metric's label: `cluster`, `single_label`, or empty for a name that may leave."""
+        """Returns the metric's label: `cluster`, `single_label`, or an empty text for a name that may leave."""
         key = query.key
         for zone in self._zones:
             if names.is_within(key, zone):
@@ -73,5 +73,5 @@ class LeakGuard:
         return ""
 
     def _is_unrelated(self, query: Query, zone: bytes) -> bool:
-        """True if neither the server block nor FROM lies within this zone."""
+        """Returns True if neither the server block's zone nor FROM lies within this zone."""
         return not names.is_within(query.zone, zone) and not names.is_within(self._source, zone)

@@ -1,4 +1,4 @@
-"""The metrics of `forward`. Those of single upstreams are in `svcdns.upstream.server`."""
+"""The metrics of `forward`. The metrics of each upstream are in `svcdns.upstream.server`."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ class Cells:
         self._broken, self._rejected = counters.cell(BROKEN), counters.cell(REJECTED)
 
     def broken(self) -> None:
-        """Counts a query that found all upstreams down."""
+        """Counts a query for which all upstreams were down."""
         self._counters.add(self._broken)
 
     def rejected(self) -> None:
-        """Counts a refused query."""
+        """Counts a query that was refused because of a limit."""
         self._counters.add(self._rejected)
 
     def hedged(self, to: str, reason: str) -> None:

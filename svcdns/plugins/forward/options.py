@@ -36,15 +36,15 @@ RCODES: Final = {**Rcode.__members__, "NOTIMPL": int(Rcode.NOTIMP)}
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One `forward` directive: a forward rule. Times are in seconds; 0 is for none or no limit where the option says
-    so.
+    """One `forward` directive: a forward rule. Times are in seconds.
 
-    `left_out`: the zones of the network in FROM besides the first, which are not forwarded. `next`, `next_on_nodata`:
-    the replies after which the next rule answers. `failover`: the response codes after which the next upstream is
-    queried. `resolvers`: the servers that resolve hosts among the upstreams. `leak_guard`: what happens to names that
-    should not leave. `cluster_zones`: the zones of `kubernetes` in the block, which should not leave. `tls`: the paths
-    of certificate, key and authorities, empty if not given. `server_name`: the name to verify for upstreams over TLS
-    that have no name of their own.
+    `left_out`: FROM may be a network that is several reverse zones; these are the zones after the first, which are not
+    forwarded. `next`, `next_on_nodata`: the replies after which the next rule answers. `failover`: the response codes
+    after which the next upstream is queried. `resolvers`: the servers that resolve the host names of upstreams.
+    `leak_guard`: what happens to queries that should not leave the cluster. `cluster_zones`: the zones of `kubernetes`
+    in the block; their names should not leave the cluster. `tls`: the paths of certificate, key and authorities, empty
+    if not configured. `server_name`: the name that the certificate of an upstream over TLS must have, if the upstream
+    states none.
     """
 
     position: Position
@@ -77,12 +77,12 @@ class Rule:
     server_name: str = ""
 
     def data_key(self, upstream: NamedUpstream) -> str:
-        """The key of an upstream's addresses in the data for the workers."""
+        """Returns the key of an upstream's addresses in the data that control sends to the workers."""
         return " ".join((upstream.path, *map(address_text, self.resolvers)))
 
     @property
     def tls_key(self) -> str:
-        """The key of the certificates in the data for the workers; empty if the rule needs none."""
+        """The key of the certificates in the data that control sends to the workers. Empty if the rule needs none."""
         secure = any(
             isinstance(one, TlsUpstream) or (isinstance(one, NamedUpstream) and one.server_name)
             for one in self.upstreams
@@ -104,9 +104,9 @@ def parse(block: Block) -> Options:
 
 
 def _cluster_zones(block: Block) -> tuple[str, ...]:
-    """The zones of `kubernetes` in the block.
+    """Returns the zones of `kubernetes` in the block.
 
-    Reverse zones are left out: names in them outside the cluster are forwarded on purpose.
+    Reverse zones are left out, because names in them that are outside the cluster are forwarded on purpose.
     """
     zones: list[str] = []
     for directive in block.others:

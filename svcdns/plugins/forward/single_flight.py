@@ -1,7 +1,8 @@
-"""Single flight: identical concurrent queries share one exchange with the upstreams. Bounds how many queries wait.
+"""Single flight: identical queries that arrive at the same time share one exchange with the upstreams.
 
-An exchange goes on after its clients are gone, so that the cache gets the reply. A waiter that raises is reported to
-the event loop, and the other waiters of the exchange get their reply.
+This module also limits how many queries may wait. An exchange goes on if its clients no longer wait, so that the reply
+is cached. If the callback of a waiting query raises an exception, the event loop gets it, and the other queries get
+their reply.
 """
 
 from __future__ import annotations
@@ -19,18 +20,18 @@ from svcdns.upstream.query import UpstreamQuery, report
 from svcdns.wire.codes import Rcode
 
 MAX_EXCHANGES: Final = 4096
-"""Exchanges of one rule at a time, whatever `max_concurrent` says, so that memory is bounded."""
+"""The most exchanges of one rule at a time, whatever `max_concurrent` states. It bounds the memory."""
 MAX_WAITERS: Final = 1024
-"""Queries that wait for one exchange."""
+"""The most queries that wait for one exchange."""
 MAX_OF_CLIENT: Final = 2048
-"""Queries of one client address that wait: half of all exchanges are left to other clients."""
+"""The most waiting queries of one client address. It leaves half of all exchanges to other clients."""
 
 
 class SingleFlight:
-    """The exchanges of one rule that are under way, and the queries that wait for them."""
+    """The exchanges of one rule that are running, and the queries that wait for them."""
 
     def __init__(self, max_concurrent: int, cells: Cells) -> None:
-        """`max_concurrent` bounds the waiting queries; 0 is for no bound."""
+        """`max_concurrent` limits the number of waiting queries; 0 means no limit."""
         self._max_concurrent, self._cells = max_concurrent, cells
         self._exchanges: dict[ExchangeKey, Exchange] = {}
         self._waiting = 0
@@ -44,9 +45,9 @@ class SingleFlight:
         client: str,
         completed: Callable[[UpstreamReply], None],
     ) -> Reply | None:
-        """Waits for the exchange with this key, a new one if there is none.
+        """Adds a query to the running exchange with this key, or starts a new exchange.
 
-        Returns a reply at once if a limit is met, and waits not.
+        Returns None, and calls `completed` with the reply later. If a limit is reached, returns a reply at once.
         """
         limit = self._max_concurrent
         if limit and self._waiting >= limit:
@@ -93,7 +94,7 @@ class SingleFlight:
 
 
 def _upstream_query(query: Query | FastPathQuery, key: ExchangeKey) -> UpstreamQuery:
-    """The query to the upstreams, with the name as the first client spelled it."""
+    """Returns the query for the upstreams, with the name in the letter case of the first client."""
     name, rtype, rclass, flags, edns, _, _ = key
     if isinstance(query, Query):
         return UpstreamQuery(query.name, rtype, rclass, flags, edns)

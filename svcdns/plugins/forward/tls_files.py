@@ -1,6 +1,7 @@
-"""The certificates for upstreams over TLS (`tls`): control reads the files at start and again every few seconds.
+"""The certificates for upstreams over TLS (`tls`).
 
-A change that cannot be used leaves the previous certificates in use, and is logged once.
+Control reads the files at start and again every few seconds. If changed files cannot be used, the previous certificates
+stay in use, and the error is logged once.
 """
 
 from __future__ import annotations
@@ -17,14 +18,17 @@ from svcdns.tls.material import Material, read, system_authorities
 
 
 class FileState(msgspec.Struct, frozen=True, array_like=True):
-    """The material in use. `refused` is the error of newer files that cannot be used, empty if there is none."""
+    """The certificates in use. `refused` is the error of newer files that cannot be used, or empty."""
 
     material: Material
     refused: str = ""
 
 
 def gather(options: Options) -> dict[str, bytes]:
-    """The data for the workers of all rules with upstreams over TLS. Raises CorefileError."""
+    """Reads the certificates of all rules with upstreams over TLS, and returns them as data for the workers.
+
+    Raises CorefileError.
+    """
     out: dict[str, bytes] = {}
     for rule in options.rules:
         if rule.tls_key:
@@ -36,7 +40,7 @@ def gather(options: Options) -> dict[str, bytes]:
 
 
 def refresh(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:
-    """The data that has changed."""
+    """Reads the files again, and returns the data that has changed."""
     out: dict[str, bytes] = {}
     for rule in options.rules:
         payload = known.get(rule.tls_key) if any(rule.tls) else None
@@ -55,7 +59,7 @@ def refresh(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:
 
 
 def decode(payload: bytes) -> Material:
-    """The material in the data of `gather`."""
+    """Returns the certificates and keys that `gather` encoded."""
     return _decode(payload).material
 
 

@@ -21,12 +21,10 @@ TLS_PORT: Final = 853
 
 @dataclass(frozen=True, slots=True)
 class NamedUpstream:
-    """An upstream that is not an address: a file in the format of resolv.conf(5), or a host and a port.
+    """An upstream given by name: a file in the format of resolv.conf(5), or a host and a port.
 
-    It is the file `path` if that exists.
-
-    `host` is empty where the text can only be a path. With `server_name`, it is a host used over TLS whose certificate
-    must have that name.
+    If the file `path` exists, the upstream is that file. Otherwise the upstream is the host. `host` is empty if the
+    text can only be a path. With `server_name`, the host is used over TLS, and its certificate must have that name.
     """
 
     path: str
@@ -37,14 +35,17 @@ class NamedUpstream:
 
 @dataclass(frozen=True, slots=True)
 class TlsUpstream:
-    """An upstream used over TLS. Its certificate must have `server_name`, or its address if that is empty."""
+    """An upstream used over TLS.
+
+    Its certificate must have the name `server_name`, or, if that is empty, the upstream's address.
+    """
 
     address: Address
     server_name: str = ""
 
 
 def upstream(word: Token) -> Address | NamedUpstream | TlsUpstream:
-    """The upstream that a word after FROM stands for. Raises CorefileError."""
+    """Parses an upstream: one of the words after FROM. Raises CorefileError."""
     scheme, separator, text = word.text.rpartition("://")
     if scheme == "tls":
         return _tls_upstream(word, text)
@@ -66,9 +67,9 @@ def upstream(word: Token) -> Address | NamedUpstream | TlsUpstream:
 
 
 def _tls_upstream(word: Token, text: str) -> NamedUpstream | TlsUpstream:
-    """An upstream with `tls://`: IP address or host, `%` and the name to verify, port.
+    """Parses an upstream with `tls://`: IP address or host name, `%` and the name for its certificate, port.
 
-    The name may stand inside the brackets of an IPv6 address.
+    The `%` and the name may also be inside the brackets of an IPv6 address.
     """
     before, percent, name = text.partition("%")
     port = ""
@@ -92,7 +93,7 @@ def _tls_upstream(word: Token, text: str) -> NamedUpstream | TlsUpstream:
 
 
 def _host(text: str, default: int) -> Address | None:
-    """Parses a host name, or host:port."""
+    """Parses `host` or `host:port`; returns None for anything else."""
     host, colon, port = text.rpartition(":")
     if not colon:
         return (text, default) if is_name(text) else None
@@ -100,7 +101,7 @@ def _host(text: str, default: int) -> Address | None:
 
 
 def is_name(text: str) -> bool:
-    """True if the text is a host name."""
+    """Returns True if the text is a host name."""
     try:
         return bool(text) and bool(names.from_text(text))
     except NameTextError:
@@ -108,7 +109,7 @@ def is_name(text: str) -> bool:
 
 
 def address(text: str, default: int) -> Address | None:
-    """Parses IP, IP:port, [IPv6], [IPv6]:port; None for anything else."""
+    """Parses `IP`, `IP:port`, `[IPv6]` or `[IPv6]:port`; returns None for anything else."""
     if is_address(text):
         return text, default
     host, _, port = text.rpartition(":")
@@ -119,7 +120,7 @@ def address(text: str, default: int) -> Address | None:
 
 
 def is_address(text: str) -> bool:
-    """True if the text is an IP address."""
+    """Returns True if the text is an IP address."""
     try:
         ipaddress.ip_address(text)
     except ValueError:

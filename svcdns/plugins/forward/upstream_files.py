@@ -1,6 +1,7 @@
-"""The addresses of upstreams that `forward` names by file or by host.
+"""The addresses of upstreams that `forward` names by file or by host name.
 
-Control finds them: hosts once for each Corefile, files at start and again every PERIOD seconds.
+Control finds the addresses: it looks up hosts once for each Corefile, and reads files at start and every PERIOD
+seconds.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ PERIOD: Final = 5.0
 
 
 def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  # noqa: ARG001 - a new Corefile is looked up anew
-    """The addresses of the named upstreams, for the workers. Blocks while hosts are looked up.
+    """Returns the addresses of upstreams that are files or hosts, as data for the workers. Blocks during look-ups.
 
-    Raises CorefileError if one cannot be found, or a rule has no upstream in the end.
+    Raises CorefileError if the address of an upstream cannot be found, or if a rule has no upstream at all.
     """
     out = tls_files.gather(options)
     for rule in options.rules:
@@ -55,7 +56,10 @@ def period(options: Options) -> float:
 
 
 def refresh(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:
-    """The data that has changed: addresses in files, and certificates. A file that cannot be used changes nothing."""
+    """Reads the files and the certificates again, and returns the data that has changed.
+
+    If a file cannot be used, its previous data stays in use.
+    """
     out = tls_files.refresh(options, known)
     for rule in options.rules:
         for upstream in rule.upstreams:
@@ -74,7 +78,7 @@ def refresh(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:
 
 
 def decode(payload: bytes) -> list[Address]:
-    """The addresses in the data of `gather`."""
+    """Returns the addresses that `gather` encoded."""
     return msgspec.msgpack.decode(payload, type=list[Address])
 
 
@@ -93,9 +97,9 @@ def _find(upstream: NamedUpstream, rule: Rule) -> list[Address]:
 
 
 def nameservers(content: bytes) -> list[Address]:
-    """The addresses of the `nameserver` lines of a file in the format of resolv.conf(5), without zone IDs.
+    """Returns the addresses on the `nameserver` lines of a resolv.conf(5) file, without zone IDs.
 
-    Other lines are skipped.
+    Other lines are ignored.
     """
     out = []
     for line in content.decode(errors="replace").splitlines():

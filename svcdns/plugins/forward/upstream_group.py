@@ -1,4 +1,4 @@
-"""The upstreams of a forward rule, in the order of its policy, and the limits that all exchanges with them share.
+"""The upstreams of a forward rule, in the order of its policy, and the limits for all exchanges together.
 
 This module sends nothing; see `svcdns.plugins.forward.exchange`.
 """
@@ -16,19 +16,19 @@ from svcdns.upstream.server import Server
 from svcdns.wire.codes import Rcode
 
 MIN_BUDGET: Final = 5.0
-"""Seconds that an exchange may take, or `read_timeout` if that is longer."""
+"""The longest time for an exchange in seconds, unless `read_timeout` is longer."""
 MAX_LAST_RESORTS: Final = 256
-"""Exchanges at a time that query an upstream although none is usable."""
+"""The most exchanges at a time that query an upstream although every upstream is down."""
 MAX_QUERIES: Final = 32
-"""Queries to upstreams in one exchange, whatever the options say."""
+"""The most queries to upstreams in one exchange, whatever the options state."""
 HEDGED_SHARE: Final = 0.1
-"""Queries to a second upstream for slowness alone, for each exchange."""
+"""Each exchange allows this part of an extra query, which is sent because an upstream is slow."""
 MAX_HEDGES_SAVED: Final = 20.0
-"""Such queries that may be sent at once after a time without any."""
+"""The most extra queries that may be allowed but not yet sent."""
 
 
 class HedgeBudget:
-    """The share of extra queries that may be sent because an upstream is slow. Each exchange adds a fraction of one."""
+    """Limits the extra queries that are sent because an upstream is slow. Each exchange allows HEDGED_SHARE of one."""
 
     __slots__ = ("_left",)
 
@@ -36,12 +36,12 @@ class HedgeBudget:
         self._left = MAX_HEDGES_SAVED
 
     def add_exchange(self) -> None:
-        """Adds one exchange's fraction."""
+        """Adds what one exchange allows."""
         left = self._left + HEDGED_SHARE
         self._left = left if left < MAX_HEDGES_SAVED else MAX_HEDGES_SAVED
 
     def spend(self) -> bool:
-        """Takes one query out of the budget. Returns false if there is none left."""
+        """Uses up one extra query. Returns False if none is allowed now."""
         if self._left < 1.0:
             return False
         self._left -= 1.0
@@ -58,27 +58,27 @@ class UpstreamGroup:
         self.max_attempts = 2 * len(servers) if attempts < 0 else attempts or MAX_QUERIES
         self.hedge_budget = HedgeBudget()
         self.in_policy_order = _policy(rule.policy)
-        """A new list of the servers, in the order in which one exchange tries them."""
+        """Returns a new list of the servers, in the order in which an exchange queries them."""
         self.sequential = rule.policy == "sequential"
         self.failover = rule.failover | {Rcode.SERVFAIL, Rcode.REFUSED}
         self.budget = max(MIN_BUDGET, rule.read_timeout)
         self.last_resorts = 0
-        """Exchanges under way although no upstream is usable."""
+        """The number of running exchanges that query an upstream although every upstream is down."""
 
     @property
     def unavailable(self) -> bool:
-        """True if no upstream may be queried, where none is usable."""
+        """True if no upstream may be queried. Call it only if every upstream is down."""
         if self.rule.failfast and all(server.health.down for server in self.servers):
             return True
         return self.last_resorts >= MAX_LAST_RESORTS or not self.servers
 
     @property
     def is_down(self) -> bool:
-        """True if no upstream is usable."""
+        """True if every upstream is down."""
         return not any(server.health.usable for server in self.servers)
 
     def has_only(self, label: str) -> bool:
-        """True if the group has no other server than the one with this label."""
+        """Returns True if the server with this label is the only one in the group."""
         return bool(label) and all(server.label == label for server in self.servers)
 
 

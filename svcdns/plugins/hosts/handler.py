@@ -1,9 +1,8 @@
 """The `hosts` plugin: answers A, AAAA and PTR queries from a hosts file and from entries in the Corefile.
 
-Control reads the file; this module receives its table. An answer has the file's entries first, then those of the
-Corefile. A reply depends on the file if the file could change it. That holds for a name that the file does not have,
-too.
-The rules are those of docs/behaviour/plugins.md#hosts.
+Control reads the file; this module receives the file's table. In an answer, the file's entries come first, then the
+entries of the Corefile. A reply has the file as a dependency if a change of the file could change the reply. That is
+also true for a name that is not in the file. The rules are those of docs/behaviour/plugins.md#hosts.
 """
 
 from __future__ import annotations
@@ -41,12 +40,12 @@ _FAMILIES: Final = (Type.A, Type.AAAA)
 
 
 class Hosts(Plugin):
-    """Answers the names and addresses of one server block's entries."""
+    """Answers for the names and addresses in the entries of one server block."""
 
     name = "hosts"
 
     def __init__(self, options: Options, environment: Environment) -> None:
-        """Control provides the file's table, now or later."""
+        """Control sends the file's table, before or after the plugin is made."""
         self._options, self._environment = options, environment
         self._zones = tuple(names.from_text(zone).lower() for zone in options.zones)
         self._fallthrough = tuple(names.from_text(zone).lower() for zone in options.fallthrough)
@@ -69,7 +68,10 @@ class Hosts(Plugin):
         counters.set(counters.cell(RELOADED), changed)
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """Answers names and addresses with an entry. Others go to the next plugin if `fallthrough` names them."""
+        """Answers for names and addresses that have an entry.
+
+        Other queries go to the next plugin if the option `fallthrough` covers their name.
+        """
         key, rtype = query.key, query.rtype
         if rtype == Type.PTR:
             found = self._names_of(key)

@@ -1,4 +1,4 @@
-"""The options of `hosts` (docs/behaviour/plugins.md#hosts), and the functions by which control reads its file."""
+"""The options of `hosts` (docs/behaviour/plugins.md#hosts), and the functions with which control reads the file."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _STAMP: Final = struct.Struct("!dQ")
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The options of one server block. Zones are text; `ttl` and `reload` are in seconds, `reload` 0 means never.
+    """The options of one server block. Zones are text. `ttl` and `reload` are in seconds; a `reload` of 0 means never.
 
-    `inline` has the entries of the Corefile, one line each. `named` is true if the Corefile names the file: then a
-    warning says if it is missing.
+    `inline` has the entries of the Corefile, one line each. `named` is true if the Corefile names the file. Then a
+    warning is logged if the file is missing.
     """
 
     position: Position
@@ -47,7 +47,7 @@ class Options:
     def data_key(self) -> str:
         """The key of the file's table in the data that control sends to the workers.
 
-        The table is made for these zones alone.
+        The key includes the zones, because the table has only names in these zones.
         """
         return " ".join((self.path, *self.zones, *(() if self.reverse else ("no_reverse",))))
 
@@ -92,9 +92,9 @@ def _line(line: Directive, options: Options) -> dict[str, Any]:
 
 
 def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  # noqa: ARG001 - a new Corefile always reads the file
-    """The file's table, encoded for `decode`; empty if the file does not exist.
+    """Reads the file and returns its table, encoded for `decode`; an empty table if there is no file.
 
-    Raises CorefileError if it cannot be read.
+    Raises CorefileError if the file cannot be read.
     """
     log = plugin_logger("hosts")
     for line in options.inline:
@@ -121,12 +121,15 @@ def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  #
 
 
 def period(options: Options) -> float:
-    """Seconds between two checks of the file; 0 for never."""
+    """Returns the seconds between two checks of the file; 0 means never."""
     return options.reload
 
 
 def refresh(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:
-    """The file's table if its modification time or size differs; empty if not, or if the file cannot be read."""
+    """Returns the file's table if the file's modification time or size has changed.
+
+    Returns nothing if they have not changed, or if the file cannot be read.
+    """
     before = known.get(options.data_key, b"")
     try:
         status = Path(options.path).stat()
@@ -146,6 +149,6 @@ def _read(options: Options) -> bytes:
 
 
 def decode(content: bytes) -> tuple[float, HostsTable]:
-    """The file's modification time in Unix seconds, and its table."""
+    """Returns the file's modification time, as Unix seconds, and its table."""
     changed, _ = _STAMP.unpack_from(content)
     return changed, msgspec.msgpack.decode(memoryview(content)[_STAMP.size :], type=HostsTable)

@@ -1,8 +1,8 @@
 """The entries of a hosts(5) file: addresses by name, and names by address.
 
 A line has an address and one or more names; `#` starts a comment. Lines that do not begin with an address are ignored,
-and so are words that are not names. A name `*.example.org` is a wildcard: it stands for every name one label below
-`example.org` that has no entry of its own. A wildcard has no reverse entry.
+and so are words that are not names. A name such as `*.example.org` is a wildcard. It matches every name one label below
+`example.org` that has no entry. There are no PTR records for a wildcard.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ Entries = dict[bytes, list[bytes]]
 
 
 class HostsTable(msgspec.Struct, frozen=True, array_like=True):
-    """Addresses by name for each family, and names by address, in file order and with repeats.
+    """The addresses of each name for both families, and the names of each address.
 
-    Names are wire names in lower case, addresses are packed.
+    They are in file order, with duplicates. Names are wire names in lower case; addresses are packed.
     """
 
     ipv4: Entries = msgspec.field(default_factory=dict)
@@ -30,9 +30,9 @@ class HostsTable(msgspec.Struct, frozen=True, array_like=True):
     reverse: Entries = msgspec.field(default_factory=dict)
 
     def addresses(self, key: bytes, rtype: int) -> list[bytes]:
-        """The addresses of a name for type A or AAAA.
+        """Returns the addresses of a name for type A or AAAA.
 
-        A name without an entry in that family has those of the wildcard.
+        A name without an entry in that family gets the addresses of the wildcard.
         """
         entries = self.ipv4 if rtype == Type.A else self.ipv6
         found = entries.get(key)
@@ -41,12 +41,15 @@ class HostsTable(msgspec.Struct, frozen=True, array_like=True):
         return found or []
 
     def __len__(self) -> int:
-        """The addresses of all names plus the names of all addresses."""
+        """Returns the number of addresses of all names plus the number of names of all addresses."""
         return sum(len(found) for entries in (self.ipv4, self.ipv6, self.reverse) for found in entries.values())
 
 
 def read(lines: Iterable[str], zones: tuple[str, ...], *, reverse: bool) -> HostsTable:
-    """The table of these lines. Names outside the zones are ignored. Without `reverse` it has no names by address."""
+    """Parses lines into a table. Names outside `zones` are ignored.
+
+    With `reverse` false, the table has no names by address.
+    """
     table = HostsTable()
     origins = [names.from_text(zone).lower() for zone in zones]
     for line in lines:

@@ -1,10 +1,10 @@
-"""The `k8s_external` plugin: answers zones with the external addresses of Services.
+"""The `k8s_external` plugin: answers queries in its zones with the external addresses of Services.
 
-The cluster is that of *kubernetes* in the same server block; this plugin watches nothing. `lookup` finds the addresses;
-this module makes replies of them. Each reply lists its dependencies, so the answer table keeps it until one of them
-changes. Where CoreDNS departs from its own rules, clients see the same here: a label below a Service with external
-addresses is ignored, and the hostname of a load balancer gives one CNAME record for each port.
-The rules are those of docs/behaviour/plugins.md#k8s_external.
+The cluster data is that of *kubernetes* in the same server block; this plugin watches nothing itself. `lookup` finds
+the addresses, and this module makes replies of them. Each reply names its dependencies, and the answer table keeps the
+reply until one of them changes. Where CoreDNS departs from its own rules, clients see the same here. For example, a
+label below a Service with external addresses is ignored, and the hostname of a load balancer gives one CNAME record for
+each port. The rules are those of docs/behaviour/plugins.md#k8s_external.
 """
 
 from __future__ import annotations
@@ -30,7 +30,10 @@ from svcdns.wire.errors import NameTextError
 from svcdns.wire.record import Record
 
 ReplySteps = Generator[Answer, Reply, Reply]
-"""Yields the answers that it waits for, is sent their replies, and returns the reply (`plugin_api.contract.steps`)."""
+"""The steps of a reply. The generator yields an answer, is sent its reply, and at last returns its own reply.
+
+See `plugin_api.contract.steps`.
+"""
 
 
 class External(Plugin):
@@ -39,7 +42,7 @@ class External(Plugin):
     name = "k8s_external"
 
     def __init__(self, options: Options, environment: Environment) -> None:
-        """*kubernetes* is looked up at the first query, because the block's other plugins are made later."""
+        """*kubernetes* is looked up at the first query, because it may be made after this plugin."""
         self.options, self._environment = options, environment
         zones = [names.from_text(zone).lower() for zone in options.zones]
         self._zones = sorted(zones, key=len, reverse=True)
@@ -58,11 +61,11 @@ class External(Plugin):
         return Lookup(self._cluster, headless=self.options.headless)
 
     def name_independent(self, zone: bytes) -> bool:
-        """Whether the zone has no name in common with the plugin's zones."""
+        """Returns True if the zone has no name in common with this plugin's zones."""
         return not any(names.is_within(zone, own) or names.is_within(own, zone) for own in self._zones)
 
     def transfer(self, zone: bytes, serial: int) -> ZoneOffer | None:
-        """The zone for `transfer`; see `plugin_api.zone_transfer`."""
+        """Returns the zone's records for the plugin `transfer`; see `plugin_api.zone_transfer`."""
         if zone not in self._zones:
             return None
         return transfer.offer(self._lookup, self.options, self._apex, self._environment.local_addresses, zone, serial)
@@ -109,7 +112,10 @@ class External(Plugin):
         return self._negative(query, zone, dependencies)
 
     def _name_server(self, query: Query, zone: bytes, labels: list[str]) -> Reply:
-        """The reply for a name at or below the label of the option `apex`. Only `ns1` exists below it."""
+        """Returns the reply for a name at or below the label of the option `apex`.
+
+        Only the name `ns1` exists below that label.
+        """
         dependencies: list[Dependency] = []
         if len(labels) == 1:
             return self._negative(query, zone, dependencies)
@@ -131,7 +137,10 @@ class External(Plugin):
     def _addresses(
         self, query: Query, zone: bytes, host_ports: list[HostPort], dependencies: list[Dependency]
     ) -> ReplySteps:
-        """Each address once. A hostname gives a CNAME record and the server's answer for the hostname."""
+        """Returns the records for a Service's external addresses, without duplicates.
+
+        For a hostname: a CNAME record, followed by what this server answers for the hostname.
+        """
         answer: list[Record] = []
         targets: dict[bytes, Reply] = {}
         seen: set[str] = set()
@@ -159,7 +168,7 @@ class External(Plugin):
     def _services(
         self, query: Query, zone: bytes, host_ports: list[HostPort], dependencies: list[Dependency]
     ) -> ReplySteps:
-        """SRV records, one for each target and port, and the addresses of the targets."""
+        """Returns SRV records, one for each target and port, and the addresses of the targets."""
         weight, ttl = records.weight_of(len(host_ports) or 1), self._cluster.options.ttl
         answer: dict[tuple[bytes, int], Record] = {}
         additional: list[Record] = []

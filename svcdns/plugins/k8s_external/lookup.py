@@ -1,4 +1,4 @@
-"""From the labels left of an external zone to hosts and ports, and from an external address to names.
+"""Finds hosts and ports by the labels before an external zone, and names by an external address.
 
 The index and the exposed namespaces are those of *kubernetes* in the same server block. This module knows no record
 types and no wire format.
@@ -18,7 +18,7 @@ from svcdns.cluster.objects import EndpointSlice, Port, Service
 class ClusterOptions(Protocol):
     """The options of *kubernetes* that this plugin uses.
 
-    `ttl` is in seconds; all namespaces are exposed if `namespaces` is empty.
+    `ttl` is in seconds. If `namespaces` is empty, all namespaces are exposed.
     """
 
     ttl: int
@@ -35,7 +35,10 @@ class Cluster(Protocol):
 
 
 class HostPort(NamedTuple):
-    """An external address or hostname, a port (NO_PORT for none), and the SRV target as a name below the zone."""
+    """An external address or hostname, a port (NO_PORT if none), and the target for an SRV record.
+
+    The target is a name without the zone.
+    """
 
     host: str
     port: Port
@@ -43,16 +46,19 @@ class HostPort(NamedTuple):
 
 
 class Lookup:
-    """Finds hosts and ports in one index. Its methods append every object that they read to `dependencies`."""
+    """Finds hosts and ports in one index.
+
+    Its methods append every object that they read to `dependencies`.
+    """
 
     def __init__(self, cluster: Cluster, *, headless: bool) -> None:
-        """With `headless`, headless Services without external addresses have the addresses of their endpoints."""
+        """With `headless`, a headless Service without external addresses gets the addresses of its endpoints."""
         self.index, self.options, self.headless = cluster.index, cluster.options, headless
 
     def find(self, labels: list[str], dependencies: list[Dependency]) -> list[HostPort] | None:
-        """The hosts and ports of a name, whose labels are in lower case; none for a namespace.
+        """Returns the hosts and ports of a name. `labels` are in lower case.
 
-        None if the name does not exist.
+        Returns an empty list for a namespace, and None if the name does not exist.
         """
         *left, namespace = labels
         dependencies.append(("namespace", namespace))
@@ -76,9 +82,9 @@ class Lookup:
         return [host_port for host_port in host_ports if _fits(host_port.port, port, protocol)] or None
 
     def at(self, address: str, dependencies: list[Dependency]) -> list[str]:
-        """The names of the Services with that external address.
+        """Returns the names of the Services with that external address.
 
-        As in CoreDNS, namespaces are hidden only if `namespaces` is set.
+        As in CoreDNS, Services in other namespaces are left out only if the option `namespaces` is set.
         """
         dependencies.append(("external", address))
         found: dict[str, None] = {}
@@ -92,7 +98,10 @@ class Lookup:
         return list(found)
 
     def servers(self, local_addresses: tuple[str, ...], dependencies: list[Dependency]) -> list[str]:
-        """The external addresses of the Services with an endpoint at a local address; else the local addresses."""
+        """Returns the external addresses of the Services that have an endpoint at one of `local_addresses`.
+
+        If there is no such Service, returns `local_addresses`.
+        """
         out: list[str] = []
         seen = False
         for local in local_addresses:
@@ -116,13 +125,13 @@ class Lookup:
 
 
 def external(service: Service) -> Iterator[HostPort]:
-    """One host_port for each external address and port."""
+    """Yields each external address of the Service with each of its ports."""
     name = f"{service.name}.{service.namespace}"
     return (HostPort(host, port, name) for host in service.external_ips for port in service.ports)
 
 
 def endpoints(service: Service, slices: Iterable[EndpointSlice], *, pod_names: bool) -> Iterator[tuple[str, HostPort]]:
-    """The label of each endpoint, with one host_port for each port of its slice."""
+    """Yields each endpoint's label with its address and each port of its EndpointSlice."""
     base = f"{service.name}.{service.namespace}"
     for slice_ in slices:
         for endpoint in slice_.endpoints:

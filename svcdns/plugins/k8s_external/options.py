@@ -16,7 +16,10 @@ MAX_TTL: Final = 3600
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The options of one server block. Zones are text; PTR targets are in the first one. `ttl` is in seconds."""
+    """The options of one server block. Zones are text. Targets of PTR records are in the first zone.
+
+    `ttl` is in seconds.
+    """
 
     zones: tuple[str, ...]
     apex: str = "dns"
@@ -26,9 +29,9 @@ class Options:
 
 
 def parse(block: Block) -> Options:
-    """The options of the block's `k8s_external` directives. If there are several, the zones are those of the last.
+    """Returns the options of all `k8s_external` directives of the block. Raises CorefileError.
 
-    Raises CorefileError.
+    If there are several, the zones of the last one are used.
     """
     last = block.directives[-1]
     if not any(other.name.text == "kubernetes" for other in block.others):

@@ -1,4 +1,7 @@
-"""The SOA, NS and SRV records of an external zone, and names in it (docs/behaviour/plugins.md#k8s_external)."""
+"""Makes the SOA, NS and SRV records of an external zone, and names in the zone.
+
+See docs/behaviour/plugins.md#k8s_external.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ _SRV: Final = struct.Struct("!HHH")
 
 
 def soa(zone: bytes, apex: bytes, ttl: int, serial: int) -> Record:
-    """The SOA record of `zone`. `apex` has the labels of the option `apex`.
+    """Returns the SOA record of `zone`. `apex` is the labels of the option `apex`.
 
     `serial` is cut to 32 bits (RFC 1035 §3.3.13).
     """
@@ -32,22 +35,22 @@ def soa(zone: bytes, apex: bytes, ttl: int, serial: int) -> Record:
 
 
 def ns(zone: bytes, apex: bytes, ttl: int) -> Record:
-    """The only NS record of the zone."""
+    """Returns the NS record of the zone, which has only one."""
     return Record(zone, Type.NS, ttl, SERVER + apex + zone)
 
 
 def srv(owner: bytes, ttl: int, weight: int, port: Port, target: bytes) -> Record:
-    """An SRV record (RFC 2782)."""
+    """Returns an SRV record (RFC 2782)."""
     return Record(owner, Type.SRV, ttl, _SRV.pack(0, weight, port.number) + target)
 
 
 def weight_of(entries: int) -> int:
-    """The weight of each of `entries` SRV records (docs/behaviour/cluster-names.md#srv-records)."""
+    """Returns the weight of each of `entries` SRV records (docs/behaviour/cluster-names.md#srv-records)."""
     return max(1, int(100.0 / (100 * entries) * 100))
 
 
 def name_below(text: str, zone: bytes) -> bytes:
-    """The wire name of `text` below the zone. Raises NameTextError."""
+    """Returns the wire name of `text` below the zone. Raises NameTextError."""
     name = names.from_text(text)[:-1] + zone
     if len(name) > names.MAX_NAME:
         raise NameTextError(f"name of {len(name)} octets")

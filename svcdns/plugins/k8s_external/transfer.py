@@ -1,7 +1,7 @@
 """Zone transfer (RFC 5936): all records of an external zone (docs/behaviour/plugins.md#k8s_external).
 
 As in CoreDNS, many records are repeated: addresses for each port, CNAME records twice, SRV records of headless Services
-twice. Namespaces that are not exposed are transferred, too, although queries for them get NXDOMAIN.
+twice. Namespaces that are not exposed are transferred too, although queries for their names get NXDOMAIN.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from svcdns.wire.record import Record
 
 
 def offer(lookup: Lookup, options: Options, apex: bytes, local: tuple[str, ...], zone: bytes, serial: int) -> ZoneOffer:
-    """The records of `zone` (lower case), or the SOA record alone if `serial` is not older.
+    """Returns the records of `zone` (lower case), or only the SOA record if `serial` is current.
 
-    Raises UnavailableError before the first list.
+    Raises UnavailableError before the cluster has been listed for the first time.
     """
     index = lookup.index
     if not index.synced:
@@ -59,13 +59,19 @@ def offer(lookup: Lookup, options: Options, apex: bytes, local: tuple[str, ...],
 
 
 class _Zone:
-    """Makes the records of one zone. `ttl` is that of the zone, `cluster_ttl` that of *kubernetes*, both in seconds."""
+    """Makes the records of one zone.
+
+    `ttl` is the zone's, `cluster_ttl` that of *kubernetes*; both are in seconds.
+    """
 
     def __init__(self, zone: bytes, ttl: int, cluster_ttl: int) -> None:
         self.zone, self.ttl, self.cluster_ttl = zone, ttl, cluster_ttl
 
     def service(self, service: Service) -> Iterator[Record]:
-        """An address record for each external address and port; an SRV record at the Service's and each port's name."""
+        """Yields an address record for each external address and port, and SRV records.
+
+        Each port has an SRV record at the Service's name and one at the port's name.
+        """
         seen: set[bytes] = set()
         for host_port in external(service):
             try:
@@ -86,7 +92,10 @@ class _Zone:
                 yield records.srv(owner, self.cluster_ttl, 100, host_port.port, leads_to)
 
     def headless(self, service: Service, host_ports: list[HostPort]) -> Iterator[Record]:
-        """Records at the Service's name, with all endpoints, then at the endpoints' names, then at the ports' names."""
+        """Yields the records of a headless Service.
+
+        The order is: at the Service's name for all endpoints, at each endpoint's name, at each port's name.
+        """
         try:
             if host_ports:
                 yield from self._group(records.name_below(f"{service.name}.{service.namespace}", self.zone), host_ports)
@@ -106,7 +115,11 @@ class _Zone:
             return
 
     def _group(self, name: bytes, host_ports: list[HostPort]) -> Iterator[Record]:
-        """Addresses, IPv4 first, each once; the CNAME records once for each family; then the SRV records twice."""
+        """Yields the records at one name.
+
+        First the addresses without duplicates, IPv4 before IPv6. Then the CNAME records, once for each family. Then the
+        SRV records twice.
+        """
         packed = {host_port.host: rdata_of(host_port.host) for host_port in host_ports}
         for rtype in (Type.A, Type.AAAA):
             seen: set[str] = set()
@@ -138,7 +151,7 @@ class _Zone:
                 yield records.srv(owner, self.cluster_ttl, weight, port, target)
 
     def address(self, name: bytes, host: str) -> Iterator[Record]:
-        """The address record; nothing for a hostname."""
+        """Yields the address record of a host, or nothing for a hostname."""
         packed = rdata_of(host)
         if packed is not None:
             yield Record(name, packed[0], self.ttl, packed[1])
@@ -155,9 +168,10 @@ class _Zone:
 
 
 def _stripped(target: bytes) -> bytes:
-    """The target of the SRV record at a port's name: the hostname without its first two labels, if it has more.
+    """Returns the target of the SRV record at a port's name.
 
-    CoreDNS removes the labels of port and protocol there, and takes the first labels of the hostname for these.
+    The target is the hostname without its first two labels, if it has more than two. CoreDNS removes the labels of port
+    and protocol there. If the target is a hostname, that removes the hostname's first labels.
     """
     labels = names.labels_of(target)
     return names.from_labels(labels[2:]) if len(labels) > 2 else target

@@ -23,16 +23,19 @@ _NUMBERS: Final = struct.Struct("!IIIII")
 
 
 def soa(zone: bytes, ttl: int, serial: int) -> Record:
-    """The SOA record of `zone`, which is spelled as in the query. `serial` is cut to 32 bits (RFC 1035 §3.3.13)."""
+    """Returns the SOA record of `zone`, which is spelled as in the query.
+
+    `serial` is cut to 32 bits (RFC 1035 §3.3.13).
+    """
     rdata = NS_LABELS + zone + HOSTMASTER + zone + _NUMBERS.pack(serial & 0xFFFFFFFF, REFRESH, RETRY, EXPIRE, ttl)
     return Record(zone, Type.SOA, min(ttl, MAX_SOA_TTL), rdata)
 
 
 def is_server_name(key: bytes, zone: bytes) -> bool:
-    """Whether a name in lower case is `ns.dns` in the zone, which is spelled as in the query.
+    """Returns True if a lower-case name is `ns.dns` in the zone, which is spelled as in the query.
 
-    As in CoreDNS, the zone's text must follow directly after `ns.dns.`, and more labels may follow after it: a search
-    list makes such names. A zone spelled with an upper-case letter has no such name, and neither has the root zone.
+    As in CoreDNS, the name must start with `ns.dns.` followed by the zone, and more labels may follow. A search list
+    makes such names. If the zone is spelled with an upper-case letter, or is the root zone, no name matches.
     """
     return key.startswith(NS_LABELS) and names.to_text(key).find(names.to_text(zone)) == len("ns.dns.")
 
@@ -40,10 +43,10 @@ def is_server_name(key: bytes, zone: bytes) -> bool:
 def servers(
     index: Index, local_addresses: tuple[str, ...], dependencies: list[Dependency], *, pod_names: bool
 ) -> list[tuple[HostPort, str]]:
-    """The name servers: hosts and ports, each with its object's name below the zone.
+    """Returns the zone's name servers: hosts and ports, each with the name of its object below the zone.
 
-    A name server is a Service with an endpoint at one of this machine's addresses. Without such an EndpointSlice, the
-    machine's addresses themselves are the name server `ns.dns`.
+    A name server is a Service with an endpoint at one of this machine's addresses. If no EndpointSlice has such an
+    endpoint, the machine's addresses are the name server `ns.dns`.
     """
     out: list[tuple[HostPort, str]] = []
     seen = False
@@ -70,5 +73,5 @@ def servers(
 
 
 def name_below(base: str, label: str, zone: bytes) -> bytes:
-    """The wire name of an object, or of an endpoint of it, in the zone as spelled. Raises NameTextError."""
+    """Returns the wire name of an object or its endpoint, in the zone as it is spelled. Raises NameTextError."""
     return names.from_text(f"{label}.{base}" if label else base)[:-1] + zone

@@ -1,11 +1,10 @@
 """The `kubernetes` plugin: answers the cluster's zones from the index.
 
-`records` finds records; this module makes replies of them.
-A query is answered by plain calls without I/O. The exception is an ExternalName whose target is outside the zone: the
-server resolves the target. Each reply lists its dependencies, so the answer table keeps it until one of them changes.
-If the API server has not confirmed the data for `stale_after`, replies carry the extended error Stale Answer (RFC 8914
-§4.4).
-The rules are those of docs/behaviour/cluster-names.md.
+`records` finds records, and this module makes replies of them. A query is answered by plain calls without I/O. The
+exception is an ExternalName whose target is outside the zone: the server resolves the target. Each reply names its
+dependencies, and the answer table keeps the reply until one of them changes. If the API server has not confirmed the
+data for `stale_after`, replies carry the extended error Stale Answer (RFC 8914 §4.4). The rules are those of
+docs/behaviour/cluster-names.md.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ from svcdns.wire.codes import AA, TC, ExtendedError, Rcode, Type
 from svcdns.wire.record import Record
 
 _ANSWERED_ANYWHERE: Final = frozenset({Type.SOA, Type.NS, Type.TXT, Type.PTR, Type.AXFR, Type.IXFR})
-"""Query types whose negative answers do not follow from the existence of the name alone."""
+"""Query types for which a negative answer depends on more than whether the name exists."""
 
 _SUBTREES: Final = frozenset({("", "svc"), ("", "pod"), ("", "dns")})
 """The labels that exist directly below a zone."""
@@ -45,7 +44,7 @@ class Kubernetes(Plugin):
     offers = ("extended", "index", "pod_namespace", "search_zone")
 
     def __init__(self, options: Options, environment: Environment) -> None:
-        """The index is the environment's for the options' watch."""
+        """The index is the one that the environment keeps for the watch in `options`."""
         self.options = options
         self.index: Index = environment.index(options.watch)
         self._records = RecordFinder(self.index, options, environment.local_addresses)
@@ -53,7 +52,7 @@ class Kubernetes(Plugin):
         self._clock, self._invalidate_all = environment.clock, environment.invalidate_all
         self._depends_on = environment.depends_on
         self.extended: int | None = None
-        """The extended error of every reply, None while the data is fresh."""
+        """The extended error of every reply, or None while the data is fresh."""
         self.zones = sorted((names.from_text(zone).lower() for zone in options.zones), key=len, reverse=True)
         self._multicluster = frozenset(names.from_text(zone).lower() for zone in options.multicluster)
         self._unforeseen = frozenset(
@@ -63,19 +62,19 @@ class Kubernetes(Plugin):
 
     @classmethod
     def settings(cls, options: Options) -> Settings:
-        """The cluster to watch."""
+        """Returns the settings: the cluster to watch."""
         return Settings(startup_timeout=options.startup_timeout, watch=options.watch, snapshot=options.snapshot)
 
     def ready(self) -> bool:
-        """Ready once the cluster has been listed."""
+        """True once the objects of the cluster have been listed."""
         return self.index.synced
 
     def start(self) -> None:
-        """Checks the age of the data before the first query."""
+        """Checks the age of the data, before the first query."""
         self.tick()
 
     def tick(self) -> None:
-        """Turns the extended error of replies on when the data becomes stale, and off when it is confirmed.
+        """Adds the extended error to replies when the data becomes stale, and removes it when the data is confirmed.
 
         Called about once a second.
         """
@@ -86,13 +85,16 @@ class Kubernetes(Plugin):
             self._invalidate_all()
 
     def search_zone(self, key: bytes) -> bytes | None:
-        """For `autopath`: the zone of this plugin that a name is in. None with `pods` other than `verified`."""
+        """Called by `autopath`: returns the zone of this plugin that contains the name, or None.
+
+        Unless `pods` is `verified`, returns None.
+        """
         return self._zone_of(key) if self.options.pods == "verified" else None
 
     def pod_namespace(self, address: str) -> str:
-        """For `autopath`: the namespace of the Pod with that address, empty if no Pod has it.
+        """Called by `autopath`: returns the namespace of the Pod with that address, or an empty text.
 
-        Depends on ("pod", address).
+        An answer made from it has the dependency ("pod", address).
         """
         pods = self.index.pods_at(address) if self.options.pods == "verified" else ()
         return pods[0].namespace.lower() if pods else ""
@@ -114,14 +116,15 @@ class Kubernetes(Plugin):
         return self._positive(zone_query, result)
 
     def join_fast_path(self, fast_path: FastPath) -> bool:
-        """Queries outside the plugin's zones may take the fast path."""
+        """Returns True: queries outside the plugin's zones may take the fast path."""
         fast_path.zones += tuple(self.zones)
         return True
 
     def closest_encloser(self, key: bytes, rtype: int) -> Encloser | None:
-        """The closest encloser of a name whose namespace or Service does not exist.
+        """Returns the closest encloser of a name whose namespace or Service does not exist.
 
-        None where other rules decide the answer (docs/behaviour/cluster-names.md#nxdomain-or-nodata).
+        Returns None if the answer does not follow from the encloser
+        (docs/behaviour/cluster-names.md#nxdomain-or-nodata).
         """
         zone = self._zone_of(key)
         if zone is None or rtype in _ANSWERED_ANYWHERE or zone in self._unforeseen or not self.index.synced:
@@ -149,13 +152,17 @@ class Kubernetes(Plugin):
         return None if self._is_divided(found.key) else found
 
     def _is_divided(self, key: bytes) -> bool:
-        """Whether a zone of the plugin or of `fallthrough` begins below the name, or the name itself falls through."""
+        """Returns True if names below the name `key` may be answered in different ways.
+
+        That is so if a zone of the plugin or of `fallthrough` begins below the name, or if the name itself falls
+        through.
+        """
         return self._falls_through(key) or any(
             names.is_within(zone, key) and zone != key for zone in (*self.zones, *self._fallthrough)
         )
 
     def transfer(self, zone: bytes, serial: int) -> ZoneOffer | None:
-        """The zone for `transfer`; see `plugin_api.zone_transfer`."""
+        """Returns the zone's records for the plugin `transfer`; see `plugin_api.zone_transfer`."""
         if self._zone_of(zone) is None:
             return None
         return transfer.offer(
@@ -193,7 +200,10 @@ class Kubernetes(Plugin):
         return self._with_targets(zone_query, result, replies)
 
     def _with_targets(self, zone_query: ZoneQuery, result: Result, replies: list[Reply]) -> Reply:
-        """The reply, with the server's answer for each target outside the zone after its CNAME record."""
+        """Returns the reply.
+
+        After each CNAME record to a target outside the zone, it has the server's answer for the target.
+        """
         flags = zone_query.query.reply_flags | AA
         records: list[Record] = []
         remaining = iter(replies)

@@ -1,7 +1,7 @@
-"""From a cluster name to hosts and ports, and to the dependencies of the result.
+"""Finds the hosts and ports of a cluster name, and the objects that the result depends on.
 
-A host is text: an address, or a name that is answered by a CNAME record. This module knows no record types and
-no wire format.
+A host is text: an address, or a name that is answered with a CNAME record. This module knows no record types and no
+wire format.
 """
 
 from __future__ import annotations
@@ -19,32 +19,35 @@ from svcdns.plugins.kubernetes.options import Options
 from svcdns.plugins.kubernetes.qname import ClusterName, NoSuchNameError
 
 HostPort = tuple[str, int, str]
-"""Host, port (NO_PORT for none), and the endpoint's label below the object's name.
+"""A host, a port (NO_PORT if none), and the label of an endpoint below the object's name.
 
 The label is empty for the object itself.
 """
 
 
 class LookupResult(msgspec.Struct):
-    """The hosts and ports of a name. `base` is the object's name below the zone, spelled as stored, for SRV targets."""
+    """The hosts and ports of a name.
+
+    `base` is the object's name without the zone, spelled as in the object. It is used in SRV targets.
+    """
 
     host_ports: list[HostPort]
     base: str = ""
 
 
 NO_RECORDS: Final = LookupResult([])
-"""A name that exists and has no records."""
+"""The result for a name that exists and has no records."""
 
 
 class Lookup:
-    """Finds hosts and ports by cluster names, with one index and one set of options."""
+    """Finds the hosts and ports of cluster names, with one index and one set of options."""
 
     def __init__(self, index: Index, options: Options) -> None:
-        """`index` is only read."""
+        """`index` is only read, never changed."""
         self.index, self.options = index, options
 
     def find(self, name: ClusterName, dependencies: list[Dependency], *, multicluster: bool) -> LookupResult:
-        """The hosts and ports of the name. Appends every object that it reads to `dependencies`.
+        """Returns the hosts and ports of the name. Appends every object that it reads to `dependencies`.
 
         Raises NoSuchNameError.
         """
@@ -66,7 +69,7 @@ class Lookup:
             raise NoSuchNameError
 
     def exposed(self, namespace: str) -> bool:
-        """Whether the namespace exists and the option `namespaces`, if set, names it."""
+        """Returns True if the namespace exists and the option `namespaces` does not exclude it."""
         wanted = self.options.namespaces
         return self.index.has_namespace(namespace) and (not wanted or namespace in wanted)
 

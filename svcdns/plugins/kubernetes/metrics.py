@@ -1,4 +1,4 @@
-"""The metrics of `kubernetes`. Control observes them, because it is the process that talks to the API server."""
+"""The metrics of `kubernetes`. Control updates them, because control is the process that talks to the API server."""
 
 from __future__ import annotations
 

@@ -22,7 +22,10 @@ from svcdns.plugin_api.environment import Block
 
 MAX_TTL: Final = 3600
 ENVIRONMENT: Final = ("manifests", "snapshot", "stale_after")
-"""Options that CoreDNS refuses. They can be set by environment variables, see `corefile.env_options`."""
+"""Options that are refused in a Corefile, as CoreDNS does not know them.
+
+They can be set by environment variables, see `corefile.env_options`.
+"""
 POD_MODES: Final = ("disabled", "insecure", "verified")
 
 
@@ -30,8 +33,8 @@ POD_MODES: Final = ("disabled", "insecure", "verified")
 class Options:
     """The options of one block. Zones are text. Times are in seconds.
 
-    The first zone that is not a reverse zone is the primary zone. `stale_after` is infinite if answers are never marked
-    as stale.
+    The first zone that is not a reverse zone is the primary zone. If `stale_after` is infinite, answers are never
+    marked as stale.
     """
 
     zones: tuple[str, ...]
@@ -69,7 +72,7 @@ def parse(block: Block) -> Options:
 
 
 class _Draft:
-    """The options that the lines read so far set."""
+    """The options while they are parsed, line by line."""
 
     def __init__(self, options: Options, block: Block) -> None:
         self.options, self.block = options, block
@@ -129,7 +132,7 @@ def _manifests(draft: _Draft, line: Directive) -> None:
 
 
 def _rate(draft: _Draft, line: Directive) -> None:
-    """apiserver_qps, apiserver_burst, apiserver_max_inflight: checked, and without effect, as in CoreDNS."""
+    """Checks apiserver_qps, apiserver_burst and apiserver_max_inflight. They have no effect, as in CoreDNS."""
     word = arguments.argument(line)
     try:
         good = float(word.text) >= 0 and (line.name.text == "apiserver_qps" or word.text.isdecimal())
@@ -151,9 +154,9 @@ _SELECTOR_PART: Final = re.compile(
 
 
 def _selector(line: Directive) -> str:
-    """A label selector of equalities, sets and existence.
+    """Returns a label selector after checking it: equality, set and existence requirements are allowed.
 
-    As in CoreDNS, `!=`, `<` and `>` are refused, though the API server has them.
+    As in CoreDNS, `!=`, `<` and `>` are refused, although the API server accepts them.
     """
     text = _text(line)
     for part in re.split(r",(?![^(]*\))", text):

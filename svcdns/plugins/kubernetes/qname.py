@@ -1,8 +1,8 @@
-"""Parses a cluster name: the object, and the part of it, that the labels left of the zone name
-(docs/behaviour/cluster-names.md#name-parsing, #zonal-names).
+"""Parses the labels before the zone of a cluster name: they name an object, or a part of an object.
 
-Labels are text in lower case. The parser does not look whether the object exists. As in CoreDNS, underscores before
-port and protocol are optional, and a bare `_` becomes empty and matches every port or protocol.
+See docs/behaviour/cluster-names.md#name-parsing and #zonal-names. Labels are text in lower case. The parser does not
+check whether the object exists. As in CoreDNS, the underscores before port and protocol are optional. A bare `_` is
+parsed as an empty text, which matches every port or protocol.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ class NoSuchNameError(Exception):
 
 
 class ClusterName(msgspec.Struct, frozen=True, gc=False):
-    """The parts of a name. `subtree` is `svc`, `pod`, or empty for the names above them, which exist without records.
+    """The parts of a name.
 
-    `directive` is `pin` or `prefer` for a zonal name, whose topology zone is `zone`.
+    `subtree` is `svc` or `pod`, or empty for the names above these two, which exist without records. `directive` is
+    `pin` or `prefer` for a zonal name; then `zone` is its topology zone.
     """
 
     subtree: str = ""
@@ -35,7 +36,7 @@ EMPTY = ClusterName()
 
 
 def parse(labels: list[str], *, multicluster: bool = False, zonal: bool = False) -> ClusterName:
-    """The parts that the labels left of the zone name, leftmost label first. Raises NoSuchNameError."""
+    """Parses the labels before the zone, leftmost label first. Raises NoSuchNameError."""
     if not labels or labels in (["svc"], ["pod"]):
         return EMPTY
     subtree = labels[-1]

@@ -1,4 +1,4 @@
-"""From a query in a zone to its records, by query type. `handler` makes replies of them; this module makes none.
+"""Finds the records for a query in a zone, by query type. `handler` makes replies of them.
 
 Where CoreDNS departs from its own rules, clients see the same here (docs/behaviour/cluster-names.md).
 """
@@ -22,10 +22,10 @@ from svcdns.wire.errors import NameTextError
 from svcdns.wire.record import Record
 
 SCHEMA_VERSION: Final = "1.1.0"
-"""The version of the Kubernetes DNS specification, as `dns-version` gives it (§2.2)."""
+"""The version of the Kubernetes DNS specification, for the TXT record at `dns-version` (specification §2.2)."""
 SCHEMA_TTL: Final = 28800
 MAX_CNAMES: Final = 10
-"""CNAME records of one chain inside the zone."""
+"""The most CNAME records in one chain inside the zone."""
 REVERSE_ZONES: Final = (names.from_text("in-addr.arpa."), names.from_text("ip6.arpa."))
 _SRV: Final = struct.Struct("!HHH")
 
@@ -34,13 +34,16 @@ class RecordFinder:
     """Finds the records of one server block's zones in the index."""
 
     def __init__(self, index: Index, options: Options, local_addresses: tuple[str, ...]) -> None:
-        """`local_addresses` are this machine's own: the Services that hold one of them are the zone's name servers."""
+        """`local_addresses` are this machine's own.
+
+        The Services with an endpoint at one of them are the zone's name servers.
+        """
         self._index, self._options, self._local = index, options, local_addresses
         self._lookup = Lookup(index, options)
         self._primary = names.from_text(options.primary_zone)
 
     def find(self, zone_query: ZoneQuery) -> Result:
-        """The records for a query. Raises NoSuchNameError."""
+        """Returns the records for a query. Raises NoSuchNameError."""
         query = zone_query.query
         rtype = query.rtype
         if rtype in (Type.A, Type.AAAA):
@@ -64,14 +67,14 @@ class RecordFinder:
         return Result([])
 
     def soa(self, zone_query: ZoneQuery) -> Record:
-        """The SOA record of the query's zone."""
+        """Returns the SOA record of the query's zone."""
         serials = self._index.serials
         return apex.soa(
             zone_query.spelled, self._options.ttl, serials.multicluster if zone_query.multicluster else serials.ordinary
         )
 
     def _look_up(self, zone_query: ZoneQuery, key: bytes) -> LookupResult:
-        """The hosts and ports of a name in the zone, `ns.dns` included. Raises NoSuchNameError."""
+        """Returns the hosts and ports of a name in the zone, including `ns.dns`. Raises NoSuchNameError."""
         below = key[: len(key) - len(zone_query.zone)]
         if apex.is_server_name(key, zone_query.spelled):
             pod_names = self._options.endpoint_pod_names
@@ -89,9 +92,9 @@ class RecordFinder:
     def _addresses(
         self, zone_query: ZoneQuery, name: bytes, key: bytes, rtype: int, chain: tuple[bytes, ...]
     ) -> list[Record | Alias]:
-        """Address records of a name, after the CNAME records that lead to them.
+        """Returns the address records of a name, after the CNAME records that point to them.
 
-        `chain` holds the targets of the CNAME records so far. Raises NoSuchNameError.
+        `chain` has the targets of the CNAME records so far. Raises NoSuchNameError.
         """
         ttl = self._options.ttl
         out: list[Record | Alias] = []
@@ -108,9 +111,9 @@ class RecordFinder:
     def _alias(
         self, zone_query: ZoneQuery, name: bytes, key: bytes, host: str, rtype: int, chain: tuple[bytes, ...]
     ) -> list[Record | Alias]:
-        """A CNAME record and the records of its target (docs/behaviour/cluster-names.md#externalname).
+        """Returns a CNAME record and the records of its target (docs/behaviour/cluster-names.md#externalname).
 
-        Empty if the chain loops, or ends inside the zone without an address.
+        Returns nothing if the chain of CNAME records loops, or ends inside the zone at a name without an address.
         """
         try:
             target = names.from_text(host)
@@ -140,9 +143,9 @@ class RecordFinder:
             return Result([])
 
     def _txt(self, zone_query: ZoneQuery) -> Result:
-        """`dns-version`; NODATA for names with records.
+        """Returns the TXT record of `dns-version`, or NODATA for a name with records of other types.
 
-        A name error for all others, empty non-terminals too, as CoreDNS answers.
+        As in CoreDNS, all other names get a name error, even empty non-terminals.
         """
         query = zone_query.query
         if query.key == b"\x0bdns-version" + zone_query.zone:
@@ -155,7 +158,7 @@ class RecordFinder:
         return Result([])
 
     def _srv(self, zone_query: ZoneQuery) -> Result:
-        """SRV records of every matching port, and the addresses of their targets.
+        """Returns the SRV records of every matching port, and the addresses of their targets.
 
         See docs/behaviour/cluster-names.md#srv-records.
         """

@@ -1,4 +1,7 @@
-"""PTR records: the Service of an address, else its endpoints (docs/behaviour/cluster-names.md#reverse-names)."""
+"""PTR records: for the Service with an address, otherwise for the endpoints with the address.
+
+See docs/behaviour/cluster-names.md#reverse-names.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,10 @@ from svcdns.plugins.kubernetes.options import Options
 
 
 def targets(address: str, index: Index, lookup: Lookup, options: Options, dependencies: list[Dependency]) -> list[str]:
-    """The names of an address below the primary zone, without repeats; empty if it has none.
+    """Returns the names of an address below the primary zone, without duplicates.
 
-    As in CoreDNS, namespaces are hidden only if the option `namespaces` is set. An EndpointSlice without a Service name
-    gives no name.
+    As in CoreDNS, other namespaces are left out only if the option `namespaces` is set. For an EndpointSlice without a
+    Service name, there is no name.
     """
     dependencies.append(("address", address))
 

@@ -1,7 +1,8 @@
 """Zone transfer (RFC 5936): all records of a cluster zone (docs/behaviour/kubernetes.md#zone-transfer).
 
-As in CoreDNS, a client may ask for any name inside a configured zone; the records then are those of the cluster below
-that name. Pods, `dns-version`, PTR records, zonal names and namespaces that are not exposed are not transferred.
+As in CoreDNS, a client may request any name inside a configured zone as the zone. The records are then those of the
+cluster below that name. Not transferred are Pods, `dns-version`, PTR records, zonal names, and namespaces that are not
+exposed.
 """
 
 from __future__ import annotations
@@ -28,15 +29,15 @@ _Slice = TypeVar("_Slice", EndpointSlice, ImportedSlice)
 _SRV: Final = struct.Struct("!HHH")
 WEIGHT: Final = 100
 SERVER_TTL: Final = 0
-"""The TTL that CoreDNS gives the addresses of name servers in a transfer."""
+"""The TTL of the addresses of name servers in a transfer, in seconds, as in CoreDNS."""
 
 
 def offer(
     index: Index, options: Options, local: tuple[str, ...], zone: bytes, serial: int, *, multicluster: bool
 ) -> ZoneOffer:
-    """The records of `zone` (lower case), or the SOA record alone if `serial` is current.
+    """Returns the records of `zone` (lower case), or only the SOA record if `serial` is current.
 
-    Raises UnavailableError before the first list.
+    Raises UnavailableError before the cluster has been listed for the first time.
     """
     if not index.synced:
         raise UnavailableError("plugin/kubernetes: the cluster has not been listed yet")
@@ -63,7 +64,7 @@ class _Zone:
         self.zone, self.options, self.copy, self.ttl = zone, options, copy, options.ttl
 
     def servers(self, index: Index, local: tuple[str, ...]) -> Iterator[Record]:
-        """One NS record for each name server, then the address records of all of them."""
+        """Yields one NS record for each name server, then the address records of all name servers."""
         found = apex.servers(index, local, [], pod_names=self.options.endpoint_pod_names)
         addresses_by_name = [
             (apex.name_below(base, label, self.zone), rdata_of(host)) for (host, _, label), base in found
@@ -75,7 +76,7 @@ class _Zone:
                 yield Record(name, address[0], SERVER_TTL, address[1])
 
     def services(self) -> Iterator[Iterable[Record]]:
-        """The records of the Services, in the order of their names."""
+        """Yields the records of each Service, in the order of the Services' names."""
         for service in in_order(self.copy.services, _by_name):
             if service is None or not self._exposed(service.namespace):
                 yield ()
@@ -87,7 +88,10 @@ class _Zone:
                 yield from self._endpoints(service, self.copy.slices)
 
     def imports(self) -> Iterator[Iterable[Record]]:
-        """The records of the ServiceImports. As in CoreDNS, names of endpoints do not have the cluster in them."""
+        """Yields the records of each ServiceImport.
+
+        As in CoreDNS, the name of an endpoint does not contain the cluster.
+        """
         for imported in in_order(self.copy.imports, _by_name):
             if imported is None or not self._exposed(imported.namespace):
                 yield ()
@@ -101,7 +105,7 @@ class _Zone:
         return lowered in self.copy.namespaces and (not wanted or lowered in wanted)
 
     def _name(self, service: Service | ServiceImport, *labels: str) -> bytes:
-        """The name of an object, or a name below it. Raises NameTextError."""
+        """Returns the name of an object, or a name below that name. Raises NameTextError."""
         name = names.from_text(".".join((*labels, service.name, service.namespace, "svc")))[:-1] + self.zone
         if len(name) > names.MAX_NAME:
             raise NameTextError(f"name of {len(name)} octets")
@@ -115,7 +119,10 @@ class _Zone:
                 return
 
     def _fixed(self, service: Service | ServiceImport, addresses: tuple[str, ...]) -> Iterator[Record]:
-        """Address records; for each port an SRV record at the Service's name, and at the port's name if it has one."""
+        """Yields address records, and SRV records for each port.
+
+        Each port has an SRV record at the Service's name. A port with a name also has one at the port's name.
+        """
         try:
             name = self._name(service)
             for address in addresses:
@@ -140,7 +147,11 @@ class _Zone:
     def _endpoint(
         self, service: Service | ServiceImport, endpoint: Endpoint, ports: tuple[Port, ...], weight: int
     ) -> Iterator[Record]:
-        """Address records at the names of Service and endpoint, then an SRV record for each port with a name."""
+        """Yields the records of an endpoint.
+
+        These are address records at the names of the Service and the endpoint, then an SRV record for each port with a
+        name.
+        """
         label = endpoint_name(
             endpoint.address, endpoint.hostname, endpoint.target, pod_names=self.options.endpoint_pod_names
         )

@@ -1,4 +1,4 @@
-"""One query for a name of one zone of the plugin, and the records that were found for it."""
+"""A query for a name in one zone of the plugin, and the records that were found for the query."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from svcdns.plugin_api.query import Answer, Query
 from svcdns.wire.record import Record
 
 _NAME_ALONE: Final[tuple[Dependency, ...]] = (("kubernetes",),)
-"""The dependency of a reply that follows from the name alone. It never changes."""
+"""The dependency of a reply that depends on nothing but the name. This dependency never changes."""
 
 Alias = tuple[Record, Answer]
 """A CNAME record whose target is outside the zone, and the server's answer for that target."""
 
 
 class ZoneQuery(msgspec.Struct):
-    """A query with the zone that its name is in.
+    """A query, and the zone that its name is in.
 
-    `zone` is in lower case, `spelled` is the same zone as the query spells it. The lookup appends each object that
-    it reads to `dependencies`.
+    `zone` is in lower case; `spelled` is the same zone in the letter case of the query. The lookup appends each object
+    that it reads to `dependencies`.
     """
 
     query: Query
@@ -32,12 +32,15 @@ class ZoneQuery(msgspec.Struct):
 
     @property
     def depends_on(self) -> tuple[Dependency, ...]:
-        """The dependencies of the reply. It is never empty: the plugin *cache* knows a cluster answer by it."""
+        """The dependencies of the reply, at least one.
+
+        The plugin *cache* recognises an answer from the cluster by its dependencies.
+        """
         return tuple(self.dependencies) or _NAME_ALONE
 
 
 class Result(msgspec.Struct):
-    """The records of the answer section, in order, and of the additional section."""
+    """The records of the answer section, in order, and the records of the additional section."""
 
     answer: list[Record | Alias]
     additional: list[Record] = msgspec.field(default_factory=list)

@@ -1,7 +1,7 @@
 """The `loadbalance` plugin: varies the order of addresses (docs/behaviour/plugins.md#loadbalance).
 
-The handler marks a reply with how to vary it. The answer table compiles several variants of such a reply, so that a hit
-costs no shuffling.
+The plugin does not shuffle replies itself. It sets in the reply how its order may vary. The answer table then encodes
+several variants of the reply and sends them in turn, so that nothing is shuffled for a later query.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ _WEIGHTED: Final = (Type.A, Type.AAAA, Type.SRV)
 
 
 class LoadBalance(Plugin):
-    """Marks replies whose addresses are rotated, drawn by weight, or sorted by preferred networks."""
+    """Sets how the addresses of a reply vary: rotated, drawn by weight, or sorted by preferred networks."""
 
     name = "loadbalance"
     reads_nothing = True
 
     def __init__(self, options: Options, environment: Environment) -> None:
-        """Control sends the weights, before or after this."""
+        """Control sends the weights, before or after the plugin is made."""
         self._options, self._environment = options, environment
         self._dependency: Dependency = ("weights", options.path)
         self._rotate: Callable[[Reply, Random], Variants] = Rotation
@@ -51,16 +51,22 @@ class LoadBalance(Plugin):
         self._environment.invalidate((self._dependency,))
 
     def name_independent(self, zone: bytes) -> bool:  # noqa: ARG002 - a negative answer has no order
-        """True for every zone: a negative answer has no order to vary."""
+        """Returns True, because a negative answer has no order to vary."""
         return True
 
     def join_fast_path(self, fast_path: FastPath) -> bool:
-        """Shuffles addresses; with weights or preferred networks, every query goes through the chain."""
+        """Lets the fast path shuffle addresses.
+
+        With weights or preferred networks, every query goes through the chain.
+        """
         fast_path.shuffles = True
         return not (self._options.preferred or self._options.path)
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """The following plugins' answer; a NOERROR reply with a message is marked. Zone transfers are not changed."""
+        """Returns the following plugins' answer. For a NOERROR message, sets how its order varies.
+
+        Zone transfers are not changed.
+        """
         rtype = query.rtype
         if rtype in (Type.AXFR, Type.IXFR) or (self._options.path and rtype not in _WEIGHTED):
             return following(query)

@@ -1,7 +1,7 @@
 """The options of `loadbalance` (docs/behaviour/plugins.md#loadbalance), and its file of weights, which control reads.
 
-Format of the file: a name on a line of its own, then a line for each of its addresses with the address and its weight,
-1 to 255. Empty lines and lines that begin with `#` are ignored.
+Format of the file: each name is on a line of its own. A line for each of its addresses follows, with the address and
+its weight, 1 to 255. Empty lines and lines that begin with `#` are ignored.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ MAX_WEIGHT: Final = 255
 
 
 class WeightFileError(SvcdnsError):
-    """The file of weights cannot be read, or has a syntax error. `str(error)` says where."""
+    """Raised if the file of weights cannot be read or has a syntax error. `str(error)` has the position."""
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """`path` is the file of weights, empty for round robin; `reload` is in seconds, 0 for never.
+    """The options. `path` is the file of weights, empty for round robin. `reload` is in seconds, 0 for never.
 
-    `preferred` are the networks whose addresses come first, in this order.
+    `preferred` has the networks whose addresses come first, in this order.
     """
 
     position: Position
@@ -46,7 +46,10 @@ class Options:
 
 
 def parse(block: Block) -> Options:
-    """The options of the block's `loadbalance` directives; the last one sets the policy. Raises CorefileError."""
+    """Returns the options of the block's `loadbalance` directives. Raises CorefileError.
+
+    The last directive sets the policy.
+    """
     options = Options(block.directives[0].position)
     for directive in block.directives:
         options = _weighted(directive, block) if _policy(directive) == "weighted" else _round_robin(directive, options)
@@ -91,9 +94,9 @@ def _network(word: Token) -> Network:
 
 
 def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  # noqa: ARG001 - a new Corefile reads the file again
-    """The weights of the file, as `decode` reads them. A missing file is looked for again, unless `reload` is 0.
+    """Reads the file of weights, and returns the weights in the form that `decode` reads.
 
-    Raises CorefileError for a file with an error.
+    If the file is missing, it is read later, unless `reload` is 0. Raises CorefileError for a file with an error.
     """
     if not options.path:
         return {}
@@ -110,12 +113,12 @@ def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  #
 
 
 def period(options: Options) -> float:
-    """Seconds between two reads of the file; 0 for never."""
+    """Returns the seconds between two reads of the file; 0 means never."""
     return options.reload if options.path else 0.0
 
 
 def refresh(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:
-    """The weights that the file has now; nothing, and a line in the log, if it has an error."""
+    """Reads the file again and returns its weights. If the file has an error, logs that and returns nothing."""
     if not period(options):
         return {}
     log = plugin_logger("loadbalance")
@@ -134,12 +137,12 @@ def _read(path: str) -> bytes:
 
 
 def decode(payload: bytes) -> dict[bytes, dict[bytes, int]]:
-    """Weights by lowered name and packed address."""
+    """Returns the weights by lower-case name and packed address."""
     return msgspec.msgpack.decode(payload, type=dict[bytes, dict[bytes, int]])
 
 
 def read(lines: Iterable[str], path: str) -> dict[bytes, dict[bytes, int]]:
-    """The weights of these lines; of an address given twice for a name, the first counts. Raises WeightFileError."""
+    """Parses lines into weights. If a name has an address twice, the first weight counts. Raises WeightFileError."""
     out: dict[bytes, dict[bytes, int]] = {}
     weights: dict[bytes, int] | None = None
     for number, line in enumerate(lines, 1):

@@ -1,8 +1,8 @@
-"""Variants of a reply with its address records in different orders, so that clients spread over all addresses.
+"""Variants of a reply with its address records in different orders, so that clients use all addresses.
 
-The order inside a section is CNAME records first, then other types as they come, then addresses, then MX, as CoreDNS's
-`loadbalance` sends them (RFC 1794 asks only that the order varies). A reply is split into groups once, and joined again
-for each variant.
+The order in a section is that of CoreDNS's `loadbalance`: CNAME records, other types in their order, addresses, MX
+records. RFC 1794 requires only that the order varies. A reply is split into groups of records once. Each variant joins
+the groups again.
 """
 
 from __future__ import annotations
@@ -26,17 +26,20 @@ Group = tuple[list[Record], bool]
 """Records that stay together, and whether their order varies."""
 
 WEIGHTED_VARIANTS: Final = 64
-"""Variants of a weighted reply: enough to show the shares of the weights."""
+"""The number of variants of a weighted reply. It is large enough to represent the weights as shares of variants."""
 
 
 def by_kind(records: Iterable[Record]) -> list[Group]:
-    """The groups of a section: CNAME records, other types, addresses, MX."""
+    """Returns the groups of a section: CNAME records, other types, addresses, MX records."""
     cnames, rest, addresses, exchanges = _kinds(records)
     return [(cnames + rest, False), (addresses, True), (exchanges, True)]
 
 
 def preferring(networks: Sequence[Network]) -> Callable[[Iterable[Record]], list[Group]]:
-    """The groups with preferred networks: CNAME, addresses in each network, other addresses, MX, other types."""
+    """Returns a function that splits a section into groups by the preferred networks.
+
+    The groups are: CNAME records, the addresses in each network, other addresses, MX records, other types.
+    """
 
     def order(records: Iterable[Record]) -> list[Group]:
         cnames, rest, addresses, exchanges = _kinds(records)
@@ -60,15 +63,19 @@ def _kinds(records: Iterable[Record]) -> tuple[list[Record], list[Record], list[
 
 
 class Rotation:
-    """A reply whose address and MX records are shuffled once, and then rotated step by step.
+    """A reply whose address and MX records are shuffled once, and then rotated for each variant.
 
-    A group rotated `n` times by the n-th part of its length has each record first equally often.
+    Each variant rotates a group further by an equal part of its length. So each record is first in equally many
+    variants.
     """
 
     def __init__(
         self, reply: Reply, random: Random, order: Callable[[Iterable[Record]], list[Group]] = by_kind
     ) -> None:
-        """Splits the reply, which is not changed. `order` groups the answer and the additional section."""
+        """Splits the reply into groups; the reply itself is not changed.
+
+        `order` makes the groups of the answer section and of the additional section.
+        """
         self._reply = reply
         sections = (order(reply.answer), by_kind(reply.authority), order(reply.additional))
         self._sections = [
@@ -79,12 +86,15 @@ class Rotation:
         self.turns_answer = sum(bool(group) for group, _ in answer) == 1 and not any(
             len(group) > 1 for group, varies in others if varies
         )
-        """True if each variant is the whole answer section, rotated."""
+        """True if each variant rotates the answer section as a whole."""
         self.widest = max(len(group) for section in self._sections for group, varies in section if varies)
-        """The size of the largest rotated group: the most variants with different first records."""
+        """The size of the largest group that is rotated. More variants than that would repeat a first record."""
 
     def variant(self, number: int, of: int) -> Reply:
-        """Variant 0 is the shuffled order; the others rotate each group by that part of its length."""
+        """Returns variant `number` of `of`.
+
+        Variant 0 has the shuffled order; variant n rotates groups by n/of of their length.
+        """
         answer, authority, additional = [_rotated(section, number, of) for section in self._sections]
         return msgspec.structs.replace(self._reply, answer=answer, authority=authority, additional=additional)
 
@@ -103,29 +113,31 @@ def _rotated(section: list[Group], number: int, of: int) -> Section:
 
 
 Weights = Mapping[bytes, Mapping[bytes, int]]
-"""By lowered name and packed address."""
+"""The weights by lower-case name and packed address."""
 
 
 class WeightedDraw:
-    """A reply whose first address, in the answer and the additional section, is drawn by its weight.
+    """A reply whose first address, in the answer and in the additional section, is drawn by its weight.
 
-    An address without a weight has the weight 1.
-
-    Each address comes first in that share of the variants that its weight has, rounded to whole variants.
+    An address without a weight has the weight 1. The number of variants in which an address is first is proportional to
+    its weight, rounded to whole variants.
     """
 
     def __init__(self, reply: Reply, random: Random, weights: Weights) -> None:
-        """Splits the reply, which is not changed. A section without addresses stays as it is."""
+        """Splits the reply into groups; the reply itself is not changed.
+
+        A section without addresses stays as it is.
+        """
         self._reply, self._random = reply, random
         self._answer = _Draw(reply.answer, weights)
         self._additional = _Draw(reply.additional, weights)
         self._points: dict[int, list[float]] = {}
         self.turns_answer = False
         self.widest = WEIGHTED_VARIANTS if max(len(self._answer.addresses), len(self._additional.addresses)) > 1 else 1
-        """The number of variants to compile."""
+        """The number of variants that the answer table encodes."""
 
     def variant(self, number: int, of: int) -> Reply:
-        """One of `of` variants, in random order."""
+        """Returns one of `of` variants. Their order is random."""
         if of not in self._points:
             start = self._random.random()
             self._points[of] = self._random.sample([(number + start) / of for number in range(of)], of)
@@ -146,9 +158,10 @@ class _Draw:
         self._cumulative = list(accumulate(known))
 
     def section(self, point: float) -> Section:
-        """The section with the address first whose share holds `point`, between 0 and 1.
+        """Returns the section with one address moved to the front. `point` is between 0 and 1, and selects the address.
 
-        That address and the first one are swapped.
+        The addresses divide the range from 0 to 1 in proportion to their weights. The selected address and the first
+        address are swapped.
         """
         if not self.addresses:
             return self._records

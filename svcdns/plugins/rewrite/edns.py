@@ -1,8 +1,8 @@
 """The query rule `edns0`: sets, replaces, appends and removes options of the query's OPT record.
 
-A query without OPT record gets one of 4096 octets when such a rule is tried, whether the rule applies or not, and so
-does its reply. As in CoreDNS, `append` with fixed data always adds an option; with computed data it does nothing if an
-option with the code exists.
+If such a rule is tried for a query without an OPT record, the query gets one of 4096 octets, whether the rule applies
+or not. The reply gets one too. As in CoreDNS, `append` with fixed data always adds an option. With computed data,
+`append` does nothing if an option with the code exists.
 """
 
 from __future__ import annotations
@@ -24,45 +24,51 @@ ACTIONS: Final = ("set", "replace", "append", "unset")
 
 
 class Data(Protocol):
-    """The data of an option."""
+    """Computes the data of an option."""
 
     def __call__(self, query: Query) -> bytes | None:
-        """The data for this query; None if it has none."""
+        """Returns the data for this query, or None if the query has none."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Fixed:
-    """Data from the Corefile."""
+    """Data that are written in the Corefile."""
 
     data: bytes
 
     def __call__(self, query: Query) -> bytes:  # noqa: ARG002 - the same for every query
-        """The data."""
+        """Returns the data, which are the same for every query."""
         return self.data
 
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """A property of the query: one of VARIABLES. A label of metadata is accepted and never has data."""
+    """A property of the query: one of VARIABLES.
+
+    A label of metadata is accepted too, but never has data.
+    """
 
     name: str
 
     def __call__(self, query: Query) -> bytes | None:
-        """Addresses and numbers have their wire format."""
+        """Returns the property. Addresses and numbers are in wire format."""
         read = VARIABLES.get(self.name)
         return None if read is None else read(query)
 
 
 @dataclass(frozen=True, slots=True)
 class Subnet:
-    """The client's network (RFC 7871 §6): `bits4` bits of an IPv4 address, or `bits6` bits of an IPv6 address."""
+    """The client's network (RFC 7871 §6).
+
+    It has `bits4` bits of an IPv4 address, or `bits6` bits of an IPv6 address.
+    """
 
     bits4: int
     bits6: int
 
     def __call__(self, query: Query) -> bytes:
-        """Family, prefix length, scope 0, and the octets of the prefix."""
+        """Returns the option's data: family, prefix length, scope 0, and the octets of the prefix."""
         address = ipaddress.ip_address(_plain(query.client.address))
         bits, family = (self.bits4, 1) if address.version == 4 else (self.bits6, 2)
         network = ipaddress.ip_network((address, bits), strict=False)
@@ -87,14 +93,15 @@ VARIABLES: Final[dict[str, Callable[[Query], bytes]]] = {
     "server_port": lambda query: query.client.local_port.to_bytes(2, "big"),
 }
 _IN_EVERY_PACKET: Final = ("qname", "qtype", "protocol", "server_port")
-"""Variables with the same value for equal packets at one listener."""
+"""Variables that have the same value for all equal packets that a listener receives."""
 
 
 @dataclass(frozen=True, slots=True)
 class OptionRule:
     """A rule for the options with one code.
 
-    With `revert` the reply has the option of the client's query. With `local` the option is echoed to clients.
+    With `revert`, the reply has the option of the client's query again. With `local`, the client's option is copied to
+    the reply.
     """
 
     stop: bool

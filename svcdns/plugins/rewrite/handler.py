@@ -1,9 +1,9 @@
-"""The handler of `rewrite`: applies the query rules to a query, and the response rules that they return to its reply.
+"""The handler of `rewrite`: applies query rules to a query.
 
-The client's reply has the client's question: the server core puts it there, so this module does not. A bare response
-code becomes a reply with a message if a rule applied that ends the list or has response rules; so response rules see
-it.
-The rules are those of docs/behaviour/plugins.md#rewrite.
+These return response rules, which are applied to the reply. The server core puts the client's question into the reply,
+so this module does not change the reply's question. A plugin may answer with a response code and no message. If a rule
+applied that ends the list or has response rules, such an answer is made a message, so that the response rules are
+applied to it. The rules are those of docs/behaviour/plugins.md#rewrite.
 """
 
 from __future__ import annotations
@@ -32,14 +32,17 @@ class Rewrite(Plugin):
     states_reuse = True
 
     def __init__(self, options: Options, environment: Environment) -> None:  # noqa: ARG002 - the rules need nothing else
-        """As in CoreDNS, EDNS options with a code of `edns0 local` are echoed to all clients that send them."""
+        """Sets `echoed_options` to the codes of `edns0 local`.
+
+        As in CoreDNS, the options with these codes are sent back to every client that sends them.
+        """
         self._rules = options.rules
         self.echoed_options = frozenset(
             rule.code for rule in options.rules if isinstance(rule, OptionRule) and rule.local
         )
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """Sends the query that the rules make to the next plugin."""
+        """Changes the query by the rules, and passes it on."""
         draft = QueryDraft(query)
         responses: list[ResponseRule] = []
         applied = stopped = False
@@ -63,9 +66,9 @@ class Rewrite(Plugin):
 def _answer(
     query: Query, draft: QueryDraft, responses: list[ResponseRule], following: Following, *, write: bool
 ) -> Generator[Answer, Reply, Reply]:
-    """The rewritten reply of the chain.
+    """Returns the rewritten reply of the following plugins.
 
-    Changes of the chain to the header and the EDNS of its query are made to the client's query, too.
+    If these plugins change the header or the EDNS data of their query, the client's query is changed in the same way.
     """
     reply = yield following(draft.query)
     query.flags, query.edns = draft.query.flags, draft.query.edns

@@ -1,6 +1,6 @@
-"""How rules match and change names. A name is text in presentation form: absolute and in lower case.
+"""How rules match and change names. A name is text in presentation form, absolute and in lower case.
 
-This module does not look whether the text that it makes is a domain name; the rules do.
+This module does not check whether the text that it makes is a domain name; the rules check that.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class NameChange(Protocol):
     """Changes the text of a name."""
 
     def __call__(self, name: str) -> str:
-        """The new text; the same text if the change does not apply."""
+        """Returns the new text, or the same text if the change does not apply."""
         ...
 
 
@@ -28,7 +28,7 @@ class NameChange(Protocol):
 class Match:
     """The names that a rule applies to. `kind` is one of MATCH_KINDS.
 
-    `text` is compared with the name; with `regex`, `pattern` is.
+    With the kind `regex`, a name is matched against `pattern`, otherwise compared with `text`.
     """
 
     kind: str
@@ -36,13 +36,13 @@ class Match:
     pattern: Regex | None = None
 
     def matches(self, name: str) -> bool:
-        """Whether the rule applies to the name."""
+        """Returns True if the rule applies to the name."""
         return self.replaced(name, "") is not None
 
     def replaced(self, name: str, to: str) -> str | None:
-        """The name with `to` in place of the match; None if it does not match.
+        """Returns the name with `to` in place of the part that matches, or None if the name does not match.
 
-        With `regex`, `{n}` in `to` is group n.
+        With the kind `regex`, `{n}` in `to` is replaced by group n.
         """
         if self.pattern is not None:
             groups = self.pattern.find(name)
@@ -58,13 +58,13 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class RevertName:
-    """Changes the name `new`, and names below it, back to `original`."""
+    """Changes the name `new` back to `original`, also at the end of longer names."""
 
     new: str
     original: str
 
     def __call__(self, name: str) -> str:
-        """The name with `original` in place of `new`."""
+        """Returns the name with `original` in place of `new`."""
         if name == self.new:
             return self.original
         return name[: -len(self.new)] + self.original if name.endswith("." + self.new) else name
@@ -78,25 +78,25 @@ class ReplaceName:
     to: str
 
     def __call__(self, name: str) -> str:
-        """The name with `to` in place of the match."""
+        """Returns the name with `to` in place of the part that matches."""
         replaced = self.match.replaced(name, self.to)
         return name if replaced is None else replaced
 
 
 def with_groups(to: str, groups: tuple[str, ...]) -> str:
-    """`to` with `{0}`, `{1}`, … replaced by the groups, in the order of their numbers."""
+    """Returns `to` with `{0}`, `{1}` and so on replaced by the groups, in the order of their numbers."""
     for number, group in enumerate(groups):
         to = to.replace(f"{{{number}}}", group)
     return to
 
 
 def absolute(text: str) -> str:
-    """The text in lower case, with a final dot."""
+    """Returns the text in lower case with a final dot."""
     return (text if text.endswith(".") else text + ".").lower()
 
 
 def match_kind(word: Token) -> str:
-    """The kind of match that a word names. Raises CorefileError."""
+    """Returns the kind of match that a word names. Raises CorefileError."""
     kind = word.text.lower()
     if kind not in MATCH_KINDS:
         raise CorefileError(
@@ -106,13 +106,13 @@ def match_kind(word: Token) -> str:
 
 
 def parse_match(words: list[Token]) -> Match:
-    """The match of `[MATCH] NAME`, one or two words. Raises CorefileError."""
+    """Parses `[MATCH] NAME`, which is one or two words. Raises CorefileError."""
     kind, name = (match_kind(words[0]), words[1]) if len(words) > 1 else ("exact", words[0])
     return Match(kind, name.text, regex(name)) if kind == "regex" else Match(kind, absolute(name.text))
 
 
 def check_groups(pattern: Regex, to: Token) -> None:
-    """Raises CorefileError if the text names more groups than the pattern has."""
+    """Raises CorefileError if `to` uses a group that the pattern does not have."""
     used = set(re.findall(r"\{(0|[1-9]\d?|100)\}", to.text))
     if len(used) > pattern.groups:
         raise CorefileError(to.position, f"'{to.text}' uses more groups than '{pattern.text}' has ({pattern.groups})")

@@ -1,6 +1,7 @@
-"""Options of the `rewrite` plugin, parsed from its directives (docs/behaviour/plugins.md#rewrite).
+"""Parses the options of the `rewrite` plugin (docs/behaviour/plugins.md#rewrite).
 
-A directive is one rule. Its words are on its line; if the line has fewer than two words, the lines of its block follow.
+A directive is one rule. Its words are those on its line. If that line has fewer than two words, the lines of its block
+are added.
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ def _name(stop: bool, field: Token, words: _Words) -> Rule:
 
 
 def _answers(words: _Words) -> tuple[bool, Responses]:
-    """Whether the words have `auto`, and the response rules for `name` and `value`."""
+    """Returns whether the words include `auto`, and the response rules for `answer name` and `answer value`."""
     auto, rules, first = False, [], True
     names: Token | None = None
     rest = list(words)
@@ -229,7 +230,7 @@ def _data(word: Token) -> Data:
 
 
 def _number(word: Token, most: int) -> int:
-    """A number in Go's syntax: decimal, 0x, 0o, 0b, or octal after a 0."""
+    """Parses a number in Go's syntax: decimal, 0x, 0o, 0b, or octal after a 0. Raises CorefileError."""
     text = word.text
     try:
         number = int(text, 8) if text.startswith("0") and text.isdecimal() else int(text, 0)

@@ -1,4 +1,4 @@
-"""The query rules: each changes the queries that it applies to, and returns the response rules for their replies.
+"""The query rules. Each changes the queries that it applies to, and returns the response rules for their replies.
 
 Rules change a `QueryDraft`, never the client's query. The rule for EDNS options is in `edns`.
 """
@@ -19,26 +19,26 @@ Responses = tuple[ResponseRule, ...]
 
 
 class InvalidNameError(Exception):
-    """A rule made text that is not a domain name."""
+    """Raised if a rule makes a text that is not a domain name."""
 
 
 class QueryDraft:
-    """A copy of the query that the rules change. `name` is its name as text in lower case.
+    """A copy of the query, which the rules change. `name` is the query name as text in lower case.
 
-    `per_client` is true if the query now has data about the client that equal packets need not have in common, such as
-    its address.
+    `per_client` is true if a rule added data that depend on the client, such as its address. Then two clients that send
+    equal packets may need different answers.
     """
 
     __slots__ = ("name", "per_client", "query")
 
     def __init__(self, query: Query) -> None:
-        """The query of the client does not change."""
+        """Copies the client's query, which stays unchanged."""
         self.query = query.changed()
         self.name = names.to_text(query.key)
         self.per_client = False
 
     def rename(self, text: str) -> None:
-        """Changes the query name. Raises InvalidNameError."""
+        """Sets the query name. Raises InvalidNameError."""
         try:
             name = names.from_text(text)
         except NameTextError as error:
@@ -52,11 +52,11 @@ class Rule(Protocol):
 
     @property
     def stop(self) -> bool:
-        """Whether no later rule is tried if this one applies."""
+        """True if no later rule is tried after this one has been applied."""
         ...
 
     def apply(self, draft: QueryDraft) -> Responses | None:
-        """Changes the query. Returns the response rules, or None if this rule does not apply."""
+        """Changes the query. Returns the response rules, or None if this rule does not apply to the query."""
         ...
 
 
@@ -64,7 +64,7 @@ class Rule(Protocol):
 class NameRule:
     """Changes the query name.
 
-    With `auto` the reply has the original name again; `answers` are further response rules.
+    With `auto`, the reply has the original name again. `answers` has further response rules.
     """
 
     stop: bool
@@ -74,7 +74,7 @@ class NameRule:
     answers: Responses = ()
 
     def apply(self, draft: QueryDraft) -> Responses | None:
-        """Raises InvalidNameError."""
+        """Changes the name if it matches. Raises InvalidNameError."""
         original = draft.name
         new = self.match.replaced(original, self.to)
         if new is None:
@@ -95,7 +95,7 @@ class TypeRule:
     new: int
 
     def apply(self, draft: QueryDraft) -> Responses | None:
-        """Has no response rules."""
+        """Changes the type if it matches. There are no response rules."""
         if draft.query.rtype != self.old:
             return None
         draft.query.rtype = self.new
@@ -104,14 +104,14 @@ class TypeRule:
 
 @dataclass(frozen=True, slots=True)
 class ClassRule:
-    """Changes one class to another."""
+    """Changes one query class to another."""
 
     stop: bool
     old: int
     new: int
 
     def apply(self, draft: QueryDraft) -> Responses | None:
-        """Has no response rules."""
+        """Changes the class if it matches. There are no response rules."""
         if draft.query.rclass != self.old:
             return None
         draft.query.rclass = self.new
@@ -120,24 +120,30 @@ class ClassRule:
 
 @dataclass(frozen=True, slots=True)
 class ResponsesRule:
-    """Does not change the query; has response rules for the names that match. For `ttl` and `rcode`."""
+    """Returns response rules for the names that match, and leaves the query unchanged.
+
+    Used for `rewrite ttl` and `rewrite rcode`.
+    """
 
     stop: bool
     match: Match
     responses: Responses
 
     def apply(self, draft: QueryDraft) -> Responses | None:
-        """Applies to the names that match."""
+        """Returns the response rules if the name matches."""
         return self.responses if self.match.matches(draft.name) else None
 
 
 @dataclass(frozen=True, slots=True)
 class CnameRule:
-    """Does not change the query; applies to every one. So in mode `stop` no later rule runs."""
+    """Returns a response rule for CNAME records, and leaves the query unchanged.
+
+    It applies to every query. So in mode `stop` no later rule is tried.
+    """
 
     stop: bool
     target: CnameTarget
 
     def apply(self, draft: QueryDraft) -> Responses | None:  # noqa: ARG002 - applies to every query
-        """Has one response rule."""
+        """Returns the response rule."""
         return (self.target,)

@@ -1,7 +1,7 @@
-"""A reply that response rules change: `ReplyDraft`, and `apply_rules`, which applies the rules to each of its records.
+"""A reply while response rules change it: `ReplyDraft`, and `apply_rules`, which applies the rules to each record.
 
-Rules may replace a record, or the whole answer section, while `apply_rules` goes through the records. So each record of
-the draft is in a `DraftRecord`, which keeps its identity. This module knows no rule; they are in `response_rules`.
+While `apply_rules` goes through the records, rules may replace a record or the whole answer section. So each record is
+wrapped in a `DraftRecord`, which stays the same object. This module knows no rule; the rules are in `response_rules`.
 """
 
 from __future__ import annotations
@@ -16,11 +16,14 @@ from svcdns.plugin_api.reply import UNTIL_CHANGED, Reply
 from svcdns.wire.record import Record
 
 RuleSteps = Generator[Answer, Reply, None]
-"""Yields the server's answers that a rule waits for, and is sent their replies."""
+"""The steps of a rule.
+
+The generator yields each answer of the server that the rule waits for, and is sent the reply.
+"""
 
 
 class DraftRecord:
-    """A record of a draft. Rules replace `record`."""
+    """A record of a draft. Rules replace the attribute `record`."""
 
     __slots__ = ("record",)
 
@@ -29,7 +32,7 @@ class DraftRecord:
 
 
 class ReplyDraft:
-    """A reply that is being changed. `query` is the query that the chain has answered."""
+    """A reply that is being changed. `query` is the query that the following plugins have answered."""
 
     def __init__(self, reply: Reply, query: Query) -> None:
         self.reply, self.query = reply, query
@@ -39,14 +42,17 @@ class ReplyDraft:
         self.additional = draft_records(reply.additional)
 
     def keep_ttls(self) -> None:
-        """Ends the lifetime when the TTLs of the chain's reply go down: a rule has used their present values."""
+        """Ends the reply's validity at the moment when its TTLs would go down.
+
+        Called if a rule has used the present values of the TTLs.
+        """
         reply = self.reply
         self.reply = msgspec.structs.replace(
             reply, lifetime=min(reply.lifetime, reply.next_second), next_second=UNTIL_CHANGED
         )
 
     def finished(self) -> Reply:
-        """The changed reply."""
+        """Returns the changed reply."""
         return msgspec.structs.replace(
             self.reply,
             rcode=self.rcode,
@@ -59,20 +65,21 @@ class ReplyDraft:
 
 
 class ResponseRule(Protocol):
-    """A rule for the records of a reply."""
+    """A rule that changes records of a reply."""
 
     def apply(self, draft: ReplyDraft, item: DraftRecord | None) -> RuleSteps | None:
-        """Changes one record, or the draft. A rule that queries the server returns the steps for it.
+        """Changes a record, or the draft as a whole.
 
-        `item` is None for the OPT record, and once for a reply without records.
+        If the rule must query the server, it returns the steps for that, otherwise None. `item` is None for the OPT
+        record. For a reply without records, the method is called once with `item` None.
         """
         ...
 
 
 def apply_rules(draft: ReplyDraft, rules: list[ResponseRule]) -> Generator[Answer, Reply, Reply]:
-    """The reply after all rules, the last rule first: authority, answer, additional section, OPT record.
+    """Applies all rules, the last rule first, and returns the reply.
 
-    Raises NameTextError.
+    The order is: authority section, answer section, additional section, OPT record. Raises NameTextError.
     """
     items: list[DraftRecord | None] = [*draft.authority, *draft.answer, *draft.additional]
     if draft.edns is not None or not items:
@@ -86,7 +93,7 @@ def apply_rules(draft: ReplyDraft, rules: list[ResponseRule]) -> Generator[Answe
 
 
 def draft_records(records: tuple[Record, ...]) -> list[DraftRecord]:
-    """Records as items of a draft."""
+    """Returns a DraftRecord for each record."""
     return [DraftRecord(record) for record in records]
 
 

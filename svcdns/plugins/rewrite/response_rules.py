@@ -1,6 +1,6 @@
-"""The response rules: each changes one record of a reply, or the reply as a whole. They change a `ReplyDraft`.
+"""The response rules. Each changes one record of a `ReplyDraft`, or the draft as a whole.
 
-A rule that makes text which is not a domain name raises `NameTextError`.
+A rule raises `NameTextError` if the text that it makes is not a domain name.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from svcdns.wire.record import Edns, Record
 
 _DO: Final = 0x8000
 _NAME_AT: Final = {Type.CNAME: 0, Type.DNAME: 0, Type.NS: 0, Type.PTR: 0, Type.SOA: 0, Type.MX: 2, Type.SRV: 6}
-"""Octets of RDATA before the name that `answer value` changes."""
+"""The offset in the RDATA of the name that `answer value` changes, by type."""
 
 
 @dataclass(frozen=True, slots=True)
 class OwnerNames:
-    """Changes owner names."""
+    """Changes the owner names of records."""
 
     change: NameChange
 
@@ -39,7 +39,7 @@ class OwnerNames:
 
 @dataclass(frozen=True, slots=True)
 class ValueNames:
-    """Changes the name in CNAME, DNAME, MX, NAPTR, NS, PTR and SRV data, and the first name in SOA data."""
+    """Changes names in the RDATA of CNAME, DNAME, MX, NAPTR, NS, PTR and SRV records, and the first name of a SOA."""
 
     change: NameChange
 
@@ -56,7 +56,10 @@ class ValueNames:
 
 @dataclass(frozen=True, slots=True)
 class TtlBounds:
-    """Brings TTLs within bounds, in seconds. As in CoreDNS, the OPT record has a TTL too: its flags."""
+    """Limits TTLs to a range, in seconds.
+
+    As in CoreDNS, the OPT record is treated in the same way: its flags are in the TTL field.
+    """
 
     least: int
     most: int
@@ -78,7 +81,7 @@ class TtlBounds:
 
 @dataclass(frozen=True, slots=True)
 class ResponseCode:
-    """Changes one response code to another."""
+    """Replaces one response code by another."""
 
     old: int
     new: int
@@ -93,14 +96,14 @@ class ResponseCode:
 class CnameTarget:
     """Changes the target of CNAME records.
 
-    The server's answer for the new target replaces the records after the CNAME record.
+    After such a CNAME record, the server's answer for the new target replaces the other records.
     """
 
     match: Match
     to: str
 
     def apply(self, draft: ReplyDraft, item: DraftRecord | None) -> RuleSteps | None:
-        """Queries the server for the new target if the record is a CNAME record with a target that matches."""
+        """Queries the server for the new target if the record is a CNAME record whose target matches."""
         if item is None or item.record.rtype != Type.CNAME:
             return None
         target = self.match.replaced(names.to_text(item.record.rdata), self.to)
@@ -129,18 +132,21 @@ class CnameTarget:
 
 @dataclass(frozen=True, slots=True)
 class OptionRevert:
-    """Undoes a change of an EDNS option: restores replaced data or, with None, removes the option that a rule added."""
+    """Undoes a change of an EDNS option.
+
+    If a rule replaced the option's data, the old data is restored. If a rule added the option (None), it is removed.
+    """
 
     code: int
     data: bytes | None = None
 
     def apply(self, draft: ReplyDraft, item: DraftRecord | None) -> None:
-        """Changes the OPT record of the reply itself."""
+        """Changes the OPT record of the reply."""
         if item is None and draft.edns is not None:
             draft.edns = self.reverted(draft.edns)
 
     def reverted(self, edns: Edns) -> Edns:
-        """The OPT record with the first option of the code as it was."""
+        """Returns the OPT record with the change of the first option with the code undone."""
         codes = [code for code, _ in edns.options]
         if self.code not in codes:
             return edns
@@ -159,7 +165,7 @@ def _name_at(record: Record) -> int | None:
 
 
 def _renamed(name: bytes, change: NameChange) -> bytes:
-    """The changed name; the same object if its text does not change. Raises NameTextError."""
+    """Returns the changed name, or the same object if its text does not change. Raises NameTextError."""
     text = names.to_text(name)
     new = change(text)
     return name if new == text else names.from_text(new)

@@ -1,4 +1,4 @@
-"""The `template` plugin: answers from templates of records in the Corefile; see docs/plugins/template.md."""
+"""The `template` plugin: answers with records made from templates in the Corefile; see docs/plugins/template.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The data of a query for templates (`.`) and for expressions (their functions)."""
+"""The data of a query that templates read (`.`), and the functions that expressions call."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from svcdns.wire import names
 from svcdns.wire.codes import AA, AD, CD, RA, RD, TC, Class, Type, Z, class_text, type_text
 
 PER_CLIENT_FIELDS: Final = frozenset({"Remote", "Meta", "Id"})
-"""The fields whose values may differ between equal packets."""
+"""The fields that may have different values for clients that send equal packets."""
 
 _BITS: Final = {
     "Authoritative": AA, "Truncated": TC, "RecursionDesired": RD, "RecursionAvailable": RA, "Zero": Z, "AuthenticatedData": AD,
@@ -23,9 +23,10 @@ _BITS: Final = {
 
 
 def class_and_type(query: Query, rclass: int, rtype: int) -> tuple[str, str]:
-    """Class and type of the query as text, for metrics and templates. ANY stands for those of the rule.
+    """Returns class and type of the query as text, for metrics and templates.
 
-    Empty without a mnemonic.
+    If the query's class or type is ANY, `rclass` or `rtype` of the rule is used. For a number without a mnemonic, the
+    text is empty.
     """
     class_name = class_text(query.rclass if query.rclass != Class.ANY else rclass)
     type_name = type_text(query.rtype if query.rtype != Type.ANY else rtype)
@@ -33,20 +34,23 @@ def class_and_type(query: Query, rclass: int, rtype: int) -> tuple[str, str]:
 
 
 def groups_of(pattern: Regex, match: tuple[str, ...]) -> dict[str, str]:
-    """The groups of a match, by number as text, and by name."""
+    """Returns the groups of a match by name, and by number as text."""
     by_number = {str(number): group for number, group in enumerate(match)}
     return by_number | {name: match[number] for name, number in pattern.names}
 
 
 def functions(query: Query, groups: dict[str, str]) -> dict[str, Callable[..., Any]]:
-    """The functions of expressions: those of the query, and `group(name)`."""
+    """Returns the functions for expressions: those for the query's properties, and `group(name)`."""
     return {**query_functions(query), GROUP_FUNCTION: lambda name: groups.get(str(name), "")}
 
 
 def root(
     query: Query, zone: str, shown: tuple[str, str], pattern: Regex, groups: tuple[str, ...], variables: dict[str, Any]
 ) -> Struct:
-    """The data of templates, `.`. Its fields are those of CoreDNS. `shown` is the result of `class_and_type`."""
+    """Returns the data of templates, `.`. Its fields are those of CoreDNS.
+
+    `shown` is the result of `class_and_type`.
+    """
     question = Struct(Name=names.to_text(query.name), Qtype=query.rtype, Qclass=query.rclass)
     bits = {field: bool(query.flags & bit) for field, bit in _BITS.items()}
     message = Struct(

@@ -20,7 +20,7 @@ from svcdns.wire.codes import Class, Rcode, Type
 
 SECTIONS: Final = ("answer", "additional", "authority")
 GROUP_FUNCTION: Final = "group"
-"""The function of expressions that gives a group of the match."""
+"""The function of expressions that returns a group of the match."""
 _KNOWN: Final = (*SECTIONS, "match", "var", "expr", "rcode", "ederror", "fallthrough", "upstream")
 _VARIABLE: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 
@@ -29,8 +29,8 @@ _VARIABLE: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 class Rule:
     """One `template` directive: the queries that it applies to, and its answer.
 
-    Sections have a template for each record. `zones` and `fallthrough` are names as text. `ederror` is an extended DNS
-    error (RFC 8914): its code and text.
+    Each section has one template for each record. `zones` and `fallthrough` are names as text. `ederror` is an extended
+    DNS error (RFC 8914): its code and text.
     """
 
     rclass: int
@@ -85,7 +85,7 @@ def _rule(directive: Directive, zones: tuple[str, ...]) -> Rule:
 
 
 class _RuleDraft:
-    """The rule that the lines read so far make."""
+    """A rule while its lines are parsed."""
 
     def __init__(self) -> None:
         self.patterns: list[Regex] = []

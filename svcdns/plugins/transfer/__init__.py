@@ -1,4 +1,4 @@
-"""The `transfer` plugin: zone transfers to secondaries; see docs/plugins/transfer.md."""
+"""The `transfer` plugin: transfers zones to secondary servers; see docs/plugins/transfer.md."""
 
 from __future__ import annotations
 

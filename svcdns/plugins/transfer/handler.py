@@ -1,9 +1,9 @@
 """The `transfer` plugin: answers AXFR and IXFR queries (RFC 5936, RFC 1995), and sends NOTIFY messages (RFC 1996).
 
-This module decides which clients may have a zone, and in which form. It has no zones itself: the records come from the
-plugins of the server block with a method `transfer` (see `plugin_api.zone_transfer`). IXFR gets the whole zone or, if
-the client is up to date, the SOA record. The number of transfers at the same time is bounded. The rules are those of
-docs/behaviour/plugins.md#transfer.
+This module decides which clients may transfer a zone, and in which form they get it. It has no records of its own: the
+records come from plugins of the server block that have a method `transfer` (see `plugin_api.zone_transfer`). The reply
+to IXFR is the whole zone or, if the client's copy is current, only the SOA record. The number of transfers at the same
+time is limited. The rules are those of docs/behaviour/plugins.md#transfer.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from svcdns.wire.codes import AA, Class, Opcode, Rcode, Type, rcode_text
 from svcdns.wire.record import Record
 
 MAX_TRANSFERS: Final = 16
-"""Transfers of one server block in one worker at the same time.
+"""The most transfers of one server block in one worker at the same time.
 
-Further ones get SERVFAIL, and a secondary tries again later.
+Further transfers get SERVFAIL; a secondary server tries again later.
 """
 NOTIFY_TRIES: Final = 3
 NOTIFY_TIMEOUT: Final = 2.0
-"""Seconds that each NOTIFY message waits for its reply."""
+"""Seconds to wait for the reply to each NOTIFY message."""
 
 
 class Transfer(Plugin):
@@ -42,7 +42,7 @@ class Transfer(Plugin):
     offers = ("notify",)
 
     def __init__(self, options: Options, environment: Environment) -> None:
-        """The plugins that have zones are looked up for each transfer."""
+        """The plugins that have zones are looked up at each transfer."""
         self._environment = environment
         self._rules = [(names.from_text(zone).lower(), rule) for rule in options.rules for zone in rule.zones]
         self._rules.sort(key=lambda item: len(item[0]), reverse=True)
@@ -50,7 +50,7 @@ class Transfer(Plugin):
         self._tasks: set[asyncio.Task[None]] = set()
 
     def name_independent(self, zone: bytes) -> bool:  # noqa: ARG002 - zone transfers have no negative answers
-        """True for every zone: the plugin treats the negative answers of all names in the same way."""
+        """Returns True, because this plugin treats the negative answers of all names in the same way."""
         return True
 
     def handle(self, query: Query, following: Following) -> Answer:
@@ -83,7 +83,7 @@ class Transfer(Plugin):
         return Reply(flags=query.reply_flags | AA, stream=self._stream(query, offer.records))
 
     def _offer(self, zone: bytes, serial: int) -> ZoneOffer | None:
-        """The offer of the first plugin in the chain that has the zone; None if none has it."""
+        """Returns the offer of the first plugin in the chain that has the zone, or None if no plugin has it."""
         for peer in self._environment.peers(""):
             offer: ZoneOffer | None = peer.transfer(zone, serial)
             if offer is not None:
@@ -91,7 +91,7 @@ class Transfer(Plugin):
         return None
 
     def _stream(self, query: Query, zone: Iterable[Iterable[Record]]) -> Generator[Iterable[Record], None, None]:
-        """The zone's records. The transfer counts as active until the generator ends or is closed."""
+        """Yields the zone's records. The transfer counts as active until the generator ends or is closed."""
         self._active += 1
         portion: Iterable[Record] = ()
         try:
@@ -111,7 +111,7 @@ class Transfer(Plugin):
     # -- NOTIFY
 
     def notify(self, zone: bytes) -> None:
-        """Notifies every address of `to` that the zone has changed (RFC 1996). Does not wait for the replies."""
+        """Sends NOTIFY messages for the zone to every address of `to` (RFC 1996). Does not wait for the replies."""
         rule = self._rule_for(zone)
         if rule is None:
             return
@@ -121,15 +121,16 @@ class Transfer(Plugin):
             task.add_done_callback(self._tasks.discard)
 
     def stop(self) -> None:
-        """Cancels notifications that wait for a reply."""
+        """Cancels the NOTIFY messages that wait for a reply."""
         for task in tuple(self._tasks):
             task.cancel()
 
 
 async def notify(zone: bytes, address: Address, source: str, log: logging.Logger) -> None:
-    """Notifies one address, with up to NOTIFY_TRIES messages. A warning says if it does not accept.
+    """Notifies one address that the zone has changed, with up to NOTIFY_TRIES messages.
 
-    An empty `source` is any address.
+    If the server at the address does not accept any, a warning is logged. With an empty `source`, the kernel chooses
+    the local address.
     """
     message = UpstreamQuery(zone, Type.SOA, Class.IN, Opcode.NOTIFY << 11 | AA)
     reason = ""

@@ -19,8 +19,8 @@ DNS_PORT: Final = 53
 class Rule:
     """One `transfer` directive.
 
-    `to` has addresses, in canonical text, and ports; `any_client` is true if a `*` is among them. Notifications are
-    sent from the address `source`, from any address if it is empty.
+    `to` has addresses, in canonical text, and ports. `any_client` is true if `*` is one of the arguments of `to`.
+    NOTIFY messages are sent from the address `source`; if it is empty, the kernel chooses the address.
     """
 
     zones: tuple[str, ...]
@@ -29,7 +29,7 @@ class Rule:
     source: str = ""
 
     def allows(self, address: str) -> bool:
-        """Whether a client with that address, in canonical text, may have the zones."""
+        """Returns True if a client with that address, in canonical text, may transfer the zones."""
         return self.any_client or any(address == host for host, _ in self.to)
 
 
@@ -66,7 +66,7 @@ def _rule(directive: Directive, block: Block) -> Rule:
 
 
 def _host_port(word: Token) -> tuple[str, int]:
-    """An address with or without a port: `192.0.2.1`, `192.0.2.1:53`, `2001:db8::1`, `[2001:db8::1]:53`."""
+    """Parses an address with or without a port: `192.0.2.1`, `192.0.2.1:53`, `2001:db8::1`, `[2001:db8::1]:53`."""
     text = word.text
     host, colon, port = text.rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")

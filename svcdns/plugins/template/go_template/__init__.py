@@ -1,6 +1,6 @@
-"""Templates in the language of Go's `text/template`, without templates that use other templates.
+"""Templates in the language of Go's `text/template`, without templates that call other templates.
 
-Actions are pipelines, `if`, `with`, `range`, `break`, `continue`, variables and comments, with trim markers. Values are
+Actions are pipelines, `if`, `with`, `range`, `break`, `continue`, variables and comments; trim markers work. Values are
 strings, numbers, booleans, lists, maps (`dict`) and structs (`Struct`). A field of a struct may be a function.
 """
 

@@ -63,7 +63,7 @@ def _less(left: Any, right: Any) -> bool:
 
 
 def _print(*values: Any) -> str:
-    """As Go's `Sprint`: a space between two values if neither is a string."""
+    """Concatenates values like Go's `Sprint`: with a space between two values if neither is a string."""
     out = ""
     for index, value in enumerate(values):
         if index and not isinstance(value, str) and not isinstance(values[index - 1], str):
@@ -73,7 +73,7 @@ def _print(*values: Any) -> str:
 
 
 def _parse_int(value: Any, base: Any = 10, bits: Any = 64) -> int:
-    """An unsigned number, as Go's `ParseUint` reads it."""
+    """Parses an unsigned number, like Go's `ParseUint`."""
     if not isinstance(value, str) or not value.isalnum() or not value.isascii():
         raise RenderError(f"parsing {to_text(value)}: invalid syntax")
     try:
@@ -103,6 +103,6 @@ FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {
     "urlquery": lambda *values: urllib.parse.quote_plus(_print(*values), safe="~"),
     "parseInt": _parse_int,
 }
-"""The functions by name, without those in LAZY."""
+"""The functions by name, without the functions in LAZY."""
 LAZY: Final = ("and", "or")
-"""Functions that evaluate no more arguments than they need, so `nodes.Command` evaluates them."""
+"""Functions that do not evaluate all their arguments. `nodes.Command` implements them."""

@@ -32,7 +32,8 @@ _SPACE: Final = " \t\r\n"
 class Token(NamedTuple):
     """A token of an action. `kind` is the name of a group of _TOKEN, or `end`.
 
-    `text` is as written; `value` is that of a literal. `spaced` is true if white space precedes the token.
+    `text` is the token as written; `value` is the value of a literal. `spaced` is true if white space precedes the
+    token.
     """
 
     kind: str
@@ -42,11 +43,11 @@ class Token(NamedTuple):
 
 
 Piece = str | list[Token]
-"""Plain text, or the tokens of an action, of which the last is an `end`."""
+"""A piece of a template: plain text, or the tokens of an action. The last token is an `end`."""
 
 
 def pieces(text: str) -> Iterator[Piece]:
-    """The pieces of a template, in order, without comments and trimmed white space. Raises TemplateError."""
+    """Yields the pieces of a template in order, without comments and trimmed white space. Raises TemplateError."""
     at, trim = 0, False
     while True:
         start = text.find("{{", at)
@@ -68,9 +69,9 @@ def pieces(text: str) -> Iterator[Piece]:
 
 
 def _action(text: str, at: int) -> tuple[list[Token], int, bool]:
-    """The tokens of the action at offset `at`, the offset of its end, and whether white space after it is trimmed.
+    """Reads the action at offset `at`.
 
-    A comment has no tokens.
+    Returns its tokens (none for a comment), the offset of its end, and whether white space after it is trimmed.
     """
     found: list[Token] = []
     if text.startswith("/*", at):
@@ -124,4 +125,4 @@ def _token(text: str, at: int, *, spaced: bool) -> tuple[Token, int]:
 
 
 class TemplateError(SvcdnsError):
-    """The text is not a valid template."""
+    """Raised if the text is not a valid template."""

@@ -1,4 +1,4 @@
-"""The nodes of a template: the parsed form of its text and actions, which a rendering writes."""
+"""The nodes of a parsed template. Each writes its text when the template is rendered."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from svcdns.plugins.template.go_template.values import NO_VALUE, RenderError, to
 
 
 class Break(Exception):
-    """`break`: ends the innermost `range`."""
+    """Raised by `break` to end the innermost `range`."""
 
 
 class Continue(Exception):
-    """`continue`: ends one iteration of the innermost `range`."""
+    """Raised by `continue` to end one iteration of the innermost `range`."""
 
 
 class Node(Protocol):
@@ -27,7 +27,7 @@ class Node(Protocol):
 
 
 def render(nodes: tuple[Node, ...], rendering: Rendering, dot: Any) -> None:
-    """Writes nodes in order. Variables that they declare end with them."""
+    """Writes nodes in order. Variables that are declared in them are removed afterwards."""
     depth = len(rendering.variables)
     for node in nodes:
         node.render(rendering, dot)
@@ -43,9 +43,9 @@ class Command:
     lazy: str = ""
 
     def value(self, rendering: Rendering, dot: Any, piped: list[Any]) -> Any:
-        """The value.
+        """Returns the value of the command.
 
-        `piped` has the value of the command before it in the pipeline, if there is one: the last argument.
+        `piped` has the value of the previous command in the pipeline, if there is one. That value is the last argument.
         """
         if self.lazy:
             return self._lazy_value(rendering, dot, piped)
@@ -67,9 +67,10 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """Commands, each with the value of the one before it as its last argument.
+    """A sequence of commands. Each gets the value of the previous command as its last argument.
 
-    The value is assigned to the variables, if there are any. `declares` is true if the variables are new.
+    The value of the last command is assigned to the variables, if there are any. `declares` is true if the variables
+    are new.
     """
 
     commands: tuple[Command, ...]
@@ -77,7 +78,10 @@ class Pipeline:
     declares: bool = False
 
     def value(self, rendering: Rendering, dot: Any) -> Any:
-        """The value of the last command. Assigns it if there is one variable; `range` has two."""
+        """Returns the value of the last command.
+
+        Assigns the value if there is exactly one variable. If there are two, `range` assigns them.
+        """
         piped: list[Any] = []
         for command in self.commands:
             piped = [command.value(rendering, dot, piped)]
@@ -86,7 +90,7 @@ class Pipeline:
         return piped[0]
 
     def assign(self, rendering: Rendering, name: str, value: Any) -> None:
-        """Declares a variable, or changes its value."""
+        """Declares a variable, or changes the value of an existing one."""
         if self.declares:
             rendering.variables.append([name, value])
         else:
@@ -94,7 +98,7 @@ class Pipeline:
 
 
 def parenthesized(pipeline: Pipeline) -> Operand:
-    """The operand for a pipeline in parentheses."""
+    """Returns the operand for a pipeline in parentheses."""
 
     def operand(rendering: Rendering, dot: Any, arguments: list[Any]) -> Any:
         return without_arguments(pipeline.value(rendering, dot), arguments)
@@ -115,7 +119,7 @@ class PlainText:
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """A pipeline. Its value is written unless it is assigned to a variable."""
+    """A pipeline whose value is written, unless it is assigned to a variable."""
 
     pipeline: Pipeline
 
@@ -128,7 +132,7 @@ class Action:
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """`if` and `with`. With `sets_dot`, the value of the pipeline becomes `.` in the body: that is `with`."""
+    """`if` or `with`. With `sets_dot`, which is true for `with`, the pipeline's value becomes `.` in the body."""
 
     pipeline: Pipeline
     body: tuple[Node, ...]
@@ -136,7 +140,7 @@ class Branch:
     sets_dot: bool
 
     def render(self, rendering: Rendering, dot: Any) -> None:
-        """Writes the body if the value is true, `else_body` otherwise."""
+        """Writes the body if the pipeline's value is true, otherwise `else_body`."""
         depth = len(rendering.variables)
         value = self.pipeline.value(rendering, dot)
         if truth(value):
@@ -148,14 +152,14 @@ class Branch:
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """`range` over a list, a map in the order of its keys, or the numbers from 0 below a number."""
+    """`range` over a list, over a map in the order of its keys, or over the numbers from 0 up to a number."""
 
     pipeline: Pipeline
     body: tuple[Node, ...]
     else_body: tuple[Node, ...]
 
     def render(self, rendering: Rendering, dot: Any) -> None:
-        """Writes the body for each element, `else_body` if there is none."""
+        """Writes the body for each element, or `else_body` if there are no elements."""
         depth = len(rendering.variables)
         items = _items(Pipeline(self.pipeline.commands).value(rendering, dot))
         for key, item in items:
@@ -183,12 +187,12 @@ class LoopControl:
     kind: type[Break | Continue]
 
     def render(self, rendering: Rendering, dot: Any) -> None:  # noqa: ARG002 - writes nothing
-        """Ends the body of the innermost `range`."""
+        """Ends the body of the innermost `range`, or one iteration of it."""
         raise self.kind
 
 
 def _items(value: Any) -> list[tuple[Any, Any]]:
-    """Keys and elements of a value that `range` goes through. Raises RenderError."""
+    """Returns the keys and elements of a value for `range`. Raises RenderError."""
     if isinstance(value, list):
         return list(enumerate(value))
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""The operands of a template: functions that compute a value during a rendering."""
+"""The operands of a template. Each is a function that computes a value while the template is rendered."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from svcdns.plugins.template.go_template.values import RenderError, Struct, fiel
 
 
 class Rendering:
-    """One rendering: the text so far, and the variables with their values, innermost last."""
+    """One rendering of a template: the text so far, and the variables with their values, innermost last."""
 
     __slots__ = ("out", "size", "variables")
 
@@ -27,18 +27,24 @@ class Rendering:
         self.out.append(text)
 
     def find(self, name: str) -> list[Any]:
-        """The innermost variable of that name, as a pair of name and value. The parser has checked that it exists."""
+        """Returns the innermost variable of that name, as a pair of name and value.
+
+        The parser has checked that the variable exists.
+        """
         return next(variable for variable in reversed(self.variables) if variable[0] == name)
 
 
 Operand = Callable[[Rendering, Any, list[Any]], Any]
-"""Computes a value from the rendering, the value of `.`, and the arguments if it is a function."""
+"""Computes a value. The parameters are the rendering, the value of `.`, and the arguments.
+
+Only an operand that is a function has arguments.
+"""
 
 NO_ARGUMENTS: list[Any] = []
 
 
 def constant(value: Any) -> Operand:
-    """A literal."""
+    """Returns the operand for a literal."""
 
     def operand(_rendering: Rendering, _dot: Any, arguments: list[Any]) -> Any:
         return without_arguments(value, arguments)
@@ -47,12 +53,12 @@ def constant(value: Any) -> Operand:
 
 
 def dot_operand(_rendering: Rendering, dot: Any, arguments: list[Any]) -> Any:
-    """The value of `.`."""
+    """Returns the value of `.`."""
     return without_arguments(dot, arguments)
 
 
 def variable(name: str) -> Operand:
-    """The value of a variable."""
+    """Returns the operand for a variable."""
 
     def operand(rendering: Rendering, _dot: Any, arguments: list[Any]) -> Any:
         return without_arguments(rendering.find(name)[1], arguments)
@@ -61,7 +67,10 @@ def variable(name: str) -> Operand:
 
 
 def fields(start: Operand, names: tuple[str, ...]) -> Operand:
-    """A field of a field of a value. The last one may be a function, which gets the arguments."""
+    """Returns the operand for a field of a field, and so on, of a value.
+
+    The last field may be a function, which is called with the arguments.
+    """
 
     def operand(rendering: Rendering, dot: Any, arguments: list[Any]) -> Any:
         value = start(rendering, dot, NO_ARGUMENTS)
@@ -78,15 +87,15 @@ def fields(start: Operand, names: tuple[str, ...]) -> Operand:
 
 
 def function(name: str) -> Operand:
-    """A function by name."""
-    if name in LAZY:  # `nodes.Command` evaluates these; as an operand they have no arguments
+    """Returns the operand for a function."""
+    if name in LAZY:  # `nodes.Command` evaluates these functions; used as an operand, they have no arguments
         return lambda _rendering, _dot, _arguments: _call(_raise_missing_argument, [name])
     called = FUNCTIONS[name]
     return lambda _rendering, _dot, arguments: _call(called, arguments)
 
 
 def without_arguments(value: Any, arguments: list[Any]) -> Any:
-    """The value, which is not a function. Raises RenderError if it is called with arguments."""
+    """Returns `value`, which is not a function. Raises RenderError if there are arguments."""
     if arguments:
         raise RenderError(f"can't give arguments to {'a struct' if isinstance(value, Struct) else to_text(value)}")
     return value

@@ -1,6 +1,6 @@
 """Parses a template into nodes.
 
-Unknown functions and variables are errors here; fields and types are checked during a rendering.
+Unknown functions and variables are errors while parsing. Fields and types are checked when the template is rendered.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ _UNSUPPORTED: Final = ("define", "template", "block")
 
 
 class ParsedTemplate:
-    """A parsed template. `fields` has the names of all fields that it reads."""
+    """A parsed template. `fields` has the names of all fields that the template reads."""
 
     def __init__(self, text: str, parsed: tuple[nodes.Node, ...], fields: frozenset[str]) -> None:
         self.text, self._nodes, self.fields = text, parsed, fields
 
     def __eq__(self, other: object) -> bool:
-        """Two templates with the same text are equal."""
+        """Returns True if both templates have the same text."""
         return isinstance(other, ParsedTemplate) and other.text == self.text
 
     def __hash__(self) -> int:
         return hash(self.text)
 
     def render(self, data: Any) -> str:
-        """The text with the results of its actions. `.` and `$` are the data. Raises RenderError."""
+        """Returns the text with the results of the actions. `.` and `$` are `data`. Raises RenderError."""
         rendering = operands.Rendering(data)
         nodes.render(self._nodes, rendering, data)
         return "".join(rendering.out)
@@ -56,9 +56,9 @@ class _Parser:
     # -- bodies
 
     def body(self, ends: tuple[str, ...]) -> tuple[tuple[nodes.Node, ...], str | None]:
-        """The nodes up to an action that begins with one of the words in `ends`, and that word.
+        """Parses up to an action that begins with a word in `ends`. Returns the nodes before that action, and the word.
 
-        The rest of the action is not parsed.
+        The rest of that action is not parsed.
         """
         self._deeper()
         declared = len(self.variables)
@@ -154,7 +154,7 @@ class _Parser:
         return nodes.Pipeline(tuple(commands), names, declares)
 
     def _declaration(self, most: int) -> tuple[tuple[str, ...], bool]:
-        """The variables that the value of the pipeline is assigned to, and whether they are new."""
+        """Returns the variables that the value of the pipeline is assigned to, and whether they are new."""
         start, names = self.at, []
         while self.token.kind == "variable":
             names.append(self.token.text)

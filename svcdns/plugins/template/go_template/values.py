@@ -1,4 +1,4 @@
-"""The values of templates: their fields, their truth, and their text, as in Go's `text/template` and `fmt`."""
+"""The values in templates: their fields, truth values and text, as in Go's `text/template` and `fmt`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from svcdns.errors import SvcdnsError
 
 
 class Struct:
-    """A value that has fields. A field may be a function, which is called with the arguments after it."""
+    """A value that has fields.
+
+    A field may be a function. In a template, the arguments after the field are passed to the function.
+    """
 
     __slots__ = ("fields",)
 
@@ -28,7 +31,7 @@ NO_VALUE: Final = NoValue()
 
 
 def field(value: Any, name: str) -> Any:
-    """A field of a struct, or the value of a key of a map. Raises RenderError."""
+    """Returns a field of a struct, or the value of a key of a map. Raises RenderError."""
     if isinstance(value, Struct):
         if name not in value.fields:
             raise RenderError(f"can't evaluate field {name}")
@@ -39,12 +42,12 @@ def field(value: Any, name: str) -> Any:
 
 
 def truth(value: Any) -> bool:
-    """False, nil, 0, and empty values are false; all others are true."""
+    """Returns False for false, nil, 0 and empty values, otherwise True."""
     return isinstance(value, Struct) or (bool(value) and value is not NO_VALUE)
 
 
 def kind(value: Any) -> str:
-    """The name of the value's type. Only values of the same type can be compared."""
+    """Returns the name of the value's type. Only values of the same type can be compared."""
     if isinstance(value, bool):
         return "bool"
     if isinstance(value, list):
@@ -53,7 +56,7 @@ def kind(value: Any) -> str:
 
 
 def to_text(value: Any) -> str:
-    """The value as text: as Go prints it with %v. Raises RenderError."""
+    """Returns the text that Go prints for the value with %v. Raises RenderError."""
     if isinstance(value, str):
         return value
     if value is None:
@@ -86,7 +89,10 @@ _VERB: Final = re.compile(r"%([-+# 0]*)(\d+|\*)?(?:\.(\d+))?(.)", re.DOTALL)
 
 
 def printf(template: str, *values: Any) -> str:
-    """As Go's `Printf`, with the verbs %v %s %q %d %x %X %o %b %c %t %f %e %g and %%. Raises RenderError."""
+    """Formats values like Go's `Printf`. Raises RenderError.
+
+    The verbs are %v %s %q %d %x %X %o %b %c %t %f %e %g and %%.
+    """
     rest = list(values)
 
     def replaced(found: re.Match[str]) -> str:
@@ -146,4 +152,4 @@ def _verb(verb: str, value: Any, flags: str, precision: str | None) -> str:
 
 
 class RenderError(SvcdnsError):
-    """The template cannot be rendered with the given data."""
+    """Raised if a template cannot be rendered with the given data."""
