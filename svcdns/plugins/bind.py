@@ -30,7 +30,7 @@ class Options:
 
 
 def parse(block: Block) -> Options:
-    """The options of the block's `bind` directives. Raises CorefileError."""
+    """Returns the options of the block's `bind` directives. Raises CorefileError."""
     lines = []
     for directive in block.directives:
         places = tuple(word.text for word in arguments.arguments(directive, 1, arguments.UNBOUNDED))

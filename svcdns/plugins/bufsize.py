@@ -25,7 +25,7 @@ class Options:
 
 
 def parse(block: Block) -> Options:
-    """The options of the block's first `bufsize` directive. Raises CorefileError."""
+    """Returns the options of the block's first `bufsize` directive. Raises CorefileError."""
     directive = block.directives[0]
     arguments.no_body(directive)
     words = arguments.arguments(directive, 0, 1)

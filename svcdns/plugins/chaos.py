@@ -36,7 +36,7 @@ class Options:
 
 
 def parse(block: Block) -> Options:
-    """The options of the block's first `chaos` directive. Raises CorefileError."""
+    """Returns the options of the block's first `chaos` directive. Raises CorefileError."""
     directive = block.directives[0]
     arguments.no_body(directive)
     words = [word.text for word in directive.arguments]

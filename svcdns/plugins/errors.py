@@ -46,7 +46,7 @@ class Options:
 
 
 def parse(block: Block) -> Options:
-    """The options of the block's `errors` directive. Raises CorefileError."""
+    """Returns the options of the block's `errors` directive. Raises CorefileError."""
     directive = arguments.once(block.directives)
     for word in arguments.arguments(directive, 0, 1):
         arguments.one_of(word, ("stdout",))

@@ -62,7 +62,7 @@ class Options:
 
 
 def parse(block: Block) -> Options:
-    """The options of the block's `loop` directive. Raises CorefileError."""
+    """Returns the options of the block's `loop` directive. Raises CorefileError."""
     directive = arguments.once(block.directives)
     arguments.arguments(directive, 0, 0)
     arguments.no_body(directive)
@@ -137,7 +137,10 @@ class Loop(Plugin):
         self.tick()
 
     def stop(self) -> None:
-        """Cancels the current probe. If the plugins are made anew, the new plugin sends its own probes."""
+        """Cancels the current probe.
+
+        If a change makes a new plugin, that plugin sends its own probes.
+        """
         self._live = False
         self._counters.set(self._counters.cell(FOUND, self._server, self._zone), 0)
         if self._probing_task is not None and not self._probing_task.cancel():
@@ -153,7 +156,7 @@ class Loop(Plugin):
         return _looping(query) if self._found else following(query)
 
     def join_fast_path(self, fast_path: FastPath) -> bool:
-        """Returns True while there is no loop.
+        """Sends all queries through the chain while there is a loop. Returns True, because otherwise they may skip it.
 
         A probe never takes the fast path, because its type is HINFO.
         """

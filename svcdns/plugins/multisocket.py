@@ -27,7 +27,7 @@ class Options:
 
 
 def parse(block: Block) -> Options:
-    """The options of the block's last `multisocket` directive. Raises CorefileError."""
+    """Returns the options of the block's last `multisocket` directive. Raises CorefileError."""
     workers = 1
     for directive in block.directives:
         words = arguments.arguments(directive, 0, 1)

@@ -25,7 +25,7 @@ class Options:
 
 
 def parse(block: Block) -> Options:
-    """The options of the block's `nsid` directive. Raises CorefileError."""
+    """Returns the options of the block's `nsid` directive. Raises CorefileError."""
     directive = arguments.once(block.directives)
     arguments.no_body(directive)
     return Options(" ".join(word.text for word in directive.arguments))

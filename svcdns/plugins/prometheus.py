@@ -25,7 +25,7 @@ class Options:
 
 
 def parse(block: Block) -> Options:
-    """The options of the block's `prometheus` directive. Raises CorefileError."""
+    """Returns the options of the block's `prometheus` directive. Raises CorefileError."""
     directive = arguments.once(block.directives)
     words = arguments.arguments(directive, 0, 1)
     for line in arguments.body(directive):

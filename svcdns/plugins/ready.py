@@ -26,7 +26,7 @@ class Options:
 
 
 def parse(block: Block) -> Options:
-    """The options of the block's last `ready` directive. Raises CorefileError."""
+    """Returns the options of the block's last `ready` directive. Raises CorefileError."""
     options = Options()
     for directive in block.directives:
         words = arguments.arguments(directive, 0, 1)

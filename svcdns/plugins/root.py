@@ -22,7 +22,7 @@ class Options:
 
 
 def parse(block: Block) -> Options:
-    """The options of the block's last `root` directive. Raises CorefileError."""
+    """Returns the options of the block's last `root` directive. Raises CorefileError."""
     for directive in block.directives:
         arguments.no_body(directive)
         path = arguments.argument(directive).text

@@ -33,7 +33,7 @@ class Options:
 
 
 def parse(block: Block) -> Options:
-    """The options of the block's last `timeouts` directive. Raises CorefileError."""
+    """Returns the options of the block's last `timeouts` directive. Raises CorefileError."""
     timeouts = Timeouts()
     for directive in block.directives:
         arguments.arguments(directive, 0, 0)

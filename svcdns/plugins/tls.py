@@ -94,7 +94,7 @@ class ServerTls(msgspec.Struct, frozen=True, array_like=True):
 
 
 def parse(block: Block) -> Options:
-    """The options of the block's last `tls` directive. Raises CorefileError."""
+    """Returns the options of the block's last `tls` directive. Raises CorefileError."""
     return [_options(directive, block.root) for directive in block.directives][-1]
 
 

@@ -1,7 +1,7 @@
 """A query to an upstream server, and the test whether a packet is the reply to it.
 
-A packet is the reply if it comes from the address that the query was sent to, and has the same message ID, name, type
-and class. Any other packet is dropped, and the wait for the reply goes on (RFC 5452 §9). This module sends nothing: see
+The reply must come from the address that the query was sent to. It must have the query's message ID, name, type and
+class. Any other packet is dropped, and the wait for the reply goes on (RFC 5452 §9). This module sends nothing: see
 `svcdns.upstream.udp` and `svcdns.upstream.tcp`.
 """
 

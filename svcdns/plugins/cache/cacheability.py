@@ -3,13 +3,13 @@
 This module finds the type of a reply, whether it answers the query, and which of its records are cached. It stores
 nothing. Rules:
 
-1. If the CNAME records of a reply do not end at a record of the queried type, and the reply has a SOA record, it is a
-   NODATA reply. Without a SOA record it is not cached.
+1. Some replies have CNAME records that do not end at a record of the queried type. With a SOA record, such a reply is a
+   NODATA reply. Without a SOA record, it is not cached.
 2. Of a reply from another server, only the records that answer the query are cached (RFC 2181 §5.4.1). From the answer
    section these are the CNAME records that start at the queried name, and the records of the queried type at their end.
-   From the authority section these are the SOA record of a negative answer with its DNSSEC proofs (RFC 4035 §3.1.3), or
-   the NS records of a referral. The additional section is not cached.
-3. A record is cached only if its owner is a name in that chain of CNAME records, or a zone above such a name (RFC 5452
+   From the authority section these are the SOA record of a negative answer with its DNSSEC proofs (RFC 4035 §3.1.3).
+   For a referral, they are its NS records. The additional section is not cached.
+3. The owner of a cached record is always a name in that chain of CNAME records, or a zone above such a name (RFC 5452
    §6). A signature (RRSIG) is cached with the records that it covers.
 4. Records that a plugin of this server made are cached unchanged.
 """

@@ -32,7 +32,7 @@ from svcdns.wire.codes import AA, AD, CD, RA, RD, ExtendedError, Rcode
 
 
 class Cache(Plugin):
-    """The cache of one block. The stored replies are kept when the plugins are made anew after a change."""
+    """The cache of one block. The stored replies are kept when a change makes new plugins."""
 
     name = "cache"
     states_reuse = True
@@ -68,9 +68,10 @@ class Cache(Plugin):
         return Store(bounds.capacity, self._budget, lambda: counters.add(cell))
 
     def join_fast_path(self, fast_path: FastPath) -> bool:
-        """Lets the fast path store simple replies (see wire/simple_reply.py), for queries that have no entry yet.
+        """Lets the fast path store simple replies (see wire/simple_reply.py) to queries without an entry. Returns True.
 
-        With denial confirmation, every query goes through the chain.
+        Returns False with denial confirmation, or if the cache does not cover all zones of the block. Then every query
+        goes through the chain.
         """
         if self._confirmation is not None or not all(within_any(zone, self._zones) for zone in self._block_zones):
             return False

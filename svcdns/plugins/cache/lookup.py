@@ -62,7 +62,7 @@ class CachedReplies:
         self.changes = 0
         """The number of calls of `invalidate`.
 
-        If it has grown since a query arrived, a reply to the query that has dependencies is not stored.
+        A reply with dependencies is not stored if this number has grown since its query arrived.
         """
         self.no_success, self._no_denial = wire_names(options.no_success), wire_names(options.no_denial)
 

@@ -90,7 +90,7 @@ class Options:
 
 
 def parse(block: Block) -> Options:
-    """The options of the block's `cache` directive. Raises CorefileError."""
+    """Returns the options of the block's `cache` directive. Raises CorefileError."""
     directive = arguments.once(block.directives)
     words = list(directive.arguments)
     options = Options(())

@@ -208,7 +208,10 @@ class Exchange:
             self._finish(servfail(self._failure))
 
     def _finish(self, reply: Reply | None = None) -> None:
-        """Ends the exchange with `reply`, or without one with the simple reply that was received."""
+        """Ends the exchange.
+
+        The reply of the exchange is `reply`, or if that is None, the simple reply that was received.
+        """
         self.is_over, self._reply = True, reply
         if self._is_last_resort:
             self._group.last_resorts -= 1

@@ -1,6 +1,6 @@
 """Builds the upstream group of a forward rule, and builds it again when a file names other upstreams.
 
-If a server's address and options stay the same, the Server object is kept when the plugins are made anew. So its
+If a server's address and options stay the same, the Server object is kept when a change makes new plugins. So its
 health, sockets and connections are kept too. Control looks up hosts and reads files; this module reads no file.
 """
 
@@ -61,7 +61,7 @@ class GroupBuilder:
     def _make_client_tls(self) -> ClientTls | None:
         """Returns the certificates for TLS, or None if the rule has no upstream over TLS.
 
-        The object is kept when the plugins are made anew.
+        The object is kept when a change makes new plugins.
         """
         environment, key = self._environment, self._rule.tls_key
         content = environment.data("forward", key) if key else None

@@ -29,7 +29,7 @@ class Forward(Plugin):
     states_reuse = True
 
     def __init__(self, options: Options, environment: Environment) -> None:
-        """Server objects are kept when the plugins are made anew after a change."""
+        """Server objects are kept when a change makes new plugins."""
         self._rules = [_ForwardRule(rule, environment) for rule in options.rules]
 
     @classmethod
@@ -56,9 +56,9 @@ class Forward(Plugin):
         return following(query)
 
     def join_fast_path(self, fast_path: FastPath) -> bool:
-        """Handles the queries of the fast path if a rule covers every name.
+        """Sends the queries of the fast path, and returns True, if the first rule covers every name.
 
-        Names in the zones of the leak guard always go through the chain.
+        Otherwise returns False. Names in the zones of the leak guard always go through the chain.
         """
         fast_path.forwards = True
         rule = self._rules[0]

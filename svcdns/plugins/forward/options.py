@@ -38,7 +38,7 @@ RCODES: Final = {**Rcode.__members__, "NOTIMPL": int(Rcode.NOTIMP)}
 class Rule:
     """One `forward` directive: a forward rule. Times are in seconds.
 
-    `left_out`: FROM may be a network that is several reverse zones; these are the zones after the first, which are not
+    `left_out`: if FROM is a network that needs several reverse zones, the zones after the first. They are not
     forwarded. `next`, `next_on_nodata`: the replies after which the next rule answers. `failover`: the response codes
     after which the next upstream is queried. `resolvers`: the servers that resolve the host names of upstreams.
     `leak_guard`: what happens to queries that should not leave the cluster. `cluster_zones`: the zones of `kubernetes`
@@ -98,7 +98,7 @@ class Options:
 
 
 def parse(block: Block) -> Options:
-    """The options of the block's `forward` directives. Raises CorefileError."""
+    """Returns the options of the block's `forward` directives. Raises CorefileError."""
     zones = _cluster_zones(block)
     return Options(tuple(replace(_rule(directive, block.root), cluster_zones=zones) for directive in block.directives))
 

@@ -53,7 +53,7 @@ class Options:
 
 
 def parse(block: Block) -> Options:
-    """The options of the block's `hosts` directive. Raises CorefileError."""
+    """Returns the options of the block's `hosts` directive. Raises CorefileError."""
     directive = arguments.once(block.directives)
     words = directive.arguments
     path = str(Path(block.root) / words[0].text) if words else DEFAULT_FILE
@@ -92,7 +92,7 @@ def _line(line: Directive, options: Options) -> dict[str, Any]:
 
 
 def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  # noqa: ARG001 - a new Corefile always reads the file
-    """Reads the file and returns its table, encoded for `decode`; an empty table if there is no file.
+    """Reads the file. Returns its table, encoded for `decode`, or nothing if the file does not exist.
 
     Raises CorefileError if the file cannot be read.
     """

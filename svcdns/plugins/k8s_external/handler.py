@@ -3,7 +3,7 @@
 The cluster data is that of *kubernetes* in the same server block; this plugin watches nothing itself. `lookup` finds
 the addresses, and this module makes replies of them. Each reply names its dependencies, and the answer table keeps the
 reply until one of them changes. Where CoreDNS departs from its own rules, clients see the same here. For example, a
-label below a Service with external addresses is ignored, and the hostname of a load balancer gives one CNAME record for
+label below a Service with external addresses is ignored. The hostname of a load balancer gives one CNAME record for
 each port. The rules are those of docs/behaviour/plugins.md#k8s_external.
 """
 

@@ -116,7 +116,10 @@ class Kubernetes(Plugin):
         return self._positive(zone_query, result)
 
     def join_fast_path(self, fast_path: FastPath) -> bool:
-        """Returns True: queries outside the plugin's zones may take the fast path."""
+        """Excludes the plugin's zones from the fast path.
+
+        Returns True, because other queries may take the fast path.
+        """
         fast_path.zones += tuple(self.zones)
         return True
 

@@ -55,7 +55,7 @@ class Options:
 
 
 def parse(block: Block) -> Options:
-    """The options of the block's `kubernetes` directive. Raises CorefileError."""
+    """Returns the options of the block's `kubernetes` directive. Raises CorefileError."""
     directive = arguments.once(block.directives)
     zones = arguments.zones(directive.arguments, block.zones)
     forward = [zone for zone in zones if not is_reverse(zone)]

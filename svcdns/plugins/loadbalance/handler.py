@@ -55,9 +55,9 @@ class LoadBalance(Plugin):
         return True
 
     def join_fast_path(self, fast_path: FastPath) -> bool:
-        """Lets the fast path shuffle addresses.
+        """Lets the fast path shuffle addresses, and returns True.
 
-        With weights or preferred networks, every query goes through the chain.
+        Returns False with weights or preferred networks: then every query goes through the chain.
         """
         fast_path.shuffles = True
         return not (self._options.preferred or self._options.path)

@@ -96,7 +96,8 @@ def _network(word: Token) -> Network:
 def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  # noqa: ARG001 - a new Corefile reads the file again
     """Reads the file of weights, and returns the weights in the form that `decode` reads.
 
-    If the file is missing, it is read later, unless `reload` is 0. Raises CorefileError for a file with an error.
+    If the file is missing and `reload` is not 0, returns nothing, and `refresh` tries again. Raises CorefileError for a
+    file with an error, or if `reload` is 0 and the file is missing.
     """
     if not options.path:
         return {}

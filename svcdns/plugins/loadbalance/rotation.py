@@ -86,7 +86,7 @@ class Rotation:
         self.turns_answer = sum(bool(group) for group, _ in answer) == 1 and not any(
             len(group) > 1 for group, varies in others if varies
         )
-        """True if each variant rotates the answer section as a whole."""
+        """True if the only order that varies is that of the whole answer section."""
         self.widest = max(len(group) for section in self._sections for group, varies in section if varies)
         """The size of the largest group that is rotated. More variants than that would repeat a first record."""
 

@@ -1,8 +1,8 @@
 """The query rule `edns0`: sets, replaces, appends and removes options of the query's OPT record.
 
-If such a rule is tried for a query without an OPT record, the query gets one of 4096 octets, whether the rule applies
-or not. The reply gets one too. As in CoreDNS, `append` with fixed data always adds an option. With computed data,
-`append` does nothing if an option with the code exists.
+If a query has no OPT record, trying such a rule adds one with a payload size of 4096 octets. That happens whether the
+rule applies or not, and the reply then has an OPT record too. As in CoreDNS, `append` with fixed data always adds an
+option. With computed data, `append` does nothing if an option with the code exists.
 """
 
 from __future__ import annotations

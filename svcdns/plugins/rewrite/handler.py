@@ -1,9 +1,9 @@
 """The handler of `rewrite`: applies query rules to a query.
 
 These return response rules, which are applied to the reply. The server core puts the client's question into the reply,
-so this module does not change the reply's question. A plugin may answer with a response code and no message. If a rule
-applied that ends the list or has response rules, such an answer is made a message, so that the response rules are
-applied to it. The rules are those of docs/behaviour/plugins.md#rewrite.
+so this module does not change the reply's question. A plugin may answer with a response code and no message. Such an
+answer becomes a message if an applied rule ends the list or has response rules, so that response rules can change it.
+The rules are those of docs/behaviour/plugins.md#rewrite.
 """
 
 from __future__ import annotations

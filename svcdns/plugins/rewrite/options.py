@@ -34,7 +34,7 @@ class Options:
 
 
 def parse(block: Block) -> Options:
-    """The options of the block's `rewrite` directives. Raises CorefileError."""
+    """Returns the options of the block's `rewrite` directives. Raises CorefileError."""
     return Options(tuple(_rule(directive) for directive in block.directives))
 
 

@@ -55,7 +55,7 @@ class Options:
 
 
 def parse(block: Block) -> Options:
-    """The options of the block's `template` directives. Raises CorefileError."""
+    """Returns the options of the block's `template` directives. Raises CorefileError."""
     return Options(tuple(_rule(directive, block.zones) for directive in block.directives))
 
 

@@ -41,7 +41,7 @@ class Options:
 
 
 def parse(block: Block) -> Options:
-    """The options of the block's `transfer` directives. Raises CorefileError."""
+    """Returns the options of the block's `transfer` directives. Raises CorefileError."""
     return Options(tuple(_rule(directive, block) for directive in block.directives))
 
 

@@ -56,7 +56,7 @@ class _Parser:
     # -- bodies
 
     def body(self, ends: tuple[str, ...]) -> tuple[tuple[nodes.Node, ...], str | None]:
-        """Parses up to an action that begins with a word in `ends`. Returns the nodes before that action, and the word.
+        """Parses nodes up to an action that begins with a word in `ends`. Returns the nodes and that word.
 
         The rest of that action is not parsed.
         """
