@@ -156,7 +156,7 @@ class Loop(Plugin):
         return _looping(query) if self._found else following(query)
 
     def join_fast_path(self, fast_path: FastPath) -> bool:
-        """Sends all queries through the chain while there is a loop. Returns True, because otherwise they may skip it.
+        """Returns True. While there is a loop, sends all queries through the chain nevertheless.
 
         A probe never takes the fast path, because its type is HINFO.
         """

@@ -1,8 +1,8 @@
 """One upstream server: its queries, its health checks, and its metrics.
 
-After a failed query, the server gets health checks until it replies (CoreDNS: *forward*). If nobody waits for a query
-any longer, it still goes on until SILENCE seconds have passed. So this module notices a silent server before the next
-query is sent to it.
+After a failed query, the server gets health checks until it replies (CoreDNS: *forward*). A query goes on until SILENCE
+seconds have passed, even if nobody waits for its reply any longer. So this module notices a silent server before the
+next query is sent to that server.
 """
 
 from __future__ import annotations

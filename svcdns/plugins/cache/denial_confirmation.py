@@ -57,7 +57,10 @@ class DenialConfirmation:
         self._history: LRUCache[tuple[bytes, int, int], History] = LRUCache(MAX_NAMES)
 
     def confirming(self, following: Following) -> Following:
-        """Returns a function that calls the following plugins, and confirms a denial before it returns it."""
+        """Returns a function that calls the following plugins.
+
+        If their reply is a denial, the function confirms the denial.
+        """
 
         def answer_confirmed(query: Query) -> Answer:
             answer = following(query)

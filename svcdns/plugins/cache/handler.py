@@ -130,7 +130,7 @@ class Cache(Plugin):
         self._refresher.stop()
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """Answers from a stored entry. Without one, calls the following plugins and stores their reply."""
+        """Answers from a stored entry. If there is none, calls the following plugins and stores their reply."""
         if not within_any(query.key, self._zones):
             return following(query)
         cells, now = self._cells_of(query.listener), self._clock()

@@ -247,7 +247,7 @@ class CachedReplies:
         return min(bounds.longest, max(bounds.shortest, smallest))
 
     def _is_enabled(self, key: bytes, found: MessageType) -> bool:
-        """Returns True if replies of that type are stored in the name's zone: it is not in the option `disable`."""
+        """Returns True if the option `disable` does not exclude replies of that type in the name's zone."""
         return not within_any(key, self._no_denial if _is_denial(found) else self.no_success)
 
 

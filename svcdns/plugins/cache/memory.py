@@ -37,7 +37,7 @@ def memory_of(name: bytes, content: Reply | bytes) -> int:
 
 
 class Evictable(Protocol):
-    """A store, as far as the memory budget uses it."""
+    """The methods of a store that the memory budget uses."""
 
     octets: int
 

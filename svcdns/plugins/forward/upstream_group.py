@@ -28,7 +28,10 @@ MAX_HEDGES_SAVED: Final = 20.0
 
 
 class HedgeBudget:
-    """Limits the extra queries that are sent because an upstream is slow. Each exchange allows HEDGED_SHARE of one."""
+    """Limits the extra queries that are sent because an upstream is slow.
+
+    Each exchange allows HEDGED_SHARE of an extra query.
+    """
 
     __slots__ = ("_left",)
 
@@ -58,7 +61,7 @@ class UpstreamGroup:
         self.max_attempts = 2 * len(servers) if attempts < 0 else attempts or MAX_QUERIES
         self.hedge_budget = HedgeBudget()
         self.in_policy_order = _policy(rule.policy)
-        """Returns a new list of the servers, in the order in which an exchange queries them."""
+        """A function that returns a new list of the servers, in the order in which an exchange queries them."""
         self.sequential = rule.policy == "sequential"
         self.failover = rule.failover | {Rcode.SERVFAIL, Rcode.REFUSED}
         self.budget = max(MIN_BUDGET, rule.read_timeout)

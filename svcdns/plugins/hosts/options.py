@@ -47,7 +47,7 @@ class Options:
     def data_key(self) -> str:
         """The key of the file's table in the data that control sends to the workers.
 
-        The key includes the zones, because the table has only names in these zones.
+        The key contains the zones, because the table has only names in these zones.
         """
         return " ".join((self.path, *self.zones, *(() if self.reverse else ("no_reverse",))))
 
