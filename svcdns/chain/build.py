@@ -1,7 +1,7 @@
-"""Builds the chains of all server blocks, and the listeners that they are reached by.
+"""Builds the plugin chains of all server blocks, and the listeners that serve them.
 
-Each block gets one instance of each of its plugins, shared by all its zones. A chain is built beside the one that
-serves; nothing of it runs before `start`.
+Each block has one instance of each of its plugins, shared by all zones of the block. New chains are built while the old
+ones serve; no plugin runs before `start`.
 """
 
 from __future__ import annotations
@@ -31,8 +31,10 @@ from svcdns.wire.edns import ECHOED_OPTIONS
 Host = str
 Peers = Callable[[str], tuple[Plugin, ...]]
 MakeEnvironment = Callable[[Block, str, tuple[tuple[str, int], ...], str, Peers], Environment]
-"""Makes a plugin's environment from its block, server label, listen addresses, the plugin's name, and the block's
-handlers.
+"""Makes the environment of a plugin.
+
+The arguments: its block, server label, listen addresses, the plugin's name, and a function that returns the handlers of
+the block by name.
 """
 
 log: Final = logging.getLogger("svcdns")
@@ -40,8 +42,9 @@ log: Final = logging.getLogger("svcdns")
 
 @dataclass(slots=True)
 class Chains:
-    """Everything that was built from one Corefile. `slow_blocks` has a line for each block without a fast path, which
-    says why.
+    """Everything that was built from one Corefile.
+
+    `slow_blocks` has a line for each block that forwards queries without the fast path, with the reason.
     """
 
     hooks: HookCaller
@@ -55,21 +58,21 @@ class Chains:
             self.hooks.call(handler.name, None, handler.start)
 
     def stop(self) -> None:
-        """Stops them, in chain order."""
+        """Stops the plugins, in chain order."""
         for handler in self.handlers:
             self.hooks.call(handler.name, None, handler.stop)
 
     def tick(self) -> None:
-        """Calls what plugins do once a second."""
+        """Calls the `tick` hook of the plugins that have one. Called once a second."""
         for handler in self.having("tick"):
             self.hooks.call(handler.name, None, handler.tick)
 
     def having(self, hook: str) -> list[Plugin]:
-        """The plugins that have this hook of their own."""
+        """Returns the plugins that override `hook`."""
         return [handler for handler in self.handlers if overrides(handler, hook)]
 
     def unready(self) -> tuple[str, ...]:
-        """Names of the plugins that say they are not ready, sorted."""
+        """Returns the sorted names of the plugins whose `ready` hook returns False."""
         return tuple(sorted({h.name for h in self.handlers if not self.hooks.call(h.name, False, h.ready)}))
 
 
@@ -80,9 +83,10 @@ def build(
     environment: MakeEnvironment,
     hooks: HookCaller,
 ) -> Chains:
-    """The chains of the planned blocks. `hosts` has, for each block, the addresses it is bound to, `("",)` for all.
+    """Builds the chains of the planned blocks.
 
-    Raises SvcdnsError where a plugin does not keep to the contract, or cannot be made.
+    `hosts` has, for each block, the addresses that it is bound to: `("",)` for all addresses. Raises SvcdnsError if a
+    plugin breaks the plugin contract, or if its instance cannot be made.
     """
     chains = Chains(hooks)
     for block_plan, block_hosts in zip(plans, hosts, strict=True):
@@ -144,7 +148,7 @@ def _build_block(
 
 
 def _made(plugin: type[Plugin], options: object, environment: Environment, hooks: HookCaller) -> Plugin:
-    """An instance of a plugin. Raises SvcdnsError, also where the plugin raises something else."""
+    """Makes an instance of a plugin. Any exception of the plugin becomes a SvcdnsError."""
     try:
         made = plugin(options, environment if plugin.states_reuse or plugin.reads_nothing else environment.recording())
     except SvcdnsError:
@@ -157,8 +161,9 @@ def _made(plugin: type[Plugin], options: object, environment: Environment, hooks
 
 
 def _writer(block: BlockPlan, handlers: Sequence[Plugin]) -> str:
-    """The first handler behind the directive that has queries counted; CoreDNS labels responses with it (plugin
-    *prometheus*).
+    """Returns the plugin label of the block's responses, as in CoreDNS (plugin *prometheus*).
+
+    It is the first handler behind the directive that has queries counted.
     """
     directives = list(block.settings)
     counting = next(
@@ -168,8 +173,10 @@ def _writer(block: BlockPlan, handlers: Sequence[Plugin]) -> str:
 
 
 def _closest_encloser(handlers: Sequence[Plugin], hooks: HookCaller) -> FindEncloser | None:
-    """How closest enclosers are found: by the first plugin that can, in the zones whose names all plugins before it
-    treat alike.
+    """Returns the function that finds closest enclosers for the block, or None.
+
+    It is the hook of the first plugin that overrides `closest_encloser`. It covers only zones for which all plugins
+    before that plugin return True from `name_independent`.
     """
     for number, handler in enumerate(handlers):
         if overrides(handler, "closest_encloser"):
@@ -185,7 +192,10 @@ def _closest_encloser(handlers: Sequence[Plugin], hooks: HookCaller) -> FindEncl
 
 
 def _fast_path(handlers: Sequence[Plugin], hooks: HookCaller) -> tuple[FastPath | None, str]:
-    """The fast path of the block, or why it has none; neither for a block that forwards nothing."""
+    """Returns the fast path of the block, or None and the reason why it has none.
+
+    The reason is empty if the block forwards nothing.
+    """
     fast_path = FastPath()
     refusing = [
         handler.name
@@ -211,7 +221,10 @@ def _within(zones: frozenset[bytes], closest_encloser: FindEncloser) -> FindEncl
 
 
 def chain(handlers: Sequence[Plugin]) -> Following | None:
-    """The handlers as one function, outermost first; None without any. Behind the last one nothing answers."""
+    """Links the handlers to one function, outermost first; returns None if there are none.
+
+    A query that passes the last handler gets SERVFAIL.
+    """
     if not handlers:
         return None
     following = _end(handlers[-1].name)

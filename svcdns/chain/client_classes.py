@@ -1,9 +1,8 @@
-"""Client classes: clients that every plugin of a listener treats alike are in one class, and may be given the same
-replies.
+"""Client classes: clients that every plugin of a listener treats alike are in one class, and may get the same replies.
 
-A plugin whose replies depend on the client names the class of an address (`Plugin.client_class`). The listener's class
-of an address is the combination of these names. Where a class depends on the cluster (the Pod that has the address), it
-is determined anew when that changes.
+A plugin whose replies depend on the client names the class of an address (`Plugin.client_class`). A listener combines
+the names of all its plugins to one class. A class may depend on the cluster, for example on the Pod with that address.
+It is then determined again when the cluster changes.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from svcdns.plugin_api.contract import Plugin
 from svcdns.plugin_api.reuse import blame
 
 MAX_KNOWN: Final = 65_536
-"""Addresses whose class is remembered; when there are more, all are forgotten."""
+"""The most addresses whose class is remembered; when there are more, all are forgotten."""
 
 
 class Classes:
@@ -30,8 +29,9 @@ class Classes:
         self._numbers: dict[tuple[str, ...], bytes] = {}
 
     def of(self, address: str) -> bytes:
-        """The class of an address, as octets of a fixed length that stand for it in this process. Raises what a plugin
-        raises.
+        """Returns the client class of `address`, as an identifier of four octets that is valid only in this process.
+
+        Exceptions of plugins pass through.
         """
         found = self._known.get(address)
         if found is None:
@@ -43,7 +43,7 @@ class Classes:
         return found
 
     def invalidate(self, dependencies: Iterable[Dependency]) -> None:
-        """These dependencies have changed: classes that depend on one of their kinds are determined anew."""
+        """Forgets all classes if a plugin's classes depend on a kind of dependency in `dependencies`."""
         if self._known and any(dependency[0] in self._kinds for dependency in dependencies):
             self._known.clear()
 

@@ -1,6 +1,8 @@
-"""One plugin in a chain: its `handle` with the rest of the chain, and with what it read applied to its reply.
+"""Links one plugin to the rest of its chain, as one function that handles a query.
 
-See `svcdns.plugin_api.reuse`. An exception that a plugin raises leaves the chain with a note that names the plugin.
+The function adds reuse terms to the plugin's reply: which clients may get the reply again, and for how long. It derives
+them from the data that the plugin read (`svcdns.plugin_api.reuse`). An exception of the plugin gets a note that names
+the plugin.
 """
 
 from __future__ import annotations
@@ -27,15 +29,17 @@ from svcdns.plugin_api.reuse import (
 
 
 def context_of(plugin: Plugin) -> PluginContext:
-    """What is noted for a plugin: a client's address gives its reply the scope of a client class only if the plugin has
-    classes.
+    """Returns the context in which a plugin's code runs.
+
+    If the plugin has client classes, a reply for which it read the client's address may go to clients of the same
+    class. If not, such a reply is for this client alone.
     """
     scope = CacheScope.CLIENT_CLASS if overrides(plugin, "client_class") else CacheScope.CLIENT
     return PluginContext(plugin.name, scope, states_reuse=plugin.states_reuse)
 
 
 def link(plugin: Plugin, following: Following) -> Following:
-    """The plugin and the rest of the chain as one function."""
+    """Returns one function that passes a query to the plugin, and through it to the rest of the chain."""
     handle, context, name, states_reuse = plugin.handle, context_of(plugin), plugin.name, plugin.states_reuse
 
     def handle_plainly(query: Query) -> Answer:
@@ -49,7 +53,7 @@ def link(plugin: Plugin, following: Following) -> Following:
 
     def handle_noted(query: Query) -> Answer:
         outer = running.current
-        if running.last is not NO_ANSWER and outer is not OUTSIDE:  # the outer plugin comes here for the second time
+        if running.last is not NO_ANSWER and outer is not OUTSIDE:  # the outer plugin calls the rest of the chain again
             outer = outer.begin()
             outer.followed.append(running.last)
         running.current = context
@@ -74,9 +78,10 @@ def link(plugin: Plugin, following: Following) -> Following:
 
 
 def _settled(answer: Answer, current: Current, last: Answer) -> Answer:
-    """A plugin's answer with the terms of what it read: of a reply at once, of one to come when it is there.
+    """Adds to a plugin's answer the reuse terms of the data that the plugin read.
 
-    `last` is what the rest of the chain gave the plugin last.
+    A reply gets the terms now, and a deferred reply when it arrives. `last` is the latest answer of the rest of the
+    chain to the plugin.
     """
     if isinstance(answer, Reply):
         if isinstance(last, Reply) and last is not answer and not current.states_reuse:
@@ -89,7 +94,7 @@ def _settled(answer: Answer, current: Current, last: Answer) -> Answer:
     if isinstance(answer, CoroutineType):
         return Within(answer, current.as_invocation(), [last] if isinstance(last, Reply) else [])
     if answer is not last and not current.states_reuse:
-        # a task or a future of the plugin's own: what is read for it cannot be seen
+        # the plugin's own task or future: what such code reads is not recorded
         current = current.as_invocation()
         current.read(CacheScope.CLIENT)
     return Within(_waited(answer), current, []) if isinstance(current, Invocation) else answer

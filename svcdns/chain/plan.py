@@ -1,7 +1,7 @@
-"""From a parsed Corefile to the options of every plugin in every block: the whole check of a Corefile, without I/O.
+"""Checks a parsed Corefile, and turns it into the options of every plugin in every block. Does no I/O.
 
-Control plans to find errors, listeners and watches; each worker plans again, on the same blocks, to build its chains.
-The order of plugins is given from outside (`svcdns.plugins.ORDER`), whatever the order in the file.
+Control makes this plan to find errors, listeners and watches. Each worker makes the same plan again to build its
+chains. The caller gives the order of the plugins (`svcdns.plugins.ORDER`); the order in the file does not matter.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ from svcdns.plugin_api.settings import Settings
 T = TypeVar("T")
 
 Load = Callable[[str], PluginModule]
-"""Gives the module of a directive that is built."""
+"""Returns the module of the plugin with the given directive."""
 
 
 @dataclass(frozen=True, slots=True)
 class BlockPlan:
-    """A server block with the options of its directives, and what these configure outside of the chain; both in chain
-    order.
+    """A server block, with the options and the settings of its directives in chain order.
+
+    `settings` is what the directives configure outside of the chain.
     """
 
     keys: tuple[ServerKey, ...]
@@ -36,28 +37,29 @@ class BlockPlan:
     settings: dict[str, Settings] = field(default_factory=dict)
 
     def block(self, name: str) -> Block:
-        """The block as the plugin of that name sees it."""
+        """Returns the block in the form that the plugin called `name` gets."""
         mine = tuple(d for d in self.directives if d.name.text == name)
         return Block(directives=mine, keys=self.keys, zones=self.zones, others=self.directives, root=self.root)
 
     @property
     def root(self) -> str:
-        """The folder that relative paths start from, empty for the current one. Known once the directive that says so
-        is parsed.
+        """The folder that relative paths start from; empty for the current folder.
+
+        It is known once the directive that sets it (*root*) has been parsed.
         """
         return next((settings.root for settings in self.settings.values() if settings.root is not None), "")
 
     @property
     def zones(self) -> tuple[str, ...]:
-        """The block's zones as text, without repeats, in file order."""
+        """The block's zones as text, without duplicates, in file order."""
         return tuple(dict.fromkeys(key.zone for key in self.keys))
 
 
 def plan(corefile: Corefile, order: Sequence[str], load: Load) -> tuple[BlockPlan, ...]:
-    """The plans of all blocks, in file order. Raises CorefileError at the first option that is wrong, and HookError.
+    """Returns the plans of all blocks, in file order. Raises CorefileError for the first wrong option, and HookError.
 
-    Plugins are parsed in chain order over all blocks, so that of several errors the same one is reported whatever the
-    file's order.
+    Plugins parse their directives in chain order, each over all blocks. So if there are several errors, the same one is
+    reported for every order in the file.
     """
     drafts = tuple(BlockPlan(block.keys, block.directives) for block in corefile.blocks)
     for name in order:
@@ -71,7 +73,7 @@ def plan(corefile: Corefile, order: Sequence[str], load: Load) -> tuple[BlockPla
 
 
 def _called(name: str, hook: str, block: Block, call: Callable[[], T]) -> T:
-    """The result of one hook of a plugin. Raises HookError for an exception that no hook should raise."""
+    """Calls one hook of a plugin and returns its result. Raises HookError if the hook raises an unexpected error."""
     try:
         return call()
     except SvcdnsError:

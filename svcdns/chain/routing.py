@@ -1,7 +1,7 @@
-"""Which chain answers a query: the zones of one listener, longest match first.
+"""Chooses the chain that answers a query: by the longest zone of the listener that contains the query name.
 
-A listener is a port on one address or on all addresses; it serves the zones of the blocks that have it. When a plugin
-fails, no block of a shorter zone is tried. Queries for names that no block serves are REFUSED here.
+A listener is a port on one address or on all addresses. It serves the zones of all blocks with that port and address.
+If a plugin fails, no block with a shorter zone is tried. Queries for names in no zone are REFUSED here.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from svcdns.wire.names import ROOT, is_within
 class Route:
     """One zone of a server block on a listener.
 
-    `entry` is the block's chain, None for a block without plugins that handle queries. `counted` means that queries are
-    counted in `coredns_dns_*`, and `writer` is the plugin label of the responses. `closest_encloser` finds the closest
-    encloser of nonexistent names, None where negative answers of several names may differ. `fast_path` is the block's
-    forwarding fast path, if it has one.
+    `entry` is the block's chain; None for a block without plugins that handle queries. `counted` is True if queries are
+    counted in `coredns_dns_*`; `writer` is then the plugin label of the responses. `closest_encloser` finds the closest
+    encloser of nonexistent names; it is None if names may get different negative answers. `fast_path` is the fast path
+    of the block, or None.
     """
 
     zone: bytes
@@ -42,14 +42,14 @@ class Route:
 
 
 DROPPED = Route(ROOT, "dropped", None)
-"""The route of queries that are refused before any chain; its zone is their label in metrics."""
+"""The route of queries that are refused before any chain; metrics use its zone as the label."""
 
 
 @dataclass(slots=True)
 class Listener:
-    """The zones served at one host and port; an empty host is every address.
+    """The zones that are served at one host and port; an empty host is every address.
 
-    `transport` is `dns` for UDP and TCP, `tls` for DNS over TLS (RFC 7858). `security` is the key of the certificate
+    `transport` is `dns` for UDP and TCP, or `tls` for DNS over TLS (RFC 7858). `security` is the key of the certificate
     for `tls`.
     """
 
@@ -63,12 +63,12 @@ class Listener:
     counted: bool = False
     observed: bool = False
     echoed: frozenset[int] = ECHOED_OPTIONS
-    """Codes of EDNS options that clients get back as they sent them: those of the core, and those that plugins add."""
+    """The codes of EDNS options that replies copy from queries: those of the core, and those that plugins add."""
     inner: tuple[bytes, ...] = ()
-    """Queries for names that end with one of these lowered wire names never take the fast path of any block."""
+    """Queries for names that end with one of these lower-case wire names never take the fast path of any block."""
     handlers: list[Plugin] = field(default_factory=list)
     classes: Classes | None = None
-    """The client classes of the listener, None if no plugin of its blocks has client classes."""
+    """The client classes of the listener; None if no plugin of its blocks has client classes."""
 
     @property
     def server(self) -> str:
@@ -77,9 +77,9 @@ class Listener:
         return f"{self.transport}://{host}:{self.port}"
 
     def find(self, key: bytes, rtype: int) -> Route | None:
-        """The route of a name (lowered wire name), or None.
+        """Returns the route of a name (wire format, lower case), or None.
 
-        A DS query belongs to the parent zone: it goes to the shortest matching zone below the root, as in CoreDNS.
+        A DS query belongs to the parent zone: its route is the shortest matching zone below the root, as in CoreDNS.
         """
         at, routes = 0, self.routes
         above = None
@@ -93,24 +93,24 @@ class Listener:
         return above or routes.get(ROOT)
 
     def is_divided(self, key: bytes) -> bool:
-        """True if a name below this lowered wire name has another route."""
+        """Returns True if a name below `key` (wire format, lower case) has another route."""
         return any(zone != key and is_within(zone, key) for zone in self.routes)
 
     def route(self, query: Query) -> Route:
-        """The route of a query, DROPPED if it is refused before any chain."""
+        """Returns the route of a query; DROPPED if the query must be refused before any chain."""
         if query.rclass != Class.IN and not self.any_class:
             return DROPPED
         found = self.find(query.key, query.rtype)
         return DROPPED if found is None or found.entry is None else found
 
     def ask(self, query: Query) -> Answer:
-        """Answers a self-query of a plugin."""
+        """Answers a self-query: a query that a plugin sends to this server."""
         if query.depth > MAX_DEPTH:
             return rcode_only(Rcode.SERVFAIL, "too many levels of self-queries")
         return self.answer(query, self.route(query))
 
     def answer(self, query: Query, route: Route) -> Answer:
-        """Sends the query through the route's chain."""
+        """Passes the query to the chain of `route`, and returns the answer."""
         if route.entry is None:
             return rcode_only(Rcode.REFUSED)
         query.zone = route.zone

@@ -1,4 +1,4 @@
-"""The clock that is passed in wherever time matters, so that a test can set it."""
+"""The type of clocks that are passed as arguments wherever time matters, so that a test can set the time."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ import time
 from collections.abc import Callable
 
 Clock = Callable[[], float]
-"""Seconds on a monotonic clock."""
+"""Returns the seconds of a monotonic clock."""
 
 monotonic: Clock = time.monotonic

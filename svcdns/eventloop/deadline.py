@@ -1,7 +1,7 @@
-"""A deadline that is nearly always put off before it comes, as the idle timeout of a connection is with every message.
+"""A deadline that is nearly always put off before it comes, such as the idle timeout of a connection.
 
-A new timer for each message costs more than the message. Here a timer that is set for too early looks at the deadline
-again and waits on.
+A new timer for each message would cost more than the message. So when a timer fires, it reads the deadline again. If
+the deadline was put off, it starts a timer for the new time.
 """
 
 from __future__ import annotations
@@ -11,25 +11,25 @@ from collections.abc import Callable
 
 
 class Deadline:
-    """Calls a function at a moment that may be put off."""
+    """Calls a function at a time that may be put off."""
 
     __slots__ = ("_call", "_loop", "_timer", "at")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
-        """There is none before `set`."""
+        """Sets no deadline yet; call `set` for that. `call` is the function to call at the deadline."""
         self._loop, self._call = loop, call
         self._timer: asyncio.TimerHandle | None = None
         self.at = 0.0
-        """On the loop's clock; may be set directly to a later moment."""
+        """The deadline on the loop's clock; callers may set it directly to a later time."""
 
     def set(self, seconds: float) -> None:
-        """Calls in so many seconds, and not at the moment that was set before."""
+        """Sets the deadline to `seconds` from now, in place of an earlier or later one."""
         self.at = self._loop.time() + seconds
         if self._timer is None or self._timer.when() > self.at:
             self._start()
 
     def cancel(self) -> None:
-        """Does not call."""
+        """Cancels the deadline: the function is not called."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -1,11 +1,11 @@
-"""An event loop that answers DNS while it waits: sockets are drained inside the selector, so that a wake-up does not
-pass through asyncio.
+"""An event loop that reads DNS sockets inside its selector, so that a packet does not have to pass through asyncio.
 
-A drain is a function that reads a socket and handles what it reads. Where a drain leaves nothing for the event loop to
-do (it has sent a stored reply, or forwarded a query), the selector goes on waiting. In all other cases (another
-descriptor is ready, a timer is due, a drain scheduled a callback) it returns to the event loop at once. Work that is
-done once for all drains of a wake-up is given to `after_drains`. This uses Linux's epoll(7) directly; elsewhere a drain
-is a reader of the platform's own loop. Knows no DNS.
+A "drain" is a function that reads a socket and handles what it reads. A drain may leave nothing for the event loop to
+do, for example because it sent a stored reply, or forwarded a query. Then the selector goes on waiting. It returns to
+the event loop at once if another descriptor is ready, a timer is due, or a drain scheduled a callback.
+
+Work to do once for all drains of a wake-up is passed to `after_drains`. This module uses Linux's epoll(7) directly. On
+other systems, a drain is a reader of the platform's own loop. This module does not know DNS.
 """
 
 from __future__ import annotations
@@ -24,38 +24,38 @@ from typing import Any, Final, TypeVarTuple
 Arguments = TypeVarTuple("Arguments")
 
 Drain = Callable[[], object]
-"""Reads a socket; schedules in the event loop what it leaves to be done."""
+"""Reads a socket, and schedules further work in the event loop."""
 
 MAX_EVENTS: Final = 256
-"""Descriptors that one wait reports."""
+"""The most descriptors that one wait reports."""
 _IN: Final = 1
 _OUT: Final = 4
-"""EPOLLIN and EPOLLOUT; epoll reports errors and hang-ups too, which count as both."""
+"""The values of EPOLLIN and EPOLLOUT. Errors and hang-ups, which epoll also reports, are treated as both."""
 
 
 class DrainingSelector(selectors.BaseSelector):
-    """A selector that drains descriptors while it waits.
+    """A selector that calls the drains of descriptors while it waits.
 
-    The event loop may wait until a drained descriptor is writable: asyncio registers a pair of handles, for reading and
-    for writing, of which the first is None here. A descriptor must be unregistered before it is closed, which ends its
-    drain too.
+    The event loop may also wait until such a descriptor is writable. asyncio registers a pair of handles, for reading
+    and for writing; the handle for reading is then None. Unregister a descriptor before it is closed; this also removes
+    its drain.
     """
 
     def __init__(self) -> None:
-        """Nothing is registered."""
+        """Creates a selector without any descriptors."""
         self._epoll = select.epoll()
         self._keys: dict[int, selectors.SelectorKey] = {}
         self._map = _ByFile(self._keys)
         self._drains: dict[int, Drain] = {}
         self.interrupted = False
-        """Whether something was scheduled in the event loop since the wait began."""
+        """True if something was scheduled in the event loop since the wait began."""
         self.draining = False
-        """Whether a drain runs now."""
+        """True while drains run."""
         self.after_drains: list[Callable[[], object]] = []
-        """Calls for the end of the drains of this wake-up."""
+        """Functions to call after the drains of this wake-up."""
 
     def add(self, fd: int, drain: Drain) -> None:
-        """Drains this descriptor whenever it is readable."""
+        """Calls `drain` whenever the descriptor is readable."""
         self._drains[fd] = drain
         key = self._keys.get(fd)
         if key is None:
@@ -64,7 +64,7 @@ class DrainingSelector(selectors.BaseSelector):
             self.modify(fd, key.events | selectors.EVENT_READ, (None, key.data[1]))
 
     def remove(self, fd: int) -> None:
-        """Does not drain this descriptor any more."""
+        """Removes the drain of a descriptor."""
         key = self._keys.get(fd)
         if self._drains.pop(fd, None) is None or key is None:
             return
@@ -74,7 +74,7 @@ class DrainingSelector(selectors.BaseSelector):
             self.unregister(fd)
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
-        """See `selectors.BaseSelector`, as for the others below."""
+        """Registers a descriptor, as in `selectors.BaseSelector`; the methods below are those of the base class too."""
         fd = _number(fileobj)
         if fd in self._keys:
             raise KeyError(f"{fileobj!r} is registered already")
@@ -83,7 +83,7 @@ class DrainingSelector(selectors.BaseSelector):
         return key
 
     def modify(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
-        """Waits for other events of a registered descriptor."""
+        """Changes the events and the data of a registered descriptor."""
         old = self._keys[_number(fileobj)]
         if events != old.events:
             self._epoll.modify(old.fd, _mask(events))
@@ -91,19 +91,22 @@ class DrainingSelector(selectors.BaseSelector):
         return key
 
     def unregister(self, fileobj: Any) -> selectors.SelectorKey:
-        """Does not wait for this descriptor any more."""
+        """Removes a registered descriptor, and its drain."""
         key = self._keys.pop(_number(fileobj))
         self._drains.pop(key.fd, None)
-        with suppress(OSError):  # closed before: the kernel has forgotten it
+        with suppress(OSError):  # if the descriptor was closed before, the kernel has removed it already
             self._epoll.unregister(key.fd)
         return key
 
     def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
-        """By descriptor: its number, or an object that has one. asyncio looks sockets up in it from CPython 3.13 on."""
+        """Returns the registrations by descriptor: a number, or an object with `fileno()`.
+
+        asyncio looks sockets up in it from CPython 3.13 on.
+        """
         return self._map
 
     def get_key(self, fileobj: Any) -> selectors.SelectorKey:
-        """The registration of a descriptor. Raises KeyError."""
+        """Returns the registration of a descriptor. Raises KeyError."""
         return self._keys[_number(fileobj)]
 
     def close(self) -> None:
@@ -113,7 +116,7 @@ class DrainingSelector(selectors.BaseSelector):
         self._drains.clear()
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        """The ready descriptors that were not drained; waits at most `timeout` seconds, for ever if None."""
+        """Returns the ready descriptors that have no drain. Waits at most `timeout` seconds, or for ever if None."""
         ends = monotonic() + timeout if timeout is not None and timeout > 0 else None
         wait = -1.0 if timeout is None else max(timeout, 0.0)
         poll, drain_of, key_of = self._epoll.poll, self._drains.get, self._keys.get
@@ -147,7 +150,7 @@ class DrainingSelector(selectors.BaseSelector):
 
 
 class _ByFile(Mapping[Any, selectors.SelectorKey]):
-    """Registrations, looked up by number of the descriptor or by an object with `fileno()`."""
+    """A mapping of registrations whose keys are descriptor numbers or objects with `fileno()`."""
 
     def __init__(self, keys: dict[int, selectors.SelectorKey]) -> None:
         self._keys = keys
@@ -180,25 +183,28 @@ class DrainingLoop(asyncio.SelectorEventLoop):
     def call_soon(
         self, callback: Callable[[*Arguments], object], *args: *Arguments, context: Context | None = None
     ) -> asyncio.Handle:
-        """As in asyncio; the selector stops waiting."""
+        """Schedules a callback as in asyncio, and ends the selector's wait."""
         self.selector.interrupted = True
         return super().call_soon(callback, *args, context=context)
 
     def call_at(
         self, when: float, callback: Callable[[*Arguments], object], *args: *Arguments, context: Context | None = None
     ) -> asyncio.TimerHandle:
-        """As in asyncio; the selector stops waiting, as the timer may be the next one."""
+        """Schedules a timer as in asyncio, and ends the selector's wait, because the timer may be the next one."""
         self.selector.interrupted = True
         return super().call_at(when, callback, *args, context=context)
 
 
 def new_loop() -> asyncio.AbstractEventLoop:
-    """The event loop of a worker: one that drains where the platform has epoll."""
+    """Returns a new event loop for a worker: a `DrainingLoop` on Linux, else the platform's own loop."""
     return DrainingLoop() if sys.platform == "linux" else asyncio.new_event_loop()
 
 
 def add_drain(loop: asyncio.AbstractEventLoop, sock: socket.SocketType, drain: Drain) -> None:
-    """Drains the socket: inside the selector of a `DrainingLoop`, on another loop as one of its readers."""
+    """Calls `drain` whenever the socket is readable.
+
+    A `DrainingLoop` calls it inside its selector, another loop as a reader of the socket.
+    """
     if isinstance(loop, DrainingLoop):
         loop.selector.add(sock.fileno(), drain)
     else:
@@ -206,7 +212,7 @@ def add_drain(loop: asyncio.AbstractEventLoop, sock: socket.SocketType, drain: D
 
 
 def remove_drain(loop: asyncio.AbstractEventLoop, sock: socket.SocketType) -> None:
-    """Does not drain the socket any more."""
+    """Removes the drain of a socket."""
     if isinstance(loop, DrainingLoop):
         loop.selector.remove(sock.fileno())
     else:
@@ -214,7 +220,7 @@ def remove_drain(loop: asyncio.AbstractEventLoop, sock: socket.SocketType) -> No
 
 
 def after_drains(loop: asyncio.AbstractEventLoop, call: Callable[[], object]) -> None:
-    """Calls at the end of all drains of this wake-up; where no drain runs, in the next iteration of the loop."""
+    """Calls `call` after all drains of this wake-up, or in the next iteration of the loop if no drain runs."""
     if isinstance(loop, DrainingLoop) and loop.selector.draining:
         loop.selector.after_drains.append(call)
     else:

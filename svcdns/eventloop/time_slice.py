@@ -1,6 +1,6 @@
-"""How long one piece of work may hold up the event loop, for work that is done in pieces.
+"""Limits how long one piece of work may hold up the event loop.
 
-Everything that may take long looks at a `TimeSlice` between its pieces: once the slice is over, other work runs before
+Code that may take long checks a `TimeSlice` between its pieces of work. Once the slice is over, other work runs before
 the next piece.
 """
 
@@ -11,26 +11,26 @@ from time import perf_counter
 from typing import Final
 
 SLICE: Final = 0.0002
-"""Seconds that a slice has where nothing else is said."""
+"""The default length of a slice, in seconds."""
 
 
 class TimeSlice:
-    """A slice of time, which begins when the object is made."""
+    """A slice of time that begins when the object is made."""
 
     __slots__ = ("_ends", "_seconds")
 
     def __init__(self, seconds: float = SLICE) -> None:
-        """The slice is over after so many seconds."""
+        """`seconds` is the length of the slice."""
         self._seconds = seconds
         self._ends = perf_counter() + seconds
 
     @property
     def is_over(self) -> bool:
-        """Whether other work should run now."""
+        """True once the slice is over, so that other work should run."""
         return perf_counter() > self._ends
 
     def restart(self) -> None:
-        """A new slice begins."""
+        """Begins a new slice."""
         self._ends = perf_counter() + self._seconds
 
     async def pause(self) -> None:

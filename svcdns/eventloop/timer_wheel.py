@@ -1,9 +1,11 @@
-"""A timer wheel: callbacks at about a given time, for very many timers that are nearly all cancelled.
+"""A timer wheel: runs callbacks at about a given time; made for very many timers that are nearly all cancelled.
 
-Each query to an upstream needs a timeout, and nearly all queries are answered long before it. A timer of the event loop
-for each query costs more than that is worth. Here a callback goes into the slot of its time. A cancelled callback
-leaves an empty place in the slot. A callback runs up to one tick late, and never early. One that raises is reported to
-the event loop, and the others still run.
+Each query to an upstream needs a timeout, and nearly all queries are answered long before it. One timer of the event
+loop for each query would cost too much. Here the callbacks of about the same time are in one list, called a slot. A
+cancelled callback leaves an empty place in its slot.
+
+A callback runs up to one tick late, and never early. If a callback raises an exception, the event loop's exception
+handler is called, and the other callbacks still run.
 """
 
 from __future__ import annotations
@@ -17,15 +19,15 @@ from svcdns.eventloop.clock import Clock
 from svcdns.eventloop.time_slice import TimeSlice
 
 TICK: Final = 0.005
-"""Seconds that a slot is wide."""
+"""The span of time of one slot, in seconds."""
 SLICE: Final = 0.00025
-"""Seconds that callbacks may take in one iteration of the event loop."""
+"""The seconds that callbacks may take in one iteration of the event loop."""
 
 Callback = Callable[[], None]
 
 
 class Slot:
-    """Callbacks of about the same time, None where one was cancelled or has run; `pending` counts the others."""
+    """The callbacks of about the same time: None if cancelled or run; `pending` is the number of the others."""
 
     __slots__ = ("callbacks", "pending")
 
@@ -35,13 +37,13 @@ class Slot:
 
 
 Timer = tuple[Slot, int]
-"""A slot, and the index of the callback in it."""
+"""A slot, and the index of a callback in the slot."""
 
 
 class TimerWheel:
     """The timers of one event loop, on `clock`.
 
-    The clock may be moved by hand: the event loop's own time only says when to look at it.
+    `clock` may be a test's clock: the event loop's own time only decides when `clock` is read again.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -54,7 +56,7 @@ class TimerWheel:
         """The number of the slot that `_handle` waits for."""
 
     def at(self, when: float, callback: Callback) -> Timer:
-        """Runs `callback` once the clock shows `when`."""
+        """Schedules `callback` for the time `when` on the clock, and returns its timer."""
         number = int(when / TICK) + 1
         slot = self._slots.get(number)
         if slot is None:
@@ -72,7 +74,7 @@ class TimerWheel:
         self._schedule(None)
 
     def run_due(self) -> None:
-        """Runs the callbacks that are due, for at most SLICE seconds; the others run in later iterations."""
+        """Runs the callbacks that are due, for at most SLICE seconds; later iterations of the loop run the rest."""
         now, loop = int(self.clock() / TICK), asyncio.get_running_loop()
         for number in sorted(number for number in self._slots if number <= now):
             self._overdue.append(self._slots.pop(number))
@@ -85,7 +87,7 @@ class TimerWheel:
                 callbacks[index] = None
                 try:
                     callback()
-                except Exception as error:  # noqa: BLE001 - the other callbacks are due all the same
+                except Exception as error:  # noqa: BLE001 - a failed callback must not stop the others
                     loop.call_exception_handler({"message": "a timer callback failed", "exception": error})
                 if slice_.is_over:
                     self._schedule(now)
@@ -94,7 +96,7 @@ class TimerWheel:
         self._schedule(min((number for number, slot in self._slots.items() if slot.pending), default=None))
 
     def _schedule(self, number: int | None) -> None:
-        """Runs again when that slot is due, or not at all."""
+        """Schedules `run_due` for the time of slot `number`; cancels it if `number` is None."""
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None
@@ -105,7 +107,7 @@ class TimerWheel:
 
 
 def cancel(timer: Timer) -> None:
-    """Cancels a timer; without effect where its callback has run."""
+    """Cancels a timer; does nothing if its callback has run."""
     slot, index = timer
     if slot.callbacks[index] is not None:
         slot.callbacks[index] = None

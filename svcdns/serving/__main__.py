@@ -1,6 +1,7 @@
-"""The name under which earlier builds start a worker: an alias of `svcdns.worker`.
+"""Starts a worker under the module name that earlier builds use; the worker itself is `svcdns.worker`.
 
-Their supervisor uses it where a worker ends after the new program has been installed and before the upgrade.
+A supervisor of an earlier build uses this name during an upgrade: a worker may end after the new program was installed,
+and before the new supervisor runs.
 """
 
 import os
@@ -10,7 +11,7 @@ from svcdns.process import isolated
 
 
 def main() -> int:
-    """Runs a worker in this process; does not return."""
+    """Replaces this process by a worker; does not return."""
     command = isolated.command("svcdns.worker", *sys.argv[1:])
     os.execv(command[0], command)
 

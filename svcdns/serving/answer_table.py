@@ -1,19 +1,22 @@
-"""The answer table: encoded replies by the octets of the packets that they answer.
+"""The answer table: maps the octets of a query packet to an encoded reply.
 
-The key is the packet without its id, behind the client class where the listener has classes. An entry is the reply
-without its id, in one or more rotations. A reply is stored when its key is asked for the second time, so that names
-asked for once take no place. An entry goes when a change affects one of its dependencies, when its deadline passes, or
-when its generation is retired. The table has a current and a previous generation, and starts a new one once the current
-one takes half of the budget. So its size is bounded, whatever is asked. TTLs that count down are brought up to date
-when an entry is asked for, at most once a second.
+The key is the packet without its message id. On a listener with client classes, the client class precedes the packet.
+An entry is the reply without its message id, in one or more orders of its records (rotations). A reply is stored when
+its key is asked for the second time, so that names asked for once take no memory. An entry is removed when a change
+affects one of its dependencies, when its deadline passes, or when the oldest generation is given up.
+
+The table has a current and a previous generation. It starts a new generation when the current one takes half of the
+budget, and then gives up the previous one. So the memory of the table is bounded, whatever clients ask. TTLs that count
+down are brought up to date when an entry is asked for, at most once a second.
 
 Rules:
 
-1. An entry that depends on what `invalidate` was given is never served again. Where few entries do, they are dropped at
-   once. Where many do, all entries become a previous generation, and each is checked when it is asked for: no packet
-   waits for all of them to go.
-2. An entry and its keys in the index of dependencies are made in one step.
-3. Retired entries are freed a few at a time, with each new entry and by `purge`.
+1. An entry is never served again after `invalidate` was called with one of its dependencies. If this affects few
+   entries, they are dropped at once. If it affects many, all entries become a previous generation, and each entry is
+   checked when it is asked for. So no packet waits until all of them are removed.
+2. An entry and its keys in the index of dependencies are added in one step.
+3. The entries of a generation that was given up ("retired") are freed a few at a time: with each new entry, and by
+   `purge`.
 """
 
 from __future__ import annotations
@@ -33,18 +36,18 @@ from svcdns.serving.seen_filter import SeenFilter
 from svcdns.wire.ttl import aged
 
 ENTRY_COST: Final = 450
-"""Octets of objects that an entry takes besides its key and its wires, the index of dependencies included; a test holds
-this."""
+"""Memory of an entry in octets, besides its key and its replies; includes the index of dependencies. A test checks it.
+"""
 FILTER_SHARE: Final = 8
-"""The seen filter takes at most this part of the budget."""
+"""The filter of keys seen once (`SeenFilter`) takes at most one part in FILTER_SHARE of the budget."""
 PURGE_STEP: Final = 8
-"""Retired entries that are freed at once."""
+"""The most entries of a retired generation that one step frees."""
 PURGE_KEYS_STEP: Final = 128
-"""Keys of retired index sets that are freed at once."""
+"""The most keys of retired sets of the dependency index that one step frees."""
 MAX_DROPPED_AT_ONCE: Final = 256
-"""Entries that `invalidate` drops at once; more of them are checked when they are asked for."""
+"""The most entries that `invalidate` drops at once; if there are more, each is checked when it is asked for."""
 MAX_PREVIOUS: Final = 4
-"""Dictionaries that the previous generation may consist of."""
+"""The most dictionaries that the previous generation may consist of."""
 
 
 def _nothing() -> None:
@@ -52,23 +55,28 @@ def _nothing() -> None:
 
 
 class Countdown:
-    """How an entry's TTLs go down: their offsets in each wire, and when the reply ends."""
+    """How the TTLs of an entry count down: their offsets in each encoded reply, and the time when the reply expires."""
 
     __slots__ = ("ends", "offsets")
 
     def __init__(self, offsets: tuple[tuple[int, ...], ...], ends: float) -> None:
-        """`ends` is on the table's clock; TTLs go down each whole second before it."""
+        """`offsets` has the TTL offsets of each encoded reply; `ends` is a time on the table's clock.
+
+        TTLs go down by one at each whole second before `ends`.
+        """
         self.offsets, self.ends = offsets, ends
 
 
 class Entry:
     """An encoded reply.
 
-    `wire` is the reply without its id, None where it has several rotations: these are `wires`. `uses` says how many
-    times one of them was sent, `flushed_uses` how many times until the last flush. Each use counts in `hit_counter`,
-    which entries share, so the use of an entry with one wire writes nothing into the entry. `deadline` is on the
-    table's clock, infinite for replies that live until a change; with a `countdown` it is the moment of the next step
-    of the TTLs.
+    `wire` is the reply without its message id. If the reply has several rotations, `wire` is None and `wires` has all
+    of them. `uses` counts how often one of the rotations was sent, and `flushed_uses` is `uses` at the last flush of
+    the metrics. `hit_counter` counts each use too. Entries share hit counters, so the use of an entry with one rotation
+    writes nothing into the entry.
+
+    `deadline` is a time on the table's clock. It is infinite for a reply that is right until a change. If the entry has
+    a `countdown`, `deadline` is the time when the TTLs go down next.
     """
 
     __slots__ = (
@@ -92,22 +100,22 @@ class Entry:
         dependencies: tuple[Dependency, ...],
         hit_counter: HitCounter,
     ) -> None:
-        """The first rotation counts as used, by the packet that made the entry."""
+        """Counts the first rotation as used, because it is sent to the client whose query made the entry."""
         self.key, self.deadline, self.dependencies, self.hit_counter = key, deadline, dependencies, hit_counter
         self.wires = wires
         self.wire = wires[0] if len(wires) == 1 else None
         self.uses = self.flushed_uses = 1
         self.countdown: Countdown | None = None
         self.observed: tuple[Query, Reply, Route] | None = None
-        """What observers of the block are shown for each hit; None where the block has no observers."""
+        """The arguments for the block's observers at each hit; None if the block has no observers."""
 
     @property
     def cost(self) -> int:
-        """Octets that the entry takes of the budget."""
+        """The memory that the entry takes of the budget, in octets."""
         return ENTRY_COST + len(self.key) + sum(map(len, self.wires)) + 33 * len(self.wires)
 
     def alive(self, now: float) -> bool:
-        """Whether the entry may be served at `now`; if so, its TTLs are those of `now`."""
+        """Returns True if the entry may be served at `now`; then it also brings the TTLs up to date for `now`."""
         if self.deadline > now:
             return True
         countdown = self.countdown
@@ -121,52 +129,54 @@ class Entry:
 
 
 class AnswerTable:
-    """The entries of one responder, bounded by `budget` octets.
+    """The entries of one responder; their memory is at most `budget` octets.
 
-    The hot loop reads `current` directly. `find` is for packets that it does not have, and for entries past their
-    deadline.
+    The loop that answers UDP packets reads `current` directly. It calls `find` for keys that are not in `current`, and
+    for entries past their deadline.
     """
 
     def __init__(self, budget: int, now: Clock) -> None:
-        """`budget` in octets, for keys, entries, the index of dependencies and the seen filter; deadlines are on the
-        clock `now`."""
+        """`budget` is in octets, for all of the table; `now` is the clock of the deadlines.
+
+        The budget covers keys, entries, the index of dependencies and the filter of keys seen once.
+        """
         self.budget, self.now = budget, now
         self.on_full: Callable[[], None] = _nothing
-        """Called when the current generation is full: other tables may give up some of their budget to this one."""
+        """Called when the current generation is full, so that other tables can give up budget for this table."""
         self.changes = 0
-        """Grows with every `invalidate` and `clear`: a reply that was asked for before must not be stored after."""
+        """The number of calls of `invalidate` and `clear`. If it grew since a query came, its reply is not stored."""
         self.current: dict[bytes, Entry] = {}
         self.previous: list[dict[bytes, Entry]] = []
-        """The previous generation: one dictionary, or several where many entries were invalidated at once."""
+        """The previous generation: one dictionary, or several if many entries were invalidated at once."""
         self.dirty: list[HitCounter] = []
-        """Hit counters with hits that are not in the metrics yet."""
+        """Hit counters whose latest hits are not in the metrics yet."""
         self.rotated: list[Entry] = []
-        """Entries of several rotations that were used since the last flush."""
+        """Entries with several rotations that were used since the last flush of the metrics."""
         self.negative = NegativeAnswers()
-        """Answers about names that do not exist."""
+        """Negative answers for names that do not exist."""
         self._seen = SeenFilter(budget // FILTER_SHARE)
         self.seen_before = self._seen.seen_before
-        """Whether a key was asked for before; from now on it was."""
+        """Returns True if a key was asked for before, and remembers the key."""
         self._invalid: set[Dependency] = set()
-        """Entries of the previous generation that depend on one of these are not served."""
+        """Dependencies that have changed: an entry of the previous generation that has one of them is not served."""
         self._keys: dict[Dependency, set[bytes]] = {}
-        """The index of dependencies: keys of the entries that depend on each."""
+        """The index of dependencies: for each dependency, the keys of the entries that have it."""
         self._retired: deque[dict[bytes, Entry]] = deque()
-        """Generations that no look-up finds any more; the index still has their keys."""
+        """Generations that were given up: look-ups skip them, but the index of dependencies still has their keys."""
         self._retired_keys: deque[set[bytes]] = deque()
         self._used = self._used_before = 0
 
     def __len__(self) -> int:
-        """Entries in both generations."""
+        """The number of entries in both generations."""
         return len(self.current) + sum(map(len, self.previous))
 
     @property
     def used(self) -> int:
-        """Octets of the budget that are taken."""
+        """The octets of the budget that are in use."""
         return self._used + self._used_before + self._seen.octets
 
     def find(self, key: bytes, now: float) -> Entry | None:
-        """The entry of a key, if it may be served at `now`; it is in the current generation from now on."""
+        """Returns the entry of `key` if it may be served at `now`, else None; moves it to the current generation."""
         entry = self.current.get(key)
         if entry is not None:
             if entry.alive(now):
@@ -185,7 +195,7 @@ class AnswerTable:
         return None
 
     def use(self, entry: Entry) -> bytes:
-        """The reply, without its id, to send this time; the use is counted."""
+        """Returns the reply to send now, without its message id, and counts the use."""
         hit_counter = entry.hit_counter
         if hit_counter.hits == hit_counter.flushed:
             self.dirty.append(hit_counter)
@@ -193,7 +203,7 @@ class AnswerTable:
         return entry.wire if entry.wire is not None else self.next_rotation(entry)
 
     def next_rotation(self, entry: Entry) -> bytes:
-        """The next rotation of an entry that has several."""
+        """Returns the next rotation of an entry. Call it only for an entry with several rotations."""
         uses, wires = entry.uses, entry.wires
         if uses == entry.flushed_uses:
             self.rotated.append(entry)
@@ -201,14 +211,14 @@ class AnswerTable:
         return wires[uses % len(wires)]
 
     def put(self, entry: Entry) -> None:
-        """Stores an entry, in place of any other with its key."""
+        """Stores an entry, and replaces an entry that has the same key."""
         self.drop(entry.key)
         for dependency in entry.dependencies:
             self._keys.setdefault(dependency, set()).add(entry.key)
         self._admit(entry)
 
     def drop(self, key: bytes) -> None:
-        """Removes the entry of that key, if there is one."""
+        """Removes the entry of `key`, if there is one."""
         entry = self.current.pop(key, None)
         if entry is not None:
             self._used -= entry.cost
@@ -222,7 +232,7 @@ class AnswerTable:
                 return
 
     def invalidate(self, dependencies: Collection[Dependency]) -> None:
-        """No entry that depends on one of these is served again."""
+        """Makes sure that no entry that depends on one of `dependencies` is served again."""
         index = self._keys
         self.changes += 1
         self.negative.invalidate(dependencies)
@@ -235,21 +245,21 @@ class AnswerTable:
                 self.drop(key)
 
     def clear(self) -> None:
-        """No entry is served again. Hits that are not in the metrics yet are kept."""
+        """Makes sure that no present entry is served again. Keeps the hit counts that are not in the metrics yet."""
         self.changes += 1
         self._start_generation()
         self._start_generation()
         self.negative.clear()
 
     def allow(self, budget: int) -> None:
-        """Another budget, in octets, from now on; entries over it go."""
+        """Sets the budget, in octets, and gives up entries that exceed it."""
         self.budget = budget
         self._seen.resize(budget // FILTER_SHARE)
         while self._used + self._used_before > budget - self._seen.octets:
             self._start_generation()
 
     def purge(self) -> Iterator[None]:
-        """Frees all that is retired, a little at each step."""
+        """Frees the memory of all retired generations, a little at each step."""
         while self._retired or self._retired_keys:
             self._purge_some()
             yield
@@ -269,7 +279,7 @@ class AnswerTable:
         return self._used > room >> 1 or self._used + self._used_before > room
 
     def _start_generation(self) -> None:
-        """Retires the previous generation; the current one takes its place."""
+        """Gives up the previous generation, and makes the current generation the previous one."""
         self._retired.extend(self.previous)
         self.previous = [self.current] if self.current else []
         self.current = {}
@@ -277,7 +287,10 @@ class AnswerTable:
         self._used_before, self._used = self._used, 0
 
     def _hide(self, dependencies: Collection[Dependency]) -> None:
-        """Has every entry checked when it is asked for, in one step however many depend on one of these."""
+        """Marks `dependencies` as changed, so that `find` checks every present entry against them.
+
+        This is one step, however many entries are affected: the current generation becomes a part of the previous one.
+        """
         if len(self.previous) >= MAX_PREVIOUS:
             self._start_generation()
         elif self.current:
@@ -302,7 +315,10 @@ class AnswerTable:
                 self._retired_keys.popleft()
 
     def _remove_keys(self, entry: Entry) -> None:
-        """Takes an entry's key out of the index, except under dependencies of the entry that has the key now."""
+        """Removes the key of a removed entry from the index of dependencies.
+
+        If another entry has this key by now, the key stays under the dependencies of that entry.
+        """
         key = entry.key
         successor = self.current.get(key)
         for generation in self.previous:

@@ -1,9 +1,9 @@
-"""The fast path of queries for outside names, from the packet to the reply (`plugin_api.fast_path`).
+"""The fast path: forwards simple queries to an upstream without the plugin chain (`plugin_api.fast_path`).
 
-Most such queries are alike: over UDP, for an address of one name in class IN, with RD, with or without AD, and without
-an OPT or with one that has no options. Only these take the fast path. All others go through the chain, and so does a
-query whose upstream reply has more than plain address records or a denial. The replies and the metrics are the same on
-both ways.
+Most forwarded queries are alike: over UDP, for an address of one name in class IN, with RD set. AD may be set, and an
+OPT record may be present if it has no options. Only such queries take the fast path; all others go through the chain. A
+query also goes through the chain if the reply of its upstream is more than address records or a denial. Both ways give
+the same replies and the same metrics.
 """
 
 from __future__ import annotations
@@ -25,31 +25,33 @@ from svcdns.wire.record import Edns
 from svcdns.wire.simple_reply import SimpleReply, with_ttl
 
 MAX_COUNTERS: Final = 4096
-"""Hit counters that a responder keeps for the replies of its fast path."""
+"""The most hit counters that a responder keeps for replies of the fast path."""
 _HEADERS: Final = {
     flags.to_bytes(2, "big") + b"\0\1\0\0\0\0" + bytes((0, extra)): (bool(flags & AD), bool(extra))
     for flags in (RD, RD | AD)
     for extra in (0, 1)
 }
-"""Octets 2 to 12 of the packets that may take the fast path: whether AD is set, and whether there is an OPT."""
+"""Octets 2 to 11 of packets that may take the fast path. The values say whether AD is set, and whether there is an OPT.
+"""
 _FORWARDED: Final = (RD | AD).to_bytes(2, "big")
 _IN: Final = int(Class.IN)
 _OPT: Final = b"\0\0\x29"
 _TYPES: Final = {b"\0\1\0\1": int(Type.A), b"\0\x1c\0\1": int(Type.AAAA)}
 _OPT_SIZE: Final = 11
 _OPT_TAILS: Final = {b"\0\0\0\0\0\0": False, b"\0\0\x80\0\0\0": True}
-"""The last octets of an OPT without options, of version 0, and whether it has DO set."""
+"""The last six octets of an OPT record of version 0 without options. The values say whether DO is set."""
 _PASSED_FIRST: Final = 0x05
-"""AA and RD, of the first octet of flags: a client gets them as the upstream set them."""
+"""Mask for the first octet of flags: a client gets AA and RD as the upstream set them."""
 _PASSED_SECOND: Final = 0x9F
-"""RA, CD and the response code, of the second octet."""
+"""Mask for the second octet of flags: a client gets RA, CD and the response code as the upstream set them."""
 _AD: Final = 0x20
 
 
 def try_fast_path(packet: bytes, responder: Responder, started: float) -> FastPathExchange | None:
-    """The exchange of a packet that takes the fast path; None where it goes through the chain.
+    """Returns a new exchange for a packet that takes the fast path, or None if the packet must go through the chain.
 
-    The responder is `uniform`, and its table has no entry for the packet. `started` as for `Responder.lookup`.
+    Call it only for a responder that gives all clients the same replies, after a miss in its answer table. `started` is
+    as for `Responder.lookup`.
     """
     header = _HEADERS.get(packet[2:12])
     if header is None:
@@ -82,7 +84,10 @@ def try_fast_path(packet: bytes, responder: Responder, started: float) -> FastPa
 
 
 def _is_name(packet: bytes, at: int, last: int) -> bool:
-    """Whether a name of more than one label fills the packet from `at` to its root label at `last`."""
+    """Returns True if the octets from `at` to `last` are exactly one name of two or more labels.
+
+    `last` is the offset of the name's root label.
+    """
     if last - at >= MAX_NAME or packet[last]:
         return False
     second = at + 1 + packet[at]
@@ -95,27 +100,27 @@ def _is_name(packet: bytes, at: int, last: int) -> bool:
 
 
 Sender = Any
-"""Where a datagram came from: only the reader of the socket looks into it."""
+"""The sender of a datagram, in a form that only the reader of the socket can read."""
 
 
 class Reader(Protocol):
-    """The reader of a UDP socket."""
+    """The reader of a UDP socket, as the fast path uses it."""
 
     def client(self, sender: Sender) -> Client:
-        """The client that sent a datagram."""
+        """Returns the client that sent a datagram."""
         ...
 
     def host(self, sender: Sender) -> str:
-        """The client's address alone."""
+        """Returns the address of the client, as text."""
         ...
 
     def queue_reply(self, sender: Sender, wire: bytes) -> None:
-        """Sends a reply, together with others."""
+        """Queues a reply; it is sent together with other replies."""
         ...
 
 
 class FastPathExchange:
-    """One query on the fast path, until its reply is sent or the chain has it."""
+    """One query on the fast path, until its reply is sent or the query is passed to the chain."""
 
     __slots__ = (
         "_authentic", "_counters", "_end", "_fast_path", "_packet", "_reader", "_responder", "_route", "_sender", "_started", "client",
@@ -135,10 +140,10 @@ class FastPathExchange:
         *,
         authentic: bool,
     ) -> None:
-        """`end` is where the question section ends; `authentic` says whether the client gets the AD bit."""
+        """`end` is the offset where the question section ends; `authentic` says if the client may get the AD bit."""
         self._responder, self._route, self._fast_path, self._packet = responder, route, fast_path, packet
         self._end, self._started, self._authentic = end, started, authentic
-        self._counters = responder.fast_path_counters  # those of these chains, also after a reload
+        self._counters = responder.fast_path_counters  # after a reload, the responder counts in another dictionary
         self.key, self.edns = key, edns
         self.client = ""
         self._reader: Reader | None = None
@@ -146,11 +151,11 @@ class FastPathExchange:
 
     @property
     def wire(self) -> bytes:
-        """The query for an upstream, without its id."""
+        """The query to send to an upstream, without its message id."""
         return _FORWARDED + self._packet[4:]
 
     def send(self, reader: Reader, sender: Sender) -> None:
-        """Sends the query to an upstream; `reader` and `sender` say where the reply goes."""
+        """Sends the query to an upstream. Its reply will go to `sender`, through `reader`."""
         self._reader, self._sender, self.client = reader, sender, reader.host(sender)
         self._responder.in_flight.add(self)
         assert self._fast_path.ask is not None
@@ -163,7 +168,7 @@ class FastPathExchange:
             self._answer_through_chain(refused)
 
     def completed(self, upstream_reply: UpstreamReply) -> None:
-        """Sends the upstream's reply to the client, or goes through the chain with it."""
+        """Takes the upstream's reply: sends it to the client, or passes it to the chain if it is not a simple one."""
         self._responder.in_flight.discard(self)
         try:
             simple = upstream_reply.plain
@@ -198,7 +203,7 @@ class FastPathExchange:
         )
 
     def _encode(self, simple: SimpleReply) -> bytes:
-        """The client's reply; empty if the chain has to make it."""
+        """Returns the reply for the client, encoded; empty octets if the chain has to make the reply."""
         query, packet, end, fast_path = self._packet, simple.packet, self._end, self._fast_path
         if packet[12 : simple.start] != query[12:end] or len(query) + simple.end - simple.start > udp_limit(self.edns):
             return b""
@@ -233,7 +238,7 @@ class FastPathExchange:
 
 
 def _shuffled(records: bytes, simple: SimpleReply) -> bytes:
-    """The records with their addresses in random order."""
+    """Returns the records with the address records in random order."""
     at, size = simple.addresses - simple.start, simple.size
     addresses = [records[one : one + size] for one in range(at, len(records), size)]
     random.shuffle(addresses)

@@ -1,7 +1,7 @@
-"""The queries of one worker that wait for a reply: from the chain, or from an upstream on the fast path.
+"""The queries of one worker that wait for a reply of the chain, or of an upstream on the fast path.
 
-A worker that stops waits until none is left. Listeners, responders and the fast path share one object; it knows nothing
-about them.
+A worker that stops waits until there are none. Listeners, responders and the fast path of a worker share one `InFlight`
+object.
 """
 
 from __future__ import annotations
@@ -12,25 +12,25 @@ from typing import Any
 
 
 class InFlight:
-    """Counts waiting queries, and keeps the tasks of those that need one alive."""
+    """Counts the queries that wait, and keeps a reference to each task that works on one."""
 
     __slots__ = ("_tasks", "_waiting", "add", "discard")
 
     def __init__(self) -> None:
-        """No query waits."""
+        """Starts without any waiting query."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._waiting: set[Hashable] = set()
         self.add = self._waiting.add
-        """Notes a query that waits; the caller keeps no other reference to it."""
+        """Adds a waiting query, and keeps a reference to it until `discard`."""
         self.discard = self._waiting.discard
-        """The query waits no more."""
+        """Removes a query that no longer waits."""
 
     def __len__(self) -> int:
-        """How many queries wait."""
+        """The number of waiting queries."""
         return len(self._tasks) + len(self._waiting)
 
     def start(self, work: Coroutine[Any, Any, None]) -> None:
-        """Runs `work` as a task; its query counts until the task ends."""
+        """Runs `work` as a task, and counts it as a waiting query until the task ends."""
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -1,14 +1,14 @@
-"""The sockets of a worker, and which of them it reads.
+"""The listening sockets of a worker, and which of them the worker reads.
 
-The supervisor binds every socket and gives the sockets of all slots to every worker. A worker reads those of its own
-slot, and those of a worker that is down. A socket is read only while the live chains have a listener for it. Knows
-nothing of queries.
+The supervisor binds every socket, and gives every worker the sockets of all workers. Each worker has a number, its
+slot. A worker reads the sockets of its own slot, and those of a worker that is down. It reads a socket only while the
+chains that serve have a listener for it. This module does not look into queries.
 
 Rules:
 
-1. What is wanted changes in one step. Starting and closing readers follows, one run at a time, so that no server is
-   left that nobody closes.
-2. At a reload, listeners, tables and negative answers change in one step; connections and sockets stay.
+1. The set of sockets to read changes in one step. Then `_reconcile` starts and closes readers, one run at a time, so
+   that no server stays open without an owner.
+2. At a reload, listeners, answer tables and negative answers change in one step. Connections and sockets stay.
 """
 
 from __future__ import annotations
@@ -40,7 +40,10 @@ HostPort = tuple[str, int]
 
 
 class SocketDescription(msgspec.Struct, frozen=True):
-    """A listening socket as the supervisor describes it. `host` is empty for a socket of all addresses."""
+    """A listening socket as the supervisor describes it.
+
+    `host` is empty for a socket of all addresses. `proto` is `udp` or `tcp`, and `family` is 4 or 6.
+    """
 
     id: int
     slot: int
@@ -52,7 +55,7 @@ class SocketDescription(msgspec.Struct, frozen=True):
 
 
 class ResponderKey(NamedTuple):
-    """What a responder is for. `family` is 1 for IPv4 and 2 for IPv6."""
+    """The listener, protocol and address family of a responder. `family` is 1 for IPv4 and 2 for IPv6."""
 
     host: str
     port: int
@@ -61,7 +64,7 @@ class ResponderKey(NamedTuple):
 
 
 class _Socket:
-    """An open socket, and its reader or server while it is read."""
+    """An open socket, with its UDP reader or TCP server while the worker reads the socket."""
 
     def __init__(self, description: SocketDescription, sock: socket.socket) -> None:
         self.description, self.sock = description, sock
@@ -70,21 +73,21 @@ class _Socket:
 
     @property
     def active(self) -> bool:
-        """Whether it is read."""
+        """True while the worker reads the socket."""
         return self.reader is not None or self.server is not None
 
     @property
     def key(self) -> ResponderKey:
-        """Its responder's."""
+        """The key of the responder that answers the socket's queries."""
         about = self.description
         return ResponderKey(about.host, about.port, about.proto, 2 if about.family == 6 else 1)
 
 
 class Listeners:
-    """A worker's sockets, their responders and their readers."""
+    """The sockets of a worker, with their responders and readers."""
 
     def __init__(self, counters: Counters, clock: Clock) -> None:
-        """Nothing is read until sockets, slots and listeners are known."""
+        """Reads no socket until sockets, slots and listeners are known."""
         self._counters, self._clock = counters, clock
         self._sockets: dict[int, _Socket] = {}
         self._slots: frozenset[int] = frozenset()
@@ -101,22 +104,22 @@ class Listeners:
 
     @property
     def tables(self) -> list[AnswerTable]:
-        """Every answer table."""
+        """The answer tables of all responders."""
         return [responder.table for responder in self._responders.values()]
 
     @property
     def responders(self) -> list[Responder]:
-        """Every responder."""
+        """All responders."""
         return list(self._responders.values())
 
     @property
     def reading(self) -> bool:
-        """Whether there are sockets to read, and every one of them is read."""
+        """True if there are sockets to read, and every one of them is read."""
         wanted = [one for one in self._sockets.values() if self._wanted(one)]
         return bool(wanted) and all(one.active for one in wanted)
 
     async def sockets(self, add: list[tuple[SocketDescription, int]], remove: list[int]) -> None:
-        """Takes over sockets by their descriptors, and closes the sockets with the ids in `remove`."""
+        """Adds sockets, each with its descriptor, and closes the sockets whose ids are in `remove`."""
         for number in remove:
             one = self._sockets.pop(number, None)
             if one is not None:
@@ -129,12 +132,15 @@ class Listeners:
         await self._reconcile()
 
     async def read(self, slots: frozenset[int]) -> None:
-        """Reads the sockets of these slots from now on, and no others."""
+        """Reads the sockets of `slots` from now on, and no others."""
         self._slots = slots
         await self._reconcile()
 
     async def swap(self, listeners: dict[HostPort, Listener]) -> None:
-        """Serves with other chains; sockets and connections stay. A listener whose transport changes is a new one."""
+        """Serves `listeners`, with their new chains, from now on; sockets and connections stay open.
+
+        If the transport of a listener changes, its responder is replaced by a new one.
+        """
         self._listeners = listeners
         for key, responder in tuple(self._responders.items()):
             listener = listeners.get((key.host, key.port))
@@ -146,13 +152,13 @@ class Listeners:
         await self._reconcile()
 
     async def stop(self) -> None:
-        """Reads no socket any more; the packets in the sockets' buffers are answered."""
+        """Stops reading sockets, after answering the packets in their buffers."""
         self.drain(until_empty=True)
         self._slots = frozenset()
         await self._reconcile()
 
     async def adopt(self, detached: Detached) -> None:
-        """Takes over a connection of another worker; if its listener is gone, the connection is closed."""
+        """Takes over a connection of another worker; closes the connection if its listener does not exist here."""
         sock = socket.socket(fileno=detached.fd)
         if (detached.host, detached.port) not in self._listeners:
             sock.close()
@@ -168,7 +174,7 @@ class Listeners:
             sock.close()
 
     def drain(self, *, until_empty: bool = False) -> None:
-        """Answers packets that wait in the UDP sockets: a batch of each socket, or all."""
+        """Answers packets that wait in the UDP sockets: one batch of each socket, or all packets with `until_empty`."""
         for reader in self.readers:
             reader.drain()
             while until_empty and reader.has_packet():
@@ -178,23 +184,29 @@ class Listeners:
 
     @property
     def budget(self) -> int:
-        """Octets that this worker's tables may take at present; its caches may take as much again."""
+        """The octets that the answer tables of this worker may take now. Plugins' caches may take as much again."""
         workers = 1 + max((one.description.slot for one in self._sockets.values()), default=0)
         return int(table_budget(self._limit, workers) * self._share)
 
     def divide(self) -> None:
-        """Gives each table in use its share of the budget, which holds for all of them together; once a second."""
+        """Divides the worker's budget among the answer tables.
+
+        Called once a second, because the division depends on which tables have entries.
+        """
         for table, budget in self._budgets():
             table.allow(budget)
 
     def allow(self, share: float) -> Iterator[None]:
-        """Gives the tables this part of their usual budget; entries over it are freed a few at each step."""
+        """Sets the budget of the answer tables to `share` of the usual one.
+
+        Returns an iterator, which frees a few of the removed entries at each step.
+        """
         self._share = share
         self.divide()
         return self.purge()
 
     def purge(self) -> Iterator[None]:
-        """Frees what the tables have retired, a little at each step."""
+        """Frees the memory of removed entries of all tables, a little at each step."""
         for table in self.tables:
             yield from table.purge()
 
@@ -221,7 +233,10 @@ class Listeners:
         )
 
     async def _reconcile(self) -> None:
-        """Has exactly the wanted sockets read. Runs wait for each other; what is wanted may change meanwhile."""
+        """Starts and stops readers until exactly the sockets that should be read are read.
+
+        Only one run is active at a time. Which sockets should be read may change during a run.
+        """
         async with self._reconciling:
             for one in tuple(self._sockets.values()):
                 if one.active and not self._wanted(one):
@@ -288,7 +303,10 @@ class Listeners:
                 connection.finish()
 
     def dropped_packets(self) -> list[tuple[str, str, int, int]]:
-        """For each UDP socket that is read: server label, address, slot, packets that the kernel dropped."""
+        """Returns the packets that the kernel dropped, for each UDP socket that is read.
+
+        Each item has the server label, the address, the slot, and the number of packets.
+        """
         out = []
         for one in self._sockets.values():
             if one.reader is not None:

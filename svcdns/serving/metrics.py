@@ -1,8 +1,8 @@
-"""What each answered query adds to the server's metrics (docs/behaviour/server.md#metrics-of-queries).
+"""The server's metrics of queries, and what each reply adds to them (docs/behaviour/server.md#metrics-of-queries).
 
-A query that the chain answers is counted at once. An entry of the answer table has the same increments, as a tuple of
-(cell, amount) that entries share; they are added for all hits together when the hit counters are flushed. Counts
-nothing of a plugin's own.
+A query that the chain answers is counted at once. Entries of the answer table share tuples of increments: pairs of a
+cell and an amount. When hit counters are flushed, the increments are added for all hits together. Metrics that plugins
+count themselves are not here.
 """
 
 from __future__ import annotations
@@ -86,14 +86,14 @@ _LABELLED: Final = {
 
 
 class Durations:
-    """Durations of replies that are not in the metrics yet: how many in each bucket, and their sum in seconds."""
+    """Durations of replies that are not in the metrics yet: the number in each bucket, and their sum in seconds."""
 
     def __init__(self) -> None:
         self.buckets = [0] * (len(DURATIONS) + 1)
         self.seconds = 0.0
 
     def observe(self, seconds: float, times: int) -> None:
-        """`times` replies took `seconds` each."""
+        """Adds `times` replies that took `seconds` each."""
         self.buckets[bisect_left(DURATIONS, seconds)] += times
         self.seconds += seconds * times
 
@@ -101,8 +101,8 @@ class Durations:
 class HitCounter:
     """Counts hits that add the same increments to the metrics.
 
-    `hits` counts all of them, `flushed` those that are in the metrics. `increments` is what one hit adds; `route` is
-    the one whose duration histogram has it.
+    `hits` is the number of hits, and `flushed` the number of those that are in the metrics. `increments` is what one
+    hit adds. `route` is the route whose duration histogram has the hits.
     """
 
     __slots__ = ("flushed", "hits", "increments", "route")
@@ -112,7 +112,7 @@ class HitCounter:
         self.hits = self.flushed = 0
 
     def count(self, dirty: list[HitCounter]) -> None:
-        """One hit; `dirty` gets the counters that have to be flushed."""
+        """Counts one hit; adds this counter to `dirty` if it was not there yet."""
         if self.hits == self.flushed:
             dirty.append(self)
         self.hits += 1
@@ -130,7 +130,7 @@ class QueryMetrics:
         self._duration_cells: dict[tuple[str, str], int] = {}
 
     def increments(self, query: Query, route: Route, reply: Reply) -> tuple[Increment, ...]:
-        """What one such reply adds, except for sizes and duration."""
+        """Returns the increments of one reply, without those of sizes and duration."""
         return self.increments_of(
             route, query.rtype, reply.rcode, route.writer if reply.has_message else "", dnssec_ok=query.dnssec_ok
         )
@@ -138,7 +138,7 @@ class QueryMetrics:
     def increments_of(
         self, route: Route, rtype: int, rcode: int, writer: str, *, dnssec_ok: bool
     ) -> tuple[Increment, ...]:
-        """The same; `writer` is the plugin that the response is counted for."""
+        """Returns the same increments from plain values; `writer` is the plugin label of the response."""
         key = (route.zone_text, route.view, rtype, rcode, writer, dnssec_ok)
         found = self._increments.get(key)
         if found is not None:
@@ -154,7 +154,7 @@ class QueryMetrics:
         return increments
 
     def sizes(self, route: Route, request: int, response: int) -> tuple[Increment, ...]:
-        """What the sizes of one request and its response add, in octets."""
+        """Returns the increments of the sizes, in octets, of one request and its response."""
         cells = self._size_cells.get((route.zone_text, route.view))
         if cells is None:
             where = (self._server, route.zone_text, route.view, self._protocol)
@@ -169,7 +169,7 @@ class QueryMetrics:
         )
 
     def hit_counter(self, increments: tuple[Increment, ...], route: Route) -> HitCounter:
-        """The hit counter for these increments and that route; nearly all entries share theirs with others."""
+        """Returns the hit counter for `increments` and `route`; nearly all entries share theirs with other entries."""
         found = self._hit_counters.get(increments)
         if found is None or found.route is not route:
             if len(self._hit_counters) >= MAX_HIT_COUNTERS:
@@ -178,11 +178,11 @@ class QueryMetrics:
         return found
 
     def release_routes(self) -> None:
-        """Drops every reference to a route, and so to a chain. Hit counters of entries stay valid."""
+        """Drops every reference to a route, and so to its chain. Hit counters that entries use stay valid."""
         self._hit_counters.clear()
 
     def duration_cell(self, route: Route) -> int:
-        """The first cell of the route's duration histogram."""
+        """Returns the first cell of the route's duration histogram."""
         key = (route.zone_text, route.view)
         cell = self._duration_cells.get(key)
         if cell is None:
@@ -190,13 +190,13 @@ class QueryMetrics:
         return cell
 
     def add(self, increments: tuple[Increment, ...], times: int = 1) -> None:
-        """Adds increments that happened `times` times."""
+        """Adds `increments` to the metrics, `times` times."""
         values = self.counters.values
         for cell, amount in increments:
             values[cell] += amount * times
 
     def observe_duration(self, route: Route, seconds: float, times: int = 1) -> None:
-        """`times` replies took `seconds` each."""
+        """Adds `times` replies of the route that took `seconds` each."""
         cell = self.duration_cell(route)
         values = self.counters.values
         values[cell + bisect_left(DURATIONS, seconds)] += times
@@ -204,5 +204,8 @@ class QueryMetrics:
 
 
 def is_counted(route: Route) -> bool:
-    """Whether server metrics have the route: its block has `prometheus`, or the query was refused before any block."""
+    """Returns True if the server's metrics count queries of the route.
+
+    They do if the route's block has the directive `prometheus`, or if the query was refused before any block.
+    """
     return route.counted or route is DROPPED

@@ -1,7 +1,7 @@
-"""Once a second, the hits of an answer table go into the metrics, and the durations with them.
+"""Adds the hits of an answer table, and the durations of its replies, to the metrics once a second.
 
-`flush` is done in steps of some tenths of a millisecond; its caller lets other work run between them. Hits that
-come meanwhile are in this flush or in the next one.
+`flush` works in steps of a few tenths of a millisecond, so that its caller can do other work between them. Hits that
+come between two steps are added by this flush or by the next one.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from svcdns.serving.metrics import Durations
 from svcdns.serving.responder import Responder
 
 STEP: Final = 64
-"""Hit counters or entries in one step."""
+"""The number of hit counters or entries that one step handles."""
 MAX_ROTATION_USES: Final = 8
-"""Uses of each rotation after which an entry is encoded anew, in another random order."""
+"""The uses of each rotation after which an entry is dropped, so that its records get a new random order."""
 
 
 def flush(responder: Responder) -> Iterator[None]:
-    """Adds the hits of one responder since the last time."""
+    """Adds to the metrics what one responder has counted since the last flush. Returns an iterator over the steps."""
     table, metrics = responder.table, responder.metrics
     dirty, table.dirty = table.dirty, []
     rotated, table.rotated = table.rotated, []
@@ -49,7 +49,10 @@ def flush(responder: Responder) -> Iterator[None]:
 
 
 def _flush_durations(responder: Responder, routes: list[tuple[Route, int]]) -> None:
-    """Gives each route its share of the durations: a batch mixes routes, and all of its packets took the same time."""
+    """Divides the collected durations among the routes, in proportion to their hits.
+
+    A batch of packets may mix routes, and all of its packets are taken to have the same duration.
+    """
     total = sum(hits for _, hits in routes)
     if not total:
         return

@@ -1,12 +1,14 @@
-"""Negative answers for names that do not exist, without a run of the chain for each: random names must not be
-expensive.
+"""Negative answers that many nonexistent names share, so that queries for random names are cheap.
 
-Below a name that exists (the closest encloser, RFC 4592 §3.3.1), all names whose next label it does not have get the
-same answer, apart from the question section. Such an answer is encoded once for all names of one length. The next such
-name only needs a check whether the label exists by now (`plugin_api.closest_encloser`). A route has this where every
-plugin in front of the one that knows the names gives the same answer for all of them (`name_independent`).
+Consider the nonexistent names below a name that exists, their closest encloser (RFC 4592 §3.3.1). All of them whose
+next label does not exist below the encloser get the same answer, apart from the question section. Such an answer is
+encoded once for all names of one length. For a further name, it is enough to check that the label still does not exist
+(`plugin_api.closest_encloser`).
 
-Rule: an answer made here is, to the octet, the one that the chain gives; any other query goes to the chain.
+One plugin of the chain knows which names exist. A route shares negative answers only if each plugin before that one
+treats negative answers for all of these names alike (`Plugin.name_independent`).
+
+Rule: an answer made here equals the chain's answer in every octet. All other queries go to the chain.
 """
 
 from __future__ import annotations
@@ -22,22 +24,25 @@ from svcdns.wire.errors import FormError
 from svcdns.wire.request import read_query_name
 
 MAX_ANSWERS: Final = 4096
-"""Answers that are kept; one more, and all are made anew."""
+"""The most answers that are kept; when there is one more, all are dropped and made again on demand."""
 MAX_REPLY: Final = 512
-"""Octets of a reply that is kept, so that it always fits into a batch; the chain's answers of this kind have half of
-it."""
+"""The largest reply in octets that is kept, so that each fits into a batch.
+
+Typical negative answers of the chain have half of this size.
+"""
 _OPT_SIZE: Final = 11
-"""Octets of an OPT record without options."""
+"""The octets of an OPT record without options."""
 _NAME_AT: Final = 10
-"""Where the name begins in a packet without its id."""
+"""The offset of the query name in a packet without its message id."""
 _LENGTHS: Final = tuple(bytes((length,)) for length in range(256))
 
 
 class NegativeAnswer:
-    """The answer for all names of one length that an encloser does not have. Each use counts in `hit_counter`.
+    """The answer for all names of one length below an encloser whose next label does not exist.
 
-    `head` is the reply's header without its id, `tail` what follows its question section. `request_tail` is the number
-    of octets of a request that follow its question section.
+    `head` is the header of the reply without its message id, and `tail` is what follows the question section of the
+    reply. `request_tail` is the number of octets that follow the question section of a request. Each use counts in
+    `hit_counter`.
     """
 
     __slots__ = ("encloser", "head", "hit_counter", "request_tail", "tail")
@@ -45,7 +50,7 @@ class NegativeAnswer:
     def __init__(
         self, head: bytes, tail: bytes, request_tail: int, encloser: Encloser, hit_counter: HitCounter
     ) -> None:
-        """Not used yet."""
+        """Sets the attributes of the same names; nothing is counted yet."""
         self.head, self.tail, self.request_tail, self.encloser, self.hit_counter = (
             head,
             tail,
@@ -56,15 +61,18 @@ class NegativeAnswer:
 
 
 class NegativeAnswers:
-    """The answers of one table, by what the packets have in common that they answer: all but the labels in front of the
-    encloser."""
+    """The negative answers of one answer table.
+
+    The key of an answer is what all its queries have in common: the whole packet, except for the labels in front of the
+    encloser.
+    """
 
     def __init__(self) -> None:
         self._answers: dict[bytes, NegativeAnswer] = {}
         self._dependencies: set[Dependency] = set()
 
     def find(self, key: bytes) -> NegativeAnswer | None:
-        """The answer to a packet without its id; None where the chain has to be asked."""
+        """Returns the answer to a packet without its message id; None if the chain has to answer it."""
         answers, head = self._answers, key[:_NAME_AT]
         at, end = _NAME_AT, len(key) - 5
         while at < end:
@@ -85,7 +93,10 @@ class NegativeAnswers:
         return None
 
     def note(self, packet: bytes, wire: bytes, encloser: Encloser, hit_counter: HitCounter) -> None:
-        """Keeps the reply to a packet as the answer for all such names; the chain has given it just now."""
+        """Keeps the reply to a packet as the answer for all such names.
+
+        Call it only for a reply that the chain has just made.
+        """
         if len(wire) > MAX_REPLY or packet[2] & 0xF8 or packet[4:10] != b"\0\1\0\0\0\0":
             return
         try:
@@ -103,7 +114,7 @@ class NegativeAnswers:
         self._dependencies.update(encloser.dependencies)
 
     def invalidate(self, dependencies: Collection[Dependency]) -> None:
-        """Drops all answers if one of them depends on one of these."""
+        """Drops all answers if any of them depends on one of `dependencies`."""
         if self._answers and not self._dependencies.isdisjoint(dependencies):
             self.clear()
 

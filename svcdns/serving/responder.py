@@ -1,20 +1,20 @@
-"""From a packet to its reply: out of the answer table, or through the chain, whose reply may become an entry of the
-table.
+"""Answers packets from the answer table or through the plugin chain, and stores replies of the chain in the table.
 
-There is one `Responder` for each listener, protocol and address family. It knows no sockets. Which packet may be
-answered without the chain is decided here and nowhere else:
+There is one `Responder` for each listener, protocol and address family. It has no access to sockets. Only this module
+decides which packets may be answered without the chain:
 
-- by the answer table, for every listener: under the packet without its id, and the client class where the listener has
-  classes;
-- by a negative answer (`negative_answers`), where the listener has no client classes;
-- by the fast path (`fast_path`), where the responder is `uniform`.
+- The answer table serves every listener. The key is the packet without its message id; on a listener with client
+  classes, the client class precedes it.
+- Shared negative answers (`negative_answers`) serve listeners without client classes.
+- The fast path (`fast_path`) serves responders that are `uniform`.
 
 Rules:
 
-1. Each query gets one reply. What fails before the reply is sent makes it SERVFAIL; what fails after is logged.
-2. A plugin's hook that raises is logged and counted in `coredns_panics_total`; it ends neither the batch nor the
+1. Each query gets one reply. An error before the reply is sent turns the reply into SERVFAIL; an error after that is
+   logged.
+2. An exception of a plugin's hook is logged and counted in `coredns_panics_total`. It ends neither the batch nor the
    process.
-3. A reply that the chain gives later is stored only if no change was applied since the query came.
+3. A reply that the chain returns later is stored only if no change was applied since the query came.
 """
 
 from __future__ import annotations
@@ -42,13 +42,19 @@ from svcdns.wire.request import Request, accept
 from svcdns.wire.ttl import ttl_offsets
 
 Send = Callable[[bytes], None]
-"""Sends a finished reply to the client, now or later, once; empty octets mean that there is none to send."""
+"""Sends a finished reply to the client. Called once for each query, at once or later; empty octets mean "no reply"."""
 
 ROTATIONS: Final = 32
-"""Rotations that a load-balanced answer is encoded in, where so many show every record."""
+"""The usual number of rotations (orders of the records) in which a load-balanced answer is encoded.
+
+More rotations are made if truncation hides some of the records.
+"""
 MAX_ROTATIONS: Final = 64
 NEGATIVE_LIFETIME: Final = 30.0
-"""Seconds that a negative answer is stored: changes that leave the answer right still move the serial in its SOA."""
+"""The longest time in seconds that a negative answer is stored.
+
+The SOA serial grows with every change of the cluster, also with changes that do not invalidate the answer.
+"""
 MAX_ROTATED_OCTETS: Final = 128 << 10
 _TRUNCATED: Final = TC >> 8
 
@@ -61,8 +67,7 @@ class Responder:
     def __init__(
         self, listener: Listener, table: AnswerTable, metrics: QueryMetrics, protocol: str, in_flight: InFlight
     ) -> None:
-        """`protocol` is `udp` or `tcp`; `metrics` are those of this protocol and family; `in_flight` is the
-        worker's."""
+        """`protocol` is `udp` or `tcp`, and `metrics` belong to that protocol; `in_flight` belongs to the worker."""
         self.listener, self.table, self.metrics, self.protocol, self.in_flight = (
             listener,
             table,
@@ -71,17 +76,17 @@ class Responder:
             in_flight,
         )
         self.uniform = listener.classes is None and not listener.observed
-        """Whether all clients get the same replies, and no plugin observes queries."""
+        """True if all clients get the same replies, and no plugin observes queries."""
         self._hooks = HookCaller(metrics.counters)
         self.durations = Durations()
-        """Of replies from the table; a flush takes them out."""
+        """The durations of replies from the table since the last flush of the metrics."""
         self.fast_path_counters: dict[tuple[object, ...], HitCounter] = {}
-        """Replies of the fast path, by all that decides what they count for."""
+        """Hit counters of fast-path replies, by all properties of a reply that decide which metrics it adds to."""
         self.dirty_fast_path: list[HitCounter] = []
-        """Those of them with hits that are not in the metrics yet."""
+        """The counters of `fast_path_counters` whose latest hits are not in the metrics yet."""
 
     def serve(self, listener: Listener) -> None:
-        """Answers with the chains of `listener` from now on, in one step; nothing of the chains before is kept."""
+        """Uses the chains of `listener` from now on, and drops all replies of the chains before, in one step."""
         self.listener = listener
         self.uniform = listener.classes is None and not listener.observed
         self.table.clear()
@@ -91,9 +96,9 @@ class Responder:
     # -- without the chain
 
     def lookup(self, packet: bytes, client: Client, started: float) -> bytes:
-        """The reply to a packet that needs no chain; empty where `answer` has to be called.
+        """Returns the reply to a packet that can be answered without the chain, else empty octets: then call `answer`.
 
-        `started` is when the packet was read from its socket, on `perf_counter`.
+        `started` is the time on `perf_counter` when the packet was read from its socket.
         """
         wire = self.lookup_entry(packet, client, started)
         if wire or self.listener.classes is not None:
@@ -105,7 +110,10 @@ class Responder:
         return packet[:2] + negative
 
     def lookup_entry(self, packet: bytes, client: Client | None, started: float) -> bytes:
-        """The table's reply to a packet, or nothing. `client` may be None where the responder is `uniform`."""
+        """Returns the reply of the answer table to a packet, or empty octets.
+
+        `client` may be None only if the responder is `uniform`.
+        """
         table = self.table
         key = packet[2:] if client is None or self.listener.classes is None else self.key(packet, client)
         now, entry = table.now(), table.current.get(key)
@@ -128,9 +136,10 @@ class Responder:
         return wire
 
     def lookup_negative(self, key: bytes) -> bytes:
-        """The negative answer to a packet, both without their ids, or nothing. For listeners without client classes.
+        """Returns a shared negative answer without its message id, or empty octets.
 
-        The second query for a name gets nothing either, so that its reply is stored as an entry.
+        `key` is the packet without its message id. Call it only for listeners without client classes. The second query
+        for the same name gets empty octets, so that the chain makes its reply and the table stores it.
         """
         table = self.table
         found = table.negative.find(key)
@@ -140,7 +149,10 @@ class Responder:
         return found.head + key[10 : len(key) - found.request_tail] + found.tail
 
     def key(self, packet: bytes, client: Client) -> bytes:
-        """The key of a packet in the table; empty, for no key, where a plugin failed to name the client's class."""
+        """Returns the key of a packet in the answer table.
+
+        Returns empty octets, which mean that there is no key, if a plugin failed to determine the client class.
+        """
         classes = self.listener.classes
         if classes is None:
             return packet[2:]
@@ -161,10 +173,11 @@ class Responder:
         outlet: zone_stream.Outlet | None = None,
         upstream_reply: Reply | None = None,
     ) -> None:
-        """Answers one packet through the chain, now or later; `started` as for `lookup`.
+        """Answers one packet through the chain, at once or later. `started` is as for `lookup`.
 
-        `outlet` takes the messages before the last one of a reply that has several; without it there are no such
-        replies. `upstream_reply` is the reply of an upstream, where the fast path has it already.
+        `outlet` takes all messages but the last one of a reply that has several messages. Without `outlet`, a query
+        that needs such a reply is refused. `upstream_reply` is the reply of an upstream, if the fast path has received
+        one already.
         """
         request = accept(packet)
         if not isinstance(request, Request):
@@ -193,7 +206,7 @@ class Responder:
             self.in_flight.start(pending.wait(answer))
 
     def observe(self, route: Route, query: Query, reply: Reply, size: int, seconds: float) -> None:
-        """Shows a reply of `size` octets to the observers of its block."""
+        """Calls the observers of the route's block with a reply of `size` octets, which took `seconds`."""
         for observe in route.observers:
             try:
                 observe(query, reply, size, seconds)
@@ -201,7 +214,7 @@ class Responder:
                 self.recover("an observer of replies", error)
 
     def recover(self, what: str, error: BaseException) -> None:
-        """Logs and counts a failure of a plugin that must not go further."""
+        """Logs and counts an exception of a plugin that has been caught; `what` says what failed."""
         self._hooks.failed(error, f"{what} of {self.listener.server}")
 
     def _query(self, request: Request, client: Client, size: int, started: float) -> Query:
@@ -213,7 +226,7 @@ class Responder:
 
 
 class PendingReply(msgspec.Struct, gc=False, eq=False):
-    """One query that the chain answers. `changes` is that of the table when the query came."""
+    """One query that the chain answers. `changes` is the value of `AnswerTable.changes` when the query came."""
 
     responder: Responder
     packet: bytes
@@ -226,17 +239,17 @@ class PendingReply(msgspec.Struct, gc=False, eq=False):
     outlet: zone_stream.Outlet | None = None
 
     def completed(self, reply: Reply) -> None:
-        """Takes the reply of a `Deferred`."""
+        """Called with the reply of a `Deferred`."""
         self.responder.in_flight.discard(self)
         self.finish(reply)
 
     def failed(self, error: Exception) -> None:
-        """Takes the failure of a `Deferred`."""
+        """Called with the exception of a `Deferred`."""
         self.responder.in_flight.discard(self)
         self.fail(error)
 
     async def wait(self, answer: Awaitable[Reply]) -> None:
-        """Waits for the reply and finishes."""
+        """Waits for the reply, and sends it."""
         try:
             reply = await answer
         except Exception as error:  # noqa: BLE001 - as in Responder.answer
@@ -245,28 +258,30 @@ class PendingReply(msgspec.Struct, gc=False, eq=False):
             self.finish(reply)
 
     def fail(self, error: Exception) -> None:
-        """Answers SERVFAIL where the chain failed."""
+        """Logs the exception of the chain, and answers SERVFAIL."""
         self.responder.recover("the chain", error)
         try:
             self._finish(rcode_only(Rcode.SERVFAIL))
-        except Exception as another:  # noqa: BLE001 - nothing is sent: a plugin left something in the query that cannot be encoded
+        except Exception as another:  # noqa: BLE001 - nothing is sent: a plugin put a value into the query that cannot be encoded
             self.responder.recover("the reply that tells of a failure", another)
             self.send(b"")
 
     def finish(self, reply: Reply) -> None:
-        """Sends the reply, counts it, and stores it if it may be used again. Raises nothing."""
+        """Sends the reply, counts it, and stores it if it may be used again. Raises no exceptions."""
         try:
             self._finish(reply)
         except Exception as error:  # noqa: BLE001 - nothing is sent yet
             self.fail(error)
 
     def _finish(self, reply: Reply) -> None:
-        """Raises what fails before the reply is sent, and nothing that fails after."""
+        """Does the work of `finish`. Raises exceptions only before the reply is sent; later ones are logged."""
         if reply.dropped:
             self.send(b"")
             return
         query, request = self.query, self.request
-        request.edns = query.edns  # as the chain left it: `bufsize` and `rewrite edns0` change what is mirrored
+        request.edns = (
+            query.edns
+        )  # the chain may have changed the EDNS that the reply mirrors: `bufsize`, `rewrite edns0`
         if reply.stream is not None:
             if self.outlet is not None:
                 self.responder.in_flight.start(self._stream(reply, self.outlet))
@@ -298,7 +313,7 @@ class PendingReply(msgspec.Struct, gc=False, eq=False):
             responder.recover("what follows a reply", error)
 
     def _rotations(self, rotation: Variants, limit: int, *, store: bool) -> tuple[bytes, ...]:
-        """The octets of a reply in a random rotation; in several where it is stored."""
+        """Encodes a reply with its records in a random rotation, and in more rotations if it will be stored."""
         echoed = self.responder.listener.echoed
         begin = rotation.variant(0, 1)
         first = encode_reply(self.request, begin, limit, echoed)
@@ -312,7 +327,7 @@ class PendingReply(msgspec.Struct, gc=False, eq=False):
         )
 
     async def _stream(self, reply: Reply, outlet: zone_stream.Outlet) -> None:
-        """Sends a reply of several messages, and counts it as one."""
+        """Sends a reply of several messages, and counts it as one reply."""
         size = await zone_stream.send(self.request, reply, outlet, self.send, self.responder.listener.echoed)
         try:
             self._count(reply, size)
@@ -320,7 +335,10 @@ class PendingReply(msgspec.Struct, gc=False, eq=False):
             self.responder.recover("what follows a reply", error)
 
     def _count(self, reply: Reply, size: int) -> tuple[Increment, ...]:
-        """Counts a reply of `size` octets and shows it to the observers; returns what each hit of its entry adds."""
+        """Counts a reply of `size` octets, and passes it to the observers.
+
+        Returns the increments for each further use of the reply.
+        """
         responder, query, route, increments = self.responder, self.query, self.route, reply.increments
         metrics = responder.metrics
         seconds = perf_counter() - query.started
@@ -334,7 +352,7 @@ class PendingReply(msgspec.Struct, gc=False, eq=False):
         return increments
 
     def _note_negative(self, wire: bytes, increments: tuple[Increment, ...]) -> None:
-        """Keeps the answer for other nonexistent names, where all of them get the same."""
+        """Keeps a negative answer for other nonexistent names, if all of them get the same answer."""
         responder, route, query = self.responder, self.route, self.query
         if route.closest_encloser is None or responder.listener.classes is not None:
             return
@@ -351,7 +369,7 @@ class PendingReply(msgspec.Struct, gc=False, eq=False):
         now = table.now()
         ends = (
             UNTIL_CHANGED if reply.lifetime == UNTIL_CHANGED else now + reply.lifetime
-        )  # one object for nearly all of them
+        )  # nearly all entries share this float object
         if any(record.rtype == Type.SOA for record in reply.authority):
             ends = min(ends, now + NEGATIVE_LIFETIME)
         hit_counter = self.responder.metrics.hit_counter(increments, self.route)
@@ -365,8 +383,11 @@ class PendingReply(msgspec.Struct, gc=False, eq=False):
 
 
 def variants(wire: bytes, widest: int) -> int:
-    """How many rotations a reply is encoded in: each record comes first equally often, and truncated ones show every
-    record in turn."""
+    """Returns the number of rotations to encode, so that each record comes first equally often.
+
+    A truncated reply gets more rotations if they are needed to include every record in one of them. `widest` is the
+    greatest useful number.
+    """
     count = ROTATIONS
     if wire[2] & _TRUNCATED:
         shown = max(1, int.from_bytes(wire[6:8], "big"))
@@ -375,6 +396,6 @@ def variants(wire: bytes, widest: int) -> int:
 
 
 def _bad_version(request: Request, query: Query) -> bytes:
-    """RFC 6891 §6.1.3: BADVERS, and the version that this server speaks."""
+    """Returns a BADVERS reply, with the EDNS version that this server supports (RFC 6891 §6.1.3)."""
     plain = msgspec.structs.replace(request, edns=None)
     return encode_reply(plain, Reply(rcode=Rcode.BADVERS, flags=query.reply_flags, edns=Edns(size=0)), MAX_MESSAGE)

@@ -1,7 +1,7 @@
-"""The seen filter: which keys were asked for before, so that a name asked for once takes no place in the answer table.
+"""The filter of keys that were asked for once, so that a name asked for only once takes no place in the answer table.
 
-A small approximate set, much like a cuckoo filter with one octet for each key. A key may be forgotten when others come,
-and about one new key in 127 is taken for one seen before. Both cost a little speed, never a wrong answer.
+It is a small approximate set, much like a cuckoo filter with one octet for each key. It may forget a key when others
+come, and takes about one new key in 127 for a known one. Both cost a little speed, but never give a wrong answer.
 """
 
 from __future__ import annotations
@@ -13,27 +13,27 @@ MIN_OCTETS: Final = 1 << 10
 
 
 class SeenFilter:
-    """Fingerprints of keys, each in one of two places. The memory is taken when the first key comes."""
+    """A set of key fingerprints, each at one of two positions. Allocates its memory when the first key comes."""
 
     __slots__ = ("_fingerprints", "_mask", "_second", "octets")
 
     def __init__(self, octets: int) -> None:
-        """Takes at most `octets`, within MIN_OCTETS and MAX_OCTETS."""
+        """`octets` is the most memory to take; it is limited to the range from MIN_OCTETS to MAX_OCTETS."""
         self.octets = 0
-        """Octets that the filter takes now."""
+        """The memory in octets that the filter takes now."""
         self._fingerprints = bytearray()
         self._mask = _size(octets) - 1
         self._second = False
 
     def resize(self, octets: int) -> None:
-        """Takes at most `octets` from now on. A change of size forgets every key."""
+        """Sets the most memory to take. If the size changes, the filter forgets every key."""
         if _size(octets) - 1 != self._mask:
             self._mask = _size(octets) - 1
             self._fingerprints = bytearray()
             self.octets = 0
 
     def seen_before(self, key: bytes) -> bool:
-        """Whether the key was asked for before; from now on it was."""
+        """Returns True if the key was asked for before, and remembers the key."""
         number = hash(key)
         mask = self._mask
         fingerprint, first, second = number % 255 + 1, (number >> 8) & mask, (number >> 28) & mask
@@ -53,5 +53,5 @@ class SeenFilter:
 
 
 def _size(octets: int) -> int:
-    """The largest power of two that is allowed."""
+    """Returns the largest power of two that is at most `octets`, within the limits."""
     return 1 << (min(MAX_OCTETS, max(MIN_OCTETS, octets)).bit_length() - 1)

@@ -1,7 +1,7 @@
-"""How much memory the answer tables of a worker may take, and how much of it each table gets.
+"""How much memory the answer tables of a worker may take, and how the tables divide it.
 
-All tables together get a share of the container's memory limit, or a fixed size without one. Caches may take as much
-again (`Environment.allowance`).
+All tables together get a share of the container's memory limit, or a fixed size if there is no limit. The caches of
+plugins may take as much again (`Environment.allowance`).
 """
 
 from __future__ import annotations
@@ -10,22 +10,22 @@ from collections.abc import Sequence
 from typing import Final
 
 UNLIMITED: Final = 128 << 20
-"""Octets for one worker's tables where nothing limits the memory, and at most where something does."""
+"""The octets for the tables of one worker if no memory limit is set; with a limit, the most that they get."""
 SHARE: Final = 8
-"""The tables of all workers together take at most this part of the limit."""
+"""The tables of all workers together take at most one part in SHARE of the memory limit."""
 WEIGHTS: Final = {"udp": 3, "tcp": 1}
-"""How the tables in use divide a worker's budget: most queries come over UDP."""
+"""The weights by which tables in use divide the worker's budget: most queries come over UDP."""
 _IDLE: Final = 8
-"""All idle tables together get this part of the budget."""
+"""All idle tables together get at most one part in _IDLE of the budget."""
 
 
 def table_budget(limit: int | None, workers: int) -> int:
-    """Octets for the tables of each of so many workers under a memory limit in octets."""
+    """Returns the octets for the tables of one of `workers` workers; `limit` is the memory limit in octets."""
     return UNLIMITED if limit is None else min(UNLIMITED, limit // SHARE // workers)
 
 
 def divide(budget: int, protocols: Sequence[str], used: Sequence[bool]) -> list[int]:
-    """The octets of each table, from the protocol that it is for, and from whether it has entries."""
+    """Divides `budget` among tables, by the protocol of each table, and by whether it is used (has entries)."""
     idle = budget // _IDLE // max(1, len(protocols))
     weights = [WEIGHTS[protocol] if in_use else 0 for protocol, in_use in zip(protocols, used, strict=True)]
     rest, whole = budget - idle * weights.count(0), sum(weights)

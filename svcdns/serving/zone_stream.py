@@ -1,8 +1,11 @@
-"""Sending a reply that is made while it is sent: a zone transfer, over a connection (RFC 5936).
+"""Sends a zone transfer over a connection, and makes its records while it sends (RFC 5936).
 
-Rules: making records takes no longer than a time slice at once; a client that does not read stops the making of
-records, so that no more of a zone is in memory than one message and what the connection buffers; a transfer that cannot
-be finished ends with the connection, so that no client takes half a zone for a whole one.
+Rules:
+
+1. Making records never takes longer than a time slice without other work in between.
+2. If the client does not read, no more records are made. So the memory holds at most one message of a zone, and what
+   the connection buffers.
+3. If a transfer fails, the connection ends at once, so that no client takes a part of a zone for the whole zone.
 """
 
 from __future__ import annotations
@@ -20,10 +23,10 @@ log = logging.getLogger("svcdns")
 
 
 class Outlet(Protocol):
-    """A connection that takes several messages for one query."""
+    """A connection that can send several messages for one query."""
 
     async def more(self, wire: bytes) -> None:
-        """Sends a message before the last one; returns when the client takes more. Raises ConnectionError."""
+        """Sends a message that is not the last one; returns when the client can take more. Raises ConnectionError."""
         ...
 
     def abort(self) -> None:
@@ -34,7 +37,7 @@ class Outlet(Protocol):
 async def send(
     request: Request, reply: Reply, outlet: Outlet, last: Callable[[bytes], None], echoed: frozenset[int]
 ) -> int:
-    """Sends the records of `reply.stream`; `last` takes the final message. Returns the octets that were sent."""
+    """Sends the records of `reply.stream`; `last` sends the last message. Returns the octets that were sent."""
     assert reply.stream is not None
     stream, messages = reply.stream, TransferMessages(request, reply, echoed)
     size, slice_ = 0, TimeSlice()
@@ -47,7 +50,7 @@ async def send(
                     await outlet.more(wire)
                 if slice_.is_over:
                     await slice_.pause()
-            if slice_.is_over:  # a portion may be empty, and take as long
+            if slice_.is_over:  # a portion may be empty, but take long to make
                 await slice_.pause()
         wire = messages.last()
         last(wire)

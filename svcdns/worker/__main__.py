@@ -1,6 +1,8 @@
-"""The worker's process: `svcdns.worker --slot K --region N --channel FD --shared FD`.
+"""The program of a worker process: `svcdns.worker --slot K --region N --channel FD --shared FD`.
 
-The supervisor starts it (`svcdns.process.isolated`).
+The supervisor starts it (`svcdns.process.isolated`). `--slot` is the number of the worker, `--channel` the descriptor
+of its socket to the supervisor. `--shared` is the descriptor of the memory shared with the supervisor, and `--region`
+the worker's region in it.
 """
 
 from __future__ import annotations
@@ -26,14 +28,19 @@ from svcdns.worker.worker import UPDATE_INTERVAL, Worker, log
 
 FEED_CHUNK = 65536
 HEARTBEATS = 4
-"""Heartbeats for each update of the metrics: the more, the sooner other workers read the sockets of a worker that
-stalls."""
+"""The number of heartbeats between two updates of the metrics.
+
+The more heartbeats, the sooner other workers read the sockets of a worker that stalls.
+"""
 GC_THRESHOLD = 10_000
-"""New objects after which the garbage collector runs: the index makes many, and none in a cycle."""
+"""The number of new objects after which the garbage collector runs.
+
+It is high, because the index makes many objects, and none of them in a reference cycle.
+"""
 
 
 class _Process:
-    """A worker with its two connections: the supervisor's channel and control's feed."""
+    """A worker with its two connections: the channel to the supervisor, and the feed from control."""
 
     def __init__(self, slot: int, channel: Channel, counters: Counters) -> None:
         self._channel = channel
@@ -47,7 +54,7 @@ class _Process:
         asyncio.get_running_loop().add_reader(channel.fileno(), self._receive_from_supervisor)
 
     async def run(self) -> None:
-        """Works until the supervisor stops this worker, or is gone."""
+        """Runs until the supervisor stops this worker, or ends."""
         tasks = [asyncio.ensure_future(step()) for step in (self._update, self._follow_supervisor, self._follow_feed)]
         tasks.append(asyncio.ensure_future(self._until_done()))
         finished, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -116,7 +123,10 @@ class _Process:
         add_drain(loop, feed, self._drain_feed)
 
     def _drain_feed(self) -> None:
-        """Applies the changes that have come. Anything else is done before more is read from the socket."""
+        """Reads the feed once, and applies the changes in it.
+
+        If an instruction other than a change arrives, the feed is not read until the instruction has been carried out.
+        """
         feed = self._feed
         if feed is None:
             return
@@ -173,7 +183,7 @@ async def _run(slot: int, channel: Channel, counters: Counters) -> None:
 
 
 def main() -> int:
-    """Runs one worker; returns 0 when the supervisor has stopped it or is gone."""
+    """Runs one worker; returns 0 when the supervisor has stopped it, or has ended."""
     parser = argparse.ArgumentParser(prog="svcdns.worker")
     parser.add_argument("--slot", type=int, required=True)
     parser.add_argument("--region", type=int, required=True)

@@ -1,11 +1,15 @@
-"""The state that plugins keep (their caches above all) goes to the worker that takes this one's place, so that an
-upgrade costs the upstreams no surge of queries.
+"""Hands the state that plugins keep, such as their caches, to the worker that replaces this one.
 
-The state goes through a file in memory, whose descriptor is handed over. The file has frames (`process.framing`) of
-msgpack, each with the key of a kept object and one portion of its state. Every object under such a key that has
-`pack(now)`, which yields portions, and `unpack(portion, now)` takes part. Knows nothing of what is in a portion.
+So an upgrade does not cause a surge of queries to the upstreams. The state is written to a file in memory, whose
+descriptor is handed over. The file has frames (`process.framing`) in MessagePack; each has the key of a kept object and
+one portion of its state. A kept object takes part if it has two methods: `pack(now)`, which yields portions, and
+`unpack(portion, now)`. Only the objects know what a portion contains.
 
-Rules: at most MAX_OCTETS and MAX_SECONDS; no work takes longer than a slice; a portion that cannot be read is left out.
+Rules:
+
+1. The file has at most MAX_OCTETS, and packing takes at most MAX_SECONDS.
+2. No work takes longer than a time slice without other work in between.
+3. A portion that cannot be read is ignored.
 """
 
 from __future__ import annotations
@@ -25,14 +29,14 @@ from svcdns.process.shared_memory import memory_file
 
 MAX_OCTETS: Final = 16 << 20
 MAX_SECONDS: Final = 1.0
-"""Seconds that packing may take; what has not been packed then is left out."""
+"""The seconds that packing may take; state that is not packed by then is left out."""
 _CHUNK: Final = 65536
 
 log = logging.getLogger("svcdns")
 
 
 async def pack(kept: Mapping[tuple[Any, ...], Any], now: float) -> int:
-    """The descriptor of a file with the state of the kept objects, at its start."""
+    """Writes the state of the kept objects to a file, and returns its descriptor, positioned at the start."""
     fd = memory_file("svcdns-kept")
     ends, slice_, size = perf_counter() + MAX_SECONDS, TimeSlice(), 0
     for frame in _frames(kept, now):
@@ -46,10 +50,9 @@ async def pack(kept: Mapping[tuple[Any, ...], Any], now: float) -> int:
 
 
 async def unpack(fd: int, kept: Mapping[tuple[Any, ...], Any], now: float, poll_sockets: Callable[[], bool]) -> int:
-    """Gives the objects that are kept here under the same keys their portions, and closes the file; returns how many
-    there were.
+    """Passes the portions in a file to the kept objects with the same keys, and closes the file. Returns their number.
 
-    `poll_sockets` reads the sockets if it is time to.
+    `poll_sockets` reads the sockets if a time slice has passed, and returns whether it did.
     """
     successors = {_name(key): one for key, one in kept.items() if hasattr(one, "unpack")}
     count, frames = 0, Deframer()
@@ -59,7 +62,7 @@ async def unpack(fd: int, kept: Mapping[tuple[Any, ...], Any], now: float, poll_
             for frame in frames.contents():
                 count += _import(frame, successors, now)
                 if poll_sockets():
-                    await asyncio.sleep(0)  # connections and timers
+                    await asyncio.sleep(0)  # lets connections and timers run
     except FrameTooLargeError as error:
         log.debug("the rest of the predecessor's kept state cannot be read: %s", error)
     finally:

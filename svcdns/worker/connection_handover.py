@@ -1,12 +1,14 @@
-"""Open TCP connections go from a worker that stops to its successor, which has taken over its slot.
+"""Hands open TCP connections from a worker that stops to the worker that replaces it, its successor.
 
-A message on a Unix socket carries the connection's descriptor (SCM_RIGHTS, unix(7)), what the client has sent of its
-next query, the listener, and the time that the connection has left. A connection moves while no query or reply of it is
-under way; octets that arrive meanwhile wait in the kernel. The stopping side closes its descriptor without a shutdown,
-so the client notices nothing. Where the successor is gone, connections are drained as at a stop. The state that plugins
-keep goes first, as a file (`cache_handover`).
+A message on a Unix socket carries the descriptor of the connection (SCM_RIGHTS, unix(7)). It also has the listener, the
+octets of the next query that have arrived, and the seconds until the connection's timeout. A connection moves only
+while no query or reply of it is in progress; octets that arrive meanwhile wait in the kernel. The worker that stops
+closes its descriptor without a shutdown, so the client notices nothing.
 
-The messages are read by workers of other versions: their keys do not change.
+If the successor has ended, connections are closed after their replies, as at a stop. The state that plugins keep is
+sent first, as a file (`cache_handover`).
+
+Workers of other versions read these messages, so the keys in them never change.
 """
 
 from __future__ import annotations
@@ -24,12 +26,14 @@ from svcdns.process.channel import Channel, ChannelBrokenError, ChannelClosedErr
 from svcdns.serving.transport.tcp import Detached, TcpConnections
 
 TOGETHER: Final = 8
-"""Connections taken over at once: each needs some iterations of the event loop, and some tens of microseconds of its
-own."""
+"""The most connections that are taken over at once.
+
+Each needs some iterations of the event loop, and some tens of microseconds of its own.
+"""
 PAUSE: Final = 0.01
-"""Seconds between two looks at connections that have a query or a reply under way."""
+"""The seconds between two checks of connections that have a query or a reply in progress."""
 _KEYS: Final = {"host": "host", "port": "port", "family": "family", "timeout": "patience", "queries": "left"}
-"""The key that a message has for each field; `fd` and `buffer` are not plain values."""
+"""The key in the message for each field of `Detached`; `fd` and `buffer` are encoded separately."""
 
 log = logging.getLogger("svcdns")
 
@@ -37,7 +41,7 @@ log = logging.getLogger("svcdns")
 async def give(
     connections: TcpConnections, sock: socket.socket, going_on: Callable[[], bool], file: int | None = None
 ) -> None:
-    """Hands over a file and, while `going_on()`, every open connection; closes `sock` and `file`."""
+    """Hands over `file` and then, while `going_on()` is true, every open connection; closes `sock` and `file`."""
     sock.setblocking(False)
     with sock:
         try:
@@ -71,7 +75,7 @@ async def _give_ready(connections: TcpConnections, sock: socket.socket) -> None:
 
 
 async def _send(sock: socket.socket, message: Message, fd: int) -> None:
-    """Sends one message. Raises ChannelClosedError where the successor is gone."""
+    """Sends one message. Raises ChannelClosedError if the successor has ended."""
     loop = asyncio.get_running_loop()
     line, ancillary = encoded(message, [fd])
     sent = 0
@@ -81,7 +85,7 @@ async def _send(sock: socket.socket, message: Message, fd: int) -> None:
         except BlockingIOError:
             await _ready(sock, loop.add_writer, loop.remove_writer)
         except OSError as error:
-            if error.errno != errno.ETOOMANYREFS:  # more descriptors are in flight than this user may have
+            if error.errno != errno.ETOOMANYREFS:  # unix(7): too many descriptors of this user are in transit
                 raise ChannelClosedError from error
             await asyncio.sleep(PAUSE)
     try:
@@ -95,7 +99,7 @@ async def take(
     adopt: Callable[[Detached], Awaitable[None]],
     import_state: Callable[[int], Coroutine[Any, Any, None]],
 ) -> None:
-    """Takes over connections and files until there are no more. `import_state` closes its file."""
+    """Takes over connections and files until the other worker closes `sock`. `import_state` closes its file."""
     sock.setblocking(False)
     loop = asyncio.get_running_loop()
     channel, ended = Channel(sock), False
@@ -107,9 +111,7 @@ async def take(
             try:
                 while len(messages) < TOGETHER and (more := channel.receive()):
                     messages += more
-            except (
-                ChannelBrokenError
-            ) as error:  # the other side keeps the connections that it has not sent, and closes them
+            except ChannelBrokenError as error:  # the other worker closes the connections that it has not sent
                 log.warning("no more connections of the worker before this one are taken over: %s", error)
                 ended = True
             except ChannelClosedError:
@@ -122,7 +124,7 @@ async def take(
 
 
 async def _ready(sock: socket.socket, add: Callable[..., None], remove: Callable[..., object]) -> None:
-    """Waits until the socket can be read or written."""
+    """Waits until the socket can be read or written, depending on `add`."""
     waiting = asyncio.get_running_loop().create_future()
 
     def ready() -> None:

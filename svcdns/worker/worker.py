@@ -1,14 +1,15 @@
-"""A worker: its index built from the feed, its chains, its answer tables. It answers DNS and does nothing else.
+"""A worker: answers DNS from an index of the cluster, chains of plugins, and answer tables. It does nothing else.
 
-It takes frames, sockets and a clock from outside, so that a test can run one inside its own process. New chains are
-built beside those that serve, and swapped in one step; the index, the counters, the caches and the connections stay.
+Control sends the configuration and all changes of the cluster as frames of the feed. Frames, sockets and the clock are
+passed in from outside, so that a test can run a worker in its own process. At a reload, new chains are built while the
+old ones serve, and replace them in one step. The index, the counters, the caches and the connections stay.
 
 Rules:
 
-1. A change invalidates the replies that depend on what it affects, in the step that applies it.
-2. No work goes on for longer than a fraction of a millisecond without the sockets being read; long work is done in
+1. The step that applies a change also drops all stored replies that depend on what has changed.
+2. Work never goes on for longer than a fraction of a millisecond without a read of the sockets. Long work is done in
    steps.
-3. A plugin's hook that raises is logged and counted in `coredns_panics_total`; it never ends the worker.
+3. An exception of a plugin's hook is logged and counted in `coredns_panics_total`; it never ends the worker.
 """
 
 from __future__ import annotations
@@ -63,15 +64,18 @@ from svcdns.worker.cache_handover import pack, unpack
 from svcdns.worker.connection_handover import give, take
 
 UPDATE_INTERVAL: Final = 1.0
-"""Seconds between two updates of the metrics."""
+"""The seconds between two updates of the metrics."""
 HAND_OVER_TIMEOUT: Final = 25.0
-"""Seconds that a replaced worker waits for queries in flight, and for connections that it can hand over."""
+"""The seconds that a replaced worker waits for queries in progress, and for connections that it can hand over."""
 CLOSE_TIMEOUT: Final = 1.0
-"""Seconds that connections have to close that were not handed over in that time."""
+"""The seconds after HAND_OVER_TIMEOUT in which connections that were not handed over must close."""
 EMPTY_LOOKS: Final = 5
-"""Looks in a row that have to find nothing in flight: a connection that has just been accepted shows a moment later."""
+"""The number of checks in a row that must find no query and no connection.
+
+One check is not enough: a connection that has just been accepted appears a moment later.
+"""
 DRAIN_TIMEOUT: Final = 5.0
-"""Seconds that a stop waits for queries in flight."""
+"""The seconds that a stop waits for queries in progress."""
 
 log = logging.getLogger("svcdns")
 _END: Final = object()
@@ -82,7 +86,7 @@ def _nothing() -> None:
 
 
 class _Generation:
-    """The chains of one Corefile, the data callbacks of its plugins, and the keys of their kept state."""
+    """The chains of one Corefile, with the data callbacks of its plugins, and the keys of the state that they keep."""
 
     def __init__(self, hooks: HookCaller) -> None:
         self.chains = Chains(hooks)
@@ -95,7 +99,7 @@ class Worker:
     """Answers DNS from the configuration and the data that control sends."""
 
     def __init__(self, slot: int, counters: Counters, clock: Clock, send: Callable[[bytes], None]) -> None:
-        """`send` sends a frame's octets to control; it must not block."""
+        """`slot` is the number of the worker. `send` sends the octets of a frame to control; it must not block."""
         self.slot, self.counters, self.clock, self._send = slot, counters, clock, send
         self.listeners = Listeners(counters, clock)
         self._indexes: dict[int, Index] = {}
@@ -106,7 +110,7 @@ class Worker:
         self._live = _Generation(self._hooks)
         self._built: dict[int, _Generation] = {}
         self._storing: list[Plugin] = []
-        """Plugins that store replies."""
+        """The plugins that store replies."""
         self._configured = self._draining = False
         self._share = 1.0
         self._since_poll = TimeSlice()
@@ -119,18 +123,18 @@ class Worker:
     # -- the feed
 
     def new_feed(self) -> None:
-        """A new connection to control begins: half a frame of the old one is dropped."""
+        """Begins a new connection to control; drops an incomplete frame of the old one."""
         self._reader = FrameReader[FromControl](FromControl)
         self._instruction = None
 
     def receive(self, data: bytes) -> bool:
-        """Takes octets of the feed and applies changes at once; true if `run_instructions` has to be called."""
+        """Takes octets of the feed, and applies changes at once. Returns True if `run_instructions` must be called."""
         self._since_poll.restart()
         self._reader.feed(data)
         return self._apply_changes()
 
     async def run_instructions(self) -> None:
-        """Does what else has come, and applies the changes after it."""
+        """Carries out the instruction that has arrived, applies the changes after it, and so on."""
         while self._instruction is not None:
             instruction, self._instruction = self._instruction, None
             await self._run(instruction)
@@ -189,14 +193,17 @@ class Worker:
             table.clear()
 
     def _freeze(self) -> None:
-        """The objects of the index stay: the garbage collector need not look at them again."""
+        """Takes the objects of the index out of garbage collection, once all objects have arrived: they live long."""
         if all(index.synced for index in self._indexes.values()):
             gc.collect()
             gc.freeze()
             gc.set_threshold(10_000, 20, 1_000_000)
 
     async def _allow(self, share: float) -> None:
-        """Gives answer tables and caches this part of their usual size, by the memory that the container has left."""
+        """Sets the size of answer tables and caches to `share` of their usual size.
+
+        Called when the container's memory fills up, and when there is room again.
+        """
         less, self._share = share < self._share, share
         handlers = self._live.chains.having("shrink")
         await self._in_steps(
@@ -206,10 +213,10 @@ class Worker:
             release_free_memory()
 
     async def _in_steps(self, steps: Iterator[None]) -> None:
-        """Does all of the steps; other work runs between them."""
+        """Runs all `steps`; other work runs between them."""
         for _ in steps:
             if self.poll_sockets():
-                await asyncio.sleep(0)  # connections and timers
+                await asyncio.sleep(0)  # lets connections and timers run
                 self.heartbeat()
 
     def _shrinking(self, handler: Plugin, share: float) -> Iterator[None]:
@@ -310,12 +317,12 @@ class Worker:
             for line in built.chains.slow_blocks:
                 log.info("%s", line)
         if self._share < 1:
-            await self._allow(self._share)  # caches of a size that they had not before
+            await self._allow(self._share)  # new chains may have new caches, which start with their usual size
         self._configured = True
         self._show_state()
 
     def _release(self, kept: set[tuple[Any, ...]]) -> None:
-        """Stops and drops what former chains have kept and the live ones do not."""
+        """Stops and drops objects that plugins of earlier chains kept, if no plugin of the present chains uses them."""
         for key in [key for key in self._kept if key not in kept]:
             self._hooks.call(str(key[0]), None, getattr(self._kept.pop(key), "stop", _nothing))
 
@@ -337,12 +344,12 @@ class Worker:
     # -- sockets
 
     async def sockets(self, add: list[Any], remove: list[int]) -> None:
-        """Sockets from the supervisor."""
+        """Adds and removes sockets that the supervisor has sent."""
         await self.listeners.sockets(add, remove)
         self._show_state()
 
     async def read(self, slots: frozenset[int]) -> None:
-        """Reads the sockets of these slots from now on."""
+        """Reads the sockets of `slots` from now on, and no others."""
         await self.listeners.read(slots)
         self._show_state()
 
@@ -358,11 +365,11 @@ class Worker:
     # -- once a second, and at the end
 
     def heartbeat(self) -> None:
-        """Shows the supervisor that this worker runs."""
+        """Writes the time to shared memory, so that the supervisor sees that this worker runs."""
         self.counters.heartbeat(self.clock())
 
     async def update(self) -> None:
-        """Heartbeat, metrics, state; once a second, in steps."""
+        """Updates the heartbeat, the metrics and the state of the worker, in steps. Called once a second."""
         self.heartbeat()
         self._live.chains.tick()
         async with self._updating:
@@ -374,7 +381,7 @@ class Worker:
             log.warning("no room for %d series of metrics: they are not counted", self._overflowed)
 
     def flush(self) -> None:
-        """Brings the metrics up to date in one go."""
+        """Brings the metrics up to date in one step."""
         for _ in self._flush_steps():
             pass
 
@@ -383,9 +390,7 @@ class Worker:
         for responder in self.listeners.responders:
             yield from flush(responder)
         for server, address, slot, drops in self.listeners.dropped_packets():
-            if (
-                slot == self.slot
-            ):  # the kernel counts for a worker that is down too; that worker reports its drops when it is back
+            if slot == self.slot:  # sockets of another worker, which is down: it reports their drops when it runs again
                 self.counters.set(self.counters.cell(SOCKET_DROPS, server, address, str(slot)), drops)
 
     @property
@@ -393,8 +398,7 @@ class Worker:
         return not self.listeners.in_flight and self.listeners.connections.none
 
     async def drain(self) -> None:
-        """Stops: answers the packets that have arrived, waits for queries in flight, and closes connections after their
-        replies."""
+        """Stops: answers the packets that have arrived, waits for queries in progress, and closes connections."""
         self._draining = True
         self.counters.state(State.DRAINING)
         await self.listeners.stop()
@@ -402,18 +406,17 @@ class Worker:
         await self._end()
 
     async def _close_connections(self, timeout: float) -> None:
-        """Closes connections after their replies, and waits for queries in flight, so many seconds at most."""
+        """Closes connections after their replies, and waits at most `timeout` seconds for queries in progress."""
         self.listeners.connections.drain()
         deadline = self.clock() + timeout
         while not self._idle and self.clock() < deadline:
             await asyncio.sleep(0.01)
 
     async def hand_over(self, sock: socket.socket) -> None:
-        """Stops in favour of its successor, the worker at the other end of `sock`, which reads the same sockets
-        already.
+        """Stops, and hands over to its successor, the worker at the other end of `sock`.
 
-        The successor answers the packets that wait in them. It gets the state that plugins keep, and the connections
-        except those over TLS. Queries in flight are answered here.
+        The successor already reads the same sockets, and answers the packets in them. It gets the state that plugins
+        keep, and all connections except TLS connections. This worker answers the queries that are in progress.
         """
         self._draining = True
         self.counters.state(State.DRAINING)
@@ -431,7 +434,7 @@ class Worker:
         await self._end()
 
     async def take_over(self, sock: socket.socket) -> None:
-        """Takes over what its predecessor, the worker at the other end of `sock`, hands over."""
+        """Takes over state and connections from its predecessor, the worker at the other end of `sock`."""
 
         async def import_state(fd: int) -> None:
             count = await unpack(fd, self._kept, self.clock(), self.poll_sockets)

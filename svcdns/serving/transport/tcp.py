@@ -1,16 +1,17 @@
-"""DNS over TCP (RFC 7766): several messages on a connection, answered in the order in which they came.
+"""DNS over TCP (RFC 7766): several queries on a connection, answered in the order in which they came.
 
-One query of a connection is in the chain at a time. What a client sends meanwhile waits in the connection's buffer,
-which is bounded: a client that does not read its replies is not read either. The timeouts are those of
-docs/behaviour/server.md#listeners, or of the plugin `timeouts`. Over TLS (`tls`) all is the same, except that nothing
-bypasses the transport.
+One query of a connection is in the chain at a time. What the client sends meanwhile waits in the connection's buffer.
+The buffer is bounded: while a client does not read its replies, its queries are not read either. The timeouts are those
+of docs/behaviour/server.md#listeners, or of the plugin `timeouts`. TLS connections (`tls`) work in the same way, except
+that they never read or write past asyncio's transport.
 
-A connection has a state for each side, as the client may finish while a reply is made:
+A connection has one state for the client's side and one for the server's side, because the client may finish while a
+reply is made:
 
-client side   OPEN      --too many octets wait-->           HELD      --fewer wait-->            OPEN
-              OPEN      --detach: another worker's-->       DETACHED  --resume: it stays here--> OPEN
-              any       --end of the stream, finish-->      FINISHED  (it closes behind its last reply)
-our side      IDLE      --a query goes to the chain-->      ANSWERING --its reply-->             IDLE
+client side   OPEN      --too many octets wait-->           HELD      --fewer octets wait-->     OPEN
+              OPEN      --detach, for another worker-->     DETACHED  --resume: it stays here--> OPEN
+              any       --end of the stream, finish-->      FINISHED  (closed after its last reply)
+server side   IDLE      --a query goes to the chain-->      ANSWERING --its reply is sent-->     IDLE
               IDLE      --the client takes no reply-->      BLOCKED   --it takes replies-->      IDLE
               ANSWERING --the client takes no reply-->      STALLED   --it takes replies-->      ANSWERING
               STALLED   --the reply's last message-->       BLOCKED
@@ -32,20 +33,20 @@ from svcdns.serving.responder import Responder
 from svcdns.wire.tcp_framing import framed, has_message, take_message
 
 MAX_CONNECTIONS: Final = 4096
-"""Connections of one worker; further ones are closed at once."""
+"""The most open connections of one worker; further ones are closed at once."""
 BUFFER: Final = 2 * 65537
-"""Octets of a connection that may wait in its buffer before the socket is not read any more."""
+"""The octets that may wait in a connection's buffer before the server stops reading its socket."""
 _LENGTH: Final = 2
 _MIN_QUERY: Final = _LENGTH + 12
-"""Octets of the shortest query with its length."""
+"""The octets of the shortest query, with its length field."""
 IDLE_CLOSE: Final = 0.02
-"""Lame duck: seconds without a query after a reply, after which the connection is closed."""
+"""The seconds without a query after which a connection is closed while the server is about to stop (lame duck)."""
 CHUNK: Final = 4096
-"""Octets read at once where the selector drains the connection."""
+"""The most octets of one read if the selector reads the connection's socket."""
 
 
 class ClientState(Enum):
-    """The client's side of a connection."""
+    """The state of the client's side of a connection; see the module docstring."""
 
     OPEN = 0
     HELD = 1
@@ -54,7 +55,7 @@ class ClientState(Enum):
 
 
 class ReplyState(Enum):
-    """Our side of a connection."""
+    """The state of the server's side of a connection; see the module docstring."""
 
     IDLE = 0
     ANSWERING = 1
@@ -74,9 +75,9 @@ _NOT_TAKEN: Final = (ReplyState.BLOCKED, ReplyState.STALLED)
 class Detached(NamedTuple):
     """A connection on its way from one worker to another.
 
-    `fd` is its descriptor; `host`, `port` and `family` (4 or 6) say to which listener it belongs. `timeout` is the time
-    in seconds that it has left, `buffer` what has come of its next query, `queries` how many it may still send, -1 for
-    any number.
+    `fd` is its descriptor. `host`, `port` and `family` (4 or 6) identify its listener. `timeout` is the number of
+    seconds until the connection's timeout. `buffer` has the octets of its next query that have arrived. `queries` is
+    the number of queries that the client may still send, or -1 for any number.
     """
 
     fd: int
@@ -89,29 +90,32 @@ class Detached(NamedTuple):
 
 
 class TcpConnections:
-    """The open connections of one worker. Their number is bounded."""
+    """The open connections of one worker, up to a maximum."""
 
     def __init__(self, most: int = MAX_CONNECTIONS) -> None:
-        """`most` is how many may be open at once."""
+        """`most` is the number of connections that may be open at once."""
         self.most = most
         self.open: set[TcpConnection] = set()
         self.handshaking: set[asyncio.Transport] = set()
-        """TLS connections whose handshake is not done."""
+        """The TLS connections whose handshake is not complete."""
         self.lame_duck = False
-        """Whether the worker stops soon: connections are closed once idle for IDLE_CLOSE after a reply."""
+        """True if the worker will stop soon: each connection is closed once it is idle for IDLE_CLOSE after a reply."""
 
     @property
     def full(self) -> bool:
-        """Whether no further connection is accepted."""
+        """True if no further connection is accepted."""
         return len(self.open) + len(self.handshaking) >= self.most
 
     @property
     def none(self) -> bool:
-        """Whether there is no connection."""
+        """True if no connection is open."""
         return not (self.open or self.handshaking)
 
     def start_lame_duck(self) -> None:
-        """Closes each connection once idle for IDLE_CLOSE after a reply, so that no client writes to a closed one."""
+        """Closes each connection once it is idle for IDLE_CLOSE after a reply.
+
+        So clients see a closed connection before they send the next query, and no query is lost.
+        """
         self.lame_duck = True
 
     def drain(self) -> None:
@@ -123,14 +127,14 @@ class TcpConnections:
 
 
 class _TransportReads:
-    """Reading by the transport, as asyncio does it."""
+    """Pauses and resumes reading by asyncio's transport."""
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self.pause, self.resume = transport.pause_reading, transport.resume_reading
 
 
 class _SelectorReads:
-    """Reading inside the selector, past the transport."""
+    """Pauses and resumes reading inside the selector, without asyncio's transport."""
 
     def __init__(self, selector: DrainingSelector, fd: int, connection: TcpConnection) -> None:
         self._selector, self._fd, self._connection = selector, fd, connection
@@ -143,12 +147,16 @@ class _SelectorReads:
 
 
 class TcpConnection(asyncio.Protocol):
-    """One client's connection."""
+    """The connection of one client."""
 
     def __init__(
         self, responder: Responder, connections: TcpConnections, timeouts: Timeouts, detached: Detached | None = None
     ) -> None:
-        """Replies come from `responder`; `connections` gets the connection, which may come from another worker."""
+        """`responder` answers the queries.
+
+        The connection adds itself to `connections` when it is made. `detached` has the state of a connection that
+        another worker hands over, else None.
+        """
         self.responder = responder
         self._connections, self._timeouts, self._detached = connections, timeouts, detached
         self._loop = asyncio.get_running_loop()
@@ -157,19 +165,19 @@ class TcpConnection(asyncio.Protocol):
         self._queries_left = timeouts.queries if detached is None else detached.queries
         self._deadline = Deadline(self._loop, self._expired)
         self._last_reply = 0.0
-        """On the loop's clock, 0 before the first reply since `lame_duck`."""
+        """The time of the last reply on the loop's clock; 0 if there was none since the lame-duck time began."""
         self._idle_close: asyncio.TimerHandle | None = None
         self._taken: asyncio.Future[None] | None = None
-        """Set while a reply of several messages waits until the client takes replies again."""
+        """Set while a reply of several messages waits for the client to take replies again."""
         self._fd = -1
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Serves the connection, or closes it where too many are open."""
+        """Starts to serve the connection, or closes it if too many are open."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         peer, local = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
         full = self._connections.full and self._detached is None
-        if full or not peer:  # without a peer the client has closed it already
+        if full or not peer:  # without a peer address, the client has closed the connection already
             transport.abort()
             return
         self._connections.open.add(self)
@@ -184,7 +192,7 @@ class TcpConnection(asyncio.Protocol):
             self._reads.resume()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the protocol's signature
-        """Frees the connection; a reply that comes later is dropped."""
+        """Removes the connection; a reply that comes later is dropped."""
         self._client_state = ClientState.FINISHED
         self._connections.open.discard(self)
         self._resume_stream()
@@ -195,7 +203,11 @@ class TcpConnection(asyncio.Protocol):
     # -- reading
 
     def drain(self) -> None:
-        """Reads the socket. Answers one whole query on an idle connection past the transport, if the table can."""
+        """Reads the socket, without asyncio's transport.
+
+        If the connection is idle and has one whole query that the answer table can answer, the reply is written to the
+        socket at once. All other data goes to `data_received`.
+        """
         started = perf_counter()
         try:
             data = os.read(self._fd, CHUNK)
@@ -223,15 +235,17 @@ class TcpConnection(asyncio.Protocol):
         if not wire:
             self.data_received(data)
             return
-        self._deadline.at = monotonic() + self._timeouts.idle  # the loop's clock
-        self._write_at_once(len(wire).to_bytes(_LENGTH, "big") + wire)  # `framed` without its call
+        self._deadline.at = monotonic() + self._timeouts.idle  # `monotonic` is the loop's clock
+        self._write_at_once(
+            len(wire).to_bytes(_LENGTH, "big") + wire
+        )  # as `framed` does, but without the cost of a call
         if self._queries_left > 0 or self._connections.lame_duck:
             self._queries_left -= self._queries_left > 0
             self._note_reply()
             self._next()
 
     def data_received(self, data: bytes) -> None:
-        """Collects octets and answers whole messages."""
+        """Adds octets to the buffer, and answers the whole queries in it."""
         self._received += data
         if len(self._received) > BUFFER:
             self._reads.pause()
@@ -240,14 +254,14 @@ class TcpConnection(asyncio.Protocol):
         self._next()
 
     def eof_received(self) -> bool:
-        """The client sends no more; the queries that have arrived are still answered."""
+        """Called when the client sends no more; the queries that have arrived are still answered."""
         if self._reply_state in _WITH_CHAIN or has_message(self._received):
             self._client_state = ClientState.FINISHED
             return True
         return False
 
     def _next(self) -> None:
-        """Answers the queries that have arrived, as far as possible now."""
+        """Answers the queries in the buffer as far as possible now, and closes the connection if it is complete."""
         while self._queries_left and self._reply_state is _IDLE and not self._transport.is_closing():
             packet = take_message(self._received)
             if packet is None:
@@ -277,13 +291,13 @@ class TcpConnection(asyncio.Protocol):
     # -- replies
 
     def _ask(self, packet: bytes, started: float) -> None:
-        """Has the chain answer one query."""
+        """Passes one query to the chain."""
         self._queries_left -= self._queries_left > 0
         self._reply_state = ReplyState.ANSWERING
         self.responder.answer(packet, self._client, self._reply, started, self)
 
     def _reply(self, wire: bytes) -> None:
-        """Sends the chain's reply, or its last message; nothing if it is empty."""
+        """Sends the chain's reply, or the last of its messages. Sends nothing if `wire` is empty."""
         self._reply_state = _REPLIED_AT.get(self._reply_state, self._reply_state)
         if not self._transport.is_closing():
             if wire:
@@ -291,9 +305,9 @@ class TcpConnection(asyncio.Protocol):
             self._loop.call_soon(self._next)
 
     async def more(self, wire: bytes) -> None:
-        """Sends a message of a reply that has further ones, and waits while the client takes no replies.
+        """Sends a message that is not the last one of its reply; waits while the client does not take replies.
 
-        Raises ConnectionError when the connection is closed.
+        Raises ConnectionError if the connection is closed.
         """
         self._write(wire)
         if self._reply_state is ReplyState.STALLED:
@@ -303,17 +317,17 @@ class TcpConnection(asyncio.Protocol):
             raise ConnectionResetError
 
     def abort(self) -> None:
-        """Ends the connection: the client has half a reply."""
+        """Closes the connection at once, in the middle of a reply."""
         self._reply_state = _IDLE
         self._transport.abort()
 
     def pause_writing(self) -> None:
-        """The client takes no replies: no further query is answered, and the write timeout begins."""
+        """Called when the client does not take replies: no further query is answered, and the write timeout begins."""
         self._reply_state = _BLOCKED_AT.get(self._reply_state, self._reply_state)
         self._deadline.set(self._timeouts.write)
 
     def resume_writing(self) -> None:
-        """The client takes replies again."""
+        """Called when the client takes replies again."""
         self._reply_state = _UNBLOCKED_AT.get(self._reply_state, self._reply_state)
         self._resume_stream()
         self._deadline.set(self._timeouts.idle)
@@ -331,7 +345,10 @@ class TcpConnection(asyncio.Protocol):
             self._deadline.set(self._timeouts.idle)
 
     def _write_at_once(self, message: bytes) -> None:
-        """Writes past the idle transport, which gets the octets that the kernel does not take."""
+        """Writes a message to the socket; passes octets that the kernel does not take to asyncio's transport.
+
+        Call it only while the transport has nothing to write.
+        """
         try:
             written = os.write(self._fd, message)
         except BlockingIOError:
@@ -345,7 +362,7 @@ class TcpConnection(asyncio.Protocol):
     # -- the end
 
     def finish(self) -> None:
-        """Closes the connection once the queries that have arrived are answered, those that wait in the kernel too."""
+        """Closes the connection once all queries that have arrived are answered, also those in the kernel's buffer."""
         readable = self._fd >= 0 and self._client_state is not ClientState.DETACHED
         if readable and self._reply_state is _IDLE and not self._transport.is_closing():
             self.drain()
@@ -354,7 +371,10 @@ class TcpConnection(asyncio.Protocol):
             self._transport.close()
 
     def _expired(self) -> None:
-        """A timeout: for the next query, or for the client to take its replies. A query in the chain has its own."""
+        """Called at the connection's timeout: the client did not send a query, or did not take a reply, in time.
+
+        A query in the chain has its own timeout.
+        """
         if self._reply_state is ReplyState.ANSWERING:
             self._deadline.set(self._timeouts.idle)
         elif self._reply_state in _NOT_TAKEN:
@@ -367,7 +387,10 @@ class TcpConnection(asyncio.Protocol):
             self._last_reply = self._loop.time()
 
     def _close_if_idle(self) -> None:
-        """Lame duck: closes the connection unless its client has sent more."""
+        """Closes the connection if its client has sent nothing for IDLE_CLOSE.
+
+        Called while the server is about to stop.
+        """
         self._idle_close = None
         if self._reply_state in _WITH_CHAIN or self._received or self._transport.is_closing():
             return
@@ -380,10 +403,10 @@ class TcpConnection(asyncio.Protocol):
     # -- to another worker
 
     def detach(self) -> Detached | None:
-        """The connection, for another worker to take over; None while a query or a reply of it is under way, and for
-        one over TLS.
+        """Stops serving the connection, and returns it for another worker to take over.
 
-        The connection does nothing until `close_detached` or `resume` is called.
+        Returns None, and changes nothing, for a TLS connection, or while a query or reply is in progress. After a call
+        that returned a connection, call `close_detached` or `resume`.
         """
         if (
             self._secure
@@ -403,11 +426,11 @@ class TcpConnection(asyncio.Protocol):
         return Detached(fd, listener.host, listener.port, family, left, bytes(self._received), self._queries_left)
 
     def close_detached(self) -> None:
-        """Another worker has it: closes this process's descriptor, which the client does not notice."""
+        """Closes this process's descriptor, because another worker has the connection; the client does not notice."""
         self._transport.abort()
 
     def resume(self) -> None:
-        """No other worker has taken it over: it is served here again."""
+        """Serves the connection here again, because no other worker has taken it over."""
         if self._transport.is_closing():
             return
         self._client_state = ClientState.OPEN
@@ -416,5 +439,5 @@ class TcpConnection(asyncio.Protocol):
 
 
 def _without_zone(address: Any) -> str:
-    """The address without an IPv6 zone id."""
+    """Returns the address without its IPv6 zone id."""
     return str(address).partition("%")[0]

@@ -1,8 +1,13 @@
-"""DNS over TLS (RFC 7858): once its handshake is done, a connection is a TCP connection like any other (`tcp`).
+"""DNS over TLS (RFC 7858): accepts TLS connections, and passes them to `tcp` when the handshake is complete.
 
-Certificates come from control and are kept by key; a new one is for new connections. Rules: the handshake has the
-timeout of a first query; the steps of handshakes run one at a time, and sockets are read in between; connections in
-their handshake count among those of TCP, and at most MAX_HANDSHAKES are, so that they leave room for others.
+Control sends the certificates, each with a key. A new certificate serves new connections only.
+
+Rules:
+
+1. The handshake has the timeout of a first query.
+2. Steps of handshakes run one at a time, and the sockets are read between two steps.
+3. Connections in their handshake count among the TCP connections. At most MAX_HANDSHAKES of them are open, so that
+   other connections have room.
 """
 
 from __future__ import annotations
@@ -23,7 +28,7 @@ from svcdns.tls.errors import TlsError
 from svcdns.tls.transport import HandshakeQueue, TlsTransport
 
 MAX_HANDSHAKES: Final = 256
-"""Connections of one worker that may be in their handshake; further ones are closed at once."""
+"""The most connections of one worker in their handshake; further ones are closed at once."""
 
 HANDSHAKES: Final = Family(
     "svcdns_tls_handshakes_total",
@@ -36,20 +41,20 @@ log = logging.getLogger("svcdns")
 
 
 class NoCertificateError(SvcdnsError):
-    """Control has not sent the certificate of a listener, or it cannot be served."""
+    """Control has not sent the certificate of a listener, or the certificate cannot be used."""
 
 
 class Certificates:
-    """The certificates that a worker's TLS listeners serve, by key."""
+    """The certificates of a worker's TLS listeners, by key."""
 
     def __init__(self, counters: Counters, poll_sockets: Callable[[], object]) -> None:
-        """`poll_sockets` reads the sockets; it is called between two pieces of work."""
+        """`poll_sockets` reads the sockets; it is called between two pieces of long work."""
         self._counters, self._poll_sockets = counters, poll_sockets
         self._contexts: dict[str, ssl.SSLContext] = {}
         self._served: dict[str, tls.ServerTls] = {}
 
     def take(self, key: str, payload: bytes) -> None:
-        """A certificate from control, for connections from now on. If it cannot be served, the one before stays."""
+        """Uses a certificate from control for connections from now on. If it cannot be used, the previous one stays."""
         served, before = tls.decode(payload), self._served.get(key)
         if before is None or before.material != served.material:
             try:
@@ -61,16 +66,16 @@ class Certificates:
         self._show()
 
     def check(self, key: str) -> None:
-        """Raises NoCertificateError where there is no certificate of that key."""
+        """Raises NoCertificateError if there is no certificate with this key."""
         if key not in self._contexts:
             raise NoCertificateError("the certificate of a tls:// listener was not received, or cannot be served")
 
     def context(self, key: str) -> ssl.SSLContext:
-        """The context for new connections."""
+        """Returns the TLS context for new connections."""
         return self._contexts[key]
 
     def keep(self, keys: Collection[str]) -> None:
-        """Removes the certificates of all other keys."""
+        """Removes all certificates whose key is not in `keys`."""
         for key in [key for key in self._served if key not in keys]:
             del self._served[key], self._contexts[key]
         self._show()
@@ -88,12 +93,12 @@ class TlsAcceptor:
     """Accepts TLS connections."""
 
     def __init__(self, counters: Counters, connections: TcpConnections, most: int = MAX_HANDSHAKES) -> None:
-        """They become `connections`; at most `most` are in their handshake."""
+        """Accepted connections are added to `connections`; at most `most` of them may be in their handshake."""
         self._counters, self._connections, self._most = counters, connections, most
         self._handshakes = HandshakeQueue()
 
     def accept(self, responder: Responder, context: ssl.SSLContext) -> asyncio.BaseProtocol:
-        """The protocol of a connection that has just been accepted."""
+        """Returns the asyncio protocol for a connection that has just been accepted."""
         connections, server, timeouts = self._connections, responder.listener.server, responder.listener.timeouts
         if connections.full or len(connections.handshaking) >= self._most:
             self._counters.count(HANDSHAKES, server, "refused")
@@ -119,9 +124,9 @@ class TlsAcceptor:
 
 
 class Refused(asyncio.Protocol):
-    """A connection that is closed at once."""
+    """A protocol that closes its connection at once."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Closes it."""
+        """Closes the connection."""
         assert isinstance(transport, asyncio.Transport)
         transport.abort()

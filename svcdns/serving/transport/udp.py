@@ -1,12 +1,17 @@
-"""The hot loop: UDP packets in, encoded replies out.
+"""The loop that reads UDP packets and sends encoded replies; the hottest code of the server.
 
-For a packet that the answer table has, the loop does one dictionary look-up on the octets behind the id, and copies the
-reply into its place. All that can be done once is done elsewhere: a batch is received and sent in one system call each
-(`udp_batch`), hits are flushed into the metrics once a second, the time is read once a batch, and the duration of a
-batch is observed for all its hits. A batch is bounded, and so is the time for packets that the table does not have:
-TCP, upstream replies, the feed and timers run in between.
+If the answer table has a reply, the loop finds it with one dictionary look-up. The key is the octets after the message
+id. Everything else is done once for many packets:
 
-Errors of system calls never end a drain: they are counted by errno, and each is logged at most once a minute.
+- A batch of packets is received in one system call, and its replies are sent in one system call (`udp_batch`).
+- The metrics get the hits once a second.
+- The time is read once a batch, and the duration of a batch counts for all its hits.
+
+A batch is bounded, and so is the time for packets that the table does not have. Between two batches the event loop
+serves TCP, upstream replies, the feed and timers.
+
+An error of a system call never ends the loop. Errors are counted by errno, and each errno is logged at most once a
+minute.
 """
 
 from __future__ import annotations
@@ -56,13 +61,13 @@ SOCKET_DROPS: Final = Family(
     uniform=True,
 )
 SLICE: Final = 0.00025
-"""Seconds for which packets that the table does not have are answered before the socket is read again."""
+"""The seconds for which packets that the table does not have are answered before the socket is read again."""
 MAX_WORK: Final = 0.002
-"""Seconds of this after which other work of the event loop runs."""
+"""The seconds for which such packets are answered before other work of the event loop runs."""
 MAX_WAITING: Final = 4 * SLOTS
-"""Packets that may wait while the socket is read, and when other work runs."""
+"""While this many packets wait, the socket is not read, and no other work of the event loop runs."""
 LOG_INTERVAL: Final = 60.0
-"""Seconds between two log lines about the same errno."""
+"""The seconds between two log lines about the same errno."""
 
 log = logging.getLogger("svcdns")
 
@@ -71,12 +76,12 @@ class SocketErrors:
     """Counts failed system calls by errno, and logs each errno at most once a minute."""
 
     def __init__(self, counters: Counters, server: str, clock: Clock) -> None:
-        """`server` is the label of the listener that the sockets belong to."""
+        """`server` is the metrics label of the listener that the sockets belong to."""
         self._counters, self._server, self._clock = counters, server, clock
         self._logged: dict[int, float] = {}
 
     def count(self, operation: str, error: OSError) -> None:
-        """One call failed; `operation` is `receive` or `send`."""
+        """Counts one failed system call; `operation` is `receive` or `send`."""
         number = error.errno or 0
         name = errno.errorcode.get(number, str(number))
         self._counters.count(SOCKET_ERRORS, self._server, operation, name)
@@ -87,33 +92,38 @@ class SocketErrors:
 
 
 class UdpReader:
-    """Reads one socket. `drain` is called when it is readable.
+    """Reads one UDP socket and answers its packets. The event loop calls `drain` when the socket is readable.
 
-    Packets that the table has are answered first, for a whole batch. The others wait, and are answered in slices of
-    time between which the socket is read again: expensive queries do not hold up cheap ones.
+    First, all packets of a batch that the table has are answered. The others wait, and are answered in slices of time.
+    Between two slices the socket is read again, so that expensive queries do not delay cheap ones.
     """
 
     def __init__(self, sock: socket.socket, responder: Responder, errors: SocketErrors, *, wildcard: bool) -> None:
-        """`wildcard` sockets reply from the address that the query was sent to, by packet information (RFC 3542
-        §6.2)."""
+        """`wildcard` is True for a socket of all addresses.
+
+        Its replies leave from the address that the query was sent to, by packet information (RFC 3542 §6.2).
+        """
         self.sock, self.responder, self.errors = sock, responder, errors
         self.family = 2 if sock.family == socket.AF_INET6 else 1
         self.local = sock.getsockname()[:2]
         self.batch = batch(sock, wildcard=wildcard, failed=errors.count)
         self._misses: deque[tuple[bytes, Sender, float]] = deque()
-        """Packets that wait, their senders, and when they were read."""
+        """The packets that wait, each with its sender and the time when it was read."""
         self._working = self._work_scheduled = False
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def drain(self) -> int:
-        """Answers one batch of packets; returns how many there were."""
+        """Receives and answers one batch of packets; returns the number of packets."""
         count = self._read()
         if self._misses:
             self._work()
         return count
 
     def _read(self) -> int:
-        """Answers the packets of one batch that the table has; the others wait. Returns how many packets there were."""
+        """Receives one batch, and answers the packets that the table has; the others wait.
+
+        Returns the number of packets that were received.
+        """
         count = self.batch.receive()
         if count:
             if self.responder.uniform:
@@ -123,14 +133,14 @@ class UdpReader:
         return count
 
     def finish(self) -> None:
-        """Answers the packets that wait; the socket is not read any more."""
+        """Answers all packets that wait, without reading the socket again."""
         while self._misses:
             self._work(reading=False)
 
     def _work(self, *, reading: bool = True) -> None:
-        """Answers packets that wait, until MAX_WORK is over and no more than MAX_WAITING of them are left."""
+        """Answers packets that wait, until MAX_WORK is over and fewer than MAX_WAITING are left."""
         misses, now = self._misses, perf_counter()
-        slice_ends, work_ends = now + SLICE, now + MAX_WORK  # written out, as it is done for each packet: see TimeSlice
+        slice_ends, work_ends = now + SLICE, now + MAX_WORK  # as `TimeSlice` does, but without a call for each packet
         self._working = True
         try:
             while misses:
@@ -155,7 +165,10 @@ class UdpReader:
             self._work()
 
     def _drain_fast(self, count: int) -> None:
-        """The loop of a `uniform` responder. `Responder.lookup` is written out: a call per packet costs too much."""
+        """Answers a batch for a `uniform` responder (all clients get the same replies).
+
+        This is `Responder.lookup` written out, because one call for each packet costs too much.
+        """
         started = perf_counter()
         table, batch = self.responder.table, self.batch
         data, lengths, replies, sizes, missed = (
@@ -201,7 +214,7 @@ class UdpReader:
             self.responder.durations.observe(perf_counter() - started, hits)
 
     def _drain_in_full(self, count: int) -> None:
-        """The loop where a plugin observes queries, or where replies depend on the client."""
+        """Answers a batch for a responder with client classes, or with plugins that observe queries."""
         started = perf_counter()
         responder, batch = self.responder, self.batch
         missing = 0
@@ -217,7 +230,7 @@ class UdpReader:
         batch.send(count, whole=not missing)
 
     def _miss(self, packet: bytes, sender: Sender, started: float) -> None:
-        """Answers a packet that the current generation of the table did not have when it was read."""
+        """Answers a packet that was not in the current generation of the table when it was read."""
         responder = self.responder
         if responder.uniform:
             wire = responder.lookup_entry(packet, None, started)
@@ -231,17 +244,17 @@ class UdpReader:
         responder.answer(packet, self.client(sender), partial(self.queue_reply, sender), started)
 
     def host(self, sender: Sender) -> str:
-        """The client's address."""
+        """Returns the address of the client, as text."""
         return self.batch.host(sender)
 
     def client(self, sender: Sender) -> Client:
-        """The client that sent a datagram."""
+        """Returns the client that sent a datagram."""
         address = self.batch.address(sender)
         local = destination_address(self.batch.ancillary(sender)) or self.local[0]
         return Client(address[0], address[1], local, self.local[1], "udp", self.family)
 
     def _place(self, slot: Slot, wire: bytes) -> bool:
-        """Puts a reply into its slot; true if the reply is too large, and was sent alone."""
+        """Puts a reply into its place in the batch. Returns True if it was sent alone because of its size."""
         octets = len(wire)
         if octets > REPLY_SIZE:
             return self._send_alone(slot, wire)
@@ -255,26 +268,29 @@ class UdpReader:
         return True
 
     def _send(self, wire: bytes, sender: Sender) -> None:
-        """Sends one reply by itself."""
+        """Sends one reply in its own system call."""
         try:
             self.sock.sendmsg((wire,), self.batch.ancillary(sender), 0, self.batch.address(sender))
         except OSError as error:
             self.errors.count("send", error)
 
     def queue_reply(self, sender: Sender, wire: bytes) -> None:
-        """Sends a reply together with others of this wake-up; nothing if it is empty."""
+        """Queues a reply. It is sent together with the other replies of this wake-up of the event loop.
+
+        Does nothing if `wire` is empty.
+        """
         if len(wire) > REPLY_SIZE:
             self._send(wire, sender)
         elif wire and self.batch.queue_reply(sender, wire) and not self._working:
             after_drains(self._loop or self._find_loop(), self.batch.flush)
 
     def _find_loop(self) -> asyncio.AbstractEventLoop:
-        """Looks for it once: up to Python 3.11 each look is a system call."""
+        """Finds the running event loop, and keeps it: up to Python 3.11 each look is a system call."""
         self._loop = asyncio.get_running_loop()
         return self._loop
 
     def has_packet(self) -> bool:
-        """Whether a packet waits in the socket."""
+        """Returns True if a packet waits in the socket."""
         try:
             self.sock.recv(1, socket.MSG_PEEK)
         except OSError:
@@ -282,7 +298,7 @@ class UdpReader:
         return True
 
     def drops(self) -> int:
-        """Packets that the kernel has dropped at this socket so far; 0 where the kernel does not say."""
+        """Returns the number of packets that the kernel has dropped at this socket; 0 if that is not known."""
         try:
             data = self.sock.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, 64)
         except OSError:

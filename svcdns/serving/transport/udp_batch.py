@@ -1,12 +1,18 @@
-"""Batches of datagrams in and out of one socket, in two system calls where the kernel has them (Linux: recvmmsg,
-sendmmsg).
+"""Receives and sends batches of datagrams of one socket, in one system call each (Linux: recvmmsg, sendmmsg).
 
-A batch has SLOTS slots. `receive` fills the first few. The caller writes each reply into the same slot's part of
-`replies`, and its length, or 0 for none, into `sizes`; `send` sends these replies. The next `receive` overwrites all of
-it. Addresses stay where the kernel put them: a reply goes to the sender of its query and, on a wildcard socket, leaves
-from the address that the query was sent to (packet information, RFC 3542 §6.2). A reply that is made later keeps its
-`sender`: `queue_reply` collects such replies, and `flush` sends many in one call too. All buffers are made once. They
-are memory maps: their slices are bytes, and they take bytes without a copy between. Knows no DNS.
+On systems without these calls, each datagram takes its own call.
+
+A batch has SLOTS slots. `receive` fills the first slots. The caller writes each reply into the part of `replies` that
+belongs to the same slot. It writes the length of the reply into `sizes`, or 0 if there is none. `send` sends these
+replies. The next `receive` overwrites all of this.
+
+Addresses stay where the kernel put them. A reply goes to the sender of its query. A wildcard socket is a socket of all
+addresses: there, a reply leaves from the address that its query was sent to (packet information, RFC 3542 §6.2). For a
+reply that is made later, the caller keeps the `sender` of the query. `queue_reply` collects such replies, and `flush`
+sends many of them in one call.
+
+All buffers are made once. They are memory maps, because slices of a memory map are bytes, without a further copy. This
+module does not look into the datagrams.
 """
 
 from __future__ import annotations
@@ -20,9 +26,9 @@ from typing import Any, Final, NamedTuple
 
 SLOTS: Final = 32
 RECEIVE_SIZE: Final = 512
-"""Octets taken of a request; the rest of a longer one is cut off, as CoreDNS does (docs/behaviour/server.md#sizes)."""
+"""The octets of a request that are read; the rest is cut off, as in CoreDNS (docs/behaviour/server.md#sizes)."""
 REPLY_SIZE: Final = 1536
-"""Octets of a reply that fits into a batch; larger ones are sent alone."""
+"""The largest reply in octets that fits into a batch; larger replies are sent alone."""
 
 IP_PKTINFO: Final = 8
 IPV6_PKTINFO: Final = 50
@@ -30,11 +36,11 @@ _LINK_LOCAL: Final = bytes((0xFE, 0x80))
 _NO_INTERFACES: Final = memoryview(bytes(4 * SLOTS)).cast("I")
 
 Failed = Callable[[str, OSError], None]
-"""Called when a system call failed: `receive` or `send`, and the error."""
+"""Called when a system call failed, with `receive` or `send`, and the error."""
 
 
 Sender = Any
-"""The source and the destination of a datagram, in the batch's own form."""
+"""The source and the destination of a datagram, in a form that only its batch can read."""
 
 
 class _IoVec(ctypes.Structure):
@@ -53,7 +59,7 @@ class _MMsgHdr(ctypes.Structure):
 
 
 class Slot(NamedTuple):
-    """Where the parts of one slot are: in `data`, in `lengths`, in `replies` and in `sizes`."""
+    """The offsets of one slot in `data`, `lengths`, `replies` and `sizes`."""
 
     number: int
     at: int
@@ -78,16 +84,16 @@ LAYOUT: Final = tuple(
     )
     for n in range(SLOTS)
 )
-"""The slots of every batch."""
+"""The offsets of all slots; they are the same in every batch."""
 PLAIN_LAYOUT: Final = tuple(map(tuple, LAYOUT))
-"""The same for the hot loop: a plain tuple is unpacked in a third of the time."""
+"""LAYOUT as plain tuples, for the loop that answers packets: unpacking a plain tuple takes a third of the time."""
 
 
 class Batch:
     """The interface of both kinds of batch.
 
-    `data` has the received octets, `lengths` and `sizes` the octets of each slot's request and reply, `replies` takes
-    the replies.
+    `data` has the octets that were received, and `replies` takes the octets of the replies. `lengths` and `sizes` have
+    the number of octets of each request and of each reply.
     """
 
     data: bytes | mmap.mmap
@@ -96,33 +102,35 @@ class Batch:
     sizes: MutableSequence[int] | memoryview
 
     def receive(self) -> int:
-        """Receives at most SLOTS datagrams; returns how many slots are filled."""
+        """Receives at most SLOTS datagrams; returns the number of slots that are filled."""
         raise NotImplementedError
 
     def send(self, count: int, *, whole: bool) -> None:
-        """Sends the replies of the first `count` slots; `whole` if each of them has one."""
+        """Sends the replies of the first `count` slots; `whole` is True if each of these slots has a reply."""
         raise NotImplementedError
 
     def sender(self, slot: int) -> Sender:
-        """The sender of the datagram in a slot; it outlives the next `receive`."""
+        """Returns the sender of the datagram in a slot; the result stays valid after the next `receive`."""
         raise NotImplementedError
 
     def host(self, sender: Sender) -> str:
-        """The address alone, as text."""
+        """Returns the IP address of the sender, as text."""
         host: str = self.address(sender)[0]
         return host
 
     def address(self, sender: Sender) -> Any:
-        """The address, as `socket.sendto` takes it."""
+        """Returns the address of the sender in the form that `socket.sendto` takes."""
         raise NotImplementedError
 
     def ancillary(self, sender: Sender) -> list[tuple[int, int, bytes]]:
-        """Ancillary data of `socket.sendmsg`: the reply leaves from the address that the query was sent to. Empty on a
-        bound socket."""
+        """Returns ancillary data for `socket.sendmsg`: the reply leaves from the address that the query was sent to.
+
+        Returns an empty list for a socket that is bound to one address.
+        """
         raise NotImplementedError
 
     def queue_reply(self, sender: Sender, wire: bytes) -> bool:
-        """Queues a reply of at most REPLY_SIZE octets; true if it is the first since the last `flush`."""
+        """Queues a reply of at most REPLY_SIZE octets. Returns True if it is the first reply since the last `flush`."""
         raise NotImplementedError
 
     def flush(self) -> None:
@@ -131,7 +139,7 @@ class Batch:
 
 
 def destination_address(ancillary: Sequence[tuple[int, int, bytes]]) -> str:
-    """The address that a datagram was sent to, by its packet information; empty without any."""
+    """Returns the address that a datagram was sent to, from its packet information; empty text if there is none."""
     for level, kind, data in ancillary:
         if level == socket.IPPROTO_IP and kind == IP_PKTINFO:
             return socket.inet_ntop(socket.AF_INET, data[8:12])
@@ -141,7 +149,7 @@ def destination_address(ancillary: Sequence[tuple[int, int, bytes]]) -> str:
 
 
 def batch(sock: socket.socket, *, wildcard: bool, failed: Failed) -> Batch:
-    """A batch for a socket that does not block; `wildcard` sockets have packet information switched on."""
+    """Returns a batch for a socket in non-blocking mode; `wildcard` sockets have packet information enabled."""
     try:
         library = ctypes.PyDLL(None)
         return _SystemBatch(sock, library.recvmmsg, library.sendmmsg, wildcard=wildcard, failed=failed)
@@ -150,7 +158,7 @@ def batch(sock: socket.socket, *, wildcard: bool, failed: Failed) -> Batch:
 
 
 class _SystemBatch(Batch):
-    """By recvmmsg(2) and sendmmsg(2). The kernel reads and writes buffers that live as long as this object."""
+    """A batch that uses recvmmsg(2) and sendmmsg(2), whose kernel buffers live as long as this object."""
 
     def __init__(self, sock: socket.socket, recvmmsg: Any, sendmmsg: Any, *, wildcard: bool, failed: Failed) -> None:
         self._recvmmsg, self._sendmmsg, self._failed = recvmmsg, sendmmsg, failed
@@ -163,14 +171,14 @@ class _SystemBatch(Batch):
         self.data = mmap.mmap(-1, SLOTS * RECEIVE_SIZE)
         self.replies = mmap.mmap(-1, SLOTS * REPLY_SIZE)
         self._ends = mmap.mmap(-1, SLOTS * self._step)
-        """For each slot, the address of the sender, and the packet information."""
+        """The address of the sender and the packet information of each slot."""
         self._in_vectors = self._vectors(self.data, RECEIVE_SIZE, RECEIVE_SIZE)
         self._out_vectors = self._vectors(self.replies, REPLY_SIZE, 0)
         self._in, self._out = self._headers(self._in_vectors, self._ends), self._headers(self._out_vectors, self._ends)
         self._in_at = ctypes.c_void_p(_address_of(self._in))
         self._out_at = _header_pointers(self._out)
         self._outbox: list[tuple[bytes, bytes]] = []
-        """Queued replies: their senders, and their octets."""
+        """The queued replies: pairs of a sender and the octets of the reply."""
         self._queue_data, self._queue_ends = mmap.mmap(-1, SLOTS * REPLY_SIZE), mmap.mmap(-1, SLOTS * self._step)
         self._queue_base = _address_of(self._queue_data)
         self._queue_vectors = self._vectors(self._queue_data, REPLY_SIZE, 0)
@@ -213,7 +221,7 @@ class _SystemBatch(Batch):
         return count
 
     def _receive_nothing(self) -> int:
-        """Finds out why nothing was received; a datagram that has come by now stays for the next call."""
+        """Finds out why nothing was received, and reports an error. A datagram that has come by now is not removed."""
         try:
             self._sock.recv(1, socket.MSG_PEEK)
         except (BlockingIOError, InterruptedError):
@@ -223,7 +231,10 @@ class _SystemBatch(Batch):
         return 0
 
     def _clear_interfaces(self, count: int) -> None:
-        """Lets the route choose the interface of each reply, except for link-local addresses, which need theirs."""
+        """Clears the interface of each reply, so that the routing table chooses it.
+
+        Replies from link-local addresses keep their interface, because they need it.
+        """
         if self._interfaces is not None:
             self._interfaces[:count] = _NO_INTERFACES[:count]
             return
@@ -246,7 +257,7 @@ class _SystemBatch(Batch):
             at += sent
 
     def _send_alone(self, slot: int) -> None:
-        """Sends a reply that the kernel refused by Python's own call, which reports the error."""
+        """Sends a reply again by Python's own call after sendmmsg failed, because Python's call reports the error."""
         start = slot * REPLY_SIZE
         self._retry(self.replies[start : start + self.sizes[LAYOUT[slot].size]], self.sender(slot))
 
@@ -292,7 +303,7 @@ class _SystemBatch(Batch):
 
     def flush(self) -> None:
         replies, self._outbox = self._outbox, []
-        if self._sock.fileno() != self._fd:  # closed meanwhile: its number may be another socket's by now
+        if self._sock.fileno() != self._fd:  # the socket was closed: another socket may have its number by now
             for sender, wire in replies:
                 self._retry(wire, sender)
             return
@@ -319,7 +330,7 @@ class _SystemBatch(Batch):
 
 
 class _PortableBatch(Batch):
-    """By recvmsg and sendmsg, one datagram at a time, where the system has no calls for batches."""
+    """A batch that uses recvmsg and sendmsg, one datagram at a time, on systems without calls for batches."""
 
     def __init__(self, sock: socket.socket, *, wildcard: bool, failed: Failed) -> None:
         self._sock, self._failed = sock, failed
@@ -346,7 +357,7 @@ class _PortableBatch(Batch):
         self.data = b"".join(packets)
         return len(packets)
 
-    def send(self, count: int, *, whole: bool) -> None:  # noqa: ARG002 - each goes on its own in any case
+    def send(self, count: int, *, whole: bool) -> None:  # noqa: ARG002 - each reply is sent by itself in any case
         for slot in LAYOUT[:count]:
             size = self.sizes[slot.size]
             if size:
@@ -375,11 +386,14 @@ class _PortableBatch(Batch):
         return False
 
     def flush(self) -> None:
-        """Nothing: each reply was sent by itself."""
+        """Does nothing, because `queue_reply` sends each reply at once."""
 
 
 def _routed(item: tuple[int, int, bytes]) -> tuple[int, int, bytes] | None:
-    """Packet information without its interface, except for link-local addresses; None for any other item."""
+    """Returns packet information without its interface; None for any other item.
+
+    Packet information of a link-local address keeps its interface.
+    """
     level, kind, data = item
     if level == socket.IPPROTO_IP and kind == getattr(socket, "IP_PKTINFO", IP_PKTINFO):
         return level, kind, b"\0\0\0\0" + data[4:12]
@@ -390,7 +404,7 @@ def _routed(item: tuple[int, int, bytes]) -> tuple[int, int, bytes] | None:
 
 
 def _header_pointers(headers: bytearray) -> tuple[ctypes.c_void_p, ...]:
-    """A pointer to each of the headers."""
+    """Returns a pointer to each of the headers."""
     return tuple(ctypes.c_void_p(_address_of(headers) + n * ctypes.sizeof(_MMsgHdr)) for n in range(SLOTS))
 
 
