@@ -1,4 +1,4 @@
-"""The closest encloser of a nonexistent name, for negative answers that many names share."""
+"""The closest encloser of a nonexistent name, from which the core makes negative answers that many names share."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from svcdns.cluster.changes import Dependency
 class Encloser(msgspec.Struct, frozen=True, gc=False):
     """The closest encloser (RFC 4592 §3.3.1) of a nonexistent name, with the labels that exist below it.
 
-    Every name below `key` (lowered wire name) whose next label is not in `children` gets the same negative answer, for
-    the same type. `children` holds (`scope`, label) pairs and changes with the cluster; labels are lowered Latin-1
-    text. Names that begin with `unlike` (lowered wire octets) are excepted. The answer depends on `dependencies`.
+    For one query type, all names below `key` (wire format, lower case) whose next label is not in `children` get the
+    same negative answer. `children` contains pairs (`scope`, label) and changes with the cluster. Labels are lower-case
+    text, decoded as Latin-1. Names that begin with `unlike` (octets in wire format, lower case) are excepted, if it is
+    not empty. The answer depends on `dependencies`.
     """
 
     key: bytes
@@ -25,6 +26,7 @@ class Encloser(msgspec.Struct, frozen=True, gc=False):
 
 
 FindEncloser = Callable[[bytes, int], Encloser | None]
-"""Finds the closest encloser of a nonexistent name (lowered wire name) for a type; None where other names may get
-another answer.
+"""Returns the closest encloser of a nonexistent name (wire format, lower case) for a query type.
+
+Returns None if other names below the encloser may get other answers.
 """

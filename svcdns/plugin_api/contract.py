@@ -1,8 +1,8 @@
-"""The plugin contract: the base class of all plugins, and how a handler hands a query on.
+"""The plugin contract: the base class of all plugins, and helpers for answers that may come later.
 
-A plugin module has `parse(block) -> Options` (frozen, no I/O) and `PLUGIN`, a subclass of `Plugin`. A handler returns a
-reply or what `following` returned; it never touches a client's socket. A reply may come later: `then` changes one that
-is there and one to come.
+A plugin module has `PLUGIN`, a subclass of `Plugin`, and `parse(block)`, which returns frozen options and does no I/O.
+A handler returns a reply of its own, or the answer of the rest of the chain (`following`). It never writes to a
+client's socket. An answer may be a reply, or an awaitable for a reply; `then` changes both.
 """
 
 from __future__ import annotations
@@ -24,47 +24,51 @@ from svcdns.plugin_api.settings import NO_SETTINGS, Settings
 from svcdns.plugin_api.zone_transfer import ZoneOffer
 
 Following = Callable[[Query], Answer]
-"""The rest of the chain."""
+"""The rest of the chain, as a function from a query to an answer."""
 
 
 class Plugin:
-    """Base class of plugins. The core makes one instance for each server block that has the directive.
+    """The base class of plugins. The core makes one instance for each server block that has the directive.
 
-    All methods are optional hooks; each does nothing, or says no, unless a plugin overrides it. Public methods and
-    attributes that are not hooks are for other plugins of the block (`environment.peers`); the plugin lists their names
-    in `offers`. Any other public name is an error when the chain is built, so that a misspelt hook cannot go unnoticed.
+    All methods are optional hooks. A hook that a plugin does not override does nothing, or returns a neutral value. A
+    plugin may have further public methods and attributes for other plugins of the block (`environment.peers`); `offers`
+    must have their names. Any other public name is an error when the chain is built, so that a misspelt hook is found.
     """
 
     name: ClassVar[str] = ""
-    """The directive."""
+    """The name of the directive."""
     before: ClassVar[str] = ""
-    """For plugins from outside: the directive that this plugin comes immediately before in every chain."""
+    """For plugins in other packages: the directive that directly follows this plugin in every chain."""
     configures_only: ClassVar[bool] = False
-    """True if the directive takes no part in the chain; then only `settings` is called, and no instance is made."""
+    """True if the directive has no handler in the chain. Then the core only calls `settings`, and makes no instance."""
     holds_certificates: ClassVar[bool] = False
     """True if the plugin's data are the certificates of `tls://` listeners (`Settings.certificate`)."""
     offers: ClassVar[tuple[str, ...]] = ()
-    """Public names that are no hooks: for other plugins of the block."""
+    """The public names, other than hooks, that other plugins of the block may use."""
     states_reuse: ClassVar[bool] = False
-    """True if `handle` itself sets the `scope` of every reply that depends on the client, the clock or chance.
+    """True if `handle` itself sets the `scope` of every reply that depends on the client, the clock or random numbers.
 
-    The core then adds nothing. Leave it False unless a measurement calls for it.
+    Then the core does not set the scope. Leave it False, unless a measurement shows that the plugin needs it.
     """
     reads_nothing: ClassVar[bool] = False
-    """True if `handle` reads nothing that the core notes, sends no self-queries, and changes replies by copies alone.
+    """True if `handle` reads nothing that limits the reuse of a reply, and sends no queries to the server itself.
 
-    Then the core notes nothing. For built plugins that are in most chains.
+    `handle` must also change replies only by copies. Then the core records nothing while the plugin runs, which saves
+    time. Meant for plugins of svcdns that are in most chains.
     """
     client_class_dependencies: ClassVar[frozenset[str]] = frozenset()
-    """Kinds of dependencies, such as `pod`, whose change may put a client into another class."""
+    """The kinds of dependencies, such as `pod`, whose change may move a client to another client class."""
 
     zones: Sequence[bytes] = ()
-    """For `closest_encloser`: the zones it knows, as lowered wire names."""
+    """The zones that `closest_encloser` covers, as lower-case names in wire format."""
     echoed_options: frozenset[int] = frozenset()
-    """Codes of EDNS options that clients get back as they sent them."""
+    """The codes of EDNS options that replies copy from their queries."""
 
     def __init__(self, options: Any, environment: Environment) -> None:
-        """`options` is what `parse` returned. Makes no I/O and starts nothing: the chain may never serve."""
+        """`options` is what `parse` returned.
+
+        Do no I/O and start nothing here: the chain may be dropped before it serves.
+        """
         self.options = options
         self.environment = environment
 
@@ -72,84 +76,93 @@ class Plugin:
 
     @classmethod
     def settings(cls, options: Any) -> Settings:  # noqa: ARG003 - a hook
-        """What the directive configures outside of the chain."""
+        """Returns what the directive configures outside of the chain."""
         return NO_SETTINGS
 
     # -- queries
 
     def handle(self, query: Query, following: Following) -> Answer:
-        """Answers the query, or returns what `following(query)` returns, changed or not."""
+        """Answers the query, or returns the answer of `following(query)`, changed or not."""
         return following(query)
 
     def client_class(self, address: str) -> str:  # noqa: ARG002 - a hook
-        """The class of a client address (text). Clients of one class may get the same replies; the address alone
-        decides.
+        """Returns the class of a client address (text). Clients of one class may get the same replies.
+
+        The result may depend on the address alone, and on dependencies of the kinds in `client_class_dependencies`.
         """
         return ""
 
     def observe(self, query: Query, reply: Reply, size: int, seconds: float) -> None:
-        """Sees every query of the block once it is answered: `size` octets of reply, `seconds` since the packet was
-        read.
+        """Called for every query of the block after it was answered.
+
+        `size` is the length of the reply in octets, and `seconds` the time since the packet was read.
         """
 
     # -- life of the chain
 
     def start(self) -> None:
-        """The chain begins to serve."""
+        """Called when the chain begins to serve."""
 
     def stop(self) -> None:
-        """The chain has been replaced, or the process stops."""
+        """Called when the chain has been replaced, and when the process stops."""
 
     def tick(self) -> None:
         """Called about once a second while the chain serves."""
 
     def ready(self) -> bool:
-        """Whether queries can be answered; `/ready` shows it."""
+        """Returns True if the plugin can answer queries; `/ready` reports the plugins that cannot."""
         return True
 
     def shrink(self, share: float) -> Iterator[None]:  # noqa: ARG002 - a hook
-        """Gives up stored data down to this part of its usual size, a little at each step; 1 allows all again."""
+        """Reduces stored data to `share` of its usual size, a little at each step; 1 permits the usual size again.
+
+        Called when the container's memory fills up, and when there is room again.
+        """
         return iter(())
 
     def invalidate(self, dependencies: set[Dependency]) -> None:
-        """These dependencies have changed: drops stored replies that depend on them."""
+        """Drops stored replies that depend on one of `dependencies`, because these have changed."""
 
     # -- what makes replies cheap; see docs/architecture.md
 
     def name_independent(self, zone: bytes) -> bool:  # noqa: ARG002 - a hook
-        """Whether the plugin treats negative answers for all names of the zone (lowered wire name) alike."""
+        """Returns True if the plugin treats negative answers for all names of a zone (lower-case wire name) alike."""
         return False
 
     def closest_encloser(self, key: bytes, rtype: int) -> Encloser | None:  # noqa: ARG002 - a hook
-        """For a name (lowered) of `zones` that does not exist: its closest encloser; None where other names may get
-        another answer.
+        """Returns the closest encloser of a nonexistent name `key` (wire format, lower case) in `zones`.
+
+        Returns None if other names below the encloser may get other answers.
         """
         return None
 
     def join_fast_path(self, fast_path: FastPath) -> bool:  # noqa: ARG002 - a hook
-        """Says in `fast_path` what the plugin does with forwarded queries; False if the block can have no fast path."""
+        """Sets in `fast_path` what the plugin does with forwarded queries.
+
+        Returns False if the block cannot have a fast path.
+        """
         return False
 
     # -- zones
 
     def transfer(self, zone: bytes, serial: int) -> ZoneOffer | None:  # noqa: ARG002 - a hook
-        """A whole zone for the plugin *transfer*; see `svcdns.plugin_api.zone_transfer`."""
+        """Returns a whole zone for the plugin *transfer*; see `svcdns.plugin_api.zone_transfer`."""
         return None
 
 
 HOOKS: Final = frozenset(name for name in dir(Plugin) if not name.startswith("_"))
 CONTRACT: Final = HOOKS | {"options", "environment"}
-"""The public names that a plugin may have without listing them in `offers`."""
+"""The public names that a plugin may have without adding them to `offers`."""
 
 
 def overrides(plugin: Plugin | type[Plugin], hook: str) -> bool:
-    """Whether the plugin has the hook, of its own."""
+    """Returns True if the plugin overrides `hook`."""
     kind = plugin if isinstance(plugin, type) else type(plugin)
     return getattr(kind, hook) is not getattr(Plugin, hook)
 
 
 def check_plugin(plugin: Any) -> None:
-    """Checks a class against the contract. Raises ContractError, which names the plugin and what is wrong."""
+    """Checks a class against the plugin contract. Raises ContractError, which names the plugin and the mistake."""
     if not (isinstance(plugin, type) and issubclass(plugin, Plugin)):
         raise ContractError(f"{plugin!r} is no plugin: a subclass of svcdns.plugin_api.Plugin was expected")
     if not plugin.name:
@@ -166,7 +179,7 @@ def check_plugin(plugin: Any) -> None:
 
 
 def check_names(plugin: Plugin | type[Plugin], found: Any) -> None:
-    """Refuses public names that are no hooks and that `offers` does not list. Raises ContractError."""
+    """Raises ContractError if a name in `found` is public, is not a hook, and is not in `offers`."""
     for name in found:
         if not name.startswith("_") and name not in CONTRACT and name not in plugin.offers:
             near = get_close_matches(name, HOOKS, 1, 0.7)
@@ -187,18 +200,19 @@ def _takes_as_many(function: Callable[..., Any], hook: Callable[..., Any]) -> bo
 
 
 class PluginModule(Protocol):
-    """What `plugins/<name>.py` offers."""
+    """The interface of a plugin module, `plugins/<name>.py`."""
 
     PLUGIN: type[Plugin]
 
     def parse(self, block: Any) -> Any:
-        """Frozen options from the block's directives of this name. Raises CorefileError. No I/O."""
+        """Returns frozen options, made from the block's directives of this name. Raises CorefileError. Does no I/O."""
         ...
 
 
 def then(answer: Answer, change: Callable[[Reply], Reply]) -> Answer:
-    """`change` applied to the reply, now if it is there, else when it comes. Takes ownership of `answer`; the caller
-    must not use it.
+    """Applies `change` to the reply: at once if `answer` is a reply, else when the reply arrives.
+
+    Returns the changed answer. The caller must not use `answer` again.
     """
     if isinstance(answer, Reply):
         return change(answer)
@@ -213,8 +227,9 @@ async def _then(answer: Awaitable[Reply], change: Callable[[Reply], Reply]) -> R
 
 
 def steps(work: Generator[Answer, Reply, Reply]) -> Answer:
-    """Runs a generator that yields each answer it needs and is sent the reply; its return value, now if nothing had to
-    be waited for.
+    """Runs a generator that yields each answer that it needs, receives the reply, and finally returns a reply.
+
+    The result is a reply if the generator had to wait for none of the answers, else an awaitable.
     """
     try:
         answer = next(work)

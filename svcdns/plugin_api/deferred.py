@@ -1,8 +1,12 @@
-"""A reply that is still to come, without a task for it: whoever waits is called in the very step in which it comes.
+"""A reply that will come later, without a task: the receiver is called in the same step in which the reply arrives.
 
-A future costs two turns of the event loop and a task for whoever awaits it; a forwarded query would pay for both.
-Rules: one waiter; changes are applied in the order in which they were added, each as the plugin that added it; only the
-first reply counts.
+A future would cost two iterations of the event loop, and a task that awaits it, for each forwarded query.
+
+Rules:
+
+1. There is one receiver.
+2. Changes are applied in the order in which they were added, each in the context of the plugin that added it.
+3. Only the first reply counts.
 """
 
 from __future__ import annotations
@@ -17,8 +21,9 @@ Change = Callable[[Reply], Reply]
 
 
 class Deferred:
-    """The reply to one query. Whoever makes the reply calls `set` once it is there; `then` and `take` are for whoever
-    gets it.
+    """The future reply to one query.
+
+    The sender calls `set` when the reply has arrived. The receiver calls `then` to change it, and `take` to get it.
     """
 
     __slots__ = ("_changes", "_error", "_failed", "_reply", "_take")
@@ -32,16 +37,19 @@ class Deferred:
 
     @property
     def settled(self) -> bool:
-        """Whether the reply has come, or a change has failed."""
+        """True once the reply has arrived, or a change has failed."""
         return self._reply is not None or self._error is not None
 
     def set(self, reply: Reply) -> None:
-        """The reply is there."""
+        """Sets the reply; without effect if there is one already."""
         if not self.settled:
             self._settle(reply, self._changes)
 
     def then(self, change: Change, plugin: Current | None = None) -> None:
-        """Has the reply changed before it is handed over: by `plugin`, the one whose code runs now if it is None."""
+        """Adds a change that is applied to the reply before the receiver gets it.
+
+        `plugin` is the plugin that makes the change; None means the plugin whose code runs now.
+        """
         added = (change, plugin or running.current)
         if self._reply is None:
             self._changes.append(added)
@@ -49,7 +57,7 @@ class Deferred:
             self._settle(self._reply, [added])
 
     def take(self, take: Callable[[Reply], None], failed: Callable[[Exception], None]) -> None:
-        """Calls `take` with the reply, or `failed` with what a change raised, as soon as it is there."""
+        """Calls `take` with the reply as soon as it has arrived, or `failed` with the exception of a change."""
         if self._reply is not None:
             take(self._reply)
         elif self._error is not None:
@@ -68,7 +76,7 @@ class Deferred:
                     changed = carried(changed, reply)
                 found = running.current
                 reply = found.apply(changed) if found is not current and isinstance(found, Invocation) else changed
-        except Exception as error:  # noqa: BLE001 - handed on to whoever waits
+        except Exception as error:  # noqa: BLE001 - passed to the receiver
             blame(error, current.name)
             self._reply, self._error = None, error
             if self._failed is not None:
@@ -81,7 +89,7 @@ class Deferred:
             self._take(reply)
 
     def __await__(self) -> Generator[object, None, Reply]:
-        """For who is a coroutine anyway."""
+        """Makes the reply awaitable, for callers that are coroutines anyway."""
         if not self.settled:
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 

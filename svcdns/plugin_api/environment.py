@@ -1,6 +1,6 @@
-"""What a plugin gets besides its options: its server block, and the worker that it runs in.
+"""What a plugin gets besides its options: its server block, and access to the worker that it runs in.
 
-A test passes in its own, and runs any plugin, or a whole worker, inside one process.
+A test passes its own functions and values in, and can so run a plugin, or a whole worker, in one process.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A server block as a plugin's `parse` sees it.
+    """A server block in the form that a plugin's `parse` gets.
 
     `directives` are the block's directives of the plugin's name, in file order; `others` are all directives of the
-    block. `zones` are the block's zones as text (`cluster.local.`), `root` the folder that relative paths start from
+    block. `zones` are the block's zones as text (`cluster.local.`). `root` is the folder that relative paths start from
     (plugin *root*).
     """
 
@@ -40,23 +40,24 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """The worker's side of a plugin.
+    """The worker, in the form that a plugin gets.
 
     `server` is the server label of metrics (`dns://:53`), `view` the name of the view. `index(options)` returns the
     cluster index for watch options.
 
-    `data(plugin, key)` returns the data that control read for this plugin, None if it has not come yet; `on_data`
-    registers a function that is called with new data. `publish(plugin, key, payload)` sends data to all workers, to
-    this one first. `kept(key, make)` returns an object that outlives a reload, such as a cache: the same key gives the
-    same object.
+    `data(plugin, key)` returns the data that control has read for a plugin, or None if they have not arrived yet.
+    `on_data(plugin, key, call)` registers a function that is called with new data. `publish(plugin, key, payload)`
+    sends data to all workers, to this one first. `kept(key, make)` returns an object that outlives a reload, such as a
+    cache. The first call with a key makes the object, and later calls return the same object.
 
-    `invalidate(dependencies)` drops the compiled replies that depend on one of them, `invalidate_all()` all compiled
-    replies. `peers(name)` returns the plugins of that name in the same block, all of them in chain order for ""; it
-    works from `start` on. `poll_sockets()` reads the sockets; long work calls it between two pieces of at most 0.2 ms.
+    `invalidate(dependencies)` drops the stored replies that depend on one of `dependencies`; `invalidate_all()` drops
+    all stored replies. `peers(name)` returns the plugins of that name in the same block, or for "" all plugins of the
+    block in chain order. Call `peers` in `start` or later. `poll_sockets()` reads the sockets if a time slice has
+    passed; long work calls it between two pieces of at most 0.2 ms.
 
-    `local_addresses` are the machine's addresses as text without loopback, empty if the block has *bind*. `first` is
-    True in exactly one worker, for work that is done once, such as NOTIFY. `allowance()` returns how many octets the
-    caches of this worker may use. `random` gives random numbers.
+    `local_addresses` are the addresses of the machine as text, without loopback; empty if the block has *bind*. `first`
+    is True in exactly one worker, for work that only one worker should do, such as NOTIFY. `allowance()` returns how
+    many octets the caches of this worker may use. `random` makes random numbers.
     """
 
     block: Block
@@ -82,21 +83,27 @@ class Environment:
     random: Random = field(default_factory=Random)
 
     def depends_on(self, *dependencies: Dependency) -> None:
-        """Called while the plugin handles a query: its reply, or the one that it lets through, is dropped when one of
-        these changes.
+        """Adds dependencies to the reply to the query that the plugin handles now.
+
+        The reply is dropped when one of them changes, even if it comes from the rest of the chain. Call this method
+        only while the plugin handles a query.
         """
         noted = running.current.begin().dependencies
         noted += [one for one in dependencies if one not in noted]
 
     def content(self, plugin: str, key: str, read: Callable[[bytes], T], default: T) -> Content[T]:
-        """The data that control read for this plugin under `key`, decoded by `read`; `default` until it comes.
+        """Returns an object for the data that control reads for `plugin` under `key`.
 
-        A reply for which the plugin reads its `value` is dropped when the data changes.
+        Its `value` is the data decoded by `read`, or `default` until the data arrive. If a plugin reads `value` while
+        it handles a query, the reply is dropped when the data change.
         """
         return Content(self, plugin, key, read, default)
 
     def recording(self) -> Environment:
-        """A copy whose clock and random numbers note that a reply depends on them."""
+        """Returns a copy whose clock and random numbers record their use.
+
+        A reply for which a plugin used them is for one query alone.
+        """
         now = self.clock
 
         def clock() -> float:
@@ -107,7 +114,7 @@ class Environment:
 
 
 class _RecordingRandom(Random):
-    """Random numbers. A reply for which the plugin drew one is stored for nobody."""
+    """Random numbers that record their use: a reply for which a plugin used one is never stored."""
 
     def random(self) -> float:
         running.current.read(CacheScope.CLIENT)
@@ -124,7 +131,7 @@ class Content(Generic[T]):
     __slots__ = ("_dependency", "_environment", "_read", "_value")
 
     def __init__(self, environment: Environment, plugin: str, key: str, read: Callable[[bytes], T], default: T) -> None:
-        """See `Environment.content`."""
+        """The arguments are those of `Environment.content`."""
         self._environment, self._read, self._value = environment, read, default
         self._dependency: Dependency = (plugin, key)
         payload = environment.data(plugin, key)
@@ -134,7 +141,7 @@ class Content(Generic[T]):
 
     @property
     def value(self) -> T:
-        """The data as it is now."""
+        """The present data. Reading it makes the data a dependency of the reply."""
         self._environment.depends_on(self._dependency)
         return self._value
 

@@ -1,4 +1,4 @@
-"""Errors of the plugin contract."""
+"""The errors of the plugin contract."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from svcdns.errors import SvcdnsError
 
 
 class ContractError(SvcdnsError):
-    """A plugin does not keep to the plugin contract. The text names the plugin."""
+    """A plugin breaks the plugin contract. The text names the plugin."""
 
 
 class HookError(SvcdnsError):
-    """A hook of a plugin raised an exception that no hook should raise; a SvcdnsError is one that it may raise."""
+    """A hook of a plugin raised an unexpected exception, that is, one that is not a SvcdnsError."""
 
     def __init__(self, position: Position, plugin: str, hook: str, error: Exception) -> None:
-        """`position` is that of the plugin's directive."""
+        """`position` is the position of the plugin's directive in the Corefile."""
         where = f"{position.file}:{position.line}:{position.column}"
         super().__init__(f"{where} - plugin/{plugin}: {hook} failed: {type(error).__name__}: {error}")

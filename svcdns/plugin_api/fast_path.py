@@ -1,10 +1,14 @@
-"""The forwarding fast path: queries for outside names that go from the socket to the upstreams and back without the
-chain.
+"""The fast path: forwards simple queries from the socket to an upstream and back, without the plugin chain.
 
-Most forwarded traffic is A and AAAA queries answered by plain records (`svcdns.wire.simple_reply`). What the plugins of
-a block do with such queries and replies is always the same, so each plugin says it once, in a `FastPath`. Rules: a
-query that is out of the ordinary goes through the chain from the start. A reply that is out of the ordinary goes
-through the chain with its query (`Query.upstream_reply`). Both ways give the same reply and the same metrics.
+Most forwarded queries are for A and AAAA records, and their replies have only plain records
+(`svcdns.wire.simple_reply`). Each plugin of a block always does the same with such queries and replies. So each plugin
+states once, in a `FastPath`, what it does.
+
+Rules:
+
+1. A query that is not simple goes through the chain from the start.
+2. If the reply to a simple query is not simple, both go through the chain (`Query.upstream_reply`).
+3. Both ways give the same reply and the same metrics.
 """
 
 from __future__ import annotations
@@ -17,15 +21,15 @@ from svcdns.wire.record import Edns
 from svcdns.wire.simple_reply import SimpleReply
 
 Key = tuple[bytes, int, int, bool, bool]
-"""Lowered name, type, class, DO bit, CD bit."""
+"""A query name in lower case, type, class, DO bit and CD bit."""
 
 
 class UpstreamReply(Protocol):
-    """The reply of an upstream."""
+    """The reply of an upstream to a query on the fast path."""
 
     @property
     def plain(self) -> SimpleReply | None:
-        """The reply as octets, if it is a simple one."""
+        """The reply as octets if it is simple (see `svcdns.wire.simple_reply`), else None."""
         ...
 
     @property
@@ -35,30 +39,30 @@ class UpstreamReply(Protocol):
 
 
 class FastPathQuery(Protocol):
-    """A query on the fast path: of class IN, over UDP, with RD and AD set."""
+    """A query on the fast path, over UDP and in class IN. It is sent to the upstream with RD and AD set."""
 
     @property
     def key(self) -> Key:
-        """The key in the cache."""
+        """The key of the query in the cache."""
         ...
 
     @property
     def edns(self) -> Edns | None:
-        """The EDNS of the client."""
+        """The EDNS part of the client's query, or None."""
         ...
 
     @property
     def wire(self) -> bytes:
-        """The packet for an upstream, without its id."""
+        """The packet to send to an upstream, without its message id."""
         ...
 
     @property
     def client(self) -> str:
-        """The client's address."""
+        """The address of the client, as text."""
         ...
 
     def completed(self, completed: UpstreamReply) -> None:
-        """Takes the reply; called once."""
+        """Called once, with the reply of the upstream."""
         ...
 
 
@@ -71,29 +75,31 @@ def _nothing(_server: str) -> tuple[Increment, ...]:
 
 
 class FastPath:
-    """What the plugins of one block say about its fast path (`Plugin.join_fast_path`), the last one of the chain first.
+    """What the plugins of one block do on the fast path (`Plugin.join_fast_path`).
 
-    The block has a fast path if all of them return True, one of them sends queries, and one stores replies.
+    The last plugin of the chain sets its part first. The block has a fast path if every plugin returns True, one of
+    them sends queries, and one stores replies.
     """
 
     __slots__ = ("ask", "forwards", "increments", "is_shut", "keep", "knows", "shuffles", "zones")
 
     def __init__(self) -> None:
         self.ask: Callable[[FastPathQuery], Reply | None] | None = None
-        """Sends a query to an upstream. Returns a reply where none may be sent; that reply goes through the chain."""
+        """Sends a query to an upstream. If that is not possible, returns a reply, which then goes through the chain."""
         self.forwards = False
-        """True if the block forwards queries at all."""
+        """True if the block forwards queries."""
         self.zones: tuple[bytes, ...] = ()
-        """Names that end with one of these lowered wire names never take the fast path, on all
-        listeners of the block.
+        """Names that end with one of these lower-case wire names never take the fast path.
+
+        This applies to all listeners of the block.
         """
         self.knows: Callable[[Key], bool] = _always
-        """True if the cache has an entry for the key."""
+        """Returns True if the cache has an entry for the key."""
         self.keep: Callable[[Key, SimpleReply], int] | None = None
-        """Stores a reply, and returns the TTL for all its records."""
+        """Stores a reply, and returns the TTL for all its records, in seconds."""
         self.increments: Callable[[str], tuple[Increment, ...]] = _nothing
-        """What each reply adds to metrics, by the server label of its listener."""
+        """Returns what each reply adds to the metrics, for the server label of a listener."""
         self.shuffles = False
-        """True if addresses are put in random order."""
+        """True if the address records of a reply are put in random order."""
         self.is_shut = False
         """True while all queries must go through the chain."""

@@ -1,7 +1,7 @@
-"""Calling the hooks of plugins. What a hook raises is counted and logged with the plugin's name, and ends nothing else.
+"""Calls the hooks of plugins: an exception of a hook is counted, and logged with the plugin's name.
 
-Everything that the core calls of a plugin besides `handle` goes through a `HookCaller`. What `handle` raises reaches
-the responder, which answers SERVFAIL and reports it by `failed`.
+The core calls every hook except `handle` through a `HookCaller`. An exception of such a hook ends nothing else. An
+exception of `handle` reaches the responder, which answers SERVFAIL and calls `failed`.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ class HookCaller:
     __slots__ = ("_counters",)
 
     def __init__(self, counters: Counters) -> None:
-        """Failures are counted there."""
+        """`counters` counts the failures."""
         self._counters = counters
 
     def call(self, plugin: str, default: T, hook: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """What the hook returns; `default` where it raises an exception."""
+        """Calls `hook` and returns its result, or `default` if `hook` raises an exception."""
         before, last = running.current, running.last
         running.current, running.last = CORE, NO_ANSWER
         try:
@@ -44,7 +44,7 @@ class HookCaller:
             running.current, running.last = before, last
 
     def wrapped(self, plugin: str, default: T, hook: Callable[P, T]) -> Callable[P, T]:
-        """The hook as a function that never raises: it returns `default` where the hook raises an exception."""
+        """Returns a function that calls `hook`, and returns `default` if the hook raises an exception."""
 
         def call(*args: P.args, **kwargs: P.kwargs) -> T:
             return self.call(plugin, default, hook, *args, **kwargs)
@@ -52,7 +52,10 @@ class HookCaller:
         return call
 
     def failed(self, error: BaseException, where: str, plugin: str = "") -> None:
-        """Counts and logs a failure. `plugin` is who raised it, empty for the one that the exception itself names."""
+        """Counts and logs an exception of a plugin.
+
+        `plugin` is the plugin that raised it; if it is empty, the name comes from the notes of the exception.
+        """
         plugin = plugin or plugin_of(error)
         self._counters.count(PANICS)
         log = plugin_logger(plugin) if plugin else logging.getLogger(ROOT)

@@ -1,7 +1,6 @@
-"""Sets of IP networks, and whether an address is in one: for policies and preferences by address. Knows no options and
-does no I/O.
+"""Sets of IP networks, and whether an address is in one of them. Does no I/O.
 
-An IPv4-mapped IPv6 address is the IPv4 address (RFC 4291 §2.5.5.2); a zone id (`%eth0`) does not count.
+An IPv4-mapped IPv6 address is treated as the IPv4 address (RFC 4291 §2.5.5.2). A zone id (`%eth0`) is ignored.
 """
 
 from __future__ import annotations
@@ -18,11 +17,11 @@ _MAPPED: Final = bytes(10) + b"\xff\xff"
 
 
 class NetworkTextError(SvcdnsError):
-    """A text is no network in CIDR notation."""
+    """The text is not a network in CIDR notation."""
 
 
 def packed(address: str) -> bytes | None:
-    """The octets of an address, 4 or 16; None for a text that is none."""
+    """Returns the 4 or 16 octets of an address; None if the text is not an IP address."""
     text = address.partition("%")[0]
     try:
         found = socket.inet_pton(socket.AF_INET6 if ":" in text else socket.AF_INET, text)
@@ -33,8 +32,10 @@ def packed(address: str) -> bytes | None:
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """One network: the `size` of its addresses in octets, the number of bits behind the prefix, and the prefix as a
-    number.
+    """One network.
+
+    `size` is the length of its addresses in octets, `shift` the number of bits after the prefix, and `prefix` the
+    prefix as a number.
     """
 
     size: int
@@ -43,8 +44,9 @@ class Network:
 
     @classmethod
     def from_text(cls, text: str) -> Network:
-        """The network of a CIDR; an address alone is a network of its own. Host bits are masked. Raises
-        NetworkTextError.
+        """Returns the network of a text in CIDR notation. Raises NetworkTextError.
+
+        An address without a prefix length is a network of one address. Host bits are ignored.
         """
         _, slash, length = text.partition("/")
         try:
@@ -59,23 +61,23 @@ class Network:
         return cls(network.max_prefixlen // 8, shift, int(network.network_address) >> shift)
 
     def __contains__(self, address: bytes) -> bool:
-        """Whether the packed address lies in it."""
+        """Returns True if the address, as octets, is in the network."""
         return len(address) == self.size and int.from_bytes(address, "big") >> self.shift == self.prefix
 
 
 class Networks:
-    """Several networks; the work of a look-up grows with the number of their prefix lengths."""
+    """A set of networks. The time of a look-up grows with the number of different prefix lengths."""
 
     __slots__ = ("_by_length",)
 
     def __init__(self, networks: Iterable[Network]) -> None:
-        """Any number of them."""
+        """`networks` may be empty."""
         self._by_length: dict[tuple[int, int], set[int]] = {}
         for network in networks:
             self._by_length.setdefault((network.size, network.shift), set()).add(network.prefix)
 
     def __contains__(self, address: bytes) -> bool:
-        """Whether one of them holds the packed address."""
+        """Returns True if the address, as octets, is in one of the networks."""
         number = int.from_bytes(address, "big")
         return any(
             len(address) == size and number >> shift in found for (size, shift), found in self._by_length.items()

@@ -1,8 +1,8 @@
-"""A query on its way through the chain, and what the chain may ask of the server.
+"""A query on its way through the plugin chain, and what a plugin may ask of the server.
 
-One `Query` is made for each packet that the answer table has no reply for. A plugin that changes the question makes a
-copy (`changed`), so that plugins further out still see what was asked. The header flags and the EDNS are changed in
-place: the core makes its own replies from them, and mirrors the EDNS as the chain left it.
+The core makes one `Query` for each packet that the answer table has no reply for. A plugin that changes the question
+makes a copy (`changed`), so that plugins before it in the chain still see the original. Plugins change the header flags
+and the EDNS in place, because the core makes its own replies from them, and replies mirror this EDNS.
 """
 
 from __future__ import annotations
@@ -20,17 +20,18 @@ from svcdns.wire.codes import CD, RD
 from svcdns.wire.record import Edns
 
 Answer = Reply | Awaitable[Reply]
-"""What a handler returns: a reply at once, or something to await that becomes one."""
+"""What a handler returns: a reply, or an awaitable for a reply."""
 
 Ask = Callable[["Query"], Answer]
 
 Observer = Callable[["Query", Reply, int, float], None]
-"""Called for every answered query of a block: query, reply, octets of the reply, seconds it took."""
+"""Called for every answered query of a block: with the query, the reply, its length in octets, and its seconds."""
 
 
 class Client(msgspec.Struct, frozen=True, gc=False):
-    """Who sent the query, and to which address. `protocol` is `udp` or `tcp`; `family` is 1 for IPv4, 2 for IPv6, as
-    metrics label it.
+    """The client that sent a query, and the address that the query was sent to.
+
+    `protocol` is `udp` or `tcp`. `family` is 1 for IPv4 and 2 for IPv6, as in the labels of metrics.
     """
 
     address: str
@@ -42,8 +43,10 @@ class Client(msgspec.Struct, frozen=True, gc=False):
 
 
 class _ClassifiedClient:
-    """The client for a plugin with client classes: its address gives the reply the scope of a class, everything else
-    that of a client.
+    """The client, in the form that a plugin with client classes gets.
+
+    If the plugin reads the address, its reply is for clients of the same class. If it reads anything else, its reply is
+    for this client alone.
     """
 
     __slots__ = ("_client", "_invocation")
@@ -67,21 +70,22 @@ class _ClassifiedClient:
 
 
 _NAMES: Final = {"client": "requestor", "server": "listener", "ident": "message_id"}
-"""Fields of a query that plugins read by a property, which notes that they did."""
+"""Fields of a query that plugins read by a property of another name, which records that they were read."""
 
 
 class Query(msgspec.Struct):
-    """A DNS query: its question with the header, the EDNS and the client.
+    """A DNS query: its question, with the header, the EDNS and the client.
 
-    `name` is the query name as it was spelled, `key` the same lowered; both wire bytes. `flags` is the header word of
-    the request, `serial` the zone serial that an IXFR request names, None where it names none. `zone` is the
-    server-block zone that matched, lowered wire bytes. `size` is the request's length in octets. `depth` counts
-    self-queries that led here. `avoid` is an upstream that is not to be queried, as `Reply.source` names it.
-    `upstream_reply` is what an upstream has replied already, where the query comes from the fast path.
+    `name` is the query name as the client spelled it, and `key` the same name in lower case; both are in wire format.
+    `flags` is the second word of the header, with opcode and flags. `serial` is the zone serial in an IXFR query, else
+    None. `zone` is the zone of the server block that matched, in wire format and lower case. `size` is the length of
+    the query in octets. `depth` is the number of nested self-queries (queries of plugins to this server) that led to
+    this query. `avoid` is an upstream that must not be queried, in the form of `Reply.source`. `upstream_reply` is the
+    reply of an upstream, if the fast path has received one already.
 
-    `requestor`, `listener` and `message_id` are for the core. Plugins read `client`, `server` and `ident`: a reply for
-    which a plugin read one of these is not given to other clients, unless the plugin has client classes and read the
-    address alone.
+    `requestor`, `listener` and `message_id` are for the core. Plugins read `client`, `server` and `ident` instead. If a
+    plugin reads one of these, its reply is not given to other clients. There is one exception: if a plugin with client
+    classes reads only the address, its reply may go to clients of the same class.
     """
 
     name: bytes
@@ -105,7 +109,7 @@ class Query(msgspec.Struct):
 
     @property
     def client(self) -> Client:
-        """Who sent the query, over which transport, and to which address."""
+        """The client that sent the query, the transport, and the address that the query was sent to."""
         current = running.current
         if current.states_reuse:
             return self.requestor
@@ -116,41 +120,42 @@ class Query(msgspec.Struct):
 
     @property
     def server(self) -> str:
-        """The listener that the query came to, as the server label of metrics (`dns://:53`)."""
+        """The server label of the listener that the query came to, as in metrics (`dns://:53`)."""
         running.current.read(CacheScope.CLIENT)
         return self.listener
 
     @property
     def ident(self) -> int:
-        """The id in the query's header."""
+        """The message id in the header of the query."""
         running.current.read(CacheScope.CLIENT)
         return self.message_id
 
     @property
     def opcode(self) -> int:
-        """The kind of query, RFC 1035 §4.1.1."""
+        """The opcode (RFC 1035 §4.1.1)."""
         return self.flags >> 11 & 15
 
     @property
     def reply_flags(self) -> int:
-        """RD and CD as a reply copies them: for opcode QUERY alone."""
+        """The flags RD and CD, as a reply copies them; 0 if the opcode is not QUERY."""
         return self.flags & (RD | CD) if not self.flags & 0x7800 else 0
 
     @property
     def dnssec_ok(self) -> bool:
-        """The DO bit, RFC 3225."""
+        """The DO bit (RFC 3225)."""
         return self.edns is not None and self.edns.dnssec_ok
 
     def changed(self, **fields: object) -> Query:
-        """A copy with other field values; `key` follows `name`."""
+        """Returns a copy with other field values. If `name` changes, so does `key`."""
         if "name" in fields and "key" not in fields:
             fields["key"] = fields["name"].lower()  # type: ignore[attr-defined]
         return msgspec.structs.replace(self, **{_NAMES.get(name, name): value for name, value in fields.items()})
 
     def ask(self, name: bytes, rtype: int) -> Answer:
-        """Sends another query through the whole server as the same client, class IN, at most MAX_DEPTH levels deep.
+        """Sends another query of class IN through the whole server, as the same client, and returns the answer.
 
-        The terms on which its reply may be used again become terms of the reply that the calling plugin returns.
+        Such queries may be nested up to MAX_DEPTH levels. The reuse terms of the reply also apply to the reply that the
+        calling plugin returns.
         """
         query = msgspec.structs.replace(
             self, name=name, key=name.lower(), rtype=rtype, rclass=1, depth=self.depth + 1, upstream_reply=None
@@ -178,4 +183,4 @@ async def _noted(answer: Awaitable[Reply], note: Callable[[Reply], Reply]) -> Re
 
 
 MAX_DEPTH = 8
-"""Levels of self-queries; the ninth is answered SERVFAIL."""
+"""The most levels of nested self-queries; a query at the next level gets SERVFAIL."""

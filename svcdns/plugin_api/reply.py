@@ -1,7 +1,6 @@
-"""A reply before it is encoded: sections of records, and the terms on which the encoded reply may be used again.
+"""A reply before it is encoded: sections of records, and the terms on which the encoded reply may be reused.
 
-Replies are frozen: to change a reply, make a changed copy (`msgspec.structs.replace`). `wire.message` turns a reply
-into a packet.
+Replies are frozen: to change a reply, make a changed copy (`msgspec.structs.replace`). `wire.message` encodes a reply.
 """
 
 from __future__ import annotations
@@ -24,11 +23,11 @@ NOT_REUSABLE: Final = 0.0
 """A lifetime: the reply is for this query alone."""
 
 Increment = tuple[int, float]
-"""A cell of this worker's counters, and the amount to add to it."""
+"""A cell in this worker's counters, and the amount to add to it."""
 
 
 class CacheScope(IntEnum):
-    """Who else may get a reply: all clients, those of the same client class, or nobody."""
+    """Which clients may get a reply again: all, those of the same client class, or none."""
 
     SHARED = 0
     CLIENT_CLASS = 1
@@ -36,36 +35,39 @@ class CacheScope(IntEnum):
 
 
 class HeaderFlags(Protocol):
-    """A query, as far as a reply copies its header."""
+    """The part of a query from which a reply copies its header flags."""
 
     @property
     def reply_flags(self) -> int:
-        """RD and CD."""
+        """The flags RD and CD of the query."""
         ...
 
 
 class Variants(Protocol):
-    """A reply in several orders of its records; `widest` is the greatest useful number of variants.
+    """A reply with several possible orders of its records; `widest` is the greatest useful number of orders.
 
-    With `turns_answer`, each variant is the first one with its answer section rotated by an equal share of its length.
+    If `turns_answer` is True, each variant is the first one with its answer section rotated by an equal share of its
+    length.
     """
 
     widest: int
     turns_answer: bool
 
     def variant(self, number: int, of: int) -> Reply:
-        """Variant `number` of `of`, from 0; number 0 of 1 is a random one."""
+        """Returns variant `number`, counted from 0, of `of` variants. If there is one variant, its order is random."""
         ...
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """What a plugin answers.
+    """A reply as a plugin makes it.
 
-    `flags` are the header bits AA, TC, RD, RA, AD and CD; start from `query.reply_flags`, which has RD and CD copied.
-    `edns` is an OPT record of the plugin or of an upstream; the core adds the one that mirrors the client's.
-    `has_message` is False for an rcode alone, which the core turns into a message; *errors* logs `error` of such
-    replies. `dropped` means that the client gets no reply. The terms of reuse: `lifetime` in seconds, `dependencies`
-    whose change ends it, the `scope` of clients, and `increments`, which each further use adds to metrics.
+    `flags` are the header bits AA, TC, RD, RA, AD and CD. Start from `query.reply_flags`, which has RD and CD of the
+    query. `edns` is an OPT record of the plugin or of an upstream; the core adds the OPT record that answers the
+    client's. `has_message` is False for a reply that is only an rcode, for which the core makes the message. The plugin
+    *errors* logs the `error` of such replies. `dropped` is True if the client gets no reply.
+
+    The terms of reuse are: `lifetime` in seconds; `dependencies`, whose change ends the lifetime; `scope`, the clients
+    that may get the reply; and `increments`, which each further use adds to the metrics.
     """
 
     rcode: int = 0
@@ -82,26 +84,28 @@ class Reply(msgspec.Struct, frozen=True):
     scope: CacheScope = CacheScope.SHARED
     increments: tuple[Increment, ...] = ()
     extended: int | None = None
-    """The code of an extended error (RFC 8914) for a client with EDNS; None for none."""
+    """The code of an extended DNS error (RFC 8914) for clients with EDNS, or None."""
     source: str = ""
-    """The upstream that sent the reply, `host:port`; empty if it was made here."""
+    """The upstream that sent the reply, as `host:port`; empty if this server made the reply."""
     next_second: float = UNTIL_CHANGED
-    """Seconds until the TTLs go down by one, and then again each second; infinite if they stay."""
+    """The seconds until the TTLs go down by one; they then go down each second. Infinite if the TTLs do not change."""
     rotate: Callable[[Reply, Random], Variants] | None = None
-    """Makes the orders in which the records are sent (*loadbalance*); None to send them as they stand."""
+    """Returns the orders in which the records may be sent (plugin *loadbalance*). None keeps the order."""
     stream: Generator[Iterable[Record], None, None] | None = None
-    """In place of `answer`: the records of a zone transfer (RFC 5936 §2.2), made in small portions
-    while they are sent.
+    """The records of a zone transfer (RFC 5936 §2.2), in place of `answer`.
+
+    The generator makes them in small portions while they are sent.
     """
 
     @classmethod
     def refused(cls, query: HeaderFlags) -> Reply:
-        """REFUSED, for as long as the plugin would answer so."""
+        """Returns a REFUSED reply with the lifetime UNTIL_CHANGED."""
         return cls(rcode=Rcode.REFUSED, flags=query.reply_flags, lifetime=UNTIL_CHANGED)
 
     def with_ttls(self, change: Callable[[int], int]) -> Reply:
-        """The reply with the TTL of each record changed, in seconds. It lives until the TTLs that it was made from go
-        down.
+        """Returns a copy in which `change` was applied to the TTL of each record, in seconds.
+
+        If the TTLs of this reply count down, the copy expires when they next go down.
         """
 
         def section(records: tuple[Record, ...]) -> tuple[Record, ...]:
@@ -118,15 +122,16 @@ class Reply(msgspec.Struct, frozen=True):
 
 
 def rcode_only(rcode: int, error: str = "") -> Reply:
-    """A reply that is an rcode alone: the core sends it with the question section and without records."""
+    """Returns a reply that is only an rcode: the core sends it with the question section and without records."""
     return Reply(rcode=rcode, has_message=False, error=error)
 
 
 def joined(reply: Reply, other: Reply) -> Reply:
-    """`reply` with the reuse terms of another that it was made from: the shorter lifetime, all dependencies, and the
-    extended error.
+    """Adds the reuse terms of `other` to `reply`, which was made from it.
 
-    If the TTLs of the other go down, the joined reply lives until they do: its own TTLs may have been made from them.
+    The result has the shorter lifetime, all dependencies, the narrower scope, the increments of both, and the extended
+    error. If the TTLs of `other` count down, the result expires when they next go down, because its own TTLs may have
+    been made from them.
     """
     return msgspec.structs.replace(
         reply,

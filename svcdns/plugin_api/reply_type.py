@@ -1,5 +1,7 @@
-"""What kind of reply a reply is (docs/behaviour/server.md#kinds-of-replies): the same judgement for every plugin that
-treats answers, denials and errors differently."""
+"""Classifies replies (docs/behaviour/server.md#kinds-of-replies).
+
+Every plugin that treats answers, denials and errors differently uses the same classification.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ from svcdns.wire.codes import Opcode, Rcode, Type
 
 
 class MessageType(Enum):
-    """The types of docs/behaviour/server.md#kinds-of-replies."""
+    """The kinds of replies in docs/behaviour/server.md#kinds-of-replies."""
 
     UPDATE = "update"
     META = "meta"
@@ -37,7 +39,7 @@ _CLASSES: Final = {
 
 
 def classify(query: Query, reply: Reply) -> MessageType:
-    """The type of a reply; the first condition that holds decides."""
+    """Returns the kind of a reply; the first condition that holds decides."""
     if query.opcode == Opcode.UPDATE:
         return MessageType.UPDATE
     if query.opcode == Opcode.NOTIFY or query.rtype in (Type.AXFR, Type.IXFR):
@@ -57,5 +59,5 @@ def classify(query: Query, reply: Reply) -> MessageType:
 
 
 def class_of(query: Query, reply: Reply) -> str:
-    """`success`, `denial` or `error`."""
+    """Returns the class of a reply: `success`, `denial` or `error`."""
     return _CLASSES.get(classify(query, reply), ERROR)

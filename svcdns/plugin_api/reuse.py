@@ -1,9 +1,10 @@
-"""What a plugin's reply depends on, noted while the plugin's code runs.
+"""Records what a plugin reads while its code runs, and derives the reuse terms of its reply from these reads.
 
-The core sets `running.current` around everything that a plugin does for a query: its `handle`, the callbacks that it
-passed to `then`, and its coroutines. What the plugin reads through its query and its environment is noted there, and is
-applied to its reply: the replies to self-queries, dependencies, and whether the reply is for this client alone. Nothing
-is allocated for a plugin that reads nothing.
+The reuse terms of a reply are the clients that may get it again, its lifetime, and its dependencies. The core sets
+`running.current` around everything that a plugin does for a query. That is its `handle`, the callbacks that it passed
+to `then`, and its coroutines. Reads through the query and the environment are recorded in `running.current`: replies to
+self-queries (queries of the plugin to this server), dependencies, and whether the reply is for this client alone.
+Afterwards the core applies these records to the plugin's reply. For a plugin that reads nothing, nothing is allocated.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ from svcdns.plugin_api.reply import UNTIL_CHANGED, CacheScope, Reply, joined
 
 T = TypeVar("T")
 BLAMED: Final = "plugin/"
-"""Begins the note of an exception that names the plugin whose code raised it."""
+"""The prefix of the note in an exception that names the plugin whose code raised it."""
 
 
 class PluginContext:
-    """A plugin in a chain: its name, and the scope of a reply for which it read the client's address.
+    """A plugin in a chain: its name, and the cache scope of a reply for which it read the client's address.
 
-    With `states_reuse` the plugin sets scopes itself, and nothing is noted but self-queries and dependencies.
+    With `states_reuse` the plugin sets scopes itself. Then only self-queries and dependencies are recorded.
     """
 
     __slots__ = ("address_scope", "name", "states_reuse")
@@ -33,34 +34,37 @@ class PluginContext:
         self.name, self.address_scope, self.states_reuse = name, address_scope, states_reuse
 
     def begin(self) -> Invocation:
-        """Begins to note what the plugin reads for the query that it handles now."""
+        """Begins to record what the plugin reads for the query that it handles now."""
         invocation = running.current = Invocation(self)
         return invocation
 
     def as_invocation(self) -> Invocation:
-        """An invocation of the plugin."""
+        """Returns a new invocation of the plugin."""
         return Invocation(self)
 
     def read(self, scope: CacheScope) -> None:
-        """The plugin read something that gives its reply this scope."""
+        """Records that the plugin read something that limits its reply to this scope."""
         if not self.states_reuse:
             self.begin().read(scope)
 
 
 class _Outside(PluginContext):
-    """No plugin's `handle`: timers and tasks. What is read there may be for any reply that is still to come."""
+    """The context of code outside of every `handle`, such as timers and tasks.
+
+    What such code reads may be for any reply that has not been made yet.
+    """
 
     __slots__ = ()
 
     def begin(self) -> Invocation:
         return Invocation(self)
 
-    def read(self, scope: CacheScope) -> None:  # noqa: ARG002 - nobody's reply
+    def read(self, scope: CacheScope) -> None:  # noqa: ARG002 - no reply is being made
         running.outside += 1
 
 
 class Invocation:
-    """One handling of a query by one plugin, and what the plugin read for it."""
+    """One call of a plugin for one query, and what the plugin read for it."""
 
     __slots__ = ("asked", "context", "dependencies", "followed", "outside", "scope")
 
@@ -69,38 +73,38 @@ class Invocation:
         self.asked: list[Reply] = []
         self.dependencies: list[Dependency] = []
         self.followed: list[Awaitable[Reply] | Reply] = []
-        """What the rest of the chain answered, where the plugin sent it more than one query, but for the last one."""
+        """The answers of the rest of the chain, without the last one, if the plugin sent it more than one query."""
 
     @property
     def name(self) -> str:
-        """The plugin's."""
+        """The name of the plugin."""
         return self.context.name
 
     @property
     def states_reuse(self) -> bool:
-        """See PluginContext."""
+        """True if the plugin sets the scope of its replies itself (`PluginContext`)."""
         return self.context.states_reuse
 
     @property
     def address_scope(self) -> CacheScope:
-        """See PluginContext."""
+        """The scope of a reply for which the plugin read the client's address (`PluginContext`)."""
         return self.context.address_scope
 
     def begin(self) -> Invocation:
-        """It has begun."""
+        """Returns the invocation itself."""
         return self
 
     def as_invocation(self) -> Invocation:
-        """It is one."""
+        """Returns the invocation itself."""
         return self
 
     def read(self, scope: CacheScope) -> None:
-        """The plugin read something that gives its reply this scope."""
+        """Records that the plugin read something that limits its reply to this scope."""
         if scope > self.scope and not self.context.states_reuse:
             self.scope = scope
 
     def apply(self, reply: Reply) -> Reply:
-        """The plugin's reply with the terms of what it read."""
+        """Returns the plugin's reply with the reuse terms of what the plugin read."""
         for source in self.followed:
             if isinstance(source, Reply) and source is not reply and not self.context.states_reuse:
                 reply = carried(reply, source)
@@ -113,7 +117,7 @@ class Invocation:
         return reply
 
     def apply_later(self, reply: Reply) -> Reply:
-        """The same for a reply that came later: tasks may have read something for it meanwhile."""
+        """Does the same as `apply` for a reply that came later: other tasks may have read something for it."""
         if self.outside != running.outside:
             self.read(CacheScope.CLIENT)
         return self.apply(reply)
@@ -123,7 +127,11 @@ Current = PluginContext | Invocation
 
 
 class _Running:
-    """`current` is the plugin whose code runs now; `last` what the rest of the chain answered it last, or NO_ANSWER."""
+    """The code that runs now.
+
+    `current` is the plugin whose code runs. `last` is the latest answer that the plugin got from the rest of the chain,
+    or NO_ANSWER. `outside` counts the reads of code outside of every plugin call.
+    """
 
     __slots__ = ("current", "last", "outside")
 
@@ -141,12 +149,12 @@ running: Final = _Running()
 NO_ANSWER: Final[Awaitable[Reply] | Reply] = _NoAnswer()
 OUTSIDE: Final = _Outside("", CacheScope.CLIENT)
 CORE: Final = PluginContext("", CacheScope.SHARED, states_reuse=True)
-"""Stands for code whose reading makes no difference to a reply, such as hooks that are called once a reply was sent."""
+"""The context of code whose reads do not affect a reply, such as hooks that are called after a reply was sent."""
 running.current, running.last, running.outside = OUTSIDE, NO_ANSWER, 0
 
 
 def apart(function: Callable[[], T]) -> Callable[[], T]:
-    """The function as one that a plugin may call while it handles a query, and that handles other queries."""
+    """Returns a function that a plugin may call while it handles a query, although `function` handles other queries."""
 
     def call() -> T:
         current, last = running.current, running.last
@@ -160,19 +168,19 @@ def apart(function: Callable[[], T]) -> Callable[[], T]:
 
 
 def blame(error: BaseException, plugin: str) -> None:
-    """Notes in an exception which plugin raised it; the first note holds."""
+    """Adds a note to an exception that names the plugin that raised it; does nothing if there is such a note."""
     if plugin and not plugin_of(error):
         error.add_note(BLAMED + plugin)
 
 
 def plugin_of(error: BaseException) -> str:
-    """The plugin that raised an exception; empty if that is not known."""
+    """Returns the name of the plugin that raised an exception; empty if it is not known."""
     notes: list[str] = getattr(error, "__notes__", [])
     return next((note.removeprefix(BLAMED) for note in notes if note.startswith(BLAMED)), "")
 
 
 def carried(reply: Reply, source: Reply) -> Reply:
-    """A reply that a plugin returned, with at least the terms of the one that it got from the rest of the chain."""
+    """Adds to a plugin's reply the reuse terms of `source`, the reply that it got from the rest of the chain."""
     if reply.dependencies is not source.dependencies or reply.lifetime > source.lifetime or reply.scope < source.scope:
         missing = tuple([one for one in source.dependencies if one not in reply.dependencies])
         lifetime = min(reply.lifetime, source.lifetime)
@@ -180,7 +188,7 @@ def carried(reply: Reply, source: Reply) -> Reply:
             dependencies, scope = reply.dependencies + missing, max(reply.scope, source.scope)
             reply = msgspec.structs.replace(reply, lifetime=lifetime, dependencies=dependencies, scope=scope)
     if source.next_second < reply.lifetime and _ttls(reply) != _ttls(source):
-        # the TTLs of the reply do not go down with those of its source: it is right until these do
+        # the TTLs of the reply do not count down with those of `source`: the reply expires when these go down
         reply = msgspec.structs.replace(reply, lifetime=source.next_second, next_second=UNTIL_CHANGED)
     return reply
 
@@ -190,8 +198,9 @@ def _ttls(reply: Reply) -> list[int]:
 
 
 class Within:
-    """A coroutine of a plugin, each of whose steps runs with the plugin as `running.current`. Gives the reply with its
-    terms.
+    """Wraps a coroutine of a plugin: each of its steps runs with the plugin as `running.current`.
+
+    Awaiting it returns the reply of the coroutine, with its reuse terms.
     """
 
     __slots__ = ("_coroutine", "_current", "_followed")
@@ -208,11 +217,11 @@ class Within:
                 return self._finished(reply)
             try:
                 value, error = (yield found), None
-            except BaseException as raised:  # noqa: BLE001 - the coroutine's, also where it is cancelled or closed
+            except BaseException as raised:  # noqa: BLE001 - the coroutine gets every exception, also its cancellation
                 error = raised
 
     def _step(self, value: Any, error: BaseException | None) -> tuple[Any, Reply | None]:
-        """What the coroutine waits for next, or its reply."""
+        """Runs one step; returns what the coroutine waits for next, or its reply."""
         current, last = running.current, running.last
         running.current, running.last = self._current, NO_ANSWER
         try:

@@ -1,7 +1,7 @@
-"""What a directive configures outside of its block's chain: the block, its listeners, or the server as a whole.
+"""What a directive configures outside of its block's chain: the block, its listeners, or the whole server.
 
-A plugin returns `Settings` from `Plugin.settings(options)`. The core reads these values and knows no plugin by its
-name.
+A plugin returns `Settings` from `Plugin.settings(options)`. The core reads these values, so it does not need to know
+any plugin by name.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from svcdns.plugin_api.timeouts import Timeouts
 
 @dataclass(frozen=True, slots=True)
 class BindAddresses:
-    """Addresses or interface names to listen on, and those of them to leave out."""
+    """The addresses or interface names to listen on, and those to leave out."""
 
     places: tuple[str, ...]
     without: tuple[str, ...] = ()
@@ -22,8 +22,9 @@ class BindAddresses:
 
 @dataclass(frozen=True, slots=True)
 class HttpPage:
-    """A page that control serves over HTTP: its path, one of `/health`, `/ready` and `/metrics`, and the host and port
-    to listen on.
+    """A page that control serves over HTTP.
+
+    `path` is `/health`, `/ready` or `/metrics`; `address` is the host and port to listen on.
     """
 
     path: str
@@ -32,7 +33,7 @@ class HttpPage:
 
 @dataclass(frozen=True, slots=True)
 class ReloadInterval:
-    """Seconds from one look at the Corefile to the next, and the range in which they vary at random."""
+    """The seconds between two reads of the Corefile, and the range in which they vary at random."""
 
     interval: float
     jitter: float
@@ -40,15 +41,31 @@ class ReloadInterval:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What one directive of one block configures; each field's default means that the directive does not configure it.
+    """What one directive of one block configures.
 
-    Of the block: `root` is the folder that relative paths start from; `counts_queries` has the block's queries counted
-    in `coredns_dns_*`; `bind` is where its listeners listen. Of the block's listeners: `timeouts` of TCP and TLS
-    connections; `certificate` is the key of the plugin's data that holds the certificate of `tls://` listeners;
-    `any_class` hands queries of classes other than IN to the chain. Of the server: `workers` is the number of worker
-    processes, `lameduck` the seconds that DNS is served after a stop was requested, `startup_timeout` the seconds to
-    wait for the cluster, `debug` turns DEBUG lines on, `watch` is a cluster to watch, `snapshot` where its objects are
-    stored, `page` is served over HTTP, and `reload` says how often the Corefile is read again.
+    The default of a field means that the directive does not configure it.
+
+    Of the block:
+
+    - `root`: the folder that relative paths start from.
+    - `counts_queries`: True to count the block's queries in `coredns_dns_*`.
+    - `bind`: the addresses of the block's listeners.
+
+    Of the block's listeners:
+
+    - `timeouts`: the time limits of TCP and TLS connections.
+    - `certificate`: the key of the plugin's data with the certificate of `tls://` listeners.
+    - `any_class`: True to pass queries of classes other than IN to the chain.
+
+    Of the server:
+
+    - `workers`: the number of worker processes.
+    - `lameduck`: the seconds for which DNS is served after a stop was requested.
+    - `startup_timeout`: the seconds to wait for the cluster.
+    - `debug`: True to write DEBUG lines to the log.
+    - `watch`: a cluster to watch, and `snapshot`: where its objects are stored.
+    - `page`: a page to serve over HTTP.
+    - `reload`: how often the Corefile is read again.
     """
 
     root: str | None = None

@@ -6,8 +6,11 @@ import msgspec
 
 
 class Timeouts(msgspec.Struct, frozen=True):
-    """Seconds a connection may take: for its first message, between messages, and to accept a reply; and how many
-    `queries` it may bring in all, -1 for any number (docs/behaviour/server.md#listeners)."""
+    """The limits of a client's connection (docs/behaviour/server.md#listeners).
+
+    `read`, `idle` and `write` are the seconds that the client may take for its first query, between two queries, and to
+    accept a reply. `queries` is the number of queries that the client may send, or -1 for any number.
+    """
 
     read: float = 3.0
     idle: float = 10.0

@@ -1,8 +1,8 @@
-"""Whole zones for the plugin *transfer*: what the hook `Plugin.transfer(zone, serial)` of a plugin with zones returns.
+"""Whole zones for the plugin *transfer*: what the hook `Plugin.transfer(zone, serial)` returns.
 
-`zone` is the query name as a lowered wire name; `serial` is the serial of an IXFR client, 0 for AXFR (RFC 1995 §2, §4).
-The hook returns None if the plugin is not authoritative for the zone. It raises UnavailableError if it is, and has no
-content to send.
+`zone` is the query name in wire format and lower case. `serial` is the serial of an IXFR client, or 0 for AXFR (RFC
+1995 §2, §4). The hook returns None if the plugin is not authoritative for the zone. It raises UnavailableError if the
+plugin is authoritative, but has no content to send yet.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from svcdns.errors import SvcdnsError
 from svcdns.wire.record import Record
 
 RUN = 64
-"""Objects that `in_order` sorts in one step."""
+"""The number of objects that `in_order` sorts in one step."""
 
 T = TypeVar("T")
 
 
 class UnavailableError(SvcdnsError):
-    """The plugin is authoritative for the zone, and has no content to send."""
+    """The plugin is authoritative for the zone, but has no content to send."""
 
 
 class ZoneOffer(msgspec.Struct, frozen=True):
-    """A zone to send. `soa` is its SOA record now.
+    """A zone to send. `soa` is its present SOA record.
 
-    `records` yields all records of one version of the zone, from its SOA to the same SOA again, in portions that take
-    well under 0.1 ms to make and may be empty. It is None if the client's serial is current: then `soa` is the whole
-    answer.
+    `records` yields all records of one version of the zone, from its SOA to the same SOA again. It yields them in
+    portions, each of which takes well under 0.1 ms to make and may be empty. `records` is None if the client's serial
+    is current; then `soa` is the whole answer.
     """
 
     soa: Record
@@ -39,13 +39,14 @@ class ZoneOffer(msgspec.Struct, frozen=True):
 
 
 def serial_of(soa: Record) -> int:
-    """The serial in an SOA record (RFC 1035 §3.3.13)."""
+    """Returns the serial in an SOA record (RFC 1035 §3.3.13)."""
     return int.from_bytes(soa.rdata[-20:-16], "big")
 
 
 def in_order(items: Sequence[T], key: Callable[[T], tuple[str, ...]]) -> Iterator[T | None]:
-    """Yields the items in order, and None after each step of sorting, so that the caller can do
-    other work in between.
+    """Yields the items in order, and None after each step of sorting.
+
+    The caller can do other work at each None.
     """
     runs = []
     for at in range(0, len(items), RUN):
@@ -55,8 +56,9 @@ def in_order(items: Sequence[T], key: Callable[[T], tuple[str, ...]]) -> Iterato
 
 
 def _used_up(reverse: list[T]) -> Iterator[T]:
-    """The items from last to first, each let go of when it was taken: to let go of all at the end takes as long as to
-    make them.
+    """Yields the items from last to first, and removes each from the list.
+
+    Freeing all items at once at the end would take as long as making them.
     """
     while reverse:
         yield reverse.pop()

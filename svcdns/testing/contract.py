@@ -1,9 +1,9 @@
-"""The contract check: with a plugin in its chain, a server with an answer table answers every query as a server without
-one.
+"""The contract check: a server with an answer table must answer every query as a server without one.
 
-Both servers get the same packets at the same virtual times, from several clients over several transports and listeners,
-several times each, while the plugin's files change. The one without the table forgets all compiled replies before each
-query. A difference is a reply that was given to a client, or at a time, it was not right for.
+Both servers have the plugin in their chain. They get the same packets at the same virtual times, each packet several
+times. The packets come from several clients, over several transports and listeners, while the plugin's files change.
+The server without a table drops all stored replies before each query. If the replies differ, the table gave a reply to
+a client, or at a time, for which it was not right.
 """
 
 from __future__ import annotations
@@ -43,13 +43,14 @@ CLIENTS: Final = (
     Client("192.0.2.7", 40003, "192.0.2.53", 53, "udp"),
     Client("2001:db8::7", 40004, "2001:db8::53", 53, "udp", 2),
 )
-"""Clients in three networks; two of them in one."""
+"""Clients in three networks; two clients are in the same network."""
 PORTS: Final = (53, 54)
 STEPS: Final = (0.0, 0.6, 4.4, 60.0)
-"""Seconds that pass before each round of queries."""
+"""The seconds that pass before each round of queries."""
 TIMES: Final = 3
-"""How often each query is sent in a round: a reply is stored when its query comes for the second time, and used from
-then on.
+"""How often each query is sent in a round.
+
+The table stores a reply when its query comes for the second time, and uses it from the third time on.
 """
 
 _RDATA: Final[dict[int, bytes]] = {Type.A: b"\xc0\0\2\1", Type.AAAA: bytes(15) + b"\1", Type.TXT: b"\4rest"}
@@ -66,13 +67,16 @@ def check_contract(
     cluster: Iterable[Change] = (),
     clients: Sequence[Client] = CLIENTS,
 ) -> int:
-    """Checks a plugin module, and returns how many replies came from the answer table. Raises AssertionError where the
-    plugin fails.
+    """Checks a plugin module, and returns how many replies came from the answer table.
 
-    `block` is the text of a server block that has the plugin's directive, and any others. `queries` are names and types
-    as text; a type `CH TXT` is of class CH. `rest` answers behind the last plugin: by default, every name has an
-    address and a text. `changes` are called one after the other between rounds of queries, to change files that the
-    plugin's `gather` reads. `cluster` is what the cluster has. Must not be called while an event loop runs.
+    `block` is the text of a server block with the plugin's directive, and any other directives. `queries` are pairs of
+    a name and a type, both as text; the type `CH TXT` is TXT in class CH. `rest` answers queries that pass the last
+    plugin; by default, every name has an address and a text.
+
+    `changes` are functions that change the files which the plugin's `gather` reads. They are called one by one, between
+    rounds of queries. `cluster` has the objects of the cluster.
+
+    Do not call it while an event loop runs. Raises AssertionError if the plugin fails the check.
     """
     return asyncio.run(_check(module, block, queries, rest or _everything, changes, tuple(cluster), clients))
 
@@ -127,14 +131,14 @@ def _packet(ident: int, name: str, rtype: str) -> bytes:
 
 
 def _everything(query: Query) -> Reply:
-    """An answer for every name."""
+    """Returns an answer for every name."""
     rdata = _RDATA.get(query.rtype)
     records = () if rdata is None else (Record(query.name, query.rtype, 30, rdata, query.rclass),)
     return Reply(flags=query.reply_flags | AA, answer=records, lifetime=UNTIL_CHANGED, dependencies=(("rest",),))
 
 
 class _Server:
-    """One worker without sockets."""
+    """A worker without sockets."""
 
     def __init__(
         self, module: Any, block: str, rest: Callable[[Query], Answer], cluster: Sequence[Change], *, stores: bool
@@ -151,13 +155,13 @@ class _Server:
             self._index.apply(change)
 
         class Rest(Plugin):
-            """What is behind the block's plugins."""
+            """The end of the chain, behind the plugins of the block."""
 
             name = _LAST
             states_reuse = True
 
             def handle(self, query: Query, following: Following) -> Answer:  # noqa: ARG002 - the last one
-                """Answers."""
+                """Calls `rest`, which answers the query."""
                 return rest(query)
 
         last = SimpleNamespace(PLUGIN=Rest, parse=lambda _block: None)
@@ -178,7 +182,7 @@ class _Server:
         self.chains.start()
 
     def gather(self) -> None:
-        """Reads what the plugins read from files, as control does."""
+        """Calls `gather` of each plugin, as control does, and passes new file contents to the plugins."""
         for block in self._plans:
             for name, options in block.options.items():
                 gather = getattr(self._load(name), "gather", None)
@@ -193,12 +197,12 @@ class _Server:
             call(payload)
 
     def advance(self, seconds: float) -> None:
-        """Lets time pass."""
+        """Lets `seconds` pass on the virtual clock."""
         self._now += seconds
         self.chains.tick()
 
     async def answer(self, packet: bytes, client: Client) -> object:
-        """The reply as text; records in any order."""
+        """Returns the reply in a form that can be compared: records are text, in sorted order."""
         responder = self._responder(client)
         if not self._stores:
             responder.table.clear()
@@ -216,7 +220,7 @@ class _Server:
         return _shown(wire)
 
     def check_failures(self) -> None:
-        """Nothing that a plugin raised was caught."""
+        """Raises AssertionError if a plugin raised an exception."""
         for sample in samples(self._counters._region):  # noqa: SLF001 - the region of this process
             assert sample.family.name != PANICS.name or not sample.cells[0], (
                 "the plugin raised an exception; see the log"

@@ -10,4 +10,4 @@ class ExpressionError(SvcdnsError):
 
 
 class EvaluationError(SvcdnsError):
-    """The expression has no value for the given values: a wrong type, a division by zero, and the like."""
+    """The expression cannot be evaluated for the given values, for example because a value has a wrong type."""

@@ -1,4 +1,4 @@
-"""The functions of the expr language: of values, and of lists with a predicate for each element."""
+"""The built-in functions of the expr language: functions of values, and functions of a list and a predicate."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _string(value: Any) -> str:
 
 
 def _int(value: Any) -> int:
-    """A whole number of 64 bits; the bound keeps the cost of arithmetic small."""
+    """Converts a value to a whole number. Raises ValueError for more than 64 bits, to limit the cost of arithmetic."""
     result = int(value) if isinstance(value, str) else int(number(value))
     if not -_INT64 <= result < _INT64:
         raise ValueError("a number of more than 64 bits")
@@ -28,7 +28,7 @@ def _int(value: Any) -> int:
 
 
 def _numbers(arguments: tuple[Any, ...]) -> list[Any]:
-    """The arguments, or the elements of the only argument if it is a list."""
+    """Returns the arguments, or the elements of the only argument if it is a list."""
     given = arguments[0] if len(arguments) == 1 and isinstance(arguments[0], list) else arguments
     return [number(item) for item in given]
 
@@ -100,16 +100,16 @@ BUILTINS: Final[dict[str, Callable[..., Any]]] = {
     "bitshl": lambda left, right: _wrapped(_int(left) << min(_int(right), 64)),
     "bitshr": lambda left, right: _int(left) >> _int(right),
 }
-"""Functions of values, by name."""
+"""The functions of values, by name."""
 
 
 def _wrapped(value: int) -> int:
-    """The lower 64 bits, as a signed number."""
+    """Returns the lower 64 bits of a number, as a signed number."""
     return (value + _INT64) % (2 * _INT64) - _INT64
 
 
 Predicate = Callable[[Any], Any]
-"""The value of an expression for one element of a list."""
+"""Returns the value of an expression for one element of a list."""
 
 PREDICATES: Final[dict[str, Callable[[list[Any], Predicate], Any]]] = {
     "all": lambda items, predicate: all(truth(predicate(item)) for item in items),
@@ -125,4 +125,4 @@ PREDICATES: Final[dict[str, Callable[[list[Any], Predicate], Any]]] = {
     ),
     "sum": lambda items, predicate: sum(number(predicate(item)) for item in items),
 }
-"""Functions of a list and a predicate, by name."""
+"""The functions of a list and a predicate, by name."""

@@ -22,7 +22,10 @@ _ESCAPE: Final = re.compile(r"\\(x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}
 
 
 class Token(NamedTuple):
-    """`kind` is number, string, name, operator or end. `text` is as written; `value` is that of a literal."""
+    """A token of an expression.
+
+    `kind` is number, string, name, operator or end. `text` is the token as written, and `value` the value of a literal.
+    """
 
     kind: str
     text: str
@@ -30,7 +33,7 @@ class Token(NamedTuple):
 
 
 def tokens(text: str) -> list[Token]:
-    """The tokens of the text; the last one is an `end`. Raises ExpressionError."""
+    """Returns the tokens of a text; the last one has the kind `end`. Raises ExpressionError."""
     out, at = [], 0
     while at < len(text):
         # a range such as 1..3 is two numbers, not "1." and ".3"
@@ -57,7 +60,7 @@ def _value(kind: str, text: str) -> Any:
 
 
 def number(text: str) -> int | float:
-    """The value of a number in Go's syntax. Raises ExpressionError."""
+    """Returns the value of a number in Go's syntax. Raises ExpressionError."""
     try:
         if text[:1] == "0" and text.isdecimal():
             return int(text, 8)
@@ -69,7 +72,7 @@ def number(text: str) -> int | float:
 
 
 def unquoted(text: str) -> str:
-    """The value of a quoted string. Between backquotes there are no escapes."""
+    """Returns the value of a quoted string. Between backquotes there are no escapes."""
     if text[0] == "`":
         return text[1:-1]
 

@@ -1,4 +1,8 @@
-"""The nodes of an expression. Each function here makes a node of other nodes: a function from the scope to a value."""
+"""The nodes of a compiled expression.
+
+A node is a function from a `Scope` to a value. Each public function here returns a node, made from the nodes of its
+operands.
+"""
 
 from __future__ import annotations
 
@@ -12,42 +16,42 @@ Node = Callable[[Any], Any]
 
 
 def constant(value: Any) -> Node:
-    """A literal."""
+    """Returns a node for a literal."""
     return lambda _: value
 
 
 def variable(name: str) -> Node:
-    """A variable of the scope."""
+    """Returns a node for a variable of the scope."""
     return lambda scope: scope.values[name]
 
 
 def element(scope: Any) -> Any:
-    """`#`: the element that the innermost predicate is applied to."""
+    """Returns a node for `#`, the element that the innermost predicate is applied to."""
     return scope.elements[-1]
 
 
 def array(items: list[Node]) -> Node:
-    """A list."""
+    """Returns a node for a list."""
     return lambda scope: [item(scope) for item in items]
 
 
 def mapping(keys: list[Node], values: list[Node]) -> Node:
-    """A map. Keys become text."""
+    """Returns a node for a map. Its keys become text."""
     return lambda scope: {str(key(scope)): value(scope) for key, value in zip(keys, values, strict=True)}
 
 
 def call_variable(name: str, arguments: list[Node]) -> Node:
-    """A call of a function of the scope."""
+    """Returns a node that calls a function of the scope."""
     return lambda scope: scope.values[name](*(argument(scope) for argument in arguments))
 
 
 def call(function: Callable[..., Any], arguments: list[Node]) -> Node:
-    """A call of a function of the language."""
+    """Returns a node that calls a built-in function."""
     return lambda scope: function(*(argument(scope) for argument in arguments))
 
 
 def apply_predicate(function: Callable[..., Any], items: Node, test: Node | None) -> Node:
-    """A call of a function of a list and a predicate. Without `test` the value of an element is the element."""
+    """Returns a node that calls a function of a list and a predicate. Without `test`, each element is its own value."""
 
     def run(scope: Any) -> Any:
         def predicate(item: Any) -> Any:
@@ -68,14 +72,14 @@ def apply_predicate(function: Callable[..., Any], items: Node, test: Node | None
 
 
 def choice(condition: Node, then: Node, otherwise: Node) -> Node:
-    """`condition ? then : otherwise`."""
+    """Returns a node for `condition ? then : otherwise`."""
     return lambda scope: then(scope) if truth(condition(scope)) else otherwise(scope)
 
 
 def member(node: Node, key: Node, *, optional: bool) -> Node:
-    """A field of a map, or an element of a list. Negative numbers count from the end.
+    """Returns a node for a field of a map, or an element of a list.
 
-    With `optional`, nil has every member.
+    Negative indexes count from the end. With `optional`, any member of nil is nil.
     """
 
     def run(scope: Any) -> Any:
@@ -93,12 +97,12 @@ def member(node: Node, key: Node, *, optional: bool) -> Node:
 
 
 def part(node: Node, start: Node | None, end: Node | None) -> Node:
-    """A slice of a list or a string."""
+    """Returns a node for a slice of a list or a string."""
     return lambda scope: node(scope)[start(scope) if start else None : end(scope) if end else None]
 
 
 def unary(operator: str, node: Node) -> Node:
-    """`not`, `!`, `-` or `+`."""
+    """Returns a node for the unary operators `not`, `!`, `-` and `+`."""
     if operator in ("not", "!"):
         return negated(node)
     sign = -1 if operator == "-" else 1
@@ -106,12 +110,12 @@ def unary(operator: str, node: Node) -> Node:
 
 
 def negated(node: Node) -> Node:
-    """The negation of a truth value."""
+    """Returns a node for the negation of a truth value."""
     return lambda scope: not truth(node(scope))
 
 
 def binary(operator: str, left: Node, right: Node) -> Node:
-    """A binary operator. `and`, `or` and `??` evaluate the right node only if they need it."""
+    """Returns a node for a binary operator. `and`, `or` and `??` evaluate the right node only if they need it."""
     if operator in ("and", "&&"):
         return lambda scope: truth(left(scope)) and truth(right(scope))
     if operator in ("or", "||"):
@@ -123,35 +127,35 @@ def binary(operator: str, left: Node, right: Node) -> Node:
 
 
 def truth(value: Any) -> bool:
-    """The value, if it is true or false. Raises TypeError otherwise."""
+    """Returns the value if it is True or False. Raises TypeError otherwise."""
     if not isinstance(value, bool):
         raise TypeError(f"true or false was expected, not {shown(value)}")
     return value
 
 
 def number(value: Any) -> Any:
-    """The value, if it is a number. Raises TypeError otherwise."""
+    """Returns the value if it is a number. Raises TypeError otherwise."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"a number was expected, not {shown(value)}")
     return value
 
 
 def text(value: Any) -> str:
-    """The value, if it is a string. Raises TypeError otherwise."""
+    """Returns the value if it is a string. Raises TypeError otherwise."""
     if not isinstance(value, str):
         raise TypeError(f"a string was expected, not {shown(value)}")
     return value
 
 
 def equal(left: Any, right: Any) -> bool:
-    """Whether two values are equal; true and 1 are not."""
+    """Returns True if two values are equal; true and 1 are not equal."""
     if isinstance(left, bool) != isinstance(right, bool):
         return False
     return bool(left == right)
 
 
 def shown(value: Any) -> str:
-    """A value as an error message shows it."""
+    """Returns a value as an error message shows it."""
     return f"{value!r}"[:40]
 
 

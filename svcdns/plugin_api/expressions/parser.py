@@ -1,7 +1,7 @@
 """Parses the text of an expression.
 
-Operator precedence is that of the expr language; each node is a function of a `Scope`. Declarations (`let`) and methods
-are not supported. Unknown names are errors here; types are checked when the expression runs.
+The precedence of operators is that of the expr language. Each node is a function of a `Scope`. Declarations (`let`) and
+methods are not supported. The parser reports unknown names; types are checked when the expression runs.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ RESERVED: Final = frozenset({*_LITERALS, *_NEGATABLE, "not", "and", "or", "let",
 
 
 class Scope:
-    """Variables and functions by name, and the elements that the running predicates read, innermost last."""
+    """The variables and functions of one run, by name, and the elements of the running predicates, innermost last."""
 
     __slots__ = ("elements", "values")
 
@@ -43,7 +43,7 @@ Node = Callable[[Scope], Any]
 
 
 class Expression:
-    """A compiled expression. `calls` has the names of the functions in its scope that it may call."""
+    """A compiled expression. `calls` has the names of the functions of its scope that it may call."""
 
     def __init__(self, text: str, node: Node, calls: frozenset[str]) -> None:
         self.text, self._node, self.calls = text, node, calls
@@ -56,7 +56,7 @@ class Expression:
         return hash(self.text)
 
     def run(self, values: Mapping[str, Any]) -> Any:
-        """The value of the expression. `values` has variables and functions by name. Raises EvaluationError."""
+        """Returns the value of the expression. `values` has variables and functions by name. Raises EvaluationError."""
         try:
             return self._node(Scope(values))
         except (TypeError, ValueError, LookupError, ArithmeticError, AttributeError, RecursionError) as error:
@@ -64,9 +64,9 @@ class Expression:
 
 
 def compile_expression(text: str, functions: Collection[str], variables: Collection[str] = ()) -> Expression:
-    """The expression of the text. It may use these functions and variables besides those of the language.
+    """Compiles the text of an expression. Raises ExpressionError.
 
-    Raises ExpressionError.
+    Besides the built-in functions, the expression may use `functions` and `variables`.
     """
     parser = _Parser(tokens(text), functions, variables)
     node = parser.expression()
@@ -86,7 +86,7 @@ class _Parser:
         return self.tokens[self.at]
 
     def take(self, *texts: str) -> bool:
-        """Consumes the token if it is one of these words or operators."""
+        """Consumes the present token and returns True if it is one of these words or operators."""
         if self.token.kind in ("name", "operator") and self.token.text in texts:
             self.at += 1
             return True
@@ -140,7 +140,7 @@ class _Parser:
             raise ExpressionError(f"'{text}' is not a regular expression (RE2): {error}") from error
 
     def _tail(self, left: Node) -> Node:
-        """The operators of the lowest precedence: `|` and `? :`."""
+        """Parses the operators of the lowest precedence: `|` and `? :`."""
         while self.token.text in ("|", "?") and self.token.kind == "operator":
             if self.take("|"):
                 if self.token.kind != "name":
@@ -199,7 +199,7 @@ class _Parser:
         raise ExpressionError(f"unknown name {name}")
 
     def _call(self, name: str, piped: Node | None = None) -> Node:
-        """A call. `piped` is the value before `|`: the first argument."""
+        """Parses a call. `piped` is the value before `|`, and becomes the first argument."""
         self.expect("(")
         if name in PREDICATES and name not in self.functions:
             return self._predicate(name, piped)
@@ -212,7 +212,7 @@ class _Parser:
         return operators.call(BUILTINS[name], arguments)
 
     def _predicate(self, name: str, items: Node | None) -> Node:
-        """A call of a function of a list and an optional predicate, in which `#` is the element."""
+        """Parses a call of a function of a list and an optional predicate, in which `#` is the element."""
         if items is None:
             items = self.expression()
             if not self.take(","):

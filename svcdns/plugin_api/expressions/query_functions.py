@@ -1,4 +1,4 @@
-"""The functions of expressions that give properties of a query (docs/behaviour/plugins.md#expressions)."""
+"""The functions with which expressions read properties of a query (docs/behaviour/plugins.md#expressions)."""
 
 from __future__ import annotations
 
@@ -47,9 +47,12 @@ FUNCTIONS: Final = frozenset(_FUNCTIONS)
 """The names of the functions."""
 
 PER_CLIENT: Final = frozenset({"client_ip", "port", "id", "server_ip", "metadata"})
-"""The functions whose values may differ between equal packets."""
+"""The functions that may return different values for equal packets."""
 
 
 def query_functions(query: Query) -> Mapping[str, Callable[..., Any]]:
-    """The functions for one query, by name. `metadata` always gives the empty text: there is no metadata."""
+    """Returns the functions for one query, by name.
+
+    `metadata` always returns empty text, because there is no metadata.
+    """
     return {name: partial(function, query) for name, function in _FUNCTIONS.items()}
