@@ -1,5 +1,7 @@
-"""Functions with which plugins parse their directives. Each checks one thing and raises CorefileError at the word at
-fault.
+"""Functions with which plugins parse the arguments of their directives.
+
+Each function checks one rule. If the rule is broken, the function raises CorefileError with the position of the wrong
+word.
 """
 
 from __future__ import annotations
@@ -19,7 +21,10 @@ _DURATION: Final = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
 
 
 def arguments(line: Directive, least: int, most: int) -> tuple[Token, ...]:
-    """The words after the line's first one; `most` may be UNBOUNDED."""
+    """Returns the words after the line's first word.
+
+    Their number must be from `least` to `most`. With UNBOUNDED as `most` there is no upper limit.
+    """
     count = len(line.arguments)
     if count < least:
         last = line.arguments[-1] if line.arguments else line.name
@@ -34,30 +39,33 @@ def arguments(line: Directive, least: int, most: int) -> tuple[Token, ...]:
 
 
 def argument(line: Directive) -> Token:
-    """The only word after the line's first one."""
+    """Returns the word after the line's first word. There must be exactly one."""
     return arguments(line, 1, 1)[0]
 
 
 def without_arguments(directives: Sequence[Directive]) -> None:
-    """Checks that no directive has arguments or a block."""
+    """Checks that no directive has arguments or a block in braces."""
     for directive in directives:
         arguments(directive, 0, 0)
         no_body(directive)
 
 
 def no_body(line: Directive) -> None:
-    """The directive takes no block."""
+    """Checks that the directive has no block in braces."""
     if line.body is not None:
         raise CorefileError(line.position, f"'{line.name.text}' takes no block")
 
 
 def body(line: Directive) -> tuple[Directive, ...]:
-    """The lines in the directive's braces; none where it has no braces."""
+    """Returns the lines in the directive's braces, or an empty tuple if the directive has no braces."""
     return line.body or ()
 
 
 def once(directives: Sequence[Directive]) -> Directive:
-    """The only directive of a plugin that a block may have once."""
+    """Returns the only directive in `directives`.
+
+    Call it for a plugin that a server block may use only once. `directives` must not be empty.
+    """
     if len(directives) > 1:
         raise CorefileError(
             directives[1].position,
@@ -67,7 +75,7 @@ def once(directives: Sequence[Directive]) -> Directive:
 
 
 def integer(token: Token, low: int = 0, high: int = 2**31 - 1) -> int:
-    """A whole number within the bounds."""
+    """Returns the word as a whole number, which must be from `low` to `high`."""
     try:
         value = int(token.text)
     except ValueError:
@@ -78,7 +86,10 @@ def integer(token: Token, low: int = 0, high: int = 2**31 - 1) -> int:
 
 
 def duration(token: Token) -> float:
-    """Seconds, from a Go duration such as `300ms` or `1m30s`; a number without a unit is an error, `0` is not."""
+    """Returns the seconds of a duration in Go's syntax, such as `300ms` or `1m30s`.
+
+    A number without a unit is an error, except `0`.
+    """
     text = token.text
     sign = -1.0 if text.startswith("-") else 1.0
     rest = text.lstrip("+-")
@@ -93,27 +104,29 @@ def duration(token: Token) -> float:
 
 
 def one_of(token: Token, choices: Collection[str]) -> str:
-    """The word, which has to be one of `choices`."""
+    """Returns the word, which must be one of `choices`."""
     if token.text not in choices:
         raise CorefileError(token.position, f"'{token.text}' is unknown; one of {', '.join(choices)} was expected")
     return token.text
 
 
 def nearest(text: str, known: Collection[str]) -> str:
-    """` (did you mean 'x'?)` for the known word that is nearest, empty where none is near."""
+    """Returns ` (did you mean 'x'?)` with the most similar known word, or an empty text if no word is similar."""
     close = difflib.get_close_matches(text, known, n=1)
     return f" (did you mean '{close[0]}'?)" if close else ""
 
 
 def unknown_option(line: Directive, known: Collection[str]) -> CorefileError:
-    """The error for an option that the plugin does not have."""
+    """Returns the error for an option that the plugin does not have. Does not raise the error."""
     text = line.name.text
     return CorefileError(line.position, f"unknown property '{text}'{nearest(text, known)}")
 
 
 def zones(words: Sequence[Token], fallback: tuple[str, ...] = ()) -> tuple[str, ...]:
-    """Zone arguments made lower-case and absolute, CIDRs expanded; invalid ones are skipped
-    (docs/behaviour/corefile.md#set-up-rules). Without words, `fallback`."""
+    """Returns the zones that `words` name, in lower case and absolute. A CIDR becomes its reverse zones.
+
+    Invalid words are skipped (docs/behaviour/corefile.md#set-up-rules). Without words, returns `fallback`.
+    """
     if not words:
         return fallback
     out: dict[str, None] = {}
@@ -126,12 +139,15 @@ def zones(words: Sequence[Token], fallback: tuple[str, ...] = ()) -> tuple[str, 
 
 
 def fallthrough(line: Directive) -> tuple[str, ...]:
-    """The zones of a `fallthrough` line; the root without any."""
+    """Returns the zones of a `fallthrough` line, or the root zone if the line names no zone."""
     return zones(line.arguments, (".",))
 
 
 def host_port(token: Token) -> tuple[str, int]:
-    """Host and port of `:8080`, `127.0.0.1:53`, `[::1]:53` or `localhost:9153`; an empty host is every address."""
+    """Returns host and port of an address such as `:8080`, `127.0.0.1:53`, `[::1]:53` or `localhost:9153`.
+
+    An empty host stands for all addresses.
+    """
     host, colon, digits = token.text.rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")
     if not colon or not digits.isdecimal() or int(digits) > 65535 or (":" in host and not bracketed):

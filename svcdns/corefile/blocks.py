@@ -1,6 +1,6 @@
 """A parsed Corefile as frozen values: tokens with their positions, directives, server blocks.
 
-Control sends them to workers as msgpack. So their shapes are part of the hand-over format (`svcdns.feed.format`).
+Control sends these values to workers as msgpack, so the fields are part of the hand-over format (`svcdns.feed.format`).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import msgspec
 
 
 class Position(msgspec.Struct, frozen=True, array_like=True):
-    """A place in a file; line and column count from 1."""
+    """A place in a file. Lines and columns are counted from 1."""
 
     file: str
     line: int
@@ -17,7 +17,10 @@ class Position(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Token(msgspec.Struct, frozen=True, array_like=True):
-    """One word, with environment variables substituted. A `quoted` word is never a brace or a comment."""
+    """One word, in which environment variables have been replaced by their values.
+
+    If `quoted` is True, the word is an ordinary word even if it is a brace.
+    """
 
     text: str
     position: Position
@@ -25,7 +28,7 @@ class Token(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Directive(msgspec.Struct, frozen=True, array_like=True):
-    """A line: its first word, the words after it, and the lines in its braces (None without braces)."""
+    """A line: its first word, the words after it, and the lines in its braces. `body` is None without braces."""
 
     name: Token
     arguments: tuple[Token, ...] = ()
@@ -33,12 +36,12 @@ class Directive(msgspec.Struct, frozen=True, array_like=True):
 
     @property
     def position(self) -> Position:
-        """Where the line starts."""
+        """The position of the line's first word."""
         return self.name.position
 
 
 class ServerKey(msgspec.Struct, frozen=True, array_like=True):
-    """A key of a server block: a zone (lower case, absolute) on a port over a transport (`dns`, `tls`, …)."""
+    """A key of a server block. `zone` is lower case and absolute, `transport` is for example `dns` or `tls`."""
 
     transport: str
     zone: str
@@ -47,14 +50,18 @@ class ServerKey(msgspec.Struct, frozen=True, array_like=True):
 
 
 class ServerBlock(msgspec.Struct, frozen=True, array_like=True):
-    """Keys and directives, both in file order; a CIDR key has become one key per reverse zone."""
+    """A server block. Keys and directives are in the order of the file. A CIDR has one key for each reverse zone."""
 
     keys: tuple[ServerKey, ...]
     directives: tuple[Directive, ...]
 
 
 class Corefile(msgspec.Struct, frozen=True, array_like=True):
-    """A parsed file. `digest` is the SHA-512 over the blocks with their places, after import and environment."""
+    """A parsed Corefile.
+
+    `digest` is the SHA-512 of the server blocks with the positions of their words, after imports and environment
+    variables have been replaced.
+    """
 
     path: str
     blocks: tuple[ServerBlock, ...]

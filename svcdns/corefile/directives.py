@@ -1,4 +1,4 @@
-"""The check that each directive of a Corefile exists and is implemented."""
+"""Checks that svcdns knows and implements each directive of a Corefile."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from svcdns.corefile.errors import CorefileError
 
 
 def check_directives(corefile: Corefile, known: Collection[str], built: Collection[str]) -> None:
-    """Raises CorefileError for a directive that is not in `known`, or in `known` but not in `built`."""
+    """Raises CorefileError for a directive that does not exist or is not implemented.
+
+    `known` are the names of all directives, `built` the names of those that svcdns implements.
+    """
     for block in corefile.blocks:
         for directive in block.directives:
             name = directive.name.text

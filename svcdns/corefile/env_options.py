@@ -1,7 +1,9 @@
-"""Options from environment variables, for a Corefile that CoreDNS reads too: it would refuse these options.
+"""Reads plugin options from environment variables.
 
-SVCDNS_<OPTION> stands for the line `<option> <value>` in each directive of the plugin that has no such line. The value
-has the syntax of a Corefile. An error names the variable in place of the file.
+They are for a Corefile that CoreDNS reads too, because CoreDNS would refuse a Corefile with these options. The variable
+SVCDNS_<OPTION> stands for a line `<option> <value>` in the block of a directive. It applies to each directive of the
+plugin that has no line with this option. The value has the syntax of a Corefile. The position of an error has the name
+of the variable in place of the file.
 """
 
 from __future__ import annotations
@@ -18,13 +20,14 @@ PREFIX: Final = "SVCDNS_"
 
 
 def variable(option: str) -> str:
-    """The variable that sets an option."""
+    """Returns the name of the environment variable that sets an option."""
     return PREFIX + option.upper()
 
 
 def with_options(corefile: Corefile, options: Mapping[str, Sequence[str]], environ: Mapping[str, str]) -> Corefile:
-    """The Corefile with the options that the environment sets. `options` are the possible ones by directive. Raises
-    CorefileError.
+    """Returns the Corefile with the options that environment variables set. Raises CorefileError.
+
+    `options` maps the name of a directive to the options that variables can set for it.
     """
     lines = {
         name: [line for option in known if (line := _line(option, environ)) is not None]
@@ -43,7 +46,7 @@ def with_options(corefile: Corefile, options: Mapping[str, Sequence[str]], envir
 
 
 def is_from_environment(line: Directive) -> bool:
-    """Whether a line comes from a variable."""
+    """True if the line was made from an environment variable."""
     return line.position.file == variable(line.name.text)
 
 

@@ -1,5 +1,7 @@
-"""Server block keys: `[SCHEME://]ZONE[:PORT]` (docs/behaviour/corefile.md#server-block-keys), and the check
-that no two of them overlap."""
+"""Parses the keys of server blocks, `[SCHEME://]ZONE[:PORT]`, and checks that no two keys overlap.
+
+Source: docs/behaviour/corefile.md#server-block-keys.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,10 @@ _PREFERRED: Final = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?\.?)
 
 
 def server_keys(token: Token, default_port: int, warnings: list[str]) -> tuple[ServerKey, ...]:
-    """The parsed keys of one word; a CIDR may give several. `default_port` is for keys of plain DNS without a port."""
+    """Returns the server keys that one word of a Corefile stands for; a CIDR may stand for several.
+
+    `default_port` is the port of plain-DNS keys without a port. Adds a text to `warnings` for an unusual zone name.
+    """
     scheme, _, rest = token.text.rpartition("://")
     transport = scheme.lower() or "dns"
     if transport not in DEFAULT_PORTS:
@@ -39,7 +44,7 @@ def _split_port(text: str, token: Token, default: int) -> tuple[str, int]:
         return text, default
     if not digits:
         raise CorefileError(token.position, f"expecting data after last colon: '{token.text}'")
-    if "/" in digits:  # an IPv6 network without a port
+    if "/" in digits:  # the colon is part of an IPv6 network, so there is no port
         return text, default
     if not digits.isdecimal() or int(digits) > 65535:
         if ":" in zone:
@@ -49,10 +54,11 @@ def _split_port(text: str, token: Token, default: int) -> tuple[str, int]:
 
 
 def check_overlap(blocks: Sequence[ServerBlock], hosts: Sequence[Sequence[str]]) -> None:
-    """Raises CorefileError for a zone that two blocks serve on the same address and port.
+    """Raises CorefileError if two blocks serve the same zone on the same address and port.
 
-    `hosts` has the addresses that each block is bound to, `("",)` for all. A port with two transports is an error too,
-    as both need its TCP port. Blocks with the plugin *view* are distinguished by their views, not here.
+    `hosts` has, for each block, the addresses that the block is bound to; `("",)` stands for all addresses. A port with
+    two transports is also an error, as both transports need the TCP port. The function does not consider the plugin
+    *view*, with which two blocks may have the same keys.
     """
     taken: dict[tuple[str, str, int], dict[str, ServerKey]] = {}
     transports: dict[tuple[str, int], ServerKey] = {}

@@ -1,7 +1,8 @@
-"""The tokens of a Corefile (docs/behaviour/corefile.md#lexing).
+"""Divides the text of a Corefile into tokens (docs/behaviour/corefile.md#lexing).
 
-Rules: a word that starts with a quote runs to the next quote, over line ends too; `\\"` is the only escape there; `#`
-starts a comment outside quotes, even inside a word; a byte-order mark and carriage returns do not count.
+A word that begins with a double quote ends at the next double quote, even on a later line. Inside the quotes, `\\"` is
+a quote character, and there is no other escape. Outside quotes, `#` begins a comment, even inside a word. A byte-order
+mark at the start and all carriage returns are ignored.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from svcdns.corefile.errors import CorefileError
 
 
 def tokens(text: str, file: str) -> list[Token]:
-    """All tokens of the text. Raises CorefileError where a quote is not closed."""
+    """Returns all tokens of the text. `file` is the name for positions. Raises CorefileError for an unclosed quote."""
     return _Lexer(text.removeprefix("\ufeff"), file).run()
 
 

@@ -1,4 +1,7 @@
-"""Reads the Corefile: the named file, `Corefile` in the working directory, or the built-in default."""
+"""Reads the Corefile.
+
+It is the named file, the file `Corefile` in the working directory, or the built-in Corefile.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +17,14 @@ DEFAULT_FILE: Final = "Corefile"
 
 
 class CorefileMissingError(SvcdnsError):
-    """The named Corefile cannot be read."""
+    """The named Corefile, or standard input, cannot be read."""
 
 
 def load(path: str | None, *, environ: Mapping[str, str], default_port: int = 53) -> Corefile:
-    """The Corefile at `path`; `stdin` is standard input; None is `Corefile` here, or the default where that is missing.
+    """Returns the parsed Corefile. Raises CorefileError and CorefileMissingError.
 
-    A file without a server block means the default too. Raises CorefileError and CorefileMissingError.
+    If `path` is `stdin`, reads standard input. If `path` is None, reads the file `Corefile` in the working directory.
+    Returns the built-in Corefile if `path` is None and this file does not exist, or if a file has no server block.
     """
     if path == "stdin":
         corefile = parse(_standard_input(), "stdin", environ=environ, default_port=default_port)
@@ -36,7 +40,11 @@ def _default(port: int) -> Corefile:
 
 
 def _standard_input() -> str:
-    """All of it. A file is read from its beginning: every reload, and every control that is started, reads it again."""
+    """Returns the whole content of standard input.
+
+    If standard input is a file, reads the file from its beginning. This matters because each reload, and each new
+    control process, reads it again.
+    """
     try:
         with open(0, encoding="utf-8", closefd=False) as file:
             if file.seekable():

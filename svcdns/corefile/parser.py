@@ -1,9 +1,9 @@
-"""From tokens to server blocks (docs/behaviour/corefile.md#server-blocks): keys, directives, snippets, imports,
-environment variables.
+"""Parses the tokens of a Corefile into server blocks (docs/behaviour/corefile.md#server-blocks).
 
-It works line by line. An import is replaced by the imported lines. Each of these keeps the names of the snippets and
-files that it came through, so that a loop is an error, and each token keeps its position in its own file. It knows no
-directive but `import`.
+The parser handles keys, directives, snippets, imports and environment variables. It works line by line, and replaces an
+`import` line by the imported lines. Each imported line keeps the names of the snippets and files that it was imported
+through, so that an import loop is found. Each token keeps its position in its own file. `import` is the only directive
+whose meaning the parser knows.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from svcdns.corefile.lexer import tokens
 MAX_SNIPPET_IMPORTS: Final = 10_000
 MAX_FILE_IMPORTS: Final = 100_000
 MAX_NESTING: Final = 50
-"""Braces within braces of a server block. No plugin takes more than three levels."""
+"""The largest depth of braces within braces of a server block. No plugin needs more than three levels."""
 
 _PERCENT: Final = re.compile(r"\{%([^}%]+)%\}")
 _DOLLAR: Final = re.compile(r"\{\$([^}]+)\}")
@@ -34,16 +34,17 @@ _ARGUMENT: Final = re.compile(r"\{args\[(\d+)\]\}")
 
 
 class _Line(NamedTuple):
-    """The tokens of one line, and the names of the snippets and files it was imported through."""
+    """The tokens of one line, and the names of the snippets and files that the line was imported through."""
 
     tokens: tuple[Token, ...]
     through: tuple[str, ...] = ()
 
 
 def parse(text: str, path: str, *, environ: Mapping[str, str], default_port: int = 53) -> Corefile:
-    """The Corefile in `text`. `path` names it in errors; its imports are relative to it.
+    """Returns the Corefile that `text` contains. Raises CorefileError.
 
-    Raises CorefileError. Reads the files that it imports, and nothing else.
+    `path` is the name of the file in error messages, and imports are relative to its folder. Reads the imported files,
+    but not `path` itself.
     """
     parser = _Parser(path, environ, default_port)
     blocks = parser.run(text)
@@ -84,7 +85,10 @@ class _Parser:
     # -- keys
 
     def _keys(self, line: _Line) -> tuple[list[Token], Token | None]:
-        """The keys that start here, and the brace that opens their block; None for a block without braces."""
+        """Returns the keys that begin on this line, and the brace that opens their block.
+
+        The brace is None for a block without braces.
+        """
         keys: list[Token] = []
         while True:
             words = line.tokens
@@ -112,7 +116,7 @@ class _Parser:
         return keys, brace
 
     def _split(self, word: Token) -> list[Token]:
-        """A word may hold several keys with commas between them."""
+        """Returns the keys in one word, which may hold several keys with commas between them."""
         text = self._substitute(word)
         return [Token(part, word.position, word.quoted) for part in text.split(",") if part]
 
@@ -203,7 +207,10 @@ class _Parser:
     # -- directives
 
     def _directives(self, brace: Token | None, level: int) -> tuple[Directive, ...]:
-        """The lines up to the `}` that belongs to `brace`; up to the end of the file where there is no brace."""
+        """Returns the directives up to the `}` that matches `brace`.
+
+        If `brace` is None, returns all directives up to the end of the file.
+        """
         if brace is not None and level > MAX_NESTING:
             raise CorefileError(brace.position, f"blocks nested more than {MAX_NESTING} deep")
         out: list[Directive] = []
@@ -249,8 +256,10 @@ class _Parser:
         return word if text == word.text else Token(text, word.position, word.quoted)
 
     def _substitute(self, word: Token) -> str:
-        """The word with environment variables put in; `{%NAME%}` first, then `{$NAME}`
-        (docs/behaviour/corefile.md#environment-variables)."""
+        """Returns the word with environment variables replaced by their values.
+
+        `{%NAME%}` is replaced first, then `{$NAME}` (docs/behaviour/corefile.md#environment-variables).
+        """
         if "{" not in word.text:
             return word.text
         text = _PERCENT.sub(lambda found: self.environ.get(found[1], ""), word.text)
@@ -258,7 +267,10 @@ class _Parser:
 
 
 def _lines(words: list[Token]) -> list[tuple[Token, ...]]:
-    """Tokens by lines; a token with line ends inside reaches down to its last line."""
+    """Returns the tokens of each line.
+
+    A quoted token may contain line breaks. Words on the line where it ends belong to the same line.
+    """
     out: list[list[Token]] = []
     below = -1
     for word in words:
@@ -282,7 +294,7 @@ def _is_snippet(keys: list[Token]) -> bool:
 
 
 def _with_arguments(word: Token, values: list[str]) -> Token:
-    """The word of a snippet with `{args[N]}` put in."""
+    """Returns a word of a snippet, with each `{args[N]}` replaced by an argument of the import."""
     if "{args[" not in word.text:
         return word
 

@@ -1,7 +1,7 @@
-"""Regular expressions of a Corefile: the syntax of RE2, as in Go, matched in time linear in the length of the text.
+"""The regular expressions of a Corefile, with the syntax of RE2, which is also Go's.
 
-Python's `re` is not used: its syntax differs, and some patterns would block a worker for minutes. The library is
-imported when the first pattern is compiled.
+Matching takes time linear in the length of the text. Python's `re` is not used: its syntax differs, and some patterns
+would block a worker for minutes. The library `re2` is imported when the first pattern is compiled.
 """
 
 from __future__ import annotations
@@ -14,29 +14,36 @@ from svcdns.corefile.blocks import Token
 from svcdns.corefile.errors import CorefileError
 
 MAX_LENGTH: Final = 10000
-"""Characters of a pattern (docs/behaviour/plugins.md#rewrite)."""
+"""The largest number of characters in a pattern (docs/behaviour/plugins.md#rewrite)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Regex:
-    """A compiled pattern; two are equal if their texts are. `groups` is the number of its groups, the whole match not
-    counted.
+    """A compiled pattern. Two patterns are equal if their texts are equal.
+
+    `groups` is the number of groups in the pattern, without the whole match.
     """
 
     text: str
     groups: int = field(compare=False)
     names: tuple[tuple[str, int], ...] = field(compare=False)
-    """Named groups with their numbers."""
+    """The named groups, as pairs of name and group number."""
     _search: Any = field(compare=False, repr=False)
 
     def find(self, text: str) -> tuple[str, ...] | None:
-        """The leftmost match and its groups, empty where a group took no part; None without a match. Not anchored."""
+        """Returns the leftmost match and the texts of its groups, or None if nothing matches.
+
+        The match may begin anywhere in `text`. A group that took no part in the match has an empty text.
+        """
         found = self._search(text)
         return None if found is None else tuple(found.group(n) or "" for n in range(self.groups + 1))
 
 
 def regex(token: Token, text: str | None = None) -> Regex:
-    """The pattern that a word says, or `text` in its place. Raises CorefileError at the word."""
+    """Compiles the pattern in a word of the Corefile, or the pattern `text` if that is given.
+
+    Raises CorefileError with the position of the word.
+    """
     text = token.text if text is None else text
     if len(text) > MAX_LENGTH:
         raise CorefileError(token.position, f"regex pattern too long: {len(text)} > {MAX_LENGTH} characters")
@@ -48,7 +55,7 @@ def regex(token: Token, text: str | None = None) -> Regex:
 
 @lru_cache(1024)
 def compiled(text: str) -> Regex:
-    """The pattern of that text. Raises ValueError."""
+    """Returns the compiled pattern. Raises ValueError if `text` is not a regular expression."""
     import re2
 
     options = re2.Options()

@@ -1,5 +1,7 @@
-"""Zone names of a Corefile: made lower-case and absolute, and CIDRs turned into reverse zones
-(docs/behaviour/corefile.md#server-block-keys)."""
+"""Converts the zone arguments of a Corefile into zone names (docs/behaviour/corefile.md#server-block-keys).
+
+Names become lower case and absolute. CIDRs become reverse zones.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +13,9 @@ from svcdns.wire.errors import NameTextError
 
 
 def normalise_zone(text: str) -> tuple[str, ...]:
-    """The zones that a zone argument means: one for a name, one or several reverse zones for a
-    CIDR. Raises ZoneError.
+    """Returns the zones that a zone argument stands for. Raises ZoneError.
+
+    A name stands for one zone, a CIDR for one or several reverse zones.
     """
     if "/" in text:
         return reverse_zones(text)
@@ -23,10 +26,10 @@ def normalise_zone(text: str) -> tuple[str, ...]:
 
 
 def reverse_zones(text: str) -> tuple[str, ...]:
-    """The zones under in-addr.arpa or ip6.arpa that cover a network; host bits are masked.
+    """Returns the zones under in-addr.arpa or ip6.arpa that cover a network. Raises ZoneError.
 
-    A prefix that is not on a label boundary (8 bits, 4 for IPv6) gives every zone of the next boundary. Raises
-    ZoneError.
+    The host bits of the CIDR are ignored. A label covers 8 bits for IPv4 and 4 bits for IPv6. If the prefix ends inside
+    a label, the result has one zone for each value of that label in the network.
     """
     try:
         network = ipaddress.ip_network(text, strict=False)
@@ -47,5 +50,5 @@ def _reverse_name(address: ipaddress.IPv4Address | ipaddress.IPv6Address, labels
 
 
 def is_reverse(zone: str) -> bool:
-    """True for what is below the reverse trees; the two trees themselves count as other zones, as in CoreDNS."""
+    """True if the zone is below in-addr.arpa or ip6.arpa. For these two zones themselves it is False, as in CoreDNS."""
     return zone.endswith((".in-addr.arpa.", ".ip6.arpa."))

@@ -1,7 +1,8 @@
-"""Numbers of the DNS and their mnemonics: types, classes, rcodes, EDNS options, extended errors, opcodes, header bits.
+"""The numbers of the DNS and their mnemonics.
 
-It has the numbers that code or a log line names. Any other number is shown as RFC 3597 §5 says (`TYPE65280`).
-Sources: the IANA DNS parameters registry, RFC 1035 §3.2 and §4.1.1, RFC 6895.
+They are types, classes, rcodes, EDNS options, extended errors, opcodes and header bits. This module has only the
+numbers that the code or a log line names. Any other number is printed as in RFC 3597 §5 (`TYPE65280`). Sources: the
+IANA DNS parameters registry, RFC 1035 §3.2 and §4.1.1, RFC 6895.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ from typing import Any, Final
 
 
 class Numbers(type):
-    """The metaclass of classes that name numbers. They are used like an `IntEnum`, but each value is a plain `int`: up
-    to Python 3.11 the use of an enum member costs as much as a call.
+    """The metaclass of the classes below, each of which gives names to numbers.
+
+    Such a class is used like an `IntEnum`, but each value is a plain `int`. Up to Python 3.11, the use of an enum
+    member costs as much as a call.
     """
 
     __members__: Mapping[str, int]
@@ -23,16 +26,16 @@ class Numbers(type):
         cls.__members__ = MappingProxyType({key: value for key, value in fields.items() if isinstance(value, int)})
 
     def __getitem__(cls, name: str) -> int:
-        """The number of that name. Raises KeyError."""
+        """Returns the number with this name. Raises KeyError."""
         return cls.__members__[name]
 
     def __iter__(cls) -> Iterator[int]:
-        """The numbers, in the order of the class."""
+        """Iterates over the numbers in the order in which the class defines them."""
         return iter(cls.__members__.values())
 
 
 class Type(metaclass=Numbers):
-    """RR TYPEs and QTYPEs."""
+    """Types of records and of queries (TYPE and QTYPE)."""
 
     A = 1
     NS = 2
@@ -97,7 +100,7 @@ class Type(metaclass=Numbers):
 
 
 class Class(metaclass=Numbers):
-    """CLASSes and QCLASSes."""
+    """Classes of records and of queries (CLASS and QCLASS)."""
 
     IN = 1
     CS = 2
@@ -108,7 +111,7 @@ class Class(metaclass=Numbers):
 
 
 class Rcode(metaclass=Numbers):
-    """Response codes, extended ones (RFC 6891 §6.1.3) included."""
+    """Response codes, also those that need EDNS (RFC 6891 §6.1.3)."""
 
     NOERROR = 0
     FORMERR = 1
@@ -133,30 +136,30 @@ class Rcode(metaclass=Numbers):
 
 
 class OptionCode(metaclass=Numbers):
-    """EDNS option codes (RFC 6891 §6.1.2)."""
+    """EDNS option codes (RFC 6891 §6.1.2), each with the RFC that defines the option."""
 
     LONG_LIVED_QUERY = 1
-    """RFC 8764."""
+    """Defined in RFC 8764."""
     UPDATE_LEASE = 2
-    """RFC 9664."""
+    """Defined in RFC 9664."""
     NSID = 3
-    """RFC 5001."""
+    """Defined in RFC 5001."""
     CLIENT_SUBNET = 8
-    """RFC 7871."""
+    """Defined in RFC 7871."""
     EXPIRE = 9
-    """RFC 7314."""
+    """Defined in RFC 7314."""
     COOKIE = 10
-    """RFC 7873."""
+    """Defined in RFC 7873."""
     TCP_KEEPALIVE = 11
-    """RFC 7828."""
+    """Defined in RFC 7828."""
     PADDING = 12
-    """RFC 7830."""
+    """Defined in RFC 7830."""
     EXTENDED_ERROR = 15
-    """RFC 8914."""
+    """Defined in RFC 8914."""
 
 
 class ExtendedError(metaclass=Numbers):
-    """INFO-CODEs of extended errors, RFC 8914 §4."""
+    """The INFO-CODE of an extended DNS error (RFC 8914 §4)."""
 
     STALE_ANSWER = 3
     NOT_READY = 14
@@ -168,7 +171,7 @@ class ExtendedError(metaclass=Numbers):
 
 
 class Opcode(metaclass=Numbers):
-    """Kinds of query, RFC 1035 §4.1.1 and RFC 6895 §2.2."""
+    """The kind of a query (RFC 1035 §4.1.1, RFC 6895 §2.2)."""
 
     QUERY = 0
     IQUERY = 1
@@ -193,15 +196,15 @@ _RCODES: Final = {number: name for name, number in Rcode.__members__.items()}
 
 
 def type_text(number: int) -> str:
-    """The mnemonic of a type, or `TYPE<n>` (RFC 3597 §5)."""
+    """Returns the mnemonic of a type, or `TYPE<n>` if the type has none here (RFC 3597 §5)."""
     return _TYPES.get(number) or f"TYPE{number}"
 
 
 def class_text(number: int) -> str:
-    """The mnemonic of a class, or `CLASS<n>` (RFC 3597 §5)."""
+    """Returns the mnemonic of a class, or `CLASS<n>` if the class has none here (RFC 3597 §5)."""
     return _CLASSES.get(number) or f"CLASS{number}"
 
 
 def rcode_text(number: int) -> str:
-    """The mnemonic of a response code, or the number itself."""
+    """Returns the mnemonic of a response code, or the number as text if the code has none here."""
     return _RCODES.get(number) or str(number)

@@ -1,7 +1,8 @@
-"""EDNS(0), RFC 6891: reading and writing OPT records, and the OPT record of a reply.
+"""EDNS(0) (RFC 6891): reads and writes OPT records, and makes the OPT record of a reply.
 
-The OPT record of a reply has the query's payload size and DO bit, and version 0. Options that a client may expect back
-unchanged are echoed. Where a plugin or an upstream made an OPT record, its options take their place.
+The OPT record of a reply has the UDP payload size and the DO bit of the query, and version 0. Some options of the query
+are repeated in the reply unchanged. If a plugin or an upstream made an OPT record, the reply has the options of that
+record instead.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from svcdns.wire.record import Edns
 ECHOED_OPTIONS: Final = frozenset(
     {OptionCode.NSID, OptionCode.EXPIRE, OptionCode.COOKIE, OptionCode.TCP_KEEPALIVE, OptionCode.PADDING}
 )
-"""Those that a reply returns as the query had them, as CoreDNS does."""
+"""The options that a reply repeats as they were in the query, as CoreDNS does."""
 _LONGEST: Final = 1 << 16
 _LENGTHS: Final = {
     OptionCode.LONG_LIVED_QUERY: range(18, _LONGEST),  # RFC 8764 §3.2
@@ -25,7 +26,7 @@ _LENGTHS: Final = {
     OptionCode.TCP_KEEPALIVE: (0, 2),  # RFC 7828 §3.1
     OptionCode.EXTENDED_ERROR: range(2, _LONGEST),  # RFC 8914 §2
 }
-"""Sizes in octets that the data of an option may have."""
+"""The allowed numbers of octets in the data of an option, by option code."""
 
 DO: Final = 0x8000
 _FIXED: Final = struct.Struct("!HHBBHH")
@@ -33,8 +34,9 @@ _OPTION: Final = struct.Struct("!HH")
 
 
 def from_record(rclass: int, ttl: int, rdata: bytes) -> Edns:
-    """The OPT record with this CLASS, TTL and RDATA. Raises FormError where an option is cut off
-    or has a wrong size.
+    """Returns the OPT record that has this CLASS, TTL and RDATA.
+
+    Raises FormError if an option is cut off or has a wrong size.
     """
     return Edns(rclass, bool(ttl & DO), ttl >> 16 & 0xFF, _options(rdata) if rdata else ())
 
@@ -53,8 +55,9 @@ def _options(rdata: bytes) -> tuple[tuple[int, bytes], ...]:
 
 
 def _checked(code: int, data: bytes) -> bytes:
-    """The option's data, without octets that have no meaning. Raises FormError where its size or
-    contents are invalid.
+    """Returns the data of an option, without trailing octets that have no meaning.
+
+    Raises FormError if the data has a wrong size or invalid contents.
     """
     if code == OptionCode.CLIENT_SUBNET:
         good = len(data) >= 4 and _is_subnet(*_OPTION.unpack_from(data))
@@ -66,13 +69,16 @@ def _checked(code: int, data: bytes) -> bytes:
 
 
 def _is_subnet(family: int, prefixes: int) -> bool:
-    """RFC 7871 §6: the prefix lengths are bounded by the family; family 0 goes with source prefix 0 alone."""
+    """True if the family and the two prefix lengths of a client-subnet option are valid (RFC 7871 §6).
+
+    The family limits the prefix lengths. With family 0 the source prefix length must be 0.
+    """
     source, scope = prefixes >> 8, prefixes & 0xFF
     return source == 0 if family == 0 else max(source, scope) <= {1: 32, 2: 128}.get(family, -1)
 
 
 def to_wire(edns: Edns, rcode: int = 0) -> bytes:
-    """The OPT record; the upper eight bits of `rcode` go into it (RFC 6891 §6.1.3)."""
+    """Returns the encoded OPT record. The upper eight bits of `rcode` are stored in it (RFC 6891 §6.1.3)."""
     options = b"".join(_OPTION.pack(code, len(data)) + data for code, data in edns.options)
     return (
         b"\0"
@@ -82,16 +88,17 @@ def to_wire(edns: Edns, rcode: int = 0) -> bytes:
 
 
 def extended_error(code: int, text: str = "") -> tuple[int, bytes]:
-    """The Extended DNS Error option, RFC 8914 §2."""
+    """Returns an Extended DNS Error option as a pair of option code and data (RFC 8914 §2)."""
     return OptionCode.EXTENDED_ERROR, code.to_bytes(2, "big") + text.encode()
 
 
 def for_reply(
     query_edns: Edns | None, own: Edns | None, echoed: frozenset[int] = ECHOED_OPTIONS, extended: int | None = None
 ) -> Edns | None:
-    """The OPT record of a reply.
+    """Returns the OPT record of a reply, or None if the reply has none.
 
-    `query_edns` is that of the query, `own` that of a plugin or an upstream, `extended` the code of an extended error.
+    `query_edns` is the OPT record of the query. `own` is the OPT record that a plugin or an upstream made. `echoed` are
+    the codes of the options to repeat from the query. `extended` is the code of an extended error to add.
     """
     if query_edns is None:
         return own

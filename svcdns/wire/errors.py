@@ -1,4 +1,4 @@
-"""The errors of the wire format."""
+"""The errors of the package `wire`, which encodes and parses DNS messages."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from svcdns.errors import SvcdnsError
 
 
 class FormError(SvcdnsError):
-    """Octets that are no DNS message, name or record as RFC 1035 §4 defines them."""
+    """The octets are not a valid DNS message, name or record (RFC 1035 §4)."""
 
 
 class NameTextError(SvcdnsError):
-    """Text that is no domain name in the presentation format of RFC 1035 §5.1."""
+    """The text is not a domain name in the presentation format of RFC 1035 §5.1."""

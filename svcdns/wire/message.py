@@ -1,8 +1,9 @@
-"""Encoding of replies and queries, and parsing of messages from upstreams (RFC 1035 §4).
+"""Encodes replies and queries, and parses messages from upstreams (RFC 1035 §4).
 
-Owner names are compressed (RFC 1035 §4.1.4), and names in the RDATA of the types that RFC 3597 §4 allows; most pointers
-lead to the query name. A reply that is larger than the client's limit loses records from its end and gets TC (RFC 2181
-§9); the OPT record stays. Nothing here decides about the content of a reply.
+Owner names are compressed (RFC 1035 §4.1.4), and so are the names in the RDATA of NS, CNAME, PTR, MX and SOA records,
+as RFC 3597 §4 allows. Most compression pointers point to the query name. If a reply is larger than the client's limit,
+records are removed from its end and the TC bit is set (RFC 2181 §9). The OPT record is never removed. This module does
+not choose the records of a reply.
 """
 
 from __future__ import annotations
@@ -27,22 +28,23 @@ _FIXED: Final = struct.Struct("!HHIH")
 _TO_QUESTION: Final = b"\xc0\x0c"
 _ADDRESSES: Final = (Type.A, Type.AAAA)
 _ADDRESS_HEAD: Final = 12
-"""Octets of an address record before its RDATA, where the owner is a pointer."""
+"""The number of octets before the RDATA of an address record whose owner name is a compression pointer."""
 ADDRESS_SIZES: Final[dict[int, int]] = {Type.A: 4, Type.AAAA: 16}
-"""Octets of an address (RFC 1035 §3.4.1, RFC 3596 §2.2)."""
+"""The number of octets of an address, by record type (RFC 1035 §3.4.1, RFC 3596 §2.2)."""
 SOA_NUMBERS: Final = 20
-"""Octets behind the names of a SOA."""
+"""The number of octets after the two names in the RDATA of a SOA record."""
 _ONE_NAME: Final = frozenset({Type.NS, Type.CNAME, Type.PTR})
 
 
 class Sections(Protocol):
-    """The parts of a reply: rcode, header flags, the three sections, EDNS, and the code of an extended error (RFC
-    8914).
+    """The parts of a reply that the encoder reads.
+
+    They are rcode, header flags, three sections, EDNS, and the code of an extended error (RFC 8914).
     """
 
     @property
     def rcode(self) -> int:
-        """The extended rcode (RFC 6891 §6.1.3)."""
+        """The response code, which may have 12 bits (RFC 6891 §6.1.3)."""
         ...
 
     @property
@@ -52,37 +54,44 @@ class Sections(Protocol):
 
     @property
     def answer(self) -> Sequence[Record]:
-        """The answer section."""
+        """The records of the answer section."""
         ...
 
     @property
     def authority(self) -> Sequence[Record]:
-        """The authority section."""
+        """The records of the authority section."""
         ...
 
     @property
     def additional(self) -> Sequence[Record]:
-        """The additional section without the OPT record."""
+        """The records of the additional section, without the OPT record."""
         ...
 
     @property
     def edns(self) -> Edns | None:
-        """The OPT record that a plugin or an upstream made, if any."""
+        """The OPT record that a plugin or an upstream made, or None."""
         ...
 
     @property
     def extended(self) -> int | None:
-        """The code of an extended error, None for none."""
+        """The code of the extended error, or None."""
         ...
 
 
 def udp_limit(query_edns: Edns | None) -> int:
-    """Octets that a client accepts over UDP: its payload size, at least 512 (RFC 6891 §6.2.3)."""
+    """Returns the largest UDP reply, in octets, that the client of a query accepts.
+
+    This is the UDP payload size in the query's OPT record, but at least 512 (RFC 6891 §6.2.3).
+    """
     return MIN_UDP if query_edns is None or query_edns.size < MIN_UDP else query_edns.size
 
 
 class Writer:
-    """The parts of a message so far, its size, and the offset of each name in it."""
+    """Encodes the question section and the records of one message, with name compression.
+
+    `parts` are the pieces of the message, of which the first is a place for the header. `size` is the size of the
+    message so far. `known` maps each name written so far to its offset.
+    """
 
     __slots__ = ("known", "parts", "question_name", "size")
 
@@ -93,7 +102,7 @@ class Writer:
         self.known: dict[bytes, int] = {}
 
     def name(self, name: bytes, at: int) -> bytes:
-        """The name in compressed form, for offset `at`."""
+        """Returns the compressed form of `name`, which the caller will write at offset `at`."""
         if name == self.question_name and len(name) > 1:
             return _TO_QUESTION
         if not self.known:
@@ -115,7 +124,7 @@ class Writer:
             cut += 1 + name[cut]
 
     def record(self, record: Record) -> bytes:
-        """The record's octets for the present end of the message."""
+        """Returns the encoded record. Write the result at the present end of the message, as pointers depend on it."""
         owner = (
             _TO_QUESTION
             if record.owner == self.question_name and len(record.owner) > 1
@@ -137,7 +146,10 @@ class Writer:
         return mname + rname + rdata[-20:]
 
     def section(self, records: Iterable[Record], limit: int) -> tuple[int, bool]:
-        """Writes records while they fit into `limit` octets; how many did, and whether all did."""
+        """Writes records until the next one would make the message longer than `limit` octets.
+
+        Returns the number of records written, and True if all of them were written.
+        """
         count = 0
         for record in records:
             data = self.record(record)
@@ -150,9 +162,10 @@ class Writer:
 
 
 def encode_reply(request: Request, reply: Sections, limit: int, echoed: frozenset[int] = opt.ECHOED_OPTIONS) -> bytes:
-    """The reply as a packet of at most `limit` octets, with the request's id, opcode, question, and EDNS mirrored.
+    """Returns the reply as a packet of at most `limit` octets.
 
-    `echoed` are the codes of options that a client gets back as it sent them.
+    ID, opcode and question section are those of the request. If the request has an OPT record, the packet has one too.
+    `echoed` are the codes of EDNS options that the reply repeats as the client sent them.
     """
     writer = Writer(request.question)
     edns = opt.for_reply(request.edns, reply.edns, echoed, reply.extended)
@@ -174,11 +187,11 @@ def encode_reply(request: Request, reply: Sections, limit: int, echoed: frozense
 
 
 def rotations(request: Request, reply: Sections, wire: bytes, count: int) -> list[bytes]:
-    """`count` messages: `wire`, which is the encoded reply, and others whose answer section is rotated, in steps of
-    equal size.
+    """Returns `count` encoded replies that differ only in the order of the answer records.
 
-    Only for an untruncated answer that consists of address records of one type, owned by the query name: their octets
-    are the same in each position. The list is empty for other replies.
+    The first one is `wire`, which is the encoded form of `reply`. In each further one the answer section begins at
+    another record, in steps of about equal size. The result is an empty list unless the answer is complete and consists
+    of address records of one type at the query name. Only such records have the same octets at each position.
     """
     at, name, answer = 12 + len(request.question), request.name, reply.answer
     if wire[2] & TC >> 8 or len(name) < 2 or not answer or answer[0].rtype not in _ADDRESSES:
@@ -195,13 +208,13 @@ def rotations(request: Request, reply: Sections, wire: bytes, count: int) -> lis
 
 
 def encode_query(ident: int, flags: int, name: bytes, rtype: int, rclass: int, edns: Edns | None) -> bytes:
-    """A query as a packet; `flags` are header bits such as RD, AD and CD."""
+    """Returns a query as a packet. `flags` are header bits such as RD, AD and CD."""
     tail = opt.to_wire(edns) if edns is not None else b""
     return HEADER.pack(ident, flags & ~QR, 1, 0, 0, 1 if tail else 0) + name + struct.pack("!HH", rtype, rclass) + tail
 
 
 class Message(msgspec.Struct):
-    """A parsed message with one question. Names in RDATA are uncompressed; the OPT record is `edns`."""
+    """A parsed message with one question. Names in RDATA are uncompressed. The OPT record is in `edns`."""
 
     ident: int
     flags: int
@@ -215,7 +228,10 @@ class Message(msgspec.Struct):
 
 
 def parse_message(packet: bytes) -> Message:
-    """A message with exactly one question. Raises FormError, and nothing else, for other packets."""
+    """Parses a message that has exactly one question.
+
+    Raises FormError, and no other error, for any other packet.
+    """
     try:
         ident, flags, questions, *counts = HEADER.unpack_from(packet)
         if questions != 1:
@@ -259,7 +275,10 @@ _NAMES_IN_RDATA: Final[dict[int, tuple[int, int]]] = {
     Type.NXT: (0, 1), Type.MX: (2, 1), Type.AFSDB: (2, 1), Type.RT: (2, 1), Type.KX: (2, 1), Type.SRV: (6, 1), Type.MINFO: (0, 2),
     Type.RP: (0, 2), Type.SOA: (0, 2), Type.PX: (2, 2), Type.SIG: (18, 1),
 }  # fmt: skip
-"""Types whose RDATA may have compressed names (RFC 3597 §4): octets before the first name, and the number of names."""
+"""The types whose RDATA may have compressed names (RFC 3597 §4).
+
+For each type: the number of octets before the first name, and the number of names.
+"""
 
 
 def _read_rdata(packet: bytes, at: int, length: int, rtype: int) -> bytes:
@@ -284,7 +303,10 @@ def _read_rdata(packet: bytes, at: int, length: int, rtype: int) -> bytes:
 
 
 def _read_naptr(packet: bytes, at: int, end: int) -> bytes:
-    """RFC 3403 §4.1: order, preference, three character strings, a name."""
+    """Returns the RDATA of a NAPTR record with its name uncompressed.
+
+    It has an order, a preference, three character strings and a name (RFC 3403 §4.1).
+    """
     cut = at + 4
     for _ in range(3):
         cut += 1 + packet[cut]

@@ -1,9 +1,10 @@
-"""Domain names in uncompressed wire format, which the whole program uses.
+"""Domain names in uncompressed wire format, the form in which the whole program holds names.
 
-A name is `bytes`: length-prefixed labels and the root's zero octet (RFC 1035 §3.1), at most 255 octets, labels of at
-most 63. Lowering is `bytes.lower()`: a length octet is at most 63 (0x3F) and so never looks like an upper-case letter
-(0x41 up). This module converts names from and to text, and splits them. It also reads compressed names from a message:
-no other place follows pointers.
+A name is `bytes`: labels, each after an octet with its length, and the zero octet of the root (RFC 1035 §3.1). A name
+has at most 255 octets, a label at most 63. `bytes.lower()` converts a name to lower case. It does not change length
+octets, as they are at most 63 (0x3F) and upper-case letters begin at 0x41. This module converts names from and to text,
+and splits them into labels. It also reads compressed names from a message; no other module follows compression
+pointers.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ _PLAIN: Final = bytes(octet for octet in range(0x21, 0x7F) if octet not in _SPEC
 
 
 def from_labels(labels: list[bytes] | tuple[bytes, ...]) -> bytes:
-    """The name with these labels, leftmost first, the root left out. Raises NameTextError where a label or the name is
-    too long.
+    """Returns the name with these labels. The first label is the leftmost one; the root is not in the list.
+
+    Raises NameTextError if a label is empty, or if a label or the name is too long.
     """
     out = bytearray()
     for label in labels:
@@ -38,9 +40,9 @@ def from_labels(labels: list[bytes] | tuple[bytes, ...]) -> bytes:
 
 
 def from_text(text: str) -> bytes:
-    """A name from its presentation form, absolute with or without the final dot. Raises NameTextError.
+    """Returns the name whose presentation form is `text`. The final dot is optional. Raises NameTextError.
 
-    `\\.` and `\\DDD` are read as RFC 1035 §5.1 says; characters outside ASCII are taken as UTF-8.
+    The escapes `\\.` and `\\DDD` are those of RFC 1035 §5.1. Characters outside ASCII are encoded as UTF-8.
     """
     if text in (".", ""):
         return ROOT
@@ -79,14 +81,17 @@ def _escaped_labels(text: str) -> list[bytes]:
 
 
 def to_text(name: bytes) -> str:
-    """The presentation form with its final dot, special octets escaped as RFC 1035 §5.1 and RFC 4343 §2.1 say."""
+    """Returns the presentation form of a name, with its final dot.
+
+    Special octets are escaped as in RFC 1035 §5.1 and RFC 4343 §2.1.
+    """
     if name == ROOT:
         return "."
     return "".join(label_text(label) + "." for label in labels_of(name))
 
 
 def label_text(label: bytes) -> str:
-    """One label in presentation form; a dot or a special octet in it is escaped."""
+    """Returns one label in presentation form. A dot or another special octet in the label is escaped."""
     if not label.translate(None, _PLAIN):
         return label.decode()
     return "".join(
@@ -96,7 +101,7 @@ def label_text(label: bytes) -> str:
 
 
 def labels_of(name: bytes) -> list[bytes]:
-    """The labels, leftmost first, the root left out."""
+    """Returns the labels of a name. The leftmost label is first; the root is left out."""
     out, at = [], 0
     while length := name[at]:
         out.append(name[at + 1 : at + 1 + length])
@@ -105,7 +110,10 @@ def labels_of(name: bytes) -> list[bytes]:
 
 
 def suffixes(name: bytes) -> list[bytes]:
-    """The name itself, then each shorter suffix down to the root: the order of a longest-match search."""
+    """Returns the name itself, then each shorter suffix of whole labels, down to the root.
+
+    This is the order in which a search for the longest match tries them.
+    """
     out, at = [name], 0
     while length := name[at]:
         at += 1 + length
@@ -114,7 +122,7 @@ def suffixes(name: bytes) -> list[bytes]:
 
 
 def is_within(name: bytes, zone: bytes) -> bool:
-    """True if `name` is `zone` or below it; both in lower case."""
+    """True if `name` is equal to `zone` or below `zone`. Both must be in lower case."""
     if not name.endswith(zone):
         return False
     if zone == ROOT:
@@ -126,10 +134,11 @@ def is_within(name: bytes, zone: bytes) -> bool:
 
 
 def read_name(message: bytes, at: int) -> tuple[bytes, int]:
-    """The name at offset `at` of a message, and the offset behind it. Raises FormError.
+    """Reads the name at offset `at` of a message. Returns the uncompressed name and the offset after the name.
 
-    Follows compression pointers (RFC 1035 §4.1.4), each only to an earlier offset, so no chain of them can loop, and
-    none into the header, where an id may look like a label.
+    Follows compression pointers (RFC 1035 §4.1.4). Each must point to an earlier offset than the one before, so that
+    pointers cannot form a loop. No pointer may point into the header, where an ID may look like a label. Raises
+    FormError.
     """
     parts: list[bytes] = []
     size, after, limit = 1, -1, at

@@ -1,4 +1,4 @@
-"""A resource record and an OPT record as frozen values. Names are uncompressed, in RDATA too."""
+"""A resource record and an OPT record as frozen values. All names are uncompressed, also the names in RDATA."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from svcdns.wire.codes import Class
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
-    """A resource record: owner name and RDATA in wire format, TTL in seconds (RFC 1035 §3.2.1)."""
+    """A resource record (RFC 1035 §3.2.1). Owner name and RDATA are in wire format, the TTL is in seconds."""
 
     owner: bytes
     rtype: int
@@ -18,7 +18,10 @@ class Record(msgspec.Struct, frozen=True, gc=False):
 
 
 class Edns(msgspec.Struct, frozen=True, gc=False):
-    """An OPT record (RFC 6891 §6.1): UDP payload size in octets, DO bit, version, options as (code, data)."""
+    """An OPT record (RFC 6891 §6.1).
+
+    `size` is the UDP payload size in octets, `dnssec_ok` is the DO bit, and `options` has pairs of code and data.
+    """
 
     size: int = 4096
     dnssec_ok: bool = False

@@ -1,8 +1,8 @@
-"""Parsing of a request: header, question section, EDNS.
+"""Parses a request: header, question section, EDNS.
 
-`accept` decides as CoreDNS does before any plugin sees a packet: no reply to a packet that is no query, a header alone
-where the query cannot be served, else a `Request`. Records other than OPT are skipped. Sources: RFC 1035 §4.1, RFC 6891
-§6.1, RFC 8906 §3.
+`accept` decides what CoreDNS decides before any plugin sees a packet. A packet that is not a query gets no reply. A
+query that cannot be served gets a reply without records. Any other packet becomes a `Request`. Records other than OPT
+are skipped, apart from the SOA record of an IXFR request. Sources: RFC 1035 §4.1, RFC 6891 §6.1, RFC 8906 §3.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ _SERVED_OPCODES: Final = (Opcode.QUERY, Opcode.NOTIFY)
 
 
 class Request(msgspec.Struct, gc=False):
-    """A request for a chain. `name` has the client's spelling; `question` has the octets of the question section.
+    """A parsed request.
 
-    `serial` is that of the SOA record in the authority section of an IXFR request (RFC 1995 §3), if there is one.
+    `name` is the query name as the client spelled it. `question` is the octets of the question section. `serial` is the
+    serial of the SOA record in the authority section of an IXFR request (RFC 1995 §3), or None.
     """
 
     ident: int
@@ -42,10 +43,10 @@ class Request(msgspec.Struct, gc=False):
 
 
 def accept(packet: bytes) -> Request | bytes | None:
-    """The request; or the complete reply to a malformed packet; or None if there is to be no reply.
+    """Returns the request, or the complete reply if the packet is malformed, or None if it gets no reply.
 
-    As in CoreDNS, a packet may end before the records that its header counts, even before type and class. A header
-    alone gets SERVFAIL.
+    As in CoreDNS, a packet may end before the records that its header counts, even before the type and class of the
+    question. A packet that consists only of a header gets SERVFAIL.
     """
     if len(packet) < 12:
         return None
@@ -83,8 +84,10 @@ def accept(packet: bytes) -> Request | bytes | None:
 
 
 def read_query_name(packet: bytes) -> tuple[bytes, int]:
-    """The query name, and the offset behind it. Raises FormError, for a pointer too: there is no earlier name that it
-    could lead to.
+    """Returns the query name and the offset after the name.
+
+    Raises FormError if the name is invalid or compressed. The query name is the first name of a message, so no pointer
+    in it can point to an earlier name.
     """
     at = 12
     try:
@@ -100,7 +103,10 @@ def read_query_name(packet: bytes) -> tuple[bytes, int]:
 
 
 def _read_opt(packet: bytes, at: int, count: int, before: int) -> Edns | None:
-    """Skips up to `count` records; the last OPT record among those behind the first `before`."""
+    """Reads up to `count` records from offset `at`, and returns the last OPT record, or None.
+
+    OPT records among the first `before` records are ignored, as they are not in the additional section.
+    """
     found = None
     for number in range(count):
         if at >= len(packet):
@@ -117,7 +123,7 @@ def _read_opt(packet: bytes, at: int, count: int, before: int) -> Edns | None:
 
 
 def _read_serial(packet: bytes, at: int, before: int) -> int | None:
-    """The serial of the record behind the first `before`, if that is a SOA record."""
+    """Skips `before` records from offset `at`. Returns the serial of the next record, if that is a SOA record."""
     for _ in range(before):
         _, at = names.read_name(packet, at)
         at += 10 + _FIXED.unpack_from(packet, at)[3]

@@ -1,15 +1,17 @@
-"""Simple replies of upstreams: address records or a denial and nothing else, recognized without parsing every record.
+"""Recognizes simple replies of upstreams without parsing every record.
 
-Most forwarded queries are for addresses, and most of their replies are simple. `scan` accepts a reply only where no
-further check is needed: every record answers the question, nothing is truncated, and the octets may be stored as they
-are. Other replies are parsed record by record (`message.parse_message`). Simple are
+Most forwarded queries are for addresses, and most of their replies are simple: they consist only of address records or
+only of a denial. `scan` accepts a reply only if it needs no further check. Every record must answer the question, and
+the reply must not be truncated, so that its octets can be stored as they are. `message.parse_message` parses all other
+replies. A simple reply is one of these:
 
-- addresses: records of the query type, owned by the query name or by the last target of a chain of CNAME records that
-  begins there;
-- denials (RFC 2308 §2): no answer, and the SOA record of a zone that contains the query name, its owner a pointer into
-  the question;
+- Addresses: records of the query type. Their owner is the query name, or the last target of a chain of CNAME records
+  that begins at the query name.
+- A denial (RFC 2308 §2): no answer, and the SOA record of a zone that contains the query name. Its owner name is a
+  compression pointer into the question.
 
-both without other records than OPT, in class IN, with compression pointers in the usual places (RFC 1035 §4.1.4).
+Besides these records a simple reply may have only an OPT record. All records are in class IN, and compression pointers
+are where encoders usually put them (RFC 1035 §4.1.4).
 """
 
 from __future__ import annotations
@@ -32,23 +34,23 @@ _TTL: Final = struct.Struct("!I")
 _HEAD: Final = 12
 _IN: Final = int(Class.IN)
 _TOO_LONG: Final = 1 << 31
-"""TTLs from here on are to be read as 0 (RFC 2181 §8)."""
+"""TTLs of this value or more count as 0 (RFC 2181 §8)."""
 _TO_QUESTION: Final = 0xC00C
 _POINTER: Final = 0xC000
 _COMPRESSED: Final = 0xC0
 _FARTHEST: Final = 0x3FFF
-"""The last offset that a pointer can lead to."""
+"""The largest offset that a compression pointer can point to."""
 _OPT: Final = b"\0\0\x29"
 _OPT_HEAD: Final = 11
 _UNUSUAL: Final = 0x7800 | TC
 
 
 class SimpleReply(msgspec.Struct, frozen=True, gc=False):
-    """A simple reply. Offsets count from the first octet of `packet`.
+    """A reply that `scan` has accepted. Offsets count from the first octet of `packet`.
 
-    The question section ends at `start`, the records other than OPT end at `end`. Address records come last, begin at
-    `addresses` (0 for a denial) and have `size` octets each. `ttls` has the offset of each record's TTL, `ttl` the
-    smallest TTL in seconds.
+    The question section ends at `start`, and the records other than OPT end at `end`. Address records come last, begin
+    at `addresses` (0 for a denial), and have `size` octets each. `ttls` are the offsets of the TTL fields, and `ttl` is
+    the smallest TTL in seconds.
     """
 
     packet: bytes
@@ -62,12 +64,15 @@ class SimpleReply(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def is_denial(self) -> bool:
-        """Whether it denies the name or the type."""
+        """True if the reply says that the name does not exist, or has no record of the query type."""
         return not self.addresses
 
 
 def scan(packet: bytes, start: int, rtype: int) -> SimpleReply | None:
-    """The reply if it is a simple one. `start` is the offset behind its question section, `rtype` the query type."""
+    """Returns the parsed reply if it is a simple reply, otherwise None.
+
+    `start` is the offset of the first octet after the question section, and `rtype` is the query type.
+    """
     try:
         flags, _, answers, authorities, additionals = _COUNTS.unpack_from(packet, 2)
         if flags & _UNUSUAL:
@@ -111,8 +116,11 @@ def _addresses(packet: bytes, start: int, count: int, rtype: int) -> SimpleReply
 
 
 def _aliases(packet: bytes, at: int, count: int) -> tuple[int, int, list[int], int]:
-    """Skips the CNAME records that an answer begins with: the offset behind them, a pointer to the last target, the
-    offsets of their TTLs, the smallest TTL. Raises FormError where they are no chain, or a loop."""
+    """Reads the CNAME records at the beginning of the answer section.
+
+    Returns the offset after these records, a compression pointer to the last target, the offsets of the TTL fields, and
+    the smallest TTL. Raises FormError if the records do not form a chain, or if the chain has a loop.
+    """
     owner, smallest = _TO_QUESTION, _TOO_LONG
     ttls: list[int] = []
     known: set[int] = set()
@@ -166,8 +174,11 @@ def _denial(packet: bytes, start: int, rcode: int) -> SimpleReply | None:
 
 
 def _read_name(packet: bytes, at: int, known: set[int]) -> tuple[bytes, int]:
-    """A name in lower case, and the offset behind it. Adds the offsets of its labels to `known`. Raises FormError for a
-    pointer to another offset: it could lead into the header or a TTL, which change."""
+    """Returns the name at offset `at` in lower case, and the offset after the name.
+
+    Adds the offsets of the name's labels to `known`. Raises FormError if a compression pointer points to an offset that
+    is not in `known`. Such a pointer could point into the header or a TTL, whose octets change later.
+    """
     name, end = read_name(packet, at)
     while (length := packet[at]) and length < _COMPRESSED:
         known.add(at)
@@ -180,7 +191,10 @@ def _read_name(packet: bytes, at: int, known: set[int]) -> tuple[bytes, int]:
 
 
 def _ends_in_opt(packet: bytes, at: int, additionals: int) -> bool:
-    """Whether the rest of the packet is an OPT record without an extended rcode (RFC 6891 §6.1.3)."""
+    """True if the rest of the packet is exactly one OPT record.
+
+    The upper bits of the rcode in the OPT record must be 0 (RFC 6891 §6.1.3).
+    """
     if additionals != 1 or packet[at : at + 3] != _OPT:
         return False
     _, size, ttl, octets = _FIXED.unpack_from(packet, at + 1)
@@ -193,7 +207,7 @@ def _ends_in_opt(packet: bytes, at: int, additionals: int) -> bool:
 
 
 def with_ttl(plain: SimpleReply, ttl: int) -> bytes:
-    """The octets of a simple reply's records, from `start` to `end`, each with this TTL."""
+    """Returns the octets of the reply's records, from `start` to `end`, with every TTL set to `ttl`."""
     packet, shown = plain.packet, _TTL.pack(ttl)
     if len(plain.ttls) == 1:
         [at] = plain.ttls

@@ -1,19 +1,19 @@
-"""The framing of DNS messages on a byte stream, TCP or TLS: each has two octets of length before it (RFC 1035 §4.2.2,
-RFC 7766 §8).
+"""The framing of DNS messages on a byte stream, over TCP or TLS.
 
-Nothing here reads or writes; a message of any content passes.
+Two octets before each message have its length (RFC 1035 §4.2.2, RFC 7766 §8). The functions do no I/O and do not check
+the content of a message.
 """
 
 from __future__ import annotations
 
 
 def framed(message: bytes) -> bytes:
-    """The message with its length before it, so that both leave in one write (RFC 7766 §8)."""
+    """Returns the message with its length in front, so that one write sends both (RFC 7766 §8)."""
     return len(message).to_bytes(2, "big") + message
 
 
 def take_message(received: bytearray) -> bytes | None:
-    """Removes the first message from the octets received, and returns it; None while it is not complete."""
+    """Removes the first message from `received` and returns the message, or None if it is incomplete."""
     if len(received) < 2:
         return None
     end = 2 + int.from_bytes(received[:2], "big")
@@ -25,5 +25,5 @@ def take_message(received: bytearray) -> bytes | None:
 
 
 def has_message(received: bytearray) -> bool:
-    """Whether the first message of the octets received is complete."""
+    """True if `received` has the first message completely."""
     return len(received) >= 2 and len(received) >= 2 + int.from_bytes(received[:2], "big")

@@ -1,8 +1,8 @@
-"""The messages of a zone transfer (RFC 5936 §2.2): one answer section, divided where a message is full.
+"""Encodes the messages of a zone transfer (RFC 5936 §2.2): one answer section, divided into several messages.
 
-Every message has the question section and the query's EDNS, as in CoreDNS; the RFC requires the question in the first
-message only. Records are written one by one, so that the sender can pause in between. Nothing here decides about the
-content.
+Every message has the question section and the query's EDNS, as in CoreDNS. RFC 5936 requires the question section only
+in the first message. Records are added one at a time, so that the sender can pause between them. This module does not
+choose the records.
 """
 
 from __future__ import annotations
@@ -16,16 +16,19 @@ from svcdns.wire.record import Record
 from svcdns.wire.request import HEADER, Request
 
 FULL: Final = 63000
-"""Octets of a message at which the next one begins."""
+"""The size of a message in octets. A record that would exceed it begins the next message."""
 
 
 class TransferMessages:
-    """The messages of one reply. Rcode, flags and EDNS are those of `reply`; its sections are ignored."""
+    """Encodes the messages of one zone transfer.
+
+    Each message has the rcode, flags and EDNS of `reply`. The sections of `reply` are ignored.
+    """
 
     def __init__(
         self, request: Request, reply: Sections, echoed: frozenset[int] = opt.ECHOED_OPTIONS, full: int = FULL
     ) -> None:
-        """`echoed` as for `encode_reply`; `full` in octets."""
+        """`echoed` has the same meaning as in `encode_reply`. `full` is the message size in octets."""
         edns = opt.for_reply(request.edns, reply.edns, echoed)
         self._tail = opt.to_wire(edns, reply.rcode) if edns is not None else b""
         self._flags = QR | request.flags & OPCODE_MASK | reply.flags | reply.rcode & 15
@@ -33,7 +36,11 @@ class TransferMessages:
         self._begin()
 
     def add(self, record: Record) -> bytes | None:
-        """Writes a record. Returns the complete message before it if the record begins a new one."""
+        """Adds a record to the present message.
+
+        If the record does not fit, begins a new message with it and returns the complete previous message; otherwise
+        returns None.
+        """
         data, done = self._writer.record(record), None
         if self._count and self._writer.size + len(data) > self._full:
             done = self.last()
@@ -45,7 +52,7 @@ class TransferMessages:
         return done
 
     def last(self) -> bytes:
-        """The message of the records that were added since the last complete one."""
+        """Returns the last message, with the records that no complete message has yet."""
         writer = self._writer
         writer.parts[0] = HEADER.pack(self._request.ident, self._flags, 1, self._count, 0, 1 if self._tail else 0)
         writer.parts.append(self._tail)

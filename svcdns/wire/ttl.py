@@ -1,7 +1,6 @@
-"""TTLs in an encoded message: their offsets, and the message with smaller TTLs some seconds later (RFC 1035 §3.2.1, RFC
-2181 §8).
+"""Finds the offsets of the TTLs in an encoded message, and lowers them by the seconds that have passed.
 
-The TTL field of an OPT record has flags (RFC 6891 §6.1.3) and stays as it is.
+Sources: RFC 1035 §3.2.1, RFC 2181 §8. The TTL field of an OPT record holds flags (RFC 6891 §6.1.3) and is not changed.
 """
 
 from __future__ import annotations
@@ -17,7 +16,10 @@ _TTL: Final = struct.Struct("!I")
 
 
 def ttl_offsets(message: bytes) -> tuple[int, ...]:
-    """Offset of the TTL of every record but OPT, in a message that this program encoded."""
+    """Returns the offset of the TTL field of each record except OPT.
+
+    Call it only for messages that this program encoded: it does not check for malformed ones.
+    """
     _, _, questions, *counts = HEADER.unpack_from(message)
     at = 12
     for _ in range(questions):
@@ -33,7 +35,10 @@ def ttl_offsets(message: bytes) -> tuple[int, ...]:
 
 
 def aged(message: bytes, offsets: tuple[int, ...], seconds: int) -> bytes:
-    """The message with `seconds` taken from each TTL, which is at least 0. Offsets count from the first octet."""
+    """Returns a copy of the message with each TTL lowered by `seconds`, to 0 at least.
+
+    `offsets` are the offsets of the TTL fields, counted from the first octet of the message.
+    """
     out = bytearray(message)
     for at in offsets:
         (ttl,) = _TTL.unpack_from(out, at)
