@@ -1,7 +1,8 @@
-"""The API server that the server under test watches: reads the cluster, and writes the few objects of the suite.
+"""Reads from and writes to the API server that the server under test watches.
 
-Credentials, TLS and proxies are those of the project's own watch (`sources.api`). Every failure is a ConformanceError
-of one line. Source: Kubernetes API conventions; RFC 7386 for merge patches.
+Writing is limited to the few objects of the suite. Credentials, TLS and proxies are handled by the code of svcdns's own
+watch (`sources.api`). Every failure is a ConformanceError whose text is one line. Sources: Kubernetes API conventions;
+RFC 7386 for merge patches.
 """
 
 from __future__ import annotations
@@ -29,31 +30,37 @@ _GROUPS: Final = {SERVICES: "/api/v1", PODS: "/api/v1", SLICES: "/apis/discovery
 KINDS: Final = {SERVICES: "Service", SLICES: "EndpointSlice", PODS: "Pod", NAMESPACES: "Namespace"}
 PAGE: Final = 500
 TIMEOUT: Final = 10.0
-"""Seconds of one request at most."""
+"""The time limit of one request, in seconds."""
 
 
 def path_of(resource: str, namespace: str = "", name: str = "") -> str:
-    """The path of a namespaced resource, or of one object of it."""
+    """Returns the URL path of a namespaced resource, or of one object if `name` is given.
+
+    Without `namespace` the path is for all namespaces.
+    """
     parts = [_GROUPS[resource], *(["namespaces", namespace] if namespace else []), resource, *([name] if name else [])]
     return "/".join(parts)
 
 
 class MissingError(ConformanceError):
-    """The object does not exist (404)."""
+    """The API server replied that the object does not exist (404)."""
 
 
 class Api:
-    """Requests with the permissions of the kubeconfig."""
+    """Sends requests to the API server, with the permissions of the kubeconfig's user."""
 
     def __init__(self, session: aiohttp.ClientSession, credentials: Credentials) -> None:
         self._session, self._credentials = session, credentials
 
     async def get(self, path: str) -> Object:
-        """Reads an object."""
+        """Returns the object at `path`."""
         return await self._request("GET", path)
 
     async def listed(self, path: str, kind: str) -> list[Object]:
-        """All objects of a resource, page by page. Adds the kind, which lists leave out."""
+        """Returns all objects of a resource, read in pages.
+
+        Sets `kind` in each object, because the API server leaves this field out in lists.
+        """
         found: list[Object] = []
         token = ""
         while True:
@@ -65,15 +72,15 @@ class Api:
                 return found
 
     async def create(self, path: str, content: Object) -> Object:
-        """Creates an object. Returns it as the server stored it."""
+        """Creates an object. Returns the object as the API server stored it."""
         return await self._request("POST", path, content)
 
     async def patch(self, path: str, change: Object) -> Object:
-        """Changes an object by a merge patch. Returns it as the server stored it."""
+        """Changes an object by a merge patch. Returns the object as the API server stored it."""
         return await self._request("PATCH", path, change, "application/merge-patch+json")
 
     async def delete(self, path: str) -> None:
-        """Deletes an object. It is no error if the object does not exist."""
+        """Deletes an object. If the object does not exist, this is no error."""
         with contextlib.suppress(MissingError):
             await self._request("DELETE", path)
 
@@ -120,7 +127,7 @@ def _checked(method: str, path: str, status: int, body: bytes) -> Object:
 
 @contextlib.asynccontextmanager
 async def api_of(kubeconfig: str, context: str = "") -> AsyncIterator[Api]:
-    """The API server of a kubeconfig. Raises ConformanceError if the file cannot be used."""
+    """Connects to the API server of a kubeconfig. Raises ConformanceError if the file cannot be used."""
     credentials = Credentials(
         WatchOptions(kubeconfig=kubeconfig, context=context), clock=monotonic, log=logging.getLogger(__name__)
     )

@@ -1,8 +1,8 @@
-"""The type of a check, its result, and the decorator that registers checks.
+"""The type of a check, the type of its result, and the decorator that registers checks.
 
-A check is a coroutine function that takes an `Examiner`. It returns if the rule holds, raises `Failed` if not, and
-raises `Skipped` if the cluster has no object to which the rule applies. The decorator `check` adds it to a list, in the
-order of the source.
+A check is a coroutine function with one argument, an `Examiner`. It returns if the rule holds. It raises `Failed` if
+the rule does not hold, and `Skipped` if the cluster has no object to which the rule applies. The decorator `check` adds
+the function to a dictionary, in the order of the source.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ Run = Callable[[Examiner], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One rule. `rule` is its source with the section, `explains` one sentence for users, `writes` is true if it
-    changes the cluster.
+    """One rule and the function that checks it.
+
+    `rule` is the source of the rule with its section, `explains` is one sentence for users, and `writes` is True if the
+    check changes the cluster.
     """
 
     name: str
@@ -38,8 +40,9 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The result of a check. `failure` is set if it failed; `note` is the reason for a skip, or a remark. `seconds` is
-    its duration.
+    """The result of a check.
+
+    `seconds` is the duration. `failure` is set if the check failed. `note` is the reason if the check was skipped.
     """
 
     check: Check
@@ -50,8 +53,9 @@ class Result:
 
 
 def checker(group: str, into: dict[str, Check]) -> Callable[..., Callable[[Run], Run]]:
-    """The decorator that registers the checks of a module in `into`, as members of `group`. The docstring of a check is
-    shown to users.
+    """Returns the decorator that registers the checks of one module in `into`, as members of `group`.
+
+    The docstring of a check is printed for users.
     """
 
     def check(name: str, severity: Severity, rule: str, *, writes: bool = False) -> Callable[[Run], Run]:

@@ -1,8 +1,8 @@
-"""Sends packets to the server under test and receives replies. Every operation has a time limit, so that no server can
-block the suite.
+"""Sends packets to the server under test and receives its replies.
 
-Over UDP each query has its own, unconnected socket, so that a reply from another address is noticed. Over TCP two
-octets of length precede each message (RFC 1035 §4.2.2).
+Every operation has a time limit, so that no server can block the suite. Each UDP query has its own unconnected socket,
+so that the suite notices a reply from another address. On TCP two octets with the length precede each message (RFC 1035
+§4.2.2).
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ Peer = tuple[str, int]
 
 
 class NoReply(Exception):
-    """No reply within the time limit. The text has the transport and the time."""
+    """No reply arrived within the time limit. The text names the transport and the time."""
 
 
 class Server:
     """The server under test.
 
-    `timeout` is the seconds of one try, `tries` the number of times a UDP query is sent. `no_reply_timeout` is the
-    seconds to wait where no reply is expected.
+    `timeout` is the time limit of one try in seconds. `tries` is how often a UDP query is sent. `no_reply_timeout` is
+    how many seconds the suite waits if it expects no reply.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Server:
         self._family = socket.AF_INET
 
     async def resolve(self) -> None:
-        """Resolves the host. Raises ConformanceError."""
+        """Resolves the host name. Call it before any query. Raises ConformanceError."""
         try:
             found = await asyncio.get_running_loop().getaddrinfo(self.host, self.port, type=socket.SOCK_DGRAM)
         except OSError as error:
@@ -52,11 +52,15 @@ class Server:
 
     @property
     def address(self) -> Peer:
-        """The address and port from which replies must come."""
+        """The address and port from which the server's replies must come."""
         return str(self._address[0]), int(self._address[1])
 
     async def udp(self, packet: bytes, *, tries: int | None = None, wait: float | None = None) -> tuple[bytes, Peer]:
-        """The first datagram that arrives, and its sender. Raises NoReply, also if the port is closed."""
+        """Sends a packet over UDP. Returns the first datagram with the same ID, and its sender.
+
+        Also returns a datagram with another ID if it comes from the server's address. Raises NoReply, also if the port
+        is closed.
+        """
         tries, wait = tries or self.tries, wait or self.timeout
         for _ in range(tries):
             with contextlib.suppress(TimeoutError):
@@ -64,7 +68,10 @@ class Server:
         raise NoReply(f"no reply over UDP: {tries} {'try' if tries == 1 else 'tries'} of {wait:g} s")
 
     async def udp_together(self, packets: Sequence[bytes]) -> list[bytes]:
-        """The replies to packets sent at once from one socket, as musl's resolver does. Raises NoReply."""
+        """Sends all packets at once from one socket, as musl's resolver does. Returns the replies.
+
+        Raises NoReply if a reply is missing.
+        """
         for _ in range(self.tries):
             with contextlib.suppress(TimeoutError):
                 async with self._datagrams() as sock, asyncio.timeout(self.timeout):
@@ -82,8 +89,9 @@ class Server:
         )
 
     async def tcp(self, chunks: Sequence[bytes], replies: int, *, pause: float = 0.0) -> list[bytes]:
-        """Receives `replies` replies on one connection on which it sent `chunks`, with a pause after each. Raises
-        NoReply.
+        """Sends `chunks` on one TCP connection, with `pause` seconds after each. Returns `replies` messages.
+
+        Raises NoReply if fewer messages arrive.
         """
         async with self.connection() as connection:
             for chunk in chunks:
@@ -94,7 +102,7 @@ class Server:
 
     @contextlib.asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
-        """A TCP connection. Raises NoReply if it cannot be opened."""
+        """Opens a TCP connection and closes it at the end. Raises NoReply if the connection cannot be opened."""
         host, port = self.address
         try:
             async with asyncio.timeout(self.timeout):
@@ -132,13 +140,13 @@ class Server:
 
 
 class Connection:
-    """An open connection. Sending and receiving have a time limit and raise NoReply."""
+    """An open TCP connection. Sending and receiving have a time limit and raise NoReply."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, timeout: float) -> None:
         self._reader, self._writer, self._timeout = reader, writer, timeout
 
     async def send(self, octets: bytes) -> None:
-        """Sends octets as they are."""
+        """Sends octets without adding a length."""
         try:
             async with asyncio.timeout(self._timeout):
                 self._writer.write(octets)
@@ -147,7 +155,7 @@ class Connection:
             raise NoReply(f"cannot send over the TCP connection: {error or 'timed out'}") from error
 
     async def receive(self) -> bytes:
-        """The next message."""
+        """Returns the next message, without its length."""
         try:
             async with asyncio.timeout(self._timeout):
                 size = int.from_bytes(await self._reader.readexactly(2), "big")

@@ -1,7 +1,7 @@
-"""A model of the cluster that the server answers for. The expected records follow from it.
+"""A model of the cluster whose names the server under test answers. The expected records follow from the model.
 
-It is made from objects of the API server (`from_objects`) or from the project's manifest reader (`from_manifests`). It
-has only Services, EndpointSlices, Namespaces and Pods. Source: core/v1, discovery.k8s.io/v1.
+The model is made from objects of the API server (`from_objects`) or from manifest files (`from_manifests`). It has only
+Services, EndpointSlices, Namespaces and Pods. Source: core/v1, discovery.k8s.io/v1.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from svcdns.cluster.objects import Service as ServiceObject
 SERVICE_LABEL: Final = "kubernetes.io/service-name"
 Object = Mapping[str, Any]
 Name = tuple[str, str]
-"""Namespace and name."""
+"""The namespace and the name of an object."""
 
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """A port. `name` may be empty; `protocol` is in lower case, as in names."""
+    """A port. `name` may be empty. `protocol` is in lower case, as in DNS names."""
 
     name: str
     protocol: str
@@ -33,7 +33,10 @@ class Port:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A ready address of a Service in canonical text, its hostname if it has one, and the ports of its slice."""
+    """A ready endpoint of a Service with one address.
+
+    The address is in canonical text form. `hostname` is empty if there is none. `ports` are those of the EndpointSlice.
+    """
 
     address: str
     hostname: str = ""
@@ -42,7 +45,10 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A Service. `type` is empty if it is unknown. `cluster_ips` is empty for headless Services and ExternalNames."""
+    """A Service with its ready endpoints.
+
+    `type` is empty if it is unknown. `cluster_ips` is empty for headless Services and ExternalNames.
+    """
 
     namespace: str
     name: str
@@ -53,29 +59,32 @@ class Service:
     ports: tuple[Port, ...] = ()
     endpoints: tuple[Endpoint, ...] = ()
     by_name: bool = False
-    """True if it has endpoints of addressType FQDN, which the specification does not cover."""
+    """True if an EndpointSlice of addressType FQDN exists, which the specification does not cover."""
 
     def of_family(self, version: int) -> tuple[str, ...]:
-        """The ClusterIPs of IP version 4 or 6."""
+        """Returns the ClusterIPs of IP version 4 or 6."""
         return tuple(ip for ip in self.cluster_ips if ipaddress.ip_address(ip).version == version)
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """All objects that have names. If `complete`, no other names exist."""
+    """All objects that have DNS names. If `complete` is True, no other names exist in the zone."""
 
     services: tuple[Service, ...] = ()
     namespaces: frozenset[str] = frozenset()
     pods: tuple[Name, ...] = ()
-    """Namespace and address of Pods."""
+    """The namespace and the IP address of each Pod."""
     complete: bool = True
 
     def service(self, namespace: str, name: str) -> Service | None:
-        """The Service of that name."""
+        """Returns the Service with this namespace and name, or None."""
         return next((s for s in self.services if (s.namespace, s.name) == (namespace, name)), None)
 
     def services_with(self, address: str) -> list[tuple[Service, Endpoint | None]]:
-        """The Services with this address, in canonical text, as ClusterIP or endpoint."""
+        """Returns the Services that have this address as ClusterIP or as address of an endpoint.
+
+        The address must be in canonical text form. The second item of a pair is the endpoint, or None for a ClusterIP.
+        """
         return self._by_address.get(address, [])
 
     @functools.cached_property
@@ -90,7 +99,7 @@ class Cluster:
 
 
 def from_objects(objects: Iterable[Object]) -> Cluster:
-    """The cluster of these objects, which are JSON of the API. Other kinds are ignored."""
+    """Returns the model of API objects in JSON form. Ignores objects of other kinds."""
     by_kind: dict[str, list[Object]] = {}
     for item in objects:
         by_kind.setdefault(item["kind"], []).append(item)
@@ -114,8 +123,9 @@ def from_objects(objects: Iterable[Object]) -> Cluster:
 
 
 def canonical(addresses: Iterable[str]) -> Iterator[str]:
-    """IP addresses in canonical text. An IPv4-mapped address becomes the IPv4 address; a text that is no address is
-    left out.
+    """Yields the IP addresses in canonical text form.
+
+    An IPv4-mapped address becomes the IPv4 address. A text that is not an address is left out.
     """
     for text in addresses:
         with contextlib.suppress(ValueError):
@@ -143,7 +153,10 @@ def _service(item: Object, endpoints: Mapping[Name, list[Endpoint]], by_name: Co
 
 
 def _endpoints(item: Object) -> Iterable[Endpoint]:
-    """The ready endpoints of a slice: `ready` is true or missing (discovery.k8s.io/v1 EndpointConditions)."""
+    """Yields the ready endpoints of an EndpointSlice.
+
+    An endpoint is ready if `ready` is true or missing (discovery.k8s.io/v1 EndpointConditions).
+    """
     ports = _ports(item.get("ports"))
     for endpoint in item.get("endpoints") or ():
         if (endpoint.get("conditions") or {}).get("ready") is not False and item.get("addressType") != "FQDN":
@@ -159,7 +172,7 @@ def _ports(given: Sequence[Object] | None) -> tuple[Port, ...]:
 
 
 def _unique(endpoints: Iterable[Endpoint]) -> tuple[Endpoint, ...]:
-    """Merges endpoints with the same address and hostname. Each has the ports of all its slices."""
+    """Merges endpoints that have the same address and hostname. The result has the ports of all of them."""
     found: dict[Name, Endpoint] = {}
     for endpoint in endpoints:
         key = (endpoint.address, endpoint.hostname)
@@ -170,7 +183,10 @@ def _unique(endpoints: Iterable[Endpoint]) -> tuple[Endpoint, ...]:
 
 
 def from_manifests(paths: Sequence[str]) -> Cluster:
-    """The cluster of YAML files and folders, read as by `kubernetes { manifests }`. Raises ManifestError."""
+    """Returns the model of YAML files and folders. Raises ManifestError.
+
+    The files are read as by the option `manifests` of the plugin *kubernetes*.
+    """
     from svcdns.cluster.changes import Kind
     from svcdns.sources.label_selectors import matcher
     from svcdns.sources.manifests.cluster import Reader, Selection, build
@@ -203,7 +219,7 @@ def from_manifests(paths: Sequence[str]) -> Cluster:
 def _trimmed(
     item: ServiceObject, types: Mapping[Name, str], endpoints: Mapping[Name, list[Endpoint]], by_name: Collection[Name]
 ) -> Service:
-    """A Service from the manifest reader."""
+    """Converts a Service of the manifest reader into a Service of the model."""
     key = (item.namespace, item.name)
     external = item.external_name is not None
     return Service(

@@ -1,4 +1,4 @@
-"""Errors that prevent a verdict. Each is one line for the user."""
+"""The errors that stop a run before its result is known. The text of each is one line for the user."""
 
 from __future__ import annotations
 
@@ -6,4 +6,4 @@ from svcdns.errors import SvcdnsError
 
 
 class ConformanceError(SvcdnsError):
-    """The run cannot begin or continue: no server, no cluster, or no permission to write."""
+    """The run cannot begin or continue: no DNS server, no API server, or no permission to write."""

@@ -1,7 +1,8 @@
-"""What a check uses: sends queries, parses replies strictly, and turns each error into a `Failed` for the user.
+"""The functions that checks use to send queries and to compare the replies.
 
-Each reply must obey the general rules: it comes from the address that was queried, has the id of the query, QR and the
-opcode, repeats the question section, and is a well-formed message.
+Replies are parsed strictly. Each error becomes a `Failed` for the user. Each reply must obey the general rules: It
+comes from the address that was queried. It has QR set, and the ID and opcode of the query. It repeats the question
+section, and it is a well-formed message.
 """
 
 from __future__ import annotations
@@ -24,25 +25,25 @@ from svcdns.wire.tcp_framing import framed
 
 T = TypeVar("T")
 SAMPLE: Final = 12
-"""Objects of a kind that a check uses at most, so that a run on a large cluster stays short."""
+"""The largest number of objects of a kind that a check uses, so that a run on a large cluster stays short."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A query with its reply. The methods raise Failed."""
+    """A query with its reply. The methods that compare the reply raise Failed."""
 
     query: Query
     reply: Reply
     server: Server
 
     def fail(self, expected: str, got: str = "") -> Failed:
-        """The failure to raise."""
+        """Returns a Failed for this reply. Does not raise it."""
         return Failed(
             str(self.query), expected, got or str(self.reply), self.query.dig(self.server.host, self.server.port)
         )
 
     def require(self, holds: object, expected: str) -> Answer:
-        """Itself if `holds`."""
+        """Returns this object if `holds` is true. Otherwise raises Failed with the text `expected`."""
         if not holds:
             raise self.fail(expected)
         return self
@@ -52,8 +53,9 @@ class Answer:
         return self.require(self.reply.rcode in wanted, f"rcode {' or '.join(map(rcode_text, wanted))}")
 
     def exactly(self, rtype: int, wanted: Iterable[str]) -> Answer:
-        """Requires NOERROR and exactly these RDATA of the type. Each owner is the QNAME or a name
-        of the CNAME chain.
+        """Requires NOERROR and records of the type with exactly the RDATA in `wanted`.
+
+        The owner of each record must be the QNAME or a name of the CNAME chain.
         """
         expected = sorted(wanted)
         shown = ", ".join(expected[:8]) + (f" and {len(expected) - 8} more" if len(expected) > 8 else "")
@@ -66,11 +68,11 @@ class Answer:
         )
 
     def no_data(self) -> Answer:
-        """Requires NODATA (RFC 2308 §2.2)."""
+        """Requires NODATA (RFC 2308 §2.2): NOERROR and an empty answer section."""
         return self.rcode(0).require(not self.reply.answer, "NODATA: NOERROR and no answer records")
 
     def no_name(self) -> Answer:
-        """Requires NXDOMAIN (RFC 2308 §2.1)."""
+        """Requires NXDOMAIN (RFC 2308 §2.1) and an empty answer section."""
         return self.rcode(3).require(not self.reply.answer, "NXDOMAIN and no answer records")
 
     def _owned(self, owner: str) -> bool:
@@ -80,8 +82,10 @@ class Answer:
 
 @dataclass(slots=True)
 class Examiner:
-    """The context of a check: the server, its zone (absolute, in lower case) and the cluster that
-    it should answer for.
+    """The data of a run that a check needs.
+
+    `zone` is the server's zone, absolute and in lower case. `cluster` is the model of the cluster that the server
+    should answer for.
     """
 
     server: Server
@@ -89,7 +93,7 @@ class Examiner:
     cluster: Cluster
     random: random.Random
     lab: Lab | None = None
-    """The namespace for changes, if the run may write."""
+    """The namespace in which checks may change objects, or None if the run may not write."""
 
     async def query(
         self,
@@ -101,11 +105,11 @@ class Examiner:
         flags: int = RD,
         rclass: int = Class.IN,
     ) -> Answer:
-        """Sends an ordinary query. Raises Failed without a valid reply."""
+        """Sends an ordinary query. Raises Failed if no valid reply arrives."""
         return await self.send(Query(name, rtype, rclass, flags, opts=(opt,) if opt else (), tcp=tcp))
 
     async def send(self, query: Query) -> Answer:
-        """Sends a query as it is. Does not retry a truncated reply over TCP."""
+        """Sends the query unchanged. Does not repeat it over TCP if the reply is truncated."""
         packet = query.packet(self.ident())
         try:
             if query.tcp:
@@ -117,15 +121,16 @@ class Examiner:
         return self.read(query, packet, data, peer)
 
     async def udp(self, query: Query, packet: bytes) -> tuple[bytes, Peer]:
-        """The octets of the reply to a packet. Raises Failed."""
+        """Sends a packet over UDP. Returns the octets of the reply and its sender. Raises Failed without a reply."""
         try:
             return await self.server.udp(packet)
         except NoReply as no_reply:
             raise self.failed(query, "a reply", str(no_reply)) from None
 
     async def octets(self, octets: Octets) -> Reply | None:
-        """The reply to a packet that is not a message; None without a reply. Raises Failed if the
-        reply is malformed.
+        """Sends a packet that is not a valid message. Returns the reply, or None if no reply arrives.
+
+        Raises Failed if the reply is malformed.
         """
         try:
             data, _ = await self.server.udp(octets.packet(self.ident()), tries=1, wait=self.server.no_reply_timeout)
@@ -155,9 +160,10 @@ class Examiner:
     async def pipelined(
         self, queries: Sequence[Query], chunks: Callable[[bytes], Sequence[bytes]] = lambda s: [s]
     ) -> list[Answer]:
-        """Sends several queries on one TCP connection without waiting. Returns the answers in the order of the queries.
+        """Sends several queries on one TCP connection without waiting for replies.
 
-        `chunks` splits the stream.
+        Returns the answers in the order of the queries. `chunks` divides the octets of all queries into the pieces to
+        send.
         """
         packets = [query.packet(ident) for query, ident in zip(queries, self.idents(len(queries)), strict=True)]
         parts = chunks(b"".join(map(framed, packets)))
@@ -174,7 +180,7 @@ class Examiner:
         ]
 
     async def in_turn(self, queries: Sequence[Query]) -> list[Answer]:
-        """Sends several queries on one TCP connection, each after the reply to the one before."""
+        """Sends several queries on one TCP connection, each after the reply to the previous query."""
         answers = []
         at = queries[0]
         try:
@@ -190,7 +196,7 @@ class Examiner:
         return answers
 
     async def expect_no_reply(self, query: Query | Octets) -> None:
-        """Requires that no reply arrives. Raises Failed with the reply."""
+        """Sends a query or a packet and requires that no reply arrives. Otherwise raises Failed."""
         try:
             data, _ = await self.server.udp(query.packet(self.ident()), tries=1, wait=self.server.no_reply_timeout)
         except NoReply:
@@ -198,7 +204,10 @@ class Examiner:
         raise self.failed(query, "no reply", _shown(data))
 
     def read(self, query: Query, packet: bytes, data: bytes, peer: Peer) -> Answer:
-        """Parses a reply and checks the general rules. Raises Failed."""
+        """Parses a reply and checks the general rules. Raises Failed.
+
+        `packet` is the query as it was sent, `data` is the reply, and `peer` is the sender of the reply.
+        """
         try:
             reply = read_reply(data)
         except FormError as error:
@@ -220,30 +229,33 @@ class Examiner:
         return answer
 
     def failed(self, query: Query | Octets, expected: str, got: str) -> Failed:
-        """A failure without a reply."""
+        """Returns a Failed for a query without a parsed reply. Does not raise it."""
         return Failed(str(query), expected, got, query.dig(self.server.host, self.server.port))
 
     def sample(self, things: Iterable[T], missing: str) -> list[T]:
-        """A sample of `things`, the same in each run. Raises Skipped with `missing` if there are none."""
+        """Returns a sample of `things`, the same in each run.
+
+        If there are none, raises Skipped with the text `missing`.
+        """
         found = list(things)
         if not found:
             raise Skipped(missing)
         return found if len(found) <= SAMPLE else [found[i * len(found) // SAMPLE] for i in range(SAMPLE)]
 
     def under(self, *labels: str) -> str:
-        """A name in the zone."""
+        """Returns the name that consists of these labels and the zone."""
         return ".".join((*labels, self.zone))
 
     def nonexistent_label(self) -> str:
-        """A label that no name of a cluster has."""
+        """Returns a random label that no name in the cluster has."""
         return f"absent-{self.random.getrandbits(40):010x}"
 
     def ident(self) -> int:
-        """A message id (RFC 5452 §9.2)."""
+        """Returns a random message ID (RFC 5452 §9.2)."""
         return self.random.getrandbits(16)
 
     def idents(self, count: int) -> list[int]:
-        """Different message ids."""
+        """Returns `count` different random message IDs."""
         return self.random.sample(range(65536), count)
 
 

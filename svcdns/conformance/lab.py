@@ -1,9 +1,9 @@
-"""A namespace in a real cluster with a Service of every kind, which the suite creates, changes and deletes.
+"""A namespace in a real cluster with a Service of every kind. The suite creates, changes and deletes its objects.
 
-No controller takes part: Services have no selectors, and the suite writes the EndpointSlices. Their addresses are of
-the ranges for benchmarks and documentation (RFC 2544, RFC 3849), so that no Pod has them. The LoadBalancer has a class
-that no controller serves, so that no load balancer is created. Each object is deleted individually, as not every API
-server empties a namespace that is deleted.
+The Services have no selectors, so no controller takes part: the suite itself writes the EndpointSlices. The addresses
+of endpoints are from the ranges for benchmarks and documentation (RFC 2544, RFC 3849), so no Pod has them. The Service
+of type LoadBalancer has a class that no controller serves, so no load balancer is created. The suite deletes each
+object individually, because some API servers do not delete the objects of a deleted namespace.
 """
 
 from __future__ import annotations
@@ -19,20 +19,23 @@ from svcdns.conformance.cluster_model import SERVICE_LABEL, Cluster, Object, Ser
 from svcdns.conformance.errors import ConformanceError
 
 BIG: Final = 150
-"""Endpoints of the big headless Service: 150 A records take 2.4 kB, more than any usual UDP reply."""
+"""The number of endpoints of the headless Service `big`.
+
+Its 150 A records take 2.4 kB, more than any usual UDP reply.
+"""
 PER_SLICE: Final = 75
 CLEANING: Final = 30.0
-"""Seconds for deleting everything."""
+"""The time limit for deleting all objects, in seconds."""
 LABELS: Final = {"app.kubernetes.io/managed-by": "svcdns-conformance"}
 EXTERNAL: Final = "www.conformance.invalid"
-"""A name that cannot exist (RFC 6761 §6.4), so that no server outside is queried for it."""
+"""An external name that cannot exist (RFC 6761 §6.4), so that no other server is queried for it."""
 
 HTTP: Final = {"name": "http", "port": 80, "protocol": "TCP"}
 DNS: Final = {"name": "dns", "port": 53, "protocol": "UDP"}
 
 
 def service(name: str, **spec: Any) -> Object:
-    """A Service without selector. It has one port by default."""
+    """Returns a Service without selector, in JSON form. It has one port unless `spec` has other ports."""
     return {
         "apiVersion": "v1",
         "kind": "Service",
@@ -42,12 +45,12 @@ def service(name: str, **spec: Any) -> Object:
 
 
 def endpoint(address: str, hostname: str = "", *, ready: bool = True) -> Object:
-    """An endpoint of a slice."""
+    """Returns an endpoint of an EndpointSlice, in JSON form."""
     return {"addresses": [address], "conditions": {"ready": ready}, **({"hostname": hostname} if hostname else {})}
 
 
 def endpoint_slice(name: str, of: str, endpoints: Sequence[Object], ports: Sequence[Object] = (HTTP,)) -> Object:
-    """A slice of the Service `of`."""
+    """Returns an EndpointSlice of the Service with the name `of`, in JSON form."""
     first = endpoints[0]["addresses"][0]
     return {
         "apiVersion": "discovery.k8s.io/v1",
@@ -60,7 +63,10 @@ def endpoint_slice(name: str, of: str, endpoints: Sequence[Object], ports: Seque
 
 
 def objects(block: int) -> list[Object]:
-    """A Service of every kind with its slices. `block`, 0..255, gives two runs different addresses."""
+    """Returns a Service of every kind and their EndpointSlices, in JSON form.
+
+    `block` (0 to 255) is a part of each address, so that two runs have different addresses.
+    """
     admin = {"name": "admin", "port": 9100, "protocol": "TCP"}
     slices = [
         endpoint_slice("cluster-1", "cluster", [endpoint(f"198.18.{block}.1"), endpoint(f"198.18.{block}.2")]),
@@ -108,8 +114,9 @@ def objects(block: int) -> list[Object]:
 
 
 class Lab:
-    """The namespace, and the operations of checks in it. `bound` is the seconds within which a
-    change must be visible.
+    """The namespace, and the operations on its objects that checks use.
+
+    `block` is a part of all endpoint addresses. `bound` is the number of seconds within which DNS must show a change.
     """
 
     def __init__(self, api: Api, namespace: str, block: int, bound: float) -> None:
@@ -119,42 +126,48 @@ class Lab:
         self._addresses = iter(range(200, 255))
 
     async def open(self) -> Cluster:
-        """Creates everything. Returns the cluster as the API server stored it. Raises ConformanceError."""
+        """Creates the namespace and all objects. Raises ConformanceError.
+
+        Returns the model of the objects as the API server stored them.
+        """
         stored = await self._create(
             NAMESPACES,
             {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace, "labels": LABELS}},
         )
         made: list[Object] = [{**stored, "kind": "Namespace"}, {"kind": "Namespace", "metadata": {"name": "default"}}]
         made += [await self.create(item) for item in objects(self.block)]
-        with contextlib.suppress(ConformanceError):  # the kubeconfig may have no permission to read it
+        with contextlib.suppress(ConformanceError):  # the user may have no permission to read this Service
             made.append({**await self._api.get(path_of(SERVICES, "default", "kubernetes")), "kind": "Service"})
         cluster = from_objects(made)
         return Cluster(cluster.services, cluster.namespaces, complete=False)
 
     async def create(self, item: Object) -> Object:
-        """Creates an object in the namespace."""
+        """Creates an object in the namespace. Returns the object as the API server stored it."""
         resource = SERVICES if item["kind"] == "Service" else SLICES
         return {**await self._create(path_of(resource, self.namespace), item), "kind": item["kind"]}
 
     async def service(self, item: Object) -> Service:
-        """Creates a Service. Returns the model of it as the API server stored it."""
+        """Creates a Service. Returns the model of the Service as the API server stored it."""
         return from_objects([await self.create(item)]).services[0]
 
     async def change(self, kind: str, name: str, change: Object) -> Object:
-        """Changes an object by a merge patch. Returns it as the API server stored it."""
+        """Changes an object by a merge patch. Returns the object as the API server stored it."""
         resource = SERVICES if kind == "Service" else SLICES
         return {**await self._api.patch(path_of(resource, self.namespace, name), change), "kind": kind}
 
     async def remove(self, kind: str, name: str) -> None:
-        """Deletes an object."""
+        """Deletes an object of the namespace."""
         await self._api.delete(path_of(SERVICES if kind == "Service" else SLICES, self.namespace, name))
 
     def address(self) -> str:
-        """An address that no endpoint has had."""
+        """Returns an IPv4 address that no endpoint has had in this run."""
         return f"198.18.{self.block}.{next(self._addresses)}"
 
     async def close(self) -> None:
-        """Deletes everything in reverse order. Raises ConformanceError with the first object that remains."""
+        """Deletes all objects and the namespace, in reverse order of creation.
+
+        Raises ConformanceError if something remains. The text has the first error.
+        """
         left = []
         try:
             async with asyncio.timeout(CLEANING):
@@ -175,8 +188,9 @@ class Lab:
 
 @contextlib.asynccontextmanager
 async def lab(api: Api, bound: float, rng: random.Random) -> AsyncIterator[tuple[Lab, Cluster]]:
-    """A lab with all its objects, which are deleted at the end, also after a failure or a cancellation. Raises
-    ConformanceError.
+    """Creates a Lab with all its objects and yields it with the model of the cluster. Raises ConformanceError.
+
+    The objects are deleted at the end, also after a failure or a cancellation.
     """
     one = Lab(api, f"svcdns-conformance-{rng.getrandbits(32):08x}", rng.randrange(256), bound)
     try:

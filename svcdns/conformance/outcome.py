@@ -1,4 +1,4 @@
-"""The outcome of a check, and the severity of a failure."""
+"""The outcome of a check, and how severe a failure is."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from enum import StrEnum
 
 
 class Severity(StrEnum):
-    """`required`: a MUST of its source, or what clients in Pods depend on; it decides the exit code. `recommended`: a
-    SHOULD, a best current practice, or a MUST that stub resolvers do not notice. `informational`: no rule, but
-    clients may meet the difference.
+    """How severe the failure of a check is.
+
+    - `required`: the rule is a MUST of its source, or clients in Pods depend on it. Only these checks decide the exit
+      code.
+    - `recommended`: the rule is a SHOULD, a best current practice, or a MUST that stub resolvers do not notice.
+    - `informational`: no source requires it, but clients may notice the difference.
     """
 
     REQUIRED = "required"
@@ -18,7 +21,7 @@ class Severity(StrEnum):
 
 
 class Outcome(StrEnum):
-    """The outcome of a check. `skipped`: the cluster has no object for it."""
+    """The outcome of a check. `skipped` means that the cluster has no object to which the rule applies."""
 
     PASSED = "passed"
     FAILED = "failed"
@@ -27,7 +30,11 @@ class Outcome(StrEnum):
 
 @dataclass(eq=False)
 class Failed(Exception):
-    """The rule does not hold: the query, the expected reply, the actual reply, and the `dig` command that shows it."""
+    """The rule does not hold.
+
+    `query` is the query, `expected` and `got` describe the expected and the actual reply, and `dig` is a command that
+    repeats the query.
+    """
 
     query: str
     expected: str
@@ -36,4 +43,4 @@ class Failed(Exception):
 
 
 class Skipped(Exception):
-    """The cluster has no object for this check; the text names what is missing."""
+    """The cluster has no object for this check. The text names the object that is missing."""

@@ -1,4 +1,4 @@
-"""A query of the suite, well-formed or malformed on purpose: as a packet, as text, and as a `dig` command.
+"""The queries of the suite, well-formed or malformed on purpose, as a packet, as text, and as a `dig` command.
 
 Sources: RFC 1035 §4.1, RFC 6891 §6.1; the dig manual (BIND 9.18).
 """
@@ -23,12 +23,19 @@ _DIG_FLAGS: Final = (
 )
 
 UDP_SIZE: Final = 1232
-"""The UDP size in an ordinary query of the suite: it fits every path (DNS flag day 2020)."""
+"""The UDP payload size in ordinary queries of the suite.
+
+Packets of this size pass every usual network path (DNS flag day 2020).
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Opt:
-    """An OPT record to send: UDP size in octets, version, the 16 flag bits (DO is 0x8000), options as (code, data)."""
+    """An OPT record to send.
+
+    `size` is the UDP payload size in octets, `flags` are the 16 flag bits (DO is 0x8000), and `options` has pairs of
+    code and data.
+    """
 
     size: int = UDP_SIZE
     version: int = 0
@@ -36,12 +43,12 @@ class Opt:
     options: tuple[tuple[int, bytes], ...] = ()
 
     def wire(self) -> bytes:
-        """The record's octets (RFC 6891 §6.1.2)."""
+        """Returns the octets of the record (RFC 6891 §6.1.2)."""
         options = b"".join(struct.pack("!HH", code, len(data)) + data for code, data in self.options)
         return b"\0" + struct.pack("!HHBBHH", Type.OPT, self.size, 0, self.version, self.flags, len(options)) + options
 
     def dig(self) -> str:
-        """The options of dig for it."""
+        """Returns the command-line options with which `dig` sends this record."""
         words = [f"+edns={self.version}", f"+bufsize={self.size}"]
         if self.flags & 0x8000:
             words.append("+dnssec")
@@ -53,8 +60,10 @@ class Opt:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """`name` is text with or without its final dot. `flags` are header bits without the opcode. More than one OPT
-    record in `opts` is malformed on purpose. `repeat` is QDCOUNT, with that many copies of the question.
+    """A query to send.
+
+    `name` is text with or without its final dot. `flags` are header bits without the opcode. More than one OPT record
+    in `opts` is malformed on purpose. `repeat` is the number of copies of the question, which is also QDCOUNT.
     """
 
     name: str
@@ -67,7 +76,7 @@ class Query:
     repeat: int = 1
 
     def packet(self, ident: int) -> bytes:
-        """The message (RFC 1035 §4.1)."""
+        """Returns the query as a message (RFC 1035 §4.1)."""
         flags = self.flags & 0x87FF | self.opcode << 11
         return (
             _HEADER.pack(ident, flags, self.repeat, 0, 0, len(self.opts))
@@ -77,15 +86,18 @@ class Query:
 
     @property
     def section(self) -> bytes:
-        """The octets of the question section, once."""
+        """The octets of one question in the question section."""
         return names.from_text(self.name) + struct.pack("!HH", self.rtype, self.rclass)
 
     def over_tcp(self) -> Self:
-        """The same query over TCP."""
+        """Returns the same query, to be sent over TCP."""
         return replace(self, tcp=True)
 
     def dig(self, host: str, port: int) -> str:
-        """The `dig` command that sends this query; if dig cannot send it, a shell command that sends the octets."""
+        """Returns the `dig` command that sends this query.
+
+        If dig cannot send the query, returns a shell command that sends its octets.
+        """
         if self.repeat > 1 or len(self.opts) > 1 or self.flags & 0x8000:
             return raw_line(self.packet(0x1234), host, port)
         words = [f"dig @{host} -p {port}", "+noall +comments +question +answer +authority +additional", "+ignore"]
@@ -107,7 +119,7 @@ class Query:
         )
 
     def __str__(self) -> str:
-        """One line, with what is unusual in brackets."""
+        """Returns one line. Brackets contain what differs from an ordinary query."""
         notes = ["TCP"] if self.tcp else []
         if self.opcode:
             notes.append(f"opcode {self.opcode}")
@@ -127,25 +139,25 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Octets:
-    """A packet that is not a message, sent as it is. `what` describes it."""
+    """A packet that is not a valid message, and is sent unchanged apart from its ID. `what` describes the packet."""
 
     what: str
     data: bytes = field(repr=False)
     tcp: bool = False
 
     def packet(self, ident: int) -> bytes:
-        """The packet. Its first two octets become the id if there are two."""
+        """Returns the packet with `ident` as its first two octets. A shorter packet stays unchanged."""
         return ident.to_bytes(2, "big") + self.data[2:] if len(self.data) >= 2 else self.data
 
     def dig(self, host: str, port: int) -> str:
-        """The shell command that sends the octets."""
+        """Returns the shell command that sends the octets."""
         return raw_line(self.data, host, port)
 
     def __str__(self) -> str:
-        """The description."""
+        """Returns the size and the description of the packet."""
         return f"{len(self.data)} octets: {self.what}"
 
 
 def raw_line(packet: bytes, host: str, port: int) -> str:
-    """A shell command that sends octets over UDP and shows the reply."""
+    """Returns a shell command that sends octets over UDP and prints the reply."""
     return f"echo {packet.hex()} | xxd -r -p | nc -u -w 2 {host} {port} | xxd"

@@ -1,8 +1,8 @@
-"""Parses a server's reply strictly: every count must hold, every octet must belong to a record, and nothing may follow.
+"""Parses replies strictly: every count must be right, every octet must belong to a record, and nothing may follow.
 
-This parser is separate from `wire.message`: a test suite must see what a lenient client ignores (a header without
-question, octets after the end, two OPT records). Names are parsed by `wire.names`. Source: RFC 1035 §4.1, RFC 6891
-§6.1.
+The suite does not use the parser `wire.message`, because a test suite must notice what a lenient client ignores.
+Examples are a header without a question, octets after the last record, and two OPT records. Names are parsed by
+`wire.names`. Source: RFC 1035 §4.1, RFC 6891 §6.1.
 """
 
 from __future__ import annotations
@@ -18,12 +18,15 @@ from svcdns.wire.errors import FormError
 
 _FLAGS: Final = ((QR, "qr"), (AA, "aa"), (TC, "tc"), (RD, "rd"), (RA, "ra"), (Z, "z"), (AD, "ad"), (CD, "cd"))
 _LEADING: Final[dict[int, int]] = {Type.CNAME: 0, Type.PTR: 0, Type.NS: 0, Type.DNAME: 0, Type.MX: 2, Type.SRV: 6}
-"""Types whose RDATA ends in one name, and the octets before the name."""
+"""The types whose RDATA ends in one name, each with the number of octets before the name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A record. Names are text with a final dot; `data` is in the format of zone files. Both keep the case."""
+    """A record as text.
+
+    Names have a final dot. `data` is the RDATA in the format of zone files. Both keep upper and lower case as received.
+    """
 
     owner: str
     rtype: int
@@ -32,13 +35,13 @@ class Line:
     data: str
 
     def __str__(self) -> str:
-        """The record in the format of zone files."""
+        """Returns the record in the format of zone files."""
         return f"{self.owner} {self.ttl} {class_text(self.rclass)} {type_text(self.rtype)} {self.data}"
 
 
 @dataclass(frozen=True, slots=True)
 class ReplyOpt:
-    """The OPT record of the reply: size, version, flag bits and options."""
+    """The OPT record of a reply: UDP payload size in octets, version, flag bits and options."""
 
     size: int
     version: int
@@ -48,8 +51,10 @@ class ReplyOpt:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A reply. `questions` are the octets of the question section, one item for each question. `rcode` includes the
-    OPT's upper bits.
+    """A parsed reply.
+
+    `questions` has the octets of each question. `rcode` includes the upper bits in the OPT record. `size` is the size
+    of the packet in octets.
     """
 
     ident: int
@@ -64,19 +69,19 @@ class Reply:
 
     @property
     def opcode(self) -> int:
-        """RFC 1035 §4.1.1."""
+        """The opcode in the header (RFC 1035 §4.1.1)."""
         return self.flags >> 11 & 15
 
     def has(self, flag: int) -> bool:
-        """True if a header bit is set."""
+        """True if the header bit `flag` is set."""
         return bool(self.flags & flag)
 
     def data(self, rtype: int) -> list[str]:
-        """The RDATA of a type in the answer section, in lower case and in the order of the message."""
+        """Returns the RDATA of each record of a type in the answer section, in lower case and in their order."""
         return [line.data.lower() for line in self.answer if line.rtype == rtype]
 
     def __str__(self) -> str:
-        """One line or a few."""
+        """Returns a line with rcode, flags, OPT record and size, and a line for each of the first records."""
         flags = " ".join(name for bit, name in _FLAGS if self.flags & bit)
         opt = f", OPT version {self.opt.version} size {self.opt.size} flags {self.opt.flags:#x}" if self.opt else ""
         if self.opt and self.opt.options:
@@ -90,7 +95,7 @@ class Reply:
 
 
 def read_reply(packet: bytes) -> Reply:
-    """Parses a reply. Raises FormError with the cause."""
+    """Parses a reply. Raises FormError with the reason if the reply is malformed."""
     if len(packet) < 12:
         raise FormError(f"{len(packet)} octets; a header has 12")
     ident, flags, *counts = struct.unpack_from("!HHHHHH", packet)
@@ -151,7 +156,10 @@ class _Reader:
 
 
 def _rdata(packet: bytes, at: int, end: int, rtype: int) -> str:
-    """RDATA in the format of zone files for the types of cluster DNS, otherwise as in RFC 3597 §5. Raises FormError."""
+    """Returns RDATA in the format of zone files. Raises FormError.
+
+    A type that cluster DNS does not use has the format of RFC 3597 §5.
+    """
     data = packet[at:end]
     if rtype in (Type.A, Type.AAAA):
         if len(data) != (4 if rtype == Type.A else 16):

@@ -1,4 +1,7 @@
-"""Runs checks: a few at a time, each with a time limit, and all with a common one. Every check ends with a result."""
+"""Runs checks, several at the same time.
+
+Each check has a time limit, and the whole run has one, too. Every check ends with a result.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,9 @@ from svcdns.conformance.examiner import Examiner
 from svcdns.conformance.outcome import Failed, Outcome, Severity, Skipped
 
 TOGETHER: Final = 8
-"""Checks that run at the same time."""
+"""The number of checks that run at the same time."""
 LONGEST: Final = 90.0
-"""Seconds that one check may take."""
+"""The time limit of one check, in seconds."""
 
 Tell = Callable[[Result], None]
 
@@ -27,8 +30,10 @@ async def run(
     on_result: Tell = lambda _: None,
     together: int = TOGETHER,
 ) -> list[Result]:
-    """The results in the order of the checks. `limit` is the seconds for all; checks that have not ended then have
-    failed. `on_result` is called with each result as it arrives.
+    """Runs the checks and returns their results in the order of the checks.
+
+    `limit` is the number of seconds for the whole run. Checks that have not ended by then have failed. `on_result` is
+    called with each result as soon as its check ends. `together` is the number of checks that run at the same time.
     """
     end = asyncio.get_running_loop().time() + limit
     gate = asyncio.Semaphore(together)
@@ -59,7 +64,7 @@ async def _one(examiner: Examiner, check: Check, end: float) -> Result:
             "(all queries of this check)", "an end within the time limit", f"none after {clock() - began:.1f} s"
         )
         return Result(check, Outcome.FAILED, clock() - began, late)
-    except ConformanceError as error:  # the API server refused a change, which says nothing about the server under test
+    except ConformanceError as error:  # an error of the API server, not of the server under test
         return Result(check, Outcome.SKIPPED, clock() - began, note=str(error))
     return Result(check, Outcome.PASSED, clock() - began)
 

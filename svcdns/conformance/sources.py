@@ -1,4 +1,7 @@
-"""Sources of the cluster model if the suite does not write: the API server, read only, or DNS itself."""
+"""Makes the model of the cluster for a run that writes no objects.
+
+The model comes from the API server, which is only read, or from DNS queries.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +21,15 @@ USUAL = (
     ("default", "kubernetes", (Port("https", "tcp", 443),)),
     ("kube-system", "kube-dns", (Port("dns", "udp", 53), Port("dns-tcp", "tcp", 53), Port("metrics", "tcp", 9153))),
 )
-"""Services that most clusters have, with their usual named ports."""
+"""The Services that most clusters have, with their usual named ports."""
 POLL = 0.2
 
 
 async def read_cluster(api: Api) -> Cluster:
-    """Reads every Service, EndpointSlice and Namespace, and Pods if permitted. Raises ConformanceError."""
+    """Reads all Services, EndpointSlices and Namespaces from the API server. Raises ConformanceError.
+
+    Also reads the Pods if the user has the permission.
+    """
     listed = await asyncio.gather(
         *(
             api.listed(path, kind)
@@ -42,7 +48,10 @@ async def read_cluster(api: Api) -> Cluster:
 
 
 async def discover(examiner: Examiner) -> Cluster:
-    """The usual Services that the server has. Checks compare their records with each other."""
+    """Returns a model with those usual Services whose names the server answers.
+
+    The expected records come from the server itself, so checks can only compare the records with each other.
+    """
     services, namespaces = [], {"default"}
     for namespace, name, ports in USUAL:
         found = Service(namespace, name, cluster_ips=await _addresses(examiner, examiner.under(name, namespace, "svc")))
@@ -59,7 +68,7 @@ async def _addresses(examiner: Examiner, name: str) -> tuple[str, ...]:
         try:
             found += (await examiner.query(name, rtype)).reply.data(rtype)
         except Failed:
-            continue  # the checks report it
+            continue  # a check will report this failure
     return tuple(found)
 
 
@@ -72,7 +81,7 @@ async def _has_port(examiner: Examiner, service: Service, port: Port) -> bool:
 
 
 async def check_reachable(server: Server, zone: str) -> None:
-    """Waits for any reply. Raises ConformanceError without one."""
+    """Sends a query and waits for any reply. Raises ConformanceError if none arrives."""
     packet = Query(zone, Type.SOA).packet(0x5356)
     try:
         await server.udp(packet)
@@ -81,8 +90,9 @@ async def check_reachable(server: Server, zone: str) -> None:
 
 
 async def until_served(examiner: Examiner, timeout: float) -> None:
-    """Waits until the new Services are served. Raises ConformanceError if the first is not served after `timeout`
-    seconds.
+    """Waits until the server answers for all new Services.
+
+    Raises ConformanceError if the first Service is not served after `timeout` seconds.
     """
     clock = asyncio.get_running_loop().time
     end = clock() + timeout
@@ -100,7 +110,7 @@ async def until_served(examiner: Examiner, timeout: float) -> None:
                 break
             if clock() >= end:
                 if service is not waited[0]:
-                    return  # the server serves the cluster; the checks report what is missing
+                    return  # the server watches this cluster; checks will report missing records
                 raise ConformanceError(
                     f"{expected.service_name(service, examiner.zone)} is not served {timeout:g} s after its creation: "
                     "does the server watch this API server, and serve this zone?"

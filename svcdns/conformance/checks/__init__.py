@@ -1,4 +1,4 @@
-"""The checks, group by group. `CHECKS` has all of them by name, in the order of the output."""
+"""All checks, in groups. `CHECKS` maps the name of each check to the check, in the order of the output."""
 
 from __future__ import annotations
 

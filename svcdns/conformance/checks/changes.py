@@ -1,7 +1,7 @@
-"""Changes of the cluster: each is made through the API, and must be visible within the bound of the run.
+"""Checks of changes in the cluster. A change made through the API must be visible in DNS within the run's time bound.
 
-Each check has a Service of its own in the suite's namespace. It queries the answer before the change, so that any cache
-has it. These checks need a kubeconfig with permission to write.
+Each check has its own Service in the suite's namespace. Before the change, the check sends the same query, so that
+every cache on the way has the old answer. These checks need a kubeconfig with permission to write.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def _lab(examiner: Examiner) -> Lab:
 
 
 async def _until(examiner: Examiner, probe: Callable[[], Awaitable[Answer]]) -> None:
-    """Repeats `probe` until it raises no Failed. Raises the last one at the end of the bound."""
+    """Calls `probe` until it raises no Failed. At the end of the time bound, raises the last Failed."""
     bound = _lab(examiner).bound
     clock = asyncio.get_running_loop().time
     end = clock() + bound
@@ -69,8 +69,10 @@ async def _points_to(examiner: Examiner, name: str, target: str) -> None:
 
 
 async def _headless(examiner: Examiner, name: str, count: int) -> tuple[str, list[str]]:
-    """Creates a headless Service with that many endpoints, hostnames pod-0 and up. Returns its name and their addresses
-    once served.
+    """Creates a headless Service with `count` endpoints, whose hostnames are pod-0, pod-1 and so on.
+
+    Waits until the server answers with the endpoints. Returns the Service's DNS name and the addresses of the
+    endpoints.
     """
     lab = _lab(examiner)
     made = await lab.service(service(name, clusterIP="None"))
@@ -218,7 +220,7 @@ async def change_to_externalname(examiner: Examiner) -> None:
 
 
 def _ipv4(made: Service) -> list[str]:
-    """The IPv4 ClusterIPs of a Service. Raises Skipped if the API server assigned none."""
+    """Returns the IPv4 ClusterIPs of a Service. Raises Skipped if the API server assigned none."""
     found = list(made.of_family(4))
     if not found:
         raise Skipped("the API server assigned no IPv4 ClusterIP")

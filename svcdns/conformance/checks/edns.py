@@ -1,7 +1,7 @@
-"""EDNS(0): the eight queries of ISC's EDNS compliance test, and rules of RFC 8906 §8.2 and RFC 6891.
+"""Checks of EDNS(0): the eight queries of ISC's EDNS compliance test, and rules of RFC 8906 §8.2 and RFC 6891.
 
-ISC's queries and expectations: kb.isc.org/docs/edns-compatibility-dig-queries. All query the SOA of the zone with RD
-clear.
+ISC's queries and expected replies are at kb.isc.org/docs/edns-compatibility-dig-queries. All of them query the SOA
+record of the zone, without RD.
 """
 
 from __future__ import annotations

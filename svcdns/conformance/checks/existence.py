@@ -1,5 +1,6 @@
-"""Nonexistent names and types: NXDOMAIN, NODATA, and the SOA record with the time for which
-resolvers may cache them.
+"""Checks of nonexistent names and types: NXDOMAIN, NODATA, and the SOA record in such replies.
+
+The SOA record has the time for which resolvers may cache a negative answer.
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ REQUIRED, RECOMMENDED, INFORMATIONAL = Severity.REQUIRED, Severity.RECOMMENDED, 
 
 
 def _one(examiner: Examiner) -> Service:
-    """A Service with an IPv4 ClusterIP only, otherwise any with a ClusterIP. Raises Skipped."""
+    """Returns a Service whose only ClusterIP is IPv4, or any Service with a ClusterIP if there is none.
+
+    Raises Skipped if no Service has a ClusterIP.
+    """
     found = [s for s in examiner.cluster.services if s.cluster_ips]
     found.sort(key=lambda s: (bool(s.of_family(6)), s.namespace, s.name))
     return examiner.sample(found, "no Service has a ClusterIP")[0]
@@ -166,7 +170,10 @@ async def _negatives(examiner: Examiner) -> AsyncIterator[Answer]:
 
 
 def _soa(answer: Answer) -> list[str]:
-    """The fields of the only SOA record in the authority section. Its owner is the QNAME or a name above it."""
+    """Returns the fields of the SOA record in the authority section. Raises Failed unless there is exactly one.
+
+    The owner must be the QNAME or a name above it.
+    """
     lines = [line for line in answer.reply.authority if line.rtype == Type.SOA]
     answer.require(len(lines) == 1, "one SOA record in the authority section")
     query_name, owner = (names.from_text(name).lower() for name in (answer.query.name, lines[0].owner))

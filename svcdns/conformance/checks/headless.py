@@ -1,4 +1,4 @@
-"""The records of headless Services: one set at the Service's name, and the names of its endpoints."""
+"""Checks of headless Services: the records at the Service's name and at the names of its endpoints."""
 
 from __future__ import annotations
 

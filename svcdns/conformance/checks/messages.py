@@ -1,6 +1,6 @@
-"""Messages: ids, questions, header bits, opcodes, classes, unknown types, and packets that are not messages.
+"""Checks of messages: IDs, questions, header bits, opcodes, classes, unknown types, and malformed packets.
 
-The header and opcode queries are those of RFC 8906 §8.1.
+The queries with unusual header bits and opcodes are those of RFC 8906 §8.1.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ UNKNOWN_OPCODE: Final = 15
 
 
 async def _apex(examiner: Examiner, flags: int = 0) -> Answer:
-    """Queries the SOA of the zone like RFC 8906, with RD clear and no other flag."""
+    """Sends the query that RFC 8906 uses: the SOA record of the zone, without RD and all other flags."""
     answer = await examiner.query(examiner.zone, Type.SOA, flags=flags)
     return answer.rcode(0).require(answer.reply.data(Type.SOA), "the zone's SOA record in the answer")
 
@@ -187,7 +187,7 @@ async def malformed(examiner: Examiner) -> None:
 
 
 def bad_packets(zone: str) -> list[Octets]:
-    """Packets that are truncated, have a pointer loop, or have wrong counts."""
+    """Returns packets that are truncated, have a pointer loop, or have wrong counts in the header."""
     header = struct.Struct("!HHHHHH").pack
     name = names.from_text(zone)
     whole = header(0x1234, RD, 1, 0, 0, 0) + name + struct.pack("!HH", Type.A, Class.IN)

@@ -1,4 +1,7 @@
-"""Records of Services with a ClusterIP, of ExternalNames, of Pods and of the zone: exactly the data of the cluster."""
+"""Checks of the records of Services with a ClusterIP, of ExternalNames, of Pods and of the zone itself.
+
+The records must have exactly the data of the cluster.
+"""
 
 from __future__ import annotations
 
@@ -129,7 +132,7 @@ async def externalname_a(examiner: Examiner) -> None:
         first = answer.rcode(0, 2, 3, 5).reply.answer[:1]
         wanted = expected.absolute(service.external_name)
         if not first and answer.reply.rcode == 0 and wanted.endswith("." + examiner.zone):
-            continue  # the target is in the zone and has no address: stub resolvers handle NODATA
+            continue  # a target in the zone without an address is NODATA, which stub resolvers handle
         holds = first and first[0].rtype == Type.CNAME and first[0].data.lower() == wanted
         answer.require(holds, f"an answer that begins with CNAME {wanted}")
 

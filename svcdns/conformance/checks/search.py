@@ -1,10 +1,10 @@
-"""Names as Pods look them up: through the search list of /etc/resolv.conf with `ndots:5`, as glibc and musl do.
+"""Checks of names as Pods look them up: through the search list of /etc/resolv.conf, with `ndots:5`.
 
-The checks repeat the steps of the resolvers. If the name has fewer dots than ndots, glibc tries the search list before
-the name itself. It queries A and AAAA at once from one socket, and continues after NXDOMAIN and NODATA. musl does the
-same, but stops at the first name that is not NXDOMAIN. So NODATA for a nonexistent name prevents that musl tries the
-next one. Sources: resolv.conf(5), musl's src/network/lookup_name.c by behaviour; the search list is kubelet's for
-`dnsPolicy: ClusterFirst`.
+The checks repeat the steps of two resolvers, glibc's and musl's. If a name has fewer dots than ndots, glibc tries the
+names of the search list before the name itself. It sends the A and AAAA queries at once from one socket. After NXDOMAIN
+or NODATA it tries the next name. musl does the same, but stops at the first name that is not NXDOMAIN. So if a server
+answers NODATA for a nonexistent name, musl does not try the next name. Sources: resolv.conf(5); the behaviour of musl's
+src/network/lookup_name.c. The search list is the one that the kubelet writes for `dnsPolicy: ClusterFirst`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _Pair = tuple[Answer, Answer]
 
 
 def candidates(name: str, namespace: str, zone: str) -> list[str]:
-    """The names that a resolver in a Pod of `namespace` tries for `name`, in their order."""
+    """Returns the names that a resolver in a Pod of `namespace` tries for `name`, in their order."""
     if name.endswith("."):
         return [name]
     searched = [f"{name}.{suffix}" for suffix in (f"{namespace}.svc.{zone}", f"svc.{zone}", zone)]
@@ -43,24 +43,28 @@ async def _both(examiner: Examiner, name: str, *, tcp: bool) -> _Pair:
         first, second = await examiner.pipelined([q.over_tcp() for q in queries])
     else:
         first, second = await examiner.together(queries)
-        if first.reply.has(TC) or second.reply.has(TC):  # both resolvers query again over TCP
+        if first.reply.has(TC) or second.reply.has(TC):  # glibc and musl both query again over TCP
             first, second = await examiner.pipelined([q.over_tcp() for q in queries])
     return first, second
 
 
 def _glibc_stops(pair: _Pair) -> bool:
-    """glibc stops at the first name with an address. SERVFAIL, at which it would retry, is an error here."""
+    """True if glibc would stop at the name of these two answers, because one of them has an address.
+
+    Raises Failed for SERVFAIL, after which glibc would send the query again.
+    """
     return any(answer.rcode(0, 3).reply.answer for answer in pair)
 
 
 def _musl_stops(pair: _Pair) -> bool:
-    """musl stops at the first name whose answers are not both NXDOMAIN."""
+    """True if musl would stop at the name of these two answers, because at least one is not NXDOMAIN."""
     return any(answer.rcode(0, 3).reply.rcode == 0 for answer in pair)
 
 
 async def _look_up(examiner: Examiner, service: Service, stops: Callable[[_Pair], bool], *, tcp: bool) -> None:
-    """Every partial name of a Service, from a Pod in its namespace and from another one, resolves to the Service's
-    addresses.
+    """Requires that every shortened name of a Service resolves to the Service's addresses.
+
+    Looks the names up as a Pod in the Service's namespace and as a Pod in another namespace.
     """
     wanted = expected.addresses(service, 4) | expected.addresses(service, 6)
     full = f"{service.name}.{service.namespace}"

@@ -1,4 +1,4 @@
-"""Functions for several groups of checks: Services of a kind, their addresses, and SRV records."""
+"""Functions that several groups of checks use: they select Services, and compare addresses and SRV records."""
 
 from __future__ import annotations
 
@@ -14,26 +14,29 @@ T = TypeVar("T")
 
 
 def clustered(examiner: Examiner, version: int = 0, kind: str = "") -> list[Service]:
-    """Services with a ClusterIP; of an IP family and of a type if given."""
+    """Returns the Services that have a ClusterIP.
+
+    With `version`, only those with a ClusterIP of this IP version; with `kind`, only those of this Service type.
+    """
     found = (s for s in examiner.cluster.services if s.cluster_ips and (not kind or s.type == kind))
     return [s for s in found if not version or s.of_family(version)]
 
 
 def with_endpoints(examiner: Examiner, version: int = 0) -> list[Service]:
-    """Headless Services with ready endpoints; of an IP family if given."""
+    """Returns the headless Services with ready endpoints; with `version`, with endpoints of this IP version."""
     found = (s for s in examiner.cluster.services if s.headless and s.endpoints)
     return [s for s in found if not version or expected.addresses(s, version)]
 
 
 def few(things: Iterable[T]) -> list[T]:
-    """The first four different values, so that one Service with many leaves room for others in a sample."""
+    """Returns the first four different values, so that one Service with many values does not fill a sample."""
     return list(dict.fromkeys(things))[:4]
 
 
 async def addresses_at(examiner: Examiner, services: list[Service], missing: str, version: int) -> None:
-    """Checks that A or AAAA (IP version 4 or 6) at a sample of `services` has exactly their addresses.
+    """Requires that the names of a sample of `services` have exactly the Services' addresses.
 
-    Raises Failed, and Skipped with `missing` without a Service.
+    Queries A for IP version 4 and AAAA for 6. Raises Failed. If `services` is empty, raises Skipped with `missing`.
     """
     rtype = Type.A if version == 4 else Type.AAAA
     for service in examiner.sample(services, missing):
@@ -42,11 +45,11 @@ async def addresses_at(examiner: Examiner, services: list[Service], missing: str
 
 
 def srv_of(data: list[str]) -> set[tuple[int, str]]:
-    """Ports and targets of SRV records, without priority and weight."""
+    """Returns port and target of SRV records, given as text. Priority and weight are left out."""
     split = (line.split() for line in data)
     return {(int(number), target) for _, _, number, target in split}
 
 
 def spelled(wanted: set[tuple[int, str]]) -> str:
-    """The first of them as text."""
+    """Returns up to six of these ports and targets as text."""
     return ", ".join(f"port {number} at {target}" for number, target in sorted(wanted)[:6])

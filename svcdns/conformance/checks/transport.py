@@ -1,4 +1,4 @@
-"""UDP and TCP: truncation, large answers, several queries on one connection."""
+"""Checks of UDP and TCP: truncation, large answers, several queries on one connection."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ CHECKS: Final[dict[str, Check]] = {}
 check = checker("transport", CHECKS)
 REQUIRED, RECOMMENDED, INFORMATIONAL = Severity.REQUIRED, Severity.RECOMMENDED, Severity.INFORMATIONAL
 BIG: Final = 30
-"""A records that do not fit into 512 octets even with name compression: 16 octets each."""
+"""More A records than this do not fit into 512 octets: with name compression each takes 16 octets."""
 
 
 def _big(examiner: Examiner, at_least: int = BIG) -> Service:
-    """The largest headless Service. Raises Skipped if none is large enough."""
+    """Returns the headless Service with the most endpoints. Raises Skipped if none has more than `at_least`."""
     sized = [s for s in examiner.cluster.services if s.headless and len(expected.addresses(s, 4)) > at_least]
     return max(
         examiner.sample(sized, f"no headless Service has more than {at_least} IPv4 endpoints"),
@@ -29,7 +29,10 @@ def _big(examiner: Examiner, at_least: int = BIG) -> Service:
 
 
 def _sound(answer: Answer, service: Service, limit: int) -> None:
-    """Requires at most `limit` octets, TC if and only if an address is missing, and no wrong address."""
+    """Requires at most `limit` octets and no address that the Service does not have.
+
+    TC must be set if an address is missing, and clear if none is missing.
+    """
     wanted, found = expected.addresses(service, 4), set(answer.rcode(0).reply.data(Type.A))
     answer.require(answer.reply.size <= limit, f"at most {limit} octets")
     answer.require(found <= wanted, "no address but those of the endpoints")
@@ -77,7 +80,7 @@ async def big_srv(examiner: Examiner) -> None:
 
 
 def _queries(examiner: Examiner) -> list[Query]:
-    """Queries of several kinds, with and without an answer."""
+    """Returns queries of several kinds: some have an answer, some do not."""
     services = examiner.sample([s for s in examiner.cluster.services if s.cluster_ips], "no Service has a ClusterIP")[
         :4
     ]
@@ -87,7 +90,7 @@ def _queries(examiner: Examiner) -> list[Query]:
 
 
 async def _compare(examiner: Examiner, answers: list[Answer]) -> None:
-    """Requires for each query the same answer as on a connection of its own."""
+    """Sends each query again on a connection of its own. Requires the same answer as in `answers`."""
     for answer in answers:
         alone = await examiner.send(answer.query)
         same = (alone.reply.rcode, sorted(line.data for line in alone.reply.answer))
