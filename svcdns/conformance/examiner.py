@@ -1,8 +1,10 @@
 """The functions that checks use to send queries and to compare the replies.
 
-Replies are parsed strictly. Each error becomes a `Failed` for the user. Each reply must obey the general rules: It
-comes from the address that was queried. It has QR set, and the ID and opcode of the query. It repeats the question
-section, and it is a well-formed message.
+Replies are parsed strictly. Each error becomes a `Failed` for the user. Each reply must obey these general rules:
+
+- It comes from the address that was queried, and is a well-formed message.
+- It has QR set, and the ID and the opcode of the query.
+- It repeats the question section.
 """
 
 from __future__ import annotations

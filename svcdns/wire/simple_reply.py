@@ -7,8 +7,8 @@ replies. A simple reply is one of these:
 
 - Addresses: records of the query type. Their owner is the query name, or the last target of a chain of CNAME records
   that begins at the query name.
-- A denial (RFC 2308 §2): no answer, and the SOA record of a zone that contains the query name. Its owner name is a
-  compression pointer into the question.
+- A denial (RFC 2308 §2): no answer, and the SOA record of a zone that contains the query name. The owner name of the
+  SOA record is a compression pointer into the question.
 
 Besides these records a simple reply may have only an OPT record. All records are in class IN, and compression pointers
 are where encoders usually put them (RFC 1035 §4.1.4).
