@@ -34,9 +34,8 @@ def parse(block: Block) -> Options:
     directive = arguments.once(block.directives)
     arguments.no_body(directive)
     word, network = arguments.arguments(directive, 2, 2)
-    (zone,) = arguments.zones((word,), block.zones)
     try:
-        return Options(names.from_text(zone).lower(), Network.from_text(network.text))
+        return Options(names.from_text(arguments.zone(word)).lower(), Network.from_text(network.text))
     except NetworkTextError as error:
         raise CorefileError(network.position, str(error)) from error
 
@@ -45,7 +44,7 @@ class Tenant(Plugin):
     """Refuses the queries of others."""
 
     name = "tenant"
-    before = "cache"  # the policy covers answers from the cache
+    before = "local"  # before every plugin that answers queries, so that the policy covers all answers
 
     def __init__(self, options: Options, environment: Environment) -> None:
         """Needs the options alone."""

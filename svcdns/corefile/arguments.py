@@ -138,6 +138,17 @@ def zones(words: Sequence[Token], fallback: tuple[str, ...] = ()) -> tuple[str, 
     return tuple(out)
 
 
+def zone(word: Token) -> str:
+    """Returns the one zone that an argument names, in lower case and absolute.
+
+    Raises CorefileError if the argument is not a zone name, or a network that stands for several zones.
+    """
+    found = zones((word,))
+    if len(found) != 1:
+        raise CorefileError(word.position, f"'{word.text}' is not a zone; one zone name was expected")
+    return found[0]
+
+
 def fallthrough(line: Directive) -> tuple[str, ...]:
     """Returns the zones of a `fallthrough` line, or the root zone if the line names no zone."""
     return zones(line.arguments, (".",))

@@ -94,3 +94,22 @@ def test_the_nearest_name_is_suggested() -> None:
     """For a typing mistake."""
     assert arguments.nearest("fallthru", ("fallthrough", "ttl")) == " (did you mean 'fallthrough'?)"
     assert arguments.nearest("zzz", ("fallthrough", "ttl")) == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param("Example.org", "example.org.", id="a name"),
+        pytest.param("10.0.0.0/8", "10.in-addr.arpa.", id="a network of one zone"),
+    ],
+)
+def test_one_zone(text: str, expected: str) -> None:
+    """It is in lower case and absolute."""
+    assert arguments.zone(token(text)) == expected
+
+
+@pytest.mark.parametrize("text", ["exa..mple", "10.0.0.0/12"])
+def test_what_is_not_one_zone(text: str) -> None:
+    """The error names the argument; it is no error of Python's unpacking."""
+    with pytest.raises(CorefileError, match=f"'{text}' is not a zone; one zone name was expected"):
+        arguments.zone(token(text))
