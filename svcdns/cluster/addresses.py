@@ -1,6 +1,4 @@
-"""Addresses as Kubernetes writes them: as RDATA, as labels of endpoints, and from reverse names.
-It looks nothing up.
-"""
+"""Converts addresses as Kubernetes writes them: to RDATA, to and from labels of names, and from reverse names."""
 
 from __future__ import annotations
 
@@ -15,8 +13,10 @@ _MAPPED: Final = bytes(10) + b"\xff\xff"
 
 
 def rdata_of(text: str) -> tuple[int, bytes] | None:
-    """Type and RDATA of the address record, None where the text is no address. An IPv4-mapped IPv6 address counts as
-    IPv4."""
+    """Returns type and RDATA of the address record; None if `text` is not an address.
+
+    An IPv4-mapped IPv6 address is treated as IPv4.
+    """
     try:
         if ":" not in text:
             return Type.A, socket.inet_pton(socket.AF_INET, text)
@@ -27,19 +27,20 @@ def rdata_of(text: str) -> tuple[int, bytes] | None:
 
 
 def pod_address(label: str) -> str:
-    """The address in the label of a Pod's name (docs/behaviour/cluster-names.md#pods): three single dashes are an IPv4
-    address, all else IPv6."""
+    """Returns the address in the label of a Pod's name (docs/behaviour/cluster-names.md#pods).
+
+    A label with three single dashes is an IPv4 address, any other an IPv6 address.
+    """
     if label.count("-") == 3 and "--" not in label:
         return label.replace("-", ".")
     return label.replace("-", ":")
 
 
 def from_reverse(key: bytes) -> str:
-    """The address of a full reverse name, in its canonical text; empty for other names
-    (docs/behaviour/cluster-names.md#reverse-names).
+    """Returns the address of a complete reverse name, in canonical text; empty for other names.
 
-    Under ip6.arpa up to three further labels left of the 32 are ignored, as in CoreDNS, which reads them in groups of
-    four.
+    Source: docs/behaviour/cluster-names.md#reverse-names. Under ip6.arpa, up to three labels to the left of the 32 are
+    ignored. CoreDNS ignores them too, because it reads the labels in groups of four.
     """
     labels = [label.decode("latin-1") for label in reversed(names.labels_of(key))]
     try:
@@ -53,19 +54,19 @@ def from_reverse(key: bytes) -> str:
 
 
 def _go_text(packed: bytes) -> str:
-    """An IPv6 address as the API server writes it: only IPv4-mapped addresses are in dotted form."""
+    """Returns an IPv6 address as the API server writes it: only IPv4-mapped addresses have the dotted form."""
     if packed.startswith(_MAPPED):
         return socket.inet_ntop(socket.AF_INET, packed[12:])
     if packed.startswith(bytes(12)):
-        return str(IPv6Address(packed))  # the C library writes these in dotted form too
+        return str(IPv6Address(packed))  # the C library would write these addresses in dotted form
     return socket.inet_ntop(socket.AF_INET6, packed)
 
 
 def endpoint_name(address: str, hostname: str, target: str, *, pod_names: bool) -> str:
-    """The label of an endpoint (docs/behaviour/cluster-names.md#endpoints): its hostname, else the name of its Pod
-    if `pod_names` and it fits, else its address.
+    """Returns the label of an endpoint (docs/behaviour/cluster-names.md#endpoints).
 
-    Empty, which no label is, for an address that is a host name without dots.
+    That is its hostname; else the name of its Pod, if `pod_names` is set and the name fits into a label; else its
+    address with dashes. If the address is a host name without dots, the result is empty.
     """
     if hostname:
         return hostname

@@ -1,8 +1,8 @@
-"""The changes of a cluster, as a source gives them: objects one by one, and the begin and end of full lists.
+"""The changes of a cluster that a source reports: single objects, and the begin and end of full lists.
 
-A source is an async iterator of changes. `Complete(kind)` removes the objects that had no `Put` since the last
-`Begin(kind)`. So a relist, a new epoch of control and a restarted worker reconcile without a moment in which a known
-name is missing. `Serials` carries the SOA serials that control stamps, so that all workers agree.
+A source is an async iterator of changes. `Complete(kind)` removes the objects without a `Put` since the last
+`Begin(kind)`. So no known name is missing for a moment after a relist, or after a restart of control or of a worker.
+`Serials` has the SOA serials, which control computes for all workers.
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ import msgspec
 from svcdns.cluster.objects import ClusterObject, EndpointSlice, ImportedSlice, Namespace, Pod, Service, ServiceImport
 
 Dependency = tuple[str, ...]
-"""Something that a reply depends on, whether it exists or not: its kind, then its key, such as ("service", "default",
-"web")."""
+"""Something that a reply depends on, whether it exists or not: its kind, then its key.
+
+Example: ("service", "default", "web").
+"""
 
 
 class Kind(StrEnum):
-    """The kinds a source can watch; each value is the tag of its struct in `objects`."""
+    """The kinds of objects that a source can watch; each value is the tag of the struct in `objects`."""
 
     SERVICE = "Service"
     ENDPOINT_SLICE = "EndpointSlice"
@@ -39,35 +41,38 @@ STRUCTS: Final[Mapping[Kind, type[ClusterObject]]] = {
     Kind.POD: Pod,
     Kind.SERVICE_IMPORT: ServiceImport,
 }
-"""The struct of each kind."""
+"""The struct in `objects` of each kind."""
 
 KINDS: Final[Mapping[type[ClusterObject], Kind]] = {struct: kind for kind, struct in STRUCTS.items()}
-"""The kind of each struct."""
+"""The kind of each struct in `objects`."""
 
 
 class Begin(msgspec.Struct, frozen=True, array_like=True, tag="begin"):
-    """A full list of `kind` starts. Known objects stay until `Complete`."""
+    """A full list of `kind` starts. Objects that are known already stay until `Complete`."""
 
     kind: Kind
 
 
 class Put(msgspec.Struct, frozen=True, array_like=True, tag="put"):
-    """`object` is new or has changed. `trigger_time` is the slice's annotation
-    endpoints.kubernetes.io/last-change-trigger-time in Unix seconds, 0 without it and for objects of a list."""
+    """`object` is new or has changed.
+
+    `trigger_time` is the slice's annotation endpoints.kubernetes.io/last-change-trigger-time, in Unix seconds. It is 0
+    without the annotation and for objects of a list.
+    """
 
     object: ClusterObject
     trigger_time: float = 0.0
 
 
 class EncodedPut(msgspec.Struct, frozen=True, array_like=True, tag="put"):
-    """`Put` whose object is still msgpack. `object` may refer to the octets that it was decoded from."""
+    """A `Put` whose object is still msgpack. `object` may refer to the buffer that it was decoded from."""
 
     object: msgspec.Raw
     trigger_time: float = 0.0
 
 
 class Gone(msgspec.Struct, frozen=True, array_like=True, tag="gone"):
-    """The object of that kind, namespace and name was removed. `trigger_time` as in `Put`."""
+    """The object with this kind, namespace and name was removed. `trigger_time` is as in `Put`."""
 
     kind: Kind
     namespace: str
@@ -76,14 +81,16 @@ class Gone(msgspec.Struct, frozen=True, array_like=True, tag="gone"):
 
 
 class Complete(msgspec.Struct, frozen=True, array_like=True, tag="complete"):
-    """The list that `Begin(kind)` started is complete: objects that it did not name are removed."""
+    """The list that `Begin(kind)` started is complete: known objects that it does not contain are removed."""
 
     kind: Kind
 
 
 class Serials(msgspec.Struct, frozen=True, array_like=True, tag="serials"):
-    """The SOA serials of ordinary, multi-cluster and external zones, Unix seconds; see
-    docs/behaviour/cluster-names.md#soa-serial."""
+    """The SOA serials of ordinary, multi-cluster and external zones, in Unix seconds.
+
+    Source: docs/behaviour/cluster-names.md#soa-serial.
+    """
 
     ordinary: int = 0
     multicluster: int = 0
@@ -91,8 +98,10 @@ class Serials(msgspec.Struct, frozen=True, array_like=True, tag="serials"):
 
 
 class Confirmed(msgspec.Struct, frozen=True, array_like=True, tag="confirmed"):
-    """The source confirmed all known objects at that moment, in seconds on CLOCK_MONOTONIC, which all processes of a
-    machine share."""
+    """The source has confirmed all known objects at the time `at`.
+
+    `at` is in seconds on CLOCK_MONOTONIC, which is the same in all processes of a machine.
+    """
 
     at: float
 

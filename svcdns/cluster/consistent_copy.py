@@ -1,12 +1,11 @@
-"""A consistent copy of an index: all objects as they are at one moment, for a zone transfer that takes longer than
-that.
+"""A consistent copy of an index: all objects as they are at one moment, for a zone transfer that takes longer.
 
-Copying the octets of a large cluster takes milliseconds, so it goes in steps, and its caller does other work in
-between. Rules:
+To copy the octets of a large cluster takes milliseconds. So the copy is made in steps, and the caller does other work
+between steps. Rules:
 
-1. A change of the index during a copy starts the copy anew. After TRIES changes it goes on without steps, so that it
-   ends.
-2. A copy shows the moment at which it ends; later changes do not show in it.
+1. If the index changes during a copy, the copy starts again. After TRIES such changes it is made without pauses, so
+   that it ends.
+2. The copy has the state of the index at its end; later changes of the index do not affect it.
 3. Objects are decoded one at a time, when they are read from the copy.
 """
 
@@ -19,19 +18,21 @@ from svcdns.cluster.objects import EndpointSlice, ImportedSlice, Service, Servic
 from svcdns.cluster.secondary_index import LoweredName, SecondaryIndex, StoredObject
 
 STEP_SIZE: Final = 400
-"""Objects copied in one step: less than 0.1 ms."""
+"""The number of objects copied in one step, which takes less than 0.1 ms."""
 TRIES: Final = 3
 
 T = TypeVar("T")
 
 Step = tuple[()]
 InSteps = Generator[Step, None, T]
-"""Work that yields () after each step, and returns its result."""
+"""Work in steps: a generator that yields () after each step, and returns the result."""
 
 
 def copy_consistently(make: Callable[[], InSteps[T]], changes: Callable[[], int]) -> InSteps[T]:
-    """The result of `make()` without a change in the middle of it. `changes()` is a number that differs after each
-    change."""
+    """Runs the steps of `make()`, again if the index changes meanwhile, and returns the result.
+
+    `changes()` returns a number that differs after each change of the index.
+    """
     for tries_left in range(TRIES, -1, -1):
         before, work = changes(), make()
         try:
@@ -46,10 +47,10 @@ def copy_consistently(make: Callable[[], InSteps[T]], changes: Callable[[], int]
 
 
 class LazyList(Sequence[T]):
-    """Encoded objects, in no order, each decoded when it is read."""
+    """A sequence of encoded objects, in no order; each is decoded when it is read."""
 
     def __init__(self, encoded: Sequence[bytes], decode: Callable[[bytes], T]) -> None:
-        """`decode` makes an object of its octets."""
+        """`decode` returns the object that is encoded in octets."""
         self._encoded, self._decode = encoded, decode
 
     @overload
@@ -57,7 +58,7 @@ class LazyList(Sequence[T]):
     @overload
     def __getitem__(self, at: slice) -> list[T]: ...
     def __getitem__(self, at: int | slice) -> T | list[T]:
-        """One object, or a list of them."""
+        """Returns one object, or a list of objects for a slice."""
         if isinstance(at, slice):
             return [self._decode(data) for data in self._encoded[at]]
         return self._decode(self._encoded[at])
@@ -68,19 +69,19 @@ class LazyList(Sequence[T]):
 
 
 class LazyGroups(Mapping[LoweredName, tuple[T, ...]]):
-    """Encoded objects by namespace and service, each decoded when it is read."""
+    """Encoded objects by the namespace and name of their Service; each is decoded when it is read."""
 
     def __init__(self, encoded: Mapping[LoweredName, bytes | tuple[bytes, ...]], decode: Callable[[bytes], T]) -> None:
-        """`decode` makes an object of its octets."""
+        """`decode` returns the object that is encoded in octets."""
         self._encoded, self._decode = encoded, decode
 
     def __getitem__(self, key: LoweredName) -> tuple[T, ...]:
-        """The objects under a key."""
+        """Returns the objects with this key."""
         found = self._encoded[key]
         return tuple(map(self._decode, found)) if isinstance(found, tuple) else (self._decode(found),)
 
     def __iter__(self) -> Iterator[LoweredName]:
-        """The keys, in no order."""
+        """Iterates over the keys, in no order."""
         return iter(self._encoded)
 
     def __len__(self) -> int:
@@ -89,7 +90,7 @@ class LazyGroups(Mapping[LoweredName, tuple[T, ...]]):
 
 
 class ClusterCopy(NamedTuple):
-    """All objects that zones are made of; slices are by namespace and service, lowered."""
+    """All objects whose names a zone transfer contains. Slices are by the namespace and name of their Service."""
 
     services: LazyList[Service]
     imports: LazyList[ServiceImport]
@@ -99,7 +100,7 @@ class ClusterCopy(NamedTuple):
 
 
 def copy_objects(objects: Iterable[StoredObject]) -> InSteps[list[bytes]]:
-    """The octets of the objects."""
+    """Copies the octets of these objects."""
     found, out = list(objects), []
     for at in range(0, len(found), STEP_SIZE):
         out += [stored.data for stored in found[at : at + STEP_SIZE]]
@@ -108,8 +109,11 @@ def copy_objects(objects: Iterable[StoredObject]) -> InSteps[list[bytes]]:
 
 
 def copy_groups(index: SecondaryIndex[LoweredName]) -> InSteps[dict[LoweredName, bytes | tuple[bytes, ...]]]:
-    """The octets of the objects under each key. A single object has no tuple around it: most are single, and the
-    garbage collector looks at every tuple."""
+    """Copies the octets of the objects of each key.
+
+    A single object is stored without a tuple around it: most keys have one object, and the garbage collector visits
+    every tuple.
+    """
     keys = list(index.keys())
     out: dict[LoweredName, bytes | tuple[bytes, ...]] = {}
     for at in range(0, len(keys), STEP_SIZE):

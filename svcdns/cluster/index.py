@@ -1,17 +1,17 @@
-"""The index of a cluster view: Services, endpoints, namespaces and Pods, found by name and by address.
+"""The index of a cluster view in a worker: finds Services, endpoints, namespaces and Pods by name and by address.
 
-One writer applies changes, many readers look up. It knows no DNS records and no options. Rules:
+One writer applies changes, many readers look objects up. The index knows no DNS records and no options of plugins.
+Rules:
 
-1. `apply` returns the dependencies that the change affects, whether the objects existed or not. Other replies are still
-   right.
-2. A list (`Begin` … `Complete`) adds before it removes, so that no name is missing for a moment.
-3. Names are compared in lower case. Addresses are compared by the API server's own text, as in CoreDNS: an address in
+1. `apply` returns the dependencies that a change affects, whether the objects existed before or not. Replies without
+   these dependencies remain correct.
+2. A list (`Begin` … `Complete`) adds objects before it removes others, so that no name is missing for a moment.
+3. Names are compared in lower case. Addresses are compared as the API server writes them, as in CoreDNS: an address in
    an unusual spelling has no reverse record.
-4. Objects are stored encoded and decoded when they are read: as Python objects, a hundred thousand endpoints take ten
+4. Objects are stored encoded, and decoded when they are read: as Python objects, a hundred thousand endpoints take ten
    times the memory.
-5. An object is stored once, and all indexes share it (`secondary_index`). The index by address leads to the objects of
-   all addresses that differ in their last two characters at most: one entry for each address would take the most memory
-   of all.
+5. Each object is stored once, and all indexes share it (`secondary_index`). A key of the index by address is an address
+   without its last two characters: with one key for each address, that index would take the most memory of all.
 
 Dependencies: ("namespace", ns), ("service", ns, name), ("endpoints", ns, service), ("address", text), ("external",
 address), ("pod", ip), ("import", ns, name), ("imported", ns, service), ("serial",), ("sync",).
@@ -79,13 +79,13 @@ _pod: Final = msgspec.msgpack.Decoder(Pod).decode
 
 
 class Index:
-    """The objects of one cluster view."""
+    """The objects of one cluster view, with indexes by name and by address."""
 
     def __init__(self, kinds: Iterable[Kind]) -> None:
-        """Empty. `kinds` are those that the view's source lists; the index is synced once each has been listed."""
+        """Makes an empty index. `kinds` are those that the view's source lists."""
         self._unsynced = set(kinds)
         self._unlisted: dict[Kind, set[LoweredName]] = {}
-        """Objects that the list under way has not named yet."""
+        """By kind that is being listed: known objects that the list has not contained so far."""
         self._objects: dict[Kind, dict[LoweredName, StoredObject]] = {kind: {} for kind in Kind}
         self._slices: dict[Kind, SecondaryIndex[LoweredName]] = {
             kind: SecondaryIndex() for kind in (Kind.ENDPOINT_SLICE, Kind.IMPORTED_SLICE)
@@ -96,60 +96,59 @@ class Index:
         self._pods_by_ip: SecondaryIndex[str] = SecondaryIndex()
         self.serials = Serials()
         self.confirmed = inf
-        """The moment at which the source last confirmed the view, in seconds on CLOCK_MONOTONIC; infinite where it is
-        not known."""
+        """When the source last confirmed the view, in seconds on CLOCK_MONOTONIC; infinite if that is unknown."""
         self._changes = 0
 
     # -- reading
 
     @property
     def synced(self) -> bool:
-        """True once every kind has been listed; it never turns false again."""
+        """True after every kind has been listed once; it never becomes False again."""
         return not self._unsynced
 
     def has_namespace(self, name: str) -> bool:
-        """Whether the Namespace object exists."""
+        """Whether there is a Namespace object with this name."""
         return ("", name) in self._objects[Kind.NAMESPACE]
 
     def service(self, namespace: str, name: str) -> Service | None:
-        """The Service of that namespace and name, both lowered."""
+        """Returns the Service; `namespace` and `name` are in lower case."""
         stored = self._objects[Kind.SERVICE].get((namespace, name))
         return None if stored is None else _service(stored.data)
 
     def service_import(self, namespace: str, name: str) -> ServiceImport | None:
-        """The ServiceImport of that namespace and name, both lowered."""
+        """Returns the ServiceImport; `namespace` and `name` are in lower case."""
         stored = self._objects[Kind.SERVICE_IMPORT].get((namespace, name))
         return None if stored is None else _import(stored.data)
 
     def slices(self, namespace: str, service: str) -> tuple[EndpointSlice, ...]:
-        """The slices labelled with that Service, ordered by name."""
+        """Returns the EndpointSlices whose label names this Service, ordered by name."""
         return tuple([_slice(stored.data) for stored in self._slices[Kind.ENDPOINT_SLICE].at((namespace, service))])
 
     def imported_slices(self, namespace: str, service: str) -> tuple[ImportedSlice, ...]:
-        """The multi-cluster slices labelled with that Service, ordered by name."""
+        """Returns the multi-cluster slices whose label names this Service, ordered by name."""
         return tuple([_imported(stored.data) for stored in self._slices[Kind.IMPORTED_SLICE].at((namespace, service))])
 
     def services_at(self, address: str) -> tuple[Service, ...]:
-        """The Services that have this ClusterIP, ordered by namespace and name."""
+        """Returns the Services that have this ClusterIP, ordered by namespace and name."""
         found = map(_service, _with_text(self._by_cluster_ip, address))
         return tuple([service for service in found if address in service.cluster_ips])
 
     def services_at_external(self, address: str) -> tuple[Service, ...]:
-        """The Services that have this external address, ordered by namespace and name."""
+        """Returns the Services that have this external address, ordered by namespace and name."""
         return tuple([_service(stored.data) for stored in self._by_external_ip.at(address)])
 
     def slices_at(self, address: str) -> tuple[EndpointSlice, ...]:
-        """The slices that hold this address, ordered by namespace and name."""
+        """Returns the EndpointSlices with an endpoint at this address, ordered by namespace and name."""
         found = map(_slice, _with_text(self._by_address, address))
         return tuple([slice_ for slice_ in found if any(endpoint.address == address for endpoint in slice_.endpoints)])
 
     def pods_at(self, address: str) -> tuple[Pod, ...]:
-        """The Pods whose primary address this is."""
+        """Returns the Pods whose primary address is `address`."""
         found = map(_pod, _with_text(self._pods_by_ip, address))
         return tuple([pod for pod in found if pod.ip == address])
 
     def copy(self) -> InSteps[ClusterCopy]:
-        """All objects that zones are made of, as they are when the copy ends."""
+        """Copies, in steps, all objects whose names a zone transfer contains, as they are when the copy ends."""
         return copy_consistently(self._copy, lambda: self._changes)
 
     def _copy(self) -> InSteps[ClusterCopy]:
@@ -162,17 +161,17 @@ class Index:
         )
 
     def names(self, kind: Kind) -> Container[LoweredName]:
-        """Namespace and name, both lowered, of the objects of that kind; later changes show in it."""
+        """Returns the namespaces and names, in lower case, of all objects of a kind; a live view, not a copy."""
         return self._objects[kind]
 
     def count(self, kind: Kind) -> int:
-        """The number of objects of that kind."""
+        """Returns the number of objects of a kind."""
         return len(self._objects[kind])
 
     # -- writing
 
     def apply(self, change: Change | EncodedChange) -> set[Dependency]:
-        """Applies a change; the dependencies that it affects."""
+        """Applies a change, and returns the dependencies that the change affects."""
         affected: set[Dependency] = set()
         match change:
             case Put():
@@ -261,7 +260,7 @@ class Index:
     def _update_service_index(
         self, kind: Kind, dependency: str, stored: StoredObject, old: Any, new: Any, affected: set[Dependency]
     ) -> None:
-        """Moves a slice to the Service that its label names now."""
+        """Moves a slice from the Service that its label named to the Service that its label names now."""
         before = (old.namespace.lower(), old.service.lower()) if old is not None else None
         after = (new.namespace.lower(), new.service.lower()) if new is not None else None
         if before is not None:
@@ -275,7 +274,7 @@ class Index:
             service = self._objects[Kind.SERVICE].get(after)
             self._slices[kind].add(
                 after if service is None else service.key, stored
-            )  # one tuple for both takes less memory
+            )  # both indexes use the Service's own tuple, which saves memory
 
     def _update_endpoint_addresses(
         self, stored: StoredObject, old: EndpointSlice | None, new: EndpointSlice | None, affected: set[Dependency]
@@ -295,13 +294,18 @@ def _pod_ips(pod: Any) -> set[str]:
 
 
 def _reindex(index: SecondaryIndex[str], stored: StoredObject, before: set[str], after: set[str]) -> None:
-    """Moves an object to the addresses that it has now, each without its last two characters."""
+    """Moves an object from its addresses `before` to those `after`, in an index by address.
+
+    The keys of such an index are addresses without their last two characters: see rule 5 of the module.
+    """
     if before != after:
         index.move(stored, {address[:-2] for address in before}, {address[:-2] for address in after})
 
 
 def _with_text(index: SecondaryIndex[str], address: str) -> Iterable[bytes]:
-    """The encoded objects under an address whose octets have its text somewhere: those with the address, and few
-    others."""
+    """Returns the encoded objects that contain the text of an address, perhaps in another field.
+
+    The caller has to decode them and to compare the address.
+    """
     text = address.encode()
     return [stored.data for stored in index.at(address[:-2]) if text in stored.data]

@@ -1,8 +1,8 @@
-"""The Kubernetes objects that answers are made of, trimmed to the fields that an answer can need.
+"""The Kubernetes objects from which answers are made, with only the fields that a record, a zone or a metric needs.
 
-The API's own objects are ten to a hundred times larger, and a cluster of 150,000 endpoints has to fit in memory. So an
-object has only the fields that a record, a zone or a metric needs. Objects are frozen and go between processes as
-msgpack. Names and addresses are the API server's own text: the index compares, lowers and packs them.
+The API's own objects are ten to a hundred times larger, and a cluster of 150,000 endpoints has to fit in memory.
+Objects are frozen, and are sent between processes as msgpack. Names and addresses are text as the API server writes it:
+the index compares names in lower case.
 
 Source of the fields: core/v1 Service, Namespace and Pod; discovery.k8s.io/v1 EndpointSlice;
 multicluster.x-k8s.io/v1alpha1 ServiceImport.
@@ -15,13 +15,13 @@ from typing import Final
 import msgspec
 
 NO_PORT: Final = -1
-"""Stands for a port without a number, and for the one port of an object that lists none."""
+"""The number of a port that has none, and of the placeholder port of an object without ports."""
 
 ObjectName = tuple[str, str]
 """Namespace and name of an object."""
 
 HEADLESS: Final = "None"
-"""The clusterIP of a headless Service."""
+"""The value of clusterIP that makes a Service headless."""
 
 
 class Port(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -33,12 +33,15 @@ class Port(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 PLACEHOLDER_PORTS: Final = (Port(),)
-"""The ports of a Service or EndpointSlice without any, so that its addresses still have records."""
+"""The ports of a Service or EndpointSlice that lists none. They give its addresses records."""
 
 
 class Service(msgspec.Struct, frozen=True, array_like=True, tag="Service"):
-    """A Service. `cluster_ips` is clusterIPs, or [clusterIP] where that list is empty; `external_ips` is
-    spec.externalIPs followed by status.loadBalancer.ingress (ip, else hostname)."""
+    """A Service.
+
+    `cluster_ips` is clusterIPs, or [clusterIP] where that list is empty. `external_ips` is spec.externalIPs followed by
+    status.loadBalancer.ingress (ip, else hostname).
+    """
 
     namespace: str
     name: str
@@ -49,13 +52,14 @@ class Service(msgspec.Struct, frozen=True, array_like=True, tag="Service"):
 
     @property
     def headless(self) -> bool:
-        """True where the first ClusterIP is `None`; the headless label is not read."""
+        """Whether the first ClusterIP is `None`. The label service.kubernetes.io/headless is not considered."""
         return bool(self.cluster_ips) and self.cluster_ips[0] == HEADLESS
 
 
 class Endpoint(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """One address of a ready endpoint. `target` is targetRef.name, `zone` the topology zone (only
-    kept with `zonal`).
+    """One address of a ready endpoint.
+
+    `target` is targetRef.name. `zone` is the topology zone, which is stored only with the option `zonal`.
     """
 
     address: str
@@ -65,8 +69,9 @@ class Endpoint(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class EndpointSlice(msgspec.Struct, frozen=True, array_like=True, tag="EndpointSlice"):
-    """The ready endpoints of one slice. `service` is the label kubernetes.io/service-name, empty
-    where it is missing.
+    """An EndpointSlice with its ready endpoints.
+
+    `service` is the label kubernetes.io/service-name, empty if that is missing.
     """
 
     namespace: str
@@ -77,8 +82,11 @@ class EndpointSlice(msgspec.Struct, frozen=True, array_like=True, tag="EndpointS
 
 
 class ImportedSlice(msgspec.Struct, frozen=True, array_like=True, tag="ImportedSlice"):
-    """A slice of a multi-cluster Service. `service` is the label multicluster.kubernetes.io/service-name, `cluster`
-    the label multicluster.kubernetes.io/source-cluster."""
+    """An EndpointSlice of a multi-cluster Service.
+
+    `service` is the label multicluster.kubernetes.io/service-name, `cluster` the label
+    multicluster.kubernetes.io/source-cluster.
+    """
 
     namespace: str
     name: str
@@ -89,7 +97,7 @@ class ImportedSlice(msgspec.Struct, frozen=True, array_like=True, tag="ImportedS
 
 
 class Namespace(msgspec.Struct, frozen=True, array_like=True, tag="Namespace", gc=False):
-    """A Namespace; only its existence matters. `namespace` is always empty."""
+    """A Namespace; only its name matters. `namespace` is always empty."""
 
     name: str
     namespace: str = ""
@@ -104,7 +112,7 @@ class Pod(msgspec.Struct, frozen=True, array_like=True, tag="Pod", gc=False):
 
 
 class ServiceImport(msgspec.Struct, frozen=True, array_like=True, tag="ServiceImport"):
-    """A ServiceImport. One without ports gets no placeholder."""
+    """A ServiceImport. Without ports it gets no placeholder port, unlike a Service."""
 
     namespace: str
     name: str

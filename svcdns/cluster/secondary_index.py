@@ -1,7 +1,8 @@
-"""Stored objects of an index, and secondary indexes that lead to them.
+"""The stored objects of an index, and secondary indexes, which find them by other keys than their name.
 
-An object is stored encoded, once; the primary index and all secondary indexes share it. A change of the object replaces
-its octets, so that only the secondary indexes whose keys have changed need work. Nothing is decoded here.
+Each object is stored once, encoded; the primary index and all secondary indexes refer to the same `StoredObject`. When
+an object changes, its octets are replaced there. So only the secondary indexes whose keys have changed need an update.
+Nothing is decoded here.
 """
 
 from __future__ import annotations
@@ -13,34 +14,37 @@ from typing import Generic, TypeVar
 import msgspec
 
 LoweredName = tuple[str, str]
-"""Namespace and name of an object, both lowered."""
+"""Namespace and name of an object, both in lower case."""
 
 K = TypeVar("K")
 
 
 class StoredObject(msgspec.Struct, gc=False):
-    """An object of the index; `data` is its msgpack as it is now."""
+    """An object of the index; `data` is its latest msgpack."""
 
     key: LoweredName
     data: bytes
 
 
 class SecondaryIndex(Generic[K]):
-    """Stored objects by a key that several may share; those of one key are in the order of namespace and name."""
+    """Finds stored objects by a key that several of them may share.
+
+    The objects of one key are ordered by namespace and name.
+    """
 
     def __init__(self) -> None:
         self._found: dict[K, StoredObject | list[StoredObject]] = {}
-        """Most keys have one object, which needs no list."""
+        """A key with a single object has no list: most keys have one object."""
 
     def at(self, key: K) -> Iterable[StoredObject]:
-        """The objects under a key."""
+        """Returns the objects with this key."""
         found = self._found.get(key)
         if found is None:
             return ()
         return found if isinstance(found, list) else (found,)
 
     def add(self, key: K, stored: StoredObject) -> None:
-        """Adds an object that is not under the key yet."""
+        """Adds an object to a key. Call it only if the key does not have the object."""
         found = self._found.setdefault(key, stored)
         if isinstance(found, list):
             found.insert(bisect_left(found, stored.key, key=_key_of), stored)
@@ -48,7 +52,7 @@ class SecondaryIndex(Generic[K]):
             self._found[key] = sorted((found, stored), key=_key_of)
 
     def remove(self, key: K, stored: StoredObject) -> None:
-        """Removes an object that is under the key."""
+        """Removes an object from a key. Call it only if the key has the object."""
         found = self._found[key]
         if not isinstance(found, list):
             del self._found[key]
@@ -58,14 +62,14 @@ class SecondaryIndex(Generic[K]):
             self._found[key] = found[0]
 
     def move(self, stored: StoredObject, before: set[K], after: set[K]) -> None:
-        """Moves an object from its keys `before` a change to those `after` it."""
+        """Moves an object from the keys that it had `before` a change to the keys that it has `after` the change."""
         for key in before - after:
             self.remove(key, stored)
         for key in after - before:
             self.add(key, stored)
 
     def keys(self) -> Iterable[K]:
-        """Every key that has an object."""
+        """Returns every key that has an object."""
         return self._found.keys()
 
 

@@ -1,7 +1,9 @@
-"""The watch options: which cluster is watched, and which of its objects. The options of `kubernetes` lead to them.
+"""The watch options: which cluster is watched, and which of its objects.
 
-They are hashable and go between processes. A reload compares them to find out whether the watch has to change. Nothing
-is read here.
+They are made from the options of `kubernetes`.
+
+Watch options are hashable, and are sent between processes. A reload compares them to find out whether the watch has to
+change.
 """
 
 from __future__ import annotations
@@ -12,17 +14,19 @@ from svcdns.errors import SvcdnsError
 
 
 class SourceError(SvcdnsError):
-    """A source cannot be set up as configured. `str(error)` is one line that names what to correct."""
+    """A source of changes cannot be set up as configured. `str(error)` is one line that says what to correct."""
 
 
 class WatchOptions(msgspec.Struct, frozen=True, array_like=True):
-    """What to watch, and where. `manifests` wins over `kubeconfig`, and `kubeconfig` over `endpoint`; without any the
-    process is in a cluster.
+    """Where the cluster is read from, and which of its objects are watched.
 
-    `tls` is (certificate, key, CA certificate), paths, used with `endpoint` only; an empty `context` is the
-    kubeconfig's current one. `labels` selects Services, slices and Pods; `namespace_labels` selects Namespaces and
-    ServiceImports. `pods` watches Pods and `multicluster` ServiceImports with their slices. `zones` stores the topology
-    zone of endpoints, `targets` the names of their Pods, which take most of an endpoint's memory.
+    The first of `manifests`, `kubeconfig` and `endpoint` that is set is used; if none is, the in-cluster configuration.
+
+    `tls` is (certificate, key, CA certificate), three paths, and is used with `endpoint` only. An empty `context` is
+    the kubeconfig's current context. `labels` selects Services, slices and Pods; `namespace_labels` selects Namespaces
+    and ServiceImports. `pods` and `multicluster` turn on the watch of Pods, and of ServiceImports with their slices.
+    `zones` stores the topology zone of endpoints. `targets` stores the names of endpoints' Pods, which take most of an
+    endpoint's memory.
     """
 
     endpoint: str = ""
@@ -40,8 +44,11 @@ class WatchOptions(msgspec.Struct, frozen=True, array_like=True):
 
 
 class SnapshotOptions(msgspec.Struct, frozen=True, array_like=True):
-    """The snapshot of a view: the folder of its file; its largest age at a start in seconds, 0 for any age; and whether
-    the server is ready while it serves from it."""
+    """The options of a view's snapshot.
+
+    `path` is the folder of the file. `max_age` is the largest age at a start in seconds, 0 for any. `ready` is whether
+    the server is ready while it serves from the snapshot.
+    """
 
     path: str
     max_age: float = 0.0

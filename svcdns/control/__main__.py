@@ -1,6 +1,6 @@
-"""The control process: `svcdns.control --options JSON --region N --channel FD --shared FD`.
+"""Entry point of the control process: `svcdns.control --options JSON --region N --channel FD --shared FD`.
 
-The supervisor starts it (`svcdns.process.isolated`).
+The supervisor starts the process by `svcdns.process.isolated`. What control does is in `process`.
 """
 
 from __future__ import annotations
@@ -20,15 +20,14 @@ from svcdns.process.shared_memory import regions
 from svcdns.telemetry import logging as log_lines
 
 GC_THRESHOLD = 5_000
-"""Objects after which the garbage collector runs: a list of the cluster makes many objects, and hardly any in a cycle.
-"""
+"""The garbage collector runs less often than by default: the objects of a cluster are hardly ever in a cycle."""
 NICE = 15
-"""Lowers the priority of control where it shares a processor with workers: queries cannot wait, changes of the cluster
-can."""
+"""The nice value of control. On a processor shared with workers, queries cannot wait, but changes of the cluster can.
+"""
 
 
 def main() -> int:
-    """Runs control; its exit code."""
+    """Reads the command line, runs control until it ends, and returns the exit code."""
     parser = argparse.ArgumentParser(prog="svcdns.control")
     parser.add_argument("--options", required=True)
     parser.add_argument("--again", action="store_true")

@@ -1,11 +1,11 @@
-"""A cluster view: the objects of one source, encoded, as control knows them.
+"""A cluster view: the encoded objects of one source, as control holds them.
 
-Control keeps them so that a worker that starts can get the whole cluster. A list from the source is reconciled here: an
-object that it does not name is removed, and one that is unchanged is no difference. So workers get differences alone,
-however often the API server is listed. A snapshot fills the kinds that have not been listed yet; the first list is
-reconciled with it.
+Control keeps the objects so that it can send the whole cluster to a worker that starts. `ClusterView` also reconciles
+each list of the source. It removes objects that the list does not contain, and reports no difference for objects that
+are unchanged. So workers get only differences, however often the API server is listed. A snapshot supplies the kinds
+that have not been listed yet; the first list is reconciled with the snapshot.
 
-The module decodes objects for serials alone and sends nothing.
+The module sends nothing. It decodes objects only to compute SOA serials.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from svcdns.control.soa_serials import after
 
 
 class ViewKey(NamedTuple):
-    """Names an object of a view; `source` is the number of the view."""
+    """The key of an object in a view; `source` is the number of the view."""
 
     source: int
     kind: Kind
@@ -32,34 +32,36 @@ class ViewKey(NamedTuple):
 
 
 Difference = ViewKey | Complete | Confirmed | Serials
-"""A difference in a view that workers need: an object that changed, the end of a first list, a confirmation, or new
-serials."""
+"""A difference in a view, as it is sent to workers.
+
+It is the key of an object that changed, the end of a first list, a confirmation, or new SOA serials.
+"""
 
 _decode = {kind: msgspec.msgpack.Decoder(struct).decode for kind, struct in STRUCTS.items()}
 _encode = msgspec.msgpack.Encoder().encode
 
 
 class ClusterView:
-    """The objects of one source."""
+    """Holds the objects of one source, encoded, and computes the differences that workers need."""
 
     def __init__(self, number: int, kinds: tuple[Kind, ...], now: Callable[[], float]) -> None:
-        """`now` is Unix time in seconds, for serials."""
+        """Makes an empty view. `now` returns Unix time in seconds; SOA serials are made from it."""
         self.number, self.kinds, self._now = number, kinds, now
         self.completed: set[Kind] = set()
-        """Kinds of which all objects are known, from a list or a snapshot."""
+        """Kinds of which every object is known, from a list or from a snapshot."""
         self.listed: set[Kind] = set()
-        """Kinds that the source has listed."""
+        """Kinds that the source has listed completely."""
         self.changes = 0
-        """Grows with each object that changes."""
+        """The number of changes of objects so far."""
         self.confirmed_at = -inf
-        """The last confirmation of the whole view by its source that workers know of, in seconds on CLOCK_MONOTONIC."""
+        """When the source last confirmed the whole view, as workers know it; seconds on CLOCK_MONOTONIC."""
         self.serials = Serials()
         self._encoded: dict[Kind, dict[ObjectName, bytes]] = {kind: {} for kind in Kind}
         self._unlisted: dict[Kind, set[ObjectName]] = {}
-        """Objects that the list under way has not named yet."""
+        """By kind that is being listed: known objects that the list has not contained so far."""
 
     def apply(self, change: Change) -> list[Difference]:
-        """Applies a change of the source. Returns the differences, in order; moved serials come last."""
+        """Applies a change that the source reports. Returns the differences in order, new serials last."""
         before = self.serials
         out: list[Difference] = []
         match change:
@@ -78,8 +80,10 @@ class ClusterView:
         return out
 
     def restore(self, objects: Mapping[Kind, Mapping[ObjectName, bytes]], serials: Serials) -> list[Difference]:
-        """Applies a snapshot to the kinds that no list has completed. Objects that the source has sent already are
-        newer and stay."""
+        """Applies a snapshot to the kinds that no list has completed, and returns the differences.
+
+        Objects that the source has already sent stay, as they are newer than the snapshot.
+        """
         out: list[Difference] = []
         for kind in self.kinds:
             if kind in self.completed:
@@ -101,29 +105,29 @@ class ClusterView:
 
     @property
     def is_whole(self) -> bool:
-        """Whether all objects of every kind are known, from lists or from a snapshot."""
+        """Whether every object of every kind is known, from lists or from a snapshot."""
         return self.completed.issuperset(self.kinds)
 
     @property
     def is_listed(self) -> bool:
-        """Whether the source has listed every kind."""
+        """Whether the source has listed every kind completely."""
         return self.listed.issuperset(self.kinds)
 
     def objects(self) -> dict[Kind, dict[ObjectName, bytes]]:
-        """All objects as they are now, encoded; later changes do not show in it."""
+        """Returns a copy of all objects, encoded. Later changes of the view do not affect the copy."""
         return {kind: self._encoded[kind].copy() for kind in self.kinds}
 
     def object(self, key: ViewKey) -> ClusterObject | None:
-        """The object under a key."""
+        """Returns the object with this key, decoded; None if there is none."""
         data = self.encoded(key)
         return None if data is None else _decode[key.kind](data)
 
     def encoded(self, key: ViewKey) -> bytes | None:
-        """The msgpack of the object under a key."""
+        """Returns the msgpack of the object with this key; None if there is none."""
         return self._encoded[key.kind].get((key.namespace, key.name))
 
     def keys(self, kind: Kind) -> Iterator[ViewKey]:
-        """The keys of one kind."""
+        """Returns the keys of all objects of one kind."""
         return (ViewKey(self.number, kind, *name) for name in self._encoded[kind])
 
     def _put(self, new: ClusterObject, out: list[Difference]) -> None:

@@ -1,10 +1,11 @@
 """The cluster views: which clusters are watched, by which source, and whose snapshots are read and written.
 
-A view shows the objects that one set of watch options selects. Blocks with the same options share it, and a reload that
-leaves them alone does not restart the watch. Every change of a source is applied to its view, and the differences go to
-the workers. A view with a snapshot begins with the objects in that file, and the file is kept up to date.
+A view holds the objects that one set of watch options selects. Server blocks with the same options share a view. A
+reload that leaves the options as they are does not restart the watch. Every change that a source reports is applied to
+the source's view, and the differences are sent to the workers. A view with a snapshot option starts with the objects in
+the snapshot file, and the file is kept up to date.
 
-It does not store objects (`cluster_view`), and does not queue frames (`workers`).
+The objects themselves are stored in `cluster_view`; frames to workers are queued in `workers`.
 """
 
 from __future__ import annotations
@@ -36,54 +37,58 @@ Send = Callable[[ClusterView, Difference], None]
 """Sends a difference in a view to the workers."""
 
 CONFIRM_STEP: Final = 1.0
-"""Seconds by which a confirmation is newer than the last one before workers get it."""
+"""Workers get a confirmation only if it is at least this many seconds newer than the last one that they got."""
 SUCCESSOR_WAIT: Final = 10.0
-"""Seconds after which a successor applies a snapshot: the workers know more than the file has, and a list mostly comes
-sooner."""
+"""Seconds that a restarted control process waits for the first list before it applies a snapshot.
+
+The workers know more than the snapshot file has, and the list usually arrives earlier.
+"""
 CONFIGURE_LIMIT: Final = 60.0
-"""Seconds that reading the configuration of a source may take: its manifests, certificates or kubeconfig."""
+"""Seconds that a source may take to read its configuration: manifests, certificates or kubeconfig."""
 
 
 class RestMetrics:
-    """Counts requests to API servers."""
+    """Metrics of the requests to API servers."""
 
     def __init__(self, counters: Counters) -> None:
-        """`counters` of control's own region."""
+        """`counters` are those of control's own region of the shared memory."""
         self._counters = counters
 
     def request(self, verb: str, host: str, code: str, method: str, seconds: float | None) -> None:
-        """Counts one request; `seconds` until the head of the response, None for a watch."""
+        """Counts one request. `seconds` is the time until the response header; None for a watch."""
         self._counters.count(REST_REQUESTS, code, method, host)
         if seconds is not None:
             self._counters.observe(REST_DURATION, self._counters.cell(REST_DURATION, verb, host), seconds)
 
     def received(self, resource: str, octets: int) -> None:
-        """Counts the octets of a body."""
+        """Adds the number of octets that a response body for `resource` had."""
         self._counters.count(RECEIVED, resource, amount=octets)
 
 
 def number_of(watch: bytes) -> int:
-    """The number of the view with these watch options, encoded: the same in every control process, as workers know
-    their indexes by it."""
+    """Returns the number of the view with these encoded watch options.
+
+    The number is the same in every control process, because workers identify their indexes by it.
+    """
     return int.from_bytes(hashlib.sha256(watch).digest()[:6], "big")
 
 
 def shown_ages(region: memoryview) -> dict[str, float]:
-    """The ages in seconds, by resource, that the control process with this region of the shared mapping showed last."""
+    """Reads the view ages, in seconds by resource, that an earlier control process wrote to `region`."""
     return {sample.values[0]: sample.cells[0] for sample in samples(region) if sample.family.name == VIEW_AGE.name}
 
 
 class ClusterViews:
-    """All views and the tasks that keep them up to date."""
+    """All cluster views, and the tasks that keep them up to date."""
 
     def __init__(
         self, counters: Counters, log: logging.Logger, send: Send, now: Callable[[], float] = time.time, *, again: bool = False,
         ages: Mapping[str, float] = MappingProxyType({}), sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:  # fmt: skip
-        """`send` is called for every difference, in order; `now` is Unix time in seconds; with `again` workers know the
-        views already.
+        """`send` is called for every difference, in order; `now` returns Unix time in seconds.
 
-        `ages` are those that the control process before this one showed, in seconds by resource.
+        `again` means that an earlier control process has already sent the views to the workers. `ages` are the view
+        ages that this earlier process published, in seconds by resource.
         """
         self._counters, self._log, self._send, self._now, self._sleep = counters, log, send, now, sleep
         self._workers_know, self._shown = again, ages
@@ -95,8 +100,11 @@ class ClusterViews:
         self._writing: dict[int, asyncio.Task[None]] = {}
 
     async def prepare(self, wanted: Mapping[bytes, WatchedCluster]) -> list[int]:
-        """Makes the sources that are missing and reads their configuration; their numbers. Raises CorefileError, and
-        then nothing has changed."""
+        """Creates the sources that `wanted` needs and that do not exist yet, and reads their configuration.
+
+        Returns the numbers of the new views. Raises CorefileError if a configuration cannot be read; then nothing has
+        changed.
+        """
         made: list[tuple[bytes, ChangeSource]] = []
         for encoded, watched in wanted.items():
             if encoded not in self._by_watch:
@@ -109,8 +117,8 @@ class ClusterViews:
                     raise CorefileError(watched.position, f"plugin/{watched.plugin}: {reason}") from error
                 made.append((encoded, source))
                 if self._shown:
-                    # The control process before this one may have seen an outage begin: the workers' objects are no
-                    # fresher now.
+                    # The API server may have failed while the earlier control process ran. So the objects are at least
+                    # as old as that process has published.
                     source.assume(max(self._shown.get(QUALIFIED[kind], 0.0) for kind in source.kinds))
         new = []
         for encoded, source in made:
@@ -136,7 +144,7 @@ class ClusterViews:
         return ApiServerSource(options, log=self._log, observe=RestMetrics(self._counters))
 
     def start(self, numbers: Iterable[int]) -> None:
-        """Starts to watch the clusters of these views."""
+        """Starts the watches of the views with these numbers."""
         for number in numbers:
             self._tasks[number] = asyncio.create_task(self._follow(number))
             self._write_snapshot(number)
@@ -145,7 +153,7 @@ class ClusterViews:
     # -- snapshots
 
     async def _set_snapshot(self, number: int, encoded: bytes, options: SnapshotOptions | None) -> None:
-        """From now on the snapshot of a view is the one of these options."""
+        """Replaces the snapshot options of a view. With None the view's snapshot is no longer written."""
         task = self._writing.pop(number, None)
         if task is not None:
             await _ended(task)
@@ -162,7 +170,7 @@ class ClusterViews:
             )  # fmt: skip
 
     async def _restore(self, number: int) -> list[Difference]:
-        """Applies the snapshot of a view, if there is one; the differences."""
+        """Applies the snapshot of a view, if there is one, and returns the differences."""
         writer = self._writers.get(number)
         found = await writer.read() if writer is not None else None
         if writer is None or found is None:
@@ -198,12 +206,12 @@ class ClusterViews:
         return all(self.by_number[number].is_listed for number in numbers)
 
     def unreachable(self) -> bool:
-        """Whether an API server that has not been listed yet gives no answer, so that waiting for it makes no sense."""
+        """Whether an API server that has not been listed yet gives no response, so that waiting for it is useless."""
         pairs = ((view, self._sources[number]) for number, view in self.by_number.items())
         return any(source.is_unreachable and not view.is_listed for view, source in pairs)
 
     def unready(self) -> bool:
-        """Whether a view is served from a snapshot whose options say that the server is not ready meanwhile."""
+        """Whether a view with the option `not_ready` still serves from its snapshot, because no list has completed."""
         return any(
             not writer.options.ready and not self.by_number[number].is_listed
             for number, writer in self._writers.items()
@@ -212,7 +220,7 @@ class ClusterViews:
     # -- ages
 
     def confirm(self) -> None:
-        """Sends workers the confirmations of all views by their sources."""
+        """Sends to the workers, for each view, when the view's source last confirmed it."""
         for view in self.by_number.values():
             if self._note_confirmation(view):
                 self._send(view, Confirmed(view.confirmed_at))
@@ -225,26 +233,27 @@ class ClusterViews:
         return True
 
     def kinds(self, wanted: Iterable[bytes]) -> tuple[SourceKinds, ...]:
-        """Number, watch options and kinds of the views with these watch options, for the workers."""
+        """Returns number, watch options and kinds of the views with these encoded watch options, for the workers."""
         numbers = [(self._by_watch[encoded], encoded) for encoded in wanted]
         return tuple(SourceKinds(number, encoded, self.by_number[number].kinds) for number, encoded in numbers)
 
     def ages(self, number: int) -> dict[Kind, float]:
-        """Seconds since the source last confirmed each kind of a view; always finite."""
+        """Returns, for each kind of a view, the seconds since the source last confirmed it; always finite."""
         return self._sources[number].ages()
 
     def age(self, number: int) -> float:
-        """The largest of a view's ages; 0 for manifests."""
+        """Returns the largest age of the kinds of a view; 0 for manifests."""
         return max(self.ages(number).values(), default=0.0)
 
     def assume(self, number: int, age: float) -> None:
-        """The objects of a view before its source's first lists are `age` seconds old. Only for
-        views of an API server.
+        """Sets the age, in seconds, of the objects that a view has before the source's first lists.
+
+        Call it only for views of an API server.
         """
         self._sources[number].assume(age)
 
     def show_ages(self) -> None:
-        """Sets the gauge of ages, by resource."""
+        """Sets the metric of view ages, by resource."""
         oldest: dict[str, float] = {}
         for number in self.by_number:
             for kind, age in self.ages(number).items():
@@ -254,7 +263,7 @@ class ClusterViews:
             self._counters.set(self._counters.cell(VIEW_AGE, resource), age)
 
     async def keep_only(self, wanted: Mapping[bytes, WatchedCluster]) -> None:
-        """Ends all views but the wanted ones; those that stay write their snapshots where their options say now."""
+        """Ends all views except the wanted ones, and applies the snapshot options of those."""
         gone = [encoded for encoded in self._by_watch if encoded not in set(wanted)]
         for encoded in gone:
             number = self._by_watch.pop(encoded)
@@ -270,7 +279,7 @@ class ClusterViews:
                 self._write_snapshot(number)
 
     async def stop(self) -> None:
-        """Ends all watches, and brings the snapshots up to date."""
+        """Ends all watches, and writes the snapshots for the last time."""
         for task in self._writing.values():
             await _ended(task)
         for number in list(self._tasks):
@@ -295,7 +304,10 @@ class ClusterViews:
                 self._observe_duration(service, change.trigger_time)
 
     def _service_of(self, view: ClusterView, change: Change) -> Service | None:
-        """The Service of a slice whose change has a trigger time, looked up before the change is applied."""
+        """Returns the Service of a slice whose change has a trigger time, else None.
+
+        Call it before the change is applied: a removed slice is still known then.
+        """
         if not isinstance(change, Put | Gone) or not change.trigger_time:
             return None
         slice_ = change.object if isinstance(change, Put) else view.object(_key(view, change))

@@ -1,8 +1,8 @@
-"""The setup of a Corefile: its checks in their order, and everything outside of the chains that its directives
-configure.
+"""The setup that follows from a Corefile: the checks in their order, and all settings outside of the plugin chains.
 
-It knows no plugin by its name: what a directive configures is in the `Settings` of its plugin. It reads no files but
-the Corefile, and starts nothing. The order of the checks is in docs/behaviour/corefile.md#errors.
+It knows no plugin by name: a plugin's `Settings` contain what its directive configures. It starts nothing, and reads no
+file but the Corefile. Files that plugins name are read by `plugin_data`. The order of the checks is in
+docs/behaviour/corefile.md#errors.
 """
 
 from __future__ import annotations
@@ -33,11 +33,14 @@ from svcdns.telemetry.logging import plugin_logger
 Address = tuple[str, int, str]
 """Host (empty for all), port, and `udp` or `tcp`."""
 PROTOCOLS: Final = {"dns": ("udp", "tcp"), "tls": ("tcp",)}
-"""The protocols of the sockets of each transport."""
+"""The protocols to listen on for each transport of a server block's key."""
 
 
 class WatchedCluster(NamedTuple):
-    """A cluster to watch, the position and plugin of the directive, and the options of its snapshot."""
+    """A cluster to watch, the directive that asks for it, and the options of its snapshot.
+
+    `position` and `plugin` are those of the directive. `snapshot` is None if the cluster has no snapshot.
+    """
 
     options: WatchOptions
     position: Position
@@ -47,11 +50,12 @@ class WatchedCluster(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """A Corefile that is checked, with everything that follows from it.
+    """A checked Corefile, and everything that follows from it.
 
-    `written` is the Corefile as it was read, `corefile` the same with the options of the environment. `hosts` has the
-    addresses of each block, `("",)` for all; `views` the clusters to watch, by their encoded options; `data` the
-    content of plugins' files.
+    `written` is the Corefile as it was read; `corefile` also has the options that environment variables set. `hosts`
+    has the listening addresses of each block, `("",)` for all addresses. `views` has the clusters to watch, by their
+    encoded options. `data` is what plugins have read from files. `local_addresses` are those of the machine, without
+    loopback.
     """
 
     written: Corefile
@@ -69,7 +73,7 @@ class Setup:
 
     @property
     def listen(self) -> list[Address]:
-        """Every address to listen on, in file order."""
+        """Every address to listen on, in the order of the Corefile."""
         pairs = zip(self.plans, self.hosts, strict=True)
         listeners = ((host, key.port, key.transport) for block, hosts in pairs for key in block.keys for host in hosts)
         return list(
@@ -80,8 +84,9 @@ class Setup:
 
     @property
     def zones(self) -> list[str]:
-        """The lines that a start prints: `example.org.:53`, `tls://example.org.:853`, with ` on
-        <address>` where bound.
+        """The lines that a start prints, one for each listener.
+
+        Examples: `example.org.:53`, `tls://example.org.:853`, and ` on <address>` behind it for an address of `bind`.
         """
         return [
             ("" if key.transport == "dns" else f"{key.transport}://")
@@ -94,32 +99,32 @@ class Setup:
 
     @property
     def lameduck(self) -> float:
-        """Seconds for which DNS is served after a stop was requested: the most of all blocks."""
+        """Seconds for which DNS is still served after a stop was requested: the maximum over all blocks."""
         return max((one.lameduck for one in self.settings if one.lameduck is not None), default=0.0)
 
     @property
     def workers(self) -> int:
-        """The number of workers: the most of all blocks."""
+        """The number of workers: the maximum over all blocks."""
         return max((one.workers for one in self.settings if one.workers is not None), default=1)
 
     @property
     def startup_timeout(self) -> float:
-        """Seconds to wait for the cluster before serving without it: the most of all blocks."""
+        """Seconds to wait for the first lists before serving without them: the maximum over all blocks."""
         return max((one.startup_timeout for one in self.settings if one.startup_timeout is not None), default=0.0)
 
     @property
     def debug(self) -> bool:
-        """Whether any block turns DEBUG lines on."""
+        """Whether any block turns on log lines of level DEBUG."""
         return any(one.debug for one in self.settings)
 
     @property
     def reload(self) -> ReloadInterval | None:
-        """How often the Corefile is read again: the last one of all blocks."""
+        """The interval at which the Corefile is read again. If several blocks set it, the last one counts."""
         return next((one.reload for one in reversed(self.settings) if one.reload is not None), None)
 
     @property
     def pages(self) -> list[HttpPage]:
-        """The pages to serve over HTTP."""
+        """The HTTP pages that the Corefile turns on, with the address of each."""
         return [one.page for one in self.settings if one.page is not None]
 
 
@@ -130,7 +135,7 @@ def prepare(conf: str | None, port: int) -> Setup:
 
 
 def check(corefile: Corefile) -> Setup:
-    """The setup of a loaded Corefile, still without the data of plugins. Raises SvcdnsError."""
+    """Checks a loaded Corefile and returns its setup, without the data of plugins. Raises SvcdnsError."""
     order, available = plugins.known(_directives(corefile))
     check_directives(corefile, (*order, "import"), available)
     written, corefile = corefile, with_options(corefile, _environment_options(corefile), os.environ)
@@ -146,7 +151,7 @@ def check(corefile: Corefile) -> Setup:
 
 
 def _environment_options(corefile: Corefile) -> dict[str, tuple[str, ...]]:
-    """The options that environment variables can set, of the directives in the Corefile."""
+    """Returns the options that environment variables can set, by plugin, for the directives in the Corefile."""
     return {name: getattr(plugins.load(name), "ENVIRONMENT", ()) for name in sorted(_directives(corefile) - {"import"})}
 
 
@@ -166,7 +171,10 @@ def _views(plans: tuple[BlockPlan, ...]) -> dict[bytes, WatchedCluster]:
 
 
 def _joined(first: WatchedCluster, other: WatchedCluster) -> WatchedCluster:
-    """The watch of two blocks with the same options; it has one snapshot."""
+    """Joins the watches of two blocks with the same watch options: they share one snapshot.
+
+    Raises CorefileError if the blocks ask for different snapshots.
+    """
     if first.snapshot is None or other.snapshot is None:
         return first._replace(snapshot=first.snapshot or other.snapshot)
     if first.snapshot != other.snapshot:
@@ -186,7 +194,7 @@ def _check_transports(corefile: Corefile) -> None:
 
 
 def _check_certificates(plans: tuple[BlockPlan, ...], hosts: Sequence[Sequence[str]]) -> None:
-    """Checks that every listener for TLS has a certificate: without one CoreDNS would serve clear text there."""
+    """Checks that every TLS listener has a certificate. Without one CoreDNS would serve clear text."""
     pairs = tuple(zip(plans, hosts, strict=True))
     served = {(host, key.port) for block, bound in pairs if _certifying(block) for key in block.keys for host in bound}
     for block, bound in pairs:
@@ -202,7 +210,7 @@ def _check_certificates(plans: tuple[BlockPlan, ...], hosts: Sequence[Sequence[s
 
 
 def _certifying(block: BlockPlan) -> str:
-    """The plugin that has the certificate of the block, empty without one."""
+    """Returns the name of the plugin that configures the block's certificate; empty if there is none."""
     return next((name for name, settings in block.settings.items() if settings.certificate is not None), "")
 
 
@@ -211,7 +219,7 @@ def _position(block: BlockPlan, plugin: str) -> Position:
 
 
 def _interfaces() -> dict[str, list[str]]:
-    """Addresses by interface, without prefix length; those of IPv6 link-local keep their zone."""
+    """Returns the addresses of each network interface, without prefix length. IPv6 link-local ones keep their zone."""
     families = (socket.AF_INET, socket.AF_INET6)
     return {
         name: [address.address for address in addresses if address.family in families]
@@ -220,7 +228,7 @@ def _interfaces() -> dict[str, list[str]]:
 
 
 def _hosts(block: BlockPlan, interfaces: Mapping[str, list[str]]) -> tuple[str, ...]:
-    """The addresses of the block's listeners, `("",)` for all."""
+    """Returns the addresses to listen on for a block, `("",)` for all addresses."""
     out: list[str] = []
     bound = False
     for plugin, settings in block.settings.items():
@@ -238,7 +246,7 @@ def _hosts(block: BlockPlan, interfaces: Mapping[str, list[str]]) -> tuple[str, 
 
 
 def _addresses(text: str, interfaces: Mapping[str, list[str]]) -> list[str]:
-    """The addresses of an interface, or the address itself; none where the text is neither."""
+    """Returns the addresses of the interface named `text`, or `text` if it is an address; else an empty list."""
     if text in interfaces:
         return interfaces[text]
     try:

@@ -1,6 +1,6 @@
-"""The content of the HTTP pages /health, /ready and /metrics, and the probe of /health by control itself.
+"""The HTTP pages /health, /ready and /metrics, and the requests that control itself sends to /health.
 
-Listening is in `http`, the text of /metrics in `metrics`.
+The HTTP listeners are in `http`, the content of /metrics in `metrics`.
 """
 
 from __future__ import annotations
@@ -27,37 +27,40 @@ HEALTH: Final = "/health"
 READY: Final = "/ready"
 METRICS: Final = "/metrics"
 SLOW: Final = 1.0
-"""Seconds from which a health request is logged."""
+"""Requests to /health that take more seconds than this are logged."""
 
 log = logging.getLogger("svcdns")
 
 
 class Pages:
-    """/health, /ready and /metrics of the setup that serves."""
+    """The pages /health, /ready and /metrics of the active setup."""
 
     def __init__(
         self, workers: Workers, counters: Counters, regions: list[memoryview], own: int, watching: Callable[[], bool],
         unready: Callable[[], bool],
     ) -> None:  # fmt: skip
-        """`regions` of the shared mapping, `own` the number of this process's; `watching` says whether a cluster is
-        watched, `unready` whether a snapshot serves that does not make the server ready."""
+        """`regions` are those of the shared memory; `own` is the number of this process's region.
+
+        `watching` returns whether the Corefile watches a cluster. `unready` returns whether a snapshot with the option
+        `not_ready` is in use.
+        """
         self._workers, self._counters, self._watching, self._unready = workers, counters, watching, unready
         self._registry = metrics.registry(regions, own)
         self._http = HttpPages({HEALTH: self._health, READY: self._ready, METRICS: self._metrics})
 
     async def serve(self, setup: Setup) -> None:
-        """Serves the pages of a setup, and no others. Raises HttpListenError, and then nothing has changed."""
+        """Serves the pages of a setup, and no others. Raises HttpListenError; then nothing has changed."""
         out: dict[Address, set[str]] = {}
         for page in setup.pages:
             out.setdefault(page.address, set()).add(page.path)
         await self._http.serve({address: frozenset(paths) for address, paths in out.items()})
 
     async def unready(self) -> None:
-        """Stops serving /ready."""
+        """Stops serving /ready, so that the Pod gets no new clients during a stop."""
         await self._http.without(READY)
 
     async def close(self) -> None:
-        """Serves nothing any more."""
+        """Stops serving all pages."""
         await self._http.serve({})
 
     async def _health(self, _request: web.Request) -> web.Response:
@@ -79,10 +82,13 @@ class Pages:
         body, content_type = metrics.page(self._registry, request.headers.get("Accept", ""))
         return web.Response(body=body, headers={"Content-Type": content_type})
 
-    # -- the probe
+    # -- requests to /health
 
     async def check(self, setup: Callable[[], Setup]) -> None:
-        """Requests our own /health once a second, as a kubelet does."""
+        """Requests this server's /health once a second, as a kubelet does, until cancelled.
+
+        `setup` returns the active setup.
+        """
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=3), trust_env=False) as session:
             while True:
                 await asyncio.sleep(1.0)

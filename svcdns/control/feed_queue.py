@@ -1,12 +1,12 @@
-"""The queue of frames to one worker, and the connection that they leave by.
+"""The queue of frames to one worker, and the connection over which they are sent.
 
 Rules:
 
-1. The queue holds an object by its key and not by its value. An object that changes again before its frame is sent is
-   sent once, with its latest value. So a slow worker costs memory for the cluster once.
-2. Frames that are no objects (configuration, completions) keep their place among the objects.
-3. While a worker gets a whole view, changes of the view overtake the rest of it: a worker that a new control process
-   has taken over gets changes at once.
+1. The queue holds the keys of objects, not their values. An object that changes again before its frame is sent is sent
+   once, with its latest value. So a slow worker takes at most the memory of one copy of the cluster.
+2. Frames without an object (configuration, the end of a list) keep their position relative to the objects.
+3. While a whole view is being sent, changes of the view are sent ahead of the rest of the view. So a worker gets
+   changes at once, even while a new control process sends it everything.
 """
 
 from __future__ import annotations
@@ -24,31 +24,31 @@ from svcdns.control.cluster_view import ClusterView, ViewKey
 from svcdns.feed.frames import Changed, Epoch, FrameReader, ToControl, ToWorker, frame, put_frame
 
 CHUNK: Final = 65536
-"""Octets of frames that are joined for one write, or a few frames more."""
+"""Octets of one write: frames are joined until they have at least so many."""
 BATCH: Final = 64
-"""Frames that are made before the octets are counted again."""
+"""Frames that are encoded before the size of the write is checked again."""
 
 
 class Property(StrEnum):
-    """A property of a view of which only the latest value is sent."""
+    """A property of a view. Only its latest value is sent, however often it has changed."""
 
     SERIALS = "serials"
     CONFIRMED = "confirmed"
 
 
 class ViewProperty(NamedTuple):
-    """Stands in the queue for a property's latest value."""
+    """The queue entry for a view's property, whose latest value is read when the frame is sent."""
 
     source: int
     name: Property
 
 
 QueueKey = ViewKey | ViewProperty | int
-"""Names an entry of the queue; a number names a frame that is ready."""
+"""The key of a queue entry; a number is the key of a frame that is already encoded."""
 
 
 class FeedQueue:
-    """The frames to one worker, and the frames that it sends back."""
+    """Sends frames to one worker, and receives the worker's frames."""
 
     def __init__(
         self,
@@ -57,14 +57,18 @@ class FeedQueue:
         views: Mapping[int, ClusterView],
         received: Callable[[int, ToControl | None], None],
     ) -> None:
-        """`number` is the worker's; `views` are read when objects are sent; `received` gets each frame of the worker,
-        and None at the end of the connection."""
+        """`number` identifies the worker; `views` are read when the frame of an object is sent.
+
+        `received` is called with each frame from the worker, and with None at the end of the connection.
+        """
         self.number, self._sock, self._views, self._received = number, sock, views, received
         self._queue: dict[QueueKey, bytes | None] = {}
-        """The frame of an entry, None where it is made when it is sent."""
+        """The encoded frame of each entry; None where the frame is encoded only when it is sent."""
         self._urgent: dict[ViewKey, None] = {}
         self._begun: dict[int, int] = {}
-        """By view: the number of the last Begin frame. Once that is sent, objects of the view may be sent in any order.
+        """By view: the queue key of the view's last Begin frame.
+
+        Once that frame is sent, objects of the view may be sent in any order.
         """
         self._unsent = b""
         self._last_number = 0
@@ -76,7 +80,7 @@ class FeedQueue:
         self._loop.add_reader(sock, self._readable)
 
     def begin(self, epoch: int, share: float = 1.0) -> None:
-        """Queues the first frame."""
+        """Queues the `Epoch` frame, which has to be the first."""
         self.put(Epoch(epoch, share))
 
     def put(self, content: ToWorker) -> None:
@@ -84,14 +88,16 @@ class FeedQueue:
         self.put_frame(frame(content))
 
     def put_frame(self, octets: bytes) -> None:
-        """Queues a frame that is encoded already."""
+        """Queues a frame that is already encoded."""
         self._last_number += 1
         self._queue[self._last_number] = octets
         self._schedule()
 
     def changed(self, key: ViewKey) -> None:
-        """Queues an object's latest value, or its removal. It goes first where the worker has got the Begin frames of
-        the view."""
+        """Queues an object's latest value, or its removal.
+
+        The object goes to the front if the worker already has the view's Begin frames.
+        """
         begun = self._begun.get(key.source)
         if begun is not None and begun not in self._queue:
             self._queue.pop(key, None)
@@ -102,19 +108,19 @@ class FeedQueue:
             self._schedule()
 
     def serials(self, view: ClusterView) -> None:
-        """Queues a view's serials, unless an entry for them is queued already."""
+        """Queues a view's SOA serials, unless the queue already has an entry for them."""
         self._queue[ViewProperty(view.number, Property.SERIALS)] = None
         self._schedule()
 
     def confirmed(self, view: ClusterView) -> None:
-        """Queues the moment of a view's last confirmation, unless an entry for it is queued already."""
+        """Queues the time of a view's last confirmation, unless the queue already has an entry for it."""
         self._queue[ViewProperty(view.number, Property.CONFIRMED)] = None
         self._schedule()
 
     def whole_view(self, view: ClusterView) -> None:
-        """Queues a whole view, as a list of each kind; a list ends once all objects of the kind are known.
+        """Queues a whole view, as one list for each kind. A list ends when all objects of the kind are known.
 
-        All lists begin first, so that an object may be sent at any time after that.
+        All Begin frames go first, so that any object may be sent at any time after them.
         """
         self.confirmed(view)
         for kind in view.kinds:
@@ -130,7 +136,7 @@ class FeedQueue:
         self.serials(view)
 
     def close(self) -> None:
-        """Ends the connection."""
+        """Closes the connection, and calls `received` with None."""
         if not self.closed:
             self.closed = True
             self._loop.remove_reader(self._sock)
@@ -166,14 +172,14 @@ class FeedQueue:
             self._loop.remove_writer(self._sock)
 
     def _next_frames(self) -> bytes:
-        """The next frames, in order, up to CHUNK."""
+        """Takes frames from the queue, in order, until they have CHUNK octets or the queue is empty, and joins them."""
         parts: list[bytes] = []
         size = 0
         for changed in list(islice(self._urgent, BATCH)):
             del self._urgent[changed]
             parts.append(self._frame(changed))
         while self._queue and size < CHUNK and not self._urgent:
-            # Many at a time: finding the first entry of a dict costs a step for each entry that was removed before it.
+            # Takes BATCH entries at a time: the search for a dict's first entry passes every entry removed before it.
             for key in list(islice(self._queue, BATCH)):
                 ready = self._queue.pop(key)
                 part = ready if ready is not None else self._frame(key)

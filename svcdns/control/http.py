@@ -1,10 +1,10 @@
-"""HTTP listeners for the pages of control, each page on the addresses that the Corefile gives it.
+"""HTTP listeners for the pages of control; each page is served on the addresses that the Corefile sets for it.
 
-It does not know what the pages show. Rules:
+The content of the pages is in `endpoints`. Rules:
 
-1. An address may have several pages, and blocks with the same address share a listener.
-2. A change binds new addresses before it closes old ones, and leaves the others alone.
-3. Ports are shared (SO_REUSEPORT, as in CoreDNS): in a rolling replacement the new control process serves before the
+1. An address may have several pages; server blocks with the same address share a listener.
+2. A change binds new addresses before it closes old ones. Addresses that stay keep their listener.
+3. Ports are shared (SO_REUSEPORT, as in CoreDNS). So in a rolling replacement the new control process serves before the
    old one has ended.
 """
 
@@ -22,11 +22,11 @@ SHUTDOWN: float = 1.0
 
 
 class HttpListenError(SvcdnsError):
-    """An address of a page cannot be bound."""
+    """The address of an HTTP page cannot be bound."""
 
 
 class _Site:
-    """One address with its pages by path."""
+    """The listener of one address, with the pages served there by path."""
 
     def __init__(self, address: Address) -> None:
         self.address = address
@@ -58,13 +58,15 @@ class HttpPages:
     """All HTTP listeners of control."""
 
     def __init__(self, pages: Mapping[str, Page]) -> None:
-        """`pages` by path."""
+        """`pages` has the function that makes each page, by path."""
         self._pages = pages
         self._sites: dict[Address, _Site] = {}
 
     async def serve(self, wanted: Mapping[Address, frozenset[str]]) -> None:
-        """Serves these paths at these addresses, and nothing else. Raises HttpListenError, and then nothing has
-        changed."""
+        """Serves `wanted`, a set of paths for each address, and nothing else.
+
+        Raises HttpListenError; then nothing has changed.
+        """
         opened: list[_Site] = []
         try:
             for address in wanted:
@@ -85,7 +87,7 @@ class HttpPages:
                 await site.close()
 
     async def without(self, path: str) -> None:
-        """Stops serving a page; an address without another page is closed."""
+        """Stops serving the page `path` everywhere; a listener without another page is closed."""
         await self.serve(
             {address: left for address, site in self._sites.items() if (left := frozenset(site.pages) - {path})}
         )

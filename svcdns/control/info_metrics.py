@@ -1,7 +1,7 @@
-"""Metrics about the program itself: its build, its plugins, the Corefile, its health, and the ends of its processes.
+"""Metrics about the program itself: its build, plugins, Corefile and health, and the exits of its processes.
 
-The page is in `metrics`, apart from this module: it takes long to import, and a start from a snapshot serves before
-that.
+The page /metrics is in the module `metrics`. It is apart because it takes long to import, and a start from a snapshot
+serves DNS before that.
 """
 
 from __future__ import annotations
@@ -57,14 +57,14 @@ CRASH_LOOP: Final = Family(
 
 
 def note_build(counters: Counters) -> None:
-    """Sets the build, and makes counters of events that have not happened yet."""
+    """Sets the metric of the build, and creates the counters of rare events with the value 0."""
     counters.set(counters.cell(BUILD_INFO, *build_labels()), 1)
     counters.cell(HEALTH_FAILURES)
     counters.cell(RELOADS_FAILED)
 
 
 def note_plugins(counters: Counters, setup: Setup) -> None:
-    """Sets the plugins of each server and zone."""
+    """Sets the metric of enabled plugins, for each server and zone."""
     counters.clear(PLUGIN_ENABLED)
     for block, hosts in zip(setup.plans, setup.hosts, strict=True):
         for key in block.keys:
@@ -75,14 +75,16 @@ def note_plugins(counters: Counters, setup: Setup) -> None:
 
 
 def note_version(counters: Counters, setup: Setup) -> None:
-    """Sets the version of the Corefile that was loaded last."""
+    """Sets the metric with the hash of the Corefile that was loaded last."""
     counters.clear(COREFILE_VERSION)
     counters.set(counters.cell(COREFILE_VERSION, "sha512", setup.corefile.digest), 1)
 
 
 def note_exits(counters: Counters, counts: Sequence[tuple[str, str, float]], loops: Sequence[str]) -> None:
-    """Sets the ends of processes since the program's start, as (process, reason, count), and the processes in a crash
-    loop."""
+    """Sets the metrics of unexpected process exits and of crash loops.
+
+    `counts` has (process, reason, count) since the start of the program; `loops` has the processes in a crash loop.
+    """
     for name, reason, count in counts:
         counters.set(counters.cell(RESTARTS, name, reason), count)
         counters.cell(CRASH_LOOP, name)
@@ -92,7 +94,7 @@ def note_exits(counters: Counters, counts: Sequence[tuple[str, str, float]], loo
 
 
 def build_labels() -> tuple[str, str, str]:
-    """The label values of BUILD_INFO."""
+    """Returns the label values of BUILD_INFO: version, revision, runtime."""
     return (
         __version__,
         os.environ.get("SVCDNS_REVISION", ""),

@@ -1,15 +1,15 @@
-"""The last good Corefile: kept in the state folder (`-state`), and served where the present Corefile cannot be used at
-a start.
+"""The last good Corefile, kept in the state folder (`-state`), and used if the present one is unusable at a start.
 
-The file holds the parsed Corefile behind its SHA-256. It is written beside and renamed, so that a reader sees the old
-one or the new one. The module does not check a Corefile and does not decide when one is good: control does.
+The file consists of a SHA-256 and the parsed Corefile. A new version is written to a temporary file, which then
+replaces the file by renaming. So a reader sees either the old file or the new one. Control checks Corefiles and decides
+which one is good; this module does not.
 
 Rules:
 
-1. A file that cannot be read is refused with a reason; it never ends a start.
-2. While the last good Corefile serves, an ERROR line and the metric `svcdns_corefile_fallback` say so.
-3. Reading and writing happen outside the event loop: a state folder on a mount that hangs delays a start by WRITE_WAIT
-   at most.
+1. A file that cannot be used is refused, with a log line that has the reason; the start goes on without it.
+2. While the last good Corefile is in use, an ERROR line has reported it and the metric `svcdns_corefile_fallback` is 1.
+3. Reading and writing happen outside the event loop. A write to a state folder that hangs delays a start by at most
+   WRITE_WAIT.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ FILE: Final = "corefile.msgpack"
 READ_LIMIT: Final = 10.0
 """Seconds that reading the file may take."""
 WRITE_WAIT: Final = 2.0
-"""Seconds that a start or a reload waits for the writing."""
+"""Seconds that a start or a reload waits for a write to finish."""
 FALLBACK: Final = Family(
     "svcdns_corefile_fallback",
     MetricKind.GAUGE,
@@ -46,11 +46,11 @@ log = logging.getLogger("svcdns")
 
 
 class StateError(SvcdnsError):
-    """The state folder cannot be read or written, or holds a file that cannot be used."""
+    """The state folder cannot be read or written, or the file in it cannot be used."""
 
 
 class SavedCorefile(msgspec.Struct, frozen=True, array_like=True):
-    """A Corefile that has served: `time` in Unix seconds, `version` of the program that wrote it."""
+    """A Corefile that was in use at `time` (Unix seconds); `version` is that of the program that wrote it."""
 
     version: str
     time: float
@@ -58,20 +58,19 @@ class SavedCorefile(msgspec.Struct, frozen=True, array_like=True):
 
 
 class LastGoodCorefile:
-    """The file in the state folder, and whether its Corefile serves. Without a state folder nothing is written and
-    nothing is found."""
+    """Finds and saves the last good Corefile. Without a state folder it finds and saves nothing."""
 
     def __init__(self, folder: str | None, counters: Counters, calls: BlockingCalls) -> None:
-        """`folder` is the value of `-state` or SVCDNS_STATE; it is made when the first Corefile is written."""
+        """`folder` is the value of `-state` or SVCDNS_STATE. It is created when the first Corefile is saved."""
         self._path = Path(folder) / FILE if folder else None
         self._counters, self._calls = counters, calls
         self._next: Corefile | None = None
         self._writing: asyncio.Task[None] | None = None
         self.serves = False
-        """Whether it serves in the place of the present Corefile."""
+        """Whether the saved Corefile is in use, in the place of the present one."""
 
     async def find(self) -> SavedCorefile | None:
-        """The saved Corefile, None where there is none that can be used."""
+        """Reads the saved Corefile. Returns None if there is none or it cannot be used."""
         if self._path is None:
             return None
         try:
@@ -81,19 +80,22 @@ class LastGoodCorefile:
             return None
 
     def refused(self, reason: SvcdnsError) -> None:
-        """Logs why the saved Corefile does not serve."""
+        """Logs why the saved Corefile cannot be used."""
         log.error("the last good Corefile cannot be used: %s", reason)
 
     def takes_over(self, saved: SavedCorefile, error: SvcdnsError) -> None:
-        """The saved Corefile serves because of `error` in the present one."""
+        """Records that the saved Corefile is used because of `error` in the present one: log line and metric."""
         when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(saved.time))
         log.error("Corefile: %s; serving the last good Corefile, of %s", error, when)
         self._counters.set(self._counters.cell(FALLBACK), 1)
         self.serves = True
 
     async def save(self, corefile: Corefile) -> None:
-        """Saves a Corefile that serves now. Where the folder is slow, returns after WRITE_WAIT and writes on; the
-        newest one is written last."""
+        """Saves a Corefile that is in use now.
+
+        If the folder is slow, it returns after WRITE_WAIT and the write continues. If several Corefiles wait to be
+        written, only the newest is.
+        """
         self.serves = False
         if self._path is None:
             return
@@ -112,14 +114,14 @@ class LastGoodCorefile:
                 log.warning("%s", error)
 
     async def stop(self) -> None:
-        """Waits no longer for a write that is under way."""
+        """Stops waiting for a write that has not finished."""
         if self._writing is not None:
             self._writing.cancel()
             await asyncio.gather(self._writing, return_exceptions=True)
 
 
 def read(path: Path) -> SavedCorefile | None:
-    """The Corefile in a file, None where there is no such file. Blocks. Raises StateError."""
+    """Reads a saved Corefile; returns None if the file does not exist. Blocks. Raises StateError."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
@@ -136,7 +138,7 @@ def read(path: Path) -> SavedCorefile | None:
 
 
 def write(path: Path, corefile: Corefile, now: float) -> None:
-    """Writes a Corefile; `now` in Unix seconds. Blocks. Raises StateError."""
+    """Writes a Corefile to `path`; `now` is Unix time in seconds. Blocks. Raises StateError."""
     body = msgspec.msgpack.encode(SavedCorefile(__version__, now, corefile))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,15 +1,15 @@
-"""The memory budget: steps as the container's memory fills up, before the kernel kills every process in it.
+"""Reduces memory as the container approaches its memory limit, before the kernel kills every process in it.
 
-Control compares the working set with the limit once a second. At SHRINK of the limit, the workers halve their answer
-tables and caches, again and again until the working set is lower. Below ALLOW they may grow again, step by step. At
-RESTART control requests its own restart, because some of its memory may only come back with a fresh process; the
-workers answer meanwhile. Rules:
+Control compares the working set with the limit once a second. From SHRINK of the limit on, the workers halve their
+answer tables and caches, repeatedly until the working set is below SHRINK. Below ALLOW the tables and caches may grow
+again, step by step. At RESTART control requests its own restart, because only a new process gives all memory back; the
+workers keep answering. Rules:
 
-1. A step waits until the one before it can have had its effect.
-2. A restarted control process requests no restart for STAY seconds, so that memory of other processes does not cause a
-   loop.
+1. Steps have a minimum interval, so that each takes effect before the next.
+2. A restarted control process requests no restart for STAY seconds. Otherwise memory that other processes hold would
+   restart it again and again.
 
-How large tables and caches are is not decided here: workers know that.
+The usual size of tables and caches is not set here: the workers compute it.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from svcdns.process.memory_cgroup import MemoryGroup, Usage
 from svcdns.telemetry.counters import Counters, Family, MetricKind
 
 SHRINK, ALLOW, RESTART = 0.85, 0.75, 0.95
-"""Parts of the limit."""
+"""Fractions of the memory limit; see the module's docstring."""
 STEP: Final = 3.0
-"""Seconds from one shrinking step to the next."""
+"""Minimum seconds from one step to a step that shrinks tables and caches."""
 GROW: Final = 30.0
-"""Seconds from the last step to a growing step."""
+"""Minimum seconds from one step to a step that lets tables and caches grow."""
 STAY: Final = 300.0
-"""Seconds without a request for a restart after a restart, and after the last request."""
+"""Seconds after a restart, or after a request for one, in which no restart is requested."""
 CHECKS: Final = 2
-"""Checks in a row that must exceed RESTART."""
+"""Consecutive checks that must find RESTART of the limit in use before a restart is requested."""
 SMALLEST: Final = 1 / 8
-"""Tables and caches never shrink below this part of their usual size."""
+"""The least share of their usual size to which tables and caches shrink."""
 _PART: Final = 4
-"""If control has less than 1/_PART of the working set, the log line says that other processes fill the memory."""
+"""If control holds less than 1/_PART of the working set, the log line says that other processes hold the most."""
 
 LIMIT: Final = Family("svcdns_memory_limit_bytes", MetricKind.GAUGE, "Memory limit of the container.", uniform=True)
 WORKING_SET: Final = Family(
@@ -65,7 +65,7 @@ log = logging.getLogger("svcdns")
 
 
 class MemoryBudget:
-    """Checks the memory once a second, and takes the steps."""
+    """Compares memory with the limit, and shrinks, grows or restarts as the module's docstring says."""
 
     def __init__(
         self,
@@ -78,9 +78,11 @@ class MemoryBudget:
         again: bool = False,
         group: MemoryGroup | None = None,
     ) -> None:
-        """`allow` sends the workers the part of their usual size that tables and caches may have; `restart` requests
-        control's restart; `own` gives the octets of control's private memory. `again` means that this control process
-        is not the first one."""
+        """`allow` sends workers the share of their usual size that tables and caches may have.
+
+        `restart` requests control's restart; `own` returns the octets of control's private memory. `again` means that
+        an earlier control process has run.
+        """
         self._counters, self._clock, self._allow, self._restart, self._own = counters, clock, allow, restart, own
         self._group = group or MemoryGroup()
         self._share = self._last_share()
@@ -92,15 +94,18 @@ class MemoryBudget:
         self._unreadable = False
 
     def _last_share(self) -> float:
-        """The share of the control process before this one, from its steps: counters outlive a
-        process, gauges do not.
+        """Computes the share that the earlier control process had set, from the counts of its steps.
+
+        Counters survive a process, gauges do not.
         """
         down, up = (self._counters.values[self._counters.cell(PRESSURE, action)] for action in ("shrink", "allow"))
         return float(max(SMALLEST, 0.5 ** max(0.0, down - up)))
 
     def check(self, *, serving: bool) -> None:
-        """Checks the memory and takes the step that is due; called once a second. A restart is requested only while
-        `serving`."""
+        """Takes the step that is due, if any. Call it once a second.
+
+        `serving` is whether DNS is served; a restart is requested only then.
+        """
         usage = self._group.usage()
         if usage is None:
             if not self._unreadable:
@@ -147,7 +152,7 @@ class MemoryBudget:
 
 
 def own_memory() -> int:
-    """Octets of this process's private memory."""
+    """Returns the octets of this process's private memory."""
     return int(psutil.Process().memory_full_info().uss)
 
 

@@ -1,6 +1,7 @@
-"""The metrics page: the counters of all processes together, and the standard process metrics.
+"""The page /metrics: the counters of all processes added up, and the standard process metrics.
 
-Counters live in regions of a shared mapping, one for each process. The page only reads them.
+Each process writes its counters to a region of the shared memory (`svcdns.telemetry.counters`). This module only reads
+them.
 """
 
 from __future__ import annotations
@@ -26,17 +27,18 @@ _CONTROLS: Final = [control_region(side) for side in range(SIDES)]
 
 
 class Totals(Collector):
-    """Every series over all regions: the sum, or the largest value for a `uniform` family.
+    """Combines each series over all regions: the sum, or the largest value for a `uniform` family.
 
-    Gauges of an ended process do not count, nor do gauges of the other control process during a rolling replacement.
+    Gauges of a process that has ended are left out. So are those of the other control process during a rolling
+    replacement.
     """
 
     def __init__(self, regions: list[memoryview], own: int) -> None:
-        """`regions` of the shared mapping; `own` is the number of the region of this control process."""
+        """`regions` are those of the shared memory; `own` is the number of this control process's region."""
         self._regions, self._own = regions, own
 
     def collect(self) -> Iterable[Metric]:
-        """The metric families, each with its series."""
+        """Returns the metric families, each with all its series."""
         families: dict[str, Family] = {}
         sums: dict[str, dict[tuple[str, ...], list[float]]] = {}
         for number, region in enumerate(self._regions):
@@ -71,7 +73,7 @@ class Processes(Collector):
     """The standard `process_*` metrics, summed over supervisor, control and workers."""
 
     def collect(self) -> Iterator[Metric]:
-        """CPU, memory and descriptors of all processes together; the start is the supervisor's."""
+        """Returns CPU, memory and descriptors, each summed over all processes, and the supervisor's start time."""
         cpu = resident = virtual = descriptors = 0.0
         start = 0.0
         for process in _all_processes():
@@ -105,7 +107,7 @@ def _all_processes() -> list[psutil.Process]:
 
 
 def registry(regions: list[memoryview], own: int = control_region(0)) -> CollectorRegistry:
-    """The registry for the metrics page of the control process with region `own`."""
+    """Returns the registry for /metrics of the control process with region number `own`."""
     out = CollectorRegistry()
     out.register(Totals(regions, own))
     out.register(Processes())
@@ -113,6 +115,6 @@ def registry(regions: list[memoryview], own: int = control_region(0)) -> Collect
 
 
 def page(shown: CollectorRegistry, accept: str) -> tuple[bytes, str]:
-    """The page and its content type, in a format that the Accept header allows."""
+    """Returns the page and its content type, in a format that the Accept header allows."""
     encode, content_type = choose_encoder(accept)
     return encode(shown), content_type

@@ -1,13 +1,14 @@
-"""The data of plugins: what control reads from files for them, and hands to the workers as octets.
+"""The data of plugins: the content of files, which control reads for plugins and sends to the workers as octets.
 
-`gather` reads everything for a new Corefile. `Refresher` reads the files again while the Corefile serves, each plugin
-at its own interval and in a thread of its own. It does not know what the octets mean, and does not send them.
+`gather` reads all files for a new Corefile. `Refresher` reads the files again while the Corefile is in use, each
+plugin's at the plugin's interval and in a separate thread. The octets are not interpreted here, and they are sent by
+`workers`.
 
 Rules:
 
-1. A plugin's hook that raises anything but a SvcdnsError raises HookError here, with the plugin's name: no plugin ends
-   control.
-2. A refresh that fails or does not return keeps the content that was read last, and delays no other plugin.
+1. If a plugin's hook raises anything but a SvcdnsError, it is replaced by a HookError with the plugin's name. So no
+   plugin can end control.
+2. If a refresh fails or hangs, the content that was read last stays in use, and other plugins are not delayed.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ from svcdns.plugin_api.errors import HookError
 from svcdns.process.blocking_io import BlockingCalls
 
 IDLE: Final = 10.0
-"""Seconds after which a plugin without an interval is queried for it again: its file may have appeared."""
+"""Seconds after which a plugin whose interval is 0 is asked for the interval again: its file may exist by then."""
 RETRY: Final = 5.0
-"""Seconds after a refresh that failed, besides the interval."""
+"""Seconds to wait after a failed refresh, in addition to the interval."""
 READ_LIMIT: Final = 60.0
 """Seconds that reading the files of one plugin may take at a start or a reload."""
 
@@ -37,7 +38,7 @@ log = logging.getLogger("svcdns")
 
 
 class DataKey(NamedTuple):
-    """Names one piece of data: the plugin, and the key that the plugin gives it."""
+    """Identifies one piece of data: the plugin's name, and a key that the plugin chooses."""
 
     plugin: str
     key: str
@@ -47,7 +48,7 @@ PluginData = Mapping[DataKey, bytes]
 
 
 class PluginFiles(NamedTuple):
-    """The files of one plugin in one server block. `position` is that of its first directive."""
+    """The files of one plugin in one server block; `position` is that of the plugin's first directive."""
 
     plugin: str
     module: Any
@@ -56,25 +57,30 @@ class PluginFiles(NamedTuple):
 
     @property
     def shown(self) -> str:
-        """The name in log lines."""
+        """The description for log lines."""
         return f"files of the plugin {self.plugin} ({self.position.file}:{self.position.line})"
 
     @property
     def is_refreshed(self) -> bool:
-        """Whether the plugin reads its files again. `refresh` may be the name of a submodule as well, `period` is the
-        hook's alone."""
+        """Whether the plugin has the hooks for reading its files again.
+
+        The test is for `period`: an attribute `refresh` may also be a submodule of that name.
+        """
         return hasattr(self.module, "period")
 
     def gather(self, known: PluginData) -> dict[DataKey, bytes]:
-        """The data for a new Corefile. Blocks. Raises SvcdnsError."""
+        """Calls the plugin's hook `gather` and returns the data for a new Corefile. Blocks. Raises SvcdnsError."""
         return self._data("gather", known)
 
     def refresh(self, known: PluginData) -> dict[DataKey, bytes]:
-        """The data that differs from `known` now. Blocks. Raises SvcdnsError."""
+        """Calls the plugin's hook `refresh`, and returns the data that differs from `known`.
+
+        Blocks. Raises SvcdnsError.
+        """
         return {key: payload for key, payload in self._data("refresh", known).items() if known.get(key) != payload}
 
     def period(self) -> float:
-        """Seconds from one refresh to the next; 0 for never. May block."""
+        """Returns the seconds between two refreshes, 0 for none at present. May block."""
         return self._call("period", float, self.options)
 
     def _data(self, hook: str, known: PluginData) -> dict[DataKey, bytes]:
@@ -94,7 +100,7 @@ class PluginFiles(NamedTuple):
 
 
 def plugin_files(plans: Iterable[BlockPlan]) -> list[PluginFiles]:
-    """The plugins that read files, for each block in file order."""
+    """Returns the plugins that read files, for each block in the order of the Corefile."""
     out = []
     for block in plans:
         for name, options in block.options.items():
@@ -105,8 +111,10 @@ def plugin_files(plans: Iterable[BlockPlan]) -> list[PluginFiles]:
 
 
 def gather(files: Iterable[PluginFiles], before: PluginData) -> dict[DataKey, bytes]:
-    """The data of all these plugins. `before` is the data of the last Corefile: a plugin may reuse it. Blocks. Raises
-    SvcdnsError."""
+    """Reads the files of all these plugins. Blocks. Raises SvcdnsError.
+
+    `before` is the data of the previous Corefile, which a plugin may reuse.
+    """
     out: dict[DataKey, bytes] = {}
     for one in files:
         out |= one.gather(before)
@@ -116,8 +124,10 @@ def gather(files: Iterable[PluginFiles], before: PluginData) -> dict[DataKey, by
 async def gather_in_threads(
     calls: BlockingCalls, files: Iterable[PluginFiles], before: PluginData
 ) -> dict[DataKey, bytes]:
-    """As `gather`, outside the event loop. Raises BlockedError too, where the files of one plugin cannot be read within
-    READ_LIMIT."""
+    """Does the same as `gather` in threads, outside the event loop.
+
+    Raises BlockedError as well, if the files of one plugin cannot be read within READ_LIMIT.
+    """
     out: dict[DataKey, bytes] = {}
     for one in files:
         out |= await calls.run(one.shown, one.gather, before, limit=READ_LIMIT, key=f"gather {one.options}")
@@ -125,7 +135,7 @@ async def gather_in_threads(
 
 
 class Refresher:
-    """Reads the files of plugins again, each at its interval."""
+    """Reads the files of plugins again, each at the plugin's interval."""
 
     def __init__(
         self,
@@ -134,23 +144,30 @@ class Refresher:
         changed: Callable[[dict[DataKey, bytes]], Awaitable[None]],
         failed: Callable[[SvcdnsError], None],
     ) -> None:
-        """`known` gives the data that serves; `changed` is awaited with the part of it that is new; `failed` gets each
-        error."""
+        """`known` returns the data in use; `changed` is awaited with the data that is new.
+
+        `failed` is called with each error.
+        """
         self._calls, self._known, self._changed, self._failed = calls, known, changed, failed
         self._tasks: list[asyncio.Task[None]] = []
 
     def follow(self, files: Iterable[PluginFiles]) -> None:
-        """Reads these files from now on, and no others. A read that is under way for others is dropped."""
+        """Reads these files periodically from now on, and no others.
+
+        The result of a read in progress for others is dropped.
+        """
         for task in self._tasks:
             task.cancel()
         distinct: list[PluginFiles] = []
         for one in files:
-            if one.is_refreshed and one not in distinct:  # blocks that import the same snippet share its files
+            if (
+                one.is_refreshed and one not in distinct
+            ):  # server blocks that import the same snippet have the same files
                 distinct.append(one)
         self._tasks = [asyncio.create_task(self._follow(one)) for one in distinct]
 
     async def stop(self) -> None:
-        """Ends all of it; a blocked read is left to its thread."""
+        """Ends all periodic reads. A read that is blocked stays in its thread."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

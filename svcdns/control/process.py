@@ -1,19 +1,20 @@
-"""The control process: from the Corefile to servers that answer, and from one Corefile to the next. It answers no DNS.
+"""The control process: loads the Corefile, has workers serve it, reloads it, and takes part in a stop.
 
-A start has one of three sequences:
+It answers no DNS queries; the workers do. A start has one of three sequences:
 
-- From a list: the workers build their chains and get the cluster as the API server lists it. When all are synced, or
-  the startup timeout is over, the supervisor gets `listen`.
-- From a snapshot: the workers get the cluster from the snapshot, so the ports are opened first; watches and HTTP pages
-  come after.
-- As a successor: a control process has served before this one, and the workers still answer. Where it runs still (a
-  rolling replacement), this process lists the whole cluster before it says that it can take over.
+- From a list: the workers build their chains and receive the cluster as the API server lists it. When all workers are
+  synced, or after the startup timeout, control asks the supervisor to open the DNS ports (message `listen`).
+- From a snapshot: the workers receive the cluster from the snapshot. So the ports are opened first; watches and HTTP
+  pages follow.
+- As a successor of an earlier control process: the workers still answer. In a rolling replacement the earlier process
+  still runs; then this process lists the whole cluster before it reports that it can take over.
 
-A reload builds the new chains beside those that serve. It takes over as a whole, or changes nothing. Rules:
+A reload builds the new chains while the old ones serve. The new Corefile is used as a whole or not at all. Rules:
 
-1. Nothing in the event loop waits for a file: a loop that stops for three seconds gets control killed for a missing
-   heartbeat.
-2. The setup that serves has one writer at a time: a reload and a change of files exclude each other (`_changing`).
+1. Nothing in the event loop waits for a file. If the loop stops for three seconds, the supervisor kills control because
+   the heartbeat is missing.
+2. Only one task at a time replaces the active setup: a reload and a change of plugins' files exclude each other
+   (`_changing`).
 """
 
 from __future__ import annotations
@@ -59,11 +60,11 @@ if TYPE_CHECKING:
 HEARTBEAT: Final = 1.0
 """Seconds from one heartbeat to the next."""
 POLL: Final = 0.02
-"""Seconds from one look at the workers' states, or at the views, to the next."""
+"""Seconds between two checks of the workers' states or of the views, while control waits for them."""
 WAITING_LINE: Final = 0.5
-"""Seconds from one line about the wait for the API server to the next."""
+"""Seconds between two log lines about the wait for the API server."""
 RETRY: Final = 2.0
-"""Seconds after which a successor looks again at a Corefile that cannot be used."""
+"""Seconds between two attempts of a restarted control process to read a Corefile that is unusable."""
 READ_LIMIT: Final = 60.0
 """Seconds that reading the Corefile may take at a start."""
 
@@ -71,15 +72,15 @@ log = logging.getLogger("svcdns")
 
 
 class StartError(SvcdnsError):
-    """The start, or a reload, cannot be done."""
+    """A start or a reload fails, because the supervisor cannot open the DNS ports."""
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Settings from the command line, and from the supervisor. `state` names the state folder.
+    """Settings from the command line and from the supervisor; `state` is the path of the state folder.
 
-    `again` means that a control process has served before this one, `beside` that it still does until this one has
-    taken over.
+    `again` means that an earlier control process has served. `beside` means that the earlier process still serves until
+    this one has taken over.
     """
 
     conf: str | None
@@ -91,13 +92,13 @@ class Options:
 
 
 class Control:
-    """The control process: everything but answering DNS."""
+    """Runs everything but the answers to DNS queries; see the module's docstring."""
 
     def __init__(self, options: Options, channel: Channel, regions: list[memoryview], own: int) -> None:
-        """`regions` of the shared mapping, of which this process writes number `own`."""
+        """`regions` are those of the shared memory; `own` is the number of the region that this process writes."""
         self._options, self._channel = options, channel
-        # The ages that the predecessor showed are read before this process's counters begin: a new process sets its
-        # gauges to 0.
+        # The view ages of the earlier process are read before `Counters` is made: that sets the gauges of its region
+        # to 0.
         ages = shown_ages(regions[other_side(own) if options.beside else own]) if options.again else {}
         self._counters = Counters(regions[own])
         self._kubernetes_log = plugin_logger("kubernetes")
@@ -117,7 +118,7 @@ class Control:
         self._refresher = Refresher(self._calls, lambda: self._serving.data, self._take_data, self._count_failure)
         self._last_good = LastGoodCorefile(options.state, self._counters, self._calls)
         self._changing = asyncio.Lock()
-        """Held by a reload, and while changed data of plugins is taken over."""
+        """Held during a reload, and while changed data of plugins is put to use."""
         self._listening: asyncio.Future[str] | None = None
         self._reload_requested = asyncio.Event()
         self._stop_requested = asyncio.Event()
@@ -129,8 +130,10 @@ class Control:
 
     @property
     def _pages(self) -> Pages:
-        """The HTTP pages, made at their first use: their libraries take longer to import than a snapshot takes to serve
-        from."""
+        """The HTTP pages, made at the first use.
+
+        Their libraries take longer to import than a start from a snapshot takes to serve DNS.
+        """
         if self._pages_made is None:
             from svcdns.control.endpoints import Pages
 
@@ -148,7 +151,7 @@ class Control:
         return self._setup
 
     async def run(self) -> int:
-        """Runs until the supervisor requests the exit; the exit code."""
+        """Runs until the supervisor requests the exit, and returns the exit code."""
         loop = asyncio.get_running_loop()
         loop.add_reader(self._channel.fileno(), self._from_supervisor)
         self._channel.send({"op": "format", "format": handover_format()})
@@ -274,7 +277,7 @@ class Control:
         return load(self._options.conf, environ=os.environ, default_port=self._options.port)
 
     async def _with_data(self, corefile: Corefile, before: PluginData) -> Setup:
-        """The setup of a Corefile, checked, with what the plugins' files hold. Raises SvcdnsError."""
+        """Checks a Corefile, reads the plugins' files, and returns the setup with their data. Raises SvcdnsError."""
         setup = await self._calls.run(
             "the options of the Corefile", check, corefile, limit=READ_LIMIT, key=corefile.digest
         )
@@ -287,8 +290,10 @@ class Control:
         )
 
     async def _synced(self, setup: Setup) -> None:
-        """Waits until all workers have the cluster, the startup timeout is over, or an API server turns out not to
-        answer."""
+        """Waits until all workers have the whole cluster.
+
+        Gives up, with a log line, after the startup timeout or when an API server is found not to respond.
+        """
         if not setup.views:
             return
         began = time.monotonic()
@@ -344,7 +349,7 @@ class Control:
     # -- reload
 
     async def _follow_corefile(self) -> None:
-        """Looks at the Corefile at the interval of `reload`, and at once after a signal."""
+        """Reads the Corefile at the interval of `reload`, and at once after SIGUSR1; reloads if it has changed."""
         tried = self._serving.corefile.digest
         blocked = ""
         while True:
@@ -380,7 +385,7 @@ class Control:
             self._counters.count(PANICS)
 
     async def _take_data(self, fresh: dict[DataKey, bytes]) -> None:
-        """Files have changed: the setup that serves gets their content, and so do the workers."""
+        """Puts changed data of plugins into the active setup, and sends it to the workers."""
         async with self._changing:
             setup = replace(self._serving, data={**self._serving.data, **fresh})
             try:
@@ -478,7 +483,7 @@ class Control:
 
 
 async def _until(done: Callable[[], bool], timeout: float) -> None:
-    """Waits for `done()`, at most `timeout` seconds."""
+    """Waits until `done()` returns True, at most `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline and not done():
         await asyncio.sleep(POLL)

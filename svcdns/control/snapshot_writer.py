@@ -1,12 +1,14 @@
-"""The snapshot file of a cluster view: read at a start, written while the cluster changes.
+"""Reads the snapshot file of a cluster view at a start, and writes it while the cluster changes.
 
-A view has one file in the folder of the option `snapshot`, named after its watch options, so that views with other
-options never overwrite each other. The format is in `sources.snapshot_file`. Rules:
+Each view has one file in the folder of the option `snapshot`. The file is named after the view's watch options, so that
+views with other options never overwrite it. The format is in `sources.snapshot_file`. Rules:
 
-1. The file is written beside and renamed, so that a reader sees the old one or the new one.
-2. Only a view that its source has listed is written, only after a change, and writing takes a fiftieth of the time at
-   most.
-3. Reading and writing happen in threads: a disk that hangs delays no change, and a start or a stop by TIMEOUT at most.
+1. A new version is written to a temporary file, which then replaces the snapshot by renaming. So a reader sees either
+   the old file or the new one.
+2. A view is written only after its source has listed it, and only if it has changed. Writing takes at most a fiftieth
+   of the time.
+3. Reading and writing happen in threads. A disk that hangs delays no change of the cluster, and delays a start or a
+   stop by at most TIMEOUT.
 4. An error is logged and counted; it never ends a start or a watch.
 """
 
@@ -32,18 +34,18 @@ from svcdns.sources.snapshot_file import Header, Objects, Origin, Snapshot, Snap
 from svcdns.telemetry.counters import Counters
 
 EVERY: Final = 5.0
-"""Seconds from one check for something to write to the next, at least."""
+"""Minimum number of seconds between two checks for something to write."""
 REST: Final = 50
-"""The pause after a write is at least this many times as long as the write took."""
+"""The pause after a write lasts at least this many times as long as the write."""
 STAMP_STEP: Final = 30.0
-"""Seconds by which a confirmation is newer than the one in the file before it is written there."""
+"""A confirmation is written to the file if it is at least this many seconds newer than the one there."""
 TIMEOUT: Final = 2.0
-"""Seconds that a start waits for the read, and a stop for the write."""
+"""Seconds that a start waits for reading, and a stop for writing."""
 ABANDONED: Final = 60.0
-"""Seconds after which a temporary file beside the snapshot belongs to a writer that was killed."""
+"""A temporary file older than this, in seconds, was left by a writer that was killed, and is removed."""
 
 Confirmed = Callable[[], float]
-"""Gives the moment at which the API server last confirmed the whole view, in Unix seconds."""
+"""Returns when the API server last confirmed the whole view, in Unix seconds."""
 
 
 class SnapshotWriter:
@@ -53,7 +55,7 @@ class SnapshotWriter:
         self, view: ClusterView, options: SnapshotOptions, origin: Origin, watch: bytes, confirmed: Confirmed, counters: Counters,
         log: logging.Logger, *, now: Callable[[], float] = time.time, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:  # fmt: skip
-        """`watch` are the view's watch options, encoded; `origin` is the cluster; `now` is Unix time in seconds."""
+        """`watch` has the view's encoded watch options; `origin` identifies the cluster; `now` returns Unix seconds."""
         self.path = Path(options.path) / f"{hashlib.sha256(watch).hexdigest()[:16]}.snapshot"
         self._view, self.options, self._origin, self._watch, self._confirmed = view, options, origin, watch, confirmed
         self._counters, self._log, self._now, self._sleep = counters, log, now, sleep
@@ -65,7 +67,7 @@ class SnapshotWriter:
     # -- reading
 
     async def read(self) -> Snapshot | None:
-        """The snapshot; None, with a line in the log, where there is none that can be used."""
+        """Reads the snapshot. Returns None, with a log line, if there is none or it cannot be used."""
         try:
             async with asyncio.timeout(TIMEOUT):
                 found = await in_thread(snapshot_file.read, self.path, self._origin, self._watch, self._view.kinds)
@@ -98,13 +100,13 @@ class SnapshotWriter:
             raise SnapshotError(f"it was confirmed {age:.0f} s ago, more than max_age of {most:.0f} s")
 
     def restored(self, confirmed: float) -> None:
-        """The view equals the file, which was confirmed at `confirmed` (Unix seconds)."""
+        """Records that the view equals the file, which was confirmed at `confirmed` (Unix seconds)."""
         self._written, self._stamped = self._view.changes, confirmed
 
     # -- writing
 
     async def run(self) -> None:
-        """Writes the file after changes until cancelled."""
+        """Writes the file whenever the view has changed, until cancelled."""
         pause = EVERY
         while True:
             await self._sleep(pause)
@@ -113,7 +115,7 @@ class SnapshotWriter:
             pause = max(EVERY, REST * (time.perf_counter() - begun))
 
     async def finish(self) -> None:
-        """Writes the file for the last time, unless the disk does not answer."""
+        """Writes the file for the last time; gives up after TIMEOUT."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(TIMEOUT):
                 if self._writing is not None:
@@ -121,7 +123,10 @@ class SnapshotWriter:
                 await self.update()
 
     async def update(self) -> None:
-        """Writes what has changed. Does nothing while an earlier write is under way."""
+        """Writes the file if the view has changed. Else it writes a newer confirmation into the file, if there is one.
+
+        Does nothing while an earlier write has not finished.
+        """
         if not self._view.is_listed or (self._writing is not None and not self._writing.done()):
             return
         try:
@@ -131,7 +136,7 @@ class SnapshotWriter:
                 await self._in_thread(snapshot_file.stamp, self.path, confirmed)
                 self._stamped = confirmed
         except FileNotFoundError:
-            self._written = -1  # the file was removed: it is written again next time
+            self._written = -1  # the file was removed: the next check writes the whole file again
         except OSError as error:
             self._counters.count(SNAPSHOT_WRITES, "failed")
             self._log_error((error.strerror or str(error)).lower())
@@ -149,7 +154,10 @@ class SnapshotWriter:
             self._log.info("the snapshot %s is written again", self.path)
 
     async def _in_thread(self, function: Callable[..., None], *arguments: Any) -> None:
-        """Runs a write that goes on where the caller is cancelled; `finish` waits for it."""
+        """Calls a function that writes, in a thread. If the caller is cancelled, the thread continues.
+
+        `finish` waits for that thread.
+        """
         self._writing = start(function, *arguments)
         await asyncio.wait([self._writing], timeout=WARN_AFTER)
         if not self._writing.done():
@@ -159,7 +167,7 @@ class SnapshotWriter:
         await asyncio.shield(self._writing)
 
     def _put(self, header: Header, objects: Objects) -> None:
-        """Writes the file, in a thread. `objects` must not change."""
+        """Writes the file. Call it in a thread; `objects` must not change meanwhile."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._sweep()
         beside = self.path.with_name(f".{self.path.name}-{os.getpid()}")
@@ -168,7 +176,7 @@ class SnapshotWriter:
                 os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600), "wb"
             ) as file:
                 for _ in snapshot_file.write(file, header, objects):
-                    time.sleep(0)  # lets the event loop's thread go first
+                    time.sleep(0)  # releases the interpreter lock, so that the event loop's thread can run
                 file.flush()
                 os.fsync(file.fileno())
             beside.replace(self.path)
@@ -177,7 +185,7 @@ class SnapshotWriter:
             raise
 
     def _sweep(self) -> None:
-        """Removes temporary files of writers that were killed."""
+        """Removes the temporary files of writers that were killed."""
         for path in self.path.parent.glob(f".{self.path.name}-*"):
             with contextlib.suppress(OSError):
                 if self._now() - path.stat().st_mtime > ABANDONED:

@@ -1,8 +1,8 @@
-"""When the SOA serial of a zone moves (docs/behaviour/cluster-names.md#soa-serial): which changes of which objects
-count.
+"""Computes the SOA serials of cluster zones (docs/behaviour/cluster-names.md#soa-serial).
 
-Control stamps serials, so that all workers agree. A serial is the Unix time, in seconds, of the last change that counts
-for its kind of zone. Additions and removals count only for ordinary zones.
+Control computes them for all workers, so that all workers have the same serials. A serial is the time, in Unix seconds,
+of the last change that affects a zone of its kind: ordinary, external or multi-cluster. Additions and removals of
+objects affect only the serial of ordinary zones.
 """
 
 from __future__ import annotations
@@ -14,8 +14,11 @@ from svcdns.cluster.objects import ClusterObject, EndpointSlice, ImportedSlice, 
 
 
 def after(serials: Serials, old: ClusterObject | None, new: ClusterObject | None, now: int) -> Serials:
-    """The serials after an object was added (`old` is None), removed (`new` is None) or updated; the same value if none
-    moves."""
+    """Returns the serials after a change of one object at `now`, in Unix seconds.
+
+    The object was added if `old` is None, removed if `new` is None, else updated. If the change affects no serial, the
+    same `serials` object is returned.
+    """
     moved = _after(serials, old, new, now)
     return serials if moved == serials else moved
 

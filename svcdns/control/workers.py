@@ -1,7 +1,7 @@
-"""The workers as control knows them: the feed to each, the chains that each has built, and the state that each shows.
+"""The workers, seen from control: a connection to each, the chains that each has built, and the state of each.
 
-It keeps what a worker that joins has to get: the data of plugins, the chains that serve, the chains that are being
-built, and the views that both use. It starts and ends no worker: the supervisor does.
+It keeps everything that a new worker needs: the data of plugins, the chains in use, the chains that are being built
+(the pending chains), and the cluster views of both. The supervisor starts and ends the workers.
 """
 
 from __future__ import annotations
@@ -21,43 +21,48 @@ from svcdns.feed.frames import Allow, Changed, Configure, Configured, Data, Swap
 from svcdns.process.shared_memory import SIDES, State, heartbeat, state, worker_region
 
 BUILD_TIMEOUT: Final = 10.0
-"""Seconds that workers may take to build chains."""
+"""Seconds in which workers must have built their chains."""
 HEARTBEAT_TIMEOUT: Final = 3.0
-"""Seconds without a heartbeat after which a worker is not healthy."""
+"""Seconds without a heartbeat after which a worker counts as unhealthy."""
 
 
 class BuildError(SvcdnsError):
-    """The chains cannot be built, or not in time."""
+    """A worker cannot build the chains, or has not built them within BUILD_TIMEOUT."""
 
 
 class Workers:
-    """All workers of the server. `count` is how many the Corefile asks for."""
+    """All workers of the server; `count` is the number that the Corefile configures."""
 
     def __init__(self, views: Mapping[int, ClusterView], regions: Sequence[memoryview], epoch: int) -> None:
-        """`views` by number, `regions` of the shared mapping, `epoch` of this control process."""
+        """`views` is by number; `regions` are those of the shared memory; `epoch` identifies this control process."""
         self.count = 1
         self._views, self._regions, self._epoch = views, regions, epoch
         self._feeds: dict[int, FeedQueue] = {}
-        """By the worker's region: while a worker is replaced, its slot has two."""
+        """The connection to each worker, by the worker's region.
+
+        A worker and its replacement have the same slot and different regions.
+        """
         self._slots: dict[int, int] = {}
-        """Slot by region."""
+        """Each worker's slot, by the worker's region."""
         self._share = 1.0
         self._data: PluginData = {}
         self._published: dict[DataKey, bytes] = {}
-        """Data that a worker has found out, for all workers."""
+        """Data that a worker has sent for all workers."""
         self._serving: Configure | None = None
         self._pending: Configure | None = None
         self._new_views: tuple[int, ...] = ()
         self._built: dict[int, str] = {}
-        """By region: the error in building the pending chains, empty where they are built."""
+        """By region: the error of the worker that built the pending chains; empty if it succeeded."""
         self._changed = asyncio.Event()
         self._had_heartbeat = False
 
     # -- to the workers
 
     def joined(self, slot: int, region: int, fd: int) -> None:
-        """A worker has started, or was served by another control process until now; `fd` is
-        control's end of its feed.
+        """Connects a worker, and sends it everything that it needs.
+
+        The worker has just started, or another control process fed it until now. `fd` is control's end of the
+        connection.
         """
         old = self._feeds.get(region)
         if old is not None:
@@ -76,14 +81,17 @@ class Workers:
         self._changed.set()
 
     def begin(self, configure: Configure, data: PluginData) -> None:
-        """Has the workers build the first chains."""
+        """Sends the workers the data of plugins, and requests the first chains."""
         self._data = data
         for feed in self._feeds.values():
             self._put_data(feed)
         self.build(configure, [source.number for source in configure.sources])
 
     def build(self, configure: Configure, new_views: Sequence[int]) -> None:
-        """Has the workers build chains beside those that serve. `new_views` are the views that no worker has yet."""
+        """Requests that the workers build chains while the old ones serve.
+
+        `new_views` are the numbers of the views that no worker has yet; they are sent too.
+        """
         self._pending, self._new_views = configure, tuple(new_views)
         self._built.clear()
         for feed in self._feeds.values():
@@ -112,25 +120,27 @@ class Workers:
             raise BuildError(errors[0])
 
     def swap(self) -> None:
-        """The pending chains serve from now on."""
+        """Has the workers serve with the pending chains from now on."""
         assert self._pending is not None
         self._serving, self._pending = self._pending, None
         self._broadcast(Swap(self._serving.generation))
 
     def abandon(self) -> None:
-        """Drops the pending chains: a worker that joins does not get them."""
+        """Forgets the pending chains, so that a worker that starts does not get them."""
         self._pending = None
 
     def update(self, data: PluginData) -> None:
-        """Sends the part of the plugins' data that differs from the last. Raises FrameTooLargeError, and then nothing
-        has changed."""
+        """Sends the workers the data of plugins that differs from what was sent before.
+
+        Raises FrameTooLargeError; then nothing has changed.
+        """
         frames = [frame(Data(*key, payload)) for key, payload in data.items() if self._data.get(key) != payload]
         self._data = data
         for octets in frames:
             self._broadcast_frame(octets)
 
     def allow(self, share: float) -> None:
-        """Answer tables and caches may have `share` of their usual size from now on."""
+        """Tells the workers which share of their usual size answer tables and caches may have from now on."""
         self._share = share
         self._broadcast(Allow(share))
 
@@ -173,7 +183,7 @@ class Workers:
                     self._broadcast(content)
 
     def states(self) -> list[State]:
-        """The state of each slot, in order: of the worker that serves, else of one that is about to."""
+        """Returns, for each slot, the state of the worker that serves; if none does, of the worker that is starting."""
         return [self._state(slot) for slot in range(self.count)]
 
     def _state(self, slot: int) -> State:
@@ -186,7 +196,7 @@ class Workers:
         return [self._regions[worker_region(slot, side)] for side in range(SIDES)]
 
     def healthy(self) -> bool:
-        """Whether any worker sends heartbeats, or none has begun to yet."""
+        """Whether any worker has a recent heartbeat. True too as long as no worker has sent the first one."""
         now = time.monotonic()
         heartbeats = [heartbeat(region) for slot in range(self.count) for region in self._regions_of(slot)]
         self._had_heartbeat = self._had_heartbeat or any(heartbeats)

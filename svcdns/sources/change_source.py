@@ -1,6 +1,6 @@
-"""The seam between control and the sources of changes: what an API server and manifests have in common.
+"""The interface between control and the sources of changes: API servers and manifests.
 
-It has no code of its own; `api.source` and `manifests.source` implement it.
+`api.source` and `manifests.source` implement it.
 """
 
 from __future__ import annotations
@@ -13,34 +13,34 @@ from svcdns.sources.snapshot_file import Origin
 
 
 class ChangeSource(Protocol):
-    """Gives the changes of a cluster: from an API server, or from manifests."""
+    """Reports the changes of a cluster, which an API server or manifests describe."""
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
-        """The kinds whose lists the source completes."""
+        """The kinds that the source lists."""
         ...
 
     @property
     def is_unreachable(self) -> bool:
-        """Whether the last request to an API server got no answer."""
+        """Whether the last request to the API server got no response."""
         ...
 
     async def configure(self) -> None:
-        """Reads the configuration and checks it. Raises SourceError."""
+        """Reads and checks the source's configuration. Raises SourceError."""
         ...
 
     def ages(self) -> dict[Kind, float]:
-        """Seconds since each kind was last confirmed; always finite."""
+        """Returns the seconds since each kind was last confirmed; always finite."""
         ...
 
     async def origin(self) -> Origin:
-        """The identity of the cluster. Raises SourceError where it has none."""
+        """Returns the identity of the cluster. Raises SourceError if the source has none."""
         ...
 
     def assume(self, age: float) -> None:
-        """The objects known before the first lists come from elsewhere and are `age` seconds old."""
+        """Sets the age, in seconds, of objects that are known before the first lists, from a snapshot for example."""
         ...
 
     def changes(self) -> AsyncIterator[Change]:
-        """Every change from now on, starting with a full list of each kind. Ends only when cancelled."""
+        """Yields every change from now on, starting with a full list of each kind. Ends only when cancelled."""
         ...

@@ -1,9 +1,9 @@
-"""Label selectors: the check of their syntax, and their application to labels.
+"""Label selectors: checks their syntax, and applies them to labels.
 
-A selector has equality (`a=b`, `a==b`, `a!=b`), sets (`a in (b, c)`, `a notin (b)`) and presence (`a`, `!a`), joined by
-commas. The syntax is checked before the first request, so that a mistake ends the start and not the watch. An API
-server applies selectors itself; for manifests this module does. Source: Kubernetes documentation, "Labels and
-Selectors".
+A selector is a list of requirements, separated by commas: equality (`a=b`, `a==b`, `a!=b`), sets (`a in (b, c)`, `a
+notin (b)`) and presence (`a`, `!a`). The syntax is checked before the first request, so that a mistake is reported at
+the start and not by the watch. An API server applies selectors itself; for manifests this module does. Source:
+Kubernetes documentation, "Labels and Selectors".
 """
 
 from __future__ import annotations
@@ -28,8 +28,10 @@ _REQUIREMENT = re.compile(
 
 
 def check_label_selector(text: str) -> None:
-    """Raises ValueError, one line with the position, unless `text` is a label selector; an empty one selects
-    everything."""
+    """Raises ValueError unless `text` is a label selector; an empty one selects everything.
+
+    The message is one line with the position of the mistake.
+    """
     at = 0
     while at < len(text.rstrip()):
         found = _REQUIREMENT.match(text, at)
@@ -68,8 +70,10 @@ _EQUALITY: Final = re.compile(r"([^\s!=]+)\s*(==|!=|=)\s*(\S*)")
 
 
 def matcher(selector: str) -> Matcher:
-    """A function that tells whether labels meet every requirement of a selector that was checked; an empty one matches
-    all."""
+    """Returns a function that tests whether labels meet every requirement of a selector.
+
+    The selector must have passed `check_label_selector`. An empty one matches all labels.
+    """
     requirements = [_requirement(text.strip()) for text in _REQUIREMENTS.split(selector) if text.strip()]
     return lambda labels: all(requirement(labels) for requirement in requirements)
 
@@ -88,5 +92,8 @@ def _requirement(text: str) -> Matcher:
 
 
 def _among(key: str, values: frozenset[str], *, wanted: bool) -> Matcher:
-    """A missing label has none of the values, so it meets `!=` and `notin`."""
+    """Tests whether a label's value is among `values`, or not among them if `wanted` is False.
+
+    A missing label has no value, so it satisfies `!=` and `notin`.
+    """
     return lambda labels: (labels.get(key) in values) is wanted

@@ -3,16 +3,16 @@
     magic with the number of the format, and a digest of the objects' shapes
     frames: length (u32) and msgpack; first the header, then (kind, [(namespace, name, object), ...])
     a frame of length 0, which is the last
-    SHA-256 of all before it
-    stamp: when the API server last confirmed this state (f64), and a checksum of that
+    SHA-256 of everything before it
+    stamp: when the API server last confirmed this state (f64), and a checksum of the stamp
 
-When a file is written is not decided here. Rules:
+`control.snapshot_writer` decides when a file is written. Rules:
 
-1. Nothing is decoded before the checksum is found right, and objects stay encoded.
+1. Nothing is decoded before the SHA-256 has been checked, and objects stay encoded.
 2. A file that is damaged, of another format, of another cluster or of other watch options is refused as a whole, with a
    reason.
-3. Only the stamp is written in place, so that a quiet cluster costs 16 octets a minute and not a file. A stamp with a
-   wrong checksum is ignored; then the time in the header counts.
+3. Only the stamp is overwritten in place, so that a cluster without changes costs 16 octets a minute and not a whole
+   file. If the checksum of the stamp is wrong, the time in the header is used instead.
 """
 
 from __future__ import annotations
@@ -34,9 +34,12 @@ from svcdns.errors import SvcdnsError
 from svcdns.process.framing import FrameTooLargeError, framed, read_framed
 
 FORMAT: Final = 1
-"""Raised when the content changes its meaning; a change of the objects' fields changes the digest of their shapes."""
+"""The number of the format, incremented when the meaning of the content changes.
+
+A change of the objects' fields needs no new number: it changes the digest of their shapes.
+"""
 CHUNK: Final = 256
-"""Objects in a frame at most."""
+"""The most objects in one frame."""
 
 _MAGIC: Final = b"svcdns snapshot "
 _DIGEST: Final = 32
@@ -44,7 +47,7 @@ _STAMP: Final = struct.Struct(">d8s")
 _BLOCK: Final = 1 << 16
 
 Objects = Mapping[Kind, Mapping[ObjectName, bytes]]
-"""Encoded objects by kind and name."""
+"""Encoded objects, by kind and by name."""
 
 
 class SnapshotError(SvcdnsError):
@@ -52,8 +55,10 @@ class SnapshotError(SvcdnsError):
 
 
 class Origin(msgspec.Struct, frozen=True, array_like=True):
-    """Identifies a cluster without a request to its API server: by the server's address and the SHA-256 of its CAs.
-    While a CA is replaced both CAs are trusted, so one in common is enough."""
+    """Identifies a cluster without a request: by its API server's address and the SHA-256 of its CAs.
+
+    While a CA is replaced, both the old and the new one are trusted. So one CA in common is enough.
+    """
 
     address: str
     authorities: tuple[bytes, ...] = ()
@@ -66,8 +71,11 @@ class Origin(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Header(msgspec.Struct, frozen=True, array_like=True):
-    """The origin of the file. Times are Unix seconds; `version` is that of the writing program, `watch` the encoded
-    watch options."""
+    """The header of a snapshot.
+
+    `version` is that of the program that wrote the file; `watch` has the encoded watch options. `written` and
+    `confirmed` are in Unix seconds.
+    """
 
     version: str
     written: float
@@ -79,7 +87,7 @@ class Header(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """The content of a file. `confirmed` is the moment at which the API server last confirmed it, in Unix seconds."""
+    """The content of a snapshot; `confirmed` is when the API server last confirmed it, in Unix seconds."""
 
     header: Header
     confirmed: float
@@ -87,7 +95,7 @@ class Snapshot(msgspec.Struct, frozen=True):
 
 
 def write(file: BinaryIO, header: Header, objects: Objects) -> Iterator[None]:
-    """Writes a snapshot, one frame at each step; objects must not change meanwhile. Raises OSError."""
+    """Writes a snapshot, one frame at each step. Raises OSError. `objects` must not change meanwhile."""
     digest = hashlib.sha256()
 
     def put(data: bytes) -> None:
@@ -106,7 +114,7 @@ def write(file: BinaryIO, header: Header, objects: Objects) -> Iterator[None]:
 
 
 def stamp(path: Path, confirmed: float) -> None:
-    """Writes the moment of a later confirmation into a snapshot, in Unix seconds. Raises OSError."""
+    """Writes the time of a later confirmation, in Unix seconds, into an existing snapshot. Raises OSError."""
     with path.open("r+b", buffering=0) as file:
         file.seek(-_DIGEST - _STAMP.size, os.SEEK_END)
         digest = file.read(_DIGEST)
@@ -115,8 +123,10 @@ def stamp(path: Path, confirmed: float) -> None:
 
 
 def read(path: Path, origin: Origin, watch: bytes, kinds: Iterable[Kind]) -> Snapshot | None:
-    """The snapshot in a file, None where there is no file. Raises SnapshotError where it is damaged or of another
-    cluster or watch."""
+    """Reads a snapshot; returns None if there is no file.
+
+    Raises SnapshotError if it is damaged, of another cluster, or of other watch options or kinds.
+    """
     try:
         # O_NONBLOCK: a FIFO at the path must not block the start.
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
@@ -154,8 +164,10 @@ def _read(file: BinaryIO, origin: Origin, watch: bytes, kinds: tuple[Kind, ...])
 
 
 def _checked(file: BinaryIO) -> float | None:
-    """The time of the stamp, None where its checksum is wrong. Raises SnapshotError where the checksum of the rest is
-    wrong."""
+    """Checks the SHA-256 of a file, and returns the time of the stamp; None if the stamp's checksum is wrong.
+
+    Raises SnapshotError if the SHA-256 is wrong.
+    """
     size = file.seek(0, os.SEEK_END)
     left = size - _DIGEST - _STAMP.size
     file.seek(0)

@@ -1,12 +1,13 @@
-"""Requests to the API server: one page of a list, or the byte stream of a watch.
+"""Sends requests to the API server: for one page of a list, or for a watch.
 
-It adds credentials, counts requests and octets, and turns every failure into one of the errors below. It does not
-retry, decode objects or remember the position in a list. Rules:
+It adds credentials, counts requests and octets, and raises every failure as one of the errors below. It does not retry,
+does not decode objects, and does not store the position in a list. Rules:
 
-1. A request has time limits for its head and for silence, and none for its whole length, because a watch lasts long.
+1. A request has time limits for the response header and for silence. There is no limit for its whole length, because a
+   watch lasts long.
 2. Credentials are read before each request. Redirects are not followed, so that no token goes to another server.
-3. After a request without an answer all connections are closed. The next one begins with the next address of the name,
-   so that one dead server of several is not tried for ever.
+3. After a request without a response all connections are closed. The next request starts with the next address of the
+   server's name, so that one dead server of several is not tried again and again.
 """
 
 from __future__ import annotations
@@ -41,15 +42,18 @@ class ApiError(SvcdnsError):
 
 
 class UnreachableError(ApiError):
-    """No answer: refused, timed out, cut, TLS that does not verify, or credentials that cannot be read."""
+    """The request got no response.
+
+    The connection was refused or cut, timed out, or its TLS certificate is not trusted; or credentials cannot be read.
+    """
 
 
 class ExpiredError(ApiError):
-    """410: the resource version or continue token is too old, only a new list helps."""
+    """Status 410: the resource version or the continue token is too old. Only a new list helps."""
 
 
 class RefusedError(ApiError):
-    """The API server refused the request. `retry_after` is its Retry-After in seconds, or None."""
+    """The API server refused the request. `retry_after` is the header Retry-After in seconds, or None."""
 
     def __init__(self, status: int, message: str, retry_after: float | None = None) -> None:
         super().__init__(f"{status} {message}".rstrip())
@@ -59,11 +63,13 @@ class RefusedError(ApiError):
 
 @dataclass(frozen=True, slots=True)
 class TimeLimits:
-    """Seconds: until the head of a cheap request's answer, including the connection; the long limit for the same; of
-    silence within a list; of silence in a watch.
+    """Time limits of requests, in seconds.
+
+    `head` is until the response header of a cheap request, connection included; `long` is the limit used for the same
+    when the server is slow. `list_silence` and `watch_silence` are for silence within a list and within a watch.
 
     Servers send bookmarks about once a minute if anything has changed. So a watch that is silent for longer is dead, or
-    a new one costs next to nothing. A peer whose machine is gone is found sooner, by TCP keep-alive.
+    nothing has changed and a new watch is cheap. A peer whose machine has failed is found sooner, by TCP keep-alive.
     """
 
     head: float = 3.0
@@ -76,17 +82,19 @@ class RequestObserver(Protocol):
     """Counts requests and octets, for the rest_client metrics."""
 
     def request(self, verb: str, host: str, code: str, method: str, seconds: float | None) -> None:
-        """A request ended with the HTTP status `code`, or "<error>"; `seconds` is None for a watch, which has no end to
-        wait for."""
+        """Counts a request that ended with the HTTP status `code`, or "<error>".
+
+        `seconds` is the time until the response; None for a watch, which does not end.
+        """
         ...
 
     def received(self, resource: str, octets: int) -> None:
-        """Octets of a response's body, as they came over the network."""
+        """Counts octets of a response body, as they were received."""
         ...
 
 
 class ApiClient:
-    """GETs lists and watches of one resource, over connections of its own."""
+    """Requests lists and watches of one resource, over connections of its own."""
 
     def __init__(
         self,
@@ -108,8 +116,11 @@ class ApiClient:
         self._given_up = 0
 
     async def page(self, token: str, limit: int, *, long: bool) -> bytes:
-        """The body of a page of at most `limit` objects, the first page if `token` is empty. A page of one object is
-        cheap and has the short time limit unless `long`. Raises ApiError."""
+        """Returns the body of a page of at most `limit` objects; the first page if `token` is empty. Raises ApiError.
+
+        A page of one object is cheap. Its time limit is that of `head`, or that of `long` if the parameter `long` is
+        set.
+        """
         query = {"limit": str(limit)}
         if token:
             query["continue"] = token
@@ -126,8 +137,10 @@ class ApiClient:
 
     @contextlib.asynccontextmanager
     async def watch(self, version: str, seconds: int, *, long: bool) -> AsyncIterator[AsyncIterator[bytes]]:
-        """The chunks of a watch from `version`, which the server ends after `seconds`. Raises ApiError, also while it
-        is read."""
+        """Yields the chunks of a watch from `version`, which the server ends after `seconds`.
+
+        Raises ApiError, also while the chunks are read.
+        """
         query = {
             "watch": "true",
             "allowWatchBookmarks": "true",
@@ -145,8 +158,10 @@ class ApiClient:
             yield chunk
 
     async def renew(self, *, refused: bool) -> bool:
-        """Reads the credentials again, which were `refused` or may be the reason for no answer; True if they have
-        changed."""
+        """Reads the credentials again, and returns whether they have changed.
+
+        `refused` is whether the API server has refused them.
+        """
         with contextlib.suppress(SourceError):
             return await self._credentials.renew(refused=refused)
         return False
@@ -200,8 +215,8 @@ class ApiClient:
     ) -> aiohttp.ClientResponse:
         if self._session is None:
             self._session = connect(access, first=self._given_up, unpack=False)
-            # SharedRetry decides about retries. aiohttp would retry at once on another connection, and has no public
-            # option against it.
+            # SharedRetry decides about retries. aiohttp would retry at once on another connection; no public option
+            # turns that off.
             self._session._retry_connection = False  # noqa: SLF001
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=head, sock_read=silence)
         async with asyncio.timeout(head):
@@ -218,7 +233,7 @@ class ApiClient:
 
 
 class _Addresses(aiohttp.ThreadedResolver):
-    """Resolves a name to its addresses, beginning with the one of a number."""
+    """Resolves a name to its addresses, rotated so that the address with index `first` is the first."""
 
     def __init__(self, first: int) -> None:
         super().__init__()
@@ -233,8 +248,10 @@ class _Addresses(aiohttp.ThreadedResolver):
 
 
 def connect(access: Access, *, first: int = 0, unpack: bool = True) -> aiohttp.ClientSession:
-    """A session for an API server. It tries the address number `first` of the server's name, and then the others.
-    `unpack` decompresses bodies. The proxies of the environment are not used for a server on this machine."""
+    """Returns a session for an API server. It tries the address with index `first` of the server's name first.
+
+    `unpack` decompresses bodies. The proxies of the environment are not used for a server on this machine.
+    """
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, resolver=_Addresses(first)),
         trust_env=not access.local,
@@ -244,7 +261,7 @@ def connect(access: Access, *, first: int = 0, unpack: bool = True) -> aiohttp.C
 
 
 def refusal(code: int, status: decoding.Status, retry_after: float | None = None) -> ApiError:
-    """The error of a Status object, from a response's body or an ERROR event."""
+    """Returns the error for a Status object, which came as a response body or in an ERROR event."""
     if code == 410:
         return ExpiredError(status.message or status.reason or "expired")
     return RefusedError(code, status.message or status.reason, retry_after)
@@ -260,8 +277,11 @@ async def _refusal(response: aiohttp.ClientResponse) -> ApiError:
 
 
 def _retry_after(response: aiohttp.ClientResponse) -> float | None:
-    """Seconds, or a date (RFC 9110 section 10.2.3), which is compared with the Date of the response and not with our
-    clock."""
+    """Returns the header Retry-After in seconds; None without a valid one.
+
+    It is a number of seconds or a date (RFC 9110 §10.2.3). A date is compared with the Date of the response, not with
+    this machine's clock.
+    """
     wanted = response.headers.get("Retry-After", "")
     if wanted.isascii() and wanted.isdigit():
         return float(wanted)
@@ -285,7 +305,7 @@ def _reason(error: Exception) -> str:
 
 
 def _keep_alive(response: aiohttp.ClientResponse) -> None:
-    """Has the kernel probe a silent watch, so that a machine that is gone is noticed within half a minute."""
+    """Turns on TCP keep-alive for a watch, so that a failed machine is noticed within half a minute."""
     connection = response.connection
     transport = connection.transport if connection is not None else None
     sock = transport.get_extra_info("socket") if transport is not None else None

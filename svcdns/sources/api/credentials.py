@@ -1,13 +1,12 @@
-"""How to reach the API server: address, TLS and headers, from the Corefile's options, a kubeconfig or the files of the
-Pod.
+"""Determines how to reach the API server: its address, and the TLS settings and headers of requests.
 
-It sends no request. Rules:
+They come from the Corefile's options, a kubeconfig, or the files of the Pod. No request is sent here. Rules:
 
-1. Files are read again before a request, at most every REFRESH seconds, so that a rotated token, a renewed certificate
-   or an edited kubeconfig takes effect without a restart.
-2. A kubeconfig is loaded again only if one of its files has changed. The answer of an exec plugin is used until the API
-   server refuses it or it is EXEC_REFRESH old.
-3. Files are read outside the event loop. Where a mount hangs, requests go on with the access that was read last.
+1. Files are read again before a request, at most every REFRESH seconds. So a rotated token, a renewed certificate or an
+   edited kubeconfig takes effect without a restart.
+2. A kubeconfig is loaded again only if one of its files has changed. The output of an exec plugin is used until the API
+   server refuses it or it is EXEC_REFRESH seconds old.
+3. Files are read outside the event loop. If a mount hangs, requests use the access that was read last.
 
 Source: Kubernetes documentation, "Accessing the Kubernetes API from a Pod", "Directly accessing the REST API".
 """
@@ -37,21 +36,23 @@ from svcdns.sources.snapshot_file import Origin
 REFRESH = 5.0
 """Seconds after which files are read again."""
 FIRST_LIMIT = 65.0
-"""Seconds that the first reading may take; a kubeconfig has its own, shorter limit."""
+"""Seconds that the first read may take; loading a kubeconfig has a shorter limit of its own."""
 LATER_WAIT = 5.0
-"""Seconds that a request waits for a later reading before it uses the access that was read last."""
+"""Seconds that a request waits for a later read, before it uses the access that was read last."""
 EXEC_RETRY = 5.0
-"""Seconds from one run of an exec plugin to the next while the API server refuses its answer."""
+"""Seconds between two runs of an exec plugin whose output the API server refuses."""
 EXEC_REFRESH = 600.0
-"""Seconds after which an exec plugin is run again, if the API server does not refuse its answer before."""
+"""Seconds after which an exec plugin is run again, even if the API server still accepts its output."""
 SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 _SCHEMES = ("http", "https")
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """The address of the API server (`url` without a slash at its end), and the headers and TLS settings of requests to
-    it."""
+    """The address of the API server, and the headers and TLS settings of requests to it.
+
+    `url` has no slash at the end.
+    """
 
     url: str
     headers: Mapping[str, str]
@@ -61,18 +62,18 @@ class Access:
 
     @property
     def host(self) -> str:
-        """Host and port, the label of metrics and log lines."""
+        """Host and port, as metrics and log lines have them."""
         return urlsplit(self.url).netloc
 
     @property
     def origin(self) -> Origin:
-        """The cluster that this address and these CAs belong to."""
+        """The identity of the cluster: the address, and the SHA-256 of each CA."""
         authorities = self.ssl.get_ca_certs(binary_form=True) if self.ssl is not None else []
         return Origin(self.url, tuple(sorted(hashlib.sha256(authority).digest() for authority in authorities)))
 
     @property
     def local(self) -> bool:
-        """True for `localhost` and loopback addresses."""
+        """Whether the address is `localhost` or a loopback address."""
         name = urlsplit(self.url).hostname or ""
         try:
             return ipaddress.ip_address(name).is_loopback
@@ -81,12 +82,12 @@ class Access:
 
 
 class Credentials:
-    """The access of some watch options, read again as its files change."""
+    """Provides the `Access` that follows from watch options, and reads its files again when they change."""
 
     def __init__(
         self, options: WatchOptions, *, clock: Clock, log: logging.Logger, service_account: str = SERVICE_ACCOUNT
     ) -> None:
-        """`service_account` is the folder of a Pod's token and CA."""
+        """`service_account` is the folder with the token and the CA of a Pod's ServiceAccount."""
         self._options, self._clock, self._log, self._service_account = options, clock, log, service_account
         self._access: Access | None = None
         self._read_at = 0.0
@@ -99,7 +100,7 @@ class Credentials:
         self._contexts: dict[tuple[object, ...], ssl.SSLContext] = {}
 
     async def access(self) -> Access:
-        """The access to use for a request now. Raises SourceError."""
+        """Returns the access for a request that is sent now. Raises SourceError."""
         async with self._lock:
             now = self._clock()
             if self._access is None or now - self._read_at >= REFRESH:
@@ -108,7 +109,7 @@ class Credentials:
             return self._access
 
     async def _latest(self, last: Access | None) -> Access:
-        """The access as the files say now; `last` where they cannot be read in time."""
+        """Reads the files and returns the access. If they cannot be read in time, returns `last`."""
         if self._reading is None:
             self._reading = asyncio.create_task(self._read())
             first = True
@@ -126,15 +127,17 @@ class Credentials:
         return last
 
     async def close(self) -> None:
-        """Ends a reading that is under way."""
+        """Cancels a read that has not finished."""
         if self._reading is not None:
             self._reading.cancel()
             await asyncio.gather(self._reading, return_exceptions=True)
             self._reading = None
 
     async def renew(self, *, refused: bool) -> bool:
-        """Reads everything again; True if it has changed. An exec plugin is run again only if its answer was `refused`,
-        and at most every EXEC_RETRY seconds. Raises SourceError."""
+        """Reads the files again, and returns whether the access has changed. Raises SourceError.
+
+        An exec plugin is run again only if its output was `refused`, and at most every EXEC_RETRY seconds.
+        """
         before = self._access
         self._read_at = -inf
         self._refused = self._refused or refused
@@ -185,7 +188,7 @@ class Credentials:
         )
 
     async def _from_kubeconfig(self) -> Access:
-        """The access of the kubeconfig, which is loaded again only where it may have changed."""
+        """Returns the access that the kubeconfig describes, and loads the kubeconfig again if it may have changed."""
         loaded = self._kubeconfig
         if loaded is None or await in_thread(self._outdated, loaded):
             self._loaded_at, self._refused = self._clock(), False
@@ -211,7 +214,7 @@ class Credentials:
     def _context(
         self, authority: str | None, certificate: str | None, key: str | None, *, verify: bool = True
     ) -> ssl.SSLContext:
-        """A TLS context for these files; the same one while their contents are the same."""
+        """Returns a TLS context for these files; the same one as long as their contents are the same."""
         try:
             digests = tuple(
                 hashlib.sha256(Path(p).read_bytes()).digest() if p else None for p in (authority, certificate, key)
@@ -221,7 +224,7 @@ class Credentials:
                 found = ssl.create_default_context(cafile=authority)
                 found.verify_flags &= ~getattr(
                     ssl, "VERIFY_X509_STRICT", 0
-                )  # CAs that clusters make often break RFC 5280
+                )  # the CAs of clusters often violate RFC 5280
                 if certificate:
                     found.load_cert_chain(certificate, key)
                 if not verify:
@@ -234,14 +237,16 @@ class Credentials:
 
 
 def _stamps(files: Iterable[str]) -> tuple[object, ...]:
-    """Inode, size and time of change of each file: different after a change."""
+    """Returns inode, size and modification time of each file: a value that changes with the files."""
     found = [Path(file).stat() if Path(file).exists() else None for file in files]
     return tuple(status and (status.st_ino, status.st_size, status.st_mtime_ns) for status in found)
 
 
 def _file(part: kubeconfig.Part | None, stack: contextlib.ExitStack) -> str | None:
-    """The path of a part; for a text that of a file that lasts as long as the stack: OpenSSL takes certificates from
-    files alone."""
+    """Returns the path of a part's file, because OpenSSL reads certificates only from files.
+
+    For a part with a text it is a temporary file, which is deleted when `stack` closes.
+    """
     if part is None or part.path:
         return part.path if part is not None else None
     try:
@@ -255,7 +260,7 @@ def _file(part: kubeconfig.Part | None, stack: contextlib.ExitStack) -> str | No
 
 
 def _with_scheme(token: str) -> str:
-    """`Bearer` in its usual spelling; the client writes it in lower case for a Pod's token."""
+    """Corrects the spelling of `Bearer`: the client writes it in lower case for a Pod's token."""
     return "Bearer" + token.strip()[6:] if token[:7].lower() == "bearer " else token.strip()
 
 

@@ -1,9 +1,9 @@
-"""Decodes the JSON of the API server into the few fields that are needed, and trims it to the objects of
-`cluster.objects`.
+"""Decodes the JSON of the API server, and trims its objects to those of `cluster.objects`.
 
-It knows the shape of list pages, watch events and Status replies. It does no I/O and has no state. Rules:
+It decodes list pages, watch events and Status replies, and of these only the fields that are needed. It has no state,
+and does no input or output. Rules:
 
-1. Only endpoints whose condition `ready` is not false remain. An object without ports gets placeholder ports. A Pod
+1. Only endpoints whose condition `ready` is not false are kept. An object without ports gets placeholder ports. A Pod
    that is being deleted is ignored.
 2. A missing field and a null are the same, as in Go clients.
 
@@ -46,7 +46,7 @@ T = TypeVar("T")
 
 
 class Metadata(msgspec.Struct):
-    """The fields of ObjectMeta that are used."""
+    """The fields of meta/v1 ObjectMeta that are used."""
 
     name: str = ""
     namespace: str = ""
@@ -57,14 +57,14 @@ class Metadata(msgspec.Struct):
 
 
 class ListMetadata(msgspec.Struct, rename={"token": "continue"}):
-    """ListMeta: the version of the list, and the token of its next page."""
+    """ListMeta: the resource version of the list, and the continue token for the next page."""
 
     resourceVersion: str = ""
     token: str | None = None
 
 
 class ApiPort(msgspec.Struct, gc=False):
-    """A port of a Service, slice or ServiceImport."""
+    """The fields of a port of a Service, EndpointSlice or ServiceImport that are used."""
 
     name: str | None = None
     protocol: str | None = None
@@ -72,20 +72,20 @@ class ApiPort(msgspec.Struct, gc=False):
 
 
 class Ingress(msgspec.Struct, gc=False):
-    """One entry of a load balancer's status."""
+    """One entry of status.loadBalancer.ingress."""
 
     ip: str | None = None
     hostname: str | None = None
 
 
 class LoadBalancer(msgspec.Struct):
-    """LoadBalancerStatus."""
+    """The fields of core/v1 LoadBalancerStatus that are used."""
 
     ingress: list[Ingress] | None = None
 
 
 class ServiceSpec(msgspec.Struct):
-    """ServiceSpec."""
+    """The fields of core/v1 ServiceSpec that are used."""
 
     type: str | None = None
     clusterIP: str | None = None
@@ -96,13 +96,13 @@ class ServiceSpec(msgspec.Struct):
 
 
 class ServiceStatus(msgspec.Struct):
-    """ServiceStatus."""
+    """The fields of core/v1 ServiceStatus that are used."""
 
     loadBalancer: LoadBalancer | None = None
 
 
 class ApiService(msgspec.Struct):
-    """core/v1 Service."""
+    """The fields of core/v1 Service that are used."""
 
     metadata: Metadata
     spec: ServiceSpec | None = None
@@ -110,19 +110,19 @@ class ApiService(msgspec.Struct):
 
 
 class Conditions(msgspec.Struct, gc=False):
-    """EndpointConditions; `serving` and `terminating` are not used."""
+    """The fields of EndpointConditions that are used: not `serving` and `terminating`."""
 
     ready: bool | None = None
 
 
 class TargetRef(msgspec.Struct, gc=False):
-    """ObjectReference."""
+    """The fields of core/v1 ObjectReference that are used."""
 
     name: str | None = None
 
 
 class ApiEndpoint(msgspec.Struct):
-    """One endpoint of a slice."""
+    """The fields of an endpoint of an EndpointSlice that are used."""
 
     addresses: list[str] | None = None
     conditions: Conditions | None = None
@@ -132,7 +132,7 @@ class ApiEndpoint(msgspec.Struct):
 
 
 class ApiSlice(msgspec.Struct):
-    """discovery.k8s.io/v1 EndpointSlice."""
+    """The fields of discovery.k8s.io/v1 EndpointSlice that are used."""
 
     metadata: Metadata
     endpoints: list[ApiEndpoint] | None = None
@@ -140,26 +140,26 @@ class ApiSlice(msgspec.Struct):
 
 
 class ApiNamespace(msgspec.Struct):
-    """core/v1 Namespace."""
+    """The fields of core/v1 Namespace that are used."""
 
     metadata: Metadata
 
 
 class PodStatus(msgspec.Struct, gc=False):
-    """PodStatus."""
+    """The fields of core/v1 PodStatus that are used."""
 
     podIP: str | None = None
 
 
 class ApiPod(msgspec.Struct):
-    """core/v1 Pod."""
+    """The fields of core/v1 Pod that are used."""
 
     metadata: Metadata
     status: PodStatus | None = None
 
 
 class ServiceImportSpec(msgspec.Struct):
-    """ServiceImportSpec."""
+    """The fields of multicluster.x-k8s.io/v1alpha1 ServiceImportSpec that are used."""
 
     type: str | None = None
     ips: list[str] | None = None
@@ -167,14 +167,14 @@ class ServiceImportSpec(msgspec.Struct):
 
 
 class ApiServiceImport(msgspec.Struct):
-    """multicluster.x-k8s.io/v1alpha1 ServiceImport."""
+    """The fields of multicluster.x-k8s.io/v1alpha1 ServiceImport that are used."""
 
     metadata: Metadata
     spec: ServiceImportSpec | None = None
 
 
 class Status(msgspec.Struct):
-    """meta/v1 Status, the body of a refusal and the object of an ERROR event."""
+    """meta/v1 Status: the body of an error response, or the object of an ERROR event."""
 
     code: int = 0
     reason: str = ""
@@ -182,7 +182,7 @@ class Status(msgspec.Struct):
 
 
 class Event(msgspec.Struct):
-    """One line of a watch; `object` is decoded once `type` is known."""
+    """One event of a watch. `object` stays encoded, because its type depends on `type`."""
 
     type: str
     object: msgspec.Raw
@@ -208,7 +208,7 @@ _decode_raw_page = msgspec.json.Decoder(Page[msgspec.Raw]).decode
 
 
 class Item(msgspec.Struct, frozen=True):
-    """A decoded object: its name, its version, and the trimmed object, which is None where it is ignored."""
+    """A decoded object: its name, its resource version, and the trimmed object. `trimmed` is None if it is ignored."""
 
     namespace: str
     name: str
@@ -218,9 +218,9 @@ class Item(msgspec.Struct, frozen=True):
 
 
 class ItemDecoder:
-    """Decodes one kind's list pages and objects.
+    """Decodes the list pages and the objects of one kind.
 
-    Octets that are not such JSON raise msgspec.DecodeError. A single item of a wrong shape is left out of a page and
+    Octets that are not valid JSON raise msgspec.DecodeError. An item of a page with a wrong shape is left out and
     counted, so that the rest of the cluster can be served.
     """
 
@@ -230,7 +230,7 @@ class ItemDecoder:
         self._trim = trim
 
     def page(self, body: bytes) -> tuple[list[ClusterObject], ListMetadata, int]:
-        """The trimmed objects of a page, its metadata, and the number of items that were left out for their shape."""
+        """Returns the trimmed objects of a page, its metadata, and the number of items with a wrong shape."""
         try:
             page = self._decode_page(body)
         except msgspec.ValidationError:
@@ -239,7 +239,7 @@ class ItemDecoder:
         return trimmed, page.metadata, 0
 
     def object(self, raw: msgspec.Raw) -> Item:
-        """The object of an ADDED, MODIFIED or DELETED event."""
+        """Decodes the object of an ADDED, MODIFIED or DELETED event."""
         decoded = self._decode_object(raw)
         metadata: Metadata = decoded.metadata
         return Item(
@@ -258,9 +258,10 @@ class ItemDecoder:
 
 
 def service(given: ApiService) -> Service:
-    """Trims a Service. The external name remains only with the type ExternalName, even if it is empty.
+    """Trims a Service. The external name is kept only for the type ExternalName, even if it is empty.
 
-    A Service without any cluster IP gets an empty one, as in CoreDNS; it answers like an empty external name.
+    A Service of another type without a cluster IP gets an empty one, as in CoreDNS. Queries are then answered as for an
+    empty external name.
     """
     spec = given.spec or ServiceSpec()
     cluster_ips = tuple(spec.clusterIPs or ()) or (
@@ -279,7 +280,7 @@ def service(given: ApiService) -> Service:
 
 
 def endpoint_slice(given: ApiSlice, *, zones: bool = False, targets: bool = True) -> EndpointSlice:
-    """Trims an EndpointSlice; `zones` and `targets` say whether the topology zones and the names of targets remain."""
+    """Trims an EndpointSlice. `zones` keeps topology zones, `targets` keeps the names of endpoints' Pods."""
     metadata = given.metadata
     return EndpointSlice(
         namespace=metadata.namespace,
@@ -291,7 +292,10 @@ def endpoint_slice(given: ApiSlice, *, zones: bool = False, targets: bool = True
 
 
 def imported_slice(given: ApiSlice, *, targets: bool = True) -> ImportedSlice:
-    """Trims a slice of a multi-cluster Service, without topology zones: multi-cluster zones have no zonal names."""
+    """Trims a slice of a multi-cluster Service.
+
+    Topology zones are left out, as multi-cluster zones have no zonal names.
+    """
     metadata = given.metadata
     labels = metadata.labels or {}
     return ImportedSlice(
@@ -310,7 +314,7 @@ def namespace(given: ApiNamespace) -> Namespace:
 
 
 def pod(given: ApiPod) -> Pod | None:
-    """Trims a Pod. One that is being deleted is None, so that its last state stays until it is gone."""
+    """Trims a Pod. Returns None for a Pod that is being deleted, so that its last state stays until it is gone."""
     metadata = given.metadata
     if metadata.deletionTimestamp is not None:
         return None
@@ -332,8 +336,10 @@ def service_import(given: ApiServiceImport) -> ServiceImport:
 
 
 def trigger_time(annotations: dict[str, str] | None) -> float:
-    """Unix seconds of the annotation last-change-trigger-time (RFC 3339), 0 without it; ValueError where it cannot be
-    read."""
+    """Returns the annotation last-change-trigger-time (RFC 3339) in Unix seconds, 0 without it.
+
+    Raises ValueError if it is not a time.
+    """
     text = (annotations or {}).get(TRIGGER_TIME_ANNOTATION)
     if text is None:
         return 0.0

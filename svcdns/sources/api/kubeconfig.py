@@ -1,8 +1,8 @@
-"""Loads a kubeconfig with the official client, in a process of its own: `svcdns.sources.api.kubeconfig PATH CONTEXT`.
+"""Loads a kubeconfig with the official client, in another process: `svcdns.sources.api.kubeconfig PATH CONTEXT`.
 
-The client knows the rules of kubeconfigs and runs exec plugins, but takes half a second and twenty megabytes to import.
-So control starts another process, which prints a `Loaded` as JSON on standard output and ends; an error is one line in
-its `error`. The client's requests, models and watches are not used.
+The client implements the rules of kubeconfigs and runs exec plugins, but takes half a second and twenty megabytes to
+import. So control starts another process. That process prints a `Loaded` as JSON on standard output and ends; an error
+is one line in the field `error`. The client's requests, models and watches are not used.
 """
 
 from __future__ import annotations
@@ -23,21 +23,24 @@ from svcdns.process import isolated
 from svcdns.process.blocking_io import in_thread
 
 TIMEOUT = 60.0
-"""Seconds for loading it, exec plugins included."""
+"""Seconds that loading a kubeconfig may take, exec plugins included."""
 KILL_WAIT = 1.0
-"""Seconds to wait for a killed process; one that waits for a mount that hangs does not end."""
+"""Seconds to wait for a killed process: one that waits for a mount that hangs does not end."""
 
 
 class Part(msgspec.Struct, frozen=True):
-    """A certificate, key or CA: the path of its file, or its text where the kubeconfig holds it."""
+    """A certificate, key or CA: the path of its file, or its text if the kubeconfig contains it."""
 
     path: str = ""
     text: str = ""
 
 
 class Loaded(msgspec.Struct, frozen=True):
-    """Server and credentials of a context. `files` are those that it was read from; the answer of an exec plugin
-    changes without them."""
+    """Server and credentials of a context.
+
+    `files` are those from which they were read. If `runs_plugin` is set, credentials may change without a change of
+    files.
+    """
 
     host: str = ""
     token: str = ""
@@ -53,8 +56,10 @@ class Loaded(msgspec.Struct, frozen=True):
 
 
 async def load(path: str, context: str, timeout: float = TIMEOUT) -> Loaded:
-    """The given context of a kubeconfig, or its current one where `context` is empty. Raises SourceError, also after
-    `timeout` seconds."""
+    """Loads a context of a kubeconfig; its current one if `context` is empty.
+
+    Raises SourceError, also after `timeout` seconds.
+    """
     if not await in_thread(Path(path).is_file):
         raise SourceError(f"kubeconfig: {path}: no such file")
     loaded = await run_reader(path, context, timeout)
@@ -64,7 +69,10 @@ async def load(path: str, context: str, timeout: float = TIMEOUT) -> Loaded:
 
 
 async def run_reader(path: str, context: str, timeout: float) -> Loaded:
-    """What another process reads. Raises SourceError where it fails, or does not end in time."""
+    """Has another process read the kubeconfig, and returns its result.
+
+    Raises SourceError if that process fails or does not end in time.
+    """
     command = isolated.command("svcdns.sources.api.kubeconfig", path, context)
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     try:
@@ -87,8 +95,10 @@ async def run_reader(path: str, context: str, timeout: float) -> Loaded:
 
 
 async def read(path: str, context: str, folder: str) -> Loaded:
-    """Reads it in this process; `folder` is made for the client's files if it needs any. Raises whatever the client
-    raises."""
+    """Reads the kubeconfig in this process. Raises whatever the client raises.
+
+    The client creates `folder` if it needs temporary files.
+    """
     from kubernetes.aio import config as client_config
     from kubernetes.aio.client import Configuration
 
@@ -121,9 +131,11 @@ def _part(file: str | None, folder: str) -> Part | None:
 
 
 async def read_or_error(path: str, context: str) -> Loaded:
-    """Reads it in this process, and leaves no file behind. What the client raises is the `error` of the answer, in one
-    line."""
-    # The client makes the folder, if at all. Its name cannot be guessed, so no other user can have put files there.
+    """Reads the kubeconfig in this process, and leaves no temporary file behind.
+
+    An exception of the client becomes one line in the result's field `error`.
+    """
+    # The client creates the folder. Its name cannot be guessed, so no other user can have put files there.
     folder = f"{os.environ.get('TMPDIR', '/tmp')}/svcdns-{secrets.token_hex(16)}"
     try:
         return await read(path, context, folder)
@@ -134,7 +146,7 @@ async def read_or_error(path: str, context: str) -> Loaded:
 
 
 def main() -> int:
-    """Prints the context as JSON."""
+    """Reads the context that the command line names, and prints it as JSON."""
     _, path, context = sys.argv
     sys.stdout.buffer.write(msgspec.json.encode(asyncio.run(read_or_error(path, context))))
     return 0

@@ -1,34 +1,34 @@
-"""Limits the memory for replies of the API server: the length of the next page, and the events in the stream of a
-watch."""
+"""Limits the memory for responses of the API server: the size of list pages, and of events of a watch."""
 
 from __future__ import annotations
 
 from svcdns.sources.api.client import ApiError
 
 PAGE_OCTETS = 1 << 20
-"""Octets of JSON that a page has, about. Its objects take a few times as many until they are trimmed."""
+"""The octets of JSON that a page should have. Its decoded objects take a few times as many until they are trimmed."""
 
 LONGEST_PAGE = 500
-"""Objects of a page at most, as in Kubernetes' own clients."""
+"""The most objects of a page, as in Kubernetes' own clients."""
 
 GROWTH = 25
-"""Times that a page may be longer than the one before it, from whose objects its length is computed."""
+"""A page has at most so many times the objects of the last page, because that page is the base of the estimate."""
 
 LONGEST_LINE = 32 << 20
-"""Octets of one watch event; etcd stores objects of 1.5 MiB at most."""
+"""The most octets of one watch event; etcd stores objects of at most 1.5 MiB."""
 
 
 class UnreadableError(ApiError):
-    """A reply of the API server cannot be decoded."""
+    """A response of the API server cannot be decoded."""
 
 
 class PageLimit:
-    """The number of objects of the next page: one until the server has shown that it is healthy,
-    then as many as fit.
+    """Computes the number of objects of the next page.
+
+    It is one until the server has answered, then as many as fit into PAGE_OCTETS.
     """
 
     def __init__(self) -> None:
-        """Begins with one."""
+        """Starts with a page of one object."""
         self.next = 1
 
     @property
@@ -37,25 +37,26 @@ class PageLimit:
         return self.next == 1
 
     def probe(self) -> None:
-        """Goes back to one."""
+        """Makes the next page one of one object, to test whether the server answers."""
         self.next = 1
 
     def took(self, octets: int) -> None:
-        """A page of `next` objects had `octets`."""
+        """Sets the size of the next page, after a page of `next` objects that had so many octets."""
         fitting = PAGE_OCTETS * self.next // max(octets, 1)
         self.next = max(2, min(fitting, self.next * GROWTH, LONGEST_PAGE))
 
 
 class LineSplitter:
-    """Cuts a stream of octets into lines. An incomplete last line is stored, up to `limit` octets."""
+    """Splits a stream of octets into lines. An incomplete line is kept, up to `limit` octets."""
 
     def __init__(self, limit: int = LONGEST_LINE) -> None:
         self._limit = limit
         self._rest = bytearray()
 
     def feed(self, chunk: bytes) -> list[bytes]:
-        """The lines that `chunk` completes, without their newlines. Raises UnreadableError for a
-        line that is too long.
+        """Returns the lines that `chunk` completes, without newlines.
+
+        Raises UnreadableError if a line is too long.
         """
         *lines, rest = chunk.split(b"\n")
         if lines and self._rest:

@@ -1,19 +1,19 @@
-"""Follows the objects of one kind: a list, and then watches from the version of the list.
+"""Lists the objects of one kind, and then watches them from the resource version of the list.
 
 It stores no objects. Rules:
 
 1. No object is removed before a new list is complete: a relist is Begin, Puts page by page, Complete.
-2. A watch that ends, is cut or becomes silent goes on from the last version, without a list. Only 410 causes a list.
-3. A list begins with a page of one object and goes on with pages of about PAGE_OCTETS, so that only one page is in
-   memory.
-4. A page that fails is requested again with the same continue token and a limit of one object; an expired token starts
-   the list again.
-5. A failed request is tried again when `SharedRetry` allows it: a watch if there is a version, else a page of one
-   object, so that a failing server never has to make a full list. A Retry-After is waited for first, however long it
-   is.
+2. A watch that ends, is cut or becomes silent is continued from the last version, without a list. Only status 410
+   causes a list.
+3. A list starts with a page of one object. Pages of about PAGE_OCTETS follow, so that only one page is in memory.
+4. A page that fails is requested again with the same continue token and a limit of one object. If the token has
+   expired, the list starts again.
+5. A failed request is retried when `SharedRetry` allows it. The retry is a watch if there is a version, else a page of
+   one object. So a failing server never has to make a full list. If the response had a Retry-After, the retry
+   waits for it first, however long it is.
 6. Each kind of error is logged once.
 
-Lists come in pages and not as a watch with initial events (WatchList): docs/architecture.md has what both cost.
+Lists are read in pages, not as a watch with initial events (WatchList): docs/architecture.md compares their cost.
 
 Source: Kubernetes API concepts, "Efficient detection of changes", "Watch bookmarks", "Retrieving large results sets in
 chunks".
@@ -36,24 +36,24 @@ from svcdns.sources.api.retry import Backoff, Jitter, SharedRetry
 from svcdns.sources.api.staleness import Freshness
 
 LIVED = 1.0
-"""Seconds after which a watch without an event counts as successful."""
+"""A watch that lasts so many seconds counts as successful, even without an event."""
 
 WATCH_TIME = 300
-"""Seconds, or up to twice as many, after which the server ends a watch."""
+"""Seconds after which the server ends a watch, multiplied by a random number from 1 to 2."""
 
 UNKNOWN_VERSION = (400, 422)
-"""Status codes for a version that the server does not know, as after a restore of its storage."""
+"""Status codes for a resource version that the server does not know, for example after a restore of etcd."""
 
 Emit = Callable[[list[Change]], Awaitable[None]]
-"""Gets changes in order; waits while the reader is behind."""
+"""Receives changes in order; waits while the queue to their reader is full."""
 
 
 class FruitlessError(ApiError):
-    """A watch ended as soon as it was opened."""
+    """A watch ended immediately after it was opened."""
 
 
 class Reflector:
-    """Lists and watches one resource and emits its changes."""
+    """Lists and watches one resource, and passes the changes to `emit`."""
 
     def __init__(
         self,
@@ -85,7 +85,7 @@ class Reflector:
         self._lists = Backoff(jitter)
 
     async def run(self) -> None:
-        """Emits changes until cancelled."""
+        """Lists and watches until cancelled."""
         while True:
             try:
                 with self._retry.long_timeout(self._unanswered) as long:
@@ -197,7 +197,7 @@ class Reflector:
     # -- errors
 
     async def _recover(self, error: ApiError) -> None:
-        """Logs the error unless it was logged, and waits until the next try."""
+        """Logs the error, unless it has been logged, and waits until the next try."""
         if isinstance(error, ExpiredError):
             self._log.info("%s: %s; listing again", self._resource.qualified, error)
             self._healthy()
@@ -223,7 +223,7 @@ class Reflector:
         await self._retry.next_try()
 
     async def _list_anew(self) -> None:
-        """Starts a list: at once, or after a back-off where the lists before it led to no watch."""
+        """Prepares a new list: at once, or after a back-off if earlier lists led to no working watch."""
         self._version = self._token = ""
         self._limit.probe()
         await self._retry.pause(self._lists.next())
@@ -249,7 +249,7 @@ class Reflector:
             self._log.error("%s", text)
 
     def _healthy(self) -> None:
-        """The server has answered as it should."""
+        """Records that the server has sent a successful response."""
         self._unanswered = 0
         self._retry.answered()
         if self._failing:
@@ -257,7 +257,7 @@ class Reflector:
             self._retry.recovered()
 
     def _report_recovery(self) -> None:
-        """Logs once that the last logged error is over."""
+        """Logs, once, that the last logged error is over."""
         if self._last_error:
             self._last_error = ""
             self._log.info("%s: listing and watching again", self._resource.qualified)

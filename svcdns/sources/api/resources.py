@@ -1,7 +1,7 @@
-"""The resources that are watched at an API server: for each kind its path in the API, its selectors and its decoder.
+"""The resources that are watched at an API server: for each kind the path in the API, the selectors and the decoder.
 
-Only this module knows which options lead to which request. Selectors are combined here, and applied by the server.
-Source: the rights and selectors of CoreDNS's `kubernetes` plugin.
+Only this module knows which requests follow from which options. Selectors are combined here; the API server applies
+them. Source: the rights and selectors of CoreDNS's `kubernetes` plugin.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ QUALIFIED: Final[Mapping[Kind, str]] = {
     Kind.POD: "pods",
     Kind.SERVICE_IMPORT: "serviceimports.multicluster.x-k8s.io",
 }
-"""resource.group of each kind, as in RBAC messages."""
+"""The name resource.group of each kind, as RBAC messages have it."""
 
 LIVE_PODS = "status.phase!=Succeeded,status.phase!=Failed,status.phase!=Unknown"
 
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """One list and watch. The selectors may be empty."""
+    """A resource to list and to watch. The selectors may be empty."""
 
     kind: Kind
     path: str
@@ -41,12 +41,12 @@ class Resource:
 
     @property
     def qualified(self) -> str:
-        """resource.group, for log lines and metrics."""
+        """The name resource.group, for log lines and metrics."""
         return QUALIFIED[self.kind]
 
 
 def watched(options: WatchOptions) -> tuple[Resource, ...]:
-    """The lists and watches of these options, all of them over every namespace."""
+    """Returns the resources to watch for these options, each in all namespaces."""
     resources = [
         Resource(Kind.SERVICE, "/api/v1/services", ItemDecoder(decoding.ApiService, decoding.service), options.labels),
         Resource(
@@ -65,7 +65,7 @@ def watched(options: WatchOptions) -> tuple[Resource, ...]:
     if options.multicluster:
         imports = ItemDecoder(decoding.ApiServiceImport, decoding.service_import)
         group = "multicluster.x-k8s.io"
-        # ServiceImports have the selector of namespaces, not `labels`, as in CoreDNS: configurations may rely on it.
+        # `namespace_labels`, not `labels`, selects ServiceImports, as in CoreDNS: configurations may rely on it.
         resources.append(
             Resource(Kind.SERVICE_IMPORT, f"/apis/{group}/v1alpha1/serviceimports", imports, options.namespace_labels)
         )

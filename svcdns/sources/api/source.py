@@ -1,7 +1,7 @@
-"""A source of changes that lists and watches an API server.
+"""A source of changes that lists and watches the resources of an API server.
 
 It combines the resources to watch (`resources`), the access (`credentials`), one `Reflector` for each kind, and one
-bounded queue for their changes. Changes of one kind keep their order; kinds are independent of each other.
+bounded queue for the changes of all. Changes of one kind keep their order; different kinds are independent.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from svcdns.sources.api.client import RequestObserver, TimeLimits
 
 WAITING_BATCHES = 1
-"""Pages or chunks that may wait for the reader; after that the watches wait."""
+"""Pages or chunks that may wait in the queue; when it is full, the watches wait."""
 
 
 class ApiServerSource:
-    """Lists and watches what `options` name. Implements ChangeSource."""
+    """Lists and watches the cluster that `options` describe. Implements ChangeSource."""
 
     def __init__(
         self,
@@ -57,20 +57,23 @@ class ApiServerSource:
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
-        """The kinds whose lists this source will complete."""
+        """The kinds that the source lists."""
         return tuple(resource.kind for resource in self._resources)
 
     @property
     def is_unreachable(self) -> bool:
-        """Whether the last request to the API server got no answer."""
+        """Whether the last request to the API server got no response."""
         return self._retry.is_unreachable
 
     def ages(self) -> dict[Kind, float]:
-        """Seconds since the API server last confirmed each kind; before the first list, since the source was made."""
+        """Returns the seconds since the API server last confirmed each kind.
+
+        Before the first list, the time counts from the creation of the source.
+        """
         return self._freshness.ages()
 
     def assume(self, age: float) -> None:
-        """The objects known before the first lists come from elsewhere and are `age` seconds old."""
+        """Sets the age, in seconds, of objects that are known before the first lists."""
         self._freshness.assume(age)
 
     async def configure(self) -> None:
@@ -83,12 +86,12 @@ class ApiServerSource:
         await self._credentials.access()
 
     async def origin(self) -> Origin:
-        """The identity of the cluster, from the configuration alone. Raises SourceError."""
+        """Returns the identity of the cluster, from the configuration alone. Raises SourceError."""
         return (await self._credentials.access()).origin
 
     async def changes(self) -> AsyncIterator[Change]:
-        """Every change, beginning with a full list of each kind; ends only when cancelled or closed."""
-        # Importing an HTTP client takes longer than loading a snapshot, and a start serves from the snapshot first.
+        """Yields every change, starting with a full list of each kind. Ends only when cancelled or closed."""
+        # Imported here, because a start from a snapshot serves DNS first, and an HTTP client takes longer to import.
         from svcdns.sources.api.client import ApiClient, TimeLimits
         from svcdns.sources.api.reflector import Reflector
 
@@ -132,7 +135,7 @@ class ApiServerSource:
 
 
 async def _next(batches: asyncio.Queue[list[Change]], watches: list[asyncio.Task[None]]) -> list[Change]:
-    """The next batch. A watch that has ended has failed: its exception is raised here."""
+    """Returns the next changes. If a watch has ended, it has failed, and its exception is raised here."""
     if not batches.empty():
         return batches.get_nowait()
     getting = asyncio.ensure_future(batches.get())

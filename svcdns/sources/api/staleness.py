@@ -1,9 +1,9 @@
-"""The age of the known objects: for each kind, the time since the API server last confirmed it.
+"""The age of the known objects: for each kind, the time since the API server last confirmed the objects of that kind.
 
-A complete list confirms a kind, and so does a watch from the last version, with each of its events and bookmarks. A
-page of an incomplete list does not. A server without changes sends a bookmark about once a minute, or the watch is
-opened again after 90 s. So ages up to 90 s are normal in a quiet cluster. Only the monotonic clock is used, so that a
-step of the wall clock changes no age.
+A complete list confirms a kind. So does the start of a watch from the last version, and each event and bookmark of a
+watch. A page of an incomplete list does not confirm it. A server without changes sends a bookmark about once a minute,
+else the watch is opened again after 90 s. So ages up to 90 s are normal in a quiet cluster. Only the monotonic clock is
+used, so that a step of the wall clock changes no age.
 """
 
 from __future__ import annotations
@@ -15,30 +15,37 @@ from svcdns.eventloop.clock import Clock
 
 
 class Freshness:
-    """The moment of the last confirmation of each kind; before the first one, the moment from which its age counts."""
+    """Stores when each kind was last confirmed.
+
+    Before the first confirmation, the age of a kind counts from the creation of this object, or is what `assume` has
+    set.
+    """
 
     def __init__(self, kinds: Iterable[Kind], clock: Clock) -> None:
-        """Ages count from now."""
+        """Starts the age of each kind at 0."""
         self._clock = clock
         self._confirmed = dict.fromkeys(kinds, clock())
 
     def confirm(self, kind: Kind) -> None:
-        """The API server has confirmed the kind now."""
+        """Records that the API server has confirmed the kind now."""
         self._confirmed[kind] = self._clock()
 
     def confirmed(self, kind: Kind) -> float:
-        """The moment of the last confirmation, for `restore`."""
+        """Returns the time of the last confirmation, for `restore`."""
         return self._confirmed[kind]
 
     def restore(self, kind: Kind, confirmed: float) -> None:
-        """Takes a confirmation back: the watch opened, but only to report that its version is too old."""
+        """Sets back the time of the last confirmation.
+
+        Call it if a watch opened only to report that its version is too old.
+        """
         self._confirmed[kind] = confirmed
 
     def assume(self, age: float) -> None:
-        """All known objects were confirmed `age` seconds ago: they come from elsewhere, such as a snapshot."""
+        """Sets the age, in seconds, of all known objects. Call it if they come from a snapshot, for example."""
         self._confirmed = dict.fromkeys(self._confirmed, self._clock() - age)
 
     def ages(self) -> dict[Kind, float]:
-        """Seconds since each kind was confirmed."""
+        """Returns the seconds since each kind was last confirmed."""
         now = self._clock()
         return {kind: max(0.0, now - at) for kind, at in self._confirmed.items()}

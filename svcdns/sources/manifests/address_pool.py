@@ -1,10 +1,8 @@
-"""Addresses and name suffixes for objects that have none: the same ones at every start, for the same manifests on any
-machine.
+"""Assigns addresses and name suffixes to objects that have none, the same ones at every start and on every machine.
 
-An address follows from a hash of the namespace and name of its object. If two hashes collide, the object with the
-smaller name gets the address and the other one its next hash. So an object has the same address whatever other
-manifests there are, unless two collide, and nothing is stored between starts. The ranges are those of kubeadm and of
-usual Pod networks.
+An address is computed from a hash of the object's namespace and name. If two hashes collide, the first object by name
+gets the address, and the other one its next hash. So an object keeps its address when other manifests change, unless
+two collide, and nothing is stored between starts. The ranges are those of kubeadm and of common Pod networks.
 """
 
 from __future__ import annotations
@@ -24,18 +22,20 @@ SERVICE_RANGE_6: Final = IPv6Network("fd00:10:96::/112")
 MAX_PODS: Final = POD_RANGE.num_addresses - 2
 
 _CHARACTERS: Final = "bcdfghjklmnpqrstvwxz2456789"
-"""The characters of Kubernetes' name suffixes: no vowels, and none that looks like another."""
+"""The characters of Kubernetes' name suffixes: without vowels, and without those that look alike."""
 
 
 class RangeFullError(Exception):
-    """More objects need an address than the range has."""
+    """There are more objects that need an address than addresses in the range."""
 
 
 def assign(
     names: Iterable[ObjectName], network: IPv4Network, network_6: IPv6Network, written: Collection[str]
 ) -> dict[ObjectName, tuple[str, str]]:
-    """An IPv4 and an IPv6 address with the same last 16 bits for each name, none of them in `written`. Raises
-    RangeFullError."""
+    """Assigns to each name an IPv4 and an IPv6 address with the same last 16 bits, none of them in `written`.
+
+    Raises RangeFullError.
+    """
     size = network.num_addresses - 2
     taken = _offsets(written, network) | _offsets(written, network_6)
     assigned = {}
@@ -51,7 +51,7 @@ def assign(
 
 
 def suffix(text: str, length: int, taken: Collection[str] = ()) -> str:
-    """A name suffix of `length` letters that follows from `text` and is not in `taken`."""
+    """Returns a name suffix of `length` characters, computed from `text`, that is not in `taken`."""
     attempt = 0
     while True:
         number = _hash(text, attempt)
@@ -65,7 +65,7 @@ def suffix(text: str, length: int, taken: Collection[str] = ()) -> str:
 
 
 def _offsets(written: Iterable[str], network: IPv4Network | IPv6Network) -> set[int]:
-    """The offsets of the written addresses in the range. Names, as in slices of type FQDN, have none."""
+    """Returns the offsets in the range of the addresses in `written`. Entries that are no addresses are skipped."""
     found = set()
     for text in written:
         with contextlib.suppress(ValueError):

@@ -1,7 +1,7 @@
 """Builds the whole cluster from manifest files: every object by kind, namespace and name.
 
-The result depends on the files alone and not on earlier reads, so that the cluster is the same at every start.
-Unchanged files are not parsed again. Changes between two clusters are not computed here.
+The result depends only on the present files, not on earlier reads. So the cluster is the same at every start. Unchanged
+files are not parsed again. The differences between two clusters are computed in `source`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from svcdns.sources.manifests.services import families, services, written_ips
 from svcdns.sources.manifests.workloads import OVER, ClusterPod, pods
 
 ALWAYS_THERE: Final = (DEFAULT_NAMESPACE, "kube-system")
-"""Namespaces that exist without a manifest."""
+"""Namespaces that exist even without a manifest."""
 
 MANAGED_BY: Final = "endpointslice.kubernetes.io/managed-by"
 SLICE_CONTROLLER: Final = "endpointslice-controller.k8s.io"
@@ -34,7 +34,7 @@ NAMESPACE_NAME: Final = "kubernetes.io/metadata.name"
 
 
 class ObjectKey(NamedTuple):
-    """Names an object of the cluster."""
+    """Identifies an object of the cluster."""
 
     kind: Kind
     namespace: str
@@ -46,7 +46,7 @@ _Labelled = tuple[ClusterObject, Mapping[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Selects the objects of the cluster, as the options of the same names do at an API server."""
+    """Selects objects of the cluster, as the API server does for the options of the same names."""
 
     kinds: tuple[Kind, ...]
     keep_zones: bool
@@ -54,15 +54,20 @@ class Selection:
     namespace_labels: Matcher
 
     def admits(self, kind: Kind, labels: Mapping[str, str]) -> bool:
-        """Whether an object with these labels is selected. ServiceImports have the selector of namespaces, as at an API
-        server."""
+        """Whether an object of a kind with these labels is selected.
+
+        `namespace_labels` also selects ServiceImports, as at an API server.
+        """
         by_namespace = kind in {Kind.NAMESPACE, Kind.SERVICE_IMPORT}
         return kind in self.kinds and (self.namespace_labels if by_namespace else self.labels)(labels)
 
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """Every object in the order in which new ones are sent, the Pods that are being deleted, and the ignored kinds."""
+    """The objects of a cluster, in the order in which they are sent.
+
+    `terminating` has the Pods that are being deleted, `ignored` the kinds in manifests that are not used.
+    """
 
     objects: dict[ObjectKey, ClusterObject]
     terminating: frozenset[ObjectKey]
@@ -70,14 +75,16 @@ class Cluster:
 
 
 class Reader:
-    """Reads files, each one again only if its stamp has changed. Not for two threads at a time."""
+    """Reads files, and parses a file again only if its stamp has changed. Not safe for two threads at once."""
 
     def __init__(self) -> None:
         self._read: dict[str, tuple[ManifestFile, tuple[ManifestObject, ...]]] = {}
 
     def read(self, found: FoundFiles) -> list[ManifestObject]:
-        """The objects of all files in order. Raises ManifestError for a missing path, a broken file, or an object that
-        is written twice."""
+        """Returns the objects of all files, in order.
+
+        Raises ManifestError for a missing path, a broken file, or an object that occurs twice.
+        """
         if found.missing is not None:
             raise found.missing
         known = self._read
@@ -106,7 +113,7 @@ def _check_unique(written: Iterable[ManifestObject]) -> None:
 
 
 def build(written: list[ManifestObject], selection: Selection) -> Cluster:
-    """The cluster of these objects. Raises ManifestError when there are more objects than addresses."""
+    """Builds the cluster of these objects. Raises ManifestError if there are more objects than addresses."""
     reserved = set(_written_addresses(written))
     all_pods = pods(written, reserved)
     given = [(item, item.body) for item in written if isinstance(item.body, ServiceObject)]
@@ -131,7 +138,7 @@ def _kind(item: ClusterObject) -> Kind:
 
 
 def _listed(pod: ClusterPod) -> bool:
-    """Whether a Pod is in the list of an API server: it has not ended and is not being deleted."""
+    """Whether an API server's list would contain a Pod: it has not ended and is not being deleted."""
     return pod.phase not in {*OVER, "Unknown"} and not pod.terminating
 
 
@@ -151,7 +158,7 @@ def _written_addresses(written: Iterable[ManifestObject]) -> Iterator[str]:
 
 
 def _namespaces(written: Iterable[ManifestObject]) -> Iterator[_Labelled]:
-    """The namespaces in manifests, those of other objects, and those that exist without a manifest."""
+    """Yields the namespaces in manifests, those of other objects, and those that exist without a manifest."""
     labels: dict[str, Mapping[str, str]] = {name: {} for name in ALWAYS_THERE}
     for item in written:
         if item.kind == "Namespace" and item.body is not None:
@@ -168,10 +175,10 @@ def _slices(
     found: PodsByLabel,
     selection: Selection,
 ) -> Iterator[_Labelled]:
-    """Slices of Pods, slices in manifests, and mirrored Endpoints.
+    """Yields the slices of Pods, the slices in manifests, and those of mirrored Endpoints objects.
 
-    A dump of a cluster has the objects that controllers have made beside their sources. A controller's slice is ignored
-    where it is built from Pods here, and an Endpoints object where its mirror is in a manifest.
+    A dump of a cluster also contains the objects that controllers have made. So a controller's slice is ignored if the
+    slices of its Service are built from Pods here. An Endpoints object is ignored if a manifest has its mirror.
     """
     built: set[ObjectName] = set()
     unselective: dict[ObjectName, ManifestObject] = {}

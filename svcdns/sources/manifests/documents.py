@@ -1,14 +1,14 @@
-"""Reads YAML text as kubectl does, and knows the line of every field for errors.
+"""Reads YAML text as kubectl does, and knows the line of every field for error messages.
 
-What a document means is not known here (`kinds`). Rules:
+The meaning of a document is left to `kinds`. Rules:
 
 1. A file has any number of documents; `List` objects are replaced by their items.
-2. A field that is null is a missing field. A key that occurs twice in a mapping is an error, as in kubectl's strict
+2. A field that is null is treated as missing. A key that occurs twice in a mapping is an error, as in kubectl's strict
    validation.
-3. Numbers and true/false are not text, and text is not a number.
+3. Numbers and booleans are not accepted as text, nor text as a number.
 4. JSON is read as YAML.
 
-Source: YAML 1.1 as sigs.k8s.io/yaml takes it; Kubernetes API conventions, "Lists and simple kinds".
+Source: YAML 1.1 as sigs.k8s.io/yaml reads it; Kubernetes API conventions, "Lists and simple kinds".
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import yaml
 from svcdns.sources.manifests.errors import FilePosition, ManifestError
 
 MAX_DEPTH: Final = 100
-"""Levels of lists and mappings; no object of Kubernetes has nearly as many."""
+"""The most levels of lists and mappings; no object of Kubernetes has nearly as many."""
 
 Field = tuple[str | int, ...]
 """The path of a field in a document: keys of mappings and indexes of lists."""
@@ -48,12 +48,17 @@ _WORDS: Final = {
 
 
 class Document:
-    """One object of a manifest: `fields` is its content as plain values, `api_version` and `kind`
-    are non-empty text.
+    """One object of a manifest.
+
+    `fields` has its content as plain values; `api_version` and `kind` are not empty.
     """
 
     def __init__(self, path: str, node: yaml.Node, *, list_kind: str = "", list_version: str = "") -> None:
-        """Reads the node; an item of a `PodList` may leave out that it is a Pod. Raises ManifestError."""
+        """Reads a YAML node. Raises ManifestError.
+
+        `list_kind` and `list_version` are used if the node has no kind or apiVersion: items of a `PodList` may omit
+        them.
+        """
         self._path = path
         self._node = node
         fields = _plain(node, path, frozenset())
@@ -64,23 +69,23 @@ class Document:
         self.kind = self._required_text("kind", list_kind)
 
     def position(self, field: Field = ()) -> FilePosition:
-        """The line of the field, or of the nearest field above it that exists."""
+        """Returns the line of a field; if the field is missing, the line of the nearest field around it."""
         return FilePosition(self._path, _line(self._node, field))
 
     def error(self, field: Field, text: str) -> ManifestError:
-        """The error for a field; the caller raises it."""
+        """Returns an error about a field, for the caller to raise."""
         name = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in field).lstrip(".")
         return ManifestError(self.position(field), f"{name}: {text}" if name else text)
 
     def convert(self, shape: type[T]) -> T:
-        """The fields of `shape`, a msgspec.Struct. Raises ManifestError at the first field of another type."""
+        """Converts the fields to `shape`, a msgspec.Struct. Raises ManifestError for a field of a wrong type."""
         try:
             return msgspec.convert(self.fields, shape)
         except msgspec.ValidationError as error:
             raise self._mismatch(str(error)) from None
 
     def items(self) -> Iterator[Document]:
-        """The document itself, or for a List its items."""
+        """Yields the items of a List, or the document itself if it is not a List."""
         if not self.kind.endswith("List") or "items" not in self.fields:
             yield self
             return
@@ -108,7 +113,7 @@ class Document:
         value: Any = self.fields
         for step in field:
             value = value[step]
-        if path.endswith("[...]`"):  # some value in a mapping of texts
+        if path.endswith("[...]`"):  # the message does not name the key
             key, value = next((key, value) for key, value in value.items() if not isinstance(value, str))
             field = (*field, key)
         if missing := _MISSING.match(problem):
@@ -122,7 +127,7 @@ class Document:
 
 
 def documents(path: str) -> Iterator[Document]:
-    """The objects of a file, Lists flattened, empty documents left out. Raises ManifestError."""
+    """Yields the objects of a file, Lists replaced by their items, without empty documents. Raises ManifestError."""
     text = _text(path)
     try:
         loader = _Loader(text)
@@ -158,8 +163,10 @@ _construct: Any = yaml.constructor.SafeConstructor()
 
 
 def _plain(node: yaml.Node, path: str, above: frozenset[int]) -> Any:
-    """The node as dict, list, str, int, float, bool or None. `above` are the nodes that contain it: an alias may name
-    one again."""
+    """Converts a node to dict, list, str, int, float, bool or None.
+
+    `above` has the ids of the nodes that contain it, because an alias may refer to one of them.
+    """
     if isinstance(node, yaml.ScalarNode):
         return _scalar(node, path)
     if id(node) in above:
@@ -179,7 +186,10 @@ def _plain(node: yaml.Node, path: str, above: frozenset[int]) -> Any:
 
 
 def _flatten(node: Any, path: str) -> None:
-    """Checks the keys of a mapping and merges `<<` into it. Done once for each node, because it changes the node."""
+    """Checks the keys of a mapping and merges `<<` into it.
+
+    It changes the node, and so does nothing the second time.
+    """
     if getattr(node, "flattened", False):
         return
     lines: dict[str, int] = {}
@@ -196,7 +206,7 @@ def _flatten(node: Any, path: str) -> None:
         _construct.flatten_mapping(node)
     except yaml.MarkedYAMLError as error:
         raise ManifestError(FilePosition(path, node.start_mark.line + 1), f"expected YAML: {error.problem}") from None
-    # Of a key that is both merged and written, the last one counts, in look-ups by key too.
+    # If a key is both merged and written, the last one counts, also where `_child` looks for the key.
     node.value = list(
         {key.value: (key, value) for key, value in node.value if isinstance(key, yaml.ScalarNode)}.values()
     )
@@ -217,7 +227,7 @@ def _scalar(node: yaml.ScalarNode, path: str) -> Any:
 
 
 def _child(node: yaml.Node, step: str | int) -> tuple[yaml.Node, yaml.Node] | None:
-    """The value at a key or index, after the node with its line: the key, or the item itself."""
+    """Returns the value at a key or index, preceded by the node that has its line: the key, or the item itself."""
     if isinstance(node, yaml.MappingNode):
         return next((pair for pair in node.value if pair[0].value == step), None)
     if isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
@@ -226,7 +236,7 @@ def _child(node: yaml.Node, step: str | int) -> tuple[yaml.Node, yaml.Node] | No
 
 
 def _line(node: yaml.Node, field: Field) -> int:
-    """The line of the field's key or of the list item; for a missing field the line of what contains it."""
+    """Returns the line of a field's key or of a list item; if it is missing, the line of what contains it."""
     shown = node
     for step in field:
         found = _child(node, step)
@@ -237,7 +247,7 @@ def _line(node: yaml.Node, field: Field) -> int:
 
 
 def _described(value: object) -> str:
-    """The value for an error: its type, and the value itself if it is short."""
+    """Describes a value in an error: its type, and the value itself if it is short."""
     if isinstance(value, bool):
         return str(value).lower()
     word = _WORDS[{list: "array", dict: "object", type(None): "null"}.get(type(value), type(value).__name__)]

@@ -1,8 +1,8 @@
-"""EndpointSlices of Services, built from Pods and from Endpoints objects as the controllers of Kubernetes build them.
+"""Builds the EndpointSlices of Services from Pods and from Endpoints objects, as the controllers of Kubernetes do.
 
-A Service with a selector gets slices of its ready Pods, one set per address family and per set of resolved ports, at
-most 100 endpoints each. An Endpoints object is mirrored where its Service has no selector. Endpoints that are not ready
-are left out, because no answer can have them.
+A Service with a selector gets slices of its ready Pods: one set for each address family and each set of resolved ports,
+with at most 100 endpoints in a slice. An Endpoints object is mirrored if its Service has no selector. Endpoints that
+are not ready are left out, because no answer contains them.
 
 Source: Kubernetes documentation, "EndpointSlices", "Service" (publishNotReadyAddresses, targetPort), "DNS for Services
 and Pods" (hostname and subdomain).
@@ -24,14 +24,14 @@ MAX_MIRRORED: Final = 1000
 ZONE_LABEL: Final = "topology.kubernetes.io/zone"
 
 _Group = tuple[str, tuple[Port, ...]]
-"""The address family and the ports, which all endpoints of a slice have in common."""
+"""The address family and the ports, which are the same for all endpoints of a slice."""
 
 
 class PodsByLabel:
-    """Finds the Pods that a selector matches without looking at all of them."""
+    """Finds the Pods that match a selector, without a test of every Pod."""
 
     def __init__(self, pods: Iterable[ClusterPod]) -> None:
-        """Pods that have ended are left out, as Services ignore them."""
+        """Leaves out Pods that have ended, because Services ignore them."""
         self._pods: dict[tuple[str, str, str], list[ClusterPod]] = {}
         for pod in pods:
             if pod.phase not in OVER:
@@ -39,8 +39,10 @@ class PodsByLabel:
                     self._pods.setdefault((pod.namespace, label, value), []).append(pod)
 
     def matching(self, namespace: str, selector: dict[str, str]) -> list[ClusterPod]:
-        """The Pods with all labels of the selector, which is not empty. Scaling a workload changes only the end of the
-        order."""
+        """Returns the Pods with all labels of the selector, which must not be empty.
+
+        They are ordered so that scaling a workload changes only the end of the list.
+        """
         candidates = min((self._pods.get((namespace, *wanted), []) for wanted in selector.items()), key=len)
         return sorted(
             (pod for pod in candidates if selector.items() <= pod.labels.items()), key=lambda pod: (pod.order, pod.name)
@@ -50,7 +52,7 @@ class PodsByLabel:
 def slices_of_pods(
     namespace: str, name: str, spec: ServiceSpec, families: Sequence[str], pods: Iterable[ClusterPod], *, zones: bool
 ) -> Iterator[EndpointSlice]:
-    """The slices of a Service with a selector whose matching Pods are `pods`."""
+    """Yields the slices of a Service with a selector; `pods` are the Pods that match."""
     groups: dict[_Group, list[Endpoint]] = {}
     for pod in pods:
         if not (spec.publishNotReadyAddresses or (pod.ready and not pod.terminating)):
@@ -65,7 +67,7 @@ def slices_of_pods(
 
 
 def mirrored(namespace: str, name: str, given: EndpointsObject) -> Iterator[EndpointSlice]:
-    """The slices of an Endpoints object, without addresses that are not ready."""
+    """Yields the slices of an Endpoints object, without addresses that are not ready."""
     groups: dict[_Group, list[Endpoint]] = {}
     for subset in given.subsets:
         ports = tuple(Port(port.name, port.protocol, port.port) for port in subset.ports)
@@ -76,7 +78,7 @@ def mirrored(namespace: str, name: str, given: EndpointsObject) -> Iterator[Endp
 
 
 def _resolved(spec: ServiceSpec, pod: ClusterPod) -> tuple[Port, ...]:
-    """The Service's ports on this Pod. A named targetPort that no container has is left out."""
+    """Returns the Service's ports on one Pod. A named targetPort that no container has is left out."""
     found = []
     for port in spec.ports:
         target = port.targetPort or port.port

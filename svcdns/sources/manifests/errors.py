@@ -1,4 +1,4 @@
-"""The error of this folder, and the position in a file that it names."""
+"""The error that this package raises, with the file and the line."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from svcdns.cluster.watch_options import SourceError
 
 
 class FilePosition(NamedTuple):
-    """A line of a file, from 1; 0 stands for the whole file or folder."""
+    """A line of a file, counted from 1. Line 0 means the whole file or folder."""
 
     path: str
     line: int = 0
@@ -18,7 +18,10 @@ class FilePosition(NamedTuple):
 
 
 class ManifestError(SourceError):
-    """A manifest cannot be used. `str(error)` is one line `FILE:LINE: what is wrong and what was expected`."""
+    """A manifest cannot be used.
+
+    `str(error)` is one line: `FILE:LINE: what is wrong and what was expected`.
+    """
 
     def __init__(self, position: FilePosition, text: str) -> None:
         super().__init__(f"{position}: {text}")

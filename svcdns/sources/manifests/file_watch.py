@@ -1,5 +1,7 @@
-"""Watches a set of folders and reports that something in them may have changed. It reads no file and does not know what
-has changed."""
+"""Watches a set of folders and reports that something in them may have changed.
+
+It reads no file, and does not report what has changed.
+"""
 
 from __future__ import annotations
 
@@ -11,31 +13,30 @@ from typing import Any, Final
 
 from watchfiles import awatch
 
-# It logs every change of any file in the folders, which helps only its own developers.
+# watchfiles logs every change of any file in the folders.
 logging.getLogger("watchfiles").setLevel(logging.WARNING)
 
 STEP_MS: Final = 50
-"""A change is reported after this time without another one: the several steps of an editor are one change."""
+"""Milliseconds without a further change after which a change is reported: an editor saves in several steps."""
 
 MAX_WAIT_MS: Final = 300
-"""A change is reported after this time even if further ones come."""
+"""Milliseconds after which a change is reported even if further changes follow."""
 
 Watch = Callable[[frozenset[str]], AsyncGenerator[None, None]]
-"""For a set of folders: yields once when it watches their entries, and then after each change among them."""
+"""A function of a set of folders: yields once after it has started to watch them, then after each change in them."""
 
 
 async def folder_changes(folders: frozenset[str]) -> AsyncGenerator[None, None]:
-    """The Watch of a real file system; folders below the given ones are not watched. Raises FileNotFoundError for a
-    missing folder.
+    """Watches folders of the real file system, without the folders inside them. Raises FileNotFoundError.
 
-    Where the kernel cannot watch, mostly because its inotify instances are used up, the folders are polled three times
-    a second instead.
+    If the kernel cannot watch, usually because all inotify instances are in use, the folders are polled three times a
+    second.
     """
     try:
         changes, first = await _begin(folders, polling=None)
     except FileNotFoundError:
         raise
-    except (OSError, RuntimeError):  # watchfiles' error for a watcher that cannot be made is a RuntimeError
+    except (OSError, RuntimeError):  # watchfiles raises RuntimeError if it cannot watch
         changes, first = await _begin(folders, polling=True)
     async with aclosing(changes):
         try:
@@ -52,13 +53,15 @@ async def folder_changes(folders: frozenset[str]) -> AsyncGenerator[None, None]:
 async def _begin(
     folders: frozenset[str], *, polling: bool | None
 ) -> tuple[AsyncGenerator[Any, None], asyncio.Task[Any]]:
-    """Changes of the folders, which are watched on return, and the task that waits for the first one. With `polling`
-    None the system decides."""
+    """Starts to watch folders. Returns an iterator of changes, and the task that waits for the first change.
+
+    With `polling` None the library decides whether to poll.
+    """
     changes = awatch(
         *folders, watch_filter=None, debounce=MAX_WAIT_MS, step=STEP_MS, recursive=False, force_polling=polling
     )
     first = asyncio.ensure_future(_next(changes))
-    # One step of the event loop registers the folders with the kernel; after it no change is missed.
+    # After one step of the event loop the kernel watches the folders, so that no change is missed.
     await asyncio.sleep(0)
     if first.done():
         first.result()

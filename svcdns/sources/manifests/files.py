@@ -1,14 +1,13 @@
-"""Finds the files of the option `manifests`, and the folders to watch so that no change of them is missed. It reads no
-file.
+"""Finds the files of the option `manifests`, and the folders to watch so that no change of the files is missed.
 
-Rules:
+It reads no file. Rules:
 
-1. A file in the option counts whatever its suffix. A folder stands for every file below it that ends in .yaml, .yml or
-   .json, in the order of the paths.
+1. A file that the option names is used, whatever its suffix. A folder stands for every file below it that ends in
+   .yaml, .yml or .json, in the order of the paths.
 2. Names that begin with a dot are ignored: editors use them, and so does a mounted ConfigMap (`..data`).
-3. Symbolic links are followed, and a file that is found twice counts once.
-4. Folders are watched, not files. An editor renames a new file over the old one, and a ConfigMap swaps a symbolic link:
-   a watch of the old file would see no further change.
+3. Symbolic links are followed, and a file that is found twice is used once.
+4. Folders are watched, not files. An editor replaces a file by a new one, and a ConfigMap replaces a symbolic link. A
+   watch of the old file would report no later change.
 """
 
 from __future__ import annotations
@@ -22,11 +21,11 @@ from svcdns.sources.manifests.errors import FilePosition, ManifestError
 
 SUFFIXES: Final = frozenset({".yaml", ".yml", ".json"})
 MAX_LINKS: Final = 40
-"""Symbolic links that are followed for one path, as in Linux."""
+"""The most symbolic links that are followed for one path, as in Linux."""
 
 
 class FileStamp(NamedTuple):
-    """Differs once the content of a file may differ."""
+    """The stamp of a file: a different value means that its content may have changed."""
 
     device: int
     inode: int
@@ -37,7 +36,7 @@ class FileStamp(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ManifestFile:
-    """A file to read: its path as in the option, and its stamp."""
+    """A file to read: its path, beginning as the option has it, and its stamp."""
 
     path: str
     stamp: FileStamp
@@ -45,7 +44,7 @@ class ManifestFile:
 
 @dataclass(slots=True)
 class FoundFiles:
-    """Files in reading order, the folders to watch, and the error of the first path that does not exist."""
+    """The files in reading order, the folders to watch, and the error of the first path that does not exist."""
 
     files: list[ManifestFile] = field(default_factory=list)
     directories: set[str] = field(default_factory=set)
@@ -53,7 +52,7 @@ class FoundFiles:
     _seen: set[str] = field(default_factory=set)
 
     def add(self, path: Path) -> None:
-        """Adds a file, or a folder with all below it. A path that does not exist is recorded in `missing`."""
+        """Adds a file, or everything below a folder. If the path does not exist, the error is stored in `missing`."""
         self._watch_links(path)
         real = os.path.realpath(path)
         if real in self._seen:
@@ -78,8 +77,10 @@ class FoundFiles:
                 self.add(entry)
 
     def _watch_links(self, path: Path) -> None:
-        """Adds the folder of the path and of each symbolic link on the way to its target; for a missing folder the
-        nearest one above it."""
+        """Adds to `directories` the folder of a path, and of each symbolic link on the way to its target.
+
+        For a folder that does not exist, the nearest existing folder above it is added.
+        """
         waiting = [Path(os.path.abspath(path))]  # noqa: PTH100  resolve() would follow the links
         for _ in range(MAX_LINKS):
             if not waiting:
@@ -99,7 +100,10 @@ def _nearest_folder(path: Path) -> Path:
 
 
 def find(paths: tuple[str, ...]) -> FoundFiles:
-    """The files and folders of all paths. Raises nothing for a missing path, so that the folders to watch are known."""
+    """Finds the files and folders of all paths.
+
+    It raises nothing for a missing path, so that the caller knows the folders to watch.
+    """
     found = FoundFiles()
     for path in paths:
         found.add(Path(path))

@@ -1,7 +1,8 @@
-"""The kinds of manifests that are used, with the checks that an API server makes on their fields.
+"""Reads the objects of manifest files, and checks their fields as an API server does.
 
-A document becomes a `ManifestObject`. An object of another kind has no `body`: manifests are full of ConfigMaps, and
-only their namespace matters for names. Kinds belong to an API group: a Service of serving.knative.dev is another kind.
+Each document becomes a `ManifestObject`. An object of a kind that is not used has no `body`: manifests contain many
+ConfigMaps, for example, of which only the namespace matters for names. A kind belongs to an API group: a Service of
+serving.knative.dev is not used.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ Body = ServiceObject | ApiSlice | EndpointsObject | PodObject | WorkloadObject |
 
 @dataclass(frozen=True, slots=True)
 class ManifestObject:
-    """An object of a manifest. `namespace` is empty for a Namespace, `body` is None for a kind that is not used."""
+    """An object of a manifest. `namespace` is empty for a Namespace; `body` is None for a kind that is not used."""
 
     position: FilePosition
     kind: str
@@ -50,7 +51,7 @@ class ManifestObject:
 
 
 def read(path: str) -> Iterator[ManifestObject]:
-    """The objects of a file. Raises ManifestError."""
+    """Yields the objects of a file. Raises ManifestError."""
     for document in documents(path):
         group, slash, _ = document.api_version.rpartition("/")
         yield _read(document, group if slash else "")

@@ -1,9 +1,8 @@
-"""The API's objects as far as manifests are read, as msgspec structs that check the types of their fields.
+"""The API's objects with the fields that are read from manifests, as msgspec structs that check the types of fields.
 
-Fields that are not here are not looked at, whatever they hold. EndpointSlice and ServiceImport have the shapes that
-`decoding` gives them; Service, Pod and the workloads need more here, since this side also does what controllers do.
-
-Source: core/v1, apps/v1, discovery.k8s.io/v1 and multicluster.x-k8s.io/v1alpha1.
+Other fields are ignored, whatever they contain. EndpointSlice and ServiceImport have the structs of `api.decoding`.
+Service, Pod and the workloads need more fields here, because this package also does the work of controllers. Source:
+core/v1, apps/v1, discovery.k8s.io/v1 and multicluster.x-k8s.io/v1alpha1.
 """
 
 # ruff: noqa: N815  the attributes below are the API's own field names
@@ -16,7 +15,7 @@ from svcdns.sources.api.decoding import LoadBalancer, TargetRef
 
 
 class OwnerReference(msgspec.Struct):
-    """OwnerReference."""
+    """The fields of meta/v1 OwnerReference that are used."""
 
     kind: str = ""
     name: str = ""
@@ -24,7 +23,7 @@ class OwnerReference(msgspec.Struct):
 
 
 class ObjectMeta(msgspec.Struct):
-    """ObjectMeta."""
+    """The fields of meta/v1 ObjectMeta that are used."""
 
     name: str = ""
     namespace: str = ""
@@ -34,13 +33,13 @@ class ObjectMeta(msgspec.Struct):
 
 
 class AnyObject(msgspec.Struct):
-    """What every object has."""
+    """The field that every object has."""
 
     metadata: ObjectMeta
 
 
 class ServicePort(msgspec.Struct):
-    """ServicePort."""
+    """The fields of core/v1 ServicePort that are used."""
 
     port: int
     name: str = ""
@@ -49,7 +48,7 @@ class ServicePort(msgspec.Struct):
 
 
 class ServiceSpec(msgspec.Struct):
-    """ServiceSpec."""
+    """The fields of core/v1 ServiceSpec that are used."""
 
     type: str = "ClusterIP"
     clusterIP: str = ""
@@ -64,13 +63,13 @@ class ServiceSpec(msgspec.Struct):
 
 
 class ServiceStatus(msgspec.Struct):
-    """ServiceStatus."""
+    """The fields of core/v1 ServiceStatus that are used."""
 
     loadBalancer: LoadBalancer = msgspec.field(default_factory=LoadBalancer)
 
 
 class ServiceObject(msgspec.Struct):
-    """core/v1 Service."""
+    """The fields of core/v1 Service that are used."""
 
     metadata: ObjectMeta
     spec: ServiceSpec = msgspec.field(default_factory=ServiceSpec)
@@ -78,7 +77,7 @@ class ServiceObject(msgspec.Struct):
 
 
 class EndpointAddress(msgspec.Struct):
-    """EndpointAddress."""
+    """The fields of core/v1 EndpointAddress that are used."""
 
     ip: str
     hostname: str = ""
@@ -86,7 +85,7 @@ class EndpointAddress(msgspec.Struct):
 
 
 class EndpointPort(msgspec.Struct):
-    """EndpointPort."""
+    """The fields of core/v1 EndpointPort that are used."""
 
     port: int
     name: str = ""
@@ -94,21 +93,21 @@ class EndpointPort(msgspec.Struct):
 
 
 class EndpointSubset(msgspec.Struct):
-    """EndpointSubset. Its notReadyAddresses have no place in an answer."""
+    """EndpointSubset. Its notReadyAddresses are left out, because no answer contains them."""
 
     addresses: list[EndpointAddress] = []
     ports: list[EndpointPort] = []
 
 
 class EndpointsObject(msgspec.Struct):
-    """core/v1 Endpoints."""
+    """The fields of core/v1 Endpoints that are used."""
 
     metadata: ObjectMeta
     subsets: list[EndpointSubset] = []
 
 
 class ContainerPort(msgspec.Struct):
-    """ContainerPort."""
+    """The fields of core/v1 ContainerPort that are used."""
 
     containerPort: int
     name: str = ""
@@ -116,14 +115,14 @@ class ContainerPort(msgspec.Struct):
 
 
 class Container(msgspec.Struct):
-    """Container; `restartPolicy` Always makes an init container a sidecar."""
+    """Container. The `restartPolicy` Always makes an init container a sidecar."""
 
     ports: list[ContainerPort] = []
     restartPolicy: str = ""
 
 
 class PodSpec(msgspec.Struct):
-    """PodSpec."""
+    """The fields of core/v1 PodSpec that are used."""
 
     hostname: str = ""
     subdomain: str = ""
@@ -132,20 +131,20 @@ class PodSpec(msgspec.Struct):
 
 
 class PodAddress(msgspec.Struct):
-    """PodIP."""
+    """The fields of core/v1 PodIP that are used."""
 
     ip: str = ""
 
 
 class PodCondition(msgspec.Struct):
-    """PodCondition."""
+    """The fields of core/v1 PodCondition that are used."""
 
     type: str
     status: str
 
 
 class PodStatus(msgspec.Struct):
-    """PodStatus."""
+    """The fields of core/v1 PodStatus that are used."""
 
     phase: str = ""
     podIP: str = ""
@@ -154,7 +153,7 @@ class PodStatus(msgspec.Struct):
 
 
 class PodObject(msgspec.Struct):
-    """core/v1 Pod."""
+    """The fields of core/v1 Pod that are used."""
 
     metadata: ObjectMeta
     spec: PodSpec = msgspec.field(default_factory=PodSpec)
@@ -162,20 +161,20 @@ class PodObject(msgspec.Struct):
 
 
 class PodTemplate(msgspec.Struct):
-    """PodTemplateSpec."""
+    """The fields of core/v1 PodTemplateSpec that are used."""
 
     metadata: ObjectMeta = msgspec.field(default_factory=ObjectMeta)
     spec: PodSpec = msgspec.field(default_factory=PodSpec)
 
 
 class Ordinals(msgspec.Struct):
-    """StatefulSetOrdinals."""
+    """The fields of apps/v1 StatefulSetOrdinals that are used."""
 
     start: int = 0
 
 
 class WorkloadSpec(msgspec.Struct):
-    """The specs of Deployment, StatefulSet, ReplicaSet and DaemonSet, of which each uses what it has."""
+    """The spec of a Deployment, StatefulSet, ReplicaSet or DaemonSet; not every field exists in each of these kinds."""
 
     replicas: int = 1
     serviceName: str = ""
@@ -184,7 +183,7 @@ class WorkloadSpec(msgspec.Struct):
 
 
 class WorkloadObject(msgspec.Struct):
-    """apps/v1 Deployment, StatefulSet, ReplicaSet or DaemonSet."""
+    """The fields of an apps/v1 Deployment, StatefulSet, ReplicaSet or DaemonSet that are used."""
 
     metadata: ObjectMeta
     spec: WorkloadSpec = msgspec.field(default_factory=WorkloadSpec)

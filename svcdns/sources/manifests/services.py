@@ -1,8 +1,7 @@
-"""Services as the API server stores them: with address families and ClusterIPs, then trimmed to the fields that answers
-need.
+"""Completes Services as the API server does, with address families and ClusterIPs, and trims them for answers.
 
 The cluster is dual-stack with IPv4 first, so a Service without settings gets one IPv4 address. A ClusterIP in a
-manifest is used; such ClusterIPs decide the families before ipFamilies does.
+manifest is kept. The families of such ClusterIPs come before those in ipFamilies.
 
 Source: Kubernetes documentation, "IPv4/IPv6 dual-stack".
 """
@@ -20,8 +19,10 @@ from svcdns.sources.manifests.schemas import ServiceObject, ServiceSpec
 
 
 def services(written: Sequence[tuple[ManifestObject, ServiceObject]], reserved: set[str]) -> list[Service]:
-    """The Services in the given order; assigned ClusterIPs are not among `reserved`. Raises ManifestError when the
-    range is full."""
+    """Returns the Services in the given order. Raises ManifestError if the address range is full.
+
+    ClusterIPs that are assigned here are not among `reserved`.
+    """
     unassigned: list[ObjectName] = [
         (item.namespace, item.name) for item, service in written if _needs_address(service.spec)
     ]
@@ -35,7 +36,7 @@ def services(written: Sequence[tuple[ManifestObject, ServiceObject]], reserved: 
 
 
 def families(spec: ServiceSpec) -> tuple[str, ...]:
-    """`IPv4`, `IPv6` or both, the primary one first."""
+    """Returns the address families of a Service, `IPv4`, `IPv6` or both, the primary one first."""
     written = (f"IPv{ip_address(address).version}" for address in written_ips(spec))
     found = tuple(dict.fromkeys((*written, *spec.ipFamilies))) or FAMILIES[:1]
     if spec.ipFamilyPolicy == "SingleStack":
@@ -46,7 +47,7 @@ def families(spec: ServiceSpec) -> tuple[str, ...]:
 
 
 def written_ips(spec: ServiceSpec) -> tuple[str, ...]:
-    """The ClusterIPs in the manifest."""
+    """Returns the ClusterIPs that the manifest has."""
     return tuple(address for address in spec.clusterIPs or [spec.clusterIP] if address and address != HEADLESS)
 
 

@@ -1,10 +1,11 @@
-"""A source of changes that reads a cluster from YAML files and folders, and follows every later edit.
+"""A source of changes that reads a cluster from YAML files and folders, and watches them for later edits.
 
-It begins with a full list of each kind. After an edit it gives the differences only. Rules:
+It starts with a full list of each kind. After an edit it reports only the differences. Rules:
 
-1. A broken file at the start is an error. One that breaks later is logged once, with file and line, and the last good
-   state stays until the file is good again.
-2. Files are read outside the event loop: a mount that hangs is one WARNING line, and the last good state stays.
+1. A broken file at the start is an error. If a file breaks later, one log line names file and line. The last good
+   state stays in use until the file is correct again.
+2. Files are read outside the event loop. If a mount hangs, there is one WARNING line, and the last good state stays in
+   use.
 """
 
 from __future__ import annotations
@@ -28,14 +29,16 @@ from svcdns.sources.snapshot_file import Origin
 
 
 class ManifestsSource:
-    """The cluster of the files and folders in `options.manifests`. Implements ChangeSource."""
+    """Reports the cluster that the files and folders in `options.manifests` describe. Implements ChangeSource."""
 
     is_unreachable = False
-    """There is no API server that could fail to answer."""
+    """Always False, as there is no API server."""
 
     def __init__(self, options: WatchOptions, *, log: logging.Logger, watch: Watch = folder_changes) -> None:
-        """Reads nothing yet. The options about an API server have no meaning here. Raises SourceError for a bad
-        selector."""
+        """Checks the selectors, and reads no file yet. Raises SourceError for a wrong selector.
+
+        The options about an API server are ignored.
+        """
         for option, text in (("labels", options.labels), ("namespace_labels", options.namespace_labels)):
             try:
                 check_label_selector(text)
@@ -56,31 +59,33 @@ class ManifestsSource:
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
-        """The kinds whose lists this source will complete."""
+        """The kinds that the source lists."""
         return self._selection.kinds
 
     def ages(self) -> dict[Kind, float]:
-        """0 for every kind: files are read as soon as they change."""
+        """Returns 0 for every kind, because files are read as soon as they change."""
         return dict.fromkeys(self.kinds, 0.0)
 
     async def origin(self) -> Origin:
-        """Raises SourceError: files are read anew at each start, so they need no snapshot."""
+        """Raises SourceError: files are read at each start, so they need no snapshot."""
         raise SourceError("manifests have no snapshot")
 
     def assume(self, age: float) -> None:
-        """Nothing: the age is always 0."""
+        """Does nothing, because the age is always 0."""
 
     async def configure(self) -> None:
-        """Reads everything once, so that a broken file ends the start. Raises ManifestError."""
+        """Reads all files once, so that a broken file ends the start. Raises ManifestError."""
         await self._update(await self._find())
 
     def load(self) -> Cluster:
-        """The cluster in the files now. Blocks. Raises ManifestError."""
+        """Reads the files and returns the cluster. Blocks. Raises ManifestError."""
         return self._load(find(self._paths))
 
     async def changes(self) -> AsyncIterator[Change]:
-        """Every change, beginning with a full list of each kind; ends only when cancelled or closed. Raises
-        ManifestError if nothing good was ever read, SourceError if the folders cannot be watched."""
+        """Yields every change, starting with a full list of each kind. Ends only when cancelled or closed.
+
+        Raises ManifestError if the files were never correct, and SourceError if the folders cannot be watched.
+        """
         last: Cluster | None = None
         while True:
             found = await self._find()
@@ -109,7 +114,7 @@ class ManifestsSource:
         return f"manifests in {', '.join(self._paths)}"
 
     async def _update(self, found: FoundFiles) -> Cluster:
-        """The cluster in the files, or the last good one where they are broken."""
+        """Reads the files if they have changed. Returns the cluster, or the last good one if a file is broken."""
         stamps = (found.files, str(found.missing))
         if self._good is not None and stamps == self._tried:
             return self._good
@@ -159,14 +164,19 @@ def _full_list(cluster: Cluster, kinds: tuple[Kind, ...]) -> Iterator[Change]:
 
 
 def _keep_terminating(old: Cluster, new: Cluster) -> Cluster:
-    """A Pod that is being deleted keeps its last state until it is gone, as it does with an API server."""
+    """Returns the new cluster, in which Pods that are being deleted have their old state.
+
+    An API server's watch has the same effect: such a Pod keeps its last state until it is gone.
+    """
     unchanged = {key: old.objects[key] for key in new.terminating if key in old.objects}
     return Cluster({**new.objects, **unchanged}, new.terminating, new.ignored)
 
 
 def differences(old: dict[ObjectKey, ClusterObject], new: dict[ObjectKey, ClusterObject]) -> Iterator[Change]:
-    """The changes from one state to another: first new and changed objects, then removals, so that no name that both
-    states have is missing in between."""
+    """Yields the changes from one state to another: new and changed objects first, then removals.
+
+    So no name that exists in both states is missing in between.
+    """
     changed = [item for key, item in new.items() if old.get(key) != item]
     services = {(item.namespace, item.service) for item in changed if isinstance(item, EndpointSlice)}
     still_there: set[tuple[str, str, Endpoint]] = set()
@@ -186,8 +196,11 @@ def differences(old: dict[ObjectKey, ClusterObject], new: dict[ObjectKey, Cluste
 def _bridge(
     old: ClusterObject | None, new: ClusterObject, still_there: set[tuple[str, str, Endpoint]]
 ) -> EndpointSlice | None:
-    """The new slice, together with the endpoints that have moved from it to another slice of the same Service; None
-    without any."""
+    """Returns the new slice plus those of its old endpoints that are now in another slice of the same Service.
+
+    Returns None if there are no such endpoints. The longer slice is sent first, so that no endpoint is missing
+    meanwhile.
+    """
     if not isinstance(new, EndpointSlice) or not isinstance(old, EndpointSlice):
         return None
     own = set(new.endpoints)

@@ -1,13 +1,13 @@
-"""The Pods of the cluster: those in manifests, and those that workloads generate.
+"""Computes the Pods of the cluster: those in manifests, and those that workloads generate.
 
 Rules:
 
-1. A Deployment, ReplicaSet or StatefulSet generates `replicas` Pods, a DaemonSet one, because a laptop has one node.
-   Generated Pods are ready.
-2. The name of a generated Pod follows from the workload's name and the Pod's number, not from the template. A new image
-   renames no Pod, and a lower `replicas` removes the last ones.
-3. A workload whose Pods are in manifests, as in a dump of a real cluster, generates none: their ownerReferences name
-   it. A Pod in a manifest also replaces a generated one of the same name.
+1. A Deployment, ReplicaSet or StatefulSet generates `replicas` Pods. A DaemonSet generates one, because a laptop has
+   one node. Generated Pods are ready.
+2. The name of a generated Pod is computed from the workload's name and the Pod's number, not from the template. So a
+   new image renames no Pod, and a lower `replicas` removes the last Pods.
+3. A workload generates no Pods if manifests contain Pods whose ownerReferences name it, as in a dump of a real cluster.
+   A Pod in a manifest also replaces a generated one of the same name.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from svcdns.sources.manifests.schemas import ContainerPort, ObjectMeta, PodObjec
 
 
 class WorkloadKey(NamedTuple):
-    """Names a workload."""
+    """Identifies a workload."""
 
     kind: str
     namespace: str
@@ -32,13 +32,16 @@ class WorkloadKey(NamedTuple):
 
 
 OVER: Final = frozenset({"Succeeded", "Failed"})
-"""The phases in which a Pod does not run any more."""
+"""The phases of Pods that have ended."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterPod:
-    """A Pod as Services see it. The primary one of `addresses` is the first; `phase` is empty where none is written;
-    `order` sorts the Pods of a Service so that scaling a workload changes only the end."""
+    """A Pod, with the fields that matter for Services.
+
+    The first of `addresses` is the primary one. `phase` is empty if the manifest has none. `order` sorts the Pods of a
+    Service so that scaling a workload changes only the end of the list.
+    """
 
     namespace: str
     name: str
@@ -54,8 +57,10 @@ class ClusterPod:
 
 
 def pods(written: Sequence[ManifestObject], reserved: Iterable[str]) -> list[ClusterPod]:
-    """All Pods with their addresses; assigned ones are not among `reserved`. Raises ManifestError when the range is
-    full."""
+    """Returns all Pods with their addresses. Raises ManifestError if the address range is full.
+
+    Addresses that are assigned here are not among `reserved`.
+    """
     found = {(pod.namespace, pod.name): pod for pod in _generated(written)}
     positions: dict[ObjectName, FilePosition] = {(item.namespace, item.name): item.position for item in written}
     for item in written:
@@ -89,7 +94,7 @@ def _from_manifest(item: ManifestObject, pod: PodObject) -> ClusterPod:
 
 
 def _ready(status: PodStatus) -> bool:
-    """The status of the condition Ready. Without it a Pod is ready unless its phase is given and is not Running."""
+    """Returns the status of the condition Ready. Without it, a Pod is ready if its phase is missing or Running."""
     for condition in status.conditions:
         if condition.type == "Ready":
             return condition.status == "True"
@@ -97,7 +102,7 @@ def _ready(status: PodStatus) -> bool:
 
 
 def _ports(spec: PodSpec) -> tuple[ContainerPort, ...]:
-    """The ports that a Service may name: those of containers, then those of sidecars."""
+    """Returns the ports that a Service may name: those of containers, then those of sidecars."""
     sidecars = (container for container in spec.initContainers if container.restartPolicy == "Always")
     return tuple(port for container in (*spec.containers, *sidecars) for port in container.ports)
 
@@ -121,7 +126,7 @@ def _generated(written: Sequence[ManifestObject]) -> Iterator[ClusterPod]:
 def _owners_of_written_pods(
     written: Sequence[ManifestObject], workloads: dict[WorkloadKey, ManifestObject]
 ) -> set[WorkloadKey]:
-    """The workloads whose Pods are in manifests; a Deployment also by way of its ReplicaSet."""
+    """Returns the workloads whose Pods are in manifests, including a Deployment whose ReplicaSet owns the Pods."""
     owners = {owner for item in written if isinstance(item.body, PodObject) for owner in _controllers(item)}
     return owners | {above for owner in owners & workloads.keys() for above in _controllers(workloads[owner])}
 
