@@ -1,5 +1,6 @@
-"""The program `svcdns`, also callable under the name `coredns`. It goes on in an isolated interpreter before it does
-anything.
+"""The program `svcdns`, which can also be installed under the name `coredns`.
+
+Before anything else, it restarts itself in an isolated interpreter (`svcdns.process.isolated`).
 """
 
 import sys
@@ -8,7 +9,7 @@ from svcdns.process import isolated
 
 
 def main() -> int:
-    """Runs the command that the first argument names; without one, the server. The exit code."""
+    """Runs the command that the first argument names, or the server if there is none. Returns the exit code."""
     name = sys.argv[0].rpartition("/")[2]
     program, arguments = name if name != "__main__.py" else "svcdns", sys.argv[1:]
     isolated.ensure(program, *arguments)

@@ -1,8 +1,8 @@
-"""The root of every error that svcdns raises on purpose.
+"""The base class of all errors that svcdns raises on purpose.
 
-Each folder defines its own children beside the code that raises them. Nothing here knows what went wrong.
+Each package defines its subclasses next to the code that raises them.
 """
 
 
 class SvcdnsError(Exception):
-    """An expected failure; its text is one line that a user can act on."""
+    """An expected error. Its text is one line that tells a user what to correct."""

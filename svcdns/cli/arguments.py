@@ -1,5 +1,7 @@
-"""The command line of the server: CoreDNS's flags with one dash or two, `-flag value` or `-flag=value`
-(docs/behaviour/corefile.md#command-line)."""
+"""Parses the command line of the server (docs/behaviour/corefile.md#command-line).
+
+It has CoreDNS's flags, with one dash or two: `-flag value` or `-flag=value`.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +14,13 @@ from typing import NoReturn
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        """Unknown flags end with usage and exit code 2, as with CoreDNS."""
+        """Exits with the usage and code 2, as CoreDNS does for an unknown flag."""
         self.print_usage(sys.stderr)
         self.exit(2, f"{self.prog}: {message}\n")
 
 
 def parser(prog: str) -> argparse.ArgumentParser:
-    """The parser of `svcdns` and `svcdns serve`."""
+    """Returns the argument parser of `svcdns` and `svcdns serve`."""
     out = _Parser(
         prog=prog,
         allow_abbrev=False,
@@ -56,10 +58,10 @@ def parser(prog: str) -> argparse.ArgumentParser:
 
 
 def parse(prog: str, argv: Sequence[str]) -> argparse.Namespace:
-    """The arguments. Exits with usage and code 2 on an unknown flag."""
+    """Parses the arguments. Exits with the usage and code 2 if a flag is unknown."""
     return parser(prog).parse_args([_two_dashes(word) for word in argv])
 
 
 def _two_dashes(word: str) -> str:
-    """`-conf` as `--conf`: argparse accepts abbreviations of the former even without `allow_abbrev`."""
+    """Turns `-conf` into `--conf`: argparse accepts abbreviations of the former even without `allow_abbrev`."""
     return f"-{word}" if len(word) > 2 and word[0] == "-" != word[1] else word

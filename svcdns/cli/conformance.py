@@ -1,4 +1,4 @@
-"""`svcdns conformance`: checks the responses of a cluster DNS server, this one or any other."""
+"""`svcdns conformance`: checks the responses of a cluster DNS server, of svcdns or of any other."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ INTERRUPTED = 130
 
 
 def parser() -> argparse.ArgumentParser:
-    """The arguments."""
+    """Returns the argument parser."""
     out = argparse.ArgumentParser(
         prog="svcdns conformance",
         allow_abbrev=False,
@@ -90,7 +90,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def run(argv: Sequence[str]) -> int:
-    """Runs the command; the exit code."""
+    """Runs the command, and returns the exit code."""
     arguments = parser().parse_args(argv)
     try:
         checks = _selected(arguments.only)
@@ -123,7 +123,7 @@ def _check_combination(arguments: argparse.Namespace) -> None:
 
 
 def address(text: str) -> tuple[str, int]:
-    """Host and port of `HOST`, `HOST:PORT`, `[IPv6]:PORT` or a bare IPv6 address. Raises ConformanceError."""
+    """Parses `HOST`, `HOST:PORT`, `[IPv6]:PORT` or an IPv6 address into host and port. Raises ConformanceError."""
     host, port = text, "53"
     if text.startswith("["):
         host, _, rest = text[1:].partition("]")
@@ -163,7 +163,7 @@ def _selected(only: Sequence[str]) -> list[Check]:
 
 
 async def _interruptible(work: Coroutine[object, object, int]) -> int:
-    """Ctrl-C and SIGTERM cancel the work once, so that it cleans up. Further signals have no effect."""
+    """Cancels `work`, so that it cleans up, at the first SIGINT or SIGTERM. Ignores further ones."""
     task = asyncio.create_task(work)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -188,7 +188,10 @@ async def _run_checks(arguments: argparse.Namespace, server: Server, zone: str, 
 async def _with_cluster(
     arguments: argparse.Namespace, examiner: Examiner, progress: report.Progress
 ) -> AsyncIterator[None]:
-    """Sets the cluster of the examiner. Services that this command creates exist as long as the context."""
+    """Tells the examiner which cluster to expect.
+
+    Services that this command creates are deleted when the context ends.
+    """
     if arguments.manifests:
         yield
     elif arguments.kubeconfig is None:

@@ -1,4 +1,4 @@
-"""The output of `svcdns conformance`: progress, then a table, JSON or JUnit XML; and the list of checks."""
+"""The output of `svcdns conformance`: its progress, then a table, JSON or JUnit XML; and the list of checks."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from svcdns.conformance.runner import conforms
 
 STYLES: Final = {Outcome.PASSED: "green", Outcome.FAILED: "bold red", Outcome.SKIPPED: "dim"}
 FILE_WIDTH: Final = 140
-"""Columns of a table that is written to a file."""
+"""Width of a table that is written to a file, in columns."""
 
 
 class Progress:
-    """The progress of the checks, on standard error if that is a terminal."""
+    """Displays the progress of the checks on standard error, if that is a terminal."""
 
     def __init__(self, checks: Sequence[Check], *, quiet: bool = False) -> None:
         console = Console(stderr=True)
@@ -41,22 +41,22 @@ class Progress:
         self._task = self._bar.add_task("", total=len(checks))
 
     def __enter__(self) -> Self:
-        """Shows the display."""
+        """Starts the display."""
         self._bar.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Removes the display."""
+        """Ends the display and removes it from the terminal."""
         self._bar.stop()
 
     def say(self, what: str) -> None:
-        """Shows what is being done."""
+        """Displays what is being done now."""
         self._bar.update(self._task, description=what)
 
     def done(self, result: Result) -> None:
-        """Shows that a check has ended."""
+        """Displays that one more check has ended."""
         self._bar.update(self._task, advance=1, description=result.check.name)
 
 
@@ -66,7 +66,7 @@ def _console() -> Console:
 
 
 def explain(checks: Iterable[Check]) -> None:
-    """Prints every check with its rule and its subject."""
+    """Prints every check, with the rule that it tests and its subject."""
     table = Table(box=None, pad_edge=False, show_lines=False)
     for title in ("check", "severity", "rule", "what holds"):
         table.add_column(title, overflow="fold", no_wrap=title in ("check", "severity"))
@@ -76,7 +76,7 @@ def explain(checks: Iterable[Check]) -> None:
 
 
 def show(results: Sequence[Result], output: str, *, server: str, zone: str) -> None:
-    """Prints the results."""
+    """Prints the results in the chosen format."""
     if output == "json":
         sys.stdout.write(json.dumps(as_json(results, server, zone), indent=2) + "\n")
     elif output == "junit":
@@ -129,7 +129,7 @@ def _failure(console: Console, result: Result) -> None:
 
 
 def summary(results: Sequence[Result]) -> str:
-    """The verdict in one line."""
+    """Returns one line: whether the server conforms, and the numbers of passed, failed and skipped checks."""
     count = Counter((r.check.severity, r.outcome) for r in results)
     parts = []
     for severity in Severity:
@@ -139,7 +139,7 @@ def summary(results: Sequence[Result]) -> str:
 
 
 def as_json(results: Sequence[Result], server: str, zone: str) -> dict[str, Any]:
-    """The report as one object."""
+    """Returns the report as one JSON object."""
     checks = []
     for result in results:
         check, failure = result.check, result.failure
@@ -164,7 +164,10 @@ def as_json(results: Sequence[Result], server: str, zone: str) -> dict[str, Any]
 
 
 def as_junit(results: Sequence[Result], server: str) -> str:
-    """The report as JUnit XML. Only required checks can be failures; the output of the others has what failed."""
+    """Returns the report as JUnit XML.
+
+    Only required checks can be failures there; for other failed checks the details are in their output.
+    """
     failed = sum(r.outcome is Outcome.FAILED and not _mild(r) for r in results)
     skipped = sum(r.outcome is Outcome.SKIPPED for r in results)
     counts = {"tests": str(len(results)), "failures": str(failed), "skipped": str(skipped), "errors": "0"}

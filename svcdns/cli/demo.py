@@ -1,7 +1,6 @@
-"""`svcdns demo`: serves Corefile.example, sends a few queries over UDP, and goes on serving until Ctrl-C.
+"""`svcdns demo`: serves Corefile.example, sends a few queries over UDP, and serves until Ctrl-C.
 
-The server is started as a user would start it. Where the machine has no resolver, the demo says so and leaves out
-forwarding.
+It starts the server as a user would. If the machine has no resolver, the demo reports this and leaves out forwarding.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from svcdns.wire.record import Record
 COREFILE: Final = "Corefile.example"
 RESOLV_CONF: Final = "/etc/resolv.conf"
 START_TIMEOUT: Final = 15.0
-"""Seconds until the server has to answer."""
+"""Seconds within which the server has to answer the first query."""
 TIMEOUT: Final = 3.0
 
 QUERIES: Final = (
@@ -47,11 +46,11 @@ FORWARDED: Final = ("forwarded", "example.com.", Type.A)
 
 
 class DemoError(SvcdnsError):
-    """The demo cannot run; the text says why."""
+    """The demo cannot run; the text has the reason."""
 
 
 def run(argv: Sequence[str]) -> int:
-    """Runs the demo from the project's folder; 0 after Ctrl-C."""
+    """Runs the demo in the project's folder, and returns the exit code: 0 after Ctrl-C."""
     if argv:
         sys.stderr.write("usage: svcdns demo   (it takes no arguments)\n")
         return 2
@@ -61,7 +60,7 @@ def run(argv: Sequence[str]) -> int:
         except DemoError as error:
             sys.stderr.write(f"{error}\n")
             return 1
-        # A process group of its own: a terminal's Ctrl-C reaches the server through us alone, and so once.
+        # Without a process group of its own the server would get Ctrl-C twice: from the terminal and from the demo.
         server = subprocess.Popen(isolated.command("svcdns", "serve", "-conf", str(corefile)), process_group=0)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(
@@ -83,7 +82,7 @@ def _wait_for_exit(server: subprocess.Popen[bytes], address: tuple[str, int], *,
 
 
 def _corefile(folder: Path) -> tuple[Path, bool]:
-    """The Corefile to serve, and whether it forwards."""
+    """Returns the Corefile to serve, and whether it forwards queries."""
     path = Path(COREFILE)
     if not path.exists():
         raise DemoError(f"{COREFILE} is not here; run the demo in the project's folder")
@@ -105,7 +104,7 @@ def _has_resolver() -> bool:
 
 
 def _address(corefile: str) -> tuple[str, int]:
-    """Address and port of the first server block."""
+    """Returns address and port of the first server block."""
     port = re.search(r"^\S*:(\d+)\s*\{", corefile, re.MULTILINE)
     host = re.search(r"^\s*bind\s+(\S+)", corefile, re.MULTILINE)
     return (host[1] if host else "127.0.0.1"), (int(port[1]) if port else 53)
@@ -139,7 +138,7 @@ def _show(address: tuple[str, int], *, resolver: bool) -> None:
 
 
 def query(address: tuple[str, int], name: str, rtype: int, timeout: float) -> Message | None:
-    """The reply to a query over UDP; None if there is none within `timeout` seconds."""
+    """Sends a query over UDP and returns the reply; None if there is none within `timeout` seconds."""
     packet = encode_query(0x5344, RD, names.from_text(name), rtype, Class.IN, None)
     with socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.settimeout(timeout)
@@ -160,7 +159,7 @@ def _answer_lines(message: Message | None) -> list[str]:
 
 
 def record_text(record: Record) -> str:
-    """A record as in a zone file, for the types that the demo queries."""
+    """Returns a record in the format of a zone file, for the types that the demo queries."""
     rtype, data = record.rtype, record.rdata
     if rtype == Type.A:
         shown = socket.inet_ntop(socket.AF_INET, data)

@@ -1,4 +1,4 @@
-"""The name under which earlier builds run the preflight check: an alias of `svcdns.cli.preflight`."""
+"""An alias of `svcdns.cli.preflight`: earlier versions run the preflight check under this name."""
 
 import sys
 
@@ -6,7 +6,7 @@ from svcdns.process import isolated
 
 
 def main() -> int:
-    """Runs the check; its exit code."""
+    """Runs the preflight check, and returns its exit code."""
     isolated.ensure("svcdns.cli.preflight")
     from svcdns.cli import preflight
 

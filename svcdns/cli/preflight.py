@@ -1,8 +1,7 @@
-"""The preflight check before an upgrade in place: `svcdns.cli.preflight`. The supervisor that is to be upgraded runs
-it.
+"""The preflight check before an upgrade in place: `svcdns.cli.preflight`, started by the supervisor of the old version.
 
-It loads what control, workers and supervisor consist of, and prints the hand-over format that this program understands,
-and its version.
+It imports everything that control, workers and supervisor consist of. Then it prints the hand-over format that this
+version understands, and the version.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from svcdns.feed.format import handover_format
 
 
 def main() -> int:
-    """Prints the line; 0."""
+    """Prints the hand-over format and the version, and returns exit code 0."""
     sys.stdout.write(f"{handover_format()} {__version__}\n")
     return 0
 

@@ -14,7 +14,7 @@ from svcdns.process.shared_memory import memory_file
 
 
 def run(argv: Sequence[str], prog: str = "svcdns") -> int:
-    """Serves until stopped; the exit code."""
+    """Runs the server until it is stopped, and returns the exit code."""
     arguments = parse(prog, argv)
     if arguments.rest:
         sys.stderr.write(f"extra command line arguments: [{' '.join(arguments.rest)}]\n")
@@ -37,7 +37,10 @@ def run(argv: Sequence[str], prog: str = "svcdns") -> int:
 
 
 def _keep_standard_input() -> None:
-    """Makes standard input a file in memory, so that reloads and processes that are started later can read it too."""
+    """Copies standard input to a file in memory, which replaces it.
+
+    So reloads, and processes that start later, can read it again.
+    """
     fd = memory_file("svcdns-stdin")
     with os.fdopen(fd, "wb", closefd=False) as file:
         shutil.copyfileobj(sys.stdin.buffer, file)
@@ -46,7 +49,7 @@ def _keep_standard_input() -> None:
 
 
 def version() -> str:
-    """What `-version` prints: name and version, then platform and runtime."""
+    """Returns the text that `-version` prints: name and version, then platform and runtime."""
     import platform
 
     runtime = f"{platform.python_implementation()} {platform.python_version()}"

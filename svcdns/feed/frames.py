@@ -1,10 +1,10 @@
-"""The feed from control to a worker, and what the worker sends back: msgpack in frames (`svcdns.process.framing`).
+"""The frames of the feed, between control and a worker: msgpack, framed by `svcdns.process.framing`.
 
-Control sends its epoch first, then configuration, data of plugins and the cluster's changes. A worker keeps what it has
-until the epoch's `Complete` of a kind, so it answers on through a restart of control.
+Control sends an `Epoch` first, then configuration, data of plugins and the changes of the cluster. A worker keeps its
+objects of a kind until the new epoch's `Complete` of that kind. So it answers on while control is restarted.
 
-Rule: the types that control sends (`ToWorker`) are the format (`svcdns.feed.format`). Those that a worker reads
-(`FromControl`) are the same on the wire; they differ in what is decoded at once.
+Rule: the types that control sends (`ToWorker`) define the hand-over format (`svcdns.feed.format`). The types that a
+worker reads (`FromControl`) are the same when encoded; they differ in what is decoded at once.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from svcdns.process.framing import Deframer, framed
 
 
 class SourceKinds(msgspec.Struct, frozen=True, array_like=True):
-    """A cluster view: its number, which is the same in every control process, its encoded watch
-    options, and its kinds.
+    """Identifies a cluster view for a worker.
+
+    `number` is the same in every control process; `watch` has the encoded watch options.
     """
 
     number: int
@@ -30,24 +31,28 @@ class SourceKinds(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Epoch(msgspec.Struct, frozen=True, array_like=True, tag="epoch"):
-    """A new control process. What follows is complete for each kind after its `Complete`; `share` as in `Allow`."""
+    """The first frame of a control process. `number` identifies the process; `share` is as in `Allow`.
+
+    After this frame a kind is complete once its `Complete` has come.
+    """
 
     number: int
     share: float = 1.0
 
 
 class Allow(msgspec.Struct, frozen=True, array_like=True, tag="allow"):
-    """The part of their usual size that answer tables and caches may have from now on; it follows the free memory of
-    the container.
+    """Sets the share of their usual size that answer tables and caches may have.
+
+    Control computes it from the container's free memory.
     """
 
     share: float
 
 
 class Configure(msgspec.Struct, frozen=True, array_like=True, tag="configure"):
-    """A Corefile to build chains from, beside the live ones.
+    """Has the worker build chains from a Corefile, while it serves with the present ones.
 
-    `hosts` has the addresses of each block, `("",)` for all; `sources` has the cluster views that it uses;
+    `hosts` has the addresses of each block, `("",)` for all. `sources` has the cluster views that the chains use.
     `local_addresses` has those of the machine, without loopback.
     """
 
@@ -59,28 +64,29 @@ class Configure(msgspec.Struct, frozen=True, array_like=True, tag="configure"):
 
 
 class Swap(msgspec.Struct, frozen=True, array_like=True, tag="swap"):
-    """The chains of that generation become live."""
+    """Has the worker serve with the chains of `generation` from now on."""
 
     generation: int
 
 
 class Changed(msgspec.Struct, frozen=True, array_like=True, tag="changed"):
-    """A change of one cluster view."""
+    """A change of the cluster view with number `source`."""
 
     source: int
     change: Change
 
 
 class EncodedChanged(msgspec.Struct, frozen=True, array_like=True, tag="changed"):
-    """`Changed` as a worker reads it: an object in it stays encoded, as the index keeps it."""
+    """`Changed`, as a worker reads it: an object in it stays encoded, because the index stores it encoded."""
 
     source: int
     change: EncodedChange
 
 
 class Data(msgspec.Struct, frozen=True, array_like=True, tag="data"):
-    """Data for a plugin under its own key. From control: the contents of a file. From a worker:
-    data for all workers.
+    """Data for a plugin under a key that the plugin chooses.
+
+    From control: the content of a file. From a worker: data that control sends to all workers.
     """
 
     plugin: str
@@ -89,7 +95,7 @@ class Data(msgspec.Struct, frozen=True, array_like=True, tag="data"):
 
 
 class Configured(msgspec.Struct, frozen=True, array_like=True, tag="configured"):
-    """From the worker: the chains of that generation are built, or the error."""
+    """From a worker: it has built the chains of `generation`, or could not because of `error`."""
 
     generation: int
     error: str = ""
@@ -104,17 +110,17 @@ _encoder: Final = msgspec.msgpack.Encoder()
 
 
 def frame(content: ToWorker | ToControl) -> bytes:
-    """The octets of a frame. Raises FrameTooLargeError."""
+    """Encodes a frame. Raises FrameTooLargeError."""
     return framed(_encoder.encode(content))
 
 
 def put_frame(source: int, encoded: bytes) -> bytes:
-    """The frame of `Changed(source, Put(object))` for an object that is encoded already. Raises FrameTooLargeError."""
+    """Encodes `Changed(source, Put(object))` for an object that is already encoded. Raises FrameTooLargeError."""
     return framed(_encoder.encode(EncodedChanged(source, EncodedPut(msgspec.Raw(encoded)))))
 
 
 class FrameReader(Generic[T]):
-    """Decodes a stream of frames. `feed` takes octets as they come, `frames` gives what is complete, one by one."""
+    """Decodes a stream of frames: `feed` adds octets as they arrive, `frames` returns the complete frames."""
 
     def __init__(self, kinds: Any) -> None:
         """`kinds` is the union of frame types to decode: `FromControl` or `ToControl`."""
@@ -122,11 +128,12 @@ class FrameReader(Generic[T]):
         self._frames = Deframer()
 
     def feed(self, data: bytes) -> None:
-        """Takes octets in."""
+        """Adds octets of the stream."""
         self._frames.feed(data)
 
     def frames(self) -> Iterator[T]:
-        """Complete frames; those not taken stay for the next call. Raises FrameTooLargeError and
-        msgspec.DecodeError.
+        """Yields the complete frames; frames that the caller leaves are yielded by the next call.
+
+        Raises FrameTooLargeError and msgspec.DecodeError.
         """
         return map(self._decode, self._frames.contents())

@@ -1,13 +1,13 @@
-"""File input and output outside the event loop, so that a mount that hangs (NFS, FUSE) cannot stop it.
+"""Runs file input and output outside the event loop, so that a mount that hangs (NFS, FUSE) cannot stop the loop.
 
 A thread that waits for such a mount cannot be cancelled. Rules:
 
-1. Each call has a daemon thread of its own and not one of the executor's pool: a blocked call delays no other call and
+1. Each call has a daemon thread of its own, not one of the executor's pool. So a blocked call delays no other call and
    no exit.
-2. The caller may stop waiting. The thread remains until the kernel lets it go, and its result is dropped.
-3. A call waits until the earlier one of the same name has returned, so a blocked file costs one thread.
+2. The caller may stop waiting. The thread remains until the kernel releases it, and its result is dropped.
+3. A call waits until an earlier call with the same name has returned. So a blocked file occupies one thread only.
 
-The module retries nothing and keeps no content: the caller goes on with what it read last.
+The module retries nothing and stores no content: the caller keeps using what it read last.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ T = TypeVar("T")
 
 
 class BlockedError(SvcdnsError):
-    """A call did not return in time. `str(error)` says which."""
+    """A call did not return in time. `str(error)` names the call."""
 
 
 class BlockingCalls:
-    """Calls with a name, each watched for the time that it takes."""
+    """Runs calls that have a name, and logs those that take long."""
 
     def __init__(self, log: logging.Logger) -> None:
-        """`log` gets one WARNING for a call that takes longer than WARN_AFTER, and one INFO line when that call
-        returns."""
+        """`log` gets a WARNING line for a call that takes longer than WARN_AFTER, and an INFO line when it returns."""
         self._log = log
         self._running: dict[tuple[str, str], asyncio.Future[Any]] = {}
 
     async def run(self, what: str, function: Callable[..., T], *arguments: Any, limit: float = inf, key: str = "") -> T:
-        """`function(*arguments)`. `what` names the files in log lines; `what` and `key` together tell calls apart.
+        """Returns `function(*arguments)`, called in a thread.
 
-        Raises whatever the call raises, and BlockedError after `limit` seconds.
+        `what` names the files in log lines. Calls with the same `what` and `key` wait for each other. Raises the
+        exceptions of the call, and BlockedError after `limit` seconds.
         """
         name = what, key
         while (earlier := self._running.get(name)) is not None and not earlier.done():
@@ -68,11 +68,11 @@ class BlockingCalls:
         if self._running.get(name) is calling:
             del self._running[name]
         if not calling.cancelled():
-            calling.exception()  # the caller may have stopped waiting: asyncio would log an error that nothing awaits
+            calling.exception()  # asyncio logs an exception that is never read, and the caller may have stopped waiting
 
 
 def start(function: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:
-    """Calls `function(*arguments)` in a daemon thread; the future has its result or what it raised."""
+    """Calls `function(*arguments)` in a daemon thread; the future gets its result or its exception."""
     loop = asyncio.get_running_loop()
     outcome: asyncio.Future[T] = loop.create_future()
 
@@ -81,7 +81,7 @@ def start(function: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:
             settle = partial(_succeed, outcome, function(*arguments))
         except BaseException as error:  # noqa: BLE001  raised again where the result is awaited
             settle = partial(_fail, outcome, error)
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nothing waits for the result
+        with contextlib.suppress(RuntimeError):  # the loop is closed, so nothing waits for the result
             loop.call_soon_threadsafe(settle)
 
     threading.Thread(target=work, name=f"file: {getattr(function, '__qualname__', function)}", daemon=True).start()
@@ -89,7 +89,10 @@ def start(function: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:
 
 
 async def in_thread(function: Callable[..., T], *arguments: Any) -> T:
-    """`function(*arguments)` in a daemon thread. Cancelling leaves the thread alone and drops its result."""
+    """Returns `function(*arguments)`, called in a daemon thread.
+
+    If cancelled, the thread goes on and its result is lost.
+    """
     return await start(function, *arguments)
 
 

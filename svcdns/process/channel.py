@@ -1,10 +1,10 @@
-"""The channel between the supervisor and each of its children: small JSON messages, and file descriptors with them.
+"""The channel between the supervisor and each of its children: small JSON messages, with file descriptors.
 
-A message is one line of JSON. Descriptors travel beside the octets (SCM_RIGHTS, unix(7)); a message says under `fds`
-how many of them are its own. Only the supervisor holds the other end of a child's channel, so its end of file means
-that the supervisor is gone. Standard library only: the supervisor imports it.
+A message is one line of JSON. Its descriptors are sent beside the octets (SCM_RIGHTS, unix(7)), and the field `fds` has
+their number. Only the supervisor holds the other end of a child's channel. So the end of the stream means that the
+supervisor has ended. Standard library only, because the supervisor imports the module.
 
-Rule: after a ChannelBrokenError nothing more is read, as it is not known to which message the next descriptor belongs.
+Rule: after a ChannelBrokenError nothing more is read, because descriptors can no longer be matched to messages.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from typing import Any, Final
 Message = dict[str, Any]
 
 MAX_MESSAGE: Final = 1 << 20
-"""Octets of a message that are collected at most."""
+"""The longest message that a receiver accepts, in octets."""
 MAX_FDS: Final = 250
-"""Descriptors that one message may carry; the kernel's own bound is 253."""
+"""The most descriptors with one message; the kernel's limit is 253."""
 _CHUNK: Final = 65536
 _ANCILLARY: Final = socket.CMSG_SPACE(MAX_FDS * array.array("i").itemsize)
 
 
 class ChannelClosedError(Exception):
-    """The other side is gone."""
+    """The other end of the channel has been closed."""
 
 
 class ChannelBrokenError(ChannelClosedError):
-    """What has come is no message, or a message without its descriptors; the text says which."""
+    """The received octets are not a message, or descriptors are missing; the text says which."""
 
 
 def encoded(message: Message, fds: list[int]) -> tuple[bytes, list[tuple[int, int, array.array[int]]]]:
-    """A message's line, and its descriptors as ancillary data, which go with the first octet."""
+    """Returns a message as a line of JSON, and its descriptors as ancillary data, to be sent with the first octet."""
     line = json.dumps({**message, "fds": len(fds)}, separators=(",", ":")).encode() + b"\n"
     return line, [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
 
@@ -44,17 +44,17 @@ class Channel:
     """One end of a channel, on a stream socket."""
 
     def __init__(self, sock: socket.socket) -> None:
-        """Takes ownership of the socket; it stays blocking for sends, which are small."""
+        """Takes ownership of a stream socket, which stays blocking: messages are small."""
         self.sock = sock
         self._buffer = b""
         self._fds: deque[int] = deque()
 
     def fileno(self) -> int:
-        """For selectors."""
+        """Returns the descriptor of the socket, so that a selector accepts a Channel."""
         return self.sock.fileno()
 
     def send(self, message: Message, fds: list[int] | None = None) -> None:
-        """Sends a message with descriptors. Raises ChannelClosedError."""
+        """Sends a message, and descriptors with it. Raises ChannelClosedError."""
         line, ancillary = encoded(message, fds or [])
         try:
             sent = self.sock.sendmsg([line], ancillary)
@@ -64,10 +64,10 @@ class Channel:
             raise ChannelClosedError from error
 
     def receive(self) -> list[Message]:
-        """Reads once: the messages that are complete now, each with its descriptors under `fds`; none if nothing has
-        come.
+        """Reads once, and returns the messages that are complete now, each with its descriptors under `fds`.
 
-        Raises ChannelClosedError at the end of the channel, and ChannelBrokenError.
+        The list is empty if nothing has arrived. Raises ChannelClosedError at the end of the channel, and
+        ChannelBrokenError.
         """
         try:
             data, ancillary, flags, _ = self.sock.recvmsg(_CHUNK, _ANCILLARY)
@@ -82,7 +82,7 @@ class Channel:
                 self._fds.extend(fds)
         if (
             flags & socket.MSG_CTRUNC
-        ):  # the kernel has closed those that did not fit, into the buffer or into the limit of this process
+        ):  # the kernel has closed descriptors that exceeded the buffer or this process's limit
             raise self._broken("descriptors of a message are missing: more than this process may have open")
         if not data:
             raise ChannelClosedError
@@ -93,11 +93,11 @@ class Channel:
 
     @property
     def whole(self) -> bool:
-        """Whether no part of a message waits for its rest."""
+        """Whether no message has been received in part."""
         return not self._buffer and not self._fds
 
     def close(self) -> None:
-        """Closes this end."""
+        """Closes this end of the channel."""
         self.sock.close()
 
     def _message(self, line: bytes) -> Message:

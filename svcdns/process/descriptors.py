@@ -1,8 +1,8 @@
-"""Descriptors of a worker: each TCP connection of a client takes one, and each query to an upstream.
+"""Makes room for the file descriptors of a worker: one for each client's TCP connection and each query to an upstream.
 
-The kernel's table of a process's descriptors grows by doubling. Where threads share the table, each step waits for all
-processors (synchronize_rcu in Linux `fs/file.c`): about 15 ms in which nothing is answered, under the highest load. So
-the table is grown once at the start, before there are threads.
+The kernel's table of a process's descriptors grows by doubling. Where threads share the table, each growth waits for
+all processors (synchronize_rcu in Linux `fs/file.c`). That takes about 15 ms, in which nothing is answered, and happens
+under the highest load. So the table is grown once at the start, before there are threads.
 """
 
 from __future__ import annotations
@@ -12,15 +12,16 @@ import resource
 from typing import Final
 
 WANTED_LIMIT: Final = 65_536
-"""The soft limit that a worker sets, where the hard one allows it."""
+"""The soft limit of descriptors that a worker sets, if the hard limit allows it."""
 TABLE_SIZE: Final = 16_384
-"""Descriptors that the table has room for from the start, 8 octets each: more than connections and
-queries in flight.
+"""Descriptors for which the table has room from the start, 8 octets each.
+
+That is more than the connections and the queries in flight of a worker.
 """
 
 
 def raise_descriptor_limit() -> None:
-    """Raises the soft limit, 1,024 on many machines, to WANTED_LIMIT or the hard limit."""
+    """Raises the soft limit, which is 1,024 on many machines, to WANTED_LIMIT or to the hard limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = WANTED_LIMIT if hard == resource.RLIM_INFINITY else min(WANTED_LIMIT, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -28,7 +29,7 @@ def raise_descriptor_limit() -> None:
 
 
 def grow_descriptor_table() -> None:
-    """Has the kernel grow the table to its final size. To be called before the first thread starts."""
+    """Has the kernel grow the descriptor table to TABLE_SIZE. Call it before the first thread starts."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     last = (TABLE_SIZE if soft == resource.RLIM_INFINITY else min(TABLE_SIZE, soft)) - 1
     made = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)

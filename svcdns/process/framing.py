@@ -1,8 +1,8 @@
-"""Frames in a stream of octets: each is its length, four octets in network order, and then its content.
+"""Frames in a stream of octets: each is its length, four octets in network order, followed by its content.
 
-The feed between control and workers, the kept state that a worker passes to its successor, and snapshot files consist
-of frames. Rule: a frame has at most MAX_FRAME octets, for writers and readers. So a reader notices a stream of another
-kind before it has collected gigabytes.
+Frames are used by the feed between control and workers, by the state that a worker passes to its successor, and by
+snapshot files. Rule: a frame has at most MAX_FRAME octets; writers and readers check this. So a reader notices a stream
+that has no frames before it has collected gigabytes.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from typing import BinaryIO, Final
 from svcdns.errors import SvcdnsError
 
 LENGTH: Final = 4
-"""Octets of the length."""
+"""Octets of the length field."""
 MAX_FRAME: Final = 1 << 28
-"""Octets of content."""
+"""The most octets of content in one frame."""
 
 
 class FrameTooLargeError(SvcdnsError):
     """A frame has more than MAX_FRAME octets."""
 
     def __init__(self, size: int) -> None:
-        """`size` is the number of octets of its content."""
+        """`size` is the number of octets of the frame's content."""
         super().__init__(f"a frame of {size} octets; at most {MAX_FRAME} are allowed")
 
 
 def framed(content: bytes) -> bytes:
-    """The content with its length before it. Raises FrameTooLargeError."""
+    """Returns a frame: the length of `content`, and `content`. Raises FrameTooLargeError."""
     size = len(content)
     if size > MAX_FRAME:
         raise FrameTooLargeError(size)
@@ -35,8 +35,9 @@ def framed(content: bytes) -> bytes:
 
 
 def read_framed(file: BinaryIO) -> bytes:
-    """The content of the next frame of a file, cut off where the file ends; empty at its end. Raises
-    FrameTooLargeError.
+    """Reads one frame of a file and returns its content. Raises FrameTooLargeError.
+
+    If the file ends within the frame, the content is cut off; at the end of the file it is empty.
     """
     size = int.from_bytes(file.read(LENGTH), "big")
     if size > MAX_FRAME:
@@ -45,24 +46,28 @@ def read_framed(file: BinaryIO) -> bytes:
 
 
 class Deframer:
-    """Cuts a stream into the contents of its frames. `feed` takes octets as they come, `contents` gives what is
-    complete, one by one.
+    """Splits a stream into the contents of its frames.
+
+    `feed` adds octets as they arrive, `contents` returns the contents of the complete frames.
     """
 
     def __init__(self) -> None:
-        """At the start of a stream."""
+        """Starts at the beginning of a stream."""
         self._buffer = bytearray()
         self._at = 0
 
     def feed(self, data: bytes) -> None:
-        """Takes octets in."""
+        """Adds octets of the stream."""
         if self._at:
             del self._buffer[: self._at]
             self._at = 0
         self._buffer += data
 
     def contents(self) -> Iterator[bytes]:
-        """The contents of complete frames; those not taken stay for the next call. Raises FrameTooLargeError."""
+        """Yields the contents of complete frames; those that the caller leaves are yielded by the next call.
+
+        Raises FrameTooLargeError.
+        """
         buffer = self._buffer
         while True:
             start = self._at + LENGTH

@@ -1,4 +1,4 @@
-"""Free memory that the C library keeps for later use."""
+"""Returns memory to the system that is free and that the C library keeps for later use."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import ctypes
 
 
 def release_free_memory() -> None:
-    """Returns free memory to the system (malloc_trim(3)), which walks the heap. Does nothing where the C library has no
-    such function.
+    """Returns free memory to the system (malloc_trim(3)); this takes time, as it walks the heap.
+
+    Does nothing if the C library has no such function.
     """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:

@@ -1,14 +1,14 @@
-"""Interpreters that run this program's code and the installed packages, and nothing else.
+"""Starts Python interpreters that import only this program's code and the packages installed with it.
 
 `python -m` looks for modules in the working directory first, and `PYTHONPATH` names further folders. A file `queue.py`
-there would run with the server's rights. So every process of this program is started by `command`: the interpreter
-ignores the working directory, the variables `PYTHON*`, and the user's own site-packages unless svcdns is installed in
-them. The program's own folder, where this file is, comes behind the standard library. The environment itself is passed
-on as it is: exec plugins of a kubeconfig may need it.
+in such a folder would run with the server's rights. So every process of this program is started by `command`. The
+interpreter then ignores the working directory and the variables `PYTHON*`. It ignores the user's own site-packages too,
+unless svcdns is installed there. The program's own folder, where this file is, is searched after the standard library.
+The environment itself is passed on unchanged, because exec plugins of a kubeconfig may need it.
 
-This file is also the script that such an interpreter runs. Its place is part of the hand-over format: a supervisor of
-an earlier version starts the new version by it. Rule: it imports what every interpreter has loaded already, and so do
-the modules that call `ensure` before they call it. Even `__future__` and `typing` could come from elsewhere.
+This file is also the script that such an interpreter runs. Its path is part of the hand-over format: a supervisor of an
+earlier version starts the new version by this path. Rule: this file, and modules that call `ensure`, import only what
+every interpreter has already loaded. Even `__future__` and `typing` could come from another folder.
 """
 
 import os
@@ -20,10 +20,9 @@ _PACKAGE = "svcdns"
 
 
 def command(program: str, *arguments: str) -> list[str]:
-    """The command line that runs `program` in an isolated interpreter.
+    """Returns the command line that runs `program` in an isolated interpreter.
 
-    `program` is a module of this program, run as `python -m` would run it, or the name by which the command itself was
-    called.
+    `program` is a module of this program, run as by `python -m`, or the name under which the user called the command.
     """
     isolation = ("-E", "-P") if _installed_for_user() else ("-I",)
     bytecode = ("-B",) if sys.dont_write_bytecode else ()
@@ -31,15 +30,16 @@ def command(program: str, *arguments: str) -> list[str]:
 
 
 def ensure(program: str, *arguments: str) -> None:
-    """Goes on in an isolated interpreter, in the same process, where the present one is not isolated: then it does not
-    return.
+    """Restarts this process in an isolated interpreter, and then does not return.
+
+    If the present interpreter is isolated already, it returns at once.
     """
     if not (sys.flags.ignore_environment and sys.flags.safe_path):
         os.execv(sys.executable, command(program, *arguments))
 
 
 def _installed_for_user() -> bool:
-    """Whether svcdns is installed in the user's own site-packages (PEP 370), and these are in use."""
+    """Whether svcdns is installed in the user's own site-packages (PEP 370), and they are enabled."""
     if not site.ENABLE_USER_SITE:
         return False
     try:
@@ -50,13 +50,13 @@ def _installed_for_user() -> bool:
 
 
 def _main() -> None:
-    """Runs the program that the command line names; it was made by `command`."""
+    """Runs the program that the command line names; `command` has made that command line."""
     import runpy
 
     del sys.argv[0]
     program = sys.argv[0]
     sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(_SCRIPT))))  # noqa: PTH120
-    site.main()  # `-S` has put it off, so that installed packages come behind the program's own folder
+    site.main()  # not at the start (`-S`), so that installed packages are searched after the program's own folder
     if program.startswith(f"{_PACKAGE}."):
         runpy.run_module(program, run_name="__main__", alter_sys=True)
     else:

@@ -1,8 +1,8 @@
-"""The memory limit and the working set of this process's control group (cgroups(7), versions 1 and 2).
+"""Reads the memory limit and the working set of this process's control group (cgroups(7), versions 1 and 2).
 
-In a container `/sys/fs/cgroup` is usually the container's own group. Elsewhere `/proc/self/cgroup` names the group
-below it. Where the group has no limit, the nearest group above it that has one counts. Each call reads the files again,
-as limits may change.
+In a container `/sys/fs/cgroup` is usually the container's own group. Elsewhere `/proc/self/cgroup` names a group below
+it. If the group has no limit, the nearest group above it with a limit is used. Each call reads the files again, because
+limits may change.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ from typing import Final, NamedTuple
 ROOT: Final = Path("/sys/fs/cgroup")
 OWN: Final = Path("/proc/self/cgroup")
 _UNLIMITED: Final = 1 << 60
-"""Version 1 shows so many octets, or more, where there is no limit."""
+"""In version 1 a limit of so many octets, or more, means that there is no limit."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Version:
-    """The files of a version: limit, usage, and the field of the statistics with the page cache that the kernel
-    reclaims first.
+    """The files of a version: limit and usage, and the field of `memory.stat` with the inactive page cache.
+
+    The kernel reclaims the inactive page cache first.
     """
 
     limit: str
@@ -33,26 +34,29 @@ _TWO: Final = _Version("memory.max", "memory.current", "inactive_file")
 
 
 class Usage(NamedTuple):
-    """Octets: the limit, and the working set as the kubelet counts it: the usage less the inactive page cache."""
+    """The memory limit and the working set, both in octets.
+
+    The working set is the usage without the inactive page cache, as the kubelet computes it.
+    """
 
     limit: int
     working_set: int
 
 
 class MemoryGroup:
-    """The control group of this process, and those above it."""
+    """The control group of this process, and the groups above it."""
 
     def __init__(self, root: Path = ROOT, own: Path = OWN) -> None:
-        """Where control groups are mounted, and where the process's own are named."""
+        """`root` is where control groups are mounted; `own` is the file that names this process's groups."""
         self._version, self._groups = _found(root, own)
 
     def limit(self) -> int | None:
-        """The memory limit in octets; None if there is none or it cannot be read."""
+        """Returns the memory limit in octets; None if there is none or it cannot be read."""
         found = self._limited()
         return None if found is None else found[1]
 
     def usage(self) -> Usage | None:
-        """Limit and working set; None if there is no limit or a file cannot be read."""
+        """Returns limit and working set; None if there is no limit or a file cannot be read."""
         found = self._limited()
         if found is None:
             return None
@@ -76,8 +80,9 @@ class MemoryGroup:
 
 
 def _found(root: Path, own: Path) -> tuple[_Version, tuple[Path, ...]]:
-    """The version that has the memory, and the groups from the process's own up to the mounted one, as far as they can
-    be seen.
+    """Returns the cgroup version that manages memory, and the groups from this process's own up to the mounted one.
+
+    Groups that this process cannot see are left out.
     """
     try:
         lines = [line.split(":", 2) for line in own.read_text().splitlines()]
@@ -93,7 +98,7 @@ def _found(root: Path, own: Path) -> tuple[_Version, tuple[Path, ...]]:
 
 
 def _field(text: str, name: str) -> int:
-    """A number of `memory.stat`. Raises ValueError if the field is missing."""
+    """Returns the number in a field of `memory.stat`. Raises ValueError if the field is missing."""
     for line in text.splitlines():
         field, _, value = line.partition(" ")
         if field == name:

@@ -1,8 +1,8 @@
-"""A child process dies with its supervisor, and leaves the signals of a terminal to it.
+"""Ends a child process together with the supervisor, and has it ignore the signals of a terminal.
 
-Linux kills the child when its parent dies (prctl(2), PR_SET_PDEATHSIG). The execution of a file with capabilities
-clears that setting, so the child makes it itself, and then checks that the parent still exists. On other systems the
-end of the channel alone ends the child.
+Linux kills the child when its parent dies (prctl(2), PR_SET_PDEATHSIG). The kernel clears that setting when a file with
+capabilities is executed. So the child makes the setting itself, and then checks that its parent still exists. On other
+systems the child ends when its channel to the supervisor ends.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ _IGNORED: Final = ("SIGINT", "SIGTERM", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2
 
 
 def die_with_parent() -> None:
-    """Ignores the signals that the supervisor handles, and has this process die with it.
+    """Ignores the signals that the supervisor handles, and has this process die with the supervisor.
 
-    Exits at once if the supervisor is gone already.
+    Exits at once if the supervisor has ended already.
     """
     for name in _IGNORED:
         signal.signal(getattr(signal, name), signal.SIG_IGN)

@@ -1,11 +1,11 @@
-"""Scheduling of a worker, by the kernel and by the interpreter, so that queries do not wait for other work.
+"""Sets how the kernel and the interpreter schedule a worker, so that queries do not wait for other work.
 
-Control shares processors with workers, and at times works for long, on a list of a large cluster for example. By
-default Linux lets it finish a slice of some milliseconds. A worker with a short slice of its own preempts it at once
-(sched_setattr(2), Linux 6.12 and newer; older kernels accept the call and change nothing).
+Control shares processors with workers, and sometimes works for long, for example on a list of a large cluster. By
+default Linux lets control use up a time slice of some milliseconds first. A worker that requests a short slice preempts
+it at once (sched_setattr(2), Linux 6.12 and later; older kernels accept the call and change nothing).
 
-In a worker the thread that answers gives up the interpreter in each system call on a socket. The thread that writes the
-log may then keep it for 5 ms by default (sys.setswitchinterval).
+In a worker, the thread that answers queries releases the interpreter lock in each system call on a socket. By default
+the thread that writes the log may then keep the lock for 5 ms (sys.setswitchinterval).
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ import sys
 from typing import Final
 
 SLICE_NANOSECONDS: Final = 500_000
-"""Shorter than the kernel's default slice of 0.7 to 3 ms."""
+"""The time slice to request. The kernel's default is 0.7 to 3 ms."""
 SWITCH_INTERVAL: Final = 0.0001
-"""Seconds after which a thread that runs has to let another one run."""
+"""Seconds after which a running thread has to release the interpreter lock if another thread wants it."""
 _SYSTEM_CALL: Final = {"x86_64": 314, "aarch64": 274, "riscv64": 274}
-"""The number of sched_setattr(2) by machine; the C library has no function for it."""
+"""The number of the system call sched_setattr(2) by machine; the C library has no function for it."""
 _ATTRIBUTES: Final = struct.Struct("=IIQiIQQQ")
 
 
 def shorten_switch_interval() -> None:
-    """Lets the threads of this process take the interpreter from one another sooner."""
+    """Shortens the time for which a thread of this process may keep the interpreter lock."""
     sys.setswitchinterval(SWITCH_INTERVAL)
 
 
 def request_short_slices() -> bool:
-    """Asks the kernel to run this process soon after it wakes up; whether the kernel has accepted that."""
+    """Asks the kernel to run this process soon after it wakes up. Returns whether the kernel has accepted."""
     number = _SYSTEM_CALL.get(platform.machine())
     if sys.platform != "linux" or number is None or os.sched_getscheduler(0) != os.SCHED_OTHER:
         return False

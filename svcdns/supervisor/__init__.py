@@ -1,3 +1,4 @@
-"""The supervisor: PID 1 of a container, parent of control and workers. Standard library only; it parses no outside
-data.
+"""The supervisor: PID 1 of a container, and the parent process of control and workers.
+
+It uses the standard library only, and parses no data from outside of the program.
 """

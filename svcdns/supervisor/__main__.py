@@ -1,5 +1,6 @@
-"""The supervisor after an upgrade in place: `svcdns.supervisor --adopt FD`. The supervisor before it executes it in the
-same process.
+"""Entry point of the supervisor in an upgrade in place: `svcdns.supervisor --adopt FD`.
+
+The old supervisor executes it in its own process (execve(2)).
 """
 
 import sys
@@ -8,8 +9,8 @@ from svcdns.process import isolated
 
 
 def main() -> int:
-    """Goes on from the state that the supervisor before it has left; the exit code."""
-    isolated.ensure("svcdns.supervisor", *sys.argv[1:])  # earlier builds start it by `python -m`
+    """Runs with the state and the children of the old supervisor, and returns the exit code."""
+    isolated.ensure("svcdns.supervisor", *sys.argv[1:])  # earlier versions start this module by `python -m`
     import argparse
 
     from svcdns.supervisor.process import resume

@@ -1,9 +1,9 @@
-"""One child process: starting it, its heartbeat, and the time until it is started again.
+"""One child process of the supervisor: its start, its heartbeat, and when it is started again.
 
-A child *stalls* when its last heartbeat is older than STALL_TIMEOUT; another worker then reads its sockets. It is
+A child *stalls* when its last heartbeat is older than STALL_TIMEOUT; another worker then reads its sockets. A child is
 *unresponsive* when the heartbeat is older than HEARTBEAT_TIMEOUT; the supervisor then kills it and starts it again. A
-child that exits soon after its start, again and again, is in a crash loop: each start is delayed longer than the one
-before, up to MAX_BACKOFF.
+child that repeatedly exits soon after its start is in a crash loop: each start is delayed longer than the one before,
+up to MAX_BACKOFF.
 """
 
 from __future__ import annotations
@@ -22,56 +22,61 @@ from svcdns.process.parent_death import PARENT
 from svcdns.process.shared_memory import State, heartbeat, reset, state
 
 STALL_TIMEOUT: Final = 0.75
-"""Seconds without a heartbeat after which other workers read a worker's sockets. It sends four a second."""
+"""Seconds without a heartbeat after which other workers read a worker's sockets. A worker sends four a second."""
 HEARTBEAT_TIMEOUT: Final = 3.0
 """Seconds without a heartbeat after which a child is killed."""
 START_TIMEOUT: Final = 30.0
-"""Seconds that a child may take until its first heartbeat."""
+"""Seconds within which a child must send its first heartbeat."""
 LATE: Final = 1.5
-"""Seconds without a heartbeat after which the supervisor begins to measure how long the process
-waits for a processor.
-"""
+"""Seconds without a heartbeat after which the supervisor measures how long the child waits for a processor."""
 STABLE_AFTER: Final = 10.0
-"""Seconds of running after which an exit does not belong to a crash loop."""
+"""A child that exits after it has run for more than so many seconds is not in a crash loop."""
 MAX_BACKOFF: Final = 5.0
-"""Seconds between an exit and the next start, at most."""
+"""The most seconds between an exit and the next start."""
 CRASH_LOOP_EXITS: Final = 3
-"""Consecutive exits soon after the start that make a crash loop."""
+"""So many consecutive exits soon after the start are a crash loop."""
 SEND_TIMEOUT: Final = 1
-"""Seconds that a child may leave its channel full. After that it is killed: half a message cannot be taken back."""
+"""Seconds for which a child may leave its channel full; then it is killed.
+
+A message that has been sent in part cannot be taken back.
+"""
 _MIN_BACKOFF: Final = 0.1
 _ALLOCATOR: Final = {"MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_TRIM_THRESHOLD_": "131072"}
-"""For glibc (mallopt(3)), whose thresholds otherwise grow with use: free blocks, of a page of an API list for example,
-go back to the system."""
+"""Environment variables for glibc (mallopt(3)), so that large free blocks go back to the system.
+
+By default the thresholds grow with use, so that the blocks of a page of an API list, for example, would stay.
+"""
 
 
 class Child:
     """One process that the supervisor keeps running.
 
-    `slot` is a worker's slot, -1 for control. `number` is that of the child's region in the shared mapping.
+    `slot` is the worker slot, -1 for control. `number` is the number of the child's region in the shared memory.
     """
 
     def __init__(self, name: str, command: list[str], slot: int, number: int, region: memoryview, shared: int) -> None:
-        """`command` is a module and its arguments. `shared` is the descriptor of the shared mapping, `region` the
-        child's part of it.
+        """`command` is a module and its arguments.
+
+        `shared` is the descriptor of the shared memory; `region` is the child's region in it.
         """
         self.name, self.command, self.slot, self.number = name, command, slot, number
         self._region, self._shared = region, shared
         self.pid = 0
         self.channel: Channel | None = None
         self.start_at = 0.0
-        """When to start it again, on CLOCK_MONOTONIC; 0 if it is not to be started."""
+        """When to start the process again, in seconds on CLOCK_MONOTONIC; 0 if it is not to be started."""
         self.started = 0.0
         self.early_exits = 0
-        """Consecutive exits soon after the start."""
+        """The number of consecutive exits soon after the start."""
         self.was_unresponsive = False
-        """Whether the supervisor kills it because it is unresponsive."""
+        """Whether the supervisor has killed the process because it was unresponsive."""
         self._late = (0.0, 0.0)
-        """The last heartbeat that was found late, and how long the process had waited for a processor by then."""
+        """The last heartbeat that was found late, and the seconds that the process had waited for a processor by then.
+        """
         self.is_restart = False
-        """Whether it was started when the server served already."""
+        """Whether the process was started after the server had opened its DNS ports."""
         self.adopted = False
-        """Whether the supervisor before an upgrade started it."""
+        """Whether the supervisor of the old program, before an upgrade in place, started the process."""
 
     @property
     def running(self) -> bool:
@@ -80,11 +85,11 @@ class Child:
 
     @property
     def state(self) -> State:
-        """The state that the process shows."""
+        """The state that the process reports."""
         return state(self._region)
 
     def start(self, now: float, *more: str) -> None:
-        """Starts the process; `more` are arguments for this start alone."""
+        """Starts the process; `more` are additional arguments for this start."""
         ours, theirs = socket.socketpair()
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", SEND_TIMEOUT, 0))
         theirs.set_inheritable(True)
@@ -98,7 +103,7 @@ class Child:
         self.started, self.start_at, self.was_unresponsive, self.adopted = now, 0.0, False, False
 
     def exited(self, now: float) -> None:
-        """The process has been reaped. Sets `start_at`."""
+        """Records that the process has ended and has been reaped. Sets `start_at`."""
         self.pid = 0
         reset(self._region, State.ENDED)
         if self.channel is not None:
@@ -108,8 +113,10 @@ class Child:
         self.start_at = now if self.early_exits <= 1 else now + min(MAX_BACKOFF, _MIN_BACKOFF * 2**self.early_exits)
 
     def send(self, message: Message, fds: list[int] | None = None) -> None:
-        """Sends a message, if the process exists. A child that does not read its channel is killed; its successor is
-        told everything.
+        """Sends a message, if the process exists.
+
+        A child that does not read its channel is killed. The process started in its place gets all messages that it
+        needs.
         """
         if self.channel is not None:
             try:
@@ -123,10 +130,10 @@ class Child:
             os.kill(self.pid, number)
 
     def is_unresponsive(self, now: float, awake_since: float) -> bool:
-        """Whether the last heartbeat is too old.
+        """Whether the last heartbeat is too old, so that the process should be killed.
 
-        Time in which the supervisor itself was stopped does not count. Nor does time in which the process waited for a
-        processor: to kill it on a crowded node would make things worse.
+        Time in which the supervisor itself was stopped is not counted. Time in which the process waited for a processor
+        is not counted either: on an overloaded node a kill and a new start would add to the load.
         """
         last = heartbeat(self._region)
         if not last:
@@ -140,15 +147,13 @@ class Child:
         return age - (waited - self._late[1]) > HEARTBEAT_TIMEOUT
 
     def is_serving(self, now: float, awake_since: float) -> bool:
-        """Whether the process is a worker that reads its sockets and does not stall."""
+        """Whether the process is a worker that reads its sockets and has a recent heartbeat."""
         is_recent = now - max(heartbeat(self._region), awake_since) <= STALL_TIMEOUT
         return self.running and is_recent and self.state in (State.SERVING, State.SERVING_UNSYNCED)
 
 
 def _processor_wait(pid: int) -> float:
-    """Seconds that a process has waited for a processor so far; 0 where the kernel does not tell,
-    as only Linux does.
-    """
+    """Returns the seconds that a process has waited for a processor so far; 0 on systems other than Linux."""
     try:
         with open(f"/proc/{pid}/schedstat", "rb") as file:
             return int(file.read().split()[1]) / 1e9
@@ -157,8 +162,9 @@ def _processor_wait(pid: int) -> float:
 
 
 def pin_to_processor(pid: int, slot: int) -> None:
-    """Binds the worker of a slot to one of the processors that this program may use. Does nothing where the system
-    cannot.
+    """Binds the worker of a slot to one of the processors that this program may use.
+
+    Does nothing on systems that cannot do this.
     """
     if sys.platform == "linux":
         allowed = sorted(os.sched_getaffinity(0))

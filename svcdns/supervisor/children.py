@@ -1,9 +1,10 @@
-"""All children: control, one worker for each slot, the successor of one of them, and predecessors that still finish
-their work.
+"""All children of the supervisor: control, one worker for each slot, and those that take part in a replacement.
 
-Every worker holds the sockets of all slots. It reads those of its own slot. It also reads those of a slot whose worker
-is down, stalls, or was restarted and does not know the cluster yet. Once the children drain, no slot is assigned any
-more.
+In a rolling replacement there is a successor of one child, and there are predecessors that finish their work.
+
+Every worker holds the sockets of all slots, and reads those of its own slot. It also reads the sockets of a slot whose
+worker is not running, stalls, or was restarted and is not synced yet. During a stop, when workers finish their last
+queries, slots are no longer assigned.
 """
 
 from __future__ import annotations
@@ -23,19 +24,21 @@ from svcdns.supervisor.sockets import Address, ListenError, Listening, Sockets
 
 SOCKETS_PER_MESSAGE: Final = 200
 HOLD: Final = 3.0
-"""Seconds that queries wait in the sockets of a restarted worker where no other worker serves. After that it answers
-what it can.
+"""Seconds for which queries wait in the sockets of a restarted worker if no other worker serves.
+
+After that the worker reads them even if its index is not synced.
 """
 
 
 class Children:
-    """The children, their channels in a selector, and the sockets that the workers hold."""
+    """All children, their channels in a selector, and the sockets that the workers hold."""
 
     def __init__(
         self, selector: selectors.BaseSelector, log: Callable[[str], None], control_arguments: list[str], mapping: int
     ) -> None:
-        """`log` writes a line. `mapping` is the descriptor of the shared mapping; control gets `control_arguments` as
-        they are.
+        """`log` writes a line; `mapping` is the descriptor of the shared memory.
+
+        `control_arguments` are passed on to control unchanged.
         """
         self._selector, self._log, self.control_arguments, self.mapping = selector, log, control_arguments, mapping
         self._regions = shared_memory.regions(mapping)
@@ -43,30 +46,30 @@ class Children:
         self.control = self.new_control(shared_memory.control_region(0))
         self.workers: list[Child] = []
         self.successor: Child | None = None
-        """The child that is to replace another one and is not ready yet."""
+        """The child that will replace another one and is not ready yet."""
         self.predecessors: dict[Child, float] = {}
-        """Children that have been replaced, and until when each may finish its work."""
+        """Children that have been replaced, with the time by which each must have ended (CLOCK_MONOTONIC)."""
         self.sockets = Sockets(log)
         self.exits = Exits(log)
         self.served = self.draining = False
         self.format = ""
-        """The hand-over format of the running program, as control has told it."""
+        """The hand-over format of the running program, which control has sent."""
         self._assigned: dict[int, tuple[int, list[int]]] = {}
-        """By slot: the process that was told last which slots to read, and these slots."""
+        """By slot: the process that last got a list of slots to read, and that list."""
 
     def new_control(self, number: int) -> Child:
-        """A control process for this region, not started yet."""
+        """Returns a control process for the region with this number; it is not started yet."""
         command = ["svcdns.control", *self.control_arguments]
         return Child("control", command, -1, number, self._regions[number], self.mapping)
 
     def new_worker(self, slot: int, number: int) -> Child:
-        """A worker for this region, not started yet."""
+        """Returns a worker for this slot and the region with this number; it is not started yet."""
         return Child(
             f"worker {slot}", ["svcdns.worker", "--slot", str(slot)], slot, number, self._regions[number], self.mapping
         )
 
     def __iter__(self) -> Iterator[Child]:
-        """All of them."""
+        """Iterates over all children: control, workers, the successor and the predecessors."""
         yield self.control
         yield from self.workers
         if self.successor is not None:
@@ -76,10 +79,10 @@ class Children:
     # -- starting and ending
 
     def start(self, child: Child) -> None:
-        """Starts a child and sends it what it needs: control the feeds to all workers, a worker its sockets and its
-        feed.
+        """Starts a child and sends it what it needs.
 
-        A successor is not told to read its sockets, or to feed the workers, before it is ready.
+        Control gets the feeds to all workers; a worker gets its sockets and its feed. A successor gets no slots to
+        read, and no feeds to the workers, before it is ready.
         """
         more = []
         if child.slot < 0 and self.served:
@@ -99,19 +102,19 @@ class Children:
         self.connect(child, self.control)
 
     def adopt(self, child: Child) -> None:
-        """Takes over a child that runs already."""
+        """Registers the channel of a child that already runs."""
         if child.channel is not None:
             self._selector.register(child.channel, selectors.EVENT_READ, child)
 
     def connect_all(self, control: Child) -> None:
-        """Makes new feeds between control and all workers but predecessors."""
+        """Makes a new feed between `control` and each worker, predecessors excepted."""
         for worker in self.workers:
             if worker.running:
                 self.connect(worker, control)
 
     @staticmethod
     def connect(worker: Child, control: Child) -> None:
-        """Makes a new feed between control and a worker."""
+        """Makes a pair of sockets as the new feed between a control process and a worker, and sends each its end."""
         if not control.running:
             return
         to_worker, to_control = socket.socketpair()
@@ -121,14 +124,14 @@ class Children:
         to_control.close()
 
     def close_channel(self, child: Child) -> None:
-        """Ends the channel to a child, which then ends itself."""
+        """Closes the channel to a child; the child then exits."""
         if child.channel is not None:
             self._selector.unregister(child.channel)
             child.channel.close()
             child.channel = None
 
     def receive(self, child: Child) -> list[Message]:
-        """The messages that have come from a child. Closes its channel at the end of it."""
+        """Returns the messages that have arrived from a child. Closes the channel if it has ended or is broken."""
         if child.channel is None:
             return []
         try:
@@ -140,13 +143,13 @@ class Children:
             return []
 
     def reaped(self, child: Child) -> None:
-        """A child has been reaped; its `start_at` says when it is to be started again, if at all."""
+        """Records that a child has ended and has been reaped. Sets the child's `start_at`."""
         self.close_channel(child)
         child.exited(time.monotonic())
         self.predecessors.pop(child, None)
 
     def send_exits(self) -> None:
-        """Tells control, and its successor, how children have ended so far."""
+        """Sends control, and control's successor, the counts of how children have ended."""
         for child in (self.control, self.successor):
             if child is not None and child.slot < 0:
                 child.send(self.exits.message())
@@ -161,8 +164,9 @@ class Children:
             self.start(self.workers[slot])
 
     def listen(self, addresses: list[Address]) -> str:
-        """Listens at these addresses and no others. Returns the error text where that is impossible; nothing has
-        changed then.
+        """Listens on these addresses and no others. Returns an error text if that fails, else "".
+
+        After an error nothing has changed.
         """
         try:
             added, removed = self.sockets.change(addresses, max(1, len(self.workers)))
@@ -183,7 +187,7 @@ class Children:
                 worker.send(message, [one.sock.fileno() for one in part])
 
     def assign_slots(self, now: float, awake_since: float) -> None:
-        """Tells each worker which slots' sockets to read, where that has changed."""
+        """Sends each worker the list of slots whose sockets it is to read, if the list has changed."""
         if self.draining:
             return
         serving = [slot for slot, worker in enumerate(self.workers) if worker.is_serving(now, awake_since)]
@@ -201,15 +205,17 @@ class Children:
 
     @property
     def has_unassigned(self) -> bool:
-        """Whether a running worker has not been told yet to read its own sockets."""
+        """Whether a running worker has not been told yet to read the sockets of its own slot."""
         return any(
             worker.running and slot not in self._assigned.get(slot, (0, []))[1]
             for slot, worker in enumerate(self.workers)
         )
 
     def _reads_own_slot(self, worker: Child, now: float) -> bool:
-        """A restarted worker does not read until it knows the cluster. Its queries are covered, or
-        wait for up to HOLD.
+        """Whether a worker is to read the sockets of its own slot.
+
+        A restarted worker is not, until its index is synced: another worker reads them, or the queries wait for up to
+        HOLD.
         """
         if not worker.is_restart or worker.state not in (State.STARTING, State.UNSYNCED):
             return True

@@ -1,7 +1,7 @@
-"""How often children have ended and why, and which of them are in a crash loop.
+"""Counts how children have ended and why, and finds those in a crash loop.
 
-The supervisor counts, as it alone outlives them all. It tells control, which shows the counts as metrics. The log has a
-line when a crash loop begins and one when it is over.
+The supervisor counts, because it alone outlives all children. It sends the counts to control, which publishes them as
+metrics. The log has a line when a crash loop begins and one when it is over.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from svcdns.supervisor.child import CRASH_LOOP_EXITS, STABLE_AFTER, Child
 
 
 class Reason(StrEnum):
-    """Why a child has ended: it exited, somebody else's signal ended it, or the supervisor killed it because it was
-    unresponsive.
+    """Why a child has ended.
+
+    EXIT: it exited. SIGNAL: a signal from elsewhere ended it. UNRESPONSIVE: the supervisor killed it.
     """
 
     EXIT = "exit"
@@ -24,17 +25,18 @@ class Reason(StrEnum):
 
 
 class Exits:
-    """Counts since the start of the program."""
+    """Counts the ends of children since the start of the program."""
 
     def __init__(self, log: Callable[[str], None]) -> None:
-        """`log` writes a line."""
+        """`log` writes one line to the log."""
         self._log = log
         self.counts: dict[tuple[str, str], int] = {}
         self.loops: set[str] = set()
 
     def count(self, child: Child, code: int, now: float) -> None:
-        """A child has ended without having been told to, and `child.exited` has been called. A negative `code` is a
-        signal.
+        """Counts a child that has ended without being told to. A negative `code` is the number of a signal.
+
+        Call it after `child.exited`.
         """
         reason = Reason.UNRESPONSIVE if child.was_unresponsive else Reason.SIGNAL if code < 0 else Reason.EXIT
         key = (child.name, reason.value)
@@ -47,7 +49,7 @@ class Exits:
             )
 
     def check_recovered(self, child: Child, now: float) -> bool:
-        """Whether the child's crash loop is over as of now, because the child has run for long enough."""
+        """Returns True, once, when a child in a crash loop has run for long enough at `now`: the loop is over."""
         if child.name not in self.loops or not child.running or now - child.started <= STABLE_AFTER:
             return False
         self.loops.discard(child.name)
@@ -55,12 +57,12 @@ class Exits:
         return True
 
     def restore(self, message: Message) -> None:
-        """Goes on from the counts of a `message`."""
+        """Replaces the counts and crash loops by those in a `message`."""
         self.counts = {(name, reason): count for name, reason, count in message["counts"]}
         self.loops = set(message["loops"])
 
     def message(self) -> Message:
-        """All counts and crash loops, for control and for a successor of this supervisor."""
+        """Returns all counts and crash loops as a message, for control and for the supervisor after an upgrade."""
         return {
             "op": "endings",
             "counts": [[*key, count] for key, count in self.counts.items()],

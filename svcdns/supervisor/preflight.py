@@ -1,6 +1,6 @@
-"""The preflight check before an upgrade in place: the program that is installed now is run once.
+"""Runs the preflight check before an upgrade in place: the installed program is started once (`svcdns.cli.preflight`).
 
-It shows that the program starts, and which hand-over format it understands.
+The check shows that the program starts, and which hand-over format it understands.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from svcdns.process import isolated
 
 PROGRAM: Final = "svcdns.cli.preflight"
 TIMEOUT: Final = 30.0
-"""Seconds that the check may take."""
+"""Seconds after which the check is killed."""
 _MAX_OUTPUT: Final = 65536
 
 
 class PreflightError(Exception):
-    """The new program cannot take over; the text says why."""
+    """The new program cannot take over; the text has the reason."""
 
 
 class Preflight:
-    """One run of the check. It is a child process; the supervisor reaps it with the others."""
+    """One run of the check, in a child process, which the supervisor reaps together with the other children."""
 
     def __init__(self, now: float) -> None:
-        """Starts it."""
+        """Starts the check; `now` is in seconds on CLOCK_MONOTONIC."""
         self._output, theirs = os.pipe()
         self._deadline = now + TIMEOUT
         actions = [(os.POSIX_SPAWN_DUP2, theirs, 1), (os.POSIX_SPAWN_DUP2, theirs, 2)]
@@ -37,14 +37,14 @@ class Preflight:
         os.set_blocking(self._output, False)
 
     def check_timeout(self, now: float) -> None:
-        """Kills it once its time is over."""
+        """Kills the check if it takes longer than TIMEOUT."""
         if now > self._deadline:
             os.kill(self.pid, signal.SIGKILL)
 
     def result(self, code: int, wanted: str) -> str:
-        """The new program's version. To be called once, when the process has been reaped with this exit code.
+        """Returns the new program's version. Call it once, after the process has been reaped with exit code `code`.
 
-        Raises PreflightError where it failed, or understands another hand-over format than `wanted`.
+        Raises PreflightError if the check failed, or if the new program has another hand-over format than `wanted`.
         """
         try:
             lines = os.read(self._output, _MAX_OUTPUT).decode(errors="replace").strip().splitlines()

@@ -1,8 +1,8 @@
-"""The supervisor: keeps control and workers running, handles signals, stops and upgrades the program
-(docs/behaviour/corefile.md#signals).
+"""The supervisor: keeps control and workers running, handles signals, and stops and upgrades the program.
 
-It knows nothing of DNS, Corefiles or clusters. Control tells it how many workers to start and where to listen. It reads
-nothing but the messages of its own children.
+The signals are listed in docs/behaviour/corefile.md#signals. The supervisor knows nothing of DNS, Corefiles or
+clusters: control tells it how many workers to start and where to listen. It reads no input but the messages of its own
+children.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from svcdns.supervisor.rolling_replacement import RollingReplacement
 TICK: Final = 0.25
 """Seconds between two checks of the children."""
 SHORT_TICK: Final = 0.02
-"""The same while a worker waits to be told which sockets to read."""
+"""Seconds between two checks while a worker waits to be told which sockets to read."""
 GAP: Final = 1.0
-"""Seconds between two checks after which the supervisor must have been stopped itself."""
+"""If more seconds than this lie between two checks, the supervisor itself must have been stopped meanwhile."""
 DRAIN_TIMEOUT: Final = 7.0
-"""Seconds that workers have to drain."""
+"""Seconds in which workers must finish their last queries during a stop; then they are killed."""
 EXIT_TIMEOUT: Final = 2.0
-"""Seconds that control has to exit."""
+"""Seconds in which control must exit at the end of a stop."""
 _HANDLED: Final = (
     signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD,
 )  # fmt: skip
 
 
 class _ExitError(Exception):
-    """Ends the loop with an exit code."""
+    """Ends the supervisor's loop with an exit code."""
 
     def __init__(self, code: int) -> None:
         super().__init__(code)
@@ -52,8 +52,9 @@ class Supervisor:
     """Keeps control and workers running until a signal stops them."""
 
     def __init__(self, control_arguments: list[str], mapping: int, *, pin: bool = False) -> None:
-        """Control gets `control_arguments` as they are; `mapping` is the shared mapping; `pin` binds each worker to a
-        processor.
+        """`control_arguments` are passed on to control unchanged; `mapping` is the descriptor of the shared memory.
+
+        `pin` binds each worker to a processor.
         """
         self._selector = selectors.DefaultSelector()
         os.set_inheritable(mapping, True)
@@ -62,21 +63,24 @@ class Supervisor:
         self._replacement = RollingReplacement(self._children, log)
         self._preflight: Preflight | None = None
         self._executing = False
-        """Whether the new program is to be executed as soon as no message is half read."""
+        """Whether the new program is to be executed, once no message has been received in part."""
         self._stopping = self._control_exits = self._interrupted = False
         self._deadline = 0.0
         self._signals: list[int] = []
         self._awake_since = self._last_tick = time.monotonic()
 
     def run(self) -> int:
-        """Starts the children, and returns the exit code once they have been stopped."""
+        """Starts the children, runs until they have been stopped, and returns the exit code."""
         self._catch_signals()
         self._children.start(self._children.control)
-        self._children.start_workers(1)  # there is always one, and it takes as long to start as control does
+        self._children.start_workers(1)  # starts beside control: there is at least one worker in any case
         return self._loop()
 
     def resume(self, state: reexec.State) -> int:
-        """Goes on from the state of the supervisor before an upgrade, and replaces its children; the exit code."""
+        """Restores the state that the old program left in an upgrade, and replaces its children.
+
+        Returns the exit code.
+        """
         reexec.restore(self._children, state)
         self._catch_signals()
         count = len(self._children.workers)
@@ -117,7 +121,7 @@ class Supervisor:
         for number in _HANDLED:
             signal.signal(number, lambda caught, _frame: self._signals.append(caught))
         self._selector.register(self._wakeup, selectors.EVENT_READ, None)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)  # an upgrade in place has blocked them
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)  # the old program blocks them before it executes this one
 
     def _handle_signal(self, number: int) -> None:
         if number == signal.SIGTERM:
@@ -204,7 +208,7 @@ class Supervisor:
         return self._preflight is not None or self._executing or self._replacement.in_progress
 
     def _begin_upgrade(self) -> None:
-        """Starts the preflight check of the program that is installed now."""
+        """Starts the preflight check of the installed program, unless an upgrade is impossible now."""
         if self._stopping or not self._children.served:
             log("[ERROR] SIGUSR2: there is no upgrade during a start or a stop")
         elif self._upgrading:
@@ -214,7 +218,7 @@ class Supervisor:
             self._preflight = Preflight(time.monotonic())
 
     def _end_preflight(self, preflight: Preflight, code: int) -> None:
-        """Has the new program executed if it passed the check."""
+        """Requests the execution of the new program if the preflight check has succeeded."""
         self._preflight = None
         try:
             version = preflight.result(code, self._children.format)
@@ -226,8 +230,9 @@ class Supervisor:
             self._executing = True
 
     def _execute(self) -> None:
-        """Executes the new program, unless a signal or part of a message has just come: then the next round tries
-        again.
+        """Executes the new program in this process.
+
+        Does nothing if a signal, or part of a message, has just arrived; the next round of the loop tries again.
         """
         signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
         try:
@@ -274,13 +279,13 @@ class Supervisor:
                     self._drain_workers()
 
     def _restart(self, control: Child) -> None:
-        """Has control exit, so that it is started again: it asks for that when memory runs out."""
+        """Has control exit, after which it is started again. Control requests this when memory runs out."""
         if self._upgrading:
             log("[WARNING] control is not restarted during an upgrade")
         elif self._children.served and not self._stopping:
             control.send({"op": "exit"})
 
-    # -- stopping: control ends the lame duck time, workers drain, control exits
+    # -- stopping: control waits for the lame duck time, workers finish their last queries, control exits
 
     def _stop(self, name: str) -> None:
         if self._stopping:
@@ -321,19 +326,17 @@ class Supervisor:
 
 
 def _cause(code: int) -> str:
-    """Why a process ended, in words."""
+    """Describes an exit code in words; a negative code is the number of a signal."""
     if code >= 0:
         return f"exit code {code}"
     try:
         return f"signal {signal.Signals(-code).name}"
-    except ValueError:  # one without a name
+    except ValueError:  # a signal without a name
         return f"signal {-code}"
 
 
 def log(line: str) -> None:
-    """Writes a line to standard output, unless that would block: a reader that is too slow must not stop the
-    supervisor.
-    """
+    """Writes a line to standard output, unless that would block: a slow reader must not stop the supervisor."""
     try:
         if select.select([], [1], [], 0)[1]:
             os.write(1, line.encode() + b"\n")
@@ -342,8 +345,9 @@ def log(line: str) -> None:
 
 
 def run(control_arguments: list[str], pidfile: str | None = None, *, pin: bool = False) -> int:
-    """Runs the program; the exit code. `pidfile` is the path that gets the process id; `pin` binds each worker to a
-    processor.
+    """Runs the program, and returns the exit code.
+
+    The process id is written to `pidfile`, if there is one. `pin` binds each worker to a processor.
     """
     if pidfile:
         try:
@@ -356,6 +360,9 @@ def run(control_arguments: list[str], pidfile: str | None = None, *, pin: bool =
 
 
 def resume(fd: int) -> int:
-    """Runs the program in place of the one that has left its state in this file; the exit code."""
+    """Runs the program after an upgrade in place, and returns the exit code.
+
+    `fd` is the file in which the old program has left its state.
+    """
     state = reexec.read_state(fd)
     return Supervisor(state["arguments"], state["mapping"]).resume(state)

@@ -1,11 +1,11 @@
 """The supervisor's own part of an upgrade in place: the same process executes the new program (execve(2)).
 
-So the process that others know, PID 1 of a container, stays, and its children remain its children. The state that the
-new program needs goes as JSON through a file in memory. The descriptors themselves, of sockets, channels and the shared
-mapping, stay open.
+So the process id, which is PID 1 in a container, stays the same, and the children keep their parent. The state that the
+new program needs is passed as JSON in a file in memory. The descriptors of sockets, channels and the shared memory stay
+open.
 
-Rule: another version of the program reads this state. The keys keep their spelling; where their meaning changes,
-`HANDOVER` is raised.
+Rule: another version of the program reads this state. So keys are never renamed; if the meaning of a key changes,
+increment `HANDOVER`.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ _FIELDS: Final = {
     "deaths": "early_exits",
     "was_silent": "was_unresponsive",
 }
-"""The key in the state of each attribute of a child, besides its channel."""
+"""JSON keys of the state, each with the attribute of `Child` that it has; the channel is handled separately."""
 
 
 def dump(children: Children) -> tuple[State, list[int]]:
-    """The state that the new program needs, and the descriptors that have to stay open."""
+    """Returns the state that the new program needs, and the descriptors that must stay open."""
     listening = children.sockets.all
     running = [children.control, *children.workers]
     state = {
@@ -58,7 +58,7 @@ def _dump_child(child: Child) -> State:
 
 
 def restore(children: Children, state: State) -> None:
-    """Gives new `Children` the state that the program before has left, and adopts the processes."""
+    """Restores the old program's state in new `Children`, and takes over its processes."""
     children.pin, children.format, children.served = state["pin"], state["format"], True
     children.sockets.restore(state["sockets"])
     children.exits.restore(state["endings"])
@@ -76,8 +76,9 @@ def restore(children: Children, state: State) -> None:
 
 
 def execute(state: State, descriptors: list[int]) -> None:
-    """Executes the new program in this process, and does not return. Raises OSError where that is impossible; nothing
-    has changed then.
+    """Executes the new program in this process, and does not return.
+
+    Raises OSError if that is impossible; then nothing has changed.
     """
     fd = shared_memory.memory_file("svcdns-handover")
     try:
@@ -102,7 +103,7 @@ def _inheritable(descriptors: list[int]) -> Iterator[None]:
 
 
 def read_state(fd: int) -> State:
-    """The state that the program before has left; closes the descriptor."""
+    """Reads the state that the old program has left, and closes the descriptor."""
     with os.fdopen(fd, "rb") as file:
         file.seek(0)
         state: State = json.load(file)

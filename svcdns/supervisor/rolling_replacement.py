@@ -1,12 +1,12 @@
 """Rolling replacement of control and workers: each successor is ready before its predecessor stops.
 
-A new control lists the cluster beside the old one, takes the workers over and listens. Then the old one stops. A new
-worker is told the cluster and reads its slot's sockets together with the old one. Then the old one hands over its
-connections and answers what is in flight.
+A new control process lists the cluster while the old one serves, takes over the feeds of the workers, and opens the
+HTTP pages. Then the old one exits. A new worker receives the cluster's state and reads its slot's sockets together with
+the old one. Then the old one passes on its connections and answers the queries in flight.
 
-A successor that fails is started again with a growing delay, and the predecessor goes on. Where the predecessor fails,
-the successor takes its place as soon as it can. Only one child is replaced at a time, so memory is needed for one more
-of the largest of them.
+If a successor fails, it is started again with a growing delay, and the predecessor keeps serving. If the predecessor
+fails, the successor replaces it as soon as it is ready. Only one child is replaced at a time. So memory is needed for
+one additional process.
 """
 
 from __future__ import annotations
@@ -21,43 +21,45 @@ from svcdns.supervisor.child import Child
 from svcdns.supervisor.children import Children
 
 EXIT_TIMEOUT: Final = 5.0
-"""Seconds that a control that has been replaced has to exit."""
+"""Seconds in which a control process that has been replaced must exit."""
 WARM_UP: Final = 2.0
-"""Seconds in which both workers read the same sockets, so that the successor's answer table fills before it has all
-queries.
+"""Seconds in which both workers read the same sockets.
+
+Meanwhile the successor's answer table fills, before the successor gets all queries.
 """
 HAND_OVER_TIMEOUT: Final = 30.0
-"""Seconds that a worker that has been replaced has to hand over its connections and to answer what is in flight."""
+"""Seconds in which a worker that has been replaced must pass on its connections and answer the queries in flight."""
 
 
 class RollingReplacement:
-    """Works through a queue of children."""
+    """Replaces the children of a queue, one after the other."""
 
     def __init__(self, children: Children, log: Callable[[str], None]) -> None:
-        """`log` writes a line."""
+        """`log` writes one line to the log."""
         self._children, self._log = children, log
         self._queue: deque[Child] = deque()
         self._current: Child | None = None
-        """The child whose successor is not ready yet."""
+        """The child that is being replaced; its successor is not ready yet."""
         self._reading, self._warm_at = False, 0.0
         self.in_progress = False
 
     def begin(self, children: Iterable[Child]) -> None:
-        """Replaces these in order. One that ends before its turn, and so is started by the present program, is left
-        out.
+        """Starts to replace these children, in order.
+
+        A child that ends before its turn is skipped, because the new program has started it again.
         """
         self._queue.extend(children)
         self.in_progress = True
 
     def stop(self) -> None:
-        """Replaces nothing more. A control that is not ready yet is killed."""
+        """Stops replacing children. A successor of control that is not ready is killed."""
         self._queue.clear()
         successor = self._children.successor
         if successor is not None and successor.slot < 0:
             successor.kill()
 
     def advance(self, now: float) -> bool:
-        """Takes the steps that are due; whether the last child has just been replaced."""
+        """Takes the steps that are due. Returns True, once, when the last child has been replaced."""
         children = self._children
         for child, deadline in children.predecessors.items():
             if now > deadline:
@@ -74,7 +76,7 @@ class RollingReplacement:
         self._current = None
         while self._queue and self._current is None:
             child = self._queue.popleft()
-            if child.adopted:  # otherwise the present program has started it
+            if child.adopted:  # otherwise the new program has started it again
                 self._current = child
                 number = other_side(child.number)
                 new = (
@@ -109,7 +111,10 @@ class RollingReplacement:
         self._children.predecessors[old] = now + HAND_OVER_TIMEOUT
 
     def control_is_ready(self, child: Child, now: float) -> None:
-        """A control says that it has taken everything over; if it is the successor, its predecessor exits."""
+        """Handles the message `serving` of a control process.
+
+        If the process is the successor, its predecessor is told to exit.
+        """
         if child is self._children.successor and self._current is not None:
             old = self._current
             self._promote()
@@ -117,7 +122,7 @@ class RollingReplacement:
             self._children.predecessors[old] = now + EXIT_TIMEOUT
 
     def _promote(self) -> None:
-        """The successor takes the place of its predecessor."""
+        """Puts the successor in the place of its predecessor."""
         children, new = self._children, self._children.successor
         assert new is not None
         children.successor = self._current = None
@@ -128,9 +133,9 @@ class RollingReplacement:
         self._log(f"[INFO] {new.name} is replaced")
 
     def exited(self, child: Child) -> str | None:
-        """A child has ended, and `Children.reaped` has been called.
+        """Handles the end of a child. Call it after `Children.reaped`.
 
-        Returns the consequence as the log states it, None where the child takes no part in a replacement.
+        Returns the consequence for the log line, None if the child takes no part in a replacement.
         """
         children = self._children
         if child is children.successor:

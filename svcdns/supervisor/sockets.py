@@ -1,9 +1,8 @@
-"""The listening sockets: the supervisor binds them, every worker holds them, and they stay open as long as the program
-runs.
+"""The listening sockets: the supervisor binds them and keeps them open, and every worker holds them.
 
-There is one set for each worker slot, with SO_REUSEPORT: the kernel spreads clients over the workers, and queries in a
-socket outlive the worker that reads it. An empty host is every address: 0.0.0.0 and [::], opened separately
-(IPV6_V6ONLY).
+There is one set of sockets for each worker slot, with SO_REUSEPORT: the kernel distributes clients over the sets.
+Queries that wait in a socket survive the worker that reads it. An empty host means every address: 0.0.0.0 and [::],
+with a socket for each (IPV6_V6ONLY).
 """
 
 from __future__ import annotations
@@ -17,26 +16,29 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple
 
 RECEIVE_BUFFER: Final = 4 << 20
-"""Octets to request. The kernel's default holds 256 small packets, 13 ms at 20,000 queries a second."""
+"""Octets of receive buffer to request.
+
+The kernel's default holds 256 small packets, which is 13 ms at 20,000 queries a second.
+"""
 BACKLOG: Final = 1024
 
 SO_RCVBUFFORCE: Final = 33
 MTU_DISCOVER: Final = {socket.AF_INET: (socket.IPPROTO_IP, 10), socket.AF_INET6: (socket.IPPROTO_IPV6, 23)}
-"""IP_MTU_DISCOVER and IPV6_MTU_DISCOVER of Linux."""
+"""Level and number of Linux's options IP_MTU_DISCOVER and IPV6_MTU_DISCOVER, by address family."""
 PMTUDISC_OMIT: Final = 5
 IP_PKTINFO: Final = getattr(socket, "IP_PKTINFO", 8)
 IPV6_RECVPKTINFO: Final = getattr(socket, "IPV6_RECVPKTINFO", 49)
 
 Address = tuple[str, int, str]
-"""Host (empty for all), port, and `udp` or `tcp`."""
+"""Host (empty for all addresses), port, and `udp` or `tcp`."""
 
 
 class ListenError(Exception):
-    """A socket cannot be bound; the text is one line."""
+    """A socket cannot be bound. The text is one line with address and reason."""
 
 
 class Listening(NamedTuple):
-    """A bound socket, and the fields that describe it to workers."""
+    """A bound socket, with the fields that describe it to workers."""
 
     id: int
     slot: int
@@ -48,15 +50,15 @@ class Listening(NamedTuple):
     sock: socket.socket
 
     def fields(self) -> dict[str, Any]:
-        """All but the socket itself, as they are sent with its descriptor."""
+        """Returns all fields but the socket itself, as they are sent together with its descriptor."""
         return {name: getattr(self, name) for name in ("id", "slot", "host", "port", "proto", "family", "wildcard")}
 
 
 class Sockets:
-    """All listening sockets by slot and address."""
+    """All listening sockets, by worker slot and address."""
 
     def __init__(self, log: Callable[[str], None]) -> None:
-        """`log` writes a line."""
+        """`log` writes one line to the log."""
         self._log = log
         self._next = 0
         self._held: dict[tuple[int, Address], list[Listening]] = {}
@@ -64,11 +66,11 @@ class Sockets:
 
     @property
     def all(self) -> list[Listening]:
-        """Every socket."""
+        """Every listening socket."""
         return [one for group in self._held.values() for one in group]
 
     def restore(self, described: Iterable[dict[str, Any]]) -> None:
-        """Takes over sockets that are open already: their fields, and under `fd` their descriptor."""
+        """Takes over sockets that are already open, described by their fields, with the descriptor under `fd`."""
         for fields in described:
             os.set_inheritable(fields["fd"], False)
             rest = {name: value for name, value in fields.items() if name != "fd"}
@@ -77,10 +79,9 @@ class Sockets:
             self._next = max(self._next, one.id)
 
     def change(self, addresses: Iterable[Address], slots: int) -> tuple[list[Listening], list[Listening]]:
-        """Binds the missing sockets for `slots` workers at these addresses. Returns the new sockets, and those that are
-        unwanted now.
+        """Binds the missing sockets of `slots` workers on these addresses. Returns the new and the unwanted sockets.
 
-        The latter stay open until `close`. Raises ListenError; nothing has changed then.
+        The unwanted ones stay open until `close`. Raises ListenError; then nothing has changed.
         """
         wanted = [(slot, address) for slot in range(slots) for address in dict.fromkeys(addresses)]
         new: dict[tuple[int, Address], list[Listening]] = {}
@@ -177,10 +178,11 @@ def _prepare(sock: socket.socket, family: socket.AddressFamily, kind: socket.Soc
 
 
 def _ignore_path_mtu(sock: socket.socket, family: socket.AddressFamily) -> None:
-    """Ignores the path MTU of ICMP messages: anybody can forge these to have replies sent in fragments. Only Linux has
-    this option.
+    """Has the kernel ignore the path MTU in ICMP messages, which anybody can forge to have replies fragmented.
+
+    Only Linux has this option.
     """
     if sys.platform == "linux":
         level, option = MTU_DISCOVER[family]
-        with contextlib.suppress(OSError):  # an old kernel
+        with contextlib.suppress(OSError):  # old kernels do not have the option
             sock.setsockopt(level, option, PMTUDISC_OMIT)

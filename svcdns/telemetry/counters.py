@@ -1,8 +1,9 @@
-"""Counters in memory that all processes share, so that no total falls when a process dies.
+"""Counters in memory that all processes share, so that no total decreases when a process ends.
 
-The supervisor makes one mapping. Each process has a region in it that it alone writes; control reads all of them. A
-region describes itself: a directory of families and series that only grows, and cells of eight octets. A process that
-takes over a region goes on from the values of its counters; gauges begin at 0.
+The supervisor makes one mapping (`svcdns.process.shared_memory`). Each process writes to its own region of it; control
+reads all regions. A region describes itself. It has a directory of families and series, to which entries are only
+added, and cells of eight octets with the values. A process that starts in a region continues its counters; gauges start
+at 0.
 
 Layout of a region, all numbers little endian:
 
@@ -13,8 +14,8 @@ Layout of a region, all numbers little endian:
     64        cells, f64 each, CELLS of them
     ...       directory: u32 length and msgpack of a Family or a Series, one after the other
 
-Rules: a region has one writer. A directory entry is written before the length that includes it, so a reader never sees
-part of one. A histogram takes one cell for each bucket (not cumulative), one for +Inf and one for the sum.
+Rules: a region has one writer. A directory entry is written before the length that includes it, so that a reader never
+sees part of an entry. A histogram takes one cell for each bucket (not cumulative), one for +Inf and one for the sum.
 """
 
 from __future__ import annotations
@@ -30,8 +31,9 @@ from svcdns.process.shared_memory import REGION_SIZE, State
 
 CELLS: Final = 1 << 18
 OVERFLOW_CELLS: Final = 64
-"""The first cells of a region, which belong to no series: series that have no room write there. No family has more
-cells.
+"""The first cells of a region, which belong to no series: a series without room is written to them.
+
+No family has more cells for one series.
 """
 _CELLS_AT: Final = 64
 _DIRECTORY_AT: Final = _CELLS_AT + 8 * CELLS
@@ -39,7 +41,7 @@ _DIRECTORY_SIZE: Final = REGION_SIZE - _DIRECTORY_AT
 
 
 class MetricKind(StrEnum):
-    """Metric types of the Prometheus exposition format."""
+    """The metric types of the Prometheus exposition format that are used."""
 
     COUNTER = "counter"
     GAUGE = "gauge"
@@ -49,8 +51,8 @@ class MetricKind(StrEnum):
 class Family(msgspec.Struct, frozen=True, array_like=True, tag="family"):
     """A metric: its full name (counters with `_total`), kind, help text, label names, and upper bounds of buckets.
 
-    `uniform` marks a value that each process knows as a whole, such as the size of a file or a count of the kernel. The
-    metrics page then shows the largest value, not the sum.
+    `uniform` marks a value that is the same in every process, such as the size of a file or a count of the kernel. The
+    page /metrics then has the largest value, not the sum.
     """
 
     name: str
@@ -62,12 +64,12 @@ class Family(msgspec.Struct, frozen=True, array_like=True, tag="family"):
 
     @property
     def width(self) -> int:
-        """Cells that one series takes."""
+        """The number of cells of one series."""
         return len(self.buckets) + 2 if self.kind == MetricKind.HISTOGRAM else 1
 
 
 class Series(msgspec.Struct, frozen=True, array_like=True, tag="series"):
-    """One combination of label values of a family, and its first cell."""
+    """A series of a family: its label values, and the number of its first cell."""
 
     family: str
     values: tuple[str, ...]
@@ -75,7 +77,7 @@ class Series(msgspec.Struct, frozen=True, array_like=True, tag="series"):
 
 
 class Sample(msgspec.Struct, frozen=True):
-    """A series with its cells' values at one moment."""
+    """A series, with the values of its cells at one moment."""
 
     family: Family
     values: tuple[str, ...]
@@ -87,14 +89,14 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 class Counters:
-    """The writer's side of one region.
+    """Writes the counters of one region.
 
-    `cell` finds or makes a series and returns its first cell; a caller that counts often keeps it. `add` and `set` work
-    on a cell. Values are floats: exact up to 2**53.
+    `cell` finds or makes a series and returns the number of its first cell, which a caller that counts often should
+    store. `add` and `set` take such a number. Values are floats, exact up to 2**53.
     """
 
     def __init__(self, region: memoryview | None = None) -> None:
-        """Takes over a region of REGION_SIZE octets and its present contents; without one, uses private memory."""
+        """Continues the contents of a region of REGION_SIZE octets. Without a region, private memory is used."""
         self._region = memoryview(bytearray(REGION_SIZE)) if region is None else region
         self.values = self._region[_CELLS_AT:_DIRECTORY_AT].cast("d")
         self._words = self._region[16:24].cast("I")
@@ -102,7 +104,7 @@ class Counters:
         self._families: dict[str, Family] = {}
         self._cells: dict[tuple[str, tuple[str, ...]], int] = {}
         self.overflowed = 0
-        """Series for which the region has no room."""
+        """The number of series for which the region had no room."""
         for entry in _entries(self._region):
             if isinstance(entry, Family):
                 self._families[entry.name] = entry
@@ -113,20 +115,21 @@ class Counters:
                 self.clear(family)
 
     def heartbeat(self, now: float) -> None:
-        """Writes the heartbeat, by which the supervisor knows that this process is responsive; `now` on
-        CLOCK_MONOTONIC.
+        """Writes the heartbeat, from which the supervisor sees that this process runs.
+
+        `now` is in seconds on CLOCK_MONOTONIC.
         """
         self._clock[0] = now
 
     def state(self, state: State) -> None:
-        """Shows control and supervisor the state of this process."""
+        """Publishes the state of this process, for control and the supervisor."""
         self._clock[1] = float(state)
 
     def cell(self, family: Family, *values: str) -> int:
-        """The first cell of the series with these label values; a new series begins at 0.
+        """Returns the number of the first cell of the series with these label values. A new series starts at 0.
 
-        Where the region has no room left, it is a cell that nobody reads, and `overflowed` grows: too many series must
-        not prevent answers.
+        If the region has no room, it returns a cell that nobody reads, and increments `overflowed`: too many series
+        must not prevent answers.
         """
         key = (family.name, values)
         found = self._cells.get(key)
@@ -146,30 +149,30 @@ class Counters:
         return cell
 
     def add(self, cell: int, amount: float = 1.0) -> None:
-        """Adds to a cell."""
+        """Adds `amount` to a cell."""
         self.values[cell] += amount
 
     def set(self, cell: int, value: float) -> None:
-        """Sets a gauge."""
+        """Sets a cell of a gauge."""
         self.values[cell] = value
 
     def count(self, family: Family, *values: str, amount: float = 1.0) -> None:
-        """Adds to a counter or gauge by its label values; for rare events."""
+        """Adds to a counter or gauge, which is found by its label values: for events that are rare."""
         self.values[self.cell(family, *values)] += amount
 
     def observe(self, family: Family, cell: int, value: float) -> None:
-        """Adds one observation to the histogram that starts at `cell`."""
+        """Adds an observation to the histogram whose first cell is `cell`."""
         self.values[cell + bisect_left(family.buckets, value)] += 1
         self.values[cell + len(family.buckets) + 1] += value
 
     def clear(self, family: Family) -> None:
-        """Sets every series of a gauge to 0."""
+        """Sets all series of a gauge to 0."""
         for (name, _), cell in self._cells.items():
             if name == family.name:
                 self.values[cell] = 0.0
 
     def _append(self, *entries: Family | Series) -> bool:
-        """Adds all entries to the directory, or none if there is no room; whether it did."""
+        """Adds all entries to the directory. Returns False, and adds none, if there is no room."""
         data = b"".join(len(one).to_bytes(4, "little") + one for one in map(_encode, entries))
         used = self._words[0]
         if used + len(data) > _DIRECTORY_SIZE:
@@ -181,7 +184,7 @@ class Counters:
 
 
 def samples(region: memoryview) -> Iterator[Sample]:
-    """Every series of a region with its present values."""
+    """Returns every series of a region, with its present values."""
     families: dict[str, Family] = {}
     cells = region[_CELLS_AT:_DIRECTORY_AT].cast("d")
     for entry in _entries(region):

@@ -1,10 +1,10 @@
-"""Log lines in CoreDNS's form (docs/behaviour/server.md#log-lines), written by a thread, so that a slow reader of
-the log never blocks a process.
+"""Writes log lines in CoreDNS's form (docs/behaviour/server.md#log-lines), in a thread of its own.
 
-`[INFO] plugin/reload: text`: the prefix comes from the logger's name, `svcdns.plugin.<name>`; other loggers have none.
-The queue is bounded: lines that do not fit are dropped and counted. A write has complete lines and at most PIPE_BUF
-octets, so lines of different processes never mix. Lines are collected for one write, as each run of the thread may
-delay the thread that answers queries.
+So a slow reader of the log never blocks a process. In `[INFO] plugin/reload: text` the prefix comes from the name of
+the logger, `svcdns.plugin.<name>`; lines of other loggers have no prefix. The queue to the thread is bounded: lines
+that do not fit are dropped and counted. Each write has complete lines and at most PIPE_BUF octets, so that lines of
+different processes never mix. Several lines are collected for one write, because each run of the thread may delay the
+thread that answers queries.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from svcdns.telemetry.counters import Counters, Family, MetricKind
 QUEUE_LINES: Final = 8192
 LINE_OCTETS: Final = 4096
 WRITE_INTERVAL: Final = 0.01
-"""Seconds between writes, in which lines are collected."""
+"""Seconds between two writes; lines are collected meanwhile."""
 ROOT: Final = "svcdns"
 PLUGIN_PREFIX: Final = "svcdns.plugin."
 
@@ -33,10 +33,10 @@ DROPPED: Final = Family(
 
 
 class LineFormatter(logging.Formatter):
-    """`[LEVEL] text`, with `plugin/<name>: ` before the text of a plugin's own messages."""
+    """Formats a record as `[LEVEL] text`, with `plugin/<name>: ` before the text of a plugin's loggers."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line; a failure's trace follows it on lines of its own."""
+        """Returns the line; the traceback of an exception follows on lines of its own."""
         text = record.getMessage()
         if record.name.startswith(PLUGIN_PREFIX):
             text = f"plugin/{record.name.removeprefix(PLUGIN_PREFIX)}: {text}"
@@ -47,20 +47,20 @@ class LineFormatter(logging.Formatter):
 
 
 class LineWriter(logging.Handler):
-    """Passes lines to a thread that writes them to a file descriptor."""
+    """Passes lines to a thread, which writes them to a file descriptor."""
 
     def __init__(self, fd: int = 1, lines: int = QUEUE_LINES) -> None:
-        """Writes to `fd`; at most `lines` wait."""
+        """Writes to `fd`; at most `lines` lines wait in the queue."""
         super().__init__()
         self.dropped = 0
-        """Lines that did not fit into the queue."""
+        """The number of lines that were dropped."""
         self._fd = fd
         self._queue: queue.Queue[bytes | None] = queue.Queue(lines)
         self._thread = threading.Thread(target=self._write, name="log", daemon=True)
         self._thread.start()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Queues one record's line."""
+        """Queues the line of a record, or drops it if the queue is full."""
         line = self.format(record).encode(errors="replace")
         if len(line) >= LINE_OCTETS:
             line = line[: LINE_OCTETS - 5] + b" ..."
@@ -70,7 +70,7 @@ class LineWriter(logging.Handler):
             self.dropped += 1
 
     def close(self) -> None:
-        """Writes the queued lines; waits for that for a second at most."""
+        """Waits until the queued lines are written, about two seconds at most."""
         try:
             self._queue.put(None, timeout=1)
         except queue.Full:
@@ -93,8 +93,10 @@ class LineWriter(logging.Handler):
                 line = self._queue.get()
 
     def _collect(self, line: bytes) -> tuple[list[bytes], bytes | None]:
-        """A line and the queued lines behind it that fit into one write; and the next line, empty if none is queued,
-        None at the end.
+        """Collects lines for one write: `line`, and the queued lines after it that fit.
+
+        Returns the lines, and the next line. The next line is empty if none is queued, and None when the writer is
+        closed.
         """
         lines, size = [], 0
         following: bytes | None = line
@@ -109,7 +111,7 @@ class LineWriter(logging.Handler):
 
 
 def set_up() -> LineWriter:
-    """Sends everything from INFO up under the logger `svcdns` to standard output."""
+    """Sends all records of the logger `svcdns`, from level INFO up, to standard output."""
     writer = LineWriter()
     writer.setFormatter(LineFormatter())
     logger = logging.getLogger(ROOT)
@@ -123,15 +125,15 @@ def set_up() -> LineWriter:
 
 
 class DroppedLines:
-    """The counter of the lines that this process has dropped."""
+    """The metric of log lines that this process has dropped."""
 
     def __init__(self, counters: Counters) -> None:
-        """Begins at the lines that the log has dropped by now."""
+        """Lines that were dropped before are counted too, by the first `flush`."""
         self._counters, self._cell = counters, counters.cell(DROPPED)
         self._seen = 0
 
     def flush(self) -> None:
-        """Counts the lines since the last call."""
+        """Adds to the metric the lines that were dropped since the last call."""
         dropped = sum(
             handler.dropped for handler in logging.getLogger(ROOT).handlers if isinstance(handler, LineWriter)
         )
@@ -140,5 +142,5 @@ class DroppedLines:
 
 
 def plugin_logger(name: str) -> logging.Logger:
-    """The logger of a plugin."""
+    """Returns the logger of a plugin."""
     return logging.getLogger(PLUGIN_PREFIX + name)
