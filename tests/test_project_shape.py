@@ -77,6 +77,9 @@ TESTED_BY = {
     "svcdns.plugins": "tests/test_project_shape.py",
     "svcdns.plugins.cache.lookup": "tests/plugins/cache/test_handler.py",
     "svcdns.plugins.cache.metrics": "tests/plugins/cache/test_handler.py",
+    "svcdns.plugins.file.content": "tests/plugins/file/test_zone_files.py",
+    "svcdns.plugins.file.lookup": "tests/plugins/file/test_handler.py",
+    "svcdns.plugins.file.metrics": "tests/plugins/file/test_handler.py",
     "svcdns.plugins.file.zone": "tests/plugins/file/test_handler.py",
     "svcdns.plugins.forward.group_builder": "tests/plugins/forward/test_handler.py",
     "svcdns.plugins.forward.upstream_group": "tests/plugins/forward/test_exchange.py",
@@ -106,6 +109,7 @@ TESTED_BY = {
     "svcdns.eventloop.clock": "tests/upstream/test_server.py",
     "svcdns.tls.errors": "tests/tls/test_material.py",
     "svcdns.wire.codes": "tests/wire/test_message.py",
+    "svcdns.wire.zone_words": "tests/wire/test_zone_text.py",
     "svcdns.wire.record": "tests/wire/test_message.py",
     "svcdns.plugin_api.closest_encloser": "tests/serving/test_negative_answers.py",
     "svcdns.plugin_api.timeouts": "tests/plugins/test_timeouts.py",
@@ -260,10 +264,11 @@ def test_there_is_no_import_circle() -> None:
 
 
 def test_a_worker_does_without_what_is_controls() -> None:
-    """No Kubernetes client, no HTTP, no YAML in it: they cost memory in each of its processes."""
-    program = "import svcdns.worker.__main__, svcdns.plugins.kubernetes, sys; print(*sys.modules)"
+    """No Kubernetes client, no HTTP, no YAML, no reader of zone text: they cost memory in each of its processes."""
+    program = "import svcdns.worker.__main__, svcdns.plugins.kubernetes, svcdns.plugins.file, sys; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert not {"kubernetes", "aiohttp", "yaml", "watchfiles", "psutil", "prometheus_client"} & set(done.stdout.split())
+    controls = {"kubernetes", "aiohttp", "yaml", "watchfiles", "psutil", "prometheus_client", "dns", "dnslib"}
+    assert not controls & set(done.stdout.split())
 
 
 def test_public_things_say_what_they_are() -> None:

@@ -1,7 +1,7 @@
 """The numbers of the DNS and their mnemonics.
 
 They are types, classes, rcodes, EDNS options, extended errors, opcodes and header bits. This module has only the
-numbers that the code or a log line names. Any other number is printed as in RFC 3597 §5 (`TYPE65280`). Sources: the
+numbers that the code, a log line or a zone file names. Any other number is printed as in RFC 3597 §5 (`TYPE65280`). Sources: the
 IANA DNS parameters registry, RFC 1035 §3.2 and §4.1.1, RFC 6895.
 """
 
@@ -39,12 +39,15 @@ class Type(metaclass=Numbers):
 
     A = 1
     NS = 2
+    MD = 3
+    MF = 4
     CNAME = 5
     SOA = 6
     MB = 7
     MG = 8
     MR = 9
     NULL = 10
+    WKS = 11
     PTR = 12
     HINFO = 13
     MINFO = 14
@@ -52,14 +55,22 @@ class Type(metaclass=Numbers):
     TXT = 16
     RP = 17
     AFSDB = 18
+    X25 = 19
+    ISDN = 20
     RT = 21
+    NSAP = 22
+    NSAP_PTR = 23
     SIG = 24
     KEY = 25
     PX = 26
+    GPOS = 27
     AAAA = 28
     LOC = 29
     NXT = 30
+    EID = 31
+    NIMLOC = 32
     SRV = 33
+    ATMA = 34
     NAPTR = 35
     KX = 36
     CERT = 37
@@ -78,6 +89,9 @@ class Type(metaclass=Numbers):
     TLSA = 52
     SMIMEA = 53
     HIP = 55
+    NINFO = 56
+    RKEY = 57
+    TALINK = 58
     CDS = 59
     CDNSKEY = 60
     OPENPGPKEY = 61
@@ -85,9 +99,21 @@ class Type(metaclass=Numbers):
     ZONEMD = 63
     SVCB = 64
     HTTPS = 65
+    DSYNC = 66
+    HHIT = 67
+    BRID = 68
     SPF = 99
+    UINFO = 100
+    UID = 101
+    GID = 102
+    UNSPEC = 103
+    NID = 104
+    L32 = 105
+    L64 = 106
+    LP = 107
     EUI48 = 108
     EUI64 = 109
+    NXNAME = 128
     TKEY = 249
     TSIG = 250
     IXFR = 251
@@ -97,6 +123,12 @@ class Type(metaclass=Numbers):
     ANY = 255
     URI = 256
     CAA = 257
+    AVC = 258
+    AMTRELAY = 260
+    RESINFO = 261
+    WALLET = 262
+    TA = 32768
+    DLV = 32769
 
 
 class Class(metaclass=Numbers):
@@ -190,7 +222,7 @@ AD: Final = 0x0020
 CD: Final = 0x0010
 OPCODE_MASK: Final = 0x7800
 
-_TYPES: Final = {number: name for name, number in Type.__members__.items()}
+_TYPES: Final = {number: name.replace("_", "-") for name, number in Type.__members__.items()}
 _CLASSES: Final = {number: name for name, number in Class.__members__.items()}
 _RCODES: Final = {number: name for name, number in Rcode.__members__.items()}
 

@@ -1,333 +1,334 @@
-"""Zone files: records from text in the master file format (RFC 1035 §5.1).
+"""Zone files: text in the master file format (RFC 1035 §5.1) to records.
 
-This module reads lines, parentheses, quotes, owners and directives; each error has file and line. `wire.names` reads
-names and holds their limits. dnslib reads the RDATA of most types. The RDATA of other types has the form of RFC 3597 §5
-(`\\# length hex`). `$INCLUDE` reads further files.
+Entries, owners, TTLs, classes, types and directives are read here. `zone_words` cuts the text into words, `rdata_text`
+makes octets of the words of data. `$INCLUDE` reads other files; nothing else is read.
+
+Rules:
+
+1. A file is octets. What is no ASCII reaches names and strings as it stands.
+2. A record without a TTL has that of `$TTL`, else the last one that was stated, else the minimum of the SOA record
+   (RFC 1035 §5.1, RFC 2308 §4).
+3. What CoreDNS would leave out or misread is a warning; what it would refuse is an error.
 """
 
 from __future__ import annotations
 
-import ipaddress
+import os
 import re
-import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from dnslib import RD, DNSBuffer, DNSError
-from dnslib.dns import RDMAP
-
-from svcdns.errors import SvcdnsError
 from svcdns.wire import names
-from svcdns.wire.codes import Class, Type
+from svcdns.wire.codes import Class, Type, type_text
 from svcdns.wire.errors import NameTextError
+from svcdns.wire.rdata_text import META_TYPES, RdataTextError, UnsendableError, to_wire
 from svcdns.wire.record import Record
+from svcdns.wire.zone_words import Entry, Quoted, Text, ZoneFileError, mended
+
+__all__ = ["MAX_INCLUDES", "ZoneFileError", "first_soa", "read", "read_record"]
 
 MAX_INCLUDES: Final = 8
+FALLBACK_TTL: Final = 3600
+"""The TTL of records where nothing at all says one: neither `$TTL`, nor a record, nor an SOA record."""
+_MAX_GENERATED: Final = 65536
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-_TTL: Final = re.compile(r"(?:\d+[smhdw]?)+", re.IGNORECASE)
-_TOKEN: Final = re.compile(r'"((?:[^"\\]|\\.)*)"|;[^\n]*|([()])|((?:[^\s;()"\\]|\\.)+)|\n', re.DOTALL)
+_TTL: Final = re.compile(r"(?:[0-9]+[smhdw]?)+", re.IGNORECASE)
+_TTL_PART: Final = re.compile(r"([0-9]+)([smhdw]?)")
+_RANGE: Final = re.compile(r"([0-9]+)-([0-9]+)(?:/([0-9]+))?")
+_PLACE: Final = re.compile(r"\\.|\$\$|\$\{([^}]*)\}|\$(\{)?", re.DOTALL)
+_MODIFIER: Final = re.compile(r"([+-]?[0-9]+)(?:,([0-9]+)(?:,([doxXnN]))?)?")
+_TYPES: Final = {type_text(number): number for number in Type if number not in META_TYPES}
+_DIRECTIVES: Final = ("$ORIGIN", "$TTL", "$INCLUDE", "$GENERATE")
+_UNKNOWN: Final = -1
+_NOTED: Final = frozenset({Type.SOA, Type.NSEC3})
+
+Warn = Callable[[str], None]
 
 
-class ZoneFileError(SvcdnsError):
-    """A zone file with an error; the text names file and line."""
+def _ignored(_text: str) -> None:
+    return None
 
 
-class _Word(NamedTuple):
-    text: str
-    quoted: bool = False
+class _Header(NamedTuple):
+    """What a record says before its data; `ttl` is None if it states none. `data` is the first word of data."""
+
+    ttl: int | None
+    rclass: int
+    rtype: int
+    data: int
 
 
-class _Line(NamedTuple):
-    """One entry, with its parentheses resolved. `blank`: it starts with white space, so its owner is that of the last
-    record.
+class _Found:
+    """What the files of one zone have said so far; included files share it. `zone` is the zone's name, lowered."""
+
+    def __init__(self, zone: bytes) -> None:
+        self.zone = zone
+        self.minimum: int | None = None
+        """That of the first SOA record."""
+        self.has_soa = self.has_nsec3 = False
+
+
+class _SoaFound(Exception):
+    """The first SOA record has been read, and nothing else is wanted."""
+
+
+def read(text: bytes | str, origin: bytes, path: str, warn: Warn = _ignored) -> list[Record]:
+    """The records of a zone file, in file order. `origin` is the zone's name; `path` names the file in messages.
+
+    `warn` gets a text, with file, line and column, for what was left out or mended. Raises ZoneFileError.
     """
-
-    number: int
-    blank: bool
-    words: list[_Word]
-
-
-class _Buffer(DNSBuffer):
-    """A buffer into which dnslib writes uncompressed names, as in `Record`."""
-
-    def encode_name(self, name: object) -> None:
-        self.encode_name_nocompress(name)
+    reader = _Reader(origin, path, warn)
+    reader.run(text if isinstance(text, bytes) else text.encode())
+    return reader.finished()
 
 
-def read(text: str, origin: bytes, path: str, default_ttl: int = 3600) -> list[Record]:
-    """The records of a zone file, in file order. `origin` is the zone's name; `path` names the file in errors. Raises
-    ZoneFileError.
-    """
-    return _Reader(origin, path, default_ttl).run(text)
+def first_soa(text: bytes, origin: bytes, path: str) -> Record | None:
+    """The first SOA record of a zone file; None if there is none. Raises ZoneFileError."""
+    reader = _Reader(origin, path, _ignored)
+    reader.until_soa = True
+    with suppress(_SoaFound):
+        reader.run(text)
+    return next((record for record in reader.records if record.rtype == Type.SOA), None)
 
 
-def read_record(text: str, default_ttl: int = 3600) -> Record:
-    """The first record of a text, of any class, with names relative to the root. No file is read.
-    Raises ZoneFileError.
-    """
-    found = _Reader(names.ROOT, "text", default_ttl, depth=MAX_INCLUDES, classes=frozenset(Class.__members__)).run(text)
-    if not found:
+def read_record(text: str, default_ttl: int = FALLBACK_TTL) -> Record:
+    """The first record of a text, of any class; names are relative to the root. Reads no file. Raises ZoneFileError."""
+    reader = _Reader(names.ROOT, "text", _ignored)
+    reader.last_ttl, reader.depth, reader.any_class = default_ttl, MAX_INCLUDES, True
+    reader.run(text.encode())
+    if not reader.records:
         raise ZoneFileError("text without a record")
-    return found[0]
+    return reader.finished()[0]
 
 
 class _Reader:
-    def __init__(
-        self, origin: bytes, path: str, ttl: int, depth: int = 0, classes: frozenset[str] = frozenset({"IN"})
-    ) -> None:
-        self.origin, self.path, self.ttl, self.depth, self.classes = origin, path, ttl, depth, classes
+    def __init__(self, origin: bytes, path: str, warn: Warn) -> None:
+        self.origin, self.path, self.warn = origin, path, warn
+        self.depth, self.any_class = 0, False
+        self.stated_ttl: int | None = None
+        """That of `$TTL`."""
+        self.last_ttl: int | None = None
+        """The last one that a record has stated."""
+        self.found = _Found(origin.lower())
+        self.until_soa = False
         self.owner: bytes | None = None
-        self.number = 0
         self.records: list[Record] = []
+        self._text = Text(b"", path)
+        self._place = Entry(0, blank=False, plain=True, words=[]), 0
+        """The entry that is read, and the first word of its data."""
 
-    def run(self, text: str) -> list[Record]:
-        for line in self._lines(text):
-            self.number = line.number
-            try:
-                self._entry(line)
-            except NameTextError as error:
-                raise self._error(str(error)) from error
-        return self.records
-
-    def _error(self, what: str) -> ZoneFileError:
-        return ZoneFileError(f"{self.path}:{self.number}: {what}")
-
-    def _lines(self, text: str) -> Iterator[_Line]:
-        number, depth, start, blank = 1, 0, 1, False
-        words: list[_Word] = []
-        at_start = True
-        position = 0
-        while position < len(text):
-            if text[position] in " \t\r":
-                blank = blank or (at_start and not depth)
-                at_start = False
-                position += 1
-                continue
-            found = _TOKEN.match(text, position)
-            if found is None:
-                self.number = number
-                raise self._error("a quote or escape without its end")
-            if at_start and not depth and not words:
-                blank = False
-            position = found.end()
-            token = found[0]
-            if token == "\n":
-                number += 1
-                if not depth:
-                    if words:
-                        yield _Line(start, blank, words)
-                    words, blank, at_start, start = [], False, True, number
-                continue
-            at_start = False
-            if found[2]:
-                depth += 1 if found[2] == "(" else -1
-                if depth < 0:
-                    self.number = number
-                    raise self._error("')' without '('")
-            elif not token.startswith(";"):
-                if not words:
-                    start = number
-                words.append(_Word(found[1], quoted=True) if found[1] is not None else _Word(found[3]))
-                number += token.count("\n")
-        if depth:
-            self.number = start
-            raise self._error("'(' without ')'")
-        if words:
-            yield _Line(start, blank, words)
-
-    def _entry(self, line: _Line) -> None:
-        words = line.words
-        first = words[0].text
-        if first.startswith("$") and not words[0].quoted and not line.blank:
-            self._directive(first.upper(), [word.text for word in words[1:]])
-            return
-        if not line.blank:
-            self.owner = self._name(first)
-            words = words[1:]
-        if self.owner is None:
-            raise self._error("the first record has no owner name")
-        self._record(words)
-
-    def _directive(self, name: str, words: list[str]) -> None:
-        if not words:
-            raise self._error(f"{name} needs a value")
-        if name == "$ORIGIN":
-            self.origin = self._name(words[0])
-        elif name == "$TTL":
-            self.ttl = self._seconds(words[0])
-        elif name == "$INCLUDE":
-            self._include(words)
-        else:
-            raise self._error(f"unknown directive {name}; $ORIGIN, $TTL or $INCLUDE was expected")
-
-    def _include(self, words: list[str]) -> None:
-        if self.depth >= MAX_INCLUDES:
-            raise self._error(f"$INCLUDE deeper than {MAX_INCLUDES} files")
-        path = Path(self.path).parent / words[0]
-        origin = self._name(words[1]) if len(words) > 1 else self.origin
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise self._error(f"cannot include {path}: {error}") from error
-        inner = _Reader(origin, str(path), self.ttl, self.depth + 1)
-        inner.owner = self.owner
-        self.records += inner.run(text)
-
-    def _record(self, words: list[_Word]) -> None:
-        ttl, rclass, rest = self.ttl, Class.IN, list(words)
-        while rest and not rest[0].quoted:
-            text = rest[0].text
-            if _TTL.fullmatch(text):
-                ttl = self._seconds(text)
-            elif text.upper() in self.classes:
-                rclass = Class[text.upper()]
+    def run(self, data: bytes) -> None:
+        self._text = Text(data, self.path)
+        for entry in self._text.entries():
+            first = entry.words[0]
+            if first[0:1] == "$" and not entry.blank and first.upper() in _DIRECTIVES and not isinstance(first, Quoted):
+                self._directive(first.upper(), entry)
             else:
+                self._entry(entry)
+
+    def finished(self) -> list[Record]:
+        """The records, those without a TTL so far with that of the SOA record."""
+        late = FALLBACK_TTL if self.found.minimum is None else self.found.minimum
+        return [
+            record if record.ttl != _UNKNOWN else Record(record.owner, record.rtype, late, record.rdata, record.rclass)
+            for record in self.records
+        ]
+
+    def _error(self, entry: Entry, word: int, what: str) -> ZoneFileError:
+        return ZoneFileError(f"{self._text.where(entry, word)}: {what}")
+
+    def _warn_here(self, what: str) -> None:
+        self._warner(*self._place)(what)
+
+    def _warner(self, entry: Entry, word: int) -> Warn:
+        return lambda what: self.warn(f"{self._text.where(entry, word)}: {what}")
+
+    # -- records
+
+    def _entry(self, entry: Entry) -> None:
+        at = 0
+        if not entry.blank:
+            self.owner = self._name(entry, 0)
+            at = 1
+        elif self.owner is None:
+            self.owner = self.origin
+            self._warner(entry, 0)(f"the first record has no owner name; it is taken for {names.to_text(self.origin)}")
+        self._record(entry, entry.words, at, self.owner)
+
+    def _record(self, entry: Entry, words: list[str], at: int, owner: bytes) -> None:
+        header = self._header(entry, words, at)
+        rtype = header.rtype
+        if header.rclass != Class.IN and not self.any_class:
+            self._warner(entry, at)(f"class {words[header.data - 2]} is not served; the record is left out")
+            return
+        data = words[header.data :]
+        for place, word in enumerate(() if entry.plain else data):
+            data[place], wrong = mended(word)
+            if wrong:
+                self._warner(entry, header.data + place)(f"wrong escape in {word!r}; read as {data[place]!r}")
+        self._place = entry, header.data
+        try:
+            rdata = to_wire(rtype, data, self.origin, self._warn_here)
+        except UnsendableError as error:
+            if self.any_class:
+                raise self._error(entry, header.data, str(error)) from error
+            self._warner(entry, header.data)(f"{words[header.data - 1]} data is wrong, the record is left out: {error}")
+            return
+        except RdataTextError as error:
+            raise self._error(entry, header.data, f"{words[header.data - 1]} data is wrong: {error}") from error
+        if rtype == Type.SOA and self.found.minimum is None:
+            self.found.minimum = _ttl_value(int.from_bytes(rdata[-4:], "big"))
+        self.records.append(Record(owner, rtype, self._ttl(header.ttl), rdata, header.rclass))
+        if rtype in _NOTED or not names.is_within(owner.lower(), self.found.zone):
+            self._note(entry, owner.lower(), rtype)
+            if self.until_soa and rtype == Type.SOA:
+                raise _SoaFound
+
+    def _note(self, entry: Entry, owner: bytes, rtype: int) -> None:
+        """Warns of what cannot be served as it is meant."""
+        found, warn = self.found, self._warner(entry, 0)
+        if rtype == Type.SOA:
+            if owner != found.zone:
+                warn(f"SOA record of {names.to_text(owner)}, which is not the zone's name")
+            elif found.has_soa:
+                warn("another SOA record; the last one is served")
+            found.has_soa = found.has_soa or owner == found.zone
+        elif not names.is_within(owner, found.zone):
+            warn(f"{names.to_text(owner)} is outside the zone {names.to_text(found.zone)}; the record is not served")
+        elif not found.has_nsec3:
+            found.has_nsec3 = True
+            warn("the zone is signed with NSEC3, so that denials come without proofs")
+
+    def _header(self, entry: Entry, words: list[str], at: int) -> _Header:
+        """TTL and class, each at most once and in either order, and the type."""
+        ttl, rclass = None, None
+        for place in range(at, len(words)):
+            word = words[place]
+            if isinstance(word, Quoted):
                 break
-            rest.pop(0)
-        if not rest:
-            raise self._error("a type was expected behind the owner name")
-        kind = rest.pop(0).text.upper()
-        if kind in ("CH", "HS", "CS"):
-            raise self._error(f"class {kind}; IN was expected")
-        rtype = self._type(kind)
-        assert self.owner is not None
-        self.records.append(Record(self.owner, rtype, ttl, self._rdata(kind, rtype, rest), rclass))
+            rtype = _TYPES.get(word)
+            if rtype is None:
+                upper = word.upper()
+                if rclass is None and (number := _class_number(upper)) is not None:
+                    rclass = number
+                    continue
+                if ttl is None and _TTL.fullmatch(word):
+                    ttl = self._seconds(entry, place, word)
+                    continue
+                rtype = _type_number(upper)
+                if rtype is None:
+                    break
+            return _Header(ttl, Class.IN if rclass is None else rclass, rtype, place + 1)
+        else:
+            raise self._error(entry, len(words) - 1, "a type was expected behind the owner name")
+        raise self._error(entry, place, f"unknown type {word}")
 
-    def _type(self, text: str) -> int:
-        if text in Type.__members__:
-            return int(Type[text])
-        if text.startswith("TYPE") and text[4:].isdecimal() and int(text[4:]) < 65536:
-            return int(text[4:])
-        raise self._error(f"unknown type {text}")
+    def _ttl(self, stated: int | None) -> int:
+        if stated is not None:
+            self.last_ttl = stated
+            return stated
+        for known in (self.stated_ttl, self.last_ttl, self.found.minimum):
+            if known is not None:
+                return known
+        return _UNKNOWN
 
-    def _rdata(self, kind: str, rtype: int, words: list[_Word]) -> bytes:
-        if not words:
-            raise self._error(f"{kind} without data")
-        if words[0].text == "\\#" and not words[0].quoted:
-            return self._generic(words)
-        own = _OWN.get(rtype)
+    def _name(self, entry: Entry, word: int) -> bytes:
+        text, wrong = mended(entry.words[word])
+        if wrong:
+            self._warner(entry, word)(f"wrong escape in {entry.words[word]!r}; read as {text!r}")
         try:
-            if own is not None:
-                return own(self, [word.text for word in words])
-            if kind in ("TXT", "SPF"):
-                return self._strings(words)
-            if kind not in RDMAP:
-                raise self._error(f"data of type {kind} has to be written as \\# LENGTH HEX (RFC 3597)")
-            return self._by_dnslib(kind, [word.text for word in words])
-        except (ValueError, IndexError, KeyError, struct.error, DNSError) as error:
-            raise self._error(f"{kind} data is wrong: {error}") from error
+            return self._absolute(text)
+        except NameTextError as error:
+            raise self._error(entry, word, str(error)) from error
 
-    def _generic(self, words: list[_Word]) -> bytes:
-        try:
-            length, data = int(words[1].text), bytes.fromhex("".join(word.text for word in words[2:]))
-        except (ValueError, IndexError) as error:
-            raise self._error(f"\\# needs a length and hexadecimal data: {error}") from error
-        if len(data) != length:
-            raise self._error(f"\\# says {length} octets, {len(data)} follow")
-        return data
-
-    def _by_dnslib(self, kind: str, words: list[str]) -> bytes:
-        rdata: RD = RDMAP[kind].fromZone(words, names.to_text(self.origin))
-        buffer = _Buffer()
-        rdata.pack(buffer)
-        return bytes(buffer.data)
-
-    def _strings(self, words: list[_Word]) -> bytes:
-        out = b""
-        for word in words:
-            data = _unescaped(word.text)
-            if len(data) > 255:
-                raise self._error(f"string of {len(data)} octets; at most 255 are allowed")
-            out += bytes((len(data),)) + data
-        return out
-
-    def _name(self, text: str) -> bytes:
+    def _absolute(self, text: str) -> bytes:
         if text == "@":
             return self.origin
         name = names.from_text(text)
         if _is_absolute(text):
             return name
-        return names.from_labels([*names.labels_of(name), *names.labels_of(self.origin)])
+        whole = name[:-1] + self.origin
+        if len(whole) > names.MAX_NAME:
+            raise NameTextError(f"name of {len(whole)} octets; at most {names.MAX_NAME} are allowed")
+        return whole
 
-    def _seconds(self, text: str) -> int:
+    def _seconds(self, entry: Entry, place: int, text: str) -> int:
         if not _TTL.fullmatch(text):
-            raise self._error(f"'{text}' is not a TTL")
-        parts = re.findall(r"(\d+)([smhdw]?)", text.lower())
-        seconds = sum(int(number) * _UNITS[unit or "s"] for number, unit in parts)
-        if seconds > 0x7FFFFFFF:
-            raise self._error(f"TTL {seconds} is above 2147483647")
-        return seconds
+            raise self._error(entry, place, f"'{text}' is not a TTL")
+        seconds = sum(int(number) * _UNITS[unit or "s"] for number, unit in _TTL_PART.findall(text.lower()))
+        if seconds > 0xFFFFFFFF:
+            raise self._error(entry, place, f"TTL {seconds} is above 4294967295")
+        return _ttl_value(seconds)
 
-    # -- data that is names and numbers
+    # -- directives
 
-    def ipv4(self, words: list[str]) -> bytes:
-        """An IPv4 address."""
-        (address,) = words
-        return ipaddress.IPv4Address(address).packed
+    def _directive(self, name: str, entry: Entry) -> None:
+        if len(entry.words) < 2:
+            raise self._error(entry, 0, f"{name} needs a value")
+        if name == "$ORIGIN":
+            self.origin = self._name(entry, 1)
+        elif name == "$TTL":
+            self.stated_ttl = self._seconds(entry, 1, entry.words[1])
+        elif name == "$INCLUDE":
+            self._include(entry)
+        else:
+            self._generate(entry)
 
-    def ipv6(self, words: list[str]) -> bytes:
-        """An IPv6 address in any of its forms (RFC 4291 §2.2), that with an IPv4 address at its end too, which dnslib
-        does not read.
-        """
-        (address,) = words
-        return ipaddress.IPv6Address(address).packed
+    def _include(self, entry: Entry) -> None:
+        if self.depth >= MAX_INCLUDES:
+            raise self._error(entry, 0, f"$INCLUDE deeper than {MAX_INCLUDES} files")
+        path = Path(self.path).parent / os.fsdecode(entry.words[1].encode("iso-8859-1"))
+        origin = self._name(entry, 2) if len(entry.words) > 2 else self.origin
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise self._error(entry, 1, f"cannot include {path}: {error.strerror or error}") from error
+        inner = _Reader(origin, str(path), self.warn)
+        inner.depth, inner.owner = self.depth + 1, self.owner
+        inner.stated_ttl, inner.last_ttl = self.stated_ttl, self.last_ttl
+        inner.found, inner.until_soa, inner.records = self.found, self.until_soa, self.records
+        inner.run(data)
 
-    def one_name(self, words: list[str]) -> bytes:
-        """A name alone: NS, CNAME, PTR, DNAME."""
-        (name,) = words
-        return self._name(name)
-
-    def preference(self, words: list[str]) -> bytes:
-        """A number and a name: MX, AFSDB, KX."""
-        number, name = words
-        return struct.pack("!H", int(number)) + self._name(name)
-
-    def srv(self, words: list[str]) -> bytes:
-        """RFC 2782."""
-        priority, weight, port, name = words
-        return struct.pack("!HHH", int(priority), int(weight), int(port)) + self._name(name)
-
-    def soa(self, words: list[str]) -> bytes:
-        """RFC 1035 §3.3.13."""
-        mname, rname, serial, *times = words
-        refresh, retry, expire, minimum = (self._seconds(time) for time in times)
-        return (
-            self._name(mname) + self._name(rname) + struct.pack("!IIIII", int(serial), refresh, retry, expire, minimum)
-        )
-
-    def two_names(self, words: list[str]) -> bytes:
-        """RP, RFC 1183 §2.2."""
-        first, second = words
-        return self._name(first) + self._name(second)
-
-    def hinfo(self, words: list[str]) -> bytes:
-        """RFC 1035 §3.3.2."""
-        cpu, system = words
-        return self._strings([_Word(cpu), _Word(system)])
-
-    def uri(self, words: list[str]) -> bytes:
-        """RFC 7553 §4.5."""
-        priority, weight, target = words
-        return struct.pack("!HH", int(priority), int(weight)) + _unescaped(target)
+    def _generate(self, entry: Entry) -> None:
+        """One record for each number of a range; `$` in its words stands for the number, as in BIND."""
+        found = _RANGE.fullmatch(entry.words[1])
+        if found is None or int(found[2]) < int(found[1]) or found[3] == "0":
+            raise self._error(entry, 1, f"'{entry.words[1]}' is not a range START-STOP[/STEP]")
+        numbers = range(int(found[1]), int(found[2]) + 1, int(found[3] or 1))
+        if len(numbers) > _MAX_GENERATED:
+            raise self._error(entry, 1, f"$GENERATE of {len(numbers)} records; at most {_MAX_GENERATED} are allowed")
+        template = entry.words[2:]
+        if len(template) < 2:
+            raise self._error(entry, 0, "$GENERATE needs an owner name, a type and data")
+        for number in numbers:
+            try:
+                words = [type(word)(_filled(word, number)) for word in template]
+                owner = self._absolute(mended(words[0])[0])
+            except ValueError as error:
+                raise self._error(entry, 2, str(error)) from error
+            except NameTextError as error:
+                raise self._error(entry, 2, str(error)) from error
+            self._record(entry, words, 1, owner)
 
 
-_OWN: Final[dict[int, Callable[[_Reader, list[str]], bytes]]] = {
-    Type.A: _Reader.ipv4,
-    Type.AAAA: _Reader.ipv6,
-    Type.NS: _Reader.one_name,
-    Type.CNAME: _Reader.one_name,
-    Type.PTR: _Reader.one_name,
-    Type.DNAME: _Reader.one_name,
-    Type.MX: _Reader.preference,
-    Type.AFSDB: _Reader.preference,
-    Type.KX: _Reader.preference,
-    Type.SRV: _Reader.srv,
-    Type.SOA: _Reader.soa,
-    Type.RP: _Reader.two_names,
-    Type.HINFO: _Reader.hinfo,
-    Type.URI: _Reader.uri,
-}
+def _class_number(upper: str) -> int | None:
+    return _number(upper[5:]) if upper.startswith("CLASS") else Class.__members__.get(upper)
+
+
+def _type_number(upper: str) -> int | None:
+    number = _number(upper[4:]) if upper.startswith("TYPE") else _TYPES.get(upper)
+    return None if number in META_TYPES else number
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text.isdecimal() and text.isascii() and int(text) < 65536 else None
+
+
+def _ttl_value(seconds: int) -> int:
+    """A TTL with its top bit set counts as 0 (RFC 2181 §8)."""
+    return seconds if seconds <= 0x7FFFFFFF else 0
 
 
 def _is_absolute(text: str) -> bool:
@@ -335,11 +336,34 @@ def _is_absolute(text: str) -> bool:
     return text.endswith(".") and (len(text) - len(text[:-1].rstrip("\\"))) % 2 == 1
 
 
-def _unescaped(text: str) -> bytes:
-    """A character string's octets (RFC 1035 §5.1)."""
+def _filled(word: str, number: int) -> str:
+    """A word of `$GENERATE` for one number. Raises ValueError."""
+    if "$" not in word:
+        return word
 
-    def octet(found: re.Match[bytes]) -> bytes:
-        digits = found[1]
-        return bytes((int(digits),)) if digits.isdigit() else digits
+    def place(found: re.Match[str]) -> str:
+        if found[0] in ("\\$", "$$"):
+            return "$"
+        if found[0].startswith("\\"):
+            return found[0]
+        if found[1] is None:
+            if found[2]:
+                raise ValueError(f"'${{' without '}}' in '{word}'")
+            return str(number)
+        modifier = _MODIFIER.fullmatch(found[1])
+        if modifier is None:
+            raise ValueError(f"'{found[1]}' is not OFFSET[,WIDTH[,BASE]] with a base of d, o, x, X, n or N")
+        value, width, base = number + int(modifier[1]), int(modifier[2] or 0), modifier[3] or "d"
+        if value < 0 or width > 255:
+            raise ValueError(f"'{found[1]}' makes a number below zero, or one of more than 255 digits")
+        return (
+            _nibbles(value, width, base) if base in "nN" else f"{value:0{width}{base}}" if width else f"{value:{base}}"
+        )
 
-    return re.sub(rb"\\(\d{3}|.)", octet, text.encode(), flags=re.DOTALL)
+    return _PLACE.sub(place, word)
+
+
+def _nibbles(value: int, width: int, base: str) -> str:
+    """Hexadecimal digits from the last to the first, as labels; `width` counts digits and dots."""
+    digits = f"{value:{'x' if base == 'n' else 'X'}}".rjust((width + 1) // 2, "0")
+    return ".".join(reversed(digits))

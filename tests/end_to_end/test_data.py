@@ -4,9 +4,10 @@ older.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
-from tests.support.server import Server, until
+from tests.support.server import Server, http, until
 
 
 def test_an_edited_hosts_file_is_read_again(tmp_path: Path) -> None:
@@ -46,3 +47,31 @@ def test_an_upstream_by_its_host_name(tmp_path: Path) -> None:
     with Server(tmp_path, corefile.replace("localhost:1", "nowhere.invalid.")) as server:
         assert server.process.wait(30) == 1
         assert "failed to resolve 'nowhere.invalid.'" in server.log
+
+
+def test_a_zone_file_that_cannot_be_used(tmp_path: Path) -> None:
+    """Its zone is SERVFAIL, with an error in the log and a metric, until it is read. A later error keeps the zone."""
+    good = "@ 60 IN SOA ns root {} 2 3 4 5\nwww 60 IN A {}\n"
+    (tmp_path / "one.zone").write_text(good.format(1, "10.0.0.1"))
+    (tmp_path / "two.zone").write_text("nonsense\n")
+    corefile = "one.test:{port} two.test:{port} {\n bind 127.0.0.1\n prometheus 127.0.0.1:{metrics}\n" + "".join(
+        f" file {{dir}}/{name}.zone {name}.test {{\n  reload 50ms\n }}\n" for name in ("one", "two", "none")
+    )
+
+    def refused(value: float) -> str:
+        return f'svcdns_file_zone_refused{{file="{tmp_path}/two.zone",zone="two.test."}} {value}'
+
+    with Server(tmp_path, corefile + "}\n") as server:
+        server.until_serving()
+        assert server.records("www.one.test.") == ["10.0.0.1"]
+        assert server.records("www.two.test.") == ["SERVFAIL"]
+        assert re.search(rf"\[ERROR\] plugin/file: .*Corefile:\d+: {tmp_path}/two.zone:1:1: .*SERVFAIL", server.log)
+        until("the metric", lambda: refused(1.0) in http(server.ports["metrics"], "/metrics")[1])
+        (tmp_path / "two.zone").write_text(good.format(1, "10.0.0.2"))
+        until("the zone", lambda: server.records("www.two.test.") == ["10.0.0.2"])
+        until("the metric", lambda: refused(0.0) in http(server.ports["metrics"], "/metrics")[1])
+        (tmp_path / "one.zone").write_text("@ 60 IN SOA ns root 2 2 3 4 5\nwww 60 IN A 10.0.0\n")
+        server.until_logged("zone one.test. is served as it was read before")
+        assert server.records("www.one.test.") == ["10.0.0.1"]
+        (tmp_path / "one.zone").write_text(good.format(2, "10.0.0.3"))
+        until("the new zone", lambda: server.records("www.one.test.") == ["10.0.0.3"])

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from svcdns.wire import names
 from svcdns.wire.codes import Class, Type
 from svcdns.wire.record import Record
-from svcdns.wire.zone_text import ZoneFileError, read, read_record
-from tests.support import world
+from svcdns.wire.zone_text import ZoneFileError, first_soa, read, read_record
+from tests.support import world, zone_records
 
 ORIGIN = names.from_text("example.org.")
 
@@ -55,27 +55,49 @@ def test_reads(text: str, expected: list[str]) -> None:
 @pytest.mark.parametrize(
     ("text", "error"),
     [
-        pytest.param("a A 10.0.0.1\nb A 10.0.0", "zone:2: A data is wrong", id="address"),
-        pytest.param("a NOTHING x", "zone:1: unknown type NOTHING", id="type"),
-        pytest.param("a CH TXT x", "zone:1: class CH; IN was expected", id="class"),
-        pytest.param("  A 10.0.0.1", "zone:1: the first record has no owner name", id="owner"),
-        pytest.param("a TXT (x", "zone:1: '(' without ')'", id="parenthesis"),
-        pytest.param("a TXT x)", "zone:1: ')' without '('", id="other parenthesis"),
-        pytest.param('a TXT "x', "zone:1: a quote or escape without its end", id="quote"),
-        pytest.param("$GENERATE 1-2 a A 10.0.0.$", "zone:1: unknown directive $GENERATE", id="directive"),
-        pytest.param("$TTL x", "zone:1: 'x' is not a TTL", id="TTL"),
-        pytest.param("a 99999999999 A 10.0.0.1", "zone:1: TTL 99999999999 is above", id="long TTL"),
-        pytest.param("a A", "zone:1: A without data", id="no data"),
-        pytest.param("a SRV 1 2 t", "zone:1: SRV data is wrong", id="too few words"),
-        pytest.param("a MX 99999 t", "zone:1: MX data is wrong", id="number"),
-        pytest.param("a TYPE731 \\# 4 abcdef", "zone:1: \\# says 4 octets, 3 follow", id="length"),
-        pytest.param(f"{'a' * 64} A 10.0.0.1", "zone:1: ", id="long label"),
-        pytest.param(f"a TXT {'x' * 256}", "zone:1: string of 256 octets", id="long string"),
-        pytest.param("a A 10.0.0.1\n$INCLUDE none", "zone:2: cannot include none", id="include"),
+        pytest.param("a A 10.0.0.1\nb A 10.0.0", "zone:2:5: A data is wrong", id="address"),
+        pytest.param("a NOTHING x", "zone:1:3: unknown type NOTHING", id="type"),
+        pytest.param("a TXT (x", "zone:1:7: '(' without ')'", id="parenthesis"),
+        pytest.param("a TXT x)", "zone:1:8: ')' without '('", id="other parenthesis"),
+        pytest.param(
+            "a TXT x\\\nb A 10.0.0.1", "zone:1:8: a quote or escape without its end", id="escaped end of line"
+        ),
+        pytest.param('a TXT "x', "zone:1:7: a quote or escape without its end", id="quote"),
+        pytest.param("$TTL x", "zone:1:6: 'x' is not a TTL", id="TTL"),
+        pytest.param("$TTL", "zone:1:1: $TTL needs a value", id="no TTL"),
+        pytest.param("a 99999999999 A 10.0.0.1", "zone:1:3: TTL 99999999999 is above", id="long TTL"),
+        pytest.param("a 5 5 A 10.0.0.1", "zone:1:5: unknown type 5", id="two TTLs"),
+        pytest.param("a IN", "zone:1:3: a type was expected", id="no type"),
+        pytest.param("a TYPE41 \\# 0", "zone:1:3: unknown type TYPE41", id="a type of messages, by number"),
+        pytest.param("a CLASSY A 10.0.0.1", "zone:1:3: unknown type CLASSY", id="no class"),
+        pytest.param("a IN ANY x", "zone:1:6: unknown type ANY", id="a type of queries"),
+        pytest.param("a A", "zone:1:3: A data is wrong", id="no data"),
+        pytest.param("a A 10.0.0.1 10.0.0.2", "zone:1:5: A data is wrong", id="too many words"),
+        pytest.param("a SRV 1 2 3", "zone:1:7: SRV data is wrong: a word is missing", id="too few words"),
+        pytest.param("a MX 99999 t", "zone:1:6: MX data is wrong", id="number"),
+        pytest.param(
+            "a TYPE731 \\# 4 abcdef", "zone:1:11: TYPE731 data is wrong: \\# says 4 octets, 3 follow", id="length"
+        ),
+        pytest.param(
+            "a TYPE731 abc", "zone:1:11: TYPE731 data is wrong: generic rdata does not start", id="no generic form"
+        ),
+        pytest.param("a MX \\# 3 000a04", "zone:1:6: MX data is wrong", id="generic form of wrong data"),
+        pytest.param(f"{'a' * 64} A 10.0.0.1", "zone:1:1: ", id="long label"),
+        pytest.param("a A 10.0.0.1\n$INCLUDE none", "zone:2:10: cannot include none", id="include"),
+        pytest.param("$GENERATE 1 a A 10.0.0.$", "zone:1:11: '1' is not a range", id="no range"),
+        pytest.param("$GENERATE 2-1 a A 10.0.0.$", "zone:1:11: '2-1' is not a range", id="backward range"),
+        pytest.param("$GENERATE 1-2/0 a A 10.0.0.$", "zone:1:11: '1-2/0' is not a range", id="no step"),
+        pytest.param("$GENERATE 0-65536 a$ A 10.0.0.1", "zone:1:11: $GENERATE of 65537 records", id="large range"),
+        pytest.param("$GENERATE 1-2 a", "zone:1:1: $GENERATE needs", id="short template"),
+        pytest.param("$GENERATE 1-2 a${x} A 10.0.0.1", "zone:1:15: 'x' is not OFFSET", id="modifier"),
+        pytest.param("$GENERATE 1-2 a${1 A 10.0.0.1", "zone:1:15: '${' without '}'", id="open modifier"),
+        pytest.param(
+            "$GENERATE 1-2 a${-2} A 10.0.0.1", "zone:1:15: '-2' makes a number below zero", id="negative number"
+        ),
     ],
 )
 def test_errors_name_file_and_line(text: str, error: str) -> None:
-    """And the expected text."""
+    """And the column, and the expected text."""
     with pytest.raises(ZoneFileError, match=re.escape(error)):
         lines(text)
 
@@ -83,6 +105,8 @@ def test_errors_name_file_and_line(text: str, error: str) -> None:
 def test_include(tmp_path: Path) -> None:
     """The path is relative to the including file; the origin may differ; errors name the included file; loops end."""
     (tmp_path / "inner").write_text("w A 10.0.0.1\n")
+    (tmp_path / "\xe4").write_text("$INCLUDE inner")
+    assert lines("$INCLUDE \xe4", str(tmp_path / "outer")) == ["w.example.org. 3600 IN A 10.0.0.1"]
     (tmp_path / "self").write_text("$INCLUDE self\n")
     (tmp_path / "bad").write_text("\nw A x\n")
     path = str(tmp_path / "outer")
@@ -90,10 +114,200 @@ def test_include(tmp_path: Path) -> None:
         "w.sub.example.org. 3600 IN A 10.0.0.1",
         "v.example.org. 3600 IN A 10.0.0.2",
     ]
-    with pytest.raises(ZoneFileError, match="deeper than 8 files"):
+    with pytest.raises(ZoneFileError, match=r"self:1:1: .* deeper than 8 files"):
         lines("$INCLUDE self", path)
-    with pytest.raises(ZoneFileError, match=r"bad:2: A data is wrong"):
+    with pytest.raises(ZoneFileError, match=r"bad:2:5: A data is wrong"):
         lines("$INCLUDE bad", path)
+
+
+def warnings(data: bytes | str, path: str = "zone") -> list[str]:
+    """What reading it warns of."""
+    found: list[str] = []
+    read(data, ORIGIN, path, found.append)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("text", "expected", "warning"),
+    [
+        pytest.param(
+            " A 10.0.0.1",
+            ["example.org. 3600 IN A 10.0.0.1"],
+            "zone:1:2: the first record has no owner name",
+            id="no owner at the start",
+        ),
+        pytest.param(
+            "a CH TXT x\nb A 10.0.0.1",
+            ["b.example.org. 3600 IN A 10.0.0.1"],
+            "zone:1:3: class CH is not served",
+            id="class",
+        ),
+        pytest.param("a HINFO", ['a.example.org. 3600 IN HINFO "" ""'], "zone:1:3: no character string", id="no HINFO"),
+        pytest.param("a TXT", ['a.example.org. 3600 IN TXT ""'], "zone:1:3: no character string", id="no string"),
+        pytest.param(
+            'a NAPTR 1 2 "u" "s" "!a!\\1!" .',
+            ['a.example.org. 3600 IN NAPTR 1 2 "u" "s" "!a!1!" .'],
+            "zone:1:21: wrong escape",
+            id="an escape of one digit",
+        ),
+        pytest.param(
+            "a TXT \\321", ['a.example.org. 3600 IN TXT "A"'], "zone:1:7: wrong escape", id="an escape above 255"
+        ),
+        pytest.param(
+            "a\\1 A 10.0.0.1", ["a1.example.org. 3600 IN A 10.0.0.1"], "zone:1:1: wrong escape", id="in an owner"
+        ),
+        pytest.param(
+            "w.example.net. A 10.0.0.1",
+            ["w.example.net. 3600 IN A 10.0.0.1"],
+            "zone:1:1: w.example.net. is outside the zone",
+            id="outside",
+        ),
+        pytest.param("a DNSKEY 257 3 13 A", [], "zone:1:10: DNSKEY data is wrong, the record is left out", id="base64"),
+        pytest.param("a DS 1 8 2 xyz", [], "zone:1:6: DS data is wrong, the record is left out", id="hexadecimal"),
+        pytest.param(
+            "sub 9 SOA a b 1 2 3 4 5",
+            ["sub.example.org. 9 IN SOA a.example.org. b.example.org. 1 2 3 4 5"],
+            "zone:1:1: SOA record of sub.example.org., which is not the zone's name",
+            id="SOA of another name",
+        ),
+        pytest.param(
+            "@ 9 SOA a b 1 2 3 4 5\n@ 9 SOA a b 2 2 3 4 5",
+            [f"example.org. 9 IN SOA a.example.org. b.example.org. {serial} 2 3 4 5" for serial in (1, 2)],
+            "zone:2:1: another SOA record",
+            id="two SOA records",
+        ),
+    ],
+)
+def test_warnings_name_file_line_and_column(text: str, expected: list[str], warning: str) -> None:
+    """What CoreDNS would leave out or misread is mended, and said."""
+    assert lines(text) == expected
+    (found,) = warnings(text)
+    assert found.startswith(warning)
+
+
+def test_a_zone_with_nsec3_gets_one_warning() -> None:
+    """At the first record."""
+    record = "0p9mhaveqvm6t7vbl5lop2u3t2rp3tom NSEC3 1 1 12 aabbccdd 2t7b4g4vsa5smi47k61mv5bv1a22bojr MX RRSIG"
+    (found,) = warnings(f"{record}\n{record}\n")
+    assert found.startswith("zone:1:1: the zone is signed with NSEC3")
+
+
+@pytest.mark.parametrize(
+    ("text", "ttls"),
+    [
+        pytest.param("$TTL 300\nx 5 A 10.0.0.1\ny A 10.0.0.1\n$TTL 20m\nz A 10.0.0.1", [5, 300, 1200], id="$TTL stays"),
+        pytest.param(
+            "@ 40 SOA a b 1 2 3 4 9\nx A 10.0.0.1\ny 5 A 10.0.0.1\nz A 10.0.0.1",
+            [40, 40, 5, 5],
+            id="the last one stated",
+        ),
+        pytest.param(
+            "x A 10.0.0.1\n@ SOA a b 1 2 3 4 77\ny A 10.0.0.1",
+            [77, 77, 77],
+            id="the minimum, for records before it too",
+        ),
+        pytest.param("x A 10.0.0.1", [3600], id="none at all"),
+        pytest.param(
+            "x 2147483648 A 10.0.0.1\ny 4294967295 A 10.0.0.1\nz 2147483647 A 10.0.0.1", [0, 0, 2**31 - 1], id="top bit"
+        ),
+        pytest.param("x IN 1W2D3H4M5S A 10.0.0.1\ny 90 IN A 10.0.0.1", [788645, 90], id="units, and either order"),
+        pytest.param("x CLASS1 7 A 10.0.0.1", [7], id="generic class"),
+    ],
+)
+def test_ttls(text: str, ttls: list[int]) -> None:
+    """RFC 1035 §5.1, RFC 2308 §4, RFC 2181 §8."""
+    assert [record.ttl for record in read(text, ORIGIN, "zone")] == ttls
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param(
+            "$GENERATE 1-3/2 h$ A 10.0.0.$",
+            ["h1.example.org. 3600 IN A 10.0.0.1", "h3.example.org. 3600 IN A 10.0.0.3"],
+            id="step",
+        ),
+        pytest.param("$GENERATE 7-7 h$ 120 IN A 10.0.0.$", ["h7.example.org. 120 IN A 10.0.0.7"], id="TTL and class"),
+        pytest.param("$TTL 9\n$GENERATE 1-1 @ NS ns$", ["example.org. 9 IN NS ns1.example.org."], id="$TTL and origin"),
+        pytest.param(
+            "$GENERATE 10-10 h${-3,3} CNAME x${5}",
+            ["h007.example.org. 3600 IN CNAME x15.example.org."],
+            id="offset and width",
+        ),
+        pytest.param(
+            "$GENERATE 31-31 h${0,4,x} CNAME ${0,0,X}",
+            ["h001f.example.org. 3600 IN CNAME 1F.example.org."],
+            id="hexadecimal",
+        ),
+        pytest.param("$GENERATE 8-8 h${0,0,o} CNAME x", ["h10.example.org. 3600 IN CNAME x.example.org."], id="octal"),
+        pytest.param(
+            "$GENERATE 18-18 ${0,5,n} PTR h$", ["2.1.0.example.org. 3600 IN PTR h18.example.org."], id="nibbles"
+        ),
+        pytest.param(
+            "$GENERATE 2-2 m$ MX $ mail-$", ["m2.example.org. 3600 IN MX 2 mail-2.example.org."], id="several words"
+        ),
+        pytest.param(
+            "$GENERATE 1-1 _s$ SRV 0 $ 80$ t$", ["_s1.example.org. 3600 IN SRV 0 1 801 t1.example.org."], id="SRV"
+        ),
+        pytest.param(
+            '$GENERATE 1-1 t TXT "a $ b" \\$$', ['t.example.org. 3600 IN TXT "a 1 b" "$1"'], id="strings, and a dollar"
+        ),
+        pytest.param("$GENERATE 1-1 t$$ A 10.0.0.1", ["t\\$.example.org. 3600 IN A 10.0.0.1"], id="two dollars"),
+    ],
+)
+def test_generate(text: str, expected: list[str]) -> None:
+    """The directive of BIND."""
+    assert lines(text) == expected
+
+
+def test_octets_beyond_ascii() -> None:
+    """A file is octets: those of a comment are nothing, those of names and strings reach the wire as they stand."""
+    data = b'; B\xe4cker\na A 10.0.0.1 ; caf\xe9\nt TXT "\xe4\xc3\xa4" \xa0\xe4\n\xe4 A 10.0.0.2\nc CNAME \xe4\n'
+    found = read(data, ORIGIN, "zone")
+    assert [record.rdata for record in found[1:2]] == [b"\3\xe4\xc3\xa4\2\xa0\xe4"]
+    assert (found[2].owner, found[3].rdata) == (b"\1\xe4" + ORIGIN, b"\1\xe4" + ORIGIN)
+
+
+def test_lines_end_with_a_carriage_return() -> None:
+    """It is white space; so are tabs. A string over several lines holds the ends of lines."""
+    assert lines("a\tIN\tA\t10.0.0.1\r\nb A 10.0.0.2\r\n\r\n") == [
+        "a.example.org. 3600 IN A 10.0.0.1",
+        "b.example.org. 3600 IN A 10.0.0.2",
+    ]
+    assert lines('a TXT "x\ny"\nb A 10.0.0.1') == [
+        'a.example.org. 3600 IN TXT "x\\010y"',
+        "b.example.org. 3600 IN A 10.0.0.1",
+    ]
+
+
+def test_words_that_begin_with_a_dollar_are_owners() -> None:
+    """Unless they are a directive."""
+    assert lines("$DATE A 10.0.0.1") == ["\\$DATE.example.org. 3600 IN A 10.0.0.1"]
+
+
+def test_the_first_soa_record(tmp_path: Path) -> None:
+    """What is behind it is not read; it may be in an included file."""
+    (tmp_path / "inner").write_text("@ 9 SOA a b 7 2 3 4 5\n")
+    path = str(tmp_path / "outer")
+    for text in (b"x A 10.0.0.1\n@ 9 SOA a b 7 2 3 4 5\nnonsense", b"$INCLUDE inner\nnonsense"):
+        found = first_soa(text, ORIGIN, path)
+        assert found is not None
+        assert found.rdata[-20:-16] == bytes((0, 0, 0, 7))
+    assert first_soa(b"x A 10.0.0.1", ORIGIN, path) is None
+
+
+_LINES = zone_records.zone().encode().splitlines()
+
+
+@given(st.sampled_from(_LINES), st.integers(0, 80), st.integers(0, 6), st.binary(max_size=6))
+def test_changed_lines(line: bytes, at: int, cut: int, noise: bytes) -> None:
+    """The result is records or ZoneFileError."""
+    text = line[:at] + noise + line[at + cut :] + b"\nz A 10.0.0.1\n"
+    try:
+        found = read(text, ORIGIN, "zone")
+    except ZoneFileError:
+        return
+    assert all(len(record.owner) <= names.MAX_NAME for record in found)
 
 
 _LABEL = st.text("abcdefghij-0123456789", min_size=1, max_size=10).filter(lambda text: text.strip("-") == text)

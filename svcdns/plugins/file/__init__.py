@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from svcdns.plugins.file.handler import File
-from svcdns.plugins.file.options import Options, gather, parse, period, refresh
+from svcdns.plugins.file.options import Options, parse
+from svcdns.plugins.file.zone_files import gather, period, refresh
 
 PLUGIN: Final = File
 

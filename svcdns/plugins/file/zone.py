@@ -5,90 +5,130 @@ Names are wire names in lower case.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import msgspec
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final, NamedTuple
 
 from svcdns.plugin_api.zone_transfer import ZoneOffer, serial_of
+from svcdns.plugins.file.content import canonical, decode, portions
 from svcdns.wire import names
 from svcdns.wire.codes import Type
 from svcdns.wire.record import Record
 
 RRset = tuple[Record, ...]
+Node = Mapping[int, RRset]
+"""The records of a name by type. Signatures (RRSIG) of all types are one entry."""
 
-_records = msgspec.msgpack.Decoder(list[Record])
+NO_RECORDS: Final[Node] = {}
+
+
+class Place(NamedTuple):
+    """Where a search ended: at a zone cut, below a DNAME record, or at a name. A name without records has no node."""
+
+    name: bytes
+    node: Node | None
+    is_cut: bool = False
+    is_dname: bool = False
 
 
 class Zone:
     """One zone. It never changes: a new version of the zone is a new object."""
 
-    def __init__(self, apex: bytes, content: bytes) -> None:
-        """`content` has the records, encoded by `gather`."""
+    def __init__(self, apex: bytes, payload: bytes, poll_sockets: Callable[[], object] = lambda: None) -> None:
+        """`payload` is the zone as `content.encode` made it. `poll_sockets` is called between two portions of work."""
+        content = decode(payload)
         self.apex = apex
-        self.nodes: dict[bytes, dict[int, RRset]] = {}
-        for record in _records.decode(content):
-            node = self.nodes.setdefault(record.owner.lower(), {})
-            before = node.get(record.rtype, ())
-            if all(record.rdata != other.rdata for other in before):
-                node[record.rtype] = (*before, record)
-        self._names = {
-            suffix for name in self.nodes for suffix in names.suffixes(name) if names.is_within(suffix, apex)
-        }
+        self.soa = content.soa
+        self._nodes: dict[bytes, dict[int, RRset]] = {apex: {Type.SOA: (content.soa,)}}
+        self._denials = content.denials
+        self._names = {apex}
+        for records in portions(content):
+            for record in records:
+                self._add(record)
+            poll_sockets()
 
-    @property
-    def soa(self) -> RRset:
-        """The zone's SOA record."""
-        return self.nodes[self.apex][Type.SOA]
+    def _add(self, record: Record) -> None:
+        owner, rtype = record.owner.lower(), record.rtype
+        node = self._nodes.get(owner)
+        if node is None:
+            node = self._nodes[owner] = {}
+            for suffix in names.suffixes(owner):
+                if suffix in self._names:
+                    break
+                self._names.add(suffix)
+        before = node.get(rtype)
+        if before is None:
+            node[rtype] = (record,)
+        elif all(record.rdata != other.rdata for other in before):
+            node[rtype] = _with_one_ttl((*before, record))
 
     @property
     def ns(self) -> RRset:
         """The NS records of the zone itself."""
-        return self.nodes[self.apex].get(Type.NS, ())
+        return self._nodes[self.apex].get(Type.NS, ())
 
-    def offer(self, serial: int) -> ZoneOffer:
-        """The whole zone, by name in the order of the file; the SOA record alone if `serial` is the zone's serial."""
-        soa = self.soa[0]
-        return ZoneOffer(soa, None if serial and serial == serial_of(soa) else self._whole(soa))
+    @property
+    def is_signed(self) -> bool:
+        """Whether the zone has NSEC records."""
+        return bool(self._denials)
 
-    def _whole(self, soa: Record) -> Iterator[RRset]:
-        yield (soa,)
-        for name, node in self.nodes.items():
-            for rtype, rrset in node.items():
-                if not (rtype == Type.SOA and name == self.apex):
-                    yield rrset
-        yield (soa,)
-
-    def rrset(self, name: bytes, rtype: int) -> RRset:
-        """The records of a name and type."""
-        return self.nodes.get(name, {}).get(rtype, ())
+    def node(self, name: bytes) -> Node:
+        """The records of a name."""
+        return self._nodes.get(name, NO_RECORDS)
 
     def exists(self, name: bytes) -> bool:
         """Whether the name, or a name below it, has records."""
         return name in self._names
 
-    def cut_above(self, name: bytes) -> bytes | None:
-        """The zone cut at or above a name that is nearest to the apex; None if no cut is above it."""
-        found = None
-        for suffix in names.suffixes(name):
-            if suffix == self.apex:
-                return found
-            if Type.NS in self.nodes.get(suffix, {}):
-                found = suffix
-        return found
+    def find(self, name: bytes, rtype: int) -> Place:
+        """What decides about a name: the first zone cut or DNAME record above it, else the name itself.
 
-    def dname_above(self, name: bytes) -> Record | None:
-        """The DNAME record of the nearest ancestor that has one (RFC 6672 §2.2)."""
-        for suffix in names.suffixes(name)[1:]:
-            rrset = self.rrset(suffix, Type.DNAME)
-            if rrset:
-                return rrset[0]
-            if suffix == self.apex:
-                return None
-        return None
+        The parent zone answers for DS records at a cut (RFC 4035 §3.1.4.1).
+        """
+        for suffix in reversed(names.suffixes(name)):
+            node = self._nodes.get(suffix)
+            if node is None or not suffix.endswith(self.apex):
+                continue
+            if suffix != name and Type.DNAME in node:
+                return Place(suffix, node, is_dname=True)
+            if Type.NS in node and suffix != self.apex and not (suffix == name and rtype == Type.DS):
+                return Place(suffix, node, is_cut=True)
+        return Place(name, self._nodes.get(name))
 
-    def wildcard_for(self, name: bytes) -> dict[int, RRset] | None:
-        """The records of the wildcard at the closest encloser (RFC 4592 §3.3.1); None if there is none."""
-        for suffix in names.suffixes(name)[1:]:
-            if self.exists(suffix):
-                return self.nodes.get(b"\x01*" + suffix)
-        return None
+    def closest_encloser(self, name: bytes) -> bytes:
+        """The longest existing ancestor of a name that does not exist (RFC 4592 §3.3.1)."""
+        return next(suffix for suffix in names.suffixes(name)[1:] if suffix in self._names)
+
+    def denial_of(self, name: bytes) -> bytes | None:
+        """The owner of the NSEC record that covers a name, or that the name owns; None if the zone is not signed."""
+        at = bisect_right(self._denials, canonical(name), key=canonical)
+        return self._denials[at - 1] if at else None
+
+    # -- transfers
+
+    def offer(self, serial: int) -> ZoneOffer:
+        """The whole zone, by name in the order of the file; the SOA record alone if `serial` is the zone's serial."""
+        return ZoneOffer(self.soa, None if serial and serial == serial_of(self.soa) else self._whole())
+
+    def _whole(self) -> Iterator[RRset]:
+        yield (self.soa,)
+        for name, node in self._nodes.items():
+            for rtype, rrset in node.items():
+                if not (rtype == Type.SOA and name == self.apex):
+                    yield rrset
+        yield (self.soa,)
+
+
+def _with_one_ttl(rrset: RRset) -> RRset:
+    """The records with the lowest of their TTLs (RFC 2181 §5.2). Signatures of different types keep theirs."""
+    last = rrset[-1]
+    same_rrset = [record for record in rrset if record.rtype != Type.RRSIG or covered(record) == covered(last)]
+    lowest = min(record.ttl for record in same_rrset)
+    if all(record.ttl == lowest for record in same_rrset):
+        return rrset
+    return tuple(Record(r.owner, r.rtype, lowest, r.rdata, r.rclass) if r in same_rrset else r for r in rrset)
+
+
+def covered(signature: Record) -> int:
+    """The type that an RRSIG record signs (RFC 4034 §3.1.1)."""
+    return int.from_bytes(signature.rdata[:2], "big")

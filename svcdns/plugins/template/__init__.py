@@ -6,7 +6,8 @@ from typing import Final
 
 from svcdns.plugins.template.handler import Template
 from svcdns.plugins.template.options import Options, parse
+from svcdns.plugins.template.record_check import gather
 
 PLUGIN: Final = Template
 
-__all__ = ["PLUGIN", "Options", "parse"]
+__all__ = ["PLUGIN", "Options", "gather", "parse"]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from svcdns.corefile import arguments
-from svcdns.corefile.blocks import Directive, Token
+from svcdns.corefile.blocks import Directive, Position, Token
 from svcdns.corefile.errors import CorefileError
 from svcdns.corefile.regex import Regex, regex
 from svcdns.corefile.regex import compiled as compile_regex
@@ -45,6 +45,8 @@ class Rule:
     rcode: int = 0
     ederror: tuple[int, str] | None = None
     fallthrough: tuple[str, ...] = ()
+    places: tuple[Position, ...] = field(default=(), compare=False)
+    """Where the templates of answer, additional and authority stand, in this order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +65,15 @@ def _rule(directive: Directive, zones: tuple[str, ...]) -> Rule:
     rclass, rtype, *names = arguments.arguments(directive, 2, arguments.UNBOUNDED)
     if rclass.text not in Class.__members__:
         raise CorefileError(rclass.position, f"invalid query class {rclass.text}")
-    if rtype.text not in Type.__members__:
+    number = Type.__members__.get(rtype.text.replace("-", "_"))
+    if number is None:
         raise CorefileError(rtype.position, f"invalid RR type {rtype.text}")
     draft = _RuleDraft()
     for line in arguments.body(directive):
         draft.add(line)
     return Rule(
         Class[rclass.text],
-        Type[rtype.text],
+        number,
         arguments.zones(names, zones),
         tuple(draft.patterns) or (compile_regex(".*"),),
         tuple(draft.variables.items()),
@@ -81,6 +84,7 @@ def _rule(directive: Directive, zones: tuple[str, ...]) -> Rule:
         rcode=draft.rcode,
         ederror=draft.ederror,
         fallthrough=draft.fallthrough,
+        places=tuple(place for section in SECTIONS for place in draft.places[section]),
     )
 
 
@@ -92,6 +96,7 @@ class _RuleDraft:
         self.variables: dict[str, Expression] = {}
         self.conditions: list[Expression] = []
         self.templates: dict[str, list[ParsedTemplate]] = {section: [] for section in SECTIONS}
+        self.places: dict[str, list[Position]] = {section: [] for section in SECTIONS}
         self.rcode = 0
         self.ederror: tuple[int, str] | None = None
         self.fallthrough: tuple[str, ...] = ()
@@ -103,9 +108,9 @@ class _RuleDraft:
             case "match":
                 self.patterns += (regex(word) for word in arguments.arguments(line, 1, arguments.UNBOUNDED))
             case "answer" | "additional" | "authority":
-                self.templates[line.name.text] += (
-                    _template(word) for word in arguments.arguments(line, 1, arguments.UNBOUNDED)
-                )
+                words = arguments.arguments(line, 1, arguments.UNBOUNDED)
+                self.templates[line.name.text] += map(_template, words)
+                self.places[line.name.text] += (word.position for word in words)
             case "var":
                 self._variable(line)
             case "expr":

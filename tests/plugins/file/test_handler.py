@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
 import pytest
 
-from svcdns.plugin_api.query import Answer, Query
-from svcdns.plugin_api.reply import UNTIL_CHANGED, Reply
+from svcdns.plugin_api.query import MAX_DEPTH, Answer, Query
+from svcdns.plugin_api.reply import UNTIL_CHANGED, Reply, rcode_only
 from svcdns.plugin_api.zone_transfer import UnavailableError
 from svcdns.plugins.file import File
+from svcdns.plugins.file.content import encode
+from svcdns.plugins.file.metrics import REFUSED
+from svcdns.telemetry.counters import Counters
 from svcdns.wire import names
 from svcdns.wire.codes import AA, Rcode, Type
 from svcdns.wire.zone_text import read
@@ -54,7 +56,7 @@ class Server:
         self.plugin = File(
             world.options("file", f"file z example.org {{\n{body}\n}}"),
             world.environment(
-                data=lambda _plugin, _key: self.content,
+                data=lambda _plugin, key: None if key.startswith("error ") else self.content,
                 on_data=lambda _plugin, key, call: self.calls.update({key: call}),
                 invalidate=self.invalidated.append,
                 **surroundings,
@@ -63,31 +65,34 @@ class Server:
 
     @staticmethod
     def _encoded(text: str) -> bytes:
-        return msgspec.msgpack.encode(read(text, names.from_text("example.org."), "z"))
+        records = read(text, names.from_text("example.org."), "z")
+        return encode(next(record for record in records if record.rtype == Type.SOA), records, 0)
 
     def change(self, text: str) -> None:
         """Control has read the file again, with this content."""
         self.calls["z example.org."](self._encoded(text))
 
-    def ask(self, name: str, rtype: str = "A", *, elsewhere: Reply | None = None) -> Reply:
-        """The answer. `elsewhere` is the server's reply for names outside the zone."""
+    def ask(
+        self, name: str, rtype: str = "A", *, elsewhere: Reply | None = None, dnssec: bool = False, depth: int = 0
+    ) -> Reply:
+        """The answer. `elsewhere` is the server's reply for names outside the zone; others come back to the plugin."""
 
-        def server(_query: Query) -> Answer:
-            return elsewhere or Reply(rcode=Rcode.NXDOMAIN)
+        def server(query: Query) -> Answer:
+            if query.depth > MAX_DEPTH:
+                return rcode_only(Rcode.SERVFAIL)
+            if not names.is_within(query.key, names.from_text("example.org.")):
+                return elsewhere or rcode_only(Rcode.REFUSED)
+            return world.handled(self.plugin, query, world.following(Reply(rcode=Rcode.REFUSED)))
 
-        query = world.query(name, rtype, ask=server)
+        query = world.query(name, rtype, ask=server, depth=depth, edns=world.edns(dnssec_ok=True) if dnssec else None)
         return world.now(world.handled(self.plugin, query, world.following(Reply(rcode=Rcode.REFUSED))))
 
 
 @pytest.mark.parametrize(
     ("name", "rtype", "expected"),
     [
-        pytest.param(
-            "www.example.org.", "A", ["NOERROR", "www.example.org. 60 IN A 10.0.0.3", NS, GLUE], id="positive"
-        ),
-        pytest.param(
-            "WWW.example.ORG.", "A", ["NOERROR", "WWW.example.ORG. 60 IN A 10.0.0.3", NS, GLUE], id="spelling"
-        ),
+        pytest.param("www.example.org.", "A", ["NOERROR", "www.example.org. 60 IN A 10.0.0.3", NS], id="positive"),
+        pytest.param("WWW.example.ORG.", "A", ["NOERROR", "WWW.example.ORG. 60 IN A 10.0.0.3", NS], id="spelling"),
         pytest.param("example.org.", "NS", ["NOERROR", NS.removeprefix("auth "), GLUE], id="apex NS"),
         pytest.param("www.example.org.", "TXT", ["NOERROR", SOA], id="no such type"),
         pytest.param("nothing.example.org.", "A", ["NXDOMAIN", SOA], id="no such name"),
@@ -95,53 +100,35 @@ class Server:
         pytest.param(
             "alias.example.org.",
             "A",
-            [
-                "NOERROR",
-                "alias.example.org. 60 IN CNAME www.example.org.",
-                "www.example.org. 60 IN A 10.0.0.3",
-                NS,
-                GLUE,
-            ],
+            ["NOERROR", "alias.example.org. 60 IN CNAME www.example.org.", "www.example.org. 60 IN A 10.0.0.3", NS],
             id="alias",
         ),
         pytest.param(
             "alias.example.org.",
             "CNAME",
-            ["NOERROR", "alias.example.org. 60 IN CNAME www.example.org.", NS, GLUE],
+            ["NOERROR", "alias.example.org. 60 IN CNAME www.example.org.", NS],
             id="CNAME",
         ),
         pytest.param(
-            "x.wild.example.org.", "A", ["NOERROR", "x.wild.example.org. 60 IN A 10.0.0.4", NS, GLUE], id="wildcard"
+            "x.wild.example.org.", "A", ["NOERROR", "x.wild.example.org. 60 IN A 10.0.0.4", NS], id="wildcard"
         ),
         pytest.param(
             "x.y.wild.example.org.",
             "A",
-            ["NOERROR", "x.y.wild.example.org. 60 IN A 10.0.0.4", NS, GLUE],
+            ["NOERROR", "x.y.wild.example.org. 60 IN A 10.0.0.4", NS],
             id="wildcard, deeper",
         ),
         pytest.param("x.wild.example.org.", "TXT", ["NOERROR", SOA], id="wildcard without that type"),
         pytest.param(
             "x.wildc.example.org.",
             "A",
-            [
-                "NOERROR",
-                "x.wildc.example.org. 60 IN CNAME www.example.org.",
-                "www.example.org. 60 IN A 10.0.0.3",
-                NS,
-                GLUE,
-            ],
+            ["NOERROR", "x.wildc.example.org. 60 IN CNAME www.example.org.", "www.example.org. 60 IN A 10.0.0.3", NS],
             id="wildcard alias",
         ),
         pytest.param(
             "example.org.",
             "MX",
-            [
-                "NOERROR",
-                "example.org. 60 IN MX 10 mail.example.org.",
-                NS,
-                "add mail.example.org. 60 IN A 10.0.0.2",
-                GLUE,
-            ],
+            ["NOERROR", "example.org. 60 IN MX 10 mail.example.org.", NS, "add mail.example.org. 60 IN A 10.0.0.2"],
             id="MX with its address",
         ),
         pytest.param(
@@ -153,7 +140,6 @@ class Server:
                 NS,
                 "add www.example.org. 60 IN A 10.0.0.3",
                 "add www.example.org. 60 IN AAAA 2001:db8::3",
-                GLUE,
             ],
             id="SRV with its addresses",
         ),
@@ -177,7 +163,7 @@ def test_answers(name: str, rtype: str, expected: list[str] | None) -> None:
     found = world.summary(Server().ask(name, rtype))
     if expected is None:
         expected = [
-            "NOERROR",
+            "NXDOMAIN",
             "moved.example.org. 60 IN DNAME www.example.org.",
             "x.moved.example.org. 60 IN CNAME x.www.example.org.",
             SOA,
@@ -206,11 +192,364 @@ def test_the_server_resolves_a_target_outside_the_zone() -> None:
     assert reply.lifetime == 9.0
 
 
-def test_an_alias_loop_ends() -> None:
-    """After a bounded number of steps."""
-    reply = Server().ask("loop.example.org.")
-    assert reply.rcode == Rcode.NOERROR
-    assert len(reply.answer) <= 10
+CHAIN = (
+    "$TTL 60\n@ IN SOA ns root 7 2 3 4 30\n"
+    + "".join(f"c{n} IN CNAME c{n + 1}\n" for n in range(1, 12))
+    + "c12 IN A 10.0.0.1\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("first", "aliases", "ends"),
+    [
+        pytest.param("c3", 9, True, id="nine"),
+        pytest.param("c2", 10, False, id="ten"),
+        pytest.param("c1", 10, False, id="eleven"),
+    ],
+)
+def test_the_length_of_a_chain(first: str, aliases: int, *, ends: bool) -> None:
+    """Nine aliases are followed to the address, as in CoreDNS. Of a longer chain the client gets ten."""
+    reply = Server(text=CHAIN).ask(f"{first}.example.org.")
+    assert (reply.rcode, [r.rtype for r in reply.answer]) == (Rcode.NOERROR, [Type.CNAME] * aliases + [Type.A] * ends)
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        pytest.param("x IN CNAME x", id="one"),
+        pytest.param("x IN CNAME y\ny IN CNAME x", id="two"),
+        pytest.param("*.w IN CNAME b.w\nx IN CNAME a.w", id="wildcard"),
+        pytest.param("d IN DNAME d\nx IN CNAME a.d", id="DNAME onto itself"),
+        pytest.param("d IN DNAME b.d\nx IN CNAME a.d", id="DNAME below itself"),
+    ],
+)
+def test_loops_are_servfail(records: str) -> None:
+    """RFC 1034 §3.6.2. The alias itself can be asked for."""
+    server = Server(text=f"@ 60 IN SOA ns root 7 2 3 4 30\n{records}\n")
+    assert server.ask("x.example.org.").rcode == Rcode.SERVFAIL
+    assert server.ask("x.example.org.", "CNAME").rcode == Rcode.NOERROR
+
+
+MORE = """\
+$TTL 60
+@        IN SOA ns root 7 2 3 4 30
+         IN NS  ns
+ns       IN A   10.0.0.1
+gone     IN CNAME nothing
+*.gone   IN CNAME nothing
+ent      IN CNAME b.c
+nodata   IN CNAME ns
+a.b.c    IN TXT "deep"
+f.*.e    IN A   10.0.0.4
+t.e      IN A   10.0.0.5
+d        IN DNAME t
+below.d  IN A   10.0.0.66
+x.t      IN A   10.0.0.9
+sub      IN NS  ns.sub
+sub      IN NS  ns
+sub      IN DS  1 13 1 0000000000000000000000000000000000000000
+ns.sub   IN A   10.0.0.7
+into     IN CNAME x.sub
+two   90 IN A   10.0.0.2
+two   30 IN A   10.0.0.3
+two      IN A   10.0.0.2
+out      IN CNAME host.example.net.
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "rtype", "expected"),
+    [
+        pytest.param(
+            "gone.example.org.",
+            "A",
+            ["NXDOMAIN", "gone.example.org. 60 IN CNAME nothing.example.org.", SOA],
+            id="CNAME to nothing",
+        ),
+        pytest.param(
+            "gone.example.org.",
+            "ANY",
+            ["NXDOMAIN", "gone.example.org. 60 IN CNAME nothing.example.org.", SOA],
+            id="CNAME and ANY",
+        ),
+        pytest.param(
+            "x.gone.example.org.",
+            "A",
+            ["NXDOMAIN", "x.gone.example.org. 60 IN CNAME nothing.example.org.", SOA],
+            id="wildcard CNAME to nothing",
+        ),
+        pytest.param(
+            "ent.example.org.",
+            "A",
+            ["NOERROR", "ent.example.org. 60 IN CNAME b.c.example.org.", SOA],
+            id="CNAME to ENT",
+        ),
+        pytest.param(
+            "nodata.example.org.",
+            "AAAA",
+            ["NOERROR", "nodata.example.org. 60 IN CNAME ns.example.org.", SOA],
+            id="CNAME to NODATA",
+        ),
+        pytest.param("ns.example.org.", "ANY", ["NOERROR", SOA], id="ANY"),
+        pytest.param("none.example.org.", "ANY", ["NXDOMAIN", SOA], id="ANY for no name"),
+        pytest.param("some.e.example.org.", "A", ["NOERROR", SOA], id="a wildcard that is an ENT"),
+        pytest.param("a.b.e.example.org.", "A", ["NOERROR", SOA], id="a wildcard that is an ENT, deeper"),
+        pytest.param("*.e.example.org.", "A", ["NOERROR", SOA], id="the wildcard itself"),
+        pytest.param("x.t.e.example.org.", "A", ["NXDOMAIN", SOA], id="below a name beside the wildcard"),
+        pytest.param(
+            "x.d.example.org.",
+            "A",
+            [
+                "NOERROR",
+                "d.example.org. 60 IN DNAME t.example.org.",
+                "x.d.example.org. 60 IN CNAME x.t.example.org.",
+                "x.t.example.org. 60 IN A 10.0.0.9",
+                NS,
+            ],
+            id="DNAME",
+        ),
+        pytest.param(
+            "below.d.example.org.",
+            "A",
+            [
+                "NXDOMAIN",
+                "d.example.org. 60 IN DNAME t.example.org.",
+                "below.d.example.org. 60 IN CNAME below.t.example.org.",
+                SOA,
+            ],
+            id="a record below a DNAME is occluded",
+        ),
+        pytest.param(
+            "x.d.example.org.",
+            "CNAME",
+            [
+                "NOERROR",
+                "d.example.org. 60 IN DNAME t.example.org.",
+                "x.d.example.org. 60 IN CNAME x.t.example.org.",
+                NS,
+            ],
+            id="the CNAME of a DNAME",
+        ),
+        pytest.param(
+            "d.example.org.",
+            "DNAME",
+            ["NOERROR", "d.example.org. 60 IN DNAME t.example.org.", NS],
+            id="the DNAME itself",
+        ),
+        pytest.param(
+            "x.sub.example.org.",
+            "A",
+            [
+                "NOERROR",
+                "auth sub.example.org. 60 IN NS ns.sub.example.org.",
+                "auth sub.example.org. 60 IN NS ns.example.org.",
+                "add ns.sub.example.org. 60 IN A 10.0.0.7",
+            ],
+            id="glue below the cut alone",
+        ),
+        pytest.param(
+            "sub.example.org.",
+            "DS",
+            ["NOERROR", f"sub.example.org. 60 IN DS 1 13 1 {'0' * 40}", NS],
+            id="DS at the cut is the parent's",
+        ),
+        pytest.param(
+            "into.example.org.",
+            "A",
+            [
+                "NOERROR",
+                "into.example.org. 60 IN CNAME x.sub.example.org.",
+                "auth sub.example.org. 60 IN NS ns.sub.example.org.",
+                "auth sub.example.org. 60 IN NS ns.example.org.",
+                "add ns.sub.example.org. 60 IN A 10.0.0.7",
+            ],
+            id="CNAME into a delegation",
+        ),
+        pytest.param(
+            "two.example.org.",
+            "A",
+            ["NOERROR", "two.example.org. 30 IN A 10.0.0.2", "two.example.org. 30 IN A 10.0.0.3", NS],
+            id="one TTL",
+        ),
+    ],
+)
+def test_more_answers(name: str, rtype: str, expected: list[str]) -> None:
+    """RFC 6604, RFC 4592, RFC 6672, RFC 8482, RFC 2181 §5.2."""
+    assert world.summary(Server(text=MORE).ask(name, rtype)) == expected
+
+
+def test_aa_is_about_the_first_owner() -> None:
+    """So a CNAME into a delegation has it."""
+    assert Server(text=MORE).ask("into.example.org.").flags & AA
+
+
+def test_a_name_that_would_be_too_long_is_yxdomain() -> None:
+    """RFC 6672 §2.2."""
+    long = ".".join(["x" * 60] * 3)
+    server = Server(text=f"@ 60 IN SOA ns root 7 2 3 4 30\nd IN DNAME {long}\n")
+    assert server.ask(f"{'y' * 60}.d.example.org.").rcode == Rcode.YXDOMAIN
+
+
+@pytest.mark.parametrize(
+    ("elsewhere", "expected"),
+    [
+        pytest.param(Reply(rcode=Rcode.NXDOMAIN), ["NXDOMAIN", "CNAME", SOA], id="NXDOMAIN without a SOA record"),
+        pytest.param(rcode_only(Rcode.SERVFAIL), ["SERVFAIL", "CNAME", NS], id="SERVFAIL"),
+        pytest.param(rcode_only(Rcode.REFUSED), ["NOERROR", "CNAME", NS], id="REFUSED: nobody serves the name"),
+        pytest.param(Reply(dropped=True), ["NOERROR", "CNAME", NS], id="no reply"),
+        pytest.param(Reply(), ["NOERROR", "CNAME", SOA], id="NODATA without a SOA record"),
+        pytest.param(
+            Reply(rcode=Rcode.NXDOMAIN, authority=world.records("example.net. 9 IN SOA a. b. 1 2 3 4 5")),
+            ["NXDOMAIN", "CNAME", "auth example.net. 9 IN SOA a. b. SERIAL 2 3 4 5"],
+            id="NXDOMAIN of another zone",
+        ),
+        pytest.param(
+            Reply(
+                authority=world.records("example.net. 9 IN NS ns.example.net."),
+                additional=world.records("ns.example.net. 9 IN A 192.0.2.1"),
+            ),
+            ["NOERROR", "CNAME", "auth example.net. 9 IN NS ns.example.net.", "add ns.example.net. 9 IN A 192.0.2.1"],
+            id="a referral of another zone",
+        ),
+        pytest.param(
+            Reply(answer=world.records("host.example.net. 9 IN A 192.0.2.9")),
+            ["NOERROR", "CNAME", "host.example.net. 9 IN A 192.0.2.9", NS],
+            id="an address",
+        ),
+    ],
+)
+def test_the_end_of_a_chain_outside_the_zone(elsewhere: Reply, expected: list[str]) -> None:
+    """Records and rcode are those of the target, RFC 6604 §3."""
+    found = world.summary(Server(text=MORE).ask("out.example.org.", elsewhere=elsewhere))
+    assert found == [line if line != "CNAME" else "out.example.org. 60 IN CNAME host.example.net." for line in expected]
+
+
+def test_a_nearer_zone_answers_for_a_target() -> None:
+    """Also if the zone of the alias has records of that name."""
+    parent = world.records(
+        "example.org. 9 IN SOA a. b. 1 2 3 4 5",
+        "x.example.org. 9 IN CNAME w.c.example.org.",
+        "w.c.example.org. 9 IN A 192.0.2.1",
+    )
+    child = world.records("c.example.org. 9 IN SOA a. b. 1 2 3 4 5", "w.c.example.org. 9 IN A 192.0.2.2")
+    data = {"p example.org.": encode(parent[0], parent, 0), "c c.example.org.": encode(child[0], child, 0)}
+    options = world.options("file", "file p example.org\nfile c c.example.org")
+    plugin = File(options, world.environment(data=lambda _plugin, key: data.get(key)))
+
+    def ask(name: str, rtype: str = "A") -> Reply:
+        def server(query: Query) -> Answer:
+            return world.handled(plugin, query, world.following(Reply(rcode=Rcode.REFUSED)))
+
+        return world.now(
+            world.handled(plugin, world.query(name, rtype, ask=server), world.following(Reply(rcode=Rcode.REFUSED)))
+        )
+
+    assert world.shown(ask("x.example.org.").answer) == [
+        "x.example.org. 9 IN CNAME w.c.example.org.",
+        "w.c.example.org. 9 IN A 192.0.2.2",
+    ]
+    assert [record.owner for record in ask("c.example.org.", "DS").authority] == [parent[0].owner]
+
+
+SIGNED = """\
+$TTL 60
+@        IN SOA ns root 7 2 3 4 30
+         IN RRSIG SOA 13 2 60 20301231000000 20201231000000 1 example.org. AQID
+         IN NS  ns
+         IN RRSIG NS 13 2 60 20301231000000 20201231000000 1 example.org. AQID
+         IN NSEC *.w NS SOA RRSIG NSEC
+         IN RRSIG NSEC 13 2 60 20301231000000 20201231000000 1 example.org. AQID
+ns       IN A   10.0.0.1
+         IN RRSIG A 13 3 60 20301231000000 20201231000000 1 example.org. AQID
+         IN NSEC s A RRSIG NSEC
+s        IN NS  ns.s
+         IN NSEC z NS RRSIG NSEC
+ns.s     IN A   10.0.0.2
+z        IN NS  ns.s
+         IN DS  1 13 1 0000000000000000000000000000000000000000
+         IN RRSIG DS 13 3 60 20301231000000 20201231000000 1 example.org. AQID
+         IN NSEC @ NS DS RRSIG NSEC
+*.w      IN A   10.0.0.4
+         IN RRSIG A 13 3 60 20301231000000 20201231000000 1 example.org. AQID
+         IN NSEC ns A RRSIG NSEC
+d        IN DNAME ns
+         IN RRSIG DNAME 13 3 60 20301231000000 20201231000000 1 example.org. AQID
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "rtype", "expected"),
+    [
+        pytest.param("ns", "A", ["ns A", "ns RRSIG", "auth @ NS", "auth @ RRSIG"], id="positive"),
+        pytest.param("@", "SOA", ["@ SOA", "@ RRSIG", "auth @ NS", "auth @ RRSIG"], id="SOA"),
+        pytest.param("@", "NS", ["@ NS", "@ RRSIG", "add ns A", "add ns RRSIG"], id="NS with addresses"),
+        pytest.param("ns", "TXT", ["auth @ SOA", "auth @ RRSIG", "auth ns NSEC"], id="NODATA"),
+        pytest.param(
+            "x.w",
+            "A",
+            ["x.w A", "x.w RRSIG", "auth @ NS", "auth @ RRSIG", "auth *.w NSEC"],
+            id="wildcard, and that the name is not there",
+        ),
+        pytest.param("x.w", "TXT", ["auth @ SOA", "auth @ RRSIG", "auth *.w NSEC"], id="wildcard without the type"),
+        pytest.param(
+            "nt", "A", ["auth @ SOA", "auth @ RRSIG", "auth ns NSEC", "auth @ NSEC", "auth @ RRSIG"], id="NXDOMAIN"
+        ),
+        pytest.param("w", "A", ["auth @ SOA", "auth @ RRSIG", "auth s NSEC"], id="empty non-terminal"),
+        pytest.param("a.z", "A", ["auth z NS", "auth z DS", "auth z RRSIG"], id="a signed child"),
+        pytest.param("a.s", "A", ["auth s NS", "auth s NSEC", "add ns.s A"], id="an unsigned child"),
+        pytest.param("ns", "RRSIG", ["ns RRSIG", "auth @ NS", "auth @ RRSIG"], id="signatures themselves"),
+        pytest.param("ns", "NSEC", ["ns NSEC", "auth @ NS", "auth @ RRSIG"], id="NSEC itself"),
+        pytest.param("x.d", "CNAME", ["d DNAME", "d RRSIG", "x.d CNAME", "auth @ NS", "auth @ RRSIG"], id="DNAME"),
+    ],
+)
+def test_a_signed_zone(name: str, rtype: str, expected: list[str]) -> None:
+    """Signatures and denials are those in the file (RFC 4035 §3.1), for clients with DO alone."""
+    wire = name if name != "@" else ""
+    server = Server(text=SIGNED)
+    reply = server.ask(f"{wire}.example.org.".lstrip("."), rtype, dnssec=True)
+
+    def short(line: str) -> str:
+        section, rest = (
+            ("", line) if line.count(" ") < 4 or not line.startswith(("auth", "add")) else line.split(" ", 1)
+        )
+        owner, _, _, kind, *_ = rest.split()
+        return f"{section} {owner.removesuffix('example.org.').removesuffix('.') or '@'} {kind}".strip()
+
+    assert [short(line) for line in world.summary(reply)[1:]] == expected
+    plain = server.ask(f"{wire}.example.org.".lstrip("."), rtype)
+    kinds = {record.rtype for section in (plain.answer, plain.authority, plain.additional) for record in section}
+    assert kinds.isdisjoint({Type.RRSIG, Type.NSEC, Type.DS} - {int(Type[rtype])})
+
+
+def test_a_name_outside_with_no_plugin_behind_is_refused() -> None:
+    """With a plugin behind, that answers."""
+    server: Server = Server(peers=lambda _: (server.plugin,))
+    assert server.ask("example.net.").rcode == Rcode.REFUSED
+    assert not server.ask("example.net.").has_message
+    other: Server = Server(peers=lambda _: (other.plugin, server.plugin))
+    assert other.ask("example.net.").has_message
+
+
+def test_an_soa_record_of_another_owner_is_served_as_it_stands() -> None:
+    """As in CoreDNS. Other names of the zone do not exist."""
+    soa, address = world.records("other.test. 60 IN SOA ns. root. 7 2 3 4 30", "ns.example.org. 60 IN A 10.0.0.1")
+    server = Server(text=None)
+    server.calls["z example.org."](encode(soa, [address], 0))
+    assert world.shown(server.ask("example.org.", "SOA").answer) == world.shown([soa])
+    assert server.ask("ns.example.org.").rcode == Rcode.NOERROR
+
+
+def test_a_refused_file_is_a_metric() -> None:
+    """Until it can be used, or another chain serves."""
+    counters = Counters()
+    server = Server(counters=counters)
+    cell = counters.cell(REFUSED, "z", "example.org.")
+    for reason, value in ((b"z:1:1: wrong", 1.0), (b"", 0.0), (b"z:2:2: wrong", 1.0)):
+        server.calls["error z example.org."](reason)
+        server.plugin.tick()
+        assert counters.values[cell] == value
+    server.plugin.stop()
+    assert counters.values[cell] == 0.0
 
 
 def test_a_reply_that_fell_through_depends_on_the_zone() -> None:
@@ -223,12 +562,14 @@ def test_a_reply_that_fell_through_depends_on_the_zone() -> None:
 
 
 def test_fallthrough() -> None:
-    """Only NXDOMAIN falls through, and only below the named zones."""
+    """NXDOMAIN and empty non-terminals fall through, and only below the named zones. The reply depends on the zone."""
     server = Server("fallthrough lower.example.org")
     assert world.summary(server.ask("x.lower.example.org.")) == ["REFUSED"]
     assert server.ask("x.example.org.").rcode == Rcode.NXDOMAIN
     assert Server("fallthrough").ask("x.example.org.").rcode == Rcode.REFUSED
+    assert Server("fallthrough").ask("b.c.example.org.").rcode == Rcode.REFUSED
     assert Server("fallthrough").ask("www.example.org.", "TXT").rcode == Rcode.NOERROR
+    assert Server("fallthrough").ask("dangling.example.org.").answer
 
 
 def test_a_zone_that_has_not_been_read_is_servfail() -> None:

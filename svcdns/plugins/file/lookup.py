@@ -1,0 +1,221 @@
+"""The lookup of one query in one zone (RFC 1034 §4.3.2, RFC 4592, RFC 6672, RFC 4035 §3.1).
+
+The rules are those of docs/behaviour/plugins.md#file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Final
+
+import msgspec
+
+from svcdns.plugin_api.contract import then
+from svcdns.plugin_api.query import Answer, Query
+from svcdns.plugin_api.reply import UNTIL_CHANGED, Reply
+from svcdns.plugins.file.zone import Node, Place, RRset, Zone, covered
+from svcdns.wire import names
+from svcdns.wire.codes import AA, Rcode, Type
+from svcdns.wire.record import Record
+
+MAX_ALIASES: Final = 10
+"""CNAME records that are followed inside a zone, as in CoreDNS; the client goes on from the last one."""
+_ADDRESSES: Final = (Type.A, Type.AAAA)
+_TARGET_AT: Final[dict[int, int]] = {Type.MX: 2, Type.SRV: 6, Type.SVCB: 2, Type.HTTPS: 2}
+"""Octets of RDATA before the target, for types whose targets have their addresses in the additional section."""
+_AT_ALIASES: Final = (Type.CNAME, Type.NSEC, Type.RRSIG)
+"""Types that are answered at an alias itself (RFC 4035 §2.5)."""
+_STAR: Final = b"\x01*"
+
+
+class ZoneLookup:
+    """Answers one query from one zone."""
+
+    def __init__(self, zone: Zone, query: Query, is_nearest: Callable[[bytes], bool]) -> None:
+        """`is_nearest` says whether no other zone of the plugin is nearer to a name."""
+        self._zone, self._query, self._is_nearest = zone, query, is_nearest
+        self._signed = query.dnssec_ok
+        self._answer: list[Record] = []
+        self._proofs: list[Record] = []
+        """NSEC records for the authority section, with their signatures."""
+        self._followed = {query.key}
+        self.may_fall_through = False
+        """Whether the reply has no answer because no record has the name."""
+
+    def run(self) -> Answer:
+        """The reply."""
+        zone, rtype = self._zone, self._query.rtype
+        name = self._query.name
+        place = zone.find(self._query.key, rtype)
+        while True:
+            step = self._step(name, place)
+            if isinstance(step, Reply):
+                return step
+            name, key = step, step.lower()
+            if key in self._followed:
+                return self._reply(Rcode.SERVFAIL)  # RFC 1034 §3.6.2: a loop is an error
+            self._followed.add(key)
+            if not names.is_within(key, zone.apex):
+                return self._ask(name)
+            place = zone.find(key, rtype)
+            if place.is_cut:
+                continue
+            if place.node is None or place.is_dname or not self._is_nearest(key):
+                return self._ask(name)
+            if len(self._followed) > MAX_ALIASES:
+                return self._reply(Rcode.NOERROR, self._ns())
+
+    def _step(self, name: bytes, place: Place) -> Reply | bytes:
+        """The reply, or the target of an alias."""
+        zone, key = self._zone, place.name
+        if place.node is not None:
+            if place.is_cut:
+                return self._delegation(place.node)
+            if place.is_dname:
+                return self._dname(name, place.node[Type.DNAME][0], place.node)
+            return self._at(name, key, place.node)
+        if zone.exists(key):
+            self.may_fall_through = not self._answer
+            self._deny(key)
+            return self._negative(Rcode.NOERROR)
+        wildcard = _STAR + zone.closest_encloser(key)
+        self._deny(key)
+        if zone.exists(wildcard):
+            node = zone.node(wildcard)
+            if node:
+                return self._at(name, wildcard, node)
+            self._deny(wildcard)  # the wildcard is an empty non-terminal
+            return self._negative(Rcode.NOERROR)
+        self._deny(wildcard)
+        self.may_fall_through = not self._answer
+        return self._negative(Rcode.NXDOMAIN)
+
+    def _at(self, name: bytes, owner: bytes, node: Node) -> Reply | bytes:
+        """From the records of a name, or of the wildcard that stands for it."""
+        rtype = self._query.rtype
+        if Type.CNAME in node and not (rtype in _AT_ALIASES and rtype in node):
+            self._answer += _renamed(self._with_signatures(node, Type.CNAME), name)
+            return node[Type.CNAME][0].rdata
+        if rtype not in node:
+            if self._signed:
+                self._proofs += self._with_signatures(node, Type.NSEC)
+            return self._negative(Rcode.NOERROR)
+        records = self._with_signatures(node, rtype)
+        is_apex = owner == self._zone.apex
+        self._answer += records if is_apex and rtype == Type.SOA else _renamed(records, name)
+        if is_apex and rtype == Type.NS:
+            return self._reply(Rcode.NOERROR, (), self._glue(records))
+        return self._reply(Rcode.NOERROR, self._ns(), self._targets())
+
+    # -- ends
+
+    def _negative(self, rcode: int) -> Reply:
+        return self._reply(rcode, self._soa())
+
+    def _delegation(self, node: Node) -> Reply:
+        servers = node[Type.NS]
+        if self._signed:
+            # The parent says whether the child zone is signed (RFC 4035 §3.1.4).
+            self._proofs += self._with_signatures(node, Type.DS if Type.DS in node else Type.NSEC)
+        return self._reply(Rcode.NOERROR, servers, self._glue(servers))
+
+    def _dname(self, name: bytes, dname: Record, node: Node) -> Reply | bytes:
+        """The DNAME record, and the CNAME record that it stands for (RFC 6672 §3.1)."""
+        target = name[: len(name) - len(dname.owner)] + dname.rdata
+        self._answer += self._with_signatures(node, Type.DNAME)
+        if len(target) > names.MAX_NAME:
+            return self._reply(Rcode.YXDOMAIN)
+        if target.lower() == name.lower():
+            self._answer.clear()
+            return self._reply(Rcode.SERVFAIL)
+        self._answer.append(Record(name, Type.CNAME, dname.ttl, target))
+        return target if self._query.rtype != Type.CNAME else self._reply(Rcode.NOERROR, self._ns())
+
+    def _ask(self, target: bytes) -> Answer:
+        """The server resolves the target of an alias: it is outside the zone, or no record of the zone has the name."""
+        found = self._query.ask(target, self._query.rtype)
+
+        def add(other: Reply) -> Reply:
+            self._answer += () if other.dropped else other.answer
+            return self._after(other)
+
+        return then(found, add)
+
+    def _after(self, other: Reply) -> Reply:
+        """The reply of this zone, once `other` has been found for the target of the last alias.
+
+        The rcode is that of the target (RFC 6604 §3). Rcodes other than NXDOMAIN and SERVFAIL are NOERROR, as in
+        CoreDNS: the client has the alias, and can ask for the target itself.
+        """
+        if other.dropped or other.rcode not in (Rcode.NOERROR, Rcode.NXDOMAIN, Rcode.SERVFAIL):
+            return self._reply(Rcode.NOERROR, self._ns(), self._targets())
+        has_soa = any(record.rtype == Type.SOA for record in other.authority)
+        if has_soa and other.rcode != Rcode.SERVFAIL:
+            return self._reply(other.rcode, other.authority)
+        if other.rcode == Rcode.NXDOMAIN:
+            return self._reply(other.rcode, self._soa())
+        if other.rcode == Rcode.NOERROR and not other.answer:
+            return self._reply(other.rcode, other.authority or self._soa(), other.additional)  # a referral, or NODATA
+        return self._reply(other.rcode, self._ns(), self._targets())
+
+    def _reply(self, rcode: int, authority: RRset = (), additional: RRset = ()) -> Reply:
+        referral = not self._answer and any(record.rtype == Type.NS for record in authority) and rcode == Rcode.NOERROR
+        return Reply(
+            rcode=rcode,
+            flags=self._query.reply_flags | (0 if referral else AA),
+            answer=tuple(self._answer),
+            authority=(*authority, *dict.fromkeys(self._proofs)),
+            additional=additional,
+            lifetime=UNTIL_CHANGED,
+        )
+
+    # -- sections
+
+    def _with_signatures(self, node: Node, rtype: int) -> RRset:
+        records = node.get(rtype, ())
+        if not self._signed or not records or Type.RRSIG not in node or rtype == Type.RRSIG:
+            return records
+        return (*records, *(signature for signature in node[Type.RRSIG] if covered(signature) == rtype))
+
+    def _ns(self) -> RRset:
+        return self._with_signatures(self._zone.node(self._zone.apex), Type.NS)
+
+    def _soa(self) -> RRset:
+        """The SOA record of a denial: its TTL is that of the denial (RFC 2308 §3)."""
+        soa = self._zone.soa
+        ttl = min(soa.ttl, int.from_bytes(soa.rdata[-4:], "big"))
+        records = self._with_signatures(self._zone.node(self._zone.apex), Type.SOA)
+        return tuple(msgspec.structs.replace(record, ttl=min(record.ttl, ttl)) for record in records)
+
+    def _deny(self, name: bytes) -> None:
+        """The NSEC record that says that a name does not exist."""
+        owner = self._zone.denial_of(name) if self._signed else None
+        if owner is not None:
+            self._proofs += self._with_signatures(self._zone.node(owner), Type.NSEC)
+
+    def _glue(self, servers: Iterable[Record]) -> RRset:
+        """Addresses of the name servers whose names lie below the delegated name."""
+        found = [(server.owner.lower(), server.rdata) for server in servers if server.rtype == Type.NS]
+        return self._addresses(target for owner, target in found if names.is_within(target.lower(), owner))
+
+    def _targets(self) -> RRset:
+        """Addresses of the targets of MX, SRV, SVCB and HTTPS records in the answer."""
+        return self._addresses(
+            names.read_name(record.rdata, _TARGET_AT[record.rtype])[0]
+            for record in self._answer
+            if record.rtype in _TARGET_AT
+        )
+
+    def _addresses(self, targets: Iterable[bytes]) -> RRset:
+        out: list[Record] = []
+        for key in dict.fromkeys(target.lower() for target in targets):
+            if names.is_within(key, self._zone.apex):
+                node = self._zone.node(key)
+                for rtype in _ADDRESSES:
+                    out += self._with_signatures(node, rtype)
+        return tuple(out)
+
+
+def _renamed(rrset: Iterable[Record], name: bytes) -> RRset:
+    """The records with the query name as their owner: for wildcards, and for the spelling of the query."""
+    return tuple(Record(name, record.rtype, record.ttl, record.rdata) for record in rrset)

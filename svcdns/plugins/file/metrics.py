@@ -1,0 +1,15 @@
+"""The metrics of `file`."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from svcdns.telemetry.counters import Family, MetricKind
+
+REFUSED: Final = Family(
+    "svcdns_file_zone_refused",
+    MetricKind.GAUGE,
+    "1 while a zone's file cannot be used; what it held before is served, or SERVFAIL.",
+    ("file", "zone"),
+    uniform=True,
+)

@@ -1,0 +1,35 @@
+"""Templates that make no record, told at the start (docs/plugins/template.md)."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from svcdns.plugins.template import gather
+from tests.support import world
+
+
+@pytest.mark.parametrize(
+    ("answer", "warning"),
+    [
+        pytest.param("{{ .Name }} 60 IN A 192.0.2.1", "", id="a record"),
+        pytest.param("{{ .Name }} 60 IN HTTPS 1 . alpn=h2 ech=AAT+DQAA", "", id="HTTPS"),
+        pytest.param('{{ .Name }} 60 IN CAA 0 issue \\"ca.example\\; x=y\\"', "", id="an escape"),
+        pytest.param("{{ .Name }} 60 IN A 192.0.2", "A data is wrong", id="no address"),
+        pytest.param("{{ .Name }} 60 IN NOTHING x", "unknown type NOTHING", id="no type"),
+        pytest.param("{{ .Name }} 60 IN A {{ index .Match 1 }}", "", id="what depends on the query is not known"),
+        pytest.param("{{ .Name }} 60 IN A {{ .Zone.x }}", "", id="what cannot be rendered is no record's fault"),
+    ],
+)
+def test_templates_that_make_no_record_are_warned_of(
+    answer: str, warning: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With their place; nothing ends."""
+    options = world.options(
+        "template", f'template IN ANY example.org {{\n authority "{{{{ .Zone }}}} 60 IN NS ns."\n answer "{answer}"\n}}'
+    )
+    assert gather(options, {}) == {}
+    assert [record.levelno for record in caplog.records] == ([logging.WARNING] if warning else [])
+    assert ("Corefile:4:9: the template makes no record" in caplog.text) == bool(warning)
+    assert warning in caplog.text
