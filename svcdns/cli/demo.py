@@ -18,11 +18,10 @@ from typing import Final
 
 from svcdns.errors import SvcdnsError
 from svcdns.process import isolated
-from svcdns.wire import names
+from svcdns.wire import names, tool_messages
 from svcdns.wire.codes import RD, Class, Type, rcode_text, type_text
 from svcdns.wire.errors import FormError
-from svcdns.wire.message import Message, encode_query, parse_message
-from svcdns.wire.record import Record
+from svcdns.wire.tool_messages import Question
 
 COREFILE: Final = "Corefile.example"
 RESOLV_CONF: Final = "/etc/resolv.conf"
@@ -137,39 +136,24 @@ def _show(address: tuple[str, int], *, resolver: bool) -> None:
     sys.stdout.flush()
 
 
-def query(address: tuple[str, int], name: str, rtype: int, timeout: float) -> Message | None:
-    """Sends a query over UDP and returns the reply; None if there is none within `timeout` seconds."""
-    packet = encode_query(0x5344, RD, names.from_text(name), rtype, Class.IN, None)
+def query(address: tuple[str, int], name: str, rtype: int, timeout: float) -> bytes | None:
+    """Sends a query over UDP and returns the octets of the reply; None if there is none within `timeout` seconds."""
+    packet = tool_messages.query(0x5344, RD, [Question(names.from_text(name), rtype, Class.IN)])
     with socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.settimeout(timeout)
         try:
             sock.connect(address)
             sock.send(packet)
-            return parse_message(sock.recv(65535))
-        except (OSError, FormError):
+            return sock.recv(65535)
+        except OSError:
             return None
 
 
-def _answer_lines(message: Message | None) -> list[str]:
-    if message is None:
+def _answer_lines(reply: bytes | None) -> list[str]:
+    if reply is None:
         return ["  (no answer)"]
-    if not message.answer:
-        return [f"  {rcode_text(message.flags & 15)}, no records"]
-    return [f"  {record_text(record)}" for record in message.answer]
-
-
-def record_text(record: Record) -> str:
-    """Returns a record in the format of a zone file, for the types that the demo queries."""
-    rtype, data = record.rtype, record.rdata
-    if rtype == Type.A:
-        shown = socket.inet_ntop(socket.AF_INET, data)
-    elif rtype == Type.AAAA:
-        shown = socket.inet_ntop(socket.AF_INET6, data)
-    elif rtype in (Type.CNAME, Type.PTR, Type.NS):
-        shown = names.to_text(data)
-    elif rtype == Type.SRV:
-        numbers = (int.from_bytes(data[at : at + 2], "big") for at in (0, 2, 4))
-        shown = " ".join(map(str, numbers)) + " " + names.to_text(data[6:])
-    else:
-        shown = f"\\# {len(data)} {data.hex()}"
-    return f"{names.to_text(record.owner)} {record.ttl} IN {type_text(rtype)} {shown}"
+    try:
+        rcode, records = tool_messages.answer(reply)
+    except FormError as error:
+        return [f"  (a reply that cannot be read: {error})"]
+    return [f"  {record}" for record in records] or [f"  {rcode_text(rcode)}, no records"]

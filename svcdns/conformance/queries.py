@@ -5,14 +5,13 @@ Sources: RFC 1035 §4.1, RFC 6891 §6.1; the dig manual (BIND 9.18).
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass, field, replace
 from typing import Final, Self
 
-from svcdns.wire import names
+from svcdns.wire import names, tool_messages
 from svcdns.wire.codes import RD, Class, Type, class_text, type_text
+from svcdns.wire.tool_messages import OptRecord, Question
 
-_HEADER: Final = struct.Struct("!HHHHHH")
 _DIG_FLAGS: Final = (
     (0x0400, "+aaflag"),
     (0x0200, "+tcflag"),
@@ -42,10 +41,9 @@ class Opt:
     flags: int = 0
     options: tuple[tuple[int, bytes], ...] = ()
 
-    def wire(self) -> bytes:
-        """Returns the octets of the record (RFC 6891 §6.1.2)."""
-        options = b"".join(struct.pack("!HH", code, len(data)) + data for code, data in self.options)
-        return b"\0" + struct.pack("!HHBBHH", Type.OPT, self.size, 0, self.version, self.flags, len(options)) + options
+    def record(self) -> OptRecord:
+        """Returns the record as it is sent (RFC 6891 §6.1.2)."""
+        return OptRecord(self.size, self.version << 16 | self.flags, self.options)
 
     def dig(self) -> str:
         """Returns the command-line options with which `dig` sends this record."""
@@ -78,16 +76,16 @@ class Query:
     def packet(self, ident: int) -> bytes:
         """Returns the query as a message (RFC 1035 §4.1)."""
         flags = self.flags & 0x87FF | self.opcode << 11
-        return (
-            _HEADER.pack(ident, flags, self.repeat, 0, 0, len(self.opts))
-            + self.section * self.repeat
-            + b"".join(o.wire() for o in self.opts)
-        )
+        return tool_messages.query(ident, flags, [self._question] * self.repeat, [opt.record() for opt in self.opts])
 
     @property
     def section(self) -> bytes:
         """The octets of one question in the question section."""
-        return names.from_text(self.name) + struct.pack("!HH", self.rtype, self.rclass)
+        return tool_messages.question(self._question)
+
+    @property
+    def _question(self) -> Question:
+        return Question(names.from_text(self.name), self.rtype, self.rclass)
 
     def over_tcp(self) -> Self:
         """Returns the same query, to be sent over TCP."""

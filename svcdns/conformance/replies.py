@@ -1,24 +1,21 @@
 """Parses replies strictly: every count must be right, every octet must belong to a record, and nothing may follow.
 
-The suite does not use the parser `wire.message`, because a test suite must notice what a lenient client ignores.
-Examples are a header without a question, octets after the last record, and two OPT records. Names are parsed by
-`wire.names`. Source: RFC 1035 §4.1, RFC 6891 §6.1.
+This parser is separate from `wire.message`: a test suite must see what a lenient client ignores (a header without
+question, octets after the end, two OPT records). Names are parsed by `wire.names`, RDATA by dnslib. Source: RFC 1035
+§4.1, RFC 6891 §6.1.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import struct
 from dataclasses import dataclass
 from typing import Final
 
-from svcdns.wire import names
+from svcdns.wire import names, tool_messages
 from svcdns.wire.codes import AA, AD, CD, QR, RA, RD, TC, Type, Z, class_text, rcode_text, type_text
 from svcdns.wire.errors import FormError
 
 _FLAGS: Final = ((QR, "qr"), (AA, "aa"), (TC, "tc"), (RD, "rd"), (RA, "ra"), (Z, "z"), (AD, "ad"), (CD, "cd"))
-_LEADING: Final[dict[int, int]] = {Type.CNAME: 0, Type.PTR: 0, Type.NS: 0, Type.DNAME: 0, Type.MX: 2, Type.SRV: 6}
-"""The types whose RDATA ends in one name, each with the number of octets before the name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +134,8 @@ class _Reader:
             if rtype == Type.OPT:
                 self._opt(owner, rclass, ttl, self.packet[self.at : end], last=last)
             else:
-                lines.append(Line(names.to_text(owner), rtype, rclass, ttl, _rdata(self.packet, self.at, end, rtype)))
+                data = tool_messages.data_text(self.packet, self.at, end, rtype)
+                lines.append(Line(names.to_text(owner), rtype, rclass, ttl, data))
             self.at = end
         return tuple(lines)
 
@@ -153,47 +151,3 @@ class _Reader:
             options.append((code, rdata[at - length : at]))
         self.opt = ReplyOpt(rclass, ttl >> 16 & 0xFF, ttl & 0xFFFF, tuple(options))
         self.upper_rcode = ttl >> 24
-
-
-def _rdata(packet: bytes, at: int, end: int, rtype: int) -> str:
-    """Returns RDATA in the format of zone files. Raises FormError.
-
-    A type that cluster DNS does not use has the format of RFC 3597 §5.
-    """
-    data = packet[at:end]
-    if rtype in (Type.A, Type.AAAA):
-        if len(data) != (4 if rtype == Type.A else 16):
-            raise FormError(f"{type_text(rtype)} with {len(data)} octets of data")
-        return str(ipaddress.IPv4Address(data) if rtype == Type.A else ipaddress.IPv6Address(data))
-    if rtype in _LEADING:
-        skip = _LEADING[rtype]
-        name, behind = names.read_name(packet, at + skip)
-        _must_end(behind, end, rtype)
-        numbers = struct.unpack(f"!{skip // 2}H", data[:skip])
-        return " ".join([*map(str, numbers), names.to_text(name)])
-    if rtype == Type.SOA:
-        mname, behind = names.read_name(packet, at)
-        rname, behind = names.read_name(packet, behind)
-        _must_end(behind + 20, end, rtype)
-        return " ".join(
-            [names.to_text(mname), names.to_text(rname), *map(str, struct.unpack_from("!5I", packet, behind))]
-        )
-    if rtype == Type.TXT:
-        return " ".join(f'"{text}"' for text in _strings(data))
-    return f"\\# {len(data)} {data.hex()}".rstrip()
-
-
-def _strings(data: bytes) -> list[str]:
-    out, at = [], 0
-    while at < len(data):
-        end = at + 1 + data[at]
-        if end > len(data):
-            raise FormError("truncated TXT string")
-        out.append(data[at + 1 : end].decode("latin-1"))
-        at = end
-    return out
-
-
-def _must_end(behind: int, end: int, rtype: int) -> None:
-    if behind != end:
-        raise FormError(f"{type_text(rtype)} with a wrong RDLENGTH")

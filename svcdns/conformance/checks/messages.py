@@ -206,6 +206,6 @@ def bad_packets(zone: str) -> list[Octets]:
         Octets("ARCOUNT 1 without a record", header(0x1234, RD, 1, 0, 0, 1) + whole[12:]),
         Octets(
             "an OPT record with a truncated option",
-            header(0x1234, RD, 1, 0, 0, 1) + whole[12:] + Opt(options=((10, b"12345678"),)).wire()[:-4],
+            Query(zone, opts=(Opt(options=((10, b"12345678"),)),)).packet(0x1234)[:-4],
         ),
     ]
