@@ -118,6 +118,9 @@ def _build_block(
             )
     chains.handlers += handlers
     hooks, entry = chains.hooks, chain(handlers)
+    counting = next((name for name, settings in block.settings.items() if settings.counts_queries), "")
+    if entry is None and counting:
+        entry = _end(counting)
     observers: tuple[Observer, ...] = tuple(
         hooks.wrapped(h.name, None, h.observe) for h in handlers if overrides(h, "observe")
     )

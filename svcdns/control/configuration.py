@@ -103,6 +103,12 @@ class Setup:
         return max((one.lameduck for one in self.settings if one.lameduck is not None), default=0.0)
 
     @property
+    def warnings(self) -> tuple[str, ...]:
+        """Lines for the log about what is ignored in the Corefile."""
+        own = tuple(line.removeprefix("Warning: ") for line in self.corefile.warnings)
+        return own + tuple(line for one in self.settings for line in one.warnings)
+
+    @property
     def workers(self) -> int:
         """The number of workers: the maximum over all blocks."""
         return max((one.workers for one in self.settings if one.workers is not None), default=1)
@@ -146,7 +152,7 @@ def check(corefile: Corefile) -> Setup:
     check_overlap(corefile.blocks, hosts)
     _check_certificates(plans, hosts)
     own = [address for addresses in interfaces.values() for address in addresses]
-    local = tuple(dict.fromkeys(a for a in own if not a.startswith("127.") and a != "::1"))
+    local = tuple(dict.fromkeys(address for address in own if _is_for_records(address)))
     return Setup(written, corefile, plans, hosts, _views(plans), {}, local)
 
 
@@ -225,6 +231,13 @@ def _interfaces() -> dict[str, list[str]]:
         name: [address.address for address in addresses if address.family in families]
         for name, addresses in psutil.net_if_addrs().items()
     }
+
+
+def _is_for_records(text: str) -> bool:
+    """Whether an address of the machine may stand in a record: an IPv6 link-local one needs its interface (RFC 4291
+    §2.5.6)."""
+    address = ipaddress.ip_address(text)
+    return not address.is_loopback and not (address.version == 6 and address.is_link_local)
 
 
 def _hosts(block: BlockPlan, interfaces: Mapping[str, list[str]]) -> tuple[str, ...]:

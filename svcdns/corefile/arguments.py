@@ -11,7 +11,7 @@ import re
 from collections.abc import Collection, Sequence
 from typing import Final
 
-from svcdns.corefile.blocks import Directive, Token
+from svcdns.corefile.blocks import Directive, Position, Token
 from svcdns.corefile.errors import CorefileError, ZoneError
 from svcdns.corefile.zones import normalise_zone
 
@@ -138,15 +138,20 @@ def zones(words: Sequence[Token], fallback: tuple[str, ...] = ()) -> tuple[str, 
     return tuple(out)
 
 
-def zone(word: Token) -> str:
-    """Returns the one zone that an argument names, in lower case and absolute.
+def ignored_zones(words: Sequence[Token]) -> tuple[str, ...]:
+    """A line for the log about each word that `zones` skips."""
+    return tuple(
+        warning(
+            word.position, f"'{word.text}' is not a zone and is ignored" + ("; no zone is left" * (not zones(words)))
+        )
+        for word in words
+        if not zones([word])
+    )
 
-    Raises CorefileError if the argument is not a zone name, or a network that stands for several zones.
-    """
-    found = zones((word,))
-    if len(found) != 1:
-        raise CorefileError(word.position, f"'{word.text}' is not a zone; one zone name was expected")
-    return found[0]
+
+def warning(position: Position, text: str) -> str:
+    """A line for the log about what is ignored at a place."""
+    return f"{position.file}:{position.line}:{position.column} - {text}"
 
 
 def fallthrough(line: Directive) -> tuple[str, ...]:
@@ -155,12 +160,12 @@ def fallthrough(line: Directive) -> tuple[str, ...]:
 
 
 def host_port(token: Token) -> tuple[str, int]:
-    """Returns host and port of an address such as `:8080`, `127.0.0.1:53`, `[::1]:53` or `localhost:9153`.
+    """Host and port of `:8080`, `127.0.0.1:53`, `[::1]:53` or `localhost:9153`; an empty host is every address.
 
-    An empty host stands for all addresses.
+    Without digits behind the colon the port is 0, a free one: an environment variable that is not set leaves that.
     """
     host, colon, digits = token.text.rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")
-    if not colon or not digits.isdecimal() or int(digits) > 65535 or (":" in host and not bracketed):
+    if not colon or not (digits or "0").isdecimal() or int(digits or 0) > 65535 or (":" in host and not bracketed):
         raise CorefileError(token.position, f"'{token.text}' is not an address; HOST:PORT or :PORT was expected")
-    return host[1:-1] if bracketed else host, int(digits)
+    return host[1:-1] if bracketed else host, int(digits or 0)

@@ -5,6 +5,7 @@ It is the named file, the file `Corefile` in the working directory, or the built
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -35,6 +36,18 @@ def load(path: str | None, *, environ: Mapping[str, str], default_port: int = 53
     return corefile if corefile.blocks else _default(default_port)
 
 
+def content_digest(path: str | None) -> str:
+    """The SHA-512 of the file's octets: it tells whether a Corefile that cannot be parsed has changed.
+
+    Empty for standard input, and for what is no regular file or cannot be read.
+    """
+    file = Path(path or DEFAULT_FILE)
+    try:
+        return hashlib.sha512(file.read_bytes()).hexdigest() if path != "stdin" and file.is_file() else ""
+    except OSError:
+        return ""
+
+
 def _default(port: int) -> Corefile:
     return parse(f".:{port} {{\n    whoami\n    log\n}}\n", "built-in", environ={}, default_port=port)
 
@@ -46,22 +59,18 @@ def _standard_input() -> str:
     control process, reads it again.
     """
     try:
-        with open(0, encoding="utf-8", closefd=False) as file:
+        with open(0, "rb", closefd=False) as file:
             if file.seekable():
                 file.seek(0)
-            return file.read()
-    except (OSError, UnicodeDecodeError) as error:
+            return file.read().decode(errors="replace")
+    except OSError as error:
         raise CorefileMissingError(f"loading Corefile: standard input cannot be read: {error}") from error
 
 
 def _read(path: str) -> str:
     try:
-        return Path(path).read_text(encoding="utf-8")
+        return Path(path).read_bytes().decode(errors="replace")
     except OSError as error:
         raise CorefileMissingError(
             f"loading Corefile: open {path}: {(error.strerror or str(error)).lower()}"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise CorefileMissingError(
-            f"loading Corefile: {path} is not UTF-8 text: {error.reason} at octet {error.start}"
         ) from error

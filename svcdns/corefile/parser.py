@@ -26,7 +26,9 @@ from svcdns.corefile.lexer import tokens
 MAX_SNIPPET_IMPORTS: Final = 10_000
 MAX_FILE_IMPORTS: Final = 100_000
 MAX_NESTING: Final = 50
-"""The largest depth of braces within braces of a server block. No plugin needs more than three levels."""
+"""Braces within braces of a server block. No plugin takes more than three levels."""
+OPTIONS: Final = 2
+"""The level of a directive's options; the directives of a server block are on level 1."""
 
 _PERCENT: Final = re.compile(r"\{%([^}%]+)%\}")
 _DOLLAR: Final = re.compile(r"\{\$([^}]+)\}")
@@ -59,7 +61,7 @@ class _Parser:
         self.snippets: dict[str, list[_Line]] = {}
         self.warnings: list[str] = []
         self.snippet_imports = self.file_imports = 0
-        self.last = Position(path, 1, 1)
+        self.last = Token("", Position(path, 1, 1))
 
     def run(self, text: str) -> tuple[ServerBlock, ...]:
         self.lines.extend(_Line(line) for line in _lines(tokens(text, self.path)))
@@ -69,18 +71,40 @@ class _Parser:
             if _is_import(line):
                 self._import(line)
                 continue
+            if _is(line.tokens[0], "}"):
+                self._stray(line)
+                continue
             keys, braced = self._keys(line)
             if _is_snippet(keys):
                 self._define(keys[0], braced)
                 continue
-            directives = self._directives(braced, 1)
-            blocks.append(ServerBlock(self._server_keys(keys), directives))
+            directives = self._directives(braced, 1, attached=bool(keys) and _has_brace(keys[-1]))
+            if keys:
+                blocks.append(ServerBlock(self._server_keys(keys), directives))
+            else:
+                self._warn(line.tokens[0], "the environment leaves no zone, the server block is not served")
         return tuple(blocks)
 
     def _take(self) -> _Line:
         line = self.lines.popleft()
-        self.last = line.tokens[-1].position
+        self.last = line.tokens[-1]
         return line
+
+    def _put_back(self, tokens: tuple[Token, ...], line: _Line) -> None:
+        """The rest of a line, to be read as a line."""
+        if tokens:
+            self.lines.appendleft(line._replace(tokens=tokens))
+
+    def _warn(self, word: Token, text: str) -> None:
+        where = word.position
+        self.warnings.append(f"{where.file}:{where.line}:{where.column} - {text}")
+
+    def _stray(self, line: _Line) -> None:
+        """A `}` too many. CoreDNS takes it for a zone, and refuses what follows it but another one."""
+        if not all(_is(word, "}") for rest in (line, *self.lines) for word in rest.tokens):
+            raise CorefileError(line.tokens[0].position, "'}' without a '{' before it")
+        for word in line.tokens:
+            self._warn(word, "'}' without a '{' before it is ignored")
 
     # -- keys
 
@@ -90,28 +114,32 @@ class _Parser:
         The brace is None for a block without braces.
         """
         keys: list[Token] = []
+        any_word = False
         while True:
-            words = line.tokens
-            brace = words[-1] if _is(words[-1], "{") else None
-            for word in words[:-1] if brace else words:
-                if _is(word, "{") or _is(word, "}"):
+            words, brace, rest = _opened(line.tokens)
+            for word in words:
+                if _is(word, "}"):
                     raise CorefileError(word.position, f"'{word.text}' where a zone was expected")
                 keys += self._split(word)
-            more = bool(words[: -1 if brace else None]) and words[-2 if brace else -1].text.endswith(",")
+            any_word = any_word or bool(words)
+            more = bool(words) and words[-1].text.endswith(",")
             if brace:
                 if more:
                     raise CorefileError(brace.position, "another zone was expected behind the comma, found '{'")
+                self._put_back(rest, line)
                 break
             if not more:
-                if self.lines and len(self.lines[0].tokens) == 1 and _is(self.lines[0].tokens[0], "{"):
-                    brace = self._take().tokens[0]
+                if self.lines and _is(self.lines[0].tokens[0], "{"):
+                    line = self._take()
+                    brace = line.tokens[0]
+                    self._put_back(line.tokens[1:], line)
                 break
             if not self.lines:
                 raise CorefileError(
                     words[-1].position, "another zone was expected behind the comma, found the end of the file"
                 )
             line = self._take()
-        if not keys:
+        if not any_word:
             raise CorefileError(line.tokens[0].position, "a zone was expected before '{'")
         return keys, brace
 
@@ -121,7 +149,12 @@ class _Parser:
         return [Token(part, word.position, word.quoted) for part in text.split(",") if part]
 
     def _server_keys(self, keys: list[Token]) -> tuple[ServerKey, ...]:
-        return tuple(key for token in keys for key in server_keys(token, self.default_port, self.warnings))
+        """The parsed keys. `KEY{` is a name with a brace for CoreDNS, which no query has: it counts only alone."""
+        attached = [token for token in keys if _has_brace(token)]
+        for token in attached:
+            self._warn(token, f"the '{{' of '{token.text}' belongs to the name; a space was expected before it")
+        names = [token for token in keys if token not in attached] or keys
+        return tuple(key for token in names for key in server_keys(token, self.default_port, self.warnings))
 
     # -- snippets and imports
 
@@ -133,17 +166,19 @@ class _Parser:
             raise CorefileError(key.position, f"'{{' was expected behind snippet '({name})'")
         body: list[_Line] = []
         depth = 1
-        while True:
+        while depth:
             if not self.lines:
                 raise CorefileError(braced.position, "'{' without its end; a line with '}' was expected")
             line = self._take()
-            if len(line.tokens) == 1 and _is(line.tokens[0], "}"):
-                depth -= 1
+            end = len(line.tokens)
+            for place, word in enumerate(line.tokens):
+                depth += _is(word, "{") - _is(word, "}")
                 if not depth:
+                    end = place
                     break
-            elif _is(line.tokens[-1], "{"):
-                depth += 1
-            body.append(line)
+            if end:
+                body.append(line._replace(tokens=line.tokens[:end]))
+            self._put_back(line.tokens[end + 1 :], line)
         self.snippets[name] = body
 
     def _import(self, line: _Line) -> None:
@@ -206,10 +241,10 @@ class _Parser:
 
     # -- directives
 
-    def _directives(self, brace: Token | None, level: int) -> tuple[Directive, ...]:
-        """Returns the directives up to the `}` that matches `brace`.
+    def _directives(self, brace: Token | None, level: int, *, attached: bool = False) -> tuple[Directive, ...]:
+        """The lines up to the `}` that belongs to `brace`; up to a `}` or the end of the file where there is no brace.
 
-        If `brace` is None, returns all directives up to the end of the file.
+        `attached` tells that the last key of the block ends with the brace.
         """
         if brace is not None and level > MAX_NESTING:
             raise CorefileError(brace.position, f"blocks nested more than {MAX_NESTING} deep")
@@ -218,33 +253,37 @@ class _Parser:
             line = self._take()
             first = line.tokens[0]
             if _is(first, "}"):
-                if len(line.tokens) > 1:
-                    raise CorefileError(
-                        line.tokens[1].position, f"'{line.tokens[1].text}' behind '}}'; a line of its own was expected"
-                    )
-                if brace is None:
-                    raise CorefileError(first.position, "'}' without a '{' before it")
+                self._closed(line, level)
+                if brace is None and not attached:
+                    self._warn(first, "'}' without a '{' before it ends the server block")
                 return tuple(out)
             if _is_import(line):
                 self._import(line)
                 continue
             out.append(self._directive(line, level))
         if brace is not None:
-            raise CorefileError(brace.position, "'{' without its end; a line with '}' was expected")
+            if level > 1 or not _is(self.last, "}"):
+                raise CorefileError(brace.position, "'{' without its end; a line with '}' was expected")
+            self._warn(brace, "'{' without its end; the server block ends with the file")
         return tuple(out)
 
+    def _closed(self, line: _Line, level: int) -> None:
+        """What stands behind a `}`: the next server block, or the end of the option block around."""
+        rest = line.tokens[1:]
+        if rest and (level == OPTIONS or (level > OPTIONS and not _is(rest[0], "}"))):
+            raise CorefileError(rest[0].position, f"'{rest[0].text}' behind '}}'; a line of its own was expected")
+        self._put_back(rest, line)
+
     def _directive(self, line: _Line, level: int) -> Directive:
-        words = line.tokens
-        brace = words[-1] if _is(words[-1], "{") else None
-        if brace is not None:
-            words = words[:-1]
+        words, brace, rest = _opened(line.tokens)
+        end = next((place for place, word in enumerate(words) if _is(word, "}")), None)
+        if end is not None:
+            if level < OPTIONS:
+                raise CorefileError(words[end].position, "'}' behind a directive; a line of its own was expected")
+            words, brace, rest = words[:end], None, line.tokens[end:]
         if not words:
             raise CorefileError(line.tokens[0].position, "a directive was expected before '{'")
-        for word in words:
-            if _is(word, "{"):
-                raise CorefileError(word.position, "'{' inside a line; it must be the last word of its line")
-            if _is(word, "}"):
-                raise CorefileError(word.position, "'}' inside a line; a line of its own was expected")
+        self._put_back(rest, line)
         name, *arguments = (self._substituted(word) for word in words)
         body = self._directives(brace, level + 1) if brace is not None else None
         return Directive(name, tuple(arguments), body)
@@ -281,6 +320,18 @@ def _lines(words: list[Token]) -> list[tuple[Token, ...]]:
     return [tuple(line) for line in out]
 
 
+def _opened(words: tuple[Token, ...]) -> tuple[tuple[Token, ...], Token | None, tuple[Token, ...]]:
+    """The words before the first `{`, that brace, and the words behind it."""
+    for place, word in enumerate(words):
+        if _is(word, "{"):
+            return words[:place], word, words[place + 1 :]
+    return words, None, ()
+
+
+def _has_brace(key: Token) -> bool:
+    return key.text.endswith("{") and not key.quoted
+
+
 def _is(word: Token, text: str) -> bool:
     return word.text == text and not word.quoted
 
@@ -311,6 +362,6 @@ def _with_arguments(word: Token, values: list[str]) -> Token:
 
 def _read(path: str, token: Token) -> str:
     try:
-        return Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        return Path(path).read_bytes().decode(errors="replace")
+    except OSError as error:
         raise CorefileError(token.position, f"cannot read '{path}': {error}") from error

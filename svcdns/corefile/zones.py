@@ -13,12 +13,14 @@ from svcdns.wire.errors import NameTextError
 
 
 def normalise_zone(text: str) -> tuple[str, ...]:
-    """Returns the zones that a zone argument stands for. Raises ZoneError.
-
-    A name stands for one zone, a CIDR for one or several reverse zones.
+    """The zones that a zone argument means: one for a name, one or several reverse zones for a
+    CIDR. `32/27.2.0.192.in-addr.arpa` is a name (RFC 2317 §4). Raises ZoneError.
     """
-    if "/" in text:
+    address, slash, _ = text.partition("/")
+    if slash and (":" in address or _is_ipv4(address)):
         return reverse_zones(text)
+    if not text:
+        raise ZoneError("an empty word is no zone")
     try:
         return (names.to_text(names.from_text(text).lower()),)
     except NameTextError as error:
@@ -41,6 +43,10 @@ def reverse_zones(text: str) -> tuple[str, ...]:
         raise ZoneError(f"invalid CIDR {text}")
     labels = boundary // step
     return tuple(_reverse_name(subnet.network_address, labels) for subnet in network.subnets(new_prefix=boundary))
+
+
+def _is_ipv4(text: str) -> bool:
+    return text.count(".") == 3 and text.replace(".", "").isdecimal()
 
 
 def _reverse_name(address: ipaddress.IPv4Address | ipaddress.IPv6Address, labels: int) -> str:

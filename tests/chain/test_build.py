@@ -144,6 +144,12 @@ def test_a_block_that_only_configures_answers_nothing() -> None:
     assert world.now(chains.listeners["127.0.0.1", 53].ask(world.query("a."))).rcode == Rcode.REFUSED
 
 
+def test_a_block_that_only_counts_has_nothing_that_answers() -> None:
+    """As in CoreDNS, whose *prometheus* is a plugin of the chain."""
+    chains, _ = built(". {\n reload\n}", reload={"settings": lambda _: Settings(counts_queries=True)})
+    assert world.now(chains.listeners["127.0.0.1", 53].ask(world.query("a."))).rcode == Rcode.SERVFAIL
+
+
 def test_other_classes_only_where_a_plugin_takes_them() -> None:
     """As CoreDNS lets them pass."""
     for text, rcode in ((". {\n log\n}", Rcode.REFUSED), (". {\n forward x\n}", Rcode.SERVFAIL)):

@@ -153,3 +153,28 @@ def test_two_blocks_with_one_watch_and_two_snapshots(tmp_path: Path) -> None:
         CorefileError, match=r"Corefile:8:2 .*watches the same as the block at .*Corefile:2, but with another snapshot"
     ):
         setup(tmp_path, text)
+
+
+def test_what_is_ignored_is_a_warning(tmp_path: Path) -> None:
+    """With file, line and column; the rest of the Corefile counts."""
+    (tmp_path / "db").write_text(ZONE.format(1))
+    made = setup(
+        tmp_path,
+        f"a. {{\n file {tmp_path}/db {{$UNSET}}\n}}\n"
+        f"b. {{\n file {tmp_path}/db {{\n  upstream 192.0.2.1\n }}\n}}\n"
+        "c. {\n template IN A {$UNSET} {\n  rcode NXDOMAIN\n  upstream\n }\n}\n}\n",
+    )
+    assert [line.removeprefix(f"{tmp_path}/Corefile:") for line in made.warnings] == [
+        "15:1 - '}' without a '{' before it is ignored",
+        f"2:{len(str(tmp_path)) + 11} - '' is not a zone and is ignored; no zone is left",
+        "6:3 - 'upstream' is ignored, it has no effect any more",
+        "10:16 - '' is not a zone and is ignored; no zone is left",
+        "12:3 - 'upstream' is ignored, it has no effect any more",
+    ]
+
+
+def test_link_local_addresses_are_of_no_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They need an interface (RFC 4291 section 2.5.6), and loopback addresses are of no use elsewhere."""
+    found = {"eth0": ["192.0.2.1", "169.254.20.10", "2001:db8::1", "fe80::1%eth0"], "lo": ["127.0.0.1", "::1"]}
+    monkeypatch.setattr("svcdns.control.configuration._interfaces", lambda: found)
+    assert setup(tmp_path, ". {\n whoami\n}\n").local_addresses == ("192.0.2.1", "169.254.20.10", "2001:db8::1")

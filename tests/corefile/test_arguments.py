@@ -77,6 +77,8 @@ def test_errors_point_at_the_word(read: Callable[[Token], Any], text: str, messa
         ("127.0.0.1:53", ("127.0.0.1", 53)),
         ("[::1]:53", ("::1", 53)),
         ("localhost:1", ("localhost", 1)),
+        ("localhost:", ("localhost", 0)),
+        (":", ("", 0)),
     ],
 )
 def test_addresses(text: str, address: tuple[str, int]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from svcdns.corefile.load import CorefileMissingError, load
+from svcdns.corefile.load import CorefileMissingError, content_digest, load
 
 
 def test_without_a_file_there_is_a_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -31,3 +31,21 @@ def test_a_named_file_has_to_be_there(tmp_path: Path) -> None:
     """The error names it."""
     with pytest.raises(CorefileMissingError, match="no such file or directory"):
         load(str(tmp_path / "none"), environ={})
+
+
+def test_octets_that_are_not_utf8_do_no_harm_in_comments(tmp_path: Path) -> None:
+    """Neither in the file nor in one that it imports."""
+    (tmp_path / "more").write_bytes(b"log # caf\xe9\n")
+    path = tmp_path / "Corefile"
+    path.write_bytes(b"# caf\xe9\n. {\n import more\n whoami # b\xf6se\n}\n")
+    assert [one.name.text for one in load(str(path), environ={}).blocks[0].directives] == ["log", "whoami"]
+
+
+def test_the_digest_tells_whether_a_file_has_changed(tmp_path: Path) -> None:
+    """Also one that cannot be parsed; empty where there is none."""
+    path = tmp_path / "Corefile"
+    assert content_digest(str(path)) == content_digest("stdin") == ""
+    path.write_bytes(b"}{\xff")
+    first = content_digest(str(path))
+    path.write_bytes(b"}{\xfe")
+    assert content_digest(str(path)) not in (first, "")

@@ -137,16 +137,25 @@ def test_imports_files_and_globs(tmp_path: Path) -> None:
             "Corefile:1:3 - Error during parsing: '{' without its end; a line with '}' was expected",
             id="open",
         ),
-        pytest.param("}\n", "Corefile:1:1 - Error during parsing: '}' where a zone was expected", id="close"),
         pytest.param(
-            ". {\n log\n}\n}\n",
-            "Corefile:4:1 - Error during parsing: '}' where a zone was expected",
-            id="close once too often",
+            ". {\n log\n}\n}\na. {\n log\n}\n",
+            "Corefile:4:1 - Error during parsing: '}' without a '{' before it",
+            id="close once too often in the middle",
         ),
         pytest.param(
-            ". {\n health { lameduck 5s }\n}",
-            "Corefile:2:9 - Error during parsing: '{' inside a line; it must be the last word of its line",
-            id="brace inside a line",
+            ". {\n log }\n",
+            "Corefile:2:6 - Error during parsing: '}' behind a directive; a line of its own was expected",
+            id="close behind a directive",
+        ),
+        pytest.param(
+            ". {\n errors { } }\n",
+            "Corefile:2:13 - Error during parsing: '}' behind '}'; a line of its own was expected",
+            id="close behind an option block",
+        ),
+        pytest.param(
+            ". {\n errors {\n stacktrace\n",
+            "Corefile:2:9 - Error during parsing: '{' without its end; a line with '}' was expected",
+            id="open option block",
         ),
         pytest.param(
             ". {\n a {\n } b\n}",
@@ -220,6 +229,67 @@ def test_bad_files_get_one_line(text: str, line: str) -> None:
     with pytest.raises(CorefileError) as caught:
         read(text)
     assert str(caught.value) == line
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param(". {\n errors { }\n}", [["errors", []]], id="empty option block"),
+        pytest.param(". {\n f . x { a 2 }\n}", [["f", ".", "x", [["a", "2"]]]], id="option block on one line"),
+        pytest.param(". {\n f { a 3\n b 5s\n }\n}", [["f", [["a", "3"], ["b", "5s"]]]], id="option behind the brace"),
+        pytest.param(". {\n f {\n a 3\n b 5s }\n}", [["f", [["a", "3"], ["b", "5s"]]]], id="brace behind an option"),
+        pytest.param(". { f\n g\n}", [["f"], ["g"]], id="directive behind the brace"),
+        pytest.param(". { f {\n a\n }\n}", [["f", [["a"]]]], id="option block behind the brace"),
+        pytest.param(".\n{ f\n}", [["f"]], id="brace on the next line with a directive"),
+        pytest.param(". { }", [], id="empty server block"),
+        pytest.param(". { import s\n}", None, id="import behind the brace"),
+        pytest.param("(s) { f { a 1 } }\n. {\n import s\n}", [["f", [["a", "1"]]]], id="snippet on one line"),
+        pytest.param('. {\n f "{" "}"\n}', [["f", "{", "}"]], id="quoted braces are words"),
+    ],
+)
+def test_braces_stand_where_coredns_takes_them(text: str, expected: list[object] | None) -> None:
+    """On the line of a directive, of an option and of a zone."""
+    snippet = "" if expected is not None else "(s) {\n f\n}\n"
+    assert directives(snippet + text) == (expected if expected is not None else [["f"]])
+
+
+def test_a_block_may_begin_behind_the_end_of_another() -> None:
+    """The `}` of a server block ends it, whatever follows on its line."""
+    assert [block.keys[0].zone for block in read("a {\n f\n} b {\n g\n}").blocks] == ["a.", "b."]
+
+
+@pytest.mark.parametrize(
+    ("text", "zones", "warnings"),
+    [
+        pytest.param("a {\n f\n}\n}", ["a."], ["Corefile:4:1 - '}' without a '{' before it is ignored"], id="stray"),
+        pytest.param(
+            "a b{\n f\n}",
+            ["a."],
+            ["Corefile:1:3 - the '{' of 'b{' belongs to the name; a space was expected before it"],
+            id="attached to a key",
+        ),
+        pytest.param(
+            "a {\n f {\n }\n",
+            ["a."],
+            ["Corefile:1:3 - '{' without its end; the server block ends with the file"],
+            id="last brace missing",
+        ),
+        pytest.param(
+            "a\n f\n}\n", ["a."], ["Corefile:3:1 - '}' without a '{' before it ends the server block"], id="no opening"
+        ),
+        pytest.param(
+            "a {\n f\n}\n{$UNSET} {\n g\n}",
+            ["a."],
+            ["Corefile:4:1 - the environment leaves no zone, the server block is not served"],
+            id="no zone",
+        ),
+    ],
+)
+def test_what_coredns_misreads_is_a_warning(text: str, zones: list[str], warnings: list[str]) -> None:
+    """It has file, line and column; the rest of the Corefile counts."""
+    corefile = read(text)
+    assert [key.zone for block in corefile.blocks for key in block.keys] == zones
+    assert list(corefile.warnings) == warnings
 
 
 @pytest.mark.parametrize("depth", [MAX_NESTING, 5000])

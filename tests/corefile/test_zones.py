@@ -27,12 +27,17 @@ def test_normalises(text: str, zones: tuple[str, ...]) -> None:
     assert normalise_zone(text) == zones
 
 
+def test_a_zone_of_rfc_2317_is_a_name() -> None:
+    """Its slash is no prefix length."""
+    assert normalise_zone("32/27.2.0.192.in-addr.arpa") == ("32/27.2.0.192.in-addr.arpa.",)
+
+
 def test_a_network_may_give_many_zones() -> None:
     """/20 is sixteen zones, /27 thirty-two."""
     assert (len(normalise_zone("10.0.0.0/20")), len(normalise_zone("10.0.0.0/27"))) == (16, 32)
 
 
-@pytest.mark.parametrize("text", ["10.0.0.0/33", "a..b", "::/0", "x/24"])
+@pytest.mark.parametrize("text", ["10.0.0.0/33", "a..b", "::/0", ""])
 def test_refuses(text: str) -> None:
     """Text that is neither a name nor a network."""
     with pytest.raises(ZoneError):

@@ -13,7 +13,8 @@ from svcdns.cluster.changes import Dependency
 from svcdns.plugin_api.contract import Following, Plugin
 from svcdns.plugin_api.environment import Environment
 from svcdns.plugin_api.query import Answer, Query
-from svcdns.plugin_api.reply import rcode_only
+from svcdns.plugin_api.reply import UNTIL_CHANGED, Reply, rcode_only
+from svcdns.plugin_api.settings import Settings
 from svcdns.plugin_api.zone_transfer import UnavailableError, ZoneOffer
 from svcdns.plugins.file.content import data_key, error_key
 from svcdns.plugins.file.lookup import ZoneLookup
@@ -28,6 +29,11 @@ class File(Plugin):
     """Answers the zones of one server block."""
 
     name = "file"
+
+    @classmethod
+    def settings(cls, options: Options) -> Settings:
+        """Warnings about words that are ignored."""
+        return Settings(warnings=tuple(line for file in options.files for line in file.warnings))
 
     def __init__(self, options: Options, environment: Environment) -> None:
         """Control provides the zones, now or later."""

@@ -23,6 +23,7 @@ class ZoneFile:
     fallthrough: tuple[str, ...] = ()
     reload: float = RELOAD
     reload_by_mtime: bool = False
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,7 @@ def _zone_file(directive: Directive, block: Block) -> ZoneFile:
     path, *origins = arguments.arguments(directive, 1, arguments.UNBOUNDED)
     fallthrough: tuple[str, ...] = ()
     reload, by_mtime = RELOAD, False
+    warnings = arguments.ignored_zones(origins)
     for line in arguments.body(directive):
         match line.name.text:
             case "reload":
@@ -50,6 +52,8 @@ def _zone_file(directive: Directive, block: Block) -> ZoneFile:
                 by_mtime = True
             case "fallthrough":
                 fallthrough = arguments.fallthrough(line)
+            case "upstream":
+                warnings += (arguments.warning(line.position, "'upstream' is ignored, it has no effect any more"),)
             case _:
                 raise arguments.unknown_option(line, ("reload", "reload_by_mtime", "fallthrough"))
     return ZoneFile(
@@ -59,4 +63,5 @@ def _zone_file(directive: Directive, block: Block) -> ZoneFile:
         fallthrough,
         reload,
         by_mtime,
+        warnings,
     )

@@ -20,6 +20,7 @@ from svcdns.plugin_api.contract import Following, Plugin, steps
 from svcdns.plugin_api.environment import Environment
 from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import UNTIL_CHANGED, Reply
+from svcdns.plugin_api.settings import Settings
 from svcdns.plugin_api.zone_transfer import ZoneOffer
 from svcdns.plugins.k8s_external import records, transfer
 from svcdns.plugins.k8s_external.lookup import Cluster, HostPort, Lookup
@@ -41,12 +42,17 @@ class External(Plugin):
 
     name = "k8s_external"
 
+    @classmethod
+    def settings(cls, options: Options) -> Settings:
+        """Warnings about words that are ignored."""
+        return Settings(warnings=options.warnings)
+
     def __init__(self, options: Options, environment: Environment) -> None:
         """*kubernetes* is looked up at the first query, because it may be made after this plugin."""
         self.options, self._environment = options, environment
         zones = [names.from_text(zone).lower() for zone in options.zones]
         self._zones = sorted(zones, key=len, reverse=True)
-        self._primary = zones[0]
+        self._primary = zones[0] if zones else b""
         self._apex = names.from_text(options.apex)[:-1]
         self._apexes = [self._apex.lower() + zone for zone in zones]
         self._fallthrough = [names.from_text(zone).lower() for zone in options.fallthrough]

@@ -16,16 +16,15 @@ MAX_TTL: Final = 3600
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The options of one server block. Zones are text. Targets of PTR records are in the first zone.
-
-    `ttl` is in seconds.
-    """
+    """The options of one server block. Zones are text; PTR targets are in the first one; without zones nothing is
+    answered. `ttl` is in seconds."""
 
     zones: tuple[str, ...]
     apex: str = "dns"
     ttl: int = 5
     headless: bool = False
     fallthrough: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def parse(block: Block) -> Options:
@@ -39,8 +38,6 @@ def parse(block: Block) -> Options:
             last.position, "plugin/k8s_external: kubernetes plugin not loaded: the server block has no 'kubernetes'"
         )
     zones = arguments.zones(last.arguments, block.zones)
-    if not zones:
-        raise CorefileError(last.arguments[0].position, f"'{last.arguments[0].text}' is not a zone")
     values: dict[str, object] = {}
     for line in (line for directive in block.directives for line in arguments.body(directive)):
         arguments.no_body(line)
@@ -60,4 +57,4 @@ def parse(block: Block) -> Options:
                 values["fallthrough"] = arguments.fallthrough(line)
             case _:
                 raise arguments.unknown_option(line, ("apex", "ttl", "headless", "fallthrough"))
-    return Options(zones, **values)  # type: ignore[arg-type]
+    return Options(zones, warnings=arguments.ignored_zones(last.arguments), **values)  # type: ignore[arg-type]

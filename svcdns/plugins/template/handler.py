@@ -18,6 +18,7 @@ from svcdns.plugin_api.environment import Environment
 from svcdns.plugin_api.expressions import PER_CLIENT, EvaluationError
 from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import NOT_REUSABLE, UNTIL_CHANGED, CacheScope, Reply, rcode_only
+from svcdns.plugin_api.settings import Settings
 from svcdns.plugins.template.data import PER_CLIENT_FIELDS, class_and_type, functions, groups_of, root
 from svcdns.plugins.template.go_template import ParsedTemplate, RenderError, Struct
 from svcdns.plugins.template.metrics import MATCHES, RR_FAILURES, TEMPLATE_FAILURES
@@ -38,6 +39,11 @@ class Template(Plugin):
 
     name = "template"
     states_reuse = True
+
+    @classmethod
+    def settings(cls, options: Options) -> Settings:
+        """Warnings about words that are ignored."""
+        return Settings(warnings=options.warnings)
 
     def __init__(self, options: Options, environment: Environment) -> None:
         """Queries that a rule answers are counted in the environment's counters."""

@@ -54,11 +54,19 @@ class Options:
     """The rules of one server block, in file order."""
 
     rules: tuple[Rule, ...]
+    warnings: tuple[str, ...] = ()
 
 
 def parse(block: Block) -> Options:
-    """Returns the options of the block's `template` directives. Raises CorefileError."""
-    return Options(tuple(_rule(directive, block.zones) for directive in block.directives))
+    """The options of the block's `template` directives. Raises CorefileError."""
+    ignored = tuple(line for directive in block.directives for line in arguments.ignored_zones(directive.arguments[2:]))
+    upstream = tuple(
+        arguments.warning(line.position, "'upstream' is ignored, it has no effect any more")
+        for directive in block.directives
+        for line in arguments.body(directive)
+        if line.name.text == "upstream"
+    )
+    return Options(tuple(_rule(directive, block.zones) for directive in block.directives), ignored + upstream)
 
 
 def _rule(directive: Directive, zones: tuple[str, ...]) -> Rule:

@@ -43,7 +43,6 @@ def test_lines(text: str, expected: Options) -> None:
             "3:1 plugin/k8s_external: kubernetes plugin not loaded: the server block has no 'kubernetes'",
             id="no kubernetes",
         ),
-        pytest.param("kubernetes\nk8s_external a..b", "3:14 'a..b' is not a zone", id="zone"),
         pytest.param(
             "kubernetes\nk8s_external {\n ttl\n}",
             "4:2 Wrong argument count or unexpected line ending after 'ttl'",
@@ -73,3 +72,12 @@ def test_lines(text: str, expected: Options) -> None:
 def test_rejected_directives(text: str, message: str) -> None:
     """The error is at the wrong word."""
     assert rejection("k8s_external", text) == message
+
+
+def test_words_that_are_no_zones_are_ignored_with_a_warning() -> None:
+    """Also where none is left: CoreDNS starts too."""
+    made = options("k8s_external", "kubernetes\nk8s_external a..b")
+    assert made.zones == ()
+    assert [line.partition(" - ")[2] for line in made.warnings] == [
+        "'a..b' is not a zone and is ignored; no zone is left"
+    ]
