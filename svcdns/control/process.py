@@ -41,13 +41,13 @@ from svcdns.control.memory_pressure import MemoryBudget, own_memory
 from svcdns.control.plugin_data import DataKey, PluginData, Refresher, gather_in_threads, plugin_files
 from svcdns.control.workers import Workers
 from svcdns.corefile.blocks import Corefile
-from svcdns.corefile.load import load
+from svcdns.corefile.load import content_digest, load
 from svcdns.errors import SvcdnsError
 from svcdns.feed.format import handover_format
 from svcdns.feed.frames import Configure
 from svcdns.plugin_api.errors import HookError
 from svcdns.plugin_api.hooks import PANICS
-from svcdns.process.blocking_io import BlockedError, BlockingCalls
+from svcdns.process.blocking_io import BlockingCalls
 from svcdns.process.channel import Channel, ChannelBrokenError, ChannelClosedError, Message
 from svcdns.process.framing import FrameTooLargeError
 from svcdns.process.shared_memory import State, other_side
@@ -237,8 +237,8 @@ class Control:
         if not self._last_good.serves:
             await self._last_good.save(setup.written)
         note_plugins(self._counters, setup)
-        for line in setup.corefile.warnings:
-            log.warning("%s", line.removeprefix("Warning: "))
+        for line in setup.warnings:
+            log.warning("%s", line)
         if not self._options.quiet and not self._options.again:
             for line in (*setup.zones, f"svcdns-{__version__}"):
                 sys.stdout.write(line + "\n")
@@ -351,7 +351,7 @@ class Control:
     async def _follow_corefile(self) -> None:
         """Reads the Corefile at the interval of `reload`, and at once after SIGUSR1; reloads if it has changed."""
         tried = self._serving.corefile.digest
-        blocked = ""
+        failed: tuple[str, str] | None = None
         while True:
             every = self._serving.reload
             pause = every.interval + random.uniform(-every.jitter / 2, every.jitter / 2) if every is not None else None
@@ -359,18 +359,35 @@ class Control:
             try:
                 corefile = await self._calls.run("the Corefile", self._load)
                 if not requested and corefile.digest in (tried, self._serving.corefile.digest):
+                    if corefile.digest == self._serving.corefile.digest:
+                        tried, failed = corefile.digest, None
                     continue
                 setup = await self._with_data(corefile, self._serving.data)
             except SvcdnsError as error:
                 self._count_failure(error)
-                if requested:
-                    log.error("SIGUSR1: %s", error)
-                elif not isinstance(error, BlockedError) or str(error) != blocked:
-                    self._reload_log.warning("Corefile parse failed: %s", error)
-                blocked = str(error)
+                failure = await self._content_digest(), str(error)
+                self._reload_failed(error, requested=requested, again=failure == failed)
+                failed = failure
                 continue
-            tried, blocked = setup.corefile.digest, ""
-            await self._reload(setup, requested=requested)
+            failure = setup.corefile.digest, ""
+            tried = setup.corefile.digest
+            await self._reload(setup, requested=requested, again=failure == failed)
+            failed = failure if self._serving.corefile.digest != tried else None
+
+    async def _content_digest(self) -> str:
+        try:
+            return await self._calls.run("the Corefile", content_digest, self._options.conf, limit=READ_LIMIT)
+        except SvcdnsError:
+            return ""
+
+    def _reload_failed(self, error: SvcdnsError, *, requested: bool, again: bool) -> None:
+        """One line and one count for each changed file; a line for each signal, too."""
+        if requested:
+            log.error("SIGUSR1: %s", error)
+        elif not again:
+            self._reload_log.error("Corefile changed but reload failed: %s", error)
+        if not again:
+            self._counters.count(RELOADS_FAILED)
 
     async def _requested_within(self, period: float | None) -> bool:
         try:
@@ -395,11 +412,11 @@ class Control:
             else:
                 self._setup = setup
 
-    async def _reload(self, setup: Setup, *, requested: bool) -> None:
+    async def _reload(self, setup: Setup, *, requested: bool, again: bool) -> None:
         async with self._changing:
-            await self._reload_alone(setup, requested=requested)
+            await self._reload_alone(setup, requested=requested, again=again)
 
-    async def _reload_alone(self, setup: Setup, *, requested: bool) -> None:
+    async def _reload_alone(self, setup: Setup, *, requested: bool, again: bool) -> None:
         log.info("Reloading")
         before = self._serving
         try:
@@ -412,16 +429,15 @@ class Control:
             await self._views.keep_only(before.views)
             with contextlib.suppress(SvcdnsError):
                 await self._pages.serve(before)
-            log.error("Restart failed: %s", error)
-            if requested:
-                log.error("SIGUSR1: %s", error)
-            else:
-                self._reload_log.error("Corefile changed but reload failed: %s", error)
-            self._counters.count(RELOADS_FAILED)
+            self._reload_failed(error, requested=requested, again=again)
             return
         self._refresher.follow(plugin_files(setup.plans))
         note_version(self._counters, setup)
         await self._last_good.save(setup.written)
+        for line in setup.warnings:
+            log.warning("%s", line)
+        if setup.reload is not None:
+            self._reload_log.info("Running configuration SHA512 = %s", setup.corefile.digest)
         log.info("Reloading complete")
 
     async def _take_over(self, setup: Setup, new: list[int]) -> None:

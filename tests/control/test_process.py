@@ -13,9 +13,13 @@ from typing import Any
 import pytest
 
 from svcdns.control import process
+from svcdns.control.configuration import Setup
 from svcdns.control.plugin_data import DataKey
 from svcdns.control.process import Control, Options
+from svcdns.corefile.blocks import Corefile
+from svcdns.corefile.load import load
 from svcdns.feed.frames import Configure, Configured, Data, FrameReader, Swap, ToWorker, frame
+from svcdns.plugin_api.settings import ReloadInterval
 from svcdns.plugins import BUILT
 from svcdns.process.channel import Channel
 from svcdns.process.shared_memory import REGION_SIZE, REGIONS, State, control_region, heartbeat, reset, worker_region
@@ -193,10 +197,64 @@ async def test_a_failed_reload_does_not_undo_a_change_of_files(world: World, cap
     assert world.worker is not None
     world.worker.send(frame(Configured(configure.generation, "no such thing")))
     await changing
-    assert "Restart failed: no such thing" in caplog.messages
+    assert "SIGUSR1: no such thing" in caplog.messages
     assert "whoami" in world.control._serving.plans[0].options
     assert world.control._serving.data[DataKey("hosts", "other")] == b"new"
     await world.until(lambda: world.data("hosts")[-1] == b"new")
+
+
+BAD = (
+    ". {\n whoami }\n",
+    ". {\n whoami\n nosuchplugin\n}\n",
+    ". {\n cache {\n  nosuchoption\n }\n}\n",
+    ". {\n whoami\n import absent.conf\n}\n",
+)
+"""Errors of syntax, of a directive, of an option and of an import."""
+
+
+def failures(world: World) -> float:
+    """The failed reloads that were counted."""
+    return counted(world.control._counters).get(("coredns_reload_failed_total",), 0.0)
+
+
+async def test_a_failed_reload_counts_once_for_each_change(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever fails, with one ERROR line, however often the file is read; a good file begins anew."""
+    monkeypatch.setattr(Setup, "reload", ReloadInterval(0.001, 0.0))
+    good, reads = world.corefile.read_text(), 0
+
+    def read(*arguments: Any, **options: Any) -> Corefile:
+        nonlocal reads
+        reads += 1
+        return load(*arguments, **options)
+
+    async def again() -> None:
+        before = reads
+        await world.until(lambda: reads > before + 3)
+
+    monkeypatch.setattr(process, "load", read)
+    await world.serving()
+    assert failures(world) == 0
+    for number, text in enumerate((*BAD, BAD[0], good, BAD[0]), 1):
+        new = world.corefile.with_name("new")
+        new.write_text(text)
+        new.rename(world.corefile)
+        await again()
+        assert failures(world) == (number if number <= 5 else number - 1)
+    lines = [one.getMessage() for one in caplog.records if one.levelno == logging.ERROR]
+    assert len(lines) == 6
+    assert all(line.startswith("Corefile changed but reload failed: ") for line in lines)
+
+
+async def test_a_signal_logs_a_wrong_corefile_each_time(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """And counts each change once."""
+    await world.serving()
+    world.corefile.write_text(BAD[1])
+    for number in (1, 2):
+        world.reload()
+        await world.until(lambda number=number: sum(line.startswith("SIGUSR1: ") for line in caplog.messages) == number)
+    await world.until(lambda: failures(world) == 1)
 
 
 # -- hooks of plugins that raise
