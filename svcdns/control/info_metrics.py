@@ -14,6 +14,7 @@ from typing import Final
 from svcdns import __version__
 from svcdns.chain.routing import Listener
 from svcdns.control.configuration import Setup
+from svcdns.plugin_api.hooks import PANICS
 from svcdns.telemetry.counters import Counters, Family, MetricKind
 
 BUILD_INFO: Final = Family(
@@ -61,6 +62,7 @@ def note_build(counters: Counters) -> None:
     counters.set(counters.cell(BUILD_INFO, *build_labels()), 1)
     counters.cell(HEALTH_FAILURES)
     counters.cell(RELOADS_FAILED)
+    counters.cell(PANICS)
 
 
 def note_plugins(counters: Counters, setup: Setup) -> None:

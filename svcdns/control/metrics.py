@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Iterable, Iterator
 from itertools import accumulate
 from operator import add
@@ -23,7 +24,12 @@ from prometheus_client.utils import floatToGoString
 from svcdns.process.shared_memory import SIDES, State, control_region, state
 from svcdns.telemetry.counters import Family, MetricKind, samples
 
+UNLIMITED: Final = 2.0**64
+"""Octets of virtual memory where no limit is set, as CoreDNS shows it."""
 _CONTROLS: Final = [control_region(side) for side in range(SIDES)]
+
+_WHOLE_BOUND: Final = re.compile(rb'([{,]le="[0-9]+)\.0"')
+"""A bound of a histogram that CoreDNS prints as `100`; OpenMetrics wants `100.0`."""
 
 
 class Totals(Collector):
@@ -76,6 +82,7 @@ class Processes(Collector):
         """Returns CPU, memory and descriptors, each summed over all processes, and the supervisor's start time."""
         cpu = resident = virtual = descriptors = 0.0
         start = 0.0
+        max_fds = max_virtual = 0.0
         for process in _all_processes():
             with contextlib.suppress(psutil.Error):
                 with process.oneshot():
@@ -85,6 +92,9 @@ class Processes(Collector):
                     virtual += memory.vms
                     start = start or process.create_time()
                 descriptors += process.num_fds()
+                max_fds += process.rlimit(psutil.RLIMIT_NOFILE)[0]
+                limit = process.rlimit(psutil.RLIMIT_AS)[0]
+                max_virtual = UNLIMITED if limit == psutil.RLIM_INFINITY else min(max_virtual + limit, UNLIMITED)
         yield CounterMetricFamily(
             "process_cpu_seconds_total", "User and system CPU seconds of all processes.", value=cpu
         )
@@ -95,6 +105,10 @@ class Processes(Collector):
         )
         yield GaugeMetricFamily("process_virtual_memory_bytes", "Virtual memory of all processes.", value=virtual)
         yield GaugeMetricFamily("process_open_fds", "Open file descriptors of all processes.", value=descriptors)
+        yield GaugeMetricFamily("process_max_fds", "Open file descriptors that all processes may have.", value=max_fds)
+        yield GaugeMetricFamily(
+            "process_virtual_memory_max_bytes", "Virtual memory that all processes may have.", value=max_virtual
+        )
         yield GaugeMetricFamily("process_start_time_seconds", "Start of the program, Unix seconds.", value=start)
 
 
@@ -117,4 +131,5 @@ def registry(regions: list[memoryview], own: int = control_region(0)) -> Collect
 def page(shown: CollectorRegistry, accept: str) -> tuple[bytes, str]:
     """Returns the page and its content type, in a format that the Accept header allows."""
     encode, content_type = choose_encoder(accept)
-    return encode(shown), content_type
+    body = encode(shown)
+    return body if "openmetrics" in content_type else _WHOLE_BOUND.sub(rb'\1"', body), content_type

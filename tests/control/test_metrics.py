@@ -36,7 +36,7 @@ def test_sums_over_processes() -> None:
         'coredns_asked_total{who="q\\"\\n"} 1.0',
         "coredns_held 6.0",
         'coredns_took_seconds_bucket{le="0.1"} 1.0',
-        'coredns_took_seconds_bucket{le="1.0"} 2.0',
+        'coredns_took_seconds_bucket{le="1"} 2.0',
         'coredns_took_seconds_bucket{le="+Inf"} 3.0',
         "coredns_took_seconds_count 3.0",
         "coredns_took_seconds_sum 5.55",
@@ -95,5 +95,24 @@ def test_processes() -> None:
         "process_resident_memory_bytes",
         "process_virtual_memory_bytes",
         "process_open_fds",
+        "process_max_fds",
+        "process_virtual_memory_max_bytes",
         "process_start_time_seconds",
     }
+
+
+def test_bounds_are_those_of_the_format() -> None:
+    """Whole numbers as CoreDNS prints them; with a point where OpenMetrics is asked for."""
+    region = memoryview(bytearray(REGION_SIZE))
+    counters = Counters(region)
+    counters.observe(TOOK, counters.cell(TOOK), 0.05)
+    assert 'coredns_took_seconds_bucket{le="1.0"} 1.0' in page(region, accept="application/openmetrics-text")[0]
+    assert 'coredns_took_seconds_bucket{le="1"} 1.0' in page(region)[0]
+
+
+def test_the_limits_of_the_processes() -> None:
+    """Descriptors and virtual memory have one each."""
+    body, _ = metrics.page(metrics.registry([memoryview(bytearray(REGION_SIZE))]), "")
+    values = {line.split()[0]: float(line.split()[1]) for line in body.decode().splitlines() if line[0] != "#"}
+    assert values["process_max_fds"] >= values["process_open_fds"] > 0
+    assert values["process_virtual_memory_max_bytes"] >= values["process_virtual_memory_bytes"] > 0
