@@ -41,7 +41,8 @@ from svcdns.control.memory_pressure import MemoryBudget, own_memory
 from svcdns.control.plugin_data import DataKey, PluginData, Refresher, gather_in_threads, plugin_files
 from svcdns.control.workers import Workers
 from svcdns.corefile.blocks import Corefile
-from svcdns.corefile.load import content_digest, load
+from svcdns.corefile.errors import CorefileError
+from svcdns.corefile.load import load
 from svcdns.errors import SvcdnsError
 from svcdns.feed.format import handover_format
 from svcdns.feed.frames import Configure
@@ -356,8 +357,10 @@ class Control:
             every = self._serving.reload
             pause = every.interval + random.uniform(-every.jitter / 2, every.jitter / 2) if every is not None else None
             requested = await self._requested_within(pause)
+            content = ""
             try:
                 corefile = await self._calls.run("the Corefile", self._load)
+                content = corefile.digest
                 if not requested and corefile.digest in (tried, self._serving.corefile.digest):
                     if corefile.digest == self._serving.corefile.digest:
                         tried, failed = corefile.digest, None
@@ -365,20 +368,14 @@ class Control:
                 setup = await self._with_data(corefile, self._serving.data)
             except SvcdnsError as error:
                 self._count_failure(error)
-                failure = await self._content_digest(), str(error)
+                failure = content or (error.content if isinstance(error, CorefileError) else ""), str(error)
                 self._reload_failed(error, requested=requested, again=failure == failed)
                 failed = failure
                 continue
-            failure = setup.corefile.digest, ""
+            failure = content, ""
             tried = setup.corefile.digest
             await self._reload(setup, requested=requested, again=failure == failed)
             failed = failure if self._serving.corefile.digest != tried else None
-
-    async def _content_digest(self) -> str:
-        try:
-            return await self._calls.run("the Corefile", content_digest, self._options.conf, limit=READ_LIMIT)
-        except SvcdnsError:
-            return ""
 
     def _reload_failed(self, error: SvcdnsError, *, requested: bool, again: bool) -> None:
         """One line and one count for each changed file; a line for each signal, too."""

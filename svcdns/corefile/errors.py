@@ -16,6 +16,8 @@ class CorefileError(SvcdnsError):
         """`message` has the text that was found and the text that was expected."""
         super().__init__(f"{position.file}:{position.line}:{position.column} - Error during parsing: {message}")
         self.position, self.message = position, message
+        self.content = ""
+        """The SHA-512 of the text that cannot be parsed, where `load` has read it: it tells changes apart."""
 
 
 class ZoneError(SvcdnsError):

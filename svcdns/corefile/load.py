@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from svcdns.corefile.blocks import Corefile
+from svcdns.corefile.errors import CorefileError
 from svcdns.corefile.parser import parse
 from svcdns.errors import SvcdnsError
 
@@ -28,24 +29,20 @@ def load(path: str | None, *, environ: Mapping[str, str], default_port: int = 53
     Returns the built-in Corefile if `path` is None and this file does not exist, or if a file has no server block.
     """
     if path == "stdin":
-        corefile = parse(_standard_input(), "stdin", environ=environ, default_port=default_port)
+        corefile = _parsed(_standard_input(), "stdin", environ, default_port)
     elif path is None and not Path(DEFAULT_FILE).exists():
         return _default(default_port)
     else:
-        corefile = parse(_read(path or DEFAULT_FILE), path or DEFAULT_FILE, environ=environ, default_port=default_port)
+        corefile = _parsed(_read(path or DEFAULT_FILE), path or DEFAULT_FILE, environ, default_port)
     return corefile if corefile.blocks else _default(default_port)
 
 
-def content_digest(path: str | None) -> str:
-    """The SHA-512 of the file's octets: it tells whether a Corefile that cannot be parsed has changed.
-
-    Empty for standard input, and for what is no regular file or cannot be read.
-    """
-    file = Path(path or DEFAULT_FILE)
+def _parsed(text: str, path: str, environ: Mapping[str, str], default_port: int) -> Corefile:
     try:
-        return hashlib.sha512(file.read_bytes()).hexdigest() if path != "stdin" and file.is_file() else ""
-    except OSError:
-        return ""
+        return parse(text, path, environ=environ, default_port=default_port)
+    except CorefileError as error:
+        error.content = hashlib.sha512(text.encode()).hexdigest()
+        raise
 
 
 def _default(port: int) -> Corefile:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from svcdns.corefile.load import CorefileMissingError, content_digest, load
+from svcdns.corefile.errors import CorefileError
+from svcdns.corefile.load import CorefileMissingError, load
 
 
 def test_without_a_file_there_is_a_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,11 +42,12 @@ def test_octets_that_are_not_utf8_do_no_harm_in_comments(tmp_path: Path) -> None
     assert [one.name.text for one in load(str(path), environ={}).blocks[0].directives] == ["log", "whoami"]
 
 
-def test_the_digest_tells_whether_a_file_has_changed(tmp_path: Path) -> None:
-    """Also one that cannot be parsed; empty where there is none."""
-    path = tmp_path / "Corefile"
-    assert content_digest(str(path)) == content_digest("stdin") == ""
-    path.write_bytes(b"}{\xff")
-    first = content_digest(str(path))
-    path.write_bytes(b"}{\xfe")
-    assert content_digest(str(path)) not in (first, "")
+def test_an_error_tells_which_text_it_is_about(tmp_path: Path) -> None:
+    """So that a change is noticed that has the same error."""
+    path, found = tmp_path / "Corefile", set()
+    for text in ("{ # one", "{ # other", "{ # one"):
+        path.write_text(text)
+        with pytest.raises(CorefileError) as raised:
+            load(str(path), environ={})
+        found.add(raised.value.content)
+    assert len(found - {""}) == 2
