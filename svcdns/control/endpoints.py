@@ -46,6 +46,8 @@ class Pages:
         """
         self._workers, self._counters, self._watching, self._unready = workers, counters, watching, unready
         self._registry = metrics.registry(regions, own)
+        self._free: set[Address] = set()
+        """Addresses without a port whose free port is logged."""
         self._http = HttpPages({HEALTH: self._health, READY: self._ready, METRICS: self._metrics})
 
     async def serve(self, setup: Setup) -> None:
@@ -54,6 +56,12 @@ class Pages:
         for page in setup.pages:
             out.setdefault(page.address, set()).add(page.path)
         await self._http.serve({address: frozenset(paths) for address, paths in out.items()})
+        for address, paths in out.items():
+            if not address[1] and address not in self._free:
+                self._free.add(address)
+                log.info(
+                    "%s: listening on port %d, as the Corefile has none", *sorted(paths)[:1], self._http.port(address)
+                )
 
     async def unready(self) -> None:
         """Stops serving /ready, so that the Pod gets no new clients during a stop."""
@@ -75,7 +83,7 @@ class Pages:
             return web.Response(text="OK")
         unsynced = unready or any(one in (State.UNSYNCED, State.SERVING_UNSYNCED, State.STARTING) for one in states)
         names = "kubernetes" if unsynced and self._watching() else "worker"
-        log.info('Plugins not ready: "%s"', names)
+        plugin_logger("ready").info('Plugins not ready: "%s"', names)
         return web.Response(status=503, text=names)
 
     async def _metrics(self, request: web.Request) -> web.Response:
@@ -97,7 +105,7 @@ class Pages:
                         await self._check_once(session, page.address)
 
     async def _check_once(self, session: aiohttp.ClientSession, address: Address) -> None:
-        host, port = address
+        host, port = address[0], self._http.port(address)
         shown = f"[{host}]" if ":" in host else host or "127.0.0.1"
         began = time.monotonic()
         try:

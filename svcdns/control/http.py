@@ -46,6 +46,11 @@ class _Site:
                 f"listen tcp {host}:{port}: bind: {(error.strerror or str(error)).lower()}"
             ) from error
 
+    @property
+    def port(self) -> int:
+        """The port that the kernel has given, where the address has port 0."""
+        return int(self._runner.addresses[0][1])
+
     async def close(self) -> None:
         await self._runner.cleanup()
 
@@ -85,6 +90,10 @@ class HttpPages:
             else:
                 del self._sites[address]
                 await site.close()
+
+    def port(self, address: Address) -> int:
+        """The port of an address that is served: its own, or the free one that port 0 stands for."""
+        return address[1] or self._sites[address].port
 
     async def without(self, path: str) -> None:
         """Stops serving the page `path` everywhere; a listener without another page is closed."""

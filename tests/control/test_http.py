@@ -47,6 +47,13 @@ async def test_serves_each_page_at_its_address(pages: HttpPages) -> None:
     assert (await get(other, "/nothing"))[0] == 404
 
 
+async def test_port_0_is_a_free_port(pages: HttpPages) -> None:
+    """Which one it is can be asked."""
+    address = ("127.0.0.1", 0)
+    await pages.serve({address: frozenset({"/health"})})
+    assert await get(pages.port(address), "/health") == (200, "/health")
+
+
 async def test_a_reload_changes_only_addresses_that_differ(pages: HttpPages) -> None:
     """Listeners that stay are not bound again."""
     one, other = free_port(), free_port()
