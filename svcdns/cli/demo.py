@@ -43,6 +43,8 @@ QUERIES: Final = (
 )
 FORWARDED: Final = ("forwarded", "example.com.", Type.A)
 
+_PAGE: Final = re.compile(r"^(\s*(?:health|ready|prometheus)\s+)([\d.]+):(\d+)", re.MULTILINE)
+
 
 class DemoError(SvcdnsError):
     """The demo cannot run; the text has the reason."""
@@ -85,14 +87,32 @@ def _corefile(folder: Path) -> tuple[Path, bool]:
     path = Path(COREFILE)
     if not path.exists():
         raise DemoError(f"{COREFILE} is not here; run the demo in the project's folder")
-    if _has_resolver():
-        return path, True
-    text = re.sub(r"^\s*(forward\b|loop\b).*\n", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    written = path.read_text(encoding="utf-8")
+    text, resolver = _PAGE.sub(_on_free_port, written), _has_resolver()
+    if not resolver:
+        text = re.sub(r"^\s*(forward\b|loop\b).*\n", "", text, flags=re.MULTILINE)
+        sys.stdout.write(f"There is no resolver in {RESOLV_CONF}: the demo serves everything but forwarding.\n")
+    sys.stdout.flush()
+    if text == written:
+        return path, resolver
     local = folder / "Corefile"
     local.write_text(text, encoding="utf-8")
-    sys.stdout.write(f"There is no resolver in {RESOLV_CONF}: the demo serves everything but forwarding.\n")
-    sys.stdout.flush()
-    return local, False
+    return local, resolver
+
+
+def _on_free_port(line: re.Match[str]) -> str:
+    """The line of a page, with a free port in place of one that another program has."""
+    plugin, host, port = line[1], line[2], line[3]
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, int(port)))
+        except OSError:
+            probe.bind((host, 0))
+            free = probe.getsockname()[1]
+            sys.stdout.write(f"Port {port} of {plugin.strip()} is taken: the demo uses port {free}.\n")
+            return f"{plugin}{host}:{free}"
+    return line[0]
 
 
 def _has_resolver() -> bool:

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 import shutil
 import sys
 from collections.abc import Sequence
+from typing import Final
 
 from svcdns import __version__
-from svcdns.cli.arguments import parse
+from svcdns.cli.arguments import parse, parser
 from svcdns.process.shared_memory import memory_file
+
+COMMANDS: Final = ("serve", "conformance", "demo", "help")
 
 
 def run(argv: Sequence[str], prog: str = "svcdns") -> int:
     """Runs the server until it is stopped, and returns the exit code."""
     arguments = parse(prog, argv)
     if arguments.rest:
-        sys.stderr.write(f"extra command line arguments: [{' '.join(arguments.rest)}]\n")
-        return 1
+        return _extra(arguments.rest, prog)
     if arguments.version:
         sys.stdout.write(version())
         return 0
@@ -34,6 +37,18 @@ def run(argv: Sequence[str], prog: str = "svcdns") -> int:
         _keep_standard_input()
     options = {"conf": arguments.conf, "port": arguments.port, "quiet": arguments.quiet, "state": arguments.state}
     return process.run(["--options", json.dumps(options)], arguments.pidfile, pin=arguments.pin)
+
+
+def _extra(words: Sequence[str], prog: str) -> int:
+    """Usage for `help`; an error for other words, with the command that was probably meant."""
+    if list(words) == ["help"]:
+        parser(prog).print_help()
+        return 0
+    near = difflib.get_close_matches(words[0], COMMANDS, n=1, cutoff=0.5)
+    meant = f"did you mean '{prog} {near[0]}'?" if near else f"the commands are {', '.join(COMMANDS)}"
+    sys.stderr.write(f"extra command line arguments: [{' '.join(words)}]; {meant}\n")
+    parser(prog).print_usage(sys.stderr)
+    return 1
 
 
 def _keep_standard_input() -> None:

@@ -85,6 +85,7 @@ class Sockets:
         """
         wanted = [(slot, address) for slot in range(slots) for address in dict.fromkeys(addresses)]
         new: dict[tuple[int, Address], list[Listening]] = {}
+        self._warn_of_others({address for _, address in wanted})
         try:
             for slot, address in wanted:
                 if (slot, address) not in self._held:
@@ -98,6 +99,16 @@ class Sockets:
         removed = [one for key in unwanted for one in self._held.pop(key)]
         self._held.update(new)
         return [one for group in new.values() for one in group], removed
+
+    def _warn_of_others(self, addresses: set[Address]) -> None:
+        """Warns where another process has a UDP port: with SO_REUSEPORT both get queries, and no call fails."""
+        ours = {port for _, (_, port, proto) in self._held if proto == "udp"}
+        for host, port, proto in sorted(addresses):
+            if proto == "udp" and port and port not in ours and _is_taken(host, port):
+                shown = f"[{host}]" if ":" in host else host
+                self._log(
+                    f"[WARNING] listen udp {shown}:{port}: another process listens there; each gets a part of the queries"
+                )
 
     @staticmethod
     def close(sockets: Iterable[Listening]) -> None:
@@ -156,6 +167,17 @@ class Sockets:
             self._without_ipv6 = True
             self._log("[INFO] This kernel has no IPv6: listening on IPv4 alone")
         return []
+
+
+def _is_taken(host: str, port: int) -> bool:
+    """Whether a UDP port is bound. A probe without SO_REUSEPORT finds sockets with it too."""
+    family, bound = (socket.AF_INET6, host) if ":" in host else (socket.AF_INET, host or "0.0.0.0")
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.bind(socket.getaddrinfo(bound, port, family, socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST)[0][4])
+    except OSError as error:
+        return error.errno == errno.EADDRINUSE
+    return False
 
 
 def _prepare(sock: socket.socket, family: socket.AddressFamily, kind: socket.SocketKind, *, wildcard: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import dns.message
@@ -49,6 +50,21 @@ def test_without_a_resolver_it_serves_the_rest(
     assert "kubernetes cluster.local" in text
     assert "There is no resolver in" in capsys.readouterr().out
     assert demo._address(text) == ("127.0.0.1", 1053)
+
+
+def test_a_taken_port_of_a_page_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By a free one, and it says so."""
+    monkeypatch.setattr(demo, "_has_resolver", lambda: True)
+    monkeypatch.chdir(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = other.getsockname()[1]
+        (tmp_path / "Corefile.example").write_text(f".:1053 {{\n    health 127.0.0.1:{taken} {{\n    }}\n}}\n")
+        (tmp_path / "new").mkdir()
+        corefile, _ = demo._corefile(tmp_path / "new")
+    assert f":{taken} " not in corefile.read_text()
+    assert capsys.readouterr().out.startswith(f"Port {taken} of health is taken: the demo uses port ")
 
 
 def test_wrong_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -27,7 +27,6 @@ def test_plugins(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        pytest.param(["extra"], "extra command line arguments: [extra]\n", id="words"),
         pytest.param(["-p", "0"], "-dns.port 0: a port from 1 to 65535 was expected\n", id="port"),
     ],
 )
@@ -35,3 +34,25 @@ def test_wrong_arguments(words: list[str], line: str, capsys: pytest.CaptureFixt
     """One line, exit code 1."""
     assert serve.run(words) == 1
     assert capsys.readouterr().err == line
+
+
+def test_help(capsys: pytest.CaptureFixture[str]) -> None:
+    """The usage, as with -help."""
+    assert serve.run(["help"]) == 0
+    assert capsys.readouterr().out.startswith("usage: svcdns ")
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        ("demp", "did you mean 'svcdns demo'?"),
+        ("chek", "did you mean 'svcdns help'?"),
+        ("quit", "the commands are serve, conformance, demo, help"),
+    ],
+)
+def test_an_unknown_command(word: str, meant: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """CoreDNS's error, the nearest command, and the usage."""
+    assert serve.run([word]) == 1
+    line, usage, *_ = capsys.readouterr().err.splitlines()
+    assert line == f"extra command line arguments: [{word}]; {meant}"
+    assert usage.startswith("usage: svcdns ")

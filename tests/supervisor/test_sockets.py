@@ -36,6 +36,23 @@ def test_one_set_for_each_slot(sockets: Sockets) -> None:
     assert len({one.id for one in added}) == 4
 
 
+def test_another_process_on_the_udp_port_is_a_warning() -> None:
+    """Both get queries, and no call of the kernel fails. A server's own sockets are no others."""
+    lines: list[str] = []
+    first, second = Sockets(lines.append), Sockets(lines.append)
+    address = both("127.0.0.1", free_port())
+    try:
+        first.change(address, 2)
+        first.change([*address, ("", address[0][1], "udp")], 2)
+        assert lines == []
+        second.change(address, 2)
+        assert [line.partition(": ")[2] for line in lines] == [
+            "another process listens there; each gets a part of the queries"
+        ]
+    finally:
+        Sockets.close([*first.all, *second.all])
+
+
 def test_every_address_is_two_families(sockets: Sockets) -> None:
     """IPv6 apart from IPv4, so that a reply leaves in the family it came in."""
     added, _ = sockets.change(both("", free_port()), 1)

@@ -139,6 +139,9 @@ async def read_or_error(path: str, context: str) -> Loaded:
     folder = f"{os.environ.get('TMPDIR', '/tmp')}/svcdns-{secrets.token_hex(16)}"
     try:
         return await read(path, context, folder)
+    except (TypeError, AttributeError, KeyError, ValueError) as error:
+        # A field has another type than the client expects; its text alone would not say so.
+        return Loaded(error=f"it is not a valid kubeconfig ({type(error).__name__}: {' '.join(str(error).split())})")
     except Exception as error:  # noqa: BLE001  the client raises whatever its libraries raise
         return Loaded(error=" ".join(str(error).split()) or type(error).__name__)
     finally:

@@ -84,3 +84,11 @@ async def test_loading_has_a_time_limit(tmp_path: Path) -> None:
     path.write_text("{}")
     with pytest.raises(SourceError, match=r"kubeconfig: .*did not end within 0.001 s"):
         await load(str(path), "", 0.001)
+
+
+async def test_text_of_another_kind_is_no_kubeconfig(tmp_path: Path) -> None:
+    """The error says so, and not only what the client stumbled over."""
+    path = tmp_path / "config"
+    path.write_text("just text")
+    with pytest.raises(SourceError, match=r"config: it is not a valid kubeconfig \(TypeError: "):
+        await load(str(path), "")
