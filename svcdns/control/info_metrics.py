@@ -11,7 +11,7 @@ import platform
 from collections.abc import Sequence
 from typing import Final
 
-from svcdns import __version__
+from svcdns import __version__, plugins
 from svcdns.chain.routing import Listener
 from svcdns.control.configuration import Setup
 from svcdns.plugin_api.hooks import PANICS
@@ -66,13 +66,20 @@ def note_build(counters: Counters) -> None:
 
 
 def note_plugins(counters: Counters, setup: Setup) -> None:
-    """Sets the metric of enabled plugins, for each server and zone."""
+    """Sets the plugins of each server and zone: as in CoreDNS, those in the chain of a block that has *prometheus*."""
     counters.clear(PLUGIN_ENABLED)
     for block, hosts in zip(setup.plans, setup.hosts, strict=True):
+        if not any(settings.counts_queries for settings in block.settings.values()):
+            continue
+        enabled = [
+            name
+            for name, settings in block.settings.items()
+            if settings.counts_queries or not plugins.load(name).PLUGIN.configures_only
+        ]
         for key in block.keys:
             for host in hosts:
                 server = Listener(host, key.port, key.transport).server
-                for name in block.options:
+                for name in enabled:
                     counters.set(counters.cell(PLUGIN_ENABLED, server, key.zone, "", name), 1)
 
 

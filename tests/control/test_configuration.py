@@ -8,8 +8,12 @@ import pytest
 
 from svcdns.cluster.watch_options import SnapshotOptions
 from svcdns.control.configuration import Setup, prepare
+from svcdns.control.info_metrics import note_plugins
 from svcdns.corefile.errors import CorefileError
+from svcdns.process.shared_memory import REGION_SIZE
+from svcdns.telemetry.counters import Counters
 from tests.support.certificates import pair
+from tests.support.world import counted
 
 ZONE = "@ 60 IN SOA ns root {} 2 3 4 5\nwww 60 IN A 10.0.0.1\n"
 
@@ -178,3 +182,13 @@ def test_link_local_addresses_are_of_no_record(tmp_path: Path, monkeypatch: pyte
     found = {"eth0": ["192.0.2.1", "169.254.20.10", "2001:db8::1", "fe80::1%eth0"], "lo": ["127.0.0.1", "::1"]}
     monkeypatch.setattr("svcdns.control.configuration._interfaces", lambda: found)
     assert setup(tmp_path, ". {\n whoami\n}\n").local_addresses == ("192.0.2.1", "169.254.20.10", "2001:db8::1")
+
+
+def test_enabled_plugins_are_those_that_coredns_names(tmp_path: Path) -> None:
+    """The plugins of the chain and *prometheus*, in blocks that have it."""
+    counters = Counters(memoryview(bytearray(REGION_SIZE)))
+    text = "a. {\n bind 127.0.0.1\n errors\n prometheus\n reload\n whoami\n}\nb. {\n whoami\n}\n"
+    note_plugins(counters, setup(tmp_path, text))
+    assert set(counted(counters)) == {
+        ("coredns_plugin_enabled", "dns://127.0.0.1:53", "a.", "", name) for name in ("errors", "prometheus", "whoami")
+    }
