@@ -22,5 +22,5 @@ def check_directives(corefile: Corefile, known: Collection[str], built: Collecti
             if name not in built:
                 raise CorefileError(
                     directive.position,
-                    f"directive '{name}' is one of CoreDNS's that svcdns does not have yet; see docs/supported.md",
+                    f"directive '{name}' is one of CoreDNS's that svcdns does not have yet",
                 )

@@ -122,9 +122,9 @@ def _flags(reply: Reply) -> str:
 
 
 def _buffer_size(query: Query) -> int:
-    if query.edns is not None:
-        return query.edns.size
-    return 65535 if query.client.protocol == "tcp" else 512
+    if query.client.protocol == "tcp":
+        return 65535
+    return max(query.edns.size, 512) if query.edns is not None else 512
 
 
 _FIELDS: Final[dict[str, Callable[[_Answered], str]]] = {

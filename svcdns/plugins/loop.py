@@ -227,7 +227,7 @@ class Loop(Plugin):
         if self._found:
             probe, _, addresses = self._found.partition(" ")
             self._log.error(
-                'Loop (%s) detected for zone "%s", see docs/plugins/loop.md. Query: "HINFO %s"; '
+                'Loop (%s) detected for zone "%s". Query: "HINFO %s"; forward to servers that do not send queries back; '
                 "queries to be forwarded out of this zone get SERVFAIL until the loop is gone",
                 addresses, self._zone, probe,
             )  # fmt: skip

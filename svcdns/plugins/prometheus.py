@@ -30,7 +30,7 @@ def parse(block: Block) -> Options:
     words = arguments.arguments(directive, 0, 1)
     for line in arguments.body(directive):
         if line.name.text == "tls":
-            raise CorefileError(line.position, "prometheus over TLS is not built yet; see docs/supported.md")
+            raise CorefileError(line.position, "prometheus over TLS is not built yet")
         if line.name.text != "runtime_metrics":
             raise arguments.unknown_option(line, ("tls", "runtime_metrics"))
         arguments.arguments(line, 0, 0)

@@ -15,7 +15,7 @@ from svcdns.plugins import BUILT, ORDER
     [
         ("forwad", "Unknown directive 'forwad' (did you mean 'forward'?)"),
         ("xyzzy", "Unknown directive 'xyzzy'"),
-        ("dnssec", "directive 'dnssec' is one of CoreDNS's that svcdns does not have yet; see docs/supported.md"),
+        ("dnssec", "directive 'dnssec' is one of CoreDNS's that svcdns does not have yet"),
     ],
 )
 def test_refuses(word: str, message: str) -> None:

@@ -40,6 +40,15 @@ def test_ipv6_client_without_edns_over_tcp(caplog: pytest.LogCaptureFixture) -> 
     ]
 
 
+@pytest.mark.parametrize(("protocol", "size", "logged"), [("tcp", 1232, 65535), ("udp", 100, 512), ("udp", 1232, 1232)])
+def test_the_size_that_a_reply_may_have(
+    protocol: str, size: int, logged: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As in CoreDNS: TCP has its own limit, whatever EDNS says."""
+    asked = world.query("a.", edns=world.edns(size), client=Client("192.0.2.1", 9, "192.0.2.53", 53, protocol, 1))
+    assert lines("log . {>bufsize}", caplog, (asked, POSITIVE)) == [str(logged)]
+
+
 def test_the_first_rule_that_covers_the_name_decides(caplog: pytest.LogCaptureFixture) -> None:
     """Even if it does not log the reply's class."""
     text = "log example.org {\n class denial\n}\nlog . {name}"

@@ -127,7 +127,7 @@ def _rule(directive: Directive, root: str) -> Rule:
     for line in arguments.body(directive):
         name = line.name.text
         if name in NOT_BUILT:
-            raise CorefileError(line.position, f"option '{name}' of forward is not built yet; see docs/supported.md")
+            raise CorefileError(line.position, f"option '{name}' of forward is not built yet")
         if name not in _LINES:
             raise arguments.unknown_option(line, (*_LINES, *NOT_BUILT))
         arguments.no_body(line)

@@ -50,7 +50,7 @@ def upstream(word: Token) -> Address | NamedUpstream | TlsUpstream:
     if scheme == "tls":
         return _tls_upstream(word, text)
     if scheme == "https":
-        raise CorefileError(word.position, f"upstreams by {scheme}:// are not built yet; see docs/supported.md")
+        raise CorefileError(word.position, f"upstreams by {scheme}:// are not built yet")
     if separator and scheme != "dns":
         raise CorefileError(
             word.position, f"'{scheme}' is not supported as a destination protocol in forward: {word.text}"
