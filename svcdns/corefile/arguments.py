@@ -138,8 +138,19 @@ def zones(words: Sequence[Token], fallback: tuple[str, ...] = ()) -> tuple[str, 
     return tuple(out)
 
 
+def zone(word: Token) -> str:
+    """Returns the one zone that an argument names, in lower case and absolute.
+
+    Raises CorefileError if the argument is not a zone name, or a network that stands for several zones.
+    """
+    found = zones((word,))
+    if len(found) != 1:
+        raise CorefileError(word.position, f"'{word.text}' is not a zone; one zone name was expected")
+    return found[0]
+
+
 def ignored_zones(words: Sequence[Token]) -> tuple[str, ...]:
-    """A line for the log about each word that `zones` skips."""
+    """Returns a line for the log about each word that `zones` skips."""
     return tuple(
         warning(
             word.position, f"'{word.text}' is not a zone and is ignored" + ("; no zone is left" * (not zones(words)))
@@ -150,7 +161,7 @@ def ignored_zones(words: Sequence[Token]) -> tuple[str, ...]:
 
 
 def warning(position: Position, text: str) -> str:
-    """A line for the log about what is ignored at a place."""
+    """Returns a line for the log about ignored text at a position of a Corefile."""
     return f"{position.file}:{position.line}:{position.column} - {text}"
 
 
@@ -160,9 +171,10 @@ def fallthrough(line: Directive) -> tuple[str, ...]:
 
 
 def host_port(token: Token) -> tuple[str, int]:
-    """Host and port of `:8080`, `127.0.0.1:53`, `[::1]:53` or `localhost:9153`; an empty host is every address.
+    """Returns host and port of an address such as `:8080`, `127.0.0.1:53`, `[::1]:53` or `localhost:9153`.
 
-    Without digits behind the colon the port is 0, a free one: an environment variable that is not set leaves that.
+    An empty host stands for all addresses. Without digits after the colon the port is 0, which means a free port: an
+    environment variable that is not set leaves such an address.
     """
     host, colon, digits = token.text.rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")

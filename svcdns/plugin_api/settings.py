@@ -43,14 +43,30 @@ class ReloadInterval:
 class Settings:
     """What one directive of one block configures.
 
-    Of the block: `root` is the folder that relative paths start from; `counts_queries` has the block's queries counted
-    in `coredns_dns_*`; `bind` is where its listeners listen. Of the block's listeners: `timeouts` of TCP and TLS
-    connections; `certificate` is the key of the plugin's data that holds the certificate of `tls://` listeners;
-    `any_class` hands queries of classes other than IN to the chain. Of the server: `workers` is the number of worker
-    processes, `lameduck` the seconds that DNS is served after a stop was requested, `startup_timeout` the seconds to
-    wait for the cluster, `debug` turns DEBUG lines on, `watch` is a cluster to watch, `snapshot` where its objects are
-    stored, `page` is served over HTTP, and `reload` says how often the Corefile is read again.
-    `warnings` are lines about words that are ignored, as CoreDNS does; control logs them.
+    The default of a field means that the directive does not configure it.
+
+    Of the block:
+
+    - `root`: the folder that relative paths start from.
+    - `counts_queries`: True to count the block's queries in `coredns_dns_*`.
+    - `bind`: the addresses of the block's listeners.
+
+    Of the block's listeners:
+
+    - `timeouts`: the time limits of TCP and TLS connections.
+    - `certificate`: the key of the plugin's data with the certificate of `tls://` listeners.
+    - `any_class`: True to pass queries of classes other than IN to the chain.
+
+    Of the server:
+
+    - `workers`: the number of worker processes.
+    - `lameduck`: the seconds for which DNS is served after a stop was requested.
+    - `startup_timeout`: the seconds to wait for the cluster.
+    - `debug`: True to write DEBUG lines to the log.
+    - `watch`: a cluster to watch, and `snapshot`: where its objects are stored.
+    - `page`: a page to serve over HTTP.
+    - `reload`: how often the Corefile is read again.
+    - `warnings`: lines about words that are ignored, as CoreDNS does. Control logs them.
     """
 
     root: str | None = None

@@ -13,7 +13,7 @@ from svcdns.cluster.changes import Dependency
 from svcdns.plugin_api.contract import Following, Plugin
 from svcdns.plugin_api.environment import Environment
 from svcdns.plugin_api.query import Answer, Query
-from svcdns.plugin_api.reply import UNTIL_CHANGED, Reply, rcode_only
+from svcdns.plugin_api.reply import rcode_only
 from svcdns.plugin_api.settings import Settings
 from svcdns.plugin_api.zone_transfer import UnavailableError, ZoneOffer
 from svcdns.plugins.file.content import data_key, error_key
