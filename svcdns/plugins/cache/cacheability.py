@@ -3,15 +3,16 @@
 This module finds the type of a reply, whether it answers the query, and which of its records are cached. It stores
 nothing. Rules:
 
-1. Some replies have CNAME records that do not end at a record of the queried type. With a SOA record, such a reply is a
-   NODATA reply. Without a SOA record, it is not cached.
-2. Of a reply from another server, only the records that answer the query are cached (RFC 2181 §5.4.1). From the answer
-   section these are the CNAME records that start at the queried name, and the records of the queried type at their end.
-   From the authority section these are the SOA record of a negative answer with its DNSSEC proofs (RFC 4035 §3.1.3).
-   For a referral, they are its NS records. The additional section is not cached.
-3. The owner of a cached record is always a name in that chain of CNAME records, or a zone above such a name (RFC 5452
-   §6). A signature (RRSIG) is cached with the records that it covers.
-4. Records that a plugin of this server made are cached unchanged.
+1. A reply whose CNAME records do not lead to the queried type is a NODATA reply if it has a SOA record. Without one it
+   is not cached.
+2. Of a reply from another server, only the records that answer the query are kept (RFC 2181 §5.4.1). In the answer
+   section those are the CNAME records from the queried name on, and the queried type at one of these names. In the
+   authority section those are the SOA record of a negative answer with its DNSSEC proofs (RFC 4035 §3.1.3), or the NS
+   records of a referral. In the additional section those are the addresses of names in the RDATA of kept SRV, MX, NS,
+   SVCB, HTTPS, NAPTR and similar records (RFC 1035 §3.3). They are never the answer to another query.
+3. A record is kept only if its owner is one of the names on that chain of CNAME records, or a zone above one (RFC 5452
+   §6). A signature (RRSIG) is kept with the records it covers.
+4. Records that a plugin of this server made are kept as they are.
 """
 
 from __future__ import annotations
@@ -32,6 +33,13 @@ from svcdns.wire.record import Record
 NEVER_CACHED: Final = (MessageType.OTHERERROR, MessageType.META, MessageType.UPDATE)
 DENIALS: Final = (MessageType.NXDOMAIN, MessageType.NODATA)
 PROOFS: Final = frozenset({Type.NSEC, Type.NSEC3})
+_TARGET_AT: Final = {
+    int(Type.NS): 0, int(Type.MX): 2, int(Type.AFSDB): 2, int(Type.RT): 2, int(Type.KX): 2, int(Type.SVCB): 2,
+    int(Type.HTTPS): 2, int(Type.SRV): 6,
+}  # fmt: skip
+"""The octets before the target name in the RDATA of types that have one."""
+_NAPTR_STRINGS: Final = 4
+"""Octets before the three character strings in the RDATA of a NAPTR record; its target follows them (RFC 3403 §4.1)."""
 _SIGNER: Final = 18
 """Number of octets before the signer's name in the RDATA of a RRSIG record (RFC 4034 §3.1)."""
 
@@ -103,9 +111,9 @@ def without_unrelated_records(query: Query, reply: Reply) -> Reply:
     chain = _alias_chain(query, reply.answer)
     answer = _filtered(reply.answer, lambda record, rtype: _belongs_to_answer(query, chain, record, rtype))
     authority = _authority(chain, answer, reply.authority) if reply.authority else ()
-    additional = (
-        reply.additional if reply.dependencies else ()
-    )  # a reply with dependencies was made by this server from cluster data
+    additional = reply.additional
+    if additional and not reply.dependencies:  # with dependencies, this server made it from cluster data
+        additional = _additional(answer, authority, additional)
     if (answer, authority, additional) == (reply.answer, reply.authority, reply.additional):
         return reply
     return msgspec.structs.replace(reply, answer=answer, authority=authority, additional=additional)
@@ -140,9 +148,32 @@ def _belongs_to_answer(query: Query, chain: list[bytes], record: Record, rtype: 
         return any(owner != name and names.is_within(name, owner) for name in chain)
     if query.rtype == Type.ANY or record.rtype == query.rtype == Type.RRSIG:
         return owner == chain[0]
-    if rtype == query.rtype:
-        return owner == chain[-1]
-    return rtype == Type.CNAME and owner in chain
+    return rtype in (query.rtype, Type.CNAME) and owner in chain
+
+
+def _additional(
+    records: tuple[Record, ...], authority: tuple[Record, ...], additional: tuple[Record, ...]
+) -> tuple[Record, ...]:
+    targets = {_target(record) for record in records}
+    targets.update(_target(record) for record in authority if record.rtype == Type.NS)
+    return _filtered(additional, lambda record, rtype: rtype in (Type.A, Type.AAAA) and record.owner.lower() in targets)
+
+
+def _target(record: Record) -> bytes | None:
+    """The lowered name in the RDATA whose addresses belong to the answer; None if there is none, or it is malformed."""
+    rdata, at = record.rdata, _TARGET_AT.get(record.rtype)
+    try:
+        if record.rtype == Type.NAPTR:
+            at = _NAPTR_STRINGS
+            for _ in range(3):
+                at += 1 + rdata[at]
+        if at is None:
+            return None
+        target = names.read_name(rdata, at)[0].lower()
+    except (FormError, IndexError):
+        return None
+    is_owner = target == names.ROOT and record.rtype in (Type.SVCB, Type.HTTPS)  # RFC 9460 §2.5
+    return record.owner.lower() if is_owner else target
 
 
 def _in_class(query: Query, record: Record) -> bool:

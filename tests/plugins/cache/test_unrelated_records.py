@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dns.rdata
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -46,7 +47,16 @@ def sections(reply: Reply) -> tuple[list[str], list[str], list[str]]:
         pytest.param("A", [ALIAS, TARGET, EVIL], [ALIAS, TARGET], id="beside a chain"),
         pytest.param("A", [TARGET, ALIAS], [TARGET, ALIAS], id="a chain in any order"),
         pytest.param(
-            "A", [ALIAS, TARGET, "a.example.org. 60 IN A 10.0.0.9"], [ALIAS, TARGET], id="an address beside its alias"
+            "A",
+            [ALIAS, TARGET, "a.example.org. 60 IN A 10.0.0.9"],
+            [ALIAS, TARGET, "a.example.org. 60 IN A 10.0.0.9"],
+            id="an address beside its alias",
+        ),
+        pytest.param(
+            "AAAA",
+            [ALIAS, "b.example.net. 60 IN AAAA 2001:db8::1", A],
+            [ALIAS, "b.example.net. 60 IN AAAA 2001:db8::1"],
+            id="an address of the other family beside its alias",
         ),
         pytest.param(
             "A",
@@ -130,13 +140,71 @@ def test_a_malformed_signature_proves_nothing() -> None:
     assert without_unrelated_records(world.query("a.example.org."), reply).authority == ()
 
 
-def test_additional_records_are_not_kept() -> None:
-    """Except in a reply that this server made from cluster data."""
-    reply = Reply(answer=world.records("a.example.org. 60 IN MX 10 bank.example.com."), additional=world.records(EVIL))
-    query = world.query("a.example.org.", "MX")
-    assert without_unrelated_records(query, reply).additional == ()
-    of_cluster = Reply(answer=reply.answer, additional=reply.additional, dependencies=(("service", "d", "web"),))
-    assert without_unrelated_records(query, of_cluster) is of_cluster
+T4, T6 = "t.example.com. 60 IN A 192.0.2.1", "T.Example.COM. 60 IN AAAA 2001:db8::1"
+
+
+@pytest.mark.parametrize(
+    ("rtype", "rdata"),
+    [
+        pytest.param("SRV", "0 0 80 t.example.com.", id="SRV"),
+        pytest.param("SRV", "0 0 80 T.EXAMPLE.com.", id="SRV, other case of letters"),
+        pytest.param("MX", "10 t.example.com.", id="MX"),
+        pytest.param("NS", "t.example.com.", id="NS"),
+        pytest.param("AFSDB", "1 t.example.com.", id="AFSDB"),
+        pytest.param("KX", "1 t.example.com.", id="KX"),
+        pytest.param("SVCB", "1 t.example.com.", id="SVCB"),
+        pytest.param("HTTPS", "1 t.example.com. alpn=h2", id="HTTPS"),
+        pytest.param("NAPTR", '100 10 "a" "x-s" "" t.example.com.', id="NAPTR"),
+    ],
+)
+def test_addresses_of_names_in_the_answer_are_kept(rtype: str, rdata: str) -> None:
+    """With their signatures; no other additional records are kept."""
+    made = dns.rdata.from_text("IN", rtype, rdata).to_generic().data
+    answer = (Record(names.from_text("a.example.org."), int(Type[rtype]), 60, made),)
+    signed = signature("t.example.com.", "A", "example.com.")
+    reply = Reply(
+        answer=answer,
+        additional=(*world.records(T4, T6, EVIL, "t.example.com. 60 IN TXT x"), signed),
+    )
+    kept = without_unrelated_records(world.query("a.example.org.", rtype), reply)
+    assert kept.answer == answer
+    assert kept.additional == (*world.records(T4, T6), signed)
+
+
+def test_addresses_of_a_service_binding_at_its_own_name() -> None:
+    """RFC 9460 §2.5: the target `.` is the owner."""
+    made = dns.rdata.from_text("IN", "HTTPS", "1 . alpn=h2").to_generic().data
+    answer = (Record(names.from_text("a.example.org."), int(Type.HTTPS), 60, made),)
+    reply = Reply(answer=answer, additional=world.records(A, EVIL))
+    assert world.shown(without_unrelated_records(world.query("a.example.org.", "HTTPS"), reply).additional) == [A]
+
+
+def test_addresses_of_the_name_servers_in_a_referral_are_kept() -> None:
+    """No others, and none of name servers that are not kept."""
+    additional = world.records(T4, EVIL)
+    for owner, kept in (("example.org.", [T4]), ("example.net.", [])):
+        reply = Reply(authority=world.records(f"{owner} 60 IN NS t.example.com."), additional=additional)
+        assert world.shown(without_unrelated_records(world.query("a.example.org."), reply).additional) == kept
+
+
+def test_additional_records_of_cluster_data_are_kept() -> None:
+    """This server made them."""
+    of_cluster = Reply(
+        answer=world.records("a.example.org. 60 IN MX 10 bank.example.com."),
+        additional=world.records(T4),
+        dependencies=(("service", "d", "web"),),
+    )
+    assert without_unrelated_records(world.query("a.example.org.", "MX"), of_cluster) is of_cluster
+
+
+@pytest.mark.parametrize(
+    ("rtype", "rdata"), [("SRV", b"\0\0"), ("NAPTR", b"\0\0\0\0\x05"), ("MX", b"\0\0\xc0\x0c"), ("NAPTR", b"")]
+)
+def test_malformed_rdata_names_nothing(rtype: str, rdata: bytes) -> None:
+    """And is no error."""
+    answer = (Record(names.from_text("a.example.org."), int(Type[rtype]), 60, rdata),)
+    reply = Reply(answer=answer, additional=world.records(T4))
+    assert without_unrelated_records(world.query("a.example.org.", rtype), reply).additional == ()
 
 
 def test_replies_of_plugins_are_kept_whole() -> None:
