@@ -1,7 +1,8 @@
 """A query to an upstream server, and the test whether a packet is the reply to it.
 
-The reply must come from the address that the query was sent to. It must have the query's message ID, name, type and
-class. Any other packet is dropped, and the wait for the reply goes on (RFC 5452 §9). This module sends nothing: see
+A reply belongs to a query if it comes from the address that the query went to, and has its message ID, name, type and
+class. An error reply may lack the question section: servers that cannot read a query send a header alone (RFC 1035
+§4.1.1). Any other packet is dropped, and does not end the wait (RFC 5452 §9). This module sends nothing: see
 `svcdns.upstream.udp` and `svcdns.upstream.tcp`.
 """
 
@@ -17,7 +18,7 @@ from typing import Final
 import msgspec
 
 from svcdns.errors import SvcdnsError
-from svcdns.wire.codes import TC
+from svcdns.wire.codes import TC, Rcode
 from svcdns.wire.errors import FormError
 from svcdns.wire.message import Message, encode_query, parse_message
 from svcdns.wire.record import Edns
@@ -26,6 +27,8 @@ from svcdns.wire.request import HEADER
 Address = tuple[str, int]
 """An IP address and a port."""
 MAX_DATAGRAM: Final = 65535
+_ERRORS_OF_THE_SERVER: Final = frozenset({Rcode.FORMERR, Rcode.SERVFAIL, Rcode.NOTIMP, Rcode.REFUSED})
+"""Response codes that say something of the server, and nothing of the name: a reply with one needs no question."""
 _IDS_AT_ONCE: Final = 512
 """Number of message IDs that are read from the system's random generator in one call."""
 _LOCAL_ERRORS: Final = frozenset(
@@ -80,14 +83,19 @@ class UpstreamQuery(msgspec.Struct):
     def matches(self, ident: int, packet: bytes) -> bool:
         """Returns True if `packet` is the reply to this query, sent with the message ID `ident` (RFC 5452 §9).
 
-        The packet must have the query's type, its class, and its name in any letter case.
+        It must have the query's name, in any letter case, its type and its class. An error may have no question.
         """
         end = 16 + len(self.name)
         return (
             packet[:2] == ident.to_bytes(2, "big")
             and packet[2:3] >= b"\x80"
-            and packet[4:6] == b"\0\1"
-            and (packet[12:end] == self.wire[10 : end - 2] or self._matches_in_other_case(packet))
+            and (
+                (
+                    packet[4:6] == b"\0\1"
+                    and (packet[12:end] == self.wire[10 : end - 2] or self._matches_in_other_case(packet))
+                )
+                or _is_error_without_question(packet)
+            )
         )
 
     def _matches_in_other_case(self, packet: bytes) -> bool:
@@ -95,12 +103,22 @@ class UpstreamQuery(msgspec.Struct):
         return packet[12:end].lower() == self.name.lower() and packet[end : end + 4] == self.wire[end - 2 : end + 2]
 
     def decode(self, packet: bytes) -> Message:
-        """Decodes a reply. For a malformed packet, returns a truncated message (TC) with an empty answer section."""
+        """The reply as a message; a malformed one is treated as truncated (TC), with an empty answer.
+
+        An error without a question gets the question of the query.
+        """
         try:
             return parse_message(packet)
         except FormError:
             ident, flags, *_ = HEADER.unpack_from(packet)
+            if _is_error_without_question(packet):
+                return Message(ident, flags & ~TC, self.name, self.rtype, self.rclass)
             return Message(ident, flags | TC, packet[12 : 12 + len(self.name)], self.rtype, self.rclass)
+
+
+def _is_error_without_question(packet: bytes) -> bool:
+    """True if the reply is an error of the server, and has no question section and no records but an OPT record."""
+    return len(packet) >= HEADER.size and packet[4:10] == bytes(6) and packet[3] & 15 in _ERRORS_OF_THE_SERVER
 
 
 def _id_source() -> Callable[[], int]:

@@ -13,7 +13,7 @@ import pytest
 from svcdns.serving.transport.udp_batch import REPLY_SIZE
 from tests.support import plain_replies as made
 from tests.support.outside import NAME, PLAIN, Outside, assert_same, both_ways, query, replying
-from tests.support.scripted_upstream import Respond, ScriptedUpstream
+from tests.support.scripted_upstream import Respond, ScriptedUpstream, header_alone
 
 A = f"{NAME} 300 IN A 192.0.2.1"
 MANY = tuple(f"{NAME} 300 IN A 192.0.2.{number}" for number in range(1, 41))
@@ -284,6 +284,10 @@ async def test_a_reply_too_large_for_a_batch() -> None:
         *[
             pytest.param(replying(rcode=rcode), id=dns.rcode.to_text(rcode))
             for rcode in map(dns.rcode.Rcode, (1, 2, 4, 5, 6, 9))
+        ],
+        *[
+            pytest.param(header_alone(rcode), id=f"{dns.rcode.to_text(rcode)} without a question section")
+            for rcode in map(dns.rcode.Rcode, (1, 2, 4, 5))
         ],
         pytest.param(replying(A, rcode=2), id="an answer that failed"),
         pytest.param(replying(A, spelled=str.upper), id="another spelling"),

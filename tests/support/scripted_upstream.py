@@ -38,6 +38,11 @@ def answer(*lines: str, rcode: int = 0, flags: int = 0) -> Respond:
     return respond
 
 
+def header_alone(rcode: int) -> Respond:
+    """A reply of twelve octets: it has no question section."""
+    return lambda query, _: query.id.to_bytes(2, "big") + bytes([0x81, 0x80 | rcode]) + bytes(8)
+
+
 def silence(_query: dns.message.Message, _transport: str) -> None:
     """No reply at all."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import struct
 from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
@@ -12,7 +13,7 @@ import pytest
 
 from svcdns.upstream.query import UpstreamQuery, address_text, random_id
 from svcdns.wire import names
-from svcdns.wire.codes import RD, TC
+from svcdns.wire.codes import RD, TC, Rcode
 from tests.support.scripted_upstream import answer
 from tests.support.statistics import chi_square_bound, chi_square_of
 
@@ -30,6 +31,14 @@ def matching(name: str = NAME, rtype: str = "A", ident: int = IDENT, rclass: str
     return packet
 
 
+OPT = b"\0\0\x29\x10\0\0\0\0\0\0\0"
+
+
+def header(rcode: int, *, ident: int = IDENT, flags: int = 0x8180, answers: int = 0, additional: int = 0) -> bytes:
+    """The header of a reply without a question section."""
+    return struct.pack("!6H", ident, flags | rcode, 0, answers, 0, additional)
+
+
 @pytest.mark.parametrize(
     ("packet", "counts"),
     [
@@ -45,13 +54,24 @@ def matching(name: str = NAME, rtype: str = "A", ident: int = IDENT, rclass: str
         pytest.param(QUERY.packet(IDENT), False, id="the query itself"),
         pytest.param(matching()[:4] + b"\0\0" + matching()[6:], False, id="no question"),
         pytest.param(matching()[:4] + b"\0\2" + matching()[6:], False, id="two questions"),
-        pytest.param(matching()[:12], False, id="header alone"),
+        pytest.param(matching()[:12], False, id="header that promises a question"),
+        pytest.param(header(Rcode.FORMERR), True, id="FORMERR, header alone"),
+        pytest.param(header(Rcode.SERVFAIL), True, id="SERVFAIL, header alone"),
+        pytest.param(header(Rcode.NOTIMP), True, id="NOTIMP, header alone"),
+        pytest.param(header(Rcode.REFUSED), True, id="REFUSED, header alone"),
+        pytest.param(header(Rcode.FORMERR, additional=1) + OPT, True, id="FORMERR, no question, but OPT"),
+        pytest.param(header(Rcode.NOERROR), False, id="NOERROR, header alone"),
+        pytest.param(header(Rcode.NXDOMAIN), False, id="NXDOMAIN, header alone: of which name?"),
+        pytest.param(header(Rcode.REFUSED, ident=IDENT ^ 1), False, id="REFUSED, header alone, with another id"),
+        pytest.param(header(Rcode.REFUSED, flags=0), False, id="REFUSED, header alone, that is no reply"),
+        pytest.param(header(Rcode.REFUSED, answers=1), False, id="REFUSED, no question, but an answer"),
+        pytest.param(header(Rcode.REFUSED)[:11], False, id="REFUSED, header cut off"),
         pytest.param(b"", False, id="empty"),
         pytest.param(b"\x12", False, id="one octet"),
     ],
 )
 def test_which_reply_matches(packet: bytes, counts: bool) -> None:
-    """One with the ID, name, type and class of the query, and one question."""
+    """One with the ID, name, type and class of the query, and one question; an error may have no question."""
     assert QUERY.matches(IDENT, packet) is counts
 
 
@@ -62,6 +82,17 @@ def test_a_malformed_reply_counts_as_truncated(cut: int) -> None:
     message = QUERY.decode(matching()[:-cut])
     assert message.flags & TC
     assert message.answer == ()
+
+
+def test_an_error_without_a_question_has_the_question_of_the_query() -> None:
+    """It is not taken for a truncated reply, so no query over TCP follows."""
+    message = QUERY.decode(header(Rcode.FORMERR))
+    assert (message.flags & 15, message.flags & TC, message.name, message.rtype) == (
+        Rcode.FORMERR,
+        0,
+        QUERY.name,
+        QUERY.rtype,
+    )
 
 
 def test_garbage_after_the_question_counts_as_truncated() -> None:

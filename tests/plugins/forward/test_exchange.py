@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Literal
 
 import dns.flags
 import pytest
 
+from svcdns.plugin_api.query import Client
 from svcdns.plugins.forward.exchange import LAST_RESORT_TIMEOUT
 from svcdns.plugins.forward.upstream_group import MAX_HEDGES_SAVED, MIN_BUDGET
 from svcdns.upstream.health import CIRCUIT_THRESHOLD, SILENCE
 from svcdns.wire.codes import Rcode
+from svcdns.wire.record import Edns
 from tests.support import world
 from tests.support.forwarding import Forwarding
-from tests.support.scripted_upstream import ScriptedUpstream, answer, held, silence
+from tests.support.scripted_upstream import ScriptedUpstream, answer, header_alone, held, silence
 
 A = "a.example.org. 60 IN A 192.0.2.1"
 FIRST = ["NOERROR", A]
@@ -57,6 +60,34 @@ async def test_failover(upstream: ScriptedUpstream, other: ScriptedUpstream, rco
     other.respond = answer(rcode=2)
     assert (await forwarding.ask("b.example.org.")).rcode == Rcode.SERVFAIL
     assert (len(upstream.asked), len(other.asked)) == (2, 2)
+
+
+@pytest.mark.parametrize("edns", [None, Edns(size=1232)], ids=["without EDNS", "with EDNS"])
+@pytest.mark.parametrize("protocol", ["udp", "tcp"])
+async def test_an_error_without_a_question_section_is_an_answer(
+    upstream: ScriptedUpstream, protocol: Literal["udp", "tcp"], edns: Edns | None
+) -> None:
+    """No time passes, and the upstream is sound: no health check and no second query follow."""
+    forwarding = Forwarding(upstream)
+    for number, rcode in enumerate((Rcode.FORMERR, Rcode.NOTIMP, Rcode.SERVFAIL, Rcode.REFUSED), 1):
+        upstream.respond = header_alone(rcode)
+        client = Client("192.0.2.1", 40000, "192.0.2.53", 53, protocol)
+        reply = await forwarding.ask(client=client, edns=edns)
+        assert (reply.rcode, reply.has_message, reply.answer) == (rcode, True, ())
+        assert [by for _, by in upstream.asked] == [protocol] * number
+    assert forwarding.servers[0].health.usable
+
+
+async def test_failover_after_an_error_without_a_question_section(
+    upstream: ScriptedUpstream, other: ScriptedUpstream
+) -> None:
+    """SERVFAIL and REFUSED query the next upstream; the last such reply is returned."""
+    forwarding = Forwarding(upstream, other)
+    for rcode in (Rcode.SERVFAIL, Rcode.REFUSED):
+        upstream.respond = header_alone(rcode)
+        assert world.summary(await forwarding.ask()) == SECOND
+    other.respond = header_alone(Rcode.REFUSED)
+    assert (await forwarding.ask("b.example.org.")).rcode == Rcode.REFUSED
 
 
 async def test_the_last_reply_is_returned_if_the_next_upstream_fails(
