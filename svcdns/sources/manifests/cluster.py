@@ -16,9 +16,9 @@ from svcdns.sources.api import decoding
 from svcdns.sources.api.decoding import ApiServiceImport, ApiSlice
 from svcdns.sources.label_selectors import Matcher
 from svcdns.sources.manifests.endpoint_slices import PodsByLabel, mirrored, slices_of_pods
-from svcdns.sources.manifests.errors import ManifestError
+from svcdns.sources.manifests.errors import ManifestError, raise_all
 from svcdns.sources.manifests.files import FoundFiles, ManifestFile
-from svcdns.sources.manifests.kinds import DEFAULT_NAMESPACE, ManifestObject, read
+from svcdns.sources.manifests.kinds import DEFAULT_NAMESPACE, FileContent, ManifestObject, read
 from svcdns.sources.manifests.schemas import EndpointsObject, PodObject, ServiceObject
 from svcdns.sources.manifests.services import families, services, written_ips
 from svcdns.sources.manifests.workloads import OVER, ClusterPod, pods
@@ -78,28 +78,40 @@ class Reader:
     """Reads files, and parses a file again only if its stamp has changed. Not safe for two threads at once."""
 
     def __init__(self) -> None:
-        self._read: dict[str, tuple[ManifestFile, tuple[ManifestObject, ...]]] = {}
+        self._read: dict[str, tuple[ManifestFile, FileContent]] = {}
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is skipped and ignored in the files, one line for each."""
+        return [warning for _, content in self._read.values() for warning in content.warnings]
 
     def read(self, found: FoundFiles) -> list[ManifestObject]:
-        """Returns the objects of all files, in order.
-
-        Raises ManifestError for a missing path, a broken file, or an object that occurs twice.
-        """
-        if found.missing is not None:
-            raise found.missing
-        known = self._read
-        self._read = {}
+        """The objects of all files in order. Raises ManifestError, with all errors: a missing path, broken files, and
+        objects that are written twice. A file that would be skipped is broken if all of it was used before."""
+        errors = [found.missing] if found.missing is not None else []
+        known, self._read = self._read, {}
         for file in found.files:
             before = known.get(file.path)
-            self._read[file.path] = (
-                before if before is not None and before[0] == file else (file, tuple(read(file.path)))
-            )
-        written = [item for _, items in self._read.values() for item in items]
-        _check_unique(written)
+            content = before[1] if before is not None and before[0] == file else read(file.path)
+            broken = list(content.errors)
+            if content.skipped is not None and before is not None and _uses_more(before[1], content):
+                broken.append(content.skipped)
+            errors += broken
+            if not broken:
+                self._read[file.path] = file, content
+            elif before is not None:
+                self._read[file.path] = before
+        written = [item for _, content in self._read.values() for item in content.objects]
+        raise_all(errors or list(_written_twice(written)))
         return written
 
 
-def _check_unique(written: Iterable[ManifestObject]) -> None:
+def _uses_more(before: FileContent, now: FileContent) -> bool:
+    """Whether a part of the file that was used before is skipped now."""
+    return bool(before.objects) and (before.skipped is None or not now.objects)
+
+
+def _written_twice(written: Iterable[ManifestObject]) -> Iterator[ManifestError]:
     first: dict[tuple[str, str, str], ManifestObject] = {}
     for item in written:
         if item.body is None:
@@ -107,7 +119,7 @@ def _check_unique(written: Iterable[ManifestObject]) -> None:
         same = first.setdefault((item.kind, item.namespace, item.name), item)
         if same is not item:
             name = f"{item.namespace}/{item.name}".lstrip("/")
-            raise ManifestError(
+            yield ManifestError(
                 item.position, f"expected each object once, {item.kind} {name} is written in {same.position} already"
             )
 

@@ -21,7 +21,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 import yaml
 
-from svcdns.sources.manifests.errors import FilePosition, ManifestError
+from svcdns.sources.manifests.errors import FilePosition, ManifestError, NotKubernetesError, NotYamlError
 
 MAX_DEPTH: Final = 100
 """The most levels of lists and mappings; no object of Kubernetes has nearly as many."""
@@ -53,20 +53,18 @@ class Document:
     `fields` has its content as plain values; `api_version` and `kind` are not empty.
     """
 
-    def __init__(self, path: str, node: yaml.Node, *, list_kind: str = "", list_version: str = "") -> None:
-        """Reads a YAML node. Raises ManifestError.
-
-        `list_kind` and `list_version` are used if the node has no kind or apiVersion: items of a `PodList` may omit
-        them.
-        """
+    def __init__(self, path: str, node: yaml.Node, *, default_kind: str = "", default_version: str = "") -> None:
+        """Reads the node; an item of a `PodList` may leave out that it is a Pod. Raises ManifestError."""
         self._path = path
         self._node = node
         fields = _plain(node, path, frozenset())
         if not isinstance(fields, dict):
-            raise self.error((), f"expected an object with apiVersion, kind and metadata, found {_described(fields)}")
+            raise NotKubernetesError(
+                self.position(), f"expected an object with apiVersion, kind and metadata, found {_described(fields)}"
+            )
         self.fields: dict[str, Any] = fields
-        self.api_version = self._required_text("apiVersion", list_version)
-        self.kind = self._required_text("kind", list_kind)
+        self.api_version = self._required_text("apiVersion", default_version)
+        self.kind = self._required_text("kind", default_kind)
 
     def position(self, field: Field = ()) -> FilePosition:
         """Returns the line of a field; if the field is missing, the line of the nearest field around it."""
@@ -84,25 +82,32 @@ class Document:
         except msgspec.ValidationError as error:
             raise self._mismatch(str(error)) from None
 
-    def items(self) -> Iterator[Document]:
-        """Yields the items of a List, or the document itself if it is not a List."""
+    def items(self) -> Iterator[Document | ManifestError]:
+        """The document itself, or for a List its items; the error in place of one that cannot be used."""
         if not self.kind.endswith("List") or "items" not in self.fields:
             yield self
             return
         found = _child(self._node, "items")
         if found is None or not isinstance(found[1], yaml.SequenceNode):
-            raise self.error(("items",), "expected a list")
+            yield self.error(("items",), "expected a list")
+            return
         kind, version = self.kind.removesuffix("List"), self.api_version if self.kind != "List" else ""
         for item in found[1].value:
-            document = Document(self._path, item, list_kind=kind, list_version=version)
+            try:
+                document = Document(self._path, item, default_kind=kind, default_version=version)
+            except ManifestError as error:
+                yield error
+                continue
             if document.kind.endswith("List") and "items" in document.fields:
-                raise document.error((), "expected an object, found a List inside a List")
-            yield document
+                yield document.error((), "expected an object, found a List inside a List")
+            else:
+                yield document
 
     def _required_text(self, field: str, default: str) -> str:
         found = self.fields.get(field, default)
         if not isinstance(found, str) or not found:
-            raise self.error((field,) if field in self.fields else (), f"expected the text of {field}")
+            at = self.position((field,) if field in self.fields else ())
+            raise NotKubernetesError(at, f"expected the text of {field}")
         return found
 
     def _mismatch(self, message: str) -> ManifestError:
@@ -126,24 +131,38 @@ class Document:
         return self.error(field, problem)
 
 
-def documents(path: str) -> Iterator[Document]:
-    """Yields the objects of a file, Lists replaced by their items, without empty documents. Raises ManifestError."""
-    text = _text(path)
+def documents(path: str, *, default_kind: str = "", default_version: str = "") -> Iterator[Document | ManifestError]:
+    """The objects of a file, Lists flattened, empty documents left out.
+
+    An error stands in place of each document that cannot be used; NotYamlError is the last one.
+    """
+    try:
+        text = _text(path)
+    except ManifestError as error:
+        yield error
+        return
     try:
         loader = _Loader(text)
         while loader.check_node():
             node = loader.get_node()
             if node.tag != _TAG + "null":
-                yield from Document(path, node).items()
+                yield from _objects(path, node, default_kind, default_version)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        raise ManifestError(
-            FilePosition(path, mark.line + 1 if mark else 0), f"expected YAML: {error.problem or error.context}"
-        ) from None
+        line = mark.line + 1 if mark else 0
+        yield NotYamlError(FilePosition(path, line), f"expected YAML: {error.problem or error.context}")
     except yaml.reader.ReaderError as error:
-        raise ManifestError(
-            FilePosition(path, text.count("\n", 0, error.position) + 1), f"expected YAML: {error.reason}"
-        ) from None
+        line = text.count("\n", 0, error.position) + 1
+        yield NotYamlError(FilePosition(path, line), f"expected YAML: {error.reason}")
+
+
+def _objects(path: str, node: yaml.Node, default_kind: str, default_version: str) -> Iterator[Document | ManifestError]:
+    try:
+        document = Document(path, node, default_kind=default_kind, default_version=default_version)
+    except ManifestError as error:
+        yield error
+    else:
+        yield from document.items()
 
 
 def _text(path: str) -> str:
@@ -154,7 +173,7 @@ def _text(path: str) -> str:
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ManifestError(
+        raise NotYamlError(
             FilePosition(path, content.count(b"\n", 0, error.start) + 1), f"expected UTF-8 text: {error.reason}"
         ) from None
 
@@ -196,7 +215,7 @@ def _flatten(node: Any, path: str) -> None:
     for key, _ in node.value:
         line = key.start_mark.line + 1
         if not isinstance(key, yaml.ScalarNode):
-            raise ManifestError(FilePosition(path, line), "expected text as the key of a mapping")
+            raise NotYamlError(FilePosition(path, line), "expected text as the key of a mapping")
         if key.value in lines and key.tag != _TAG + "merge":
             raise ManifestError(
                 FilePosition(path, line), f"expected each key once, {key.value!r} is in line {lines[key.value]} already"

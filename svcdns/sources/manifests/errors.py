@@ -1,7 +1,8 @@
-"""The error that this package raises, with the file and the line."""
+"""The errors of this folder, and the position in a file that they name."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from svcdns.cluster.watch_options import SourceError
@@ -25,4 +26,27 @@ class ManifestError(SourceError):
 
     def __init__(self, position: FilePosition, text: str) -> None:
         super().__init__(f"{position}: {text}")
-        self.position = position
+        self.position, self.text = position, text
+
+
+class NotKubernetesError(ManifestError):
+    """A document is no object of Kubernetes. It is skipped."""
+
+
+class NotYamlError(NotKubernetesError):
+    """A file cannot be read as YAML; a template, most likely. The whole file is skipped."""
+
+
+class SeveralErrors(ManifestError):
+    """Several manifests cannot be used: one line for each."""
+
+    def __init__(self, errors: Sequence[ManifestError]) -> None:
+        """`errors` are two or more."""
+        SourceError.__init__(self, "\n".join(map(str, errors)))
+        self.position, self.text = errors[0].position, errors[0].text
+
+
+def raise_all(errors: Sequence[ManifestError]) -> None:
+    """Raises the errors as one ManifestError, if there are any."""
+    if errors:
+        raise errors[0] if len(errors) == 1 else SeveralErrors(errors)

@@ -1,23 +1,25 @@
 """Reads the objects of manifest files, and checks their fields as an API server does.
 
-Each document becomes a `ManifestObject`. An object of a kind that is not used has no `body`: manifests contain many
-ConfigMaps, for example, of which only the namespace matters for names. A kind belongs to an API group: a Service of
-serving.knative.dev is not used.
+A document becomes a `ManifestObject`. An object of another kind has no `body`: manifests are full of ConfigMaps, and
+only their namespace matters for names. A kind belongs to an apiVersion: a Service of serving.knative.dev is another
+kind, and a Deployment of extensions/v1beta1 is one that no cluster takes any more. Files of other tools beside the
+manifests are skipped.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from svcdns.cluster.objects import HEADLESS
 from svcdns.sources.api.decoding import ApiServiceImport, ApiSlice
 from svcdns.sources.manifests.address_pool import MAX_PODS
 from svcdns.sources.manifests.documents import Document, Field, documents
-from svcdns.sources.manifests.errors import FilePosition
+from svcdns.sources.manifests.errors import FilePosition, ManifestError, NotKubernetesError, NotYamlError
 from svcdns.sources.manifests.schemas import (
     AnyObject,
     EndpointsObject,
@@ -32,6 +34,14 @@ SERVICE_TYPES: Final = ("ClusterIP", "NodePort", "LoadBalancer", "ExternalName")
 FAMILIES: Final = ("IPv4", "IPv6")
 FAMILY_POLICIES: Final = ("SingleStack", "PreferDualStack", "RequireDualStack")
 
+_KUSTOMIZATION_FILES: Final = frozenset({"kustomization.yaml", "kustomization.yml", "kustomization"})
+_KUSTOMIZE: Final = "kustomize.config.k8s.io/"
+_CHANGE_NAMES: Final = frozenset({
+    "namespace", "namePrefix", "nameSuffix", "configMapGenerator", "secretGenerator", "generators", "helmCharts",
+    "patches", "patchesStrategicMerge", "patchesJson6902", "replicas", "replacements", "transformers", "labels",
+    "commonLabels", "components", "vars",
+})  # fmt: skip
+"""Fields of a kustomization that may change names, or what is behind a name."""
 _LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _SUBDOMAIN: Final = re.compile(r"(?=.{1,253}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 
@@ -50,15 +60,80 @@ class ManifestObject:
     body: Body | None = None
 
 
-def read(path: str) -> Iterator[ManifestObject]:
-    """Yields the objects of a file. Raises ManifestError."""
-    for document in documents(path):
-        group, slash, _ = document.api_version.rpartition("/")
-        yield _read(document, group if slash else "")
+@dataclass(frozen=True, slots=True)
+class FileContent:
+    """What is in a file: its objects, why it or a part of it is skipped, objects that are ignored, and errors."""
+
+    objects: tuple[ManifestObject, ...] = ()
+    skipped: ManifestError | None = None
+    ignored: tuple[ManifestError, ...] = ()
+    errors: tuple[ManifestError, ...] = ()
+
+    @property
+    def warnings(self) -> list[str]:
+        """A line for what is skipped, and one for each ignored object."""
+        skipped = [] if self.skipped is None else [f"{self.skipped}; skipped"]
+        return [*skipped, *map(str, self.ignored)]
 
 
-def _read(document: Document, group: str) -> ManifestObject:
-    known = _SUPPORTED.get((group, document.kind))
+def read(path: str) -> FileContent:
+    """The content of a file. Raises nothing."""
+    if Path(path).name.lower() in _KUSTOMIZATION_FILES:
+        return _kustomization(path)
+    objects: list[ManifestObject] = []
+    skipped: list[ManifestError] = []
+    ignored: list[ManifestError] = []
+    errors: list[ManifestError] = []
+    for found in documents(path):
+        try:
+            if isinstance(found, ManifestError):
+                raise found
+            if found.api_version.startswith(_KUSTOMIZE):
+                skipped.append(_not_applied(found, path))
+                continue
+            objects.append(_read(found))
+            version = _VERSIONS.get(found.kind)
+            if version is not None and objects[-1].body is None:
+                text = f"{found.kind} of {found.api_version} is ignored, {version} was expected"
+                ignored.append(ManifestError(found.position(), text))
+        except NotYamlError as error:
+            return FileContent(skipped=error)
+        except NotKubernetesError as error:
+            skipped.append(error)
+        except ManifestError as error:
+            errors.append(error)
+    template = next((error for error in errors if _is_template_line(error.position)), None)
+    if template is not None:
+        return FileContent(skipped=template)
+    return FileContent(tuple(objects), skipped[0] if skipped else None, tuple(ignored), tuple(errors))
+
+
+def _is_template_line(position: FilePosition) -> bool:
+    """Whether the line has an action of Go's templates, as in the files of a Helm chart. Reads the file again."""
+    try:
+        lines = Path(position.path).read_bytes().splitlines()
+    except OSError:
+        return False
+    return 0 < position.line <= len(lines) and b"{{" in lines[position.line - 1]
+
+
+def _kustomization(path: str) -> FileContent:
+    found = next(documents(path, default_kind="Kustomization", default_version=f"{_KUSTOMIZE}v1beta1"), None)
+    if isinstance(found, Document):
+        return FileContent(skipped=_not_applied(found, path))
+    return FileContent(skipped=found)
+
+
+def _not_applied(document: Document, path: str) -> ManifestError:
+    changes = [field for field in document.fields if field in _CHANGE_NAMES]
+    would = f", though it may change names by {', '.join(changes)}" if changes else ""
+    hint = f"read the output of `kubectl kustomize {Path(path).parent}` in its place"
+    field = (changes[0],) if changes else ()
+    return ManifestError(document.position(field), f"a kustomization is not applied{would}; {hint}")
+
+
+def _read(document: Document) -> ManifestObject:
+    known = _SUPPORTED.get((document.api_version, document.kind))
     if known is None:
         metadata = document.fields.get("metadata")
         namespace = metadata.get("namespace") if isinstance(metadata, dict) else None
@@ -167,14 +242,17 @@ def _check_port(document: Document, field: Field, found: int) -> None:
 _Check = Callable[[Document, Any], None]
 
 _SUPPORTED: Final[dict[tuple[str, str], tuple[type[Body], _Check | None]]] = {
-    ("", "Namespace"): (AnyObject, None),
-    ("", "Service"): (ServiceObject, _check_service),
-    ("", "Endpoints"): (EndpointsObject, _check_endpoints),
-    ("", "Pod"): (PodObject, _check_pod),
-    ("discovery.k8s.io", "EndpointSlice"): (ApiSlice, _check_slice),
-    ("multicluster.x-k8s.io", "ServiceImport"): (ApiServiceImport, None),
-    ("apps", "Deployment"): (WorkloadObject, _check_workload),
-    ("apps", "StatefulSet"): (WorkloadObject, _check_workload),
-    ("apps", "ReplicaSet"): (WorkloadObject, _check_workload),
-    ("apps", "DaemonSet"): (WorkloadObject, _check_workload),
+    ("v1", "Namespace"): (AnyObject, None),
+    ("v1", "Service"): (ServiceObject, _check_service),
+    ("v1", "Endpoints"): (EndpointsObject, _check_endpoints),
+    ("v1", "Pod"): (PodObject, _check_pod),
+    ("discovery.k8s.io/v1", "EndpointSlice"): (ApiSlice, _check_slice),
+    ("multicluster.x-k8s.io/v1alpha1", "ServiceImport"): (ApiServiceImport, None),
+    ("apps/v1", "Deployment"): (WorkloadObject, _check_workload),
+    ("apps/v1", "StatefulSet"): (WorkloadObject, _check_workload),
+    ("apps/v1", "ReplicaSet"): (WorkloadObject, _check_workload),
+    ("apps/v1", "DaemonSet"): (WorkloadObject, _check_workload),
 }
+
+_VERSIONS: Final = {kind: version for version, kind in _SUPPORTED}
+"""The apiVersion of each kind that is used."""

@@ -2,10 +2,10 @@
 
 It starts with a full list of each kind. After an edit it reports only the differences. Rules:
 
-1. A broken file at the start is an error. If a file breaks later, one log line names file and line. The last good
-   state stays in use until the file is correct again.
-2. Files are read outside the event loop. If a mount hangs, there is one WARNING line, and the last good state stays in
-   use.
+1. Broken files at the start are an error that names all of them. One that breaks later is logged once, with file and
+   line, and the last good state stays until the file is good again.
+2. A file that is no manifest is skipped, with one WARNING line.
+3. Files are read outside the event loop: a mount that hangs is one WARNING line, and the last good state stays.
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ class ManifestsSource:
         self._tried: object = None
         self._last_error = ""
         self._logged_ignored = False
+        self._warned: frozenset[str] = frozenset()
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
@@ -125,18 +126,27 @@ class ManifestsSource:
             if self._good is None:
                 raise
             if str(error) != self._last_error:
-                self._log.error("manifests: %s; the last good state stays", error)
+                for line in str(error).split("\n"):
+                    self._log.error("manifests: %s; the last good state stays", line)
             self._last_error = str(error)
             return self._good
         if self._last_error:
             self._log.info("manifests: good again")
         self._last_error = ""
+        self._log_warnings()
         self._log_ignored(cluster)
         self._good = cluster if self._good is None else _keep_terminating(self._good, cluster)
         return self._good
 
     def _load(self, found: FoundFiles) -> Cluster:
         return build(self._reader.read(found), self._selection)
+
+    def _log_warnings(self) -> None:
+        warnings = self._reader.warnings
+        for warning in warnings:
+            if warning not in self._warned:
+                self._log.warning("manifests: %s", warning)
+        self._warned = frozenset(warnings)
 
     def _log_ignored(self, cluster: Cluster) -> None:
         if cluster.ignored and not self._logged_ignored:

@@ -16,7 +16,11 @@ def read(tmp_path: Path, text: str | bytes) -> list[Document]:
     """The objects of a file `a.yaml` with that text."""
     path = tmp_path / "a.yaml"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    return list(documents(str(path)))
+    found = list(documents(str(path)))
+    for one in found:
+        if isinstance(one, ManifestError):
+            raise one
+    return [one for one in found if isinstance(one, Document)]
 
 
 @pytest.mark.parametrize(
@@ -83,9 +87,7 @@ def test_anchors_and_merges(tmp_path: Path) -> None:
         ),
         pytest.param("\nkind: Thing\n", 2, "expected the text of apiVersion", id="no-version"),
         pytest.param("apiVersion: v1\n", 1, "expected the text of kind", id="no-kind"),
-        pytest.param(
-            "apiVersion: 1\nkind: A\n", 1, "apiVersion: expected the text of apiVersion", id="version-is-a-number"
-        ),
+        pytest.param("apiVersion: 1\nkind: A\n", 1, "expected the text of apiVersion", id="version-is-a-number"),
         pytest.param(HEAD + "a: b: c\n", 3, "expected YAML: mapping values are not allowed", id="syntax"),
         pytest.param(HEAD + "a:\n\tb\n", 4, "expected YAML: found character that cannot start any token", id="tab"),
         pytest.param(HEAD + "a: *nobody\n", 3, "expected YAML: found undefined alias", id="alias"),
@@ -126,8 +128,8 @@ def test_broken_text(tmp_path: Path, text: str | bytes, line: int, expected: str
 
 def test_unreadable_file(tmp_path: Path) -> None:
     """A file that cannot be opened is an error that names it."""
-    with pytest.raises(ManifestError, match=r"nobody\.yaml: No such file or directory; a readable file was expected"):
-        list(documents(str(tmp_path / "nobody.yaml")))
+    (error,) = documents(str(tmp_path / "nobody.yaml"))
+    assert str(error) == f"{tmp_path}/nobody.yaml: No such file or directory; a readable file was expected"
 
 
 class Part(msgspec.Struct):

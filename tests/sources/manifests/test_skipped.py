@@ -1,0 +1,169 @@
+"""What lies beside manifests: files of other tools, templates, and objects that no cluster would take."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from svcdns.cluster.changes import Kind
+from svcdns.cluster.watch_options import WatchOptions
+from svcdns.sources.manifests import ManifestError, ManifestsSource
+
+LOG = logging.getLogger("svcdns.tests.manifests")
+SERVICE = "apiVersion: v1\nkind: Service\nmetadata: {name: tea}\nspec: {ports: [{port: 80}]}\n"
+TEMPLATE = "apiVersion: v1\nkind: Service\nmetadata:\n  name: "
+
+
+async def warnings(folder: Path, caplog: pytest.LogCaptureFixture, files: dict[str, str | bytes]) -> list[str]:
+    """The warnings of a start with these files and a Service, without the folder; the Service is served."""
+    for name, text in {"z.yaml": SERVICE, **files}.items():
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    source = ManifestsSource(WatchOptions(manifests=(str(folder),)), log=LOG)
+    await source.configure()
+    await source.configure()
+    assert (Kind.SERVICE, "default", "tea") in source.load().objects
+    return [
+        record.getMessage().removeprefix(f"manifests: {folder}/")
+        for record in caplog.records
+        if record.levelno == logging.WARNING
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "warning"),
+    [
+        pytest.param("c.yaml", "services: {web: {}}\n", "c.yaml:1: expected the text of apiVersion", id="compose"),
+        pytest.param("sub/Chart.yaml", "# it\nname: a\n", "sub/Chart.yaml:2: expected the text of", id="chart"),
+        pytest.param("l.yaml", "- a\n- b\n", "l.yaml:1: expected an object with apiVersion,", id="list"),
+        pytest.param("p.json", "[]", "p.json:1: expected an object with apiVersion,", id="json"),
+        pytest.param("t.yaml", TEMPLATE + '{{ include "a" . }}\n', "t.yaml:4: expected text as the key", id="call"),
+        pytest.param("t.yaml", TEMPLATE + "{{ .Values.name }}\n", "t.yaml:4: expected text as the key", id="value"),
+        pytest.param("t.yaml", TEMPLATE + "'{{ .Values.name }}'\n", "t.yaml:4: metadata.name: expected", id="quoted"),
+        pytest.param("t.yaml", TEMPLATE + "{{ .Release.Name }}-web\n", "t.yaml:4: expected YAML", id="prefix"),
+        pytest.param(
+            "t.yaml", "{{- if .Values.on }}\n" + SERVICE + "{{- end }}\n", "t.yaml:1: expected YAML", id="condition"
+        ),
+        pytest.param("b.yaml", b"a: \xff\n", "b.yaml:1: expected UTF-8 text", id="no UTF-8"),
+        pytest.param("b.yaml", "a: [1\n", "b.yaml:2: expected YAML", id="open bracket"),
+    ],
+)
+async def test_other_files_are_skipped(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, text: str | bytes, warning: str
+) -> None:
+    """With one warning that names file and line."""
+    (line,) = await warnings(tmp_path, caplog, {name: text})
+    assert line.startswith(warning)
+    assert line.endswith("; skipped")
+
+
+async def test_one_warning_for_a_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """However many of its documents are no objects; the others count."""
+    files: dict[str, str | bytes] = {
+        "a.yaml": "a: 1\n---\nb: 2\n---\n" + SERVICE.replace("tea", "milk"),
+        "b.yaml": "[]",
+    }
+    assert [line.partition(" ")[0] for line in await warnings(tmp_path, caplog, files)] == ["a.yaml:1:", "b.yaml:1:"]
+    source = ManifestsSource(WatchOptions(manifests=(str(tmp_path),)), log=LOG)
+    assert (Kind.SERVICE, "default", "milk") in source.load().objects
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "fields"),
+    [
+        pytest.param("resources: [z.yaml]\n", 1, "", id="changes nothing"),
+        pytest.param(
+            "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nnamePrefix: x-\nnamespace: prod\n",
+            3,
+            ", though it may change names by namePrefix, namespace",
+            id="changes names",
+        ),
+        pytest.param(
+            "resources: []\npatches: []\nconfigMapGenerator: []\n",
+            2,
+            ", though it may change names by patches, configMapGenerator",
+            id="patches and generators",
+        ),
+    ],
+)
+@pytest.mark.parametrize("name", ["kustomization.yaml", "kustomization.yml"])
+async def test_kustomizations_are_not_applied(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, text: str, line: int, fields: str
+) -> None:
+    """The warning names each field that may change names, and what to do."""
+    assert await warnings(tmp_path, caplog, {name: text}) == [
+        f"{name}:{line}: a kustomization is not applied{fields}; "
+        f"read the output of `kubectl kustomize {tmp_path}` in its place; skipped"
+    ]
+
+
+async def test_a_component_of_another_name(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Its apiVersion tells that it is kustomize's."""
+    text = "apiVersion: kustomize.config.k8s.io/v1alpha1\nkind: Component\nnameSuffix: -x\n"
+    (line,) = await warnings(tmp_path, caplog, {"c.yaml": text})
+    assert line.startswith("c.yaml:3: a kustomization is not applied, though it may change names by nameSuffix")
+
+
+@pytest.mark.parametrize(
+    ("version", "kind", "expected"),
+    [
+        pytest.param("extensions/v1beta1", "Deployment", "apps/v1", id="old group"),
+        pytest.param("apps/v1beta2", "StatefulSet", "apps/v1", id="old version"),
+        pytest.param("discovery.k8s.io/v1beta1", "EndpointSlice", "discovery.k8s.io/v1", id="old slice"),
+        pytest.param("serving.example.test/v1", "Service", "v1", id="foreign"),
+    ],
+)
+async def test_kinds_of_another_api_version_are_ignored(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, version: str, kind: str, expected: str
+) -> None:
+    """The warning names the apiVersion, and the one that a cluster takes."""
+    text = f"# first\napiVersion: {version}\nkind: {kind}\nmetadata: {{name: other}}\nspec: {{replicas: x}}\n"
+    assert await warnings(tmp_path, caplog, {"a.yaml": text}) == [
+        f"a.yaml:2: {kind} of {version} is ignored, {expected} was expected"
+    ]
+
+
+async def test_all_errors_of_a_start(tmp_path: Path) -> None:
+    """One line for each object that cannot be used, with file and line; also for a path that is missing."""
+    bad = SERVICE.replace("80", "seventy")
+    (tmp_path / "a.yaml").write_text(bad + "---\n" + SERVICE + "---\n" + bad)
+    (tmp_path / "b.yaml").write_text("apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: Pod}\n- 1\n")
+    (tmp_path / "c.yaml").write_text("services: {}\n")
+    paths = (str(tmp_path), str(tmp_path / "no"))
+    with pytest.raises(ManifestError) as caught:
+        await ManifestsSource(WatchOptions(manifests=paths), log=LOG).configure()
+    lines = [line.removeprefix(f"{tmp_path}/").partition(": ")[0] for line in str(caught.value).split("\n")]
+    assert lines == ["no", "a.yaml:4", "a.yaml:14", "b.yaml:4"]
+
+
+def test_all_objects_that_are_written_twice(tmp_path: Path) -> None:
+    """Each is named."""
+    (tmp_path / "a.yaml").write_text("---\n".join([SERVICE] * 3))
+    with pytest.raises(ManifestError) as caught:
+        ManifestsSource(WatchOptions(manifests=(str(tmp_path),)), log=LOG).load()
+    assert str(caught.value).count("is written in") == 2
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        pytest.param(SERVICE.replace("80", "{{ .Values.port }}"), id="template"),
+        pytest.param("a: [\n", id="no YAML"),
+        pytest.param("services: {}\n", id="no object"),
+        pytest.param(SERVICE.replace("tea", "milk") + "---\nservices: {}\n", id="an object less"),
+    ],
+)
+def test_a_file_that_was_used_is_not_skipped(tmp_path: Path, broken: str) -> None:
+    """It is an error, so that the last good state stays; at the next read too."""
+    (tmp_path / "a.yaml").write_text(SERVICE)
+    source = ManifestsSource(WatchOptions(manifests=(str(tmp_path),)), log=LOG)
+    good = source.load()
+    (tmp_path / "a.yaml").write_text(broken)
+    for _ in range(2):
+        with pytest.raises(ManifestError, match=r"a\.yaml:"):
+            source.load()
+    (tmp_path / "a.yaml").write_text(SERVICE + "# mended\n")
+    assert source.load().objects == good.objects
