@@ -32,6 +32,7 @@ from svcdns.sources.manifests.schemas import (
 DEFAULT_NAMESPACE: Final = "default"
 SERVICE_TYPES: Final = ("ClusterIP", "NodePort", "LoadBalancer", "ExternalName")
 FAMILIES: Final = ("IPv4", "IPv6")
+COMPLETION_MODES: Final = ("NonIndexed", "Indexed")
 FAMILY_POLICIES: Final = ("SingleStack", "PreferDualStack", "RequireDualStack")
 
 _KUSTOMIZATION_FILES: Final = frozenset({"kustomization.yaml", "kustomization.yml", "kustomization"})
@@ -94,8 +95,9 @@ def read(path: str) -> FileContent:
             objects.append(_read(found))
             version = _VERSIONS.get(found.kind)
             if version is not None and objects[-1].body is None:
-                text = f"{found.kind} of {found.api_version} is ignored, {version} was expected"
-                ignored.append(ManifestError(found.position(), text))
+                of_version = f" of {found.api_version}" if version != found.api_version else ""
+                expected = f"{version} was expected" if of_version else "since its name is not known before it is made"
+                ignored.append(ManifestError(found.position(), f"{found.kind}{of_version} is ignored, {expected}"))
         except NotYamlError as error:
             return FileContent(skipped=error)
         except NotKubernetesError as error:
@@ -134,22 +136,23 @@ def _not_applied(document: Document, path: str) -> ManifestError:
 
 def _read(document: Document) -> ManifestObject:
     known = _SUPPORTED.get((document.api_version, document.kind))
-    if known is None:
-        metadata = document.fields.get("metadata")
+    metadata = document.fields.get("metadata")
+    generated = isinstance(metadata, dict) and "generateName" in metadata and "name" not in metadata
+    if known is None or generated:
         namespace = metadata.get("namespace") if isinstance(metadata, dict) else None
         return ManifestObject(
             document.position(), document.kind, namespace if isinstance(namespace, str) else "", "", ObjectMeta()
         )
     shape, check = known
-    metadata = document.convert(AnyObject).metadata
+    meta = document.convert(AnyObject).metadata
     cluster_wide = document.kind == "Namespace"
-    _check_name(document, metadata, label=document.kind in {"Namespace", "Service"})
+    _check_name(document, meta, label=document.kind in {"Namespace", "Service"})
     body = document.convert(shape)
     if check is not None:
         check(document, body)
-    namespace = "" if cluster_wide else metadata.namespace or DEFAULT_NAMESPACE
+    namespace = "" if cluster_wide else meta.namespace or DEFAULT_NAMESPACE
     body.metadata.namespace = namespace
-    return ManifestObject(document.position(), document.kind, namespace, metadata.name, metadata, body)
+    return ManifestObject(document.position(), document.kind, namespace, meta.name, meta, body)
 
 
 def _check_name(document: Document, metadata: ObjectMeta, *, label: bool) -> None:
@@ -222,6 +225,16 @@ def _check_workload(document: Document, workload: WorkloadObject) -> None:
         )
 
 
+def _check_job(document: Document, job: WorkloadObject) -> None:
+    spec = job.spec
+    _check_choice(document, ("spec", "completionMode"), spec.completionMode, COMPLETION_MODES)
+    for field, number in (("parallelism", spec.parallelism), ("completions", spec.completions)):
+        if number is not None and not 0 <= number <= MAX_PODS:
+            raise document.error(("spec", field), f"expected a number from 0 to {MAX_PODS}, found {number}")
+    if spec.completionMode == "Indexed" and spec.completions is None:
+        raise document.error(("spec",), "expected completions, which an Indexed Job needs")
+
+
 def _check_choice(document: Document, field: Field, found: str, choices: tuple[str, ...]) -> None:
     if found not in choices:
         raise document.error(field, f"expected {', '.join(choices[:-1])} or {choices[-1]}, found {found!r}")
@@ -248,10 +261,12 @@ _SUPPORTED: Final[dict[tuple[str, str], tuple[type[Body], _Check | None]]] = {
     ("v1", "Pod"): (PodObject, _check_pod),
     ("discovery.k8s.io/v1", "EndpointSlice"): (ApiSlice, _check_slice),
     ("multicluster.x-k8s.io/v1alpha1", "ServiceImport"): (ApiServiceImport, None),
+    ("v1", "ReplicationController"): (WorkloadObject, _check_workload),
     ("apps/v1", "Deployment"): (WorkloadObject, _check_workload),
     ("apps/v1", "StatefulSet"): (WorkloadObject, _check_workload),
     ("apps/v1", "ReplicaSet"): (WorkloadObject, _check_workload),
     ("apps/v1", "DaemonSet"): (WorkloadObject, _check_workload),
+    ("batch/v1", "Job"): (WorkloadObject, _check_job),
 }
 
 _VERSIONS: Final = {kind: version for version, kind in _SUPPORTED}

@@ -1,8 +1,9 @@
 """The API's objects with the fields that are read from manifests, as msgspec structs that check the types of fields.
 
-Other fields are ignored, whatever they contain. EndpointSlice and ServiceImport have the structs of `api.decoding`.
-Service, Pod and the workloads need more fields here, because this package also does the work of controllers. Source:
-core/v1, apps/v1, discovery.k8s.io/v1 and multicluster.x-k8s.io/v1alpha1.
+Fields that are not here are not looked at, whatever they hold. EndpointSlice and ServiceImport have the shapes that
+`decoding` gives them; Service, Pod and the workloads need more here, since this side also does what controllers do.
+
+Source: core/v1, apps/v1, batch/v1, discovery.k8s.io/v1 and multicluster.x-k8s.io/v1alpha1.
 """
 
 # ruff: noqa: N815  the attributes below are the API's own field names
@@ -174,16 +175,28 @@ class Ordinals(msgspec.Struct):
 
 
 class WorkloadSpec(msgspec.Struct):
-    """The spec of a Deployment, StatefulSet, ReplicaSet or DaemonSet; not every field exists in each of these kinds."""
+    """The specs of Deployment, StatefulSet, ReplicaSet, ReplicationController, DaemonSet and Job, of which each uses
+    what it has."""
 
     replicas: int = 1
+    parallelism: int = 1
+    completions: int | None = None
+    completionMode: str = "NonIndexed"
+    suspend: bool = False
     serviceName: str = ""
     ordinals: Ordinals = msgspec.field(default_factory=Ordinals)
     template: PodTemplate = msgspec.field(default_factory=PodTemplate)
 
 
+class WorkloadStatus(msgspec.Struct):
+    """The status of a workload; a Job's conditions tell whether it has ended."""
+
+    conditions: list[PodCondition] = []
+
+
 class WorkloadObject(msgspec.Struct):
-    """The fields of an apps/v1 Deployment, StatefulSet, ReplicaSet or DaemonSet that are used."""
+    """apps/v1 Deployment, StatefulSet, ReplicaSet or DaemonSet; core/v1 ReplicationController; batch/v1 Job."""
 
     metadata: ObjectMeta
     spec: WorkloadSpec = msgspec.field(default_factory=WorkloadSpec)
+    status: WorkloadStatus = msgspec.field(default_factory=WorkloadStatus)

@@ -2,12 +2,12 @@
 
 Rules:
 
-1. A Deployment, ReplicaSet or StatefulSet generates `replicas` Pods. A DaemonSet generates one, because a laptop has
-   one node. Generated Pods are ready.
-2. The name of a generated Pod is computed from the workload's name and the Pod's number, not from the template. So a
-   new image renames no Pod, and a lower `replicas` removes the last Pods.
-3. A workload generates no Pods if manifests contain Pods whose ownerReferences name it, as in a dump of a real cluster.
-   A Pod in a manifest also replaces a generated one of the same name.
+1. A Deployment, ReplicaSet, ReplicationController or StatefulSet generates `replicas` Pods, a DaemonSet one, because a
+   laptop has one node. A Job that has not ended generates the Pods that run at a time. Generated Pods are ready.
+2. The name of a generated Pod follows from the workload's name and the Pod's number, not from the template. A new image
+   renames no Pod, and a lower `replicas` removes the last ones.
+3. A workload whose Pods are in manifests, as in a dump of a real cluster, generates none: their ownerReferences name
+   it. A Pod in a manifest also replaces a generated one of the same name.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ class WorkloadKey(NamedTuple):
     name: str
 
 
+_JOB_ENDED: Final = frozenset({"Complete", "Failed", "SuccessCriteriaMet", "FailureTarget"})
 OVER: Final = frozenset({"Succeeded", "Failed"})
 """The phases of Pods that have ended."""
 
@@ -154,6 +155,22 @@ def _of_daemon_set(item: ManifestObject, workload: WorkloadObject) -> Iterator[C
     return _numbered(item, workload, item.name, 1, {})
 
 
+def _of_job(item: ManifestObject, job: WorkloadObject) -> Iterator[ClusterPod]:
+    spec = job.spec
+    if spec.suspend or any(one.type in _JOB_ENDED and one.status == "True" for one in job.status.conditions):
+        return
+    count = spec.parallelism if spec.completions is None else min(spec.parallelism, spec.completions)
+    labels = {"job-name": item.name, "batch.kubernetes.io/job-name": item.name}
+    if spec.completionMode != "Indexed":
+        yield from _numbered(item, job, item.name, count, labels)
+        return
+    for index in range(count):
+        name = f"{item.name}-{index}"
+        end = suffix(f"{item.kind}/{item.namespace}/{item.name}/{index}", 5)
+        with_index = {**labels, "batch.kubernetes.io/job-completion-index": str(index)}
+        yield _pod(item, job, f"{name}-{end}", index, with_index, hostname=name)
+
+
 def _numbered(
     item: ManifestObject, workload: WorkloadObject, stem: str, count: int, labels: dict[str, str]
 ) -> Iterator[ClusterPod]:
@@ -198,6 +215,8 @@ def _pod(
 _PODS_OF: Final[dict[str, Callable[[ManifestObject, WorkloadObject], Iterator[ClusterPod]]]] = {
     "Deployment": _of_deployment,
     "ReplicaSet": _of_replica_set,
+    "ReplicationController": _of_replica_set,
     "DaemonSet": _of_daemon_set,
+    "Job": _of_job,
     "StatefulSet": _of_stateful_set,
 }

@@ -12,6 +12,7 @@ SERVICE = "apiVersion: v1\nkind: Service\nmetadata:\n  name: web\nspec:\n"
 POD = "apiVersion: v1\nkind: Pod\nmetadata:\n  name: web\n"
 SLICE = "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata:\n  name: web\n"
 ENDPOINTS = "apiVersion: v1\nkind: Endpoints\nmetadata:\n  name: web\n"
+JOB = "apiVersion: batch/v1\nkind: Job\nmetadata:\n  name: web\nspec:\n"
 DEPLOYMENT = "apiVersion: apps/v1\nkind: Deployment\nmetadata:\n  name: web\nspec:\n"
 
 
@@ -140,6 +141,24 @@ DEPLOYMENT = "apiVersion: apps/v1\nkind: Deployment\nmetadata:\n  name: web\nspe
             "spec.ordinals.start: expected a number from 0, found -1",
             id="negative-ordinal",
         ),
+        pytest.param(
+            JOB + "  parallelism: -1\n",
+            6,
+            "spec.parallelism: expected a number from 0 to 65534, found -1",
+            id="negative-parallelism",
+        ),
+        pytest.param(
+            JOB + "  completionMode: Some\n",
+            6,
+            "spec.completionMode: expected NonIndexed or Indexed, found 'Some'",
+            id="completion-mode",
+        ),
+        pytest.param(
+            JOB + "  completionMode: Indexed\n",
+            5,
+            "spec: expected completions, which an Indexed Job needs",
+            id="indexed-without-completions",
+        ),
     ],
 )
 def test_refused(say: Callable[..., Any], text: str, line: int, expected: str) -> None:
@@ -160,7 +179,8 @@ def test_refused(say: Callable[..., Any], text: str, line: int, expected: str) -
         pytest.param(
             "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: web}\ndata: {replicas: three}\n", id="config-map"
         ),
-        pytest.param("apiVersion: batch/v1\nkind: Job\nmetadata: {generateName: web-}\n", id="job"),
+        pytest.param("apiVersion: batch/v1\nkind: CronJob\nmetadata: {name: web}\n", id="cron-job"),
+        pytest.param("apiVersion: batch/v1\nkind: Job\nmetadata: {generateName: web-}\n", id="generated-name"),
     ],
 )
 def test_ignored(say: Callable[..., Any], text: str) -> None:

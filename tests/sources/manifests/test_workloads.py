@@ -26,11 +26,14 @@ def ready(cluster: Cluster) -> list[str]:
     ]
 
 
+VERSIONS = {"ReplicationController": "v1", "Job": "batch/v1"}
+
+
 def workload(kind: str, *spec: str, name: str = "web") -> str:
     """A workload whose Pods are labelled `app: web`, with those lines in its spec."""
     lines = "".join(f"\n  {line}" for line in spec)
     return f"""
-apiVersion: apps/v1
+apiVersion: {VERSIONS.get(kind, "apps/v1")}
 kind: {kind}
 metadata: {{name: {name}}}
 spec:{lines}
@@ -51,11 +54,18 @@ SERVICE = "apiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec: {clusterI
         pytest.param("ReplicaSet", ["replicas: 2"], 2, id="replica-set"),
         pytest.param("StatefulSet", ["replicas: 2"], 2, id="stateful-set"),
         pytest.param("StatefulSet", [], 1, id="stateful-set-default"),
+        pytest.param("ReplicationController", ["replicas: 2", "selector: {app: web}"], 2, id="replication-controller"),
         pytest.param("DaemonSet", [], 1, id="daemon-set"),
+        pytest.param("Job", [], 1, id="job-default"),
+        pytest.param("Job", ["parallelism: 3"], 3, id="job-work-queue"),
+        pytest.param("Job", ["parallelism: 3", "completions: 2"], 2, id="job-few-completions"),
+        pytest.param("Job", ["parallelism: 2", "completions: 5"], 2, id="job-many-completions"),
+        pytest.param("Job", ["parallelism: 0"], 0, id="job-paused"),
+        pytest.param("Job", ["suspend: true"], 0, id="job-suspended"),
     ],
 )
 def test_count(say: Say, kind: str, spec: list[str], count: int) -> None:
-    """`replicas` Pods, one without it, one for a DaemonSet."""
+    """`replicas` Pods, one without it, one for a DaemonSet; as many as run at a time for a Job."""
     assert len(pods(say(workload(kind, *spec)))) == count
 
 
@@ -177,3 +187,27 @@ def test_written_addresses_are_kept_clear_of(say: Say) -> None:
         """
     )
     assert address not in pods(say(text)).values()
+
+
+@pytest.mark.parametrize(("ended", "count"), [("Complete", 0), ("Failed", 0), ("Suspended", 1)])
+def test_a_job_that_has_ended_has_no_pods(say: Say, ended: str, count: int) -> None:
+    """Its conditions tell."""
+    status = f"status: {{conditions: [{{type: {ended}, status: 'True'}}]}}\n"
+    assert len(pods(say(workload("Job").replace("---\n", status)))) == count
+
+
+def test_pods_of_an_indexed_job(say: Say) -> None:
+    """They have the Job's name and their index as hostname, and the labels that the Job controller sets."""
+    job = workload("Job", "completionMode: Indexed", "completions: 5", "parallelism: 2", name="work")
+    job = job.replace("template: {", "template: {spec: {subdomain: web}, ")
+    service = "apiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec: {clusterIP: None, selector: {%s}}\n"
+    for selector, indexes in (
+        ("app: web", [0, 1]),
+        ("job-name: work", [0, 1]),
+        ("batch.kubernetes.io/job-name: work", [0, 1]),
+        ("batch.kubernetes.io/job-completion-index: '1'", [1]),
+    ):
+        cluster = say(job + service % selector)
+        found = [end for item in cluster.objects.values() if isinstance(item, EndpointSlice) for end in item.endpoints]
+        assert [end.hostname for end in found] == [f"work-{index}" for index in indexes]
+        assert [name[:7] for name in pods(cluster)] == ["work-0-", "work-1-"]
