@@ -21,6 +21,7 @@ from svcdns.cluster.objects import ClusterObject, Endpoint, EndpointSlice
 from svcdns.cluster.watch_options import SourceError, WatchOptions
 from svcdns.process.blocking_io import BlockingCalls
 from svcdns.sources.label_selectors import check_label_selector, matcher
+from svcdns.sources.manifests import implied
 from svcdns.sources.manifests.cluster import Cluster, ObjectKey, Reader, Selection, build
 from svcdns.sources.manifests.errors import ManifestError
 from svcdns.sources.manifests.file_watch import Watch, folder_changes
@@ -139,7 +140,8 @@ class ManifestsSource:
         return self._good
 
     def _load(self, found: FoundFiles) -> Cluster:
-        return build(self._reader.read(found), self._selection)
+        written = self._reader.read(found)
+        return build([*implied.services(written), *written], self._selection)
 
     def _log_warnings(self) -> None:
         warnings = self._reader.warnings

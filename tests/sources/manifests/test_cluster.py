@@ -110,7 +110,7 @@ def test_namespace_labels(say: Say, selector: str, namespaces: set[str], imports
     cluster = say(EVERYTHING, namespace_labels=selector, multicluster=True)
     assert of_kind(cluster, Kind.NAMESPACE) == namespaces
     assert of_kind(cluster, Kind.SERVICE_IMPORT) == imports
-    assert of_kind(cluster, Kind.SERVICE) == {"a/web", "a/db"}
+    assert of_kind(cluster, Kind.SERVICE) == {"a/web", "a/db", "default/kubernetes", "kube-system/kube-dns"}
 
 
 def test_multicluster(say: Say) -> None:

@@ -1,0 +1,67 @@
+"""The Services that every cluster has without a manifest: `kubernetes` in `default`, and `kube-dns` in `kube-system`.
+
+Each is left out where a manifest has it. Their addresses are those of kubeadm: the first and the tenth of the Services'
+range. If a manifest gives such an address to another Service, this one gets an assigned address.
+
+Source: Kubernetes documentation, "Accessing the API from a Pod"; kubeadm's manifest of the cluster DNS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from typing import Final, NamedTuple
+
+from svcdns.sources.manifests.errors import FilePosition
+from svcdns.sources.manifests.kinds import DEFAULT_NAMESPACE, ManifestObject
+from svcdns.sources.manifests.schemas import ObjectMeta, ServiceObject, ServicePort, ServiceSpec
+from svcdns.sources.manifests.services import written_ips
+
+
+class _Implied(NamedTuple):
+    namespace: str
+    name: str
+    address: str
+    labels: dict[str, str]
+    selector: dict[str, str]
+    ports: tuple[tuple[str, str, int], ...]
+
+
+_KUBE_DNS: Final = {"k8s-app": "kube-dns"}
+_SERVICES: Final = (
+    _Implied(
+        DEFAULT_NAMESPACE,
+        "kubernetes",
+        "10.96.0.1",
+        {"component": "apiserver", "provider": "kubernetes"},
+        {},
+        (("https", "TCP", 443),),
+    ),
+    _Implied(
+        "kube-system",
+        "kube-dns",
+        "10.96.0.10",
+        _KUBE_DNS,
+        _KUBE_DNS,
+        (("dns", "UDP", 53), ("dns-tcp", "TCP", 53), ("metrics", "TCP", 9153)),
+    ),
+)
+
+
+def services(written: Sequence[ManifestObject]) -> Iterator[ManifestObject]:
+    """The implied Services that are not among the written objects."""
+    names = {(item.namespace, item.name) for item in written if isinstance(item.body, ServiceObject)}
+    taken = {ip for item in written if isinstance(item.body, ServiceObject) for ip in written_ips(item.body.spec)}
+    for implied in _SERVICES:
+        if (implied.namespace, implied.name) not in names:
+            yield _object(implied, taken)
+
+
+def _object(implied: _Implied, taken: Collection[str]) -> ManifestObject:
+    metadata = ObjectMeta(name=implied.name, namespace=implied.namespace, labels=implied.labels)
+    spec = ServiceSpec(
+        clusterIP="" if implied.address in taken else implied.address,
+        selector=implied.selector,
+        ports=[ServicePort(port, name, protocol) for name, protocol, port in implied.ports],
+    )
+    position = FilePosition("built in")
+    return ManifestObject(position, "Service", implied.namespace, implied.name, metadata, ServiceObject(metadata, spec))

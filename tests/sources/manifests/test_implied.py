@@ -1,0 +1,68 @@
+"""The Services that every cluster has: kubernetes.default and kube-system/kube-dns."""
+
+from collections.abc import Callable
+
+import pytest
+
+from svcdns.cluster.changes import Kind
+from svcdns.cluster.objects import EndpointSlice, Port, Service
+from svcdns.sources.manifests.cluster import Cluster, ObjectKey
+
+Say = Callable[..., Cluster]
+
+
+def service(cluster: Cluster, namespace: str, name: str) -> Service:
+    """A Service of the cluster."""
+    found = cluster.objects[ObjectKey(Kind.SERVICE, namespace, name)]
+    assert isinstance(found, Service)
+    return found
+
+
+def written(namespace: str, name: str, spec: str) -> str:
+    """The manifest of a Service."""
+    return f"apiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: {namespace}}}\nspec: {{{spec}}}\n---\n"
+
+
+def test_they_exist_without_a_manifest(say: Say) -> None:
+    """With kubeadm's addresses, and the ports of the API server and of the cluster DNS."""
+    cluster = say("")
+    api, dns = service(cluster, "default", "kubernetes"), service(cluster, "kube-system", "kube-dns")
+    assert (api.cluster_ips, api.ports) == (("10.96.0.1",), (Port("https", "TCP", 443),))
+    assert dns.cluster_ips == ("10.96.0.10",)
+    assert dns.ports == (Port("dns", "UDP", 53), Port("dns-tcp", "TCP", 53), Port("metrics", "TCP", 9153))
+
+
+@pytest.mark.parametrize(("namespace", "name"), [("default", "kubernetes"), ("kube-system", "kube-dns")])
+def test_a_written_one_takes_the_place(say: Say, namespace: str, name: str) -> None:
+    """With its own address and ports alone."""
+    cluster = say(written(namespace, name, "clusterIP: 10.96.77.1, ports: [{port: 80}]"))
+    found = service(cluster, namespace, name)
+    assert (found.cluster_ips, found.ports) == (("10.96.77.1",), (Port("", "TCP", 80),))
+
+
+def test_a_service_of_the_same_name_in_another_namespace(say: Say) -> None:
+    """It is another Service."""
+    cluster = say(written("shop", "kubernetes", "clusterIP: None"))
+    assert service(cluster, "default", "kubernetes").cluster_ips == ("10.96.0.1",)
+    assert service(cluster, "shop", "kubernetes").cluster_ips == ("None",)
+
+
+def test_a_written_address_is_left_to_its_service(say: Say) -> None:
+    """The implied Service gets another one."""
+    cluster = say(written("kube-system", "coredns", "clusterIP: 10.96.0.10, ports: [{port: 53}]"))
+    assert service(cluster, "kube-system", "coredns").cluster_ips == ("10.96.0.10",)
+    (other,) = service(cluster, "kube-system", "kube-dns").cluster_ips
+    assert other.startswith("10.96.")
+    assert other != "10.96.0.10"
+
+
+def test_pods_of_the_cluster_dns(say: Say) -> None:
+    """A Deployment with kubeadm's label is behind kube-dns."""
+    cluster = say("""
+        apiVersion: apps/v1
+        kind: Deployment
+        metadata: {name: coredns, namespace: kube-system}
+        spec: {replicas: 2, template: {metadata: {labels: {k8s-app: kube-dns}}}}
+        """)
+    slices = [item for item in cluster.objects.values() if isinstance(item, EndpointSlice)]
+    assert [(item.service, len(item.endpoints)) for item in slices] == [("kube-dns", 2)]
