@@ -20,13 +20,11 @@ class SourceError(SvcdnsError):
 class WatchOptions(msgspec.Struct, frozen=True, array_like=True):
     """Where the cluster is read from, and which of its objects are watched.
 
-    The first of `manifests`, `kubeconfig` and `endpoint` that is set is used; if none is, the in-cluster configuration.
-
-    `tls` is (certificate, key, CA certificate), three paths, and is used with `endpoint` only. An empty `context` is
-    the kubeconfig's current context. `labels` selects Services, slices and Pods; `namespace_labels` selects Namespaces
-    and ServiceImports. `pods` and `multicluster` turn on the watch of Pods, and of ServiceImports with their slices.
-    `zones` stores the topology zone of endpoints. `targets` stores the names of endpoints' Pods, which take most of an
-    endpoint's memory.
+    `tls` is (certificate, key, CA certificate), paths, used with `endpoint` only; an empty `context` is the
+    kubeconfig's current one. `labels` selects Services, slices and Pods; `namespace_labels` selects Namespaces and
+    ServiceImports. `pods` watches Pods and `multicluster` ServiceImports with their slices. `zones` stores the topology
+    zone of endpoints, `targets` the names of their Pods, which take most of an endpoint's memory. `exclude` has
+    patterns of files below the folders of `manifests`; objects in them without a namespace are in `default_namespace`.
     """
 
     endpoint: str = ""
@@ -41,6 +39,8 @@ class WatchOptions(msgspec.Struct, frozen=True, array_like=True):
     targets: bool = False
     multicluster: bool = False
     manifests: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    default_namespace: str = "default"
 
 
 class SnapshotOptions(msgspec.Struct, frozen=True, array_like=True):

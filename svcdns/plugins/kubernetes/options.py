@@ -21,6 +21,7 @@ from svcdns.corefile.zones import is_reverse
 from svcdns.plugin_api.environment import Block
 
 MAX_TTL: Final = 3600
+_NAMESPACE: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 ENVIRONMENT: Final = ("manifests", "snapshot", "stale_after")
 """Options that are refused in a Corefile, as CoreDNS does not know them.
 
@@ -66,7 +67,8 @@ def parse(block: Block) -> Options:
         read = _LINES.get(line.name.text)
         if read is None:
             raise arguments.unknown_option(line, _LINES)
-        arguments.no_body(line)
+        if read is not _manifests:
+            arguments.no_body(line)
         read(draft, line)
     return draft.finished()
 
@@ -128,7 +130,21 @@ def _kubeconfig(draft: _Draft, line: Directive) -> None:
 
 def _manifests(draft: _Draft, line: Directive) -> None:
     words = arguments.arguments(line, 1, arguments.UNBOUNDED)
-    draft.watch(line, manifests=tuple(str(Path(draft.block.root) / word.text) for word in words))
+    exclude: list[str] = []
+    namespace = "default"
+    for option in arguments.body(line):
+        arguments.no_body(option)
+        if option.name.text == "exclude":
+            exclude += [word.text for word in arguments.arguments(option, 1, arguments.UNBOUNDED)]
+        elif option.name.text == "namespace":
+            word = arguments.argument(option)
+            namespace = word.text
+            if not _NAMESPACE.fullmatch(namespace):
+                raise CorefileError(word.position, f"a namespace (a-z, 0-9, -) was expected, not '{namespace}'")
+        else:
+            raise arguments.unknown_option(option, ("exclude", "namespace"))
+    paths = tuple(str(Path(draft.block.root) / word.text) for word in words)
+    draft.watch(line, manifests=paths, exclude=tuple(exclude), default_namespace=namespace)
 
 
 def _rate(draft: _Draft, line: Directive) -> None:

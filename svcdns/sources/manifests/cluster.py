@@ -77,7 +77,9 @@ class Cluster:
 class Reader:
     """Reads files, and parses a file again only if its stamp has changed. Not safe for two threads at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, namespace: str = DEFAULT_NAMESPACE) -> None:
+        """`namespace` is that of objects without one."""
+        self._namespace = namespace
         self._read: dict[str, tuple[ManifestFile, FileContent]] = {}
 
     @property
@@ -92,7 +94,7 @@ class Reader:
         known, self._read = self._read, {}
         for file in found.files:
             before = known.get(file.path)
-            content = before[1] if before is not None and before[0] == file else read(file.path)
+            content = before[1] if before is not None and before[0] == file else read(file.path, self._namespace)
             broken = list(content.errors)
             if content.skipped is not None and before is not None and _uses_more(before[1], content):
                 broken.append(content.skipped)

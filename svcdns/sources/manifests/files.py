@@ -2,18 +2,20 @@
 
 It reads no file. Rules:
 
-1. A file that the option names is used, whatever its suffix. A folder stands for every file below it that ends in
-   .yaml, .yml or .json, in the order of the paths.
-2. Names that begin with a dot are ignored: editors use them, and so does a mounted ConfigMap (`..data`).
-3. Symbolic links are followed, and a file that is found twice is used once.
-4. Folders are watched, not files. An editor replaces a file by a new one, and a ConfigMap replaces a symbolic link. A
-   watch of the old file would report no later change.
+1. A file in the option counts whatever its suffix. A folder stands for every file below it that ends in .yaml, .yml or
+   .json, in the order of the paths.
+2. Names that begin with a dot are ignored: editors use them, and so does a mounted ConfigMap (`..data`). Files and
+   folders whose name or path below the folder matches a pattern of `exclude` are ignored, too.
+3. Symbolic links are followed, and a file that is found twice counts once.
+4. Folders are watched, not files. An editor renames a new file over the old one, and a ConfigMap swaps a symbolic link:
+   a watch of the old file would see no further change.
 """
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -49,6 +51,8 @@ class FoundFiles:
     files: list[ManifestFile] = field(default_factory=list)
     directories: set[str] = field(default_factory=set)
     missing: ManifestError | None = None
+    exclude: tuple[str, ...] = ()
+    _top: Path | None = None
     _seen: set[str] = field(default_factory=set)
 
     def add(self, path: Path) -> None:
@@ -72,9 +76,19 @@ class FoundFiles:
 
     def _add_folder(self, folder: Path, real: str) -> None:
         self.directories.add(real)
+        top = self._top
+        self._top = top or folder
         for entry in sorted(folder.iterdir()):
-            if not entry.name.startswith(".") and (entry.suffix.lower() in SUFFIXES or entry.is_dir()):
+            is_read = entry.suffix.lower() in SUFFIXES or entry.is_dir()
+            if is_read and not entry.name.startswith(".") and not self._is_excluded(entry):
                 self.add(entry)
+        self._top = top
+
+    def _is_excluded(self, entry: Path) -> bool:
+        if not self.exclude or self._top is None:
+            return False
+        below = str(entry.relative_to(self._top))
+        return any(fnmatchcase(name, pattern) for pattern in self.exclude for name in (entry.name, below))
 
     def _watch_links(self, path: Path) -> None:
         """Adds to `directories` the folder of a path, and of each symbolic link on the way to its target.
@@ -99,12 +113,9 @@ def _nearest_folder(path: Path) -> Path:
     return next(folder for folder in (path, *path.parents) if folder.is_dir())
 
 
-def find(paths: tuple[str, ...]) -> FoundFiles:
-    """Finds the files and folders of all paths.
-
-    It raises nothing for a missing path, so that the caller knows the folders to watch.
-    """
-    found = FoundFiles()
+def find(paths: tuple[str, ...], exclude: tuple[str, ...] = ()) -> FoundFiles:
+    """The files and folders of all paths. Raises nothing for a missing path, so that the folders to watch are known."""
+    found = FoundFiles(exclude=exclude)
     for path in paths:
         found.add(Path(path))
     return found

@@ -77,8 +77,8 @@ class FileContent:
         return [*skipped, *map(str, self.ignored)]
 
 
-def read(path: str) -> FileContent:
-    """The content of a file. Raises nothing."""
+def read(path: str, namespace: str = DEFAULT_NAMESPACE) -> FileContent:
+    """The content of a file; `namespace` is that of objects without one. Raises nothing."""
     if Path(path).name.lower() in _KUSTOMIZATION_FILES:
         return _kustomization(path)
     objects: list[ManifestObject] = []
@@ -92,7 +92,7 @@ def read(path: str) -> FileContent:
             if found.api_version.startswith(_KUSTOMIZE):
                 skipped.append(_not_applied(found, path))
                 continue
-            objects.append(_read(found))
+            objects.append(_read(found, namespace))
             version = _VERSIONS.get(found.kind)
             if version is not None and objects[-1].body is None:
                 of_version = f" of {found.api_version}" if version != found.api_version else ""
@@ -134,7 +134,7 @@ def _not_applied(document: Document, path: str) -> ManifestError:
     return ManifestError(document.position(field), f"a kustomization is not applied{would}; {hint}")
 
 
-def _read(document: Document) -> ManifestObject:
+def _read(document: Document, default_namespace: str) -> ManifestObject:
     known = _SUPPORTED.get((document.api_version, document.kind))
     metadata = document.fields.get("metadata")
     generated = isinstance(metadata, dict) and "generateName" in metadata and "name" not in metadata
@@ -150,7 +150,7 @@ def _read(document: Document) -> ManifestObject:
     body = document.convert(shape)
     if check is not None:
         check(document, body)
-    namespace = "" if cluster_wide else meta.namespace or DEFAULT_NAMESPACE
+    namespace = "" if cluster_wide else meta.namespace or default_namespace
     body.metadata.namespace = namespace
     return ManifestObject(document.position(), document.kind, namespace, meta.name, meta, body)
 

@@ -48,10 +48,10 @@ class ManifestsSource:
         self._selection = Selection(
             _kinds(options), options.zones, matcher(options.labels), matcher(options.namespace_labels)
         )
-        self._paths = options.manifests
+        self._paths, self._exclude = options.manifests, options.exclude
         self._log = log
         self._watch = watch
-        self._reader = Reader()
+        self._reader = Reader(options.default_namespace)
         self._calls = BlockingCalls(log)
         self._good: Cluster | None = None
         self._tried: object = None
@@ -80,8 +80,8 @@ class ManifestsSource:
         await self._update(await self._find())
 
     def load(self) -> Cluster:
-        """Reads the files and returns the cluster. Blocks. Raises ManifestError."""
-        return self._load(find(self._paths))
+        """The cluster in the files now. Blocks. Raises ManifestError."""
+        return self._load(find(self._paths, self._exclude))
 
     async def changes(self) -> AsyncIterator[Change]:
         """Yields every change, starting with a full list of each kind. Ends only when cancelled or closed.
@@ -109,7 +109,7 @@ class ManifestsSource:
                     await anext(edits)
 
     async def _find(self) -> FoundFiles:
-        return await self._calls.run(self._shown, find, self._paths)
+        return await self._calls.run(self._shown, find, self._paths, self._exclude)
 
     @property
     def _shown(self) -> str:

@@ -49,6 +49,12 @@ def read(body: str, zones: str = "cluster.local in-addr.arpa") -> Options:
         pytest.param("", "stale_after", 300.0, id="stale_after, if left out"),
         pytest.param("stale_after 90s", "stale_after", 90.0, id="stale_after"),
         pytest.param("stale_after 0", "stale_after", math.inf, id="stale_after never"),
+        pytest.param(
+            "manifests a {\nexclude *.tmpl.yaml charts\nexclude b\nnamespace prod\n}",
+            "watch",
+            WatchOptions(manifests=("a",), exclude=("*.tmpl.yaml", "charts", "b"), default_namespace="prod"),
+            id="manifests-with-options",
+        ),
         pytest.param("manifests a b/c", "watch", WatchOptions(manifests=("a", "b/c")), id="manifests"),
         pytest.param(
             "apiserver_qps 1.5\napiserver_burst 3\napiserver_max_inflight 0", "ttl", 5, id="rates are accepted"
@@ -95,6 +101,11 @@ def test_options(body: str, field: str, value: object) -> None:
             "Corefile:3:1 - Error during parsing: snapshot is for a cluster with an API server",
             id="manifests",
         ),
+        pytest.param("manifests a {\nexclude\n}", "Wrong argument count", id="exclude nothing"),
+        pytest.param(
+            "manifests a {\nnamespace A_b\n}", "Corefile:4:11 - Error during parsing: a namespace (a-z,", id="namespace"
+        ),
+        pytest.param("manifests a {\nexcludes b\n}", "unknown property 'excludes'", id="option of manifests"),
         pytest.param("stale_after -1s", "'-1s' is not above zero", id="stale_after"),
         pytest.param("apiserver_qps -1", "'-1' is not a number of at least 0", id="rate"),
     ],

@@ -179,6 +179,18 @@ def test_files_are_one_cluster(tmp_path: Path) -> None:
     assert load(tmp_path / "b.json", tmp_path / "a.yaml").objects == load(tmp_path).objects
 
 
+def test_the_namespace_of_objects_without_one(say: Say) -> None:
+    """The option `namespace`; a written namespace stays."""
+    text = "apiVersion: v1\nkind: Service\nmetadata: {name: web}\n---\n"
+    written = text.replace("web}", "web, namespace: shop}")
+    assert of_kind(say(text + written, default_namespace="prod"), Kind.SERVICE) == {
+        "prod/web",
+        "shop/web",
+        "default/kubernetes",
+        "kube-system/kube-dns",
+    }
+
+
 def test_missing_path(tmp_path: Path) -> None:
     """A missing path is an error at the start."""
     with pytest.raises(

@@ -108,3 +108,23 @@ def test_stamp(tmp_path: Path, replace: bool) -> None:
     edited.write_text("b" if replace else "longer")
     edited.rename(path)
     assert find((str(path),)).files != before
+
+
+@pytest.mark.parametrize(
+    ("exclude", "left"),
+    [
+        pytest.param(("b.yaml",), ["a.yaml", "sub/c.yaml"], id="a name, at any depth"),
+        pytest.param(("sub",), ["a.yaml", "b.yaml"], id="a folder"),
+        pytest.param(("sub/*",), ["a.yaml", "b.yaml"], id="a path below the folder"),
+        pytest.param(("[ab].yaml", "x"), ["sub/c.yaml"], id="a pattern"),
+        pytest.param(("/sub",), ["a.yaml", "b.yaml", "sub/b.yaml", "sub/c.yaml"], id="no match"),
+    ],
+)
+def test_exclude(tmp_path: Path, exclude: tuple[str, ...], left: list[str]) -> None:
+    """Files and folders below a folder that match a pattern are not read; a file that is named itself is."""
+    (tmp_path / "sub").mkdir()
+    for name in ("a.yaml", "b.yaml", "sub/b.yaml", "sub/c.yaml"):
+        (tmp_path / name).touch()
+    found = find((str(tmp_path),), exclude)
+    assert [str(Path(file.path).relative_to(tmp_path)) for file in found.files] == left
+    assert len(find((str(tmp_path / "a.yaml"),), ("a.yaml",)).files) == 1
