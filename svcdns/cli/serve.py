@@ -5,16 +5,18 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 from svcdns import __version__
 from svcdns.cli.arguments import parse, parser
 from svcdns.process.shared_memory import memory_file
 
-COMMANDS: Final = ("serve", "conformance", "demo", "help")
+_MANIFESTS: Final = re.compile(rb"^[ \t]*manifests[ \t](?:[^\n#]*[ \t])?-[ \t\r]*(?:[ {#\n]|$)", re.MULTILINE)
 
 
 def run(argv: Sequence[str], prog: str = "svcdns") -> int:
@@ -33,22 +35,18 @@ def run(argv: Sequence[str], prog: str = "svcdns") -> int:
         return 1
     from svcdns.supervisor import process
 
-    if arguments.conf == "stdin":
+    if arguments.conf == "stdin" or reads_manifests_from_standard_input(arguments.conf or "Corefile"):
         _keep_standard_input()
     options = {"conf": arguments.conf, "port": arguments.port, "quiet": arguments.quiet, "state": arguments.state}
     return process.run(["--options", json.dumps(options)], arguments.pidfile, pin=arguments.pin)
 
 
-def _extra(words: Sequence[str], prog: str) -> int:
-    """Usage for `help`; an error for other words, with the command that was probably meant."""
-    if list(words) == ["help"]:
-        parser(prog).print_help()
-        return 0
-    near = difflib.get_close_matches(words[0], COMMANDS, n=1, cutoff=0.5)
-    meant = f"did you mean '{prog} {near[0]}'?" if near else f"the commands are {', '.join(COMMANDS)}"
-    sys.stderr.write(f"extra command line arguments: [{' '.join(words)}]; {meant}\n")
-    parser(prog).print_usage(sys.stderr)
-    return 1
+def reads_manifests_from_standard_input(path: str) -> bool:
+    """Whether the Corefile at `path` has the option `manifests -`, by a look at its text: it is not parsed here."""
+    try:
+        return _MANIFESTS.search(Path(path).read_bytes()) is not None
+    except OSError:
+        return False
 
 
 def _keep_standard_input() -> None:

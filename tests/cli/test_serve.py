@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from svcdns import __version__
@@ -36,23 +38,19 @@ def test_wrong_arguments(words: list[str], line: str, capsys: pytest.CaptureFixt
     assert capsys.readouterr().err == line
 
 
-def test_help(capsys: pytest.CaptureFixture[str]) -> None:
-    """The usage, as with -help."""
-    assert serve.run(["help"]) == 0
-    assert capsys.readouterr().out.startswith("usage: svcdns ")
-
-
 @pytest.mark.parametrize(
-    ("word", "meant"),
+    ("line", "reads"),
     [
-        ("demp", "did you mean 'svcdns demo'?"),
-        ("chek", "did you mean 'svcdns help'?"),
-        ("quit", "the commands are serve, conformance, demo, help"),
+        pytest.param("manifests -", True, id="alone"),
+        pytest.param("manifests a.yaml - {", True, id="with a block"),
+        pytest.param("manifests - b", True, id="before another path"),
+        pytest.param("manifests a-b -x", False, id="other paths"),
+        pytest.param("# manifests -", False, id="comment"),
+        pytest.param("kubeconfig -", False, id="another option"),
     ],
 )
-def test_an_unknown_command(word: str, meant: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """CoreDNS's error, the nearest command, and the usage."""
-    assert serve.run([word]) == 1
-    line, usage, *_ = capsys.readouterr().err.splitlines()
-    assert line == f"extra command line arguments: [{word}]; {meant}"
-    assert usage.startswith("usage: svcdns ")
+def test_manifests_from_standard_input(tmp_path: Path, line: str, reads: bool) -> None:
+    """The Corefile's text tells whether standard input has to be kept."""
+    (tmp_path / "Corefile").write_text(f". {{\n  kubernetes {{\n    {line}\n  }}\n}}\n")
+    assert serve.reads_manifests_from_standard_input(str(tmp_path / "Corefile")) is reads
+    assert not serve.reads_manifests_from_standard_input(str(tmp_path / "no"))

@@ -143,7 +143,7 @@ def _manifests(draft: _Draft, line: Directive) -> None:
                 raise CorefileError(word.position, f"a namespace (a-z, 0-9, -) was expected, not '{namespace}'")
         else:
             raise arguments.unknown_option(option, ("exclude", "namespace"))
-    paths = tuple(str(Path(draft.block.root) / word.text) for word in words)
+    paths = tuple(word.text if word.text == "-" else str(Path(draft.block.root) / word.text) for word in words)
     draft.watch(line, manifests=paths, exclude=tuple(exclude), default_namespace=namespace)
 
 

@@ -13,6 +13,7 @@ Source: YAML 1.1 as sigs.k8s.io/yaml reads it; Kubernetes API conventions, "List
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ import msgspec
 import yaml
 
 from svcdns.sources.manifests.errors import FilePosition, ManifestError, NotKubernetesError, NotYamlError
+from svcdns.sources.manifests.files import STANDARD_INPUT
 
 MAX_DEPTH: Final = 100
 """The most levels of lists and mappings; no object of Kubernetes has nearly as many."""
@@ -167,7 +169,7 @@ def _objects(path: str, node: yaml.Node, default_kind: str, default_version: str
 
 def _text(path: str) -> str:
     try:
-        content = Path(path).read_bytes()
+        content = _standard_input() if path == "-" else Path(path).read_bytes()
     except OSError as error:
         raise ManifestError(FilePosition(path), f"{error.strerror}; a readable file was expected") from None
     try:
@@ -176,6 +178,14 @@ def _text(path: str) -> str:
         raise NotYamlError(
             FilePosition(path, content.count(b"\n", 0, error.start) + 1), f"expected UTF-8 text: {error.reason}"
         ) from None
+
+
+def _standard_input() -> bytes:
+    """All of it, from its beginning: it is a file in memory, which other processes may read too."""
+    content = b""
+    while portion := os.pread(STANDARD_INPUT, 1 << 20, len(content)):
+        content += portion
+    return content
 
 
 _construct: Any = yaml.constructor.SafeConstructor()

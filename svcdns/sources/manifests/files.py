@@ -7,13 +7,15 @@ It reads no file. Rules:
 2. Names that begin with a dot are ignored: editors use them, and so does a mounted ConfigMap (`..data`). Files and
    folders whose name or path below the folder matches a pattern of `exclude` are ignored, too.
 3. Symbolic links are followed, and a file that is found twice counts once.
-4. Folders are watched, not files. An editor renames a new file over the old one, and a ConfigMap swaps a symbolic link:
+4. The path `-` is standard input, which has to be a file, so that it can be read again.
+5. Folders are watched, not files. An editor renames a new file over the old one, and a ConfigMap swaps a symbolic link:
    a watch of the old file would see no further change.
 """
 
 from __future__ import annotations
 
 import os
+import stat
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -22,6 +24,8 @@ from typing import Final, NamedTuple
 from svcdns.sources.manifests.errors import FilePosition, ManifestError
 
 SUFFIXES: Final = frozenset({".yaml", ".yml", ".json"})
+STANDARD_INPUT: Final = 0
+"""The descriptor of standard input."""
 MAX_LINKS: Final = 40
 """The most symbolic links that are followed for one path, as in Linux."""
 
@@ -55,6 +59,16 @@ class FoundFiles:
     _top: Path | None = None
     _seen: set[str] = field(default_factory=set)
 
+    def add_standard_input(self) -> None:
+        """Adds standard input."""
+        status = os.fstat(STANDARD_INPUT)
+        if stat.S_ISREG(status.st_mode):
+            self.files.append(ManifestFile("-", _stamp(status)))
+        else:
+            self.missing = self.missing or ManifestError(
+                FilePosition("-"), "standard input is read only if `manifests -` is in the Corefile at the start"
+            )
+
     def add(self, path: Path) -> None:
         """Adds a file, or everything below a folder. If the path does not exist, the error is stored in `missing`."""
         self._watch_links(path)
@@ -66,9 +80,7 @@ class FoundFiles:
             if path.is_dir():
                 self._add_folder(path, real)
             else:
-                status = path.stat()
-                stamp = FileStamp(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-                self.files.append(ManifestFile(str(path), stamp))
+                self.files.append(ManifestFile(str(path), _stamp(path.stat())))
         except OSError as error:
             self.missing = self.missing or ManifestError(
                 FilePosition(str(path)), f"{error.strerror}; a file or folder of manifests was expected"
@@ -109,6 +121,10 @@ class FoundFiles:
                     break
 
 
+def _stamp(status: os.stat_result) -> FileStamp:
+    return FileStamp(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
 def _nearest_folder(path: Path) -> Path:
     return next(folder for folder in (path, *path.parents) if folder.is_dir())
 
@@ -117,5 +133,8 @@ def find(paths: tuple[str, ...], exclude: tuple[str, ...] = ()) -> FoundFiles:
     """The files and folders of all paths. Raises nothing for a missing path, so that the folders to watch are known."""
     found = FoundFiles(exclude=exclude)
     for path in paths:
-        found.add(Path(path))
+        if path == "-":
+            found.add_standard_input()
+        else:
+            found.add(Path(path))
     return found

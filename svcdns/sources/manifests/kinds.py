@@ -129,7 +129,7 @@ def _kustomization(path: str) -> FileContent:
 def _not_applied(document: Document, path: str) -> ManifestError:
     changes = [field for field in document.fields if field in _CHANGE_NAMES]
     would = f", though it may change names by {', '.join(changes)}" if changes else ""
-    hint = f"read the output of `kubectl kustomize {Path(path).parent}` in its place"
+    hint = f"pipe `kubectl kustomize {Path(path).parent}` into `manifests -` in its place"
     field = (changes[0],) if changes else ()
     return ManifestError(document.position(field), f"a kustomization is not applied{would}; {hint}")
 

@@ -96,7 +96,7 @@ async def test_kustomizations_are_not_applied(
     """The warning names each field that may change names, and what to do."""
     assert await warnings(tmp_path, caplog, {name: text}) == [
         f"{name}:{line}: a kustomization is not applied{fields}; "
-        f"read the output of `kubectl kustomize {tmp_path}` in its place; skipped"
+        f"pipe `kubectl kustomize {tmp_path}` into `manifests -` in its place; skipped"
     ]
 
 
