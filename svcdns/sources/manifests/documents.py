@@ -35,6 +35,7 @@ T = TypeVar("T")
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TAG: Final = "tag:yaml.org,2002:"
+_TEXT: Final = _TAG + "str"
 _STEP: Final = re.compile(r"\.([^.\[]+)|\[(\d+)\]")
 _MISMATCH: Final = re.compile(r"Expected `(?P<expected>[^`]+)`, got `(?P<found>[^`]+)`")
 _MISSING: Final = re.compile(r"Object missing required field `(?P<field>[^`]+)`")
@@ -59,7 +60,7 @@ class Document:
         """Reads the node; an item of a `PodList` may leave out that it is a Pod. Raises ManifestError."""
         self._path = path
         self._node = node
-        fields = _plain(node, path, frozenset())
+        fields = _plain(node, path, set())
         if not isinstance(fields, dict):
             raise NotKubernetesError(
                 self.position(), f"expected an object with apiVersion, kind and metadata, found {_described(fields)}"
@@ -191,13 +192,11 @@ def _standard_input() -> bytes:
 _construct: Any = yaml.constructor.SafeConstructor()
 
 
-def _plain(node: yaml.Node, path: str, above: frozenset[int]) -> Any:
-    """Converts a node to dict, list, str, int, float, bool or None.
-
-    `above` has the ids of the nodes that contain it, because an alias may refer to one of them.
-    """
+def _plain(node: yaml.Node, path: str, above: set[int]) -> Any:
+    """The node as dict, list, str, int, float, bool or None. `above` are the nodes that contain it: an alias may name
+    one again."""
     if isinstance(node, yaml.ScalarNode):
-        return _scalar(node, path)
+        return node.value if node.tag == _TEXT else _scalar(node, path)
     if id(node) in above:
         raise ManifestError(
             FilePosition(path, node.start_mark.line + 1), "expected a value, found an alias of a node that contains it"
@@ -206,12 +205,16 @@ def _plain(node: yaml.Node, path: str, above: frozenset[int]) -> Any:
         raise ManifestError(
             FilePosition(path, node.start_mark.line + 1), f"expected at most {MAX_DEPTH} levels of lists and mappings"
         )
-    inside = above | {id(node)}
+    above.add(id(node))
+    plain: Any
     if isinstance(node, yaml.SequenceNode):
-        return [_plain(item, path, inside) for item in node.value]
-    _flatten(node, path)
-    pairs = ((key.value, _plain(value, path, inside)) for key, value in node.value)
-    return {key: value for key, value in pairs if value is not None}
+        plain = [_plain(item, path, above) for item in node.value]
+    else:
+        _flatten(node, path)
+        pairs = [(key.value, _plain(value, path, above)) for key, value in node.value]
+        plain = {key: value for key, value in pairs if value is not None}
+    above.discard(id(node))
+    return plain
 
 
 def _flatten(node: Any, path: str) -> None:
@@ -220,6 +223,10 @@ def _flatten(node: Any, path: str) -> None:
     It changes the node, and so does nothing the second time.
     """
     if getattr(node, "flattened", False):
+        return
+    keys = {key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.tag == _TEXT}
+    if len(keys) == len(node.value):  # all are text and differ, as in nearly every mapping
+        node.flattened = True
         return
     lines: dict[str, int] = {}
     for key, _ in node.value:
