@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -27,6 +28,9 @@ from svcdns.sources.manifests.files import STANDARD_INPUT
 
 MAX_DEPTH: Final = 100
 """The most levels of lists and mappings; no object of Kubernetes has nearly as many."""
+
+RESOLVED: Final = 4096
+"""Texts of a file whose YAML type is remembered."""
 
 Field = tuple[str | int, ...]
 """The path of a field in a document: keys of mappings and indexes of lists."""
@@ -146,6 +150,7 @@ def documents(path: str, *, default_kind: str = "", default_version: str = "") -
         return
     try:
         loader = _Loader(text)
+        loader.resolve = lru_cache(RESOLVED)(loader.resolve)  # the same few keys and values come again and again
         while loader.check_node():
             node = loader.get_node()
             if node.tag != _TAG + "null":
