@@ -16,6 +16,7 @@ from svcdns import __version__
 from svcdns.cli.arguments import parse, parser
 from svcdns.process.shared_memory import memory_file
 
+COMMANDS: Final = ("serve", "conformance", "demo", "help")
 _MANIFESTS: Final = re.compile(rb"^[ \t]*manifests[ \t](?:[^\n#]*[ \t])?-[ \t\r]*(?:[ {#\n]|$)", re.MULTILINE)
 
 
@@ -39,6 +40,18 @@ def run(argv: Sequence[str], prog: str = "svcdns") -> int:
         _keep_standard_input()
     options = {"conf": arguments.conf, "port": arguments.port, "quiet": arguments.quiet, "state": arguments.state}
     return process.run(["--options", json.dumps(options)], arguments.pidfile, pin=arguments.pin)
+
+
+def _extra(words: Sequence[str], prog: str) -> int:
+    """Usage for `help`; an error for other words, with the command that was probably meant."""
+    if list(words) == ["help"]:
+        parser(prog).print_help()
+        return 0
+    near = difflib.get_close_matches(words[0], COMMANDS, n=1, cutoff=0.5)
+    meant = f"did you mean '{prog} {near[0]}'?" if near else f"the commands are {', '.join(COMMANDS)}"
+    sys.stderr.write(f"extra command line arguments: [{' '.join(words)}]; {meant}\n")
+    parser(prog).print_usage(sys.stderr)
+    return 1
 
 
 def reads_manifests_from_standard_input(path: str) -> bool:

@@ -54,3 +54,25 @@ def test_manifests_from_standard_input(tmp_path: Path, line: str, reads: bool) -
     (tmp_path / "Corefile").write_text(f". {{\n  kubernetes {{\n    {line}\n  }}\n}}\n")
     assert serve.reads_manifests_from_standard_input(str(tmp_path / "Corefile")) is reads
     assert not serve.reads_manifests_from_standard_input(str(tmp_path / "no"))
+
+
+def test_help(capsys: pytest.CaptureFixture[str]) -> None:
+    """The usage, as with -help."""
+    assert serve.run(["help"]) == 0
+    assert capsys.readouterr().out.startswith("usage: svcdns ")
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        ("demp", "did you mean 'svcdns demo'?"),
+        ("chek", "did you mean 'svcdns help'?"),
+        ("quit", "the commands are serve, conformance, demo, help"),
+    ],
+)
+def test_an_unknown_command(word: str, meant: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """CoreDNS's error, the nearest command, and the usage."""
+    assert serve.run([word]) == 1
+    line, usage, *_ = capsys.readouterr().err.splitlines()
+    assert line == f"extra command line arguments: [{word}]; {meant}"
+    assert usage.startswith("usage: svcdns ")
