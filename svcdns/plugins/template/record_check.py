@@ -21,7 +21,7 @@ _FIXED: Final = frozenset({"Name", "Zone", "Class", "Type"})
 
 def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  # noqa: ARG001 - there is nothing to read
     """No data; warns of templates that are no records."""
-    for rule in options.rules:
+    for rule in (rule for rule in options.rules if rule.zones):
         sample = Struct(
             Zone=rule.zones[0], Name=f"name.{rule.zones[0]}", Class=class_text(rule.rclass), Type=type_text(rule.rtype)
         )
