@@ -33,8 +33,8 @@ Peers = Callable[[str], tuple[Plugin, ...]]
 MakeEnvironment = Callable[[Block, str, tuple[tuple[str, int], ...], str, Peers], Environment]
 """Makes the environment of a plugin.
 
-The arguments: its block, server label, listen addresses, the plugin's name, and a function that returns the handlers of
-the block by name.
+The arguments are the plugin's block, the server label, the listen addresses, the plugin's name, and a function that
+returns the handlers of the block by name.
 """
 
 log: Final = logging.getLogger("svcdns")
@@ -164,9 +164,9 @@ def _made(plugin: type[Plugin], options: object, environment: Environment, hooks
 
 
 def _writer(block: BlockPlan, handlers: Sequence[Plugin]) -> str:
-    """Returns the plugin label of the block's responses, as in CoreDNS (plugin *prometheus*).
+    """Returns the label `plugin` of the block's responses in the metrics, as in CoreDNS (plugin *prometheus*).
 
-    It is the first handler behind the directive that has queries counted.
+    The label is the name of the first handler after the directive that turns on the counting of queries.
     """
     directives = list(block.settings)
     counting = next(
@@ -178,8 +178,8 @@ def _writer(block: BlockPlan, handlers: Sequence[Plugin]) -> str:
 def _closest_encloser(handlers: Sequence[Plugin], hooks: HookCaller) -> FindEncloser | None:
     """Returns the function that finds closest enclosers for the block, or None.
 
-    It is the hook of the first plugin that overrides `closest_encloser`. It covers only zones for which all plugins
-    before that plugin return True from `name_independent`.
+    The function is the hook of the first plugin that overrides `closest_encloser`. It covers only zones for which all
+    plugins before that plugin return True from `name_independent`.
     """
     for number, handler in enumerate(handlers):
         if overrides(handler, "closest_encloser"):

@@ -58,8 +58,8 @@ class BlockPlan:
 def plan(corefile: Corefile, order: Sequence[str], load: Load) -> tuple[BlockPlan, ...]:
     """Returns the plans of all blocks, in file order. Raises CorefileError for the first wrong option, and HookError.
 
-    Plugins parse their directives in chain order, each over all blocks. So if there are several errors, the same one is
-    reported for every order in the file.
+    Plugins parse their directives in chain order; each plugin parses all blocks before the next plugin begins. So if
+    there are several errors, the same one is reported for every order in the file.
     """
     drafts = tuple(BlockPlan(block.keys, block.directives) for block in corefile.blocks)
     for name in order:

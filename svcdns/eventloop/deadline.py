@@ -1,7 +1,7 @@
 """A deadline that is nearly always put off before it comes, such as the idle timeout of a connection.
 
-A new timer for each message would cost more than the message. So when a timer fires, it reads the deadline again. If
-the deadline was put off, it starts a timer for the new time.
+A new timer for each message would cost more than the message. So there is one timer. When the timer fires, `Deadline`
+reads the deadline again. If the deadline was put off, `Deadline` starts a timer for the new time.
 """
 
 from __future__ import annotations

@@ -36,9 +36,9 @@ _OUT: Final = 4
 class DrainingSelector(selectors.BaseSelector):
     """A selector that calls the drains of descriptors while it waits.
 
-    The event loop may also wait until such a descriptor is writable. asyncio registers a pair of handles, for reading
-    and for writing; the handle for reading is then None. Unregister a descriptor before it is closed; this also removes
-    its drain.
+    The event loop may also wait until a descriptor with a drain is writable. asyncio then registers a pair of handles,
+    for reading and for writing, and the handle for reading is None. Unregister a descriptor before it is closed; this
+    also removes its drain.
     """
 
     def __init__(self) -> None:
@@ -74,7 +74,7 @@ class DrainingSelector(selectors.BaseSelector):
             self.unregister(fd)
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
-        """Registers a descriptor, as in `selectors.BaseSelector`; the methods below are those of the base class too."""
+        """Registers a descriptor, as `selectors.BaseSelector` specifies."""
         fd = _number(fileobj)
         if fd in self._keys:
             raise KeyError(f"{fileobj!r} is registered already")
@@ -101,7 +101,7 @@ class DrainingSelector(selectors.BaseSelector):
     def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
         """Returns the registrations by descriptor: a number, or an object with `fileno()`.
 
-        asyncio looks sockets up in it from CPython 3.13 on.
+        From CPython 3.13 on, asyncio looks up sockets in this mapping.
         """
         return self._map
 

@@ -34,7 +34,7 @@ class TimeSlice:
         self._ends = perf_counter() + self._seconds
 
     async def pause(self) -> None:
-        """Lets the event loop run once if the slice is over, and begins a new one."""
+        """Lets the event loop run once if the slice is over, and then begins a new slice."""
         if perf_counter() > self._ends:
             await asyncio.sleep(0)
             self._ends = perf_counter() + self._seconds

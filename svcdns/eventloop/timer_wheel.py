@@ -27,7 +27,10 @@ Callback = Callable[[], None]
 
 
 class Slot:
-    """The callbacks of about the same time: None if cancelled or run; `pending` is the number of the others."""
+    """The callbacks of about the same time. None takes the place of a callback that was cancelled or has run.
+
+    `pending` is the number of callbacks that are left.
+    """
 
     __slots__ = ("callbacks", "pending")
 

@@ -14,8 +14,8 @@ class Encloser(msgspec.Struct, frozen=True, gc=False):
 
     For one query type, all names below `key` (wire format, lower case) whose next label is not in `children` get the
     same negative answer. `children` contains pairs (`scope`, label) and changes with the cluster. Labels are lower-case
-    text, decoded as Latin-1. Names that begin with `unlike` (octets in wire format, lower case) are excepted, if it is
-    not empty. The answer depends on `dependencies`.
+    text, decoded as Latin-1. If `unlike` (octets in wire format, lower case) is not empty, names that begin with these
+    octets are excepted. The answer depends on `dependencies`.
     """
 
     key: bytes

@@ -1,10 +1,10 @@
 """A reply that will come later, without a task: the receiver is called in the same step in which the reply arrives.
 
-A future would cost two iterations of the event loop, and a task that awaits it, for each forwarded query.
+For each forwarded query, a future would cost two iterations of the event loop, and a task that awaits the future.
 
 Rules:
 
-1. There is one receiver.
+1. Each reply has one receiver.
 2. Changes are applied in the order in which they were added, each in the context of the plugin that added it.
 3. Only the first reply counts.
 """
@@ -21,9 +21,9 @@ Change = Callable[[Reply], Reply]
 
 
 class Deferred:
-    """The future reply to one query.
+    """The future reply to one query. The sender calls `set` when the reply has arrived.
 
-    The sender calls `set` when the reply has arrived. The receiver calls `then` to change it, and `take` to get it.
+    The receiver calls `then` to change the reply, and `take` to get it.
     """
 
     __slots__ = ("_changes", "_error", "_failed", "_reply", "_take")
@@ -41,7 +41,7 @@ class Deferred:
         return self._reply is not None or self._error is not None
 
     def set(self, reply: Reply) -> None:
-        """Sets the reply; without effect if there is one already."""
+        """Sets the reply. Has no effect if a reply was set before."""
         if not self.settled:
             self._settle(reply, self._changes)
 

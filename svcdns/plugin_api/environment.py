@@ -1,6 +1,6 @@
 """What a plugin gets besides its options: its server block, and access to the worker that it runs in.
 
-A test passes its own functions and values in, and can so run a plugin, or a whole worker, in one process.
+A test can pass in its own functions and values, and so run a plugin, or a whole worker, in one process.
 """
 
 from __future__ import annotations
@@ -85,8 +85,8 @@ class Environment:
     def depends_on(self, *dependencies: Dependency) -> None:
         """Adds dependencies to the reply to the query that the plugin handles now.
 
-        The reply is dropped when one of them changes, even if it comes from the rest of the chain. Call this method
-        only while the plugin handles a query.
+        The stored reply is dropped when one of these dependencies changes, even if the rest of the chain made the
+        reply. Call this method only while the plugin handles a query.
         """
         noted = running.current.begin().dependencies
         noted += [one for one in dependencies if one not in noted]
@@ -102,7 +102,7 @@ class Environment:
     def recording(self) -> Environment:
         """Returns a copy whose clock and random numbers record their use.
 
-        A reply for which a plugin used them is for one query alone.
+        If a plugin used them for a reply, the reply is for one query alone.
         """
         now = self.clock
 

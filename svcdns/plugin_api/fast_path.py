@@ -7,7 +7,7 @@ states once, in a `FastPath`, what it does.
 Rules:
 
 1. A query that is not simple goes through the chain from the start.
-2. If the reply to a simple query is not simple, both go through the chain (`Query.upstream_reply`).
+2. If the reply to a simple query is not simple, the query and the reply go through the chain (`Query.upstream_reply`).
 3. Both ways give the same reply and the same metrics.
 """
 
@@ -21,7 +21,7 @@ from svcdns.wire.record import Edns
 from svcdns.wire.simple_reply import SimpleReply
 
 Key = tuple[bytes, int, int, bool, bool]
-"""A query name in lower case, type, class, DO bit and CD bit."""
+"""The key of a query in the cache: name in lower case, type, class, DO bit and CD bit."""
 
 
 class UpstreamReply(Protocol):

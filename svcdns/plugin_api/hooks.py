@@ -1,6 +1,6 @@
 """Calls the hooks of plugins: an exception of a hook is counted, and logged with the plugin's name.
 
-The core calls every hook except `handle` through a `HookCaller`. An exception of such a hook ends nothing else. An
+The core calls every hook except `handle` through a `HookCaller`. An exception of such a hook affects nothing else. An
 exception of `handle` reaches the responder, which answers SERVFAIL and calls `failed`.
 """
 

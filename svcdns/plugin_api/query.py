@@ -25,7 +25,10 @@ Answer = Reply | Awaitable[Reply]
 Ask = Callable[["Query"], Answer]
 
 Observer = Callable[["Query", Reply, int, float], None]
-"""Called for every answered query of a block: with the query, the reply, its length in octets, and its seconds."""
+"""Called for every answered query of a block.
+
+The arguments are the query, the reply, the length of the reply in octets, and the seconds since the packet was read.
+"""
 
 
 class Client(msgspec.Struct, frozen=True, gc=False):
@@ -45,8 +48,8 @@ class Client(msgspec.Struct, frozen=True, gc=False):
 class _ClassifiedClient:
     """The client, in the form that a plugin with client classes gets.
 
-    If the plugin reads the address, its reply is for clients of the same class. If it reads anything else, its reply is
-    for this client alone.
+    If the plugin reads the address, its reply is for clients of the same class. If the plugin reads any other field,
+    its reply is for this client alone.
     """
 
     __slots__ = ("_client", "_invocation")
@@ -70,7 +73,7 @@ class _ClassifiedClient:
 
 
 _NAMES: Final = {"client": "requestor", "server": "listener", "ident": "message_id"}
-"""Fields of a query that plugins read by a property of another name, which records that they were read."""
+"""Maps each property that records its reads, such as `client`, to the field with the value."""
 
 
 class Query(msgspec.Struct):
@@ -84,8 +87,8 @@ class Query(msgspec.Struct):
     reply of an upstream, if the fast path has received one already.
 
     `requestor`, `listener` and `message_id` are for the core. Plugins read `client`, `server` and `ident` instead. If a
-    plugin reads one of these, its reply is not given to other clients. There is one exception: if a plugin with client
-    classes reads only the address, its reply may go to clients of the same class.
+    plugin reads one of these properties, its reply is not given to other clients. There is one exception: if a plugin
+    with client classes reads only the address, its reply may go to clients of the same class.
     """
 
     name: bytes

@@ -17,10 +17,10 @@ from svcdns.wire.codes import Rcode
 from svcdns.wire.record import Edns, Record
 
 UNTIL_CHANGED: Final = float("inf")
-"""A lifetime: the reply is right until one of its dependencies changes."""
+"""The lifetime of a reply that stays correct until one of its dependencies changes."""
 
 NOT_REUSABLE: Final = 0.0
-"""A lifetime: the reply is for this query alone."""
+"""The lifetime of a reply that is for this query alone."""
 
 Increment = tuple[int, float]
 """A cell in this worker's counters, and the amount to add to it."""
@@ -46,8 +46,8 @@ class HeaderFlags(Protocol):
 class Variants(Protocol):
     """A reply with several possible orders of its records; `widest` is the greatest useful number of orders.
 
-    If `turns_answer` is True, each variant is the first one with its answer section rotated by an equal share of its
-    length.
+    If `turns_answer` is True, each variant is the first variant with its answer section rotated. The steps between the
+    variants are equal.
     """
 
     widest: int
@@ -63,8 +63,8 @@ class Reply(msgspec.Struct, frozen=True):
 
     `flags` are the header bits AA, TC, RD, RA, AD and CD. Start from `query.reply_flags`, which has RD and CD of the
     query. `edns` is an OPT record of the plugin or of an upstream; the core adds the OPT record that answers the
-    client's. `has_message` is False for a reply that is only an rcode, for which the core makes the message. The plugin
-    *errors* logs the `error` of such replies. `dropped` is True if the client gets no reply.
+    client's OPT record. `has_message` is False for a reply that is only an rcode, for which the core makes the message.
+    The plugin *errors* logs the `error` of such replies. `dropped` is True if the client gets no reply.
 
     The terms of reuse are: `lifetime` in seconds; `dependencies`, whose change ends the lifetime; `scope`, the clients
     that may get the reply; and `increments`, which each further use adds to the metrics.
@@ -127,7 +127,7 @@ def rcode_only(rcode: int, error: str = "") -> Reply:
 
 
 def joined(reply: Reply, other: Reply) -> Reply:
-    """Adds the reuse terms of `other` to `reply`, which was made from it.
+    """Adds the reuse terms of `other` to `reply`, a reply that was made from `other`.
 
     The result has the shorter lifetime, all dependencies, the narrower scope, the increments of both, and the extended
     error. If the TTLs of `other` count down, the result expires when they next go down, because its own TTLs may have

@@ -43,7 +43,7 @@ class PluginContext:
         return Invocation(self)
 
     def read(self, scope: CacheScope) -> None:
-        """Records that the plugin read something that limits its reply to this scope."""
+        """Records that the plugin read something that limits its reply to the clients of `scope`."""
         if not self.states_reuse:
             self.begin().read(scope)
 
@@ -73,7 +73,7 @@ class Invocation:
         self.asked: list[Reply] = []
         self.dependencies: list[Dependency] = []
         self.followed: list[Awaitable[Reply] | Reply] = []
-        """The answers of the rest of the chain, without the last one, if the plugin sent it more than one query."""
+        """All answers but the last one that the plugin got from the rest of the chain, if it asked more than once."""
 
     @property
     def name(self) -> str:
@@ -91,15 +91,15 @@ class Invocation:
         return self.context.address_scope
 
     def begin(self) -> Invocation:
-        """Returns the invocation itself."""
+        """Returns this invocation, because the recording has begun already."""
         return self
 
     def as_invocation(self) -> Invocation:
-        """Returns the invocation itself."""
+        """Returns this invocation, unchanged."""
         return self
 
     def read(self, scope: CacheScope) -> None:
-        """Records that the plugin read something that limits its reply to this scope."""
+        """Records that the plugin read something that limits its reply to the clients of `scope`."""
         if scope > self.scope and not self.context.states_reuse:
             self.scope = scope
 
@@ -154,7 +154,10 @@ running.current, running.last, running.outside = OUTSIDE, NO_ANSWER, 0
 
 
 def apart(function: Callable[[], T]) -> Callable[[], T]:
-    """Returns a function that a plugin may call while it handles a query, although `function` handles other queries."""
+    """Returns a function that calls `function` without recording what it reads for the query that is handled now.
+
+    Meant for a function that handles other queries, and that a plugin calls while it handles a query.
+    """
 
     def call() -> T:
         current, last = running.current, running.last
@@ -168,7 +171,7 @@ def apart(function: Callable[[], T]) -> Callable[[], T]:
 
 
 def blame(error: BaseException, plugin: str) -> None:
-    """Adds a note to an exception that names the plugin that raised it; does nothing if there is such a note."""
+    """Adds a note to an exception that names the plugin that raised it. Keeps such a note that is there already."""
     if plugin and not plugin_of(error):
         error.add_note(BLAMED + plugin)
 

@@ -66,7 +66,7 @@ class Settings:
     - `watch`: a cluster to watch, and `snapshot`: where its objects are stored.
     - `page`: a page to serve over HTTP.
     - `reload`: how often the Corefile is read again.
-    - `warnings`: lines about words that are ignored, as CoreDNS does. Control logs them.
+    - `warnings`: lines about words that are ignored, as in CoreDNS. Control logs them.
     """
 
     root: str | None = None

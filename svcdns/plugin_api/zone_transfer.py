@@ -29,9 +29,9 @@ class UnavailableError(SvcdnsError):
 class ZoneOffer(msgspec.Struct, frozen=True):
     """A zone to send. `soa` is its present SOA record.
 
-    `records` yields all records of one version of the zone, from its SOA to the same SOA again. It yields them in
-    portions, each of which takes well under 0.1 ms to make and may be empty. `records` is None if the client's serial
-    is current; then `soa` is the whole answer.
+    `records` yields all records of one version of the zone, from its SOA to the same SOA again. The records come in
+    portions. A portion takes well under 0.1 ms to make, and may be empty. `records` is None if the client's serial is
+    current; then `soa` is the whole answer.
     """
 
     soa: Record
@@ -44,7 +44,7 @@ def serial_of(soa: Record) -> int:
 
 
 def in_order(items: Sequence[T], key: Callable[[T], tuple[str, ...]]) -> Iterator[T | None]:
-    """Yields the items in order, and None after each step of sorting.
+    """Yields the items in the order of `key`, and None after each step of sorting.
 
     The caller can do other work at each None.
     """

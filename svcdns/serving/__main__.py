@@ -1,7 +1,7 @@
 """Starts a worker under the module name that earlier builds use; the worker itself is `svcdns.worker`.
 
-A supervisor of an earlier build uses this name during an upgrade: a worker may end after the new program was installed,
-and before the new supervisor runs.
+During an upgrade, a supervisor of an earlier build may still run after the new program was installed. If a worker ends
+in that time, that supervisor starts a new worker by this module name.
 """
 
 import os

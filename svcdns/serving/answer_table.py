@@ -3,10 +3,10 @@
 The key is the packet without its message id. On a listener with client classes, the client class precedes the packet.
 An entry is the reply without its message id, in one or more orders of its records (rotations). A reply is stored when
 its key is asked for the second time, so that names asked for once take no memory. An entry is removed when a change
-affects one of its dependencies, when its deadline passes, or when the oldest generation is given up.
+affects one of its dependencies, when its deadline passes, or when its generation is discarded.
 
 The table has a current and a previous generation. It starts a new generation when the current one takes half of the
-budget, and then gives up the previous one. So the memory of the table is bounded, whatever clients ask. TTLs that count
+budget, and then discards the previous one. So the memory of the table is bounded, whatever clients ask. TTLs that count
 down are brought up to date when an entry is asked for, at most once a second.
 
 Rules:
@@ -15,7 +15,7 @@ Rules:
    entries, they are dropped at once. If it affects many, all entries become a previous generation, and each entry is
    checked when it is asked for. So no packet waits until all of them are removed.
 2. An entry and its keys in the index of dependencies are added in one step.
-3. The entries of a generation that was given up ("retired") are freed a few at a time: with each new entry, and by
+3. The entries of a discarded ("retired") generation are freed a few at a time: some with each new entry, the rest by
    `purge`.
 """
 
@@ -36,16 +36,18 @@ from svcdns.serving.seen_filter import SeenFilter
 from svcdns.wire.ttl import aged
 
 ENTRY_COST: Final = 450
-"""Memory of an entry in octets, besides its key and its replies; includes the index of dependencies. A test checks it.
+"""The octets of memory that an entry takes, without its key and replies. Includes the dependency index.
+
+A test checks it.
 """
 FILTER_SHARE: Final = 8
 """The filter of keys seen once (`SeenFilter`) takes at most one part in FILTER_SHARE of the budget."""
 PURGE_STEP: Final = 8
-"""The most entries of a retired generation that one step frees."""
+"""The most entries that one step frees from retired (discarded) generations."""
 PURGE_KEYS_STEP: Final = 128
-"""The most keys of retired sets of the dependency index that one step frees."""
+"""The most keys that one step frees from discarded sets of the dependency index."""
 MAX_DROPPED_AT_ONCE: Final = 256
-"""The most entries that `invalidate` drops at once; if there are more, each is checked when it is asked for."""
+"""The most entries that `invalidate` drops at once. If it affects more, `find` checks each entry that is asked for."""
 MAX_PREVIOUS: Final = 4
 """The most dictionaries that the previous generation may consist of."""
 
@@ -68,15 +70,15 @@ class Countdown:
 
 
 class Entry:
-    """An encoded reply.
+    """An encoded reply in the answer table.
 
-    `wire` is the reply without its message id. If the reply has several rotations, `wire` is None and `wires` has all
-    of them. `uses` counts how often one of the rotations was sent, and `flushed_uses` is `uses` at the last flush of
-    the metrics. `hit_counter` counts each use too. Entries share hit counters, so the use of an entry with one rotation
-    writes nothing into the entry.
+    `wire` is the reply without its message id. If the reply has several rotations (orders of its records), `wire` is
+    None and `wires` has all of them. Then `uses` counts how often a rotation was sent, and `flushed_uses` is `uses` at
+    the last flush of the metrics. `hit_counter` counts the uses for the metrics; several entries may share one hit
+    counter.
 
-    `deadline` is a time on the table's clock. It is infinite for a reply that is right until a change. If the entry has
-    a `countdown`, `deadline` is the time when the TTLs go down next.
+    `deadline` is a time on the table's clock. It is infinite for a reply that stays correct until a dependency changes.
+    If the entry has a `countdown`, `deadline` is the time when the TTLs go down next.
     """
 
     __slots__ = (
@@ -107,15 +109,15 @@ class Entry:
         self.uses = self.flushed_uses = 1
         self.countdown: Countdown | None = None
         self.observed: tuple[Query, Reply, Route] | None = None
-        """The arguments for the block's observers at each hit; None if the block has no observers."""
+        """The arguments for the block's observers (`Plugin.observe`) at each hit; None if there are no observers."""
 
     @property
     def cost(self) -> int:
-        """The memory that the entry takes of the budget, in octets."""
+        """The octets of the table's budget that the entry uses."""
         return ENTRY_COST + len(self.key) + sum(map(len, self.wires)) + 33 * len(self.wires)
 
     def alive(self, now: float) -> bool:
-        """Returns True if the entry may be served at `now`; then it also brings the TTLs up to date for `now`."""
+        """Returns True if the entry may be served at `now`. In that case, also brings the entry's TTLs up to date."""
         if self.deadline > now:
             return True
         countdown = self.countdown
@@ -144,7 +146,10 @@ class AnswerTable:
         self.on_full: Callable[[], None] = _nothing
         """Called when the current generation is full, so that other tables can give up budget for this table."""
         self.changes = 0
-        """The number of calls of `invalidate` and `clear`. If it grew since a query came, its reply is not stored."""
+        """The number of calls of `invalidate` and `clear`.
+
+        A reply is not stored if the number grew since the query came.
+        """
         self.current: dict[bytes, Entry] = {}
         self.previous: list[dict[bytes, Entry]] = []
         """The previous generation: one dictionary, or several if many entries were invalidated at once."""
@@ -162,7 +167,7 @@ class AnswerTable:
         self._keys: dict[Dependency, set[bytes]] = {}
         """The index of dependencies: for each dependency, the keys of the entries that have it."""
         self._retired: deque[dict[bytes, Entry]] = deque()
-        """Generations that were given up: look-ups skip them, but the index of dependencies still has their keys."""
+        """Discarded generations: look-ups ignore them, but the index of dependencies still has their keys."""
         self._retired_keys: deque[set[bytes]] = deque()
         self._used = self._used_before = 0
 
@@ -195,7 +200,7 @@ class AnswerTable:
         return None
 
     def use(self, entry: Entry) -> bytes:
-        """Returns the reply to send now, without its message id, and counts the use."""
+        """Returns the reply of `entry` to send now, without its message id, and counts the use."""
         hit_counter = entry.hit_counter
         if hit_counter.hits == hit_counter.flushed:
             self.dirty.append(hit_counter)
@@ -252,7 +257,7 @@ class AnswerTable:
         self.negative.clear()
 
     def allow(self, budget: int) -> None:
-        """Sets the budget, in octets, and gives up entries that exceed it."""
+        """Sets the budget, in octets, and discards entries that exceed it."""
         self.budget = budget
         self._seen.resize(budget // FILTER_SHARE)
         while self._used + self._used_before > budget - self._seen.octets:
@@ -279,7 +284,7 @@ class AnswerTable:
         return self._used > room >> 1 or self._used + self._used_before > room
 
     def _start_generation(self) -> None:
-        """Gives up the previous generation, and makes the current generation the previous one."""
+        """Discards the previous generation, and makes the current generation the previous one."""
         self._retired.extend(self.previous)
         self.previous = [self.current] if self.current else []
         self.current = {}

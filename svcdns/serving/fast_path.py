@@ -31,15 +31,14 @@ _HEADERS: Final = {
     for flags in (RD, RD | AD)
     for extra in (0, 1)
 }
-"""Octets 2 to 11 of packets that may take the fast path. The values say whether AD is set, and whether there is an OPT.
-"""
+"""Octets 2 to 11 of packets that may take the fast path. The values: whether AD is set, and whether there is an OPT."""
 _FORWARDED: Final = (RD | AD).to_bytes(2, "big")
 _IN: Final = int(Class.IN)
 _OPT: Final = b"\0\0\x29"
 _TYPES: Final = {b"\0\1\0\1": int(Type.A), b"\0\x1c\0\1": int(Type.AAAA)}
 _OPT_SIZE: Final = 11
 _OPT_TAILS: Final = {b"\0\0\0\0\0\0": False, b"\0\0\x80\0\0\0": True}
-"""The last six octets of an OPT record of version 0 without options. The values say whether DO is set."""
+"""The last six octets of an OPT record of version 0 without options. The values: whether DO is set."""
 _PASSED_FIRST: Final = 0x05
 """Mask for the first octet of flags: a client gets AA and RD as the upstream set them."""
 _PASSED_SECOND: Final = 0x9F
@@ -51,7 +50,7 @@ def try_fast_path(packet: bytes, responder: Responder, started: float) -> FastPa
     """Returns a new exchange for a packet that takes the fast path, or None if the packet must go through the chain.
 
     Call it only for a responder that gives all clients the same replies, after a miss in its answer table. `started` is
-    as for `Responder.lookup`.
+    the time on `perf_counter` when the packet was read from its socket.
     """
     header = _HEADERS.get(packet[2:12])
     if header is None:
@@ -100,11 +99,11 @@ def _is_name(packet: bytes, at: int, last: int) -> bool:
 
 
 Sender = Any
-"""The sender of a datagram, in a form that only the reader of the socket can read."""
+"""The sender of a datagram. Only the reader of the socket interprets this value."""
 
 
 class Reader(Protocol):
-    """The reader of a UDP socket, as the fast path uses it."""
+    """The methods of a UDP socket's reader that the fast path calls."""
 
     def client(self, sender: Sender) -> Client:
         """Returns the client that sent a datagram."""
@@ -168,7 +167,10 @@ class FastPathExchange:
             self._answer_through_chain(refused)
 
     def completed(self, upstream_reply: UpstreamReply) -> None:
-        """Takes the upstream's reply: sends it to the client, or passes it to the chain if it is not a simple one."""
+        """Called with the upstream's reply. Sends a simple reply (see `svcdns.wire.simple_reply`) to the client.
+
+        Passes any other reply, with its query, to the chain.
+        """
         self._responder.in_flight.discard(self)
         try:
             simple = upstream_reply.plain

@@ -1,7 +1,7 @@
 """The queries of one worker that wait for a reply of the chain, or of an upstream on the fast path.
 
-A worker that stops waits until there are none. Listeners, responders and the fast path of a worker share one `InFlight`
-object.
+A worker that stops first waits until no such query is left. Listeners, responders and the fast path of a worker share
+one `InFlight` object.
 """
 
 from __future__ import annotations

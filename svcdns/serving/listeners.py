@@ -1,13 +1,13 @@
 """The listening sockets of a worker, and which of them the worker reads.
 
 The supervisor binds every socket, and gives every worker the sockets of all workers. Each worker has a number, its
-slot. A worker reads the sockets of its own slot, and those of a worker that is down. It reads a socket only while the
-chains that serve have a listener for it. This module does not look into queries.
+slot. A worker reads the sockets of its own slot, and the sockets of any worker that is down. It reads a socket only
+while the current configuration has a listener for the socket. This module does not look into queries.
 
 Rules:
 
-1. The set of sockets to read changes in one step. Then `_reconcile` starts and closes readers, one run at a time, so
-   that no server stays open without an owner.
+1. The set of sockets to read changes in one step. Then `_reconcile` starts and closes readers. Only one run of
+   `_reconcile` is active at a time, so that no TCP server is left open by mistake.
 2. At a reload, listeners, answer tables and negative answers change in one step. Connections and sockets stay.
 """
 
@@ -87,7 +87,7 @@ class Listeners:
     """The sockets of a worker, with their responders and readers."""
 
     def __init__(self, counters: Counters, clock: Clock) -> None:
-        """Reads no socket until sockets, slots and listeners are known."""
+        """Reads no socket until `sockets`, `read` and `swap` have been called."""
         self._counters, self._clock = counters, clock
         self._sockets: dict[int, _Socket] = {}
         self._slots: frozenset[int] = frozenset()
@@ -132,7 +132,7 @@ class Listeners:
         await self._reconcile()
 
     async def read(self, slots: frozenset[int]) -> None:
-        """Reads the sockets of `slots` from now on, and no others."""
+        """From now on, reads only the sockets of the workers whose numbers are in `slots`."""
         self._slots = slots
         await self._reconcile()
 
@@ -184,7 +184,10 @@ class Listeners:
 
     @property
     def budget(self) -> int:
-        """The octets that the answer tables of this worker may take now. Plugins' caches may take as much again."""
+        """The octets that the answer tables of this worker may use now.
+
+        Plugins' caches may use the same amount in addition.
+        """
         workers = 1 + max((one.description.slot for one in self._sockets.values()), default=0)
         return int(table_budget(self._limit, workers) * self._share)
 
@@ -197,9 +200,9 @@ class Listeners:
             table.allow(budget)
 
     def allow(self, share: float) -> Iterator[None]:
-        """Sets the budget of the answer tables to `share` of the usual one.
+        """Sets the budget of the answer tables to `share` of their usual budget.
 
-        Returns an iterator, which frees a few of the removed entries at each step.
+        Returns an iterator that frees a few of the removed entries at each step.
         """
         self._share = share
         self.divide()

@@ -1,8 +1,8 @@
 """The server's metrics of queries, and what each reply adds to them (docs/behaviour/server.md#metrics-of-queries).
 
 A query that the chain answers is counted at once. Entries of the answer table share tuples of increments: pairs of a
-cell and an amount. When hit counters are flushed, the increments are added for all hits together. Metrics that plugins
-count themselves are not here.
+cell and an amount. When hit counters are flushed, the increments are added for all hits together. This module does not
+count the metrics of plugins.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class HitCounter:
     """Counts hits that add the same increments to the metrics.
 
     `hits` is the number of hits, and `flushed` the number of those that are in the metrics. `increments` is what one
-    hit adds. `route` is the route whose duration histogram has the hits.
+    hit adds. `route` is the route whose duration histogram counts the hits.
     """
 
     __slots__ = ("flushed", "hits", "increments", "route")
@@ -138,7 +138,7 @@ class QueryMetrics:
     def increments_of(
         self, route: Route, rtype: int, rcode: int, writer: str, *, dnssec_ok: bool
     ) -> tuple[Increment, ...]:
-        """Returns the same increments from plain values; `writer` is the plugin label of the response."""
+        """Returns what `increments` returns, from plain values; `writer` is the plugin label of the response."""
         key = (route.zone_text, route.view, rtype, rcode, writer, dnssec_ok)
         found = self._increments.get(key)
         if found is not None:
@@ -169,7 +169,10 @@ class QueryMetrics:
         )
 
     def hit_counter(self, increments: tuple[Increment, ...], route: Route) -> HitCounter:
-        """Returns the hit counter for `increments` and `route`; nearly all entries share theirs with other entries."""
+        """Returns the hit counter for `increments` and `route`.
+
+        Nearly all entries share a hit counter with other entries.
+        """
         found = self._hit_counters.get(increments)
         if found is None or found.route is not route:
             if len(self._hit_counters) >= MAX_HIT_COUNTERS:
@@ -178,7 +181,7 @@ class QueryMetrics:
         return found
 
     def release_routes(self) -> None:
-        """Drops every reference to a route, and so to its chain. Hit counters that entries use stay valid."""
+        """Drops all references to routes, so that old chains can be freed. Hit counters that entries use stay valid."""
         self._hit_counters.clear()
 
     def duration_cell(self, route: Route) -> int:

@@ -16,7 +16,7 @@ from svcdns.serving.responder import Responder
 STEP: Final = 64
 """The number of hit counters or entries that one step handles."""
 MAX_ROTATION_USES: Final = 8
-"""The uses of each rotation after which an entry is dropped, so that its records get a new random order."""
+"""After this many uses of each rotation, an entry is dropped, so that its records get a new random order."""
 
 
 def flush(responder: Responder) -> Iterator[None]:

@@ -24,7 +24,7 @@ from svcdns.wire.errors import FormError
 from svcdns.wire.request import read_query_name
 
 MAX_ANSWERS: Final = 4096
-"""The most answers that are kept; when there is one more, all are dropped and made again on demand."""
+"""The most answers that are kept. When another answer is added, all are dropped, and made again on demand."""
 MAX_REPLY: Final = 512
 """The largest reply in octets that is kept, so that each fits into a batch.
 
@@ -93,9 +93,10 @@ class NegativeAnswers:
         return None
 
     def note(self, packet: bytes, wire: bytes, encloser: Encloser, hit_counter: HitCounter) -> None:
-        """Keeps the reply to a packet as the answer for all such names.
+        """Keeps the reply to `packet` for all nonexistent names of the same length below `encloser`.
 
-        Call it only for a reply that the chain has just made.
+        Only names whose next label does not exist get this reply. Call it only for a reply that the chain has just
+        made.
         """
         if len(wire) > MAX_REPLY or packet[2] & 0xF8 or packet[4:10] != b"\0\1\0\0\0\0":
             return

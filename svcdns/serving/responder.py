@@ -6,7 +6,7 @@ decides which packets may be answered without the chain:
 - The answer table serves every listener. The key is the packet without its message id; on a listener with client
   classes, the client class precedes it.
 - Shared negative answers (`negative_answers`) serve listeners without client classes.
-- The fast path (`fast_path`) serves responders that are `uniform`.
+- The fast path (`fast_path`) serves responders whose clients all get the same replies (`uniform`).
 
 Rules:
 
@@ -14,7 +14,7 @@ Rules:
    logged.
 2. An exception of a plugin's hook is logged and counted in `coredns_panics_total`. It ends neither the batch nor the
    process.
-3. A reply that the chain returns later is stored only if no change was applied since the query came.
+3. A reply that the chain does not return at once is stored only if no change was applied since its query came.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ More rotations are made if truncation hides some of the records.
 """
 MAX_ROTATIONS: Final = 64
 NEGATIVE_LIFETIME: Final = 30.0
-"""The longest time in seconds that a negative answer is stored.
+"""The longest time in seconds that a negative answer is stored. This limits the age of the SOA serial in the answer.
 
-The SOA serial grows with every change of the cluster, also with changes that do not invalidate the answer.
+The serial also grows with changes that do not invalidate the answer.
 """
 MAX_ROTATED_OCTETS: Final = 128 << 10
 _TRUNCATED: Final = TC >> 8
@@ -313,7 +313,7 @@ class PendingReply(msgspec.Struct, gc=False, eq=False):
             responder.recover("what follows a reply", error)
 
     def _rotations(self, rotation: Variants, limit: int, *, store: bool) -> tuple[bytes, ...]:
-        """Encodes a reply with its records in a random rotation, and in more rotations if it will be stored."""
+        """Returns the encoded reply with its records in a random order, and in more orders if it will be stored."""
         echoed = self.responder.listener.echoed
         begin = rotation.variant(0, 1)
         first = encode_reply(self.request, begin, limit, echoed)

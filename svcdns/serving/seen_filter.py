@@ -1,7 +1,8 @@
 """The filter of keys that were asked for once, so that a name asked for only once takes no place in the answer table.
 
-It is a small approximate set, much like a cuckoo filter with one octet for each key. It may forget a key when others
-come, and takes about one new key in 127 for a known one. Both cost a little speed, but never give a wrong answer.
+It is a small approximate set, much like a cuckoo filter with one octet for each key. It may forget a key when other
+keys are added, and mistakes about one new key in 127 for a known key. Both errors cost a little speed, but never cause
+a wrong answer.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """How much memory the answer tables of a worker may take, and how the tables divide it.
 
 All tables together get a share of the container's memory limit, or a fixed size if there is no limit. The caches of
-plugins may take as much again (`Environment.allowance`).
+plugins may use the same amount in addition (`Environment.allowance`).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Final
 
 UNLIMITED: Final = 128 << 20
-"""The octets for the tables of one worker if no memory limit is set; with a limit, the most that they get."""
+"""The octets for the tables of one worker if the container has no memory limit, and the most octets if it has one."""
 SHARE: Final = 8
 """The tables of all workers together take at most one part in SHARE of the memory limit."""
 WEIGHTS: Final = {"udp": 3, "tcp": 1}

@@ -2,8 +2,8 @@
 
 Both servers have the plugin in their chain. They get the same packets at the same virtual times, each packet several
 times. The packets come from several clients, over several transports and listeners, while the plugin's files change.
-The server without a table drops all stored replies before each query. If the replies differ, the table gave a reply to
-a client, or at a time, for which it was not right.
+The server without a table drops all stored replies before each query. If the replies differ, the table sent a stored
+reply to a client, or at a time, for which that reply was wrong.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def check_contract(
     `changes` are functions that change the files which the plugin's `gather` reads. They are called one by one, between
     rounds of queries. `cluster` has the objects of the cluster.
 
-    Do not call it while an event loop runs. Raises AssertionError if the plugin fails the check.
+    Do not call this function while an event loop runs. Raises AssertionError if the plugin fails the check.
     """
     return asyncio.run(_check(module, block, queries, rest or _everything, changes, tuple(cluster), clients))
 
@@ -155,7 +155,7 @@ class _Server:
             self._index.apply(change)
 
         class Rest(Plugin):
-            """The end of the chain, behind the plugins of the block."""
+            """The last plugin of the chain, after the plugins of the block."""
 
             name = _LAST
             states_reuse = True

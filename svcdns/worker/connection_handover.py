@@ -124,7 +124,7 @@ async def take(
 
 
 async def _ready(sock: socket.socket, add: Callable[..., None], remove: Callable[..., object]) -> None:
-    """Waits until the socket can be read or written, depending on `add`."""
+    """Waits until the socket is ready. `add` and `remove` are the loop's methods for readers, or for writers."""
     waiting = asyncio.get_running_loop().create_future()
 
     def ready() -> None:

@@ -86,7 +86,7 @@ def _nothing() -> None:
 
 
 class _Generation:
-    """The chains of one Corefile, with the data callbacks of its plugins, and the keys of the state that they keep."""
+    """The chains of one Corefile, the data callbacks of its plugins, and the keys of objects that the plugins keep."""
 
     def __init__(self, hooks: HookCaller) -> None:
         self.chains = Chains(hooks)
@@ -123,18 +123,18 @@ class Worker:
     # -- the feed
 
     def new_feed(self) -> None:
-        """Begins a new connection to control; drops an incomplete frame of the old one."""
+        """Begins a new connection to control; drops an incomplete frame of the previous connection."""
         self._reader = FrameReader[FromControl](FromControl)
         self._instruction = None
 
     def receive(self, data: bytes) -> bool:
-        """Takes octets of the feed, and applies changes at once. Returns True if `run_instructions` must be called."""
+        """Reads octets of the feed, and applies changes at once. Returns True if `run_instructions` must be called."""
         self._since_poll.restart()
         self._reader.feed(data)
         return self._apply_changes()
 
     async def run_instructions(self) -> None:
-        """Carries out the instruction that has arrived, applies the changes after it, and so on."""
+        """Carries out the instruction that has arrived, and applies the changes after it, until none is left."""
         while self._instruction is not None:
             instruction, self._instruction = self._instruction, None
             await self._run(instruction)
@@ -193,7 +193,7 @@ class Worker:
             table.clear()
 
     def _freeze(self) -> None:
-        """Takes the objects of the index out of garbage collection, once all objects have arrived: they live long."""
+        """Excludes the objects of the index from garbage collection once all have arrived, because they live long."""
         if all(index.synced for index in self._indexes.values()):
             gc.collect()
             gc.freeze()
@@ -225,7 +225,7 @@ class Worker:
             yield
 
     def poll_sockets(self) -> bool:
-        """Reads the sockets if other work has gone on for a time slice; returns whether it did."""
+        """Reads the sockets if other work has gone on for a time slice. Returns True if the sockets were read."""
         if not self._since_poll.is_over:
             return False
         self.listeners.drain()
@@ -349,7 +349,7 @@ class Worker:
         self._show_state()
 
     async def read(self, slots: frozenset[int]) -> None:
-        """Reads the sockets of `slots` from now on, and no others."""
+        """From now on, reads only the sockets of the workers whose numbers are in `slots`."""
         await self.listeners.read(slots)
         self._show_state()
 
@@ -398,7 +398,10 @@ class Worker:
         return not self.listeners.in_flight and self.listeners.connections.none
 
     async def drain(self) -> None:
-        """Stops: answers the packets that have arrived, waits for queries in progress, and closes connections."""
+        """Stops the worker.
+
+        Answers the packets that have arrived, waits for queries in progress, and closes connections.
+        """
         self._draining = True
         self.counters.state(State.DRAINING)
         await self.listeners.stop()
@@ -413,10 +416,10 @@ class Worker:
             await asyncio.sleep(0.01)
 
     async def hand_over(self, sock: socket.socket) -> None:
-        """Stops, and hands over to its successor, the worker at the other end of `sock`.
+        """Stops this worker, and hands over to its successor, the worker at the other end of `sock`.
 
-        The successor already reads the same sockets, and answers the packets in them. It gets the state that plugins
-        keep, and all connections except TLS connections. This worker answers the queries that are in progress.
+        The successor already reads the same sockets, and answers the packets in them. The successor gets the state that
+        plugins keep, and all connections except TLS connections. This worker answers the queries that are in progress.
         """
         self._draining = True
         self.counters.state(State.DRAINING)
@@ -434,7 +437,7 @@ class Worker:
         await self._end()
 
     async def take_over(self, sock: socket.socket) -> None:
-        """Takes over state and connections from its predecessor, the worker at the other end of `sock`."""
+        """Takes over state and connections from the worker that this one replaces, at the other end of `sock`."""
 
         async def import_state(fd: int) -> None:
             count = await unpack(fd, self._kept, self.clock(), self.poll_sockets)

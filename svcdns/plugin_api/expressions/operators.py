@@ -1,6 +1,6 @@
 """The nodes of a compiled expression.
 
-A node is a function from a `Scope` to a value. Each public function here returns a node, made from the nodes of its
+A node is a function from a `Scope` to a value. Most public functions here return a node, made from the nodes of its
 operands.
 """
 
@@ -26,7 +26,7 @@ def variable(name: str) -> Node:
 
 
 def element(scope: Any) -> Any:
-    """Returns a node for `#`, the element that the innermost predicate is applied to."""
+    """Returns the value of `#`, the element that the innermost predicate is applied to. This function is a node."""
     return scope.elements[-1]
 
 
@@ -155,7 +155,7 @@ def equal(left: Any, right: Any) -> bool:
 
 
 def shown(value: Any) -> str:
-    """Returns a value as an error message shows it."""
+    """Returns a value as text for an error message."""
     return f"{value!r}"[:40]
 
 

@@ -43,13 +43,13 @@ Node = Callable[[Scope], Any]
 
 
 class Expression:
-    """A compiled expression. `calls` has the names of the functions of its scope that it may call."""
+    """A compiled expression. `calls` has the names of the functions that it may call, without the built-in ones."""
 
     def __init__(self, text: str, node: Node, calls: frozenset[str]) -> None:
         self.text, self._node, self.calls = text, node, calls
 
     def __eq__(self, other: object) -> bool:
-        """Two expressions with the same text are equal."""
+        """Returns True if `other` is an expression with the same text."""
         return isinstance(other, Expression) and other.text == self.text
 
     def __hash__(self) -> int:

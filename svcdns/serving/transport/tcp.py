@@ -3,7 +3,7 @@
 One query of a connection is in the chain at a time. What the client sends meanwhile waits in the connection's buffer.
 The buffer is bounded: while a client does not read its replies, its queries are not read either. The timeouts are those
 of docs/behaviour/server.md#listeners, or of the plugin `timeouts`. TLS connections (`tls`) work in the same way, except
-that they never read or write past asyncio's transport.
+that all of their reads and writes go through asyncio's transport.
 
 A connection has one state for the client's side and one for the server's side, because the client may finish while a
 reply is made:
@@ -168,7 +168,7 @@ class TcpConnection(asyncio.Protocol):
         """The time of the last reply on the loop's clock; 0 if there was none since the lame-duck time began."""
         self._idle_close: asyncio.TimerHandle | None = None
         self._taken: asyncio.Future[None] | None = None
-        """Set while a reply of several messages waits for the client to take replies again."""
+        """What a reply of several messages waits for while the client takes no replies; None if no reply waits."""
         self._fd = -1
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -261,7 +261,10 @@ class TcpConnection(asyncio.Protocol):
         return False
 
     def _next(self) -> None:
-        """Answers the queries in the buffer as far as possible now, and closes the connection if it is complete."""
+        """Answers the queries in the buffer as far as possible now.
+
+        Closes the connection after the last reply to a client that has finished.
+        """
         while self._queries_left and self._reply_state is _IDLE and not self._transport.is_closing():
             packet = take_message(self._received)
             if packet is None:

@@ -61,11 +61,11 @@ SOCKET_DROPS: Final = Family(
     uniform=True,
 )
 SLICE: Final = 0.00025
-"""The seconds for which packets that the table does not have are answered before the socket is read again."""
+"""The seconds for which packets without a stored reply are answered before the socket is read again."""
 MAX_WORK: Final = 0.002
-"""The seconds for which such packets are answered before other work of the event loop runs."""
+"""The seconds for which packets without a stored reply are answered before other work of the event loop runs."""
 MAX_WAITING: Final = 4 * SLOTS
-"""While this many packets wait, the socket is not read, and no other work of the event loop runs."""
+"""While this many packets wait for a reply, the socket is not read, and no other work of the event loop runs."""
 LOG_INTERVAL: Final = 60.0
 """The seconds between two log lines about the same errno."""
 
@@ -94,14 +94,16 @@ class SocketErrors:
 class UdpReader:
     """Reads one UDP socket and answers its packets. The event loop calls `drain` when the socket is readable.
 
-    First, all packets of a batch that the table has are answered. The others wait, and are answered in slices of time.
-    Between two slices the socket is read again, so that expensive queries do not delay cheap ones.
+    First, all packets of a batch whose replies are in the answer table are answered. The other packets wait, and are
+    answered in slices of time. Between two slices the socket is read again, so that expensive queries do not delay
+    cheap ones.
     """
 
     def __init__(self, sock: socket.socket, responder: Responder, errors: SocketErrors, *, wildcard: bool) -> None:
         """`wildcard` is True for a socket of all addresses.
 
-        Its replies leave from the address that the query was sent to, by packet information (RFC 3542 §6.2).
+        Replies of such a socket leave from the address that the query was sent to, by packet information (RFC 3542
+        §6.2).
         """
         self.sock, self.responder, self.errors = sock, responder, errors
         self.family = 2 if sock.family == socket.AF_INET6 else 1
@@ -120,7 +122,7 @@ class UdpReader:
         return count
 
     def _read(self) -> int:
-        """Receives one batch, and answers the packets that the table has; the others wait.
+        """Receives one batch, and answers the packets whose replies are in the answer table; the other packets wait.
 
         Returns the number of packets that were received.
         """
@@ -285,7 +287,7 @@ class UdpReader:
             after_drains(self._loop or self._find_loop(), self.batch.flush)
 
     def _find_loop(self) -> asyncio.AbstractEventLoop:
-        """Finds the running event loop, and keeps it: up to Python 3.11 each look is a system call."""
+        """Returns the running event loop, and remembers it, because up to Python 3.11 each look-up is a system call."""
         self._loop = asyncio.get_running_loop()
         return self._loop
 

@@ -1,15 +1,15 @@
 """Receives and sends batches of datagrams of one socket, in one system call each (Linux: recvmmsg, sendmmsg).
 
-On systems without these calls, each datagram takes its own call.
+On systems without these calls, each datagram needs its own call.
 
 A batch has SLOTS slots. `receive` fills the first slots. The caller writes each reply into the part of `replies` that
 belongs to the same slot. It writes the length of the reply into `sizes`, or 0 if there is none. `send` sends these
-replies. The next `receive` overwrites all of this.
+replies. The next `receive` overwrites the slots.
 
-Addresses stay where the kernel put them. A reply goes to the sender of its query. A wildcard socket is a socket of all
-addresses: there, a reply leaves from the address that its query was sent to (packet information, RFC 3542 §6.2). For a
-reply that is made later, the caller keeps the `sender` of the query. `queue_reply` collects such replies, and `flush`
-sends many of them in one call.
+Addresses stay in the buffers that the kernel filled. A reply goes to the sender of its query. A wildcard socket is a
+socket of all addresses: there, a reply leaves from the address that its query was sent to (packet information, RFC 3542
+§6.2). For a reply that is made later, the caller keeps the `sender` of the query. `queue_reply` collects such replies,
+and `flush` sends many of them in one call.
 
 All buffers are made once. They are memory maps, because slices of a memory map are bytes, without a further copy. This
 module does not look into the datagrams.
@@ -36,7 +36,7 @@ _LINK_LOCAL: Final = bytes((0xFE, 0x80))
 _NO_INTERFACES: Final = memoryview(bytes(4 * SLOTS)).cast("I")
 
 Failed = Callable[[str, OSError], None]
-"""Called when a system call failed, with `receive` or `send`, and the error."""
+"""Called when a system call has failed. The arguments are the operation, `receive` or `send`, and the error."""
 
 
 Sender = Any
@@ -90,7 +90,7 @@ PLAIN_LAYOUT: Final = tuple(map(tuple, LAYOUT))
 
 
 class Batch:
-    """The interface of both kinds of batch.
+    """A batch of datagrams: the interface of `_SystemBatch` and `_PortableBatch`.
 
     `data` has the octets that were received, and `replies` takes the octets of the replies. `lengths` and `sizes` have
     the number of octets of each request and of each reply.
@@ -390,7 +390,7 @@ class _PortableBatch(Batch):
 
 
 def _routed(item: tuple[int, int, bytes]) -> tuple[int, int, bytes] | None:
-    """Returns packet information without its interface; None for any other item.
+    """Returns an item of packet information without its interface, or None for an item of another type.
 
     Packet information of a link-local address keeps its interface.
     """
