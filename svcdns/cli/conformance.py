@@ -1,4 +1,4 @@
-"""`svcdns conformance`: checks the responses of a cluster DNS server, of svcdns or of any other."""
+"""`svcdns conformance`: checks the responses of a cluster DNS server, which may be svcdns or any other."""
 
 from __future__ import annotations
 

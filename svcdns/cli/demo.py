@@ -101,7 +101,10 @@ def _corefile(folder: Path) -> tuple[Path, bool]:
 
 
 def _on_free_port(line: re.Match[str]) -> str:
-    """The line of a page, with a free port in place of one that another program has."""
+    """Returns a Corefile line that sets the address of an HTTP page.
+
+    A port that another program uses is replaced by a free one.
+    """
     plugin, host, port = line[1], line[2], line[3]
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

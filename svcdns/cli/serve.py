@@ -43,7 +43,7 @@ def run(argv: Sequence[str], prog: str = "svcdns") -> int:
 
 
 def _extra(words: Sequence[str], prog: str) -> int:
-    """Usage for `help`; an error for other words, with the command that was probably meant."""
+    """Prints the usage for `help`, else an error with the command that was probably meant. Returns the exit code."""
     if list(words) == ["help"]:
         parser(prog).print_help()
         return 0
@@ -55,7 +55,7 @@ def _extra(words: Sequence[str], prog: str) -> int:
 
 
 def reads_manifests_from_standard_input(path: str) -> bool:
-    """Whether the Corefile at `path` has the option `manifests -`, by a look at its text: it is not parsed here."""
+    """Whether the Corefile at `path` has the option `manifests -`. The text is searched, not parsed."""
     try:
         return _MANIFESTS.search(Path(path).read_bytes()) is not None
     except OSError:

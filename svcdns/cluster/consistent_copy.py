@@ -1,4 +1,4 @@
-"""A consistent copy of an index: all objects as they are at one moment, for a zone transfer that takes longer.
+"""A consistent copy of an index: all objects at one moment, for a zone transfer, during which the index may change.
 
 To copy the octets of a large cluster takes milliseconds. So the copy is made in steps, and the caller does other work
 between steps. Rules:

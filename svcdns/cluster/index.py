@@ -85,7 +85,7 @@ class Index:
         """Makes an empty index. `kinds` are those that the view's source lists."""
         self._unsynced = set(kinds)
         self._unlisted: dict[Kind, set[LoweredName]] = {}
-        """By kind that is being listed: known objects that the list has not contained so far."""
+        """For each kind that is being listed: the known objects that the list has not contained so far."""
         self._objects: dict[Kind, dict[LoweredName, StoredObject]] = {kind: {} for kind in Kind}
         self._slices: dict[Kind, SecondaryIndex[LoweredName]] = {
             kind: SecondaryIndex() for kind in (Kind.ENDPOINT_SLICE, Kind.IMPORTED_SLICE)

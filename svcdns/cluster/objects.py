@@ -33,7 +33,7 @@ class Port(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 PLACEHOLDER_PORTS: Final = (Port(),)
-"""The ports of a Service or EndpointSlice that lists none. They give its addresses records."""
+"""The ports of a Service or EndpointSlice that lists none, so that its addresses get records nevertheless."""
 
 
 class Service(msgspec.Struct, frozen=True, array_like=True, tag="Service"):

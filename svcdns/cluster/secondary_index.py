@@ -34,7 +34,7 @@ class SecondaryIndex(Generic[K]):
 
     def __init__(self) -> None:
         self._found: dict[K, StoredObject | list[StoredObject]] = {}
-        """A key with a single object has no list: most keys have one object."""
+        """The objects of each key: a list, or the object itself if it is the only one, as for most keys."""
 
     def at(self, key: K) -> Iterable[StoredObject]:
         """Returns the objects with this key."""

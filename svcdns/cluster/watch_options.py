@@ -20,11 +20,12 @@ class SourceError(SvcdnsError):
 class WatchOptions(msgspec.Struct, frozen=True, array_like=True):
     """Where the cluster is read from, and which of its objects are watched.
 
-    `tls` is (certificate, key, CA certificate), paths, used with `endpoint` only; an empty `context` is the
-    kubeconfig's current one. `labels` selects Services, slices and Pods; `namespace_labels` selects Namespaces and
-    ServiceImports. `pods` watches Pods and `multicluster` ServiceImports with their slices. `zones` stores the topology
-    zone of endpoints, `targets` the names of their Pods, which take most of an endpoint's memory. `exclude` has
-    patterns of files below the folders of `manifests`; objects in them without a namespace are in `default_namespace`.
+    `tls` is (certificate, key, CA certificate), paths, used with `endpoint` only; an empty `context` means the
+    kubeconfig's current context. `labels` selects Services, slices and Pods; `namespace_labels` selects Namespaces and
+    ServiceImports. `pods` turns on the watch of Pods, `multicluster` that of ServiceImports and their slices. `zones`
+    stores the topology zone of endpoints, `targets` the names of their Pods, which take most of an endpoint's memory.
+    `exclude` has patterns of files below the folders of `manifests`; objects in them without a namespace are in
+    `default_namespace`.
     """
 
     endpoint: str = ""

@@ -20,7 +20,7 @@ from svcdns.process.shared_memory import regions
 from svcdns.telemetry import logging as log_lines
 
 GC_THRESHOLD = 5_000
-"""The garbage collector runs less often than by default: the objects of a cluster are hardly ever in a cycle."""
+"""Allocations between two runs of the garbage collector: more than the default, as cluster objects form few cycles."""
 NICE = 15
 """The nice value of control. On a processor shared with workers, queries cannot wait, but changes of the cluster can.
 """

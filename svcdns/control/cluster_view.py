@@ -32,9 +32,9 @@ class ViewKey(NamedTuple):
 
 
 Difference = ViewKey | Complete | Confirmed | Serials
-"""A difference in a view, as it is sent to workers.
+"""A difference in a view, to be sent to workers.
 
-It is the key of an object that changed, the end of a first list, a confirmation, or new SOA serials.
+It is the key of an object that has changed, the end of a first list, a confirmation, or new SOA serials.
 """
 
 _decode = {kind: msgspec.msgpack.Decoder(struct).decode for kind, struct in STRUCTS.items()}
@@ -54,11 +54,11 @@ class ClusterView:
         self.changes = 0
         """The number of changes of objects so far."""
         self.confirmed_at = -inf
-        """When the source last confirmed the whole view, as workers know it; seconds on CLOCK_MONOTONIC."""
+        """The last confirmation of the whole view that was sent to the workers; seconds on CLOCK_MONOTONIC."""
         self.serials = Serials()
         self._encoded: dict[Kind, dict[ObjectName, bytes]] = {kind: {} for kind in Kind}
         self._unlisted: dict[Kind, set[ObjectName]] = {}
-        """By kind that is being listed: known objects that the list has not contained so far."""
+        """For each kind that is being listed: the known objects that the list has not contained so far."""
 
     def apply(self, change: Change) -> list[Difference]:
         """Applies a change that the source reports. Returns the differences in order, new serials last."""

@@ -1,4 +1,4 @@
-"""The cluster views: which clusters are watched, by which source, and whose snapshots are read and written.
+"""The cluster views: which clusters are watched, by which source, and which snapshots are read and written.
 
 A view holds the objects that one set of watch options selects. Server blocks with the same options share a view. A
 reload that leaves the options as they are does not restart the watch. Every change that a source reports is applied to
@@ -41,7 +41,7 @@ CONFIRM_STEP: Final = 1.0
 SUCCESSOR_WAIT: Final = 10.0
 """Seconds that a restarted control process waits for the first list before it applies a snapshot.
 
-The workers know more than the snapshot file has, and the list usually arrives earlier.
+The workers already have newer objects than the snapshot file, and the list usually arrives earlier.
 """
 CONFIGURE_LIMIT: Final = 60.0
 """Seconds that a source may take to read its configuration: manifests, certificates or kubeconfig."""
@@ -206,7 +206,7 @@ class ClusterViews:
         return all(self.by_number[number].is_listed for number in numbers)
 
     def unreachable(self) -> bool:
-        """Whether an API server that has not been listed yet gives no response, so that waiting for it is useless."""
+        """Whether an API server whose first list is not complete does not respond: waiting for the list is useless."""
         pairs = ((view, self._sources[number]) for number, view in self.by_number.items())
         return any(source.is_unreachable and not view.is_listed for view, source in pairs)
 
@@ -263,7 +263,7 @@ class ClusterViews:
             self._counters.set(self._counters.cell(VIEW_AGE, resource), age)
 
     async def keep_only(self, wanted: Mapping[bytes, WatchedCluster]) -> None:
-        """Ends all views except the wanted ones, and applies the snapshot options of those."""
+        """Ends all views that are not in `wanted`, and applies the snapshot options in `wanted` to the other views."""
         gone = [encoded for encoded in self._by_watch if encoded not in set(wanted)]
         for encoded in gone:
             number = self._by_watch.pop(encoded)

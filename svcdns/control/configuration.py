@@ -86,7 +86,7 @@ class Setup:
     def zones(self) -> list[str]:
         """The lines that a start prints, one for each listener.
 
-        Examples: `example.org.:53`, `tls://example.org.:853`, and ` on <address>` behind it for an address of `bind`.
+        Examples: `example.org.:53`, `tls://example.org.:853`. For an address of `bind`, ` on <address>` is appended.
         """
         return [
             ("" if key.transport == "dns" else f"{key.transport}://")
@@ -104,7 +104,7 @@ class Setup:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Lines for the log about what is ignored in the Corefile."""
+        """Log lines about the parts of the Corefile that are ignored."""
         own = tuple(line.removeprefix("Warning: ") for line in self.corefile.warnings)
         return own + tuple(line for one in self.settings for line in one.warnings)
 
@@ -135,7 +135,10 @@ class Setup:
 
 
 def prepare(conf: str | None, port: int) -> Setup:
-    """Loads and checks a Corefile, and reads the files that its plugins name. Blocks. Raises SvcdnsError."""
+    """Loads and checks a Corefile, and reads the files that its plugins name.
+
+    Blocks the thread. Raises SvcdnsError.
+    """
     setup = check(load(conf, environ=os.environ, default_port=port))
     return replace(setup, data=gather(plugin_files(setup.plans), {}))
 
@@ -234,8 +237,10 @@ def _interfaces() -> dict[str, list[str]]:
 
 
 def _is_for_records(text: str) -> bool:
-    """Whether an address of the machine may stand in a record: an IPv6 link-local one needs its interface (RFC 4291
-    §2.5.6)."""
+    """Whether records may contain this address of the machine: not if it is loopback or IPv6 link-local.
+
+    An IPv6 link-local address is useless without its interface (RFC 4291 §2.5.6), which a record cannot contain.
+    """
     address = ipaddress.ip_address(text)
     return not address.is_loopback and not (address.version == 6 and address.is_link_local)
 

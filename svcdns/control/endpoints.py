@@ -47,7 +47,7 @@ class Pages:
         self._workers, self._counters, self._watching, self._unready = workers, counters, watching, unready
         self._registry = metrics.registry(regions, own)
         self._free: set[Address] = set()
-        """Addresses without a port whose free port is logged."""
+        """Addresses for which the Corefile has no port. The free port that each of them got has been logged."""
         self._http = HttpPages({HEALTH: self._health, READY: self._ready, METRICS: self._metrics})
 
     async def serve(self, setup: Setup) -> None:

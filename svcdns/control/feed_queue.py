@@ -57,7 +57,9 @@ class FeedQueue:
         views: Mapping[int, ClusterView],
         received: Callable[[int, ToControl | None], None],
     ) -> None:
-        """`number` identifies the worker; `views` are read when the frame of an object is sent.
+        """`number` identifies the worker.
+
+        `views` has the cluster views; an object is read from its view when its frame is sent.
 
         `received` is called with each frame from the worker, and with None at the end of the connection.
         """
@@ -66,7 +68,7 @@ class FeedQueue:
         """The encoded frame of each entry; None where the frame is encoded only when it is sent."""
         self._urgent: dict[ViewKey, None] = {}
         self._begun: dict[int, int] = {}
-        """By view: the queue key of the view's last Begin frame.
+        """For each view, the queue key of its last Begin frame.
 
         Once that frame is sent, objects of the view may be sent in any order.
         """

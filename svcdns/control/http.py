@@ -48,7 +48,7 @@ class _Site:
 
     @property
     def port(self) -> int:
-        """The port that the kernel has given, where the address has port 0."""
+        """The port that the kernel has chosen, if the address has port 0."""
         return int(self._runner.addresses[0][1])
 
     async def close(self) -> None:
@@ -92,11 +92,11 @@ class HttpPages:
                 await site.close()
 
     def port(self, address: Address) -> int:
-        """The port of an address that is served: its own, or the free one that port 0 stands for."""
+        """Returns the port of a served address; for port 0, the free port that the kernel has chosen."""
         return address[1] or self._sites[address].port
 
     async def without(self, path: str) -> None:
-        """Stops serving the page `path` everywhere; a listener without another page is closed."""
+        """Stops serving the page `path` on all addresses, and closes listeners that have no other page."""
         await self.serve(
             {address: left for address, site in self._sites.items() if (left := frozenset(site.pages) - {path})}
         )

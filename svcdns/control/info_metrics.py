@@ -1,7 +1,7 @@
 """Metrics about the program itself: its build, plugins, Corefile and health, and the exits of its processes.
 
-The page /metrics is in the module `metrics`. It is apart because it takes long to import, and a start from a snapshot
-serves DNS before that.
+The page /metrics is made in the module `metrics`. That module is separate because its import takes long: a start from a
+snapshot serves DNS before `metrics` is imported.
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ class LastGoodCorefile:
         self._next: Corefile | None = None
         self._writing: asyncio.Task[None] | None = None
         self.serves = False
-        """Whether the saved Corefile is in use, in the place of the present one."""
+        """Whether the saved Corefile is in use instead of the present one."""
 
     async def find(self) -> SavedCorefile | None:
         """Reads the saved Corefile. Returns None if there is none or it cannot be used."""
@@ -93,8 +93,8 @@ class LastGoodCorefile:
     async def save(self, corefile: Corefile) -> None:
         """Saves a Corefile that is in use now.
 
-        If the folder is slow, it returns after WRITE_WAIT and the write continues. If several Corefiles wait to be
-        written, only the newest is.
+        If the folder is slow, the call returns after WRITE_WAIT and the write continues. If several Corefiles wait to
+        be written, only the newest is.
         """
         self.serves = False
         if self._path is None:

@@ -65,7 +65,7 @@ log = logging.getLogger("svcdns")
 
 
 class MemoryBudget:
-    """Compares memory with the limit, and shrinks, grows or restarts as the module's docstring says."""
+    """Compares memory with the limit, and takes the steps that the module's docstring describes."""
 
     def __init__(
         self,

@@ -25,7 +25,7 @@ from svcdns.process.shared_memory import SIDES, State, control_region, state
 from svcdns.telemetry.counters import Family, MetricKind, samples
 
 UNLIMITED: Final = 2.0**64
-"""Octets of virtual memory where no limit is set, as CoreDNS shows it."""
+"""The value of the metric for the limit of virtual memory if there is no limit, the same as in CoreDNS."""
 _CONTROLS: Final = [control_region(side) for side in range(SIDES)]
 
 _WHOLE_BOUND: Final = re.compile(rb'([{,]le="[0-9]+)\.0"')
@@ -35,8 +35,8 @@ _WHOLE_BOUND: Final = re.compile(rb'([{,]le="[0-9]+)\.0"')
 class Totals(Collector):
     """Combines each series over all regions: the sum, or the largest value for a `uniform` family.
 
-    Gauges of a process that has ended are left out. So are those of the other control process during a rolling
-    replacement.
+    Gauges of a process that has ended are left out. During a rolling replacement, gauges of the other control process
+    are left out, too.
     """
 
     def __init__(self, regions: list[memoryview], own: int) -> None:

@@ -64,18 +64,21 @@ class PluginFiles(NamedTuple):
     def is_refreshed(self) -> bool:
         """Whether the plugin has the hooks for reading its files again.
 
-        The test is for `period`: an attribute `refresh` may also be a submodule of that name.
+        The hook `period` is the sign, because a plugin's attribute `refresh` may also be a submodule with that name.
         """
         return hasattr(self.module, "period")
 
     def gather(self, known: PluginData) -> dict[DataKey, bytes]:
-        """Calls the plugin's hook `gather` and returns the data for a new Corefile. Blocks. Raises SvcdnsError."""
+        """Calls the plugin's hook `gather`, and returns the data for a new Corefile.
+
+        May block. Raises SvcdnsError.
+        """
         return self._data("gather", known)
 
     def refresh(self, known: PluginData) -> dict[DataKey, bytes]:
         """Calls the plugin's hook `refresh`, and returns the data that differs from `known`.
 
-        Blocks. Raises SvcdnsError.
+        May block. Raises SvcdnsError.
         """
         return {key: payload for key, payload in self._data("refresh", known).items() if known.get(key) != payload}
 
@@ -111,7 +114,7 @@ def plugin_files(plans: Iterable[BlockPlan]) -> list[PluginFiles]:
 
 
 def gather(files: Iterable[PluginFiles], before: PluginData) -> dict[DataKey, bytes]:
-    """Reads the files of all these plugins. Blocks. Raises SvcdnsError.
+    """Reads the files of all these plugins. May block. Raises SvcdnsError.
 
     `before` is the data of the previous Corefile, which a plugin may reuse.
     """
@@ -154,7 +157,7 @@ class Refresher:
     def follow(self, files: Iterable[PluginFiles]) -> None:
         """Reads these files periodically from now on, and no others.
 
-        The result of a read in progress for others is dropped.
+        If a read of other files is in progress, its result is dropped.
         """
         for task in self._tasks:
             task.cancel()

@@ -93,7 +93,7 @@ class Options:
 
 
 class Control:
-    """Runs everything but the answers to DNS queries; see the module's docstring."""
+    """The tasks and the state of the control process; see the module's docstring."""
 
     def __init__(self, options: Options, channel: Channel, regions: list[memoryview], own: int) -> None:
         """`regions` are those of the shared memory; `own` is the number of the region that this process writes."""
@@ -131,9 +131,9 @@ class Control:
 
     @property
     def _pages(self) -> Pages:
-        """The HTTP pages, made at the first use.
+        """The HTTP pages, created when they are first used.
 
-        Their libraries take longer to import than a start from a snapshot takes to serve DNS.
+        The import of their libraries takes longer than a start from a snapshot needs until DNS is served.
         """
         if self._pages_made is None:
             from svcdns.control.endpoints import Pages
@@ -378,7 +378,11 @@ class Control:
             failed = failure if self._serving.corefile.digest != tried else None
 
     def _reload_failed(self, error: SvcdnsError, *, requested: bool, again: bool) -> None:
-        """One line and one count for each changed file; a line for each signal, too."""
+        """Logs and counts a failed reload.
+
+        `again` means that the previous reload failed with the same content and the same error. Such a failure is not
+        counted, and is logged only if the reload was `requested` by SIGUSR1.
+        """
         if requested:
             log.error("SIGUSR1: %s", error)
         elif not again:

@@ -38,7 +38,7 @@ EVERY: Final = 5.0
 REST: Final = 50
 """The pause after a write lasts at least this many times as long as the write."""
 STAMP_STEP: Final = 30.0
-"""A confirmation is written to the file if it is at least this many seconds newer than the one there."""
+"""A confirmation is written if it is at least this many seconds newer than the confirmation in the file."""
 TIMEOUT: Final = 2.0
 """Seconds that a start waits for reading, and a stop for writing."""
 ABANDONED: Final = 60.0

@@ -1,7 +1,7 @@
-"""The workers, seen from control: a connection to each, the chains that each has built, and the state of each.
+"""What control knows of the workers: a connection to each, the chains that each has built, and the state of each.
 
-It keeps everything that a new worker needs: the data of plugins, the chains in use, the chains that are being built
-(the pending chains), and the cluster views of both. The supervisor starts and ends the workers.
+The module keeps everything that a new worker needs: the data of plugins, the chains in use, the chains that are being
+built (the pending chains), and the cluster views of both. The supervisor starts and ends the workers.
 """
 
 from __future__ import annotations
@@ -34,7 +34,10 @@ class Workers:
     """All workers of the server; `count` is the number that the Corefile configures."""
 
     def __init__(self, views: Mapping[int, ClusterView], regions: Sequence[memoryview], epoch: int) -> None:
-        """`views` is by number; `regions` are those of the shared memory; `epoch` identifies this control process."""
+        """`views` has the views by number, `regions` the regions of the shared memory.
+
+        `epoch` identifies this control process.
+        """
         self.count = 1
         self._views, self._regions, self._epoch = views, regions, epoch
         self._feeds: dict[int, FeedQueue] = {}
@@ -52,7 +55,7 @@ class Workers:
         self._pending: Configure | None = None
         self._new_views: tuple[int, ...] = ()
         self._built: dict[int, str] = {}
-        """By region: the error of the worker that built the pending chains; empty if it succeeded."""
+        """The errors of the workers that tried to build the pending chains, by region; empty if a worker succeeded."""
         self._changed = asyncio.Event()
         self._had_heartbeat = False
 

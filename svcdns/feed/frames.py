@@ -1,7 +1,8 @@
 """The frames of the feed, between control and a worker: msgpack, framed by `svcdns.process.framing`.
 
 Control sends an `Epoch` first, then configuration, data of plugins and the changes of the cluster. A worker keeps its
-objects of a kind until the new epoch's `Complete` of that kind. So it answers on while control is restarted.
+objects of a kind until the new epoch's `Complete` of that kind. So the worker continues to answer while control is
+restarted.
 
 Rule: the types that control sends (`ToWorker`) define the hand-over format (`svcdns.feed.format`). The types that a
 worker reads (`FromControl`) are the same when encoded; they differ in what is decoded at once.
@@ -52,8 +53,8 @@ class Allow(msgspec.Struct, frozen=True, array_like=True, tag="allow"):
 class Configure(msgspec.Struct, frozen=True, array_like=True, tag="configure"):
     """Has the worker build chains from a Corefile, while it serves with the present ones.
 
-    `hosts` has the addresses of each block, `("",)` for all. `sources` has the cluster views that the chains use.
-    `local_addresses` has those of the machine, without loopback.
+    `hosts` has the listening addresses of each block, `("",)` for all addresses. `sources` has the cluster views that
+    the chains use. `local_addresses` has those of the machine, without loopback.
     """
 
     generation: int

@@ -1,8 +1,8 @@
 """The channel between the supervisor and each of its children: small JSON messages, with file descriptors.
 
-A message is one line of JSON. Its descriptors are sent beside the octets (SCM_RIGHTS, unix(7)), and the field `fds` has
-their number. Only the supervisor holds the other end of a child's channel. So the end of the stream means that the
-supervisor has ended. Standard library only, because the supervisor imports the module.
+A message is one line of JSON. Its descriptors are sent together with the octets (SCM_RIGHTS, unix(7)), and the field
+`fds` has their number. Only the supervisor holds the other end of a child's channel. So the end of the stream means
+that the supervisor has ended. Standard library only, because the supervisor imports the module.
 
 Rule: after a ChannelBrokenError nothing more is read, because descriptors can no longer be matched to messages.
 """

@@ -1,4 +1,4 @@
-"""Returns memory to the system that is free and that the C library keeps for later use."""
+"""Returns to the system the free memory that the C library keeps for later use."""
 
 from __future__ import annotations
 

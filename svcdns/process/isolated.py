@@ -32,7 +32,7 @@ def command(program: str, *arguments: str) -> list[str]:
 def ensure(program: str, *arguments: str) -> None:
     """Restarts this process in an isolated interpreter, and then does not return.
 
-    If the present interpreter is isolated already, it returns at once.
+    Returns at once if the present interpreter is isolated already.
     """
     if not (sys.flags.ignore_environment and sys.flags.safe_path):
         os.execv(sys.executable, command(program, *arguments))

@@ -1,4 +1,4 @@
-"""The shared memory of all processes: two regions for control, and two for each worker slot.
+"""The shared memory of all processes: two regions (side 0 and side 1) for control, and for each worker slot.
 
 The supervisor makes the mapping and passes its descriptor to the children. The mapping lasts as long as the program. So
 the counters of a process that died continue in the next process of its region. Each region has one writer at a time. In

@@ -64,7 +64,7 @@ class Origin(msgspec.Struct, frozen=True, array_like=True):
     authorities: tuple[bytes, ...] = ()
 
     def is_that_of(self, other: Origin) -> bool:
-        """Whether both identify the same cluster."""
+        """Whether this origin and `other` identify the same cluster."""
         if not self.authorities and not other.authorities:
             return self.address == other.address
         return self.address == other.address and not set(self.authorities).isdisjoint(other.authorities)

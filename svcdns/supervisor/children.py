@@ -55,7 +55,7 @@ class Children:
         self.format = ""
         """The hand-over format of the running program, which control has sent."""
         self._assigned: dict[int, tuple[int, list[int]]] = {}
-        """By slot: the process that last got a list of slots to read, and that list."""
+        """For each slot, the process that last got a list of slots to read, and the list."""
 
     def new_control(self, number: int) -> Child:
         """Returns a control process for the region with this number; it is not started yet."""

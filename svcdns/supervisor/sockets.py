@@ -101,7 +101,10 @@ class Sockets:
         return [one for group in new.values() for one in group], removed
 
     def _warn_of_others(self, addresses: set[Address]) -> None:
-        """Warns where another process has a UDP port: with SO_REUSEPORT both get queries, and no call fails."""
+        """Logs a warning for each UDP port that another process has bound.
+
+        With SO_REUSEPORT both processes get queries, and no call fails.
+        """
         ours = {port for _, (_, port, proto) in self._held if proto == "udp"}
         for host, port, proto in sorted(addresses):
             if proto == "udp" and port and port not in ours and _is_taken(host, port):

@@ -65,8 +65,9 @@ class RefusedError(ApiError):
 class TimeLimits:
     """Time limits of requests, in seconds.
 
-    `head` is until the response header of a cheap request, connection included; `long` is the limit used for the same
-    when the server is slow. `list_silence` and `watch_silence` are for silence within a list and within a watch.
+    `head` limits the time until the response header of a cheap request, connection included. `long` is used instead
+    when the server is slow. `list_silence` and `watch_silence` limit how long nothing may arrive within a list and
+    within a watch.
 
     Servers send bookmarks about once a minute if anything has changed. So a watch that is silent for longer is dead, or
     nothing has changed and a new watch is cheap. A peer whose machine has failed is found sooner, by TCP keep-alive.
@@ -118,8 +119,8 @@ class ApiClient:
     async def page(self, token: str, limit: int, *, long: bool) -> bytes:
         """Returns the body of a page of at most `limit` objects; the first page if `token` is empty. Raises ApiError.
 
-        A page of one object is cheap. Its time limit is that of `head`, or that of `long` if the parameter `long` is
-        set.
+        A page of one object is cheap. Its response header has the time limit `head`, or `long` if the parameter `long`
+        is set.
         """
         query = {"limit": str(limit)}
         if token:
@@ -233,7 +234,7 @@ class ApiClient:
 
 
 class _Addresses(aiohttp.ThreadedResolver):
-    """Resolves a name to its addresses, rotated so that the address with index `first` is the first."""
+    """Returns the addresses of a name, rotated so that the address with index `first` is the first."""
 
     def __init__(self, first: int) -> None:
         super().__init__()

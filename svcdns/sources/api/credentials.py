@@ -214,7 +214,7 @@ class Credentials:
     def _context(
         self, authority: str | None, certificate: str | None, key: str | None, *, verify: bool = True
     ) -> ssl.SSLContext:
-        """Returns a TLS context for these files; the same one as long as their contents are the same."""
+        """Returns a TLS context for these files; the same context as long as the files have the same contents."""
         try:
             digests = tuple(
                 hashlib.sha256(Path(p).read_bytes()).digest() if p else None for p in (authority, certificate, key)
@@ -243,9 +243,9 @@ def _stamps(files: Iterable[str]) -> tuple[object, ...]:
 
 
 def _file(part: kubeconfig.Part | None, stack: contextlib.ExitStack) -> str | None:
-    """Returns the path of a part's file, because OpenSSL reads certificates only from files.
+    """Returns the path of a file with a certificate, key or CA, because OpenSSL reads them only from files.
 
-    For a part with a text it is a temporary file, which is deleted when `stack` closes.
+    If only the text is known, the file is a temporary one, which is deleted when `stack` closes.
     """
     if part is None or part.path:
         return part.path if part is not None else None

@@ -110,7 +110,7 @@ class ApiService(msgspec.Struct):
 
 
 class Conditions(msgspec.Struct, gc=False):
-    """The fields of EndpointConditions that are used: not `serving` and `terminating`."""
+    """The only field of EndpointConditions that is used; `serving` and `terminating` are not."""
 
     ready: bool | None = None
 

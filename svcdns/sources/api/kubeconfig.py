@@ -25,7 +25,7 @@ from svcdns.process.blocking_io import in_thread
 TIMEOUT = 60.0
 """Seconds that loading a kubeconfig may take, exec plugins included."""
 KILL_WAIT = 1.0
-"""Seconds to wait for a killed process: one that waits for a mount that hangs does not end."""
+"""Seconds to wait for the end of a killed process. A process that reads from a hanging mount does not end."""
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -56,7 +56,7 @@ class Loaded(msgspec.Struct, frozen=True):
 
 
 async def load(path: str, context: str, timeout: float = TIMEOUT) -> Loaded:
-    """Loads a context of a kubeconfig; its current one if `context` is empty.
+    """Loads a context of a kubeconfig; the current context if `context` is empty.
 
     Raises SourceError, also after `timeout` seconds.
     """

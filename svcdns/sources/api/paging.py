@@ -5,13 +5,13 @@ from __future__ import annotations
 from svcdns.sources.api.client import ApiError
 
 PAGE_OCTETS = 1 << 20
-"""The octets of JSON that a page should have. Its decoded objects take a few times as many until they are trimmed."""
+"""The octets of JSON that a page should have. Its objects take a few times as much memory until they are trimmed."""
 
 LONGEST_PAGE = 500
 """The most objects of a page, as in Kubernetes' own clients."""
 
 GROWTH = 25
-"""A page has at most so many times the objects of the last page, because that page is the base of the estimate."""
+"""A page has at most this many times the objects of the last page, from which its size is estimated."""
 
 LONGEST_LINE = 32 << 20
 """The most octets of one watch event; etcd stores objects of at most 1.5 MiB."""
@@ -24,7 +24,7 @@ class UnreadableError(ApiError):
 class PageLimit:
     """Computes the number of objects of the next page.
 
-    It is one until the server has answered, then as many as fit into PAGE_OCTETS.
+    Until the server has answered, the number is 1; afterwards, as many objects as fit into PAGE_OCTETS.
     """
 
     def __init__(self) -> None:
@@ -37,11 +37,11 @@ class PageLimit:
         return self.next == 1
 
     def probe(self) -> None:
-        """Makes the next page one of one object, to test whether the server answers."""
+        """Sets the size of the next page to one object, to test whether the server answers."""
         self.next = 1
 
     def took(self, octets: int) -> None:
-        """Sets the size of the next page, after a page of `next` objects that had so many octets."""
+        """Sets `next`, the size of the next page, after a page of `next` objects whose JSON took `octets`."""
         fitting = PAGE_OCTETS * self.next // max(octets, 1)
         self.next = max(2, min(fitting, self.next * GROWTH, LONGEST_PAGE))
 

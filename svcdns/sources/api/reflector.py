@@ -223,7 +223,7 @@ class Reflector:
         await self._retry.next_try()
 
     async def _list_anew(self) -> None:
-        """Prepares a new list: at once, or after a back-off if earlier lists led to no working watch."""
+        """Prepares a new list: at once, or after a back-off if no working watch followed the earlier lists."""
         self._version = self._token = ""
         self._limit.probe()
         await self._retry.pause(self._lists.next())

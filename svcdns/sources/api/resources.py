@@ -24,7 +24,7 @@ QUALIFIED: Final[Mapping[Kind, str]] = {
     Kind.POD: "pods",
     Kind.SERVICE_IMPORT: "serviceimports.multicluster.x-k8s.io",
 }
-"""The name resource.group of each kind, as RBAC messages have it."""
+"""The name resource.group of each kind, as in error messages about RBAC."""
 
 LIVE_PODS = "status.phase!=Succeeded,status.phase!=Failed,status.phase!=Unknown"
 

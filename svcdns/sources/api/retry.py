@@ -94,7 +94,7 @@ class SharedRetry:
         self._woken = asyncio.Event()
 
     async def next_try(self, soonest: float = SOONEST) -> None:
-        """Waits until it is the caller's turn to try again, at least `soonest` seconds; jitter adds up to as many.
+        """Waits until it is the caller's turn to try again, at least `soonest` seconds; jitter may double that time.
 
         A call of `recovered` ends the wait.
         """
@@ -123,8 +123,8 @@ class SharedRetry:
 
         `failures` is the number of tries that got no response in time.
 
-        Only one try at a time has it. So a slow server gets the time that it needs, and the other watches notice its
-        recovery at once.
+        Only one try at a time has the long limit. So a slow server gets the time that it needs, and the other watches
+        notice its recovery at once.
         """
         long = failures >= 3 and not self._long_granted
         self._long_granted = self._long_granted or long

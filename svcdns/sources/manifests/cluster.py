@@ -78,18 +78,21 @@ class Reader:
     """Reads files, and parses a file again only if its stamp has changed. Not safe for two threads at once."""
 
     def __init__(self, namespace: str = DEFAULT_NAMESPACE) -> None:
-        """`namespace` is that of objects without one."""
+        """`namespace` is the namespace of objects whose manifests have none."""
         self._namespace = namespace
         self._read: dict[str, tuple[ManifestFile, FileContent]] = {}
 
     @property
     def warnings(self) -> list[str]:
-        """What is skipped and ignored in the files, one line for each."""
+        """One line for each file or object that is skipped or ignored."""
         return [warning for _, content in self._read.values() for warning in content.warnings]
 
     def read(self, found: FoundFiles) -> list[ManifestObject]:
-        """The objects of all files in order. Raises ManifestError, with all errors: a missing path, broken files, and
-        objects that are written twice. A file that would be skipped is broken if all of it was used before."""
+        """Returns the objects of all files, in order.
+
+        Raises ManifestError with all errors: a missing path, broken files, and objects that occur more than once. A
+        file that would be skipped now counts as broken if all of it was used before.
+        """
         errors = [found.missing] if found.missing is not None else []
         known, self._read = self._read, {}
         for file in found.files:

@@ -30,7 +30,7 @@ MAX_DEPTH: Final = 100
 """The most levels of lists and mappings; no object of Kubernetes has nearly as many."""
 
 RESOLVED: Final = 4096
-"""Texts of a file whose YAML type is remembered."""
+"""The most texts of a file whose YAML types are cached."""
 
 Field = tuple[str | int, ...]
 """The path of a field in a document: keys of mappings and indexes of lists."""
@@ -61,7 +61,7 @@ class Document:
     """
 
     def __init__(self, path: str, node: yaml.Node, *, default_kind: str = "", default_version: str = "") -> None:
-        """Reads the node; an item of a `PodList` may leave out that it is a Pod. Raises ManifestError."""
+        """Reads a YAML node. An item of a `PodList` need not state its kind. Raises ManifestError."""
         self._path = path
         self._node = node
         fields = _plain(node, path, set())
@@ -90,7 +90,10 @@ class Document:
             raise self._mismatch(str(error)) from None
 
     def items(self) -> Iterator[Document | ManifestError]:
-        """The document itself, or for a List its items; the error in place of one that cannot be used."""
+        """Yields the document itself, or the items of a List.
+
+        For an item that cannot be used, yields the error instead.
+        """
         if not self.kind.endswith("List") or "items" not in self.fields:
             yield self
             return
@@ -139,9 +142,9 @@ class Document:
 
 
 def documents(path: str, *, default_kind: str = "", default_version: str = "") -> Iterator[Document | ManifestError]:
-    """The objects of a file, Lists flattened, empty documents left out.
+    """Yields the objects of a file. A List is replaced by its items; empty documents are left out.
 
-    An error stands in place of each document that cannot be used; NotYamlError is the last one.
+    For a document that cannot be used, yields the error instead. Ends after a NotYamlError.
     """
     try:
         text = _text(path)
@@ -187,7 +190,10 @@ def _text(path: str) -> str:
 
 
 def _standard_input() -> bytes:
-    """All of it, from its beginning: it is a file in memory, which other processes may read too."""
+    """Returns all of standard input, from the beginning.
+
+    It is a file in memory, which other processes may read too.
+    """
     content = b""
     while portion := os.pread(STANDARD_INPUT, 1 << 20, len(content)):
         content += portion
@@ -198,8 +204,10 @@ _construct: Any = yaml.constructor.SafeConstructor()
 
 
 def _plain(node: yaml.Node, path: str, above: set[int]) -> Any:
-    """The node as dict, list, str, int, float, bool or None. `above` are the nodes that contain it: an alias may name
-    one again."""
+    """Returns a node's value as dict, list, str, int, float, bool or None.
+
+    `above` has the ids of the nodes that contain the node. An alias of one of these nodes is an error.
+    """
     if isinstance(node, yaml.ScalarNode):
         return node.value if node.tag == _TEXT else _scalar(node, path)
     if id(node) in above:
@@ -223,9 +231,9 @@ def _plain(node: yaml.Node, path: str, above: set[int]) -> Any:
 
 
 def _flatten(node: Any, path: str) -> None:
-    """Checks the keys of a mapping and merges `<<` into it.
+    """Checks the keys of a mapping node, and merges the mappings under its keys `<<` into it.
 
-    It changes the node, and so does nothing the second time.
+    The node itself is changed, so a second call for it does nothing.
     """
     if getattr(node, "flattened", False):
         return
@@ -268,7 +276,7 @@ def _scalar(node: yaml.ScalarNode, path: str) -> Any:
 
 
 def _child(node: yaml.Node, step: str | int) -> tuple[yaml.Node, yaml.Node] | None:
-    """Returns the value at a key or index, preceded by the node that has its line: the key, or the item itself."""
+    """Returns two nodes for a key or index: the one whose line counts (the key, or the item itself), and the value."""
     if isinstance(node, yaml.MappingNode):
         return next((pair for pair in node.value if pair[0].value == step), None)
     if isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):

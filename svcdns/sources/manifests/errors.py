@@ -1,4 +1,4 @@
-"""The errors of this folder, and the position in a file that they name."""
+"""The errors in manifests, and the position in a file that each error has."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ class ManifestError(SourceError):
 
 
 class NotKubernetesError(ManifestError):
-    """A document is no object of Kubernetes. It is skipped."""
+    """A document is not a Kubernetes object, and is skipped."""
 
 
 class NotYamlError(NotKubernetesError):
-    """A file cannot be read as YAML; a template, most likely. The whole file is skipped."""
+    """A file is not YAML; most likely it is a template. The whole file is skipped."""
 
 
 class SeveralErrors(ManifestError):
     """Several manifests cannot be used: one line for each."""
 
     def __init__(self, errors: Sequence[ManifestError]) -> None:
-        """`errors` are two or more."""
+        """`errors` has at least two errors."""
         SourceError.__init__(self, "\n".join(map(str, errors)))
         self.position, self.text = errors[0].position, errors[0].text
 

@@ -23,7 +23,7 @@ MAX_WAIT_MS: Final = 300
 """Milliseconds after which a change is reported even if further changes follow."""
 
 Watch = Callable[[frozenset[str]], AsyncGenerator[None, None]]
-"""A function of a set of folders: yields once after it has started to watch them, then after each change in them."""
+"""A function that watches a set of folders: yields once when the watch has started, then after each change."""
 
 
 async def folder_changes(folders: frozenset[str]) -> AsyncGenerator[None, None]:

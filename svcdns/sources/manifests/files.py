@@ -2,8 +2,8 @@
 
 It reads no file. Rules:
 
-1. A file in the option counts whatever its suffix. A folder stands for every file below it that ends in .yaml, .yml or
-   .json, in the order of the paths.
+1. A file that the option names is used whatever its suffix. A folder stands for every file below it that ends in .yaml,
+   .yml or .json, in the order of the paths.
 2. Names that begin with a dot are ignored: editors use them, and so does a mounted ConfigMap (`..data`). Files and
    folders whose name or path below the folder matches a pattern of `exclude` are ignored, too.
 3. Symbolic links are followed, and a file that is found twice counts once.
@@ -130,7 +130,10 @@ def _nearest_folder(path: Path) -> Path:
 
 
 def find(paths: tuple[str, ...], exclude: tuple[str, ...] = ()) -> FoundFiles:
-    """The files and folders of all paths. Raises nothing for a missing path, so that the folders to watch are known."""
+    """Returns the files and folders of all paths.
+
+    A missing path raises no exception, so that the folders to watch are known nevertheless.
+    """
     found = FoundFiles(exclude=exclude)
     for path in paths:
         if path == "-":

@@ -1,7 +1,7 @@
 """The Services that every cluster has without a manifest: `kubernetes` in `default`, and `kube-dns` in `kube-system`.
 
 Each is left out where a manifest has it. Their addresses are those of kubeadm: the first and the tenth of the Services'
-range. If a manifest gives such an address to another Service, this one gets an assigned address.
+range. If a manifest gives such an address to another Service, the implied Service gets an assigned address.
 
 Source: Kubernetes documentation, "Accessing the API from a Pod"; kubeadm's manifest of the cluster DNS.
 """
@@ -48,7 +48,7 @@ _SERVICES: Final = (
 
 
 def services(written: Sequence[ManifestObject]) -> Iterator[ManifestObject]:
-    """The implied Services that are not among the written objects."""
+    """Returns the implied Services that are not among the objects in manifests."""
     names = {(item.namespace, item.name) for item in written if isinstance(item.body, ServiceObject)}
     taken = {ip for item in written if isinstance(item.body, ServiceObject) for ip in written_ips(item.body.spec)}
     for implied in _SERVICES:

@@ -1,9 +1,9 @@
 """Reads the objects of manifest files, and checks their fields as an API server does.
 
-A document becomes a `ManifestObject`. An object of another kind has no `body`: manifests are full of ConfigMaps, and
-only their namespace matters for names. A kind belongs to an apiVersion: a Service of serving.knative.dev is another
-kind, and a Deployment of extensions/v1beta1 is one that no cluster takes any more. Files of other tools beside the
-manifests are skipped.
+A document becomes a `ManifestObject`. An object of a kind that is not used, such as a ConfigMap, has no `body`: only
+its namespace matters for DNS names. Kinds are told apart by their apiVersion, too. A Service of serving.knative.dev is
+not used, nor is a Deployment of extensions/v1beta1, which no cluster accepts any more. Files of other tools in the same
+folders are skipped.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _CHANGE_NAMES: Final = frozenset({
     "patches", "patchesStrategicMerge", "patchesJson6902", "replicas", "replacements", "transformers", "labels",
     "commonLabels", "components", "vars",
 })  # fmt: skip
-"""Fields of a kustomization that may change names, or what is behind a name."""
+"""Fields of a kustomization that may change DNS names, or the answers for a name."""
 _LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _SUBDOMAIN: Final = re.compile(r"(?=.{1,253}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 
@@ -63,7 +63,7 @@ class ManifestObject:
 
 @dataclass(frozen=True, slots=True)
 class FileContent:
-    """What is in a file: its objects, why it or a part of it is skipped, objects that are ignored, and errors."""
+    """The content of a file: objects, the reason why the file or a part is skipped, ignored objects, and errors."""
 
     objects: tuple[ManifestObject, ...] = ()
     skipped: ManifestError | None = None
@@ -72,13 +72,13 @@ class FileContent:
 
     @property
     def warnings(self) -> list[str]:
-        """A line for what is skipped, and one for each ignored object."""
+        """Log lines: at most one about what is skipped, and one for each ignored object."""
         skipped = [] if self.skipped is None else [f"{self.skipped}; skipped"]
         return [*skipped, *map(str, self.ignored)]
 
 
 def read(path: str, namespace: str = DEFAULT_NAMESPACE) -> FileContent:
-    """The content of a file; `namespace` is that of objects without one. Raises nothing."""
+    """Reads a file. Objects without a namespace get `namespace`. Errors are in the result; nothing is raised."""
     if Path(path).name.lower() in _KUSTOMIZATION_FILES:
         return _kustomization(path)
     objects: list[ManifestObject] = []
@@ -111,7 +111,7 @@ def read(path: str, namespace: str = DEFAULT_NAMESPACE) -> FileContent:
 
 
 def _is_template_line(position: FilePosition) -> bool:
-    """Whether the line has an action of Go's templates, as in the files of a Helm chart. Reads the file again."""
+    """Whether the line contains `{{`, an action of Go's templates, as in Helm charts. Reads the file again."""
     try:
         lines = Path(position.path).read_bytes().splitlines()
     except OSError:

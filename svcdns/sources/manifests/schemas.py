@@ -1,7 +1,8 @@
 """The API's objects with the fields that are read from manifests, as msgspec structs that check the types of fields.
 
-Fields that are not here are not looked at, whatever they hold. EndpointSlice and ServiceImport have the shapes that
-`decoding` gives them; Service, Pod and the workloads need more here, since this side also does what controllers do.
+All other fields are ignored, whatever their values. EndpointSlice and ServiceImport have the shapes that `decoding`
+gives them; Service, Pod and the workloads have more fields here, because for manifests svcdns also does the work of
+Kubernetes' controllers.
 
 Source: core/v1, apps/v1, batch/v1, discovery.k8s.io/v1 and multicluster.x-k8s.io/v1alpha1.
 """
@@ -94,7 +95,7 @@ class EndpointPort(msgspec.Struct):
 
 
 class EndpointSubset(msgspec.Struct):
-    """EndpointSubset. Its notReadyAddresses are left out, because no answer contains them."""
+    """The fields of core/v1 EndpointSubset that are used; no answer contains its notReadyAddresses."""
 
     addresses: list[EndpointAddress] = []
     ports: list[EndpointPort] = []
@@ -116,7 +117,10 @@ class ContainerPort(msgspec.Struct):
 
 
 class Container(msgspec.Struct):
-    """Container. The `restartPolicy` Always makes an init container a sidecar."""
+    """The fields of core/v1 Container that are used.
+
+    The `restartPolicy` Always makes an init container a sidecar.
+    """
 
     ports: list[ContainerPort] = []
     restartPolicy: str = ""
@@ -175,8 +179,10 @@ class Ordinals(msgspec.Struct):
 
 
 class WorkloadSpec(msgspec.Struct):
-    """The specs of Deployment, StatefulSet, ReplicaSet, ReplicationController, DaemonSet and Job, of which each uses
-    what it has."""
+    """The fields that are used in the specs of workloads; each kind has only some of them.
+
+    The kinds are Deployment, StatefulSet, ReplicaSet, ReplicationController, DaemonSet and Job.
+    """
 
     replicas: int = 1
     parallelism: int = 1
@@ -189,13 +195,13 @@ class WorkloadSpec(msgspec.Struct):
 
 
 class WorkloadStatus(msgspec.Struct):
-    """The status of a workload; a Job's conditions tell whether it has ended."""
+    """The status of a workload. A Job's conditions show whether the Job has ended."""
 
     conditions: list[PodCondition] = []
 
 
 class WorkloadObject(msgspec.Struct):
-    """apps/v1 Deployment, StatefulSet, ReplicaSet or DaemonSet; core/v1 ReplicationController; batch/v1 Job."""
+    """A Deployment, StatefulSet, ReplicaSet or DaemonSet of apps/v1, a ReplicationController, or a Job."""
 
     metadata: ObjectMeta
     spec: WorkloadSpec = msgspec.field(default_factory=WorkloadSpec)

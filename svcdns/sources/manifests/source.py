@@ -2,10 +2,10 @@
 
 It starts with a full list of each kind. After an edit it reports only the differences. Rules:
 
-1. Broken files at the start are an error that names all of them. One that breaks later is logged once, with file and
+1. Broken files at the start are an error that names all of them. A file that breaks later is logged once, with file and
    line, and the last good state stays until the file is good again.
 2. A file that is no manifest is skipped, with one WARNING line.
-3. Files are read outside the event loop: a mount that hangs is one WARNING line, and the last good state stays.
+3. Files are read outside the event loop: a mount that hangs causes one WARNING line, and the last good state stays.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class ManifestsSource:
         await self._update(await self._find())
 
     def load(self) -> Cluster:
-        """The cluster in the files now. Blocks. Raises ManifestError."""
+        """Reads the files, and returns the cluster that they describe now. Blocks. Raises ManifestError."""
         return self._load(find(self._paths, self._exclude))
 
     async def changes(self) -> AsyncIterator[Change]:

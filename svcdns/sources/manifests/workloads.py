@@ -3,7 +3,8 @@
 Rules:
 
 1. A Deployment, ReplicaSet, ReplicationController or StatefulSet generates `replicas` Pods, a DaemonSet one, because a
-   laptop has one node. A Job that has not ended generates the Pods that run at a time. Generated Pods are ready.
+   laptop has one node. A Job that has not ended generates as many Pods as it runs at the same time. Generated Pods are
+   ready.
 2. The name of a generated Pod follows from the workload's name and the Pod's number, not from the template. A new image
    renames no Pod, and a lower `replicas` removes the last ones.
 3. A workload whose Pods are in manifests, as in a dump of a real cluster, generates none: their ownerReferences name
